@@ -1,0 +1,112 @@
+"""Every error that Pellucid raises on purpose, on one page.
+
+    PellucidError                 what went wrong · found · where · what to try
+    ├── SettingsError             a setting that is unknown, of the wrong type or out of range
+    ├── InputError                a person's files: missing, empty, broken
+    │   ├── DecodingError         bytes that are not UTF-8 (says at which offset)
+    │   └── RecordError           a row of a .jsonl or .parquet file (says which line)
+    ├── TokenizerError            a tokenizer that cannot be read, trained or used
+    ├── ModelError                a model whose parts do not fit together
+    ├── StoreError                the disk
+    │   ├── CorruptFileError      contents that do not match their hash, or cannot be read
+    │   ├── WeightsError          weights that are missing, left over or of another shape
+    │   ├── LockedError           another process is writing here
+    │   └── NoSpaceError          the disk is full; nothing older was touched
+    ├── RequestError              what was asked of a model
+    │   ├── SamplingError         temperature, top_k, top_p, seed out of range
+    │   └── ContextError          more tokens than the context holds
+    ├── TrainingError             the run
+    │   ├── DoesNotFitError       the plan needs more than the machine has
+    │   ├── NonFiniteError        the loss became NaN or infinite twice at the same step
+    │   └── ResumeError           the directory holds a run that this command cannot continue
+    └── MissingExtraError         an optional package is not installed
+
+Each carries the same four sentences, so that a person always learns what to do next.
+"""
+
+from __future__ import annotations
+
+
+class PellucidError(Exception):
+    """A failure that Pellucid understands: what happened, what was found, where, and what to try.
+
+    >>> print(PellucidError("the file is empty", where="book.txt", hint="give a file with text in it"))
+    the file is empty
+      where: book.txt
+      try:   give a file with text in it
+    """
+
+    def __init__(self, what: str, *, found: str = "", where: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.found, self.where, self.hint = what, found, where, hint
+
+    def __str__(self) -> str:
+        parts = [("found:", self.found), ("where:", self.where), ("try:  ", self.hint)]
+        return "\n".join([self.what, *(f"  {label} {text}" for label, text in parts if text)])
+
+    def to_dict(self) -> dict[str, str]:
+        """The same four sentences for machines (`--json`)."""
+        return {
+            "error": type(self).__name__,
+            "what": self.what,
+            "found": self.found,
+            "where": self.where,
+            "try": self.hint,
+        }
+
+
+class SettingsError(PellucidError): ...
+
+
+class InputError(PellucidError): ...
+
+
+class DecodingError(InputError): ...
+
+
+class RecordError(InputError): ...
+
+
+class TokenizerError(PellucidError): ...
+
+
+class ModelError(PellucidError): ...
+
+
+class StoreError(PellucidError): ...
+
+
+class CorruptFileError(StoreError): ...
+
+
+class WeightsError(StoreError): ...
+
+
+class LockedError(StoreError): ...
+
+
+class NoSpaceError(StoreError): ...
+
+
+class RequestError(PellucidError): ...
+
+
+class SamplingError(RequestError): ...
+
+
+class ContextError(RequestError): ...
+
+
+class TrainingError(PellucidError): ...
+
+
+class DoesNotFitError(TrainingError): ...
+
+
+class NonFiniteError(TrainingError): ...
+
+
+class ResumeError(TrainingError): ...
+
+
+class MissingExtraError(PellucidError): ...

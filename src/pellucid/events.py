@@ -1,0 +1,71 @@
+"""How any room reports a decision without knowing who listens.
+
+A room that shrinks a default, skips a row or falls back to a slower path records an `Event`. Who listens (the
+terminal, a file, a test, the lens) is chosen by whoever calls. Nothing is decided in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One decision or fact worth telling.
+
+    >>> Event(name="data.context_shrunk", message="context 256 -> 31: the text has 32 tokens", data={"context": 31}).name
+    'data.context_shrunk'
+    """
+
+    name: str  # room.what_happened, stable: machines match on it
+    message: str  # one sentence for a person
+    data: Mapping[str, object] = field(default_factory=dict)  # the figures behind the sentence (JSON values)
+    level: str = "info"  # "info", or "warning" when a person should look
+
+
+class Recorder(Protocol):
+    """Anything that takes events."""
+
+    def record(self, event: Event) -> None: ...
+
+
+class NullRecorder:
+    """Takes every event and tells nobody: the default of functions that are called from code."""
+
+    def record(self, event: Event) -> None:
+        pass
+
+
+class MemoryRecorder:
+    """Keeps every event in a list.
+
+    >>> memory = MemoryRecorder()
+    >>> memory.record(Event(name="a.b", message="hello"))
+    >>> memory.names()
+    ['a.b']
+    """
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def record(self, event: Event) -> None:
+        self.events.append(event)
+
+    def names(self) -> list[str]:
+        return [event.name for event in self.events]
+
+
+class Fanout:
+    """Passes each event to several recorders, in order."""
+
+    def __init__(self, recorders: Iterable[Recorder]) -> None:
+        self.recorders = tuple(recorders)
+
+    def record(self, event: Event) -> None:
+        for recorder in self.recorders:
+            recorder.record(event)
+
+
+NULL = NullRecorder()

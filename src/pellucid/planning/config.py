@@ -1,0 +1,77 @@
+"""The drawings of a model: every choice that fixes its shape, in one frozen dataclass. No torch.
+
+One decoder serves all families because a family is only a point in these axes. The model is built from them once;
+no code asks later which family it is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from pellucid.errors import ModelError
+from pellucid.settings import setting
+
+Position = Literal["none", "learned", "sinusoidal", "rotary"]
+Norm = Literal["layer", "layer_no_bias", "rms"]
+FeedForward = Literal["gelu", "gelu_tanh", "swiglu", "relu2"]
+Init = Literal["gpt2", "zero_projections"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The axes of a transformer.
+
+    >>> ModelConfig(vocab_size=100, context_length=32, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_model=32, d_ff=64).d_attention
+    32
+    """
+
+    vocab_size: int = setting(256, "rows of the token embedding (ids run from 0 to this, exclusive)", low=1)
+    context_length: int = setting(256, "positions the model was made for, in tokens", low=1)
+    n_layers: int = setting(4, "blocks", low=1)
+    n_heads: int = setting(4, "query heads", low=1)
+    n_kv_heads: int = setting(4, "key and value heads; fewer than n_heads shares each among a group", low=1)
+    head_dim: int = setting(32, "width of one head", low=1)
+    d_model: int = setting(128, "width of the residual stream", low=1)
+    d_ff: int = setting(384, "width inside the feed-forward", low=1)
+    position: Position = setting("rotary", "how a token knows its place")
+    rope_theta: float = setting(10_000.0, "base of the rotary wavelengths", low=1)
+    norm: Norm = setting("rms", "normalisation before attention, before the feed-forward and at the end")
+    norm_eps: float = setting(1e-6, "added to the variance before the root", low=0)
+    feed_forward: FeedForward = setting("swiglu", "the nonlinearity; swiglu has a gate (three matrices instead of two)")
+    qk_norm: bool = setting(True, "RMS-normalise each query and key head")
+    qkv_bias: bool = setting(False, "biases on the query, key and value projections")
+    output_bias: bool = setting(False, "bias on the projection out of attention")
+    mlp_bias: bool = setting(False, "biases in the feed-forward")
+    tied_head: bool = setting(True, "the output head is the token embedding, transposed")
+    causal: bool = setting(True, "a position sees only itself and earlier ones")
+    dropout: float = setting(0.0, "share of activations dropped in training (embedding, attention, both residual branches)", low=0, high=0.99)
+    init: Init = setting("zero_projections", "how weights start")
+
+    def __post_init__(self) -> None:
+        if self.n_heads % self.n_kv_heads:
+            raise ModelError(
+                "n_heads must be a multiple of n_kv_heads",
+                found=f"n_heads={self.n_heads}, n_kv_heads={self.n_kv_heads}",
+                hint="each key/value head serves an equal group of query heads",
+            )
+        if self.position == "rotary" and self.head_dim % 2:
+            raise ModelError("rotary positions turn pairs: head_dim must be even", found=f"head_dim={self.head_dim}")
+        if not math.isfinite(self.rope_theta) or not math.isfinite(self.norm_eps):
+            raise ModelError("rope_theta and norm_eps must be finite numbers")
+
+    @property
+    def d_attention(self) -> int:
+        """Width of all query heads side by side."""
+        return self.n_heads * self.head_dim
+
+    @property
+    def d_kv(self) -> int:
+        """Width of all key (or value) heads side by side."""
+        return self.n_kv_heads * self.head_dim
+
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward has a gate matrix."""
+        return self.feed_forward == "swiglu"

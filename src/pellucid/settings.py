@@ -1,0 +1,290 @@
+"""Settings: one tree of frozen dataclasses is the Python API, the TOML file and the command line at once.
+
+A tree is built from layers, each a nested dictionary with a name: the defaults in the dataclass, then a recipe (TOML),
+then the command line (`--set batch.rows=8`). Later layers win, and every value remembers the layer it came from. A key
+that does not exist is an error that names the nearest one. No torch here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+
+from pellucid.errors import SettingsError
+
+S = TypeVar("S")
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some values and the name of where they came from (`recipe tiny.toml`, `command line`)."""
+
+    source: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Resolved(Generic[S]):
+    """A finished tree of settings, and for every dotted key the source of its value."""
+
+    settings: S
+    sources: Mapping[str, str]
+
+    def rows(self) -> Iterator[tuple[str, Any, str]]:
+        """(dotted key, value, source) for every leaf, in the order of the dataclasses."""
+        for key, value in flatten(self.settings):
+            yield key, value, self.sources.get(key, DEFAULT)
+
+
+def setting(default: Any, meaning: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field with its line of meaning (which becomes the help text) and the range it must lie in.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Heat:
+    ...     degrees: float = setting(1.0, "how hot", low=0)
+    >>> resolve(Heat, Layer("command line", {"degrees": "-1"}))
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.SettingsError: degrees must be at least 0
+      found: -1.0
+      where: command line
+      try:   how hot
+    """
+    metadata = {"meaning": meaning, "low": low, "high": high}
+    if dataclasses.is_dataclass(default) or isinstance(default, (dict, list)):
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def resolve(cls: type[S], *layers: Layer) -> Resolved[S]:
+    """Build one `cls` from the defaults and the layers, later ones winning.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Batch:
+    ...     rows: int = 4
+    >>> resolve(Batch, Layer("recipe", {"rows": 8}), Layer("command line", {"rows": "16"})).settings
+    Batch(rows=16)
+
+    Raises SettingsError for an unknown key (naming the nearest), a value of another type, or one out of range.
+    """
+    sources: dict[str, str] = {}
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(cls, merged, layer.values, "", layer.source, sources)
+    return Resolved(_construct(cls, merged, "", sources), sources)
+
+
+def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) for every leaf of a settings tree."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from flatten(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", value
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """The tree as nested dictionaries of plain values, ready for JSON or TOML."""
+    return {
+        f.name: to_dict(v) if dataclasses.is_dataclass(v) else plain(v)
+        for f in dataclasses.fields(settings)
+        for v in [getattr(settings, f.name)]
+    }
+
+
+def plain(value: Any) -> Any:
+    """A setting's value as JSON can hold it."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """`("a.b=1", "c=2")` as a nested dictionary, as `--set` takes them.
+
+    >>> parse_assignments(("optimizer.rate=0.1", "seed=3"))
+    {'optimizer': {'rate': '0.1'}, 'seed': '3'}
+    """
+    tree: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise SettingsError(
+                f"cannot read the setting {assignment!r}", hint="write it as name=value, for example seed=3"
+            )
+        put(tree, key, value)
+    return tree
+
+
+def put(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    """Put a value at a dotted key of a nested dictionary."""
+    *parents, leaf = dotted.split(".")
+    for name in parents:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise SettingsError(f"{dotted}: {name} is already given as a single value")
+    tree[leaf] = value
+
+
+def load_toml(path: Path) -> Layer:
+    """A recipe: one TOML file as a layer."""
+    try:
+        return Layer(f"recipe {path}", tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise SettingsError("the recipe does not exist", where=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError("the recipe is not valid TOML", found=str(error), where=str(path)) from error
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint that names the closest known word, or lists them all."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(known))
+
+
+def _merge(cls: type, merged: dict, values: Mapping, prefix: str, source: str, sources: dict[str, str]) -> None:
+    hints = type_hints(cls)
+    for name, value in values.items():
+        if name not in hints:
+            raise SettingsError(
+                f"unknown setting {prefix}{name}", where=source, hint=nearest(name, list(hints))
+            )
+        inner = _dataclass_in(hints[name])
+        if inner is not None and isinstance(value, Mapping):
+            _merge(inner, merged.setdefault(name, {}), value, f"{prefix}{name}.", source, sources)
+        elif inner is not None and dataclasses.is_dataclass(value):
+            _merge(inner, merged.setdefault(name, {}), shallow(value), f"{prefix}{name}.", source, sources)
+        elif inner is not None:
+            raise SettingsError(
+                f"{prefix}{name} is a group of settings, not one value",
+                found=repr(value),
+                where=source,
+                hint=f"set one of its members, for example {prefix}{name}.{next(iter(type_hints(inner)))}=…",
+            )
+        else:
+            merged[name] = value
+            sources[f"{prefix}{name}"] = source
+
+
+def shallow(settings: Any) -> dict[str, Any]:
+    """A dataclass's fields as a dictionary, one level deep."""
+    return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+
+def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Mapping[str, str]) -> S:
+    hints, values = type_hints(cls), {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        inner = _dataclass_in(hints[field.name])
+        key = f"{prefix}{field.name}"
+        if inner is not None:
+            if field.name in merged:
+                values[field.name] = _construct(inner, merged[field.name], f"{key}.", sources)
+        elif field.name in merged:
+            value = convert(merged[field.name], hints[field.name], key, sources[key])
+            _check_range(value, field, key, sources[key])
+            values[field.name] = value
+    return cls(**values)
+
+
+def _check_range(value: Any, field: dataclasses.Field, key: str, source: str) -> None:
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    meaning = field.metadata.get("meaning", "")
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return
+    if low is not None and not value >= low:  # written so that NaN fails too
+        raise SettingsError(f"{key} must be at least {low}", found=str(value), where=source, hint=meaning)
+    if high is not None and not value <= high:
+        raise SettingsError(f"{key} must be at most {high}", found=str(value), where=source, hint=meaning)
+
+
+def convert(value: Any, hint: Any, key: str, source: str) -> Any:
+    """A value of a layer as the type that its field declares; text from the command line is read as that type."""
+    failure = SettingsError(
+        f"{key} wants {describe_type(hint)}", found=f"{value!r} ({type(value).__name__})", where=source
+    )
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and type(None) in args):
+            return None
+        for option in (a for a in args if a is not type(None)):
+            try:
+                return convert(value, option, key, source)
+            except SettingsError:
+                continue
+        raise failure
+    if origin is Literal:
+        match = next((a for a in args if a == value or str(a) == value), None)
+        if match is None:
+            failure.hint = nearest(str(value), [str(a) for a in args])
+            raise failure
+        return match
+    if origin is tuple:
+        items = [v for v in value.split(",") if v] if isinstance(value, str) else list(value)
+        return tuple(convert(item, args[0], key, source) for item in items)
+    return _convert_scalar(value, hint, failure)
+
+
+def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
+    if hint is bool:
+        if isinstance(value, bool):
+            return value
+        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        if isinstance(value, str) and value.lower() in words:
+            return words[value.lower()]
+        raise failure
+    if isinstance(value, bool) and hint in (int, float):
+        raise failure
+    try:
+        if hint is int and isinstance(value, (str, int)):
+            return int(str(value).replace("_", ""))
+        if hint is float and isinstance(value, (str, int, float)):
+            return float(value)
+        if hint is Path and isinstance(value, (str, Path)):
+            return Path(value)
+        if hint is str and isinstance(value, str):
+            return value
+    except ValueError:
+        raise failure from None
+    raise failure
+
+
+def describe_type(hint: Any) -> str:
+    """A type in a person's words.
+
+    >>> describe_type(int | None)
+    'a whole number or none'
+    """
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe_type(a) for a in args)
+    if origin is Literal:
+        return "one of " + ", ".join(str(a) for a in args)
+    if origin is tuple:
+        return f"a list, each {describe_type(args[0])}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path", type(None): "none"}
+    return names.get(hint, str(hint))
+
+
+@cache
+def type_hints(cls: type) -> dict[str, Any]:
+    """The resolved annotations of a settings dataclass, its fields only."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
