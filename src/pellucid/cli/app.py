@@ -1,0 +1,99 @@
+"""The command `pellucid`: one file per verb, loaded only when the verb is used.
+
+Each verb's file defines `command`. Help for all verbs needs none of them: the table below holds their one-line help.
+Errors become messages here, in one place: a `PellucidError` prints its four sentences and exits with the code of the table.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+import click
+
+import pellucid
+from pellucid import errors
+
+VERBS = {
+    "quickstart": "Learn a small world from nothing in minutes, then talk about it.",
+    "train": "Train a model on your own text.",
+    "generate": "Continue a prompt, streaming; --explain shows how each token came about.",
+    "eval": "Loss, perplexity and bits per byte of a text under a model.",
+    "plan": "What a model would cost: parameters, FLOPs, memory, time.",
+    "tokenizer": "Train, use and explain tokenizers.",
+    "learn": "Lessons: the textbook's arithmetic, and experiments on models trained here.",
+    "doctor": "What this machine offers, what will be used, and why.",
+}
+
+EXIT_CODES = {  # the nearest class in an error's ancestry decides
+    errors.SettingsError: 2,
+    errors.InputError: 3,
+    errors.TokenizerError: 3,
+    errors.ModelError: 3,
+    errors.StoreError: 4,
+    errors.RequestError: 5,
+    errors.TrainingError: 6,
+    errors.MissingExtraError: 7,
+    errors.PellucidError: 1,
+}
+
+
+class Verbs(click.Group):
+    """A group that imports a verb's file only when that verb runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return importlib.import_module(f"pellucid.cli.{name}").command if name in VERBS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        if args and args[0] not in VERBS:
+            raise errors.SettingsError(f"unknown verb {args[0]!r}", hint=_nearest_verb(args[0]))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(pellucid.__version__, prog_name="pellucid")
+def root() -> None:
+    """Pellucid: the language model you can see through.
+
+    Start with `pellucid quickstart`, or train on your own text: `pellucid train BOOK.txt --out runs/book`.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = root.main(arguments, prog_name="pellucid", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except errors.PellucidError as error:
+        sys.exit(report(error, as_json="--json" in arguments))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nstopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe (head, less) has left
+        sys.stderr.close()
+        sys.exit(141)
+
+
+def report(error: errors.PellucidError, *, as_json: bool) -> int:
+    """Tell a person (or a machine) what went wrong; return the exit code."""
+    text = json.dumps(error.to_dict(), ensure_ascii=False) if as_json else f"error: {error}"
+    click.echo(text, err=True)
+    return next(EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES)
+
+
+def _nearest_verb(name: str) -> str:
+    from pellucid.settings import nearest
+
+    return nearest(name, list(VERBS))

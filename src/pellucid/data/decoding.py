@@ -1,0 +1,149 @@
+"""Bytes to text, in bounded memory: UTF-8 only, every exception named with its byte offset.
+
+A stream is read in blocks of about one megabyte that end where a paragraph, a line, a word or at least a character
+ends. UTF-8 never hides a newline inside a character, so each block decodes on its own and a file larger than memory is
+no special case. A byte-order mark at the start is removed and reported. Nothing else is changed: line endings, spaces
+and control characters are the text's own. This module knows bytes, not files: opening them is `source`'s work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, Literal
+
+from pellucid.errors import DecodingError, InputError
+from pellucid.events import Event, Recorder
+
+BLOCK_BYTES = 1 << 20
+REPLACEMENT = "\ufffd"
+
+_UTF8_MARK = b"\xef\xbb\xbf"
+# The UTF-32 marks come first: the little-endian one begins with the UTF-16 one.
+_OTHER_MARKS = {
+    b"\xff\xfe\x00\x00": "UTF-32",
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+
+
+def text_blocks(stream: BinaryIO, decoder: Decoder) -> Iterator[str]:
+    """The text of a stream in blocks of at most about one megabyte, cut after a paragraph, line, word or character.
+
+    >>> import io
+    >>> from pellucid.events import NULL
+    >>> list(text_blocks(io.BytesIO("你好".encode()), Decoder("hello.txt", "strict", NULL)))
+    ['你好']
+    """
+    for block in byte_blocks(stream):
+        yield decoder.decode(block)
+    decoder.finish()
+
+
+def byte_blocks(stream: BinaryIO, size: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """The bytes of a stream in blocks of at most `size` bytes, none of which ends inside a UTF-8 character.
+
+    >>> import io
+    >>> list(byte_blocks(io.BytesIO("one two 好".encode()), size=10))
+    [b'one two ', b'\\xe5\\xa5\\xbd']
+    """
+    pending = b""
+    while chunk := stream.read(size):
+        pending += chunk
+        while len(pending) > size:
+            cut = _cut(pending, size)
+            yield pending[:cut]
+            pending = pending[cut:]
+    if pending:
+        yield pending
+
+
+def _cut(data: bytes, size: int) -> int:
+    for mark in (b"\n\n", b"\n", b" "):
+        at = data.rfind(mark, size // 2, size)
+        if at >= 0:
+            return at + len(mark)
+    # Bytes 10xxxxxx continue a character: a cut stands before a byte that does not, and no character has five bytes.
+    starts = (at for at in range(size, size - 4, -1) if at > 0 and data[at] & 0xC0 != 0x80)
+    return next(starts, size)
+
+
+class Decoder:
+    """Decodes the successive blocks of one file, counting bytes, so that an error can say where it stands.
+
+    Raises DecodingError at bytes that are not UTF-8 (under `errors="replace"` they become U+FFFD and are counted),
+    InputError for bytes that are no text at all.
+
+    >>> from pellucid.events import NULL
+    >>> Decoder("a.txt", "strict", NULL).decode(b"caf\\xe9 noir")
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.DecodingError: the text is not UTF-8
+      found: byte 0xE9 at byte offset 3 (invalid continuation byte)
+      where: a.txt
+      try:   save the file as UTF-8, or use errors = replace to put U+FFFD there
+    """
+
+    def __init__(self, origin: str, errors: Literal["strict", "replace"], recorder: Recorder) -> None:
+        self.origin, self.errors, self.recorder = origin, errors, recorder
+        self.offset = 0
+        self.num_replaced = 0
+
+    def decode(self, block: bytes, where: str = "") -> str:
+        """The text of the next block; `where` names a finer place than the file, such as a line."""
+        start, self.offset = self.offset, self.offset + len(block)
+        if start == 0:
+            rest = self._without_mark(block)
+            start, block = len(block) - len(rest), rest
+        try:
+            return block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if self.errors == "strict":
+                raise DecodingError(
+                    "the text is not UTF-8",
+                    found=f"byte 0x{block[error.start]:02X} at byte offset {start + error.start:,} ({error.reason})",
+                    where=where or self.origin,
+                    hint="save the file as UTF-8, or use errors = replace to put U+FFFD there",
+                ) from None
+        text = block.decode("utf-8", errors="replace")
+        self.num_replaced += text.count(REPLACEMENT) - block.count(REPLACEMENT.encode())
+        return text
+
+    def finish(self) -> None:
+        """Report what was replaced, after the last block."""
+        if self.num_replaced:
+            self.recorder.record(
+                Event(
+                    name="data.bytes_replaced",
+                    message=f"{self.origin}: {self.num_replaced:,} sequences that are not UTF-8 became U+FFFD",
+                    data={"origin": self.origin, "count": self.num_replaced},
+                    level="warning",
+                )
+            )
+
+    def _without_mark(self, block: bytes) -> bytes:
+        for mark, name in _OTHER_MARKS.items():
+            if block.startswith(mark):
+                raise DecodingError(
+                    f"the text is {name}, not UTF-8",
+                    found=f"its byte-order mark, {mark.hex(' ').upper()}",
+                    where=self.origin,
+                    hint=f"convert it first: iconv -f {name} -t UTF-8 OLD.txt > NEW.txt",
+                )
+        if b"\x00" in block[:4096]:
+            raise InputError(
+                "this is not a text file",
+                found=f"a zero byte at byte offset {block.index(0):,}",
+                where=self.origin,
+                hint="give plain text; if it is UTF-16 text, save it as UTF-8",
+            )
+        if not block.startswith(_UTF8_MARK):
+            return block
+        self.recorder.record(
+            Event(
+                name="data.mark_removed",
+                message=f"{self.origin}: the UTF-8 byte-order mark at the start was removed",
+                data={"origin": self.origin},
+            )
+        )
+        return block[len(_UTF8_MARK) :]

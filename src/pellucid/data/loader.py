@@ -1,0 +1,144 @@
+"""Which tokens each row of each batch holds: a pure function of (seed, position), so resuming is arithmetic.
+
+The token stream is bent into a ring (its last `<eos>` meets its first `<bos>`, as between any two documents) of N
+tokens and cut into W = ceil(N / T) windows of T positions, T the context length. Row number p of the whole run lies in
+epoch e = p div W and shows
+
+    window  = permutation(seed, e)[p mod W]          every window once per epoch, in another order each time
+    start   = (offset(seed, e) + window · T) mod N    cut elsewhere each time, so that texts meet new neighbours
+
+Every token is a target exactly once per epoch (but `<bos>`, which nothing foretells). Windows may hold the end of one
+document and the beginning of the next. The one window that is not full is padded, and padding weighs nothing, so every
+batch has the same shape. No state is kept: asked for rows 500 to 531, the loader needs nothing of rows 0 to 499.
+
+B rows, T positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from pellucid.data.batch import Batch
+from pellucid.data.permutation import draw, permute
+from pellucid.data.shards import TokenShards
+from pellucid.errors import InputError
+
+
+class Loader:
+    """Rows of training text in a random order that depends on the seed alone.
+
+    `rows(start, count)` gives the rows [start, start + count) of the run, counted from 0 and running on through the
+    epochs. `num_rows_per_epoch` rows show every token once. Raises InputError when there are fewer than two tokens.
+    """
+
+    def __init__(self, shards: TokenShards, *, context_length: int, seed: int) -> None:
+        _require_two(shards)
+        self.shards, self.context_length, self.seed = shards, context_length, seed
+        self.num_rows_per_epoch = -(-shards.num_tokens // context_length)
+
+    def rows(self, start: int, count: int) -> Batch:
+        """The rows [start, start + count) of the run as one batch."""
+        position_B = np.arange(start, start + count)
+        epoch_B, place_B = np.divmod(position_B, self.num_rows_per_epoch)
+        first_B, length_B = np.empty(count, np.int64), np.empty(count, np.int64)
+        for epoch in np.unique(epoch_B):
+            here = epoch_B == epoch
+            first_B[here], length_B[here] = self._windows(int(epoch), place_B[here])
+        return _gather(self.shards, first_B, length_B, self.context_length, ring=True)
+
+    def epoch_of(self, position: int) -> float:
+        """How many times the text has been read before this row, as a fraction.
+
+        With 8 rows per epoch, row 12 stands at 1.5.
+        """
+        return position / self.num_rows_per_epoch
+
+    def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        size, num_tokens = self.context_length, self.shards.num_tokens
+        window_B = permute(place_B, self.num_rows_per_epoch, draw(self.seed, "data order", epoch))
+        # A text that fits into one window is not rotated: it is read from its beginning.
+        offset = draw(self.seed, "data offset", epoch) % num_tokens if num_tokens > size else 0
+        return (offset + window_B * size) % num_tokens, np.minimum(size, num_tokens - window_B * size)
+
+
+def num_windows(num_tokens: int, context_length: int, stride: int | None = None) -> int:
+    """How many windows `windows` cuts a text into.
+
+    >>> num_windows(num_tokens=101, context_length=50), num_windows(num_tokens=102, context_length=50)
+    (2, 3)
+    """
+    stride = stride or context_length
+    return 1 + max(0, -(-(num_tokens - 1 - context_length) // stride))
+
+
+def windows(
+    shards: TokenShards,
+    *,
+    context_length: int,
+    rows: int,
+    stride: int | None = None,
+    max_windows: int | None = None,
+) -> Iterator[Batch]:
+    """The text from beginning to end for evaluation, `rows` windows at a time, each token a target exactly once.
+
+    Windows begin `stride` tokens apart (default: the context length). With a shorter stride they overlap and only the
+    targets that no earlier window had count, so that each is predicted from a longer context. `max_windows` takes that
+    many windows, evenly spaced over the text. The last batch is filled up with rows that weigh nothing. Raises
+    InputError when there are fewer than two tokens.
+    """
+    _require_two(shards)
+    stride = min(stride or context_length, context_length)
+    total = num_windows(shards.num_tokens, context_length, stride)
+    num = min(total, max_windows or total)
+    window_N = np.arange(num) * total // num
+    for begin in range(0, num, rows):
+        window_B = window_N[begin : begin + rows]
+        first_B = np.zeros(rows, np.int64)
+        length_B = np.zeros(rows, np.int64)
+        first_B[: len(window_B)] = window_B * stride
+        length_B[: len(window_B)] = np.minimum(context_length, shards.num_tokens - 1 - window_B * stride)
+        already = np.where(first_B > 0, context_length - stride, 0)
+        yield _gather(shards, first_B, length_B, context_length, ring=False, skip_B=already)
+
+
+def _gather(
+    shards: TokenShards,
+    first_B: np.ndarray,
+    length_B: np.ndarray,
+    context_length: int,
+    *,
+    ring: bool,
+    skip_B: np.ndarray | int = 0,
+) -> Batch:
+    """The windows that begin at `first_B`; targets skip_B … length_B of each count."""
+    num_tokens = shards.num_tokens
+    ids_BS = np.zeros((len(first_B), context_length + 1), np.int64)  # S = T + 1: inputs and targets overlap
+    for row, (first, length) in enumerate(zip(first_B, length_B, strict=True)):
+        if length:
+            ids = shards.tokens(int(first), int(first + length + 1))
+            ids_BS[row, : len(ids)] = ids
+            if ring and (missing := int(length) + 1 - len(ids)):
+                ids_BS[row, len(ids) : length + 1] = shards.tokens(0, missing)
+    column_T = np.arange(context_length)
+    counts_BT = (column_T < length_B[:, None]) & (column_T >= np.reshape(skip_B, (-1, 1)))
+    if shards.manifest.unpredicted_id is not None:
+        counts_BT &= ids_BS[:, 1:] != shards.manifest.unpredicted_id
+    return Batch(
+        ids_BT=torch.from_numpy(ids_BS[:, :-1].copy()),
+        targets_BT=torch.from_numpy(ids_BS[:, 1:].copy()),
+        weights_BT=torch.from_numpy(counts_BT.astype(np.float32)),
+        first_token_B=torch.from_numpy(first_B % num_tokens),
+    )
+
+
+def _require_two(shards: TokenShards) -> None:
+    if shards.num_tokens < 2:
+        raise InputError(
+            "there is nothing to predict",
+            found=f"{shards.num_tokens} tokens",
+            where=str(shards.directory),
+            hint="give text",
+        )

@@ -1,0 +1,261 @@
+"""How a course of events is chosen: a small cast, and happenings drawn one by one among those that are possible.
+
+A level is a list of what may happen and how often. Level 1: people move and carry things. Level 2: containers, which
+are carried and put into one another. Level 3: gifts and colours, or counts. Level 4: what people saw and so believe,
+or a week of days. Each story has one plot, so that it stays short enough to hold in mind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pellucid.data.microworld import entities
+from pellucid.data.microworld.draws import Draws
+from pellucid.data.microworld.entities import DAY, NONE, PEOPLE, PLACES, SIZE
+from pellucid.data.microworld.splits import RARE_PARTNERS, Split
+from pellucid.data.microworld.world import World
+from pellucid.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """What may happen in a story: ranges are inclusive (low, high)."""
+
+    name: str
+    verbs: tuple[str, ...]  # drawn with equal chance: repeats make a verb more frequent
+    people: tuple[int, int]
+    places: tuple[int, int]
+    things: tuple[int, int]
+    length: tuple[int, int]  # happenings in a training story
+    long: tuple[int, int]  # happenings in a story of the split "lengths"
+    kinds: tuple[str, ...]  # of questions, drawn with equal chance
+    questions: int
+    pool: tuple[int, ...] = entities.THINGS
+    containers: tuple[int, int] = (0, 0)
+    painted: bool = False
+    minds: bool = False
+    days: bool = False
+    follow: int = 0  # how often, out of four, who moves goes where somebody else is
+
+
+_MOVES = ("where_person",) * 4 + ("where_thing",) * 6 + ("who_has",) * 3 + ("where_before",) * 4
+
+PLOTS: dict[int, tuple[Plot, ...]] = {
+    1: (
+        Plot(
+            name="moves", verbs=("move",) * 6 + ("take",) * 5 + ("drop",) * 3,
+            people=(2, 3), places=(4, 5), things=(1, 2), length=(5, 7), long=(10, 14), kinds=_MOVES, questions=4,
+        ),
+    ),
+    2: (
+        Plot(
+            name="containers", verbs=("move",) * 5 + ("take",) * 4 + ("drop",) * 2 + ("put",) * 9 + ("out",) * 3,
+            people=(1, 2), places=(3, 5), things=(2, 3), containers=(2, 3), length=(6, 9), long=(13, 17),
+            kinds=("where_thing",) * 5 + ("in_what",) * 4 + ("contents",) * 3 + ("where_person", "who_has", "where_before"),
+            questions=4, pool=entities.FIT_IN_CONTAINER,
+        ),
+    ),
+    3: (
+        Plot(
+            name="gifts", verbs=("move",) * 4 + ("take",) * 5 + ("give",) * 7 + ("drop",),
+            people=(3, 4), places=(3, 4), things=(3, 4), length=(7, 9), long=(13, 17), painted=True, pool=entities.PAINTED,
+            kinds=("colour",) * 4 + ("who_has",) * 3 + ("where_thing",) * 3 + ("who_gave",) * 2 + ("gave_whom",) * 2 + ("where_person",),
+            questions=4, follow=3,
+        ),
+        Plot(
+            name="counts", verbs=("find",) * 4 + ("share",) * 4 + ("lose",) * 2,
+            people=(2, 3), places=(1, 1), things=(1, 2), length=(4, 6), long=(9, 12), pool=entities.COUNTED,
+            kinds=("how_many",), questions=3,
+        ),
+    ),
+    4: (
+        Plot(
+            name="beliefs", verbs=("move",) * 5 + ("take",) * 4 + ("drop",) * 3,
+            people=(3, 3), places=(3, 4), things=(2, 2), length=(9, 11), long=(15, 19), minds=True, follow=2,
+            kinds=("believes",) * 7 + ("who_saw",) * 4 + ("where_thing",) * 3 + ("where_person",), questions=4,
+        ),
+        Plot(
+            name="days", verbs=("move",) * 7 + ("take",) * 3 + ("drop",),
+            people=(2, 3), places=(4, 6), things=(1, 2), length=(7, 9), long=(13, 16), days=True,
+            kinds=("place_on_day",) * 4 + ("day_of_move",) * 4 + ("day_of_take",) * 2 + ("where_thing", "where_person"), questions=4,
+        ),
+    ),
+}  # fmt: skip
+LEVELS = tuple(PLOTS)
+TRIES_PER_HAPPENING = 6
+
+
+def check_level(level: int) -> int:
+    """Return the level, or say which levels there are.
+
+    Raises: InputError for any other number.
+
+    >>> check_level(2)
+    2
+    """
+    if level not in PLOTS:
+        raise InputError("the microworld has no such level", found=str(level), hint=f"levels {LEVELS[0]} to {LEVELS[-1]}")
+    return level
+
+
+class Cast:
+    """Who and what a story is about; in training, no pair that the splits hold out stands in one cast."""
+
+    __slots__ = ("containers", "people", "places", "things")
+
+    def __init__(self, draws: Draws, plot: Plot, split: Split) -> None:
+        self.people = draws.sample(PEOPLE, _within(draws, plot.people))
+        self.places = draws.sample(PLACES, _within(draws, plot.places))
+        self.containers = draws.sample(entities.CONTAINERS, _within(draws, plot.containers))
+        self.things: list[int] = []
+        company = {*self.people, *self.places}
+        wants_rare = split == "combinations"
+        count = _within(draws, plot.things)
+        kind = NONE
+        while len(self.things) < count:
+            if not (plot.painted and self.things and draws.below(2)):  # otherwise the same kind in a second colour
+                kind = draws.one(plot.pool)
+                if wants_rare == company.isdisjoint(RARE_PARTNERS[kind]):
+                    continue
+            thing = entities.painted(kind, 1 + draws.below(len(entities.COLOUR_NAMES))) if plot.painted else kind
+            if thing not in self.things:
+                self.things.append(thing)
+
+
+def _within(draws: Draws, bounds: tuple[int, int]) -> int:
+    low, high = bounds
+    return low + draws.below(high - low + 1) if high > low else low
+
+
+def play(draws: Draws, plot: Plot, split: Split) -> tuple[World, Cast] | None:
+    """Draw a cast and let things happen among them; None when they ran out of things to do too early."""
+    cast = Cast(draws, plot, split)
+    world = World(minds=plot.minds)
+    length = _within(draws, plot.long if split == "lengths" else plot.length)
+    if plot.name == "counts":
+        _play_counts(draws, plot, cast, world, length)
+    else:
+        _play_moves(draws, plot, cast, world, length)
+    return (world, cast) if len(world.events) == length else None
+
+
+def _play_moves(draws: Draws, plot: Plot, cast: Cast, world: World, length: int) -> None:
+    if not plot.days and draws.below(2):
+        world.lie(draws.one(cast.things + cast.containers), draws.one(cast.places))
+    stage = _Stage(draws, plot, cast, world)
+    days = sorted(draws.sample(range(7), 3)) if plot.days else []
+    person = draws.one(cast.people)
+    events, people, verbs = world.events, cast.people, plot.verbs
+    for _ in range(TRIES_PER_HAPPENING * length):
+        told = len(events)
+        if told == length:
+            break
+        if days:
+            world.day = DAY + days[told * len(days) // length]
+        if draws.below(3):  # a person does a few things before the tale turns to another
+            person = draws.one(people)
+        stage.act(person, draws.one(verbs))
+
+
+class _Stage:
+    """Turns a wished-for verb into something that this person can do now; what cannot be done becomes a move."""
+
+    __slots__ = ("cast", "draws", "movable", "plot", "world")
+
+    def __init__(self, draws: Draws, plot: Plot, cast: Cast, world: World) -> None:
+        self.draws, self.plot, self.cast, self.world = draws, plot, cast, world
+        self.movable = cast.things + cast.containers
+
+    def act(self, person: int, verb: str) -> None:
+        here = self.world.parent.get(person)
+        if here is None:
+            self.move(person, here)
+        elif verb == "move":
+            last = self.world.events[-1]
+            if last.person != person or last.verb != "move":  # nobody only passes through
+                self.move(person, here)
+            else:
+                self.take(person, here)
+        elif verb == "take":
+            self.take(person, here)
+        else:
+            parent = self.world.parent
+            held = [thing for thing in self.movable if parent.get(thing) == person]
+            getattr(self, verb)(person, here, held)
+
+    def move(self, person: int, here: int | None) -> None:
+        draws, world = self.draws, self.world
+        if self.plot.days and any(world.events[i].day == world.day for _, i in world.visits.get(person, ())):
+            return  # one outing a day
+        place = draws.one(self.cast.places)
+        if self.plot.follow and draws.below(4) < self.plot.follow:
+            others = [world.parent[other] for other in self.cast.people if other != person and other in world.parent]
+            place = draws.one(others) if others else place
+        if place != here:
+            world.move(person, place)
+
+    def take(self, person: int, here: int) -> None:
+        parent = self.world.parent
+        free = [thing for thing in self.movable if parent.get(thing, here) == here]
+        last = self.world.events[-1]
+        if last.verb == "drop":  # nothing is put down only to be taken
+            free = [thing for thing in free if thing != last.thing]
+        if not free:
+            return self.move(person, here) if last.person != person or last.verb != "move" else None
+        self.world.take(person, self.draws.one(free))
+
+    def drop(self, person: int, here: int, held: list[int]) -> None:
+        last = self.world.events[-1]
+        held = [thing for thing in held if thing != last.thing]  # nothing is taken only to be put down
+        if not held:
+            return self.move(person, here)
+        self.world.drop(person, self.draws.one(held))
+
+    def put(self, person: int, here: int, held: list[int]) -> None:
+        parent = self.world.parent
+        near = [box for box in self.cast.containers if parent.get(box, NONE) in (here, person)]
+        pairs = [(thing, box) for thing in held for box in near if SIZE[thing] < SIZE[box]]
+        if not pairs:
+            return self.take(person, here)
+        thing, box = self.draws.one(pairs)
+        self.world.put(person, thing, box)
+
+    def out(self, person: int, here: int, held: list[int]) -> None:
+        parent = self.world.parent
+        near = [box for box in self.cast.containers if parent.get(box, NONE) in (here, person)]
+        pairs = [(thing, box) for thing in self.movable for box in near if parent.get(thing) == box]
+        last = self.world.events[-1]
+        pairs = [(thing, box) for thing, box in pairs if thing != last.thing]
+        if not pairs:
+            return self.move(person, here)
+        thing, box = self.draws.one(pairs)
+        self.world.out(person, thing, box)
+
+    def give(self, person: int, here: int, held: list[int]) -> None:
+        near = [other for other in self.cast.people if other != person and self.world.parent.get(other) == here]
+        last = self.world.events[-1]
+        if last.verb == "give":  # a gift is not given straight back or straight on
+            held = [thing for thing in held if thing != last.thing]
+        if not held or not near:
+            return self.take(person, here) if not held else self.move(person, here)
+        self.world.give(person, self.draws.one(held), self.draws.one(near))
+
+
+def _play_counts(draws: Draws, plot: Plot, cast: Cast, world: World, length: int) -> None:
+    while len(world.events) < length:
+        person, kind, verb = draws.one(cast.people), draws.one(cast.things), draws.one(plot.verbs)
+        had = world.amount.get((person, kind), 0)
+        if verb != "find" and had == 0:
+            verb = "find"
+        if verb == "find":
+            count = 1 + draws.below(5)
+            if had + count <= 10:
+                world.find(person, kind, count)
+        elif verb == "share":
+            receiver = draws.one(cast.people)
+            count = 1 + draws.below(had)
+            if receiver != person and world.amount.get((receiver, kind), 0) + count <= 10:
+                world.share(person, kind, receiver, count)
+        else:
+            world.lose(person, kind, 1 + draws.below(had))
+

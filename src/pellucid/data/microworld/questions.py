@@ -1,0 +1,308 @@
+"""What can be asked about a world, before any language: a kind, what it is about, the answer and the evidence for it.
+
+Each function in `KINDS` draws one question of its kind, or gives None where the world has no such question or where
+the answer could be argued about. `hops` is the number of happenings that must be put together to answer.
+
+A story could be answered without being understood if the answer were mostly the place named last; so a question whose
+answer was named last is mostly redrawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pellucid.data.microworld import entities
+from pellucid.data.microworld.draws import Draws
+from pellucid.data.microworld.entities import (
+    CONTAINER,
+    NO_IDEA,
+    NOBODY,
+    NOBODY_KNOWS,
+    NONE,
+    NOTHING,
+    NUMBER,
+    PEOPLE,
+    PLACE,
+    THING,
+    Happening,
+)
+from pellucid.data.microworld.plots import Cast, Plot
+from pellucid.data.microworld.splits import RARE_PARTNERS, Split, is_rare_pair
+from pellucid.data.microworld.world import UNCLEAR, World
+
+
+class Asked(NamedTuple):
+    """A question as numbers: what it names, and what the answer is."""
+
+    kind: str
+    person: int
+    thing: int
+    place: int
+    other: int
+    day: int
+    answer: int
+    evidence: tuple[int, ...]
+
+
+def ask(draws: Draws, plot: Plot, cast: Cast, world: World, split: Split) -> list[Asked]:
+    """Draw up to as many different questions as the plot wants."""
+    asked: list[Asked] = []
+    named_last = _named_last(world.events)
+    open_answers = 0
+    for _ in range(3 * plot.questions):
+        question = KINDS[draws.one(plot.kinds)](draws, cast, world)
+        if question is None or question in asked:
+            continue
+        if question.answer in named_last and draws.below(6):
+            continue
+        if question.answer == NOBODY_KNOWS:
+            open_answers += 1
+            if open_answers > 1:
+                continue
+        if split == "combinations" and not _turns_on_a_rare_pair(question):
+            continue
+        asked.append(question)
+        if len(asked) == plot.questions:
+            break
+    return asked
+
+
+def _named_last(events: list[Happening]) -> set[int]:
+    """The person, the place, the container and the number that the tale names last."""
+    last: dict[int, int] = {}
+    for _, person, thing, place, other, count, day in events:
+        for entity in (person, thing, other, place):
+            if entity >= 0:
+                last[entity // 100 if entity < THING else THING] = entity
+        if count:
+            last[NUMBER // 100] = NUMBER + count
+        if day >= 0:
+            last[day // 100] = day
+    thing = last.get(THING, NONE)
+    return {*last.values(), entities.colour_of(thing)} if thing > THING + 99 else set(last.values())
+
+
+def _turns_on_a_rare_pair(asked: Asked) -> bool:
+    partners = (asked.answer, asked.person, asked.place, asked.other)
+    things = (asked.thing, asked.answer)
+    return any(is_rare_pair(thing, partner) for thing in things for partner in partners if thing >= THING)
+
+
+# -- level 1 ----------------------------------------------------------------------------------------------------------
+
+
+def _where_person(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    person = draws.one(cast.people)
+    if not draws.below(10):
+        person = _stranger(draws, cast)
+    if person not in world.parent:
+        return Asked("where_person", person, NONE, NONE, NONE, NONE, NOBODY_KNOWS, ())
+    return Asked("where_person", person, NONE, NONE, NONE, NONE, world.parent[person], world.cause[person])
+
+
+def _stranger(draws: Draws, cast: Cast) -> int:
+    """Somebody whom the tale does not name (and whom training may name beside its things)."""
+    while True:
+        person = draws.one(PEOPLE)
+        if person not in cast.people and not any(is_rare_pair(thing, person) for thing in cast.things):
+            return person
+
+
+def _unseen(draws: Draws, cast: Cast) -> int:
+    """Something that the tale does not name (and that training may name beside its people and places)."""
+    pool = entities.THINGS
+    company = {*cast.people, *cast.places}
+    while True:
+        thing = draws.one(pool)
+        if thing not in map(entities.plain, cast.things) and company.isdisjoint(RARE_PARTNERS[thing]):
+            return thing
+
+
+def _where_thing(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    thing = _unseen(draws, cast) if not draws.below(12) else draws.one(cast.things)
+    if thing in cast.things and thing not in world.parent:
+        return None
+    if thing not in world.parent:
+        return Asked("where_thing", NONE, thing, NONE, NONE, NONE, NOBODY_KNOWS, ())
+    return Asked(
+        "where_thing", NONE, thing, NONE, NONE, NONE, world.place_of(thing), world.evidence_for_place(thing)
+    )
+
+
+def _who_has(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    thing = draws.one(cast.things)
+    holder = world.parent.get(thing, NONE)
+    if holder < 0 or holder >= CONTAINER:
+        return None
+    if holder >= PLACE:
+        if world.events[world.cause[thing][-1]].verb == "lie":
+            return None
+        return Asked("who_has", NONE, thing, NONE, NONE, NONE, NOBODY, world.cause[thing][-1:])
+    return Asked("who_has", NONE, thing, NONE, NONE, NONE, holder, world.cause[thing])
+
+
+def _where_before(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    person = draws.one(cast.people)
+    visits = world.visits.get(person, [])
+    if len(visits) < 2:
+        return None
+    position = 1 + draws.below(len(visits) - 1)
+    place, now = visits[position]
+    if [place for place, _ in visits].count(place) > 1:
+        return None
+    before, then = visits[position - 1]
+    return Asked("where_before", person, NONE, place, NONE, NONE, before, (then, now))
+
+
+# -- level 2: containers ----------------------------------------------------------------------------------------------
+
+
+def _in_what(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    thing = draws.one(cast.things + cast.containers if draws.below(2) else cast.things)
+    box = world.parent.get(thing, NONE)
+    if not CONTAINER <= box < THING:
+        return None
+    return Asked("in_what", NONE, thing, NONE, NONE, NONE, box, world.cause[thing])
+
+
+def _contents(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    box = draws.one(cast.containers)
+    things = world.inside(box)
+    if len(things) == 1:
+        return Asked("contents", NONE, NONE, NONE, box, NONE, things[0], world.cause[things[0]])
+    emptied = tuple(i for i, event in enumerate(world.events) if event.other == box)
+    if things or not emptied:
+        return None
+    return Asked("contents", NONE, NONE, NONE, box, NONE, NOTHING, emptied)
+
+
+# -- level 3: gifts, colours and counts ---------------------------------------------------------------------------------
+
+
+def _colour(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    thing = draws.one(cast.things)
+    holder = world.parent.get(thing, NONE)
+    if holder not in cast.people:
+        return None
+    alike = [other for other in world.inside(holder) if entities.plain(other) == entities.plain(thing)]
+    if len(alike) > 1:
+        return None
+    colour = entities.colour_of(thing)
+    return Asked("colour", holder, entities.plain(thing), NONE, NONE, NONE, colour, world.cause[thing])
+
+
+def _gift(draws: Draws, world: World) -> tuple[int, Happening] | None:
+    gifts = [(i, event) for i, event in enumerate(world.events) if event.verb == "give"]
+    return draws.one(gifts) if gifts else None
+
+
+def _who_gave(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    gift = _gift(draws, world)
+    if gift is None:
+        return None
+    i, given = gift
+    if any(e.verb == "give" and (e.thing, e.other) == (given.thing, given.other) for e in world.events[:i] + world.events[i + 1 :]):
+        return None
+    return Asked("who_gave", NONE, given.thing, NONE, given.other, NONE, given.person, (i,))
+
+
+def _gave_whom(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    gift = _gift(draws, world)
+    if gift is None:
+        return None
+    i, given = gift
+    if any(e.verb == "give" and e[1:3] == given[1:3] for e in world.events[:i] + world.events[i + 1 :]):
+        return None
+    return Asked("gave_whom", given.person, given.thing, NONE, NONE, NONE, given.other, (i,))
+
+
+def _how_many(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    person, kind = draws.one(cast.people), draws.one(cast.things)
+    if (person, kind) not in world.amount:
+        return None
+    answer = NUMBER + world.amount[person, kind]
+    return Asked("how_many", person, kind, NONE, NONE, NONE, answer, world.amount_cause[person, kind])
+
+
+# -- level 4: beliefs and days ------------------------------------------------------------------------------------------
+
+
+def _believes(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    person, thing = draws.one(cast.people), draws.one(cast.things)
+    if person not in world.parent or thing not in world.parent:
+        return None
+    believed = world.belief.get((person, thing), NO_IDEA)
+    if believed == UNCLEAR:
+        return None
+    if believed == NO_IDEA:
+        return Asked("believes", person, thing, NONE, NONE, NONE, NO_IDEA, ()) if draws.below(2) else None
+    if believed == world.place_of(thing) and draws.below(2):
+        return None  # false beliefs are what is worth asking for
+    return Asked("believes", person, thing, NONE, NONE, NONE, believed, world.belief_cause[person, thing])
+
+
+def _who_saw(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    deeds = [i for i, event in enumerate(world.events) if event.verb in ("take", "drop")]
+    if not deeds:
+        return None
+    i = draws.one(deeds)
+    verb, person, thing = world.events[i][:3]
+    seen = world.witnesses[i]
+    if len(seen) > 1 or sum(event[:3] == (verb, person, thing) for event in world.events) > 1:
+        return None
+    if not seen and draws.below(3):
+        return None
+    entered = [now for _, now in world.visits[person] if now < i][-1]
+    if not seen:
+        return Asked(f"who_saw_{verb}", person, thing, NONE, NONE, NONE, NOBODY, (entered, i))
+    came = [now for _, now in world.visits[seen[0]] if now < i][-1]
+    return Asked(f"who_saw_{verb}", person, thing, NONE, NONE, NONE, seen[0], tuple(sorted((entered, came, i))))
+
+
+def _place_on_day(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    person = draws.one(cast.people)
+    if person not in world.visits:
+        return None
+    place, now = draws.one(world.visits[person])
+    return Asked("place_on_day", person, NONE, NONE, NONE, world.events[now].day, place, (now,))
+
+
+def _day_of_move(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    person = draws.one(cast.people)
+    if person not in world.visits:
+        return None
+    place, now = draws.one(world.visits[person])
+    if [place for place, _ in world.visits[person]].count(place) > 1:
+        return None
+    return Asked("day_of_move", person, NONE, place, NONE, NONE, world.events[now].day, (now,))
+
+
+def _day_of_take(draws: Draws, cast: Cast, world: World) -> Asked | None:
+    taken = [i for i, event in enumerate(world.events) if event.verb == "take"]
+    if not taken:
+        return None
+    i = draws.one(taken)
+    event = world.events[i]
+    if sum(other[:3] == event[:3] for other in world.events) > 1:
+        return None
+    return Asked("day_of_take", event.person, event.thing, NONE, NONE, NONE, event.day, (i,))
+
+
+KINDS: dict[str, Callable[[Draws, Cast, World], Asked | None]] = {
+    "where_person": _where_person,
+    "where_thing": _where_thing,
+    "who_has": _who_has,
+    "where_before": _where_before,
+    "in_what": _in_what,
+    "contents": _contents,
+    "colour": _colour,
+    "who_gave": _who_gave,
+    "gave_whom": _gave_whom,
+    "how_many": _how_many,
+    "believes": _believes,
+    "who_saw": _who_saw,
+    "place_on_day": _place_on_day,
+    "day_of_move": _day_of_move,
+    "day_of_take": _day_of_take,
+}

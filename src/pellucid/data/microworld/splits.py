@@ -1,0 +1,64 @@
+"""What training never sees, decided by rules that hold for every seed.
+
+    train          the stories to learn from
+    held_out       other courses of events, told the same way
+    combinations   a thing together with a person or a place that never stand in one training story with it
+    paraphrases    happenings told in wordings that training never uses, though it uses all their words
+    lengths        more happenings than any training story has
+
+A rule is a hash of the thing itself, never a list that was drawn once: of all pairs of a thing with a person, and of a
+thing with a place, about one in eleven is kept out of training; of all courses of events, one in thirty-two. The four
+other splits hold only courses of events that training may not use, so that no story of theirs can occur in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+from zlib import crc32
+
+from pellucid.data.microworld.entities import PEOPLE, PLACES, THINGS, Happening, plain
+from pellucid.errors import InputError
+
+Split = Literal["train", "held_out", "combinations", "paraphrases", "lengths"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+PAIRS_PER_HELD_OUT = 11
+COURSES_PER_HELD_OUT = 32
+
+
+def _is_rare(thing: int, partner: int) -> bool:
+    return crc32(f"microworld pair {thing} {partner}".encode()) % PAIRS_PER_HELD_OUT == 0
+
+
+RARE_PARTNERS: dict[int, frozenset[int]] = {
+    thing: frozenset(partner for partner in (*PEOPLE, *PLACES) if _is_rare(thing, partner)) for thing in THINGS
+}
+
+
+def check_split(split: str) -> Split:
+    """Return the split's name, or say which names there are.
+
+    Raises: InputError for any other name.
+
+    >>> check_split("lengths")
+    'lengths'
+    """
+    for name in SPLITS:
+        if split == name:
+            return name
+    raise InputError("there is no such split of the microworld", found=split, hint="one of " + ", ".join(SPLITS))
+
+
+def is_rare_pair(thing: int, partner: int) -> bool:
+    """Whether training never shows this thing (in any colour) and this person or place in one story."""
+    return partner in RARE_PARTNERS.get(plain(thing), ())
+
+
+def is_kept_from_training(events: Sequence[Happening]) -> bool:
+    """Whether this course of events belongs to the other splits: a hash of all that happens, in order.
+
+    >>> is_kept_from_training([Happening("move", 0, place=100)]) == is_kept_from_training([Happening("move", 0, place=100)])
+    True
+    """
+    told = ",".join([f"{verb}{person}.{thing}.{place}.{other}.{count}.{day}" for verb, person, thing, place, other, count, day in events])
+    return crc32(told.encode()) % COURSES_PER_HELD_OUT == 0

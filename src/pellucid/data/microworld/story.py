@@ -1,0 +1,117 @@
+"""A story: a course of events told in a language, and questions with their answers.
+
+    Mara went to the kitchen. Mara picked up the cup. She ran to the garden.
+    Where is the cup? The garden.
+    Where was Mara before the garden? The kitchen.
+
+The document is one line of sentences, then one line per question: the question, a space (none in Chinese) and the
+first accepted answer. So a model that is given the text up to a question mark has to answer until the line ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pellucid.data.microworld.draws import Draws
+from pellucid.data.microworld.entities import Happening
+from pellucid.data.microworld.plots import PLOTS, check_level, play
+from pellucid.data.microworld.questions import Asked, ask
+from pellucid.data.microworld.splits import Split, check_split, is_kept_from_training
+from pellucid.data.microworld.tell import Language, Teller, teller
+
+VERSION = "microworld-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about a story, all answers that count as right (the usual one first), and what they rest on."""
+
+    kind: str
+    text: str
+    answers: tuple[str, ...]
+    hops: int  # happenings that must be put together (0: the tale does not say)
+    evidence: tuple[int, ...]  # indices of the sentences that suffice to answer
+    language: Language
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A small tale, where it comes from, and what can be asked about it."""
+
+    events: tuple[Happening, ...]
+    sentences: tuple[str, ...]
+    questions: tuple[Question, ...]
+    language: Language
+    level: int
+    seed: int
+    index: int
+    split: Split
+
+    @property
+    def tale(self) -> str:
+        """The sentences as one line, without any question."""
+        return (" " if self.language == "en" else "").join(self.sentences)
+
+    @property
+    def text(self) -> str:
+        """The document: the tale, then each question with its answer on a line of its own."""
+        between = " " if self.language == "en" else ""
+        return "\n".join([self.tale, *(f"{q.text}{between}{q.answers[0]}" for q in self.questions)])
+
+    def prompt(self, question: Question) -> str:
+        """What a model is given: the tale and one question, up to where the answer begins (no space after it).
+
+        >>> tale = story(0, 0, level=1, language="en")
+        >>> tale.prompt(tale.questions[0]) == tale.tale + "\\n" + tale.questions[0].text
+        True
+        """
+        return f"{self.tale}\n{question.text}"
+
+
+def story(seed: int, index: int, *, level: int, language: str, split: str = "train") -> Story:
+    """The story with this number: the same arguments always give the same story, on every machine.
+
+    In both languages, the same seed, index, level and split tell of the same events and ask the same questions.
+
+    Raises: InputError for a level, a language or a split that does not exist.
+
+    >>> tale = story(0, 7, level=1, language="en")
+    >>> len(tale.sentences) == len(tale.events)
+    True
+    """
+    narrator, part = teller(language), check_split(split)
+    draws = Draws(f"{VERSION} {seed} {index} {check_level(level)} {part}")
+    events, asked = _events_and_questions(draws, level, part)
+    sentences, leans = narrator.sentences(draws, events, part)
+    questions = tuple([_told_question(draws, narrator, one, leans) for one in asked])
+    return Story(
+        tuple(events), tuple(sentences), questions, narrator.language, level, seed, index, part
+    )
+
+
+def _events_and_questions(draws: Draws, level: int, split: Split) -> tuple[list[Happening], list[Asked]]:
+    """Draw courses of events until one belongs to the split and has something to ask."""
+    plot = draws.one(PLOTS[level])
+    while True:
+        played = play(draws, plot, split)
+        if played is None:
+            continue
+        world, cast = played
+        if is_kept_from_training(world.events) == (split == "train"):
+            continue
+        asked = ask(draws, plot, cast, world, split)
+        if asked:
+            return world.events, asked
+
+
+def _told_question(draws: Draws, narrator: Teller, asked: Asked, leans: dict[int, int]) -> Question:
+    text, answers = narrator.question(draws, asked)
+    evidence = asked.evidence
+    if leans and not leans.keys().isdisjoint(evidence):
+        needed = set(evidence)
+        for sentence in evidence:
+            while sentence in leans:
+                sentence = leans[sentence]
+                needed.add(sentence)
+        evidence = tuple(sorted(needed))
+    return Question(asked.kind, text, answers, len(asked.evidence), evidence, narrator.language)

@@ -1,0 +1,164 @@
+"""The world and its rules. The world is a tree: people stand in places; things lie in places, in hands or in containers.
+
+    parent[x]    what x is in: cup -> Mara -> garden. Where x is, is found by climbing until a place is reached.
+    cause[x]     which happenings put x there: they are the evidence for any answer that climbs through x
+
+Rules. Who moves takes along all that they hold, and whatever is inside it. A thing that nobody has told of yet is
+wherever somebody first picks it up. Putting down leaves a thing in the place where the person stands. A person knows
+what they see: whatever is done, carried or lying openly in the place where they are. Nothing happens that is not told
+(the world is closed), so whatever the tale leaves open, nobody knows.
+"""
+
+from __future__ import annotations
+
+from pellucid.data.microworld.entities import CONTAINER, NOBODY_KNOWS, NONE, PLACE, THING, Happening
+
+UNCLEAR = -2  # a belief that a listener could argue about: no question asks for it
+
+
+class World:
+    """All that is so at one moment, and the happenings that made it so.
+
+    >>> world = World()
+    >>> world.move(person=0, place=101); world.take(person=0, thing=1000); world.move(person=0, place=102)
+    >>> world.place_of(1000), world.evidence_for_place(1000)
+    (102, (1, 2))
+    """
+
+    def __init__(self, *, minds: bool = False) -> None:
+        self.events: list[Happening] = []
+        self.parent: dict[int, int] = {}
+        self.cause: dict[int, tuple[int, ...]] = {}
+        self.visits: dict[int, list[tuple[int, int]]] = {}  # person -> (place, happening), oldest first
+        self.amount: dict[tuple[int, int], int] = {}  # (person, kind) -> how many of this kind they have
+        self.amount_cause: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.belief: dict[tuple[int, int], int] = {}  # (person, thing) -> place
+        self.belief_cause: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.witnesses: dict[int, tuple[int, ...]] = {}  # happening -> who else was there
+        self.day = NONE
+        self._minds = minds
+
+    # -- what can happen ------------------------------------------------------------------------------------------
+
+    def move(self, person: int, place: int) -> None:
+        self._tell(Happening("move", person, NONE, place, NONE, 0, self.day))
+        now = len(self.events) - 1
+        left = self.parent.get(person, NONE)
+        self.parent[person] = place
+        self.cause[person] = (now,)
+        self.visits.setdefault(person, []).append((place, now))
+        if self._minds:
+            self._see_arrival(person, left, place, now)
+
+    def lie(self, thing: int, place: int) -> None:
+        self._tell(Happening("lie", NONE, thing, place, NONE, 0, self.day))
+        self._put(thing, place, (len(self.events) - 1,))
+
+    def take(self, person: int, thing: int) -> None:
+        self._tell(Happening("take", person, thing, NONE, NONE, 0, self.day))
+        self._put(thing, person, (len(self.events) - 1,))
+        if self._minds:
+            self._see_deed(person, thing)
+
+    def drop(self, person: int, thing: int) -> None:
+        self._tell(Happening("drop", person, thing, NONE, NONE, 0, self.day))
+        self._put(thing, self.parent[person], (*self.cause[person], len(self.events) - 1))
+        if self._minds:
+            self._see_deed(person, thing)
+
+    def put(self, person: int, thing: int, container: int) -> None:
+        self._tell(Happening("put", person, thing, NONE, container, 0, self.day))
+        self._put(thing, container, (len(self.events) - 1,))
+
+    def out(self, person: int, thing: int, container: int) -> None:
+        self._tell(Happening("out", person, thing, NONE, container, 0, self.day))
+        self._put(thing, person, (len(self.events) - 1,))
+
+    def give(self, person: int, thing: int, receiver: int) -> None:
+        self._tell(Happening("give", person, thing, NONE, receiver, 0, self.day))
+        self._put(thing, receiver, (len(self.events) - 1,))
+
+    def find(self, person: int, kind: int, count: int) -> None:
+        self._tell(Happening("find", person, kind, NONE, NONE, count, self.day))
+        self._change_amount(person, kind, count)
+
+    def share(self, person: int, kind: int, receiver: int, count: int) -> None:
+        self._tell(Happening("share", person, kind, NONE, receiver, count, self.day))
+        self._change_amount(person, kind, -count)
+        self._change_amount(receiver, kind, count)
+
+    def lose(self, person: int, kind: int, count: int) -> None:
+        self._tell(Happening("lose", person, kind, NONE, NONE, count, self.day))
+        self._change_amount(person, kind, -count)
+
+    # -- what is so -----------------------------------------------------------------------------------------------
+
+    def place_of(self, entity: int) -> int:
+        """The place reached by climbing from here, or `NOBODY_KNOWS`."""
+        parent = self.parent
+        while not PLACE <= entity < CONTAINER:
+            if entity not in parent:
+                return NOBODY_KNOWS
+            entity = parent[entity]
+        return entity
+
+    def evidence_for_place(self, entity: int) -> tuple[int, ...]:
+        """The happenings that together fix where this is, in order."""
+        found: list[int] = []
+        while entity in self.parent:
+            found += self.cause[entity]
+            entity = self.parent[entity]
+        return tuple(sorted(set(found)))
+
+    def inside(self, holder: int) -> list[int]:
+        """What lies directly in this place, hand or container (people are not listed)."""
+        return [entity for entity, parent in self.parent.items() if parent == holder and entity >= CONTAINER]
+
+    # -- how it becomes so ----------------------------------------------------------------------------------------
+
+    def _tell(self, event: Happening) -> None:
+        self.events.append(event)
+
+    def _put(self, thing: int, holder: int, cause: tuple[int, ...]) -> None:
+        self.parent[thing] = holder
+        self.cause[thing] = cause
+
+    def _change_amount(self, person: int, kind: int, change: int) -> None:
+        key = (person, kind)
+        self.amount[key] = self.amount.get(key, 0) + change
+        self.amount_cause[key] = (*self.amount_cause.get(key, ()), len(self.events) - 1)
+
+    def _company(self, person: int) -> tuple[int, ...]:
+        here = self.parent[person]
+        return tuple(other for other, place in self.parent.items() if place == here and other < PLACE and other != person)
+
+    def _learn(self, person: int, thing: int) -> None:
+        """This person sees where the thing is."""
+        self.belief[person, thing] = self.place_of(thing)
+        causes = {*self.evidence_for_place(thing), *self.cause[person]}
+        self.belief_cause[person, thing] = tuple(sorted(causes))
+
+    def _see_deed(self, person: int, thing: int) -> None:
+        company = self._company(person)
+        self.witnesses[len(self.events) - 1] = company
+        for witness in (person, *company):
+            self._learn(witness, thing)
+
+    def _see_arrival(self, person: int, left: int, place: int, now: int) -> None:
+        """Who comes in sees all that is here and is seen with all they carry; those left behind only know it is gone."""
+        company = self._company(person)
+        self.witnesses[now] = company
+        carried = self.inside(person)
+        here = [*self.inside(place), *carried, *(thing for other in company for thing in self.inside(other))]
+        for thing in here:
+            if thing >= THING:
+                self._learn(person, thing)
+        for thing in carried:
+            for witness in company:
+                self._learn(witness, thing)
+            for (other, what), believed in self.belief.items():
+                if what == thing and believed == left and self.parent.get(other) == left:
+                    self.belief[other, what] = UNCLEAR
+        for (who, what), believed in self.belief.items():
+            if who == person and believed == place and self.place_of(what) != place:
+                self.belief[who, what] = UNCLEAR

@@ -1,0 +1,198 @@
+"""Text to everything that training reads: `train/` and `valid/` token shards, made once and recognised afterwards.
+
+    survey -> split -> encode and write -> look for duplicates
+
+The folder's `prepared.json` says which text, tokenizer and settings it was made from. Asked again for the same, the
+folder is opened as it is; asked for anything else, the difference is reported and it is made anew beside the old one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pellucid.data.decoding import REPLACEMENT
+from pellucid.data.duplicates import DuplicateReport, find_duplicates
+from pellucid.data.settings import DataSettings
+from pellucid.data.shards import FORMAT_VERSION, REBUILD, TokenShards
+from pellucid.data.source import Source, open_source
+from pellucid.data.split import Side, Split, Survey, choose_split, divide, survey
+from pellucid.data.writer import ShardWriter, encoded_batches, replacing, write_json, write_shards
+from pellucid.errors import CorruptFileError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.tokens.tokenizer import Tokenizer
+
+PREPARED = "prepared.json"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Training and validation tokens on disk; `valid` is None when the text is too small to hold a part out."""
+
+    train: TokenShards
+    valid: TokenShards | None
+    identity: Mapping[str, str]  # what they were made from, as `identify` gives it
+
+
+def identify(source: Source, tokenizer: Tokenizer, settings: DataSettings) -> dict[str, str]:
+    """What prepared tokens depend on, by name: two runs with equal identities see equal data."""
+    named = {f"data.{name}": str(value) for name, value in asdict(settings).items() if name != "report_duplicates"}
+    valid = "" if settings.valid_file is None else _open_valid(settings, NULL).fingerprint
+    return {
+        "format": str(FORMAT_VERSION),
+        "text": source.fingerprint,
+        "validation text": valid,
+        "tokenizer": tokenizer.sha256,
+        **named,
+    }
+
+
+def prepare(
+    source: Source,
+    tokenizer: Tokenizer,
+    directory: Path | str,
+    settings: DataSettings | None = None,
+    *,
+    recorder: Recorder = NULL,
+) -> Prepared:
+    """Tokenise and split a source into `directory`, or open what is there when it was made from the same.
+
+    Raises what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
+    """
+    directory, settings = Path(directory), settings or DataSettings()
+    identity = identify(source, tokenizer, settings)
+    if _is_made_from(directory, identity, recorder):
+        recorder.record(
+            Event(name="data.reused", message=f"the tokens in {directory} are up to date and are used again")
+        )
+    else:
+        with replacing(directory) as partial:
+            _make(source, tokenizer, partial, settings, recorder)
+            write_json(partial / PREPARED, identity)
+    prepared = open_prepared(directory)
+    _report_sizes(prepared, recorder)
+    return prepared
+
+
+def open_prepared(directory: Path | str) -> Prepared:
+    """Open what `prepare` made. Raises CorruptFileError."""
+    directory = Path(directory)
+    identity = _read_identity(directory)
+    if identity is None:
+        raise CorruptFileError("there are no prepared tokens here", where=str(directory), hint=REBUILD)
+    valid = directory / "valid"
+    return Prepared(
+        TokenShards.open(directory / "train"), TokenShards.open(valid) if valid.exists() else None, identity
+    )
+
+
+def _make(source: Source, tokenizer: Tokenizer, directory: Path, settings: DataSettings, recorder: Recorder) -> None:
+    seen = survey(source.documents())
+    if settings.valid_file is None:
+        split = choose_split(seen, settings)
+    else:
+        split = Split(method="none", reason=f"validation is on {settings.valid_file}")
+    data = {
+        **asdict(split),
+        "documents": seen.num_documents,
+        "characters": seen.num_characters,
+        "bytes": seen.num_bytes,
+    }
+    recorder.record(Event(name="data.split", message=split.reason, data=data))
+    _write_sides(source, tokenizer, directory, settings, split, seen, recorder)
+    if settings.valid_file is not None:
+        _write_valid_file(tokenizer, directory / "valid", settings, recorder)
+    if settings.report_duplicates and (directory / "valid").exists():
+        train, valid = TokenShards.open(directory / "train"), TokenShards.open(directory / "valid")
+        _report_duplicates(find_duplicates(train, valid), valid, tokenizer, recorder)
+
+
+def _write_sides(
+    source: Source,
+    tokenizer: Tokenizer,
+    directory: Path,
+    settings: DataSettings,
+    split: Split,
+    seen: Survey,
+    recorder: Recorder,
+) -> None:
+    sides: tuple[Side, ...] = ("train",) if split.method == "none" else ("train", "valid")
+    with ExitStack() as stack:
+        writers = {
+            side: stack.enter_context(ShardWriter(directory / side, tokenizer, settings.shard_tokens)) for side in sides
+        }
+        done = 0
+        for batch in encoded_batches(divide(source.documents(), split, seen), tokenizer):
+            for side, document, ids in batch:
+                writers[side].add(document, ids)
+                done += len(document.text)
+            data = {"characters_done": done, "characters_total": seen.num_characters}
+            recorder.record(Event(name="data.progress", message=f"tokens: {done / seen.num_characters:.0%}", data=data))
+        for writer in writers.values():
+            writer.finish(source.description, source.fingerprint)
+
+
+def _write_valid_file(tokenizer: Tokenizer, directory: Path, settings: DataSettings, recorder: Recorder) -> None:
+    source = _open_valid(settings, recorder)
+    write_shards(
+        source.documents(),
+        tokenizer,
+        directory,
+        source=source.description,
+        source_fingerprint=source.fingerprint,
+        shard_tokens=settings.shard_tokens,
+    )
+
+
+def _open_valid(settings: DataSettings, recorder: Recorder) -> Source:
+    return open_source(str(settings.valid_file), field=settings.field, errors=settings.errors, recorder=recorder)
+
+
+def _read_identity(directory: Path) -> dict[str, str] | None:
+    path = directory / PREPARED
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise CorruptFileError(
+            "the list of what the tokens were made from cannot be read", found=str(error), where=str(path), hint=REBUILD
+        ) from error
+
+
+def _is_made_from(directory: Path, identity: Mapping[str, str], recorder: Recorder) -> bool:
+    stored = _read_identity(directory)
+    if stored is None:
+        return False
+    different = [name for name in sorted({*stored, *identity}) if stored.get(name) != identity.get(name)]
+    if different:
+        message = f"the tokens in {directory} were made from something else ({', '.join(different)}) and are made anew"
+        recorder.record(Event(name="data.rebuilt", message=message, data={"different": different}, level="warning"))
+    return not different
+
+
+def _report_sizes(prepared: Prepared, recorder: Recorder) -> None:
+    for name, shards in (("train", prepared.train), ("valid", prepared.valid)):
+        if shards is not None:
+            sizes = {"documents": shards.num_documents, "tokens": shards.num_tokens, "bytes": shards.num_bytes}
+            text = ", ".join(f"{count:,} {unit}" for unit, count in sizes.items())
+            recorder.record(Event(name=f"data.{name}", message=f"{name}: {text}", data=sizes))
+
+
+def _report_duplicates(report: DuplicateReport, valid: TokenShards, tokenizer: Tokenizer, recorder: Recorder) -> None:
+    data = asdict(report)
+    message = f"{report.shared:.1%} of the validation text, taken in short runs, also occurs in the training text"
+    if not report.num_exact and not report.num_near:
+        recorder.record(Event(name="data.no_duplicates", message=message, data=data))
+        return
+    message += (
+        f"; {report.num_exact:,} documents are equal to a training document and {report.num_near:,} of"
+        f" {report.num_passages:,} passages are at least half copied"
+    )
+    for match in report.examples:
+        words = tokenizer.decode(valid.tokens(match.valid_start, match.valid_start + 24).tolist()).strip(REPLACEMENT)
+        message += f"\n  {words!r} ({match.valid_origin}, {match.share:.0%} of it in {match.train_origin})"
+    recorder.record(Event(name="data.duplicates", message=message, data=data, level="warning"))

@@ -1,0 +1,34 @@
+"""What a person can say about their text: where it lies in a row, what to do with broken bytes, how much to hold out.
+
+These are settings only: plain values, no torch, nothing is read here. The text itself is named by the caller, so that
+the same settings serve any number of texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pellucid.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """How text becomes training and validation data.
+
+    >>> DataSettings().valid_fraction
+    0.1
+    """
+
+    field: str = setting("text", "the field of a .jsonl row or the column of a .parquet file that holds the text")
+    errors: Literal["strict", "replace"] = setting(
+        "strict", "bytes that are not UTF-8: stop and say where, or replace them by U+FFFD and count them"
+    )
+    valid_fraction: float = setting(
+        0.1, "share of the text held out for validation; 0 holds nothing out", low=0, high=0.5
+    )
+    valid_bytes: int = setting(4_000_000, "at most about this much text is held out, in UTF-8 bytes", low=1)
+    valid_file: Path | None = setting(None, "a file or folder to validate on instead of holding text out")
+    shard_tokens: int = setting(1 << 27, "tokens per shard file (2 bytes each up to a vocabulary of 65,536)", low=1)
+    report_duplicates: bool = setting(True, "look for validation text that also occurs in the training text")

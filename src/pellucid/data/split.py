@@ -1,0 +1,137 @@
+"""Which text is trained on and which is held out for validation.
+
+By document, when there are enough of them: a document is held out when the hash of its text, read as a number in
+[0, 1), is below the fraction. The choice depends on the text alone, so equal texts land on the same side, and adding
+text never moves a document from training to validation. By contiguous cut otherwise, as for one long book: the last
+part of the text, to the character. Parts of a held-out document go where its first part goes. Neither looks at tokens,
+so the same text is held out whatever the tokenizer, and bits per byte compare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pellucid.data.settings import DataSettings
+from pellucid.data.source import Document
+
+Side = Literal["train", "valid"]
+
+MIN_DOCUMENTS_HELD_OUT = 8  # with fewer expected, which ones they are would be luck
+MIN_BYTES_HELD_OUT = 200  # less tells nothing about a model, and a text so small needs every word for training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What one reading of the text counts, before anything is decided."""
+
+    num_documents: int
+    num_characters: int
+    num_bytes: int  # UTF-8
+    part_bytes: Mapping[int, int] = field(
+        default_factory=dict
+    )  # document index -> bytes, for documents in several parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """How the text is divided, and why in one sentence."""
+
+    method: Literal["none", "documents", "cut"]
+    reason: str
+    fraction: float = 0.0  # method "documents": the share of documents held out
+    cut: int = 0  # method "cut": characters of the whole text that are trained on; the rest is held out
+
+
+def survey(documents: Iterable[Document]) -> Survey:
+    """Count documents, characters and bytes in one pass.
+
+    >>> survey([Document(text="你好", origin="a"), Document(text="hi", origin="b")])
+    Survey(num_documents=2, num_characters=4, num_bytes=8, part_bytes={})
+    """
+    num_documents = num_characters = num_bytes = size = 0
+    part_bytes: dict[int, int] = {}
+    for document in documents:
+        length = len(document.text) if document.text.isascii() else len(document.text.encode())
+        size = length if document.part == 0 else size + length
+        num_characters += len(document.text)
+        num_bytes += length
+        if document.last:
+            if document.part:
+                part_bytes[num_documents] = size
+            num_documents += 1
+    return Survey(
+        num_documents=num_documents, num_characters=num_characters, num_bytes=num_bytes, part_bytes=part_bytes
+    )
+
+
+def choose_split(seen: Survey, settings: DataSettings) -> Split:
+    """Decide how to hold text out.
+
+    >>> choose_split(Survey(num_documents=1, num_characters=1115394, num_bytes=1115394), DataSettings()).cut
+    1003854
+    """
+    if settings.valid_fraction == 0:
+        return Split(method="none", reason="nothing is held out: valid_fraction is 0")
+    fraction = min(settings.valid_fraction, settings.valid_bytes / seen.num_bytes)
+    if seen.num_bytes * fraction < MIN_BYTES_HELD_OUT:
+        return Split(method="none", reason=f"nothing is held out: the text has only {seen.num_bytes:,} bytes")
+    if seen.num_documents * fraction >= MIN_DOCUMENTS_HELD_OUT:
+        reason = f"{fraction:.2%} of {seen.num_documents:,} documents are held out, chosen by the hash of their text"
+        return Split(method="documents", reason=reason, fraction=fraction)
+    reason = (
+        f"the last {fraction:.2%} of the text is held out (documents, too few to choose from: {seen.num_documents:,})"
+    )
+    return Split(method="cut", reason=reason, cut=int(seen.num_characters * (1 - fraction)))
+
+
+def divide(documents: Iterable[Document], split: Split, seen: Survey) -> Iterator[tuple[Side, Document]]:
+    """Every document, or part of one, with the side it belongs to."""
+    if split.method == "documents":
+        return _by_document(documents, split.fraction, seen)
+    return _by_cut(documents, split.cut if split.method == "cut" else seen.num_characters)
+
+
+def _by_document(documents: Iterable[Document], fraction: float, seen: Survey) -> Iterator[tuple[Side, Document]]:
+    # One giant among many small documents may not carry half of the text over to validation.
+    room = 2 * fraction * seen.num_bytes
+    side: Side = "train"
+    index = -1
+    for document in documents:
+        if document.part == 0:
+            index += 1
+            data = document.text.encode()
+            size = seen.part_bytes.get(index, len(data))
+            held_out = position_of(data) < fraction and size <= room
+            side = "valid" if held_out else "train"
+            room -= size if held_out else 0
+        yield side, document
+
+
+def position_of(data: bytes) -> float:
+    """The hash of a text as a number in [0, 1), the same on every machine.
+
+    >>> 0 <= position_of(b"Once upon a time") < 1
+    True
+    """
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") / 2**64
+
+
+def _by_cut(documents: Iterable[Document], cut: int) -> Iterator[tuple[Side, Document]]:
+    position, part = 0, 0  # characters before this document; the next part number on the validation side
+    for document in documents:
+        end = position + len(document.text)
+        part = 0 if document.part == 0 else part
+        if end <= cut:
+            # Where the cut falls exactly between two parts, the text ends here for training.
+            yield "train", replace(document, last=document.last or end == cut)
+        elif position < cut:
+            yield "train", replace(document, text=document.text[: cut - position], last=True)
+            yield "valid", replace(document, text=document.text[cut - position :], part=0)
+            part = 1
+        else:
+            yield "valid", replace(document, part=part)
+            part += 1
+        position = end

@@ -1,0 +1,67 @@
+"""The whole of generation on one page: no cache, no stream. The slow twin of `generate`, and its test's oracle.
+
+    ids -> model -> logits of the last position -> stages -> draw -> one more id, and again
+
+Every step reads the whole sequence afresh, so a text of N tokens costs N²/2 positions. Nothing here is needed for
+speed; everything here is needed for understanding.
+
+Axes: V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pellucid.engine.generate import check_prompt, next_logits, settle_seed
+from pellucid.engine.sampler import build_stages, choose, uniform
+from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.step import Completion
+from pellucid.engine.stop import FinishReason, find_stop
+from pellucid.model.decoder import Decoder
+from pellucid.tokens.tokenizer import Tokenizer
+
+
+def complete_simply(
+    model: Decoder, tokenizer: Tokenizer, prompt_ids: Sequence[int], settings: SamplingSettings
+) -> Completion:
+    """Continue a prompt to its end, reading everything again for every token."""
+    check_prompt(model, prompt_ids)
+    settings = settle_seed(settings)
+    stages = build_stages(settings, num_logits=model.config.vocab_size, num_known=tokenizer.vocab_size)
+    ids, logprobs, reason = list(prompt_ids), [], None
+    while reason is None:
+        logits_V = next_logits(model, ids)
+        u = None if settings.seed is None else uniform(settings.seed, len(ids))
+        choice = choose(logits_V, stages, u)
+        ids.append(choice.id)
+        logprobs.append(choice.logprob)
+        reason = find_reason(model, tokenizer, ids, len(prompt_ids), settings)
+    new_ids = tuple(ids[len(prompt_ids) :])
+    text = tokenizer.decode(new_ids)
+    return Completion(
+        text=text[: find_stop(text, settings.stop)],
+        ids=new_ids,
+        logprobs=tuple(logprobs),
+        finish_reason=reason,
+        seed=settings.seed,
+        num_prompt_tokens=len(prompt_ids),
+    )
+
+
+def find_reason(
+    model: Decoder, tokenizer: Tokenizer, ids: Sequence[int], num_prompt: int, settings: SamplingSettings
+) -> FinishReason | None:
+    """Why the generation ends with the last id; None when it goes on."""
+    new_ids = ids[num_prompt:]
+    stream = tokenizer.stream()
+    text = "".join(stream.push(i) for i in new_ids)
+    reason: FinishReason | None = None
+    if new_ids[-1] == tokenizer.eos_id:
+        reason = "eos"
+    elif len(new_ids) == settings.max_new_tokens:
+        reason = "length"
+    elif len(ids) == model.config.context_length:
+        reason = "context"
+    if reason is not None:
+        text += stream.flush()  # an unfinished character counts only once nothing can finish it
+    return "stop" if find_stop(text, settings.stop) is not None else reason

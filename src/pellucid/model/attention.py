@@ -1,0 +1,48 @@
+"""Attention: the only place where positions exchange anything.
+
+    q, k, v = x Wq, x Wk, x Wv        split into heads, (normed), (turned to their positions)
+    y = core(q, k, v) Wo
+
+Axes: B batch · T new positions · S all positions · D width · H query heads · G key/value heads · K head width.
+Source: Vaswani et al. 2017 §3.2; Henry et al. 2020 (query-key norm).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.model.cache import KVCache
+from pellucid.model.core import build_core
+from pellucid.model.norm import RmsNorm
+from pellucid.planning.config import ModelConfig
+
+
+class Attention(nn.Module):
+    """Several heads side by side, each with its own idea of what is relevant."""
+
+    def __init__(self, config: ModelConfig, layer: int, device: torch.device | str) -> None:
+        super().__init__()
+        self.layer, self.head_dim = layer, config.head_dim
+        self.query = nn.Linear(config.d_model, config.d_attention, bias=config.qkv_bias)
+        self.key = nn.Linear(config.d_model, config.d_kv, bias=config.qkv_bias)
+        self.value = nn.Linear(config.d_model, config.d_kv, bias=config.qkv_bias)
+        self.output = nn.Linear(config.d_attention, config.d_model, bias=config.output_bias)
+        self.query_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.key_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.core = build_core(config.context_length, dropout=config.dropout, device=device)
+
+    def forward(
+        self, x_BTD: Tensor, rotation: nn.Module, bias_TS: Tensor | None, offset: int, cache: KVCache | None
+    ) -> Tensor:
+        q_BHTK = self.query_norm(self.split_heads(self.query(x_BTD)))
+        k_BGTK = self.key_norm(self.split_heads(self.key(x_BTD)))
+        v_BGTK = self.split_heads(self.value(x_BTD))
+        q_BHTK, k_BGTK = rotation(q_BHTK, k_BGTK, offset)
+        k_BGSK, v_BGSK = (k_BGTK, v_BGTK) if cache is None else cache.update(self.layer, k_BGTK, v_BGTK)
+        y_BHTK = self.core(q_BHTK, k_BGSK, v_BGSK, bias_TS)
+        return self.output(y_BHTK.transpose(1, 2).flatten(2))
+
+    def split_heads(self, x_BTN: Tensor) -> Tensor:
+        """[B, T, heads x K] -> [B, heads, T, K]."""
+        return x_BTN.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

@@ -1,0 +1,36 @@
+"""From the drawings to the building."""
+
+from __future__ import annotations
+
+import torch
+
+from pellucid.model.decoder import Decoder
+from pellucid.model.init import init_weights
+from pellucid.planning.config import ModelConfig
+
+
+def build(
+    config: ModelConfig, *, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Decoder:
+    """A model with freshly drawn weights: equal seeds give equal weights on every device.
+
+    >>> config = ModelConfig(vocab_size=10, context_length=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_model=8, d_ff=16)
+    >>> build(config, seed=1)(torch.tensor([[1, 2, 3]])).logits_BTV.shape
+    torch.Size([1, 3, 10])
+    """
+    model = Decoder(config, device=device)
+    init_weights(model, config, seed)
+    return model.to(device=device, dtype=dtype)
+
+
+def build_empty(config: ModelConfig) -> Decoder:
+    """The same parts without memory (torch's meta device): names and shapes only."""
+    with torch.device("meta"):
+        return Decoder(config, device="meta")
+
+
+def build_unfilled(config: ModelConfig, *, device: torch.device | str, dtype: torch.dtype) -> Decoder:
+    """A model whose parameters hold nothing yet: the caller copies loaded weights in."""
+    with torch.device(device):
+        model = Decoder(config, device=device)
+    return model.to(dtype=dtype)

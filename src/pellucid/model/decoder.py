@@ -1,0 +1,74 @@
+"""The decoder: ids in, scores for the next token out.
+
+    x = embed(ids) (+ position)
+    for each block: x = block(x)
+    logits = norm(x) · headᵀ
+
+It knows tensors only: no text, no files, no family names.
+
+Axes: B batch · T new positions · S all positions · D width · V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pellucid.errors import ContextError
+from pellucid.model.block import Block
+from pellucid.model.cache import KVCache
+from pellucid.model.core import causal_bias
+from pellucid.model.norm import build_norm
+from pellucid.model.output import Output
+from pellucid.model.position import build_addition, build_rotation
+from pellucid.planning.config import ModelConfig
+
+
+class Decoder(nn.Module):
+    """A transformer that predicts the next token at every position (or, not causal, sees the whole row).
+
+    Raises ContextError when a row would reach beyond `context_length`.
+    """
+
+    def __init__(self, config: ModelConfig, *, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        self.position = build_addition(config)
+        self.rotation = build_rotation(config)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.blocks = nn.ModuleList(Block(config, layer, device) for layer in range(config.n_layers))
+        self.final_norm = build_norm(config.norm, config.d_model, config.norm_eps)
+        self.head = TiedHead() if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
+
+    def forward(self, ids_BT: Tensor, *, cache: KVCache | None = None) -> Output:
+        x_BTD = self.hidden(ids_BT, cache=cache)
+        logits_BTV = self.head(x_BTD, self.embed.weight) if self.config.tied_head else self.head(x_BTD)
+        return Output(logits_BTV=logits_BTV)
+
+    def hidden(self, ids_BT: Tensor, *, cache: KVCache | None = None) -> Tensor:
+        """The residual stream after the last norm, [B, T, D]: what the head reads."""
+        num_new, offset = ids_BT.size(1), 0 if cache is None else cache.length
+        if offset + num_new > self.config.context_length:
+            raise ContextError(
+                "the row is longer than the model's context",
+                found=f"{offset + num_new} tokens",
+                where=f"context_length={self.config.context_length}",
+                hint="shorten the prompt, or train with a longer context_length",
+            )
+        x_BTD = self.dropout(self.position(self.embed(ids_BT), offset))
+        sees_all = not self.config.causal or num_new == 1
+        bias_TS = None if sees_all else causal_bias(num_new, offset + num_new, x_BTD.device, x_BTD.dtype)
+        for block in self.blocks:
+            x_BTD = block(x_BTD, self.rotation, bias_TS, offset, cache)
+        if cache is not None:
+            cache.advance(num_new)
+        return self.final_norm(x_BTD)
+
+
+class TiedHead(nn.Module):
+    """Scores each token by how well the stream matches that token's own embedding."""
+
+    def forward(self, x_BTD: Tensor, embed_VD: Tensor) -> Tensor:
+        return F.linear(x_BTD, embed_VD)

@@ -1,0 +1,61 @@
+"""How weights start.
+
+    gpt2               every matrix N(0, 0.02²); projections that write into the stream N(0, (0.02/√(2L))²); biases 0
+    zero_projections   embedding N(0, 1/D) (tied head) or N(0, 1) (untied, whose head starts at 0);
+                       reading matrices U(±√(3/fan_in)) · 1, writing projections 0: every block starts as the identity
+
+Each parameter draws from its own generator, keyed by (seed, name), so that its start does not depend on which other
+parameters exist.
+
+Source: Radford et al. 2019 §2.3; the zero start of writing projections: Zhang et al. 2019 (Fixup), Jordan 2024.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.planning.config import ModelConfig
+
+WRITES_TO_STREAM = ("attention.output.weight", "mlp.down.weight")
+
+
+def init_weights(model: nn.Module, config: ModelConfig, seed: int) -> None:
+    """Fill every parameter of `model` in place."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:  # norms
+                parameter.fill_(1.0)
+            elif config.init == "gpt2":
+                parameter.copy_(_gpt2(name, parameter, config, seed))
+            else:
+                parameter.copy_(_zero_projections(name, parameter, config, seed))
+
+
+def _gpt2(name: str, parameter: Tensor, config: ModelConfig, seed: int) -> Tensor:
+    std = 0.02 / math.sqrt(2 * config.n_layers) if name.endswith(WRITES_TO_STREAM) else 0.02
+    return _normal(name, parameter, seed) * std
+
+
+def _zero_projections(name: str, parameter: Tensor, config: ModelConfig, seed: int) -> Tensor:
+    if name.endswith(WRITES_TO_STREAM) or name == "head.weight":
+        return torch.zeros(parameter.shape)
+    if name in ("embed.weight", "position.weight"):
+        # A tied head reads the same matrix: rows of length 1 keep the first logits small.
+        return _normal(name, parameter, seed) * (config.d_model**-0.5 if config.tied_head else 1.0)
+    bound = math.sqrt(3 / parameter.size(1))
+    return (torch.rand(parameter.shape, generator=_generator(name, seed)) * 2 - 1) * bound
+
+
+def _normal(name: str, parameter: Tensor, seed: int) -> Tensor:
+    return torch.randn(parameter.shape, generator=_generator(name, seed))
+
+
+def _generator(name: str, seed: int) -> torch.Generator:
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)

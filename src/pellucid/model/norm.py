@@ -1,0 +1,41 @@
+"""Normalisation: keep the numbers of each position at a steady size, so that deep stacks stay trainable.
+
+    layer          (x - mean) / sqrt(variance + eps) * weight + bias
+    layer_no_bias  the same without the bias
+    rms             x / sqrt(mean(x²) + eps) * weight
+
+Each works on the last axis alone: a position never sees another here.
+
+Source: Ba et al. 2016 (LayerNorm), Zhang & Sennrich 2019 (RMSNorm, eq. 4).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pellucid.planning.config import Norm
+
+
+class RmsNorm(nn.Module):
+    """Divide by the root of the mean square, then scale each coordinate.
+
+    >>> RmsNorm(4, eps=0.0)(torch.tensor([2.0, 2.0, 2.0, 2.0])).tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+def build_norm(kind: Norm, width: int, eps: float) -> nn.Module:
+    """The norm that the config names."""
+    if kind == "rms":
+        return RmsNorm(width, eps)
+    return nn.LayerNorm(width, eps=eps, bias=kind == "layer")

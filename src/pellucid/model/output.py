@@ -1,0 +1,14 @@
+"""What a model answers: scores for the next token at every position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Scores before the softmax: `logits_BTV[b, t]` ranks every token that could follow position t of row b."""
+
+    logits_BTV: Tensor

@@ -1,0 +1,111 @@
+"""How a token knows its place.
+
+    none        it does not; a causal model can still tell order from what each position is allowed to see
+    learned     one trained vector per position, added to the embedding
+    sinusoidal  p[t, 2i] = sin(t / 10000^(2i/D)), p[t, 2i+1] = cos(…), added to the embedding
+    rotary      each query and key is turned, pair by pair, through the angle t · theta^(-2i/K): their product then
+                depends only on how far apart they stand
+
+Two doors because the kinds enter in two places: `add` works on the embedding, `rotate` on queries and keys. A kind
+that does not use a door has the identity there.
+
+Axes: B batch · T positions · D width · H heads · K head width.
+Source: Vaswani et al. 2017 §3.5 (sinusoidal), Su et al. 2021 eq. 34 (rotary; the half-split pairing that Llama uses).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.planning.config import ModelConfig
+
+
+class NoAddition(nn.Module):
+    """Leaves the embedding as it is."""
+
+    def forward(self, x_BTD: Tensor, offset: int) -> Tensor:
+        return x_BTD
+
+
+class LearnedPosition(nn.Module):
+    """Adds a trained vector for each absolute position."""
+
+    def __init__(self, context_length: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(context_length, d_model))
+
+    def forward(self, x_BTD: Tensor, offset: int) -> Tensor:
+        return x_BTD + self.weight[offset : offset + x_BTD.size(1)]
+
+
+class SinusoidalPosition(nn.Module):
+    """Adds waves of growing length; nothing is trained."""
+
+    def __init__(self, context_length: int, d_model: int) -> None:
+        super().__init__()
+        self.context_length, self.d_model = context_length, d_model
+        self.reset_buffers()
+
+    def reset_buffers(self) -> None:
+        """Fill the table (again, when the module was made without memory)."""
+        t_T1 = torch.arange(self.context_length, dtype=torch.float64)[:, None]
+        pair_D = torch.arange(self.d_model) // 2 * 2
+        angle_TD = t_T1 * 10_000.0 ** (-pair_D.double() / self.d_model)
+        even_D = torch.arange(self.d_model) % 2 == 0
+        table_TD = torch.where(even_D, angle_TD.sin(), angle_TD.cos()).float()
+        self.register_buffer("table_TD", table_TD, persistent=False)
+
+    def forward(self, x_BTD: Tensor, offset: int) -> Tensor:
+        return x_BTD + self.table_TD[offset : offset + x_BTD.size(1)].to(x_BTD.dtype)
+
+
+class NoRotation(nn.Module):
+    """Leaves queries and keys as they are."""
+
+    def forward(self, q_BHTK: Tensor, k_BGTK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        return q_BHTK, k_BGTK
+
+
+class Rotation(nn.Module):
+    """Turns each pair (i, i + K/2) of a query or key through an angle that grows with its position."""
+
+    def __init__(self, context_length: int, head_dim: int, theta: float) -> None:
+        super().__init__()
+        self.context_length, self.head_dim, self.theta = context_length, head_dim, theta
+        self.reset_buffers()
+
+    def reset_buffers(self) -> None:
+        """Fill the tables (again, when the module was made without memory)."""
+        pair = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
+        angle_TK = torch.arange(self.context_length, dtype=torch.float32)[:, None] * self.theta**-pair
+        self.register_buffer("cos_TK", angle_TK.cos().repeat(1, 2), persistent=False)
+        self.register_buffer("sin_TK", torch.cat((-angle_TK.sin(), angle_TK.sin()), -1), persistent=False)
+
+    def forward(self, q_BHTK: Tensor, k_BGTK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        span = slice(offset, offset + q_BHTK.size(2))
+        cos_TK = self.cos_TK[span].to(q_BHTK.dtype)
+        sin_TK = self.sin_TK[span].to(q_BHTK.dtype)  # its first half is negative: x1 cos - x2 sin, x2 cos + x1 sin
+        return rotate(q_BHTK, cos_TK, sin_TK), rotate(k_BGTK, cos_TK, sin_TK)
+
+
+def rotate(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
+    """Turn the pairs of the last axis by the given angles."""
+    swapped = torch.roll(x_BHTK, x_BHTK.size(-1) // 2, -1)
+    return x_BHTK * cos_TK + swapped * sin_TK
+
+
+def build_addition(config: ModelConfig) -> nn.Module:
+    """What is added to the embedding."""
+    if config.position == "learned":
+        return LearnedPosition(config.context_length, config.d_model)
+    if config.position == "sinusoidal":
+        return SinusoidalPosition(config.context_length, config.d_model)
+    return NoAddition()
+
+
+def build_rotation(config: ModelConfig) -> nn.Module:
+    """What is done to queries and keys."""
+    if config.position == "rotary":
+        return Rotation(config.context_length, config.head_dim, config.rope_theta)
+    return NoRotation()

@@ -1,0 +1,65 @@
+"""How much arithmetic a token costs, part by part.
+
+A matrix of `out x in` costs `2 x out x in` FLOPs per token (a multiplication and an addition for each weight).
+Attention adds two products with everything a position may see: its scores `q · k`, and the sum of values by weight.
+A causal position sees on average `(context_length + 1) / 2` positions, itself included. Training costs three times the
+forward pass: the backward pass has two products (one for inputs, one for weights) where the forward has one.
+
+The embedding is a look-up and costs nothing; the head is counted, tied or not. It is *not* counted what is small beside
+the products: norms, softmax, rotations, the nonlinearity, biases, the optimizer; nor what a core multiplies only to
+mask it away. The shorthand "6 x parameters x tokens" is close when the context is short beside the width.
+
+Source: Kaplan et al. 2020 §2.1; Chowdhery et al. 2022 appendix B (which counts a full, not a causal, context).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.formula import Account, sizes, term
+from pellucid.planning.params import block_matrices
+
+TRAINING_FACTOR = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlopCount(Account):
+    """FLOPs of one forward pass, per token, averaged over a full row of `context_length` tokens."""
+
+    unit: str = "FLOPs per token"
+    context_length: int
+
+    @property
+    def forward(self) -> int:
+        """FLOPs per token to predict."""
+        return self.total
+
+    @property
+    def training(self) -> int:
+        """FLOPs per token to learn: forward and backward."""
+        return TRAINING_FACTOR * self.total
+
+    def to_dict(self) -> dict[str, Any]:
+        """The account for machines, with its training figure."""
+        return super().to_dict() | {"context_length": self.context_length, "training": self.training}
+
+
+def count_flops(config: ModelConfig, *, context_length: int | None = None) -> FlopCount:
+    """FLOPs per token by part, for rows of `context_length` tokens (None: as long as the model allows).
+
+    >>> from pellucid.planning.presets import preset
+    >>> count = count_flops(preset("gpt2"))
+    >>> count["attention_scores"], count["head"], count.training
+    (9446400, 77194752, 797870592)
+    """
+    symbols = sizes(config, context_length)
+    seen = "(context_length + 1) / 2" if config.causal else "context_length"
+    terms = [term(part, f"2 x {formula} x n_layers", symbols) for part, formula in block_matrices(config)]
+    pair = f"2 x n_layers x d_attention x {seen}"
+    products = [term(name, pair, symbols) for name in ("attention_scores", "attention_sum")]
+    before_output = next(i for i, line in enumerate(terms) if line.name == "output")
+    terms[before_output:before_output] = products
+    terms.append(term("head", "2 x vocab_size x d_model", symbols))
+    return FlopCount(terms=tuple(terms), context_length=symbols["context_length"])

@@ -1,0 +1,207 @@
+"""How many bytes a model needs, to be trained and to be used, part by part.
+
+Training holds, all at once: float32 weights and, where the processor multiplies bfloat16, a copy in it to compute
+with; the gradients in the type computed in, and their float32 sums; the optimizer's state; and the activations: what
+the forward pass must keep until the backward pass has used it. The activation lines list what torch's autograd saves
+for this model run eagerly, tensor by tensor; a test runs the built model and finds the same bytes. They grow with
+`rows` (per micro-batch: accumulated steps cost no more memory), and the weights of the batched attention core with the
+square of the context.
+
+It is *not* counted: Python and torch themselves (about 250 MB), temporaries of the backward pass (the measured peak of
+a step lay at most 5 % above the total), the optimizer's scratch space (which lives while no activations do). A compiled
+step recomputes some of what is listed, so the lines are then too high. Use holds the weights, the KV cache (a key and a
+value vector per key/value head, layer and position) and the logits of one position per row.
+
+Source: Korthikanti et al. 2022 §4.1 (activations); Shazeer 2019 (the cache).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pellucid.errors import SettingsError
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.formula import Account, Term, evaluate, sizes, term
+from pellucid.planning.params import block_matrices, count_parameters, parameter_shapes
+
+ComputeType = Literal["float32", "bfloat16"]
+WeightType = Literal["float32", "bfloat16", "int8"]
+Optimizer = Literal["adamw", "muon"]
+AttentionCore = Literal["batched", "fused"]
+
+# Above this, the weights that the batched core stores (T x S per head and row) cost more time than they save.
+BATCHED_CONTEXT_LIMIT = 512
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
+
+Line = tuple[str, str]  # name, formula
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan(Account):
+    """Bytes by part, for one purpose (`training` or `inference`) and one shape of batch."""
+
+    unit: str = "bytes"
+    purpose: str
+    rows: int
+    context_length: int
+
+    @property
+    def per_row(self) -> int:
+        """Bytes that each row of the batch adds."""
+        return sum(line.value for line in self.terms if "rows" in line.formula.split()) // self.rows
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that are there whatever the batch: weights, gradients, optimizer."""
+        return self.total - self.per_row * self.rows
+
+
+def estimate_training_memory(
+    config: ModelConfig,
+    *,
+    rows: int,
+    context_length: int | None = None,
+    optimizer: Optimizer = "adamw",
+    compute_type: ComputeType = "float32",
+    attention: AttentionCore | None = None,
+) -> MemoryPlan:
+    """Bytes held at the worst moment of a training step on micro-batches of `rows` x `context_length` tokens.
+
+    `attention` is the core that the model is built with; None means the one that it chooses for itself on a CPU.
+
+    >>> from pellucid.planning.presets import preset
+    >>> plan = estimate_training_memory(preset("gpt2"), rows=1, attention="batched")
+    >>> plan["weights"], plan["optimizer"], plan["attention_weights"]
+    (497759232, 995518464, 603979776)
+    """
+    symbols = _symbols(config, rows, context_length) | {"compute_bytes": BYTES[compute_type]}
+    core = attention or ("batched" if config.context_length <= BATCHED_CONTEXT_LIMIT else "fused")
+    lines = [
+        *_state_lines(optimizer, compute_type),
+        ("ids_and_targets", "rows x context_length x 2 x 8"),
+        *_activation_lines(config, core),
+        ("log_probabilities", "rows x context_length x 4 x vocab_size"),
+        ("logit_gradients", "rows x context_length x 2 x 4 x vocab_size"),  # before and after the softmax
+    ]
+    return MemoryPlan(
+        terms=tuple(term(name, formula, symbols) for name, formula in lines),
+        purpose="training",
+        rows=rows,
+        context_length=symbols["context_length"],
+    )
+
+
+def estimate_inference_memory(
+    config: ModelConfig,
+    *,
+    rows: int = 1,
+    context_length: int | None = None,
+    weight_type: WeightType = "float32",
+    cache_type: ComputeType = "float32",
+) -> MemoryPlan:
+    """Bytes held while `rows` texts of `context_length` tokens are continued.
+
+    >>> from pellucid.planning.presets import preset
+    >>> plan = estimate_inference_memory(preset("llama3-8b"), weight_type="bfloat16", cache_type="bfloat16")
+    >>> plan["weights"], plan["kv_cache"]
+    (16060522496, 1073741824)
+    """
+    symbols = _symbols(config, rows, context_length) | {"cache_bytes": BYTES[cache_type]}
+    lines = [
+        ("weights", _weight_formula(weight_type)),
+        ("kv_cache", "rows x context_length x 2 x n_layers x d_kv x cache_bytes"),
+        ("logits", "rows x 4 x vocab_size"),
+    ]
+    return MemoryPlan(
+        terms=tuple(term(name, formula, symbols) for name, formula in lines),
+        purpose="inference",
+        rows=rows,
+        context_length=symbols["context_length"],
+    )
+
+
+def estimate_weights(config: ModelConfig, weight_type: WeightType) -> Term:
+    """Bytes of the weights alone; int8 keeps one float32 scale per matrix row, and vectors in float32.
+
+    >>> from pellucid.planning.presets import preset
+    >>> [estimate_weights(preset("gpt2"), kind).value for kind in ("float32", "bfloat16", "int8")]
+    [497759232, 248879616, 125340740]
+    """
+    return term(f"weights_{weight_type}", _weight_formula(weight_type), _symbols(config, 1, None))
+
+
+def estimate_kv_cache(config: ModelConfig, cache_type: ComputeType = "bfloat16") -> Term:
+    """Bytes that each token of context adds to the cache.
+
+    >>> from pellucid.planning.presets import preset
+    >>> estimate_kv_cache(preset("llama3-8b")).value
+    131072
+    """
+    symbols = sizes(config) | {"cache_bytes": BYTES[cache_type]}
+    return term("kv_cache_per_token", "2 x n_layers x d_kv x cache_bytes", symbols)
+
+
+def _symbols(config: ModelConfig, rows: int, context_length: int | None) -> dict[str, int]:
+    if rows < 1:
+        raise SettingsError("a batch has at least one row", found=f"rows={rows}")
+    shapes = parameter_shapes(config).values()
+    block = sum(evaluate(formula, sizes(config)) for _, formula in block_matrices(config))
+    return sizes(config, context_length) | {
+        "rows": rows,
+        "parameters": count_parameters(config).total,
+        "block_matrix_weights": block * config.n_layers,
+        "matrix_weights": sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2),
+        "matrix_rows": sum(shape[0] for shape in shapes if len(shape) == 2),
+    }
+
+
+def _weight_formula(weight_type: WeightType) -> str:
+    if weight_type == "int8":
+        return "matrix_weights + 4 x matrix_rows + 4 x (parameters - matrix_weights)"
+    return f"{BYTES[weight_type]} x parameters"
+
+
+def _state_lines(optimizer: Optimizer, compute_type: ComputeType) -> Iterator[Line]:
+    """What lives from step to step. AdamW keeps two averages of each weight, Muon one of each block matrix."""
+    yield "weights", "4 x parameters"
+    if compute_type != "float32":
+        yield "compute_copies", "compute_bytes x parameters"
+    yield "gradients", "compute_bytes x parameters"
+    if compute_type != "float32":
+        yield "gradient_sums", "4 x parameters"
+    if optimizer == "muon":
+        yield "optimizer", "4 x block_matrix_weights + 8 x (parameters - block_matrix_weights)"
+    else:
+        yield "optimizer", "8 x parameters"
+
+
+def _activation_lines(config: ModelConfig, attention: AttentionCore) -> Iterator[Line]:
+    """What autograd keeps from the forward pass, in the order in which it is made."""
+    per_layer = "rows x context_length x n_layers"
+    per_norm = "rows x context_length x (2 x n_layers + 1)"
+    if config.norm == "rms":  # its input and the normed input in float32, the scaled output, one root per token
+        yield "norms", f"{per_norm} x ((8 + compute_bytes) x d_model + 4)"
+    else:  # its input, its output, and two statistics per token
+        yield "norms", f"{per_norm} x compute_bytes x (2 x d_model + 2)"
+    if config.qk_norm:
+        yield "qk_norms", f"{per_layer} x (8 x (d_attention + d_kv) + 4 x (n_heads + n_kv_heads))"
+    yield "queries_keys_values", f"{per_layer} x compute_bytes x (d_attention + 2 x d_kv)"
+    yield from _core_lines(config, attention, per_layer)
+    yield "attention_outputs", f"{per_layer} x compute_bytes x d_attention"
+    yield "feed_forward", f"{per_layer} x compute_bytes x {4 if config.gated else 2} x d_ff"
+    if config.dropout:
+        yield "dropout_masks", f"{per_norm} x compute_bytes x d_model"
+
+
+def _core_lines(config: ModelConfig, attention: AttentionCore, per_layer: str) -> Iterator[Line]:
+    """What the attention core keeps. With dropout it keeps the weights, the mask and their product."""
+    squares = "rows x n_layers x n_heads x context_length x context_length"
+    if attention == "batched":
+        yield "attention_weights", f"{3 if config.dropout else 1} x {squares} x compute_bytes"
+    elif config.dropout:  # torch has no fused kernel with dropout on a CPU: it computes plainly, in float32
+        yield "attention_weights", f"3 x {squares} x 4"
+        yield "attention_float32_copies", f"{per_layer} x 4 x 4 x d_attention"
+    else:
+        yield "attention_sums", f"{per_layer} x (compute_bytes x d_attention + 4 x n_heads)"

@@ -1,0 +1,189 @@
+"""Writing so that a reader sees the old contents or the new, never half of either.
+
+Everything is written beside its place under a name that starts with `.tmp-`, forced to the disk, and renamed into
+place; the directory entry is forced too. A process that is killed leaves at most a `.tmp-` name behind (or, between the
+two renames that replace a directory, the old contents under `.old-`); `sweep` removes the first and puts the second
+back. A disk that is full becomes a NoSpaceError after the half-written copy is removed.
+
+Every change this room makes to a disk goes through this file, by the calls os.mkdir, os.open, os.write, os.fsync,
+os.replace, os.ftruncate and shutil.rmtree: a test that replaces those can fail or kill at each of them. Nothing here
+keeps two writers apart: a run's lock does.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pellucid.errors import NoSpaceError, StoreError
+
+TEMPORARY, REPLACED = ".tmp-", ".old-"
+WRITE_BYTES = 64 * 2**20  # one system call's worth: large enough to be rare, small enough to be interrupted
+FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Give `path` new contents, at once or not at all.
+
+    Raises NoSpaceError when the disk is full, StoreError when it cannot be written; the old contents stay.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        with explained(path, len(data)):
+            write_file(temporary, [data])
+            os.replace(temporary, path)
+            sync_directory(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class NewDirectory:
+    """A directory being written: files go in one by one, and each one's SHA-256 is kept."""
+
+    def __init__(self, path: Path, destination: Path) -> None:
+        self.path, self.destination = path, destination
+        self.sha256: dict[str, str] = {}
+
+    def write(self, name: str, chunks: Iterable[bytes | memoryview], num_bytes: int) -> None:
+        """Write one file; `name` may lie in a subdirectory (`training/state.json`)."""
+        path = self.path / name
+        with explained(self.destination / name, num_bytes):
+            if path.parent != self.path and not path.parent.exists():
+                os.mkdir(path.parent)
+            self.sha256[name] = write_file(path, chunks)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one small file of text."""
+        data = text.encode("utf-8")
+        self.write(name, [data], len(data))
+
+
+@contextmanager
+def replace_directory(destination: Path) -> Iterator[NewDirectory]:
+    """A new directory that appears at `destination` when the block ends well, and leaves no trace when it does not.
+
+    A directory that is already there stays in its place until the new one is complete.
+    """
+    parent, name = destination.parent, destination.name
+    with explained(destination, 0):
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep(parent, name)
+        temporary = parent / f"{TEMPORARY}{name}-{os.getpid()}"
+        os.mkdir(temporary)
+    try:
+        yield NewDirectory(temporary, destination)
+        with explained(destination, 0):
+            for directory in (*(entry for entry in temporary.iterdir() if entry.is_dir()), temporary):
+                sync_directory(directory)
+            _swap(temporary, destination)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _swap(temporary: Path, destination: Path) -> None:
+    replaced = destination.with_name(f"{REPLACED}{destination.name}")
+    if destination.exists():
+        os.replace(destination, replaced)
+    os.replace(temporary, destination)
+    sync_directory(destination.parent)
+    if replaced.exists():
+        shutil.rmtree(replaced)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line at the end of a file; when it does not fit, the file is left as long as it was."""
+    data = (line + "\n").encode("utf-8")
+    with explained(path, len(data)):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                _write_all(descriptor, memoryview(data))
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def remove_directory(path: Path) -> None:
+    """Delete a directory; a reader sees it whole or not at all, even when the deletion is cut short."""
+    doomed = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    with explained(path, 0):
+        os.replace(path, doomed)
+        shutil.rmtree(doomed)
+
+
+def sweep(directory: Path, name: str = "") -> list[Path]:
+    """Undo what killed writers left in `directory` (for one `name`, or all); only for whoever may write there.
+
+    Returns what was removed or put back.
+    """
+    swept = []
+    for entry in sorted(directory.iterdir()):
+        if entry.name.startswith(f"{TEMPORARY}{name}-" if name else TEMPORARY):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        elif entry.name == f"{REPLACED}{name}" if name else entry.name.startswith(REPLACED):
+            original = entry.with_name(entry.name.removeprefix(REPLACED))
+            shutil.rmtree(entry) if original.exists() else os.replace(entry, original)
+        else:
+            continue
+        swept.append(entry)
+    return swept
+
+
+def write_file(path: Path, chunks: Iterable[bytes | memoryview]) -> str:
+    """Write a file from its beginning, force it to the disk, and return its SHA-256."""
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        for chunk in chunks:
+            view = memoryview(chunk).cast("B")
+            _write_all(descriptor, view)
+            digest.update(view)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()
+
+
+def _write_all(descriptor: int, view: memoryview) -> None:
+    while view:
+        view = view[os.write(descriptor, view[:WRITE_BYTES]) :]
+
+
+def sync_directory(path: Path) -> None:
+    """Force a directory's entries to the disk (Windows keeps them itself and cannot open a directory)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def explained(path: Path, num_bytes: int) -> Iterator[None]:
+    """Turn the operating system's refusals into errors that say what was being written and what to try."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise NoSpaceError(
+                f"no room to write {path.name}",
+                found=f"{num_bytes:,} bytes wanted; the system says: {error.strerror}",
+                where=str(path),
+                hint="free some space or write elsewhere; nothing that was saved before has been touched",
+            ) from error
+        raise StoreError(
+            f"cannot write {path.name}", found=error.strerror or str(error), where=str(path),
+            hint="check that the directory exists and that you may write there",
+        ) from error  # fmt: skip

@@ -1,0 +1,263 @@
+"""Checkpoints: directories that Hugging Face's tools read as they are, with Pellucid's own notes beside.
+
+    config.json              the axes, in the words of the family they belong to
+    model.safetensors        the weights, under that family's names
+    tokenizer.json  tokenizer_config.json  generation_config.json
+    pellucid.json            what was written by whom from what: the full config, lineage, and the SHA-256 of every file
+    training/state.*         optimizer and counters, where a run is to go on
+
+A directory appears complete or not at all. Anything that does not belong together is an error that says so: a hash, a
+tensor, a tokenizer with more tokens than the embedding has rows. No pickle is read or written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid import __version__
+from pellucid.errors import CorruptFileError, StoreError, TokenizerError, WeightsError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.model.build import build_unfilled
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.params import parameter_shapes
+from pellucid.settings import to_dict
+from pellucid.store.atomic import NewDirectory, replace_directory
+from pellucid.store.directory import (
+    CONFIG,
+    GENERATION,
+    INFO,
+    TOKENIZER,
+    TRAINING_STATE,
+    TRAINING_TENSORS,
+    WEIGHTS,
+    describe,
+    is_checkpoint,
+    weight_files,
+    weights_sha256,
+)
+from pellucid.store.names.family import Family, to_foreign, to_ours
+from pellucid.store.names.registry import family_for, read_config
+from pellucid.store.tensors import read_tensors, serialize
+from pellucid.store.verify import check_files, read_json
+from pellucid.tokens.tokenizer import Tokenizer
+
+FORMAT = 1
+TRAINING_AXES = ("dropout", "init")  # matter only to whoever trains; no config.json is trusted to hold them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model as it lies on disk: weights under our parameter names, and everything that belongs to them."""
+
+    directory: Path
+    config: ModelConfig
+    weights: Mapping[str, Tensor]
+    tokenizer: Tokenizer | None
+    info: Mapping[str, Any]  # pellucid.json; {} for a directory that another program wrote
+    generation: Mapping[str, Any]  # generation_config.json: shown, never applied
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format the weights are stored in."""
+        return self.weights["embed.weight"].dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFiles:
+    """What training needs beside the weights to go on: tensors by name, and JSON values."""
+
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def save_checkpoint(
+    directory: Path,
+    *,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer | None,
+    info: Mapping[str, Any],
+    training: TrainingFiles | None = None,
+    recorder: Recorder = NULL,
+) -> None:
+    """Write a whole checkpoint directory, at once or not at all; an older one of that name stays until then.
+
+    Raises WeightsError when the weights are not those of `config`, NoSpaceError when the disk is full.
+    """
+    check_weights(config, weights)
+    check_tokenizer(tokenizer, config, str(directory))
+    family = family_for(config, recorder)
+    with replace_directory(Path(directory)) as new:
+        new.write_text(CONFIG, _dump(_config_json(family, config, weights["embed.weight"].dtype, tokenizer)))
+        _write_tensors(new, WEIGHTS, to_foreign(family, config, weights))
+        new.write_text(GENERATION, _dump(_generation_json(tokenizer)))
+        for name, text in tokenizer.files().items() if tokenizer else ():
+            new.write_text(name, text)
+        if training is not None:
+            _write_tensors(new, TRAINING_TENSORS, training.tensors)
+            new.write_text(TRAINING_STATE, _dump(training.state))
+        notes = {"format": FORMAT, "version": __version__, "config": to_dict(config)}
+        new.write_text(INFO, _dump({**info, **notes, "files": dict(new.sha256)}))
+
+
+def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint:
+    """Read a checkpoint that Pellucid or another program wrote, after checking its hashes where it has any.
+
+    Raises StoreError (and its kinds), ModelError for a model that is not built here, TokenizerError for a tokenizer
+    that does not belong to the weights.
+    """
+    directory = Path(directory)
+    info = verify_checkpoint(directory)
+    where = str(directory / CONFIG)
+    told = info.get("config", {})
+    training_axes = {axis: told[axis] for axis in TRAINING_AXES if axis in told}
+    family, config = read_config(read_json(directory / CONFIG), where, more_axes=training_axes)
+    weights = to_ours(family, config, _read_weights(directory), str(directory))
+    tokenizer = _read_tokenizer(directory, recorder)
+    check_tokenizer(tokenizer, config, str(directory))
+    generation = read_json(directory / GENERATION) if (directory / GENERATION).is_file() else {}
+    return Checkpoint(
+        directory=directory, config=config, weights=weights, tokenizer=tokenizer, info=info, generation=generation
+    )
+
+
+def load_training(directory: Path) -> TrainingFiles:
+    """The training state of a checkpoint, after hashing every one of its files again."""
+    directory = Path(directory)
+    verify_checkpoint(directory, always=True)
+    if not (directory / TRAINING_STATE).is_file():
+        raise StoreError(
+            "this checkpoint holds no training state",
+            where=str(directory),
+            hint="start a new run from its weights instead of resuming",
+        )
+    return TrainingFiles(
+        tensors=read_tensors(directory / TRAINING_TENSORS), state=read_json(directory / TRAINING_STATE)
+    )
+
+
+def load_model(
+    checkpoint: Checkpoint, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> Decoder:
+    """The model, its weights copied into fresh memory; `dtype=None` keeps the number format they are stored in."""
+    check_weights(checkpoint.config, checkpoint.weights, str(checkpoint.directory))
+    model = build_unfilled(checkpoint.config, device=device, dtype=dtype or checkpoint.dtype)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(checkpoint.weights[name])
+    return model
+
+
+def verify_checkpoint(directory: Path, *, always: bool = False) -> dict[str, Any]:
+    """Check a checkpoint's files against the hashes in pellucid.json, which is returned ({} where there is none).
+
+    Files that were hashed before and have kept their size and time are trusted, unless `always`.
+    """
+    if not is_checkpoint(directory):
+        raise StoreError(
+            "this is not a checkpoint directory", found=describe(directory), where=str(directory),
+            hint="a checkpoint holds config.json and model.safetensors",
+        )  # fmt: skip
+    if not (directory / INFO).is_file():
+        return {}
+    info = read_json(directory / INFO)
+    if info.get("format") != FORMAT or not isinstance(info.get("files"), dict):
+        raise CorruptFileError(
+            "pellucid.json is not of the format read here", found=f"format={info.get('format')!r}", where=str(directory)
+        )
+    check_files(directory, info["files"], always=always)
+    return info
+
+
+def check_weights(config: ModelConfig, weights: Mapping[str, Tensor], where: str = "") -> None:
+    """Raise WeightsError unless these are exactly the parameters of `config`, each of its shape."""
+    shapes = parameter_shapes(config)
+    faults = [f"missing: {name}" for name in shapes if name not in weights]
+    faults += [f"left over: {name}" for name in weights if name not in shapes]
+    faults += [
+        f"{name} is {tuple(weights[name].shape)} instead of {shape}"
+        for name, shape in shapes.items()
+        if name in weights and tuple(weights[name].shape) != shape
+    ]
+    if faults:
+        raise WeightsError("the weights do not belong to this model", found="; ".join(faults[:6]), where=where)
+
+
+def check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig, where: str) -> None:
+    """Raise TokenizerError when the tokenizer can produce an id that the embedding has no row for."""
+    if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
+        raise TokenizerError(
+            "the tokenizer does not belong to these weights",
+            found=f"{tokenizer.vocab_size} tokens, but {config.vocab_size} embedding rows",
+            where=where,
+            hint="use the tokenizer that the model was trained with",
+        )
+
+
+def descend(parent: Checkpoint) -> list[dict[str, Any]]:
+    """The lineage of a model trained from `parent`: the parent's own ancestors, then the parent."""
+    entry = {
+        "directory": str(parent.directory),
+        "sha256": weights_sha256(parent.directory),
+        "step": parent.info.get("step"),
+        "recipe": parent.info.get("recipe"),
+    }
+    return [*parent.info.get("lineage", []), entry]
+
+
+def _config_json(
+    family: Family, config: ModelConfig, dtype: torch.dtype, tokenizer: Tokenizer | None
+) -> dict[str, Any]:
+    name = str(dtype).removeprefix("torch.")
+    return {
+        "architectures": [family.architecture],
+        "model_type": family.model_type,
+        **family.config_to_hf(config),
+        "bos_token_id": tokenizer.bos_id if tokenizer else None,
+        "eos_token_id": tokenizer.eos_id if tokenizer else None,
+        "dtype": name,
+        "torch_dtype": name,  # the name that readers older than transformers 5 know
+    }
+
+
+def _generation_json(tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """What other programs should do by default: what Pellucid does, sample from the model's own distribution."""
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id} if tokenizer else {}
+    return {**ids, "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+
+def _write_tensors(new: NewDirectory, name: str, tensors: Mapping[str, Tensor]) -> None:
+    num_bytes, chunks = serialize(tensors)
+    new.write(name, chunks, num_bytes)
+
+
+def _read_weights(directory: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for path in weight_files(directory):
+        tensors.update(read_tensors(path))
+    return tensors
+
+
+def _read_tokenizer(directory: Path, recorder: Recorder) -> Tokenizer | None:
+    if (directory / TOKENIZER).is_file():
+        return Tokenizer.load(directory)
+    recorder.record(
+        Event(
+            name="store.no_tokenizer",
+            message=f"{directory.name} has no tokenizer.json: the model takes and gives ids, not text",
+            level="warning",
+        )
+    )
+    return None
+
+
+def _dump(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,64 @@
+"""The numbers of a run as JSON lines: one object a line, appended as training goes on, read by anything.
+
+A process that is killed may leave half a line at the end; readers pass over it and the next writer removes it. Half a
+line anywhere else is damage, and an error. NaN and infinity are not JSON: they are written as null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pellucid.errors import CorruptFileError
+from pellucid.store.atomic import append_line, replace_file
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one object as a line."""
+    finite = {key: _finite(value) for key, value in row.items()}
+    append_line(path, json.dumps(finite, ensure_ascii=False, allow_nan=False))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Every whole line's object; CorruptFileError (with the line's number) when one of them is not JSON."""
+    if not path.is_file():
+        return []
+    rows = []
+    for number, line in enumerate(_whole_lines(path.read_bytes()), start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            raise CorruptFileError(
+                f"line {number} of {path.name} is not JSON", found=repr(line[:60]), where=f"{path}:{number}"
+            ) from error
+    return rows
+
+
+def keep_rows(path: Path, after_step: int) -> None:
+    """Rewrite the file with the rows of steps up to `after_step` only, byte for byte, and without half a last line."""
+    if not path.is_file():
+        return
+    lines = _whole_lines(path.read_bytes())
+    rows = read_rows(path)
+    kept = [line for line, row in zip(lines, rows, strict=True) if row.get("step", 0) <= after_step]
+    replace_file(path, b"".join(line + b"\n" for line in kept))
+
+
+def drop_torn_line(path: Path) -> None:
+    """Remove half a line from the end, so that the next one starts on its own."""
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):
+        replace_file(path, data[: data.rfind(b"\n") + 1])
+
+
+def _whole_lines(data: bytes) -> list[bytes]:
+    return data.split(b"\n")[:-1]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

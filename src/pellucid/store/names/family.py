@@ -1,0 +1,155 @@
+"""One family of models as other programs store it: which axes it can say, its config.json, its names for the tensors.
+
+A family is data and two functions. A tensor in a file holds one of our parameters, or several stacked along their first
+axis, and may lie transposed: that is all the difference there is between the families' weights, so one pair of functions
+(`to_foreign`, `to_ours`) translates them all. Nothing outside this package knows a foreign name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.errors import WeightsError
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.params import parameter_shapes
+from pellucid.store.names.fields import Fields
+
+HEAD = "lm_head.weight"
+WEIGHT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a file: its name there, the parameters it holds (stacked), and whether it lies transposed.
+
+    `{i}` in the names stands for the number of the layer.
+    """
+
+    name: str
+    holds: tuple[str, ...]
+    transposed: bool = False
+
+    def at(self, layer: int) -> Stored:
+        """The same entry with the layer's number filled in."""
+        number = str(layer)
+        holds = tuple(name.replace("{i}", number) for name in self.holds)
+        return Stored(self.name.replace("{i}", number), holds, self.transposed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How one family is written to disk and read from it."""
+
+    model_type: str
+    architecture: str
+    axes: Mapping[str, tuple[Any, ...]]  # axis of ModelConfig -> the values this family can say
+    equal: tuple[tuple[str, str], ...] = ()  # axes that this family cannot tell apart
+    config_to_hf: Callable[[ModelConfig], dict[str, Any]]
+    config_from_hf: Callable[[Fields], dict[str, Any]]  # the axes; ranges are checked by whoever asked
+    layout: Callable[[ModelConfig], list[Stored]]
+    prefix: str = ""  # in front of every name but the head's; files saved without the head lack it
+    ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))  # constants that old files store beside the weights
+
+    def misfits(self, config: ModelConfig) -> list[str]:
+        """The axes of `config` that this family has no words for; none when it fits."""
+        wrong = [
+            f"{axis}={getattr(config, axis)}" for axis, can in self.axes.items() if getattr(config, axis) not in can
+        ]
+        return wrong + [
+            f"{one}={getattr(config, one)} with {other}={getattr(config, other)}"
+            for one, other in self.equal
+            if getattr(config, one) != getattr(config, other)
+        ]
+
+
+def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:
+    """The table with `{i}` filled in for every layer, without the entries for parts this model does not have."""
+    entries = []
+    for entry in table:
+        entries += [entry.at(layer) for layer in range(config.n_layers)] if "{i}" in entry.name else [entry]
+    shapes = parameter_shapes(config)
+    return [entry for entry in entries if entry.holds[0] in shapes]
+
+
+def to_foreign(family: Family, config: ModelConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our parameters as the family's tensors."""
+    tensors = {}
+    for entry in family.layout(config):
+        held = [weights[name] for name in entry.holds]
+        stacked = held[0] if len(held) == 1 else torch.cat(held)
+        tensors[entry.name] = stacked.mT if entry.transposed else stacked
+    return tensors
+
+
+def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The family's tensors as our parameters (views where possible).
+
+    Raises WeightsError naming every tensor that is missing, left over, of another shape, or not floating point.
+    """
+    if config.n_layers > len(tensors):  # before a table of that many layers is made
+        raise WeightsError(
+            "config.json describes more layers than the file has tensors",
+            found=f"{config.n_layers} layers, {len(tensors)} tensors",
+            where=where,
+        )
+    found = _without_constants(family, config, _with_prefix(family, tensors), where)
+    layout = {entry.name: entry for entry in family.layout(config)}
+    shapes = parameter_shapes(config)
+    faults = [f"missing: {name}" for name in layout if name not in found]
+    faults += [f"left over: {name}" for name in found if name not in layout]
+    for name, entry in layout.items():
+        if name in found:
+            faults += _faults(name, found[name], _stored_shape(entry, shapes))
+    if faults:
+        shown = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
+        raise WeightsError(
+            f"the weights do not fit the {family.model_type} model that config.json describes", found=shown, where=where,
+            hint="config.json and the weights must come from the same model",
+        )  # fmt: skip
+    weights = {}
+    for name, entry in layout.items():
+        stacked = found[name].mT if entry.transposed else found[name]
+        parts = stacked.split([shapes[held][0] for held in entry.holds])
+        weights.update(zip(entry.holds, parts, strict=True))
+    return {name: weights[name] for name in shapes}
+
+
+def _with_prefix(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if any(name.startswith(family.prefix) for name in tensors):
+        return dict(tensors)
+    return {name if name == HEAD else family.prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _without_constants(family: Family, config: ModelConfig, found: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Drop what old files store beside the weights, and a tied head that repeats the embedding."""
+    found = {name: tensor for name, tensor in found.items() if not family.ignored.search(name)}
+    embedding = found.get(next(entry.name for entry in family.layout(config) if entry.holds == ("embed.weight",)))
+    if not config.tied_head or embedding is None or HEAD not in found:
+        return found
+    if not torch.equal(found.pop(HEAD), embedding):
+        raise WeightsError(
+            f"config.json says that the head is tied, but {HEAD} differs from the token embedding",
+            where=where,
+            hint="set tie_word_embeddings to false in config.json if the two were trained apart",
+        )
+    return found
+
+
+def _stored_shape(entry: Stored, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    first = shapes[entry.holds[0]]
+    shape = (sum(shapes[name][0] for name in entry.holds), *first[1:])
+    return shape[::-1] if entry.transposed else shape
+
+
+def _faults(name: str, tensor: Tensor, wanted: tuple[int, ...]) -> list[str]:
+    if tensor.dtype not in WEIGHT_DTYPES:
+        return [f"{name} holds {str(tensor.dtype).removeprefix('torch.')}, not floating-point numbers"]
+    if tuple(tensor.shape) != wanted:
+        return [f"{name} is {tuple(tensor.shape)} instead of {wanted}"]
+    return []

@@ -1,0 +1,140 @@
+"""Llama, and the parts of its files that Qwen2 and Qwen3 share: rotary positions, RMS norms, a gated feed-forward.
+
+transformers 5 keeps the rotary base in `rope_parameters`, earlier versions and other engines in `rope_theta`: both are
+written, either is read.
+
+Source: Touvron et al. 2023; the key names are those of transformers' LlamaConfig.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pellucid.planning.config import ModelConfig
+from pellucid.store.names.family import HEAD, Family, Stored, expand
+from pellucid.store.names.fields import Fields
+
+ROTARY_AXES: dict[str, tuple[Any, ...]] = {
+    "position": ("rotary",),
+    "norm": ("rms",),
+    "feed_forward": ("swiglu",),
+    "causal": (True,),
+}
+
+_BLOCK = {
+    "input_layernorm": "attention_norm",
+    "self_attn.q_proj": "attention.query",
+    "self_attn.k_proj": "attention.key",
+    "self_attn.v_proj": "attention.value",
+    "self_attn.q_norm": "attention.query_norm",
+    "self_attn.k_norm": "attention.key_norm",
+    "self_attn.o_proj": "attention.output",
+    "post_attention_layernorm": "mlp_norm",
+    "mlp.gate_proj": "mlp.gate",
+    "mlp.up_proj": "mlp.up",
+    "mlp.down_proj": "mlp.down",
+}
+ROTARY_PREFIX = "model."
+ROTARY_IGNORED = re.compile(r"rotary_emb\.inv_freq$")
+ROTARY_TABLE = (
+    Stored("model.embed_tokens.weight", ("embed.weight",)),
+    *(
+        Stored(f"model.layers.{{i}}.{theirs}.{kind}", (f"blocks.{{i}}.{ours}.{kind}",))
+        for theirs, ours in _BLOCK.items()
+        for kind in ("weight", "bias")
+    ),
+    Stored("model.norm.weight", ("final_norm.weight",)),
+    Stored(HEAD, ("head.weight",)),
+)
+
+
+def rotary_layout(config: ModelConfig) -> list[Stored]:
+    """The tensors of a Llama-like file."""
+    return expand(ROTARY_TABLE, config)
+
+
+def rotary_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The keys that all Llama-like families share."""
+    return {
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.n_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_size": config.d_model,
+        "intermediate_size": config.d_ff,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rms_norm_eps": config.norm_eps,
+        "hidden_act": "silu",
+        "tie_word_embeddings": config.tied_head,
+        "attention_dropout": config.dropout,
+    }
+
+
+def rotary_from_hf(fields: Fields, **family_axes: bool) -> dict[str, Any]:
+    """The shared keys read back; `family_axes` are what the family adds."""
+    fields.require("hidden_act", "silu")
+    fields.require("partial_rotary_factor", None, 1, 1.0)
+    n_heads, d_model = fields.integer("num_attention_heads"), fields.integer("hidden_size")
+    axes = {axis: values[0] for axis, values in ROTARY_AXES.items()} | {
+        "vocab_size": fields.integer("vocab_size"),
+        "context_length": fields.integer("max_position_embeddings"),
+        "n_layers": fields.integer("num_hidden_layers"),
+        "n_heads": n_heads,
+        "n_kv_heads": fields.integer("num_key_value_heads", n_heads),
+        "head_dim": fields.integer("head_dim", d_model // max(n_heads, 1)),
+        "d_model": d_model,
+        "d_ff": fields.integer("intermediate_size"),
+        "rope_theta": _rope_theta(fields),
+        "norm_eps": fields.number("rms_norm_eps", 1e-6),
+        "tied_head": fields.flag("tie_word_embeddings", False),
+    }
+    fields.check_all_read()
+    return axes | family_axes
+
+
+def _rope_theta(fields: Fields) -> float:
+    """The base of the rotary wavelengths; ModelError when the file asks for scaled ones."""
+    parameters = fields.table("rope_parameters")
+    for table in (parameters, fields.table("rope_scaling")):
+        rest = {key: value for key, value in table.items() if key not in ("rope_theta", "rope_type", "type")}
+        kind = table.get("rope_type", table.get("type", "default"))
+        if kind != "default" or rest.pop("partial_rotary_factor", 1) != 1 or rest:
+            raise fields.unsupported("rope_scaling", dict(table))
+    theta = fields.number("rope_theta", 10_000.0)
+    return Fields(parameters, fields.where).number("rope_theta", theta)
+
+
+def no_sliding_window(fields: Fields) -> None:
+    """ModelError when some layers see only the nearest positions."""
+    fields.require("use_sliding_window", False, None)
+    fields.seen.add("sliding_window")  # without use_sliding_window it is not in use
+    kinds = fields.values.get("layer_types") or []
+    fields.seen.add("layer_types")
+    if any(kind != "full_attention" for kind in kinds):
+        raise fields.unsupported("layer_types", kinds)
+
+
+def _to_hf(config: ModelConfig) -> dict[str, Any]:
+    return {**rotary_to_hf(config), "attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias}
+
+
+def _from_hf(fields: Fields) -> dict[str, Any]:
+    bias, mlp_bias = fields.flag("attention_bias", False), fields.flag("mlp_bias", False)
+    return rotary_from_hf(fields, qk_norm=False, qkv_bias=bias, output_bias=bias, mlp_bias=mlp_bias)
+
+
+LLAMA = Family(
+    model_type="llama",
+    architecture="LlamaForCausalLM",
+    axes={**ROTARY_AXES, "qk_norm": (False,)},
+    equal=(("qkv_bias", "output_bias"),),
+    config_to_hf=_to_hf,
+    config_from_hf=_from_hf,
+    layout=rotary_layout,
+    prefix=ROTARY_PREFIX,
+    ignored=ROTARY_IGNORED,
+)

@@ -1,0 +1,67 @@
+"""Qwen2 and Qwen3: Llama's files with small differences.
+
+Qwen2 always has biases on query, key and value and nowhere else. Qwen3 has none by default and normalises each query
+and key head. Both may say that some layers see a sliding window, which is not built here.
+
+Source: Yang et al. 2024 (Qwen2), 2025 (Qwen3); the key names are those of transformers' Qwen2Config and Qwen3Config.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pellucid.planning.config import ModelConfig
+from pellucid.store.names.family import Family
+from pellucid.store.names.fields import Fields
+from pellucid.store.names.llama import (
+    ROTARY_AXES,
+    ROTARY_IGNORED,
+    ROTARY_PREFIX,
+    no_sliding_window,
+    rotary_from_hf,
+    rotary_layout,
+    rotary_to_hf,
+)
+
+
+def _qwen2_to_hf(config: ModelConfig) -> dict[str, Any]:
+    return {**rotary_to_hf(config), "use_sliding_window": False}
+
+
+def _qwen2_from_hf(fields: Fields) -> dict[str, Any]:
+    no_sliding_window(fields)
+    return rotary_from_hf(fields, qk_norm=False, qkv_bias=True, output_bias=False, mlp_bias=False)
+
+
+def _qwen3_to_hf(config: ModelConfig) -> dict[str, Any]:
+    return {**rotary_to_hf(config), "use_sliding_window": False, "attention_bias": config.qkv_bias}
+
+
+def _qwen3_from_hf(fields: Fields) -> dict[str, Any]:
+    no_sliding_window(fields)
+    bias = fields.flag("attention_bias", False)
+    return rotary_from_hf(fields, qk_norm=True, qkv_bias=bias, output_bias=bias, mlp_bias=False)
+
+
+QWEN2 = Family(
+    model_type="qwen2",
+    architecture="Qwen2ForCausalLM",
+    axes={**ROTARY_AXES, "qk_norm": (False,), "qkv_bias": (True,), "output_bias": (False,), "mlp_bias": (False,)},
+    config_to_hf=_qwen2_to_hf,
+    config_from_hf=_qwen2_from_hf,
+    layout=rotary_layout,
+    prefix=ROTARY_PREFIX,
+    ignored=ROTARY_IGNORED,
+)
+
+QWEN3 = Family(
+    model_type="qwen3",
+    architecture="Qwen3ForCausalLM",
+    axes={**ROTARY_AXES, "qk_norm": (True,), "mlp_bias": (False,)},
+    equal=(("qkv_bias", "output_bias"),),
+    config_to_hf=_qwen3_to_hf,
+    config_from_hf=_qwen3_from_hf,
+    layout=rotary_layout,
+    prefix=ROTARY_PREFIX,
+    ignored=ROTARY_IGNORED,
+)

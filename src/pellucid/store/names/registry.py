@@ -1,0 +1,60 @@
+"""Which family a model belongs to: by its axes when it is written, by `model_type` when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pellucid.errors import CorruptFileError, ModelError, SettingsError
+from pellucid.events import Event, Recorder
+from pellucid.planning.config import ModelConfig
+from pellucid.settings import Layer, resolve
+from pellucid.store.names.family import Family
+from pellucid.store.names.fields import Fields
+from pellucid.store.names.gpt2 import GPT2
+from pellucid.store.names.llama import LLAMA
+from pellucid.store.names.pellucid import PELLUCID
+from pellucid.store.names.qwen import QWEN2, QWEN3
+
+FOREIGN = (QWEN3, LLAMA, QWEN2, GPT2)  # in order of preference when a model's axes fit several
+
+
+def family_for(config: ModelConfig, recorder: Recorder) -> Family:
+    """The family under whose names a model is written; our own, with an event, when no other can say its axes."""
+    misfits = {family.model_type: family.misfits(config) for family in FOREIGN}
+    for family in FOREIGN:
+        if not misfits[family.model_type]:
+            return family
+    nearest = min(misfits, key=lambda name: len(misfits[name]))
+    recorder.record(
+        Event(
+            name="store.own_format",
+            message=f"saved under Pellucid's own names, which other programs cannot load: "
+            f"{nearest}, the nearest family, has no {', '.join(misfits[nearest])}",
+            data={"nearest": nearest, "misfits": misfits[nearest]},
+        )
+    )
+    return PELLUCID
+
+
+def read_config(
+    values: Mapping[str, Any], where: str, *, more_axes: Mapping[str, Any] | None = None
+) -> tuple[Family, ModelConfig]:
+    """The family and the axes that a config.json describes; `more_axes` are those it has no words for.
+
+    Raises ModelError when the model is of a kind that is not built here, CorruptFileError when its sizes make no sense.
+    """
+    known = {family.model_type: family for family in (*FOREIGN, PELLUCID)}
+    family = known.get(str(values.get("model_type")))
+    if family is None:
+        raise ModelError(
+            "config.json describes a kind of model that is not supported",
+            found=f"model_type={values.get('model_type')!r}",
+            where=where,
+            hint="supported: " + ", ".join(known),
+        )
+    try:
+        axes = family.config_from_hf(Fields(values, where))
+        return family, resolve(ModelConfig, Layer(where, axes), Layer(where, more_axes or {})).settings
+    except SettingsError as error:
+        raise CorruptFileError(f"config.json: {error.what}", found=error.found, where=where) from error

@@ -1,0 +1,257 @@
+"""A run's directory: who it is, what it measured, what it saved, and who may write to it.
+
+    run.json                       settings with their sources, data, version: what makes it this run
+    metrics.jsonl  events.jsonl    one line per measurement, one per decision
+    checkpoints/step-000300/       whole checkpoints
+    latest                         the name of the newest one
+    .lock  .holder.json            held by the one process that writes
+
+A checkpoint counts from the moment its directory has its name. `latest` is written after it, so that after a kill
+between the two the run goes on from the one before, which gives the same numbers again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import filelock
+from torch import Tensor
+
+from pellucid import __version__
+from pellucid.errors import CorruptFileError, LockedError, ResumeError, StoreError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.planning.config import ModelConfig
+from pellucid.store.atomic import explained, remove_directory, replace_file, sweep
+from pellucid.store.checkpoint import TrainingFiles, save_checkpoint, verify_checkpoint
+from pellucid.store.directory import describe, is_checkpoint
+from pellucid.store.metrics import append_row, drop_torn_line, keep_rows, read_rows
+from pellucid.store.verify import read_json
+from pellucid.tokens.tokenizer import Tokenizer
+
+RUN, LATEST, CHECKPOINTS, METRICS, EVENTS = "run.json", "latest", "checkpoints", "metrics.jsonl", "events.jsonl"
+LOCK, HOLDER = ".lock", ".holder.json"
+STEP_NAME = re.compile(r"step-(\d{6,})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedStep:
+    """One complete checkpoint of a run."""
+
+    step: int
+    directory: Path
+
+
+class Run:
+    """One run directory; made by `Run.create` or `Run.open`. It is also a Recorder: events become lines in events.jsonl."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path, self.identity = path, identity
+
+    @classmethod
+    def create(cls, path: Path, identity: Mapping[str, Any]) -> Run:
+        """A new run in a directory that holds none yet. Raises ResumeError when one is there."""
+        path = Path(path)
+        if is_run(path):
+            raise ResumeError(
+                "a run is already in this directory", where=str(path), hint="continue it, or choose another directory"
+            )
+        with explained(path, 0):
+            (path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        notes = {"version": __version__, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+        run = cls(path, {**notes, **identity})
+        run.update_identity(run.identity)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """A run that is there. Raises StoreError when none is."""
+        path = Path(path)
+        if not is_run(path):
+            raise StoreError("no run is in this directory", found=describe(path), where=str(path))
+        return cls(path, read_json(path / RUN))
+
+    def update_identity(self, identity: Mapping[str, Any]) -> None:
+        """Write run.json anew (a run that is extended has other settings than it began with)."""
+        self.identity = dict(identity)
+        text = json.dumps(self.identity, indent=2, ensure_ascii=False) + "\n"
+        replace_file(self.path / RUN, text.encode("utf-8"))
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only writer while the block runs; what a killed writer left behind is cleared away first.
+
+        Raises LockedError at once, naming the holder, when another process writes here.
+        """
+        lock = filelock.FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise LockedError(
+                "another process is writing to this run", found=self._holder(), where=str(self.path),
+                hint="wait for it to end, or stop it",
+            ) from None  # fmt: skip
+        try:
+            holder = {"pid": os.getpid(), "host": socket.gethostname()}
+            replace_file(self.path / HOLDER, json.dumps(holder).encode("utf-8"))
+            for directory in (self.path, self.path / CHECKPOINTS):
+                if directory.is_dir():
+                    sweep(directory)
+            for name in (METRICS, EVENTS):
+                drop_torn_line(self.path / name)
+            yield
+        finally:
+            lock.release()
+
+    def _holder(self) -> str:
+        try:
+            holder = read_json(self.path / HOLDER)
+        except StoreError:  # it holds the lock but has not written its name yet
+            return "a process that has not given its name yet"
+        return f"process {holder.get('pid')} on {holder.get('host')}"
+
+    def save(
+        self,
+        step: int,
+        *,
+        config: ModelConfig,
+        weights: Mapping[str, Tensor],
+        tokenizer: Tokenizer | None,
+        info: Mapping[str, Any],
+        training: TrainingFiles | None = None,
+        recorder: Recorder = NULL,
+    ) -> Path:
+        """Save a checkpoint as `checkpoints/step-…` and make it the latest; returns its directory."""
+        directory = self.path / CHECKPOINTS / f"step-{step:06d}"
+        save_checkpoint(
+            directory,
+            config=config,
+            weights=weights,
+            tokenizer=tokenizer,
+            info={**info, "step": step},
+            training=training,
+            recorder=recorder,
+        )
+        replace_file(self.path / LATEST, f"{directory.name}\n".encode())
+        return directory
+
+    def checkpoints(self) -> list[SavedStep]:
+        """The complete checkpoints, oldest first."""
+        folder = self.path / CHECKPOINTS
+        entries = folder.iterdir() if folder.is_dir() else ()
+        named = [(STEP_NAME.fullmatch(entry.name), entry) for entry in entries]
+        saved = [SavedStep(step=int(match[1]), directory=entry) for match, entry in named if match]
+        return sorted((one for one in saved if is_checkpoint(one.directory)), key=lambda one: one.step)
+
+    def latest(self) -> SavedStep | None:
+        """The checkpoint to go on from; None before the first one.
+
+        Raises CorruptFileError when it is missing or damaged, naming an older one that is whole.
+        """
+        saved = self.checkpoints()
+        name = self._latest_name()
+        if name is None:
+            found = saved[-1] if saved else None
+        else:
+            found = next((one for one in saved if one.directory.name == name), None)
+            if found is None:
+                raise CorruptFileError(
+                    f"the latest checkpoint, {name}, is gone", where=str(self.path), hint=self._older(saved, None)
+                )
+        if found is not None:
+            try:
+                verify_checkpoint(found.directory)
+            except StoreError as error:
+                raise CorruptFileError(
+                    f"the latest checkpoint, {found.directory.name}, is damaged: {error.what}",
+                    found=error.found,
+                    where=str(found.directory),
+                    hint=self._older(saved, found),
+                ) from error
+        return found
+
+    def use(self, saved: SavedStep) -> None:
+        """Make an older checkpoint the latest one; newer ones stay until they are written again."""
+        replace_file(self.path / LATEST, f"{saved.directory.name}\n".encode())
+
+    def prune(
+        self, keep_last: int, keep_every: int | None = None, *, protect: Collection[int] = (), recorder: Recorder = NULL
+    ) -> None:
+        """Delete all but the newest `keep_last` checkpoints, those at multiples of `keep_every` steps, and `protect`.
+
+        The latest is never deleted. Each deletion is an event.
+        """
+        saved = self.checkpoints()
+        newest = {one.step for one in saved[max(0, len(saved) - keep_last) :]}
+        for one in saved:
+            regular = keep_every is not None and one.step % keep_every == 0
+            if one.step in newest or regular or one.step in protect or one.directory.name == self._latest_name():
+                continue
+            remove_directory(one.directory)
+            message = f"checkpoint of step {one.step} deleted (the newest {keep_last} are kept)"
+            recorder.record(Event(name="store.checkpoint_deleted", message=message, data={"step": one.step}))
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add one line to metrics.jsonl."""
+        append_row(self.path / METRICS, row)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Every line of metrics.jsonl."""
+        return read_rows(self.path / METRICS)
+
+    def truncate_metrics(self, after_step: int) -> None:
+        """Forget what was measured after a step: training goes on from there and measures it again."""
+        keep_rows(self.path / METRICS, after_step)
+
+    def record(self, event: Event) -> None:
+        """Add one line to events.jsonl."""
+        row = {"name": event.name, "level": event.level, "message": event.message, "data": dict(event.data)}
+        append_row(self.path / EVENTS, row)
+
+    def _latest_name(self) -> str | None:
+        path = self.path / LATEST
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+    def _older(self, saved: list[SavedStep], damaged: SavedStep | None) -> str:
+        """A hint naming the newest other checkpoint that is whole."""
+        for one in reversed(saved):
+            if one is damaged:
+                continue
+            try:
+                verify_checkpoint(one.directory, always=True)
+            except StoreError:
+                continue
+            return f"{one.directory.name} is whole: to go on from it, write its name into {self.path / LATEST}"
+        return "no other checkpoint of this run is whole"
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory holds a run."""
+    return (Path(path) / RUN).is_file()
+
+
+def resolve_checkpoint(path: Path | str) -> Path:
+    """The checkpoint directory that a person means: a run's latest, or the directory itself.
+
+    Raises StoreError saying what was found when it is neither.
+    """
+    path = Path(path)
+    if is_run(path):
+        latest = Run.open(path).latest()
+        if latest is None:
+            raise StoreError("this run has not saved a checkpoint yet", where=str(path), hint="train it first")
+        return latest.directory
+    if not is_checkpoint(path):
+        raise StoreError(
+            "no model is here", found=describe(path), where=str(path),
+            hint="give a run directory, a checkpoint, or a Hugging Face directory (config.json and model.safetensors)",
+        )  # fmt: skip
+    return path

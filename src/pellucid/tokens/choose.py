@@ -1,0 +1,61 @@
+"""Which tokenizer suits a text of a given size, decided by arithmetic and said aloud.
+
+Each token of the vocabulary costs a row of the embedding, and a row learns only where its token occurs. The rule: the
+largest power of two from 512 to 8,192 for which the text has 500 bytes per token. A megabyte of text gets 2,048 tokens,
+four megabytes or more get 8,192. What a person sets is taken as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from pellucid.events import NULL, Event, Recorder
+from pellucid.tokens.settings import TokenizerSettings
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.tokens.train import train_bpe, train_characters
+
+LADDER = (512, 1024, 2048, 4096, 8192)
+BYTES_PER_TOKEN = 500
+
+
+def choose_tokenizer(num_bytes: int, settings: TokenizerSettings, *, recorder: Recorder = NULL) -> TokenizerSettings:
+    """The settings with nothing left open: `kind` is "bpe" or "char", and a BPE has a `vocab_size`.
+
+    `num_bytes`: size of the whole text. Each choice is an event `tokens.chosen` with its reason.
+
+    >>> choose_tokenizer(1_100_000, TokenizerSettings()).vocab_size
+    2048
+    """
+    kind = "bpe" if settings.kind == "auto" else settings.kind
+    size = settings.vocab_size
+    if kind == "bpe" and size is None:
+        size = max((step for step in LADDER if step * BYTES_PER_TOKEN <= num_bytes), default=LADDER[0])
+        message = f"vocabulary of {size:,} tokens: {num_bytes:,} bytes of text, about {BYTES_PER_TOKEN} for each token"
+        data = {"kind": kind, "vocab_size": size, "num_bytes": num_bytes, "bytes_per_token": BYTES_PER_TOKEN}
+        recorder.record(Event(name="tokens.chosen", message=message, data=data))
+    return dataclasses.replace(settings, kind=kind, vocab_size=size)
+
+
+def train_tokenizer(
+    texts: Iterable[str], num_bytes: int, settings: TokenizerSettings, *, recorder: Recorder = NULL
+) -> Tokenizer:
+    """Choose what the settings leave open for a text of `num_bytes` bytes, and train it.
+
+    >>> train_tokenizer(["to be or not to be"] * 9, 162, TokenizerSettings()).kind
+    'bpe'
+    """
+    chosen = choose_tokenizer(num_bytes, settings, recorder=recorder)
+    if chosen.kind == "char":
+        return train_characters(texts, vocab_size=chosen.vocab_size, recorder=recorder)
+    assert chosen.vocab_size is not None
+    return train_bpe(
+        texts,
+        chosen.vocab_size,
+        pattern=chosen.pattern,
+        sample_bytes=chosen.sample_bytes,
+        total_bytes=num_bytes,
+        max_han=chosen.max_han,
+        max_token_bytes=chosen.max_token_bytes,
+        recorder=recorder,
+    )

@@ -1,0 +1,33 @@
+"""The settings of a tokenizer that is to be trained. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pellucid.settings import setting
+from pellucid.tokens.formats import SMALLEST
+from pellucid.tokens.patterns import DEFAULT_PATTERN
+
+# A pair occurs at most once per byte, and the engine counts pairs in 31 bits: below this no count can overflow.
+MOST_SAMPLE_BYTES = 2_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+    """What kind of tokenizer to train, and how.
+
+    >>> TokenizerSettings(kind="char").vocab_size is None
+    True
+    """
+
+    kind: Literal["auto", "bpe", "char"] = setting("auto", "byte-level BPE, or one token per character; auto takes BPE")
+    vocab_size: int | None = setting(
+        None, "tokens, special ones included; none chooses by the size of the text", low=SMALLEST
+    )
+    pattern: Literal["qwen2", "llama3", "gpt2"] = setting(
+        DEFAULT_PATTERN, "how a text is cut into pieces before merging"
+    )
+    sample_bytes: int = setting(200_000_000, "most bytes of text to train on", low=1, high=MOST_SAMPLE_BYTES)
+    max_han: int = setting(4, "most Chinese characters in one token; 0 sets no limit", low=0)
+    max_token_bytes: int = setting(64, "longest token, in bytes", low=1)

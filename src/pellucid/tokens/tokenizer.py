@@ -1,0 +1,257 @@
+"""Text to ids and back: one immutable object around one `tokenizer.json`.
+
+The file is the truth, and Hugging Face `tokenizers` runs it, so every program that reads the format gives the same ids.
+Three promises are added. Text never becomes a control token: what spells `<eos>` is encoded as the characters it is
+made of. Decoding works on bytes, so it is exact: `decode(encode(text).ids) == text` for every text that UTF-8 can hold
+(a file with a normaliser of its own, like Qwen's, first rewrites the text). And no call changes the object, so threads
+may share it. Tokens that a file adds without calling them special (Qwen's `<think>`) are ordinary text by that file's
+own word, and are matched in text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from pellucid.errors import TokenizerError
+from pellucid.tokens.characters import CharacterTable
+from pellucid.tokens.encoding import Encoding
+from pellucid.tokens.formats import BOS, CONFIG_FILE, EOS, TOKENIZER_FILE, config_json
+from pellucid.tokens.patterns import segments
+from pellucid.tokens.stream import StreamDecoder
+from pellucid.tokens.vocabulary import Kind, Vocabulary, read_vocabulary
+
+BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "<|endoftext|>")  # tried in order where no tokenizer_config.json tells
+EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "<|endoftext|>")
+SEGMENT = 1 << 14  # characters that one thread encodes at a time
+GROUP = 1 << 20  # characters in flight at once: the engine holds about 30 bytes for each byte of text
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Tokenizer:
+    """Text to ids and back; made by `from_json`, `load`, `train_bpe` or `train_characters`.
+
+    >>> from pellucid.tokens.train import train_characters
+    >>> tokenizer = train_characters(["hello"])
+    >>> tokenizer.decode(tokenizer.encode("hell 中").ids)
+    'hell 中'
+    """
+
+    json: str
+    config: str
+    vocabulary: Vocabulary
+    bos_id: int | None  # the id that begins a document, where the tokenizer has one
+    eos_id: int | None  # the id that ends one
+    _engine: tokenizers.Tokenizer
+
+    @classmethod
+    def from_json(cls, text: str, config: str | None = None) -> Tokenizer:
+        """A tokenizer from the text of a `tokenizer.json` and, where there is one, of its `tokenizer_config.json`.
+
+        Raises TokenizerError for a file that is broken, of another kind than BPE, or unable to spell every byte.
+        """
+        vocabulary = read_vocabulary(text)
+        engine = _start_engine(text, vocabulary)
+        if config is None:
+            config = config_json(_first_of(BOS_NAMES, vocabulary), _first_of(EOS_NAMES, vocabulary))
+        fields = _read_config(config)
+        bos_id, eos_id = (_named_id(key, fields.get(key), vocabulary) for key in ("bos_token", "eos_token"))
+        return cls(text, config, vocabulary, bos_id, eos_id, engine)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Tokenizer:
+        """A tokenizer from a `tokenizer.json`, or from a directory that holds one."""
+        path = Path(path)
+        file = path / TOKENIZER_FILE if path.is_dir() else path
+        beside = file.parent / CONFIG_FILE
+        try:
+            config = beside.read_text(encoding="utf-8") if beside.is_file() else None
+            return cls.from_json(file.read_text(encoding="utf-8"), config)
+        except (OSError, UnicodeDecodeError) as error:
+            raise TokenizerError("the tokenizer cannot be read", found=str(error), where=str(file)) from error
+        except TokenizerError as error:
+            raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
+
+    def files(self) -> dict[str, str]:
+        """File name -> content: all that another program needs to load this tokenizer."""
+        return {TOKENIZER_FILE: self.json, CONFIG_FILE: self.config}
+
+    def save(self, directory: Path | str) -> None:
+        """Write `files()` into a directory, which is made if need be."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in self.files().items():
+            (directory / name).write_bytes(content.encode("utf-8"))  # bytes: no platform changes the line ends
+
+    def encode(self, text: str) -> Encoding:
+        """The ids of a text with the characters each covers; no special token is added or recognised.
+
+        Raises TokenizerError for a lone surrogate, which no UTF-8 can hold.
+        """
+        _check_unicode(text)
+        encoded = self._engine.encode(text, add_special_tokens=False)
+        return Encoding(tuple(encoded.ids), tuple(encoded.offsets))
+
+    def encode_pieces(self, text: str) -> list[Encoding]:
+        """The same ids as `encode`, one Encoding per piece that the pattern cuts (per character without a pattern)."""
+        _check_unicode(text)
+        encoded = self._engine.encode(text, add_special_tokens=False)
+        rows = zip(encoded.ids, encoded.offsets, encoded.word_ids, strict=True)
+        by_piece = groupby(rows, key=lambda row: row[1] if self.kind == "char" else row[2])
+        pieces = (list(zip(*piece, strict=True)) for _, piece in by_piece)
+        return [Encoding(ids, offsets) for ids, offsets, _ in pieces]
+
+    def encode_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of many texts, uint32, without offsets: the fast path, equal to `encode` id for id."""
+        for text in texts:
+            _check_unicode(text)
+        if self._characters is not None:
+            return [self._characters.encode(text) for text in texts]
+        rows: list[list[np.ndarray]] = [[] for _ in texts]
+        for group in _groups(self._parts(texts)):
+            encoded = self._engine.encode_batch_fast([part for _, part in group], add_special_tokens=False)
+            for (row, _), encoding in zip(group, encoded, strict=True):
+                rows[row].append(np.array(encoding.ids, dtype=np.uint32))
+        return [np.concatenate(row) for row in rows]
+
+    def decode(self, ids: Iterable[int], *, show_special: bool = False) -> str:
+        """The text of some ids; bytes that are not UTF-8 become U+FFFD, special tokens nothing (or their names)."""
+        return self._joined(ids, self._names if show_special else {}).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The exact bytes of some ids; special tokens give nothing."""
+        return self._joined(ids, {})
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token, b"" for a special one. Raises TokenizerError for an id outside the vocabulary."""
+        if not 0 <= token_id < self.vocab_size:
+            found = f"{int(token_id)}; the ids run from 0 to {self.vocab_size - 1}"
+            raise TokenizerError("no token has this id", found=found)
+        return self.vocabulary.token_bytes[token_id]
+
+    def token_text(self, token_id: int) -> str:
+        """One token for people: its text, the name of a special one, `<0xE4>` for each byte of a partial character."""
+        text = self.token_bytes(token_id).decode("utf-8", errors="surrogateescape")
+        shown = (f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+        return "".join(shown) or self._names.get(token_id, "")
+
+    def stream(self) -> StreamDecoder:
+        """A decoder that takes ids one by one and never shows half a character."""
+        return StreamDecoder(self, drop_first_space=self.vocabulary.drops_first_space)
+
+    @property
+    def kind(self) -> Kind:
+        """ "bpe" or "char"."""
+        return self.vocabulary.kind
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows that an embedding needs: the highest id plus one."""
+        return self.vocabulary.size
+
+    @property
+    def specials(self) -> Mapping[str, int]:
+        """Name -> id of the tokens that text never becomes."""
+        return self.vocabulary.specials
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of `tokenizer.json`: two tokenizers with the same one give the same ids."""
+        return hashlib.sha256(self.json.encode("utf-8")).hexdigest()
+
+    @cached_property
+    def _characters(self) -> CharacterTable | None:
+        return CharacterTable(self.vocabulary.ids) if self.kind == "char" else None
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {token_id: name for name, token_id in self.specials.items()}
+
+    def _parts(self, texts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        for row, text in enumerate(texts):
+            for part in segments(text, SEGMENT) if self.vocabulary.pattern else (text,):
+                yield row, part
+
+    def _joined(self, ids: Iterable[int], names: Mapping[int, str]) -> bytes:
+        parts = (self.token_bytes(i) or names.get(int(i), "").encode("utf-8") for i in ids)
+        data = b"".join(parts)
+        return data.removeprefix(b" ") if self.vocabulary.drops_first_space else data
+
+    def __repr__(self) -> str:
+        return f"Tokenizer(kind={self.kind!r}, vocab_size={self.vocab_size}, sha256={self.sha256[:12]!r})"
+
+    def __reduce__(self) -> tuple:  # a pickled engine would forget that text must not become control tokens
+        return Tokenizer.from_json, (self.json, self.config)
+
+
+def _start_engine(text: str, vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+    try:
+        engine = tokenizers.Tokenizer.from_str(text)
+    except BaseException as error:
+        # A panic in the engine is a BaseException of a class that cannot be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError("the tokenizer cannot be read", found=str(error)) from error
+    engine.no_truncation()
+    engine.no_padding()
+    engine.encode_special_tokens = True
+    for content, token_id in vocabulary.added.items():
+        if engine.token_to_id(content) != token_id:
+            found = f"{content!r} is {token_id} in the file and {engine.token_to_id(content)} to the engine"
+            raise TokenizerError("an added token's id does not follow the others", found=found)
+    return engine
+
+
+def _groups(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    group: list[tuple[int, str]] = []
+    waiting = 0
+    for row, part in parts:
+        group.append((row, part))
+        waiting += len(part)
+        if waiting >= GROUP:
+            yield group
+            group, waiting = [], 0
+    if group:
+        yield group
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            "the text holds half of a surrogate pair, which is not a character",
+            found=f"U+{ord(text[error.start]):04X} at character {error.start}",
+            hint="decode the bytes that the text came from as UTF-8",
+        ) from None
+
+
+def _read_config(text: str) -> dict:
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TokenizerError("the tokenizer's config is not valid JSON", found=str(error)) from None
+    if not isinstance(config, dict):
+        raise TokenizerError("the tokenizer's config is not a JSON object", found=type(config).__name__)
+    return config
+
+
+def _first_of(names: Iterable[str], vocabulary: Vocabulary) -> str | None:
+    return next((name for name in names if name in vocabulary.specials), None)
+
+
+def _named_id(key: str, token: object, vocabulary: Vocabulary) -> int | None:
+    name = token.get("content") if isinstance(token, dict) else token
+    if name is None:
+        return None
+    if not isinstance(name, str) or name not in vocabulary.specials:
+        raise TokenizerError(f"the tokenizer's config names a {key} that is not a special token", found=repr(name))
+    return vocabulary.specials[name]

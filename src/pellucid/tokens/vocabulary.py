@@ -1,0 +1,226 @@
+"""What a `tokenizer.json` says, read without running it: the bytes behind each id, the special tokens, the kind.
+
+Two spellings of bytes are in use, and this is the one place that knows both. Byte-level files (GPT-2, Qwen, ours) write
+each byte as a printable character; byte-fallback files (Llama 2, our character tokenizer) write text as text and the
+other bytes as `<0xE4>`. A file that can spell only some bytes is refused, because text would vanish without a word; so
+is one that is not BPE. This reads; running the file is `tokenizer.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pellucid.errors import TokenizerError
+from pellucid.tokens.formats import BYTE_CHARACTERS, BYTE_TOKENS, CHARACTER_BYTES
+from pellucid.tokens.patterns import pattern_name
+
+Kind = Literal["bpe", "char"]
+MAX_ID = 1 << 24  # a table has one entry per id: a single huge id must not take the memory
+METASPACE = "▁"  # how SentencePiece writes a space
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """Every id of a tokenizer and what it stands for.
+
+    `token_bytes[i]` is empty for a special token and for an id that no token uses.
+    """
+
+    kind: Kind
+    token_bytes: tuple[bytes, ...]
+    added: Mapping[str, int]  # tokens beside the model's own, special or not
+    specials: Mapping[str, int]  # those of them that text never becomes
+    ids: Mapping[str, int]  # token as the file spells it -> id, specials excluded
+    merges: tuple[tuple[str, str], ...]  # in rank order, as the file spells them
+    pattern: str | None  # a name from patterns.py, or None: the file cuts pieces in a way of its own
+    drops_first_space: bool  # SentencePiece adds a space before the text; decoding takes it away
+    ignores_merges: bool  # a piece that is itself a token needs no merges
+
+    @property
+    def size(self) -> int:
+        """Rows that an embedding needs: the highest id plus one."""
+        return len(self.token_bytes)
+
+
+def read_vocabulary(text: str) -> Vocabulary:
+    """Read and check the text of a `tokenizer.json`.
+
+    Raises TokenizerError for broken JSON, a model other than BPE, ids that clash, or bytes that have no token.
+    """
+    document = _object(_parse(text), "the file")
+    model = _object(document.get("model"), "model")
+    if model.get("type", "BPE") != "BPE":
+        raise _refusal("the tokenizer's model is not BPE", found=str(model.get("type")))
+    vocab = _ids(_object(model.get("vocab"), "model.vocab"))
+    added = list(_added(document.get("added_tokens")))
+    specials = {content: token_id for content, token_id, special in added if special}
+    decoders = list(_flat(document.get("decoder"), "decoders"))
+    token_bytes = _token_bytes(vocab, added, model, decoders)
+    merges = _merges(model.get("merges"), vocab)
+    if model.get("dropout"):
+        raise _refusal("the tokenizer drops merges at random", found=f"dropout {model['dropout']}")
+    return Vocabulary(
+        kind="char" if not merges and _is_characters(document, vocab, specials) else "bpe",
+        token_bytes=token_bytes,
+        added=MappingProxyType({content: token_id for content, token_id, _ in added}),
+        specials=MappingProxyType(specials),
+        ids=MappingProxyType({token: i for token, i in vocab.items() if token not in specials}),
+        merges=merges,
+        pattern=_pattern(document, ordinary_added=len(added) > len(specials)),
+        drops_first_space=any(_strips_first_space(decoder) for decoder in decoders),
+        ignores_merges=bool(model.get("ignore_merges")),
+    )
+
+
+def _token_bytes(vocab: Mapping[str, int], added: list, model: Mapping, decoders: list[Mapping]) -> tuple[bytes, ...]:
+    types = {decoder.get("type") for decoder in decoders}
+    spaced = any(decoder.get("type") == "Metaspace" or _replaces_metaspace(decoder) for decoder in decoders)
+    if "ByteLevel" in types:
+        alphabet, to_bytes = BYTE_CHARACTERS, _unspell
+    elif model.get("byte_fallback") and "ByteFallback" in types:
+        alphabet, to_bytes = BYTE_TOKENS, _unfall_spaced if spaced else _unfall
+    else:
+        found = ", ".join(sorted(map(str, types))) or "none"
+        raise _refusal("the tokenizer is neither byte-level nor byte-fallback BPE", found=f"decoder: {found}")
+    if missing := sum(token not in vocab for token in alphabet):
+        raise _refusal("the tokenizer cannot spell every text", found=f"{missing} of the 256 bytes have no token")
+    size = 1 + max([*vocab.values(), *(token_id for _, token_id, _ in added)])
+    table = [b""] * size
+    for token, token_id in vocab.items():
+        table[token_id] = to_bytes(token)
+    for content, token_id, special in added:
+        table[token_id] = b"" if special else content.encode("utf-8")
+    return tuple(table)
+
+
+def _unspell(token: str) -> bytes:
+    try:
+        return bytes(CHARACTER_BYTES[character] for character in token)
+    except KeyError:  # a token that was written as plain text
+        return token.encode("utf-8")
+
+
+def _unfall(token: str) -> bytes:
+    return bytes([int(token[3:5], 16)]) if token in _BYTE_TOKEN_SET else token.encode("utf-8")
+
+
+def _unfall_spaced(token: str) -> bytes:
+    return _unfall(token.replace(METASPACE, " "))
+
+
+_BYTE_TOKEN_SET = frozenset(BYTE_TOKENS)
+
+
+def _ids(vocab: Mapping[str, Any]) -> Mapping[str, int]:
+    for token, token_id in vocab.items():
+        _checked_id(token, token_id)
+    if len(set(vocab.values())) != len(vocab):
+        raise _refusal("two tokens of the tokenizer have the same id")
+    return vocab
+
+
+def _checked_id(token: str, token_id: object) -> int:
+    if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < MAX_ID:
+        raise _refusal("a token's id is not a whole number in range", found=f"{token!r}: {token_id!r}")
+    try:
+        token.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _refusal("a token is not valid Unicode", found=repr(token)) from None
+    return token_id
+
+
+def _added(entries: object) -> Iterator[tuple[str, int, bool]]:
+    for entry in _list(entries, "added_tokens"):
+        fields = _object(entry, "an added token")
+        content, token_id = fields.get("content"), fields.get("id")
+        if not isinstance(content, str) or not content:
+            raise _refusal("an added token has no text", found=repr(content))
+        yield content, _checked_id(content, token_id), bool(fields.get("special"))
+
+
+def _merges(entries: object, vocab: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
+    merges = []
+    for entry in _list(entries, "model.merges"):
+        pair = tuple(entry.split(" ")) if isinstance(entry, str) else tuple(entry) if isinstance(entry, list) else ()
+        if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise _refusal("a merge is not a pair of tokens", found=repr(entry)[:80])
+        if any(token not in vocab for token in (*pair, pair[0] + pair[1])):
+            raise _refusal("a merge names a token that does not exist", found=repr(entry)[:80])
+        merges.append(pair)
+    return tuple(merges)
+
+
+def _is_characters(document: Mapping, vocab: Mapping[str, int], specials: Mapping[str, int]) -> bool:
+    """Whether encoding is nothing but looking up single characters, so that an array can do it."""
+    steps = [document.get(step) for step in ("normalizer", "pre_tokenizer")]
+    ordinary_added = any(not entry.get("special") for entry in document.get("added_tokens") or ())
+    single = all(len(token) == 1 for token in vocab if token not in _BYTE_TOKEN_SET and token not in specials)
+    model = document["model"]
+    fallback = bool(model.get("byte_fallback")) and not model.get("ignore_merges")
+    affixes = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
+    return fallback and single and not ordinary_added and not affixes and steps == [None, None]
+
+
+def _pattern(document: Mapping, *, ordinary_added: bool) -> str | None:
+    if document.get("normalizer") is not None or ordinary_added:
+        return None
+    steps = list(_flat(document.get("pre_tokenizer"), "pretokenizers"))
+    if [step.get("type") for step in steps] == ["ByteLevel"] and not steps[0].get("add_prefix_space"):
+        return "gpt2" if steps[0].get("use_regex", True) else None
+    if [step.get("type") for step in steps] != ["Split", "ByteLevel"]:
+        return None
+    split, byte_level = steps
+    plain = split.get("behavior") == "Isolated" and not split.get("invert") and not byte_level.get("add_prefix_space")
+    if not plain or byte_level.get("use_regex", True) or not isinstance(split.get("pattern"), dict):
+        return None
+    return pattern_name(str(split["pattern"].get("Regex")))
+
+
+def _flat(node: object, children: str) -> Iterator[Mapping]:
+    if node is None:
+        return
+    step = _object(node, children)
+    if step.get("type") == "Sequence":
+        for child in _list(step.get(children), children):
+            yield from _flat(child, children)
+    else:
+        yield step
+
+
+def _replaces_metaspace(decoder: Mapping) -> bool:
+    return decoder.get("type") == "Replace" and decoder.get("pattern") == {"String": METASPACE}
+
+
+def _strips_first_space(decoder: Mapping) -> bool:
+    if decoder.get("type") == "Metaspace":
+        return decoder.get("prepend_scheme", "always") != "never"
+    return decoder.get("type") == "Strip" and decoder.get("content") == " " and bool(decoder.get("start"))
+
+
+def _parse(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _refusal("the tokenizer is not valid JSON", found=str(error)) from None
+
+
+def _object(node: object, name: str) -> Mapping[str, Any]:
+    if not isinstance(node, dict):
+        raise _refusal(f"the tokenizer's {name} is not a JSON object", found=type(node).__name__)
+    return node
+
+
+def _list(node: object, name: str) -> list:
+    if node is None:
+        return []
+    if not isinstance(node, list):
+        raise _refusal(f"the tokenizer's {name} is not a list", found=type(node).__name__)
+    return node
+
+
+def _refusal(what: str, *, found: str = "") -> TokenizerError:
+    return TokenizerError(what, found=found, hint="give the tokenizer.json of a byte-level or byte-fallback BPE")

@@ -1,0 +1,71 @@
+"""Where a run computes, in which number format, and what must be equal for a run to repeat to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from pellucid.errors import SettingsError
+from pellucid.planning.machine import Machine
+
+
+def choose_device(asked: str) -> torch.device:
+    """`auto` is the fastest that is there: CUDA, then Apple's MPS, then the CPU.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(
+            f"the device {asked!r} cannot be used",
+            found=str(error).splitlines()[0],
+            hint="give auto, cpu, cuda, cuda:1 or mps",
+        ) from error
+    return device
+
+
+def choose_dtype(asked: str, device: torch.device, machine: Machine) -> torch.dtype:
+    """`auto` computes in bf16 where the hardware multiplies it itself, else in fp32; master weights are fp32 always."""
+    if asked != "auto":
+        return {"bf16": torch.bfloat16, "fp32": torch.float32}[asked]
+    native = {"cpu": machine.has_bf16, "cuda": device.type == "cuda" and torch.cuda.is_bf16_supported()}
+    return torch.bfloat16 if native.get(device.type, False) else torch.float32
+
+
+def use_threads(threads: int | None, machine: Machine) -> int:
+    """Fix the number of CPU threads; the default is the cores this process may use."""
+    count = threads or machine.cores
+    torch.set_num_threads(count)
+    return count
+
+
+def use_determinism(on: bool) -> None:
+    """Only algorithms that give the same bits each time (or any algorithm)."""
+    torch.use_deterministic_algorithms(on)
+    # Every tensor made here is written before it is read; filling fresh memory would only cost time.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def fingerprint(
+    device: torch.device, dtype: torch.dtype, *, threads: int, compiled: bool, deterministic: bool, machine: Machine
+) -> Mapping[str, str]:
+    """What two runs must share for their bits to be equal."""
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor
+    return {
+        "torch": torch.__version__,
+        "device": device.type,
+        "hardware": hardware,
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(threads),
+        "dtype": str(dtype).removeprefix("torch."),
+        "compiled": str(compiled),
+        "deterministic": str(deterministic),
+    }

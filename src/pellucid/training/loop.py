@@ -1,0 +1,155 @@
+"""The training loop: one update after another, each a pure function of the state and the step's number.
+
+    for each micro-batch:  loss = weighted surprise / weight of the whole update;  gradients += d loss
+    optimizer.step(share of the rate at this step)
+
+Nothing random is carried from step to step: the rows come from (seed, position), dropout is reseeded for each
+(seed, step, micro-batch). So a run that is cut anywhere and continued repeats the same bits.
+
+When a loss is not finite the update is not applied: the weights stay as they were, the batch is passed over once (and
+recorded, so that a continued run passes over it too); a second time at the same step stops the run.
+
+Axes: B rows · T positions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.data.batch import Batch
+from pellucid.errors import NonFiniteError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.training.losses import weighted_loss
+from pellucid.training.optim import Optimizer
+from pellucid.training.precision import Arena
+from pellucid.training.schedule import rate_share
+from pellucid.training.settings import OptimizerSettings, ScheduleSettings
+
+
+class Rows(Protocol):
+    """Where batches come from: the same position always gives the same rows."""
+
+    def rows(self, start: int, count: int) -> Batch: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How many updates, and how much each sees."""
+
+    steps: int
+    rows: int  # rows of one update
+    micro_rows: int  # rows computed at once; divides `rows`
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What one update was like."""
+
+    step: int  # counted from 1: the number of updates done
+    loss: float  # nats per token on the batch just learned from, before the update
+    gradient_norm: float
+    rate_share: float
+    tokens: int  # positions seen in this update
+
+
+class Trainer:
+    """A model in training: weights, optimizer, and where in the data it stands."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        source: Rows,
+        pace: Pace,
+        *,
+        optimizer: OptimizerSettings,
+        schedule: ScheduleSettings,
+        seed: int,
+        compute_dtype: torch.dtype,
+        compiled: bool = False,
+        recorder: Recorder = NULL,
+    ) -> None:
+        self.model, self.source, self.pace, self.schedule = model, source, pace, schedule
+        self.seed, self.recorder = seed, recorder
+        self.arena = Arena(model, compute_dtype)
+        self.optimizer = Optimizer(self.arena, optimizer)
+        self.has_dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
+        self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
+        self.step, self.skipped = 0, []
+
+    def update(self) -> StepReport:
+        """Learn from the next batch; raises NonFiniteError when two batches in a row at this step have no finite loss."""
+        for attempt in (1, 2):
+            batch = self.source.rows((self.step + len(self.skipped)) * self.pace.rows, self.pace.rows)
+            loss, gradient_norm = self._gradients(batch)
+            if math.isfinite(loss) and math.isfinite(gradient_norm):
+                break
+            self._pass_over(batch, loss, gradient_norm, attempt)
+        share = rate_share(self.step, self.pace.steps, self.schedule)
+        self.optimizer.step(share)
+        self.step += 1
+        return StepReport(
+            step=self.step, loss=loss, gradient_norm=gradient_norm, rate_share=share, tokens=batch.ids_BT.numel()
+        )
+
+    def _gradients(self, batch: Batch) -> tuple[float, float]:
+        """Fill the arena's sums with the gradients of one update; return its loss and their norm."""
+        self.model.train()
+        self.arena.clear()
+        total_weight = batch.weights_BT.sum().clamp(min=1.0).to(self.arena.device)
+        loss = torch.zeros((), device=self.arena.device)
+        for index, micro in enumerate(batch.split(self.pace.rows // self.pace.micro_rows)):
+            if self.has_dropout:
+                torch.manual_seed(derive_seed(self.seed, "dropout", self.step, index))
+            micro = micro.to(self.arena.device)
+            part = self.loss(micro.ids_BT, micro.targets_BT, micro.weights_BT, total_weight)
+            part.backward()
+            self.arena.collect()
+            loss += part.detach()
+        return loss.item(), torch.linalg.vector_norm(self.arena.sums).item()
+
+    def _loss(self, ids_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor, total_weight: Tensor) -> Tensor:
+        return weighted_loss(self.model(ids_BT).logits_BTV, targets_BT, weights_BT, total_weight)
+
+    def _pass_over(self, batch: Batch, loss: float, gradient_norm: float, attempt: int) -> None:
+        found = f"loss {loss}, gradient norm {gradient_norm}"
+        where = f"step {self.step + 1}, rows starting at tokens {batch.first_token_B[:4].tolist()}"
+        if attempt == 2:
+            self.arena.clear()
+            raise NonFiniteError(
+                "two batches in a row gave no finite loss",
+                found=found,
+                where=where,
+                hint="lower the learning rates (--set optimizer.matrix_rate=…), or set optimizer.clip_norm=1.0",
+            )
+        self.skipped.append(self.step + len(self.skipped))
+        self.recorder.record(
+            Event(
+                name="training.batch_skipped",
+                message=f"the loss is not finite ({found}) at {where}: this batch is passed over, nothing was changed",
+                data={"step": self.step + 1, "first_tokens": batch.first_token_B.tolist()},
+                level="warning",
+            )
+        )
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed that depends on all parts and on nothing else.
+
+    >>> derive_seed(1, "dropout", 5, 0) == derive_seed(1, "dropout", 5, 0) != derive_seed(1, "dropout", 5, 1)
+    True
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def train(trainer: Trainer, *, until: int, after_step: Callable[[StepReport], bool]) -> None:
+    """Update until step `until`, or until `after_step` (which evaluates, saves, logs) says stop by returning False."""
+    while trainer.step < until and after_step(trainer.update()):
+        pass

@@ -1,0 +1,119 @@
+"""What this machine really does: short measurements that a plan rests on. Each runs for a second or two.
+
+The rates depend on what else the machine is doing at that moment; they size a run and estimate its time, nothing more.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from pellucid.data.batch import Batch
+from pellucid.model.build import build
+from pellucid.planning.flops import count_flops
+from pellucid.planning.scaling import from_depth
+from pellucid.training.device import use_determinism
+from pellucid.training.loop import Pace, Trainer
+from pellucid.training.settings import OptimizerSettings, ScheduleSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What a training step reaches here."""
+
+    training_flops_per_second: float  # eager training of a small model, arithmetic as `planning.flops` counts it
+    determinism_cost: float  # time of a deterministic step over that of a free one, minus 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomRows:
+    """Rows of random tokens, for measuring only."""
+
+    vocab_size: int
+    context_length: int
+
+    def rows(self, start: int, count: int) -> Batch:
+        generator = torch.Generator().manual_seed(start)
+        ids_BS = torch.randint(self.vocab_size, (count, self.context_length + 1), generator=generator)
+        return Batch(
+            ids_BT=ids_BS[:, :-1],
+            targets_BT=ids_BS[:, 1:],
+            weights_BT=torch.ones(count, self.context_length),
+            first_token_B=torch.zeros(count, dtype=torch.int64),
+        )
+
+
+def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic: bool) -> Rates:
+    """Time a few updates of a small model (four blocks, 16 rows of 128 tokens), deterministic and free in turn."""
+    config = from_depth(4, vocab_size=1024, context_length=128).config
+    rows = 16
+    trainer = Trainer(
+        build(config, seed=0, device=device),
+        RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
+        Pace(steps=100, rows=rows, micro_rows=rows),
+        optimizer=OptimizerSettings(),
+        schedule=ScheduleSettings(),
+        seed=0,
+        compute_dtype=dtype,
+    )
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    trainer.update()
+    for _ in range(4):
+        for exact in (True, False):
+            use_determinism(exact)
+            seconds[exact].append(seconds_of(trainer.update, device))
+    use_determinism(deterministic)
+    exact, free = statistics.median(seconds[True]), statistics.median(seconds[False])
+    flops = count_flops(config).training * rows * config.context_length
+    return Rates(
+        training_flops_per_second=flops / (exact if deterministic else free), determinism_cost=exact / free - 1
+    )
+
+
+def measure_product(device: torch.device, dtype: torch.dtype, size: int = 2048) -> float:
+    """FLOP/s of one large matrix product: the peak that other figures are shares of."""
+    left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    torch.mm(left, right)
+    best = min(seconds_of(lambda: torch.mm(left, right), device) for _ in range(8))
+    return 2 * size**3 / best
+
+
+def measure_read_bandwidth(num_bytes: int = 1 << 29) -> float:
+    """Bytes per second at which this process reads memory that no cache holds."""
+    block = torch.ones(num_bytes // 4)
+    best = min(seconds_of(block.sum, torch.device("cpu")) for _ in range(4))
+    return num_bytes / best
+
+
+def try_compile() -> str | None:
+    """Compile and run a tiny function; None when it works, else the reason in one line."""
+    logging.getLogger("torch").setLevel(logging.ERROR)  # a missing compiler is an answer here, not a fault
+    try:
+        torch.compile(lambda x: (x * 2).sum(), dynamic=False)(torch.ones(8))
+    except Exception as error:  # noqa: BLE001 - whatever the compiler raises means: it does not work here
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    finally:
+        torch.compiler.reset()
+    return None
+
+
+def seconds_of(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds that one call takes, the accelerator's work included."""
+    synchronize(device)
+    start = time.perf_counter()
+    function()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until an accelerator has finished."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,117 @@
+"""How gradients become changes of the weights: Muon for matrices, AdamW for everything else.
+
+AdamW scales every coordinate by its own history:
+
+    m = β1 m + (1-β1) g      v = β2 v + (1-β2) g²      w -= rate · m̂ / (√v̂ + ε)
+
+Muon asks what a whole matrix does: it makes all directions of the (momentum of the) gradient equally strong, by a few
+steps of a polynomial iteration that pushes every singular value towards one:
+
+    X = G / ‖G‖      five times: A = X Xᵀ;  X = a X + (b A + c A²) X      w -= rate · √max(1, rows/columns) · X
+
+Matrices of one shape are worked on as one stack. Weight decay is decoupled, and cautious: it shrinks a weight only
+where the update shrinks it too.
+
+Source: Loshchilov & Hutter 2019 (AdamW, alg. 2); Jordan et al. 2024 (Muon); Liang et al. 2024 (cautious).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pellucid.training.precision import Arena, Stack
+from pellucid.training.settings import OptimizerSettings
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest slope at zero that still lands near one
+NEWTON_SCHULZ_STEPS = 5
+
+
+class Optimizer:
+    """Changes an arena's master weights from its gradient sums; its whole memory is in flat blocks too."""
+
+    def __init__(self, arena: Arena, settings: OptimizerSettings) -> None:
+        self.arena, self.settings = arena, settings
+        self.updates = 0
+        self.first = torch.zeros_like(arena.master)  # Muon's momentum, AdamW's m
+        self.second = torch.zeros_like(arena.master)  # AdamW's v; stays zero for Muon's matrices
+
+    @torch.no_grad()
+    def step(self, rate_share: float) -> None:
+        """One update; every group's rate is multiplied by `rate_share`, the schedule's word for this step."""
+        self.updates += 1
+        self._clip()
+        for stack in self.arena.stacks:
+            rate = self.rate(stack.kind) * rate_share
+            if stack.kind == "matrix" and self.settings.matrices == "muon":
+                self._muon(stack, rate, rate_share)
+            else:
+                self._adamw(stack, rate, rate_share)
+        self.arena.publish()
+
+    def rate(self, kind: str) -> float:
+        """The full learning rate of a group."""
+        return getattr(self.settings, f"{kind}_rate")
+
+    def _clip(self) -> None:
+        if self.settings.clip_norm is not None:
+            norm = torch.linalg.vector_norm(self.arena.sums)
+            self.arena.sums.mul_((self.settings.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+
+    def _muon(self, stack: Stack, rate: float, rate_share: float) -> None:
+        gradient, momentum, weight = (
+            stack.view(self.arena.sums), stack.view(self.first), stack.view(self.arena.master)
+        )
+        beta = self.settings.momentum
+        momentum.lerp_(gradient, 1 - beta)
+        rows, columns = stack.shape
+        update = orthogonalize(gradient.lerp(momentum, beta)).to(weight.dtype) * max(1.0, rows / columns) ** 0.5
+        self._decay(weight, update, rate_share)
+        weight.sub_(update, alpha=rate)
+
+    def _adamw(self, stack: Stack, rate: float, rate_share: float) -> None:
+        span = slice(stack.start, stack.stop)
+        gradient, weight = self.arena.sums[span], self.arena.master[span]
+        beta1, beta2 = self.settings.beta1, self.settings.beta2
+        m = self.first[span].lerp_(gradient, 1 - beta1)
+        v = self.second[span].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        scale = (v / (1 - beta2**self.updates)).sqrt_().add_(self.settings.epsilon)
+        update = m.div(scale).div_(1 - beta1**self.updates)
+        if stack.kind == "matrix":
+            self._decay(weight, update, rate_share)
+        weight.sub_(update, alpha=rate)
+
+    def _decay(self, weight: Tensor, update: Tensor, rate_share: float) -> None:
+        if self.settings.weight_decay:
+            agrees = (update * weight) > 0
+            weight.sub_(weight * agrees, alpha=self.settings.weight_decay * self.rate("matrix") * rate_share)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a resume needs, by parameter name."""
+        named = {f"first.{name}": view for name, view in self.arena.named(self.first)}
+        return named | {f"second.{name}": view for name, view in self.arena.named(self.second)}
+
+    def load(self, tensors: Mapping[str, Tensor], updates: int) -> None:
+        """Copy a saved memory back in."""
+        for prefix, flat in (("first.", self.first), ("second.", self.second)):
+            self.arena.load(flat, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+        self.updates = updates
+
+
+def orthogonalize(stack: Tensor) -> Tensor:
+    """Push all singular values of each matrix [n, rows, columns] towards one; in bf16 where torch multiplies it fast.
+
+    >>> values = torch.linalg.svdvals(orthogonalize(torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0))).float())
+    >>> bool(((values > 0.5) & (values < 1.5)).all())
+    True
+    """
+    a, b, c = NEWTON_SCHULZ
+    tall = stack.size(1) > stack.size(2)
+    x = (stack.mT if tall else stack).to(torch.bfloat16)
+    x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x

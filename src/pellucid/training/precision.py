@@ -1,0 +1,107 @@
+"""Where the weights lie while they are trained: a few flat blocks of memory.
+
+    master     fp32, what the optimizer changes and what is saved
+    weights    what the model computes with: master itself in fp32, a bf16 copy where the processor multiplies bf16 faster
+    gradients  one slot per weight, in the model's type;  sums: fp32, over the micro-batches of one step
+
+Every parameter of the model is a view into `weights`, its gradient a view into `gradients`. Parameters of equal shape
+lie side by side, so that the optimizer sees them as one stack [n, rows, columns] without copying anything.
+
+Source: Micikevicius et al. 2017 §3.1 (a master copy in fp32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+ALIGNMENT = 16  # elements: 64 bytes in fp32, so that vector loads start on a cache line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """Parameters of one kind and shape, side by side: a span of the flat blocks."""
+
+    kind: str  # "matrix", "embedding", "head" or "vector"
+    names: tuple[str, ...]
+    shape: tuple[int, ...]  # of one parameter
+    start: int
+    stop: int
+
+    def view(self, flat: Tensor) -> Tensor:
+        """The span of a flat block as [n, *shape]."""
+        return flat[self.start : self.stop].view(len(self.names), *self.shape)
+
+
+def parameter_kind(name: str, parameter: Tensor) -> str:
+    """Which group of the optimizer a parameter belongs to."""
+    if name in ("embed.weight", "position.weight"):
+        return "embedding"
+    if name == "head.weight":
+        return "head"
+    return "matrix" if parameter.dim() == 2 else "vector"
+
+
+class Arena:
+    """The flat blocks of one model, and the views into them.
+
+    >>> arena = Arena(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), torch.float32)
+    >>> [(stack.kind, stack.names, stack.shape) for stack in arena.stacks]
+    [('matrix', ('0.weight', '1.weight'), (4, 4)), ('vector', ('0.bias', '1.bias'), (4,))]
+    """
+
+    def __init__(self, model: nn.Module, compute_dtype: torch.dtype) -> None:
+        parameters = dict(model.named_parameters())
+        self.device = next(iter(parameters.values())).device
+        self.stacks = tuple(_lay_out(parameters))
+        size = self.stacks[-1].stop
+        self.master = torch.zeros(size, device=self.device)
+        self.weights = self.master if compute_dtype == torch.float32 else self.master.to(compute_dtype)
+        self.gradients = torch.zeros_like(self.weights)
+        self.sums = self.gradients if compute_dtype == torch.float32 else torch.zeros_like(self.master)
+        for name, view in self.named(self.master):
+            view.copy_(parameters[name].detach())
+        for (name, weight), (_, gradient) in zip(self.named(self.weights), self.named(self.gradients), strict=True):
+            parameters[name].data = weight
+            parameters[name].grad = gradient
+        self.publish()
+
+    def named(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """(parameter name, its view into a flat block), in the order of the blocks."""
+        for stack in self.stacks:
+            yield from zip(stack.names, stack.view(flat), strict=True)
+
+    def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
+        """Copy named tensors into a flat block."""
+        for name, view in self.named(flat):
+            view.copy_(tensors[name])
+
+    def publish(self) -> None:
+        """Round the master weights into those the model computes with."""
+        if self.weights is not self.master:
+            self.weights.copy_(self.master)
+
+    def collect(self) -> None:
+        """Add the gradients of one micro-batch to the sums, and clear them."""
+        if self.sums is not self.gradients:
+            self.sums.add_(self.gradients)
+            self.gradients.zero_()
+
+    def clear(self) -> None:
+        """Forget all gradients."""
+        self.sums.zero_()
+        self.gradients.zero_()
+
+
+def _lay_out(parameters: Mapping[str, Tensor]) -> Iterator[Stack]:
+    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for name, parameter in parameters.items():
+        groups.setdefault((parameter_kind(name, parameter), tuple(parameter.shape)), []).append(name)
+    start = 0
+    for (kind, shape), names in groups.items():
+        stop = start + len(names) * parameters[names[0]].numel()
+        yield Stack(kind=kind, names=tuple(names), shape=shape, start=start, stop=stop)
+        start = -(-stop // ALIGNMENT) * ALIGNMENT

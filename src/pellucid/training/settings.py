@@ -1,0 +1,110 @@
+"""Everything that can be chosen about a training run. No torch here.
+
+A value of None means "derived": the plan of the run says which figure was taken and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pellucid.data.settings import DataSettings
+from pellucid.settings import setting
+from pellucid.tokens.settings import TokenizerSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The model to train: a preset, or one dial (depth), or neither; single axes may be overridden."""
+
+    preset: str | None = setting(None, "a named shape, for example gpt2 or tiny-gpt2 (see `pellucid plan --list`)")
+    depth: int | None = setting(None, "one dial: blocks; width, heads and the rest are derived from it", low=1)
+    context_length: int | None = setting(None, "positions the model can hold, in tokens", low=2)
+    n_layers: int | None = setting(None, "blocks", low=1)
+    n_heads: int | None = setting(None, "query heads", low=1)
+    n_kv_heads: int | None = setting(None, "key and value heads", low=1)
+    head_dim: int | None = setting(None, "width of one head", low=1)
+    d_model: int | None = setting(None, "width of the residual stream", low=1)
+    d_ff: int | None = setting(None, "width inside the feed-forward", low=1)
+    position: str | None = setting(None, "none, learned, sinusoidal or rotary")
+    norm: str | None = setting(None, "layer, layer_no_bias or rms")
+    feed_forward: str | None = setting(None, "gelu, gelu_tanh, swiglu or relu2")
+    qk_norm: bool | None = setting(None, "RMS-normalise each query and key head")
+    tied_head: bool | None = setting(None, "use the embedding as output head")
+    dropout: float | None = setting(None, "share of activations dropped in training", low=0, high=0.99)
+    init: str | None = setting(None, "gpt2 or zero_projections")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """Rates are per update, before the schedule."""
+
+    matrices: Literal["muon", "adamw"] = setting("muon", "what changes the matrices inside the blocks")
+    matrix_rate: float = setting(0.02, "learning rate of those matrices", low=0)
+    embedding_rate: float = setting(0.01, "learning rate of the token and position embeddings (AdamW)", low=0)
+    head_rate: float = setting(0.003, "learning rate of an untied output head (AdamW)", low=0)
+    vector_rate: float = setting(0.01, "learning rate of norms and biases (AdamW)", low=0)
+    momentum: float = setting(0.95, "Muon's momentum", low=0, high=0.9999)
+    beta1: float = setting(0.8, "AdamW: decay of the mean gradient", low=0, high=0.9999)
+    beta2: float = setting(0.95, "AdamW: decay of the mean squared gradient", low=0, high=0.99999)
+    epsilon: float = setting(1e-10, "AdamW: added to the root", low=0)
+    weight_decay: float = setting(0.0, "cautious decoupled weight decay of matrices", low=0)
+    clip_norm: float | None = setting(None, "largest norm of the whole gradient", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSettings:
+    """The shape of the learning rate over the run: up, level, down in a straight line."""
+
+    warmup_share: float = setting(0.02, "share of the steps over which the rate rises from zero", low=0, high=1)
+    cooldown_share: float = setting(0.6, "share of the steps, at the end, over which it falls", low=0, high=1)
+    final_share: float = setting(0.03, "the rate at the last step, as a share of the full rate", low=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """What one update sees."""
+
+    tokens: int | None = setting(None, "tokens per update; rows = tokens / context", low=1)
+    micro_rows: int | None = setting(None, "rows computed at once; several micro-batches make one update", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """When the model is tried on text that it does not learn from."""
+
+    every_steps: int | None = setting(None, "steps between evaluations (derived: about 10 in a run)", low=1)
+    max_share: float = setting(0.02, "largest share of the run's tokens that one evaluation may read", low=0, high=1)
+    patience: int | None = setting(None, "stop after this many evaluations without a better loss (none: never)", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavingSettings:
+    """When checkpoints are written and how many stay."""
+
+    every_steps: int | None = setting(None, "steps between checkpoints (none: before each evaluation)", low=1)
+    keep_last: int = setting(2, "newest checkpoints that stay", low=1)
+    keep_best: bool = setting(True, "the checkpoint with the lowest validation loss stays too")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """One training run."""
+
+    seed: int = setting(1337, "the number all randomness is drawn from", low=0)
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1 or mps")
+    threads: int | None = setting(None, "CPU threads (derived: the cores this process may use)", low=1)
+    precision: Literal["auto", "bf16", "fp32"] = setting("auto", "what the model computes in; master weights are always fp32")
+    compile: Literal["auto", "on", "off"] = setting("auto", "torch.compile: auto decides by arithmetic whether it pays")
+    deterministic: bool = setting(True, "only algorithms that give the same bits each time")
+    steps: int | None = setting(None, "updates (derived from the text and the time)", low=1)
+    epochs: float | None = setting(None, "instead of steps: times through the training text", low=0)
+    minutes: float | None = setting(None, "instead of steps: about how long, from a short measurement", low=0)
+    tokenizer: TokenizerSettings = setting(TokenizerSettings(), "")
+    model: ModelSettings = setting(ModelSettings(), "")
+    data: DataSettings = setting(DataSettings(), "")
+    batch: BatchSettings = setting(BatchSettings(), "")
+    optimizer: OptimizerSettings = setting(OptimizerSettings(), "")
+    schedule: ScheduleSettings = setting(ScheduleSettings(), "")
+    evaluation: EvaluationSettings = setting(EvaluationSettings(), "")
+    saving: SavingSettings = setting(SavingSettings(), "")

@@ -1,0 +1,219 @@
+"""The cached, streaming loop against the readable one, against transformers, and against its own promises."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from pellucid.engine.generate import complete, encode_prompt, generate, settle_seed
+from pellucid.engine.greedy import answer_greedily
+from pellucid.engine.mode import inference
+from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.simple import complete_simply
+from pellucid.errors import ContextError, RequestError
+from pellucid.events import MemoryRecorder
+from pellucid.model.build import build
+from pellucid.planning.config import ModelConfig
+
+KNOBS = [
+    {"temperature": 0},
+    {"seed": 1},
+    {"seed": 2, "temperature": 0.7, "top_k": 12, "top_p": 0.95},
+    {"seed": 3, "stop": ("l", "\n")},
+    {"seed": 4, "max_new_tokens": 5},
+    {"seed": 5, "temperature": 3.0, "stop": ("\ufffd",)},
+]
+
+
+@pytest.mark.parametrize("knobs", KNOBS)
+@pytest.mark.parametrize("axes", [{}, {"position": "learned", "norm": "layer", "feed_forward": "gelu", "qk_norm": False}])
+@pytest.mark.parametrize("tokenizer_name", ["byte_tokenizer", "merged_tokenizer"])
+def test_cached_equals_the_simple_loop(request, tiny_model, knobs, axes, tokenizer_name):
+    tokenizer = request.getfixturevalue(tokenizer_name)
+    model = tiny_model(tokenizer.vocab_size, **axes)
+    prompt_ids, settings = encode_prompt(tokenizer, "hel"), SamplingSettings(**knobs)
+    fast, slow = complete(model, tokenizer, prompt_ids, settings), complete_simply(model, tokenizer, prompt_ids, settings)
+    assert fast.logprobs == pytest.approx(slow.logprobs, abs=1e-4)
+    assert dataclasses.replace(fast, logprobs=slow.logprobs) == slow
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_stream_is_the_text_at_every_cut(byte_tokenizer, tiny_model, seed):
+    """Whatever step a listener leaves at, it has seen a beginning of the whole, with no half character in it."""
+    model = tiny_model(byte_tokenizer.vocab_size, seed=seed, sharpness=8)
+    favour_characters(model)
+    steps = list(generate(model, byte_tokenizer, encode_prompt(byte_tokenizer, "x"), SamplingSettings(seed=seed)))
+    whole = byte_tokenizer.decode(step.id for step in steps)
+    seen = ""
+    for number, step in enumerate(steps, 1):
+        seen += step.text
+        assert whole.startswith(seen)
+        shown_bytes = byte_tokenizer.decode_bytes(s.id for s in steps[:number])
+        assert len(shown_bytes.decode("utf-8", errors="ignore")) <= len(seen)  # complete characters are not withheld
+    assert seen == whole
+    assert [step.finish_reason for step in steps[:-1]] == [None] * (len(steps) - 1)
+    assert steps[-1].finish_reason is not None
+    assert [step.position for step in steps] == list(range(2, 2 + len(steps)))
+
+
+def favour_characters(model) -> None:
+    """Turn the embedding so that the bytes of Chinese characters are likely and broken sequences still occur."""
+    with torch.no_grad():
+        model.embed.weight[0xE4:0xEA] *= 3
+        model.embed.weight[0x80:0xC0] *= 2
+
+
+def test_same_seed_same_text_streamed_or_not(merged_tokenizer, tiny_model):
+    model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), encode_prompt(merged_tokenizer, "hello")
+    once, again = (complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=9)) for _ in range(2))
+    streamed = list(generate(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=9), explain=True))
+    assert once == again
+    assert "".join(step.text for step in streamed) == once.text
+    assert tuple(step.id for step in streamed) == once.ids
+    assert complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=10)).ids != once.ids
+
+
+def test_a_text_cut_short_goes_on_as_it_would_have(merged_tokenizer, tiny_model):
+    model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), encode_prompt(merged_tokenizer, "hello")
+    whole = complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=9))
+    first = complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=9, max_new_tokens=4))
+    rest = complete(model, merged_tokenizer, [*prompt_ids, *first.ids], SamplingSettings(seed=9))
+    assert first.ids + rest.ids == whole.ids
+
+
+def test_an_open_seed_is_drawn_reported_and_repeatable(merged_tokenizer, tiny_model):
+    model, prompt_ids, memory = tiny_model(merged_tokenizer.vocab_size), [0], MemoryRecorder()
+    done = complete(model, merged_tokenizer, prompt_ids, recorder=memory)
+    assert memory.names() == ["engine.seed_drawn"]
+    assert memory.events[0].data["seed"] == done.seed
+    assert complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=done.seed)) == done
+
+
+def test_greedy_draws_no_seed():
+    memory = MemoryRecorder()
+    assert settle_seed(SamplingSettings(temperature=0, seed=4), memory).seed is None
+    assert memory.names() == []
+
+
+def test_generation_touches_no_hidden_state(merged_tokenizer, tiny_model):
+    model = tiny_model(merged_tokenizer.vocab_size, dropout=0.5)
+    model.train()
+    model.blocks[1].eval()
+    modes = [part.training for part in model.modules()]
+    state = torch.random.get_rng_state()
+    steps = generate(model, merged_tokenizer, [0], SamplingSettings(seed=1))
+    next(steps)
+    assert not torch.is_inference_mode_enabled()  # between steps the caller may train
+    assert [part.training for part in model.modules()] == modes
+    rest = [step.id for step in steps]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    model.eval()
+    assert rest == [step.id for step in generate(model, merged_tokenizer, [0], SamplingSettings(seed=1))][1:]
+
+
+def test_training_goes_on_after_inference_under_the_same_autocast():
+    """Autocast keeps the bf16 copies of weights; copies made without gradients must not serve the next training step."""
+    layer, x = torch.nn.Linear(3, 2), torch.ones(1, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        with inference(layer):
+            layer(x)
+        layer(x).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_greedy_agrees_with_transformers():
+    theirs, ours = qwen3_pair()
+    prompt_ids = [5, 11, 2, 30]
+    expected = theirs.generate(
+        torch.tensor([prompt_ids]), max_new_tokens=20, do_sample=False, eos_token_id=None, pad_token_id=0
+    )[0, len(prompt_ids) :]
+    answers = answer_greedily(ours, [prompt_ids], max_new_tokens=20, end_ids=frozenset())
+    assert answers == [expected.tolist()]
+    assert len(set(answers[0])) > 3  # not one token over and over
+
+
+def qwen3_pair():
+    """A transformers Qwen3 of odd sizes with random weights, and ours with the same weights."""
+    config = Qwen3Config(
+        vocab_size=37, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3,
+        num_key_value_heads=1, head_dim=10, max_position_embeddings=40, rope_theta=10_000.0, tie_word_embeddings=True,
+        rms_norm_eps=1e-6, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    theirs = Qwen3ForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.normal_(std=0.4)
+    ours = build(
+        ModelConfig(
+            vocab_size=37, context_length=40, n_layers=2, n_heads=3, n_kv_heads=1, head_dim=10, d_model=24, d_ff=40
+        ),
+        seed=0,
+    )
+    weights = dict(theirs.named_parameters())
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            parameter.copy_(weights[qwen3_name(name)])
+    return theirs, ours
+
+
+def qwen3_name(name: str) -> str:
+    for mine, other in (
+        ("embed", "embed_tokens"), ("final_norm", "norm"), ("blocks", "layers"), ("attention_norm", "input_layernorm"),
+        ("mlp_norm", "post_attention_layernorm"), ("attention.query_norm", "self_attn.q_norm"),
+        ("attention.key_norm", "self_attn.k_norm"), ("attention.query", "self_attn.q_proj"),
+        ("attention.key", "self_attn.k_proj"), ("attention.value", "self_attn.v_proj"),
+        ("attention.output", "self_attn.o_proj"), ("mlp.gate", "mlp.gate_proj"), ("mlp.up", "mlp.up_proj"),
+        ("mlp.down", "mlp.down_proj"),
+    ):  # fmt: skip
+        if f".{mine}." in f".{name}":
+            name = f".{name}".replace(f".{mine}.", f".{other}.")[1:]
+    return f"model.{name}"
+
+
+def test_batched_answers_equal_single_ones(merged_tokenizer, tiny_model):
+    model = tiny_model(merged_tokenizer.vocab_size)
+    prompts = [[7], [3, 4], [9], [5, 6, 7], [8, 1], [2] * 22]
+    settings = SamplingSettings(temperature=0, max_new_tokens=6)
+    singly = [list(complete(model, merged_tokenizer, prompt, settings).ids) for prompt in prompts]
+    ends = {merged_tokenizer.eos_id, singly[0][2]}
+    expected = [ids[: min([ids.index(e) + 1 for e in ends if e in ids], default=6)] for ids in singly]
+    assert answer_greedily(model, prompts, max_new_tokens=6, end_ids=ends) == expected
+
+
+def test_the_row_never_outgrows_the_context(merged_tokenizer, tiny_model):
+    model = tiny_model(merged_tokenizer.vocab_size, context_length=8)
+    done = complete(model, merged_tokenizer, [1, 2, 3, 4, 5, 6, 7], SamplingSettings(temperature=0))
+    assert (len(done.ids), done.finish_reason) == (1, "context")
+    with pytest.raises(ContextError, match=r"8 tokens[\s\S]*context_length=8"):
+        generate(model, merged_tokenizer, [1] * 8)
+    with pytest.raises(ContextError, match="900 tokens"):
+        generate(model, merged_tokenizer, [1] * 900)
+
+
+def test_prompts_that_cannot_be_continued(merged_tokenizer, tiny_model):
+    model = tiny_model(merged_tokenizer.vocab_size)
+    assert encode_prompt(merged_tokenizer, "") == [merged_tokenizer.bos_id]
+    with pytest.raises(RequestError, match="empty"):
+        generate(model, merged_tokenizer, [])
+    with pytest.raises(RequestError, match="does not have"):
+        generate(model, merged_tokenizer, [merged_tokenizer.vocab_size])
+    with pytest.raises(RequestError, match="does not have"):
+        generate(model, merged_tokenizer, [-1])
+    with pytest.raises(RequestError, match="whole row"):
+        generate(tiny_model(merged_tokenizer.vocab_size, causal=False), merged_tokenizer, [1])
+
+
+def test_a_prompt_that_spells_a_special_token_stays_text(merged_tokenizer):
+    ids = encode_prompt(merged_tokenizer, "<eos>")
+    assert merged_tokenizer.eos_id not in ids
+    assert merged_tokenizer.decode(ids) == "<eos>"
+
+
+def test_half_precision_generates(merged_tokenizer, tiny_model):
+    model = tiny_model(merged_tokenizer.vocab_size).to(torch.bfloat16)
+    done = complete(model, merged_tokenizer, [1, 2], SamplingSettings(seed=1))
+    assert len(done.ids) == len(done.logprobs) == 22 or done.finish_reason == "eos"

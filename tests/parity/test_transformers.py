@@ -1,0 +1,176 @@
+"""Our model and transformers' compute the same, from the same files, in both directions.
+
+Random weights of odd sizes: every logit and every gradient in float32 to 1e-4, and both programs read what the other
+wrote.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import transformers
+from torch.nn import functional as F
+
+from pellucid.events import MemoryRecorder
+from pellucid.model.build import build
+from pellucid.planning.config import ModelConfig
+from pellucid.store.checkpoint import load_checkpoint, load_model, save_checkpoint
+from pellucid.store.names.family import to_ours
+from pellucid.store.names.registry import read_config
+from pellucid.tokens.train import train_bpe, train_characters
+
+TOLERANCE = 1e-4
+NO_IDS = {"bos_token_id": None, "eos_token_id": None}
+LLAMA_LIKE = {
+    "vocab_size": 37, "hidden_size": 24, "intermediate_size": 44, "num_hidden_layers": 3, "num_attention_heads": 3,
+    "num_key_value_heads": 1, "max_position_embeddings": 19, **NO_IDS,
+}  # fmt: skip
+GPT2_LIKE = {"vocab_size": 37, "n_embd": 24, "n_layer": 3, "n_head": 3, "n_positions": 19, **NO_IDS}
+FOREIGN = {
+    "gpt2": lambda: transformers.GPT2Config(**GPT2_LIKE, n_inner=31),
+    "gpt2-untied-gelu": lambda: transformers.GPT2Config(
+        **GPT2_LIKE, tie_word_embeddings=False, activation_function="gelu"
+    ),
+    "gpt2-relu2": lambda: transformers.GPT2Config(**GPT2_LIKE, activation_function="relu2"),
+    "llama": lambda: transformers.LlamaConfig(**LLAMA_LIKE),
+    "llama-tied-biases": lambda: transformers.LlamaConfig(
+        **LLAMA_LIKE, tie_word_embeddings=True, attention_bias=True, mlp_bias=True, head_dim=10
+    ),
+    "qwen2": lambda: transformers.Qwen2Config(**LLAMA_LIKE, tie_word_embeddings=False),
+    "qwen3": lambda: transformers.Qwen3Config(**LLAMA_LIKE, head_dim=10, tie_word_embeddings=True),
+    "qwen3-untied-biases": lambda: transformers.Qwen3Config(
+        **LLAMA_LIKE, head_dim=6, tie_word_embeddings=False, attention_bias=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 777.0},
+    ),
+}  # fmt: skip
+OURS = {
+    "gpt2": ModelConfig(
+        vocab_size=37, context_length=19, n_layers=2, n_heads=3, n_kv_heads=3, head_dim=8, d_model=24, d_ff=31,
+        position="learned", norm="layer", norm_eps=1e-5, feed_forward="gelu_tanh", qk_norm=False,
+        qkv_bias=True, output_bias=True, mlp_bias=True, init="gpt2",
+    ),
+    "llama": ModelConfig(
+        vocab_size=37, context_length=19, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=4, d_model=20, d_ff=31,
+        qk_norm=False, tied_head=False, rope_theta=500.0,
+    ),
+    "qwen2": ModelConfig(
+        vocab_size=37, context_length=19, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=4, d_model=24, d_ff=31,
+        qk_norm=False, qkv_bias=True,
+    ),
+    "qwen3": ModelConfig(
+        vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=14, d_model=24, d_ff=31,
+        dropout=0.1,
+    ),
+}  # fmt: skip
+IDS_BT = torch.randint(0, 37, (2, 19), generator=torch.Generator().manual_seed(5))
+
+
+def scramble(model: torch.nn.Module) -> None:
+    """Random values everywhere, so that no bias, norm or zeroed projection can hide a mistake."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 else 0.3 * noise)
+
+
+def loss(logits_BTV: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), IDS_BT[:, 1:].flatten())
+
+
+def assert_same(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
+    """Logits, loss and every gradient; gradients are compared under our names."""
+    ours.eval(), theirs.eval()
+    ours_BTV, theirs_BTV = ours(IDS_BT).logits_BTV, theirs(IDS_BT).logits
+    torch.testing.assert_close(ours_BTV, theirs_BTV, rtol=TOLERANCE, atol=TOLERANCE)
+    loss(ours_BTV).backward()
+    loss(theirs_BTV).backward()
+    family, config = read_config(theirs.config.to_dict(), "memory")
+    gradients = to_ours(family, config, {n: p.grad for n, p in theirs.named_parameters()}, "memory")
+    assert gradients.keys() == dict(ours.named_parameters()).keys()
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(
+            parameter.grad, gradients[name], rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m, n=name: f"{n}: {m}"
+        )
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_their_directory_loads_here_and_computes_the_same(name, tmp_path):
+    theirs = transformers.AutoModelForCausalLM.from_config(FOREIGN[name]())
+    scramble(theirs)
+    theirs.save_pretrained(tmp_path)
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint.info == {} and checkpoint.tokenizer is None
+    assert_same(load_model(checkpoint), theirs)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_directory_loads_there_and_computes_the_same(name, tmp_path):
+    ours, events = build(OURS[name], seed=1), MemoryRecorder()
+    scramble(ours)
+    save_checkpoint(
+        tmp_path / "model", config=OURS[name], weights=ours.state_dict(), tokenizer=None, info={}, recorder=events
+    )
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert theirs.config.model_type == name and events.names() == []
+    assert not any(report.values()), report
+    assert theirs.dtype == torch.float32
+    assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_directory_of_the_older_kind_still_loads_there(name, tmp_path):
+    """Readers before transformers 5 know `rope_theta` and `torch_dtype` only."""
+    ours = build(OURS[name], seed=1)
+    save_checkpoint(tmp_path / "model", config=OURS[name], weights=ours.state_dict(), tokenizer=None, info={})
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    older = {key: value for key, value in config.items() if key not in ("rope_parameters", "dtype")}
+    assert read_config(older, "memory") == read_config(config, "memory")
+
+
+def test_sharded_weights_load(tmp_path):
+    theirs = transformers.AutoModelForCausalLM.from_config(FOREIGN["qwen3"]())
+    theirs.save_pretrained(tmp_path, max_shard_size="10KB")
+    assert not (tmp_path / "model.safetensors").exists()
+    assert_same(load_model(load_checkpoint(tmp_path)), theirs)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "qwen3"])
+def test_files_saved_without_the_head_have_shorter_names(name, tmp_path):
+    theirs = transformers.AutoModelForCausalLM.from_config(FOREIGN[name]())
+    theirs.base_model.save_pretrained(tmp_path)
+    assert_same(load_model(load_checkpoint(tmp_path)), theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_keep_their_format_both_ways(dtype, tmp_path):
+    theirs = transformers.AutoModelForCausalLM.from_config(FOREIGN["llama"]()).to(dtype)
+    theirs.save_pretrained(tmp_path / "theirs")
+    checkpoint = load_checkpoint(tmp_path / "theirs")
+    assert checkpoint.dtype == dtype and load_model(checkpoint).embed.weight.dtype == dtype
+    save_checkpoint(tmp_path / "ours", config=checkpoint.config, weights=checkpoint.weights, tokenizer=None, info={})
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours")
+    assert again.dtype == dtype
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("train", [train_characters, lambda texts: train_bpe(texts, 300)])
+def test_their_tokenizer_reads_our_directory_and_gives_the_same_ids(train, tmp_path):
+    text = "In the beginning was the word; 起初有字。 <eos> 12 tabs\tand  spaces"
+    tokenizer = train([text] * 3)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, context_length=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_model=8, d_ff=8
+    )  # fmt: skip
+    weights = build(config, seed=0).state_dict()
+    save_checkpoint(tmp_path / "model", config=config, weights=weights, tokenizer=tokenizer, info={})
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    plain = text.replace("<eos>", "<end>")  # there, text may become a control token; here it may not
+    assert tuple(theirs(plain, add_special_tokens=False)["input_ids"]) == tokenizer.encode(plain).ids
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert (model.config.bos_token_id, model.config.eos_token_id) == (tokenizer.bos_id, tokenizer.eos_id)
+    assert model.generation_config.do_sample and model.generation_config.eos_token_id == tokenizer.eos_id
+    assert load_checkpoint(tmp_path / "model").tokenizer.encode(text) == tokenizer.encode(text)

@@ -1,0 +1,153 @@
+"""The import law: which room may know which. It is data here; DESIGN's table is the same table."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pellucid
+
+SRC = Path(pellucid.__file__).parent
+
+LINES = {  # a room imports only from rooms on lower lines; rooms on one line do not know each other
+    "cli": 10,
+    "api": 8,
+    "lessons": 8,
+    "training": 7,
+    "evaluate": 6,
+    "data": 5,
+    "engine": 5,
+    "store": 4,
+    "model": 3,
+    "tokens": 2,
+    "planning": 2,
+    "settings": 1,
+    "events": 1,
+    "errors": 0,
+}
+FORBIDDEN = {"data": {"model", "planning", "store"}}  # lower lines that a room must not know all the same
+FENCES = {  # a third-party name -> the only places in src that may import it
+    "safetensors": ("store/",),
+    "gguf": ("store/",),
+    "numba": ("engine/kernels/",),
+    "pyarrow": ("data/source.py",),
+    "tokenizers": ("tokens/",),
+    "transformers": (),
+    "click": ("cli/",),
+    "rich": ("cli/",),
+    "matplotlib": ("training/curve.py",),
+    "tensorboard": ("training/metrics.py",),
+}
+NO_TORCH = ("errors", "settings", "events", "tokens", "planning")
+MAY_IMPORT_LATE = ("cli/", "api.py", "__init__.py")  # the first two by design, the last binds public names lazily
+LATE_THIRD_PARTY = {"pyarrow", "tensorboard", "matplotlib"}  # optional, or slow to import
+VAGUE = ("util", "helper", "misc", "common_")
+
+
+def modules() -> list[Path]:
+    return sorted(SRC.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SRC).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> list[tuple[str, ast.stmt]]:
+    found: list[tuple[str, ast.stmt]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide which room is meant"
+            found.append((node.module or "", node))
+    return found
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SRC)))
+def test_rooms_import_only_downwards(path: Path) -> None:
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        return
+    assert room in LINES, f"{room} has no place in the import law"
+    for name, node in imports(parse(path)):
+        if not name.startswith("pellucid."):
+            continue
+        other = name.split(".")[1]
+        where = f"{path.relative_to(SRC)}:{node.lineno} imports {name}"
+        assert other == room or LINES[other] < LINES[room], where
+        assert other not in FORBIDDEN.get(room, ()), where
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SRC)))
+def test_third_party_names_stay_behind_their_fences(path: Path) -> None:
+    relative = path.relative_to(SRC).as_posix()
+    for name, node in imports(parse(path)):
+        places = FENCES.get(name.split(".")[0])
+        assert places is None or relative.startswith(places or ("nowhere",)), f"{relative}:{node.lineno} imports {name}"
+        if room_of(path) in NO_TORCH or path.name == "settings.py":
+            assert name.split(".")[0] != "torch", f"{relative} must not import torch"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SRC)))
+def test_imports_stand_at_the_top(path: Path) -> None:
+    relative = path.relative_to(SRC).as_posix()
+    if relative.startswith(MAY_IMPORT_LATE):
+        return
+    tree = parse(path)
+    inner = [n for f in ast.walk(tree) if isinstance(f, (ast.FunctionDef, ast.AsyncFunctionDef)) for n in imports(f)]
+    for name, node in inner:
+        assert name.split(".")[0] in LATE_THIRD_PARTY, f"{relative}:{node.lineno} imports {name} inside a function"
+
+
+def test_room_inits_are_empty_and_names_are_clear() -> None:
+    for path in modules():
+        if path.name == "__init__.py" and path.parent != SRC:
+            assert not path.read_text(encoding="utf-8").strip(), f"{path} must be empty"
+        assert not any(word in path.stem for word in VAGUE), f"{path.name} does not say what it holds"
+
+
+def test_no_public_name_equals_a_room() -> None:
+    rooms = {path.stem for path in SRC.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert not rooms & set(pellucid.__all__)
+    for module in pkgutil.walk_packages([str(SRC)], "pellucid."):
+        if module.name != "pellucid.__main__":
+            importlib.import_module(module.name)
+    for name in pellucid.__all__:
+        value = getattr(pellucid, name)
+        assert isinstance(value, str) or callable(value), f"{name} was rebound by a submodule"
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(out.stdout.split())
+
+
+def test_rooms_without_torch_load_none() -> None:
+    names = [
+        "pellucid." + path.relative_to(SRC).with_suffix("").as_posix().replace("/", ".")
+        for path in modules()
+        if room_of(path) in NO_TORCH or path.name == "settings.py"
+    ]
+    loaded = loaded_by("\n".join(f"import {name.removesuffix('.__init__')}" for name in names))
+    assert "torch" not in loaded
+
+
+def test_help_of_every_verb_loads_no_torch() -> None:
+    from pellucid.cli.app import VERBS
+
+    code = "from pellucid.cli.app import root\n" + "\n".join(
+        f"root.main(['{verb}', '--help'], standalone_mode=False)" for verb in VERBS
+    )
+    loaded = loaded_by(f"import pellucid\n{code}")
+    assert "torch" not in loaded and "transformers" not in loaded

@@ -1,0 +1,64 @@
+"""Tokenizers that several test files look at, trained once on a page of English and Chinese."""
+
+from __future__ import annotations
+
+import pytest
+
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.tokens.train import train_bpe, train_characters
+
+PAGE = (
+    "It was the best of times, it was the worst of times; it's 1859 and we'll see 12345 lights.\n\n"
+    "话说天下大势，分久必合，合久必分。周末七国分争，并入于秦。及秦灭之后，楚、汉分争，又并入于汉。\r\n"
+    "道可道，非常道。名可名，非常名。\tThe way that can be told is not the eternal way!!!   \n"
+)
+
+# Text that breaks tokenizers: taken by kind from the conformance suites of tiktoken and llama.cpp, plus what they miss.
+HARD_TEXTS = (
+    "",
+    "\0",
+    "a\0b",
+    "\r\n\r\n",
+    "  \n \t\r ",
+    "\ufeffBOM",
+    "e\u0301 é",  # decomposed and composed: two texts, not one
+    "👨‍👩‍👧‍👦🇨🇳",  # joined families and flags
+    "我想在apple工作1314151天～",
+    "ｆｕｌｌ　ｗｉｄｔｈ，！１２",
+    "𠮷㐀豈",  # extension B, extension A, a compatibility ideograph
+    "，。\r\n中",
+    "<bos>",
+    "a<eos>b <bos><eos>",
+    "<0x41><0xE4>",
+    "Ġ ▁ Ċ",
+    "'RE 's 'll",
+    "\x85\u2029\u3000\xa0\xa0\x00b",
+    "\U0010ffff\U0001f636\u200d\U0001f32b",
+    "0" * 17,
+    "a" * 300 + " " * 300 + "中" * 300 + "\n" * 300,
+)
+
+
+@pytest.fixture(scope="session")
+def bpe() -> Tokenizer:
+    return train_bpe([PAGE] * 3, 400)
+
+
+@pytest.fixture(scope="session")
+def characters() -> Tokenizer:
+    return train_characters([PAGE])
+
+
+@pytest.fixture(scope="session", params=["bpe", "characters"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=HARD_TEXTS, ids=lambda text: ascii(text)[:24])
+def hard_text(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def page() -> str:
+    return PAGE
