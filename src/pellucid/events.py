@@ -68,4 +68,15 @@ class Fanout:
             recorder.record(event)
 
 
+class WithoutProgress:
+    """Passes on all but the ticks of progress bars (names ending in `.progress`), which are worth nothing afterwards."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def record(self, event: Event) -> None:
+        if not event.name.endswith(".progress"):
+            self.recorder.record(event)
+
+
 NULL = NullRecorder()

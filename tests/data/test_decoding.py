@@ -26,7 +26,7 @@ def test_no_block_ends_inside_a_character(text: str, size: int) -> None:
     assert "".join(block.decode("utf-8") for block in blocks) == text
 
 
-@given(TEXTS, st.binary(max_size=4), TEXTS, st.integers(4, 20))
+@given(TEXTS, st.binary(max_size=4).filter(lambda bad: b"\x00" not in bad), TEXTS, st.integers(4, 20))
 def test_broken_bytes_are_found_where_they_are(before: str, bad: bytes, after: str, size: int) -> None:
     data = b"." + before.encode() + bad + after.encode()
     decoder = Decoder("x", "strict", NULL)
@@ -37,8 +37,7 @@ def test_broken_bytes_are_found_where_they_are(before: str, bad: bytes, after: s
             [decoder.decode(block) for block in byte_blocks(io.BytesIO(data), size)]
         assert f"byte offset {error.start:,} " in caught.value.found
     else:
-        if b"\x00" not in data[:4096]:
-            assert "".join(decoder.decode(block) for block in byte_blocks(io.BytesIO(data), size)) == expected
+        assert "".join(decoder.decode(block) for block in byte_blocks(io.BytesIO(data), size)) == expected
 
 
 def test_replacing_counts_only_what_was_broken() -> None:
@@ -76,4 +75,4 @@ def test_zero_bytes_at_the_start_are_no_text() -> None:
 
 def test_long_lines_are_cut_at_words_and_paragraphs_are_preferred() -> None:
     assert list(byte_blocks(io.BytesIO(b"one two three"), 10)) == [b"one two ", b"three"]
-    assert list(byte_blocks(io.BytesIO(b"aaaa\n\nb c\nd e f"), 10)) == [b"aaaa\n\n", b"b c\nd e f"]
+    assert list(byte_blocks(io.BytesIO(b"aaaaa\n\nb\nc d e"), 10)) == [b"aaaaa\n\n", b"b\nc d e"]

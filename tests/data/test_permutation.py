@@ -42,8 +42,8 @@ def test_equal_to_the_slow_twin(size: int, key: int, data: st.DataObject) -> Non
 
 
 def test_the_order_of_every_machine_and_version() -> None:
-    assert draw(0, "data order", 0) == GOLDEN_DRAW
-    assert permute(np.arange(10), 10, key=1).tolist() == GOLDEN_ORDER
+    assert draw(0, "data order", 0) == 6446614115740289766
+    assert permute(np.arange(10), 10, key=1).tolist() == [2, 5, 4, 9, 0, 3, 6, 7, 1, 8]
 
 
 def test_neighbours_are_scattered_and_keys_disagree() -> None:
@@ -59,7 +59,3 @@ def test_neighbours_are_scattered_and_keys_disagree() -> None:
 def test_draws_differ_by_every_argument() -> None:
     draws = {draw(seed, purpose, index) for seed in (0, 1, 11) for purpose in ("a", "b") for index in (0, 1, 11)}
     assert len(draws) == 18
-
-
-GOLDEN_DRAW = 0
-GOLDEN_ORDER: list[int] = []

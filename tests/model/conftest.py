@@ -1,7 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+
+from pellucid.model.build import build
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+
+SMALL = ModelConfig(
+    vocab_size=23, context_length=12, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=6, d_model=20, d_ff=31
+)
 
 
 @pytest.fixture(autouse=True)
@@ -10,3 +20,29 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def config() -> ModelConfig:
+    return SMALL
+
+
+@pytest.fixture
+def scrambled():
+    """Build a model with random values everywhere: nothing is hidden by a projection that starts at zero."""
+
+    def make(dtype: torch.dtype = torch.float32, **axes) -> Decoder:
+        model = build(dataclasses.replace(SMALL, **axes), seed=0, dtype=dtype).eval()
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 else 0.4 * noise)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def ids_BT() -> torch.Tensor:
+    return torch.randint(0, SMALL.vocab_size, (2, 12), generator=torch.Generator().manual_seed(5))

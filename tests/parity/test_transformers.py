@@ -52,7 +52,7 @@ OURS = {
         qkv_bias=True, output_bias=True, mlp_bias=True, init="gpt2",
     ),
     "llama": ModelConfig(
-        vocab_size=37, context_length=19, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=4, d_model=20, d_ff=31,
+        vocab_size=37, context_length=19, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=10, d_model=24, d_ff=31,
         qk_norm=False, tied_head=False, rope_theta=500.0,
     ),
     "qwen2": ModelConfig(
@@ -60,7 +60,7 @@ OURS = {
         qk_norm=False, qkv_bias=True,
     ),
     "qwen3": ModelConfig(
-        vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=14, d_model=24, d_ff=31,
+        vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=14, d_model=22, d_ff=31,
         dropout=0.1,
     ),
 }  # fmt: skip

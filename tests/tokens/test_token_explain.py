@@ -81,7 +81,7 @@ def test_fit_of_nothing_is_zero(bpe: Tokenizer) -> None:
     [
         *zip(
             "中𠮷aЖあア한7，!\t😀",
-            "han han latin cyrillic hiragana katakana hangul digit punctuation".split()
+            ["han", "han", "latin", "cyrillic", "hiragana", "katakana", "hangul", "digit", "punctuation"]
             + ["punctuation", "space", "other"],
             strict=True,
         )

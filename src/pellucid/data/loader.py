@@ -34,7 +34,7 @@ class Loader:
     epochs. `num_rows_per_epoch` rows show every token once. Raises InputError when there are fewer than two tokens.
     """
 
-    def __init__(self, shards: TokenShards, *, context_length: int, seed: int) -> None:
+    def __init__(self, shards: TokenShards, context_length: int, seed: int) -> None:
         _require_two(shards)
         self.shards, self.context_length, self.seed = shards, context_length, seed
         self.num_rows_per_epoch = -(-shards.num_tokens // context_length)
@@ -47,7 +47,7 @@ class Loader:
         for epoch in np.unique(epoch_B):
             here = epoch_B == epoch
             first_B[here], length_B[here] = self._windows(int(epoch), place_B[here])
-        return _gather(self.shards, first_B, length_B, self.context_length, ring=True)
+        return _gather(self.shards, first_B, length_B, np.zeros_like(first_B), self.context_length)
 
     def epoch_of(self, position: int) -> float:
         """How many times the text has been read before this row, as a fraction.
@@ -76,8 +76,8 @@ def num_windows(num_tokens: int, context_length: int, stride: int | None = None)
 
 def windows(
     shards: TokenShards,
-    *,
     context_length: int,
+    *,
     rows: int,
     stride: int | None = None,
     max_windows: int | None = None,
@@ -100,37 +100,31 @@ def windows(
         length_B = np.zeros(rows, np.int64)
         first_B[: len(window_B)] = window_B * stride
         length_B[: len(window_B)] = np.minimum(context_length, shards.num_tokens - 1 - window_B * stride)
-        already = np.where(first_B > 0, context_length - stride, 0)
-        yield _gather(shards, first_B, length_B, context_length, ring=False, skip_B=already)
+        already_B = np.where(first_B > 0, context_length - stride, 0)
+        yield _gather(shards, first_B, length_B, already_B, context_length)
 
 
 def _gather(
     shards: TokenShards,
     first_B: np.ndarray,
     length_B: np.ndarray,
+    skip_B: np.ndarray,
     context_length: int,
-    *,
-    ring: bool,
-    skip_B: np.ndarray | int = 0,
 ) -> Batch:
-    """The windows that begin at `first_B`; targets skip_B … length_B of each count."""
-    num_tokens = shards.num_tokens
-    ids_BS = np.zeros((len(first_B), context_length + 1), np.int64)  # S = T + 1: inputs and targets overlap
-    for row, (first, length) in enumerate(zip(first_B, length_B, strict=True)):
-        if length:
-            ids = shards.tokens(int(first), int(first + length + 1))
-            ids_BS[row, : len(ids)] = ids
-            if ring and (missing := int(length) + 1 - len(ids)):
-                ids_BS[row, len(ids) : length + 1] = shards.tokens(0, missing)
-    column_T = np.arange(context_length)
-    counts_BT = (column_T < length_B[:, None]) & (column_T >= np.reshape(skip_B, (-1, 1)))
+    """The windows that begin at `first_B` on the ring; targets skip_B … length_B of each count."""
+    first_B1, length_B1, skip_B1 = first_B[:, None], length_B[:, None], skip_B[:, None]
+    column_S = np.arange(context_length + 1)  # S = T + 1: inputs and targets overlap
+    ids_BS = shards.take((first_B1 + column_S) % shards.num_tokens).astype(np.int64)
+    ids_BS[(column_S > length_B1) | (length_B1 == 0)] = 0
+    column_T = column_S[:-1]
+    counts_BT = (column_T < length_B1) & (column_T >= skip_B1)
     if shards.manifest.unpredicted_id is not None:
         counts_BT &= ids_BS[:, 1:] != shards.manifest.unpredicted_id
     return Batch(
         ids_BT=torch.from_numpy(ids_BS[:, :-1].copy()),
         targets_BT=torch.from_numpy(ids_BS[:, 1:].copy()),
         weights_BT=torch.from_numpy(counts_BT.astype(np.float32)),
-        first_token_B=torch.from_numpy(first_B % num_tokens),
+        first_token_B=torch.from_numpy(first_B),
     )
 
 

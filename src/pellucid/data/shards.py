@@ -135,6 +135,19 @@ class TokenShards:
             pieces.append(self._maps[shard][max(start - begin, 0) : stop - begin])
         return np.concatenate(pieces)
 
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        """The ids at these positions, which may have any shape and order. Raises IndexError outside the stream."""
+        if positions.size and not 0 <= positions.min() <= positions.max() < self.num_tokens:
+            raise IndexError(f"positions {positions.min()} to {positions.max()} of {self.num_tokens} tokens")
+        if len(self._maps) == 1:
+            return self._maps[0][positions]
+        shard = np.searchsorted(self._starts, positions, side="right") - 1
+        ids = np.empty(positions.shape, self.manifest.dtype)
+        for number, (start, tokens) in enumerate(zip(self._starts, self._maps, strict=False)):
+            here = shard == number
+            ids[here] = tokens[positions[here] - start]
+        return ids
+
     def document_at(self, position: int) -> int:
         """The index of the document that holds the token at `position`. Raises IndexError outside the stream."""
         if not 0 <= position < self.num_tokens:
@@ -195,7 +208,8 @@ class TokenShards:
 
     @cached_property
     def _maps(self) -> list[np.ndarray]:
-        return [np.memmap(self.directory / f.name, self.manifest.dtype, mode="r") for f in self.manifest.tokens]
+        files = [self.directory / file.name for file in self.manifest.tokens]
+        return [np.asarray(np.memmap(file, self.manifest.dtype, mode="r")) for file in files]
 
     @cached_property
     def _documents(self) -> np.ndarray:

@@ -27,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from pellucid.data.decoding import BLOCK_BYTES, Decoder, text_blocks
+from pellucid.data.decoding import BLOCK_BYTES, Decoder, byte_blocks, text_blocks
 from pellucid.errors import InputError, MissingExtraError, RecordError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import nearest
@@ -253,12 +253,12 @@ def _in_parts(texts: Iterable[str], origin: str) -> Iterator[Document]:
     yield Document(text=held, origin=origin, part=part, last=True)
 
 
-def _row_document(text: str, origin: str, source: Source) -> Iterator[Document]:
+def _row_document(text: str, origin: str) -> Iterator[Document]:
     if len(text) * 4 <= BLOCK_BYTES:
         yield Document(text=text, origin=origin)
         return
-    stream = io.BytesIO(text.encode())
-    yield from _in_parts(text_blocks(stream, Decoder(origin, source.errors, NULL)), origin)
+    blocks = byte_blocks(io.BytesIO(text.encode()))
+    yield from _in_parts((block.decode() for block in blocks), origin)
 
 
 def _read_text(file: TextFile, source: Source) -> Iterator[Document]:
@@ -274,7 +274,7 @@ def _read_rows(file: TextFile, source: Source) -> Iterator[Document]:
             row = decoder.decode(line, where)
             if not row.isspace():  # an empty line, usually the last one, is no row
                 text = _without_surrogates(_field_of(row, source.field, where), where, decoder)
-                yield from _row_document(text, f"{file.name}:{number}", source)
+                yield from _row_document(text, f"{file.name}:{number}")
     decoder.finish()
 
 
@@ -356,7 +356,7 @@ def _parquet_rows(names: list[str], iter_batches: Callable, file: TextFile, sour
                     found=type(text).__name__,
                     where=f"{file.name}, row {number:,}",
                 )
-            yield from _row_document(text, f"{file.name}:{number}", source)
+            yield from _row_document(text, f"{file.name}:{number}")
 
 
 _READERS: dict[str, Callable[[TextFile, Source], Iterator[Document]]] = {

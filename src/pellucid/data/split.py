@@ -10,8 +10,8 @@ so the same text is held out whatever the tokenizer, and bits per byte compare.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pellucid.data.settings import DataSettings
@@ -30,9 +30,7 @@ class Survey:
     num_documents: int
     num_characters: int
     num_bytes: int  # UTF-8
-    part_bytes: Mapping[int, int] = field(
-        default_factory=dict
-    )  # document index -> bytes, for documents in several parts
+    largest: int  # UTF-8 bytes of the largest document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,28 +47,24 @@ def survey(documents: Iterable[Document]) -> Survey:
     """Count documents, characters and bytes in one pass.
 
     >>> survey([Document(text="你好", origin="a"), Document(text="hi", origin="b")])
-    Survey(num_documents=2, num_characters=4, num_bytes=8, part_bytes={})
+    Survey(num_documents=2, num_characters=4, num_bytes=8, largest=6)
     """
-    num_documents = num_characters = num_bytes = size = 0
-    part_bytes: dict[int, int] = {}
+    num_documents = num_characters = num_bytes = size = largest = 0
     for document in documents:
         length = len(document.text) if document.text.isascii() else len(document.text.encode())
         size = length if document.part == 0 else size + length
+        largest = max(largest, size)
         num_characters += len(document.text)
         num_bytes += length
-        if document.last:
-            if document.part:
-                part_bytes[num_documents] = size
-            num_documents += 1
-    return Survey(
-        num_documents=num_documents, num_characters=num_characters, num_bytes=num_bytes, part_bytes=part_bytes
-    )
+        num_documents += document.last
+    return Survey(num_documents=num_documents, num_characters=num_characters, num_bytes=num_bytes, largest=largest)
 
 
 def choose_split(seen: Survey, settings: DataSettings) -> Split:
     """Decide how to hold text out.
 
-    >>> choose_split(Survey(num_documents=1, num_characters=1115394, num_bytes=1115394), DataSettings()).cut
+    >>> book = Survey(num_documents=1, num_characters=1_115_394, num_bytes=1_115_394, largest=1_115_394)
+    >>> choose_split(book, DataSettings()).cut
     1003854
     """
     if settings.valid_fraction == 0:
@@ -78,35 +72,32 @@ def choose_split(seen: Survey, settings: DataSettings) -> Split:
     fraction = min(settings.valid_fraction, settings.valid_bytes / seen.num_bytes)
     if seen.num_bytes * fraction < MIN_BYTES_HELD_OUT:
         return Split(method="none", reason=f"nothing is held out: the text has only {seen.num_bytes:,} bytes")
-    if seen.num_documents * fraction >= MIN_DOCUMENTS_HELD_OUT:
-        reason = f"{fraction:.2%} of {seen.num_documents:,} documents are held out, chosen by the hash of their text"
-        return Split(method="documents", reason=reason, fraction=fraction)
-    reason = (
-        f"the last {fraction:.2%} of the text is held out (documents, too few to choose from: {seen.num_documents:,})"
-    )
-    return Split(method="cut", reason=reason, cut=int(seen.num_characters * (1 - fraction)))
+    held_out = f"the last {fraction:.2%} of the text is held out"
+    cut = int(seen.num_characters * (1 - fraction))
+    if seen.num_documents * fraction < MIN_DOCUMENTS_HELD_OUT:
+        reason = f"{held_out}: too few documents to choose from ({seen.num_documents:,})"
+        return Split(method="cut", reason=reason, cut=cut)
+    if seen.largest > seen.num_bytes * fraction:
+        reason = f"{held_out}: one document alone, of {seen.largest:,} bytes, is more than should be held out"
+        return Split(method="cut", reason=reason, cut=cut)
+    reason = f"{fraction:.2%} of {seen.num_documents:,} documents are held out, chosen by the hash of their text"
+    return Split(method="documents", reason=reason, fraction=fraction)
 
 
-def divide(documents: Iterable[Document], split: Split, seen: Survey) -> Iterator[tuple[Side, Document]]:
+def divide(documents: Iterable[Document], split: Split) -> Iterator[tuple[Side, Document]]:
     """Every document, or part of one, with the side it belongs to."""
     if split.method == "documents":
-        return _by_document(documents, split.fraction, seen)
-    return _by_cut(documents, split.cut if split.method == "cut" else seen.num_characters)
+        return _by_document(documents, split.fraction)
+    if split.method == "cut":
+        return _by_cut(documents, split.cut)
+    return (("train", document) for document in documents)
 
 
-def _by_document(documents: Iterable[Document], fraction: float, seen: Survey) -> Iterator[tuple[Side, Document]]:
-    # One giant among many small documents may not carry half of the text over to validation.
-    room = 2 * fraction * seen.num_bytes
+def _by_document(documents: Iterable[Document], fraction: float) -> Iterator[tuple[Side, Document]]:
     side: Side = "train"
-    index = -1
     for document in documents:
         if document.part == 0:
-            index += 1
-            data = document.text.encode()
-            size = seen.part_bytes.get(index, len(data))
-            held_out = position_of(data) < fraction and size <= room
-            side = "valid" if held_out else "train"
-            room -= size if held_out else 0
+            side = "valid" if position_of(document.text.encode()) < fraction else "train"
         yield side, document
 
 

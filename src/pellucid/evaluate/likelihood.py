@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.data.batch import Batch
-from pellucid.data.loader import windows
+from pellucid.data.loader import num_windows, windows
 from pellucid.data.source import Document
 from pellucid.data.writer import write_shards
 from pellucid.engine.generate import encode_prompt
@@ -36,6 +36,13 @@ from pellucid.model.decoder import Decoder
 from pellucid.tokens.tokenizer import Tokenizer
 
 ROWS = 16  # windows read at once; the result does not depend on it
+
+Watch = Callable[[Iterable[Batch], int], Iterable[Batch]]
+
+
+def unwatched(batches: Iterable[Batch], num_batches: int) -> Iterable[Batch]:
+    """Pass the batches on: nobody watches."""
+    return batches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,15 +126,20 @@ def surprise(model: Decoder, batch: Batch) -> Tensor:
     return torch.where(weights_N > 0, weights_N * nats_N.to("cpu", torch.float64), 0.0).view_as(batch.ids_BT)
 
 
-def measure_text(model: Decoder, tokenizer: Tokenizer, documents: Iterable[Document], *, rows: int = ROWS) -> Likelihood:
+def measure_text(
+    model: Decoder, tokenizer: Tokenizer, documents: Iterable[Document], *, rows: int = ROWS, watch: Watch = unwatched
+) -> Likelihood:
     """How likely a model finds some documents, in memory that does not grow with them.
 
     The tokens go through a temporary directory of shards, so that the windows are those that training validates on.
+    `watch` receives the batches and their number and passes them on: a progress bar, for example.
     """
+    size = model.config.context_length
     with tempfile.TemporaryDirectory(prefix="pellucid-eval-", ignore_cleanup_errors=True) as directory:
         shards = write_shards(documents, tokenizer, Path(directory) / "tokens")
-        batches = windows(shards, context_length=model.config.context_length, rows=rows)
-        return measure_likelihood(model, batches, num_bytes=shards.num_bytes)
+        batches = windows(shards, context_length=size, rows=rows)
+        num_batches = -(-num_windows(shards.num_tokens, size) // rows)
+        return measure_likelihood(model, watch(batches, num_batches), num_bytes=shards.num_bytes)
 
 
 def token_logprobs(model: Decoder, tokenizer: Tokenizer, text: str) -> tuple[ScoredToken, ...]:

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
+
 
 def causal_bias(num_new: int, num_all: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """-∞ above the diagonal: the new positions are the last `num_new` of `num_all`, and none sees a later one.
@@ -100,10 +102,6 @@ class SdpaCore(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             enable_gqa=q_BHTK.size(1) != k_BGSK.size(1),
         )
-
-
-# Above this, the weights that BatchedCore stores (T x S per head and row) cost more than they save.
-BATCHED_CONTEXT_LIMIT = 512
 
 
 def build_core(context_length: int, *, dropout: float, device: torch.device | str) -> nn.Module:

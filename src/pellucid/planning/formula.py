@@ -96,7 +96,7 @@ def _value(node: ast.expr, symbols: Mapping[str, int]) -> Fraction:
             return OPERATIONS[type(op)](_value(left, symbols), _value(right, symbols))
         case ast.Name(id=name):
             return Fraction(symbols[name])
-        case ast.Constant(value=int(number)):
+        case ast.Constant(value=int(number)) if not isinstance(number, bool):
             return Fraction(number)
     raise ValueError(f"not in the grammar of formulas: {ast.unparse(node)}")
 

@@ -154,7 +154,7 @@ def check_fits(memory: MemoryPlan, machine: Machine) -> None:
     available = machine.memory_available_bytes
     if memory.total <= available:
         return
-    rows = (available - memory.fixed) // memory.per_row
+    rows = (available - memory.fixed) // memory.per_row  # per_row is never 0: each row has ids
     if rows >= 1:
         hint = f"{rows} rows at a time fit; accumulate gradients to keep the batch"
     elif memory.fixed < available:

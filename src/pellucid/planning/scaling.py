@@ -82,10 +82,11 @@ def from_depth(depth: int, *, vocab_size: int, context_length: int = 256, aspect
     """
     if depth < 1 or aspect < 32:
         raise SettingsError("depth must be at least 1 and aspect at least 32", found=f"depth={depth}, aspect={aspect}")
-    head_dim = 32 if aspect * depth <= 256 else 64
-    d_model = max(head_dim, round(aspect * depth / head_dim) * head_dim)
+    width = aspect * depth
+    head_dim = 32 if width <= 256 else 64
+    group = 2 if width >= GROUPED_FROM else 1  # query heads to a key/value head: they come in whole groups
+    d_model = max(1, round(width / (group * head_dim))) * group * head_dim
     n_heads = d_model // head_dim
-    grouped = d_model >= GROUPED_FROM and n_heads % 2 == 0
     d_ff = round(d_model * 8 / 3 / 32) * 32
     block_parameters = depth * (4 * d_model * d_model + 3 * d_model * d_ff)
     tied_head = vocab_size * d_model > TIED_FROM * block_parameters
@@ -94,7 +95,7 @@ def from_depth(depth: int, *, vocab_size: int, context_length: int = 256, aspect
         context_length=context_length,
         n_layers=depth,
         n_heads=n_heads,
-        n_kv_heads=n_heads // 2 if grouped else n_heads,
+        n_kv_heads=n_heads // group,
         head_dim=head_dim,
         d_model=d_model,
         d_ff=d_ff,
@@ -137,14 +138,17 @@ def derive_schedule(config: ModelConfig, train_tokens: int, *, context_length: i
     rows = max(1, 2 ** round(math.log2(max(wanted / length, 1))))
     tokens_per_step = rows * length
     adamw_rate = suggest_adamw_rate(config)
+    batch_why = (
+        f"the lesser of {law:,.0f} (batches grow as tokens^{BATCH_EXPONENT}) and {many_steps:,.0f} (which leaves "
+        f"{FEWEST_STEPS} steps), but towards {muon_floor:,} ({MUON_TOKENS_PER_WIDTH} x d_model, where Muon is cheap); "
+        "rows are a power of two"
+    )
     adamw_why = "0.003239 - 0.0001395 ln(parameters outside embeddings), Kaplan et al. 2020 eq. D.1"
     reasons = (
         Reason(
             field="tokens_per_step",
             value=tokens_per_step,
-            why=f"the lesser of {law:,.0f} (batches grow as tokens^{BATCH_EXPONENT}) and {many_steps:,.0f} (which leaves "
-            f"{FEWEST_STEPS} steps), but towards {muon_floor:,} ({MUON_TOKENS_PER_WIDTH} x d_model, where Muon is cheap); "
-            "rows are a power of two",
+            why=batch_why,
         ),
         Reason(field="muon_rate", value=0.02, why="an orthogonal update has the same size at every width"),
         Reason(field="adamw_rate", value=adamw_rate, why=adamw_why),

@@ -143,6 +143,15 @@ class Run:
         replace_file(self.path / LATEST, f"{directory.name}\n".encode())
         return directory
 
+    def save_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Keep the run's tokenizer at its top; `tokenizer.json`, which `read_tokenizer` looks for, is written last."""
+        for name, text in sorted(tokenizer.files().items(), reverse=True):
+            replace_file(self.path / name, text.encode("utf-8"))
+
+    def read_tokenizer(self) -> Tokenizer | None:
+        """The run's tokenizer; None before it is made."""
+        return Tokenizer.load(self.path) if (self.path / "tokenizer.json").is_file() else None
+
     def checkpoints(self) -> list[SavedStep]:
         """The complete checkpoints, oldest first."""
         folder = self.path / CHECKPOINTS

@@ -55,7 +55,8 @@ def _pieces(head: bytes, tensors: list[Tensor]) -> Iterator[bytes | memoryview]:
     for tensor in tensors:
         flat = tensor.detach().to("cpu").contiguous().reshape(-1)
         if flat.numel():
-            yield memoryview(flat.view(torch.uint8).numpy())
+            # A single number may keep a stride of its own, which a view as bytes refuses.
+            yield memoryview(flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy())
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from pellucid.tokens.patterns import DEFAULT_PATTERN, PATTERNS, segments
 from pellucid.tokens.settings import MOST_SAMPLE_BYTES
 from pellucid.tokens.tokenizer import Tokenizer
 
-BLOCK = 1 << 16  # characters: a long text is handed over, and thinned, in blocks of this size
+BLOCK = 1 << 12  # characters: a text is handed over, and thinned, in blocks; the engine holds 256 of them at a time
 NUM_SPECIALS = 2
 LEAST_COUNT = 2  # a pair seen once is not a pattern
 

@@ -77,14 +77,14 @@ def read_vocabulary(text: str) -> Vocabulary:
 
 
 def _token_bytes(vocab: Mapping[str, int], added: list, model: Mapping, decoders: list[Mapping]) -> tuple[bytes, ...]:
-    types = {decoder.get("type") for decoder in decoders}
+    types = {str(decoder.get("type")) for decoder in decoders}
     spaced = any(decoder.get("type") == "Metaspace" or _replaces_metaspace(decoder) for decoder in decoders)
     if "ByteLevel" in types:
         alphabet, to_bytes = BYTE_CHARACTERS, _unspell
     elif model.get("byte_fallback") and "ByteFallback" in types:
         alphabet, to_bytes = BYTE_TOKENS, _unfall_spaced if spaced else _unfall
     else:
-        found = ", ".join(sorted(map(str, types))) or "none"
+        found = ", ".join(sorted(types)) or "none"
         raise _refusal("the tokenizer is neither byte-level nor byte-fallback BPE", found=f"decoder: {found}")
     if missing := sum(token not in vocab for token in alphabet):
         raise _refusal("the tokenizer cannot spell every text", found=f"{missing} of the 256 bytes have no token")

@@ -73,10 +73,11 @@ class Trainer:
         seed: int,
         compute_dtype: torch.dtype,
         compiled: bool = False,
+        name_rows: Callable[[Tensor], list[str]] = lambda first_token_B: [],
         recorder: Recorder = NULL,
     ) -> None:
         self.model, self.source, self.pace, self.schedule = model, source, pace, schedule
-        self.seed, self.recorder = seed, recorder
+        self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
         self.arena = Arena(model, compute_dtype)
         self.optimizer = Optimizer(self.arena, optimizer)
         self.has_dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
@@ -119,7 +120,8 @@ class Trainer:
 
     def _pass_over(self, batch: Batch, loss: float, gradient_norm: float, attempt: int) -> None:
         found = f"loss {loss}, gradient norm {gradient_norm}"
-        where = f"step {self.step + 1}, rows starting at tokens {batch.first_token_B[:4].tolist()}"
+        documents = sorted(set(self.name_rows(batch.first_token_B)))
+        where = f"step {self.step + 1}, documents {', '.join(documents[:8]) or 'unknown'}"
         if attempt == 2:
             self.arena.clear()
             raise NonFiniteError(
@@ -133,7 +135,7 @@ class Trainer:
             Event(
                 name="training.batch_skipped",
                 message=f"the loss is not finite ({found}) at {where}: this batch is passed over, nothing was changed",
-                data={"step": self.step + 1, "first_tokens": batch.first_token_B.tolist()},
+                data={"step": self.step + 1, "first_tokens": batch.first_token_B.tolist(), "documents": documents},
                 level="warning",
             )
         )

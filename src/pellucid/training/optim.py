@@ -36,7 +36,8 @@ class Optimizer:
         self.arena, self.settings = arena, settings
         self.updates = 0
         self.first = torch.zeros_like(arena.master)  # Muon's momentum, AdamW's m
-        self.second = torch.zeros_like(arena.master)  # AdamW's v; stays zero for Muon's matrices
+        size = arena.matrix_start if settings.matrices == "muon" else len(arena.master)
+        self.second = torch.zeros_like(arena.master[:size])  # AdamW's v; Muon has none
 
     @torch.no_grad()
     def step(self, rate_share: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.flops import count_flops
 from pellucid.planning.machine import Machine
-from pellucid.planning.memory import MemoryPlan, estimate_training_memory
+from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
 from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import preset
 from pellucid.planning.report import check_fits
@@ -70,13 +70,24 @@ class RunPlan:
         return values | {"memory": self.memory.total}
 
 
-def plan_run(settings: TrainSettings, text: TextSize, machine: Machine, flops_per_second: float) -> RunPlan:
-    """Work out the run; raises DoesNotFitError, with the figures, when even one row at a time needs more than is free."""
-    config, fit = choose_model(settings, text, flops_per_second)
+def plan_run(
+    settings: TrainSettings,
+    text: TextSize,
+    machine: Machine,
+    flops_per_second: float,
+    *,
+    bf16: bool,
+    given: ModelConfig | None = None,
+) -> RunPlan:
+    """Work out the run; `bf16` says what it computes in, `given` is the shape of a model to start from.
+
+    Raises DoesNotFitError, with the figures, when even one row at a time needs more memory than is free.
+    """
+    config, fit = (given, None) if given is not None else choose_model(settings, text, flops_per_second)
     reasons = list(fit.derived.reasons + fit.reasons) if fit else []
     flops = count_flops(config).training
     steps, rows = _pace(settings, config, text, flops_per_second, fit, reasons)
-    micro_rows, memory = _micro_rows(settings, config, rows, machine)
+    micro_rows, memory = _micro_rows(settings, config, rows, machine, "bfloat16" if bf16 else "float32")
     seconds = steps * rows * config.context_length * flops / flops_per_second
     eval_windows, every = _evaluations(settings, config, text, steps, rows, reasons)
     return RunPlan(
@@ -161,14 +172,13 @@ def _tokens(
 
 
 def _micro_rows(
-    settings: TrainSettings, config: ModelConfig, rows: int, machine: Machine
+    settings: TrainSettings, config: ModelConfig, rows: int, machine: Machine, compute_type: ComputeType
 ) -> tuple[int, MemoryPlan]:
     """The most rows that fit at once and divide the batch; an explicit figure that does not divide it is an error."""
 
     def memory(count: int) -> MemoryPlan:
         optimizer = settings.optimizer.matrices
-        compute = "float32" if settings.precision == "fp32" else "bfloat16"
-        return estimate_training_memory(config, rows=count, optimizer=optimizer, compute_type=compute)
+        return estimate_training_memory(config, rows=count, optimizer=optimizer, compute_type=compute_type)
 
     asked = settings.batch.micro_rows
     if asked is not None:
@@ -197,7 +207,7 @@ def _evaluations(
     affordable = int(settings.evaluation.max_share * steps * rows * 3)
     count = max(1, min(total, affordable))
     why = "all of them" if count == total else (
-        f"of {total:,}: one evaluation may cost {settings.evaluation.max_share:.0%} of the run; the last reads them all"
+        f"of {total:,}: one evaluation may cost {settings.evaluation.max_share:.0%} of the run"
     )
     reasons.append(Reason(field="eval_windows", value=count, why=why))
     return count, every
@@ -210,9 +220,10 @@ def _compile_pays(settings: TrainSettings, seconds: float) -> bool:
     return COMPILE_SAVING * seconds > COMPILE_SECONDS
 
 
-def saved_plan(values: Mapping[str, Any], memory: MemoryPlan) -> RunPlan:
-    """A plan as `to_dict` saved it (its memory is worked out again: it may be another machine)."""
+def saved_plan(values: Mapping[str, Any], estimate: Callable[[ModelConfig, int], MemoryPlan]) -> RunPlan:
+    """A plan as `to_dict` saved it; its memory is estimated again, since this may be another machine."""
     config = resolve(ModelConfig, Layer("run.json", values["config"])).settings
+    memory = estimate(config, values["micro_rows"])
     reasons = tuple(Reason(**reason) for reason in values["reasons"])
     return RunPlan(**{**values, "config": config, "memory": memory, "reasons": reasons})
 

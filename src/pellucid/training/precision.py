@@ -5,7 +5,8 @@
     gradients  one slot per weight, in the model's type;  sums: fp32, over the micro-batches of one step
 
 Every parameter of the model is a view into `weights`, its gradient a view into `gradients`. Parameters of equal shape
-lie side by side, so that the optimizer sees them as one stack [n, rows, columns] without copying anything.
+lie side by side, so that the optimizer sees them as one stack [n, rows, columns] without copying anything. Matrices come
+last, so that what only the others need (AdamW's second moment) is one span from the beginning.
 
 Source: Micikevicius et al. 2017 §3.1 (a master copy in fp32).
 """
@@ -50,7 +51,7 @@ class Arena:
 
     >>> arena = Arena(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), torch.float32)
     >>> [(stack.kind, stack.names, stack.shape) for stack in arena.stacks]
-    [('matrix', ('0.weight', '1.weight'), (4, 4)), ('vector', ('0.bias', '1.bias'), (4,))]
+    [('vector', ('0.bias', '1.bias'), (4,)), ('matrix', ('0.weight', '1.weight'), (4, 4))]
     """
 
     def __init__(self, model: nn.Module, compute_dtype: torch.dtype) -> None:
@@ -69,10 +70,16 @@ class Arena:
             parameters[name].grad = gradient
         self.publish()
 
+    @property
+    def matrix_start(self) -> int:
+        """Where the matrices begin in the flat blocks."""
+        return next((stack.start for stack in self.stacks if stack.kind == "matrix"), self.stacks[-1].stop)
+
     def named(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """(parameter name, its view into a flat block), in the order of the blocks."""
+        """(parameter name, its view into a flat block), in the order of the blocks; a shorter block has fewer."""
         for stack in self.stacks:
-            yield from zip(stack.names, stack.view(flat), strict=True)
+            if stack.stop <= len(flat):
+                yield from zip(stack.names, stack.view(flat), strict=True)
 
     def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
         """Copy named tensors into a flat block."""
@@ -101,7 +108,7 @@ def _lay_out(parameters: Mapping[str, Tensor]) -> Iterator[Stack]:
     for name, parameter in parameters.items():
         groups.setdefault((parameter_kind(name, parameter), tuple(parameter.shape)), []).append(name)
     start = 0
-    for (kind, shape), names in groups.items():
+    for (kind, shape), names in sorted(groups.items(), key=lambda group: group[0][0] == "matrix"):
         stop = start + len(names) * parameters[names[0]].numel()
         yield Stack(kind=kind, names=tuple(names), shape=shape, start=start, stop=stop)
         start = -(-stop // ALIGNMENT) * ALIGNMENT

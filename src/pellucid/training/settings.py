@@ -97,6 +97,7 @@ class TrainSettings:
     precision: Literal["auto", "bf16", "fp32"] = setting("auto", "what the model computes in; master weights are always fp32")
     compile: Literal["auto", "on", "off"] = setting("auto", "torch.compile: auto decides by arithmetic whether it pays")
     deterministic: bool = setting(True, "only algorithms that give the same bits each time")
+    tensorboard: bool = setting(False, "also write the metrics for TensorBoard (an extra)")
     steps: int | None = setting(None, "updates (derived from the text and the time)", low=1)
     epochs: float | None = setting(None, "instead of steps: times through the training text", low=0)
     minutes: float | None = setting(None, "instead of steps: about how long, from a short measurement", low=0)

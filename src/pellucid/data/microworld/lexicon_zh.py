@@ -63,9 +63,9 @@ HAPPENINGS = {
         "{P}到{L.the}去了。",
         "{P}到了{L.the}。",
         "{P}赶到了{L.the}。",
-        "{P}现在{L.at}。",
+        "{P}很快到了{L.the}。",
         "{P}跑到{L.the}去了。",
-        "现在{P}{L.at}。",
+        "{P}很快来到了{L.the}。",
     ),
     "lie": (
         "{L.inside}有{T.a}。",

@@ -35,7 +35,7 @@ class Plot:
     painted: bool = False
     minds: bool = False
     days: bool = False
-    follow: int = 0  # how often, out of four, who moves goes where somebody else is
+    follow: int = 0  # how often, out of four, who moves goes where somebody else or a container is
 
 
 _MOVES = ("where_person",) * 4 + ("where_thing",) * 6 + ("who_has",) * 3 + ("where_before",) * 4
@@ -50,9 +50,9 @@ PLOTS: dict[int, tuple[Plot, ...]] = {
     2: (
         Plot(
             name="containers", verbs=("move",) * 5 + ("take",) * 4 + ("drop",) * 2 + ("put",) * 9 + ("out",) * 3,
-            people=(1, 2), places=(3, 5), things=(2, 3), containers=(2, 3), length=(6, 9), long=(13, 17),
-            kinds=("where_thing",) * 5 + ("in_what",) * 4 + ("contents",) * 3 + ("where_person", "who_has", "where_before"),
-            questions=4, pool=entities.FIT_IN_CONTAINER,
+            people=(2, 2), places=(3, 5), things=(2, 3), containers=(3, 3), length=(7, 10), long=(14, 18),
+            kinds=("where_thing",) * 5 + ("in_what",) * 6 + ("contents",) * 5 + ("where_person", "who_has", "where_before"),
+            questions=4, pool=entities.FIT_IN_CONTAINER, follow=3,
         ),
     ),
     3: (
@@ -140,8 +140,10 @@ def play(draws: Draws, plot: Plot, split: Split) -> tuple[World, Cast] | None:
 
 
 def _play_moves(draws: Draws, plot: Plot, cast: Cast, world: World, length: int) -> None:
-    if not plot.days and draws.below(2):
-        world.lie(draws.one(cast.things + cast.containers), draws.one(cast.places))
+    for container in cast.containers[:2]:  # the others turn up where somebody first takes them
+        world.lie(container, draws.one(cast.places))
+    if not plot.days and not cast.containers and draws.below(2):
+        world.lie(draws.one(cast.things), draws.one(cast.places))
     stage = _Stage(draws, plot, cast, world)
     days = sorted(draws.sample(range(7), 3)) if plot.days else []
     person = draws.one(cast.people)
@@ -152,7 +154,7 @@ def _play_moves(draws: Draws, plot: Plot, cast: Cast, world: World, length: int)
             break
         if days:
             world.day = DAY + days[told * len(days) // length]
-        if draws.below(3):  # a person does a few things before the tale turns to another
+        if draws.below(2):  # a person does a few things before the tale turns to another
             person = draws.one(people)
         stage.act(person, draws.one(verbs))
 
@@ -189,8 +191,10 @@ class _Stage:
             return  # one outing a day
         place = draws.one(self.cast.places)
         if self.plot.follow and draws.below(4) < self.plot.follow:
-            others = [world.parent[other] for other in self.cast.people if other != person and other in world.parent]
-            place = draws.one(others) if others else place
+            parent = world.parent
+            aims = [parent[other] for other in self.cast.people if other != person and other in parent]
+            aims += [parent[box] for box in self.cast.containers if parent.get(box) in self.cast.places]
+            place = draws.one(aims) if aims else place
         if place != here:
             world.move(person, place)
 

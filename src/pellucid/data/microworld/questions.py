@@ -3,8 +3,8 @@
 Each function in `KINDS` draws one question of its kind, or gives None where the world has no such question or where
 the answer could be argued about. `hops` is the number of happenings that must be put together to answer.
 
-A story could be answered without being understood if the answer were mostly the place named last; so a question whose
-answer was named last is mostly redrawn.
+A story could be answered without being understood if the answer were mostly the place named last, or first, or "nobody
+knows"; so a question with such an answer is mostly redrawn.
 """
 
 from __future__ import annotations
@@ -48,18 +48,15 @@ class Asked(NamedTuple):
 def ask(draws: Draws, plot: Plot, cast: Cast, world: World, split: Split) -> list[Asked]:
     """Draw up to as many different questions as the plot wants."""
     asked: list[Asked] = []
-    named_last = _named_last(world.events)
-    open_answers = 0
-    for _ in range(3 * plot.questions):
+    named_last, named_first = _named_at_the_end(world.events), _named_at_the_end(world.events[::-1])
+    for _ in range(6 * plot.questions):
         question = KINDS[draws.one(plot.kinds)](draws, cast, world)
         if question is None or question in asked:
             continue
-        if question.answer in named_last and draws.below(6):
+        if question.answer in named_last and draws.below(6) or question.answer in named_first and draws.below(2):
             continue
-        if question.answer == NOBODY_KNOWS:
-            open_answers += 1
-            if open_answers > 1:
-                continue
+        if NOBODY <= question.answer < THING and draws.below(2):
+            continue
         if split == "combinations" and not _turns_on_a_rare_pair(question):
             continue
         asked.append(question)
@@ -68,8 +65,8 @@ def ask(draws: Draws, plot: Plot, cast: Cast, world: World, split: Split) -> lis
     return asked
 
 
-def _named_last(events: list[Happening]) -> set[int]:
-    """The person, the place, the container and the number that the tale names last."""
+def _named_at_the_end(events: list[Happening]) -> set[int]:
+    """The person, the place, the container, the colour, the number and the day that these happenings name last."""
     last: dict[int, int] = {}
     for _, person, thing, place, other, count, day in events:
         for entity in (person, thing, other, place):
@@ -94,7 +91,7 @@ def _turns_on_a_rare_pair(asked: Asked) -> bool:
 
 def _where_person(draws: Draws, cast: Cast, world: World) -> Asked | None:
     person = draws.one(cast.people)
-    if not draws.below(10):
+    if not draws.below(12):
         person = _stranger(draws, cast)
     if person not in world.parent:
         return Asked("where_person", person, NONE, NONE, NONE, NONE, NOBODY_KNOWS, ())
@@ -120,7 +117,7 @@ def _unseen(draws: Draws, cast: Cast) -> int:
 
 
 def _where_thing(draws: Draws, cast: Cast, world: World) -> Asked | None:
-    thing = _unseen(draws, cast) if not draws.below(12) else draws.one(cast.things)
+    thing = _unseen(draws, cast) if not draws.below(16) else draws.one(cast.things)
     if thing in cast.things and thing not in world.parent:
         return None
     if thing not in world.parent:
@@ -169,12 +166,10 @@ def _in_what(draws: Draws, cast: Cast, world: World) -> Asked | None:
 def _contents(draws: Draws, cast: Cast, world: World) -> Asked | None:
     box = draws.one(cast.containers)
     things = world.inside(box)
-    if len(things) == 1:
-        return Asked("contents", NONE, NONE, NONE, box, NONE, things[0], world.cause[things[0]])
-    emptied = tuple(i for i, event in enumerate(world.events) if event.other == box)
-    if things or not emptied:
+    in_and_out = tuple(i for i, event in enumerate(world.events) if event.other == box)
+    if len(things) > 1 or not in_and_out:
         return None
-    return Asked("contents", NONE, NONE, NONE, box, NONE, NOTHING, emptied)
+    return Asked("contents", NONE, NONE, NONE, box, NONE, things[0] if things else NOTHING, in_and_out)
 
 
 # -- level 3: gifts, colours and counts ---------------------------------------------------------------------------------
@@ -237,7 +232,7 @@ def _believes(draws: Draws, cast: Cast, world: World) -> Asked | None:
         return None
     if believed == NO_IDEA:
         return Asked("believes", person, thing, NONE, NONE, NONE, NO_IDEA, ()) if draws.below(2) else None
-    if believed == world.place_of(thing) and draws.below(2):
+    if believed == world.place_of(thing) and draws.below(4):
         return None  # false beliefs are what is worth asking for
     return Asked("believes", person, thing, NONE, NONE, NONE, believed, world.belief_cause[person, thing])
 
@@ -251,7 +246,7 @@ def _who_saw(draws: Draws, cast: Cast, world: World) -> Asked | None:
     seen = world.witnesses[i]
     if len(seen) > 1 or sum(event[:3] == (verb, person, thing) for event in world.events) > 1:
         return None
-    if not seen and draws.below(3):
+    if not seen and draws.below(4):
         return None
     entered = [now for _, now in world.visits[person] if now < i][-1]
     if not seen:

@@ -71,17 +71,6 @@ def _chinese_nouns() -> dict[int, Noun]:
     return nouns
 
 
-def _wordings_of(
-    happenings: Mapping[str, tuple[str, ...]], held_out: bool, dated: bool
-) -> dict[str, tuple[str, ...]]:
-    """The wordings of each verb for one kind of story: under a date nothing is told as being so now."""
-    chosen = {}
-    for verb, wordings in happenings.items():
-        part = wordings[-WORDINGS_HELD_OUT:] if held_out else wordings[:-WORDINGS_HELD_OUT]
-        chosen[verb] = tuple(one for one in part if not (dated and ("now" in one or "现在" in one)))
-    return chosen
-
-
 class Teller:
     """Makes sentences in one language."""
 
@@ -94,20 +83,19 @@ class Teller:
         self._pronouns = ("She", "He", "she", "he") if english else ("她", "他", "她", "他")
         self._questions: Mapping[str, tuple[str, ...]] = self._lexicon.QUESTIONS
         self._may_begin = "{P}" if english else ("{P}", "{T.the}被")  # wordings that take a pronoun
-        self._wordings = {
-            (held_out, dated): _wordings_of(self._lexicon.HAPPENINGS, held_out, dated)
-            for held_out in (False, True)
-            for dated in (False, True)
-        }
+        happenings = self._lexicon.HAPPENINGS
+        self._wordings = {verb: wordings[:-WORDINGS_HELD_OUT] for verb, wordings in happenings.items()}
+        self._held_out = {verb: wordings[-WORDINGS_HELD_OUT:] for verb, wordings in happenings.items()}
         self._nobody = Noun(the="")
         self._kept: dict[tuple[object, ...], str] = {}
+        self._answers: dict[tuple[int, int], tuple[str, ...]] = {}
 
     def sentences(self, draws: Draws, events: Sequence[Happening], split: Split) -> tuple[list[str], dict[int, int]]:
         """One sentence per happening, and for each sentence that cannot be read alone the one it leans on.
 
         A sentence leans on another by a pronoun (the sentence before) or by a day (the first sentence of that day).
         """
-        wordings = self._wordings[split == "paraphrases", bool(events) and events[0][6] >= 0]
+        wordings = self._held_out if split == "paraphrases" else self._wordings
         kept = self._kept
         if len(kept) > KEPT_AT_MOST:
             kept.clear()
@@ -183,6 +171,12 @@ class Teller:
 
     def answers(self, answer: int, about: int = entities.NONE) -> tuple[str, ...]:
         """All that counts as this answer; a number is counted with the measure word of what the question is about."""
+        key = (answer, about if NUMBER <= answer < DAY else entities.NONE)
+        if key not in self._answers:
+            self._answers[key] = self._form_answers(*key)
+        return self._answers[key]
+
+    def _form_answers(self, answer: int, about: int) -> tuple[str, ...]:
         lexicon, nouns, english = self._lexicon, self._nouns, self.language == "en"
         if answer in lexicon.UNKNOWN:
             return lexicon.UNKNOWN[answer]

@@ -50,6 +50,7 @@ class Family:
     architecture: str
     axes: Mapping[str, tuple[Any, ...]]  # axis of ModelConfig -> the values this family can say
     equal: tuple[tuple[str, str], ...] = ()  # axes that this family cannot tell apart
+    multiples: tuple[tuple[str, str], ...] = ()  # the first must be a multiple of the second
     config_to_hf: Callable[[ModelConfig], dict[str, Any]]
     config_from_hf: Callable[[Fields], dict[str, Any]]  # the axes; ranges are checked by whoever asked
     layout: Callable[[ModelConfig], list[Stored]]
@@ -61,11 +62,9 @@ class Family:
         wrong = [
             f"{axis}={getattr(config, axis)}" for axis, can in self.axes.items() if getattr(config, axis) not in can
         ]
-        return wrong + [
-            f"{one}={getattr(config, one)} with {other}={getattr(config, other)}"
-            for one, other in self.equal
-            if getattr(config, one) != getattr(config, other)
-        ]
+        clashes = [pair for pair in self.equal if getattr(config, pair[0]) != getattr(config, pair[1])]
+        clashes += [pair for pair in self.multiples if getattr(config, pair[0]) % getattr(config, pair[1])]
+        return wrong + [f"{one}={getattr(config, one)} with {two}={getattr(config, two)}" for one, two in clashes]
 
 
 def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:

@@ -132,6 +132,7 @@ LLAMA = Family(
     architecture="LlamaForCausalLM",
     axes={**ROTARY_AXES, "qk_norm": (False,)},
     equal=(("qkv_bias", "output_bias"),),
+    multiples=(("d_model", "n_heads"),),  # although head_dim is free
     config_to_hf=_to_hf,
     config_from_hf=_from_hf,
     layout=rotary_layout,

@@ -1,0 +1,110 @@
+"""The few things that a person's script calls: load a model, train one, plan one, use one.
+
+    lm = pellucid.load("runs/book")
+    for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
+        print(step.text, end="")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pellucid.engine.generate import complete, encode_prompt, generate
+from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.step import Completion, Step
+from pellucid.errors import TokenizerError
+from pellucid.events import NULL, Recorder
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.presets import preset
+from pellucid.planning.report import Plan
+from pellucid.planning.report import plan as plan_model
+from pellucid.settings import Layer, load_toml, resolve
+from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
+from pellucid.store.run import resolve_checkpoint
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.training.device import choose_device
+from pellucid.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModel:
+    """A model with its tokenizer, ready to continue text. `model` is a plain torch module."""
+
+    model: Decoder
+    tokenizer: Tokenizer
+    checkpoint: Checkpoint
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's shape."""
+        return self.model.config
+
+    def generate(
+        self, prompt: str, *, explain: bool = False, recorder: Recorder = NULL, **sampling: Any
+    ) -> Iterator[Step]:
+        """Continue a text token by token; `sampling` are the fields of `SamplingSettings`.
+
+        Raises SamplingError for values out of range, ContextError for a prompt that fills the context.
+        """
+        settings = resolve(SamplingSettings, Layer("call", sampling)).settings
+        ids = encode_prompt(self.tokenizer, prompt)
+        return generate(self.model, self.tokenizer, ids, settings, explain=explain, recorder=recorder)
+
+    def complete(self, prompt: str, *, recorder: Recorder = NULL, **sampling: Any) -> Completion:
+        """Continue a text to its end; the answer with its ids, log-probabilities and why it ended."""
+        settings = resolve(SamplingSettings, Layer("call", sampling)).settings
+        return complete(self.model, self.tokenizer, encode_prompt(self.tokenizer, prompt), settings, recorder=recorder)
+
+
+def load(path: Path | str, *, device: str = "auto", recorder: Recorder = NULL) -> LanguageModel:
+    """A language model from a run, a checkpoint or a Hugging Face directory.
+
+    Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError when there is no tokenizer.
+    """
+    checkpoint = load_checkpoint(resolve_checkpoint(path), recorder=recorder)
+    if checkpoint.tokenizer is None:
+        raise TokenizerError(
+            "this model has no tokenizer", where=str(checkpoint.directory), hint="put its tokenizer.json beside it"
+        )
+    model = load_model(checkpoint, device=choose_device(device)).eval()
+    return LanguageModel(model=model, tokenizer=checkpoint.tokenizer, checkpoint=checkpoint)
+
+
+def train(
+    text: Path | str,
+    out: Path | str,
+    *,
+    recipe: Path | str | None = None,
+    start_from: Path | str | None = None,
+    extend: bool = False,
+    recorder: Recorder = NULL,
+    **settings: Any,
+) -> LanguageModel:
+    """Train a model on a text (or go on where the run in `out` stopped) and return it.
+
+    `settings` are the fields of `TrainSettings`, groups as dictionaries: `train("book.txt", "runs/book",
+    steps=200, model={"depth": 4})`. Raises InputError, SettingsError and the kinds of TrainingError.
+    """
+    from pellucid.training.recipes.pretrain import Pretraining, pretrain
+
+    layers = [load_toml(Path(recipe))] if recipe else []
+    resolved = resolve(TrainSettings, *layers, Layer("call", settings))
+    parent = Path(start_from) if start_from else None
+    task = Pretraining(text=text, out=Path(out), resolved=resolved, start_from=parent, extend=extend)
+    pretrain(task, recorder=recorder)
+    return load(out, device=resolved.settings.device)
+
+
+def plan(model: str | ModelConfig, **options: Any) -> Plan:
+    """What a model would cost, by preset name or config; `options` are those of `planning.report.plan`.
+
+    >>> plan("gpt3").parameters.total
+    174604259328
+    """
+    config = preset(model) if isinstance(model, str) else model
+    return plan_model(config, name=model if isinstance(model, str) else "", **options)
+

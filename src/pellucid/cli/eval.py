@@ -1,0 +1,98 @@
+"""`pellucid eval`: how likely a model finds a text, and which tokens surprised it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json
+
+if TYPE_CHECKING:  # they load torch, which help does without
+    from pellucid.data.source import Source
+    from pellucid.evaluate.likelihood import Likelihood, ScoredToken
+
+
+@click.command()
+@click.argument("run")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
+@click.option("--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text")
+@click.option("--errors", type=click.Choice(["strict", "replace"]), default="strict", show_default=True, help="bytes that are not UTF-8: stop, or replace and count")
+@click.option("--surprising", type=click.IntRange(min=0), default=0, help="also show this many tokens of each text's first document that surprised the model most")
+@common_options
+def command(common: Common, run: str, texts: tuple[str, ...], field: str, errors: str, surprising: int) -> None:
+    """Loss, perplexity and bits per byte of each TEXT (a file, a folder, "-") under the model in RUN.
+
+    Text is read in windows of the model's context, one after the other, each document between <bos> and <eos>. Only
+    bits per byte may be compared between models with different tokenizers.
+    """
+    from pellucid.api import load
+    from pellucid.data.source import open_source
+    from pellucid.evaluate.likelihood import measure_text, token_logprobs
+    from pellucid.planning.machine import inspect_machine
+    from pellucid.training.device import use_threads
+
+    use_threads(common.threads, inspect_machine())
+    lm = load(run, device=common.device, recorder=Terminal())
+    results = []
+    for text in texts:
+        source = open_source(text, field=field, errors=errors, recorder=Terminal())  # type: ignore[arg-type]
+        likelihood = measure_text(lm.model, lm.tokenizer, source.documents(), watch=_progress)
+        scored = token_logprobs(lm.model, lm.tokenizer, _first_text(source)) if surprising else ()
+        results.append((text, likelihood, most_surprising(scored, surprising)))
+    if common.as_json:
+        print_json([{"text": text, **measured.to_dict(), **_surprise_dict(rows)} for text, measured, rows in results])
+    else:
+        _print(results)
+
+
+def most_surprising(scored: Iterable[ScoredToken], count: int, num_before: int = 12) -> list[tuple[str, ScoredToken]]:
+    """The least likely tokens, each with the text before it, most surprising first."""
+    tokens = list(scored)
+    order = sorted(range(len(tokens)), key=lambda i: tokens[i].logprob)[:count]
+    return [("".join(token.text for token in tokens[max(0, i - num_before) : i]), tokens[i]) for i in order]
+
+
+def _first_text(source: Source) -> str:
+    return next(source.documents()).text
+
+
+def _progress(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
+    """The batches, behind a bar on standard error when a person watches."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(batches, "reading", total=num_batches, console=console, transient=True, disable=not is_terminal())
+
+
+def _surprise_dict(rows: list[tuple[str, ScoredToken]]) -> dict[str, Any]:
+    described = [
+        {"before": before, "token": token.text, "id": token.id, "logprob": token.logprob, "rank": token.rank}
+        for before, token in rows
+    ]
+    return {"surprising": described} if described else {}
+
+
+def _print(results: list[tuple[str, Likelihood, list[tuple[str, ScoredToken]]]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table("text", box=None)
+    for name in ("loss, nats/token", "perplexity", "bits/byte", "tokens", "bytes"):
+        table.add_column(name, justify="right")
+    for text, measured, _ in results:
+        figures = (f"{measured.loss:.4f}", f"{measured.perplexity:.3f}", f"{measured.bits_per_byte:.4f}")
+        table.add_row(Text(text), *figures, f"{measured.num_tokens:,}", f"{measured.num_bytes:,}")
+    console.print(table)
+    for text, _, rows in results:
+        if rows:
+            surprises = Table("bits", "rank", "token", "after", title=f"most surprising in {text}", box=None)
+            for before, token in rows:
+                bits = f"{-token.logprob / math.log(2):.1f}"
+                surprises.add_row(bits, str(token.rank), Text(repr(token.text)), Text(repr(before)))
+            console.print(surprises)

@@ -1,0 +1,116 @@
+"""`pellucid train TEXT --out RUN`: a model from a person's own text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pellucid.cli.common import Common, common_options, print_json, set_option
+from pellucid.cli.watch import Watch
+from pellucid.settings import Layer, Resolved, load_toml, parse_assignments, put, resolve
+from pellucid.training.settings import TrainSettings
+
+NAMED = {  # named flags and the settings they stand for
+    "steps": "steps",
+    "epochs": "epochs",
+    "minutes": "minutes",
+    "preset": "model.preset",
+    "depth": "model.depth",
+    "context_length": "model.context_length",
+    "tokenizer": "tokenizer.kind",
+    "vocab_size": "tokenizer.vocab_size",
+    "field": "data.field",
+    "errors": "data.errors",
+    "tensorboard": "tensorboard",
+}
+
+
+@click.command()
+@click.argument("text")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="the run's directory; a run that is there goes on")
+@click.option("--recipe", type=click.Path(path_type=Path), help="a TOML file of settings")
+@click.option("--from", "start_from", type=click.Path(path_type=Path), help="start from the weights of a run or a Hugging Face directory")
+@click.option("--steps", type=int, help="updates")
+@click.option("--epochs", type=float, help="times through the training text")
+@click.option("--minutes", type=float, help="about how long (default: 10, less for a small text)")
+@click.option("--preset", help="a named shape (see `pellucid plan --list`)")
+@click.option("--depth", type=int, help="one dial: blocks; width and heads follow")
+@click.option("--context-length", type=int, help="positions the model can hold, in tokens")
+@click.option("--tokenizer", type=click.Choice(["auto", "bpe", "char"]), help="kind of tokenizer to train")
+@click.option("--vocab-size", type=int, help="tokens in the vocabulary")
+@click.option("--field", help="the field of .jsonl and .parquet rows that holds the text (default: text)")
+@click.option("--errors", type=click.Choice(["strict", "replace"]), help="bytes that are not UTF-8: stop, or replace and count")
+@click.option("--tensorboard", is_flag=True, default=None, help="also write the metrics for TensorBoard")
+@click.option("--extend", is_flag=True, help="give a run that is there another length")
+@click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")
+@set_option
+@common_options
+def command(
+    common: Common,
+    text: str,
+    out: Path,
+    recipe: Path | None,
+    start_from: Path | None,
+    extend: bool,
+    require_exact: bool,
+    assignments: tuple[str, ...],
+    **named: Any,
+) -> None:
+    """Train a model on TEXT: a .txt, a folder, .jsonl, .jsonl.gz, .parquet, or - for standard input.
+
+    Settings that are left open fit themselves to the text and the machine; the plan is printed with its reasons. The
+    same command goes on with a run that was interrupted.
+    """
+    from pellucid.training.recipes.pretrain import Pretraining, pretrain
+
+    resolved = settings_of(common, recipe, assignments, named)
+    task = Pretraining(
+        text=text if text == "-" else Path(text),
+        out=out,
+        resolved=resolved,
+        start_from=start_from,
+        extend=extend,
+        require_exact=require_exact,
+    )
+    with Watch(quiet=common.as_json) as watch:
+        watch.settings(resolved)
+        finished = pretrain(task, recorder=watch)
+    report(finished, as_json=common.as_json)
+
+
+def settings_of(
+    common: Common, recipe: Path | None, assignments: tuple[str, ...], named: dict[str, Any]
+) -> Resolved[TrainSettings]:
+    """Defaults, then the recipe, then the command line."""
+    layers = [load_toml(recipe)] if recipe else []
+    values = parse_assignments(assignments)
+    flags = {"device": common.device, "threads": common.threads, "seed": common.seed}
+    for key, value in {**flags, **{NAMED[name]: value for name, value in named.items()}}.items():
+        if value is not None and not (key == "device" and value == "auto"):
+            put(values, key, value)
+    return resolve(TrainSettings, *layers, Layer("command line", values))
+
+
+def report(finished: Any, *, as_json: bool) -> None:
+    """How the run ended, and what to type next."""
+    if as_json:
+        print_json(
+            {
+                "out": str(finished.out),
+                "step": finished.step,
+                "steps": finished.steps,
+                "reason": finished.reason,
+                "checkpoint": str(finished.checkpoint) if finished.checkpoint else None,
+            }
+        )
+        return
+    out = finished.out
+    if finished.reason.startswith("SIG"):
+        click.echo(f"stopped by {finished.reason} after step {finished.step} of {finished.steps}; everything is saved.")
+        click.echo("repeat the same command to go on.")
+        return
+    click.echo(f"{finished.reason} after step {finished.step} of {finished.steps}; loss curve: {out / 'loss.svg'}")
+    click.echo(f'next:  pellucid generate {out} "Once upon"')
+    click.echo(f"       pellucid eval {out} OTHER.txt")

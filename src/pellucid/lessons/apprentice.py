@@ -1,0 +1,154 @@
+"""A small model trained from nothing for one lesson, and the text it learns from.
+
+The lesson builds the model; here it goes through the project's own shards, loader and training loop, in a temporary
+folder that is gone afterwards. Nothing is saved: who wants to keep a model uses `pellucid train`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from pellucid.data.loader import Loader
+from pellucid.data.microworld.corpus import documents
+from pellucid.data.source import Document, open_source
+from pellucid.data.writer import write_shards
+from pellucid.errors import InputError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.lessons.page import Bilingual
+from pellucid.lessons.settings import LessonSettings
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.training.loop import Pace, StepReport, Trainer, train
+from pellucid.training.settings import OptimizerSettings, ScheduleSettings
+
+MICROWORLD_LEVEL = 1
+MICROWORLD_BYTES = 600_000
+NUM_PASSAGES = 64
+PASSAGE_CHARACTERS = 600
+MOST_CHARACTERS = 2_000_000  # of a person's own text: more than a lesson can read
+HELD_OUT_SHARE = 0.1  # of a person's own text: its end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a lesson's model learns from, and passages that it never sees."""
+
+    name: Bilingual
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How a small model is trained: its updates, and the rows of each."""
+
+    steps: int
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A model that has learned, and how that went."""
+
+    model: Decoder
+    losses: tuple[tuple[float, float], ...]  # (step, nats per token of the batch learned from)
+    seconds: float
+
+
+def choose_reading(settings: LessonSettings, *, recorder: Recorder = NULL) -> Reading:
+    """The microworld in both languages, or the text that the settings name; its end is held out."""
+    if settings.text is not None:
+        return _read_file(settings.text, recorder)
+    told = documents(settings.seed, level=MICROWORLD_LEVEL, num_bytes=MICROWORLD_BYTES)
+    unseen = documents(settings.seed, level=MICROWORLD_LEVEL, count=NUM_PASSAGES, split="held_out")
+    name = Bilingual("microworld stories in English and Chinese", "中英文微型世界故事")
+    return Reading(name=name, train=tuple(told), held_out=tuple(unseen))
+
+
+def _read_file(path: Path, recorder: Recorder) -> Reading:
+    texts, size = [], 0
+    for document in open_source(path, recorder=recorder).documents():
+        texts.append(document.text[: MOST_CHARACTERS - size])
+        size += len(texts[-1])
+        if size >= MOST_CHARACTERS:
+            message = f"only the first {MOST_CHARACTERS:,} characters of {path} are read: more than a lesson can learn from"
+            recorder.record(Event(name="lessons.text_cut", message=message, data={"characters": MOST_CHARACTERS}))
+            break
+    whole = "\n".join(texts)
+    cut = int(len(whole) * (1 - HELD_OUT_SHARE))
+    starts = range(cut, len(whole) - PASSAGE_CHARACTERS + 1, PASSAGE_CHARACTERS)
+    passages = tuple(whole[start : start + PASSAGE_CHARACTERS] for start in starts[:NUM_PASSAGES])
+    if not passages:
+        raise InputError(
+            "the text is too short for this lesson",
+            found=f"{len(whole):,} characters",
+            where=str(path),
+            hint=f"give at least {round(PASSAGE_CHARACTERS / HELD_OUT_SHARE):,}, or leave --text out for the microworld",
+        )
+    return Reading(name=Bilingual(f"the text {path.name}", f"文本 {path.name}"), train=(whole[:cut],), held_out=passages)
+
+
+def small_config(vocab_size: int, *, context_length: int, n_layers: int, d_model: int) -> ModelConfig:
+    """The project's usual axes at a size that learns in seconds: heads of 32, a feed-forward three times as wide."""
+    n_heads = d_model // 32
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_dim=32,
+        d_model=d_model,
+        d_ff=3 * d_model,
+        feed_forward="relu2",
+    )
+
+
+def teach(
+    model: Decoder, texts: Iterable[str], tokenizer: Tokenizer, course: Course, *, seed: int, name: str, recorder: Recorder
+) -> Trained:
+    """Train a model on some texts; each finished step is told to the recorder as `lessons.step`."""
+    losses: list[tuple[float, float]] = []
+
+    def after_step(report: StepReport) -> bool:
+        losses.append((report.step, report.loss))
+        message = f"{name}: step {report.step} of {course.steps}, loss {report.loss:.3f}"
+        data = {"model": name, "step": report.step, "steps": course.steps, "loss": report.loss}
+        recorder.record(Event(name="lessons.step", message=message, data=data))
+        return True
+
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="pellucid-lesson-", ignore_cleanup_errors=True) as folder:
+        parts = (Document(text=text, origin=f"{name}:{index}") for index, text in enumerate(texts))
+        shards = write_shards(parts, tokenizer, Path(folder) / "tokens")
+        trainer = Trainer(
+            model,
+            Loader(shards, context_length=model.config.context_length, seed=seed),
+            Pace(steps=course.steps, rows=course.rows, micro_rows=course.rows),
+            optimizer=OptimizerSettings(),
+            schedule=ScheduleSettings(),
+            seed=seed,
+            compute_dtype=torch.float32,
+            recorder=recorder,
+        )
+        train(trainer, until=course.steps, after_step=after_step)
+    return Trained(model=model, losses=tuple(losses), seconds=time.perf_counter() - began)
+
+
+def smooth(points: Sequence[tuple[float, float]], width: int) -> list[tuple[float, float]]:
+    """Means over stretches of `width` points, each at the last point of its stretch.
+
+    >>> smooth([(1, 4.0), (2, 2.0), (3, 1.0)], 2)
+    [(2, 3.0), (3, 1.0)]
+    """
+    rest = iter(points)
+    stretches = iter(lambda: list(islice(rest, width)), [])
+    return [(stretch[-1][0], sum(y for _, y in stretch) / len(stretch)) for stretch in stretches]

@@ -1,0 +1,138 @@
+"""The list of lessons: three experiments and five exercises of arithmetic, and three trials on models trained here.
+
+No torch: a lesson's module is imported when the lesson is opened, so that the list appears at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Literal
+
+from pellucid.errors import RequestError
+from pellucid.events import NULL, Recorder
+from pellucid.lessons.page import Bilingual, Page
+from pellucid.lessons.settings import LessonSettings
+from pellucid.settings import nearest
+
+Kind = Literal["experiment", "exercise", "trial"]
+
+KINDS: dict[Kind, Bilingual] = {
+    "experiment": Bilingual("experiment", "实验"),
+    "exercise": Bilingual("exercise", "练习"),
+    "trial": Bilingual("trial (trains a model)", "试验（训练模型）"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """One entry of the list: what it is called, and the function that works it through."""
+
+    number: int
+    name: str
+    kind: Kind
+    title: Bilingual
+    function: str  # "module:function" below pellucid.lessons
+
+
+LESSONS = (
+    Lesson(
+        number=1,
+        name="softmax",
+        kind="experiment",
+        title=Bilingual("From scores to probabilities", "从得分到概率"),
+        function="softmax:experiment",
+    ),
+    Lesson(
+        number=2,
+        name="temperature",
+        kind="experiment",
+        title=Bilingual("Temperature: sharper or flatter", "温度：更尖或更平"),
+        function="temperature:experiment",
+    ),
+    Lesson(
+        number=3,
+        name="attention",
+        kind="experiment",
+        title=Bilingual("Attention over three vectors", "三个向量之间的注意力"),
+        function="attention:experiment",
+    ),
+    Lesson(
+        number=4,
+        name="close-race",
+        kind="exercise",
+        title=Bilingual("The favourite loses its lead", "领先者失去优势"),
+        function="softmax:exercise",
+    ),
+    Lesson(
+        number=5,
+        name="extremes",
+        kind="exercise",
+        title=Bilingual("Very cold and very hot", "极低与极高的温度"),
+        function="temperature:exercise",
+    ),
+    Lesson(
+        number=6,
+        name="third-vector",
+        kind="exercise",
+        title=Bilingual("One vector changes, and so do all outputs", "改一个向量，所有输出都变"),
+        function="attention:exercise",
+    ),
+    Lesson(
+        number=7,
+        name="multi-head",
+        kind="exercise",
+        title=Bilingual("Two heads, worked by hand", "手算两个注意力头"),
+        function="multi_head:exercise",
+    ),
+    Lesson(
+        number=8,
+        name="cross-entropy",
+        kind="exercise",
+        title=Bilingual("The loss of a causal and of a masked prediction", "因果预测与掩码预测的损失"),
+        function="cross_entropy:exercise",
+    ),
+    Lesson(
+        number=9,
+        name="sampling",
+        kind="trial",
+        title=Bilingual("What temperature, top-k and top-p do to a text", "温度、top-k 与 top-p 怎样改变文本"),
+        function="sampling:trial",
+    ),
+    Lesson(
+        number=10,
+        name="letters",
+        kind="trial",
+        title=Bilingual("Counting letters that a token hides", "数一数藏在词元里的字母"),
+        function="letters:trial",
+    ),
+    Lesson(
+        number=11,
+        name="residual",
+        kind="trial",
+        title=Bilingual("A lost residual: the mistake that still trains", "丢失的残差：照样能训练的错误"),
+        function="residual:trial",
+    ),
+)
+
+
+def find_lesson(asked: str) -> Lesson:
+    """The lesson of that number or name.
+
+    >>> find_lesson("2").name, find_lesson("attention").number
+    ('temperature', 3)
+
+    Raises RequestError for any other word, naming the nearest.
+    """
+    for lesson in LESSONS:
+        if asked in (str(lesson.number), lesson.name):
+            return lesson
+    hint = nearest(asked, [lesson.name for lesson in LESSONS])
+    raise RequestError("there is no such lesson", found=asked, where=f"lessons 1 to {len(LESSONS)}", hint=hint)
+
+
+def open_lesson(lesson: Lesson, settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
+    """Work a lesson through; a trial trains its models first, which takes up to a minute."""
+    module, function = lesson.function.split(":")
+    work_through = getattr(importlib.import_module(f"pellucid.lessons.{module}"), function)
+    return work_through(settings, recorder=recorder) if lesson.kind == "trial" else work_through()

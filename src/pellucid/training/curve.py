@@ -1,0 +1,109 @@
+"""Curves for people: the same drawing as SVG (for pages) and PNG (for anything else).
+
+Colours come from a palette that colour-blind readers can tell apart, and each curve carries its name at its end, so
+that nobody matches colours against a legend. Equal figures give equal bytes: no date, no random identifiers. Labels
+are drawn with the fonts that matplotlib brings along: keep them to letters that those hold.
+
+Source: Okabe & Ito 2008 (the palette).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pellucid.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Points = Sequence[tuple[float, float]]
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":")  # a second sign beside colour
+STYLE = {
+    "svg.hashsalt": "pellucid",  # identifiers inside the file depend on the drawing alone
+    "font.size": 11.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+}
+LABEL_GAP = 0.06  # of the axis' height: names closer than this are moved apart
+
+
+def draw_curves(
+    series: Mapping[str, Points], *, title: str, x_label: str, y_label: str, path_without_suffix: Path
+) -> list[Path]:
+    """Draw named curves through (x, y) points and write `<path>.svg` and `<path>.png`; both paths are returned.
+
+    A curve of one point is drawn as a dot; points that are not finite are left out. Raises InputError when not a
+    single point is left.
+    """
+    # matplotlib takes half a second to import: nobody who draws nothing should wait for it.
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    finite = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in series.items()}
+    drawn = {name: points for name, points in finite.items() if points}
+    if not drawn:
+        raise InputError("there is nothing to draw", found="no finite points", where=title)
+    path_without_suffix.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.0, 4.5), layout="constrained")
+        FigureCanvasAgg(figure)  # draws into memory: no window, no display needed
+        axes = figure.add_subplot()
+        axes.set(title=title, xlabel=x_label, ylabel=y_label)
+        for index, (name, points) in enumerate(drawn.items()):
+            _draw(axes, points, index)
+        _name_ends(axes, drawn)
+        return [_write(figure, path_without_suffix, suffix) for suffix in ("svg", "png")]
+
+
+def _draw(axes: Axes, points: Points, index: int) -> None:
+    marker = "o" if len(points) <= 20 else None
+    colour, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
+    xs, ys = zip(*points, strict=True)
+    axes.plot(xs, ys, color=colour, linestyle=dash, marker=marker, markersize=4, linewidth=1.8)
+
+
+def _name_ends(axes: Axes, drawn: Mapping[str, Points]) -> None:
+    """Write each curve's name to the right of its last point, moved up where two would overlap."""
+    low, high = axes.get_ylim()
+    height = high - low
+    ends = sorted((points[-1][1], index, name) for index, (name, points) in enumerate(drawn.items()))
+    places = spread([(end - low) / height for end, _, _ in ends], LABEL_GAP)
+    right = max(points[-1][0] for points in drawn.values())
+    for (_, index, name), place in zip(ends, places, strict=True):
+        axes.annotate(
+            name,
+            xy=(right, low + place * height),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color=PALETTE[index % len(PALETTE)],
+            annotation_clip=False,
+        )
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Rising places, each at least `gap` above the one before and otherwise where it was.
+
+    >>> spread([0.0, 0.0, 0.5], 0.25)
+    [0.0, 0.25, 0.5]
+    """
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + gap) if moved else place)
+    return moved
+
+
+def _write(figure: Figure, path_without_suffix: Path, suffix: str) -> Path:
+    path = path_without_suffix.with_name(f"{path_without_suffix.name}.{suffix}")
+    # None leaves the entry out; the date and the version of the library would make equal drawings differ.
+    metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
+    figure.savefig(path, metadata=metadata, dpi=120)
+    return path

@@ -1,0 +1,65 @@
+"""The numbers of a run: JSON lines are the truth; TensorBoard, for those who like it, is a copy of them.
+
+    {"kind": "train", "step": 12, "loss": 3.1, …}     one line per update
+    {"kind": "eval", "step": 50, "loss": 2.9, "bits_per_byte": 1.7, …}     one line per evaluation
+
+Fields named `seconds` and `tokens_per_second` are the wall clock's; all others repeat to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pellucid.errors import MissingExtraError
+
+WALL_CLOCK = ("seconds", "tokens_per_second")
+NOT_PLOTTED = ("kind", "step")
+
+
+class Board:
+    """Copies metric lines to TensorBoard's event files."""
+
+    def __init__(self, directory: Path, *, after_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtraError(
+                "TensorBoard is not installed", found=str(error), hint="pip install 'pellucid[tensorboard]'"
+            ) from error
+        self.writer = SummaryWriter(str(directory), purge_step=after_step + 1)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One metric line."""
+        for key, value in row.items():
+            if key not in NOT_PLOTTED and isinstance(value, (int, float)):
+                self.writer.add_scalar(f"{row['kind']}/{key}", value, row["step"])
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+class NoBoard:
+    """Copies nothing."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def evaluations(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The evaluation lines, in order."""
+    return [row for row in rows if row["kind"] == "eval"]
+
+
+def best_evaluation(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The evaluation with the lowest loss (the earliest of equals); None before the first."""
+    return min((row for row in evaluations(rows) if row["loss"] is not None), key=lambda row: row["loss"], default=None)
+
+
+def without_wall_clock(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a line that repeat to the bit."""
+    return {key: value for key, value in row.items() if key not in WALL_CLOCK}

@@ -1,0 +1,309 @@
+"""Pretraining: text in, a model that continues text out. It reads as what happens:
+
+    open the text -> tokenizer -> tokens on disk -> plan -> build (or take up where the run stopped) -> train
+
+A run lives in one directory. The same command on the same directory goes on with it; another command is refused with
+the differences. Everything derived is written into run.json the first time and read from there afterwards.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pellucid.data.loader import Loader
+from pellucid.data.prepare import Prepared, prepare
+from pellucid.data.source import Source, open_source
+from pellucid.data.split import survey
+from pellucid.errors import ResumeError, SettingsError, TrainingError
+from pellucid.events import NULL, Event, Fanout, Recorder, WithoutProgress
+from pellucid.model.build import build
+from pellucid.planning.machine import Machine, inspect_machine
+from pellucid.planning.memory import estimate_training_memory
+from pellucid.settings import Resolved, plain
+from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
+from pellucid.store.run import Run, is_run, resolve_checkpoint
+from pellucid.tokens.choose import train_tokenizer
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.training.curve import draw_curves
+from pellucid.training.device import choose_device, choose_dtype, fingerprint, use_determinism, use_threads
+from pellucid.training.interrupt import StopRequest
+from pellucid.training.loop import Pace, Trainer
+from pellucid.training.measure import measure_training, try_compile
+from pellucid.training.metrics import evaluations
+from pellucid.training.plan import RunPlan, TextSize, overrides, plan_run, saved_plan, table
+from pellucid.training.resume import check_same_machine, check_same_run
+from pellucid.training.session import Session
+from pellucid.training.settings import TrainSettings
+
+RECIPE = "pretrain"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """What to do: a text, a directory, settings, and how to treat what is already there."""
+
+    text: Path | str
+    out: Path
+    resolved: Resolved[TrainSettings]
+    start_from: Path | None = None  # weights and tokenizer of another run, checkpoint or Hugging Face directory
+    extend: bool = False  # a finished run may be given another length
+    require_exact: bool = False  # refuse to go on where the bits may differ
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a run ended."""
+
+    out: Path
+    step: int
+    steps: int
+    reason: str  # "finished", "patience", or the signal that stopped it
+    checkpoint: Path | None
+
+
+def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
+    """Train (or go on training) one model; returns how it ended.
+
+    Raises InputError for the text, SettingsError for settings that cannot hold, DoesNotFitError, ResumeError,
+    LockedError, NonFiniteError, NoSpaceError.
+    """
+    settings, machine = task.resolved.settings, inspect_machine()
+    device = choose_device(settings.device)
+    threads = use_threads(settings.threads, machine)
+    source = open_source(task.text, field=settings.data.field, errors=settings.data.errors, recorder=recorder)
+    run = open_run(task)
+    with run.lock(), StopRequest() as stop:
+        recorder = Fanout([recorder, WithoutProgress(run)])
+        parent = load_checkpoint(resolve_checkpoint(task.start_from)) if task.start_from else None
+        tokenizer = ready_tokenizer(run, source, settings, parent, recorder)
+        prepared = prepare(source, tokenizer, run.path / "data", settings.data, recorder=recorder)
+        _check_data(run, prepared)
+        dtype = choose_dtype(settings.precision, device, machine)
+        use_determinism(settings.deterministic)
+        plan = ready_plan(task, run, prepared, tokenizer, parent, machine, recorder)
+        print_of = fingerprint(
+            device, dtype, threads=threads, compiled=plan.compiled, deterministic=settings.deterministic, machine=machine
+        )
+        recorder.record(Event(name="training.fingerprint", message=_describe(print_of), data=dict(print_of)))
+        model = build(plan.config, seed=settings.seed, device=device) if parent is None else load_model(parent, device=device)
+        trainer = Trainer(
+            model,
+            Loader(prepared.train, context_length=plan.config.context_length, seed=settings.seed),
+            Pace(steps=plan.steps, rows=plan.rows, micro_rows=plan.micro_rows),
+            optimizer=settings.optimizer,
+            schedule=settings.schedule,
+            seed=settings.seed,
+            compute_dtype=dtype,
+            compiled=plan.compiled,
+            name_rows=lambda first_B: [origin_of(prepared, int(first)) for first in first_B],
+            recorder=recorder,
+        )
+        info = {"recipe": RECIPE, "lineage": _lineage(parent), "data": dict(prepared.identity)}
+        session = Session(
+            run, trainer, plan, settings, tokenizer, prepared, info, print_of, stop, recorder
+        )
+        _take_up(task, run, session, recorder)
+        reason = session.go()
+        draw_loss(run)
+        latest = run.latest()
+        return Finished(
+            out=run.path, step=trainer.step, steps=plan.steps, reason=reason, checkpoint=latest and latest.directory
+        )
+
+
+def open_run(task: Pretraining) -> Run:
+    """The run of this directory: a new one, or the one that is there when this command may go on with it."""
+    asked = {key: plain(value) for key, value, _ in task.resolved.rows()}
+    asked["from"] = str(task.start_from) if task.start_from else None
+    if not is_run(task.out):
+        sources = {key: source for key, _, source in task.resolved.rows()}
+        return Run.create(task.out, {"recipe": RECIPE, "settings": asked, "sources": sources})
+    run = Run.open(task.out)
+    if run.identity.get("recipe") != RECIPE:
+        raise ResumeError(
+            "this directory holds another kind of run", found=str(run.identity.get("recipe")), where=str(task.out)
+        )
+    check_same_run(run.identity["settings"], asked, extend=task.extend, where=str(task.out))
+    return run
+
+
+def ready_tokenizer(
+    run: Run, source: Source, settings: TrainSettings, parent: Checkpoint | None, recorder: Recorder
+) -> Tokenizer:
+    """The run's own tokenizer, made once: the parent's, or one trained on the text."""
+    stored = run.read_tokenizer()
+    if stored is not None:
+        return stored
+    if parent is not None:
+        if parent.tokenizer is None:
+            raise TrainingError("the model to start from has no tokenizer", where=str(parent.directory))
+        tokenizer = parent.tokenizer
+    else:
+        num_bytes = survey(source.documents()).num_bytes
+        texts = (document.text for document in source.documents())
+        tokenizer = train_tokenizer(texts, num_bytes, settings.tokenizer, recorder=recorder)
+    run.save_tokenizer(tokenizer)
+    message = f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} tokens"
+    recorder.record(Event(name="training.tokenizer", message=message, data={"sha256": tokenizer.sha256}))
+    return tokenizer
+
+
+def ready_plan(
+    task: Pretraining,
+    run: Run,
+    prepared: Prepared,
+    tokenizer: Tokenizer,
+    parent: Checkpoint | None,
+    machine: Machine,
+    recorder: Recorder,
+) -> RunPlan:
+    """The run's plan: the saved one (lengthened, when asked), or a new one from a short measurement."""
+    settings = task.resolved.settings
+    saved = run.identity.get("plan")
+    if saved is None:
+        plan = _new_plan(settings, prepared, tokenizer, parent, machine, recorder)
+    else:
+        plan = saved_plan(
+            saved, lambda config, rows: estimate_training_memory(config, rows=rows, optimizer=settings.optimizer.matrices)
+        )
+        if task.extend:
+            plan = _lengthen(plan, settings, prepared)
+    if saved is None or task.extend:
+        asked = {key: plain(value) for key, value, _ in task.resolved.rows()}
+        asked["from"] = str(task.start_from) if task.start_from else None
+        run.update_identity(
+            {**run.identity, "settings": asked, "plan": plan.to_dict(), "data": dict(prepared.identity)}
+        )
+    lines = [list(line) for line in table(plan)]
+    recorder.record(Event(name="training.plan", message="the plan of the run", data={**plan.to_dict(), "table": lines}))
+    return plan
+
+
+def _new_plan(
+    settings: TrainSettings,
+    prepared: Prepared,
+    tokenizer: Tokenizer,
+    parent: Checkpoint | None,
+    machine: Machine,
+    recorder: Recorder,
+) -> RunPlan:
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.precision, device, machine)
+    rates = measure_training(device, dtype, deterministic=settings.deterministic)
+    recorder.record(
+        Event(
+            name="training.measured",
+            message=f"a short training step reaches {rates.training_flops_per_second / 1e9:,.0f} GFLOP/s here; deterministic"
+            f" algorithms take {rates.determinism_cost:+.0%} time",
+            data=dataclasses.asdict(rates),
+        )
+    )
+    text = TextSize(
+        train_tokens=prepared.train.num_tokens,
+        valid_tokens=prepared.valid.num_tokens if prepared.valid else 0,
+        vocab_size=tokenizer.vocab_size,
+    )
+    if parent is not None and (overrides(settings.model) or settings.model.preset or settings.model.depth):
+        raise SettingsError(
+            "the model comes from --from: its shape cannot be set", found=str(dict(overrides(settings.model)))
+        )
+    plan = plan_run(
+        settings,
+        text,
+        machine,
+        rates.training_flops_per_second,
+        bf16=dtype == torch.bfloat16,
+        given=parent.config if parent else None,
+    )
+    if plan.compiled and (why_not := try_compile()) is not None:
+        if settings.compile == "on":
+            raise SettingsError("torch.compile does not work here", found=why_not, hint="leave --set compile=auto")
+        recorder.record(Event(name="training.eager", message=f"not compiled: {why_not}", data={"reason": why_not}))
+        plan = dataclasses.replace(plan, compiled=False)
+    return plan
+
+
+def _lengthen(plan: RunPlan, settings: TrainSettings, prepared: Prepared) -> RunPlan:
+    """The saved plan with another number of steps."""
+    if settings.steps is not None:
+        steps = settings.steps
+    elif settings.epochs is not None:
+        steps = round(settings.epochs * prepared.train.num_tokens / (plan.rows * plan.config.context_length))
+    elif settings.minutes is not None:
+        steps = round(plan.steps * settings.minutes * 60 / plan.estimated_seconds)
+    else:
+        raise SettingsError("--extend needs the new length", hint="add --steps, --epochs or --minutes")
+    seconds = plan.estimated_seconds * steps / plan.steps
+    return dataclasses.replace(plan, steps=max(1, steps), estimated_seconds=seconds)
+
+
+def origin_of(prepared: Prepared, token: int) -> str:
+    """The document that a token of the training text belongs to, as a person knows it."""
+    return prepared.train.document(prepared.train.document_at(token)).origin
+
+
+def _check_data(run: Run, prepared: Prepared) -> None:
+    """A run goes on with the data it began with, or not at all."""
+    stored: Mapping[str, Any] | None = run.identity.get("data")
+    if stored is None or dict(stored) == dict(prepared.identity):
+        return
+    different = [key for key in prepared.identity if stored.get(key) != prepared.identity[key]]
+    raise ResumeError(
+        "the text is not the one this run began with",
+        found=f"different: {', '.join(different)}",
+        where=str(run.path),
+        hint="restore the text, or train in a new directory (--from this one keeps its weights)",
+    )
+
+
+def _take_up(task: Pretraining, run: Run, session: Session, recorder: Recorder) -> None:
+    """Go to where the run stopped, if it had begun."""
+    saved = run.latest()
+    if saved is None:
+        run.truncate_metrics(after_step=0)
+        return
+    session.restore(saved)
+    check_same_machine(
+        session.stored_fingerprint, session.fingerprint, require_exact=task.require_exact, recorder=recorder
+    )
+    done = saved.step >= session.plan.steps
+    message = (
+        f"this run is finished ({saved.step} steps); to go on, give a new length with --extend"
+        if done
+        else f"going on after step {saved.step} of {session.plan.steps}"
+    )
+    recorder.record(Event(name="training.resumed", message=message, data={"step": saved.step, "finished": done}))
+
+
+def _lineage(parent: Checkpoint | None) -> list[Mapping[str, Any]]:
+    if parent is None:
+        return []
+    ancestor = {
+        "directory": str(parent.directory),
+        "weights_sha256": parent.info.get("files", {}).get("model.safetensors"),
+        "step": parent.info.get("step"),
+        "recipe": parent.info.get("recipe"),
+    }
+    return [*parent.info.get("lineage", []), ancestor]
+
+
+def draw_loss(run: Run) -> None:
+    """The loss curve of a run as `loss.svg` and `loss.png`."""
+    rows = run.read_metrics()
+    training = [(row["step"], row["loss"]) for row in rows if row["kind"] == "train"]
+    series = {"training": training, "validation": [(row["step"], row["loss"]) for row in evaluations(rows)]}
+    present = {name: points for name, points in series.items() if points}
+    if present:
+        draw_curves(
+            present, title=run.path.name, x_label="step", y_label="loss, nats per token", path_without_suffix=run.path / "loss"
+        )
+
+
+def _describe(print_of: Mapping[str, str]) -> str:
+    return "set-up: " + ", ".join(f"{key} {value}" for key, value in print_of.items())

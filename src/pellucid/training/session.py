@@ -1,0 +1,176 @@
+"""What happens around the steps of a run: measure, evaluate, save, stop.
+
+At every step: one metric line. At a boundary: save, then evaluate, so that nothing an evaluation does can lose a
+checkpoint. Whatever this room remembers between steps it reads back from the metric lines: they are the truth, and a
+run that was cut between a save and its evaluation evaluates when it goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psutil
+
+from pellucid.data.loader import windows
+from pellucid.data.prepare import Prepared
+from pellucid.evaluate.likelihood import Likelihood, measure_likelihood
+from pellucid.events import Event, Recorder
+from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
+from pellucid.store.run import Run, SavedStep
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.training.interrupt import StopRequest
+from pellucid.training.loop import StepReport, Trainer, train
+from pellucid.training.metrics import Board, NoBoard, best_evaluation, evaluations
+from pellucid.training.plan import RunPlan
+from pellucid.training.settings import TrainSettings
+
+EVAL_ROWS = 32  # windows evaluated at once; the result does not depend on it
+
+
+class Session:
+    """One process's work on one run, from its newest checkpoint (or the beginning) to its end."""
+
+    def __init__(
+        self,
+        run: Run,
+        trainer: Trainer,
+        plan: RunPlan,
+        settings: TrainSettings,
+        tokenizer: Tokenizer,
+        prepared: Prepared,
+        info: Mapping[str, Any],
+        fingerprint: Mapping[str, str],
+        stop: StopRequest,
+        recorder: Recorder,
+    ) -> None:
+        self.run, self.trainer, self.plan, self.settings = run, trainer, plan, settings
+        self.tokenizer, self.prepared, self.info, self.fingerprint = tokenizer, prepared, info, fingerprint
+        self.stop, self.recorder = stop, recorder
+        self.stored_fingerprint: Mapping[str, str] = fingerprint  # of the process that wrote the checkpoint
+        self.started, self.tokens_here, self.board = time.monotonic(), 0, NoBoard()
+
+    def restore(self, saved: SavedStep) -> None:
+        """Take weights, optimizer and position from a checkpoint, and forget what was measured after it."""
+        state, arena = load_training(saved.directory), self.trainer.arena
+        arena.load(arena.master, load_checkpoint(saved.directory).weights)
+        arena.publish()
+        self.trainer.optimizer.load(state.tensors, state.state["updates"])
+        self.trainer.step, self.trainer.skipped = state.state["step"], list(state.state["skipped"])
+        self.stored_fingerprint = state.state["fingerprint"]
+        self.run.truncate_metrics(after_step=saved.step)
+
+    def go(self) -> str:
+        """Train to the end of the plan; returns why it ended: finished, patience, or the signal's name."""
+        if self.settings.tensorboard:
+            self.board = Board(self.run.path / "tensorboard", after_step=self.trainer.step)
+        self.started = time.monotonic()
+        try:
+            step = self.trainer.step
+            if step and self.is_due(self.plan.eval_every_steps) and not self._evaluated(step):
+                self._evaluate()
+            if not self._patience_is_over():
+                train(self.trainer, until=self.plan.steps, after_step=self._after_step)
+        finally:
+            self.board.close()
+        if self.stop.signal_name is not None:
+            return self.stop.signal_name
+        return "finished" if self.trainer.step >= self.plan.steps else "patience"
+
+    def is_due(self, every_steps: int) -> bool:
+        """Whether something that happens every so many steps, and at the end, happens now."""
+        step = self.trainer.step
+        return step % every_steps == 0 or step == self.plan.steps
+
+    def _after_step(self, report: StepReport) -> bool:
+        self._measure(report)
+        stopping = self.stop.signal_name is not None
+        due = self.is_due(self.plan.eval_every_steps)
+        if stopping or due or self.is_due(self.plan.save_every_steps):
+            self.save()
+        if due and not stopping:
+            self._evaluate()
+        return not stopping and not (due and self._patience_is_over())
+
+    def _measure(self, report: StepReport) -> None:
+        """One metric line, and the same for whoever watches."""
+        self.tokens_here += report.tokens
+        seconds = time.monotonic() - self.started
+        row = {"kind": "train", **dataclasses.asdict(report), "skipped": len(self.trainer.skipped)}
+        row |= {"seconds": round(seconds, 3), "tokens_per_second": round(self.tokens_here / max(seconds, 1e-9), 1)}
+        self._write(row)
+        left = (self.plan.steps - report.step) * report.tokens / max(row["tokens_per_second"], 1e-9)
+        data = {**row, "steps": self.plan.steps, "eta_seconds": left, "memory_bytes": psutil.Process().memory_info().rss}
+        message = f"step {report.step}/{self.plan.steps}  loss {report.loss:.4f}"
+        self.recorder.record(Event(name="training.progress", message=message, data=data))
+
+    def save(self) -> None:
+        """Write a checkpoint of this step, then delete those that need not stay."""
+        trainer = self.trainer
+        weights = {name: view for name, view in trainer.arena.named(trainer.arena.master)}
+        state = {
+            "step": trainer.step,
+            "updates": trainer.optimizer.updates,
+            "skipped": trainer.skipped,
+            "fingerprint": dict(self.fingerprint),
+        }
+        directory = self.run.save(
+            trainer.step,
+            config=self.plan.config,
+            weights=weights,
+            tokenizer=self.tokenizer,
+            info=self.info,
+            training=TrainingFiles(tensors=trainer.optimizer.tensors(), state=state),
+            recorder=self.recorder,
+        )
+        self.recorder.record(
+            Event(name="training.saved", message=f"saved {directory}", data={"step": trainer.step, "path": str(directory)})
+        )
+        best = best_evaluation(self.run.read_metrics()) if self.settings.saving.keep_best else None
+        protect = () if best is None else (best["step"],)
+        self.run.prune(self.settings.saving.keep_last, protect=protect, recorder=self.recorder)
+
+    def _evaluate(self) -> None:
+        likelihood = self.evaluate()
+        if likelihood is None:
+            return
+        row = {"kind": "eval", "step": self.trainer.step, **likelihood.to_dict()}
+        self._write(row)
+        message = (
+            f"step {self.trainer.step}: validation loss {likelihood.loss:.4f}, perplexity {likelihood.perplexity:.2f},"
+            f" {likelihood.bits_per_byte:.4f} bits per byte"
+        )
+        self.recorder.record(Event(name="training.evaluated", message=message, data=row))
+
+    def evaluate(self) -> Likelihood | None:
+        """The likelihood of the plan's share of the validation text; None when there is no such text.
+
+        The bytes of a share are counted as its share of all predicted tokens.
+        """
+        valid = self.prepared.valid
+        if valid is None or self.plan.eval_windows == 0:
+            return None
+        batches = windows(
+            valid, context_length=self.plan.config.context_length, rows=EVAL_ROWS, max_windows=self.plan.eval_windows
+        )
+        seen = measure_likelihood(self.trainer.model, batches, num_bytes=valid.num_bytes)
+        targets = valid.num_tokens - valid.num_documents  # nothing predicts a <bos>
+        return dataclasses.replace(seen, num_bytes=max(1, round(valid.num_bytes * seen.num_tokens / targets)))
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        self.run.append_metrics(row)
+        self.board.add(row)
+
+    def _evaluated(self, step: int) -> bool:
+        return any(row["step"] == step for row in evaluations(self.run.read_metrics()))
+
+    def _patience_is_over(self) -> bool:
+        """Whether the last evaluations, as many as `patience`, brought nothing better."""
+        patience = self.settings.evaluation.patience
+        rows = evaluations(self.run.read_metrics()) if patience else []
+        best = best_evaluation(rows)
+        if patience is None or best is None:
+            return False
+        return sum(row["step"] > best["step"] for row in rows) >= patience

@@ -1,0 +1,63 @@
+"""FLOPs against torch's own counter and against published figures."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from pellucid.model.decoder import Decoder
+from pellucid.planning.flops import count_flops
+from pellucid.planning.params import count_parameters
+from pellucid.planning.presets import PRESETS, preset
+
+
+def test_gpt2_full_context_is_the_figure_of_nanogpt() -> None:
+    """nanoGPT's sizing notebook counts 291,648,307,200 for one row of 1,024 tokens with nothing masked."""
+    config = dataclasses.replace(preset("gpt2"), causal=False)
+    assert count_flops(config).forward * 1024 == 291_648_307_200
+
+
+def test_gpt3_training_is_near_its_published_compute() -> None:
+    """Brown et al. 2020 table D.1: 3.14e23 FLOPs for 300 billion tokens, at 6 per parameter and token, no attention."""
+    count = count_flops(preset("gpt3"))
+    attention = 3 * (count["attention_scores"] + count["attention_sum"])
+    assert (count.training - attention) * 300e9 == pytest.approx(3.14e23, rel=0.005)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_palm_formula(name: str) -> None:
+    """Chowdhery et al. 2022 appendix B: 6 N + 12 L H Q T per token, nothing masked."""
+    config = dataclasses.replace(preset(name), causal=False)
+    count = count_flops(config)
+    matrices = sum(line.value for line in count.terms if not line.name.startswith("attention_")) // 2
+    squares = config.n_layers * config.n_heads * config.head_dim * config.context_length
+    assert count.training == 6 * matrices + 12 * squares
+
+
+@pytest.mark.parametrize("name", ["micro", "tiny-gpt2", "nanogpt-char"])
+def test_forward_pass_counted_by_torch(name: str) -> None:
+    config = dataclasses.replace(preset(name), causal=False, dropout=0.0)
+    ids_BT = torch.zeros(2, config.context_length, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        Decoder(config)(ids_BT)
+    assert counter.get_total_flops() == count_flops(config).forward * ids_BT.numel()
+
+
+@given(length=st.integers(1, 1024))
+def test_a_causal_row_costs_the_sum_over_its_positions(length: int) -> None:
+    config = preset("gpt2")
+    seen = sum(range(1, length + 1))
+    count = count_flops(config, context_length=length)
+    assert count["attention_scores"] * length == 2 * config.n_layers * config.d_attention * seen
+
+
+def test_totals() -> None:
+    count = count_flops(preset("tiny"))
+    assert count.forward == sum(line.value for line in count.terms)
+    assert count.to_dict()["training"] == count.training == 3 * count.forward
+    assert count.forward > 2 * count_parameters(preset("tiny")).non_embedding * 0.99

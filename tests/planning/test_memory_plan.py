@@ -1,0 +1,122 @@
+"""Memory: activations to the byte against autograd, state against the trainer, caches against published figures."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pellucid.errors import SettingsError
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.memory import (
+    estimate_inference_memory,
+    estimate_kv_cache,
+    estimate_training_memory,
+    estimate_weights,
+)
+from pellucid.planning.presets import preset
+
+BASE = ModelConfig(
+    vocab_size=50, context_length=40, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=6, d_model=21, d_ff=33
+)
+GPT2 = dataclasses.replace(
+    BASE, position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, qkv_bias=True, mlp_bias=True
+)
+STATE = ("weights", "compute_copies", "gradients", "gradient_sums", "optimizer", "logit_gradients")
+ROWS = 3
+
+
+def saved_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
+    """Bytes that autograd keeps for the backward pass of the built model, each storage once, weights left out."""
+    model = Decoder(config).to(dtype)
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    ids_BT = torch.zeros(ROWS, config.context_length, dtype=torch.long)
+    targets_N = torch.ones(ids_BT.numel(), dtype=torch.long)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(-0.1, 0.1, generator=torch.Generator().manual_seed(0))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits_NV = model(ids_BT).logits_BTV.flatten(0, 1)
+        torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def planned_bytes(config: ModelConfig, compute_type: str) -> int:
+    plan = estimate_training_memory(config, rows=ROWS, compute_type=compute_type)  # type: ignore[arg-type]
+    return sum(line.value for line in plan.terms if line.name not in STATE)
+
+
+@pytest.mark.parametrize("compute_type", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        BASE,
+        GPT2,
+        dataclasses.replace(BASE, feed_forward="relu2", n_kv_heads=4, dropout=0.1),
+        dataclasses.replace(BASE, position="none", tied_head=False, qk_norm=False, causal=False),
+    ],
+    ids=["qwen3", "gpt2", "relu2-dropout", "no-positions"],
+)
+def test_activations_are_what_autograd_keeps(config: ModelConfig, compute_type: str) -> None:
+    # torch 2.13 keeps one scalar (the total weight of the loss) beside the planned tensors.
+    assert abs(planned_bytes(config, compute_type) - saved_bytes(config, getattr(torch, compute_type))) <= 8
+
+
+@pytest.mark.parametrize("compute_type", ["float32", "bfloat16"])
+@pytest.mark.parametrize("axes", [{}, {"qk_norm": False}, {"dropout": 0.1}], ids=["qwen3", "llama", "dropout"])
+def test_fused_attention_is_planned_at_most_a_little_too_high(axes: dict, compute_type: str) -> None:
+    config = dataclasses.replace(BASE, context_length=520, n_layers=1, **axes)
+    ratio = planned_bytes(config, compute_type) / saved_bytes(config, getattr(torch, compute_type))
+    assert 0.99 < ratio < 1.1
+
+
+def test_state_of_adamw_and_muon() -> None:
+    """AdamW on 124,439,808 float32 weights: 16 bytes each. Muon needs 4 fewer for each weight of a block matrix."""
+    gpt2 = preset("gpt2")
+    adamw = estimate_training_memory(gpt2, rows=1)
+    muon = estimate_training_memory(gpt2, rows=1, optimizer="muon")
+    assert adamw["weights"] + adamw["gradients"] + adamw["optimizer"] == 16 * 124_439_808
+    assert adamw["optimizer"] - muon["optimizer"] == 4 * 12 * 12 * 768 * 768
+
+
+def test_kv_cache_figures() -> None:
+    assert estimate_kv_cache(preset("llama3-8b")).value == 128 * 1024  # 128 KiB per token in bfloat16
+    assert estimate_kv_cache(preset("gpt3")).value == 4_718_592
+    plan = estimate_inference_memory(preset("llama3-8b"), cache_type="bfloat16")
+    assert plan["kv_cache"] == 2**30  # one GiB for its 8,192 tokens
+
+
+def test_int8_weights_lie_between_one_and_two_bytes() -> None:
+    total = estimate_weights(preset("gpt2"), "bfloat16").value // 2
+    assert total < estimate_weights(preset("gpt2"), "int8").value < 1.02 * total
+
+
+@given(rows=st.integers(1, 64), more=st.integers(1, 64), context=st.integers(1, 256))
+def test_rows_add_equal_shares(rows: int, more: int, context: int) -> None:
+    one = estimate_training_memory(preset("tiny"), rows=rows, context_length=context)
+    two = estimate_training_memory(preset("tiny"), rows=rows + more, context_length=context)
+    assert one.total == one.fixed + rows * one.per_row
+    assert (two.fixed, two.per_row) == (one.fixed, one.per_row)
+
+
+@given(context=st.integers(1, 255))
+def test_longer_rows_need_more(context: int) -> None:
+    plans = [estimate_training_memory(preset("tiny"), rows=2, context_length=n).total for n in (context, context + 1)]
+    assert plans[0] < plans[1]
+
+
+def test_no_rows_is_an_error() -> None:
+    with pytest.raises(SettingsError):
+        estimate_training_memory(preset("tiny"), rows=0)

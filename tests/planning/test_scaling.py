@@ -1,0 +1,112 @@
+"""The dial: shapes grow with depth, known shapes lie on its line, and budgets are kept."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pellucid.errors import SettingsError
+from pellucid.planning.flops import count_flops
+from pellucid.planning.params import count_parameters
+from pellucid.planning.scaling import derive_schedule, fit_to_budget, from_depth, suggest_adamw_rate
+
+
+@pytest.mark.parametrize(("depth", "shape"), [(6, (384, 6, 1024)), (12, (768, 12, 2048))])
+def test_nanogpt_and_gpt2_lie_on_the_line(depth: int, shape: tuple[int, int, int]) -> None:
+    config = from_depth(depth, vocab_size=65).config
+    assert (config.d_model, config.n_heads, config.d_ff) == shape
+
+
+@given(depth=st.integers(1, 40), vocab_size=st.integers(1, 60_000), aspect=st.sampled_from([32, 48, 64, 96, 128]))
+def test_every_depth_gives_a_sound_shape(depth: int, vocab_size: int, aspect: int) -> None:
+    config = from_depth(depth, vocab_size=vocab_size, aspect=aspect).config
+    assert config.d_attention == config.d_model
+    assert config.d_ff % 32 == 0 and abs(config.d_ff - 8 / 3 * config.d_model) <= 16
+    assert abs(config.d_model - aspect * depth) <= config.head_dim / 2 * config.n_heads / config.n_kv_heads
+    if not config.tied_head:
+        assert vocab_size * config.d_model <= 0.06 * count_parameters(config).total
+
+
+@given(depth=st.integers(1, 40))
+def test_deeper_is_larger(depth: int) -> None:
+    smaller, larger = (count_parameters(from_depth(d, vocab_size=4096).config).total for d in (depth, depth + 1))
+    assert smaller < larger
+
+
+def test_every_size_has_its_reason() -> None:
+    derived = from_depth(4, vocab_size=2048)
+    for reason in derived.reasons:
+        assert getattr(derived.config, reason.field) == reason.value and reason.why
+
+
+def test_wide_models_share_keys_and_values() -> None:
+    config = from_depth(16, vocab_size=2048).config
+    assert (config.n_heads, config.n_kv_heads) == (16, 8)
+
+
+def test_schedule_of_a_known_good_run() -> None:
+    """400 updates of 32 rows of 256: the run that reached nanoGPT's best loss on two cores."""
+    schedule = derive_schedule(from_depth(6, vocab_size=65).config, 400 * 32 * 256)
+    assert (schedule.num_steps, schedule.rows, schedule.tokens_per_step) == (400, 32, 8192)
+
+
+@given(depth=st.integers(2, 20), tokens=st.integers(1, 10**11))
+def test_schedule_spends_the_tokens(depth: int, tokens: int) -> None:
+    schedule = derive_schedule(from_depth(depth, vocab_size=1000).config, tokens)
+    assert 0 <= schedule.num_steps * schedule.tokens_per_step - tokens < schedule.tokens_per_step
+    assert schedule.rows & (schedule.rows - 1) == 0
+
+
+def test_adamw_rates_near_published_ones() -> None:
+    """Brown et al. 2020 table 2.1: 6e-4 at 125M, 1e-4 at 13B (the formula was fitted below that)."""
+    assert suggest_adamw_rate(from_depth(12, vocab_size=65).config) == pytest.approx(6e-4, rel=0.2)
+
+
+@given(
+    tokens=st.integers(1_000_000, 10**9),
+    seconds=st.floats(30, 3600),
+    rate=st.floats(1e11, 1e13),
+    cap=st.integers(2, 12),
+)
+def test_budgets_are_kept(tokens: int, seconds: float, rate: float, cap: int) -> None:
+    fit = fit_to_budget(tokens, rate, seconds, vocab_size=2048, max_depth=cap)
+    config, schedule = fit.derived.config, fit.schedule
+    one_step = schedule.tokens_per_step * count_flops(config).training / rate
+    assert fit.estimated_seconds <= seconds + one_step
+    assert fit.epochs <= 10.0
+    assert fit.derived.depth <= cap
+    assert fit.tokens_per_parameter >= 1 or fit.derived.depth == 2
+
+
+@given(seconds=st.floats(1, 10_000))
+def test_more_time_never_gives_a_shallower_model(seconds: float) -> None:
+    less, more = (fit_to_budget(10**9, 3e11, s, vocab_size=2048).derived.depth for s in (seconds, 2 * seconds))
+    assert less <= more
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 2, 3, 50])
+def test_the_smallest_texts_still_get_a_model(tokens: int) -> None:
+    fit = fit_to_budget(tokens, 1e11, 60, vocab_size=258)
+    assert fit.derived.depth == 2 and fit.schedule.num_steps >= 1
+    assert fit.derived.config.context_length == max(1, tokens - 1)
+    assert "shorter" in fit.reasons[1].why
+
+
+def test_without_a_time_limit_the_text_decides() -> None:
+    fit = fit_to_budget(1_000_000, 1e11, vocab_size=65)
+    assert fit.epochs == 10 and math.isfinite(fit.estimated_seconds)
+    assert "text" in fit.reasons[0].why
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(0.0, 10.0), (1e9, 0.0), (math.nan, 10.0), (-1.0, 10.0)])
+def test_senseless_budgets_are_errors(rate: float, seconds: float) -> None:
+    with pytest.raises(SettingsError):
+        fit_to_budget(1000, rate, seconds, vocab_size=65)
+
+
+def test_senseless_depths_are_errors() -> None:
+    with pytest.raises(SettingsError):
+        from_depth(0, vocab_size=65)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+
+import pytest
+
+from pellucid.errors import NoSpaceError, StoreError
+from pellucid.store import atomic
+
+
+def names(directory) -> list[str]:
+    return sorted(entry.name for entry in directory.iterdir())
+
+
+@pytest.fixture
+def full_after(monkeypatch):
+    """Make the n-th os.write fail as a full disk does, after half of its bytes."""
+
+    def arm(number: int, code: int = errno.ENOSPC) -> None:
+        original, calls = os.write, iter(range(1, 10_000))
+
+        def write(descriptor, data):
+            if next(calls) < number:
+                return original(descriptor, data)
+            if len(data) > 1:
+                original(descriptor, data[: len(data) // 2])
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "write", write)
+
+    return arm
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "f"
+    for data in (b"one", b"", b"three" * 1000):
+        atomic.replace_file(path, data)
+        assert path.read_bytes() == data and names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
+def test_a_full_disk_leaves_the_old_file_and_says_what_was_wanted(tmp_path, full_after, code):
+    path = tmp_path / "latest"
+    atomic.replace_file(path, b"old")
+    full_after(1, code)
+    with pytest.raises(NoSpaceError) as caught:
+        atomic.replace_file(path, b"x" * 12345)
+    assert path.read_bytes() == b"old" and names(tmp_path) == ["latest"]
+    assert "latest" in caught.value.what and "12,345 bytes" in caught.value.found and "touched" in caught.value.hint
+
+
+def test_another_refusal_is_a_store_error(tmp_path, full_after):
+    full_after(1, errno.EIO)
+    with pytest.raises(StoreError, match="cannot write f") as caught:
+        atomic.replace_file(tmp_path / "f", b"x")
+    assert not isinstance(caught.value, NoSpaceError) and names(tmp_path) == []
+
+
+def test_a_directory_appears_whole_with_the_hash_of_each_file(tmp_path):
+    with atomic.replace_directory(tmp_path / "a" / "d") as new:
+        new.write_text("x", "héllo")
+        new.write("sub/y", [b"one", memoryview(b"two")], 6)
+        assert names(tmp_path / "a") == [f".tmp-d-{os.getpid()}"]
+    assert (tmp_path / "a" / "d" / "sub" / "y").read_bytes() == b"onetwo"
+    assert new.sha256 == {
+        "x": hashlib.sha256("héllo".encode()).hexdigest(),
+        "sub/y": hashlib.sha256(b"onetwo").hexdigest(),
+    }
+
+
+def test_a_directory_is_replaced_and_nothing_stays_of_the_old_one(tmp_path):
+    for name in ("first", "second"):
+        with atomic.replace_directory(tmp_path / "d") as new:
+            new.write_text(name, name)
+    assert names(tmp_path) == ["d"] and names(tmp_path / "d") == ["second"]
+
+
+def test_a_block_that_fails_leaves_the_old_directory(tmp_path):
+    with atomic.replace_directory(tmp_path / "d") as new:
+        new.write_text("x", "old")
+    with pytest.raises(KeyboardInterrupt), atomic.replace_directory(tmp_path / "d") as new:
+        new.write_text("x", "new")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["d"] and (tmp_path / "d" / "x").read_text() == "old"
+
+
+def test_a_line_that_does_not_fit_leaves_the_file_as_long_as_it_was(tmp_path, full_after):
+    path = tmp_path / "metrics.jsonl"
+    atomic.append_line(path, "first")
+    full_after(1)
+    with pytest.raises(NoSpaceError):
+        atomic.append_line(path, "second")
+    assert path.read_text() == "first\n"
+
+
+def test_sweep_removes_the_unfinished_and_puts_back_the_replaced(tmp_path):
+    for name in (".tmp-d-1", ".tmp-e-2", ".old-d", ".old-e", "e"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".tmp-f-3").write_text("half")
+    (tmp_path / ".old-d" / "x").write_text("kept")
+    atomic.sweep(tmp_path, "d")
+    assert names(tmp_path) == [".old-e", ".tmp-e-2", ".tmp-f-3", "d", "e"]
+    atomic.sweep(tmp_path)
+    assert names(tmp_path) == ["d", "e"] and (tmp_path / "d" / "x").read_text() == "kept"
+
+
+def test_large_files_are_written_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "WRITE_BYTES", 7)
+    data = bytes(range(256)) * 3
+    assert atomic.write_file(tmp_path / "f", [data]) == hashlib.sha256(data).hexdigest()
+    assert (tmp_path / "f").read_bytes() == data

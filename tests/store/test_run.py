@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pellucid.errors import CorruptFileError, LockedError, ResumeError, StoreError
+from pellucid.events import Event, MemoryRecorder
+from pellucid.store.checkpoint import load_checkpoint
+from pellucid.store.run import Run, resolve_checkpoint
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run.create(tmp_path / "runs" / "book", {"settings": {"seed": 1}})
+
+
+@pytest.fixture
+def save(run, config, weights):
+    def save(*steps: int) -> None:
+        for step in steps:
+            run.save(step, config=config, weights=weights, tokenizer=None, info={"recipe": "pretrain"})
+
+    return save
+
+
+def damage(directory: Path) -> None:
+    with (directory / "model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x55")
+
+
+def test_a_run_is_created_once_and_opened_as_it_was(run):
+    opened = Run.open(run.path)
+    assert opened.identity == run.identity and opened.identity["settings"] == {"seed": 1}
+    assert {"version", "created"} <= opened.identity.keys()
+    with pytest.raises(ResumeError, match="already"):
+        Run.create(run.path, {})
+    with pytest.raises(StoreError, match="no run"):
+        Run.open(run.path.parent)
+    run.update_identity({**run.identity, "settings": {"seed": 1, "steps": 9}})
+    assert Run.open(run.path).identity["settings"]["steps"] == 9
+
+
+def test_the_latest_is_the_last_one_saved(run, save):
+    assert run.latest() is None and run.checkpoints() == []
+    save(100, 200)
+    assert run.latest().step == 200 and (run.path / "latest").read_text() == "step-000200\n"
+    assert [one.step for one in run.checkpoints()] == [100, 200]
+    assert load_checkpoint(run.latest().directory).info["step"] == 200
+    assert resolve_checkpoint(run.path) == run.path / "checkpoints" / "step-000200"
+
+
+def test_steps_beyond_six_digits_stay_in_order(run, save):
+    save(999_999, 1_000_000)
+    assert [one.step for one in run.checkpoints()] == [999_999, 1_000_000]
+    assert run.latest().step == 1_000_000
+
+
+def test_what_is_unfinished_or_foreign_is_no_checkpoint(run, save):
+    save(1)
+    for name in (".tmp-step-000002-9", "step-000003", "notes"):
+        (run.path / "checkpoints" / name).mkdir()
+    assert [one.step for one in run.checkpoints()] == [1]
+
+
+def test_a_damaged_latest_names_an_older_whole_one(run, save):
+    save(1, 2, 3)
+    damage(run.path / "checkpoints" / "step-000003")
+    damage(run.path / "checkpoints" / "step-000002")
+    for look in (run.latest, lambda: resolve_checkpoint(run.path)):
+        with pytest.raises(CorruptFileError, match="latest checkpoint, step-000003, is damaged") as caught:
+            look()
+        assert "step-000001 is whole" in caught.value.hint
+    run.use(run.checkpoints()[0])
+    assert run.latest().step == 1
+
+
+def test_a_vanished_latest_names_another(run, save):
+    save(1, 2)
+    run.prune(1, protect=(1,))
+    (run.path / "latest").write_text("step-000009\n")
+    with pytest.raises(CorruptFileError, match="step-000009, is gone") as caught:
+        run.latest()
+    assert "step-000002 is whole" in caught.value.hint
+
+
+def test_retention_keeps_the_newest_the_regular_and_the_protected(run, save):
+    save(*range(10, 101, 10))
+    events = MemoryRecorder()
+    run.prune(2, keep_every=40, protect=(30,), recorder=events)
+    assert [one.step for one in run.checkpoints()] == [30, 40, 80, 90, 100]
+    assert [event.data["step"] for event in events.events] == [10, 20, 50, 60, 70]
+    assert all(not entry.name.startswith(".") for entry in (run.path / "checkpoints").iterdir())
+    run.use(run.checkpoints()[1])
+    run.prune(0)
+    assert [one.step for one in run.checkpoints()] == [40]  # the latest survives everything
+
+
+def test_metrics_are_lines_and_a_torn_one_is_passed_over(run):
+    for step in (1, 2, 3):
+        run.append_metrics({"step": step, "loss": 0.1 + 0.2, "note": "一"})
+    run.append_metrics({"step": 4, "loss": float("nan")})
+    path = run.path / "metrics.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"step": 5, "lo')
+    assert [row["step"] for row in run.read_metrics()] == [1, 2, 3, 4]
+    assert run.read_metrics()[0]["loss"] == 0.1 + 0.2 and run.read_metrics()[3]["loss"] is None
+    with run.lock():
+        assert path.read_bytes() == whole
+    run.truncate_metrics(2)
+    assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
+
+
+def test_a_broken_line_in_the_middle_is_an_error_with_its_number(run):
+    (run.path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(CorruptFileError, match="line 2 of"):
+        run.read_metrics()
+
+
+def test_events_become_lines(run):
+    run.record(Event(name="a.b", message="hello", data={"x": 1}, level="warning"))
+    line = json.loads((run.path / "events.jsonl").read_text())
+    assert line == {"name": "a.b", "message": "hello", "data": {"x": 1}, "level": "warning"}
+
+
+def test_the_lock_refuses_a_second_process_and_names_the_first(run):
+    script = (
+        "import sys; from pathlib import Path; from pellucid.errors import LockedError; from pellucid.store.run import Run\n"
+        "try:\n"
+        "    with Run.open(Path(sys.argv[1])).lock(): print('locked')\n"
+        "except LockedError as error: print(error.found)\n"
+    )
+    with run.lock():
+        done = subprocess.run([sys.executable, "-c", script, run.path], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"process {os.getpid()} on ")
+
+
+def test_the_lock_refuses_a_second_writer_in_the_same_process(run):
+    with run.lock(), pytest.raises(LockedError), Run.open(run.path).lock():
+        pass
+    with run.lock():
+        pass
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_text("x")])
+def test_a_place_without_a_model_is_described(tmp_path, make):
+    make(tmp_path / "x")
+    with pytest.raises(StoreError, match="no model is here") as caught:
+        resolve_checkpoint(tmp_path / "x")
+    assert caught.value.found in ("nothing is there", "an empty directory", "a file")
+
+
+def test_a_run_without_checkpoints_says_so(run):
+    with pytest.raises(StoreError, match="not saved a checkpoint yet"):
+        resolve_checkpoint(run.path)
+
+
+def test_a_checkpoint_directory_resolves_to_itself(run, save):
+    save(1)
+    directory = run.latest().directory
+    assert resolve_checkpoint(directory) == resolve_checkpoint(str(directory)) == directory
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
+@pytest.mark.parametrize("steps", ["2", "1"])
+def test_killed_at_every_write_the_run_goes_on(tmp_path, steps):
+    """`2` saves a new checkpoint, `1` replaces the one that is there; either way a whole one is found afterwards."""
+    script = Path(__file__).with_name("killed_save.py")
+    done = subprocess.run([sys.executable, script, tmp_path, steps], capture_output=True, text=True, check=True)
+    *kills, last = map(json.loads, done.stdout.splitlines())
+    assert len(kills) > 50
+    for found in kills:
+        assert found["whole"] and found["left over"] == [], found
+        assert found["latest"] in found["checkpoints"] and found["metrics"][0] == 1
+    assert last["latest"] == int(steps) and last["checkpoints"][-1] == int(steps)
+    assert steps == "1" or {found["latest"] for found in kills} == {1, 2}
