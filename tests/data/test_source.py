@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +41,19 @@ def test_a_large_file_arrives_in_parts_of_one_document(tmp_path: Path) -> None:
     assert [part.last for part in parts] == [False] * (len(parts) - 1) + [True]
     assert len(parts) >= 3 and all(len(part.text.encode()) <= BLOCK_BYTES for part in parts)
     assert all(part.text.endswith("\n") for part in parts)
+
+
+def test_reading_holds_a_few_blocks_however_large_the_file(tmp_path: Path) -> None:
+    with (tmp_path / "large.txt").open("wb") as stream:
+        for _ in range(24):
+            stream.write(b"a line of text\n" * (BLOCK_BYTES // 15))
+    source = open_source(tmp_path / "large.txt")
+    tracemalloc.start()
+    num_bytes = sum(len(document.text) for document in source.documents())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert num_bytes == source.num_bytes > 23 * BLOCK_BYTES
+    assert peak < 8 * BLOCK_BYTES
 
 
 def test_a_folder_is_read_in_order_and_other_files_are_reported(tmp_path: Path) -> None:

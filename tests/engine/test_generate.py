@@ -29,13 +29,18 @@ KNOBS = [
 
 
 @pytest.mark.parametrize("knobs", KNOBS)
-@pytest.mark.parametrize("axes", [{}, {"position": "learned", "norm": "layer", "feed_forward": "gelu", "qk_norm": False}])
+@pytest.mark.parametrize(
+    "axes", [{}, {"position": "learned", "norm": "layer", "feed_forward": "gelu", "qk_norm": False}]
+)
 @pytest.mark.parametrize("tokenizer_name", ["byte_tokenizer", "merged_tokenizer"])
 def test_cached_equals_the_simple_loop(request, tiny_model, knobs, axes, tokenizer_name):
     tokenizer = request.getfixturevalue(tokenizer_name)
     model = tiny_model(tokenizer.vocab_size, **axes)
     prompt_ids, settings = encode_prompt(tokenizer, "hel"), SamplingSettings(**knobs)
-    fast, slow = complete(model, tokenizer, prompt_ids, settings), complete_simply(model, tokenizer, prompt_ids, settings)
+    fast, slow = (
+        complete(model, tokenizer, prompt_ids, settings),
+        complete_simply(model, tokenizer, prompt_ids, settings),
+    )
     assert fast.logprobs == pytest.approx(slow.logprobs, abs=1e-4)
     assert dataclasses.replace(fast, logprobs=slow.logprobs) == slow
 

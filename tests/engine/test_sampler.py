@@ -54,7 +54,9 @@ def test_textbook_probabilities(logits, temperature, expected):
 
 
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), [(0.3, 7, 0.5), (1.7, 20, 0.9), (1.0, 1, 0.99), (0.8, 50, 0.05)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(0.3, 7, 0.5), (1.7, 20, 0.9), (1.0, 1, 0.99), (0.8, 50, 0.05)]
+)
 def test_stages_agree_with_transformers(seed, temperature, top_k, top_p):
     logits_V = np.random.default_rng(seed).normal(scale=3, size=50)
     theirs = torch.from_numpy(logits_V)[None]
@@ -65,7 +67,9 @@ def test_stages_agree_with_transformers(seed, temperature, top_k, top_p):
     assert ((ours > -np.inf) == (theirs[0] > -math.inf).numpy()).all()
 
 
-@pytest.mark.parametrize("knobs", [{}, {"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.8}, {"temperature": 2.0, "top_k": 8, "top_p": 0.9}])
+@pytest.mark.parametrize(
+    "knobs", [{}, {"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.8}, {"temperature": 2.0, "top_k": 8, "top_p": 0.9}]
+)
 def test_frequencies_follow_probabilities(knobs):
     logits_V = np.random.default_rng(3).normal(scale=1.0, size=12)
     stages = stages_for(**knobs)
@@ -81,7 +85,8 @@ def test_frequencies_follow_probabilities(knobs):
 
 def test_uniform_is_uniform_and_keyed():
     draws = np.array([uniform(5, i) for i in range(20_000)])
-    assert 0 <= draws.min() and draws.max() < 1
+    assert draws.min() >= 0
+    assert draws.max() < 1
     counts = np.bincount((draws * 20).astype(int), minlength=20)
     assert ((counts - 1000) ** 2 / 1000).sum() < 19 + 4 * math.sqrt(38)
     assert uniform(5, 0) == draws[0]
@@ -156,7 +161,11 @@ def test_no_temperature_overflows(temperature):
 
 
 def test_order_is_temperature_then_top_k_then_top_p():
-    assert [stage.name for stage in stages_for(top_p=0.9, top_k=4, temperature=2)] == ["temperature 2", "top-k 4", "top-p 0.9"]
+    assert [stage.name for stage in stages_for(top_p=0.9, top_k=4, temperature=2)] == [
+        "temperature 2",
+        "top-k 4",
+        "top-p 0.9",
+    ]
     # Flattening first widens the nucleus: the cut comes after.
     logits_V = np.array([5.0, 3.0, 1.0, 0.0])
     assert (choose(logits_V, stages_for(temperature=3, top_p=0.8), 0).rows[-1] > -np.inf).sum() == 3

@@ -6,12 +6,14 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from pellucid.data.batch import Batch
 from pellucid.data.source import Document
 from pellucid.errors import InputError
 from pellucid.evaluate.likelihood import Likelihood, measure_likelihood, measure_text, token_logprobs
 from pellucid.model.build import build
+from pellucid.model.output import Output
 from pellucid.planning.config import ModelConfig
 
 TEXTS = ("the cat sat on the mat. " * 3, "猫坐在垫子上。猫猫", "x")
@@ -20,9 +22,7 @@ DOCUMENTS = [Document(text=text, origin=f"{i}") for i, text in enumerate(TEXTS)]
 
 def sum_naively(model, tokenizer, texts) -> tuple[float, int]:
     """One token at a time: windows of the context, side by side, over all documents; <bos> is not predicted."""
-    stream = [
-        i for text in texts for i in (tokenizer.bos_id, *tokenizer.encode(text).ids, tokenizer.eos_id)
-    ]
+    stream = [i for text in texts for i in (tokenizer.bos_id, *tokenizer.encode(text).ids, tokenizer.eos_id)]
     size, nats, count = model.config.context_length, 0.0, 0
     for place in range(1, len(stream)):
         if stream[place] == tokenizer.bos_id:
@@ -75,14 +75,31 @@ def test_only_what_weighs_is_counted(model):
     assert measured.nats == pytest.approx(-float((logprobs * weights_BT).sum()), rel=1e-6)
 
 
-def test_an_impossible_target_at_padding_does_no_harm(model):
-    with torch.no_grad():
-        model.head.weight[0] = math.inf  # token 0 gets infinity or minus infinity
-        model.head.weight[0, 1:] = 0
-    ids_BT = torch.tensor([[1, 2]])
-    batch = Batch(ids_BT=ids_BT, targets_BT=ids_BT * 0, weights_BT=torch.zeros(1, 2), first_token_B=torch.tensor([0]))
+class NeverZero(nn.Module):
+    """Thinks that any token may follow, but for token 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(5, 1)
+
+    def forward(self, ids_BT):
+        logits_BTV = torch.zeros(*ids_BT.shape, 5)
+        logits_BTV[..., 0] = -math.inf
+        return Output(logits_BTV=logits_BTV)
+
+
+def test_an_impossible_target_at_padding_does_no_harm():
+    def measure(*weights):
+        ids_BT, weights_BT = torch.tensor([[1, 2]]), torch.tensor([weights])
+        batch = Batch(
+            ids_BT=ids_BT, targets_BT=torch.tensor([[3, 0]]), weights_BT=weights_BT, first_token_B=torch.tensor([0])
+        )
+        return measure_likelihood(NeverZero(), [batch], num_bytes=1)
+
+    assert measure(1.0, 0.0).nats == pytest.approx(math.log(4))
+    assert measure(1.0, 1.0).nats == math.inf
     with pytest.raises(InputError, match="nothing to predict"):
-        measure_likelihood(model, [batch], num_bytes=1)
+        measure(0.0, 0.0)
 
 
 def test_nothing_hidden_is_touched(model, tokenizer):
@@ -137,8 +154,7 @@ def test_token_logprobs_are_the_parts_of_the_whole(model, tokenizer):
     scored = token_logprobs(model, tokenizer, text)
     assert "".join(token.text for token in scored) == text
     nats, _ = sum_naively(model, tokenizer, [text])
-    stream_end = -math.log(1) - sum(token.logprob for token in scored)
-    assert 0 < nats - stream_end < 20  # all but the surprise of <eos>
+    assert 0 < nats + sum(token.logprob for token in scored) < 20  # what is missing is the surprise of <eos>
     whole = measure_text(model, tokenizer, [Document(text=text, origin="")])
     assert whole.num_tokens == len(scored) + 1
     assert all(1 <= token.rank <= tokenizer.vocab_size for token in scored)

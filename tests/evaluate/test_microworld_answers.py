@@ -29,7 +29,7 @@ def world_tokenizer(request):
 
 
 def small_model(vocab_size: int, context_length: int = 512):
-    shape = dict(n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_model=8, d_ff=8)
+    shape = {"n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "head_dim": 8, "d_model": 8, "d_ff": 8}
     return build(ModelConfig(vocab_size=vocab_size, context_length=context_length, **shape), seed=0)
 
 
@@ -66,7 +66,7 @@ def documents_of(tokenizer, answers, *, wrong):
 def test_right_answers_are_counted_right(world_tokenizer, wrong, expected):
     model = small_model(world_tokenizer.vocab_size)
     splits, languages = ("held_out", "combinations"), ("en", "zh")
-    asked = dict(seed=0, level=1, splits=splits, languages=languages, num_questions=15)
+    asked = {"seed": 0, "level": 1, "splits": splits, "languages": languages, "num_questions": 15}
     blank = measure_microworld(model, world_tokenizer, **asked)
     oracle = Oracle(model, documents_of(world_tokenizer, blank.answers, wrong=wrong))
     found = measure_microworld(oracle, world_tokenizer, **asked)

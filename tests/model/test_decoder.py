@@ -157,19 +157,20 @@ def test_every_preset_is_built_as_planned(name):
 @pytest.mark.parametrize("tied_head", [True, False])
 def test_a_parameter_starts_as_its_seed_and_name_say(init, tied_head, config):
     config = dataclasses.replace(config, init=init, tied_head=tied_head, qkv_bias=True)
-    first, again, other = (build(config, seed=seed).state_dict() for seed in (4, 4, 5))
+    first = build(config, seed=4).state_dict()
+    torch.manual_seed(99)  # the surroundings do not matter
+    again, other = build(config, seed=4).state_dict(), build(config, seed=5).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["embed.weight"], other["embed.weight"])
-    deeper = build(dataclasses.replace(config, n_layers=3, n_kv_heads=4), seed=4).state_dict()
-    assert torch.equal(deeper["blocks.1.mlp.up.weight"] if init == "gpt2" else deeper["embed.weight"],
-                       first["blocks.1.mlp.up.weight"] if init == "gpt2" else first["embed.weight"])  # fmt: skip
-    torch.manual_seed(0)
-    state = torch.get_rng_state()
-    unlike = first["blocks.0.attention.query.weight"] - first["blocks.1.attention.query.weight"]
-    assert unlike.abs().max() > 0
-    build(config, seed=4)
-    assert torch.equal(build(config, seed=4).state_dict()["embed.weight"], first["embed.weight"])
-    assert state.numel() == torch.get_rng_state().numel()
+    drawn = [name for name in first if first[name].unique().numel() > 1]
+    assert "embed.weight" in drawn and "blocks.0.attention.query.weight" in drawn
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
+    assert not torch.equal(first["blocks.0.attention.query.weight"], first["blocks.1.attention.query.weight"])
+
+
+def test_a_parameter_starts_the_same_whatever_else_the_model_has(config):
+    few = build(config, seed=4).state_dict()
+    more = build(dataclasses.replace(config, n_layers=4, qkv_bias=True, position="learned"), seed=4).state_dict()
+    assert len(more) > len(few) and all(torch.equal(few[name], more[name]) for name in few)
 
 
 def test_gpt2_starts_with_its_published_spread(config):

@@ -86,6 +86,22 @@ def test_a_block_that_fails_leaves_the_old_directory(tmp_path):
     assert names(tmp_path) == ["d"] and (tmp_path / "d" / "x").read_text() == "old"
 
 
+def test_a_rename_that_fails_puts_the_old_directory_back(tmp_path, monkeypatch):
+    with atomic.replace_directory(tmp_path / "d") as new:
+        new.write_text("x", "old")
+    original = os.replace
+
+    def refuse_the_new_one(source, destination):
+        if source.name.startswith(".tmp-"):
+            raise OSError(errno.EIO, "input/output error")
+        original(source, destination)
+
+    monkeypatch.setattr(os, "replace", refuse_the_new_one)
+    with pytest.raises(StoreError), atomic.replace_directory(tmp_path / "d") as new:
+        new.write_text("x", "new")
+    assert names(tmp_path) == ["d"] and (tmp_path / "d" / "x").read_text() == "old"
+
+
 def test_a_line_that_does_not_fit_leaves_the_file_as_long_as_it_was(tmp_path, full_after):
     path = tmp_path / "metrics.jsonl"
     atomic.append_line(path, "first")

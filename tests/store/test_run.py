@@ -12,6 +12,7 @@ from pellucid.errors import CorruptFileError, LockedError, ResumeError, StoreErr
 from pellucid.events import Event, MemoryRecorder
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.store.run import Run, resolve_checkpoint
+from pellucid.tokens.train import train_characters
 
 
 @pytest.fixture
@@ -179,3 +180,11 @@ def test_killed_at_every_write_the_run_goes_on(tmp_path, steps):
         assert found["latest"] in found["checkpoints"] and found["metrics"][0] == 1
     assert last["latest"] == int(steps) and last["checkpoints"][-1] == int(steps)
     assert steps == "1" or {found["latest"] for found in kills} == {1, 2}
+
+
+def test_a_run_keeps_its_tokenizer(run):
+    assert run.read_tokenizer() is None
+    tokenizer = train_characters(["hello 你好"])
+    run.save_tokenizer(tokenizer)
+    assert run.read_tokenizer().files() == tokenizer.files()
+    assert run.latest() is None  # a tokenizer alone is no checkpoint

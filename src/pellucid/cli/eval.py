@@ -11,16 +11,32 @@ import click
 from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json
 
 if TYPE_CHECKING:  # they load torch, which help does without
+    from pellucid.api import LanguageModel
     from pellucid.data.source import Source
     from pellucid.evaluate.likelihood import Likelihood, ScoredToken
+
+    Surprise = tuple[str, ScoredToken]  # the text before a token, and the token
 
 
 @click.command()
 @click.argument("run")
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
-@click.option("--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text")
-@click.option("--errors", type=click.Choice(["strict", "replace"]), default="strict", show_default=True, help="bytes that are not UTF-8: stop, or replace and count")
-@click.option("--surprising", type=click.IntRange(min=0), default=0, help="also show this many tokens of each text's first document that surprised the model most")
+@click.option(
+    "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
+)
+@click.option(
+    "--errors",
+    type=click.Choice(["strict", "replace"]),
+    default="strict",
+    show_default=True,
+    help="bytes that are not UTF-8: stop, or replace and count",
+)
+@click.option(
+    "--surprising",
+    type=click.IntRange(min=0),
+    default=0,
+    help="also show this many tokens of each text's first document that surprised the model most",
+)
 @common_options
 def command(common: Common, run: str, texts: tuple[str, ...], field: str, errors: str, surprising: int) -> None:
     """Loss, perplexity and bits per byte of each TEXT (a file, a folder, "-") under the model in RUN.
@@ -30,7 +46,7 @@ def command(common: Common, run: str, texts: tuple[str, ...], field: str, errors
     """
     from pellucid.api import load
     from pellucid.data.source import open_source
-    from pellucid.evaluate.likelihood import measure_text, token_logprobs
+    from pellucid.evaluate.likelihood import measure_text
     from pellucid.planning.machine import inspect_machine
     from pellucid.training.device import use_threads
 
@@ -40,23 +56,23 @@ def command(common: Common, run: str, texts: tuple[str, ...], field: str, errors
     for text in texts:
         source = open_source(text, field=field, errors=errors, recorder=Terminal())  # type: ignore[arg-type]
         likelihood = measure_text(lm.model, lm.tokenizer, source.documents(), watch=_progress)
-        scored = token_logprobs(lm.model, lm.tokenizer, _first_text(source)) if surprising else ()
-        results.append((text, likelihood, most_surprising(scored, surprising)))
+        results.append((text, likelihood, _most_surprising(lm, source, surprising)))
     if common.as_json:
         print_json([{"text": text, **measured.to_dict(), **_surprise_dict(rows)} for text, measured, rows in results])
     else:
         _print(results)
 
 
-def most_surprising(scored: Iterable[ScoredToken], count: int, num_before: int = 12) -> list[tuple[str, ScoredToken]]:
-    """The least likely tokens, each with the text before it, most surprising first."""
-    tokens = list(scored)
+def _most_surprising(lm: LanguageModel, source: Source, count: int, num_before: int = 12) -> list[Surprise]:
+    """The least likely tokens of the first document, each with the text before it, most surprising first."""
+    from pellucid.evaluate.likelihood import token_logprobs
+
+    if not count:
+        return []
+    tokens = token_logprobs(lm.model, lm.tokenizer, next(source.documents()).text)
     order = sorted(range(len(tokens)), key=lambda i: tokens[i].logprob)[:count]
-    return [("".join(token.text for token in tokens[max(0, i - num_before) : i]), tokens[i]) for i in order]
-
-
-def _first_text(source: Source) -> str:
-    return next(source.documents()).text
+    before = {i: [token.id for token in tokens[max(0, i - num_before) : i]] for i in order}
+    return [(lm.tokenizer.decode(before[i]), tokens[i]) for i in order]
 
 
 def _progress(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
@@ -68,7 +84,7 @@ def _progress(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
     return track(batches, "reading", total=num_batches, console=console, transient=True, disable=not is_terminal())
 
 
-def _surprise_dict(rows: list[tuple[str, ScoredToken]]) -> dict[str, Any]:
+def _surprise_dict(rows: list[Surprise]) -> dict[str, Any]:
     described = [
         {"before": before, "token": token.text, "id": token.id, "logprob": token.logprob, "rank": token.rank}
         for before, token in rows
@@ -76,7 +92,7 @@ def _surprise_dict(rows: list[tuple[str, ScoredToken]]) -> dict[str, Any]:
     return {"surprising": described} if described else {}
 
 
-def _print(results: list[tuple[str, Likelihood, list[tuple[str, ScoredToken]]]]) -> None:
+def _print(results: list[tuple[str, Likelihood, list[Surprise]]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -86,7 +102,7 @@ def _print(results: list[tuple[str, Likelihood, list[tuple[str, ScoredToken]]]])
     for name in ("loss, nats/token", "perplexity", "bits/byte", "tokens", "bytes"):
         table.add_column(name, justify="right")
     for text, measured, _ in results:
-        figures = (f"{measured.loss:.4f}", f"{measured.perplexity:.3f}", f"{measured.bits_per_byte:.4f}")
+        figures = (f"{measured.loss:.4f}", f"{measured.perplexity:,.5g}", f"{measured.bits_per_byte:.4f}")
         table.add_row(Text(text), *figures, f"{measured.num_tokens:,}", f"{measured.num_bytes:,}")
     console.print(table)
     for text, _, rows in results:

@@ -23,6 +23,17 @@ if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.engine.settings import SamplingSettings
     from pellucid.engine.step import Step
 
+# The knobs that a generation_config.json may turn, and their values that leave the model's own distribution as it is.
+CHANGES_NOTHING: dict[str, tuple[Any, ...]] = {
+    "do_sample": (True,),
+    "temperature": (None, 1),
+    "top_k": (None, 0),
+    "top_p": (None, 1),
+    "min_p": (None, 0),
+    "repetition_penalty": (None, 1),
+    "max_new_tokens": (None,),
+}
+
 
 @click.command()
 @click.argument("run")
@@ -80,8 +91,8 @@ def _plain(value: Any) -> str:
 
 def _show_generation_config(lm: LanguageModel) -> None:
     """Say what the directory suggests; a plain generate samples from the model's own distribution all the same."""
-    wanted = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens")
-    suggested = {name: value for name, value in lm.checkpoint.generation.items() if name in wanted}
+    found = lm.checkpoint.generation
+    suggested = {name: found[name] for name, off in CHANGES_NOTHING.items() if name in found and found[name] not in off}
     if suggested:
         text = ", ".join(f"{name}={_plain(value)}" for name, value in suggested.items())
         click.echo(f"· generation_config.json suggests {text} (shown, not applied)", err=True)
@@ -91,9 +102,9 @@ def _stream(steps: Any, prompt: str, explain: bool) -> None:
     """Print the text as it comes, or the account of each token, then how it ended and how fast it went."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console, show = Console(highlight=False), _harmless if sys.stdout.isatty() else str
     if sys.stdout.isatty() and not explain:
-        click.secho(prompt, bold=True, nl=False)
+        click.secho(show(prompt), bold=True, nl=False)
     texts, started, first = [], time.perf_counter(), 0.0
     for step in steps:
         texts.append(step.text)
@@ -101,12 +112,17 @@ def _stream(steps: Any, prompt: str, explain: bool) -> None:
         if explain:
             _print_account(console, step.account)
         else:
-            click.echo(step.text, nl=False)
+            click.echo(show(step.text), nl=False)
             sys.stdout.flush()
     seconds = time.perf_counter() - started
-    click.echo("".join(texts) if explain else "")
+    click.echo(show("".join(texts)) if explain else "")
     later = f"{(len(texts) - 1) / (seconds - first):.1f} tokens/s after the first" if len(texts) > 1 else "one token"
     click.echo(f"· ended: {step.finish_reason}; {len(texts)} tokens, the first after {first:.2f} s, {later}", err=True)
+
+
+def _harmless(text: str) -> str:
+    """Text without control characters: a model that writes bytes may write a terminal's commands."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def _print_completion(steps: list[Step], settings: SamplingSettings, num_prompt_tokens: int) -> None:

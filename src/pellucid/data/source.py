@@ -34,7 +34,7 @@ from pellucid.settings import nearest
 
 STANDARD_INPUT = "standard input"
 KINDS = {".txt": "text", ".md": "text", ".jsonl": "rows", ".parquet": "parquet"}
-READABLE = "read are .txt, .md, .jsonl (each also as .gz) and .parquet"
+READABLE = "give .txt, .md or .jsonl, plain or as .gz, or .parquet"
 # Formats that people do try; reading them as text would train on their packaging.
 _NOT_TEXT = {
     ".pdf",
@@ -244,13 +244,12 @@ def _similar_name(path: Path) -> str:
 
 def _in_parts(texts: Iterable[str], origin: str) -> Iterator[Document]:
     """Consecutive texts as the parts of one document, the last one marked."""
-    part, held = 0, ""
+    number, held = 0, ""
     for number, text in enumerate(texts):
         if number:
-            yield Document(text=held, origin=origin, part=part, last=False)
-            part += 1
+            yield Document(text=held, origin=origin, part=number - 1, last=False)
         held = text
-    yield Document(text=held, origin=origin, part=part, last=True)
+    yield Document(text=held, origin=origin, part=number, last=True)
 
 
 def _row_document(text: str, origin: str) -> Iterator[Document]:

@@ -20,6 +20,8 @@ from pellucid.engine.sampler import MODEL, Choice, Stage, probabilities, segment
 from pellucid.model.decoder import Decoder
 from pellucid.tokens.tokenizer import Tokenizer
 
+Shape = tuple[str, tuple[int, ...]]  # a part of the model, and the shape of what it put out
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -45,7 +47,7 @@ class Account:
     """How one token came about; the first stage, named "model", is the distribution before any stage."""
 
     position: int
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]  # (part of the model, shape of what it put out), in order
+    shapes: tuple[Shape, ...]  # in the order of computation
     stages: tuple[StageAccount, ...]
     candidates: tuple[Candidate, ...]  # the model's likeliest, then the chosen one when it is not among them
     u: float | None  # the draw in [0, 1); None when nothing was drawn
@@ -60,7 +62,7 @@ def build_account(
     tokenizer: Tokenizer,
     *,
     position: int,
-    shapes: Sequence[tuple[str, tuple[int, ...]]],
+    shapes: Sequence[Shape],
     num_candidates: int = 8,
 ) -> Account:
     """Write up one choice for people."""
@@ -101,12 +103,12 @@ def token_label(tokenizer: Tokenizer, token_id: int) -> str:
 
 
 @contextmanager
-def record_shapes(model: Decoder) -> Iterator[list[tuple[str, tuple[int, ...]]]]:
+def record_shapes(model: Decoder) -> Iterator[list[Shape]]:
     """Collect the shapes that the model's parts put out while the block runs.
 
     All blocks have the same shapes, so only the first is watched, under the name `blocks.*`.
     """
-    shapes: list[tuple[str, tuple[int, ...]]] = []
+    shapes: list[Shape] = []
     watched = [(name, part) for name, part in model.named_modules() if _is_watched(name, part)]
     hooks = [part.register_forward_hook(_note(shapes, name.replace("blocks.0", "blocks.*"))) for name, part in watched]
     hooks.append(model.register_forward_pre_hook(lambda model, inputs: shapes.append(("ids", tuple(inputs[0].shape)))))
@@ -122,7 +124,7 @@ def _is_watched(name: str, part: nn.Module) -> bool:
     return bool(name) and (outside or first) and not isinstance(part, nn.Identity)
 
 
-def _note(shapes: list[tuple[str, tuple[int, ...]]], name: str):
+def _note(shapes: list[Shape], name: str):
     def note(part: nn.Module, inputs: tuple, output: object) -> None:
         if name.endswith(".core"):  # its keys show how many positions are attended to: those of the cache and the new
             shapes.append((f"{name} keys", tuple(inputs[1].shape)))

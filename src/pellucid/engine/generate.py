@@ -14,12 +14,12 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 
-from pellucid.engine.account import build_account, record_shapes
+from pellucid.engine.account import Shape, build_account, record_shapes
 from pellucid.engine.mode import inference
 from pellucid.engine.sampler import build_stages, choose, uniform
 from pellucid.engine.settings import SamplingSettings
@@ -94,7 +94,11 @@ def settle_seed(settings: SamplingSettings, recorder: Recorder = NULL) -> Sampli
         return settings
     seed = secrets.randbelow(2**32)
     recorder.record(
-        Event(name="engine.seed_drawn", message=f"seed {seed} (drawn; give it again for the same text)", data={"seed": seed})
+        Event(
+            name="engine.seed_drawn",
+            message=f"seed {seed} (drawn; give it again for the same text)",
+            data={"seed": seed},
+        )
     )
     return dataclasses.replace(settings, seed=seed)
 
@@ -105,7 +109,9 @@ def check_prompt(model: Decoder, prompt_ids: Sequence[int]) -> None:
     if not config.causal:
         raise RequestError("this model sees the whole row at once: it cannot continue a text", found="causal=False")
     if not len(prompt_ids):
-        raise RequestError("the prompt is empty and the tokenizer has no <bos> to start from", hint="give at least one token")
+        raise RequestError(
+            "the prompt is empty and the tokenizer has no <bos> to start from", hint="give at least one token"
+        )
     if not 0 <= min(prompt_ids) <= max(prompt_ids) < config.vocab_size:
         raise RequestError(
             "the prompt names a token that the model does not have",
@@ -131,7 +137,8 @@ def _steps(
     cache = build_cache(model, len(ids) + min(room, settings.max_new_tokens or room))
     position, reason = len(ids), None
     while reason is None:
-        with record_shapes(model) if explain else nullcontext([]) as shapes:
+        watching: AbstractContextManager[list[Shape]] = record_shapes(model) if explain else nullcontext([])
+        with watching as shapes:
             logits_V = next_logits(model, ids, cache)
         u = None if settings.seed is None else uniform(settings.seed, position)
         choice = choose(logits_V, stages, u)
@@ -159,4 +166,4 @@ def next_logits(model: Decoder, ids: Sequence[int], cache: KVCache | None = None
     """Read ids; the scores of what may follow the last of them, [V] in float64."""
     with inference(model):
         ids_BT = torch.tensor([ids], device=model.embed.weight.device)
-        return model(ids_BT, cache=cache).logits_BTV[0, -1].to("cpu", torch.float64).numpy()
+        return model(ids_BT, cache=cache).logits_BTV[0, -1].cpu().double().numpy()

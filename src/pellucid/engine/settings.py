@@ -27,24 +27,32 @@ class SamplingSettings:
       try:   1 turns it off
     """
 
-    temperature: float = setting(1.0, "divides the logits: below 1 sharpens, above 1 flattens, 0 always takes the likeliest")
+    temperature: float = setting(
+        1.0, "divides the logits: below 1 sharpens, above 1 flattens, 0 always takes the likeliest"
+    )
     top_k: int | None = setting(None, "keep only this many of the likeliest tokens (none: all)")
     top_p: float = setting(1.0, "keep the fewest likeliest tokens whose probabilities reach this sum (1: all)")
-    max_new_tokens: int | None = setting(None, "stop after this many tokens (none: at <eos> or when the context is full)")
+    max_new_tokens: int | None = setting(
+        None, "stop after this many tokens (none: at <eos> or when the context is full)"
+    )
     seed: int | None = setting(None, "the number all draws come from (none: drawn and reported)")
     stop: tuple[str, ...] = setting((), "texts that end the generation; they are not part of the answer")
 
     def __post_init__(self) -> None:
         if not (self.temperature >= 0 and math.isfinite(self.temperature)):  # written so that NaN fails too
             raise SamplingError(
-                "temperature must be a finite number, 0 or more", found=str(self.temperature), hint="1 leaves the model as it is"
+                "temperature must be a finite number, 0 or more",
+                found=str(self.temperature),
+                hint="1 leaves the model as it is",
             )
         if not 0 < self.top_p <= 1:
             raise SamplingError("top_p must lie above 0 and not above 1", found=str(self.top_p), hint="1 turns it off")
         for name, low in (("top_k", 1), ("max_new_tokens", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < low:
-                raise SamplingError(f"{name} must be {low} or more", found=str(value), hint="leave it out to turn it off")
+                raise SamplingError(
+                    f"{name} must be {low} or more", found=str(value), hint="leave it out to turn it off"
+                )
         if isinstance(self.stop, str) or "" in self.stop:
             raise SamplingError(
                 "stop must be a tuple of texts, none of them empty", found=repr(self.stop), hint='for example ("\\n",)'

@@ -123,7 +123,7 @@ def surprise(model: Decoder, batch: Batch) -> Tensor:
         nats_N = F.cross_entropy(logits_NV.float(), batch.targets_BT.to(device).flatten(), reduction="none")
     weights_N = batch.weights_BT.flatten().double()
     # Not a plain product: at padding the surprise may be infinite, and 0 x infinity is not 0.
-    return torch.where(weights_N > 0, weights_N * nats_N.to("cpu", torch.float64), 0.0).view_as(batch.ids_BT)
+    return torch.where(weights_N > 0, weights_N * nats_N.cpu().double(), 0.0).view_as(batch.ids_BT)
 
 
 def measure_text(
@@ -155,7 +155,7 @@ def token_logprobs(model: Decoder, tokenizer: Tokenizer, text: str) -> tuple[Sco
         ids_T, targets_T = torch.tensor(ids[start : start + size]), torch.tensor(ids[start + 1 : start + size + 1])
         with inference(model):
             logits_BTV = model(ids_T[None].to(model.embed.weight.device)).logits_BTV
-        logprobs_TV = logits_BTV[0, : len(targets_T)].to("cpu", torch.float64).log_softmax(-1)
+        logprobs_TV = logits_BTV[0, : len(targets_T)].cpu().double().log_softmax(-1)
         chosen_T = logprobs_TV.gather(-1, targets_T[:, None])[:, 0]
         ranks_T = 1 + (logprobs_TV > chosen_T[:, None]).sum(-1)
         rows = zip(targets_T.tolist(), chosen_T.tolist(), ranks_T.tolist(), strict=True)

@@ -23,7 +23,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int, device: torch.device | str) -> None:
         super().__init__()
-        self.layer, self.head_dim = layer, config.head_dim
+        self.layer, self.head_dim, self.causal = layer, config.head_dim, config.causal
         self.query = nn.Linear(config.d_model, config.d_attention, bias=config.qkv_bias)
         self.key = nn.Linear(config.d_model, config.d_kv, bias=config.qkv_bias)
         self.value = nn.Linear(config.d_model, config.d_kv, bias=config.qkv_bias)
@@ -32,15 +32,14 @@ class Attention(nn.Module):
         self.key_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
         self.core = build_core(config.context_length, dropout=config.dropout, device=device)
 
-    def forward(
-        self, x_BTD: Tensor, rotation: nn.Module, bias_TS: Tensor | None, offset: int, cache: KVCache | None
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: nn.Module, offset: int, cache: KVCache | None) -> Tensor:
         q_BHTK = self.query_norm(self.split_heads(self.query(x_BTD)))
         k_BGTK = self.key_norm(self.split_heads(self.key(x_BTD)))
         v_BGTK = self.split_heads(self.value(x_BTD))
         q_BHTK, k_BGTK = rotation(q_BHTK, k_BGTK, offset)
         k_BGSK, v_BGSK = (k_BGTK, v_BGTK) if cache is None else cache.update(self.layer, k_BGTK, v_BGTK)
-        y_BHTK = self.core(q_BHTK, k_BGSK, v_BGSK, bias_TS)
+        # One new position is the last: everything that is there, it may see.
+        y_BHTK = self.core(q_BHTK, k_BGSK, v_BGSK, causal=self.causal and x_BTD.size(1) > 1)
         return self.output(y_BHTK.transpose(1, 2).flatten(2))
 
     def split_heads(self, x_BTN: Tensor) -> Tensor:

@@ -33,8 +33,6 @@ class Block(nn.Module):
         self.mlp = build_feed_forward(config)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(
-        self, x_BTD: Tensor, rotation: nn.Module, bias_TS: Tensor | None, offset: int, cache: KVCache | None
-    ) -> Tensor:
-        x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), rotation, bias_TS, offset, cache))
+    def forward(self, x_BTD: Tensor, rotation: nn.Module, offset: int, cache: KVCache | None) -> Tensor:
+        x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), rotation, offset, cache))
         return x_BTD + self.dropout(self.mlp(self.mlp_norm(x_BTD)))

@@ -6,6 +6,7 @@ import torch
 
 from pellucid.model.decoder import Decoder
 from pellucid.model.init import init_weights
+from pellucid.model.position import Rotation, SinusoidalPosition
 from pellucid.planning.config import ModelConfig
 
 
@@ -18,7 +19,7 @@ def build(
     >>> build(config, seed=1)(torch.tensor([[1, 2, 3]])).logits_BTV.shape
     torch.Size([1, 3, 10])
     """
-    model = Decoder(config, device=device)
+    model = build_unfilled(config, device="cpu", dtype=torch.float32, core_device=device)
     init_weights(model, config, seed)
     return model.to(device=device, dtype=dtype)
 
@@ -29,8 +30,22 @@ def build_empty(config: ModelConfig) -> Decoder:
         return Decoder(config, device="meta")
 
 
-def build_unfilled(config: ModelConfig, *, device: torch.device | str, dtype: torch.dtype) -> Decoder:
-    """A model whose parameters hold nothing yet: the caller copies loaded weights in."""
+def build_unfilled(
+    config: ModelConfig,
+    *,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    core_device: torch.device | str | None = None,
+) -> Decoder:
+    """A model whose parameters hold nothing yet: the caller fills them.
+
+    It is drawn without memory first, so that torch's own initialisation costs nothing and touches no random state;
+    `core_device` is where attention will run when that is not `device`.
+    """
+    with torch.device("meta"):
+        model = Decoder(config, device=core_device or device)
+    model.to(dtype=dtype).to_empty(device=device)
     with torch.device(device):
-        model = Decoder(config, device=device)
-    return model.to(dtype=dtype)
+        for table in (module for module in model.modules() if isinstance(module, (Rotation, SinusoidalPosition))):
+            table.reset_buffers()
+    return model

@@ -2,7 +2,7 @@
 
     weights = softmax(q · kᵀ / √K + bias)        y = weights · v
 
-`bias` is 0 where a position may look and -∞ where it may not; None when it may look everywhere. Three cores compute the same:
+`bias` is 0 where a position may look and -∞ where it may not (`causal`: at later positions). Three cores compute the same:
 
     ExplicitCore  one line per symbol; its `scores` and `weights` are modules, so that a recording can read them
     BatchedCore   two batched products: the fastest for contexts of a few hundred tokens on a CPU
@@ -40,7 +40,7 @@ class ExplicitCore(nn.Module):
     """The readable one, and the instrument through which scores and weights are seen.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[None, None]
-    >>> ExplicitCore()(x, x, x, None)[0, 0].round(decimals=3).tolist()[2]
+    >>> ExplicitCore()(x, x, x, causal=False)[0, 0].round(decimals=3).tolist()[2]
     [0.7519999742507935, 0.7519999742507935]
     """
 
@@ -49,13 +49,13 @@ class ExplicitCore(nn.Module):
         self.scores, self.weights = nn.Identity(), nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias_TS: Tensor | None) -> Tensor:
+    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, *, causal: bool) -> Tensor:
         repeats = q_BHTK.size(1) // k_BGSK.size(1)
         k_BHSK = k_BGSK.repeat_interleave(repeats, dim=1)
         v_BHSK = v_BGSK.repeat_interleave(repeats, dim=1)
         scores_BHTS = q_BHTK @ k_BHSK.mT / math.sqrt(q_BHTK.size(-1))
-        if bias_TS is not None:
-            scores_BHTS = scores_BHTS + bias_TS
+        if causal:
+            scores_BHTS = scores_BHTS + causal_bias(*scores_BHTS.shape[-2:], q_BHTK.device, q_BHTK.dtype)
         weights_BHTS = self.weights(self.scores(scores_BHTS).softmax(-1))
         return self.dropout(weights_BHTS) @ v_BHSK
 
@@ -67,7 +67,7 @@ class BatchedCore(nn.Module):
         super().__init__()
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
-    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias_TS: Tensor | None) -> Tensor:
+    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, *, causal: bool) -> Tensor:
         B, H, T, K = q_BHTK.shape
         G, S = k_BGSK.shape[1:3]
         R = H // G
@@ -76,10 +76,11 @@ class BatchedCore(nn.Module):
         k_NKS = k_BGSK.reshape(B * G, S, K).mT
         v_NSK = v_BGSK.reshape(B * G, S, K)
         scale = 1 / math.sqrt(K)
-        if bias_TS is None:
-            scores_NRS = torch.bmm(q_NRK, k_NKS) * scale
-        else:
+        if causal:
+            bias_TS = causal_bias(T, S, q_BHTK.device, q_BHTK.dtype)
             scores_NRS = torch.baddbmm(bias_TS.repeat(R, 1), q_NRK, k_NKS, alpha=scale)
+        else:
+            scores_NRS = torch.bmm(q_NRK, k_NKS) * scale
         weights_NRS = self.dropout(scores_NRS.softmax(-1))
         return torch.bmm(weights_NRS, v_NSK).view(B, H, T, K)
 
@@ -91,14 +92,15 @@ class SdpaCore(nn.Module):
         super().__init__()
         self.dropout = dropout
 
-    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, bias_TS: Tensor | None) -> Tensor:
-        whole = bias_TS is not None and q_BHTK.size(2) == k_BGSK.size(2)  # then the mask need not be read
+    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, *, causal: bool) -> Tensor:
+        T, S = q_BHTK.size(2), k_BGSK.size(2)
+        part = causal and T != S  # torch's own causal mask is for whole rows only
         return F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
             v_BGSK,
-            attn_mask=None if whole else bias_TS,
-            is_causal=whole,
+            attn_mask=causal_bias(T, S, q_BHTK.device, q_BHTK.dtype) if part else None,
+            is_causal=causal and not part,
             dropout_p=self.dropout if self.training else 0.0,
             enable_gqa=q_BHTK.size(1) != k_BGSK.size(1),
         )

@@ -6,7 +6,7 @@
 
 It knows tensors only: no text, no files, no family names.
 
-Axes: B batch · T new positions · S all positions · D width · V vocabulary.
+Axes: B batch · T new positions · D width · V vocabulary.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from pellucid.errors import ContextError
 from pellucid.model.block import Block
 from pellucid.model.cache import KVCache
-from pellucid.model.core import causal_bias
 from pellucid.model.norm import build_norm
 from pellucid.model.output import Output
 from pellucid.model.position import build_addition, build_rotation
@@ -58,10 +57,8 @@ class Decoder(nn.Module):
                 hint="shorten the prompt, or train with a longer context_length",
             )
         x_BTD = self.dropout(self.position(self.embed(ids_BT), offset))
-        sees_all = not self.config.causal or num_new == 1
-        bias_TS = None if sees_all else causal_bias(num_new, offset + num_new, x_BTD.device, x_BTD.dtype)
         for block in self.blocks:
-            x_BTD = block(x_BTD, self.rotation, bias_TS, offset, cache)
+            x_BTD = block(x_BTD, self.rotation, offset, cache)
         if cache is not None:
             cache.advance(num_new)
         return self.final_norm(x_BTD)

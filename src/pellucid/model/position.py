@@ -78,7 +78,8 @@ class Rotation(nn.Module):
     def reset_buffers(self) -> None:
         """Fill the tables (again, when the module was made without memory)."""
         pair = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
-        angle_TK = torch.arange(self.context_length, dtype=torch.float32)[:, None] * self.theta**-pair
+        # 1 / theta**pair, not theta**-pair: they differ in the last bit, which at position 40,000 is a visible angle.
+        angle_TK = torch.arange(self.context_length, dtype=torch.float32)[:, None] * (1.0 / self.theta**pair)
         self.register_buffer("cos_TK", angle_TK.cos().repeat(1, 2), persistent=False)
         self.register_buffer("sin_TK", torch.cat((-angle_TK.sin(), angle_TK.sin()), -1), persistent=False)
 

@@ -91,7 +91,12 @@ def _swap(temporary: Path, destination: Path) -> None:
     replaced = destination.with_name(f"{REPLACED}{destination.name}")
     if destination.exists():
         os.replace(destination, replaced)
-    os.replace(temporary, destination)
+    try:
+        os.replace(temporary, destination)
+    except OSError:
+        if replaced.exists():
+            os.replace(replaced, destination)
+        raise
     sync_directory(destination.parent)
     if replaced.exists():
         shutil.rmtree(replaced)

@@ -92,13 +92,16 @@ class Run:
         Raises LockedError at once, naming the holder, when another process writes here.
         """
         lock = filelock.FileLock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise LockedError(
-                "another process is writing to this run", found=self._holder(), where=str(self.path),
-                hint="wait for it to end, or stop it",
-            ) from None  # fmt: skip
+        with explained(self.path / LOCK, 0):
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise LockedError(
+                    "another process is writing to this run",
+                    found=self._holder(),
+                    where=str(self.path),
+                    hint="wait for it to end, or stop it",
+                ) from None
         try:
             holder = {"pid": os.getpid(), "host": socket.gethostname()}
             replace_file(self.path / HOLDER, json.dumps(holder).encode("utf-8"))

@@ -56,7 +56,7 @@ def _pieces(head: bytes, tensors: list[Tensor]) -> Iterator[bytes | memoryview]:
         flat = tensor.detach().to("cpu").contiguous().reshape(-1)
         if flat.numel():
             # A single number may keep a stride of its own, which a view as bytes refuses.
-            yield memoryview(flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy())
+            yield flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy().data
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.formats import BYTE_CHARACTERS, SMALLEST, byte_level_json, character_json
 from pellucid.tokens.patterns import DEFAULT_PATTERN, PATTERNS, segments
-from pellucid.tokens.settings import MOST_SAMPLE_BYTES
+from pellucid.tokens.settings import MOST_SAMPLE_BYTES, SAMPLE_BYTES
 from pellucid.tokens.tokenizer import Tokenizer
 
 BLOCK = 1 << 12  # characters: a text is handed over, and thinned, in blocks; the engine holds 256 of them at a time
@@ -38,7 +38,7 @@ def train_bpe(
     vocab_size: int,
     *,
     pattern: str = DEFAULT_PATTERN,
-    sample_bytes: int = 200_000_000,
+    sample_bytes: int = SAMPLE_BYTES,
     total_bytes: int | None = None,
     max_han: int = 4,
     max_token_bytes: int = 64,

@@ -142,7 +142,7 @@ HAPPENINGS = {
     ),
     "lose": (
         "{P} lost {N}.",
-        "{P} dropped and lost {N}.",
+        "{P} gave away {N}.",
         "{P} threw away {N}.",
         "{P} threw {N} away.",
         "{P} used up {N}.",
@@ -150,7 +150,7 @@ HAPPENINGS = {
         "{P} got rid of {N}.",
         "Somebody took {N} from {P}.",
         "{P} used {N} up.",
-        "{P} dropped {N} and lost them.",
+        "{P} gave {N} away.",
     ),
 }
 

@@ -8,6 +8,7 @@ or a week of days. Each story has one plot, so that it stays short enough to hol
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pellucid.data.microworld import entities
 from pellucid.data.microworld.draws import Draws
@@ -50,7 +51,7 @@ PLOTS: dict[int, tuple[Plot, ...]] = {
     2: (
         Plot(
             name="containers", verbs=("move",) * 5 + ("take",) * 4 + ("drop",) * 2 + ("put",) * 9 + ("out",) * 3,
-            people=(2, 2), places=(3, 5), things=(2, 3), containers=(3, 3), length=(7, 10), long=(14, 18),
+            people=(2, 2), places=(4, 6), things=(2, 3), containers=(3, 3), length=(7, 10), long=(14, 18),
             kinds=("where_thing",) * 5 + ("in_what",) * 6 + ("contents",) * 5 + ("where_person", "who_has", "where_before"),
             questions=4, pool=entities.FIT_IN_CONTAINER, follow=3,
         ),
@@ -83,6 +84,7 @@ PLOTS: dict[int, tuple[Plot, ...]] = {
 }  # fmt: skip
 LEVELS = tuple(PLOTS)
 TRIES_PER_HAPPENING = 6
+TRIES_PER_THING = 100
 
 
 def check_level(level: int) -> int:
@@ -98,28 +100,43 @@ def check_level(level: int) -> int:
     return level
 
 
-class Cast:
-    """Who and what a story is about; in training, no pair that the splits hold out stands in one cast."""
+class Cast(NamedTuple):
+    """Who and what a story is about; the stranger and the unheard-of thing are only asked for, never told of."""
 
-    __slots__ = ("containers", "people", "places", "things")
+    people: list[int]
+    places: list[int]
+    containers: list[int]
+    things: list[int]
+    stranger: int
+    unheard_of: int
 
-    def __init__(self, draws: Draws, plot: Plot, split: Split) -> None:
-        self.people = draws.sample(PEOPLE, _within(draws, plot.people))
-        self.places = draws.sample(PLACES, _within(draws, plot.places))
-        self.containers = draws.sample(entities.CONTAINERS, _within(draws, plot.containers))
-        self.things: list[int] = []
-        company = {*self.people, *self.places}
-        wants_rare = split == "combinations"
-        count = _within(draws, plot.things)
-        kind = NONE
-        while len(self.things) < count:
-            if not (plot.painted and self.things and draws.below(2)):  # otherwise the same kind in a second colour
-                kind = draws.one(plot.pool)
-                if wants_rare == company.isdisjoint(RARE_PARTNERS[kind]):
-                    continue
-            thing = entities.painted(kind, 1 + draws.below(len(entities.COLOUR_NAMES))) if plot.painted else kind
-            if thing not in self.things:
-                self.things.append(thing)
+
+def draw_cast(draws: Draws, plot: Plot, split: Split) -> Cast | None:
+    """Draw a cast in which no pair is held out; for the split "combinations", one whose first thing has such a pair.
+
+    None when the people and places leave no such thing.
+    """
+    *people, stranger = draws.sample(PEOPLE, 1 + _within(draws, plot.people))
+    places = draws.sample(PLACES, _within(draws, plot.places))
+    containers = draws.sample(entities.CONTAINERS, _within(draws, plot.containers))
+    things: list[int] = []
+    company = {*people, *places, stranger}
+    count = _within(draws, plot.things)
+    kind = NONE
+    for _ in range(TRIES_PER_THING):
+        if not (plot.painted and things and draws.below(2)):  # otherwise the same kind in a second colour
+            kind = draws.one(plot.pool)
+            rare = not company.isdisjoint(RARE_PARTNERS[kind])
+            if rare != (split == "combinations" and not things):
+                continue
+        if len(things) == count:
+            if kind in map(entities.plain, things):
+                continue
+            return Cast(people, places, containers, things, stranger, kind)
+        thing = entities.painted(kind, 1 + draws.below(len(entities.COLOUR_NAMES))) if plot.painted else kind
+        if thing not in things:
+            things.append(thing)
+    return None
 
 
 def _within(draws: Draws, bounds: tuple[int, int]) -> int:
@@ -129,7 +146,9 @@ def _within(draws: Draws, bounds: tuple[int, int]) -> int:
 
 def play(draws: Draws, plot: Plot, split: Split) -> tuple[World, Cast] | None:
     """Draw a cast and let things happen among them; None when they ran out of things to do too early."""
-    cast = Cast(draws, plot, split)
+    cast = draw_cast(draws, plot, split)
+    if cast is None:
+        return None
     world = World(minds=plot.minds)
     length = _within(draws, plot.long if split == "lengths" else plot.length)
     if plot.name == "counts":

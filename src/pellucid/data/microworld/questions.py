@@ -22,13 +22,12 @@ from pellucid.data.microworld.entities import (
     NONE,
     NOTHING,
     NUMBER,
-    PEOPLE,
     PLACE,
     THING,
     Happening,
 )
 from pellucid.data.microworld.plots import Cast, Plot
-from pellucid.data.microworld.splits import RARE_PARTNERS, Split, is_rare_pair
+from pellucid.data.microworld.splits import Split, is_rare_pair
 from pellucid.data.microworld.world import UNCLEAR, World
 
 
@@ -53,7 +52,7 @@ def ask(draws: Draws, plot: Plot, cast: Cast, world: World, split: Split) -> lis
         question = KINDS[draws.one(plot.kinds)](draws, cast, world)
         if question is None or question in asked:
             continue
-        if question.answer in named_last and draws.below(6) or question.answer in named_first and draws.below(2):
+        if question.answer in named_last and draws.below(6) or question.answer in named_first and draws.below(3):
             continue
         if NOBODY <= question.answer < THING and draws.below(2):
             continue
@@ -92,35 +91,17 @@ def _turns_on_a_rare_pair(asked: Asked) -> bool:
 def _where_person(draws: Draws, cast: Cast, world: World) -> Asked | None:
     person = draws.one(cast.people)
     if not draws.below(12):
-        person = _stranger(draws, cast)
+        person = cast.stranger
     if person not in world.parent:
         return Asked("where_person", person, NONE, NONE, NONE, NONE, NOBODY_KNOWS, ())
     return Asked("where_person", person, NONE, NONE, NONE, NONE, world.parent[person], world.cause[person])
 
 
-def _stranger(draws: Draws, cast: Cast) -> int:
-    """Somebody whom the tale does not name (and whom training may name beside its things)."""
-    while True:
-        person = draws.one(PEOPLE)
-        if person not in cast.people and not any(is_rare_pair(thing, person) for thing in cast.things):
-            return person
-
-
-def _unseen(draws: Draws, cast: Cast) -> int:
-    """Something that the tale does not name (and that training may name beside its people and places)."""
-    pool = entities.THINGS
-    company = {*cast.people, *cast.places}
-    while True:
-        thing = draws.one(pool)
-        if thing not in map(entities.plain, cast.things) and company.isdisjoint(RARE_PARTNERS[thing]):
-            return thing
-
-
 def _where_thing(draws: Draws, cast: Cast, world: World) -> Asked | None:
-    thing = _unseen(draws, cast) if not draws.below(16) else draws.one(cast.things)
-    if thing in cast.things and thing not in world.parent:
-        return None
+    thing = cast.unheard_of if not draws.below(16) else draws.one(cast.things)
     if thing not in world.parent:
+        if thing != cast.unheard_of:
+            return None
         return Asked("where_thing", NONE, thing, NONE, NONE, NONE, NOBODY_KNOWS, ())
     return Asked(
         "where_thing", NONE, thing, NONE, NONE, NONE, world.place_of(thing), world.evidence_for_place(thing)

@@ -60,5 +60,8 @@ def is_kept_from_training(events: Sequence[Happening]) -> bool:
     >>> is_kept_from_training([Happening("move", 0, place=100)]) == is_kept_from_training([Happening("move", 0, place=100)])
     True
     """
-    told = ",".join([f"{verb}{person}.{thing}.{place}.{other}.{count}.{day}" for verb, person, thing, place, other, count, day in events])
-    return crc32(told.encode()) % COURSES_PER_HELD_OUT == 0
+    key = 0
+    for verb, person, thing, place, other, count, day in events:
+        told = len(verb) + 11 * person + 1009 * thing + 1_000_003 * place + 16_777_259 * other + 131 * count + 65_537 * day
+        key = key * 4_294_967_311 + told
+    return key % (2**61 - 1) % COURSES_PER_HELD_OUT == 0

@@ -111,7 +111,7 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
             f"the weights do not fit the {family.model_type} model that config.json describes", found=shown, where=where,
             hint="config.json and the weights must come from the same model",
         )  # fmt: skip
-    weights = {}
+    weights: dict[str, Tensor] = {}
     for name, entry in layout.items():
         stacked = found[name].mT if entry.transposed else found[name]
         parts = stacked.split([shapes[held][0] for held in entry.holds])

@@ -1,0 +1,232 @@
+"""`pellucid plan`: what a model has, costs and needs, each figure beside the formula it was computed from.
+
+A model is a preset, one dial (`--depth`), or a directory that holds one; single axes may be overridden. Only a directory
+and `--machine this` load torch: the rest is arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pellucid.cli.common import Common, common_options, print_json, set_option
+from pellucid.cli.tables import print_table
+from pellucid.errors import SettingsError
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.machine import MACHINES, NamedMachine, inspect_machine, named_machine, this_machine
+from pellucid.planning.params import count_parameters
+from pellucid.planning.presets import PRESETS, preset
+from pellucid.planning.report import Plan, describe_bytes, plan, render
+from pellucid.planning.scaling import Reason, from_depth
+from pellucid.settings import Layer, convert, parse_assignments, resolve, shallow
+
+COMMAND_LINE = "command line"
+THIS = "this"
+DEPTH_VOCABULARY = 8192  # the largest that training chooses by itself
+SHAPE = ("n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "vocab_size", "context_length")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A model to plan: its name, its shape, and why each size is what it is (where that was derived)."""
+
+    name: str
+    config: ModelConfig
+    reasons: tuple[Reason, ...] = ()
+
+
+@click.command()
+@click.argument("model", required=False, metavar="[PRESET|RUN|config.json]")
+@click.option("--depth", type=int, help="instead of a preset: one dial (blocks) from which every other size follows")
+@click.option("--vocab-size", type=int, help="tokens in the vocabulary [default: the model's; 8,192 with --depth]")
+@click.option("--context-length", type=int, help="tokens in a row [default: all that the model can hold; 256 with --depth]")
+@click.option("--rows", type=int, default=1, show_default=True, help="rows computed at once")
+@click.option("--tokens", type=click.FloatRange(min=1), metavar="N", help="tokens to train on, for example 300e9 [default: 20 per parameter]")
+@click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True, help="what it would be trained with")
+@click.option("--compute-type", type=click.Choice(["bfloat16", "float32"]), help="what it computes in [default: bfloat16; with --machine this, what this machine does]")
+@click.option("--machine", "machine_name", metavar="NAME", help="also estimate time there: this (measured now), " + ", ".join(MACHINES))
+@click.option("--list", "listing", is_flag=True, help="list the presets and the machines")
+@set_option
+@common_options
+def command(
+    common: Common,
+    model: str | None,
+    depth: int | None,
+    vocab_size: int | None,
+    assignments: tuple[str, ...],
+    tokens: float | None,
+    machine_name: str | None,
+    compute_type: str | None,
+    listing: bool,
+    **batch: Any,
+) -> None:
+    """What a model would cost, before it is built: parameters, FLOPs, memory and time, with the formulas.
+
+    MODEL is a preset (see --list), a run, a Hugging Face directory or its config.json. --set overrides one of its axes:
+    `pellucid plan gpt2 --set n_layers=6`.
+    """
+    if listing:
+        list_known(as_json=common.as_json)
+        return
+    axes = parse_assignments(assignments) | ({} if vocab_size is None else {"vocab_size": vocab_size})
+    drawing = draw(model, depth, batch["context_length"], axes)
+    machine, native_type = choose_machine(machine_name, common)
+    drawn = plan(
+        drawing.config,
+        name=drawing.name,
+        tokens=None if tokens is None else int(tokens),
+        machine=machine,
+        compute_type=compute_type or native_type,  # type: ignore[arg-type]
+        **batch,
+    )
+    if common.as_json:
+        print_json(describe(drawn, drawing.reasons, machine))
+    else:
+        show(drawn, drawing.reasons, machine, f"{batch['optimizer']}, {compute_type or native_type}")
+
+
+def draw(model: str | None, depth: int | None, context_length: int | None, axes: Mapping[str, Any]) -> Drawing:
+    """The shape that was asked for: by name, by depth or from disk, then the overridden axes.
+
+    >>> draw("gpt2", None, None, {"n_layers": "6"}).config.n_layers
+    6
+    """
+    if (model is None) == (depth is None):
+        raise SettingsError(
+            "give a model or --depth, one of them",
+            found="neither" if model is None else f"{model} and --depth {depth}",
+            hint="for example `pellucid plan gpt2` or `pellucid plan --depth 6`; `pellucid plan --list` names the presets",
+        )
+    base = from_dial(depth, context_length, axes) if depth is not None else by_name(str(model))
+    layers = Layer(base.name, shallow(base.config)), Layer(COMMAND_LINE, axes)
+    config = resolve(ModelConfig, *layers).settings
+    asked = [Reason(field=name, value=getattr(config, name), why="as asked") for name in axes]
+    derived = [reason for reason in base.reasons if reason.field not in axes]
+    return Drawing(name=base.name, config=config, reasons=(*derived, *asked) if base.reasons else ())
+
+
+def from_dial(depth: int, context_length: int | None, axes: Mapping[str, Any]) -> Drawing:
+    """A shape derived from its depth; the vocabulary has to be known first, since it decides whether the head is tied."""
+    vocab_size = convert(axes.get("vocab_size", DEPTH_VOCABULARY), int, "vocab_size", COMMAND_LINE)
+    length = {} if context_length is None else {"context_length": context_length}
+    derived = from_depth(depth, vocab_size=vocab_size, **length)
+    why = "the largest that training chooses by itself; set it with --vocab-size"
+    vocabulary = Reason(field="vocab_size", value=vocab_size, why=why)
+    return Drawing(name=f"depth {depth}", config=derived.config, reasons=(*derived.reasons, vocabulary))
+
+
+def by_name(model: str) -> Drawing:
+    """A preset, or what a path holds; a path called like a preset is written `./gpt2`."""
+    if model not in PRESETS and Path(model).exists():
+        return Drawing(name=model, config=stored_config(Path(model)))
+    return Drawing(name=model, config=preset(model))
+
+
+def stored_config(path: Path) -> ModelConfig:
+    """The shape of a model on disk: a run, a checkpoint, a Hugging Face directory, or a config.json alone."""
+    from pellucid.store.checkpoint import TRAINING_AXES
+    from pellucid.store.directory import CONFIG, INFO
+    from pellucid.store.names.registry import read_config
+    from pellucid.store.run import resolve_checkpoint
+    from pellucid.store.verify import read_json
+
+    file = resolve_checkpoint(path) / CONFIG if path.is_dir() else path
+    notes = file.with_name(INFO)
+    told = read_json(notes).get("config", {}) if notes.is_file() else {}
+    more_axes = {axis: told[axis] for axis in TRAINING_AXES if axis in told}
+    _, config = read_config(read_json(file), str(file), more_axes=more_axes)
+    return config
+
+
+def choose_machine(name: str | None, common: Common) -> tuple[NamedMachine | None, str]:
+    """The machine to estimate time for (measured now when it is `this`), and the number format it computes in."""
+    if name is None:
+        return None, "bfloat16"
+    return measure_here(common) if name == THIS else (named_machine(name), "bfloat16")
+
+
+def measure_here(common: Common) -> tuple[NamedMachine, str]:
+    """This machine, by a short training measurement in the format that a run would choose."""
+    from pellucid.training.device import choose_device, choose_dtype, use_threads
+    from pellucid.training.measure import measure_read_bandwidth, measure_training
+    from pellucid.training.settings import TrainSettings
+
+    here = inspect_machine()
+    use_threads(common.threads, here)
+    device = choose_device(common.device)
+    dtype = choose_dtype("auto", device, here)
+    rates = measure_training(device, dtype, deterministic=TrainSettings().deterministic)
+    bandwidth = measure_read_bandwidth() if device.type == "cpu" else 0.0
+    flops = rates.training_flops_per_second
+    machine = this_machine(here, flops_per_second=flops, memory_bytes_per_second=bandwidth)
+    return machine, str(dtype).removeprefix("torch.")
+
+
+def describe(drawn: Plan, reasons: Iterable[Reason], machine: NamedMachine | None) -> dict[str, Any]:
+    """The plan for machines."""
+    return {
+        **drawn.to_dict(),
+        "reasons": [shallow(reason) for reason in reasons],
+        "machine": None if machine is None else shallow(machine) | {"fits": fits(drawn, machine)},
+    }
+
+
+def fits(drawn: Plan, machine: NamedMachine) -> dict[str, bool]:
+    """Whether training and use need no more memory than the machine has."""
+    return {memory.purpose: memory.total <= machine.memory_bytes for memory in (drawn.training, drawn.inference)}
+
+
+def show(drawn: Plan, reasons: tuple[Reason, ...], machine: NamedMachine | None, assumed: str) -> None:
+    """The plan for people: the shape, the reasons, then one table for each account."""
+    click.echo(f"{drawn.name}: " + ", ".join(f"{name} {getattr(drawn.config, name):,}" for name in SHAPE))
+    training = drawn.training
+    click.echo(f"batch: {training.rows:,} rows of {training.context_length:,} tokens, {assumed}\n")
+    if reasons:
+        cells = [(reason.field, _plain(reason.value), reason.why) for reason in reasons]
+        print_table({"size": "left", "value": "right", "why": "left"}, cells, title="reasons")
+    for section, lines in groupby(render(drawn), key=lambda row: row.section):
+        rows = list(lines)
+        cells = [(row.part, row.text, _equals(row.formula), _equals(row.figures)) for row in rows]
+        totals = {number for number, row in enumerate(rows) if row.total}
+        print_table(dict.fromkeys(("", " ", "  ", "   "), "left") | {" ": "right"}, cells, title=section, strong=totals)
+    if machine is not None:
+        for purpose, good in fits(drawn, machine).items():
+            needed = describe_bytes((drawn.training if purpose == "training" else drawn.inference).total)
+            verdict = "fits" if good else "does not fit"
+            click.echo(f"{purpose} needs {needed} of {describe_bytes(machine.memory_bytes)}: {verdict}")
+
+
+def list_known(*, as_json: bool) -> None:
+    """Every preset with its size, every machine with its peak."""
+    sizes = {name: count_parameters(config).total for name, config in PRESETS.items()}
+    if as_json:
+        presets = [{"name": name, "parameters": sizes[name], **shallow(PRESETS[name])} for name in PRESETS]
+        print_json({"presets": presets, "machines": [shallow(machine) for machine in MACHINES.values()]})
+        return
+    columns = {"preset": "left", "parameters": "right"} | dict.fromkeys(SHAPE, "right")
+    rows = [
+        (name, f"{sizes[name]:,}", *(f"{getattr(config, axis):,}" for axis in SHAPE))
+        for name, config in PRESETS.items()
+    ]
+    print_table(columns, rows)  # type: ignore[arg-type]
+    machines = [
+        (m.name, f"{m.peak_flops_per_second / 1e12:,.4g}", f"{m.utilisation:.0%}", f"{m.memory_bytes_per_second / 1e9:,.0f}",
+         describe_bytes(m.memory_bytes), m.description, m.source)
+        for m in MACHINES.values()
+    ]  # fmt: skip
+    headings = ("machine", "peak, TFLOP/s", "training reaches", "GB/s", "memory", "what", "from")
+    print_table(dict(zip(headings, ("left", "right", "right", "right", "right", "left", "left"))), machines)  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def _equals(formula: str) -> str:
+    """A formula as the next step of an equation."""
+    return f"= {formula.replace(' x ', ' × ')}" if formula else ""

@@ -1,0 +1,121 @@
+"""The optimizer against torch's own, and against what its formulas promise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pellucid.training.optim import Optimizer, orthogonalize
+from pellucid.training.precision import Arena
+from pellucid.training.settings import OptimizerSettings
+
+SHAPES = {"a": (6, 10), "b": (6, 10), "tall": (12, 5), "square": (8, 8)}
+
+
+class Matrices(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        for name, shape in SHAPES.items():
+            generator = torch.Generator().manual_seed(len(name))
+            setattr(self, name, nn.Parameter(torch.randn(shape, generator=generator)))
+        self.vector = nn.Parameter(torch.linspace(-1, 1, 9))
+
+
+def gradients(step: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(100 + step)
+    return {name: torch.randn(p.shape, generator=generator) for name, p in Matrices().named_parameters()}
+
+
+def run_ours(settings: OptimizerSettings, steps: int) -> Matrices:
+    model = Matrices()
+    arena = Arena(model, torch.float32)
+    optimizer = Optimizer(arena, settings)
+    for step in range(steps):
+        arena.load(arena.sums, gradients(step))
+        optimizer.step(1.0)
+    return model
+
+
+def run_torch(model: Matrices, optimizers: list[torch.optim.Optimizer], steps: int) -> Matrices:
+    for step in range(steps):
+        for name, parameter in model.named_parameters():
+            parameter.grad = gradients(step)[name]
+        for optimizer in optimizers:
+            optimizer.step()
+    return model
+
+
+def test_adamw_equals_torch() -> None:
+    rates = {f"{kind}_rate": 0.01 for kind in ("matrix", "embedding", "head", "vector")}
+    ours = run_ours(OptimizerSettings(matrices="adamw", beta1=0.9, beta2=0.99, epsilon=1e-8, **rates), steps=5)
+    model = Matrices()
+    reference = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0)
+    theirs = run_torch(model, [reference], steps=5)
+    for (name, mine), (_, other) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_muon_equals_torch() -> None:
+    """torch's works matrix by matrix, ours on stacks and transposes tall ones: the same numbers but for bf16's rounding."""
+    ours = run_ours(OptimizerSettings(matrix_rate=0.05, momentum=0.9), steps=4)
+    model = Matrices()
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    reference = torch.optim.Muon(
+        matrices, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.0, adjust_lr_fn="original"
+    )
+    theirs = run_torch(model, [reference], steps=4)
+    start = Matrices()
+    for name in SHAPES:
+        moved, expected = getattr(ours, name) - getattr(start, name), getattr(theirs, name) - getattr(start, name)
+        assert (moved - expected).norm() < 0.03 * expected.norm(), name
+
+
+def test_muon_is_the_same_for_a_matrix_alone_and_in_a_stack() -> None:
+    stack = torch.randn(3, 6, 10, generator=torch.Generator().manual_seed(1))
+    together = orthogonalize(stack)
+    alone = torch.cat([orthogonalize(matrix[None]) for matrix in stack])
+    torch.testing.assert_close(together, alone, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 9), (2, 9, 5), (1, 7, 7)])
+def test_orthogonalized_matrices_have_singular_values_near_one(shape: tuple[int, int, int]) -> None:
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape, generator=torch.Generator().manual_seed(2))).float())
+    assert values.min() > 0.3 and values.max() < 1.4  # where five iterations of this polynomial land
+
+
+def test_cautious_decay_never_works_against_the_update() -> None:
+    plain = run_ours(OptimizerSettings(), steps=1)
+    decayed = run_ours(OptimizerSettings(weight_decay=0.1), steps=1)
+    start = Matrices()
+    for name in SHAPES:
+        before, without, with_decay = (getattr(model, name).detach() for model in (start, plain, decayed))
+        shrinks = (without - before) * before < 0
+        torch.testing.assert_close(without[~shrinks], with_decay[~shrinks])
+        assert (with_decay[shrinks].abs() < without[shrinks].abs() + 1e-9).any()
+        assert not torch.equal(without[shrinks], with_decay[shrinks])
+
+
+def test_clipping_bounds_the_whole_gradient() -> None:
+    model = Matrices()
+    arena = Arena(model, torch.float32)
+    optimizer = Optimizer(arena, OptimizerSettings(clip_norm=0.5))
+    arena.load(arena.sums, gradients(0))
+    optimizer.step(1.0)
+    assert torch.linalg.vector_norm(arena.sums).item() == pytest.approx(0.5, rel=1e-4)
+
+
+def test_memory_survives_a_round_trip() -> None:
+    arena = Arena(Matrices(), torch.float32)
+    first = Optimizer(arena, OptimizerSettings())
+    arena.load(arena.sums, gradients(0))
+    first.step(1.0)
+    second = Optimizer(arena, OptimizerSettings())
+    second.load({name: tensor.clone() for name, tensor in first.tensors().items()}, first.updates)
+    assert torch.equal(first.first, second.first) and torch.equal(first.second, second.second)
+    assert second.updates == 1 and first.second.any() and first.first.any()
+
+
+def test_muon_keeps_no_second_moment_for_matrices() -> None:
+    names = Optimizer(Arena(Matrices(), torch.float32), OptimizerSettings()).tensors()
+    assert "second.vector" in names and "second.square" not in names and "first.square" in names

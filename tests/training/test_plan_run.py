@@ -1,0 +1,105 @@
+"""What a run derives from its text and machine, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pellucid.errors import DoesNotFitError, SettingsError
+from pellucid.planning.machine import inspect_machine
+from pellucid.planning.memory import estimate_training_memory
+from pellucid.planning.params import count_parameters
+from pellucid.settings import Layer, resolve
+from pellucid.training.plan import TextSize, plan_run, saved_plan, table
+from pellucid.training.settings import TrainSettings
+
+MACHINE = dataclasses.replace(inspect_machine(), memory_available_bytes=8 * 10**9)
+BOOK = TextSize(train_tokens=400_000, valid_tokens=40_000, vocab_size=1024)
+RATE = 2e11
+
+
+def planned(text: TextSize = BOOK, machine=MACHINE, rate: float = RATE, **values):
+    settings = resolve(TrainSettings, Layer("test", values)).settings
+    return plan_run(settings, text, machine, rate, bf16=True)
+
+
+def test_one_evaluation_costs_at_most_its_share() -> None:
+    huge = dataclasses.replace(BOOK, valid_tokens=4_000_000)
+    for share in (0.02, 0.1):
+        plan = planned(huge, evaluation={"max_share": share})
+        forward, training = plan.eval_windows, 3 * plan.steps * plan.rows
+        assert 0.9 * share < forward / training <= share
+
+
+def test_a_longer_time_gives_a_larger_model_and_more_text_a_longer_run() -> None:
+    short, long = planned(minutes=0.2), planned(minutes=30)
+    assert count_parameters(short.config).total < count_parameters(long.config).total
+    assert short.estimated_seconds < 15 and long.estimated_seconds < 31 * 60
+    assert planned(dataclasses.replace(BOOK, train_tokens=4_000)).tokens < planned().tokens
+
+
+@pytest.mark.parametrize("tokens", [2, 3, 17, 300])
+def test_small_texts_shrink_the_context(tokens: int) -> None:
+    plan = planned(TextSize(train_tokens=tokens, valid_tokens=0, vocab_size=300))
+    assert 1 <= plan.config.context_length <= max(2, tokens - 1)
+    assert plan.steps >= 1 and plan.eval_windows == 0
+
+
+def test_explicit_settings_are_taken_as_they_are() -> None:
+    plan = planned(
+        steps=7,
+        batch={"tokens": 1024},
+        model={"preset": "gpt2", "n_layers": 3, "n_heads": 2, "n_kv_heads": 2, "d_model": 128, "context_length": 128},
+    )
+    assert (plan.steps, plan.rows, plan.config.n_layers, plan.config.d_model) == (7, 8, 3, 128)
+    assert plan.config.position == "learned" and plan.config.vocab_size == BOOK.vocab_size
+
+
+def test_epochs_count_passes_through_the_text() -> None:
+    plan = planned(epochs=2.0)
+    assert plan.tokens == pytest.approx(2 * BOOK.train_tokens, rel=0.05)
+
+
+def test_micro_batches_divide_the_update_and_fit() -> None:
+    small = dataclasses.replace(MACHINE, memory_available_bytes=400 * 10**6)
+    plan = planned(machine=small, batch={"tokens": 64 * 256}, model={"depth": 4})
+    assert plan.rows == 64 and plan.rows % plan.micro_rows == 0 and plan.micro_rows < 64
+    assert plan.memory.total <= small.memory_available_bytes
+
+
+def test_what_cannot_fit_is_refused_with_figures() -> None:
+    tiny = dataclasses.replace(MACHINE, memory_available_bytes=50 * 10**6)
+    with pytest.raises(DoesNotFitError, match=r"training needs .*GB.* 50.0 MB are free"):
+        planned(machine=tiny, model={"preset": "gpt2"})
+
+
+def test_micro_rows_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(SettingsError, match="must divide"):
+        planned(batch={"tokens": 8 * 256, "micro_rows": 3})
+
+
+def test_preset_and_depth_exclude_each_other() -> None:
+    with pytest.raises(SettingsError, match="not both"):
+        planned(model={"preset": "gpt2", "depth": 3})
+
+
+def test_compiling_is_chosen_by_arithmetic() -> None:
+    assert not planned(minutes=1).compiled
+    assert planned(minutes=60, model={"depth": 8}).compiled
+    assert not planned(minutes=60, model={"depth": 8}, compile="off").compiled
+
+
+def test_a_saved_plan_is_the_same_plan() -> None:
+    plan = planned()
+
+    def estimate(config, rows):
+        return estimate_training_memory(config, rows=rows, optimizer="muon", compute_type="bfloat16")
+
+    assert saved_plan(plan.to_dict(), estimate) == plan
+
+
+def test_every_derived_figure_is_explained() -> None:
+    rows = {name: reason for name, _, reason in table(planned())}
+    for name in ("parameters", "n_layers", "d_model", "d_ff", "context_length", "update", "steps", "evaluation"):
+        assert rows[name], f"{name} has no reason"
