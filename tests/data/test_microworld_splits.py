@@ -6,6 +6,7 @@ import re
 from functools import cache
 
 import pytest
+
 from pellucid.data.microworld import entities, lexicon_en, lexicon_zh
 from pellucid.data.microworld.corpus import documents, held_out
 from pellucid.data.microworld.plots import LEVELS, PLOTS
@@ -19,12 +20,12 @@ LEXICONS = {"en": lexicon_en, "zh": lexicon_zh}
 @cache
 def training(level: int, language: str) -> tuple[Story, ...]:
     """Training stories of two seeds."""
-    return tuple(story(seed, i, level=level, language=language) for seed in (0, 11) for i in range(700))
+    return tuple(story(seed, i, level=level, language=language) for seed in (0, 11) for i in range(400))
 
 
 @cache
 def kept_out(level: int, language: str, split: str) -> tuple[Story, ...]:
-    return tuple(held_out(11, level=level, split=split, count=60, language=language))
+    return tuple(held_out(11, level=level, split=split, count=30, language=language))
 
 
 def names_in(tale: Story, words: list[str]) -> set[str]:

@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, print_json, set_option
-from pellucid.cli.tables import print_table
+from pellucid.cli.common import Common, common_options, print_json
+from pellucid.cli.tables import Side, print_table
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import MACHINES, NamedMachine, inspect_machine, named_machine, this_machine
@@ -28,6 +28,16 @@ from pellucid.settings import Layer, convert, parse_assignments, resolve, shallo
 COMMAND_LINE = "command line"
 THIS = "this"
 DEPTH_VOCABULARY = 8192  # the largest that training chooses by itself
+MOST_TOKENS = 1e18  # more than there will be text
+MACHINE_COLUMNS: dict[str, Side] = {
+    "machine": "left",
+    "peak, TFLOP/s": "right",
+    "training reaches": "right",
+    "GB/s": "right",
+    "memory": "right",
+    "what it is": "left",
+    "source": "left",
+}
 SHAPE = ("n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "vocab_size", "context_length")
 
 
@@ -40,18 +50,54 @@ class Drawing:
     reasons: tuple[Reason, ...] = ()
 
 
+def whole_number(ctx: click.Context, parameter: click.Parameter, value: float | None) -> int | None:
+    """A count as people write large ones (`300e9`)."""
+    if value is not None and not 1 <= value <= MOST_TOKENS:  # written so that NaN fails too
+        raise click.BadParameter(f"{value:g} is not between 1 and {MOST_TOKENS:g}", ctx, parameter)
+    return None if value is None else int(value)
+
+
 @click.command()
 @click.argument("model", required=False, metavar="[PRESET|RUN|config.json]")
 @click.option("--depth", type=int, help="instead of a preset: one dial (blocks) from which every other size follows")
 @click.option("--vocab-size", type=int, help="tokens in the vocabulary [default: the model's; 8,192 with --depth]")
-@click.option("--context-length", type=int, help="tokens in a row [default: all that the model can hold; 256 with --depth]")
+@click.option(
+    "--context-length", type=int, help="tokens in a row [default: all that the model can hold; 256 with --depth]"
+)
 @click.option("--rows", type=int, default=1, show_default=True, help="rows computed at once")
-@click.option("--tokens", type=click.FloatRange(min=1), metavar="N", help="tokens to train on, for example 300e9 [default: 20 per parameter]")
-@click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True, help="what it would be trained with")
-@click.option("--compute-type", type=click.Choice(["bfloat16", "float32"]), help="what it computes in [default: bfloat16; with --machine this, what this machine does]")
-@click.option("--machine", "machine_name", metavar="NAME", help="also estimate time there: this (measured now), " + ", ".join(MACHINES))
+@click.option(
+    "--tokens",
+    type=float,
+    callback=whole_number,
+    metavar="N",
+    help="tokens to train on, for example 300e9 [default: 20 per parameter]",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["adamw", "muon"]),
+    default="adamw",
+    show_default=True,
+    help="what it would be trained with",
+)
+@click.option(
+    "--compute-type",
+    type=click.Choice(["bfloat16", "float32"]),
+    help="what it computes in [default: bfloat16; with --machine this, what this machine does]",
+)
+@click.option(
+    "--machine",
+    "machine_name",
+    metavar="NAME",
+    help="also estimate time there: this (measured now), " + ", ".join(MACHINES),
+)
 @click.option("--list", "listing", is_flag=True, help="list the presets and the machines")
-@set_option
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="AXIS=VALUE",
+    help="override an axis of the model, for example --set n_layers=6",
+)
 @common_options
 def command(
     common: Common,
@@ -59,7 +105,7 @@ def command(
     depth: int | None,
     vocab_size: int | None,
     assignments: tuple[str, ...],
-    tokens: float | None,
+    tokens: int | None,
     machine_name: str | None,
     compute_type: str | None,
     listing: bool,
@@ -67,8 +113,8 @@ def command(
 ) -> None:
     """What a model would cost, before it is built: parameters, FLOPs, memory and time, with the formulas.
 
-    MODEL is a preset (see --list), a run, a Hugging Face directory or its config.json. --set overrides one of its axes:
-    `pellucid plan gpt2 --set n_layers=6`.
+    MODEL is a preset (see --list), a run, a Hugging Face directory or its config.json. Without --machine
+    the plan holds no time, only work.
     """
     if listing:
         list_known(as_json=common.as_json)
@@ -79,7 +125,7 @@ def command(
     drawn = plan(
         drawing.config,
         name=drawing.name,
-        tokens=None if tokens is None else int(tokens),
+        tokens=tokens,
         machine=machine,
         compute_type=compute_type or native_type,  # type: ignore[arg-type]
         **batch,
@@ -184,21 +230,21 @@ def fits(drawn: Plan, machine: NamedMachine) -> dict[str, bool]:
 def show(drawn: Plan, reasons: tuple[Reason, ...], machine: NamedMachine | None, assumed: str) -> None:
     """The plan for people: the shape, the reasons, then one table for each account."""
     click.echo(f"{drawn.name}: " + ", ".join(f"{name} {getattr(drawn.config, name):,}" for name in SHAPE))
-    training = drawn.training
-    click.echo(f"batch: {training.rows:,} rows of {training.context_length:,} tokens, {assumed}\n")
+    click.echo(f"batch: {drawn.training.rows:,} × {drawn.training.context_length:,} tokens, {assumed}\n")
     if reasons:
-        cells = [(reason.field, _plain(reason.value), reason.why) for reason in reasons]
-        print_table({"size": "left", "value": "right", "why": "left"}, cells, title="reasons")
+        why = [(reason.field, _plain(reason.value), reason.why) for reason in reasons]
+        print_table({"size": "left", "value": "right", "why": "left"}, why)
     for section, lines in groupby(render(drawn), key=lambda row: row.section):
         rows = list(lines)
         cells = [(row.part, row.text, _equals(row.formula), _equals(row.figures)) for row in rows]
         totals = {number for number, row in enumerate(rows) if row.total}
-        print_table(dict.fromkeys(("", " ", "  ", "   "), "left") | {" ": "right"}, cells, title=section, strong=totals)
+        columns: dict[str, Side] = {section: "left", "value": "right", "formula": "left", "figures": "left"}
+        print_table(columns, cells, strong=totals)
     if machine is not None:
-        for purpose, good in fits(drawn, machine).items():
-            needed = describe_bytes((drawn.training if purpose == "training" else drawn.inference).total)
-            verdict = "fits" if good else "does not fit"
-            click.echo(f"{purpose} needs {needed} of {describe_bytes(machine.memory_bytes)}: {verdict}")
+        for memory in (drawn.training, drawn.inference):
+            verdict = "fits" if fits(drawn, machine)[memory.purpose] else "does not fit"
+            needed, there = describe_bytes(memory.total), describe_bytes(machine.memory_bytes)
+            click.echo(f"{memory.purpose} needs {needed} of {there}: {verdict}")
 
 
 def list_known(*, as_json: bool) -> None:
@@ -208,19 +254,26 @@ def list_known(*, as_json: bool) -> None:
         presets = [{"name": name, "parameters": sizes[name], **shallow(PRESETS[name])} for name in PRESETS]
         print_json({"presets": presets, "machines": [shallow(machine) for machine in MACHINES.values()]})
         return
-    columns = {"preset": "left", "parameters": "right"} | dict.fromkeys(SHAPE, "right")
+    columns: dict[str, Side] = {"preset": "left", "parameters": "right", **dict.fromkeys(SHAPE, "right")}
     rows = [
         (name, f"{sizes[name]:,}", *(f"{getattr(config, axis):,}" for axis in SHAPE))
         for name, config in PRESETS.items()
     ]
-    print_table(columns, rows)  # type: ignore[arg-type]
-    machines = [
-        (m.name, f"{m.peak_flops_per_second / 1e12:,.4g}", f"{m.utilisation:.0%}", f"{m.memory_bytes_per_second / 1e9:,.0f}",
-         describe_bytes(m.memory_bytes), m.description, m.source)
-        for m in MACHINES.values()
-    ]  # fmt: skip
-    headings = ("machine", "peak, TFLOP/s", "training reaches", "GB/s", "memory", "what", "from")
-    print_table(dict(zip(headings, ("left", "right", "right", "right", "right", "left", "left"))), machines)  # type: ignore[arg-type]
+    print_table(columns, rows)
+    print_table(MACHINE_COLUMNS, [machine_cells(machine) for machine in MACHINES.values()])
+
+
+def machine_cells(machine: NamedMachine) -> tuple[str, ...]:
+    """A machine as a row under MACHINE_COLUMNS."""
+    return (
+        machine.name,
+        f"{machine.peak_flops_per_second / 1e12:,.4g}",
+        f"{machine.utilisation:.0%}",
+        f"{machine.memory_bytes_per_second / 1e9:,.0f}",
+        describe_bytes(machine.memory_bytes),
+        machine.description,
+        machine.source,
+    )
 
 
 def _plain(value: Any) -> str:

@@ -15,22 +15,17 @@ import click
 Side = Literal["left", "right"]
 
 
-def print_table(
-    columns: Mapping[str, Side], rows: Sequence[Sequence[str]], *, title: str = "", strong: Collection[int] = ()
-) -> None:
+def print_table(columns: Mapping[str, Side], rows: Sequence[Sequence[str]], *, strong: Collection[int] = ()) -> None:
     """Print rows under their headings (heading -> the side its cells keep to); the rows numbered in `strong` stand out."""
     if sys.stdout.isatty():
-        _draw(columns, rows, title, strong)
-        return
-    if title:
-        click.echo(title)
-    for line in plain_lines(columns, rows):
-        click.echo(f"  {line}" if title else line)
+        _draw(columns, rows, strong)
+    else:
+        click.echo("\n".join(plain_lines(columns, rows)))
     click.echo()
 
 
 def plain_lines(columns: Mapping[str, Side], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The headings (unless all are blank) and the rows, each as one line of aligned text.
+    """The headings and the rows, each as one line of aligned text.
 
     >>> for line in plain_lines({"part": "left", "bytes": "right"}, [("weights", "1,024"), ("词表", "8")]): print(line)
     part     bytes
@@ -39,7 +34,7 @@ def plain_lines(columns: Mapping[str, Side], rows: Sequence[Sequence[str]]) -> I
     """
     from rich.cells import cell_len
 
-    lines = [tuple(columns), *rows] if any(columns) else list(rows)
+    lines = [tuple(columns), *rows]
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
         padded = []
@@ -49,16 +44,14 @@ def plain_lines(columns: Mapping[str, Side], rows: Sequence[Sequence[str]]) -> I
         yield "  ".join(padded).rstrip()
 
 
-def _draw(columns: Mapping[str, Side], rows: Sequence[Sequence[str]], title: str, strong: Collection[int]) -> None:
+def _draw(columns: Mapping[str, Side], rows: Sequence[Sequence[str]], strong: Collection[int]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for heading, side in columns.items():
-        table.add_column(Text(heading), justify=side, header_style="dim", overflow="fold")
+        table.add_column(Text(heading), justify=side, overflow="fold")
     for number, row in enumerate(rows):
         table.add_row(*(Text(cell) for cell in row), style="bold" if number in strong else None)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print()
+    Console(highlight=False).print(table)

@@ -166,4 +166,4 @@ def next_logits(model: Decoder, ids: Sequence[int], cache: KVCache | None = None
     """Read ids; the scores of what may follow the last of them, [V] in float64."""
     with inference(model):
         ids_BT = torch.tensor([ids], device=model.embed.weight.device)
-        return model(ids_BT, cache=cache).logits_BTV[0, -1].cpu().double().numpy()
+        return model(ids_BT, cache=cache, last_only=True).logits_BTV[0, -1].cpu().double().numpy()

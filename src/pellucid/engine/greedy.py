@@ -54,8 +54,8 @@ def _continue(model: Decoder, ids_BT: Tensor, num_new: int, ends_V: Tensor) -> T
     written: list[Tensor] = []
     with inference(model):
         while len(written) < num_new and not ended_B.all():
-            logits_BTV = model(ids_BT.to(model.embed.weight.device), cache=cache).logits_BTV
-            ids_BT = logits_BTV[:, -1:].argmax(-1).cpu()
+            logits_BTV = model(ids_BT.to(model.embed.weight.device), cache=cache, last_only=True).logits_BTV
+            ids_BT = logits_BTV.argmax(-1).cpu()
             written.append(ids_BT)
             ended_B |= ends_V[ids_BT[:, 0]]
     return torch.cat(written, dim=1)

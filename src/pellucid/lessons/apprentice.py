@@ -1,18 +1,20 @@
 """A small model trained from nothing for one lesson, and the text it learns from.
 
-The lesson builds the model; here it goes through the project's own shards, loader and training loop, in a temporary
-folder that is gone afterwards. Nothing is saved: who wants to keep a model uses `pellucid train`.
+The lesson builds the model; here it goes through the project's own training loop, and text through its own shards and
+loader, in a temporary folder that is gone afterwards. Nothing is saved: who wants to keep a model uses `pellucid train`.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import psutil
 import torch
 
 from pellucid.data.loader import Loader
@@ -26,7 +28,7 @@ from pellucid.lessons.settings import LessonSettings
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.training.loop import Pace, StepReport, Trainer, train
+from pellucid.training.loop import Pace, Rows, StepReport, Trainer, train
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 
 MICROWORLD_LEVEL = 1
@@ -79,7 +81,9 @@ def _read_file(path: Path, recorder: Recorder) -> Reading:
         texts.append(document.text[: MOST_CHARACTERS - size])
         size += len(texts[-1])
         if size >= MOST_CHARACTERS:
-            message = f"only the first {MOST_CHARACTERS:,} characters of {path} are read: more than a lesson can learn from"
+            message = (
+                f"only the first {MOST_CHARACTERS:,} characters of {path} are read: more than a lesson can learn from"
+            )
             recorder.record(Event(name="lessons.text_cut", message=message, data={"characters": MOST_CHARACTERS}))
             break
     whole = "\n".join(texts)
@@ -93,7 +97,9 @@ def _read_file(path: Path, recorder: Recorder) -> Reading:
             where=str(path),
             hint=f"give at least {round(PASSAGE_CHARACTERS / HELD_OUT_SHARE):,}, or leave --text out for the microworld",
         )
-    return Reading(name=Bilingual(f"the text {path.name}", f"文本 {path.name}"), train=(whole[:cut],), held_out=passages)
+    return Reading(
+        name=Bilingual(f"the text {path.name}", f"文本 {path.name}"), train=(whole[:cut],), held_out=passages
+    )
 
 
 def small_config(vocab_size: int, *, context_length: int, n_layers: int, d_model: int) -> ModelConfig:
@@ -112,35 +118,51 @@ def small_config(vocab_size: int, *, context_length: int, n_layers: int, d_model
     )
 
 
-def teach(
-    model: Decoder, texts: Iterable[str], tokenizer: Tokenizer, course: Course, *, seed: int, name: str, recorder: Recorder
-) -> Trained:
-    """Train a model on some texts; each finished step is told to the recorder as `lessons.step`."""
+@contextmanager
+def rows_of(texts: Iterable[str], tokenizer: Tokenizer, *, context_length: int, seed: int) -> Iterator[Rows]:
+    """Training rows cut from some texts, which lie in a temporary folder until the block ends."""
+    with tempfile.TemporaryDirectory(prefix="pellucid-lesson-", ignore_cleanup_errors=True) as folder:
+        parts = (Document(text=text, origin=f"text {index}") for index, text in enumerate(texts))
+        shards = write_shards(parts, tokenizer, Path(folder) / "tokens")
+        yield Loader(shards, context_length=context_length, seed=seed)
+
+
+def teach(model: Decoder, source: Rows, course: Course, *, seed: int, name: str, recorder: Recorder) -> Trained:
+    """Train a model; the recorder hears which one, then `training.progress` after each step."""
+    message = f"training {name!r}: {course.steps} updates of {course.rows} rows"
+    recorder.record(Event(name="lessons.training", message=message, data={"model": name, "steps": course.steps}))
     losses: list[tuple[float, float]] = []
+    began = time.perf_counter()
 
     def after_step(report: StepReport) -> bool:
         losses.append((report.step, report.loss))
-        message = f"{name}: step {report.step} of {course.steps}, loss {report.loss:.3f}"
-        data = {"model": name, "step": report.step, "steps": course.steps, "loss": report.loss}
-        recorder.record(Event(name="lessons.step", message=message, data=data))
+        recorder.record(_progress(report, course, time.perf_counter() - began))
         return True
 
-    began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="pellucid-lesson-", ignore_cleanup_errors=True) as folder:
-        parts = (Document(text=text, origin=f"{name}:{index}") for index, text in enumerate(texts))
-        shards = write_shards(parts, tokenizer, Path(folder) / "tokens")
-        trainer = Trainer(
-            model,
-            Loader(shards, context_length=model.config.context_length, seed=seed),
-            Pace(steps=course.steps, rows=course.rows, micro_rows=course.rows),
-            optimizer=OptimizerSettings(),
-            schedule=ScheduleSettings(),
-            seed=seed,
-            compute_dtype=torch.float32,
-            recorder=recorder,
-        )
-        train(trainer, until=course.steps, after_step=after_step)
+    trainer = Trainer(
+        model,
+        source,
+        Pace(steps=course.steps, rows=course.rows, micro_rows=course.rows),
+        optimizer=OptimizerSettings(),
+        schedule=ScheduleSettings(),
+        seed=seed,
+        compute_dtype=torch.float32,
+        recorder=recorder,
+    )
+    train(trainer, until=course.steps, after_step=after_step)
     return Trained(model=model, losses=tuple(losses), seconds=time.perf_counter() - began)
+
+
+def _progress(report: StepReport, course: Course, seconds: float) -> Event:
+    data = {
+        "step": report.step,
+        "steps": course.steps,
+        "loss": report.loss,
+        "tokens_per_second": report.step * report.tokens / seconds,
+        "eta_seconds": seconds / report.step * (course.steps - report.step),
+        "memory_bytes": psutil.Process().memory_info().rss,
+    }
+    return Event(name="training.progress", message=f"step {report.step}: loss {report.loss:.4f}", data=data)
 
 
 def smooth(points: Sequence[tuple[float, float]], width: int) -> list[tuple[float, float]]:

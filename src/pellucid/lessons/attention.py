@@ -77,7 +77,7 @@ def attend(vectors: Rows) -> tuple[Rows, Rows, Rows]:
     core = ExplicitCore()
     x_BHTK = torch.tensor(vectors, dtype=torch.float64)[None, None]
     with record(core) as taps:
-        y_BHTK = core(x_BHTK, x_BHTK, x_BHTK, None)
+        y_BHTK = core(x_BHTK, x_BHTK, x_BHTK, causal=False)
     return rows_of(taps["scores"][0, 0]), rows_of(taps["weights"][0, 0]), rows_of(y_BHTK[0, 0])
 
 

@@ -33,6 +33,7 @@ class Lesson:
     kind: Kind
     title: Bilingual
     function: str  # "module:function" below pellucid.lessons
+    options: tuple[str, ...] = ()  # flags of the command line that mean something to this lesson
 
 
 LESSONS = (
@@ -98,6 +99,7 @@ LESSONS = (
         kind="trial",
         title=Bilingual("What temperature, top-k and top-p do to a text", "温度、top-k 与 top-p 怎样改变文本"),
         function="sampling:trial",
+        options=("--out", "--quick", "--text"),
     ),
     Lesson(
         number=10,
@@ -105,6 +107,7 @@ LESSONS = (
         kind="trial",
         title=Bilingual("Counting letters that a token hides", "数一数藏在词元里的字母"),
         function="letters:trial",
+        options=("--out", "--quick"),
     ),
     Lesson(
         number=11,
@@ -112,6 +115,7 @@ LESSONS = (
         kind="trial",
         title=Bilingual("A lost residual: the mistake that still trains", "丢失的残差：照样能训练的错误"),
         function="residual:trial",
+        options=("--out", "--quick", "--text"),
     ),
 )
 

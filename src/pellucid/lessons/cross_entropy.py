@@ -68,7 +68,9 @@ def exercise() -> Page:
     return Page(
         (
             Paragraph(heading=QUESTION, text=question),
-            Formula(text="surprise = -ln p(target) = ln Σ exp(l) - l_target      loss = Σ weight · surprise / Σ weight"),
+            Formula(
+                text="surprise = -ln p(target) = ln Σ exp(l) - l_target      loss = Σ weight · surprise / Σ weight"
+            ),
             Workings(steps=_steps()),
             Code(text=code, functions=("pellucid.training.losses.surprise", "pellucid.training.losses.weighted_loss")),
             Paragraph(heading=FINDING, text=finding),

@@ -82,7 +82,7 @@ def exercise() -> Page:
 def _steps() -> tuple[Working, ...]:
     attention = build_by_hand()
     with record(attention) as taps, torch.no_grad():
-        outputs_TD = attention(torch.tensor([INPUTS], dtype=torch.float64), NoRotation(), None, 0, None)[0]
+        outputs_TD = attention(torch.tensor([INPUTS], dtype=torch.float64), NoRotation(), 0, None)[0]
     weights = tuple(rows_of(head) for head in taps["core.weights"][0])
     gathered_TD = taps["core"][0].transpose(0, 1).flatten(1)
     return (

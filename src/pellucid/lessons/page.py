@@ -29,6 +29,9 @@ class Bilingual:
         """These words in one of the two languages."""
         return self.zh if language == "zh" else self.en
 
+    def __add__(self, other: Bilingual) -> Bilingual:
+        return Bilingual(self.en + other.en, self.zh + other.zh)
+
 
 QUESTION = Bilingual("Question", "问题")
 SETUP = Bilingual("What was done", "怎么做的")
@@ -111,7 +114,9 @@ class Table:
             "section": "table",
             "caption": self.caption.say(language),
             "columns": [column.say(language) for column in self.columns],
-            "rows": [[cell.say(language) if isinstance(cell, Bilingual) else cell for cell in row] for row in self.rows],
+            "rows": [
+                [cell.say(language) if isinstance(cell, Bilingual) else cell for cell in row] for row in self.rows
+            ],
         }
 
     def shown(self, language: Language) -> list[list[str]]:

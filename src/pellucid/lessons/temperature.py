@@ -64,10 +64,18 @@ def _page(question: Bilingual, temperatures: tuple[float, ...], finding: Bilingu
     steps = (
         Working(name="logits", formula="l", meaning=Bilingual("scores", "得分"), value=LOGITS, digits=1),
         Working(
-            name="temperatures", formula="T", meaning=Bilingual("one row each", "每个一行"), value=temperatures, digits=1
+            name="temperatures",
+            formula="T",
+            meaning=Bilingual("one row each", "每个一行"),
+            value=temperatures,
+            digits=1,
         ),
         Working(
-            name="scaled", formula="l / T", meaning=Bilingual("scores divided", "得分除以温度"), value=_rows(scaled), digits=2
+            name="scaled",
+            formula="l / T",
+            meaning=Bilingual("scores divided", "得分除以温度"),
+            value=_rows(scaled),
+            digits=2,
         ),
         Working(
             name="exponentials",

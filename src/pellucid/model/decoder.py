@@ -41,8 +41,10 @@ class Decoder(nn.Module):
         self.final_norm = build_norm(config.norm, config.d_model, config.norm_eps)
         self.head = TiedHead() if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
 
-    def forward(self, ids_BT: Tensor, *, cache: KVCache | None = None) -> Output:
+    def forward(self, ids_BT: Tensor, *, cache: KVCache | None = None, last_only: bool = False) -> Output:
+        """Scores at every position, or (`last_only`) at the last one alone, which is all that a continuation needs."""
         x_BTD = self.hidden(ids_BT, cache=cache)
+        x_BTD = x_BTD[:, -1:] if last_only else x_BTD
         logits_BTV = self.head(x_BTD, self.embed.weight) if self.config.tied_head else self.head(x_BTD)
         return Output(logits_BTV=logits_BTV)
 

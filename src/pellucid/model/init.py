@@ -1,8 +1,8 @@
 """How weights start.
 
     gpt2               every matrix N(0, 0.02²); projections that write into the stream N(0, (0.02/√(2L))²); biases 0
-    zero_projections   embedding N(0, 1/D) (tied head) or N(0, 1) (untied, whose head starts at 0);
-                       reading matrices U(±√(3/fan_in)) · 1, writing projections 0: every block starts as the identity
+    zero_projections   embedding N(0, 0.02²) (tied head) or N(0, 1) (untied, whose head starts at 0);
+                       reading matrices U(±√(3/fan_in)), writing projections 0: every block starts as the identity
 
 Each parameter draws from its own generator, keyed by (seed, name), so that its start does not depend on which other
 parameters exist.
@@ -46,8 +46,8 @@ def _zero_projections(name: str, parameter: Tensor, config: ModelConfig, seed: i
     if name.endswith(WRITES_TO_STREAM) or name == "head.weight":
         return torch.zeros(parameter.shape)
     if name in ("embed.weight", "position.weight"):
-        # A tied head reads the same matrix: rows of length 1 keep the first logits small.
-        return _normal(name, parameter, seed) * (config.d_model**-0.5 if config.tied_head else 1.0)
+        # A tied head reads the same matrix: longer rows would make every token predict itself.
+        return _normal(name, parameter, seed) * (0.02 if config.tied_head else 1.0)
     bound = math.sqrt(3 / parameter.size(1))
     return (torch.rand(parameter.shape, generator=_generator(name, seed)) * 2 - 1) * bound
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pellucid.errors import InputError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Points = Sequence[tuple[float, float]]
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":")  # a second sign beside colour
-STYLE = {
+STYLE: Any = {
     "svg.hashsalt": "pellucid",  # identifiers inside the file depend on the drawing alone
     "font.size": 11.0,
     "axes.spines.top": False,
@@ -32,6 +32,7 @@ STYLE = {
     "grid.alpha": 0.25,
 }
 LABEL_GAP = 0.06  # of the axis' height: names closer than this are moved apart
+LABEL_WIDTH = 0.2  # of the axis' width: names further apart than this cannot meet
 
 
 def draw_curves(
@@ -57,7 +58,7 @@ def draw_curves(
         FigureCanvasAgg(figure)  # draws into memory: no window, no display needed
         axes = figure.add_subplot()
         axes.set(title=title, xlabel=x_label, ylabel=y_label)
-        for index, (name, points) in enumerate(drawn.items()):
+        for index, points in enumerate(drawn.values()):
             _draw(axes, points, index)
         _name_ends(axes, drawn)
         return [_write(figure, path_without_suffix, suffix) for suffix in ("svg", "png")]
@@ -72,21 +73,38 @@ def _draw(axes: Axes, points: Points, index: int) -> None:
 
 def _name_ends(axes: Axes, drawn: Mapping[str, Points]) -> None:
     """Write each curve's name to the right of its last point, moved up where two would overlap."""
-    low, high = axes.get_ylim()
-    height = high - low
-    ends = sorted((points[-1][1], index, name) for index, (name, points) in enumerate(drawn.items()))
-    places = spread([(end - low) / height for end, _, _ in ends], LABEL_GAP)
-    right = max(points[-1][0] for points in drawn.values())
-    for (_, index, name), place in zip(ends, places, strict=True):
-        axes.annotate(
-            name,
-            xy=(right, low + place * height),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color=PALETTE[index % len(PALETTE)],
-            annotation_clip=False,
-        )
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    ends = [
+        ((points[-1][0] - left) / (right - left), index, name) for index, (name, points) in enumerate(drawn.items())
+    ]
+    for group in neighbours(sorted(ends), LABEL_WIDTH):
+        by_height = sorted((drawn[name][-1][1], index, name) for _, index, name in group)
+        places = spread([(y - low) / (high - low) for y, _, _ in by_height], LABEL_GAP)
+        for (_, index, name), place in zip(by_height, places, strict=True):
+            axes.annotate(
+                name,
+                xy=(drawn[name][-1][0], low + place * (high - low)),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                color=PALETTE[index % len(PALETTE)],
+                annotation_clip=False,
+            )
+
+
+def neighbours(ends: Sequence[tuple], gap: float) -> list[list[tuple]]:
+    """Entries in groups: a new one begins where the first number jumps by more than `gap`.
+
+    >>> neighbours([(0.1, "a"), (0.2, "b"), (0.9, "c")], 0.25)
+    [[(0.1, 'a'), (0.2, 'b')], [(0.9, 'c')]]
+    """
+    groups: list[list[tuple]] = []
+    for end in ends:
+        if groups and end[0] - groups[-1][-1][0] <= gap:
+            groups[-1].append(end)
+        else:
+            groups.append([end])
+    return groups
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:

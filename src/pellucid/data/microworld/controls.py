@@ -82,7 +82,7 @@ class QuestionOnly:
                     self._votes[(question.language, question.kind), word][question.answers[0]] += 1
 
     def answer(self, story: Story, question: Question) -> str:
-        shares: Counter[str] = Counter()
+        shares: dict[str, float] = defaultdict(float)
         for word in words_of(question.text, question.language):
             votes = self._votes.get(((question.language, question.kind), word), Counter())
             for answer, count in votes.items():

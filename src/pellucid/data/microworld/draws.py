@@ -28,28 +28,27 @@ class Draws:
     True
     """
 
-    __slots__ = ("_block", "_key", "_words")
+    __slots__ = ("_block", "_key", "_pop", "_words")
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._block = -1
+        self._block = 0
         self._words: list[int] = []
+        self._pop = self._words.pop
 
     def _refill(self) -> int:
-        self._block += 1
         digest = shake_128(f"{self._key}#{self._block}".encode()).digest(_BLOCK.size)
-        self._words = list(_BLOCK.unpack(digest))
-        return self._words.pop()
+        self._block += 1
+        self._words.extend(_BLOCK.unpack(digest))
+        return self._pop()
 
     def below(self, n: int) -> int:
         """An integer from 0 to n - 1."""
-        words = self._words
-        return (words.pop() if words else self._refill()) * n >> 32
+        return (self._pop() if self._words else self._refill()) * n >> 32
 
     def one(self, items: Sequence[T]) -> T:
         """One of the items, each as likely as the next."""
-        words = self._words
-        return items[(words.pop() if words else self._refill()) * len(items) >> 32]
+        return items[(self._pop() if self._words else self._refill()) * len(items) >> 32]
 
     def sample(self, items: Sequence[T], count: int) -> list[T]:
         """This many different items, in random order."""

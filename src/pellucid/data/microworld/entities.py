@@ -9,6 +9,8 @@
 The lexicons name the same rows in their own language, so that one course of events can be told in each.
 """
 
+# ruff: noqa: SIM905  (word lists read better as text)
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -63,7 +65,10 @@ COUNTED = tuple(THING + THING_NAMES.index(name) for name in _COUNTED)
 FIT_IN_CONTAINER = THINGS[: len(SMALL) + len(MEDIUM)]
 
 SIZE = {
-    **{thing: 1 if name in SMALL else 2 if name in MEDIUM else 3 for thing, name in zip(THINGS, THING_NAMES, strict=True)},
+    **{
+        thing: 1 if name in SMALL else 2 if name in MEDIUM else 3
+        for thing, name in zip(THINGS, THING_NAMES, strict=True)
+    },
     **dict(zip(CONTAINERS, CONTAINER_SIZES.values(), strict=True)),
 }
 
@@ -115,5 +120,5 @@ class Happening(NamedTuple):
     thing: int = NONE
     place: int = NONE
     other: int = NONE
-    count: int = 0
+    number: int = 0
     day: int = NONE

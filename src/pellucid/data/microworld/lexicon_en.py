@@ -40,9 +40,9 @@ HAPPENINGS = {
         "{P} came to {L.the}.",
         "{P} moved to {L.the}.",
         "{P} headed over to {L.the}.",
-        "{P} was soon {L.at}.",
+        "{P} wandered {L.into}.",
         "{P} hurried over to {L.the}.",
-        "{P} soon went to {L.the}.",
+        "{P} wandered over to {L.the}.",
     ),
     "lie": (
         "There was {T.a} {L.at}.",

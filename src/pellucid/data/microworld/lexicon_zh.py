@@ -2,8 +2,11 @@
 
 The parts are those of the English lexicon. `.the` is the bare noun, `.a` the noun after 一 and its measure word,
 `.at` the place as somewhere to be (在厨房里), `.inside` the same without 在, `.into` the place as somewhere to enter
-(走进厨房, 走上阳台, 走到海边). The last two wordings of each happening are held out of training.
+(走进厨房, 走上阳台, 走到海边). The wordings stand in the order of the English ones and match them as nearly as both
+languages allow; the last two of each happening are held out of training.
 """
+
+# ruff: noqa: SIM905  (word lists read better as text)
 
 from __future__ import annotations
 
@@ -58,62 +61,62 @@ HAPPENINGS = {
     "move": (
         "{P}去了{L.the}。",
         "{P}{L.into}。",
-        "{P}来到了{L.the}。",
         "{P}跑到了{L.the}。",
-        "{P}到{L.the}去了。",
-        "{P}到了{L.the}。",
         "{P}赶到了{L.the}。",
-        "{P}很快到了{L.the}。",
-        "{P}跑到{L.the}去了。",
-        "{P}很快来到了{L.the}。",
+        "{P}来到了{L.the}。",
+        "{P}到了{L.the}。",
+        "{P}到{L.the}去了。",
+        "{P}溜达到了{L.the}。",
+        "{P}赶到{L.the}去了。",
+        "{P}溜达到{L.the}去了。",
     ),
     "lie": (
         "{L.inside}有{T.a}。",
         "{L.inside}放着{T.a}。",
         "{L.inside}摆着{T.a}。",
         "有{T.a}放{L.at}。",
+        "有人把{T.a}留{L.at}了。",
+        "有人看到{L.inside}有{T.a}。",
         "有人把{T.a}放{L.at}了。",
         "有人在{L.inside}放了{T.a}。",
-        "有人看到{L.inside}有{T.a}。",
-        "有人把{T.a}留{L.at}了。",
         "有人看到{L.inside}放着{T.a}。",
         "有{T.a}摆{L.at}。",
     ),
     "take": (
-        "{P}拿起了{T.the}。",
-        "{P}捡起了{T.the}。",
         "{P}拿了{T.the}。",
+        "{P}捡起了{T.the}。",
+        "{P}拿起了{T.the}。",
+        "{P}把{T.the}拿在手里。",
         "{P}拿到了{T.the}。",
         "{P}带上了{T.the}。",
         "{P}把{T.the}拿了起来。",
-        "{P}把{T.the}拿在手里。",
         "{T.the}被{P}拿了起来。",
         "{P}把{T.the}捡了起来。",
         "{T.the}被{P}捡了起来。",
     ),
     "drop": (
-        "{P}放下了{T.the}。",
         "{P}丢下了{T.the}。",
+        "{P}放下了{T.the}。",
         "{P}把{T.the}放下了。",
+        "{T.the}被{P}放下了。",
+        "{P}把{T.the}留在了那里。",
         "{P}把{T.the}放在地上。",
         "{P}把{T.the}放在了那里。",
-        "{P}把{T.the}留在了那里。",
         "{P}把{T.the}丢在地上。",
-        "{T.the}被{P}放下了。",
         "{P}把{T.the}丢在了那里。",
         "{T.the}被{P}放在地上。",
     ),
     "put": (
         "{P}把{T.the}放进了{O.the}。",
-        "{P}把{T.the}装进了{O.the}。",
-        "{P}把{T.the}塞进了{O.the}。",
-        "{P}把{T.the}收进了{O.the}。",
         "{P}把{T.the}放到了{O.the}里。",
-        "{P}把{T.the}藏在{O.the}里。",
+        "{P}把{T.the}收进了{O.the}。",
+        "{P}把{T.the}装进了{O.the}。",
         "{P}往{O.the}里放了{T.a}。",
+        "{P}把{T.the}塞进了{O.the}。",
+        "{P}把{T.the}藏在{O.the}里。",
         "{T.the}被{P}放进了{O.the}。",
-        "{P}把{T.the}藏进了{O.the}。",
         "{T.the}被{P}装进了{O.the}。",
+        "{P}把{T.the}藏进了{O.the}。",
     ),
     "out": (
         "{P}从{O.the}里拿出了{T.the}。",
@@ -142,13 +145,13 @@ HAPPENINGS = {
     "find": (
         "{P}找到了{N}。",
         "{P}买了{N}。",
+        "{P}得到了{N}。",
         "{P}捡到了{N}。",
         "{P}拿了{N}。",
-        "{P}得到了{N}。",
-        "{P}收到了{N}。",
+        "{P}收集了{N}。",
         "有人给了{P}{N}。",
+        "{P}收到了{N}。",
         "有人送给{P}{N}。",
-        "有人送了{P}{N}。",
         "{P}买到了{N}。",
     ),
     "share": (
@@ -165,15 +168,15 @@ HAPPENINGS = {
     ),
     "lose": (
         "{P}丢了{N}。",
-        "{P}弄丢了{N}。",
+        "{P}把{N}送人了。",
+        "{P}扔掉了{N}。",
+        "{P}把{N}扔了。",
         "{P}用掉了{N}。",
         "{P}卖掉了{N}。",
-        "{P}扔掉了{N}。",
-        "{P}把{N}弄丢了。",
-        "{P}把{N}卖掉了。",
+        "{P}弄丢了{N}。",
         "有人拿走了{P}的{N}。",
         "{P}把{N}用掉了。",
-        "{P}把{N}扔掉了。",
+        "{P}把{N}卖掉了。",
     ),
 }
 

@@ -39,13 +39,13 @@ class Plot:
     follow: int = 0  # how often, out of four, who moves goes where somebody else or a container is
 
 
-_MOVES = ("where_person",) * 4 + ("where_thing",) * 6 + ("who_has",) * 3 + ("where_before",) * 4
+_MOVES = ("where_person",) * 5 + ("where_thing",) * 5 + ("who_has",) * 3 + ("where_before",) * 2
 
 PLOTS: dict[int, tuple[Plot, ...]] = {
     1: (
         Plot(
             name="moves", verbs=("move",) * 6 + ("take",) * 5 + ("drop",) * 3,
-            people=(2, 3), places=(4, 5), things=(1, 2), length=(5, 7), long=(10, 14), kinds=_MOVES, questions=4,
+            people=(2, 3), places=(4, 5), things=(1, 2), length=(4, 6), long=(9, 12), kinds=_MOVES, questions=4,
         ),
     ),
     2: (
@@ -96,7 +96,9 @@ def check_level(level: int) -> int:
     2
     """
     if level not in PLOTS:
-        raise InputError("the microworld has no such level", found=str(level), hint=f"levels {LEVELS[0]} to {LEVELS[-1]}")
+        raise InputError(
+            "the microworld has no such level", found=str(level), hint=f"levels {LEVELS[0]} to {LEVELS[-1]}"
+        )
     return level
 
 
@@ -122,13 +124,12 @@ def draw_cast(draws: Draws, plot: Plot, split: Split) -> Cast | None:
     things: list[int] = []
     company = {*people, *places, stranger}
     count = _within(draws, plot.things)
-    kind = NONE
     for _ in range(TRIES_PER_THING):
-        if not (plot.painted and things and draws.below(2)):  # otherwise the same kind in a second colour
-            kind = draws.one(plot.pool)
-            rare = not company.isdisjoint(RARE_PARTNERS[kind])
-            if rare != (split == "combinations" and not things):
-                continue
+        again = plot.painted and things and draws.below(2)  # the same kind in a second colour
+        kind = entities.plain(things[-1]) if again else draws.one(plot.pool)
+        rare = not company.isdisjoint(RARE_PARTNERS[kind])
+        if not again and rare != (split == "combinations" and not things):
+            continue
         if len(things) == count:
             if kind in map(entities.plain, things):
                 continue
@@ -239,7 +240,9 @@ class _Stage:
         near = [box for box in self.cast.containers if parent.get(box, NONE) in (here, person)]
         pairs = [(thing, box) for thing in held for box in near if SIZE[thing] < SIZE[box]]
         if not pairs:
-            return self.take(person, here)
+            last = self.world.events[-1]
+            seeks = held and (last.person != person or last.verb != "move")
+            return self.move(person, here) if seeks else self.take(person, here)
         thing, box = self.draws.one(pairs)
         self.world.put(person, thing, box)
 
@@ -281,4 +284,3 @@ def _play_counts(draws: Draws, plot: Plot, cast: Cast, world: World, length: int
                 world.share(person, kind, receiver, count)
         else:
             world.lose(person, kind, 1 + draws.below(had))
-

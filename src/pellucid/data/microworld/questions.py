@@ -47,14 +47,16 @@ class Asked(NamedTuple):
 def ask(draws: Draws, plot: Plot, cast: Cast, world: World, split: Split) -> list[Asked]:
     """Draw up to as many different questions as the plot wants."""
     asked: list[Asked] = []
-    named_last, named_first = _named_at_the_end(world.events), _named_at_the_end(world.events[::-1])
-    for _ in range(6 * plot.questions):
+    named_last, named_first = _named_last(world.events), _named_last(world.events[::-1])
+    for _ in range(4 * plot.questions):
         question = KINDS[draws.one(plot.kinds)](draws, cast, world)
         if question is None or question in asked:
             continue
-        if question.answer in named_last and draws.below(6) or question.answer in named_first and draws.below(3):
+        if question.answer in named_last and draws.below(6):
             continue
-        if NOBODY <= question.answer < THING and draws.below(2):
+        if question.answer in named_first and draws.below(2):
+            continue
+        if NOBODY <= question.answer < THING and draws.below(3):
             continue
         if split == "combinations" and not _turns_on_a_rare_pair(question):
             continue
@@ -64,7 +66,7 @@ def ask(draws: Draws, plot: Plot, cast: Cast, world: World, split: Split) -> lis
     return asked
 
 
-def _named_at_the_end(events: list[Happening]) -> set[int]:
+def _named_last(events: list[Happening]) -> set[int]:
     """The person, the place, the container, the colour, the number and the day that these happenings name last."""
     last: dict[int, int] = {}
     for _, person, thing, place, other, count, day in events:
@@ -103,9 +105,7 @@ def _where_thing(draws: Draws, cast: Cast, world: World) -> Asked | None:
         if thing != cast.unheard_of:
             return None
         return Asked("where_thing", NONE, thing, NONE, NONE, NONE, NOBODY_KNOWS, ())
-    return Asked(
-        "where_thing", NONE, thing, NONE, NONE, NONE, world.place_of(thing), world.evidence_for_place(thing)
-    )
+    return Asked("where_thing", NONE, thing, NONE, NONE, NONE, world.place_of(thing), world.evidence_for_place(thing))
 
 
 def _who_has(draws: Draws, cast: Cast, world: World) -> Asked | None:
@@ -164,8 +164,11 @@ def _colour(draws: Draws, cast: Cast, world: World) -> Asked | None:
     alike = [other for other in world.inside(holder) if entities.plain(other) == entities.plain(thing)]
     if len(alike) > 1:
         return None
-    colour = entities.colour_of(thing)
-    return Asked("colour", holder, entities.plain(thing), NONE, NONE, NONE, colour, world.cause[thing])
+    kind = entities.plain(thing)
+    passed = tuple(
+        i for i, e in enumerate(world.events) if entities.plain(e.thing) == kind and holder in (e.person, e.other)
+    )  # whatever of this kind the holder ever had in hand
+    return Asked("colour", holder, kind, NONE, NONE, NONE, entities.colour_of(thing), passed)
 
 
 def _gift(draws: Draws, world: World) -> tuple[int, Happening] | None:
@@ -178,7 +181,10 @@ def _who_gave(draws: Draws, cast: Cast, world: World) -> Asked | None:
     if gift is None:
         return None
     i, given = gift
-    if any(e.verb == "give" and (e.thing, e.other) == (given.thing, given.other) for e in world.events[:i] + world.events[i + 1 :]):
+    if any(
+        e.verb == "give" and (e.thing, e.other) == (given.thing, given.other)
+        for e in world.events[:i] + world.events[i + 1 :]
+    ):
         return None
     return Asked("who_gave", NONE, given.thing, NONE, given.other, NONE, given.person, (i,))
 

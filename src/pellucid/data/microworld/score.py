@@ -85,7 +85,7 @@ def score(answers: Iterable[tuple[Story, Question, str]]) -> list[Row]:
         right = is_correct(question, reply)
         groups = {"all": "", "kind": question.kind, "hops": str(question.hops), "language": question.language}
         for group, value in groups.items():
-            key = (story.split, group, value)
+            key = (str(story.split), group, value)
             count[key] += 1
             correct[key] += right
     order = {"all": 0, "language": 1, "kind": 2, "hops": 3}

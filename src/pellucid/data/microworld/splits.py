@@ -62,6 +62,8 @@ def is_kept_from_training(events: Sequence[Happening]) -> bool:
     """
     key = 0
     for verb, person, thing, place, other, count, day in events:
-        told = len(verb) + 11 * person + 1009 * thing + 1_000_003 * place + 16_777_259 * other + 131 * count + 65_537 * day
+        told = (
+            len(verb) + 11 * person + 1009 * thing + 1_000_003 * place + 16_777_259 * other + 131 * count + 65_537 * day
+        )
         key = key * 4_294_967_311 + told
     return key % (2**61 - 1) % COURSES_PER_HELD_OUT == 0

@@ -84,9 +84,7 @@ def story(seed: int, index: int, *, level: int, language: str, split: str = "tra
     events, asked = _events_and_questions(draws, level, part)
     sentences, leans = narrator.sentences(draws, events, part)
     questions = tuple([_told_question(draws, narrator, one, leans) for one in asked])
-    return Story(
-        tuple(events), tuple(sentences), questions, narrator.language, level, seed, index, part
-    )
+    return Story(tuple(events), tuple(sentences), questions, narrator.language, level, seed, index, part)
 
 
 def _events_and_questions(draws: Draws, level: int, split: Split) -> tuple[list[Happening], list[Asked]]:

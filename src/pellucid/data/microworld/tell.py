@@ -67,7 +67,9 @@ def _chinese_nouns() -> dict[int, Noun]:
         nouns[thing] = Noun(the=name, a=f"一{measure}{name}", bare=name, measure=measure)
         for number, colour in enumerate(lexicon_zh.COLOURS if thing >= THING else (), start=1):
             words = f"{colour}的{name}"
-            nouns[entities.painted(thing, number)] = Noun(the=words, a=f"一{measure}{words}", bare=words, measure=measure)
+            nouns[entities.painted(thing, number)] = Noun(
+                the=words, a=f"一{measure}{words}", bare=words, measure=measure
+            )
     return nouns
 
 
@@ -149,7 +151,8 @@ class Teller:
     def _open_day(self, day: int, sentence: str) -> str:
         if sentence.startswith(("The ", "A ", "An ", "There ", "Somebody ")):
             sentence = sentence[0].lower() + sentence[1:]
-        return self._lexicon.DAY_OPENING.format(day=self._lexicon.DAYS[day - DAY], sentence=sentence)
+        opening: str = self._lexicon.DAY_OPENING
+        return opening.format(day=self._lexicon.DAYS[day - DAY], sentence=sentence)
 
     def question(self, draws: Draws, asked: Asked) -> tuple[str, tuple[str, ...]]:
         """The question and the answers accepted, the usual one first."""
@@ -178,8 +181,9 @@ class Teller:
 
     def _form_answers(self, answer: int, about: int) -> tuple[str, ...]:
         lexicon, nouns, english = self._lexicon, self._nouns, self.language == "en"
-        if answer in lexicon.UNKNOWN:
-            return lexicon.UNKNOWN[answer]
+        unknown: Mapping[int, tuple[str, ...]] = lexicon.UNKNOWN
+        if answer in unknown:
+            return unknown[answer]
         if COLOUR <= answer < COLOUR + 100:
             words = [lexicon.COLOURS[answer - COLOUR - 1]]
             words += [] if english else [words[0][:1], words[0] + "的"]

@@ -130,7 +130,9 @@ class World:
 
     def _company(self, person: int) -> tuple[int, ...]:
         here = self.parent[person]
-        return tuple(other for other, place in self.parent.items() if place == here and other < PLACE and other != person)
+        return tuple(
+            other for other, place in self.parent.items() if place == here and other < PLACE and other != person
+        )
 
     def _learn(self, person: int, thing: int) -> None:
         """This person sees where the thing is."""

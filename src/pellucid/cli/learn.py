@@ -1,0 +1,237 @@
+"""`pellucid learn`: lessons, each with its formula, its numbers step by step and the code that repeats them.
+
+Lessons are pages of sections; how each kind of section looks on a terminal is told here, once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pellucid.cli.common import Common, common_options, print_json
+from pellucid.cli.tables import print_table
+
+if TYPE_CHECKING:  # they load torch, which help does without
+    from pellucid.lessons.contents import Lesson
+    from pellucid.lessons.page import Code, Formula, Language, Page, Paragraph, Table, Workings
+
+LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set decides, as everywhere
+
+
+@click.command()
+@click.argument("lesson", default="")
+@click.option("--lang", type=click.Choice(["en", "zh"]), help="English or Chinese [default: what your locale says]")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), help="write the lesson's plots here, as SVG and PNG"
+)
+@click.option(
+    "--text", type=click.Path(path_type=Path), help="train on this text, not on the microworld (sampling, residual)"
+)
+@click.option("--quick", is_flag=True, help="trials only: a few steps, to see that it runs")
+@common_options
+def command(common: Common, lesson: str, lang: str | None, out: Path | None, text: Path | None, quick: bool) -> None:
+    """Work through LESSON, by number or name; without it, list the lessons.
+
+    Experiments and exercises are arithmetic and take no time. Trials train small models, which takes up to a minute.
+    """
+    from pellucid.lessons.contents import find_lesson
+
+    language, reason = choose_language(lang, os.environ)
+    if not common.as_json:
+        click.echo(f"· language: {'中文' if language == 'zh' else 'English'} ({reason})", err=True)
+    if not lesson:
+        list_lessons(language, as_json=common.as_json)
+        return
+    chosen = find_lesson(lesson)
+    check_options(chosen, {"--out": out, "--quick": quick, "--text": text})
+    if out:
+        make_directory(out)
+    page = work_through(chosen, common, text=text, quick=quick)
+    files = draw(page, out) if out else []
+    if common.as_json:
+        plots = [str(file) for file in files]
+        print_json({**describe(chosen, language), "sections": page.to_dict(language), "plots": plots})
+        return
+    show(chosen, page, language, drawn=bool(files))
+    for file in files:
+        click.echo(f"· {file}", err=True)
+
+
+def choose_language(asked: str | None, environment: Mapping[str, str]) -> tuple[Language, str]:
+    """The language of the page and why: what was asked for, else what the locale says, else English.
+
+    >>> choose_language(None, {"LANG": "zh_CN.UTF-8"})
+    ('zh', 'from LANG=zh_CN.UTF-8; --lang en for English')
+    """
+    if asked is not None:
+        return ("zh" if asked == "zh" else "en"), "as asked"
+    name = next((name for name in LOCALE_VARIABLES if environment.get(name)), None)
+    if name is None:
+        return "en", "no locale is set; --lang zh 换成中文"
+    chinese = environment[name].lower().startswith("zh")
+    other = "--lang en for English" if chinese else "--lang zh 换成中文"
+    return ("zh" if chinese else "en"), f"from {name}={environment[name]}; {other}"
+
+
+def list_lessons(language: Language, *, as_json: bool) -> None:
+    """All lessons, one a line."""
+    from pellucid.lessons.contents import KINDS, LESSONS
+
+    if as_json:
+        print_json([describe(lesson, language) for lesson in LESSONS])
+        return
+    headings = ("课", "名称", "类别", "标题") if language == "zh" else ("no", "name", "kind", "title")
+    sides = ("right", "left", "left", "left")
+    rows = [(str(one.number), one.name, KINDS[one.kind].say(language), one.title.say(language)) for one in LESSONS]
+    print_table(dict(zip(headings, sides, strict=True)), rows)  # type: ignore[arg-type]
+    click.echo("打开一课：pellucid learn temperature" if language == "zh" else "open one: pellucid learn temperature")
+
+
+def describe(lesson: Lesson, language: Language) -> dict[str, Any]:
+    """A lesson's entry for machines."""
+    return {
+        "number": lesson.number,
+        "name": lesson.name,
+        "kind": lesson.kind,
+        "title": lesson.title.say(language),
+        "language": language,
+    }
+
+
+def check_options(lesson: Lesson, given: Mapping[str, Any]) -> None:
+    """Refuse an option that this lesson would ignore."""
+    from pellucid.errors import SettingsError
+
+    for option, value in given.items():
+        if value and option not in lesson.options:
+            found = f"{option} with lesson {lesson.name}"
+            raise SettingsError(f"this lesson has no use for {option}", found=found, hint="leave it out")
+
+
+def make_directory(path: Path) -> None:
+    """Make the folder for the plots before a model is trained: a wrong path should not cost a minute."""
+    from pellucid.errors import InputError
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "the plots cannot be written there", found=error.strerror or str(error), where=str(path)
+        ) from error
+
+
+def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bool) -> Page:
+    """Open the lesson; a trial is watched while it trains."""
+    from pellucid.cli.watch import Watch
+    from pellucid.events import Event
+    from pellucid.lessons.contents import open_lesson
+    from pellucid.lessons.settings import LessonSettings
+    from pellucid.planning.machine import inspect_machine
+    from pellucid.training.device import choose_device, use_threads
+
+    use_threads(common.threads, inspect_machine())
+    seed = LessonSettings().seed if common.seed is None else common.seed
+    settings = LessonSettings(seed=seed, quick=quick, text=text, device=str(choose_device(common.device)))
+    with Watch(quiet=common.as_json) as watch:
+        if lesson.kind == "trial":
+            watch.record(Event(name="lessons.seed", message=f"seed {seed}", data={"seed": seed}))
+        return open_lesson(lesson, settings, recorder=watch)
+
+
+def draw(page: Page, directory: Path) -> list[Path]:
+    """Write the page's charts."""
+    from pellucid.lessons.page import Chart
+    from pellucid.training.curve import draw_curves
+
+    return [
+        file
+        for chart in page.of(Chart)
+        for file in draw_curves(
+            chart.series,
+            title=chart.title,
+            x_label=chart.x_label,
+            y_label=chart.y_label,
+            path_without_suffix=directory / chart.name,
+        )
+    ]
+
+
+def show(lesson: Lesson, page: Page, language: Language, *, drawn: bool) -> None:
+    """A page for people."""
+    from pellucid.lessons import page as sections
+    from pellucid.lessons.contents import KINDS
+
+    title = f"{lesson.number}. {lesson.title.say(language)}  [{KINDS[lesson.kind].say(language)}]"
+    click.secho(title + "\n", bold=True)
+    views = {
+        sections.Paragraph: show_paragraph,
+        sections.Formula: show_formula,
+        sections.Workings: show_workings,
+        sections.Code: show_code,
+        sections.Table: show_table,
+        sections.Chart: show_nothing if drawn else show_chart,
+    }
+    for section in page.sections:
+        views[type(section)](section, language)  # type: ignore[operator]
+
+
+def show_paragraph(paragraph: Paragraph, language: Language) -> None:
+    heading(paragraph.heading.say(language))
+    click.echo(wrap(paragraph.text.say(language)) + "\n")
+
+
+def show_formula(formula: Formula, language: Language) -> None:
+    click.echo(f"    {formula.text}\n")
+
+
+def show_workings(workings: Workings, language: Language) -> None:
+    heading("一步一步" if language == "zh" else "Step by step")
+    for step in workings.steps:
+        shown = step.to_dict(language)
+        click.echo(f"  {step.name} = {step.formula}    {shown['meaning']}")
+        click.secho("\n".join(f"      {line}".rstrip() for line in shown["shown"].splitlines()) + "\n", fg="cyan")
+
+
+def show_code(code: Code, language: Language) -> None:
+    heading("用 Python 重算一遍" if language == "zh" else "Repeat it in Python")
+    click.echo(code.text)
+    label = "在 Pellucid 里：" if language == "zh" else "In Pellucid: "
+    click.echo(label + ", ".join(code.functions) + "\n")
+
+
+def show_table(table: Table, language: Language) -> None:
+    heading(table.caption.say(language))
+    columns = {column.say(language): "left" if index == 0 else "right" for index, column in enumerate(table.columns)}
+    print_table(columns, table.shown(language))  # type: ignore[arg-type]
+
+
+def show_chart(chart: Any, language: Language) -> None:
+    """A terminal shows no curves: `--out` draws them."""
+    told = "图：{}（加 --out 目录 画出来）" if language == "zh" else "plot: {} (add --out DIR to draw it)"
+    click.echo(told.format(chart.title) + "\n")
+
+
+def show_nothing(chart: Any, language: Language) -> None:
+    """The files that hold the curves are named at the end."""
+
+
+def heading(text: str) -> None:
+    click.secho(text, bold=True)
+
+
+def wrap(text: str, width: int = 100) -> str:
+    """Break lines at spaces, and Chinese between any two characters; a Chinese character takes two columns.
+
+    >>> print(wrap("one two three", 8))
+    one two
+    three
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(width=width)
+    return "\n".join(line.plain.rstrip() for line in Text(text).wrap(console, width))

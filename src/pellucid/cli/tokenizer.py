@@ -1,0 +1,274 @@
+"""`pellucid tokenizer`: train a tokenizer, turn text into ids and back, and see how a text came apart.
+
+Results go to standard output and remarks to standard error, so that `encode` may be piped into `decode`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pellucid.cli.common import Terminal, print_json
+from pellucid.cli.tables import Side, print_table
+from pellucid.errors import DecodingError, InputError, StoreError
+from pellucid.events import Event
+from pellucid.settings import Layer, parse_assignments, resolve
+from pellucid.tokens.explain import Piece, explain
+from pellucid.tokens.formats import TOKENIZER_FILE
+from pellucid.tokens.settings import TokenizerSettings
+from pellucid.tokens.tokenizer import Tokenizer
+
+STANDARD_INPUT = "-"
+TOKEN_COLUMNS: dict[str, Side] = {
+    "piece": "left",
+    "characters": "left",
+    "id": "right",
+    "token": "left",
+    "bytes": "left",
+}
+MERGE_COLUMNS: dict[str, Side] = {
+    "merges of": "left",
+    "rank": "right",
+    "left": "left",
+    "right": "left",
+    "joined": "left",
+}
+json_option = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+where_argument = click.argument("where", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@click.group()
+def command() -> None:
+    """Train, use and explain tokenizers.
+
+    DIR is a tokenizer.json, a directory that holds one, or a run.
+    """
+
+
+@command.command()
+@click.argument("text")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="the directory to write the tokenizer into")
+@click.option(
+    "--kind",
+    type=click.Choice(["auto", "bpe", "char"]),
+    help="byte-level BPE, or one token per character [default: auto, which takes BPE]",
+)
+@click.option("--vocab-size", type=int, help="tokens in the vocabulary [default: chosen by the size of the text]")
+@click.option(
+    "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
+)
+@click.option(
+    "--errors",
+    type=click.Choice(["strict", "replace"]),
+    default="strict",
+    show_default=True,
+    help="bytes that are not UTF-8: stop, or replace and count",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="any other setting: pattern, sample_bytes, max_han, max_token_bytes",
+)
+@click.option("--force", is_flag=True, help="replace a tokenizer that is already there")
+@json_option
+def train(
+    text: str,
+    out: Path,
+    kind: str | None,
+    vocab_size: int | None,
+    field: str,
+    errors: str,
+    assignments: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Train a tokenizer on TEXT.
+
+    TEXT is a .txt, a folder, .jsonl, .jsonl.gz, .parquet, or - for standard input. What is written is what Hugging Face's AutoTokenizer loads.
+    """
+    from pellucid.data.source import open_source
+    from pellucid.data.split import survey
+    from pellucid.tokens.choose import train_tokenizer
+
+    named = {name: value for name, value in (("kind", kind), ("vocab_size", vocab_size)) if value is not None}
+    layer = Layer("command line", {**parse_assignments(assignments), **named})
+    settings = resolve(TokenizerSettings, layer).settings
+    check_free(out, force=force)
+    source = open_source(text, field=field, errors=errors, recorder=Terminal())  # type: ignore[arg-type]
+    num_bytes = survey(source.documents()).num_bytes
+    texts = (document.text for document in source.documents())
+    tokenizer = train_tokenizer(texts, num_bytes, settings, recorder=Terminal())
+    write_tokenizer(tokenizer, out)
+    sizes = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
+    if as_json:
+        print_json({"out": str(out), **sizes, "specials": dict(tokenizer.specials)})
+    else:
+        click.echo(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {num_bytes:,} bytes of text: {out}")
+        click.echo(f'next:  pellucid tokenizer explain {out} "…"')
+
+
+@command.command()
+@where_argument
+@click.argument("text", default=STANDARD_INPUT)
+@json_option
+def encode(where: Path, text: str, as_json: bool) -> None:
+    """Print the ids of TEXT.
+
+    Without TEXT it is read from standard input. No special token is added, and text that spells one stays text.
+    """
+    tokenizer = open_tokenizer(where)
+    text = read_text() if text == STANDARD_INPUT else text
+    encoding = tokenizer.encode(text)
+    if as_json:
+        tokens = [tokenizer.token_text(token_id) for token_id in encoding.ids]
+        print_json({"ids": encoding.ids, "tokens": tokens, "offsets": encoding.offsets})
+        return
+    click.echo(" ".join(map(str, encoding.ids)))
+    num_bytes, num_tokens = len(text.encode("utf-8")), len(encoding.ids)
+    rate = f", {num_bytes / num_tokens:.2f} bytes for each token" if num_tokens else ""
+    message = f"{num_tokens:,} tokens for {len(text):,} characters, {num_bytes:,} bytes{rate}"
+    Terminal().record(Event(name="cli.encoded", message=message))
+
+
+@command.command()
+@where_argument
+@click.argument("ids", nargs=-1, metavar="[IDS…]")
+@click.option("--show-special", is_flag=True, help="show special tokens by their names instead of leaving them out")
+@json_option
+def decode(where: Path, ids: tuple[str, ...], show_special: bool, as_json: bool) -> None:
+    """Print the text of IDS.
+
+    Without IDS they are read from standard input. In a pipe the text is exact, with no line end added; bytes that are
+    not UTF-8 become U+FFFD.
+    """
+    tokenizer = open_tokenizer(where)
+    words = read_text().split() if ids in ((), (STANDARD_INPUT,)) else ids
+    numbers = [read_id(word) for word in words]
+    text = tokenizer.decode(numbers, show_special=show_special)
+    if as_json:
+        tokens = [tokenizer.token_text(token_id) for token_id in numbers]
+        print_json({"text": text, "tokens": tokens, "bytes": tokenizer.decode_bytes(numbers).hex(" ")})
+    else:
+        click.echo(text, nl=sys.stdout.isatty())  # in a pipe the text and nothing else
+
+
+@command.command(name="explain")
+@where_argument
+@click.argument("text")
+@json_option
+def explain_text(where: Path, text: str, as_json: bool) -> None:
+    """Show how TEXT became its tokens.
+
+    The pieces that no token crosses, the ids in each with their bytes, and every merge in the order it was applied.
+    """
+    text = read_text() if text == STANDARD_INPUT else text
+    pieces = explain(open_tokenizer(where), text)
+    if as_json:
+        print_json([piece_document(piece) for piece in pieces])
+        return
+    print_table(TOKEN_COLUMNS, [cells for piece in pieces for cells in token_rows(piece)])
+    if merges := [cells for piece in pieces for cells in merge_rows(piece)]:
+        print_table(MERGE_COLUMNS, merges)
+
+
+def open_tokenizer(where: Path) -> Tokenizer:
+    """The tokenizer of a file, a directory, or a run's latest checkpoint."""
+    if where.is_file() or (where / TOKENIZER_FILE).is_file():
+        return Tokenizer.load(where)
+    from pellucid.store.directory import describe  # they load torch, which only a run without its own file needs
+    from pellucid.store.run import is_run, resolve_checkpoint
+
+    if is_run(where):
+        return Tokenizer.load(resolve_checkpoint(where))
+    raise InputError(
+        "no tokenizer is here",
+        found=describe(where),
+        where=str(where),
+        hint="give a run or a directory with a tokenizer.json; `pellucid tokenizer train` makes one",
+    )
+
+
+def check_free(out: Path, *, force: bool) -> None:
+    """Raise StoreError where a tokenizer must not be written: over another one (unless `force`), or beside a model."""
+    if any((out / name).is_file() for name in ("run.json", "config.json")):
+        raise StoreError(
+            "a model is in this directory, and its weights belong to its own tokenizer",
+            where=str(out),
+            hint="write to another directory",
+        )
+    if (out / TOKENIZER_FILE).is_file() and not force:
+        raise StoreError(
+            "a tokenizer is already here", where=str(out), hint="--force replaces it; or choose another directory"
+        )
+
+
+def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
+    """Write the tokenizer's files; `tokenizer.json`, by which it is found, last."""
+    from pellucid.store.atomic import explained, replace_file
+
+    with explained(out, 0):
+        out.mkdir(parents=True, exist_ok=True)
+    for name, content in sorted(tokenizer.files().items(), reverse=True):
+        replace_file(out / name, content.encode("utf-8"))
+
+
+def read_text() -> str:
+    """All of standard input, exactly as it is; DecodingError where it is not UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02X} at offset {error.start:,}"
+        raise DecodingError("the text is not UTF-8", found=found, where="standard input") from None
+
+
+def read_id(word: str) -> int:
+    """One id as a person writes it."""
+    if not (word.isascii() and word.isdigit()):
+        raise InputError("ids are whole numbers with spaces between", found=repr(word), hint="for example: 72 105")
+    return int(word)
+
+
+def token_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
+    """A piece's tokens as rows under TOKEN_COLUMNS; the piece stands beside its first."""
+    label = (quote(piece.text), f"{piece.start}-{piece.end}")
+    for token in piece.tokens:
+        yield (*label, str(token.id), quote(token.text), token.bytes.hex(" "))
+        label = ("", "")
+
+
+def merge_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
+    """A piece's merges as rows under MERGE_COLUMNS, in the order in which they were applied."""
+    label = quote(piece.text)
+    for merge in piece.merges:
+        parts = (merge.left, merge.right, merge.left + merge.right)
+        yield (label, f"{merge.rank:,}", *(quote(show_bytes(part)) for part in parts))
+        label = ""
+
+
+def piece_document(piece: Piece) -> dict[str, Any]:
+    """A piece for machines; bytes in hexadecimal."""
+    merges = [{"rank": m.rank, "left": m.left.hex(" "), "right": m.right.hex(" ")} for m in piece.merges]
+    tokens = [{"id": token.id, "bytes": token.bytes.hex(" "), "text": token.text} for token in piece.tokens]
+    return {"text": piece.text, "start": piece.start, "end": piece.end, "merges": merges, "tokens": tokens}
+
+
+def show_bytes(data: bytes) -> str:
+    """Bytes for people: text where they are text, `<0xE4>` where they are part of a character.
+
+    >>> show_bytes("中".encode()), show_bytes("中".encode()[:2])
+    ('中', '<0xE4><0xB8>')
+    """
+    text = data.decode("utf-8", errors="surrogateescape")
+    return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+
+
+def quote(text: str) -> str:
+    """Text between quotation marks, its spaces and line ends visible."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,141 @@
+"""The lost residual: a mistake in one line that raises no error and still trains.
+
+    right      x  = x + attention(norm(x))        wrong      x_ = x + attention(norm(x))
+               x  = x + mlp(norm(x))                         x  = x + mlp(norm(x_))
+
+In the wrong block the feed-forward sees what attention gathered, but the stream that goes on to the next block does
+not hold it: every layer's gatherings pass through its own feed-forward or are gone. Shapes are right, gradients flow,
+the loss falls. Only beside the right block does the gap show.
+
+Axes: B batch · T positions · D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.data.source import Document
+from pellucid.evaluate.likelihood import measure_text
+from pellucid.events import NULL, Recorder
+from pellucid.lessons.apprentice import Course, Reading, Trained, choose_reading, rows_of, small_config, smooth, teach
+from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, Formula, Page, Paragraph, Table
+from pellucid.lessons.settings import LessonSettings
+from pellucid.model.block import Block
+from pellucid.model.build import build
+from pellucid.model.cache import KVCache
+from pellucid.model.decoder import Decoder
+from pellucid.model.init import init_weights
+from pellucid.planning.config import ModelConfig
+from pellucid.tokens.train import train_bpe
+
+CONTEXT = 96
+SMOOTHING = 10  # steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large the trial is."""
+
+    vocab_size: int
+    n_layers: int
+    d_model: int
+    course: Course
+
+
+FULL = Size(vocab_size=512, n_layers=4, d_model=64, course=Course(steps=400, rows=12))
+QUICK = Size(vocab_size=300, n_layers=2, d_model=32, course=Course(steps=12, rows=2))
+
+
+class LosingBlock(Block):
+    """The mistake: the second line starts from `x`, not from what the first line made of it."""
+
+    def forward(self, x_BTD: Tensor, rotation: nn.Module, offset: int, cache: KVCache | None) -> Tensor:
+        seen_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), rotation, offset, cache))
+        return x_BTD + self.dropout(self.mlp(self.mlp_norm(seen_BTD)))
+
+
+def build_losing(config: ModelConfig, *, seed: int, device: torch.device | str) -> Decoder:
+    """A decoder of losing blocks, whose weights start exactly as those of the right one."""
+    model = Decoder(config, device=device)
+    model.blocks = nn.ModuleList(LosingBlock(config, layer, device) for layer in range(config.n_layers))
+    init_weights(model, config, seed)
+    return model.to(device=device)
+
+
+def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
+    """Train both from the same weights on the same rows, and measure them on unseen text."""
+    size = QUICK if settings.quick else FULL
+    reading = choose_reading(settings, recorder=recorder)
+    tokenizer = train_bpe(reading.train, size.vocab_size, recorder=recorder)
+    config = small_config(tokenizer.vocab_size, context_length=CONTEXT, n_layers=size.n_layers, d_model=size.d_model)
+    models = {
+        "right block": build(config, seed=settings.seed, device=settings.device),
+        "lost residual": build_losing(config, seed=settings.seed, device=settings.device),
+    }
+    with rows_of(reading.train, tokenizer, context_length=CONTEXT, seed=settings.seed) as rows:
+        trained = {
+            name: teach(model, rows, size.course, seed=settings.seed, name=name, recorder=recorder)
+            for name, model in models.items()
+        }
+    unseen = [Document(text=text, origin=f"held out {i}") for i, text in enumerate(reading.held_out)]
+    losses = [measure_text(model, tokenizer, unseen).loss for model in models.values()]
+    return _page(reading, size, trained, losses)
+
+
+def _page(reading: Reading, size: Size, trained: dict[str, Trained], unseen: list[float]) -> Page:
+    right, lost = (smooth(one.losses, SMOOTHING) for one in trained.values())
+    gap = [(step, late - early) for (step, early), (_, late) in zip(right, lost, strict=True)]
+    names = (Bilingual("right block", "正确的块"), Bilingual("lost residual", "丢失残差的块"))
+    rows = [
+        (name, curve[0][1], curve[len(curve) // 2][1], curve[-1][1], loss, one.seconds)
+        for name, curve, loss, one in zip(names, (right, lost), unseen, trained.values(), strict=True)
+    ]
+    labels = {"x_label": "step", "y_label": "nats per token"}
+    return Page(
+        (
+            Paragraph(heading=QUESTION, text=_QUESTION),
+            Formula(text="right: x = x + attn(x); x = x + mlp(x)      wrong: x_ = x + attn(x); x = x + mlp(x_)"),
+            Paragraph(heading=SETUP, text=_setup(reading, size)),
+            Table(caption=_CAPTION, columns=_COLUMNS, rows=tuple(rows)),
+            Chart(name="residual", title="The same model with and without the mistake", series=dict(zip(trained, (right, lost), strict=True)), **labels),
+            Chart(name="residual-gap", title="What the mistake costs", series={"lost - right": gap}, **labels),
+            Paragraph(heading=FINDING, text=_finding(unseen, gap)),
+        )
+    )  # fmt: skip
+
+
+_QUESTION = Bilingual(
+    "Someone writes x_ = x + attn(x); x = x + mlp(x_). It runs, and the loss falls. How would you notice?",
+    "有人写成 x_ = x + attn(x); x = x + mlp(x_)。程序能跑，损失也在降。怎样才能发现？",
+)
+_CAPTION = Bilingual("Loss in nats per token", "损失（每词元纳特数）")
+_COLUMNS = (
+    Bilingual("block", "块"), Bilingual("first steps", "开头"), Bilingual("half way", "中途"), Bilingual("last steps", "最后"),
+    Bilingual("unseen text", "未见文本"), Bilingual("trained (s)", "训练（秒）"),
+)  # fmt: skip
+
+
+def _setup(reading: Reading, size: Size) -> Bilingual:
+    steps, rows = size.course.steps, size.course.rows
+    return Bilingual(
+        f"Two models of {size.n_layers} blocks, width {size.d_model}, start from equal weights and learn from "
+        f"{reading.name.en}: the same {steps} updates of {rows} rows of {CONTEXT} tokens.",
+        f"两个 {size.n_layers} 层、宽 {size.d_model} 的模型，从相同的权重出发，读{reading.name.zh}："
+        f"同样的 {steps} 次更新，每次 {rows} 行，每行 {CONTEXT} 个词元。",
+    )
+
+
+def _finding(unseen: list[float], gap: list[tuple[float, float]]) -> Bilingual:
+    right, lost = unseen
+    first, last = gap[0][1], gap[-1][1]
+    return Bilingual(
+        f"Both learn. The gap is {first:+.3f} nats over the first {SMOOTHING} steps and {last:+.3f} over the last; on "
+        f"unseen text {lost:.3f} against {right:.3f}. No error was raised, and the curve of the mistake alone looks "
+        "healthy: a wrong model is found by a reference beside it, or by a test that follows one block's arithmetic.",
+        f"两个都在学。前 {SMOOTHING} 步的差距是 {first:+.3f} 纳特，最后 {SMOOTHING} 步是 {last:+.3f}；在未见文本上，"
+        f"{lost:.3f} 对 {right:.3f}。没有任何报错，单看出错的那条曲线也很健康：要发现错误，得有一个对照，"
+        "或者一个逐步核对一个块的算术的测试。",
+    )

@@ -1,0 +1,301 @@
+"""One tree of settings, three ways to write it: Python, TOML, command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from pellucid.errors import SettingsError
+from pellucid.settings import (
+    DEFAULT,
+    Layer,
+    convert,
+    flatten,
+    load_toml,
+    parse_assignments,
+    put,
+    resolve,
+    setting,
+    to_dict,
+    type_hints,
+)
+from pellucid.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    rate: float = setting(0.5, "how fast", low=0, high=2)
+    kind: Literal["warm", "cold"] = setting("warm", "which")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    count: int = setting(3, "how many", low=1)
+    limit: int | None = setting(None, "most of them", low=1)
+    on: bool = setting(True, "whether")
+    words: tuple[str, ...] = setting((), "some texts")
+    path: Path | None = setting(None, "where")
+    name: str = setting("none so far", "what it is called")
+    inner: Inner = setting(Inner(), "")
+
+
+def outer(**values: Any) -> Outer:
+    return resolve(Outer, Layer("test", values)).settings
+
+
+def failure(**values: Any) -> SettingsError:
+    with pytest.raises(SettingsError) as caught:
+        outer(**values)
+    return caught.value
+
+
+# --- layers and sources ---
+
+
+def test_later_layers_win_and_every_value_knows_its_layer() -> None:
+    resolved = resolve(
+        Outer,
+        Layer("recipe a.toml", {"count": 5, "inner": {"rate": 1.0, "kind": "cold"}}),
+        Layer("command line", {"inner": {"rate": "2"}}),
+    )
+    assert resolved.settings == Outer(count=5, inner=Inner(rate=2.0, kind="cold"))
+    sources = {key: source for key, _, source in resolved.rows()}
+    assert sources["count"] == sources["inner.kind"] == "recipe a.toml"
+    assert sources["inner.rate"] == "command line"
+    assert sources["limit"] == sources["on"] == DEFAULT
+
+
+def test_rows_come_in_the_order_of_the_dataclasses() -> None:
+    keys = [key for key, _, _ in resolve(Outer).rows()]
+    assert keys == ["count", "limit", "on", "words", "path", "name", "inner.rate", "inner.kind"]
+
+
+def test_a_group_may_be_given_as_a_dataclass() -> None:
+    assert outer(inner=Inner(rate=0.25)).inner.rate == 0.25
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert resolve(Outer).settings == Outer() and not resolve(Outer).sources
+
+
+# --- keys ---
+
+
+@pytest.mark.parametrize(
+    ("values", "what", "hint"),
+    [
+        ({"cuont": 1}, "unknown setting cuont", "did you mean 'count'?"),
+        ({"inner": {"rat": 1}}, "unknown setting inner.rat", "did you mean 'rate'?"),
+        ({"zzzz": 1}, "unknown setting zzzz", "known: count, inner, limit, name, on, path, words"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(values: dict[str, Any], what: str, hint: str) -> None:
+    error = failure(**values)
+    assert (error.what, error.hint, error.where) == (what, hint, "test")
+
+
+def test_a_group_is_not_one_value() -> None:
+    error = failure(inner=3)
+    assert error.what == "inner is a group of settings, not one value" and "inner.rate=…" in error.hint
+
+
+def test_a_value_is_not_a_group() -> None:
+    with pytest.raises(SettingsError, match="count is already given as a single value"):
+        parse_assignments(("count=1", "count.x=2"))
+    assert failure(count={"x": 1}).what == "count wants a whole number"
+
+
+@pytest.mark.parametrize("text", ["count", "=3", ""])
+def test_an_assignment_needs_a_name_and_a_sign(text: str) -> None:
+    with pytest.raises(SettingsError, match="cannot read the setting"):
+        parse_assignments((text,))
+
+
+def test_only_the_first_sign_separates() -> None:
+    assert parse_assignments(("name=a=b",)) == {"name": "a=b"}
+
+
+# --- types ---
+
+
+@pytest.mark.parametrize(
+    ("text", "hint", "value"),
+    [
+        ("1_000", int, 1000),
+        ("-3", int, -3),
+        ("1e-3", float, 0.001),
+        ("inf", float, math.inf),
+        ("Yes", bool, True),
+        ("off", bool, False),
+        ("none", int | None, None),
+        ("NULL", float | None, None),
+        ("7", int | None, 7),
+        ("none", str, "none"),
+        ("a,b", tuple[str, ...], ("a", "b")),
+        ("1,2,3", tuple[int, ...], (1, 2, 3)),
+        ("", tuple[str, ...], ()),
+        ("runs/书", Path, Path("runs/书")),
+        ("bf16", Literal["auto", "bf16"], "bf16"),
+        ("2", Literal[1, 2], 2),
+    ],
+)
+def test_text_is_read_as_the_type_of_its_field(text: str, hint: Any, value: Any) -> None:
+    found = convert(text, hint, "key", "test")
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [("1.5", int), (1.5, int), (True, int), (False, float), ("x", float), (1, bool), ("maybe", bool), (3, str), ("none", int)],
+)
+def test_a_value_of_another_type_is_refused(value: Any, hint: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        convert(value, hint, "key", "recipe x.toml")
+    assert caught.value.where == "recipe x.toml" and repr(value) in caught.value.found and "wants" in caught.value.what
+
+
+def test_a_choice_names_the_nearest() -> None:
+    error = failure(inner={"kind": "worm"})
+    assert error.what == "inner.kind wants one of warm, cold" and error.hint == "did you mean 'warm'?"
+
+
+# --- ranges ---
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ({"count": 0}, "count must be at least 1"),
+        ({"limit": "0"}, "limit must be at least 1"),
+        ({"inner": {"rate": -0.1}}, "inner.rate must be at least 0"),
+        ({"inner": {"rate": 2.1}}, "inner.rate must be at most 2"),
+        ({"inner": {"rate": "nan"}}, "inner.rate must be at least 0"),
+        ({"inner": {"rate": math.inf}}, "inner.rate must be at most 2"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(values: dict[str, Any], what: str) -> None:
+    error = failure(**values)
+    assert error.what == what and error.hint in ("how many", "most of them", "how fast")
+
+
+@pytest.mark.parametrize("value", [0, 2, "0.0", 2.0])
+def test_the_ends_of_a_range_belong_to_it(value: Any) -> None:
+    assert outer(inner={"rate": value}).inner.rate == float(value)
+
+
+# --- files ---
+
+
+def test_a_recipe_is_a_layer(tmp_path: Path) -> None:
+    path = tmp_path / "配方.toml"
+    path.write_text('name = "书"\nwords = ["甲", "乙"]\n[inner]\nrate = 1\n', encoding="utf-8")
+    layer = load_toml(path)
+    assert resolve(Outer, layer).settings == Outer(name="书", words=("甲", "乙"), inner=Inner(rate=1.0))
+    assert layer.source == f"recipe {path}"
+
+
+@pytest.mark.parametrize(("content", "what"), [(None, "does not exist"), (b"a = ", "not valid TOML"), (b"a = '\xff'", "not valid TOML")])
+def test_a_recipe_that_cannot_be_read(content: bytes | None, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError, match=what) as caught:
+        load_toml(path)
+    assert caught.value.where == str(path)
+
+
+# --- one tree, three spellings ---
+
+
+def values_of(hint: Any, metadata: Any) -> st.SearchStrategy:
+    """Any value that a field may hold."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return st.one_of(*(values_of(option, metadata) for option in args))
+    low, high = metadata.get("low"), metadata.get("high")
+    if origin is Literal:
+        return st.sampled_from(args)
+    words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), min_size=1)
+    return {
+        int: st.integers(0 if low is None else math.ceil(low), 10**12 if high is None else math.floor(high)),
+        float: st.floats(low, high, allow_nan=False, allow_infinity=False),
+        bool: st.booleans(),
+        str: words.filter(lambda text: text.lower() not in ("none", "null")),
+        Path: words.map(Path).filter(lambda path: str(path).lower() not in ("none", "null")),
+        type(None): st.none(),
+    }[hint]
+
+
+LEAVES = [key for key, _ in flatten(TrainSettings())]
+
+
+def field_at(key: str) -> tuple[Any, dataclasses.Field]:
+    """The type and the field of a dotted key of TrainSettings."""
+    cls: Any = TrainSettings
+    *groups, leaf = key.split(".")
+    for group in groups:
+        cls = type_hints(cls)[group]
+    return type_hints(cls)[leaf], next(field for field in dataclasses.fields(cls) if field.name == leaf)
+
+
+@st.composite
+def assignments(draw: st.DrawFn) -> dict[str, Any]:
+    """Some keys of TrainSettings, each with a value that it may hold."""
+    keys = draw(st.lists(st.sampled_from(LEAVES), unique=True, max_size=6))
+    return {key: draw(values_of(hint, field.metadata)) for key in keys for hint, field in [field_at(key)]}
+
+
+def as_toml(value: Any) -> str:
+    if isinstance(value, (str, Path)):
+        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+@effort(deadline=None)
+@given(assignments())
+def test_python_toml_and_command_line_give_the_same_tree(values: dict[str, Any]) -> None:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        put(tree, key, value)
+    python = resolve(TrainSettings, Layer("call", tree)).settings
+    typed = parse_assignments(tuple(f"{key}={'none' if value is None else value}" for key, value in values.items()))
+    assert resolve(TrainSettings, Layer("command line", typed)).settings == python
+    lines = [f"{key} = {as_toml(value)}" for key, value in values.items() if value is not None]
+    written = resolve(TrainSettings, Layer("recipe", tomllib.loads("\n".join(lines)))).settings
+    # TOML has no word for "none": a key that is left out keeps its default.
+    left_out = {key for key, value in values.items() if value is None}
+    defaults = dict(flatten(TrainSettings()))
+    expected = {key: defaults[key] if key in left_out else value for key, value in flatten(python)}
+    assert dict(flatten(written)) == expected
+
+
+@effort(deadline=None)
+@given(assignments())
+def test_a_saved_tree_is_read_back_equal(values: dict[str, Any]) -> None:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        put(tree, key, value)
+    settings = resolve(TrainSettings, Layer("call", tree)).settings
+    saved = json.loads(json.dumps(to_dict(settings)))
+    assert resolve(TrainSettings, Layer("run.json", saved)).settings == settings
+
+
+def test_every_setting_of_a_run_has_a_meaning_and_a_default_in_range() -> None:
+    for key, value in flatten(TrainSettings()):
+        hint, field = field_at(key)
+        assert field.metadata["meaning"], f"{key} says nothing of itself"
+        assert convert(value, hint, key, DEFAULT) == value
+        low, high = field.metadata["low"], field.metadata["high"]
+        if value is not None and not isinstance(value, (str, Path, bool)):
+            assert (low is None or value >= low) and (high is None or value <= high), key
