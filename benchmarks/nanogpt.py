@@ -19,11 +19,21 @@ from pathlib import Path
 
 import numpy as np
 
-CPU_RECIPE = (
-    "--device=cpu --compile=False --eval_iters=20 --log_interval=1 --block_size=64 --batch_size=12 --n_layer=4 --n_head=4 "
-    "--n_embd=128 --max_iters=2000 --lr_decay_iters=2000 --dropout=0.0"
-).split()
-GPU_RECIPE = "--device=cpu --compile=False --eval_iters=1 --log_interval=1 --eval_interval=1000000".split()
+CPU_RECIPE = [
+    "--device=cpu",
+    "--compile=False",
+    "--eval_iters=20",
+    "--log_interval=1",
+    "--block_size=64",
+    "--batch_size=12",
+    "--n_layer=4",
+    "--n_head=4",
+    "--n_embd=128",
+    "--max_iters=2000",
+    "--lr_decay_iters=2000",
+    "--dropout=0.0",
+]
+GPU_RECIPE = ["--device=cpu", "--compile=False", "--eval_iters=1", "--log_interval=1", "--eval_interval=1000000"]
 GPU_STEPS = 5000  # of the whole recipe
 GPU_BEST_STEP = 1750  # where its validation loss is lowest (1.4697); afterwards it rises
 ITERATION = re.compile(r"^iter (\d+): loss ([\d.]+), time ([\d.]+)ms", re.MULTILINE)

@@ -90,9 +90,7 @@ def main() -> None:
         "parameters": parameters,
         "seconds": {what: round(value, 3) for what, value in seconds.items()},
         "help_over_python": round(seconds["pellucid --help"] / seconds["python -c pass"], 2),
-        "first_token_over_import_torch": round(
-            seconds["pellucid generate, first token"] / seconds["import torch"], 2
-        ),
+        "first_token_over_import_torch": round(seconds["pellucid generate, first token"] / seconds["import torch"], 2),
     }
     print(json.dumps(report, indent=2))
 

@@ -28,9 +28,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import nanogpt
 import torch
 
+import nanogpt
 from pellucid.data.loader import Loader, windows
 from pellucid.data.prepare import Prepared, prepare
 from pellucid.data.settings import DataSettings
@@ -69,12 +69,12 @@ class Recipe:
 RECIPES = {
     "cpu": Recipe(
         model=ModelConfig(
-            context_length=64, n_layers=3, n_heads=2, n_kv_heads=2, head_dim=64, d_model=128, d_ff=432, tied_head=False
+            context_length=64, n_layers=3, n_heads=2, n_kv_heads=2, head_dim=64, d_model=128, d_ff=256, tied_head=False
         ),
-        rows=16,
-        steps=200,
+        rows=24,
+        steps=120,
         compiled=False,
-        optimizer=OptimizerSettings(momentum=0.9, matrix_rate=0.02, embedding_rate=0.1, head_rate=0.01),
+        optimizer=OptimizerSettings(momentum=0.85, muon_rate=0.05, embedding_rate=0.1, head_rate=0.01),
         schedule=ScheduleSettings(),
         target_loss=1.886,
         most_parameters=795_904,
@@ -86,7 +86,7 @@ RECIPES = {
         rows=32,
         steps=400,
         compiled=True,
-        optimizer=OptimizerSettings(momentum=0.95, matrix_rate=0.02, embedding_rate=0.01, head_rate=0.003),
+        optimizer=OptimizerSettings(momentum=0.95, muon_rate=0.02, embedding_rate=0.01, head_rate=0.003),
         schedule=ScheduleSettings(),
         target_loss=1.4697,
         most_parameters=10_646_784,
@@ -115,6 +115,7 @@ def train_once(recipe: Recipe, data: Path, seed: int, started: float) -> dict[st
         "seconds_of_evaluation_left_out": round(time.time() - ended, 2),
         "loss": round(loss, 5),
         "characters_scored": num_characters,
+        "vocab_size": config.vocab_size,
         "parameters": count_parameters(config).total,
         "trained_in": str(dtype).removeprefix("torch."),
         "evaluated_in": "float32",
@@ -189,7 +190,9 @@ def summary(name: str, recipe: Recipe, runs: list[dict], peer: dict[str, float] 
     }
     if peer is not None:
         report |= {"nanogpt": peer, "times_faster": round(peer["seconds"] / median, 2)}
-    return {**report, "runs": runs, "settings": dataclasses.asdict(recipe)}
+    settings = dataclasses.asdict(recipe)
+    settings["model"]["vocab_size"] = runs[0]["vocab_size"]
+    return {**report, "runs": runs, "settings": settings}
 
 
 def print_table(report: dict) -> None:
@@ -223,7 +226,9 @@ def main() -> None:
         recipe = dataclasses.replace(recipe, **json.loads(given.one))
         print(json.dumps(train_once(recipe, given.data, given.seed, given.started)))
         return
-    recipe = dataclasses.replace(recipe, steps=given.steps or recipe.steps, compiled=recipe.compiled and not given.eager)
+    recipe = dataclasses.replace(
+        recipe, steps=given.steps or recipe.steps, compiled=recipe.compiled and not given.eager
+    )
     peer = run_peer(given.recipe, given.nanogpt, given.data, given.nanogpt_steps) if given.nanogpt else None
     runs = [run_seed(given.recipe, recipe, given.data, seed) for seed in range(1, given.seeds + 1)]
     report = summary(given.recipe, recipe, runs, peer)

@@ -5,7 +5,7 @@
 Four sides take steps in turn, in one process on the same random tokens, so that whatever else the machine does meets
 all of them; medians are compared. A step is a whole update: rows, forward, backward, optimizer.
 
-    pellucid, GPT-2's axes       this project's Trainer on the very shape that transformers builds
+    pellucid, GPT-2's axes       this project's Trainer (by default Muon) on the very shape that transformers builds
     pellucid, its own shape      the same Trainer on the default shape of about the same size (`from_depth`)
     transformers, fp32           GPT2LMHeadModel with torch's fused AdamW
     transformers, bf16 autocast  the same model and optimizer under torch.autocast
@@ -75,13 +75,15 @@ SHAPES = {
 }
 
 
-def our_side(name: str, config: ModelConfig, rows: int, dtype: torch.dtype, *, compiled: bool) -> Side:
+def our_side(
+    name: str, config: ModelConfig, rows: int, dtype: torch.dtype, optimizer: OptimizerSettings, *, compiled: bool
+) -> Side:
     """A Trainer as a run builds it."""
     trainer = Trainer(
         build(config, seed=0),
         RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
         Pace(steps=10_000, rows=rows, micro_rows=rows),
-        optimizer=OptimizerSettings(),
+        optimizer=optimizer,
         schedule=ScheduleSettings(),
         seed=0,
         compute_dtype=dtype,
@@ -146,14 +148,14 @@ def flop_formula(config: ModelConfig) -> str:
     return "3 x (" + " + ".join(line.formula for line in count_flops(config).terms) + ")"
 
 
-def run(shape: Shape, rows: int, rounds: int, *, compiled: bool) -> dict[str, object]:
+def run(shape: Shape, rows: int, rounds: int, optimizer: OptimizerSettings, *, compiled: bool) -> dict[str, object]:
     """Measure all four sides of a shape."""
     machine = inspect_machine()
     threads, dtype = use_threads(None, machine), choose_dtype("auto", CPU, machine)
     own = from_depth(shape.depth, vocab_size=shape.gpt2.vocab_size, context_length=shape.gpt2.context_length).config
     sides = [
-        our_side("pellucid, GPT-2's axes", shape.gpt2, rows, dtype, compiled=compiled),
-        our_side("pellucid, its own shape", own, rows, dtype, compiled=compiled),
+        our_side("pellucid, GPT-2's axes", shape.gpt2, rows, dtype, optimizer, compiled=compiled),
+        our_side("pellucid, its own shape", own, rows, dtype, optimizer, compiled=compiled),
         *their_sides(shape.gpt2, rows),
     ]
     peak = measure_product(CPU, torch.bfloat16)
@@ -168,6 +170,7 @@ def run(shape: Shape, rows: int, rounds: int, *, compiled: bool) -> dict[str, ob
         "context_length": shape.gpt2.context_length,
         "pellucid_computes_in": str(dtype).removeprefix("torch."),
         "pellucid_is_compiled": compiled,
+        "pellucid_optimizer": optimizer.matrices,
         "bf16_product_peak_gflops": round(peak / 1e9, 1),
         "flop_formula": flop_formula(shape.gpt2),
         "sides": {side.name: describe(side, seconds[side.name], rows, peak) for side in sides},
@@ -181,11 +184,13 @@ def main() -> None:
     parser.add_argument("--shape", choices=tuple(SHAPES), default="10m")
     parser.add_argument("--rows", type=int, help="rows of one update (default: 32 at 10m, 4 at 124m)")
     parser.add_argument("--rounds", type=int, default=8, help="steps of each side that count")
+    parser.add_argument("--matrices", choices=("muon", "adamw"), default="muon", help="our optimizer (theirs is AdamW)")
     parser.add_argument("--eager", action="store_true", help="do not compile ours")
     given = parser.parse_args()
     why_not = "asked for" if given.eager else try_compile()
     shape = SHAPES[given.shape]
-    report = run(shape, given.rows or shape.rows, given.rounds, compiled=why_not is None)
+    optimizer = OptimizerSettings(matrices=given.matrices)
+    report = run(shape, given.rows or shape.rows, given.rounds, optimizer, compiled=why_not is None)
     print(json.dumps({"shape": given.shape, "cores": os.cpu_count(), "eager_because": why_not, **report}, indent=2))
     print(f"\n{'side':<28} {'tokens/s':>10} {'of peak':>9}")
     for name, figures in report["sides"].items():  # type: ignore[attr-defined]

@@ -49,9 +49,7 @@ def test_every_error_has_an_exit_code_and_says_four_things(cls: type[PellucidErr
             "error": cls.__name__, "what": "the moon is missing", "found": "a hole", "where": "the sky", "try": "look again"
         }  # fmt: skip
     else:
-        assert printed.err == (
-            "error: the moon is missing\n  found: a hole\n  where: the sky\n  try:   look again\n"
-        )
+        assert printed.err == ("error: the moon is missing\n  found: a hole\n  where: the sky\n  try:   look again\n")
 
 
 def test_what_is_not_known_is_not_printed() -> None:

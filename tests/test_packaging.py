@@ -42,7 +42,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(environment, with_pip=False)
     python = environment / SCRIPTS / f"python{SUFFIX}"
     command = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "install"]
-    subprocess.run([*command, "--no-deps", "--no-index", "--quiet", str(wheel)], check=True, capture_output=True, text=True)
+    subprocess.run(
+        [*command, "--no-deps", "--no-index", "--quiet", str(wheel)], check=True, capture_output=True, text=True
+    )
     [packages] = {path.parent for path in environment.rglob("pellucid") if (path / "__init__.py").is_file()}
     borrowed = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     (packages / "borrowed.pth").write_text("\n".join(borrowed), encoding="utf-8")

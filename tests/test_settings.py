@@ -157,7 +157,17 @@ def test_text_is_read_as_the_type_of_its_field(text: str, hint: Any, value: Any)
 
 @pytest.mark.parametrize(
     ("value", "hint"),
-    [("1.5", int), (1.5, int), (True, int), (False, float), ("x", float), (1, bool), ("maybe", bool), (3, str), ("none", int)],
+    [
+        ("1.5", int),
+        (1.5, int),
+        (True, int),
+        (False, float),
+        ("x", float),
+        (1, bool),
+        ("maybe", bool),
+        (3, str),
+        ("none", int),
+    ],
 )
 def test_a_value_of_another_type_is_refused(value: Any, hint: Any) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -205,7 +215,9 @@ def test_a_recipe_is_a_layer(tmp_path: Path) -> None:
     assert layer.source == f"recipe {path}"
 
 
-@pytest.mark.parametrize(("content", "what"), [(None, "does not exist"), (b"a = ", "not valid TOML"), (b"a = '\xff'", "not valid TOML")])
+@pytest.mark.parametrize(
+    ("content", "what"), [(None, "does not exist"), (b"a = ", "not valid TOML"), (b"a = '\xff'", "not valid TOML")]
+)
 def test_a_recipe_that_cannot_be_read(content: bytes | None, what: str, tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     if content is not None:

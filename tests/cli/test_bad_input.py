@@ -170,7 +170,7 @@ def test_broken_bytes_can_be_replaced_and_are_counted(tmp_path: Path, refused, r
     ("changes", "words"),
     [
         (["--seed", "7"], ["seed: 1337 there, 7 now"]),
-        (["--set", "optimizer.matrix_rate=0.5"], ["optimizer.matrix_rate: 0.02 there, 0.5 now"]),
+        (["--set", "optimizer.muon_rate=0.5"], ["optimizer.muon_rate: 0.02 there, 0.5 now"]),
         (["--steps", "9"], ["steps: 2 there, 9 now"]),
     ],
 )
@@ -279,9 +279,9 @@ def test_a_prompt_longer_than_the_context(trained: Path, refused) -> None:
 @pytest.mark.parametrize(
     ("flags", "what", "hint"),
     [
-        (["--set", "optimizer.matrx_rate=1"], "unknown setting optimizer.matrx_rate", "did you mean 'matrix_rate'?"),
+        (["--set", "optimizer.muon_rat=1"], "unknown setting optimizer.muon_rat", "did you mean 'muon_rate'?"),
         (["--set", "stps=1"], "unknown setting stps", "did you mean 'steps'?"),
-        (["--set", "optimizer.matrix_rate=nan"], "optimizer.matrix_rate must be at least 0", "learning rate"),
+        (["--set", "optimizer.muon_rate=nan"], "optimizer.muon_rate must be at least 0", "learning rate"),
         (["--set", "batch.tokens=many"], "batch.tokens wants a whole number or none", ""),
         (["--set", "steps"], "cannot read the setting 'steps'", "name=value"),
         (["--preset", "gpt4"], "there is no preset 'gpt4'", "did you mean 'gpt3'?"),
@@ -299,7 +299,7 @@ def test_a_recipe_with_an_unknown_setting_is_named(tmp_path: Path, refused) -> N
     path = write(tmp_path / "book.txt", TEXT)
     toml = write(tmp_path / "mine.toml", "[optimizer]\nmatrix_ratte = 0.1\n")
     error = refused(2, "train", path, "--out", tmp_path / "run", "--recipe", toml)
-    assert error["where"] == f"recipe {toml}" and error["try"] == "did you mean 'matrix_rate'?"
+    assert error["where"] == f"recipe {toml}" and error["try"] == "did you mean 'muon_rate'?"
 
 
 def test_an_unknown_verb_names_the_nearest(refused) -> None:

@@ -47,7 +47,7 @@ def run_torch(model: Matrices, optimizers: list[torch.optim.Optimizer], steps: i
 
 
 def test_adamw_equals_torch() -> None:
-    rates = {f"{kind}_rate": 0.01 for kind in ("matrix", "embedding", "head", "vector")}
+    rates = {f"{kind}_rate": 0.01 for kind in ("adamw", "embedding", "tied", "head", "vector")}
     ours = run_ours(OptimizerSettings(matrices="adamw", beta1=0.9, beta2=0.99, epsilon=1e-8, **rates), steps=5)
     model = Matrices()
     reference = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.0)
@@ -58,7 +58,7 @@ def test_adamw_equals_torch() -> None:
 
 def test_muon_equals_torch() -> None:
     """torch's works matrix by matrix, ours on stacks and transposes tall ones: the same numbers but for bf16's rounding."""
-    ours = run_ours(OptimizerSettings(matrix_rate=0.05, momentum=0.9), steps=4)
+    ours = run_ours(OptimizerSettings(muon_rate=0.05, momentum=0.9), steps=4)
     model = Matrices()
     matrices = [p for p in model.parameters() if p.dim() == 2]
     reference = torch.optim.Muon(

@@ -71,8 +71,8 @@ def test_the_same_command_on_a_finished_run_changes_nothing(book: Path, tmp_path
 def test_another_setting_is_refused_by_name(book: Path, tmp_path: Path, task) -> None:
     pretrain(task(book, tmp_path / "run"))
     with pytest.raises(ResumeError) as caught:
-        pretrain(task(book, tmp_path / "run", seed=1, optimizer={"matrix_rate": 0.5}))
-    assert "seed: 1337 there, 1 now" in caught.value.found and "optimizer.matrix_rate" in caught.value.found
+        pretrain(task(book, tmp_path / "run", seed=1, optimizer={"muon_rate": 0.5}))
+    assert "seed: 1337 there, 1 now" in caught.value.found and "optimizer.muon_rate" in caught.value.found
 
 
 def test_a_longer_run_needs_extend(book: Path, tmp_path: Path, task) -> None:
@@ -101,7 +101,7 @@ def test_starting_from_another_run_keeps_its_weights_and_lineage(book: Path, tmp
     parent = pretrain(task(book, tmp_path / "parent"))
     plain = {"model": {name: None for name in
              ("n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "context_length", "depth")}}  # fmt: skip
-    slow = {f"{kind}_rate": 0.0 for kind in ("matrix", "embedding", "head", "vector")}
+    slow = {f"{kind}_rate": 0.0 for kind in ("muon", "tied", "embedding", "head", "vector")}
     child_task = dataclasses.replace(
         task(book, tmp_path / "child", **plain, optimizer=slow), start_from=tmp_path / "parent"
     )
@@ -115,7 +115,7 @@ def test_starting_from_another_run_keeps_its_weights_and_lineage(book: Path, tmp
 
 
 def test_patience_stops_early_and_stays_stopped(book: Path, tmp_path: Path, task) -> None:
-    still = {f"{kind}_rate": 0.0 for kind in ("matrix", "embedding", "head", "vector")}
+    still = {f"{kind}_rate": 0.0 for kind in ("muon", "tied", "embedding", "head", "vector")}
     changes = {"steps": 40, "optimizer": still, "evaluation": {"every_steps": 2, "patience": 2}}
     finished = pretrain(task(book, tmp_path / "run", **changes))
     assert finished.reason == "patience" and finished.step == 6  # best at 2, then two without anything better
@@ -124,7 +124,7 @@ def test_patience_stops_early_and_stays_stopped(book: Path, tmp_path: Path, task
 
 
 def test_the_best_checkpoint_stays(book: Path, tmp_path: Path, task) -> None:
-    wild = {"matrix_rate": 3.0}
+    wild = {"muon_rate": 3.0}
     pretrain(task(book, tmp_path / "run", steps=12, optimizer=wild, saving={"keep_last": 1}))
     run = Run.open(tmp_path / "run")
     best = best_evaluation(run.read_metrics())

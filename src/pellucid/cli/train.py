@@ -9,6 +9,7 @@ import click
 
 from pellucid.cli.common import Common, common_options, print_json, set_option
 from pellucid.cli.watch import Watch
+from pellucid.errors import SettingsError
 from pellucid.settings import Layer, Resolved, load_toml, parse_assignments, put, resolve
 from pellucid.training.settings import TrainSettings
 
@@ -86,9 +87,13 @@ def settings_of(
     """Defaults, then the recipe, then the command line."""
     layers = [load_toml(recipe)] if recipe else []
     values = parse_assignments(assignments)
-    flags = {"device": common.device, "threads": common.threads, "seed": common.seed}
-    for key, value in {**flags, **{NAMED[name]: value for name, value in named.items()}}.items():
-        if value is not None and not (key == "device" and value == "auto"):
+    device = None if common.device == "auto" else common.device
+    flags = {"device": device, "threads": common.threads, "seed": common.seed}
+    flags |= {NAMED[name]: value for name, value in named.items()}
+    for key, value in flags.items():
+        if value is not None and key in {assignment.partition("=")[0] for assignment in assignments}:
+            raise SettingsError(f"{key} is given twice, as a flag and by --set", hint="leave one of them out")
+        if value is not None:
             put(values, key, value)
     return resolve(TrainSettings, *layers, Layer("command line", values))
 

@@ -33,7 +33,8 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, *, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        # Not nn.Embedding(V, D): drawing its default start on the meta device would import torch's compiler.
+        self.embed = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.d_model), freeze=False)
         self.position = build_addition(config)
         self.rotation = build_rotation(config)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()

@@ -45,16 +45,15 @@ class SinusoidalPosition(nn.Module):
     def __init__(self, context_length: int, d_model: int) -> None:
         super().__init__()
         self.context_length, self.d_model = context_length, d_model
-        self.reset_buffers()
+        self.register_buffer("table_TD", torch.empty(context_length, d_model), persistent=False)
 
     def reset_buffers(self) -> None:
-        """Fill the table (again, when the module was made without memory)."""
+        """Fill the table; `model.build` does it once the module has memory."""
         t_T1 = torch.arange(self.context_length, dtype=torch.float64)[:, None]
         pair_D = torch.arange(self.d_model) // 2 * 2
         angle_TD = t_T1 * 10_000.0 ** (-pair_D.double() / self.d_model)
         even_D = torch.arange(self.d_model) % 2 == 0
-        table_TD = torch.where(even_D, angle_TD.sin(), angle_TD.cos()).float()
-        self.register_buffer("table_TD", table_TD, persistent=False)
+        self.table_TD.copy_(torch.where(even_D, angle_TD.sin(), angle_TD.cos()))
 
     def forward(self, x_BTD: Tensor, offset: int) -> Tensor:
         return x_BTD + self.table_TD[offset : offset + x_BTD.size(1)].to(x_BTD.dtype)
@@ -73,15 +72,16 @@ class Rotation(nn.Module):
     def __init__(self, context_length: int, head_dim: int, theta: float) -> None:
         super().__init__()
         self.context_length, self.head_dim, self.theta = context_length, head_dim, theta
-        self.reset_buffers()
+        for name in ("cos_TK", "sin_TK"):
+            self.register_buffer(name, torch.empty(context_length, head_dim), persistent=False)
 
     def reset_buffers(self) -> None:
-        """Fill the tables (again, when the module was made without memory)."""
+        """Fill the tables; `model.build` does it once the module has memory."""
         pair = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
         # 1 / theta**pair, not theta**-pair: they differ in the last bit, which at position 40,000 is a visible angle.
         angle_TK = torch.arange(self.context_length, dtype=torch.float32)[:, None] * (1.0 / self.theta**pair)
-        self.register_buffer("cos_TK", angle_TK.cos().repeat(1, 2), persistent=False)
-        self.register_buffer("sin_TK", torch.cat((-angle_TK.sin(), angle_TK.sin()), -1), persistent=False)
+        self.cos_TK.copy_(angle_TK.cos().repeat(1, 2))
+        self.sin_TK.copy_(torch.cat((-angle_TK.sin(), angle_TK.sin()), -1))
 
     def forward(self, q_BHTK: Tensor, k_BGTK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         span = slice(offset, offset + q_BHTK.size(2))

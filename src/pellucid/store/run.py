@@ -155,6 +155,10 @@ class Run:
         """The run's tokenizer; None before it is made."""
         return Tokenizer.load(self.path) if (self.path / "tokenizer.json").is_file() else None
 
+    def forget_tokenizer(self) -> None:
+        """Remove the run's tokenizer: it was made for settings that did not come to anything."""
+        (self.path / "tokenizer.json").unlink(missing_ok=True)
+
     def checkpoints(self) -> list[SavedStep]:
         """The complete checkpoints, oldest first."""
         folder = self.path / CHECKPOINTS

@@ -49,9 +49,15 @@ def use_threads(threads: int | None, machine: Machine) -> int:
 
 def use_determinism(on: bool) -> None:
     """Only algorithms that give the same bits each time (or any algorithm)."""
-    torch.use_deterministic_algorithms(on)
+    # As torch.use_deterministic_algorithms(on), without importing the compiler to tell it too (see `tell_compiler`).
+    torch.set_deterministic_debug_mode("error" if on else "default")
     # Every tensor made here is written before it is read; filling fresh memory would only cost time.
     torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def tell_compiler() -> None:
+    """Make compiled steps as deterministic as the rest."""
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
 
 
 def fingerprint(

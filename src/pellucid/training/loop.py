@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from pellucid.data.batch import Batch
 from pellucid.errors import NonFiniteError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.training.device import tell_compiler
 from pellucid.training.losses import weighted_loss
 from pellucid.training.optim import Optimizer
 from pellucid.training.precision import Arena
@@ -81,8 +82,12 @@ class Trainer:
         self.arena = Arena(model, compute_dtype)
         self.optimizer = Optimizer(self.arena, optimizer)
         self.has_dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
-        self.loss = torch.compile(self._loss, dynamic=False) if compiled else self._loss
+        self.loss = self._compile() if compiled else self._loss
         self.step, self.skipped = 0, []
+
+    def _compile(self) -> Callable[..., Tensor]:
+        tell_compiler()
+        return torch.compile(self._loss, dynamic=False)
 
     def update(self) -> StepReport:
         """Learn from the next batch; raises NonFiniteError when two batches in a row at this step have no finite loss."""
@@ -128,7 +133,7 @@ class Trainer:
                 "two batches in a row gave no finite loss",
                 found=found,
                 where=where,
-                hint="lower the learning rates (--set optimizer.matrix_rate=…), or set optimizer.clip_norm=1.0",
+                hint="lower the learning rates (--set optimizer.muon_rate=…), or set optimizer.clip_norm=1.0",
             )
         self.skipped.append(self.step + len(self.skipped))
         self.recorder.record(

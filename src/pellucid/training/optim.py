@@ -54,7 +54,7 @@ class Optimizer:
 
     def rate(self, kind: str) -> float:
         """The full learning rate of a group."""
-        return getattr(self.settings, f"{kind}_rate")
+        return getattr(self.settings, f"{self.settings.matrices if kind == 'matrix' else kind}_rate")
 
     def _clip(self) -> None:
         if self.settings.clip_norm is not None:

@@ -26,7 +26,7 @@ ALIGNMENT = 16  # elements: 64 bytes in fp32, so that vector loads start on a ca
 class Stack:
     """Parameters of one kind and shape, side by side: a span of the flat blocks."""
 
-    kind: str  # "matrix", "embedding", "head" or "vector"
+    kind: str  # "matrix", "embedding", "tied", "head" or "vector"
     names: tuple[str, ...]
     shape: tuple[int, ...]  # of one parameter
     start: int
@@ -37,10 +37,12 @@ class Stack:
         return flat[self.start : self.stop].view(len(self.names), *self.shape)
 
 
-def parameter_kind(name: str, parameter: Tensor) -> str:
+def parameter_kind(name: str, parameter: Tensor, *, has_head: bool) -> str:
     """Which group of the optimizer a parameter belongs to."""
-    if name in ("embed.weight", "position.weight"):
+    if name == "embed.weight" and has_head:
         return "embedding"
+    if name in ("embed.weight", "position.weight"):
+        return "tied"
     if name == "head.weight":
         return "head"
     return "matrix" if parameter.dim() == 2 else "vector"
@@ -106,7 +108,8 @@ class Arena:
 def _lay_out(parameters: Mapping[str, Tensor]) -> Iterator[Stack]:
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for name, parameter in parameters.items():
-        groups.setdefault((parameter_kind(name, parameter), tuple(parameter.shape)), []).append(name)
+        kind = parameter_kind(name, parameter, has_head="head.weight" in parameters)
+        groups.setdefault((kind, tuple(parameter.shape)), []).append(name)
     start = 0
     for (kind, shape), names in sorted(groups.items(), key=lambda group: group[0][0] == "matrix"):
         stop = start + len(names) * parameters[names[0]].numel()

@@ -40,11 +40,13 @@ class OptimizerSettings:
     """Rates are per update, before the schedule."""
 
     matrices: Literal["muon", "adamw"] = setting("muon", "what changes the matrices inside the blocks")
-    matrix_rate: float = setting(0.02, "learning rate of those matrices", low=0)
-    embedding_rate: float = setting(0.01, "learning rate of the token and position embeddings (AdamW)", low=0)
-    head_rate: float = setting(0.003, "learning rate of an untied output head (AdamW)", low=0)
+    muon_rate: float = setting(0.02, "learning rate of those matrices under muon", low=0)
+    adamw_rate: float = setting(0.001, "learning rate of those matrices under adamw", low=0)
+    embedding_rate: float = setting(0.3, "learning rate of a token embedding that is only looked up (AdamW)", low=0)
+    tied_rate: float = setting(0.01, "learning rate of an embedding that is also the head, and of positions (AdamW)", low=0)
+    head_rate: float = setting(0.01, "learning rate of an output head of its own (AdamW)", low=0)
     vector_rate: float = setting(0.01, "learning rate of norms and biases (AdamW)", low=0)
-    momentum: float = setting(0.95, "Muon's momentum", low=0, high=0.9999)
+    momentum: float = setting(0.9, "Muon's momentum", low=0, high=0.9999)
     beta1: float = setting(0.8, "AdamW: decay of the mean gradient", low=0, high=0.9999)
     beta2: float = setting(0.95, "AdamW: decay of the mean squared gradient", low=0, high=0.99999)
     epsilon: float = setting(1e-10, "AdamW: added to the root", low=0)

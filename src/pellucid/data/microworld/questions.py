@@ -52,9 +52,9 @@ def ask(draws: Draws, plot: Plot, cast: Cast, world: World, split: Split) -> lis
         question = KINDS[draws.one(plot.kinds)](draws, cast, world)
         if question is None or question in asked:
             continue
-        if question.answer in named_last and draws.below(6):
+        if question.answer in named_last and draws.below(6) >= plot.keep_last:
             continue
-        if question.answer in named_first and draws.below(2):
+        if question.answer in named_first and draws.below(6) >= plot.keep_first:
             continue
         if NOBODY <= question.answer < THING and draws.below(3):
             continue

@@ -129,7 +129,11 @@ def open_run(task: Pretraining) -> Run:
         raise ResumeError(
             "this directory holds another kind of run", found=str(run.identity.get("recipe")), where=str(task.out)
         )
-    check_same_run(run.identity["settings"], asked, extend=task.extend, where=str(task.out))
+    if "plan" in run.identity:
+        check_same_run(run.identity["settings"], asked, extend=task.extend, where=str(task.out))
+    else:  # it was refused or cut before it had a plan: nothing is there yet that other settings could contradict
+        run.update_identity({**run.identity, "settings": asked})
+        run.forget_tokenizer()
     return run
 
 

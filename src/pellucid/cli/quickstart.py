@@ -1,0 +1,91 @@
+"""`pellucid quickstart`: from nothing to a model that answers, in minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pellucid.cli.common import Common, common_options, print_json
+from pellucid.cli.tables import print_table
+from pellucid.cli.watch import Watch
+
+SPLIT_NAMES = {
+    "held_out": "new worlds",
+    "combinations": "pairs never seen together",
+    "paraphrases": "wordings never seen",
+    "lengths": "longer stories",
+}
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/quickstart"), show_default=True, help="the run's directory")
+@click.option("--size", type=click.Choice(["small", "medium", "large"]), help="take this size instead of measuring the machine")
+@common_options
+def command(common: Common, out: Path, size: str | None) -> None:
+    """Learn a small world from nothing in minutes, then talk about it.
+
+    Writes stories in English and Chinese, trains a tokenizer and a model on them, asks about worlds that the model has
+    never seen, and says what to type next. No network, no GPU.
+    """
+    from pellucid.training.recipes.quickstart import quickstart
+
+    with Watch(quiet=common.as_json) as watch:
+        outcome = quickstart(
+            out,
+            seed=1337 if common.seed is None else common.seed,
+            device=common.device,
+            threads=common.threads,
+            rung=size,
+            recorder=watch,
+        )
+    if common.as_json:
+        print_json(
+            {"out": str(out), "size": outcome.rung, "step": outcome.finished.step, "score": outcome.score.to_dict()}
+        )
+    elif outcome.finished.reason.startswith("SIG"):
+        click.echo(f"stopped after step {outcome.finished.step}; everything is saved. Repeat the command to go on.")
+    else:
+        show(outcome)
+
+
+def show(outcome: Any) -> None:
+    """The exam, some answers, some continuations, and what to type next."""
+    click.echo("\nA few questions about worlds it has never seen:\n")
+    last = None
+    for sample in outcome.answers:
+        if sample.story is not last:
+            click.echo(f"  {sample.story.tale}")
+            last = sample.story
+        mark = "✓" if sample.correct else f"✗ (right: {sample.expected})"
+        click.echo(f"    {sample.question} → {sample.reply.strip()} {mark}")
+    click.echo("\nIt goes on with a story by itself:\n")
+    for prompt, text in outcome.continuations:
+        click.echo(f"  {prompt}│{text.strip()}\n".replace("\n", "\n  "))
+    show_score(outcome.score)
+    out = outcome.finished.out
+    click.echo("\nNext:")
+    click.echo(f'  pellucid generate {out} "Mara went to the kitchen. Mara got the cup." --explain')
+    click.echo(f'  pellucid generate {out} "小梅走进了厨房。" --temperature 0.7')
+    click.echo(f"  open {out / 'loss.svg'}")
+    click.echo("  pellucid learn                                  the arithmetic behind it, step by step")
+    click.echo("  pellucid train YOUR_BOOK.txt --out runs/book     the same with your own text")
+
+
+def show_score(score: Any) -> None:
+    """Exact answers by split, with their intervals, beside the best control."""
+    rows = []
+    for split, row in score.totals.items():
+        name, control = score.best_control(split)
+        languages = [r for r in score.rows if r.split == split and r.group == "language"]
+        by_language = "  ".join(f"{r.value} {r.accuracy:.0%}" for r in languages)
+        rows.append(
+            [SPLIT_NAMES[split], f"{row.accuracy:.1%}", f"{row.low:.0%}-{row.high:.0%}", by_language,
+             f"{row.count}", f"{control.accuracy:.0%} ({name.replace('_', ' ')})"]
+        )  # fmt: skip
+    click.echo("Answered exactly (all kinds of questions, both languages):\n")
+    print_table(
+        {"held out": "left", "exact": "right", "95 %": "right", "by language": "left", "questions": "right", "best control": "left"},
+        rows,
+    )
