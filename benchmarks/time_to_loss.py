@@ -86,7 +86,7 @@ RECIPES = {
         rows=32,
         steps=400,
         compiled=True,
-        optimizer=OptimizerSettings(momentum=0.95, muon_rate=0.02, embedding_rate=0.01, head_rate=0.003),
+        optimizer=OptimizerSettings(momentum=0.95, muon_rate=0.02, embedding_rate=0.3, head_rate=0.01),
         schedule=ScheduleSettings(),
         target_loss=1.4697,
         most_parameters=10_646_784,

@@ -62,7 +62,7 @@ def test_shapes_lead_from_ids_to_logits(steps, merged_tokenizer):
     first, second = (step.account.shapes for step in steps[:2])
     prompt_length = steps[0].position
     assert first[0] == ("ids", (1, prompt_length))
-    assert first[-1] == ("head", (1, prompt_length, merged_tokenizer.vocab_size))
+    assert first[-1] == ("head", (1, 1, merged_tokenizer.vocab_size))  # only the last position is scored
     assert second[0] == ("ids", (1, 1))
     assert dict(second)["blocks.*.attention.core keys"] == (1, 2, prompt_length + 1, 8)
     assert dict(second)["blocks.*"] == dict(second)["final_norm"] == (1, 1, 32)

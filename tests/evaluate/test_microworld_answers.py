@@ -42,7 +42,7 @@ class Oracle(nn.Module):
         self.next = {tuple(row[:i]): row[i] for row in rows for i in range(1, len(row))}
         self.seen: dict[int, list[list[int]]] = {}
 
-    def forward(self, ids_BT, *, cache):
+    def forward(self, ids_BT, *, cache, last_only):
         new = ids_BT.tolist()
         past = self.seen.get(id(cache)) if cache.length else [[] for _ in new]
         rows = [before + ids for before, ids in zip(past, new, strict=True)]
@@ -51,7 +51,7 @@ class Oracle(nn.Module):
         logits_BTV = torch.zeros(*ids_BT.shape, self.config.vocab_size)
         for b, row in enumerate(rows):
             logits_BTV[b, -1, self.next.get(tuple(row), 0)] = 1.0
-        return Output(logits_BTV=logits_BTV)
+        return Output(logits_BTV=logits_BTV[:, -1:] if last_only else logits_BTV)
 
 
 def documents_of(tokenizer, answers, *, wrong):

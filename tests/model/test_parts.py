@@ -64,7 +64,7 @@ def test_every_core_has_the_gradients_of_the_explicit_one(core):
 def test_cores_take_keys_that_are_slices_of_a_cache(core):
     q, store_k, store_v = random(2, 4, 1, 6), random(2, 2, 9, 6, seed=1), random(2, 2, 9, 6, seed=2)
     k, v = store_k[:, :, :7], store_v[:, :, :7]
-    torch.testing.assert_close(core()(q, k, v, None), ExplicitCore()(q, k.contiguous(), v.contiguous(), None))
+    torch.testing.assert_close(core()(q, k, v, causal=False), ExplicitCore()(q, k.contiguous(), v.contiguous(), causal=False))
 
 
 @pytest.mark.parametrize("core", [ExplicitCore, BatchedCore, SdpaCore])
@@ -72,8 +72,8 @@ def test_dropped_weights_keep_their_mean(core):
     q, k, v = (random(1, 2, 3, 4, seed=seed) for seed in range(3))
     torch.manual_seed(0)
     dropping = core(dropout=0.25).train()
-    mean = torch.stack([dropping(q, k, v, None) for _ in range(4000)]).mean(0)
-    torch.testing.assert_close(mean, core(dropout=0.25).eval()(q, k, v, None), rtol=0.05, atol=0.05)
+    mean = torch.stack([dropping(q, k, v, causal=False) for _ in range(4000)]).mean(0)
+    torch.testing.assert_close(mean, core(dropout=0.25).eval()(q, k, v, causal=False), rtol=0.05, atol=0.05)
 
 
 def test_short_contexts_on_a_cpu_take_the_batched_core():

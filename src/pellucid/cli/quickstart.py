@@ -66,8 +66,9 @@ def show(outcome: Any) -> None:
     show_score(outcome.score)
     out = outcome.finished.out
     click.echo("\nNext:")
-    click.echo(f'  pellucid generate {out} "Mara went to the kitchen. Mara got the cup." --explain')
-    click.echo(f'  pellucid generate {out} "小梅走进了厨房。" --temperature 0.7')
+    (english, _), (chinese, _) = outcome.continuations
+    click.echo(f'  pellucid generate {out} "{english}" --explain --max-new-tokens 3')
+    click.echo(f'  pellucid generate {out} "{chinese}" --temperature 0.7')
     click.echo(f"  open {out / 'loss.svg'}")
     click.echo("  pellucid learn                                  the arithmetic behind it, step by step")
     click.echo("  pellucid train YOUR_BOOK.txt --out runs/book     the same with your own text")

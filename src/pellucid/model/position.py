@@ -46,9 +46,12 @@ class SinusoidalPosition(nn.Module):
         super().__init__()
         self.context_length, self.d_model = context_length, d_model
         self.register_buffer("table_TD", torch.empty(context_length, d_model), persistent=False)
+        self.reset_buffers()
 
     def reset_buffers(self) -> None:
-        """Fill the table; `model.build` does it once the module has memory."""
+        """Fill the table, if it has memory; `model.build` calls this again when it has given some."""
+        if self.table_TD.is_meta:
+            return
         t_T1 = torch.arange(self.context_length, dtype=torch.float64)[:, None]
         pair_D = torch.arange(self.d_model) // 2 * 2
         angle_TD = t_T1 * 10_000.0 ** (-pair_D.double() / self.d_model)
@@ -74,9 +77,12 @@ class Rotation(nn.Module):
         self.context_length, self.head_dim, self.theta = context_length, head_dim, theta
         for name in ("cos_TK", "sin_TK"):
             self.register_buffer(name, torch.empty(context_length, head_dim), persistent=False)
+        self.reset_buffers()
 
     def reset_buffers(self) -> None:
-        """Fill the tables; `model.build` does it once the module has memory."""
+        """Fill the tables, if they have memory; `model.build` calls this again when it has given some."""
+        if self.cos_TK.is_meta:
+            return
         pair = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
         # 1 / theta**pair, not theta**-pair: they differ in the last bit, which at position 40,000 is a visible angle.
         angle_TK = torch.arange(self.context_length, dtype=torch.float32)[:, None] * (1.0 / self.theta**pair)
