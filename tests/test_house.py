@@ -144,6 +144,10 @@ def test_rooms_without_torch_load_none() -> None:
     assert "torch" not in loaded
 
 
+def test_planning_a_model_loads_no_torch() -> None:
+    assert "torch" not in loaded_by("import pellucid; pellucid.plan('gpt3')")
+
+
 def test_help_of_every_verb_loads_no_torch() -> None:
     from pellucid.cli.app import VERBS
 

@@ -1,8 +1,8 @@
 """The few things that a person's script calls: load a model, train one, plan one, use one.
 
-    lm = pellucid.load("runs/book")
-    for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
-        print(step.text, end="")
+lm = pellucid.load("runs/book")
+for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
+    print(step.text, end="")
 """
 
 from __future__ import annotations
@@ -10,24 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pellucid.engine.generate import complete, encode_prompt, generate
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.step import Completion, Step
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Recorder
-from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.presets import preset
 from pellucid.planning.report import Plan
 from pellucid.planning.report import plan as plan_model
 from pellucid.settings import Layer, load_toml, resolve
-from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
-from pellucid.store.run import resolve_checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.training.device import choose_device
-from pellucid.training.settings import TrainSettings
+
+if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a model must not wait for it
+    from pellucid.engine.step import Completion, Step
+    from pellucid.model.decoder import Decoder
+    from pellucid.store.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +47,18 @@ class LanguageModel:
 
         Raises SamplingError for values out of range, ContextError for a prompt that fills the context.
         """
+        from pellucid.engine.generate import encode_prompt, generate
+        from pellucid.engine.settings import SamplingSettings
+
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
         ids = encode_prompt(self.tokenizer, prompt)
         return generate(self.model, self.tokenizer, ids, settings, explain=explain, recorder=recorder)
 
     def complete(self, prompt: str, *, recorder: Recorder = NULL, **sampling: Any) -> Completion:
         """Continue a text to its end; the answer with its ids, log-probabilities and why it ended."""
+        from pellucid.engine.generate import complete, encode_prompt
+        from pellucid.engine.settings import SamplingSettings
+
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
         return complete(self.model, self.tokenizer, encode_prompt(self.tokenizer, prompt), settings, recorder=recorder)
 
@@ -65,6 +68,10 @@ def load(path: Path | str, *, device: str = "auto", recorder: Recorder = NULL) -
 
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError when there is no tokenizer.
     """
+    from pellucid.store.checkpoint import load_checkpoint, load_model
+    from pellucid.store.run import resolve_checkpoint
+    from pellucid.training.device import choose_device
+
     checkpoint = load_checkpoint(resolve_checkpoint(path), recorder=recorder)
     if checkpoint.tokenizer is None:
         raise TokenizerError(
@@ -90,6 +97,7 @@ def train(
     steps=200, model={"depth": 4})`. Raises InputError, SettingsError and the kinds of TrainingError.
     """
     from pellucid.training.recipes.pretrain import Pretraining, pretrain
+    from pellucid.training.settings import TrainSettings
 
     layers = [load_toml(Path(recipe))] if recipe else []
     resolved = resolve(TrainSettings, *layers, Layer("call", settings))
@@ -107,4 +115,3 @@ def plan(model: str | ModelConfig, **options: Any) -> Plan:
     """
     config = preset(model) if isinstance(model, str) else model
     return plan_model(config, name=model if isinstance(model, str) else "", **options)
-

@@ -158,9 +158,7 @@ def _merge(cls: type, merged: dict, values: Mapping, prefix: str, source: str, s
     hints = type_hints(cls)
     for name, value in values.items():
         if name not in hints:
-            raise SettingsError(
-                f"unknown setting {prefix}{name}", where=source, hint=nearest(name, list(hints))
-            )
+            raise SettingsError(f"unknown setting {prefix}{name}", where=source, hint=nearest(name, list(hints)))
         inner = _dataclass_in(hints[name])
         if inner is not None and isinstance(value, Mapping):
             _merge(inner, merged.setdefault(name, {}), value, f"{prefix}{name}.", source, sources)
@@ -242,7 +240,16 @@ def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
     if hint is bool:
         if isinstance(value, bool):
             return value
-        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+        words = {
+            "true": True,
+            "yes": True,
+            "on": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "off": False,
+            "0": False,
+        }
         if isinstance(value, str) and value.lower() in words:
             return words[value.lower()]
         raise failure
@@ -275,7 +282,14 @@ def describe_type(hint: Any) -> str:
         return "one of " + ", ".join(str(a) for a in args)
     if origin is tuple:
         return f"a list, each {describe_type(args[0])}"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path", type(None): "none"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+        type(None): "none",
+    }
     return names.get(hint, str(hint))
 
 

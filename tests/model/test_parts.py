@@ -64,7 +64,9 @@ def test_every_core_has_the_gradients_of_the_explicit_one(core):
 def test_cores_take_keys_that_are_slices_of_a_cache(core):
     q, store_k, store_v = random(2, 4, 1, 6), random(2, 2, 9, 6, seed=1), random(2, 2, 9, 6, seed=2)
     k, v = store_k[:, :, :7], store_v[:, :, :7]
-    torch.testing.assert_close(core()(q, k, v, causal=False), ExplicitCore()(q, k.contiguous(), v.contiguous(), causal=False))
+    torch.testing.assert_close(
+        core()(q, k, v, causal=False), ExplicitCore()(q, k.contiguous(), v.contiguous(), causal=False)
+    )
 
 
 @pytest.mark.parametrize("core", [ExplicitCore, BatchedCore, SdpaCore])

@@ -14,7 +14,7 @@ from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.recipes.pretrain import Pretraining
 from pellucid.training.settings import TrainSettings
 
-WORDS = "the cat sat on a mat and dog ran to see old house where tea was hot 小猫 在 花园 里 睡觉 。".split()
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "to", "see", "old", "house", "where", "tea", "was", "hot", "小猫", "在", "花园", "里", "睡觉", "。"]
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,10 @@ class Rows:
         ids_BS = torch.randint(self.vocab_size, shape, generator=generator)
         weights_BT = (torch.rand(count, self.context_length, generator=generator) > 0.3).float()
         return Batch(
-            ids_BT=ids_BS[:, :-1], targets_BT=ids_BS[:, 1:], weights_BT=weights_BT, first_token_B=torch.arange(count) + start
+            ids_BT=ids_BS[:, :-1],
+            targets_BT=ids_BS[:, 1:],
+            weights_BT=weights_BT,
+            first_token_B=torch.arange(count) + start,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -96,7 +97,7 @@ def test_arena_holds_every_parameter_once() -> None:
     assert named.keys() == before.keys()
     assert all(torch.equal(named[name], before[name]) for name in before)
     spans = sorted((stack.start, stack.stop) for stack in arena.stacks)
-    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:]))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
 
 
 def test_one_bad_batch_is_passed_over_and_recorded(rows_of) -> None:
@@ -156,6 +157,6 @@ def test_schedule_rises_stays_and_falls() -> None:
     shape = ScheduleSettings(warmup_share=0.1, cooldown_share=0.4, final_share=0.1)
     shares = [rate_share(step, 100, shape) for step in range(100)]
     assert shares[0] == pytest.approx(0.1) and shares[9:60] == [1.0] * 51
-    assert all(a > b for a, b in zip(shares[60:], shares[61:]))
+    assert all(a > b for a, b in itertools.pairwise(shares[60:]))
     assert shares[-1] == pytest.approx(0.1 + 0.9 / 40)
     assert all(0 < share <= 1 for share in (rate_share(s, 1, shape) for s in range(1)))

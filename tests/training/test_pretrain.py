@@ -99,8 +99,7 @@ def test_starting_from_another_run_keeps_its_weights_and_lineage(book: Path, tmp
     import dataclasses
 
     parent = pretrain(task(book, tmp_path / "parent"))
-    plain = {"model": {name: None for name in
-             ("n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "context_length", "depth")}}  # fmt: skip
+    plain = {"model": dict.fromkeys(("n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "context_length", "depth"))}  # fmt: skip
     slow = {f"{kind}_rate": 0.0 for kind in ("muon", "tied", "embedding", "head", "vector")}
     child_task = dataclasses.replace(
         task(book, tmp_path / "child", **plain, optimizer=slow), start_from=tmp_path / "parent"

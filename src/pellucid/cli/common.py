@@ -28,7 +28,11 @@ def common_options(function: Callable) -> Callable:
 
     @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps")
     @click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the cores this process may use)")
-    @click.option("--seed", type=click.IntRange(min=0), help="the number all randomness is drawn from (drawn and printed when unset)")
+    @click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        help="the number all randomness is drawn from (drawn and printed when unset)",
+    )
     @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
     def wrapped(device: str, threads: int | None, seed: int | None, as_json: bool, **options: Any) -> Any:
         return function(common=Common(device=device, threads=threads, seed=seed, as_json=as_json), **options)
@@ -39,7 +43,11 @@ def common_options(function: Callable) -> Callable:
 
 
 set_option = click.option(
-    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="any other setting, for example --set optimizer.rate=0.01"
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="any other setting, for example --set optimizer.rate=0.01",
 )
 
 

@@ -20,8 +20,16 @@ SPLIT_NAMES = {
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/quickstart"), show_default=True, help="the run's directory")
-@click.option("--size", type=click.Choice(["small", "medium", "large"]), help="take this size instead of measuring the machine")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs/quickstart"),
+    show_default=True,
+    help="the run's directory",
+)
+@click.option(
+    "--size", type=click.Choice(["small", "medium", "large"]), help="take this size instead of measuring the machine"
+)
 @common_options
 def command(common: Common, out: Path, size: str | None) -> None:
     """Learn a small world from nothing in minutes, then talk about it.
@@ -87,6 +95,13 @@ def show_score(score: Any) -> None:
         )  # fmt: skip
     click.echo("Answered exactly (all kinds of questions, both languages):\n")
     print_table(
-        {"held out": "left", "exact": "right", "95 %": "right", "by language": "left", "questions": "right", "best control": "left"},
+        {
+            "held out": "left",
+            "exact": "right",
+            "95 %": "right",
+            "by language": "left",
+            "questions": "right",
+            "best control": "left",
+        },
         rows,
     )

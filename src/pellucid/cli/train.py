@@ -30,9 +30,16 @@ NAMED = {  # named flags and the settings they stand for
 
 @click.command()
 @click.argument("text")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="the run's directory; a run that is there goes on")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="the run's directory; a run that is there goes on"
+)
 @click.option("--recipe", type=click.Path(path_type=Path), help="a TOML file of settings")
-@click.option("--from", "start_from", type=click.Path(path_type=Path), help="start from the weights of a run or a Hugging Face directory")
+@click.option(
+    "--from",
+    "start_from",
+    type=click.Path(path_type=Path),
+    help="start from the weights of a run or a Hugging Face directory",
+)
 @click.option("--steps", type=int, help="updates")
 @click.option("--epochs", type=float, help="times through the training text")
 @click.option("--minutes", type=float, help="about how long (default: 10, less for a small text)")
@@ -42,7 +49,9 @@ NAMED = {  # named flags and the settings they stand for
 @click.option("--tokenizer", type=click.Choice(["auto", "bpe", "char"]), help="kind of tokenizer to train")
 @click.option("--vocab-size", type=int, help="tokens in the vocabulary")
 @click.option("--field", help="the field of .jsonl and .parquet rows that holds the text (default: text)")
-@click.option("--errors", type=click.Choice(["strict", "replace"]), help="bytes that are not UTF-8: stop, or replace and count")
+@click.option(
+    "--errors", type=click.Choice(["strict", "replace"]), help="bytes that are not UTF-8: stop, or replace and count"
+)
 @click.option("--tensorboard", is_flag=True, default=None, help="also write the metrics for TensorBoard")
 @click.option("--extend", is_flag=True, help="give a run that is there another length")
 @click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")

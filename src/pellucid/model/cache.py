@@ -45,7 +45,9 @@ class ContiguousCache:
     def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
         end = self.length + k_BGTK.size(2)
         if end > self.max_length:
-            raise ContextError("the key-value cache is full", found=f"{end} positions", where=f"room for {self.max_length}")
+            raise ContextError(
+                "the key-value cache is full", found=f"{end} positions", where=f"room for {self.max_length}"
+            )
         self.k_LBGSK[layer, :, :, self.length : end] = k_BGTK
         self.v_LBGSK[layer, :, :, self.length : end] = v_BGTK
         return self.k_LBGSK[layer, :, :, :end], self.v_LBGSK[layer, :, :, :end]

@@ -24,9 +24,7 @@ def record(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collect the output of every module of `model` while the block runs (the last call wins)."""
     taps: dict[str, Tensor] = {}
     with explicit_cores(model):
-        hooks = [
-            module.register_forward_hook(_keeper(taps, name)) for name, module in model.named_modules() if name
-        ]
+        hooks = [module.register_forward_hook(_keeper(taps, name)) for name, module in model.named_modules() if name]
         try:
             yield taps
         finally:

@@ -46,7 +46,9 @@ class ModelConfig:
     mlp_bias: bool = setting(False, "biases in the feed-forward")
     tied_head: bool = setting(True, "the output head is the token embedding, transposed")
     causal: bool = setting(True, "a position sees only itself and earlier ones")
-    dropout: float = setting(0.0, "share of activations dropped in training (embedding, attention, both residual branches)", low=0, high=0.99)
+    dropout: float = setting(
+        0.0, "share of activations dropped in training (embedding, attention, both residual branches)", low=0, high=0.99
+    )
     init: Init = setting("zero_projections", "how weights start")
 
     def __post_init__(self) -> None:

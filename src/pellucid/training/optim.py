@@ -63,7 +63,9 @@ class Optimizer:
 
     def _muon(self, stack: Stack, rate: float, rate_share: float) -> None:
         gradient, momentum, weight = (
-            stack.view(self.arena.sums), stack.view(self.first), stack.view(self.arena.master)
+            stack.view(self.arena.sums),
+            stack.view(self.first),
+            stack.view(self.arena.master),
         )
         beta = self.settings.momentum
         momentum.lerp_(gradient, 1 - beta)
@@ -97,7 +99,9 @@ class Optimizer:
     def load(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """Copy a saved memory back in."""
         for prefix, flat in (("first.", self.first), ("second.", self.second)):
-            self.arena.load(flat, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+            self.arena.load(
+                flat, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            )
         self.updates = updates
 
 

@@ -183,9 +183,7 @@ def _micro_rows(
     asked = settings.batch.micro_rows
     if asked is not None:
         if rows % asked:
-            raise SettingsError(
-                "batch.micro_rows must divide the rows of an update", found=f"{asked} of {rows} rows"
-            )
+            raise SettingsError("batch.micro_rows must divide the rows of an update", found=f"{asked} of {rows} rows")
         check_fits(memory(asked), machine)
         return asked, memory(asked)
     budget = MEMORY_SHARE * machine.memory_available_bytes
@@ -206,8 +204,10 @@ def _evaluations(
     # A window costs a third of what it costs in training: no backward pass.
     affordable = int(settings.evaluation.max_share * steps * rows * 3)
     count = max(1, min(total, affordable))
-    why = "all of them" if count == total else (
-        f"of {total:,}: one evaluation may cost {settings.evaluation.max_share:.0%} of the run"
+    why = (
+        "all of them"
+        if count == total
+        else (f"of {total:,}: one evaluation may cost {settings.evaluation.max_share:.0%} of the run")
     )
     reasons.append(Reason(field="eval_windows", value=count, why=why))
     return count, every
@@ -239,6 +239,10 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
     yield "update", f"{plan.rows} rows x {config.context_length}", reasons.get("tokens_per_step", "")
     yield "steps", f"{plan.steps:,}", reasons.get("steps", "")
     yield "micro-batch", f"{plan.micro_rows} rows", f"{plan.memory.total / 1e6:,.0f} MB at the worst moment"
-    yield "evaluation", f"every {plan.eval_every_steps} steps", f"{plan.eval_windows:,} windows {reasons.get('eval_windows', '')}"
+    yield (
+        "evaluation",
+        f"every {plan.eval_every_steps} steps",
+        f"{plan.eval_windows:,} windows {reasons.get('eval_windows', '')}",
+    )
     yield "compiled", "yes" if plan.compiled else "no", "torch.compile" if plan.compiled else "eager"
     yield "time", f"about {plan.estimated_seconds:,.0f} s", "at the rate just measured here"

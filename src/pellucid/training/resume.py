@@ -9,13 +9,20 @@ from pellucid.errors import ResumeError
 from pellucid.events import Event, Recorder
 
 # Settings that change where and how fast a run computes, or what it keeps, but not what it is.
-MAY_DIFFER = ("device", "threads", "precision", "compile", "deterministic", "tensorboard", "saving.keep_last", "saving.keep_best")
+MAY_DIFFER = (
+    "device",
+    "threads",
+    "precision",
+    "compile",
+    "deterministic",
+    "tensorboard",
+    "saving.keep_last",
+    "saving.keep_best",
+)
 LENGTH = ("steps", "epochs", "minutes")
 
 
-def check_same_run(
-    stored: Mapping[str, Any], asked: Mapping[str, Any], *, extend: bool, where: str
-) -> None:
+def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, extend: bool, where: str) -> None:
     """Raise ResumeError listing every setting that differs from the run's own; `extend` allows another length.
 
     >>> check_same_run({"seed": 1}, {"seed": 2}, extend=False, where="runs/book")
@@ -39,7 +46,8 @@ def check_same_run(
         "this directory holds a run with other settings",
         found="; ".join(different),
         where=where,
-        hint="add --extend to lengthen the run" if only_length
+        hint="add --extend to lengthen the run"
+        if only_length
         else "repeat the command that made it, or choose another directory",
     )
 

@@ -102,7 +102,12 @@ class Session:
         row |= {"seconds": round(seconds, 3), "tokens_per_second": round(self.tokens_here / max(seconds, 1e-9), 1)}
         self._write(row)
         left = (self.plan.steps - report.step) * report.tokens / max(row["tokens_per_second"], 1e-9)
-        data = {**row, "steps": self.plan.steps, "eta_seconds": left, "memory_bytes": psutil.Process().memory_info().rss}
+        data = {
+            **row,
+            "steps": self.plan.steps,
+            "eta_seconds": left,
+            "memory_bytes": psutil.Process().memory_info().rss,
+        }
         message = f"step {report.step}/{self.plan.steps}  loss {report.loss:.4f}"
         self.recorder.record(Event(name="training.progress", message=message, data=data))
 
@@ -126,7 +131,9 @@ class Session:
             recorder=self.recorder,
         )
         self.recorder.record(
-            Event(name="training.saved", message=f"saved {directory}", data={"step": trainer.step, "path": str(directory)})
+            Event(
+                name="training.saved", message=f"saved {directory}", data={"step": trainer.step, "path": str(directory)}
+            )
         )
         best = best_evaluation(self.run.read_metrics()) if self.settings.saving.keep_best else None
         protect = () if best is None else (best["step"],)

@@ -43,7 +43,9 @@ class OptimizerSettings:
     muon_rate: float = setting(0.02, "learning rate of those matrices under muon", low=0)
     adamw_rate: float = setting(0.001, "learning rate of those matrices under adamw", low=0)
     embedding_rate: float = setting(0.3, "learning rate of a token embedding that is only looked up (AdamW)", low=0)
-    tied_rate: float = setting(0.01, "learning rate of an embedding that is also the head, and of positions (AdamW)", low=0)
+    tied_rate: float = setting(
+        0.01, "learning rate of an embedding that is also the head, and of positions (AdamW)", low=0
+    )
     head_rate: float = setting(0.01, "learning rate of an output head of its own (AdamW)", low=0)
     vector_rate: float = setting(0.01, "learning rate of norms and biases (AdamW)", low=0)
     momentum: float = setting(0.9, "Muon's momentum", low=0, high=0.9999)
@@ -96,7 +98,9 @@ class TrainSettings:
     seed: int = setting(1337, "the number all randomness is drawn from", low=0)
     device: str = setting("auto", "auto, cpu, cuda, cuda:1 or mps")
     threads: int | None = setting(None, "CPU threads (derived: the cores this process may use)", low=1)
-    precision: Literal["auto", "bf16", "fp32"] = setting("auto", "what the model computes in; master weights are always fp32")
+    precision: Literal["auto", "bf16", "fp32"] = setting(
+        "auto", "what the model computes in; master weights are always fp32"
+    )
     compile: Literal["auto", "on", "off"] = setting("auto", "torch.compile: auto decides by arithmetic whether it pays")
     deterministic: bool = setting(True, "only algorithms that give the same bits each time")
     tensorboard: bool = setting(False, "also write the metrics for TensorBoard (an extra)")

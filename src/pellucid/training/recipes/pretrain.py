@@ -88,10 +88,19 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
         use_determinism(settings.deterministic)
         plan = ready_plan(task, run, prepared, tokenizer, parent, machine, recorder)
         print_of = fingerprint(
-            device, dtype, threads=threads, compiled=plan.compiled, deterministic=settings.deterministic, machine=machine
+            device,
+            dtype,
+            threads=threads,
+            compiled=plan.compiled,
+            deterministic=settings.deterministic,
+            machine=machine,
         )
         recorder.record(Event(name="training.fingerprint", message=_describe(print_of), data=dict(print_of)))
-        model = build(plan.config, seed=settings.seed, device=device) if parent is None else load_model(parent, device=device)
+        model = (
+            build(plan.config, seed=settings.seed, device=device)
+            if parent is None
+            else load_model(parent, device=device)
+        )
         trainer = Trainer(
             model,
             Loader(prepared.train, context_length=plan.config.context_length, seed=settings.seed),
@@ -105,9 +114,7 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
             recorder=recorder,
         )
         info = {"recipe": RECIPE, "lineage": _lineage(parent), "data": dict(prepared.identity)}
-        session = Session(
-            run, trainer, plan, settings, tokenizer, prepared, info, print_of, stop, recorder
-        )
+        session = Session(run, trainer, plan, settings, tokenizer, prepared, info, print_of, stop, recorder)
         _take_up(task, run, session, recorder)
         reason = session.go()
         draw_loss(run)
@@ -174,7 +181,8 @@ def ready_plan(
         plan = _new_plan(settings, prepared, tokenizer, parent, machine, recorder)
     else:
         plan = saved_plan(
-            saved, lambda config, rows: estimate_training_memory(config, rows=rows, optimizer=settings.optimizer.matrices)
+            saved,
+            lambda config, rows: estimate_training_memory(config, rows=rows, optimizer=settings.optimizer.matrices),
         )
         if task.extend:
             plan = _lengthen(plan, settings, prepared)
@@ -305,7 +313,11 @@ def draw_loss(run: Run) -> None:
     present = {name: points for name, points in series.items() if points}
     if present:
         draw_curves(
-            present, title=run.path.name, x_label="step", y_label="loss, nats per token", path_without_suffix=run.path / "loss"
+            present,
+            title=run.path.name,
+            x_label="step",
+            y_label="loss, nats per token",
+            path_without_suffix=run.path / "loss",
         )
 
 

@@ -187,9 +187,7 @@ def settings_of(rung: Rung, seed: int, device: str, threads: int | None) -> dict
     }
 
 
-def examine(
-    finished: Finished, rung: Rung, seed: int, device: str, num_questions: int, recorder: Recorder
-) -> Outcome:
+def examine(finished: Finished, rung: Rung, seed: int, device: str, num_questions: int, recorder: Recorder) -> Outcome:
     """Ask about held-out worlds in both languages, and let the model tell a story of its own."""
     checkpoint = load_checkpoint(resolve_checkpoint(finished.out))
     model, tokenizer = load_model(checkpoint, device=choose_device(device)).eval(), checkpoint.tokenizer
@@ -219,6 +217,4 @@ def examine(
         prompt = story.sentences[0]
         written = complete(model, tokenizer, encode_prompt(tokenizer, prompt), greedy)
         continuations.append((prompt, written.text))
-    return Outcome(
-        finished=finished, rung=rung.name, score=score, answers=samples, continuations=tuple(continuations)
-    )
+    return Outcome(finished=finished, rung=rung.name, score=score, answers=samples, continuations=tuple(continuations))
