@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ def test_replaying_the_merges_gives_the_tokens(bpe: Tokenizer, text: str) -> Non
     for piece in explain(bpe, text):
         symbols = [bytes([byte]) for byte in piece.text.encode("utf-8")]
         for merge in piece.merges:
-            assert (merge.left, merge.right) in set(zip(symbols, symbols[1:], strict=False))
+            assert (merge.left, merge.right) in set(itertools.pairwise(symbols))
             place = 0
             while place < len(symbols) - 1:
                 if (symbols[place], symbols[place + 1]) == (merge.left, merge.right):

@@ -14,7 +14,31 @@ from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.recipes.pretrain import Pretraining
 from pellucid.training.settings import TrainSettings
 
-WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "dog", "ran", "to", "see", "old", "house", "where", "tea", "was", "hot", "小猫", "在", "花园", "里", "睡觉", "。"]
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "dog",
+    "ran",
+    "to",
+    "see",
+    "old",
+    "house",
+    "where",
+    "tea",
+    "was",
+    "hot",
+    "小猫",
+    "在",
+    "花园",
+    "里",
+    "睡觉",
+    "。",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -114,7 +114,7 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint of this step, then delete those that need not stay."""
         trainer = self.trainer
-        weights = {name: view for name, view in trainer.arena.named(trainer.arena.master)}
+        weights = dict(trainer.arena.named(trainer.arena.master))
         state = {
             "step": trainer.step,
             "updates": trainer.optimizer.updates,

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from pellucid.data.loader import Loader
-from pellucid.data.prepare import Prepared, prepare
+from pellucid.data.prepare import Prepared, identify, prepare
 from pellucid.data.source import Source, open_source
 from pellucid.data.split import survey
 from pellucid.errors import ResumeError, SettingsError, TrainingError
@@ -82,8 +82,8 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
         recorder = Fanout([recorder, WithoutProgress(run)])
         parent = load_checkpoint(resolve_checkpoint(task.start_from)) if task.start_from else None
         tokenizer = ready_tokenizer(run, source, settings, parent, recorder)
+        _check_data(run, identify(source, tokenizer, settings.data))
         prepared = prepare(source, tokenizer, run.path / "data", settings.data, recorder=recorder)
-        _check_data(run, prepared)
         dtype = choose_dtype(settings.precision, device, machine)
         use_determinism(settings.deterministic)
         plan = ready_plan(task, run, prepared, tokenizer, parent, machine, recorder)
@@ -96,23 +96,7 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
             machine=machine,
         )
         recorder.record(Event(name="training.fingerprint", message=_describe(print_of), data=dict(print_of)))
-        model = (
-            build(plan.config, seed=settings.seed, device=device)
-            if parent is None
-            else load_model(parent, device=device)
-        )
-        trainer = Trainer(
-            model,
-            Loader(prepared.train, context_length=plan.config.context_length, seed=settings.seed),
-            Pace(steps=plan.steps, rows=plan.rows, micro_rows=plan.micro_rows),
-            optimizer=settings.optimizer,
-            schedule=settings.schedule,
-            seed=settings.seed,
-            compute_dtype=dtype,
-            compiled=plan.compiled,
-            name_rows=lambda first_B: [origin_of(prepared, int(first)) for first in first_B],
-            recorder=recorder,
-        )
+        trainer = build_trainer(settings, plan, prepared, parent, device, dtype, recorder)
         info = {"recipe": RECIPE, "lineage": _lineage(parent), "data": dict(prepared.identity)}
         session = Session(run, trainer, plan, settings, tokenizer, prepared, info, print_of, stop, recorder)
         _take_up(task, run, session, recorder)
@@ -124,12 +108,37 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
         )
 
 
+def build_trainer(
+    settings: TrainSettings,
+    plan: RunPlan,
+    prepared: Prepared,
+    parent: Checkpoint | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    recorder: Recorder,
+) -> Trainer:
+    """The planned model, new or with its parent's weights, and everything that trains it."""
+    fresh = parent is None
+    return Trainer(
+        build(plan.config, seed=settings.seed, device=device) if fresh else load_model(parent, device=device),
+        Loader(prepared.train, context_length=plan.config.context_length, seed=settings.seed),
+        Pace(steps=plan.steps, rows=plan.rows, micro_rows=plan.micro_rows),
+        optimizer=settings.optimizer,
+        schedule=settings.schedule,
+        seed=settings.seed,
+        compute_dtype=dtype,
+        compiled=plan.compiled,
+        name_rows=lambda first_B: [origin_of(prepared, int(first)) for first in first_B],
+        recorder=recorder,
+    )
+
+
 def open_run(task: Pretraining) -> Run:
     """The run of this directory: a new one, or the one that is there when this command may go on with it."""
     asked = {key: plain(value) for key, value, _ in task.resolved.rows()}
     asked["from"] = str(task.start_from) if task.start_from else None
+    sources = {key: source for key, _, source in task.resolved.rows()}
     if not is_run(task.out):
-        sources = {key: source for key, _, source in task.resolved.rows()}
         return Run.create(task.out, {"recipe": RECIPE, "settings": asked, "sources": sources})
     run = Run.open(task.out)
     if run.identity.get("recipe") != RECIPE:
@@ -139,7 +148,7 @@ def open_run(task: Pretraining) -> Run:
     if "plan" in run.identity:
         check_same_run(run.identity["settings"], asked, extend=task.extend, where=str(task.out))
     else:  # it was refused or cut before it had a plan: nothing is there yet that other settings could contradict
-        run.update_identity({**run.identity, "settings": asked})
+        run.update_identity({**run.identity, "settings": asked, "sources": sources})
         run.forget_tokenizer()
     return run
 
@@ -260,12 +269,12 @@ def origin_of(prepared: Prepared, token: int) -> str:
     return prepared.train.document(prepared.train.document_at(token)).origin
 
 
-def _check_data(run: Run, prepared: Prepared) -> None:
+def _check_data(run: Run, identity: Mapping[str, str]) -> None:
     """A run goes on with the data it began with, or not at all."""
     stored: Mapping[str, Any] | None = run.identity.get("data")
-    if stored is None or dict(stored) == dict(prepared.identity):
+    different = [key for key in identity if stored is not None and stored.get(key) != identity[key]]
+    if not different:
         return
-    different = [key for key in prepared.identity if stored.get(key) != prepared.identity[key]]
     raise ResumeError(
         "the text is not the one this run began with",
         found=f"different: {', '.join(different)}",
