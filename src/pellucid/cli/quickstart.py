@@ -85,12 +85,13 @@ def show(outcome: Any) -> None:
 def show_score(score: Any) -> None:
     """Exact answers by split, with their intervals, beside the best control."""
     rows = []
-    for split, row in score.totals.items():
+    for split, title in SPLIT_NAMES.items():
+        row = score.totals[split]
         name, control = score.best_control(split)
         languages = [r for r in score.rows if r.split == split and r.group == "language"]
         by_language = "  ".join(f"{r.value} {r.accuracy:.0%}" for r in languages)
         rows.append(
-            [SPLIT_NAMES[split], f"{row.accuracy:.1%}", f"{row.low:.0%}-{row.high:.0%}", by_language,
+            [title, f"{row.accuracy:.1%}", f"{row.low:.0%}-{row.high:.0%}", by_language,
              f"{row.count}", f"{control.accuracy:.0%} ({name.replace('_', ' ')})"]
         )  # fmt: skip
     click.echo("Answered exactly (all kinds of questions, both languages):\n")

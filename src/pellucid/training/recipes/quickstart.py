@@ -54,11 +54,11 @@ class Rung:
 
 LADDER = (  # largest first; the last one takes every machine
     Rung(name="large", least_flops_per_second=500e9, n_layers=4, d_model=256, n_heads=8, d_ff=704,
-         corpus_bytes=24_000_000, steps=3600, rows=16),
+         corpus_bytes=45_000_000, steps=3600, rows=16),
     Rung(name="medium", least_flops_per_second=80e9, n_layers=3, d_model=128, n_heads=4, d_ff=352,
-         corpus_bytes=16_000_000, steps=2500, rows=16),
+         corpus_bytes=30_000_000, steps=2400, rows=16),
     Rung(name="small", least_flops_per_second=0.0, n_layers=2, d_model=128, n_heads=4, d_ff=352,
-         corpus_bytes=5_000_000, steps=900, rows=16),
+         corpus_bytes=11_000_000, steps=900, rows=16),
 )  # fmt: skip
 
 
