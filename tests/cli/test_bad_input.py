@@ -297,7 +297,7 @@ def test_a_setting_that_cannot_be(flags: list[str], what: str, hint: str, tmp_pa
 
 def test_a_recipe_with_an_unknown_setting_is_named(tmp_path: Path, refused) -> None:
     path = write(tmp_path / "book.txt", TEXT)
-    toml = write(tmp_path / "mine.toml", "[optimizer]\nmatrix_ratte = 0.1\n")
+    toml = write(tmp_path / "mine.toml", "[optimizer]\nmuon_ratte = 0.1\n")
     error = refused(2, "train", path, "--out", tmp_path / "run", "--recipe", toml)
     assert error["where"] == f"recipe {toml}" and error["try"] == "did you mean 'muon_rate'?"
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pellucid.data.prepare import open_prepared
 from pellucid.errors import NoSpaceError, ResumeError
 from pellucid.events import MemoryRecorder
 from pellucid.store.checkpoint import load_checkpoint, load_training
@@ -32,7 +33,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
 CALLS = ("mkdir", "open", "write", "fsync", "replace", "ftruncate", "unlink", "rmdir")
-CHANGES = {"steps": 6, "model": {"dropout": 0.2}, "epochs": None}
+CHANGES = {"steps": 6, "model": {"dropout": 0.2}, "batch": {"tokens": 256, "micro_rows": 8}}
 
 
 def changing_calls(call: Callable[[int], None]) -> None:
@@ -87,7 +88,7 @@ def assert_equal_to_the_bit(left: Path, right: Path) -> None:
 @pytest.fixture
 def book(tmp_path: Path, prose) -> Path:
     path = tmp_path / "book.txt"
-    path.write_text(prose(80), encoding="utf-8")  # 6 steps read it several times: cuts fall in the middle of an epoch
+    path.write_text(prose(700), encoding="utf-8")  # enough for a validation part; 6 steps read it more than once
     return path
 
 
@@ -97,6 +98,14 @@ def whole(book: Path, tmp_path: Path, task) -> Path:
     out = tmp_path / "whole"
     assert in_child(lambda: pretrain(task(book, out, **CHANGES)) and None) == 0
     return out
+
+
+def test_the_run_is_one_worth_comparing(whole: Path) -> None:
+    """It evaluates, reads its text more than once and accumulates: what a resume could get wrong is in it."""
+    rows = result(whole)[3]
+    assert [row["step"] for row in rows if row["kind"] == "eval"] == [2, 4, 6]
+    tokens = sum(row["tokens"] for row in rows if row["kind"] == "train")
+    assert tokens > 1.2 * open_prepared(whole / "data").train.num_tokens
 
 
 def test_two_untouched_runs_are_equal(whole: Path, book: Path, tmp_path: Path, task) -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 @pytest.fixture
 def book(tmp_path: Path, prose) -> Path:
     path = tmp_path / "book.txt"
-    path.write_text(prose(400), encoding="utf-8")
+    path.write_text(prose(900), encoding="utf-8")
     return path
 
 
@@ -146,7 +146,7 @@ def test_an_empty_file_is_an_error_and_leaves_no_lock(tmp_path: Path, task) -> N
     with pytest.raises(InputError):
         pretrain(task(path, tmp_path / "run"))
     path.write_text("now there is text here, enough to learn something from", encoding="utf-8")
-    free = {"model": {"context_length": None}}
+    free = {"model": {"context_length": None}, "batch": {"micro_rows": None}}
     assert pretrain(task(path, tmp_path / "run", **free)).step == 6
 
 
