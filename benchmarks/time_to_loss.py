@@ -84,7 +84,7 @@ RECIPES = {
             context_length=256, n_layers=6, n_heads=6, n_kv_heads=6, head_dim=64, d_model=384, d_ff=976, tied_head=False
         ),
         rows=32,
-        steps=400,
+        steps=290,
         compiled=True,
         optimizer=OptimizerSettings(momentum=0.95, muon_rate=0.02, embedding_rate=0.3, head_rate=0.01),
         schedule=ScheduleSettings(),

@@ -22,6 +22,8 @@ from pellucid.settings import Layer, load_toml, resolve
 from pellucid.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a model must not wait for it
+    from pellucid.engine.runner import Runner
+    from pellucid.engine.settings import EngineSettings
     from pellucid.engine.step import Completion, Step
     from pellucid.model.decoder import Decoder
     from pellucid.store.checkpoint import Checkpoint
@@ -29,11 +31,12 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModel:
-    """A model with its tokenizer, ready to continue text. `model` is a plain torch module."""
+    """A model with its tokenizer, ready to continue text. `model` is a plain torch module, `runner` what reads it."""
 
     model: Decoder
     tokenizer: Tokenizer
     checkpoint: Checkpoint
+    runner: Runner
 
     @property
     def config(self) -> ModelConfig:
@@ -52,7 +55,7 @@ class LanguageModel:
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
         ids = encode_prompt(self.tokenizer, prompt)
-        return generate(self.model, self.tokenizer, ids, settings, explain=explain, recorder=recorder)
+        return generate(self.runner, self.tokenizer, ids, settings, explain=explain, recorder=recorder)
 
     def complete(self, prompt: str, *, recorder: Recorder = NULL, **sampling: Any) -> Completion:
         """Continue a text to its end; the answer with its ids, log-probabilities and why it ended."""
@@ -60,14 +63,18 @@ class LanguageModel:
         from pellucid.engine.settings import SamplingSettings
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        return complete(self.model, self.tokenizer, encode_prompt(self.tokenizer, prompt), settings, recorder=recorder)
+        return complete(self.runner, self.tokenizer, encode_prompt(self.tokenizer, prompt), settings, recorder=recorder)
 
 
-def load(path: Path | str, *, device: str = "auto", recorder: Recorder = NULL) -> LanguageModel:
-    """A language model from a run, a checkpoint or a Hugging Face directory.
+def load(
+    path: Path | str, *, device: str = "auto", engine: EngineSettings | None = None, recorder: Recorder = NULL
+) -> LanguageModel:
+    """A language model from a run, a checkpoint or a Hugging Face directory; `engine` says how it is to be run.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError when there is no tokenizer.
     """
+    from pellucid.engine.build import build_runner
+    from pellucid.engine.settings import EngineSettings
     from pellucid.store.checkpoint import load_checkpoint, load_model
     from pellucid.store.run import resolve_checkpoint
     from pellucid.training.device import choose_device
@@ -78,7 +85,8 @@ def load(path: Path | str, *, device: str = "auto", recorder: Recorder = NULL) -
             "this model has no tokenizer", where=str(checkpoint.directory), hint="put its tokenizer.json beside it"
         )
     model = load_model(checkpoint, device=choose_device(device)).eval()
-    return LanguageModel(model=model, tokenizer=checkpoint.tokenizer, checkpoint=checkpoint)
+    runner = build_runner(model, engine or EngineSettings(), recorder=recorder)
+    return LanguageModel(model=model, tokenizer=checkpoint.tokenizer, checkpoint=checkpoint, runner=runner)
 
 
 def train(

@@ -8,6 +8,7 @@ import pytest
 
 from pellucid.engine.generate import encode_prompt, generate
 from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.torch_runner import TorchRunner
 
 SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_new_tokens=6)
 
@@ -15,12 +16,14 @@ SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_ne
 @pytest.fixture
 def steps(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
-    return list(generate(model, merged_tokenizer, encode_prompt(merged_tokenizer, "hello"), SETTINGS, explain=True))
+    return list(
+        generate(TorchRunner(model), merged_tokenizer, encode_prompt(merged_tokenizer, "hello"), SETTINGS, explain=True)
+    )
 
 
 def test_no_account_unless_asked(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
-    assert all(step.account is None for step in generate(model, merged_tokenizer, [0], SETTINGS))
+    assert all(step.account is None for step in generate(TorchRunner(model), merged_tokenizer, [0], SETTINGS))
 
 
 def test_stages_are_told_in_their_order(steps, merged_tokenizer):
@@ -39,7 +42,7 @@ def test_probabilities_add_up(merged_tokenizer, tiny_model):
     """Shown in full, every column sums to one, and each stage's share kept is the sum of what went in and stayed."""
     model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
     settings = SamplingSettings(temperature=0.8, top_k=5, top_p=0.9, seed=3, max_new_tokens=3)
-    for step in generate(model, merged_tokenizer, [0], settings, explain=True):
+    for step in generate(TorchRunner(model), merged_tokenizer, [0], settings, explain=True):
         account = step.account
         assert sum(candidate.probabilities[-1] for candidate in account.candidates) == pytest.approx(1)
         before, after = ([c.probabilities[i] for c in account.candidates] for i in (1, 2))
@@ -70,7 +73,7 @@ def test_shapes_lead_from_ids_to_logits(steps, merged_tokenizer):
 
 def test_greedy_has_no_draw(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
-    step = next(generate(model, merged_tokenizer, [0], SamplingSettings(temperature=0), explain=True))
+    step = next(generate(TorchRunner(model), merged_tokenizer, [0], SamplingSettings(temperature=0), explain=True))
     assert step.account.u is None
     assert step.account.segment == (0.0, 1.0)
     assert step.account.stages[-1].name == "greedy"

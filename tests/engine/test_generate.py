@@ -13,6 +13,7 @@ from pellucid.engine.greedy import answer_greedily
 from pellucid.engine.mode import inference
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.simple import complete_simply
+from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
@@ -38,7 +39,7 @@ def test_cached_equals_the_simple_loop(request, tiny_model, knobs, axes, tokeniz
     model = tiny_model(tokenizer.vocab_size, **axes)
     prompt_ids, settings = encode_prompt(tokenizer, "hel"), SamplingSettings(**knobs)
     fast, slow = (
-        complete(model, tokenizer, prompt_ids, settings),
+        complete(TorchRunner(model), tokenizer, prompt_ids, settings),
         complete_simply(model, tokenizer, prompt_ids, settings),
     )
     assert fast.logprobs == pytest.approx(slow.logprobs, abs=1e-4)
@@ -50,7 +51,9 @@ def test_the_stream_is_the_text_at_every_cut(byte_tokenizer, tiny_model, seed):
     """Whatever step a listener leaves at, it has seen a beginning of the whole, with no half character in it."""
     model = tiny_model(byte_tokenizer.vocab_size, seed=seed, sharpness=8)
     favour_characters(model)
-    steps = list(generate(model, byte_tokenizer, encode_prompt(byte_tokenizer, "x"), SamplingSettings(seed=seed)))
+    steps = list(
+        generate(TorchRunner(model), byte_tokenizer, encode_prompt(byte_tokenizer, "x"), SamplingSettings(seed=seed))
+    )
     whole = byte_tokenizer.decode(step.id for step in steps)
     seen = ""
     for number, step in enumerate(steps, 1):
@@ -73,28 +76,30 @@ def favour_characters(model) -> None:
 
 def test_same_seed_same_text_streamed_or_not(merged_tokenizer, tiny_model):
     model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), encode_prompt(merged_tokenizer, "hello")
-    once, again = (complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=9)) for _ in range(2))
-    streamed = list(generate(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=9), explain=True))
+    once, again = (
+        complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9)) for _ in range(2)
+    )
+    streamed = list(generate(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9), explain=True))
     assert once == again
     assert "".join(step.text for step in streamed) == once.text
     assert tuple(step.id for step in streamed) == once.ids
-    assert complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=10)).ids != once.ids
+    assert complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=10)).ids != once.ids
 
 
 def test_a_text_cut_short_goes_on_as_it_would_have(merged_tokenizer, tiny_model):
     model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), encode_prompt(merged_tokenizer, "hello")
-    whole = complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=9))
-    first = complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=9, max_new_tokens=4))
-    rest = complete(model, merged_tokenizer, [*prompt_ids, *first.ids], SamplingSettings(seed=9))
+    whole = complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9))
+    first = complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9, max_new_tokens=4))
+    rest = complete(TorchRunner(model), merged_tokenizer, [*prompt_ids, *first.ids], SamplingSettings(seed=9))
     assert first.ids + rest.ids == whole.ids
 
 
 def test_an_open_seed_is_drawn_reported_and_repeatable(merged_tokenizer, tiny_model):
     model, prompt_ids, memory = tiny_model(merged_tokenizer.vocab_size), [0], MemoryRecorder()
-    done = complete(model, merged_tokenizer, prompt_ids, recorder=memory)
+    done = complete(TorchRunner(model), merged_tokenizer, prompt_ids, recorder=memory)
     assert memory.names() == ["engine.seed_drawn"]
     assert memory.events[0].data["seed"] == done.seed
-    assert complete(model, merged_tokenizer, prompt_ids, SamplingSettings(seed=done.seed)) == done
+    assert complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=done.seed)) == done
 
 
 def test_greedy_draws_no_seed():
@@ -109,14 +114,16 @@ def test_generation_touches_no_hidden_state(merged_tokenizer, tiny_model):
     model.blocks[1].eval()
     modes = [part.training for part in model.modules()]
     state = torch.random.get_rng_state()
-    steps = generate(model, merged_tokenizer, [0], SamplingSettings(seed=1))
+    steps = generate(TorchRunner(model), merged_tokenizer, [0], SamplingSettings(seed=1))
     next(steps)
     assert not torch.is_inference_mode_enabled()  # between steps the caller may train
     assert [part.training for part in model.modules()] == modes
     rest = [step.id for step in steps]
     assert torch.equal(torch.random.get_rng_state(), state)
     model.eval()
-    assert rest == [step.id for step in generate(model, merged_tokenizer, [0], SamplingSettings(seed=1))][1:]
+    assert (
+        rest == [step.id for step in generate(TorchRunner(model), merged_tokenizer, [0], SamplingSettings(seed=1))][1:]
+    )
 
 
 def test_training_goes_on_after_inference_under_the_same_autocast():
@@ -183,7 +190,7 @@ def test_batched_answers_equal_single_ones(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
     prompts = [[7], [3, 4], [9], [5, 6, 7], [8, 1], [2] * 22]
     settings = SamplingSettings(temperature=0, max_new_tokens=6)
-    singly = [list(complete(model, merged_tokenizer, prompt, settings).ids) for prompt in prompts]
+    singly = [list(complete(TorchRunner(model), merged_tokenizer, prompt, settings).ids) for prompt in prompts]
     ends = {merged_tokenizer.eos_id, singly[0][2]}
     expected = [ids[: min([ids.index(e) + 1 for e in ends if e in ids], default=6)] for ids in singly]
     assert answer_greedily(model, prompts, max_new_tokens=6, end_ids=ends) == expected
@@ -191,25 +198,25 @@ def test_batched_answers_equal_single_ones(merged_tokenizer, tiny_model):
 
 def test_the_row_never_outgrows_the_context(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size, context_length=8)
-    done = complete(model, merged_tokenizer, [1, 2, 3, 4, 5, 6, 7], SamplingSettings(temperature=0))
+    done = complete(TorchRunner(model), merged_tokenizer, [1, 2, 3, 4, 5, 6, 7], SamplingSettings(temperature=0))
     assert (len(done.ids), done.finish_reason) == (1, "context")
     with pytest.raises(ContextError, match=r"8 tokens[\s\S]*context_length=8"):
-        generate(model, merged_tokenizer, [1] * 8)
+        generate(TorchRunner(model), merged_tokenizer, [1] * 8)
     with pytest.raises(ContextError, match="900 tokens"):
-        generate(model, merged_tokenizer, [1] * 900)
+        generate(TorchRunner(model), merged_tokenizer, [1] * 900)
 
 
 def test_prompts_that_cannot_be_continued(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
     assert encode_prompt(merged_tokenizer, "") == [merged_tokenizer.bos_id]
     with pytest.raises(RequestError, match="empty"):
-        generate(model, merged_tokenizer, [])
+        generate(TorchRunner(model), merged_tokenizer, [])
     with pytest.raises(RequestError, match="does not have"):
-        generate(model, merged_tokenizer, [merged_tokenizer.vocab_size])
+        generate(TorchRunner(model), merged_tokenizer, [merged_tokenizer.vocab_size])
     with pytest.raises(RequestError, match="does not have"):
-        generate(model, merged_tokenizer, [-1])
+        generate(TorchRunner(model), merged_tokenizer, [-1])
     with pytest.raises(RequestError, match="whole row"):
-        generate(tiny_model(merged_tokenizer.vocab_size, causal=False), merged_tokenizer, [1])
+        generate(TorchRunner(tiny_model(merged_tokenizer.vocab_size, causal=False)), merged_tokenizer, [1])
 
 
 def test_a_prompt_that_spells_a_special_token_stays_text(merged_tokenizer):
@@ -220,5 +227,5 @@ def test_a_prompt_that_spells_a_special_token_stays_text(merged_tokenizer):
 
 def test_half_precision_generates(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size).to(torch.bfloat16)
-    done = complete(model, merged_tokenizer, [1, 2], SamplingSettings(seed=1))
+    done = complete(TorchRunner(model), merged_tokenizer, [1, 2], SamplingSettings(seed=1))
     assert len(done.ids) == len(done.logprobs) == 22 or done.finish_reason == "eos"

@@ -63,7 +63,7 @@ def command(common: Common, run: str, prompt: str, stop: tuple[str, ...], explai
     _show_generation_config(lm)
     settings = settle_seed(settings, Terminal())
     prompt_ids = encode_prompt(lm.tokenizer, text)
-    steps = generate(lm.model, lm.tokenizer, prompt_ids, settings, explain=explain, recorder=Terminal())
+    steps = generate(lm.runner, lm.tokenizer, prompt_ids, settings, explain=explain, recorder=Terminal())
     if common.as_json:
         _print_completion(list(steps), settings, len(prompt_ids))
     else:

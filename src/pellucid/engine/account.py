@@ -62,7 +62,7 @@ def build_account(
     tokenizer: Tokenizer,
     *,
     position: int,
-    shapes: Sequence[Shape],
+    shapes: Sequence[Shape] = (),
     num_candidates: int = 8,
 ) -> Account:
     """Write up one choice for people."""

@@ -14,21 +14,16 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
-import numpy as np
-import torch
-
-from pellucid.engine.account import Shape, build_account, record_shapes
-from pellucid.engine.mode import inference
-from pellucid.engine.sampler import build_stages, choose, uniform
+from pellucid.engine.account import build_account
+from pellucid.engine.runner import Runner
+from pellucid.engine.sampler import Sampler
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.step import Completion, Step
 from pellucid.engine.stop import Ending
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
-from pellucid.model.cache import ContiguousCache, KVCache
-from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
 from pellucid.tokens.tokenizer import Tokenizer
 
 PLAIN = SamplingSettings()
@@ -41,7 +36,7 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def generate(
-    model: Decoder,
+    runner: Runner,
     tokenizer: Tokenizer,
     prompt_ids: Sequence[int],
     settings: SamplingSettings = PLAIN,
@@ -54,12 +49,12 @@ def generate(
     Raises ContextError when the prompt leaves no room, RequestError when it is empty or names an unknown id; both at
     the call, not at the first step.
     """
-    check_prompt(model, prompt_ids)
-    return _steps(model, tokenizer, list(prompt_ids), settle_seed(settings, recorder), explain)
+    check_prompt(runner.config, prompt_ids)
+    return _steps(runner, tokenizer, list(prompt_ids), settle_seed(settings, recorder), explain)
 
 
 def complete(
-    model: Decoder,
+    runner: Runner,
     tokenizer: Tokenizer,
     prompt_ids: Sequence[int],
     settings: SamplingSettings = PLAIN,
@@ -68,7 +63,7 @@ def complete(
 ) -> Completion:
     """Continue a prompt to its end."""
     settled = settle_seed(settings, recorder)
-    steps = list(generate(model, tokenizer, prompt_ids, settled, recorder=recorder))
+    steps = list(generate(runner, tokenizer, prompt_ids, settled, recorder=recorder))
     return collect(steps, seed=settled.seed, num_prompt_tokens=len(prompt_ids))
 
 
@@ -103,9 +98,8 @@ def settle_seed(settings: SamplingSettings, recorder: Recorder = NULL) -> Sampli
     return dataclasses.replace(settings, seed=seed)
 
 
-def check_prompt(model: Decoder, prompt_ids: Sequence[int]) -> None:
+def check_prompt(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
     """Refuse a prompt that this model cannot continue."""
-    config = model.config
     if not config.causal:
         raise RequestError("this model sees the whole row at once: it cannot continue a text", found="causal=False")
     if not len(prompt_ids):
@@ -129,41 +123,26 @@ def check_prompt(model: Decoder, prompt_ids: Sequence[int]) -> None:
 
 
 def _steps(
-    model: Decoder, tokenizer: Tokenizer, ids: list[int], settings: SamplingSettings, explain: bool
+    runner: Runner, tokenizer: Tokenizer, ids: list[int], settings: SamplingSettings, explain: bool
 ) -> Iterator[Step]:
-    room = model.config.context_length - len(ids)
+    room = runner.config.context_length - len(ids)
     ending = Ending(tokenizer, settings.stop, max_new_tokens=settings.max_new_tokens, room=room)
-    stages = build_stages(settings, num_logits=model.config.vocab_size, num_known=tokenizer.vocab_size)
-    cache = build_cache(model, len(ids) + min(room, settings.max_new_tokens or room))
-    position, reason = len(ids), None
+    sampler = Sampler(settings, num_logits=runner.config.vocab_size, num_known=tokenizer.vocab_size)
+    sequence = runner.start(ids, max_length=len(ids) + min(room, settings.max_new_tokens or room))
+    logits_V, reason = runner.prefill(sequence), None
     while reason is None:
-        watching: AbstractContextManager[list[Shape]] = record_shapes(model) if explain else nullcontext([])
-        with watching as shapes:
-            logits_V = next_logits(model, ids, cache)
-        u = None if settings.seed is None else uniform(settings.seed, position)
-        choice = choose(logits_V, stages, u)
+        position = len(sequence)
+        choice = sampler.choose(logits_V, sequence.ids, sequence.num_prompt)
         text, reason = ending.push(choice.id)
+        account = build_account(choice, sampler.stages, tokenizer, position=position) if explain else None
         yield Step(
             text=text,
             id=choice.id,
             position=position,
             logprob=choice.logprob,
             finish_reason=reason,
-            account=build_account(choice, stages, tokenizer, position=position, shapes=shapes) if explain else None,
+            account=account,
         )
-        ids, position = [choice.id], position + 1
-
-
-def build_cache(model: Decoder, max_length: int, *, batch_size: int = 1) -> ContiguousCache:
-    """An empty cache where the model lives, in its number format."""
-    weight = model.embed.weight
-    return ContiguousCache(
-        model.config, batch_size=batch_size, max_length=max_length, device=weight.device, dtype=weight.dtype
-    )
-
-
-def next_logits(model: Decoder, ids: Sequence[int], cache: KVCache | None = None) -> np.ndarray:
-    """Read ids; the scores of what may follow the last of them, [V] in float64."""
-    with inference(model):
-        ids_BT = torch.tensor([ids], device=model.embed.weight.device)
-        return model(ids_BT, cache=cache, last_only=True).logits_BTV[0, -1].cpu().double().numpy()
+        if reason is None:
+            sequence.extend([choice.id])
+            logits_V = runner.decode([sequence])[0]

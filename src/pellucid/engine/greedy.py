@@ -14,8 +14,9 @@ from collections.abc import Sequence, Set
 import torch
 from torch import Tensor
 
-from pellucid.engine.generate import build_cache, check_prompt
+from pellucid.engine.generate import check_prompt
 from pellucid.engine.mode import inference
+from pellucid.engine.torch_runner import build_cache
 from pellucid.model.decoder import Decoder
 
 ROWS = 64  # prompts side by side: enough to keep two cores busy, few enough for their caches
@@ -31,7 +32,7 @@ def answer_greedily(
     """
     by_length: dict[int, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
-        check_prompt(model, prompt)
+        check_prompt(model.config, prompt)
         by_length[len(prompt)].append(index)
     answers: list[list[int]] = [[] for _ in prompts]
     ends_V = torch.zeros(model.config.vocab_size, dtype=torch.bool)

@@ -50,6 +50,19 @@ class Choice:
     rows: tuple[np.ndarray, ...]
 
 
+class Sampler:
+    """The stages of one generation and where its draws come from; choosing changes nothing in it."""
+
+    def __init__(self, settings: SamplingSettings, *, num_logits: int, num_known: int) -> None:
+        self.seed = settings.seed
+        self.stages = build_stages(settings, num_logits=num_logits, num_known=num_known)
+
+    def choose(self, logits_V: np.ndarray, ids: Sequence[int], num_prompt: int) -> Choice:
+        """The token that follows `ids`, of which the first `num_prompt` were given."""
+        u = None if self.seed is None else uniform(self.seed, len(ids))
+        return choose(logits_V.astype(np.float64), self.stages, u)
+
+
 def build_stages(settings: SamplingSettings, *, num_logits: int, num_known: int) -> tuple[Stage, ...]:
     """The stages that settings ask for, in order; those that would change nothing are left out.
 

@@ -8,9 +8,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from pellucid.errors import SamplingError
 from pellucid.settings import setting
+
+Weights = Literal["auto", "fp32", "bf16", "int8", "int4"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """How a model is run: what reads its weights, and in which number format."""
+
+    kernels: Literal["auto", "on", "off"] = setting(
+        "auto", "compiled loops on a CPU; auto falls back to torch and says so, on makes that an error"
+    )
+    weights: Weights = setting("auto", "number format of the weights while generating (auto: as they were loaded)")
+    exact: bool = setting(True, "the same bits whatever else runs; off may use whatever is fastest")
 
 
 @dataclass(frozen=True, kw_only=True)

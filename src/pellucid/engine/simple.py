@@ -12,8 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pellucid.engine.generate import check_prompt, next_logits, settle_seed
-from pellucid.engine.sampler import build_stages, choose, uniform
+import numpy as np
+import torch
+
+from pellucid.engine.generate import check_prompt, settle_seed
+from pellucid.engine.mode import inference
+from pellucid.engine.sampler import Sampler
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, find_stop
@@ -25,14 +29,12 @@ def complete_simply(
     model: Decoder, tokenizer: Tokenizer, prompt_ids: Sequence[int], settings: SamplingSettings
 ) -> Completion:
     """Continue a prompt to its end, reading everything again for every token."""
-    check_prompt(model, prompt_ids)
+    check_prompt(model.config, prompt_ids)
     settings = settle_seed(settings)
-    stages = build_stages(settings, num_logits=model.config.vocab_size, num_known=tokenizer.vocab_size)
+    sampler = Sampler(settings, num_logits=model.config.vocab_size, num_known=tokenizer.vocab_size)
     ids, logprobs, reason = list(prompt_ids), [], None
     while reason is None:
-        logits_V = next_logits(model, ids)
-        u = None if settings.seed is None else uniform(settings.seed, len(ids))
-        choice = choose(logits_V, stages, u)
+        choice = sampler.choose(next_logits(model, ids), ids, len(prompt_ids))
         ids.append(choice.id)
         logprobs.append(choice.logprob)
         reason = find_reason(model, tokenizer, ids, len(prompt_ids), settings)
@@ -46,6 +48,13 @@ def complete_simply(
         seed=settings.seed,
         num_prompt_tokens=len(prompt_ids),
     )
+
+
+def next_logits(model: Decoder, ids: Sequence[int]) -> np.ndarray:
+    """Read ids from the first to the last; the scores of what may follow, [V] in float32."""
+    with inference(model):
+        ids_BT = torch.tensor([ids], device=model.embed.weight.device)
+        return model(ids_BT, last_only=True).logits_BTV[0, -1].float().cpu().numpy()
 
 
 def find_reason(

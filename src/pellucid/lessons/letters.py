@@ -23,6 +23,7 @@ from pellucid.data.microworld.draws import Draws
 from pellucid.data.microworld.score import wilson
 from pellucid.engine.generate import complete, encode_prompt
 from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.torch_runner import TorchRunner
 from pellucid.events import NULL, Recorder
 from pellucid.lessons.apprentice import Course, Trained, small_config, smooth, teach
 from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, Page, Paragraph, Table
@@ -165,7 +166,7 @@ def count_correct(model: Decoder, reader: Reader, tasks: Sequence[Task]) -> int:
     """How many of the tasks the model answers exactly, always taking its likeliest token."""
     greedy = SamplingSettings(temperature=0, max_new_tokens=1)
     prompts = [encode_prompt(reader.tokenizer, task.prompt(spelled=reader.spelled)) for task in tasks]
-    answers = [complete(model, reader.tokenizer, prompt, greedy).text for prompt in prompts]
+    answers = [complete(TorchRunner(model), reader.tokenizer, prompt, greedy).text for prompt in prompts]
     return sum(answer == str(task.count) for answer, task in zip(answers, tasks, strict=True))
 
 

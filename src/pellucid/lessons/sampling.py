@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from pellucid.engine.generate import complete, encode_prompt
 from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import InputError
 from pellucid.evaluate.likelihood import token_logprobs
 from pellucid.events import NULL, Event, Recorder
@@ -134,7 +135,7 @@ def measure_setting(
     for index, text in enumerate(beginnings):
         sampling = SamplingSettings(**knobs, seed=seed + index, max_new_tokens=size.new_tokens)  # type: ignore[arg-type]
         prompt = encode_prompt(tokenizer, text)[: PROMPT_TOKENS + 1]  # <bos> and the beginning
-        completion = complete(trained.model, tokenizer, prompt, sampling)
+        completion = complete(TorchRunner(trained.model), tokenizer, prompt, sampling)
         rows.append(tuple(i for i in completion.ids if i != tokenizer.eos_id))
         surprises += [-logprob for logprob in completion.logprobs]
     return measure_rows(rows, surprises)

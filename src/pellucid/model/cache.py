@@ -8,6 +8,7 @@ Axes: B batch · G key/value heads · T new positions · S all positions · K he
 
 from __future__ import annotations
 
+import copy
 from typing import Protocol
 
 import torch
@@ -54,3 +55,14 @@ class ContiguousCache:
 
     def advance(self, num_new: int) -> None:
         self.length += num_new
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from `length` on; what is stored there will be written over."""
+        assert 0 <= length <= self.length
+        self.length = length
+
+    def fork(self) -> ContiguousCache:
+        """A copy of the positions held, with the same room."""
+        twin = copy.copy(self)
+        twin.k_LBGSK, twin.v_LBGSK = self.k_LBGSK.clone(), self.v_LBGSK.clone()
+        return twin

@@ -17,6 +17,7 @@ from pellucid.data.microworld.corpus import documents, held_out
 from pellucid.data.microworld.story import VERSION, Story
 from pellucid.engine.generate import complete, encode_prompt
 from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ResumeError
 from pellucid.evaluate.microworld import MicroworldScore, measure_microworld
 from pellucid.events import NULL, Event, Recorder
@@ -215,6 +216,6 @@ def examine(finished: Finished, rung: Rung, seed: int, device: str, num_question
     for language in LANGUAGES:
         [story] = held_out(seed + 1, level=LEVEL, split="held_out", count=1, language=language)
         prompt = story.sentences[0]
-        written = complete(model, tokenizer, encode_prompt(tokenizer, prompt), greedy)
+        written = complete(TorchRunner(model), tokenizer, encode_prompt(tokenizer, prompt), greedy)
         continuations.append((prompt, written.text))
     return Outcome(finished=finished, rung=rung.name, score=score, answers=samples, continuations=tuple(continuations))
