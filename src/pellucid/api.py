@@ -69,17 +69,17 @@ class LanguageModel:
 def load(
     path: Path | str, *, device: str = "auto", engine: EngineSettings | None = None, recorder: Recorder = NULL
 ) -> LanguageModel:
-    """A language model from a run, a checkpoint or a Hugging Face directory; `engine` says how it is to be run.
+    """A language model from a run, a checkpoint, a Hugging Face directory or a .gguf file; `engine` says how to run it.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError when there is no tokenizer.
     """
     from pellucid.engine.build import build_runner
     from pellucid.engine.settings import EngineSettings
-    from pellucid.store.checkpoint import load_checkpoint, load_model
-    from pellucid.store.run import resolve_checkpoint
+    from pellucid.store.checkpoint import load_model
+    from pellucid.store.open import open_checkpoint
     from pellucid.training.device import choose_device
 
-    checkpoint = load_checkpoint(resolve_checkpoint(path), recorder=recorder)
+    checkpoint = open_checkpoint(path, recorder=recorder)
     if checkpoint.tokenizer is None:
         raise TokenizerError(
             "this model has no tokenizer", where=str(checkpoint.directory), hint="put its tokenizer.json beside it"

@@ -15,6 +15,7 @@
     ├── RequestError              what was asked of a model
     │   ├── SamplingError         temperature, top_k, top_p, seed out of range
     │   └── ContextError          more tokens than the context holds
+    ├── EngineError               the compiled loops cannot run here
     ├── TrainingError             the run
     │   ├── DoesNotFitError       the plan needs more than the machine has
     │   ├── NonFiniteError        the loss became NaN or infinite twice at the same step
@@ -95,6 +96,9 @@ class SamplingError(RequestError): ...
 
 
 class ContextError(RequestError): ...
+
+
+class EngineError(PellucidError): ...
 
 
 class TrainingError(PellucidError): ...

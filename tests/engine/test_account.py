@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import Tensor, nn
 
+from pellucid.engine.account import BLOCK, Row, account_stage, score_prompt
 from pellucid.engine.generate import encode_prompt, generate
 from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.shapes import part_shapes
+from pellucid.engine.simple import next_logits
+from pellucid.engine.stage import FunctionStage
+from pellucid.engine.torch_runner import TorchRunner, build_cache
+from pellucid.model.position import NoAddition
 
 SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_new_tokens=6)
 
@@ -79,3 +91,148 @@ def test_greedy_has_no_draw(merged_tokenizer, tiny_model):
     assert step.account.stages[-1].name == "greedy"
     assert step.account.stages[-1].num_kept == 1
     assert step.account.stages[-1].entropy_bits == 0.0
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {},
+        {"position": "learned", "norm": "layer", "feed_forward": "gelu", "qk_norm": False, "dropout": 0.5},
+        {"position": "sinusoidal", "tied_head": True, "n_kv_heads": 4, "d_ff": 40},
+    ],
+)
+@pytest.mark.parametrize(("num_cached", "num_new"), [(0, 5), (4, 1), (3, 2)])
+def test_shapes_are_those_of_the_built_model(tiny_model, axes, num_cached, num_new):
+    model = tiny_model(50, **axes).eval()
+    cache = build_cache(model, 8)
+    with torch.inference_mode():
+        if num_cached:
+            model(torch.zeros(1, num_cached, dtype=torch.long), cache=cache)
+        observed = watch(model)
+        model(torch.zeros(1, num_new, dtype=torch.long), cache=cache, last_only=True)
+    assert part_shapes(model.config, num_new=num_new, num_all=num_cached + num_new) == tuple(observed)
+
+
+def watch(model) -> list[tuple[str, tuple[int, ...]]]:
+    """What the parts of a model put out from now on; parts that pass on what they are given are left out."""
+    seen: list[tuple[str, tuple[int, ...]]] = []
+
+    def note(name: str):
+        def hook(part: nn.Module, inputs: tuple, output: object) -> None:
+            if name.endswith(".core"):
+                seen.append((f"{name} keys", tuple(inputs[1].shape)))
+            if isinstance(output, Tensor):
+                seen.append((name, tuple(output.shape)))
+
+        return hook
+
+    model.register_forward_pre_hook(lambda model, inputs: seen.append(("ids", tuple(inputs[0].shape))))
+    for name, part in model.named_modules():
+        passes = isinstance(part, (nn.Identity, nn.Dropout, NoAddition))
+        if name and not passes and (not name.startswith("blocks") or name.startswith("blocks.0")):
+            part.register_forward_hook(note(name.replace("blocks.0", "blocks.*")))
+    return seen
+
+
+def softmax(logits_V: np.ndarray) -> np.ndarray:
+    weights_V = np.exp(logits_V.astype(np.float64) - logits_V.max())
+    return weights_V / weights_V.sum()
+
+
+rows = arrays(
+    np.float32,
+    st.integers(1, 3 * BLOCK),
+    elements=st.sampled_from([-np.inf, -3.0, 0.0, 0.25, 1.0, 7.5]),
+).filter(lambda row: row.max() > -np.inf)
+
+
+@given(rows, st.integers(1, 9))
+def test_a_row_is_told_as_textbook_arithmetic_has_it(logits_V, count):
+    row, p_V = Row(logits_V), softmax(logits_V)
+    possible = np.flatnonzero(p_V)
+    assert row.num_kept == possible.size
+    assert row.top(count) == tuple(sorted(possible.tolist(), key=lambda i: (-logits_V[i], i))[:count])
+    assert row.entropy_bits() == pytest.approx(-(p_V[possible] * np.log2(p_V[possible])).sum(), abs=1e-5)
+    assert np.exp(row.logprobs(possible)) == pytest.approx(p_V[possible], rel=1e-5)
+    for token_id in possible[:3].tolist():
+        start, end = row.segment(token_id)
+        assert start == pytest.approx(p_V[:token_id].sum(), abs=1e-6)
+        assert end - start == pytest.approx(p_V[token_id], abs=1e-6)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 12))
+def test_the_likeliest_of_a_long_row_without_sorting_it(seed, count):
+    logits_V = np.random.default_rng(seed).normal(size=20 * BLOCK + 7).astype(np.float32).round(1)  # many ties
+    assert Row(logits_V).top(count) == tuple(np.argsort(-logits_V, kind="stable")[:count].tolist())
+
+
+@given(rows, st.data())
+def test_a_stage_is_told_by_what_it_removed(logits_V, data):
+    before = Row(logits_V)
+    removed = data.draw(st.sets(st.integers(0, logits_V.size - 1)))
+    left_V = logits_V.copy()
+    left_V[list(removed)] = -np.inf
+    if left_V.max() == -np.inf:
+        return
+    told = account_stage("cut", before, Row(left_V, before), 4)
+    assert told.num_kept == np.count_nonzero(left_V > -np.inf)
+    assert told.mass_kept == pytest.approx(softmax(logits_V)[left_V > -np.inf].sum(), abs=1e-6)
+
+
+def test_log_probabilities_before_and_after(steps):
+    for step in steps:
+        account = step.account
+        chosen = next(candidate for candidate in account.candidates if candidate.id == step.id)
+        assert (account.logprob, account.processed_logprob) == pytest.approx((chosen.logprobs[0], chosen.logprobs[-1]))
+        assert account.processed_logprob > account.logprob  # at a temperature below 1 and cut, what is left is likelier
+        assert [c.logprobs[0] for c in account.candidates] == sorted(c.logprobs[0] for c in account.candidates)[::-1]
+
+
+def test_what_a_stage_lifts_is_among_the_candidates(merged_tokenizer, tiny_model):
+    """The likeliest after every stage are shown, not only the model's own favourites."""
+    model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
+    unlikely = int(next_logits(model, [0]).argmin())
+    lift = FunctionStage("lift", lambda logits_V, history: logits_V + 99 * (np.arange(logits_V.size) == unlikely))
+    knobs = SamplingSettings(seed=1, max_new_tokens=1)
+    (step,) = generate(TorchRunner(model), merged_tokenizer, [0], knobs, extra=(lift,), explain=True)
+    model_stage, lifted = step.account.stages
+    assert (step.id, lifted.name, lifted.top[0]) == (unlikely, "lift", unlikely)
+    assert unlikely not in model_stage.top
+    assert {candidate.id for candidate in step.account.candidates} == {*model_stage.top, *lifted.top}
+
+
+def test_the_reading_tells_what_was_computed(steps):
+    readings = [step.account.reading for step in steps]
+    prompt_length = steps[0].position
+    assert [(r.num_reused, r.num_computed) for r in readings] == [
+        (0, prompt_length), *((prompt_length + i, 1) for i in range(len(steps) - 1))
+    ]  # fmt: skip
+    assert all(r.seconds > 0 and step.account.choose_seconds > 0 for r, step in zip(readings, steps, strict=True))
+    assert {(r.runner, r.exact) for r in readings} == {("torch, float32, cpu", False)}
+
+
+def test_an_account_is_json(merged_tokenizer, tiny_model):
+    model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
+    settings = SamplingSettings(top_k=3, seed=1, max_new_tokens=1)
+    (step,) = generate(TorchRunner(model), merged_tokenizer, [0, 5], settings, explain=True)
+    found = json.loads(json.dumps(step.account.to_dict(), allow_nan=False))
+    assert found["stages"][1]["name"] == "top-k 3"
+    assert found["shapes"][0] == ["ids", [1, 2]]
+    assert [candidate["logprobs"][1] is None for candidate in found["candidates"]] == [False] * 3 + [True] * 5
+
+
+def test_prompt_log_probabilities_are_those_of_reading_one_by_one(merged_tokenizer, tiny_model):
+    model = tiny_model(merged_tokenizer.vocab_size, sharpness=15, context_length=400)
+    ids = np.random.default_rng(0).integers(0, merged_tokenizer.vocab_size, 300).tolist()
+    told = score_prompt(TorchRunner(model), merged_tokenizer, ids)
+    assert (told[0].logprob, told[0].rank) == (None, None)
+    assert [token.id for token in told] == ids
+    for place in (1, 2, 127, 128, 129, 299):
+        p_V = softmax(next_logits(model, ids[:place]))
+        assert told[place].logprob == pytest.approx(math.log(p_V[ids[place]]), abs=1e-4)
+        assert told[place].rank == np.count_nonzero(p_V > p_V[ids[place]])
+
+
+def test_one_token_of_prompt_has_nothing_to_score(merged_tokenizer, tiny_model):
+    (token,) = score_prompt(TorchRunner(tiny_model(merged_tokenizer.vocab_size)), merged_tokenizer, [0])
+    assert (token.id, token.logprob) == (0, None)

@@ -6,14 +6,17 @@ import dataclasses
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pellucid.engine.generate import complete, encode_prompt, generate, settle_seed
 from pellucid.engine.greedy import answer_greedily
 from pellucid.engine.mode import inference
 from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.simple import complete_simply
+from pellucid.engine.simple import complete_simply, next_logits
 from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.window import Window
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
@@ -229,3 +232,115 @@ def test_half_precision_generates(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size).to(torch.bfloat16)
     done = complete(TorchRunner(model), merged_tokenizer, [1, 2], SamplingSettings(seed=1))
     assert len(done.ids) == len(done.logprobs) == 22 or done.finish_reason == "eos"
+
+
+SLIDE = {"on_full": "slide", "max_new_tokens": 40}
+
+
+@pytest.mark.parametrize("keep_first", [0, 1, 5])
+@pytest.mark.parametrize("prompt_length", [3, 9, 10, 31])
+@pytest.mark.parametrize("position", ["rotary", "learned"])
+def test_a_sliding_window_is_read_afresh(merged_tokenizer, tiny_model, keep_first, prompt_length, position):
+    """The cached loop against one that reads all that is visible, from nothing, for every token."""
+    model = tiny_model(merged_tokenizer.vocab_size, context_length=10, position=position, seed=2)
+    prompt_ids = [(7 * i) % 250 + 1 for i in range(prompt_length)]
+    knobs = SamplingSettings(temperature=0, keep_first=keep_first, **SLIDE)
+    done = complete(TorchRunner(model), merged_tokenizer, prompt_ids, knobs)
+    ids, stride = list(prompt_ids), max(1, (10 - keep_first) // 2)
+    for chosen in done.ids:
+        gone = 0
+        while len(ids) - gone > 10:
+            gone += stride
+        assert chosen == int(next_logits(model, ids[:keep_first] + ids[keep_first + gone :]).argmax())
+        ids.append(chosen)
+    assert done.finish_reason in ("eos", "length")
+    assert len(done.ids) > 20 or done.finish_reason == "eos"
+
+
+def test_a_slide_is_reported_with_its_counts(merged_tokenizer, tiny_model):
+    model, memory = tiny_model(merged_tokenizer.vocab_size, context_length=10), MemoryRecorder()
+    knobs = SamplingSettings(seed=1, keep_first=2, stop_ids=(), ban=(merged_tokenizer.eos_id,), **SLIDE)
+    steps = list(generate(TorchRunner(model), merged_tokenizer, [1, 2, 3], knobs, explain=True, recorder=memory))
+    slides = [event.data for event in memory.events if event.name == "engine.window_slid"]
+    assert slides[0] == {"length": 11, "kept_first": 2, "kept_last": 5, "gone": 4, "read_again": 7}
+    assert [slide["length"] for slide in slides] == [11, 15, 19, 23, 27, 31, 35, 39]
+    again = [step.account.reading for step in steps if step.account.reading.num_reused == 0]
+    assert [reading.num_computed for reading in again] == [3] + [7] * 8
+    assert [step.position for step in steps] == list(range(3, 43))  # in the text, not in the window
+    assert len({step.account.u for step in steps}) == len(steps)  # no draw is used twice
+
+
+def test_a_slid_text_cut_short_goes_on_as_it_would_have(merged_tokenizer, tiny_model):
+    runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size, context_length=10))
+    knobs = SamplingSettings(seed=9, ban=(merged_tokenizer.eos_id,), **SLIDE)
+    whole = complete(runner, merged_tokenizer, [1, 2, 3], knobs).ids
+    short = dataclasses.replace(knobs, max_new_tokens=17)
+    assert complete(runner, merged_tokenizer, [1, 2, 3], short).ids == whole[:17]
+    rest = dataclasses.replace(knobs, max_new_tokens=23)
+    assert complete(runner, merged_tokenizer, [1, 2, 3, *whole[:17]], rest).ids == whole[17:]
+
+
+def test_slides_that_cannot_be(merged_tokenizer, tiny_model):
+    runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size, context_length=10))
+    with pytest.raises(RequestError, match="may never end"):
+        generate(runner, merged_tokenizer, [1], SamplingSettings(seed=1, on_full="slide"))
+    with pytest.raises(ContextError, match="keep_first"):
+        generate(runner, merged_tokenizer, [1], SamplingSettings(seed=1, keep_first=10, **SLIDE))
+    with pytest.raises(RequestError, match="does not have"):
+        generate(runner, merged_tokenizer, [-1] * 20, SamplingSettings(seed=1, **SLIDE))
+
+
+def test_a_stop_token_ends_the_text(merged_tokenizer, tiny_model):
+    runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size))
+    whole = list(generate(runner, merged_tokenizer, [0], SamplingSettings(seed=4)))
+    stop_id = whole[3].id
+    cut = complete(runner, merged_tokenizer, [0], SamplingSettings(seed=4, stop_ids=(stop_id,)))
+    first = [step.id for step in whole].index(stop_id)
+    assert (cut.ids, cut.finish_reason) == (tuple(step.id for step in whole[: first + 1]), "stop")
+    assert cut.text == merged_tokenizer.decode(cut.ids[:-1])
+
+
+def test_a_minimum_of_tokens_holds_off_stop_tokens(merged_tokenizer, tiny_model):
+    runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size))
+    letter = 65
+    others = tuple(i for i in range(merged_tokenizer.vocab_size) if i not in (letter, merged_tokenizer.eos_id))
+    done = complete(runner, merged_tokenizer, [0], SamplingSettings(seed=4, stop_ids=others, min_new_tokens=3))
+    assert done.ids[:3] == (letter,) * 3
+    with pytest.raises(RequestError, match="stop_ids"):
+        generate(runner, merged_tokenizer, [0], SamplingSettings(seed=4, stop_ids=(merged_tokenizer.vocab_size,)))
+
+
+@given(st.integers(2, 40), st.integers(0, 39), st.integers(1, 200))
+def test_what_a_window_shows(context_length, keep_first, length):
+    if keep_first >= context_length:
+        return
+    window, ids = Window(context_length=context_length, keep_first=keep_first), list(range(length))
+    seen = window.visible(ids)
+    assert 0 < len(seen) <= context_length
+    if length <= context_length:
+        assert seen == ids
+        return
+    assert seen[:keep_first] == ids[:keep_first]
+    assert seen[keep_first:] == ids[window.num_gone(length) + keep_first :]
+    assert seen[-1] == ids[-1]
+    assert len(seen) > context_length - window.stride  # no more leaves than one stride
+
+
+def test_a_cropped_cache_would_describe_another_text(merged_tokenizer, tiny_model):
+    """Why a slide reads again: keys and values that saw what has left give other logits."""
+    model = tiny_model(merged_tokenizer.vocab_size)
+    runner, ids = TorchRunner(model), [(7 * i) % 250 + 1 for i in range(12)]
+    whole = runner.start(ids[:-1], max_length=12)
+    runner.prefill(whole)
+    cropped = runner.start(ids[6:-1], max_length=12)
+    runner.prefill(cropped)
+    assert runner.decode([extended(cropped, ids[-1])])[0] == pytest.approx(next_logits(model, ids[6:]), abs=1e-3)
+    cropped.truncate(5)
+    cropped.cache.k_LBGSK[:, :, :, :5] = whole.cache.k_LBGSK[:, :, :, 6:11]
+    cropped.cache.v_LBGSK[:, :, :, :5] = whole.cache.v_LBGSK[:, :, :, 6:11]
+    assert abs(runner.decode([extended(cropped, ids[-1])])[0] - next_logits(model, ids[6:])).max() > 0.5
+
+
+def extended(sequence, token_id):
+    sequence.extend([token_id])
+    return sequence

@@ -1,4 +1,4 @@
-"""The sampler's stages against numbers from a textbook, against transformers, and against their own definitions."""
+"""The draw, the choice and the sampler: frequencies against probabilities, counters, errors, and what a caller may add."""
 
 from __future__ import annotations
 
@@ -6,81 +6,88 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from pellucid.engine.sampler import (
-    Stage,
-    apply_temperature,
-    apply_top_k,
-    apply_top_p,
-    build_stages,
-    choose,
+from pellucid.engine.distribution import (
+    BLOCK,
+    FEW,
     draw,
+    entropy,
+    locate,
     log_probabilities,
     probabilities,
     segment,
-    uniform,
+    weigh,
 )
+from pellucid.engine.orders import STAGES
+from pellucid.engine.randomness import uniform
+from pellucid.engine.sampler import Sampler, choose
 from pellucid.engine.settings import SamplingSettings
-from pellucid.errors import SamplingError, SettingsError
-from pellucid.settings import Layer, resolve
+from pellucid.engine.stage import FunctionStage, History
+from pellucid.errors import SamplingError
 
 rows = st.lists(st.floats(-30, 30), min_size=1, max_size=12).map(np.array)
+GOLDEN_DRAWS = (0.12690696572463278, 0.08920597393073448)
 
 
-def stages_for(**knobs) -> tuple[Stage, ...]:
-    return build_stages(SamplingSettings(**knobs), num_logits=50, num_known=50)
+def build(size: int, *, num_known: int | None = None, **rest) -> Sampler:
+    own = {name: rest.pop(name) for name in ("end_ids", "choice", "extra") if name in rest}
+    settings = SamplingSettings(**{"seed": 11, **rest})
+    return Sampler(settings, num_logits=size, num_known=num_known or size, **own)
+
+
+def row(*values: float) -> np.ndarray:
+    return np.array(values, dtype=np.float32)
+
+
+# --- chance ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("logits", "temperature", "expected"),
+    "knobs",
     [
-        ([4.0, 2.0, 0.5], 1.0, [0.858, 0.116, 0.026]),
-        ([2.2, 2.0, 0.5], 1.0, [0.500, 0.409, 0.091]),
-        ([3.0, 1.5, 0.5], 0.5, [0.9465, 0.0471, 0.0064]),
-        ([3.0, 1.5, 0.5], 1.0, [0.7662, 0.1710, 0.0629]),
-        ([3.0, 1.5, 0.5], 2.0, [0.5685, 0.2686, 0.1629]),
-        ([3.0, 1.5, 0.5], 0.1, [1.0, 0.0, 0.0]),
-        ([3.0, 1.5, 0.5], 5.0, [0.4260, 0.3156, 0.2584]),
+        {},
+        {"temperature": 0.5},
+        {"top_k": 5},
+        {"top_p": 0.8},
+        {"temperature": 2.0, "top_k": 8, "top_p": 0.9},
+        {"order": "llama.cpp", "temperature": 2.0, "top_p": 0.7, "min_p": 0.05},
+        {"typical_p": 0.7, "presence_penalty": 1.0, "logit_bias": ("3:2.5",)},
+        {"eta_cutoff": 0.1, "top_n_sigma": 2.0, "ban": (4,)},
     ],
 )
-def test_textbook_probabilities(logits, temperature, expected):
-    digits = 3 if temperature == 1.0 and logits[0] != 3.0 else 4
-    found = probabilities(apply_temperature(np.array(logits), temperature))
-    assert found.round(digits).tolist() == expected
-
-
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize(
-    ("temperature", "top_k", "top_p"), [(0.3, 7, 0.5), (1.7, 20, 0.9), (1.0, 1, 0.99), (0.8, 50, 0.05)]
-)
-def test_stages_agree_with_transformers(seed, temperature, top_k, top_p):
-    logits_V = np.random.default_rng(seed).normal(scale=3, size=50)
-    theirs = torch.from_numpy(logits_V)[None]
-    for warp in (TemperatureLogitsWarper(temperature), TopKLogitsWarper(top_k), TopPLogitsWarper(top_p)):
-        theirs = warp(torch.empty(1, 0, dtype=torch.long), theirs)
-    ours = choose(logits_V, stages_for(temperature=temperature, top_k=top_k, top_p=top_p), 0.5).rows[-1]
-    np.testing.assert_allclose(probabilities(ours), theirs.softmax(-1)[0].numpy(), atol=1e-12)
-    assert ((ours > -np.inf) == (theirs[0] > -math.inf).numpy()).all()
-
-
-@pytest.mark.parametrize(
-    "knobs", [{}, {"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.8}, {"temperature": 2.0, "top_k": 8, "top_p": 0.9}]
-)
 def test_frequencies_follow_probabilities(knobs):
-    logits_V = np.random.default_rng(3).normal(scale=1.0, size=12)
-    stages = stages_for(**knobs)
-    p_V = probabilities(choose(logits_V, stages, 0.0).rows[-1])
-    num_draws = 20_000
-    counts_V = np.bincount([choose(logits_V, stages, uniform(11, i)).id for i in range(num_draws)], minlength=12)
+    logits_V = np.random.default_rng(3).normal(size=12).astype(np.float32)
+    sampler, num_draws, history = build(12, **knobs), 10_000, History([1, 2], 1)
+    p_V = probabilities(sampler.process(logits_V, history.ids, 1).astype(np.float64))
+    draws = [choose(logits_V, sampler.stages, uniform(11, i), history).id for i in range(num_draws)]
+    counts_V = np.bincount(draws, minlength=12)
     assert (counts_V[p_V == 0] == 0).all()
     possible = p_V > 0
     chi_square = ((counts_V - num_draws * p_V)[possible] ** 2 / (num_draws * p_V[possible])).sum()
     freedom = possible.sum() - 1
     assert chi_square < freedom + 4 * math.sqrt(2 * freedom)  # four standard deviations above the mean
+
+
+def test_frequencies_over_a_large_vocabulary():
+    """Over many blocks of weights: the ids drawn, in twenty classes of equal probability."""
+    logits_V = np.random.default_rng(0).normal(scale=1.5, size=50_257).astype(np.float32)
+    ends_V = probabilities(logits_V.astype(np.float64)).cumsum()
+    weights_V = weigh(logits_V)
+    drawn = np.array([draw(weights_V, uniform(3, i)) for i in range(4000)])
+    counts = np.bincount((ends_V[drawn] * 20).astype(int).clip(max=19), minlength=20)
+    assert ((counts - 200) ** 2 / 200).sum() < 19 + 4 * math.sqrt(38)
+
+
+def test_xtc_acts_as_often_as_asked_and_apart_from_the_draw():
+    sampler = build(3, xtc_probability=0.25, xtc_threshold=0.2)
+    logits_V = np.log(row(0.5, 0.4, 0.1))
+    choices = [sampler.choose(logits_V, [0] * length, 1, keep_rows=True) for length in range(1, 4001)]
+    acted = np.array([choice.rows[-1][0] == -np.inf for choice in choices])
+    assert acted.mean() == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 4000))
+    draws = np.array([choice.u for choice in choices])
+    assert abs(np.corrcoef(acted, draws)[0, 1]) < 4 / math.sqrt(4000)
 
 
 def test_uniform_is_uniform_and_keyed():
@@ -90,34 +97,19 @@ def test_uniform_is_uniform_and_keyed():
     counts = np.bincount((draws * 20).astype(int), minlength=20)
     assert ((counts - 1000) ** 2 / 1000).sum() < 19 + 4 * math.sqrt(38)
     assert uniform(5, 0) == draws[0]
-    assert uniform(6, 0) != draws[0]
+    assert len({uniform(5, 0), uniform(6, 0), uniform(5, 0, choice=1), uniform(5, 0, purpose="xtc")}) == 4
     assert abs(np.corrcoef(draws[:-1], draws[1:])[0, 1]) < 0.03
+    other = np.array([uniform(5, i, choice=1) for i in range(20_000)])
+    assert abs(np.corrcoef(draws, other)[0, 1]) < 0.03
 
 
 def test_uniform_never_changes():
     """Seeds that people wrote down must give the same text in the next version."""
-    assert uniform(0, 0) == pytest.approx(GOLDEN_DRAWS[0], abs=0)
-    assert uniform(2**70, 12345) == pytest.approx(GOLDEN_DRAWS[1], abs=0)
+    assert uniform(0, 0) == GOLDEN_DRAWS[0]
+    assert uniform(2**70, 12345) == GOLDEN_DRAWS[1]
 
 
-GOLDEN_DRAWS = (0.12690696572463278, 0.08920597393073448)
-
-
-@given(rows, st.integers(1, 14))
-def test_top_k_keeps_the_k_first_of_a_stable_order(logits_V, top_k):
-    kept = np.flatnonzero(apply_top_k(logits_V, top_k) > -np.inf).tolist()
-    order = sorted(range(logits_V.size), key=lambda i: (-logits_V[i], i))
-    assert kept == sorted(order[:top_k])
-
-
-@given(rows, st.floats(0.01, 0.999))
-def test_top_p_keeps_the_smallest_set_that_reaches_p(logits_V, top_p):
-    kept_V = apply_top_p(logits_V, top_p) > -np.inf
-    p_V = probabilities(logits_V)
-    assert kept_V.any()
-    assert p_V[kept_V].sum() >= top_p - 1e-9
-    assert p_V[kept_V].sum() - p_V[kept_V].min() < top_p + 1e-9  # one fewer would not reach it
-    assert p_V[kept_V].min() >= p_V[~kept_V].max(initial=0.0)
+# --- the draw -------------------------------------------------------------------------------------------------------
 
 
 @given(rows, st.floats(0, 1, exclude_max=True))
@@ -134,96 +126,232 @@ def test_a_token_without_probability_is_never_drawn():
     assert [draw(p_V, u) for u in (0.0, 0.4999, 0.5, 1 - 2**-53)] == [1, 1, 3, 3]
 
 
+@pytest.mark.parametrize("size", [1, BLOCK, FEW, FEW + 1, 5 * BLOCK, 5 * BLOCK + 1, 6 * BLOCK - 1])
+def test_blocks_change_nothing_about_where_a_sum_is_reached(size):
+    weights_N = np.random.default_rng(size).integers(0, 3, size).astype(np.float32)  # sums without any rounding
+    weights_N[0] = 1
+    ends = weights_N.cumsum()
+    for target in (
+        0.0,
+        0.5,
+        *ends[:: max(1, size // 50)],
+        *(ends[:: max(1, size // 50)] - 0.5),
+        ends[-1],
+        ends[-1] + 1,
+    ):
+        assert locate(weights_N, target) == np.count_nonzero(ends <= target)
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))
+def test_rounding_over_blocks_never_reaches_a_token_without_weight(seed, u):
+    rng = np.random.default_rng(seed)
+    weights_V = rng.random(3000).astype(np.float32) * (rng.random(3000) < 0.01)
+    if weights_V.any():
+        for number in (u, 1 - 2**-53, 0.0):
+            assert weights_V[draw(weights_V, number)] > 0
+
+
+@given(rows)
+def test_entropy_is_its_definition(logits_V):
+    p_V = probabilities(logits_V)
+    assert entropy(np.append(logits_V, -np.inf)) == pytest.approx(-(p_V * np.log(p_V)).sum(), abs=1e-9)
+
+
+# --- the choice -----------------------------------------------------------------------------------------------------
+
+
 @given(rows)
 def test_greedy_takes_the_lowest_of_the_highest(logits_V):
-    settings = SamplingSettings(temperature=0, top_k=3, top_p=0.1)
-    chosen = choose(logits_V, build_stages(settings, num_logits=logits_V.size, num_known=logits_V.size), None)
-    assert chosen.id == int(np.flatnonzero(logits_V == logits_V.max())[0])
-    assert chosen.logprob == pytest.approx(log_probabilities(logits_V)[chosen.id], abs=0)
+    choice = build(logits_V.size, temperature=0, top_k=3, top_p=0.1).choose(logits_V, [], 0)
+    assert choice.id == int(np.flatnonzero(logits_V == logits_V.max())[0])
+    assert choice.logprob == pytest.approx(log_probabilities(logits_V)[choice.id], abs=1e-12)
+    assert (choice.processed_logprob, choice.u) == (0.0, None)
 
 
 def test_ties_at_temperature_zero_and_top_k_one_are_the_same_choice():
-    logits_V = np.array([1.0, 2.0, 2.0, 2.0])
-    assert choose(logits_V, stages_for(temperature=0), None).id == 1
-    assert {choose(logits_V, stages_for(top_k=1), u).id for u in (0.0, 0.5, 0.999)} == {1}
+    logits_V = row(1, 2, 2, 2)
+    assert build(4, temperature=0).choose(logits_V, [], 0).id == 1
+    assert {build(4, top_k=1, seed=seed).choose(logits_V, [], 0).id for seed in range(20)} == {1}
 
 
-@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-3, 1e3, 1e300, 1.7e308])
-def test_no_temperature_overflows(temperature):
-    logits_V = np.array([700.0, -700.0, 699.0, -np.inf])
-    p_V = probabilities(choose(logits_V, stages_for(temperature=temperature), 0.3).rows[-1])
-    assert p_V.sum() == pytest.approx(1)
-    assert p_V[3] == 0
-    if temperature < 1e-2:
-        assert p_V[0] == 1
-    if temperature > 1e200:
-        assert p_V[:3] == pytest.approx([1 / 3] * 3)
+def test_both_log_probabilities():
+    logits_V = np.log(row(0.5, 0.3, 0.2))
+    for seed in range(10):
+        choice = build(3, top_k=2, seed=seed).choose(logits_V, [], 0)
+        assert choice.logprob == pytest.approx(math.log([0.5, 0.3][choice.id]), abs=1e-6)
+        assert choice.processed_logprob == pytest.approx(math.log([0.625, 0.375][choice.id]), abs=1e-6)
 
 
-def test_order_is_temperature_then_top_k_then_top_p():
-    assert [stage.name for stage in stages_for(top_p=0.9, top_k=4, temperature=2)] == [
-        "temperature 2",
-        "top-k 4",
-        "top-p 0.9",
-    ]
-    # Flattening first widens the nucleus: the cut comes after.
-    logits_V = np.array([5.0, 3.0, 1.0, 0.0])
-    assert (choose(logits_V, stages_for(temperature=3, top_p=0.8), 0).rows[-1] > -np.inf).sum() == 3
-    assert (apply_top_p(logits_V, 0.8) > -np.inf).sum() == 1
+def test_rows_are_kept_only_when_asked_for():
+    sampler, logits_V = build(4, temperature=2, top_k=2), row(4, 3, 2, 1)
+    assert sampler.choose(logits_V, [], 0).rows == ()
+    rows = sampler.choose(logits_V, [], 0, keep_rows=True).rows
+    assert [kept.tolist() for kept in rows] == [[4, 3, 2, 1], [0, -0.5, -1, -1.5], [0, -0.5, -np.inf, -np.inf]]
+    assert all(kept.dtype == np.float32 for kept in rows)
 
 
-def test_k_beyond_the_vocabulary_is_off():
-    assert stages_for(top_k=50) == stages_for(top_k=10_000) == ()
-    assert apply_top_k(np.array([1.0, 2.0]), 9).tolist() == [1.0, 2.0]
+@given(st.integers(0, 50), st.sampled_from(["pellucid", "llama.cpp", "vllm", "hf", "mlx"]))
+def test_float32_rows_are_chosen_from_as_float64_rows_are(seed, order):
+    logits_V = np.random.default_rng(seed).normal(scale=3, size=300).astype(np.float32)
+    sampler = build(300, order=order, seed=seed, temperature=0.8, top_k=50, top_p=0.9, min_p=0.01)
+    quick, slow = (sampler.choose(logits_V.astype(dtype), [], 0) for dtype in (np.float32, np.float64))
+    assert quick.id == slow.id
+    assert quick.logprob == pytest.approx(slow.logprob, abs=1e-5)
 
 
-def test_padding_rows_of_the_embedding_are_never_drawn():
-    logits_V = np.array([0.0, 0.0, 9.0, 9.0])
-    stages = build_stages(SamplingSettings(), num_logits=4, num_known=2)
-    assert {choose(logits_V, stages, u).id for u in (0.0, 0.6, 0.99)} == {0, 1}
+def test_the_choice_is_a_function_of_row_and_ids():
+    """Asked in any order, after cuts and forks, a sampler answers the same."""
+    knobs = {"repetition_penalty": 1.2, "dry_multiplier": 0.8, "xtc_probability": 0.5, "top_p": 0.9}
+    logits_V = np.random.default_rng(0).normal(size=20).astype(np.float32)
+    histories = [[1, 2, 3, 1, 2][:length] for length in range(1, 6)]
+    sampler = build(20, **knobs)
+    forward = [sampler.choose(logits_V, ids, 1) for ids in histories]
+    backward = [sampler.choose(logits_V, ids, 1) for ids in reversed(histories)][::-1]
+    assert forward == backward == [build(20, **knobs).choose(logits_V, ids, 1) for ids in histories]
 
 
-@pytest.mark.parametrize("broken", [math.nan, math.inf])
-def test_a_logit_that_is_no_number_is_an_error(broken):
-    with pytest.raises(SamplingError, match="token 1"):
-        choose(np.array([0.0, broken, 1.0]), (), 0.5)
+def test_choices_from_one_seed_differ_and_the_first_is_the_plain_one():
+    logits_V = np.zeros(1000, dtype=np.float32)
+    ids = [build(1000, choice=number).choose(logits_V, [7], 1).id for number in range(8)]
+    assert len(set(ids)) == 8
+    assert ids[0] == build(1000).choose(logits_V, [7], 1).id
 
 
-def test_nothing_left_names_the_stage():
-    with pytest.raises(SamplingError, match="after model"):
-        choose(np.full(3, -np.inf), (), 0.5)
-    forbid_all = Stage("forbid all", lambda logits_V: np.full_like(logits_V, -np.inf))
-    with pytest.raises(SamplingError, match="after forbid all"):
-        choose(np.zeros(3), (forbid_all,), 0.5)
+knobs_of_any_kind = st.fixed_dictionaries(
+    {"temperature": st.sampled_from([0.0, 1e-6, 0.5, 1.0, 3.0, 1e6])},
+    optional={
+        "top_k": st.integers(1, 12),
+        "top_p": st.floats(0.01, 1),
+        "min_p": st.floats(0, 1),
+        "typical_p": st.floats(0.01, 1),
+        "epsilon_cutoff": st.floats(0, 0.99),
+        "eta_cutoff": st.floats(0, 0.99),
+        "top_n_sigma": st.floats(0.01, 5),
+        "xtc_probability": st.floats(0, 1),
+        "mirostat": st.sampled_from([0, 1, 2]),
+        "repetition_penalty": st.floats(0.1, 3),
+        "frequency_penalty": st.floats(-2, 2),
+        "dry_multiplier": st.floats(0, 5),
+        "no_repeat_ngram": st.integers(1, 3),
+        "ban": st.frozensets(st.integers(0, 7), max_size=2).map(tuple),
+        "logit_bias": st.sampled_from([(), ("0:100",), ("3:-100", "4:2")]),
+    },
+)
+
+
+@given(knobs_of_any_kind, st.lists(st.floats(-30, 30, width=32), min_size=8, max_size=8), st.permutations(STAGES))
+def test_any_settings_in_any_order_choose_a_possible_token_or_name_the_stage(knobs, logits, order):
+    """No warning, no NaN, no token that a stage removed."""
+    sampler, ids = build(8, **knobs, order=tuple(order)), [1, 2]
+    for _ in range(4):
+        try:
+            choice = sampler.choose(row(*logits), ids, 2, keep_rows=True)
+        except SamplingError as error:  # eight ids, so bigrams or bans may leave none
+            assert error.what == "no token is left to choose from"
+            return
+        assert choice.rows[-1][choice.id] > -np.inf
+        assert choice.id not in knobs.get("ban", ())
+        assert -math.inf < choice.logprob <= 1e-6
+        assert -math.inf < choice.processed_logprob <= 1e-6
+        ids = [*ids, choice.id]
 
 
 @pytest.mark.parametrize(
     "knobs",
     [
-        {"temperature": -0.1},
-        {"temperature": math.nan},
-        {"temperature": math.inf},
-        {"top_p": 0.0},
-        {"top_p": 1.01},
-        {"top_p": math.nan},
-        {"top_k": 0},
-        {"top_k": -1},
-        {"max_new_tokens": 0},
-        {"seed": -1},
-        {"stop": ("",)},
-        {"stop": "word"},
+        {"repetition_penalty": 1e6},
+        {"repetition_penalty": 1e-6},
+        {"frequency_penalty": 1e6, "presence_penalty": 1e6, "counts_scope": "both"},
+        {"frequency_penalty": -1e6, "counts_scope": "both"},
+        {"logit_bias": ("0:1e6", "1:-1e6")},
+        {"dry_multiplier": 1e6, "dry_base": 1e6, "dry_allowed_length": 1},
+        {"top_n_sigma": 1e6},
+        {"top_n_sigma": 5e-324},
+        {"epsilon_cutoff": 5e-324},
+        {"eta_cutoff": 5e-324},
+        {"min_p": 5e-324},
+        {"top_p": 5e-324},
+        {"typical_p": 5e-324},
+        {"mirostat": 1, "mirostat_tau": 1e6, "mirostat_eta": 1e6},
+        {"mirostat": 2, "mirostat_tau": 5e-324, "mirostat_eta": 1e6},
     ],
 )
-def test_values_out_of_range_are_refused(knobs):
-    with pytest.raises(SamplingError, match=next(iter(knobs))):
-        SamplingSettings(**knobs)
+def test_the_ends_of_every_range(knobs):
+    """Warnings are errors here, so an overflow would show."""
+    for logits_V in (row(1000, -1000, 0, 3), row(0, 0, 0, 0), row(-np.inf, 5, -np.inf, -np.inf)):
+        sampler, ids = build(4, **knobs), [0, 1, 0, 1, 0]
+        for _ in range(4):
+            choice = sampler.choose(logits_V, ids, 5, keep_rows=True)
+            assert choice.rows[-1][choice.id] > -np.inf
+            ids = [*ids, choice.id]
 
 
-def test_settings_from_text():
-    values = {"temperature": "0.5", "top_k": "none", "stop": "a,b", "seed": "7"}
-    settings = resolve(SamplingSettings, Layer("command line", values)).settings
-    assert settings == SamplingSettings(temperature=0.5, stop=("a", "b"), seed=7)
-    with pytest.raises(SamplingError, match="nan"):
-        resolve(SamplingSettings, Layer("command line", {"temperature": "nan"}))
-    with pytest.raises(SettingsError, match="top_p"):
-        resolve(SamplingSettings, Layer("command line", {"top_q": 1}))
+# --- masks and what a caller adds -----------------------------------------------------------------------------------
+
+
+def test_padding_rows_of_the_embedding_are_never_drawn():
+    logits_V = row(0, 0, 9, 9)
+    assert {build(4, num_known=2, seed=seed).choose(logits_V, [], 0).id for seed in range(20)} == {0, 1}
+    assert build(4, num_known=2, temperature=0).choose(logits_V, [], 0).id == 0
+
+
+def test_allow_ban_and_bias():
+    logits_V = row(5, 4, 3, 2)
+    assert build(4, allow=(2, 3, 2), temperature=0).choose(logits_V, [], 0).id == 2
+    assert build(4, ban=(0, 1), temperature=0).choose(logits_V, [], 0).id == 2
+    assert build(4, logit_bias=("3:4",), temperature=0).choose(logits_V, [], 0).id == 3
+
+
+def test_minimum_tokens_hold_the_end_off():
+    sampler = build(3, min_new_tokens=2, end_ids=(1,), temperature=0)
+    assert [sampler.choose(row(1, 5, 2), [0] * length, 3).id for length in (3, 4, 5)] == [2, 2, 1]
+    with pytest.raises(SamplingError, match="min_new_tokens needs to know"):
+        build(3, min_new_tokens=2)
+    assert build(3, min_new_tokens=2, end_ids=()).stages == ()  # a text without an end needs no holding off
+
+
+def test_extra_stages_come_first_and_see_the_history():
+    class OnlyAfter:
+        name = "only after"
+
+        def apply(self, logits_V, history):
+            masked_V = np.full_like(logits_V, -np.inf)
+            masked_V[history.ids[-1] + history.num_prompt] = 0
+            return masked_V
+
+    sampler = build(5, extra=(OnlyAfter(),), top_k=2, temperature=0.5)
+    assert sampler.chain == "model → only after → temperature 0.5 → top-k 2 → draw"
+    assert sampler.choose(row(9, 9, 9, 9, 9), [4, 2], 1).id == 3
+
+
+def test_the_chain_is_printed_with_its_numbers():
+    knobs = {"temperature": 0.8, "repetition_penalty": 1.1, "order": "llama.cpp", "min_p": 0.05, "ban": (3,)}
+    expected = "model → vocabulary 8 → ban 1 → repetition 1.1 (both, last 64) → min-p 0.05 → temperature 0.8 → draw"
+    assert build(9, num_known=8, **knobs).chain == expected
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_logit_that_is_no_number_is_an_error(broken):
+    with pytest.raises(SamplingError, match="token 1"):
+        choose(row(0, broken, 1), (), 0.5)
+
+
+def test_nothing_left_names_the_stage():
+    with pytest.raises(SamplingError, match="after model"):
+        choose(row(-math.inf, -math.inf), (), 0.5)
+    forbid_all = FunctionStage("forbid all", lambda logits_V, history: np.full_like(logits_V, -np.inf))
+    with pytest.raises(SamplingError, match="after forbid all"):
+        build(3, extra=(forbid_all,), top_p=0.5).choose(row(0, 0, 0), [], 0)
+    with pytest.raises(SamplingError, match="after ban 2"):
+        build(3, ban=(0, 1), allow=(0, 1)).choose(row(0, 0, 0), [], 0)
+
+
+def test_a_draw_without_a_seed_is_an_error():
+    with pytest.raises(SamplingError, match="seed"):
+        build(3, seed=None)
+    with pytest.raises(SamplingError, match="seed"):
+        build(3, seed=None, temperature=0, order="mlx", xtc_probability=0.5)  # XTC draws before the temperature
+    assert build(3, seed=None, temperature=0).chain == "model → greedy"

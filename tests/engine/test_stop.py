@@ -81,6 +81,18 @@ def test_eos_ends_and_shows_nothing(byte_tokenizer):
     assert run(byte_tokenizer, ids, ("i!",), None, 9) == ("hi", "eos")
 
 
+def test_a_stop_token_ends_before_its_own_text(byte_tokenizer):
+    assert run(byte_tokenizer, list(b"hi!?"), (), None, 9, stop_ids=b"!?") == ("hi", "stop")
+    assert run(byte_tokenizer, list(b"hi!"), (), 3, 3, stop_ids=b"!") == ("hi", "stop")  # before length and context
+    assert run(byte_tokenizer, list(b"hi!"), ("i?",), None, 9, stop_ids=b"!") == ("hi", "stop")  # held back, then shown
+    assert run(byte_tokenizer, [*"你".encode()[:2], 33], (), None, 9, stop_ids=b"!") == ("\ufffd", "stop")
+    assert run(byte_tokenizer, list(b"hi"), (), None, 9, stop_ids=b"!") == ("hi", None)
+
+
+def test_a_context_that_never_fills(byte_tokenizer):
+    assert run(byte_tokenizer, list(b"abcd"), (), 4, None) == ("abcd", "length")
+
+
 def test_text_that_spells_eos_does_not_end(byte_tokenizer):
     assert run(byte_tokenizer, list(b"<eos>"), (), None, 9) == ("<eos>", None)
 
@@ -90,8 +102,8 @@ def test_half_a_character_at_the_end_is_shown_as_unknown(byte_tokenizer):
     assert run(byte_tokenizer, list("你".encode()[:2]), ("\ufffd",), 2, 9) == ("", "stop")
 
 
-def run(tokenizer, ids, stops, max_new_tokens, room):
-    ending = Ending(tokenizer, stops, max_new_tokens=max_new_tokens, room=room)
+def run(tokenizer, ids, stops, max_new_tokens, room, stop_ids=()):
+    ending = Ending(tokenizer, stops, max_new_tokens=max_new_tokens, room=room, stop_ids=stop_ids)
     text = ""
     for token_id in ids:
         part, reason = ending.push(token_id)

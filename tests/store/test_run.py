@@ -161,6 +161,19 @@ def test_a_run_without_checkpoints_says_so(run):
         resolve_checkpoint(run.path)
 
 
+def test_best_is_the_checkpoint_with_the_lowest_validation_loss(run, save):
+    save(2, 4, 6)
+    with pytest.raises(StoreError, match="none is the best"):
+        resolve_checkpoint(run.path / "best")
+    for step, loss in ((2, 3.0), (4, 2.0), (6, None), (8, 1.0)):  # the checkpoint of step 8 was never written
+        run.append_metrics({"kind": "train", "step": step, "loss": 0.1})
+        run.append_metrics({"kind": "eval", "step": step, "loss": loss})
+    assert resolve_checkpoint(run.path / "best").name == "step-000004"
+    assert resolve_checkpoint(run.path).name == "step-000006"
+    with pytest.raises(StoreError, match="no model is here"):
+        resolve_checkpoint(run.path.parent / "best")
+
+
 def test_a_checkpoint_directory_resolves_to_itself(run, save):
     save(1)
     directory = run.latest().directory

@@ -23,6 +23,8 @@ VERBS = {
     "plan": "What a model would cost: parameters, FLOPs, memory, time.",
     "tokenizer": "Train, use and explain tokenizers.",
     "learn": "Lessons: the textbook's arithmetic, and experiments on models trained here.",
+    "bench": "How fast a model reads and writes here, beside the machine's own limits.",
+    "convert": "A model into a GGUF file or a Hugging Face directory, and what that costs.",
     "doctor": "What this machine offers, what will be used, and why.",
 }
 
@@ -35,6 +37,7 @@ EXIT_CODES = {  # the nearest class in an error's ancestry decides
     errors.RequestError: 5,
     errors.TrainingError: 6,
     errors.MissingExtraError: 7,
+    errors.EngineError: 8,
     errors.PellucidError: 1,
 }
 

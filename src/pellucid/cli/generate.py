@@ -5,34 +5,30 @@ The answer goes to standard output, everything about it to standard error, so th
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import sys
-import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, print_json
+from pellucid.cli.answer import Request, View, answer, prepare
+from pellucid.cli.common import Common, Terminal, common_options, set_option
+from pellucid.cli.constrain import constraint_options
+from pellucid.cli.explain import plain
+from pellucid.errors import SamplingError, SettingsError
 
 if TYPE_CHECKING:  # they load torch, which help does without
-    from rich.console import Console
-
     from pellucid.api import LanguageModel
-    from pellucid.engine.account import Account
-    from pellucid.engine.settings import SamplingSettings
-    from pellucid.engine.step import Step
+    from pellucid.engine.constrain_settings import ConstraintSettings
+    from pellucid.engine.settings import EngineSettings, SamplingSettings
+    from pellucid.engine.trace import Trace
+    from pellucid.settings import Resolved
 
-# The knobs that a generation_config.json may turn, and their values that leave the model's own distribution as it is.
-CHANGES_NOTHING: dict[str, tuple[Any, ...]] = {
-    "do_sample": (True,),
-    "temperature": (None, 1),
-    "top_k": (None, 0),
-    "top_p": (None, 1),
-    "min_p": (None, 0),
-    "repetition_penalty": (None, 1),
-    "max_new_tokens": (None,),
-}
+FILE = click.Path(dir_okay=False, path_type=Path)
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "stop")
+FORM = ("regex", "json_schema", "choices", "grammar")
+ENGINE = ("weights", "kernels", "exact")
 
 
 @click.command()
@@ -41,117 +37,154 @@ CHANGES_NOTHING: dict[str, tuple[Any, ...]] = {
 @click.option("--temperature", type=float, help="divides the logits; 0 always takes the likeliest token [default: 1]")
 @click.option("--top-k", type=int, help="keep only this many of the likeliest tokens [default: all]")
 @click.option("--top-p", type=float, help="keep the fewest tokens whose probabilities reach this sum [default: 1, all]")
+@click.option("--min-p", type=float, help="keep tokens this many times as likely as the likeliest [default: 0, all]")
 @click.option("--max-new-tokens", type=int, help="stop after this many tokens [default: at <eos> or a full context]")
 @click.option("--stop", multiple=True, metavar="TEXT", help="a text that ends the answer (may be given several times)")
+@click.option("-n", "--num-choices", type=click.IntRange(1), default=1, metavar="N", help="so many texts from one seed")
+@constraint_options
 @click.option("--explain", is_flag=True, help="show for each token the shapes, the candidates, each stage and the draw")
+@click.option("--prompt-logprobs", is_flag=True, help="show how likely the model found each token of the prompt")
+@click.option("--save-trace", type=FILE, metavar="FILE", help="write down all that led to the text, to be replayed")
+@click.option("--replay", type=FILE, metavar="FILE", help="generate the text of a trace again and compare each token")
+@click.option(
+    "--generation-config",
+    type=click.Choice(["show", "apply"]),
+    default="show",
+    show_default=True,
+    help="what to do with the model's generation_config.json",
+)
+@click.option("--draft", metavar="RUN", help="a smaller model that guesses ahead: the same text, sooner")
+@click.option("--lookup", type=click.IntRange(1), metavar="N", help="guess up to N tokens from what came before")
+@click.option("--weights", type=click.Choice(["auto", "fp32", "bf16", "int8", "int4"]), help="their number format here")
+@click.option("--kernels", type=click.Choice(["auto", "on", "off"]), help="compiled loops on a CPU [default: auto]")
+@click.option("--exact/--no-exact", default=None, help="the same bits whatever else runs [default: exact]")
+@set_option
 @common_options
-def command(common: Common, run: str, prompt: str, stop: tuple[str, ...], explain: bool, **knobs: Any) -> None:
-    """Continue PROMPT with the model in RUN: a run, a checkpoint or a Hugging Face directory.
+def command(
+    common: Common, run: str, prompt: str, assignments: tuple[str, ...], replay: Path | None, **options: Any
+) -> None:
+    """Continue PROMPT with the model in RUN: a run, a checkpoint, a Hugging Face directory or a .gguf file.
 
     Without PROMPT the model starts a text of its own; "-" reads the prompt from standard input. Nothing is filtered
-    unless asked for: the default samples from the model's own distribution.
+    unless asked for: the default samples from the model's own distribution. Every other knob of the sampler is a
+    --set NAME=VALUE, for example --set repetition_penalty=1.1 or --set order=llama.cpp.
     """
     from pellucid.api import load
-    from pellucid.engine.generate import encode_prompt, generate, settle_seed
+    from pellucid.cli.constrain import read_constraint
+    from pellucid.engine.trace import load_trace
     from pellucid.planning.machine import inspect_machine
     from pellucid.training.device import use_threads
 
-    settings = _settings(common, stop=stop or None, **knobs)
-    text = sys.stdin.read() if prompt == "-" else prompt
+    knobs, form, flags = ({name: options.pop(name) for name in names} for names in (SAMPLING, FORM, ENGINE))
+    apply, draft = options.pop("generation_config") == "apply", options.pop("draft")
+    view, given = View(as_json=common.as_json, **options), _given(common, assignments, knobs)
+    _check(view, bool(draft))
+    _resolve(given)  # a knob out of range is refused before a model is loaded
+    asked, trace = read_constraint(**form), load_trace(replay) if replay else None
+    if trace is not None:
+        _check_replay(view, [*given, *(name for name in FORM if form[name]), *(["prompt"] if prompt else [])], apply)
     use_threads(common.threads, inspect_machine())
-    lm = load(run, device=common.device, recorder=Terminal())
-    _show_generation_config(lm)
-    settings = settle_seed(settings, Terminal())
-    prompt_ids = encode_prompt(lm.tokenizer, text)
-    steps = generate(lm.runner, lm.tokenizer, prompt_ids, settings, explain=explain, recorder=Terminal())
-    if common.as_json:
-        _print_completion(list(steps), settings, len(prompt_ids))
+    engine = _engine_settings(flags)
+    lm = load(run, device=common.device, engine=engine, recorder=Terminal())
+    guesser = load(draft, device=common.device, engine=engine, recorder=Terminal()).runner if draft else None
+    if trace is not None:
+        request = _from_trace(lm, trace)
     else:
-        _stream(steps, text, explain)
+        request = _settle(lm, sys.stdin.read() if prompt == "-" else prompt, given, asked, apply)
+    answer(prepare(lm, request, draft=guesser, lookup=view.lookup), view, trace)
 
 
-def _settings(common: Common, **knobs: Any) -> SamplingSettings:
-    """The sampling settings, each value and its source printed."""
+def _given(common: Common, assignments: tuple[str, ...], knobs: dict[str, Any]) -> dict[str, Any]:
+    """What the command line says about sampling."""
+    from pellucid.settings import parse_assignments
+
+    named = {name: value for name, value in {**knobs, "seed": common.seed}.items() if value not in (None, ())}
+    return {**named, **parse_assignments(assignments)}
+
+
+def _check(view: View, draft: bool) -> None:
+    """Refuse flags that contradict each other."""
+    if view.num_choices > 1 and (view.explain or view.save_trace):
+        raise SettingsError(
+            "the account of several texts at once is not kept",
+            found=f"--num-choices {view.num_choices} with --explain or --save-trace",
+            hint="ask for one text",
+        )
+    if draft and view.lookup:
+        raise SettingsError("a guess comes from a draft model or from the text so far", found="--draft and --lookup")
+
+
+def _check_replay(view: View, given: Sequence[str], apply: bool) -> None:
+    if given or apply or view.num_choices > 1 or view.save_trace:
+        raise SettingsError(
+            "a replay takes its prompt and its settings from the trace",
+            found=", ".join(given) or "--num-choices, --save-trace or --generation-config apply",
+            hint="give --replay FILE without them",
+        )
+
+
+def _engine_settings(flags: dict[str, Any]) -> EngineSettings:
+    from pellucid.engine.settings import EngineSettings
+    from pellucid.settings import Layer, resolve
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    return resolve(EngineSettings, Layer("command line", given)).settings
+
+
+def _resolve(given: dict[str, Any], suggested: dict[str, Any] | None = None) -> Resolved[SamplingSettings]:
     from pellucid.engine.settings import SamplingSettings
     from pellucid.settings import Layer, resolve
 
-    given = {name: value for name, value in {**knobs, "seed": common.seed}.items() if value is not None}
-    resolved = resolve(SamplingSettings, Layer("command line", given))
-    rows = (f"{key}={_plain(value)} ({source})" for key, value, source in resolved.rows())
-    click.echo("· " + ", ".join(rows), err=True)
-    return resolved.settings
+    return resolve(SamplingSettings, Layer("generation_config.json", suggested or {}), Layer("command line", given))
 
 
-def _plain(value: Any) -> str:
-    """A setting as a person would type it."""
-    if value is None or value == ():
-        return "none"
-    return json.dumps(value, ensure_ascii=False)
+def _settle(lm: LanguageModel, prompt: str, given: dict[str, Any], form: ConstraintSettings, apply: bool) -> Request:
+    """The request of the command line, each setting that is not a default printed with its source."""
+    from pellucid.engine.generate import encode_prompt, settle_seed
+
+    resolved = _resolve(given, _suggestions(lm, apply))
+    rows = [f"{key}={plain(value)} ({source})" for key, value, source in resolved.rows() if source != "default"]
+    click.echo(
+        "· " + ", ".join([*rows, "all else at its default" if rows else "every setting at its default"]), err=True
+    )
+    settings = settle_seed(resolved.settings, Terminal())
+    ids = encode_prompt(lm.tokenizer, prompt)
+    return Request(prompt=prompt, prompt_ids=ids, settings=settings, form=form if form.kind else None)
 
 
-def _show_generation_config(lm: LanguageModel) -> None:
-    """Say what the directory suggests; a plain generate samples from the model's own distribution all the same."""
-    found = lm.checkpoint.generation
-    suggested = {name: found[name] for name, off in CHANGES_NOTHING.items() if name in found and found[name] not in off}
-    if suggested:
-        text = ", ".join(f"{name}={_plain(value)}" for name, value in suggested.items())
-        click.echo(f"· generation_config.json suggests {text} (shown, not applied)", err=True)
+def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
+    """What the model's directory suggests, said aloud; {} unless it is to be applied."""
+    from pellucid.engine.generation_config import from_generation_config
+    from pellucid.engine.settings import SamplingSettings
+    from pellucid.settings import shallow
+
+    try:
+        suggested, unknown = from_generation_config(lm.checkpoint.generation)
+    except SamplingError as error:
+        if apply:
+            raise
+        click.echo(f"! generation_config.json suggests what cannot be: {error.what}, {error.found}", err=True)
+        return {}
+    defaults = shallow(SamplingSettings())
+    changes = {name: value for name, value in shallow(suggested).items() if value != defaults[name]}
+    if changes.get("stop_ids") == (lm.tokenizer.eos_id,):
+        del changes["stop_ids"]  # <eos> ends a text anyway
+    if apply and unknown:
+        click.echo(f"! generation_config.json: no counterpart here, not applied: {', '.join(unknown)}", err=True)
+    shown = ", ".join(f"{name}={plain(value)}" for name, value in changes.items() if name != "order")
+    if shown and not apply:
+        click.echo(f"· generation_config.json suggests {shown} (shown, not applied)", err=True)
+    return changes if apply and shown else {}
 
 
-def _stream(steps: Any, prompt: str, explain: bool) -> None:
-    """Print the text as it comes, or the account of each token, then how it ended and how fast it went."""
-    from rich.console import Console
+def _from_trace(lm: LanguageModel, trace: Trace) -> Request:
+    """The request that a trace was made from. Raises RequestError when the model is another one."""
+    from pellucid.engine.trace import check_origin, hash_model
 
-    console, show = Console(highlight=False), _harmless if sys.stdout.isatty() else str
-    if sys.stdout.isatty() and not explain:
-        click.secho(show(prompt), bold=True, nl=False)
-    texts, started, first = [], time.perf_counter(), 0.0
-    for step in steps:
-        texts.append(step.text)
-        first = first or time.perf_counter() - started
-        if explain:
-            _print_account(console, step.account)
-        else:
-            click.echo(show(step.text), nl=False)
-            sys.stdout.flush()
-    seconds = time.perf_counter() - started
-    click.echo(show("".join(texts)) if explain else "")
-    later = f"{(len(texts) - 1) / (seconds - first):.1f} tokens/s after the first" if len(texts) > 1 else "one token"
-    click.echo(f"· ended: {step.finish_reason}; {len(texts)} tokens, the first after {first:.2f} s, {later}", err=True)
-
-
-def _harmless(text: str) -> str:
-    """Text without control characters: a model that writes bytes may write a terminal's commands."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
-
-
-def _print_completion(steps: list[Step], settings: SamplingSettings, num_prompt_tokens: int) -> None:
-    from pellucid.engine.generate import collect
-    from pellucid.settings import to_dict
-
-    completion = collect(steps, seed=settings.seed, num_prompt_tokens=num_prompt_tokens)
-    document = {**dataclasses.asdict(completion), "settings": to_dict(settings)}
-    accounts = [dataclasses.asdict(step.account) for step in steps if step.account]
-    print_json({**document, "accounts": accounts} if accounts else document)
-
-
-def _print_account(console: Console, account: Account) -> None:
-    """One token: shapes from ids to logits, what each stage did, the candidates, the draw, the choice."""
-    from rich.table import Table
-    from rich.text import Text
-
-    console.rule(f"token {account.position}", align="left")
-    console.print(Text(" → ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in account.shapes)))
-    stages = Table("stage", "tokens kept", "probability kept", "entropy, bits", box=None)
-    for stage in account.stages:
-        stages.add_row(stage.name, f"{stage.num_kept:,}", f"{stage.mass_kept:.4f}", f"{stage.entropy_bits:.3f}")
-    candidates = Table("id", "token", *(stage.name for stage in account.stages), box=None)
-    for candidate in account.candidates:
-        shown = (f"{p:.4f}" if p else "-" for p in candidate.probabilities)
-        style = "bold" if candidate.id == account.id else None
-        candidates.add_row(str(candidate.id), Text(_plain(candidate.text)), *shown, style=style)
-    console.print(stages)
-    console.print(candidates)
-    start, end = account.segment
-    drawn = "the likeliest, no draw" if account.u is None else f"u = {account.u:.6f} in [{start:.6f}, {end:.6f})"
-    console.print(Text(f"{drawn} → {account.id} {_plain(account.text)}"))
+    check_origin(trace, model_sha256=hash_model(lm.model), tokenizer=lm.tokenizer)
+    return Request(
+        prompt=lm.tokenizer.decode(trace.prompt_ids),
+        prompt_ids=list(trace.prompt_ids),
+        settings=trace.sampling_settings,
+        form=trace.constraint_settings,
+    )

@@ -1,35 +1,68 @@
 """The account of one step: every number between the ids that went in and the token that came out.
 
-It is read off the computation that really chose the token (the rows that `choose` kept, the shapes that passed through
-the model's parts), so that asking for it cannot change the text. It is not a recording of the tensors themselves: that
-is `pellucid.model.tap`.
+    reading      what the runner did to know the logits: positions found in the cache, positions computed, seconds
+    stages       for the model's row and after each stage of the sampler: tokens kept, probability kept, entropy
+    candidates   the likeliest tokens after any of the stages, with their log-probabilities after each
+    draw         the number u, and the segment of [0, 1) that belongs to the chosen token
 
-Axes: V vocabulary.
+It is read off the rows that really chose the token, so asking for it cannot change the text; and it is made of a few
+passes over rows of float32, so asking costs little. What only people need (texts, shapes) is worked out when somebody
+looks. It is not a recording of the tensors themselves: that is `pellucid.model.tap`.
+
+Axes: V vocabulary · C candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
 
-from pellucid.engine.sampler import MODEL, Choice, Stage, probabilities, segment
-from pellucid.model.decoder import Decoder
+from pellucid.engine.chain import MODEL
+from pellucid.engine.distribution import segment
+from pellucid.engine.runner import Runner
+from pellucid.engine.sampler import Choice
+from pellucid.engine.shapes import Shape, part_shapes
+from pellucid.engine.stage import Stage
+from pellucid.planning.config import ModelConfig
 from pellucid.tokens.tokenizer import Tokenizer
 
-Shape = tuple[str, tuple[int, ...]]  # a part of the model, and the shape of what it put out
+NUM_CANDIDATES = 8
+BLOCK = 256  # logits per block when the highest are looked for: about the root of a usual vocabulary
+SCORED_AT_ONCE = 128  # rows of logits held while a prompt is scored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What it took to know the logits: who read, what was already there, what was computed, how long it took."""
+
+    runner: str
+    exact: bool  # whether the bits of the row depend on the ids alone
+    num_reused: int  # positions whose keys and values were in the cache
+    num_computed: int
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A token that might have been chosen, and its probability under the model and after each stage."""
+    """A token that might have been chosen, and its log-probability (nats) under the model and after each stage."""
 
     id: int
-    text: str
-    probabilities: tuple[float, ...]
+    logprobs: tuple[float, ...]  # -inf once a stage has removed it
+    tokenizer: Tokenizer = field(repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The token as people read it."""
+        return token_label(self.tokenizer, self.id)
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """The same between 0 and 1."""
+        return tuple(map(math.exp, self.logprobs))
 
 
 @dataclass(frozen=True)
@@ -40,6 +73,7 @@ class StageAccount:
     num_kept: int
     mass_kept: float
     entropy_bits: float  # a fair choice among 2^entropy tokens is as open
+    top: tuple[int, ...]  # the ids that are now the likeliest, in order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +81,48 @@ class Account:
     """How one token came about; the first stage, named "model", is the distribution before any stage."""
 
     position: int
-    shapes: tuple[Shape, ...]  # in the order of computation
-    stages: tuple[StageAccount, ...]
-    candidates: tuple[Candidate, ...]  # the model's likeliest, then the chosen one when it is not among them
+    id: int
+    logprob: float  # nats, under the model's own distribution
+    processed_logprob: float  # nats, under the distribution it was drawn from
     u: float | None  # the draw in [0, 1); None when nothing was drawn
     segment: tuple[float, float]  # the chosen token's part of [0, 1)
-    id: int
-    text: str
+    stages: tuple[StageAccount, ...]
+    candidates: tuple[Candidate, ...]  # the likeliest after any stage and the chosen one, in the model's order
+    reading: Reading
+    choose_seconds: float  # what the stages and the draw took
+    config: ModelConfig = field(repr=False)
+    tokenizer: Tokenizer = field(repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The chosen token as people read it."""
+        return token_label(self.tokenizer, self.id)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """What each part of the model put out while the logits were computed, in the order of computation."""
+        num_new = self.reading.num_computed
+        return part_shapes(self.config, num_new=num_new, num_all=self.reading.num_reused + num_new)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures as JSON can hold them; the log-probability of a removed token is null."""
+        return {
+            "position": self.position,
+            "id": self.id,
+            "text": self.text,
+            "logprob": self.logprob,
+            "processed_logprob": self.processed_logprob,
+            "u": self.u,
+            "segment": list(self.segment),
+            "stages": [{**vars(stage), "top": list(stage.top)} for stage in self.stages],
+            "candidates": [
+                {"id": c.id, "text": c.text, "logprobs": [p if p > -math.inf else None for p in c.logprobs]}
+                for c in self.candidates
+            ],
+            "reading": vars(self.reading),
+            "choose_seconds": self.choose_seconds,
+            "shapes": [[name, list(shape)] for name, shape in self.shapes],
+        }
 
 
 def build_account(
@@ -61,40 +130,109 @@ def build_account(
     stages: Sequence[Stage],
     tokenizer: Tokenizer,
     *,
+    config: ModelConfig,
     position: int,
-    shapes: Sequence[Shape] = (),
-    num_candidates: int = 8,
+    reading: Reading,
+    choose_seconds: float = 0.0,
+    num_candidates: int = NUM_CANDIDATES,
 ) -> Account:
-    """Write up one choice for people."""
-    rows = [probabilities(logits_V) for logits_V in choice.rows]
-    likeliest = np.argsort(-rows[0], kind="stable")[:num_candidates].tolist()
-    shown = likeliest if choice.id in likeliest else [*likeliest, choice.id]
+    """Write up one choice; its rows must have been kept."""
+    rows = [Row(choice.rows[0])]
+    for logits_V in choice.rows[1:]:
+        rows.append(rows[-1] if logits_V is rows[-1].logits_V else Row(logits_V, rows[-1]))
     names = (MODEL, *(stage.name for stage in stages))
+    stages_told = tuple(
+        account_stage(name, before, after, num_candidates)
+        for name, before, after in zip(names, rows[:1] + rows, rows, strict=False)
+    )
+    ids = np.unique([choice.id, *(token_id for stage in stages_told for token_id in stage.top)])
+    ids_C = ids[np.argsort(-rows[0].logits_V[ids], kind="stable")]
+    logprobs = np.stack([row.logprobs(ids_C) for row in rows], axis=1).tolist()
+    candidates = tuple(Candidate(i, tuple(p), tokenizer) for i, p in zip(ids_C.tolist(), logprobs, strict=True))
     return Account(
         position=position,
-        shapes=tuple(shapes),
-        stages=tuple(
-            account_stage(name, before_V, after_V)
-            for name, before_V, after_V in zip(names, rows[:1] + rows, rows, strict=False)
-        ),
-        candidates=tuple(Candidate(i, token_label(tokenizer, i), tuple(float(p_V[i]) for p_V in rows)) for i in shown),
-        u=choice.u,
-        segment=segment(rows[-1], choice.id),
         id=choice.id,
-        text=token_label(tokenizer, choice.id),
+        logprob=choice.logprob,
+        processed_logprob=choice.processed_logprob,
+        u=choice.u,
+        segment=rows[-1].segment(choice.id),
+        stages=stages_told,
+        candidates=candidates,
+        reading=reading,
+        choose_seconds=choose_seconds,
+        config=config,
+        tokenizer=tokenizer,
     )
 
 
-def account_stage(name: str, before_V: np.ndarray, after_V: np.ndarray) -> StageAccount:
-    """Compare the probabilities before and after a stage.
+class Row:
+    """One row of logits as probabilities; only the tokens that are left cost anything.
 
-    >>> account_stage("top-k 2", np.array([0.5, 0.25, 0.25]), np.array([0.5, 0.5, 0.0]))
-    StageAccount(name='top-k 2', num_kept=2, mass_kept=0.75, entropy_bits=1.0)
+    `before` is the row that the stage was given: no stage brings back a token that an earlier one has removed.
+
+    >>> row = Row(np.array([0.0, -np.inf, 0.0, 1.0], dtype=np.float32))
+    >>> row.num_kept, row.top(2), row.logprobs(np.array([3])).round(3).tolist()
+    (3, (3, 0), [-0.551])
     """
-    kept_V = after_V > 0
-    p = after_V[kept_V]
-    mass = min(1.0, float(before_V[kept_V].sum()))  # never above 1 by rounding
-    return StageAccount(name, int(kept_V.sum()), mass, max(0.0, float(-(p * np.log2(p)).sum())))
+
+    def __init__(self, logits_V: np.ndarray, before: Row | None = None) -> None:
+        self.logits_V = logits_V
+        self.ids: np.ndarray | None = before.ids if before else None  # None: all, which need not be listed
+        self.kept = logits_V if self.ids is None else logits_V[self.ids]
+        if self.kept.min() == -np.inf:
+            places = np.flatnonzero(self.kept > -np.inf)
+            self.ids, self.kept = self.ids_at(places), self.kept[places]
+        self.num_kept, self.highest = self.kept.size, float(self.kept.max())
+        self.shifted = (self.kept - self.highest).astype(np.float32, copy=False)
+        self.weights = np.exp(self.shifted)
+        self.log_total = math.log(float(self.weights.sum()))
+
+    def ids_at(self, places: np.ndarray) -> np.ndarray:
+        """The ids of some places among the tokens that are left."""
+        return places if self.ids is None else self.ids[places]
+
+    def logprobs(self, ids: np.ndarray) -> np.ndarray:
+        """Log-probabilities of some tokens, in nats."""
+        return self.logits_V[ids].astype(np.float64) - self.highest - self.log_total
+
+    def entropy_bits(self) -> float:
+        """-Σ p log₂ p, where log p = shifted - log Σ weights."""
+        nats = self.log_total - float(self.weights @ self.shifted) / math.exp(self.log_total)
+        return max(0.0, nats / math.log(2))
+
+    def mass_of(self, ids: np.ndarray) -> float:
+        """The share of the probability that lies on some tokens."""
+        weights = np.exp((self.logits_V[ids] - self.highest).astype(np.float32, copy=False))
+        return min(1.0, float(weights.sum()) / math.exp(self.log_total))  # never above 1 by rounding
+
+    def segment(self, token_id: int) -> tuple[float, float]:
+        """Where the segment of a token begins and ends between 0 and 1, segments laid out in id order."""
+        return segment(self.weights, token_id if self.ids is None else int(np.searchsorted(self.ids, token_id)))
+
+    def top(self, count: int) -> tuple[int, ...]:
+        """The likeliest tokens, of equals the lowest ids first.
+
+        No sort of the whole row: the count-th highest of the blocks' maxima is a floor under the count-th highest
+        logit, and few logits reach it.
+        """
+        floor = -np.inf
+        if self.num_kept > count * BLOCK:
+            maxima = np.maximum.reduceat(self.kept, np.arange(0, self.num_kept, BLOCK))
+            floor = np.sort(maxima)[-count]
+        places = np.flatnonzero(self.kept >= floor)
+        best = places[np.argsort(-self.kept[places], kind="stable")[:count]]
+        return tuple(self.ids_at(best).tolist())
+
+
+def account_stage(name: str, before: Row, after: Row, num_candidates: int) -> StageAccount:
+    """Compare the distributions before and after a stage.
+
+    >>> before, after = (Row(np.log(p)) for p in (np.array([0.5, 0.25, 0.25]), np.array([0.4, 0.4, 1e-300])))
+    >>> account_stage("bias", before, after, 2)
+    StageAccount(name='bias', num_kept=3, mass_kept=1.0, entropy_bits=1.0, top=(0, 1))
+    """
+    mass = 1.0 if after.ids is None or after.num_kept == before.num_kept else before.mass_of(after.ids)
+    return StageAccount(name, after.num_kept, mass, after.entropy_bits(), after.top(num_candidates))
 
 
 def token_label(tokenizer: Tokenizer, token_id: int) -> str:
@@ -102,33 +240,24 @@ def token_label(tokenizer: Tokenizer, token_id: int) -> str:
     return tokenizer.token_text(token_id) if token_id < tokenizer.vocab_size else f"#{token_id}"
 
 
-@contextmanager
-def record_shapes(model: Decoder) -> Iterator[list[Shape]]:
-    """Collect the shapes that the model's parts put out while the block runs.
+@dataclass(frozen=True)
+class PromptToken:
+    """One token of a prompt: how likely the model found it after those before it, and how many were likelier."""
 
-    All blocks have the same shapes, so only the first is watched, under the name `blocks.*`.
-    """
-    shapes: list[Shape] = []
-    watched = [(name, part) for name, part in model.named_modules() if _is_watched(name, part)]
-    hooks = [part.register_forward_hook(_note(shapes, name.replace("blocks.0", "blocks.*"))) for name, part in watched]
-    hooks.append(model.register_forward_pre_hook(lambda model, inputs: shapes.append(("ids", tuple(inputs[0].shape)))))
-    try:
-        yield shapes
-    finally:
-        for hook in hooks:
-            hook.remove()
+    id: int
+    text: str
+    logprob: float | None  # nats; None for the first, which nothing precedes
+    rank: int | None  # 0 for the likeliest
 
 
-def _is_watched(name: str, part: nn.Module) -> bool:
-    outside, first = not name.startswith("blocks"), name.startswith("blocks.0")
-    return bool(name) and (outside or first) and not isinstance(part, nn.Identity)
-
-
-def _note(shapes: list[Shape], name: str):
-    def note(part: nn.Module, inputs: tuple, output: object) -> None:
-        if name.endswith(".core"):  # its keys show how many positions are attended to: those of the cache and the new
-            shapes.append((f"{name} keys", tuple(inputs[1].shape)))
-        if isinstance(output, Tensor):
-            shapes.append((name, tuple(output.shape)))
-
-    return note
+def score_prompt(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> list[PromptToken]:
+    """What the model thought of each token of a prompt; a few rows of logits exist at a time."""
+    told: list[tuple[float | None, int | None]] = [(None, None)]
+    sequence = runner.start([], max_length=len(ids))
+    for start in range(0, len(ids) - 1, SCORED_AT_ONCE):
+        piece = ids[start : min(start + SCORED_AT_ONCE, len(ids) - 1)]
+        sequence.extend(piece)
+        for row_V, token_id in zip(runner.score(sequence), ids[start + 1 :], strict=False):
+            logprob = float(Row(row_V).logprobs(np.array([token_id]))[0])
+            told.append((logprob, int(np.count_nonzero(row_V > row_V[token_id]))))
+    return [PromptToken(i, token_label(tokenizer, i), *facts) for i, facts in zip(ids, told, strict=True)]

@@ -6,21 +6,24 @@ The cache keeps the keys and values of all positions read, so that each new toke
 same loop without a cache or a stream; a test holds the two equal. One sequence at a time: batches of requests are the
 scheduler's business.
 
-Axes: B batch (one) · T new positions · V vocabulary.
+Axes: V vocabulary.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 
 from pellucid.engine.account import build_account
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Sampler
 from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.stage import Stage
 from pellucid.engine.step import Completion, Step
 from pellucid.engine.stop import Ending
+from pellucid.engine.window import Reader, Window
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.config import ModelConfig
@@ -41,16 +44,28 @@ def generate(
     prompt_ids: Sequence[int],
     settings: SamplingSettings = PLAIN,
     *,
+    extra: Sequence[Stage] = (),
     explain: bool = False,
     recorder: Recorder = NULL,
 ) -> Iterator[Step]:
-    """Continue a prompt, handing out each token as it is chosen.
+    """Continue a prompt, handing out each token as it is chosen; `explain` adds to each the account of its choice.
 
-    Raises ContextError when the prompt leaves no room, RequestError when it is empty or names an unknown id; both at
-    the call, not at the first step.
+    `extra` stages, such as a constraint, act on the logits before those of the settings.
+
+    Raises ContextError when the prompt leaves no room, RequestError when it is empty or names an unknown id, or when
+    nothing would ever end the text; all at the call, not at the first step.
     """
-    check_prompt(runner.config, prompt_ids)
-    return _steps(runner, tokenizer, list(prompt_ids), settle_seed(settings, recorder), explain)
+    config = runner.config
+    window = build_window(config, prompt_ids, settings)
+    check_stop_ids(config, settings.stop_ids)
+    room = None if window else config.context_length - len(prompt_ids)
+    most = min(n for n in (room, settings.max_new_tokens) if n is not None)
+    sampler = build_sampler(runner, tokenizer, settle_seed(settings, recorder), extra=extra)
+    ending = Ending(
+        tokenizer, settings.stop, max_new_tokens=settings.max_new_tokens, room=room, stop_ids=settings.stop_ids
+    )
+    reader = Reader(runner, prompt_ids, max_length=len(prompt_ids) + most, window=window, recorder=recorder)
+    return _steps(reader, sampler, ending, tokenizer, explain)
 
 
 def complete(
@@ -81,6 +96,15 @@ def collect(steps: Sequence[Step], *, seed: int | None, num_prompt_tokens: int) 
     )
 
 
+def build_sampler(
+    runner: Runner, tokenizer: Tokenizer, settings: SamplingSettings, *, extra: Sequence[Stage] = (), choice: int = 0
+) -> Sampler:
+    """The stages of one generation, the seed of its settings known; its text may end at <eos> and at `stop_ids`."""
+    end_ids = {*settings.stop_ids, *([] if tokenizer.eos_id is None else [tokenizer.eos_id])}
+    num_logits, num_known = runner.config.vocab_size, tokenizer.vocab_size
+    return Sampler(settings, num_logits=num_logits, num_known=num_known, end_ids=end_ids, choice=choice, extra=extra)
+
+
 def settle_seed(settings: SamplingSettings, recorder: Recorder = NULL) -> SamplingSettings:
     """Settings whose seed is known: drawn and reported when it was left open, none when nothing will be drawn."""
     if settings.greedy:
@@ -98,8 +122,47 @@ def settle_seed(settings: SamplingSettings, recorder: Recorder = NULL) -> Sampli
     return dataclasses.replace(settings, seed=seed)
 
 
+def build_window(config: ModelConfig, prompt_ids: Sequence[int], settings: SamplingSettings) -> Window | None:
+    """What slides over the text when the context is full; None when the generation ends there. Checks the prompt."""
+    if settings.on_full == "stop":
+        check_prompt(config, prompt_ids)
+        return None
+    check_ids(config, prompt_ids)
+    if settings.max_new_tokens is None:
+        raise RequestError(
+            "a text that slides through the context may never end",
+            found="on_full=slide without max_new_tokens",
+            hint="say how many tokens are wanted at most: max_new_tokens",
+        )
+    return Window(context_length=config.context_length, keep_first=settings.keep_first)
+
+
 def check_prompt(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
     """Refuse a prompt that this model cannot continue."""
+    check_ids(config, prompt_ids)
+    if len(prompt_ids) >= config.context_length:
+        raise ContextError(
+            "the prompt leaves no room for a new token",
+            found=f"{len(prompt_ids)} tokens",
+            where=f"context_length={config.context_length}",
+            hint=f"shorten the prompt to {config.context_length - 1} tokens or fewer, or let the window slide over it "
+            "(on_full=slide)",
+        )
+
+
+def check_stop_ids(config: ModelConfig, stop_ids: Sequence[int]) -> None:
+    """Refuse stop tokens that this model can never write."""
+    unknown = [token_id for token_id in stop_ids if not 0 <= token_id < config.vocab_size]
+    if unknown:
+        raise RequestError(
+            "stop_ids names a token that the model does not have",
+            found=str(unknown[0]),
+            where=f"vocab_size={config.vocab_size}",
+        )
+
+
+def check_ids(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
+    """Refuse ids that this model cannot read, whatever their number."""
     if not config.causal:
         raise RequestError("this model sees the whole row at once: it cannot continue a text", found="causal=False")
     if not len(prompt_ids):
@@ -113,28 +176,27 @@ def check_prompt(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
             where=f"vocab_size={config.vocab_size}",
             hint="encode the prompt with the model's own tokenizer",
         )
-    if len(prompt_ids) >= config.context_length:
-        raise ContextError(
-            "the prompt leaves no room for a new token",
-            found=f"{len(prompt_ids)} tokens",
-            where=f"context_length={config.context_length}",
-            hint=f"shorten the prompt to {config.context_length - 1} tokens or fewer",
-        )
 
 
-def _steps(
-    runner: Runner, tokenizer: Tokenizer, ids: list[int], settings: SamplingSettings, explain: bool
-) -> Iterator[Step]:
-    room = runner.config.context_length - len(ids)
-    ending = Ending(tokenizer, settings.stop, max_new_tokens=settings.max_new_tokens, room=room)
-    sampler = Sampler(settings, num_logits=runner.config.vocab_size, num_known=tokenizer.vocab_size)
-    sequence = runner.start(ids, max_length=len(ids) + min(room, settings.max_new_tokens or room))
-    logits_V, reason = runner.prefill(sequence), None
+def _steps(reader: Reader, sampler: Sampler, ending: Ending, tokenizer: Tokenizer, explain: bool) -> Iterator[Step]:
+    reason = None
     while reason is None:
-        position = len(sequence)
-        choice = sampler.choose(logits_V, sequence.ids, sequence.num_prompt)
+        logits_V, reading = reader.read()
+        position, started = len(reader.ids), time.perf_counter()
+        choice = sampler.choose(logits_V, reader.ids, reader.num_prompt, keep_rows=explain)
+        choose_seconds = time.perf_counter() - started
         text, reason = ending.push(choice.id)
-        account = build_account(choice, sampler.stages, tokenizer, position=position) if explain else None
+        account = None
+        if explain:
+            account = build_account(
+                choice,
+                sampler.stages,
+                tokenizer,
+                config=reader.runner.config,
+                position=position,
+                reading=reading,
+                choose_seconds=choose_seconds,
+            )
         yield Step(
             text=text,
             id=choice.id,
@@ -144,5 +206,4 @@ def _steps(
             account=account,
         )
         if reason is None:
-            sequence.extend([choice.id])
-            logits_V = runner.decode([sequence])[0]
+            reader.extend(choice.id)

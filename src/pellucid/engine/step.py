@@ -28,7 +28,7 @@ class Step:
 class Completion:
     """A finished generation.
 
-    `ids` are all tokens drawn, the closing <eos> or stop string included; `text` ends before those.
+    `ids` are all tokens drawn, the closing <eos>, stop token or stop string included; `text` ends before those.
     """
 
     text: str

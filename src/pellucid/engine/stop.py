@@ -1,7 +1,7 @@
 """When a generation ends, and what of its text may be shown before that.
 
     eos       the model wrote <eos>
-    stop      a stop string is complete; the text ends before it
+    stop      a stop string is complete, or a stop token was chosen; the text ends before it
     length    max_new_tokens are written
     context   the context is full
 
@@ -12,7 +12,7 @@ independent of where token boundaries fall.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from pellucid.tokens.tokenizer import Tokenizer
@@ -68,17 +68,29 @@ class StopStrings:
 
 
 class Ending:
-    """Turns drawn ids into text that may be shown, and says when and why to stop."""
+    """Turns drawn ids into text that may be shown, and says when and why to stop.
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str], *, max_new_tokens: int | None, room: int) -> None:
+    `room` is how many tokens the context still holds; None when it never fills. The text of a stop token is not shown,
+    as that of a stop string is not.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stops: Sequence[str],
+        *,
+        max_new_tokens: int | None,
+        room: int | None,
+        stop_ids: Collection[int] = (),
+    ) -> None:
         self.eos_id, self.max_new_tokens, self.room = tokenizer.eos_id, max_new_tokens, room
-        self.decoder, self.stops = tokenizer.stream(), StopStrings(stops)
+        self.decoder, self.stops, self.stop_ids = tokenizer.stream(), StopStrings(stops), frozenset(stop_ids)
         self.num_tokens = 0
 
     def push(self, token_id: int) -> tuple[str, FinishReason | None]:
         """The text that this token makes visible, and why the generation ends with it (None: it goes on)."""
         self.num_tokens += 1
-        text = self.stops.push(self.decoder.push(token_id))
+        text = "" if token_id in self.stop_ids else self.stops.push(self.decoder.push(token_id))
         if self.stops.found:
             return text, "stop"
         reason = self._reason(token_id)
@@ -91,6 +103,8 @@ class Ending:
     def _reason(self, token_id: int) -> FinishReason | None:
         if token_id == self.eos_id:
             return "eos"
+        if token_id in self.stop_ids:
+            return "stop"
         if self.num_tokens == self.max_new_tokens:
             return "length"
         return "context" if self.num_tokens == self.room else None

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.sampler import apply_temperature, probabilities
+from pellucid.engine.distribution import probabilities
+from pellucid.engine.truncation import apply_temperature
 from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
 
 LOGITS = (3.0, 1.5, 0.5)
@@ -93,7 +94,7 @@ def _page(question: Bilingual, temperatures: tuple[float, ...], finding: Bilingu
         ),
     )
     code = CODE.format(logits=list(LOGITS), temperatures=list(temperatures))
-    functions = ("pellucid.engine.sampler.apply_temperature", "pellucid.engine.sampler.probabilities")
+    functions = ("pellucid.engine.truncation.apply_temperature", "pellucid.engine.distribution.probabilities")
     return Page(
         (
             Paragraph(heading=QUESTION, text=question),

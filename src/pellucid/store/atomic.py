@@ -32,10 +32,15 @@ def replace_file(path: Path, data: bytes) -> None:
 
     Raises NoSpaceError when the disk is full, StoreError when it cannot be written; the old contents stay.
     """
+    replace_file_pieces(path, [data], len(data))
+
+
+def replace_file_pieces(path: Path, chunks: Iterable[bytes | memoryview], num_bytes: int) -> None:
+    """The same for contents of `num_bytes` that come piece by piece."""
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
-        with explained(path, len(data)):
-            write_file(temporary, [data])
+        with explained(path, num_bytes):
+            write_file(temporary, chunks)
             os.replace(temporary, path)
             sync_directory(path.parent)
     except BaseException:

@@ -63,11 +63,7 @@ class Checkpoint:
     tokenizer: Tokenizer | None
     info: Mapping[str, Any]  # pellucid.json; {} for a directory that another program wrote
     generation: Mapping[str, Any]  # generation_config.json: shown, never applied
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The number format the weights are stored in."""
-        return self.weights["embed.weight"].dtype
+    dtype: torch.dtype  # the number format of the weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +121,13 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
     check_tokenizer(tokenizer, config, str(directory))
     generation = read_json(directory / GENERATION) if (directory / GENERATION).is_file() else {}
     return Checkpoint(
-        directory=directory, config=config, weights=weights, tokenizer=tokenizer, info=info, generation=generation
+        directory=directory,
+        config=config,
+        weights=weights,
+        tokenizer=tokenizer,
+        info=info,
+        generation=generation,
+        dtype=weights["embed.weight"].dtype,
     )
 
 
@@ -148,11 +150,16 @@ def load_model(
     checkpoint: Checkpoint, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> Decoder:
     """The model, its weights copied into fresh memory; `dtype=None` keeps the number format they are stored in."""
-    check_weights(checkpoint.config, checkpoint.weights, str(checkpoint.directory))
+    weights, where = checkpoint.weights, str(checkpoint.directory)
+    if faults := _other_names(parameter_shapes(checkpoint.config), weights):
+        raise _not_of_this_model(faults, where)
     model = build_unfilled(checkpoint.config, device=device, dtype=dtype or checkpoint.dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(checkpoint.weights[name])
+            weight = weights[name]  # looked up once: the weights of a GGUF file are unpacked here
+            if weight.shape != parameter.shape:
+                raise _not_of_this_model([_other_shape(name, weight, tuple(parameter.shape))], where)
+            parameter.copy_(weight)
     return model
 
 
@@ -180,15 +187,27 @@ def verify_checkpoint(directory: Path, *, always: bool = False) -> dict[str, Any
 def check_weights(config: ModelConfig, weights: Mapping[str, Tensor], where: str = "") -> None:
     """Raise WeightsError unless these are exactly the parameters of `config`, each of its shape."""
     shapes = parameter_shapes(config)
-    faults = [f"missing: {name}" for name in shapes if name not in weights]
-    faults += [f"left over: {name}" for name in weights if name not in shapes]
+    faults = _other_names(shapes, weights)
     faults += [
-        f"{name} is {tuple(weights[name].shape)} instead of {shape}"
+        _other_shape(name, weights[name], shape)
         for name, shape in shapes.items()
         if name in weights and tuple(weights[name].shape) != shape
     ]
     if faults:
-        raise WeightsError("the weights do not belong to this model", found="; ".join(faults[:6]), where=where)
+        raise _not_of_this_model(faults, where)
+
+
+def _other_names(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor]) -> list[str]:
+    missing = [f"missing: {name}" for name in shapes if name not in weights]
+    return missing + [f"left over: {name}" for name in weights if name not in shapes]
+
+
+def _other_shape(name: str, weight: Tensor, shape: tuple[int, ...]) -> str:
+    return f"{name} is {tuple(weight.shape)} instead of {shape}"
+
+
+def _not_of_this_model(faults: list[str], where: str) -> WeightsError:
+    return WeightsError("the weights do not belong to this model", found="; ".join(faults[:6]), where=where)
 
 
 def check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig, where: str) -> None:

@@ -39,6 +39,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 
 RUN, LATEST, CHECKPOINTS, METRICS, EVENTS = "run.json", "latest", "checkpoints", "metrics.jsonl", "events.jsonl"
 LOCK, HOLDER = ".lock", ".holder.json"
+BEST = "best"  # RUN/best names no file: it is read from the metrics
 STEP_NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -194,6 +195,13 @@ class Run:
                 ) from error
         return found
 
+    def best(self) -> SavedStep | None:
+        """Of the checkpoints that are there, the one with the lowest validation loss; None when none was evaluated."""
+        evaluations = [row for row in self.read_metrics() if row["kind"] == "eval" and row["loss"] is not None]
+        losses = {row["step"]: row["loss"] for row in evaluations}
+        evaluated = [one for one in self.checkpoints() if one.step in losses]
+        return min(evaluated, key=lambda one: losses[one.step], default=None)
+
     def use(self, saved: SavedStep) -> None:
         """Make an older checkpoint the latest one; newer ones stay until they are written again."""
         replace_file(self.path / LATEST, f"{saved.directory.name}\n".encode())
@@ -255,11 +263,19 @@ def is_run(path: Path) -> bool:
 
 
 def resolve_checkpoint(path: Path | str) -> Path:
-    """The checkpoint directory that a person means: a run's latest, or the directory itself.
+    """The checkpoint directory that a person means: a run's latest, its best (`RUN/best`), or the directory itself.
 
-    Raises StoreError saying what was found when it is neither.
+    Raises StoreError saying what was found when it is none of them.
     """
     path = Path(path)
+    if path.name == BEST and is_run(path.parent) and not path.exists():
+        best = Run.open(path.parent).best()
+        if best is None:
+            raise StoreError(
+                "no checkpoint of this run was evaluated, so none is the best", where=str(path.parent),
+                hint=f"give {path.parent}, which means its latest checkpoint",
+            )  # fmt: skip
+        return best.directory
     if is_run(path):
         latest = Run.open(path).latest()
         if latest is None:
@@ -268,6 +284,7 @@ def resolve_checkpoint(path: Path | str) -> Path:
     if not is_checkpoint(path):
         raise StoreError(
             "no model is here", found=describe(path), where=str(path),
-            hint="give a run directory, a checkpoint, or a Hugging Face directory (config.json and model.safetensors)",
+            hint="give a run directory, a checkpoint, or a Hugging Face directory (config.json and model.safetensors); "
+            "a .gguf file becomes one by `pellucid convert`",
         )  # fmt: skip
     return path

@@ -24,7 +24,7 @@ import tokenizers
 from pellucid.errors import TokenizerError
 from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.encoding import Encoding
-from pellucid.tokens.formats import BOS, CONFIG_FILE, EOS, TOKENIZER_FILE, config_json
+from pellucid.tokens.formats import BOS, CONFIG_FILE, EOS, NUM_BYTES, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.stream import StreamDecoder
 from pellucid.tokens.vocabulary import Kind, Vocabulary, read_vocabulary
@@ -94,15 +94,15 @@ class Tokenizer:
     def encode(self, text: str) -> Encoding:
         """The ids of a text with the characters each covers; no special token is added or recognised.
 
-        Raises TokenizerError for a lone surrogate, which no UTF-8 can hold.
+        Raises TokenizerError for a lone surrogate, which no UTF-8 can hold, and for a byte that no token spells.
         """
-        _check_unicode(text)
+        self._check_text(text)
         encoded = self._engine.encode(text, add_special_tokens=False)
         return Encoding(tuple(encoded.ids), tuple(encoded.offsets))
 
     def encode_pieces(self, text: str) -> list[Encoding]:
         """The same ids as `encode`, one Encoding per piece that the pattern cuts (per character without a pattern)."""
-        _check_unicode(text)
+        self._check_text(text)
         encoded = self._engine.encode(text, add_special_tokens=False)
         rows = zip(encoded.ids, encoded.offsets, encoded.word_ids, strict=True)
         by_piece = groupby(rows, key=lambda row: row[1] if self.kind == "char" else row[2])
@@ -112,7 +112,7 @@ class Tokenizer:
     def encode_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of many texts, uint32, without offsets: the fast path, equal to `encode` id for id."""
         for text in texts:
-            _check_unicode(text)
+            self._check_text(text)
         if self._characters is not None:
             return [self._characters.encode(text) for text in texts]
         rows: list[list[np.ndarray]] = [[] for _ in texts]
@@ -175,6 +175,25 @@ class Tokenizer:
     def _names(self) -> dict[int, str]:
         return {token_id: name for name, token_id in self.specials.items()}
 
+    def _check_text(self, text: str) -> None:
+        """Raise TokenizerError for a text of which something would vanish."""
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise _surrogate(text, error) from None
+        if self._spelled is not None and (lost := data.translate(None, self._spelled)):
+            raise TokenizerError(
+                "this tokenizer has no token for a byte of the text",
+                found=f"byte 0x{lost[0]:02X}, at byte {data.index(lost[0])}",
+                hint="remove such characters (control characters, mostly) from the text",
+            )
+
+    @cached_property
+    def _spelled(self) -> bytes | None:
+        """The bytes that tokens spell, where some are missing."""
+        missing = self.vocabulary.unspelled
+        return bytes(byte for byte in range(NUM_BYTES) if byte not in missing) if missing else None
+
     def _parts(self, texts: Sequence[str]) -> Iterator[tuple[int, str]]:
         for row, text in enumerate(texts):
             for part in segments(text, SEGMENT) if self.vocabulary.pattern else (text,):
@@ -223,15 +242,12 @@ def _groups(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]
         yield group
 
 
-def _check_unicode(text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise TokenizerError(
-            "the text holds half of a surrogate pair, which is not a character",
-            found=f"U+{ord(text[error.start]):04X} at character {error.start}",
-            hint="decode the bytes that the text came from as UTF-8",
-        ) from None
+def _surrogate(text: str, error: UnicodeEncodeError) -> TokenizerError:
+    return TokenizerError(
+        "the text holds half of a surrogate pair, which is not a character",
+        found=f"U+{ord(text[error.start]):04X} at character {error.start}",
+        hint="decode the bytes that the text came from as UTF-8",
+    )
 
 
 def _read_config(text: str) -> dict:

@@ -3,7 +3,9 @@
 Two spellings of bytes are in use, and this is the one place that knows both. Byte-level files (GPT-2, Qwen, ours) write
 each byte as a printable character; byte-fallback files (Llama 2, our character tokenizer) write text as text and the
 other bytes as `<0xE4>`. A file that can spell only some bytes is refused, because text would vanish without a word; so
-is one that is not BPE. This reads; running the file is `tokenizer.py`.
+is one that is not BPE. Only bytes that ordinary text does without may be missing (SmolLM2 lacks some control characters):
+they are named in `unspelled`, and encoding a text that has one is an error. This reads; running the file is
+`tokenizer.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from pellucid.tokens.patterns import pattern_name
 
 Kind = Literal["bpe", "char"]
 MAX_ID = 1 << 24  # a table has one entry per id: a single huge id must not take the memory
+# Control characters, bytes that UTF-8 never uses, and first bytes of planes 4 to 11, in which no character is assigned.
+RARE_BYTES = frozenset({*range(9), 11, 12, *range(14, 32), 127, 0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100)})
 METASPACE = "▁"  # how SentencePiece writes a space
 
 
@@ -39,6 +43,7 @@ class Vocabulary:
     pattern: str | None  # a name from patterns.py, or None: the file cuts pieces in a way of its own
     drops_first_space: bool  # SentencePiece adds a space before the text; decoding takes it away
     ignores_merges: bool  # a piece that is itself a token needs no merges
+    unspelled: bytes  # the bytes that no token spells: text with one of them cannot be encoded
 
     @property
     def size(self) -> int:
@@ -59,7 +64,7 @@ def read_vocabulary(text: str) -> Vocabulary:
     added = list(_added(document.get("added_tokens")))
     specials = {content: token_id for content, token_id, special in added if special}
     decoders = list(_flat(document.get("decoder"), "decoders"))
-    token_bytes = _token_bytes(vocab, added, model, decoders)
+    token_bytes, unspelled = _token_bytes(vocab, added, model, decoders)
     merges = _merges(model.get("merges"), vocab)
     if model.get("dropout"):
         raise _refusal("the tokenizer drops merges at random", found=f"dropout {model['dropout']}")
@@ -73,10 +78,14 @@ def read_vocabulary(text: str) -> Vocabulary:
         pattern=_pattern(document, ordinary_added=len(added) > len(specials)),
         drops_first_space=any(_strips_first_space(decoder) for decoder in decoders),
         ignores_merges=bool(model.get("ignore_merges")),
+        unspelled=unspelled,
     )
 
 
-def _token_bytes(vocab: Mapping[str, int], added: list, model: Mapping, decoders: list[Mapping]) -> tuple[bytes, ...]:
+def _token_bytes(
+    vocab: Mapping[str, int], added: list, model: Mapping, decoders: list[Mapping]
+) -> tuple[tuple[bytes, ...], bytes]:
+    """The bytes behind each id, and the bytes that no id stands for."""
     types = {str(decoder.get("type")) for decoder in decoders}
     spaced = any(decoder.get("type") == "Metaspace" or _replaces_metaspace(decoder) for decoder in decoders)
     if "ByteLevel" in types:
@@ -86,15 +95,16 @@ def _token_bytes(vocab: Mapping[str, int], added: list, model: Mapping, decoders
     else:
         found = ", ".join(sorted(types)) or "none"
         raise _refusal("the tokenizer is neither byte-level nor byte-fallback BPE", found=f"decoder: {found}")
-    if missing := sum(token not in vocab for token in alphabet):
-        raise _refusal("the tokenizer cannot spell every text", found=f"{missing} of the 256 bytes have no token")
+    missing = bytes(byte for byte, token in enumerate(alphabet) if token not in vocab)
+    if not RARE_BYTES.issuperset(missing):
+        raise _refusal("the tokenizer cannot spell every text", found=f"{len(missing)} of the 256 bytes have no token")
     size = 1 + max([*vocab.values(), *(token_id for _, token_id, _ in added)])
     table = [b""] * size
     for token, token_id in vocab.items():
         table[token_id] = to_bytes(token)
     for content, token_id, special in added:
         table[token_id] = b"" if special else content.encode("utf-8")
-    return tuple(table)
+    return tuple(table), missing
 
 
 def _unspell(token: str) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count as count_from
 
 from pellucid.data.microworld.splits import check_split
-from pellucid.data.microworld.story import Story, story
+from pellucid.data.microworld.story import Story, document, story
 from pellucid.errors import InputError
 
 
@@ -37,7 +37,7 @@ def documents(
     for index in count_from():
         if index == count or (num_bytes is not None and written >= num_bytes):
             return
-        text = story(seed, index, level=level, language=languages[index % len(languages)], split=split).text
+        text = document(seed, index, level=level, language=languages[index % len(languages)], split=split)
         if num_bytes is not None:
             written += len(text.encode())
         yield text

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pellucid.data.microworld import entities
-from pellucid.data.microworld.draws import Draws
+from pellucid.data.microworld.draws import Draws, chance
 from pellucid.data.microworld.entities import DAY, NONE, PEOPLE, PLACES, SIZE
 from pellucid.data.microworld.splits import RARE_PARTNERS, Split
 from pellucid.data.microworld.world import World
@@ -97,6 +97,7 @@ PLOTS: dict[int, tuple[Plot, ...]] = {
     ),
 }  # fmt: skip
 LEVELS = tuple(PLOTS)
+HALF = chance(1, 2)
 TRIES_PER_HAPPENING = 6
 TRIES_PER_THING = 100
 
@@ -137,10 +138,10 @@ def draw_cast(draws: Draws, plot: Plot, split: Split) -> Cast | None:
     containers = draws.sample(entities.CONTAINERS, _within(draws, plot.containers))
     things: list[int] = []
     company = {*people, *places, stranger}
-    count = _within(draws, plot.things)
+    count, is_painted, pool = _within(draws, plot.things), plot.painted, plot.pool
     for _ in range(TRIES_PER_THING):
-        again = plot.painted and things and draws.below(2)  # the same kind in a second colour
-        kind = entities.plain(things[-1]) if again else draws.one(plot.pool)
+        again = is_painted and things and draws.below(2)  # the same kind in a second colour
+        kind = entities.plain(things[-1]) if again else draws.one(pool)
         rare = not company.isdisjoint(RARE_PARTNERS[kind])
         if not again and rare != (split == "combinations" and not things):
             continue
@@ -148,7 +149,7 @@ def draw_cast(draws: Draws, plot: Plot, split: Split) -> Cast | None:
             if kind in map(entities.plain, things):
                 continue
             return Cast(people, places, containers, things, stranger, kind)
-        thing = entities.painted(kind, 1 + draws.below(len(entities.COLOUR_NAMES))) if plot.painted else kind
+        thing = entities.painted(kind, 1 + draws.below(len(entities.COLOUR_NAMES))) if is_painted else kind
         if thing not in things:
             things.append(thing)
     return None
@@ -176,21 +177,21 @@ def play(draws: Draws, plot: Plot, split: Split) -> tuple[World, Cast] | None:
 def _play_moves(draws: Draws, plot: Plot, cast: Cast, world: World, length: int) -> None:
     for container in cast.containers[:2]:  # the others turn up where somebody first takes them
         world.lie(container, draws.one(cast.places))
-    if not plot.days and not cast.containers and draws.below(2):
+    if not plot.days and not cast.containers and not draws.happens(HALF):
         world.lie(draws.one(cast.things), draws.one(cast.places))
     stage = _Stage(draws, plot, cast, world)
     days = sorted(draws.sample(range(7), 3)) if plot.days else []
     person = draws.one(cast.people)
-    events, people, verbs = world.events, cast.people, plot.verbs
+    events, people, verbs, one = world.events, cast.people, plot.verbs, draws.one
     for _ in range(TRIES_PER_HAPPENING * length):
         told = len(events)
         if told == length:
             break
         if days:
             world.day = DAY + days[told * len(days) // length]
-        if draws.below(2):  # a person does a few things before the tale turns to another
-            person = draws.one(people)
-        stage.act(person, draws.one(verbs))
+        if not draws.happens(HALF):  # a person does a few things before the tale turns to another
+            person = one(people)
+        stage.act(person, one(verbs))
 
 
 class _Stage:

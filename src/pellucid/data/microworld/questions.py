@@ -9,19 +9,21 @@ knows"; so a question with such an answer is mostly redrawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pellucid.data.microworld import entities
-from pellucid.data.microworld.draws import Draws
+from pellucid.data.microworld.draws import Draws, chance
 from pellucid.data.microworld.entities import (
     CONTAINER,
+    DAY,
     NO_IDEA,
     NOBODY,
     NOBODY_KNOWS,
     NONE,
     NOTHING,
     NUMBER,
+    PERSON,
     PLACE,
     THING,
     Happening,
@@ -29,6 +31,10 @@ from pellucid.data.microworld.entities import (
 from pellucid.data.microworld.plots import Cast, Plot
 from pellucid.data.microworld.splits import Split, is_rare_pair
 from pellucid.data.microworld.world import UNCLEAR, World
+
+IN_SIX = tuple(chance(times, 6) for times in range(7))
+KEEP_UNKNOWN = chance(1, 3)  # of a question that the tale leaves open, or whose answer is nobody or nothing
+STRANGER, UNHEARD_OF = chance(1, 12), chance(1, 16)  # to ask for somebody, or something, never told of
 
 
 class Asked(NamedTuple):
@@ -47,36 +53,44 @@ class Asked(NamedTuple):
 def ask(draws: Draws, plot: Plot, cast: Cast, world: World, split: Split) -> list[Asked]:
     """Draw up to as many different questions as the plot wants."""
     asked: list[Asked] = []
-    named_last, named_first = _named_last(world.events), _named_last(world.events[::-1])
-    for _ in range(4 * plot.questions):
-        question = KINDS[draws.one(plot.kinds)](draws, cast, world)
+    named_last, named_first = _named_last(world.events), _named_last(reversed(world.events))
+    keep_last, keep_first = IN_SIX[plot.keep_last], IN_SIX[plot.keep_first]
+    one, happens, kinds, wanted = draws.one, draws.happens, plot.kinds, plot.questions
+    for _ in range(4 * wanted):
+        question = KINDS[one(kinds)](draws, cast, world)
         if question is None or question in asked:
             continue
-        if question.answer in named_last and draws.below(6) >= plot.keep_last:
+        answer = question.answer
+        if answer in named_last and not happens(keep_last):
             continue
-        if question.answer in named_first and draws.below(6) >= plot.keep_first:
+        if answer in named_first and not happens(keep_first):
             continue
-        if NOBODY <= question.answer < THING and draws.below(3):
+        if NOBODY <= answer < THING and not happens(KEEP_UNKNOWN):
             continue
         if split == "combinations" and not _turns_on_a_rare_pair(question):
             continue
         asked.append(question)
-        if len(asked) == plot.questions:
+        if len(asked) == wanted:
             break
     return asked
 
 
-def _named_last(events: list[Happening]) -> set[int]:
-    """The person, the place, the container, the colour, the number and the day that these happenings name last."""
+def _named_last(events: Iterable[Happening]) -> set[int]:
+    """The person, the place, the thing and its colour, the container, the number and the day that are named last."""
     last: dict[int, int] = {}
     for _, person, thing, place, other, count, day in events:
-        for entity in (person, thing, other, place):
-            if entity >= 0:
-                last[entity // 100 if entity < THING else THING] = entity
+        if person >= 0:
+            last[PERSON] = person
+        if thing >= 0:
+            last[THING if thing >= THING else CONTAINER] = thing
+        if other >= 0:
+            last[CONTAINER if other >= CONTAINER else PERSON] = other
+        if place >= 0:
+            last[PLACE] = place
         if count:
-            last[NUMBER // 100] = NUMBER + count
+            last[NUMBER] = NUMBER + count
         if day >= 0:
-            last[day // 100] = day
+            last[DAY] = day
     thing = last.get(THING, NONE)
     return {*last.values(), entities.colour_of(thing)} if thing > THING + 99 else set(last.values())
 
@@ -92,20 +106,20 @@ def _turns_on_a_rare_pair(asked: Asked) -> bool:
 
 def _where_person(draws: Draws, cast: Cast, world: World) -> Asked | None:
     person = draws.one(cast.people)
-    if not draws.below(12):
+    if draws.happens(STRANGER):
         person = cast.stranger
-    if person not in world.parent:
+    place = world.parent.get(person)
+    if place is None:
         return Asked("where_person", person, NONE, NONE, NONE, NONE, NOBODY_KNOWS, ())
-    return Asked("where_person", person, NONE, NONE, NONE, NONE, world.parent[person], world.cause[person])
+    return Asked("where_person", person, NONE, NONE, NONE, NONE, place, world.cause[person])
 
 
 def _where_thing(draws: Draws, cast: Cast, world: World) -> Asked | None:
-    thing = cast.unheard_of if not draws.below(16) else draws.one(cast.things)
-    if thing not in world.parent:
-        if thing != cast.unheard_of:
-            return None
-        return Asked("where_thing", NONE, thing, NONE, NONE, NONE, NOBODY_KNOWS, ())
-    return Asked("where_thing", NONE, thing, NONE, NONE, NONE, world.place_of(thing), world.evidence_for_place(thing))
+    thing = cast.unheard_of if draws.happens(UNHEARD_OF) else draws.one(cast.things)
+    place, evidence = world.climb(thing)
+    if not evidence and thing != cast.unheard_of:
+        return None
+    return Asked("where_thing", NONE, thing, NONE, NONE, NONE, place, evidence)
 
 
 def _who_has(draws: Draws, cast: Cast, world: World) -> Asked | None:

@@ -80,11 +80,33 @@ def story(seed: int, index: int, *, level: int, language: str, split: str = "tra
     True
     """
     narrator, part = teller(language), check_split(split)
-    draws = Draws(f"{VERSION} {seed} {index} {check_level(level)} {part}")
+    draws = _draws(seed, index, level, part)
     events, asked = _events_and_questions(draws, level, part)
     sentences, leans = narrator.sentences(draws, events, part)
     questions = tuple([_told_question(draws, narrator, one, leans) for one in asked])
     return Story(tuple(events), tuple(sentences), questions, narrator.language, level, seed, index, part)
+
+
+def document(seed: int, index: int, *, level: int, language: str, split: str = "train") -> str:
+    """The text of the story with this number, told without gathering what only a question's scorer wants to know.
+
+    Raises: as `story`.
+
+    >>> document(0, 7, level=1, language="en") == story(0, 7, level=1, language="en").text
+    True
+    """
+    narrator, part = teller(language), check_split(split)
+    draws, between = _draws(seed, index, level, part), narrator.between
+    events, asked = _events_and_questions(draws, level, part)
+    lines = [between.join(narrator.sentences(draws, events, part)[0])]
+    for one in asked:
+        question, answers = narrator.question(draws, one)
+        lines.append(f"{question}{between}{answers[0]}")
+    return "\n".join(lines)
+
+
+def _draws(seed: int, index: int, level: int, split: Split) -> Draws:
+    return Draws(f"{VERSION} {seed} {index} {check_level(level)} {split}")
 
 
 def _events_and_questions(draws: Draws, level: int, split: Split) -> tuple[list[Happening], list[Asked]]:

@@ -21,7 +21,7 @@ class World:
 
     >>> world = World()
     >>> world.move(person=0, place=101); world.take(person=0, thing=1000); world.move(person=0, place=102)
-    >>> world.place_of(1000), world.evidence_for_place(1000)
+    >>> world.climb(1000)
     (102, (1, 2))
     """
 
@@ -41,7 +41,7 @@ class World:
     # -- what can happen ------------------------------------------------------------------------------------------
 
     def move(self, person: int, place: int) -> None:
-        self._tell(Happening("move", person, NONE, place, NONE, 0, self.day))
+        self.events.append(Happening("move", person, NONE, place, NONE, 0, self.day))
         now = len(self.events) - 1
         left = self.parent.get(person, NONE)
         self.parent[person] = place
@@ -51,44 +51,44 @@ class World:
             self._see_arrival(person, left, place, now)
 
     def lie(self, thing: int, place: int) -> None:
-        self._tell(Happening("lie", NONE, thing, place, NONE, 0, self.day))
+        self.events.append(Happening("lie", NONE, thing, place, NONE, 0, self.day))
         self._put(thing, place, (len(self.events) - 1,))
 
     def take(self, person: int, thing: int) -> None:
-        self._tell(Happening("take", person, thing, NONE, NONE, 0, self.day))
+        self.events.append(Happening("take", person, thing, NONE, NONE, 0, self.day))
         self._put(thing, person, (len(self.events) - 1,))
         if self._minds:
             self._see_deed(person, thing)
 
     def drop(self, person: int, thing: int) -> None:
-        self._tell(Happening("drop", person, thing, NONE, NONE, 0, self.day))
+        self.events.append(Happening("drop", person, thing, NONE, NONE, 0, self.day))
         self._put(thing, self.parent[person], (*self.cause[person], len(self.events) - 1))
         if self._minds:
             self._see_deed(person, thing)
 
     def put(self, person: int, thing: int, container: int) -> None:
-        self._tell(Happening("put", person, thing, NONE, container, 0, self.day))
+        self.events.append(Happening("put", person, thing, NONE, container, 0, self.day))
         self._put(thing, container, (len(self.events) - 1,))
 
     def out(self, person: int, thing: int, container: int) -> None:
-        self._tell(Happening("out", person, thing, NONE, container, 0, self.day))
+        self.events.append(Happening("out", person, thing, NONE, container, 0, self.day))
         self._put(thing, person, (len(self.events) - 1,))
 
     def give(self, person: int, thing: int, receiver: int) -> None:
-        self._tell(Happening("give", person, thing, NONE, receiver, 0, self.day))
+        self.events.append(Happening("give", person, thing, NONE, receiver, 0, self.day))
         self._put(thing, receiver, (len(self.events) - 1,))
 
     def find(self, person: int, kind: int, count: int) -> None:
-        self._tell(Happening("find", person, kind, NONE, NONE, count, self.day))
+        self.events.append(Happening("find", person, kind, NONE, NONE, count, self.day))
         self._change_amount(person, kind, count)
 
     def share(self, person: int, kind: int, receiver: int, count: int) -> None:
-        self._tell(Happening("share", person, kind, NONE, receiver, count, self.day))
+        self.events.append(Happening("share", person, kind, NONE, receiver, count, self.day))
         self._change_amount(person, kind, -count)
         self._change_amount(receiver, kind, count)
 
     def lose(self, person: int, kind: int, count: int) -> None:
-        self._tell(Happening("lose", person, kind, NONE, NONE, count, self.day))
+        self.events.append(Happening("lose", person, kind, NONE, NONE, count, self.day))
         self._change_amount(person, kind, -count)
 
     # -- what is so -----------------------------------------------------------------------------------------------
@@ -102,22 +102,25 @@ class World:
             entity = parent[entity]
         return entity
 
-    def evidence_for_place(self, entity: int) -> tuple[int, ...]:
-        """The happenings that together fix where this is, in order."""
-        found: list[int] = []
-        while entity in self.parent:
-            found += self.cause[entity]
-            entity = self.parent[entity]
-        return tuple(sorted(set(found)))
+    def climb(self, entity: int) -> tuple[int, tuple[int, ...]]:
+        """The place reached by climbing, as `place_of`, and the happenings that together fix it, in order."""
+        parent, cause = self.parent, self.cause
+        if entity not in parent:
+            return NOBODY_KNOWS, ()
+        found, holder = cause[entity], parent[entity]
+        if holder in parent:  # else one step up there is nothing more to climb, and nothing to put together
+            together = set(found)
+            while holder in parent:
+                together.update(cause[holder])
+                holder = parent[holder]
+            found = tuple(sorted(together))
+        return holder if PLACE <= holder < CONTAINER else NOBODY_KNOWS, found
 
     def inside(self, holder: int) -> list[int]:
         """What lies directly in this place, hand or container (people are not listed)."""
         return [entity for entity, parent in self.parent.items() if parent == holder and entity >= CONTAINER]
 
     # -- how it becomes so ----------------------------------------------------------------------------------------
-
-    def _tell(self, event: Happening) -> None:
-        self.events.append(event)
 
     def _put(self, thing: int, holder: int, cause: tuple[int, ...]) -> None:
         self.parent[thing] = holder
@@ -136,9 +139,8 @@ class World:
 
     def _learn(self, person: int, thing: int) -> None:
         """This person sees where the thing is."""
-        self.belief[person, thing] = self.place_of(thing)
-        causes = {*self.evidence_for_place(thing), *self.cause[person]}
-        self.belief_cause[person, thing] = tuple(sorted(causes))
+        self.belief[person, thing], evidence = self.climb(thing)
+        self.belief_cause[person, thing] = tuple(sorted({*evidence, *self.cause[person]}))
 
     def _see_deed(self, person: int, thing: int) -> None:
         company = self._company(person)

@@ -1,0 +1,249 @@
+"""Does llama.cpp agree with us on the same files, and do we meet the published models' own records?
+
+    smollm2         a real quantised model: ids of texts, logits, 64 greedy tokens for a dozen prompts
+    stories260K     a real model in llama2.c's format: its known story, from us and from llama.cpp
+    gpt-nano-sort   every recorded activation of one forward pass, met at our taps
+    written         random models of every architecture and kind of tokenizer, in every number format
+    vocabularies    the real ones that llama.cpp tests itself with, texts and ids
+
+    python conformance/check.py --data DATA --smollm2 FILE.gguf --vocabularies FOLDER --peer PYTHON
+
+DATA is a directory with `models/` (stories260K, gpt_nano_sort); PYTHON has `xllamacpp`. Prints one line per check and
+exits with 1 when one fails. `make conformance` fetches the rest. It is not part of the tests: it needs real weights and
+another program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from models import nano_sort, nano_taps, random_model, stories
+
+from pellucid.engine.generate import encode_prompt
+from pellucid.engine.torch_runner import TorchRunner
+from pellucid.errors import TokenizerError
+from pellucid.model.tap import record
+from pellucid.store.checkpoint import Checkpoint, load_model
+from pellucid.store.gguf import load_gguf, save_gguf
+from pellucid.store.gguf_header import read_header
+from pellucid.tokens.gguf import tokenizer_from_values
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.tokens.train import train_bpe, train_characters
+
+HERE = Path(__file__).parent
+STORY = (
+    "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, "
+    "red ball."
+)
+PROMPTS = (
+    "The capital of France is", "Once upon a time", "def fibonacci(n):", "Water boils at", "The three primary colours are",
+    "Dear Sir or Madam,", "1, 2, 3, 4,", "In the beginning", "The cat sat on", "To make bread, you need", "Shakespeare was",
+    "A triangle has",
+)  # fmt: skip
+TEXTS = (
+    "Hello world, it's 2024 and they've 12345 things.", "小猫坐在垫子上。你好，世界！", "  leading\n\n\ttabs  and   spaces ",
+    "naïve café — “quotes” … 😀🇨🇳👩‍👩‍👧", "x=1;y+=2 # comment\r\nfor(i=0;i<10;i++){}", "<s></s><|endoftext|> [INST]", "Ünïcödé ΑΒΓ привет ١٢٣ ½",
+    "WE'RE HERE; I'LL GO. don’t", "a", " ", "\n", "日本語とEnglishの混在 123。", "!!!???...", "e\u0301 combining",
+)  # fmt: skip
+# llama.cpp rounds activations as it does weights, and looks GPT-2's activation up in a table of float16.
+TOLERANCE = {"f32": 1e-3, "f32 gpt2": 5e-3, "f16": 1e-2, "bf16": 0.1, "q8_0": 0.15}
+GAP = 1e-2  # two tokens closer than this may change places
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One check: whether it held, and the figure it rests on."""
+
+    name: str
+    held: bool
+    figure: str
+
+
+@dataclass(frozen=True)
+class Peer:
+    """llama.cpp in its own environment."""
+
+    python: str
+
+    def ask(self, model: Path, questions: list[dict], context: int = 512) -> list:
+        with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+            json.dump({"context": context, "ask": questions}, file)
+            file.flush()
+            command = [self.python, str(HERE / "llama_cpp.py"), str(model), file.name]
+            ran = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+        if ran.returncode or not ran.stdout:
+            raise RuntimeError(f"llama.cpp does not read {model.name}: {ran.stderr[-600:]}")
+        return json.loads(ran.stdout.splitlines()[-1])
+
+
+def compare(
+    name: str, checkpoint: Checkpoint, file: Path, peer: Peer, tolerance: float, texts=TEXTS
+) -> Iterator[Verdict]:
+    """Ids of the texts and log-probabilities after each, ours from the checkpoint and theirs from the file."""
+    tokenizer, runner = checkpoint.tokenizer, TorchRunner(load_model(checkpoint).eval())
+    ours = [list(tokenizer.encode(text).ids) for text in texts]
+    prompts = [encode_prompt(tokenizer, text)[: checkpoint.config.context_length - 1] for text in PROMPTS]
+    size = checkpoint.config.vocab_size
+    led_to = tokenizer.encode("aa").ids[-1]
+    questions: list[dict] = [{"tokenize": text} for text in texts]
+    questions += [{"logprobs": ids, "count": size, "led_to": led_to} for ids in prompts]
+    theirs = peer.ask(file, questions)
+    wrong = [text for text, one, other in zip(texts, ours, theirs, strict=False) if one != other]
+    yield Verdict(f"{name}: ids of {len(texts)} texts", not wrong, f"differ: {wrong}" if wrong else "equal")
+    rows = [logprobs(runner, ids) for ids in prompts]
+    worst = max(np.abs(row - np.array(told)).max() for row, told in zip(rows, theirs[len(texts) :], strict=True))
+    yield Verdict(
+        f"{name}: log-probabilities after {len(prompts)} prompts", worst < tolerance, f"at most {worst:.1e} apart"
+    )
+
+
+def logprobs(runner: TorchRunner, ids: list[int]) -> np.ndarray:
+    """Our log-probabilities of the token after some ids."""
+    row = runner.prefill(runner.start(ids, max_length=len(ids)))
+    return torch.from_numpy(row).double().log_softmax(-1).numpy()
+
+
+def greedy(runner: TorchRunner, ids: list[int], count: int, eos_id: int | None) -> list[int]:
+    """Our likeliest continuation."""
+    sequence = runner.start(ids, max_length=len(ids) + count)
+    row = runner.prefill(sequence)
+    for _ in range(count):
+        sequence.extend([int(row.argmax())])
+        if sequence.ids[-1] == eos_id:
+            break
+        row = runner.decode([sequence])[0]
+    return sequence.new_ids
+
+
+def compare_greedy(name: str, checkpoint: Checkpoint, file: Path, peer: Peer, count: int = 64) -> Iterator[Verdict]:
+    """Greedy continuations, equal token for token; a first difference must be a tie."""
+    tokenizer, runner = checkpoint.tokenizer, TorchRunner(load_model(checkpoint).eval())
+    prompts = [encode_prompt(tokenizer, text) for text in PROMPTS]
+    theirs = peer.ask(file, [{"greedy": ids, "count": count} for ids in prompts])
+    equal, ties, wrong = 0, [], []
+    for text, ids, told in zip(PROMPTS, prompts, theirs, strict=True):
+        ours = [i for i in greedy(runner, ids, count, tokenizer.eos_id) if i != tokenizer.eos_id]
+        first = next((place for place, (a, b) in enumerate(zip(ours, told["ids"], strict=False)) if a != b), None)
+        if first is None:
+            equal += 1
+        else:
+            (ties if told["gaps"][first] < GAP else wrong).append(f"{text!r} at {first}, gap {told['gaps'][first]:.1e}")
+    yield Verdict(
+        f"{name}: {count} greedy tokens", not wrong, f"{equal} of {len(PROMPTS)} equal; ties: {ties}; wrong: {wrong}"
+    )
+
+
+def check_smollm2(path: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
+    """The quantised file as we read it, against llama.cpp on the same numbers in float32."""
+    checkpoint = load_gguf(path)
+    file = folder / "smollm2-f32.gguf"
+    save_gguf(
+        file, config=checkpoint.config, weights=checkpoint.weights, tokenizer=checkpoint.tokenizer, number_format="f32", name="smollm2"
+    )  # fmt: skip
+    yield from compare("smollm2 (Q4_1 read, F32 in llama.cpp)", checkpoint, file, peer, TOLERANCE["f32"])
+    yield from compare_greedy("smollm2", checkpoint, file, peer)
+
+
+def check_stories(data: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
+    """llama2.c's file through our GGUF: the known story, from both."""
+    file = folder / "stories260K.gguf"
+    config, weights, tokenizer = stories(data / "models" / "stories260K")
+    save_gguf(file, config=config, weights=weights, tokenizer=tokenizer, number_format="f32", name="stories260K")
+    checkpoint = load_gguf(file)
+    runner = TorchRunner(load_model(checkpoint).eval())
+    told = checkpoint.tokenizer.decode(greedy(runner, [checkpoint.tokenizer.bos_id], 80, None))
+    yield Verdict("stories260K: its known story", told.startswith(STORY), repr(told[:60]))
+    yield from compare("stories260K", checkpoint, file, peer, TOLERANCE["f32"])
+    yield from compare_greedy("stories260K", checkpoint, file, peer)
+
+
+def check_nano_sort(data: Path) -> Iterator[Verdict]:
+    """Every recorded activation against the tap of the same meaning."""
+    model, recorded = nano_sort(data / "models" / "gpt_nano_sort")
+    with record(model) as taps, torch.no_grad():
+        model(recorded["idx"].long())
+    found = nano_taps(taps, model.config)
+    # Scores that the mask hides are -inf in the record and a large negative number here.
+    apart = {name: torch.where(recorded[name].isfinite(), found[name] - recorded[name], 0.0) for name in found}
+    worst = {name: x.abs().max().item() for name, x in apart.items()}
+    name = max(worst, key=worst.__getitem__)
+    figure = f"at most {worst[name]:.1e} apart ({name})"
+    yield Verdict(f"gpt-nano-sort: {len(worst)} recorded activations", worst[name] < 2e-5, figure)
+
+
+def check_written(peer: Peer, folder: Path) -> Iterator[Verdict]:
+    """What was never anybody else's: every architecture, tokenizer and number format that is written."""
+    text = " ".join((*PROMPTS, *TEXTS)) * 3
+    tokenizers: dict[str, Tokenizer] = {
+        pattern: train_bpe([text], 400, pattern=pattern) for pattern in ("qwen2", "llama3", "gpt2")
+    }
+    tokenizers["characters"] = train_characters([text])
+    pairs = [
+        ("qwen3", "qwen2"),
+        ("qwen2", "llama3"),
+        ("llama", "characters"),
+        ("gpt2", "gpt2"),
+        ("llama-biased", "qwen2"),
+    ]
+    for shape, kind in pairs:
+        for number_format in ("f32", "f16", "bf16", "q8_0"):
+            config, weights = random_model(shape, tokenizers[kind].vocab_size)
+            file = folder / f"{shape}-{number_format}.gguf"
+            save_gguf(
+                file, config=config, weights=weights, tokenizer=tokenizers[kind], number_format=number_format, name=shape
+            )  # fmt: skip
+            name = f"{shape}, {kind}, {number_format}"
+            tolerance = TOLERANCE.get(f"{number_format} {shape}", TOLERANCE[number_format])
+            yield from compare(name, load_gguf(file), file, peer, tolerance)
+
+
+def check_vocabularies(folder: Path) -> Iterator[Verdict]:
+    """llama.cpp's own pairs of text and ids, for every real vocabulary of a kind that is read here."""
+    for file in sorted(folder.glob("*.gguf")):
+        inputs, outputs = file.with_name(f"{file.name}.inp"), file.with_name(f"{file.name}.out")
+        if not inputs.is_file():
+            continue
+        name = f"vocabulary {file.stem.removeprefix('ggml-vocab-')}"
+        try:
+            tokenizer = tokenizer_from_values(read_header(file).values)
+        except TokenizerError as refusal:
+            yield Verdict(name, True, f"refused, not guessed at: {refusal.what}: {refusal.found}")
+            continue
+        texts = inputs.read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+        expected = [tuple(map(int, line.split())) for line in outputs.read_text().split("\n")]
+        wrong = [text for text, ids in zip(texts, expected, strict=False) if tokenizer.encode(text).ids != ids]
+        yield Verdict(name, not wrong, f"differ: {wrong}" if wrong else f"ids of {len(texts)} texts equal")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--smollm2", type=Path, required=True)
+    parser.add_argument("--vocabularies", type=Path, required=True, help="llama.cpp's models/ggml-vocab-* files")
+    parser.add_argument("--peer", required=True, help="a Python that has xllamacpp")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    peer, failed = Peer(arguments.peer), 0
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        checks = (
+            check_vocabularies(arguments.vocabularies), check_nano_sort(arguments.data), check_stories(arguments.data, peer, folder), check_written(peer, folder),
+            check_smollm2(arguments.smollm2, peer, folder),
+        )  # fmt: skip
+        for verdict in (one for check in checks for one in check):
+            print("ok  " if verdict.held else "FAIL", verdict.name, "·", verdict.figure, flush=True)
+            failed += not verdict.held
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""llama.cpp's answers to a file of questions, printed as JSON: `python llama_cpp.py MODEL.gguf QUESTIONS.json`.
+
+Runs in an environment of its own that holds `xllamacpp` (llama.cpp, compiled) and nothing of this project. A question is
+`{"tokenize": text}`, `{"logprobs": ids, "count": vocabulary, "led_to": id}` (after the last id, over the whole vocabulary) or
+`{"greedy": ids, "count": n}`.
+Keys and values are kept in float32, one thread computes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from pathlib import Path
+
+import xllamacpp
+
+
+def start(model: str, context: int) -> xllamacpp.Server:
+    """A server of one model on this machine only."""
+    settings = xllamacpp.CommonParams()
+    settings.model.path = model
+    settings.n_ctx, settings.n_parallel, settings.n_gpu_layers, settings.warmup = context, 1, 0, False
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = 1
+    settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    return xllamacpp.Server(settings)
+
+
+def ask(server: xllamacpp.Server, path: str, body: dict) -> dict:
+    """One answer of the server."""
+    request = urllib.request.Request(
+        server.listening_address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        return json.loads(answer.read())
+
+
+def answer(server: xllamacpp.Server, question: dict) -> object:
+    """Ids, or log-probabilities by id, or the ids and the gaps between the two best tokens of a greedy continuation."""
+    if "tokenize" in question:
+        body = {"content": question["tokenize"], "add_special": False, "parse_special": False}
+        return ask(server, "/tokenize", body)["tokens"]
+    body = {"temperature": 0, "cache_prompt": False, "post_sampling_probs": False, "return_tokens": True}
+    if "logprobs" in question:
+        # It tells nothing of a token that is no whole text, so it is led to one that is; what it tells is not changed by it.
+        led = {"logit_bias": [[question["led_to"], 1e6]], "ignore_eos": True}
+        asked = {"prompt": question["logprobs"], "n_predict": 1, "n_probs": question["count"], **led}
+        rows = ask(server, "/completion", body | asked)["completion_probabilities"][0]["top_logprobs"]
+        return [row["logprob"] for row in sorted(rows, key=lambda row: row["id"])]
+    asked = {"prompt": question["greedy"], "n_predict": question["count"], "n_probs": 2}
+    told = ask(server, "/completion", body | asked)
+    tops = [[top["logprob"] for top in step["top_logprobs"]] for step in told["completion_probabilities"]]
+    return {"ids": told["tokens"], "gaps": [top[0] - top[1] for top in tops]}
+
+
+def main() -> None:
+    questions = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+    server = start(sys.argv[1], questions["context"])
+    print(json.dumps([answer(server, question) for question in questions["ask"]]), flush=True)
+
+
+main()

@@ -1,0 +1,175 @@
+"""The models that the conformance checks run on: two published ones in formats of their own, and random ones.
+
+stories260K is in llama2.c's format: seven int32 (a negative vocabulary means a head of its own), then every tensor as
+float32, queries and keys with neighbouring rows paired; its tokenizer is a list of (score, length, bytes). gpt-nano-sort
+is JSON with base64 float32, from minGPT, whose activation is GELU's tanh form.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.model.build import build_unfilled
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.params import parameter_shapes
+from pellucid.store.names.gguf import to_halves
+from pellucid.tokens.gguf import BYTE, CONTROL, METASPACE, NORMAL, UNKNOWN, tokenizer_from_values
+from pellucid.tokens.tokenizer import Tokenizer
+
+ORDER = (
+    "attention_norm", "attention.query", "attention.key", "attention.value", "attention.output", "mlp_norm", "mlp.gate",
+    "mlp.down", "mlp.up",
+)  # fmt: skip
+SIZES = {
+    "context_length": 256,
+    "n_layers": 2,
+    "n_heads": 4,
+    "n_kv_heads": 2,
+    "head_dim": 32,
+    "d_model": 128,
+    "d_ff": 192,
+}
+SHAPES: dict[str, dict] = {
+    "qwen3": {"qk_norm": True, "rope_theta": 1e6},
+    "qwen2": {"qk_norm": False, "qkv_bias": True, "tied_head": False},
+    "llama": {"qk_norm": False, "norm_eps": 1e-5, "rope_theta": 500_000.0},
+    "llama-biased": {"qk_norm": False, "qkv_bias": True, "output_bias": True, "mlp_bias": True},
+    "gpt2": {
+        "position": "learned", "norm": "layer", "norm_eps": 1e-5, "feed_forward": "gelu_tanh", "qk_norm": False,
+        "qkv_bias": True, "output_bias": True, "mlp_bias": True, "n_kv_heads": 4,
+    },
+}  # fmt: skip
+
+
+def random_model(shape: str, vocab_size: int) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """A model of a shape whose numbers are large enough that every part matters."""
+    config = ModelConfig(vocab_size=vocab_size, **{**SIZES, **SHAPES[shape]})
+    generator = torch.Generator().manual_seed(1)
+    weights = {}
+    for name, size in parameter_shapes(config).items():
+        x = torch.randn(size, generator=generator)
+        weights[name] = x * size[-1] ** -0.5 if len(size) == 2 else x * 0.1 + (0 if name.endswith("bias") else 1)
+    return config, weights
+
+
+def stories(folder: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer]:
+    """stories260K: its shape, its weights under our names, its tokenizer."""
+    data = (folder / "stories260K.bin").read_bytes()
+    d_model, d_ff, n_layers, n_heads, n_kv_heads, vocab_size, context_length = struct.unpack_from("<7i", data)
+    config = ModelConfig(
+        vocab_size=abs(vocab_size), context_length=context_length, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_kv_heads,
+        head_dim=d_model // n_heads, d_model=d_model, d_ff=d_ff, norm_eps=1e-5, qk_norm=False, tied_head=vocab_size > 0,
+    )  # fmt: skip
+    numbers, at = np.frombuffer(data, "<f4", offset=28), 0
+    shapes, weights = parameter_shapes(config), {}
+
+    def take(name: str) -> None:
+        nonlocal at
+        count = int(np.prod(shapes[name]))
+        weights[name] = torch.from_numpy(numbers[at : at + count].copy()).view(shapes[name])
+        at += count
+
+    take("embed.weight")
+    for part in ORDER:
+        for layer in range(n_layers):
+            name = f"blocks.{layer}.{part}.weight"
+            take(name)
+            heads = {"attention.query": n_heads, "attention.key": n_kv_heads}.get(part)
+            weights[name] = to_halves(weights[name], heads) if heads else weights[name]
+    take("final_norm.weight")
+    return config, weights, _stories_tokenizer(folder / "tok512.bin", config.vocab_size)
+
+
+def _stories_tokenizer(path: Path, size: int) -> Tokenizer:
+    data, at = path.read_bytes(), 4
+    tokens, scores = [], []
+    for _ in range(size):
+        score, length = struct.unpack_from("<fi", data, at)
+        tokens.append(data[at + 8 : at + 8 + length].decode("utf-8"))
+        scores.append(score)
+        at += 8 + length
+    kinds = [BYTE if token.startswith("<0x") else NORMAL for token in tokens]
+    tokens[:3], kinds[:3] = ["<unk>", "<s>", "</s>"], [UNKNOWN, CONTROL, CONTROL]
+    spelled = [
+        token if kind != NORMAL else token.replace(" ", METASPACE) for token, kind in zip(tokens, kinds, strict=True)
+    ]
+    return tokenizer_from_values(
+        {
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.tokens": spelled,
+            "tokenizer.ggml.scores": np.array(scores, dtype=np.float32),
+            "tokenizer.ggml.token_type": np.array(kinds, dtype=np.int32),
+        }
+    )
+
+
+def nano_sort(folder: Path) -> tuple[Decoder, dict[str, Tensor]]:
+    """gpt-nano-sort: the model, and the record of one forward pass by the names of its authors (`idx`: what it read)."""
+    stored = json.loads((folder / "gpt-nano-sort-model.json").read_text())
+    partials = json.loads((folder / "gpt-nano-sort-t0-partials.json").read_text())
+    sizes = stored["config"]
+    config = ModelConfig(
+        vocab_size=sizes["vocab_size"], context_length=sizes["block_size"], n_layers=sizes["n_layer"],
+        n_heads=sizes["n_head"], n_kv_heads=sizes["n_head"], head_dim=sizes["n_embd"] // sizes["n_head"],
+        d_model=sizes["n_embd"], d_ff=4 * sizes["n_embd"], norm_eps=1e-5, tied_head=False,
+        **{axis: SHAPES["gpt2"][axis] for axis in ("position", "norm", "feed_forward", "qk_norm", "qkv_bias", "output_bias", "mlp_bias")},
+    )  # fmt: skip
+    model = build_unfilled(config, device="cpu", dtype=torch.float32).eval()
+    model.load_state_dict(_nano_weights(stored, config))
+    model.requires_grad_(False)
+    return model, {name: _array(entry) for name, entry in partials.items() if name != "config"}
+
+
+def nano_taps(taps: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """What our taps saw, under the names of the record (which is of the first block, and of every block's end)."""
+    attention, mlp = "blocks.0.attention", "blocks.0.mlp"
+    projections = {
+        letter: taps[f"{attention}.{name}"] for letter, name in (("q", "query"), ("k", "key"), ("v", "value"))
+    }
+    heads = {letter: x.unflatten(-1, (config.n_heads, -1)).transpose(1, 2) for letter, x in projections.items()}
+    blocks = {f"block{layer}": taps[f"blocks.{layer}"] for layer in range(config.n_layers)}
+    embedded = taps["position"]
+    return {
+        "tok_emb": taps["embed"], "x": embedded, "ln1": taps["blocks.0.attention_norm"], **heads,
+        "qkv": torch.cat(list(projections.values()), -1), "att": taps[f"{attention}.core.scores"],
+        "attSm": taps[f"{attention}.core.weights"], "y": taps[f"{attention}.core"].transpose(1, 2).flatten(2),
+        "yProj": taps[attention], "attnResid": embedded + taps[attention], "ln2": taps["blocks.0.mlp_norm"],
+        "fc": taps[f"{mlp}.up"], "gelu": taps[f"{mlp}.activation"], "mlp": taps[mlp], "mlpResid": taps["blocks.0"],
+        **blocks, "ln_f": taps["final_norm"], "lm_head": taps["head"], "probs": taps["head"].softmax(-1),
+    }  # fmt: skip
+
+
+def _nano_weights(stored: dict, config: ModelConfig) -> dict[str, Tensor]:
+    weights = {
+        "embed.weight": _array(stored["transformer.wte.weight"]),
+        "position.weight": _array(stored["transformer.wpe.weight"]),
+        "head.weight": _array(stored["lm_head.weight"]),
+    }
+    names = {"ln_1": "attention_norm", "attn.c_proj": "attention.output", "ln_2": "mlp_norm", "mlp.c_fc": "mlp.up",
+             "mlp.c_proj": "mlp.down"}  # fmt: skip
+    for kind in ("weight", "bias"):
+        weights[f"final_norm.{kind}"] = _array(stored[f"transformer.ln_f.{kind}"])
+        for layer in range(config.n_layers):
+            theirs, ours = f"transformer.h.{layer}", f"blocks.{layer}"
+            weights |= {
+                f"{ours}.{one}.{kind}": _array(stored[f"{theirs}.{other}.{kind}"]) for other, one in names.items()
+            }
+            thirds = _array(stored[f"{theirs}.attn.c_attn.{kind}"]).chunk(3)
+            weights |= {
+                f"{ours}.attention.{part}.{kind}": x for part, x in zip(("query", "key", "value"), thirds, strict=True)
+            }
+    return weights
+
+
+def _array(entry: dict) -> Tensor:
+    numbers = np.frombuffer(base64.b64decode(entry["data"]), "<f4").copy()
+    return torch.from_numpy(numbers).view(entry["shape"])

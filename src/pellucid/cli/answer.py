@@ -1,0 +1,208 @@
+"""The answer of `pellucid generate` on its way to a person, a pipe, a program or a trace."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pellucid.cli.common import Terminal, print_json
+from pellucid.cli.constrain import build_stages
+
+if TYPE_CHECKING:  # they load torch, which help does without
+    from pellucid.api import LanguageModel
+    from pellucid.engine.account import PromptToken
+    from pellucid.engine.constrain_settings import ConstraintSettings
+    from pellucid.engine.runner import Runner
+    from pellucid.engine.settings import SamplingSettings
+    from pellucid.engine.stage import Stage
+    from pellucid.engine.step import Step
+    from pellucid.engine.trace import Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is wanted beside the text."""
+
+    as_json: bool
+    num_choices: int
+    explain: bool
+    prompt_logprobs: bool
+    save_trace: Path | None
+    lookup: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is to be continued and how; the seed is known."""
+
+    prompt: str
+    prompt_ids: list[int]
+    settings: SamplingSettings
+    form: ConstraintSettings | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A request with all that carries it out."""
+
+    lm: LanguageModel
+    request: Request
+    runner: Runner
+    stages: tuple[Stage, ...]
+
+    def steps(self, *, explain: bool) -> Iterator[Step]:
+        """The tokens, as they are chosen."""
+        from pellucid.engine.generate import generate
+        from pellucid.engine.speculative import SpeculativeRunner, report_speculation
+
+        ids, settings = self.request.prompt_ids, self.request.settings
+        steps = generate(
+            self.runner, self.lm.tokenizer, ids, settings, extra=self.stages, explain=explain, recorder=Terminal()
+        )
+        return (
+            report_speculation(steps, self.runner, Terminal()) if isinstance(self.runner, SpeculativeRunner) else steps
+        )
+
+
+def prepare(lm: LanguageModel, request: Request, *, draft: Runner | None, lookup: int | None) -> Job:
+    """Choose who reads the model, build the stages, and print both."""
+    from pellucid.engine.generate import build_sampler, check_ids
+    from pellucid.engine.speculative import SpeculationSettings, build_speculative
+
+    runner, settings = lm.runner, request.settings
+    check_ids(lm.config, request.prompt_ids)
+    stages = build_stages(request.form, lm.tokenizer, Terminal())
+    if draft is not None or lookup is not None:
+        guess = SpeculationSettings() if lookup is None else SpeculationSettings(max_tokens=lookup)
+        runner = build_speculative(runner, lm.tokenizer, settings, guess, draft=draft, extra=stages)
+    chain = build_sampler(runner, lm.tokenizer, settings, extra=stages).chain
+    click.echo(f"· {chain}; runner: {runner.name}{'' if runner.exact else ' (not exact)'}", err=True)
+    return Job(lm=lm, request=request, runner=runner, stages=stages)
+
+
+def answer(job: Job, view: View, trace: Trace | None) -> None:
+    """Generate, show, compare with a trace or write one."""
+    from pellucid.engine.account import score_prompt
+    from pellucid.engine.trace import follow
+
+    scored = score_prompt(job.lm.runner, job.lm.tokenizer, job.request.prompt_ids) if view.prompt_logprobs else []
+    if scored and not view.as_json:
+        _print_scores(scored)
+    if view.num_choices > 1:
+        _answer_often(job, view, scored)
+        return
+    steps = job.steps(explain=view.explain or view.save_trace is not None)
+    if trace is not None:
+        steps = follow(trace, steps, runner=job.runner.name)
+    done = list(steps) if view.as_json else _stream(steps, job.request.prompt, view.explain)
+    if view.as_json:
+        _print_completion(job, done, view.explain, scored)
+    if trace is not None:
+        click.echo(f"· equal to the trace in all {len(done)} tokens", err=True)
+    if view.save_trace is not None:
+        _save(job, done, view.save_trace)
+
+
+def _stream(steps: Iterator[Step], prompt: str, explain: bool) -> list[Step]:
+    """Print the text as it comes, or the account of each token, then how it ended and how fast it went."""
+    from rich.console import Console
+
+    from pellucid.cli.explain import print_account
+
+    console, show = Console(highlight=False), _harmless if sys.stdout.isatty() else str
+    if sys.stdout.isatty() and not explain:
+        click.secho(show(prompt), bold=True, nl=False)
+    done, started, first = [], time.perf_counter(), 0.0
+    for step in steps:
+        done.append(step)
+        first = first or time.perf_counter() - started
+        if explain and step.account:
+            print_account(console, step.account)
+        else:
+            click.echo(show(step.text), nl=False)
+            sys.stdout.flush()
+    seconds = time.perf_counter() - started
+    click.echo(show("".join(step.text for step in done)) if explain else "")
+    later = f"{(len(done) - 1) / (seconds - first):.1f} tokens/s after the first" if len(done) > 1 else "one token"
+    reason = done[-1].finish_reason
+    click.echo(f"· ended: {reason}; {len(done)} tokens, the first after {first:.2f} s, {later}", err=True)
+    return done
+
+
+def _harmless(text: str) -> str:
+    """Text without control characters: a model that writes bytes may write a terminal's commands."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+
+
+def _answer_often(job: Job, view: View, scored: Sequence[PromptToken]) -> None:
+    """Several texts from one seed, one after the other in the order of their numbers."""
+    from pellucid.engine.choices import complete_choices
+
+    request = job.request
+    completions = complete_choices(
+        job.runner,
+        job.lm.tokenizer,
+        request.prompt_ids,
+        request.settings,
+        num_choices=view.num_choices,
+        extra=job.stages,
+        recorder=Terminal(),
+    )
+    if view.as_json:
+        choices = [dataclasses.asdict(completion) for completion in completions]
+        print_json({"choices": choices, **_circumstances(job, scored)})
+        return
+    show = _harmless if sys.stdout.isatty() else str
+    for number, completion in enumerate(completions):
+        click.echo(f"[{number}] {show(completion.text)}")
+    click.echo("· ended: " + ", ".join(completion.finish_reason for completion in completions), err=True)
+
+
+def _print_completion(job: Job, steps: Sequence[Step], explain: bool, scored: Sequence[PromptToken]) -> None:
+    from pellucid.engine.generate import collect
+
+    completion = collect(steps, seed=job.request.settings.seed, num_prompt_tokens=len(job.request.prompt_ids))
+    accounts = [step.account.to_dict() for step in steps if step.account] if explain else []
+    document = {**dataclasses.asdict(completion), **_circumstances(job, scored)}
+    print_json({**document, "accounts": accounts} if accounts else document)
+
+
+def _circumstances(job: Job, scored: Sequence[PromptToken]) -> dict[str, Any]:
+    """What belongs to every answer in JSON: all settings, who read the model, and the prompt's scores if asked for."""
+    from pellucid.settings import to_dict
+
+    form = {"constraint": to_dict(job.request.form)} if job.request.form else {}
+    prompt = {"prompt_logprobs": [dataclasses.asdict(token) for token in scored]} if scored else {}
+    runner = {"runner": job.runner.name, "exact": job.runner.exact}
+    return {**runner, "settings": to_dict(job.request.settings), **form, **prompt}
+
+
+def _print_scores(scored: Sequence[PromptToken]) -> None:
+    from rich.console import Console
+
+    from pellucid.cli.explain import print_prompt
+
+    print_prompt(Console(highlight=False), scored)
+
+
+def _save(job: Job, steps: Sequence[Step], path: Path) -> None:
+    from pellucid.engine.trace import build_trace, hash_model, save_trace
+
+    request = job.request
+    trace = build_trace(
+        steps,
+        model_sha256=hash_model(job.lm.model),
+        tokenizer=job.lm.tokenizer,
+        prompt_ids=request.prompt_ids,
+        settings=request.settings,
+        constraint=request.form,
+    )
+    save_trace(trace, path)
+    click.echo(f"· trace in {path}: pellucid generate RUN --replay {path} makes the same text again", err=True)

@@ -1,0 +1,258 @@
+"""`pellucid bench`: how fast a model reads and writes here, beside what the machine itself reaches.
+
+Writing is limited by reading the weights from memory, reading a prompt by products; both limits are measured on the
+spot, after the model, so that the memory they take is not counted as the model's. Medians of a few rounds.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json, set_option
+from pellucid.cli.tables import print_table
+from pellucid.events import Event
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.machine import Machine, inspect_machine
+from pellucid.planning.report import describe_bytes
+
+if TYPE_CHECKING:  # they load torch, which help does without
+    from pellucid.api import LanguageModel
+    from pellucid.engine.bench import Format
+    from pellucid.engine.settings import EngineSettings
+
+BANDWIDTH_BYTES = 1 << 29  # read to measure bandwidth: more than any cache holds
+GIGA = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """How much is read and written in each measurement, in tokens."""
+
+    prefill: int  # of the prompt whose reading is timed
+    context: int  # there before the first new token that is timed
+    new: int  # new tokens that are timed; `generate` writes one before them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """One thing that was timed: its tokens, what they cost, and what the machine could do of that in a second."""
+
+    name: str
+    tokens_per_second: float
+    cost_per_token: float  # FLOPs of a token that is read, bytes of one that is written
+    unit: str  # of a billion costs per second
+    limit_per_second: float | None  # None where it is not measured: on an accelerator
+
+    @property
+    def share(self) -> float | None:
+        """Share of the machine's limit that was reached."""
+        return self.limit_per_second and self.tokens_per_second * self.cost_per_token / self.limit_per_second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes that the model takes, and the most that this process held."""
+
+    weights: int
+    cache: int
+    peak: int
+
+
+@click.command()
+@click.argument("run")
+@click.option("--prompt-tokens", type=click.IntRange(min=1), default=512, show_default=True, help="prompt to read")
+@click.option(
+    "--context", type=click.IntRange(min=1), default=128, show_default=True, help="tokens before the new ones"
+)
+@click.option("--new-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="tokens to write")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="of which medians are taken")
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "fp32", "bf16", "int8", "int4"]),
+    help="number format of the weights while generating [default: auto, as they were loaded]",
+)
+@set_option
+@common_options
+def command(
+    common: Common,
+    run: str,
+    prompt_tokens: int,
+    context: int,
+    new_tokens: int,
+    rounds: int,
+    weights: str | None,
+    assignments: tuple[str, ...],
+) -> None:
+    """How fast the model in RUN reads and writes here, and how near that is to the machine's limits.
+
+    --set takes the settings of the engine, for example --set kernels=off. The rates depend on
+    what else the machine is doing at the moment.
+    """
+    from pellucid.api import load
+    from pellucid.engine.settings import EngineSettings
+    from pellucid.settings import Layer, parse_assignments, resolve
+    from pellucid.training.device import use_threads
+
+    given = parse_assignments(assignments) | ({"weights": weights} if weights else {})
+    settings = resolve(EngineSettings, Layer("command line", given)).settings
+    machine = inspect_machine()
+    threads = use_threads(common.threads, machine)
+    lm = load(run, device=common.device, engine=settings, recorder=Terminal())
+    lengths = fit_lengths(lm.config, Lengths(prefill=prompt_tokens, context=context, new=new_tokens))
+    rates, memory = measure(lm, settings, machine, lengths, rounds=rounds, quiet=common.as_json)
+    if common.as_json:
+        print_json(document(lm, threads, lengths, rates, memory))
+    else:
+        show(lm, threads, lengths, rates, memory)
+
+
+def fit_lengths(config: ModelConfig, asked: Lengths) -> Lengths:
+    """The lengths that the model's context has room for; what had to be cut is told.
+
+    Raises SettingsError when the new tokens alone do not fit.
+    """
+    from pellucid.errors import SettingsError
+
+    room = config.context_length
+    if asked.new + 1 >= room:
+        raise SettingsError(
+            "the new tokens leave no room for a prompt",
+            found=f"--new-tokens {asked.new}",
+            where=f"context_length={room}",
+            hint=f"at most {room - 2}",
+        )
+    fitting = Lengths(prefill=min(asked.prefill, room), context=min(asked.context, room - asked.new - 1), new=asked.new)
+    if fitting != asked:
+        message = (
+            f"the model's context is {room} tokens: {fitting.prefill} are read, {fitting.context} precede new ones"
+        )
+        Terminal().record(Event(name="bench.lengths_cut", message=message, data=asdict(fitting)))
+    return fitting
+
+
+def measure(
+    lm: LanguageModel, settings: EngineSettings, machine: Machine, lengths: Lengths, *, rounds: int, quiet: bool
+) -> tuple[list[Rate], Memory]:
+    """Time the model, then what limits it."""
+    from pellucid.engine.bench import (
+        cache_bytes_per_position,
+        model_bytes,
+        peak_memory_bytes,
+        prompt_flops,
+        weight_bytes_per_token,
+    )
+
+    weights = number_format(lm, settings)
+    paces = measure_model(lm, lengths, rounds=rounds, quiet=quiet)
+    peak = peak_memory_bytes()
+    product, bandwidth = measure_limits(lm, weights, machine)
+    flops = prompt_flops(lm.config, lengths.prefill) / lengths.prefill
+    per_position = cache_bytes_per_position(lm.config, weights)
+    read = weight_bytes_per_token(lm.config, weights) + (lengths.context + lengths.new // 2) * per_position
+    costs = {"prefill": (flops, "GFLOP/s", product), "decode": (read, "GB/s", bandwidth)}
+    costs["generate"] = costs["decode"]
+    rates = [
+        Rate(name=name, tokens_per_second=paces[name], cost_per_token=cost, unit=unit, limit_per_second=limit)
+        for name, (cost, unit, limit) in costs.items()
+    ]
+    cache = (lengths.context + lengths.new) * per_position
+    return rates, Memory(weights=model_bytes(lm.config, weights), cache=cache, peak=peak)
+
+
+def number_format(lm: LanguageModel, settings: EngineSettings) -> Format:
+    """The number format in which the weights are read."""
+    if settings.weights != "auto":
+        return settings.weights
+    return "fp32" if lm.checkpoint.dtype.itemsize == 4 else "bf16"
+
+
+def measure_model(lm: LanguageModel, lengths: Lengths, *, rounds: int, quiet: bool) -> dict[str, float]:
+    """Median tokens per second of reading, of writing by the runner alone, and of `generate`."""
+    from pellucid.engine.bench import measure_decode, measure_generate, measure_prefill, random_ids, read_prompts
+
+    prompt, start = random_ids(lm.config, lengths.prefill), random_ids(lm.config, lengths.context)
+    sequences = read_prompts(lm.runner, [start], room=lengths.new)
+    measures: dict[str, Callable[[], Any]] = {
+        "prefill": lambda: measure_prefill(lm.runner, prompt),
+        "decode": lambda: measure_decode(lm.runner, sequences, lengths.new),
+        "generate": lambda: measure_generate(lm.runner, lm.tokenizer, start, lengths.new),
+    }
+    paces: dict[str, list[float]] = {name: [] for name in measures}
+    turns = [name for _ in range(rounds + 1) for name in measures]  # the first round warms up and is not counted
+    for name in progress(turns, quiet=quiet):
+        paces[name].append(measures[name]().tokens_per_second)
+    return {name: statistics.median(values[1:]) for name, values in paces.items()}
+
+
+def progress(turns: list[str], *, quiet: bool) -> Iterator[str]:
+    """The measurements in turn, behind a bar when a person watches."""
+    if not is_terminal():
+        if not quiet:
+            click.echo("· measuring for a few seconds", err=True)
+        yield from turns
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(turns, "measuring", console=Console(stderr=True), transient=True)
+
+
+def measure_limits(lm: LanguageModel, weights: Format, machine: Machine) -> tuple[float, float | None]:
+    """(FLOP/s of a large product, bytes per second read from memory): what no runner here can beat."""
+    import torch
+
+    from pellucid.training.measure import measure_product, measure_read_bandwidth
+
+    device = lm.model.embed.weight.device
+    exact = weights == "fp32" or (device.type == "cpu" and not machine.has_bf16)
+    product = measure_product(device, torch.float32 if exact else torch.bfloat16)
+    num_bytes = min(BANDWIDTH_BYTES, machine.memory_available_bytes // 4)
+    return product, measure_read_bandwidth(num_bytes) if device.type == "cpu" else None
+
+
+def document(lm: LanguageModel, threads: int, lengths: Lengths, rates: list[Rate], memory: Memory) -> dict[str, Any]:
+    """Everything for machines."""
+    return {
+        "run": str(lm.checkpoint.directory),
+        "runner": lm.runner.name,
+        "exact": lm.runner.exact,
+        "threads": threads,
+        "tokens": asdict(lengths),
+        "rates": {rate.name: asdict(rate) | {"share": rate.share} for rate in rates},
+        "memory_bytes": asdict(memory),
+    }
+
+
+def show(lm: LanguageModel, threads: int, lengths: Lengths, rates: list[Rate], memory: Memory) -> None:
+    """Everything for people."""
+    click.echo(
+        f"{lm.runner.name}; {threads} thread{'s' if threads > 1 else ''}; {'exact' if lm.runner.exact else 'not exact'}\n"
+    )
+    explained = {
+        "prefill": f"read a prompt of {lengths.prefill} tokens",
+        "decode": f"write {lengths.new} tokens after {lengths.context}, the runner alone",
+        "generate": "the same, each token chosen and spelled",
+    }
+    columns = {"what": "left", "tokens/s": "right", "reached": "right", "the machine": "right", "share": "right"}
+    print_table(columns, [(explained[rate.name], *cells(rate)) for rate in rates])  # type: ignore[arg-type]
+    parts = {"weights": memory.weights, "keys and values": memory.cache}
+    rows = [(name, describe_bytes(value)) for name, value in parts.items()]
+    print_table({"memory": "left", "": "right"}, [*rows, ("this process at its peak", describe_bytes(memory.peak))])
+
+
+def cells(rate: Rate) -> tuple[str, str, str, str]:
+    """One rate as people read it."""
+    reached = f"{rate.tokens_per_second * rate.cost_per_token / GIGA:,.1f} {rate.unit}"
+    if rate.limit_per_second is None:
+        return f"{rate.tokens_per_second:,.1f}", reached, "not measured", "-"
+    return (
+        f"{rate.tokens_per_second:,.1f}",
+        reached,
+        f"{rate.limit_per_second / GIGA:,.1f} {rate.unit}",
+        f"{rate.share:.0%}",
+    )

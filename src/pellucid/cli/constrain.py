@@ -1,0 +1,62 @@
+"""The options that hold an answer to a form, and the sampler stage that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:  # the engine's numpy and llguidance wait until a verb runs
+    from pellucid.engine.constrain import Constraint
+    from pellucid.engine.constrain_settings import ConstraintSettings
+    from pellucid.events import Recorder
+    from pellucid.tokens.tokenizer import Tokenizer
+
+TEXT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def constraint_options(function: Callable) -> Callable:
+    """Add --regex --json-schema --choice --grammar; the function receives regex, json_schema, choices, grammar."""
+    for option in reversed(
+        (
+            click.option("--regex", metavar="PATTERN", help="the answer as a whole matches this regular expression"),
+            click.option(
+                "--json-schema", type=TEXT_FILE, help="the answer is JSON that the schema in this file accepts"
+            ),
+            click.option("--choice", "choices", multiple=True, metavar="TEXT", help="a possible answer (give several)"),
+            click.option("--grammar", type=TEXT_FILE, help="the answer follows the grammar in this file (Lark syntax)"),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def read_constraint(
+    *, regex: str | None, json_schema: Path | None, choices: tuple[str, ...], grammar: Path | None
+) -> ConstraintSettings:
+    """The form that the options ask for, files read."""
+    from pellucid.engine.constrain_settings import ConstraintSettings
+
+    return ConstraintSettings(regex=regex, json_schema=_read(json_schema), choices=choices, grammar=_read(grammar))
+
+
+def build_stages(
+    settings: ConstraintSettings | None, tokenizer: Tokenizer, recorder: Recorder
+) -> tuple[Constraint, ...]:
+    """The stage that holds an answer to a form, as `generate(extra=…)` takes it; () when the answer is free."""
+    from pellucid.engine.constrain import build_constraint
+
+    if settings is None or settings.kind is None:
+        return ()
+    return (build_constraint(settings, tokenizer, recorder=recorder),)
+
+
+def _read(path: Path | None) -> str | None:
+    from pellucid.errors import InputError
+
+    try:
+        return None if path is None else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("the file cannot be read", found=str(error), where=str(path)) from error

@@ -1,0 +1,118 @@
+"""`pellucid convert`: a model into a GGUF file or a Hugging Face directory, and what that costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pellucid.cli.common import Common, Terminal, common_options, print_json
+
+# Both sides are read in windows of this many tokens: a longer context costs minutes and hardly changes the difference.
+WINDOW = 1024
+ROWS = 1  # one window at a time: short texts are common here, and the last rows of a batch would be read empty
+
+if TYPE_CHECKING:  # it loads torch, which help does without
+    from pellucid.store.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One side of a conversion: what it is, its size, and how well it predicts the text that was given."""
+
+    path: Path
+    number_format: str
+    num_bytes: int
+    bits_per_byte: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "path": str(self.path)}
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Choice(["gguf", "hf"]), help="the format of DST (default: gguf for a name in .gguf, else hf)"
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(["f32", "f16", "bf16", "q8_0"]),
+    help="number format of the matrices (default: as they are; f32 for quantised ones)",
+)
+@click.option(
+    "--measure",
+    metavar="TEXT",
+    help=f"also measure bits per byte of this held-out text, before and after, in windows of {WINDOW:,} tokens",
+)
+@common_options
+def command(
+    common: Common, source: str, destination: Path, to: str | None, quantize: str | None, measure: str | None
+) -> None:
+    """Write the model in SRC (a run, a checkpoint, a Hugging Face directory, a .gguf file) to DST in another format.
+
+    A GGUF file runs in llama.cpp and all that is built on it, with the same ids and the same logits. A Hugging Face
+    directory is what most other programs read, and what training starts from.
+    """
+    from pellucid.data.source import open_source
+    from pellucid.planning.machine import inspect_machine
+    from pellucid.store.convert import convert, stored_format, target_of
+    from pellucid.store.open import open_checkpoint
+    from pellucid.training.device import use_threads
+
+    use_threads(common.threads, inspect_machine())
+    if measure is not None:
+        open_source(measure)  # a text that is not there should be known before the work, not after it
+    checkpoint = open_checkpoint(source, recorder=Terminal())
+    chosen, target = quantize or stored_format(checkpoint), to or target_of(destination)
+    convert(checkpoint, destination, to=target, number_format=chosen, recorder=Terminal())  # type: ignore[arg-type]
+    converted = open_checkpoint(destination)
+    rows = [_row(checkpoint, "as it was", common, measure), _row(converted, chosen, common, measure)]
+    if common.as_json:
+        print_json([row.to_dict() for row in rows])
+    else:
+        _print(rows)
+
+
+def _row(checkpoint: Checkpoint, number_format: str, common: Common, text: str | None) -> Row:
+    path = checkpoint.directory
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix == ".safetensors"]
+    bits = None if text is None else _bits_per_byte(checkpoint, common, text)
+    return Row(
+        path=path, number_format=number_format, num_bytes=sum(f.stat().st_size for f in files), bits_per_byte=bits
+    )
+
+
+def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: str) -> float:
+    from pellucid.data.source import open_source
+    from pellucid.errors import TokenizerError
+    from pellucid.evaluate.likelihood import measure_text
+    from pellucid.store.checkpoint import load_model
+    from pellucid.training.device import choose_device
+
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    if tokenizer is None:
+        raise TokenizerError("a text cannot be measured without a tokenizer", where=str(checkpoint.directory))
+    if config.position == "rotary":
+        checkpoint = replace(checkpoint, config=replace(config, context_length=min(config.context_length, WINDOW)))
+    model = load_model(checkpoint, device=choose_device(common.device)).eval()
+    return measure_text(model, tokenizer, open_source(text).documents(), rows=ROWS).bits_per_byte
+
+
+def _print(rows: list[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("model", "numbers", box=None)
+    for name in ("MB", "bits/byte", "change"):
+        table.add_column(name, justify="right")
+    before = rows[0].bits_per_byte
+    for row in rows:
+        bits = row.bits_per_byte
+        change = "" if bits is None or before is None or row is rows[0] else f"{bits - before:+.5f}"
+        figures = (f"{row.num_bytes / 1e6:,.2f}", "" if bits is None else f"{bits:.5f}", change)
+        table.add_row(Text(str(row.path)), row.number_format, *figures)
+    Console(highlight=False).print(table)

@@ -1,0 +1,78 @@
+"""Accounts for people: how each token came about, and what the model thought of the prompt."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:  # it loads torch, which help does without
+    from pellucid.engine.account import Account, PromptToken, Reading
+
+
+def plain(value: Any) -> str:
+    """A value as a person would type it."""
+    return "none" if value is None or value == () else json.dumps(value, ensure_ascii=False)
+
+
+def print_account(console: Console, account: Account) -> None:
+    """One token: shapes from ids to logits, what each stage did, the candidates, the draw, the choice."""
+    console.rule(f"token {account.position}", align="left")
+    console.print(Text(" → ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in account.shapes)))
+    console.print(Text(_describe_reading(account.reading, account.choose_seconds)))
+    console.print(_stage_table(account))
+    console.print(_candidate_table(account))
+    start, end = account.segment
+    drawn = "the likeliest, no draw" if account.u is None else f"u = {account.u:.6f} in [{start:.6f}, {end:.6f})"
+    logprobs = f"log-probability {account.logprob:.3f} from the model, {account.processed_logprob:.3f} as drawn"
+    console.print(Text(f"{drawn} → {account.id} {plain(account.text)}; {logprobs}"))
+
+
+def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
+    """How likely the model found each token of the prompt, and their sum."""
+    table = Table("id", "token", "log-probability", "rank", box=None, title="prompt", title_justify="left")
+    for token in tokens:
+        known = token.logprob is not None
+        shown = (f"{token.logprob:.3f}", f"{token.rank:,}") if known else ("-", "-")
+        table.add_row(str(token.id), Text(plain(token.text)), *shown)
+    console.print(table)
+    scored = [token.logprob for token in tokens if token.logprob is not None]
+    if scored:
+        bits = -sum(scored) / len(scored) / math.log(2)
+        console.print(f"{sum(scored):.3f} nats over {len(scored)} tokens, {bits:.3f} bits per token")
+
+
+def _describe_reading(reading: Reading, choose_seconds: float) -> str:
+    exact = "exact" if reading.exact else "not exact"
+    positions = "1 position" if reading.num_computed == 1 else f"{reading.num_computed} positions"
+    return (
+        f"{positions} read in {reading.seconds * 1e3:.2f} ms, {reading.num_reused} found in the "
+        f"cache; chosen in {choose_seconds * 1e3:.2f} ms ({reading.runner}; {exact})"
+    )
+
+
+def _stage_table(account: Account) -> Table:
+    table = Table("stage", "tokens kept", "removed", "probability kept", "entropy, bits", box=None)
+    before = account.stages[0].num_kept
+    for stage in account.stages:
+        removed = f"{before - stage.num_kept:,}" if before > stage.num_kept else "-"
+        table.add_row(
+            Text(stage.name), f"{stage.num_kept:,}", removed, f"{stage.mass_kept:.4f}", f"{stage.entropy_bits:.3f}"
+        )
+        before = stage.num_kept
+    return table
+
+
+def _candidate_table(account: Account) -> Table:
+    table = Table("id", "token", *(escape(stage.name) for stage in account.stages), box=None)
+    for candidate in account.candidates:
+        shown = (f"{p:.4f}" if p else "-" for p in candidate.probabilities)
+        style = "bold" if candidate.id == account.id else None
+        table.add_row(str(candidate.id), Text(plain(candidate.text)), *shown, style=style)
+    return table

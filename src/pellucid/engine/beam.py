@@ -1,0 +1,279 @@
+"""Beam search: the texts of highest probability, as far as a narrow search finds them.
+
+    score(y) = log p(y) / |y|^a        |y| new tokens, <eos> among them;  a: length penalty
+
+The `num_beams` best unfinished texts are kept side by side. Each step extends them by every token and looks at the
+best 2 · num_beams results: those that end and stand among the first num_beams are finished, the best num_beams of
+those that do not end go on. With twice as many candidates as beams <eos> alone can never use them up (each further
+token that ends a text adds num_beams to them). The search is over when no text goes on, or by `early_stopping`:
+
+    heuristic   the best running text, scored at its present length, is not above the worst of num_beams finished ones
+    always      num_beams texts are finished
+    never       as heuristic, but scored at the greatest length it may reach (for a > 0)
+
+For a > 0 a score can still rise with the length, so that the heuristic may end too early; it is the default of Hugging
+Face all the same, whose rules these are (`False`, `True`, `"never"` there): equal settings find equal texts. Equal
+scores fall to the better beam, then to the lower id. This is *not* sampling, and it cannot stream: the first token is
+known only when all is over. The likeliest text is often a dull one; to write freely, `generate` is the right door.
+
+Axes: B beams · V vocabulary.
+Source: Wu et al. 2016 §7 (length penalty), Sutskever et al. 2014 §3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from pellucid.engine.generate import check_prompt, check_stop_ids
+from pellucid.engine.runner import Runner
+from pellucid.engine.sampler import MODEL, History, Stage, check_row
+from pellucid.engine.sequence import Sequence
+from pellucid.engine.step import Completion
+from pellucid.engine.stop import Ending, FinishReason
+from pellucid.errors import SamplingError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.settings import setting
+from pellucid.tokens.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class BeamSettings:
+    """The knobs of a beam search.
+
+    >>> BeamSettings(num_beams=2, num_best=3)
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.SamplingError: num_best must lie between 1 and num_beams
+      found: 3
+      where: num_beams=2
+    """
+
+    num_beams: int = setting(4, "unfinished texts kept side by side", low=1)
+    num_best: int = setting(1, "finished texts returned, best first", low=1)
+    length_penalty: float = setting(1.0, "log p is divided by length to this power: 0 is plain, more favours longer")
+    early_stopping: Literal["heuristic", "always", "never"] = setting(
+        "heuristic", "end when nothing seems better (heuristic), enough are finished (always), nothing can be (never)"
+    )
+    max_new_tokens: int | None = setting(
+        None, "end beams at this many tokens (none: at <eos> or a full context)", low=1
+    )
+    stop: tuple[str, ...] = setting((), "texts that end a beam; they are not part of the answer")
+    stop_ids: tuple[int, ...] = setting((), "tokens that end a beam, beside <eos>; their text is not shown")
+
+    def __post_init__(self) -> None:
+        for name in ("num_beams", "max_new_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SamplingError(f"{name} must be 1 or more", found=str(value))
+        if not 1 <= self.num_best <= self.num_beams:
+            raise SamplingError(
+                "num_best must lie between 1 and num_beams",
+                found=str(self.num_best),
+                where=f"num_beams={self.num_beams}",
+            )
+        if not np.isfinite(self.length_penalty):
+            raise SamplingError("length_penalty must be a finite number", found=str(self.length_penalty))
+
+
+PLAIN = BeamSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hypothesis:
+    """A finished text and what it was ranked by."""
+
+    score: float  # log p over length to the power of the length penalty
+    logprob: float  # nats, of all its new tokens together
+    completion: Completion
+
+
+@dataclass(frozen=True)
+class Beam:
+    """An unfinished text."""
+
+    sequence: Sequence
+    logprobs: tuple[float, ...] = ()  # nats, one per new token
+    total: float = 0.0  # their sum
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A beam and one more token."""
+
+    beam: Beam
+    id: int
+    logprob: float
+
+    @property
+    def total(self) -> float:
+        return self.beam.total + self.logprob
+
+    @property
+    def new_ids(self) -> list[int]:
+        return [*self.beam.sequence.new_ids, self.id]
+
+
+def search(
+    runner: Runner,
+    tokenizer: Tokenizer,
+    prompt_ids: Many[int],
+    settings: BeamSettings = PLAIN,
+    *,
+    extra: Many[Stage] = (),
+    recorder: Recorder = NULL,
+) -> tuple[Hypothesis, ...]:
+    """The best continuations that a beam search finds, best first; at most `num_best`.
+
+    `extra` stages, such as a constraint, may change or remove logits; what remains keeps the probability it had, as in
+    Hugging Face, so that a text does not score higher for being one of few that are allowed.
+
+    Raises what `generate` raises for a prompt, SamplingError for logits that are not numbers or when none is left.
+    """
+    check_prompt(runner.config, prompt_ids)
+    check_stop_ids(runner.config, settings.stop_ids)
+    finished = _Search(runner, tokenizer, len(prompt_ids), settings, extra).run(prompt_ids, recorder)
+    return tuple(finished[: settings.num_best])
+
+
+class _Search:
+    """One search: its rules, and the texts it has finished so far."""
+
+    def __init__(
+        self, runner: Runner, tokenizer: Tokenizer, num_prompt: int, settings: BeamSettings, extra: Many[Stage]
+    ) -> None:
+        self.runner, self.tokenizer, self.settings, self.extra = runner, tokenizer, settings, extra
+        self.num_prompt, self.room = num_prompt, runner.config.context_length - num_prompt
+        self.max_new = min(self.room, settings.max_new_tokens or self.room)
+        self.end_ids = {tokenizer.eos_id, *settings.stop_ids} - {None}
+        self.num_candidates = max(2, 1 + len(self.end_ids)) * settings.num_beams
+        self.finished: list[Hypothesis] = []
+
+    def run(self, prompt_ids: Many[int], recorder: Recorder) -> list[Hypothesis]:
+        sequence = self.runner.start(prompt_ids, max_length=self.num_prompt + self.max_new)
+        beams, rows_BV = [Beam(sequence)], self.runner.prefill(sequence)[None]
+        num_steps, num_rows = 1, 1
+        while True:
+            running = self._finish(self._extend(beams, rows_BV))
+            if not running or self._is_over(running[0]):
+                break
+            beams = advance(running)
+            rows_BV = self.runner.decode([beam.sequence for beam in beams])
+            num_steps, num_rows = num_steps + 1, num_rows + len(beams)
+        recorder.record(
+            Event(
+                name="engine.beams_searched",
+                message=f"{len(self.finished)} texts finished after {num_steps} steps; {num_rows} rows of logits read",
+                data={"finished": len(self.finished), "steps": num_steps, "rows": num_rows},
+            )
+        )
+        return self.finished
+
+    def _extend(self, beams: Many[Beam], rows_BV: np.ndarray) -> list[Extension]:
+        """The best extensions by one token, best first: those that may end and enough that do not."""
+        found = []
+        for beam, logits_V in zip(beams, rows_BV, strict=True):
+            check_row(logits_V, MODEL)
+            normaliser = log_normaliser(logits_V)
+            for stage in self.extra:
+                logits_V = stage.apply(logits_V, History(beam.sequence.ids, self.num_prompt))
+            known_V = logits_V[: self.tokenizer.vocab_size]  # beyond it is padding that no text can hold
+            found += [Extension(beam, *token) for token in highest(known_V, self.num_candidates, normaliser)]
+        if not found:
+            names = ", ".join(stage.name for stage in self.extra)
+            raise SamplingError("no beam can go on", found="every logit of every beam is -inf", where=f"after {names}")
+        return sorted(found, key=lambda extension: -extension.total)[: self.num_candidates]
+
+    def _finish(self, extensions: Many[Extension]) -> list[Extension]:
+        """Put away those that end, and return the best of the others."""
+        running = []
+        for place, extension in enumerate(extensions):
+            completion = self._complete(extension)
+            if completion is None:
+                running.append(extension)
+            elif place < self.settings.num_beams:
+                score = self._score(extension.total, len(completion.ids))
+                self.finished.append(Hypothesis(score=score, logprob=extension.total, completion=completion))
+        self.finished = sorted(self.finished, key=lambda done: -done.score)[: self.settings.num_beams]
+        return running[: self.settings.num_beams]
+
+    def _complete(self, extension: Extension) -> Completion | None:
+        """The text as a completion when it ends with its last token, else None."""
+        num_new = len(extension.beam.logprobs) + 1
+        if not (self.settings.stop or extension.id in self.end_ids or num_new == self.max_new):
+            return None  # the common case, decided without reading out the text
+        new_ids = extension.new_ids
+        text, reason = self._read_out(new_ids)
+        if reason is None:
+            return None
+        return Completion(
+            text=text,
+            ids=tuple(new_ids),
+            logprobs=(*extension.beam.logprobs, extension.logprob),
+            finish_reason=reason,
+            seed=None,
+            num_prompt_tokens=self.num_prompt,
+        )
+
+    def _read_out(self, new_ids: Many[int]) -> tuple[str, FinishReason | None]:
+        """The text of these ids and why it ends with the last of them (None: it does not)."""
+        ending = Ending(
+            self.tokenizer,
+            self.settings.stop,
+            max_new_tokens=self.settings.max_new_tokens,
+            room=self.room,
+            stop_ids=self.settings.stop_ids,
+        )
+        pushed = [ending.push(token_id) for token_id in new_ids]
+        return "".join(text for text, _ in pushed), pushed[-1][1]
+
+    def _score(self, total: float, length: int) -> float:
+        return float(total / length**self.settings.length_penalty)
+
+    def _is_over(self, best: Extension) -> bool:
+        """Whether the finished texts are final; `best` is the likeliest running one."""
+        if len(self.finished) < self.settings.num_beams:
+            return False
+        if self.settings.early_stopping == "always":
+            return True
+        hopeful = self.settings.early_stopping == "never" and self.settings.length_penalty > 0
+        length = self.max_new if hopeful else len(best.beam.logprobs) + 1
+        return self._score(best.total, length) <= self.finished[-1].score
+
+
+def advance(extensions: Many[Extension]) -> list[Beam]:
+    """Each extension as a beam of its own. The first heir of a beam takes its sequence, the others get copies."""
+    taken: set[int] = set()
+    sequences = []
+    for extension in extensions:
+        sequence = extension.beam.sequence
+        sequences.append(sequence.fork() if id(sequence) in taken else sequence)
+        taken.add(id(sequence))
+    for sequence, extension in zip(sequences, extensions, strict=True):  # after all copies are made
+        sequence.extend([extension.id])
+    return [
+        Beam(sequence, (*extension.beam.logprobs, extension.logprob), extension.total)
+        for sequence, extension in zip(sequences, extensions, strict=True)
+    ]
+
+
+def log_normaliser(logits_V: np.ndarray) -> float:
+    """log Σ exp(l), in nats."""
+    highest_logit = logits_V.max()
+    return float(highest_logit) + float(np.log(np.exp(logits_V - highest_logit).sum(dtype=np.float64)))
+
+
+def highest(logits_V: np.ndarray, count: int, normaliser: float) -> list[tuple[int, float]]:
+    """The ids of the `count` highest logits and their log-probabilities, best first; of equal ones the lowest ids.
+
+    >>> highest(np.array([1.0, 3.0, 1.0, 2.0]), 3, 0.0)
+    [(1, 3.0), (3, 2.0), (0, 1.0)]
+    """
+    count = min(count, logits_V.size)
+    threshold = np.partition(logits_V, -count)[-count]
+    kept = np.flatnonzero((logits_V >= threshold) & (logits_V > -np.inf))
+    best = kept[np.argsort(-logits_V[kept], kind="stable")][:count]
+    return [(int(token_id), float(logits_V[token_id]) - normaliser) for token_id in best]

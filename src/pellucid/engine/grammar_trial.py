@@ -1,0 +1,103 @@
+"""A trial compilation, in a process of its own: whatever a grammar costs, it costs it there.
+
+The compiler (llguidance, in Rust) counts its work and stops itself in most cases, but not in all: some intersections of
+patterns grow until memory ends, and then the whole process ends with it. A server cannot afford that, nor a notebook.
+So each grammar is compiled once in a child process, within a given time and memory; what survives is then compiled
+again here, at the same cost. It is the child's whole program too: run as a file, it reads its orders from standard
+input. The memory limit holds on Linux and macOS; elsewhere time alone is limited.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+if sys.platform != "win32":
+    import resource
+
+MEMORY_BYTES = 2 << 30  # of address space; an ordinary grammar needs a hundredth of it
+LIMITS = {  # work per compilation and per token, in the compiler's own units
+    "initial_lexer_fuel": 2_000_000,
+    "step_lexer_fuel": 200_000,
+    "max_lexer_states": 50_000,  # about 2 kB each
+    "verbose_errors": False,
+}
+
+
+@lru_cache(maxsize=64)
+def try_grammar(grammar: str, seconds: float) -> str:
+    """What is wrong with a grammar, "" when nothing is; the same one is tried once. Raises as `try_grammars` does."""
+    return try_grammars([grammar], seconds=seconds)[0]
+
+
+def try_grammars(grammars: Sequence[str], *, seconds: float) -> list[str]:
+    """What is wrong with each grammar, "" where nothing is.
+
+    Raises TimeoutError when they need longer than `seconds` in all, MemoryError when they bring the compiler down.
+    """
+    order = json.dumps({"grammars": list(grammars), "limits": LIMITS, "memory_bytes": MEMORY_BYTES})
+    command = [sys.executable, "-P", __file__]  # -P: this folder's names must not hide Python's own
+    try:
+        child = subprocess.run(
+            command, input=order, capture_output=True, encoding="utf-8", timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"more than {seconds:g} s") from None
+    if child.returncode != 0:
+        raise MemoryError(f"the compiler broke down (code {child.returncode}), most likely for want of memory")
+    return json.loads(child.stdout)
+
+
+def find_faults(grammars: Sequence[str], limits: dict[str, Any]) -> list[str]:
+    """Compile each grammar for a vocabulary of single bytes, and say what is wrong with it."""
+    from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+    tokenizer = LLTokenizer(SingleBytes())  # type: ignore[arg-type]  # any object with these fields will do
+    faults = []
+    for grammar in grammars:
+        matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LLParserLimits(**limits))
+        faults.append(find_fault(matcher))
+    return faults
+
+
+def find_fault(matcher: Any) -> str:
+    """The compiler's complaint about a new matcher, or about its first step; "" when a text can begin."""
+    if not matcher.is_error():
+        matcher.compute_bitmask()  # a pattern that matches nothing is noticed only now
+    message = matcher.get_error()
+    if message.startswith("NoExtension"):
+        return "no text can meet it"
+    return message.strip()
+
+
+class SingleBytes:
+    """The least vocabulary that spells everything: the 256 bytes, and an end."""
+
+    is_tokenizer_wrapper = True
+    tokens = [bytes([byte]) for byte in range(256)] + [b"<eos>"]
+    eos_token_id, bos_token_id, special_token_ids = 256, None, [256]
+
+    def __call__(self, text: str) -> list[int]:
+        return list(text.encode("utf-8"))
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Let this process have no more than this, where the system knows such limits."""
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    """The child: orders in, faults out."""
+    order = json.load(sys.stdin)
+    limit_memory(order["memory_bytes"])
+    json.dump(find_faults(order["grammars"], order["limits"]), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

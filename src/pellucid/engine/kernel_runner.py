@@ -1,0 +1,158 @@
+"""The runner of compiled loops: reads the model's weights at the speed of the memory, and always gives the same bits.
+
+Any rows of any sequences go through one pass (`kernels.forward`), so a prompt read whole, in pieces or beside others,
+a guess that is checked, a batch and a single step are the same arithmetic. Compiled code is shared by all runners of a
+process; one lock lets one of them launch at a time.
+
+Axes: B sequences · T new positions · M rows of a pass · V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Many
+
+import numpy as np
+
+from pellucid.engine.kernels.attend import PAGE
+from pellucid.engine.kernels import forward as F
+from pellucid.engine.kernels.forward import find_chunks, forward
+from pellucid.engine.kernels.launch import launch
+from pellucid.engine.kernels.pack import Packed
+from pellucid.engine.sequence import Sequence
+from pellucid.errors import ContextError
+
+ROWS = 512  # of a prompt at a time: bounds the working memory
+SERIAL_BYTES = 4_000_000  # of weights x rows below which one thread is faster than waking the others
+SMALL = 8  # rows of a pass whose working memory is kept
+
+
+
+class PagedCache:
+    """Keys and values of one sequence, in pages of `PAGE` positions that are made when they are needed."""
+
+    def __init__(self, page_shape: tuple[int, ...], dtype: type, max_length: int) -> None:
+        self.page_shape, self.dtype = page_shape, dtype
+        self.length, self.max_length = 0, max_length
+        self.pages: list[np.ndarray] = []
+
+    def reserve(self, length: int) -> None:
+        """Make room for `length` positions."""
+        if length > self.max_length:
+            raise ContextError(
+                "the key-value cache is full", found=f"{length} positions", where=f"room for {self.max_length}"
+            )
+        while len(self.pages) * PAGE < length:
+            self.pages.append(np.zeros(self.page_shape, self.dtype))
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from `length` on; what is stored there will be written over."""
+        assert 0 <= length <= self.length
+        self.length = length
+
+    def fork(self) -> PagedCache:
+        """A copy that goes on by itself."""
+        twin = PagedCache(self.page_shape, self.dtype, self.max_length)
+        twin.length, twin.pages = self.length, [page.copy() for page in self.pages]
+        return twin
+
+
+class KernelRunner:
+    """Reads ids with compiled loops. `dot` uses the processor's bf16 dot product (activations rounded to bf16)."""
+
+    exact = True
+
+    def __init__(self, packed: Packed, *, num_threads: int, dot: bool) -> None:
+        self.packed, self.config, self.num_threads = packed, packed.config, num_threads
+        weights, embed, position = packed.kinds
+        full = packed.weights == "fp32"
+        self.x_type = np.uint16 if dot and not full else np.float32
+        self.cache_type = np.float32 if full else np.uint16
+        self.kinds = weights, self.x_type(0), embed, position, self.cache_type(0)
+        self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[F.K_PADDED]))
+        self.buffers: dict[int, dict[int, np.ndarray]] = {}
+        self.name = f"kernels, {packed.weights}, {num_threads} thread{'s' if num_threads > 1 else ''}"
+
+    def start(self, ids: Many[int], *, max_length: int) -> Sequence:
+        return Sequence(list(ids), PagedCache(self.page_shape, self.cache_type, max_length))
+
+    def prefill(self, sequence: Sequence) -> np.ndarray:
+        return self._read(sequence, every=False)[-1]
+
+    def score(self, sequence: Sequence) -> np.ndarray:
+        return self._read(sequence, every=True)
+
+    def decode(self, sequences: Many[Sequence]) -> np.ndarray:
+        assert all(len(sequence.ids) == sequence.cache.length + 1 for sequence in sequences)
+        ids = np.array([sequence.ids[-1] for sequence in sequences], np.int64)
+        positions = np.array([sequence.cache.length for sequence in sequences], np.int64)
+        return self._pass(sequences, ids, positions, np.arange(len(ids)), np.arange(len(ids)))
+
+    def _read(self, sequence: Sequence, *, every: bool) -> np.ndarray:
+        """All unread ids, `ROWS` at a time; logits after each, or after the last."""
+        found, unread = [], np.array(sequence.unread, np.int64)
+        for start in range(0, len(unread), ROWS):
+            ids = unread[start : start + ROWS]
+            positions = np.arange(len(ids)) + sequence.cache.length
+            is_last = start + len(ids) == len(unread)
+            wanted = np.arange(0 if every else len(ids) - is_last, len(ids))
+            found.append(self._pass([sequence], ids, positions, np.zeros(len(ids), np.int64), wanted))
+        return np.concatenate(found)
+
+    def _pass(
+        self, sequences: Many[Sequence], ids: np.ndarray, positions: np.ndarray, slots: np.ndarray, wanted: np.ndarray
+    ) -> np.ndarray:
+        """Read rows of several sequences; the logits after the wanted ones."""
+        for slot, position in zip(slots.tolist(), positions.tolist(), strict=True):
+            sequences[slot].cache.reserve(position + 1)
+        pages = page_table(sequences)
+        chunks = find_chunks(slots, together=self.config.n_heads == self.config.n_kv_heads)
+        logits = np.empty((len(wanted), self.config.vocab_size), np.float32)
+        rows = {F.IDS: ids, F.POSITIONS: positions, F.SLOTS: slots, F.PAGES: pages, F.CHUNKS: chunks, F.WANTED: wanted}
+        parts = len(ids) * self.config.n_heads * pages.shape[1] if pages.shape[1] > 1 and len(chunks) < 8 else 0
+        padded = int(self.packed.plan[F.K_PADDED])
+        rest = {
+            F.LOGITS: logits,
+            F.STATES: np.empty(2 * parts, np.float32),
+            F.MIXES: np.empty(parts * padded, np.float32),
+        }
+        plan = self.packed.plan.copy()
+        plan[F.NUM_ROWS : F.NUM_CHUNKS + 1] = len(ids), len(wanted), pages.shape[1], len(chunks)
+        for column, array in {**rows, **rest, **self._buffers(len(ids))}.items():
+            plan[column] = array.ctypes.data
+        plan[F.Y_ROW : F.H_ROW + 1] = self.row_lengths
+        work = self.packed.num_step_bytes * len(ids)
+        with launch(self.num_threads):
+            forward(plan, *self.kinds, self.num_threads == 1 or work < SERIAL_BYTES)
+        for slot, position in zip(slots.tolist(), positions.tolist(), strict=True):
+            sequences[slot].cache.length = position + 1
+        return logits
+
+    @property
+    def row_lengths(self) -> tuple[int, int, int]:
+        """Numbers to a row of the outputs, of what products read, and inside the feed-forward."""
+        c = self.config
+        return max(c.d_attention + 2 * c.d_kv, 2 * c.d_ff, c.d_model), max(c.d_model, c.d_attention), c.d_ff
+
+    def _buffers(self, rows: int) -> dict[int, np.ndarray]:
+        """Working memory for a pass of `rows`; that of small passes is kept, of large ones the last."""
+        if rows not in self.buffers:
+            y_row, a_row, h_row = self.row_lengths
+            plan = self.packed.plan
+            made = {
+                F.X: np.zeros(rows * plan[F.D_PADDED], np.float32),
+                F.Y: np.zeros(rows * y_row, np.float32),
+                F.Q: np.zeros(rows * plan[F.H] * plan[F.K_PADDED], np.float32),
+                F.A: np.zeros(rows * a_row, self.x_type),
+                F.HIDDEN: np.zeros(rows * h_row, self.x_type),
+            }
+            kept = {size: buffers for size, buffers in self.buffers.items() if size <= SMALL}
+            self.buffers = {**kept, rows: made}
+        return self.buffers[rows]
+
+
+def page_table(sequences: Many[Sequence]) -> np.ndarray:
+    """The address of each page of each sequence, [B, most pages]."""
+    pages = np.zeros((len(sequences), max(len(sequence.cache.pages) for sequence in sequences)), np.int64)
+    for slot, sequence in enumerate(sequences):
+        pages[slot, : len(sequence.cache.pages)] = [page.ctypes.data for page in sequence.cache.pages]
+    return pages

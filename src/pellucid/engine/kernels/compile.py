@@ -1,0 +1,58 @@
+"""How kernels are compiled, and where the compiled code is kept.
+
+    @kernel              a loop compiled to machine code; it releases Python's lock and is kept on disk
+    @parallel_kernel     the same, with `prange` spread over the threads
+
+Numba keeps code beside its source and recompiles when that one file changes; but kernels are built from functions of
+several files. So the code is kept in a folder named by the hash of every file of this room (and Numba's own key adds
+the processor and Numba's version): an edit anywhere here recompiles, and a second process compiles nothing.
+
+`fastmath` is never on: the order of every sum is written down in `lanes`, and no compiler may change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import platformdirs
+
+ROOM = Path(__file__).parent
+
+
+def cache_directory() -> Path:
+    """Where this version of the kernels keeps its machine code."""
+    digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
+    for path in sorted(ROOM.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return Path(platformdirs.user_cache_dir("pellucid")) / "kernels" / digest.hexdigest()[:16]
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a loop when it is first called, for the types it is called with."""
+    return _jit(function, parallel=False)
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a loop whose `prange` runs on all threads."""
+    return _jit(function, parallel=True)
+
+
+def inline_kernel(function: Callable[..., Any]) -> Any:
+    """A small function that becomes part of the loops that call it."""
+    return numba.njit(function, inline="always", error_model="numpy", fastmath=False)
+
+
+def _jit(function: Callable[..., Any], *, parallel: bool) -> Any:
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(DIRECTORY)
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False, parallel=parallel)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+DIRECTORY = cache_directory()

@@ -1,0 +1,513 @@
+"""The vector instructions that everything else is made of, and the one order in which numbers are added.
+
+    dot_block     y[c, r] = Σ_k w[r, k] · x[c, k]       R outputs of C rows at once; sums run along k
+    outer_block   y[r, :] = Σ_t a[r, t] · b[t, :]       R rows of up to 64 neighbouring columns; sums run along t
+
+How a sum is ordered (this, and nothing else, decides the last bits of a result):
+
+    dot_block     16 lanes; lane j adds its products in the order of k, each by one fused multiply-add, one accumulator
+                  per output. At the end the lanes are folded in halves: j with j+8, then j+4, j+2, j+1.
+    outer_block   every output is a lane of its own and adds its products in the order of t.
+
+A block of 4 x 4 outputs, of 8 x 1, or a single one: each output sees the same operations on the same numbers, so the
+size of a block is a matter of speed alone.
+
+The products, by the formats of weight and activation:
+
+    fp32 · fp32     fused multiply-add
+    bf16 · fp32     the weight widened to fp32, fused multiply-add
+    int8 · fp32     the whole number as fp32, fused multiply-add; the channel's scale is multiplied in at the end
+    int4 · fp32     the same; the group's scale is multiplied in when its 32 products are summed
+    ... · bf16      the processor's bf16 dot product: lane j adds the products 2j and 2j+1 of 32 neighbours. int8 and
+                    int4 are exact in bf16, so nothing is rounded on the way.
+
+Blocks are emitted as LLVM vectors, because a compiler left to vectorise a sum must be allowed to reorder it.
+
+Axes: R outputs (rows of a weight) · C rows of activations · k input width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+LANES = 16
+GROUP = 32  # int4 weights that share a scale
+
+F32, I8, I16, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+
+
+class Bfloat(ir.Type):
+    """LLVM's bfloat, which llvmlite does not name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bfloat)
+
+    def __hash__(self) -> int:
+        return hash("bfloat")
+
+
+def vector(element: ir.Type, size: int = LANES) -> ir.VectorType:
+    return ir.VectorType(element, size)
+
+
+V16F, V16I = vector(F32), vector(I32)
+V32B = vector(Bfloat(), 32)
+
+
+def call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+    """Call an LLVM intrinsic by name."""
+    module = builder.module
+    function = module.globals.get(name) or ir.Function(module, ir.FunctionType(result, [a.type for a in arguments]), name)
+    return builder.call(function, arguments)
+
+
+def fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    return call(builder, "llvm.fma.v16f32", V16F, a, b, c)
+
+
+def constant(value: int) -> ir.Constant:
+    return ir.Constant(I64, value)
+
+
+def splat(builder: ir.IRBuilder, value: ir.Value, size: int = LANES) -> ir.Value:
+    kind = vector(value.type, size)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(I32, 0))
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(vector(I32, size), [0] * size))
+
+
+def shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
+    return builder.shuffle_vector(a, b, ir.Constant(vector(I32, len(order)), order))
+
+
+def load(builder: ir.IRBuilder, pointer: ir.Value, element: ir.Type, size: int, keep: ir.Value | None = None) -> ir.Value:
+    """`size` neighbours from memory; with `keep` only the first `keep` of them, zeros after."""
+    kind = vector(element, size)
+    if keep is None:
+        found = builder.load(pointer, typ=kind)
+        found.align = element.width // 8 if isinstance(element, ir.IntType) else 4
+        return found
+    index = ir.Constant(vector(I64, size), list(range(size)))
+    mask = builder.icmp_unsigned("<", index, splat(builder, keep, size))
+    letter = "f" if element == F32 else "i"
+    name = f"llvm.masked.load.v{size}{letter}{32 if element == F32 else element.width}.p0"
+    align = ir.Constant(I32, 4 if element == F32 else element.width // 8)
+    pointer = builder.bitcast(pointer, I8.as_pointer())
+    return call(builder, name, kind, pointer, align, mask, ir.Constant(kind, None))
+
+
+def at(builder: ir.IRBuilder, pointer: ir.Value, element: ir.Type, index: ir.Value) -> ir.Value:
+    return builder.gep(pointer, [index], source_etype=element)
+
+
+def widen(builder: ir.IRBuilder, raw: ir.Value) -> ir.Value:
+    """16 stored numbers (fp32, bf16 bits or int8) as fp32."""
+    if raw.type.element == F32:
+        return raw
+    if raw.type.element == I16:
+        return builder.bitcast(builder.shl(builder.zext(raw, V16I), ir.Constant(V16I, [16] * LANES)), V16F)
+    return builder.sitofp(builder.sext(raw, V16I), V16F)
+
+
+def reduce_lanes(builder: ir.IRBuilder, sums: list[ir.Value]) -> list[ir.Value]:
+    """Fold each vector of 16 lanes to one number: j with j+8, then j+4, j+2, j+1; several vectors share each step."""
+    count, half = len(sums), LANES // 2
+    sums = sums + [ir.Constant(V16F, [0.0] * LANES)] * ((1 << (count - 1).bit_length()) - count)
+    while half:
+        if len(sums) > 1:
+            width = sums[0].type.count
+            low = [i for i in range(2 * width) if i % (2 * half) < half]
+            high = [i for i in range(2 * width) if i % (2 * half) >= half]
+            pairs = [(shuffle(builder, a, b, low), shuffle(builder, a, b, high)) for a, b in zip(sums[::2], sums[1::2])]
+        else:
+            width = sums[0].type.count
+            none = ir.Constant(sums[0].type, ir.Undefined)
+            low = [i for i in range(width) if i % (2 * half) < half]
+            high = [i for i in range(width) if i % (2 * half) >= half]
+            pairs = [(shuffle(builder, a, none, low), shuffle(builder, a, none, high)) for a in sums]
+        sums = [builder.fadd(low, high) for low, high in pairs]
+        half //= 2
+    return [builder.extract_element(sums[0], ir.Constant(I32, index)) for index in range(count)]
+
+
+# ------------------------------------------------------------------ products along k, by formats
+
+
+class Product:
+    """How one step along k reads weights and activations of two formats; `step` numbers of each."""
+
+    def __init__(self, weight: types.Type, activation: types.Type) -> None:
+        self.weight, self.activation = weight, activation
+        self.dot = activation == types.uint16
+        self.step = {types.uint8: GROUP}.get(weight, 32 if self.dot else 16)
+        self.weight_element = {types.float32: F32, types.uint16: I16, types.int8: I8, types.uint8: I8}[weight]
+        self.activation_element = I16 if self.dot else F32
+
+    def weights(self, builder: ir.IRBuilder, pointer: ir.Value, keep: ir.Value | None) -> list[ir.Value]:
+        """The weights of one step as operands of `add`."""
+        if self.weight == types.uint8:
+            return self.nibbles(builder, pointer)
+        if self.dot and self.weight == types.uint16:
+            return [builder.bitcast(load(builder, pointer, I16, 32, keep), V32B)]
+        if self.dot:
+            raw = load(builder, pointer, I8, 32, keep)
+            none = ir.Constant(raw.type, ir.Undefined)
+            halves = [widen(builder, shuffle(builder, raw, none, list(range(i, i + 16)))) for i in (0, 16)]
+            return [narrow_pair(builder, *halves)]
+        return [widen(builder, load(builder, pointer, self.weight_element, 16, keep))]
+
+    def nibbles(self, builder: ir.IRBuilder, pointer: ir.Value) -> list[ir.Value]:
+        """A group of 32 whole numbers -8..7: byte j holds number j in its low half and number j + 16 in its high half."""
+        raw = builder.zext(load(builder, pointer, I8, 16), V16I)
+        fifteen, eight = ir.Constant(V16I, [15] * 16), ir.Constant(V16I, [8] * 16)
+        low, high = builder.and_(raw, fifteen), builder.lshr(raw, ir.Constant(V16I, [4] * 16))
+        halves = [builder.sitofp(builder.sub(half, eight), V16F) for half in (low, high)]
+        return [narrow_pair(builder, *halves)] if self.dot else halves
+
+    def activations(self, builder: ir.IRBuilder, pointer: ir.Value, keep: ir.Value | None) -> list[ir.Value]:
+        if self.dot:
+            return [builder.bitcast(load(builder, pointer, I16, 32, keep), V32B)]
+        return [
+            load(builder, at(builder, pointer, F32, constant(start)), F32, 16, keep) for start in range(0, self.step, 16)
+        ]
+
+    def add(self, builder: ir.IRBuilder, total: ir.Value, w: list[ir.Value], x: list[ir.Value]) -> ir.Value:
+        """total + w · x, lane by lane."""
+        for one, other in zip(w, x, strict=True):
+            if self.dot:
+                total = call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", V16F, total, other, one)
+            else:
+                total = fma(builder, one, other, total)
+        return total
+
+
+def narrow_pair(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Value:
+    """Two vectors of 16 fp32 as one of 32 bf16."""
+    return call(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", V32B, high, low)
+
+
+def emit_dot_block(builder: ir.IRBuilder, product: Product, R: int, C: int, p: dict[str, ir.Value]) -> list[ir.Value]:
+    """The sums of R x C outputs, in the order c, r. `p`: w, x, scales, k and the strides w_row, x_row, scale_row."""
+    step, grouped = product.step, product.weight == types.uint8
+    bytes_per_step = {types.float32: 64, types.uint16: 2 * step, types.int8: step, types.uint8: 16}[product.weight]
+    ws = [at(builder, p["w"], I8, builder.mul(p["w_row"], constant(r))) for r in range(R)]
+    xs = [at(builder, p["x"], product.activation_element, builder.mul(p["x_row"], constant(c))) for c in range(C)]
+    zero = ir.Constant(V16F, [0.0] * LANES)
+
+    def one_step(i: ir.Value, totals: list[ir.Value], keep: ir.Value | None) -> list[ir.Value]:
+        x = [product.activations(builder, at(builder, q, product.activation_element, i), keep) for q in xs]
+        count = builder.udiv(i, constant(step))
+        added = []
+        for r in range(R):
+            w = product.weights(builder, at(builder, ws[r], I8, builder.mul(count, constant(bytes_per_step))), keep)
+            if grouped:
+                place = builder.add(builder.mul(p["scale_row"], constant(r)), count)
+                scale = splat(builder, builder.load(at(builder, p["scales"], F32, place), typ=F32))
+                for c in range(C):
+                    group = product.add(builder, zero, w, x[c])
+                    added.append(fma(builder, scale, group, totals[r * C + c]))
+            else:
+                added += [product.add(builder, totals[r * C + c], w, x[c]) for c in range(C)]
+        return added
+
+    whole = builder.mul(builder.udiv(p["k"], constant(step)), constant(step))
+    totals = loop(builder, whole, step, [zero] * (R * C), lambda i, totals: one_step(i, totals, None))
+    if not grouped:  # groups are always whole
+        rest = builder.sub(p["k"], whole)
+        totals = when(builder, builder.icmp_signed(">", rest, constant(0)), totals, lambda t: one_step(whole, t, rest))
+    return reduce_lanes(builder, [totals[r * C + c] for c in range(C) for r in range(R)])
+
+
+def loop(
+    builder: ir.IRBuilder,
+    end: ir.Value,
+    step: int,
+    carried: list[ir.Value],
+    body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+) -> list[ir.Value]:
+    """carried = body(i, carried) for i in range(0, end, step)."""
+    entry, head = builder.block, builder.append_basic_block("head")
+    inside, after = builder.append_basic_block("inside"), builder.append_basic_block("after")
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(I64)
+    i.add_incoming(constant(0), entry)
+    values = [builder.phi(value.type) for value in carried]
+    for value, start in zip(values, carried, strict=True):
+        value.add_incoming(start, entry)
+    builder.cbranch(builder.icmp_signed("<", i, end), inside, after)
+    builder.position_at_end(inside)
+    new = body(i, values)
+    i.add_incoming(builder.add(i, constant(step)), builder.block)
+    for value, result in zip(values, new, strict=True):
+        value.add_incoming(result, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return values
+
+
+def when(
+    builder: ir.IRBuilder, condition: ir.Value, values: list[ir.Value], body: Callable[[list[ir.Value]], list[ir.Value]]
+) -> list[ir.Value]:
+    """body(values) where the condition holds, else the values themselves."""
+    before, then, after = builder.block, builder.append_basic_block("then"), builder.append_basic_block("join")
+    builder.cbranch(condition, then, after)
+    builder.position_at_end(then)
+    new = body(values)
+    end = builder.block
+    builder.branch(after)
+    builder.position_at_end(after)
+    joined = []
+    for old, result in zip(values, new, strict=True):
+        value = builder.phi(old.type)
+        value.add_incoming(old, before)
+        value.add_incoming(result, end)
+        joined.append(value)
+    return joined
+
+
+# ------------------------------------------------------------------ what kernels call
+#
+# Memory is named by its address (an int64) and the format of what lies there by a number of that type: passing arrays
+# through several functions would pass, count and release seven values for each. All indices count numbers, not bytes.
+
+SIZES = {types.float32: 4, types.uint16: 2, types.int8: 1, types.uint8: 1}
+ELEMENTS = {types.float32: F32, types.uint16: I16, types.int8: I8, types.uint8: I8}
+
+
+def place_of(builder: ir.IRBuilder, address: ir.Value, element: ir.Type, index: ir.Value) -> ir.Value:
+    return at(builder, builder.inttoptr(address, element.as_pointer()), element, index)
+
+
+def build_dot_block(R: int, C: int) -> Any:
+    """dot_block(kind, x_kind, w, w_row, scales, scale_row, x, x_row, y, y_row, k): R outputs of C rows.
+
+    `w_row` is the bytes from one output's weights to the next; the other steps count numbers.
+    """
+
+    @intrinsic
+    def dot_block(typing, kind, x_kind, w, w_row, scales, scale_row, x, x_row, y, y_row, k):
+        def generate(context, builder, signature, a):
+            pointer = I8.as_pointer()
+            place = {
+                "w": builder.inttoptr(a[2], pointer),
+                "w_row": a[3],
+                "scales": builder.inttoptr(a[4], F32.as_pointer()),
+                "scale_row": a[5],
+                "x": builder.inttoptr(a[6], ELEMENTS[x_kind].as_pointer()),
+                "x_row": a[7],
+                "k": a[10],
+            }
+            sums = emit_dot_block(builder, Product(kind, x_kind), R, C, place)
+            for c in range(C):
+                row = builder.mul(a[9], constant(c))
+                for r in range(R):
+                    builder.store(sums[c * R + r], place_of(builder, a[8], F32, builder.add(row, constant(r))))
+            return context.get_dummy_value()
+
+        return types.void(kind, x_kind, *[types.int64] * 9), generate
+
+    return dot_block
+
+
+dot_1x1, dot_8x1, dot_4x2, dot_4x4 = (build_dot_block(R, C) for R, C in ((1, 1), (8, 1), (4, 2), (4, 4)))
+
+
+def build_outer_block(R: int, vectors: int) -> Any:
+    """outer_block(kind, a, a_row, b, b_row, y, y_row, count): R rows of 16 · `vectors` columns.
+
+    y[r, :] = Σ_t a[r, t] · b[t, :] over t = 0 .. count-1; `kind` is the format of b.
+    """
+
+    @intrinsic
+    def outer_block(typing, kind, a, a_row, b, b_row, y, y_row, count):
+        def generate(context, builder, signature, v):
+            element = ELEMENTS[kind]
+            starts = [builder.mul(v[2], constant(r)) for r in range(R)]
+
+            def step(t, sums):
+                line = place_of(builder, v[3], element, builder.mul(t, v[4]))
+                columns = [
+                    widen(builder, load(builder, at(builder, line, element, constant(16 * n)), element, 16))
+                    for n in range(vectors)
+                ]
+                added = []
+                for r in range(R):
+                    place = place_of(builder, v[1], F32, builder.add(starts[r], t))
+                    weight = splat(builder, builder.load(place, typ=F32))
+                    added += [fma(builder, weight, columns[n], sums[r * vectors + n]) for n in range(vectors)]
+                return added
+
+            sums = loop(builder, v[7], 1, [ir.Constant(V16F, [0.0] * LANES)] * (R * vectors), step)
+            for r in range(R):
+                for n in range(vectors):
+                    index = builder.add(builder.mul(v[6], constant(r)), constant(16 * n))
+                    place = builder.bitcast(place_of(builder, v[5], F32, index), V16F.as_pointer())
+                    builder.store(sums[r * vectors + n], place).align = 4
+            return context.get_dummy_value()
+
+        return types.void(kind, *[types.int64] * 7), generate
+
+    return outer_block
+
+
+outer_1x1, outer_1x4 = build_outer_block(1, 1), build_outer_block(1, 4)
+outer_2x1, outer_2x4 = build_outer_block(2, 1), build_outer_block(2, 4)
+outer_4x1, outer_4x4 = build_outer_block(4, 1), build_outer_block(4, 4)
+
+
+@intrinsic
+def lanes_sum(typing, x, count):
+    """Σ x over `count` numbers (a multiple of 16): 16 lanes in order, folded at the end."""
+    return types.float32(types.int64, types.int64), _fold(lambda builder, total, new: builder.fadd(total, new), 0.0)
+
+
+@intrinsic
+def lanes_max(typing, x, count):
+    """The highest of `count` numbers (a multiple of 16, none of them NaN)."""
+    return types.float32(types.int64, types.int64), _fold(
+        lambda builder, total, new: builder.select(builder.fcmp_ordered(">", new, total), new, total), float("-inf")
+    )
+
+
+def _fold(combine: Callable[..., ir.Value], start: float) -> Callable[..., ir.Value]:
+    def generate(context, builder, signature, v):
+        def step(i, carried):
+            return [combine(builder, carried[0], load(builder, place_of(builder, v[0], F32, i), F32, 16))]
+
+        (folded,) = loop(builder, v[1], LANES, [ir.Constant(V16F, [start] * LANES)], step)
+        size = LANES
+        while size > 1:
+            none, half = ir.Constant(folded.type, ir.Undefined), size // 2
+            low = shuffle(builder, folded, none, list(range(half)))
+            high = shuffle(builder, folded, none, list(range(half, size)))
+            folded, size = combine(builder, low, high), half
+        return builder.extract_element(folded, ir.Constant(I32, 0))
+
+    return generate
+
+
+@intrinsic
+def fused(typing, a, b, c):
+    """a · b + c, rounded once."""
+
+    def generate(context, builder, signature, v):
+        return call(builder, "llvm.fma.f32", F32, *v)
+
+    return types.float32(types.float32, types.float32, types.float32), generate
+
+
+@intrinsic
+def from_bits(typing, bits):
+    """The fp32 number with these 32 bits."""
+
+    def generate(context, builder, signature, v):
+        return builder.bitcast(v[0], F32)
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic
+def to_bits(typing, number):
+    """The 32 bits of an fp32 number."""
+
+    def generate(context, builder, signature, v):
+        return builder.bitcast(v[0], I32)
+
+    return types.uint32(types.float32), generate
+
+
+@intrinsic
+def get(typing, kind, address, index):
+    """Number `index` at an address, as fp32."""
+
+    def generate(context, builder, signature, v):
+        found = builder.load(place_of(builder, v[1], ELEMENTS[kind], v[2]), typ=ELEMENTS[kind])
+        if kind == types.float32:
+            return found
+        return builder.bitcast(builder.shl(builder.zext(found, I32), ir.Constant(I32, 16)), F32)
+
+    return types.float32(kind, types.int64, types.int64), generate
+
+
+@intrinsic
+def put(typing, kind, address, index, number):
+    """Store an fp32 number: as it is, or as bf16 bits (to nearest, ties to even; NaN stays NaN)."""
+
+    def generate(context, builder, signature, v):
+        value = v[3] if kind == types.float32 else nearest_bf16(builder, v[3])
+        builder.store(value, place_of(builder, v[1], ELEMENTS[kind], v[2]))
+        return context.get_dummy_value()
+
+    return types.void(kind, types.int64, types.int64, types.float32), generate
+
+
+def nearest_bf16(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+    """The upper 16 bits, after adding half of the last place kept (less one bit where that decides a tie)."""
+    bits = builder.bitcast(number, I32)
+    odd = builder.and_(builder.lshr(bits, ir.Constant(I32, 16)), ir.Constant(I32, 1))
+    rounded = builder.add(bits, builder.add(odd, ir.Constant(I32, 0x7FFF)))
+    quiet = builder.or_(bits, ir.Constant(I32, 0x400000))
+    chosen = builder.select(builder.fcmp_unordered("uno", number, number), quiet, rounded)
+    return builder.trunc(builder.lshr(chosen, ir.Constant(I32, 16)), I16)
+
+
+@intrinsic
+def get_int(typing, address, index):
+    """Whole number `index` (int64) at an address."""
+
+    def generate(context, builder, signature, v):
+        return builder.load(place_of(builder, v[0], I64, v[1]), typ=I64)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def put_int(typing, address, index, number):
+    """Store a whole number (int64)."""
+
+    def generate(context, builder, signature, v):
+        builder.store(v[2], place_of(builder, v[0], I64, v[1]))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def size_of(typing, kind):
+    """Bytes of one number of a format."""
+    return types.int64(kind), lambda context, builder, signature, v: constant(SIZES[kind])
+
+
+@intrinsic(prefer_literal=True)
+def scratch(typing, count):
+    """The address of `count` (a literal) 8-byte places on the stack, for as long as the function runs."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    number = count.literal_value
+
+    def generate(context, builder, signature, v):
+        with builder.goto_entry_block():
+            place = builder.alloca(ir.ArrayType(I64, number))
+        place.align = 64
+        return builder.ptrtoint(place, I64)
+
+    return types.int64(count), generate
+
+
+@intrinsic
+def kept_whole(typing):
+    """Ask that the function this stands in be called, not copied into its callers: it is large, and compiled once."""
+
+    def generate(context, builder, signature, v):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), generate

@@ -1,0 +1,178 @@
+"""A model's weights as the kernels read them: a table of addresses, and the few small arrays beside it.
+
+    fp32, bf16    views of the model's own parameters (bf16 as its 16 bits): nothing is copied
+    int8          round(w / s), one scale s = max |w| / 127 to each output
+    int4          round(w / s) in -8 .. 7, one scale s = -w* / 8 to each group of 32 neighbours, w* the one of largest size
+
+Axes: N outputs · K inputs · V vocabulary · D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.engine.kernels import forward as F
+from pellucid.engine.kernels.functions import GELU, GELU_TANH, RELU2, SILU
+from pellucid.engine.kernels.lanes import GROUP
+from pellucid.engine.kernels.product import NUM_COLUMNS
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+
+BENDS = {"swiglu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
+FORMATS = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8, "int4": np.uint8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What kernels need to know of a model. `kept` holds the arrays whose addresses are in the plan and its table."""
+
+    config: ModelConfig
+    weights: str
+    kinds: tuple[np.generic, ...]  # numbers whose types are the formats of weights, embedding and added positions
+    plan: np.ndarray  # the columns of `forward` that do not change from pass to pass
+    num_step_bytes: int  # of weights that one decode step reads
+    kept: list[np.ndarray]
+
+
+def pack(model: Decoder, weights: str) -> Packed:
+    """Lay out a model's weights in the format `weights`: fp32, bf16, int8 or int4."""
+    config, kept = model.config, []
+    matrices = np.zeros((config.n_layers * F.PER_LAYER + 1, NUM_COLUMNS), np.int64)
+    for layer, block in enumerate(model.blocks):
+        attention, mlp = block.attention, block.mlp
+        gate = mlp.gate if config.gated else None
+        parts = (attention.query, attention.key, attention.value, attention.output, gate, mlp.up, mlp.down)
+        for index, part in enumerate(parts):
+            if part is not None:
+                matrices[layer * F.PER_LAYER + index] = pack_matrix(part.weight, part.bias, weights, kept)
+    head = model.embed.weight if config.tied_head else model.head.weight
+    matrices[-1] = pack_matrix(head, None, weights, kept)
+    embed, position, (cos, sin) = as_array(model.embed.weight), position_table(model), rotation_tables(model)
+    num_step_bytes = sum(array.nbytes for array in kept)
+    norms = [norm for block in model.blocks for norm in (block.attention_norm, block.mlp_norm)] + [model.final_norm]
+    biases = [norm.bias for norm in norms if getattr(norm, "bias", None) is not None]
+    small = {
+        F.MATRICES: matrices,
+        F.EMBED: embed,
+        F.POSITION: position,
+        F.NORMS: np.stack([as_floats(norm.weight) for norm in norms]),
+        F.NORM_BIASES: np.stack([as_floats(bias) for bias in biases]) if biases else None,
+        F.HEAD_NORMS: head_norms(model),
+        F.COS: cos,
+        F.SIN: sin,
+        F.CONSTANTS: np.array([config.norm_eps, config.head_dim**-0.5], np.float32),
+    }
+    plan = np.zeros(F.NUM_PLANNED, np.int64)
+    plan[: F.WINDOW + 1] = (
+        config.d_model, -(-config.d_model // 16) * 16, config.n_heads, config.n_kv_heads, config.head_dim,
+        -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.gated,
+        BENDS[config.feed_forward], config.norm != "rms", bool(biases), config.qk_norm, config.position == "rotary", 0,
+    )  # fmt: skip
+    for column, array in small.items():
+        plan[column] = 0 if array is None else array.ctypes.data
+    kept += [array for array in small.values() if array is not None]
+    position_kind = np.float32(0) if position is None else position.dtype.type(0)
+    kinds = FORMATS[weights](0), embed.dtype.type(0), position_kind
+    return Packed(config=config, weights=weights, kinds=kinds, plan=plan, num_step_bytes=num_step_bytes, kept=kept)
+
+
+def as_array(weight: Tensor) -> np.ndarray:
+    """A parameter as numpy sees it, sharing its memory: fp32, or the 16 bits of bf16."""
+    data = weight.detach()
+    assert data.is_contiguous() and data.device.type == "cpu"
+    if data.dtype == torch.bfloat16:
+        return data.view(torch.int16).numpy().view(np.uint16)
+    return data.numpy() if data.dtype == torch.float32 else data.float().numpy()
+
+
+def as_floats(weight: Tensor) -> np.ndarray:
+    return weight.detach().float().numpy()
+
+
+def pack_matrix(weight: Tensor, bias: Tensor | None, weights: str, kept: list[np.ndarray]) -> tuple[int, ...]:
+    """One row of the table: address, bytes of a row, scales, scales to a row, channel scales, bias, N, K."""
+    scales = channel = None
+    if weights == "fp32":
+        array = as_array(weight.float())
+    elif weights == "bf16":
+        array = as_array(weight.to(torch.bfloat16))
+    elif weights == "int8":
+        array, channel = quantize_int8(as_floats(weight))
+    else:
+        array, scales = quantize_int4(as_floats(weight))
+    bias_array = None if bias is None else as_floats(bias)
+    kept += [part for part in (array, scales, channel, bias_array) if part is not None]
+
+    def address(part: np.ndarray | None) -> int:
+        return 0 if part is None else part.ctypes.data
+
+    num_inputs = weight.shape[1]
+    scale_row = 0 if scales is None else scales.shape[1]
+    padded = scale_row * GROUP if scales is not None else num_inputs
+    return (
+        address(array), array.strides[0], address(scales), scale_row, address(channel), address(bias_array),
+        weight.shape[0], padded,
+    )  # fmt: skip
+
+
+def quantize_int8(w_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(int8 [N, K], scales [N]).
+
+    >>> q, scale = quantize_int8(np.array([[1.0, -2.0, 0.5]], np.float32))
+    >>> q.tolist(), (q * scale[:, None]).round(2).tolist()
+    ([[64, -127, 32]], [[1.01, -2.0, 0.5]])
+    """
+    scale_N = np.abs(w_NK).max(1) / np.float32(127)
+    safe_N = np.where(scale_N > 0, scale_N, np.float32(1))
+    return np.rint(w_NK / safe_N[:, None]).astype(np.int8), safe_N.astype(np.float32)
+
+
+def quantize_int4(w_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(bytes [N, K/2], scales [N, K/32]); rows are padded with zeros to whole groups.
+
+    Byte j of a group holds number j in its low half and number j + 16 in its high half, each plus 8.
+    """
+    rows, width = w_NK.shape
+    groups = -(-width // GROUP)
+    w_NGE = np.zeros((rows, groups * GROUP), np.float32)
+    w_NGE[:, :width] = w_NK
+    w_NGE = w_NGE.reshape(rows, groups, GROUP)
+    largest = np.take_along_axis(w_NGE, np.abs(w_NGE).argmax(-1)[..., None], -1)
+    scale_NG1 = largest / np.float32(-8)  # the largest becomes exactly -8
+    safe_NG1 = np.where(scale_NG1 != 0, scale_NG1, np.float32(1)).astype(np.float32)
+    q_NGE = (np.clip(np.rint(w_NGE / safe_NG1), -8, 7) + 8).astype(np.uint8)
+    packed = q_NGE[..., :16] | (q_NGE[..., 16:] << 4)
+    return np.ascontiguousarray(packed.reshape(rows, groups * 16)), np.ascontiguousarray(safe_NG1[..., 0])
+
+
+def position_table(model: Decoder) -> np.ndarray | None:
+    """The vectors that are added to the embedding, [T, D]."""
+    if model.config.position == "learned":
+        return as_array(model.position.weight)
+    if model.config.position == "sinusoidal":
+        return as_array(model.position.table_TD)
+    return None
+
+
+def rotation_tables(model: Decoder) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of every position and pair, [T, K/2]."""
+    if model.config.position != "rotary":
+        return np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
+    half = model.config.head_dim // 2
+    return (
+        np.ascontiguousarray(as_floats(model.rotation.cos_TK)[:, :half]),
+        np.ascontiguousarray(as_floats(model.rotation.sin_TK)[:, half:]),
+    )
+
+
+def head_norms(model: Decoder) -> np.ndarray:
+    """The weights of the query and key norms, [L, 2, K]."""
+    config = model.config
+    if not config.qk_norm:
+        return np.ones((config.n_layers, 2, config.head_dim), np.float32)
+    pairs = [(block.attention.query_norm, block.attention.key_norm) for block in model.blocks]
+    return np.stack([np.stack([as_floats(norm.weight) for norm in pair]) for pair in pairs])

@@ -1,0 +1,368 @@
+"""Speculative decoding: several tokens for one reading of the weights, and the same text as without.
+
+    propose   a cheap guess at the next tokens: what followed the last words earlier on, or what a small model would say
+    score     the model reads the whole guess at once, as it reads a prompt: a row of logits for every position
+    check     each row, in order, chooses its token as it always would; a guess that agrees saved one reading,
+              the first that does not is forgotten together with all behind it
+
+Reading one token or eight takes nearly the same time as long as fetching the weights is what takes it. The guess
+decides only which rows are ready before they are asked for, never what is chosen from them. The choice at a position
+is a function of its row, the ids before it and a draw that belongs to the position, so the text is *equal* to plain
+generation, token for token, with every stage of the sampler and for any proposer: good ones are fast, bad ones slow.
+That takes a runner whose rows do not depend on how they are read (`exact`); with another, rounding in the last bits
+may tip a choice between two tokens that are nearly tied.
+
+This is *not* the rejection rule of the literature (accept x with probability min(1, p(x) / q(x)), else draw from the
+rest of p), which keeps the distribution, but gives another text than plain generation and must know q exactly. It is
+needed where draws are consumed one after the other; here position 17 has its own, whoever asks and however often. A
+draft model draws its guess with that very number, so that it agrees wherever the two distributions nearly do.
+
+Everything stands in a `Runner` that reads ahead, so generation, streaming, stops, accounts and choices stay as they are.
+
+Axes: B sequences · T new positions · V vocabulary.
+Source: Leviathan et al. 2023 §2 (draft model), Saxena 2023, "Prompt lookup decoding".
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection, Iterator
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol, cast
+
+import numpy as np
+
+from pellucid.engine.generate import build_sampler, generate, settle_seed
+from pellucid.engine.runner import Runner
+from pellucid.engine.sampler import Sampler
+from pellucid.engine.sequence import Sequence
+from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.stage import Stage
+from pellucid.engine.step import Step
+from pellucid.errors import RequestError, SamplingError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.settings import setting
+from pellucid.tokens.tokenizer import Tokenizer
+
+FIRST_REACH = 3  # with the token itself four rows
+RECENT = 8  # earlier places that are compared: bounds the work on "aaaa…"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeculationSettings:
+    """How far ahead to guess. Nothing here can change the text."""
+
+    max_tokens: int = setting(7, "most tokens proposed at once", low=1)
+    ngram: int = setting(2, "tokens at the end of the text that must have occurred before (prompt lookup)", low=1)
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "ngram"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} must be 1 or more", found=str(getattr(self, name)))
+
+
+PLAIN = SamplingSettings()
+AHEAD = SpeculationSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeculationStats:
+    """What guessing brought.
+
+    >>> SpeculationStats(num_proposed=8, num_accepted=6, num_readings=4).acceptance
+    0.75
+    """
+
+    num_proposed: int  # tokens guessed
+    num_accepted: int  # of these, tokens that were then chosen
+    num_readings: int  # times the model was read after the prompt; plain decoding takes num_accepted more
+
+    @property
+    def acceptance(self) -> float:
+        """The share of the guesses that came true; 0 when nothing was guessed."""
+        return self.num_accepted / max(1, self.num_proposed)
+
+
+class Proposer(Protocol):
+    """Guesses how one sequence goes on, from nothing but its ids, which only grow unless it is told otherwise."""
+
+    def propose(self, sequence: Sequence, limit: int) -> list[int]:
+        """At most `limit` ids that may follow; none when there is nothing to go by."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """The ids from `length` on are no longer those of the sequence."""
+        ...
+
+    def fork(self) -> Proposer:
+        """A copy for a sequence that goes on by itself."""
+        ...
+
+
+class PromptLookup:
+    """Proposes what followed the last time the text ended as it ends now.
+
+    Of the latest places where its last `ngram` ids occurred, the one that shares the longest past counts. A guess may
+    run on into itself, which continues a repetition.
+
+    >>> class Text:
+    ...     ids = [1, 2, 3, 4, 9, 1, 2]
+    >>> PromptLookup(ngram=2).propose(Text, 3), PromptLookup(ngram=3).propose(Text, 3)
+    ([3, 4, 9], [])
+    """
+
+    def __init__(self, ngram: int) -> None:
+        self.ngram = ngram
+        self._forget()
+
+    def propose(self, sequence: Sequence, limit: int) -> list[int]:
+        ids = sequence.ids
+        self._learn(ids)
+        places = self.places.get(tuple(ids[-self.ngram :]), [])[-RECENT:]
+        if not places:
+            return []
+        # The later of equals: max() keeps the first, so the latest come first.
+        start = max(reversed(places), key=lambda place: self._shared_past(ids, place))
+        guess: list[int] = []
+        for place in range(start, start + limit):
+            guess.append(ids[place] if place < len(ids) else guess[place - len(ids)])
+        return guess
+
+    def truncate(self, length: int) -> None:
+        if length < self.num_known:
+            self._forget()
+
+    def fork(self) -> PromptLookup:
+        return PromptLookup(self.ngram)  # learns again from the ids it is shown
+
+    def _forget(self) -> None:
+        self.num_known = 0
+        self.places: dict[tuple[int, ...], list[int]] = {}  # n-gram -> where the text went on after it, in order
+
+    def _learn(self, ids: list[int]) -> None:
+        """Note where each n-gram of `ids` ends, all but the one at the very end, which nothing follows."""
+        for end in range(max(self.num_known, self.ngram), len(ids)):
+            self.places.setdefault(tuple(ids[end - self.ngram : end]), []).append(end)
+        self.num_known = len(ids)
+
+    def _shared_past(self, ids: list[int], place: int) -> int:
+        """How many ids before `place` equal those at the end, counted up to four times the n-gram."""
+        farthest = min(place, 4 * self.ngram)
+        return next((n for n in range(self.ngram, farthest) if ids[place - 1 - n] != ids[-1 - n]), farthest)
+
+
+class DraftModel:
+    """Proposes what a smaller model of the same vocabulary would write with the same stages and the same draws."""
+
+    def __init__(self, runner: Runner, sampler: Sampler, end_ids: Collection[int | None], max_length: int) -> None:
+        self.runner, self.sampler, self.end_ids = runner, sampler, end_ids
+        self.own = runner.start([], max_length=min(max_length, runner.config.context_length))
+        self.num_known = 0  # ids of `own` that are the sequence's, not guesses
+
+    def propose(self, sequence: Sequence, limit: int) -> list[int]:
+        limit = min(limit, self.own.cache.max_length - len(sequence) + 1)
+        if limit < 1:
+            return []  # the text has outgrown the draft's context
+        self._follow(sequence.ids)
+        self._choose(self.runner.prefill(self.own), sequence.num_prompt)
+        while self.own.ids[-1] not in self.end_ids and len(self.own) < len(sequence) + limit:
+            logits_V = self.runner.decode([self.own])[0]
+            try:
+                self._choose(logits_V, sequence.num_prompt)
+            except SamplingError:  # a ban or a grammar leaves this guess no way on; the text itself may never come here
+                break
+        return self.own.ids[len(sequence) :]
+
+    def truncate(self, length: int) -> None:
+        self.num_known = min(self.num_known, length)
+
+    def fork(self) -> DraftModel:
+        twin = copy.copy(self)
+        twin.own = self.own.fork()
+        return twin
+
+    def _choose(self, logits_V: np.ndarray, num_prompt: int) -> None:
+        self.own.extend([self.sampler.choose(logits_V, self.own.ids, num_prompt).id])
+
+    def _follow(self, ids: list[int]) -> None:
+        """Replace what the draft guessed by what was chosen; the last id at least is read (again)."""
+        shared, most = min(self.num_known, len(ids) - 1), min(len(self.own), len(ids) - 1)
+        while shared < most and self.own.ids[shared] == ids[shared]:
+            shared += 1
+        self.own.truncate(shared)
+        self.own.extend(ids[shared:])
+        self.num_known = len(ids)
+
+
+@dataclass
+class AheadCache:
+    """The cache of a sequence that is read ahead of what its owner knows."""
+
+    ahead: Sequence  # what the runner has read: the owner's ids, then the guess
+    proposer: Proposer
+    rows_TV: np.ndarray  # of the latest reading; the last row belongs to the last id in `ahead`
+    length: int = 0  # positions whose row the owner has asked for
+    reach: int = FIRST_REACH  # tokens to propose next time
+    max_length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.max_length = self.ahead.cache.max_length
+
+    def truncate(self, length: int) -> None:
+        self.ahead.truncate(length)
+        self.proposer.truncate(length)
+        self.length, self.rows_TV = length, self.rows_TV[:0]
+
+    def fork(self) -> AheadCache:
+        return AheadCache(self.ahead.fork(), self.proposer.fork(), self.rows_TV, self.length, self.reach)
+
+
+class SpeculativeRunner:
+    """A runner that reads ahead: the same rows as the runner it is made of, often before they are asked for.
+
+    `build_proposer` makes the proposer of a new sequence, given the length it may reach.
+    """
+
+    def __init__(self, runner: Runner, build_proposer: Callable[[int], Proposer], *, max_tokens: int) -> None:
+        self.runner, self.build_proposer, self.max_tokens = runner, build_proposer, max_tokens
+        self.config, self.exact = runner.config, runner.exact
+        self.name = f"{runner.name}, speculative"
+        self.num_proposed = self.num_accepted = self.num_readings = 0
+
+    @property
+    def stats(self) -> SpeculationStats:
+        """The counts over all sequences so far."""
+        return SpeculationStats(
+            num_proposed=self.num_proposed, num_accepted=self.num_accepted, num_readings=self.num_readings
+        )
+
+    def start(self, ids: Many[int], *, max_length: int) -> Sequence:
+        ahead = self.runner.start([], max_length=max_length)
+        no_rows = np.empty((0, self.config.vocab_size), dtype=np.float32)
+        return Sequence(list(ids), AheadCache(ahead, self.build_proposer(max_length), no_rows))
+
+    def prefill(self, sequence: Sequence) -> np.ndarray:
+        return self.runner.prefill(self._catch_up(sequence))
+
+    def score(self, sequence: Sequence) -> np.ndarray:
+        return self.runner.score(self._catch_up(sequence))
+
+    def decode(self, sequences: Many[Sequence]) -> np.ndarray:
+        rows = [self._decode(sequence) for sequence in sequences]
+        return rows[0][None] if len(rows) == 1 else np.stack(rows)
+
+    def _catch_up(self, sequence: Sequence) -> Sequence:
+        """The runner's own sequence with the unread ids and no guess."""
+        cache, unread = _cache_of(sequence), sequence.unread
+        cache.truncate(cache.length)
+        cache.ahead.extend(unread)
+        cache.length += len(unread)
+        return cache.ahead
+
+    def _decode(self, sequence: Sequence) -> np.ndarray:
+        """The row after the one unread id, [V]: at hand when the id was guessed."""
+        cache = _cache_of(sequence)
+        position, ahead = cache.length, cache.ahead
+        if position < len(ahead) and ahead.ids[position] == sequence.ids[position]:
+            self.num_accepted += 1
+        else:
+            self._read(sequence, cache)
+        cache.length += 1
+        return cast(np.ndarray, cache.rows_TV[position - len(ahead)])
+
+    def _read(self, sequence: Sequence, cache: AheadCache) -> None:
+        """Read the unread id and a new guess, whose length doubles after a guess that held and halves after another."""
+        if len(cache.rows_TV) > 1:
+            held = cache.length == len(cache.ahead)
+            cache.reach = min(2 * cache.reach + 1, self.max_tokens) if held else max(1, cache.reach // 2)
+        cache.ahead.truncate(cache.length)
+        limit = min(cache.reach, self.max_tokens, cache.max_length - len(sequence))
+        guess = cache.proposer.propose(sequence, limit) if limit > 0 else []
+        cache.ahead.extend([*sequence.unread, *guess])
+        cache.rows_TV = self.runner.score(cache.ahead) if guess else self.runner.decode([cache.ahead])
+        self.num_proposed += len(guess)
+        self.num_readings += 1
+
+
+def _cache_of(sequence: Sequence) -> AheadCache:
+    assert isinstance(sequence.cache, AheadCache), "a sequence is read by the runner that started it"
+    return sequence.cache
+
+
+def build_speculative(
+    runner: Runner,
+    tokenizer: Tokenizer,
+    settings: SamplingSettings,
+    speculation: SpeculationSettings = AHEAD,
+    *,
+    draft: Runner | None = None,
+    extra: Many[Stage] = (),
+) -> SpeculativeRunner:
+    """A runner that reads ahead: by prompt lookup, or with the guesses of `draft` when one is given.
+
+    `settings`, with the seed known, and `extra` stages are those of the request: a draft guesses with the same draws
+    and stages. Only mirostat is left out, which knows the way of chosen tokens and not that of guesses.
+
+    Raises RequestError for a draft that does not know every token of the tokenizer.
+    """
+    if draft is None:
+        lookup = partial(_build_lookup, speculation.ngram)
+        return SpeculativeRunner(runner, lookup, max_tokens=speculation.max_tokens)
+    if draft.config.vocab_size < tokenizer.vocab_size:
+        raise RequestError(
+            "the draft model does not know every token of the model it guesses for",
+            found=f"{draft.config.vocab_size} tokens",
+            where=f"tokenizer of {tokenizer.vocab_size}",
+            hint="draft and model must share one tokenizer",
+        )
+    sampler = build_sampler(draft, tokenizer, replace(settings, mirostat=0), extra=extra)
+    guess = partial(DraftModel, draft, sampler, {tokenizer.eos_id, *settings.stop_ids})
+    return SpeculativeRunner(runner, guess, max_tokens=speculation.max_tokens)
+
+
+def _build_lookup(ngram: int, max_length: int) -> PromptLookup:
+    return PromptLookup(ngram)  # needs no room of its own
+
+
+def generate_speculatively(
+    runner: Runner,
+    tokenizer: Tokenizer,
+    prompt_ids: Many[int],
+    settings: SamplingSettings = PLAIN,
+    speculation: SpeculationSettings = AHEAD,
+    *,
+    draft: Runner | None = None,
+    extra: Many[Stage] = (),
+    explain: bool = False,
+    recorder: Recorder = NULL,
+) -> Iterator[Step]:
+    """The steps of `generate`, sooner when the guesses are good; how good they were is recorded at the end.
+
+    Raises what `generate` raises, and RequestError for a draft of another vocabulary; all at the call.
+    """
+    settled = settle_seed(settings, recorder)
+    ahead = build_speculative(runner, tokenizer, settled, speculation, draft=draft, extra=extra)
+    steps = generate(ahead, tokenizer, prompt_ids, settled, extra=extra, explain=explain, recorder=recorder)
+    return report_speculation(steps, ahead, recorder)
+
+
+def report_speculation(steps: Iterator[Step], ahead: SpeculativeRunner, recorder: Recorder) -> Iterator[Step]:
+    """Pass steps on; at the end, or when the listener leaves, record what guessing brought."""
+    try:
+        yield from steps
+    finally:
+        stats = ahead.stats
+        recorder.record(
+            Event(
+                name="engine.speculated",
+                message=f"{stats.num_accepted} of {stats.num_proposed} proposed tokens were accepted "
+                f"({stats.num_readings} readings instead of {stats.num_readings + stats.num_accepted})",
+                data={
+                    "proposed": stats.num_proposed,
+                    "accepted": stats.num_accepted,
+                    "readings": stats.num_readings,
+                },
+            )
+        )

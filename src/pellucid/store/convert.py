@@ -1,0 +1,68 @@
+"""From one format on disk to another: the same model, in another file and perhaps with fewer bits.
+
+    f32    every number as it is trained
+    bf16   8 bits of mantissa: half the bytes
+    f16    11 bits of mantissa, but nothing beyond 65,504: half the bytes
+    q8_0   32 numbers of a row share one scale, 8 bits each (GGUF only): about a quarter
+
+What a format costs in quality is *not* guessed here: `pellucid convert --measure` measures it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pellucid.errors import SettingsError, StoreError, TokenizerError
+from pellucid.events import NULL, Recorder
+from pellucid.store.checkpoint import Checkpoint, save_checkpoint
+from pellucid.store.gguf import SUFFIX, Quantization, save_gguf
+
+Target = Literal["gguf", "hf"]
+DTYPES: dict[Quantization, torch.dtype] = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+def target_of(destination: Path) -> Target:
+    """The format that a destination's name asks for.
+
+    >>> target_of(Path("model.gguf")), target_of(Path("model"))
+    ('gguf', 'hf')
+    """
+    return "gguf" if destination.suffix == SUFFIX else "hf"
+
+
+def stored_format(checkpoint: Checkpoint) -> Quantization:
+    """The plain number format of a model's weights: what it is written in when nobody asks for another."""
+    return next((name for name, dtype in DTYPES.items() if dtype == checkpoint.dtype), "f32")
+
+
+def convert(
+    checkpoint: Checkpoint, destination: Path, *, to: Target, number_format: Quantization, recorder: Recorder = NULL
+) -> None:
+    """Write a model as a GGUF file or as a Hugging Face directory.
+
+    Raises StoreError when something is at the destination already, SettingsError for a number format that the target
+    does not have, and what `save_gguf` and `save_checkpoint` raise.
+    """
+    if destination.exists():
+        raise StoreError("something is here already", where=str(destination), hint="choose another destination")
+    if to == "gguf":
+        if checkpoint.tokenizer is None:
+            raise TokenizerError(
+                "a GGUF file holds its tokenizer, and this model has none", where=str(checkpoint.directory)
+            )
+        save_gguf(
+            destination, config=checkpoint.config, weights=checkpoint.weights, tokenizer=checkpoint.tokenizer,
+            number_format=number_format, name=destination.stem, recorder=recorder,
+        )  # fmt: skip
+        return
+    if number_format not in DTYPES:
+        hint = "choose f32, f16 or bf16, or write a GGUF file (--to gguf)"
+        raise SettingsError(f"a Hugging Face directory holds no {number_format}", hint=hint)
+    weights = {name: weight.to(DTYPES[number_format]) for name, weight in checkpoint.weights.items()}
+    info = {**checkpoint.info, "converted_from": str(checkpoint.directory)}
+    save_checkpoint(
+        destination, config=checkpoint.config, weights=weights, tokenizer=checkpoint.tokenizer, info=info, recorder=recorder
+    )  # fmt: skip

@@ -1,0 +1,242 @@
+"""A model in one GGUF file, the format of llama.cpp: in, as a checkpoint like any other; out, so that llama.cpp runs it.
+
+Read: the header is checked (`gguf_header`), the sizes become a `ModelConfig` (`names/gguf`), the tokenizer's values go to
+`tokens.gguf`. Weights are unpacked one by one when somebody asks for them, so that a model is in memory once. Written:
+matrices in the chosen number format, norms and biases in float32, as llama.cpp's own converter does.
+
+A model is computed in the narrowest format that holds every number of its file: bfloat16 for a file of bfloat16,
+float32 for all others. Quantised blocks are unpacked first; that is *not* how llama.cpp computes with them (it also
+rounds the activations), so its logits on a quantised file differ a little.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.errors import CorruptFileError, TokenizerError, WeightsError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.params import parameter_shapes
+from pellucid.store.atomic import replace_file_pieces
+from pellucid.store.checkpoint import Checkpoint, check_tokenizer, check_weights
+from pellucid.store.gguf_header import Header, StoredTensor, read_header
+from pellucid.store.gguf_write import TensorToWrite, serialize_gguf
+from pellucid.store.names.family import Stored
+from pellucid.store.names.gguf import (
+    Architecture,
+    architecture_for,
+    config_to_values,
+    read_architecture,
+    to_halves,
+    to_neighbours,
+)
+from pellucid.store.quantize import BY_NAME, NumberFormat, dequantize, quantize
+from pellucid.tokens.gguf import tokenizer_from_values, tokenizer_to_values
+from pellucid.tokens.tokenizer import Tokenizer
+
+SUFFIX = ".gguf"
+Quantization = Literal["f32", "f16", "bf16", "q8_0"]
+FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}  # llama.cpp's number for a file that is mostly of one format
+QUANTIZATION_VERSION = 2
+FALLBACK = BY_NAME["F16"]  # for rows that are not whole blocks, as llama.cpp does
+ALWAYS_F32 = ("position.weight",)  # beside everything with one axis
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a path is meant as a GGUF file: by its name, or by its first four bytes."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return path.suffix == SUFFIX or file.read(4) == b"GGUF"
+
+
+def load_gguf(path: Path, *, recorder: Recorder = NULL) -> Checkpoint:
+    """Read a model from a GGUF file.
+
+    Raises StoreError (and its kinds) for a damaged file, ModelError for a model that is not built here, TokenizerError
+    for a tokenizer that is not.
+    """
+    path = Path(path)
+    header = read_header(path)
+    shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
+    architecture, config = read_architecture(header.values, shapes, str(path))
+    weights = GgufWeights(header, architecture, config)
+    tokenizer = _tokenizer(header)
+    check_tokenizer(tokenizer, config, str(path))
+    counts = Counter(tensor.form.name for tensor in header.tensors.values())
+    formats = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+    message = (
+        f"{path.name}: a {architecture.name} of {len(header.tensors)} tensors ({formats}), computed in {weights.dtype}"
+    )
+    recorder.record(Event(name="store.gguf_read", message=message, data={"formats": dict(counts)}))
+    return Checkpoint(
+        directory=path, config=config, weights=weights, tokenizer=tokenizer, info={}, generation={}, dtype=weights.dtype
+    )
+
+
+def save_gguf(
+    path: Path,
+    *,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    number_format: Quantization,
+    name: str,
+    recorder: Recorder = NULL,
+) -> None:
+    """Write a model as a GGUF file that llama.cpp reads, at once or not at all.
+
+    Raises ModelError or TokenizerError for what llama.cpp would compute otherwise, NoSpaceError when the disk is full.
+    """
+    check_weights(config, weights)
+    check_tokenizer(tokenizer, config, str(path))
+    architecture, form = architecture_for(config), BY_NAME[number_format.upper()]
+    values: dict[str, Any] = {
+        "general.architecture": architecture.name,
+        "general.name": name,
+        "general.file_type": FILE_TYPES[form.name],
+        **config_to_values(architecture, config),
+        **tokenizer_to_values(tokenizer, config.vocab_size, recorder=recorder),
+        "general.quantization_version": QUANTIZATION_VERSION,
+    }
+    tensors = {
+        entry.name: _to_write(entry, architecture, config, weights, form, recorder)
+        for entry in architecture.layout(config)
+    }
+    num_bytes, chunks = serialize_gguf(values, tensors)
+    replace_file_pieces(Path(path), chunks, num_bytes)
+
+
+def _tokenizer(header: Header) -> Tokenizer:
+    try:
+        return tokenizer_from_values(header.values)
+    except TokenizerError as error:
+        raise TokenizerError(error.what, found=error.found, where=str(header.path), hint=error.hint) from error
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Where one of our parameters lies: some rows of a tensor of the file."""
+
+    tensor: StoredTensor
+    first_row: int
+    shape: tuple[int, ...]
+    num_paired_heads: int
+
+
+class GgufWeights(Mapping[str, Tensor]):
+    """The parameters of a file under our names, each unpacked when it is looked up, in one number format (`dtype`).
+
+    Raises WeightsError when the file's tensors are not those of `config`.
+    """
+
+    def __init__(self, header: Header, architecture: Architecture, config: ModelConfig) -> None:
+        self._file = np.memmap(header.path, dtype=np.uint8, mode="r")
+        self._parts = _parts(header, architecture, config)
+        self.dtype = torch.bfloat16 if self._fits_bf16(header) else torch.float32
+
+    def __getitem__(self, name: str) -> Tensor:
+        part = self._parts[name]
+        x = self._rows(part.tensor, part.first_row, part.shape[0]).reshape(part.shape).to(self.dtype)
+        return to_halves(x, part.num_paired_heads) if part.num_paired_heads else x
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts  # Mapping would unpack the weight to find out
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def _rows(self, tensor: StoredTensor, first: int, count: int) -> Tensor:
+        raw = self._file[tensor.offset : tensor.offset + tensor.num_bytes]
+        if len(tensor.shape) == 1:  # one row, of which some columns are wanted
+            return dequantize(raw, tensor.form)[first : first + count]
+        return dequantize(raw.reshape(tensor.shape[0], -1)[first : first + count], tensor.form)
+
+    def _fits_bf16(self, header: Header) -> bool:
+        forms = {tensor.form.name for tensor in header.tensors.values() if len(tensor.shape) > 1}
+        vectors = [tensor for tensor in header.tensors.values() if len(tensor.shape) == 1]
+        return forms == {"BF16"} and all(
+            torch.equal(x, x.bfloat16().to(x.dtype)) for x in (self._rows(v, 0, v.shape[0]) for v in vectors)
+        )
+
+
+def _parts(header: Header, architecture: Architecture, config: ModelConfig) -> dict[str, _Part]:
+    if config.n_layers > len(header.tensors):  # before a table of that many layers is made
+        found = f"{config.n_layers} layers, {len(header.tensors)} tensors"
+        raise CorruptFileError(
+            "the file describes more layers than it has tensors", found=found, where=str(header.path)
+        )
+    shapes = parameter_shapes(config)
+    layout = architecture.layout(config)
+    _check_tensors(header, layout, shapes)
+    parts: dict[str, _Part] = {}
+    for entry in layout:
+        first = 0
+        for name in entry.holds:
+            heads = architecture.num_paired_heads(name, config)
+            parts[name] = _Part(header.tensors[entry.name], first, shapes[name], heads)
+            first += shapes[name][0]
+    return {name: parts[name] for name in shapes}
+
+
+def _check_tensors(header: Header, layout: list[Stored], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    wanted = {entry.name: _stacked(entry, shapes) for entry in layout}
+    faults = [f"missing: {name}" for name in wanted if name not in header.tensors]
+    faults += [f"left over: {name}" for name in header.tensors if name not in wanted]
+    for name, shape in wanted.items():
+        tensor = header.tensors.get(name)
+        if tensor is not None and tensor.shape != shape:
+            faults.append(f"{name} is {tensor.shape} instead of {shape}")
+        if tensor is not None and len(shape) == 1 and tensor.form.block > 1:
+            faults.append(f"{name}, a vector, is stored as {tensor.form.name}")
+        if tensor is not None and tensor.form.name.startswith("I") and tensor.form.block == 1:
+            faults.append(f"{name} holds whole numbers ({tensor.form.name})")
+    if faults:
+        shown = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
+        raise WeightsError("the tensors are not those of the model that the file describes", found=shown[:400],
+                           where=str(header.path))  # fmt: skip
+
+
+def _stacked(entry: Stored, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    return (sum(shapes[name][0] for name in entry.holds), *shapes[entry.holds[0]][1:])
+
+
+def _to_write(
+    entry: Stored,
+    architecture: Architecture,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    form: NumberFormat,
+    recorder: Recorder,
+) -> TensorToWrite:
+    shape = _stacked(entry, parameter_shapes(config))
+    if len(shape) == 1 or entry.holds[0] in ALWAYS_F32:
+        form = BY_NAME["F32"]
+    elif shape[-1] % form.block:
+        message = f"{entry.name} is stored as {FALLBACK.name}: {form.name} packs {form.block} numbers of a row, it has {shape[-1]}"
+        recorder.record(Event(name="store.gguf_not_quantized", message=message, level="warning"))
+        form = FALLBACK
+    return TensorToWrite(shape=shape, form=form, pack=partial(_pack, entry, architecture, config, weights, form))
+
+
+def _pack(
+    entry: Stored, architecture: Architecture, config: ModelConfig, weights: Mapping[str, Tensor], form: NumberFormat
+) -> Tensor:
+    held = []
+    for name in entry.holds:
+        heads = architecture.num_paired_heads(name, config)
+        weight = weights[name].detach().cpu()
+        held.append(to_neighbours(weight, heads) if heads else weight)
+    return quantize(held[0] if len(held) == 1 else torch.cat(held), form)

@@ -1,0 +1,268 @@
+"""Models as GGUF names them: four architectures, their keys, their tensors.
+
+A GGUF file gives the sizes as values under the architecture's name (`llama.block_count`); whether there are biases or a
+head of its own is seen from the tensors that are there. Matrices lie as ours do, [out, in]. One thing differs: a file
+of the `llama` architecture turns neighbouring rows of a query or key head together (0 with 1, 2 with 3, …), where we
+and Hugging Face turn the halves (0 with K/2, 1 with K/2 + 1, …), so its rows are exchanged on the way.
+
+A key that nobody here reads may change the arithmetic (a scaled rotary base, a sliding window, experts): it is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from pellucid.errors import CorruptFileError, ModelError, SettingsError
+from pellucid.planning.config import ModelConfig
+from pellucid.settings import Layer, resolve
+from pellucid.store.names.family import Family, Stored, expand
+from pellucid.store.names.gpt2 import GPT2
+from pellucid.store.names.llama import LLAMA
+from pellucid.store.names.qwen import QWEN2, QWEN3
+
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"
+MOST_POSITIONS = 1 << 20  # a model keeps a table with a row for each
+MOST_LAYERS = 1 << 12
+ABSENT = object()
+
+# Values of other keys under which a model computes what is computed here.
+HARMLESS: dict[str, tuple[Any, ...]] = {
+    "attention.causal": (True,), "attention.sliding_window": (0,), "expert_count": (0,), "expert_used_count": (0,),
+    "rope.scaling.type": ("none",), "rope.scaling.factor": (1.0, 0.0), "rope.scale_linear": (1.0,),
+    "rope.scaling.attn_factor": (1.0,), "rope.scaling.finetuned": (False,),
+}  # fmt: skip
+DESCRIPTIVE = ("vocab_size", "tensor_data_layout", "rope.scaling.original_context_length")
+
+ROTARY_BLOCK = {
+    "attn_norm": "attention_norm", "attn_q": "attention.query", "attn_k": "attention.key", "attn_v": "attention.value",
+    "attn_q_norm": "attention.query_norm", "attn_k_norm": "attention.key_norm", "attn_output": "attention.output",
+    "ffn_norm": "mlp_norm", "ffn_gate": "mlp.gate", "ffn_up": "mlp.up", "ffn_down": "mlp.down",
+}  # fmt: skip
+GPT2_BLOCK = {name: ours for name, ours in ROTARY_BLOCK.items() if name not in ("attn_q", "attn_k", "attn_v")}
+KINDS = ("weight", "bias")
+
+
+def _table(block: Mapping[str, str], *more: Stored) -> tuple[Stored, ...]:
+    return (
+        Stored(EMBEDDING, ("embed.weight",)),
+        *more,
+        *(Stored(f"blk.{{i}}.{name}.{kind}", (f"blocks.{{i}}.{ours}.{kind}",)) for name, ours in block.items() for kind in KINDS),
+        *(Stored(f"output_norm.{kind}", (f"final_norm.{kind}",)) for kind in KINDS),
+        Stored(HEAD, ("head.weight",)),
+    )  # fmt: skip
+
+
+ROTARY_TABLE = _table(ROTARY_BLOCK)
+_HEADS = ("query", "key", "value")
+GPT2_TABLE = _table(
+    GPT2_BLOCK,
+    Stored("position_embd.weight", ("position.weight",)),
+    *(Stored(f"blk.{{i}}.attn_qkv.{kind}", tuple(f"blocks.{{i}}.attention.{h}.{kind}" for h in _HEADS)) for kind in KINDS),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One of the architectures that llama.cpp runs: the axes it can say, its tensors, its keys."""
+
+    name: str
+    family: Family  # what it can say; only the axes are used
+    table: tuple[Stored, ...]
+    norm_eps_key: str
+    pairs_neighbours: bool = False  # the rotation turns rows 2i and 2i + 1 of a head together
+
+    def layout(self, config: ModelConfig) -> list[Stored]:
+        """Every tensor of such a file and the parameters it holds."""
+        return expand(self.table, config)
+
+    def num_paired_heads(self, name: str, config: ModelConfig) -> int:
+        """The heads whose rows must be exchanged in one of our parameters; 0 where they lie as ours."""
+        if not self.pairs_neighbours:
+            return 0
+        heads = {"attention.query": config.n_heads, "attention.key": config.n_kv_heads}
+        return next((count for part, count in heads.items() if f".{part}." in name), 0)
+
+
+def _narrowed(family: Family, **axes: tuple[Any, ...]) -> Family:
+    return replace(family, axes={**family.axes, **axes})
+
+
+RMS, LAYER = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
+ARCHITECTURES = (  # in order of preference when a model's axes fit several
+    Architecture(
+        name="qwen3", family=_narrowed(QWEN3, qkv_bias=(False,)), table=ROTARY_TABLE, norm_eps_key=RMS
+    ),
+    Architecture(name="llama", family=LLAMA, table=ROTARY_TABLE, norm_eps_key=RMS, pairs_neighbours=True),
+    Architecture(name="qwen2", family=QWEN2, table=ROTARY_TABLE, norm_eps_key=RMS),
+    Architecture(
+        name="gpt2", family=_narrowed(GPT2, feed_forward=("gelu_tanh",)), table=GPT2_TABLE, norm_eps_key=LAYER
+    ),
+)  # fmt: skip
+
+
+def architecture_for(config: ModelConfig) -> Architecture:
+    """The architecture as which a model is written. Raises ModelError when llama.cpp has none that computes the same."""
+    misfits = {one.name: one.family.misfits(config) for one in ARCHITECTURES}
+    for one in ARCHITECTURES:
+        if not misfits[one.name]:
+            return one
+    nearest = min(misfits, key=lambda name: len(misfits[name]))
+    raise ModelError(
+        "no GGUF architecture computes what this model computes",
+        found=f"{nearest}, the nearest, has no {', '.join(misfits[nearest])}",
+        hint="keep it as a directory (--to hf)",
+    )
+
+
+def config_to_values(architecture: Architecture, config: ModelConfig) -> dict[str, Any]:
+    """The keys that describe a model, ready to be written."""
+    values: dict[str, Any] = {
+        "context_length": config.context_length,
+        "embedding_length": config.d_model,
+        "block_count": config.n_layers,
+        "feed_forward_length": config.d_ff,
+        "attention.head_count": config.n_heads,
+        "attention.head_count_kv": config.n_kv_heads,
+        architecture.norm_eps_key: config.norm_eps,
+        "vocab_size": config.vocab_size,
+    }
+    if config.position == "rotary":
+        values |= {
+            "attention.key_length": config.head_dim,
+            "attention.value_length": config.head_dim,
+            "rope.dimension_count": config.head_dim,
+            "rope.freq_base": config.rope_theta,
+        }
+    return {f"{architecture.name}.{key}": value for key, value in values.items()}
+
+
+def read_architecture(
+    values: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], where: str
+) -> tuple[Architecture, ModelConfig]:
+    """The architecture and the axes of a file with these values and tensors (name -> shape).
+
+    Raises ModelError for a kind of model that is not built here, CorruptFileError for sizes that make no sense.
+    """
+    known = {one.name: one for one in ARCHITECTURES}
+    architecture = known.get(str(values.get("general.architecture")))
+    if architecture is None:
+        found = f"general.architecture={values.get('general.architecture')!r}"
+        raise ModelError("this kind of model is not supported", found=found[:200], where=where,
+                         hint="supported: " + ", ".join(known))  # fmt: skip
+    keys = _Keys(architecture.name, values, where)
+    axes = _axes(architecture, keys, tensors)
+    keys.check_all_read()
+    try:
+        return architecture, resolve(ModelConfig, Layer(where, axes)).settings
+    except (SettingsError, ModelError) as error:
+        raise CorruptFileError(
+            f"the model's sizes make no sense: {error.what}", found=error.found, where=where
+        ) from error
+
+
+def _axes(architecture: Architecture, keys: _Keys, tensors: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    if EMBEDDING not in tensors:
+        raise CorruptFileError(f"the file has no {EMBEDDING}", where=keys.where)
+    n_heads, d_model = keys.whole("attention.head_count"), keys.whole("embedding_length")
+    head_dim = keys.whole("attention.key_length", d_model // n_heads)
+    rotary = architecture.table is ROTARY_TABLE
+    keys.require("attention.value_length", head_dim)
+    keys.require("rope.dimension_count", head_dim)
+    family_axes = {axis: allowed[0] for axis, allowed in architecture.family.axes.items()}
+    seen = {
+        "qkv_bias": "blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors,
+        "output_bias": "blk.0.attn_output.bias" in tensors,
+        "mlp_bias": "blk.0.ffn_up.bias" in tensors,
+    }
+    return family_axes | {axis: value for axis, value in seen.items() if axis not in family_axes} | {
+        "vocab_size": tensors[EMBEDDING][0],
+        "context_length": keys.whole("context_length", high=MOST_POSITIONS),
+        "n_layers": keys.whole("block_count", high=MOST_LAYERS),
+        "n_heads": n_heads,
+        "n_kv_heads": keys.whole("attention.head_count_kv", n_heads),
+        "head_dim": head_dim,
+        "d_model": d_model,
+        "d_ff": keys.whole("feed_forward_length"),
+        "norm_eps": keys.number(architecture.norm_eps_key),
+        "rope_theta": keys.number("rope.freq_base", 10_000.0) if rotary else 10_000.0,
+        "tied_head": HEAD not in tensors,
+    }  # fmt: skip
+
+
+class _Keys:
+    """The values under an architecture's name, read by type; what nobody read is remembered."""
+
+    def __init__(self, prefix: str, values: Mapping[str, Any], where: str) -> None:
+        start = f"{prefix}."
+        self.prefix, self.where = start, where
+        self.values = {name.removeprefix(start): value for name, value in values.items() if name.startswith(start)}
+        self.seen: set[str] = set(DESCRIPTIVE)
+
+    def whole(self, name: str, default: Any = ABSENT, high: int = 1 << 32) -> int:
+        """A whole number of at least 1."""
+        value = self._get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= high:
+            raise self._wrong(name, value)
+        return value
+
+    def number(self, name: str, default: Any = ABSENT) -> float:
+        """A number."""
+        value = self._get(name, default)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise self._wrong(name, value)
+        return float(value)
+
+    def require(self, name: str, *allowed: Any) -> None:
+        """The key must be absent or have one of these values: with any other, the model would compute something else."""
+        self.seen.add(name)
+        value = self.values.get(name, allowed[0])
+        if not isinstance(value, (bool, int, float, str)) or value not in allowed:
+            raise ModelError(f"models with {self.prefix}{name}={str(value)[:80]} are not supported", where=self.where)
+
+    def check_all_read(self) -> None:
+        """Raise ModelError when a key is neither read nor known to be harmless."""
+        for name, allowed in HARMLESS.items():
+            self.require(name, *allowed)
+        unknown = sorted(set(self.values) - self.seen)
+        if unknown:
+            raise ModelError(
+                "the file has keys whose meaning is not known here, so the model might be computed wrongly",
+                found=", ".join(f"{self.prefix}{name}" for name in unknown)[:300],
+                where=self.where,
+            )
+
+    def _get(self, name: str, default: Any) -> Any:
+        self.seen.add(name)
+        value = self.values.get(name, default)
+        if value is ABSENT:
+            raise CorruptFileError(f"the file lacks {self.prefix}{name}", where=self.where)
+        return value
+
+    def _wrong(self, name: str, value: Any) -> CorruptFileError:
+        return CorruptFileError(
+            f"{self.prefix}{name} is not a number that can be used", found=str(value)[:80], where=self.where
+        )
+
+
+def to_halves(x: Tensor, num_heads: int) -> Tensor:
+    """Rows of heads whose rotation pairs neighbours, ordered so that it pairs the halves.
+
+    >>> import torch
+    >>> to_halves(torch.tensor([0, 10, 1, 11, 2, 12]), 1)
+    tensor([ 0,  1,  2, 10, 11, 12])
+    """
+    return x.unflatten(0, (num_heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+
+
+def to_neighbours(x: Tensor, num_heads: int) -> Tensor:
+    """The inverse of `to_halves`.
+
+    >>> import torch
+    >>> to_neighbours(torch.tensor([0, 1, 2, 10, 11, 12]), 1)
+    tensor([ 0, 10,  1, 11,  2, 12])
+    """
+    return x.unflatten(0, (num_heads, 2, -1)).transpose(1, 2).flatten(0, 2)

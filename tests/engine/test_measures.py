@@ -1,0 +1,119 @@
+"""What is timed is what is said to be timed, and the bytes are those of the model that is built."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from pellucid.engine import bench
+from pellucid.engine.generate import generate
+from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.torch_runner import TorchRunner
+from pellucid.model.build import build
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.memory import estimate_weights
+
+SHAPES = [
+    {"tied_head": True},
+    {"tied_head": False, "qk_norm": False},
+    {
+        "position": "learned",
+        "norm": "layer",
+        "feed_forward": "gelu",
+        "qk_norm": False,
+        "qkv_bias": True,
+        "mlp_bias": True,
+    },
+]
+
+
+def config(**axes) -> ModelConfig:
+    sizes = {"n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "d_model": 32, "d_ff": 64}
+    return ModelConfig(vocab_size=300, context_length=64, **sizes, **axes)
+
+
+class Counting:
+    """A runner that notes what it is asked to read, and whose model likes one token best."""
+
+    def __init__(self, runner) -> None:
+        self.runner, self.config, self.name, self.exact = runner, runner.config, runner.name, runner.exact
+        self.read, self.favourite = [], None
+
+    def start(self, ids, *, max_length):
+        return self.runner.start(ids, max_length=max_length)
+
+    def prefill(self, sequence):
+        self.read.append(("prefill", len(sequence.unread)))
+        return self.favour(self.runner.prefill(sequence))
+
+    def decode(self, sequences):
+        self.read.append(("decode", *(len(sequence.unread) for sequence in sequences)))
+        return self.favour(self.runner.decode(sequences))
+
+    def favour(self, logits):
+        if self.favourite is not None:
+            logits[..., self.favourite] = 1e3
+        return logits
+
+
+@pytest.fixture
+def runner():
+    return Counting(TorchRunner(build(config(init="gpt2"), seed=0)))
+
+
+def test_a_prompt_is_read_once_and_whole(runner):
+    pace = bench.measure_prefill(runner, bench.random_ids(runner.config, 40))
+    assert runner.read == [("prefill", 40)] and pace.num_tokens == 40 and pace.seconds > 0
+
+
+def test_decode_reads_one_token_of_each_and_leaves_no_trace(runner):
+    prompts = [bench.random_ids(runner.config, length, seed=length) for length in (9, 5, 7)]
+    sequences = bench.read_prompts(runner, prompts, room=6)
+    runner.read.clear()
+    pace = bench.measure_decode(runner, sequences, 6)
+    assert pace.num_tokens == 18 and runner.read == [("decode", 1, 1, 1)] * 6
+    assert [sequence.ids for sequence in sequences] == prompts
+    assert [sequence.cache.length for sequence in sequences] == [9, 5, 7]
+    fresh = bench.read_prompts(runner, prompts, room=1)
+    for row in (*sequences, *fresh):
+        row.extend([3])
+    assert np.allclose(runner.decode(sequences), runner.decode(fresh), atol=1e-5)
+
+
+def test_generate_is_timed_over_the_same_number_of_tokens_whatever_the_model_says(runner, byte_tokenizer):
+    runner.favourite = byte_tokenizer.eos_id
+    prompt = bench.random_ids(runner.config, 8)
+    assert len(list(generate(runner, byte_tokenizer, prompt, SamplingSettings(temperature=0)))) == 1
+    runner.read.clear()
+    pace = bench.measure_generate(runner, byte_tokenizer, prompt, 5)
+    assert pace.num_tokens == 5 and runner.read == [("prefill", 8)] + [("decode", 1)] * 5
+
+
+@pytest.mark.parametrize("axes", SHAPES)
+def test_bytes_are_those_of_the_built_model(axes):
+    model = build(config(**axes), seed=0)
+    for weights, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        sizes = {name: parameter.to(dtype).nbytes for name, parameter in model.named_parameters()}
+        assert bench.model_bytes(model.config, weights) == sum(sizes.values())
+        rows = {"position.weight"} if model.config.tied_head else {"position.weight", "embed.weight"}
+        read = sum(size for name, size in sizes.items() if name not in rows)
+        assert bench.weight_bytes_per_token(model.config, weights) == read
+
+
+@pytest.mark.parametrize("axes", SHAPES)
+def test_int8_bytes_are_those_of_the_plan_and_int4_takes_half_and_scales(axes):
+    shape = config(**axes)
+    assert bench.model_bytes(shape, "int8") == estimate_weights(shape, "int8").value
+    assert bench.tensor_bytes((10, 64), "int4") == 10 * 64 // 2 + 10 * 2 * 4
+    assert bench.tensor_bytes((64,), "int4") == 64 * 4
+
+
+def test_the_peak_is_never_below_what_is_held_and_remembers():
+    held, before = psutil.Process().memory_info().rss, bench.peak_memory_bytes()
+    assert before >= held * 0.99  # the system counts pages in batches
+    block = np.ones(before - held + 50_000_000, np.uint8)
+    num_bytes = block.nbytes
+    del block
+    assert num_bytes >= 50_000_000 and bench.peak_memory_bytes() >= before + 40_000_000

@@ -1,0 +1,113 @@
+"""A thousand damaged GGUF files: each one loads or ends in one clear error, in little time and memory."""
+
+from __future__ import annotations
+
+import random
+import struct
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pellucid.errors import CorruptFileError, ModelError, StoreError, TokenizerError
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.params import parameter_shapes
+from pellucid.store.gguf import load_gguf, save_gguf
+from pellucid.store.gguf_header import read_header
+from pellucid.tokens.train import train_bpe
+
+NUM_MUTATIONS = 1000
+MOST_BYTES = 8_000_000  # the file has about 40,000
+ODD = (0, 1, 7, 2**8, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    tokenizer = train_bpe(["the cat sat. 猫坐着。 " * 9], 262)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, context_length=16, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=8, d_model=16,
+        d_ff=32, qk_norm=False,
+    )  # fmt: skip
+    weights = {name: torch.ones(shape) for name, shape in parameter_shapes(config).items()}
+    path = tmp_path_factory.mktemp("damage") / "whole.gguf"
+    save_gguf(path, config=config, weights=weights, tokenizer=tokenizer, number_format="f32", name="whole")
+    return path.read_bytes()
+
+
+def places(data: bytes, path: Path) -> list[tuple[int, int]]:
+    """Where counts, lengths, types and offsets lie: (offset, width), found by their neighbours' names."""
+    found = [(4, 4), (8, 8), (16, 8)]
+    header = read_header(path)
+    for name in (*header.values, *header.tensors):
+        at = data.index(struct.pack("<Q", len(name)) + name.encode())
+        end = at + 8 + len(name)
+        found += [(at, 8), (end, 4), (end + 4, 4), (end + 8, 8), (end + 12, 8), (end + 16, 8)]
+    return found
+
+
+def mutations(data: bytes, path: Path) -> Iterator[bytes]:
+    draw, fields = random.Random(11), places(data, path)
+    header_bytes = min(tensor.offset for tensor in read_header(path).tensors.values())
+    for number in range(NUM_MUTATIONS):
+        damaged, kind = bytearray(data), number % 5
+        at, width = draw.choice(fields)
+        if kind == 0:  # a count, length, type or offset that is absurd
+            damaged[at : at + width] = (draw.choice(ODD) % (1 << 8 * width)).to_bytes(width, "little")
+        elif kind == 1:  # or wrong by a little
+            value = int.from_bytes(damaged[at : at + width], "little") + draw.choice((-8, -1, 1, 8))
+            damaged[at : at + width] = (value % (1 << 8 * width)).to_bytes(width, "little")
+        elif kind == 2:
+            del damaged[draw.randrange(len(damaged)) :]
+        elif kind == 3:
+            damaged[draw.randrange(header_bytes)] ^= 1 << draw.randrange(8)
+        else:
+            start = draw.randrange(header_bytes)
+            damaged[start : start + draw.randrange(1, 9)] = draw.randbytes(draw.randrange(9))
+        yield bytes(damaged)
+
+
+def test_a_thousand_damaged_files_each_load_or_say_what_is_wrong(whole: bytes, tmp_path: Path) -> None:
+    path, refused, kinds = tmp_path / "damaged.gguf", 0, set()
+    path.write_bytes(whole)
+    damaged_files = list(mutations(whole, path))
+    load_gguf(path)  # whatever is loaded once is loaded before memory is watched
+    tracemalloc.start()
+    for damaged in damaged_files:
+        path.write_bytes(damaged)
+        tracemalloc.reset_peak()
+        try:
+            dict(load_gguf(path).weights)
+        except (StoreError, ModelError, TokenizerError) as error:
+            refused += 1
+            kinds.add(error.what)
+            assert error.what and (error.where or error.found)
+        assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
+    tracemalloc.stop()
+    assert refused > NUM_MUTATIONS // 2 and len(kinds) > 40, "the mutations must reach many checks"
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        (0, b"GGML", "not a GGUF file"),
+        (4, struct.pack(">I", 3), "version"),
+        (8, struct.pack("<Q", 2**60), "number of tensors is larger than the file can hold"),
+        (16, struct.pack("<Q", 2**60), "number of values is larger than the file can hold"),
+        (24, struct.pack("<Q", 2**63), "name reaches beyond the end"),
+    ],
+)
+def test_the_first_words_are_checked(whole: bytes, tmp_path: Path, at: int, value: bytes, message: str) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(whole[:at] + value + whole[at + len(value) :])
+    with pytest.raises(CorruptFileError, match=message):
+        read_header(path)
+
+
+def test_every_truncation_of_the_header_is_an_error(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    for length in (*range(1, 200), *range(200, len(whole), 997), len(whole) - 33):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StoreError):
+            read_header(path)
