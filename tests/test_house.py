@@ -41,12 +41,19 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "transformers": (),
     "click": ("cli/",),
     "rich": ("cli/",),
+    "llguidance": ("engine/constrain.py", "engine/grammar_trial.py"),
+    "llvmlite": ("engine/kernels/",),
     "matplotlib": ("training/curve.py",),
     "tensorboard": ("training/metrics.py",),
 }
 NO_TORCH = ("errors", "settings", "events", "tokens", "planning")
-MAY_IMPORT_LATE = ("cli/", "api.py", "__init__.py")  # the first two by design, the last binds public names lazily
-LATE_THIRD_PARTY = {"pyarrow", "tensorboard", "matplotlib"}  # optional, or slow to import
+MAY_IMPORT_LATE = (
+    "cli/",
+    "api.py",
+    "__init__.py",
+    "engine/build.py",
+)  # the first two by design; public names and Numba are bound lazily
+LATE_THIRD_PARTY = {"pyarrow", "tensorboard", "matplotlib", "llguidance"}  # optional, or slow to import
 VAGUE = ("util", "helper", "misc", "common_")
 
 

@@ -37,7 +37,7 @@ EXIT_CODES = {  # the nearest class in an error's ancestry decides
     errors.RequestError: 5,
     errors.TrainingError: 6,
     errors.MissingExtraError: 7,
-    errors.EngineError: 8,
+    errors.EngineError: 7,
     errors.PellucidError: 1,
 }
 

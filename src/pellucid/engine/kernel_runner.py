@@ -9,22 +9,26 @@ Axes: B sequences · T new positions · M rows of a pass · V vocabulary.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence as Many
 
 import numpy as np
 
-from pellucid.engine.kernels.attend import PAGE
 from pellucid.engine.kernels import forward as F
+from pellucid.engine.kernels.attend import PAGE
+from pellucid.engine.kernels.compile import DIRECTORY, has_bf16_dot
 from pellucid.engine.kernels.forward import find_chunks, forward
-from pellucid.engine.kernels.launch import launch
-from pellucid.engine.kernels.pack import Packed
+from pellucid.engine.kernels.lanes import GROUP
+from pellucid.engine.kernels.launch import compile_forward, is_compiled, launch, most_threads
+from pellucid.engine.kernels.pack import Packed, pack
 from pellucid.engine.sequence import Sequence
 from pellucid.errors import ContextError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.model.decoder import Decoder
 
 ROWS = 512  # of a prompt at a time: bounds the working memory
 SERIAL_BYTES = 4_000_000  # of weights x rows below which one thread is faster than waking the others
 SMALL = 8  # rows of a pass whose working memory is kept
-
 
 
 class PagedCache:
@@ -62,7 +66,8 @@ class KernelRunner:
     exact = True
 
     def __init__(self, packed: Packed, *, num_threads: int, dot: bool) -> None:
-        self.packed, self.config, self.num_threads = packed, packed.config, num_threads
+        self.packed, self.config = packed, packed.config
+        self.num_threads = min(num_threads, most_threads())
         weights, embed, position = packed.kinds
         full = packed.weights == "fp32"
         self.x_type = np.uint16 if dot and not full else np.float32
@@ -70,7 +75,8 @@ class KernelRunner:
         self.kinds = weights, self.x_type(0), embed, position, self.cache_type(0)
         self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[F.K_PADDED]))
         self.buffers: dict[int, dict[int, np.ndarray]] = {}
-        self.name = f"kernels, {packed.weights}, {num_threads} thread{'s' if num_threads > 1 else ''}"
+        products = "bf16 dot" if self.x_type is np.uint16 else "fp32"
+        self.name = f"kernels, {packed.weights} weights, {products} products, {self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
 
     def start(self, ids: Many[int], *, max_length: int) -> Sequence:
         return Sequence(list(ids), PagedCache(self.page_shape, self.cache_type, max_length))
@@ -129,9 +135,17 @@ class KernelRunner:
 
     @property
     def row_lengths(self) -> tuple[int, int, int]:
-        """Numbers to a row of the outputs, of what products read, and inside the feed-forward."""
+        """Numbers to a row of the outputs, of what products read, and inside the feed-forward.
+
+        What products read is followed by zeros to whole groups of int4 weights, whose padding is 0 too.
+        """
         c = self.config
-        return max(c.d_attention + 2 * c.d_kv, 2 * c.d_ff, c.d_model), max(c.d_model, c.d_attention), c.d_ff
+        read, inside = max(c.d_model, c.d_attention), c.d_ff
+        return (
+            max(c.d_attention + 2 * c.d_kv, 2 * c.d_ff, c.d_model),
+            -(-read // GROUP) * GROUP,
+            -(-inside // GROUP) * GROUP,
+        )
 
     def _buffers(self, rows: int) -> dict[int, np.ndarray]:
         """Working memory for a pass of `rows`; that of small passes is kept, of large ones the last."""
@@ -156,3 +170,20 @@ def page_table(sequences: Many[Sequence]) -> np.ndarray:
     for slot, sequence in enumerate(sequences):
         pages[slot, : len(sequence.cache.pages)] = [page.ctypes.data for page in sequence.cache.pages]
     return pages
+
+
+def build_kernel_runner(model: Decoder, weights: str, *, num_threads: int, recorder: Recorder = NULL) -> KernelRunner:
+    """Lay out the weights and have the loops compiled for them; what is not on disk yet takes some seconds, once."""
+    runner = KernelRunner(pack(model, weights), num_threads=num_threads, dot=has_bf16_dot())
+    if is_compiled(runner.kinds):
+        compile_forward(runner.kinds)
+        return runner
+    message = f"compiling the loops for {weights} weights (once on this machine, about ten seconds)"
+    recorder.record(Event(name="engine.compiling", message=message, data={"directory": str(DIRECTORY)}))
+    started = time.perf_counter()
+    compile_forward(runner.kinds)
+    seconds = time.perf_counter() - started
+    recorder.record(
+        Event(name="engine.compiled", message=f"compiled in {seconds:.0f} s", data={"seconds": round(seconds, 2)})
+    )
+    return runner

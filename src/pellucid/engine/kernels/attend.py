@@ -24,6 +24,7 @@ from pellucid.engine.kernels.functions import exp32
 from pellucid.engine.kernels.lanes import (
     get,
     get_int,
+    kept_whole,
     lanes_max,
     lanes_sum,
     outer_1x1,
@@ -32,7 +33,6 @@ from pellucid.engine.kernels.lanes import (
     outer_2x4,
     outer_4x1,
     outer_4x4,
-    kept_whole,
     put,
     put_int,
     scratch,

@@ -13,11 +13,13 @@ the processor and Numba's version): an edit anywhere here recompiles, and a seco
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
 import platformdirs
 
@@ -56,3 +58,13 @@ def _jit(function: Callable[..., Any], *, parallel: bool) -> Any:
 
 
 DIRECTORY = cache_directory()
+
+
+def host_name() -> str:
+    """The processor as LLVM names it: machine code is for one kind of processor."""
+    return llvm.get_host_cpu_name()
+
+
+def has_bf16_dot() -> bool:
+    """Whether the processor multiplies pairs of bf16 numbers in one instruction (AVX-512 BF16)."""
+    return platform.machine() in ("x86_64", "AMD64") and bool(llvm.get_host_cpu_features().get("avx512bf16"))

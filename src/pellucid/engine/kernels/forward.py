@@ -21,7 +21,18 @@ from numba import prange
 
 from pellucid.engine.kernels.attend import PAGE, attend_apart, attend_lines, block_rows, join_pages, place_position
 from pellucid.engine.kernels.compile import kernel, parallel_kernel
-from pellucid.engine.kernels.lanes import dot_1x1, fused, get, get_int, kept_whole, lanes_sum, put, put_int, scratch, size_of
+from pellucid.engine.kernels.lanes import (
+    dot_1x1,
+    fused,
+    get,
+    get_int,
+    kept_whole,
+    lanes_sum,
+    put,
+    put_int,
+    scratch,
+    size_of,
+)
 from pellucid.engine.kernels.product import (
     FP32,
     NUM_COLUMNS,
@@ -49,6 +60,7 @@ EPS, SCALE = range(2)  # the constants
 (
     READ, ATTENTION_NORM, PROJECT, PLACE, ATTEND, ATTEND_APART, JOIN, GATHER, MLP_NORM, WIDEN, NARROW, LAST_NORM, SCORE,
 ) = range(13)  # fmt: skip
+PRODUCTS = PROJECT, GATHER, WIDEN, NARROW, SCORE
 FEW = 4  # rows that one thread norms or places faster than it wakes the others
 
 
@@ -68,7 +80,7 @@ def norm_row(plan, x_kind, index, x, out):
     weight, bias = plan[NORMS] + index * width * 4, plan[NORM_BIASES] + index * width * 4
     eps = get(FP32, plan[CONSTANTS], EPS)
     mean = lanes_sum(x, padded) / f32(width) if plan[LAYER_NORM] else f32(0)
-    if plan[LAYER_NORM]:  # x is the stream itself, so what is centred goes through `out` in fp32 terms: twice computed
+    if plan[LAYER_NORM]:
         squares = f32(0)
         for i in range(width):
             centred = get(FP32, x, i) - mean
@@ -154,9 +166,7 @@ def attend_task(plan, x_kind, cache_kind, layer, task):
             put_int(ends, r, get_int(plan[POSITIONS], row + r if repeats == 1 else row) + 1)
         q = plan[Q] + (row * plan[H] + head) * padded * 4
         out = plan[A] + (row * plan[A_ROW] + head * width) * size_of(x_kind)
-        attend_lines(
-            cache_kind, x_kind, pages, offset, padded, width, q, q_row, rows, ends, plan[WINDOW], out, out_row
-        )
+        attend_lines(cache_kind, x_kind, pages, offset, padded, width, q, q_row, rows, ends, plan[WINDOW], out, out_row)
         head += rows if repeats > 1 else 1
 
 
@@ -200,9 +210,7 @@ def product_task(plan, kind, x_kind, stage, layer, tile):
         for index in range(count):
             matrix, goal = table + (start + index) * NUM_COLUMNS * 8, y + index * plan[F] * 4
             multiply_rows(kind, x_kind, matrix, plan[A], plan[A_ROW], goal, y_row, rows, first, last)
-        bend_rows(
-            plan[BEND], x_kind, plan[GATED], plan[F], y, y_row, plan[HIDDEN], plan[H_ROW], rows, first, last
-        )
+        bend_rows(plan[BEND], x_kind, plan[GATED], plan[F], y, y_row, plan[HIDDEN], plan[H_ROW], rows, first, last)
         return
     matrix, count, x, x_row = table, 3, plan[A], plan[A_ROW]  # PROJECT: queries, keys and values side by side
     if stage == SCORE:
@@ -212,7 +220,7 @@ def product_task(plan, kind, x_kind, stage, layer, tile):
     elif stage == NARROW:
         matrix, count, x, x_row = table + DOWN * NUM_COLUMNS * 8, 1, plan[HIDDEN], plan[H_ROW]
     multiply_tile(kind, x_kind, matrix, count, tile, x, x_row, y, y_row, rows)
-    if stage == GATHER or stage == NARROW:
+    if stage in (GATHER, NARROW):
         add_rows(y, y_row, plan[X], plan[D_PADDED], rows, first, min(first + TILE, plan[D]))
 
 
@@ -221,9 +229,9 @@ def work(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer
     """One task of one stage."""
     kept_whole()
     x_at, a_at = plan[X] + task * plan[D_PADDED] * 4, plan[A] + task * plan[A_ROW] * size_of(x_kind)
-    if stage == PROJECT or stage == GATHER or stage == WIDEN or stage == NARROW or stage == SCORE:
+    if stage in PRODUCTS:
         product_task(plan, kind, x_kind, stage, layer, task)
-    elif stage == ATTENTION_NORM or stage == MLP_NORM:
+    elif stage in (ATTENTION_NORM, MLP_NORM):
         norm_row(plan, x_kind, 2 * layer + (stage == MLP_NORM), x_at, a_at)
     elif stage == ATTEND:
         attend_task(plan, x_kind, cache_kind, layer, task)
@@ -259,7 +267,7 @@ def num_tasks(plan, stage):
         return num_tiles(plan[MATRICES], 3)
     if stage == WIDEN:
         return num_tiles(plan[MATRICES] + UP * NUM_COLUMNS * 8, 1)
-    if stage == GATHER or stage == NARROW:
+    if stage in (GATHER, NARROW):
         return num_tiles(plan[MATRICES] + OUTPUT * NUM_COLUMNS * 8, 1)
     if stage == SCORE:
         return num_tiles(plan[MATRICES] + plan[LAYERS] * PER_LAYER * NUM_COLUMNS * 8, 1)
@@ -273,25 +281,32 @@ def num_tasks(plan, stage):
 
 
 @kernel
+def run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial):
+    """A stage on all threads, or on this one where that is faster: a few rows are normed before others wake."""
+    rowwise = not (stage in PRODUCTS or stage in (ATTEND, ATTEND_APART))
+    alone = serial or (rowwise and plan[NUM_ROWS] < FEW)
+    tasks = num_tasks(plan, stage)
+    run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, tasks, alone)
+
+
+@kernel
 def forward(plan, kind, x_kind, embed_kind, position_kind, cache_kind, serial):
     """Read the rows of the plan; leave the logits after the wanted ones.
 
     The numbers `kind` (weights), `x_kind` (what products read) and so on name formats by their types.
     """
-    few = serial or plan[NUM_ROWS] < FEW
+    if not plan[NUM_ROWS]:
+        return
     apart = not serial and plan[NUM_PAGES] > 1 and plan[NUM_CHUNKS] < 8  # else too few tasks for the threads
-    layers = plan[LAYERS]
-    for layer in range(-1, layers + 1):
-        for stage in range(READ, SCORE + 1):
-            of_layer = ATTENTION_NORM <= stage <= NARROW
-            if of_layer != (0 <= layer < layers) or (stage == READ) != (layer < 0):
+    run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, READ, 0, serial)
+    for layer in range(plan[LAYERS]):
+        for stage in range(ATTENTION_NORM, NARROW + 1):
+            if (stage == ATTEND and apart) or (stage in (ATTEND_APART, JOIN) and not apart):
                 continue
-            if (stage == ATTEND and apart) or ((stage == ATTEND_APART or stage == JOIN) and not apart):
-                continue
-            by_rows = not (stage == PROJECT or stage == GATHER or stage == WIDEN or stage == NARROW or stage == SCORE)
-            alone = serial or (few and by_rows and stage != ATTEND and stage != ATTEND_APART)
-            tasks = num_tasks(plan, stage)
-            run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, tasks, alone)
+            run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial)
+    if plan[NUM_WANTED]:
+        for stage in range(LAST_NORM, SCORE + 1):
+            run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, plan[LAYERS], serial)
 
 
 def find_chunks(slots: np.ndarray, *, together: bool) -> np.ndarray:

@@ -65,7 +65,9 @@ V32B = vector(Bfloat(), 32)
 def call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
     """Call an LLVM intrinsic by name."""
     module = builder.module
-    function = module.globals.get(name) or ir.Function(module, ir.FunctionType(result, [a.type for a in arguments]), name)
+    function = module.globals.get(name) or ir.Function(
+        module, ir.FunctionType(result, [a.type for a in arguments]), name
+    )
     return builder.call(function, arguments)
 
 
@@ -87,7 +89,9 @@ def shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, order: list[int]) -
     return builder.shuffle_vector(a, b, ir.Constant(vector(I32, len(order)), order))
 
 
-def load(builder: ir.IRBuilder, pointer: ir.Value, element: ir.Type, size: int, keep: ir.Value | None = None) -> ir.Value:
+def load(
+    builder: ir.IRBuilder, pointer: ir.Value, element: ir.Type, size: int, keep: ir.Value | None = None
+) -> ir.Value:
     """`size` neighbours from memory; with `keep` only the first `keep` of them, zeros after."""
     kind = vector(element, size)
     if keep is None:
@@ -175,7 +179,8 @@ class Product:
         if self.dot:
             return [builder.bitcast(load(builder, pointer, I16, 32, keep), V32B)]
         return [
-            load(builder, at(builder, pointer, F32, constant(start)), F32, 16, keep) for start in range(0, self.step, 16)
+            load(builder, at(builder, pointer, F32, constant(start)), F32, 16, keep)
+            for start in range(0, self.step, 16)
         ]
 
     def add(self, builder: ir.IRBuilder, total: ir.Value, w: list[ir.Value], x: list[ir.Value]) -> ir.Value:
@@ -206,6 +211,9 @@ def emit_dot_block(builder: ir.IRBuilder, product: Product, R: int, C: int, p: d
         count = builder.udiv(i, constant(step))
         added = []
         for r in range(R):
+            if C <= 2:  # the memory is the limit: ask for the rows after these while these are worked on
+                ahead = builder.add(builder.mul(count, constant(bytes_per_step)), builder.mul(p["w_row"], constant(R)))
+                prefetch(builder, at(builder, ws[r], I8, ahead))
             w = product.weights(builder, at(builder, ws[r], I8, builder.mul(count, constant(bytes_per_step))), keep)
             if grouped:
                 place = builder.add(builder.mul(p["scale_row"], constant(r)), count)
@@ -223,6 +231,14 @@ def emit_dot_block(builder: ir.IRBuilder, product: Product, R: int, C: int, p: d
         rest = builder.sub(p["k"], whole)
         totals = when(builder, builder.icmp_signed(">", rest, constant(0)), totals, lambda t: one_step(whole, t, rest))
     return reduce_lanes(builder, [totals[r * C + c] for c in range(C) for r in range(R)])
+
+
+def prefetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
+    """Ask for a line of memory that will be read soon; it need not exist."""
+    function = builder.module.globals.get("llvm.prefetch.p0") or ir.Function(
+        builder.module, ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32]), "llvm.prefetch.p0"
+    )
+    builder.call(function, [pointer, *(ir.Constant(I32, value) for value in (0, 3, 1))])
 
 
 def loop(

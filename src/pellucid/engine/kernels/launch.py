@@ -10,9 +10,13 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numba
+import numpy as np
 
+from pellucid.engine.kernels.compile import DIRECTORY, host_name
+from pellucid.engine.kernels.forward import NUM_PLANNED, forward
 from pellucid.errors import EngineError
 
 LOCK = threading.Lock()
@@ -33,3 +37,26 @@ def launch(num_threads: int) -> Iterator[None]:
     with LOCK:
         numba.set_num_threads(num_threads)
         yield
+
+
+def most_threads() -> int:
+    """Threads that compiled loops can use."""
+    return numba.config.NUMBA_NUM_THREADS
+
+
+def compile_forward(kinds: tuple[np.generic, ...]) -> None:
+    """Compile the pass for these formats, or load it from disk."""
+    with launch(1):
+        forward(np.zeros(NUM_PLANNED, np.int64), *kinds, True)
+    marker = marker_of(kinds)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+
+
+def is_compiled(kinds: tuple[np.generic, ...]) -> bool:
+    """Whether the pass for these formats is on disk already."""
+    return marker_of(kinds).exists()
+
+
+def marker_of(kinds: tuple[np.generic, ...]) -> Path:
+    return DIRECTORY / f"compiled-{host_name()}-{'-'.join(kind.dtype.name for kind in kinds)}"

@@ -123,8 +123,8 @@ def quantize_int8(w_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(int8 [N, K], scales [N]).
 
     >>> q, scale = quantize_int8(np.array([[1.0, -2.0, 0.5]], np.float32))
-    >>> q.tolist(), (q * scale[:, None]).round(2).tolist()
-    ([[64, -127, 32]], [[1.01, -2.0, 0.5]])
+    >>> q.tolist(), scale.tolist() == [np.float32(2) / np.float32(127)]
+    ([[64, -127, 32]], True)
     """
     scale_N = np.abs(w_NK).max(1) / np.float32(127)
     safe_N = np.where(scale_N > 0, scale_N, np.float32(1))

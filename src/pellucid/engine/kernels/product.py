@@ -41,7 +41,9 @@ def multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, las
             if last - n < wide:
                 for row in range(rows):
                     one = x_at + row * x_row * size_of(x_kind)
-                    dot_1x1(kind, x_kind, w_at, w_row, scales_at, scale_row, one, x_row, y_at + row * y_row * 4, y_row, k)
+                    dot_1x1(
+                        kind, x_kind, w_at, w_row, scales_at, scale_row, one, x_row, y_at + row * y_row * 4, y_row, k
+                    )
                 n += 1
                 continue
             if rows == 4:

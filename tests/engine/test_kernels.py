@@ -1,0 +1,301 @@
+"""The compiled loops: equal to torch's model, and to the bit the same whatever else is read with them.
+
+Axes: T positions · V vocabulary.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from pellucid.engine.build import build_runner
+from pellucid.engine.kernel_runner import KernelRunner, build_kernel_runner
+from pellucid.engine.kernels import product
+from pellucid.engine.kernels.compile import has_bf16_dot, kernel
+from pellucid.engine.kernels.functions import exp32, gelu, gelu_tanh
+from pellucid.engine.kernels.lanes import get, put
+from pellucid.engine.kernels.pack import pack, quantize_int4, quantize_int8
+from pellucid.engine.settings import EngineSettings
+from pellucid.engine.torch_runner import TorchRunner
+from pellucid.errors import EngineError
+from pellucid.events import MemoryRecorder
+from pellucid.model.build import build
+from pellucid.planning.config import ModelConfig
+
+FP32 = product.FP32
+ODD = {
+    "vocab_size": 131, "context_length": 700, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "head_dim": 20, "d_model": 75, "d_ff": 83,
+    "init": "gpt2",
+}  # fmt: skip
+GPT2 = {"position": "learned", "norm": "layer", "feed_forward": "gelu_tanh", "qk_norm": False, "qkv_bias": True, "n_kv_heads": 6}
+SHAPES = {
+    "qwen3": {},
+    "llama": {"qk_norm": False, "tied_head": False},
+    "qwen2": {"qk_norm": False, "qkv_bias": True, "n_kv_heads": 1},
+    "gpt2": dict(**GPT2, output_bias=True, mlp_bias=True),
+    "sinusoidal": {"position": "sinusoidal", "norm": "layer_no_bias", "feed_forward": "gelu", "n_kv_heads": 3},
+    "none": {"position": "none", "feed_forward": "relu2", "n_kv_heads": 6},
+}
+FORMATS = ["fp32", "bf16", "int8", "int4"]
+
+
+def make(dtype: torch.dtype = torch.float32, **axes) -> torch.nn.Module:
+    model = build(ModelConfig(**{**ODD, **axes}), seed=1)
+    generator = torch.Generator().manual_seed(2)
+    for weight in model.parameters():  # norms and biases too, so that none is 1 or 0
+        weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
+    return model.to(dtype)
+
+
+def some_ids(count: int) -> list[int]:
+    return np.random.default_rng(0).integers(0, ODD["vocab_size"], count).tolist()
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return np.array_equal(a.view(np.uint32), b.view(np.uint32))
+
+
+@pytest.mark.parametrize("axes", SHAPES.values(), ids=SHAPES)
+def test_every_shape_equals_the_torch_model(axes):
+    model, ids = make(**axes), some_ids(300)  # more than one page of the cache
+    fast, slow = build_runner(model), TorchRunner(model)
+    assert isinstance(fast, KernelRunner)
+    found = fast.score(fast.start(ids, max_length=300))
+    expected = slow.score(slow.start(ids, max_length=300))
+    assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_quantised_weights_are_multiplied_as_they_are_stored(weights):
+    """torch with the dequantised weights is the reference: what is left is the rounding of activations and cache."""
+    model, ids = make(), some_ids(60)
+    fast = build_runner(model, EngineSettings(weights=weights))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight.data = torch.from_numpy(dequantised(module.weight.detach().numpy(), weights))
+    head = dequantised(model.embed.weight.detach().numpy(), weights)
+    model.head.forward = lambda x, embed: torch.nn.functional.linear(x, torch.from_numpy(head))
+    slow = TorchRunner(model)
+    found, expected = (runner.score(runner.start(ids, max_length=60)) for runner in (fast, slow))
+    assert np.abs(found - expected).max() < (1e-4 if weights == "fp32" else 0.03) * np.abs(expected).max()
+
+
+def dequantised(weight: np.ndarray, weights: str) -> np.ndarray:
+    if weights == "bf16":
+        return torch.from_numpy(weight).bfloat16().float().numpy()
+    if weights == "int8":
+        q, scale = quantize_int8(weight)
+        return q * scale[:, None]
+    if weights == "int4":
+        packed, scale = quantize_int4(weight)
+        groups = packed.reshape(len(packed), -1, 16)
+        q = np.concatenate([groups & 15, groups >> 4], -1).astype(np.float32) - 8
+        return (q * scale[..., None]).reshape(len(packed), -1)[:, : weight.shape[1]]
+    return weight
+
+
+def test_int4_keeps_the_largest_of_a_group_and_rounds_the_rest_to_the_nearest():
+    weight = np.random.default_rng(1).standard_normal((7, 83)).astype(np.float32)
+    error = np.abs(dequantised(weight, "int4") - weight)
+    _, scale = quantize_int4(weight)
+    step = np.repeat(np.abs(scale), 32, 1)[:, :83]
+    assert (error <= step * 1.0001).all() and error.mean() < 0.35 * step.mean()
+
+
+@pytest.mark.parametrize("axes", [{}, SHAPES["gpt2"]], ids=["grouped heads", "gpt2"])
+@pytest.mark.parametrize("weights", FORMATS)
+def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
+    """One reading of 300 ids is the reference; every other way of reading them must give the same bits."""
+    model, ids = make(**axes), some_ids(300)
+    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
+    alone = KernelRunner(pack(model, weights), num_threads=1, dot=has_bf16_dot())
+    whole_TV = runner.score(runner.start(ids, max_length=300))
+    assert same_bits(whole_TV, alone.score(alone.start(ids, max_length=300))), "threads"
+    for first in (1, 7, 255, 256, 299):  # chunks
+        pieces = runner.start(ids[:first], max_length=300)
+        rows = [runner.score(pieces)]
+        pieces.extend(ids[first:])
+        assert same_bits(whole_TV, np.concatenate([*rows, runner.score(pieces)])), f"cut at {first}"
+    steps = runner.start(ids[:250], max_length=300)  # one at a time, over the edge of a page
+    rows = [runner.prefill(steps)]
+    for token in ids[250:260]:
+        steps.extend([token])
+        rows.append(runner.decode([steps])[0])
+    assert same_bits(whole_TV[249:260], np.stack(rows)), "steps"
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+def test_neighbours_in_a_batch_change_no_bit(weights, size):
+    model, ids = make(), some_ids(290)
+    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
+    whole_TV = runner.score(runner.start(ids, max_length=300))
+    lengths = [(60 * place + 13) % 280 + 1 for place in range(size)]
+    batch = [runner.start(ids[:length], max_length=300) for length in lengths]
+    for sequence, length in zip(batch, lengths, strict=True):
+        assert same_bits(runner.prefill(sequence), whole_TV[length - 1])
+        sequence.extend([ids[length]])
+    assert same_bits(runner.decode(batch), whole_TV[lengths]), "each in its place"
+    for sequence, length in zip(batch, lengths, strict=True):
+        sequence.extend([ids[length + 1]])
+    assert same_bits(runner.decode(batch[::-1]), whole_TV[[n + 1 for n in lengths]][::-1]), "and in any other"
+
+
+def test_truncated_and_forked_sequences_go_on_as_if_nothing_had_been():
+    model, ids = make(), some_ids(280)
+    runner = build_runner(model)
+    whole_TV = runner.score(runner.start(ids, max_length=300))
+    sequence = runner.start(ids[:270], max_length=300)
+    runner.prefill(sequence)
+    sequence.extend([1, 2, 3])
+    runner.score(sequence)
+    fork = sequence.fork()
+    sequence.truncate(250)
+    sequence.extend(ids[250:])
+    assert same_bits(runner.score(sequence), whole_TV[250:])
+    fork.truncate(270)
+    fork.extend(ids[270:])
+    assert same_bits(runner.score(fork), whole_TV[270:])
+
+
+def test_torch_itself_does_not_keep_the_bits():
+    """The check can fail: torch orders its sums by the number of rows, which is why the loops exist."""
+    model = build(ModelConfig(**{**ODD, "d_model": 512, "d_ff": 1024, "head_dim": 64, "vocab_size": 4000}), seed=1)
+    runner, ids = TorchRunner(model), some_ids(200)
+    whole_TV = runner.score(runner.start(ids, max_length=200))
+    steps = runner.start(ids[:100], max_length=200)
+    rows = [runner.prefill(steps)]
+    for token in ids[100:120]:
+        steps.extend([token])
+        rows.append(runner.decode([steps])[0])
+    assert not same_bits(whole_TV[99:120], np.stack(rows))
+
+
+@kernel
+def apply_all(which, x, y, count):
+    for i in range(count):
+        value = get(FP32, x, i)
+        if which == 0:
+            put(FP32, y, i, exp32(value))
+        elif which == 1:
+            put(FP32, y, i, gelu(value))
+        else:
+            put(FP32, y, i, gelu_tanh(value))
+
+
+def applied(which: int, x: np.ndarray) -> np.ndarray:
+    y = np.empty_like(x)
+    apply_all(which, x.ctypes.data, y.ctypes.data, x.size)
+    return y
+
+
+def test_exp_is_within_two_units_in_the_last_place():
+    x = np.linspace(-87, 88, 1_000_003, dtype=np.float32)
+    exact = np.exp(x.astype(np.float64))
+    assert (np.abs(applied(0, x) - exact) <= 2 * np.spacing(exact.astype(np.float32))).all()
+    edges = np.array([-np.inf, -1e30, -87.5, 0, 1e30], np.float32)
+    assert applied(0, edges)[:4].tolist() == [0, 0, 0, 1] and np.isfinite(applied(0, edges)).all()
+
+
+def test_bends_equal_torch():
+    x = np.linspace(-12, 12, 10_001, dtype=np.float32)
+    for which, approximate in ((1, "none"), (2, "tanh")):
+        exact = torch.nn.functional.gelu(torch.from_numpy(x).double(), approximate=approximate).numpy()
+        assert np.abs(applied(which, x) - exact).max() < 2e-6
+
+
+@kernel
+def narrowed(kind, x, y, count):
+    for i in range(count):
+        put(kind, y, i, get(FP32, x, i))
+
+
+def test_bf16_rounds_as_torch_does():
+    bits = np.random.default_rng(3).integers(0, 2**32, 100_000, dtype=np.uint32)
+    x = np.concatenate([bits.view(np.float32), np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], np.float32)])
+    y = np.empty(x.size, np.uint16)
+    narrowed(np.uint16(0), x.ctypes.data, y.ctypes.data, x.size)
+    expected = torch.from_numpy(x).bfloat16()
+    number = ~np.isnan(x)
+    assert np.array_equal(y[number], expected.view(torch.int16).numpy().view(np.uint16)[number])
+    assert torch.from_numpy(y.view(np.int16)).view(torch.bfloat16).isnan().numpy()[~number].all()
+
+
+def test_weights_are_not_copied():
+    for dtype, weights in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
+        model = make(dtype)
+        packed = pack(model, weights)
+        held = {array.ctypes.data for array in packed.kept}
+        assert {block.mlp.up.weight.data_ptr() for block in model.blocks} <= held
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    script = (
+        "import numba.core.event as event, numpy as np\n"
+        "count = []\n"
+        "class Listener(event.Listener):\n"
+        "    def on_start(self, e): count.append(e)\n"
+        "    def on_end(self, e): pass\n"
+        "event.register('numba:compile', Listener())\n"
+        "from pellucid.engine.kernels.launch import compile_forward, is_compiled\n"
+        "kinds = tuple(np.float32(0) for _ in range(5))\n"
+        "known = is_compiled(kinds)\n"
+        "compile_forward(kinds)\n"
+        "print(known, sum(e.data['dispatcher'].py_func.__name__ in ('forward', 'run', 'work') for e in count))\n"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert runs[0][0] == "False" and int(runs[0][1]) > 0
+    assert runs[1] == ["True", "0"]
+
+
+def decode_in_a_child(runner, queue) -> None:
+    try:
+        runner.prefill(runner.start([1], max_length=4))
+    except EngineError as error:
+        queue.put(str(error))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the fork is what is tested
+def test_a_forked_child_is_told_instead_of_waiting_for_ever():
+    runner = build_runner(make())
+    runner.prefill(runner.start([1], max_length=4))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=decode_in_a_child, args=(runner, queue))
+    child.start()
+    assert "forked" in queue.get(timeout=60)
+    child.join()
+
+
+def test_torch_serves_where_the_loops_cannot_and_says_so_once():
+    model, memory = make(causal=False), MemoryRecorder()
+    assert isinstance(build_runner(model, recorder=memory), TorchRunner)
+    assert [event.name for event in memory.events] == ["engine.torch_path"]
+    with pytest.raises(EngineError, match="whole row"):
+        build_runner(model, EngineSettings(kernels="on"))
+    with pytest.raises(EngineError, match="convert"):
+        build_runner(make(), EngineSettings(kernels="off", weights="int8"))
+    assert isinstance(build_runner(make(), EngineSettings(kernels="off")), TorchRunner)
+
+
+def test_the_first_compilation_is_announced(monkeypatch, tmp_path):
+    memory = MemoryRecorder()
+    monkeypatch.setattr("pellucid.engine.kernel_runner.is_compiled", lambda kinds: False)
+    build_kernel_runner(make(), "fp32", num_threads=1, recorder=memory)
+    assert [event.name for event in memory.events] == ["engine.compiling", "engine.compiled"]
