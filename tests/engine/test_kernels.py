@@ -33,7 +33,14 @@ ODD = {
     "vocab_size": 131, "context_length": 700, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "head_dim": 20, "d_model": 75, "d_ff": 83,
     "init": "gpt2",
 }  # fmt: skip
-GPT2 = {"position": "learned", "norm": "layer", "feed_forward": "gelu_tanh", "qk_norm": False, "qkv_bias": True, "n_kv_heads": 6}
+GPT2 = {
+    "position": "learned",
+    "norm": "layer",
+    "feed_forward": "gelu_tanh",
+    "qk_norm": False,
+    "qkv_bias": True,
+    "n_kv_heads": 6,
+}
 SHAPES = {
     "qwen3": {},
     "llama": {"qk_norm": False, "tied_head": False},
@@ -94,9 +101,9 @@ def dequantised(weight: np.ndarray, weights: str) -> np.ndarray:
         return q * scale[:, None]
     if weights == "int4":
         packed, scale = quantize_int4(weight)
-        groups = packed.reshape(len(packed), -1, 16)
-        q = np.concatenate([groups & 15, groups >> 4], -1).astype(np.float32) - 8
-        return (q * scale[..., None]).reshape(len(packed), -1)[:, : weight.shape[1]]
+        words = packed.view(np.uint16).reshape(len(packed), -1, 1, 32)
+        q = ((words >> np.array([0, 4, 8, 12], np.uint16)[:, None]) & 15).astype(np.float32) - 8
+        return (q * scale.reshape(len(packed), -1, 4, 1)).reshape(len(packed), -1)[:, : weight.shape[1]]
     return weight
 
 

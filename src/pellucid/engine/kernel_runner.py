@@ -18,7 +18,7 @@ from pellucid.engine.kernels import forward as F
 from pellucid.engine.kernels.attend import PAGE
 from pellucid.engine.kernels.compile import DIRECTORY, has_bf16_dot
 from pellucid.engine.kernels.forward import find_chunks, forward
-from pellucid.engine.kernels.lanes import GROUP
+from pellucid.engine.kernels.lanes import GROUP, GROUPS
 from pellucid.engine.kernels.launch import compile_forward, is_compiled, launch, most_threads
 from pellucid.engine.kernels.pack import Packed, pack
 from pellucid.engine.sequence import Sequence
@@ -28,6 +28,7 @@ from pellucid.model.decoder import Decoder
 
 ROWS = 512  # of a prompt at a time: bounds the working memory
 SERIAL_BYTES = 4_000_000  # of weights x rows below which one thread is faster than waking the others
+LINE = GROUP * GROUPS  # inputs to which int4 rows are padded
 SMALL = 8  # rows of a pass whose working memory is kept
 
 
@@ -137,14 +138,14 @@ class KernelRunner:
     def row_lengths(self) -> tuple[int, int, int]:
         """Numbers to a row of the outputs, of what products read, and inside the feed-forward.
 
-        What products read is followed by zeros to whole groups of int4 weights, whose padding is 0 too.
+        What products read is followed by zeros to whole lines of int4 weights, whose padding is 0 too.
         """
         c = self.config
         read, inside = max(c.d_model, c.d_attention), c.d_ff
         return (
             max(c.d_attention + 2 * c.d_kv, 2 * c.d_ff, c.d_model),
-            -(-read // GROUP) * GROUP,
-            -(-inside // GROUP) * GROUP,
+            -(-read // LINE) * LINE,
+            -(-inside // LINE) * LINE,
         )
 
     def _buffers(self, rows: int) -> dict[int, np.ndarray]:

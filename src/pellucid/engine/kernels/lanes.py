@@ -28,6 +28,7 @@ Axes: R outputs (rows of a weight) · C rows of activations · k input width.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ from numba.extending import intrinsic
 
 LANES = 16
 GROUP = 32  # int4 weights that share a scale
+GROUPS = 4  # of int4 weights that lie together in 64 bytes
 
 F32, I8, I16, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -150,7 +152,7 @@ class Product:
     def __init__(self, weight: types.Type, activation: types.Type) -> None:
         self.weight, self.activation = weight, activation
         self.dot = activation == types.uint16
-        self.step = {types.uint8: GROUP}.get(weight, 32 if self.dot else 16)
+        self.step = {types.uint8: GROUP * GROUPS}.get(weight, 32 if self.dot else 16)
         self.weight_element = {types.float32: F32, types.uint16: I16, types.int8: I8, types.uint8: I8}[weight]
         self.activation_element = I16 if self.dot else F32
 
@@ -168,16 +170,27 @@ class Product:
         return [widen(builder, load(builder, pointer, self.weight_element, 16, keep))]
 
     def nibbles(self, builder: ir.IRBuilder, pointer: ir.Value) -> list[ir.Value]:
-        """A group of 32 whole numbers -8..7: byte j holds number j in its low half and number j + 16 in its high half."""
-        raw = builder.zext(load(builder, pointer, I8, 16), V16I)
+        """Four groups of 32 whole numbers -8..7: the n-th four bits of word j are number j of group n, plus 8."""
+        raw = load(builder, pointer, I16, 32)
+        words = [builder.lshr(raw, ir.Constant(raw.type, [4 * n] * 32)) for n in range(GROUPS)]
+        if self.dot:  # a table of the sixteen numbers as bf16, twice over, since five bits of each index count
+            table = ir.Constant(raw.type, [bf16_bits(q - 8) for q in range(16)] * 2)
+            name = "llvm.x86.avx512.permvar.hi.512"
+            return [builder.bitcast(call(builder, name, raw.type, table, word), V32B) for word in words]
+        none = ir.Constant(raw.type, ir.Undefined)
+        halves = [shuffle(builder, word, none, list(range(i, i + 16))) for word in words for i in (0, 16)]
         fifteen, eight = ir.Constant(V16I, [15] * 16), ir.Constant(V16I, [8] * 16)
-        low, high = builder.and_(raw, fifteen), builder.lshr(raw, ir.Constant(V16I, [4] * 16))
-        halves = [builder.sitofp(builder.sub(half, eight), V16F) for half in (low, high)]
-        return [narrow_pair(builder, *halves)] if self.dot else halves
+        return [
+            builder.sitofp(builder.sub(builder.and_(builder.zext(half, V16I), fifteen), eight), V16F) for half in halves
+        ]
 
     def activations(self, builder: ir.IRBuilder, pointer: ir.Value, keep: ir.Value | None) -> list[ir.Value]:
         if self.dot:
-            return [builder.bitcast(load(builder, pointer, I16, 32, keep), V32B)]
+            starts = range(0, self.step, 32)
+            return [
+                builder.bitcast(load(builder, at(builder, pointer, I16, constant(start)), I16, 32, keep), V32B)
+                for start in starts
+            ]
         return [
             load(builder, at(builder, pointer, F32, constant(start)), F32, 16, keep)
             for start in range(0, self.step, 16)
@@ -201,7 +214,7 @@ def narrow_pair(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Valu
 def emit_dot_block(builder: ir.IRBuilder, product: Product, R: int, C: int, p: dict[str, ir.Value]) -> list[ir.Value]:
     """The sums of R x C outputs, in the order c, r. `p`: w, x, scales, k and the strides w_row, x_row, scale_row."""
     step, grouped = product.step, product.weight == types.uint8
-    bytes_per_step = {types.float32: 64, types.uint16: 2 * step, types.int8: step, types.uint8: 16}[product.weight]
+    bytes_per_step = {types.float32: 64, types.uint16: 2 * step, types.int8: step, types.uint8: 64}[product.weight]
     ws = [at(builder, p["w"], I8, builder.mul(p["w_row"], constant(r))) for r in range(R)]
     xs = [at(builder, p["x"], product.activation_element, builder.mul(p["x_row"], constant(c))) for c in range(C)]
     zero = ir.Constant(V16F, [0.0] * LANES)
@@ -216,11 +229,10 @@ def emit_dot_block(builder: ir.IRBuilder, product: Product, R: int, C: int, p: d
                 prefetch(builder, at(builder, ws[r], I8, ahead))
             w = product.weights(builder, at(builder, ws[r], I8, builder.mul(count, constant(bytes_per_step))), keep)
             if grouped:
-                place = builder.add(builder.mul(p["scale_row"], constant(r)), count)
-                scale = splat(builder, builder.load(at(builder, p["scales"], F32, place), typ=F32))
-                for c in range(C):
-                    group = product.add(builder, zero, w, x[c])
-                    added.append(fma(builder, scale, group, totals[r * C + c]))
+                place = builder.add(builder.mul(p["scale_row"], constant(r)), builder.mul(count, constant(GROUPS)))
+                added += add_groups(
+                    builder, product, at(builder, p["scales"], F32, place), w, x, totals[r * C : r * C + C]
+                )
             else:
                 added += [product.add(builder, totals[r * C + c], w, x[c]) for c in range(C)]
         return added
@@ -239,6 +251,29 @@ def prefetch(builder: ir.IRBuilder, pointer: ir.Value) -> None:
         builder.module, ir.FunctionType(ir.VoidType(), [I8.as_pointer(), I32, I32, I32]), "llvm.prefetch.p0"
     )
     builder.call(function, [pointer, *(ir.Constant(I32, value) for value in (0, 3, 1))])
+
+
+def add_groups(
+    builder: ir.IRBuilder,
+    product: Product,
+    scales: ir.Value,
+    w: list[ir.Value],
+    x: list[list[ir.Value]],
+    totals: list[ir.Value],
+) -> list[ir.Value]:
+    """totals + Σ over groups of scale · (w · x), for each row of x."""
+    zero, parts = ir.Constant(V16F, [0.0] * LANES), len(w) // GROUPS
+    for n in range(GROUPS):
+        scale = splat(builder, builder.load(at(builder, scales, F32, constant(n)), typ=F32))
+        span = slice(n * parts, (n + 1) * parts)
+        groups = [product.add(builder, zero, w[span], row[span]) for row in x]
+        totals = [fma(builder, scale, group, total) for group, total in zip(groups, totals, strict=True)]
+    return totals
+
+
+def bf16_bits(number: int) -> int:
+    """The 16 bits of a small whole number in bf16."""
+    return struct.unpack("<I", struct.pack("<f", number))[0] >> 16
 
 
 def loop(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pellucid.engine.kernels import forward as F
 from pellucid.engine.kernels.functions import GELU, GELU_TANH, RELU2, SILU
-from pellucid.engine.kernels.lanes import GROUP
+from pellucid.engine.kernels.lanes import GROUP, GROUPS
 from pellucid.engine.kernels.product import NUM_COLUMNS
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -132,21 +132,22 @@ def quantize_int8(w_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def quantize_int4(w_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(bytes [N, K/2], scales [N, K/32]); rows are padded with zeros to whole groups.
+    """(bytes [N, K/2], scales [N, K/32]); rows are padded with zeros to whole lines of four groups.
 
-    Byte j of a group holds number j in its low half and number j + 16 in its high half, each plus 8.
+    A line is 32 words of 16 bits; the n-th four bits of word j hold number j of group n, plus 8.
     """
     rows, width = w_NK.shape
-    groups = -(-width // GROUP)
-    w_NGE = np.zeros((rows, groups * GROUP), np.float32)
-    w_NGE[:, :width] = w_NK
-    w_NGE = w_NGE.reshape(rows, groups, GROUP)
-    largest = np.take_along_axis(w_NGE, np.abs(w_NGE).argmax(-1)[..., None], -1)
-    scale_NG1 = largest / np.float32(-8)  # the largest becomes exactly -8
-    safe_NG1 = np.where(scale_NG1 != 0, scale_NG1, np.float32(1)).astype(np.float32)
-    q_NGE = (np.clip(np.rint(w_NGE / safe_NG1), -8, 7) + 8).astype(np.uint8)
-    packed = q_NGE[..., :16] | (q_NGE[..., 16:] << 4)
-    return np.ascontiguousarray(packed.reshape(rows, groups * 16)), np.ascontiguousarray(safe_NG1[..., 0])
+    line = GROUP * GROUPS
+    lines = -(-width // line)
+    w_NPGE = np.zeros((rows, lines * line), np.float32)
+    w_NPGE[:, :width] = w_NK
+    w_NPGE = w_NPGE.reshape(rows, lines, GROUPS, GROUP)
+    largest = np.take_along_axis(w_NPGE, np.abs(w_NPGE).argmax(-1)[..., None], -1)
+    scale = largest / np.float32(-8)  # the largest becomes exactly -8
+    safe = np.where(scale != 0, scale, np.float32(1)).astype(np.float32)
+    q_NPGE = (np.clip(np.rint(w_NPGE / safe), -8, 7) + 8).astype(np.uint16)
+    words_NPE = sum(q_NPGE[:, :, n] << np.uint16(4 * n) for n in range(GROUPS))
+    return np.ascontiguousarray(words_NPE).view(np.uint8).reshape(rows, -1), safe.reshape(rows, -1).copy()
 
 
 def position_table(model: Decoder) -> np.ndarray | None:
