@@ -7,7 +7,7 @@ for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a model must not wait for it
     from pellucid.engine.runner import Runner
     from pellucid.engine.settings import EngineSettings
+    from pellucid.engine.stage import Stage
     from pellucid.engine.step import Completion, Step
     from pellucid.model.decoder import Decoder
     from pellucid.store.checkpoint import Checkpoint
@@ -44,9 +45,17 @@ class LanguageModel:
         return self.model.config
 
     def generate(
-        self, prompt: str, *, explain: bool = False, recorder: Recorder = NULL, **sampling: Any
+        self,
+        prompt: str,
+        *,
+        extra: Sequence[Stage] = (),
+        explain: bool = False,
+        recorder: Recorder = NULL,
+        **sampling: Any,
     ) -> Iterator[Step]:
         """Continue a text token by token; `sampling` are the fields of `SamplingSettings`.
+
+        `extra` are stages before those of the settings, such as a constraint.
 
         Raises SamplingError for values out of range, ContextError for a prompt that fills the context.
         """
@@ -55,7 +64,7 @@ class LanguageModel:
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
         ids = encode_prompt(self.tokenizer, prompt)
-        return generate(self.runner, self.tokenizer, ids, settings, explain=explain, recorder=recorder)
+        return generate(self.runner, self.tokenizer, ids, settings, extra=extra, explain=explain, recorder=recorder)
 
     def complete(self, prompt: str, *, recorder: Recorder = NULL, **sampling: Any) -> Completion:
         """Continue a text to its end; the answer with its ids, log-probabilities and why it ended."""

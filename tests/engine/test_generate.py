@@ -28,6 +28,7 @@ KNOBS = [
     {"seed": 2, "temperature": 0.7, "top_k": 12, "top_p": 0.95},
     {"seed": 3, "stop": ("l", "\n")},
     {"seed": 4, "max_new_tokens": 5},
+    {"seed": 6, "stop_ids": (7, 101, 108), "min_new_tokens": 3},
     {"seed": 5, "temperature": 3.0, "stop": ("\ufffd",)},
 ]
 

@@ -19,11 +19,11 @@ from pellucid.engine.kernel_runner import KernelRunner, build_kernel_runner
 from pellucid.engine.kernels import product
 from pellucid.engine.kernels.compile import has_bf16_dot, kernel
 from pellucid.engine.kernels.functions import exp32, gelu, gelu_tanh
-from pellucid.engine.kernels.lanes import get, put
+from pellucid.engine.kernels.lanes import dot_1x1, get, put
 from pellucid.engine.kernels.pack import pack, quantize_int4, quantize_int8
 from pellucid.engine.settings import EngineSettings
 from pellucid.engine.torch_runner import TorchRunner
-from pellucid.errors import EngineError
+from pellucid.errors import ContextError, EngineError, RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
@@ -185,6 +185,43 @@ def test_torch_itself_does_not_keep_the_bits():
 
 
 @kernel
+def one_dot(kind, x_kind, w, x, y, count):
+    dot_1x1(kind, x_kind, w, 0, 0, 0, x, 0, y, 0, count)
+
+
+def in_the_written_order(w_K: np.ndarray, x_K: np.ndarray) -> np.float32:
+    """Sixteen lanes, each adding its products in the order of k; then j with j+8, j+4, j+2, j+1."""
+    lanes, pad = np.zeros(16), -w_K.size % 16
+    for w, x in zip(np.pad(w_K, (0, pad)).reshape(-1, 16), np.pad(x_K, (0, pad)).reshape(-1, 16), strict=True):
+        # Products of fp32 numbers are exact in fp64, so one rounding to fp32 is that of a fused multiply-add.
+        lanes = (lanes + w.astype(np.float64) * x).astype(np.float32).astype(np.float64)
+    while lanes.size > 1:
+        half = lanes.size // 2
+        lanes = (lanes[:half] + lanes[half:]).astype(np.float32).astype(np.float64)
+    return np.float32(lanes[0])
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 83, 768])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int8])
+def test_a_sum_has_the_written_order(dtype, count):
+    """The fp32 products of every format against the order spelt out in numpy, to the bit."""
+    random, y = np.random.default_rng(count), np.zeros(1, np.float32)
+    for _ in range(20):
+        x = random.standard_normal(count).astype(np.float32)
+        wide = random.standard_normal(count).astype(np.float32)
+        if dtype == np.uint16:
+            stored = (wide.view(np.uint32) >> 16).astype(np.uint16)
+            wide = (stored.astype(np.uint32) << 16).view(np.float32)
+        elif dtype == np.int8:
+            stored = np.rint(wide * 40).clip(-127, 127).astype(np.int8)
+            wide = stored.astype(np.float32)
+        else:
+            stored = wide
+        one_dot(dtype(0), FP32, stored.ctypes.data, x.ctypes.data, y.ctypes.data, count)
+        assert y[0].view(np.uint32) == in_the_written_order(wide, x).view(np.uint32)
+
+
+@kernel
 def apply_all(which, x, y, count):
     for i in range(count):
         value = get(FP32, x, i)
@@ -299,6 +336,15 @@ def test_torch_serves_where_the_loops_cannot_and_says_so_once():
     with pytest.raises(EngineError, match="convert"):
         build_runner(make(), EngineSettings(kernels="off", weights="int8"))
     assert isinstance(build_runner(make(), EngineSettings(kernels="off")), TorchRunner)
+
+
+def test_nothing_is_read_outside_the_tables():
+    runner = build_runner(make(context_length=8))
+    for bad in (-1, ODD["vocab_size"]):
+        with pytest.raises(RequestError, match="id"):
+            runner.prefill(runner.start([1, bad], max_length=8))
+    with pytest.raises(ContextError, match="full"):
+        runner.prefill(runner.start([1] * 9, max_length=20))
 
 
 def test_the_first_compilation_is_announced(monkeypatch, tmp_path):

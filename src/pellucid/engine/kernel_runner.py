@@ -17,12 +17,12 @@ import numpy as np
 from pellucid.engine.kernels import forward as F
 from pellucid.engine.kernels.attend import PAGE
 from pellucid.engine.kernels.compile import DIRECTORY, has_bf16_dot
+from pellucid.engine.kernels.emit import GROUP, GROUPS
 from pellucid.engine.kernels.forward import find_chunks, forward
-from pellucid.engine.kernels.lanes import GROUP, GROUPS
 from pellucid.engine.kernels.launch import compile_forward, is_compiled, launch, most_threads
 from pellucid.engine.kernels.pack import Packed, pack
 from pellucid.engine.sequence import Sequence
-from pellucid.errors import ContextError
+from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
 
@@ -77,10 +77,12 @@ class KernelRunner:
         self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[F.K_PADDED]))
         self.buffers: dict[int, dict[int, np.ndarray]] = {}
         products = "bf16 dot" if self.x_type is np.uint16 else "fp32"
-        self.name = f"kernels, {packed.weights} weights, {products} products, {self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
+        threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
+        self.name = f"kernels, {packed.weights} weights, {products} products, {threads}"
 
     def start(self, ids: Many[int], *, max_length: int) -> Sequence:
-        return Sequence(list(ids), PagedCache(self.page_shape, self.cache_type, max_length))
+        room = min(max_length, self.config.context_length)  # the tables of positions end there
+        return Sequence(list(ids), PagedCache(self.page_shape, self.cache_type, room))
 
     def prefill(self, sequence: Sequence) -> np.ndarray:
         return self._read(sequence, every=False)[-1]
@@ -109,6 +111,12 @@ class KernelRunner:
         self, sequences: Many[Sequence], ids: np.ndarray, positions: np.ndarray, slots: np.ndarray, wanted: np.ndarray
     ) -> np.ndarray:
         """Read rows of several sequences; the logits after the wanted ones."""
+        if not 0 <= ids.min() <= ids.max() < self.config.vocab_size:  # a loop would read whatever lies there
+            raise RequestError(
+                "an id that the model does not have",
+                found=f"ids from {ids.min()} to {ids.max()}",
+                where=f"vocab_size={self.config.vocab_size}",
+            )
         for slot, position in zip(slots.tolist(), positions.tolist(), strict=True):
             sequences[slot].cache.reserve(position + 1)
         pages = page_table(sequences)

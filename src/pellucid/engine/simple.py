@@ -15,12 +15,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from pellucid.engine.generate import check_prompt, settle_seed
+from pellucid.engine.generate import build_sampler, check_prompt, settle_seed
 from pellucid.engine.mode import inference
-from pellucid.engine.sampler import Sampler
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, find_stop
+from pellucid.engine.torch_runner import TorchRunner
+from pellucid.errors import RequestError
 from pellucid.model.decoder import Decoder
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -28,10 +29,15 @@ from pellucid.tokens.tokenizer import Tokenizer
 def complete_simply(
     model: Decoder, tokenizer: Tokenizer, prompt_ids: Sequence[int], settings: SamplingSettings
 ) -> Completion:
-    """Continue a prompt to its end, reading everything again for every token."""
+    """Continue a prompt to its end, reading everything again for every token.
+
+    Raises the errors of `generate`, and RequestError for a sliding window, which this page leaves out.
+    """
+    if settings.on_full == "slide":
+        raise RequestError("the simple loop has no sliding window", found="on_full=slide", hint="use generate")
     check_prompt(model.config, prompt_ids)
     settings = settle_seed(settings)
-    sampler = Sampler(settings, num_logits=model.config.vocab_size, num_known=tokenizer.vocab_size)
+    sampler = build_sampler(TorchRunner(model), tokenizer, settings)
     ids, logprobs, reason = list(prompt_ids), [], None
     while reason is None:
         choice = sampler.choose(next_logits(model, ids), ids, len(prompt_ids))
@@ -39,7 +45,7 @@ def complete_simply(
         logprobs.append(choice.logprob)
         reason = find_reason(model, tokenizer, ids, len(prompt_ids), settings)
     new_ids = tuple(ids[len(prompt_ids) :])
-    text = tokenizer.decode(new_ids)
+    text = tokenizer.decode(new_ids[:-1] if new_ids[-1] in settings.stop_ids else new_ids)
     return Completion(
         text=text[: find_stop(text, settings.stop)],
         ids=new_ids,
@@ -63,9 +69,11 @@ def find_reason(
     """Why the generation ends with the last id; None when it goes on."""
     new_ids = ids[num_prompt:]
     stream = tokenizer.stream()
-    text = "".join(stream.push(i) for i in new_ids)
+    text = "".join(stream.push(i) for i in new_ids if i not in settings.stop_ids)
     reason: FinishReason | None = None
-    if new_ids[-1] == tokenizer.eos_id:
+    if new_ids[-1] in settings.stop_ids:
+        reason = "stop"
+    elif new_ids[-1] == tokenizer.eos_id:
         reason = "eos"
     elif len(new_ids) == settings.max_new_tokens:
         reason = "length"

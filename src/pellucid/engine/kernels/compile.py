@@ -12,8 +12,11 @@ the processor and Numba's version): an edit anywhere here recompiles, and a seco
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import platform
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,11 +30,14 @@ ROOM = Path(__file__).parent
 
 
 def cache_directory() -> Path:
-    """Where this version of the kernels keeps its machine code."""
+    """Where this version of the kernels keeps its machine code: a folder of this process's own if no other is writable."""
     digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
     for path in sorted(ROOM.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
-    return Path(platformdirs.user_cache_dir("pellucid")) / "kernels" / digest.hexdigest()[:16]
+    directory = Path(platformdirs.user_cache_dir("pellucid")) / "kernels" / digest.hexdigest()[:16]
+    with contextlib.suppress(OSError):
+        directory.mkdir(parents=True, exist_ok=True)
+    return directory if os.access(directory, os.W_OK) else Path(tempfile.mkdtemp(prefix="pellucid-kernels-"))
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.kernels import forward as F
+from pellucid.engine.kernels.emit import GROUP, GROUPS
 from pellucid.engine.kernels.functions import GELU, GELU_TANH, RELU2, SILU
-from pellucid.engine.kernels.lanes import GROUP, GROUPS
 from pellucid.engine.kernels.product import NUM_COLUMNS
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
