@@ -28,8 +28,9 @@ import numpy as np
 import torch
 from models import nano_sort, nano_taps, random_model, stories
 
+from pellucid.engine.build import build_runner
 from pellucid.engine.generate import encode_prompt
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runner import Runner
 from pellucid.errors import TokenizerError
 from pellucid.model.tap import record
 from pellucid.store.checkpoint import Checkpoint, load_model
@@ -89,7 +90,7 @@ def compare(
     name: str, checkpoint: Checkpoint, file: Path, peer: Peer, tolerance: float, texts=TEXTS
 ) -> Iterator[Verdict]:
     """Ids of the texts and log-probabilities after each, ours from the checkpoint and theirs from the file."""
-    tokenizer, runner = checkpoint.tokenizer, TorchRunner(load_model(checkpoint).eval())
+    tokenizer, runner = checkpoint.tokenizer, build_runner(load_model(checkpoint).eval())
     ours = [list(tokenizer.encode(text).ids) for text in texts]
     prompts = [encode_prompt(tokenizer, text)[: checkpoint.config.context_length - 1] for text in PROMPTS]
     size = checkpoint.config.vocab_size
@@ -106,13 +107,13 @@ def compare(
     )
 
 
-def logprobs(runner: TorchRunner, ids: list[int]) -> np.ndarray:
+def logprobs(runner: Runner, ids: list[int]) -> np.ndarray:
     """Our log-probabilities of the token after some ids."""
     row = runner.prefill(runner.start(ids, max_length=len(ids)))
     return torch.from_numpy(row).double().log_softmax(-1).numpy()
 
 
-def greedy(runner: TorchRunner, ids: list[int], count: int, eos_id: int | None) -> list[int]:
+def greedy(runner: Runner, ids: list[int], count: int, eos_id: int | None) -> list[int]:
     """Our likeliest continuation."""
     sequence = runner.start(ids, max_length=len(ids) + count)
     row = runner.prefill(sequence)
@@ -126,7 +127,7 @@ def greedy(runner: TorchRunner, ids: list[int], count: int, eos_id: int | None) 
 
 def compare_greedy(name: str, checkpoint: Checkpoint, file: Path, peer: Peer, count: int = 64) -> Iterator[Verdict]:
     """Greedy continuations, equal token for token; a first difference must be a tie."""
-    tokenizer, runner = checkpoint.tokenizer, TorchRunner(load_model(checkpoint).eval())
+    tokenizer, runner = checkpoint.tokenizer, build_runner(load_model(checkpoint).eval())
     prompts = [encode_prompt(tokenizer, text) for text in PROMPTS]
     theirs = peer.ask(file, [{"greedy": ids, "count": count} for ids in prompts])
     equal, ties, wrong = 0, [], []
@@ -159,7 +160,7 @@ def check_stories(data: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
     config, weights, tokenizer = stories(data / "models" / "stories260K")
     save_gguf(file, config=config, weights=weights, tokenizer=tokenizer, number_format="f32", name="stories260K")
     checkpoint = load_gguf(file)
-    runner = TorchRunner(load_model(checkpoint).eval())
+    runner = build_runner(load_model(checkpoint).eval())
     told = checkpoint.tokenizer.decode(greedy(runner, [checkpoint.tokenizer.bos_id], 80, None))
     yield Verdict("stories260K: its known story", told.startswith(STORY), repr(told[:60]))
     yield from compare("stories260K", checkpoint, file, peer, TOLERANCE["f32"])
