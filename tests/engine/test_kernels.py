@@ -47,6 +47,8 @@ SHAPES = {
     "qwen2": {"qk_norm": False, "qkv_bias": True, "n_kv_heads": 1},
     "gpt2": dict(**GPT2, output_bias=True, mlp_bias=True),
     "sinusoidal": {"position": "sinusoidal", "norm": "layer_no_bias", "feed_forward": "gelu", "n_kv_heads": 3},
+    "window": {"sliding_window": 40, "rope_scaling": "linear", "rope_factor": 2.0},
+    "window over pages": {"sliding_window": 270, "n_kv_heads": 6},
     "none": {"position": "none", "feed_forward": "relu2", "n_kv_heads": 6},
 }
 FORMATS = ["fp32", "bf16", "int8", "int4"]
@@ -115,7 +117,7 @@ def test_int4_keeps_the_largest_of_a_group_and_rounds_the_rest_to_the_nearest():
     assert (error <= step * 1.0001).all() and error.mean() < 0.35 * step.mean()
 
 
-@pytest.mark.parametrize("axes", [{}, SHAPES["gpt2"]], ids=["grouped heads", "gpt2"])
+@pytest.mark.parametrize("axes", [{}, SHAPES["gpt2"], SHAPES["window"]], ids=["grouped heads", "gpt2", "window"])
 @pytest.mark.parametrize("weights", FORMATS)
 def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
     """One reading of 300 ids is the reference; every other way of reading them must give the same bits."""

@@ -39,6 +39,15 @@ def by_hand(q, k, v, sees) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("core", [ExplicitCore, BatchedCore, SdpaCore])
+@pytest.mark.parametrize(("num_new", "offset", "window"), [(6, 0, 1), (6, 0, 3), (3, 4, 2), (1, 6, 4), (4, 0, 9)])
+def test_no_core_looks_further_back_than_its_window(core, num_new, offset, window):
+    S = num_new + offset
+    q, k, v = random(2, 4, num_new, 6), random(2, 2, S, 6, seed=1), random(2, 2, S, 6, seed=2)
+    expected = by_hand(q, k, v, lambda t, s: t + offset - window < s <= t + offset)
+    torch.testing.assert_close(core(window=window)(q, k, v, causal=True), expected)
+
+
+@pytest.mark.parametrize("core", [ExplicitCore, BatchedCore, SdpaCore])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (6, 2), (3, 1)])
 @pytest.mark.parametrize(("num_new", "offset", "causal"), [(5, 0, True), (5, 0, False), (3, 4, True), (1, 6, True)])
 def test_every_core_is_the_formula(core, heads, kv_heads, num_new, offset, causal):

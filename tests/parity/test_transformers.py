@@ -38,6 +38,19 @@ FOREIGN = {
     "llama-tied-biases": lambda: transformers.LlamaConfig(
         **LLAMA_LIKE, tie_word_embeddings=True, attention_bias=True, mlp_bias=True, head_dim=10
     ),
+    "llama3": lambda: transformers.LlamaConfig(
+        **LLAMA_LIKE, head_dim=16,
+        rope_parameters={
+            "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    ),
+    "llama-linear": lambda: transformers.LlamaConfig(
+        **LLAMA_LIKE, rope_parameters={"rope_type": "linear", "rope_theta": 777.0, "factor": 4.0}
+    ),
+    "qwen3-window": lambda: transformers.Qwen3Config(
+        **LLAMA_LIKE, head_dim=10, use_sliding_window=True, sliding_window=5, max_window_layers=0
+    ),
     "qwen2": lambda: transformers.Qwen2Config(**LLAMA_LIKE, tie_word_embeddings=False),
     "qwen3": lambda: transformers.Qwen3Config(**LLAMA_LIKE, head_dim=10, tie_word_embeddings=True),
     "qwen3-untied-biases": lambda: transformers.Qwen3Config(
@@ -62,6 +75,10 @@ OURS = {
     "qwen3": ModelConfig(
         vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=14, d_model=22, d_ff=31,
         dropout=0.1,
+    ),
+    "qwen3-window-llama3": ModelConfig(
+        vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_model=22, d_ff=31,
+        sliding_window=6, rope_scaling="llama3", rope_factor=4.0, rope_original_context=8,
     ),
 }  # fmt: skip
 IDS_BT = torch.randint(0, 37, (2, 19), generator=torch.Generator().manual_seed(5))

@@ -30,7 +30,8 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.d_attention, config.d_model, bias=config.output_bias)
         self.query_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
         self.key_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
-        self.core = build_core(config.context_length, dropout=config.dropout, device=device)
+        self.window = config.sliding_window
+        self.core = build_core(config.context_length, dropout=config.dropout, device=device, window=self.window)
 
     def forward(self, x_BTD: Tensor, rotation: nn.Module, offset: int, cache: KVCache | None) -> Tensor:
         q_BHTK = self.query_norm(self.split_heads(self.query(x_BTD)))
@@ -38,8 +39,9 @@ class Attention(nn.Module):
         v_BGTK = self.split_heads(self.value(x_BTD))
         q_BHTK, k_BGTK = rotation(q_BHTK, k_BGTK, offset)
         k_BGSK, v_BGSK = (k_BGTK, v_BGTK) if cache is None else cache.update(self.layer, k_BGTK, v_BGTK)
-        # One new position is the last: everything that is there, it may see.
-        y_BHTK = self.core(q_BHTK, k_BGSK, v_BGSK, causal=self.causal and x_BTD.size(1) > 1)
+        # One new position is the last: without a window, everything that is there it may see.
+        masked = self.causal and (x_BTD.size(1) > 1 or self.window is not None)
+        y_BHTK = self.core(q_BHTK, k_BGSK, v_BGSK, causal=masked)
         return self.output(y_BHTK.transpose(1, 2).flatten(2))
 
     def split_heads(self, x_BTN: Tensor) -> Tensor:

@@ -25,15 +25,20 @@ from torch.nn import functional as F
 from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
 
 
-def causal_bias(num_new: int, num_all: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def causal_bias(
+    num_new: int, num_all: int, device: torch.device, dtype: torch.dtype, window: int | None = None
+) -> Tensor:
     """-∞ above the diagonal: the new positions are the last `num_new` of `num_all`, and none sees a later one.
+
+    With a `window` none sees further back than that many positions, its own the last of them.
 
     >>> causal_bias(2, 3, torch.device("cpu"), torch.float32)
     tensor([[0., 0., -inf],
             [0., 0., 0.]])
     """
     bias_TS = torch.full((num_new, num_all), -math.inf, device=device, dtype=dtype)
-    return bias_TS.triu(num_all - num_new + 1)
+    later_TS = bias_TS.triu(num_all - num_new + 1)
+    return later_TS if window is None else later_TS + bias_TS.tril(num_all - num_new - window)
 
 
 class ExplicitCore(nn.Module):
@@ -44,8 +49,9 @@ class ExplicitCore(nn.Module):
     [0.7519999742507935, 0.7519999742507935]
     """
 
-    def __init__(self, *, dropout: float = 0.0) -> None:
+    def __init__(self, *, dropout: float = 0.0, window: int | None = None) -> None:
         super().__init__()
+        self.window = window
         self.scores, self.weights = nn.Identity(), nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
@@ -55,7 +61,8 @@ class ExplicitCore(nn.Module):
         v_BHSK = v_BGSK.repeat_interleave(repeats, dim=1)
         scores_BHTS = q_BHTK @ k_BHSK.mT / math.sqrt(q_BHTK.size(-1))
         if causal:
-            scores_BHTS = scores_BHTS + causal_bias(*scores_BHTS.shape[-2:], q_BHTK.device, q_BHTK.dtype)
+            bias_TS = causal_bias(*scores_BHTS.shape[-2:], q_BHTK.device, q_BHTK.dtype, self.window)
+            scores_BHTS = scores_BHTS + bias_TS
         weights_BHTS = self.weights(self.scores(scores_BHTS).softmax(-1))
         return self.dropout(weights_BHTS) @ v_BHSK
 
@@ -63,8 +70,9 @@ class ExplicitCore(nn.Module):
 class BatchedCore(nn.Module):
     """Two batched products; the heads that share a key are folded into its rows, so that no key is copied."""
 
-    def __init__(self, *, dropout: float = 0.0) -> None:
+    def __init__(self, *, dropout: float = 0.0, window: int | None = None) -> None:
         super().__init__()
+        self.window = window
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, *, causal: bool) -> Tensor:
@@ -77,7 +85,7 @@ class BatchedCore(nn.Module):
         v_NSK = v_BGSK.reshape(B * G, S, K)
         scale = 1 / math.sqrt(K)
         if causal:
-            bias_TS = causal_bias(T, S, q_BHTK.device, q_BHTK.dtype)
+            bias_TS = causal_bias(T, S, q_BHTK.device, q_BHTK.dtype, self.window)
             scores_NRS = torch.baddbmm(bias_TS.repeat(R, 1), q_NRK, k_NKS, alpha=scale)
         else:
             scores_NRS = torch.bmm(q_NRK, k_NKS) * scale
@@ -88,26 +96,29 @@ class BatchedCore(nn.Module):
 class SdpaCore(nn.Module):
     """torch's fused attention."""
 
-    def __init__(self, *, dropout: float = 0.0) -> None:
+    def __init__(self, *, dropout: float = 0.0, window: int | None = None) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout, self.window = dropout, window
 
     def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, *, causal: bool) -> Tensor:
         T, S = q_BHTK.size(2), k_BGSK.size(2)
-        part = causal and T != S  # torch's own causal mask is for whole rows only
+        # torch's own causal mask is for whole rows only, and knows no window.
+        part = causal and (T != S or self.window is not None)
         return F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
             v_BGSK,
-            attn_mask=causal_bias(T, S, q_BHTK.device, q_BHTK.dtype) if part else None,
+            attn_mask=causal_bias(T, S, q_BHTK.device, q_BHTK.dtype, self.window) if part else None,
             is_causal=causal and not part,
             dropout_p=self.dropout if self.training else 0.0,
             enable_gqa=q_BHTK.size(1) != k_BGSK.size(1),
         )
 
 
-def build_core(context_length: int, *, dropout: float, device: torch.device | str) -> nn.Module:
+def build_core(
+    context_length: int, *, dropout: float, device: torch.device | str, window: int | None = None
+) -> nn.Module:
     """The fastest core for the place: batched products for short contexts on a CPU, else torch's fused kernel."""
     on_cpu = torch.device(device).type in ("cpu", "meta")
     short = context_length <= BATCHED_CONTEXT_LIMIT
-    return BatchedCore(dropout=dropout) if on_cpu and short else SdpaCore(dropout=dropout)
+    return (BatchedCore if on_cpu and short else SdpaCore)(dropout=dropout, window=window)

@@ -15,6 +15,10 @@ Source: Vaswani et al. 2017 §3.5 (sinusoidal), Su et al. 2021 eq. 34 (rotary; t
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -72,9 +76,12 @@ class NoRotation(nn.Module):
 class Rotation(nn.Module):
     """Turns each pair (i, i + K/2) of a query or key through an angle that grows with its position."""
 
-    def __init__(self, context_length: int, head_dim: int, theta: float) -> None:
+    def __init__(
+        self, context_length: int, head_dim: int, theta: float, stretch: Callable[[Tensor], Tensor] = lambda f: f
+    ) -> None:
+        """`stretch` turns the frequencies (radians a position) into those of a model made for longer texts."""
         super().__init__()
-        self.context_length, self.head_dim, self.theta = context_length, head_dim, theta
+        self.context_length, self.head_dim, self.theta, self.stretch = context_length, head_dim, theta, stretch
         for name in ("cos_TK", "sin_TK"):
             self.register_buffer(name, torch.empty(context_length, head_dim), persistent=False)
         self.reset_buffers()
@@ -85,7 +92,8 @@ class Rotation(nn.Module):
             return
         pair = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
         # 1 / theta**pair, not theta**-pair: they differ in the last bit, which at position 40,000 is a visible angle.
-        angle_TK = torch.arange(self.context_length, dtype=torch.float32)[:, None] * (1.0 / self.theta**pair)
+        frequency = self.stretch(1.0 / self.theta**pair)
+        angle_TK = torch.arange(self.context_length, dtype=torch.float32)[:, None] * frequency
         self.cos_TK.copy_(angle_TK.cos().repeat(1, 2))
         self.sin_TK.copy_(torch.cat((-angle_TK.sin(), angle_TK.sin()), -1))
 
@@ -102,6 +110,24 @@ def rotate(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
     return x_BHTK * cos_TK + swapped * sin_TK
 
 
+def stretch_frequencies(frequency: Tensor, config: ModelConfig) -> Tensor:
+    """Rotary frequencies (radians a position) slowed down for contexts longer than those first trained on.
+
+    linear    all by the factor
+    llama3    slow ones (few turns within the original context) by the factor, fast ones not at all, a blend between
+
+    Source: Chen et al. 2023 (linear); Llama Team 2024, "The Llama 3 Herd of Models", and its published code (llama3).
+    """
+    if config.rope_scaling == "none":
+        return frequency
+    if config.rope_scaling == "linear":
+        return frequency / config.rope_factor
+    turns = config.rope_original_context * frequency / (2 * math.pi)
+    low, high = config.rope_low_frequency, config.rope_high_frequency
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 - kept) * frequency / config.rope_factor + kept * frequency
+
+
 def build_addition(config: ModelConfig) -> nn.Module:
     """What is added to the embedding."""
     if config.position == "learned":
@@ -114,5 +140,6 @@ def build_addition(config: ModelConfig) -> nn.Module:
 def build_rotation(config: ModelConfig) -> nn.Module:
     """What is done to queries and keys."""
     if config.position == "rotary":
-        return Rotation(config.context_length, config.head_dim, config.rope_theta)
+        stretch = partial(stretch_frequencies, config=config)
+        return Rotation(config.context_length, config.head_dim, config.rope_theta, stretch)
     return NoRotation()

@@ -39,7 +39,7 @@ def explicit_cores(model: nn.Module) -> Iterator[None]:
     cores = [attention.core for attention in attentions]
     try:
         for attention in attentions:
-            attention.core = ExplicitCore().train(attention.training)
+            attention.core = ExplicitCore(window=attention.window).train(attention.training)
         yield
     finally:
         for attention, core in zip(attentions, cores, strict=True):

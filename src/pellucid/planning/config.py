@@ -14,6 +14,7 @@ from pellucid.errors import ModelError
 from pellucid.settings import setting
 
 Position = Literal["none", "learned", "sinusoidal", "rotary"]
+RopeScaling = Literal["none", "linear", "llama3"]
 Norm = Literal["layer", "layer_no_bias", "rms"]
 FeedForward = Literal["gelu", "gelu_tanh", "swiglu", "relu2"]
 Init = Literal["gpt2", "zero_projections"]
@@ -37,6 +38,16 @@ class ModelConfig:
     d_ff: int = setting(384, "width inside the feed-forward", low=1)
     position: Position = setting("rotary", "how a token knows its place")
     rope_theta: float = setting(10_000.0, "base of the rotary wavelengths", low=1)
+    rope_scaling: RopeScaling = setting("none", "how rotary wavelengths were stretched for longer contexts")
+    rope_factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1)
+    rope_low_frequency: float = setting(
+        1.0, "llama3: turns within rope_original_context below which all is stretched", low=0
+    )
+    rope_high_frequency: float = setting(4.0, "llama3: turns above which nothing is", low=0)
+    rope_original_context: int = setting(8192, "llama3: the context length before stretching, in tokens", low=1)
+    sliding_window: int | None = setting(
+        None, "a position sees this many, itself the last (none: all before it)", low=1
+    )
     norm: Norm = setting("rms", "normalisation before attention, before the feed-forward and at the end")
     norm_eps: float = setting(1e-6, "added to the variance before the root", low=0)
     feed_forward: FeedForward = setting("swiglu", "the nonlinearity; swiglu has a gate (three matrices instead of two)")
@@ -60,6 +71,12 @@ class ModelConfig:
             )
         if self.position == "rotary" and self.head_dim % 2:
             raise ModelError("rotary positions turn pairs: head_dim must be even", found=f"head_dim={self.head_dim}")
+        if self.rope_scaling != "none" and self.position != "rotary":
+            raise ModelError("rope_scaling stretches rotary positions", found=f"position={self.position}")
+        if self.rope_scaling == "llama3" and self.rope_high_frequency <= self.rope_low_frequency:
+            raise ModelError("rope_high_frequency must be above rope_low_frequency")
+        if self.sliding_window is not None and not self.causal:
+            raise ModelError("a sliding window needs a causal model", found="causal=False")
         if not math.isfinite(self.rope_theta) or not math.isfinite(self.norm_eps):
             raise ModelError("rope_theta and norm_eps must be finite numbers")
 

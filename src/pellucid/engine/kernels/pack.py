@@ -70,7 +70,8 @@ def pack(model: Decoder, weights: str) -> Packed:
     plan[: F.WINDOW + 1] = (
         config.d_model, -(-config.d_model // 16) * 16, config.n_heads, config.n_kv_heads, config.head_dim,
         -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.gated,
-        BENDS[config.feed_forward], config.norm != "rms", bool(biases), config.qk_norm, config.position == "rotary", 0,
+        BENDS[config.feed_forward], config.norm != "rms", bool(biases), config.qk_norm, config.position == "rotary",
+        config.sliding_window or 0,
     )  # fmt: skip
     for column, array in small.items():
         plan[column] = 0 if array is None else array.ctypes.data

@@ -56,6 +56,7 @@ def _table(block: Mapping[str, str], *more: Stored) -> tuple[Stored, ...]:
     )  # fmt: skip
 
 
+PLAIN_ROTARY: dict[str, tuple[Any, ...]] = {"rope_scaling": ("none",), "sliding_window": (None,)}
 ROTARY_TABLE = _table(ROTARY_BLOCK)
 _HEADS = ("query", "key", "value")
 GPT2_TABLE = _table(
@@ -94,10 +95,10 @@ def _narrowed(family: Family, **axes: tuple[Any, ...]) -> Family:
 RMS, LAYER = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
 ARCHITECTURES = (  # in order of preference when a model's axes fit several
     Architecture(
-        name="qwen3", family=_narrowed(QWEN3, qkv_bias=(False,)), table=ROTARY_TABLE, norm_eps_key=RMS
+        name="qwen3", family=_narrowed(QWEN3, qkv_bias=(False,), **PLAIN_ROTARY), table=ROTARY_TABLE, norm_eps_key=RMS
     ),
-    Architecture(name="llama", family=LLAMA, table=ROTARY_TABLE, norm_eps_key=RMS, pairs_neighbours=True),
-    Architecture(name="qwen2", family=QWEN2, table=ROTARY_TABLE, norm_eps_key=RMS),
+    Architecture(name="llama", family=_narrowed(LLAMA, **PLAIN_ROTARY), table=ROTARY_TABLE, norm_eps_key=RMS, pairs_neighbours=True),
+    Architecture(name="qwen2", family=_narrowed(QWEN2, **PLAIN_ROTARY), table=ROTARY_TABLE, norm_eps_key=RMS),
     Architecture(
         name="gpt2", family=_narrowed(GPT2, feed_forward=("gelu_tanh",)), table=GPT2_TABLE, norm_eps_key=LAYER
     ),

@@ -30,6 +30,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     "output_bias": (True,),
     "mlp_bias": (True,),
     "causal": (True,),
+    "sliding_window": (None,),
 }
 
 

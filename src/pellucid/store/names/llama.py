@@ -35,6 +35,11 @@ _BLOCK = {
     "mlp.up_proj": "mlp.up",
     "mlp.down_proj": "mlp.down",
 }
+LLAMA3_KEYS = {
+    "low_freq_factor": "rope_low_frequency",
+    "high_freq_factor": "rope_high_frequency",
+    "original_max_position_embeddings": "rope_original_context",
+}
 ROTARY_PREFIX = "model."
 ROTARY_IGNORED = re.compile(r"rotary_emb\.inv_freq$")
 ROTARY_TABLE = (
@@ -66,7 +71,7 @@ def rotary_to_hf(config: ModelConfig) -> dict[str, Any]:
         "hidden_size": config.d_model,
         "intermediate_size": config.d_ff,
         "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_parameters": {"rope_theta": config.rope_theta, **_rope_scaling_to_hf(config)},
         "rms_norm_eps": config.norm_eps,
         "hidden_act": "silu",
         "tie_word_embeddings": config.tied_head,
@@ -74,7 +79,7 @@ def rotary_to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rotary_from_hf(fields: Fields, **family_axes: bool) -> dict[str, Any]:
+def rotary_from_hf(fields: Fields, **family_axes: Any) -> dict[str, Any]:
     """The shared keys read back; `family_axes` are what the family adds."""
     fields.require("hidden_act", "silu")
     fields.require("partial_rotary_factor", None, 1, 1.0)
@@ -88,7 +93,7 @@ def rotary_from_hf(fields: Fields, **family_axes: bool) -> dict[str, Any]:
         "head_dim": fields.integer("head_dim", d_model // max(n_heads, 1)),
         "d_model": d_model,
         "d_ff": fields.integer("intermediate_size"),
-        "rope_theta": _rope_theta(fields),
+        **_rope_from_hf(fields),
         "norm_eps": fields.number("rms_norm_eps", 1e-6),
         "tied_head": fields.flag("tie_word_embeddings", False),
     }
@@ -96,26 +101,68 @@ def rotary_from_hf(fields: Fields, **family_axes: bool) -> dict[str, Any]:
     return axes | family_axes
 
 
-def _rope_theta(fields: Fields) -> float:
-    """The base of the rotary wavelengths; ModelError when the file asks for scaled ones."""
-    parameters = fields.table("rope_parameters")
-    for table in (parameters, fields.table("rope_scaling")):
-        rest = {key: value for key, value in table.items() if key not in ("rope_theta", "rope_type", "type")}
-        kind = table.get("rope_type", table.get("type", "default"))
-        if kind != "default" or rest.pop("partial_rotary_factor", 1) != 1 or rest:
+def _rope_scaling_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The stretching of rotary wavelengths, under transformers' names."""
+    if config.rope_scaling == "none":
+        return {"rope_type": "default"}
+    keys = LLAMA3_KEYS if config.rope_scaling == "llama3" else {}
+    return {
+        "rope_type": config.rope_scaling,
+        "factor": config.rope_factor,
+        **{theirs: getattr(config, ours) for theirs, ours in keys.items()},
+    }
+
+
+def _rope_from_hf(fields: Fields) -> dict[str, Any]:
+    """The base of the rotary wavelengths and their stretching; ModelError for kinds that are not built here."""
+    parameters, older = fields.table("rope_parameters"), fields.table("rope_scaling")
+    theta = Fields(parameters, fields.where).number("rope_theta", fields.number("rope_theta", 10_000.0))
+    axes: dict[str, Any] = {"rope_theta": theta}
+    for table in (parameters, older):
+        known = Fields(table, fields.where)
+        kind = known.word("rope_type", known.word("type", "default"))
+        known.seen |= {"rope_theta", "rope_type", "type"}
+        known.require("partial_rotary_factor", 1, 1.0)
+        if kind in ("linear", "llama3"):
+            axes |= {"rope_scaling": kind, "rope_factor": known.number("factor")}
+            if kind == "llama3":
+                numbers = {ours: known.number(theirs) for theirs, ours in LLAMA3_KEYS.items()}
+                axes |= numbers | {"rope_original_context": int(numbers["rope_original_context"])}
+        if kind not in ("default", "linear", "llama3") or set(table) - known.seen:
             raise fields.unsupported("rope_scaling", dict(table))
-    theta = fields.number("rope_theta", 10_000.0)
-    return Fields(parameters, fields.where).number("rope_theta", theta)
+    return axes
 
 
-def no_sliding_window(fields: Fields) -> None:
-    """ModelError when some layers see only the nearest positions."""
-    fields.require("use_sliding_window", False, None)
-    fields.seen.add("sliding_window")  # without use_sliding_window it is not in use
-    kinds = fields.values.get("layer_types") or []
-    fields.seen.add("layer_types")
-    if any(kind != "full_attention" for kind in kinds):
-        raise fields.unsupported("layer_types", kinds)
+def sliding_window_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """The keys that say how far back a position sees."""
+    if config.sliding_window is None:
+        return {"use_sliding_window": False}
+    return {
+        "use_sliding_window": True,
+        "sliding_window": config.sliding_window,
+        "max_window_layers": 0,
+        "layer_types": ["sliding_attention"] * config.n_layers,
+    }
+
+
+def sliding_window_from_hf(fields: Fields) -> dict[str, Any]:
+    """How far back every layer sees; ModelError when layers differ."""
+    used = fields.flag("use_sliding_window", False)
+    window = fields.integer("sliding_window", 0) if used else 0
+    if used and not window:
+        raise fields.unsupported("use_sliding_window", True)
+    fields.seen |= {"sliding_window", "layer_types"}
+    num_layers, first = fields.integer("num_hidden_layers"), fields.integer("max_window_layers", 0)
+    kinds = set(fields.values.get("layer_types") or [])
+    if not kinds:
+        windowed = num_layers - min(first, num_layers) if window else 0
+        kinds = {"sliding_attention"} if windowed == num_layers else {"full_attention"}
+        kinds |= {"sliding_attention"} if windowed else set()
+    if kinds == {"full_attention"}:
+        return {}
+    if kinds != {"sliding_attention"} or not window:
+        raise fields.unsupported("layer_types", sorted(kinds))
+    return {"sliding_window": window}
 
 
 def _to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -130,7 +177,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 LLAMA = Family(
     model_type="llama",
     architecture="LlamaForCausalLM",
-    axes={**ROTARY_AXES, "qk_norm": (False,)},
+    axes={**ROTARY_AXES, "qk_norm": (False,), "sliding_window": (None,)},
     equal=(("qkv_bias", "output_bias"),),
     multiples=(("d_model", "n_heads"),),  # although head_dim is free
     config_to_hf=_to_hf,

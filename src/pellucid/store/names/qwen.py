@@ -1,7 +1,8 @@
 """Qwen2 and Qwen3: Llama's files with small differences.
 
 Qwen2 always has biases on query, key and value and nowhere else. Qwen3 has none by default and normalises each query
-and key head. Both may say that some layers see a sliding window, which is not built here.
+and key head. Both may say that all layers see a sliding window; layers that differ are not built
+here.
 
 Source: Yang et al. 2024 (Qwen2), 2025 (Qwen3); the key names are those of transformers' Qwen2Config and Qwen3Config.
 """
@@ -17,30 +18,30 @@ from pellucid.store.names.llama import (
     ROTARY_AXES,
     ROTARY_IGNORED,
     ROTARY_PREFIX,
-    no_sliding_window,
     rotary_from_hf,
     rotary_layout,
     rotary_to_hf,
+    sliding_window_from_hf,
+    sliding_window_to_hf,
 )
 
 
 def _qwen2_to_hf(config: ModelConfig) -> dict[str, Any]:
-    return {**rotary_to_hf(config), "use_sliding_window": False}
+    return {**rotary_to_hf(config), **sliding_window_to_hf(config)}
 
 
 def _qwen2_from_hf(fields: Fields) -> dict[str, Any]:
-    no_sliding_window(fields)
-    return rotary_from_hf(fields, qk_norm=False, qkv_bias=True, output_bias=False, mlp_bias=False)
+    window = sliding_window_from_hf(fields)
+    return rotary_from_hf(fields, qk_norm=False, qkv_bias=True, output_bias=False, mlp_bias=False, **window)
 
 
 def _qwen3_to_hf(config: ModelConfig) -> dict[str, Any]:
-    return {**rotary_to_hf(config), "use_sliding_window": False, "attention_bias": config.qkv_bias}
+    return {**rotary_to_hf(config), **sliding_window_to_hf(config), "attention_bias": config.qkv_bias}
 
 
 def _qwen3_from_hf(fields: Fields) -> dict[str, Any]:
-    no_sliding_window(fields)
-    bias = fields.flag("attention_bias", False)
-    return rotary_from_hf(fields, qk_norm=True, qkv_bias=bias, output_bias=bias, mlp_bias=False)
+    bias, window = fields.flag("attention_bias", False), sliding_window_from_hf(fields)
+    return rotary_from_hf(fields, qk_norm=True, qkv_bias=bias, output_bias=bias, mlp_bias=False, **window)
 
 
 QWEN2 = Family(
