@@ -132,7 +132,7 @@ def test_our_directory_loads_there_and_computes_the_same(name, tmp_path):
         tmp_path / "model", config=OURS[name], weights=ours.state_dict(), tokenizer=None, info={}, recorder=events
     )
     theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
-    assert theirs.config.model_type == name and events.names() == []
+    assert theirs.config.model_type == name.partition("-")[0] and events.names() == []
     assert not any(report.values()), report
     assert theirs.dtype == torch.float32
     assert_same(ours, theirs)

@@ -1,7 +1,7 @@
 """Llama, and the parts of its files that Qwen2 and Qwen3 share: rotary positions, RMS norms, a gated feed-forward.
 
-transformers 5 keeps the rotary base in `rope_parameters`, earlier versions and other engines in `rope_theta`: both are
-written, either is read.
+transformers 5 keeps the rotary base in `rope_parameters`, earlier versions and other engines in `rope_theta` and
+`rope_scaling`: both are written, either is read.
 
 Source: Touvron et al. 2023; the key names are those of transformers' LlamaConfig.
 """
@@ -72,6 +72,7 @@ def rotary_to_hf(config: ModelConfig) -> dict[str, Any]:
         "intermediate_size": config.d_ff,
         "rope_theta": config.rope_theta,
         "rope_parameters": {"rope_theta": config.rope_theta, **_rope_scaling_to_hf(config)},
+        **({} if config.rope_scaling == "none" else {"rope_scaling": _rope_scaling_to_hf(config)}),
         "rms_norm_eps": config.norm_eps,
         "hidden_act": "silu",
         "tie_word_embeddings": config.tied_head,
