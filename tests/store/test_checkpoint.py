@@ -345,8 +345,13 @@ def test_where_the_cache_cannot_be_written_files_are_hashed_each_time(saved, tmp
     (tmp_path / "blocked").write_text("a file where the cache directory would be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
     monkeypatch.setattr(verify, "STAMP_ABOVE_BYTES", 0)
+    hashed: list[str] = []
+    original = verify.file_sha256
+    monkeypatch.setattr(verify, "file_sha256", lambda path: hashed.append(path.name) or original(path))
     verify_checkpoint(saved)
+    once = list(hashed)
     verify_checkpoint(saved)
+    assert "model.safetensors" in once and hashed == once * 2
 
 
 # No room

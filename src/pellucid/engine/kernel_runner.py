@@ -1,4 +1,4 @@
-"""The runner of compiled loops: reads the model's weights at the speed of the memory, and always gives the same bits.
+"""The runner of compiled loops: reads the model's weights where they lie, and always gives the same bits.
 
 Any rows of any sequences go through one pass (`kernels.forward`), so a prompt read whole, in pieces or beside others,
 a guess that is checked, a batch and a single step are the same arithmetic. Compiled code is shared by all runners of a

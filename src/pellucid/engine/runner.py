@@ -5,7 +5,7 @@
     score     read several ids of one sequence and hand out a row for every one of them
 
 Two runners exist: `TorchRunner` calls the torch model and works wherever torch does; `KernelRunner` reads the same
-weights through compiled loops, at the speed of the memory, and promises that the bits of a row depend on nothing but
+weights through compiled loops, limited by the memory, and promises that the bits of a row depend on nothing but
 the ids before it. `build.build_runner` chooses.
 
 Axes: B sequences · T new positions · V vocabulary.

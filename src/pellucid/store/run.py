@@ -285,6 +285,6 @@ def resolve_checkpoint(path: Path | str) -> Path:
         raise StoreError(
             "no model is here", found=describe(path), where=str(path),
             hint="give a run directory, a checkpoint, or a Hugging Face directory (config.json and model.safetensors); "
-            "a .gguf file becomes one by `pellucid convert`",
+            "where a .gguf file is not read, `pellucid convert` makes a directory of it",
         )  # fmt: skip
     return path
