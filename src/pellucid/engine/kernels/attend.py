@@ -29,8 +29,10 @@ from pellucid.engine.kernels.lanes import (
     lanes_sum,
     outer_1x1,
     outer_1x4,
+    outer_1x16,
     outer_2x1,
     outer_2x4,
+    outer_2x8,
     outer_4x1,
     outer_4x4,
     put,
@@ -58,26 +60,40 @@ def place_position(kind, keys, head_dim, place, k, v, width):
 
 @kernel
 def outer(kind, a, a_row, b, b_row, y, y_row, rows, columns, count):
-    """y[r, :] = Σ_t a[r, t] · b[t, :] for 1, 2 or 4 rows and any multiple of 16 columns."""
+    """y[r, :] = Σ_t a[r, t] · b[t, :] for 1, 2 or 4 rows and any multiple of 16 columns.
+
+    As many columns at a time as there are registers for sums: b is then read in the order in which it lies.
+    """
     kept_whole()
     n = 0
     while n < columns:
-        line, goal, wide = b + n * size_of(kind), y + n * 4, columns - n >= 64
+        line, goal, left = b + n * size_of(kind), y + n * 4, columns - n
         if rows == 4:
-            if wide:
+            if left >= 64:
                 outer_4x4(kind, a, a_row, line, b_row, goal, y_row, count)
+                n += 64
             else:
                 outer_4x1(kind, a, a_row, line, b_row, goal, y_row, count)
+                n += 16
         elif rows == 2:
-            if wide:
+            if left >= 128:
+                outer_2x8(kind, a, a_row, line, b_row, goal, y_row, count)
+                n += 128
+            elif left >= 64:
                 outer_2x4(kind, a, a_row, line, b_row, goal, y_row, count)
+                n += 64
             else:
                 outer_2x1(kind, a, a_row, line, b_row, goal, y_row, count)
-        elif wide:
+                n += 16
+        elif left >= 256:
+            outer_1x16(kind, a, a_row, line, b_row, goal, y_row, count)
+            n += 256
+        elif left >= 64:
             outer_1x4(kind, a, a_row, line, b_row, goal, y_row, count)
+            n += 64
         else:
             outer_1x1(kind, a, a_row, line, b_row, goal, y_row, count)
-        n += 64 if wide else 16
+            n += 16
 
 
 @kernel

@@ -16,7 +16,9 @@ from numba import types
 
 LANES = 16
 GROUP = 32  # int4 weights that share a scale
-GROUPS = 4  # of int4 weights that lie together in 64 bytes
+GROUPS = 4  # of int4 weights that lie together in a line
+AHEAD = 4096  # bytes from what is read to what is asked for
+LINE = 64  # bytes of weights that one step reads
 
 F32, I8, I16, I32, I64 = ir.FloatType(), ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 
@@ -122,27 +124,44 @@ def reduce_lanes(builder: ir.IRBuilder, sums: list[ir.Value]) -> list[ir.Value]:
 
 
 class Product:
-    """How one step along k reads weights and activations of two formats; `step` numbers of each."""
+    """How one step along k reads weights and activations of two formats: a line of 64 bytes of weights at a time.
+
+    A step is `step` numbers, `part` of them to an instruction.
+    """
 
     def __init__(self, weight: types.Type, activation: types.Type) -> None:
-        self.weight, self.activation = weight, activation
+        self.weight = weight
         self.dot = activation == types.uint16
-        self.step = {types.uint8: GROUP * GROUPS}.get(weight, 32 if self.dot else 16)
+        self.part = 32 if self.dot else 16
+        self.step = {types.float32: 16, types.uint16: 32, types.int8: 64, types.uint8: GROUP * GROUPS}[weight]
         self.weight_element = {types.float32: F32, types.uint16: I16, types.int8: I8, types.uint8: I8}[weight]
         self.activation_element = I16 if self.dot else F32
+
+    def parts_kept(self, builder: ir.IRBuilder, keep: ir.Value | None) -> list[ir.Value | None]:
+        """How many numbers of each part count, when only the first `keep` of the step do."""
+        starts = range(0, self.step, self.part)
+        if keep is None:
+            return [None for _ in starts]
+        left = [builder.sub(keep, constant(start)) for start in starts]
+        return [builder.select(builder.icmp_signed(">", n, constant(0)), n, constant(0)) for n in left]
 
     def weights(self, builder: ir.IRBuilder, pointer: ir.Value, keep: ir.Value | None) -> list[ir.Value]:
         """The weights of one step as operands of `add`."""
         if self.weight == types.uint8:
             return self.nibbles(builder, pointer)
-        if self.dot and self.weight == types.uint16:
-            return [builder.bitcast(load(builder, pointer, I16, 32, keep), V32B)]
-        if self.dot:
-            raw = load(builder, pointer, I8, 32, keep)
-            none = ir.Constant(raw.type, ir.Undefined)
-            halves = [widen(builder, shuffle(builder, raw, none, list(range(i, i + 16)))) for i in (0, 16)]
-            return [narrow_pair(builder, *halves)]
-        return [widen(builder, load(builder, pointer, self.weight_element, 16, keep))]
+        parts = []
+        for n, kept in enumerate(self.parts_kept(builder, keep)):
+            start = at(builder, pointer, self.weight_element, constant(n * self.part))
+            raw = load(builder, start, self.weight_element, self.part, kept)
+            if not self.dot:
+                parts.append(widen(builder, raw))
+            elif self.weight == types.uint16:
+                parts.append(builder.bitcast(raw, V32B))
+            else:
+                none = ir.Constant(raw.type, ir.Undefined)
+                halves = [widen(builder, shuffle(builder, raw, none, list(range(i, i + 16)))) for i in (0, 16)]
+                parts.append(narrow_pair(builder, *halves))
+        return parts
 
     def nibbles(self, builder: ir.IRBuilder, pointer: ir.Value) -> list[ir.Value]:
         """Four groups of 32 whole numbers -8..7: the n-th four bits of word j are number j of group n, plus 8."""
@@ -160,19 +179,14 @@ class Product:
         ]
 
     def activations(self, builder: ir.IRBuilder, pointer: ir.Value, keep: ir.Value | None) -> list[ir.Value]:
-        if self.dot:
-            starts = range(0, self.step, 32)
-            return [
-                builder.bitcast(load(builder, at(builder, pointer, I16, constant(start)), I16, 32, keep), V32B)
-                for start in starts
-            ]
-        return [
-            load(builder, at(builder, pointer, F32, constant(start)), F32, 16, keep)
-            for start in range(0, self.step, 16)
-        ]
+        element, found = self.activation_element, []
+        for n, kept in enumerate(self.parts_kept(builder, keep)):
+            raw = load(builder, at(builder, pointer, element, constant(n * self.part)), element, self.part, kept)
+            found.append(builder.bitcast(raw, V32B) if self.dot else raw)
+        return found
 
     def add(self, builder: ir.IRBuilder, total: ir.Value, w: list[ir.Value], x: list[ir.Value]) -> ir.Value:
-        """total + w · x, lane by lane."""
+        """total + w · x, lane by lane, part after part."""
         for one, other in zip(w, x, strict=True):
             if self.dot:
                 total = call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", V16F, total, other, one)
@@ -186,10 +200,16 @@ def narrow_pair(builder: ir.IRBuilder, low: ir.Value, high: ir.Value) -> ir.Valu
     return call(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", V32B, high, low)
 
 
-def emit_dot_block(builder: ir.IRBuilder, product: Product, R: int, C: int, p: dict[str, ir.Value]) -> list[ir.Value]:
-    """The sums of R x C outputs, in the order c, r. `p`: w, x, scales, k and the strides w_row, x_row, scale_row."""
+def emit_dot_block(
+    builder: ir.IRBuilder, product: Product, R: int, C: int, p: dict[str, ir.Value], *, fetches: bool
+) -> list[ir.Value]:
+    """The sums of R x C outputs, in the order c, r. `p`: w, x, scales, k and the strides w_row, x_row, scale_row.
+
+    With `fetches`, weights that are needed soon are asked for meanwhile: further on in a single row, the next rows of
+    a block.
+    """
+    ahead = constant(AHEAD) if R == 1 else builder.mul(p["w_row"], constant(R))
     step, grouped = product.step, product.weight == types.uint8
-    bytes_per_step = {types.float32: 64, types.uint16: 2 * step, types.int8: step, types.uint8: 64}[product.weight]
     ws = [at(builder, p["w"], I8, builder.mul(p["w_row"], constant(r))) for r in range(R)]
     xs = [at(builder, p["x"], product.activation_element, builder.mul(p["x_row"], constant(c))) for c in range(C)]
     zero = ir.Constant(V16F, [0.0] * LANES)
@@ -199,10 +219,10 @@ def emit_dot_block(builder: ir.IRBuilder, product: Product, R: int, C: int, p: d
         count = builder.udiv(i, constant(step))
         added = []
         for r in range(R):
-            if C <= 2:  # the memory is the limit: ask for the rows after these while these are worked on
-                ahead = builder.add(builder.mul(count, constant(bytes_per_step)), builder.mul(p["w_row"], constant(R)))
-                prefetch(builder, at(builder, ws[r], I8, ahead))
-            w = product.weights(builder, at(builder, ws[r], I8, builder.mul(count, constant(bytes_per_step))), keep)
+            line = at(builder, ws[r], I8, builder.mul(count, constant(LINE)))
+            if fetches:
+                prefetch(builder, at(builder, line, I8, ahead))
+            w = product.weights(builder, line, keep)
             if grouped:
                 place = builder.add(builder.mul(p["scale_row"], constant(r)), builder.mul(count, constant(GROUPS)))
                 added += add_groups(

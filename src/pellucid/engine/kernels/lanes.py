@@ -9,7 +9,7 @@ How a sum is ordered (this, and nothing else, decides the last bits of a result)
                   per output. At the end the lanes are folded in halves: j with j+8, then j+4, j+2, j+1.
     outer_block   every output is a lane of its own and adds its products in the order of t.
 
-A block of 4 x 4 outputs, of 8 x 1, or a single one: each output sees the same operations on the same numbers, so the
+A block of 4 x 4 outputs, of 4 x 2, or a single one: each output sees the same operations on the same numbers, so the
 size of a block is a matter of speed alone.
 
 The products, by the formats of weight and activation:
@@ -37,12 +37,14 @@ from numba import types
 from numba.extending import intrinsic
 
 from pellucid.engine.kernels.emit import (
+    AHEAD,
     F32,
     I8,
     I16,
     I32,
     I64,
     LANES,
+    LINE,
     V16F,
     Product,
     at,
@@ -52,6 +54,7 @@ from pellucid.engine.kernels.emit import (
     fma,
     load,
     loop,
+    prefetch,
     shuffle,
     splat,
     widen,
@@ -65,7 +68,7 @@ def place_of(builder: ir.IRBuilder, address: ir.Value, element: ir.Type, index: 
     return at(builder, builder.inttoptr(address, element.as_pointer()), element, index)
 
 
-def build_dot_block(R: int, C: int) -> Any:
+def build_dot_block(R: int, C: int, *, fetches: bool) -> Any:
     """dot_block(kind, x_kind, w, w_row, scales, scale_row, x, x_row, y, y_row, k): R outputs of C rows.
 
     `w_row` is the bytes from one output's weights to the next; the other steps count numbers.
@@ -84,7 +87,7 @@ def build_dot_block(R: int, C: int) -> Any:
                 "x_row": a[7],
                 "k": a[10],
             }
-            sums = emit_dot_block(builder, Product(kind, x_kind), R, C, place)
+            sums = emit_dot_block(builder, Product(kind, x_kind), R, C, place, fetches=fetches)
             for c in range(C):
                 row = builder.mul(a[9], constant(c))
                 for r in range(R):
@@ -96,7 +99,8 @@ def build_dot_block(R: int, C: int) -> Any:
     return dot_block
 
 
-dot_1x1, dot_8x1, dot_4x2, dot_4x4 = (build_dot_block(R, C) for R, C in ((1, 1), (8, 1), (4, 2), (4, 4)))
+dot_1x1, dot_4x2, dot_4x4_fetching = (build_dot_block(R, C, fetches=True) for R, C in ((1, 1), (4, 2), (4, 4)))
+dot_4x4 = build_dot_block(4, 4, fetches=False)  # for weights that another block has just read
 
 
 def build_outer_block(R: int, vectors: int) -> Any:
@@ -113,6 +117,8 @@ def build_outer_block(R: int, vectors: int) -> Any:
 
             def step(t, sums):
                 line = place_of(builder, v[3], element, builder.mul(t, v[4]))
+                for start in range(0, 16 * vectors * SIZES[kind], LINE):
+                    prefetch(builder, at(builder, builder.bitcast(line, I8.as_pointer()), I8, constant(start + AHEAD)))
                 columns = [
                     widen(builder, load(builder, at(builder, line, element, constant(16 * n)), element, 16))
                     for n in range(vectors)
@@ -137,8 +143,8 @@ def build_outer_block(R: int, vectors: int) -> Any:
     return outer_block
 
 
-outer_1x1, outer_1x4 = build_outer_block(1, 1), build_outer_block(1, 4)
-outer_2x1, outer_2x4 = build_outer_block(2, 1), build_outer_block(2, 4)
+outer_1x1, outer_1x4, outer_1x16 = (build_outer_block(1, vectors) for vectors in (1, 4, 16))
+outer_2x1, outer_2x4, outer_2x8 = (build_outer_block(2, vectors) for vectors in (1, 4, 8))
 outer_4x1, outer_4x4 = build_outer_block(4, 1), build_outer_block(4, 4)
 
 

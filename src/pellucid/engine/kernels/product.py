@@ -1,8 +1,9 @@
 """Products of weights with rows of activations: y[m, n] = Σ_k w[n, k] · x[m, k] (· scale) (+ bias).
 
 Outputs are cut into tiles of `TILE` neighbouring rows of the weight, and tiles are shared among the threads. Within a
-tile, blocks of 4 x 4 outputs where there are four rows of activations, 8 x 1 where there is one: what is loaded from
-memory is used as often as possible, and no output's sum notices.
+tile, blocks of 4 x 4 outputs where there are four rows of activations: what is loaded from memory is used as often as
+possible. A single row of activations reads one row of the weight after the other, as memory is read fastest. No output's
+sum notices.
 
 A matrix is a row of int64 in a table: where it lies and how to step through it (the names below are its columns). Several
 matrices that read the same x are one product, their outputs side by side.
@@ -16,9 +17,20 @@ import numpy as np
 
 from pellucid.engine.kernels.compile import kernel
 from pellucid.engine.kernels.functions import GELU, GELU_TANH, RELU2, gelu, gelu_tanh, relu2, silu
-from pellucid.engine.kernels.lanes import dot_1x1, dot_4x2, dot_4x4, dot_8x1, get, get_int, kept_whole, put, size_of
+from pellucid.engine.kernels.lanes import (
+    dot_1x1,
+    dot_4x2,
+    dot_4x4,
+    dot_4x4_fetching,
+    get,
+    get_int,
+    kept_whole,
+    put,
+    size_of,
+)
 
 TILE = 32
+WIDE = 4  # outputs of a block
 WEIGHT, WEIGHT_ROW, SCALES, SCALE_ROW, CHANNEL, BIAS, OUTPUTS, INPUTS, NUM_COLUMNS = range(9)
 
 FP32 = np.float32(0)  # names a format
@@ -33,26 +45,23 @@ def multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, las
     m = 0
     while m < num_rows:
         rows = 4 if num_rows - m >= 4 else 2 if num_rows - m >= 2 else 1
-        wide = 4 if rows > 1 else 8
         x_at = x + m * x_row * size_of(x_kind)
         n = first
         while n < last:
             w_at, scales_at, y_at = w + n * w_row, scales + n * scale_row * 4, y + (m * y_row + n) * 4
-            if last - n < wide:
-                for row in range(rows):
-                    one = x_at + row * x_row * size_of(x_kind)
-                    dot_1x1(
-                        kind, x_kind, w_at, w_row, scales_at, scale_row, one, x_row, y_at + row * y_row * 4, y_row, k
-                    )
+            if rows == 1 or last - n < WIDE:
+                for r in range(rows):
+                    one, goal = x_at + r * x_row * size_of(x_kind), y_at + r * y_row * 4
+                    dot_1x1(kind, x_kind, w_at, w_row, scales_at, scale_row, one, x_row, goal, y_row, k)
                 n += 1
                 continue
-            if rows == 4:
-                dot_4x4(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
-            elif rows == 2:
+            if rows == 2:
                 dot_4x2(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+            elif m == 0:
+                dot_4x4_fetching(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
             else:
-                dot_8x1(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
-            n += wide
+                dot_4x4(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+            n += WIDE
         m += rows
     finish_rows(matrix, y, y_row, num_rows, first, last)
 
