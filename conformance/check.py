@@ -194,6 +194,8 @@ def check_written(peer: Peer, folder: Path) -> Iterator[Verdict]:
         ("llama", "characters"),
         ("gpt2", "gpt2"),
         ("llama-biased", "qwen2"),
+        ("llama-linear", "qwen2"),
+        ("qwen3-yarn", "qwen2"),
     ]
     for shape, kind in pairs:
         for number_format in ("f32", "f16", "bf16", "q8_0"):

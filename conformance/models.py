@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,11 @@ SHAPES: dict[str, dict] = {
     "qwen2": {"qk_norm": False, "qkv_bias": True, "tied_head": False},
     "llama": {"qk_norm": False, "norm_eps": 1e-5, "rope_theta": 500_000.0},
     "llama-biased": {"qk_norm": False, "qkv_bias": True, "output_bias": True, "mlp_bias": True},
+    "llama-linear": {"qk_norm": False, "rope_scaling": "linear", "rope_factor": 2.5},
+    "qwen3-yarn": {
+        "rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_context": 64, "rope_high_frequency": 32.0,
+        "rope_attention_factor": 0.1 * math.log(4) + 1,
+    },
     "gpt2": {
         "position": "learned", "norm": "layer", "norm_eps": 1e-5, "feed_forward": "gelu_tanh", "qk_norm": False,
         "qkv_bias": True, "output_bias": True, "mlp_bias": True, "n_kv_heads": 4,

@@ -48,6 +48,7 @@ SHAPES = {
     "gpt2": dict(**GPT2, output_bias=True, mlp_bias=True),
     "sinusoidal": {"position": "sinusoidal", "norm": "layer_no_bias", "feed_forward": "gelu", "n_kv_heads": 3},
     "window": {"sliding_window": 40, "rope_scaling": "linear", "rope_factor": 2.0},
+    "yarn": {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_context": 64, "rope_attention_factor": 1.3},
     "window over pages": {"sliding_window": 270, "n_kv_heads": 6},
     "none": {"position": "none", "feed_forward": "relu2", "n_kv_heads": 6},
 }

@@ -80,6 +80,11 @@ OURS = {
         vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_model=22, d_ff=31,
         sliding_window=6, rope_scaling="llama3", rope_factor=4.0, rope_original_context=8,
     ),
+    "llama-yarn": ModelConfig(
+        vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_model=24, d_ff=31,
+        qk_norm=False, tied_head=False, rope_scaling="yarn", rope_factor=4.0, rope_original_context=64, rope_theta=50.0,
+        rope_high_frequency=2.0, rope_low_frequency=0.5, rope_attention_factor=1.2,
+    ),
 }  # fmt: skip
 IDS_BT = torch.randint(0, 37, (2, 19), generator=torch.Generator().manual_seed(5))
 

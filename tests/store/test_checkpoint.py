@@ -222,7 +222,9 @@ def test_broken_notes_are_a_corrupt_file(saved, text):
     ("changes", "kind", "words"),
     [
         ({"model_type": "mamba"}, ModelError, "supported: qwen3, llama"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, ModelError, "rope_scaling"),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 4.0}}, ModelError, "rope_scaling"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "truncate": False}}, ModelError, "truncate"),
+        ({"rope_scaling": {"rope_type": "yarn"}}, ModelError, "lacks factor"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "factor": 2}}, ModelError, "rope_scaling"),
         ({"use_sliding_window": True}, ModelError, "use_sliding_window"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, ModelError, "layer_types"),

@@ -38,12 +38,22 @@ SHAPES: dict[str, dict[str, Any]] = {
         "qkv_bias": True, "output_bias": True, "mlp_bias": True, "n_kv_heads": 4,
     },
 }  # fmt: skip
+STRETCHED: dict[str, dict[str, Any]] = {  # transformers' reader of these files has no words for them
+    "llama-linear": {"qk_norm": False, "rope_scaling": "linear", "rope_factor": 2.5},
+    "qwen3-yarn": {
+        "rope_scaling": "yarn",
+        "rope_factor": 4.0,
+        "rope_original_context": 6,
+        "rope_high_frequency": 32.0,
+        "rope_attention_factor": 0.1 * math.log(4) + 1,
+    },
+}
 LLAMA = SHAPES["llama"] | {"qkv_bias": True, "output_bias": True, "mlp_bias": True}
 FORMATS = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8}  # the largest relative rounding
 
 
 def config_of(shape: str, **axes: Any) -> ModelConfig:
-    return ModelConfig(**{**SIZES, **SHAPES[shape], **axes})
+    return ModelConfig(**{**SIZES, **(SHAPES | STRETCHED)[shape], **axes})
 
 
 def weights_of(config: ModelConfig) -> dict[str, torch.Tensor]:
@@ -66,7 +76,7 @@ def logits(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
     return out.logits_BTV if hasattr(out, "logits_BTV") else out.logits
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *STRETCHED])
 @pytest.mark.parametrize("number_format", FORMATS)
 def test_what_is_written_is_read_back(tmp_path: Path, shape: str, number_format: str) -> None:
     config, path = config_of(shape), tmp_path / "m.gguf"
@@ -220,7 +230,10 @@ def rewritten(source: Path, path: Path, *, drop: str = "", **changed: Any) -> Pa
     ("changes", "error", "message"),
     [
         ({"general__architecture": "mamba"}, ModelError, "not supported"),
-        ({"qwen3__rope__scaling__type": "yarn"}, ModelError, "rope.scaling.type=yarn"),
+        ({"qwen3__rope__scaling__type": "longrope"}, ModelError, "rope.scaling.type=longrope"),
+        ({"qwen3__rope__scaling__type": "yarn"}, CorruptFileError, "rope.scaling.factor"),
+        ({"qwen3__rope__scaling__type": 3}, CorruptFileError, "rope.scaling.type"),
+        ({"qwen3__rope__scaling__factor": 2.0}, ModelError, "rope.scaling.factor=2.0"),
         ({"qwen3__attention__sliding_window": 128}, ModelError, "sliding_window=128"),
         ({"qwen3__logit_scale": 0.5}, ModelError, "meaning is not known"),
         ({"qwen3__block_count": 3}, WeightsError, "not those of the model"),

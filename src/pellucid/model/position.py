@@ -77,11 +77,20 @@ class Rotation(nn.Module):
     """Turns each pair (i, i + K/2) of a query or key through an angle that grows with its position."""
 
     def __init__(
-        self, context_length: int, head_dim: int, theta: float, stretch: Callable[[Tensor], Tensor] = lambda f: f
+        self,
+        context_length: int,
+        head_dim: int,
+        theta: float,
+        stretch: Callable[[Tensor], Tensor] = lambda f: f,
+        factor: float = 1.0,
     ) -> None:
-        """`stretch` turns the frequencies (radians a position) into those of a model made for longer texts."""
+        """`stretch` turns the frequencies (radians a position) into those of a model made for longer texts.
+
+        What is turned is also multiplied by `factor`.
+        """
         super().__init__()
-        self.context_length, self.head_dim, self.theta, self.stretch = context_length, head_dim, theta, stretch
+        self.context_length, self.head_dim, self.theta = context_length, head_dim, theta
+        self.stretch, self.factor = stretch, factor
         for name in ("cos_TK", "sin_TK"):
             self.register_buffer(name, torch.empty(context_length, head_dim), persistent=False)
         self.reset_buffers()
@@ -94,8 +103,8 @@ class Rotation(nn.Module):
         # 1 / theta**pair, not theta**-pair: they differ in the last bit, which at position 40,000 is a visible angle.
         frequency = self.stretch(1.0 / self.theta**pair)
         angle_TK = torch.arange(self.context_length, dtype=torch.float32)[:, None] * frequency
-        self.cos_TK.copy_(angle_TK.cos().repeat(1, 2))
-        self.sin_TK.copy_(torch.cat((-angle_TK.sin(), angle_TK.sin()), -1))
+        self.cos_TK.copy_(angle_TK.cos().repeat(1, 2) * self.factor)
+        self.sin_TK.copy_(torch.cat((-angle_TK.sin(), angle_TK.sin()), -1) * self.factor)
 
     def forward(self, q_BHTK: Tensor, k_BGTK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
         span = slice(offset, offset + q_BHTK.size(2))
@@ -115,17 +124,31 @@ def stretch_frequencies(frequency: Tensor, config: ModelConfig) -> Tensor:
 
     linear    all by the factor
     llama3    slow ones (few turns within the original context) by the factor, fast ones not at all, a blend between
+    yarn      the same, but the blend runs evenly over the pairs, from a whole pair to a whole pair
 
-    Source: Chen et al. 2023 (linear); Llama Team 2024, "The Llama 3 Herd of Models", and its published code (llama3).
+    Source: Chen et al. 2023 (linear); Llama Team 2024, "The Llama 3 Herd of Models", and its published code (llama3);
+    Peng et al. 2023, "YaRN", §3.2 (yarn), its ends rounded as in the authors' code.
     """
     if config.rope_scaling == "none":
         return frequency
     if config.rope_scaling == "linear":
         return frequency / config.rope_factor
-    turns = config.rope_original_context * frequency / (2 * math.pi)
     low, high = config.rope_low_frequency, config.rope_high_frequency
-    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    if config.rope_scaling == "llama3":
+        turns = config.rope_original_context * frequency / (2 * math.pi)
+        kept = ((turns - low) / (high - low)).clamp(0, 1)
+    else:
+        first = max(math.floor(pair_of_turns(high, config)), 0)
+        last = min(math.ceil(pair_of_turns(low, config)), config.head_dim - 1)
+        pair = torch.arange(len(frequency), dtype=torch.float32)
+        kept = 1 - ((pair - first) / (max(last - first, 0.001))).clamp(0, 1)
     return (1 - kept) * frequency / config.rope_factor + kept * frequency
+
+
+def pair_of_turns(turns: float, config: ModelConfig) -> float:
+    """The pair (a fraction, as pairs are counted) that makes this many turns within the original context."""
+    wavelength = config.rope_original_context / (turns * 2 * math.pi)
+    return config.head_dim / 2 * math.log(wavelength) / math.log(config.rope_theta)
 
 
 def build_addition(config: ModelConfig) -> nn.Module:
@@ -141,5 +164,7 @@ def build_rotation(config: ModelConfig) -> nn.Module:
     """What is done to queries and keys."""
     if config.position == "rotary":
         stretch = partial(stretch_frequencies, config=config)
-        return Rotation(config.context_length, config.head_dim, config.rope_theta, stretch)
+        return Rotation(
+            config.context_length, config.head_dim, config.rope_theta, stretch, config.rope_attention_factor
+        )
     return NoRotation()

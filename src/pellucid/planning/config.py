@@ -14,7 +14,7 @@ from pellucid.errors import ModelError
 from pellucid.settings import setting
 
 Position = Literal["none", "learned", "sinusoidal", "rotary"]
-RopeScaling = Literal["none", "linear", "llama3"]
+RopeScaling = Literal["none", "linear", "llama3", "yarn"]
 Norm = Literal["layer", "layer_no_bias", "rms"]
 FeedForward = Literal["gelu", "gelu_tanh", "swiglu", "relu2"]
 Init = Literal["gpt2", "zero_projections"]
@@ -41,10 +41,11 @@ class ModelConfig:
     rope_scaling: RopeScaling = setting("none", "how rotary wavelengths were stretched for longer contexts")
     rope_factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1)
     rope_low_frequency: float = setting(
-        1.0, "llama3: turns within rope_original_context below which all is stretched", low=0
+        1.0, "llama3, yarn: turns within rope_original_context below which all is stretched", low=0
     )
-    rope_high_frequency: float = setting(4.0, "llama3: turns above which nothing is", low=0)
-    rope_original_context: int = setting(8192, "llama3: the context length before stretching, in tokens", low=1)
+    rope_high_frequency: float = setting(4.0, "llama3, yarn: turns above which nothing is", low=0)
+    rope_original_context: int = setting(8192, "llama3, yarn: the context length before stretching, in tokens", low=1)
+    rope_attention_factor: float = setting(1.0, "yarn: queries and keys are multiplied by this as they turn", low=0)
     sliding_window: int | None = setting(
         None, "a position sees this many, itself the last (none: all before it)", low=1
     )
@@ -73,8 +74,10 @@ class ModelConfig:
             raise ModelError("rotary positions turn pairs: head_dim must be even", found=f"head_dim={self.head_dim}")
         if self.rope_scaling != "none" and self.position != "rotary":
             raise ModelError("rope_scaling stretches rotary positions", found=f"position={self.position}")
-        if self.rope_scaling == "llama3" and self.rope_high_frequency <= self.rope_low_frequency:
+        if self.rope_scaling in ("llama3", "yarn") and self.rope_high_frequency <= self.rope_low_frequency:
             raise ModelError("rope_high_frequency must be above rope_low_frequency")
+        if self.rope_scaling != "yarn" and self.rope_attention_factor != 1:
+            raise ModelError("rope_attention_factor belongs to yarn", found=f"rope_scaling={self.rope_scaling}")
         if self.sliding_window is not None and not self.causal:
             raise ModelError("a sliding window needs a causal model", found="causal=False")
         if not math.isfinite(self.rope_theta) or not math.isfinite(self.norm_eps):

@@ -10,6 +10,7 @@ A key that nobody here reads may change the arithmetic (a scaled rotary base, a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,7 @@ from pellucid.planning.config import ModelConfig
 from pellucid.settings import Layer, resolve
 from pellucid.store.names.family import Family, Stored, expand
 from pellucid.store.names.gpt2 import GPT2
-from pellucid.store.names.llama import LLAMA
+from pellucid.store.names.llama import LLAMA, yarn_attention_factor
 from pellucid.store.names.qwen import QWEN2, QWEN3
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
@@ -32,8 +33,7 @@ ABSENT = object()
 # Values of other keys under which a model computes what is computed here.
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "attention.causal": (True,), "attention.sliding_window": (0,), "expert_count": (0,), "expert_used_count": (0,),
-    "rope.scaling.type": ("none",), "rope.scaling.factor": (1.0, 0.0), "rope.scale_linear": (1.0,),
-    "rope.scaling.attn_factor": (1.0,), "rope.scaling.finetuned": (False,),
+    "rope.scale_linear": (1.0,), "rope.scaling.attn_factor": (1.0,), "rope.scaling.finetuned": (False, True),
 }  # fmt: skip
 DESCRIPTIVE = ("vocab_size", "tensor_data_layout", "rope.scaling.original_context_length")
 
@@ -56,7 +56,8 @@ def _table(block: Mapping[str, str], *more: Stored) -> tuple[Stored, ...]:
     )  # fmt: skip
 
 
-PLAIN_ROTARY: dict[str, tuple[Any, ...]] = {"rope_scaling": ("none",), "sliding_window": (None,)}
+PLAIN_ROTARY: dict[str, tuple[Any, ...]] = {"rope_scaling": ("none", "linear", "yarn"), "sliding_window": (None,)}
+YARN = {"rope_low_frequency": 1.0, "rope_high_frequency": 32.0}  # llama.cpp's; a file says nothing of them
 ROTARY_TABLE = _table(ROTARY_BLOCK)
 _HEADS = ("query", "key", "value")
 GPT2_TABLE = _table(
@@ -138,7 +139,22 @@ def config_to_values(architecture: Architecture, config: ModelConfig) -> dict[st
             "rope.dimension_count": config.head_dim,
             "rope.freq_base": config.rope_theta,
         }
+    if config.rope_scaling != "none":
+        values |= _scaling_to_values(config)
     return {f"{architecture.name}.{key}": value for key, value in values.items()}
+
+
+def _scaling_to_values(config: ModelConfig) -> dict[str, Any]:
+    """How rotary wavelengths were stretched."""
+    values: dict[str, Any] = {"rope.scaling.type": config.rope_scaling, "rope.scaling.factor": config.rope_factor}
+    if config.rope_scaling == "linear":
+        return values
+    usual = YARN | {"rope_attention_factor": yarn_attention_factor(config.rope_factor)}
+    others = [f"{axis}={getattr(config, axis)}" for axis, value in usual.items()
+              if not math.isclose(getattr(config, axis), value, rel_tol=1e-6)]  # fmt: skip
+    if others:
+        raise ModelError("a GGUF file has no place for these", found=", ".join(others), hint="keep it as a directory")
+    return values | {"rope.scaling.original_context_length": config.rope_original_context}
 
 
 def read_architecture(
@@ -189,9 +205,28 @@ def _axes(architecture: Architecture, keys: _Keys, tensors: Mapping[str, tuple[i
         "d_model": d_model,
         "d_ff": keys.whole("feed_forward_length"),
         "norm_eps": keys.number(architecture.norm_eps_key),
-        "rope_theta": keys.number("rope.freq_base", 10_000.0) if rotary else 10_000.0,
+        **(_rotary_axes(keys) if rotary else {}),
         "tied_head": HEAD not in tensors,
     }  # fmt: skip
+
+
+def _rotary_axes(keys: _Keys) -> dict[str, Any]:
+    """The base of the rotary wavelengths and how they were stretched."""
+    axes: dict[str, Any] = {"rope_theta": keys.number("rope.freq_base", 10_000.0)}
+    kind = keys.word("rope.scaling.type", "none")
+    if kind == "none":
+        keys.require("rope.scaling.factor", 1.0, 0.0)
+        return axes
+    if kind not in ("linear", "yarn"):
+        raise ModelError(f"models with {keys.prefix}rope.scaling.type={kind[:80]} are not supported", where=keys.where)
+    factor = keys.number("rope.scaling.factor")
+    axes |= {"rope_scaling": kind, "rope_factor": factor}
+    if kind == "yarn":
+        axes |= YARN | {
+            "rope_original_context": keys.whole("rope.scaling.original_context_length"),
+            "rope_attention_factor": yarn_attention_factor(factor) if factor >= 1 else 1.0,
+        }
+    return axes
 
 
 class _Keys:
@@ -216,6 +251,13 @@ class _Keys:
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise self._wrong(name, value)
         return float(value)
+
+    def word(self, name: str, default: Any = ABSENT) -> str:
+        """A string."""
+        value = self._get(name, default)
+        if not isinstance(value, str):
+            raise self._wrong(name, value)
+        return value
 
     def require(self, name: str, *allowed: Any) -> None:
         """The key must be absent or have one of these values: with any other, the model would compute something else."""

@@ -8,6 +8,7 @@ Source: Touvron et al. 2023; the key names are those of transformers' LlamaConfi
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -39,6 +40,12 @@ LLAMA3_KEYS = {
     "low_freq_factor": "rope_low_frequency",
     "high_freq_factor": "rope_high_frequency",
     "original_max_position_embeddings": "rope_original_context",
+}
+YARN_KEYS = {
+    "beta_slow": "rope_low_frequency",
+    "beta_fast": "rope_high_frequency",
+    "original_max_position_embeddings": "rope_original_context",
+    "attention_factor": "rope_attention_factor",
 }
 ROTARY_PREFIX = "model."
 ROTARY_IGNORED = re.compile(r"rotary_emb\.inv_freq$")
@@ -106,7 +113,7 @@ def _rope_scaling_to_hf(config: ModelConfig) -> dict[str, Any]:
     """The stretching of rotary wavelengths, under transformers' names."""
     if config.rope_scaling == "none":
         return {"rope_type": "default"}
-    keys = LLAMA3_KEYS if config.rope_scaling == "llama3" else {}
+    keys = {"llama3": LLAMA3_KEYS, "yarn": YARN_KEYS}.get(config.rope_scaling, {})
     return {
         "rope_type": config.rope_scaling,
         "factor": config.rope_factor,
@@ -124,14 +131,38 @@ def _rope_from_hf(fields: Fields) -> dict[str, Any]:
         kind = known.word("rope_type", known.word("type", "default"))
         known.seen |= {"rope_theta", "rope_type", "type"}
         known.require("partial_rotary_factor", 1, 1.0)
-        if kind in ("linear", "llama3"):
+        if kind in ("linear", "llama3", "yarn"):
             axes |= {"rope_scaling": kind, "rope_factor": known.number("factor")}
-            if kind == "llama3":
-                numbers = {ours: known.number(theirs) for theirs, ours in LLAMA3_KEYS.items()}
-                axes |= numbers | {"rope_original_context": int(numbers["rope_original_context"])}
-        if kind not in ("default", "linear", "llama3") or set(table) - known.seen:
+        if kind == "llama3":
+            numbers = {ours: known.number(theirs) for theirs, ours in LLAMA3_KEYS.items()}
+            axes |= numbers | {"rope_original_context": int(numbers["rope_original_context"])}
+        if kind == "yarn":
+            axes |= _yarn_from_hf(known, fields.integer("max_position_embeddings"))
+        if kind not in ("default", "linear", "llama3", "yarn") or set(table) - known.seen:
             raise fields.unsupported("rope_scaling", dict(table))
     return axes
+
+
+def _yarn_from_hf(known: Fields, context_length: int) -> dict[str, Any]:
+    """The axes of yarn; what a file leaves out has the values of the paper."""
+    known.require("truncate", True)
+    factor = known.number("factor")
+    shares = [0.1 * known.number(name, 0) * math.log(factor) + 1 for name in ("mscale", "mscale_all_dim")]
+    share = shares[0] / shares[1] if min(shares) > 1 else yarn_attention_factor(factor)
+    return {
+        "rope_low_frequency": known.number("beta_slow", 1),
+        "rope_high_frequency": known.number("beta_fast", 32),
+        "rope_original_context": known.integer("original_max_position_embeddings", context_length),
+        "rope_attention_factor": known.number("attention_factor", share),
+    }
+
+
+def yarn_attention_factor(factor: float) -> float:
+    """By how much queries and keys grow where a model does not say: 0.1 ln(factor) + 1.
+
+    Source: Peng et al. 2023 eq. 22.
+    """
+    return 0.1 * math.log(factor) + 1
 
 
 def sliding_window_to_hf(config: ModelConfig) -> dict[str, Any]:
