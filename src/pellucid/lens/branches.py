@@ -1,0 +1,183 @@
+"""How the tree of branches grows: by draws, by hand, by a search. And the questions that the page asks about it.
+
+    step     the engine's runner and the engine's sampler make the next token: with the same seed the same token as
+             `pellucid generate` on the command line, because a draw is a function of (seed, position) and nothing else
+    choose   a token is taken by hand, at the end or at any earlier place: that is a fork
+    beam     the likeliest continuations that a beam search finds, each a branch
+
+Every answer carries the tree's version, so that a second page on the same tree knows when to ask for it again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pellucid.engine.account import Account, build_account, token_label
+from pellucid.engine.beam import BeamSettings, search
+from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, encode_prompt, settle_seed
+from pellucid.engine.runner import Runner
+from pellucid.engine.sampler import Sampler, log_probability
+from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.stop import Ending, FinishReason
+from pellucid.errors import ContextError, CorruptFileError, RequestError
+from pellucid.lens.rows import Rows
+from pellucid.lens.tree import Node, Tree, dump, parse
+from pellucid.settings import Layer, resolve
+from pellucid.store.atomic import replace_file
+from pellucid.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Answer, Desk
+
+NUM_SAMPLERS = 16  # kept because a sampler with mirostat remembers how surprising its choices were
+MOST_STEPS = 256  # asked for at once
+
+
+def read_sampling(fields: Mapping[str, Any]) -> SamplingSettings:
+    """Settings from the fields that a page has set. Raises SettingsError or SamplingError, naming the field."""
+    return resolve(SamplingSettings, Layer("page", fields)).settings
+
+
+class Branches:
+    """A tree and the model that it grows by.
+
+    `step` and `choose` answer with the new nodes; the tree's current node is the last of them.
+    """
+
+    def __init__(self, runner: Runner, tokenizer: Tokenizer) -> None:
+        self.runner, self.tokenizer = runner, tokenizer
+        self.tree, self.rows = Tree(), Rows(runner)
+        self.samplers: dict[SamplingSettings, Sampler] = {}
+
+    def plant(self, text: str) -> Node:
+        """A prompt as a new root. Raises ContextError when the context cannot hold it."""
+        ids = encode_prompt(self.tokenizer, text)
+        check_ids(self.runner.config, ids)
+        context_length = self.runner.config.context_length
+        if len(ids) > context_length:
+            raise ContextError(
+                "the prompt is longer than the context of this model",
+                found=f"{len(ids)} tokens",
+                where=f"context_length={context_length}",
+                hint=f"shorten it to {context_length} tokens or fewer",
+            )
+        return self.tree.plant(ids)
+
+    def row(self, node: int, position: int | None = None) -> np.ndarray:
+        """The logits after a node's text, [V], or after the id at an earlier position of it."""
+        ids = self.tree.text_ids(node)
+        place = len(ids) - 1 if position is None else position
+        if not 0 <= place < len(ids):
+            raise RequestError("no token stands at this position", found=str(position), where=f"{len(ids)} tokens")
+        return self.rows.after(ids[: place + 1], self.tree.num_prompt(node))[0]
+
+    def sampler(self, settings: SamplingSettings) -> Sampler:
+        """The stages of these settings, whose seed is known."""
+        if settings not in self.samplers:
+            check_stop_ids(self.runner.config, settings.stop_ids)
+            made = build_sampler(self.runner, self.tokenizer, settings)
+            self.samplers = dict([*self.samplers.items(), (settings, made)][-NUM_SAMPLERS:])
+        return self.samplers[settings]
+
+    def step(self, node: int, settings: SamplingSettings, count: int = 1) -> tuple[list[Node], list[Account]]:
+        """Up to `count` tokens after a node, each drawn after the one before; fewer when the text ends."""
+        settings = settle_seed(settings)
+        nodes: list[Node] = []
+        accounts: list[Account] = []
+        ending, reason = self.replay(node, settings)
+        while reason is None and len(nodes) < count:
+            account = self._draw(node, settings)
+            reason = ending.push(account.id)[1]
+            nodes.append(
+                self.tree.add(
+                    node,
+                    account.id,
+                    made_by="drawn",
+                    logprob=account.logprob,
+                    u=account.u,
+                    seed=settings.seed,
+                    reused=account.reading.num_reused,
+                    computed=account.reading.num_computed,
+                    stop=reason,
+                )
+            )
+            accounts.append(account)
+            node = nodes[-1].id
+        return nodes, accounts
+
+    def choose(self, node: int, token_id: int) -> Node:
+        """A token taken by hand. Raises RequestError for an id that is none, ContextError when nothing more fits."""
+        if not 0 <= token_id < self.tokenizer.vocab_size:
+            found, where = str(token_id), f"ids from 0 to {self.tokenizer.vocab_size - 1}"
+            raise RequestError("no token has this id", found=found, where=where)
+        ending, reason = self.replay(node, SamplingSettings())
+        if reason == "context":
+            raise ContextError("the context is full", found=f"{len(self.tree.text_ids(node))} tokens", hint="go back")
+        row_V, reading = self.rows.after(self.tree.text_ids(node), self.tree.num_prompt(node))
+        return self.tree.add(
+            node,
+            token_id,
+            made_by="chosen",
+            logprob=log_probability(row_V, token_id),
+            u=None,
+            seed=None,
+            reused=reading.num_reused,
+            computed=reading.num_computed,
+            stop=ending.push(token_id)[1],
+        )
+
+    def search(self, node: int, settings: BeamSettings) -> list[Node]:
+        """The last nodes of the texts that a beam search finds from here, the best first."""
+        ids, ends = self.tree.text_ids(node), []
+        for found in search(self.runner, self.tokenizer, ids, settings):
+            steps, last = found.completion, self.tree.node(node)
+            for token_id, logprob in zip(steps.ids, steps.logprobs, strict=True):
+                known = self.tree.child(last.id, token_id)
+                last = known or self.tree.add(last.id, token_id, made_by="beam", logprob=logprob)
+            ends.append(last)
+        self.tree.go(ends[0].id)
+        return ends
+
+    def replay(self, node: int, settings: SamplingSettings) -> tuple[Ending, FinishReason | None]:
+        """What watches for the end of a text, having seen it up to this node, and why it is over already."""
+        root, *steps = self.tree.path(node)
+        room = self.runner.config.context_length - len(root.ids)
+        ending = Ending(
+            self.tokenizer,
+            settings.stop,
+            max_new_tokens=settings.max_new_tokens,
+            room=room,
+            stop_ids=settings.stop_ids,
+        )
+        reason: FinishReason | None = None if room else "context"
+        for step in steps:
+            reason = ending.push(step.ids[0])[1]
+        return ending, reason
+
+    def origin(self) -> dict[str, str]:
+        """What a saved tree belongs to: ids mean nothing without their tokenizer."""
+        return {"tokenizer_sha256": self.tokenizer.sha256, "runner": self.runner.name}
+
+    def load(self, text: str, *, where: str = "") -> None:
+        """Put a saved tree in the place of this one. Raises CorruptFileError when it was made with another tokenizer."""
+        tree, told = parse(text, where=where)
+        if told.get("tokenizer_sha256") != self.tokenizer.sha256:
+            found = f"tokenizer {str(told.get('tokenizer_sha256'))[:12]}"
+            raise CorruptFileError("these branches belong to another model", found=found, where=where)
+        for node in tree.nodes:
+            check_ids(self.runner.config, node.ids)
+        tree.version = self.tree.version + 1
+        self.tree = tree
+
+    def _draw(self, node: int, settings: SamplingSettings) -> Account:
+        ids, num_prompt, sampler = self.tree.text_ids(node), self.tree.num_prompt(node), self.sampler(settings)
+        row_V, reading = self.rows.after(ids, num_prompt)
+        choice = sampler.choose(row_V, ids, num_prompt, keep_rows=True)
+        return build_account(
+            choice, sampler.stages, self.tokenizer, config=self.runner.config, position=len(ids), reading=reading
+        )

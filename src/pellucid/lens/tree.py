@@ -1,0 +1,195 @@
+"""Texts that share their beginnings, as one tree of tokens.
+
+    root     a prompt: all its ids at once
+    node     one token after all those above it; the way from the root down to a node is a text
+    fork     a node with two children: the same text, continued in two ways
+
+A node keeps how its token came about: drawn (with which u and seed), chosen by hand, or found by a search; how likely
+the model held it; and what it took to know that. Nodes are numbered as they are made and never change their number, so
+a page, a second page and a file can speak of the same one. The tree holds several prompts at once: a new prompt is a
+new root, and what was written before is not lost.
+
+These are the books only: it knows no model and no tensor. What lets it grow is `branches`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from pellucid.engine.stop import FinishReason
+from pellucid.errors import CorruptFileError, RequestError
+
+FORMAT, VERSION = "pellucid-branches", 1
+
+MadeBy = Literal["prompt", "drawn", "chosen", "beam"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One token (or a whole prompt) and how it came about."""
+
+    id: int
+    parent: int | None  # None: a prompt
+    ids: tuple[int, ...]  # all of a prompt, else one
+    made_by: MadeBy
+    logprob: float = 0.0  # nats, under the model's own distribution; 0 for a prompt, which is given
+    u: float | None = None  # the draw; None when nothing was drawn
+    seed: int | None = None  # what the draw came from
+    reused: int = 0  # positions whose keys and values were in the cache when this token's distribution was computed
+    computed: int = 0  # positions that had to be read for it
+    stop: FinishReason | None = None  # why a text that ends here is over
+
+
+class Tree:
+    """Nodes by number, and which of them is looked at.
+
+    >>> tree = Tree()
+    >>> root = tree.plant([5, 6])
+    >>> first = tree.add(root.id, 7, made_by="drawn", logprob=-0.5)
+    >>> other = tree.add(root.id, 8, made_by="chosen", logprob=-1.5)
+    >>> tree.text_ids(first.id), tree.text_ids(other.id), tree.current
+    ((5, 6, 7), (5, 6, 8), 2)
+    >>> tree.add(root.id, 7, made_by="chosen", logprob=-0.5).id == first.id
+    True
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.current: int | None = None
+        self.version = 0  # grows with every change: a page that holds another number is out of date
+        self._children: dict[tuple[int, int], int] = {}  # (parent, token) -> node
+
+    def plant(self, ids: Sequence[int]) -> Node:
+        """A new root, or the one that holds this prompt already; it becomes the current node."""
+        for node in self.nodes:
+            if node.parent is None and node.ids == tuple(ids):
+                return self.go(node.id)
+        return self._append(Node(id=len(self.nodes), parent=None, ids=tuple(ids), made_by="prompt"))
+
+    def add(self, parent: int, token_id: int, **facts: Any) -> Node:
+        """The child of a node for one token; it becomes the current node. `facts` are fields of `Node`.
+
+        A token that is drawn or chosen a second time is the same node, with the newer facts.
+        """
+        self.node(parent)
+        known = self.child(parent, token_id)
+        if known is None:
+            return self._append(Node(id=len(self.nodes), parent=parent, ids=(token_id,), **facts))
+        self.nodes[known.id] = dataclasses.replace(known, **facts)
+        return self.go(known.id)
+
+    def child(self, parent: int, token_id: int) -> Node | None:
+        """The node that continues another with this token, where there is one."""
+        known = self._children.get((parent, token_id))
+        return None if known is None else self.nodes[known]
+
+    def go(self, node: int) -> Node:
+        """Look at another node."""
+        found = self.node(node)
+        if self.current != node:
+            self.current, self.version = node, self.version + 1
+        return found
+
+    def undo(self) -> Node:
+        """Go one token back; nothing is deleted. Raises RequestError at a prompt."""
+        node = self.here()
+        if node.parent is None:
+            raise RequestError("this is the prompt: there is no token to take back", found=f"node {node.id}")
+        return self.go(node.parent)
+
+    def here(self) -> Node:
+        """The current node. Raises RequestError while there is none."""
+        if self.current is None:
+            raise RequestError("there is no text yet", hint="type a prompt first")
+        return self.nodes[self.current]
+
+    def node(self, node: int) -> Node:
+        """A node by its number. Raises RequestError for a number that no node has."""
+        if not isinstance(node, int) or not 0 <= node < len(self.nodes):
+            raise RequestError("the tree has no such node", found=str(node), where=f"{len(self.nodes)} nodes")
+        return self.nodes[node]
+
+    def path(self, node: int) -> list[Node]:
+        """The nodes from the root down to this one."""
+        found = [self.node(node)]
+        while found[-1].parent is not None:
+            found.append(self.nodes[found[-1].parent])
+        return found[::-1]
+
+    def text_ids(self, node: int) -> tuple[int, ...]:
+        """All ids from the first of the prompt to this node's."""
+        return tuple(token_id for step in self.path(node) for token_id in step.ids)
+
+    def num_prompt(self, node: int) -> int:
+        """How many of those ids are the prompt's."""
+        return len(self.path(node)[0].ids)
+
+    def total(self, node: int) -> float:
+        """The log-probability of all tokens after the prompt together, in nats.
+
+        >>> tree = Tree()
+        >>> root = tree.plant([1])
+        >>> tree.total(tree.add(tree.add(0, 2, made_by="drawn", logprob=-1.0).id, 3, made_by="drawn", logprob=-2.0).id)
+        -3.0
+        """
+        return sum(step.logprob for step in self.path(node))
+
+    def _append(self, node: Node) -> Node:
+        self.nodes.append(node)
+        if node.parent is not None:
+            self._children[node.parent, node.ids[0]] = node.id
+        self.current, self.version = node.id, self.version + 1
+        return node
+
+
+def dump(tree: Tree, origin: Mapping[str, str]) -> str:
+    """A tree as the text of a JSON file; `origin` says which model and tokenizer it was grown with."""
+    nodes = [dataclasses.asdict(node) for node in tree.nodes]
+    whole = {"format": FORMAT, "version": VERSION, **origin, "current": tree.current, "nodes": nodes}
+    return json.dumps(whole, ensure_ascii=False, indent=1)
+
+
+def parse(text: str, *, where: str = "") -> tuple[Tree, dict[str, Any]]:
+    """A tree from such a file, and what the file says beside it.
+
+    >>> tree = Tree()
+    >>> root = tree.plant([3])
+    >>> parse(dump(tree, {"tokenizer": "ab12"}))[0].nodes == tree.nodes
+    True
+
+    Raises CorruptFileError for a file of another kind or version, and for nodes that form no tree.
+    """
+    try:
+        whole = json.loads(text)
+    except ValueError as error:
+        raise CorruptFileError("the branches cannot be read: not JSON", found=str(error), where=where) from None
+    told = (whole.get("format"), whole.get("version")) if isinstance(whole, dict) else (None, None)
+    if told != (FORMAT, VERSION):
+        found = f"format {told[0]!r}, version {told[1]!r}"
+        raise CorruptFileError("not a file of branches that can be read here", found=found, where=where)
+    tree = Tree()
+    try:
+        for fields in whole["nodes"]:
+            tree._append(_read_node(tree, fields))
+        if tree.nodes:
+            tree.go(whole["current"])
+    except (KeyError, TypeError, ValueError, RequestError) as error:
+        raise CorruptFileError("the nodes of this file form no tree", found=str(error), where=where) from None
+    return tree, {key: value for key, value in whole.items() if key not in ("nodes", "current")}
+
+
+def _read_node(tree: Tree, fields: Mapping[str, Any]) -> Node:
+    """One node of a file, checked against those before it."""
+    node = Node(**{**fields, "ids": tuple(map(int, fields["ids"])), "logprob": float(fields["logprob"])})
+    is_root = node.parent is None
+    if not is_root:
+        tree.node(node.parent)
+    if node.id != len(tree.nodes) or node.made_by not in get_args(MadeBy) or is_root != (node.made_by == "prompt"):
+        raise ValueError(f"node {node.id}")
+    if not node.ids or (not is_root and (len(node.ids) != 1 or (node.parent, node.ids[0]) in tree._children)):
+        raise ValueError(f"the ids of node {node.id}")
+    return node
