@@ -22,6 +22,7 @@ from pellucid.settings import Layer, load_toml, resolve
 from pellucid.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a model must not wait for it
+    from pellucid.engine.beam import Hypothesis
     from pellucid.engine.runner import Runner
     from pellucid.engine.settings import EngineSettings
     from pellucid.engine.stage import Stage
@@ -73,6 +74,26 @@ class LanguageModel:
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
         return complete(self.runner, self.tokenizer, encode_prompt(self.tokenizer, prompt), settings, recorder=recorder)
+
+    def choices(
+        self, prompt: str, *, num_choices: int, recorder: Recorder = NULL, **sampling: Any
+    ) -> tuple[Completion, ...]:
+        """Continue a text several times from one seed, to the ends; choice 0 is the text that `complete` gives."""
+        from pellucid.engine.choices import complete_choices
+        from pellucid.engine.generate import encode_prompt
+        from pellucid.engine.settings import SamplingSettings
+
+        settings = resolve(SamplingSettings, Layer("call", sampling)).settings
+        ids = encode_prompt(self.tokenizer, prompt)
+        return complete_choices(self.runner, self.tokenizer, ids, settings, num_choices=num_choices, recorder=recorder)
+
+    def search(self, prompt: str, *, recorder: Recorder = NULL, **beams: Any) -> tuple[Hypothesis, ...]:
+        """The likeliest continuations that a beam search finds, best first; `beams` are the fields of `BeamSettings`."""
+        from pellucid.engine.beam import BeamSettings, search
+        from pellucid.engine.generate import encode_prompt
+
+        settings = resolve(BeamSettings, Layer("call", beams)).settings
+        return search(self.runner, self.tokenizer, encode_prompt(self.tokenizer, prompt), settings, recorder=recorder)
 
 
 def load(

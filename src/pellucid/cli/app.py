@@ -19,6 +19,7 @@ VERBS = {
     "quickstart": "Learn a small world from nothing in minutes, then talk about it.",
     "train": "Train a model on your own text.",
     "generate": "Continue a prompt, streaming; --explain shows how each token came about.",
+    "search": "The likeliest continuations of a prompt: beam search.",
     "eval": "Loss, perplexity and bits per byte of a text under a model.",
     "plan": "What a model would cost: parameters, FLOPs, memory, time.",
     "tokenizer": "Train, use and explain tokenizers.",

@@ -1,0 +1,53 @@
+"""`pellucid search`: the likeliest continuations of a prompt, best first (beam search). Nothing is drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import click
+
+from pellucid.cli.common import Common, Terminal, common_options, print_json, set_option
+
+
+@click.command()
+@click.argument("run")
+@click.argument("prompt", default="")
+@click.option("--num-beams", type=int, help="unfinished texts kept side by side [default: 4]")
+@click.option("--num-best", type=int, help="finished texts to show, best first [default: 1]")
+@click.option("--max-new-tokens", type=int, help="end a text after this many tokens [default: at <eos>, full context]")
+@click.option("--stop", multiple=True, metavar="TEXT", help="a text that ends an answer (may be given several times)")
+@click.option("--length-penalty", type=float, help="above 1 favours longer texts, 0 shorter ones [default: 1]")
+@click.option("--early-stopping", type=click.Choice(["heuristic", "always", "never"]), help="when the search is over")
+@set_option
+@common_options
+def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...], **options: Any) -> None:
+    """Search for the likeliest continuations of PROMPT with the model in RUN.
+
+    The likeliest text is often a dull one: to write freely, use `pellucid generate`. "-" reads the prompt from
+    standard input. Each text is shown with its score: log-probability (nats) over length to the power of the penalty.
+    """
+    from pellucid.api import load
+    from pellucid.engine.beam import BeamSettings
+    from pellucid.errors import SettingsError
+    from pellucid.planning.machine import inspect_machine
+    from pellucid.settings import Layer, parse_assignments, resolve
+    from pellucid.training.device import use_threads
+
+    if common.seed is not None:
+        raise SettingsError("a search draws nothing", found=f"--seed {common.seed}", hint="leave --seed out")
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    layer = Layer("command line", {**given, **parse_assignments(assignments)})
+    settings = dataclasses.asdict(resolve(BeamSettings, layer).settings)
+    use_threads(common.threads, inspect_machine())
+    lm = load(run, device=common.device, recorder=Terminal())
+    text = sys.stdin.read() if prompt == "-" else prompt
+    found = lm.search(text, recorder=Terminal(), **settings)
+    if common.as_json:
+        print_json([dataclasses.asdict(one) for one in found])
+        return
+    for one in found:
+        ended = f"{len(one.completion.ids)} tokens, ended: {one.completion.finish_reason}"
+        click.echo(f"· score {one.score:.4f}, log-probability {one.logprob:.3f} nats, {ended}", err=True)
+        click.echo(one.completion.text)
