@@ -10,14 +10,14 @@ Every answer carries the tree's version, so that a second page on the same tree 
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pellucid.engine.account import Account, build_account, token_label
+from pellucid.engine.account import Account, build_account
 from pellucid.engine.beam import BeamSettings, search
 from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, encode_prompt, settle_seed
 from pellucid.engine.runner import Runner
@@ -25,6 +25,8 @@ from pellucid.engine.sampler import Sampler, log_probability
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stop import Ending, FinishReason
 from pellucid.errors import ContextError, CorruptFileError, RequestError
+from pellucid.lens.answer import Answer
+from pellucid.lens.chips import chips_of
 from pellucid.lens.rows import Rows
 from pellucid.lens.tree import Node, Tree, dump, parse
 from pellucid.settings import Layer, resolve
@@ -32,7 +34,7 @@ from pellucid.store.atomic import replace_file
 from pellucid.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from pellucid.lens.desk import Answer, Desk
+    from pellucid.lens.desk import Desk
 
 NUM_SAMPLERS = 16  # kept because a sampler with mirostat remembers how surprising its choices were
 MOST_STEPS = 256  # asked for at once
@@ -181,3 +183,105 @@ class Branches:
         return build_account(
             choice, sampler.stages, self.tokenizer, config=self.runner.config, position=len(ids), reading=reading
         )
+
+
+def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
+    """A node as JSON: its facts, its token as a chip (the last of a prompt), and the sum of log-probabilities so far."""
+    facts = asdict(node)
+    chip = chips_of(branches.tokenizer, node.ids[-1:])["chips"][0]
+    return {**facts, "ids": list(node.ids), "token": chip, "total": branches.tree.total(node.id)}
+
+
+def describe_tree(branches: Branches) -> dict[str, Any]:
+    """Every node, the current one and the version."""
+    tree = branches.tree
+    nodes = [describe_node(branches, node) for node in tree.nodes]
+    return {"nodes": nodes, "current": tree.current, "version": tree.version}
+
+
+def _grown(branches: Branches, nodes: list[Node], **more: Any) -> Answer:
+    tree = branches.tree
+    told = [describe_node(branches, node) for node in nodes]
+    return Answer({"nodes": told, "current": tree.current, "version": tree.version, **more})
+
+
+def tree_of(desk: Desk) -> Answer:
+    """The whole tree."""
+    return Answer(describe_tree(desk.branches))
+
+
+def prompt(desk: Desk, *, text: str) -> Answer:
+    """A new root from a text; the tree with it."""
+    desk.branches.plant(text)
+    return Answer(describe_tree(desk.branches))
+
+
+def path_of(desk: Desk, *, node: int) -> Answer:
+    """The text from the prompt to a node as chips and groups, and for each token the node that it belongs to."""
+    path = desk.tree.path(node)
+    owners = [step.id for step in path for _ in step.ids]
+    return Answer(
+        {**chips_of(desk.tokenizer, desk.tree.text_ids(node)), "nodes": owners, "num_prompt": len(path[0].ids)}
+    )
+
+
+def step(desk: Desk, *, node: int, sampling: dict[str, Any], count: int = 1) -> Answer:
+    """Up to `count` tokens after a node, the account of each, and why the text is over (None: it is not)."""
+    if not 1 <= count <= MOST_STEPS:
+        raise RequestError("so many steps are not taken at once", found=str(count), hint=f"1 to {MOST_STEPS}")
+    settings = settle_seed(read_sampling(sampling))
+    nodes, accounts = desk.branches.step(node, settings, count)
+    stop = nodes[-1].stop if nodes else desk.branches.replay(node, settings)[1]
+    told = [account.to_dict() for account in accounts]
+    return _grown(desk.branches, nodes, account=told, stop=stop, seed=settings.seed)
+
+
+def choose(desk: Desk, *, node: int, id: int) -> Answer:
+    """One token taken by hand after a node: a fork when the node goes on otherwise already."""
+    return _grown(desk.branches, [desk.branches.choose(node, id)])
+
+
+def beam(desk: Desk, *, node: int, beams: int = 4, length: int = 8) -> Answer:
+    """The texts that a beam search finds, as branches; `ends` are their last nodes, the likeliest first."""
+    settings = BeamSettings(num_beams=beams, num_best=beams, max_new_tokens=length, length_penalty=0.0)
+    known = len(desk.tree.nodes)
+    ends = desk.branches.search(node, settings)
+    return _grown(desk.branches, desk.tree.nodes[known:], ends=[end.id for end in ends])
+
+
+def undo(desk: Desk) -> Answer:
+    """One token back; nothing is deleted."""
+    return _grown(desk.branches, [desk.tree.undo()])
+
+
+def go(desk: Desk, *, node: int) -> Answer:
+    """Look at another node."""
+    return _grown(desk.branches, [desk.tree.go(node)])
+
+
+def save(desk: Desk, *, path: str | None = None) -> Answer:
+    """The tree as the text of a JSON file; written to `path` where one is given."""
+    content = dump(desk.tree, desk.branches.origin())
+    if path is not None:
+        replace_file(Path(path), content.encode("utf-8"))
+    return Answer({"file": path, "content": content})
+
+
+def load(desk: Desk, *, content: str) -> Answer:
+    """A tree that was saved, in the place of this one."""
+    desk.branches.load(content)
+    return Answer(describe_tree(desk.branches))
+
+
+METHODS = {
+    "tree": tree_of,
+    "prompt": prompt,
+    "path": path_of,
+    "step": step,
+    "choose": choose,
+    "beam": beam,
+    "undo": undo,
+    "go": go,
+    "branches.save": save,
+    "branches.load": load,
+}

@@ -1,0 +1,119 @@
+"""From logits to chances: the sampler's chain over the whole vocabulary, and the numbers that draws are made with.
+
+    logits    the row itself, [V] in float32: from it the page repeats the chain for any setting, at once and exactly
+    chances   what the engine's own stages make of that row: the tokens each keeps, the mass they had, the entropy left,
+              and for the likeliest tokens the chance after each stage; all others together are one figure
+    draws     the numbers u in [0, 1) that a seed gives for a position, those of `pellucid generate --seed`
+
+Nothing is cut to "the first fifty": a share of 50 tokens that is called a probability is wrong, and the more so the
+higher the temperature. The row is the engine's, the one that a step draws from, not a second computation of it; only
+another checkpoint's is read from a recording.
+
+Axes: V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pellucid.engine.account import Row, account_stage
+from pellucid.engine.chain import MODEL
+from pellucid.engine.generate import build_sampler, settle_seed
+from pellucid.engine.randomness import uniform
+from pellucid.engine.sampler import History, Sampler, pass_through
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.branches import read_sampling
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+NUM_CANDIDATES = 24
+MOST_DRAWS = 100_000
+
+
+def row_at(desk: Desk, at: At, position: int | None = None) -> np.ndarray:
+    """The logits after a node's text (or after an earlier position of it) under a checkpoint, float32 [V]."""
+    if at.checkpoint is None:
+        return desk.branches.row(at.node, position)
+    num_ids = len(desk.ids(at.node))
+    place = num_ids - 1 if position is None else position
+    if not 0 <= place < num_ids:
+        raise RequestError("no token stands at this position", found=str(position), where=f"{num_ids} tokens")
+    rows_TV = desk.trace(at).arrays["logits"]
+    if len(rows_TV) != num_ids and place != num_ids - 1:
+        raise RequestError("of a text as long as this only the last row is kept", found=f"position {place}")
+    return np.asarray(rows_TV[place if len(rows_TV) == num_ids else -1], np.float32)
+
+
+def logits(desk: Desk, *, at: At, position: int | None = None) -> Answer:
+    """The whole row of logits after a position: what the page's own chain works on."""
+    row_V = row_at(desk, at, position)
+    place = len(desk.ids(at.node)) - 1 if position is None else position
+    known = min(desk.tokenizer.vocab_size, len(row_V))
+    return Answer({"position": place, "known": known}, {"logits": row_V})
+
+
+def chances(desk: Desk, *, at: At, sampling: dict[str, Any], count: int = NUM_CANDIDATES) -> Answer:
+    """What each stage of the engine's chain makes of the row: figures of the whole, and the likeliest tokens."""
+    ids, settings = desk.ids(at.node), settle_seed(read_sampling(sampling))
+    sampler = build_sampler(desk.runner, desk.tokenizer, settings)
+    told = account_chain(row_at(desk, at), sampler, ids, desk.tree.num_prompt(at.node), count)
+    for candidate in told["candidates"]:
+        candidate["label"] = desk.label(candidate["id"])
+    return Answer({**told, "chain": sampler.chain, "seed": settings.seed})
+
+
+def account_chain(logits_V: np.ndarray, sampler: Sampler, ids: tuple[int, ...], num_prompt: int, count: int) -> dict:
+    """The account of one row on its way through a sampler: per stage, per candidate, and of all the others together.
+
+    >>> from pellucid.engine.settings import SamplingSettings
+    >>> row = np.log(np.array([0.5, 0.25, 0.125, 0.125], dtype=np.float32))
+    >>> told = account_chain(row, Sampler(SamplingSettings(top_k=2, seed=1), num_logits=4, num_known=4), (3,), 1, 1)
+    >>> [(stage["name"], stage["kept"], stage["mass"], round(stage["others"], 5)) for stage in told["stages"]]
+    [('model', 4, 1.0, 0.5), ('top-k 2', 2, 0.75, 0.33333)]
+    """
+    rows = [Row(row_V) for row_V in pass_through(logits_V, sampler.stages, History(ids, num_prompt))]
+    names = (MODEL, *(stage.name for stage in sampler.stages))
+    accounts = [account_stage(*facts, count) for facts in zip(names, rows[:1] + rows, rows, strict=False)]
+    wanted = np.unique([token_id for account in accounts for token_id in account.top])
+    ids_C = wanted[np.argsort(-logits_V[wanted], kind="stable")]
+    chances_CS = np.exp(np.stack([row.logprobs(ids_C) for row in rows], axis=1))
+    others_S = np.maximum(0.0, 1.0 - chances_CS.sum(axis=0))
+    stages = [
+        {
+            "name": account.name,
+            "kept": account.num_kept,
+            "mass": account.mass_kept,
+            "entropy_bits": account.entropy_bits,
+            "others": float(others),
+        }
+        for account, others in zip(accounts, others_S, strict=True)
+    ]
+    candidates = [
+        {"id": token_id, "logit": float(logits_V[token_id]), "p": p}
+        for token_id, p in zip(ids_C.tolist(), chances_CS.tolist(), strict=True)
+    ]
+    return {"stages": stages, "candidates": candidates, "num_others": len(logits_V) - len(candidates)}
+
+
+def draws(desk: Desk, *, seed: int, position: int, count: int = 1) -> Answer:
+    """The numbers u of a seed at a position: of the first choice, the second …, as `pellucid generate -n COUNT` has them."""
+    if not 1 <= count <= MOST_DRAWS or seed < 0 or position < 0:
+        found = f"seed {seed}, position {position}, {count} draws"
+        raise RequestError("there are no such draws", found=found, hint=f"at most {MOST_DRAWS} at once")
+    return Answer({"seed": seed, "position": position}, {"u": draw_many(seed, position, count)})
+
+
+def draw_many(seed: int, position: int, count: int) -> np.ndarray:
+    """Numbers in [0, 1), float64 [count]: one for each choice made from one seed at one position.
+
+    >>> bool(draw_many(7, 3, 2)[0] == uniform(7, 3))
+    True
+    """
+    return np.array([uniform(seed, position, choice=choice) for choice in range(count)])
+
+
+METHODS = {"logits": logits, "chances": chances, "draws": draws}
