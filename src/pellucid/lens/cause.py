@@ -1,0 +1,182 @@
+"""Why this token? Change one thing, run the model again, and see what becomes of its prediction.
+
+    ablate    take a head, a neuron, a whole attention or feed-forward out
+    occlude   leave a token out of the text, or put another in its place
+    patch     put into one text's run what the model computed for a second text, at one spot
+    sweep     the same for every head, or for every layer and position, one after the other
+
+What is read is the prediction after the last token: log p(A), or with a second token B the difference
+log p(A) - log p(B). Effects are after - before, in nats. Each is an experiment with this model on this text: it says
+what the part does here, not what it is for; and it is *not* a reading of attention weights, which say where a head
+looked and not what the answer depended on.
+
+Axes: B batch · T positions · V vocabulary · L layers · H query heads.
+Source: Zeiler & Fergus 2014 (occlusion); Vig et al. 2020 and Meng et al. 2022 (patching); Jain & Wallace 2019
+(attention is not explanation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pellucid.errors import RequestError
+from pellucid.lens.spots import Spot, changed, find_spot, watched
+from pellucid.model.decoder import Decoder
+from pellucid.planning.params import count_parameters
+
+NOTE = "Attention weights say where a head looked, not what the answer depended on: attention is not an explanation."
+How = Literal["zero", "mean"]
+SweepKind = Literal["residual", "attention", "mlp"]
+LARGEST_WORK = 4e12  # floating-point operations that one question may cost: about half a minute on two cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is measured of a prediction: log p of a token, or its lead over another, in nats.
+
+    >>> Target(id=1, against=0).read(torch.tensor([[0.0, 2.0, 5.0]])).tolist()
+    [2.0]
+    """
+
+    id: int
+    against: int | None = None
+
+    def read(self, logits_BV: Tensor) -> Tensor:
+        """The measure of each row, [B]. A difference of log-probabilities is a difference of logits."""
+        if self.against is None:
+            return logits_BV.log_softmax(-1)[:, self.id]
+        return logits_BV[:, self.id] - logits_BV[:, self.against]
+
+
+def predict(model: Decoder, ids_BT: Tensor, spot: Spot | None = None, change=None) -> Tensor:
+    """The logits after the last token of each row, [B, V] float32; with `spot`, while the tensor there is changed."""
+    with torch.no_grad(), nullcontext() if spot is None else changed(spot, change):
+        return model(ids_BT, last_only=True).logits_BTV[:, -1].float()
+
+
+def row(model: Decoder, ids: Sequence[int]) -> Tensor:
+    """The ids as a batch of one, where the model is. Raises RequestError when there are none."""
+    if not ids:
+        raise RequestError("there is no token to read", hint="give a text of at least one token")
+    return torch.tensor([list(ids)], device=model.embed.weight.device)
+
+
+def ablate(model: Decoder, ids: Sequence[int], spot: Spot, how: How = "zero") -> Tensor:
+    """The next-token logits [V] without what is at a spot.
+
+    zero   nothing is there at any position
+    mean   at each position the average over this text's positions: what the part always writes stays, what it says
+           about this position in particular is gone
+    """
+    empty = torch.zeros_like if how == "zero" else lambda x_BTN: x_BTN.mean(1, keepdim=True).expand_as(x_BTN)
+    return predict(model, row(model, ids), spot, empty)[0]
+
+
+def ablate_heads(model: Decoder, ids: Sequence[int], target: Target) -> Tensor:
+    """The effect of setting each head to zero, one at a time: [L, H] in nats."""
+    config, ids_BT = model.config, row(model, ids)
+    afford(model, config.n_layers * config.n_heads * len(ids))
+    before = target.read(predict(model, ids_BT))
+    # Row h of the batch runs without head h: a mask over the columns that the output projection reads.
+    mask_HN = (1 - torch.eye(config.n_heads, device=ids_BT.device)).repeat_interleave(config.head_dim, dim=1)
+    effects = []
+    for block in model.blocks:
+        spot = Spot(module=block.attention.output, side="input")
+        logits_HV = predict(model, ids_BT.expand(config.n_heads, -1), spot, lambda x: x * mask_HN[:, None].to(x.dtype))
+        effects.append(target.read(logits_HV) - before)
+    return torch.stack(effects)
+
+
+def occlude(model: Decoder, ids: Sequence[int], target: Target, replacement: int | None = None) -> Tensor:
+    """The effect of losing each token: [T] in nats, NaN where the text would become empty.
+
+    replacement=None   the token is left out, so that all later ones move up by one position
+    replacement=id     that token stands in its place, and nothing moves
+    """
+    num_ids = len(ids)
+    afford(model, num_ids * num_ids)
+    before = target.read(predict(model, row(model, ids)))
+    if replacement is None and num_ids == 1:
+        return torch.full((1,), torch.nan)
+    middle = () if replacement is None else (replacement,)
+    variants = [[*ids[:place], *middle, *ids[place + 1 :]] for place in range(num_ids)]
+    rows = torch.tensor(variants, device=model.embed.weight.device)
+    # Rows in slices, so that a long text does not need T² positions at once.
+    after = torch.cat([target.read(predict(model, part)) for part in rows.split(max(1, 4096 // num_ids))])
+    return after - before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patched:
+    """The three predictions of a patch, [V] each: of the text, of the text with the patch, of the second text."""
+
+    before: Tensor
+    after: Tensor
+    source: Tensor
+
+
+def patch(
+    model: Decoder, ids: Sequence[int], source_ids: Sequence[int], spot: Spot, places: Sequence[tuple[int, int]]
+) -> Patched:
+    """Run `ids` with, at one spot, what the model computed there for `source_ids`; `places` are (to, from) positions.
+
+    Raises RequestError for a position that a text does not have.
+    """
+    to, taken = [place[0] for place in places], [place[1] for place in places]
+    for name, size, wanted in (("text", len(ids), to), ("second text", len(source_ids), taken)):
+        if any(not -size <= place < size for place in wanted):
+            raise RequestError(f"the {name} has no such position", found=str(wanted), hint=f"it has {size} tokens")
+    with watched(spot) as seen:
+        source = predict(model, row(model, source_ids))[0]
+
+    def put(x_BTN: Tensor) -> Tensor:
+        copy = x_BTN.clone()
+        copy[:, to] = seen[0][:, taken]
+        return copy
+
+    before = predict(model, row(model, ids))[0]
+    return Patched(before=before, after=predict(model, row(model, ids), spot, put)[0], source=source)
+
+
+def sweep(model: Decoder, ids: Sequence[int], source_ids: Sequence[int], target: Target, kind: SweepKind) -> Tensor:
+    """The effect of patching each layer at each position alone: [L, T] in nats ("residual": [1+L, T], the input first).
+
+    Positions are matched from the end (the last with the last); NaN where the second text has no partner.
+    """
+    num_ids, shared = len(ids), min(len(ids), len(source_ids))
+    spots = [find_spot(model, kind, layer) for layer in range(model.config.n_layers)]
+    spots = [find_spot(model, "input"), *spots] if kind == "residual" else spots
+    afford(model, len(spots) * shared * num_ids)
+    before, source_BT = target.read(predict(model, row(model, ids))), row(model, source_ids)
+    ids_NT, each = row(model, ids).expand(shared, -1), torch.arange(shared)
+    effects = torch.full((len(spots), num_ids), torch.nan)
+    for spot, effect_T in zip(spots, effects, strict=True):
+        with watched(spot) as seen:
+            predict(model, source_BT)
+
+        def put(x_NTD: Tensor, source_TD: Tensor = seen[0][0]) -> Tensor:
+            """Row i of the batch takes over one position: the i-th of those that have a partner."""
+            copy = x_NTD.clone()
+            copy[each, num_ids - shared + each] = source_TD[-shared:]
+            return copy
+
+        effect_T[-shared:] = target.read(predict(model, ids_NT, spot, put)) - before
+    return effects
+
+
+def afford(model: Decoder, num_tokens: int) -> None:
+    """Raise RequestError when reading so many tokens would keep a person waiting."""
+    work = 2 * count_parameters(model.config).total * num_tokens
+    if work > LARGEST_WORK:
+        raise RequestError(
+            "this question would take too long",
+            found=f"{num_tokens:,} tokens to read, about {work:.1e} operations",
+            where=f"the lens answers up to {LARGEST_WORK:.0e}",
+            hint="ask it of a shorter text",
+        )
