@@ -1,0 +1,352 @@
+"""One training step under glass: what a text teaches a model in a single update, number by number.
+
+    loss        = mean over t of -ln p(true next token | true tokens before it)
+    gradient    = d loss / d weight                          one number per weight
+    sgd         w' = w - rate · gradient
+    adamw       w' = w - rate · gradient / (|gradient| + ε)  AdamW's first update: its memory begins at this gradient
+
+Teacher forcing: the true token is fed at every position, whatever the model would have guessed there. The text is the
+prompt, or a row that the run itself read next after the checkpoint. The weights are changed in a call only
+(`torch.func.functional_call`): the model itself stays as it is.
+
+It is *not* the run's own update: that one averages the gradients of many rows, remembers earlier gradients, follows a
+schedule, and may use Muon. `compared` in the answer says how the run differs.
+
+Axes: T positions · D width · V vocabulary · L layers.
+Source: Goodfellow et al. 2016 §10.2.1 (teacher forcing); Loshchilov & Hutter 2019, alg. 2 (AdamW).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from pellucid.data.batch import Batch
+from pellucid.data.loader import Loader
+from pellucid.data.prepare import PREPARED, open_prepared
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer
+from pellucid.model.decoder import Decoder
+from pellucid.settings import nearest
+from pellucid.store.directory import TRAINING_STATE
+from pellucid.store.verify import read_json
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import At, Desk
+
+ADAMW_EPSILON = 1e-8
+NUM_BARS = 8  # candidates before, and after
+WINDOW = 12  # rows and columns of a matrix whose numbers are shown
+NUM_CHANGES = 10
+MOST_ROWS = 8  # rows of the run's next batch to choose from
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlassStep:
+    """One update, before and after."""
+
+    ids_T: Tensor  # what was fed
+    targets_T: Tensor  # what came next in truth
+    counts_T: Tensor  # whether a position counts: nothing foretells the beginning of a document
+    before: Weights
+    gradients: Weights
+    after: Weights
+    logits_before_TV: Tensor
+    logits_after_TV: Tensor
+    stream_gradients_RT: Tensor  # |d loss / d stream| where the embedding enters and after each block, [L + 1, T]
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """-ln p(true next token) at every position, before and after, in nats."""
+        return surprise(self.logits_before_TV, self.targets_T), surprise(self.logits_after_TV, self.targets_T)
+
+
+def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos_id: int | None = None) -> GlassStep:
+    """Learn once from a text, in float32, and leave the model untouched.
+
+    `rule` is "sgd" or "adamw". Raises RequestError for a text of fewer than two tokens, another rule, or a bad rate.
+    """
+    if len(ids) < 2:
+        raise RequestError(
+            "there is nothing to predict in this text", found=f"{len(ids)} token", hint="give at least two tokens"
+        )
+    if rule not in RULES:
+        raise RequestError("unknown update rule", found=rule, hint=nearest(rule, list(RULES)))
+    if not 0 < rate < float("inf"):
+        raise RequestError("the learning rate must be above 0", found=str(rate))
+    row = torch.tensor(ids, device=model.embed.weight.device)
+    ids_T, targets_T = row[:-1], row[1:]
+    counts_T = torch.ones_like(targets_T, dtype=torch.bool) if bos_id is None else targets_T != bos_id
+    before = {name: weight.detach().float().requires_grad_() for name, weight in model.named_parameters()}
+    with evaluating(model), torch.enable_grad(), streams(model) as seen:
+        logits_TV = call(model, before, ids_T)
+        loss = surprise(logits_TV, targets_T)[counts_T].mean()
+        found = torch.autograd.grad(loss, [*before.values(), *seen], materialize_grads=True)
+    gradients = dict(zip(before, found, strict=False))
+    after = {name: RULES[rule](weight.detach(), gradients[name], rate) for name, weight in before.items()}
+    with evaluating(model), torch.no_grad():
+        logits_after_TV = call(model, after, ids_T)
+    return GlassStep(
+        ids_T=ids_T,
+        targets_T=targets_T,
+        counts_T=counts_T,
+        before={name: weight.detach() for name, weight in before.items()},
+        gradients=gradients,
+        after=after,
+        logits_before_TV=logits_TV.detach(),
+        logits_after_TV=logits_after_TV,
+        stream_gradients_RT=torch.stack([gradient[0].norm(dim=-1) for gradient in found[len(before) :]]),
+    )
+
+
+def sgd(weight: Tensor, gradient: Tensor, rate: float) -> Tensor:
+    """Against the gradient, as far as it is steep."""
+    return weight - rate * gradient
+
+
+def adamw(weight: Tensor, gradient: Tensor, rate: float) -> Tensor:
+    """AdamW's first update: both of its means begin as this gradient, so each weight moves by about the rate."""
+    return weight - rate * gradient / (gradient.abs() + ADAMW_EPSILON)
+
+
+RULES = {"sgd": sgd, "adamw": adamw}
+
+
+def surprise(logits_TV: Tensor, targets_T: Tensor) -> Tensor:
+    """-ln p(target) at every position, in nats.
+
+    >>> surprise(torch.zeros(1, 4), torch.tensor([2])).exp().tolist()
+    [4.0]
+    """
+    return F.cross_entropy(logits_TV.float(), targets_T, reduction="none")
+
+
+def call(model: Decoder, weights: Weights, ids_T: Tensor) -> Tensor:
+    """The model's logits [T, V] with other weights in the place of its own."""
+    return functional_call(model, dict(weights), (ids_T[None],)).logits_BTV[0]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No dropout while the block runs: the update that is shown is the one a reader can repeat."""
+    training = [part for part in model.modules() if part.training]
+    try:
+        for part in training:
+            part.training = False
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+@contextmanager
+def streams(model: Decoder) -> Iterator[list[Tensor]]:
+    """The residual stream where it begins and after each block, as the calls in the block make it."""
+    seen: list[Tensor] = []
+    parts = (model.position, *model.blocks)
+    hooks = [part.register_forward_hook(lambda module, inputs, output: seen.append(output)) for part in parts]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def glass(
+    desk: Desk,
+    *,
+    at: At,
+    learning_rate: float = 0.1,
+    rule: str = "sgd",
+    row: int | None = None,
+    position: int | None = None,
+    matrix: str | None = None,
+) -> Answer:
+    """One step on the prompt, or on a `row` of what the run read next; `position` chooses the bars, `matrix` the weights."""
+    model = desk.model(at.checkpoint)
+    ids = desk.ids(at.node) if row is None else _training_row(desk, at.checkpoint, row)
+    step = take_step(model, ids, rate=learning_rate, rule=rule, bos_id=desk.tokenizer.bos_id)
+    place = _position(step, position)
+    name = _matrix(step, matrix)
+    nats_before_T, nats_after_T = step.losses()
+    value = {
+        "rule": rule,
+        "learning_rate": learning_rate,
+        "row": row,
+        "loss": {
+            "before": _mean(nats_before_T, step.counts_T),
+            "after": _mean(nats_after_T, step.counts_T),
+            "tokens": int(step.counts_T.sum()),
+        },
+        "tokens": list(_tokens(desk, step, nats_before_T, nats_after_T)),
+        "parts": list(_parts(step)),
+        "position": place,
+        "bars": list(_bars(desk, step, place)),
+        "matrix": _window(desk, step, name),
+        "matrices": [name for name, weight in step.before.items() if weight.dim() == 2],
+        "compared": compare_with_run(desk, model),
+    }
+    rows, columns = value["matrix"]["rows"], value["matrix"]["columns"]
+    arrays = {"stream_gradients": step.stream_gradients_RT.cpu().numpy()}
+    for key, weights in (("before", step.before), ("gradient", step.gradients), ("after", step.after)):
+        arrays[f"matrix.{key}"] = weights[name][rows][:, columns].cpu().numpy()
+    return Answer(value=value, arrays=arrays)
+
+
+def _position(step: GlassStep, asked: int | None) -> int:
+    last = len(step.targets_T) - 1
+    if asked is not None and not 0 <= asked <= last:
+        raise RequestError(
+            "this position has no next token to learn", found=str(asked), hint=f"choose one from 0 to {last}"
+        )
+    return last if asked is None else asked
+
+
+def _matrix(step: GlassStep, asked: str | None) -> str:
+    matrices = [name for name, weight in step.before.items() if weight.dim() == 2]
+    if asked is not None and asked not in matrices:
+        raise RequestError("the model has no such matrix", found=asked, hint=nearest(asked, matrices))
+    inner = [name for name in matrices if name.startswith("blocks.")]
+    return asked or max(inner or matrices, key=lambda name: step.gradients[name].norm().item())
+
+
+def _mean(nats_T: Tensor, counts_T: Tensor) -> float:
+    return nats_T[counts_T].double().mean().item()
+
+
+def _tokens(desk: Desk, step: GlassStep, before_T: Tensor, after_T: Tensor) -> Iterator[dict[str, Any]]:
+    """Each position: what was fed, what came next in truth, what the model would have guessed, and its surprise."""
+    guesses = step.logits_before_TV.argmax(-1).tolist()
+    rows = zip(step.ids_T.tolist(), step.targets_T.tolist(), guesses, step.counts_T.tolist(), strict=True)
+    for place, (fed, target, guess, counts) in enumerate(rows):
+        yield {
+            "position": place,
+            "fed": {"id": fed, "label": desk.label(fed)},
+            "target": {"id": target, "label": desk.label(target)},
+            "guess": {"id": guess, "label": desk.label(guess)},
+            "counts": counts,
+            "loss_before": before_T[place].item(),
+            "loss_after": after_T[place].item(),
+        }
+
+
+def _parts(step: GlassStep) -> Iterator[dict[str, Any]]:
+    """Each named part of the model: the size of its weights, of its gradient, and of what the step changed."""
+    for name, weight in step.before.items():
+        layer = int(name.split(".")[1]) if name.startswith("blocks.") else None
+        yield {
+            "name": name,
+            "layer": layer,
+            "part": name.split(".", 2)[2] if layer is not None else name,
+            "weights": weight.numel(),
+            "weight_norm": weight.norm().item(),
+            "gradient_norm": step.gradients[name].norm().item(),
+            "change_norm": (step.after[name] - weight).norm().item(),
+        }
+
+
+def _bars(desk: Desk, step: GlassStep, place: int) -> Iterator[dict[str, Any]]:
+    """The likeliest next tokens before and after at one position, and the true one, likeliest before first."""
+    before_V, after_V = step.logits_before_TV[place].softmax(-1), step.logits_after_TV[place].softmax(-1)
+    count = min(NUM_BARS, len(before_V))
+    target = int(step.targets_T[place])
+    chosen = {*before_V.topk(count).indices.tolist(), *after_V.topk(count).indices.tolist(), target}
+    for id in sorted(chosen, key=lambda id: (-before_V[id].item(), id)):
+        label, is_target = desk.label(id), id == target
+        yield {
+            "id": id,
+            "label": label,
+            "target": is_target,
+            "before": before_V[id].item(),
+            "after": after_V[id].item(),
+        }
+
+
+def _window(desk: Desk, step: GlassStep, name: str) -> dict[str, Any]:
+    """The rows and columns of a matrix that changed most, and its largest single changes."""
+    before_MN, after_MN = step.before[name], step.after[name]
+    change_MN = after_MN - before_MN
+    rows, columns = (_largest(change_MN.norm(dim=axis)) for axis in (1, 0))
+    count = min(NUM_CHANGES, change_MN.numel())
+    places = change_MN.abs().flatten().topk(count).indices.tolist()
+    width = change_MN.size(1)
+    per_token = name in ("embed.weight", "head.weight")
+    changes = [
+        {
+            "row": place // width,
+            "column": place % width,
+            "before": before_MN.flatten()[place].item(),
+            "gradient": step.gradients[name].flatten()[place].item(),
+            "after": after_MN.flatten()[place].item(),
+        }
+        for place in places
+    ]
+    labels = [desk.label(row) for row in rows] if per_token else None
+    shape = list(before_MN.shape)
+    return {"name": name, "shape": shape, "rows": rows, "columns": columns, "row_labels": labels, "changes": changes}
+
+
+def _largest(sizes_N: Tensor) -> list[int]:
+    return sorted(sizes_N.topk(min(WINDOW, len(sizes_N))).indices.tolist())
+
+
+def compare_with_run(desk: Desk, model: Decoder) -> dict[str, Any]:
+    """How the run's own updates differ from the one shown, from its saved settings; empty where there is no run."""
+    if desk.run is None:
+        return {}
+    settings, plan = desk.run.identity.get("settings", {}), desk.run.identity.get("plan", {})
+    matrices = settings.get("optimizer.matrices")
+    return {
+        "matrices": matrices,
+        "matrix_rate": settings.get(f"optimizer.{matrices}_rate"),
+        "rows": plan.get("rows"),
+        "row_tokens": model.config.context_length,
+        "number_format": str(model.embed.weight.dtype).removeprefix("torch."),
+    }
+
+
+def glass_rows(desk: Desk, *, checkpoint: int | None = None) -> Answer:
+    """The rows that the run read next after a checkpoint, as text; empty where its training text is not beside it."""
+    batch = _next_rows(desk, checkpoint)
+    texts = [] if batch is None else [desk.tokenizer.decode(row_ids(batch, row)) for row in range(len(batch.ids_BT))]
+    return Answer(value={"rows": [{"row": row, "text": text} for row, text in enumerate(texts)]}, arrays={})
+
+
+def _training_row(desk: Desk, checkpoint: int | None, row: int) -> list[int]:
+    batch = _next_rows(desk, checkpoint)
+    if batch is None:
+        raise RequestError("the training text of this model is not here", hint="look at a step on the prompt instead")
+    if not 0 <= row < len(batch.ids_BT):
+        raise RequestError("there is no such row", found=str(row), hint=f"choose one from 0 to {len(batch.ids_BT) - 1}")
+    return row_ids(batch, row)
+
+
+def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
+    """The first rows of the update after a checkpoint, as the run's own loader gives them."""
+    run = desk.run
+    if run is None or "plan" not in run.identity or not (run.path / "data" / PREPARED).is_file():
+        return None
+    saved = {one.step: one.directory for one in run.checkpoints()}
+    step = max(saved) if checkpoint is None else checkpoint
+    state = saved[step] / TRAINING_STATE
+    passed_over = len(read_json(state)["skipped"]) if state.is_file() else 0
+    plan, train = run.identity["plan"], open_prepared(run.path / "data").train
+    loader = Loader(train, context_length=plan["config"]["context_length"], seed=run.identity["settings"]["seed"])
+    return loader.rows((step + passed_over) * plan["rows"], min(MOST_ROWS, plan["rows"]))
+
+
+def row_ids(batch: Batch, row: int) -> list[int]:
+    """The tokens of one row and its last target; the padding at its end is left out."""
+    length = int(batch.weights_BT[row].nonzero().max()) + 1
+    return [*batch.ids_BT[row, :length].tolist(), int(batch.targets_BT[row, length - 1])]
+
+
+METHODS = {"glass": glass, "glass.rows": glass_rows}
