@@ -1,0 +1,313 @@
+/**
+ * The store: what the page knows and what is looked at. There is one, `lens`; every panel reads it and nothing else.
+ *
+ * HOW A PANEL READS AND ASKS
+ *
+ *     <script lang="ts">
+ *       import { lens, question } from "../state.svelte";
+ *       import Reply from "../Reply.svelte";
+ *
+ *       // Asked again whenever something it reads changes; an answer that comes too late is dropped.
+ *       // Return null while there is nothing to ask.
+ *       const heads = question<{ heads: number }>(() => ["attention", { at: lens.at, layer: lens.layer }]);
+ *     </script>
+ *
+ *     <Reply to={heads}>                       skeleton while it is pending, error card when it failed
+ *       {#snippet children({ value, arrays })}
+ *         {lens.t("attention.heads", { n: value.heads })}
+ *         <Num value={arrays.weights.at(lens.head, lens.position, 0)} approximate={!arrays.weights.exact}
+ *              address={`blocks.${lens.layer}.attention.weights[${lens.head},${lens.position},0]`} />
+ *       {/snippet}
+ *     </Reply>
+ *
+ *     lens.at          {node, checkpoint}: put it into the parameters of every method that takes `at`
+ *     lens.header      what the record of this text says of itself: model axes, tokens as chips, checks (null at first)
+ *     lens.chips       the tokens of the row;      lens.position  the selected one (0-based);  lens.selected its chip
+ *     lens.layer, lens.head, lens.sampling, lens.language, lens.theme ("light" | "dark", resolved), lens.mode
+ *     lens.select({ token, layer, head, … })       changes them: kept in range, and written into the address
+ *     lens.setSampling({ temperature: 0.8 })       sampling settings, shared by Chances, Draw and Loop
+ *     lens.t("section.key", { n: 3 })              words; a section belongs to one panel
+ *     lens.ask(method, params)                     one question by hand (a button); throws AskError
+ *     lens.act(method, params)                     one that changes the tree: asks, reads the tree again, goes there
+ *     lens.prompt(text) · lens.step(count) · lens.choose(node, id) · lens.undo() · lens.go(node)
+ *     lens.command("redraw", run)                  call it while a component is made: a key of the page runs it
+ *                                                  ("next" Space, "fork" F, "redraw" R, "export" E)
+ *     lens.mark = (position) => colour             colours the row of tokens; null when the panel goes (onDestroy)
+ *     lens.show("attention")                       opens a panel and scrolls to it
+ *     lens.say(text)                               tells a screen reader what has just happened
+ */
+import { onDestroy, tick } from "svelte";
+import type { Answer, NamedArray } from "./envelope";
+import { BEGINNING, type View, readHash, writeHash } from "./hash";
+import { AskError, type Host, type Params, type Told, canonical } from "./host";
+import type { About, Header, Tree, TreeNode } from "./types";
+import { type Language, type Values, preferredLanguage, word } from "./words";
+
+export type { About, Chip, Header, Tree, TreeNode } from "./types";
+export type Command = "next" | "fork" | "redraw" | "export";
+export type Asked = readonly [method: string, params: Params];
+
+const KEPT_ANSWERS = 64;
+
+class Lens {
+  host = $state.raw<Host | null>(null);
+  about = $state.raw<About | null>(null);
+  tree = $state.raw<Tree | null>(null);
+  header = $state.raw<Header | null>(null);
+  view = $state.raw<View>(BEGINNING);
+  /** Why the page could not begin, or why the last change of the tree failed. */
+  error = $state.raw<Told | null>(null);
+  /** True while the tree is being changed. */
+  busy = $state(false);
+  /** True while the prompt is being written. */
+  writing = $state(false);
+  spoken = $state("");
+  /** The background of each chip of the row, while a panel shows something on it. */
+  mark = $state.raw<((position: number) => string | undefined) | null>(null);
+  #prefersDark = $state(false);
+  #root: HTMLElement | null = null;
+  #commands = new Map<Command, () => void>();
+  #answers = new Map<string, Answer>();
+
+  node = $derived(this.view.node ?? this.tree?.current ?? 0);
+  checkpoint = $derived(this.view.checkpoint);
+  at = $derived({ node: this.node, checkpoint: this.checkpoint });
+  chips = $derived(this.header?.tokens ?? []);
+  position = $derived(Math.max(Math.min(this.view.token ?? Infinity, this.chips.length - 1), 0));
+  selected = $derived(this.chips[this.position] ?? null);
+  axes = $derived(this.header?.model.axes ?? this.about?.model?.axes ?? null);
+  layer = $derived(Math.min(this.view.layer, Math.max((this.axes?.n_layers ?? 1) - 1, 0)));
+  head = $derived(Math.min(this.view.head, Math.max((this.axes?.n_heads ?? 1) - 1, 0)));
+  language: Language = $derived(this.view.language ?? preferredLanguage());
+  theme: "light" | "dark" = $derived(this.view.theme ?? (this.#prefersDark ? "dark" : "light"));
+  mode = $derived(this.view.mode);
+  sampling = $derived(this.view.sampling);
+  hasText = $derived((this.tree?.nodes.length ?? 0) > 0 && this.tree?.current != null);
+
+  t = (key: string, values?: Values): string => word(this.language, key, values);
+
+  /** Begins: reads the address, asks what is open. Returns what ends it. */
+  begin(host: Host, root: HTMLElement): () => void {
+    this.host = host;
+    this.#root = root;
+    if (this.#hasAddress()) this.view = readHash(location.hash);
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const follow = () => (this.#prefersDark = dark.matches);
+    const readAddress = () => this.#hasAddress() && (this.view = readHash(location.hash));
+    follow();
+    dark.addEventListener("change", follow);
+    addEventListener("hashchange", readAddress);
+    void this.refresh();
+    return () => {
+      dark.removeEventListener("change", follow);
+      removeEventListener("hashchange", readAddress);
+    };
+  }
+
+  /** Asks again what is open: at the beginning, after a run was chosen, after the server was away. */
+  async refresh(): Promise<void> {
+    this.error = null;
+    this.#answers.clear();
+    try {
+      this.about = (await this.ask<About>("about", {})).value;
+      if (this.about.model) await this.#readTree();
+    } catch (error) {
+      this.error = toldOf(error);
+    }
+  }
+
+  /** One question. Answers about a node are kept: a node never changes. */
+  async ask<Value = unknown>(method: string, params: Params = {}, signal?: AbortSignal): Promise<Answer<Value>> {
+    const key = method + canonical(params);
+    const kept = this.#answers.get(key);
+    if (kept) return kept as Answer<Value>;
+    const answer = await this.host!.ask<Value>(method, params, signal);
+    if (params.at) {
+      this.#answers.set(key, answer);
+      if (this.#answers.size > KEPT_ANSWERS) this.#answers.delete(this.#answers.keys().next().value!);
+    }
+    return answer;
+  }
+
+  /** A question that changes the tree; the row then shows where the tree is. */
+  async act<Value = unknown>(method: string, params: Params = {}): Promise<Value | null> {
+    if (this.busy) return null;
+    this.busy = true;
+    this.error = null;
+    try {
+      const { value } = await this.ask<Value>(method, params);
+      await this.#readTree();
+      const node = this.tree?.current ?? 0;
+      this.header = (await this.ask<Header>("record", { at: { node, checkpoint: this.checkpoint } })).value;
+      this.select({ node, token: null });
+      return value;
+    } catch (error) {
+      this.error = toldOf(error);
+      return null;
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  async #readTree(): Promise<void> {
+    this.tree = (await this.ask<Tree>("tree")).value;
+  }
+
+  prompt(text: string): Promise<unknown> {
+    return this.act("prompt", { text });
+  }
+
+  async step(count = 1): Promise<TreeNode[]> {
+    const value = await this.act<{ nodes: TreeNode[] }>("step", { node: this.node, sampling: this.sampling, count });
+    return value?.nodes ?? [];
+  }
+
+  /** What Space and the button do: the next token, by the panel that draws it where one is open. */
+  next(): void {
+    if (!this.run("next")) void this.step();
+  }
+
+  choose(node: number, id: number): Promise<unknown> {
+    return this.act("choose", { node, id });
+  }
+
+  undo(): Promise<unknown> {
+    return this.act("undo");
+  }
+
+  go(node: number): Promise<unknown> {
+    return this.act("go", { node });
+  }
+
+  /** Changes what is looked at, and the address with it. */
+  select(change: Partial<View>): void {
+    this.view = { ...this.view, ...change };
+    if (!this.#hasAddress()) return;
+    const hash = writeHash(this.view);
+    history.replaceState(history.state, "", hash ? `#${hash}` : location.pathname + location.search);
+  }
+
+  /** Sets sampling settings; `undefined` takes one away. */
+  setSampling(change: Record<string, unknown>): void {
+    const sampling = Object.fromEntries(Object.entries({ ...this.sampling, ...change }).filter(([, value]) => value !== undefined));
+    this.select({ sampling });
+  }
+
+  isOpen(panel: string): boolean {
+    return this.view.open.includes(panel);
+  }
+
+  toggle(panel: string, open = !this.isOpen(panel)): void {
+    const others = this.view.open.filter((key) => key !== panel);
+    this.select({ open: open ? [...others, panel] : others });
+  }
+
+  /** Opens a panel and brings it into sight. */
+  async show(panel: string): Promise<void> {
+    if (this.mode !== "lab") this.select({ mode: "lab" });
+    this.toggle(panel, true);
+    await tick();
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.#root?.querySelector(`[data-panel="${panel}"]`)?.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
+  }
+
+  /** Gives a key of the page something to do for as long as the calling component stands. */
+  command(name: Command, run: () => void): void {
+    this.#commands.set(name, run);
+    onDestroy(() => {
+      if (this.#commands.get(name) === run) this.#commands.delete(name);
+    });
+  }
+
+  /** Runs a command; false when no component offers it. */
+  run(name: Command): boolean {
+    const run = this.#commands.get(name);
+    run?.();
+    return run !== undefined;
+  }
+
+  say(text: string): void {
+    this.spoken = text;
+  }
+
+  /** The element the page lives in, for pictures of what is on screen. */
+  get root(): HTMLElement | null {
+    return this.#root;
+  }
+
+  setDark(dark: boolean): void {
+    this.#prefersDark = dark;
+  }
+
+  /** A notebook's address is the notebook's; a page inside a frame has none of its own. */
+  #hasAddress(): boolean {
+    return this.host?.kind !== "widget" && location.protocol !== "about:" && location.protocol !== "data:";
+  }
+}
+
+export const lens = new Lens();
+
+/** What went wrong, by its parts, whatever was thrown. */
+export function toldOf(error: unknown): Told {
+  if (error instanceof AskError) return error.told;
+  return { what: error instanceof Error ? error.message : String(error) };
+}
+
+/** A question that follows the store; see the head of this file. */
+export class Question<Value> {
+  /** The newest answer; while `pending`, still the one before. */
+  answer = $state.raw<Answer<Value> | null>(null);
+  /** What that answer was asked with. */
+  asked = $state.raw<Params | null>(null);
+  error = $state.raw<Told | null>(null);
+  pending = $state(true);
+  #attempt = $state(0);
+
+  constructor(make: () => Asked | null) {
+    $effect(() => {
+      void this.#attempt;
+      const asked = make();
+      if (asked === null) {
+        this.pending = false;
+        return;
+      }
+      const controller = new AbortController();
+      void this.#ask(asked, controller.signal);
+      return () => controller.abort();
+    });
+  }
+
+  get value(): Value | null {
+    return this.answer?.value ?? null;
+  }
+
+  get arrays(): Record<string, NamedArray> {
+    return this.answer?.arrays ?? {};
+  }
+
+  /** Asks once more, after an error. */
+  retry(): void {
+    this.#attempt++;
+  }
+
+  async #ask([method, params]: Asked, signal: AbortSignal): Promise<void> {
+    this.pending = true;
+    try {
+      const answer = await lens.ask<Value>(method, params, signal);
+      if (signal.aborted) return;
+      this.answer = answer;
+      this.asked = params;
+      this.error = null;
+    } catch (error) {
+      if (signal.aborted) return;
+      this.answer = null;
+      this.error = toldOf(error);
+    }
+    this.pending = false;
+  }
+}
+
+/** Asks what `make` returns, and again whenever something it reads changes. Call it while a component is made. */
+export function question<Value = unknown>(make: () => Asked | null): Question<Value> {
+  return new Question<Value>(make);
+}

@@ -1,0 +1,102 @@
+/** The shapes of the answers that more than one panel reads, as the Python side writes them. */
+
+/** One token as the page shows it. */
+export interface Chip {
+  id: number;
+  /** Its own text, where its bytes are whole characters; else null. */
+  text: string | null;
+  /** What to write on it: the text with blanks made visible, or its bytes. */
+  label: string;
+  bytes: number[];
+  /** Tokens with the same group number share one character. */
+  group: number;
+  kind: "text" | "byte" | "special";
+  /** Where its bytes lie in the text. */
+  start: number;
+  end: number;
+}
+
+export interface Axes {
+  n_layers: number;
+  n_heads: number;
+  n_kv_heads: number;
+  head_dim: number;
+  d_model: number;
+  d_ff: number;
+  vocab_size: number;
+  context_length: number;
+  position: string;
+  feed_forward: string;
+  gated: boolean;
+  norm: string;
+  qk_norm: boolean;
+  tied_head: boolean;
+  sliding_window: number | null;
+  mask: "causal" | "none";
+}
+
+export interface Model {
+  name: string;
+  sha256: string | null;
+  family: string;
+  parameters: number;
+  dtype: string;
+  checkpoint_step: number | null;
+  axes: Axes;
+}
+
+/** A run that lies on this machine and can be opened. */
+export interface RunChoice {
+  path: string;
+  name: string;
+  step?: number | null;
+  parameters?: number | null;
+  tokenizer?: string | null;
+  context_length?: number | null;
+}
+
+export interface About {
+  model: Model | null;
+  checkpoints: { step: number; loss: number | null }[];
+  version: string;
+  languages: string[];
+  limits?: Record<string, number>;
+  samplers?: unknown;
+  runs?: RunChoice[];
+  [more: string]: unknown;
+}
+
+export interface TreeNode {
+  id: number;
+  parent: number | null;
+  token: Chip | null;
+  logprob: number | null;
+  u: number | null;
+  made_by: "prompt" | "drawn" | "chosen" | "beam";
+  reused: number;
+  computed: number;
+  [more: string]: unknown;
+}
+
+export interface Tree {
+  nodes: TreeNode[];
+  current: number | null;
+  [more: string]: unknown;
+}
+
+/** A number that must hold, and whether it does. */
+export interface Check {
+  name: string;
+  value: number | boolean | null;
+  limit: number | null;
+  ok: boolean;
+}
+
+export interface Header {
+  schema: number;
+  model: Model;
+  text: string;
+  tokens: Chip[];
+  arrays: Record<string, { dtype: string; shape: number[] }>;
+  checks: Check[];
+}
