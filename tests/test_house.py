@@ -20,6 +20,7 @@ LINES = {  # a room imports only from rooms on lower lines; rooms on one line do
     "api": 8,
     "lessons": 8,
     "training": 7,
+    "lens": 7,
     "evaluate": 6,
     "data": 5,
     "engine": 5,

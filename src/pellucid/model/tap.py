@@ -5,12 +5,13 @@
     taps["blocks.0.attention.core.weights"]     # [B, H, T, S]
 
 While recording, every attention core is swapped for `ExplicitCore`, whose scores and weights exist as tensors. A tap's
-name is the module's path; the value is that module's output. `""` is the model itself and is left out.
+name is the module's path; the value is that module's output. `""` is the model itself and is left out. `listen` hears the
+same tensors one by one and keeps none: what a long row would make too large to hold is looked at as it passes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -23,10 +24,17 @@ from pellucid.model.core import ExplicitCore
 def record(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collect the output of every module of `model` while the block runs (the last call wins)."""
     taps: dict[str, Tensor] = {}
+    with listen(model, taps.__setitem__):
+        yield taps
+
+
+@contextmanager
+def listen(model: nn.Module, hear: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Call `hear(name, output)` for every module of `model` that runs while the block does."""
     with explicit_cores(model):
-        hooks = [module.register_forward_hook(_keeper(taps, name)) for name, module in model.named_modules() if name]
+        hooks = [module.register_forward_hook(_teller(hear, name)) for name, module in model.named_modules() if name]
         try:
-            yield taps
+            yield
         finally:
             for hook in hooks:
                 hook.remove()
@@ -46,9 +54,9 @@ def explicit_cores(model: nn.Module) -> Iterator[None]:
             attention.core = core
 
 
-def _keeper(taps: dict[str, Tensor], name: str):
-    def keep(module: nn.Module, inputs: tuple, output: object) -> None:
+def _teller(hear: Callable[[str, Tensor], None], name: str) -> Callable[[nn.Module, tuple, object], None]:
+    def tell(module: nn.Module, inputs: tuple, output: object) -> None:
         if isinstance(output, Tensor):
-            taps[name] = output.detach()
+            hear(name, output.detach())
 
-    return keep
+    return tell

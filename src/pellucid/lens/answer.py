@@ -1,0 +1,39 @@
+"""What a question to the desk is about, and what comes back: the two types that all parts of the lens share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from pellucid.errors import RequestError
+from pellucid.store.envelope import Envelope, Quantized, quantize
+
+Answer = Envelope  # value: JSON; arrays: name -> numbers
+
+Precision = Literal["exact", "byte"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class At:
+    """A place to look at: a node of the tree of tokens, under one checkpoint of the run."""
+
+    node: int = 0
+    checkpoint: int | None = None  # a step of the run; None: the one that was opened
+    precision: Precision = "exact"
+
+    @classmethod
+    def of(cls, value: Any) -> At:
+        """The `at` of a question: {"node": 3, "checkpoint": null, "precision": "byte"}, all parts optional."""
+        if not isinstance(value, dict) or not set(value) <= {"node", "checkpoint", "precision"}:
+            raise RequestError("`at` is not a place", found=repr(value)[:80], hint='for example {"node": 0}')
+        at = cls(**value)
+        whole = [at.node] if at.checkpoint is None else [at.node, at.checkpoint]
+        if any(type(number) is not int for number in whole) or at.precision not in ("exact", "byte"):
+            raise RequestError("`at` is not a place", found=repr(value)[:80], hint='for example {"node": 0}')
+        return at
+
+    def pack(self, array: np.ndarray) -> np.ndarray | Quantized:
+        """An array as this place wants it: exact, or a byte a value."""
+        return quantize(array) if self.precision == "byte" else array

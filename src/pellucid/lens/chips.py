@@ -1,0 +1,136 @@
+"""Tokens as a person can read them: chips in a row, a card for one of them, the whole vocabulary to look through.
+
+A token is bytes, and its bytes need not be whole characters. So the bytes of all tokens are put together first, and then
+cut into characters as a reader counts them; tokens that share a character form one group, under one bracket. No
+replacement character is ever shown: a part of a character is shown as its bytes in hexadecimal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pellucid.lens.answer import Answer
+from pellucid.lens.graphemes import graphemes
+from pellucid.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+MARKS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
+
+
+def label_of(tokenizer: Tokenizer, token_id: int) -> str:
+    """One token in a few signs: its text with white space made visible, or its bytes in hexadecimal.
+
+    >>> from pellucid.tokens.train import train_bpe
+    >>> letters = train_bpe(["a"], 258)
+    >>> [label_of(letters, i) for i in letters.encode(" 你").ids]
+    ['·', 'E4', 'BD', 'A0']
+    """
+    data = tokenizer.token_bytes(token_id)
+    if not data:
+        return tokenizer.token_text(token_id)
+    return _marked(data.decode("utf-8", errors="surrogateescape"))
+
+
+def _marked(text: str) -> str:
+    shown = "".join(f" {ord(c) - 0xDC00:02X} " if 0xDC80 <= ord(c) <= 0xDCFF else _visible(c) for c in text)
+    return " ".join(shown.split(" ")).replace("  ", " ").strip(" ")
+
+
+def _visible(character: str) -> str:
+    if character in MARKS:
+        return MARKS[character]
+    return character if character.isprintable() or ord(character) > 0x9F else f" {ord(character):02X} "
+
+
+def readable(data: bytes) -> str:
+    """Bytes as text; those that are no part of a whole character are written out, `<0xE4>`."""
+    text = data.decode("utf-8", errors="surrogateescape")
+    return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
+
+
+def chips_of(tokenizer: Tokenizer, ids: Sequence[int]) -> dict[str, Any]:
+    """Chips and groups of a row of tokens.
+
+    Each chip: id, text, label, bytes, group, kind ("text", "byte" when its bytes are not whole characters, "special"),
+    and its span in the bytes of the row. Each group: its tokens, its text (None where the bytes are no text) and span.
+    """
+    chips: list[dict[str, Any]] = []
+    position = 0
+    for token_id in ids:
+        data = tokenizer.token_bytes(int(token_id))
+        chips.append(_chip(tokenizer, int(token_id), data, position))
+        position += len(data)
+    groups = _groups(chips, b"".join(bytes(chip["bytes"]) for chip in chips))
+    for number, group in enumerate(groups):
+        for token in group["tokens"]:
+            chips[token]["group"] = number
+    return {"chips": chips, "groups": groups}
+
+
+def _chip(tokenizer: Tokenizer, token_id: int, data: bytes, start: int) -> dict[str, Any]:
+    return {
+        "id": token_id,
+        "text": tokenizer.token_text(token_id),
+        "label": label_of(tokenizer, token_id),
+        "bytes": list(data),
+        "group": 0,
+        "kind": _kind(data),
+        "start": start,
+        "end": start + len(data),
+    }
+
+
+def _kind(data: bytes) -> str:
+    if not data:
+        return "special"
+    return "byte" if _text(data) is None else "text"
+
+
+def _text(data: bytes) -> str | None:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _groups(chips: Sequence[dict[str, Any]], data: bytes) -> list[dict[str, Any]]:
+    """Neighbours are of one group when a character lies across the border between them."""
+    inside = _places_inside_characters(data)
+    groups: list[dict[str, Any]] = []
+    for number, chip in enumerate(chips):
+        if groups and chip["start"] in inside and chip["bytes"]:
+            groups[-1]["tokens"].append(number)
+        else:
+            groups.append({"tokens": [number]})
+    for group in groups:
+        first, last = chips[group["tokens"][0]], chips[group["tokens"][-1]]
+        group |= {"text": _text(data[first["start"] : last["end"]]), "start": first["start"], "end": last["end"]}
+    return groups
+
+
+def _places_inside_characters(data: bytes) -> set[int]:
+    """Offsets of bytes at which no character begins."""
+    text = data.decode("utf-8", errors="surrogateescape")
+    inside: set[int] = set()
+    offset = 0
+    for start, end in graphemes(text):
+        length = len(text[start:end].encode("utf-8", errors="surrogateescape"))
+        inside.update(range(offset + 1, offset + length))
+        offset += length
+    return inside
+
+
+def tokens(desk: Desk, *, text: str) -> Answer:
+    """A text as chips and groups."""
+    return Answer(chips_of(desk.tokenizer, desk.tokenizer.encode(text).ids))
+
+
+def labels(desk: Desk) -> Answer:
+    """The label of every id, in order: what bars and axes show."""
+    return Answer({"labels": desk.labels})
+
+
+METHODS = {"tokens": tokens, "labels": labels}

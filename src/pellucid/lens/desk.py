@@ -1,0 +1,203 @@
+"""The desk: one place where every question about a model is asked, whoever asks.
+
+    answer("attention", {"at": {"node": 3}, "layer": 0}) -> Answer(value, arrays)
+
+The page on a local server, the notebook widget and the recording inside an HTML file all ask the same questions. Each
+part of the lens ends in a table METHODS (name -> function); the desk joins the tables, checks the params of a question
+against the function's signature, and answers one question at a time, because the models are shared. What is slow is
+kept: models by checkpoint (`shelf`), recordings by text and checkpoint. It draws nothing and knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import torch
+
+from pellucid import __version__
+from pellucid.engine.orders import STAGES
+from pellucid.engine.runner import Runner
+from pellucid.errors import RequestError
+from pellucid.events import NULL, Recorder
+from pellucid.lens import branches, chips, look, why
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.branches import Branches, describe_tree
+from pellucid.lens.chips import label_of
+from pellucid.lens.record import describe_model, record_trace
+from pellucid.lens.shelf import Shelf, open_shelf
+from pellucid.lens.trace import Trace
+from pellucid.lens.tree import Tree
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+from pellucid.settings import nearest
+from pellucid.store.run import Run
+from pellucid.tokens.tokenizer import Tokenizer
+
+PARTS = (look, chips, branches, why)
+MOST_TRACES = 8
+LANGUAGES = ("en", "zh")
+
+Method = Callable[..., Answer]
+KINDS: dict[str, tuple[type, ...]] = {  # what JSON may hold for a parameter so annotated
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "bool": (bool,),
+    "list": (list,),
+    "dict": (dict,),
+    "None": (type(None),),
+}
+
+
+class Desk:
+    """Answers questions about one model (and the other checkpoints of its run); made by `open_desk`."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self.branches = Branches(self.runner, self.tokenizer)
+        self.methods: dict[str, Method] = {"about": about}
+        for part in PARTS:
+            self.methods |= part.METHODS
+        self._traces: OrderedDict[tuple[tuple[int, ...], int | None], Trace] = OrderedDict()
+        self._lock = RLock()
+
+    def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
+        """Answer one question. Raises RequestError for a method or a parameter that does not exist."""
+        function = self.methods.get(method)
+        if function is None:
+            raise RequestError(f"there is no question {method!r}", hint=nearest(method, list(self.methods)))
+        read = read_params(method, function, params)
+        with self._lock:
+            return function(self, **read)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.shelf.tokenizer
+
+    @property
+    def runner(self) -> Runner:
+        """What reads the model that was opened."""
+        return self.shelf.first.runner
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.shelf.first.model.config
+
+    @property
+    def run(self) -> Run | None:
+        """The run that the model is of, if it is of one."""
+        return self.shelf.run
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """The steps that can be looked at, oldest first."""
+        return self.shelf.steps
+
+    @property
+    def tree(self) -> Tree:
+        """The texts under way."""
+        return self.branches.tree
+
+    def model(self, checkpoint: int | None = None) -> Decoder:
+        """The model at a step of the run; None: the one that was opened."""
+        return self.shelf.open(checkpoint).model
+
+    def ids(self, node: int) -> tuple[int, ...]:
+        """All ids from the first of the prompt to this node."""
+        return self.tree.text_ids(node)
+
+    def trace(self, at: At) -> Trace:
+        """The recording of a node's text under a checkpoint; the newest eight are kept."""
+        step = None if at.checkpoint == self.shelf.step else at.checkpoint
+        key = (self.ids(at.node), step)
+        if key not in self._traces:
+            opened = self.shelf.open(step)
+            self._traces[key] = record_trace(opened.model, self.tokenizer, key[0], about=opened.about)
+            while len(self._traces) > MOST_TRACES:
+                self._traces.popitem(last=False)
+        self._traces.move_to_end(key)
+        return self._traces[key]
+
+    def label(self, token_id: int) -> str:
+        """A token in a few signs."""
+        return self.labels[token_id]
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The label of every row of the embedding; rows that no token uses are named by their number."""
+        known = self.tokenizer.vocab_size
+        return [label_of(self.tokenizer, i) if i < known else f"[{i}]" for i in range(self.config.vocab_size)]
+
+
+def open_desk(
+    path: Path | str, *, text: str | None = None, device: torch.device | str = "cpu", recorder: Recorder = NULL
+) -> Desk:
+    """A desk on a run, a checkpoint, a Hugging Face directory or a .gguf file; `text` becomes the first prompt.
+
+    Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError without a tokenizer.
+    """
+    desk = Desk(open_shelf(path, device=device, recorder=recorder))
+    if text is not None:
+        desk.answer("prompt", {"text": text})
+    return desk
+
+
+def read_params(method: str, function: Method, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of a question as arguments. Raises RequestError naming the one that is unknown, missing or wrong."""
+    wanted = dict(list(inspect.signature(function).parameters.items())[1:])
+    for name in params:
+        if name not in wanted:
+            raise RequestError(f"{method} takes no {name!r}", hint=nearest(name, list(wanted)) if wanted else "")
+    read: dict[str, Any] = {}
+    for name, parameter in wanted.items():
+        if name == "at":
+            read[name] = At.of(params.get(name, {}))
+        elif name in params:
+            read[name] = _checked(method, name, params[name], str(parameter.annotation))
+        elif parameter.default is inspect.Parameter.empty:
+            raise RequestError(f"{method} needs {name!r}", found=f"given: {', '.join(params) or 'nothing'}")
+    return read
+
+
+def _checked(method: str, name: str, value: Any, annotation: str) -> Any:
+    """A value of the kind that the annotation names; annotations of other kinds are the function's own business."""
+    kinds = [KINDS.get(part.split("[")[0].strip()) for part in annotation.split(" | ")]
+    if None in kinds:
+        return value
+    right = any(isinstance(value, kind) and (bool in kind or not isinstance(value, bool)) for kind in kinds if kind)
+    if not right:
+        raise RequestError(f"{method}: {name} is not of the kind {annotation}", found=repr(value)[:80])
+    return value
+
+
+def about(desk: Desk) -> Answer:
+    """What is open: the model, the run's checkpoints with their losses, the texts, the sampler's stages."""
+    opened = desk.shelf.first
+    losses = read_losses(desk.run)
+    return Answer(
+        {
+            "model": describe_model(opened.model) | opened.about,
+            "runner": {"name": desk.runner.name, "exact": desk.runner.exact},
+            "tokenizer": {"kind": desk.tokenizer.kind, "size": desk.tokenizer.vocab_size},
+            "run": str(desk.run.path) if desk.run else None,
+            "checkpoints": [{"step": step, "loss": losses.get(step)} for step in desk.checkpoints],
+            "tree": describe_tree(desk.branches),
+            "samplers": list(STAGES),
+            "languages": list(LANGUAGES),
+            "version": __version__,
+            "limits": {"context_length": desk.config.context_length, "traces": MOST_TRACES},
+            "methods": sorted(desk.methods),
+        }
+    )
+
+
+def read_losses(run: Run | None) -> dict[int, float | None]:
+    """Step -> validation loss, where it was measured."""
+    rows = run.read_metrics() if run else []
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == "eval"}

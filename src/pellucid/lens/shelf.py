@@ -1,0 +1,119 @@
+"""The models that a desk works on: one opened at the start, and the other checkpoints of its run when asked for.
+
+Two models at most are in memory beside the first. A checkpoint is named by its step; None is the one that was opened.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pellucid.engine.build import build_runner
+from pellucid.engine.runner import Runner
+from pellucid.errors import RequestError, TokenizerError
+from pellucid.events import NULL, Recorder
+from pellucid.model.decoder import Decoder
+from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
+from pellucid.store.directory import weights_sha256
+from pellucid.store.gguf import is_gguf
+from pellucid.store.names.registry import family_for
+from pellucid.store.open import open_checkpoint
+from pellucid.store.run import Run, is_run
+from pellucid.store.verify import file_sha256
+from pellucid.tokens.tokenizer import Tokenizer
+
+MOST_MODELS = 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """One model ready to be looked into."""
+
+    model: Decoder
+    runner: Runner
+    checkpoint: Checkpoint
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """Where the model is from: what a trace says of it beside its axes."""
+        directory = self.checkpoint.directory
+        named = directory.parent.parent if directory.parent.name == "checkpoints" else directory
+        hashes = {directory.name: file_sha256(directory)} if is_gguf(directory) else weights_sha256(directory)
+        return {
+            "name": named.name or str(named),
+            "sha256": hashes,
+            "family": family_for(self.model.config, NULL).model_type,
+            "checkpoint_step": self.checkpoint.info.get("step"),
+        }
+
+
+class Shelf:
+    """Opens the checkpoints of one source; made by `open_shelf`."""
+
+    def __init__(self, first: Opened, *, run: Run | None = None, recorder: Recorder = NULL) -> None:
+        if first.checkpoint.tokenizer is None:
+            raise TokenizerError(
+                "this model has no tokenizer: a text cannot become its ids",
+                where=str(first.checkpoint.directory),
+                hint="put its tokenizer.json beside it",
+            )
+        self.first, self.run, self.recorder = first, run, recorder
+        self.tokenizer: Tokenizer = first.checkpoint.tokenizer
+        self._others: OrderedDict[int, Opened] = OrderedDict()
+
+    @property
+    def step(self) -> int | None:
+        """The step of the checkpoint that was opened."""
+        return self.first.checkpoint.info.get("step")
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that can be asked for, oldest first; empty for a model that is no run."""
+        return [saved.step for saved in self.run.checkpoints()] if self.run else []
+
+    def open(self, step: int | None) -> Opened:
+        """The model at a step. Raises RequestError for a step that was not saved."""
+        if step is None or step == self.step:
+            return self.first
+        if step not in self._others:
+            self._others[step] = self._load(step)
+            while len(self._others) > MOST_MODELS:
+                self._others.popitem(last=False)
+        self._others.move_to_end(step)
+        return self._others[step]
+
+    def _load(self, step: int) -> Opened:
+        saved = self.run.checkpoints() if self.run else []
+        directory = next((one.directory for one in saved if one.step == step), None)
+        if directory is None:
+            found = f"step {step}; saved: {', '.join(map(str, self.steps)) or 'this model is not of a run'}"
+            raise RequestError("the run has no such checkpoint", found=found)
+        device = self.first.model.embed.weight.device
+        return _open(load_checkpoint(directory, recorder=self.recorder), device, self.recorder)
+
+
+def open_shelf(path: Path | str, *, device: torch.device | str = "cpu", recorder: Recorder = NULL) -> Shelf:
+    """A run, a checkpoint, a Hugging Face directory or a .gguf file, opened.
+
+    Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError without a tokenizer.
+    """
+    path = Path(path)
+    checkpoint = open_checkpoint(path, recorder=recorder)
+    return Shelf(_open(checkpoint, device, recorder), run=_run_of(path, checkpoint), recorder=recorder)
+
+
+def _open(checkpoint: Checkpoint, device: torch.device | str, recorder: Recorder) -> Opened:
+    model = load_model(checkpoint, device=device).eval()
+    return Opened(model=model, runner=build_runner(model, recorder=recorder), checkpoint=checkpoint)
+
+
+def _run_of(path: Path, checkpoint: Checkpoint) -> Run | None:
+    """The run that a checkpoint belongs to, so that its other steps can be looked at too."""
+    above = checkpoint.directory.parent.parent
+    home = next((place for place in (path, above) if is_run(place)), None)
+    return Run.open(home) if home else None
