@@ -1,0 +1,226 @@
+"""One file that opens anywhere: the page with answers recorded beforehand.
+
+The file holds the page's program, the recording and nothing else: no address is fetched, nothing is sent. A recording
+is `{"compression": …, "answers": {METHOD + canonical JSON of the params: base64 of one envelope}}`; a question that was
+not recorded is refused by the page in words. Text of any kind may be a token, so nothing in the file can end its script
+early, and the file says that it is UTF-8 before the first letter that is not ASCII.
+
+It is *not* a picture: everything recorded can still be turned, hovered and read.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import math
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pellucid.errors import PellucidError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.lens.page.program import Answerer, call_exports, find_program
+from pellucid.store.envelope import encode
+
+Question = tuple[str, dict[str, Any]]
+Language = Literal["en", "zh"]
+MAX_BYTES = 10_000_000
+FRAME_HEIGHT = 860  # pixels; where the notebook lets it, the frame takes its content's height up to this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Answers by question, each an envelope in base64, and the questions that found no room or no answer."""
+
+    compression: Literal["deflate", "none"]
+    answers: dict[str, str]
+    left_out: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the page reads."""
+        return {"compression": self.compression, "answers": self.answers, "left_out": list(self.left_out)}
+
+
+def record_answers(
+    answerer: Answerer,
+    questions: Iterable[Question],
+    *,
+    limit_bytes: int = MAX_BYTES,
+    compress: bool = True,
+    recorder: Recorder = NULL,
+) -> Recording:
+    """Ask each question once, the most important first; what does not fit is left out and said."""
+    answers: dict[str, str] = {}
+    left_out: list[str] = []
+    room = limit_bytes
+    for method, params in questions:
+        key = method + canonical(params)
+        if key in answers or key in left_out:
+            continue
+        try:
+            envelope = encode(answerer.answer(method, params))
+        except PellucidError:  # what cannot be asked of this model is no part of its recording
+            left_out.append(key)
+            continue
+        text = base64.b64encode(zlib.compress(envelope, 9) if compress else envelope).decode("ascii")
+        if len(text) + len(key) > room:
+            left_out.append(key)
+            continue
+        room -= len(text) + len(key)
+        answers[key] = text
+    if left_out:
+        recorder.record(
+            Event(
+                name="lens.left_out",
+                message=f"{len(left_out)} of {len(left_out) + len(answers)} answers are not in the file",
+                data={"left_out": left_out, "limit_bytes": limit_bytes},
+                level="warning",
+            )
+        )
+    return Recording(compression="deflate" if compress else "none", answers=answers, left_out=tuple(left_out))
+
+
+def render_html(recording: Recording, *, title: str = "Pellucid", language: Language = "en", state: str = "") -> str:
+    """The whole page as one text. `state` is the page's address behind the `#`: what is selected when it opens."""
+    program = inert(call_exports(find_program().read_text(encoding="utf-8"), OPEN))
+    opening = f"if (!location.hash) history.replaceState(null, '', {script_json('#' + state)});" if state else ""
+    digests = " ".join(f"'sha256-{_sha256(script)}'" for script in (opening, SIZING, program) if script)
+    policy = f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; img-src data: blob:"
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="{language}">',
+            "<head>",
+            '<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{html.escape(title)}</title>",
+            "</head>",
+            "<body>",
+            '<div id="lens"></div>',
+            f'<script type="application/json" id="recording">{script_json(recording.to_dict())}</script>',
+            *([f"<script>{opening}</script>"] if opening else []),
+            f"<script>{SIZING}</script>",
+            f'<script type="module">{program}</script>',
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def write_html(
+    answerer: Answerer,
+    questions: Iterable[Question],
+    path: Path,
+    *,
+    limit_bytes: int = MAX_BYTES,
+    compress: bool = True,
+    title: str = "Pellucid",
+    language: Language = "en",
+    state: str = "",
+    recorder: Recorder = NULL,
+) -> Recording:
+    """Record the answers and write the one file, at most `limit_bytes` of them; returns what was recorded.
+
+    `compress=False` makes a file about three times larger for browsers older than 2023.
+    """
+    room = limit_bytes - find_program().stat().st_size
+    recording = record_answers(answerer, questions, limit_bytes=room, compress=compress, recorder=recorder)
+    path.write_text(render_html(recording, title=title, language=language, state=state), encoding="utf-8", newline="\n")
+    return recording
+
+
+def frame(page: str, *, height: int = FRAME_HEIGHT) -> str:
+    """A page as the output of a notebook cell: one frame that holds everything, without a server or a kernel.
+
+    >>> frame('<p class="a">hello</p>', height=100)
+    '<iframe srcdoc="&lt;p class=&quot;a&quot;&gt;hello&lt;/p&gt;" style="width: 100%; height: 100px; border: 0" ...'
+    """
+    style = f"width: 100%; height: {height}px; border: 0"
+    return f'<iframe srcdoc="{html.escape(page)}" style="{style}" title="Pellucid" loading="lazy"></iframe>'
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys, no spaces and numbers as JavaScript writes them: the page's `canonical`, to the letter.
+
+    >>> canonical({"layer": 3, "at": {"node": 0, "checkpoint": None}, "scale": 1.0})
+    '{"at":{"checkpoint":null,"node":0},"layer":3,"scale":1}'
+    """
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{canonical(str(key))}:{canonical(value[key])}" for key in sorted(value)) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(canonical, value)) + "]"
+    if isinstance(value, float):
+        return javascript_number(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def javascript_number(value: float) -> str:
+    """The shortest text of a double, as JavaScript's `String(value)` writes it.
+
+    >>> [javascript_number(x) for x in (0.5, 2.0, 1e-7, 1.5e21, 1e20, 0.00001, float("nan"))]
+    ['0.5', '2', '1e-7', '1.5e+21', '100000000000000000000', '0.00001', 'null']
+    """
+    if not math.isfinite(value):
+        return "null"
+    if value == 0:
+        return "0"
+    sign, digits, exponent = "-" if value < 0 else "", *_shortest(abs(value))
+    if 0 < exponent <= 21:
+        return sign + (digits.ljust(exponent, "0") if len(digits) <= exponent else _point(digits, exponent))
+    if -6 < exponent <= 0:
+        return f"{sign}0.{'0' * -exponent}{digits}"
+    mantissa = digits if len(digits) == 1 else _point(digits, 1)
+    return f"{sign}{mantissa}e{exponent - 1:+d}"
+
+
+def _point(digits: str, position: int) -> str:
+    return f"{digits[:position]}.{digits[position:]}"
+
+
+def _shortest(value: float) -> tuple[str, int]:
+    """The digits d and exponent n of value = 0.d * 10^n, as few digits as tell it from its neighbours."""
+    mantissa, _, exponent = f"{value!r}".partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    leading = len(whole.lstrip("0")) if whole.strip("0") else len(fraction.lstrip("0")) - len(fraction)
+    return digits.rstrip("0"), leading + int(exponent or 0)
+
+
+def script_json(value: Any) -> str:
+    """JSON that can lie in a script element: no token, whatever its text, can end the element or begin another.
+
+    >>> script_json("</script><!--")
+    '"\\\\u003c/script>\\\\u003c!--"'
+    """
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def inert(program: str) -> str:
+    """The program with `</script` and `<!--` written so that HTML does not see them; strings stay equal."""
+    for word in ("</script", "<!--"):
+        program = program.replace(word, "\\x3c" + word[1:])
+    return program
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+OPEN = (
+    "const read = (id) => document.getElementById(id); "
+    'mount(read("lens"), recordingHost(JSON.parse(read("recording").textContent)));'
+)
+
+# In a frame of the same origin (a notebook's srcdoc) the frame takes its content's height, up to the height it was given.
+SIZING = (
+    "{let frame=null;try{frame=window.frameElement}catch{}"
+    "if(frame){const most=parseInt(frame.style.height)||860;"
+    "new ResizeObserver(()=>{frame.style.height=Math.min(most,document.documentElement.scrollHeight+4)+'px'})"
+    ".observe(document.body)}}"
+)

@@ -1,0 +1,47 @@
+"""What the three hosts share: the page's program (one ES module, built from web/ with the package), and who answers it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Protocol
+
+from pellucid.errors import CorruptFileError, StoreError
+from pellucid.lens.answer import Answer
+
+BUILT = Path(__file__).parent / "built" / "lens.js"
+EXPORTS = re.compile(r"export\s*\{([^{}]*)\};?\s*$")
+
+
+class Answerer(Protocol):
+    """Whoever answers the page's questions: a desk, or the lobby before a model is chosen."""
+
+    def answer(self, method: str, params: dict[str, Any]) -> Answer: ...
+
+
+def find_program(path: Path = BUILT) -> Path:
+    """The built page. Raises StoreError when this copy of Pellucid has none, as a fresh clone has not."""
+    if not path.is_file():
+        raise StoreError(
+            "the lens's page is not built",
+            where=str(path),
+            hint="in a clone: `python hatch_build.py` (needs hatchling and Node 20.19 or newer), or `pip install -e .`",
+        )
+    return path
+
+
+def call_exports(module: str, call: str) -> str:
+    """The module with its exports replaced by a call of them: a page in one file has nobody to import from.
+
+    >>> call_exports("const a = print;\\nexport { a as mount };", "mount(1);")
+    'const a = print;\\n{ const mount = a; mount(1); }\\n'
+    """
+    found = EXPORTS.search(module)
+    if not found:
+        raise CorruptFileError(
+            "the built page does not end with its exports", hint="build it again: python hatch_build.py"
+        )
+    pairs = (part.split() for part in found[1].split(",") if part.strip())
+    names = {words[-1]: words[0] for words in pairs if words[-1] != "default"}
+    constants = " ".join(f"const {public} = {name};" for public, name in names.items() if public != name)
+    return f"{module[: found.start()]}{{ {constants} {call} }}\n"

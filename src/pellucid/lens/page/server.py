@@ -1,0 +1,261 @@
+"""The page on this computer: a small web server that puts the page's questions to a desk.
+
+    GET  /TOKEN/              the page            POST /TOKEN/ask/METHOD    params as JSON -> one envelope
+    GET  /TOKEN/*.js          its program         4xx, 5xx                  {"error": {what, found, where, hint}}
+
+It listens on 127.0.0.1 alone. Other pages in the same browser cannot reach it: the path holds a secret that is new each
+time, and only requests that name this host are answered (a name that somebody else's DNS points here is refused).
+It is not a server for several people: one desk, one question at a time.
+
+Source: https://owasp.org/www-community/attacks/DNS_Rebinding (why the Host header is checked)
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import socket
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pellucid.errors import MissingExtraError, PellucidError, RequestError, SettingsError, StoreError
+from pellucid.lens.page.program import Answerer
+from pellucid.store.envelope import encode
+
+MAX_BODY_BYTES = 4 << 20  # a question is a text and a few numbers
+LOCAL = "127.0.0.1"
+STATUS = {RequestError: 400, StoreError: 422, MissingExtraError: 501, PellucidError: 422}  # the nearest class decides
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Pellucid</title>
+<link rel="icon" href="data:,">
+</head>
+<body>
+<div id="lens"></div>
+<script type="module" src="start.js"></script>
+</body>
+</html>
+"""
+START = 'import { mount, serverHost } from "./lens.js";\nmount(document.getElementById("lens"), serverHost());\n'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Where the page is found: an open socket, and the secret that its path begins with."""
+
+    socket: socket.socket
+    token: str
+
+    @property
+    def port(self) -> int:
+        """The TCP port on 127.0.0.1."""
+        return self.socket.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser."""
+        return f"http://{LOCAL}:{self.port}/{self.token}/"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The Host headers that mean this server."""
+        return f"{LOCAL}:{self.port}", f"localhost:{self.port}"
+
+
+def open_door(port: int = 0) -> Door:
+    """Take a port on 127.0.0.1 (0: any free one) and draw a new secret. Raises SettingsError when the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.bind((LOCAL, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            "this port cannot be used",
+            found=error.strerror or str(error),
+            where=f"--port {port}",
+            hint="leave --port out",
+        ) from error
+    listener.listen(128)
+    return Door(socket=listener, token=secrets.token_urlsafe(18))
+
+
+def serve(answerer: Answerer, door: Door, *, page: Path, opened: Callable[[], None] = lambda: None) -> None:
+    """Answer until Ctrl-C (a KeyboardInterrupt when everything is closed); `opened` is called once it answers."""
+    server = Server(build_app(answerer, door, page=page), opened)
+    try:
+        server.run(sockets=[door.socket])
+    finally:
+        door.socket.close()
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, quiet, with a call when it answers."""
+
+    def __init__(self, app: ASGIApp, opened: Callable[[], None]) -> None:
+        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        super().__init__(config)
+        self.opened = opened
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self.opened()
+
+
+def build_app(answerer: Answerer, door: Door, *, page: Path) -> ASGIApp:
+    """The routes, behind the guard. `page` is the built page, one ES module."""
+
+    async def show_page(request: Request) -> Response:
+        return Response(PAGE, media_type="text/html")
+
+    async def send_start(request: Request) -> Response:
+        return Response(START, media_type="text/javascript")
+
+    async def send_program(request: Request) -> Response:
+        return Response(page.read_bytes(), media_type="text/javascript")
+
+    async def ask(request: Request) -> Response:
+        params = read_params(await read_body(request))
+        encoded = await to_thread.run_sync(lambda: encode(answerer.answer(request.path_params["method"], params)))
+        return Response(encoded, media_type="application/octet-stream")
+
+    routes = [
+        Route("/", show_page),
+        Route("/start.js", send_start),
+        Route("/lens.js", send_program),
+        Route("/ask/{method}", ask, methods=["POST"]),
+    ]
+    handlers = {PellucidError: tell_error, HTTPException: tell_http_error, Exception: tell_fault}
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), door)
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body. Raises RequestError when it is longer than a question can be."""
+    body = bytearray()
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise RequestError("this question is too long", found=f"more than {MAX_BODY_BYTES:,} bytes")
+    except ClientDisconnect as gone:
+        raise RequestError("the page left before its question was read") from gone
+    return bytes(body)
+
+
+def read_params(body: bytes) -> dict[str, Any]:
+    """The params of a question: a JSON object. Raises RequestError for anything else.
+
+    >>> read_params(b'{"layer": 3}')
+    {'layer': 3}
+    """
+    try:
+        params = json.loads(body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise RequestError("the question is not JSON", found=str(error)) from error
+    if not isinstance(params, dict):
+        raise RequestError("params are a JSON object", found=type(params).__name__)
+    return params
+
+
+def tell_error(request: Request, error: Exception) -> Response:
+    """What Pellucid understands: the error's four sentences, with the status of the nearest class."""
+    assert isinstance(error, PellucidError)
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    told = error.to_dict()
+    return JSONResponse({"error": {**told, "hint": told["try"]}}, status)
+
+
+def tell_http_error(request: Request, error: Exception) -> Response:
+    """A path or verb that is not there, in the same shape."""
+    assert isinstance(error, HTTPException)
+    told = {"error": "RequestError", "what": error.detail, "found": "", "where": request.url.path, "hint": ""}
+    return JSONResponse({"error": told}, error.status_code)
+
+
+def tell_fault(request: Request, error: Exception) -> Response:
+    """A fault of the program itself: the trace goes to the terminal, the page learns what kind it was."""
+    traceback.print_exception(error)
+    told = {
+        "error": "Fault",
+        "what": "the program has a fault here",
+        "found": f"{type(error).__name__}: {error}",
+        "where": request.url.path.rpartition("/")[2],
+        "hint": "the terminal that runs `pellucid lens` shows where it happened",
+    }
+    return JSONResponse({"error": told}, 500)
+
+
+class Guard:
+    """Lets a request in only with this server's name and its secret, takes the secret off, and adds the headers."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self.app, self.door = app, door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    *((k.lower().encode(), v.encode()) for k, v in HEADERS.items()),
+                ]
+            await send(message)
+
+        refusal = self.refusal(headers)
+        token, path = split_token(scope["path"])
+        if refusal is None and not hmac.compare_digest(token.encode(), self.door.token.encode()):
+            refusal = 404, "there is nothing here: open the address that `pellucid lens` printed"
+        if refusal is not None:
+            status, text = refusal
+            await Response(text + "\n", status, media_type="text/plain")(scope, receive, send_with_headers)
+            return
+        inside = {**scope, "path": path, "raw_path": path.encode(), "root_path": ""}
+        await self.app(inside, receive, send_with_headers)
+
+    def refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
+        """Why a request is not for this server, if so: its host, where it comes from, its size."""
+        if headers.get("host") not in self.door.hosts:
+            return 421, "this server answers for 127.0.0.1 alone"
+        origin = headers.get("origin")
+        if origin is not None and origin not in {f"http://{host}" for host in self.door.hosts}:
+            return 403, "this server answers its own page alone"
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+            return 413, f"a question has at most {MAX_BODY_BYTES:,} bytes"
+        return None
+
+
+def split_token(path: str) -> tuple[str, str]:
+    """A request's path as (secret, path behind it).
+
+    >>> split_token("/abc/ask/about")
+    ('abc', '/ask/about')
+    """
+    token, slash, rest = path.removeprefix("/").partition("/")
+    return token, slash + rest
