@@ -13,7 +13,7 @@ tensor, a tokenizer with more tokens than the embedding has rows. No pickle is r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from pellucid.store.directory import (
 )
 from pellucid.store.names.family import Family, to_foreign, to_ours
 from pellucid.store.names.registry import family_for, read_config
-from pellucid.store.tensors import read_tensors, serialize
+from pellucid.store.tensors import MappedTensors, read_tensors, serialize
 from pellucid.store.verify import check_files, read_json
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -64,6 +64,7 @@ class Checkpoint:
     info: Mapping[str, Any]  # pellucid.json; {} for a directory that another program wrote
     generation: Mapping[str, Any]  # generation_config.json: shown, never applied
     dtype: torch.dtype  # the number format of the weights
+    release: Callable[[], None] = lambda: None  # gives back the memory of weights that have been read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,9 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
     told = info.get("config", {})
     training_axes = {axis: told[axis] for axis in TRAINING_AXES if axis in told}
     family, config = read_config(read_json(directory / CONFIG), where, more_axes=training_axes)
-    weights = to_ours(family, config, _read_weights(directory), str(directory))
+    files = [read_tensors(path) for path in weight_files(directory)]
+    stored = {name: tensor for file in files for name, tensor in file.items()}
+    weights = to_ours(family, config, stored, str(directory))
     tokenizer = _read_tokenizer(directory, recorder)
     check_tokenizer(tokenizer, config, str(directory))
     generation = read_json(directory / GENERATION) if (directory / GENERATION).is_file() else {}
@@ -128,7 +131,14 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
         info=info,
         generation=generation,
         dtype=weights["embed.weight"].dtype,
+        release=lambda: release_all(files),
     )
+
+
+def release_all(files: Iterable[MappedTensors]) -> None:
+    """Give back the memory of all that has been read of some files."""
+    for file in files:
+        file.release()
 
 
 def load_training(directory: Path) -> TrainingFiles:
@@ -160,6 +170,7 @@ def load_model(
             if weight.shape != parameter.shape:
                 raise _not_of_this_model([_other_shape(name, weight, tuple(parameter.shape))], where)
             parameter.copy_(weight)
+            checkpoint.release()  # or all weights would be in memory twice
     return model
 
 
@@ -256,13 +267,6 @@ def _generation_json(tokenizer: Tokenizer | None) -> dict[str, Any]:
 def _write_tensors(new: NewDirectory, name: str, tensors: Mapping[str, Tensor]) -> None:
     num_bytes, chunks = serialize(tensors)
     new.write(name, chunks, num_bytes)
-
-
-def _read_weights(directory: Path) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {}
-    for path in weight_files(directory):
-        tensors.update(read_tensors(path))
-    return tensors
 
 
 def _read_tokenizer(directory: Path, recorder: Recorder) -> Tokenizer | None:

@@ -11,8 +11,10 @@ Source: the format description at https://github.com/huggingface/safetensors.
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,6 +27,7 @@ DTYPES = {
     torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8",
     torch.uint8: "U8", torch.bool: "BOOL",
 }  # fmt: skip
+FORMATS = {name: dtype for dtype, name in DTYPES.items()}
 
 
 def serialize(tensors: Mapping[str, Tensor]) -> tuple[int, Iterator[bytes | memoryview]]:
@@ -59,14 +62,42 @@ def _pieces(head: bytes, tensors: list[Tensor]) -> Iterator[bytes | memoryview]:
             yield flat.as_strided(flat.shape, (1,)).view(torch.uint8).numpy().data
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, mapped rather than copied: read them, do not write to them.
+class MappedTensors(dict[str, Tensor]):
+    """The tensors of one file, each a view of the mapped file: read them, do not write to them."""
+
+    def __init__(self, path: Path) -> None:
+        with safe_open(path, framework="pt"):  # its header describes the file: the library has seen to it
+            pass
+        with path.open("rb") as file:
+            self.file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        length = int.from_bytes(self.file[:8], "little")
+        header = json.loads(self.file[8 : 8 + length])
+        super().__init__(
+            (name, self._view(entry, 8 + length)) for name, entry in header.items() if name != "__metadata__"
+        )
+
+    def _view(self, entry: Mapping[str, Any], start: int) -> Tensor:
+        if entry["dtype"] not in FORMATS:
+            raise StoreError("a number format that is not read here", found=entry["dtype"], where=", ".join(FORMATS))
+        dtype, (first, last) = FORMATS[entry["dtype"]], entry["data_offsets"]
+        if first == last:
+            return torch.empty(entry["shape"], dtype=dtype)
+        count = (last - first) // dtype.itemsize
+        return torch.frombuffer(self.file, dtype=dtype, count=count, offset=start + first).reshape(entry["shape"])
+
+    def release(self) -> None:
+        """Give back the memory of what has been read so far; it is read again when it is looked at."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # Windows gives it back by itself when others need it
+            self.file.madvise(mmap.MADV_DONTNEED)
+
+
+def read_tensors(path: Path) -> MappedTensors:
+    """Every tensor of a safetensors file, mapped rather than copied.
 
     Raises CorruptFileError when the file is cut short or its header does not describe it.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        return MappedTensors(path)
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise CorruptFileError(
             f"{path.name} is not a readable safetensors file",

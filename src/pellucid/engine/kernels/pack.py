@@ -9,6 +9,7 @@ Axes: N outputs · K inputs · V vocabulary · D width.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from pellucid.engine.kernels.product import NUM_COLUMNS
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 
+PIECE = 2048  # rows of a matrix that are quantised at a time
 BENDS = {"swiglu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
 FORMATS = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8, "int4": np.uint8}
 
@@ -102,9 +104,9 @@ def pack_matrix(weight: Tensor, bias: Tensor | None, weights: str, kept: list[np
     elif weights == "bf16":
         array = as_array(weight.to(torch.bfloat16))
     elif weights == "int8":
-        array, channel = quantize_int8(as_floats(weight))
+        array, channel = in_pieces(quantize_int8, weight)
     else:
-        array, scales = quantize_int4(as_floats(weight))
+        array, scales = in_pieces(quantize_int4, weight)
     bias_array = None if bias is None else as_floats(bias)
     kept += [part for part in (array, scales, channel, bias_array) if part is not None]
 
@@ -118,6 +120,14 @@ def pack_matrix(weight: Tensor, bias: Tensor | None, weights: str, kept: list[np
         address(array), array.strides[0], address(scales), scale_row, address(channel), address(bias_array),
         weight.shape[0], padded,
     )  # fmt: skip
+
+
+def in_pieces(
+    quantize: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], weight: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Quantise some rows at a time: in fp32, with what the rounding needs, a whole head would take a gigabyte."""
+    pieces = [quantize(as_floats(rows)) for rows in weight.split(PIECE)]
+    return np.concatenate([q for q, _ in pieces]), np.concatenate([scales for _, scales in pieces])
 
 
 def quantize_int8(w_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
