@@ -46,6 +46,9 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "llvmlite": ("engine/kernels/",),
     "matplotlib": ("training/curve.py",),
     "tensorboard": ("training/metrics.py",),
+    "starlette": ("lens/page/",),
+    "uvicorn": ("lens/page/",),
+    "anywidget": ("lens/page/",),
 }
 NO_TORCH = ("errors", "settings", "events", "tokens", "planning")
 MAY_IMPORT_LATE = (
@@ -54,7 +57,7 @@ MAY_IMPORT_LATE = (
     "__init__.py",
     "engine/build.py",
 )  # the first two by design; public names and Numba are bound lazily
-LATE_THIRD_PARTY = {"pyarrow", "tensorboard", "matplotlib", "llguidance"}  # optional, or slow to import
+LATE_THIRD_PARTY = {"anywidget", "pyarrow", "tensorboard", "matplotlib", "llguidance"}  # optional, or slow to import
 VAGUE = ("util", "helper", "misc", "common_")
 
 

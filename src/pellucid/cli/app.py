@@ -23,6 +23,7 @@ VERBS = {
     "eval": "Loss, perplexity and bits per byte of a text under a model.",
     "plan": "What a model would cost: parameters, FLOPs, memory, time.",
     "tokenizer": "Train, use and explain tokenizers.",
+    "lens": "Look inside: a page with every number between a text and its next token.",
     "learn": "Lessons: the textbook's arithmetic, and experiments on models trained here.",
     "bench": "How fast a model reads and writes here, beside the machine's own limits.",
     "convert": "A model into a GGUF file or a Hugging Face directory, and what that costs.",

@@ -1,0 +1,84 @@
+"""`pellucid lens`: a page on this computer that shows every number between a text and its next token."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import click
+
+from pellucid.cli.common import Common, Terminal, common_options, print_json
+from pellucid.errors import SettingsError
+
+if TYPE_CHECKING:  # it loads torch, which help does without
+    from pellucid.lens.page.program import Answerer
+
+RUNS = Path("runs")
+
+
+@click.command()
+@click.argument("run", default="")
+@click.option("--prompt", metavar="TEXT", help="the text to look into first [default: asked for in the page]")
+@click.option("--language", type=click.Choice(["en", "zh"]), help="of the page [default: what the browser asks for]")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="on 127.0.0.1 [default: any free one]")
+@click.option("--browser/--no-browser", default=True, help="open the page in the browser [default: where there is one]")
+@common_options
+def command(common: Common, run: str, prompt: str | None, language: str | None, port: int, browser: bool) -> None:
+    """Open RUN in the lens: a run, a checkpoint, a Hugging Face directory or a .gguf file.
+
+    Without RUN the page lists what lies in runs/. The page talks to this computer alone, and only with the secret in
+    its address. Ctrl-C ends it.
+    """
+    from pellucid.lens.page.program import find_program
+    from pellucid.lens.page.server import open_door, serve
+    from pellucid.planning.machine import inspect_machine
+    from pellucid.training.device import use_threads
+
+    program = find_program()
+    use_threads(common.threads, inspect_machine())
+    answerer = open_answerer(run, prompt, common.device)
+    door = open_door(port)
+    url = door.url + (f"#{urlencode({'language': language})}" if language else "")
+
+    def announce() -> None:
+        if common.as_json:
+            print_json({"url": url, "port": door.port})
+        else:
+            click.echo(f"the lens is open at {url}\n(Ctrl-C ends it)")
+        sys.stdout.flush()
+        if browser and has_display(os.environ):
+            webbrowser.open(url)
+
+    try:
+        serve(answerer, door, page=program, opened=announce)
+    except KeyboardInterrupt:
+        click.echo("the lens is closed.", err=True)
+
+
+def open_answerer(run: str, prompt: str | None, device: str) -> Answerer:
+    """A desk on the model, or the lobby when none is named."""
+    from pellucid.lens.desk import open_desk
+    from pellucid.lens.page.lobby import Lobby
+    from pellucid.training.device import choose_device
+
+    chosen = choose_device(device)
+    if run:
+        return open_desk(run, text=prompt, device=chosen, recorder=Terminal())
+    if prompt is not None:
+        raise SettingsError(
+            "a prompt needs a model", found="--prompt without RUN", hint="pellucid lens RUN --prompt TEXT"
+        )
+    return Lobby(RUNS, lambda path: open_desk(path, device=chosen, recorder=Terminal()))
+
+
+def has_display(environment: os._Environ[str] | dict[str, str]) -> bool:
+    """Whether a browser could be seen here: always on Windows and macOS, elsewhere where a display is named.
+
+    >>> has_display({"WAYLAND_DISPLAY": "wayland-0"})
+    True
+    """
+    return sys.platform in ("win32", "darwin") or any(environment.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

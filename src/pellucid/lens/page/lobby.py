@@ -1,0 +1,83 @@
+"""Before a model is chosen: the runs that lie here, and a desk once one of them is opened.
+
+    about {}        -> the desk's own answer (or one without a model) with "runs": what can be opened
+    open  {path}    -> opens one of those; every other question then goes to its desk
+
+Only what is listed can be opened: the page names a run, it does not roam the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from pellucid import __version__
+from pellucid.errors import PellucidError, RequestError
+from pellucid.lens.answer import Answer
+from pellucid.lens.page.program import Answerer
+from pellucid.planning.params import count_parameters
+from pellucid.store.checkpoint import load_checkpoint
+from pellucid.store.run import Run, is_run
+
+LANGUAGES = ["en", "zh"]
+TRAIN = "pellucid quickstart"
+
+
+class Lobby:
+    """Lists the runs under `folder`, newest first, and opens the one that is chosen."""
+
+    def __init__(self, folder: Path, open_desk: Callable[[Path], Answerer]) -> None:
+        self.folder, self.open_desk = folder, open_desk
+        self.desk: Answerer | None = None
+        self._lock = Lock()
+
+    def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
+        """Answer a question, itself or through the open desk. Raises RequestError while no model is open."""
+        if method == "open":
+            return self.open(params.get("path"))
+        if method == "about":
+            return self.about()
+        if self.desk is None:
+            raise RequestError("no model is open", found=method, hint="choose one of the runs")
+        return self.desk.answer(method, params)
+
+    def about(self) -> Answer:
+        """What the desk says of itself, and which runs there are."""
+        nothing = {"model": None, "checkpoints": [], "languages": LANGUAGES, "version": __version__}
+        value = self.desk.answer("about", {}).value if self.desk else nothing
+        return Answer({**value, "runs": self.runs(), "folder": str(self.folder.resolve()), "train": TRAIN})
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The runs that have something to open, the one that was worked on last first."""
+        found = [path for path in self.folder.glob("*") if is_run(path)] if self.folder.is_dir() else []
+        told = [describe_run(path) for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
+        return [one for one in told if one is not None]
+
+    def open(self, path: Any) -> Answer:
+        """Open a listed run. Raises RequestError for another path, and what loading it raises."""
+        if path not in [one["path"] for one in self.runs()]:
+            raise RequestError("this run is not in the list", found=str(path), where=str(self.folder))
+        with self._lock:
+            self.desk = self.open_desk(Path(path))
+        return self.about()
+
+
+def describe_run(path: Path) -> dict[str, Any] | None:
+    """A run in a line: its newest checkpoint's step and size. None when it has none that can be read."""
+    try:
+        saved = Run.open(path).checkpoints()
+        checkpoint = load_checkpoint(saved[-1].directory) if saved else None
+    except PellucidError:  # a run that is being written, or damaged: opening it by name says what is wrong
+        return None
+    if checkpoint is None:
+        return None
+    return {
+        "path": str(path),
+        "name": path.name,
+        "step": saved[-1].step,
+        "parameters": count_parameters(checkpoint.config).total,
+        "tokenizer": checkpoint.tokenizer.kind if checkpoint.tokenizer else None,
+        "context_length": checkpoint.config.context_length,
+    }
