@@ -25,6 +25,7 @@ NAMED = {  # named flags and the settings they stand for
     "field": "data.field",
     "errors": "data.errors",
     "tensorboard": "tensorboard",
+    "probe": "probe.texts",
 }
 
 
@@ -53,6 +54,9 @@ NAMED = {  # named flags and the settings they stand for
     "--errors", type=click.Choice(["strict", "replace"]), help="bytes that are not UTF-8: stop, or replace and count"
 )
 @click.option("--tensorboard", is_flag=True, default=None, help="also write the metrics for TensorBoard")
+@click.option(
+    "--probe", multiple=True, help="a text to look at while the model trains, for `pellucid lens`; may be repeated"
+)
 @click.option("--extend", is_flag=True, help="give a run that is there another length")
 @click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")
 @set_option
@@ -98,7 +102,7 @@ def settings_of(
     values = parse_assignments(assignments)
     device = None if common.device == "auto" else common.device
     flags = {"device": device, "threads": common.threads, "seed": common.seed}
-    flags |= {NAMED[name]: value for name, value in named.items()}
+    flags |= {NAMED[name]: value for name, value in named.items() if value != ()}  # a repeatable flag that is not given
     for key, value in flags.items():
         if value is not None and key in {assignment.partition("=")[0] for assignment in assignments}:
             raise SettingsError(f"{key} is given twice, as a flag and by --set", hint="leave one of them out")

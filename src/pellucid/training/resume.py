@@ -18,6 +18,10 @@ MAY_DIFFER = (
     "tensorboard",
     "saving.keep_last",
     "saving.keep_best",
+    "probe.texts",
+    "probe.every_steps",
+    "probe.seconds_share",
+    "probe.max_bytes",
 )
 LENGTH = ("steps", "epochs", "minutes")
 

@@ -25,6 +25,7 @@ from pellucid.training.interrupt import StopRequest
 from pellucid.training.loop import StepReport, Trainer, train
 from pellucid.training.metrics import Board, NoBoard, best_evaluation, evaluations
 from pellucid.training.plan import RunPlan
+from pellucid.training.probe import NoProbes, Probes
 from pellucid.training.settings import TrainSettings
 
 EVAL_ROWS = 32  # windows evaluated at once; the result does not depend on it
@@ -50,7 +51,7 @@ class Session:
         self.tokenizer, self.prepared, self.info, self.fingerprint = tokenizer, prepared, info, fingerprint
         self.stop, self.recorder = stop, recorder
         self.stored_fingerprint: Mapping[str, str] = fingerprint  # of the process that wrote the checkpoint
-        self.started, self.tokens_here, self.board = time.monotonic(), 0, NoBoard()
+        self.started, self.tokens_here, self.board, self.probes = time.monotonic(), 0, NoBoard(), NoProbes()
 
     def restore(self, saved: SavedStep) -> None:
         """Take weights, optimizer and position from a checkpoint, and forget what was measured after it."""
@@ -66,18 +67,34 @@ class Session:
         """Train to the end of the plan; returns why it ended: finished, patience, or the signal's name."""
         if self.settings.tensorboard:
             self.board = Board(self.run.path / "tensorboard", after_step=self.trainer.step)
+        if self.settings.probe.texts:
+            self.probes = self._open_probes()
         self.started = time.monotonic()
         try:
             step = self.trainer.step
+            self.probes.look(step, 0.0)
             if step and self.is_due(self.plan.eval_every_steps) and not self._evaluated(step):
                 self._evaluate()
             if not self._patience_is_over():
                 train(self.trainer, until=self.plan.steps, after_step=self._after_step)
         finally:
             self.board.close()
+            self.probes.close()
         if self.stop.signal_name is not None:
             return self.stop.signal_name
         return "finished" if self.trainer.step >= self.plan.steps else "patience"
+
+    def _open_probes(self) -> Probes:
+        return Probes(
+            self.run.path,
+            self.trainer.model,
+            self.tokenizer,
+            self.settings.probe,
+            start=self.trainer.step,
+            steps=self.plan.steps,
+            estimated_seconds=self.plan.estimated_seconds,
+            recorder=self.recorder,
+        )
 
     def is_due(self, every_steps: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now."""
@@ -86,6 +103,7 @@ class Session:
 
     def _after_step(self, report: StepReport) -> bool:
         self._measure(report)
+        self.probes.look(report.step, time.monotonic() - self.started)
         stopping = self.stop.signal_name is not None
         due = self.is_due(self.plan.eval_every_steps)
         if stopping or due or self.is_due(self.plan.save_every_steps):

@@ -92,6 +92,18 @@ class SavingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProbeSettings:
+    """Texts that the model is shown while it trains, so that its training can be looked at afterwards."""
+
+    texts: tuple[str, ...] = setting((), "texts to look at; none: nothing is looked at, and nothing is spent")
+    every_steps: int | None = setting(
+        None, "steps between looks (derived: doubling at first, then 40 evenly spread)", low=1
+    )
+    seconds_share: float = setting(0.02, "largest share of the run's time that the looks may take", low=0, high=1)
+    max_bytes: int = setting(64_000_000, "most that the looks of one run may take on the disk, in bytes", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """One training run."""
 
@@ -115,3 +127,4 @@ class TrainSettings:
     schedule: ScheduleSettings = setting(ScheduleSettings(), "")
     evaluation: EvaluationSettings = setting(EvaluationSettings(), "")
     saving: SavingSettings = setting(SavingSettings(), "")
+    probe: ProbeSettings = setting(ProbeSettings(), "")

@@ -1,0 +1,194 @@
+"""Looking at the same texts while a model trains, under a budget of time and of bytes.
+
+    due     steps chosen before the run: close together at its beginning, where most is learned, then evenly spread
+    time    spent + cost of one more < share · (time that the run will take) · (1 + progress) / 2
+    bytes   the first look shows how large one is; only as many steps stay due as fit
+
+Half of the time may be spent at once, the rest as the run goes on. Whatever is passed over is counted and reported. A
+look changes nothing: no random number is drawn, no weight, no mode. It reads the weights that the model computes with.
+
+Axes: B = 1 row · T positions · V vocabulary · D width · L layers · H heads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pellucid.engine.generate import encode_prompt
+from pellucid.engine.mode import inference
+from pellucid.errors import SettingsError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.model.decoder import Decoder
+from pellucid.model.tap import record
+from pellucid.store.envelope import Quantized, quantize
+from pellucid.store.probes import forget_probes, list_probes, pack_probe, save_probe
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.training.settings import ProbeSettings
+
+EVENLY = 40  # looks spread evenly over a run, besides those at 1, 2, 4, 8 … steps
+
+
+def due_steps(steps: int, *, every: int | None = None) -> list[int]:
+    """When to look: before the first update, at doubling distances, evenly, and after the last update.
+
+    >>> due_steps(6), due_steps(100, every=40)
+    ([0, 1, 2, 3, 4, 5, 6], [0, 40, 80, 100])
+    """
+    if every is not None:
+        return sorted({*range(0, steps, every), steps})
+    doubling = {2**power for power in range(steps.bit_length()) if 2**power <= steps}
+    even = {round(steps * part / EVENLY) for part in range(EVENLY + 1)}
+    return sorted({0, steps} | doubling | even)
+
+
+def thin_out(steps: Sequence[int], most: int) -> list[int]:
+    """At most so many of the steps, evenly picked, the first and the last among them.
+
+    >>> thin_out([0, 1, 2, 4, 8, 16], 3)
+    [0, 4, 16]
+    """
+    if len(steps) <= most:
+        return list(steps)
+    if most < 2:
+        return list(steps[: max(0, most)])
+    return [steps[round(index * (len(steps) - 1) / (most - 1))] for index in range(most)]
+
+
+class Probes:
+    """The looks of one process at its run."""
+
+    def __init__(
+        self,
+        run: Path,
+        model: Decoder,
+        tokenizer: Tokenizer,
+        settings: ProbeSettings,
+        *,
+        start: int,
+        steps: int,
+        estimated_seconds: float,
+        recorder: Recorder = NULL,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """`start` is the step that training goes on from; what an earlier process saw after it is removed."""
+        self.run, self.model, self.settings, self.recorder, self.clock = run, model, settings, recorder, clock
+        self.start, self.steps = start, steps
+        self.seconds_per_step = estimated_seconds / steps
+        self.texts = {text: encode_prompt(tokenizer, text) for text in settings.texts}
+        self._check_lengths()
+        forget_probes(run, after_step=start)
+        self.num_bytes = sum(saved.num_bytes for saved in list_probes(run))
+        kept = {saved.step for saved in list_probes(run)}
+        self.due = [s for s in due_steps(steps, every=settings.every_steps) if s >= start and s not in kept]
+        self.seconds = self.cost = self.elapsed = 0.0
+        self.kept: list[int] = []
+        self.skipped: list[int] = []
+
+    def _check_lengths(self) -> None:
+        for text, ids in self.texts.items():
+            if not 2 <= len(ids) <= self.model.config.context_length:
+                raise SettingsError(
+                    "this text cannot be a probe", found=f"{len(ids)} tokens: {text[:40]!r}", where="probe.texts",
+                    hint=f"give one of 2 to {self.model.config.context_length} tokens, which is what the model holds",
+                )  # fmt: skip
+
+    def look(self, step: int, elapsed_seconds: float) -> None:
+        """Look now, if this step is due and the budget allows it; `elapsed_seconds` is how long this process trained."""
+        self.elapsed = elapsed_seconds
+        if step not in self.due:
+            return
+        if not self._affordable(step, elapsed_seconds):
+            self.skipped.append(step)
+            return
+        begun = self.clock()
+        arrays: dict[str, np.ndarray | Quantized] = {}
+        for number, ids in enumerate(self.texts.values()):
+            arrays |= {f"{number}.{name}": array for name, array in see(self.model, ids).items()}
+        texts = [{"text": text, "ids": ids} for text, ids in self.texts.items()]
+        data = pack_probe(step, texts, arrays)
+        if not self.kept:
+            self._fit_bytes(step, len(data))
+        if step in self.due:
+            save_probe(self.run, step, data)
+            self.num_bytes += len(data)
+            self.kept.append(step)
+        self.cost = self.clock() - begun
+        self.seconds += self.cost
+
+    def _affordable(self, step: int, elapsed_seconds: float) -> bool:
+        done, planned = step - self.start, max(1, self.steps - self.start)
+        per_step = elapsed_seconds / done if done else self.seconds_per_step
+        allowed = self.settings.seconds_share * per_step * planned * (1 + done / planned) / 2
+        return self.seconds + self.cost < allowed
+
+    def _fit_bytes(self, step: int, num_bytes: int) -> None:
+        """Leave only as many steps due as there is room for, by the size of one look."""
+        due = [later for later in self.due if later >= step]
+        fitting = thin_out(due, (self.settings.max_bytes - self.num_bytes) // num_bytes)
+        if len(fitting) < len(due):
+            message = (
+                f"probes: one takes {num_bytes:,} bytes, so only {len(fitting)} of {len(due)} fit into"
+                f" probe.max_bytes={self.settings.max_bytes:,}"
+            )
+            data = {"bytes_each": num_bytes, "due": len(due), "fitting": len(fitting)}
+            self.recorder.record(Event(name="training.probes_thinned", message=message, data=data))
+        self.due = fitting
+
+    def close(self) -> None:
+        """Report what was kept, what was passed over, and what it cost."""
+        if not self.kept and not self.skipped:
+            return
+        share = self.seconds / max(self.elapsed, 1e-9)
+        message = f"probes: {len(self.kept)} kept ({self.num_bytes:,} bytes, {share:.2%} of the time)"
+        if self.skipped:
+            message += (
+                f", {len(self.skipped)} passed over to stay under probe.seconds_share={self.settings.seconds_share}"
+            )
+        data = {
+            "kept": self.kept,
+            "skipped": self.skipped,
+            "seconds": round(self.seconds, 3),
+            "share": share,
+            "bytes": self.num_bytes,
+        }
+        self.recorder.record(Event(name="training.probed", message=message, data=data))
+
+
+class NoProbes:
+    """Looks at nothing."""
+
+    def look(self, step: int, elapsed_seconds: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def see(model: Decoder, ids: Sequence[int]) -> dict[str, np.ndarray | Quantized]:
+    """What `store.probes` describes, of one text."""
+    row = torch.tensor(ids, device=model.embed.weight.device)
+    with inference(model), record(model) as taps:
+        logits_TV = model(row[None]).logits_BTV[0].float()
+        stream = [taps["position"], *(taps[f"blocks.{layer}"] for layer in range(model.config.n_layers))]
+        layers = [taps[f"blocks.{layer}.attention.core.weights"][0] for layer in range(model.config.n_layers)]
+        surprise_T = F.cross_entropy(logits_TV[:-1], row[1:], reduction="none")
+        return {
+            "logits": numbers(logits_TV[-1]),
+            "surprise": numbers(surprise_T),
+            "guess": logits_TV.argmax(-1).to(torch.int32).cpu().numpy(),
+            "norms": numbers(torch.stack([x_BTD[0].float().norm(dim=-1) for x_BTD in stream])),
+            "weights": quantize(numbers(torch.stack(layers))),
+            "embed": numbers(model.embed.weight[row]),
+        }
+
+
+def numbers(tensor: Tensor) -> np.ndarray:
+    """A tensor as float32 numbers: of half-precision ones, exactly the same."""
+    return tensor.float().cpu().numpy()
