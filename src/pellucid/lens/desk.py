@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,7 +25,7 @@ from pellucid.engine.orders import STAGES
 from pellucid.engine.runner import Runner
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
-from pellucid.lens import branches, chips, look, why
+from pellucid.lens import attention, branches, chips, look, neurons, tower, why
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches, describe_tree
 from pellucid.lens.chips import label_of
@@ -39,11 +39,12 @@ from pellucid.settings import nearest
 from pellucid.store.run import Run
 from pellucid.tokens.tokenizer import Tokenizer
 
-PARTS = (look, chips, branches, why)
+PARTS = (look, chips, branches, why, tower, attention, neurons)
 MOST_TRACES = 8
 LANGUAGES = ("en", "zh")
 
 Method = Callable[..., Answer]
+Kept = TypeVar("Kept")
 KINDS: dict[str, tuple[type, ...]] = {  # what JSON may hold for a parameter so annotated
     "int": (int,),
     "float": (int, float),
@@ -64,6 +65,7 @@ class Desk:
         self.methods: dict[str, Method] = {"about": about}
         for part in PARTS:
             self.methods |= part.METHODS
+        self._kept: dict[str, Any] = {}
         self._traces: OrderedDict[tuple[tuple[int, ...], int | None], Trace] = OrderedDict()
         self._lock = RLock()
 
@@ -123,6 +125,12 @@ class Desk:
                 self._traces.popitem(last=False)
         self._traces.move_to_end(key)
         return self._traces[key]
+
+    def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """Something about the opened model that takes long to make: made at the first call, kept for the others."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
 
     def label(self, token_id: int) -> str:
         """A token in a few signs."""

@@ -1,0 +1,222 @@
+"""Attention, cell by cell: who looks at whom, and every number on the way there.
+
+    dot      q · k                        the query of one position with the key of another (both turned, where rotary)
+    scaled   dot / √K
+    score    scaled, or -∞ where the mask forbids: a masked *score*; no weight is ever set to 0
+    weight   exp(score - max) / Σ exp     along the row: 1 in all
+    mix      Σ weight · v                 what the head gathered
+    output   mix · W_O                    its share of what attention writes into the stream (the shares and a bias add up)
+
+Queries, keys, values, scores, weights and mixes are the recording's own. Dots before the mask exist nowhere in the
+model (a fast core never stores them): they are multiplied again from the recorded queries and keys.
+
+Axes: H query heads · G key/value heads · T queries · S keys · K head width · D width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.tower import check_choice, check_index
+from pellucid.model.decoder import Decoder
+from pellucid.model.position import Rotation
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+Step = Literal["dot", "scaled", "score", "weight"]
+
+
+def attention_of(desk: Desk, *, at: At, layer: int) -> Answer:
+    """The weights of every head of a layer, [H, T, S], and what each head tends to do."""
+    model, trace = desk.model(at.checkpoint), desk.trace(at)
+    check_index("layer", layer, model.config.n_layers)
+    weights_HTS = trace.arrays[f"blocks.{layer}.attention.weights"]
+    value = {**describe_heads(model), "habits": [habits(weights_TS) for weights_TS in weights_HTS]}
+    return Answer(value=value, arrays={"weights": at.pack(weights_HTS)})
+
+
+def matrix_of(desk: Desk, *, at: At, layer: int, head: int, step: Step) -> Answer:
+    """One head, every query with every key, at one step of the way: [T, S] (-inf where masked, from `score` on)."""
+    check_choice("step", step, get_args(Step))
+    part = HeadRecord.of(desk, at=at, layer=layer, head=head)
+    matrix_TS = {
+        "dot": lambda: part.q_TK @ part.k_SK.T,
+        "scaled": lambda: part.q_TK @ part.k_SK.T * part.scale,
+        "score": lambda: part.scores_TS,
+        "weight": lambda: part.weights_TS,
+    }[step]()
+    return Answer(value={"step": step}, arrays={"matrix": matrix_TS})
+
+
+def row_of(desk: Desk, *, at: At, layer: int, head: int, query: int) -> Answer:
+    """One query's whole way: dot, scaled, score, exp and weight [S], values [S, K], mix [K] and the head's output [D]."""
+    part = HeadRecord.of(desk, at=at, layer=layer, head=head)
+    check_index("query", query, len(part.q_TK))
+    dot_S = part.k_SK @ part.q_TK[query]
+    score_S, mix_K = part.scores_TS[query], part.mix_TK[query]
+    exp_S = np.exp(score_S - score_S.max())
+    output_D = part.output_DK @ mix_K
+    arrays = {
+        "dot": dot_S,
+        "scaled": dot_S * part.scale,
+        "score": score_S,
+        "exp": exp_S,
+        "weight": part.weights_TS[query],
+        "values": part.v_SK,
+        "mix": mix_K,
+        "output": output_D,
+        "share": part.weights_TS[query] * np.linalg.norm(part.v_SK @ part.output_DK.T, axis=-1),
+    }
+    value = {
+        "largest": float(score_S.max()),
+        "exp_sum": float(exp_S.sum()),
+        "weight_sum": float(part.weights_TS[query].sum()),
+        "output_norm": float(np.linalg.norm(output_D)),
+        "kv_head": part.kv_head,
+    }
+    return Answer(value=value, arrays=arrays)
+
+
+def cell_of(desk: Desk, *, at: At, layer: int, head: int, query: int, key: int) -> Answer:
+    """One cell: the two vectors before and after their turn, their products one by one, and what becomes of the sum."""
+    part = HeadRecord.of(desk, at=at, layer=layer, head=head)
+    check_index("query", query, len(part.q_TK))
+    check_index("key", key, len(part.k_SK))
+    q_K, k_K = part.q_TK[query], part.k_SK[key]
+    score, dot = float(part.scores_TS[query, key]), float(q_K @ k_K)
+    masked = math.isinf(score)
+    arrays = {
+        "query": part.q_before_TK[query],
+        "key": part.k_before_SK[key],
+        "query_rotated": q_K,
+        "key_rotated": k_K,
+        "products": q_K * k_K,
+        "value": part.v_SK[key],
+        "weighted_value": part.weights_TS[query, key] * part.v_SK[key],
+        "angle": part.angles(query, key),
+    }
+    value = {
+        "dot": dot,
+        "scale": part.scale,
+        "scaled": dot * part.scale,
+        "masked": masked,
+        "mask": ("later" if key > query else "window") if masked else None,
+        "score": None if masked else score,
+        "weight": float(part.weights_TS[query, key]),
+        "rotary": part.rotary,
+        "kv_head": part.kv_head,
+    }
+    return Answer(value=value, arrays=arrays)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRecord:
+    """What the recording holds of one head; a group's heads share keys and values.
+
+    Without rotary positions the vectors before and after the turn are the same.
+    """
+
+    q_before_TK: np.ndarray
+    k_before_SK: np.ndarray
+    q_TK: np.ndarray
+    k_SK: np.ndarray
+    v_SK: np.ndarray
+    scores_TS: np.ndarray
+    weights_TS: np.ndarray
+    mix_TK: np.ndarray
+    output_DK: np.ndarray
+    scale: float
+    kv_head: int
+    frequency_P: np.ndarray
+
+    @classmethod
+    def of(cls, desk: Desk, *, at: At, layer: int, head: int) -> HeadRecord:
+        """Read it from the recording of `at`."""
+        model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
+        config, path = model.config, f"blocks.{layer}.attention"
+        check_index("layer", layer, config.n_layers)
+        check_index("head", head, config.n_heads)
+        kv_head = head * config.n_kv_heads // config.n_heads
+        turned = "_rotated" if config.position == "rotary" else ""
+        columns = slice(head * config.head_dim, (head + 1) * config.head_dim)
+        return cls(
+            q_before_TK=arrays[f"{path}.query"][head],
+            k_before_SK=arrays[f"{path}.key"][kv_head],
+            q_TK=arrays[f"{path}.query{turned}"][head],
+            k_SK=arrays[f"{path}.key{turned}"][kv_head],
+            v_SK=arrays[f"{path}.value"][kv_head],
+            scores_TS=arrays[f"{path}.scores"][head],
+            weights_TS=arrays[f"{path}.weights"][head],
+            mix_TK=arrays[f"{path}.mix"][head],
+            output_DK=model.blocks[layer].attention.output.weight[:, columns].detach().float().numpy(),
+            scale=1 / math.sqrt(config.head_dim),
+            kv_head=kv_head,
+            frequency_P=rotary_frequencies(model),
+        )
+
+    @property
+    def rotary(self) -> bool:
+        """Whether queries and keys are turned to their positions."""
+        return len(self.frequency_P) > 0
+
+    def angles(self, query: int, key: int) -> np.ndarray:
+        """[2, K/2] radians: how far the pairs of the query and of the key were turned (empty where they are not)."""
+        return np.stack([query * self.frequency_P, key * self.frequency_P]).astype(np.float32)
+
+
+def rotary_frequencies(model: Decoder) -> np.ndarray:
+    """[K/2] radians that each pair turns from one position to the next; empty where nothing is turned."""
+    rotation = model.rotation
+    if not isinstance(rotation, Rotation):
+        return np.zeros(0)
+    pair = torch.arange(0, rotation.head_dim, 2, dtype=torch.float32) / rotation.head_dim
+    return rotation.stretch(1.0 / rotation.theta**pair).double().numpy()
+
+
+def describe_heads(model: Decoder) -> dict:
+    """How many heads, which of them share keys and values, and who may look where."""
+    config = model.config
+    shared = config.n_heads // config.n_kv_heads
+    return {
+        "heads": config.n_heads,
+        "groups": [list(range(g * shared, (g + 1) * shared)) for g in range(config.n_kv_heads)],
+        "head_dim": config.head_dim,
+        "mask": "causal" if config.causal else "none",
+        "window": config.sliding_window,
+        "rotary": config.position == "rotary",
+        "qk_norm": config.qk_norm,
+    }
+
+
+def habits(weights_TS: np.ndarray) -> dict:
+    """Means over the queries of one head: weight on itself, on the token before, on the first; distance; entropy in bits.
+
+    >>> habits(np.array([[1.0, 0.0], [0.5, 0.5]]))["entropy_bits"]
+    0.5
+    """
+    num_queries, num_keys = weights_TS.shape
+    far_TS = np.abs(np.arange(num_queries)[:, None] - np.arange(num_keys))
+    logs_TS = np.log2(weights_TS, out=np.zeros_like(weights_TS), where=weights_TS > 0)
+    before = np.diagonal(weights_TS, offset=-1)
+    return {
+        "self": float(np.diagonal(weights_TS).mean()),
+        "previous": float(before.mean()) if len(before) else 0.0,
+        "first": float(weights_TS[:, 0].mean()),
+        "distance": float((weights_TS * far_TS).sum(-1).mean()),
+        "entropy_bits": float(-(weights_TS * logs_TS).sum(-1).mean()),
+    }
+
+
+METHODS = {
+    "attention": attention_of,
+    "attention.matrix": matrix_of,
+    "attention.row": row_of,
+    "attention.cell": cell_of,
+}

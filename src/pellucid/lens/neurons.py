@@ -1,0 +1,107 @@
+"""The feed-forward as a list of neurons: how strongly each fires here, and what it pushes the answer towards.
+
+    hidden[i]     activation(pre[i])            or activation(gate[i]) · up[i]
+    written       Σ hidden[i] · column[i]       column i of the down matrix, added to the stream (and a bias)
+    score(v)      head[v] · (norm weight ⊙ centre(column[i]))        a token's score per unit of hidden[i]
+    direct(v)     hidden[i] · score(v) / size                        what it adds to that token's logit at this position
+
+`size` is what the final norm divides the finished stream by. The direct part is exact, but it is only the straight
+way to the exit: what later layers make of this neuron is not in it (switching the neuron off shows both together).
+
+Axes: T positions · D width · F feed-forward width · V vocabulary.
+Source: Geva et al. 2022, "Transformer Feed-Forward Layers Build Predictions by Promoting Concepts in the Vocabulary Space".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.readout import read_parts, stream_size
+from pellucid.lens.tower import check_choice, check_index
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+CURVE_POINTS = 121
+"""Points at which the activation curve is computed for drawing."""
+
+
+def neurons_of(
+    desk: Desk, *, at: At, layer: int, position: int, count: int = 12, by: Literal["value", "written"] = "value"
+) -> Answer:
+    """The strongest neurons of a layer at one position, by |hidden| or by the length of what they write.
+
+    Arrays: pre (what the activation bends), activated, hidden [F]; up [F] where there is a gate; the curve [2, points].
+    """
+    model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
+    check_index("layer", layer, model.config.n_layers)
+    mlp, path = model.blocks[layer].mlp, f"blocks.{layer}.mlp"
+    hidden_TF = arrays[f"{path}.hidden"]
+    check_index("position", position, len(hidden_TF))
+    pre_F = arrays[f"{path}.gate" if model.config.gated else f"{path}.up"][position]
+    strength_F = np.abs(hidden_TF[position])
+    written_F = strength_F * mlp.down.weight.detach().float().norm(dim=0).cpu().numpy()
+    check_choice("by", by, ("value", "written"))
+    order = np.argsort(-(strength_F if by == "value" else written_F), kind="stable")[:count]
+    x = torch.linspace(min(-4.0, float(pre_F.min())), max(4.0, float(pre_F.max())), CURVE_POINTS)
+    curve, activated_F = mlp.activation(x), mlp.activation(torch.tensor(pre_F))
+    answer = {"pre": pre_F, "activated": activated_F.numpy(), "hidden": hidden_TF[position]}
+    if model.config.gated:
+        answer["up"] = arrays[f"{path}.up"][position]
+    value = {
+        "top": [
+            {"index": int(i), "value": float(hidden_TF[position, i]), "written": float(written_F[i])} for i in order
+        ],
+        "activation": model.config.feed_forward,
+        "gated": model.config.gated,
+        "active": int((hidden_TF[position] > 0).sum()),
+        "width": len(pre_F),
+        "output_norm": float(np.linalg.norm(arrays[f"{path}.output"][position])),
+    }
+    return Answer(value=value, arrays={**answer, "curve": torch.stack([x, curve]).numpy()})
+
+
+def neuron_of(desk: Desk, *, at: At, layer: int, index: int, position: int | None = None, count: int = 10) -> Answer:
+    """The tokens that one neuron promotes and suppresses, read straight from its column; see the formulas above.
+
+    `direct` is at `position` (not given: the last). Arrays: hidden [T], this neuron at every position; column [D].
+    """
+    model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
+    check_index("layer", layer, model.config.n_layers)
+    check_index("index", index, model.config.d_ff)
+    hidden_T = arrays[f"blocks.{layer}.mlp.hidden"][:, index]
+    position = len(hidden_T) - 1 if position is None else position
+    check_index("position", position, len(hidden_T))
+    column_D = model.blocks[layer].mlp.down.weight[:, index].detach().float().cpu().numpy()
+    scores_V = read_parts(model, column_D[None])[0]
+    finished_TD = arrays[f"blocks.{model.config.n_layers - 1}.output"]
+    size = float(stream_size(model, finished_TD[position : position + 1])[0])
+    count = min(count, len(scores_V))
+
+    def tell(found: torch.Tensor) -> list[dict]:
+        return [
+            {
+                "id": token,
+                "label": desk.label(token),
+                "score": float(scores_V[token]),
+                "direct": float(hidden_T[position] * scores_V[token] / size),
+            }
+            for token in found.tolist()
+        ]
+
+    value = {
+        "promotes": tell(scores_V.topk(count).indices),
+        "suppresses": tell((-scores_V).topk(count).indices),
+        "value": float(hidden_T[position]),
+        "size": size,
+        "position": position,
+        "column_norm": float(np.linalg.norm(column_D)),
+    }
+    return Answer(value=value, arrays={"hidden": hidden_T, "column": column_D})
+
+
+METHODS = {"neurons": neurons_of, "neuron": neuron_of}

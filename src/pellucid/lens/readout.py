@@ -1,0 +1,55 @@
+"""Reading a vector as scores over the vocabulary, the way the model reads its own last one.
+
+    logits(x)     = head · final_norm(x)                     a whole residual stream: exact
+    scores(v)     = head · (weight ⊙ centre(v))              a part of a stream, before the division by its size
+    logits(x)     = Σ scores(part) / size(x) + head · bias   the parts of a stream x: the sum is exact
+
+`size(x)` is the root mean square that the final norm divides by (layer norms: of x minus its mean, which is what `centre`
+subtracts). Every stream is divided by *its own* size: an early stream may be a hundred times smaller than the last, and
+read with the last one's size it would look like no opinion at all.
+
+Axes: N vectors · D width · V vocabulary.
+Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; Elhage et al. 2021, "A Mathematical Framework for Transformer
+Circuits" (the parts of a stream add up).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pellucid.engine.mode import inference
+from pellucid.lens.record import read_stream
+from pellucid.model.decoder import Decoder
+
+
+def read_rows(model: Decoder, x_ND: np.ndarray) -> Tensor:
+    """Logits [N, V] (float32) that the model's own last norm and head give for each recorded residual stream."""
+    weight_VD = head_weight(model)
+    with inference(model):
+        return read_stream(model, torch.tensor(x_ND).to(weight_VD)).float().cpu()
+
+
+def read_parts(model: Decoder, v_ND: np.ndarray) -> Tensor:
+    """Scores [N, V] (float32): logits that each vector would add to a stream whose size is 1."""
+    with inference(model):
+        scale_D = model.final_norm.weight.float().cpu()
+        scaled_ND = centre(model.final_norm, torch.tensor(v_ND)) * scale_D
+        return scaled_ND @ head_weight(model).float().cpu().T
+
+
+def stream_size(model: Decoder, x_ND: np.ndarray) -> Tensor:
+    """[N]: what the final norm divides each stream by."""
+    norm = model.final_norm
+    return (centre(norm, torch.tensor(x_ND)).square().mean(-1) + norm.eps).sqrt()
+
+
+def centre(norm: nn.Module, x_ND: Tensor) -> Tensor:
+    """`x` minus its mean where the norm subtracts it, else `x`."""
+    return x_ND - x_ND.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x_ND
+
+
+def head_weight(model: Decoder) -> Tensor:
+    """[V, D]: one row per token, tied to the embedding or not."""
+    return model.embed.weight if model.config.tied_head else model.head.weight

@@ -1,0 +1,192 @@
+"""The tower: the residual stream of each token, floor by floor, and what the model would say if it stopped there.
+
+    rows          the input (embedding, and position where added), then the stream after each attention and after each feed-forward: 2L + 1
+    norm          |x|, the length of the stream
+    logit lens    softmax(head · final_norm(x)): the stream of any floor read by the model's own exit
+
+The top floor's reading is the model's answer itself. A reading from below is *not* what the model "thinks" there: later
+layers are free to keep an answer in a form that the exit cannot read yet.
+
+Axes: R rows (floors) · T positions · P positions read · D width · V vocabulary.
+Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (rank, entropy and divergence by layer).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.readout import read_rows
+from pellucid.lens.record import record_trace
+from pellucid.lens.trace import Trace
+from pellucid.model.decoder import Decoder
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+OPERATIONS_PER_ANSWER = 6e10
+"""Multiplications and additions spent on one page of readings: well under a second on a laptop."""
+
+
+def tower_of(desk: Desk, *, at: At, first: int | None = None, count: int | None = None) -> Answer:
+    """Norms of every row at every position, and the logit lens at the positions from `first` on.
+
+    Not told which, it reads as many of the last positions as `OPERATIONS_PER_ANSWER` allow. Arrays: norms [R, T], and
+    [R, P] each: top (the likeliest id), chance (its probability), entropy_bits, divergence_bits (from the last row),
+    and, where a next token is known, next_chance and next_rank (1 is the likeliest; NaN elsewhere).
+    """
+    model, trace = desk.model(at.checkpoint), desk.trace(at)
+    ids, rows = desk.ids(at.node), stream_rows(trace, model.config.n_layers)
+    span = readable_span(len(ids), count_affordable(model, len(rows)), first, count)
+    norms_RT = np.stack([np.linalg.norm(x_TD, axis=-1) for _, x_TD in rows])
+    arrays = {"norms": norms_RT.astype(np.float32), **read_lens(model, rows, ids, span)}
+    labels = {int(token): desk.label(int(token)) for token in np.unique(arrays["top"])}
+    value = {
+        "rows": [describe_row(name, norms_T) for (name, _), norms_T in zip(rows, norms_RT, strict=True)],
+        "first": span.start,
+        "count": len(span),
+        "labels": labels,
+        "next": [desk.label(ids[p + 1]) if p + 1 < len(ids) else None for p in span] if model.config.causal else None,
+        "check": next(check for check in trace.header["checks"] if check["name"] == "lens"),
+    }
+    return Answer(value=value, arrays=arrays)
+
+
+def cell_of(desk: Desk, *, at: At, row: int, position: int, count: int = 10) -> Answer:
+    """The likeliest tokens that one stream reads as, and how each logit changed since the row below."""
+    model, trace = desk.model(at.checkpoint), desk.trace(at)
+    rows = stream_rows(trace, model.config.n_layers)
+    check_index("row", row, len(rows))
+    check_index("position", position, len(rows[row][1]))
+    below = max(row - 1, 0)
+    logits_NV = read_rows(model, np.stack([rows[row][1][position], rows[below][1][position]]))
+    chances_V = logits_NV[0].softmax(-1)
+    best = logits_NV[0].topk(min(count, logits_NV.size(-1))).indices.tolist()
+    return Answer(
+        value={
+            "name": rows[row][0],
+            "candidates": [
+                {
+                    "id": token,
+                    "label": desk.label(token),
+                    "p": float(chances_V[token]),
+                    "logit": float(logits_NV[0, token]),
+                    "change": float(logits_NV[0, token] - logits_NV[1, token]) if row else None,
+                }
+                for token in best
+            ],
+        },
+        arrays={"stream": rows[row][1][position]},
+    )
+
+
+def apart_of(desk: Desk, *, at: At, text: str, position: int, other_position: int) -> Answer:
+    """The same word in two sentences: how far its two streams have grown apart on each floor.
+
+    Arrays, [R] each: cosine, distance (Euclidean), norm and other_norm.
+    """
+    model = desk.model(at.checkpoint)
+    other_ids = tuple(desk.tokenizer.encode(text).ids)
+    if not other_ids:
+        raise RequestError("the second sentence has no token", found=repr(text), hint="type at least one word")
+    other = record_trace(model, desk.tokenizer, other_ids)
+    rows, others = (stream_rows(trace, model.config.n_layers) for trace in (desk.trace(at), other))
+    check_index("position", position, len(rows[0][1]))
+    check_index("other_position", other_position, len(other_ids))
+    x_RD = np.stack([x_TD[position] for _, x_TD in rows]).astype(np.float64)
+    y_RD = np.stack([x_TD[other_position] for _, x_TD in others]).astype(np.float64)
+    norm_R, other_norm_R = np.linalg.norm(x_RD, axis=-1), np.linalg.norm(y_RD, axis=-1)
+    arrays = {
+        "cosine": (x_RD * y_RD).sum(-1) / (norm_R * other_norm_R),
+        "distance": np.linalg.norm(x_RD - y_RD, axis=-1),
+        "norm": norm_R,
+        "other_norm": other_norm_R,
+    }
+    value = {"rows": [name for name, _ in rows], "tokens": other.header["tokens"]}
+    return Answer(value=value, arrays={name: a.astype(np.float32) for name, a in arrays.items()})
+
+
+def stream_rows(trace: Trace, n_layers: int) -> list[tuple[str, np.ndarray]]:
+    """Every floor of the tower by its address, each [T, D] float32."""
+    floors = [f"blocks.{layer}.{place}" for layer in range(n_layers) for place in ("middle", "output")]
+    return [(name, trace.arrays[name]) for name in ("input", *floors)]
+
+
+def read_lens(model: Decoder, rows: list[tuple[str, np.ndarray]], ids: tuple[int, ...], span: range) -> dict:
+    """The readings of every row at the positions of `span`, as arrays [R, P]."""
+    window = slice(span.start, span.stop)
+    last_PV = read_rows(model, rows[-1][1][window]).log_softmax(-1)
+    known = [ids[p + 1] for p in span if p + 1 < len(ids)] if model.config.causal else []
+    readings = [measure(read_rows(model, x_TD[window]).log_softmax(-1), last_PV, known) for _, x_TD in rows]
+    return {name: np.stack([reading[name] for reading in readings]) for name in readings[0]}
+
+
+def measure(log_PV: Tensor, last_PV: Tensor, known: list[int]) -> dict[str, np.ndarray]:
+    """What is told of one row of readings; `known` are the tokens that follow the first of its positions."""
+    chance_PV = log_PV.exp()
+    top = log_PV.max(-1)
+    next_chance = torch.full((len(log_PV),), math.nan)
+    next_rank = next_chance.clone()
+    if known:
+        following = torch.tensor(known)[:, None]
+        next_log = log_PV[: len(known)].gather(-1, following)
+        next_chance[: len(known)] = next_log[:, 0].exp()
+        next_rank[: len(known)] = 1 + (log_PV[: len(known)] > next_log).sum(-1).float()
+    nats_to_bits = 1 / math.log(2)
+    return {
+        "top": top.indices.to(torch.int32).numpy(),
+        "chance": top.values.exp().numpy(),
+        "entropy_bits": (-(chance_PV * log_PV).sum(-1) * nats_to_bits).numpy(),
+        "divergence_bits": ((last_PV.exp() * (last_PV - log_PV)).sum(-1) * nats_to_bits).numpy(),
+        "next_chance": next_chance.numpy(),
+        "next_rank": next_rank.numpy(),
+    }
+
+
+def readable_span(num_positions: int, affordable: int, first: int | None, count: int | None) -> range:
+    """The positions to read: those asked for, as far as one answer goes.
+
+    >>> readable_span(10, 4, None, None)
+    range(6, 10)
+    >>> readable_span(10, 4, 2, 3)
+    range(2, 5)
+    """
+    width = min(num_positions, affordable if count is None else min(count, affordable))
+    start = num_positions - width if first is None else first
+    check_index("first", start, num_positions)
+    return range(start, min(start + width, num_positions))
+
+
+def count_affordable(model: Decoder, num_rows: int) -> int:
+    """How many positions one answer may read: a row of readings costs 2·D·V operations a position."""
+    return max(1, int(OPERATIONS_PER_ANSWER // (2 * num_rows * model.config.d_model * model.config.vocab_size)))
+
+
+def describe_row(name: str, norms_T: np.ndarray) -> dict:
+    """A floor's address, its layer (none for the ground floor) and the mean length of its streams."""
+    parts = name.split(".")
+    layer = int(parts[1]) if len(parts) == 3 else None
+    return {"name": name, "layer": layer, "place": parts[-1], "norm_mean": float(norms_T.mean())}
+
+
+def check_index(name: str, index: int, size: int) -> None:
+    """Refuse an index outside 0 … size - 1."""
+    if not 0 <= index < size:
+        raise RequestError(f"{name} is out of range", found=str(index), hint=f"give 0 to {size - 1}")
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Refuse what is not one of the choices."""
+    if value not in choices:
+        raise RequestError(
+            f"{name} is not one of its choices", found=repr(value)[:80], hint=f"one of {', '.join(choices)}"
+        )
+
+
+METHODS = {"tower": tower_of, "tower.cell": cell_of, "tower.apart": apart_of}

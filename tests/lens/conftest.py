@@ -1,0 +1,68 @@
+"""Small desks with nothing hidden: random values everywhere, one for each kind of model that panels must draw."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from pellucid.engine.torch_runner import TorchRunner
+from pellucid.lens.desk import Desk
+from pellucid.lens.shelf import Opened, Shelf
+from pellucid.model.build import build
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+from pellucid.store.checkpoint import Checkpoint
+from pellucid.tokens.train import train_bpe
+
+GROUPED = ModelConfig(
+    vocab_size=258, context_length=12, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=6, d_model=20, d_ff=31
+)
+GPT2_LIKE = dataclasses.replace(
+    GROUPED, n_kv_heads=4, position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, qkv_bias=True,
+    output_bias=True, mlp_bias=True,
+)  # fmt: skip
+WINDOWED = dataclasses.replace(GROUPED, tied_head=False, norm="layer_no_bias", feed_forward="relu2", sliding_window=3)
+BOTH_WAYS = dataclasses.replace(GROUPED, causal=False, position="sinusoidal")
+CONFIGS = {"grouped": GROUPED, "gpt2": GPT2_LIKE, "windowed": WINDOWED, "both_ways": BOTH_WAYS}
+
+
+def scrambled(config: ModelConfig) -> Decoder:
+    """Random values everywhere: nothing is hidden by a projection that starts at zero."""
+    model = build(config, seed=0).eval()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 else 0.3 * noise)
+    return model
+
+
+class DeskOfOneText(Desk):
+    """A desk whose only text was given: models that see both ways cannot continue one, so no tree would take it."""
+
+    def __init__(self, shelf: Shelf, ids: list[int]) -> None:
+        super().__init__(shelf)
+        self.row = tuple(ids)
+
+    def ids(self, node: int) -> tuple[int, ...]:
+        return self.row
+
+
+def desk_of(model: Decoder, text: str) -> Desk:
+    """A desk on a model in memory, with a tokenizer of one token a byte."""
+    checkpoint = Checkpoint(
+        directory=Path(__file__), config=model.config, weights={}, tokenizer=train_bpe(["a"], 258), info={},
+        generation={}, dtype=torch.float32,
+    )  # fmt: skip
+    opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)
+    opened.__dict__["about"] = {"name": "scrambled"}
+    return DeskOfOneText(Shelf(opened), checkpoint.tokenizer.encode(text).ids)
+
+
+@pytest.fixture(params=CONFIGS, scope="module")
+def desk(request) -> Desk:
+    """A desk that has read "abcabd"."""
+    return desk_of(scrambled(CONFIGS[request.param]), "abcabd")

@@ -1,0 +1,157 @@
+"""Attention's numbers against a slow one written out from the weights alone, a head and a pair of positions at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pellucid.errors import RequestError
+from pellucid.lens.answer import At
+from pellucid.lens.attention import METHODS
+from pellucid.store.envelope import Quantized
+
+AT = At(node=0)
+LAYER = 1
+
+
+def ask(desk, method, **params):
+    return METHODS[method](desk, at=AT, layer=LAYER, **params)
+
+
+def by_hand(desk, head):
+    """Query, key and value rows of one head, from the recorded input of its attention, in float64 complex arithmetic."""
+    model = desk.model(None)
+    config, attention = model.config, model.blocks[LAYER].attention
+    x_TD = torch.tensor(desk.trace(AT).arrays[f"blocks.{LAYER}.attention_norm"]).double()
+
+    def project(linear, number):
+        rows = slice(number * config.head_dim, (number + 1) * config.head_dim)
+        bias = 0 if linear.bias is None else linear.bias[rows].double()
+        return x_TD @ linear.weight[rows].double().T + bias
+
+    def place(row_TK, norm):
+        if config.qk_norm:
+            row_TK = row_TK / (row_TK.square().mean(-1, keepdim=True) + config.norm_eps).sqrt() * norm.weight.double()
+        if config.position != "rotary":
+            return row_TK
+        half = config.head_dim // 2
+        turn_P = config.rope_theta ** (-torch.arange(half).double() / half)
+        angle_TP = torch.arange(len(row_TK)).double()[:, None] * turn_P
+        turned = torch.complex(row_TK[:, :half], row_TK[:, half:]) * torch.polar(torch.ones_like(angle_TP), angle_TP)
+        return torch.cat([turned.real, turned.imag], -1)
+
+    kv_head = head // (config.n_heads // config.n_kv_heads)
+    with torch.no_grad():
+        q_TK = place(project(attention.query, head), attention.query_norm)
+        k_SK = place(project(attention.key, kv_head), attention.key_norm)
+        return q_TK, k_SK, project(attention.value, kv_head)
+
+
+def may_look(config, query, key):
+    if not config.causal:
+        return True
+    return key <= query and (config.sliding_window is None or query - key < config.sliding_window)
+
+
+@pytest.mark.parametrize("head", range(4))
+def test_every_cell_is_the_product_of_its_query_and_key(desk, head):
+    config = desk.model(None).config
+    q_TK, k_SK, _ = by_hand(desk, head)
+    for query, key in ((0, 0), (4, 1), (5, 5), (1, 4), (5, 0)):
+        cell = ask(desk, "attention.cell", head=head, query=query, key=key)
+        dot = float(q_TK[query] @ k_SK[key])
+        assert cell.value["dot"] == pytest.approx(dot, rel=1e-4, abs=1e-4)
+        assert cell.value["scaled"] == pytest.approx(dot / math.sqrt(config.head_dim), rel=1e-4, abs=1e-4)
+        assert float(cell.arrays["products"].sum()) == pytest.approx(cell.value["dot"], rel=1e-4, abs=1e-4)
+        assert cell.value["masked"] is not may_look(config, query, key)
+        if cell.value["masked"]:
+            assert cell.value["score"] is None and cell.value["weight"] == 0
+            assert cell.value["mask"] == ("later" if key > query else "window")
+        else:
+            assert cell.value["score"] == pytest.approx(cell.value["scaled"], rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("head", range(4))
+def test_a_row_goes_from_scores_to_weights_to_the_mix(desk, head):
+    config = desk.model(None).config
+    q_TK, k_SK, v_SK = by_hand(desk, head)
+    for query in range(len(q_TK)):
+        row = ask(desk, "attention.row", head=head, query=query)
+        allowed = [key for key in range(len(k_SK)) if may_look(config, query, key)]
+        exps = {key: math.exp(float(q_TK[query] @ k_SK[key]) / math.sqrt(config.head_dim)) for key in allowed}
+        weights = [exps.get(key, 0.0) / sum(exps.values()) for key in range(len(k_SK))]
+        np.testing.assert_allclose(row.arrays["weight"], weights, atol=1e-4)
+        np.testing.assert_allclose(row.arrays["exp"] / row.value["exp_sum"], weights, atol=1e-4)
+        np.testing.assert_allclose(row.arrays["mix"], torch.tensor(weights).double() @ v_SK, atol=1e-3)
+        assert row.value["weight_sum"] == pytest.approx(1, abs=1e-6)
+        assert np.isneginf(row.arrays["score"]).sum() == len(k_SK) - len(allowed)
+        assert np.isfinite(row.arrays["dot"]).all()  # the mask comes after: every dot is a number
+
+
+def test_the_heads_shares_are_what_attention_writes(desk):
+    model = desk.model(None)
+    shares = [ask(desk, "attention.row", head=head, query=3).arrays["output"] for head in range(model.config.n_heads)]
+    bias = model.blocks[LAYER].attention.output.bias
+    total_D = sum(shares) + (0 if bias is None else bias.detach().numpy())
+    np.testing.assert_allclose(total_D, desk.trace(AT).arrays[f"blocks.{LAYER}.attention.output"][3], atol=1e-4)
+
+
+def test_the_steps_of_a_matrix_follow_from_one_another(desk):
+    dot, scaled, score, weight = (
+        ask(desk, "attention.matrix", head=2, step=step).arrays["matrix"]
+        for step in ("dot", "scaled", "score", "weight")
+    )
+    np.testing.assert_allclose(scaled, dot / math.sqrt(desk.model(None).config.head_dim), rtol=1e-5)
+    seen = np.isfinite(score)
+    np.testing.assert_allclose(score[seen], scaled[seen], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(weight.sum(-1), 1, atol=1e-6)
+    assert (weight[~seen] == 0).all()
+
+
+def test_rotation_turns_and_keeps_the_length(desk):
+    cell = ask(desk, "attention.cell", head=1, query=4, key=2)
+    before, after = cell.arrays["query"], cell.arrays["query_rotated"]
+    assert np.linalg.norm(before) == pytest.approx(np.linalg.norm(after), rel=1e-5)
+    if not cell.value["rotary"]:
+        assert cell.arrays["angle"].size == 0
+        np.testing.assert_array_equal(before, after)
+        return
+    half = len(before) // 2
+    turned = (before[:half] + 1j * before[half:]) * np.exp(1j * cell.arrays["angle"][0])
+    np.testing.assert_allclose(after, np.concatenate([turned.real, turned.imag]), atol=1e-5)
+    assert cell.arrays["angle"][1, 0] == pytest.approx(2)  # the fastest pair turns one radian a position
+
+
+def test_heads_are_told_with_their_groups(desk):
+    model = desk.model(None)
+    answer = ask(desk, "attention")
+    groups = answer.value["groups"]
+    assert (
+        sorted(head for group in groups for head in group) == list(range(model.config.n_heads))
+        and len(groups) == model.config.n_kv_heads
+    )
+    for number, group in enumerate(groups):
+        assert {ask(desk, "attention.row", head=head, query=1).value["kv_head"] for head in group} == {number}
+    weights_HTS = answer.arrays["weights"]
+    for weights_TS, habit in zip(weights_HTS, answer.value["habits"], strict=True):
+        assert habit["first"] == pytest.approx(float(np.mean([row[0] for row in weights_TS])), rel=1e-5)
+        far = [sum(w * abs(q - k) for k, w in enumerate(row)) for q, row in enumerate(weights_TS)]
+        assert habit["distance"] == pytest.approx(float(np.mean(far)), rel=1e-4)
+        bits = [-sum(w * math.log2(w) for w in row.tolist() if w) for row in weights_TS]
+        assert habit["entropy_bits"] == pytest.approx(float(np.mean(bits)), rel=1e-4)
+
+
+def test_bytes_are_close_and_say_so(desk):
+    rough = METHODS["attention"](desk, at=At(node=0, precision="byte"), layer=LAYER).arrays["weights"]
+    assert isinstance(rough, Quantized)
+    np.testing.assert_allclose(rough.restore(), ask(desk, "attention").arrays["weights"], atol=0.51 * rough.scale)
+
+
+def test_places_that_are_not_there_are_refused(desk):
+    with pytest.raises(RequestError, match="head is out of range"):
+        ask(desk, "attention.cell", head=4, query=0, key=0)
+    with pytest.raises(RequestError, match="layer is out of range"):
+        METHODS["attention"](desk, at=AT, layer=9)
