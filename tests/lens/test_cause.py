@@ -100,7 +100,8 @@ def test_mean_ablation_writes_the_same_at_every_position(model: Decoder) -> None
 def test_heads_taken_out_together_are_heads_taken_out_one_by_one(model: Decoder, target: Target) -> None:
     before = target.read(plain(model)[None])
     expected = [
-        [target.read(plain(zeroed(model, "head", layer, head))[None]) - before for head in range(4)] for layer in range(2)
+        [target.read(plain(zeroed(model, "head", layer, head))[None]) - before for head in range(4)]
+        for layer in range(2)
     ]
     close(ablate_heads(model, IDS, target), torch.tensor(expected))
 
@@ -171,7 +172,9 @@ def test_contributions_add_up_to_the_logit(model: Decoder, target: Target) -> No
     assert (shared.parts["position"] == 0) == (model.config.position == "rotary")
     for layer, block in enumerate(model.blocks):
         if block.attention.output.bias is None:
-            assert shared.heads_LH[layer].sum().item() == pytest.approx(shared.parts[f"blocks.{layer}.attention"], abs=1e-4)
+            assert shared.heads_LH[layer].sum().item() == pytest.approx(
+                shared.parts[f"blocks.{layer}.attention"], abs=1e-4
+            )
 
 
 def everywhere(ids=IDS) -> list[tuple[int, int]]:

@@ -48,7 +48,12 @@ def find_spot(model: Decoder, kind: Kind, layer: int = 0, index: int | None = No
     _check("kind", kind in get_args(Kind), kind, f"one of {', '.join(get_args(Kind))}")
     if kind == "input":
         return Spot(module=model.dropout, side="output")
-    _check("layer", 0 <= layer < config.n_layers, layer, f"a whole number from 0 to {config.n_layers - 1}")
+    _check(
+        "layer",
+        isinstance(layer, int) and 0 <= layer < config.n_layers,
+        layer,
+        f"a whole number from 0 to {config.n_layers - 1}",
+    )
     block = model.blocks[layer]
     if kind in ("head", "neuron"):
         columns = _columns(config, kind, index)
@@ -58,7 +63,7 @@ def find_spot(model: Decoder, kind: Kind, layer: int = 0, index: int | None = No
 
 def _columns(config: ModelConfig, kind: Kind, index: int | None) -> slice:
     size, width = (config.n_heads, config.head_dim) if kind == "head" else (config.d_ff, 1)
-    _check(kind, index is not None and 0 <= index < size, index, f"a whole number from 0 to {size - 1}")
+    _check(kind, isinstance(index, int) and 0 <= index < size, index, f"a whole number from 0 to {size - 1}")
     return slice(index * width, (index + 1) * width)
 
 

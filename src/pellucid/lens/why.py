@@ -1,0 +1,254 @@
+"""The panel "Why": questions about one prediction, answered by experiments (`cause`) and by sharing it out (`attribution`).
+
+Every question takes `at` (which text, under which checkpoint), `predict_after` (the prediction after this token, the last one
+when not told) and a target: `id` (the likeliest token when not told) and, for "why A and not B", `against`. Answers give
+chances as they are and effects in nats: +0.69 makes a token twice as likely, beside all others.
+
+Axes: T positions · V vocabulary · L layers · H query heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.engine.generate import encode_prompt
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.attribution import Shares, contributions, gradient_x_input, integrated_gradients
+from pellucid.lens.cause import NOTE, Target, ablate, ablate_heads, occlude, patch, predict, row, sweep
+from pellucid.lens.chips import chips_of
+from pellucid.lens.spots import find_spot
+from pellucid.model.decoder import Decoder
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a question is about: a model, the ids it has read, and what it makes of the next."""
+
+    model: Decoder
+    ids: tuple[int, ...]
+    target: Target
+    logits_V: Tensor
+
+    def describe(self, desk: Desk) -> dict[str, Any]:
+        """The target in words and numbers, and the sentence that stands beside every answer."""
+        value = self.target.read(self.logits_V[None]).item()
+        named = [
+            None if one is None else _token(desk, one, self.logits_V) for one in (self.target.id, self.target.against)
+        ]
+        return {
+            "target": named[0],
+            "against": named[1],
+            "value": value,
+            "predict_after": len(self.ids) - 1,
+            "note": NOTE,
+        }
+
+
+def _ask(desk: Desk, at: At, predict_after: int | None, token: int | None, against: int | None) -> Prediction:
+    model, ids = desk.model(at.checkpoint), tuple(desk.ids(at.node))
+    last = len(ids) - 1
+    if predict_after is not None and (not isinstance(predict_after, int) or not 0 <= predict_after <= last):
+        raise RequestError(
+            "the text has no such position", found=f"predict_after={predict_after!r}", hint=f"give 0 to {last}"
+        )
+    if predict_after not in (None, last) and not model.config.causal:
+        raise RequestError(
+            "this model reads the whole row at once: only the prediction after the last token can be asked about",
+            found=f"predict_after={predict_after}", hint=f"give {last}, or leave it out",
+        )  # fmt: skip
+    ids = ids if predict_after is None else ids[: predict_after + 1]  # a causal model saw no more than these
+    logits_V = predict(model, row(model, ids))[0]
+    for name, one in (("id", token), ("against", against)):
+        if one is not None and (not isinstance(one, int) or not 0 <= one < len(logits_V)):
+            raise RequestError("there is no such token", found=f"{name}={one!r}", hint=f"give 0 to {len(logits_V) - 1}")
+    target = Target(id=int(logits_V.argmax()) if token is None else token, against=against)
+    return Prediction(model=model, ids=ids, target=target, logits_V=logits_V)
+
+
+def _token(desk: Desk, token: int, logits_V: Tensor) -> dict[str, Any]:
+    return {"id": token, "label": desk.label(token), "p": logits_V.double().softmax(-1)[token].item()}
+
+
+def _compared(desk: Desk, asked: Prediction, after_V: Tensor, count: int, **others: Tensor) -> dict[str, Any]:
+    """Chances before and after: the likeliest of either side and the targets in `rows`, all other tokens in one."""
+    chances = {
+        name: x_V.double().softmax(-1)
+        for name, x_V in (("before", asked.logits_V), ("after", after_V), *others.items())
+    }
+    tops = {name: p_V.topk(min(count, len(p_V))).indices.tolist() for name, p_V in chances.items()}
+    wanted = {token: None for top in tops.values() for token in top[: max(1, count // 2)]}
+    wanted |= {token: None for token in [*tops["before"], asked.target.id, asked.target.against] if token is not None}
+    ids = sorted(wanted, key=lambda token: -chances["before"][token].item())
+    after = asked.target.read(after_V[None]).item() - asked.target.read(asked.logits_V[None]).item()
+    return {
+        **asked.describe(desk),
+        "effect": after,
+        "rows": [_row(desk, token, chances) for token in ids],
+        "others": {"count": len(after_V) - len(ids)}
+        | {name: 1 - p_V[ids].sum().item() for name, p_V in chances.items()},
+        "divergence_bits": _divergence(asked.logits_V, after_V),
+        **{
+            name: [_token(desk, token, x_V) for token in tops[name]]
+            for name, x_V in (("before", asked.logits_V), ("after", after_V))
+        },
+    }
+
+
+def _row(desk: Desk, token: int, chances: dict[str, Tensor]) -> dict[str, Any]:
+    row = {"id": token, "label": desk.label(token)} | {name: p_V[token].item() for name, p_V in chances.items()}
+    return row | {"delta": row["after"] - row["before"]}
+
+
+def _divergence(before_V: Tensor, after_V: Tensor) -> float:
+    """How far the whole prediction moved: KL(before || after) in bits."""
+    before_V, after_V = before_V.double().log_softmax(-1), after_V.double().log_softmax(-1)
+    return float((before_V.exp() * (before_V - after_V)).nan_to_num(0.0).sum() / np.log(2))
+
+
+def ablate_of(
+    desk: Desk, *, at: At, layer: int, kind: str, index: int | None = None, how: str = "zero", count: int = 10,
+    predict_after: int | None = None, id: int | None = None, against: int | None = None,
+) -> Answer:  # fmt: skip
+    """The prediction without a head, a neuron, a layer's attention or its feed-forward."""
+    _choose("kind", kind, ("head", "neuron", "attention", "mlp"))
+    _choose("how", how, ("zero", "mean"))
+    asked = _ask(desk, at, predict_after, id, against)
+    after_V = ablate(asked.model, asked.ids, find_spot(asked.model, kind, layer, index), how)
+    part = {"kind": kind, "layer": layer, "index": index, "how": how}
+    return Answer({"part": part, **_compared(desk, asked, after_V, count)})
+
+
+def heads_of(
+    desk: Desk, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
+) -> Answer:
+    """What setting each head of the model to zero, one at a time, does to the target: effects [L, H]."""
+    asked = _ask(desk, at, predict_after, id, against)
+    effects_LH = ablate_heads(asked.model, asked.ids, asked.target)
+    return Answer(asked.describe(desk), {"effects": _numbers(effects_LH)})
+
+
+def occlude_of(
+    desk: Desk, *, at: At, replacement: int | None = None, predict_after: int | None = None, id: int | None = None,
+    against: int | None = None,
+) -> Answer:  # fmt: skip
+    """What losing each token, one at a time, does to the target."""
+    asked = _ask(desk, at, predict_after, id, against)
+    scores_T = occlude(asked.model, asked.ids, asked.target, replacement)
+    told = None if replacement is None else {"id": replacement, "label": desk.label(replacement)}
+    return Answer({**asked.describe(desk), "replacement": told, "scores": scores_T.tolist()})
+
+
+def gradient_of(
+    desk: Desk, *, at: At, method: str = "gradient_x_input", baseline: str = "mean", steps: int = 32,
+    predict_after: int | None = None, id: int | None = None, against: int | None = None,
+) -> Answer:  # fmt: skip
+    """The target shared out over the tokens by its gradient: at the text itself, or on the way there from a baseline."""
+    _choose("method", method, ("gradient_x_input", "integrated"))
+    _choose("baseline", baseline, ("mean", "zero"))
+    asked = _ask(desk, at, predict_after, id, against)
+    if method == "integrated":
+        shares = integrated_gradients(asked.model, asked.ids, asked.target, baseline=baseline, steps=steps)
+    else:
+        shares = gradient_x_input(asked.model, asked.ids, asked.target)
+    return Answer({**asked.describe(desk), "method": method, **_shares(shares)})
+
+
+def _shares(shares: Shares) -> dict[str, Any]:
+    total = shares.scores_T.sum().item()
+    return {"scores": shares.scores_T.tolist(), "total": total, "difference": shares.difference, "gap": shares.gap}
+
+
+def contrast_of(
+    desk: Desk, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
+) -> Answer:
+    """What each sub-layer wrote for A (and against B) into the last stream; the parts add up to the logit or the lead."""
+    asked = _ask(desk, at, predict_after, id, against)
+    shared = contributions(asked.model, asked.ids, asked.target)
+    parts = [{"name": name, "value": value} for name, value in shared.parts.items()]
+    sums = {"parts": parts, "total": shared.total, "gap": shared.gap}
+    return Answer({**asked.describe(desk), **sums}, {"heads": _numbers(shared.heads_LH)})
+
+
+def patch_of(
+    desk: Desk, *, at: At, text: str, layer: int, site: str, index: int | None = None, source_position: int | None = None,
+    position: int | None = None, count: int = 10, predict_after: int | None = None, id: int | None = None,
+    against: int | None = None,
+) -> Answer:  # fmt: skip
+    """The prediction with one activation taken over from a second text.
+
+    `position` (the last when not told) receives what the second text had at `source_position` (its last).
+    """
+    asked, source_ids = _ask(desk, at, predict_after, id, against), _second(desk, text)
+    to = len(asked.ids) - 1 if position is None else position
+    taken = len(source_ids) - 1 if source_position is None else source_position
+    spot = find_spot(asked.model, site, layer, index)
+    patched = patch(asked.model, asked.ids, source_ids, spot, [(to, taken)])
+    where = {"site": site, "layer": layer, "index": index, "position": to, "source_position": taken}
+    compared = _compared(desk, asked, patched.after, count, source=patched.source)
+    return Answer({**where, **compared, "source_tokens": chips_of(desk.tokenizer, source_ids)})
+
+
+def sweep_of(
+    desk: Desk, *, at: At, text: str, site: str = "residual", predict_after: int | None = None, id: int | None = None,
+    against: int | None = None,
+) -> Answer:  # fmt: skip
+    """What each layer at each position would change, taken over from a second text: effects [rows, T].
+
+    Positions are matched from the end. With no target told, A is what the text predicts and B what the second text does.
+    """
+    _choose("site", site, ("residual", "attention", "mlp"))
+    asked, source_ids = _ask(desk, at, predict_after, id, against), _second(desk, text)
+    source_V = predict(asked.model, row(asked.model, source_ids))[0]
+    rival = int(source_V.argmax())
+    if id is None and against is None and rival != asked.target.id:
+        asked = replace(asked, target=Target(id=asked.target.id, against=rival))
+    effects = sweep(asked.model, asked.ids, source_ids, asked.target, site)
+    names = [
+        f"blocks.{layer}.{'output' if site == 'residual' else site}" for layer in range(asked.model.config.n_layers)
+    ]
+    goal = asked.target.read(source_V[None]).item() - asked.target.read(asked.logits_V[None]).item()
+    value = {
+        **asked.describe(desk),
+        "rows": ["input", *names] if site == "residual" else names,
+        "source_tokens": chips_of(desk.tokenizer, source_ids),
+        "source_top": _token(desk, rival, source_V),
+        "goal": goal,  # the effect of being the second text altogether
+    }
+    return Answer(value, {"effects": _numbers(effects)})
+
+
+def _second(desk: Desk, text: str) -> list[int]:
+    ids = encode_prompt(desk.tokenizer, text)
+    if not text:
+        raise RequestError("the second text is empty", hint="type a text to take an activation from")
+    return ids
+
+
+def _numbers(x: Tensor) -> np.ndarray:
+    return x.to(torch.float32).cpu().numpy()
+
+
+def _choose(name: str, found: str, options: Sequence[str]) -> None:
+    if found not in options:
+        raise RequestError(f"{name} is none of those known here", found=repr(found), hint=f"give {', '.join(options)}")
+
+
+METHODS = {
+    "why.ablate": ablate_of,
+    "why.heads": heads_of,
+    "why.occlude": occlude_of,
+    "why.gradient": gradient_of,
+    "why.contrast": contrast_of,
+    "why.patch": patch_of,
+    "why.sweep": sweep_of,
+}
