@@ -7,6 +7,7 @@ replacement character is ever shown: a part of a character is shown as its bytes
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,18 +32,26 @@ def label_of(tokenizer: Tokenizer, token_id: int) -> str:
     data = tokenizer.token_bytes(token_id)
     if not data:
         return tokenizer.token_text(token_id)
-    return _marked(data.decode("utf-8", errors="surrogateescape"))
+    return label_of_bytes(data)
 
 
-def _marked(text: str) -> str:
-    shown = "".join(f" {ord(c) - 0xDC00:02X} " if 0xDC80 <= ord(c) <= 0xDCFF else _visible(c) for c in text)
-    return " ".join(shown.split(" ")).replace("  ", " ").strip(" ")
+def label_of_bytes(data: bytes) -> str:
+    r"""Some bytes in a few signs, as `label_of` shows them.
+
+    >>> label_of_bytes(b" hi\n"), label_of_bytes(b"a\xe4\xbd"), label_of_bytes(b"\x00")
+    ('·hi↵', 'a E4 BD', '00')
+    """
+    text = data.decode("utf-8", errors="surrogateescape")
+    return " ".join("".join(map(_sign, text)).split())
 
 
-def _visible(character: str) -> str:
+def _sign(character: str) -> str:
+    if 0xDC80 <= ord(character) <= 0xDCFF:  # a byte that is no part of a whole character
+        return f" {ord(character) - 0xDC00:02X} "
     if character in MARKS:
         return MARKS[character]
-    return character if character.isprintable() or ord(character) > 0x9F else f" {ord(character):02X} "
+    hidden = unicodedata.category(character) in ("Cc", "Zl", "Zp")
+    return f" {ord(character):02X} " if hidden else character
 
 
 def readable(data: bytes) -> str:
@@ -77,13 +86,14 @@ def _chip(tokenizer: Tokenizer, token_id: int, data: bytes, start: int) -> dict[
         "label": label_of(tokenizer, token_id),
         "bytes": list(data),
         "group": 0,
-        "kind": _kind(data),
+        "kind": kind_of(data),
         "start": start,
         "end": start + len(data),
     }
 
 
-def _kind(data: bytes) -> str:
+def kind_of(data: bytes) -> str:
+    """ "special" for a token without bytes, "byte" for bytes that are not whole characters, else "text"."""
     if not data:
         return "special"
     return "byte" if _text(data) is None else "text"
@@ -124,8 +134,9 @@ def _places_inside_characters(data: bytes) -> set[int]:
 
 
 def tokens(desk: Desk, *, text: str) -> Answer:
-    """A text as chips and groups."""
-    return Answer(chips_of(desk.tokenizer, desk.tokenizer.encode(text).ids))
+    """A text as chips and groups, and whether its tokens give it back to the byte."""
+    ids = desk.tokenizer.encode(text).ids
+    return Answer({**chips_of(desk.tokenizer, ids), "exact": desk.tokenizer.decode(ids) == text})
 
 
 def labels(desk: Desk) -> Answer:

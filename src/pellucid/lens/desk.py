@@ -25,7 +25,7 @@ from pellucid.engine.orders import STAGES
 from pellucid.engine.runner import Runner
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
-from pellucid.lens import attention, branches, chips, look, neurons, tower, why
+from pellucid.lens import attention, branches, card, chances, chips, look, neurons, tower, vocabulary, why
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches, describe_tree
 from pellucid.lens.chips import label_of
@@ -39,7 +39,7 @@ from pellucid.settings import nearest
 from pellucid.store.run import Run
 from pellucid.tokens.tokenizer import Tokenizer
 
-PARTS = (look, chips, branches, why, tower, attention, neurons)
+PARTS = (look, chips, card, vocabulary, branches, chances, why, tower, attention, neurons)
 MOST_TRACES = 8
 LANGUAGES = ("en", "zh")
 

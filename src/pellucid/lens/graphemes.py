@@ -58,7 +58,9 @@ def is_pictograph(character: str) -> bool:
     code = ord(character)
     if code in MODIFIERS or code in FLAGS:
         return False
-    return 0x1F000 <= code <= 0x1FAFF or 0x2190 <= code <= 0x2BFF or code in (0xA9, 0xAE, 0x203C, 0x2049, 0x2122, 0x3030)
+    return (
+        0x1F000 <= code <= 0x1FAFF or 0x2190 <= code <= 0x2BFF or code in (0xA9, 0xAE, 0x203C, 0x2049, 0x2122, 0x3030)
+    )
 
 
 def _extends(character: str) -> bool:

@@ -12,8 +12,7 @@ Axes: T positions · D width · H query heads · G key/value heads · K head wid
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 
 from pellucid.errors import InputError, RequestError
 from pellucid.settings import nearest
-from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
+from pellucid.store.envelope import arrays_of, decode
 
 SCHEMA = 1
 
@@ -38,7 +37,9 @@ class Trace:
         """One array by name. Raises RequestError for a name that the trace does not have."""
         if name not in self.arrays:
             raise RequestError(
-                f"the trace has no array {name!r}", where="header.arrays lists them", hint=nearest(name, list(self.arrays))
+                f"the trace has no array {name!r}",
+                where="header.arrays lists them",
+                hint=nearest(name, list(self.arrays)),
             )
         return self.arrays[name]
 

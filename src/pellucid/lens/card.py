@@ -1,0 +1,106 @@
+"""The card of one token: its bytes, the merges that make it, its place in the embedding table and its neighbours there.
+
+The merges are found by the readable algorithm (`tokens.plain`) on the token's own symbols, so the replay is the rule at
+work and not a drawing of it. A few tokens of some files cannot be reached that way (no chain of merges leads to them);
+their replay ends early and says so.
+
+Axes: D width · V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer
+from pellucid.lens.chips import kind_of, label_of_bytes
+from pellucid.lens.vocabulary import embedding_norms, read_ranks
+from pellucid.tokens import plain
+from pellucid.tokens.formats import BYTE_TOKENS
+from pellucid.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+NUM_NEIGHBOURS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """How a token's symbols were joined: each merge as (left, right, result, rank), and the row of symbols after it."""
+
+    merges: tuple[tuple[bytes, bytes, bytes, int], ...]
+    rows: tuple[tuple[bytes, ...], ...]  # one more than there are merges: the first is before any
+    whole: bool  # whether the merges end at the token
+
+
+def replay_merges(tokenizer: Tokenizer, token_id: int) -> Replay:
+    """The merges that make a token of its smallest symbols, in the order in which encoding applies them.
+
+    >>> from pellucid.tokens.train import train_bpe
+    >>> tokenizer = train_bpe(["low low low"], 260)
+    >>> replay_merges(tokenizer, tokenizer.encode("low").ids[0]).merges
+    ((b'l', b'o', b'lo', 0), (b'lo', b'w', b'low', 1))
+    """
+    vocabulary = tokenizer.vocabulary
+    spelled = next((token for token, known in vocabulary.ids.items() if known == token_id), None)
+    if spelled is None or spelled in BYTE_TOKENS or token_id in vocabulary.added.values():
+        return Replay(merges=(), rows=(), whole=True)  # special, or not made of smaller ones
+
+    def data(symbol: str) -> bytes:
+        known = vocabulary.ids.get(symbol)
+        return symbol.encode("utf-8") if known is None else vocabulary.token_bytes[known]
+
+    ranks = {pair: rank for rank, pair in reversed(list(enumerate(vocabulary.merges)))}
+    steps = list(plain.steps(list(spelled), ranks))
+    rows = [list(spelled), *(after for _, after in steps)]
+    return Replay(
+        merges=tuple((data(left), data(right), data(left + right), ranks[left, right]) for (left, right), _ in steps),
+        rows=tuple(tuple(map(data, row)) for row in rows),
+        whole=rows[-1] == [spelled],
+    )
+
+
+def nearest_rows(weight_VD: torch.Tensor, norms_V: np.ndarray, row: int, count: int) -> list[tuple[int, float]]:
+    """The rows whose direction is closest to one row's: (row, cosine), the closest first, without the row itself."""
+    with torch.no_grad():
+        dots_V = (weight_VD @ weight_VD[row]).float().cpu().numpy()
+    cosines_V = dots_V / np.maximum(norms_V * norms_V[row], np.finfo(np.float32).tiny)
+    cosines_V[row] = -np.inf
+    best = np.argsort(-cosines_V, kind="stable")[: min(count, len(cosines_V) - 1)]
+    return [(int(place), float(cosines_V[place])) for place in best]
+
+
+def card(desk: Desk, *, id: int) -> Answer:
+    """Everything about one token that does not depend on a text."""
+    tokenizer, weight_VD = desk.tokenizer, desk.model().embed.weight
+    if not 0 <= id < desk.config.vocab_size:
+        raise RequestError("no token has this id", found=str(id), where=f"{desk.config.vocab_size} rows")
+    known = id < tokenizer.vocab_size
+    data = tokenizer.token_bytes(id) if known else b""
+    norms_V = desk.keep("norms", lambda: embedding_norms(weight_VD))
+    ranks = desk.keep("ranks", lambda: read_ranks(tokenizer))
+    replay = replay_merges(tokenizer, id) if known else Replay(merges=(), rows=(), whole=True)
+    neighbours = nearest_rows(weight_VD, norms_V, id, NUM_NEIGHBOURS)
+    return Answer(
+        {
+            "id": id,
+            "text": tokenizer.token_text(id) if known else "",
+            "label": desk.label(id),
+            "kind": kind_of(data) if known else "unused",
+            "bytes": list(data),
+            "merges": [[*map(label_of_bytes, merge[:3]), merge[3]] for merge in replay.merges],
+            "rows": [list(map(label_of_bytes, row)) for row in replay.rows],
+            "whole": replay.whole,
+            "rank": ranks.get(id),
+            "norm": float(norms_V[id]),
+            "neighbours": [{"id": n, "label": desk.label(n), "cosine": cosine} for n, cosine in neighbours],
+        }
+    )
+
+
+METHODS = {"card": card}

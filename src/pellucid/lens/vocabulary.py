@@ -1,0 +1,191 @@
+"""The whole vocabulary to look through: found by text, bytes, pattern or id; sifted; sorted; a page at a time.
+
+    search   "ing" text that a token contains (upper and lower case alike) · "#262" an id · "0xE4 BD" bytes in order ·
+             "/^ [A-Z]/" a regular expression on the token's text
+    filter   {"script": "HAN", "kind": "byte", "min_length": 2, "max_length": 8}, lengths in bytes; all parts optional
+    sort     "id", "rank" (the merge that made it), "norm" (of its embedding row) or "length"; "-norm" is largest first
+
+A script is named by the first word of a character's Unicode name, which is a good guide and no standard.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer
+from pellucid.lens.chips import kind_of, label_of_bytes
+from pellucid.settings import nearest
+from pellucid.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+MOST_ROWS = 1_000  # in one answer
+SCRIPTS = {"CJK": "HAN", "IDEOGRAPHIC": "HAN", "DIGIT": "NUMBER"}  # first words that stand for another name
+UNNAMED = "OTHER"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One token as the browser lists it."""
+
+    id: int
+    data: bytes
+    text: str  # the readable text; bytes that are no character as <0xE4>
+    label: str
+    kind: str  # "text", "byte", "special"
+    script: str
+    rank: int | None  # None: no merge made it
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+
+def read_ranks(tokenizer: Tokenizer) -> dict[int, int]:
+    """Token id -> the number of the merge that makes it, counted from 0 in the order in which merges were learned."""
+    ids, ranks = tokenizer.vocabulary.ids, {}
+    for rank, (left, right) in enumerate(tokenizer.vocabulary.merges):
+        ranks.setdefault(ids[left + right], rank)
+    return ranks
+
+
+def list_tokens(tokenizer: Tokenizer) -> list[Entry]:
+    """Every token in the order of ids."""
+    ranks = read_ranks(tokenizer)
+    return [_entry(tokenizer, token_id, ranks.get(token_id)) for token_id in range(tokenizer.vocab_size)]
+
+
+def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None) -> Entry:
+    data, text = tokenizer.token_bytes(token_id), tokenizer.token_text(token_id)
+    kind = kind_of(data)
+    return Entry(
+        id=token_id,
+        data=data,
+        text=text,
+        label=label_of_bytes(data) if data else text,
+        kind=kind,
+        script=script_of(text) if kind == "text" else kind.upper(),
+        rank=rank,
+    )
+
+
+def script_of(text: str) -> str:
+    """The script of a text's first letter, else what its first sign is.
+
+    >>> script_of(" hello"), script_of("你好"), script_of("42"), script_of("?!"), script_of(" ")
+    ('LATIN', 'HAN', 'NUMBER', 'SIGN', 'SPACE')
+    """
+    letter = next((c for c in text if c.isalpha()), None)
+    if letter is not None:
+        first = unicodedata.name(letter, UNNAMED).split()[0]
+        return SCRIPTS.get(first, first)
+    if any(c.isdigit() for c in text):
+        return "NUMBER"
+    return "SPACE" if text.isspace() else "SIGN"
+
+
+def find_test(search: str) -> Callable[[Entry], bool]:
+    """What a search asks of a token. Raises RequestError for bytes, ids and patterns that are none.
+
+    >>> entry = Entry(id=7, data=b"Hi", text="Hi", label="Hi", kind="text", script="LATIN", rank=None)
+    >>> [find_test(search)(entry) for search in ("hi", "#7", "0x69", "/^H/", "ho")]
+    [True, True, True, True, False]
+    """
+    if search.startswith("#") and search[1:].isdecimal():
+        wanted = int(search[1:])
+        return lambda entry: entry.id == wanted
+    if search.lower().startswith("0x"):
+        part = _bytes(search)
+        return lambda entry: part in entry.data
+    if len(search) > 2 and search.startswith("/") and search.endswith("/"):
+        pattern = _pattern(search[1:-1])
+        return lambda entry: pattern.search(entry.text) is not None
+    folded = search.casefold()
+    return lambda entry: folded in entry.text.casefold()
+
+
+def _bytes(search: str) -> bytes:
+    try:
+        return bytes.fromhex(search[2:])
+    except ValueError as error:
+        raise RequestError("these are no bytes", found=search, hint="two hexadecimal digits a byte: 0xE4 BD") from error
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise RequestError("this is no regular expression", found=f"{text}: {error}") from error
+
+
+def sift(entries: list[Entry], conditions: Mapping[str, Any]) -> list[Entry]:
+    """The entries that fulfil all conditions. Raises RequestError for a condition that is unknown."""
+    tests: dict[str, Callable[[Entry, Any], bool]] = {
+        "script": lambda entry, value: entry.script == value,
+        "kind": lambda entry, value: entry.kind == value,
+        "min_length": lambda entry, value: entry.length >= value,
+        "max_length": lambda entry, value: entry.length <= value,
+    }
+    for name, value in conditions.items():
+        if name not in tests or type(value) is not (int if name.endswith("length") else str):
+            raise RequestError("this is no filter", found=f"{name}={value!r}", hint=nearest(name, list(tests)))
+        entries = [entry for entry in entries if tests[name](entry, value)]
+    return entries
+
+
+def order(entries: list[Entry], sort: str, norms_V: np.ndarray) -> list[Entry]:
+    """The entries sorted; those without a rank come last."""
+    name = sort.removeprefix("-")
+    keys: dict[str, Callable[[Entry], float]] = {
+        "id": lambda entry: entry.id,
+        "rank": lambda entry: np.inf if entry.rank is None else entry.rank,
+        "norm": lambda entry: float(norms_V[entry.id]),
+        "length": lambda entry: entry.length,
+    }
+    if name not in keys:
+        raise RequestError("the vocabulary is not sorted by this", found=sort, hint=nearest(name, list(keys)))
+    if sort == "-rank":
+        return sorted(entries, key=lambda entry: (entry.rank is None, -(entry.rank or 0)))
+    return sorted(entries, key=keys[name], reverse=sort.startswith("-"))
+
+
+def embedding_norms(weight_VD: torch.Tensor) -> np.ndarray:
+    """The length of every row of the embedding, [V]."""
+    with torch.no_grad():
+        return torch.linalg.vector_norm(weight_VD, dim=-1, dtype=torch.float32).cpu().numpy()
+
+
+def vocabulary(
+    desk: Desk, *, search: str = "", sort: str = "id", filter: dict | None = None, offset: int = 0, count: int = 100
+) -> Answer:
+    """One page of the tokens that were asked for, how many there are in all, and the scripts to choose from."""
+    if offset < 0 or not 0 <= count <= MOST_ROWS:
+        raise RequestError(
+            "no such page", found=f"offset {offset}, count {count}", hint=f"count is at most {MOST_ROWS}"
+        )
+    entries = desk.keep("entries", lambda: list_tokens(desk.tokenizer))
+    norms_V = desk.keep("norms", lambda: embedding_norms(desk.model().embed.weight))
+    scripts = desk.keep("scripts", lambda: Counter(entry.script for entry in entries).most_common())
+    test = find_test(search)
+    found = order([entry for entry in sift(entries, filter or {}) if not search or test(entry)], sort, norms_V)
+    rows = [_row(entry, float(norms_V[entry.id])) for entry in found[offset : offset + count]]
+    return Answer({"rows": rows, "total": len(found), "scripts": [{"script": s, "count": n} for s, n in scripts]})
+
+
+def _row(entry: Entry, norm: float) -> dict[str, Any]:
+    shown = {name: getattr(entry, name) for name in ("id", "text", "label", "kind", "script", "rank", "length")}
+    return shown | {"bytes": list(entry.data), "norm": norm}
+
+
+METHODS = {"vocabulary": vocabulary}
