@@ -1,7 +1,7 @@
 /**
  * What is looked at, as the part of the address after `#`: a reload, a second tab and a bookmark show the same thing.
  *
- *     #node=4&token=2&layer=3&head=1&language=zh&mode=lab&checkpoint=200&open=text,attention&sampling={"temperature":0.8}
+ *     #node=4&token=2&layer=3&head=1&language=zh&mode=lab&checkpoint=200&closed=why,training&sampling={"temperature":0.8}
  *
  * Only what differs from the beginning's state is written. A part that cannot be read is left out.
  */
@@ -18,8 +18,8 @@ export interface View {
   mode: "learn" | "lab";
   /** Training step of the checkpoint; null: the newest. */
   checkpoint: number | null;
-  /** Panels that stand open. */
-  open: readonly string[];
+  /** Panels that were closed; the others stand open, as the pages of a book do. */
+  closed: readonly string[];
   /** Fields of SamplingSettings that are set. */
   sampling: Record<string, unknown>;
   /** Where the reader is in the lessons. */
@@ -35,7 +35,7 @@ export const BEGINNING: View = {
   theme: null,
   mode: "lab",
   checkpoint: null,
-  open: ["text"],
+  closed: [],
   sampling: {},
   lesson: null,
 };
@@ -87,7 +87,7 @@ const READERS: { [Key in keyof View]: (text: string) => View[Key] | undefined } 
   theme: oneOf("light", "dark"),
   mode: oneOf("learn", "lab"),
   checkpoint: whole,
-  open: (text) => text.split(",").filter((key) => /^\w+$/.test(key)),
+  closed: (text) => text.split(",").filter((key) => /^\w+$/.test(key)),
   sampling: (text) => {
     try {
       const read: unknown = JSON.parse(text);

@@ -7,8 +7,8 @@
  *       import { lens, question } from "../state.svelte";
  *       import Reply from "../Reply.svelte";
  *
- *       // Asked again whenever something it reads changes; an answer that comes too late is dropped.
- *       // Return null while there is nothing to ask.
+ *       // Asked again whenever something it reads changes, once the panel is in sight; an answer that comes too late is
+ *       // dropped. Return null while there is nothing to ask.
  *       const heads = question<{ heads: number }>(() => ["attention", { at: lens.at, layer: lens.layer }]);
  *     </script>
  *
@@ -36,7 +36,7 @@
  *     lens.show("attention")                       opens a panel and scrolls to it
  *     lens.say(text)                               tells a screen reader what has just happened
  */
-import { onDestroy, tick } from "svelte";
+import { getContext, onDestroy, setContext, tick } from "svelte";
 import type { Answer, NamedArray } from "./envelope";
 import { BEGINNING, type View, readHash, writeHash } from "./hash";
 import { AskError, type Host, type Params, type Told, canonical } from "./host";
@@ -55,8 +55,10 @@ class Lens {
   tree = $state.raw<Tree | null>(null);
   header = $state.raw<Header | null>(null);
   view = $state.raw<View>(BEGINNING);
-  /** Why the page could not begin, or why the last change of the tree failed. */
+  /** Why the page could not begin. */
   error = $state.raw<Told | null>(null);
+  /** Why the last change of the tree failed. */
+  actError = $state.raw<Told | null>(null);
   /** True while the tree is being changed. */
   busy = $state(false);
   /** True while the prompt is being written. */
@@ -133,16 +135,17 @@ class Lens {
   async act<Value = unknown>(method: string, params: Params = {}): Promise<Value | null> {
     if (this.busy) return null;
     this.busy = true;
-    this.error = null;
+    this.actError = null;
     try {
       const { value } = await this.ask<Value>(method, params);
       await this.#readTree();
       const node = this.tree?.current ?? 0;
       this.header = (await this.ask<Header>("record", { at: { node, checkpoint: this.checkpoint } })).value;
       this.select({ node, token: null });
+      this.say(this.t("tokens.appended", { label: this.chips.at(-1)?.label ?? "" }));
       return value;
     } catch (error) {
-      this.error = toldOf(error);
+      this.actError = toldOf(error);
       return null;
     } finally {
       this.busy = false;
@@ -194,21 +197,36 @@ class Lens {
   }
 
   isOpen(panel: string): boolean {
-    return this.view.open.includes(panel);
+    return !this.view.closed.includes(panel);
   }
 
   toggle(panel: string, open = !this.isOpen(panel)): void {
-    const others = this.view.open.filter((key) => key !== panel);
-    this.select({ open: open ? [...others, panel] : others });
+    const others = this.view.closed.filter((key) => key !== panel);
+    this.select({ closed: open ? others : [...others, panel] });
   }
 
   /** Opens a panel and brings it into sight. */
   async show(panel: string): Promise<void> {
-    if (this.mode !== "lab") this.select({ mode: "lab" });
-    this.toggle(panel, true);
+    this.select({ mode: "lab", closed: this.view.closed.filter((key) => key !== panel) });
     await tick();
-    const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    this.#root?.querySelector(`[data-panel="${panel}"]`)?.scrollIntoView({ behavior: still ? "auto" : "smooth", block: "start" });
+    this.#root?.querySelector(`[data-panel="${panel}"]`)?.scrollIntoView({ block: "start" });
+  }
+
+  /** Opens a run that lies on this machine, and begins anew with it. */
+  async open(path: string): Promise<void> {
+    this.error = null;
+    this.busy = true;
+    try {
+      await this.ask("open", { path });
+      this.header = null;
+      this.tree = null;
+      this.select({ node: null, token: null, checkpoint: null, layer: 0, head: 0 });
+      await this.refresh();
+    } catch (error) {
+      this.error = toldOf(error);
+    } finally {
+      this.busy = false;
+    }
   }
 
   /** Gives a key of the page something to do for as long as the calling component stands. */
@@ -235,10 +253,6 @@ class Lens {
     return this.#root;
   }
 
-  setDark(dark: boolean): void {
-    this.#prefersDark = dark;
-  }
-
   /** A notebook's address is the notebook's; a page inside a frame has none of its own. */
   #hasAddress(): boolean {
     return this.host?.kind !== "widget" && location.protocol !== "about:" && location.protocol !== "data:";
@@ -253,6 +267,13 @@ export function toldOf(error: unknown): Told {
   return { what: error instanceof Error ? error.message : String(error) };
 }
 
+const IN_SIGHT = Symbol("in sight");
+
+/** Says, for every component below the calling one, whether it is in sight; what is out of sight asks nothing. */
+export function setSight(inSight: () => boolean): void {
+  setContext(IN_SIGHT, inSight);
+}
+
 /** A question that follows the store; see the head of this file. */
 export class Question<Value> {
   /** The newest answer; while `pending`, still the one before. */
@@ -263,9 +284,10 @@ export class Question<Value> {
   pending = $state(true);
   #attempt = $state(0);
 
-  constructor(make: () => Asked | null) {
+  constructor(make: () => Asked | null, inSight: () => boolean) {
     $effect(() => {
       void this.#attempt;
+      if (!inSight()) return;
       const asked = make();
       if (asked === null) {
         this.pending = false;
@@ -307,7 +329,10 @@ export class Question<Value> {
   }
 }
 
-/** Asks what `make` returns, and again whenever something it reads changes. Call it while a component is made. */
+/**
+ * Asks what `make` returns, and again whenever something it reads changes, as soon as the panel is in sight. Call it
+ * while a component is made.
+ */
 export function question<Value = unknown>(make: () => Asked | null): Question<Value> {
-  return new Question<Value>(make);
+  return new Question<Value>(make, getContext<(() => boolean) | undefined>(IN_SIGHT) ?? (() => true));
 }
