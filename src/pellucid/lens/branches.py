@@ -11,7 +11,7 @@ Every answer carries the tree's version, so that a second page on the same tree 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +57,12 @@ class Branches:
         self.samplers: dict[SamplingSettings, Sampler] = {}
 
     def plant(self, text: str) -> Node:
-        """A prompt as a new root. Raises ContextError when the context cannot hold it."""
+        """A prompt as a new root. Raises ContextError when the context cannot hold it.
+
+        A model that sees the whole row at once takes a prompt too: it can be looked at, though not continued.
+        """
         ids = encode_prompt(self.tokenizer, text)
-        check_ids(self.runner.config, ids)
+        check_ids(replace(self.runner.config, causal=True), ids)
         context_length = self.runner.config.context_length
         if len(ids) > context_length:
             raise ContextError(
@@ -70,13 +73,14 @@ class Branches:
             )
         return self.tree.plant(ids)
 
-    def row(self, node: int, position: int | None = None) -> np.ndarray:
-        """The logits after a node's text, [V], or after the id at an earlier position of it."""
+    def row(self, node: int, position: int | None = None, *, rows: Rows | None = None) -> np.ndarray:
+        """The logits after a node's text, [V], or after the id at an earlier position of it; `rows` reads them."""
         ids = self.tree.text_ids(node)
         place = len(ids) - 1 if position is None else position
         if not 0 <= place < len(ids):
             raise RequestError("no token stands at this position", found=str(position), where=f"{len(ids)} tokens")
-        return self.rows.after(ids[: place + 1], self.tree.num_prompt(node))[0]
+        check_ids(self.runner.config, ids)
+        return (rows or self.rows).after(ids[: place + 1], self.tree.num_prompt(node))[0]
 
     def sampler(self, settings: SamplingSettings) -> Sampler:
         """The stages of these settings, whose seed is known."""
@@ -148,6 +152,7 @@ class Branches:
     def replay(self, node: int, settings: SamplingSettings) -> tuple[Ending, FinishReason | None]:
         """What watches for the end of a text, having seen it up to this node, and why it is over already."""
         root, *steps = self.tree.path(node)
+        check_ids(self.runner.config, root.ids)
         room = self.runner.config.context_length - len(root.ids)
         ending = Ending(
             self.tokenizer,
@@ -172,7 +177,7 @@ class Branches:
             found = f"tokenizer {str(told.get('tokenizer_sha256'))[:12]}"
             raise CorruptFileError("these branches belong to another model", found=found, where=where)
         for node in tree.nodes:
-            check_ids(self.runner.config, node.ids)
+            check_ids(replace(self.runner.config, causal=True), node.ids)
         tree.version = self.tree.version + 1
         self.tree = tree
 

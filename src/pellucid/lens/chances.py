@@ -6,8 +6,7 @@
     draws     the numbers u in [0, 1) that a seed gives for a position, those of `pellucid generate --seed`
 
 Nothing is cut to "the first fifty": a share of 50 tokens that is called a probability is wrong, and the more so the
-higher the temperature. The row is the engine's, the one that a step draws from, not a second computation of it; only
-another checkpoint's is read from a recording.
+higher the temperature. The row is the engine's, the one that a step draws from, not a second computation of it.
 
 Axes: V vocabulary.
 """
@@ -26,6 +25,7 @@ from pellucid.engine.sampler import History, Sampler, pass_through
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import read_sampling
+from pellucid.lens.rows import Rows
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import Desk
@@ -36,16 +36,9 @@ MOST_DRAWS = 100_000
 
 def row_at(desk: Desk, at: At, position: int | None = None) -> np.ndarray:
     """The logits after a node's text (or after an earlier position of it) under a checkpoint, float32 [V]."""
-    if at.checkpoint is None:
-        return desk.branches.row(at.node, position)
-    num_ids = len(desk.ids(at.node))
-    place = num_ids - 1 if position is None else position
-    if not 0 <= place < num_ids:
-        raise RequestError("no token stands at this position", found=str(position), where=f"{num_ids} tokens")
-    rows_TV = desk.trace(at).arrays["logits"]
-    if len(rows_TV) != num_ids and place != num_ids - 1:
-        raise RequestError("of a text as long as this only the last row is kept", found=f"position {place}")
-    return np.asarray(rows_TV[place if len(rows_TV) == num_ids else -1], np.float32)
+    opened = at.checkpoint in (None, desk.shelf.step)
+    rows = None if opened else Rows(desk.shelf.open(at.checkpoint).runner)
+    return desk.branches.row(at.node, position, rows=rows)
 
 
 def logits(desk: Desk, *, at: At, position: int | None = None) -> Answer:
