@@ -5,6 +5,7 @@
 import { mount as mountComponent, unmount } from "svelte";
 import App from "./App.svelte";
 import { type Host, type WidgetModel, widgetHost } from "./host";
+import { remembering } from "./remember";
 import style from "./style.css?inline";
 
 export { recordingHost, serverHost } from "./host";
@@ -14,8 +15,9 @@ export function mount(el: HTMLElement, host: Host): () => void {
   const styles = document.createElement("style");
   styles.textContent = style;
   const root = document.createElement("div");
+  root.className = "pellucid-root";
   el.append(styles, root);
-  const app = mountComponent(App, { target: root, props: { host } });
+  const app = mountComponent(App, { target: root, props: { host: remembering(host) } });
   return () => {
     void unmount(app);
     styles.remove();

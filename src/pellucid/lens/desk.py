@@ -25,10 +25,24 @@ from pellucid.engine.orders import STAGES
 from pellucid.engine.runner import Runner
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
-from pellucid.lens import attention, branches, card, chances, chips, look, neurons, tower, vocabulary, why
+from pellucid.lens import (
+    attention,
+    branches,
+    card,
+    chances,
+    chips,
+    look,
+    neurons,
+    places,
+    tower,
+    vectors,
+    vocabulary,
+    why,
+)
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches, describe_tree
 from pellucid.lens.chips import label_of
+from pellucid.lens.page import export
 from pellucid.lens.record import describe_model, record_trace
 from pellucid.lens.shelf import Shelf, open_shelf
 from pellucid.lens.trace import Trace
@@ -39,7 +53,7 @@ from pellucid.settings import nearest
 from pellucid.store.run import Run
 from pellucid.tokens.tokenizer import Tokenizer
 
-PARTS = (look, chips, card, vocabulary, branches, chances, why, tower, attention, neurons)
+PARTS = (look, chips, card, vocabulary, branches, chances, why, places, vectors, tower, attention, neurons, export)
 MOST_TRACES = 8
 LANGUAGES = ("en", "zh")
 

@@ -3,6 +3,7 @@
  * and first sentence are `<key>.title` and `<key>.lead` in the catalogues.
  */
 import type { Component } from "svelte";
+import TakeAway from "./TakeAway.svelte";
 import Text from "./Text.svelte";
 
 export interface PanelEntry {
@@ -12,4 +13,5 @@ export interface PanelEntry {
 
 export const panels: readonly PanelEntry[] = [
   { key: "text", component: Text },
+  { key: "takeAway", component: TakeAway },
 ];

@@ -1,0 +1,100 @@
+"""Taking away what is on screen: the page's own questions, answered once more into a file.
+
+    export {"kind": "html", "questions": [[method, params], …], "state": …}   one offline page
+    export {"kind": "plens" | "json" | "npz", "at": …}                        the trace of a text, every array
+
+The page names the questions that it asked; they are asked for the other layers, positions and tokens too, so that the
+file can be turned and not only looked at. What changes something is never asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.page.html import MAX_BYTES, Language, Question, record_answers, render_html
+from pellucid.lens.page.program import find_program
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+CHANGES = {"prompt", "step", "choose", "beam", "undo", "go", "branches.save", "branches.load", "export", "open"}
+TRACES = ("plens", "json", "npz")
+ALWAYS: list[Question] = [("about", {}), ("tree", {}), ("labels", {})]
+
+
+def export(
+    desk: Desk, *, at: At, kind: str, questions: list[Any] | None = None, state: str = "", language: str = "en"
+) -> Answer:
+    """A file for the reader, as the array `file`; `left_out` names what found no room in it."""
+    if kind in TRACES:
+        return Answer({"name": f"trace.{kind}", "left_out": []}, {"file": as_array(trace_file(desk, at, kind))})
+    if kind != "html":
+        raise RequestError("this is no kind of file here", found=kind, hint="one of html, " + ", ".join(TRACES))
+    if language not in ("en", "zh"):
+        raise RequestError("the page speaks English and Chinese", found=language, hint="en or zh")
+    asked = [*ALWAYS, ("record", _place(at)), *read_questions(questions or [])]
+    recording = record_answers(desk, widened(desk, asked), limit_bytes=MAX_BYTES - find_program().stat().st_size)
+    title = f"{desk.shelf.first.about['name']} · Pellucid"
+    page = render_html(recording, title=title, language=_language(language), state=state).encode("utf-8")
+    value = {"name": "pellucid.html", "recorded": len(recording.answers), "left_out": list(recording.left_out)}
+    return Answer(value, {"file": as_array(page)})
+
+
+def read_questions(questions: Iterable[Any]) -> list[Question]:
+    """The page's questions without those that change something. Raises RequestError for what is no question."""
+    read: list[Question] = []
+    for one in questions:
+        match one:
+            case [str(method), dict(params)]:
+                if method not in CHANGES:
+                    read.append((method, params))
+            case _:
+                raise RequestError("this is not a question", found=json.dumps(one)[:80], hint='["record", {"at": {}}]')
+    return read
+
+
+def widened(desk: Desk, questions: list[Question]) -> Iterator[Question]:
+    """The questions; then the same for the other layers; then for the other positions and tokens of the text."""
+    yield from questions
+    layers = range(desk.config.n_layers)
+    for method, params in questions:
+        if "layer" in params:
+            yield from ((method, {**params, "layer": layer}) for layer in layers)
+    for method, params in questions:
+        ids = desk.ids(At.of(params["at"]).node) if "at" in params else desk.ids(desk.tree.current)
+        if "position" in params:
+            yield from ((method, {**params, "position": position}) for position in range(len(ids)))
+        elif "id" in params:
+            yield from ((method, {**params, "id": token}) for token in dict.fromkeys(ids))
+
+
+def trace_file(desk: Desk, at: At, kind: str) -> bytes:
+    """The trace of a text as the bytes of a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"trace.{kind}"
+        desk.trace(at).save(path)
+        return path.read_bytes()
+
+
+def as_array(data: bytes) -> np.ndarray:
+    """Bytes as numbers, so that they travel in an envelope."""
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def _place(at: At) -> dict[str, Any]:
+    return {"at": {"node": at.node, "checkpoint": at.checkpoint}}
+
+
+def _language(asked: str) -> Language:
+    return "zh" if asked == "zh" else "en"
+
+
+METHODS = {"export": export}
