@@ -17,7 +17,6 @@ from pellucid.lens.answer import At
 from pellucid.lens.chances import account_chain, draw_many
 from pellucid.lens.desk import Desk
 
-
 continuing = pytest.mark.parametrize("desk", ["grouped", "gpt2", "windowed"], indirect=True)  # those that write on
 
 
