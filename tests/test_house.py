@@ -44,11 +44,12 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "rich": ("cli/",),
     "llguidance": ("engine/constrain.py", "engine/grammar_trial.py"),
     "llvmlite": ("engine/kernels/",),
-    "matplotlib": ("training/curve.py",),
+    "matplotlib": ("training/curve.py", "lens/picture.py"),
     "tensorboard": ("training/metrics.py",),
     "starlette": ("lens/page/",),
     "uvicorn": ("lens/page/",),
     "anywidget": ("lens/page/",),
+    "umap": ("lens/places.py",),
 }
 NO_TORCH = ("errors", "settings", "events", "tokens", "planning")
 MAY_IMPORT_LATE = (
@@ -57,7 +58,7 @@ MAY_IMPORT_LATE = (
     "__init__.py",
     "engine/build.py",
 )  # the first two by design; public names and Numba are bound lazily
-LATE_THIRD_PARTY = {"anywidget", "pyarrow", "tensorboard", "matplotlib", "llguidance"}  # optional, or slow to import
+LATE_THIRD_PARTY = {"anywidget", "umap", "pyarrow", "tensorboard", "matplotlib", "llguidance"}  # optional, or slow to import
 VAGUE = ("util", "helper", "misc", "common_")
 
 

@@ -18,6 +18,7 @@ _HOMES = {
     "load": "pellucid.api",
     "train": "pellucid.api",
     "plan": "pellucid.api",
+    "trace": "pellucid.api",
     "LanguageModel": "pellucid.api",
     "Tokenizer": "pellucid.tokens.tokenizer",
     "ModelConfig": "pellucid.planning.config",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     from pellucid.engine.settings import EngineSettings
     from pellucid.engine.stage import Stage
     from pellucid.engine.step import Completion, Step
+    from pellucid.lens.trace import Trace
     from pellucid.model.decoder import Decoder
     from pellucid.store.checkpoint import Checkpoint
 
@@ -117,6 +118,22 @@ def load(
     model = load_model(checkpoint, device=choose_device(device)).eval()
     runner = build_runner(model, engine or EngineSettings(), recorder=recorder)
     return LanguageModel(model=model, tokenizer=checkpoint.tokenizer, checkpoint=checkpoint, runner=runner)
+
+
+def trace(lm: LanguageModel, text: str) -> Trace:
+    """Every number between a text and the next token: arrays by name, a page to look at them, files to keep.
+
+    The ids are those that `generate` would read, <bos> first where the tokenizer has one. Raises ContextError for a text
+    that is longer than the model's context.
+    """
+    from pellucid.lens.answer import At
+    from pellucid.lens.desk import Desk
+    from pellucid.lens.shelf import Opened, Shelf, run_of
+
+    opened = Opened(model=lm.model, runner=lm.runner, checkpoint=lm.checkpoint)
+    desk = Desk(Shelf(opened, run=run_of(lm.checkpoint.directory)))
+    desk.answer("prompt", {"text": text})
+    return desk.trace(At())
 
 
 def train(

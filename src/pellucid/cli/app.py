@@ -20,6 +20,7 @@ VERBS = {
     "train": "Train a model on your own text.",
     "generate": "Continue a prompt, streaming; --explain shows how each token came about.",
     "search": "The likeliest continuations of a prompt: beam search.",
+    "trace": "Every number between a text and its next token, in files or on a page.",
     "eval": "Loss, perplexity and bits per byte of a text under a model.",
     "plan": "What a model would cost: parameters, FLOPs, memory, time.",
     "tokenizer": "Train, use and explain tokenizers.",

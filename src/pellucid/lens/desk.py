@@ -31,9 +31,11 @@ from pellucid.lens import (
     card,
     chances,
     chips,
+    glass,
     look,
     neurons,
     places,
+    timeline,
     tower,
     vectors,
     vocabulary,
@@ -43,9 +45,10 @@ from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches, describe_tree
 from pellucid.lens.chips import label_of
 from pellucid.lens.page import export
+from pellucid.lens.questions import list_questions
 from pellucid.lens.record import describe_model, record_trace
 from pellucid.lens.shelf import Shelf, open_shelf
-from pellucid.lens.trace import Trace
+from pellucid.lens.trace import Page, Trace
 from pellucid.lens.tree import Tree
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -53,7 +56,23 @@ from pellucid.settings import nearest
 from pellucid.store.run import Run
 from pellucid.tokens.tokenizer import Tokenizer
 
-PARTS = (look, chips, card, vocabulary, branches, chances, why, places, vectors, tower, attention, neurons, export)
+PARTS = (
+    look,
+    chips,
+    card,
+    vocabulary,
+    branches,
+    chances,
+    why,
+    places,
+    vectors,
+    tower,
+    attention,
+    neurons,
+    timeline,
+    glass,
+    export,
+)
 MOST_TRACES = 8
 LANGUAGES = ("en", "zh")
 
@@ -134,7 +153,8 @@ class Desk:
         key = (self.ids(at.node), step)
         if key not in self._traces:
             opened = self.shelf.open(step)
-            self._traces[key] = record_trace(opened.model, self.tokenizer, key[0], about=opened.about)
+            page = Page(answerer=self, questions=tuple(list_questions(self.config, key[0], at)))
+            self._traces[key] = record_trace(opened.model, self.tokenizer, key[0], about=opened.about, page=page)
             while len(self._traces) > MOST_TRACES:
                 self._traces.popitem(last=False)
         self._traces.move_to_end(key)

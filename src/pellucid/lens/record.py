@@ -21,8 +21,8 @@ from torch import Tensor
 
 from pellucid.engine.mode import inference
 from pellucid.errors import ContextError, RequestError
-from pellucid.lens.chips import chips_of, readable
-from pellucid.lens.trace import SCHEMA, Trace
+from pellucid.lens.chips import chips_of, label_of, readable
+from pellucid.lens.trace import SCHEMA, Page, Trace
 from pellucid.model import tap
 from pellucid.model.block import Block
 from pellucid.model.decoder import Decoder
@@ -31,6 +31,7 @@ from pellucid.planning.params import count_parameters
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_LOGITS = 4_000_000  # numbers; above, logits are kept for the last position only
+NUM_NEXT = 20  # of the likeliest next tokens in a header
 MOST_DETAILS = 64_000_000  # numbers of layers' details kept for the next question
 
 
@@ -42,11 +43,12 @@ def record_trace(
     text: str | None = None,
     about: Mapping[str, Any] | None = None,
     all_logits: bool = False,
+    page: Page | None = None,
 ) -> Trace:
     """Every number between a row of tokens and the next one.
 
     `text` is what the ids were encoded from, where that is known; `about` goes into the header's `model`. Logits of all
-    positions are kept when there are at most 4 million, or when asked. Raises ContextError for a row that is longer than
+    positions are kept when there are at most 4 million, or when asked. `page` is who shows the trace. Raises ContextError for a row that is longer than
     the context, RequestError for ids that the model does not have.
 
     >>> from pellucid.model.build import build
@@ -67,10 +69,20 @@ def record_trace(
         "tokens": row["chips"],
         "groups": row["groups"],
         "arrays": {name: {"shape": shape, "dtype": "f4"} for name, shape in recording.shapes.items()},
+        "next": likeliest(tokenizer, recording["logits"][-1]),
         "logits_from": len(ids) - recording.shapes["logits"][0],
         "checks": [_decoding_check(tokenizer, ids, told), *recording.checks()],
     }
-    return Trace(header=header, arrays=recording)
+    return Trace(header=header, arrays=recording, page=page)
+
+
+def likeliest(tokenizer: Tokenizer, logits_V: np.ndarray) -> list[dict[str, Any]]:
+    """The tokens that the model holds most likely to come next, with their chances over the whole vocabulary."""
+    chances_V = np.exp(logits_V.astype(np.float64) - logits_V.max())
+    chances_V /= chances_V.sum()
+    best = np.argsort(-chances_V, kind="stable")[:NUM_NEXT]
+    labels = [label_of(tokenizer, int(i)) if i < tokenizer.vocab_size else f"[{i}]" for i in best]
+    return [{"id": int(i), "label": label, "p": float(chances_V[i])} for i, label in zip(best, labels, strict=True)]
 
 
 def check_row(config: ModelConfig, ids: Sequence[int]) -> None:

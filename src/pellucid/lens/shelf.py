@@ -102,9 +102,8 @@ def open_shelf(path: Path | str, *, device: torch.device | str = "cpu", recorder
 
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError without a tokenizer.
     """
-    path = Path(path)
     checkpoint = open_checkpoint(path, recorder=recorder)
-    return Shelf(_open(checkpoint, device, recorder), run=_run_of(path, checkpoint), recorder=recorder)
+    return Shelf(_open(checkpoint, device, recorder), run=run_of(checkpoint.directory), recorder=recorder)
 
 
 def _open(checkpoint: Checkpoint, device: torch.device | str, recorder: Recorder) -> Opened:
@@ -112,8 +111,7 @@ def _open(checkpoint: Checkpoint, device: torch.device | str, recorder: Recorder
     return Opened(model=model, runner=build_runner(model, recorder=recorder), checkpoint=checkpoint)
 
 
-def _run_of(path: Path, checkpoint: Checkpoint) -> Run | None:
-    """The run that a checkpoint belongs to, so that its other steps can be looked at too."""
-    above = checkpoint.directory.parent.parent
-    home = next((place for place in (path, above) if is_run(place)), None)
-    return Run.open(home) if home else None
+def run_of(directory: Path) -> Run | None:
+    """The run that a checkpoint directory is in, so that its other steps can be looked at too."""
+    home = directory.parent.parent
+    return Run.open(home) if is_run(home) else None

@@ -4,43 +4,62 @@
              and the checks that were made
     arrays   name -> float32 numbers, such as `blocks.3.attention.weights` [H, T, T]
 
+    trace = pellucid.trace(lm, "Once upon a time")
+    trace["blocks.3.attention.weights"]        # exactly what the page shows
+    trace.save("trace.html")                   # the page itself, in one file
+
 The arrays of a trace that was just recorded are computed layer by layer when they are first asked for; those of a file
 are in the file. A trace is about one row of tokens and one model: it is not the account of sampling (`engine.trace`).
-
-Axes: T positions · D width · H query heads · G key/value heads · K head width · F feed-forward width · V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pellucid.errors import InputError, RequestError
+from pellucid.errors import CorruptFileError, InputError, RequestError
+from pellucid.events import NULL, Recorder
+from pellucid.lens.page.html import Question, frame, record_answers, render_html, write_html
+from pellucid.lens.page.program import Answerer
+from pellucid.lens.picture import draw_trace
 from pellucid.settings import nearest
-from pellucid.store.envelope import arrays_of, decode
+from pellucid.store.atomic import replace_file
+from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
 
 SCHEMA = 1
+MOST_JSON = 20_000_000  # numbers; as text they take about ten bytes each
+SUFFIXES = (".html", ".json", ".npz", ".plens", ".png", ".svg")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Page:
+    """Whoever can show a trace as a page: a desk, and the questions that the page will ask it."""
+
+    answerer: Answerer
+    questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trace:
-    """What was traced (`header`) and its numbers (`arrays`); made by `record_trace` or `load_trace`."""
+    """What was traced (`header`) and its numbers (`arrays`); made by `pellucid.trace` or `load_trace`."""
 
     header: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
+    page: Page | None = None  # None for a trace from a file, which holds numbers and no model
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One array by name. Raises RequestError for a name that the trace does not have."""
         if name not in self.arrays:
-            raise RequestError(
-                f"the trace has no array {name!r}",
-                where="header.arrays lists them",
-                hint=nearest(name, list(self.arrays)),
-            )
+            hint = nearest(name, list(self.arrays))
+            raise RequestError(f"the trace has no array {name!r}", where="header['arrays'] lists them", hint=hint)
         return self.arrays[name]
 
     @property
@@ -53,16 +72,105 @@ class Trace:
         """The shape of the model."""
         return self.header["model"]["axes"]
 
+    def save(self, path: Path | str, *, recorder: Recorder = NULL) -> Path:
+        """Write the trace; the suffix says how: .plens (binary, exact), .npz, .json, .html (the page), .png or .svg.
+
+        Raises RequestError for another suffix, for JSON of more than 20 million numbers, and for the page of a trace that
+        was read from a file; StoreError when the page is not built.
+        """
+        path = Path(path)
+        if path.suffix == ".html":
+            page = self._page()
+            write_html(page.answerer, page.questions, path, title=self._title, recorder=recorder)
+            return path
+        writers: dict[str, Callable[[Path], None]] = {
+            ".json": self._save_json,
+            ".npz": self._save_npz,
+            ".plens": lambda path: replace_file(path, encode(Envelope(dict(self.header), dict(self.arrays)))),
+            ".png": lambda path: draw_trace(self.header, self.arrays, path),
+            ".svg": lambda path: draw_trace(self.header, self.arrays, path),
+        }
+        if path.suffix not in writers:
+            raise RequestError("a trace is not written like this", found=path.name, hint="use " + ", ".join(SUFFIXES))
+        writers[path.suffix](path)
+        return path
+
+    def show(self) -> None:
+        """The page: in a notebook below the cell, else in the browser, from a temporary file."""
+        if "IPython.display" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+            sys.modules["IPython.display"].display(self)
+            return
+        with tempfile.NamedTemporaryFile(prefix="pellucid-", suffix=".html", delete=False) as file:
+            path = Path(file.name)
+        webbrowser.open(self.save(path).as_uri())
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, without a server: what a notebook shows and keeps."""
+        page = self._page()
+        return frame(render_html(record_answers(page.answerer, page.questions), title=self._title))
+
     def __repr__(self) -> str:
         return f"Trace({self.header['model']['name']!r}, {len(self.ids)} tokens, {len(self.arrays)} arrays)"
 
+    @property
+    def _title(self) -> str:
+        return f"{self.header['text'][:60]} · {self.header['model']['name']}"
+
+    def _page(self) -> Page:
+        if self.page is None:
+            raise RequestError(
+                "this trace was read from a file: it holds numbers, and no model that could answer the page",
+                hint='record it again: pellucid.trace(lm, text).save("trace.html")',
+            )
+        return self.page
+
+    def _save_json(self, path: Path) -> None:
+        size = sum(int(np.prod(entry["shape"])) for entry in self.header["arrays"].values())
+        if size > MOST_JSON:
+            found = f"{size:,} numbers"
+            raise RequestError("this trace is too large for JSON", found=found, hint="save it as .plens or .npz")
+        lists = {name: _short_numbers(array) for name, array in self.arrays.items()}
+        replace_file(path, to_json({"header": self.header, "arrays": lists}).encode("utf-8"))
+
+    def _save_npz(self, path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, header=np.array(to_json(self.header)), **dict(self.arrays))
+
 
 def load_trace(path: Path | str) -> Trace:
-    """Read a trace that was saved as .plens. Raises InputError when there is no such file, CorruptFileError for others."""
+    """Read a trace that was saved as .plens, .npz or .json (in which minus infinity is null).
+
+    Raises InputError when there is no such file, CorruptFileError when it holds no trace.
+    """
     path = Path(path)
+    readers = {".npz": _load_npz, ".json": _load_json}
     try:
-        data = path.read_bytes()
+        header, arrays = readers.get(path.suffix, _load_plens)(path)
     except OSError as error:
         raise InputError("the trace cannot be read", found=str(error), where=str(path)) from error
-    envelope = decode(data, where=str(path))
-    return Trace(header=envelope.value, arrays=dict(arrays_of(envelope)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptFileError("this file holds no trace", found=str(error)[:200], where=str(path)) from error
+    if not isinstance(header, dict) or header.get("schema") != SCHEMA:
+        raise CorruptFileError("this file holds no trace of this version", where=str(path))
+    return Trace(header=header, arrays=arrays)
+
+
+def _load_plens(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
+    envelope = decode(path.read_bytes(), where=str(path))
+    return envelope.value, dict(arrays_of(envelope))
+
+
+def _load_npz(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
+    with np.load(path, allow_pickle=False) as file:
+        return json.loads(str(file["header"])), {name: file[name] for name in file.files if name != "header"}
+
+
+def _load_json(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
+    document = json.loads(path.read_text(encoding="utf-8"))
+    arrays = {name: np.array(lists, dtype=np.float32) for name, lists in document["arrays"].items()}
+    return document["header"], {name: np.where(np.isnan(array), -np.inf, array) for name, array in arrays.items()}
+
+
+def _short_numbers(array: np.ndarray) -> Any:
+    """Nested lists of the shortest numbers that are the same float32 again."""
+    return array.astype(str).astype(np.float64).tolist()

@@ -1,0 +1,101 @@
+"""A trace as one picture for a page or a slide: the likeliest next tokens, and the attention of one layer head by head.
+
+It is a summary that stands still; the page is the place to look around. Labels are drawn in fonts that are installed
+here; a token that none of them can write is labelled with its id.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NUM_BARS = 12
+MOST_HEADS = 12
+FONTS = (
+    *(
+        "DejaVu Sans",
+        "Noto Sans CJK SC",
+        "Noto Sans SC",
+        "Noto Serif CJK SC",
+        "PingFang SC",
+        "Microsoft YaHei",
+        "SimHei",
+    ),
+    *("WenQuanYi Micro Hei", "Arial Unicode MS"),
+)  # tried in this order
+STYLE: Any = {"svg.hashsalt": "pellucid", "svg.fonttype": "none", "font.size": 9.0}
+COLOUR = "#0072B2"
+
+
+def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path, *, layer: int = -1) -> None:
+    """Write a picture of a trace; the suffix of `path` (.png or .svg) says how. `layer` counts from the last if negative."""
+    # matplotlib takes half a second to import: nobody who draws nothing should wait for it.
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    axes = header["model"]["axes"]
+    layer %= axes["n_layers"]
+    weights_HTT = arrays[f"blocks.{layer}.attention.weights"][:MOST_HEADS]
+    fonts = find_fonts()
+    labels = [drawable(chip["label"], chip["id"], fonts) for chip in header["tokens"]]
+    columns = math.ceil(math.sqrt(len(weights_HTT)))
+    rows = math.ceil(len(weights_HTT) / columns)
+    with rc_context({**STYLE, "font.family": list(fonts)}):
+        figure = Figure(figsize=(11.0, 5.5), layout="constrained")
+        FigureCanvasAgg(figure)  # draws into memory: no window, no display needed
+        left, right = figure.subfigures(1, 2, width_ratios=(2, 3))
+        _draw_bars(left.subplots(), header, fonts)
+        places = np.ravel(right.subplots(rows, columns, squeeze=False))
+        for head, place in enumerate(places):
+            _draw_head(place, weights_HTT, head, labels)
+        right.suptitle(f"attention, layer {layer}: {len(weights_HTT)} of {axes['n_heads']} heads")
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _draw_bars(place: Axes, header: Mapping[str, Any], fonts: Mapping[str, frozenset[int]]) -> None:
+    best = header["next"][:NUM_BARS]
+    names = [drawable(bar["label"], bar["id"], fonts) for bar in best]
+    bars = place.barh(range(len(best)), [bar["p"] for bar in best], color=COLOUR)
+    place.bar_label(bars, labels=[f"{bar['p']:.3f}" for bar in best], padding=3)
+    place.set_yticks(range(len(best)), names)
+    place.invert_yaxis()
+    place.set(title="the next token", xlabel="probability", xlim=(0, best[0]["p"] * 1.2))
+    place.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_head(place: Axes, weights_HTT: np.ndarray, head: int, labels: Sequence[str]) -> None:
+    if head >= len(weights_HTT):
+        place.set_visible(False)
+        return
+    place.imshow(weights_HTT[head], cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    place.set_title(f"head {head}", fontsize=8)
+    shown = range(len(labels)) if len(labels) <= 24 else []
+    place.set_xticks(shown, [labels[i] for i in shown], rotation=90, fontsize=6)
+    place.set_yticks(shown, [labels[i] for i in shown], fontsize=6)
+
+
+def find_fonts() -> dict[str, frozenset[int]]:
+    """The fonts of `FONTS` that are installed, each with the code points that it can write."""
+    from matplotlib import font_manager
+
+    installed = {entry.name: entry.fname for entry in font_manager.fontManager.ttflist}
+    names = [name for name in FONTS if name in installed]
+    return {name: frozenset(font_manager.get_font(installed[name]).get_charmap()) for name in names}
+
+
+def drawable(label: str, token_id: int, fonts: Mapping[str, frozenset[int]]) -> str:
+    """A label, or `#id` when a sign of it is in none of the fonts. A `$` would begin a formula: it is escaped.
+
+    >>> drawable("cost $", 7, {"A": frozenset(map(ord, "cost $"))}), drawable("你", 8, {"A": frozenset()})
+    ('cost \\\\$', '#8')
+    """
+    known = all(any(ord(sign) in signs for signs in fonts.values()) for sign in label)
+    return label.replace("$", "\\$") if known else f"#{token_id}"
