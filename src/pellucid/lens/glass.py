@@ -172,6 +172,11 @@ def glass(
 ) -> Answer:
     """One step on the prompt, or on a `row` of what the run read next; `position` chooses the bars, `matrix` the weights."""
     model = desk.model(at.checkpoint)
+    if not model.config.causal:
+        raise RequestError(
+            "this model sees both ways: it would be shown the token that it is to predict",
+            hint="one step is shown for models that predict the next token",
+        )
     ids = desk.ids(at.node) if row is None else _training_row(desk, at.checkpoint, row)
     step = take_step(model, ids, rate=learning_rate, rule=rule, bos_id=desk.tokenizer.bos_id)
     place = _position(step, position)
@@ -335,9 +340,9 @@ def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
     if run is None or "plan" not in run.identity or not (run.path / "data" / PREPARED).is_file():
         return None
     saved = {one.step: one.directory for one in run.checkpoints()}
-    step = max(saved) if checkpoint is None else checkpoint
-    state = saved[step] / TRAINING_STATE
-    passed_over = len(read_json(state)["skipped"]) if state.is_file() else 0
+    step = desk.shelf.step if checkpoint is None else checkpoint
+    state = saved[step] / TRAINING_STATE if step in saved else None
+    passed_over = len(read_json(state)["skipped"]) if state and state.is_file() else 0
     plan, train = run.identity["plan"], open_prepared(run.path / "data").train
     loader = Loader(train, context_length=plan["config"]["context_length"], seed=run.identity["settings"]["seed"])
     return loader.rows((step + passed_over) * plan["rows"], min(MOST_ROWS, plan["rows"]))

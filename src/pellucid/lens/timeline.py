@@ -1,0 +1,281 @@
+"""The time machine: the loss of a run, and the same text under the model as it was at each saved step.
+
+    what            steps                    from where
+    the prompt      the run's checkpoints    computed now, by the model of that step
+    a probe text    the probes' steps        recorded while the run trained (`pellucid train … --probe TEXT`)
+
+A curve has too many steps for a screen: each of its points is the mean of the updates since the point before it, and
+says of how many. The map shows every step on one plane, that of the two directions in which the newest embedding
+spreads most, so that what moves is the tokens and not the view.
+
+Axes: T positions · S = T positions attended to · V vocabulary · D width · N tokens shown on the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from pellucid.engine.mode import inference
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer, At
+from pellucid.model.decoder import Decoder
+from pellucid.model.tap import explicit_cores
+from pellucid.store.envelope import Envelope, Quantized
+from pellucid.store.probes import SavedProbe, list_probes, load_probe
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+MOST_POINTS = 300  # of the curve
+MOST_SHOWN = 4000  # tokens of the map
+NUM_TOP = 10
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Moment:
+    """One text under the model of one step."""
+
+    step: int | None
+    ids: tuple[int, ...]
+    logits_V: np.ndarray  # after one position
+    position: int
+    surprise_T: np.ndarray  # -ln p of each true next token, [T - 1]
+    weights_TS: np.ndarray | Quantized  # of one head
+
+
+def timeline(desk: Desk) -> Answer:
+    """The run as a whole: its loss, its checkpoints, its probes; empty lists for a model that is of no run."""
+    if desk.run is None:
+        return Answer({"run": None, "curve": [], "checkpoints": [], "probes": [], "texts": []})
+    rows = desk.run.read_metrics()
+    probes = list_probes(desk.run.path)
+    texts = [text["text"] for text in load_probe(probes[-1]).value["texts"]] if probes else []
+    return Answer(
+        {
+            "run": desk.run.path.name,
+            "steps": desk.run.identity.get("plan", {}).get("steps"),
+            "tokens_per_step": next((row["tokens"] for row in rows if row["kind"] == "train"), None),
+            "curve": draw_curve(rows),
+            "checkpoints": desk.checkpoints,
+            "probes": [saved.step for saved in probes],
+            "texts": texts,
+        }
+    )
+
+
+def draw_curve(rows: Sequence[Mapping[str, Any]], most: int = MOST_POINTS) -> list[dict[str, Any]]:
+    """A run's metric lines as at most about `most` points; every evaluation is one of them.
+
+    >>> rows = [{"kind": "train", "step": s, "loss": float(s)} for s in (1, 2, 3, 4)]
+    >>> draw_curve([*rows, {"kind": "eval", "step": 4, "loss": 9.0}], most=2)
+    [{'step': 2, 'train': 1.5, 'updates': 2, 'val': None}, {'step': 4, 'train': 3.5, 'updates': 2, 'val': 9.0}]
+    """
+    losses = {row["step"]: row["loss"] for row in rows if row["kind"] == "train" and row["loss"] is not None}
+    valid = {row["step"]: row["loss"] for row in rows if row["kind"] == "eval" and row["loss"] is not None}
+    last = max([*losses, *valid], default=0)
+    even = {-(-last * part // most) for part in range(1, most + 1)} if last > most else set(losses)
+    ends = sorted({step for step in even | valid.keys() if step > 0})
+    points = []
+    for before, end in pairwise([0, *ends]):
+        seen = [losses[step] for step in range(before + 1, end + 1) if step in losses]
+        train = sum(seen) / len(seen) if seen else None
+        points.append({"step": end, "train": train, "updates": len(seen), "val": valid.get(end)})
+    return points
+
+
+def timeline_at(
+    desk: Desk, *, at: At, layer: int = 0, head: int = 0, position: int | None = None, text: int | None = None
+) -> Answer:
+    """A text at one step: the scores after a position, the surprise at each true next token, one head's attention.
+
+    `text` None is the prompt at the checkpoint of `at`; a number is a text of the probes, at a step they were taken.
+    """
+    moment = read_moment(desk, at, layer, head, position, text)
+    chances_V = torch.from_numpy(moment.logits_V.copy()).double().softmax(-1)
+    top = chances_V.topk(min(NUM_TOP, len(chances_V)))
+    rows = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    weights_TS = moment.weights_TS
+    return Answer(
+        {
+            "step": moment.step,
+            "position": moment.position,
+            "tokens": [{"id": id, "label": desk.label(id)} for id in moment.ids],
+            "top": [{"id": id, "label": desk.label(id), "p": p} for id, p in rows],
+            "loss": float(moment.surprise_T.mean(dtype=np.float64)) if moment.surprise_T.size else None,
+        },
+        {
+            "logits": moment.logits_V,
+            "surprise": moment.surprise_T,
+            "weights": weights_TS if isinstance(weights_TS, Quantized) else at.pack(weights_TS),
+        },
+    )
+
+
+def timeline_learned(
+    desk: Desk, *, at: At, id: int, share: float = 0.5, position: int | None = None, text: int | None = None
+) -> Answer:
+    """When a next token was learned: its chance and rank at every step, and the first at which it led or passed `share`.
+
+    >>> first_where([(10, False), (20, True), (30, True)])
+    20
+    """
+    if not 0 <= id < desk.config.vocab_size:
+        raise RequestError("there is no such token", found=str(id), hint=f"0 to {desk.config.vocab_size - 1}")
+    if text is None:
+        steps = desk.checkpoints or [None]
+    else:
+        steps = [saved.step for saved in list_probes(desk.run.path)] if desk.run else []
+    rows = []
+    for step in steps:
+        moment = read_moment(desk, At(node=at.node, checkpoint=step), 0, 0, position, text)
+        chances_V = torch.from_numpy(moment.logits_V.copy()).double().softmax(-1)
+        rank = 1 + int((chances_V > chances_V[id]).sum())
+        rows.append({"step": moment.step, "p": chances_V[id].item(), "rank": rank})
+    return Answer(
+        {
+            "id": id,
+            "label": desk.label(id),
+            "share": share,
+            "rows": rows,
+            "first_leading": first_where([(row["step"], row["rank"] == 1) for row in rows]),
+            "first_above": first_where([(row["step"], row["p"] >= share) for row in rows]),
+        }
+    )
+
+
+def first_where(marked: Sequence[tuple[int | None, bool]]) -> int | None:
+    """The first step that is marked."""
+    return next((step for step, mark in marked if mark), None)
+
+
+def read_moment(desk: Desk, at: At, layer: int, head: int, position: int | None, text: int | None) -> Moment:
+    """The moment from the model of a checkpoint, or from the file of a probe."""
+    axes = desk.config
+    if not (0 <= layer < axes.n_layers and 0 <= head < axes.n_heads):
+        found = f"layer {layer}, head {head}"
+        raise RequestError("there is no such head", found=found, hint=f"{axes.n_layers} layers of {axes.n_heads} heads")
+    if text is not None:
+        return recorded_moment(desk, at.checkpoint, layer, head, text)
+    ids = desk.ids(at.node)
+    place = len(ids) - 1 if position is None else position
+    if not 0 <= place < len(ids):
+        raise RequestError("there is no such position", found=str(place), hint=f"0 to {len(ids) - 1}")
+    step = desk.shelf.step if at.checkpoint is None else at.checkpoint
+    return compute_moment(desk.model(at.checkpoint), ids, step, layer, head, place)
+
+
+def compute_moment(model: Decoder, ids: tuple[int, ...], step: int | None, layer: int, head: int, place: int) -> Moment:
+    """One pass of the model over the text."""
+    row = torch.tensor(ids, device=model.embed.weight.device)
+    seen: list[np.ndarray] = []
+    with explicit_cores(model), inference(model):
+        weights = model.blocks[layer].attention.core.weights
+        hook = weights.register_forward_hook(
+            lambda module, inputs, out: seen.append(out[0, head].float().cpu().numpy())
+        )
+        try:
+            logits_TV = model(row[None]).logits_BTV[0].float()
+        finally:
+            hook.remove()
+        surprise_T = F.cross_entropy(logits_TV[:-1], row[1:], reduction="none")
+    return Moment(
+        step=step,
+        ids=ids,
+        logits_V=logits_TV[place].cpu().numpy(),
+        position=place,
+        surprise_T=surprise_T.cpu().numpy(),
+        weights_TS=seen[0],
+    )
+
+
+def recorded_moment(desk: Desk, step: int | None, layer: int, head: int, text: int) -> Moment:
+    """What a probe kept of one of its texts."""
+    probe = _probe(desk, step)
+    ids = _probe_ids(probe, text)
+    weights_LHTS = probe.arrays[f"{text}.weights"]
+    return Moment(
+        step=probe.value["step"],
+        ids=ids,
+        logits_V=np.asarray(probe.arrays[f"{text}.logits"]),
+        position=len(ids) - 1,
+        surprise_T=np.asarray(probe.arrays[f"{text}.surprise"]),
+        weights_TS=Quantized(stored=weights_LHTS.stored[layer, head], scale=weights_LHTS.scale, zero=weights_LHTS.zero),
+    )
+
+
+def _probe(desk: Desk, step: int | None) -> Envelope:
+    saved: dict[int, SavedProbe] = {one.step: one for one in (list_probes(desk.run.path) if desk.run else [])}
+    if not saved:
+        raise RequestError(
+            "this run kept no probes", hint='train with `--probe "a text"` to have it looked at while it is learned'
+        )
+    chosen = max(saved) if step is None else step
+    if chosen not in saved:
+        raise RequestError("no probe was taken at this step", found=f"step {step}", hint=f"taken: {sorted(saved)}")
+    return load_probe(saved[chosen])
+
+
+def _probe_ids(probe: Envelope, text: int) -> tuple[int, ...]:
+    texts = probe.value["texts"]
+    if not 0 <= text < len(texts):
+        raise RequestError("there is no such probe text", found=str(text), hint=f"0 to {len(texts) - 1}")
+    return tuple(texts[text]["ids"])
+
+
+def timeline_map(desk: Desk, *, at: At, text: int | None = None) -> Answer:
+    """Where the tokens lie at one step, on the plane in which the newest embedding spreads most.
+
+    A checkpoint has the whole vocabulary (of a large one, evenly picked rows, and those of the text); a probe only the
+    tokens of its text.
+    """
+    newest = desk.model(None).embed.weight
+    mean_D, plane_DP = desk.keep("timeline.plane", lambda: principal_plane(newest.detach().double().cpu().numpy()))
+    if text is None:
+        embed_VD = desk.model(at.checkpoint).embed.weight.detach().float().cpu().numpy()
+        step = desk.shelf.step if at.checkpoint is None else at.checkpoint
+        marked = sorted(set(desk.ids(at.node)))
+        picked = np.arange(0, len(embed_VD), -(-len(embed_VD) // MOST_SHOWN))
+        ids = np.union1d(picked, np.array(marked, dtype=np.int64))
+        rows_ND = embed_VD[ids]
+    else:
+        probe = _probe(desk, at.checkpoint)
+        step = probe.value["step"]
+        ids, first = np.unique(np.array(_probe_ids(probe, text)), return_index=True)
+        marked, rows_ND = ids.tolist(), np.asarray(probe.arrays[f"{text}.embed"])[first]
+    xy_NP = (rows_ND - mean_D) @ plane_DP
+    spread = float(np.square(rows_ND - rows_ND.mean(0)).sum())
+    within = float(np.square(xy_NP - xy_NP.mean(0)).sum())
+    return Answer(
+        {"step": step, "marked": marked, "explained": within / spread if spread else None, "plane": desk.shelf.step},
+        {"xy": xy_NP.astype(np.float32), "ids": ids.astype(np.int32)},
+    )
+
+
+def principal_plane(rows_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of some rows and the two directions [D, 2] in which they spread most, each with a fixed sign.
+
+    >>> mean_D, plane_DP = principal_plane(np.array([[0.0, 0, 1], [4, 0, 1], [0, 2, 1], [4, 2, 1]]))
+    >>> mean_D.tolist(), plane_DP.T.tolist()
+    ([2.0, 1.0, 1.0], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    """
+    mean_D = rows_ND.mean(0)
+    centred_ND = rows_ND - mean_D
+    _, directions_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
+    plane_DP = directions_DD[:, -1:-3:-1]
+    largest_P = np.abs(plane_DP).argmax(0)
+    return mean_D, plane_DP * np.sign(plane_DP[largest_P, range(plane_DP.shape[1])])
+
+
+METHODS = {
+    "timeline": timeline,
+    "timeline.at": timeline_at,
+    "timeline.learned": timeline_learned,
+    "timeline.map": timeline_map,
+}
