@@ -99,6 +99,7 @@ def render_html(recording: Recording, *, title: str = "Pellucid", language: Lang
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{html.escape(title)}</title>",
+            "<style>body { margin: 0 }</style>",
             "</head>",
             "<body>",
             '<div id="lens"></div>',
@@ -220,7 +221,7 @@ OPEN = (
 # In a frame of the same origin (a notebook's srcdoc) the frame takes its content's height, up to the height it was given.
 SIZING = (
     "{let frame=null;try{frame=window.frameElement}catch{}"
-    "if(frame){const most=parseInt(frame.style.height)||860;"
-    "new ResizeObserver(()=>{frame.style.height=Math.min(most,document.documentElement.scrollHeight+4)+'px'})"
+    "if(frame){const most=parseInt(frame.style.height)||860;frame.style.height='320px';"
+    "new ResizeObserver(()=>{frame.style.height=Math.min(most,document.documentElement.scrollHeight)+'px'})"
     ".observe(document.body)}}"
 )

@@ -19,15 +19,15 @@ class Answerer(Protocol):
     def answer(self, method: str, params: dict[str, Any]) -> Answer: ...
 
 
-def find_program(path: Path = BUILT) -> Path:
+def find_program() -> Path:
     """The built page. Raises StoreError when this copy of Pellucid has none, as a fresh clone has not."""
-    if not path.is_file():
+    if not BUILT.is_file():
         raise StoreError(
             "the lens's page is not built",
-            where=str(path),
+            where=str(BUILT),
             hint="in a clone: `python hatch_build.py` (needs hatchling and Node 20.19 or newer), or `pip install -e .`",
         )
-    return path
+    return BUILT
 
 
 def call_exports(module: str, call: str) -> str:

@@ -53,6 +53,7 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Pellucid</title>
 <link rel="icon" href="data:,">
+<style>body { margin: 0 }</style>
 </head>
 <body>
 <div id="lens"></div>
