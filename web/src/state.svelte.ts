@@ -139,7 +139,7 @@ class Lens {
     try {
       const { value } = await this.ask<Value>(method, params);
       await this.#readTree();
-      const node = this.tree?.current ?? 0;
+      const node = (value as { current?: number }).current ?? this.tree?.current ?? 0;
       this.header = (await this.ask<Header>("record", { at: { node, checkpoint: this.checkpoint } })).value;
       this.select({ node, token: null });
       this.say(this.t("tokens.appended", { label: this.chips.at(-1)?.label ?? "" }));
@@ -174,8 +174,10 @@ class Lens {
     return this.act("choose", { node, id });
   }
 
-  undo(): Promise<unknown> {
-    return this.act("undo");
+  /** Back to the node above the one that is looked at: another page may be elsewhere in the same tree. */
+  async undo(): Promise<void> {
+    const parent = this.tree?.nodes.find(({ id }) => id === this.node)?.parent;
+    if (parent !== null && parent !== undefined) await this.go(parent);
   }
 
   go(node: number): Promise<unknown> {
