@@ -46,6 +46,7 @@ from pellucid.lens.branches import Branches, describe_tree
 from pellucid.lens.chips import label_of
 from pellucid.lens.page import export
 from pellucid.lens.questions import list_questions
+from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.record import describe_model, record_trace
 from pellucid.lens.shelf import Shelf, open_shelf
 from pellucid.lens.trace import Page, Trace
@@ -72,6 +73,7 @@ PARTS = (
     timeline,
     glass,
     export,
+    lessons,
 )
 MOST_TRACES = 8
 LANGUAGES = ("en", "zh")

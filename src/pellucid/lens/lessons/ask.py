@@ -1,0 +1,64 @@
+"""The lessons as the desk answers for them: the list, one lesson on the reader's text, and whether an answer is right.
+
+The right answer is computed when it is asked for, from the model itself; it is not sent along with the question.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.lessons import draw, embedding, heads, next_token, position, token, training, window
+from pellucid.lens.lessons.contents import PATH, find_entry
+from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.task import Task
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+WORKED_BY: dict[str, ModuleType] = {
+    "token": token,
+    "embedding": embedding,
+    "position": position,
+    "heads": heads,
+    "next-token": next_token,
+    "draw": draw,
+    "training": training,
+    "window": window,
+}
+PREAMBLE = "import torch\nimport pellucid\n"
+RECORD = "from pellucid.model.tap import record\n"
+
+
+def list_lessons(desk: Desk) -> Answer:
+    """The lessons in order, each with its panel."""
+    return Answer({"lessons": [{"key": entry.key, "panel": entry.panel} for entry in PATH]})
+
+
+def open_lesson(desk: Desk, *, at: At, lesson: str) -> Answer:
+    """One lesson on the text of a node: its sentences' figures, what to select, and the question."""
+    task = WORKED_BY[find_entry(lesson).key].open_task(Reading(desk, at))
+    told = {"key": lesson, "panel": find_entry(lesson).panel, **task.to_dict()}
+    return Answer({**told, "code": complete_code(desk, at, task.code)})
+
+
+def check(desk: Desk, *, at: At, lesson: str, answer: float) -> Answer:
+    """Whether an answer is right, what would have been, and what to see in it."""
+    worked_by, reading = WORKED_BY[find_entry(lesson).key], Reading(desk, at)
+    task: Task = worked_by.open_task(reading)
+    if task.choices and answer not in range(len(task.choices)):
+        raise RequestError("that is none of the choices", found=str(answer), hint=f"give 0 to {len(task.choices) - 1}")
+    said = [line.to_dict() for line in worked_by.explain(reading)]
+    return Answer({"right": task.is_right(answer), "answer": task.answer, "said": said})
+
+
+def complete_code(desk: Desk, at: At, code: str) -> str:
+    """A lesson's Python, ready to run: its imports, and where this model lies."""
+    place = desk.shelf.open(at.checkpoint).checkpoint.directory
+    imports = PREAMBLE + (RECORD if "record(" in code else "")
+    return f"{imports}\ntorch.set_grad_enabled(False)\nRUN = {str(place)!r}\n{code}print(answer)\n"
+
+
+METHODS = {"lessons": list_lessons, "lesson": open_lesson, "lesson.check": check}

@@ -1,0 +1,42 @@
+"""The eight guided lessons, in the order in which a text becomes the next token. No torch: the list appears at once.
+
+    token → embedding → position → attention → next-token distribution → sampling → training → context window
+
+A lesson is words (in the message catalogues, section `learn`), a panel of the page, and a file here that computes on the
+reader's own model what the words say and what its question asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pellucid.errors import RequestError
+from pellucid.settings import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One lesson: its name, which is also its section of the catalogues, and the panel that it is worked on with."""
+
+    key: str
+    panel: str
+
+
+PATH = (
+    Entry(key="token", panel="text"),
+    Entry(key="embedding", panel="vectors"),
+    Entry(key="position", panel="vectors"),
+    Entry(key="heads", panel="attention"),
+    Entry(key="next-token", panel="chances"),
+    Entry(key="draw", panel="chances"),
+    Entry(key="training", panel="training"),
+    Entry(key="window", panel="chances"),
+)
+
+
+def find_entry(key: str) -> Entry:
+    """The lesson of that name. Raises RequestError for any other word, naming the nearest."""
+    for entry in PATH:
+        if entry.key == key:
+            return entry
+    raise RequestError("there is no such lesson", found=key, hint=nearest(key, [entry.key for entry in PATH]))

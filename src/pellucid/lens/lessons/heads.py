@@ -1,0 +1,92 @@
+"""Lesson 4: attention, and the mask that acts on scores.
+
+    weights = softmax(scores + mask),   mask = 0 where a position may look and −∞ where it may not
+
+The head shown is the one in which the last token looks most decidedly at something other than itself and the first
+token, where idle heads rest. What is commonly said, that the mask sets weights to 0, is answered by the sum that a row
+would then have: the softmax without the mask, cut off afterwards.
+
+Axes: L layers · H query heads · G key/value heads · T positions · S positions looked at · K head width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pellucid.engine.distribution import probabilities
+from pellucid.lens.lessons.embedding import NUM_CHOICES
+from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.task import Line, Task, count, number, percent, text
+
+CODE = """\
+lm = pellucid.load(RUN)
+with record(lm.model) as taps:
+    lm.model(torch.tensor([{ids}]))
+weights_S = taps["blocks.{layer}.attention.core.weights"][0, {head}, -1]
+answer = int(weights_S[{choices}].argmax())
+"""
+
+
+def open_task(reading: Reading) -> Task:
+    """Where the last token looks most in one head."""
+    layer, head, weights_S = _choose_head(reading)
+    choices = _choices(weights_S)
+    last, config = len(reading.ids) - 1, reading.config
+    place = {"layer": count(layer), "head": count(head)}
+    label = reading.token(reading.ids[last])
+    figures = {**place, "heads": count(config.n_heads), "layers": count(config.n_layers), "label": label}
+    return Task(
+        say=(Line("say", figures), Line("causal" if config.causal else "both_ways")),
+        ask=Line("ask", {**place, "label": label}),
+        answer=int(weights_S[choices].argmax()),
+        choices=tuple(text(f"{t}: {reading.token(reading.ids[t]).value}") for t in choices),
+        select={"token": last, "layer": layer, "head": head},
+        code=CODE.format(ids=list(reading.ids), layer=layer, head=head, choices=choices),
+    )
+
+
+def explain(reading: Reading) -> tuple[Line, ...]:
+    """The weight found, the sum of its row, and what the sum would be had the mask cut weights."""
+    layer, head, weights_S = _choose_head(reading)
+    found, last = int(weights_S.argmax()), len(reading.ids) - 1
+    address = f"blocks.{layer}.attention.weights[{head},{last},{found}]"
+    figures = {"label": reading.token(reading.ids[found]), "weight": number(weights_S[found], address=address)}
+    told = Line("found", {**figures, "sum": number(weights_S.sum(), 6)})
+    return (told, _mask_line(reading, layer, head)) if reading.config.causal else (told,)
+
+
+def _mask_line(reading: Reading, layer: int, head: int) -> Line:
+    row = reading.text_positions[len(reading.text_positions) // 2]
+    scores_S = _unmasked_scores(reading, layer, head, row)
+    cut = float(probabilities(scores_S)[: row + 1].sum())
+    figures = {
+        "label": reading.token(reading.ids[row]),
+        "hidden": count(len(reading.ids) - 1 - row),
+        "cut": percent(cut),
+    }
+    return Line("mask", figures)
+
+
+def _unmasked_scores(reading: Reading, layer: int, head: int, row: int) -> np.ndarray:
+    """q · k / √K of one row with every position, those it may not see too; float64 [S]."""
+    config, turned = reading.config, "_rotated" if reading.config.position == "rotary" else ""
+    q_HTK, k_GTK = (reading.trace[f"blocks.{layer}.attention.{part}{turned}"] for part in ("query", "key"))
+    k_SK = k_GTK[head * config.n_kv_heads // config.n_heads].astype(np.float64)
+    return k_SK @ q_HTK[head, row] / config.head_dim**0.5
+
+
+def _choose_head(reading: Reading) -> tuple[int, int, np.ndarray]:
+    """The layer, the head, and the last row of its weights [S]."""
+    layers = range(reading.config.n_layers)
+    weights_LHS = np.stack([reading.trace[f"blocks.{layer}.attention.weights"][:, -1] for layer in layers])
+    decided_LH = weights_LHS[:, :, 1:-1].max(-1)
+    layer, head = np.unravel_index(decided_LH.argmax(), decided_LH.shape)
+    return int(layer), int(head), weights_LHS[layer, head].astype(np.float64)
+
+
+def _choices(weights_S: np.ndarray) -> list[int]:
+    """The position with the largest weight and three others spread over the text, in their order."""
+    best = int(weights_S.argmax())
+    others = [t for t in range(len(weights_S)) if t != best]
+    spread = np.linspace(0, len(others) - 1, min(NUM_CHOICES - 1, len(others))).round().astype(int)
+    return sorted([best, *(others[i] for i in spread)])

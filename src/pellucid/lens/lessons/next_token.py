@@ -1,0 +1,106 @@
+"""Lesson 5: scores become chances over the whole vocabulary; and why the best token each time is not the best text.
+
+    greedy pair      a = argmax p(·),  b = argmax p(· | a)          chance p(a) p(b | a)
+    likeliest pair   argmax over all (c, d) of p(c) p(d | c)
+
+The second is found without trying all: a pair is never likelier than its first token, so only first tokens above the
+greedy pair's chance need to be looked at (the eight likeliest of them, which are all where that chance is over 1/8). It is searched for at every place of the reader's text; where greedy was best
+everywhere, that is what is said.
+
+Axes: V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pellucid.engine.distribution import entropy, probabilities
+from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.task import Figure, Line, Task, count, number, percent, text
+
+SHARES = (0.9, 0.99, 0.999, 0.9999)  # the first that the favourite does not reach alone
+MARGIN = 1.01  # rounding alone never makes a pair a hundredth likelier
+MOST_PLACES, MOST_FIRST = 12, 8  # places of the text and first tokens at each, to answer within a moment
+CODE = """\
+lm = pellucid.load(RUN)
+chances_V = lm.model(torch.tensor([{ids}])).logits_BTV[0, -1].double().softmax(-1)
+sums_V = chances_V.sort(descending=True).values.cumsum(-1)
+answer = int((sums_V < {share}).sum()) + 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two tokens in a row and their chance."""
+
+    first: int
+    second: int
+    chance: float
+
+
+def open_task(reading: Reading) -> Task:
+    """How many of the likeliest tokens it takes to reach a share."""
+    favourite, last = int(reading.chances_V.argmax()), len(reading.ids) - 1
+    chance = float(reading.chances_V[favourite])
+    figures = {
+        "vocab": count(reading.config.vocab_size),
+        "label": reading.token(favourite),
+        "logit": number(reading.last_V[favourite], address=f"logits[{last},{favourite}]"),
+        "chance": percent(chance),
+        "rest": percent(1 - chance),
+    }
+    share = next((share for share in SHARES if share > chance), SHARES[-1])
+    needed = int((np.cumsum(np.sort(reading.chances_V)[::-1]) < share).sum()) + 1
+    return Task(
+        say=(Line("say", figures),),
+        ask=Line("ask", {"share": text(f"{100 * share:g} %")}),
+        answer=needed,
+        tolerance=needed // 100,
+        select={"token": last, "top_p": share},
+        code=CODE.format(ids=list(reading.ids), share=share),
+    )
+
+
+def explain(reading: Reading) -> tuple[Line, ...]:
+    """How open the choice is in bits, and the place where greedy loses most."""
+    bits = entropy(reading.last_V) / np.log(2)
+    told = Line("entropy", {"bits": number(bits, 2), "choices": number(2**bits, 1)})
+    places = [t for t in reading.text_positions if t + 1 < reading.config.context_length][-MOST_PLACES:]
+    rows = [(t, probabilities(reading.logits_TV[t].astype(np.float64))) for t in places]
+    found = [(t, *find_pairs(reading, reading.ids[: t + 1], chances_V)) for t, chances_V in rows]
+    t, greedy, best = max(found, key=lambda one: one[2].chance / one[1].chance)
+    searched = {"places": count(len(places))}
+    if best.chance <= MARGIN * greedy.chance:
+        return (told, Line("greedy_best", searched))
+    return (told, Line("greedy_beaten", {**_beaten(reading, t, greedy, best), **searched}))
+
+
+def find_pairs(reading: Reading, ids: tuple[int, ...], chances_V: np.ndarray) -> tuple[Pair, Pair]:
+    """The greedy pair after some ids, and the likeliest pair; `chances_V` are those of the first token."""
+    ranked = [int(i) for i in np.argsort(-chances_V, kind="stable")[:MOST_FIRST]]
+    greedy = best = best_second(reading, ids, ranked[0], chances_V)
+    for first in ranked[1:]:
+        if chances_V[first] > best.chance:  # else no pair that begins with it can be likelier
+            best = max(best, best_second(reading, ids, first, chances_V), key=lambda pair: pair.chance)
+    return greedy, best
+
+
+def best_second(reading: Reading, ids: tuple[int, ...], first: int, chances_V: np.ndarray) -> Pair:
+    """A first token with the likeliest token after it."""
+    after_V = reading.after((*ids, first))
+    second = int(after_V.argmax())
+    return Pair(first=first, second=second, chance=float(chances_V[first] * after_V[second]))
+
+
+def _beaten(reading: Reading, t: int, greedy: Pair, best: Pair) -> dict[str, Figure]:
+    return {
+        "text": text(reading.quote(reading.ids[: t + 1])),
+        "a": reading.token(greedy.first),
+        "b": reading.token(greedy.second),
+        "greedy": percent(greedy.chance, 2),
+        "c": reading.token(best.first),
+        "d": reading.token(best.second),
+        "best": percent(best.chance, 2),
+    }

@@ -1,0 +1,64 @@
+"""Lesson 1: text becomes tokens, tokens become ids, and an id hides the spelling.
+
+The known example is "strawberry": in most large vocabularies one token with the space before it, so that nothing the
+model receives holds its letters. What the reader's own tokenizer does with it is computed here, not claimed.
+"""
+
+from __future__ import annotations
+
+from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.task import Line, Task, count, text
+
+WORD, LETTER = " strawberry", "r"
+SPELLINGS = ("strawberry", WORD, "草莓")
+CODE = """\
+tokenizer = pellucid.load(RUN).tokenizer
+answer = len(tokenizer.encode({word!r}).ids)
+"""
+
+
+def open_task(reading: Reading) -> Task:
+    """How many tokens the word becomes."""
+    position = reading.text_positions[0]
+    token_id = reading.ids[position]
+    figures = {
+        "vocab": count(reading.tokenizer.vocab_size),
+        "characters": count(len(reading.tokenizer.decode(reading.ids))),
+        "tokens": count(len(reading.text_positions)),
+        "label": reading.token(token_id),
+        "id": count(token_id),
+    }
+    return Task(
+        say=(Line("say", figures),),
+        ask=Line("ask", {"word": text(WORD)}),
+        answer=len(_ids(reading, WORD)),
+        select={"token": position},
+        try_text=WORD,
+        code=CODE.format(word=WORD),
+    )
+
+
+def explain(reading: Reading) -> tuple[Line, ...]:
+    """How the word is cut here with and without its space, and whether its letters can be seen."""
+    ids = _ids(reading, WORD)
+    if len(ids) >= len(WORD.strip()):
+        seen = Line("spelled", {"count": count(len(ids))})
+    else:
+        figures = {"letter": text(LETTER), "number": count(WORD.count(LETTER)), "ids": text(_listed(ids))}
+        seen = Line("hidden", figures)
+    return (*(_split(reading, spelling) for spelling in SPELLINGS), seen)
+
+
+def _split(reading: Reading, spelling: str) -> Line:
+    ids = _ids(reading, spelling)
+    pieces = " | ".join(str(reading.token(token_id).value) for token_id in ids)
+    figures = {"word": text(spelling), "pieces": text(pieces), "count": count(len(ids)), "ids": text(_listed(ids))}
+    return Line("split", figures)
+
+
+def _ids(reading: Reading, spelling: str) -> list[int]:
+    return list(reading.tokenizer.encode(spelling).ids)
+
+
+def _listed(ids: list[int]) -> str:
+    return ", ".join(map(str, ids))

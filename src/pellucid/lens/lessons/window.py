@@ -1,0 +1,72 @@
+"""Lesson 8: the context window is what the model can read at once; it is no memory.
+
+The reader's text is cut to its end, as if the rest had left the window, and the next token is predicted again from what
+is left. From one text to the next nothing is kept: the weights do not change while a model writes.
+
+Axes: V vocabulary.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pellucid.lens.lessons.embedding import NUM_CHOICES
+from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.task import Line, Task, count, percent, text
+
+CODE = """\
+lm = pellucid.load(RUN)
+logits_V = lm.model(torch.tensor([{ids}])).logits_BTV[0, -1]
+answer = int(logits_V[{choices}].argmax())
+"""
+
+
+def open_task(reading: Reading) -> Task:
+    """The favourite after the end of the text alone."""
+    tail, used = _tail(reading), len(reading.ids)
+    chances_V = reading.after(tail)
+    favourite = int(chances_V.argmax())
+    choices = _choices(int(reading.chances_V.argmax()), chances_V)
+    context = reading.config.context_length
+    figures = {"context": count(context), "used": count(used), "left": count(context - used)}
+    end = reading.quote(tail)
+    return Task(
+        say=(Line("say", figures),),
+        ask=Line("ask", {"end": text(end)}),
+        answer=choices.index(favourite),
+        choices=tuple(reading.token(choice) for choice in choices),
+        select={"token": None},
+        try_text=reading.tokenizer.decode(tail),
+        code=CODE.format(ids=list(tail), choices=choices),
+    )
+
+
+def explain(reading: Reading) -> tuple[Line, ...]:
+    """What the favourite of the whole text is worth without its beginning."""
+    tail = _tail(reading)
+    chances_V = reading.after(tail)
+    first, other = int(reading.chances_V.argmax()), int(chances_V.argmax())
+    figures = {
+        "label": reading.token(first),
+        "whole": percent(reading.chances_V[first]),
+        "cut": percent(chances_V[first]),
+        "other": reading.token(other),
+        "gone": count(len(reading.ids) - len(tail)),
+    }
+    return (Line("cut_same" if other == first else "cut_changed", figures),)
+
+
+def _tail(reading: Reading) -> tuple[int, ...]:
+    """<bos> and about the last half of the text: cut where typing it gives the same ids, if there is such a place."""
+    places = reading.text_positions[1:]
+    wanted = places[len(places) // 2]
+    start = () if reading.tokenizer.bos_id is None else (reading.tokenizer.bos_id,)
+    nearest = sorted(places, key=lambda t: abs(t - wanted))
+    cut = next((t for t in nearest if reading.typed(reading.ids[t:]) is not None), wanted)
+    return (*start, *reading.ids[cut:])
+
+
+def _choices(favourite: int, chances_V: np.ndarray) -> list[int]:
+    """The likeliest tokens after the end, and the favourite of the whole text, in the order of their ids."""
+    ranked = [int(i) for i in np.argsort(-chances_V, kind="stable")[:NUM_CHOICES]]
+    return sorted(ranked if favourite in ranked else [*ranked[:-1], favourite])
