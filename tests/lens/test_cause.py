@@ -28,7 +28,8 @@ GPT2_LIKE = dataclasses.replace(
     output_bias=True, mlp_bias=True,
 )  # fmt: skip
 UNTIED = dataclasses.replace(MODERN, tied_head=False, position="sinusoidal", norm="layer_no_bias", sliding_window=3)
-CONFIGS = {"modern": MODERN, "gpt2": GPT2_LIKE, "untied": UNTIED}
+BOTH_WAYS = dataclasses.replace(MODERN, causal=False, position="sinusoidal")
+CONFIGS = {"modern": MODERN, "gpt2": GPT2_LIKE, "untied": UNTIED, "both_ways": BOTH_WAYS}
 IDS = (3, 14, 15, 9, 2, 6)
 OTHER = (5, 3, 5, 8, 9, 7)
 TARGETS = [Target(id=4), Target(id=4, against=17)]

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pellucid.engine.mode import inference
 from pellucid.errors import RequestError
 from pellucid.lens.cause import Target, afford, row
 from pellucid.lens.spots import Spot, changed
@@ -125,7 +126,7 @@ class Contributions:
 
 def contributions(model: Decoder, ids: Sequence[int], target: Target) -> Contributions:
     """Share the target's logit out over the sub-layers: their writing, seen through the last norm and the head."""
-    with torch.no_grad(), record(model) as taps:
+    with inference(model), record(model) as taps:
         logits_V = model(row(model, ids), last_only=True).logits_BTV[0, -1]
     head_VD = (model.embed if model.config.tied_head else model.head).weight.detach()
     logit, direction_D = (_lead(x, target) for x in (logits_V, head_VD))

@@ -25,6 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pellucid.engine.mode import inference
 from pellucid.errors import RequestError
 from pellucid.lens.spots import Spot, changed, find_spot, watched
 from pellucid.model.decoder import Decoder
@@ -56,7 +57,7 @@ class Target:
 
 def predict(model: Decoder, ids_BT: Tensor, spot: Spot | None = None, change=None) -> Tensor:
     """The logits after the last token of each row, [B, V] float32; with `spot`, while the tensor there is changed."""
-    with torch.no_grad(), nullcontext() if spot is None else changed(spot, change):
+    with inference(model), nullcontext() if spot is None else changed(spot, change):
         return model(ids_BT, last_only=True).logits_BTV[:, -1].float()
 
 

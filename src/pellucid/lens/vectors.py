@@ -1,0 +1,142 @@
+"""From tokens to vectors: the row lifted out of the table, and how the model is told where the token stands.
+
+    input       = embed[id] + position[t]                          learned and sinusoidal positions: a row is added
+    (a, b)  ->  (a cos φ - b sin φ, a sin φ + b cos φ)             rotary: pairs of a query or key are turned,
+                φ = t · frequency[i], frequency[i] = theta^(-2i/K) stretched where the model was stretched
+
+Likeness of two positions is the cosine of their rows; for turned pairs it is what turning makes of the product of a
+vector with itself, all pairs being equally long: mean cos(distance · frequency). Everything is read from the tables
+that the model itself uses, in the format it uses.
+
+Axes: T positions of the text · P positions of the table · D width · K head width · I = K/2 pairs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.tower import check_index
+from pellucid.model.decoder import Decoder
+from pellucid.model.position import Rotation
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+MOST_POSITIONS = 512  # rows of a likeness matrix: it has as many columns
+
+
+def vector_of(desk: Desk, *, at: At, position: int) -> Answer:
+    """One token's row of the embedding, the position's row where one is added, and their sum: arrays of [D] each."""
+    arrays, ids = desk.trace(at).arrays, desk.ids(at.node)
+    check_index("position", position, len(ids))
+    names = [name for name in ("embed", "position", "input") if name in arrays]
+    rows = {name: arrays[name][position] for name in names}
+    value = {
+        "id": ids[position],
+        "label": desk.label(ids[position]),
+        "position": position,
+        "norms": {name: float(np.linalg.norm(row_D)) for name, row_D in rows.items()},
+    }
+    return Answer(value, rows)
+
+
+def positions_of(desk: Desk, *, checkpoint: int | None = None, count: int = 64) -> Answer:
+    """How positions are told apart. Arrays: similarity [P, P]; table [P, D] where rows are added; for turned pairs
+    frequency [I] (radians a position), cos and sin [P, I] (with the factor that stretching may add).
+    """
+    model = desk.model(checkpoint)
+    config = model.config
+    size = max(1, min(count, MOST_POSITIONS, config.context_length))
+    value: dict[str, Any] = {"kind": config.position, "count": size, "context_length": config.context_length}
+    if config.position == "none":
+        return Answer(value)
+    if config.position == "rotary":
+        return _rotary(model, size, value)
+    table_PD = (
+        model.position(torch.zeros(1, size, config.d_model, device=model.embed.weight.device), 0)[0]
+        .detach()
+        .float()
+        .cpu()
+    )
+    unit_PD = torch.nn.functional.normalize(table_PD, dim=-1)
+    return Answer(value, {"table": table_PD.numpy(), "similarity": (unit_PD @ unit_PD.T).numpy()})
+
+
+def _rotary(model: Decoder, size: int, value: dict[str, Any]) -> Answer:
+    config, rotation = model.config, model.rotation
+    frequency_I = find_frequencies(rotation)
+    cos_PI, sin_PI = turning(rotation, size)
+    likeness_PP = (cos_PI @ cos_PI.T + sin_PI @ sin_PI.T) / (rotation.factor**2 * len(frequency_I))
+    value |= {
+        "theta": config.rope_theta,
+        "scaling": config.rope_scaling,
+        "stretched": config.rope_factor,
+        "factor": rotation.factor,
+        "wavelengths": (2 * torch.pi / frequency_I).tolist(),
+    }
+    arrays = {"frequency": frequency_I, "cos": cos_PI, "sin": sin_PI, "similarity": likeness_PP}
+    return Answer(value, {name: x.numpy() for name, x in arrays.items()})
+
+
+def find_frequencies(rotation: Rotation) -> Tensor:
+    """Radians that each pair turns from one position to the next, [I]."""
+    pair_I = torch.arange(0, rotation.head_dim, 2, dtype=torch.float32) / rotation.head_dim
+    return rotation.stretch(1.0 / rotation.theta**pair_I)
+
+
+def turning(rotation: Rotation, size: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each pair's angle at the first positions, [P, I], from the model's own tables."""
+    half = rotation.head_dim // 2
+    return rotation.cos_TK[:size, :half].float().cpu(), rotation.sin_TK[:size, half:].float().cpu()
+
+
+def hands_of(desk: Desk, *, at: At, layer: int, head: int, position: int, part: str = "query") -> Answer:
+    """One query or key as pairs, like the hands of clocks, before and after turning: arrays before, after [I, 2].
+
+    `head` is a query head; asked for its key, the answer is about the key head that it shares. `angles` [I] are
+    radians, not reduced to one turn. The check is how far the turned pairs are from turning them by hand.
+    """
+    model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
+    config = model.config
+    if config.position != "rotary":
+        raise RequestError("this model turns nothing", found=f"positions are {config.position}", hint="see `positions`")
+    if part not in ("query", "key"):
+        raise RequestError("part is neither query nor key", found=repr(part), hint='give "query" or "key"')
+    check_index("layer", layer, config.n_layers)
+    check_index("head", head, config.n_heads)
+    check_index("position", position, len(desk.ids(at.node)))
+    row = head if part == "query" else head * config.n_kv_heads // config.n_heads
+    name = f"blocks.{layer}.attention.{part}"
+    before_I2, after_I2 = (_pairs(arrays[full][row, position]) for full in (name, f"{name}_rotated"))
+    angles_I = find_frequencies(model.rotation).numpy().astype(np.float64) * position
+    turned_I2 = model.rotation.factor * np.stack(
+        [
+            before_I2[:, 0] * np.cos(angles_I) - before_I2[:, 1] * np.sin(angles_I),
+            before_I2[:, 0] * np.sin(angles_I) + before_I2[:, 1] * np.cos(angles_I),
+        ],
+        axis=1,
+    )
+    gap = float(np.abs(turned_I2 - after_I2).max())
+    limit = 50 * torch.finfo(model.embed.weight.dtype).eps * max(1.0, float(np.abs(before_I2).max()), position)
+    value = {
+        "name": name,
+        "row": row,
+        "position": position,
+        "factor": model.rotation.factor,
+        "check": {"name": "turned by hand = turned by the model", "value": gap, "limit": limit, "ok": gap <= limit},
+    }
+    return Answer(value, {"before": before_I2, "after": after_I2, "angles": angles_I.astype(np.float32)})
+
+
+def _pairs(x_K: np.ndarray) -> np.ndarray:
+    """The pairs (i, i + K/2) of one head, [I, 2]."""
+    return np.ascontiguousarray(x_K.reshape(2, -1).T)
+
+
+METHODS = {"vectors": vector_of, "vectors.positions": positions_of, "vectors.hands": hands_of}
