@@ -44,9 +44,9 @@ from pellucid.lens import (
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches, describe_tree
 from pellucid.lens.chips import label_of
+from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.page import export
 from pellucid.lens.questions import list_questions
-from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.record import describe_model, record_trace
 from pellucid.lens.shelf import Shelf, open_shelf
 from pellucid.lens.trace import Page, Trace

@@ -13,6 +13,7 @@ Axes: N pairs · T positions · D width.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def explain(reading: Reading) -> tuple[Line, ...]:
 
 def _ask_rotary(reading: Reading) -> Task:
     position = reading.text_positions[-1]
-    rotation = reading.model.rotation
+    rotation: Any = reading.model.rotation
     angles = [math.atan2(-float(rotation.sin_TK[t, 0]), float(rotation.cos_TK[t, 0])) for t in (1, position)]
     figures = {"angle": number(angles[0]), "degrees": number(math.degrees(angles[0]), 1)}
     asked = {"label": reading.token(reading.ids[position]), "position": count(position)}
