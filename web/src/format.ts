@@ -11,7 +11,7 @@ export function number(value: number | null | undefined, digits = 4): string {
   const size = Math.abs(value);
   const text = size < 1e-4 || size >= 1e7 ? value.toExponential(Math.max(digits - 3, 1)) : value.toPrecision(digits);
   const plain = text.includes("e") && size >= 1e-4 && size < 1e7 ? String(Math.round(value)) : text;
-  return plain.replace(/-/g, "−");
+  return plain.replace("e+", "e").replace(/-/g, "−");
 }
 
 /** A chance as per cent: 43.2 %, 0.013 %, < 0.001 %; 100 % only when it is (almost) that. */
