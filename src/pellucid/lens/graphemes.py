@@ -20,7 +20,12 @@ TAGS = range(0xE0020, 0xE0080)  # spell the flags of regions
 SMALL_KANA_MARKS = ("\uff9e", "\uff9f")  # halfwidth voiced marks extend what is before them
 LEADING, VOWEL, TRAILING = range(0x1100, 0x1160), range(0x1160, 0x11A8), range(0x11A8, 0x1200)
 SYLLABLES = range(0xAC00, 0xD7A4)
-SPACING_EXCEPTIONS = frozenset("\u102b\u102c\u1038\u1062\u1063\u1064\u1067\u1068\u1069\u106a\u106b\u106c\u106d\u1083")
+SPACING_LETTERS = ("\u0e33", "\u0eb3")  # Thai and Lao am: letters by category, marks by use
+STANDING_MARKS = frozenset("\u102b\u102c\u1038\u1062\u1063\u1064\u1083\u108f\u1a61\u1a63\u1a64") | {
+    *map(
+        chr, (*range(0x1067, 0x106E), *range(0x1087, 0x108D), *range(0x109A, 0x109D), 0xAA7B, 0xAA7D, 0x11720, 0x11721)
+    )
+}  # marks by category that stand alone
 
 
 def graphemes(text: str) -> Iterator[tuple[int, int]]:
@@ -65,12 +70,11 @@ def is_pictograph(character: str) -> bool:
 
 def _extends(character: str) -> bool:
     code = ord(character)
-    if code < 0x300:
+    if code < 0x300 or character in STANDING_MARKS:
         return False
-    if character in SPACING_EXCEPTIONS:
-        return False
-    marks = unicodedata.category(character) in ("Mn", "Me", "Mc")
-    return marks or character in (JOINER, "\u200c", *SMALL_KANA_MARKS) or code in MODIFIERS or code in TAGS
+    if unicodedata.category(character) in ("Mn", "Me", "Mc") or code in MODIFIERS or code in TAGS:
+        return True
+    return character in (JOINER, "\u200c", *SMALL_KANA_MARKS, *SPACING_LETTERS)
 
 
 def _is_control(character: str) -> bool:
