@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.page.html import MAX_BYTES, Language, Question, record_answers, render_html
 from pellucid.lens.page.program import find_program
+from pellucid.lens.questions import list_questions
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import Desk
@@ -40,8 +42,10 @@ def export(
         raise RequestError("this is no kind of file here", found=kind, hint="one of html, " + ", ".join(TRACES))
     if language not in ("en", "zh"):
         raise RequestError("the page speaks English and Chinese", found=language, hint="en or zh")
-    asked = [*ALWAYS, ("record", _place(at)), *read_questions(questions or [])]
-    recording = record_answers(desk, widened(desk, asked), limit_bytes=MAX_BYTES - find_program().stat().st_size)
+    asked = read_questions(questions or [])
+    opening = list_questions(desk.config, desk.ids(at.node), at)
+    wanted = chain(ALWAYS, [("record", _place(at))], asked, opening, widened(desk, asked))
+    recording = record_answers(desk, wanted, limit_bytes=MAX_BYTES - find_program().stat().st_size)
     title = f"{desk.shelf.first.about['name']} · Pellucid"
     page = render_html(recording, title=title, language=_language(language), state=state).encode("utf-8")
     value = {"name": "pellucid.html", "recorded": len(recording.answers), "left_out": list(recording.left_out)}
@@ -62,8 +66,7 @@ def read_questions(questions: Iterable[Any]) -> list[Question]:
 
 
 def widened(desk: Desk, questions: list[Question]) -> Iterator[Question]:
-    """The questions; then the same for the other layers; then for the other positions and tokens of the text."""
-    yield from questions
+    """The same questions for the other layers; then for the other positions and tokens of the text."""
     layers = range(desk.config.n_layers)
     for method, params in questions:
         if "layer" in params:
