@@ -64,6 +64,8 @@ class Lens {
   /** True while the prompt is being written. */
   writing = $state(false);
   spoken = $state("");
+  /** The panel that is being read. */
+  reading = $state("");
   /** The background of each chip of the row, while a panel shows something on it. */
   mark = $state.raw<((position: number) => string | undefined) | null>(null);
   #prefersDark = $state(false);
@@ -108,11 +110,12 @@ class Lens {
 
   /** Asks again what is open: at the beginning, after a run was chosen, after the server was away. */
   async refresh(): Promise<void> {
-    this.error = null;
+    this.error = this.actError = null;
     this.#answers.clear();
     try {
-      this.about = (await this.ask<About>("about", {})).value;
-      if (this.about.model) await this.#readTree();
+      const about = (await this.ask<About>("about", {})).value;
+      if (about.model) await this.#readTree(); // first: an open model without its tree would look like one without a text
+      this.about = about;
     } catch (error) {
       this.error = toldOf(error);
     }
