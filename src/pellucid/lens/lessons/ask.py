@@ -39,8 +39,9 @@ def list_lessons(desk: Desk) -> Answer:
 
 def open_lesson(desk: Desk, *, at: At, lesson: str) -> Answer:
     """One lesson on the text of a node: its sentences' figures, what to select, and the question."""
-    task = WORKED_BY[find_entry(lesson).key].open_task(Reading(desk, at))
-    told = {"key": lesson, "panel": find_entry(lesson).panel, **task.to_dict()}
+    entry, reading = find_entry(lesson), Reading(desk, at)
+    task = WORKED_BY[entry.key].open_task(reading)
+    told = {"key": entry.key, "panel": entry.panel, "text": reading.quote(reading.ids), **task.to_dict()}
     return Answer({**told, "code": complete_code(desk, at, task.code)})
 
 

@@ -84,7 +84,7 @@ class Task:
     say: tuple[Line, ...]
     ask: Line
     answer: float
-    choices: tuple[Line | Figure, ...] = ()
+    choices: tuple[Figure, ...] = ()
     tolerance: float = 0.0
     select: Mapping[str, Any] = field(default_factory=dict)  # token, layer, head, temperature, top_p …
     try_text: str | None = None  # a text to put on the row of tokens while answering
