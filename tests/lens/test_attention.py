@@ -67,6 +67,7 @@ def test_every_cell_is_the_product_of_its_query_and_key(desk, head):
         assert cell.value["scaled"] == pytest.approx(dot / math.sqrt(config.head_dim), rel=1e-4, abs=1e-4)
         assert float(cell.arrays["products"].sum()) == pytest.approx(cell.value["dot"], rel=1e-4, abs=1e-4)
         assert cell.value["masked"] is not may_look(config, query, key)
+        assert cell.value["weight"] == pytest.approx(cell.value["exp"] / cell.value["exp_sum"], abs=1e-6)
         if cell.value["masked"]:
             assert cell.value["score"] is None and cell.value["weight"] == 0
             assert cell.value["mask"] == ("later" if key > query else "window")

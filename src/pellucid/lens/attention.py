@@ -61,7 +61,7 @@ def row_of(desk: Desk, *, at: At, layer: int, head: int, query: int) -> Answer:
     check_index("query", query, len(part.q_TK))
     dot_S = part.k_SK @ part.q_TK[query]
     score_S, mix_K = part.scores_TS[query], part.mix_TK[query]
-    exp_S = np.exp(score_S - score_S.max())
+    exp_S = part.exponentials(query)
     output_D = part.output_DK @ mix_K
     arrays = {
         "dot": dot_S,
@@ -91,7 +91,7 @@ def cell_of(desk: Desk, *, at: At, layer: int, head: int, query: int, key: int) 
     check_index("key", key, len(part.k_SK))
     q_K, k_K = part.q_TK[query], part.k_SK[key]
     score, dot = float(part.scores_TS[query, key]), float(q_K @ k_K)
-    masked = math.isinf(score)
+    masked, exp_S = math.isinf(score), part.exponentials(query)
     arrays = {
         "query": part.q_before_TK[query],
         "key": part.k_before_SK[key],
@@ -109,6 +109,9 @@ def cell_of(desk: Desk, *, at: At, layer: int, head: int, query: int, key: int) 
         "masked": masked,
         "mask": ("later" if key > query else "window") if masked else None,
         "score": None if masked else score,
+        "largest": float(part.scores_TS[query].max()),
+        "exp": float(exp_S[key]),
+        "exp_sum": float(exp_S.sum()),
         "weight": float(part.weights_TS[query, key]),
         "rotary": part.rotary,
         "kv_head": part.kv_head,
@@ -165,6 +168,10 @@ class HeadRecord:
     def rotary(self) -> bool:
         """Whether queries and keys are turned to their positions."""
         return len(self.frequency_P) > 0
+
+    def exponentials(self, query: int) -> np.ndarray:
+        """[S]: exp(score - the row's largest), so that none overflows; a masked score gives 0."""
+        return np.exp(self.scores_TS[query] - self.scores_TS[query].max())
 
     def angles(self, query: int, key: int) -> np.ndarray:
         """[2, K/2] radians: how far the pairs of the query and of the key were turned (empty where they are not)."""
