@@ -3,8 +3,15 @@
  * and first sentence are `<key>.title` and `<key>.lead` in the catalogues.
  */
 import type { Component } from "svelte";
+import Attention from "./Attention.svelte";
+import Chances from "./Chances.svelte";
+import Draw from "./Draw.svelte";
+import FeedForward from "./FeedForward.svelte";
+import Loop from "./Loop.svelte";
 import TakeAway from "./TakeAway.svelte";
 import Text from "./Text.svelte";
+import Tower from "./Tower.svelte";
+import Training from "./Training.svelte";
 
 export interface PanelEntry {
   key: string;
@@ -13,5 +20,12 @@ export interface PanelEntry {
 
 export const panels: readonly PanelEntry[] = [
   { key: "text", component: Text },
+  { key: "tower", component: Tower },
+  { key: "attention", component: Attention },
+  { key: "feedForward", component: FeedForward },
+  { key: "chances", component: Chances },
+  { key: "draw", component: Draw },
+  { key: "loop", component: Loop },
+  { key: "training", component: Training },
   { key: "takeAway", component: TakeAway },
 ];
