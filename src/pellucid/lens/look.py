@@ -8,14 +8,35 @@ import numpy as np
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.record import check
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import Desk
 
 
+MOST_READING = 2e10  # parameters times tokens that the engine reads for the sake of a check: a fraction of a second
+
+
 def record(desk: Desk, *, at: At) -> Answer:
     """The header of the recording of a text: model, tokens, arrays by name, checks."""
-    return Answer(desk.trace(at).header)
+    header = desk.trace(at).header
+    return Answer({**header, "checks": [*header["checks"], *cache_checks(desk, at)]})
+
+
+def cache_checks(desk: Desk, at: At) -> list[dict[str, Any]]:
+    """Whether the engine, reading on from its cache, finds the logits that the recording computed from nothing.
+
+    Empty for what the engine does not read: another checkpoint, a model that sees both ways, a text that would take long.
+    """
+    trace, ids = desk.trace(at), desk.ids(at.node)
+    work = len(ids) * trace.header["model"]["parameters"]
+    if at.checkpoint not in (None, desk.shelf.step) or not desk.config.causal or work > MOST_READING:
+        return []
+    recorded_V = trace["logits"][-1]
+    error = float(np.abs(desk.branches.row(at.node) - recorded_V).max())
+    narrow = trace.header["model"]["dtype"] != "float32"
+    limit = (0.1 if narrow else 1e-4) * max(1.0, float(np.abs(recorded_V).max()))
+    return [check("cached", error, limit)]
 
 
 def array(desk: Desk, *, at: At, name: str, index: list | None = None) -> Answer:

@@ -163,8 +163,8 @@ class Recording(Mapping[str, np.ndarray]):
         lens_error = float((lens_TV[-1] - self._stream["logits"][-1]).abs().max())
         largest = max(1.0, float(self._stream["logits"][-1].abs().max()))
         return [
-            _check("rows", self._row_error, max(1e-5, epsilon)),
-            _check("lens", lens_error, 100 * epsilon * largest),
+            check("rows", self._row_error, max(1e-5, epsilon)),
+            check("lens", lens_error, 100 * epsilon * largest),
         ]
 
     def _record(self) -> None:
@@ -280,7 +280,8 @@ def _size(arrays: Mapping[str, np.ndarray]) -> int:
     return sum(array.size for array in arrays.values())
 
 
-def _check(name: str, value: float, limit: float) -> dict[str, Any]:
+def check(name: str, value: float, limit: float) -> dict[str, Any]:
+    """One thing that must hold: how far off it is, and how far it may be."""
     return {"name": name, "value": value, "limit": limit, "ok": value <= limit}
 
 
@@ -288,4 +289,4 @@ def _decoding_check(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> dict
     """How many bytes of the text the tokens do not give back."""
     data = readable(tokenizer.decode_bytes(ids))
     differing = sum(a != b for a, b in zip(data, text)) + abs(len(data) - len(text))
-    return _check("decoding", float(differing), 0.0)
+    return check("decoding", float(differing), 0.0)
