@@ -4,14 +4,16 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: quickstart install test conformance lint format benchmarks clean
+.PHONY: quickstart install test chromium conformance lint format benchmarks clean
 
 quickstart: install
 	$(BIN)/pellucid quickstart
 
 install: .venv/.installed
 
-.venv/.installed: pyproject.toml constraints.txt
+PAGE := $(shell find web src/pellucid/lens/words -type f -not -path '*/node_modules/*')  # the lens's page is built on install
+
+.venv/.installed: pyproject.toml constraints.txt $(PAGE)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	test "$(TORCH)" = skip || $(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
@@ -21,8 +23,14 @@ install: .venv/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
-test: .venv/.tested
+test: .venv/.tested chromium
 	$(BIN)/python -m pytest
+
+# The lens is tested in a real browser: Debian's, where it can be installed. Elsewhere those tests are skipped and say so.
+chromium:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -qq && apt-get install -y -qq chromium fonts-noto-cjk fonts-noto-color-emoji >/dev/null; } \
+		|| echo "no Chromium here: the tests of the lens in a browser will be skipped"
 
 # Against llama.cpp and real weights, both fetched (240 MB): `make conformance DATA=a/folder/with/models`. Not part of test.
 PEER := .venv-conformance
@@ -48,4 +56,4 @@ format:
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-conformance build dist .pytest_cache .hypothesis .ruff_cache
+	rm -rf .venv .venv-conformance build dist web/node_modules src/pellucid/lens/page/built .pytest_cache .hypothesis .ruff_cache

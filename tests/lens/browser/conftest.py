@@ -1,0 +1,181 @@
+"""The page in a real browser: Debian's Chromium, driven by Playwright, on `pellucid lens` as a person starts it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+import torch
+
+from pellucid.lens.page import program
+from pellucid.model.build import build
+from pellucid.planning.config import ModelConfig
+from pellucid.store.envelope import Envelope, decode
+from pellucid.store.run import Run
+from pellucid.tokens.train import train_bpe
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+TEXT = "你好, the cat </script> 👩\u200d👩\u200d👧 sat"
+CONFIG = ModelConfig(
+    vocab_size=330, context_length=48, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=8, d_model=32, d_ff=48
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lens:
+    """A running `pellucid lens`."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    def ask(self, method: str, **params: Any) -> Envelope:
+        """The same question that the page asks."""
+        request = Request(f"{self.url}ask/{method}", json.dumps(params).encode(), {"Content-Type": "application/json"})
+        with urlopen(request, timeout=30) as answer:
+            return decode(answer.read())
+
+    def close(self) -> str:
+        """Ctrl-C; what it says."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        _, said = self.process.communicate(timeout=15)
+        return said
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's program."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("there is no Chromium here (Debian: apt-get install chromium)")
+    if not program.BUILT.is_file():
+        pytest.skip("the page is not built (python hatch_build.py)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two checkpoints with random weights, whose texts hold `</script>`."""
+    run = Run.create(tmp_path_factory.mktemp("work") / "runs" / "small", {})
+    texts = ["the cat sat on the mat. </script></script> " * 30, "小猫坐在花园里，你好。" * 30]
+    tokenizer = train_bpe(texts, CONFIG.vocab_size)
+    config = dataclasses.replace(CONFIG, vocab_size=tokenizer.vocab_size)
+    for step in (10, 20):
+        generator = torch.Generator().manual_seed(step)
+        model = build(config, seed=step)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.copy_(1 + 0.2 * noise if parameter.dim() == 1 else 0.2 * noise)
+        weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+        run.save(step, config=config, weights=weights, tokenizer=tokenizer, info={})
+        run.append_metrics({"kind": "train", "step": step, "loss": 5.0 - step / 10, "seconds": 1.0})
+        run.append_metrics({"kind": "eval", "step": step, "loss": 5.1 - step / 10, "seconds": 1.0})
+    return run.path
+
+
+@pytest.fixture(scope="session")
+def open_lens() -> Iterator[Callable[..., Lens]]:
+    """Start `pellucid lens …` in a folder; every one is ended at the end."""
+    started: list[Lens] = []
+
+    def start(*arguments: str | Path, folder: Path) -> Lens:
+        command = [
+            sys.executable,
+            "-m",
+            "pellucid",
+            "lens",
+            *map(str, arguments),
+            "--no-browser",
+            "--json",
+            "--threads",
+            "1",
+        ]
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+        )  # fmt: skip
+        text = ""
+        while not text.endswith("}\n"):
+            line = process.stdout.readline()
+            if not line:
+                raise AssertionError(process.communicate()[1])
+            text += line
+        started.append(Lens(process=process, url=json.loads(text)["url"]))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+        assert one.process.stdout and one.process.stderr
+        one.process.stdout.close()
+        one.process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def lens(run: Path, open_lens: Callable[..., Lens], chromium: str) -> Lens:
+    """A lens on the small run with a text already in it."""
+    return open_lens(run, "--prompt", TEXT, folder=run.parents[1])
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A fresh browser window; a fault in the page's program, or a request to anywhere else, fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", reduced_motion="reduce")
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda request: faults.append(request.url) if is_elsewhere(request.url) else None)
+    page.on(
+        "console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None
+    )
+    yield page
+    context.close()
+    assert not faults
+
+
+def is_elsewhere(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:", "file:"))
+
+
+@pytest.fixture
+def settle() -> Callable[[Any], None]:
+    """Scroll through the page until every panel has drawn what it asks for."""
+
+    def wait(page: Any) -> None:
+        page.locator("[data-panel]").first.wait_for()
+        end = time.monotonic() + 40
+        quiet = 0
+        while quiet < 3:
+            for section in page.locator("[data-panel]").all():
+                section.scroll_into_view_if_needed()
+                page.wait_for_timeout(60)
+            waiting = page.locator(".skeleton, [aria-busy=true]").count()
+            quiet = 0 if waiting else quiet + 1
+            assert time.monotonic() < end, page.locator(".skeleton, [aria-busy=true]").first.evaluate(
+                "e => e.outerHTML.slice(0, 300)"
+            )
+
+    return wait
