@@ -98,8 +98,9 @@ class Reading:
         """The chances of every token after some ids, float64 [V]; what they share with the text is not read again."""
         pairs = enumerate(zip(self.ids, ids, strict=False))
         shared = next((t for t, (mine, other) in pairs if mine != other), min(len(self.ids), len(ids)))
+        shared = min(shared, len(ids) - 1) if self.config.causal else 0  # seeing both ways, a token read is not settled
         branch = self._read[0].fork()
-        branch.truncate(min(shared, len(ids) - 1))
+        branch.truncate(shared)
         branch.extend(ids[len(branch.ids) :])
         one = branch.cache.length and len(branch.unread) == 1
         logits_V = self._runner.decode([branch])[0] if one else self._runner.prefill(branch)

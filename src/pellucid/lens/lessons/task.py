@@ -40,7 +40,13 @@ class Figure:
 
     def to_dict(self) -> dict[str, Any]:
         """The figure for the page, which shows the same text and keeps the number behind it."""
-        return {"value": self.value, "form": self.form, "digits": self.digits, "shown": self.shown, "address": self.address}
+        return {
+            "value": self.value,
+            "form": self.form,
+            "digits": self.digits,
+            "shown": self.shown,
+            "address": self.address,
+        }
 
 
 def count(value: int, address: str = "") -> Figure:
