@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pellucid.engine.mode import inference
 from pellucid.errors import ContextError, RequestError
 from pellucid.lens.chips import chips_of, label_of, readable
 from pellucid.lens.trace import SCHEMA, Page, Trace
 from pellucid.model import tap
-from pellucid.model.block import Block
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import count_parameters
@@ -218,7 +217,7 @@ def read_stream(model: Decoder, x_TD: Tensor) -> Tensor:
     return read_head(model, model.final_norm(x_TD))
 
 
-def _details(block: Block, rotation: torch.nn.Module, taps: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _details(block: nn.Module, rotation: nn.Module, taps: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     q_BHTK, k_BGTK = taps["attention.query_norm"], taps["attention.key_norm"]
     yield "attention_norm", taps["attention_norm"][0]
     yield "attention.query", q_BHTK[0]

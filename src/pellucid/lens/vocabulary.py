@@ -54,7 +54,8 @@ class Entry:
 
 def read_ranks(tokenizer: Tokenizer) -> dict[int, int]:
     """Token id -> the number of the merge that makes it, counted from 0 in the order in which merges were learned."""
-    ids, ranks = tokenizer.vocabulary.ids, {}
+    ids = tokenizer.vocabulary.ids
+    ranks: dict[int, int] = {}
     for rank, (left, right) in enumerate(tokenizer.vocabulary.merges):
         ranks.setdefault(ids[left + right], rank)
     return ranks
