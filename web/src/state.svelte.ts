@@ -114,7 +114,7 @@ class Lens {
     this.#answers.clear();
     try {
       const about = (await this.ask<About>("about", {})).value;
-      if (about.model) await this.#readTree(); // first: an open model without its tree would look like one without a text
+      if (about.model) this.tree = (await this.ask<Tree>("tree")).value; // first: an open model without its tree would look like one without a text
       this.about = about;
     } catch (error) {
       this.error = toldOf(error);
@@ -141,9 +141,12 @@ class Lens {
     this.actError = null;
     try {
       const { value } = await this.ask<Value>(method, params);
-      await this.#readTree();
-      const node = (value as { current?: number }).current ?? this.tree?.current ?? 0;
-      this.header = (await this.ask<Header>("record", { at: { node, checkpoint: this.checkpoint } })).value;
+      const tree = (await this.ask<Tree>("tree")).value;
+      const node = (value as { current?: number }).current ?? tree.current ?? 0;
+      const at = { node, checkpoint: this.checkpoint };
+      const header = (await this.ask<Header>("record", { at })).value;
+      this.tree = tree; // all at once: no panel asks about a node whose tokens are not here yet
+      this.header = header;
       this.select({ node, token: null });
       this.say(this.t("tokens.appended", { label: this.chips.at(-1)?.label ?? "" }));
       return value;
@@ -153,10 +156,6 @@ class Lens {
     } finally {
       this.busy = false;
     }
-  }
-
-  async #readTree(): Promise<void> {
-    this.tree = (await this.ask<Tree>("tree")).value;
   }
 
   prompt(text: string): Promise<unknown> {
