@@ -53,7 +53,7 @@ def gradient_x_input(model: Decoder, ids: Sequence[int], target: Target) -> Shar
 
 
 def integrated_gradients(
-    model: Decoder, ids: Sequence[int], target: Target, *, baseline: Baseline = "mean", steps: int = 32
+    model: Decoder, ids: Sequence[int], target: Target, *, baseline: Baseline = "mean", steps: int = 64
 ) -> Shares:
     """The gradient averaged on the straight way from a baseline to the text's embeddings, times that way.
 
@@ -61,7 +61,7 @@ def integrated_gradients(
     normalises its input has a kink that the integral meets badly: the gap shows it).
     """
     if not 1 <= steps <= 512:
-        raise RequestError("steps must lie between 1 and 512", found=str(steps), hint="32 is often enough")
+        raise RequestError("steps must lie between 1 and 512", found=str(steps), hint="64 is often enough")
     afford(model, 3 * steps * len(ids))  # backwards costs about twice the way forwards
     x_BTD = _embedding(model, ids)
     rest_BTD = (

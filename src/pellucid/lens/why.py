@@ -149,7 +149,7 @@ def occlude_of(
 
 
 def gradient_of(
-    desk: Desk, *, at: At, method: str = "gradient_x_input", baseline: str = "mean", steps: int = 32,
+    desk: Desk, *, at: At, method: str = "gradient_x_input", baseline: str = "mean", steps: int = 64,
     predict_after: int | None = None, id: int | None = None, against: int | None = None,
 ) -> Answer:  # fmt: skip
     """The target shared out over the tokens by its gradient: at the text itself, or on the way there from a baseline."""
