@@ -125,9 +125,11 @@ def test_names_and_shapes_are_those_announced(name) -> None:
     assert all(check["ok"] for check in trace.header["checks"])
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "opened later"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", OURS)
-def test_a_layer_opened_later_has_the_bits_of_one_whole_pass(name, dtype) -> None:
+def test_a_layer_has_the_bits_of_one_whole_pass(name, dtype, kept, monkeypatch) -> None:
+    monkeypatch.setattr(recording, "MOST_DETAILS", 10**6 if kept else 0)
     model = scrambled(OURS[name], dtype)
     with torch.no_grad(), tap.record(model) as taps:
         model(torch.tensor([IDS]))
@@ -198,12 +200,20 @@ def test_recording_leaves_the_model_as_it_was() -> None:
 
 
 def test_only_layers_that_fit_are_kept_and_none_changes(monkeypatch) -> None:
+    monkeypatch.setattr(recording, "MOST_DETAILS", 1)
     trace = record_trace(scrambled(SMALL), TOKENIZER, IDS)
     first = trace["blocks.0.mlp.up"].copy()
-    monkeypatch.setattr(recording, "MOST_DETAILS", 1)
     assert trace["blocks.1.mlp.up"].shape == first.shape
     assert list(trace.arrays._details) == [1]
     np.testing.assert_array_equal(trace["blocks.0.mlp.up"], first)
+
+
+def test_what_was_forgotten_is_made_again_to_the_bit() -> None:
+    trace = record_trace(scrambled(SMALL), TOKENIZER, IDS)
+    before = {name: array.copy() for name, array in trace.arrays.items()}
+    trace.arrays.forget()
+    for name, array in before.items():
+        np.testing.assert_array_equal(trace[name], array)
 
 
 def test_logits_of_all_positions_only_where_they_fit(monkeypatch) -> None:

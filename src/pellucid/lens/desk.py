@@ -47,7 +47,7 @@ from pellucid.lens.chips import label_of
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.page import export
 from pellucid.lens.questions import list_questions
-from pellucid.lens.record import describe_model, record_trace
+from pellucid.lens.record import Recording, describe_model, record_trace
 from pellucid.lens.shelf import Shelf, open_shelf
 from pellucid.lens.trace import Page, Trace
 from pellucid.lens.tree import Tree
@@ -154,6 +154,7 @@ class Desk:
         step = None if at.checkpoint == self.shelf.step else at.checkpoint
         key = (self.ids(at.node), step)
         if key not in self._traces:
+            self._forget_details()
             opened = self.shelf.open(step)
             page = Page(answerer=self, questions=tuple(list_questions(self.config, key[0], at)))
             self._traces[key] = record_trace(opened.model, self.tokenizer, key[0], about=opened.about, page=page)
@@ -161,6 +162,12 @@ class Desk:
                 self._traces.popitem(last=False)
         self._traces.move_to_end(key)
         return self._traces[key]
+
+    def _forget_details(self) -> None:
+        """Of older recordings only the stream stays in memory; their layers are made again when asked for."""
+        for trace in self._traces.values():
+            if isinstance(trace.arrays, Recording):
+                trace.arrays.forget()
 
     def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
         """Something about the opened model that takes long to make: made at the first call, kept for the others."""

@@ -1,8 +1,9 @@
 """Recording: one pass through the model with its taps open, and then any layer again, on demand.
 
-The pass keeps the residual stream at every sub-layer and looks at the attention rows as they go by. The details of a
-layer (queries, scores, feed-forward) are made when they are asked for, by sending that layer's own input through the same
-block again with its taps open: the same numbers to the bit, without holding L layers of T x T weights at once. Nothing
+The pass keeps the residual stream at every sub-layer and looks at the attention rows as they go by. The details of the
+layers (queries, scores, feed-forward) are kept too where they are few; where they are many, a layer is made when it is
+asked for, by sending its own input through the same block again with its taps open: the same numbers to the bit,
+without holding L layers of T x T weights at once. Nothing
 is computed by a second implementation: what no module puts out (turned queries, gated activations) is made from recorded
 tensors by the model's own modules. Numbers are handed out as float32, which is exact for float16 and bfloat16 models.
 
@@ -11,6 +12,7 @@ Axes: T positions · D width · H query heads · G key/value heads · K head wid
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -31,7 +33,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_LOGITS = 4_000_000  # numbers; above, logits are kept for the last position only
 NUM_NEXT = 20  # of the likeliest next tokens in a header
-MOST_DETAILS = 64_000_000  # numbers of layers' details kept for the next question
+MOST_DETAILS = 100_000_000  # numbers of layers' details that one recording holds
 
 
 def record_trace(
@@ -128,6 +130,9 @@ class Recording(Mapping[str, np.ndarray]):
         self.shapes = array_shapes(model.config, len(ids), all_logits=all_logits)
         self._stream: dict[str, Tensor] = {}
         self._row_error = 0.0
+        self._taps: dict[int, dict[str, Tensor]] = {}  # layers that nobody has asked for yet
+        num_details = sum(math.prod(shape) for name, shape in self.shapes.items() if name.startswith("blocks."))
+        self._keeps_layers = num_details <= MOST_DETAILS
         self._details: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()
         self._record()
 
@@ -153,6 +158,11 @@ class Recording(Mapping[str, np.ndarray]):
                 self._details.popitem(last=False)
         self._details.move_to_end(layer)
         return self._details[layer]
+
+    def forget(self) -> None:
+        """Let go of all details of layers; they are made again when asked for."""
+        self._taps.clear()
+        self._details.clear()
 
     def checks(self) -> list[dict[str, Any]]:
         """What must hold of every recording: rows of weights sum to 1, and the stream ends in the logits."""
@@ -180,6 +190,9 @@ class Recording(Mapping[str, np.ndarray]):
             self._row_error = max(self._row_error, float((output.float().sum(-1) - 1).abs().max()))
         elif name in ("embed", "final_norm") or name.endswith(".attention") or name.rpartition(".")[0] == "blocks":
             self._stream[name if "." not in name else _stream_name(name)] = output[0]
+        if self._keeps_layers and name.count(".") > 1:
+            _, layer, part = name.split(".", 2)
+            self._taps.setdefault(int(layer), {})[part] = output
 
     def _add_sums(self) -> None:
         """What the model sums without a module of its own: embedding and position, block input and attention."""
@@ -196,9 +209,10 @@ class Recording(Mapping[str, np.ndarray]):
         return self._stream["input" if num_blocks == 0 else f"blocks.{num_blocks - 1}.output"]
 
     def _open_layer(self, layer: int) -> dict[str, np.ndarray]:
-        block = self.model.blocks[layer]
-        with inference(self.model), tap.record(block) as taps:
-            block(self._stream_after(layer)[None], self.model.rotation, 0, None)
+        block, taps = self.model.blocks[layer], self._taps.pop(layer, None)
+        if taps is None:
+            with inference(self.model), tap.record(block) as taps:
+                block(self._stream_after(layer)[None], self.model.rotation, 0, None)
         with inference(self.model):
             tensors = dict(_details(block, self.model.rotation, taps))
         return {f"blocks.{layer}.{name}": _numbers(tensor) for name, tensor in tensors.items()}
