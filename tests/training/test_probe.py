@@ -198,3 +198,9 @@ def test_the_flag_may_be_repeated_and_texts_keep_their_commas() -> None:
     probe = settings_of(common, None, (), {"probe": ("one, two", "three")}).settings.probe
     assert probe.texts == ("one, two", "three")
     assert settings_of(common, None, (), {"probe": ()}).settings.probe.texts == ()
+
+
+def test_checkpoints_may_be_kept_at_regular_steps_for_later_comparison(book: Path, tmp_path: Path, task) -> None:
+    saving = {"every_steps": 1, "keep_last": 1, "keep_every": 2, "keep_best": False}
+    pretrain(task(book, tmp_path / "run", steps=5, saving=saving))
+    assert [saved.step for saved in Run.open(tmp_path / "run").checkpoints()] == [2, 4, 5]

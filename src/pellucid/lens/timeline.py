@@ -5,8 +5,9 @@
     a probe text    the probes' steps        recorded while the run trained (`pellucid train … --probe TEXT`)
 
 A curve has too many steps for a screen: each of its points is the mean of the updates since the point before it, and
-says of how many. The map shows every step on one plane, that of the two directions in which the newest embedding
-spreads most, so that what moves is the tokens and not the view.
+says of how many. The map shows where each token's row of the embedding points (the row divided by its length, as the
+cosine compares rows), at every step on one plane: that in which the newest directions spread most, seen from zero. So
+it is the tokens that move and not the view, and no token can lie further from the middle than 1.
 
 Axes: T positions · S = T positions attended to · V vocabulary · D width · N tokens shown on the map.
 """
@@ -230,13 +231,13 @@ def _probe_ids(probe: Envelope, text: int) -> tuple[int, ...]:
 
 
 def timeline_map(desk: Desk, *, at: At, text: int | None = None) -> Answer:
-    """Where the tokens lie at one step, on the plane in which the newest embedding spreads most.
+    """Where the tokens' rows point at one step, on the plane in which the newest directions spread most.
 
     A checkpoint has the whole vocabulary (of a large one, evenly picked rows, and those of the text); a probe only the
     tokens of its text.
     """
     newest = desk.model(None).embed.weight
-    mean_D, plane_DP = desk.keep("timeline.plane", lambda: principal_plane(newest.detach().double().cpu().numpy()))
+    plane_DP = desk.keep("timeline.plane", lambda: principal_plane(directions(newest.detach().float().cpu().numpy())))
     if text is None:
         embed_VD = desk.model(at.checkpoint).embed.weight.detach().float().cpu().numpy()
         step = desk.shelf.step if at.checkpoint is None else at.checkpoint
@@ -249,28 +250,40 @@ def timeline_map(desk: Desk, *, at: At, text: int | None = None) -> Answer:
         step = probe.value["step"]
         ids, first = np.unique(np.array(_probe_ids(probe, text)), return_index=True)
         marked, rows_ND = ids.tolist(), np.asarray(probe.arrays[f"{text}.embed"])[first]
-    xy_NP = (rows_ND - mean_D) @ plane_DP
-    spread = float(np.square(rows_ND - rows_ND.mean(0)).sum())
-    within = float(np.square(xy_NP - xy_NP.mean(0)).sum())
+    unit_ND = directions(rows_ND)
+    xy_NP = unit_ND @ plane_DP
     return Answer(
-        {"step": step, "marked": marked, "explained": within / spread if spread else None, "plane": desk.shelf.step},
+        {
+            "step": step,
+            "marked": marked,
+            "explained": float(np.square(xy_NP).sum() / len(ids)),  # the squares of a direction add up to 1
+            "plane": desk.shelf.step,
+        },
         {"xy": xy_NP.astype(np.float32), "ids": ids.astype(np.int32)},
     )
 
 
-def principal_plane(rows_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean of some rows and the two directions [D, 2] in which they spread most, each with a fixed sign.
+def directions(rows_ND: np.ndarray) -> np.ndarray:
+    """Each row divided by its length, float64; a row of zeros points nowhere and stays.
 
-    >>> mean_D, plane_DP = principal_plane(np.array([[0.0, 0, 1], [4, 0, 1], [0, 2, 1], [4, 2, 1]]))
-    >>> mean_D.tolist(), plane_DP.T.tolist()
-    ([2.0, 1.0, 1.0], [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> directions(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
     """
-    mean_D = rows_ND.mean(0)
-    centred_ND = rows_ND - mean_D
+    lengths_N1 = np.linalg.norm(rows_ND.astype(np.float64), axis=1, keepdims=True)
+    return rows_ND / np.where(lengths_N1 > 0, lengths_N1, 1.0)
+
+
+def principal_plane(rows_ND: np.ndarray) -> np.ndarray:
+    """The two directions [D, 2] in which some rows spread most about their mean, each with a fixed sign.
+
+    >>> principal_plane(np.array([[0.0, 0, 1], [4, 0, 1], [0, 2, 1], [4, 2, 1]])).T.tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    centred_ND = rows_ND - rows_ND.mean(0)
     _, directions_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
     plane_DP = directions_DD[:, -1:-3:-1]
     largest_P = np.abs(plane_DP).argmax(0)
-    return mean_D, plane_DP * np.sign(plane_DP[largest_P, range(plane_DP.shape[1])])
+    return plane_DP * np.sign(plane_DP[largest_P, range(plane_DP.shape[1])])
 
 
 METHODS = {

@@ -17,6 +17,7 @@ MAY_DIFFER = (
     "deterministic",
     "tensorboard",
     "saving.keep_last",
+    "saving.keep_every",
     "saving.keep_best",
     "probe.texts",
     "probe.every_steps",

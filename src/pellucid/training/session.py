@@ -153,9 +153,10 @@ class Session:
                 name="training.saved", message=f"saved {directory}", data={"step": trainer.step, "path": str(directory)}
             )
         )
-        best = best_evaluation(self.run.read_metrics()) if self.settings.saving.keep_best else None
+        saving = self.settings.saving
+        best = best_evaluation(self.run.read_metrics()) if saving.keep_best else None
         protect = () if best is None else (best["step"],)
-        self.run.prune(self.settings.saving.keep_last, protect=protect, recorder=self.recorder)
+        self.run.prune(saving.keep_last, saving.keep_every, protect=protect, recorder=self.recorder)
 
     def _evaluate(self) -> None:
         likelihood = self.evaluate()

@@ -88,6 +88,7 @@ class SavingSettings:
 
     every_steps: int | None = setting(None, "steps between checkpoints (none: before each evaluation)", low=1)
     keep_last: int = setting(2, "newest checkpoints that stay", low=1)
+    keep_every: int | None = setting(None, "checkpoints at multiples of so many steps stay too", low=1)
     keep_best: bool = setting(True, "the checkpoint with the lowest validation loss stays too")
 
 
