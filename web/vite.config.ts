@@ -8,14 +8,20 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vitest/config";
 
-const lens = process.env.PELLUCID_URL?.replace(/\/$/, "");
+const lens = process.env.PELLUCID_URL ? new URL(process.env.PELLUCID_URL) : null;
+const passOn = lens && {
+  target: lens.origin,
+  changeOrigin: true,
+  headers: { origin: lens.origin }, // the lens answers its own page alone
+  rewrite: (path: string) => lens.pathname.replace(/\/$/, "") + path,
+};
 
 export default defineConfig(({ mode }) => ({
   plugins: [svelte({ compilerOptions: { css: "injected" } })],
   resolve: mode === "test" ? { conditions: ["browser"] } : {},
   server: {
     fs: { allow: [".."] },
-    proxy: lens ? { "/ask": { target: new URL(lens).origin, changeOrigin: true, rewrite: (path) => new URL(lens).pathname + path } } : {},
+    proxy: passOn ? { "/ask": passOn } : {},
   },
   build: {
     outDir: "../src/pellucid/lens/page/built",

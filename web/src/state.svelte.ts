@@ -41,7 +41,7 @@ import type { Answer, NamedArray } from "./envelope";
 import { BEGINNING, type View, readHash, writeHash } from "./hash";
 import { AskError, type Host, type Params, type Told, canonical } from "./host";
 import type { About, Header, Tree, TreeNode } from "./types";
-import { type Language, type Values, preferredLanguage, word } from "./words";
+import { type Language, type Values, hasWord, preferredLanguage, word } from "./words";
 
 export type { About, Chip, Header, Tree, TreeNode } from "./types";
 export type Command = "next" | "fork" | "redraw" | "export";
@@ -90,6 +90,12 @@ class Lens {
 
   t = (key: string, values?: Values): string => word(this.language, key, values);
 
+  /** What went wrong and what to try, in the page's own words where it has some for this case. */
+  told({ kind, what, hint }: Told): { what: string; hint: string } {
+    const own = kind !== undefined && hasWord(`errors.${kind}.what`);
+    return own ? { what: this.t(`errors.${kind}.what`), hint: this.t(`errors.${kind}.hint`) } : { what, hint: hint ?? "" };
+  }
+
   /** Begins: reads the address, asks what is open. Returns what ends it. */
   begin(host: Host, root: HTMLElement): () => void {
     this.host = host;
@@ -100,9 +106,12 @@ class Lens {
     const readAddress = () => this.#hasAddress() && (this.view = readHash(location.hash));
     follow();
     dark.addEventListener("change", follow);
+    const comeBack = () => document.visibilityState === "visible" && void this.#catchUp();
     addEventListener("hashchange", readAddress);
+    document.addEventListener("visibilitychange", comeBack);
     void this.refresh();
     return () => {
+      document.removeEventListener("visibilitychange", comeBack);
       dark.removeEventListener("change", follow);
       removeEventListener("hashchange", readAddress);
     };
@@ -114,11 +123,32 @@ class Lens {
     this.#answers.clear();
     try {
       const about = (await this.ask<About>("about", {})).value;
-      if (about.model) this.tree = (await this.ask<Tree>("tree")).value; // first: an open model without its tree would look like one without a text
+      // The tree first: a model that is open without one would look like one without a text.
+      if (about.model) this.#plant((await this.ask<Tree>("tree")).value);
       this.about = about;
     } catch (error) {
       this.error = toldOf(error);
     }
+  }
+
+  /** Reads the tree again when the reader comes back to this page: another one may have let it grow. */
+  async #catchUp(): Promise<void> {
+    if (this.host?.kind !== "server" || !this.tree || this.busy) return;
+    try {
+      const { value } = await this.ask<Tree>("tree");
+      if (value.version !== this.tree.version) this.#plant(value);
+    } catch (error) {
+      this.actError = toldOf(error);
+    }
+  }
+
+  /** Takes over a tree; what was looked at stays, unless it is no longer there. */
+  #plant(tree: Tree): void {
+    const here = this.tree ? this.node : this.view.node;
+    this.tree = tree;
+    if (here === null) return;
+    if (!tree.nodes.some(({ id }) => id === here)) this.select({ node: null, token: null });
+    else if (here !== tree.current) this.select({ node: here });
   }
 
   /** One question. Answers about a node are kept: a node never changes. */
