@@ -8,11 +8,14 @@ from collections import Counter
 import pytest
 
 from pellucid.errors import RequestError
+from pellucid.lens.lessons.contents import PATH
 from pellucid.lessons.contents import LESSONS, find_lesson
 
 
-def test_three_experiments_five_exercises_three_trials():
-    assert Counter(lesson.kind for lesson in LESSONS) == {"experiment": 3, "exercise": 5, "trial": 3}
+def test_three_experiments_five_exercises_three_trials_and_the_eight_guided_lessons_of_the_lens():
+    counts = Counter(lesson.kind for lesson in LESSONS)
+    assert counts == {"experiment": 3, "exercise": 5, "trial": 3, "guided": 8}
+    assert [lesson.name for lesson in LESSONS if lesson.kind == "guided"] == [entry.key for entry in PATH]
 
 
 def test_numbers_and_names_find_each_lesson():

@@ -1,4 +1,5 @@
-"""`pellucid learn`: lessons, each with its formula, its numbers step by step and the code that repeats them.
+"""`pellucid learn`: lessons, each with its formula, its numbers step by step and the code that repeats them; and the
+guided lessons of the lens, whose questions are answered here (`guided.py`).
 
 Lessons are pages of sections; how each kind of section looks on a terminal is told here, once.
 """
@@ -31,13 +32,20 @@ LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set de
 @click.option(
     "--text", type=click.Path(path_type=Path), help="train on this text, not on the microworld (sampling, residual)"
 )
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="guided lessons: the model [default: the newest run in runs/]"
+)
+@click.option("--prompt", metavar="TEXT", help="guided lessons: the text to look into [default: a sample sentence]")
+@click.option("--answer", metavar="NUMBER", help="guided lessons: check this answer instead of asking for one")
 @click.option("--quick", is_flag=True, help="trials only: a few steps, to see that it runs")
 @common_options
-def command(common: Common, lesson: str, lang: str | None, out: Path | None, text: Path | None, quick: bool) -> None:
+def command(common: Common, lesson: str, lang: str | None, **options: Any) -> None:
     """Work through LESSON, by number or name; without it, list the lessons.
 
     Experiments and exercises are arithmetic and take no time. Trials train small models, which takes up to a minute.
+    Guided lessons are told on a model of yours and ask a question that the model answers.
     """
+    from pellucid.cli.guided import guide
     from pellucid.lessons.contents import find_lesson
 
     language, reason = choose_language(lang, os.environ)
@@ -47,16 +55,25 @@ def command(common: Common, lesson: str, lang: str | None, out: Path | None, tex
         list_lessons(language, as_json=common.as_json)
         return
     chosen = find_lesson(lesson)
-    check_options(chosen, {"--out": out, "--quick": quick, "--text": text})
+    check_options(chosen, {f"--{name}": value for name, value in options.items()})
+    if chosen.kind == "guided":
+        guide(chosen, common, language, options["model"], options["prompt"], options["answer"])
+    else:
+        tell(chosen, common, language, options["out"], options["text"], options["quick"])
+
+
+def tell(lesson: Lesson, common: Common, language: Language, out: Path | None, text: Path | None, quick: bool) -> None:
+    """Work a lesson through and show it whole."""
     if out:
         make_directory(out)
-    page = work_through(chosen, common, text=text, quick=quick)
+    page = work_through(lesson, common, text=text, quick=quick)
     files = draw(page, out) if out else []
     if common.as_json:
         plots = [str(file) for file in files]
-        print_json({**describe(chosen, language), "sections": page.to_dict(language), "plots": plots})
+        print_json({**describe(lesson, language), "sections": page.to_dict(language), "plots": plots})
         return
-    show(chosen, page, language, drawn=bool(files))
+    show_title(lesson, language)
+    show(page, language, drawn=bool(files))
     for file in files:
         click.echo(f"· {file}", err=True)
 
@@ -160,13 +177,18 @@ def draw(page: Page, directory: Path) -> list[Path]:
     ]
 
 
-def show(lesson: Lesson, page: Page, language: Language, *, drawn: bool) -> None:
-    """A page for people."""
-    from pellucid.lessons import page as sections
+def show_title(lesson: Lesson, language: Language) -> None:
+    """What the lesson is called, and of which kind it is."""
     from pellucid.lessons.contents import KINDS
 
     title = f"{lesson.number}. {lesson.title.say(language)}  [{KINDS[lesson.kind].say(language)}]"
     click.secho(title + "\n", bold=True)
+
+
+def show(page: Page, language: Language, *, drawn: bool) -> None:
+    """A page for people."""
+    from pellucid.lessons import page as sections
+
     views = {
         sections.Paragraph: show_paragraph,
         sections.Formula: show_formula,

@@ -1,4 +1,5 @@
-"""The list of lessons: three experiments and five exercises of arithmetic, and three trials on models trained here.
+"""The list of lessons: arithmetic (three experiments, five exercises), three trials on models trained here, and the
+eight guided lessons of the lens, which are told on a model that the reader has.
 
 No torch: a lesson's module is imported when the lesson is opened, so that the list appears at once.
 """
@@ -11,16 +12,19 @@ from typing import Literal
 
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
+from pellucid.lens.lessons.contents import PATH
+from pellucid.lens.lessons.words import say
 from pellucid.lessons.page import Bilingual, Page
 from pellucid.lessons.settings import LessonSettings
 from pellucid.settings import nearest
 
-Kind = Literal["experiment", "exercise", "trial"]
+Kind = Literal["experiment", "exercise", "trial", "guided"]
 
 KINDS: dict[Kind, Bilingual] = {
     "experiment": Bilingual("experiment", "实验"),
     "exercise": Bilingual("exercise", "练习"),
     "trial": Bilingual("trial (trains a model)", "试验（训练模型）"),
+    "guided": Bilingual("guided (your own model)", "引导课（用你自己的模型）"),
 }
 
 
@@ -36,7 +40,7 @@ class Lesson:
     options: tuple[str, ...] = ()  # flags of the command line that mean something to this lesson
 
 
-LESSONS = (
+ARITHMETIC_AND_TRIALS = (
     Lesson(
         number=1,
         name="softmax",
@@ -119,6 +123,19 @@ LESSONS = (
     ),
 )
 
+GUIDED = tuple(
+    Lesson(
+        number=number,
+        name=entry.key,
+        kind="guided",
+        title=Bilingual(say("en", f"{entry.key}.title"), say("zh", f"{entry.key}.title")),
+        function="guided:open_guided",
+        options=("--model", "--prompt", "--answer"),
+    )
+    for number, entry in enumerate(PATH, start=len(ARITHMETIC_AND_TRIALS) + 1)
+)
+LESSONS = ARITHMETIC_AND_TRIALS + GUIDED
+
 
 def find_lesson(asked: str) -> Lesson:
     """The lesson of that number or name.
@@ -136,7 +153,10 @@ def find_lesson(asked: str) -> Lesson:
 
 
 def open_lesson(lesson: Lesson, settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
-    """Work a lesson through; a trial trains its models first, which takes up to a minute."""
+    """Work a lesson through; a trial trains its models first, which takes up to a minute.
+
+    A guided lesson needs a model and an answer: `guided.open_guided`.
+    """
     module, function = lesson.function.split(":")
     work_through = getattr(importlib.import_module(f"pellucid.lessons.{module}"), function)
     return work_through(settings, recorder=recorder) if lesson.kind == "trial" else work_through()

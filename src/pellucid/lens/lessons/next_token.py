@@ -55,7 +55,7 @@ def open_task(reading: Reading) -> Task:
     needed = int((np.cumsum(np.sort(reading.chances_V)[::-1]) < share).sum()) + 1
     return Task(
         say=(Line("say", figures),),
-        ask=Line("ask", {"share": text(f"{100 * share:g} %")}),
+        ask=Line("ask", {"share": percent(share, 0 if share <= 0.99 else 2)}),
         answer=needed,
         tolerance=needed // 100,
         select={"token": last, "top_p": share},

@@ -7,7 +7,7 @@ model receives holds its letters. What the reader's own tokenizer does with it i
 from __future__ import annotations
 
 from pellucid.lens.lessons.reading import Reading
-from pellucid.lens.lessons.task import Line, Task, count, text
+from pellucid.lens.lessons.task import Figure, Line, Task, count, text
 
 WORD, LETTER = " strawberry", "r"
 SPELLINGS = ("strawberry", WORD, "草莓")
@@ -44,7 +44,7 @@ def explain(reading: Reading) -> tuple[Line, ...]:
     if len(ids) >= len(WORD.strip()):
         seen = Line("spelled", {"count": count(len(ids))})
     else:
-        figures = {"letter": text(LETTER), "number": count(WORD.count(LETTER)), "ids": text(_listed(ids))}
+        figures = {"letter": text(LETTER), "number": count(WORD.count(LETTER)), "ids": _listed(ids)}
         seen = Line("hidden", figures)
     return (*(_split(reading, spelling) for spelling in SPELLINGS), seen)
 
@@ -52,7 +52,7 @@ def explain(reading: Reading) -> tuple[Line, ...]:
 def _split(reading: Reading, spelling: str) -> Line:
     ids = _ids(reading, spelling)
     pieces = " | ".join(str(reading.token(token_id).value) for token_id in ids)
-    figures = {"word": text(spelling), "pieces": text(pieces), "count": count(len(ids)), "ids": text(_listed(ids))}
+    figures = {"word": text(spelling), "pieces": text(pieces), "count": count(len(ids)), "ids": _listed(ids)}
     return Line("split", figures)
 
 
@@ -60,5 +60,5 @@ def _ids(reading: Reading, spelling: str) -> list[int]:
     return list(reading.tokenizer.encode(spelling).ids)
 
 
-def _listed(ids: list[int]) -> str:
-    return ", ".join(map(str, ids))
+def _listed(ids: list[int]) -> Figure:
+    return Figure(", ".join(map(str, ids)), "count")

@@ -9,8 +9,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from pellucid.lens.lessons.task import Line
-
 SECTION = "learn"
 
 
@@ -32,9 +30,11 @@ def say(language: str, key: str, figures: Mapping[str, str] | None = None) -> st
     return re.sub(r"\{(\w+)\}", lambda place: (figures or {}).get(place[1], place[0]), entry)
 
 
-def say_line(language: str, lesson: str, line: Line) -> str:
-    """A sentence of one lesson with its figures."""
-    return say(language, f"{lesson}.{line.key}", {name: figure.shown for name, figure in line.figures.items()})
+def say_line(language: str, lesson: str, line: Mapping[str, Any]) -> str:
+    """A sentence of one lesson with its figures, as the desk sends it (`Line.to_dict`); texts and tokens are quoted."""
+    quoted = {name: "“{}”" if one["form"] == "text" else "{}" for name, one in line["figures"].items()}
+    figures = {name: quoted[name].format(one["shown"]) for name, one in line["figures"].items()}
+    return say(language, f"{lesson}.{line['key']}", figures)
 
 
 def myths(language: str, lesson: str) -> list[tuple[str, str]]:

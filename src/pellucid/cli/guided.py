@@ -1,0 +1,95 @@
+"""The guided lessons of `pellucid learn`: a question about a person's own model, answered by doing and checked by it.
+
+At a terminal the answer is asked for; in a pipe, or with `--answer`, nothing is.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pellucid.cli.common import Common, Terminal, print_json
+
+if TYPE_CHECKING:  # they load torch, which help does without
+    from pellucid.lessons.contents import Lesson
+    from pellucid.lessons.guided import Checked, Guided
+    from pellucid.lessons.page import Language
+
+
+def guide(
+    lesson: Lesson, common: Common, language: Language, model: Path | None, prompt: str | None, answer: str | None
+) -> None:
+    """Tell the lesson, then check the answer that was given, or ask for one."""
+    from pellucid.events import NULL
+    from pellucid.lessons.guided import open_guided
+    from pellucid.planning.machine import inspect_machine
+    from pellucid.training.device import choose_device, use_threads
+
+    use_threads(common.threads, inspect_machine())
+    device, recorder = str(choose_device(common.device)), NULL if common.as_json else Terminal()
+    guided = open_guided(lesson.name, model, prompt, language=language, device=device, recorder=recorder)
+    if common.as_json:
+        print_json(to_dict(guided, lesson, language, answer))
+        return
+    from pellucid.cli.learn import show, show_title
+
+    show_title(lesson, language)
+    show(guided.page, language, drawn=False)
+    if answer is not None:
+        close(guided.check(answer), language)
+    elif sys.stdin.isatty() and sys.stdout.isatty():
+        converse(guided, language)
+    else:
+        click.echo(f"pellucid learn {lesson.name} … --answer {'1' if guided.choices else '42'}")
+
+
+def converse(guided: Guided, language: Language) -> None:
+    """Ask until the answer is right; an empty answer has it shown."""
+    from pellucid.errors import RequestError
+    from pellucid.lens.lessons.words import say
+
+    while given := click.prompt(
+        f"{say(language, 'answer')} ({say(language, 'enter')})", default="", show_default=False
+    ):
+        try:
+            checked = guided.check(given)
+        except RequestError as error:
+            click.echo(f"! {error.what}: {error.hint}", err=True)
+            continue
+        if checked.right:
+            close(checked, language)
+            return
+        click.echo(say(language, "wrong"))
+    close(guided.check("1" if guided.choices else "0"), language, told=False)
+
+
+def close(checked: Checked, language: Language, *, told: bool = True) -> None:
+    """What the program says to an answer; `told` is false when the answer was asked for, not given."""
+    from pellucid.cli.learn import show
+    from pellucid.lens.lessons.words import say
+
+    if told:
+        click.secho(say(language, "right" if checked.right else "wrong"), bold=True)
+    if not (told and checked.right):
+        click.echo(say(language, "shown", {"answer": checked.answer}))
+    click.echo()
+    show(checked.page, language, drawn=False)
+
+
+def to_dict(guided: Guided, lesson: Lesson, language: Language, answer: str | None) -> dict[str, Any]:
+    """The lesson for machines; `checked` is null when no answer was given."""
+    from pellucid.cli.learn import describe
+
+    checked = None if answer is None else guided.check(answer)
+    found = checked and {"right": checked.right, "answer": checked.answer, "sections": checked.page.to_dict(language)}
+    return {
+        **describe(lesson, language),
+        "text": guided.text,
+        "kind_of_answer": guided.task["kind"],
+        "choices": list(guided.choices),
+        "sections": guided.page.to_dict(language),
+        "checked": found,
+    }

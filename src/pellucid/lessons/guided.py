@@ -1,0 +1,133 @@
+"""The guided lessons of the lens, told on a terminal: the same sentences, questions and checks as on its page.
+
+Everything is asked of a desk, as the page asks it; here the answers become pages of sections. Which model: the one that
+is named, else the run that was worked on last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pellucid.errors import RequestError, StoreError
+from pellucid.events import NULL, Recorder
+from pellucid.lens.desk import Desk, open_desk
+from pellucid.lens.lessons.ask import WORKED_BY
+from pellucid.lens.lessons.words import myths, say, say_line
+from pellucid.lens.page.lobby import Lobby
+from pellucid.lessons.page import FINDING, Bilingual, Code, Language, Page, Paragraph
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What the program says to an answer."""
+
+    right: bool
+    answer: str  # the right one, as a person would give it
+    page: Page  # what to see in it, and what is often said wrong
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guided:
+    """One lesson on one text of one model."""
+
+    desk: Desk
+    key: str
+    task: dict[str, Any]  # the desk's answer to `lesson`
+
+    @property
+    def text(self) -> str:
+        """The text that it is about (the end of a long one)."""
+        return self.task["text"]
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What can be chosen, the first being number 1; empty where a number is asked for."""
+        return tuple(choice["shown"] for choice in self.task["choices"])
+
+    @property
+    def page(self) -> Page:
+        """The lesson up to its question, and the Python that finds the answer."""
+        about = _words("about") + Bilingual(f": {self.text}", f"：{self.text}")
+        choices = [f"  {number}  {choice}" for number, choice in enumerate(self.choices, start=1)]
+        asked = [self._sentence(self.task["ask"]), *(Bilingual(choice, choice) for choice in choices)]
+        return Page(
+            (
+                Paragraph(heading=about, text=_lines([self._sentence(line) for line in self.task["say"]])),
+                Paragraph(heading=_words("question"), text=_lines([*asked, _words("terminal")])),
+                Code(text=self.task["code"], functions=(f"{WORKED_BY[self.key].__name__}.open_task",)),
+            )
+        )
+
+    def check(self, given: str) -> Checked:
+        """Whether an answer is right: a number, or the number of a choice from 1. Raises RequestError for neither."""
+        try:
+            value = float(given.strip().rstrip("%°"))
+        except ValueError:
+            raise RequestError("the answer is not a number", found=repr(given), hint=self._wanted) from None
+        if self.choices and value not in range(1, len(self.choices) + 1):
+            raise RequestError("that is none of the choices", found=given, hint=self._wanted)
+        answer = value - 1 if self.choices else value
+        checked = self.desk.answer("lesson.check", {"lesson": self.key, "answer": answer}).value
+        return Checked(right=checked["right"], answer=self._shown(checked["answer"]), page=self._closing(checked))
+
+    @property
+    def _wanted(self) -> str:
+        return f"give 1 to {len(self.choices)}" if self.choices else "give a number, for example 42"
+
+    def _shown(self, answer: float) -> str:
+        if self.choices:
+            return f"{int(answer) + 1}  {self.choices[int(answer)]}"
+        return f"{answer:g}" if answer == int(answer) else f"{answer:.1f}"
+
+    def _closing(self, checked: dict[str, Any]) -> Page:
+        seen = [self._sentence(line) for line in checked["said"]]
+        found = [Paragraph(heading=FINDING, text=_lines(seen))] if seen else []
+        wrong = [
+            Paragraph(heading=_words("said") + Bilingual(f": {en[0]}", f"：{zh[0]}"), text=Bilingual(en[1], zh[1]))
+            for en, zh in zip(myths("en", self.key), myths("zh", self.key), strict=True)
+        ]
+        return Page((*found, *wrong))
+
+    def _sentence(self, line: dict[str, Any]) -> Bilingual:
+        return Bilingual(say_line("en", self.key, line), say_line("zh", self.key, line))
+
+
+def open_guided(
+    key: str,
+    model: Path | None,
+    text: str | None,
+    *,
+    language: Language,
+    device: str = "cpu",
+    recorder: Recorder = NULL,
+) -> Guided:
+    """A lesson on a text (by default a sample sentence) under a model (by default the run worked on last).
+
+    Raises StoreError where no model is named and none lies in runs/, RequestError for a text too short.
+    """
+    place = find_newest(Path("runs")) if model is None else model
+    desk = open_desk(place, text=say(language, "sample") if text is None else text, device=device, recorder=recorder)
+    return Guided(desk=desk, key=key, task=desk.answer("lesson", {"lesson": key}).value)
+
+
+def find_newest(folder: Path) -> Path:
+    """The run of a folder that was worked on last. Raises StoreError where there is none."""
+    runs = Lobby(folder, open_desk).runs()
+    if not runs:
+        raise StoreError(
+            "this lesson is told on a model of yours, and none was found",
+            where=str(folder),
+            hint="name one with --model RUN, or make one in a few minutes: pellucid quickstart",
+        )
+    return Path(runs[0]["path"])
+
+
+def _lines(sentences: Sequence[Bilingual]) -> Bilingual:
+    return Bilingual("\n".join(one.en for one in sentences), "\n".join(one.zh for one in sentences))
+
+
+def _words(key: str) -> Bilingual:
+    return Bilingual(say("en", key), say("zh", key))
