@@ -28,10 +28,15 @@ export function css([red, green, blue]: Rgb): string {
   return `rgb(${Math.round(red)} ${Math.round(green)} ${Math.round(blue)})`;
 }
 
-/** Ink that can be read on a colour. */
+/** Ink that can be read on a colour: black or white, whichever stands out more (at least 4.5 to 1 on any colour). */
 export function inkOn([red, green, blue]: Rgb): string {
-  const luminance = (0.2126 * red ** 2.2 + 0.7152 * green ** 2.2 + 0.0722 * blue ** 2.2) / 255 ** 2.2;
-  return luminance > 0.2 ? "#1c1d1f" : "#fbfaf7";
+  const luminance = 0.2126 * light(red) + 0.7152 * light(green) + 0.0722 * light(blue);
+  return luminance > 0.179 ? "#000000" : "#ffffff";
+}
+
+function light(channel: number): number {
+  const share = channel / 255;
+  return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
 }
 
 /** The largest size among values, for a diverging scale; 1 when all are zero. */
