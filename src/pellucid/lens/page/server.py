@@ -140,7 +140,12 @@ def build_app(answerer: Answerer, door: Door, *, page: Path) -> ASGIApp:
 
     async def ask(request: Request) -> Response:
         params = read_params(await read_body(request))
-        encoded = await to_thread.run_sync(lambda: encode(answerer.answer(request.path_params["method"], params)))
+        try:
+            encoded = await to_thread.run_sync(lambda: encode(answerer.answer(request.path_params["method"], params)))
+        except PellucidError:
+            raise
+        except Exception as fault:  # the page is told, and the next question is answered as if nothing had happened
+            return tell_fault(request, fault)
         return Response(encoded, media_type="application/octet-stream")
 
     routes = [
@@ -149,7 +154,7 @@ def build_app(answerer: Answerer, door: Door, *, page: Path) -> ASGIApp:
         Route("/lens.js", send_program),
         Route("/ask/{method}", ask, methods=["POST"]),
     ]
-    handlers = {PellucidError: tell_error, HTTPException: tell_http_error, Exception: tell_fault}
+    handlers = {PellucidError: tell_error, HTTPException: tell_http_error}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), door)
 
 
