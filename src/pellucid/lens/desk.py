@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -156,7 +156,7 @@ class Desk:
         if key not in self._traces:
             self._forget_details()
             opened = self.shelf.open(step)
-            page = Page(answerer=self, questions=tuple(list_questions(self.config, key[0], at)))
+            page = Page(answerer=self, questions=partial(list_questions, self, at))
             self._traces[key] = record_trace(opened.model, self.tokenizer, key[0], about=opened.about, page=page)
             while len(self._traces) > MOST_TRACES:
                 self._traces.popitem(last=False)

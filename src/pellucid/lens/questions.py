@@ -1,25 +1,94 @@
-"""What a recording must hold: the questions that the page asks about one text, in the order of their importance.
+"""What a recording must hold: the questions that the page asks about one text, the most important first.
 
-The page in a file has no model behind it. These are the questions of every panel as it opens, for every layer and every
-head; what a reader would only ask by changing something is left to the live page, which the page then says.
+The page in a file has no model behind it. These are the questions of every panel as it opens, then the same for every
+layer, head and position that a reader may select; what only changing something would ask is left to the live page, which
+the page then says. A test opens a recording in a browser and holds this list equal to what the panels ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, get_args
 
 from pellucid.lens.answer import At
+from pellucid.lens.attention import Step
 from pellucid.lens.page.html import Question
-from pellucid.planning.config import ModelConfig
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+MOST = 4_000  # questions; a file is full before that, but asking takes time too
+STEPS = tuple(reversed(get_args(Step)))  # of attention: the page shows the last one first
+NUM_TOGETHER = 3  # neighbours whose likeness over training is drawn beside a token's
+NUM_NEURONS = 3  # of a layer that can be opened
 
 
-def list_questions(config: ModelConfig, ids: Sequence[int], at: At) -> Iterator[Question]:
-    """Every question of the page about the text of one node, the most important first."""
+def list_questions(desk: Desk, at: At) -> Iterator[Question]:
+    """Every question of the page about the text of one node. Some follow from answers, so the desk is asked meanwhile."""
+    return islice(_list_all(desk, at), MOST)
+
+
+def _list_all(desk: Desk, at: At) -> Iterator[Question]:
     place = {"node": at.node, "checkpoint": at.checkpoint}
-    yield "about", {}
-    yield "tree", {}
-    yield "record", {"at": place}
-    yield "path", {"node": at.node}
-    yield "labels", {}
-    for token_id in dict.fromkeys(ids):
-        yield "card", {"id": token_id}
+    last = len(desk.ids(at.node)) - 1
+    yield from [("about", {}), ("tree", {}), ("record", {"at": place}), ("labels", {})]
+    yield from _of_position(desk, place, last, last)
+    for layer in range(desk.config.n_layers):
+        yield from _of_layer(desk, place, layer, last)
+    yield from _of_training(desk, place)
+    for position in reversed(range(last)):
+        yield from _of_position(desk, place, position, last)
+    for position in reversed(range(last)):
+        for layer in range(desk.config.n_layers):
+            yield from _of_layer(desk, place, layer, position)
+
+
+def _of_position(desk: Desk, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
+    """What is asked about the selected token, whatever the layer."""
+    token, checkpoint = desk.ids(place["node"])[position], place["checkpoint"]
+    yield "card", {"id": token}
+    yield "vectors", {"at": place, "position": position}
+    yield "logits", {"at": place} if position == last else {"at": place, "position": position}
+    yield "draws", {"seed": 0, "position": position + 1, "count": 1}
+    yield "draws", {"seed": 0, "position": position + 1, "count": 1000}
+    if position == last:
+        yield "tower", {"at": place, "count": 40}
+        yield "map", {"method": "pca", "dims": 2, "checkpoint": checkpoint}
+        yield "vectors.positions", {"checkpoint": checkpoint, "count": 64}
+    yield "tower.cell", {"at": place, "row": 2 * desk.config.n_layers, "position": position, "count": 8}
+    near = ("neighbours", {"id": token, "checkpoint": checkpoint})
+    yield near
+    found = [neighbour["id"] for neighbour in desk.answer(*near).value["neighbours"][:NUM_TOGETHER]]
+    yield "map.training", {"words": [token, *found]}
+
+
+def _of_layer(desk: Desk, place: dict[str, Any], layer: int, position: int) -> Iterator[Question]:
+    """What is asked about the selected token in one layer."""
+    here = {"at": place, "layer": layer}
+    yield "attention", {"at": {**place, "precision": "byte"}, "layer": layer}
+    by_value = ("neurons", {**here, "position": position, "count": 10, "by": "value"})
+    yield by_value
+    for neuron in desk.answer(*by_value).value["top"][:NUM_NEURONS]:
+        yield "neuron", {**here, "index": neuron["index"], "position": position, "count": 8}
+    for head in range(desk.config.n_heads):
+        yield "vectors.hands", {**here, "head": head, "position": position, "part": "query"}
+        for step in STEPS:
+            yield "attention.matrix", {**here, "head": head, "step": step}
+        yield "attention.row", {**here, "head": head, "query": position}
+        for key in reversed(range(position + 1)):
+            yield "attention.cell", {**here, "head": head, "query": position, "key": key}
+
+
+def _of_training(desk: Desk, place: dict[str, Any]) -> Iterator[Question]:
+    """What is asked about the run: its curve, this text at every checkpoint, one step under glass."""
+    node, newest = place["node"], desk.shelf.step
+    yield "timeline", {}
+    for step in reversed(desk.checkpoints):
+        there = {"node": node, "checkpoint": step}
+        yield "timeline.at", {"at": there, "layer": 0, "head": 0}
+        yield "timeline.map", {"at": there}
+    if desk.run is not None:
+        yield "timeline.learned", {"at": {"node": node}, "id": desk.trace(At(node=node)).header["next"][0]["id"]}
+        yield "glass.rows", {"checkpoint": newest}
+        yield "glass", {"at": {"node": node, "checkpoint": newest}, "learning_rate": 0.1, "rule": "sgd"}

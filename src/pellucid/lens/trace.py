@@ -18,7 +18,7 @@ import json
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ class Page:
     """Whoever can show a trace as a page: a desk, and the questions that the page will ask it."""
 
     answerer: Answerer
-    questions: tuple[Question, ...]
+    questions: Callable[[], Iterable[Question]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ class Trace:
         path = Path(path)
         if path.suffix == ".html":
             page = self._page()
-            write_html(page.answerer, page.questions, path, title=self._title, recorder=recorder)
+            write_html(page.answerer, page.questions(), path, title=self._title, recorder=recorder)
             return path
         writers: dict[str, Callable[[Path], None]] = {
             ".json": self._save_json,
@@ -107,7 +107,7 @@ class Trace:
     def _repr_html_(self) -> str:
         """The page in a frame, without a server: what a notebook shows and keeps."""
         page = self._page()
-        return frame(render_html(record_answers(page.answerer, page.questions), title=self._title))
+        return frame(render_html(record_answers(page.answerer, page.questions()), title=self._title))
 
     def __repr__(self) -> str:
         return f"Trace({self.header['model']['name']!r}, {len(self.ids)} tokens, {len(self.arrays)} arrays)"

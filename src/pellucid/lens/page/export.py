@@ -43,7 +43,7 @@ def export(
     if language not in ("en", "zh"):
         raise RequestError("the page speaks English and Chinese", found=language, hint="en or zh")
     asked = read_questions(questions or [])
-    opening = list_questions(desk.config, desk.ids(at.node), at)
+    opening = list_questions(desk, at)
     wanted = chain(ALWAYS, [("record", _place(at))], asked, opening, widened(desk, asked))
     recording = record_answers(desk, wanted, limit_bytes=MAX_BYTES - find_program().stat().st_size)
     title = f"{desk.shelf.first.about['name']} · Pellucid"
