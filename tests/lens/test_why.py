@@ -18,6 +18,7 @@ from pellucid.tokens.train import train_bpe
 
 TEXT, SECOND = "the cat sat on the mat", "the dog sat on the log"
 QUESTIONS = {
+    "why": {},
     "why.ablate": {"kind": "head", "layer": 1, "index": 2},
     "why.heads": {},
     "why.occlude": {},

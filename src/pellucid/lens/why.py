@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from pellucid.lens.desk import Desk
 
 
+NUM_LIKELIEST = 8  # candidates that an answer names, to choose A and B from
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What a question is about: a model, the ids it has read, and what it makes of the next."""
@@ -50,6 +53,10 @@ class Prediction:
             "against": named[1],
             "value": value,
             "predict_after": len(self.ids) - 1,
+            "likeliest": [
+                _token(desk, one, self.logits_V)
+                for one in self.logits_V.topk(min(NUM_LIKELIEST, len(self.logits_V))).indices.tolist()
+            ],
             "note": NOTE,
         }
 
@@ -113,6 +120,13 @@ def _divergence(before_V: Tensor, after_V: Tensor) -> float:
     """How far the whole prediction moved: KL(before || after) in bits."""
     before_V, after_V = before_V.double().log_softmax(-1), after_V.double().log_softmax(-1)
     return float((before_V.exp() * (before_V - after_V)).nan_to_num(0.0).sum() / np.log(2))
+
+
+def question_of(
+    desk: Desk, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
+) -> Answer:
+    """The question itself: the prediction that all others are about."""
+    return Answer(_ask(desk, at, predict_after, id, against).describe(desk))
 
 
 def ablate_of(
@@ -244,6 +258,7 @@ def _choose(name: str, found: str, options: Sequence[str]) -> None:
 
 
 METHODS = {
+    "why": question_of,
     "why.ablate": ablate_of,
     "why.heads": heads_of,
     "why.occlude": occlude_of,

@@ -12,6 +12,8 @@ import TakeAway from "./TakeAway.svelte";
 import Text from "./Text.svelte";
 import Tower from "./Tower.svelte";
 import Training from "./Training.svelte";
+import Vectors from "./Vectors.svelte";
+import Why from "./Why.svelte";
 
 export interface PanelEntry {
   key: string;
@@ -20,12 +22,14 @@ export interface PanelEntry {
 
 export const panels: readonly PanelEntry[] = [
   { key: "text", component: Text },
+  { key: "vectors", component: Vectors },
   { key: "tower", component: Tower },
   { key: "attention", component: Attention },
   { key: "feedForward", component: FeedForward },
   { key: "chances", component: Chances },
   { key: "draw", component: Draw },
   { key: "loop", component: Loop },
+  { key: "why", component: Why },
   { key: "training", component: Training },
   { key: "takeAway", component: TakeAway },
 ];

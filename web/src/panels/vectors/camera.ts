@@ -97,7 +97,7 @@ export function splat(image: ImageData, screen: Float32Array, ratio: number, siz
 export function inksBetween(paper: readonly number[], ink: readonly number[], steps = 24): Uint32Array {
   const bytes = new Uint8ClampedArray(steps * 4);
   for (let step = 0; step < steps; step++) {
-    const share = step === 0 ? 0 : 0.2 + 0.8 * (1 - Math.exp(-step / 7));
+    const share = step === 0 ? 0 : 0.3 + 0.7 * (1 - Math.exp(-step / 6));
     for (let c = 0; c < 3; c++) bytes[step * 4 + c] = paper[c]! + (ink[c]! - paper[c]!) * share;
     bytes[step * 4 + 3] = 255;
   }
