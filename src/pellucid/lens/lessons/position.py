@@ -67,7 +67,7 @@ def _ask_rotary(reading: Reading) -> Task:
     position = reading.text_positions[-1]
     rotation: Any = reading.model.rotation
     angles = [math.atan2(-float(rotation.sin_TK[t, 0]), float(rotation.cos_TK[t, 0])) for t in (1, position)]
-    figures = {"angle": number(angles[0]), "degrees": number(math.degrees(angles[0]), 1)}
+    figures = {"angle": number(angles[0]), "degrees": number(math.degrees(angles[0]), 3)}
     asked = {"label": reading.token(reading.ids[position]), "position": count(position)}
     return Task(
         say=(Line("say"), Line("rotary", figures)),

@@ -57,13 +57,19 @@ def explain(reading: Reading) -> tuple[Line, ...]:
 
 
 def _tail(reading: Reading) -> tuple[int, ...]:
-    """<bos> and about the last half of the text: cut where typing it gives the same ids, if there is such a place."""
+    """<bos> and about the last half of the text, cut where no word is cut and typing it gives the same ids, if it can."""
     places = reading.text_positions[1:]
     wanted = places[len(places) // 2]
     start = () if reading.tokenizer.bos_id is None else (reading.tokenizer.bos_id,)
-    nearest = sorted(places, key=lambda t: abs(t - wanted))
+    nearest = sorted(places, key=lambda t: (_cuts_word(reading, t), abs(t - wanted)))
     cut = next((t for t in nearest if reading.typed(reading.ids[t:]) is not None), wanted)
     return (*start, *reading.ids[cut:])
+
+
+def _cuts_word(reading: Reading, t: int) -> bool:
+    """Whether the text would be cut between two letters of a word that is written with Latin letters."""
+    sides = reading.tokenizer.token_bytes(reading.ids[t - 1])[-1:] + reading.tokenizer.token_bytes(reading.ids[t])[:1]
+    return len(sides) == 2 and sides.isalnum()  # of bytes: ASCII alone
 
 
 def _choices(favourite: int, chances_V: np.ndarray) -> list[int]:
