@@ -36,9 +36,12 @@ def _list_all(desk: Desk, at: At) -> Iterator[Question]:
     yield from _of_position(desk, place, last, last)
     for layer in range(desk.config.n_layers):
         yield from _of_layer(desk, place, layer, last)
+    yield from _of_reasons(desk, place, last, last)
     yield from _of_training(desk, place)
     for position in reversed(range(last)):
         yield from _of_position(desk, place, position, last)
+        if desk.config.causal:  # else no prediction but the last can be asked about
+            yield from _of_reasons(desk, place, position, last)
     for position in reversed(range(last)):
         for layer in range(desk.config.n_layers):
             yield from _of_layer(desk, place, layer, position)
@@ -78,6 +81,18 @@ def _of_layer(desk: Desk, place: dict[str, Any], layer: int, position: int) -> I
         yield "attention.row", {**here, "head": head, "query": position}
         for key in reversed(range(position + 1)):
             yield "attention.cell", {**here, "head": head, "query": position, "key": key}
+
+
+def _of_reasons(desk: Desk, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
+    """What is asked about why the model predicts what it does after one token."""
+    of = {"at": place} if position == last else {"at": place, "predict_after": position}
+    yield from [("why", of), ("why.occlude", of), ("why.contrast", of), ("why.gradient", of)]
+    if position == last:
+        yield "why.heads", of
+        yield "why.gradient", {**of, "method": "integrated", "baseline": "mean", "steps": 64}
+    for layer in range(desk.config.n_layers):
+        for head in range(desk.config.n_heads):
+            yield "why.ablate", {**of, "kind": "head", "layer": layer, "index": head, "how": "zero"}
 
 
 def _of_training(desk: Desk, place: dict[str, Any]) -> Iterator[Question]:
