@@ -56,5 +56,6 @@ export function factor(nats: number): string {
 
 /** With its sign written. */
 export function signed(value: number, digits = 2): string {
-  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+  const text = Math.abs(value).toFixed(digits);
+  return Number(text) === 0 ? text : `${value < 0 ? "−" : "+"}${text}`;
 }
