@@ -14,13 +14,13 @@ export function number(value: number | null | undefined, digits = 4): string {
   return plain.replace("e+", "e").replace(/-/g, "−");
 }
 
-/** A chance as per cent: 43.2 %, 0.013 %, < 0.001 %; 100 % only when it is (almost) that. */
+/** A chance as per cent: 43.2 %, 0.013 %, < 0.001 %; 100 % only from 99.9999 % on. */
 export function percent(value: number | null | undefined): string {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const hundred = value * 100;
   if (hundred === 0) return "0 %";
   if (hundred < 0.001) return "< 0.001 %";
-  if (hundred > 99.99 && hundred < 100) return "> 99.99 %";
+  if (hundred > 99.99 && hundred < 99.9999) return "> 99.99 %";
   return `${hundred >= 10 ? hundred.toFixed(1) : hundred.toPrecision(2)} %`;
 }
 

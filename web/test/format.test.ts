@@ -13,7 +13,7 @@ describe("numbers as text", () => {
   });
 
   it("never call a chance 0 % or 100 % when it is not", () => {
-    expect([0, 1e-9, 0.00013, 0.0432, 0.5, 0.99996, 1].map(percent)).toEqual(["0 %", "< 0.001 %", "0.013 %", "4.3 %", "50.0 %", "> 99.99 %", "100.0 %"]);
+    expect([0, 1e-9, 0.00013, 0.0432, 0.5, 0.99996, 1 - 1e-7, 1].map(percent)).toEqual(["0 %", "< 0.001 %", "0.013 %", "4.3 %", "50.0 %", "> 99.99 %", "100.0 %", "100.0 %"]);
   });
 
   it("show bytes, counts and addresses", () => {

@@ -1,0 +1,15 @@
+import { gzipSync } from "node:zlib";
+import { type Rollup, build } from "vite";
+import { expect, it } from "vitest";
+
+const MOST_BYTES = 300_000; // program and styles together, compressed
+
+it("is one module that imports nothing, small enough to live in every exported file", async () => {
+  const [built] = (await build({ mode: "production", logLevel: "error", build: { write: false } })) as Rollup.RollupOutput[];
+  expect(built!.output.map(({ fileName }) => fileName)).toEqual(["lens.js"]);
+  const [lens] = built!.output;
+  expect(lens.imports).toEqual([]);
+  expect(lens.dynamicImports).toEqual([]);
+  expect(lens.code).not.toMatch(/https?:\/\/(?!www\.w3\.org|svelte\.dev)/);
+  expect(gzipSync(lens.code).length).toBeLessThan(MOST_BYTES);
+}, 60_000);
