@@ -4,7 +4,7 @@
  *     draw(u) = the first id whose chances, added up in the order of the ids, exceed u        as `distribution.draw`
  *     χ² = Σ (observed - expected)² / expected
  */
-import { PLACES, type Stage } from "./sampler";
+import type { Stage } from "./sampler";
 
 /** One token's part of the ruler. */
 export interface Segment {
@@ -20,18 +20,19 @@ export class Ruler {
   readonly ends: Float64Array;
 
   constructor(readonly stage: Stage) {
-    const { count } = stage;
-    const packed = new Float64Array(count);
-    for (let place = 0; place < count; place++) packed[place] = stage.ids[place]! * PLACES + place;
-    packed.sort();
+    const { count, ids, weights } = stage;
+    let highest = 0;
+    for (let place = 0; place < count; place++) highest = Math.max(highest, ids[place]!);
+    const places = new Int32Array(highest + 1).fill(-1); // id -> place: as good as a sort, and quicker
+    for (let place = 0; place < count; place++) places[ids[place]!] = place;
     this.ids = new Uint32Array(count);
     this.ends = new Float64Array(count);
     let reached = 0;
-    for (let rank = 0; rank < count; rank++) {
-      const place = packed[rank]! % PLACES;
-      this.ids[rank] = stage.ids[place]!;
-      reached += stage.weightAt(place);
-      this.ends[rank] = reached;
+    let rank = 0;
+    for (let id = 0; id <= highest; id++) {
+      if (places[id] === -1) continue;
+      this.ids[rank] = id;
+      this.ends[rank++] = reached += weights[places[id]!]!;
     }
   }
 
@@ -71,7 +72,8 @@ export class Ruler {
     return found;
   }
 
-  private weight(rank: number): number {
+  /** How wide a segment is, as a weight. */
+  weight(rank: number): number {
     return this.ends[rank]! - (rank ? this.ends[rank - 1]! : 0);
   }
 }

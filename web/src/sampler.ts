@@ -45,18 +45,16 @@ export class Stage {
     readonly count: number,
     /** The share of the chances before this stage that lies on the tokens it keeps. */
     readonly mass: number = 1,
+    /** exp(l - max l): a cut has those of the stage before it. */
+    readonly weights: Float32Array = weigh(values, count),
   ) {
     this.highest = values[0]!;
-    this.total = sum(values, count);
+    this.total = sum(weights, count);
   }
 
   /** The chance of the token at a place of the list; 0 beyond the end. */
   chanceAt(place: number): number {
-    return place >= 0 && place < this.count ? this.weightAt(place) / this.total : 0;
-  }
-
-  weightAt(place: number): number {
-    return fround(Math.exp(fround(this.values[place]! - this.highest)));
+    return place >= 0 && place < this.count ? this.weights[place]! / this.total : 0;
   }
 
   /** The place of a token in the list; -1 when a stage has removed it. */
@@ -71,7 +69,7 @@ export class Stage {
   /** The chance of all tokens after the first `places` together. */
   chanceAfter(places: number): number {
     let rest = 0;
-    for (let place = this.count - 1; place >= places; place--) rest += this.weightAt(place);
+    for (let place = this.count - 1; place >= places; place--) rest += this.weights[place]!;
     return rest / this.total;
   }
 
@@ -177,13 +175,13 @@ function heat(before: Stage, temperature: number): Stage {
 
 /** Temperature 0: the highest, of equals the lowest id. */
 function first(before: Stage): Stage {
-  return new Stage("greedy", 0, before.ids, before.values, 1, before.chanceAt(0));
+  return new Stage("greedy", 0, before.ids, before.values, 1, before.chanceAt(0), before.weights);
 }
 
 /** Keeps the first tokens of the list. */
 function cut(name: StageName, setting: number, before: Stage, count: number): Stage {
-  const mass = count < before.count ? Math.min(1, sum(before.values, count) / before.total) : 1;
-  return new Stage(name, setting, before.ids, before.values, count, mass);
+  const mass = count < before.count ? Math.min(1, sum(before.weights, count) / before.total) : 1;
+  return new Stage(name, setting, before.ids, before.values, count, mass, before.weights);
 }
 
 /** Keeps what is not below a bound. */
@@ -203,21 +201,30 @@ function typical(before: Stage, mass: number): Stage {
   const { values, count, highest, total } = before;
   const logTotal = fround(Math.log(total));
   const expected = fround(entropy(before));
-  const logprobs = new Float32Array(count);
-  const distances = new Float32Array(count);
-  for (let place = 0; place < count; place++) {
-    logprobs[place] = fround(values[place]! - highest) - logTotal;
-    distances[place] = -Math.abs(fround(logprobs[place]! + expected));
-  }
-  const order = sortRow(distances).ids;
   const kept = new Uint8Array(count);
-  let reached = 0;
-  for (const place of order) {
-    kept[place] = 1;
-    reached += fround(Math.exp(logprobs[place]!));
-    if (reached >= mass) break;
+  const logprob = (place: number) => fround(fround(values[place]! - highest) - logTotal);
+  const distance = (place: number) => (place < 0 || place >= count ? Infinity : Math.abs(fround(logprob(place) + expected)));
+  let right = 0; // the list is in order, so the nearest lie side by side: they are taken from the middle outwards
+  while (right < count && logprob(right) + expected > 0) right++;
+  let left = right - 1;
+  for (let reached = 0; reached < mass && (left >= 0 || right < count); ) {
+    const below = distance(left) <= distance(right);
+    let place = below ? startOfEquals(values, left) : right;
+    const end = below ? left : right;
+    for (; place <= end && reached < mass; place++) {
+      kept[place] = 1;
+      reached += fround(Math.exp(logprob(place)));
+    }
+    if (below) left = startOfEquals(values, left) - 1;
+    else right++;
   }
   return keep("typical", mass, before, (place) => kept[place] === 1);
+}
+
+/** The first place with the value of another one: equals are taken from the lowest id on. */
+function startOfEquals(values: Float32Array, place: number): number {
+  while (place > 0 && values[place - 1] === values[place]) place--;
+  return place;
 }
 
 /** Keeps the places that a test lets through, in their order. */
@@ -230,7 +237,7 @@ function keep(name: Stage["name"], setting: number, before: Stage, test: (place:
     if (!test(place)) continue;
     ids[count] = before.ids[place]!;
     values[count++] = before.values[place]!;
-    weight += before.weightAt(place);
+    weight += before.weights[place]!;
   }
   return new Stage(name, setting, ids, values, count, count === before.count ? 1 : weight / before.total);
 }
@@ -240,7 +247,7 @@ function countToReach(stage: Stage, share: number): number {
   const target = share * stage.total;
   let reached = 0;
   for (let place = 0; place < stage.count; place++) {
-    reached += stage.weightAt(place);
+    reached += stage.weights[place]!;
     if (reached >= target) return place + 1;
   }
   return stage.count;
@@ -256,7 +263,7 @@ function entropy(stage: Stage): number {
   let weighted = 0;
   for (let place = 0; place < stage.count; place++) {
     const shifted = Math.max(fround(stage.values[place]! - stage.highest), LOWEST);
-    weighted += fround(fround(Math.exp(shifted)) * shifted);
+    weighted += fround(stage.weights[place]! * shifted);
   }
   return Math.log(stage.total) - weighted / stage.total;
 }
@@ -271,11 +278,17 @@ function deviation({ values, count }: Stage): number {
   return Math.sqrt(squares / count);
 }
 
-/** Σ exp(l - max l) over the first `count`. */
-function sum(values: Float32Array, count: number): number {
+/** exp(l - max l), in float32 as the engine has it. */
+function weigh(values: Float32Array, count: number): Float32Array {
   const highest = values[0]!;
+  const weights = new Float32Array(count);
+  for (let place = 0; place < count; place++) weights[place] = Math.exp(fround(values[place]! - highest));
+  return weights;
+}
+
+function sum(weights: Float32Array, count: number): number {
   let total = 0;
-  for (let place = 0; place < count; place++) total += fround(Math.exp(fround(values[place]! - highest)));
+  for (let place = 0; place < count; place++) total += weights[place]!;
   return total;
 }
 
@@ -301,7 +314,7 @@ function settleTies(ids: Uint32Array, values: Float32Array): Uint32Array {
 }
 
 /** Places of a value in a packed key: ids lie below this. */
-export const PLACES = 2 ** 21;
+const PLACES = 2 ** 21;
 
 /**
  * Values from the highest down, of equals the lowest place first. A float32 is turned into an integer that sorts the
