@@ -39,7 +39,8 @@ const KEYS: Record<string, () => void> = {
 
 function moveToken(by: number): void {
   lens.select({ token: Math.max(0, Math.min(lens.position + by, lens.chips.length - 1)) });
-  lens.say(lens.selected?.label ?? "");
+  const chip = lens.selected!;
+  lens.say(lens.t("tokens.chip", { position: lens.position + 1, label: chip.label, id: chip.id }));
 }
 
 function moveLayer(by: number): void {
