@@ -81,7 +81,7 @@ def test_every_sentence_has_its_words_and_its_figures(desk, key, language) -> No
     worked_by = lessons.WORKED_BY[key]
     task = worked_by.open_task(reading)
     for line in (*task.say, task.ask, *worked_by.explain(reading)):
-        told = say_line(language, key, line)
+        told = say_line(language, key, line.to_dict())
         assert told and not re.search(r"\{\w+\}", told)
         assert "�" not in told
     assert say(language, f"{key}.title") and len(myths(language, key)) >= 2
@@ -215,3 +215,10 @@ def test_a_text_too_short_a_lesson_that_is_not_and_a_choice_that_is_none(tmp_pat
 def test_figures_are_shown_as_people_write_them() -> None:
     shown = [Figure(-0.5), Figure(1234567, "count"), Figure(0.999, "percent", 1), Figure("·the", "text")]
     assert [figure.shown for figure in shown] == ["−0.500", "1,234,567", "99.9 %", "·the"]
+
+
+def test_a_recording_holds_every_lesson_with_an_answer_that_is_right(desk) -> None:
+    asked = list(lessons.list_questions(desk, {"node": 0, "checkpoint": None}))
+    for key in KEYS:
+        answers = [desk.answer(*one).value for one in asked if one[1].get("lesson") == key and one[0] == "lesson.check"]
+        assert any(checked["right"] for checked in answers)

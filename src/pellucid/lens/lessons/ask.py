@@ -5,8 +5,9 @@ The right answer is computed when it is asked for, from the model itself; it is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
@@ -53,6 +54,22 @@ def check(desk: Desk, *, at: At, lesson: str, answer: float) -> Answer:
         raise RequestError("that is none of the choices", found=str(answer), hint=f"give 0 to {len(task.choices) - 1}")
     said = [line.to_dict() for line in worked_by.explain(reading)]
     return Answer({"right": task.is_right(answer), "answer": task.answer, "said": said})
+
+
+def list_questions(desk: Desk, place: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What a recording must hold for the lessons: each with its choices, or the answers that a person would write."""
+    yield "lessons", {}
+    for entry in PATH:
+        asked = {"at": place, "lesson": entry.key}
+        try:
+            task = desk.answer("lesson", asked).value
+        except RequestError:  # the text is too short for lessons: the page of the recording says so
+            return
+        yield "lesson", asked
+        answer = desk.answer("lesson.check", {**asked, "answer": 0}).value["answer"]
+        written = range(len(task["choices"])) if task["choices"] else {0, round(answer), round(answer, 1)}
+        for one in written:
+            yield "lesson.check", {**asked, "answer": one}
 
 
 def complete_code(desk: Desk, at: At, code: str) -> str:
