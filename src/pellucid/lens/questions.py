@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pellucid.lens.answer import At
 from pellucid.lens.attention import Step
+from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.page.html import Question
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def _list_all(desk: Desk, at: At) -> Iterator[Question]:
         yield from _of_layer(desk, place, layer, last)
     yield from _of_reasons(desk, place, last, last)
     yield from _of_training(desk, place)
+    yield from lessons.list_questions(desk, place)
     for position in reversed(range(last)):
         yield from _of_position(desk, place, position, last)
         if desk.config.causal:  # else no prediction but the last can be asked about
@@ -55,6 +57,7 @@ def _of_position(desk: Desk, place: dict[str, Any], position: int, last: int) ->
     yield "logits", {"at": place} if position == last else {"at": place, "position": position}
     yield "draws", {"seed": 0, "position": position + 1, "count": 1}
     yield "draws", {"seed": 0, "position": position + 1, "count": 1000}
+    yield "tokens", {"text": desk.tokenizer.decode(desk.ids(place["node"])[: position + 1])}
     if position == last:
         yield "tower", {"at": place, "count": 40}
         yield "map", {"method": "pca", "dims": 2, "checkpoint": checkpoint}
@@ -99,11 +102,14 @@ def _of_training(desk: Desk, place: dict[str, Any]) -> Iterator[Question]:
     """What is asked about the run: its curve, this text at every checkpoint, one step under glass."""
     node, newest = place["node"], desk.shelf.step
     yield "timeline", {}
+    if desk.run is None:
+        return
+    yield "timeline.learned", {"at": {"node": node}, "id": desk.trace(At(node=node)).header["next"][0]["id"]}
+    yield "glass.rows", {"checkpoint": newest}
+    yield "glass", {"at": {"node": node, "checkpoint": newest}, "learning_rate": 0.1, "rule": "sgd"}
     for step in reversed(desk.checkpoints):
-        there = {"node": node, "checkpoint": step}
-        yield "timeline.at", {"at": there, "layer": 0, "head": 0}
-        yield "timeline.map", {"at": there}
-    if desk.run is not None:
-        yield "timeline.learned", {"at": {"node": node}, "id": desk.trace(At(node=node)).header["next"][0]["id"]}
-        yield "glass.rows", {"checkpoint": newest}
-        yield "glass", {"at": {"node": node, "checkpoint": newest}, "learning_rate": 0.1, "rule": "sgd"}
+        yield "timeline.map", {"at": {"node": node, "checkpoint": step}}
+    for step in reversed(desk.checkpoints):
+        for layer in range(desk.config.n_layers):
+            for head in range(desk.config.n_heads):
+                yield "timeline.at", {"at": {"node": node, "checkpoint": step}, "layer": layer, "head": head}
