@@ -202,20 +202,25 @@ function typical(before: Stage, mass: number): Stage {
   const logTotal = fround(Math.log(total));
   const expected = fround(entropy(before));
   const kept = new Uint8Array(count);
-  const logprob = (place: number) => fround(fround(values[place]! - highest) - logTotal);
-  const distance = (place: number) => (place < 0 || place >= count ? Infinity : Math.abs(fround(logprob(place) + expected)));
+  const logprobs = new Float32Array(count);
+  const distances = new Float32Array(count);
   let right = 0; // the list is in order, so the nearest lie side by side: they are taken from the middle outwards
-  while (right < count && logprob(right) + expected > 0) right++;
+  for (let place = 0; place < count; place++) {
+    logprobs[place] = fround(values[place]! - highest) - logTotal;
+    const over = fround(logprobs[place]! + expected);
+    distances[place] = Math.abs(over);
+    if (over > 0) right = place + 1;
+  }
   let left = right - 1;
   for (let reached = 0; reached < mass && (left >= 0 || right < count); ) {
-    const below = distance(left) <= distance(right);
-    let place = below ? startOfEquals(values, left) : right;
+    const below = right >= count || (left >= 0 && distances[left]! <= distances[right]!);
+    const start = below ? startOfEquals(values, left) : right;
     const end = below ? left : right;
-    for (; place <= end && reached < mass; place++) {
+    for (let place = start; place <= end && reached < mass; place++) {
       kept[place] = 1;
-      reached += fround(Math.exp(logprob(place)));
+      reached += fround(Math.exp(logprobs[place]!));
     }
-    if (below) left = startOfEquals(values, left) - 1;
+    if (below) left = start - 1;
     else right++;
   }
   return keep("typical", mass, before, (place) => kept[place] === 1);
