@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import pellucid
+from pellucid.lens.desk import open_desk
 from pellucid.lens.lessons.contents import PATH
 from pellucid.lens.lessons.words import say
 
@@ -108,3 +110,25 @@ def test_every_lesson_on_a_phone_has_its_words_and_nothing_serious_for_axe(lens,
         found = page.evaluate(ASK_AXE)["violations"]
         grave = [one for one in found if one["impact"] in ("serious", "critical")]
         assert not grave, [(key, one["id"], [node["target"] for node in one["nodes"]]) for one in grave]
+
+
+def test_a_recording_tells_the_lessons_and_knows_the_right_answers(
+    run: Path, tmp_path: Path, browser, chromium
+) -> None:
+    lm = pellucid.load(run, device="cpu")
+    place = pellucid.trace(lm, TEXT).save(tmp_path / "trace.html")
+    desk = open_desk(run, text=TEXT)
+    context = browser.new_context(offline=True, locale="en-GB")
+    page = context.new_page()
+    for key in KEYS:
+        page.goto(f"{place.as_uri()}#mode=learn&language=en&lesson={key}")
+        page.locator("form fieldset, form input[type=number]").first.wait_for()
+        right = desk.answer("lesson.check", {"lesson": key, "answer": 0}).value["answer"]
+        choices = page.locator("form fieldset input")
+        if choices.count():
+            choices.nth(int(right)).check()
+        else:
+            page.locator("form input[type=number]").fill(str(round(right, 1)))
+        page.get_by_role("button", name="Check", exact=True).click()
+        page.locator("form .right").wait_for()
+    context.close()
