@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { NamedArray, decode, encode } from "../src/envelope";
 
@@ -46,6 +47,16 @@ describe("envelope", () => {
     expect(back.value).toEqual({ text: "</script>\u0000😀" });
     for (const [dtype, data] of Object.entries(stored)) expect(back.arrays[dtype]!.stored).toEqual(data);
     expect([0, 1, 2, 3].map((i) => back.arrays.f2!.value(i))).toEqual([1, -2, Infinity, 2 ** -24]);
+  });
+
+  const fromPython = process.env.PELLUCID_ENVELOPE; // a file that the Python tests wrote, read back by them
+  it.runIf(fromPython)("and Python's are the same bytes' worth", () => {
+    const bytes = readFileSync(fromPython!);
+    const answer = decode<Record<string, number[]>>(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+    for (const [name, array] of Object.entries(answer.arrays)) {
+      expect(Array.from({ length: array.size }, (_, i) => array.value(i)), name).toEqual(answer.value[name]);
+    }
+    writeFileSync(`${fromPython}.back`, new Uint8Array(encode(answer)));
   });
 
   it("finds a value by its index on every axis", () => {
