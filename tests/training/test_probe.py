@@ -166,9 +166,12 @@ def test_looks_stay_within_their_bytes(tmp_path: Path, model) -> None:
     assert event.data["fitting"] == 5 and event.data["due"] > 5
 
 
-@pytest.mark.parametrize("settings", [{"max_bytes": 10}, {"seconds_share": 0.0}])
+@pytest.mark.parametrize("settings", [{"max_bytes": 10}, {"seconds_share": 0.0}, {"estimated_seconds": 4.0}])
 def test_no_budget_means_no_files(tmp_path: Path, model, settings: dict) -> None:
-    probes = opened(tmp_path, model, ProbeSettings(texts=("hello",), **settings), MemoryRecorder())
+    """Nor does a run of four seconds, of which two hundredths are less than a look is taken to cost."""
+    estimated = settings.pop("estimated_seconds", 100.0)
+    probe = ProbeSettings(texts=("hello",), **settings)
+    probes = opened(tmp_path, model, probe, MemoryRecorder(), estimated_seconds=estimated)
     probes.look(0, 0.0)
     assert list_probes(tmp_path) == [] and probes.kept == []
 

@@ -32,6 +32,7 @@ from pellucid.store.probes import forget_probes, list_probes, pack_probe, save_p
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.settings import ProbeSettings
 
+FIRST_SECONDS = 0.05  # what a look is taken to cost before the first one: very short runs are not looked at
 EVENLY = 40  # looks spread evenly over a run, besides those at 1, 2, 4, 8 … steps
 
 
@@ -87,7 +88,7 @@ class Probes:
         self.num_bytes = sum(saved.num_bytes for saved in list_probes(run))
         kept = {saved.step for saved in list_probes(run)}
         self.due = [s for s in due_steps(steps, every=settings.every_steps) if s >= start and s not in kept]
-        self.seconds = self.cost = self.elapsed = 0.0
+        self.seconds, self.cost, self.elapsed = 0.0, FIRST_SECONDS, 0.0
         self.kept: list[int] = []
         self.skipped: list[int] = []
 
@@ -123,6 +124,8 @@ class Probes:
         self.seconds += self.cost
 
     def _affordable(self, step: int, elapsed_seconds: float) -> bool:
+        if self.settings.seconds_share >= 1:
+            return True
         done, planned = step - self.start, max(1, self.steps - self.start)
         per_step = elapsed_seconds / done if done else self.seconds_per_step
         allowed = self.settings.seconds_share * per_step * planned * (1 + done / planned) / 2

@@ -100,7 +100,9 @@ class ProbeSettings:
     every_steps: int | None = setting(
         None, "steps between looks (derived: doubling at first, then 40 evenly spread)", low=1
     )
-    seconds_share: float = setting(0.02, "largest share of the run's time that the looks may take", low=0, high=1)
+    seconds_share: float = setting(
+        0.02, "largest share of the run's time that the looks may take; 1: no limit", low=0, high=1
+    )
     max_bytes: int = setting(64_000_000, "most that the looks of one run may take on the disk, in bytes", low=0)
 
 
