@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +25,11 @@ PROGRAM = "export default {};\n// 词元\n"
 class Echo:
     """Answers with what it was asked, or fails as told."""
 
+    def __init__(self) -> None:
+        self.methods: list[str] = []
+
     def answer(self, method: str, params: dict[str, Any]) -> Answer:
+        self.methods.append(method)
         match method:
             case "too_long":
                 raise ContextError("the prompt is too long", found="9 tokens", where="prompt", hint="shorten it")
@@ -34,7 +39,8 @@ class Echo:
                 raise ZeroDivisionError("a fault")
             case "slow":
                 time.sleep(0.3)
-        return Answer({"method": method, "params": params}, {"row": np.arange(3, dtype=np.float32)})
+        value = {"method": method, "params": params, "methods": self.methods}
+        return Answer(value, {"row": np.arange(3, dtype=np.float32)})
 
 
 @pytest.fixture
@@ -72,7 +78,7 @@ def test_a_question_comes_back_as_an_envelope(door: Door, send) -> None:
     status, headers, body = send("POST", f"/{door.token}/ask/tokens", json.dumps({"text": "你好"}).encode())
     answer = decode(body)
     assert status == 200 and headers["content-type"] == "application/octet-stream"
-    assert answer.value == {"method": "tokens", "params": {"text": "你好"}}
+    assert (answer.value["method"], answer.value["params"]) == ("tokens", {"text": "你好"})
     assert answer.arrays["row"].tolist() == [0, 1, 2]
 
 
@@ -155,6 +161,18 @@ def test_the_page_is_served_while_a_question_is_worked_on(door: Door, send) -> N
     slow.start()
     assert send("GET", f"/{door.token}/")[0] == 200 and slow.is_alive()
     slow.join()
+
+
+def test_a_question_whose_asker_left_is_not_worked_on(door: Door, send) -> None:
+    first = threading.Thread(target=send, args=("POST", f"/{door.token}/ask/slow"))
+    first.start()
+    time.sleep(0.1)
+    with socket.create_connection(("127.0.0.1", door.port)) as leaving:
+        host = f"127.0.0.1:{door.port}"
+        leaving.sendall(f"POST /{door.token}/ask/left HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode())
+        time.sleep(0.1)
+    first.join()
+    assert decode(send("POST", f"/{door.token}/ask/asked")[2]).value["methods"] == ["slow", "asked"]
 
 
 def test_a_door_opens_on_this_machine_alone() -> None:

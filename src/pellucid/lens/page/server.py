@@ -5,25 +5,30 @@
 
 It listens on 127.0.0.1 alone. Other pages in the same browser cannot reach it: the path holds a secret that is new each
 time, and only requests that name this host are answered (a name that somebody else's DNS points here is refused).
-It is not a server for several people: one desk, one question at a time.
+It is not a server for several people: one desk, one question at a time, on one thread. A question whose asker has left
+(the reader moved on before its turn came) is not worked on.
 
 Source: https://owasp.org/www-community/attacks/DNS_Rebinding (why the Host header is checked)
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import secrets
 import socket
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
+import anyio
 import uvicorn
-from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -117,7 +122,9 @@ class Server(uvicorn.Server):
     """Uvicorn, quiet, with a call when it answers."""
 
     def __init__(self, app: ASGIApp, opened: Callable[[], None]) -> None:
-        config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            app, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        )
         super().__init__(config)
         self.opened = opened
 
@@ -128,6 +135,7 @@ class Server(uvicorn.Server):
 
 def build_app(answerer: Answerer, door: Door, *, page: Path) -> ASGIApp:
     """The routes, behind the guard. `page` is the built page, one ES module."""
+    turn, worker = anyio.Lock(), Worker()
 
     async def show_page(request: Request) -> Response:
         return Response(PAGE, media_type="text/html")
@@ -140,12 +148,10 @@ def build_app(answerer: Answerer, door: Door, *, page: Path) -> ASGIApp:
 
     async def ask(request: Request) -> Response:
         params = read_params(await read_body(request))
-        try:
-            encoded = await to_thread.run_sync(lambda: encode(answerer.answer(request.path_params["method"], params)))
-        except PellucidError:
-            raise
-        except Exception as fault:  # the page is told, and the next question is answered as if nothing had happened
-            return tell_fault(request, fault)
+        async with turn:
+            if await request.is_disconnected():
+                return Response(status_code=204)
+            encoded = await worker.run(lambda: encode(answerer.answer(request.path_params["method"], params)))
         return Response(encoded, media_type="application/octet-stream")
 
     routes = [
@@ -154,8 +160,35 @@ def build_app(answerer: Answerer, door: Door, *, page: Path) -> ASGIApp:
         Route("/lens.js", send_program),
         Route("/ask/{method}", ask, methods=["POST"]),
     ]
-    handlers = {PellucidError: tell_error, HTTPException: tell_http_error}
+    handlers = {PellucidError: tell_error, HTTPException: tell_http_error, Exception: tell_fault}
     return Guard(Starlette(routes=routes, exception_handlers=handlers), door)
+
+
+class Worker:
+    """One thread that does what it is given, one thing after the other; it does not keep the program from ending.
+
+    It is always the same thread because each thread that computes gets a pool of threads of its own from OpenMP.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: SimpleQueue[tuple[Callable[[], bytes], Future[bytes]]] = SimpleQueue()
+        Thread(target=self._work, name="lens", daemon=True).start()
+
+    async def run(self, task: Callable[[], bytes]) -> bytes:
+        """Do it there, wait for it here."""
+        done: Future[bytes] = Future()
+        self.tasks.put((task, done))
+        return await asyncio.wrap_future(done)
+
+    def _work(self) -> None:
+        while True:
+            task, done = self.tasks.get()
+            if not done.set_running_or_notify_cancel():
+                continue
+            try:
+                done.set_result(task())
+            except Exception as error:
+                done.set_exception(error)
 
 
 async def read_body(request: Request) -> bytes:
