@@ -75,6 +75,8 @@ def list_questions(desk: Desk, place: dict[str, Any]) -> Iterator[tuple[str, dic
 def complete_code(desk: Desk, at: At, code: str) -> str:
     """A lesson's Python, ready to run: its imports, and where this model lies."""
     place = desk.shelf.open(at.checkpoint).checkpoint.directory
+    if desk.run and desk.run.checkpoints()[-1].directory == place:
+        place = desk.run.path  # a run means its latest checkpoint
     imports = PREAMBLE + (RECORD if "record(" in code else "")
     return f"{imports}\ntorch.set_grad_enabled(False)\nRUN = {str(place)!r}\n{code}print(answer)\n"
 

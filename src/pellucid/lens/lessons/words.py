@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 SECTION = "learn"
+AROUND_QUOTES = re.compile(" (?=“)|(?<=”) ")  # Chinese has no spaces there
 
 
 @cache
@@ -34,7 +35,8 @@ def say_line(language: str, lesson: str, line: Mapping[str, Any]) -> str:
     """A sentence of one lesson with its figures, as the desk sends it (`Line.to_dict`); texts and tokens are quoted."""
     quoted = {name: "“{}”" if one["form"] == "text" else "{}" for name, one in line["figures"].items()}
     figures = {name: quoted[name].format(one["shown"]) for name, one in line["figures"].items()}
-    return say(language, f"{lesson}.{line['key']}", figures)
+    told = say(language, f"{lesson}.{line['key']}", figures)
+    return AROUND_QUOTES.sub("", told) if language == "zh" else told
 
 
 def myths(language: str, lesson: str) -> list[tuple[str, str]]:
