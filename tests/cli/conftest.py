@@ -10,6 +10,10 @@ import pytest
 import torch
 
 from pellucid.cli.app import main
+from pellucid.model.build import build
+from pellucid.planning.config import ModelConfig
+from pellucid.store.checkpoint import save_checkpoint
+from pellucid.tokens.train import train_bpe
 
 
 class Outcome(NamedTuple):
@@ -35,3 +39,17 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Outcome]]:
     yield call
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small model with its tokenizer, on disk."""
+    tokenizer = train_bpe(["the cat sat. 猫坐着。 " * 9], 280)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, context_length=24, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=8,
+        d_model=16, d_ff=24, init="gpt2",
+    )  # fmt: skip
+    weights = dict(build(config, seed=0).named_parameters())
+    path = tmp_path_factory.mktemp("verbs") / "model"
+    save_checkpoint(path, config=config, weights=weights, tokenizer=tokenizer, info={})
+    return str(path)

@@ -14,23 +14,6 @@ from pellucid.api import load
 from pellucid.cli.app import root
 from pellucid.engine.generate import encode_prompt
 from pellucid.errors import ContextError, RequestError, SamplingError, SettingsError
-from pellucid.model.build import build
-from pellucid.planning.config import ModelConfig
-from pellucid.store.checkpoint import save_checkpoint
-from pellucid.tokens.train import train_bpe
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory) -> str:
-    tokenizer = train_bpe(["the cat sat. 猫坐着。 " * 9], 280)
-    config = ModelConfig(
-        vocab_size=tokenizer.vocab_size, context_length=24, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=8,
-        d_model=16, d_ff=24, init="gpt2",
-    )  # fmt: skip
-    weights = dict(build(config, seed=0).named_parameters())
-    path = tmp_path_factory.mktemp("verbs") / "model"
-    save_checkpoint(path, config=config, weights=weights, tokenizer=tokenizer, info={})
-    return str(path)
 
 
 def run(*arguments: str, text: str | None = None) -> Result:
