@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     from pellucid.engine.settings import EngineSettings
     from pellucid.engine.stage import Stage
     from pellucid.engine.step import Completion, Step
+    from pellucid.lens.desk import Desk
     from pellucid.lens.trace import Trace
     from pellucid.model.decoder import Decoder
     from pellucid.store.checkpoint import Checkpoint
@@ -96,6 +97,17 @@ class LanguageModel:
         settings = resolve(BeamSettings, Layer("call", beams)).settings
         return search(self.runner, self.tokenizer, encode_prompt(self.tokenizer, prompt), settings, recorder=recorder)
 
+    def lens(self, text: str) -> Any:
+        """The lens on a text, live in a notebook: show it as the last line of a cell.
+
+        Raises MissingExtraError without the extra `notebook`; `pellucid.trace(lm, text)` needs none.
+        """
+        from pellucid.lens.page.widget import make_widget
+
+        desk = _desk(self)
+        desk.branches.plant(text)
+        return make_widget(desk)
+
 
 def load(
     path: Path | str, *, device: str = "auto", engine: EngineSettings | None = None, recorder: Recorder = NULL
@@ -120,20 +132,28 @@ def load(
     return LanguageModel(model=model, tokenizer=checkpoint.tokenizer, checkpoint=checkpoint, runner=runner)
 
 
-def trace(lm: LanguageModel, text: str) -> Trace:
+def trace(lm: LanguageModel, text: str | Sequence[int]) -> Trace:
     """Every number between a text and the next token: arrays by name, a page to look at them, files to keep.
 
-    The ids are those that `generate` would read, <bos> first where the tokenizer has one. Raises ContextError for a text
-    that is longer than the model's context.
+    A text begins as for `generate`, <bos> first where the tokenizer has one; ids are taken as they are. Raises
+    ContextError for more than the model's context holds, RequestError for ids that the model does not have.
     """
     from pellucid.lens.answer import At
+
+    desk = _desk(lm)
+    if isinstance(text, str):
+        desk.branches.plant(text)
+    else:
+        desk.tree.plant(text)
+    return desk.trace(At())
+
+
+def _desk(lm: LanguageModel) -> Desk:
     from pellucid.lens.desk import Desk
     from pellucid.lens.shelf import Opened, Shelf, run_of
 
     opened = Opened(model=lm.model, runner=lm.runner, checkpoint=lm.checkpoint)
-    desk = Desk(Shelf(opened, run=run_of(lm.checkpoint.directory)))
-    desk.answer("prompt", {"text": text})
-    return desk.trace(At())
+    return Desk(Shelf(opened, run=run_of(lm.checkpoint.directory)))
 
 
 def train(

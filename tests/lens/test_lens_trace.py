@@ -17,6 +17,7 @@ from pellucid.lens.trace import load_trace
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import save_checkpoint
+from pellucid.store.envelope import decode
 from pellucid.tokens.train import train_bpe
 
 CONFIG = ModelConfig(
@@ -52,6 +53,23 @@ def test_it_begins_as_generation_would(trace, model_path) -> None:
     assert trace.header["text"] == TEXT and trace.axes["n_heads"] == 4
     greedy = lm.complete(TEXT, temperature=0, max_new_tokens=1)
     assert trace.header["next"][0]["id"] == greedy.ids[0]
+
+
+def test_ids_are_taken_as_they_are(trace, model_path) -> None:
+    lm = pellucid.load(model_path)
+    ids = [104, 101, 108, 108, 111]  # letters, where the tokenizer would take the whole word
+    assert pellucid.trace(lm, ids).ids == tuple(ids)
+    np.testing.assert_array_equal(pellucid.trace(lm, trace.ids)["logits"], trace["logits"])
+
+
+def test_a_notebook_gets_a_live_page_too(model_path, built) -> None:
+    pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
+    widget = pellucid.load(model_path).lens(TEXT)
+    sent: list[tuple[dict, list[bytes]]] = []
+    widget.send = lambda content, buffers=None: sent.append((content, buffers))
+    widget._handle_custom_msg({"id": 7, "method": "record", "params": {"at": {}}}, [])
+    [(content, [envelope])] = sent
+    assert content == {"id": 7} and decode(envelope).value["text"] == TEXT
 
 
 @pytest.mark.parametrize("suffix", [".plens", ".npz", ".json"])

@@ -20,6 +20,7 @@ import tempfile
 import webbrowser
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
 
 SCHEMA = 1
 MOST_JSON = 20_000_000  # numbers; as text they take about ten bytes each
+FRAME_QUESTIONS, FRAME_BYTES = 1_000, 4_000_000  # a cell should not take long, nor the notebook's file become large
 SUFFIXES = (".html", ".json", ".npz", ".plens", ".png", ".svg")
 
 
@@ -107,7 +109,9 @@ class Trace:
     def _repr_html_(self) -> str:
         """The page in a frame, without a server: what a notebook shows and keeps."""
         page = self._page()
-        return frame(render_html(record_answers(page.answerer, page.questions()), title=self._title))
+        asked = islice(page.questions(), FRAME_QUESTIONS)
+        recording = record_answers(page.answerer, asked, limit_bytes=FRAME_BYTES)
+        return frame(render_html(recording, title=self._title))
 
     def __repr__(self) -> str:
         return f"Trace({self.header['model']['name']!r}, {len(self.ids)} tokens, {len(self.arrays)} arrays)"
