@@ -11,7 +11,7 @@ Every answer carries the tree's version, so that a second page on the same tree 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,9 +192,8 @@ class Branches:
 
 def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
     """A node as JSON: its facts, its token as a chip (the last of a prompt), and the sum of log-probabilities so far."""
-    facts = asdict(node)
     chip = chips_of(branches.tokenizer, node.ids[-1:])["chips"][0]
-    return {**facts, "ids": list(node.ids), "token": chip, "total": branches.tree.total(node.id)}
+    return {**vars(node), "ids": list(node.ids), "token": chip, "total": branches.tree.total(node.id)}
 
 
 def describe_tree(branches: Branches) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     asked for the row after      a b c d e
     a sequence kept holds        a b c x         its first three positions are reused (grey), d and e are computed
 
-Rows lie here for a while too: asked twice, nothing is read. A runner whose bits depend on the ids alone (the compiled
+Rows lie here for a while too: asked twice, nothing is read, and the answer tells of the first time. A runner whose bits depend on the ids alone (the compiled
 loops) may share any beginning. torch chooses the order of its sums by how many ids it reads at once; there a prompt is
 always read whole and what follows token by token, as `pellucid generate` does, so that the same seed finds the same
 token here and on the command line.
@@ -35,7 +35,7 @@ class Rows:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.sequences: list[Sequence] = []  # the one used last at the end
-        self.rows: OrderedDict[tuple[int, ...], np.ndarray] = OrderedDict()
+        self.rows: OrderedDict[tuple[int, ...], tuple[np.ndarray, Reading]] = OrderedDict()
 
     def after(self, ids: Many[int], num_prompt: int) -> tuple[np.ndarray, Reading]:
         """The logits after the last of these ids, [V], of which the first `num_prompt` are a prompt.
@@ -43,14 +43,13 @@ class Rows:
         Raises ContextError for more ids than the context holds.
         """
         key = tuple(ids)
-        if key in self.rows:
-            self.rows.move_to_end(key)
-            return self.rows[key], self._report(len(key), 0, 0.0)
-        self._check(len(key))
-        self.rows[key], reading = self._read(key, num_prompt)
-        if len(self.rows) > NUM_ROWS:
-            self.rows.popitem(last=False)
-        return self.rows[key], reading
+        if key not in self.rows:
+            self._check(len(key))
+            self.rows[key] = self._read(key, num_prompt)
+            if len(self.rows) > NUM_ROWS:
+                self.rows.popitem(last=False)
+        self.rows.move_to_end(key)
+        return self.rows[key]
 
     def _check(self, length: int) -> None:
         if length > self.runner.config.context_length:
@@ -69,15 +68,12 @@ class Rows:
             sequence.extend(ids[len(sequence.ids) : end])
             one = sequence.cache.length and len(sequence.unread) == 1
             row_V = self.runner.decode([sequence])[0] if one else self.runner.prefill(sequence)
-        return row_V, self._report(reused, len(ids) - reused, time.perf_counter() - started)
-
-    def _report(self, num_reused: int, num_computed: int, seconds: float) -> Reading:
-        return Reading(
+        return row_V, Reading(
             runner=self.runner.name,
             exact=self.runner.exact,
-            num_reused=num_reused,
-            num_computed=num_computed,
-            seconds=seconds,
+            num_reused=reused,
+            num_computed=len(ids) - reused,
+            seconds=time.perf_counter() - started,
         )
 
     def _pieces(self, start: int, num_prompt: int, length: int) -> Many[int]:

@@ -62,6 +62,7 @@ class Tree:
         self.current: int | None = None
         self.version = 0  # grows with every change: a page that holds another number is out of date
         self._children: dict[tuple[int, int], int] = {}  # (parent, token) -> node
+        self._totals: list[float] = []  # nats, by node
 
     def plant(self, ids: Sequence[int]) -> Node:
         """A new root, or the one that holds this prompt already; it becomes the current node."""
@@ -136,10 +137,11 @@ class Tree:
         >>> tree.total(tree.add(tree.add(0, 2, made_by="drawn", logprob=-1.0).id, 3, made_by="drawn", logprob=-2.0).id)
         -3.0
         """
-        return sum(step.logprob for step in self.path(node))
+        return self._totals[self.node(node).id]
 
     def _append(self, node: Node) -> Node:
         self.nodes.append(node)
+        self._totals.append(node.logprob + (0.0 if node.parent is None else self._totals[node.parent]))
         if node.parent is not None:
             self._children[node.parent, node.ids[0]] = node.id
         self.current, self.version = node.id, self.version + 1
