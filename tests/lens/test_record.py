@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,3 +245,13 @@ def test_rows_that_cannot_be_read_are_refused() -> None:
         record_trace(model, TOKENIZER, [])
     with pytest.raises(RequestError, match="does not have"):
         record_trace(model, TOKENIZER, [1, 258])
+
+
+def test_the_guide_names_every_array() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "trace.md").read_text(encoding="utf-8")
+    told: set[str] = set()
+    for row in guide.split("## The arrays")[1].split("## The checks")[0].splitlines():
+        names = re.findall(r"`([\w.]+)`", row.split("|")[1]) if row.startswith("| `") else []
+        told |= {name if name[0] != "." else names[0].rpartition(".")[0] + name for name in names}
+    known = {name for config in OURS.values() for name in array_shapes(config, 3) if ".1." not in name}
+    assert told == {name.replace(".0.", ".i.") for name in known}
