@@ -11,6 +11,7 @@ import torch
 from pellucid.errors import RequestError
 from pellucid.lens.answer import At
 from pellucid.lens.attention import METHODS
+from pellucid.lens.readout import read_parts, read_rows, stream_size
 from pellucid.store.envelope import Quantized
 
 AT = At(node=0)
@@ -98,6 +99,22 @@ def test_the_heads_shares_are_what_attention_writes(desk):
     bias = model.blocks[LAYER].attention.output.bias
     total_D = sum(shares) + (0 if bias is None else bias.detach().numpy())
     np.testing.assert_allclose(total_D, desk.trace(AT).arrays[f"blocks.{LAYER}.attention.output"][3], atol=1e-4)
+
+
+def test_what_heads_write_is_their_share_of_the_logits(desk):
+    """In the last layer: all heads' direct parts, and those of the rest of the stream, are the logits."""
+    model, arrays, query = desk.model(None), desk.trace(AT).arrays, 4
+    stream_D = arrays[f"blocks.{LAYER}.output"][query]
+    shares = [ask(desk, "attention.row", head=head, query=query).arrays["output"] for head in range(4)]
+    size = stream_size(model, stream_D[None])
+    total_V = read_parts(model, (stream_D - sum(shares))[None])[0] / size
+    total_V += read_rows(model, stream_D[None])[0] - read_parts(model, stream_D[None])[0] / size  # the norm's bias
+    for head in range(4):
+        told = ask(desk, "attention.writes", head=head, query=query, count=model.config.vocab_size).value
+        for token in told["promotes"]:
+            total_V[token["id"]] += token["direct"]
+        assert [token["id"] for token in told["suppresses"]][:3] == [t["id"] for t in told["promotes"]][:-4:-1]
+    np.testing.assert_allclose(total_V, read_rows(model, stream_D[None])[0], atol=1e-3)
 
 
 def test_the_steps_of_a_matrix_follow_from_one_another(desk):

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.readout import both_ends, read_parts, stream_size
 from pellucid.lens.tower import check_choice, check_index
 from pellucid.model.decoder import Decoder
 from pellucid.model.position import Rotation
@@ -82,6 +83,21 @@ def row_of(desk: Desk, *, at: At, layer: int, head: int, query: int) -> Answer:
         "kv_head": part.kv_head,
     }
     return Answer(value=value, arrays=arrays)
+
+
+def writes_of(desk: Desk, *, at: At, layer: int, head: int, query: int, count: int = 6) -> Answer:
+    """The tokens that a head's output at one position pushes up and down, read straight: see `readout`.
+
+    `direct` is what the head adds to the token's logit at that position on the straight way out; what later layers make
+    of it is not in it.
+    """
+    model, trace = desk.model(at.checkpoint), desk.trace(at)
+    part = HeadRecord.of(desk, at=at, layer=layer, head=head)
+    check_index("query", query, len(part.q_TK))
+    finished_TD = trace.arrays[f"blocks.{model.config.n_layers - 1}.output"]
+    size = float(stream_size(model, finished_TD[query : query + 1])[0])
+    scores_V = read_parts(model, (part.output_DK @ part.mix_TK[query])[None])[0]
+    return Answer(value={**both_ends(desk, scores_V, 1 / size, count), "size": size})
 
 
 def cell_of(desk: Desk, *, at: At, layer: int, head: int, query: int, key: int) -> Answer:
@@ -225,5 +241,6 @@ METHODS = {
     "attention": attention_of,
     "attention.matrix": matrix_of,
     "attention.row": row_of,
+    "attention.writes": writes_of,
     "attention.cell": cell_of,
 }

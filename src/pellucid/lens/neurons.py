@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from pellucid.lens.answer import Answer, At
-from pellucid.lens.readout import read_parts, stream_size
+from pellucid.lens.readout import both_ends, read_parts, stream_size
 from pellucid.lens.tower import check_choice, check_index
 
 if TYPE_CHECKING:
@@ -80,22 +80,8 @@ def neuron_of(desk: Desk, *, at: At, layer: int, index: int, position: int | Non
     scores_V = read_parts(model, column_D[None])[0]
     finished_TD = arrays[f"blocks.{model.config.n_layers - 1}.output"]
     size = float(stream_size(model, finished_TD[position : position + 1])[0])
-    count = min(count, len(scores_V))
-
-    def tell(found: torch.Tensor) -> list[dict]:
-        return [
-            {
-                "id": token,
-                "label": desk.label(token),
-                "score": float(scores_V[token]),
-                "direct": float(hidden_T[position] * scores_V[token] / size),
-            }
-            for token in found.tolist()
-        ]
-
     value = {
-        "promotes": tell(scores_V.topk(count).indices),
-        "suppresses": tell((-scores_V).topk(count).indices),
+        **both_ends(desk, scores_V, float(hidden_T[position]) / size, count),
         "value": float(hidden_T[position]),
         "size": size,
         "position": position,

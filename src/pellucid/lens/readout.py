@@ -15,6 +15,8 @@ Circuits" (the parts of a stream add up).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,9 @@ from torch import Tensor, nn
 from pellucid.engine.mode import inference
 from pellucid.lens.record import read_stream
 from pellucid.model.decoder import Decoder
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
 
 
 def read_rows(model: Decoder, x_ND: np.ndarray) -> Tensor:
@@ -53,3 +58,21 @@ def centre(norm: nn.Module, x_ND: Tensor) -> Tensor:
 def head_weight(model: Decoder) -> Tensor:
     """[V, D]: one row per token, tied to the embedding or not."""
     return model.embed.weight if model.config.tied_head else model.head.weight
+
+
+def both_ends(desk: Desk, scores_V: Tensor, factor: float, count: int) -> dict[str, list[dict]]:
+    """The tokens that a part of the stream pushes up most and down most; `direct` is `factor` times the score."""
+
+    def tell(found: Tensor) -> list[dict]:
+        return [
+            {
+                "id": token,
+                "label": desk.label(token),
+                "score": float(scores_V[token]),
+                "direct": factor * float(scores_V[token]),
+            }
+            for token in found.tolist()
+        ]
+
+    count = min(count, len(scores_V))
+    return {"promotes": tell(scores_V.topk(count).indices), "suppresses": tell((-scores_V).topk(count).indices)}
