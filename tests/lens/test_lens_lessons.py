@@ -136,7 +136,7 @@ def test_no_pair_of_the_whole_vocabulary_is_likelier_than_the_one_found(tmp_path
     for end in range(2, len(reading.ids)):
         ids = reading.ids[:end]
         chances_V = reading.after(ids)
-        greedy, best = next_token.find_pairs(reading, ids, chances_V)
+        greedy, best = next_token.find_pairs(reading, ids)
         everything = {
             (first, second): chances_V[first] * p
             for first in range(len(chances_V))

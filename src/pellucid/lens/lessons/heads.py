@@ -2,7 +2,7 @@
 
     weights = softmax(scores + mask),   mask = 0 where a position may look and −∞ where it may not
 
-The head shown is the one in which the last token looks most decidedly at something other than itself and the first
+Of a few layers, the head shown is the one in which the last token looks most decidedly at something other than itself and the first
 token, where idle heads rest. What is commonly said, that the mask sets weights to 0, is answered by the sum that a row
 would then have: the softmax without the mask, cut off afterwards.
 
@@ -18,6 +18,7 @@ from pellucid.lens.lessons.embedding import NUM_CHOICES
 from pellucid.lens.lessons.reading import Reading
 from pellucid.lens.lessons.task import Line, Task, count, number, percent, text
 
+MOST_LAYERS = 4  # looked through, spread over the depth: opening a layer costs as much as running it
 CODE = """\
 lm = pellucid.load(RUN)
 with record(lm.model) as taps:
@@ -77,11 +78,12 @@ def _unmasked_scores(reading: Reading, layer: int, head: int, row: int) -> np.nd
 
 def _choose_head(reading: Reading) -> tuple[int, int, np.ndarray]:
     """The layer, the head, and the last row of its weights [S]."""
-    layers = range(reading.config.n_layers)
+    spread = np.linspace(0, reading.config.n_layers - 1, min(MOST_LAYERS, reading.config.n_layers))
+    layers = [int(layer) for layer in spread.round()]
     weights_LHS = np.stack([reading.trace[f"blocks.{layer}.attention.weights"][:, -1] for layer in layers])
     decided_LH = weights_LHS[:, :, 1:-1].max(-1)
-    layer, head = np.unravel_index(decided_LH.argmax(), decided_LH.shape)
-    return int(layer), int(head), weights_LHS[layer, head].astype(np.float64)
+    place, head = np.unravel_index(decided_LH.argmax(), decided_LH.shape)
+    return layers[place], int(head), weights_LHS[place, head].astype(np.float64)
 
 
 def _choices(weights_S: np.ndarray) -> list[int]:

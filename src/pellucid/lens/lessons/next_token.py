@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.engine.distribution import entropy, probabilities
+from pellucid.engine.distribution import entropy
 from pellucid.lens.lessons.reading import Reading
 from pellucid.lens.lessons.task import Figure, Line, Task, count, number, percent, text
 
@@ -68,8 +68,7 @@ def explain(reading: Reading) -> tuple[Line, ...]:
     bits = entropy(reading.last_V) / np.log(2)
     told = Line("entropy", {"bits": number(bits, 2), "choices": number(2**bits, 1)})
     places = [t for t in reading.text_positions if t + 1 < reading.config.context_length][-MOST_PLACES:]
-    rows = [(t, probabilities(reading.logits_TV[t].astype(np.float64))) for t in places]
-    found = [(t, *find_pairs(reading, reading.ids[: t + 1], chances_V)) for t, chances_V in rows]
+    found = [(t, *find_pairs(reading, reading.ids[: t + 1])) for t in places]
     t, greedy, best = max(found, key=lambda one: one[2].chance / one[1].chance)
     searched = {"places": count(len(places))}
     if best.chance <= MARGIN * greedy.chance:
@@ -77,8 +76,9 @@ def explain(reading: Reading) -> tuple[Line, ...]:
     return (told, Line("greedy_beaten", {**_beaten(reading, t, greedy, best), **searched}))
 
 
-def find_pairs(reading: Reading, ids: tuple[int, ...], chances_V: np.ndarray) -> tuple[Pair, Pair]:
-    """The greedy pair after some ids, and the likeliest pair; `chances_V` are those of the first token."""
+def find_pairs(reading: Reading, ids: tuple[int, ...]) -> tuple[Pair, Pair]:
+    """The greedy pair after some ids, and the likeliest pair."""
+    chances_V = reading.after(ids)
     ranked = [int(i) for i in np.argsort(-chances_V, kind="stable")[:MOST_FIRST]]
     greedy = best = best_second(reading, ids, ranked[0], chances_V)
     for first in ranked[1:]:

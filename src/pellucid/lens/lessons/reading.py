@@ -40,6 +40,7 @@ class Reading:
         """Raises RequestError for a text too short to ask about."""
         self.desk, self.at = desk, at
         self.ids, self.tokenizer = tuple(desk.ids(at.node)), desk.tokenizer
+        self._known: dict[tuple[int, ...], np.ndarray] = {}
         if len(self.text_positions) < LEAST_TOKENS:
             raise RequestError(
                 "this lesson needs a longer text",
@@ -70,13 +71,13 @@ class Reading:
 
     @cached_property
     def logits_TV(self) -> np.ndarray:
-        """The scores after every position, float32."""
-        return self._read[1]
+        """The scores after every position, float32: as much work again as reading the text."""
+        return self._runner.score(self._start())
 
-    @property
+    @cached_property
     def last_V(self) -> np.ndarray:
         """The scores for the token to come, in float64."""
-        return self.logits_TV[-1].astype(np.float64)
+        return self._read[1].astype(np.float64)
 
     @cached_property
     def chances_V(self) -> np.ndarray:
@@ -96,6 +97,11 @@ class Reading:
 
     def after(self, ids: Many[int]) -> np.ndarray:
         """The chances of every token after some ids, float64 [V]; what they share with the text is not read again."""
+        if tuple(ids) not in self._known:
+            self._known[tuple(ids)] = self._read_after(ids)
+        return self._known[tuple(ids)]
+
+    def _read_after(self, ids: Many[int]) -> np.ndarray:
         pairs = enumerate(zip(self.ids, ids, strict=False))
         shared = next((t for t, (mine, other) in pairs if mine != other), min(len(self.ids), len(ids)))
         shared = min(shared, len(ids) - 1) if self.config.causal else 0  # seeing both ways, a token read is not settled
@@ -128,7 +134,9 @@ class Reading:
 
     @cached_property
     def _read(self) -> tuple[Sequence, np.ndarray]:
-        """The text read once: its sequence, from which others branch off, and its scores [T, V]."""
-        room = min(len(self.ids) + ROOM, self.config.context_length)
-        sequence = self._runner.start(self.ids, max_length=room)
-        return sequence, self._runner.score(sequence)
+        """The text read once: its sequence, from which others branch off, and the scores after it [V]."""
+        sequence = self._start()
+        return sequence, self._runner.prefill(sequence)
+
+    def _start(self) -> Sequence:
+        return self._runner.start(self.ids, max_length=min(len(self.ids) + ROOM, self.config.context_length))
