@@ -1,0 +1,83 @@
+"""`pellucid lens` before its page opens: what cannot be opened says why, and help costs nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from pathlib import Path
+
+import pytest
+
+from pellucid.cli.lens import has_display
+from pellucid.lens.page import program
+from pellucid.model.build import build
+from pellucid.planning.config import ModelConfig
+from pellucid.store.checkpoint import save_checkpoint
+from pellucid.tokens.train import train_bpe
+
+CONFIG = ModelConfig(
+    vocab_size=258, context_length=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_model=8, d_ff=16
+)
+
+
+@pytest.fixture(autouse=True)
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "lens.js"
+    path.write_text("export default {};\n", encoding="utf-8")
+    monkeypatch.setattr(program, "BUILT", path)
+    return path
+
+
+def save(folder: Path, *, with_tokenizer: bool = True) -> Path:
+    weights = {name: parameter.detach() for name, parameter in build(CONFIG, seed=1).named_parameters()}
+    tokenizer = train_bpe(["a"], 258) if with_tokenizer else None
+    save_checkpoint(folder, config=dataclasses.replace(CONFIG), weights=weights, tokenizer=tokenizer, info={})
+    return folder
+
+
+def test_a_path_that_is_not_there(run, tmp_path: Path) -> None:
+    outcome = run("lens", tmp_path / "nothing", "--no-browser")
+    assert outcome.code == 4 and "where:" in outcome.err and not outcome.out
+
+
+def test_a_file_that_is_no_model(run, tmp_path: Path) -> None:
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + b"\0" * 20)
+    outcome = run("lens", path, "--no-browser")
+    assert outcome.code == 4 and str(path) in outcome.err and "Traceback" not in outcome.err
+
+
+def test_a_model_without_a_tokenizer(run, tmp_path: Path) -> None:
+    outcome = run("lens", save(tmp_path / "model", with_tokenizer=False), "--no-browser")
+    assert outcome.code == 3 and "no tokenizer" in outcome.err and "tokenizer.json" in outcome.err
+
+
+def test_a_prompt_beyond_the_context(run, tmp_path: Path) -> None:
+    outcome = run("lens", save(tmp_path / "model"), "--prompt", "far too long for eight tokens", "--no-browser")
+    assert outcome.code == 5 and "8" in outcome.err and "context" in outcome.err
+
+
+def test_a_prompt_without_a_model(run) -> None:
+    outcome = run("lens", "--prompt", "text")
+    assert outcome.code == 2 and "pellucid lens RUN" in outcome.err
+
+
+def test_a_port_that_is_taken(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        outcome = run("lens", "--port", taken.getsockname()[1], "--no-browser")
+    assert outcome.code == 2 and "port" in outcome.err
+
+
+def test_a_page_that_is_not_built(run, built: Path) -> None:
+    built.unlink()
+    outcome = run("lens", "--no-browser")
+    assert outcome.code == 4 and "hatch_build.py" in outcome.err
+
+
+@pytest.mark.parametrize(("environment", "seen"), [({"DISPLAY": ":0"}, True), ({"DISPLAY": ""}, False), ({}, False)])
+def test_a_browser_is_opened_where_it_can_be_seen(environment, seen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    assert has_display(environment) is seen
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert has_display(environment)
