@@ -109,12 +109,12 @@ def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos
 
 def sgd(weight: Tensor, gradient: Tensor, rate: float) -> Tensor:
     """Against the gradient, as far as it is steep."""
-    return weight - rate * gradient
+    return weight.sub(gradient, alpha=rate)
 
 
 def adamw(weight: Tensor, gradient: Tensor, rate: float) -> Tensor:
     """AdamW's first update: both of its means begin as this gradient, so each weight moves by about the rate."""
-    return weight - rate * gradient / (gradient.abs() + ADAMW_EPSILON)
+    return weight.addcdiv(gradient, gradient.abs().add_(ADAMW_EPSILON), value=-rate)
 
 
 RULES = {"sgd": sgd, "adamw": adamw}
@@ -254,7 +254,7 @@ def _parts(step: GlassStep) -> Iterator[dict[str, Any]]:
             "weights": weight.numel(),
             "weight_norm": weight.norm().item(),
             "gradient_norm": step.gradients[name].norm().item(),
-            "change_norm": (step.after[name] - weight).norm().item(),
+            "change_norm": torch.dist(step.after[name], weight).item(),
         }
 
 
