@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { type Grown, layOut, leaves, nodeAt, pathTo, textOf } from "../src/panels/loop/branches";
 
 const grown = (id: number, parent: number | null, text: string): Grown => ({
-  id, parent, ids: parent === null ? [1, 2] : [id], total: 0, seed: null, stop: null, logprob: 0, u: null, made_by: parent === null ? "prompt" : "drawn", reused: 0, computed: 0,
+  id, parent, ids: parent === null ? [1, 2] : [id], total: 0, seed: null, text: parent === null ? text : null, stop: null, logprob: 0, u: null, made_by: parent === null ? "prompt" : "drawn", reused: 0, computed: 0,
   token: { id, text, label: text, bytes: [...new TextEncoder().encode(text)], group: 0, kind: "text", start: 0, end: text.length },
 });
 

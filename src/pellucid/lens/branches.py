@@ -191,9 +191,10 @@ class Branches:
 
 
 def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
-    """A node as JSON: its facts, its token as a chip (the last of a prompt), and the sum of log-probabilities so far."""
+    """A node as JSON: its facts, its token as a chip (the last of a prompt), a prompt's text, the sum of log-probabilities."""
     chip = chips_of(branches.tokenizer, node.ids[-1:])["chips"][0]
-    return {**vars(node), "ids": list(node.ids), "token": chip, "total": branches.tree.total(node.id)}
+    text = branches.tokenizer.decode(node.ids) if node.parent is None else None
+    return {**vars(node), "ids": list(node.ids), "token": chip, "text": text, "total": branches.tree.total(node.id)}
 
 
 def describe_tree(branches: Branches) -> dict[str, Any]:

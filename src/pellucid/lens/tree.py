@@ -188,7 +188,7 @@ def _read_node(tree: Tree, fields: Mapping[str, Any]) -> Node:
     """One node of a file, checked against those before it."""
     node = Node(**{**fields, "ids": tuple(map(int, fields["ids"])), "logprob": float(fields["logprob"])})
     is_root = node.parent is None
-    if not is_root:
+    if node.parent is not None:
         tree.node(node.parent)
     if node.id != len(tree.nodes) or node.made_by not in get_args(MadeBy) or is_root != (node.made_by == "prompt"):
         raise ValueError(f"node {node.id}")

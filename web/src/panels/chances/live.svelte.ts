@@ -32,6 +32,11 @@ class Live {
     this.#draft = {};
   }
 
+  /** Writes the seed down, so that every step is drawn with the number that the page shows. */
+  settleSeed(): void {
+    if (lens.sampling.seed === undefined) lens.setSampling({ seed: this.seed });
+  }
+
   /** Another order of the stages; the sampler's own order is not written down. */
   reorder(names: readonly StageName[]): void {
     const usual = names.every((name, place) => name === STAGES[place]);

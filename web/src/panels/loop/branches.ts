@@ -6,6 +6,8 @@ export interface Grown extends TreeNode {
   /** The log-probability of all tokens after the prompt together, in nats. */
   total: number;
   seed: number | null;
+  /** What a prompt says; null for a single token. */
+  text: string | null;
   stop: "eos" | "stop" | "length" | "context" | null;
 }
 
