@@ -10,7 +10,7 @@ import pytest
 
 import pellucid
 from pellucid.cli.app import main
-from pellucid.errors import CorruptFileError, InputError, PellucidError, RequestError
+from pellucid.errors import CorruptFileError, InputError, PellucidError, RequestError, StoreError
 from pellucid.lens import trace as traces
 from pellucid.lens.page import program
 from pellucid.lens.trace import load_trace
@@ -135,6 +135,12 @@ def test_wrong_names_are_told_what_is_wrong(trace, tmp_path, monkeypatch) -> Non
     monkeypatch.setattr(traces, "MOST_JSON", 1000)
     with pytest.raises(RequestError, match="too large for JSON"):
         trace.save(tmp_path / "trace.json")
+
+
+@pytest.mark.parametrize("suffix", traces.SUFFIXES)
+def test_a_place_that_cannot_be_written_is_told(trace, tmp_path, built, suffix) -> None:
+    with pytest.raises(StoreError, match="cannot write"):
+        trace.save(tmp_path / "nowhere" / f"trace{suffix}")
 
 
 @pytest.mark.parametrize("name", ["a.plens", "a.npz", "a.json", "a.txt"])

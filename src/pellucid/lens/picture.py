@@ -6,16 +6,17 @@ here; a token that none of them can write is labelled with its id.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Kind = Literal["png", "svg"]
 NUM_BARS = 12
 MOST_HEADS = 12
 FONTS = (
@@ -34,8 +35,8 @@ STYLE: Any = {"svg.hashsalt": "pellucid", "svg.fonttype": "none", "font.size": 9
 COLOUR = "#0072B2"
 
 
-def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path, *, layer: int = -1) -> None:
-    """Write a picture of a trace; the suffix of `path` (.png or .svg) says how. `layer` counts from the last if negative."""
+def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kind: Kind, *, layer: int = -1) -> bytes:
+    """The picture of a trace as a file's bytes. `layer` counts from the last if negative."""
     # matplotlib takes half a second to import: nobody who draws nothing should wait for it.
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -51,13 +52,15 @@ def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path
     with rc_context({**STYLE, "font.family": list(fonts)}):
         figure = Figure(figsize=(11.0, 5.5), layout="constrained")
         FigureCanvasAgg(figure)  # draws into memory: no window, no display needed
-        left, right = figure.subfigures(1, 2, width_ratios=(2, 3))
+        left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(2, 3)))
         _draw_bars(left.subplots(), header, fonts)
         places = np.ravel(right.subplots(rows, columns, squeeze=False))
         for head, place in enumerate(places):
             _draw_head(place, weights_HTT, head, labels)
         right.suptitle(f"attention, layer {layer}: {len(weights_HTT)} of {axes['n_heads']} heads")
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+        file = io.BytesIO()
+        figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+    return file.getvalue()
 
 
 def _draw_bars(place: Axes, header: Mapping[str, Any], fonts: Mapping[str, frozenset[int]]) -> None:

@@ -14,6 +14,7 @@ are in the file. A trace is about one row of tokens and one model: it is not the
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from pellucid.lens.page.html import Question, frame, record_answers, render_html
 from pellucid.lens.page.program import Answerer
 from pellucid.lens.picture import draw_trace
 from pellucid.settings import nearest
-from pellucid.store.atomic import replace_file
+from pellucid.store.atomic import explained, replace_file
 from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
 
 SCHEMA = 1
@@ -78,23 +79,24 @@ class Trace:
         """Write the trace; the suffix says how: .plens (binary, exact), .npz, .json, .html (the page), .png or .svg.
 
         Raises RequestError for another suffix, for JSON of more than 20 million numbers, and for the page of a trace that
-        was read from a file; StoreError when the page is not built.
+        was read from a file; StoreError when the page is not built, or the file cannot be written.
         """
         path = Path(path)
+        writers: dict[str, Callable[[], bytes]] = {
+            ".json": self._to_json,
+            ".npz": self._to_npz,
+            ".plens": lambda: encode(Envelope(dict(self.header), dict(self.arrays))),
+            ".png": lambda: draw_trace(self.header, self.arrays, "png"),
+            ".svg": lambda: draw_trace(self.header, self.arrays, "svg"),
+        }
         if path.suffix == ".html":
             page = self._page()
-            write_html(page.answerer, page.questions(), path, title=self._title, recorder=recorder)
-            return path
-        writers: dict[str, Callable[[Path], None]] = {
-            ".json": self._save_json,
-            ".npz": self._save_npz,
-            ".plens": lambda path: replace_file(path, encode(Envelope(dict(self.header), dict(self.arrays)))),
-            ".png": lambda path: draw_trace(self.header, self.arrays, path),
-            ".svg": lambda path: draw_trace(self.header, self.arrays, path),
-        }
-        if path.suffix not in writers:
+            with explained(path, 0):
+                write_html(page.answerer, page.questions(), path, title=self._title, recorder=recorder)
+        elif path.suffix in writers:
+            replace_file(path, writers[path.suffix]())
+        else:
             raise RequestError("a trace is not written like this", found=path.name, hint="use " + ", ".join(SUFFIXES))
-        writers[path.suffix](path)
         return path
 
     def show(self) -> None:
@@ -128,17 +130,19 @@ class Trace:
             )
         return self.page
 
-    def _save_json(self, path: Path) -> None:
+    def _to_json(self) -> bytes:
         size = sum(int(np.prod(entry["shape"])) for entry in self.header["arrays"].values())
         if size > MOST_JSON:
             found = f"{size:,} numbers"
             raise RequestError("this trace is too large for JSON", found=found, hint="save it as .plens or .npz")
         lists = {name: _short_numbers(array) for name, array in self.arrays.items()}
-        replace_file(path, to_json({"header": self.header, "arrays": lists}).encode("utf-8"))
+        return to_json({"header": self.header, "arrays": lists}).encode("utf-8")
 
-    def _save_npz(self, path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(file, header=np.array(to_json(self.header)), **dict(self.arrays))
+    def _to_npz(self) -> bytes:
+        file = io.BytesIO()
+        named: dict[str, Any] = dict(self.arrays)
+        np.savez_compressed(file, header=np.array(to_json(self.header)), **named)
+        return file.getvalue()
 
 
 def load_trace(path: Path | str) -> Trace:
