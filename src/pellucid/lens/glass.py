@@ -164,7 +164,7 @@ def glass(
     desk: Desk,
     *,
     at: At,
-    learning_rate: float = 0.1,
+    learning_rate: float = 0.01,
     rule: str = "sgd",
     row: int | None = None,
     position: int | None = None,

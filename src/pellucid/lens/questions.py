@@ -100,16 +100,16 @@ def _of_reasons(desk: Desk, place: dict[str, Any], position: int, last: int) -> 
 
 def _of_training(desk: Desk, place: dict[str, Any]) -> Iterator[Question]:
     """What is asked about the run: its curve, this text at every checkpoint, one step under glass."""
-    node, newest = place["node"], desk.shelf.step
+    node, steps = place["node"], list(reversed(desk.checkpoints)) or [None]  # None: the one state there is
     yield "timeline", {}
-    if desk.run is None:
-        return
-    yield "timeline.learned", {"at": {"node": node}, "id": desk.trace(At(node=node)).header["next"][0]["id"]}
+    if desk.run is not None:
+        yield "timeline.learned", {"at": {"node": node}, "id": desk.trace(At(node=node)).header["next"][0]["id"]}
+    newest = steps[0]
     yield "glass.rows", {"checkpoint": newest}
-    yield "glass", {"at": {"node": node, "checkpoint": newest}, "learning_rate": 0.1, "rule": "sgd"}
-    for step in reversed(desk.checkpoints):
+    yield "glass", {"at": {"node": node, "checkpoint": newest}, "learning_rate": 0.01, "rule": "sgd"}
+    for step in steps:
         yield "timeline.map", {"at": {"node": node, "checkpoint": step}}
-    for step in reversed(desk.checkpoints):
+    for step in steps:
         for layer in range(desk.config.n_layers):
             for head in range(desk.config.n_heads):
                 yield "timeline.at", {"at": {"node": node, "checkpoint": step}, "layer": layer, "head": head}

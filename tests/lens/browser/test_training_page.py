@@ -80,7 +80,7 @@ def test_a_pinned_step_stays_for_comparison(lens, page) -> None:
 
 def test_one_step_under_glass_shows_the_steps_numbers(lens, page) -> None:
     panel = open_panel(page, lens.url)
-    told = lens.ask("glass", at={"checkpoint": 20}, learning_rate=0.1, rule="sgd").value
+    told = lens.ask("glass", at={"checkpoint": 20}, learning_rate=0.01, rule="sgd").value
     loss = panel.locator("p.loss .num")
     loss.first.wait_for()
     assert [float(text) for text in loss.all_inner_texts()] == pytest.approx(
@@ -104,7 +104,7 @@ def test_a_weight_of_the_matrix_can_be_read(lens, page) -> None:
     panel = open_panel(page, lens.url)
     name = "blocks.1.attention.query.weight"
     panel.get_by_label("Matrix").select_option(name)
-    told = lens.ask("glass", at={"checkpoint": 20}, learning_rate=0.1, rule="sgd", matrix=name)
+    told = lens.ask("glass", at={"checkpoint": 20}, learning_rate=0.01, rule="sgd", matrix=name)
     cells = panel.locator(f'td[title^="{name}["]')
     cells.first.wait_for()
     panel.get_by_role("button", name="after", exact=True).click()
