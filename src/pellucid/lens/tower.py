@@ -81,8 +81,7 @@ def cell_of(desk: Desk, *, at: At, row: int, position: int, count: int = 10) -> 
                 }
                 for token in best
             ],
-        },
-        arrays={"stream": rows[row][1][position]},
+        }
     )
 
 
