@@ -198,6 +198,14 @@ def test_branches_are_saved_and_come_back(desk: Desk, tmp_path: Path) -> None:
             desk.answer("branches.load", {"content": json.dumps({**whole, **change})})
 
 
+def test_two_pages_take_back_their_own_tokens(desk: Desk) -> None:
+    mine = desk.answer("choose", {"node": 0, "id": 9}).value["current"]
+    theirs = desk.answer("choose", {"node": mine, "id": 10}).value["current"]
+    assert desk.answer("undo", {"node": mine}).value["current"] == 0
+    assert desk.answer("go", {"node": theirs}).value["current"] == theirs
+    assert desk.answer("undo", {}).value["current"] == mine
+
+
 def test_the_path_says_which_node_each_token_is_of(desk: Desk) -> None:
     node = desk.answer("step", {"node": 0, "sampling": WARM, "count": 2}).value["nodes"][-1]["id"]
     path = desk.answer("path", {"node": node}).value

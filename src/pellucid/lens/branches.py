@@ -254,9 +254,9 @@ def beam(desk: Desk, *, node: int, beams: int = 4, length: int = 8) -> Answer:
     return _grown(desk.branches, desk.tree.nodes[known:], ends=[end.id for end in ends])
 
 
-def undo(desk: Desk) -> Answer:
-    """One token back; nothing is deleted."""
-    return _grown(desk.branches, [desk.tree.undo()])
+def undo(desk: Desk, *, node: int | None = None) -> Answer:
+    """One token back from a node (None: the current one, which another page may have changed); nothing is deleted."""
+    return _grown(desk.branches, [desk.tree.undo(node)])
 
 
 def go(desk: Desk, *, node: int) -> Answer:

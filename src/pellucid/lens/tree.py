@@ -95,12 +95,12 @@ class Tree:
             self.current, self.version = node, self.version + 1
         return found
 
-    def undo(self) -> Node:
-        """Go one token back; nothing is deleted. Raises RequestError at a prompt."""
-        node = self.here()
-        if node.parent is None:
-            raise RequestError("this is the prompt: there is no token to take back", found=f"node {node.id}")
-        return self.go(node.parent)
+    def undo(self, node: int | None = None) -> Node:
+        """Go one token back from a node (None: the current one); nothing is deleted. Raises RequestError at a prompt."""
+        start = self.here() if node is None else self.node(node)
+        if start.parent is None:
+            raise RequestError("this is the prompt: there is no token to take back", found=f"node {start.id}")
+        return self.go(start.parent)
 
     def here(self) -> Node:
         """The current node. Raises RequestError while there is none."""
