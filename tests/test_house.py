@@ -49,7 +49,7 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "starlette": ("lens/page/",),
     "uvicorn": ("lens/page/",),
     "anywidget": ("lens/page/",),
-    "umap": ("lens/places.py",),
+    "umap": ("lens/umap_map.py",),
 }
 NO_TORCH = ("errors", "settings", "events", "tokens", "planning")
 MAY_IMPORT_LATE = (

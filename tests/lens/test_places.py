@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid.errors import MissingExtraError, RequestError
+from pellucid.errors import EngineError, MissingExtraError, RequestError
+from pellucid.lens import umap_map
 from pellucid.lens.answer import At
 from pellucid.lens.desk import Desk, open_desk
 from pellucid.lens.places import find_principal, kept_neighbours, read_word
@@ -161,12 +162,20 @@ def test_without_umap_the_message_says_what_to_install(desk: Desk, monkeypatch) 
 
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="umap-learn is not installed (extra: umap)")
-@pytest.mark.filterwarnings("ignore")  # umap-learn warns at import that TensorFlow is not there
-def test_a_umap_is_the_same_every_time_and_keeps_more_neighbours(desk: Desk) -> None:
-    answer = desk.answer("map", {"method": "umap"})
-    again = open_desk(desk.run.path).answer("map", {"method": "umap"})
+def test_a_umap_is_made_beside_the_desk_and_is_the_same_every_time(desk: Desk) -> None:
+    assert desk.answer("map", {"method": "umap"}).value["pending"]
+    answer = desk.answer("map", {"method": "umap", "wait": True})
+    again = open_desk(desk.run.path).answer("map", {"method": "umap", "wait": True})
     assert np.array_equal(answer.arrays["xy"], again.arrays["xy"])
     assert answer.value["neighbours_kept"] > desk.answer("map", {}).value["neighbours_kept"]
+
+
+def test_a_map_that_fails_says_so(monkeypatch) -> None:
+    monkeypatch.setattr(umap_map.importlib.util, "find_spec", lambda name: "installed")
+    job = umap_map.UmapJob(np.zeros((50, 3), dtype=np.float32), dims=-1)
+    with pytest.raises(EngineError) as caught:
+        job.wait()
+    assert "Error" in caught.value.found and job.done
 
 
 @pytest.mark.parametrize("kind", ["learned", "sinusoidal", "rotary", "none"])

@@ -1,7 +1,7 @@
 """Where tokens lie: a map of the vocabulary, the neighbours of a token, and how words move together over training.
 
     pca         the axes along which the embedding table spreads most: exact, no chance in it, at once
-    umap        keeps neighbours together and gives up distances: slow, needs the extra `umap`, seeded
+    umap        keeps neighbours together and gives up distances: slow, needs the extra `umap` (see `umap_map`)
     cosine      a · b / (|a| |b|) of two rows of the table, in all its dimensions
 
 A map of D dimensions on a sheet of two loses most of what there is. So each says what it keeps: the share of the
@@ -9,7 +9,7 @@ spread, and of each token's ten nearest neighbours how many are still among its 
 always measured in the table, never on the map.
 
 Axes: V rows of the embedding that a token uses · D width · C dimensions of the map · W words · P pairs · S checkpoints.
-Source: Pearson 1901 (principal components); McInnes et al. 2018 (UMAP).
+Source: Pearson 1901 (principal components).
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.errors import MissingExtraError, RequestError
+from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.lens.card import nearest_rows
+from pellucid.lens.umap_map import LANDMARKS, UmapJob
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 10  # how many nearest ones a map is asked to keep
 SAMPLE = 400  # tokens, evenly spaced in the vocabulary, at which that is measured
-UMAP_INPUT = 64  # principal components that UMAP is given: the rest is mostly noise and costs time
+UMAP_INPUT = 64  # principal components that UMAP is given
 MOST_WORDS = 12
 
 
@@ -67,22 +68,6 @@ def find_principal(table_VD: Tensor, dims: int) -> Principal:
     return Principal(mean_D=mean_D, axes_CD=(axes_CD * signs_C1).float(), shares_C=shares_C.float())
 
 
-def place_umap(table_VD: Tensor, dims: int) -> Tensor:
-    """A UMAP of the rows [V, C]. Raises MissingExtraError when the package is not installed."""
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise MissingExtraError(
-            "this map needs the package umap-learn",
-            hint="pip install 'pellucid[umap]', or choose the principal components",
-        ) from None
-    if len(table_VD) < 4 * NEIGHBOURS:
-        raise RequestError("a map by neighbours needs more tokens", found=f"{len(table_VD)} tokens", hint="choose pca")
-    reduced_VC = find_principal(table_VD, UMAP_INPUT).place(table_VD).numpy()
-    umap = UMAP(n_components=dims, n_neighbors=15, min_dist=0.1, metric="cosine", random_state=0, n_jobs=1)
-    return torch.from_numpy(umap.fit_transform(reduced_VC))
-
-
 def kept_neighbours(table_VD: Tensor, places_VC: Tensor) -> float:
     """Of the ten nearest tokens by cosine, the share that is among the ten nearest on the map (mean over a sample)."""
     num_rows = len(table_VD)
@@ -110,11 +95,18 @@ def find_table(desk: Desk, checkpoint: int | None) -> Tensor:
 
 
 def map_of(
-    desk: Desk, *, method: str = "pca", dims: int = 2, checkpoint: int | None = None, axes_of: int | None = None
+    desk: Desk,
+    *,
+    method: str = "pca",
+    dims: int = 2,
+    checkpoint: int | None = None,
+    axes_of: int | None = None,
+    wait: bool = False,
 ) -> Answer:
     """The whole vocabulary as points; arrays xy [V, C], ids [V].
 
-    `axes_of`: a checkpoint whose axes are used, so that the maps of several checkpoints lie on one sheet.
+    `axes_of`: a checkpoint whose axes are used, so that the maps of several checkpoints lie on one sheet. A UMAP is made
+    beside the desk: until it is there the answer is {"pending": true} (`wait`: wait for it).
     """
     if dims not in (2, 3) or method not in ("pca", "umap"):
         raise RequestError(
@@ -127,15 +119,22 @@ def map_of(
         places_VC = axes.place(table_VD)
         shares = (places_VC.var(0, correction=0) / table_VD.var(0, correction=0).sum()).tolist()
     else:
-        places_VC = desk.keep(f"umap {dims} {checkpoint}", lambda: place_umap(table_VD, dims))
-    value = {
-        "method": method,
-        "dims": dims,
-        "explained": shares,
-        "neighbours_kept": kept_neighbours(table_VD, places_VC),
-    }
+        step = desk.shelf.step if checkpoint is None else checkpoint
+        job = desk.keep(f"umap {dims} {step}", lambda: UmapJob(reduce(table_VD), dims))
+        if not (wait or job.done):
+            return Answer({"method": method, "dims": dims, "pending": True})
+        places_VC = torch.from_numpy(desk.keep(f"umap places {dims} {step}", job.wait))
+    kept = kept_neighbours(table_VD, places_VC)
+    value = {"method": method, "dims": dims, "explained": shares, "neighbours_kept": kept, "count": len(table_VD)}
+    if method == "umap":
+        value["landmarks"] = min(LANDMARKS, len(table_VD))
     ids = np.arange(len(table_VD), dtype=np.int32)
-    return Answer(value | {"count": len(ids)}, {"xy": places_VC.float().numpy(), "ids": ids})
+    return Answer(value, {"xy": places_VC.float().numpy(), "ids": ids})
+
+
+def reduce(table_VD: Tensor) -> np.ndarray:
+    """The table in fewer dimensions, its largest principal components: the rest is mostly noise and costs time."""
+    return find_principal(table_VD, UMAP_INPUT).place(table_VD).numpy()
 
 
 def neighbours_of(desk: Desk, *, id: int, count: int = 12, checkpoint: int | None = None) -> Answer:
