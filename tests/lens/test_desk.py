@@ -163,6 +163,17 @@ def test_few_models_and_recordings_are_kept(desk) -> None:
     assert desk.trace(At(node=node)) is desk.trace(At(node=node))
 
 
+def test_long_texts_make_older_recordings_go(run_path, monkeypatch) -> None:
+    desk = open_desk(run_path, text=TEXT)
+    first = desk.trace(At())
+    size = first.arrays.num_kept
+    assert size == sum(first[name].size for name in first.arrays if name in first.arrays._stream)
+    monkeypatch.setattr(desks, "MOST_KEPT", size - 1)
+    node = ask(desk, "prompt", text="hello")["current"]
+    assert desk.trace(At(node=node)).ids != first.ids and len(desk._traces) == 1
+    np.testing.assert_array_equal(desk.trace(At())["logits"], first["logits"])
+
+
 def test_the_step_that_is_open_is_not_loaded_again(desk) -> None:
     assert desk.model(40) is desk.model(None)
     assert desk.trace(At(checkpoint=40)) is desk.trace(At())

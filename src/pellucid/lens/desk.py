@@ -47,9 +47,9 @@ from pellucid.lens.chips import label_of
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.page import export
 from pellucid.lens.questions import list_questions
-from pellucid.lens.record import Recording, describe_model, record_trace
+from pellucid.lens.record import LiveTrace, describe_model, record_trace
 from pellucid.lens.shelf import Shelf, open_shelf
-from pellucid.lens.trace import Page, Trace
+from pellucid.lens.trace import Page
 from pellucid.lens.tree import Tree
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -76,6 +76,7 @@ PARTS = (
     lessons,
 )
 MOST_TRACES = 8
+MOST_KEPT = 60_000_000  # numbers of their streams
 LANGUAGES = ("en", "zh")
 
 Method = Callable[..., Answer]
@@ -101,7 +102,7 @@ class Desk:
         for part in PARTS:
             self.methods |= part.METHODS
         self._kept: dict[str, Any] = {}
-        self._traces: OrderedDict[tuple[tuple[int, ...], int | None], Trace] = OrderedDict()
+        self._traces: OrderedDict[tuple[tuple[int, ...], int | None], LiveTrace] = OrderedDict()
         self._lock = RLock()
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
@@ -149,25 +150,27 @@ class Desk:
         """All ids from the first of the prompt to this node."""
         return self.tree.text_ids(node)
 
-    def trace(self, at: At) -> Trace:
+    def trace(self, at: At) -> LiveTrace:
         """The recording of a node's text under a checkpoint; the newest eight are kept."""
         step = None if at.checkpoint == self.shelf.step else at.checkpoint
         key = (self.ids(at.node), step)
         if key not in self._traces:
-            self._forget_details()
+            self._make_room()
             opened = self.shelf.open(step)
             page = Page(answerer=self, questions=partial(list_questions, self, at))
             self._traces[key] = record_trace(opened.model, self.tokenizer, key[0], about=opened.about, page=page)
-            while len(self._traces) > MOST_TRACES:
-                self._traces.popitem(last=False)
         self._traces.move_to_end(key)
         return self._traces[key]
 
-    def _forget_details(self) -> None:
-        """Of older recordings only the stream stays in memory; their layers are made again when asked for."""
+    def _make_room(self) -> None:
+        """Of older recordings only the stream stays, of long texts only that of the newest; all can be made again."""
         for trace in self._traces.values():
-            if isinstance(trace.arrays, Recording):
-                trace.arrays.forget()
+            trace.arrays.forget()
+        while len(self._traces) >= MOST_TRACES or self._num_kept() > MOST_KEPT:
+            self._traces.popitem(last=False)
+
+    def _num_kept(self) -> int:
+        return sum(trace.arrays.num_kept for trace in self._traces.values())
 
     def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
         """Something about the opened model that takes long to make: made at the first call, kept for the others."""

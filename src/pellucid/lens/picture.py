@@ -52,7 +52,8 @@ def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kind
     with rc_context({**STYLE, "font.family": list(fonts)}):
         figure = Figure(figsize=(11.0, 5.5), layout="constrained")
         FigureCanvasAgg(figure)  # draws into memory: no window, no display needed
-        left, right = np.ravel(figure.subfigures(1, 2, width_ratios=(2, 3)))
+        sides: Any = figure.subfigures(1, 2, width_ratios=(2, 3))
+        left, right = sides
         _draw_bars(left.subplots(), header, fonts)
         places = np.ravel(right.subplots(rows, columns, squeeze=False))
         for head, place in enumerate(places):

@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from pellucid.errors import ContextError, RequestError
 from pellucid.lens.chips import chips_of, label_of, readable
 from pellucid.lens.trace import SCHEMA, Page, Trace
 from pellucid.model import tap
+from pellucid.model.block import Block
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import count_parameters
@@ -34,6 +36,13 @@ from pellucid.tokens.tokenizer import Tokenizer
 MOST_LOGITS = 4_000_000  # numbers; above, logits are kept for the last position only
 NUM_NEXT = 20  # of the likeliest next tokens in a header
 MOST_DETAILS = 100_000_000  # numbers of layers' details that one recording holds
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class LiveTrace(Trace):
+    """A trace with its model behind it."""
+
+    arrays: Recording
 
 
 def record_trace(
@@ -45,7 +54,7 @@ def record_trace(
     about: Mapping[str, Any] | None = None,
     all_logits: bool = False,
     page: Page | None = None,
-) -> Trace:
+) -> LiveTrace:
     """Every number between a row of tokens and the next one.
 
     `text` is what the ids were encoded from, where that is known; `about` goes into the header's `model`. Logits of all
@@ -74,7 +83,7 @@ def record_trace(
         "logits_from": len(ids) - recording.shapes["logits"][0],
         "checks": [_decoding_check(tokenizer, ids, told), *recording.checks()],
     }
-    return Trace(header=header, arrays=recording, page=page)
+    return LiveTrace(header=header, arrays=recording, page=page)
 
 
 def likeliest(tokenizer: Tokenizer, logits_V: np.ndarray) -> list[dict[str, Any]]:
@@ -159,6 +168,11 @@ class Recording(Mapping[str, np.ndarray]):
         self._details.move_to_end(layer)
         return self._details[layer]
 
+    @property
+    def num_kept(self) -> int:
+        """How many numbers it holds beside the details of layers."""
+        return sum(tensor.numel() for tensor in self._stream.values())
+
     def forget(self) -> None:
         """Let go of all details of layers; they are made again when asked for."""
         self._taps.clear()
@@ -209,7 +223,7 @@ class Recording(Mapping[str, np.ndarray]):
         return self._stream["input" if num_blocks == 0 else f"blocks.{num_blocks - 1}.output"]
 
     def _open_layer(self, layer: int) -> dict[str, np.ndarray]:
-        block, taps = self.model.blocks[layer], self._taps.pop(layer, None)
+        block, taps = cast(Block, self.model.blocks[layer]), self._taps.pop(layer, None)
         if taps is None:
             with inference(self.model), tap.record(block) as taps:
                 block(self._stream_after(layer)[None], self.model.rotation, 0, None)
@@ -231,7 +245,7 @@ def read_stream(model: Decoder, x_TD: Tensor) -> Tensor:
     return read_head(model, model.final_norm(x_TD))
 
 
-def _details(block: nn.Module, rotation: nn.Module, taps: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+def _details(block: Block, rotation: nn.Module, taps: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     q_BHTK, k_BGTK = taps["attention.query_norm"], taps["attention.key_norm"]
     yield "attention_norm", taps["attention_norm"][0]
     yield "attention.query", q_BHTK[0]
