@@ -100,7 +100,8 @@ def _of_reasons(desk: Desk, place: dict[str, Any], position: int, last: int) -> 
 
 def _of_training(desk: Desk, place: dict[str, Any]) -> Iterator[Question]:
     """What is asked about the run: its curve, this text at every checkpoint, one step under glass."""
-    node, steps = place["node"], list(reversed(desk.checkpoints)) or [None]  # None: the one state there is
+    node = place["node"]
+    steps: list[int | None] = [*reversed(desk.checkpoints)] or [None]  # None: the one state there is
     yield "timeline", {}
     if desk.run is not None:
         yield "timeline.learned", {"at": {"node": node}, "id": desk.trace(At(node=node)).header["next"][0]["id"]}
