@@ -277,3 +277,21 @@ def test_the_trace_is_saved(lens, page, settle, tmp_path: Path, kind: str) -> No
     path = tmp_path / downloading.value.suggested_filename
     downloading.value.save_as(path)
     assert path.suffix == f".{kind}" and path.stat().st_size > 10_000
+
+
+def test_another_token_at_a_past_place_forks_the_text(fresh, page, settle) -> None:
+    page.goto(fresh.url)
+    before = len(chips(page))
+    for length in (before, before + 1):
+        page.get_by_role("button", name="Next token").click()
+        page.locator(f"section.bar [data-position='{length}']").wait_for()
+    page.locator(f"section.bar [data-position='{before}']").click()
+    settle(page)
+    drawn = fresh.ask("tree").value["nodes"][1]["token"]["id"]
+    other = next(bar for bar in fresh.ask("record", at={"node": 0}).value["next"] if bar["id"] != drawn)
+    page.locator("[data-panel=loop]").get_by_role("button", name=other["label"], exact=True).click()
+    page.locator(f"section.bar [data-position='{before + 1}']").wait_for(state="detached")
+    nodes = fresh.ask("tree").value["nodes"]
+    assert [node["parent"] for node in nodes] == [None, 0, 1, 0]
+    assert (nodes[3]["made_by"], nodes[3]["token"]["id"]) == ("chosen", other["id"])
+    assert len(chips(page)) == before + 1
