@@ -230,6 +230,17 @@ def test_hands_turn_by_their_angle_and_keep_their_length(desk: Desk, part: str, 
     assert answer.value["check"]["ok"]
 
 
+@pytest.mark.parametrize("scaling", ["llama3", "yarn"])
+def test_stretched_turning_is_read_from_the_model(tmp_path, scaling: str) -> None:
+    axes = {"rope_scaling": scaling, "rope_factor": 4.0, "rope_original_context": 10}
+    axes |= {"rope_low_frequency": 1.0, "rope_high_frequency": 4.0}
+    desk = open_with(tmp_path, **axes)
+    answer = desk.answer("vectors.positions", {"count": 10})
+    np.testing.assert_allclose(np.diag(answer.arrays["similarity"]), 1.0, atol=1e-5)  # whatever factor there is
+    assert answer.arrays["frequency"][-1] == pytest.approx(10_000.0 ** (-4 / 6) / 4, rel=1e-5)  # the slowest: all of it
+    assert desk.answer("vectors.hands", {"layer": 0, "head": 1, "position": 5}).value["check"]["ok"]
+
+
 def test_positions_that_nothing_marks_say_so(tmp_path) -> None:
     desk = open_with(tmp_path, position="none")
     answer = desk.answer("vectors.positions", {})
