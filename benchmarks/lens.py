@@ -5,7 +5,7 @@
 | part | promise |
 | --- | --- |
 | recording | attention, stream and feed-forward of 256 tokens recorded in under twice a plain pass, at 10M and 134M |
-| prompt | a text of 1,024 tokens is open, with one layer's attention, in under 2 seconds (134M) |
+| prompt | a text of 1,024 tokens is open, with one layer's attention, in under 2 seconds, at 10M and 134M |
 | page | the page can be used within 1 second of its address being entered (10M) |
 | slider | a slider moved to the columns drawn anew: under 16 ms with 50,000 tokens |
 | step | a step on the page at 134M: under 0.3 seconds beyond the model's own time for the token |
@@ -98,15 +98,21 @@ def plain_pass(model: Decoder, ids: list[int]) -> None:
 
 
 def prompt(files: Path, rounds: int) -> Iterator[Floor]:
-    """From the text of 1,024 tokens to its header and one layer's attention, as the page asks for them."""
-    desk = open_desk(model_of("134m", files))
-    text = text_of(desk, 1023)
-    begin = time.perf_counter()
-    desk.answer("prompt", {"text": text})
-    desk.answer("record", {"at": {}})
-    desk.answer("attention", {"at": {"precision": "byte"}, "layer": 0})
-    seconds = time.perf_counter() - begin
-    yield Floor(what="a text of 1,024 tokens opened with one layer, seconds", measured=seconds, floor=2, at_most=True)
+    """From the text of 1,024 tokens to its header and one layer's attention, as the page asks for them.
+
+    A plain pass over the same text is named beside it: at 134M in float32 it alone may take the two seconds.
+    """
+    for shape in ("10m", "134m"):
+        desk = open_desk(model_of(shape, files))
+        text = text_of(desk, 1023)
+        plain = median_seconds(partial(plain_pass, desk.model(None), desk.tokenizer.encode(text).ids), 1)
+        begin = time.perf_counter()
+        desk.answer("prompt", {"text": text})
+        desk.answer("record", {"at": {}})
+        desk.answer("attention", {"at": {"precision": "byte"}, "layer": 0})
+        seconds = time.perf_counter() - begin
+        what = f"a text of 1,024 tokens opened with one layer, {shape} (a plain pass: {plain:.2f}), seconds"
+        yield Floor(what=what, measured=seconds, floor=2, at_most=True)
 
 
 def text_of(desk: Desk, num_tokens: int) -> str:
@@ -140,7 +146,10 @@ def opened(model: Path, text: str, threads: int) -> Iterator[tuple[Any, str]]:
             assert server.stdout is not None
             told = ""
             while not told.endswith("}\n"):
-                told += server.stdout.readline()
+                line = server.stdout.readline()
+                if not line:
+                    raise SystemExit(f"the lens ended with exit code {server.wait()}: {' '.join(command)}")
+                told += line
             browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
             yield browser, json.loads(told)["url"]
             browser.close()
