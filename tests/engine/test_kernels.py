@@ -282,9 +282,10 @@ def test_weights_are_not_copied():
         assert {block.mlp.up.weight.data_ptr() for block in model.blocks} <= held
 
 
-def test_a_second_process_compiles_nothing(tmp_path):
+def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path):
     script = (
-        "import numba.core.event as event, numpy as np\n"
+        "import numba.core.event as event, numpy as np, torch\n"
+        "torch.set_num_threads(1)\n"
         "count = []\n"
         "class Listener(event.Listener):\n"
         "    def on_start(self, e): count.append(e)\n"
@@ -295,6 +296,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
         "known = is_compiled(kinds)\n"
         "compile_forward(kinds)\n"
         "print(known, sum(e.data['dispatcher'].py_func.__name__ in ('forward', 'run', 'work') for e in count))\n"
+        "print(torch.get_num_threads())\n"
     )
     runs = [
         subprocess.run(
@@ -307,7 +309,7 @@ def test_a_second_process_compiles_nothing(tmp_path):
         for _ in range(2)
     ]
     assert runs[0][0] == "False" and int(runs[0][1]) > 0
-    assert runs[1] == ["True", "0"]
+    assert runs[1] == ["True", "0", "1"]
 
 
 def decode_in_a_child(runner, queue) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+import torch
 
 from pellucid.engine.kernels.compile import DIRECTORY, host_name
 from pellucid.engine.kernels.forward import NUM_PLANNED, forward
@@ -35,8 +36,13 @@ def launch(num_threads: int) -> Iterator[None]:
             hint="start the process with multiprocessing's 'spawn' method",
         )
     with LOCK:
+        for_torch = torch.get_num_threads()
         numba.set_num_threads(num_threads)
-        yield
+        try:
+            yield
+        finally:
+            if torch.get_num_threads() != for_torch:  # Numba's first launch sets OpenMP's number, which is torch's too
+                torch.set_num_threads(for_torch)
 
 
 def most_threads() -> int:
