@@ -15,12 +15,14 @@ from pellucid.lens.answer import At
 from pellucid.lens.attention import Step
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.page.html import Question
+from pellucid.planning.params import count_parameters
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import Desk
 
 MOST = 4_000  # questions; a file is full before that, but asking takes time too
 STEPS = tuple(reversed(get_args(Step)))  # of attention: the page shows the last one first
+MOST_READING = 2e10  # parameters times tokens, for the reasons of predictions before the last: some seconds
 NUM_TOGETHER = 3  # neighbours whose likeness over training is drawn beside a token's
 NUM_NEURONS = 3  # of a layer that can be opened
 
@@ -42,7 +44,7 @@ def _list_all(desk: Desk, at: At) -> Iterator[Question]:
     yield from lessons.list_questions(desk, place)
     for position in reversed(range(last)):
         yield from _of_position(desk, place, position, last)
-        if desk.config.causal:  # else no prediction but the last can be asked about
+        if _is_quick(desk, last + 1):
             yield from _of_reasons(desk, place, position, last)
     for position in reversed(range(last)):
         for layer in range(desk.config.n_layers):
@@ -70,7 +72,8 @@ def _of_position(desk: Desk, place: dict[str, Any], position: int, last: int) ->
 
 
 def _of_layer(desk: Desk, place: dict[str, Any], layer: int, position: int) -> Iterator[Question]:
-    """What is asked about the selected token in one layer."""
+    """What is asked about the selected token in one layer; of the last token, every cell of its rows."""
+    is_last = position == len(desk.ids(place["node"])) - 1
     here = {"at": place, "layer": layer}
     yield "attention", {"at": {**place, "precision": "byte"}, "layer": layer}
     by_value = ("neurons", {**here, "position": position, "count": 10, "by": "value"})
@@ -79,10 +82,11 @@ def _of_layer(desk: Desk, place: dict[str, Any], layer: int, position: int) -> I
         yield "neuron", {**here, "index": neuron["index"], "position": position, "count": 8}
     for head in range(desk.config.n_heads):
         yield "vectors.hands", {**here, "head": head, "position": position, "part": "query"}
-        for step in STEPS:
+        for step in STEPS if is_last else ():  # the same for every token
             yield "attention.matrix", {**here, "head": head, "step": step}
         yield "attention.row", {**here, "head": head, "query": position}
-        for key in reversed(range(position + 1)):
+        keys = reversed(range(position + 1)) if is_last else [max(0, position - 1)]
+        for key in keys:
             yield "attention.cell", {**here, "head": head, "query": position, "key": key}
 
 
@@ -93,9 +97,15 @@ def _of_reasons(desk: Desk, place: dict[str, Any], position: int, last: int) -> 
     if position == last:
         yield "why.heads", of
         yield "why.gradient", {**of, "method": "integrated", "baseline": "mean", "steps": 64}
-    for layer in range(desk.config.n_layers):
-        for head in range(desk.config.n_heads):
+    for layer in range(desk.config.n_layers if position == last else 1):
+        for head in range(desk.config.n_heads if position == last else 1):
             yield "why.ablate", {**of, "kind": "head", "layer": layer, "index": head, "how": "zero"}
+
+
+def _is_quick(desk: Desk, num_tokens: int) -> bool:
+    """Whether reasons can be asked for every position: each leaves out every token once. Only causal models have them."""
+    readings = num_tokens**2
+    return desk.config.causal and readings * num_tokens * count_parameters(desk.config).total < MOST_READING
 
 
 def _of_training(desk: Desk, place: dict[str, Any]) -> Iterator[Question]:
