@@ -193,7 +193,8 @@ class Lens {
   }
 
   async step(count = 1): Promise<TreeNode[]> {
-    const value = await this.act<{ nodes: TreeNode[] }>("step", { node: this.node, sampling: this.sampling, count });
+    const sampling = { seed: 0, ...this.sampling }; // the seed that the strip shows: never one that nobody is told
+    const value = await this.act<{ nodes: TreeNode[] }>("step", { node: this.node, sampling, count });
     return value?.nodes ?? [];
   }
 

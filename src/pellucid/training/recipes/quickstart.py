@@ -32,6 +32,7 @@ from pellucid.training.settings import TrainSettings
 
 LEVEL = 0
 CORPUS, CHOICE = "stories.jsonl", "quickstart.json"
+PROBES = ("Anna went to the", "小梅走进")  # shown to the model again and again while it learns
 LANGUAGES = ("en", "zh")
 SPLITS = ("held_out", "combinations", "paraphrases", "lengths")
 CONTEXT = 128
@@ -185,6 +186,9 @@ def settings_of(rung: Rung, seed: int, device: str, threads: int | None) -> dict
         # Stories are told from the same sentences, so short runs repeat between the two sides by design.
         "data": {"valid_fraction": 0.01, "report_duplicates": False},
         "evaluation": {"every_steps": max(1, rung.steps // 5)},
+        # So that the lens can show how it learned.
+        "saving": {"keep_every": max(1, rung.steps // 5)},
+        "probe": {"texts": PROBES},
     }
 
 
