@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ from pellucid.model.tap import record
 from pellucid.settings import Layer, resolve
 from pellucid.store.checkpoint import load_checkpoint, load_model
 from pellucid.store.envelope import Quantized
+from pellucid.store.probes import pack_probe, save_probe
 from pellucid.training.measure import Rates
+from pellucid.training.probe import see
 from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.recipes.pretrain import Pretraining, pretrain
 from pellucid.training.settings import TrainSettings
@@ -175,8 +178,6 @@ def test_a_token_that_is_none_is_refused(desk: Desk) -> None:
 
 
 def test_a_model_of_no_run_has_no_timeline_but_the_present(run: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(run / "checkpoints" / "step-000006", tmp_path / "alone")
     alone = open_desk(tmp_path / "alone", text="the cat")
     assert alone.answer("timeline", {}).value["run"] is None
@@ -206,3 +207,18 @@ def test_the_rows_under_glass_are_those_that_the_run_read_next(run: Path, desk: 
     by_hand = F.cross_entropy(logits_TV, batch.targets_BT[1], reduction="none") * batch.weights_BT[1]
     assert sum(losses) == pytest.approx(by_hand.sum().item(), rel=1e-5)
     assert value["compared"]["matrices"] == "muon" and value["compared"]["rows"] == 4
+
+
+def test_a_run_that_broke_can_still_be_looked_at(run: Path, tmp_path: Path) -> None:
+    """Weights that are not finite cannot be kept in bytes; the probe is shown as it is."""
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    desk = open_desk(broken)
+    ids = list(desk.tokenizer.encode("the cat").ids)
+    model = model_at(run, 6)
+    with torch.no_grad():
+        model.blocks[0].attention.query.weight.fill_(math.nan)
+    arrays = {f"0.{name}": array for name, array in see(model, ids).items()}
+    save_probe(broken, 6, pack_probe(6, [{"text": "the cat", "ids": ids}], arrays))
+    answer = desk.answer("timeline.at", {"at": {"checkpoint": 6}, "text": 0})
+    assert np.isnan(answer.arrays["weights"]).any()

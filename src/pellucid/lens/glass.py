@@ -182,7 +182,7 @@ def glass(
     place = _position(step, position)
     name = _matrix(step, matrix)
     nats_before_T, nats_after_T = step.losses()
-    value = {
+    value: dict[str, Any] = {
         "rule": rule,
         "learning_rate": learning_rate,
         "row": row,
@@ -341,6 +341,8 @@ def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
         return None
     saved = {one.step: one.directory for one in run.checkpoints()}
     step = desk.shelf.step if checkpoint is None else checkpoint
+    if step is None:  # the files of the checkpoint do not say where in the run it stands
+        return None
     state = saved[step] / TRAINING_STATE if step in saved else None
     passed_over = len(read_json(state)["skipped"]) if state and state.is_file() else 0
     plan, train = run.identity["plan"], open_prepared(run.path / "data").train

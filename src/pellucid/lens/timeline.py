@@ -129,11 +129,12 @@ def timeline_learned(
     """
     if not 0 <= id < desk.config.vocab_size:
         raise RequestError("there is no such token", found=str(id), hint=f"0 to {desk.config.vocab_size - 1}")
+    steps: list[int | None]
     if text is None:
-        steps = desk.checkpoints or [None]
+        steps = [*desk.checkpoints] or [None]
     else:
         steps = [saved.step for saved in list_probes(desk.run.path)] if desk.run else []
-    rows = []
+    rows: list[dict[str, Any]] = []
     for step in steps:
         moment = read_moment(desk, At(node=at.node, checkpoint=step), 0, 0, position, text)
         chances_V = torch.from_numpy(moment.logits_V.copy()).double().softmax(-1)
@@ -177,8 +178,8 @@ def compute_moment(model: Decoder, ids: tuple[int, ...], step: int | None, layer
     row = torch.tensor(ids, device=model.embed.weight.device)
     seen: list[np.ndarray] = []
     with explicit_cores(model), inference(model):
-        weights = model.blocks[layer].attention.core.weights
-        hook = weights.register_forward_hook(
+        block: Any = model.blocks[layer]
+        hook = block.attention.core.weights.register_forward_hook(
             lambda module, inputs, out: seen.append(out[0, head].float().cpu().numpy())
         )
         try:
@@ -200,15 +201,22 @@ def recorded_moment(desk: Desk, step: int | None, layer: int, head: int, text: i
     """What a probe kept of one of its texts."""
     probe = _probe(desk, step)
     ids = _probe_ids(probe, text)
-    weights_LHTS = probe.arrays[f"{text}.weights"]
     return Moment(
         step=probe.value["step"],
         ids=ids,
         logits_V=np.asarray(probe.arrays[f"{text}.logits"]),
         position=len(ids) - 1,
         surprise_T=np.asarray(probe.arrays[f"{text}.surprise"]),
-        weights_TS=Quantized(stored=weights_LHTS.stored[layer, head], scale=weights_LHTS.scale, zero=weights_LHTS.zero),
+        weights_TS=_of_head(probe.arrays[f"{text}.weights"], layer, head),
     )
+
+
+def _of_head(weights_LHTS: np.ndarray | Quantized, layer: int, head: int) -> np.ndarray | Quantized:
+    """One head's attention; of a model whose numbers were not finite it was kept as it is, not in bytes."""
+    if not isinstance(weights_LHTS, Quantized):
+        return weights_LHTS[layer, head]
+    stored = weights_LHTS.stored[layer, head]
+    return Quantized(stored=stored, scale=weights_LHTS.scale, zero=weights_LHTS.zero)
 
 
 def _probe(desk: Desk, step: int | None) -> Envelope:
