@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MOST = 4_000  # questions; a file is full before that, but asking takes time too
 STEPS = tuple(reversed(get_args(Step)))  # of attention: the page shows the last one first
-MOST_READING = 2e10  # parameters times tokens, for the reasons of predictions before the last: some seconds
+MOST_READING = 2e10  # parameters times tokens that are read for one kind of reason: some seconds
 NUM_TOGETHER = 3  # neighbours whose likeness over training is drawn beside a token's
 NUM_NEURONS = 3  # of a layer that can be opened
 
@@ -44,8 +44,9 @@ def _list_all(desk: Desk, at: At) -> Iterator[Question]:
     yield from lessons.list_questions(desk, place)
     for position in reversed(range(last)):
         yield from _of_position(desk, place, position, last)
-        if _is_quick(desk, last + 1):
+        if desk.config.causal and _affords(desk, (last + 1) ** 2, last + 1):  # each leaves out every token once
             yield from _of_reasons(desk, place, position, last)
+    yield from _of_cells(desk, place, last)
     for position in reversed(range(last)):
         for layer in range(desk.config.n_layers):
             yield from _of_layer(desk, place, layer, position)
@@ -72,8 +73,7 @@ def _of_position(desk: Desk, place: dict[str, Any], position: int, last: int) ->
 
 
 def _of_layer(desk: Desk, place: dict[str, Any], layer: int, position: int) -> Iterator[Question]:
-    """What is asked about the selected token in one layer; of the last token, every cell of its rows."""
-    is_last = position == len(desk.ids(place["node"])) - 1
+    """What is asked about the selected token in one layer."""
     here = {"at": place, "layer": layer}
     yield "attention", {"at": {**place, "precision": "byte"}, "layer": layer}
     by_value = ("neurons", {**here, "position": position, "count": 10, "by": "value"})
@@ -81,31 +81,39 @@ def _of_layer(desk: Desk, place: dict[str, Any], layer: int, position: int) -> I
     for neuron in desk.answer(*by_value).value["top"][:NUM_NEURONS]:
         yield "neuron", {**here, "index": neuron["index"], "position": position, "count": 8}
     for head in range(desk.config.n_heads):
-        yield "vectors.hands", {**here, "head": head, "position": position, "part": "query"}
-        for step in STEPS if is_last else ():  # the same for every token
-            yield "attention.matrix", {**here, "head": head, "step": step}
+        yield "attention.matrix", {**here, "head": head, "step": STEPS[0]}
         yield "attention.row", {**here, "head": head, "query": position}
-        keys = reversed(range(position + 1)) if is_last else [max(0, position - 1)]
-        for key in keys:
-            yield "attention.cell", {**here, "head": head, "query": position, "key": key}
+        yield "attention.cell", {**here, "head": head, "query": position, "key": max(0, position - 1)}
+        yield "vectors.hands", {**here, "head": head, "position": position, "part": "query"}
+
+
+def _of_cells(desk: Desk, place: dict[str, Any], query: int) -> Iterator[Question]:
+    """What is asked when every step and every cell of a query's rows is looked at."""
+    heads = [(layer, head) for layer in range(desk.config.n_layers) for head in range(desk.config.n_heads)]
+    for layer, head in heads:
+        for step in STEPS[1:]:
+            yield "attention.matrix", {"at": place, "layer": layer, "head": head, "step": step}
+    for layer, head in heads:
+        for key in reversed(range(query + 1)):
+            yield "attention.cell", {"at": place, "layer": layer, "head": head, "query": query, "key": key}
 
 
 def _of_reasons(desk: Desk, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
     """What is asked about why the model predicts what it does after one token."""
     of = {"at": place} if position == last else {"at": place, "predict_after": position}
     yield from [("why", of), ("why.occlude", of), ("why.contrast", of), ("why.gradient", of)]
-    if position == last:
+    heads = [(layer, head) for layer in range(desk.config.n_layers) for head in range(desk.config.n_heads)]
+    every = position == last and _affords(desk, len(heads), last + 1)
+    if every:
         yield "why.heads", of
         yield "why.gradient", {**of, "method": "integrated", "baseline": "mean", "steps": 64}
-    for layer in range(desk.config.n_layers if position == last else 1):
-        for head in range(desk.config.n_heads if position == last else 1):
-            yield "why.ablate", {**of, "kind": "head", "layer": layer, "index": head, "how": "zero"}
+    for layer, head in heads if every else heads[:1]:
+        yield "why.ablate", {**of, "kind": "head", "layer": layer, "index": head, "how": "zero"}
 
 
-def _is_quick(desk: Desk, num_tokens: int) -> bool:
-    """Whether reasons can be asked for every position: each leaves out every token once. Only causal models have them."""
-    readings = num_tokens**2
-    return desk.config.causal and readings * num_tokens * count_parameters(desk.config).total < MOST_READING
+def _affords(desk: Desk, readings: int, num_tokens: int) -> bool:
+    """Whether the model can read so many tokens so many times for the sake of a file."""
+    return readings * num_tokens * count_parameters(desk.config).total < MOST_READING
 
 
 def _of_training(desk: Desk, place: dict[str, Any]) -> Iterator[Question]:

@@ -28,6 +28,7 @@ from pellucid.store.envelope import encode
 
 Question = tuple[str, dict[str, Any]]
 Language = Literal["en", "zh"]
+PUNCTUATION = 4  # around an answer: a colon, a comma, two quotes
 MAX_BYTES = 10_000_000
 FRAME_HEIGHT = 860  # pixels; where the notebook lets it, the frame takes its content's height up to this
 
@@ -42,7 +43,7 @@ class Recording:
 
     def to_dict(self) -> dict[str, Any]:
         """What the page reads."""
-        return {"compression": self.compression, "answers": self.answers, "left_out": list(self.left_out)}
+        return {"compression": self.compression, "answers": self.answers, "left_out": len(self.left_out)}
 
 
 def record_answers(
@@ -67,10 +68,11 @@ def record_answers(
             left_out.append(key)
             continue
         text = base64.b64encode(zlib.compress(envelope, 9) if compress else envelope).decode("ascii")
-        if len(text) + len(key) > room:
+        size = len(text) + len(script_json(key)) + PUNCTUATION
+        if size > room:
             left_out.append(key)
             continue
-        room -= len(text) + len(key)
+        room -= size
         answers[key] = text
     if left_out:
         recorder.record(
