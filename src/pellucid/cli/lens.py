@@ -57,6 +57,8 @@ def command(common: Common, run: str, prompt: str | None, language: str | None, 
         serve(answerer, door, page=program, opened=announce)
     except KeyboardInterrupt:
         click.echo("the lens is closed.", err=True)
+        sys.stdout.flush()
+        os._exit(0)  # a question may still be at work; torch's threads abort when Python ends under them
 
 
 def open_answerer(run: str, prompt: str | None, device: str) -> Answerer:
