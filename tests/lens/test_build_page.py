@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
+import sys
+import tarfile
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -105,3 +109,18 @@ def test_a_build_that_fails_shows_its_end_and_what_to_try(tmp_path: Path) -> Non
     with pytest.raises(SystemExit, match="ENOTFOUND registry") as raised:
         module.run_npm(command, tmp_path, dict(os.environ))
     assert "network" in str(raised.value)
+
+
+@pytest.mark.parametrize(("target", "suffix"), [("wheel", ".whl"), ("sdist", ".tar.gz")])
+def test_what_people_install_carries_the_built_page(tmp_path: Path, target: str, suffix: str) -> None:
+    if shutil.which("node") is None and not (ROOT / "src/pellucid/lens/page/built/sources.sha256").is_file():
+        pytest.skip("there is neither a built page nor Node to build one")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [path] = tmp_path.iterdir()
+    assert path.name.endswith(suffix)
+    with zipfile.ZipFile(path) if target == "wheel" else tarfile.open(path) as archive:
+        names = archive.namelist() if isinstance(archive, zipfile.ZipFile) else archive.getnames()
+    inside = "" if target == "wheel" else path.name.removesuffix(suffix) + "/src/"
+    assert {f"{inside}pellucid/lens/page/built/{name}" for name in ("lens.js", "sources.sha256")} <= set(names)
+    assert not any("node_modules" in name for name in names)
