@@ -44,7 +44,7 @@ def export(
         raise RequestError("the page speaks English and Chinese", found=language, hint="en or zh")
     asked = read_questions(questions or [])
     opening = list_questions(desk, at)
-    wanted = chain(ALWAYS, [("record", _place(at))], asked, opening, widened(desk, asked))
+    wanted = chain(ALWAYS, [("record", _place(at))], asked, opening, widened(desk, asked, at))
     recording = record_answers(desk, wanted, limit_bytes=MAX_BYTES - find_program().stat().st_size)
     title = f"{desk.shelf.first.about['name']} · Pellucid"
     page = render_html(recording, title=title, language=_language(language), state=state).encode("utf-8")
@@ -65,14 +65,14 @@ def read_questions(questions: Iterable[Any]) -> list[Question]:
     return read
 
 
-def widened(desk: Desk, questions: list[Question]) -> Iterator[Question]:
+def widened(desk: Desk, questions: list[Question], at: At) -> Iterator[Question]:
     """The same questions for the other layers; then for the other positions and tokens of the text."""
     layers = range(desk.config.n_layers)
     for method, params in questions:
         if "layer" in params:
             yield from ((method, {**params, "layer": layer}) for layer in layers)
     for method, params in questions:
-        ids = desk.ids(At.of(params["at"]).node) if "at" in params else desk.ids(desk.tree.current)
+        ids = desk.ids(At.of(params["at"]).node if "at" in params else at.node)
         if "position" in params:
             yield from ((method, {**params, "position": position}) for position in range(len(ids)))
         elif "id" in params:

@@ -8,7 +8,7 @@ Only what is listed can be opened: the page names a run, it does not roam the di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -33,7 +33,7 @@ class Lobby:
         self.desk: Answerer | None = None
         self._lock = Lock()
 
-    def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
+    def answer(self, method: str, params: dict[str, Any]) -> Answer:
         """Answer a question, itself or through the open desk. Raises RequestError while no model is open."""
         if method == "open":
             return self.open(params.get("path"))
