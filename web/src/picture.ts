@@ -35,7 +35,7 @@ function isChart(element: Element): boolean {
 function nameOf(element: Element): string | null {
   const label = element.getAttribute("aria-label") ?? element.querySelector(":scope > title")?.textContent;
   const labelled = element.closest("figure")?.querySelector("figcaption")?.textContent ?? element.closest("[aria-label]")?.getAttribute("aria-label");
-  return (label ?? labelled ?? "").split(/[;:；：]/)[0]!.trim().slice(0, 80) || null; // what follows explains, it does not name
+  return (label ?? labelled ?? "").split(/[;:；：（，。]/)[0]!.trim().slice(0, 80) || null; // what follows explains, it does not name
 }
 
 /** A chart as a file of its own: SVG text. A canvas becomes an image inside it. */
