@@ -58,7 +58,14 @@ MAY_IMPORT_LATE = (
     "__init__.py",
     "engine/build.py",
 )  # the first two by design; public names and Numba are bound lazily
-LATE_THIRD_PARTY = {"anywidget", "umap", "pyarrow", "tensorboard", "matplotlib", "llguidance"}  # optional, or slow to import
+LATE_THIRD_PARTY = {
+    "anywidget",
+    "umap",
+    "pyarrow",
+    "tensorboard",
+    "matplotlib",
+    "llguidance",
+}  # optional, or slow to import
 VAGUE = ("util", "helper", "misc", "common_")
 
 

@@ -239,6 +239,8 @@ def values_of(hint: Any, metadata: Any) -> st.SearchStrategy:
     if origin is Literal:
         return st.sampled_from(args)
     words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), min_size=1)
+    if origin is tuple:  # a comma parts the items of a list on the command line
+        return st.lists(values_of(args[0], metadata).filter(lambda item: "," not in str(item)), max_size=3).map(tuple)
     return {
         int: st.integers(0 if low is None else math.ceil(low), 10**12 if high is None else math.floor(high)),
         float: st.floats(low, high, allow_nan=False, allow_infinity=False),
@@ -268,7 +270,15 @@ def assignments(draw: st.DrawFn) -> dict[str, Any]:
     return {key: draw(values_of(hint, field.metadata)) for key in keys for hint, field in [field_at(key)]}
 
 
+def as_typed(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(as_typed, value))
+    return "none" if value is None else str(value)
+
+
 def as_toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(as_toml, value))}]"
     if isinstance(value, (str, Path)):
         return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value).lower() if isinstance(value, bool) else repr(value)
@@ -281,7 +291,7 @@ def test_python_toml_and_command_line_give_the_same_tree(values: dict[str, Any])
     for key, value in values.items():
         put(tree, key, value)
     python = resolve(TrainSettings, Layer("call", tree)).settings
-    typed = parse_assignments(tuple(f"{key}={'none' if value is None else value}" for key, value in values.items()))
+    typed = parse_assignments(tuple(f"{key}={as_typed(value)}" for key, value in values.items()))
     assert resolve(TrainSettings, Layer("command line", typed)).settings == python
     lines = [f"{key} = {as_toml(value)}" for key, value in values.items() if value is not None]
     written = resolve(TrainSettings, Layer("recipe", tomllib.loads("\n".join(lines)))).settings

@@ -14,7 +14,7 @@ from pellucid.lessons.contents import LESSONS, find_lesson, open_lesson
 from pellucid.lessons.page import Code, Page, Working, Workings, format_value
 from pellucid.lessons.settings import LessonSettings
 
-ARITHMETIC = [lesson.name for lesson in LESSONS if lesson.kind != "trial"]
+ARITHMETIC = [lesson.name for lesson in LESSONS if lesson.kind in ("experiment", "exercise")]
 
 
 def page_of(name: str) -> Page:

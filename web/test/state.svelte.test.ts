@@ -124,7 +124,7 @@ describe("the store", () => {
     flushSync();
     const done = lens.step();
     expect(lens.busy).toBe(true);
-    await host.answer('step{"count":1,"node":0,"sampling":{}}', { nodes: [grown.nodes[1]], current: 1 });
+    await host.answer('step{"count":1,"node":0,"sampling":{"seed":0}}', { nodes: [grown.nodes[1]], current: 1 });
     await host.answer("tree{}", grown);
     await host.answer('record{"at":{"checkpoint":null,"node":1}}', header(["a", "b"]));
     expect((await done).map(({ id }) => id)).toEqual([1]);

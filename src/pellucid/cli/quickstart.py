@@ -74,6 +74,9 @@ def show(outcome: Any) -> None:
     show_score(outcome.score)
     out = outcome.finished.out
     click.echo("\nNext:")
+    click.echo(
+        f"  pellucid lens {out}                          watch a sentence become the next token, and how it was learned"
+    )
     (english, _), (chinese, _) = outcome.continuations
     click.echo(f'  pellucid generate {out} "{english}" --explain --max-new-tokens 3')
     click.echo(f'  pellucid generate {out} "{chinese}" --temperature 0.7')

@@ -51,7 +51,10 @@ def _breaks(text: str, start: int, place: int) -> bool:
     if _extends(right) or _is_syllable_part(left, right):
         return False
     if left == JOINER and is_pictograph(right):
-        before = text[start : place - 1].rstrip("".join(c for c in text[start : place - 1] if _extends(c)))
+        # Marks may stand between the sign and its joiner, but no second joiner.
+        before = text[start : place - 1].rstrip(
+            "".join(c for c in text[start : place - 1] if _extends(c) and c != JOINER)
+        )
         return not (before and is_pictograph(before[-1]))
     if ord(left) in FLAGS and ord(right) in FLAGS:
         return (place - start) % 2 == 0

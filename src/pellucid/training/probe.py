@@ -53,7 +53,7 @@ def thin_out(steps: Sequence[int], most: int) -> list[int]:
     """At most so many of the steps, evenly picked, the first and the last among them.
 
     >>> thin_out([0, 1, 2, 4, 8, 16], 3)
-    [0, 4, 16]
+    [0, 2, 16]
     """
     if len(steps) <= most:
         return list(steps)
