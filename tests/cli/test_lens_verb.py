@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from pellucid.cli import lens, quickstart
+from pellucid.cli.common import Common
 from pellucid.cli.lens import has_display
 from pellucid.lens.page import program
 from pellucid.model.build import build
@@ -81,3 +86,28 @@ def test_a_browser_is_opened_where_it_can_be_seen(environment, seen: bool, monke
     assert has_display(environment) is seen
     monkeypatch.setattr("sys.platform", "darwin")
     assert has_display(environment)
+
+
+@pytest.mark.parametrize(("answer", "runs"), [("y", ["runs/quickstart"]), ("n", [])])
+def test_an_empty_folder_is_offered_quickstarts_model(
+    monkeypatch, tmp_path: Path, answer: str, runs: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(lens, "is_terminal", lambda: True)
+    monkeypatch.setattr(quickstart.command, "main", lambda flags, **_: asked.append(flags))
+    common = Common(device="cpu", threads=2, seed=None, as_json=False)
+
+    @click.command()
+    def verb() -> None:
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+        click.echo(lens.offer_quickstart(common, None) or "the list")
+
+    told = CliRunner().invoke(verb, input=f"{answer}\n").output
+    assert told.endswith(f"{runs[0] if runs else 'the list'}\n") and "Nothing lies in runs/ yet" in told
+    assert asked == [["--device", "cpu", "--threads", "2"]] * len(runs)
+
+
+def test_a_pipe_is_not_asked(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert lens.offer_quickstart(Common(device="cpu", threads=None, seed=None, as_json=False), None) == ""

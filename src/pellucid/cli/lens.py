@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, print_json
+from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json
 from pellucid.errors import SettingsError
 
 if TYPE_CHECKING:  # it loads torch, which help does without
@@ -30,7 +30,8 @@ RUNS = Path("runs")
 def command(common: Common, run: str, prompt: str | None, language: str | None, port: int, browser: bool) -> None:
     """Open RUN in the lens: a run, a checkpoint, a Hugging Face directory or a .gguf file.
 
-    Without RUN the page lists what lies in runs/. The page talks to this computer alone, and only with the secret in
+    Without RUN the page lists what lies in runs/; where nothing does, a terminal is asked whether quickstart's model may
+    be trained first. The page talks to this computer alone, and only with the secret in
     its address. Ctrl-C ends it.
     """
     from pellucid.lens.page.program import find_program
@@ -39,6 +40,7 @@ def command(common: Common, run: str, prompt: str | None, language: str | None, 
     from pellucid.training.device import use_threads
 
     program = find_program()
+    run = run or offer_quickstart(common, prompt)
     use_threads(common.threads, inspect_machine())
     answerer = open_answerer(run, prompt, common.device)
     door = open_door(port)
@@ -59,6 +61,21 @@ def command(common: Common, run: str, prompt: str | None, language: str | None, 
         click.echo("the lens is closed.", err=True)
         sys.stdout.flush()
         os._exit(0)  # a question may still be at work; torch's threads abort when Python ends under them
+
+
+def offer_quickstart(common: Common, prompt: str | None) -> str:
+    """Train quickstart's model, if nothing lies in runs/ and a person says yes; the run to open, empty for the list."""
+    from pellucid.cli.quickstart import command as quickstart
+    from pellucid.store.run import is_run
+
+    lies_there = RUNS.is_dir() and any(is_run(path) for path in RUNS.iterdir())
+    if lies_there or prompt is not None or common.as_json or not (sys.stdin.isatty() and is_terminal()):
+        return ""
+    if not click.confirm("Nothing lies in runs/ yet. Train quickstart's small model now (some minutes)?", default=True):
+        return ""
+    flags = ["--device", common.device, *(["--threads", str(common.threads)] if common.threads else [])]
+    quickstart.main(flags, prog_name="pellucid quickstart", standalone_mode=False)
+    return "runs/quickstart"
 
 
 def open_answerer(run: str, prompt: str | None, device: str) -> Answerer:
