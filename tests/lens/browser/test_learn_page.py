@@ -34,6 +34,7 @@ def open_learn(page, lens, lesson: str, language: str = "en") -> None:
 def answer(page, lens, key: str, *, wrong: bool = False) -> None:
     """Give an answer as a person would: a choice, or a number that is written."""
     right = lens.ask("lesson.check", lesson=key, answer=0).value["answer"]
+    page.locator("form fieldset, form input[type=number]").first.wait_for()
     choices = page.locator("form fieldset input")
     if choices.count():
         choices.nth((int(right) + wrong) % choices.count()).check()
