@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +29,6 @@ from pellucid.lens.chips import chips_of
 from pellucid.lens.rows import Rows
 from pellucid.lens.tree import Node, Tree, dump, parse
 from pellucid.settings import Layer, resolve
-from pellucid.store.atomic import replace_file
 from pellucid.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -264,12 +262,9 @@ def go(desk: Desk, *, node: int) -> Answer:
     return _grown(desk.branches, [desk.tree.go(node)])
 
 
-def save(desk: Desk, *, path: str | None = None) -> Answer:
-    """The tree as the text of a JSON file; written to `path` where one is given."""
-    content = dump(desk.tree, desk.branches.origin())
-    if path is not None:
-        replace_file(Path(path), content.encode("utf-8"))
-    return Answer({"file": path, "content": content})
+def save(desk: Desk) -> Answer:
+    """The tree as the text of a JSON file. Whoever asked writes it: no question of a page writes to the disk."""
+    return Answer({"content": dump(desk.tree, desk.branches.origin())})
 
 
 def load(desk: Desk, *, content: str) -> Answer:
