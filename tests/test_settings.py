@@ -16,10 +16,15 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from pellucid.errors import SettingsError
+from pellucid.engine.beam import BeamSettings
+from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.speculative import SpeculationSettings
+from pellucid.errors import PellucidError, SettingsError
+from pellucid.lessons.settings import LessonSettings
 from pellucid.settings import (
     DEFAULT,
     Layer,
+    Typed,
     convert,
     flatten,
     load_toml,
@@ -151,7 +156,7 @@ def test_only_the_first_sign_separates() -> None:
     ],
 )
 def test_text_is_read_as_the_type_of_its_field(text: str, hint: Any, value: Any) -> None:
-    found = convert(text, hint, "key", "test")
+    found = convert(Typed(text), hint, "key", "test")
     assert found == value and type(found) is type(value)
 
 
@@ -180,6 +185,24 @@ def test_a_choice_names_the_nearest() -> None:
     assert error.what == "inner.kind wants one of warm, cold" and error.hint == "did you mean 'warm'?"
 
 
+@pytest.mark.parametrize("text", [",", "a,b", "", "none", "1,2"])
+def test_a_text_for_a_list_is_one_item_but_where_it_was_typed(text: str) -> None:
+    assert outer(words=text).words == (text,)
+    assert outer(words=[text, "x"]).words == (text, "x")
+
+
+@pytest.mark.parametrize("text", [",", "a,", ",a", "a,,b"])
+def test_a_typed_list_has_no_empty_items(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolve(Outer, Layer("command line", parse_assignments((f"words={text}",))))
+    assert repr(text) in caught.value.found and "comma" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", [3, None, {"a": 1}])
+def test_a_list_is_made_of_a_list(value: Any) -> None:
+    assert failure(words=value).what == "words wants a list, each text"
+
+
 # --- ranges ---
 
 
@@ -197,6 +220,35 @@ def test_a_choice_names_the_nearest() -> None:
 def test_a_value_out_of_range_is_refused(values: dict[str, Any], what: str) -> None:
     error = failure(**values)
     assert error.what == what and error.hint in ("how many", "most of them", "how fast")
+
+
+@pytest.mark.parametrize("key", ["epochs", "minutes"])
+@pytest.mark.parametrize(
+    "value", ["0", "-1", "inf", "-inf", "nan", "1e308", 10**400, 0], ids=lambda value: f"{value!s:.8}"
+)
+def test_a_length_is_a_number_that_a_run_can_reach(key: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=key):
+        resolve(TrainSettings, Layer("command line", {key: value}))
+
+
+def settings_classes() -> list[type]:
+    """Every dataclass of settings that a person can reach."""
+    groups = [hint for hint in type_hints(TrainSettings).values() if dataclasses.is_dataclass(hint)]
+    return [TrainSettings, *groups, SamplingSettings, BeamSettings, SpeculationSettings, LessonSettings]
+
+
+NUMBERS = [
+    (cls, name) for cls in settings_classes() for name, hint in type_hints(cls).items() if {int, float} & {hint, *get_args(hint)}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cls", "name"), NUMBERS, ids=lambda part: getattr(part, "__name__", part))
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", math.inf, math.nan, 10**400], ids=lambda value: f"{value!s:.8}")
+def test_no_number_is_infinite_or_none_at_all(cls: type, name: str, value: Any) -> None:
+    if type_hints(cls)[name] == tuple[int, ...]:
+        return
+    with pytest.raises(PellucidError):
+        resolve(cls, Layer("command line", {name: value}))
 
 
 @pytest.mark.parametrize("value", [0, 2, "0.0", 2.0])
@@ -235,7 +287,7 @@ def values_of(hint: Any, metadata: Any) -> st.SearchStrategy:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return st.one_of(*(values_of(option, metadata) for option in args))
-    low, high = metadata.get("low"), metadata.get("high")
+    low, high, above = metadata.get("low"), metadata.get("high"), metadata.get("above")
     if origin is Literal:
         return st.sampled_from(args)
     words = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), min_size=1)
@@ -243,7 +295,9 @@ def values_of(hint: Any, metadata: Any) -> st.SearchStrategy:
         return st.lists(values_of(args[0], metadata).filter(lambda item: "," not in str(item)), max_size=3).map(tuple)
     return {
         int: st.integers(0 if low is None else math.ceil(low), 10**12 if high is None else math.floor(high)),
-        float: st.floats(low, high, allow_nan=False, allow_infinity=False),
+        float: st.floats(
+            low if above is None else above, high, exclude_min=above is not None, allow_nan=False, allow_infinity=False
+        ),
         bool: st.booleans(),
         str: words.filter(lambda text: text.lower() not in ("none", "null")),
         Path: words.map(Path).filter(lambda path: str(path).lower() not in ("none", "null")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -22,6 +23,11 @@ from pellucid.errors import SettingsError
 
 S = TypeVar("S")
 DEFAULT = "default"
+MOST = 2**64  # no count or seed reaches it; more would overflow wherever it is used
+
+
+class Typed(str):
+    """A value as a person typed it after `--set name=`: only here does a comma part the items of a list."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,12 @@ class Resolved(Generic[S]):
             yield key, value, self.sources.get(key, DEFAULT)
 
 
-def setting(default: Any, meaning: str, *, low: float | None = None, high: float | None = None) -> Any:
+def setting(
+    default: Any, meaning: str, *, low: float | None = None, high: float | None = None, above: float | None = None
+) -> Any:
     """A dataclass field with its line of meaning (which becomes the help text) and the range it must lie in.
+
+    The ends `low` and `high` belong to the range, `above` does not. A number with a range is finite.
 
     >>> @dataclass(frozen=True, kw_only=True)
     ... class Heat:
@@ -59,7 +69,7 @@ def setting(default: Any, meaning: str, *, low: float | None = None, high: float
       where: command line
       try:   how hot
     """
-    metadata = {"meaning": meaning, "low": low, "high": high}
+    metadata = {"meaning": meaning, "low": low, "high": high, "above": above}
     if dataclasses.is_dataclass(default) or isinstance(default, (dict, list)):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -116,6 +126,8 @@ def parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
 
     >>> parse_assignments(("optimizer.rate=0.1", "seed=3"))
     {'optimizer': {'rate': '0.1'}, 'seed': '3'}
+
+    The values are `Typed`: a comma parts the items of a list, as it does nowhere else.
     """
     tree: dict[str, Any] = {}
     for assignment in assignments:
@@ -124,7 +136,7 @@ def parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
             raise SettingsError(
                 f"cannot read the setting {assignment!r}", hint="write it as name=value, for example seed=3"
             )
-        put(tree, key, value)
+        put(tree, key, Typed(value))
     return tree
 
 
@@ -197,21 +209,27 @@ def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Ma
 
 
 def _check_range(value: Any, field: dataclasses.Field, key: str, source: str) -> None:
-    low, high = field.metadata.get("low"), field.metadata.get("high")
+    low, high, above = (field.metadata.get(end) for end in ("low", "high", "above"))
     meaning = field.metadata.get("meaning", "")
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or low is high is above is None:
         return
+    if above is not None and not value > above:
+        raise SettingsError(f"{key} must be above {above}", found=str(value), where=source, hint=meaning)
     if low is not None and not value >= low:  # written so that NaN fails too
         raise SettingsError(f"{key} must be at least {low}", found=str(value), where=source, hint=meaning)
     if high is not None and not value <= high:
         raise SettingsError(f"{key} must be at most {high}", found=str(value), where=source, hint=meaning)
+    if value >= MOST if isinstance(value, int) else not math.isfinite(value):
+        raise SettingsError(f"{key} must be a finite number", found=str(value)[:80], where=source, hint=meaning)
 
 
 def convert(value: Any, hint: Any, key: str, source: str) -> Any:
-    """A value of a layer as the type that its field declares; text from the command line is read as that type."""
-    failure = SettingsError(
-        f"{key} wants {describe_type(hint)}", found=f"{value!r} ({type(value).__name__})", where=source
-    )
+    """A value of a layer as the type that its field declares; text is read as that type.
+
+    A text given for a list is one item, commas and all; only text that was `Typed` is parted at its commas.
+    """
+    kind = "str" if isinstance(value, str) else type(value).__name__
+    failure = SettingsError(f"{key} wants {describe_type(hint)}", found=f"{value!r} ({kind})"[:200], where=source)
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -231,9 +249,23 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
             raise failure
         return match
     if origin is tuple:
-        items = [v for v in value.split(",") if v] if isinstance(value, str) else list(value)
-        return tuple(convert(item, args[0], key, source) for item in items)
+        return tuple(convert(item, args[0], key, source) for item in _items(value, failure))
     return _convert_scalar(value, hint, failure)
+
+
+def _items(value: Any, failure: SettingsError) -> list[Any]:
+    """What a list holds."""
+    if isinstance(value, Typed):
+        items = value.split(",") if value else []
+        if "" in items:
+            failure.hint = "a comma parts the items, and none may be empty; a text with a comma in it needs its own flag"
+            raise failure
+        return items
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, (list, tuple)):
+        raise failure
+    return list(value)
 
 
 def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
@@ -263,8 +295,8 @@ def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
         if hint is Path and isinstance(value, (str, Path)):
             return Path(value)
         if hint is str and isinstance(value, str):
-            return value
-    except ValueError:
+            return str(value)
+    except (ValueError, OverflowError):
         raise failure from None
     raise failure
 

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from pellucid.engine.orders import ORDERS, PROHIBITIONS, STAGES, Order, Span, find_order
 from pellucid.errors import SamplingError
-from pellucid.settings import nearest, setting
+from pellucid.settings import MOST, nearest, setting
 
 Weights = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
@@ -54,8 +54,8 @@ SHARE = Bound(lambda value: 0 < value <= 1, "lie above 0 and not above 1", "1 tu
 CUTOFF = Bound(lambda value: 0 <= value < 1, "be 0 or more and below 1", "0 turns it off")
 POSITIVE = Bound(lambda value: 0 < value <= LARGEST, "lie above 0 and not above 1e6")
 EITHER = Bound(lambda value: -LARGEST <= value <= LARGEST, "lie between -1e6 and 1e6", "0 turns it off")
-FROM_0 = Bound(lambda value: 0 <= value < math.inf, "be 0 or more", "leave it out for the default")
-FROM_1 = Bound(lambda value: 1 <= value < math.inf, "be 1 or more")
+FROM_0 = Bound(lambda value: 0 <= value < MOST, "be 0 or more", "leave it out for the default")
+FROM_1 = Bound(lambda value: 1 <= value < MOST, "be 1 or more")
 
 BOUNDS = {
     "temperature": Bound(
@@ -164,7 +164,7 @@ class SamplingSettings:
         for name, bound in BOUNDS.items():
             value = getattr(self, name)
             if value is not None and not bound.holds(value):
-                raise SamplingError(f"{name} must {bound.words}", found=str(value), hint=bound.hint)
+                raise SamplingError(f"{name} must {bound.words}", found=str(value)[:80], hint=bound.hint)
         for name, options in CHOICES.items():
             if getattr(self, name) not in options:
                 raise SamplingError(f"{name} must be one of {', '.join(options)}", found=repr(getattr(self, name)))
