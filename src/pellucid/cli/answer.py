@@ -14,6 +14,7 @@ import click
 
 from pellucid.cli.common import Terminal, print_json
 from pellucid.cli.constrain import build_stages
+from pellucid.cli.screen import Flow, open_console, say
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
@@ -112,13 +113,11 @@ def answer(job: Job, view: View, trace: Trace | None) -> None:
 
 def _stream(steps: Iterator[Step], prompt: str, explain: bool) -> list[Step]:
     """Print the text as it comes, or the account of each token, then how it ended and how fast it went."""
-    from rich.console import Console
-
     from pellucid.cli.explain import print_account
 
-    console, show = Console(highlight=False), _harmless if sys.stdout.isatty() else str
-    if sys.stdout.isatty() and not explain:
-        click.secho(show(prompt), bold=True, nl=False)
+    console, watched, flow = open_console(), sys.stdout.isatty(), Flow()
+    if watched and not explain:
+        click.secho(flow.push(prompt), bold=True, nl=False)
     done, started, first = [], time.perf_counter(), 0.0
     for step in steps:
         done.append(step)
@@ -126,19 +125,14 @@ def _stream(steps: Iterator[Step], prompt: str, explain: bool) -> list[Step]:
         if explain and step.account:
             print_account(console, step.account)
         else:
-            click.echo(show(step.text), nl=False)
+            click.echo(flow.push(step.text) if watched else step.text, nl=False)
             sys.stdout.flush()
     seconds = time.perf_counter() - started
-    click.echo(show("".join(step.text for step in done)) if explain else "")
+    say("".join(step.text for step in done) if explain else flow.finish())
     later = f"{(len(done) - 1) / (seconds - first):.1f} tokens/s after the first" if len(done) > 1 else "one token"
     reason = done[-1].finish_reason
     click.echo(f"· ended: {reason}; {len(done)} tokens, the first after {first:.2f} s, {later}", err=True)
     return done
-
-
-def _harmless(text: str) -> str:
-    """Text without control characters: a model that writes bytes may write a terminal's commands."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def _answer_often(job: Job, view: View, scored: Sequence[PromptToken]) -> None:
@@ -159,9 +153,8 @@ def _answer_often(job: Job, view: View, scored: Sequence[PromptToken]) -> None:
         choices = [dataclasses.asdict(completion) for completion in completions]
         print_json({"choices": choices, **_circumstances(job, scored)})
         return
-    show = _harmless if sys.stdout.isatty() else str
     for number, completion in enumerate(completions):
-        click.echo(f"[{number}] {show(completion.text)}")
+        say(f"[{number}] {completion.text}")
     click.echo("· ended: " + ", ".join(completion.finish_reason for completion in completions), err=True)
 
 
@@ -185,11 +178,9 @@ def _circumstances(job: Job, scored: Sequence[PromptToken]) -> dict[str, Any]:
 
 
 def _print_scores(scored: Sequence[PromptToken]) -> None:
-    from rich.console import Console
-
     from pellucid.cli.explain import print_prompt
 
-    print_prompt(Console(highlight=False), scored)
+    print_prompt(open_console(), scored)
 
 
 def _save(job: Job, steps: Sequence[Step], path: Path) -> None:

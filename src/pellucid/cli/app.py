@@ -6,14 +6,17 @@ Errors become messages here, in one place: a `PellucidError` prints its four sen
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
-import json
 import sys
 
 import click
 
 import pellucid
 from pellucid import errors
+from pellucid.cli.common import as_json as to_json
+from pellucid.cli.screen import abandon, find_broken_stream, open_streams, say
 
 VERBS = {
     "quickstart": "Learn a small world from nothing in minutes, then talk about it.",
@@ -43,6 +46,8 @@ EXIT_CODES = {  # the nearest class in an error's ancestry decides
     errors.EngineError: 7,
     errors.PellucidError: 1,
 }
+
+OUTPUT_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EINVAL}
 
 
 class Verbs(click.Group):
@@ -76,26 +81,53 @@ def root() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    open_streams()
+    try:
+        code = run(arguments)
+        sys.stdout.flush()  # now, and not after the last chance to say that the disk is full
+    except OSError as error:
+        code = lose_output(error, as_json="--json" in arguments)
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; return the exit code."""
     try:
         code = root.main(arguments, prog_name="pellucid", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except errors.PellucidError as error:
-        sys.exit(report(error, as_json="--json" in arguments))
+        return report(error, as_json="--json" in arguments)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("\nstopped.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe (head, less) has left
-        sys.stderr.close()
-        sys.exit(141)
+        return 130
+
+
+def lose_output(error: OSError, *, as_json: bool) -> int:
+    """Say that the output cannot be written, where that can be said; raises `error` again when it was something else."""
+    if error.filename is not None or error.errno not in OUTPUT_FAULTS:
+        raise error
+    stream = find_broken_stream() or sys.stdout  # an unbuffered one has forgotten what it could not write
+    abandon(stream)
+    if isinstance(error, BrokenPipeError):  # the reader of a pipe (head, less) has left
+        code = 141
+    else:
+        name = "standard output" if stream is sys.stdout else "standard error"
+        hint = "free some disk space, or send it elsewhere"
+        fault = errors.NoSpaceError("the output cannot be written", found=str(error.strerror), where=name, hint=hint)
+        code = EXIT_CODES[errors.StoreError]
+        with contextlib.suppress(OSError):
+            report(fault, as_json=as_json)
+    if (other := find_broken_stream()) is not None:
+        abandon(other)
+    return code
 
 
 def report(error: errors.PellucidError, *, as_json: bool) -> int:
     """Tell a person (or a machine) what went wrong; return the exit code."""
-    text = json.dumps(error.to_dict(), ensure_ascii=False) if as_json else f"error: {error}"
-    click.echo(text, err=True)
+    say(to_json(error.to_dict()) if as_json else f"error: {error}", err=True)
     return next(EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES)
 
 

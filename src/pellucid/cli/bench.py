@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json, set_option
+from pellucid.cli.screen import open_console
 from pellucid.cli.tables import print_table
 from pellucid.events import Event
 from pellucid.planning.config import ModelConfig
@@ -196,10 +197,9 @@ def progress(turns: list[str], *, quiet: bool) -> Iterator[str]:
             click.echo("· measuring for a few seconds", err=True)
         yield from turns
         return
-    from rich.console import Console
     from rich.progress import track
 
-    yield from track(turns, "measuring", console=Console(stderr=True), transient=True)
+    yield from track(turns, "measuring", console=open_console(stderr=True), transient=True)
 
 
 def measure_limits(lm: LanguageModel, weights: Format, machine: Machine) -> tuple[float, float | None]:

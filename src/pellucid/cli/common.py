@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from pellucid.cli.screen import HARMFUL, say
+from pellucid.errors import DecodingError
 from pellucid.events import Event
 
 
@@ -51,9 +53,24 @@ set_option = click.option(
 )
 
 
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """A value as JSON, readable in any language; what a terminal would obey, or no UTF-8 can hold, is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return HARMFUL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def print_json(value: Any) -> None:
-    """One JSON document on standard output, readable in any language."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """One JSON document on standard output."""
+    click.echo(as_json(value, indent=2))
+
+
+def read_standard_input() -> str:
+    """All of standard input, exactly as it is; DecodingError where it is not UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02X} at offset {error.start:,}"
+        raise DecodingError("the text is not UTF-8", found=found, where="standard input") from None
 
 
 class Terminal:
@@ -61,7 +78,7 @@ class Terminal:
 
     def record(self, event: Event) -> None:
         mark = "!" if event.level == "warning" else "·"
-        click.echo(f"{mark} {event.message}", err=True)
+        say(f"{mark} {event.message}", err=True)
 
 
 def is_terminal() -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pellucid.cli.common import Common, Terminal, common_options, print_json
+from pellucid.cli.screen import cell, open_console
 
 # Both sides are read in windows of this many tokens: a longer context costs minutes and hardly changes the difference.
 WINDOW = 1024
@@ -102,9 +103,7 @@ def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: str) -> float:
 
 
 def _print(rows: list[Row]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table("model", "numbers", box=None)
     for name in ("MB", "bits/byte", "change"):
@@ -114,5 +113,5 @@ def _print(rows: list[Row]) -> None:
         bits = row.bits_per_byte
         change = "" if bits is None or before is None or row is rows[0] else f"{bits - before:+.5f}"
         figures = (f"{row.num_bytes / 1e6:,.2f}", "" if bits is None else f"{bits:.5f}", change)
-        table.add_row(Text(str(row.path)), row.number_format, *figures)
-    Console(highlight=False).print(table)
+        table.add_row(cell(str(row.path)), row.number_format, *figures)
+    open_console().print(table)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pellucid.cli.common import Common, common_options, is_terminal, print_json
+from pellucid.cli.screen import open_console
 from pellucid.cli.tables import print_table
 from pellucid.errors import MissingExtraError
 from pellucid.planning.machine import Machine, inspect_machine
@@ -125,9 +126,7 @@ def waiting(message: str, *, quiet: bool) -> AbstractContextManager:
     if not is_terminal():
         click.echo(f"· {message}", err=True)
         return nullcontext()
-    from rich.console import Console
-
-    return Console(stderr=True).status(message)
+    return open_console(stderr=True).status(message)
 
 
 def use_of_device(asked: str, device: torch.device) -> Use:

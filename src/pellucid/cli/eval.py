@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json
+from pellucid.cli.screen import cell, open_console
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
@@ -77,10 +78,9 @@ def _most_surprising(lm: LanguageModel, source: Source, count: int, num_before: 
 
 def _progress(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
     """The batches, behind a bar on standard error when a person watches."""
-    from rich.console import Console
     from rich.progress import track
 
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     return track(batches, "reading", total=num_batches, console=console, transient=True, disable=not is_terminal())
 
 
@@ -93,22 +93,20 @@ def _surprise_dict(rows: list[Surprise]) -> dict[str, Any]:
 
 
 def _print(results: list[tuple[str, Likelihood, list[Surprise]]]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    console = Console(highlight=False)
+    console = open_console()
     table = Table("text", box=None)
     for name in ("loss, nats/token", "perplexity", "bits/byte", "tokens", "bytes"):
         table.add_column(name, justify="right")
     for text, measured, _ in results:
         figures = (f"{measured.loss:.4f}", f"{measured.perplexity:,.5g}", f"{measured.bits_per_byte:.4f}")
-        table.add_row(Text(text), *figures, f"{measured.num_tokens:,}", f"{measured.num_bytes:,}")
+        table.add_row(cell(text), *figures, f"{measured.num_tokens:,}", f"{measured.num_bytes:,}")
     console.print(table)
     for text, _, rows in results:
         if rows:
-            surprises = Table("bits", "rank", "token", "after", title=f"most surprising in {text}", box=None)
+            surprises = Table("bits", "rank", "token", "after", title=cell(f"most surprising in {text}"), box=None)
             for before, token in rows:
                 bits = f"{-token.logprob / math.log(2):.1f}"
-                surprises.add_row(bits, str(token.rank), Text(repr(token.text)), Text(repr(before)))
+                surprises.add_row(bits, str(token.rank), cell(repr(token.text)), cell(repr(before)))
             console.print(surprises)

@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
+
+from pellucid.cli.screen import cell
 
 if TYPE_CHECKING:  # it loads torch, which help does without
+    from rich.console import Console
+
     from pellucid.engine.account import Account, PromptToken, Reading
 
 
@@ -24,14 +25,14 @@ def plain(value: Any) -> str:
 def print_account(console: Console, account: Account) -> None:
     """One token: shapes from ids to logits, what each stage did, the candidates, the draw, the choice."""
     console.rule(f"token {account.position}", align="left")
-    console.print(Text(" → ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in account.shapes)))
-    console.print(Text(_describe_reading(account.reading, account.choose_seconds)))
+    console.print(cell(" → ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in account.shapes)))
+    console.print(cell(_describe_reading(account.reading, account.choose_seconds)))
     console.print(_stage_table(account))
     console.print(_candidate_table(account))
     start, end = account.segment
     drawn = "the likeliest, no draw" if account.u is None else f"u = {account.u:.6f} in [{start:.6f}, {end:.6f})"
     logprobs = f"log-probability {account.logprob:.3f} from the model, {account.processed_logprob:.3f} as drawn"
-    console.print(Text(f"{drawn} → {account.id} {plain(account.text)}; {logprobs}"))
+    console.print(cell(f"{drawn} → {account.id} {plain(account.text)}; {logprobs}"))
 
 
 def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
@@ -40,7 +41,7 @@ def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
     for token in tokens:
         known = token.logprob is not None
         shown = (f"{token.logprob:.3f}", f"{token.rank:,}") if known else ("-", "-")
-        table.add_row(str(token.id), Text(plain(token.text)), *shown)
+        table.add_row(str(token.id), cell(plain(token.text)), *shown)
     console.print(table)
     scored = [token.logprob for token in tokens if token.logprob is not None]
     if scored:
@@ -63,16 +64,18 @@ def _stage_table(account: Account) -> Table:
     for stage in account.stages:
         removed = f"{before - stage.num_kept:,}" if before > stage.num_kept else "-"
         table.add_row(
-            Text(stage.name), f"{stage.num_kept:,}", removed, f"{stage.mass_kept:.4f}", f"{stage.entropy_bits:.3f}"
+            cell(stage.name), f"{stage.num_kept:,}", removed, f"{stage.mass_kept:.4f}", f"{stage.entropy_bits:.3f}"
         )
         before = stage.num_kept
     return table
 
 
 def _candidate_table(account: Account) -> Table:
-    table = Table("id", "token", *(escape(stage.name) for stage in account.stages), box=None)
+    table = Table("id", "token", box=None)
+    for stage in account.stages:
+        table.add_column(cell(stage.name))
     for candidate in account.candidates:
         shown = (f"{p:.4f}" if p else "-" for p in candidate.probabilities)
         style = "bold" if candidate.id == account.id else None
-        table.add_row(str(candidate.id), Text(plain(candidate.text)), *shown, style=style)
+        table.add_row(str(candidate.id), cell(plain(candidate.text)), *shown, style=style)
     return table

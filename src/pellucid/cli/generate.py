@@ -5,7 +5,6 @@ The answer goes to standard output, everything about it to standard error, so th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pellucid.cli.answer import Request, View, answer, prepare
-from pellucid.cli.common import Common, Terminal, common_options, set_option
+from pellucid.cli.common import Common, Terminal, common_options, read_standard_input, set_option
 from pellucid.cli.constrain import constraint_options
 from pellucid.cli.explain import plain
 from pellucid.errors import SamplingError, SettingsError
@@ -90,7 +89,7 @@ def command(
     if trace is not None:
         request = _from_trace(lm, trace)
     else:
-        request = _settle(lm, sys.stdin.read() if prompt == "-" else prompt, given, asked, apply)
+        request = _settle(lm, read_standard_input() if prompt == "-" else prompt, given, asked, apply)
     answer(prepare(lm, request, draft=guesser, lookup=view.lookup), view, trace)
 
 

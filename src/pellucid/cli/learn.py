@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pellucid.cli.common import Common, common_options, print_json
+from pellucid.cli.screen import cell, open_console
 from pellucid.cli.tables import print_table
 
 if TYPE_CHECKING:  # they load torch, which help does without
@@ -252,8 +253,5 @@ def wrap(text: str, width: int = 100) -> str:
     one two
     three
     """
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(width=width)
-    return "\n".join(line.plain.rstrip() for line in Text(text).wrap(console, width))
+    console = open_console(width=width)
+    return "\n".join(line.plain.rstrip() for line in cell(text).wrap(console, width))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pellucid.cli.common import Common, common_options, print_json
+from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table
 from pellucid.cli.watch import Watch
 
@@ -67,10 +68,10 @@ def show(outcome: Any) -> None:
             click.echo(f"  {sample.story.tale}")
             last = sample.story
         mark = "✓" if sample.correct else f"✗ (right: {sample.expected})"
-        click.echo(f"    {sample.question} → {sample.reply.strip()} {mark}")
+        say(f"    {sample.question} → {sample.reply.strip()} {mark}")
     click.echo("\nIt goes on with a story by itself:\n")
     for prompt, text in outcome.continuations:
-        click.echo(f"  {prompt}│{text.strip()}\n".replace("\n", "\n  "))
+        say(f"  {prompt}│{text.strip()}\n".replace("\n", "\n  "))
     show_score(outcome.score)
     out = outcome.finished.out
     click.echo("\nNext:")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import Any
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, print_json, set_option
+from pellucid.cli.common import Common, Terminal, common_options, print_json, read_standard_input, set_option
+from pellucid.cli.screen import say
 
 
 @click.command()
@@ -42,7 +42,7 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
     settings = dataclasses.asdict(resolve(BeamSettings, layer).settings)
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, recorder=Terminal())
-    text = sys.stdin.read() if prompt == "-" else prompt
+    text = read_standard_input() if prompt == "-" else prompt
     found = lm.search(text, recorder=Terminal(), **settings)
     if common.as_json:
         print_json([dataclasses.asdict(one) for one in found])
@@ -50,4 +50,4 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
     for one in found:
         ended = f"{len(one.completion.ids)} tokens, ended: {one.completion.finish_reason}"
         click.echo(f"· score {one.score:.4f}, log-probability {one.logprob:.3f} nats, {ended}", err=True)
-        click.echo(one.completion.text)
+        say(one.completion.text)

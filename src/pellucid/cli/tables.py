@@ -12,6 +12,8 @@ from typing import Literal
 
 import click
 
+from pellucid.cli.screen import cell, open_console
+
 Side = Literal["left", "right"]
 
 
@@ -45,13 +47,11 @@ def plain_lines(columns: Mapping[str, Side], rows: Sequence[Sequence[str]]) -> I
 
 
 def _draw(columns: Mapping[str, Side], rows: Sequence[Sequence[str]], strong: Collection[int]) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for heading, side in columns.items():
-        table.add_column(Text(heading), justify=side, overflow="fold")
+        table.add_column(cell(heading), justify=side, overflow="fold")
     for number, row in enumerate(rows):
-        table.add_row(*(Text(cell) for cell in row), style="bold" if number in strong else None)
-    Console(highlight=False).print(table)
+        table.add_row(*map(cell, row), style="bold" if number in strong else None)
+    open_console().print(table)

@@ -13,9 +13,10 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Terminal, print_json
+from pellucid.cli.common import Terminal, print_json, read_standard_input
+from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
-from pellucid.errors import DecodingError, InputError, StoreError
+from pellucid.errors import InputError, StoreError
 from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
 from pellucid.tokens.explain import Piece, explain
@@ -124,7 +125,7 @@ def encode(where: Path, text: str, as_json: bool) -> None:
     Without TEXT it is read from standard input. No special token is added, and text that spells one stays text.
     """
     tokenizer = open_tokenizer(where)
-    text = read_text() if text == STANDARD_INPUT else text
+    text = read_standard_input() if text == STANDARD_INPUT else text
     encoding = tokenizer.encode(text)
     if as_json:
         tokens = [tokenizer.token_text(token_id) for token_id in encoding.ids]
@@ -149,14 +150,14 @@ def decode(where: Path, ids: tuple[str, ...], show_special: bool, as_json: bool)
     not UTF-8 become U+FFFD.
     """
     tokenizer = open_tokenizer(where)
-    words = read_text().split() if ids in ((), (STANDARD_INPUT,)) else ids
+    words = read_standard_input().split() if ids in ((), (STANDARD_INPUT,)) else ids
     numbers = [read_id(word) for word in words]
     text = tokenizer.decode(numbers, show_special=show_special)
     if as_json:
         tokens = [tokenizer.token_text(token_id) for token_id in numbers]
         print_json({"text": text, "tokens": tokens, "bytes": tokenizer.decode_bytes(numbers).hex(" ")})
     else:
-        click.echo(text, nl=sys.stdout.isatty())  # in a pipe the text and nothing else
+        say(text, nl=sys.stdout.isatty())  # in a pipe the text and nothing else
 
 
 @command.command(name="explain")
@@ -168,7 +169,7 @@ def explain_text(where: Path, text: str, as_json: bool) -> None:
 
     The pieces that no token crosses, the ids in each with their bytes, and every merge in the order it was applied.
     """
-    text = read_text() if text == STANDARD_INPUT else text
+    text = read_standard_input() if text == STANDARD_INPUT else text
     pieces = explain(open_tokenizer(where), text)
     if as_json:
         print_json([piece_document(piece) for piece in pieces])
@@ -217,15 +218,6 @@ def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     for name, content in sorted(tokenizer.files().items(), reverse=True):
         replace_file(out / name, content.encode("utf-8"))
-
-
-def read_text() -> str:
-    """All of standard input, exactly as it is; DecodingError where it is not UTF-8."""
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{error.object[error.start]:02X} at offset {error.start:,}"
-        raise DecodingError("the text is not UTF-8", found=found, where="standard input") from None
 
 
 def read_id(word: str) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pellucid.cli.common import Common, Terminal, common_options, print_json
+from pellucid.cli.screen import cell, open_console
 
 if TYPE_CHECKING:  # it loads torch, which help does without
     from pellucid.lens.trace import Trace
@@ -50,18 +51,16 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
 
 
 def _print(trace: Trace) -> None:
-    from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
-    console, header = Console(highlight=False), trace.header
-    console.print(Text(" ".join(f"[{chip['label']}]" for chip in header["tokens"])))
+    console, header = open_console(), trace.header
+    console.print(cell(" ".join(f"[{chip['label']}]" for chip in header["tokens"])))
     table = Table("next token", "id", "probability", box=None)
     for bar in header["next"][:MOST_SHOWN]:
-        table.add_row(Text(bar["label"]), str(bar["id"]), f"{bar['p']:.4f}")
+        table.add_row(cell(bar["label"]), str(bar["id"]), f"{bar['p']:.4f}")
     console.print(table)
     for check in header["checks"]:
         verdict = "holds" if check["ok"] else "DOES NOT HOLD"
-        console.print(Text(f"check {check['name']}: {verdict} ({check['value']:.3g}, at most {check['limit']:.3g})"))
+        console.print(cell(f"check {check['name']}: {verdict} ({check['value']:.3g}, at most {check['limit']:.3g})"))
     names = [name for name in trace.arrays if not name.startswith("blocks.") or name.startswith("blocks.0.")]
-    console.print(Text(f"{len(trace.arrays)} arrays, of layer 0 for example: " + ", ".join(names)))
+    console.print(cell(f"{len(trace.arrays)} arrays, of layer 0 for example: " + ", ".join(names)))

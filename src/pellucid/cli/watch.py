@@ -10,9 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import click
-
 from pellucid.cli.common import is_terminal
+from pellucid.cli.screen import harmless, open_console, say
 from pellucid.events import Event
 from pellucid.settings import DEFAULT, Resolved
 
@@ -74,7 +73,7 @@ class NoBar:
         pass
 
     def say(self, text: str) -> None:
-        click.echo(text, err=True)
+        say(text, err=True)
 
     def close(self) -> None:
         pass
@@ -102,14 +101,13 @@ class Bar(NoBar):
     """Shows progress as one redrawn bar."""
 
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.console = Console(stderr=True, highlight=False)
+        self.console = open_console(stderr=True)
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total}  {task.fields[text]}"),
+            TextColumn("{task.completed}/{task.total}  {task.fields[text]}", markup=False),
             console=self.console,
             transient=True,
         )
@@ -128,7 +126,7 @@ class Bar(NoBar):
         self.progress.update(self.tasks[name], completed=done, text=text)
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(harmless(text), soft_wrap=True)
 
     def close(self) -> None:
         self.progress.stop()

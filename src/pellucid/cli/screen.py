@@ -1,0 +1,101 @@
+"""What leaves the program: text that cannot harm a terminal, and the same bytes in every pipe.
+
+A terminal obeys some characters, and a model, a file's name or a row of a data set may hold them. So whatever goes to a
+terminal passes `harmless`. Output that is no terminal is exact, and UTF-8 whatever the system's code page is. Rich
+draws only through `open_console` and `cell`, which read no markup: `x[red]y.txt` is the name of a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+REPLACEMENT = "\ufffd"
+
+
+# Control characters but tab and line feed, what turns the direction of the text around it, half characters. Nothing
+# else: no other invisible character (joiners, variation selectors, marks of direction, tags) can do more than show.
+HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def harmless(text: str) -> str:
+    r"""Text as a terminal may have it: a character that it would obey becomes U+FFFD, all others stay.
+
+    A carriage return before a line feed is part of the line's end and is left out.
+
+    >>> harmless("\u3000你好 👨\u200d👩\r\n"), harmless("one\rtwo \x1b[2J")
+    ('\u3000你好 👨\u200d👩\n', 'one�two �[2J')
+    """
+    return HARMFUL.sub(REPLACEMENT, text.replace("\r\n", "\n"))
+
+
+class Flow:
+    """`harmless` for a text that arrives in pieces: a carriage return waits until it is known what follows it."""
+
+    def __init__(self) -> None:
+        self.held = ""
+
+    def push(self, text: str) -> str:
+        """What may be shown now."""
+        text = self.held + text
+        self.held = "\r" if text.endswith("\r") else ""
+        return harmless(text[: len(text) - len(self.held)])
+
+    def finish(self) -> str:
+        """What was held back, now that nothing follows."""
+        held, self.held = self.held, ""
+        return harmless(held)
+
+
+def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print text that came from anywhere: harmless on a terminal, exact elsewhere."""
+    shown = (sys.stderr if err else sys.stdout).isatty()
+    click.echo(harmless(text) if shown else text, err=err, nl=nl)
+
+
+def cell(text: str) -> Text:
+    """Text for rich, as it is: no markup, nothing that a terminal would obey."""
+    from rich.text import Text
+
+    return Text(harmless(text))
+
+
+def open_console(*, stderr: bool = False, **options: Any) -> Console:
+    """Rich, reading no markup and no emoji names in anybody's text."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+
+
+def open_streams() -> None:
+    """Write UTF-8 where nobody watches; what an encoding cannot hold is spelled, and never ends the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding=stream.encoding if stream.isatty() else "utf-8", errors="backslashreplace")
+
+
+def find_broken_stream() -> TextIO | None:
+    """Standard output or standard error, when it can no longer be written."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            return stream
+    return None
+
+
+def abandon(stream: TextIO) -> None:
+    """Let what a broken stream still holds vanish: Python would try to write it again at the exit."""
+    with contextlib.suppress(OSError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
