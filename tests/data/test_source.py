@@ -29,7 +29,8 @@ def write_rows(path: Path, *rows: object) -> Path:
 def test_a_text_file_is_one_document_to_the_character(tmp_path: Path) -> None:
     text = "Once upon a time\r\n\r\n从前有座山\u2028 \x0c\n"
     (tmp_path / "book.txt").write_bytes(text.encode())
-    assert list(open_source(tmp_path / "book.txt").documents()) == [Document(text=text, origin="book.txt")]
+    kept = open_source(tmp_path / "book.txt", newlines="keep")
+    assert list(kept.documents()) == [Document(text=text, origin="book.txt")]
 
 
 def test_a_large_file_arrives_in_parts_of_one_document(tmp_path: Path) -> None:
@@ -180,6 +181,7 @@ def test_blank_text_only_is_an_error(tmp_path: Path) -> None:
         ('["text"]', "not a JSON object"),
         ('{"body": "x"}', "no field 'text'"),
         ('{"text": 3}', "not text"),
+        ('{"text": null}', "is null"),
         ('{"text": "\\ud83d"}', "not valid Unicode"),
     ],
 )
@@ -231,3 +233,58 @@ def test_fingerprint_follows_contents_order_and_kind_but_not_the_folder(tmp_path
     assert first == made("2", a_txt="x", b_txt="yz")
     others = {made("3", a_txt="yz", b_txt="x"), made("4", a_txt="xy", b_txt="z"), made("5", a_txt="x", b_md="y")}
     assert len({first, *others, made("6", a_txt="xyz")}) == 5
+
+
+# --- line ends ---
+
+
+ENDS = "one\r\ntwo\rthree\n\r\n\rfour"
+AS_LF = "one\ntwo\nthree\n\n\nfour"
+
+
+def test_line_ends_are_read_as_line_feeds_and_counted_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(ENDS.encode())
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress((json.dumps({"text": ENDS}) + "\r\n").encode()))
+    recorder = MemoryRecorder()
+    source = open_source(tmp_path, recorder=recorder)
+    assert [d.text for d in source.documents()] == [d.text for d in source.documents()] == [AS_LF, AS_LF]
+    assert [event.data for event in recorder.events] == [{"crlf": 4, "cr": 4}]
+    assert texts(tmp_path, newlines="keep") == [ENDS, ENDS]
+
+
+def test_a_line_end_between_two_blocks_is_one_line_end(tmp_path: Path) -> None:
+    for before in range(BLOCK_BYTES - 3, BLOCK_BYTES + 2):
+        (tmp_path / "a.txt").write_bytes(b"a" * before + b"\r\n" + b"b" * 9 + b"\r")
+        (tmp_path / "b.jsonl").write_bytes(json.dumps({"text": "a" * before + "\r\nb\r"}).encode())
+        assert "".join(texts(tmp_path / "a.txt")) == "a" * before + "\n" + "b" * 9 + "\n"
+        assert "".join(texts(tmp_path / "b.jsonl")) == "a" * before + "\nb\n"
+
+
+# --- rows without text ---
+
+
+def test_rows_without_text_can_be_left_out_and_are_counted(tmp_path: Path) -> None:
+    recorder = MemoryRecorder()
+    rows = write_rows(tmp_path / "r.jsonl", {"text": None}, {"text": "hi"}, {"id": 1}, {"text": ""}, {})
+    assert texts(rows, errors="replace", recorder=recorder) == ["hi"]
+    counts = {event.name: event.data["count"] for event in recorder.events}
+    assert counts == {"data.rows_without_text": 3, "data.blank_dropped": 1}
+    with pytest.raises(RecordError, match="null") as caught:
+        texts(rows)
+    assert caught.value.where == "r.jsonl, line 1" and "--errors replace" in caught.value.hint
+    with pytest.raises(InputError, match="no text here") as empty:
+        texts(write_rows(tmp_path / "none.jsonl", {"text": None}), errors="replace")
+    assert empty.value.found == "1 rows without text"
+
+
+def test_nulls_of_a_parquet_column_can_be_left_out_and_are_counted(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="the parquet extra is not installed")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"text": ["one", None, "", None]}), tmp_path / "r.parquet")
+    recorder = MemoryRecorder()
+    assert texts(tmp_path / "r.parquet", errors="replace", recorder=recorder) == ["one"]
+    assert {event.data["count"] for event in recorder.events} == {1, 2}
+    with pytest.raises(RecordError, match="null") as caught:
+        texts(tmp_path / "r.parquet")
+    assert caught.value.where == "r.parquet, row 2" and "--errors replace" in caught.value.hint

@@ -2,29 +2,25 @@
 
 A stream is read in blocks of about one megabyte that end where a paragraph, a line, a word or at least a character
 ends. UTF-8 never hides a newline inside a character, so each block decodes on its own and a file larger than memory is
-no special case. A byte-order mark at the start is removed and reported. Nothing else is changed: line endings, spaces
-and control characters are the text's own. This module knows bytes, not files: opening them is `source`'s work.
+no special case. A byte-order mark at the start is removed and reported. `LineEnds` makes CRLF and a lone CR one line
+feed, unless they are to be kept. Nothing else is changed: spaces and control characters are the text's own. This module
+knows bytes, not files: opening them is `source`'s work, and what is not UTF-8 comes through `translation` first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Literal
 
+from pellucid.data.encodings import HINT, MARKS, REPLACEMENT
 from pellucid.errors import DecodingError, InputError
 from pellucid.events import Event, Recorder
 
 BLOCK_BYTES = 1 << 20
-REPLACEMENT = "\ufffd"
 
+_ANY_END = re.compile("\r\n?")
 _UTF8_MARK = b"\xef\xbb\xbf"
-# The UTF-32 marks come first: the little-endian one begins with the UTF-16 one.
-_OTHER_MARKS = {
-    b"\xff\xfe\x00\x00": "UTF-32",
-    b"\x00\x00\xfe\xff": "UTF-32",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
 
 
 def text_blocks(stream: BinaryIO, decoder: Decoder) -> Iterator[str]:
@@ -81,13 +77,14 @@ class Decoder:
     pellucid.errors.DecodingError: the text is not UTF-8
       found: byte 0xE9 at byte offset 3 (invalid continuation byte)
       where: a.txt
-      try:   save the file as UTF-8, or use errors = replace to put U+FFFD there
+      try:   name the encoding: --encoding gb18030, big5, shift_jis, cp1252, …; or use errors = replace to put U+FFFD there
     """
 
     def __init__(self, origin: str, errors: Literal["strict", "replace"], recorder: Recorder) -> None:
         self.origin, self.errors, self.recorder = origin, errors, recorder
         self.offset = 0
         self.num_replaced = 0
+        self.encoding = "UTF-8"  # what the bytes were before they came here, for people
 
     def decode(self, block: bytes, where: str = "") -> str:
         """The text of the next block; `where` names a finer place than the file, such as a line."""
@@ -103,7 +100,7 @@ class Decoder:
                     "the text is not UTF-8",
                     found=f"byte 0x{block[error.start]:02X} at byte offset {start + error.start:,} ({error.reason})",
                     where=where or self.origin,
-                    hint="save the file as UTF-8, or use errors = replace to put U+FFFD there",
+                    hint=f"{HINT}; or use errors = replace to put U+FFFD there",
                 ) from None
         text = block.decode("utf-8", errors="replace")
         self.num_replaced += text.count(REPLACEMENT) - block.count(REPLACEMENT.encode())
@@ -115,27 +112,27 @@ class Decoder:
             self.recorder.record(
                 Event(
                     name="data.bytes_replaced",
-                    message=f"{self.origin}: {self.num_replaced:,} sequences that are not UTF-8 became U+FFFD",
+                    message=f"{self.origin}: {self.num_replaced:,} sequences that are not {self.encoding} became U+FFFD",
                     data={"origin": self.origin, "count": self.num_replaced},
                     level="warning",
                 )
             )
 
     def _without_mark(self, block: bytes) -> bytes:
-        for mark, name in _OTHER_MARKS.items():
+        for mark, name in MARKS.items():
             if block.startswith(mark):
                 raise DecodingError(
-                    f"the text is {name}, not UTF-8",
+                    f"the text is {name.upper()}, not UTF-8",
                     found=f"its byte-order mark, {mark.hex(' ').upper()}",
                     where=self.origin,
-                    hint=f"convert it first: iconv -f {name} -t UTF-8 OLD.txt > NEW.txt",
+                    hint=f"leave out --encoding utf-8, or give --encoding {name}",
                 )
         if b"\x00" in block[:4096]:
             raise InputError(
                 "this is not a text file",
                 found=f"a zero byte at byte offset {block.index(0):,}",
                 where=self.origin,
-                hint="give plain text; if it is UTF-16 text, save it as UTF-8",
+                hint="give plain text; if it is UTF-16 text without a mark: --encoding utf-16-le",
             )
         if not block.startswith(_UTF8_MARK):
             return block
@@ -147,3 +144,32 @@ class Decoder:
             )
         )
         return block[len(_UTF8_MARK) :]
+
+
+class LineEnds:
+    r"""Line ends as one line feed, and how many were something else.
+
+    >>> ends = LineEnds()
+    >>> list(ends.unify(["one\r", "\ntwo\rthree"])), ends.num_crlf, ends.num_cr
+    (['one', '\ntwo\nthree'], 1, 1)
+    """
+
+    def __init__(self) -> None:
+        self.num_crlf = self.num_cr = 0
+
+    def unify(self, texts: Iterable[str]) -> Iterator[str]:
+        """Consecutive texts with CRLF and lone CR as LF; a CR at the end of one waits for the next."""
+        held = ""
+        for text in texts:
+            text = held + text
+            held = "\r" if text.endswith("\r") else ""
+            if whole := text[: len(text) - len(held)]:
+                yield self._convert(whole)
+        if held:
+            yield self._convert(held)
+
+    def _convert(self, text: str) -> str:
+        num_crlf = text.count("\r\n")
+        self.num_crlf += num_crlf
+        self.num_cr += text.count("\r") - num_crlf
+        return _ANY_END.sub("\n", text) if "\r" in text else text

@@ -14,11 +14,11 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pellucid.data.decoding import REPLACEMENT
+from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.duplicates import DuplicateReport, find_duplicates
-from pellucid.data.settings import DataSettings
+from pellucid.data.settings import BEFORE, DataSettings
 from pellucid.data.shards import FORMAT_VERSION, REBUILD, TokenShards
-from pellucid.data.source import Source, open_source
+from pellucid.data.source import Source, open_as_set
 from pellucid.data.split import Side, Split, Survey, choose_split, divide, survey
 from pellucid.data.writer import ShardWriter, encoded_batches, replacing, write_json, write_shards
 from pellucid.errors import CorruptFileError
@@ -39,7 +39,8 @@ class Prepared:
 
 def identify(source: Source, tokenizer: Tokenizer, settings: DataSettings) -> dict[str, str]:
     """What prepared tokens depend on, by name: two runs with equal identities see equal data."""
-    named = {f"data.{name}": str(value) for name, value in asdict(settings).items() if name != "report_duplicates"}
+    chosen = {name: value for name, value in asdict(settings).items() if (name, value) not in BEFORE.items()}
+    named = {f"data.{name}": str(value) for name, value in chosen.items() if name != "report_duplicates"}
     valid = "" if settings.valid_file is None else _open_valid(settings, NULL).fingerprint
     return {
         "format": str(FORMAT_VERSION),
@@ -148,7 +149,7 @@ def _write_valid_file(tokenizer: Tokenizer, directory: Path, settings: DataSetti
 
 
 def _open_valid(settings: DataSettings, recorder: Recorder) -> Source:
-    return open_source(str(settings.valid_file), field=settings.field, errors=settings.errors, recorder=recorder)
+    return open_as_set(str(settings.valid_file), settings, recorder=recorder)
 
 
 def _read_identity(directory: Path) -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""What a person can say about their text: where it lies in a row, what to do with broken bytes, how much to hold out.
+"""What a person can say about their text: where it lies in a row, how its bytes are read, how much to hold out.
 
 These are settings only: plain values, no torch, nothing is read here. The text itself is named by the caller, so that
 the same settings serve any number of texts.
@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pellucid.data.encodings import AUTO, UTF8, check_encoding
 from pellucid.settings import setting
+
+# What each setting meant before there was one. A run that was begun then goes on under these values, to the bit, and
+# they are named neither in its run.json nor in what its tokens were made from.
+BEFORE = {"encoding": UTF8, "newlines": "keep", "links": "leave"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +28,14 @@ class DataSettings:
 
     field: str = setting("text", "the field of a .jsonl row or the column of a .parquet file that holds the text")
     errors: Literal["strict", "replace"] = setting(
-        "strict", "bytes that are not UTF-8: stop and say where, or replace them by U+FFFD and count them"
+        "strict",
+        "bytes that are not of the encoding and rows without text: stop and say where, or put U+FFFD, leave out, and count",
     )
+    encoding: str = setting(
+        AUTO, "how bytes become text: auto is UTF-8, or what a mark says, or GB18030 where it must be that; or a name"
+    )
+    newlines: Literal["lf", "keep"] = setting("lf", "CRLF and lone CR: read as LF and counted, or kept as they are")
+    links: Literal["follow", "leave"] = setting("follow", "links to folders in a folder: read what is there, or not")
     valid_fraction: float = setting(
         0.1, "share of the text held out for validation; 0 holds nothing out", low=0, high=0.5
     )
@@ -32,3 +43,6 @@ class DataSettings:
     valid_file: Path | None = setting(None, "a file or folder to validate on instead of holding text out")
     shard_tokens: int = setting(1 << 27, "tokens per shard file (2 bytes each up to a vocabulary of 65,536)", low=1)
     report_duplicates: bool = setting(True, "look for validation text that also occurs in the training text")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "encoding", check_encoding(self.encoding))  # one name for one encoding

@@ -1,0 +1,298 @@
+"""Which files a person means by a path: the file, all texts of a folder, or what comes through a pipe.
+
+A folder is searched with its subfolders. Links to folders are followed, each real folder once, so that a loop ends.
+A folder that holds a run or a model is never text, wherever it lies. What is not read is told: other kinds of files,
+links that lead nowhere or back, pipes and devices. A pipe is read to its end into a temporary file first, because a
+text is read more than once: for the tokenizer, for the split, for the tokens.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from pellucid.errors import InputError, NoSpaceError
+from pellucid.events import Event, Recorder
+from pellucid.settings import nearest
+
+STANDARD_INPUT = "standard input"
+KINDS = {".txt": "text", ".md": "text", ".jsonl": "rows", ".parquet": "parquet"}
+READABLE = "give .txt, .md or .jsonl, plain or as .gz, or .parquet"
+# Formats that people do try; reading them as text would train on their packaging.
+_NOT_TEXT = {
+    ".pdf",
+    ".doc",
+    ".docx",
+    ".epub",
+    ".odt",
+    ".rtf",
+    ".zip",
+    ".tar",
+    ".7z",
+    ".xlsx",
+    ".json",
+    ".zst",
+    ".bz2",
+    ".xz",
+}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WEIGHTS = (".safetensors", ".safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFile:
+    """One file of a source: where it lies, what to call it, how to read it."""
+
+    path: Path
+    name: str  # as a person knows it: relative to the folder they gave
+    kind: str  # "text", "rows" or "parquet"
+
+    @property
+    def num_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def open(self) -> BinaryIO:
+        """The file's bytes, decompressed if it is a .gz."""
+        return gzip.open(self.path) if self.path.name.lower().endswith(".gz") else self.path.open("rb")  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The files behind a path, what to call them together, and those that were made for the occasion."""
+
+    files: tuple[TextFile, ...]
+    description: str
+    temporary: tuple[Path, ...] = ()
+
+
+def find_files(location: Path | str, *, follow_links: bool, recorder: Recorder) -> Found:
+    """The text files that `location` names; "-" is standard input.
+
+    Raises InputError for what is not there, is empty, holds a run, or is not text; NoSpaceError for a pipe that brings
+    more than the disk can hold.
+    """
+    if str(location) == "-":
+        return _spool(sys.stdin.buffer, STANDARD_INPUT, Path("-.txt"))
+    path = Path(location)
+    if path.is_dir():
+        files = _files_of_folder(path, follow_links, recorder)
+        return _described(path, files, f"{len(files):,} files, ")
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise InputError("there is no such file", where=str(path), hint=_similar_name(path)) from None
+    except OSError as error:
+        raise _unreadable("file", path, error) from error
+    if stat.S_ISREG(status.st_mode) and status.st_size:
+        return _described(path, (_named_file(path, recorder),))
+    if stat.S_ISCHR(status.st_mode) and not _comes_to_an_end(path) or stat.S_ISBLK(status.st_mode):
+        raise InputError("this is a device, not a text", where=str(path), hint="give a file, a folder, a pipe, or -")
+    try:  # a pipe, or a file that calls itself empty and may still have something to say, as those in /proc
+        with path.open("rb") as stream:
+            return _spool(stream, str(path), path)
+    except OSError as error:
+        raise _unreadable("file", path, error) from error
+
+
+def _described(path: Path, files: Sequence[TextFile], count: str = "") -> Found:
+    size = sum(file.num_bytes for file in files)
+    if size == 0:
+        raise InputError("every file is empty", where=str(path), hint="give text")
+    return Found(files=tuple(files), description=f"{path.name or path} ({count}{size:,} bytes)")
+
+
+def _comes_to_an_end(device: Path) -> bool:
+    """Whether a character device can be read whole: a terminal can, and /dev/null; /dev/zero cannot."""
+    if os.path.samefile(device, os.devnull):
+        return True
+    with device.open("rb", buffering=0) as stream:
+        return stream.isatty()
+
+
+def _spool(stream: BinaryIO, name: str, named: Path) -> Found:
+    """All that a stream holds, as a temporary file of the kind that its name says."""
+    _refuse_other_kinds(named)
+    try:
+        handle, made = tempfile.mkstemp(prefix="pellucid-", suffix="".join(named.suffixes[-2:]) or ".txt")
+    except OSError as error:
+        raise _no_room(error, tempfile.tempdir or "the folder for temporary files") from error
+    path = Path(made)
+    try:
+        with os.fdopen(handle, "wb") as spool:
+            shutil.copyfileobj(stream, spool)
+        size = path.stat().st_size
+        if size == 0:
+            what = f"{name} is empty" if name == STANDARD_INPUT else "the file is empty"
+            raise InputError(what, where=name, hint="pipe text into it: cat BOOK.txt | …")
+    except BaseException as error:
+        path.unlink()
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise _no_room(error, made) from error
+        raise
+    file = TextFile(path=path, name=name, kind=_kind(named) or "text")
+    return Found(files=(file,), description=f"{name} ({size:,} bytes)", temporary=(path,))
+
+
+def _no_room(error: OSError, where: str) -> NoSpaceError:
+    return NoSpaceError(
+        "there is no room to keep what comes through the pipe",
+        found=error.strerror or str(error),
+        where=where,
+        hint="free some space, or name another folder in the variable TMPDIR",
+    )
+
+
+def _kind(path: Path) -> str | None:
+    name = path.name.lower()
+    inner = Path(name.removesuffix(".gz"))
+    kind = KINDS.get(inner.suffix)
+    return None if kind == "parquet" and name.endswith(".gz") else kind
+
+
+def _named_file(path: Path, recorder: Recorder) -> TextFile:
+    kind = _kind(path)
+    if kind is None:
+        _refuse_other_kinds(path)
+        message = f"{path.name}: an unknown kind of file, read as plain text"
+        recorder.record(Event(name="data.read_as_text", message=message, data={"name": path.name}))
+    return TextFile(path=path, name=path.name, kind=kind or "text")
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    if _kind(path) is None and path.suffix.lower() in _NOT_TEXT | {".gz"}:
+        raise InputError("this kind of file cannot be read", found=path.suffix, where=str(path), hint=READABLE)
+
+
+def _similar_name(path: Path) -> str:
+    folder = path.parent
+    if path.is_symlink():
+        return f"it is a link to {os.readlink(path)}, which is not there"
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    hint = nearest(path.name, names) if names else ""
+    return hint if hint.startswith("did you mean") else "check the name, and the folder that the command runs in"
+
+
+def holds_model(folder: Path) -> str:
+    """Whether a folder is a run's or a model's, in words; empty when it may be text.
+
+    >>> holds_model(Path(__file__).parent)
+    ''
+    """
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except OSError as error:
+        raise _unreadable("folder", folder, error) from error
+    if "run.json" in names and (folder / "checkpoints").is_dir():
+        return "a run"
+    if {"quickstart.json", "stories.jsonl"} <= names:
+        return "a quickstart"
+    return "a model" if "config.json" in names and any(name.endswith(_WEIGHTS) for name in names) else ""
+
+
+def _files_of_folder(folder: Path, follow_links: bool, recorder: Recorder) -> tuple[TextFile, ...]:
+    if held := holds_model(folder):
+        raise InputError(
+            f"this folder holds {held}, which is never text", where=str(folder), hint="give the text it was made from"
+        )
+    walk = _Walk(folder)
+    walk.enter(folder, "")
+    if follow_links:
+        walk.follow()
+    else:
+        walk.links_left += [f"{name} (links are not followed)" for name, _ in walk.links]
+    names = sorted(walk.files)
+    files = tuple(TextFile(path=walk.files[name], name=name, kind=kind) for name in names if (kind := _kind(Path(name))))
+    skipped = [name for name in names if _kind(Path(name)) is None]
+    if not files:
+        found = f"{len(skipped):,} other files" if skipped else "an empty folder"
+        if walk.models:
+            found += f", and {walk.models[0]}"
+        raise InputError("there is no text in this folder", found=found, where=str(folder), hint=READABLE)
+    for event in _told(folder, skipped, walk):
+        recorder.record(event)
+    return files
+
+
+def _told(folder: Path, skipped: list[str], walk: _Walk) -> Iterator[Event]:
+    """One line for each way in which files were left out or taken in."""
+    lists = (
+        ("files_skipped", skipped, "{} files of {} are not text and were left out: {}", "warning"),
+        ("special_skipped", walk.special, "{} pipes, devices or sockets in {} were left out: {}", "warning"),
+        ("models_skipped", walk.models, "{} folders in {} hold no text and were left out: {}", "warning"),
+        ("links_followed", walk.links_followed, "{} links to folders in {} were followed: {}", "info"),
+        ("links_left", walk.links_left, "{} links in {} were not followed: {}", "warning"),
+    )
+    for name, items, message, level in lists:
+        if items:
+            shown = ", ".join(items[:5]) + (", …" if len(items) > 5 else "")
+            data = {"count": len(items), "names": items[:100]}
+            yield Event(name=f"data.{name}", message=message.format(f"{len(items):,}", folder.name, shown), data=data, level=level)  # fmt: skip
+
+
+@dataclass
+class _Walk:
+    """A search of a folder: real folders first, then what links lead to, each real folder once."""
+
+    top: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    links: list[tuple[str, Path]] = field(default_factory=list)  # to folders, not followed yet
+    seen: set[tuple[int, int]] = field(default_factory=set)
+    special: list[str] = field(default_factory=list)
+    models: list[str] = field(default_factory=list)
+    links_followed: list[str] = field(default_factory=list)
+    links_left: list[str] = field(default_factory=list)
+
+    def enter(self, folder: Path, prefix: str) -> None:
+        """Take up the files of a folder and its real subfolders."""
+        self.seen.add(_identity(folder))
+        try:
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                self._take(entry, f"{prefix}{entry.name}")
+        except OSError as error:
+            raise _unreadable("folder", folder, error) from error
+
+    def _take(self, entry: os.DirEntry[str], name: str) -> None:
+        path, is_link = Path(entry.path), entry.is_symlink()
+        if is_link and not path.exists():
+            self.links_left.append(f"{name} (nothing is at {os.readlink(path)})")
+        elif entry.is_file():
+            self.files[name] = path
+        elif not entry.is_dir():
+            self.special.append(name)
+        elif held := holds_model(path):
+            self.models.append(f"{name} ({held})")
+        elif is_link:
+            self.links.append((name, path))
+        else:
+            self.enter(path, f"{name}/")
+
+    def follow(self) -> None:
+        """Enter the folders behind the links, and those behind the links that turn up there."""
+        while self.links:
+            name, path = self.links.pop(0)
+            real = path.resolve()
+            if self.top.resolve().is_relative_to(real):
+                self.links_left.append(f"{name} (it leads back up)")
+            elif _identity(path) in self.seen:
+                self.links_left.append(f"{name} (that folder was read already)")
+            else:
+                self.links_followed.append(f"{name} → {real}")
+                self.enter(path, f"{name}/")
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _unreadable(kind: str, path: Path, error: OSError) -> InputError:
+    return InputError(f"the {kind} cannot be read", found=error.strerror or str(error), where=str(path))
