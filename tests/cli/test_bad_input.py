@@ -98,7 +98,7 @@ def write(path: Path, content: str | bytes) -> Path:
     [
         ("empty.txt", "", {"what": "the file is empty", "where": "empty.txt"}),
         ("latin.txt", b"caf\xe9 noir", {"what": "not UTF-8", "found": "byte 0xE9 at byte offset 3", "where": "latin.txt"}),
-        ("utf16.txt", "text".encode("utf-16"), {"what": "UTF-16", "try": "iconv"}),
+        ("utf16.txt", "text".encode("utf-16-le"), {"what": "not a text file", "try": "--encoding utf-16-le"}),
         ("zero.txt", b"ab\x00cd", {"what": "not a text file", "found": "byte offset 2"}),
         ("rows.jsonl", '{"text": "a"}\n{"text": \n', {"what": "not valid JSON", "where": "rows.jsonl, line 2"}),
         ("rows.jsonl", '{"text": "a"}\n\n[1]\n', {"what": "not a JSON object", "where": "rows.jsonl, line 3"}),

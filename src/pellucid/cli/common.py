@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from pellucid.cli.screen import HARMFUL, say
+from pellucid.data.decoding import LineEnds
 from pellucid.errors import DecodingError
 from pellucid.events import Event
+
+ESCAPES = {"\\n": "a line end", "\\t": "a tab", "\\r": "a carriage return"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,17 @@ set_option = click.option(
 )
 
 
+encoding_option = click.option(
+    "--encoding",
+    default=None,
+    metavar="NAME",
+    help="how bytes become text, for example gb18030 [default: UTF-8, or what the text's beginning shows]",
+)
+newlines_option = click.option(
+    "--newlines", type=click.Choice(["lf", "keep"]), help="read CRLF and lone CR as LF, or keep them"
+)
+
+
 def as_json(value: Any, *, indent: int | None = None) -> str:
     """A value as JSON, readable in any language; what a terminal would obey, or no UTF-8 can hold, is escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
@@ -71,6 +85,30 @@ def read_standard_input() -> str:
     except UnicodeDecodeError as error:
         found = f"byte 0x{error.object[error.start]:02X} at offset {error.start:,}"
         raise DecodingError("the text is not UTF-8", found=found, where="standard input") from None
+
+
+def as_trained(prompt: str, newlines: str) -> str:
+    """A prompt with the line ends that a model's training text had (`Checkpoint.newlines`), said aloud if that changes it."""
+    if newlines == "keep" or "\r" not in prompt:
+        return prompt
+    ends = LineEnds()
+    text = "".join(ends.unify([prompt]))
+    count = ends.num_crlf + ends.num_cr
+    message = f"{count:,} line ends of the prompt (CRLF or lone CR) are read as LF, as those of the training text were"
+    Terminal().record(Event(name="cli.prompt_line_ends", message=message, data={"count": count}))
+    return text
+
+
+def warn_of_escapes(stops: Iterable[str]) -> None:
+    """Say what a stop text looks for that was typed as a programmer would: no shell makes `\\n` a line end by itself."""
+    for stop in stops:
+        for escape, meaning in ESCAPES.items():
+            if escape in stop:
+                letter = escape[1]
+                message = f"--stop '{stop}' looks for two characters, a backslash and {letter}, and not for {meaning}:"
+                message += f" for that write $'{escape}' in bash and zsh, \"`{letter}\" in PowerShell"
+                data = {"stop": stop, "escape": escape}
+                Terminal().record(Event(name="cli.stop_escape", message=message, data=data, level="warning"))
 
 
 class Terminal:

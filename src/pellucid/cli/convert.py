@@ -99,7 +99,7 @@ def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: str) -> float:
     if config.position == "rotary":
         checkpoint = replace(checkpoint, config=replace(config, context_length=min(config.context_length, WINDOW)))
     model = load_model(checkpoint, device=choose_device(common.device)).eval()
-    return measure_text(model, tokenizer, open_source(text).documents(), rows=ROWS).bits_per_byte
+    return measure_text(model, tokenizer, open_source(text, newlines=checkpoint.newlines).documents(), rows=ROWS).bits_per_byte
 
 
 def _print(rows: list[Row]) -> None:

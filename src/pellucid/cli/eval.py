@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json
+from pellucid.cli.common import (
+    Common,
+    Terminal,
+    common_options,
+    encoding_option,
+    is_terminal,
+    newlines_option,
+    print_json,
+)
 from pellucid.cli.screen import cell, open_console
 
 if TYPE_CHECKING:  # they load torch, which help does without
@@ -30,8 +38,10 @@ if TYPE_CHECKING:  # they load torch, which help does without
     type=click.Choice(["strict", "replace"]),
     default="strict",
     show_default=True,
-    help="bytes that are not UTF-8: stop, or replace and count",
+    help="broken bytes and rows without text: stop, or replace, leave out, and count",
 )
+@encoding_option
+@newlines_option
 @click.option(
     "--surprising",
     type=click.IntRange(min=0),
@@ -39,11 +49,14 @@ if TYPE_CHECKING:  # they load torch, which help does without
     help="also show this many tokens of each text's first document that surprised the model most",
 )
 @common_options
-def command(common: Common, run: str, texts: tuple[str, ...], field: str, errors: str, surprising: int) -> None:
+def command(
+    common: Common, run: str, texts: tuple[str, ...], surprising: int, newlines: str | None, **reading: str | None
+) -> None:
     """Loss, perplexity and bits per byte of each TEXT (a file, a folder, "-") under the model in RUN.
 
     Text is read in windows of the model's context, one after the other, each document between <bos> and <eos>. Only
-    bits per byte may be compared between models with different tokenizers.
+    bits per byte may be compared between models with different tokenizers. Line ends are read as those of the text that
+    the model was trained on were.
     """
     from pellucid.api import load
     from pellucid.data.source import open_source
@@ -53,9 +66,10 @@ def command(common: Common, run: str, texts: tuple[str, ...], field: str, errors
 
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, recorder=Terminal())
+    given = {name: value for name, value in reading.items() if value is not None}
     results = []
     for text in texts:
-        source = open_source(text, field=field, errors=errors, recorder=Terminal())  # type: ignore[arg-type]
+        source = open_source(text, **given, newlines=newlines or lm.checkpoint.newlines, recorder=Terminal())  # type: ignore[arg-type]
         likelihood = measure_text(lm.model, lm.tokenizer, source.documents(), watch=_progress)
         results.append((text, likelihood, _most_surprising(lm, source, surprising)))
     if common.as_json:

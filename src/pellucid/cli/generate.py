@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pellucid.cli.answer import Request, View, answer, prepare
-from pellucid.cli.common import Common, Terminal, common_options, read_standard_input, set_option
+from pellucid.cli.common import (
+    Common,
+    Terminal,
+    as_trained,
+    common_options,
+    read_standard_input,
+    set_option,
+    warn_of_escapes,
+)
 from pellucid.cli.constrain import constraint_options
 from pellucid.cli.explain import plain
 from pellucid.errors import SamplingError, SettingsError
@@ -78,7 +86,7 @@ def command(
     apply, draft = options.pop("generation_config") == "apply", options.pop("draft")
     view, given = View(as_json=common.as_json, **options), _given(common, assignments, knobs)
     _check(view, bool(draft))
-    _resolve(given)  # a knob out of range is refused before a model is loaded
+    warn_of_escapes(_resolve(given).settings.stop)  # and a knob out of range is refused before a model is loaded
     asked, trace = read_constraint(**form), load_trace(replay) if replay else None
     if trace is not None:
         _check_replay(view, [*given, *(name for name in FORM if form[name]), *(["prompt"] if prompt else [])], apply)
@@ -147,6 +155,7 @@ def _settle(lm: LanguageModel, prompt: str, given: dict[str, Any], form: Constra
         "· " + ", ".join([*rows, "all else at its default" if rows else "every setting at its default"]), err=True
     )
     settings = settle_seed(resolved.settings, Terminal())
+    prompt = as_trained(prompt, lm.checkpoint.newlines)
     ids = encode_prompt(lm.tokenizer, prompt)
     return Request(prompt=prompt, prompt_ids=ids, settings=settings, form=form if form.kind else None)
 

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, print_json, read_standard_input, set_option
+from pellucid.cli.common import (
+    Common,
+    Terminal,
+    as_trained,
+    common_options,
+    print_json,
+    read_standard_input,
+    set_option,
+    warn_of_escapes,
+)
 from pellucid.cli.screen import say
 
 
@@ -40,9 +49,10 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
     given = {name: value for name, value in options.items() if value not in (None, ())}
     layer = Layer("command line", {**given, **parse_assignments(assignments)})
     settings = dataclasses.asdict(resolve(BeamSettings, layer).settings)
+    warn_of_escapes(settings["stop"])
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, recorder=Terminal())
-    text = read_standard_input() if prompt == "-" else prompt
+    text = as_trained(read_standard_input() if prompt == "-" else prompt, lm.checkpoint.newlines)
     found = lm.search(text, recorder=Terminal(), **settings)
     if common.as_json:
         print_json([dataclasses.asdict(one) for one in found])

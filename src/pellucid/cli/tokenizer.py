@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Terminal, print_json, read_standard_input
+from pellucid.cli.common import Terminal, encoding_option, newlines_option, print_json, read_standard_input
 from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
 from pellucid.errors import InputError, StoreError
@@ -68,8 +68,10 @@ def command() -> None:
     type=click.Choice(["strict", "replace"]),
     default="strict",
     show_default=True,
-    help="bytes that are not UTF-8: stop, or replace and count",
+    help="broken bytes and rows without text: stop, or replace, leave out, and count",
 )
+@encoding_option
+@newlines_option
 @click.option(
     "--set",
     "assignments",
@@ -86,6 +88,8 @@ def train(
     vocab_size: int | None,
     field: str,
     errors: str,
+    encoding: str | None,
+    newlines: str | None,
     assignments: tuple[str, ...],
     force: bool,
     as_json: bool,
@@ -102,7 +106,8 @@ def train(
     layer = Layer("command line", {**parse_assignments(assignments), **named})
     settings = resolve(TokenizerSettings, layer).settings
     check_free(out, force=force)
-    source = open_source(text, field=field, errors=errors, recorder=Terminal())  # type: ignore[arg-type]
+    reading = {"field": field, "errors": errors, "encoding": encoding or "auto", "newlines": newlines or "lf"}
+    source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
     num_bytes = survey(source.documents()).num_bytes
     texts = (document.text for document in source.documents())
     tokenizer = train_tokenizer(texts, num_bytes, settings, recorder=Terminal())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, print_json
+from pellucid.cli.common import Common, Terminal, as_trained, common_options, print_json
 from pellucid.cli.screen import cell, open_console
 
 if TYPE_CHECKING:  # it loads torch, which help does without
@@ -39,7 +39,7 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
 
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, recorder=Terminal())
-    recorded = trace(lm, text)
+    recorded = trace(lm, as_trained(text, lm.checkpoint.newlines))
     written = [recorded.save(path, recorder=Terminal()) for path in (*([html] if html else []), *files)]
     if common.as_json:
         print_json({"header": dict(recorded.header), "files": list(map(str, written))})

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, print_json, set_option
+from pellucid.cli.common import Common, common_options, encoding_option, print_json, set_option
 from pellucid.cli.watch import Watch
 from pellucid.errors import SettingsError
 from pellucid.settings import Layer, Resolved, load_toml, parse_assignments, put, resolve
@@ -24,6 +24,7 @@ NAMED = {  # named flags and the settings they stand for
     "vocab_size": "tokenizer.vocab_size",
     "field": "data.field",
     "errors": "data.errors",
+    "encoding": "data.encoding",
     "tensorboard": "tensorboard",
     "probe": "probe.texts",
 }
@@ -51,8 +52,11 @@ NAMED = {  # named flags and the settings they stand for
 @click.option("--vocab-size", type=int, help="tokens in the vocabulary")
 @click.option("--field", help="the field of .jsonl and .parquet rows that holds the text (default: text)")
 @click.option(
-    "--errors", type=click.Choice(["strict", "replace"]), help="bytes that are not UTF-8: stop, or replace and count"
+    "--errors",
+    type=click.Choice(["strict", "replace"]),
+    help="broken bytes and rows without text: stop, or replace, leave out, and count",
 )
+@encoding_option
 @click.option("--tensorboard", is_flag=True, default=None, help="also write the metrics for TensorBoard")
 @click.option(
     "--probe", multiple=True, help="a text to look at while the model trains, for `pellucid lens`; may be repeated"

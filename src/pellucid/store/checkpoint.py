@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,6 +65,12 @@ class Checkpoint:
     generation: Mapping[str, Any]  # generation_config.json: shown, never applied
     dtype: torch.dtype  # the number format of the weights
     release: Callable[[], None] = lambda: None  # gives back the memory of weights that have been read
+
+    @property
+    def newlines(self) -> Literal["lf", "keep"]:
+        """How the line ends of its training text were read; "keep" where that is not known, as in older runs."""
+        data = self.info.get("data")
+        return "lf" if isinstance(data, Mapping) and data.get("data.newlines") == "lf" else "keep"
 
 
 @dataclass(frozen=True, kw_only=True)

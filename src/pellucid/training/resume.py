@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from pellucid.data.settings import BEFORE
 from pellucid.errors import ResumeError
 from pellucid.events import Event, Recorder
+from pellucid.settings import DEFAULT, Resolved
+from pellucid.training.settings import TrainSettings
 
 # Settings that change where and how fast a run computes, or what it keeps, but not what it is.
 MAY_DIFFER = (
@@ -27,10 +31,23 @@ MAY_DIFFER = (
 LENGTH = ("steps", "epochs", "minutes")
 
 
+def as_begun(resolved: Resolved[TrainSettings], stored: Mapping[str, Any]) -> Resolved[TrainSettings]:
+    """The settings of a call that goes on with a run: one that is younger than the run keeps what it meant before.
+
+    `stored` are the run's own settings. What a person sets stays as it is, and is then a difference.
+    """
+    old = {name: value for name, value in BEFORE.items() if stored.get(f"data.{name}", value) == value}
+    kept = {name: old[name] for name in old if resolved.sources.get(f"data.{name}", DEFAULT) == DEFAULT}
+    data = dataclasses.replace(resolved.settings.data, **kept)
+    sources = {**resolved.sources, **{f"data.{name}": "run.json" for name in kept}}
+    return Resolved(dataclasses.replace(resolved.settings, data=data), sources)
+
+
 def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, extend: bool, where: str) -> None:
     """Raise ResumeError listing every setting that differs from the run's own; `extend` allows another length.
 
-    >>> check_same_run({"seed": 1}, {"seed": 2}, extend=False, where="runs/book")
+    >>> old = {f"data.{name}": value for name, value in BEFORE.items()}
+    >>> check_same_run({"seed": 1}, {"seed": 2, **old}, extend=False, where="runs/book")
     Traceback (most recent call last):
     ...
     pellucid.errors.ResumeError: this directory holds a run with other settings
@@ -38,6 +55,7 @@ def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, exten
       where: runs/book
       try:   repeat the command that made it, or choose another directory
     """
+    stored = {f"data.{name}": value for name, value in BEFORE.items()} | dict(stored)
     ignored = MAY_DIFFER + (LENGTH if extend else ())
     different = [
         f"{key}: {stored.get(key)} there, {asked.get(key)} now"

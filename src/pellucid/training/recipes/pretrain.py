@@ -18,7 +18,7 @@ import torch
 
 from pellucid.data.loader import Loader
 from pellucid.data.prepare import Prepared, identify, prepare
-from pellucid.data.source import Source, open_source
+from pellucid.data.source import Source, open_as_set
 from pellucid.data.split import survey
 from pellucid.errors import ResumeError, SettingsError, TrainingError
 from pellucid.events import NULL, Event, Fanout, Recorder, WithoutProgress
@@ -37,7 +37,7 @@ from pellucid.training.loop import Pace, Trainer
 from pellucid.training.measure import measure_training, try_compile
 from pellucid.training.metrics import evaluations
 from pellucid.training.plan import RunPlan, TextSize, overrides, plan_run, saved_plan, table
-from pellucid.training.resume import check_same_machine, check_same_run
+from pellucid.training.resume import as_begun, check_same_machine, check_same_run
 from pellucid.training.session import Session
 from pellucid.training.settings import TrainSettings
 
@@ -73,10 +73,12 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
     Raises InputError for the text, SettingsError for settings that cannot hold, DoesNotFitError, ResumeError,
     LockedError, NonFiniteError, NoSpaceError.
     """
+    check_apart(task)
+    task = as_begun_there(task)
     settings, machine = task.resolved.settings, inspect_machine()
     device = choose_device(settings.device)
     threads = use_threads(settings.threads, machine)
-    source = open_source(task.text, field=settings.data.field, errors=settings.data.errors, recorder=recorder)
+    source = open_as_set(task.text, settings.data, recorder=recorder)
     run = open_run(task)
     with run.lock(), StopRequest() as stop:
         recorder = Fanout([recorder, WithoutProgress(run)])
@@ -106,6 +108,25 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
         return Finished(
             out=run.path, step=trainer.step, steps=plan.steps, reason=reason, checkpoint=latest and latest.directory
         )
+
+
+def check_apart(task: Pretraining) -> None:
+    """Refuse to write a run into the very folder of its text: the folder would hold a run then, which is no text."""
+    text = Path(task.text)
+    if str(task.text) != "-" and text.is_dir() and text.resolve() == task.out.resolve():
+        raise SettingsError(
+            "the run cannot lie in the folder that it is trained on",
+            found=str(task.out),
+            hint=f"give another directory, for example --out {task.out / 'run'}: a folder that holds a run is not read",
+        )
+
+
+def as_begun_there(task: Pretraining) -> Pretraining:
+    """The same task, under the meaning that settings had when the run in its directory was begun, if one is there."""
+    if not is_run(task.out):
+        return task
+    stored = Run.open(task.out).identity.get("settings")
+    return dataclasses.replace(task, resolved=as_begun(task.resolved, stored)) if isinstance(stored, Mapping) else task
 
 
 def build_trainer(
