@@ -24,6 +24,7 @@ from pellucid.errors import (
 )
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
+from pellucid import stamps
 from pellucid.store import verify
 from pellucid.store.checkpoint import (
     TrainingFiles,
@@ -329,7 +330,7 @@ def test_large_files_are_hashed_once_and_again_when_they_change(saved, monkeypat
     hashed = []
     original = verify.file_sha256
     monkeypatch.setattr(verify, "file_sha256", lambda path: hashed.append(path.name) or original(path))
-    monkeypatch.setattr(verify, "STAMP_ABOVE_BYTES", (saved / "model.safetensors").stat().st_size)
+    monkeypatch.setattr(stamps, "STAMP_ABOVE_BYTES", (saved / "model.safetensors").stat().st_size)
     for _ in range(3):
         verify_checkpoint(saved)
     assert hashed.count("model.safetensors") == 1 and hashed.count("config.json") == 3
@@ -346,7 +347,7 @@ def test_large_files_are_hashed_once_and_again_when_they_change(saved, monkeypat
 def test_where_the_cache_cannot_be_written_files_are_hashed_each_time(saved, tmp_path, monkeypatch):
     (tmp_path / "blocked").write_text("a file where the cache directory would be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
-    monkeypatch.setattr(verify, "STAMP_ABOVE_BYTES", 0)
+    monkeypatch.setattr(stamps, "STAMP_ABOVE_BYTES", 0)
     hashed: list[str] = []
     original = verify.file_sha256
     monkeypatch.setattr(verify, "file_sha256", lambda path: hashed.append(path.name) or original(path))
