@@ -18,7 +18,7 @@ from pellucid.errors import CorruptFileError, PellucidError
 
 MOST_BYTES = 64 << 20  # of one JSON file: the largest in use, a tokenizer of 262,144 tokens, has 33 MB
 MOST_DEPTH = 64  # of objects and lists inside each other
-MOST_DIGITS = 20  # of a whole number: 64 bits have no more
+MOST_DIGITS = 40  # of a whole number; transformers writes 10^30 for "no limit"
 MOST_WHOLE = 1 << 53  # beyond it a number of JSON is not exact in every reader
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # how half of a surrogate pair may be written
 REQUIRED: Any = object()
@@ -44,7 +44,7 @@ def parse_json(text: str | bytes) -> Any:
     ValueError: the key 'a' is given twice
 
     Raises ValueError for what is not JSON (NaN and infinity are not), not UTF-8 or no character, a key that is given
-    twice, a number beyond 64 bits, or more than 64 levels of nesting.
+    twice, a number of more than 40 digits, or more than 64 levels of nesting.
     """
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
