@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -19,6 +20,10 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pellucid.errors import SettingsError
+from pellucid.untrusted import read_bytes, shown, whole
+
+MOST_RECIPE_BYTES = 1 << 20
+MOST_WHOLE = 1 << 64  # of a whole number, either way; a seed has so many bits
 
 S = TypeVar("S")
 DEFAULT = "default"
@@ -141,11 +146,15 @@ def put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 def load_toml(path: Path) -> Layer:
     """A recipe: one TOML file as a layer."""
     try:
-        return Layer(f"recipe {path}", tomllib.loads(path.read_text(encoding="utf-8")))
+        return Layer(f"recipe {path}", tomllib.loads(read_bytes(path, MOST_RECIPE_BYTES).decode("utf-8")))
     except FileNotFoundError:
         raise SettingsError("the recipe does not exist", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError("the recipe is not valid TOML", found=str(error), where=str(path)) from error
+    except OSError as error:
+        raise SettingsError("the recipe cannot be read", found=str(error), where=str(path)) from error
+    except RecursionError:
+        raise SettingsError("the recipe is not valid TOML", found="nesting without end", where=str(path)) from None
+    except ValueError as error:  # broken TOML, bytes that are not UTF-8, a number of thousands of digits
+        raise SettingsError("the recipe is not valid TOML", found=shown(error), where=str(path)) from error
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -167,7 +176,7 @@ def _merge(cls: type, merged: dict, values: Mapping, prefix: str, source: str, s
         elif inner is not None:
             raise SettingsError(
                 f"{prefix}{name} is a group of settings, not one value",
-                found=repr(value),
+                found=shown(value),
                 where=source,
                 hint=f"set one of its members, for example {prefix}{name}.{next(iter(type_hints(inner)))}=…",
             )
@@ -205,12 +214,14 @@ def _check_range(value: Any, field: dataclasses.Field, key: str, source: str) ->
         raise SettingsError(f"{key} must be at least {low}", found=str(value), where=source, hint=meaning)
     if high is not None and not value <= high:
         raise SettingsError(f"{key} must be at most {high}", found=str(value), where=source, hint=meaning)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{key} must be a finite number", found=str(value), where=source, hint=meaning)
 
 
 def convert(value: Any, hint: Any, key: str, source: str) -> Any:
     """A value of a layer as the type that its field declares; text from the command line is read as that type."""
     failure = SettingsError(
-        f"{key} wants {describe_type(hint)}", found=f"{value!r} ({type(value).__name__})", where=source
+        f"{key} wants {describe_type(hint)}", found=f"{shown(value)} ({type(value).__name__})", where=source
     )
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
@@ -231,6 +242,8 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
             raise failure
         return match
     if origin is tuple:
+        if not isinstance(value, (str, list, tuple)):
+            raise failure
         items = [v for v in value.split(",") if v] if isinstance(value, str) else list(value)
         return tuple(convert(item, args[0], key, source) for item in items)
     return _convert_scalar(value, hint, failure)
@@ -257,14 +270,15 @@ def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
         raise failure
     try:
         if hint is int and isinstance(value, (str, int)):
-            return int(str(value).replace("_", ""))
+            read = int(value.replace("_", "")) if isinstance(value, str) else value
+            return whole(read, low=-MOST_WHOLE, high=MOST_WHOLE)
         if hint is float and isinstance(value, (str, int, float)):
             return float(value)
-        if hint is Path and isinstance(value, (str, Path)):
+        if hint is Path and isinstance(value, (str, Path)) and "\0" not in str(value):
             return Path(value)
         if hint is str and isinstance(value, str):
             return value
-    except ValueError:
+    except (ValueError, OverflowError):
         raise failure from None
     raise failure
 

@@ -137,6 +137,10 @@ class Table:
         """An object."""
         return self._read(key, default, lambda value: _kind(value, dict, "an object"))
 
+    def list(self, key: str, default: Any = REQUIRED) -> list[Any]:
+        """A list."""
+        return self._read(key, default, lambda value: _kind(value, list, "a list"))
+
     def wholes(self, key: str, default: Any = REQUIRED) -> list[int]:
         """A list of whole numbers."""
         return self._read(key, default, lambda value: [whole(item) for item in _kind(value, list, "a list")])
