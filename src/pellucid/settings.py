@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pellucid.errors import SettingsError
+from pellucid.untrusted import read_bytes, shown, whole
+
+MOST_RECIPE_BYTES = 1 << 20
+MOST_WHOLE = 1 << 64  # of a whole number, either way; a seed has so many bits
 
 S = TypeVar("S")
 DEFAULT = "default"
@@ -153,11 +157,15 @@ def put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 def load_toml(path: Path) -> Layer:
     """A recipe: one TOML file as a layer."""
     try:
-        return Layer(f"recipe {path}", tomllib.loads(path.read_text(encoding="utf-8")))
+        return Layer(f"recipe {path}", tomllib.loads(read_bytes(path, MOST_RECIPE_BYTES).decode("utf-8")))
     except FileNotFoundError:
         raise SettingsError("the recipe does not exist", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError("the recipe is not valid TOML", found=str(error), where=str(path)) from error
+    except OSError as error:
+        raise SettingsError("the recipe cannot be read", found=str(error), where=str(path)) from error
+    except RecursionError:
+        raise SettingsError("the recipe is not valid TOML", found="nesting without end", where=str(path)) from None
+    except ValueError as error:  # broken TOML, bytes that are not UTF-8, a number of thousands of digits
+        raise SettingsError("the recipe is not valid TOML", found=shown(error), where=str(path)) from error
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -179,7 +187,7 @@ def _merge(cls: type, merged: dict, values: Mapping, prefix: str, source: str, s
         elif inner is not None:
             raise SettingsError(
                 f"{prefix}{name} is a group of settings, not one value",
-                found=repr(value),
+                found=shown(value),
                 where=source,
                 hint=f"set one of its members, for example {prefix}{name}.{next(iter(type_hints(inner)))}=…",
             )
@@ -229,7 +237,7 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
     A text given for a list is one item, commas and all; only text that was `Typed` is parted at its commas.
     """
     kind = "str" if isinstance(value, str) else type(value).__name__
-    failure = SettingsError(f"{key} wants {describe_type(hint)}", found=f"{value!r} ({kind})"[:200], where=source)
+    failure = SettingsError(f"{key} wants {describe_type(hint)}", found=f"{shown(value)} ({kind})", where=source)
     origin, args = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -289,10 +297,11 @@ def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
         raise failure
     try:
         if hint is int and isinstance(value, (str, int)):
-            return int(str(value).replace("_", ""))
+            read = int(value.replace("_", "")) if isinstance(value, str) else value
+            return whole(read, low=-MOST_WHOLE, high=MOST_WHOLE)
         if hint is float and isinstance(value, (str, int, float)):
             return float(value)
-        if hint is Path and isinstance(value, (str, Path)):
+        if hint is Path and isinstance(value, (str, Path)) and "\0" not in str(value):
             return Path(value)
         if hint is str and isinstance(value, str):
             return str(value)

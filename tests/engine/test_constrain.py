@@ -307,6 +307,8 @@ def test_the_space_that_decoding_drops_is_not_counted():
             {token: i for i, token in enumerate(tokens)}, [("▁", "h"), ("▁", "▁")], byte_fallback=True
         )
     )
+    spaces = [tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")]
+    engine.normalizer = tokenizers.normalizers.Sequence(spaces)
     engine.decoder = tokenizers.decoders.Sequence(
         [
             tokenizers.decoders.Replace("▁", " "),

@@ -25,6 +25,7 @@ from pellucid.engine.settings import EngineSettings
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, EngineError, RequestError
 from pellucid.events import MemoryRecorder
+from pellucid.model import position
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 
@@ -280,6 +281,17 @@ def test_weights_are_not_copied():
         packed = pack(model, weights)
         held = {array.ctypes.data for array in packed.kept}
         assert {block.mlp.up.weight.data_ptr() for block in model.blocks} <= held
+
+
+@pytest.mark.parametrize("axes", ["qwen3", "sinusoidal"])
+def test_tables_of_positions_grow_under_the_loops(axes, monkeypatch):
+    ids = some_ids(300)
+    whole = build_kernel_runner(make(**SHAPES[axes]), "fp32", num_threads=1)
+    monkeypatch.setattr(position, "FIRST_ROWS", 16)
+    grown = build_kernel_runner(make(**SHAPES[axes]), "fp32", num_threads=1)
+    for length in (10, 17, 300):
+        rows = [runner.score(runner.start(ids[:length], max_length=300)) for runner in (whole, grown)]
+        assert same_bits(*rows)
 
 
 def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path):

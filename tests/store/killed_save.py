@@ -31,7 +31,7 @@ def save(run: Run, step: int) -> None:
     training = TrainingFiles(tensors={"momentum": torch.full((3,), float(step))}, state={"step": step})
     weights = build(CONFIG, seed=step).state_dict()
     run.save(step, config=CONFIG, weights=weights, tokenizer=None, info={}, training=training)
-    run.append_metrics({"step": step, "loss": 1 / step})
+    run.append_metrics({"kind": "train", "step": step, "loss": 1 / step})
 
 
 def kill_at(number: int, *, half: bool) -> None:

@@ -24,6 +24,7 @@ from pellucid.errors import (
 )
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
+from pellucid import stamps
 from pellucid.store import verify
 from pellucid.store.checkpoint import (
     TrainingFiles,
@@ -237,7 +238,8 @@ def test_broken_notes_are_a_corrupt_file(saved, text):
         ({"num_key_value_heads": 2}, ModelError, "multiple"),
         ({"num_key_value_heads": 0}, CorruptFileError, "n_kv_heads"),
         ({"num_attention_heads": 0}, CorruptFileError, "n_heads"),
-        ({"num_hidden_layers": 10**9}, WeightsError, "more layers"),
+        ({"num_hidden_layers": 4_000}, WeightsError, "more layers"),
+        ({"num_hidden_layers": 10**9}, CorruptFileError, "n_layers must be at most"),
         ({"num_hidden_layers": 3}, WeightsError, "missing: model.layers.2.input_layernorm.weight"),
         ({"num_hidden_layers": 1}, WeightsError, "left over: model.layers.1."),
         ({"vocab_size": 38}, WeightsError, "model.embed_tokens.weight is (37, 20) instead of (38, 20)"),
@@ -329,7 +331,7 @@ def test_large_files_are_hashed_once_and_again_when_they_change(saved, monkeypat
     hashed = []
     original = verify.file_sha256
     monkeypatch.setattr(verify, "file_sha256", lambda path: hashed.append(path.name) or original(path))
-    monkeypatch.setattr(verify, "STAMP_ABOVE_BYTES", (saved / "model.safetensors").stat().st_size)
+    monkeypatch.setattr(stamps, "STAMP_ABOVE_BYTES", (saved / "model.safetensors").stat().st_size)
     for _ in range(3):
         verify_checkpoint(saved)
     assert hashed.count("model.safetensors") == 1 and hashed.count("config.json") == 3
@@ -346,7 +348,7 @@ def test_large_files_are_hashed_once_and_again_when_they_change(saved, monkeypat
 def test_where_the_cache_cannot_be_written_files_are_hashed_each_time(saved, tmp_path, monkeypatch):
     (tmp_path / "blocked").write_text("a file where the cache directory would be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
-    monkeypatch.setattr(verify, "STAMP_ABOVE_BYTES", 0)
+    monkeypatch.setattr(stamps, "STAMP_ABOVE_BYTES", 0)
     hashed: list[str] = []
     original = verify.file_sha256
     monkeypatch.setattr(verify, "file_sha256", lambda path: hashed.append(path.name) or original(path))

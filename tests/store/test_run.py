@@ -104,8 +104,8 @@ def test_retention_keeps_the_newest_the_regular_and_the_protected(run, save):
 
 def test_metrics_are_lines_and_a_torn_one_is_passed_over(run):
     for step in (1, 2, 3):
-        run.append_metrics({"step": step, "loss": 0.1 + 0.2, "note": "一"})
-    run.append_metrics({"step": 4, "loss": float("nan")})
+        run.append_metrics({"kind": "train", "step": step, "loss": 0.1 + 0.2, "note": "一"})
+    run.append_metrics({"kind": "train", "step": 4, "loss": float("nan")})
     path = run.path / "metrics.jsonl"
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"step": 5, "lo')
@@ -118,7 +118,7 @@ def test_metrics_are_lines_and_a_torn_one_is_passed_over(run):
 
 
 def test_a_broken_line_in_the_middle_is_an_error_with_its_number(run):
-    (run.path / "metrics.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    (run.path / "metrics.jsonl").write_text('{"kind": "train", "step": 1}\n{"st\n{"step": 3}\n')
     with pytest.raises(CorruptFileError, match="line 2 of"):
         run.read_metrics()
 

@@ -143,7 +143,7 @@ def broken(change: Callable[[dict], object], make: Callable[[], str] = gpt2_like
         (broken(lambda d: d["added_tokens"][0].update(id=300)), "does not follow"),
         (broken(lambda d: d["added_tokens"][0].update(content="")), "has no text"),
         (broken(lambda d: d.update(decoder=None)), "neither byte-level nor byte-fallback"),
-        (broken(lambda d: d.update(pre_tokenizer={"type": "Nonsense"})), "cannot be read"),
+        (broken(lambda d: d.update(pre_tokenizer={"type": "Nonsense"})), "not known to be good"),
         (broken(lambda d: d["model"]["vocab"].pop("<0x41>"), llama2_like), "cannot spell every text"),
     ],
 )

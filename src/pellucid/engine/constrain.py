@@ -36,6 +36,7 @@ PENALTIES = PENALTIES.astype(np.float32)
 MAX_CHARACTERS = 1 << 20  # of a grammar's or a schema's text
 MAX_SUSPECTS = 64  # inner schemas that are tried alone to find which one cannot be compiled
 NAMES = {"regex": "regex", "json_schema": "JSON schema", "choices": "choices", "grammar": "grammar"}
+BEFORE = "\n"  # which no merge joins to what follows it
 OVERLAP = "oneOf is enforced only where its cases can be told apart"
 OVERLAP_HINT = "write anyOf, or give every case a required property with a const of its own"
 SCHEMA_IN_GRAMMAR = re.compile(r"%json\s*(?=\{)")
@@ -144,7 +145,11 @@ class TokenTable:
         self.special_token_ids = sorted(tokenizer.specials.values())
 
     def __call__(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text).ids)
+        """The ids of a text as it goes on after others: without the space that some tokenizers put in front."""
+        if not self._tokenizer.vocabulary.drops_first_space:
+            return list(self._tokenizer.encode(text).ids)
+        encoded = self._tokenizer.encode(BEFORE + text)
+        return [i for i, (start, _) in zip(encoded.ids, encoded.offsets, strict=True) if start >= len(BEFORE)]
 
 
 def starts_with_dropped_space(tokenizer: Tokenizer) -> np.ndarray:

@@ -2,22 +2,17 @@
 
 The compiler (llguidance, in Rust) counts its work and stops itself in most cases, but not in all: some intersections of
 patterns grow until memory ends, and then the whole process ends with it. A server cannot afford that, nor a notebook.
-So each grammar is compiled once in a child process, within a given time and memory; what survives is then compiled
-again here, at the same cost. It is the child's whole program too: run as a file, it reads its orders from standard
-input. The memory limit holds on Linux and macOS; elsewhere time alone is limited.
+So each grammar is compiled once in a child process (`pellucid.trial`), within a given time and memory; what survives is
+then compiled again here, at the same cost. `answer` is the child's part.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-if sys.platform != "win32":
-    import resource
+from pellucid.trial import try_apart
 
 MEMORY_BYTES = 2 << 30  # of address space; an ordinary grammar needs a hundredth of it
 LIMITS = {  # work per compilation and per token, in the compiler's own units
@@ -39,17 +34,13 @@ def try_grammars(grammars: Sequence[str], *, seconds: float) -> list[str]:
 
     Raises TimeoutError when they need longer than `seconds` in all, MemoryError when they bring the compiler down.
     """
-    order = json.dumps({"grammars": list(grammars), "limits": LIMITS, "memory_bytes": MEMORY_BYTES})
-    command = [sys.executable, "-P", __file__]  # -P: this folder's names must not hide Python's own
-    try:
-        child = subprocess.run(
-            command, input=order, capture_output=True, encoding="utf-8", timeout=seconds, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise TimeoutError(f"more than {seconds:g} s") from None
-    if child.returncode != 0:
-        raise MemoryError(f"the compiler broke down (code {child.returncode}), most likely for want of memory")
-    return json.loads(child.stdout)
+    order = {"grammars": list(grammars), "limits": LIMITS}
+    return try_apart(__name__, order, seconds=seconds, memory_bytes=MEMORY_BYTES)
+
+
+def answer(order: Mapping[str, Any]) -> list[str]:
+    """The child's part: what is wrong with each grammar of an order."""
+    return find_faults(order["grammars"], order["limits"])
 
 
 def find_faults(grammars: Sequence[str], limits: dict[str, Any]) -> list[str]:
@@ -83,21 +74,3 @@ class SingleBytes:
 
     def __call__(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))
-
-
-def limit_memory(memory_bytes: int) -> None:
-    """Let this process have no more than this, where the system knows such limits."""
-    if sys.platform != "win32":
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def main() -> None:
-    """The child: orders in, faults out."""
-    order = json.load(sys.stdin)
-    limit_memory(order["memory_bytes"])
-    json.dump(find_faults(order["grammars"], order["limits"]), sys.stdout)
-
-
-if __name__ == "__main__":
-    main()

@@ -119,6 +119,7 @@ class KernelRunner:
             )
         for slot, position in zip(slots.tolist(), positions.tolist(), strict=True):
             sequences[slot].cache.reserve(position + 1)
+        self.packed.positions.reserve(int(positions.max()) + 1, self.packed.plan)
         pages = page_table(sequences)
         chunks = find_chunks(slots, together=self.config.n_heads == self.config.n_kv_heads)
         logits = np.empty((len(wanted), self.config.vocab_size), np.float32)

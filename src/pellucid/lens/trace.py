@@ -15,10 +15,10 @@ are in the file. A trace is about one row of tokens and one model: it is not the
 from __future__ import annotations
 
 import io
-import json
 import sys
 import tempfile
 import webbrowser
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -35,8 +35,10 @@ from pellucid.lens.picture import draw_trace
 from pellucid.settings import nearest
 from pellucid.store.atomic import explained, replace_file
 from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
+from pellucid.untrusted import parse_json, read_bytes
 
 SCHEMA = 1
+MOST_TRACE_BYTES = 1 << 30
 MOST_JSON = 20_000_000  # numbers; as text they take about ten bytes each
 FRAME_QUESTIONS, FRAME_BYTES = 1_000, 4_000_000  # a cell should not take long, nor the notebook's file become large
 SUFFIXES = (".html", ".json", ".npz", ".plens", ".png", ".svg")
@@ -156,7 +158,7 @@ def load_trace(path: Path | str) -> Trace:
         header, arrays = readers.get(path.suffix, _load_plens)(path)
     except OSError as error:
         raise InputError("the trace cannot be read", found=str(error), where=str(path)) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, zipfile.BadZipFile, EOFError) as error:
         raise CorruptFileError("this file holds no trace", found=str(error)[:200], where=str(path)) from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise CorruptFileError("this file holds no trace of this version", where=str(path))
@@ -170,11 +172,11 @@ def _load_plens(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
 
 def _load_npz(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
     with np.load(path, allow_pickle=False) as file:
-        return json.loads(str(file["header"])), {name: file[name] for name in file.files if name != "header"}
+        return parse_json(str(file["header"])), {name: file[name] for name in file.files if name != "header"}
 
 
 def _load_json(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = parse_json(read_bytes(path, MOST_TRACE_BYTES))
     arrays = {name: np.array(lists, dtype=np.float32) for name, lists in document["arrays"].items()}
     return document["header"], {name: np.where(np.isnan(array), -np.inf, array) for name, array in arrays.items()}
 

@@ -6,7 +6,7 @@ import torch
 
 from pellucid.model.decoder import Decoder
 from pellucid.model.init import init_weights
-from pellucid.model.position import Rotation, SinusoidalPosition
+from pellucid.model.position import PositionTable
 from pellucid.planning.config import ModelConfig
 
 
@@ -46,6 +46,6 @@ def build_unfilled(
         model = Decoder(config, device=core_device or device)
     model.to(dtype=dtype).to_empty(device=device)
     with torch.device(device):
-        for table in (module for module in model.modules() if isinstance(module, (Rotation, SinusoidalPosition))):
+        for table in (module for module in model.modules() if isinstance(module, PositionTable)):
             table.reset_buffers()
     return model

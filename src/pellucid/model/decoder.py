@@ -20,7 +20,7 @@ from pellucid.model.block import Block
 from pellucid.model.cache import KVCache
 from pellucid.model.norm import build_norm
 from pellucid.model.output import Output
-from pellucid.model.position import build_addition, build_rotation
+from pellucid.model.position import PositionTable, build_addition, build_rotation
 from pellucid.planning.config import ModelConfig
 
 
@@ -48,6 +48,12 @@ class Decoder(nn.Module):
         x_BTD = x_BTD[:, -1:] if last_only else x_BTD
         logits_BTV = self.head(x_BTD, self.embed.weight) if self.config.tied_head else self.head(x_BTD)
         return Output(logits_BTV=logits_BTV)
+
+    def reserve_positions(self, num_positions: int) -> None:
+        """Make the tables of that many positions ahead of their use, as a compiled step needs."""
+        for module in (self.position, self.rotation):
+            if isinstance(module, PositionTable):
+                module.reserve(num_positions)
 
     def hidden(self, ids_BT: Tensor, *, cache: KVCache | None = None) -> Tensor:
         """The residual stream after the last norm, [B, T, D]: what the head reads."""

@@ -18,11 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.planning.config import ModelConfig
+
+FIRST_ROWS = 4_096  # positions that have a row of a table from the start; others get theirs when they are used
 
 
 class NoAddition(nn.Module):
@@ -43,26 +46,68 @@ class LearnedPosition(nn.Module):
         return x_BTD + self.weight[offset : offset + x_BTD.size(1)]
 
 
-class SinusoidalPosition(nn.Module):
-    """Adds waves of growing length; nothing is trained."""
+class PositionTable(nn.Module):
+    """Buffers with a row for each position, made as far as positions are used.
 
-    def __init__(self, context_length: int, d_model: int) -> None:
+    A model may be made for a million positions; a row that nobody looks at takes no memory. Rows are worked out alone,
+    so a table that grew holds the same bits as one that was made whole.
+    """
+
+    names: ClassVar[tuple[str, ...]]  # of the buffers
+
+    def __init__(self, context_length: int, width: int) -> None:
         super().__init__()
-        self.context_length, self.d_model = context_length, d_model
-        self.register_buffer("table_TD", torch.empty(context_length, d_model), persistent=False)
-        self.reset_buffers()
+        self.context_length, self.num_rows = context_length, min(context_length, FIRST_ROWS)
+        for name in self.names:
+            self.register_buffer(name, torch.empty(self.num_rows, width), persistent=False)
+
+    def rows(self, start: int, stop: int) -> tuple[Tensor, ...]:
+        """The rows [start, stop) of each buffer."""
+        raise NotImplementedError
 
     def reset_buffers(self) -> None:
-        """Fill the table, if it has memory; `model.build` calls this again when it has given some."""
-        if self.table_TD.is_meta:
+        """Fill the buffers, if they have memory; `model.build` calls this again when it has given some."""
+        buffers = [getattr(self, name) for name in self.names]
+        if buffers[0].is_meta:
             return
-        t_T1 = torch.arange(self.context_length, dtype=torch.float64)[:, None]
+        with buffers[0].device:
+            for buffer, rows in zip(buffers, self.rows(0, self.num_rows), strict=True):
+                buffer.copy_(rows)
+
+    def reserve(self, num_positions: int) -> None:
+        """See to it that the first `num_positions` have their rows."""
+        have = self.num_rows
+        if num_positions <= have:
+            return
+        assert num_positions <= self.context_length, "the decoder refuses longer rows"
+        wanted = min(max(num_positions, 2 * have), self.context_length)
+        # Whoever looks first may only read (inference mode); the rows must serve a training step as well.
+        with torch.inference_mode(False), torch.no_grad(), getattr(self, self.names[0]).device:
+            for name, more in zip(self.names, self.rows(have, wanted), strict=True):
+                buffer = getattr(self, name)
+                setattr(self, name, torch.cat([buffer[:have], more.to(buffer)]))
+        self.num_rows = wanted  # last: another thread that comes between makes the same rows again
+
+
+class SinusoidalPosition(PositionTable):
+    """Adds waves of growing length; nothing is trained."""
+
+    names = ("table_TD",)
+
+    def __init__(self, context_length: int, d_model: int) -> None:
+        super().__init__(context_length, d_model)
+        self.d_model = d_model
+        self.reset_buffers()
+
+    def rows(self, start: int, stop: int) -> tuple[Tensor, ...]:
+        t_T1 = torch.arange(start, stop, dtype=torch.float64)[:, None]
         pair_D = torch.arange(self.d_model) // 2 * 2
         angle_TD = t_T1 * 10_000.0 ** (-pair_D.double() / self.d_model)
         even_D = torch.arange(self.d_model) % 2 == 0
-        self.table_TD.copy_(torch.where(even_D, angle_TD.sin(), angle_TD.cos()))
+        return (torch.where(even_D, angle_TD.sin(), angle_TD.cos()),)
 
     def forward(self, x_BTD: Tensor, offset: int) -> Tensor:
+        self.reserve(offset + x_BTD.size(1))
         return x_BTD + self.table_TD[offset : offset + x_BTD.size(1)].to(x_BTD.dtype)
 
 
@@ -73,8 +118,10 @@ class NoRotation(nn.Module):
         return q_BHTK, k_BGTK
 
 
-class Rotation(nn.Module):
+class Rotation(PositionTable):
     """Turns each pair (i, i + K/2) of a query or key through an angle that grows with its position."""
+
+    names = ("cos_TK", "sin_TK")
 
     def __init__(
         self,
@@ -88,25 +135,21 @@ class Rotation(nn.Module):
 
         What is turned is also multiplied by `factor`.
         """
-        super().__init__()
-        self.context_length, self.head_dim, self.theta = context_length, head_dim, theta
+        super().__init__(context_length, head_dim)
+        self.head_dim, self.theta = head_dim, theta
         self.stretch, self.factor = stretch, factor
-        for name in ("cos_TK", "sin_TK"):
-            self.register_buffer(name, torch.empty(context_length, head_dim), persistent=False)
         self.reset_buffers()
 
-    def reset_buffers(self) -> None:
-        """Fill the tables, if they have memory; `model.build` calls this again when it has given some."""
-        if self.cos_TK.is_meta:
-            return
+    def rows(self, start: int, stop: int) -> tuple[Tensor, ...]:
         pair = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
         # 1 / theta**pair, not theta**-pair: they differ in the last bit, which at position 40,000 is a visible angle.
         frequency = self.stretch(1.0 / self.theta**pair)
-        angle_TK = torch.arange(self.context_length, dtype=torch.float32)[:, None] * frequency
-        self.cos_TK.copy_(angle_TK.cos().repeat(1, 2) * self.factor)
-        self.sin_TK.copy_(torch.cat((-angle_TK.sin(), angle_TK.sin()), -1) * self.factor)
+        angle_TK = torch.arange(start, stop, dtype=torch.float32)[:, None] * frequency
+        cos_TK = angle_TK.cos().repeat(1, 2) * self.factor
+        return cos_TK, torch.cat((-angle_TK.sin(), angle_TK.sin()), -1) * self.factor
 
     def forward(self, q_BHTK: Tensor, k_BGTK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
+        self.reserve(offset + q_BHTK.size(2))
         span = slice(offset, offset + q_BHTK.size(2))
         cos_TK = self.cos_TK[span].to(q_BHTK.dtype)
         sin_TK = self.sin_TK[span].to(q_BHTK.dtype)  # its first half is negative: x1 cos - x2 sin, x2 cos + x1 sin

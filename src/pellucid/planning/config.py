@@ -19,6 +19,11 @@ Norm = Literal["layer", "layer_no_bias", "rms"]
 FeedForward = Literal["gelu", "gelu_tanh", "swiglu", "relu2"]
 Init = Literal["gpt2", "zero_projections"]
 
+# Beyond these no model is known; they keep a file from asking for more than there can be.
+MOST_TOKENS, MOST_POSITIONS = 1 << 22, 1 << 24
+MOST_LAYERS, MOST_HEADS, MOST_WIDTH = 1 << 12, 1 << 14, 1 << 22
+MOST_NUMBER = 1e15
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -28,29 +33,29 @@ class ModelConfig:
     32
     """
 
-    vocab_size: int = setting(256, "rows of the token embedding (ids run from 0 to this, exclusive)", low=1)
-    context_length: int = setting(256, "positions the model was made for, in tokens", low=1)
-    n_layers: int = setting(4, "blocks", low=1)
-    n_heads: int = setting(4, "query heads", low=1)
-    n_kv_heads: int = setting(4, "key and value heads; fewer than n_heads shares each among a group", low=1)
-    head_dim: int = setting(32, "width of one head", low=1)
-    d_model: int = setting(128, "width of the residual stream", low=1)
-    d_ff: int = setting(384, "width inside the feed-forward", low=1)
+    vocab_size: int = setting(256, "rows of the token embedding (ids run from 0 to this, exclusive)", low=1, high=MOST_TOKENS)
+    context_length: int = setting(256, "positions the model was made for, in tokens", low=1, high=MOST_POSITIONS)
+    n_layers: int = setting(4, "blocks", low=1, high=MOST_LAYERS)
+    n_heads: int = setting(4, "query heads", low=1, high=MOST_HEADS)
+    n_kv_heads: int = setting(4, "key and value heads; fewer than n_heads shares each among a group", low=1, high=MOST_HEADS)
+    head_dim: int = setting(32, "width of one head", low=1, high=MOST_WIDTH)
+    d_model: int = setting(128, "width of the residual stream", low=1, high=MOST_WIDTH)
+    d_ff: int = setting(384, "width inside the feed-forward", low=1, high=MOST_WIDTH)
     position: Position = setting("rotary", "how a token knows its place")
-    rope_theta: float = setting(10_000.0, "base of the rotary wavelengths", low=1)
+    rope_theta: float = setting(10_000.0, "base of the rotary wavelengths", low=1, high=MOST_NUMBER)
     rope_scaling: RopeScaling = setting("none", "how rotary wavelengths were stretched for longer contexts")
-    rope_factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1)
+    rope_factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
     rope_low_frequency: float = setting(
-        1.0, "llama3, yarn: turns within rope_original_context below which all is stretched", low=0
+        1.0, "llama3, yarn: turns within rope_original_context below which all is stretched", low=0, high=MOST_NUMBER
     )
-    rope_high_frequency: float = setting(4.0, "llama3, yarn: turns above which nothing is", low=0)
-    rope_original_context: int = setting(8192, "llama3, yarn: the context length before stretching, in tokens", low=1)
-    rope_attention_factor: float = setting(1.0, "yarn: queries and keys are multiplied by this as they turn", low=0)
+    rope_high_frequency: float = setting(4.0, "llama3, yarn: turns above which nothing is", low=0, high=MOST_NUMBER)
+    rope_original_context: int = setting(8192, "llama3, yarn: the context length before stretching, in tokens", low=1, high=MOST_POSITIONS)
+    rope_attention_factor: float = setting(1.0, "yarn: queries and keys are multiplied by this as they turn", low=0, high=MOST_NUMBER)
     sliding_window: int | None = setting(
-        None, "a position sees this many, itself the last (none: all before it)", low=1
+        None, "a position sees this many, itself the last (none: all before it)", low=1, high=MOST_POSITIONS
     )
     norm: Norm = setting("rms", "normalisation before attention, before the feed-forward and at the end")
-    norm_eps: float = setting(1e-6, "added to the variance before the root", low=0)
+    norm_eps: float = setting(1e-6, "added to the variance before the root", low=0, high=1)
     feed_forward: FeedForward = setting("swiglu", "the nonlinearity; swiglu has a gate (three matrices instead of two)")
     qk_norm: bool = setting(True, "RMS-normalise each query and key head")
     qkv_bias: bool = setting(False, "biases on the query, key and value projections")

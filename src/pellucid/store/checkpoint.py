@@ -48,6 +48,7 @@ from pellucid.store.names.registry import family_for, read_config
 from pellucid.store.tensors import MappedTensors, read_tensors, serialize
 from pellucid.store.verify import check_files, read_json
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import Table, shown
 
 FORMAT = 1
 TRAINING_AXES = ("dropout", "init")  # matter only to whoever trains; no config.json is trusted to hold them
@@ -120,7 +121,7 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
     directory = Path(directory)
     info = verify_checkpoint(directory)
     where = str(directory / CONFIG)
-    told = info.get("config", {})
+    told = Table(info, str(directory / INFO)).table("config", {})
     training_axes = {axis: told[axis] for axis in TRAINING_AXES if axis in told}
     family, config = read_config(read_json(directory / CONFIG), where, more_axes=training_axes)
     files = [read_tensors(path) for path in weight_files(directory)]
@@ -195,8 +196,12 @@ def verify_checkpoint(directory: Path, *, always: bool = False) -> dict[str, Any
     info = read_json(directory / INFO)
     if info.get("format") != FORMAT or not isinstance(info.get("files"), dict):
         raise CorruptFileError(
-            "pellucid.json is not of the format read here", found=f"format={info.get('format')!r}", where=str(directory)
+            "pellucid.json is not of the format read here", found=f"format={shown(info.get('format'))}", where=str(directory)
         )
+    notes = Table(info, str(directory / INFO))
+    notes.whole("step", None)
+    if not all(isinstance(ancestor, dict) for ancestor in notes.list("lineage", [])):
+        raise CorruptFileError("the lineage in pellucid.json is not a list of objects", where=str(directory))
     check_files(directory, info["files"], always=always)
     return info
 

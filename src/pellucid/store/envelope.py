@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 
 from pellucid.errors import CorruptFileError
+from pellucid.untrusted import number, parse_json, whole
 
 MAGIC, VERSION = b"PLENS\0", 1
 PREFIX = struct.Struct("<6sHI")  # magic, version, header length
 ALIGNMENT = 8
+MOST_AXES = 16
 DTYPES = {
     code: np.dtype(f"<{code}") for code in ("f2", "f4", "f8", "u1", "u2", "u4", "i4", "i8")
 }  # the codes are numpy's, and the whole list
@@ -143,7 +145,7 @@ def _read_header(data: bytes, where: str) -> tuple[int, dict[str, Any]]:
         )  # fmt: skip
     start = PREFIX.size + length
     try:
-        header = json.loads(bytes(data[PREFIX.size : start]).decode("utf-8")) if start <= len(data) else None
+        header = parse_json(bytes(data[PREFIX.size : start])) if start <= len(data) else None
     except ValueError as error:
         raise CorruptFileError("the envelope's header is not JSON", found=str(error), where=where) from error
     if not isinstance(header, dict) or not isinstance(header.get("arrays"), dict):
@@ -152,14 +154,15 @@ def _read_header(data: bytes, where: str) -> tuple[int, dict[str, Any]]:
 
 
 def _array(data: bytes, start: int, entry: Mapping[str, Any]) -> np.ndarray | Quantized:
-    dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
-    count, begin = math.prod(shape), start + entry["offset"]
-    if entry["length"] != count * dtype.itemsize or entry["offset"] < 0 or begin + entry["length"] > len(data):
-        raise ValueError(f"{entry['length']} bytes at {entry['offset']} for shape {list(shape)}")
+    dtype, shape = DTYPES[entry["dtype"]], tuple(whole(size) for size in entry["shape"])
+    offset, length = whole(entry["offset"]), whole(entry["length"])
+    count, begin = math.prod(shape), start + offset
+    if len(shape) > MOST_AXES or length != count * dtype.itemsize or begin + length > len(data):
+        raise ValueError(f"{length} bytes at {offset} for shape {list(shape)}")
     values = np.frombuffer(data, dtype=dtype, count=count, offset=begin).reshape(shape)
     if entry.get("scale") is None:
         return values
-    return Quantized(stored=values, scale=float(entry["scale"]), zero=float(entry["zero"]))
+    return Quantized(stored=values, scale=number(entry["scale"]), zero=number(entry["zero"]))
 
 
 def arrays_of(envelope: Envelope) -> Iterator[tuple[str, np.ndarray]]:

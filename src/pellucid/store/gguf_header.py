@@ -18,7 +18,6 @@ import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -189,18 +188,31 @@ def _alignment(cursor: _Cursor, values: Mapping[str, Any]) -> int:
 
 
 def _placed(cursor: _Cursor, entries: list[StoredTensor], alignment: int) -> dict[str, StoredTensor]:
-    """The tensors with their offsets from the file's start, each inside the file and apart from the others."""
-    start = -(-cursor.at // alignment) * alignment
+    """The tensors with their offsets from the file's start: each begins where the one before it ends, padded."""
+    start = padded(cursor.at, alignment)
     tensors: dict[str, StoredTensor] = {}
+    end = 0
     for entry in entries:
         if entry.name in tensors:
             raise cursor.fail("two tensors have the same name", entry.name)
-        if entry.offset % alignment or start + entry.offset + entry.num_bytes > cursor.size:
+        if entry.offset != end:
+            found = f"{entry.name} at offset {entry.offset:,} instead of {end:,}"
+            raise cursor.fail("a tensor does not begin where the one before it ends", found)
+        if start + entry.offset + entry.num_bytes > cursor.size:
             raise cursor.fail(f"{entry.name} does not lie inside the file", f"offset {entry.offset:,}")
+        end = padded(end + entry.num_bytes, alignment)
         tensors[entry.name] = StoredTensor(
             name=entry.name, shape=entry.shape, form=entry.form, offset=start + entry.offset
         )
-    for one, other in pairwise(sorted(tensors.values(), key=lambda tensor: tensor.offset)):
-        if one.offset + one.num_bytes > other.offset:
-            raise cursor.fail("two tensors lie on each other", f"{one.name}, {other.name}")
+    if start + end < cursor.size:
+        raise cursor.fail("bytes are left after the last tensor", f"{cursor.size - start - end:,} bytes")
     return tensors
+
+
+def padded(size: int, alignment: int) -> int:
+    """The next multiple of the alignment.
+
+    >>> padded(33, 32)
+    64
+    """
+    return -(-size // alignment) * alignment

@@ -14,6 +14,7 @@ from typing import Any
 
 from pellucid.errors import CorruptFileError
 from pellucid.store.atomic import append_line, replace_file
+from pellucid.untrusted import Table, parse_json
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -29,11 +30,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(_whole_lines(path.read_bytes()), start=1):
         try:
-            rows.append(json.loads(line))
+            row = parse_json(line)
         except ValueError as error:
             raise CorruptFileError(
                 f"line {number} of {path.name} is not JSON", found=repr(line[:60]), where=f"{path}:{number}"
             ) from error
+        rows.append(_checked(row, f"{path}:{number}"))
     return rows
 
 
@@ -54,6 +56,13 @@ def drop_torn_line(path: Path) -> None:
     data = path.read_bytes()
     if data and not data.endswith(b"\n"):
         replace_file(path, data[: data.rfind(b"\n") + 1])
+
+
+def _checked(row: Any, where: str) -> dict[str, Any]:
+    """A row whose kind, step and loss are what readers count on."""
+    table = Table(row, where, "the line")
+    table.word("kind"), table.whole("step"), table.number("loss", None)
+    return dict(table.values)
 
 
 def _whole_lines(data: bytes) -> list[bytes]:

@@ -36,11 +36,14 @@ from pellucid.store.directory import describe, is_checkpoint
 from pellucid.store.metrics import append_row, drop_torn_line, keep_rows, read_rows
 from pellucid.store.verify import read_json
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import Table, read_bytes, shown
 
 RUN, LATEST, CHECKPOINTS, METRICS, EVENTS = "run.json", "latest", "checkpoints", "metrics.jsonl", "events.jsonl"
 LOCK, HOLDER = ".lock", ".holder.json"
+PARTS = ("settings", "sources", "plan", "data")  # of run.json, where they are there: objects
 BEST = "best"  # RUN/best names no file: it is read from the metrics
-STEP_NAME = re.compile(r"step-(\d{6,})")
+STEP_NAME = re.compile(r"step-([0-9]{6,18})")
+MOST_NAME = 1_000  # bytes of `latest`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,11 @@ class Run:
         path = Path(path)
         if not is_run(path):
             raise StoreError("no run is in this directory", found=describe(path), where=str(path))
-        return cls(path, read_json(path / RUN))
+        identity = read_json(path / RUN)
+        table = Table(identity, str(path / RUN))
+        for part in PARTS:
+            table.table(part, {})
+        return cls(path, identity)
 
     def update_identity(self, identity: Mapping[str, Any]) -> None:
         """Write run.json anew (a run that is extended has other settings than it began with)."""
@@ -181,7 +188,7 @@ class Run:
             found = next((one for one in saved if one.directory.name == name), None)
             if found is None:
                 raise CorruptFileError(
-                    f"the latest checkpoint, {name}, is gone", where=str(self.path), hint=self._older(saved, None)
+                    f"the latest checkpoint, {shown(name)[1:-1]}, is gone", where=str(self.path), hint=self._older(saved, None)
                 )
         if found is not None:
             try:
@@ -242,7 +249,15 @@ class Run:
 
     def _latest_name(self) -> str | None:
         path = self.path / LATEST
-        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            return read_bytes(path, MOST_NAME).decode("utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise CorruptFileError(
+                "`latest` does not hold the name of a checkpoint", found=shown(error), where=str(path),
+                hint=self._older(self.checkpoints(), None),
+            ) from error  # fmt: skip
 
     def _older(self, saved: list[SavedStep], damaged: SavedStep | None) -> str:
         """A hint naming the newest other checkpoint that is whole."""

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pellucid.errors import CorruptFileError, StoreError
+from pellucid.untrusted import parse_json
 
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -71,7 +72,7 @@ class MappedTensors(dict[str, Tensor]):
         with path.open("rb") as file:
             self.file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         length = int.from_bytes(self.file[:8], "little")
-        header = json.loads(self.file[8 : 8 + length])
+        header = parse_json(self.file[8 : 8 + length])
         super().__init__(
             (name, self._view(entry, 8 + length)) for name, entry in header.items() if name != "__metadata__"
         )
@@ -98,7 +99,7 @@ def read_tensors(path: Path) -> MappedTensors:
     """
     try:
         return MappedTensors(path)
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, OverflowError, KeyError) as error:
         raise CorruptFileError(
             f"{path.name} is not a readable safetensors file",
             found=str(error),

@@ -50,6 +50,11 @@ def byte_level_json(merges: Sequence[tuple[str, str]], pattern: str) -> str:
     >>> json.loads(byte_level_json([("a", "b")], "qwen2"))["model"]["vocab"]["ab"]
     256
     """
+    return _text(byte_level_document(merges, pattern))
+
+
+def byte_level_document(merges: Sequence[tuple[str, str]], pattern: str) -> dict:
+    """The same as a value, before it is text."""
     tokens = dict.fromkeys((*BYTE_CHARACTERS, *(left + right for left, right in merges)))
     split = {"type": "Split", "pattern": {"Regex": PATTERNS[pattern]}, "behavior": "Isolated", "invert": False}
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
@@ -68,6 +73,11 @@ def character_json(characters: Iterable[str]) -> str:
     >>> json.loads(character_json("ab"))["model"]["vocab"]["b"]
     257
     """
+    return _text(character_document(characters))
+
+
+def character_document(characters: Iterable[str]) -> dict:
+    """The same as a value, before it is text."""
     return _document(
         dict.fromkeys((*BYTE_TOKENS, *characters)),
         merges=(),
@@ -95,7 +105,7 @@ def _document(
     byte_fallback: bool,
     pre_tokenizer: dict | None,
     decoder: dict,
-) -> str:
+) -> dict:
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     specials = [{"id": len(vocab) + place, "content": name, **flags} for place, name in enumerate((BOS, EOS))]
@@ -111,7 +121,7 @@ def _document(
         "vocab": vocab,
         "merges": [list(pair) for pair in merges],
     }
-    document = {
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -122,4 +132,7 @@ def _document(
         "decoder": decoder,
         "model": model,
     }
+
+
+def _text(document: dict) -> str:
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"

@@ -24,7 +24,8 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.formats import BYTE_TOKENS, config_json
 from pellucid.tokens.pre_tokenizers import BY_NAME, find_pre_tokenizer, pre_tokenizer_json
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.vocabulary import METASPACE
+from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
+from pellucid.untrusted import parse_json, shown, whole
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 SPECIAL = (UNKNOWN, CONTROL)  # what text never becomes
@@ -32,6 +33,7 @@ PREFIX = "tokenizer.ggml."
 CHAT_TEMPLATE = "tokenizer.chat_template"
 BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"
 LLAMA_IDS = {"bos": 1, "eos": 2}  # what llama.cpp assumes for SentencePiece files that do not say
+MOST_MERGED, MERGED_PER_CHARACTER = 1 << 20, 16  # characters of all merges; vocabularies in use have some 3 for each
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
@@ -41,8 +43,8 @@ def tokenizer_from_values(values: Mapping[str, Any]) -> Tokenizer:
     Raises TokenizerError for values that are missing or do not fit together, and for a kind that is not supported.
     """
     kind = values.get(f"{PREFIX}model")
-    if kind not in (BYTE_LEVEL, SENTENCEPIECE):
-        raise TokenizerError("this kind of tokenizer is not supported", found=f"{PREFIX}model={kind!r}"[:200],
+    if not isinstance(kind, str) or kind not in (BYTE_LEVEL, SENTENCEPIECE):
+        raise TokenizerError("this kind of tokenizer is not supported", found=f"{PREFIX}model={shown(kind)}",
                              hint=f"supported: {BYTE_LEVEL} (byte-level BPE), {SENTENCEPIECE} (SentencePiece)")  # fmt: skip
     tokens = _texts(values, "tokens")
     kinds = _numbers(values, "token_type", len(tokens), default=NORMAL)
@@ -59,9 +61,9 @@ def tokenizer_from_values(values: Mapping[str, Any]) -> Tokenizer:
     ]
     document = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": None}
     text = json.dumps(document | build(values, vocab, kinds), ensure_ascii=False)
-    begins = values.get(f"{PREFIX}add_bos_token", kind == SENTENCEPIECE)
+    begins = _flag(values, "add_bos_token", kind == SENTENCEPIECE)
     names = [None if i is None else tokens[i] for i in (specials["bos"] if begins else None, specials["eos"])]
-    config = json.loads(config_json(*names))
+    config = parse_json(config_json(*names))
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
     return Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
@@ -72,7 +74,7 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
 
     Raises TokenizerError for a tokenizer that llama.cpp would run differently.
     """
-    document, vocabulary = json.loads(tokenizer.json), tokenizer.vocabulary
+    document, vocabulary = parse_json(tokenizer.json), tokenizer.vocabulary
     tokens = [f"[PAD{i}]" for i in range(num_rows)]
     kinds = np.full(num_rows, UNUSED, dtype=np.int32)
     for token, i in vocabulary.ids.items():
@@ -92,16 +94,16 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
         "add_eos_token": False,
     }
     values |= {name: i for name, i in ids.items() if i is not None}
-    template = json.loads(tokenizer.config).get("chat_template")
+    template = parse_json(tokenizer.config).get("chat_template")
     more = {CHAT_TEMPLATE: template} if isinstance(template, str) else {}
     return {f"{PREFIX}{name}": value for name, value in values.items()} | more
 
 
 def _byte_level_parts(values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int]) -> dict[str, Any]:
     name = values.get(f"{PREFIX}pre")
-    if name not in BY_NAME:
+    if not isinstance(name, str) or name not in BY_NAME:
         raise TokenizerError(
-            "the file cuts its text in a way that is not known here", found=f"{PREFIX}pre={name!r}"[:200],
+            "the file cuts its text in a way that is not known here", found=f"{PREFIX}pre={shown(name)}",
             hint="known: " + ", ".join(BY_NAME),
         )  # fmt: skip
     pre = BY_NAME[name]
@@ -116,7 +118,7 @@ def _byte_level_parts(values: Mapping[str, Any], vocab: Mapping[str, int], kinds
 
 def _sentencepiece_parts(values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int]) -> dict[str, Any]:
     scores = _numbers(values, "scores", len(kinds))
-    spaced = bool(values.get(f"{PREFIX}add_space_prefix", True))
+    spaced = _flag(values, "add_space_prefix", True)
     unknown = next((token for token, i in vocab.items() if kinds[i] == UNKNOWN), None)
     to_metaspace = {"type": "Replace", "pattern": {"String": " "}, "content": METASPACE}
     to_space = {"type": "Replace", "pattern": {"String": METASPACE}, "content": " "}
@@ -132,12 +134,20 @@ def _sentencepiece_parts(values: Mapping[str, Any], vocab: Mapping[str, int], ki
 
 
 def _merges(ids: Mapping[str, int], scores: Sequence[float]) -> Iterator[list[str]]:
-    """Every way of joining two tokens to a third, best score first; equal scores in the order of the ids."""
+    """Every way of joining two tokens to a third, best score first; equal scores in the order of the ids.
+
+    Raises TokenizerError when their number says that the tokens were made to be many, not to be read.
+    """
+    known = {token: token for token in ids}  # one string for each spelling, however often it is named
     order = sorted((token for token in ids if len(token) > 1), key=lambda token: (-scores[ids[token]], ids[token]))
+    left = MOST_MERGED + MERGED_PER_CHARACTER * sum(map(len, ids))
     for token in order:
-        splits = [(token[:cut], token[cut:]) for cut in range(1, len(token))]
-        known = [pair for pair in splits if pair[0] in ids and pair[1] in ids]
-        yield from map(list, sorted(known, key=lambda pair: (ids[pair[0]], ids[pair[1]])))
+        splits = ((known.get(token[:cut]), known.get(token[cut:])) for cut in range(1, len(token)))
+        pairs = [(one, other) for one, other in splits if one is not None and other is not None]
+        left -= len(pairs) * len(token)
+        if left < 0:
+            raise TokenizerError("the tokens of the file can be joined in too many ways", found=shown(token[:40]))
+        yield from map(list, sorted(pairs, key=lambda pair: (ids[pair[0]], ids[pair[1]])))
 
 
 def _model(vocab: Mapping[str, int], merges: list[list[str]], **fields: Any) -> dict[str, Any]:
@@ -197,8 +207,19 @@ def _spell_spaces(tokens: list[str], kinds: np.ndarray) -> None:
 
 def _texts(values: Mapping[str, Any], name: str) -> list[str]:
     found = values.get(f"{PREFIX}{name}")
-    if not isinstance(found, list) or not found:
+    if not isinstance(found, list) or not found or not all(isinstance(text, str) for text in found):
         raise TokenizerError(f"the file has no {PREFIX}{name}", found=type(found).__name__)
+    longest = max(found, key=len)
+    if len(longest) > 2 * MOST_TOKEN_CHARACTERS:  # a merge is two tokens
+        what = f"an entry of {PREFIX}{name} is longer than any in use"
+        raise TokenizerError(what, found=f"{len(longest):,} characters: {longest[:40]!r} …")
+    return found
+
+
+def _flag(values: Mapping[str, Any], name: str, default: bool) -> bool:
+    found = values.get(f"{PREFIX}{name}", default)
+    if not isinstance(found, bool):
+        raise TokenizerError(f"{PREFIX}{name} is neither true nor false", found=shown(found))
     return found
 
 
@@ -206,15 +227,16 @@ def _numbers(values: Mapping[str, Any], name: str, count: int, default: float | 
     found = values.get(f"{PREFIX}{name}")
     if found is None and default is not None:
         return [default] * count
-    if not isinstance(found, np.ndarray) or len(found) != count:
+    if not isinstance(found, np.ndarray) or len(found) != count or not np.isfinite(found).all():
         raise TokenizerError(f"{PREFIX}{name} does not have a number for each of the {count:,} tokens")
     return found.tolist()
 
 
 def _special_id(values: Mapping[str, Any], name: str, count: int, kind: str) -> int | None:
     found = values.get(f"{PREFIX}{name}_token_id", LLAMA_IDS[name] if kind == SENTENCEPIECE else None)
-    if found is None or (found == 0xFFFFFFFF):  # both mean: none
+    if found is None or (isinstance(found, int) and found == 0xFFFFFFFF):  # both mean: none
         return None
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < count:
-        raise TokenizerError(f"{PREFIX}{name}_token_id is not the id of a token", found=str(found)[:80])
-    return found
+    try:
+        return whole(found, high=count - 1)
+    except ValueError as error:
+        raise TokenizerError(f"{PREFIX}{name}_token_id is not the id of a token", found=shown(error)) from None

@@ -11,7 +11,6 @@ own word, and are matched in text.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,14 +23,17 @@ import tokenizers
 from pellucid.errors import TokenizerError
 from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.encoding import Encoding
+from pellucid.tokens.engine import contained, start_engine
 from pellucid.tokens.formats import BOS, CONFIG_FILE, EOS, NUM_BYTES, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.stream import StreamDecoder
-from pellucid.tokens.vocabulary import Kind, Vocabulary, read_vocabulary
+from pellucid.tokens.vocabulary import Kind, Vocabulary, read_document, read_vocabulary
+from pellucid.untrusted import parse_json, read_bytes, shown
 
 BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "<|endoftext|>")  # tried in order where no tokenizer_config.json tells
 EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "<|endoftext|>")
 SEGMENT = 1 << 14  # characters that one thread encodes at a time
+CANNOT_ENCODE = "this tokenizer has no token for something in the text"
 GROUP = 1 << 20  # characters in flight at once: the engine holds about 30 bytes for each byte of text
 
 
@@ -56,10 +58,12 @@ class Tokenizer:
     def from_json(cls, text: str, config: str | None = None) -> Tokenizer:
         """A tokenizer from the text of a `tokenizer.json` and, where there is one, of its `tokenizer_config.json`.
 
-        Raises TokenizerError for a file that is broken, of another kind than BPE, or unable to spell every byte.
+        Raises TokenizerError for a file that is broken, of another kind than BPE, unable to spell every byte, or not
+        known to be good for the engine.
         """
-        vocabulary = read_vocabulary(text)
-        engine = _start_engine(text, vocabulary)
+        document = read_document(text)
+        vocabulary = read_vocabulary(document)
+        engine = start_engine(document, vocabulary)
         if config is None:
             config = config_json(_first_of(BOS_NAMES, vocabulary), _first_of(EOS_NAMES, vocabulary))
         fields = _read_config(config)
@@ -73,10 +77,12 @@ class Tokenizer:
         file = path / TOKENIZER_FILE if path.is_dir() else path
         beside = file.parent / CONFIG_FILE
         try:
-            config = beside.read_text(encoding="utf-8") if beside.is_file() else None
-            return cls.from_json(file.read_text(encoding="utf-8"), config)
-        except (OSError, UnicodeDecodeError) as error:
+            config = read_bytes(beside).decode("utf-8") if beside.is_file() else None
+            text = read_bytes(file).decode("utf-8")
+        except (OSError, ValueError) as error:
             raise TokenizerError("the tokenizer cannot be read", found=str(error), where=str(file)) from error
+        try:
+            return cls.from_json(text, config)
         except TokenizerError as error:
             raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
 
@@ -97,13 +103,15 @@ class Tokenizer:
         Raises TokenizerError for a lone surrogate, which no UTF-8 can hold, and for a byte that no token spells.
         """
         self._check_text(text)
-        encoded = self._engine.encode(text, add_special_tokens=False)
+        with contained(CANNOT_ENCODE):
+            encoded = self._engine.encode(text, add_special_tokens=False)
         return Encoding(tuple(encoded.ids), tuple(encoded.offsets))
 
     def encode_pieces(self, text: str) -> list[Encoding]:
         """The same ids as `encode`, one Encoding per piece that the pattern cuts (per character without a pattern)."""
         self._check_text(text)
-        encoded = self._engine.encode(text, add_special_tokens=False)
+        with contained(CANNOT_ENCODE):
+            encoded = self._engine.encode(text, add_special_tokens=False)
         rows = zip(encoded.ids, encoded.offsets, encoded.word_ids, strict=True)
         by_piece = groupby(rows, key=lambda row: row[1] if self.kind == "char" else row[2])
         pieces = (list(zip(*piece, strict=True)) for _, piece in by_piece)
@@ -117,7 +125,8 @@ class Tokenizer:
             return [self._characters.encode(text) for text in texts]
         rows: list[list[np.ndarray]] = [[] for _ in texts]
         for group in _groups(self._parts(texts)):
-            encoded = self._engine.encode_batch_fast([part for _, part in group], add_special_tokens=False)
+            with contained(CANNOT_ENCODE):
+                encoded = self._engine.encode_batch_fast([part for _, part in group], add_special_tokens=False)
             for (row, _), encoding in zip(group, encoded, strict=True):
                 rows[row].append(np.array(encoding.ids, dtype=np.uint32))
         return [np.concatenate(row) for row in rows]
@@ -211,24 +220,6 @@ class Tokenizer:
         return Tokenizer.from_json, (self.json, self.config)
 
 
-def _start_engine(text: str, vocabulary: Vocabulary) -> tokenizers.Tokenizer:
-    try:
-        engine = tokenizers.Tokenizer.from_str(text)
-    except BaseException as error:
-        # A panic in the engine is a BaseException of a class that cannot be imported.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        raise TokenizerError("the tokenizer cannot be read", found=str(error)) from error
-    engine.no_truncation()
-    engine.no_padding()
-    engine.encode_special_tokens = True
-    for content, token_id in vocabulary.added.items():
-        if engine.token_to_id(content) != token_id:
-            found = f"{content!r} is {token_id} in the file and {engine.token_to_id(content)} to the engine"
-            raise TokenizerError("an added token's id does not follow the others", found=found)
-    return engine
-
-
 def _groups(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
     group: list[tuple[int, str]] = []
     waiting = 0
@@ -252,9 +243,9 @@ def _surrogate(text: str, error: UnicodeEncodeError) -> TokenizerError:
 
 def _read_config(text: str) -> dict:
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError("the tokenizer's config is not valid JSON", found=str(error)) from None
+        config = parse_json(text)
+    except ValueError as error:
+        raise TokenizerError("the tokenizer's config is not valid JSON", found=shown(error)) from None
     if not isinstance(config, dict):
         raise TokenizerError("the tokenizer's config is not a JSON object", found=type(config).__name__)
     return config
@@ -269,5 +260,5 @@ def _named_id(key: str, token: object, vocabulary: Vocabulary) -> int | None:
     if name is None:
         return None
     if not isinstance(name, str) or name not in vocabulary.specials:
-        raise TokenizerError(f"the tokenizer's config names a {key} that is not a special token", found=repr(name))
+        raise TokenizerError(f"the tokenizer's config names a {key} that is not a special token", found=shown(name))
     return vocabulary.specials[name]

@@ -10,7 +10,6 @@ they are named in `unspelled`, and encoding a text that has one is an error. Thi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,9 +18,11 @@ from typing import Any, Literal
 from pellucid.errors import TokenizerError
 from pellucid.tokens.formats import BYTE_CHARACTERS, BYTE_TOKENS, CHARACTER_BYTES
 from pellucid.tokens.patterns import pattern_name
+from pellucid.untrusted import parse_json, shown, whole
 
 Kind = Literal["bpe", "char"]
-MAX_ID = 1 << 24  # a table has one entry per id: a single huge id must not take the memory
+MOST_TOKENS = 1 << 22  # a table has one entry per id: a single huge id must not take the memory
+MOST_TOKEN_CHARACTERS = 1_024  # of one token; the longest in use have some 250
 # Control characters, bytes that UTF-8 never uses, and first bytes of planes 4 to 11, in which no character is assigned.
 RARE_BYTES = frozenset({*range(9), 11, 12, *range(14, 32), 127, 0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100)})
 METASPACE = "▁"  # how SentencePiece writes a space
@@ -51,21 +52,30 @@ class Vocabulary:
         return len(self.token_bytes)
 
 
-def read_vocabulary(text: str) -> Vocabulary:
-    """Read and check the text of a `tokenizer.json`.
+def read_document(text: str) -> Mapping[str, Any]:
+    """The JSON object of a `tokenizer.json`. Raises TokenizerError for another text."""
+    try:
+        return _object(parse_json(text), "the file")
+    except ValueError as error:
+        raise _refusal("the tokenizer is not valid JSON", found=shown(error)) from None
 
-    Raises TokenizerError for broken JSON, a model other than BPE, ids that clash, or bytes that have no token.
+
+def read_vocabulary(document: Mapping[str, Any]) -> Vocabulary:
+    """Read and check what a `tokenizer.json` says of its tokens.
+
+    Raises TokenizerError for a model other than BPE, ids that clash, or bytes that have no token.
     """
-    document = _object(_parse(text), "the file")
     model = _object(document.get("model"), "model")
     if model.get("type", "BPE") != "BPE":
-        raise _refusal("the tokenizer's model is not BPE", found=str(model.get("type")))
+        raise _refusal("the tokenizer's model is not BPE", found=shown(model.get("type")))
     vocab = _ids(_object(model.get("vocab"), "model.vocab"))
     added = list(_added(document.get("added_tokens")))
+    _check_apart(vocab, added)
     specials = {content: token_id for content, token_id, special in added if special}
     decoders = list(_flat(document.get("decoder"), "decoders"))
     token_bytes, unspelled = _token_bytes(vocab, added, model, decoders)
     merges = _merges(model.get("merges"), vocab)
+    _check_numbering(vocab, added)
     if model.get("dropout"):
         raise _refusal("the tokenizer drops merges at random", found=f"dropout {model['dropout']}")
     return Vocabulary(
@@ -95,15 +105,19 @@ def _token_bytes(
     else:
         found = ", ".join(sorted(types)) or "none"
         raise _refusal("the tokenizer is neither byte-level nor byte-fallback BPE", found=f"decoder: {found}")
-    missing = bytes(byte for byte, token in enumerate(alphabet) if token not in vocab)
+    specials = {content for content, _, special in added if special}  # text never becomes one, so they spell nothing
+    missing = bytes(byte for byte, token in enumerate(alphabet) if token not in vocab or token in specials)
     if not RARE_BYTES.issuperset(missing):
         raise _refusal("the tokenizer cannot spell every text", found=f"{len(missing)} of the 256 bytes have no token")
     size = 1 + max([*vocab.values(), *(token_id for _, token_id, _ in added)])
+    if size > 2 * (len(vocab) + len(added)) + 1_000:
+        raise _refusal("most ids of the tokenizer have no token", found=f"{size:,} ids, {len(vocab):,} tokens")
     table = [b""] * size
     for token, token_id in vocab.items():
         table[token_id] = to_bytes(token)
     for content, token_id, special in added:
-        table[token_id] = b"" if special else content.encode("utf-8")
+        if special or content not in vocab:  # one that merges reach as well is spelled like all others
+            table[token_id] = b"" if special else content.encode("utf-8")
     return tuple(table), missing
 
 
@@ -134,13 +148,35 @@ def _ids(vocab: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 def _checked_id(token: str, token_id: object) -> int:
-    if not isinstance(token_id, int) or isinstance(token_id, bool) or not 0 <= token_id < MAX_ID:
-        raise _refusal("a token's id is not a whole number in range", found=f"{token!r}: {token_id!r}")
+    if len(token) > MOST_TOKEN_CHARACTERS:
+        raise _refusal("a token is longer than any in use", found=f"{len(token):,} characters: {token[:40]!r} …")
     try:
-        token.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _refusal("a token is not valid Unicode", found=repr(token)) from None
-    return token_id
+        return whole(token_id, high=MOST_TOKENS - 1)
+    except ValueError as error:
+        raise _refusal("a token's id is not a whole number in range", found=f"{token!r}: {shown(error)}") from None
+
+
+def _check_apart(vocab: Mapping[str, int], added: list[tuple[str, int, bool]]) -> None:
+    """Each token has one id and each id one token: else text would become an id that means something else."""
+    spelled = {token_id: token for token, token_id in vocab.items()}
+    known = dict(vocab)
+    for content, token_id, _ in added:
+        if known.setdefault(content, token_id) != token_id:
+            raise _refusal("a token of the tokenizer has two ids", found=f"{content!r}: {known[content]} and {token_id}")
+        if spelled.setdefault(token_id, content) != content:
+            found = f"{token_id}: {spelled[token_id]!r} and {content!r}"
+            raise _refusal("two tokens of the tokenizer have the same id", found=found)
+    if len({content for content, _, _ in added}) < len(added):
+        raise _refusal("an added token is given twice")
+
+
+def _check_numbering(vocab: Mapping[str, int], added: list[tuple[str, int, bool]]) -> None:
+    """Other programs number added tokens one after the other, whatever the file says: the file must say the same."""
+    next_id = len(vocab)
+    for content, token_id, _ in added:
+        if content not in vocab and token_id != next_id:
+            raise _refusal("an added token's id does not follow the others", found=f"{content!r}: {token_id}")
+        next_id = max(next_id, token_id + 1)
 
 
 def _added(entries: object) -> Iterator[tuple[str, int, bool]]:
@@ -148,8 +184,11 @@ def _added(entries: object) -> Iterator[tuple[str, int, bool]]:
         fields = _object(entry, "an added token")
         content, token_id = fields.get("content"), fields.get("id")
         if not isinstance(content, str) or not content:
-            raise _refusal("an added token has no text", found=repr(content))
-        yield content, _checked_id(content, token_id), bool(fields.get("special"))
+            raise _refusal("an added token has no text", found=shown(content))
+        special = fields.get("special", False)
+        if not isinstance(special, bool):
+            raise _refusal("an added token is neither special nor ordinary", found=f"{content[:80]!r}: {shown(special)}")
+        yield content, _checked_id(content, token_id), special
 
 
 def _merges(entries: object, vocab: Mapping[str, int]) -> tuple[tuple[str, str], ...]:
@@ -209,13 +248,6 @@ def _strips_first_space(decoder: Mapping) -> bool:
     if decoder.get("type") == "Metaspace":
         return decoder.get("prepend_scheme", "always") != "never"
     return decoder.get("type") == "Strip" and decoder.get("content") == " " and bool(decoder.get("start"))
-
-
-def _parse(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _refusal("the tokenizer is not valid JSON", found=str(error)) from None
 
 
 def _object(node: object, name: str) -> Mapping[str, Any]:

@@ -14,18 +14,52 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pellucid.engine.kernels import forward as F
 from pellucid.engine.kernels.emit import GROUP, GROUPS
 from pellucid.engine.kernels.functions import GELU, GELU_TANH, RELU2, SILU
 from pellucid.engine.kernels.product import NUM_COLUMNS
 from pellucid.model.decoder import Decoder
+from pellucid.model.position import LearnedPosition, PositionTable, Rotation, SinusoidalPosition
 from pellucid.planning.config import ModelConfig
 
 PIECE = 2048  # rows of a matrix that are quantised at a time
 BENDS = {"swiglu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
 FORMATS = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8, "int4": np.uint8}
+
+
+class Positions:
+    """The tables of positions that a plan points to; they grow as positions are used (`model.position`)."""
+
+    def __init__(self, model: Decoder) -> None:
+        self._sources = model.position, model.rotation  # not the model: its weights may be in memory for nothing
+        self._tables = [source for source in self._sources if isinstance(source, PositionTable)]
+        self._kept: list[np.ndarray] = []  # the earlier ones too: a pass may be reading them
+        self._columns = self._read()
+
+    @property
+    def columns(self) -> dict[int, np.ndarray | None]:
+        """What the plan's columns of positions point to."""
+        return self._columns
+
+    def reserve(self, num_positions: int, plan: np.ndarray) -> None:
+        """See to it that the tables hold so many positions, and that the plan points to them."""
+        if num_positions <= self._held:
+            return
+        for table in self._tables:
+            table.reserve(num_positions)
+        self._columns = self._read()
+        for column, array in self._columns.items():
+            plan[column] = 0 if array is None else array.ctypes.data
+
+    def _read(self) -> dict[int, np.ndarray | None]:
+        addition, rotation = self._sources
+        self._held = min((table.num_rows for table in self._tables), default=1 << 62)
+        cos, sin = rotation_tables(rotation)
+        columns = {F.POSITION: position_table(addition), F.COS: cos, F.SIN: sin}
+        self._kept += [array for array in columns.values() if array is not None]
+        return columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +72,7 @@ class Packed:
     plan: np.ndarray  # the columns of `forward` that do not change from pass to pass
     num_step_bytes: int  # of weights that one decode step reads
     kept: list[np.ndarray]
+    positions: Positions
 
 
 def pack(model: Decoder, weights: str) -> Packed:
@@ -53,19 +88,17 @@ def pack(model: Decoder, weights: str) -> Packed:
                 matrices[layer * F.PER_LAYER + index] = pack_matrix(part.weight, part.bias, weights, kept)
     head = model.embed.weight if config.tied_head else model.head.weight
     matrices[-1] = pack_matrix(head, None, weights, kept)
-    embed, position, (cos, sin) = as_array(model.embed.weight), position_table(model), rotation_tables(model)
+    embed, positions = as_array(model.embed.weight), Positions(model)
     num_step_bytes = sum(array.nbytes for array in kept)
     norms = [norm for block in model.blocks for norm in (block.attention_norm, block.mlp_norm)] + [model.final_norm]
     biases = [norm.bias for norm in norms if getattr(norm, "bias", None) is not None]
     small = {
         F.MATRICES: matrices,
         F.EMBED: embed,
-        F.POSITION: position,
         F.NORMS: np.stack([as_floats(norm.weight) for norm in norms]),
         F.NORM_BIASES: np.stack([as_floats(bias) for bias in biases]) if biases else None,
         F.HEAD_NORMS: head_norms(model),
-        F.COS: cos,
-        F.SIN: sin,
+        **positions.columns,
         F.CONSTANTS: np.array([config.norm_eps, config.head_dim**-0.5], np.float32),
     }
     plan = np.zeros(F.NUM_PLANNED, np.int64)
@@ -78,9 +111,13 @@ def pack(model: Decoder, weights: str) -> Packed:
     for column, array in small.items():
         plan[column] = 0 if array is None else array.ctypes.data
     kept += [array for array in small.values() if array is not None]
+    position = positions.columns[F.POSITION]
     position_kind = np.float32(0) if position is None else position.dtype.type(0)
     kinds = FORMATS[weights](0), embed.dtype.type(0), position_kind
-    return Packed(config=config, weights=weights, kinds=kinds, plan=plan, num_step_bytes=num_step_bytes, kept=kept)
+    return Packed(
+        config=config, weights=weights, kinds=kinds, plan=plan, num_step_bytes=num_step_bytes, kept=kept,
+        positions=positions,
+    )  # fmt: skip
 
 
 def as_array(weight: Tensor) -> np.ndarray:
@@ -161,23 +198,21 @@ def quantize_int4(w_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(words_NPE).view(np.uint8).reshape(rows, -1), safe.reshape(rows, -1).copy()
 
 
-def position_table(model: Decoder) -> np.ndarray | None:
+def position_table(addition: nn.Module) -> np.ndarray | None:
     """The vectors that are added to the embedding, [T, D]."""
-    if model.config.position == "learned":
-        return as_array(model.position.weight)
-    if model.config.position == "sinusoidal":
-        return as_array(model.position.table_TD)
-    return None
+    if isinstance(addition, LearnedPosition):
+        return as_array(addition.weight)
+    return as_array(addition.table_TD) if isinstance(addition, SinusoidalPosition) else None
 
 
-def rotation_tables(model: Decoder) -> tuple[np.ndarray, np.ndarray]:
+def rotation_tables(rotation: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """cos and sin of every position and pair, [T, K/2]."""
-    if model.config.position != "rotary":
+    if not isinstance(rotation, Rotation):
         return np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
-    half = model.config.head_dim // 2
+    half = rotation.head_dim // 2
     return (
-        np.ascontiguousarray(as_floats(model.rotation.cos_TK)[:, :half]),
-        np.ascontiguousarray(as_floats(model.rotation.sin_TK)[:, half:]),
+        np.ascontiguousarray(as_floats(rotation.cos_TK)[:, :half]),
+        np.ascontiguousarray(as_floats(rotation.sin_TK)[:, half:]),
     )
 
 

@@ -7,12 +7,13 @@ harmless, and anything else stops the loading.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pellucid.errors import ModelError
+from pellucid.untrusted import Table, shown
 
-REQUIRED = object()
+MOST_SHOWN = 12  # unknown keys in one message
 
 # Bookkeeping, training and generation: none of these enters the computation of logits.
 HARMLESS = frozenset(
@@ -26,37 +27,17 @@ HARMLESS = frozenset(
 )
 
 
-class Fields:
-    """The keys of one config.json, read by type."""
+class Fields(Table):
+    """The keys of one config.json, read by kind and within bounds; what was read is remembered."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
-        self.values, self.where = values, where
+        super().__init__(values, where, "config.json")
         self.seen: set[str] = set()
-
-    def integer(self, name: str, default: Any = REQUIRED) -> int:
-        """A whole number; `default` also stands in for null."""
-        return self._typed(name, default, int)
-
-    def number(self, name: str, default: Any = REQUIRED) -> float:
-        """A number."""
-        return float(self._typed(name, default, (int, float)))
-
-    def flag(self, name: str, default: bool) -> bool:
-        """true or false."""
-        return self._typed(name, default, bool)
-
-    def word(self, name: str, default: Any = REQUIRED) -> str:
-        """A string."""
-        return self._typed(name, default, str)
-
-    def table(self, name: str) -> Mapping[str, Any]:
-        """A nested object; empty when absent or null."""
-        return self._typed(name, {}, dict)
 
     def require(self, name: str, *allowed: Any) -> None:
         """The key must be absent or have one of these values: with any other, this model would compute something else."""
         self.seen.add(name)
-        if name in self.values and self.values[name] not in allowed:
+        if name in self.values and not any(_equal(self.values[name], one) for one in allowed):
             raise self.unsupported(name, self.values[name])
 
     def check_all_read(self) -> None:
@@ -65,22 +46,28 @@ class Fields:
         if unknown:
             raise ModelError(
                 "config.json has keys whose meaning is not known here, so the model might be computed wrongly",
-                found=", ".join(f"{name}={self.values[name]!r}"[:80] for name in unknown),
+                found=", ".join(f"{name}={shown(self.values[name])}"[:80] for name in unknown[:MOST_SHOWN]),
                 where=self.where,
                 hint="if a key changes nothing in the computation, delete it from config.json",
             )
 
     def unsupported(self, name: str, value: object) -> ModelError:
         """The error for a value that asks for arithmetic which is not built here."""
-        return ModelError(f"models with {name}={value!r} are not supported", where=self.where)
+        return ModelError(f"models with {name}={shown(value)} are not supported", where=self.where)
 
-    def _typed(self, name: str, default: Any, kind: type | tuple[type, ...]) -> Any:
-        self.seen.add(name)
-        value = self.values.get(name)
-        if value is None:
-            if default is REQUIRED:
-                raise ModelError(f"config.json lacks {name}", where=self.where)
-            return default
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise ModelError(f"config.json gives {name} a value of the wrong kind", found=repr(value), where=self.where)
-        return value
+    def missing(self, key: str) -> ModelError:
+        """The error for a key that is not there."""
+        return ModelError(f"config.json lacks {key}", where=self.where)
+
+    def wrong(self, key: str, why: ValueError) -> ModelError:
+        """The error for a value of another kind or beyond its bounds."""
+        return ModelError(f"config.json gives {key} a value that cannot be used", found=shown(why), where=self.where)
+
+    def _read(self, key: str, default: Any, convert: Callable[[Any], Any]) -> Any:
+        self.seen.add(key)
+        return super()._read(key, default, convert)
+
+
+def _equal(value: Any, allowed: Any) -> bool:
+    """Whether two values are the same, true and false apart from 1 and 0."""
+    return isinstance(value, bool) == isinstance(allowed, bool) and value == allowed

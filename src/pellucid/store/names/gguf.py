@@ -11,12 +11,13 @@ A key that nobody here reads may change the arithmetic (a scaled rotary base, a 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
+from pellucid import untrusted
 from pellucid.errors import CorruptFileError, ModelError, SettingsError
 from pellucid.planning.config import ModelConfig
 from pellucid.settings import Layer, resolve
@@ -26,8 +27,6 @@ from pellucid.store.names.llama import LLAMA, yarn_attention_factor
 from pellucid.store.names.qwen import QWEN2, QWEN3
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
-MOST_POSITIONS = 1 << 20  # a model keeps a table with a row for each
-MOST_LAYERS = 1 << 12
 ABSENT = object()
 
 # Values of other keys under which a model computes what is computed here.
@@ -197,8 +196,8 @@ def _axes(architecture: Architecture, keys: _Keys, tensors: Mapping[str, tuple[i
     }
     return family_axes | {axis: value for axis, value in seen.items() if axis not in family_axes} | {
         "vocab_size": tensors[EMBEDDING][0],
-        "context_length": keys.whole("context_length", high=MOST_POSITIONS),
-        "n_layers": keys.whole("block_count", high=MOST_LAYERS),
+        "context_length": keys.whole("context_length"),
+        "n_layers": keys.whole("block_count"),
         "n_heads": n_heads,
         "n_kv_heads": keys.whole("attention.head_count_kv", n_heads),
         "head_dim": head_dim,
@@ -240,17 +239,11 @@ class _Keys:
 
     def whole(self, name: str, default: Any = ABSENT, high: int = 1 << 32) -> int:
         """A whole number of at least 1."""
-        value = self._get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= high:
-            raise self._wrong(name, value)
-        return value
+        return self._converted(name, default, lambda value: untrusted.whole(value, low=1, high=high))
 
     def number(self, name: str, default: Any = ABSENT) -> float:
-        """A number."""
-        value = self._get(name, default)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise self._wrong(name, value)
-        return float(value)
+        """A finite number."""
+        return self._converted(name, default, untrusted.number)
 
     def word(self, name: str, default: Any = ABSENT) -> str:
         """A string."""
@@ -258,6 +251,13 @@ class _Keys:
         if not isinstance(value, str):
             raise self._wrong(name, value)
         return value
+
+    def _converted(self, name: str, default: Any, convert: Callable[[Any], Any]) -> Any:
+        value = self._get(name, default)
+        try:
+            return convert(value)
+        except ValueError:
+            raise self._wrong(name, value) from None
 
     def require(self, name: str, *allowed: Any) -> None:
         """The key must be absent or have one of these values: with any other, the model would compute something else."""
@@ -287,7 +287,7 @@ class _Keys:
 
     def _wrong(self, name: str, value: Any) -> CorruptFileError:
         return CorruptFileError(
-            f"{self.prefix}{name} is not a number that can be used", found=str(value)[:80], where=self.where
+            f"{self.prefix}{name} is not a number that can be used", found=untrusted.shown(value), where=self.where
         )
 
 

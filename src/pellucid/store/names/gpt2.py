@@ -84,19 +84,19 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
     kinds = [kind for kind, names in ACTIVATIONS.items() if activation in names]
     if not kinds:
         raise fields.unsupported("activation_function", activation)
-    n_heads, d_model = fields.integer("n_head"), fields.integer("n_embd")
+    n_heads, d_model = fields.whole("n_head"), fields.whole("n_embd")
     if n_heads < 1 or d_model % n_heads:
         raise fields.unsupported("n_head", n_heads)
     axes = {axis: values[0] for axis, values in AXES.items()} | {
         "feed_forward": kinds[0],
-        "vocab_size": fields.integer("vocab_size"),
-        "context_length": fields.integer("n_positions"),
-        "n_layers": fields.integer("n_layer"),
+        "vocab_size": fields.whole("vocab_size"),
+        "context_length": fields.whole("n_positions"),
+        "n_layers": fields.whole("n_layer"),
         "n_heads": n_heads,
         "n_kv_heads": n_heads,
         "head_dim": d_model // n_heads,
         "d_model": d_model,
-        "d_ff": fields.integer("n_inner", 4 * d_model),
+        "d_ff": fields.whole("n_inner", 4 * d_model),
         "norm_eps": fields.number("layer_norm_epsilon", 1e-5),
         "tied_head": fields.flag("tie_word_embeddings", True),
     }

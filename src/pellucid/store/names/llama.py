@@ -47,6 +47,7 @@ YARN_KEYS = {
     "original_max_position_embeddings": "rope_original_context",
     "attention_factor": "rope_attention_factor",
 }
+MOST_STRETCH, MOST_TURNS = 1e6, 1e9  # far beyond any model in use; beyond them the arithmetic of angles fails
 ROTARY_PREFIX = "model."
 ROTARY_IGNORED = re.compile(r"rotary_emb\.inv_freq$")
 ROTARY_TABLE = (
@@ -91,16 +92,16 @@ def rotary_from_hf(fields: Fields, **family_axes: Any) -> dict[str, Any]:
     """The shared keys read back; `family_axes` are what the family adds."""
     fields.require("hidden_act", "silu")
     fields.require("partial_rotary_factor", None, 1, 1.0)
-    n_heads, d_model = fields.integer("num_attention_heads"), fields.integer("hidden_size")
+    n_heads, d_model = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     axes = {axis: values[0] for axis, values in ROTARY_AXES.items()} | {
-        "vocab_size": fields.integer("vocab_size"),
-        "context_length": fields.integer("max_position_embeddings"),
-        "n_layers": fields.integer("num_hidden_layers"),
+        "vocab_size": fields.whole("vocab_size"),
+        "context_length": fields.whole("max_position_embeddings"),
+        "n_layers": fields.whole("num_hidden_layers"),
         "n_heads": n_heads,
-        "n_kv_heads": fields.integer("num_key_value_heads", n_heads),
-        "head_dim": fields.integer("head_dim", d_model // max(n_heads, 1)),
+        "n_kv_heads": fields.whole("num_key_value_heads", n_heads),
+        "head_dim": fields.whole("head_dim", d_model // max(n_heads, 1)),
         "d_model": d_model,
-        "d_ff": fields.integer("intermediate_size"),
+        "d_ff": fields.whole("intermediate_size"),
         **_rope_from_hf(fields),
         "norm_eps": fields.number("rms_norm_eps", 1e-6),
         "tied_head": fields.flag("tie_word_embeddings", False),
@@ -123,7 +124,7 @@ def _rope_scaling_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 def _rope_from_hf(fields: Fields) -> dict[str, Any]:
     """The base of the rotary wavelengths and their stretching; ModelError for kinds that are not built here."""
-    parameters, older = fields.table("rope_parameters"), fields.table("rope_scaling")
+    parameters, older = fields.table("rope_parameters", {}), fields.table("rope_scaling", {})
     theta = Fields(parameters, fields.where).number("rope_theta", fields.number("rope_theta", 10_000.0))
     axes: dict[str, Any] = {"rope_theta": theta}
     for table in (parameters, older):
@@ -132,12 +133,12 @@ def _rope_from_hf(fields: Fields) -> dict[str, Any]:
         known.seen |= {"rope_theta", "rope_type", "type"}
         known.require("partial_rotary_factor", 1, 1.0)
         if kind in ("linear", "llama3", "yarn"):
-            axes |= {"rope_scaling": kind, "rope_factor": known.number("factor")}
+            axes |= {"rope_scaling": kind, "rope_factor": known.number("factor", low=1, high=MOST_STRETCH)}
         if kind == "llama3":
-            numbers = {ours: known.number(theirs) for theirs, ours in LLAMA3_KEYS.items()}
+            numbers = {ours: known.number(theirs, low=0, high=MOST_TURNS) for theirs, ours in LLAMA3_KEYS.items()}
             axes |= numbers | {"rope_original_context": int(numbers["rope_original_context"])}
         if kind == "yarn":
-            axes |= _yarn_from_hf(known, fields.integer("max_position_embeddings"))
+            axes |= _yarn_from_hf(known, fields.whole("max_position_embeddings"))
         if kind not in ("default", "linear", "llama3", "yarn") or set(table) - known.seen:
             raise fields.unsupported("rope_scaling", dict(table))
     return axes
@@ -146,14 +147,14 @@ def _rope_from_hf(fields: Fields) -> dict[str, Any]:
 def _yarn_from_hf(known: Fields, context_length: int) -> dict[str, Any]:
     """The axes of yarn; what a file leaves out has the values of the paper."""
     known.require("truncate", True)
-    factor = known.number("factor")
-    shares = [0.1 * known.number(name, 0) * math.log(factor) + 1 for name in ("mscale", "mscale_all_dim")]
+    factor = known.number("factor", low=1, high=MOST_STRETCH)
+    shares = [0.1 * known.number(name, 0, low=0, high=MOST_STRETCH) * math.log(factor) + 1 for name in ("mscale", "mscale_all_dim")]
     share = shares[0] / shares[1] if min(shares) > 1 else yarn_attention_factor(factor)
     return {
-        "rope_low_frequency": known.number("beta_slow", 1),
-        "rope_high_frequency": known.number("beta_fast", 32),
-        "rope_original_context": known.integer("original_max_position_embeddings", context_length),
-        "rope_attention_factor": known.number("attention_factor", share),
+        "rope_low_frequency": known.number("beta_slow", 1, low=0, high=MOST_TURNS),
+        "rope_high_frequency": known.number("beta_fast", 32, low=0, high=MOST_TURNS),
+        "rope_original_context": known.whole("original_max_position_embeddings", context_length),
+        "rope_attention_factor": known.number("attention_factor", share, low=0, high=MOST_STRETCH),
     }
 
 
@@ -180,12 +181,12 @@ def sliding_window_to_hf(config: ModelConfig) -> dict[str, Any]:
 def sliding_window_from_hf(fields: Fields) -> dict[str, Any]:
     """How far back every layer sees; ModelError when layers differ."""
     used = fields.flag("use_sliding_window", False)
-    window = fields.integer("sliding_window", 0) if used else 0
+    window = fields.whole("sliding_window", 0) if used else 0
     if used and not window:
         raise fields.unsupported("use_sliding_window", True)
-    fields.seen |= {"sliding_window", "layer_types"}
-    num_layers, first = fields.integer("num_hidden_layers"), fields.integer("max_window_layers", 0)
-    kinds = set(fields.values.get("layer_types") or [])
+    fields.seen.add("sliding_window")
+    num_layers, first = fields.whole("num_hidden_layers"), fields.whole("max_window_layers", 0)
+    kinds = set(fields.words("layer_types", []))
     if not kinds:
         windowed = num_layers - min(first, num_layers) if window else 0
         kinds = {"sliding_attention"} if windowed == num_layers else {"full_attention"}

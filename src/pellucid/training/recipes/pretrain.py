@@ -140,8 +140,10 @@ def build_trainer(
 ) -> Trainer:
     """The planned model, new or with its parent's weights, and everything that trains it."""
     fresh = parent is None
+    model = build(plan.config, seed=settings.seed, device=device) if fresh else load_model(parent, device=device)
+    model.reserve_positions(plan.config.context_length)
     return Trainer(
-        build(plan.config, seed=settings.seed, device=device) if fresh else load_model(parent, device=device),
+        model,
         Loader(prepared.train, context_length=plan.config.context_length, seed=settings.seed),
         Pace(steps=plan.steps, rows=plan.rows, micro_rows=plan.micro_rows),
         optimizer=settings.optimizer,

@@ -1,0 +1,112 @@
+"""The engine that runs a `tokenizer.json` (Hugging Face `tokenizers`), started so that no file can harm this process.
+
+    the file -> only what is known to be good (`known_good`) -> tried once in a child process -> started here
+
+A file that this program could have written itself is not tried, and neither is one that was tried before: it is
+remembered by its hash, beside the version of the engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import tokenizers
+
+from pellucid.errors import TokenizerError
+from pellucid.stamps import remember_trial, was_tried
+from pellucid.tokens.formats import byte_level_document, character_document
+from pellucid.tokens.known_good import engine_document
+from pellucid.tokens.vocabulary import Vocabulary
+from pellucid.trial import try_apart
+
+TRIAL_SECONDS = 60.0  # the largest tokenizers in use need three
+RUN = 4_096  # of one character: what an expression may be slow on
+ALONE = " \n\r\ta_A1!'.-<>,éˇ中。́\u3000\u200d\0😀"
+MOST_TOKENS = 20_000  # whose spelling is tried
+HINT = "use the file of another conversion of this model"
+
+
+def start_engine(document: Mapping[str, Any], vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+    """The engine of a document. Raises TokenizerError for one that is not known to be good, or fails its trial."""
+    text = json.dumps(engine_document(document, vocabulary), ensure_ascii=False)
+    stamp = f"tokenizers {tokenizers.__version__}\n{text}"
+    if not _is_ours(document, vocabulary) and not was_tried(stamp):
+        _try(text, vocabulary)
+        remember_trial(stamp)
+    with contained("the tokenizer cannot be read"):
+        engine = tokenizers.Tokenizer.from_str(text)
+    engine.encode_special_tokens = True
+    for content, token_id in vocabulary.added.items():
+        if content not in vocabulary.specials and engine.token_to_id(content) != token_id:
+            found = f"{content!r} is {token_id} in the file and {engine.token_to_id(content)} to the engine"
+            raise TokenizerError("an added token has another id than the file says", found=found)
+    return engine
+
+
+@contextmanager
+def contained(what: str) -> Iterator[None]:
+    """Turn the engine's failures into a TokenizerError; its panics are BaseExceptions of a class that has no name here."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, TokenizerError) or not _is_the_engines(error):
+            raise
+        raise TokenizerError(what, found=str(error)[:300]) from error
+
+
+def answer(order: Mapping[str, Any]) -> str:
+    """The child's part: start an engine and let it encode some texts. What went wrong, "" for nothing."""
+    try:
+        with contained("the tokenizer cannot be read"):
+            engine = tokenizers.Tokenizer.from_str(order["document"])
+    except TokenizerError as error:
+        return error.found
+    engine.encode_special_tokens = True
+    for text in order["texts"]:
+        try:
+            engine.encode(text, add_special_tokens=False)
+            engine.encode_batch_fast([text], add_special_tokens=False)
+        except Exception:  # a character that no token spells: an error at the time, not a fault of the file
+            continue
+        except BaseException as error:
+            return f"{type(error).__name__}: {error}"[:300]
+    return ""
+
+
+def _is_the_engines(error: BaseException) -> bool:
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _is_ours(document: Mapping[str, Any], vocabulary: Vocabulary) -> bool:
+    """Whether this program would have written the same document for these merges, or these characters."""
+    if vocabulary.pattern is not None:
+        return document == byte_level_document(vocabulary.merges, vocabulary.pattern)
+    characters = sorted(token for token in vocabulary.ids if len(token) == 1)
+    return vocabulary.kind == "char" and document == character_document(characters)
+
+
+def _try(text: str, vocabulary: Vocabulary) -> None:
+    order = {"document": text, "texts": list(_texts(vocabulary))}
+    try:
+        fault = try_apart(__name__, order, seconds=TRIAL_SECONDS)
+    except (TimeoutError, MemoryError) as error:
+        raise TokenizerError("the tokenizer fails when it is tried", found=str(error), hint=HINT) from None
+    if fault:
+        raise TokenizerError("the tokenizer fails when it is tried", found=fault, hint=HINT)
+
+
+def _texts(vocabulary: Vocabulary) -> Iterator[str]:
+    """Texts that reach each part of an engine: single characters, long runs, what the tokens spell."""
+    yield ""
+    yield from ALONE
+    yield from (character * RUN + "\0a" for character in ALONE)
+    yield from ("a " * RUN, "a1" * RUN, "\n " * RUN, " \n" * RUN + "x", "é中" * RUN)
+    step = max(1, vocabulary.size // MOST_TOKENS)
+    spelled = [data.decode("utf-8", errors="replace") for data in islice(vocabulary.token_bytes, 0, None, step)]
+    yield "".join(spelled)
+    yield " ".join(spelled)
+    yield " ".join(islice(vocabulary.added, MOST_TOKENS))

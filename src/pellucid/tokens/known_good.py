@@ -1,0 +1,234 @@
+"""What of a foreign `tokenizer.json` may reach the engine: a closed list of steps, with their fields and values.
+
+The engine trusts its file: some values end the process, others hang it, others let text vanish. So it never gets the
+file. It gets a document made here of the parts that are on the list; anything else is refused by name, the unknown key
+as well as the unknown kind.
+
+    normalizer       unicode forms; spaces written as ▁; a ▁ in front
+    pre_tokenizer    cuts that keep every character, then bytes as characters
+    model            BPE, its tokens and merges without the special ones
+    added_tokens     those that are ordinary text
+    not passed on    special tokens, post-processors (they only place special tokens), the decoder (decoding is done
+                     here), truncation and padding
+
+Special tokens stay out, so that no merge, no whole-piece lookup and no byte fallback can lead to one: what spells
+`<eos>` becomes the tokens of its characters, whichever way the file would have had it. A character that no token can
+spell is an error of the engine (its unknown token is one that does not exist), never a lost character.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pellucid.errors import TokenizerError
+from pellucid.tokens.expression import check_expression
+from pellucid.tokens.vocabulary import MOST_TOKEN_CHARACTERS, METASPACE, Vocabulary
+from pellucid.untrusted import shown
+
+UNSPELLED = "\ue000no token spells this"  # the engine's unknown token: looked up, and not there
+MOST_STEPS = 64
+LAYOUT = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model")  # fmt: skip
+ADDED_FIELDS = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
+KEEPING = ("Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")  # not Removed
+
+Check = Callable[[Any], bool]
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is(*allowed: Any) -> Check:
+    return lambda value: any(type(value) is type(one) and value == one for one in allowed)
+
+
+def _pattern(value: Any) -> bool:
+    """A text to be found as it stands, or an expression of the plain kind."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    [(kind, text)] = value.items()
+    if not isinstance(text, str) or not text:
+        return False
+    if kind == "Regex":
+        check_expression(text)
+    return kind == "Regex" or (kind == "String" and len(text) <= MOST_TOKEN_CHARACTERS)
+
+
+BYTE_LEVEL: dict[str, Check] = {"add_prefix_space": _flag, "trim_offsets": _flag, "use_regex": _flag}
+SPACES = {"replacement": _is(METASPACE), "str_rep": _is(METASPACE), "add_prefix_space": _flag,
+          "prepend_scheme": _is("always", "first", "never"), "split": _flag}  # fmt: skip
+FORMS: dict[str, dict[str, Check]] = {form: {} for form in ("NFC", "NFD", "NFKC", "NFKD")}
+ALLOWED: dict[str, dict[str, dict[str, Check]]] = {
+    "normalizer": {
+        **FORMS,
+        "Prepend": {"prepend": _is(METASPACE)},
+        "Replace": {"pattern": _is({"String": " "}), "content": _is(METASPACE)},
+    },
+    "pre_tokenizer": {
+        "ByteLevel": BYTE_LEVEL,
+        "Split": {"pattern": _pattern, "behavior": _is(*KEEPING), "invert": _flag},
+        "Digits": {"individual_digits": _flag},
+        "Punctuation": {"behavior": _is(*KEEPING)},
+        "Metaspace": SPACES,
+    },
+    "decoder": {
+        "ByteLevel": BYTE_LEVEL,
+        "Metaspace": SPACES,
+        "Replace": {"pattern": _is({"String": METASPACE}), "content": _is(" ")},
+        "ByteFallback": {},
+        "Fuse": {},
+        "Strip": {"content": _is(" "), "start": _is(0, 1), "stop": _is(0)},
+    },
+}
+CHILDREN = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
+MODEL: dict[str, Check] = {
+    "type": _is("BPE"),
+    "dropout": _is(None, 0, 0.0),
+    "unk_token": lambda value: value is None or isinstance(value, str),
+    "continuing_subword_prefix": _is(None, ""),
+    "end_of_word_suffix": _is(None, ""),
+    "fuse_unk": _flag,
+    "byte_fallback": _flag,
+    "ignore_merges": _flag,
+    "vocab": lambda value: isinstance(value, dict),
+    "merges": lambda value: isinstance(value, list),
+}
+OFFSETS = "ByteLevel"  # the one post-processor that is passed on: it says which characters a token covers
+PLACING = ("TemplateProcessing", "BertProcessing", "RobertaProcessing")  # they place special tokens, which callers do
+
+
+def engine_document(document: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """The document that the engine gets. Raises TokenizerError for anything that is not on the list."""
+    _check_keys(document, LAYOUT, "the file")
+    steps = {section: list(_steps(document.get(section), section)) for section in ALLOWED}
+    _check_together(steps)
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": list(_added(document.get("added_tokens"), vocabulary)),
+        "normalizer": _sequence(steps, "normalizer"),
+        "pre_tokenizer": _sequence(steps, "pre_tokenizer"),
+        "post_processor": _offsets(document.get("post_processor")),
+        "decoder": None,
+        "model": _model(document["model"], vocabulary),
+    }
+
+
+def _steps(node: Any, section: str, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """The steps of a section in order, each one checked."""
+    if node is None:
+        return
+    kind = node.get("type") if isinstance(node, dict) else None
+    children = CHILDREN[section]
+    if kind == "Sequence" and depth < 4:
+        _check_keys(node, ("type", children), section)
+        if not isinstance(node.get(children), list) or len(node[children]) > MOST_STEPS:
+            raise _refusal(section, f"a Sequence whose {children} are no list, or too many")
+        for child in node[children]:
+            yield from _steps(child, section, depth + 1)
+        return
+    fields = ALLOWED[section].get(kind) if isinstance(kind, str) else None
+    if fields is None:
+        raise _refusal(section, f"type {shown(kind)}", "known: " + ", ".join(("Sequence", *ALLOWED[section])))
+    yield {"type": kind, **_checked({k: v for k, v in node.items() if k != "type"}, fields, f"{section} {kind}")}
+
+
+def _checked(node: Mapping[str, Any], fields: Mapping[str, Check], where: str) -> dict[str, Any]:
+    _check_keys(node, tuple(fields), where)
+    for name, value in node.items():
+        if not fields[name](value):
+            raise _refusal(where, f"{name}: {shown(value)}")
+    return dict(node)
+
+
+def _check_keys(node: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    if unknown := [key for key in node if key not in known]:
+        raise _refusal(where, f"an unknown key {shown(unknown[0])}", "known: " + ", ".join(known))
+
+
+def _check_together(steps: Mapping[str, list[dict[str, Any]]]) -> None:
+    """What is written must be what is read back: else text would vanish or change between the two."""
+    kinds = [step["type"] for step in steps["pre_tokenizer"]]
+    decoders = [step["type"] for step in steps["decoder"]]
+    if "ByteLevel" in decoders:
+        if kinds.count("ByteLevel") != 1 or kinds[-1] != "ByteLevel" or len(decoders) > 1:
+            raise _refusal("pre_tokenizer", "its last step, and no other, must write bytes as characters (ByteLevel): "
+                           "the decoder reads them so")  # fmt: skip
+    elif "ByteLevel" in kinds:
+        raise _refusal("pre_tokenizer", "it writes bytes as characters (ByteLevel), and the decoder does not read them")
+    writes = any(step["type"] in ("Replace", "Metaspace") for step in steps["normalizer"] + steps["pre_tokenizer"])
+    reads = any(kind in ("Replace", "Metaspace") for kind in decoders)
+    if writes != reads:
+        raise _refusal("decoder", f"spaces are {'' if writes else 'not '}written as {METASPACE}, and it "
+                       f"{'reads' if reads else 'does not read'} them so")  # fmt: skip
+    if _drops_space(steps["decoder"]) and not _adds_space(steps):
+        raise _refusal("decoder", "it drops a first space that nothing has put there")
+
+
+def _drops_space(decoders: list[dict[str, Any]]) -> bool:
+    return any(
+        step.get("start") == 1 if step["type"] == "Strip" else step["type"] == "Metaspace" and _prepends(step)
+        for step in decoders
+    )
+
+
+def _adds_space(steps: Mapping[str, list[dict[str, Any]]]) -> bool:
+    added = any(step["type"] == "Prepend" for step in steps["normalizer"])
+    return added or any(step["type"] == "Metaspace" and _prepends(step) for step in steps["pre_tokenizer"])
+
+
+def _prepends(metaspace: Mapping[str, Any]) -> bool:
+    return metaspace.get("prepend_scheme", "always") != "never" and metaspace.get("add_prefix_space", True)
+
+
+def _sequence(steps: Mapping[str, list[dict[str, Any]]], section: str) -> dict[str, Any] | None:
+    found = steps[section]
+    return {"type": "Sequence", CHILDREN[section]: found} if len(found) > 1 else found[0] if found else None
+
+
+def _offsets(node: Any) -> dict[str, Any] | None:
+    """Of a post-processor the part that says which characters a token covers; special tokens are placed by callers."""
+    if node is None:
+        return None
+    together = isinstance(node, dict) and node.get("type") == "Sequence" and isinstance(node.get("processors"), list)
+    nodes = node["processors"] if together else [node]
+    kinds = [one.get("type") if isinstance(one, dict) else one for one in nodes]
+    if unknown := [kind for kind in kinds if kind != OFFSETS and kind not in PLACING]:
+        raise _refusal("post_processor", f"type {shown(unknown[0])}", "known: " + ", ".join((OFFSETS, *PLACING)))
+    found = [{k: v for k, v in one.items() if k != "type"} for one in nodes if one["type"] == OFFSETS]
+    return {"type": OFFSETS, **_checked(found[0], BYTE_LEVEL, "post_processor")} if found else None
+
+
+def _added(entries: Any, vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
+    for entry in entries or ():
+        _check_keys(entry, ADDED_FIELDS, "an added token")
+        flags = {name: entry.get(name, False) for name in ADDED_FIELDS[2:]}
+        if not all(map(_flag, flags.values())):
+            raise _refusal("an added token", shown(entry))
+        if entry["content"] not in vocabulary.specials:
+            # Not stripping: a token that takes the spaces beside it makes them vanish.
+            yield {**flags, "id": entry["id"], "content": entry["content"], "lstrip": False, "rstrip": False}
+
+
+def _model(node: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    fields = _checked(node, MODEL, "model")
+    ordinary = {content: i for content, i in vocabulary.added.items() if content not in vocabulary.specials}
+    merges = [pair for pair in vocabulary.merges if not vocabulary.specials.keys() & {*pair, pair[0] + pair[1]}]
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": UNSPELLED,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": fields.get("byte_fallback", False),
+        "ignore_merges": fields.get("ignore_merges", False),
+        "vocab": {**vocabulary.ids, **ordinary},
+        "merges": merges,
+    }
+
+
+def _refusal(where: str, found: str, hint: str = "") -> TokenizerError:
+    return TokenizerError("the tokenizer has a part that is not known to be good", found=found, where=where, hint=hint)
