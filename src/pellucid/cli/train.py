@@ -43,7 +43,7 @@ NAMED = {  # named flags and the settings they stand for
 )
 @click.option("--steps", type=int, help="updates")
 @click.option("--epochs", type=float, help="times through the training text")
-@click.option("--minutes", type=float, help="about how long (default: 10, less for a small text)")
+@click.option("--minutes", type=float, help="how long, by the clock (default: about 10, less for a small text)")
 @click.option("--preset", help="a named shape (see `pellucid plan --list`)")
 @click.option("--depth", type=int, help="one dial: blocks; width and heads follow")
 @click.option("--context-length", type=int, help="positions the model can hold, in tokens")
@@ -57,6 +57,7 @@ NAMED = {  # named flags and the settings they stand for
 @click.option(
     "--probe", multiple=True, help="a text to look at while the model trains, for `pellucid lens`; may be repeated"
 )
+@click.option("--why", is_flag=True, help="print the reason of every figure of the plan")
 @click.option("--extend", is_flag=True, help="give a run that is there another length")
 @click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")
 @set_option
@@ -67,6 +68,7 @@ def command(
     out: Path,
     recipe: Path | None,
     start_from: Path | None,
+    why: bool,
     extend: bool,
     require_exact: bool,
     assignments: tuple[str, ...],
@@ -74,8 +76,8 @@ def command(
 ) -> None:
     """Train a model on TEXT: a .txt, a folder, .jsonl, .jsonl.gz, .parquet, or - for standard input.
 
-    Settings that are left open fit themselves to the text and the machine; the plan is printed with its reasons. The
-    same command goes on with a run that was interrupted.
+    Settings that are left open fit themselves to the text and the machine; the plan is printed (with its reasons:
+    --why). The same command goes on with a run that was interrupted.
     """
     from pellucid.training.recipes.pretrain import Pretraining, pretrain
 
@@ -88,7 +90,7 @@ def command(
         extend=extend,
         require_exact=require_exact,
     )
-    with Watch(quiet=common.as_json) as watch:
+    with Watch(quiet=common.as_json, why=why) as watch:
         watch.settings(resolved)
         finished = pretrain(task, recorder=watch)
     report(finished, as_json=common.as_json)

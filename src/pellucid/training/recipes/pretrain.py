@@ -36,7 +36,8 @@ from pellucid.training.interrupt import StopRequest
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.measure import measure_training, try_compile
 from pellucid.training.metrics import evaluations
-from pellucid.training.plan import RunPlan, TextSize, overrides, plan_run, saved_plan, table
+from pellucid.training.plan import RunPlan, TextSize, overrides, plan_run, saved_plan
+from pellucid.training.plan_text import summary, table
 from pellucid.training.resume import check_same_machine, check_same_run
 from pellucid.training.session import Session
 from pellucid.training.settings import TrainSettings
@@ -201,8 +202,8 @@ def ready_plan(
         run.update_identity(
             {**run.identity, "settings": asked, "plan": plan.to_dict(), "data": dict(prepared.identity)}
         )
-    lines = [list(line) for line in table(plan)]
-    recorder.record(Event(name="training.plan", message="the plan of the run", data={**plan.to_dict(), "table": lines}))
+    told = {"summary": [list(line) for line in summary(plan)], "table": [list(line) for line in table(plan)]}
+    recorder.record(Event(name="training.plan", message="the plan of the run", data={**plan.to_dict(), **told}))
     return plan
 
 
