@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Terminal, print_json
+from pellucid.cli.common import Terminal, print_json, typed
 from pellucid.cli.constrain import build_stages
 
 if TYPE_CHECKING:  # they load torch, which help does without
@@ -205,4 +205,5 @@ def _save(job: Job, steps: Sequence[Step], path: Path) -> None:
         constraint=request.form,
     )
     save_trace(trace, path)
-    click.echo(f"· trace in {path}: pellucid generate RUN --replay {path} makes the same text again", err=True)
+    again = typed("pellucid", "generate", "RUN", "--replay", path)
+    click.echo(f"· trace in {path}: {again} makes the same text again", err=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -54,6 +56,16 @@ set_option = click.option(
 def print_json(value: Any) -> None:
     """One JSON document on standard output, readable in any language."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def typed(*words: str | Path) -> str:
+    """A command as it is to be typed into a shell: texts and paths with spaces or signs are quoted.
+
+    >>> print(typed("pellucid", "generate", Path("my runs/a"), "Who's there?"))
+    pellucid generate 'my runs/a' 'Who'"'"'s there?'
+    """
+    safe = (f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words)
+    return shlex.join(safe)
 
 
 class Terminal:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Terminal, print_json
+from pellucid.cli.common import Terminal, print_json, typed
 from pellucid.cli.tables import Side, print_table
 from pellucid.errors import DecodingError, InputError, StoreError
 from pellucid.events import Event
@@ -111,7 +111,7 @@ def train(
         print_json({"out": str(out), **sizes, "specials": dict(tokenizer.specials)})
     else:
         click.echo(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {num_bytes:,} bytes of text: {out}")
-        click.echo(f'next:  pellucid tokenizer explain {out} "…"')
+        click.echo(f"next:  {typed('pellucid', 'tokenizer', 'explain', out)} \"…\"")
 
 
 @command.command()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, print_json, set_option
+from pellucid.cli.common import Common, common_options, print_json, set_option, typed
 from pellucid.cli.watch import Watch
 from pellucid.errors import SettingsError
 from pellucid.settings import Layer, Resolved, load_toml, parse_assignments, put, resolve
@@ -123,6 +123,7 @@ def report(finished: Any, *, as_json: bool) -> None:
                 "steps": finished.steps,
                 "reason": finished.reason,
                 "checkpoint": str(finished.checkpoint) if finished.checkpoint else None,
+                "best": str(finished.best.directory) if finished.best else None,
             }
         )
         return
@@ -132,5 +133,9 @@ def report(finished: Any, *, as_json: bool) -> None:
         click.echo("repeat the same command to go on.")
         return
     click.echo(f"{finished.reason} after step {finished.step} of {finished.steps}; loss curve: {out / 'loss.svg'}")
-    click.echo(f'next:  pellucid generate {out} "Once upon"')
-    click.echo(f"       pellucid eval {out} OTHER.txt")
+    if finished.best is not None and finished.best.step != finished.step:
+        click.echo(f"the best model on validation text is that of step {finished.best.step}: it is the one used below.")
+    opening = [finished.opening] if finished.opening else []
+    click.echo(f"next:  {typed('pellucid', 'generate', out, *opening)}")
+    click.echo(f"       {typed('pellucid', 'eval', out, 'OTHER.txt')}")
+    click.echo(f"       {typed('pellucid', 'lens', out)}")

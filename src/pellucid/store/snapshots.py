@@ -40,7 +40,7 @@ def save_snapshot(
     *,
     config: ModelConfig,
     weights: Mapping[str, Tensor],
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     info: Mapping[str, Any],
 ) -> SavedStep:
     """Write the snapshot of one step, at once or not at all. Raises NoSpaceError when the disk is full."""

@@ -77,7 +77,7 @@ def name_time(seconds: float) -> str:
     """A time as one says it.
 
     >>> name_time(8.2), name_time(75), name_time(600), name_time(7300)
-    ('8 s', '1 min 15 s', '10 min', '2 h 2 min')
+    ('8 s', '1 min 15 s', '10 min', '2 h 1 min')
     """
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
