@@ -64,8 +64,8 @@ class Lengths:
         return line
 
 
-def _read(row: dict[str, Any], run: Run) -> Length:
-    numbers = [row.get(name) for name in ("step", "old", "new")]
+def _read(row: Any, run: Run) -> Length:
+    numbers = [row.get(name) if isinstance(row, dict) else None for name in ("step", "old", "new")]
     if not all(type(number) is int and number >= 0 for number in numbers) or row["new"] < row["step"]:
         where = str(run.path / LENGTHS)
         raise CorruptFileError("a line of lengths.jsonl is not a change of length", found=str(row)[:120], where=where)

@@ -19,7 +19,7 @@ from pellucid.training.moments import early_steps, thin_out
 
 MOST_BYTES = 10**9
 MOST_CHECKPOINTS = 4  # in their bytes: what is kept to be looked at stays small beside what is kept to go on
-FILES_BYTES, TENSOR_BYTES = 16_000, 200  # of a directory's small files, and of each tensor's entry in the header
+FILES_BYTES, TENSOR_BYTES = 5_000, 150  # of a directory's small files, and of each tensor's entry in the header
 
 
 class Snapshots:

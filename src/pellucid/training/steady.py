@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 AGREE = 1.1  # the second best may take this many times the best
-FEWEST_ROUNDS = 4
+FEWEST_ROUNDS, LEAST_SECONDS = 4, 1.0  # a burst of something else is over within a second, often
 MOST_SECONDS = 8.0  # after which no further round begins, whether they agree or not
 
 
@@ -43,8 +43,9 @@ def time_in_turn(
         for name, turn in turns.items():
             tries[name].append(turn())
         rounds += 1
-        out_of_time = clock() - begun >= MOST_SECONDS
-        if out_of_time or (rounds >= FEWEST_ROUNDS and all(map(_agree, tries.values()))):
+        gone = clock() - begun
+        enough = rounds >= FEWEST_ROUNDS and gone >= LEAST_SECONDS
+        if gone >= MOST_SECONDS or (enough and all(map(_agree, tries.values()))):
             return {name: Steady.of(seconds) for name, seconds in tries.items()}
 
 

@@ -59,7 +59,7 @@ class Pretraining:
     start_from: Path | None = None  # weights and tokenizer of another run, checkpoint or Hugging Face directory
     extend: bool = False  # a finished run may be given another length
     require_exact: bool = False  # refuse to go on where the bits may differ
-    began: float = field(default_factory=monotonic)  # from when on the minutes of a time budget count
+    began: float = field(default_factory=lambda: monotonic())  # from when on the minutes of a time budget count
 
 
 @dataclass(frozen=True, kw_only=True)
