@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from pellucid.errors import CorruptFileError, LockedError, ResumeError, StoreError
 from pellucid.events import Event, MemoryRecorder
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.store.run import Run, resolve_checkpoint
+from pellucid.store.snapshots import save_snapshot
 from pellucid.tokens.train import train_characters
 
 
@@ -168,10 +170,55 @@ def test_best_is_the_checkpoint_with_the_lowest_validation_loss(run, save):
     for step, loss in ((2, 3.0), (4, 2.0), (6, None), (8, 1.0)):  # the checkpoint of step 8 was never written
         run.append_metrics({"kind": "train", "step": step, "loss": 0.1})
         run.append_metrics({"kind": "eval", "step": step, "loss": loss})
-    assert resolve_checkpoint(run.path / "best").name == "step-000004"
-    assert resolve_checkpoint(run.path).name == "step-000006"
+    for which, step in (("best", 4), ("latest", 6)):
+        assert resolve_checkpoint(run.path / which).name == f"step-{step:06d}"
+    heard = MemoryRecorder()
+    assert resolve_checkpoint(run.path, recorder=heard).name == "step-000004"
+    [event] = heard.events
+    assert event.name == "store.checkpoint_chosen" and event.data["step"] == 4
+    assert "step 4" in event.message and "step 8 was better" in event.message and str(run.path / "latest") in event.message
     with pytest.raises(StoreError, match="no model is here"):
         resolve_checkpoint(run.path.parent / "best")
+
+
+def test_what_is_said_of_the_checkpoint_that_is_used(run, save):
+    def said() -> str:
+        heard = MemoryRecorder()
+        resolve_checkpoint(run.path, recorder=heard)
+        return heard.events[-1].message
+
+    save(2, 4)
+    assert "step 4, the last: none was tried on validation text" in said()
+    run.append_metrics({"kind": "eval", "step": 4, "loss": 2.0})
+    assert "step 4, the last, and the best on validation text" in said()
+    run.append_metrics({"kind": "eval", "step": 2, "loss": 1.0})
+    assert f"step 2, the best on validation text; the last: {run.path / 'latest'}" in said()
+    run.use(run.checkpoints()[0])
+    assert "step 2, the last, and the best" in said()
+
+
+def test_a_damaged_best_names_the_last(run, save):
+    save(2, 4)
+    for step, loss in ((2, 1.0), (4, 2.0)):
+        run.append_metrics({"kind": "eval", "step": step, "loss": loss})
+    damage(run.path / "checkpoints" / "step-000002")
+    with pytest.raises(CorruptFileError, match="best checkpoint, step-000002, is damaged") as caught:
+        resolve_checkpoint(run.path)
+    assert str(run.path / "latest") in caught.value.hint
+    assert resolve_checkpoint(run.path / "latest").name == "step-000004"
+
+
+def test_moments_are_checkpoints_and_snapshots(run, save, config, weights):
+    for step in (0, 1, 4):
+        save_snapshot(run.path, step, config=config, weights=weights, tokenizer=None, info={})
+    save(4, 9)
+    assert [one.step for one in run.moments()] == [0, 1, 4, 9]
+    assert [one.directory.parent.name for one in run.moments()] == ["snapshots", "snapshots", "checkpoints", "checkpoints"]
+    assert [one.step for one in run.checkpoints()] == [4, 9] and run.latest().step == 9
+    early = load_checkpoint(resolve_checkpoint(run.path / "snapshots" / "step-000001"))
+    assert early.dtype == torch.bfloat16
+    for name, weight in weights.items():
+        assert torch.equal(early.weights[name], weight.to(torch.bfloat16))
 
 
 def test_a_checkpoint_directory_resolves_to_itself(run, save):

@@ -3,6 +3,8 @@
 A kill leaves the disk as it was between two system calls that change it: before or after a write, in the middle of
 saving, between a rename and the next. Every such state of a whole run is continued from; some are also reached by a
 real SIGKILL. Each child is a fork of this process, which has torch loaded but has never started a thread.
+
+The run has a time budget, and a clock that goes on with the updates alone: its length is changed twice on the way.
 """
 
 from __future__ import annotations
@@ -25,18 +27,49 @@ from pellucid.errors import NoSpaceError, ResumeError
 from pellucid.events import MemoryRecorder
 from pellucid.store.checkpoint import load_checkpoint, load_training
 from pellucid.store.run import Run
+from pellucid.store.snapshots import list_snapshots
+from pellucid.training import session
+from pellucid.training.loop import Trainer
 from pellucid.training.metrics import without_wall_clock
+from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.recipes.pretrain import pretrain
 
 pytestmark = [
-    pytest.mark.usefixtures("quick"),
+    pytest.mark.usefixtures("quick", "clock"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, which this system does not have"),
     # torch warns that a forked child of a process with threads may hang; this process has started none of torch's.
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
 CALLS = ("mkdir", "open", "write", "fsync", "replace", "ftruncate", "unlink", "rmdir")
 PER_CHILD = 16  # continued runs per process, which is not free to fork
-CHANGES = {"steps": 6, "model": {"dropout": 0.2}, "batch": {"tokens": 256, "micro_rows": 8}}
+CHANGES = {"steps": 12, "minutes": 1, "model": {"dropout": 0.2}, "batch": {"tokens": 256, "micro_rows": 8}}
+LENGTHS = [(4, 12, 7), (5, 7, 6)]  # what the clock makes of it
+
+
+class Clock:
+    """A clock that only updates move: six seconds each, later twelve."""
+
+    def __init__(self, slow: float = 1.0) -> None:
+        self.now, self.slow = 0.0, slow
+
+    def __call__(self) -> float:
+        return self.now
+
+    def update(self, honest: Callable[[Trainer], object]) -> Callable[[Trainer], object]:
+        def timed(trainer: Trainer) -> object:
+            self.now += self.slow * (6.0 if trainer.step < 3 else 12.0)
+            return honest(trainer)
+
+        return timed
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in (session, recipe):
+        monkeypatch.setattr(module, "monotonic", clock)
+    monkeypatch.setattr(Trainer, "update", clock.update(Trainer.update))
+    return clock
 
 
 def changing_calls(call: Callable[[int], None]) -> None:
@@ -86,6 +119,12 @@ def assert_equal_to_the_bit(left: Path, right: Path) -> None:
         assert torch.equal(tensor, {**other_weights, **other_tensors}[name]), name
     assert state == other_state
     assert rows == other_rows
+    assert Run.open(left).read_lengths() == Run.open(right).read_lengths()
+    assert snapshots_of(left) == snapshots_of(right)
+
+
+def snapshots_of(out: Path) -> dict[int, bytes]:
+    return {one.step: (one.directory / "model.safetensors").read_bytes() for one in list_snapshots(out)}
 
 
 @pytest.fixture
@@ -104,8 +143,10 @@ def whole(book: Path, tmp_path: Path, task) -> Path:
 
 
 def test_the_run_is_one_worth_comparing(whole: Path) -> None:
-    """It evaluates, reads its text more than once and accumulates: what a resume could get wrong is in it."""
+    """It evaluates, reads its text more than once, accumulates and is shortened: what a resume could get wrong is in it."""
     rows = result(whole)[3]
+    assert [(line["step"], line["old"], line["new"]) for line in Run.open(whole).read_lengths()] == LENGTHS
+    assert list(snapshots_of(whole)) == [0, 1, 2, 4]
     assert [row["step"] for row in rows if row["kind"] == "eval"] == [2, 4, 6]
     tokens = sum(row["tokens"] for row in rows if row["kind"] == "train")
     assert tokens > 1.2 * open_prepared(whole / "data").train.num_tokens
@@ -121,6 +162,38 @@ def test_the_comparison_can_fail(whole: Path, book: Path, tmp_path: Path, task) 
     assert in_child(lambda: pretrain(task(book, tmp_path / "other", **other)) and None) == 0
     with pytest.raises(AssertionError):
         assert_equal_to_the_bit(whole, tmp_path / "other")
+
+
+def test_another_clock_changes_nothing_once_the_lengths_are_on_record(
+    whole: Path, book: Path, tmp_path: Path, task, clock: Clock
+) -> None:
+    """The lines say what happened: on a machine of another speed, from the start or from the middle, they are replayed."""
+    for name, slow in (("faster", 0.01), ("slower", 50.0)):
+        (tmp_path / name).mkdir()
+        shutil.copy(whole / "lengths.jsonl", tmp_path / name)
+
+        def at_another_speed(name: str = name, slow: float = slow) -> None:
+            clock.slow = slow
+            pretrain(task(book, tmp_path / name, **CHANGES))
+
+        assert in_child(at_another_speed) == 0
+        assert_equal_to_the_bit(whole, tmp_path / name)
+
+    def killed_before_update(number: int) -> None:
+        honest = Trainer.update
+        Trainer.update = lambda self: os.kill(os.getpid(), signal.SIGKILL) if self.step == number else honest(self)
+        pretrain(task(book, tmp_path / "cut", **CHANGES))
+
+    assert in_child(lambda: killed_before_update(5)) == -signal.SIGKILL
+    run = Run.open(tmp_path / "cut")
+    assert len(run.read_lengths()) == 2 and run.latest().step == 4, "both lines were there before the step they are about"
+
+    def go_on_slowly() -> None:
+        clock.slow = 50.0
+        pretrain(task(book, tmp_path / "cut", **CHANGES))
+
+    assert in_child(go_on_slowly) == 0
+    assert_equal_to_the_bit(whole, tmp_path / "cut")
 
 
 def assert_continues_to(whole: Path, book: Path, out: Path, task, cut: str) -> None:

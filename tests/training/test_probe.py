@@ -20,7 +20,8 @@ from pellucid.store.probes import list_probes, load_probe
 from pellucid.store.run import Run
 from pellucid.training import probe as probing
 from pellucid.training.metrics import without_wall_clock
-from pellucid.training.probe import Probes, due_steps, see, thin_out
+from pellucid.training.moments import due_steps, thin_out
+from pellucid.training.probe import Probes, see
 from pellucid.training.recipes.pretrain import pretrain
 from pellucid.training.settings import ProbeSettings
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Terminal, print_json
+from pellucid.cli.common import Terminal, print_json, typed
 from pellucid.cli.constrain import build_stages
 from pellucid.cli.screen import Flow, open_console, say
 
@@ -196,4 +196,5 @@ def _save(job: Job, steps: Sequence[Step], path: Path) -> None:
         constraint=request.form,
     )
     save_trace(trace, path)
-    click.echo(f"· trace in {path}: pellucid generate RUN --replay {path} makes the same text again", err=True)
+    again = typed("pellucid", "generate", "RUN", "--replay", path)
+    click.echo(f"· trace in {path}: {again} makes the same text again", err=True)

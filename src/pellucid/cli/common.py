@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -109,6 +111,16 @@ def warn_of_escapes(stops: Iterable[str]) -> None:
                 message += f" for that write $'{escape}' in bash and zsh, \"`{letter}\" in PowerShell"
                 data = {"stop": stop, "escape": escape}
                 Terminal().record(Event(name="cli.stop_escape", message=message, data=data, level="warning"))
+
+
+def typed(*words: str | Path) -> str:
+    """A command as it is to be typed into a shell: texts and paths with spaces or signs are quoted.
+
+    >>> print(typed("pellucid", "generate", Path("my runs/a"), "Who's there?"))
+    pellucid generate 'my runs/a' 'Who'"'"'s there?'
+    """
+    safe = (f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words)
+    return shlex.join(safe)
 
 
 class Terminal:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, print_json
+from pellucid.cli.common import Common, common_options, print_json, typed
 from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table
 from pellucid.cli.watch import Watch
@@ -75,12 +75,11 @@ def show(outcome: Any) -> None:
     show_score(outcome.score)
     out = outcome.finished.out
     click.echo("\nNext:")
-    click.echo(
-        f"  pellucid lens {out}                          watch a sentence become the next token, and how it was learned"
-    )
+    look = typed("pellucid", "lens", out)
+    click.echo(f"  {look:<47}  watch a sentence become the next token, and how it was learned")
     (english, _), (chinese, _) = outcome.continuations
-    click.echo(f'  pellucid generate {out} "{english}" --explain --max-new-tokens 3')
-    click.echo(f'  pellucid generate {out} "{chinese}" --temperature 0.7')
+    click.echo(f"  {typed('pellucid', 'generate', out, english, '--explain', '--max-new-tokens', '3')}")
+    click.echo(f"  {typed('pellucid', 'generate', out, chinese, '--temperature', '0.7')}")
     click.echo(f"  open {out / 'loss.svg'}")
     click.echo("  pellucid learn                                  the arithmetic behind it, step by step")
     click.echo("  pellucid train YOUR_BOOK.txt --out runs/book     the same with your own text")

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Terminal, encoding_option, newlines_option, print_json, read_standard_input
+from pellucid.cli.common import Terminal, encoding_option, newlines_option, print_json, read_standard_input, typed
 from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
 from pellucid.errors import InputError, StoreError
@@ -117,7 +117,7 @@ def train(
         print_json({"out": str(out), **sizes, "specials": dict(tokenizer.specials)})
     else:
         click.echo(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {num_bytes:,} bytes of text: {out}")
-        click.echo(f'next:  pellucid tokenizer explain {out} "…"')
+        click.echo(f"next:  {typed('pellucid', 'tokenizer', 'explain', out)} \"…\"")
 
 
 @command.command()

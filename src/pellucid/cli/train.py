@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, encoding_option, print_json, set_option
+from pellucid.cli.common import Common, common_options, encoding_option, print_json, set_option, typed
 from pellucid.cli.watch import Watch
 from pellucid.errors import SettingsError
 from pellucid.settings import Layer, Resolved, load_toml, parse_assignments, put, resolve
@@ -44,7 +44,7 @@ NAMED = {  # named flags and the settings they stand for
 )
 @click.option("--steps", type=int, help="updates")
 @click.option("--epochs", type=float, help="times through the training text")
-@click.option("--minutes", type=float, help="about how long (default: 10, less for a small text)")
+@click.option("--minutes", type=float, help="how long, by the clock (default: about 10, less for a small text)")
 @click.option("--preset", help="a named shape (see `pellucid plan --list`)")
 @click.option("--depth", type=int, help="one dial: blocks; width and heads follow")
 @click.option("--context-length", type=int, help="positions the model can hold, in tokens")
@@ -61,6 +61,7 @@ NAMED = {  # named flags and the settings they stand for
 @click.option(
     "--probe", multiple=True, help="a text to look at while the model trains, for `pellucid lens`; may be repeated"
 )
+@click.option("--why", is_flag=True, help="print the reason of every figure of the plan")
 @click.option("--extend", is_flag=True, help="give a run that is there another length")
 @click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")
 @set_option
@@ -71,6 +72,7 @@ def command(
     out: Path,
     recipe: Path | None,
     start_from: Path | None,
+    why: bool,
     extend: bool,
     require_exact: bool,
     assignments: tuple[str, ...],
@@ -78,8 +80,8 @@ def command(
 ) -> None:
     """Train a model on TEXT: a .txt, a folder, .jsonl, .jsonl.gz, .parquet, or - for standard input.
 
-    Settings that are left open fit themselves to the text and the machine; the plan is printed with its reasons. The
-    same command goes on with a run that was interrupted.
+    Settings that are left open fit themselves to the text and the machine; the plan is printed (with its reasons:
+    --why). The same command goes on with a run that was interrupted.
     """
     from pellucid.training.recipes.pretrain import Pretraining, pretrain
 
@@ -92,7 +94,7 @@ def command(
         extend=extend,
         require_exact=require_exact,
     )
-    with Watch(quiet=common.as_json) as watch:
+    with Watch(quiet=common.as_json, why=why) as watch:
         watch.settings(resolved)
         finished = pretrain(task, recorder=watch)
     report(finished, as_json=common.as_json)
@@ -125,6 +127,7 @@ def report(finished: Any, *, as_json: bool) -> None:
                 "steps": finished.steps,
                 "reason": finished.reason,
                 "checkpoint": str(finished.checkpoint) if finished.checkpoint else None,
+                "best": str(finished.best.directory) if finished.best else None,
             }
         )
         return
@@ -134,5 +137,9 @@ def report(finished: Any, *, as_json: bool) -> None:
         click.echo("repeat the same command to go on.")
         return
     click.echo(f"{finished.reason} after step {finished.step} of {finished.steps}; loss curve: {out / 'loss.svg'}")
-    click.echo(f'next:  pellucid generate {out} "Once upon"')
-    click.echo(f"       pellucid eval {out} OTHER.txt")
+    if finished.best is not None and finished.best.step != finished.step:
+        click.echo(f"the best model on validation text is that of step {finished.best.step}: it is the one used below.")
+    opening = [finished.opening] if finished.opening else []
+    click.echo(f"next:  {typed('pellucid', 'generate', out, *opening)}")
+    click.echo(f"       {typed('pellucid', 'eval', out, 'OTHER.txt')}")
+    click.echo(f"       {typed('pellucid', 'lens', out)}")

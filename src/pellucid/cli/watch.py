@@ -19,9 +19,10 @@ PLAIN_SECONDS = 5.0  # between lines when no bar is drawn
 
 
 class Watch:
-    """Prints a run's events on standard error; `quiet` keeps only warnings."""
+    """Prints a run's events on standard error; `quiet` keeps only warnings, `why` gives each figure of the plan its reason."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, why: bool = False) -> None:
+        self.why = why
         self.quiet, self.bar = quiet, NoBar() if quiet else (Bar() if is_terminal() else Lines())
         self.views: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "training.progress": self.bar.step,
@@ -57,10 +58,15 @@ class Watch:
         self.say(f"· {defaults} other settings at their defaults (all of them, with sources, in run.json)")
 
     def _plan(self, plan: Mapping[str, Any]) -> None:
-        if not self.quiet:
-            width = max(len(name) for name, _, _ in plan["table"])
-            for name, value, reason in plan["table"]:
-                self.say(f"  {name:<{width}}  {value:<16}  {reason}".rstrip())
+        if self.quiet:
+            return
+        rows = plan["table" if self.why else "summary"]
+        name_width = max(len(name) for name, *_ in rows)
+        value_width = max(len(value) for _, value, *_ in rows) if self.why else 0
+        for name, value, *reason in rows:
+            self.say(f"  {name:<{name_width}}  {value:<{value_width}}  {''.join(reason)}".rstrip())
+        if not self.why:
+            self.say("  (each figure with its reason: --why, or run.json)")
 
 
 class NoBar:
@@ -123,7 +129,7 @@ class Bar(NoBar):
         if name not in self.tasks:
             self.progress.start()
             self.tasks[name] = self.progress.add_task(name, total=total, text=text)
-        self.progress.update(self.tasks[name], completed=done, text=text)
+        self.progress.update(self.tasks[name], completed=done, total=total, text=text)
 
     def say(self, text: str) -> None:
         self.console.print(harmless(text), soft_wrap=True)

@@ -35,8 +35,6 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.model.decoder import Decoder
 from pellucid.settings import nearest
-from pellucid.store.directory import TRAINING_STATE
-from pellucid.store.verify import read_json
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import At, Desk
@@ -335,16 +333,15 @@ def _training_row(desk: Desk, checkpoint: int | None, row: int) -> list[int]:
 
 
 def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
-    """The first rows of the update after a checkpoint, as the run's own loader gives them."""
+    """The first rows of the update after a saved step, as the run's own loader gives them."""
     run = desk.run
     if run is None or "plan" not in run.identity or not (run.path / "data" / PREPARED).is_file():
         return None
-    saved = {one.step: one.directory for one in run.checkpoints()}
     step = desk.shelf.step if checkpoint is None else checkpoint
     if step is None:  # the files of the checkpoint do not say where in the run it stands
         return None
-    state = saved[step] / TRAINING_STATE if step in saved else None
-    passed_over = len(read_json(state)["skipped"]) if state and state.is_file() else 0
+    updates = (row for row in run.read_metrics() if row["kind"] == "train")
+    passed_over = next((row["skipped"] for row in updates if row["step"] == step), 0)  # batches, until this step
     plan, train = run.identity["plan"], open_prepared(run.path / "data").train
     loader = Loader(train, context_length=plan["config"]["context_length"], seed=run.identity["settings"]["seed"])
     return loader.rows((step + passed_over) * plan["rows"], min(MOST_ROWS, plan["rows"]))

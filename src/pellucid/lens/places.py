@@ -87,7 +87,7 @@ def find_table(desk: Desk, checkpoint: int | None) -> Tensor:
     if checkpoint in (None, desk.shelf.step):
         table_VD = desk.model(None).embed.weight.detach()
     else:
-        saved = {one.step: one.directory for one in desk.run.checkpoints()} if desk.run else {}
+        saved = {one.step: one.directory for one in desk.run.moments()} if desk.run else {}
         if checkpoint not in saved:
             raise RequestError("the run has no such checkpoint", found=str(checkpoint), hint=f"saved: {sorted(saved)}")
         table_VD = load_checkpoint(saved[checkpoint]).weights["embed.weight"]

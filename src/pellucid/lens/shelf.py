@@ -1,6 +1,7 @@
-"""The models that a desk works on: one opened at the start, and the other checkpoints of its run when asked for.
+"""The models that a desk works on: one opened at the start, and those of its run at other steps when asked for.
 
-Two models at most are in memory beside the first. A checkpoint is named by its step; None is the one that was opened.
+Two models at most are in memory beside the first. A model is named by its step, whether a checkpoint or one of the run's
+early snapshots; None is the one that was opened.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Shelf:
     @property
     def steps(self) -> list[int]:
         """The steps that can be asked for, oldest first; empty for a model that is no run."""
-        return [saved.step for saved in self.run.checkpoints()] if self.run else []
+        return [saved.step for saved in self.run.moments()] if self.run else []
 
     def open(self, step: int | None) -> Opened:
         """The model at a step. Raises RequestError for a step that was not saved."""
@@ -88,7 +89,7 @@ class Shelf:
         return self._others[step]
 
     def _load(self, step: int) -> Opened:
-        saved = self.run.checkpoints() if self.run else []
+        saved = self.run.moments() if self.run else []
         directory = next((one.directory for one in saved if one.step == step), None)
         if directory is None:
             found = f"step {step}; saved: {', '.join(map(str, self.steps)) or 'this model is not of a run'}"

@@ -6,12 +6,14 @@ A `Reason` is (field, value, why): a plan can say where each number came from, a
 These are starting points found on small models, *not* laws: an explicit setting always wins.
 
 Source: depth as the one dial, tokens ∝ parameters and batch ∝ tokens^0.383: nanochat (2026); Bergsma et al. 2025
-("Power Lines"); Hoffmann et al. 2022 (20 tokens per parameter); Muennighoff et al. 2023 (repeated data).
+("Power Lines"); Hoffmann et al. 2022 (20 tokens per parameter). What a text that is read again is worth: `planning.repetition`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.flops import count_flops
 from pellucid.planning.params import count_parameters
+from pellucid.planning.repetition import DROPOUT_LOSS, DROPOUT_TIME, DROPOUTS, excess_loss, most_passes, passes_by_heart
 
 ASPECT = 64
 DEPTHS = tuple(range(2, 33))
@@ -63,13 +66,15 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A model and a schedule chosen together for a text and a time budget."""
+    """A shape and a number of tokens chosen together for a text and a time."""
 
-    derived: Derived
-    schedule: Schedule
+    depth: int
+    config: ModelConfig
+    tokens: int  # to learn from, over all passes
+    most_tokens: int  # what the text is good for at this size: more would make the model worse
     estimated_seconds: float
-    tokens_per_parameter: float
-    epochs: float  # how often the text is seen
+    epochs: float  # how often the text is read
+    excess: float  # what the choice was made by: see `planning.repetition`
     reasons: tuple[Reason, ...]
 
 
@@ -131,25 +136,12 @@ def derive_schedule(config: ModelConfig, train_tokens: int, *, context_length: i
     (8192, 400, 32)
     """
     length = config.context_length if context_length is None else context_length
-    law = REFERENCE_BATCH * (max(train_tokens, 1) / REFERENCE_TOKENS) ** BATCH_EXPONENT
-    many_steps = train_tokens / FEWEST_STEPS
-    muon_floor = MUON_TOKENS_PER_WIDTH * config.d_model
-    wanted = min(law, max(many_steps, min(muon_floor, train_tokens / 100)))
-    rows = max(1, 2 ** round(math.log2(max(wanted / length, 1))))
-    tokens_per_step = rows * length
+    tokens_per_step, why = _batch(config, train_tokens, length)
+    rows = tokens_per_step // length
     adamw_rate = suggest_adamw_rate(config)
-    batch_why = (
-        f"the lesser of {law:,.0f} (batches grow as tokens^{BATCH_EXPONENT}) and {many_steps:,.0f} (which leaves "
-        f"{FEWEST_STEPS} steps), but towards {muon_floor:,} ({MUON_TOKENS_PER_WIDTH} x d_model, where Muon is cheap); "
-        "rows are a power of two"
-    )
     adamw_why = "0.003239 - 0.0001395 ln(parameters outside embeddings), Kaplan et al. 2020 eq. D.1"
     reasons = (
-        Reason(
-            field="tokens_per_step",
-            value=tokens_per_step,
-            why=batch_why,
-        ),
+        Reason(field="tokens_per_step", value=tokens_per_step, why=f"{why}; rows are rounded to a power of two"),
         Reason(field="muon_rate", value=0.02, why="an orthogonal update has the same size at every width"),
         Reason(field="adamw_rate", value=adamw_rate, why=adamw_why),
     )
@@ -162,6 +154,21 @@ def derive_schedule(config: ModelConfig, train_tokens: int, *, context_length: i
         adamw_rate=adamw_rate,
         reasons=reasons,
     )
+
+
+def _batch(config: ModelConfig, train_tokens: int, length: int) -> tuple[int, str]:
+    """(tokens of one update, why)."""
+    law = REFERENCE_BATCH * (max(train_tokens, 1) / REFERENCE_TOKENS) ** BATCH_EXPONENT
+    many_steps = train_tokens / FEWEST_STEPS
+    muon_floor = min(MUON_TOKENS_PER_WIDTH * config.d_model, train_tokens / 100)
+    wanted = min(law, max(many_steps, muon_floor))
+    if wanted == law:
+        why = f"the more a run reads, the larger its updates may be (as tokens^{BATCH_EXPONENT}, Bergsma et al. 2025)"
+    elif wanted == many_steps:
+        why = f"small enough to leave about {FEWEST_STEPS} updates: with fewer a model has hardly begun to learn"
+    else:
+        why = "large enough that the optimizer (Muon) does not take more time than the text"
+    return max(1, 2 ** round(math.log2(max(wanted / length, 1)))) * length, why
 
 
 def suggest_adamw_rate(config: ModelConfig) -> float:
@@ -177,56 +184,75 @@ def suggest_adamw_rate(config: ModelConfig) -> float:
     return max(6e-5, round(0.003239 - 0.0001395 * math.log(non_embedding), 5))
 
 
+def ladder(*, vocab_size: int, context_length: int = 256, aspect: int = ASPECT) -> tuple[Derived, ...]:
+    """The shapes that a budget may choose from, smallest first."""
+    return tuple(from_depth(d, vocab_size=vocab_size, context_length=context_length, aspect=aspect) for d in DEPTHS)
+
+
 def fit_to_budget(
     train_tokens: int,
     flops_per_second: float,
     seconds: float = math.inf,
     *,
-    vocab_size: int,
-    context_length: int = 256,
-    aspect: int = ASPECT,
-    tokens_per_parameter: float = 1.0,
-    max_epochs: float = 10.0,
-    max_depth: int = DEPTHS[-1],
+    shapes: Sequence[Derived],
+    tokens: int | None = None,
+    dropouts: Sequence[float] = DROPOUTS,
 ) -> Fit:
-    """The deepest model that still sees enough tokens in the time, and how to spend it.
+    """The shape, the number of passes and the dropout that promise the lowest loss for a text and a time.
 
-    `train_tokens` is the length of the text, seen at most `max_epochs` times; `flops_per_second` is what a training
-    step was measured to reach here; without `seconds` only the text decides. A text shorter than the context shortens
-    it. Short runs on a CPU do best far below the 20 tokens per parameter of large ones: two that were tuned by hand,
-    of 10 seconds and 7 minutes, both came out at 0.3; the default of 1 leans to the safe side.
+    `train_tokens` is the length of the text, `flops_per_second` what a training step was measured to reach here;
+    without `seconds` only the text decides. `tokens` says that so many are wanted, whatever they are worth.
 
-    >>> fit = fit_to_budget(2_000_000, 300e9, 120, vocab_size=2048, context_length=128)
-    >>> fit.derived.depth, fit.schedule.num_steps, round(fit.estimated_seconds)
-    (3, 409, 120)
+    >>> fit = fit_to_budget(2_000_000, 300e9, 120, shapes=ladder(vocab_size=2048, context_length=128))
+    >>> fit.depth, fit.tokens, fit.config.dropout, round(fit.estimated_seconds)
+    (3, 3343318, 0.0, 120)
+    >>> fit = fit_to_budget(300_000, 300e9, 600, shapes=ladder(vocab_size=2048))  # a short book, and much time
+    >>> fit.depth, round(fit.epochs), fit.config.dropout
+    (4, 17, 0.2)
     """
     if not (flops_per_second > 0 and seconds > 0):
         found = f"{flops_per_second} FLOP/s, {seconds} s"
         raise SettingsError("a time budget needs a positive rate and a positive time", found=found)
-    length = max(1, min(context_length, train_tokens - 1))
-    for depth in reversed([depth for depth in DEPTHS if depth <= max(max_depth, DEPTHS[0])]):
-        derived = from_depth(depth, vocab_size=vocab_size, context_length=length, aspect=aspect)
-        in_time = flops_per_second * seconds / count_flops(derived.config).training
-        in_text = max(1, train_tokens) * max_epochs
-        seen = max(1, int(min(in_time, in_text)))
-        parameters = count_parameters(derived.config).total
-        if seen >= tokens_per_parameter * parameters:
-            break
-    schedule = derive_schedule(derived.config, seen)
-    flops = schedule.num_steps * schedule.tokens_per_step * count_flops(derived.config).training
-    why_depth = (
-        f"{seen:,} tokens fit the {'time' if in_time < in_text else 'text'}: {seen / parameters:.2g} for each of "
-        f"{parameters:,} parameters, wanted {tokens_per_parameter:g} (one pass over web text: {CHINCHILLA})"
+    fits = (
+        _fit(shape, dropout, max(1, train_tokens), flops_per_second, seconds, tokens)
+        for shape in shapes
+        for dropout in dropouts
     )
-    why_length = "as asked" if length == context_length else f"the text is shorter than {context_length}"
+    return min(fits, key=lambda fit: fit.excess)
+
+
+def _fit(
+    shape: Derived, dropout: float, unique: int, flops_per_second: float, seconds: float, tokens: int | None
+) -> Fit:
+    """One shape with one dropout: as many tokens as the time allows and the text is good for."""
+    config = dataclasses.replace(shape.config, dropout=dropout)
+    parameters = count_parameters(config).total
+    cost = count_flops(config).training * (DROPOUT_TIME if dropout else 1)
+    passes = most_passes(parameters, unique, dropout=dropout, row_tokens=config.context_length)
+    in_time, good = flops_per_second * seconds / cost, unique * passes
+    seen = max(1, int(min(in_time, good if tokens is None else tokens)))
+    worth = min(seen, unique * passes_by_heart(parameters, unique, dropout=dropout))
+    excess = excess_loss(parameters, worth, unique) * (DROPOUT_LOSS if dropout else 1)
+    if seen == tokens:
+        why_passes = f"as asked; the text is good for about {passes:.1f} at this size"
+    elif in_time < good:
+        why_passes = f"what the time allows; the text would be good for about {passes:.1f} at this size"
+    else:
+        why_passes = "after that a model of this size begins to learn the text by heart, and gets worse on any other"
+    why_dropout = "the text is read often enough to be learned by heart" if dropout else "the text is not read too often"
+    why_shape = f"size, passes and dropout together promise the lowest loss: {seen / parameters:.2g} tokens a parameter"
     return Fit(
-        derived=derived,
-        schedule=schedule,
-        estimated_seconds=flops / flops_per_second,
-        tokens_per_parameter=seen / parameters,
-        epochs=seen / max(1, train_tokens),
+        depth=shape.depth,
+        config=config,
+        tokens=seen,
+        most_tokens=max(seen, int(good)),
+        estimated_seconds=seen * cost / flops_per_second,
+        epochs=seen / unique,
+        excess=excess,
         reasons=(
-            Reason(field="depth", value=depth, why=why_depth),
-            Reason(field="context_length", value=length, why=why_length),
+            *shape.reasons,
+            Reason(field="n_layers", value=config.n_layers, why=why_shape),
+            Reason(field="passes", value=seen / unique, why=why_passes),
+            Reason(field="dropout", value=dropout, why=why_dropout),
         ),
     )

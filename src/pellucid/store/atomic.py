@@ -107,8 +107,11 @@ def _swap(temporary: Path, destination: Path) -> None:
         shutil.rmtree(replaced)
 
 
-def append_line(path: Path, line: str) -> None:
-    """Add one line at the end of a file; when it does not fit, the file is left as long as it was."""
+def append_line(path: Path, line: str, *, sync: bool = False) -> None:
+    """Add one line at the end of a file; when it does not fit, the file is left as long as it was.
+
+    `sync` returns only when the line, and the file's name where it is new, are on the disk.
+    """
     data = (line + "\n").encode("utf-8")
     with explained(path, len(data)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -119,8 +122,12 @@ def append_line(path: Path, line: str) -> None:
             except OSError:
                 os.ftruncate(descriptor, size)
                 raise
+            if sync:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if sync:
+            sync_directory(path.parent)
 
 
 def remove_directory(path: Path) -> None:

@@ -17,10 +17,10 @@ from pellucid.store.atomic import append_line, replace_file
 from pellucid.untrusted import Table, parse_json
 
 
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one object as a line."""
+def append_row(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> None:
+    """Add one object as a line; `sync` waits until it is on the disk."""
     finite = {key: _finite(value) for key, value in row.items()}
-    append_line(path, json.dumps(finite, ensure_ascii=False, allow_nan=False))
+    append_line(path, json.dumps(finite, ensure_ascii=False, allow_nan=False), sync=sync)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pellucid.store.run import resolve_checkpoint
 
 
 def open_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Checkpoint:
-    """The model that a person means by a path; of a run, its latest checkpoint.
+    """The model that a person means by a path; of a run, its best checkpoint on validation text.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, ModelError for a model that is not built
     here, TokenizerError for a tokenizer that does not belong to the weights.
@@ -19,4 +19,4 @@ def open_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Checkpoin
     path = Path(path)
     if is_gguf(path):
         return load_gguf(path, recorder=recorder)
-    return load_checkpoint(resolve_checkpoint(path), recorder=recorder)
+    return load_checkpoint(resolve_checkpoint(path, recorder=recorder), recorder=recorder)

@@ -2,7 +2,9 @@
 
     run.json                       settings with their sources, data, version: what makes it this run
     metrics.jsonl  events.jsonl    one line per measurement, one per decision
+    lengths.jsonl                  one line per change of length that the clock brought (runs with a time budget)
     checkpoints/step-000300/       whole checkpoints
+    snapshots/step-000004/         early models, to be looked at
     latest                         the name of the newest one
     .lock  .holder.json            held by the one process that writes
 
@@ -14,11 +16,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,24 +34,18 @@ from pellucid.store.atomic import explained, remove_directory, replace_file, swe
 from pellucid.store.checkpoint import TrainingFiles, save_checkpoint, verify_checkpoint
 from pellucid.store.directory import describe, is_checkpoint
 from pellucid.store.metrics import append_row, drop_torn_line, keep_rows, read_rows
+from pellucid.store.saved import SavedStep, list_saved, name_step
+from pellucid.store.snapshots import list_snapshots
 from pellucid.store.verify import read_json
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import Table, read_bytes, shown
 
 RUN, LATEST, CHECKPOINTS, METRICS, EVENTS = "run.json", "latest", "checkpoints", "metrics.jsonl", "events.jsonl"
+LENGTHS = "lengths.jsonl"
 LOCK, HOLDER = ".lock", ".holder.json"
 PARTS = ("settings", "sources", "plan", "data")  # of run.json, where they are there: objects
 BEST = "best"  # RUN/best names no file: it is read from the metrics
-STEP_NAME = re.compile(r"step-([0-9]{6,18})")
 MOST_NAME = 1_000  # bytes of `latest`
-
-
-@dataclass(frozen=True, kw_only=True)
-class SavedStep:
-    """One complete checkpoint of a run."""
-
-    step: int
-    directory: Path
 
 
 class Run:
@@ -116,7 +110,7 @@ class Run:
             for directory in (self.path, self.path / CHECKPOINTS):
                 if directory.is_dir():
                     sweep(directory)
-            for name in (METRICS, EVENTS):
+            for name in (METRICS, EVENTS, LENGTHS):
                 drop_torn_line(self.path / name)
             yield
         finally:
@@ -141,7 +135,7 @@ class Run:
         recorder: Recorder = NULL,
     ) -> Path:
         """Save a checkpoint as `checkpoints/step-…` and make it the latest; returns its directory."""
-        directory = self.path / CHECKPOINTS / f"step-{step:06d}"
+        directory = self.path / CHECKPOINTS / name_step(step)
         save_checkpoint(
             directory,
             config=config,
@@ -169,11 +163,12 @@ class Run:
 
     def checkpoints(self) -> list[SavedStep]:
         """The complete checkpoints, oldest first."""
-        folder = self.path / CHECKPOINTS
-        entries = folder.iterdir() if folder.is_dir() else ()
-        named = [(STEP_NAME.fullmatch(entry.name), entry) for entry in entries]
-        saved = [SavedStep(step=int(match[1]), directory=entry) for match, entry in named if match]
-        return sorted((one for one in saved if is_checkpoint(one.directory)), key=lambda one: one.step)
+        return list_saved(self.path / CHECKPOINTS)
+
+    def moments(self) -> list[SavedStep]:
+        """Every model of the run that can be looked at, oldest first: checkpoints, and snapshots of other steps."""
+        found = {one.step: one for one in [*list_snapshots(self.path), *self.checkpoints()]}
+        return [found[step] for step in sorted(found)]
 
     def latest(self) -> SavedStep | None:
         """The checkpoint to go on from; None before the first one.
@@ -204,10 +199,48 @@ class Run:
 
     def best(self) -> SavedStep | None:
         """Of the checkpoints that are there, the one with the lowest validation loss; None when none was evaluated."""
-        evaluations = [row for row in self.read_metrics() if row["kind"] == "eval" and row["loss"] is not None]
-        losses = {row["step"]: row["loss"] for row in evaluations}
+        losses = self._validation_losses()
         evaluated = [one for one in self.checkpoints() if one.step in losses]
         return min(evaluated, key=lambda one: losses[one.step], default=None)
+
+    def choose(self, recorder: Recorder = NULL) -> SavedStep | None:
+        """The checkpoint to use: the best on validation text, or the latest where none was evaluated; says which.
+
+        None before the first one. Raises CorruptFileError when it is damaged, naming what to give instead.
+        """
+        best = self.best()
+        if best is None:
+            chosen, why = self.latest(), "the last: none was tried on validation text"
+        else:
+            chosen, why = best, self._why_best(best)
+            try:
+                verify_checkpoint(best.directory)
+            except StoreError as error:
+                raise CorruptFileError(
+                    f"the best checkpoint, {best.directory.name}, is damaged: {error.what}",
+                    found=error.found,
+                    where=str(best.directory),
+                    hint=f"give {self.path / LATEST} for the last one",
+                ) from error
+        if chosen is not None:
+            message = f"{self.path.name}: the model of step {chosen.step}, {why}"
+            data = {"run": str(self.path), "step": chosen.step, "best": best is not None}
+            recorder.record(Event(name="store.checkpoint_chosen", message=message, data=data))
+        return chosen
+
+    def _why_best(self, best: SavedStep) -> str:
+        """What a person should know of the best checkpoint that is there."""
+        losses, last = self._validation_losses(), self._latest_name()
+        true_best = min(losses, key=lambda step: losses[step])
+        if losses[true_best] < losses[best.step]:
+            return f"the best on validation text of those kept (step {true_best} was better); the last: {self.path / LATEST}"
+        if best.directory.name == last:
+            return "the last, and the best on validation text"
+        return f"the best on validation text; the last: {self.path / LATEST}"
+
+    def _validation_losses(self) -> dict[int, float]:
+        rows = self.read_metrics()
+        return {row["step"]: row["loss"] for row in rows if row["kind"] == "eval" and row["loss"] is not None}
 
     def use(self, saved: SavedStep) -> None:
         """Make an older checkpoint the latest one; newer ones stay until they are written again."""
@@ -241,6 +274,14 @@ class Run:
     def truncate_metrics(self, after_step: int) -> None:
         """Forget what was measured after a step: training goes on from there and measures it again."""
         keep_rows(self.path / METRICS, after_step)
+
+    def append_length(self, row: Mapping[str, Any]) -> None:
+        """Add one line to lengths.jsonl and force it to the disk: no step may be taken under a length that is not there."""
+        append_row(self.path / LENGTHS, row, sync=True)
+
+    def read_lengths(self) -> list[dict[str, Any]]:
+        """Every line of lengths.jsonl."""
+        return read_rows(self.path / LENGTHS)
 
     def record(self, event: Event) -> None:
         """Add one line to events.jsonl."""
@@ -277,25 +318,19 @@ def is_run(path: Path) -> bool:
     return (Path(path) / RUN).is_file()
 
 
-def resolve_checkpoint(path: Path | str) -> Path:
-    """The checkpoint directory that a person means: a run's latest, its best (`RUN/best`), or the directory itself.
+def resolve_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Path:
+    """The checkpoint directory that a person means: of a run its best (or `RUN/latest`), else the directory itself.
 
-    Raises StoreError saying what was found when it is none of them.
+    Of a run that was never tried on validation text it is the latest. Which one was taken is an event. Raises
+    StoreError saying what was found when it is none of them.
     """
     path = Path(path)
-    if path.name == BEST and is_run(path.parent) and not path.exists():
-        best = Run.open(path.parent).best()
-        if best is None:
-            raise StoreError(
-                "no checkpoint of this run was evaluated, so none is the best", where=str(path.parent),
-                hint=f"give {path.parent}, which means its latest checkpoint",
-            )  # fmt: skip
-        return best.directory
+    if path.name in (BEST, LATEST) and is_run(path.parent) and not path.is_dir():
+        run = Run.open(path.parent)
+        return _there(run.latest(), run) if path.name == LATEST else _best_of(run)
     if is_run(path):
-        latest = Run.open(path).latest()
-        if latest is None:
-            raise StoreError("this run has not saved a checkpoint yet", where=str(path), hint="train it first")
-        return latest.directory
+        run = Run.open(path)
+        return _there(run.choose(recorder), run)
     if not is_checkpoint(path):
         raise StoreError(
             "no model is here", found=describe(path), where=str(path),
@@ -303,3 +338,19 @@ def resolve_checkpoint(path: Path | str) -> Path:
             "where a .gguf file is not read, `pellucid convert` makes a directory of it",
         )  # fmt: skip
     return path
+
+
+def _best_of(run: Run) -> Path:
+    best = run.best()
+    if best is None:
+        raise StoreError(
+            "no checkpoint of this run was evaluated, so none is the best", where=str(run.path),
+            hint=f"give {run.path / LATEST}, which means its latest checkpoint",
+        )  # fmt: skip
+    return best.directory
+
+
+def _there(saved: SavedStep | None, run: Run) -> Path:
+    if saved is None:
+        raise StoreError("this run has not saved a checkpoint yet", where=str(run.path), hint="train it first")
+    return saved.directory

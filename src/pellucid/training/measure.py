@@ -6,7 +6,6 @@ The rates depend on what else the machine is doing at that moment; they size a r
 from __future__ import annotations
 
 import logging
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pellucid.planning.scaling import from_depth
 from pellucid.training.device import use_determinism
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
+from pellucid.training.steady import time_in_turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class Rates:
 
     training_flops_per_second: float  # eager training of a small model, arithmetic as `planning.flops` counts it
     determinism_cost: float  # time of a deterministic step over that of a free one, minus 1
+    busy: float = 1.0  # time of a usual try over that of the best: what else runs takes the rest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,10 @@ class RandomRows:
 
 
 def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic: bool) -> Rates:
-    """Time a few updates of a small model (four blocks, 16 rows of 128 tokens), deterministic and free in turn."""
+    """Time a few updates of a small model (four blocks, 16 rows of 128 tokens), deterministic and free in turn.
+
+    The best of the tries counts: what else the machine does at the moment passes, and a run's clock sees to the rest.
+    """
     config = from_depth(4, vocab_size=1024, context_length=128).config
     rows = 16
     trainer = Trainer(
@@ -61,17 +65,20 @@ def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic:
         seed=0,
         compute_dtype=dtype,
     )
-    seconds: dict[bool, list[float]] = {True: [], False: []}
     trainer.update()
-    for _ in range(4):
-        for exact in (True, False):
-            use_determinism(exact)
-            seconds[exact].append(seconds_of(trainer.update, device))
+
+    def step(exact: bool) -> float:
+        use_determinism(exact)
+        return seconds_of(trainer.update, device)
+
+    taken = time_in_turn({"exact": lambda: step(True), "free": lambda: step(False)})
     use_determinism(deterministic)
-    exact, free = statistics.median(seconds[True]), statistics.median(seconds[False])
     flops = count_flops(config).training * rows * config.context_length
+    chosen = taken["exact" if deterministic else "free"]
     return Rates(
-        training_flops_per_second=flops / (exact if deterministic else free), determinism_cost=exact / free - 1
+        training_flops_per_second=flops / chosen.seconds,
+        determinism_cost=taken["exact"].seconds / taken["free"].seconds - 1,
+        busy=chosen.usual,
     )
 
 

@@ -3,7 +3,8 @@
     {"kind": "train", "step": 12, "loss": 3.1, …}     one line per update
     {"kind": "eval", "step": 50, "loss": 2.9, "bits_per_byte": 1.7, …}     one line per evaluation
 
-Fields named `seconds` and `tokens_per_second` are the wall clock's; all others repeat to the bit.
+Fields named `seconds` (of training, in all processes until then) and `tokens_per_second` (of this process) are the wall
+clock's; all others repeat to the bit.
 """
 
 from __future__ import annotations

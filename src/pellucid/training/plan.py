@@ -1,6 +1,6 @@
 """The plan of a run: every figure that was left open, worked out from the text, the machine and the time, with its reason.
 
-It is made once, printed before the first step, saved with the run and read back on resume: a run that continues never
+It is made once, printed (`plan_text`) before the first step, saved with the run and read back on resume: a run that continues never
 derives its figures anew. Explicit settings are taken as they are; one that cannot hold is an error.
 """
 
@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pellucid.data.loader import num_windows
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.flops import count_flops
 from pellucid.planning.machine import Machine
 from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
-from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import preset
 from pellucid.planning.report import check_fits
-from pellucid.planning.scaling import Fit, Reason, derive_schedule, fit_to_budget, from_depth
+from pellucid.planning.repetition import DROPOUTS
+from pellucid.planning.scaling import Derived, Fit, Reason, derive_schedule, fit_to_budget, from_depth, ladder
 from pellucid.settings import Layer, resolve, to_dict
 from pellucid.settings import shallow as as_fields
 from pellucid.training.settings import ModelSettings, TrainSettings
 
 DEFAULT_MINUTES = 10.0
 DEFAULT_CONTEXT = 256
-MOST_EPOCHS = 10.0  # beyond about this many passes a small text is learned by heart
+LEAST_TRAINING = 0.25  # of the minutes that were given, even when preparing the text took longer than the rest
 EVALUATIONS = 10
 MEMORY_SHARE = 0.5  # of the free memory that one micro-batch may take
 COMPILE_SECONDS, COMPILE_SAVING = 60.0, 0.3  # what compiling costs once, and the share of a step that it saves
@@ -58,6 +57,9 @@ class RunPlan:
     estimated_seconds: float
     memory: MemoryPlan
     reasons: tuple[Reason, ...]
+    budget_seconds: float | None = None  # of training, by the clock; None: the steps alone say when it ends
+    most_steps: int | None = None  # what the text is good for: a clock that has time left may lengthen the run to it
+    epochs: float | None = None  # times through the training text; None in plans made before this was kept
 
     @property
     def tokens(self) -> int:
@@ -78,17 +80,20 @@ def plan_run(
     *,
     bf16: bool,
     given: ModelConfig | None = None,
+    seconds_gone: float = 0.0,
 ) -> RunPlan:
     """Work out the run; `bf16` says what it computes in, `given` is the shape of a model to start from.
 
-    Raises DoesNotFitError, with the figures, when even one row at a time needs more memory than is free.
+    `seconds_gone` of the minutes were spent on preparing. Raises DoesNotFitError, with the figures, when even one row
+    at a time needs more memory than is free.
     """
-    config, fit = (given, None) if given is not None else choose_model(settings, text, flops_per_second)
-    reasons = list(fit.derived.reasons + fit.reasons) if fit else []
-    flops = count_flops(config).training
-    steps, rows = _pace(settings, config, text, flops_per_second, fit, reasons)
+    budget = _budget(settings, seconds_gone)
+    seconds = 60 * DEFAULT_MINUTES if budget is None else budget
+    fit = _fit(settings, text, flops_per_second, seconds, given)
+    config, reasons = fit.config, list(fit.reasons)
+    steps, rows, most_steps = _pace(settings, fit, reasons)
+    estimated = fit.estimated_seconds * steps * rows * config.context_length / fit.tokens
     micro_rows, memory = _micro_rows(settings, config, rows, machine, "bfloat16" if bf16 else "float32")
-    seconds = steps * rows * config.context_length * flops / flops_per_second
     eval_windows, every = _evaluations(settings, config, text, steps, rows, reasons)
     return RunPlan(
         config=config,
@@ -98,36 +103,66 @@ def plan_run(
         eval_every_steps=every,
         eval_windows=eval_windows,
         save_every_steps=settings.saving.every_steps or every,
-        compiled=_compile_pays(settings, seconds),
-        estimated_seconds=seconds,
+        compiled=_compile_pays(settings, estimated),
+        estimated_seconds=estimated,
         memory=memory,
         reasons=tuple(reasons),
+        budget_seconds=budget,
+        most_steps=most_steps,
+        epochs=steps * rows * config.context_length / max(1, text.train_tokens),
     )
 
 
-def choose_model(settings: TrainSettings, text: TextSize, flops_per_second: float) -> tuple[ModelConfig, Fit | None]:
-    """The model's shape: a preset, a depth, or the deepest that the text and the time allow; then single overrides."""
+def _budget(settings: TrainSettings, seconds_gone: float) -> float | None:
+    """Seconds that training may take by the clock, where minutes were given."""
+    if settings.minutes is None:
+        return None
+    whole = 60 * settings.minutes
+    return max(whole - seconds_gone, LEAST_TRAINING * whole)
+
+
+def _fit(
+    settings: TrainSettings, text: TextSize, flops_per_second: float, seconds: float, given: ModelConfig | None
+) -> Fit:
+    """The model and how much it reads: the size is chosen first, where it is open, then the rest for that very shape."""
+    tokens = _asked_tokens(settings, text)
+
+    def fit(shapes: Sequence[Derived], dropouts: Sequence[float], seconds: float) -> Fit:
+        return fit_to_budget(
+            text.train_tokens, flops_per_second, seconds, shapes=shapes, tokens=tokens, dropouts=dropouts
+        )
+
     asked = settings.model
-    length = asked.context_length or min(DEFAULT_CONTEXT, max(2, text.train_tokens - 1))
-    fit = None
     if asked.preset is not None and asked.depth is not None:
         raise SettingsError("give model.preset or model.depth, not both", found=f"{asked.preset}, {asked.depth}")
-    if asked.preset is not None:
-        base = dataclasses.replace(preset(asked.preset), vocab_size=text.vocab_size)
-    elif asked.depth is not None:
-        base = from_depth(asked.depth, vocab_size=text.vocab_size, context_length=length).config
+    if given is not None or asked.preset is not None:
+        base = given or dataclasses.replace(preset(str(asked.preset)), vocab_size=text.vocab_size)
+        shape = Derived(depth=base.n_layers, config=base, reasons=())
     else:
-        seconds = 60 * (settings.minutes or DEFAULT_MINUTES)
-        fit = fit_to_budget(
-            text.train_tokens,
-            flops_per_second,
-            seconds,
-            vocab_size=text.vocab_size,
-            context_length=length,
-            max_epochs=settings.epochs or MOST_EPOCHS,
-        )
-        base = fit.derived.config
-    return resolve(ModelConfig, Layer("model", as_fields(base)), Layer("settings", overrides(asked))).settings, fit
+        length = asked.context_length or min(DEFAULT_CONTEXT, max(2, text.train_tokens - 1))
+        shapes = ladder(vocab_size=text.vocab_size, context_length=length)
+        if asked.depth is not None:
+            shapes = (from_depth(asked.depth, vocab_size=text.vocab_size, context_length=length),)
+        chosen = fit(shapes, DROPOUTS, seconds).depth
+        shape = next(one for one in shapes if one.depth == chosen)
+    axes = {} if given is not None else overrides(asked)
+    config = resolve(ModelConfig, Layer("model", as_fields(shape.config)), Layer("settings", axes)).settings
+    is_open = given is None and asked.preset is None and asked.dropout is None
+    as_long_as_asked = tokens is not None and settings.minutes is None
+    return fit(
+        [dataclasses.replace(shape, config=config)],
+        DROPOUTS if is_open else [config.dropout],
+        math.inf if as_long_as_asked else seconds,
+    )
+
+
+def _asked_tokens(settings: TrainSettings, text: TextSize) -> int | None:
+    """How many tokens a person wants to be learned from, over all passes; None when that is open."""
+    if settings.steps is not None and settings.batch.tokens is not None:
+        return settings.steps * settings.batch.tokens
+    if settings.epochs is not None:
+        return max(1, round(settings.epochs * text.train_tokens))
+    return None
 
 
 def overrides(asked: ModelSettings) -> Mapping[str, Any]:
@@ -136,39 +171,18 @@ def overrides(asked: ModelSettings) -> Mapping[str, Any]:
     return {name: value for name, value in axes.items() if name not in ("preset", "depth")}
 
 
-def _pace(
-    settings: TrainSettings,
-    config: ModelConfig,
-    text: TextSize,
-    flops_per_second: float,
-    fit: Fit | None,
-    reasons: list[Reason],
-) -> tuple[int, int]:
-    """(steps, rows per step)."""
-    length = config.context_length
-    tokens = _tokens(settings, config, text, flops_per_second, fit)
-    schedule = derive_schedule(config, tokens)
+def _pace(settings: TrainSettings, fit: Fit, reasons: list[Reason]) -> tuple[int, int, int]:
+    """(steps, rows per step, the most steps that the text is good for)."""
+    length = fit.config.context_length
+    schedule = derive_schedule(fit.config, fit.tokens)
     rows = max(1, settings.batch.tokens // length) if settings.batch.tokens else schedule.rows
     if settings.batch.tokens is None:
         reasons.extend(reason for reason in schedule.reasons if reason.field == "tokens_per_step")
-    steps = settings.steps or max(1, round(tokens / (rows * length)))
-    why = "as asked" if settings.steps else f"{tokens:,} tokens / ({rows} rows x {length} positions)"
+    steps = settings.steps or max(1, round(fit.tokens / (rows * length)))
+    why = "as asked" if settings.steps else f"{fit.tokens:,} tokens in updates of {rows} rows of {length} tokens"
     reasons.append(Reason(field="steps", value=steps, why=why))
-    return steps, rows
-
-
-def _tokens(
-    settings: TrainSettings, config: ModelConfig, text: TextSize, flops_per_second: float, fit: Fit | None
-) -> int:
-    """How many tokens to learn from, over all epochs."""
-    if settings.steps is not None and settings.batch.tokens is not None:
-        return settings.steps * settings.batch.tokens
-    if settings.epochs is not None:
-        return max(1, round(settings.epochs * text.train_tokens))
-    if fit is not None:
-        return fit.schedule.train_tokens
-    in_time = flops_per_second * 60 * (settings.minutes or DEFAULT_MINUTES) / count_flops(config).training
-    return max(1, round(min(in_time, MOST_EPOCHS * text.train_tokens)))
+    is_open = settings.steps is None and settings.epochs is None
+    return steps, rows, max(steps, fit.most_tokens // (rows * length)) if is_open else steps
 
 
 def _micro_rows(
@@ -226,23 +240,3 @@ def saved_plan(values: Mapping[str, Any], estimate: Callable[[ModelConfig, int],
     memory = estimate(config, values["micro_rows"])
     reasons = tuple(Reason(**reason) for reason in values["reasons"])
     return RunPlan(**{**values, "config": config, "memory": memory, "reasons": reasons})
-
-
-def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
-    """(figure, value, reason) for people, before the first step."""
-    reasons = {reason.field: reason.why for reason in plan.reasons}
-    config, count = plan.config, count_parameters(plan.config).total
-    yield "parameters", f"{count:,}", f"{plan.tokens / count:.3g} training tokens for each"
-    for name in ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size", "context_length", "tied_head"):
-        value = getattr(config, name)
-        yield name, f"{value:,}" if type(value) is int else str(value), reasons.get(name, "")
-    yield "update", f"{plan.rows} rows x {config.context_length}", reasons.get("tokens_per_step", "")
-    yield "steps", f"{plan.steps:,}", reasons.get("steps", "")
-    yield "micro-batch", f"{plan.micro_rows} rows", f"{plan.memory.total / 1e6:,.0f} MB at the worst moment"
-    yield (
-        "evaluation",
-        f"every {plan.eval_every_steps} steps",
-        f"{plan.eval_windows:,} windows {reasons.get('eval_windows', '')}",
-    )
-    yield "compiled", "yes" if plan.compiled else "no", "torch.compile" if plan.compiled else "eager"
-    yield "time", f"about {plan.estimated_seconds:,.0f} s", "at the rate just measured here"

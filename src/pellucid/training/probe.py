@@ -1,6 +1,7 @@
 """Looking at the same texts while a model trains, under a budget of time and of bytes.
 
     due     steps chosen before the run: close together at its beginning, where most is learned, then evenly spread
+            (`training.moments`, which snapshots share)
     time    spent + cost of one more < share · (time that the run will take) · (1 + progress) / 2
     bytes   the first look shows how large one is; only as many steps stay due as fit
 
@@ -30,36 +31,10 @@ from pellucid.model.tap import record
 from pellucid.store.envelope import Quantized, quantize
 from pellucid.store.probes import forget_probes, list_probes, pack_probe, save_probe
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.training.moments import due_steps, thin_out
 from pellucid.training.settings import ProbeSettings
 
 FIRST_SECONDS = 0.05  # what a look is taken to cost before the first one: very short runs are not looked at
-EVENLY = 40  # looks spread evenly over a run, besides those at 1, 2, 4, 8 … steps
-
-
-def due_steps(steps: int, *, every: int | None = None) -> list[int]:
-    """When to look: before the first update, at doubling distances, evenly, and after the last update.
-
-    >>> due_steps(6), due_steps(100, every=40)
-    ([0, 1, 2, 3, 4, 5, 6], [0, 40, 80, 100])
-    """
-    if every is not None:
-        return sorted({*range(0, steps, every), steps})
-    doubling = {2**power for power in range(steps.bit_length()) if 2**power <= steps}
-    even = {round(steps * part / EVENLY) for part in range(EVENLY + 1)}
-    return sorted({0, steps} | doubling | even)
-
-
-def thin_out(steps: Sequence[int], most: int) -> list[int]:
-    """At most so many of the steps, evenly picked, the first and the last among them.
-
-    >>> thin_out([0, 1, 2, 4, 8, 16], 3)
-    [0, 2, 16]
-    """
-    if len(steps) <= most:
-        return list(steps)
-    if most < 2:
-        return list(steps[: max(0, most)])
-    return [steps[round(index * (len(steps) - 1) / (most - 1))] for index in range(most)]
 
 
 class Probes:
@@ -144,6 +119,11 @@ class Probes:
             self.recorder.record(Event(name="training.probes_thinned", message=message, data=data))
         self.due = fitting
 
+    def resize(self, steps: int) -> None:
+        """The run has another length: its new end is looked at instead of the old one."""
+        self.due = sorted({step for step in self.due if step < steps and step != self.steps} | {steps})
+        self.steps = steps
+
     def close(self) -> None:
         """Report what was kept, what was passed over, and what it cost."""
         if not self.kept and not self.skipped:
@@ -162,16 +142,6 @@ class Probes:
             "bytes": self.num_bytes,
         }
         self.recorder.record(Event(name="training.probed", message=message, data=data))
-
-
-class NoProbes:
-    """Looks at nothing."""
-
-    def look(self, step: int, elapsed_seconds: float) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def see(model: Decoder, ids: Sequence[int]) -> dict[str, np.ndarray | Quantized]:

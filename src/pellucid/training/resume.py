@@ -23,6 +23,7 @@ MAY_DIFFER = (
     "saving.keep_last",
     "saving.keep_every",
     "saving.keep_best",
+    "saving.snapshot_bytes",
     "probe.texts",
     "probe.every_steps",
     "probe.seconds_share",

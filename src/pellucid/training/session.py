@@ -8,8 +8,8 @@ run that was cut between a save and its evaluation evaluates when it goes on.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from time import monotonic
 from typing import Any
 
 import psutil
@@ -22,11 +22,14 @@ from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_train
 from pellucid.store.run import Run, SavedStep
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.interrupt import StopRequest
+from pellucid.training.lengths import Lengths, TimeBudget
 from pellucid.training.loop import StepReport, Trainer, train
 from pellucid.training.metrics import Board, NoBoard, best_evaluation, evaluations
+from pellucid.training.moments import Look
 from pellucid.training.plan import RunPlan
-from pellucid.training.probe import NoProbes, Probes
+from pellucid.training.probe import Probes
 from pellucid.training.settings import TrainSettings
+from pellucid.training.snapshots import Snapshots
 
 EVAL_ROWS = 32  # windows evaluated at once; the result does not depend on it
 
@@ -51,7 +54,10 @@ class Session:
         self.tokenizer, self.prepared, self.info, self.fingerprint = tokenizer, prepared, info, fingerprint
         self.stop, self.recorder = stop, recorder
         self.stored_fingerprint: Mapping[str, str] = fingerprint  # of the process that wrote the checkpoint
-        self.started, self.tokens_here, self.board, self.probes = time.monotonic(), 0, NoBoard(), NoProbes()
+        self.started, self.tokens_here, self.board = monotonic(), 0, NoBoard()
+        self.looks: tuple[Look, ...] = ()
+        self.lengths, self.budget = Lengths(run, plan.steps), _time_budget(plan, settings)
+        self.seen: list[tuple[int, float]] = []  # (updates done, seconds of training until then), in all processes
 
     def restore(self, saved: SavedStep) -> None:
         """Take weights, optimizer and position from a checkpoint, and forget what was measured after it."""
@@ -62,39 +68,80 @@ class Session:
         self.trainer.step, self.trainer.skipped = state.state["step"], list(state.state["skipped"])
         self.stored_fingerprint = state.state["fingerprint"]
         self.run.truncate_metrics(after_step=saved.step)
+        self._set_length(self.lengths.at(saved.step))
 
     def go(self) -> str:
         """Train to the end of the plan; returns why it ended: finished, patience, or the signal's name."""
         if self.settings.tensorboard:
             self.board = Board(self.run.path / "tensorboard", after_step=self.trainer.step)
-        if self.settings.probe.texts:
-            self.probes = self._open_probes()
-        self.started = time.monotonic()
+        self.seen = [(row["step"], row["seconds"]) for row in self.run.read_metrics() if row["kind"] == "train"]
+        self.spent_before = self.seen[-1][1] if self.seen else 0.0
+        self.looks = tuple(self._open_looks())
+        self.started = monotonic()
         try:
             step = self.trainer.step
-            self.probes.look(step, 0.0)
+            self._look(step)
             if step and self.is_due(self.plan.eval_every_steps) and not self._evaluated(step):
                 self._evaluate()
-            if not self._patience_is_over():
-                train(self.trainer, until=self.plan.steps, after_step=self._after_step)
+            if self.trainer.step < self.plan.steps and not self._patience_is_over():
+                train(self.trainer, until=self._last_possible(), after_step=self._after_step)
         finally:
             self.board.close()
-            self.probes.close()
+            for look in self.looks:
+                look.close()
         if self.stop.signal_name is not None:
             return self.stop.signal_name
         return "finished" if self.trainer.step >= self.plan.steps else "patience"
 
-    def _open_probes(self) -> Probes:
-        return Probes(
-            self.run.path,
-            self.trainer.model,
+    def _open_looks(self) -> Iterator[Look]:
+        """What is done at some steps for people to look at."""
+        if self.settings.probe.texts:
+            yield Probes(
+                self.run.path,
+                self.trainer.model,
+                self.tokenizer,
+                self.settings.probe,
+                start=self.trainer.step,
+                steps=self.plan.steps,
+                estimated_seconds=self.plan.estimated_seconds,
+                recorder=self.recorder,
+            )
+        yield Snapshots(
+            self.run,
+            self.trainer,
+            self.plan.config,
             self.tokenizer,
-            self.settings.probe,
-            start=self.trainer.step,
+            self.info,
             steps=self.plan.steps,
-            estimated_seconds=self.plan.estimated_seconds,
+            max_bytes=self.settings.saving.snapshot_bytes,
             recorder=self.recorder,
         )
+
+    def _look(self, step: int) -> None:
+        for look in self.looks:
+            look.look(step, monotonic() - self.started)
+
+    def _last_possible(self) -> int:
+        """The step that no clock can lengthen the run beyond."""
+        return max(self.plan.steps, self.plan.most_steps or 0)
+
+    def _keep_to_the_time(self, step: int) -> None:
+        """Take up the length that is on record for this step, or let the clock change it."""
+        if self.budget is not None and not self.lengths.is_settled(step):
+            found = self.budget.judge(self.seen, self.lengths.at(step))
+            if found is not None:
+                line = self.lengths.change(step, *found)
+                longer = "shortened" if line.new < line.old else "lengthened"
+                message = f"the run is {longer} from {line.old} to {line.new} steps: {line.reason}"
+                self.recorder.record(Event(name="training.length", message=message, data=dataclasses.asdict(line)))
+        self._set_length(self.lengths.at(step))
+
+    def _set_length(self, steps: int) -> None:
+        if steps != self.plan.steps:
+            self.plan = dataclasses.replace(self.plan, steps=steps)
+            self.trainer.pace = dataclasses.replace(self.trainer.pace, steps=steps)
+            for look in self.looks:
+                look.resize(steps)
 
     def is_due(self, every_steps: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now."""
@@ -103,22 +150,26 @@ class Session:
 
     def _after_step(self, report: StepReport) -> bool:
         self._measure(report)
-        self.probes.look(report.step, time.monotonic() - self.started)
+        self._keep_to_the_time(report.step)
+        self._look(report.step)
         stopping = self.stop.signal_name is not None
         due = self.is_due(self.plan.eval_every_steps)
         if stopping or due or self.is_due(self.plan.save_every_steps):
             self.save()
         if due and not stopping:
             self._evaluate()
-        return not stopping and not (due and self._patience_is_over())
+        ended = report.step >= self.plan.steps
+        return not stopping and not ended and not (due and self._patience_is_over())
 
     def _measure(self, report: StepReport) -> None:
         """One metric line, and the same for whoever watches."""
         self.tokens_here += report.tokens
-        seconds = time.monotonic() - self.started
+        here = monotonic() - self.started
+        seconds = round(self.spent_before + here, 3)
         row = {"kind": "train", **dataclasses.asdict(report), "skipped": len(self.trainer.skipped)}
-        row |= {"seconds": round(seconds, 3), "tokens_per_second": round(self.tokens_here / max(seconds, 1e-9), 1)}
+        row |= {"seconds": seconds, "tokens_per_second": round(self.tokens_here / max(here, 1e-9), 1)}
         self._write(row)
+        self.seen.append((report.step, seconds))
         left = (self.plan.steps - report.step) * report.tokens / max(row["tokens_per_second"], 1e-9)
         data = {
             **row,
@@ -200,3 +251,13 @@ class Session:
         if patience is None or best is None:
             return False
         return sum(row["step"] > best["step"] for row in rows) >= patience
+
+
+def _time_budget(plan: RunPlan, settings: TrainSettings) -> TimeBudget | None:
+    if plan.budget_seconds is None:
+        return None
+    return TimeBudget(
+        seconds=plan.budget_seconds,
+        most_steps=plan.most_steps or plan.steps,
+        cooldown_share=settings.schedule.cooldown_share,
+    )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -27,16 +28,20 @@ from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.memory import estimate_training_memory
 from pellucid.settings import Resolved, plain
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
-from pellucid.store.run import Run, is_run, resolve_checkpoint
+from pellucid.store.run import Run, SavedStep, is_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.curve import draw_curves
 from pellucid.training.device import choose_device, choose_dtype, fingerprint, use_determinism, use_threads
 from pellucid.training.interrupt import StopRequest
+from pellucid.training.lengths import Lengths
 from pellucid.training.loop import Pace, Trainer
-from pellucid.training.measure import measure_training, try_compile
+from pellucid.training.measure import Rates, measure_training, try_compile
 from pellucid.training.metrics import evaluations
-from pellucid.training.plan import RunPlan, TextSize, overrides, plan_run, saved_plan, table
+from pellucid.training.opening import find_opening
+from pellucid.training.other_text import check_same_text
+from pellucid.training.plan import RunPlan, TextSize, overrides, plan_run, saved_plan
+from pellucid.training.plan_text import summary, table
 from pellucid.training.resume import as_begun, check_same_machine, check_same_run
 from pellucid.training.session import Session
 from pellucid.training.settings import TrainSettings
@@ -54,6 +59,7 @@ class Pretraining:
     start_from: Path | None = None  # weights and tokenizer of another run, checkpoint or Hugging Face directory
     extend: bool = False  # a finished run may be given another length
     require_exact: bool = False  # refuse to go on where the bits may differ
+    began: float = field(default_factory=lambda: monotonic())  # from when on the minutes of a time budget count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +70,9 @@ class Finished:
     step: int
     steps: int
     reason: str  # "finished", "patience", or the signal that stopped it
-    checkpoint: Path | None
+    checkpoint: Path | None  # the last one
+    best: SavedStep | None  # the one that is used: the best on validation text, or the last
+    opening: str  # a few of the text's own words, to begin with
 
 
 def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
@@ -79,10 +87,11 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
     device = choose_device(settings.device)
     threads = use_threads(settings.threads, machine)
     source = open_as_set(task.text, settings.data, recorder=recorder)
+    check_same_text(task.out, source)
     run = open_run(task)
     with run.lock(), StopRequest() as stop:
         recorder = Fanout([recorder, WithoutProgress(run)])
-        parent = load_checkpoint(resolve_checkpoint(task.start_from)) if task.start_from else None
+        parent = load_checkpoint(resolve_checkpoint(task.start_from, recorder=recorder)) if task.start_from else None
         tokenizer = ready_tokenizer(run, source, settings, parent, recorder)
         _check_data(run, identify(source, tokenizer, settings.data))
         prepared = prepare(source, tokenizer, run.path / "data", settings.data, recorder=recorder)
@@ -106,7 +115,13 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
         draw_loss(run)
         latest = run.latest()
         return Finished(
-            out=run.path, step=trainer.step, steps=plan.steps, reason=reason, checkpoint=latest and latest.directory
+            out=run.path,
+            step=trainer.step,
+            steps=session.plan.steps,
+            reason=reason,
+            checkpoint=latest and latest.directory,
+            best=run.best() or latest,
+            opening=find_opening(prepared.train, tokenizer),
         )
 
 
@@ -210,33 +225,34 @@ def ready_plan(
     settings = task.resolved.settings
     saved = run.identity.get("plan")
     if saved is None:
-        plan = _new_plan(settings, prepared, tokenizer, parent, machine, recorder)
+        plan = _new_plan(task, prepared, tokenizer, parent, machine, recorder)
     else:
         plan = saved_plan(
             saved,
             lambda config, rows: estimate_training_memory(config, rows=rows, optimizer=settings.optimizer.matrices),
         )
         if task.extend:
-            plan = _lengthen(plan, settings, prepared)
+            plan = _lengthen(run, plan, settings, prepared)
     if saved is None or task.extend:
         asked = {key: plain(value) for key, value, _ in task.resolved.rows()}
         asked["from"] = str(task.start_from) if task.start_from else None
         run.update_identity(
             {**run.identity, "settings": asked, "plan": plan.to_dict(), "data": dict(prepared.identity)}
         )
-    lines = [list(line) for line in table(plan)]
-    recorder.record(Event(name="training.plan", message="the plan of the run", data={**plan.to_dict(), "table": lines}))
+    told = {"summary": [list(line) for line in summary(plan)], "table": [list(line) for line in table(plan)]}
+    recorder.record(Event(name="training.plan", message="the plan of the run", data={**plan.to_dict(), **told}))
     return plan
 
 
 def _new_plan(
-    settings: TrainSettings,
+    task: Pretraining,
     prepared: Prepared,
     tokenizer: Tokenizer,
     parent: Checkpoint | None,
     machine: Machine,
     recorder: Recorder,
 ) -> RunPlan:
+    settings = task.resolved.settings
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.precision, device, machine)
     rates = measure_training(device, dtype, deterministic=settings.deterministic)
@@ -244,7 +260,7 @@ def _new_plan(
         Event(
             name="training.measured",
             message=f"a short training step reaches {rates.training_flops_per_second / 1e9:,.0f} GFLOP/s here; deterministic"
-            f" algorithms take {rates.determinism_cost:+.0%} time",
+            f" algorithms take {rates.determinism_cost:+.0%} time{_busy(rates)}",
             data=dataclasses.asdict(rates),
         )
     )
@@ -264,6 +280,7 @@ def _new_plan(
         rates.training_flops_per_second,
         bf16=dtype == torch.bfloat16,
         given=parent.config if parent else None,
+        seconds_gone=monotonic() - task.began,
     )
     if plan.compiled and (why_not := try_compile()) is not None:
         if settings.compile == "on":
@@ -273,18 +290,38 @@ def _new_plan(
     return plan
 
 
-def _lengthen(plan: RunPlan, settings: TrainSettings, prepared: Prepared) -> RunPlan:
-    """The saved plan with another number of steps."""
+def _busy(rates: Rates) -> str:
+    """What to add where other programs were in the way."""
+    return f"; other programs are busy: most tries took {rates.busy:.1f} times as long" if rates.busy > 1.5 else ""
+
+
+def _lengthen(run: Run, plan: RunPlan, settings: TrainSettings, prepared: Prepared) -> RunPlan:
+    """The saved plan with another number of steps; of a run whose length the clock changed, this change is on record too."""
+    updates = [row for row in run.read_metrics() if row["kind"] == "train"]
+    seconds_per_step = plan.estimated_seconds / plan.steps
+    if plan.budget_seconds is not None and updates:
+        seconds_per_step = updates[-1]["seconds"] / updates[-1]["step"]
     if settings.steps is not None:
         steps = settings.steps
     elif settings.epochs is not None:
         steps = round(settings.epochs * prepared.train.num_tokens / (plan.rows * plan.config.context_length))
     elif settings.minutes is not None:
-        steps = round(plan.steps * settings.minutes * 60 / plan.estimated_seconds)
+        steps = round(settings.minutes * 60 / seconds_per_step)
     else:
         raise SettingsError("--extend needs the new length", hint="add --steps, --epochs or --minutes")
-    seconds = plan.estimated_seconds * steps / plan.steps
-    return dataclasses.replace(plan, steps=max(1, steps), estimated_seconds=seconds)
+    steps = max(1, steps)
+    lengths, saved = Lengths(run, plan.steps), run.latest()
+    if lengths.lines:
+        lengths.change(saved.step if saved else 0, steps, "--extend")
+    epochs = None if plan.epochs is None else plan.epochs * steps / plan.steps
+    return dataclasses.replace(
+        plan,
+        steps=steps,
+        most_steps=steps,
+        epochs=epochs,
+        estimated_seconds=seconds_per_step * steps,
+        budget_seconds=None if settings.minutes is None else 60 * settings.minutes,
+    )
 
 
 def origin_of(prepared: Prepared, token: int) -> str:

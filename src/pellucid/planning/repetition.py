@@ -1,0 +1,99 @@
+"""How far one text carries: what reading it again is worth, and when a model begins to learn it by heart.
+
+    D' = U + U R_D (1 - exp(-(D/U - 1) / R_D))      what D tokens read from a text of U are worth in fresh ones
+    N' = U_N + U_N R_N (1 - exp(-(N/U_N - 1) / R_N))      likewise for parameters beyond U_N, those that U tokens can fill
+    excess = (r N')^-a + D'^-a      the part of the loss that a plan can change, up to a factor
+
+Muennighoff et al. fitted D' and N' to runs on web text, whose loss never rises again. That of a small text does: it falls
+for some passes, then the model learns the text by heart. How many passes are good, P, falls with the parameters that
+there are for each token of the text; dropout puts it off.
+
+    P = passes_at_one · (N/U)^-fall · exp(dropout / dropout_scale)
+
+Every constant stands in `Law`, with where it is from. They are *not* laws of nature: tune them with
+`benchmarks/own_text.py`, which holds the plan against a sweep.
+
+Source: Muennighoff et al. 2023 ("Scaling Data-Constrained Language Models", eq. 5 and 7, §6); Hoffmann et al. 2022.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """The constants. `measured` ones are from runs of this program on tiny Shakespeare (docs/log.md, benchmarks.md)."""
+
+    exponent: float = 0.35  # a: the same for parameters and tokens, as fitted by Muennighoff et al.
+    repeated_tokens: float = 15.39  # R_D, as fitted by them
+    repeated_parameters: float = 5.31  # R_N, as fitted by them
+    # r: tokens for each parameter at which, for a given time and fresh text, the loss is lowest. Web text and long runs
+    # have 20; two short runs tuned by hand here had 0.3 (measured): 1 leans to the safe side.
+    tokens_per_parameter: float = 1.0
+    # P: 10.5M parameters on 1.0M characters were best after 2.9 passes of those tried (2.4, 2.9 and 3.3), and 1.7M on
+    # 0.4M tokens after about 5 of 10 (measured): a line through both.
+    passes_at_one: float = 14.0
+    fall: float = 0.7
+    # nanoGPT's recipe of the same size and text has dropout 0.2 and is best after 28 passes: ten times as many.
+    dropout_scale: float = 0.085
+    # So few updates teach nothing, however small the text: each of at least one row.
+    fewest_updates: int = 200
+
+
+LAW = Law()
+DROPOUTS = (0.0, 0.1, 0.2)  # what a plan chooses from
+DROPOUT_TIME = 1.5  # a step with dropout over one without: drawing alone took 24 % of an eager one (measured), and a CPU
+# then computes attention plainly
+DROPOUT_LOSS = 1.03  # what it must win in excess, or it is left out: it also makes a model slower to begin
+
+
+def worth_of_tokens(tokens: float, unique: float, law: Law = LAW) -> float:
+    """How many fresh tokens would teach as much as `tokens` read from a text of `unique`.
+
+    >>> round(worth_of_tokens(500, 1000)), round(worth_of_tokens(4000, 1000)), round(worth_of_tokens(10**9, 1000))
+    (500, 3726, 16390)
+    """
+    repeats = max(tokens / unique - 1, 0.0)
+    return min(tokens, unique) + unique * law.repeated_tokens * -math.expm1(-repeats / law.repeated_tokens)
+
+
+def worth_of_parameters(parameters: float, unique: float, law: Law = LAW) -> float:
+    """How many parameters would do as much if there were text enough for all of them.
+
+    >>> round(worth_of_parameters(1000, 10**6)), round(worth_of_parameters(4e6, 10**6))
+    (1000, 3291922)
+    """
+    filled = unique / law.tokens_per_parameter
+    more = max(parameters / filled - 1, 0.0)
+    return min(parameters, filled) + filled * law.repeated_parameters * -math.expm1(-more / law.repeated_parameters)
+
+
+def passes_by_heart(parameters: float, unique: float, *, dropout: float, law: Law = LAW) -> float:
+    """After how many passes a model of this size begins to learn the text by heart.
+
+    >>> round(passes_by_heart(10.5e6, 1.0e6, dropout=0), 1), round(passes_by_heart(10.5e6, 1.0e6, dropout=0.2))
+    (2.7, 28)
+    """
+    return law.passes_at_one * (parameters / unique) ** -law.fall * math.exp(dropout / law.dropout_scale)
+
+
+def most_passes(parameters: float, unique: float, *, dropout: float, row_tokens: int, law: Law = LAW) -> float:
+    """As many passes as are good, but at least one, and enough for `fewest_updates` of one row each.
+
+    >>> most_passes(10.5e6, 7000, dropout=0, row_tokens=256) == 200 * 256 / 7000
+    True
+    """
+    good = passes_by_heart(parameters, unique, dropout=dropout, law=law)
+    return max(good, law.fewest_updates * row_tokens / unique, 1.0)
+
+
+def excess_loss(parameters: float, tokens: float, unique: float, law: Law = LAW) -> float:
+    """The part of the loss that size and length decide, in units of its own: only ratios mean something.
+
+    >>> excess_loss(1e6, 1e6, 1e9) < min(excess_loss(2e6, 0.5e6, 1e9), excess_loss(0.5e6, 2e6, 1e9))
+    True
+    """
+    size = (law.tokens_per_parameter * worth_of_parameters(parameters, unique, law)) ** -law.exponent
+    return size + worth_of_tokens(tokens, unique, law) ** -law.exponent

@@ -1,0 +1,119 @@
+"""How long a run with a time budget is: the steps of its plan, corrected by the clock, each correction on record.
+
+    {"step": 40, "old": 99, "new": 61, "reason": "…"}     RUN/lengths.jsonl, forced to the disk before step 41 begins
+
+Up to the step at which the learning rate begins to fall, every length has the same updates (but for the rise at the very
+beginning), so that is when the length is settled: with all that the clock has shown by then, and both ways. Later it is
+only shortened, where the machine has become slower.
+
+The lines, and not the clock, say what happened: a run that goes on replays those it finds, and the clock is asked again
+only after the last of them. Rows and random numbers depend on neither. A run without a time budget has no lines.
+
+Source: Hägele et al. 2024 (a level rate with a linear fall: the length can be chosen late).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pellucid.errors import CorruptFileError
+from pellucid.store.run import LENGTHS, Run
+
+TOLERANCE = 0.03  # of the budget that a run may be over before it is shortened once more: the clock is never quite even
+LENGTHEN_FROM = 1.1  # a run is not lengthened by less: it would only be shortened again
+RECENT = 0.15  # of the budget: the stretch of time that the next steps are judged by
+FEWEST_SEEN = 3  # steps that say something about the next ones, unless they already took RECENT of the budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """From update number `step` on (counted from 0), the run is `new` steps long."""
+
+    step: int
+    old: int
+    new: int
+    reason: str
+
+
+class Lengths:
+    """The recorded lengths of one run."""
+
+    def __init__(self, run: Run, planned: int) -> None:
+        self.run, self.planned = run, planned
+        self.lines = [_read(row, run) for row in run.read_lengths()]
+
+    def at(self, step: int) -> int:
+        """How many steps the run has, as known when `step` updates are done.
+
+        A later line wins, so that a run which is given another length leaves no older one waiting ahead of it.
+        """
+        return next((line.new for line in reversed(self.lines) if line.step <= step), self.planned)
+
+    def is_settled(self, step: int) -> bool:
+        """Whether what happens at this step is on record already: the clock has no say."""
+        return bool(self.lines) and step <= self.lines[-1].step
+
+    def change(self, step: int, new: int, reason: str) -> Length:
+        """Put another length on record, from this step on."""
+        line = Length(step=step, old=self.at(step), new=new, reason=reason)
+        self.run.append_length(asdict(line))
+        self.lines.append(line)
+        return line
+
+
+def _read(row: Any, run: Run) -> Length:
+    numbers = [row.get(name) if isinstance(row, dict) else None for name in ("step", "old", "new")]
+    if not all(type(number) is int and number >= 0 for number in numbers) or row["new"] < row["step"]:
+        where = str(run.path / LENGTHS)
+        raise CorruptFileError("a line of lengths.jsonl is not a change of length", found=str(row)[:120], where=where)
+    return Length(step=row["step"], old=row["old"], new=row["new"], reason=str(row.get("reason", "")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeBudget:
+    """What a run may take by the clock, and how far its length may go."""
+
+    seconds: float
+    most_steps: int  # what the text is good for
+    cooldown_share: float  # of the steps, over which the learning rate falls
+
+    def judge(self, seen: Sequence[tuple[int, float]], steps: int) -> tuple[int, str] | None:
+        """(another number of steps, why), or None to leave it; `seen` are (updates done, seconds since the start), in order.
+
+        >>> budget = TimeBudget(seconds=100, most_steps=500, cooldown_share=0.5)
+        >>> budget.judge([(step, 2.0 * step) for step in range(1, 26)], 100)  # two seconds a step: 50 fit
+        (50, 'of late a step took 2 s: 50 steps, not 100, meet the 100 s')
+        >>> budget.judge([(step, 2.0 * step) for step in range(1, 10)], 100) is None  # early: time will tell
+        True
+        """
+        step, spent = seen[-1]
+        per_step = self._per_step(seen)
+        if spent >= self.seconds:
+            fitting = step
+        elif per_step is None:
+            return None
+        else:
+            fitting = min(step + math.floor((self.seconds - spent) / per_step), self.most_steps)
+        if fitting == steps or step < math.floor((1 - self.cooldown_share) * min(fitting, steps)):
+            return None
+        if fitting > steps:
+            is_level = step <= (1 - self.cooldown_share) * steps
+            wanted = is_level and fitting > LENGTHEN_FROM * steps
+        else:
+            wanted = per_step is None or spent + (steps - step) * per_step > (1 + TOLERANCE) * self.seconds
+        pace = f"of late a step took {per_step:.3g} s" if per_step else "the first steps took all of the time"
+        return (fitting, f"{pace}: {fitting} steps, not {steps}, meet the {self.seconds:.0f} s") if wanted else None
+
+    def _per_step(self, seen: Sequence[tuple[int, float]]) -> float | None:
+        """Seconds of a step of late: with what is done between steps, without what is done once at the start."""
+        step, spent = seen[-1]
+        stretch = RECENT * self.seconds
+        before = (one for one in reversed(seen) if spent - one[1] >= stretch and step - one[0] >= FEWEST_SEEN)
+        first_step, first_spent = next(before, seen[0])
+        says_little = step - first_step < FEWEST_SEEN and spent - first_spent < stretch
+        if step == first_step or says_little:
+            return None
+        return max((spent - first_spent) / (step - first_step), 1e-9)

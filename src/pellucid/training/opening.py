@@ -1,0 +1,56 @@
+"""A few of the text's own words, as a first prompt for a model that learned from it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from pellucid.data.shards import TokenShards
+from pellucid.tokens.tokenizer import Tokenizer
+
+READ_TOKENS = 600  # looked at for a line that begins well
+MOST_WORDS, MOST_CHARACTERS = 4, 32
+MOST_UNSPACED = 8  # characters of a writing without spaces
+FIRST_UNSPACED = 0x0E00  # Thai: letters before it (Arabic, Hebrew, Hindi) are written with spaces
+
+
+def find_opening(shards: TokenShards, tokenizer: Tokenizer) -> str:
+    """How a document, or a line, from the middle of the text begins; "" where nothing there reads as words."""
+    several = shards.num_documents > 1
+    start = shards.document(shards.num_documents // 2).start if several else shards.num_tokens // 2
+    text = tokenizer.decode(shards.tokens(start, start + READ_TOKENS).tolist())
+    lines = text.splitlines()
+    if not several and len(lines) > 1:
+        lines = lines[1:]  # the middle of the text is seldom the beginning of its line
+    return next((found for line in lines if (found := first_words(line))), "")
+
+
+def first_words(line: str) -> str:
+    """The first words of a line, from its first letter or digit on; "" for one that does not read as text.
+
+    >>> first_words("“But wait,” said she, and the rest of it"), first_words("　　却说孙行者与八戒沙僧，护持三藏上大路"), first_words("* * *")
+    ('But wait,” said she,', '却说孙行者与八戒', '')
+    """
+    begin = next((index for index, sign in enumerate(line) if sign.isalnum()), None)
+    if begin is None or "\ufffd" in line or not all(sign.isprintable() or sign.isspace() for sign in line[begin:]):
+        return ""
+    words = [_cut(word) for word in line[begin:].split()[:MOST_WORDS]]
+    while len(words) > 1 and len(" ".join(words)) > MOST_CHARACTERS:
+        words.pop()
+    if not _is_spaced(words[0]):
+        return words[0]  # what follows a space is another sentence
+    return " ".join(words)
+
+
+def _cut(text: str) -> str:
+    """A long word, or a sentence without spaces, to its first characters; marks of the last one stay with it."""
+    if len(text) <= (MOST_CHARACTERS if _is_spaced(text) else MOST_UNSPACED):
+        return text
+    end = MOST_UNSPACED
+    while end < len(text) and (unicodedata.category(text[end]).startswith("M") or "\u200d" in text[end - 1 : end + 1]):
+        end += 1
+    return text[:end]
+
+
+def _is_spaced(text: str) -> bool:
+    """Whether words of this writing stand apart: of Chinese, Japanese and Thai they do not."""
+    return not any(unicodedata.category(sign) == "Lo" and ord(sign) >= FIRST_UNSPACED for sign in text)

@@ -1,0 +1,51 @@
+"""A directory that holds a run takes no other text: saying which two texts met, and where the other one could go."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pellucid.data.shards import MANIFEST, TokenShards
+from pellucid.data.source import Source
+from pellucid.errors import ResumeError
+from pellucid.store.run import Run, is_run
+
+
+def check_same_text(out: Path, source: Source) -> None:
+    """Raise ResumeError, naming both texts and another directory, when `out` holds a run on another text."""
+    if not is_run(out):
+        return
+    known = Run.open(out).identity.get("data")
+    if not isinstance(known, dict) or known.get("text") in (None, source.fingerprint):
+        return
+    before, now = _text_of(out), source.description
+    same_name = before is not None and _name(before) == _name(now)
+    raise ResumeError(
+        "the text is not the one this run began with",
+        found=f"{now} has changed: it was {before}" if same_name else f"{now}, where the run read {before or 'another text'}",
+        where=str(out),
+        hint=f"train in another directory, for example --out {propose_directory(out, now)}"
+        + (f" (--from {out} would begin with this run's model)" if same_name else ""),
+    )
+
+
+def _text_of(out: Path) -> str | None:
+    """What the prepared tokens of a run were made from, as it was described then."""
+    if not (out / "data" / "train" / MANIFEST).is_file():
+        return None
+    return TokenShards.open(out / "data" / "train").manifest.source
+
+
+def _name(description: str) -> str:
+    return description.rpartition(" (")[0]
+
+
+def propose_directory(out: Path, description: str) -> Path:
+    """A directory beside `out` that is free, named after the text.
+
+    >>> propose_directory(Path("runs/book"), "My novel.txt (1,000 bytes)").as_posix()
+    'runs/My-novel'
+    """
+    name = re.sub(r"[^\w]+", "-", Path(_name(description)).stem).strip("-") or out.name
+    tries = (out.with_name(name if number == 1 else f"{name}-{number}") for number in range(1, 10_000))
+    return next(path for path in tries if not path.exists())

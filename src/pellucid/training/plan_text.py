@@ -1,0 +1,87 @@
+"""The plan of a run as people read it: a few lines, and, for whoever asks why, every figure with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pellucid.planning.params import count_parameters
+from pellucid.training.plan import RunPlan
+
+SHAPE = ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size", "context_length", "tied_head", "dropout")
+
+
+def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
+    """(name, what will be done) in a few lines, before the first step."""
+    config = plan.config
+    dropout = f", dropout {config.dropout:g}" if config.dropout else ""
+    yield "model", f"{name_count(count_parameters(config).total)} parameters: {config.n_layers} blocks of width {config.d_model}{dropout}"
+    times = "" if plan.epochs is None else f": the text {name_times(plan.epochs)}"
+    yield "training", f"{plan.steps:,} updates of {plan.rows * config.context_length:,} tokens{times}"
+    if plan.eval_windows:
+        yield "validation", f"every {plan.eval_every_steps:,} updates; the best model of these is the one that is used"
+    else:
+        yield "validation", "none: no text is held out, so the last model is the one that is used"
+    limit = "" if plan.budget_seconds is None else f"; shortened if the clock needs it, to end after {name_time(plan.budget_seconds)}"
+    yield "time", f"about {name_time(plan.estimated_seconds)}{limit}"
+    yield "memory", f"at most {plan.memory.total / 1e6:,.0f} MB"
+
+
+def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
+    """(figure, value, reason) of everything that was worked out."""
+    reasons = {reason.field: reason.why for reason in plan.reasons}
+    config, count = plan.config, count_parameters(plan.config).total
+    yield "parameters", f"{count:,}", f"{plan.tokens / count:.2g} training tokens for each"
+    for name in SHAPE:
+        value = getattr(config, name)
+        yield name, f"{value:,}" if type(value) is int else str(value), reasons.get(name, "as asked, or as the model has it")
+    yield "update", f"{plan.rows} rows x {config.context_length}", reasons.get("tokens_per_step", "as asked")
+    yield "steps", f"{plan.steps:,}", reasons.get("steps", "")
+    if plan.epochs is not None:
+        yield "passes", f"{plan.epochs:.2g}", reasons.get("passes", "")
+    yield "micro-batch", f"{plan.micro_rows} rows", f"{plan.memory.total / 1e6:,.0f} MB at the worst moment"
+    windows = f"{plan.eval_windows:,} windows, {reasons['eval_windows']}" if plan.eval_windows else "no text is held out"
+    yield "evaluation", f"every {plan.eval_every_steps} steps", windows
+    yield "compiled", "yes" if plan.compiled else "no", _why_compiled(plan)
+    yield "time", f"about {name_time(plan.estimated_seconds)}", "at the rate just measured here"
+    if plan.budget_seconds is not None:
+        why = f"what is left of the minutes; the run may be shortened, or lengthened to {plan.most_steps:,} steps at most"
+        yield "time limit", name_time(plan.budget_seconds), why
+
+
+def _why_compiled(plan: RunPlan) -> str:
+    return "torch.compile: it saves more time than it takes" if plan.compiled else "it would take longer than it saves"
+
+
+def name_count(number: int) -> str:
+    """A number of things as one says it.
+
+    >>> name_count(1_721_856), name_count(345), name_count(12_400)
+    ('1.7 million', '345', '12 thousand')
+    """
+    for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if number >= size:
+            return f"{number / size:.2g} {word}" if number < 100 * size else f"{number / size:.0f} {word}"
+    return str(number)
+
+
+def name_times(times: float) -> str:
+    """How often something is read.
+
+    >>> name_times(1.0), name_times(0.137), name_times(4.31)
+    ('once', '0.14 times', '4.3 times')
+    """
+    return "once" if 0.95 <= times < 1.05 else f"{times:.2g} times"
+
+
+def name_time(seconds: float) -> str:
+    """A time as one says it.
+
+    >>> name_time(8.2), name_time(75), name_time(600), name_time(7300)
+    ('8 s', '1 min 15 s', '10 min', '2 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60:,} h {minutes % 60} min"
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
