@@ -15,7 +15,7 @@ from pellucid.settings import setting
 
 # What each setting meant before there was one. A run that was begun then goes on under these values, to the bit, and
 # they are named neither in its run.json nor in what its tokens were made from.
-BEFORE = {"encoding": UTF8, "newlines": "keep", "links": "leave"}
+BEFORE = {"encoding": UTF8, "newlines": "keep", "links": "leave", "rows": "stream", "weights": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,9 @@ class DataSettings:
         "strict",
         "bytes that are not of the encoding and rows without text: stop and say where, or put U+FFFD, leave out, and count",
     )
+    weights: str | None = setting(
+        None, "the field of a .jsonl row that says what counts how much: [[first, last + 1, weight], …] in characters"
+    )
     encoding: str = setting(
         AUTO, "how bytes become text: auto is UTF-8, or what a mark says, or GB18030 where it must be that; or a name"
     )
@@ -42,6 +45,9 @@ class DataSettings:
     valid_bytes: int = setting(4_000_000, "at most about this much text is held out, in UTF-8 bytes", low=1)
     valid_file: Path | None = setting(None, "a file or folder to validate on instead of holding text out")
     shard_tokens: int = setting(1 << 27, "tokens per shard file (2 bytes each up to a vocabulary of 65,536)", low=1)
+    rows: Literal["stream", "documents"] = setting(
+        "stream", "what a row of training holds: the next piece of the whole text, or one document and padding"
+    )
     report_duplicates: bool = setting(True, "look for validation text that also occurs in the training text")
 
     def __post_init__(self) -> None:

@@ -1,0 +1,121 @@
+"""How much each token counts in training: a person's spans of characters, as weights of tokens, beside the ids.
+
+    a row of .jsonl     {"text": "Where is Anna? The garden.", "weights": [[15, 25, 3.0]]}
+    its document        Span(start=15, stop=25, weight=3.0)           characters of the text
+    its tokens          a token takes the largest weight of the characters that it stands for
+    weights.bin         one record for each run of tokens whose weight is not 1
+
+What no span names weighs 1; 0 leaves a token out of the loss, though the model still reads it. Training multiplies the
+loss of each target by its weight and divides by their sum; evaluation knows no weights, so that losses compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pellucid.errors import RecordError, TokenizerError
+
+WEIGHTS = "weights.bin"
+WEIGHT = np.dtype([("start", "<u8"), ("stop", "<u8"), ("weight", "<f4")])  # tokens [start, stop) of the stream
+MOST_SPANS = 100_000  # of one row
+MOST_WEIGHT = 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """The characters [start, stop) of a text, and how much they count."""
+
+    start: int
+    stop: int
+    weight: float
+
+    def within(self, start: int, stop: int) -> Span:
+        """The part of this span that lies in the characters [start, stop), counted from there; empty if there is none."""
+        first = min(max(self.start, start), stop)
+        return Span(start=first - start, stop=max(first, min(self.stop, stop)) - start, weight=self.weight)
+
+
+def read_spans(value: Any, length: int, field: str, where: str) -> tuple[Span, ...]:
+    """The spans of a row, in order: [[first, last + 1, weight], …] for a text of `length` characters.
+
+    Raises RecordError for anything else: another shape, a place outside the text, spans that overlap, a weight that is
+    negative or not a number.
+
+    >>> read_spans([[0, 5, 2]], 10, "weights", "rows.jsonl, line 1")
+    (Span(start=0, stop=5, weight=2.0),)
+    """
+
+    def wrong(what: str, found: object) -> RecordError:
+        hint = f'write "{field}": [[first character, last + 1, weight], …], counted from 0'
+        return RecordError(f"{field!r} {what}", found=repr(found)[:200], where=where, hint=hint)
+
+    if not isinstance(value, list) or len(value) > MOST_SPANS:
+        raise wrong(f"is not a list of at most {MOST_SPANS:,} spans", value)
+    spans = []
+    for item in value:
+        if not isinstance(item, list) or len(item) != 3 or any(isinstance(part, bool) for part in item):
+            raise wrong("holds something that is not a span", item)
+        start, stop, weight = item
+        if not isinstance(start, int) or not isinstance(stop, int) or not 0 <= start <= stop <= length:
+            raise wrong(f"names characters that are not in the text, which has {length:,}", item)
+        if not isinstance(weight, (int, float)) or not 0 <= weight <= MOST_WEIGHT or not math.isfinite(weight):
+            raise wrong(f"holds a weight that is not a number from 0 to {MOST_WEIGHT:,.0f}", item)
+        spans.append(Span(start=start, stop=stop, weight=float(weight)))
+    spans.sort(key=lambda span: (span.start, span.stop))
+    for before, after in zip(spans, spans[1:], strict=False):
+        if after.start < before.stop:
+            raise wrong("holds spans that overlap", [[before.start, before.stop], [after.start, after.stop]])
+    return tuple(spans)
+
+
+def token_weights(text: str, spans: Sequence[Span], num_bytes_N: np.ndarray, where: str) -> np.ndarray:
+    """The weight of each token of a text, float32 [N], given how many bytes of it each token spells.
+
+    Raises TokenizerError when the tokens do not spell the text, so that no character has a token.
+
+    >>> token_weights("ab 你", [Span(start=3, stop=4, weight=0.0)], np.array([2, 1, 2, 1]), "").tolist()
+    [1.0, 1.0, 0.0, 0.0]
+    """
+    num_bytes_C = [len(character.encode()) for character in text]
+    ends_C = np.concatenate(([0], np.cumsum(num_bytes_C, dtype=np.int64)))
+    if num_bytes_N.sum() != ends_C[-1] or (num_bytes_N == 0).any():
+        raise TokenizerError(
+            "weights of characters need a tokenizer whose tokens spell the text byte by byte",
+            found=f"{int(num_bytes_N.sum()):,} bytes in tokens, {int(ends_C[-1]):,} in the text",
+            where=where,
+            hint="train a tokenizer of this program, or leave out data.weights",
+        )
+    weight_of_byte = np.ones(int(ends_C[-1]), np.float32)
+    for span in spans:
+        weight_of_byte[ends_C[span.start] : ends_C[span.stop]] = span.weight
+    starts_N = np.cumsum(num_bytes_N, dtype=np.int64) - num_bytes_N
+    return np.maximum.reduceat(weight_of_byte, starts_N) if len(starts_N) else np.ones(0, np.float32)
+
+
+def runs_of(weights_N: np.ndarray, start: int) -> np.ndarray:
+    """The runs of equal weights other than 1 as records (`WEIGHT`), for tokens whose first stands at `start`.
+
+    >>> runs_of(np.array([1, 3, 3, 1, 0], np.float32), 10).tolist()
+    [(11, 13, 3.0), (14, 15, 0.0)]
+    """
+    edges = np.flatnonzero(np.diff(weights_N)) + 1
+    starts, stops = np.concatenate(([0], edges)), np.concatenate((edges, [len(weights_N)]))
+    records = np.zeros(len(starts), WEIGHT)
+    records["start"], records["stop"], records["weight"] = starts + start, stops + start, weights_N[starts]
+    return records[records["weight"] != 1]
+
+
+def weights_at(records: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """The weight of the token at each position, float32 of the same shape, from records in order.
+
+    >>> weights_at(runs_of(np.array([1, 3, 3, 1], np.float32), 0), np.array([[0, 1], [2, 3]])).tolist()
+    [[1.0, 3.0], [3.0, 1.0]]
+    """
+    found = np.searchsorted(records["start"], positions, side="right") - 1
+    inside = (found >= 0) & (positions < records["stop"][np.maximum(found, 0)])
+    return np.where(inside, records["weight"][np.maximum(found, 0)], np.float32(1))
