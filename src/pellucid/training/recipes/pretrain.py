@@ -27,7 +27,7 @@ from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.memory import estimate_training_memory
 from pellucid.settings import Resolved, plain
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
-from pellucid.store.run import Run, is_run, resolve_checkpoint
+from pellucid.store.run import Run, is_run, lock_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.curve import draw_curves
@@ -73,12 +73,24 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
     Raises InputError for the text, SettingsError for settings that cannot hold, DoesNotFitError, ResumeError,
     LockedError, NonFiniteError, NoSpaceError.
     """
+    source = open_text(task, recorder)
+    with lock_run(task.out):
+        return pretrain_locked(task, source, recorder=recorder)
+
+
+def open_text(task: Pretraining, recorder: Recorder) -> Source:
+    """The text that a run learns from."""
+    data = task.resolved.settings.data
+    return open_source(task.text, field=data.field, errors=data.errors, recorder=recorder)
+
+
+def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = NULL) -> Finished:
+    """The same for a caller that holds the lock of the run's directory."""
     settings, machine = task.resolved.settings, inspect_machine()
     device = choose_device(settings.device)
     threads = use_threads(settings.threads, machine)
-    source = open_source(task.text, field=settings.data.field, errors=settings.data.errors, recorder=recorder)
     run = open_run(task)
-    with run.lock(), StopRequest() as stop:
+    with StopRequest() as stop:
         recorder = Fanout([recorder, WithoutProgress(run)])
         parent = load_checkpoint(resolve_checkpoint(task.start_from)) if task.start_from else None
         tokenizer = ready_tokenizer(run, source, settings, parent, recorder)
