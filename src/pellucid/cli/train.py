@@ -58,6 +58,7 @@ NAMED = {  # named flags and the settings they stand for
     "--probe", multiple=True, help="a text to look at while the model trains, for `pellucid lens`; may be repeated"
 )
 @click.option("--extend", is_flag=True, help="give a run that is there another length")
+@click.option("--verify", is_flag=True, help="read all prepared tokens again and compare them with their hashes")
 @click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")
 @set_option
 @common_options
@@ -68,6 +69,7 @@ def command(
     recipe: Path | None,
     start_from: Path | None,
     extend: bool,
+    verify: bool,
     require_exact: bool,
     assignments: tuple[str, ...],
     **named: Any,
@@ -86,6 +88,7 @@ def command(
         resolved=resolved,
         start_from=start_from,
         extend=extend,
+        verify=verify,
         require_exact=require_exact,
     )
     with Watch(quiet=common.as_json) as watch:

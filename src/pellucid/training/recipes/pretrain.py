@@ -18,9 +18,10 @@ import torch
 
 from pellucid.data.loader import Loader
 from pellucid.data.prepare import Prepared, identify, prepare
+from pellucid.data.shards import REBUILD
 from pellucid.data.source import Source, open_source
 from pellucid.data.split import survey
-from pellucid.errors import ResumeError, SettingsError, TrainingError
+from pellucid.errors import CorruptFileError, ResumeError, SettingsError, TrainingError
 from pellucid.events import NULL, Event, Fanout, Recorder, WithoutProgress
 from pellucid.model.build import build
 from pellucid.planning.machine import Machine, inspect_machine
@@ -53,6 +54,7 @@ class Pretraining:
     resolved: Resolved[TrainSettings]
     start_from: Path | None = None  # weights and tokenizer of another run, checkpoint or Hugging Face directory
     extend: bool = False  # a finished run may be given another length
+    verify: bool = False  # read all prepared tokens again and compare them with their hashes
     require_exact: bool = False  # refuse to go on where the bits may differ
 
 
@@ -95,10 +97,13 @@ def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = N
         parent = load_checkpoint(resolve_checkpoint(task.start_from)) if task.start_from else None
         tokenizer = ready_tokenizer(run, source, settings, parent, recorder)
         _check_data(run, identify(source, tokenizer, settings.data))
-        prepared = prepare(source, tokenizer, run.path / "data", settings.data, recorder=recorder)
+        prepared = prepare(
+            source, tokenizer, run.path / "data", settings.data, verify=task.verify, recorder=recorder
+        )
         dtype = choose_dtype(settings.precision, device, machine)
         use_determinism(settings.deterministic)
         plan = ready_plan(task, run, prepared, tokenizer, parent, machine, recorder)
+        _check_valid(run, plan, prepared)
         print_of = fingerprint(
             device,
             dtype,
@@ -295,6 +300,14 @@ def _check_data(run: Run, identity: Mapping[str, str]) -> None:
         where=str(run.path),
         hint="restore the text, or train in a new directory (--from this one keeps its weights)",
     )
+
+
+def _check_valid(run: Run, plan: RunPlan, prepared: Prepared) -> None:
+    """A run that evaluates needs its validation text."""
+    if plan.eval_windows and prepared.valid is None:
+        raise CorruptFileError(
+            "the validation part of the prepared tokens is gone", where=str(run.path / "data"), hint=REBUILD
+        )
 
 
 def _take_up(task: Pretraining, run: Run, session: Session, recorder: Recorder) -> None:
