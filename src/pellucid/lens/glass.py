@@ -37,6 +37,7 @@ from pellucid.model.decoder import Decoder
 from pellucid.settings import nearest
 from pellucid.store.directory import TRAINING_STATE
 from pellucid.store.verify import read_json
+from pellucid.untrusted import Table
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import At, Desk
@@ -344,10 +345,13 @@ def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
     if step is None:  # the files of the checkpoint do not say where in the run it stands
         return None
     state = saved[step] / TRAINING_STATE if step in saved else None
-    passed_over = len(read_json(state)["skipped"]) if state and state.is_file() else 0
-    plan, train = run.identity["plan"], open_prepared(run.path / "data").train
-    loader = Loader(train, context_length=plan["config"]["context_length"], seed=run.identity["settings"]["seed"])
-    return loader.rows((step + passed_over) * plan["rows"], min(MOST_ROWS, plan["rows"]))
+    passed_over = len(Table(read_json(state), str(state)).wholes("skipped")) if state and state.is_file() else 0
+    identity, train = Table(run.identity, str(run.path)), open_prepared(run.path / "data").train
+    plan, settings = (Table(identity.table(name), identity.where, f"the {name}") for name in ("plan", "settings"))
+    context_length = Table(plan.table("config"), plan.where, "the plan").whole("context_length", low=1)
+    loader = Loader(train, context_length=context_length, seed=settings.whole("seed", high=1 << 64))
+    rows = plan.whole("rows", low=1)
+    return loader.rows((step + passed_over) * rows, min(MOST_ROWS, rows))
 
 
 def row_ids(batch: Batch, row: int) -> list[int]:
