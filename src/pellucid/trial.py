@@ -34,7 +34,7 @@ def try_apart(module: str, order: Any, *, seconds: float, memory_bytes: int = ME
     command = [sys.executable, "-P", __file__]  # -P: this folder's names must not hide Python's own
     try:
         child = subprocess.run(
-            command, input=text, capture_output=True, encoding="utf-8", timeout=seconds, check=False,
+            command, input=text, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, check=False,
             env={**os.environ, **ONE_THREAD},
         )  # fmt: skip
     except subprocess.TimeoutExpired:

@@ -17,6 +17,7 @@ from typing import Any
 from pellucid.errors import CorruptFileError, PellucidError
 
 MOST_BYTES = 64 << 20  # of one JSON file: the largest in use, a tokenizer of 262,144 tokens, has 33 MB
+MOST_VALUES = 1 << 23  # in one JSON text: Python needs some 60 bytes for each, the file only two or three
 MOST_DEPTH = 64  # of objects and lists inside each other
 MOST_DIGITS = 40  # of a whole number; transformers writes 10^30 for "no limit"
 MOST_WHOLE = 1 << 53  # beyond it a number of JSON is not exact in every reader
@@ -33,7 +34,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     return data
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, most_values: int = MOST_VALUES) -> Any:
     """The value of a JSON text.
 
     >>> parse_json('{"a": [1, 2.5]}')
@@ -44,10 +45,12 @@ def parse_json(text: str | bytes) -> Any:
     ValueError: the key 'a' is given twice
 
     Raises ValueError for what is not JSON (NaN and infinity are not), not UTF-8 or no character, a key that is given
-    twice, a number of more than 40 digits, or more than 64 levels of nesting.
+    twice, a number of more than 40 digits, more than 64 levels of nesting, or more values than `most_values`.
     """
+    text = text.decode("utf-8") if isinstance(text, bytes) else text
+    if sum(map(text.count, ",[{")) > most_values:
+        raise ValueError(f"more than {most_values:,} values")
     try:
-        text = text.decode("utf-8") if isinstance(text, bytes) else text
         value = json.loads(
             text, object_pairs_hook=_object, parse_int=_whole, parse_float=_finite, parse_constant=_finite
         )

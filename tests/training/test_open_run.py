@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
-from pellucid.errors import SettingsError
-from pellucid.training.recipes.pretrain import pretrain
+from pellucid.errors import LockedError, PellucidError, SettingsError
+from pellucid.store.run import Run, lock_run
+from pellucid.training.recipes.pretrain import open_run, pretrain
+from pellucid.training.recipes.quickstart import quickstart
 
 
 @pytest.mark.usefixtures("quick")
@@ -19,3 +22,45 @@ def test_a_refused_run_does_not_block_the_mended_command(tmp_path: Path, task, p
     finished = pretrain(task(book, tmp_path / "run", tokenizer={"vocab_size": 280}))
     assert finished.step == 6
     assert (tmp_path / "run" / "tokenizer.json").is_file()
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_second_call_touches_nothing_before_it_holds_the_lock(tmp_path: Path, task, prose, begun: bool) -> None:
+    """As long as the first has no plan, other settings would make run.json and the tokenizer anew."""
+    book, out = tmp_path / "book.txt", tmp_path / "run"
+    book.write_text(prose(200), encoding="utf-8")
+    with lock_run(out):
+        if begun:
+            open_run(task(book, out))
+            (out / "tokenizer.json").write_text("{}", encoding="utf-8")
+        before = contents(out)
+        with pytest.raises(LockedError):
+            pretrain(task(book, out, tokenizer={"vocab_size": 280}))
+        with pytest.raises(LockedError):
+            quickstart(out)
+        assert contents(out) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_text_that_is_not_there_leaves_no_directory(tmp_path: Path, task) -> None:
+    with pytest.raises(PellucidError):
+        pretrain(task(tmp_path / "nothing.txt", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("part", ["settings", "plan", "data", "sources"])
+@pytest.mark.parametrize("value", [[], 3, "x", {"steps": "many"}, {"config": {"n_layers": 1e300}}])
+def test_a_damaged_run_json_is_an_error_that_says_so(tmp_path: Path, task, prose, part: str, value: object) -> None:
+    book, out = tmp_path / "book.txt", tmp_path / "run"
+    book.write_text(prose(200), encoding="utf-8")
+    pretrain(task(book, out, steps=1))
+    run = Run.open(out)
+    run.update_identity({**run.identity, part: value})
+    with contextlib.suppress(PellucidError):
+        pretrain(task(book, out, steps=1))

@@ -63,6 +63,7 @@ NAMED = {  # named flags and the settings they stand for
 )
 @click.option("--why", is_flag=True, help="print the reason of every figure of the plan")
 @click.option("--extend", is_flag=True, help="give a run that is there another length")
+@click.option("--verify", is_flag=True, help="read all prepared tokens again and compare them with their hashes")
 @click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")
 @set_option
 @common_options
@@ -74,6 +75,7 @@ def command(
     start_from: Path | None,
     why: bool,
     extend: bool,
+    verify: bool,
     require_exact: bool,
     assignments: tuple[str, ...],
     **named: Any,
@@ -92,6 +94,7 @@ def command(
         resolved=resolved,
         start_from=start_from,
         extend=extend,
+        verify=verify,
         require_exact=require_exact,
     )
     with Watch(quiet=common.as_json, why=why) as watch:

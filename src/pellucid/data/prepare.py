@@ -2,30 +2,34 @@
 
     survey -> split -> encode and write -> look for duplicates
 
-The folder's `prepared.json` says which text, tokenizer and settings it was made from. Asked again for the same, the
-folder is opened as it is; asked for anything else, the difference is reported and it is made anew beside the old one.
+The folder's `prepared.json` says which text, tokenizer and settings it was made from, and the hash of each side's
+manifest, which has the hashes of all others. Asked again for the same, the folder is verified and used as it is; asked
+for anything else, the difference is reported and it is made anew beside the old one.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.duplicates import DuplicateReport, find_duplicates
 from pellucid.data.settings import BEFORE, DataSettings
-from pellucid.data.shards import FORMAT_VERSION, REBUILD, TokenShards
+from pellucid.data.shards import FORMAT_VERSION, MANIFEST, REBUILD, TokenShards
 from pellucid.data.source import Source, open_as_set
 from pellucid.data.split import Side, Split, Survey, choose_split, divide, survey
-from pellucid.data.writer import ShardWriter, encoded_batches, replacing, write_json, write_shards
+from pellucid.data.writer import ShardWriter, encoded_batches, replacing, replacing_file, write_json, write_shards
 from pellucid.errors import CorruptFileError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import Table, read_json, shown
 
-PREPARED = "prepared.json"
+PREPARED, PARTS = "prepared.json", "parts"
+SIDES: tuple[Side, ...] = ("train", "valid")
 
 
 @dataclass(frozen=True)
@@ -57,23 +61,27 @@ def prepare(
     directory: Path | str,
     settings: DataSettings | None = None,
     *,
+    verify: bool = False,
     recorder: Recorder = NULL,
 ) -> Prepared:
     """Tokenise and split a source into `directory`, or open what is there when it was made from the same.
 
-    Raises what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
+    What is there is compared with its hashes, and read again for that where it changed (always, with `verify`). Raises what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
     """
     directory, settings = Path(directory), settings or DataSettings()
     identity = identify(source, tokenizer, settings)
-    if _is_made_from(directory, identity, recorder):
+    reused = _is_made_from(directory, identity, recorder)
+    if reused:
         recorder.record(
             Event(name="data.reused", message=f"the tokens in {directory} are up to date and are used again")
         )
     else:
         with replacing(directory) as partial:
             _make(source, tokenizer, partial, settings, recorder)
-            write_json(partial / PREPARED, identity)
+            write_json(partial / PREPARED, {**identity, PARTS: _parts(partial)})
     prepared = open_prepared(directory)
+    if reused:
+        _verify(directory, prepared, tokenizer, verify, recorder)
     _report_sizes(prepared, recorder)
     return prepared
 
@@ -81,13 +89,51 @@ def prepare(
 def open_prepared(directory: Path | str) -> Prepared:
     """Open what `prepare` made. Raises CorruptFileError."""
     directory = Path(directory)
-    identity = _read_identity(directory)
-    if identity is None:
+    stored = _read_stored(directory)
+    if stored is None:
         raise CorruptFileError("there are no prepared tokens here", where=str(directory), hint=REBUILD)
+    for name, sha256 in (stored.get(PARTS) or {}).items():
+        if not (directory / name).is_file() or _sha256(directory / name) != sha256:
+            what = "a part of the prepared tokens is missing, or is not the one that was written"
+            raise CorruptFileError(what, where=str(directory / name), hint=REBUILD)
     valid = directory / "valid"
     return Prepared(
-        TokenShards.open(directory / "train"), TokenShards.open(valid) if valid.exists() else None, identity
+        TokenShards.open(directory / "train"), TokenShards.open(valid) if valid.exists() else None, _identity(stored)
     )
+
+
+def _verify(directory: Path, prepared: Prepared, tokenizer: Tokenizer, always: bool, recorder: Recorder) -> None:
+    """Compare what is used again with what was written."""
+    for side in (prepared.train, prepared.valid):
+        if side is None:
+            continue
+        side.verify(always=always)
+        if side.manifest.vocab_size != tokenizer.vocab_size or side.manifest.tokenizer_sha256 != tokenizer.sha256:
+            what = "the prepared tokens were made with another tokenizer"
+            raise CorruptFileError(what, where=str(side.directory), hint=REBUILD)
+    if PARTS not in (_read_stored(directory) or {}):
+        message = (
+            f"the tokens in {directory} were prepared by an earlier version, which did not record whether there was a"
+            " validation part; what is there agrees with its own hashes, and is recorded now"
+        )
+        recorder.record(Event(name="data.no_record", message=message, level="warning"))
+        with replacing_file(directory / PREPARED) as partial:
+            write_json(partial, {**prepared.identity, PARTS: _parts(directory)})
+
+
+def _parts(directory: Path) -> dict[str, str]:
+    """The manifest of each side and its hash."""
+    names = [f"{side}/{MANIFEST}" for side in SIDES if (directory / side).is_dir()]
+    return {name: _sha256(directory / name) for name in names}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _identity(stored: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in stored.items() if name != PARTS}
 
 
 def _make(source: Source, tokenizer: Tokenizer, directory: Path, settings: DataSettings, recorder: Recorder) -> None:
@@ -152,22 +198,28 @@ def _open_valid(settings: DataSettings, recorder: Recorder) -> Source:
     return open_as_set(str(settings.valid_file), settings, recorder=recorder)
 
 
-def _read_identity(directory: Path) -> dict[str, str] | None:
+def _read_stored(directory: Path) -> dict[str, Any] | None:
+    """What `prepared.json` says; None where there is none."""
     path = directory / PREPARED
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.is_file():
         return None
-    except ValueError as error:
-        raise CorruptFileError(
-            "the list of what the tokens were made from cannot be read", found=str(error), where=str(path), hint=REBUILD
-        ) from error
+    try:
+        table = Table(read_json(path), str(path), PREPARED)
+        parts = Table(table.table(PARTS, {}), str(path), PARTS)
+        _ = [table.word(name) for name in table.values if name != PARTS], [parts.word(name) for name in parts.values]
+        if unknown := parts.values.keys() - {f"{side}/{MANIFEST}" for side in SIDES}:
+            raise parts.wrong(shown(sorted(unknown)[0]), ValueError("no part of prepared tokens has this name"))
+        return dict(table.values)
+    except CorruptFileError as error:
+        what = "the list of what the tokens were made from cannot be read"
+        raise CorruptFileError(what, found=f"{error.what}: {error.found}", where=str(path), hint=REBUILD) from error
 
 
 def _is_made_from(directory: Path, identity: Mapping[str, str], recorder: Recorder) -> bool:
-    stored = _read_identity(directory)
-    if stored is None:
+    found = _read_stored(directory)
+    if found is None:
         return False
+    stored = _identity(found)
     different = [name for name in sorted({*stored, *identity}) if stored.get(name) != identity.get(name)]
     if different:
         message = f"the tokens in {directory} were made from something else ({', '.join(different)}) and are made anew"

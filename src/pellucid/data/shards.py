@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,14 @@ from typing import Any
 import numpy as np
 
 from pellucid.errors import CorruptFileError
+from pellucid.stamps import Stamps
+from pellucid.untrusted import Table, parse_json, read_json, shown
 
 FORMAT_VERSION = 1
 MANIFEST, DOCUMENTS, ORIGINS = "manifest.json", "documents.bin", "origins.jsonl"
 DOCUMENT = np.dtype([("start", "<u8"), ("num_bytes", "<u8"), ("digest", "<u8"), ("origin_at", "<u8")])
+DTYPES = ("<u2", "<u4")
+VERIFY_BYTES = 1 << 24  # read at a time
 REBUILD = "delete the folder: it is made again from the text"
 
 
@@ -38,6 +41,15 @@ class ShardFile:
     name: str
     size: int
     sha256: str
+
+    @classmethod
+    def from_dict(cls, values: object, where: str = "") -> ShardFile:
+        """A file of a manifest. Raises CorruptFileError for one that does not lie in the manifest's own directory."""
+        table = Table(values, where, "a file of the manifest")
+        name = table.word("name")
+        if Path(name).name != name or "\0" in name:
+            raise table.wrong("name", ValueError(f"{shown(name)} is not the name of a file beside it"))
+        return cls(name=name, size=table.whole("size"), sha256=table.word("sha256"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +71,35 @@ class Manifest:
     version: int = FORMAT_VERSION
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Manifest:
-        return cls(
-            **{
-                **values,
-                "tokens": tuple(ShardFile(**file) for file in values["tokens"]),
-                "documents": ShardFile(**values["documents"]),
-                "origins": ShardFile(**values["origins"]),
-            }
-        )
+    def from_dict(cls, values: Mapping[str, Any], where: str = "") -> Manifest:
+        """The manifest that `to_dict` gave. Raises CorruptFileError for values that are missing or do not fit together."""
+        table = Table(values, where, "the manifest")
+        if unknown := values.keys() - {field.name for field in fields(cls)}:
+            raise table.wrong(sorted(unknown)[0], ValueError("no part of a manifest has this name"))
+        for name in ("num_tokens", "num_documents", "num_bytes", "vocab_size", "version"):
+            table.whole(name)
+        for name in ("dtype", "tokenizer_sha256", "source", "source_fingerprint"):
+            table.word(name)
+        table.whole("unpredicted_id", None)
+        tokens = tuple(ShardFile.from_dict(file, where) for file in table.list("tokens"))
+        single = {name: ShardFile.from_dict(table.table(name), where) for name in ("documents", "origins")}
+        manifest = cls(**{**values, "tokens": tokens, **single})
+        manifest._check(table)
+        return manifest
+
+    def _check(self, table: Table) -> None:
+        """The counts must be those that the sizes of the files give."""
+        if self.dtype not in DTYPES:
+            raise table.wrong("dtype", ValueError(f"{self.dtype} is not one of {', '.join(DTYPES)}"))
+        if sum(file.size for file in self.tokens) != self.num_tokens * np.dtype(self.dtype).itemsize:
+            raise table.wrong("num_tokens", ValueError(f"the files do not hold {self.num_tokens:,} tokens"))
+        if self.documents.size != self.num_documents * DOCUMENT.itemsize:
+            raise table.wrong("num_documents", ValueError(f"the file does not hold {self.num_documents:,} documents"))
+
+    @property
+    def files(self) -> tuple[ShardFile, ...]:
+        """Every file of the directory but the manifest itself."""
+        return *self.tokens, self.documents, self.origins
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -101,7 +133,7 @@ class TokenShards:
         """Open a directory of shards. Raises CorruptFileError when a file is missing or of another size than written."""
         directory = Path(directory)
         manifest = _read_manifest(directory / MANIFEST)
-        for file in (*manifest.tokens, manifest.documents, manifest.origins):
+        for file in manifest.files:
             path = directory / file.name
             size = path.stat().st_size if path.exists() else None
             if size != file.size:
@@ -162,7 +194,7 @@ class TokenShards:
         end = self._documents[index + 1]["start"] if index + 1 < self.num_documents else self.num_tokens
         with (self.directory / ORIGINS).open("rb") as origins:
             origins.seek(int(record["origin_at"]))
-            origin = json.loads(origins.readline())
+            origin = parse_json(origins.readline())
         start, stop, num_bytes = int(record["start"]), int(end), int(record["num_bytes"])
         return StoredDocument(index=index, origin=origin, start=start, stop=stop, num_bytes=num_bytes)
 
@@ -192,19 +224,49 @@ class TokenShards:
             while (records := np.fromfile(stream, DOCUMENT, size)).size:
                 yield records
 
-    def verify(self) -> None:
-        """Compare every file with the hash it was written with. Raises CorruptFileError naming the first that differs."""
-        for file in (*self.manifest.tokens, self.manifest.documents, self.manifest.origins):
-            path = self.directory / file.name
-            with path.open("rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
-            if found != file.sha256:
-                raise CorruptFileError(
-                    "the prepared tokens are not the ones that were written",
-                    found=f"SHA-256 {found[:12]}… instead of {file.sha256[:12]}…",
-                    where=str(path),
-                    hint=REBUILD,
-                )
+    def verify(self, *, always: bool = True) -> None:
+        """Compare every file with the hash it was written with, and see that every id is one of the vocabulary.
+
+        Without `always`, files that were found good before and have kept size, time and inode are not read again.
+        Raises CorruptFileError naming the first file that differs.
+        """
+        stamps = Stamps(self.directory)
+        for file in self.manifest.files:
+            if always or not stamps.vouch_for(file.name, file.sha256):
+                self._verify_file(file)
+                stamps.add(file.name, file.sha256)
+        stamps.save()
+
+    def _verify_file(self, file: ShardFile) -> None:
+        path, digest, largest = self.directory / file.name, hashlib.sha256(), 0
+        dtype = np.dtype(self.manifest.dtype if file in self.manifest.tokens else np.uint8)
+        with path.open("rb") as stream:
+            while (values := np.fromfile(stream, dtype, VERIFY_BYTES // dtype.itemsize)).size:
+                digest.update(values.data)
+                largest = max(largest, int(values.max()))
+        found = digest.hexdigest()
+        if found != file.sha256:
+            raise CorruptFileError(
+                "the prepared tokens are not the ones that were written",
+                found=f"SHA-256 {found[:12]}… instead of {file.sha256[:12]}…",
+                where=str(path),
+                hint=REBUILD,
+            )
+        if file in self.manifest.tokens and largest >= self.manifest.vocab_size:
+            found = f"id {largest:,} of a vocabulary of {self.manifest.vocab_size:,}"
+            raise CorruptFileError("a prepared token does not exist", found=found, where=str(path), hint=REBUILD)
+        if file == self.manifest.documents:
+            self._verify_documents(path)
+
+    def _verify_documents(self, path: Path) -> None:
+        """Documents follow one another, and their origins are written where the records say."""
+        before = 0
+        for records in self.document_records():
+            starts = records["start"].astype(np.int64)
+            in_order = starts[0] >= before and bool((np.diff(starts) >= 0).all())
+            if not in_order or starts[-1] > self.num_tokens or records["origin_at"].max() >= self.manifest.origins.size:
+                raise CorruptFileError("a document lies outside the tokens", where=str(path), hint=REBUILD)
+            before = int(starts[-1])
 
     @cached_property
     def _maps(self) -> list[np.ndarray]:
@@ -217,19 +279,14 @@ class TokenShards:
 
 
 def _read_manifest(path: Path) -> Manifest:
+    if not path.is_file():
+        raise CorruptFileError("there are no prepared tokens here", found="no manifest", where=str(path), hint=REBUILD)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values["version"] != FORMAT_VERSION:
-            found = f"version {values['version']}, this program reads {FORMAT_VERSION}"
-            raise CorruptFileError(
-                "the prepared tokens are of another version", found=found, where=str(path), hint=REBUILD
-            )
-        return Manifest.from_dict(values)
-    except FileNotFoundError:
-        raise CorruptFileError(
-            "there are no prepared tokens here", found="no manifest", where=str(path), hint=REBUILD
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptFileError(
-            "the manifest cannot be read", found=str(error), where=str(path), hint=REBUILD
-        ) from error
+        values = read_json(path)
+        table = Table(values, str(path), "the manifest")
+        if (version := table.whole("version")) != FORMAT_VERSION:
+            found = f"version {version}, this program reads {FORMAT_VERSION}"
+            raise CorruptFileError("the prepared tokens are of another version", found=found, where=str(path))
+        return Manifest.from_dict(values, str(path))
+    except CorruptFileError as error:
+        raise CorruptFileError(error.what, found=error.found, where=str(path), hint=REBUILD) from error

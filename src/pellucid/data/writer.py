@@ -78,6 +78,17 @@ def replacing(directory: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """A file beside the final one, which takes its place when the block ends well."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def encoded_batches(
     documents: Iterable[tuple[Key, Document]], tokenizer: Tokenizer
 ) -> Iterator[list[tuple[Key, Document, np.ndarray]]]:

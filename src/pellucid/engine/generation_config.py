@@ -14,6 +14,7 @@ from typing import Any
 
 from pellucid.engine.settings import SamplingSettings
 from pellucid.errors import SamplingError
+from pellucid.untrusted import number, shown, whole
 
 COUNTERPARTS = {
     "temperature": "temperature",
@@ -31,6 +32,7 @@ COUNTERPARTS = {
     "eos_token_id": "stop_ids",
 }
 OFF_AT_0 = {"top_k", "no_repeat_ngram_size"}  # there 0 is off; here nothing is
+WHOLE = {"top_k", "no_repeat_ngram_size", "suppress_tokens", "min_new_tokens", "max_new_tokens", "eos_token_id"}
 LISTS = {"eos_token_id", "suppress_tokens"}  # one id or several
 
 # Keys that change no text: who wrote the file, ids that are read elsewhere, what is kept and returned.
@@ -78,8 +80,11 @@ def from_generation_config(config: Mapping[str, Any]) -> tuple[SamplingSettings,
 def _convert(key: str, value: Any) -> Any:
     """A value as the settings hold it."""
     values = value if key in LISTS and isinstance(value, list) else [value]
-    if any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in values):
-        raise SamplingError(f"{key} must be a number", found=repr(value), where="generation_config.json")
+    read = whole if key in WHOLE else number
+    try:
+        values = [read(item) for item in values]
+    except ValueError as error:
+        raise SamplingError(f"{key} cannot be used", found=shown(error), where="generation_config.json") from None
     if key in LISTS:
         return tuple(values)
-    return None if key in OFF_AT_0 and value == 0 else value
+    return None if key in OFF_AT_0 and value == 0 else values[0]

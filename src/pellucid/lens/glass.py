@@ -35,6 +35,7 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.model.decoder import Decoder
 from pellucid.settings import nearest
+from pellucid.untrusted import Table
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import At, Desk
@@ -342,9 +343,12 @@ def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
         return None
     updates = (row for row in run.read_metrics() if row["kind"] == "train")
     passed_over = next((row["skipped"] for row in updates if row["step"] == step), 0)  # batches, until this step
-    plan, train = run.identity["plan"], open_prepared(run.path / "data").train
-    loader = Loader(train, context_length=plan["config"]["context_length"], seed=run.identity["settings"]["seed"])
-    return loader.rows((step + passed_over) * plan["rows"], min(MOST_ROWS, plan["rows"]))
+    identity, train = Table(run.identity, str(run.path)), open_prepared(run.path / "data").train
+    plan, settings = (Table(identity.table(name), identity.where, f"the {name}") for name in ("plan", "settings"))
+    context_length = Table(plan.table("config"), plan.where, "the plan").whole("context_length", low=1)
+    loader = Loader(train, context_length=context_length, seed=settings.whole("seed", high=1 << 64))
+    rows = plan.whole("rows", low=1)
+    return loader.rows((step + passed_over) * rows, min(MOST_ROWS, rows))
 
 
 def row_ids(batch: Batch, row: int) -> list[int]:

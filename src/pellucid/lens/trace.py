@@ -176,7 +176,7 @@ def _load_npz(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
 
 
 def _load_json(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
-    document = parse_json(read_bytes(path, MOST_TRACE_BYTES))
+    document = parse_json(read_bytes(path, MOST_TRACE_BYTES), most_values=2 * MOST_JSON)
     arrays = {name: np.array(lists, dtype=np.float32) for name, lists in document["arrays"].items()}
     return document["header"], {name: np.where(np.isnan(array), -np.inf, array) for name, array in arrays.items()}
 

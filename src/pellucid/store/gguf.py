@@ -42,6 +42,7 @@ from pellucid.store.names.gguf import (
 from pellucid.store.quantize import BY_NAME, NumberFormat, dequantize, quantize
 from pellucid.tokens.gguf import tokenizer_from_values, tokenizer_to_values
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import shown
 
 SUFFIX = ".gguf"
 Quantization = Literal["f32", "f16", "bf16", "q8_0"]
@@ -68,6 +69,7 @@ def load_gguf(path: Path, *, recorder: Recorder = NULL) -> Checkpoint:
     path = Path(path)
     header = read_header(path)
     shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
+    _check_formats(header)
     architecture, config = read_architecture(header.values, shapes, str(path))
     weights = GgufWeights(header, architecture, config)
     tokenizer = _tokenizer(header)
@@ -114,6 +116,22 @@ def save_gguf(
     }
     num_bytes, chunks = serialize_gguf(values, tensors)
     replace_file_pieces(Path(path), chunks, num_bytes)
+
+
+def _check_formats(header: Header) -> None:
+    """The two formats of 16 bits take the same room, so only the file's own word tells one from the other."""
+    other = {FILE_TYPES["F16"]: "BF16", FILE_TYPES["BF16"]: "F16"}.get(_file_type(header))
+    wrong = [name for name, tensor in header.tensors.items() if tensor.form.name == other]
+    if wrong:
+        found = f"{wrong[0]} is {other}, general.file_type={header.values['general.file_type']}"
+        raise CorruptFileError("a tensor has another number format than the file says", found=found, where=str(header.path))
+
+
+def _file_type(header: Header) -> int:
+    found = header.values.get("general.file_type", 0)
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise CorruptFileError("general.file_type is not a number", found=shown(found), where=str(header.path))
+    return found
 
 
 def _tokenizer(header: Header) -> Tokenizer:

@@ -32,6 +32,7 @@ ALIGNMENT = "general.alignment"
 DEFAULT_ALIGNMENT = 32
 MOST_ALIGNMENT = 1 << 20
 MOST_STRINGS = 1 << 22  # entries of one list of strings: Python needs some 60 bytes for each, the file only 8
+MOST_TENSORS, MOST_VALUES = 1 << 17, 1 << 16  # Python needs some 500 bytes for each, the file only 30
 MOST_AXES = 4
 U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10
 SCALARS: dict[int, np.dtype[Any]] = {
@@ -110,11 +111,13 @@ class _Cursor:
     def u64(self, what: str) -> int:
         return struct.unpack("<Q", self.take(8, what))[0]
 
-    def count(self, least_bytes: int, what: str) -> int:
+    def count(self, least_bytes: int, what: str, most: int | None = None) -> int:
         """A number of things that each take at least so many bytes of what is left."""
         count = self.u64(what)
         if count * least_bytes > self.size - self.at:
             raise self.fail(f"{what} is larger than the file can hold", f"{count:,}")
+        if most is not None and count > most:
+            raise self.fail(f"{what} is larger than that of any model", f"{count:,}")
         return count
 
     def string(self, what: str) -> str:
@@ -131,8 +134,8 @@ def _header(cursor: _Cursor) -> Header:
     version = cursor.u32("the version")
     if version not in VERSIONS:
         raise cursor.fail("its version is not one of 2, 3 (little-endian)", version)
-    num_tensors = cursor.count(LEAST_TENSOR_BYTES, "the number of tensors")
-    num_values = cursor.count(LEAST_VALUE_BYTES, "the number of values")
+    num_tensors = cursor.count(LEAST_TENSOR_BYTES, "the number of tensors", MOST_TENSORS)
+    num_values = cursor.count(LEAST_VALUE_BYTES, "the number of values", MOST_VALUES)
     values: dict[str, Any] = {}
     for _ in range(num_values):
         name = cursor.string("a value's name")

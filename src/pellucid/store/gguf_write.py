@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pellucid.store.gguf_header import ARRAY, BOOL, DEFAULT_ALIGNMENT, F32, I32, MAGIC, STRING, U32
+from pellucid.store.gguf_header import ARRAY, BOOL, DEFAULT_ALIGNMENT, F32, I32, MAGIC, STRING, U32, padded
 from pellucid.store.quantize import NumberFormat
 
 VERSION = 3
@@ -70,7 +70,7 @@ def _pieces(head: bytes, tensors: Mapping[str, TensorToWrite]) -> Iterator[bytes
 
 
 def _padded(size: int) -> int:
-    return -(-size // DEFAULT_ALIGNMENT) * DEFAULT_ALIGNMENT
+    return padded(size, DEFAULT_ALIGNMENT)
 
 
 def _string(text: str) -> bytes:

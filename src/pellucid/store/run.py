@@ -18,7 +18,7 @@ import json
 import os
 import socket
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -87,41 +87,9 @@ class Run:
         text = json.dumps(self.identity, indent=2, ensure_ascii=False) + "\n"
         replace_file(self.path / RUN, text.encode("utf-8"))
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Be the only writer while the block runs; what a killed writer left behind is cleared away first.
-
-        Raises LockedError at once, naming the holder, when another process writes here.
-        """
-        lock = filelock.FileLock(self.path / LOCK)
-        with explained(self.path / LOCK, 0):
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                raise LockedError(
-                    "another process is writing to this run",
-                    found=self._holder(),
-                    where=str(self.path),
-                    hint="wait for it to end, or stop it",
-                ) from None
-        try:
-            holder = {"pid": os.getpid(), "host": socket.gethostname()}
-            replace_file(self.path / HOLDER, json.dumps(holder).encode("utf-8"))
-            for directory in (self.path, self.path / CHECKPOINTS):
-                if directory.is_dir():
-                    sweep(directory)
-            for name in (METRICS, EVENTS, LENGTHS):
-                drop_torn_line(self.path / name)
-            yield
-        finally:
-            lock.release()
-
-    def _holder(self) -> str:
-        try:
-            holder = read_json(self.path / HOLDER)
-        except StoreError:  # it holds the lock but has not written its name yet
-            return "a process that has not given its name yet"
-        return f"process {holder.get('pid')} on {holder.get('host')}"
+    def lock(self) -> AbstractContextManager[None]:
+        """Be the only writer while the block runs (`lock_run`)."""
+        return lock_run(self.path)
 
     def save(
         self,
@@ -311,6 +279,46 @@ class Run:
                 continue
             return f"{one.directory.name} is whole: to go on from it, write its name into {self.path / LATEST}"
         return "no other checkpoint of this run is whole"
+
+
+@contextmanager
+def lock_run(path: Path) -> Iterator[None]:
+    """Be the only writer of a directory while the block runs; what a killed writer left behind is cleared away first.
+
+    Nothing of a run may be touched before this is held, not even to begin it; the directory is made if need be. Raises
+    LockedError at once, naming the holder, when another process writes here.
+    """
+    lock = filelock.FileLock(path / LOCK)
+    with explained(path / LOCK, 0):
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise LockedError(
+                "another process is writing to this run",
+                found=_holder(path),
+                where=str(path),
+                hint="wait for it to end, or stop it",
+            ) from None
+    try:
+        holder = {"pid": os.getpid(), "host": socket.gethostname()}
+        replace_file(path / HOLDER, json.dumps(holder).encode("utf-8"))
+        for directory in (path, path / CHECKPOINTS):
+            if directory.is_dir():
+                sweep(directory)
+        for name in (METRICS, EVENTS, LENGTHS):
+            drop_torn_line(path / name)
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = read_json(path / HOLDER)
+    except StoreError:  # it holds the lock but has not written its name yet
+        return "a process that has not given its name yet"
+    return f"process {shown(holder.get('pid'))} on {shown(holder.get('host'))}"
 
 
 def is_run(path: Path) -> bool:

@@ -24,11 +24,13 @@ from pellucid.planning.scaling import Derived, Fit, Reason, derive_schedule, fit
 from pellucid.settings import Layer, resolve, to_dict
 from pellucid.settings import shallow as as_fields
 from pellucid.training.settings import ModelSettings, TrainSettings
+from pellucid.untrusted import REQUIRED, Table
 
 DEFAULT_MINUTES = 10.0
 DEFAULT_CONTEXT = 256
 LEAST_TRAINING = 0.25  # of the minutes that were given, even when preparing the text took longer than the rest
 EVALUATIONS = 10
+MAY_BE_ZERO = ("eval_windows",)  # of the whole figures of a saved plan
 MEMORY_SHARE = 0.5  # of the free memory that one micro-batch may take
 COMPILE_SECONDS, COMPILE_SAVING = 60.0, 0.3  # what compiling costs once, and the share of a step that it saves
 
@@ -235,8 +237,31 @@ def _compile_pays(settings: TrainSettings, seconds: float) -> bool:
 
 
 def saved_plan(values: Mapping[str, Any], estimate: Callable[[ModelConfig, int], MemoryPlan]) -> RunPlan:
-    """A plan as `to_dict` saved it; its memory is estimated again, since this may be another machine."""
+    """A plan as `to_dict` saved it; its memory is estimated again, since this may be another machine.
+
+    Raises CorruptFileError for figures that are missing or cannot be.
+    """
+    _check_saved(Table(values, "run.json", "the plan"))
     config = resolve(ModelConfig, Layer("run.json", values["config"])).settings
     memory = estimate(config, values["micro_rows"])
     reasons = tuple(Reason(**reason) for reason in values["reasons"])
     return RunPlan(**{**values, "config": config, "memory": memory, "reasons": reasons})
+
+
+def _check_saved(saved: Table) -> None:
+    for field in dataclasses.fields(RunPlan):
+        default = REQUIRED if field.default is dataclasses.MISSING else field.default
+        if field.type in ("int", "int | None"):
+            saved.whole(field.name, default, low=0 if field.name in MAY_BE_ZERO else 1)
+        elif field.type in ("float", "float | None"):
+            saved.number(field.name, default, low=0)
+        elif field.type == "bool":
+            saved.flag(field.name, default)
+    saved.table("config")
+    known = {field.name for field in dataclasses.fields(Reason)}
+    if saved.whole("rows") % saved.whole("micro_rows"):
+        raise saved.wrong("micro_rows", ValueError("it does not divide rows"))
+    if not all(isinstance(reason, dict) and reason.keys() == known for reason in saved.list("reasons")):
+        raise saved.wrong("reasons", ValueError("it is not a list of reasons"))
+    if unknown := saved.values.keys() - {field.name for field in dataclasses.fields(RunPlan)}:
+        raise saved.wrong(sorted(unknown)[0], ValueError("no figure of a plan has this name"))

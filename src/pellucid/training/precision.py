@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pellucid.errors import WeightsError
+
 ALIGNMENT = 16  # elements: 64 bytes in fp32, so that vector loads start on a cache line
 
 
@@ -84,8 +86,10 @@ class Arena:
                 yield from zip(stack.names, stack.view(flat), strict=True)
 
     def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
-        """Copy named tensors into a flat block."""
+        """Copy named tensors into a flat block. Raises WeightsError for one that is missing or of another shape."""
         for name, view in self.named(flat):
+            if name not in tensors or tensors[name].shape != view.shape:
+                raise WeightsError("what was saved is not of this model", found=f"{name} is missing or of another shape")
             view.copy_(tensors[name])
 
     def publish(self) -> None:

@@ -30,6 +30,7 @@ from pellucid.training.plan import RunPlan
 from pellucid.training.probe import Probes
 from pellucid.training.settings import TrainSettings
 from pellucid.training.snapshots import Snapshots
+from pellucid.untrusted import Table
 
 EVAL_ROWS = 32  # windows evaluated at once; the result does not depend on it
 
@@ -62,11 +63,12 @@ class Session:
     def restore(self, saved: SavedStep) -> None:
         """Take weights, optimizer and position from a checkpoint, and forget what was measured after it."""
         state, arena = load_training(saved.directory), self.trainer.arena
+        table = Table(state.state, str(saved.directory), "the training state")
         arena.load(arena.master, load_checkpoint(saved.directory).weights)
         arena.publish()
-        self.trainer.optimizer.load(state.tensors, state.state["updates"])
-        self.trainer.step, self.trainer.skipped = state.state["step"], list(state.state["skipped"])
-        self.stored_fingerprint = state.state["fingerprint"]
+        self.trainer.optimizer.load(state.tensors, table.whole("updates"))
+        self.trainer.step, self.trainer.skipped = table.whole("step"), table.wholes("skipped")
+        self.stored_fingerprint = table.table("fingerprint")
         self.run.truncate_metrics(after_step=saved.step)
         self._set_length(self.lengths.at(saved.step))
 

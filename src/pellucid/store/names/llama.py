@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pellucid.planning.config import ModelConfig
@@ -123,24 +124,35 @@ def _rope_scaling_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _rope_from_hf(fields: Fields) -> dict[str, Any]:
-    """The base of the rotary wavelengths and their stretching; ModelError for kinds that are not built here."""
+    """The base of the rotary wavelengths and their stretching, which may be said in two places that must agree."""
     parameters, older = fields.table("rope_parameters", {}), fields.table("rope_scaling", {})
-    theta = Fields(parameters, fields.where).number("rope_theta", fields.number("rope_theta", 10_000.0))
-    axes: dict[str, Any] = {"rope_theta": theta}
-    for table in (parameters, older):
-        known = Fields(table, fields.where)
-        kind = known.word("rope_type", known.word("type", "default"))
-        known.seen |= {"rope_theta", "rope_type", "type"}
-        known.require("partial_rotary_factor", 1, 1.0)
-        if kind in ("linear", "llama3", "yarn"):
-            axes |= {"rope_scaling": kind, "rope_factor": known.number("factor", low=1, high=MOST_STRETCH)}
-        if kind == "llama3":
-            numbers = {ours: known.number(theirs, low=0, high=MOST_TURNS) for theirs, ours in LLAMA3_KEYS.items()}
-            axes |= numbers | {"rope_original_context": int(numbers["rope_original_context"])}
-        if kind == "yarn":
-            axes |= _yarn_from_hf(known, fields.whole("max_position_embeddings"))
-        if kind not in ("default", "linear", "llama3", "yarn") or set(table) - known.seen:
-            raise fields.unsupported("rope_scaling", dict(table))
+    outside = fields.number("rope_theta", None, low=1)
+    inside = Fields(parameters, fields.where).number("rope_theta", None, low=1)
+    if outside is not None and inside is not None and outside != inside:
+        raise fields.unsupported("rope_theta", [outside, inside])
+    theta = next((base for base in (inside, outside) if base is not None), 10_000.0)
+    stretchings = [_stretching(table, fields) for table in (parameters, older) if set(table) - {"rope_theta"}]
+    if any(one != stretchings[0] for one in stretchings):
+        raise fields.unsupported("rope_scaling", dict(older))
+    return {"rope_theta": theta, **(stretchings[0] if stretchings else {})}
+
+
+def _stretching(table: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
+    """The axes of one table; ModelError for a kind that is not built here."""
+    known = Fields(table, fields.where)
+    axes: dict[str, Any] = {}
+    kind = known.word("rope_type", known.word("type", "default"))
+    known.seen |= {"rope_theta", "rope_type", "type"}
+    known.require("partial_rotary_factor", 1, 1.0)
+    if kind in ("linear", "llama3", "yarn"):
+        axes |= {"rope_scaling": kind, "rope_factor": known.number("factor", low=1, high=MOST_STRETCH)}
+    if kind == "llama3":
+        numbers = {ours: known.number(theirs, low=0, high=MOST_TURNS) for theirs, ours in LLAMA3_KEYS.items()}
+        axes |= numbers | {"rope_original_context": int(numbers["rope_original_context"])}
+    if kind == "yarn":
+        axes |= _yarn_from_hf(known, fields.whole("max_position_embeddings"))
+    if kind not in ("default", "linear", "llama3", "yarn") or set(table) - known.seen:
+        raise fields.unsupported("rope_scaling", dict(table))
     return axes
 
 

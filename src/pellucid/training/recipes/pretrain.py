@@ -19,16 +19,17 @@ import torch
 
 from pellucid.data.loader import Loader
 from pellucid.data.prepare import Prepared, identify, prepare
+from pellucid.data.shards import REBUILD
 from pellucid.data.source import Source, open_as_set
 from pellucid.data.split import survey
-from pellucid.errors import ResumeError, SettingsError, TrainingError
+from pellucid.errors import CorruptFileError, ResumeError, SettingsError, TrainingError
 from pellucid.events import NULL, Event, Fanout, Recorder, WithoutProgress
 from pellucid.model.build import build
 from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.memory import estimate_training_memory
 from pellucid.settings import Resolved, plain
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
-from pellucid.store.run import Run, SavedStep, is_run, resolve_checkpoint
+from pellucid.store.run import Run, SavedStep, is_run, lock_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.curve import draw_curves
@@ -58,6 +59,7 @@ class Pretraining:
     resolved: Resolved[TrainSettings]
     start_from: Path | None = None  # weights and tokenizer of another run, checkpoint or Hugging Face directory
     extend: bool = False  # a finished run may be given another length
+    verify: bool = False  # read all prepared tokens again and compare them with their hashes
     require_exact: bool = False  # refuse to go on where the bits may differ
     began: float = field(default_factory=lambda: monotonic())  # from when on the minutes of a time budget count
 
@@ -83,21 +85,35 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
     """
     check_apart(task)
     task = as_begun_there(task)
+    source = open_text(task, recorder)
+    check_same_text(task.out, source)
+    with lock_run(task.out):
+        return pretrain_locked(task, source, recorder=recorder)
+
+
+def open_text(task: Pretraining, recorder: Recorder) -> Source:
+    """The text that a run learns from."""
+    return open_as_set(task.text, task.resolved.settings.data, recorder=recorder)
+
+
+def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = NULL) -> Finished:
+    """The same for a caller that holds the lock of the run's directory."""
     settings, machine = task.resolved.settings, inspect_machine()
     device = choose_device(settings.device)
     threads = use_threads(settings.threads, machine)
-    source = open_as_set(task.text, settings.data, recorder=recorder)
-    check_same_text(task.out, source)
     run = open_run(task)
-    with run.lock(), StopRequest() as stop:
+    with StopRequest() as stop:
         recorder = Fanout([recorder, WithoutProgress(run)])
         parent = load_checkpoint(resolve_checkpoint(task.start_from, recorder=recorder)) if task.start_from else None
         tokenizer = ready_tokenizer(run, source, settings, parent, recorder)
         _check_data(run, identify(source, tokenizer, settings.data))
-        prepared = prepare(source, tokenizer, run.path / "data", settings.data, recorder=recorder)
+        prepared = prepare(
+            source, tokenizer, run.path / "data", settings.data, verify=task.verify, recorder=recorder
+        )
         dtype = choose_dtype(settings.precision, device, machine)
         use_determinism(settings.deterministic)
         plan = ready_plan(task, run, prepared, tokenizer, parent, machine, recorder)
+        _check_valid(run, plan, prepared)
         print_of = fingerprint(
             device,
             dtype,
@@ -341,6 +357,14 @@ def _check_data(run: Run, identity: Mapping[str, str]) -> None:
         where=str(run.path),
         hint="restore the text, or train in a new directory (--from this one keeps its weights)",
     )
+
+
+def _check_valid(run: Run, plan: RunPlan, prepared: Prepared) -> None:
+    """A run that evaluates needs its validation text."""
+    if plan.eval_windows and prepared.valid is None:
+        raise CorruptFileError(
+            "the validation part of the prepared tokens is gone", where=str(run.path / "data"), hint=REBUILD
+        )
 
 
 def _take_up(task: Pretraining, run: Run, session: Session, recorder: Recorder) -> None:

@@ -24,11 +24,12 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.machine import inspect_machine
 from pellucid.settings import Layer, resolve
 from pellucid.store.checkpoint import load_checkpoint, load_model
-from pellucid.store.run import is_run, resolve_checkpoint
+from pellucid.store.run import is_run, lock_run, resolve_checkpoint
 from pellucid.training.device import choose_device, choose_dtype, use_threads
 from pellucid.training.measure import measure_training
-from pellucid.training.recipes.pretrain import Finished, Pretraining, pretrain
+from pellucid.training.recipes.pretrain import Finished, Pretraining, open_text, pretrain_locked
 from pellucid.training.settings import TrainSettings
+from pellucid.untrusted import Table, read_json, shown
 
 LEVEL = 0
 CORPUS, CHOICE = "stories.jsonl", "quickstart.json"
@@ -100,10 +101,12 @@ def quickstart(
 
     `rung` takes a size of the ladder by name instead of measuring. Raises what `pretrain` raises.
     """
-    chosen = choose_rung(out, seed=seed, device=device, threads=threads, asked=rung, recorder=recorder)
-    corpus = write_corpus(out, chosen, seed, recorder)
-    resolved = resolve(TrainSettings, Layer("quickstart", settings_of(chosen, seed, device, threads)))
-    finished = pretrain(Pretraining(text=corpus, out=out, resolved=resolved), recorder=recorder)
+    with lock_run(out):
+        chosen = choose_rung(out, seed=seed, device=device, threads=threads, asked=rung, recorder=recorder)
+        corpus = write_corpus(out, chosen, seed, recorder)
+        resolved = resolve(TrainSettings, Layer("quickstart", settings_of(chosen, seed, device, threads)))
+        task = Pretraining(text=corpus, out=out, resolved=resolved)
+        finished = pretrain_locked(task, open_text(task, recorder), recorder=recorder)
     return examine(finished, chosen, seed, device, num_questions, recorder)
 
 
@@ -113,8 +116,11 @@ def choose_rung(
     """The rung of this directory: the recorded one, the one asked for, or the largest that this machine can climb."""
     stored = out / CHOICE
     if stored.is_file():
-        choice = json.loads(stored.read_text(encoding="utf-8"))
-        if choice["seed"] != seed or choice["world"] != VERSION or asked not in (None, choice["rung"]):
+        choice = dict(Table(read_json(stored), str(stored)).values)
+        names = {rung.name for rung in LADDER}
+        if choice.get("rung") not in names:
+            raise ResumeError("the record of the size is damaged", found=shown(choice.get("rung")), where=str(stored))
+        if choice.get("seed") != seed or choice.get("world") != VERSION or asked not in (None, choice["rung"]):
             raise ResumeError(
                 "this directory holds another quickstart", found=str(choice), where=str(out), hint="give another --out"
             )
