@@ -23,7 +23,7 @@ def append_row(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> Non
     append_line(path, json.dumps(finite, ensure_ascii=False, allow_nan=False), sync=sync)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path, *, of_kinds: bool = True) -> list[dict[str, Any]]:
     """Every whole line's object; CorruptFileError (with the line's number) when one of them is not JSON."""
     if not path.is_file():
         return []
@@ -35,7 +35,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             raise CorruptFileError(
                 f"line {number} of {path.name} is not JSON", found=repr(line[:60]), where=f"{path}:{number}"
             ) from error
-        rows.append(_checked(row, f"{path}:{number}"))
+        rows.append(_checked(row, f"{path}:{number}", of_kinds))
     return rows
 
 
@@ -58,10 +58,12 @@ def drop_torn_line(path: Path) -> None:
         replace_file(path, data[: data.rfind(b"\n") + 1])
 
 
-def _checked(row: Any, where: str) -> dict[str, Any]:
-    """A row whose kind, step and loss are what readers count on."""
+def _checked(row: Any, where: str, of_kinds: bool) -> dict[str, Any]:
+    """A row whose step, loss and (in a file of several kinds) kind are what readers count on."""
     table = Table(row, where, "the line")
-    table.word("kind"), table.whole("step"), table.number("loss", None)
+    table.whole("step"), table.number("loss", None)
+    if of_kinds:
+        table.word("kind")
     return dict(table.values)
 
 

@@ -249,7 +249,7 @@ class Run:
 
     def read_lengths(self) -> list[dict[str, Any]]:
         """Every line of lengths.jsonl."""
-        return read_rows(self.path / LENGTHS)
+        return read_rows(self.path / LENGTHS, of_kinds=False)
 
     def record(self, event: Event) -> None:
         """Add one line to events.jsonl."""
