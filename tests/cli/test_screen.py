@@ -123,3 +123,11 @@ def test_rich_reads_no_markup_because_one_place_opens_it() -> None:
         source = path.read_text(encoding="utf-8")
         if path.name != "screen.py":
             assert "Console(" not in source and "rich.text" not in source and "rich.markup" not in source, path.name
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+def test_closed_streams_end_in_no_traceback(answers: Path) -> None:
+    for command, code in (("'x' >&- 2>&-", 0), ("'x' >&-", 0), ("- <&-", 3)):
+        line = f"{sys.executable} -m pellucid tokenizer encode {answers} {command}"
+        done = subprocess.run(["sh", "-c", line], capture_output=True, env={**os.environ, "PYTHONPATH": str(Path(pellucid.__file__).parents[1])})
+        assert done.returncode == code and b"Traceback" not in done.stderr, done.stderr

@@ -159,3 +159,18 @@ def test_a_stop_from_python_is_one_text(directory: str) -> None:
     assert lm.complete("the", stop=(",",), **settings) == lm.complete("the", stop=",", **settings)
     first = next(c for c in whole if c.isprintable() and c != "\ufffd")
     assert lm.complete("the", stop=first, **settings).finish_reason == "stop"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on Posix only")
+def test_names_that_are_no_utf8_and_names_with_commands(run, tmp_path: Path, directory: str) -> None:
+    folder = os.fsencode(tmp_path / "texts")
+    os.mkdir(folder)
+    for name in (b"\xff\xe9.txt", b"\x1b[31mred.md", b"\xfe.png"):
+        Path(os.fsdecode(folder + b"/" + name)).write_text(TEXT, encoding="utf-8")
+    answer = run("train", tmp_path / "texts", "--out", tmp_path / "run", *SMALL)
+    assert answer.code == 0 and "\\xfe.png" in answer.err
+    assert "Traceback" not in answer.err and (tmp_path / "run" / "events.jsonl").read_bytes().decode("utf-8")
+    named = json.loads(run("eval", directory, os.fsdecode(folder + b"/\xff\xe9.txt"), "--json", *BRIEF).out)
+    assert named[0]["text"].endswith("\udcff\udce9.txt")
+    refused = run("train", tmp_path / "texts", "--out", tmp_path / "r\udcff", *SMALL)
+    assert refused.code == 2 and "not UTF-8" in refused.err

@@ -34,7 +34,7 @@ SHAPES = {
 class Letters:
     """A tokenizer of so few letters that <eos> comes up often; a real one has at least all bytes."""
 
-    bos_id, eos_id = 0, 6
+    bos_id, eos_id, end_ids = 0, 6, frozenset((6,))
 
     def __init__(self, vocab_size: int) -> None:
         self.vocab_size = vocab_size

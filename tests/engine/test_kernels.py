@@ -324,6 +324,47 @@ def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path)
     assert runs[1] == ["True", "0", "1"]
 
 
+def compiling_with(**names: str) -> list[str]:
+    """Whether the code is kept, under which folder, and what is said about it, in a process with these variables."""
+    script = (
+        "from pellucid.engine.kernels.compile import CACHE\n"
+        "from pellucid.engine.kernel_runner import _about_to_compile\n"
+        "event = _about_to_compile('fp32')\n"
+        "print(CACHE.directory, event.level, event.message, sep='\\n')\n"
+    )
+    known = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**known, **names})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_where_nothing_can_be_kept_the_reason_and_the_variable_are_said(tmp_path):
+    (tmp_path / "file").write_text("in the way of a folder")
+    nowhere = {"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": str(tmp_path / "file")}
+    directory, level, message = compiling_with(**nowhere)
+    assert (directory, level) == ("None", "warning")
+    assert "at every call" in message and str(tmp_path / "file") in message and "NUMBA_CACHE_DIR" in message
+    assert "once on this machine" not in message
+    directory, level, message = compiling_with(**nowhere, NUMBA_CACHE_DIR=str(tmp_path / "mine"))
+    assert directory.startswith(str(tmp_path / "mine")) and level == "info" and "once on this machine" in message
+    assert not list(tmp_path.glob("mine/kernels/*/tmp*"))
+
+
+def test_kernels_run_where_nothing_can_be_kept(tmp_path):
+    (tmp_path / "file").write_text("in the way of a folder")
+    script = (
+        "import numpy as np\n"
+        "from pellucid.engine.kernels import compile, functions\n"
+        "twice = compile.kernel(lambda x: x + x)\n"
+        "from pellucid.engine.kernels.launch import is_compiled\n"
+        "print(twice(np.float32(2)), is_compiled((np.float32(0),)))\n"
+    )
+    nowhere = {**os.environ, "HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": str(tmp_path / "file")}
+    nowhere.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, env=nowhere)
+    assert done.stdout.split() == ["4.0", "False"], done.stderr
+
+
 def decode_in_a_child(runner, queue) -> None:
     try:
         runner.prefill(runner.start([1], max_length=4))

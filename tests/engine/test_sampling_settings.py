@@ -10,7 +10,7 @@ from pellucid.engine.generation_config import from_generation_config
 from pellucid.engine.sampler import build_stages
 from pellucid.engine.settings import BOUNDS, SamplingSettings, parse_bias
 from pellucid.errors import SamplingError, SettingsError
-from pellucid.settings import Layer, flatten, resolve
+from pellucid.settings import Layer, flatten, parse_assignments, resolve
 
 
 @pytest.mark.parametrize(
@@ -97,15 +97,19 @@ def test_a_misspelt_order_names_the_nearest():
         SamplingSettings(order="lama.cpp")
 
 
+def typed(**values: str) -> Layer:
+    return Layer("command line", parse_assignments(tuple(f"{name}={value}" for name, value in values.items())))
+
+
 def test_settings_from_text():
     text = {
         **{"temperature": "0.5", "top_k": "none", "stop": "a,b", "seed": "7", "mirostat": "0", "ban": "3,4"},
         **{"order": "temperature,top_p", "top_p": "0.9", "logit_bias": "12:-1.5,40:3", "repetition_scope": "output"},
     }
     with pytest.raises(SamplingError, match="no place"):
-        resolve(SamplingSettings, Layer("command line", text))
+        resolve(SamplingSettings, typed(**text))
     text["order"] = "llama.cpp"
-    settings = resolve(SamplingSettings, Layer("command line", text)).settings
+    settings = resolve(SamplingSettings, typed(**text)).settings
     assert settings == SamplingSettings(
         **{"temperature": 0.5, "stop": ("a", "b"), "seed": 7, "ban": (3, 4), "order": "llama.cpp", "top_p": 0.9},
         **{"logit_bias": ("12:-1.5", "40:3"), "repetition_scope": "output"},
@@ -114,7 +118,7 @@ def test_settings_from_text():
         resolve(SamplingSettings, Layer("command line", {"temperature": "nan"}))
     with pytest.raises(SettingsError, match="top_p"):
         resolve(SamplingSettings, Layer("command line", {"top_q": 1}))
-    own = resolve(SamplingSettings, Layer("command line", {"order": "top_p,temperature", "top_p": "0.9"})).settings
+    own = resolve(SamplingSettings, typed(order="top_p,temperature", top_p="0.9")).settings
     assert own.order == ("top_p", "temperature")
 
 

@@ -212,3 +212,36 @@ def test_a_vocabulary_without_some_control_characters_refuses_them_when_they_com
         with pytest.raises(TokenizerError, match="no token for a byte") as error:
             refused("ab\x06")
         assert error.value.found == "byte 0x06, at byte 2"
+
+
+# --- where the file does not say: what llama.cpp does ---
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("said", [None, True, False])
+def test_where_a_file_is_silent_a_text_begins_as_llama_cpp_begins_it(name: str, said: bool | None) -> None:
+    values = {**tokenizer_to_values(OURS["llama3"], OURS["llama3"].vocab_size), "tokenizer.ggml.pre": name}
+    del values["tokenizer.ggml.add_bos_token"]
+    if said is not None:
+        values["tokenizer.ggml.add_bos_token"] = said
+    begins = name in ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral") if said is None else said
+    assert (tokenizer_from_values(values).bos_id is not None) == begins
+
+
+def test_ends_of_turns_and_messages_end_a_text() -> None:
+    tokens = sentencepiece_values()["tokenizer.ggml.tokens"]
+    cat, hat = tokens.index("cat"), tokens.index("hat")
+    tokenizer = tokenizer_from_values(sentencepiece_values(eot_token_id=cat, eom_token_id=hat))
+    assert tokenizer.end_ids == {tokenizer.eos_id, cat, hat}
+    assert {cat, hat} <= set(tokenizer.specials.values())  # no text becomes one
+    with pytest.raises(TokenizerError, match="eot_token_id"):
+        tokenizer_from_values(sentencepiece_values(eot_token_id=len(tokens)))
+
+
+def test_ends_that_are_known_by_their_spelling() -> None:
+    values = tokenizer_to_values(OURS["qwen2"], OURS["qwen2"].vocab_size + 3)
+    tokens, kinds = values["tokenizer.ggml.tokens"], values["tokenizer.ggml.token_type"]
+    for place, (name, kind) in enumerate((("<|im_end|>", CONTROL), ("<|eot_id|>", USER_DEFINED), ("</s>", NORMAL))):
+        tokens[place - 3], kinds[place - 3] = name, kind
+    tokenizer = tokenizer_from_values(values)
+    assert tokenizer.end_ids == {tokenizer.eos_id, len(tokens) - 3, len(tokens) - 2}

@@ -16,6 +16,7 @@ WINDOW = 1024
 ROWS = 1  # one window at a time: short texts are common here, and the last rows of a batch would be read empty
 
 if TYPE_CHECKING:  # it loads torch, which help does without
+    from pellucid.data.source import Source
     from pellucid.store.checkpoint import Checkpoint
 
 
@@ -64,20 +65,20 @@ def command(
     from pellucid.training.device import use_threads
 
     use_threads(common.threads, inspect_machine())
-    if measure is not None:
-        open_source(measure)  # a text that is not there should be known before the work, not after it
     checkpoint = open_checkpoint(source, recorder=Terminal())
+    # Opened once, as a pipe can be, and before the work: a text that is not there should be known by then.
+    text = None if measure is None else open_source(measure, newlines=checkpoint.newlines, recorder=Terminal())
     chosen, target = quantize or stored_format(checkpoint), to or target_of(destination)
     convert(checkpoint, destination, to=target, number_format=chosen, recorder=Terminal())  # type: ignore[arg-type]
     converted = open_checkpoint(destination)
-    rows = [_row(checkpoint, "as it was", common, measure), _row(converted, chosen, common, measure)]
+    rows = [_row(checkpoint, "as it was", common, text), _row(converted, chosen, common, text)]
     if common.as_json:
         print_json([row.to_dict() for row in rows])
     else:
         _print(rows)
 
 
-def _row(checkpoint: Checkpoint, number_format: str, common: Common, text: str | None) -> Row:
+def _row(checkpoint: Checkpoint, number_format: str, common: Common, text: Source | None) -> Row:
     path = checkpoint.directory
     files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix == ".safetensors"]
     bits = None if text is None else _bits_per_byte(checkpoint, common, text)
@@ -86,8 +87,7 @@ def _row(checkpoint: Checkpoint, number_format: str, common: Common, text: str |
     )
 
 
-def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: str) -> float:
-    from pellucid.data.source import open_source
+def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> float:
     from pellucid.errors import TokenizerError
     from pellucid.evaluate.likelihood import measure_text
     from pellucid.store.checkpoint import load_model
@@ -99,7 +99,7 @@ def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: str) -> float:
     if config.position == "rotary":
         checkpoint = replace(checkpoint, config=replace(config, context_length=min(config.context_length, WINDOW)))
     model = load_model(checkpoint, device=choose_device(common.device)).eval()
-    return measure_text(model, tokenizer, open_source(text, newlines=checkpoint.newlines).documents(), rows=ROWS).bits_per_byte
+    return measure_text(model, tokenizer, text.documents(), rows=ROWS).bits_per_byte
 
 
 def _print(rows: list[Row]) -> None:

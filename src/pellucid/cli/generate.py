@@ -175,8 +175,8 @@ def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
         return {}
     defaults = shallow(SamplingSettings())
     changes = {name: value for name, value in shallow(suggested).items() if value != defaults[name]}
-    if changes.get("stop_ids") == (lm.tokenizer.eos_id,):
-        del changes["stop_ids"]  # <eos> ends a text anyway
+    if lm.tokenizer.end_ids.issuperset(changes.get("stop_ids", ())):
+        changes.pop("stop_ids", None)  # they end a text anyway
     if apply and unknown:
         click.echo(f"! generation_config.json: no counterpart here, not applied: {', '.join(unknown)}", err=True)
     shown = ", ".join(f"{name}={plain(value)}" for name, value in changes.items() if name != "order")

@@ -77,10 +77,14 @@ def open_console(*, stderr: bool = False, **options: Any) -> Console:
 
 
 def open_streams() -> None:
-    """Write UTF-8 where nobody watches; what an encoding cannot hold is spelled, and never ends the program."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding=stream.encoding if stream.isatty() else "utf-8", errors="backslashreplace")
+    """Write UTF-8 and plain line feeds where nobody watches; what an encoding cannot hold is spelled, never an error."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # it stays open to the end
+        elif hasattr(stream, "reconfigure"):
+            plain = {} if stream.isatty() else {"encoding": "utf-8", "newline": "\n"}
+            stream.reconfigure(errors="backslashreplace", **plain)
 
 
 def find_broken_stream() -> TextIO | None:

@@ -88,7 +88,7 @@ def recognise(head: bytes, *, whole: bool, told: str = AUTO) -> Recognised:
         if head.startswith(mark):
             return Recognised(encoding=encoding, how="mark")
     if decode(head, UTF8, whole=whole) is None:
-        text = decode(head, GUESSED, whole=whole)
+        text = decode(head, GUESSED, whole=False)  # half a last character is an error that names its place
         if text is not None and is_chinese(text):
             return Recognised(encoding=GUESSED, how="guess", line=_sample(text))
     return Recognised(encoding=UTF8, how="utf-8")

@@ -81,6 +81,8 @@ def find_files(location: Path | str, *, follow_links: bool, recorder: Recorder) 
     more than the disk can hold.
     """
     if str(location) == "-":
+        if sys.stdin is None:
+            raise InputError("standard input is closed", where=STANDARD_INPUT, hint="pipe text into it: cat BOOK.txt | …")
         return _spool(sys.stdin.buffer, STANDARD_INPUT, Path("-.txt"))
     path = Path(location)
     if path.is_dir():
@@ -107,7 +109,7 @@ def _described(path: Path, files: Sequence[TextFile], count: str = "") -> Found:
     size = sum(file.num_bytes for file in files)
     if size == 0:
         raise InputError("every file is empty", where=str(path), hint="give text")
-    return Found(files=tuple(files), description=f"{path.name or path} ({count}{size:,} bytes)")
+    return Found(files=tuple(files), description=f"{readable(path.name or str(path))} ({count}{size:,} bytes)")
 
 
 def _comes_to_an_end(device: Path) -> bool:
@@ -138,8 +140,9 @@ def _spool(stream: BinaryIO, name: str, named: Path) -> Found:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise _no_room(error, made) from error
         raise
-    file = TextFile(path=path, name=name, kind=_kind(named) or "text")
-    return Found(files=(file,), description=f"{name} ({size:,} bytes)", temporary=(path,))
+    shown = readable(name)
+    file = TextFile(path=path, name=shown, kind=_kind(named) or "text")
+    return Found(files=(file,), description=f"{shown} ({size:,} bytes)", temporary=(path,))
 
 
 def _no_room(error: OSError, where: str) -> NoSpaceError:
@@ -164,7 +167,16 @@ def _named_file(path: Path, recorder: Recorder) -> TextFile:
         _refuse_other_kinds(path)
         message = f"{path.name}: an unknown kind of file, read as plain text"
         recorder.record(Event(name="data.read_as_text", message=message, data={"name": path.name}))
-    return TextFile(path=path, name=path.name, kind=kind or "text")
+    return TextFile(path=path, name=readable(path.name), kind=kind or "text")
+
+
+def readable(name: str) -> str:
+    r"""The name of a file as any text may hold it: bytes of it that are not UTF-8 are spelled.
+
+    >>> readable("caf\udce9.txt")
+    'caf\\xe9.txt'
+    """
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
 
 
 def _refuse_other_kinds(path: Path) -> None:
@@ -256,7 +268,7 @@ class _Walk:
         self.seen.add(_identity(folder))
         try:
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-                self._take(entry, f"{prefix}{entry.name}")
+                self._take(entry, f"{prefix}{readable(entry.name)}")
         except OSError as error:
             raise _unreadable("folder", folder, error) from error
 

@@ -238,7 +238,7 @@ class _HashedFile:
 
 def write_json(path: Path, values: object) -> None:
     """A small JSON file, on disk when this returns."""
-    with path.open("w", encoding="utf-8") as stream:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as stream:  # half characters, as JSON spells them
         json.dump(values, stream, ensure_ascii=False, indent=2)
         stream.flush()
         os.fsync(stream.fileno())

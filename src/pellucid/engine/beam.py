@@ -148,7 +148,7 @@ class _Search:
         self.runner, self.tokenizer, self.settings, self.extra = runner, tokenizer, settings, extra
         self.num_prompt, self.room = num_prompt, runner.config.context_length - num_prompt
         self.max_new = min(self.room, settings.max_new_tokens or self.room)
-        self.end_ids = {tokenizer.eos_id, *settings.stop_ids} - {None}
+        self.end_ids = tokenizer.end_ids | set(settings.stop_ids)
         self.num_candidates = max(2, 1 + len(self.end_ids)) * settings.num_beams
         self.finished: list[Hypothesis] = []
 

@@ -99,8 +99,8 @@ def collect(steps: Sequence[Step], *, seed: int | None, num_prompt_tokens: int) 
 def build_sampler(
     runner: Runner, tokenizer: Tokenizer, settings: SamplingSettings, *, extra: Sequence[Stage] = (), choice: int = 0
 ) -> Sampler:
-    """The stages of one generation, the seed of its settings known; its text may end at <eos> and at `stop_ids`."""
-    end_ids = {*settings.stop_ids, *([] if tokenizer.eos_id is None else [tokenizer.eos_id])}
+    """The stages of one generation, the seed of its settings known; its text may end at `end_ids` and at `stop_ids`."""
+    end_ids = tokenizer.end_ids | set(settings.stop_ids)
     num_logits, num_known = runner.config.vocab_size, tokenizer.vocab_size
     return Sampler(settings, num_logits=num_logits, num_known=num_known, end_ids=end_ids, choice=choice, extra=extra)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from pellucid.engine.kernels import forward as F
 from pellucid.engine.kernels.attend import PAGE
-from pellucid.engine.kernels.compile import DIRECTORY, has_bf16_dot
+from pellucid.engine.kernels.compile import CACHE, VARIABLE, has_bf16_dot
 from pellucid.engine.kernels.emit import GROUP, GROUPS
 from pellucid.engine.kernels.forward import find_chunks, forward
 from pellucid.engine.kernels.launch import compile_forward, is_compiled, launch, most_threads
@@ -182,14 +182,25 @@ def page_table(sequences: Many[Sequence]) -> np.ndarray:
     return pages
 
 
+def _about_to_compile(weights: str) -> Event:
+    message, data = f"compiling the loops for {weights} weights", {"directory": str(CACHE.directory or "")}
+    if CACHE.directory is not None:
+        message += " (once on this machine, about ten seconds)"
+        return Event(name="engine.compiling", message=message, data=data)
+    message += (
+        f", ten seconds and more, and again at every call: the code cannot be kept ({CACHE.fault});"
+        f" name a folder that can be written in the variable {VARIABLE}"
+    )
+    return Event(name="engine.compiling", message=message, data={**data, "fault": CACHE.fault}, level="warning")
+
+
 def build_kernel_runner(model: Decoder, weights: str, *, num_threads: int, recorder: Recorder = NULL) -> KernelRunner:
     """Lay out the weights and have the loops compiled for them; what is not on disk yet takes some seconds, once."""
     runner = KernelRunner(pack(model, weights), num_threads=num_threads, dot=has_bf16_dot())
     if is_compiled(runner.kinds):
         compile_forward(runner.kinds)
         return runner
-    message = f"compiling the loops for {weights} weights (once on this machine, about ten seconds)"
-    recorder.record(Event(name="engine.compiling", message=message, data={"directory": str(DIRECTORY)}))
+    recorder.record(_about_to_compile(weights))
     started = time.perf_counter()
     compile_forward(runner.kinds)
     seconds = time.perf_counter() - started

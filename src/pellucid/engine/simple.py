@@ -45,7 +45,8 @@ def complete_simply(
         logprobs.append(choice.logprob)
         reason = find_reason(model, tokenizer, ids, len(prompt_ids), settings)
     new_ids = tuple(ids[len(prompt_ids) :])
-    text = tokenizer.decode(new_ids[:-1] if new_ids[-1] in settings.stop_ids else new_ids)
+    silent = {*settings.stop_ids, *tokenizer.end_ids}
+    text = tokenizer.decode(new_ids[:-1] if new_ids[-1] in silent else new_ids)
     return Completion(
         text=text[: find_stop(text, settings.stop)],
         ids=new_ids,
@@ -69,12 +70,12 @@ def find_reason(
     """Why the generation ends with the last id; None when it goes on."""
     new_ids = ids[num_prompt:]
     stream = tokenizer.stream()
-    text = "".join(stream.push(i) for i in new_ids if i not in settings.stop_ids)
+    text = "".join(stream.push(i) for i in new_ids if i not in settings.stop_ids and i not in tokenizer.end_ids)
     reason: FinishReason | None = None
-    if new_ids[-1] in settings.stop_ids:
-        reason = "stop"
-    elif new_ids[-1] == tokenizer.eos_id:
+    if new_ids[-1] in tokenizer.end_ids:
         reason = "eos"
+    elif new_ids[-1] in settings.stop_ids:
+        reason = "stop"
     elif len(new_ids) == settings.max_new_tokens:
         reason = "length"
     elif len(ids) == model.config.context_length:

@@ -318,7 +318,7 @@ def build_speculative(
             hint="draft and model must share one tokenizer",
         )
     sampler = build_sampler(draft, tokenizer, replace(settings, mirostat=0), extra=extra)
-    guess = partial(DraftModel, draft, sampler, {tokenizer.eos_id, *settings.stop_ids})
+    guess = partial(DraftModel, draft, sampler, tokenizer.end_ids | set(settings.stop_ids))
     return SpeculativeRunner(runner, guess, max_tokens=speculation.max_tokens)
 
 

@@ -1,6 +1,6 @@
 """When a generation ends, and what of its text may be shown before that.
 
-    eos       the model wrote <eos>
+    eos       the model wrote <eos>, or another token that its files name as an end of text
     stop      a stop string is complete, or a stop token was chosen; the text ends before it
     length    max_new_tokens are written
     context   the context is full
@@ -83,14 +83,15 @@ class Ending:
         room: int | None,
         stop_ids: Collection[int] = (),
     ) -> None:
-        self.eos_id, self.max_new_tokens, self.room = tokenizer.eos_id, max_new_tokens, room
+        self.end_ids, self.max_new_tokens, self.room = tokenizer.end_ids, max_new_tokens, room
         self.decoder, self.stops, self.stop_ids = tokenizer.stream(), StopStrings(stops), frozenset(stop_ids)
         self.num_tokens = 0
 
     def push(self, token_id: int) -> tuple[str, FinishReason | None]:
         """The text that this token makes visible, and why the generation ends with it (None: it goes on)."""
         self.num_tokens += 1
-        text = "" if token_id in self.stop_ids else self.stops.push(self.decoder.push(token_id))
+        hidden = token_id in self.stop_ids or token_id in self.end_ids
+        text = "" if hidden else self.stops.push(self.decoder.push(token_id))
         if self.stops.found:
             return text, "stop"
         reason = self._reason(token_id)
@@ -101,7 +102,7 @@ class Ending:
         return text + self.stops.flush(), "stop" if self.stops.found else reason
 
     def _reason(self, token_id: int) -> FinishReason | None:
-        if token_id == self.eos_id:
+        if token_id in self.end_ids:
             return "eos"
         if token_id in self.stop_ids:
             return "stop"

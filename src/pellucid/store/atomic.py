@@ -65,7 +65,7 @@ class NewDirectory:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one small file of text."""
-        data = text.encode("utf-8")
+        data = as_bytes(text)
         self.write(name, [data], len(data))
 
 
@@ -107,12 +107,17 @@ def _swap(temporary: Path, destination: Path) -> None:
         shutil.rmtree(replaced)
 
 
+def as_bytes(text: str) -> bytes:
+    """Text, mostly JSON, as UTF-8; half a character, as the names of files may hold, is spelled as JSON spells it."""
+    return text.encode("utf-8", errors="backslashreplace")
+
+
 def append_line(path: Path, line: str, *, sync: bool = False) -> None:
     """Add one line at the end of a file; when it does not fit, the file is left as long as it was.
 
     `sync` returns only when the line, and the file's name where it is new, are on the disk.
     """
-    data = (line + "\n").encode("utf-8")
+    data = as_bytes(line + "\n")
     with explained(path, len(data)):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:

@@ -43,6 +43,7 @@ from pellucid.store.directory import (
     weight_files,
     weights_sha256,
 )
+from pellucid.store.endings import ending_ids, with_endings
 from pellucid.store.names.family import Family, to_foreign, to_ours
 from pellucid.store.names.registry import family_for, read_config
 from pellucid.store.tensors import MappedTensors, read_tensors, serialize
@@ -63,7 +64,7 @@ class Checkpoint:
     weights: Mapping[str, Tensor]
     tokenizer: Tokenizer | None
     info: Mapping[str, Any]  # pellucid.json; {} for a directory that another program wrote
-    generation: Mapping[str, Any]  # generation_config.json: shown, never applied
+    generation: Mapping[str, Any]  # generation_config.json: its ends of text are the tokenizer's, the rest is shown
     dtype: torch.dtype  # the number format of the weights
     release: Callable[[], None] = lambda: None  # gives back the memory of weights that have been read
 
@@ -123,13 +124,17 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
     where = str(directory / CONFIG)
     told = Table(info, str(directory / INFO)).table("config", {})
     training_axes = {axis: told[axis] for axis in TRAINING_AXES if axis in told}
-    family, config = read_config(read_json(directory / CONFIG), where, more_axes=training_axes)
+    described = read_json(directory / CONFIG)
+    family, config = read_config(described, where, more_axes=training_axes)
     files = [read_tensors(path) for path in weight_files(directory)]
     stored = {name: tensor for file in files for name, tensor in file.items()}
     weights = to_ours(family, config, stored, str(directory))
     tokenizer = _read_tokenizer(directory, recorder)
     check_tokenizer(tokenizer, config, str(directory))
     generation = read_json(directory / GENERATION) if (directory / GENERATION).is_file() else {}
+    if tokenizer is not None:
+        documents = {str(directory / CONFIG): described, str(directory / GENERATION): generation}
+        tokenizer = with_endings(tokenizer, documents, recorder)
     return Checkpoint(
         directory=directory,
         config=config,
@@ -263,7 +268,7 @@ def _config_json(
         "model_type": family.model_type,
         **family.config_to_hf(config),
         "bos_token_id": tokenizer.bos_id if tokenizer else None,
-        "eos_token_id": tokenizer.eos_id if tokenizer else None,
+        "eos_token_id": ending_ids(tokenizer),
         "dtype": name,
         "torch_dtype": name,  # the name that readers older than transformers 5 know
     }
@@ -271,7 +276,7 @@ def _config_json(
 
 def _generation_json(tokenizer: Tokenizer | None) -> dict[str, Any]:
     """What other programs should do by default: what Pellucid does, sample from the model's own distribution."""
-    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id} if tokenizer else {}
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": ending_ids(tokenizer)} if tokenizer else {}
     return {**ids, "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 

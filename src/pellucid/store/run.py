@@ -30,7 +30,7 @@ from pellucid import __version__
 from pellucid.errors import CorruptFileError, LockedError, ResumeError, StoreError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.config import ModelConfig
-from pellucid.store.atomic import explained, remove_directory, replace_file, sweep
+from pellucid.store.atomic import as_bytes, explained, remove_directory, replace_file, sweep
 from pellucid.store.checkpoint import TrainingFiles, save_checkpoint, verify_checkpoint
 from pellucid.store.directory import describe, is_checkpoint
 from pellucid.store.metrics import append_row, drop_torn_line, keep_rows, read_rows
@@ -85,7 +85,7 @@ class Run:
         """Write run.json anew (a run that is extended has other settings than it began with)."""
         self.identity = dict(identity)
         text = json.dumps(self.identity, indent=2, ensure_ascii=False) + "\n"
-        replace_file(self.path / RUN, text.encode("utf-8"))
+        replace_file(self.path / RUN, as_bytes(text))
 
     def lock(self) -> AbstractContextManager[None]:
         """Be the only writer while the block runs (`lock_run`)."""

@@ -34,6 +34,10 @@ CHAT_TEMPLATE = "tokenizer.chat_template"
 BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"
 LLAMA_IDS = {"bos": 1, "eos": 2}  # what llama.cpp assumes for SentencePiece files that do not say
 MOST_MERGED, MERGED_PER_CHARACTER = 1 << 20, 16  # characters of all merges; vocabularies in use have some 3 for each
+ENDS = ("eos", "eot", "eom")  # of a text, a turn, a message: whichever the file names, llama.cpp stops there
+# Tokens at which llama.cpp stops although no key names them, where the file calls them control tokens or its own.
+END_NAMES = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>",
+             "</s>", "<eos>", "<EOT>", "_<EOT>", "[EOT]", "<end_of_utterance>", "<｜end▁of▁sentence｜>"}  # fmt: skip
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
@@ -48,7 +52,7 @@ def tokenizer_from_values(values: Mapping[str, Any]) -> Tokenizer:
                              hint=f"supported: {BYTE_LEVEL} (byte-level BPE), {SENTENCEPIECE} (SentencePiece)")  # fmt: skip
     tokens = _texts(values, "tokens")
     kinds = _numbers(values, "token_type", len(tokens), default=NORMAL)
-    specials = {name: _special_id(values, name, len(tokens), kind) for name in ("bos", "eos")}
+    specials = {name: _special_id(values, name, len(tokens), kind) for name in ("bos", *ENDS)}
     kinds = [CONTROL if i in specials.values() else given for i, given in enumerate(kinds)]
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     if len(vocab) < len(tokens) - kinds.count(UNUSED):
@@ -61,12 +65,15 @@ def tokenizer_from_values(values: Mapping[str, Any]) -> Tokenizer:
     ]
     document = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": None}
     text = json.dumps(document | build(values, vocab, kinds), ensure_ascii=False)
-    begins = _flag(values, "add_bos_token", kind == SENTENCEPIECE)
+    begins = _flag(values, "add_bos_token", kind == SENTENCEPIECE or BY_NAME[values[f"{PREFIX}pre"]].adds_bos)
     names = [None if i is None else tokens[i] for i in (specials["bos"] if begins else None, specials["eos"])]
     config = parse_json(config_json(*names))
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
-    return Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
+    named = [specials[name] for name in ENDS]
+    common = [i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)]
+    tokenizer = Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
+    return tokenizer.ending_at(i for i in (*named, *common) if i is not None)
 
 
 def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Recorder = NULL) -> dict[str, Any]:
@@ -93,10 +100,21 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
         "add_bos_token": tokenizer.bos_id is not None,
         "add_eos_token": False,
     }
+    ids |= _further_ends(tokenizer, recorder)
     values |= {name: i for name, i in ids.items() if i is not None}
     template = parse_json(tokenizer.config).get("chat_template")
     more = {CHAT_TEMPLATE: template} if isinstance(template, str) else {}
     return {f"{PREFIX}{name}": value for name, value in values.items()} | more
+
+
+def _further_ends(tokenizer: Tokenizer, recorder: Recorder) -> dict[str, int]:
+    """The keys for ends of text beside <eos>; a GGUF file names two, and others by their spelling alone."""
+    names = {token_id: name for name, token_id in tokenizer.vocabulary.added.items()}
+    further = [token_id for token_id in tokenizer.more_ends if names.get(token_id) not in END_NAMES]
+    if lost := further[2:]:
+        message = f"a GGUF file has no place for so many ends of text: {lost} will not end one there"
+        recorder.record(Event(name="tokens.gguf_ends_lost", message=message, data={"ids": lost}, level="warning"))
+    return dict(zip(("eot_token_id", "eom_token_id"), further, strict=False))
 
 
 def _byte_level_parts(values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int]) -> dict[str, Any]:
@@ -233,7 +251,7 @@ def _numbers(values: Mapping[str, Any], name: str, count: int, default: float | 
 
 
 def _special_id(values: Mapping[str, Any], name: str, count: int, kind: str) -> int | None:
-    found = values.get(f"{PREFIX}{name}_token_id", LLAMA_IDS[name] if kind == SENTENCEPIECE else None)
+    found = values.get(f"{PREFIX}{name}_token_id", LLAMA_IDS.get(name) if kind == SENTENCEPIECE else None)
     if found is None or (isinstance(found, int) and found == 0xFFFFFFFF):  # both mean: none
         return None
     try:

@@ -25,6 +25,7 @@ class PreTokenizer:
     expressions: tuple[str, ...]
     ignores_merges: bool = False  # a piece that is itself a token needs no merges
     aliases: tuple[str, ...] = ()
+    adds_bos: bool = False  # where the file does not say, a text begins with <bos>
 
 
 PRE_TOKENIZERS = (
@@ -35,7 +36,8 @@ PRE_TOKENIZERS = (
     ),
     PreTokenizer("qwen2", (PATTERNS["qwen2"],), aliases=("deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez")),
     PreTokenizer(
-        "llama-bpe", (PATTERNS["llama3"],), ignores_merges=True, aliases=("llama3", "llama-v3", "falcon3", "pixtral")
+        "llama-bpe", (PATTERNS["llama3"],), ignores_merges=True, aliases=("llama3", "llama-v3", "falcon3", "pixtral"),
+        adds_bos=True,
     ),
     PreTokenizer("smaug-bpe", (PATTERNS["llama3"],), aliases=("dbrx",)),
     PreTokenizer(

@@ -10,6 +10,7 @@ own word, and are matched in text.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Tokenizer:
     bos_id: int | None  # the id that begins a document, where the tokenizer has one
     eos_id: int | None  # the id that ends one
     _engine: tokenizers.Tokenizer
+    more_ends: tuple[int, ...] = ()  # further ids at which a model's text ends; `ending_at` adds them
 
     @classmethod
     def from_json(cls, text: str, config: str | None = None) -> Tokenizer:
@@ -85,6 +87,27 @@ class Tokenizer:
             return cls.from_json(text, config)
         except TokenizerError as error:
             raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
+
+    def ending_at(self, ids: Iterable[int]) -> Tokenizer:
+        """The same tokenizer for a model whose texts end at `ids` too; where it has no <eos>, the first special one is it.
+
+        Raises TokenizerError for an id outside the vocabulary.
+        """
+        ids = tuple(dict.fromkeys((*self.more_ends, *ids)))
+        for token_id in ids:
+            self.token_bytes(token_id)
+        eos_id = self.eos_id if self.eos_id is not None else next((i for i in ids if i in self._names), None)
+        config = self.config
+        if eos_id != self.eos_id:  # written down, so that the files alone make the same tokenizer
+            config = json.dumps({**_read_config(config), "eos_token": self._names[eos_id]}, ensure_ascii=False, indent=2)
+            config += "\n"
+        more_ends = tuple(token_id for token_id in ids if token_id != eos_id)
+        return dataclasses.replace(self, config=config, eos_id=eos_id, more_ends=more_ends)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The ids at which a model's text ends: <eos>, and others that the model's files name."""
+        return frozenset(self.more_ends if self.eos_id is None else (self.eos_id, *self.more_ends))
 
     def files(self) -> dict[str, str]:
         """File name -> content: all that another program needs to load this tokenizer."""
@@ -217,7 +240,11 @@ class Tokenizer:
         return f"Tokenizer(kind={self.kind!r}, vocab_size={self.vocab_size}, sha256={self.sha256[:12]!r})"
 
     def __reduce__(self) -> tuple:  # a pickled engine would forget that text must not become control tokens
-        return Tokenizer.from_json, (self.json, self.config)
+        return _restore, (self.json, self.config, self.more_ends)
+
+
+def _restore(text: str, config: str, more_ends: tuple[int, ...]) -> Tokenizer:
+    return Tokenizer.from_json(text, config).ending_at(more_ends)
 
 
 def _groups(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:

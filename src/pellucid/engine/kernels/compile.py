@@ -5,19 +5,20 @@
 
 Numba keeps code beside its source and recompiles when that one file changes; but kernels are built from functions of
 several files. So the code is kept in a folder named by the hash of every file of this room (and Numba's own key adds
-the processor and Numba's version): an edit anywhere here recompiles, and a second process compiles nothing.
+the processor and Numba's version): an edit anywhere here recompiles, and a second process compiles nothing. Where no
+folder can be written, nothing is kept, and every process compiles anew: whoever starts it is told.
 
 `fastmath` is never on: the order of every sum is written down in `lanes`, and no compiler may change it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import platform
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,33 @@ import numba
 import platformdirs
 
 ROOM = Path(__file__).parent
+VARIABLE = "NUMBA_CACHE_DIR"  # names another folder, on every system
 
 
-def cache_directory() -> Path:
-    """Where this version of the kernels keeps its machine code: a folder of this process's own if no other is writable."""
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Where machine code is kept; `directory` is None where it cannot be, and `fault` says why."""
+
+    directory: Path | None
+    fault: str = ""
+
+
+def find_cache() -> Cache:
+    """The folder for this version of the kernels: below the one that NUMBA_CACHE_DIR names, or the user's cache."""
     digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
     for path in sorted(ROOM.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
-    directory = Path(platformdirs.user_cache_dir("pellucid")) / "kernels" / digest.hexdigest()[:16]
-    with contextlib.suppress(OSError):
-        directory.mkdir(parents=True, exist_ok=True)
-    return directory if os.access(directory, os.W_OK) else Path(tempfile.mkdtemp(prefix="pellucid-kernels-"))
+    named = os.environ.get(VARIABLE)
+    faults = []
+    for folder in (*([Path(named)] if named else []), Path(platformdirs.user_cache_dir("pellucid"))):
+        directory = folder / "kernels" / digest.hexdigest()[:16]
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=directory):  # what the rights promise, a full or read-only disk may refuse
+                return Cache(directory=directory)
+        except OSError as error:
+            faults.append(f"{folder}: {error.strerror or error}")
+    return Cache(directory=None, fault="; ".join(faults))
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -56,14 +73,15 @@ def inline_kernel(function: Callable[..., Any]) -> Any:
 
 
 def _jit(function: Callable[..., Any], *, parallel: bool) -> Any:
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(DIRECTORY)
+    keep = CACHE.directory is not None
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(CACHE.directory) if keep else ""
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False, parallel=parallel)(function)
+        return numba.njit(cache=keep, nogil=True, error_model="numpy", fastmath=False, parallel=parallel)(function)
     finally:
         numba.config.CACHE_DIR = before
 
 
-DIRECTORY = cache_directory()
+CACHE = find_cache()
 
 
 def host_name() -> str:

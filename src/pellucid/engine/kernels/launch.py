@@ -16,7 +16,7 @@ import numba
 import numpy as np
 import torch
 
-from pellucid.engine.kernels.compile import DIRECTORY, host_name
+from pellucid.engine.kernels.compile import CACHE, host_name
 from pellucid.engine.kernels.forward import NUM_PLANNED, forward
 from pellucid.errors import EngineError
 
@@ -54,13 +54,16 @@ def compile_forward(kinds: tuple[np.generic, ...]) -> None:
     """Compile the pass for these formats, or load it from disk."""
     with launch(1):
         forward(np.zeros(NUM_PLANNED, np.int64), *kinds, True)
-    marker_of(kinds).touch()
+    if (marker := marker_of(kinds)) is not None:
+        marker.touch()
 
 
 def is_compiled(kinds: tuple[np.generic, ...]) -> bool:
     """Whether the pass for these formats is on disk already."""
-    return marker_of(kinds).exists()
+    marker = marker_of(kinds)
+    return marker is not None and marker.exists()
 
 
-def marker_of(kinds: tuple[np.generic, ...]) -> Path:
-    return DIRECTORY / f"compiled-{host_name()}-{'-'.join(kind.dtype.name for kind in kinds)}"
+def marker_of(kinds: tuple[np.generic, ...]) -> Path | None:
+    name = f"compiled-{host_name()}-{'-'.join(kind.dtype.name for kind in kinds)}"
+    return CACHE.directory and CACHE.directory / name

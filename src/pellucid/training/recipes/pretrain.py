@@ -83,7 +83,7 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
     Raises InputError for the text, SettingsError for settings that cannot hold, DoesNotFitError, ResumeError,
     LockedError, NonFiniteError, NoSpaceError.
     """
-    check_apart(task)
+    check_place(task)
     task = as_begun_there(task)
     source = open_text(task, recorder)
     check_same_text(task.out, source)
@@ -141,9 +141,13 @@ def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = N
         )
 
 
-def check_apart(task: Pretraining) -> None:
-    """Refuse to write a run into the very folder of its text: the folder would hold a run then, which is no text."""
+def check_place(task: Pretraining) -> None:
+    """Refuse a directory for the run that would be its own text, or whose name no file of weights can be opened by."""
     text = Path(task.text)
+    if any("\ud800" <= character <= "\udfff" for character in str(task.out)):
+        raise SettingsError(
+            "the name of the run's directory is not UTF-8", found=ascii(str(task.out)), hint="give it another name"
+        )
     if str(task.text) != "-" and text.is_dir() and text.resolve() == task.out.resolve():
         raise SettingsError(
             "the run cannot lie in the folder that it is trained on",
@@ -213,7 +217,7 @@ def ready_tokenizer(
     """The run's own tokenizer, made once: the parent's, or one trained on the text."""
     stored = run.read_tokenizer()
     if stored is not None:
-        return stored
+        return stored if parent is None or parent.tokenizer is None else stored.ending_at(parent.tokenizer.more_ends)
     if parent is not None:
         if parent.tokenizer is None:
             raise TrainingError("the model to start from has no tokenizer", where=str(parent.directory))
