@@ -72,7 +72,11 @@ def model_at(run: Path, step: int):
 
 def test_the_curve_names_what_was_saved_and_seen(desk: Desk) -> None:
     value = desk.answer("timeline", {}).value
-    assert value["checkpoints"] == [0, 1, 2, 4, 6] and value["probes"] == [0, 1, 2, 3, 4, 5, 6] and value["texts"] == PROBES
+    assert (
+        value["checkpoints"] == [0, 1, 2, 4, 6]
+        and value["probes"] == [0, 1, 2, 3, 4, 5, 6]
+        and value["texts"] == PROBES
+    )
     assert [point["step"] for point in value["curve"]] == [1, 2, 3, 4, 5, 6]
     assert [point["step"] for point in value["curve"] if point["val"] is not None] == [2, 4, 6]
     rows = desk.run.read_metrics()

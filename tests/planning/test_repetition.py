@@ -58,6 +58,7 @@ def test_a_text_is_read_at_least_once_and_long_enough_to_learn_something(paramet
 
 def test_fresh_text_is_best_spent_at_the_known_ratio() -> None:
     """For a given amount of arithmetic, N tokens for each parameter as the law says, when nothing is read twice."""
+
     def at(ratio: float) -> float:
         parameters = (1e14 / (6 * ratio)) ** 0.5
         return excess_loss(parameters, ratio * parameters, 1e12)

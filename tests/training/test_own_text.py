@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shlex
 from pathlib import Path
 
@@ -22,7 +24,10 @@ from pellucid.training.recipes.pretrain import pretrain
 
 pytestmark = pytest.mark.usefixtures("quick")
 ENGLISH = "“Whose house is this?” she asked the old dog, and the cat didn't answer.\n\n* * *\n\n— It's mine; $HOME is `here`!\n"
-WILD = {"optimizer": {"tied_rate": 0.5}, "schedule": {"cooldown_share": 0.0, "warmup_share": 0.9}}  # rises till it breaks
+WILD = {
+    "optimizer": {"tied_rate": 0.5},
+    "schedule": {"cooldown_share": 0.0, "warmup_share": 0.9},
+}  # rises till it breaks
 CHINESE = "　　却说孙行者与八戒沙僧，护持三藏上大路，行了半日。\n　　正走处，忽见一座高山。\n"
 
 
@@ -32,7 +37,9 @@ def train(tmp_path: Path, task, text: str, name: str = "run", **changes):
     return pretrain(task(book, tmp_path / name, **changes))
 
 
-@pytest.mark.parametrize("text", [ENGLISH * 20, CHINESE * 30, "\n".join(["12 * 7 = 84"] * 90), "مرحبا بالعالم كله هنا\n" * 60])
+@pytest.mark.parametrize(
+    "text", [ENGLISH * 20, CHINESE * 30, "\n".join(["12 * 7 = 84"] * 90), "مرحبا بالعالم كله هنا\n" * 60]
+)
 def test_the_next_command_quotes_the_text_itself(text: str, tmp_path: Path, task, capsys) -> None:
     finished = train(tmp_path, task, text, "my run")
     assert finished.opening and finished.opening in text and "Once upon" not in finished.opening
@@ -44,7 +51,8 @@ def test_the_next_command_quotes_the_text_itself(text: str, tmp_path: Path, task
 
 def test_rows_are_quoted_from_their_beginning(tmp_path: Path, task) -> None:
     book = tmp_path / "rows.jsonl"
-    book.write_text("\n".join('{"text": "Number %d is a row of words, all on one line."}' % i for i in range(200)))
+    rows = (json.dumps({"text": f"Number {number} is a row of words, all on one line."}) for number in range(200))
+    book.write_text("\n".join(rows))
     opening = pretrain(task(book, tmp_path / "run")).opening
     assert opening.startswith("Number ") and opening.endswith("is a")
 
@@ -52,7 +60,10 @@ def test_rows_are_quoted_from_their_beginning(tmp_path: Path, task) -> None:
 def test_a_text_without_words_gives_a_command_without_a_prompt(tmp_path: Path, task, capsys) -> None:
     finished = train(tmp_path, task, "*** --- !!! ???\n" * 80)
     report(finished, as_json=False)
-    assert finished.opening == "" and f"next:  {shlex.join(['pellucid', 'generate', str(finished.out)])}\n" in capsys.readouterr().out
+    assert (
+        finished.opening == ""
+        and f"next:  {shlex.join(['pellucid', 'generate', str(finished.out)])}\n" in capsys.readouterr().out
+    )
 
 
 @given(line=st.text(max_size=80))
@@ -82,10 +93,10 @@ def test_the_best_model_is_used_and_named(tmp_path: Path, task, capsys, prose) -
 
 
 def test_starting_from_a_run_takes_its_best_model_and_says_so(tmp_path: Path, task, prose) -> None:
-    import dataclasses
-
     parent = train(tmp_path, task, prose(900), steps=12, **WILD)
-    open_axes = dict.fromkeys(("n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "context_length", "depth"))
+    open_axes = dict.fromkeys(
+        ("n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "context_length", "depth")
+    )
     child = task(tmp_path / "run book.txt", tmp_path / "child", steps=1, model=open_axes)
     heard = MemoryRecorder()
     pretrain(dataclasses.replace(child, start_from=parent.out), recorder=heard)

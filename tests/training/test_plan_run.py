@@ -12,7 +12,7 @@ from pellucid.planning.memory import estimate_training_memory
 from pellucid.planning.params import count_parameters
 from pellucid.settings import Layer, resolve
 from pellucid.training.plan import TextSize, plan_run, saved_plan
-from pellucid.training.plan_text import summary, table
+from pellucid.training.plan_text import table
 from pellucid.training.settings import TrainSettings
 
 MACHINE = dataclasses.replace(inspect_machine(), memory_available_bytes=8 * 10**9)

@@ -213,9 +213,7 @@ def fit_to_budget(
     if not (flops_per_second > 0 and seconds > 0):
         found = f"{flops_per_second} FLOP/s, {seconds} s"
         raise SettingsError("a time budget needs a positive rate and a positive time", found=found)
-    budget = _Budget(
-        unique=max(1, train_tokens), flops_per_second=flops_per_second, seconds=seconds, tokens=tokens
-    )
+    budget = _Budget(unique=max(1, train_tokens), flops_per_second=flops_per_second, seconds=seconds, tokens=tokens)
     return min((fit for shape in shapes for fit in _fits(shape, dropouts, budget)), key=lambda fit: fit.excess)
 
 
@@ -248,7 +246,9 @@ def _fit(shape: Derived, dropout: float, parameters: int, flops_per_token: float
         why_passes = f"what the time allows; the text would be good for about {passes:.1f} at this size"
     else:
         why_passes = "after that a model of this size begins to learn the text by heart, and gets worse on any other"
-    why_dropout = "the text is read often enough to be learned by heart" if dropout else "the text is not read too often"
+    why_dropout = (
+        "the text is read often enough to be learned by heart" if dropout else "the text is not read too often"
+    )
     why_shape = f"size, passes and dropout together promise the lowest loss: {seen / parameters:.2g} tokens a parameter"
     return Fit(
         depth=shape.depth,

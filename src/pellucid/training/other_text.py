@@ -22,7 +22,9 @@ def check_same_text(out: Path, source: Source) -> None:
     same_name = before is not None and _name(before) == _name(now)
     raise ResumeError(
         "the text is not the one this run began with",
-        found=f"{now} has changed: it was {before}" if same_name else f"{now}, where the run read {before or 'another text'}",
+        found=f"{now} has changed: it was {before}"
+        if same_name
+        else f"{now}, where the run read {before or 'another text'}",
         where=str(out),
         hint=f"train in another directory, for example --out {propose_directory(out, now)}"
         + (f" (--from {out} would begin with this run's model)" if same_name else ""),

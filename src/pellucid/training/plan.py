@@ -18,8 +18,8 @@ from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import Machine
 from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
 from pellucid.planning.presets import preset
-from pellucid.planning.report import check_fits
 from pellucid.planning.repetition import DROPOUTS
+from pellucid.planning.report import check_fits
 from pellucid.planning.scaling import Derived, Fit, Reason, derive_schedule, fit_to_budget, from_depth, ladder
 from pellucid.settings import Layer, resolve, to_dict
 from pellucid.settings import shallow as as_fields
