@@ -18,7 +18,7 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
         "model",
         f"{name_count(count_parameters(config).total)} parameters: {config.n_layers} blocks of width {config.d_model}{dropout}",
     )
-    times = "" if plan.epochs is None else f": the text {name_times(plan.epochs)}"
+    times = "" if plan.epochs is None else f": {name_times(plan.epochs)}"
     yield "training", f"{plan.steps:,} updates of {plan.rows * config.context_length:,} tokens{times}"
     if plan.eval_windows:
         yield "validation", f"every {plan.eval_every_steps:,} updates; the best model of these is the one that is used"
@@ -80,12 +80,14 @@ def name_count(number: int) -> str:
 
 
 def name_times(times: float) -> str:
-    """How often something is read.
+    """How much of a text is read, or how often.
 
     >>> name_times(1.0), name_times(0.137), name_times(4.31)
-    ('once', '0.14 times', '4.3 times')
+    ('once through the text', '14 % of the text', '4.3 times through the text')
     """
-    return "once" if 0.95 <= times < 1.05 else f"{times:.2g} times"
+    if times < 0.95:
+        return f"{100 * times:.2g} % of the text"
+    return f"{'once' if times < 1.05 else f'{times:.2g} times'} through the text"
 
 
 def name_time(seconds: float) -> str:
