@@ -196,10 +196,14 @@ class Run:
         evaluated = [one for one in self.checkpoints() if one.step in losses]
         return min(evaluated, key=lambda one: losses[one.step], default=None)
 
-    def choose(self, recorder: Recorder = NULL) -> SavedStep | None:
-        """The checkpoint to use: the best on validation text, or the latest where none was evaluated; says which.
+    def meant(self) -> SavedStep | None:
+        """The checkpoint that a person means by the run: the best on validation text, or the last where none was evaluated."""
+        return self.best() or next(iter(reversed(self.checkpoints())), None)
 
-        None before the first one. Raises CorruptFileError when it is damaged, naming what to give instead.
+    def choose(self, recorder: Recorder = NULL) -> SavedStep | None:
+        """The checkpoint that a person means by the run, checked, and which it is as an event; None before the first one.
+
+        Raises CorruptFileError when it is damaged, naming what to give instead.
         """
         best = self.best()
         if best is None:

@@ -105,7 +105,9 @@ class TimeBudget:
         else:
             wanted = per_step is None or spent + (steps - step) * per_step > (1 + TOLERANCE) * self.seconds
         pace = f"of late a step took {per_step:.3g} s" if per_step else "the first steps took all of the time"
-        return (fitting, f"{pace}: a length of {fitting}, not {steps}, meets the {self.seconds:.0f} s") if wanted else None
+        return (
+            (fitting, f"{pace}: a length of {fitting}, not {steps}, meets the {self.seconds:.0f} s") if wanted else None
+        )
 
     def _per_step(self, seen: Sequence[tuple[int, float]]) -> float | None:
         """Seconds of a step of late: with what is done between steps, without what is done once at the start."""
