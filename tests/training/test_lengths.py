@@ -177,6 +177,7 @@ def test_a_run_ends_with_its_minutes_and_says_so(book: Path, tmp_path: Path, tas
     assert finished.step == finished.steps == 10 and finished.reason == "finished" and clock.now == 60
     [line] = Run.open(tmp_path / "run").read_lengths()
     assert (line["old"], line["new"]) == (25, 10) and line["step"] <= 4
+    assert Run.open(tmp_path / "run").num_steps() == 10 and Run.open(tmp_path / "run").identity["plan"]["steps"] == 25
     [event] = [event for event in heard.events if event.name == "training.length"]
     assert "shortened from 25 to 10" in event.message and event.data == line
     rows = Run.open(tmp_path / "run").read_metrics()

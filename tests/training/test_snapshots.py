@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.api import load
+from pellucid.errors import NoSpaceError
 from pellucid.events import MemoryRecorder
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.store.run import Run
@@ -131,3 +132,14 @@ def test_a_run_that_goes_on_takes_them_again(book: Path, tmp_path: Path, task) -
         saved.step: (saved.directory / "model.safetensors").read_bytes() for saved in list_snapshots(run.path)
     } == whole
     assert not list((tmp_path / "run" / "snapshots").glob(".*"))
+
+
+def test_a_disk_without_room_for_them_does_not_end_the_run(book: Path, tmp_path: Path, task, monkeypatch) -> None:
+    def full(*args, **options) -> None:
+        raise NoSpaceError("no room to write model.safetensors", found="the system says: no space left")
+
+    heard = MemoryRecorder()
+    monkeypatch.setattr(snapshots, "save_snapshot", full)
+    assert pretrain(task(book, tmp_path / "run"), recorder=heard).step == 6
+    [event] = [event for event in heard.events if event.name == "training.no_snapshots"]
+    assert event.level == "warning" and "from step 0 on" in event.message

@@ -63,7 +63,7 @@ def timeline(desk: Desk) -> Answer:
     return Answer(
         {
             "run": desk.run.path.name,
-            "steps": desk.run.identity.get("plan", {}).get("steps"),
+            "steps": desk.run.num_steps(),
             "tokens_per_step": next((row["tokens"] for row in rows if row["kind"] == "train"), None),
             "curve": draw_curve(rows),
             "checkpoints": desk.checkpoints,

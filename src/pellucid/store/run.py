@@ -280,6 +280,11 @@ class Run:
         """Every line of lengths.jsonl."""
         return read_rows(self.path / LENGTHS)
 
+    def num_steps(self) -> int | None:
+        """How long the run is meant to be: as planned, or as the clock changed it; None before it has a plan."""
+        lengths = self.read_lengths()
+        return lengths[-1]["new"] if lengths else self.identity.get("plan", {}).get("steps")
+
     def record(self, event: Event) -> None:
         """Add one line to events.jsonl."""
         row = {"name": event.name, "level": event.level, "message": event.message, "data": dict(event.data)}
