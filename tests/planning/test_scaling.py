@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.errors import SettingsError
-from pellucid.planning.flops import count_flops
 from pellucid.planning.params import count_parameters
-from pellucid.planning.scaling import derive_schedule, fit_to_budget, from_depth, suggest_adamw_rate
+from pellucid.planning.scaling import DEPTHS, derive_schedule, fit_to_budget, from_depth, ladder, suggest_adamw_rate
 
 
 @pytest.mark.parametrize(("depth", "shape"), [(6, (384, 6, 1024)), (12, (768, 12, 2048))])
@@ -65,46 +64,59 @@ def test_adamw_rates_near_published_ones() -> None:
     assert suggest_adamw_rate(from_depth(12, vocab_size=65).config) == pytest.approx(6e-4, rel=0.2)
 
 
+SHAPES = ladder(vocab_size=2048)[:16]
+
+
 @given(
     tokens=st.integers(1_000_000, 10**9),
     seconds=st.floats(30, 3600),
     rate=st.floats(1e11, 1e13),
-    cap=st.integers(2, 12),
+    most=st.integers(1, len(SHAPES)),
 )
-def test_budgets_are_kept(tokens: int, seconds: float, rate: float, cap: int) -> None:
-    fit = fit_to_budget(tokens, rate, seconds, vocab_size=2048, max_depth=cap)
-    config, schedule = fit.derived.config, fit.schedule
-    one_step = schedule.tokens_per_step * count_flops(config).training / rate
-    assert fit.estimated_seconds <= seconds + one_step
-    assert fit.epochs <= 10.0
-    assert fit.derived.depth <= cap
-    assert fit.tokens_per_parameter >= 1 or fit.derived.depth == 2
+def test_budgets_are_kept(tokens: int, seconds: float, rate: float, most: int) -> None:
+    fit = fit_to_budget(tokens, rate, seconds, shapes=SHAPES[:most])
+    assert fit.estimated_seconds <= seconds * 1.0001
+    assert fit.depth <= DEPTHS[most - 1] and fit.epochs == pytest.approx(fit.tokens / tokens)
+    assert fit.tokens <= fit.most_tokens
 
 
 @given(seconds=st.floats(1, 10_000))
-def test_more_time_never_gives_a_shallower_model(seconds: float) -> None:
-    less, more = (fit_to_budget(10**9, 3e11, s, vocab_size=2048).derived.depth for s in (seconds, 2 * seconds))
+def test_more_time_never_gives_a_shallower_model_of_fresh_text(seconds: float) -> None:
+    less, more = (fit_to_budget(10**9, 3e11, s, shapes=SHAPES).depth for s in (seconds, 2 * seconds))
     assert less <= more
+
+
+@given(tokens=st.integers(2_000, 10**7), seconds=st.floats(10, 3600), rate=st.sampled_from([3e10, 3e11, 1e14]))
+def test_more_time_never_promises_less(tokens: int, seconds: float, rate: float) -> None:
+    """And the choice is the best of all that there were, each alone."""
+    fit = fit_to_budget(tokens, rate, seconds, shapes=SHAPES[:8])
+    assert fit_to_budget(tokens, rate, 2 * seconds, shapes=SHAPES[:8]).excess <= fit.excess
+    assert fit.excess == min(fit_to_budget(tokens, rate, seconds, shapes=[shape]).excess for shape in SHAPES[:8])
 
 
 @pytest.mark.parametrize("tokens", [0, 1, 2, 3, 50])
 def test_the_smallest_texts_still_get_a_model(tokens: int) -> None:
-    fit = fit_to_budget(tokens, 1e11, 60, vocab_size=258)
-    assert fit.derived.depth == 2 and fit.schedule.num_steps >= 1
-    assert fit.derived.config.context_length == max(1, tokens - 1)
-    assert "shorter" in fit.reasons[1].why
+    fit = fit_to_budget(tokens, 1e11, 60, shapes=ladder(vocab_size=258, context_length=max(1, tokens - 1)))
+    assert fit.depth == 2 and fit.tokens >= 1
 
 
 def test_without_a_time_limit_the_text_decides() -> None:
-    fit = fit_to_budget(1_000_000, 1e11, vocab_size=65)
-    assert fit.epochs == 10 and math.isfinite(fit.estimated_seconds)
-    assert "text" in fit.reasons[0].why
+    fit = fit_to_budget(1_000_000, 1e11, shapes=ladder(vocab_size=65))
+    assert 1 < fit.epochs < 100 and math.isfinite(fit.estimated_seconds) and fit.tokens == fit.most_tokens
+    [why] = [reason.why for reason in fit.reasons if reason.field == "passes"]
+    assert "by heart" in why
+
+
+def test_asked_tokens_are_read_whatever_they_are_worth() -> None:
+    fit = fit_to_budget(1000, 1e11, shapes=SHAPES, tokens=10**7)
+    assert fit.tokens == 10**7 and fit.config.dropout > 0
+    assert fit_to_budget(10**9, 1e11, shapes=SHAPES, tokens=10**7).config.dropout == 0
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(0.0, 10.0), (1e9, 0.0), (math.nan, 10.0), (-1.0, 10.0)])
 def test_senseless_budgets_are_errors(rate: float, seconds: float) -> None:
     with pytest.raises(SettingsError):
-        fit_to_budget(1000, rate, seconds, vocab_size=65)
+        fit_to_budget(1000, rate, seconds, shapes=SHAPES)
 
 
 def test_senseless_depths_are_errors() -> None:

@@ -176,7 +176,9 @@ def test_best_is_the_checkpoint_with_the_lowest_validation_loss(run, save):
     assert resolve_checkpoint(run.path, recorder=heard).name == "step-000004"
     [event] = heard.events
     assert event.name == "store.checkpoint_chosen" and event.data["step"] == 4
-    assert "step 4" in event.message and "step 8 was better" in event.message and str(run.path / "latest") in event.message
+    assert (
+        "step 4" in event.message and "step 8 was better" in event.message and str(run.path / "latest") in event.message
+    )
     with pytest.raises(StoreError, match="no model is here"):
         resolve_checkpoint(run.path.parent / "best")
 
@@ -213,7 +215,12 @@ def test_moments_are_checkpoints_and_snapshots(run, save, config, weights):
         save_snapshot(run.path, step, config=config, weights=weights, tokenizer=None, info={})
     save(4, 9)
     assert [one.step for one in run.moments()] == [0, 1, 4, 9]
-    assert [one.directory.parent.name for one in run.moments()] == ["snapshots", "snapshots", "checkpoints", "checkpoints"]
+    assert [one.directory.parent.name for one in run.moments()] == [
+        "snapshots",
+        "snapshots",
+        "checkpoints",
+        "checkpoints",
+    ]
     assert [one.step for one in run.checkpoints()] == [4, 9] and run.latest().step == 9
     early = load_checkpoint(resolve_checkpoint(run.path / "snapshots" / "step-000001"))
     assert early.dtype == torch.bfloat16

@@ -186,7 +186,9 @@ def test_another_clock_changes_nothing_once_the_lengths_are_on_record(
 
     assert in_child(lambda: killed_before_update(5)) == -signal.SIGKILL
     run = Run.open(tmp_path / "cut")
-    assert len(run.read_lengths()) == 2 and run.latest().step == 4, "both lines were there before the step they are about"
+    assert len(run.read_lengths()) == 2 and run.latest().step == 4, (
+        "both lines were there before the step they are about"
+    )
 
     def go_on_slowly() -> None:
         clock.slow = 50.0

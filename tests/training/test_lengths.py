@@ -45,7 +45,9 @@ def played(budget: TimeBudget, steps: int, cost, changes: list | None = None) ->
 COSTS = st.lists(st.floats(0.01, 5.0), min_size=1, max_size=12)
 
 
-@given(costs=COSTS, planned=st.integers(1, 300), seconds=st.floats(5, 120), cooldown=st.sampled_from([0.0, 0.4, 0.6, 1.0]))
+@given(
+    costs=COSTS, planned=st.integers(1, 300), seconds=st.floats(5, 120), cooldown=st.sampled_from([0.0, 0.4, 0.6, 1.0])
+)
 def test_a_run_is_never_much_over_its_time(costs: list[float], planned: int, seconds: float, cooldown: float) -> None:
     """Whatever its updates take: over by the tolerance, or by what the last few of them took more than those before."""
     budget = TimeBudget(seconds=seconds, most_steps=planned, cooldown_share=cooldown)
@@ -59,7 +61,7 @@ def test_a_wrong_first_measurement_is_put_right_both_ways(seconds_per_step: floa
     seconds = planned * seconds_per_step * guess
     budget = TimeBudget(seconds=seconds, most_steps=10 * planned, cooldown_share=0.6)
     changes: list = []
-    step, spent = played(budget, planned, lambda s: seconds_per_step, changes)
+    _, spent = played(budget, planned, lambda s: seconds_per_step, changes)
     assert 0.85 * seconds - 2 * seconds_per_step <= spent <= seconds * (1 + TOLERANCE) + seconds_per_step
     assert len(changes) <= 6
 
@@ -73,7 +75,7 @@ def test_a_run_is_not_made_longer_than_the_text_is_good_for() -> None:
 def test_a_slow_beginning_that_passes_shortens_nothing() -> None:
     changes: list = []
     budget = TimeBudget(seconds=100, most_steps=100, cooldown_share=0.6)
-    step, spent = played(budget, 100, lambda s: 2.0 if s < 8 else 0.9, changes)
+    step, _ = played(budget, 100, lambda s: 2.0 if s < 8 else 0.9, changes)
     assert (step, changes) == (100, [])
 
 
@@ -85,7 +87,9 @@ def test_what_is_done_once_at_the_start_is_not_taken_for_the_pace() -> None:
 
 
 @given(planned=st.integers(30, 400), per_step=st.floats(0.1, 1.0), factor=st.floats(0.2, 5.0))
-def test_a_length_is_only_raised_before_the_rate_has_begun_to_fall(planned: int, per_step: float, factor: float) -> None:
+def test_a_length_is_only_raised_before_the_rate_has_begun_to_fall(
+    planned: int, per_step: float, factor: float
+) -> None:
     """So every update that was done is one that the longer run would have done too (the rise at the start apart)."""
     shape = ScheduleSettings()
     budget = TimeBudget(
@@ -173,6 +177,7 @@ def test_a_run_ends_with_its_minutes_and_says_so(book: Path, tmp_path: Path, tas
     assert finished.step == finished.steps == 10 and finished.reason == "finished" and clock.now == 60
     [line] = Run.open(tmp_path / "run").read_lengths()
     assert (line["old"], line["new"]) == (25, 10) and line["step"] <= 4
+    assert Run.open(tmp_path / "run").num_steps() == 10 and Run.open(tmp_path / "run").identity["plan"]["steps"] == 25
     [event] = [event for event in heard.events if event.name == "training.length"]
     assert "shortened from 25 to 10" in event.message and event.data == line
     rows = Run.open(tmp_path / "run").read_metrics()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -104,3 +105,56 @@ def test_every_derived_figure_is_explained() -> None:
     rows = {name: reason for name, _, reason in table(planned())}
     for name in ("parameters", "n_layers", "d_model", "d_ff", "context_length", "update", "steps", "evaluation"):
         assert rows[name], f"{name} has no reason"
+
+
+def test_a_plan_of_an_earlier_version_is_read() -> None:
+    """A run that was begun before there was a clock goes on without one."""
+    values = planned(minutes=3).to_dict()
+    for later in ("budget_seconds", "most_steps", "epochs"):
+        del values[later]
+    plan = saved_plan(values, lambda config, rows: estimate_training_memory(config, rows=rows))
+    assert (plan.budget_seconds, plan.most_steps, plan.epochs) == (None, None, None) and list(summary(plan))
+
+
+@pytest.mark.parametrize("minutes", [0, math.inf, math.nan])
+def test_minutes_that_are_no_time_are_refused(minutes: float) -> None:
+    with pytest.raises(SettingsError, match="minutes"):
+        planned(minutes=minutes)
+
+
+def test_minutes_count_what_is_gone_already() -> None:
+    settings = resolve(TrainSettings, Layer("test", {"minutes": 2})).settings
+    left = [
+        plan_run(settings, BOOK, MACHINE, RATE, bf16=True, seconds_gone=gone).budget_seconds for gone in (0, 30, 500)
+    ]
+    assert left == [120, 90, 30]
+    assert planned().budget_seconds is None
+
+
+def test_the_clock_may_lengthen_to_what_was_asked_or_what_the_text_is_good_for() -> None:
+    assert planned(steps=50, minutes=1).most_steps == 50
+    slow = {"rate": 1e9, "minutes": 1}
+    by_epochs = planned(epochs=3.0, **slow)
+    tokens = by_epochs.rows * by_epochs.config.context_length
+    assert by_epochs.epochs < 0.5 and by_epochs.most_steps * tokens == pytest.approx(3 * BOOK.train_tokens, rel=0.05)
+    free = planned(**slow)
+    assert free.most_steps * free.rows * free.config.context_length > 2 * BOOK.train_tokens > 2 * free.tokens
+
+
+def test_steps_and_epochs_are_met_whatever_the_default_time_would_allow() -> None:
+    assert planned(rate=1e9, epochs=2.0).tokens == pytest.approx(2 * BOOK.train_tokens, rel=0.05)
+    assert planned(rate=1e9, steps=7000, batch={"tokens": 1024}).steps == 7000
+
+
+def test_dropout_is_chosen_only_where_it_was_left_open() -> None:
+    fast = {"rate": 1e14, "minutes": 5}
+    assert planned(**fast).config.dropout > 0
+    assert planned(**fast, model={"dropout": 0.0}).config.dropout == 0
+    assert planned(**fast, model={"preset": "gpt2"}).config.dropout == 0
+
+
+def test_a_plan_is_told_in_a_few_lines() -> None:
+    told = dict(summary(planned(minutes=3)))
+    assert list(told) == ["model", "training", "validation", "time", "memory"]
+    assert "3 min" in told["time"] and "blocks of width" in told["model"] and "the text" in told["training"]
+    assert "last" in dict(summary(planned(TextSize(train_tokens=300, valid_tokens=0, vocab_size=300))))["validation"]

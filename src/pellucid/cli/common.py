@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -121,8 +123,8 @@ def typed(*words: str | Path) -> str:
     >>> print(typed("pellucid", "generate", Path("my runs/a"), "Who's there?"))
     pellucid generate 'my runs/a' 'Who'"'"'s there?'
     """
-    safe = (f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words)
-    return shlex.join(safe)
+    safe = [f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words]
+    return subprocess.list2cmdline(safe) if os.name == "nt" else shlex.join(safe)
 
 
 class Terminal:

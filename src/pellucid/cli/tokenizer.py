@@ -117,7 +117,7 @@ def train(
         print_json({"out": str(out), **sizes, "specials": dict(tokenizer.specials)})
     else:
         click.echo(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {num_bytes:,} bytes of text: {out}")
-        click.echo(f"next:  {typed('pellucid', 'tokenizer', 'explain', out)} \"…\"")
+        click.echo(f'next:  {typed("pellucid", "tokenizer", "explain", out)} "…"')
 
 
 @command.command()

@@ -94,8 +94,11 @@ class Shelf:
         if directory is None:
             found = f"step {step}; saved: {', '.join(map(str, self.steps)) or 'this model is not of a run'}"
             raise RequestError("the run has no such checkpoint", found=found)
-        device = self.first.model.embed.weight.device
-        return _open(load_checkpoint(directory, recorder=self.recorder), device, self.recorder)
+        beside = (
+            self.first.model.embed.weight
+        )  # a snapshot's bf16 is computed with in the numbers of the model beside it
+        checkpoint = load_checkpoint(directory, recorder=self.recorder)
+        return _open(checkpoint, beside.device, self.recorder, dtype=beside.dtype)
 
 
 def open_shelf(path: Path | str, *, device: torch.device | str = "cpu", recorder: Recorder = NULL) -> Shelf:
@@ -107,8 +110,10 @@ def open_shelf(path: Path | str, *, device: torch.device | str = "cpu", recorder
     return Shelf(_open(checkpoint, device, recorder), run=run_of(checkpoint.directory), recorder=recorder)
 
 
-def _open(checkpoint: Checkpoint, device: torch.device | str, recorder: Recorder) -> Opened:
-    model = load_model(checkpoint, device=device).eval()
+def _open(
+    checkpoint: Checkpoint, device: torch.device | str, recorder: Recorder, *, dtype: torch.dtype | None = None
+) -> Opened:
+    model = load_model(checkpoint, device=device, dtype=dtype).eval()
     return Opened(model=model, runner=build_runner(model, recorder=recorder), checkpoint=checkpoint)
 
 

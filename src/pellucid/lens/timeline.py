@@ -1,8 +1,10 @@
 """The time machine: the loss of a run, and the same text under the model as it was at each saved step.
 
     what            steps                    from where
-    the prompt      the run's checkpoints    computed now, by the model of that step
+    the prompt      checkpoints, snapshots   computed now, by the model of that step
     a probe text    the probes' steps        recorded while the run trained (`pellucid train … --probe TEXT`)
+
+Snapshots are the early models that every run keeps; here they are checkpoints like the others.
 
 A curve has too many steps for a screen: each of its points is the mean of the updates since the point before it, and
 says of how many. The map shows where each token's row of the embedding points (the row divided by its length, as the
@@ -61,7 +63,7 @@ def timeline(desk: Desk) -> Answer:
     return Answer(
         {
             "run": desk.run.path.name,
-            "steps": desk.run.identity.get("plan", {}).get("steps"),
+            "steps": desk.run.num_steps(),
             "tokens_per_step": next((row["tokens"] for row in rows if row["kind"] == "train"), None),
             "curve": draw_curve(rows),
             "checkpoints": desk.checkpoints,

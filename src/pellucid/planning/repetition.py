@@ -44,7 +44,9 @@ class Law:
 
 LAW = Law()
 DROPOUTS = (0.0, 0.1, 0.2)  # what a plan chooses from
-DROPOUT_TIME = 1.5  # a step with dropout over one without: drawing alone took 24 % of an eager one (measured), and a CPU
+DROPOUT_TIME = (
+    1.5  # a step with dropout over one without: drawing alone took 24 % of an eager one (measured), and a CPU
+)
 # then computes attention plainly
 DROPOUT_LOSS = 1.03  # what it must win in excess, or it is left out: it also makes a model slower to begin
 

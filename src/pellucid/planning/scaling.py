@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -213,40 +213,49 @@ def fit_to_budget(
     if not (flops_per_second > 0 and seconds > 0):
         found = f"{flops_per_second} FLOP/s, {seconds} s"
         raise SettingsError("a time budget needs a positive rate and a positive time", found=found)
-    fits = (
-        _fit(shape, dropout, max(1, train_tokens), flops_per_second, seconds, tokens)
-        for shape in shapes
-        for dropout in dropouts
-    )
-    return min(fits, key=lambda fit: fit.excess)
+    budget = _Budget(unique=max(1, train_tokens), flops_per_second=flops_per_second, seconds=seconds, tokens=tokens)
+    return min((fit for shape in shapes for fit in _fits(shape, dropouts, budget)), key=lambda fit: fit.excess)
 
 
-def _fit(
-    shape: Derived, dropout: float, unique: int, flops_per_second: float, seconds: float, tokens: int | None
-) -> Fit:
-    """One shape with one dropout: as many tokens as the time allows and the text is good for."""
-    config = dataclasses.replace(shape.config, dropout=dropout)
-    parameters = count_parameters(config).total
-    cost = count_flops(config).training * (DROPOUT_TIME if dropout else 1)
+@dataclass(frozen=True, kw_only=True)
+class _Budget:
+    unique: int  # tokens of the text
+    flops_per_second: float
+    seconds: float
+    tokens: int | None  # wanted, whatever they are worth
+
+
+def _fits(shape: Derived, dropouts: Sequence[float], budget: _Budget) -> Iterator[Fit]:
+    """One shape with each dropout."""
+    parameters, flops = count_parameters(shape.config).total, count_flops(shape.config).training
+    for dropout in dropouts:
+        yield _fit(shape, dropout, parameters, flops * (DROPOUT_TIME if dropout else 1), budget)
+
+
+def _fit(shape: Derived, dropout: float, parameters: int, flops_per_token: float, budget: _Budget) -> Fit:
+    """As many tokens as the time allows and the text is good for."""
+    config, unique = dataclasses.replace(shape.config, dropout=dropout), budget.unique
     passes = most_passes(parameters, unique, dropout=dropout, row_tokens=config.context_length)
-    in_time, good = flops_per_second * seconds / cost, unique * passes
-    seen = max(1, int(min(in_time, good if tokens is None else tokens)))
+    in_time, good = budget.flops_per_second * budget.seconds / flops_per_token, unique * passes
+    seen = max(1, int(min(in_time, good if budget.tokens is None else budget.tokens)))
     worth = min(seen, unique * passes_by_heart(parameters, unique, dropout=dropout))
     excess = excess_loss(parameters, worth, unique) * (DROPOUT_LOSS if dropout else 1)
-    if seen == tokens:
+    if seen == budget.tokens:
         why_passes = f"as asked; the text is good for about {passes:.1f} at this size"
     elif in_time < good:
         why_passes = f"what the time allows; the text would be good for about {passes:.1f} at this size"
     else:
         why_passes = "after that a model of this size begins to learn the text by heart, and gets worse on any other"
-    why_dropout = "the text is read often enough to be learned by heart" if dropout else "the text is not read too often"
+    why_dropout = (
+        "the text is read often enough to be learned by heart" if dropout else "the text is not read too often"
+    )
     why_shape = f"size, passes and dropout together promise the lowest loss: {seen / parameters:.2g} tokens a parameter"
     return Fit(
         depth=shape.depth,
         config=config,
         tokens=seen,
         most_tokens=max(seen, int(good)),
-        estimated_seconds=seen * cost / flops_per_second,
+        estimated_seconds=seen * flops_per_token / budget.flops_per_second,
         epochs=seen / unique,
         excess=excess,
         reasons=(

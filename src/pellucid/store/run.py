@@ -171,10 +171,14 @@ class Run:
         evaluated = [one for one in self.checkpoints() if one.step in losses]
         return min(evaluated, key=lambda one: losses[one.step], default=None)
 
-    def choose(self, recorder: Recorder = NULL) -> SavedStep | None:
-        """The checkpoint to use: the best on validation text, or the latest where none was evaluated; says which.
+    def meant(self) -> SavedStep | None:
+        """The checkpoint that a person means by the run: the best on validation text, or the last where none was evaluated."""
+        return self.best() or next(iter(reversed(self.checkpoints())), None)
 
-        None before the first one. Raises CorruptFileError when it is damaged, naming what to give instead.
+    def choose(self, recorder: Recorder = NULL) -> SavedStep | None:
+        """The checkpoint that a person means by the run, checked, and which it is as an event; None before the first one.
+
+        Raises CorruptFileError when it is damaged, naming what to give instead.
         """
         best = self.best()
         if best is None:
@@ -250,6 +254,11 @@ class Run:
     def read_lengths(self) -> list[dict[str, Any]]:
         """Every line of lengths.jsonl."""
         return read_rows(self.path / LENGTHS, of_kinds=False)
+
+    def num_steps(self) -> int | None:
+        """How long the run is meant to be: as planned, or as the clock changed it; None before it has a plan."""
+        lengths = self.read_lengths()
+        return lengths[-1]["new"] if lengths else self.identity.get("plan", {}).get("steps")
 
     def record(self, event: Event) -> None:
         """Add one line to events.jsonl."""

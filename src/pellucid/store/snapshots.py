@@ -46,9 +46,7 @@ def save_snapshot(
     """Write the snapshot of one step, at once or not at all. Raises NoSpaceError when the disk is full."""
     saved = SavedStep(step=step, directory=Path(run) / SNAPSHOTS / name_step(step))
     small = {name: weight.detach().to(torch.bfloat16) for name, weight in weights.items()}
-    save_checkpoint(
-        saved.directory, config=config, weights=small, tokenizer=tokenizer, info={**info, "step": step}
-    )
+    save_checkpoint(saved.directory, config=config, weights=small, tokenizer=tokenizer, info={**info, "step": step})
     return saved
 
 

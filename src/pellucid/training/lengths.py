@@ -85,7 +85,7 @@ class TimeBudget:
 
         >>> budget = TimeBudget(seconds=100, most_steps=500, cooldown_share=0.5)
         >>> budget.judge([(step, 2.0 * step) for step in range(1, 26)], 100)  # two seconds a step: 50 fit
-        (50, 'of late a step took 2 s: 50 steps, not 100, meet the 100 s')
+        (50, 'of late a step took 2 s: a length of 50, not 100, meets the 100 s')
         >>> budget.judge([(step, 2.0 * step) for step in range(1, 10)], 100) is None  # early: time will tell
         True
         """
@@ -105,7 +105,9 @@ class TimeBudget:
         else:
             wanted = per_step is None or spent + (steps - step) * per_step > (1 + TOLERANCE) * self.seconds
         pace = f"of late a step took {per_step:.3g} s" if per_step else "the first steps took all of the time"
-        return (fitting, f"{pace}: {fitting} steps, not {steps}, meet the {self.seconds:.0f} s") if wanted else None
+        return (
+            (fitting, f"{pace}: a length of {fitting}, not {steps}, meets the {self.seconds:.0f} s") if wanted else None
+        )
 
     def _per_step(self, seen: Sequence[tuple[int, float]]) -> float | None:
         """Seconds of a step of late: with what is done between steps, without what is done once at the start."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 from pellucid.data.shards import MANIFEST, TokenShards
 from pellucid.data.source import Source
-from pellucid.errors import ResumeError
+from pellucid.errors import CorruptFileError, ResumeError
 from pellucid.store.run import Run, is_run
 
 
@@ -22,10 +23,12 @@ def check_same_text(out: Path, source: Source) -> None:
     same_name = before is not None and _name(before) == _name(now)
     raise ResumeError(
         "the text is not the one this run began with",
-        found=f"{now} has changed: it was {before}" if same_name else f"{now}, where the run read {before or 'another text'}",
+        found=f"{now} has changed: it was {before}"
+        if same_name
+        else f"{now}, where the run read {before or 'another text'}",
         where=str(out),
-        hint=f"train in another directory, for example --out {propose_directory(out, now)}"
-        + (f" (--from {out} would begin with this run's model)" if same_name else ""),
+        hint=f"train in another directory, for example --out {shlex.quote(str(propose_directory(out, now)))}"
+        + (f" (--from {shlex.quote(str(out))} would begin with this run's model)" if same_name else ""),
     )
 
 
@@ -33,7 +36,10 @@ def _text_of(out: Path) -> str | None:
     """What the prepared tokens of a run were made from, as it was described then."""
     if not (out / "data" / "train" / MANIFEST).is_file():
         return None
-    return TokenShards.open(out / "data" / "train").manifest.source
+    try:
+        return TokenShards.open(out / "data" / "train").manifest.source
+    except CorruptFileError:  # the tokens are damaged: what they were made from is not the question now
+        return None
 
 
 def _name(description: str) -> str:
@@ -46,6 +52,7 @@ def propose_directory(out: Path, description: str) -> Path:
     >>> propose_directory(Path("runs/book"), "My novel.txt (1,000 bytes)").as_posix()
     'runs/My-novel'
     """
-    name = re.sub(r"[^\w]+", "-", Path(_name(description)).stem).strip("-") or out.name
-    tries = (out.with_name(name if number == 1 else f"{name}-{number}") for number in range(1, 10_000))
+    home = out if out.name else out.resolve()
+    name = re.sub(r"[^\w]+", "-", Path(_name(description)).stem).strip("-") or home.name
+    tries = (home.with_name(name if number == 1 else f"{name}-{number}") for number in range(1, 10_000))
     return next(path for path in tries if not path.exists())

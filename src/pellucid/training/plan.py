@@ -18,8 +18,8 @@ from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import Machine
 from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
 from pellucid.planning.presets import preset
-from pellucid.planning.report import check_fits
 from pellucid.planning.repetition import DROPOUTS
+from pellucid.planning.report import check_fits
 from pellucid.planning.scaling import Derived, Fit, Reason, derive_schedule, fit_to_budget, from_depth, ladder
 from pellucid.settings import Layer, resolve, to_dict
 from pellucid.settings import shallow as as_fields
@@ -93,7 +93,7 @@ def plan_run(
     seconds = 60 * DEFAULT_MINUTES if budget is None else budget
     fit = _fit(settings, text, flops_per_second, seconds, given)
     config, reasons = fit.config, list(fit.reasons)
-    steps, rows, most_steps = _pace(settings, fit, reasons)
+    steps, rows, most_steps = _pace(settings, text, fit, reasons)
     estimated = fit.estimated_seconds * steps * rows * config.context_length / fit.tokens
     micro_rows, memory = _micro_rows(settings, config, rows, machine, "bfloat16" if bf16 else "float32")
     eval_windows, every = _evaluations(settings, config, text, steps, rows, reasons)
@@ -120,6 +120,10 @@ def _budget(settings: TrainSettings, seconds_gone: float) -> float | None:
     if settings.minutes is None:
         return None
     whole = 60 * settings.minutes
+    if not (math.isfinite(whole) and whole > 0):
+        raise SettingsError(
+            "minutes must be a positive number", found=str(settings.minutes), hint="for example --minutes 5"
+        )
     return max(whole - seconds_gone, LEAST_TRAINING * whole)
 
 
@@ -173,7 +177,7 @@ def overrides(asked: ModelSettings) -> Mapping[str, Any]:
     return {name: value for name, value in axes.items() if name not in ("preset", "depth")}
 
 
-def _pace(settings: TrainSettings, fit: Fit, reasons: list[Reason]) -> tuple[int, int, int]:
+def _pace(settings: TrainSettings, text: TextSize, fit: Fit, reasons: list[Reason]) -> tuple[int, int, int]:
     """(steps, rows per step, the most steps that the text is good for)."""
     length = fit.config.context_length
     schedule = derive_schedule(fit.config, fit.tokens)
@@ -183,8 +187,15 @@ def _pace(settings: TrainSettings, fit: Fit, reasons: list[Reason]) -> tuple[int
     steps = settings.steps or max(1, round(fit.tokens / (rows * length)))
     why = "as asked" if settings.steps else f"{fit.tokens:,} tokens in updates of {rows} rows of {length} tokens"
     reasons.append(Reason(field="steps", value=steps, why=why))
-    is_open = settings.steps is None and settings.epochs is None
-    return steps, rows, max(steps, fit.most_tokens // (rows * length)) if is_open else steps
+    return steps, rows, max(steps, _most_steps(settings, text, fit, rows * length))
+
+
+def _most_steps(settings: TrainSettings, text: TextSize, fit: Fit, tokens_per_step: int) -> int:
+    """What a clock that has time left may lengthen the run to: what was asked for, or what the text is good for."""
+    if settings.steps is not None:
+        return settings.steps
+    asked = _asked_tokens(settings, text)
+    return (fit.most_tokens if asked is None else asked) // tokens_per_step
 
 
 def _micro_rows(

@@ -14,14 +14,21 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
     """(name, what will be done) in a few lines, before the first step."""
     config = plan.config
     dropout = f", dropout {config.dropout:g}" if config.dropout else ""
-    yield "model", f"{name_count(count_parameters(config).total)} parameters: {config.n_layers} blocks of width {config.d_model}{dropout}"
-    times = "" if plan.epochs is None else f": the text {name_times(plan.epochs)}"
+    yield (
+        "model",
+        f"{name_count(count_parameters(config).total)} parameters: {config.n_layers} blocks of width {config.d_model}{dropout}",
+    )
+    times = "" if plan.epochs is None else f": {name_times(plan.epochs)}"
     yield "training", f"{plan.steps:,} updates of {plan.rows * config.context_length:,} tokens{times}"
     if plan.eval_windows:
         yield "validation", f"every {plan.eval_every_steps:,} updates; the best model of these is the one that is used"
     else:
         yield "validation", "none: no text is held out, so the last model is the one that is used"
-    limit = "" if plan.budget_seconds is None else f"; shortened if the clock needs it, to end after {name_time(plan.budget_seconds)}"
+    limit = (
+        ""
+        if plan.budget_seconds is None
+        else f"; shortened if the clock needs it, to end after {name_time(plan.budget_seconds)}"
+    )
     yield "time", f"about {name_time(plan.estimated_seconds)}{limit}"
     yield "memory", f"at most {plan.memory.total / 1e6:,.0f} MB"
 
@@ -33,18 +40,26 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
     yield "parameters", f"{count:,}", f"{plan.tokens / count:.2g} training tokens for each"
     for name in SHAPE:
         value = getattr(config, name)
-        yield name, f"{value:,}" if type(value) is int else str(value), reasons.get(name, "as asked, or as the model has it")
+        yield (
+            name,
+            f"{value:,}" if type(value) is int else str(value),
+            reasons.get(name, "as asked, or as the model has it"),
+        )
     yield "update", f"{plan.rows} rows x {config.context_length}", reasons.get("tokens_per_step", "as asked")
     yield "steps", f"{plan.steps:,}", reasons.get("steps", "")
     if plan.epochs is not None:
         yield "passes", f"{plan.epochs:.2g}", reasons.get("passes", "")
     yield "micro-batch", f"{plan.micro_rows} rows", f"{plan.memory.total / 1e6:,.0f} MB at the worst moment"
-    windows = f"{plan.eval_windows:,} windows, {reasons['eval_windows']}" if plan.eval_windows else "no text is held out"
+    windows = (
+        f"{plan.eval_windows:,} windows, {reasons['eval_windows']}" if plan.eval_windows else "no text is held out"
+    )
     yield "evaluation", f"every {plan.eval_every_steps} steps", windows
     yield "compiled", "yes" if plan.compiled else "no", _why_compiled(plan)
     yield "time", f"about {name_time(plan.estimated_seconds)}", "at the rate just measured here"
     if plan.budget_seconds is not None:
-        why = f"what is left of the minutes; the run may be shortened, or lengthened to {plan.most_steps:,} steps at most"
+        why = (
+            f"what is left of the minutes; the run may be shortened, or lengthened to {plan.most_steps:,} steps at most"
+        )
         yield "time limit", name_time(plan.budget_seconds), why
 
 
@@ -65,12 +80,14 @@ def name_count(number: int) -> str:
 
 
 def name_times(times: float) -> str:
-    """How often something is read.
+    """How much of a text is read, or how often.
 
     >>> name_times(1.0), name_times(0.137), name_times(4.31)
-    ('once', '0.14 times', '4.3 times')
+    ('once through the text', '14 % of the text', '4.3 times through the text')
     """
-    return "once" if 0.95 <= times < 1.05 else f"{times:.2g} times"
+    if times < 0.95:
+        return f"{100 * times:.2g} % of the text"
+    return f"{'once' if times < 1.05 else f'{times:.2g} times'} through the text"
 
 
 def name_time(seconds: float) -> str:

@@ -1,6 +1,6 @@
 """What happens around the steps of a run: measure, evaluate, save, stop.
 
-At every step: one metric line. At a boundary: save, then evaluate, so that nothing an evaluation does can lose a
+At every step: one metric line. At a boundary: save, then look, then evaluate, so that nothing that these do can lose a
 checkpoint. Whatever this room remembers between steps it reads back from the metric lines: they are the truth, and a
 run that was cut between a save and its evaluation evaluates when it goes on.
 """
@@ -59,6 +59,7 @@ class Session:
         self.looks: tuple[Look, ...] = ()
         self.lengths, self.budget = Lengths(run, plan.steps), _time_budget(plan, settings)
         self.seen: list[tuple[int, float]] = []  # (updates done, seconds of training until then), in all processes
+        self.spent_before = 0.0  # seconds of training, in the processes before this one
 
     def restore(self, saved: SavedStep) -> None:
         """Take weights, optimizer and position from a checkpoint, and forget what was measured after it."""
@@ -77,7 +78,8 @@ class Session:
         if self.settings.tensorboard:
             self.board = Board(self.run.path / "tensorboard", after_step=self.trainer.step)
         self.seen = [(row["step"], row["seconds"]) for row in self.run.read_metrics() if row["kind"] == "train"]
-        self.spent_before = self.seen[-1][1] if self.seen else 0.0
+        if self.seen:
+            self.spent_before = self.seen[-1][1]
         self.looks = tuple(self._open_looks())
         self.started = monotonic()
         try:
@@ -153,11 +155,11 @@ class Session:
     def _after_step(self, report: StepReport) -> bool:
         self._measure(report)
         self._keep_to_the_time(report.step)
-        self._look(report.step)
         stopping = self.stop.signal_name is not None
         due = self.is_due(self.plan.eval_every_steps)
         if stopping or due or self.is_due(self.plan.save_every_steps):
             self.save()
+        self._look(report.step)
         if due and not stopping:
             self._evaluate()
         ended = report.step >= self.plan.steps

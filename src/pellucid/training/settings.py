@@ -91,7 +91,9 @@ class SavingSettings:
     keep_every: int | None = setting(None, "checkpoints at multiples of so many steps stay too", low=1)
     keep_best: bool = setting(True, "the checkpoint with the lowest validation loss stays too")
     snapshot_bytes: int | None = setting(
-        None, "most that early models, kept to be looked at, may take (none: 1 GB or four checkpoints; 0: keep none)", low=0
+        None,
+        "most that early models, kept to be looked at, may take (none: 1 GB or four checkpoints; 0: keep none)",
+        low=0,
     )
 
 
@@ -124,7 +126,9 @@ class TrainSettings:
     tensorboard: bool = setting(False, "also write the metrics for TensorBoard (an extra)")
     steps: int | None = setting(None, "updates (derived from the text and the time)", low=1)
     epochs: float | None = setting(None, "instead of steps: times through the training text", above=0, high=1e6)
-    minutes: float | None = setting(None, "instead of steps: how long, by the clock: the run is shortened to meet it", above=0, high=1e6)
+    minutes: float | None = setting(
+        None, "instead of steps: how long, by the clock: the run is shortened to meet it", above=0, high=1e6
+    )
     tokenizer: TokenizerSettings = setting(TokenizerSettings(), "")
     model: ModelSettings = setting(ModelSettings(), "")
     data: DataSettings = setting(DataSettings(), "")

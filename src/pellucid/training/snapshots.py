@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pellucid.errors import NoSpaceError
 from pellucid.events import Event, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.store.run import Run
@@ -80,10 +81,17 @@ class Snapshots:
         if step not in self.due:
             return
         weights = dict(self.trainer.arena.named(self.trainer.arena.master))
-        save_snapshot(
-            self.run.path, step, config=self.config, weights=weights, tokenizer=self.tokenizer, info=self.info
-        )
-        self.due.remove(step)
+        try:
+            save_snapshot(
+                self.run.path, step, config=self.config, weights=weights, tokenizer=self.tokenizer, info=self.info
+            )
+        except NoSpaceError as error:  # to be looked at only: no reason to end a run
+            message = f"no snapshots from step {step} on: {error.what} ({error.found})"
+            self.recorder.record(
+                Event(name="training.no_snapshots", message=message, data={"step": step}, level="warning")
+            )
+            self.due = set()
+        self.due.discard(step)
 
     def close(self) -> None:
         """Nothing is left to do."""

@@ -75,8 +75,9 @@ def list_questions(desk: Desk, place: dict[str, Any]) -> Iterator[tuple[str, dic
 def complete_code(desk: Desk, at: At, code: str) -> str:
     """A lesson's Python, ready to run: its imports, and where this model lies."""
     place = desk.shelf.open(at.checkpoint).checkpoint.directory
-    if desk.run and desk.run.checkpoints()[-1].directory == place:
-        place = desk.run.path  # a run means its latest checkpoint
+    meant = desk.run.meant() if desk.run else None
+    if desk.run and meant and meant.directory == place:
+        place = desk.run.path  # what a person who names the run gets
     imports = PREAMBLE + (RECORD if "record(" in code else "")
     return f"{imports}\ntorch.set_grad_enabled(False)\nRUN = {str(place)!r}\n{code}print(answer)\n"
 

@@ -65,18 +65,18 @@ class Lobby:
 
 
 def describe_run(path: Path) -> dict[str, Any] | None:
-    """A run in a line: its newest checkpoint's step and size. None when it has none that can be read."""
+    """A run in a line: its step and size, of the checkpoint that opens. None when it has none that can be read."""
     try:
-        saved = Run.open(path).checkpoints()
-        checkpoint = load_checkpoint(saved[-1].directory) if saved else None
+        saved = Run.open(path).meant()
+        checkpoint = load_checkpoint(saved.directory) if saved else None
     except PellucidError:  # a run that is being written, or damaged: opening it by name says what is wrong
         return None
-    if checkpoint is None:
+    if saved is None or checkpoint is None:
         return None
     return {
         "path": str(path),
         "name": path.name,
-        "step": saved[-1].step,
+        "step": saved.step,
         "parameters": count_parameters(checkpoint.config).total,
         "tokenizer": checkpoint.tokenizer.kind if checkpoint.tokenizer else None,
         "context_length": checkpoint.config.context_length,
