@@ -187,7 +187,8 @@ def main() -> None:
     parser.add_argument("--matrices", choices=("muon", "adamw"), default="muon", help="our optimizer (theirs is AdamW)")
     parser.add_argument("--eager", action="store_true", help="do not compile ours")
     given = parser.parse_args()
-    why_not = "asked for" if given.eager else try_compile()
+    dtype = choose_dtype("auto", CPU, inspect_machine())
+    why_not = "asked for" if given.eager else try_compile(CPU, dtype).fault or None
     shape = SHAPES[given.shape]
     optimizer = OptimizerSettings(matrices=given.matrices)
     report = run(shape, given.rows or shape.rows, given.rounds, optimizer, compiled=why_not is None)

@@ -5,7 +5,6 @@ The rates depend on what else the machine is doing at that moment; they size a r
 
 from __future__ import annotations
 
-import logging
 import statistics
 import time
 from collections.abc import Callable
@@ -17,9 +16,12 @@ from pellucid.data.batch import Batch
 from pellucid.model.build import build
 from pellucid.planning.flops import count_flops
 from pellucid.planning.scaling import from_depth
+from pellucid.training.compiler import default_march, other_marches
 from pellucid.training.device import use_determinism
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
+
+MOST_PAIRS, PATIENCE_SECONDS = 4, 2.0  # a slow or busy machine is measured once, and roughly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,14 @@ class Rates:
 
     training_flops_per_second: float  # eager training of a small model, arithmetic as `planning.flops` counts it
     determinism_cost: float  # time of a deterministic step over that of a free one, minus 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileTrial:
+    """What came of compiling a small model's step."""
+
+    march: str  # the processor that it was last compiled for
+    fault: str  # why the step is not believed; "" when it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +60,35 @@ class RandomRows:
 
 def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic: bool) -> Rates:
     """Time a few updates of a small model (four blocks, 16 rows of 128 tokens), deterministic and free in turn."""
-    config = from_depth(4, vocab_size=1024, context_length=128).config
-    rows = 16
-    trainer = Trainer(
+    trainer = _small_trainer(device, dtype, depth=4, rows=16)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    begun = time.perf_counter()
+    trainer.update()
+    while len(seconds[True]) < MOST_PAIRS and (not seconds[True] or time.perf_counter() - begun < PATIENCE_SECONDS):
+        for exact in (True, False):
+            use_determinism(exact)
+            seconds[exact].append(seconds_of(trainer.update, device))
+    use_determinism(deterministic)
+    exact, free = statistics.median(seconds[True]), statistics.median(seconds[False])
+    flops = count_flops(trainer.model.config).training * 16 * trainer.model.config.context_length
+    return Rates(
+        training_flops_per_second=flops / (exact if deterministic else free), determinism_cost=exact / free - 1
+    )
+
+
+def try_compile(device: torch.device, dtype: torch.dtype) -> CompileTrial:
+    """Compile the step of a small model, and for earlier processors too where it does not agree with the eager one."""
+    trainer = _small_trainer(device, dtype, depth=2, rows=8, compiled=True)
+    march = default_march()
+    fault = trainer.settle(march=march, others=other_marches(march))
+    return CompileTrial(march=trainer.compiled.march, fault=fault)
+
+
+def _small_trainer(
+    device: torch.device, dtype: torch.dtype, *, depth: int, rows: int, compiled: bool = False
+) -> Trainer:
+    config = from_depth(depth, vocab_size=1024, context_length=128).config
+    return Trainer(
         build(config, seed=0, device=device),
         RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
         Pace(steps=100, rows=rows, micro_rows=rows),
@@ -60,18 +96,7 @@ def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic:
         schedule=ScheduleSettings(),
         seed=0,
         compute_dtype=dtype,
-    )
-    seconds: dict[bool, list[float]] = {True: [], False: []}
-    trainer.update()
-    for _ in range(4):
-        for exact in (True, False):
-            use_determinism(exact)
-            seconds[exact].append(seconds_of(trainer.update, device))
-    use_determinism(deterministic)
-    exact, free = statistics.median(seconds[True]), statistics.median(seconds[False])
-    flops = count_flops(config).training * rows * config.context_length
-    return Rates(
-        training_flops_per_second=flops / (exact if deterministic else free), determinism_cost=exact / free - 1
+        compiled=compiled,
     )
 
 
@@ -88,18 +113,6 @@ def measure_read_bandwidth(num_bytes: int = 1 << 29) -> float:
     block = torch.ones(num_bytes // 4)
     best = min(seconds_of(block.sum, torch.device("cpu")) for _ in range(4))
     return num_bytes / best
-
-
-def try_compile() -> str | None:
-    """Compile and run a tiny function; None when it works, else the reason in one line."""
-    logging.getLogger("torch").setLevel(logging.ERROR)  # a missing compiler is an answer here, not a fault
-    try:
-        torch.compile(lambda x: (x * 2).sum(), dynamic=False)(torch.ones(8))
-    except Exception as error:
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
-    finally:
-        torch.compiler.reset()
-    return None
 
 
 def seconds_of(function: Callable[[], object], device: torch.device) -> float:

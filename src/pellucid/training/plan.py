@@ -58,6 +58,9 @@ class RunPlan:
     estimated_seconds: float
     memory: MemoryPlan
     reasons: tuple[Reason, ...]
+    march: str | None = (
+        None  # the processor that steps are compiled for; None before that is settled, and in older runs
+    )
 
     @property
     def tokens(self) -> int:
@@ -244,5 +247,5 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
         f"every {plan.eval_every_steps} steps",
         f"{plan.eval_windows:,} windows {reasons.get('eval_windows', '')}",
     )
-    yield "compiled", "yes" if plan.compiled else "no", "torch.compile" if plan.compiled else "eager"
+    yield "compiled", "yes" if plan.compiled else "no", "if it agrees with the eager step" if plan.compiled else "eager"
     yield "time", f"about {plan.estimated_seconds:,.0f} s", "at the rate just measured here"
