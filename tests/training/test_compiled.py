@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -134,10 +135,10 @@ def test_a_right_step_is_used_and_nothing_of_the_run_changes(dtype, rows_of, com
     [one.update(), eager.update()]
     one.model.eval()
     blocks = {name: value.clone() for name, value in vars(one.arena).items() if isinstance(value, Tensor)}
-    drawn = torch.get_rng_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    drawn = torch.get_rng_state(), random.getstate(), np.random.get_state()
     assert one.settle(march=None) == ""
     assert torch.equal(drawn[0], torch.get_rng_state()) and drawn[1] == random.getstate()
-    assert np.array_equal(drawn[2][1], np.random.get_state()[1])  # noqa: NPY002
+    assert np.array_equal(drawn[2][1], np.random.get_state()[1])
     assert all(torch.equal(before, getattr(one.arena, name)) for name, before in blocks.items())
     assert (one.step, one.optimizer.updates, one.skipped, one.model.training) == (1, 1, [], False)
     tried = len(calls)
@@ -440,8 +441,6 @@ def test_the_folder_lies_where_the_environment_says(tmp_path, monkeypatch) -> No
     monkeypatch.setattr(compiler, "CHOSEN_CACHE", str(tmp_path))
     folder = compiler.use_cache_of("native", MemoryRecorder())
     assert folder == tmp_path / compiler.cache_name("native") and folder.is_dir()
-    import os
-
     assert os.environ[compiler.CACHE_VARIABLE] == str(folder)
     monkeypatch.setattr(compiler, "CHOSEN_CACHE", str(folder))  # as a child process finds it
     assert compiler.use_cache_of("native", MemoryRecorder()) == folder

@@ -174,18 +174,18 @@ def use_of_core(device: torch.device) -> Use:
 
 
 def use_of_compile(device: torch.device, tried: CompileTrial | None) -> Use:
-    """Whether training would be compiled, and for what: by arithmetic, where the compiled step agrees with the eager one."""
+    """Whether training would be compiled: by arithmetic, where the compiled step agrees with the eager one."""
     from pellucid.training.compiler import compiler_name, default_march
     from pellucid.training.plan import COMPILE_SAVING, COMPILE_SECONDS
 
     if tried and tried.fault:
         return Use(name="torch.compile", what="no", why=f"tried, and not believed: {tried.fault}")
-    longer = f"for runs over {COMPILE_SECONDS / COMPILE_SAVING:.0f} s"
-    why = f"compiling costs about {COMPILE_SECONDS:.0f} s once and saves about {COMPILE_SAVING:.0%} of a step"
     march = tried.march if tried else default_march()
-    by = f"{compiler_name() or 'no compiler'}, for {march}" if device.type == "cpu" else "torch"
+    by = f" ({compiler_name() or 'no compiler is there'}, for {march})" if device.type == "cpu" else ""
+    why = f"compiling{by} costs about {COMPILE_SECONDS:.0f} s once and saves about {COMPILE_SAVING:.0%} of a step"
     agreed = "tried, and it agrees with the eager step" if tried else "not tried here: --compile does"
-    return Use(name="torch.compile", what=f"{longer}, by {by}", why=f"{why}; {agreed}")
+    what = f"for runs over {COMPILE_SECONDS / COMPILE_SAVING:.0f} s"
+    return Use(name="torch.compile", what=what, why=f"{why}; {agreed}")
 
 
 def processor_load() -> float:

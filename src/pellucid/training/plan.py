@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.data.loader import num_windows
-from pellucid.errors import SettingsError
+from pellucid.errors import DoesNotFitError, SettingsError
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.flops import count_flops
 from pellucid.planning.machine import Machine
@@ -32,6 +32,10 @@ MOST_EPOCHS = 10.0  # beyond about this many passes a small text is learned by h
 EVALUATIONS = 10
 MEMORY_SHARE = 0.5  # of the free memory that one micro-batch may take
 COMPILE_SECONDS, COMPILE_SAVING = 60.0, 0.3  # what compiling costs once, and the share of a step that it saves
+
+SLOWEST_FLOPS, FASTEST_FLOPS = 1e9, 1e15  # a second: every machine lies between
+UNMEASURED_SECONDS = 5.0  # a run that is shorter even on the slowest machine may go without measuring
+DEPEND_ON_RATE = ("estimated_seconds", "reasons")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,27 @@ def plan_run(
         memory=memory,
         reasons=tuple(reasons),
     )
+
+
+def plan_unmeasured(
+    settings: TrainSettings, text: TextSize, machine: Machine, *, bf16: bool, given: ModelConfig | None = None
+) -> RunPlan | None:
+    """The plan of a run so small that how fast the machine is changes nothing about it; None when it does.
+
+    Measuring takes longer than such a run.
+    """
+    slow = plan_run(settings, text, machine, SLOWEST_FLOPS, bf16=bf16, given=given)
+    if slow.estimated_seconds > UNMEASURED_SECONDS:
+        return None
+    try:
+        fast = plan_run(settings, text, machine, FASTEST_FLOPS, bf16=bf16, given=given)
+    except DoesNotFitError:
+        return None
+    if any(getattr(slow, name) != getattr(fast, name) for name in as_fields(slow) if name not in DEPEND_ON_RATE):
+        return None
+    why = f"at most: if this machine reached no more than {SLOWEST_FLOPS / 1e9:.0f} GFLOP/s"
+    reason = Reason(field="estimated_seconds", value=slow.estimated_seconds, why=why)
+    return dataclasses.replace(slow, reasons=(*slow.reasons, reason))
 
 
 def choose_model(settings: TrainSettings, text: TextSize, flops_per_second: float) -> tuple[ModelConfig, Fit | None]:
@@ -248,4 +273,5 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
         f"{plan.eval_windows:,} windows {reasons.get('eval_windows', '')}",
     )
     yield "compiled", "yes" if plan.compiled else "no", "if it agrees with the eager step" if plan.compiled else "eager"
-    yield "time", f"about {plan.estimated_seconds:,.0f} s", "at the rate just measured here"
+    why = reasons.get("estimated_seconds", "at the rate just measured here")
+    yield "time", f"about {plan.estimated_seconds:,.0f} s", why

@@ -38,7 +38,16 @@ from pellucid.training.interrupt import StopRequest
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.measure import measure_training
 from pellucid.training.metrics import evaluations
-from pellucid.training.plan import COMPILE_SAVING, RunPlan, TextSize, overrides, plan_run, saved_plan, table
+from pellucid.training.plan import (
+    COMPILE_SAVING,
+    RunPlan,
+    TextSize,
+    overrides,
+    plan_run,
+    plan_unmeasured,
+    saved_plan,
+    table,
+)
 from pellucid.training.resume import check_same_machine, check_same_run
 from pellucid.training.session import Session
 from pellucid.training.settings import TrainSettings
@@ -249,15 +258,6 @@ def _new_plan(
 ) -> RunPlan:
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.precision, device, machine)
-    rates = measure_training(device, dtype, deterministic=settings.deterministic)
-    recorder.record(
-        Event(
-            name="training.measured",
-            message=f"a short training step reaches {rates.training_flops_per_second / 1e9:,.0f} GFLOP/s here; deterministic"
-            f" algorithms take {rates.determinism_cost:+.0%} time",
-            data=dataclasses.asdict(rates),
-        )
-    )
     text = TextSize(
         train_tokens=prepared.train.num_tokens,
         valid_tokens=prepared.valid.num_tokens if prepared.valid else 0,
@@ -267,14 +267,20 @@ def _new_plan(
         raise SettingsError(
             "the model comes from --from: its shape cannot be set", found=str(dict(overrides(settings.model)))
         )
-    return plan_run(
-        settings,
-        text,
-        machine,
-        rates.training_flops_per_second,
-        bf16=dtype == torch.bfloat16,
-        given=parent.config if parent else None,
+    bf16, given = dtype == torch.bfloat16, parent.config if parent else None
+    plan = plan_unmeasured(settings, text, machine, bf16=bf16, given=given)
+    if plan is not None:
+        return plan
+    rates = measure_training(device, dtype, deterministic=settings.deterministic)
+    recorder.record(
+        Event(
+            name="training.measured",
+            message=f"a short training step reaches {rates.training_flops_per_second / 1e9:,.0f} GFLOP/s here; deterministic"
+            f" algorithms take {rates.determinism_cost:+.0%} time",
+            data=dataclasses.asdict(rates),
+        )
     )
+    return plan_run(settings, text, machine, rates.training_flops_per_second, bf16=bf16, given=given)
 
 
 def _lengthen(plan: RunPlan, settings: TrainSettings, prepared: Prepared) -> RunPlan:
