@@ -256,9 +256,35 @@ def test_a_compiler_that_fails_is_a_reason_and_leaves_the_run_as_it_was(rows_of,
 
     asked = compile_as(fails)
     one, eager = make_trainer(rows_of(), torch.bfloat16), make_trainer(rows_of(), torch.bfloat16, compiled=False)
-    assert one.settle(march="one", others=("two",)) == "no C++ compiler"
-    assert asked == ["one"]  # where nothing compiles, another processor does not help
+    assert one.settle(march="native", others=("two",)) == "no C++ compiler"
+    assert asked == ["native"]  # where nothing compiles, another processor does not help
     assert one.update() == eager.update() and torch.equal(one.arena.master, eager.arena.master)
+
+
+def test_a_name_that_the_compiler_does_not_know_is_passed_over(rows_of, compile_as, monkeypatch) -> None:
+    def compile_one(eager, march):
+        if march == "native":
+            return eager
+        raise RuntimeError("C++ compile error\n\nCommand:\ng++ x.cpp\n\nOutput:\ncc1plus: error: bad value 'z80'")
+
+    compile_as(compile_one)
+    monkeypatch.setenv(compiler.MARCH_VARIABLE, "z80")
+    one = make_trainer(rows_of(), torch.float32)
+    assert "bad value 'z80'" in one.settle(march=None)
+    assert one.settle(march="z80", others=("native",)) == ""
+
+
+def test_code_for_a_processor_that_this_one_may_not_be_is_never_run(rows_of, compile_as, monkeypatch) -> None:
+    """A run may have been begun on another machine; instructions that are not there end the process."""
+    asked = compile_as(lambda eager, march: eager)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
+    monkeypatch.delenv(compiler.MARCH_VARIABLE, raising=False)
+    for march in ("cascadelake", "sapphirerapids"):
+        fault = make_trainer(rows_of(), torch.float32).settle(march=march)
+        assert march in fault and compiler.MARCH_VARIABLE in fault
+    assert asked == []
+    monkeypatch.setenv(compiler.MARCH_VARIABLE, "sapphirerapids")
+    assert make_trainer(rows_of(), torch.float32).settle(march="sapphirerapids") == "" and asked == ["sapphirerapids"]
 
 
 def test_too_little_memory_for_the_comparison_is_a_reason(rows_of, compile_as, monkeypatch) -> None:
@@ -277,10 +303,11 @@ def test_too_little_memory_for_the_comparison_is_a_reason(rows_of, compile_as, m
         ({"two"}, 0.0, ["one"]),
     ],
 )
-def test_other_processors_are_tried_while_it_pays(right, seconds, asked, rows_of, compile_as) -> None:
+def test_other_processors_are_tried_while_it_pays(right, seconds, asked, rows_of, compile_as, monkeypatch) -> None:
     recorder = MemoryRecorder()
     tried = compile_as(lambda eager, march: eager if march in right else spoiled(eager, "loss", lambda loss: -loss))
     one = make_trainer(rows_of(), torch.float32, recorder=recorder)
+    monkeypatch.setattr(compiled, "can_run", lambda march: True)
     fault = one.settle(march="one", others=("two", "three"), seconds=seconds)
     assert tried == asked and (fault == "") == (asked[-1] in right) and one.compiled.march == asked[-1]
     assert recorder.names().count("training.disagrees") == len(asked) - 1
@@ -313,6 +340,7 @@ def book(tmp_path: Path, prose) -> Path:
 def others(monkeypatch) -> None:
     monkeypatch.delenv(compiler.MARCH_VARIABLE, raising=False)
     monkeypatch.setattr(recipe, "other_marches", lambda march: ("second", "third"))
+    monkeypatch.setattr(compiled, "can_run", lambda march: True)
 
 
 def wrong_for(*marches: str):

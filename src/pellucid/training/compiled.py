@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pellucid.errors import DoesNotFitError
+from pellucid.errors import DoesNotFitError, EngineError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.machine import inspect_machine
 from pellucid.planning.report import describe_bytes
 from pellucid.training.agreement import BYTES_PER_WEIGHT, Step, StepInput, find_disagreement
-from pellucid.training.compiler import default_march, use_cache_of
+from pellucid.training.compiler import MARCH_VARIABLE, can_run, default_march, use_cache_of
 from pellucid.training.device import NATIVE, tell_compiler
 from pellucid.training.precision import Arena
 
@@ -71,14 +71,16 @@ class CompiledStep:
     def settle(self, given: StepInput, *, march: str, others: Sequence[str] = (), seconds: float = math.inf) -> str:
         """Find a `march` whose step is believed in this shape; returns "", or what is wrong with the last one.
 
-        The others are tried in turn while answers are wrong, and while another try like the last fits into the seconds.
+        The others are tried in turn while another try like the last fits into the seconds, but not where the compiler
+        cannot even compile for the processor that it runs on.
         """
         begun, fault = time.monotonic(), ""
         for target, following in itertools.pairwise((march, *others, None)):
             tried, self.march, self._compiled = time.monotonic(), str(target), None
             fault = self.find_fault(given)
             now = time.monotonic()
-            if not fault or following is None or not self.answered or (now - begun) + (now - tried) > seconds:
+            nothing_compiles = not self.answered and target == NATIVE
+            if not fault or following is None or nothing_compiles or (now - begun) + (now - tried) > seconds:
                 break
             message = f"{fault}: compiling for {following} instead"
             data = {"march": target, "reason": fault}
@@ -90,12 +92,13 @@ class CompiledStep:
         message = f"compiling the step for {_size(given)} (for {self.march}; this may take a minute)"
         self.recorder.record(Event(name="training.compiling", message=message, data={"march": self.march}))
         try:
+            self._check_processor()
             self._check_memory()
             if self._compiled is None:
                 self._compiled = self.compile_for(self.eager, self.march, self.recorder)
             wrong = find_disagreement(self._noted, self.eager, self.model, self.arena, given)
         except Exception as error:  # of whatever kind: a compiler, its files and its processes fail in many ways
-            return (str(error).strip() or type(error).__name__).splitlines()[0]
+            return _telling_line(error)
         if wrong:
             return f"compiled for {self.march}, {wrong}"
         message = f"compiled for {self.march}: the loss and all gradients agree with the eager step's"
@@ -110,6 +113,13 @@ class CompiledStep:
         self.answered = True
         return loss
 
+    def _check_processor(self) -> None:
+        """Raise EngineError where code for the chosen processor could end this process."""
+        if self.arena.device.type == "cpu" and not can_run(self.march):
+            raise EngineError(
+                f"it is not known that this processor can run code for {self.march} (if it can: {MARCH_VARIABLE}={self.march})"
+            )
+
     def _check_memory(self) -> None:
         """Raise DoesNotFitError where the comparison, which needs more than a step does, would be killed for it."""
         needed, free = BYTES_PER_WEIGHT * len(self.arena.master), inspect_machine().memory_available_bytes
@@ -117,6 +127,12 @@ class CompiledStep:
             raise DoesNotFitError(
                 f"comparing it with the eager step needs {describe_bytes(needed)}, {describe_bytes(free)} are free"
             )
+
+
+def _telling_line(error: Exception) -> str:
+    """One line of a message, which may hold a whole command and its output."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if "error:" in line), lines[0])
 
 
 def _size(given: StepInput) -> str:

@@ -31,11 +31,11 @@ from pellucid.training.device import NATIVE
 
 CACHE_VARIABLE, MARCH_VARIABLE = "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_CPP_MARCH"
 CHOSEN_CACHE = os.environ.get(CACHE_VARIABLE)  # by whoever started this process
-EARLIER = (  # a processor that compilers have long known, and the instructions it needs, in torch's names
-    ("cascadelake", frozenset({"avx512_f", "avx512_bw", "avx512_cd", "avx512_dq", "avx512_vl", "avx512_vnni"})),
-    ("haswell", frozenset({"avx2", "fma3", "f16c", "bmi", "bmi2", "lzcnt", "popcnt"})),
-    ("nehalem", frozenset({"sse4_1", "sse4_2", "ssse3", "popcnt"})),
-)
+EARLIER = {  # processors that compilers have long known, newest first, and the instructions they need, in torch's names
+    "cascadelake": frozenset({"avx512_f", "avx512_bw", "avx512_cd", "avx512_dq", "avx512_vl", "avx512_vnni"}),
+    "haswell": frozenset({"avx2", "fma3", "f16c", "bmi", "bmi2", "lzcnt", "popcnt"}),
+    "nehalem": frozenset({"sse4_1", "sse4_2", "ssse3", "popcnt"}),
+}
 MOST_OTHERS = 2
 
 
@@ -50,11 +50,21 @@ def other_marches(march: str) -> tuple[str, ...]:
     >>> "haswell" in other_marches("haswell")
     False
     """
-    can_be_told = platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux"
-    if not can_be_told or not hasattr(torch.cpu, "get_capabilities"):
-        return ()
-    has = {name for name, there in torch.cpu.get_capabilities().items() if there is True}
-    return tuple(name for name, needs in EARLIER if needs <= has and name != march)[:MOST_OTHERS]
+    return tuple(name for name in EARLIER if name != march and can_run(name))[:MOST_OTHERS]
+
+
+def can_run(march: str) -> bool:
+    """Whether this processor is known to have the instructions of code for `march`: the wrong ones end the process.
+
+    What the environment names is taken as known.
+    """
+    if march in (NATIVE, default_march()):
+        return True
+    asks = (
+        platform.machine() in ("x86_64", "AMD64") and sys.platform == "linux" and hasattr(torch.cpu, "get_capabilities")
+    )
+    has = {name for name, there in torch.cpu.get_capabilities().items() if there is True} if asks else set()
+    return march in EARLIER and EARLIER[march] <= has
 
 
 def compiler_name() -> str:

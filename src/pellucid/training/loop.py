@@ -97,6 +97,7 @@ class Trainer:
             weights_BT=micro.weights_BT,
             total_weight=micro.weights_BT.sum(),
         )
+        others = others if self.arena.device.type == "cpu" else ()  # a graphics card is told no processor
         fault = self.compiled.settle(given, march=march or self.compiled.march, others=others, seconds=seconds)
         if fault:
             self.loss = self._loss
