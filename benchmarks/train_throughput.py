@@ -35,6 +35,7 @@ from pellucid.planning.machine import inspect_machine
 from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import preset
 from pellucid.planning.scaling import from_depth
+from pellucid.training.compiler import default_march, other_marches
 from pellucid.training.device import choose_dtype, use_determinism, use_threads
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.measure import RandomRows, measure_product, seconds_of, try_compile
@@ -89,6 +90,8 @@ def our_side(
         compute_dtype=dtype,
         compiled=compiled,
     )
+    if compiled and (fault := trainer.settle(march=None, others=other_marches(default_march()))):
+        raise RuntimeError(f"{name}: {fault}")
     return Side(name=name, config=config, step=trainer.update, deterministic=TrainSettings().deterministic)
 
 

@@ -70,7 +70,8 @@ def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic:
             seconds[exact].append(seconds_of(trainer.update, device))
     use_determinism(deterministic)
     exact, free = statistics.median(seconds[True]), statistics.median(seconds[False])
-    flops = count_flops(trainer.model.config).training * 16 * trainer.model.config.context_length
+    config = trainer.model.config
+    flops = count_flops(config).training * trainer.pace.rows * config.context_length
     return Rates(
         training_flops_per_second=flops / (exact if deterministic else free), determinism_cost=exact / free - 1
     )

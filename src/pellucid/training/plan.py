@@ -62,9 +62,7 @@ class RunPlan:
     estimated_seconds: float
     memory: MemoryPlan
     reasons: tuple[Reason, ...]
-    march: str | None = (
-        None  # the processor that steps are compiled for; None before that is settled, and in older runs
-    )
+    march: str | None = None  # the processor that steps are compiled for; None until it is settled, and in older runs
 
     @property
     def tokens(self) -> int:
