@@ -76,7 +76,7 @@ def find_disagreement(fast: Step, slow: Step, model: nn.Module, arena: Arena, gi
     # Apple's accelerators have no float64: there the slow step is its own measure, and the floor alone is allowed.
     wider = torch.float32 if arena.device.type == "mps" else WIDER[dtype]
     rows = len(given.ids_BT)
-    with set_apart(model, arena):
+    with _set_apart(model, arena):
         wide = _ask(slow, model, given, wider, noise_dtype=dtype, parts=2 if rows % 2 == 0 else rows)
         # Compiled dropout draws other masks than torch's from the same seed. So such a step is compared without dropout
         # first; with it (a program of its own) the spread of a few slow steps takes the place of their error, which
@@ -96,7 +96,7 @@ def has_dropout(model: nn.Module) -> bool:
 
 
 @contextmanager
-def set_apart(model: nn.Module, arena: Arena) -> Iterator[None]:
+def _set_apart(model: nn.Module, arena: Arena) -> Iterator[None]:
     """Whatever is done to the model's weights, gradients and mode, or to torch's random numbers, is undone."""
     training = model.training
     try:
@@ -146,9 +146,8 @@ def _worst(answer: Answer, others: list[Answer], wide: Answer, dtype: torch.dtyp
     part = max(shares, key=lambda name: shares[name])
     if shares[part] <= 1.0:
         return ""
-    return f"{part} is {shares[part]:.2g} times as far from the {WIDER[dtype]} step's as it may be".replace(
-        "torch.", ""
-    )
+    wider = str(WIDER[dtype]).removeprefix("torch.")
+    return f"{part} is {shares[part]:.2g} times as far from the {wider} step's as it may be"
 
 
 def _distance(left: Tensor, right: Tensor) -> float:
