@@ -35,6 +35,7 @@ from pellucid.planning.machine import inspect_machine
 from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import preset
 from pellucid.planning.scaling import from_depth
+from pellucid.training.compiler import default_march, other_marches
 from pellucid.training.device import choose_dtype, use_determinism, use_threads
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.measure import RandomRows, measure_product, seconds_of, try_compile
@@ -89,6 +90,8 @@ def our_side(
         compute_dtype=dtype,
         compiled=compiled,
     )
+    if compiled and (fault := trainer.settle(march=None, others=other_marches(default_march()))):
+        raise RuntimeError(f"{name}: {fault}")
     return Side(name=name, config=config, step=trainer.update, deterministic=TrainSettings().deterministic)
 
 
@@ -187,7 +190,8 @@ def main() -> None:
     parser.add_argument("--matrices", choices=("muon", "adamw"), default="muon", help="our optimizer (theirs is AdamW)")
     parser.add_argument("--eager", action="store_true", help="do not compile ours")
     given = parser.parse_args()
-    why_not = "asked for" if given.eager else try_compile()
+    dtype = choose_dtype("auto", CPU, inspect_machine())
+    why_not = "asked for" if given.eager else try_compile(CPU, dtype).fault or None
     shape = SHAPES[given.shape]
     optimizer = OptimizerSettings(matrices=given.matrices)
     report = run(shape, given.rows or shape.rows, given.rounds, optimizer, compiled=why_not is None)

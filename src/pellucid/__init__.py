@@ -10,9 +10,16 @@ Names are bound when first used, so that `import pellucid` loads no torch.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# GNU OpenMP's threads, torch's on Linux, wait by spinning for several milliseconds. Where another program wants a core,
+# they keep it from the thread that they wait for: one update took sixty times as long. Spinning a fraction of a
+# millisecond, then sleeping, is as fast on an idle machine. It is read when torch is loaded, so it is said here.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOMES = {
     "load": "pellucid.api",

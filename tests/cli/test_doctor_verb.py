@@ -9,7 +9,7 @@ import torch
 from pellucid.cli import doctor
 from pellucid.planning.machine import inspect_machine
 from pellucid.training import measure
-from pellucid.training.measure import Rates
+from pellucid.training.measure import CompileTrial, Rates
 
 
 @pytest.fixture(autouse=True)
@@ -91,15 +91,21 @@ def test_a_good_machine_has_no_problems(run, machine, monkeypatch):
     assert run("doctor", "--device", "cpu").out.endswith("no problems found\n")
 
 
-@pytest.mark.parametrize(("fault", "what"), [("no compiler\nat all", "no"), (None, "for runs over 200 s")])
+WRONG = "compiled for native, the gradient of embed.weight is not finite, and in the eager step it is"
+
+
+@pytest.mark.parametrize(("fault", "what"), [("no compiler at all", "no"), (WRONG, "no"), ("", "for runs over 200 s")])
 def test_compiling_is_tried_only_when_asked(run, machine, monkeypatch, fault, what):
     tried = []
     machine(compiler="c++")
-    monkeypatch.setattr(measure, "try_compile", lambda: tried.append(1) or fault)
+    trial = CompileTrial(march="cascadelake", fault=fault)
+    monkeypatch.setattr(measure, "try_compile", lambda device, dtype: tried.append(device.type) or trial)
     assert "not tried" in run("doctor", "--device", "cpu").out and not tried
     found = json.loads(run("doctor", "--device", "cpu", "--compile", "--json").out)
-    assert found["uses"][4]["what"] == what and len(tried) == 1
-    assert any("torch.compile" in problem["what"] for problem in found["problems"]) == (fault is not None)
+    use = found["uses"][4]
+    assert use["what"] == what and tried == ["cpu"]
+    assert (fault or "for cascadelake") in use["why"]
+    assert any("torch.compile" in problem["what"] for problem in found["problems"]) == bool(fault)
 
 
 def test_without_torch_the_doctor_says_so(run, machine):

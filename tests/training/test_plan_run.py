@@ -12,7 +12,7 @@ from pellucid.planning.machine import inspect_machine
 from pellucid.planning.memory import estimate_training_memory
 from pellucid.planning.params import count_parameters
 from pellucid.settings import Layer, resolve
-from pellucid.training.plan import TextSize, plan_run, saved_plan
+from pellucid.training.plan import TextSize, plan_run, plan_unmeasured, saved_plan
 from pellucid.training.plan_text import summary, table
 from pellucid.training.settings import TrainSettings
 
@@ -158,3 +158,39 @@ def test_a_plan_is_told_in_a_few_lines() -> None:
     assert list(told) == ["model", "training", "validation", "time", "memory"]
     assert "3 min" in told["time"] and "blocks of width" in told["model"] and "the text" in told["training"]
     assert "last" in dict(summary(planned(TextSize(train_tokens=300, valid_tokens=0, vocab_size=300))))["validation"]
+
+
+TWELVE_BYTES = TextSize(train_tokens=14, valid_tokens=0, vocab_size=258)
+
+
+def unmeasured(text: TextSize, machine=MACHINE, **values):
+    settings = resolve(TrainSettings, Layer("test", values)).settings
+    return plan_unmeasured(settings, text, machine, bf16=True)
+
+
+@pytest.mark.parametrize("rate", [2e9, 1e11, 1e14])
+def test_a_run_of_a_second_is_planned_without_measuring_and_no_differently(rate: float) -> None:
+    plan, measured = unmeasured(TWELVE_BYTES, steps=10), planned(TWELVE_BYTES, rate=rate, steps=10)
+    assert plan is not None and measured.estimated_seconds < plan.estimated_seconds < 5
+    same = {"estimated_seconds": 0.0, "reasons": ()}
+    assert dataclasses.replace(plan, **same) == dataclasses.replace(measured, **same)
+    assert "1 GFLOP/s" in {name: why for name, _, why in table(plan)}["time"]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        (BOOK, {}),
+        (BOOK, {"steps": 10}),  # the size is still to be chosen, by what ten minutes allow
+        (BOOK, {"model": {"depth": 4}, "steps": 200}),
+        (TWELVE_BYTES, {"minutes": 1.0, "model": {"depth": 6}, "epochs": 1e6}),
+    ],
+)
+def test_where_the_rate_matters_or_the_run_is_long_it_is_measured(text: TextSize, values: dict) -> None:
+    assert unmeasured(text, **values) is None
+
+
+def test_what_fits_at_no_speed_is_refused_before_it_is_measured() -> None:
+    tiny = dataclasses.replace(MACHINE, memory_available_bytes=10**6)
+    with pytest.raises(DoesNotFitError):
+        unmeasured(TWELVE_BYTES, machine=tiny, steps=1)

@@ -194,3 +194,17 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, book: Path
     run = Run.open(out)
     saved = run.latest()
     assert saved is not None and saved.step == run.read_metrics()[-1]["step"]
+
+
+def test_a_run_whose_plan_needs_no_speed_measures_none(tmp_path: Path, task, monkeypatch) -> None:
+    def measure(*arguments, **options):
+        raise AssertionError("the machine was measured")
+
+    monkeypatch.setattr("pellucid.training.recipes.pretrain.measure_training", measure)
+    text = tmp_path / "hello.txt"
+    text.write_text("hello world\n", encoding="utf-8")
+    recorder = MemoryRecorder()
+    assert pretrain(task(text, tmp_path / "run", steps=10), recorder=recorder).step == 10
+    assert "training.measured" not in recorder.names()
+    with pytest.raises(AssertionError, match="measured"):
+        pretrain(task(text, tmp_path / "long", steps=10**7))

@@ -25,6 +25,8 @@ from pellucid.planning.report import describe_bytes
 if TYPE_CHECKING:  # it loads torch, which help does without
     import torch
 
+    from pellucid.training.measure import CompileTrial
+
 LITTLE_MEMORY = 2_000_000_000  # free bytes below which even small models have to be chosen with care
 BANDWIDTH_BYTES = 1 << 29  # read to measure bandwidth: more than any cache holds
 
@@ -59,7 +61,10 @@ class Problem:
 
 @click.command()
 @click.option(
-    "--compile", "trial", is_flag=True, help="also try whether torch.compile works here (about 20 s the first time)"
+    "--compile",
+    "trial",
+    is_flag=True,
+    help="also try whether torch.compile works here (a minute or more the first time)",
 )
 @common_options
 def command(common: Common, trial: bool) -> None:
@@ -77,15 +82,15 @@ def command(common: Common, trial: bool) -> None:
     dtype = choose_dtype("auto", device, machine)
     with waiting("measuring for a few seconds", quiet=common.as_json):
         measured = measure(machine, device, dtype)
-    compile_fault = try_to_compile(quiet=common.as_json) if trial else None
+    tried = try_to_compile(device, dtype, quiet=common.as_json) if trial else None
     uses = (
         use_of_device(common.device, device),
         use_of_dtype(machine, device, dtype),
         use_of_threads(common.threads, threads, machine),
         use_of_core(device),
-        use_of_compile(machine, trial, compile_fault),
+        use_of_compile(device, tried),
     )
-    problems = tuple(find_problems(machine, device, load, compile_fault))
+    problems = tuple(find_problems(machine, device, load, tried.fault if tried else ""))
     if common.as_json:
         print_json(document(machine, measured, uses, problems))
     else:
@@ -111,12 +116,12 @@ def measure(machine: Machine, device: torch.device, dtype: torch.dtype) -> Measu
     )
 
 
-def try_to_compile(*, quiet: bool) -> str:
-    """Why torch.compile does not work here; nothing when it does."""
+def try_to_compile(device: torch.device, dtype: torch.dtype, *, quiet: bool) -> CompileTrial:
+    """Compile a small step as a run would, and compare it with the eager one."""
     from pellucid.training.measure import try_compile
 
-    with waiting("compiling a tiny function", quiet=quiet):
-        return try_compile() or ""
+    with waiting("compiling the step of a small model", quiet=quiet):
+        return try_compile(device, dtype)
 
 
 def waiting(message: str, *, quiet: bool) -> AbstractContextManager:
@@ -167,16 +172,19 @@ def use_of_core(device: torch.device) -> Use:
     return Use(name="attention", what=what, why=why)
 
 
-def use_of_compile(machine: Machine, trial: bool, fault: str | None) -> Use:
-    """Whether training would be compiled: by arithmetic, where it works."""
+def use_of_compile(device: torch.device, tried: CompileTrial | None) -> Use:
+    """Whether training would be compiled: by arithmetic, where the compiled step agrees with the eager one."""
+    from pellucid.training.compiler import compiler_name, default_march
     from pellucid.training.plan import COMPILE_SAVING, COMPILE_SECONDS
 
-    longer = f"for runs over {COMPILE_SECONDS / COMPILE_SAVING:.0f} s"
-    why = f"compiling costs about {COMPILE_SECONDS:.0f} s once and saves about {COMPILE_SAVING:.0%} of a step"
-    if trial and fault:
-        return Use(name="torch.compile", what="no", why=f"tried, and it does not work here: {fault}")
-    tried = "tried, and it works here" if trial else "not tried here: --compile does"
-    return Use(name="torch.compile", what=longer, why=f"{why}; {tried}")
+    if tried and tried.fault:
+        return Use(name="torch.compile", what="no", why=f"tried, and not believed: {tried.fault}")
+    march = tried.march if tried else default_march()
+    by = f" ({compiler_name() or 'no compiler is there'}, for {march})" if device.type == "cpu" else ""
+    why = f"compiling{by} costs about {COMPILE_SECONDS:.0f} s once and saves about {COMPILE_SAVING:.0%} of a step"
+    agreed = "tried, and it agrees with the eager step" if tried else "not tried here: --compile does"
+    what = f"for runs over {COMPILE_SECONDS / COMPILE_SAVING:.0f} s"
+    return Use(name="torch.compile", what=what, why=f"{why}; {agreed}")
 
 
 def processor_load() -> float:
@@ -184,7 +192,7 @@ def processor_load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
-def find_problems(machine: Machine, device: torch.device, load: float, compile_fault: str | None) -> Iterator[Problem]:
+def find_problems(machine: Machine, device: torch.device, load: float, compile_fault: str) -> Iterator[Problem]:
     """What holds this machine back; `load` was read before anything was measured."""
     import torch
 
@@ -204,7 +212,7 @@ def find_problems(machine: Machine, device: torch.device, load: float, compile_f
         what = "torch uses no vector instructions on this processor"
         yield Problem(what=what, hint="unset ATEN_CPU_CAPABILITY if it is set, or install torch for this processor")
     if machine.compiler is None or compile_fault:
-        what = "no C++ compiler was found" if machine.compiler is None else "torch.compile does not work here"
+        what = "no C++ compiler was found" if machine.compiler is None else "torch.compile cannot be used here"
         hint = "nothing has to be done: training then runs uncompiled; a C++ compiler (g++ or clang++) makes long runs faster"
         yield Problem(what=what, hint=hint)
 

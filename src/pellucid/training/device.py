@@ -9,6 +9,8 @@ import torch
 from pellucid.errors import SettingsError
 from pellucid.planning.machine import Machine
 
+NATIVE = "native"  # a compiler's word for the processor that it runs on
+
 
 def choose_device(asked: str) -> torch.device:
     """`auto` is the fastest that is there: CUDA, then Apple's MPS, then the CPU.
@@ -61,9 +63,15 @@ def tell_compiler() -> None:
 
 
 def fingerprint(
-    device: torch.device, dtype: torch.dtype, *, threads: int, compiled: bool, deterministic: bool, machine: Machine
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    threads: int,
+    march: str | None,
+    deterministic: bool,
+    machine: Machine,
 ) -> Mapping[str, str]:
-    """What two runs must share for their bits to be equal."""
+    """What two runs must share for their bits to be equal; `march` is what steps are compiled for, None if they are not."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor
     return {
         "torch": torch.__version__,
@@ -72,6 +80,6 @@ def fingerprint(
         "cpu capability": torch.backends.cpu.get_cpu_capability(),
         "threads": str(threads),
         "dtype": str(dtype).removeprefix("torch."),
-        "compiled": str(compiled),
+        "compiled": f"True for {march}" if march not in (None, NATIVE) else str(march is not None),
         "deterministic": str(deterministic),
     }

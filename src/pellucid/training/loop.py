@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from pellucid.data.batch import Batch
 from pellucid.errors import NonFiniteError
 from pellucid.events import NULL, Event, Recorder
-from pellucid.training.device import tell_compiler
+from pellucid.training.agreement import Step, StepInput, has_dropout
+from pellucid.training.compiled import CompiledStep
 from pellucid.training.losses import weighted_loss
 from pellucid.training.optim import Optimizer
 from pellucid.training.precision import Arena
@@ -81,18 +82,31 @@ class Trainer:
         self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
         self.arena = Arena(model, compute_dtype)
         self.optimizer = Optimizer(self.arena, optimizer)
-        self.has_dropout = any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
-        self.loss = self._compile() if compiled else self._loss
+        self.has_dropout = has_dropout(model)
+        self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None
+        self.loss: Step = self.compiled or self._loss
         self.step, self.skipped = 0, []
 
-    def _compile(self) -> Callable[..., Tensor]:
-        tell_compiler()
-        return torch.compile(self._loss, dynamic=False)
+    def settle(self, *, march: str | None, others: Sequence[str] = (), seconds: float = math.inf) -> str:
+        """Choose the step before the first update, as `CompiledStep.settle` does; the eager one when it finds a fault."""
+        assert self.compiled is not None, "there is nothing to settle about an eager step"
+        micro = self.source.rows(self._position(), self.pace.micro_rows).to(self.arena.device)
+        given = StepInput(
+            ids_BT=micro.ids_BT,
+            targets_BT=micro.targets_BT,
+            weights_BT=micro.weights_BT,
+            total_weight=micro.weights_BT.sum(),
+        )
+        others = others if self.arena.device.type == "cpu" else ()  # a graphics card is told no processor
+        fault = self.compiled.settle(given, march=march or self.compiled.march, others=others, seconds=seconds)
+        if fault:
+            self.loss = self._loss
+        return fault
 
     def update(self) -> StepReport:
         """Learn from the next batch; raises NonFiniteError when two batches in a row at this step have no finite loss."""
         for attempt in (1, 2):
-            batch = self.source.rows((self.step + len(self.skipped)) * self.pace.rows, self.pace.rows)
+            batch = self.source.rows(self._position(), self.pace.rows)
             loss, gradient_norm = self._gradients(batch)
             if math.isfinite(loss) and math.isfinite(gradient_norm):
                 break
@@ -103,6 +117,10 @@ class Trainer:
         return StepReport(
             step=self.step, loss=loss, gradient_norm=gradient_norm, rate_share=share, tokens=batch.ids_BT.numel()
         )
+
+    def _position(self) -> int:
+        """The next row to read: one after those learned from and those passed over."""
+        return (self.step + len(self.skipped)) * self.pace.rows
 
     def _gradients(self, batch: Batch) -> tuple[float, float]:
         """Fill the arena's sums with the gradients of one update; return its loss and their norm."""

@@ -5,7 +5,6 @@ The rates depend on what else the machine is doing at that moment; they size a r
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pellucid.data.batch import Batch
 from pellucid.model.build import build
 from pellucid.planning.flops import count_flops
 from pellucid.planning.scaling import from_depth
+from pellucid.training.compiler import default_march, other_marches
 from pellucid.training.device import use_determinism
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
@@ -29,6 +29,14 @@ class Rates:
     training_flops_per_second: float  # eager training of a small model, arithmetic as `planning.flops` counts it
     determinism_cost: float  # time of a deterministic step over that of a free one, minus 1
     busy: float = 1.0  # time of a usual try over that of the best: what else runs takes the rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileTrial:
+    """What came of compiling a small model's step."""
+
+    march: str  # the processor that it was last compiled for
+    fault: str  # why the step is not believed; "" when it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +62,7 @@ def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic:
 
     The best of the tries counts: what else the machine does at the moment passes, and a run's clock sees to the rest.
     """
-    config = from_depth(4, vocab_size=1024, context_length=128).config
-    rows = 16
-    trainer = Trainer(
-        build(config, seed=0, device=device),
-        RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
-        Pace(steps=100, rows=rows, micro_rows=rows),
-        optimizer=OptimizerSettings(),
-        schedule=ScheduleSettings(),
-        seed=0,
-        compute_dtype=dtype,
-    )
+    trainer = _small_trainer(device, dtype, depth=4, rows=16)
     trainer.update()
 
     def step(exact: bool) -> float:
@@ -73,12 +71,37 @@ def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic:
 
     taken = time_in_turn({"exact": lambda: step(True), "free": lambda: step(False)})
     use_determinism(deterministic)
-    flops = count_flops(config).training * rows * config.context_length
+    config = trainer.model.config
+    flops = count_flops(config).training * trainer.pace.rows * config.context_length
     chosen = taken["exact" if deterministic else "free"]
     return Rates(
         training_flops_per_second=flops / chosen.seconds,
         determinism_cost=taken["exact"].seconds / taken["free"].seconds - 1,
         busy=chosen.usual,
+    )
+
+
+def try_compile(device: torch.device, dtype: torch.dtype) -> CompileTrial:
+    """Compile the step of a small model, and for earlier processors too where it does not agree with the eager one."""
+    trainer = _small_trainer(device, dtype, depth=2, rows=8, compiled=True)
+    march = default_march()
+    fault = trainer.settle(march=march, others=other_marches(march))
+    return CompileTrial(march=trainer.compiled.march, fault=fault)
+
+
+def _small_trainer(
+    device: torch.device, dtype: torch.dtype, *, depth: int, rows: int, compiled: bool = False
+) -> Trainer:
+    config = from_depth(depth, vocab_size=1024, context_length=128).config
+    return Trainer(
+        build(config, seed=0, device=device),
+        RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
+        Pace(steps=100, rows=rows, micro_rows=rows),
+        optimizer=OptimizerSettings(),
+        schedule=ScheduleSettings(),
+        seed=0,
+        compute_dtype=dtype,
+        compiled=compiled,
     )
 
 
@@ -95,18 +118,6 @@ def measure_read_bandwidth(num_bytes: int = 1 << 29) -> float:
     block = torch.ones(num_bytes // 4)
     best = min(seconds_of(block.sum, torch.device("cpu")) for _ in range(4))
     return num_bytes / best
-
-
-def try_compile() -> str | None:
-    """Compile and run a tiny function; None when it works, else the reason in one line."""
-    logging.getLogger("torch").setLevel(logging.ERROR)  # a missing compiler is an answer here, not a fault
-    try:
-        torch.compile(lambda x: (x * 2).sum(), dynamic=False)(torch.ones(8))
-    except Exception as error:
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
-    finally:
-        torch.compiler.reset()
-    return None
 
 
 def seconds_of(function: Callable[[], object], device: torch.device) -> float:

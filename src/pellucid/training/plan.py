@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.data.loader import num_windows
-from pellucid.errors import SettingsError
+from pellucid.errors import DoesNotFitError, SettingsError
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import Machine
 from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
@@ -33,6 +33,10 @@ EVALUATIONS = 10
 MAY_BE_ZERO = ("eval_windows",)  # of the whole figures of a saved plan
 MEMORY_SHARE = 0.5  # of the free memory that one micro-batch may take
 COMPILE_SECONDS, COMPILE_SAVING = 60.0, 0.3  # what compiling costs once, and the share of a step that it saves
+
+SLOWEST_FLOPS, FASTEST_FLOPS = 1e9, 1e15  # a second: every machine lies between
+UNMEASURED_SECONDS = 5.0  # a run that is shorter even on the slowest machine may go without measuring
+DEPEND_ON_RATE = ("estimated_seconds", "reasons")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,7 @@ class RunPlan:
     budget_seconds: float | None = None  # of training, by the clock; None: the steps alone say when it ends
     most_steps: int | None = None  # what the text is good for: a clock that has time left may lengthen the run to it
     epochs: float | None = None  # times through the training text; None in plans made before this was kept
+    march: str | None = None  # the processor that steps are compiled for; None until it is settled, and in older runs
 
     @property
     def tokens(self) -> int:
@@ -113,6 +118,37 @@ def plan_run(
         most_steps=most_steps,
         epochs=steps * rows * config.context_length / max(1, text.train_tokens),
     )
+
+
+def plan_unmeasured(
+    settings: TrainSettings,
+    text: TextSize,
+    machine: Machine,
+    *,
+    bf16: bool,
+    given: ModelConfig | None = None,
+    seconds_gone: float = 0.0,
+) -> RunPlan | None:
+    """The plan of a run so small that how fast the machine is changes nothing about it; None when it does.
+
+    Measuring takes longer than such a run.
+    """
+
+    def planned(flops_per_second: float) -> RunPlan:
+        return plan_run(settings, text, machine, flops_per_second, bf16=bf16, given=given, seconds_gone=seconds_gone)
+
+    slow = planned(SLOWEST_FLOPS)
+    if slow.estimated_seconds > UNMEASURED_SECONDS:
+        return None
+    try:
+        fast = planned(FASTEST_FLOPS)
+    except DoesNotFitError:
+        return None
+    if any(getattr(slow, name) != getattr(fast, name) for name in as_fields(slow) if name not in DEPEND_ON_RATE):
+        return None
+    why = f"at most: if this machine reached no more than {SLOWEST_FLOPS / 1e9:.0f} GFLOP/s"
+    reason = Reason(field="estimated_seconds", value=slow.estimated_seconds, why=why)
+    return dataclasses.replace(slow, reasons=(*slow.reasons, reason))
 
 
 def _budget(settings: TrainSettings, seconds_gone: float) -> float | None:
@@ -266,6 +302,8 @@ def _check_saved(saved: Table) -> None:
             saved.whole(field.name, default, low=0 if field.name in MAY_BE_ZERO else 1)
         elif field.type in ("float", "float | None"):
             saved.number(field.name, default, low=0)
+        elif field.type == "str | None":
+            saved.word(field.name, default)
         elif field.type == "bool":
             saved.flag(field.name, default)
     saved.table("config")

@@ -55,7 +55,8 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
     )
     yield "evaluation", f"every {plan.eval_every_steps} steps", windows
     yield "compiled", "yes" if plan.compiled else "no", _why_compiled(plan)
-    yield "time", f"about {name_time(plan.estimated_seconds)}", "at the rate just measured here"
+    why = reasons.get("estimated_seconds", "at the rate just measured here")
+    yield "time", f"about {name_time(plan.estimated_seconds)}", why
     if plan.budget_seconds is not None:
         why = (
             f"what is left of the minutes; the run may be shortened, or lengthened to {plan.most_steps:,} steps at most"
@@ -64,7 +65,7 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
 
 
 def _why_compiled(plan: RunPlan) -> str:
-    return "torch.compile: it saves more time than it takes" if plan.compiled else "it would take longer than it saves"
+    return "it saves more time than it takes, if it agrees with the eager step" if plan.compiled else "it would take longer than it saves"
 
 
 def name_count(number: int) -> str:

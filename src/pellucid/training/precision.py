@@ -69,10 +69,16 @@ class Arena:
         self.sums = self.gradients if compute_dtype == torch.float32 else torch.zeros_like(self.master)
         for name, view in self.named(self.master):
             view.copy_(parameters[name].detach())
+        self.attach(model)
+        self.publish()
+
+    def attach(self, model: nn.Module) -> None:
+        """Let the model compute with these blocks: its parameters and their gradients become views into them."""
+        parameters = dict(model.named_parameters())
         for (name, weight), (_, gradient) in zip(self.named(self.weights), self.named(self.gradients), strict=True):
+            parameters[name].grad = None  # it may still have another type
             parameters[name].data = weight
             parameters[name].grad = gradient
-        self.publish()
 
     @property
     def matrix_start(self) -> int:

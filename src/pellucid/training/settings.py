@@ -121,7 +121,9 @@ class TrainSettings:
     precision: Literal["auto", "bf16", "fp32"] = setting(
         "auto", "what the model computes in; master weights are always fp32"
     )
-    compile: Literal["auto", "on", "off"] = setting("auto", "torch.compile: auto decides by arithmetic whether it pays")
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto", "torch.compile, where its step agrees with the eager one; auto decides by arithmetic whether it pays"
+    )
     deterministic: bool = setting(True, "only algorithms that give the same bits each time")
     tensorboard: bool = setting(False, "also write the metrics for TensorBoard (an extra)")
     steps: int | None = setting(None, "updates (derived from the text and the time)", low=1)

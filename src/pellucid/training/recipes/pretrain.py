@@ -9,6 +9,7 @@ the differences. Everything derived is written into run.json the first time and 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,16 +33,25 @@ from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
 from pellucid.store.run import Run, SavedStep, is_run, lock_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.training.compiler import default_march, other_marches
 from pellucid.training.curve import draw_curves
 from pellucid.training.device import choose_device, choose_dtype, fingerprint, use_determinism, use_threads
 from pellucid.training.interrupt import StopRequest
 from pellucid.training.lengths import Lengths
 from pellucid.training.loop import Pace, Trainer
-from pellucid.training.measure import Rates, measure_training, try_compile
+from pellucid.training.measure import Rates, measure_training
 from pellucid.training.metrics import evaluations
 from pellucid.training.opening import find_opening
 from pellucid.training.other_text import check_same_text
-from pellucid.training.plan import RunPlan, TextSize, overrides, plan_run, saved_plan
+from pellucid.training.plan import (
+    COMPILE_SAVING,
+    RunPlan,
+    TextSize,
+    overrides,
+    plan_run,
+    plan_unmeasured,
+    saved_plan,
+)
 from pellucid.training.plan_text import summary, table
 from pellucid.training.resume import as_begun, check_same_machine, check_same_run
 from pellucid.training.session import Session
@@ -114,16 +124,17 @@ def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = N
         use_determinism(settings.deterministic)
         plan = ready_plan(task, run, prepared, tokenizer, parent, machine, recorder)
         _check_valid(run, plan, prepared)
+        trainer = build_trainer(settings, plan, prepared, parent, device, dtype, recorder)
+        plan = settle_step(run, trainer, plan, settings, recorder)
         print_of = fingerprint(
             device,
             dtype,
             threads=threads,
-            compiled=plan.compiled,
+            march=plan.march,
             deterministic=settings.deterministic,
             machine=machine,
         )
         recorder.record(Event(name="training.fingerprint", message=_describe(print_of), data=dict(print_of)))
-        trainer = build_trainer(settings, plan, prepared, parent, device, dtype, recorder)
         info = {"recipe": RECIPE, "lineage": _lineage(parent), "data": dict(prepared.identity)}
         session = Session(run, trainer, plan, settings, tokenizer, prepared, info, print_of, stop, recorder)
         _take_up(task, run, session, recorder)
@@ -191,6 +202,34 @@ def build_trainer(
     )
 
 
+def settle_step(run: Run, trainer: Trainer, plan: RunPlan, settings: TrainSettings, recorder: Recorder) -> RunPlan:
+    """The plan with the `march` whose compiled step agreed with the eager one, or without a compiled step.
+
+    Chosen before the first checkpoint and kept in the plan; a run that goes on asks again for that one alone. Raises
+    SettingsError when compiling was asked for and does not work at all.
+    """
+    wanted = settings.compile == "on"
+    if not plan.compiled:
+        if wanted and run.latest() is not None:
+            message = "not compiled: this run began with eager steps and goes on with them"
+            recorder.record(Event(name="training.eager", message=message))
+        return dataclasses.replace(plan, march=None)
+    is_open, march = run.latest() is None, plan.march or default_march()
+    saving = math.inf if wanted else COMPILE_SAVING * plan.estimated_seconds
+    fault = trainer.settle(march=march, others=other_marches(march) if is_open else (), seconds=saving)
+    settled = dataclasses.replace(plan, compiled=not fault, march=None if fault else trainer.compiled.march)
+    if fault and wanted and is_open and not trainer.compiled.answered:
+        raise SettingsError("torch.compile does not work here", found=fault, hint="leave --set compile=auto")
+    if fault:
+        level = "warning" if wanted or not is_open else "info"
+        recorder.record(
+            Event(name="training.eager", message=f"not compiled: {fault}", data={"reason": fault}, level=level)
+        )
+    if is_open:
+        run.update_identity({**run.identity, "plan": settled.to_dict()})
+    return settled
+
+
 def open_run(task: Pretraining) -> Run:
     """The run of this directory: a new one, or the one that is there when this command may go on with it."""
     asked = {key: plain(value) for key, value, _ in task.resolved.rows()}
@@ -253,6 +292,8 @@ def ready_plan(
         )
         if task.extend:
             plan = _lengthen(run, plan, settings, prepared)
+        if settings.compile == "off":
+            plan = dataclasses.replace(plan, compiled=False)
     if saved is None or task.extend:
         asked = {key: plain(value) for key, value, _ in task.resolved.rows()}
         asked["from"] = str(task.start_from) if task.start_from else None
@@ -275,15 +316,6 @@ def _new_plan(
     settings = task.resolved.settings
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.precision, device, machine)
-    rates = measure_training(device, dtype, deterministic=settings.deterministic)
-    recorder.record(
-        Event(
-            name="training.measured",
-            message=f"a short training step reaches {rates.training_flops_per_second / 1e9:,.0f} GFLOP/s here; deterministic"
-            f" algorithms take {rates.determinism_cost:+.0%} time{_busy(rates)}",
-            data=dataclasses.asdict(rates),
-        )
-    )
     text = TextSize(
         train_tokens=prepared.train.num_tokens,
         valid_tokens=prepared.valid.num_tokens if prepared.valid else 0,
@@ -293,21 +325,28 @@ def _new_plan(
         raise SettingsError(
             "the model comes from --from: its shape cannot be set", found=str(dict(overrides(settings.model)))
         )
-    plan = plan_run(
+    bf16, given, gone = dtype == torch.bfloat16, parent.config if parent else None, monotonic() - task.began
+    plan = plan_unmeasured(settings, text, machine, bf16=bf16, given=given, seconds_gone=gone)
+    if plan is not None:
+        return plan
+    rates = measure_training(device, dtype, deterministic=settings.deterministic)
+    recorder.record(
+        Event(
+            name="training.measured",
+            message=f"a short training step reaches {rates.training_flops_per_second / 1e9:,.0f} GFLOP/s here; deterministic"
+            f" algorithms take {rates.determinism_cost:+.0%} time{_busy(rates)}",
+            data=dataclasses.asdict(rates),
+        )
+    )
+    return plan_run(
         settings,
         text,
         machine,
         rates.training_flops_per_second,
-        bf16=dtype == torch.bfloat16,
-        given=parent.config if parent else None,
+        bf16=bf16,
+        given=given,
         seconds_gone=monotonic() - task.began,
     )
-    if plan.compiled and (why_not := try_compile()) is not None:
-        if settings.compile == "on":
-            raise SettingsError("torch.compile does not work here", found=why_not, hint="leave --set compile=auto")
-        recorder.record(Event(name="training.eager", message=f"not compiled: {why_not}", data={"reason": why_not}))
-        plan = dataclasses.replace(plan, compiled=False)
-    return plan
 
 
 def _busy(rates: Rates) -> str:

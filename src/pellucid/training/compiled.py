@@ -1,0 +1,139 @@
+"""The compiled step, believed after it has agreed with the eager one on this machine.
+
+A step that torch compiles takes about a third less time, when it is right. Whether it is, is asked in every shape in
+which it is to be used, before its first use (see `agreement`): a new shape is a new program. Where it is wrong, the
+compiler is told to compile for an earlier processor; where that does not help, the step stays eager.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.errors import DoesNotFitError, EngineError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.planning.machine import inspect_machine
+from pellucid.planning.report import describe_bytes
+from pellucid.training.agreement import BYTES_PER_WEIGHT, Step, StepInput, find_disagreement
+from pellucid.training.compiler import MARCH_VARIABLE, can_run, default_march, use_cache_of
+from pellucid.training.device import NATIVE, tell_compiler
+from pellucid.training.precision import Arena
+
+
+def compile_with_torch(eager: Step, march: str, recorder: Recorder) -> Step:
+    """What torch's compiler makes of a step, when it is first called, for the processors that `march` names."""
+    use_cache_of(march, recorder)
+    logging.getLogger("torch").setLevel(logging.ERROR)  # a missing compiler is an answer here, not a fault
+    tell_compiler()
+    if march == default_march():
+        return torch.compile(eager, dynamic=False)
+    torch.compiler.reset()  # it would take up what it has compiled for another processor
+    return torch.compile(eager, dynamic=False, options={"cpp.march": None if march == NATIVE else march})
+
+
+class CompiledStep:
+    """Stands where the eager step stood: compiled in the shapes in which the two agree, eager in all others."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        arena: Arena,
+        eager: Step,
+        *,
+        compile_for: Callable[[Step, str, Recorder], Step] | None = None,
+        recorder: Recorder = NULL,
+    ) -> None:
+        """`compile_for` makes a compiled step of the eager one and a `march`; torch's compiler when it is left out."""
+        self.model, self.arena, self.eager, self.recorder = model, arena, eager, recorder
+        self.compile_for = compile_for or compile_with_torch
+        self.march = default_march()
+        self.answered = False  # whether a compiled step gave any answer, right or wrong
+        self._compiled: Step | None = None
+        self._steps: dict[torch.Size, Step] = {}
+
+    def __call__(self, ids_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor, total_weight: Tensor) -> Tensor:
+        if ids_BT.shape not in self._steps:
+            given = StepInput(ids_BT=ids_BT, targets_BT=targets_BT, weights_BT=weights_BT, total_weight=total_weight)
+            if fault := self.find_fault(given):
+                self._steps[ids_BT.shape] = self.eager
+                message = f"steps of {_size(given)} are not compiled: {fault}"
+                self.recorder.record(
+                    Event(name="training.eager", message=message, data={"reason": fault}, level="warning")
+                )
+        return self._steps[ids_BT.shape](ids_BT, targets_BT, weights_BT, total_weight)
+
+    def settle(self, given: StepInput, *, march: str, others: Sequence[str] = (), seconds: float = math.inf) -> str:
+        """Find a `march` whose step is believed in this shape; returns "", or what is wrong with the last one.
+
+        The others are tried in turn while another try like the last fits into the seconds, but not where the compiler
+        cannot even compile for the processor that it runs on.
+        """
+        begun, fault = time.monotonic(), ""
+        for target, following in itertools.pairwise((march, *others, None)):
+            tried, self.march, self._compiled = time.monotonic(), str(target), None
+            fault = self.find_fault(given)
+            now = time.monotonic()
+            nothing_compiles = not self.answered and target == NATIVE
+            if not fault or following is None or nothing_compiles or (now - begun) + (now - tried) > seconds:
+                break
+            message = f"{fault}: compiling for {following} instead"
+            data = {"march": target, "reason": fault}
+            self.recorder.record(Event(name="training.disagrees", message=message, data=data, level="warning"))
+        return fault
+
+    def find_fault(self, given: StepInput) -> str:
+        """What is wrong with the compiled step in this shape; if nothing is, it is used there from now on."""
+        message = f"compiling the step for {_size(given)} (for {self.march}; this may take a minute)"
+        self.recorder.record(Event(name="training.compiling", message=message, data={"march": self.march}))
+        try:
+            self._check_processor()
+            self._check_memory()
+            if self._compiled is None:
+                self._compiled = self.compile_for(self.eager, self.march, self.recorder)
+            wrong = find_disagreement(self._noted, self.eager, self.model, self.arena, given)
+        except Exception as error:  # of whatever kind: a compiler, its files and its processes fail in many ways
+            return _telling_line(error)
+        if wrong:
+            return f"compiled for {self.march}, {wrong}"
+        message = f"compiled for {self.march}: the loss and all gradients agree with the eager step's"
+        self.recorder.record(Event(name="training.compiled", message=message, data={"march": self.march}))
+        self._steps[given.shape] = self._compiled
+        return ""
+
+    def _noted(self, *batch: Tensor) -> Tensor:
+        """The compiled step, while it is tried."""
+        assert self._compiled is not None
+        loss = self._compiled(*batch)
+        self.answered = True
+        return loss
+
+    def _check_processor(self) -> None:
+        """Raise EngineError where code for the chosen processor could end this process."""
+        if self.arena.device.type == "cpu" and not can_run(self.march):
+            raise EngineError(
+                f"it is not known that this processor can run code for {self.march} (if it can: {MARCH_VARIABLE}={self.march})"
+            )
+
+    def _check_memory(self) -> None:
+        """Raise DoesNotFitError where the comparison, which needs more than a step does, would be killed for it."""
+        needed, free = BYTES_PER_WEIGHT * len(self.arena.master), inspect_machine().memory_available_bytes
+        if self.arena.device.type == "cpu" and needed > free:
+            raise DoesNotFitError(
+                f"comparing it with the eager step needs {describe_bytes(needed)}, {describe_bytes(free)} are free"
+            )
+
+
+def _telling_line(error: Exception) -> str:
+    """One line of a message, which may hold a whole command and its output."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return next((line for line in lines if "error:" in line), lines[0])
+
+
+def _size(given: StepInput) -> str:
+    return f"{given.shape[0]} x {given.shape[1]} tokens"
