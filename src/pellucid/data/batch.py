@@ -3,7 +3,8 @@
     targets_BT[b, t] is the token that follows ids_BT[b, t];   loss = Σ weights · nll / Σ weights
 
 B rows, T positions. Weights are 1 where there is something to predict and 0 elsewhere: at padding, and where the target
-is `<bos>`, because nothing in a text says which text comes next.
+is `<bos>`, because nothing in a text says which text comes next. Where a text's own rows say what counts how much
+(`data.weights`), a training batch holds these weights instead of 1.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Batch:
 
     ids_BT: Tensor  # int64: what the model reads
     targets_BT: Tensor  # int64: what it should say next; 0 at padding
-    weights_BT: Tensor  # float32: 1.0 where the target counts, else 0.0
+    weights_BT: Tensor  # float32: how much the target counts; 1.0 where nothing else was said, 0.0 where it does not
     first_token_B: Tensor  # int64: where each row begins in the token stream, to name the documents it came from
 
     @property
@@ -40,7 +41,7 @@ class Batch:
     @property
     def num_targets(self) -> int:
         """How many tokens count."""
-        return int(self.weights_BT.sum())
+        return int((self.weights_BT > 0).sum())
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

@@ -96,7 +96,7 @@ def find_files(location: Path | str, *, follow_links: bool, recorder: Recorder) 
         raise _unreadable("file", path, error) from error
     if stat.S_ISREG(status.st_mode) and status.st_size:
         return _described(path, (_named_file(path, recorder),))
-    if stat.S_ISCHR(status.st_mode) and not _comes_to_an_end(path) or stat.S_ISBLK(status.st_mode):
+    if (stat.S_ISCHR(status.st_mode) and not _comes_to_an_end(path)) or stat.S_ISBLK(status.st_mode):
         raise InputError("this is a device, not a text", where=str(path), hint="give a file, a folder, a pipe, or -")
     try:  # a pipe, or a file that calls itself empty and may still have something to say, as those in /proc
         with path.open("rb") as stream:

@@ -11,6 +11,9 @@ Every token is a target exactly once per epoch (but `<bos>`, which nothing foret
 document and the beginning of the next. The one window that is not full is padded, and padding weighs nothing, so every
 batch has the same shape. No state is kept: asked for rows 500 to 531, the loader needs nothing of rows 0 to 499.
 
+`DocumentLoader` gives each document a row of its own instead, padded on the right: nothing of another text stands before
+it. A causal model needs no mask for that, since it never looks ahead.
+
 B rows, T positions.
 """
 
@@ -23,8 +26,11 @@ import torch
 
 from pellucid.data.batch import Batch
 from pellucid.data.permutation import draw, permute
+from pellucid.data.settings import RowKind
 from pellucid.data.shards import TokenShards
 from pellucid.errors import InputError
+
+ROUND_UP = 8  # a row of documents is a multiple of so many positions, which products like
 
 
 class Loader:
@@ -36,7 +42,7 @@ class Loader:
 
     def __init__(self, shards: TokenShards, context_length: int, seed: int) -> None:
         _require_two(shards)
-        self.shards, self.context_length, self.seed = shards, context_length, seed
+        self.shards, self.row_length, self.seed = shards, context_length, seed
         self.num_rows_per_epoch = -(-shards.num_tokens // context_length)
 
     def rows(self, start: int, count: int) -> Batch:
@@ -47,7 +53,7 @@ class Loader:
         for epoch in np.unique(epoch_B):
             here = epoch_B == epoch
             first_B[here], length_B[here] = self._windows(int(epoch), place_B[here])
-        return _gather(self.shards, first_B, length_B, np.zeros_like(first_B), self.context_length)
+        return _gather(self.shards, first_B, length_B, np.zeros_like(first_B), self.row_length, weighted=True)
 
     def epoch_of(self, position: int) -> float:
         """How many times the text has been read before this row, as a fraction.
@@ -57,11 +63,44 @@ class Loader:
         return position / self.num_rows_per_epoch
 
     def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        size, num_tokens = self.context_length, self.shards.num_tokens
+        size, num_tokens = self.row_length, self.shards.num_tokens
         window_B = permute(place_B, self.num_rows_per_epoch, draw(self.seed, "data order", epoch))
         # A text that fits into one window is not rotated: it is read from its beginning.
         offset = draw(self.seed, "data offset", epoch) % num_tokens if num_tokens > size else 0
         return (offset + window_B * size) % num_tokens, np.minimum(size, num_tokens - window_B * size)
+
+
+class DocumentLoader(Loader):
+    """Rows that hold one document each, padded on the right.
+
+    A row has as many positions as the longest document needs, at most the context; a document that is longer goes on in
+    rows of its own. `padding_share` says how much of the rows is padding, `num_cut` how many documents are longer.
+    """
+
+    def __init__(self, shards: TokenShards, context_length: int, seed: int) -> None:
+        super().__init__(shards, context_length, seed)
+        starts_D = shards.document_starts()
+        targets_D = np.diff(starts_D, append=shards.num_tokens) - 1  # a document's first token is no target
+        needed = -(-int(targets_D.max()) // ROUND_UP) * ROUND_UP
+        self.row_length = min(context_length, max(needed, ROUND_UP))
+        rows_D = np.maximum(1, -(-targets_D // self.row_length))
+        self._starts_D, self._targets_D, self._ends_D = starts_D, targets_D, np.cumsum(rows_D)
+        self.num_rows_per_epoch = int(self._ends_D[-1])
+        self.num_cut = int((rows_D > 1).sum())
+        self.padding_share = 1 - int(targets_D.sum()) / (self.num_rows_per_epoch * self.row_length)
+
+    def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        row_B = permute(place_B, self.num_rows_per_epoch, draw(self.seed, "data order", epoch))
+        document_B = np.searchsorted(self._ends_D, row_B, side="right")
+        before_B = np.where(document_B > 0, self._ends_D[document_B - 1], 0)
+        skipped_B = (row_B - before_B) * self.row_length
+        left_B = self._targets_D[document_B] - skipped_B
+        return self._starts_D[document_B] + skipped_B, np.clip(left_B, 0, self.row_length)
+
+
+def build_loader(shards: TokenShards, *, rows: RowKind, context_length: int, seed: int) -> Loader:
+    """The loader of this kind of rows. Raises InputError when there are fewer than two tokens."""
+    return (DocumentLoader if rows == "documents" else Loader)(shards, context_length, seed)
 
 
 def num_windows(num_tokens: int, context_length: int, stride: int | None = None) -> int:
@@ -110,20 +149,26 @@ def _gather(
     length_B: np.ndarray,
     skip_B: np.ndarray,
     context_length: int,
+    *,
+    weighted: bool = False,
 ) -> Batch:
-    """The windows that begin at `first_B` on the ring; targets skip_B … length_B of each count."""
+    """The windows that begin at `first_B` on the ring; targets skip_B … length_B of each count, by their own weights."""
     first_B1, length_B1, skip_B1 = first_B[:, None], length_B[:, None], skip_B[:, None]
     column_S = np.arange(context_length + 1)  # S = T + 1: inputs and targets overlap
-    ids_BS = shards.take((first_B1 + column_S) % shards.num_tokens).astype(np.int64)
+    place_BS = (first_B1 + column_S) % shards.num_tokens
+    ids_BS = shards.take(place_BS).astype(np.int64)
     ids_BS[(column_S > length_B1) | (length_B1 == 0)] = 0
     column_T = column_S[:-1]
     counts_BT = (column_T < length_B1) & (column_T >= skip_B1)
     if shards.manifest.unpredicted_id is not None:
         counts_BT &= ids_BS[:, 1:] != shards.manifest.unpredicted_id
+    weights_BT = counts_BT.astype(np.float32)
+    if weighted and shards.has_weights:
+        weights_BT *= shards.weights(place_BS[:, 1:])
     return Batch(
         ids_BT=torch.from_numpy(ids_BS[:, :-1].copy()),
         targets_BT=torch.from_numpy(ids_BS[:, 1:].copy()),
-        weights_BT=torch.from_numpy(counts_BT.astype(np.float32)),
+        weights_BT=torch.from_numpy(weights_BT),
         first_token_B=torch.from_numpy(first_B),
     )
 

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.duplicates import DuplicateReport, find_duplicates
+from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.settings import BEFORE, DataSettings
 from pellucid.data.shards import FORMAT_VERSION, MANIFEST, REBUILD, TokenShards
 from pellucid.data.source import Source, open_as_set
@@ -29,6 +29,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import Table, read_json, shown
 
 PREPARED, PARTS = "prepared.json", "parts"
+NOT_IN_TOKENS = ("report_duplicates", "rows")  # settings of the data that change no token on the disk
 SIDES: tuple[Side, ...] = ("train", "valid")
 
 
@@ -44,7 +45,7 @@ class Prepared:
 def identify(source: Source, tokenizer: Tokenizer, settings: DataSettings) -> dict[str, str]:
     """What prepared tokens depend on, by name: two runs with equal identities see equal data."""
     chosen = {name: value for name, value in asdict(settings).items() if (name, value) not in BEFORE.items()}
-    named = {f"data.{name}": str(value) for name, value in chosen.items() if name != "report_duplicates"}
+    named = {f"data.{name}": str(value) for name, value in chosen.items() if name not in NOT_IN_TOKENS}
     valid = "" if settings.valid_file is None else _open_valid(settings, NULL).fingerprint
     return {
         "format": str(FORMAT_VERSION),

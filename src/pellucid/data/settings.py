@@ -13,6 +13,8 @@ from typing import Literal
 from pellucid.data.encodings import AUTO, UTF8, check_encoding
 from pellucid.settings import setting
 
+RowKind = Literal["stream", "documents"]
+
 # What each setting meant before there was one. A run that was begun then goes on under these values, to the bit, and
 # they are named neither in its run.json nor in what its tokens were made from.
 BEFORE = {"encoding": UTF8, "newlines": "keep", "links": "leave", "rows": "stream", "weights": None}
@@ -45,7 +47,7 @@ class DataSettings:
     valid_bytes: int = setting(4_000_000, "at most about this much text is held out, in UTF-8 bytes", low=1)
     valid_file: Path | None = setting(None, "a file or folder to validate on instead of holding text out")
     shard_tokens: int = setting(1 << 27, "tokens per shard file (2 bytes each up to a vocabulary of 65,536)", low=1)
-    rows: Literal["stream", "documents"] = setting(
+    rows: RowKind = setting(
         "stream", "what a row of training holds: the next piece of the whole text, or one document and padding"
     )
     report_duplicates: bool = setting(True, "look for validation text that also occurs in the training text")

@@ -3,6 +3,7 @@
     tokens-00000.bin …   ids, little-endian uint16 (uint32 for vocabularies above 65,536), nothing else
     documents.bin        one record per document: where it starts, its UTF-8 bytes, its hash, where its origin is written
     origins.jsonl        one JSON string per document: "book.txt", "rows.jsonl:17"
+    weights.bin          where tokens weigh something else than 1 in training, if any do (`weights`)
     manifest.json        counts, hashes, the source and the tokenizer they belong to; written last
 
 Every document is `<bos> text <eos>`, one after the other; a tokenizer whose two marks are one token gets it once, and one
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from pellucid.data.weights import WEIGHT, is_weight, weights_at
 from pellucid.errors import CorruptFileError
 from pellucid.stamps import Stamps
 from pellucid.untrusted import Table, parse_json, read_json, shown
@@ -68,6 +70,7 @@ class Manifest:
     tokens: tuple[ShardFile, ...]
     documents: ShardFile
     origins: ShardFile
+    weights: ShardFile | None = None
     version: int = FORMAT_VERSION
 
     @classmethod
@@ -83,6 +86,8 @@ class Manifest:
         table.whole("unpredicted_id", None)
         tokens = tuple(ShardFile.from_dict(file, where) for file in table.list("tokens"))
         single = {name: ShardFile.from_dict(table.table(name), where) for name in ("documents", "origins")}
+        weights = table.table("weights", None)
+        single["weights"] = None if weights is None else ShardFile.from_dict(weights, where)
         manifest = cls(**{**values, "tokens": tokens, **single})
         manifest._check(table)
         return manifest
@@ -95,11 +100,13 @@ class Manifest:
             raise table.wrong("num_tokens", ValueError(f"the files do not hold {self.num_tokens:,} tokens"))
         if self.documents.size != self.num_documents * DOCUMENT.itemsize:
             raise table.wrong("num_documents", ValueError(f"the file does not hold {self.num_documents:,} documents"))
+        if self.weights is not None and self.weights.size % WEIGHT.itemsize:
+            raise table.wrong("weights", ValueError("the file ends within a record"))
 
     @property
     def files(self) -> tuple[ShardFile, ...]:
         """Every file of the directory but the manifest itself."""
-        return *self.tokens, self.documents, self.origins
+        return *self.tokens, self.documents, self.origins, *([] if self.weights is None else [self.weights])
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -180,6 +187,19 @@ class TokenShards:
             ids[here] = tokens[positions[here] - start]
         return ids
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether some token weighs something else than 1."""
+        return self.manifest.weights is not None
+
+    def weights(self, positions: np.ndarray) -> np.ndarray:
+        """How much the tokens at these positions count in training, float32."""
+        return weights_at(self._weights, positions)
+
+    def document_starts(self) -> np.ndarray:
+        """Where each document begins, in tokens, int64 [documents]."""
+        return np.asarray(self._documents["start"], np.int64)
+
     def document_at(self, position: int) -> int:
         """The index of the document that holds the token at `position`. Raises IndexError outside the stream."""
         if not 0 <= position < self.num_tokens:
@@ -257,6 +277,8 @@ class TokenShards:
             raise CorruptFileError("a prepared token does not exist", found=found, where=str(path), hint=REBUILD)
         if file == self.manifest.documents:
             self._verify_documents(path)
+        if file == self.manifest.weights:
+            self._verify_weights(path)
 
     def _verify_documents(self, path: Path) -> None:
         """Documents follow one another, and their origins are written where the records say."""
@@ -268,6 +290,15 @@ class TokenShards:
                 raise CorruptFileError("a document lies outside the tokens", where=str(path), hint=REBUILD)
             before = int(starts[-1])
 
+    def _verify_weights(self, path: Path) -> None:
+        """Runs of tokens follow one another within the stream, and no weight is negative or not a number."""
+        records = self._weights
+        starts, stops = records["start"].astype(np.int64), records["stop"].astype(np.int64)
+        edges = np.stack((starts, stops), 1).ravel()
+        in_order = bool((starts < stops).all() and (np.diff(edges) >= 0).all() and (edges >= 0).all())
+        if len(records) and not (in_order and stops[-1] <= self.num_tokens and is_weight(records["weight"]).all()):
+            raise CorruptFileError("a weight lies outside the tokens", where=str(path), hint=REBUILD)
+
     @cached_property
     def _maps(self) -> list[np.ndarray]:
         files = [self.directory / file.name for file in self.manifest.tokens]
@@ -276,6 +307,12 @@ class TokenShards:
     @cached_property
     def _documents(self) -> np.ndarray:
         return np.memmap(self.directory / DOCUMENTS, DOCUMENT, mode="r")
+
+    @cached_property
+    def _weights(self) -> np.ndarray:
+        if self.manifest.weights is None or not self.manifest.weights.size:
+            return np.empty(0, WEIGHT)
+        return np.fromfile(self.directory / self.manifest.weights.name, WEIGHT)
 
 
 def _read_manifest(path: Path) -> Manifest:

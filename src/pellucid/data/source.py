@@ -18,7 +18,7 @@ import json
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,8 @@ from pellucid.data.encodings import AUTO, check_encoding
 from pellucid.data.files import TextFile, find_files
 from pellucid.data.settings import DataSettings
 from pellucid.data.translation import as_utf8
-from pellucid.errors import InputError, MissingExtraError, RecordError
+from pellucid.data.weights import Span, read_spans, spans_with_line_feeds, spans_within
+from pellucid.errors import InputError, MissingExtraError, RecordError, SettingsError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import nearest
 
@@ -47,6 +48,7 @@ class Document:
     origin: str  # where it came from: "book.txt", "rows.jsonl:17"
     part: int = 0  # 0 for the part that begins the text, then 1, 2, …
     last: bool = True  # whether the text ends here
+    weights: tuple[Span, ...] = ()  # what of this part counts how much; all else weighs 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class Reading:
     errors: Literal["strict", "replace"]
     encoding: str
     newlines: Literal["lf", "keep"]
+    weights: str | None = None  # the field of a row that says what counts how much
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ def open_source(
     encoding: str = AUTO,
     newlines: Literal["lf", "keep"] = "lf",
     links: Literal["follow", "leave"] = "follow",
+    weights: str | None = None,
     recorder: Recorder = NULL,
 ) -> Source:
     """Open a text file, a folder of them, .jsonl, .jsonl.gz, .parquet, a pipe, or standard input ("-").
@@ -152,8 +156,14 @@ def open_source(
     [('first', 'a.jsonl:1'), ('second', 'b.txt')]
     """
     once = _Once(recorder)
-    reading = Reading(field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines)
+    reading = Reading(field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines, weights=weights)
     found = find_files(location, follow_links=links == "follow", recorder=once)
+    if weights is not None and (other := [file.name for file in found.files if file.kind != "rows"]):
+        raise SettingsError(
+            "only rows of .jsonl can say what counts how much",
+            found=f"data.weights = {weights}, and {other[0]}",
+            hint="leave out data.weights, or give .jsonl",
+        )
     source = Source(found.description, found.files, reading, once)
     for path in found.temporary:
         weakref.finalize(source, path.unlink, missing_ok=True)
@@ -169,6 +179,7 @@ def open_as_set(location: Path | str, settings: DataSettings, *, recorder: Recor
         encoding=settings.encoding,
         newlines=settings.newlines,
         links=settings.links,
+        weights=settings.weights,
         recorder=recorder,
     )
 
@@ -205,9 +216,11 @@ class _Reader:
                 where = f"{file.name}, line {number:,}"
                 row = decoder.decode(line, where)
                 if not row.isspace():  # an empty line, usually the last one, is no row
-                    text = _field_of(row, self.reading, where)
+                    values = _object_of(row, where)
+                    text = _field_of(values, self.reading, where)
                     text = None if text is None else _without_surrogates(text, where, decoder)
-                    yield from self._row(text, f"{file.name}:{number}")
+                    spans = _spans_of(values, text, self.reading, where)
+                    yield from self._row(text, f"{file.name}:{number}", spans)
         decoder.finish()
 
     def _parquet(self, file: TextFile) -> Iterator[Document]:
@@ -225,9 +238,16 @@ class _Reader:
         except pyarrow.ArrowException as error:
             raise InputError("the .parquet file cannot be read", found=str(error), where=file.name) from error
 
-    def _row(self, text: str | None, origin: str) -> Iterator[Document]:
+    def _row(self, text: str | None, origin: str, spans: tuple[Span, ...] = ()) -> Iterator[Document]:
         """The document of a row; a row without text is counted."""
-        if text is None:
+        if text is not None and spans:
+            spans = spans if self.reading.newlines == "keep" else spans_with_line_feeds(spans, text)
+            position = 0
+            for document in self._row(text, origin):
+                end = position + len(document.text)
+                yield replace(document, weights=spans_within(spans, position, end))
+                position = end
+        elif text is None:
             self.num_without += 1
         elif len(text) * 4 <= BLOCK_BYTES:
             yield Document(text="".join(self._with_line_ends([text])), origin=origin)
@@ -249,9 +269,7 @@ def _in_parts(texts: Iterable[str], origin: str) -> Iterator[Document]:
     yield Document(text=held, origin=origin, part=number, last=True)
 
 
-def _field_of(row: str, reading: Reading, where: str) -> str | None:
-    """The text of a row; None for a row without one, where such rows are to be left out."""
-    field = reading.field
+def _object_of(row: str, where: str) -> Mapping[str, object]:
     try:
         value = json.loads(row)
     except (ValueError, RecursionError) as error:
@@ -261,6 +279,20 @@ def _field_of(row: str, reading: Reading, where: str) -> str | None:
         raise RecordError(
             "the row is not a JSON object", found=type(value).__name__, where=where, hint='write {"text": "…"}'
         )
+    return value
+
+
+def _spans_of(
+    values: Mapping[str, object], text: str | None, reading: Reading, where: str
+) -> tuple[Span, ...]:
+    """What of a row's text counts how much; nothing said, all weighs 1."""
+    value = None if reading.weights is None or text is None else values.get(reading.weights)
+    return () if value is None else read_spans(value, len(text or ""), str(reading.weights), where)
+
+
+def _field_of(value: Mapping[str, object], reading: Reading, where: str) -> str | None:
+    """The text of a row; None for a row without one, where such rows are to be left out."""
+    field = reading.field
     if value.get(field) is None and reading.errors == "replace":
         return None
     if field not in value:
@@ -281,7 +313,7 @@ def _field_of(row: str, reading: Reading, where: str) -> str | None:
             where=where,
             hint="name another field: --field …",
         )
-    return value[field]
+    return str(value[field])
 
 
 def _without_surrogates(text: str, where: str, decoder: Decoder) -> str:

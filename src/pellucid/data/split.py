@@ -16,6 +16,7 @@ from typing import Literal
 
 from pellucid.data.settings import DataSettings
 from pellucid.data.source import Document
+from pellucid.data.weights import spans_within
 
 Side = Literal["train", "valid"]
 
@@ -119,10 +120,15 @@ def _by_cut(documents: Iterable[Document], cut: int) -> Iterator[tuple[Side, Doc
             # Where the cut falls exactly between two parts, the text ends here for training.
             yield "train", replace(document, last=document.last or end == cut)
         elif position < cut:
-            yield "train", replace(document, text=document.text[: cut - position], last=True)
-            yield "valid", replace(document, text=document.text[cut - position :], part=0)
+            yield "train", _part_of(document, 0, cut - position, last=True)
+            yield "valid", _part_of(document, cut - position, len(document.text), part=0)
             part = 1
         else:
             yield "valid", replace(document, part=part)
             part += 1
         position = end
+
+
+def _part_of(document: Document, start: int, stop: int, **marks: int) -> Document:
+    weights = spans_within(document.weights, start, stop)
+    return replace(document, text=document.text[start:stop], weights=weights, **marks)

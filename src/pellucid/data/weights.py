@@ -11,9 +11,9 @@ loss of each target by its weight and divides by their sum; evaluation knows no 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,24 @@ class Span:
     stop: int
     weight: float
 
-    def within(self, start: int, stop: int) -> Span:
-        """The part of this span that lies in the characters [start, stop), counted from there; empty if there is none."""
-        first = min(max(self.start, start), stop)
-        return Span(start=first - start, stop=max(first, min(self.stop, stop)) - start, weight=self.weight)
+
+def spans_within(spans: Iterable[Span], start: int, stop: int) -> tuple[Span, ...]:
+    """The parts of spans that lie in the characters [start, stop), counted from there.
+
+    >>> spans_within([Span(start=2, stop=6, weight=3.0), Span(start=8, stop=9, weight=0.0)], 4, 8)
+    (Span(start=0, stop=2, weight=3.0),)
+    """
+    cut = (replace(span, start=max(span.start, start) - start, stop=min(span.stop, stop) - start) for span in spans)
+    return tuple(span for span in cut if span.start < span.stop)
+
+
+def spans_with_line_feeds(spans: Iterable[Span], text: str) -> tuple[Span, ...]:
+    """The same spans in the text in which each CRLF has become one LF."""
+
+    def moved(place: int) -> int:
+        return place - text.count("\r\n", 0, place)
+
+    return tuple(replace(span, start=moved(span.start), stop=moved(span.stop)) for span in spans)
 
 
 def read_spans(value: Any, length: int, field: str, where: str) -> tuple[Span, ...]:
@@ -63,14 +77,19 @@ def read_spans(value: Any, length: int, field: str, where: str) -> tuple[Span, .
         start, stop, weight = item
         if not isinstance(start, int) or not isinstance(stop, int) or not 0 <= start <= stop <= length:
             raise wrong(f"names characters that are not in the text, which has {length:,}", item)
-        if not isinstance(weight, (int, float)) or not 0 <= weight <= MOST_WEIGHT or not math.isfinite(weight):
+        if not isinstance(weight, (int, float)) or not is_weight(np.float64(weight)):
             raise wrong(f"holds a weight that is not a number from 0 to {MOST_WEIGHT:,.0f}", item)
         spans.append(Span(start=start, stop=stop, weight=float(weight)))
     spans.sort(key=lambda span: (span.start, span.stop))
-    for before, after in zip(spans, spans[1:], strict=False):
+    for before, after in pairwise(spans):
         if after.start < before.stop:
             raise wrong("holds spans that overlap", [[before.start, before.stop], [after.start, after.stop]])
     return tuple(spans)
+
+
+def is_weight(value: np.ndarray | np.floating) -> np.ndarray | np.bool_:
+    """Whether each number can be a weight."""
+    return (value >= 0) & (value <= MOST_WEIGHT)  # false for what is not a number
 
 
 def token_weights(text: str, spans: Sequence[Span], num_bytes_N: np.ndarray, where: str) -> np.ndarray:
@@ -116,6 +135,8 @@ def weights_at(records: np.ndarray, positions: np.ndarray) -> np.ndarray:
     >>> weights_at(runs_of(np.array([1, 3, 3, 1], np.float32), 0), np.array([[0, 1], [2, 3]])).tolist()
     [[1.0, 3.0], [3.0, 1.0]]
     """
+    if not len(records):
+        return np.ones(positions.shape, np.float32)
     found = np.searchsorted(records["start"], positions, side="right") - 1
     inside = (found >= 0) & (positions < records["stop"][np.maximum(found, 0)])
     return np.where(inside, records["weight"][np.maximum(found, 0)], np.float32(1))

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from pellucid.data.shards import DOCUMENT, DOCUMENTS, MANIFEST, ORIGINS, Manifest, ShardFile, TokenShards
 from pellucid.data.source import Document
+from pellucid.data.weights import WEIGHTS, runs_of, token_weights
 from pellucid.errors import NoSpaceError
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -134,6 +136,7 @@ class ShardWriter:
         self._shard: _HashedFile | None = None
         self._documents = _HashedFile(directory / DOCUMENTS)
         self._origins = _HashedFile(directory / ORIGINS)
+        self._weights = _HashedFile(directory / WEIGHTS)
         self._start = self._document_bytes = 0
         self._digest = hashlib.blake2b(digest_size=8)
 
@@ -141,7 +144,7 @@ class ShardWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for file in (self._shard, self._documents, self._origins):
+        for file in (self._shard, self._documents, self._origins, self._weights):
             if file is not None:
                 file.abandon()
 
@@ -154,6 +157,9 @@ class ShardWriter:
         text = document.text.encode()
         self._document_bytes += len(text)
         self._digest.update(text)
+        if document.weights:
+            weights_N = token_weights(document.text, document.weights, self._num_bytes_V[ids], document.origin)
+            self._weights.write(runs_of(weights_N, self.num_tokens).tobytes())
         self._write_ids(ids.astype(self.dtype, copy=False))
         if document.last:
             self._write_ids(self.after)
@@ -164,6 +170,9 @@ class ShardWriter:
         if self._shard is not None:
             self.shards.append(self._shard.close())
             self._shard = None
+        weights = self._weights.close()
+        if not weights.size:  # nobody said what counts how much
+            (self.directory / WEIGHTS).unlink()
         manifest = Manifest(
             num_tokens=self.num_tokens,
             num_documents=self.num_documents,
@@ -177,9 +186,16 @@ class ShardWriter:
             tokens=tuple(self.shards),
             documents=self._documents.close(),
             origins=self._origins.close(),
+            weights=weights if weights.size else None,
         )
         write_json(self.directory / MANIFEST, manifest.to_dict())
         return manifest
+
+    @cached_property
+    def _num_bytes_V(self) -> np.ndarray:
+        """How many bytes of text each token of the vocabulary spells."""
+        tokenizer = self.tokenizer
+        return np.array([len(tokenizer.token_bytes(token_id)) for token_id in range(tokenizer.vocab_size)], np.int64)
 
     def _end_document(self, origin: str) -> None:
         digest = int.from_bytes(self._digest.digest(), "little")

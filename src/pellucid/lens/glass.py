@@ -29,8 +29,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from pellucid.data.batch import Batch
-from pellucid.data.loader import Loader
+from pellucid.data.loader import build_loader
 from pellucid.data.prepare import PREPARED, open_prepared
+from pellucid.data.settings import RowKind
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.model.decoder import Decoder
@@ -346,7 +347,9 @@ def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
     identity, train = Table(run.identity, str(run.path)), open_prepared(run.path / "data").train
     plan, settings = (Table(identity.table(name), identity.where, f"the {name}") for name in ("plan", "settings"))
     context_length = Table(plan.table("config"), plan.where, "the plan").whole("context_length", low=1)
-    loader = Loader(train, context_length=context_length, seed=settings.whole("seed", high=1 << 64))
+    kind: RowKind = "documents" if settings.word("data.rows", "stream") == "documents" else "stream"
+    seed = settings.whole("seed", high=1 << 64)
+    loader = build_loader(train, rows=kind, context_length=context_length, seed=seed)
     rows = plan.whole("rows", low=1)
     return loader.rows((step + passed_over) * rows, min(MOST_ROWS, rows))
 

@@ -40,12 +40,27 @@ DEPEND_ON_RATE = ("estimated_seconds", "reasons")
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowShape:
+    """A row of training: its positions, and how many of them hold text on average; the others are padding."""
+
+    length: int
+    tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextSize:
     """How much text there is, in tokens."""
 
     train_tokens: int
     valid_tokens: int
     vocab_size: int
+    rows_of: Callable[[int], RowShape] | None = None  # of a context length; None: every position of a row is text
+
+    def rows(self, context_length: int) -> RowShape:
+        """The rows that the training text makes for a model with this context."""
+        if self.rows_of is not None:
+            return self.rows_of(context_length)
+        return RowShape(length=context_length, tokens=context_length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +81,13 @@ class RunPlan:
     budget_seconds: float | None = None  # of training, by the clock; None: the steps alone say when it ends
     most_steps: int | None = None  # what the text is good for: a clock that has time left may lengthen the run to it
     epochs: float | None = None  # times through the training text; None in plans made before this was kept
+    row_length: int | None = None  # positions of a row, padding too; None: the context length
     march: str | None = None  # the processor that steps are compiled for; None until it is settled, and in older runs
 
     @property
     def tokens(self) -> int:
         """Positions that the whole run learns from."""
-        return self.steps * self.rows * self.config.context_length
+        return self.steps * self.rows * (self.row_length or self.config.context_length)
 
     def to_dict(self) -> dict[str, Any]:
         """What is saved with the run."""
@@ -98,8 +114,9 @@ def plan_run(
     seconds = 60 * DEFAULT_MINUTES if budget is None else budget
     fit = _fit(settings, text, flops_per_second, seconds, given)
     config, reasons = fit.config, list(fit.reasons)
-    steps, rows, most_steps = _pace(settings, text, fit, reasons)
-    estimated = fit.estimated_seconds * steps * rows * config.context_length / fit.tokens
+    shape = text.rows(config.context_length)
+    steps, rows, most_steps = _pace(settings, text, fit, shape, reasons)
+    estimated = fit.estimated_seconds * steps * rows * shape.length / fit.tokens
     micro_rows, memory = _micro_rows(settings, config, rows, machine, "bfloat16" if bf16 else "float32")
     eval_windows, every = _evaluations(settings, config, text, steps, rows, reasons)
     return RunPlan(
@@ -116,7 +133,8 @@ def plan_run(
         reasons=tuple(reasons),
         budget_seconds=budget,
         most_steps=most_steps,
-        epochs=steps * rows * config.context_length / max(1, text.train_tokens),
+        epochs=steps * rows * shape.tokens / max(1, text.train_tokens),
+        row_length=None if shape.length == config.context_length else shape.length,
     )
 
 
@@ -213,25 +231,26 @@ def overrides(asked: ModelSettings) -> Mapping[str, Any]:
     return {name: value for name, value in axes.items() if name not in ("preset", "depth")}
 
 
-def _pace(settings: TrainSettings, text: TextSize, fit: Fit, reasons: list[Reason]) -> tuple[int, int, int]:
+def _pace(
+    settings: TrainSettings, text: TextSize, fit: Fit, shape: RowShape, reasons: list[Reason]
+) -> tuple[int, int, int]:
     """(steps, rows per step, the most steps that the text is good for)."""
-    length = fit.config.context_length
     schedule = derive_schedule(fit.config, fit.tokens)
-    rows = max(1, settings.batch.tokens // length) if settings.batch.tokens else schedule.rows
+    rows = max(1, settings.batch.tokens // shape.length) if settings.batch.tokens else schedule.rows
     if settings.batch.tokens is None:
         reasons.extend(reason for reason in schedule.reasons if reason.field == "tokens_per_step")
-    steps = settings.steps or max(1, round(fit.tokens / (rows * length)))
-    why = "as asked" if settings.steps else f"{fit.tokens:,} tokens in updates of {rows} rows of {length} tokens"
+    steps = settings.steps or max(1, round(fit.tokens / (rows * shape.tokens)))
+    why = "as asked" if settings.steps else f"{fit.tokens:,} tokens in updates of {rows} rows of {shape.tokens:,.0f} tokens"
     reasons.append(Reason(field="steps", value=steps, why=why))
-    return steps, rows, max(steps, _most_steps(settings, text, fit, rows * length))
+    return steps, rows, max(steps, _most_steps(settings, text, fit, rows * shape.tokens))
 
 
-def _most_steps(settings: TrainSettings, text: TextSize, fit: Fit, tokens_per_step: int) -> int:
+def _most_steps(settings: TrainSettings, text: TextSize, fit: Fit, tokens_per_step: float) -> int:
     """What a clock that has time left may lengthen the run to: what was asked for, or what the text is good for."""
     if settings.steps is not None:
         return settings.steps
     asked = _asked_tokens(settings, text)
-    return (fit.most_tokens if asked is None else asked) // tokens_per_step
+    return int((fit.most_tokens if asked is None else asked) // tokens_per_step)
 
 
 def _micro_rows(

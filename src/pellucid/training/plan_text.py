@@ -19,7 +19,7 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
         f"{name_count(count_parameters(config).total)} parameters: {config.n_layers} blocks of width {config.d_model}{dropout}",
     )
     times = "" if plan.epochs is None else f": {name_times(plan.epochs)}"
-    yield "training", f"{plan.steps:,} updates of {plan.rows * config.context_length:,} tokens{times}"
+    yield "training", f"{plan.steps:,} updates of {plan.tokens // plan.steps:,} tokens{times}"
     if plan.eval_windows:
         yield "validation", f"every {plan.eval_every_steps:,} updates; the best model of these is the one that is used"
     else:
@@ -45,7 +45,7 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
             f"{value:,}" if type(value) is int else str(value),
             reasons.get(name, "as asked, or as the model has it"),
         )
-    yield "update", f"{plan.rows} rows x {config.context_length}", reasons.get("tokens_per_step", "as asked")
+    yield "update", f"{plan.rows} rows x {plan.row_length or config.context_length}", reasons.get("tokens_per_step", "as asked")
     yield "steps", f"{plan.steps:,}", reasons.get("steps", "")
     if plan.epochs is not None:
         yield "passes", f"{plan.epochs:.2g}", reasons.get("passes", "")

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from pellucid.data.loader import Loader
+from pellucid.data.loader import DocumentLoader, Loader, build_loader
 from pellucid.data.prepare import Prepared, identify, prepare
 from pellucid.data.shards import REBUILD
 from pellucid.data.source import Source, open_as_set
@@ -45,6 +45,7 @@ from pellucid.training.opening import find_opening
 from pellucid.training.other_text import check_same_text
 from pellucid.training.plan import (
     COMPILE_SAVING,
+    RowShape,
     RunPlan,
     TextSize,
     overrides,
@@ -190,7 +191,7 @@ def build_trainer(
     model.reserve_positions(plan.config.context_length)
     return Trainer(
         model,
-        Loader(prepared.train, context_length=plan.config.context_length, seed=settings.seed),
+        open_rows(settings, prepared, plan.config.context_length, recorder),
         Pace(steps=plan.steps, rows=plan.rows, micro_rows=plan.micro_rows),
         optimizer=settings.optimizer,
         schedule=settings.schedule,
@@ -200,6 +201,27 @@ def build_trainer(
         name_rows=lambda first_B: [origin_of(prepared, int(first)) for first in first_B],
         recorder=recorder,
     )
+
+
+def open_rows(settings: TrainSettings, prepared: Prepared, context_length: int, recorder: Recorder = NULL) -> Loader:
+    """The rows of training; of rows that hold a document each, how much is padding is told."""
+    kind = settings.data.rows
+    loader = build_loader(prepared.train, rows=kind, context_length=context_length, seed=settings.seed)
+    if isinstance(loader, DocumentLoader):
+        data = {
+            "rows": loader.num_rows_per_epoch,
+            "positions": loader.row_length,
+            "padding_share": loader.padding_share,
+            "cut": loader.num_cut,
+        }
+        message = (
+            f"one document to a row: {data['rows']:,} rows of {data['positions']:,} positions,"
+            f" {loader.padding_share:.0%} of them padding"
+        )
+        if loader.num_cut:
+            message += f"; {loader.num_cut:,} documents are longer than a row and go on in rows of their own"
+        recorder.record(Event(name="data.rows", message=message, data=data))
+    return loader
 
 
 def settle_step(run: Run, trainer: Trainer, plan: RunPlan, settings: TrainSettings, recorder: Recorder) -> RunPlan:
@@ -320,6 +342,7 @@ def _new_plan(
         train_tokens=prepared.train.num_tokens,
         valid_tokens=prepared.valid.num_tokens if prepared.valid else 0,
         vocab_size=tokenizer.vocab_size,
+        rows_of=lambda context_length: shape_of_rows(settings, prepared, context_length),
     )
     if parent is not None and (overrides(settings.model) or settings.model.preset or settings.model.depth):
         raise SettingsError(
@@ -347,6 +370,13 @@ def _new_plan(
         given=given,
         seconds_gone=monotonic() - task.began,
     )
+
+
+def shape_of_rows(settings: TrainSettings, prepared: Prepared, context_length: int) -> RowShape:
+    """How long the rows of training are for a model with this context, and how much of them is text."""
+    loader = open_rows(settings, prepared, context_length)
+    text = 1 - loader.padding_share if isinstance(loader, DocumentLoader) else 1
+    return RowShape(length=loader.row_length, tokens=text * loader.row_length)
 
 
 def _busy(rates: Rates) -> str:

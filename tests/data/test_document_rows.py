@@ -1,0 +1,65 @@
+"""One document to a row: each token is a target once an epoch, nothing of another text is in its row, padding is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pellucid.data.loader import DocumentLoader, build_loader
+from pellucid.data.shards import TokenShards
+from pellucid.data.source import Document
+from pellucid.data.writer import write_shards
+from pellucid.tokens.train import train_characters
+
+ALPHABET = "abcde 你好"
+TOKENIZER = train_characters([ALPHABET])
+
+
+def shards_of(texts: list[str], directory) -> TokenShards:
+    return write_shards((Document(text=text, origin=str(i)) for i, text in enumerate(texts)), TOKENIZER, directory)
+
+
+@settings(deadline=None, max_examples=40)
+@given(texts=st.lists(st.text(ALPHABET, min_size=1, max_size=40), min_size=1, max_size=12), context=st.integers(8, 64))
+def test_an_epoch_shows_every_document_alone_and_whole(tmp_path_factory, texts: list[str], context: int) -> None:
+    shards = shards_of(texts, tmp_path_factory.mktemp("rows") / "train")
+    loader = build_loader(shards, rows="documents", context_length=context, seed=3)
+    batch = loader.rows(0, loader.num_rows_per_epoch)
+    assert batch.ids_BT.shape[1] == loader.row_length <= context
+    seen = sorted(
+        tuple(targets[weights > 0].tolist())
+        for targets, weights in zip(batch.targets_BT, batch.weights_BT, strict=True)
+    )
+    whole = []
+    for index in range(shards.num_documents):
+        document = shards.document(index)
+        targets = shards.tokens(document.start + 1, document.stop).tolist()
+        whole += [tuple(targets[i : i + loader.row_length]) for i in range(0, len(targets), loader.row_length)]
+    assert seen == sorted(whole)
+    assert loader.num_cut == sum(len(text) + 1 > loader.row_length for text in texts)
+    padding = (batch.weights_BT == 0).float().mean().item()
+    assert padding == pytest.approx(loader.padding_share)
+    before_padding = (batch.weights_BT.diff(dim=1) <= 0).all()
+    assert before_padding, "padding stands on the right"
+
+
+def test_rows_are_a_function_of_seed_and_position(tmp_path) -> None:
+    shards = shards_of([letter * n for n, letter in enumerate("abcde", start=2)], tmp_path / "train")
+    loader = DocumentLoader(shards, context_length=16, seed=1)
+    together, parts = loader.rows(3, 9), [loader.rows(3, 4), loader.rows(7, 5)]
+    assert torch.equal(together.ids_BT, torch.cat([part.ids_BT for part in parts]))
+    orders = [loader.rows(epoch * 5, 5).first_token_B.tolist() for epoch in range(4)]
+    assert len({tuple(order) for order in orders}) > 1 and len({tuple(sorted(order)) for order in orders}) == 1
+    assert shards.document(shards.document_at(int(together.first_token_B[0]))).start == together.first_token_B[0]
+
+
+def test_a_row_begins_with_its_document_and_the_rest_of_a_long_one_follows(tmp_path) -> None:
+    shards = shards_of(["a" * 20, "b"], tmp_path / "train")
+    loader = DocumentLoader(shards, context_length=8, seed=1)
+    batch = loader.rows(0, loader.num_rows_per_epoch)
+    assert (loader.num_rows_per_epoch, loader.num_cut, loader.row_length) == (4, 1, 8)
+    assert sorted(batch.first_token_B.tolist()) == [0, 8, 16, 22]
+    assert int(np.sum(batch.weights_BT.numpy())) == 21 + 2
