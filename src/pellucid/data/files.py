@@ -81,8 +81,6 @@ def find_files(location: Path | str, *, follow_links: bool, recorder: Recorder) 
     more than the disk can hold.
     """
     if str(location) == "-":
-        if sys.stdin is None:
-            raise InputError("standard input is closed", where=STANDARD_INPUT, hint="pipe text into it: cat BOOK.txt | …")
         return _spool(sys.stdin.buffer, STANDARD_INPUT, Path("-.txt"))
     path = Path(location)
     if path.is_dir():
