@@ -15,7 +15,7 @@ from pellucid.settings import setting
 
 # What each setting meant before there was one. A run that was begun then goes on under these values, to the bit, and
 # they are named neither in its run.json nor in what its tokens were made from.
-BEFORE = {"encoding": UTF8, "newlines": "keep", "links": "leave", "rows": "stream", "weights": None}
+BEFORE = {"encoding": UTF8, "newlines": "keep", "folders": "plain", "rows": "stream", "weights": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,9 @@ class DataSettings:
         AUTO, "how bytes become text: auto is UTF-8, or what a mark says, or GB18030 where it must be that; or a name"
     )
     newlines: Literal["lf", "keep"] = setting("lf", "CRLF and lone CR: read as LF and counted, or kept as they are")
-    links: Literal["follow", "leave"] = setting("follow", "links to folders in a folder: read what is there, or not")
+    folders: Literal["follow", "plain"] = setting(
+        "follow", "follow links to folders and leave out folders that hold a run or a model, or (plain) neither"
+    )
     valid_fraction: float = setting(
         0.1, "share of the text held out for validation; 0 holds nothing out", low=0, high=0.5
     )

@@ -137,7 +137,7 @@ def open_source(
     errors: Literal["strict", "replace"] = "strict",
     encoding: str = AUTO,
     newlines: Literal["lf", "keep"] = "lf",
-    links: Literal["follow", "leave"] = "follow",
+    folders: Literal["follow", "plain"] = "follow",
     recorder: Recorder = NULL,
 ) -> Source:
     """Open a text file, a folder of them, .jsonl, .jsonl.gz, .parquet, a pipe, or standard input ("-").
@@ -153,7 +153,7 @@ def open_source(
     """
     once = _Once(recorder)
     reading = Reading(field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines)
-    found = find_files(location, follow_links=links == "follow", recorder=once)
+    found = find_files(location, plain=folders == "plain", recorder=once)
     source = Source(found.description, found.files, reading, once)
     for path in found.temporary:
         weakref.finalize(source, path.unlink, missing_ok=True)
@@ -168,7 +168,7 @@ def open_as_set(location: Path | str, settings: DataSettings, *, recorder: Recor
         errors=settings.errors,
         encoding=settings.encoding,
         newlines=settings.newlines,
-        links=settings.links,
+        folders=settings.folders,
         recorder=recorder,
     )
 
