@@ -279,6 +279,13 @@ def test_a_recipe_that_cannot_be_read(content: bytes | None, what: str, tmp_path
     assert caught.value.where == str(path)
 
 
+def test_a_recipe_may_begin_with_a_mark_and_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbfcount = 5\r\n")  # as Windows editors save it
+    assert resolve(Outer, load_toml(tmp_path / "r.toml")).settings.count == 5
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_toml(tmp_path)
+
+
 # --- one tree, three spellings ---
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pellucid.data.encodings import AUTO, UTF8, check_encoding
+from pellucid.data.encodings import AUTO, UTF8
 from pellucid.settings import setting
 
 # What each setting meant before there was one. A run that was begun then goes on under these values, to the bit, and
@@ -51,6 +51,3 @@ class DataSettings:
         "stream", "what a row of training holds: the next piece of the whole text, or one document and padding"
     )
     report_duplicates: bool = setting(True, "look for validation text that also occurs in the training text")
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "encoding", check_encoding(self.encoding))  # one name for one encoding
