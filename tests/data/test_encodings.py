@@ -134,3 +134,13 @@ def test_utf16_without_a_mark_needs_its_byte_order() -> None:
     with pytest.raises(DecodingError) as caught:
         as_utf8(io.BytesIO(data), "utf-16", Decoder("x", "strict", NULL)).read()
     assert "utf-16-le" in caught.value.hint
+
+
+def test_a_large_folder_is_not_told_file_by_file(tmp_path: Path) -> None:
+    for number in range(12):
+        write(tmp_path / f"{number:02}.txt", NOVEL + str(number), "gbk")
+    recorder = MemoryRecorder()
+    source = open_source(tmp_path, recorder=recorder)
+    assert len(list(source.documents())) == len(list(source.documents())) == 12
+    assert recorder.names() == ["data.encoding_guess"] * 5 + ["data.encoding_guess_more"]
+    assert "7 further files" in recorder.events[-1].message and recorder.events[-1].data["count"] == 7

@@ -32,6 +32,13 @@ from pellucid.errors import InputError, MissingExtraError, RecordError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import nearest
 
+MOST_ALIKE = 5
+OF_ONE_FILE = {  # events that every file of a large folder may cause, and what they say
+    "data.encoding_guess": "read as GB18030",
+    "data.encoding_mark": "read as their byte-order marks say",
+    "data.encoding_told": "valid UTF-8, read as something else, as asked",
+    "data.mark_removed": "a byte-order mark removed",
+}
 LEAVE_OUT = "--errors replace leaves such rows out and counts them"
 
 
@@ -69,7 +76,7 @@ class Source:
     description: str
     files: tuple[TextFile, ...]
     reading: Reading
-    recorder: Recorder
+    recorder: _Once
 
     def documents(self) -> Iterator[Document]:
         """Every document in order, read anew on each call.
@@ -96,6 +103,7 @@ class Source:
                 where=self.description,
                 hint="give text with words in it",
             )
+        self.recorder.tell_rest()
         for event in self._counted(num_blank, reader):
             self.recorder.record(event)
 
@@ -331,12 +339,29 @@ def _column(
 
 
 class _Once:
-    """Passes an event on the first time only: a source is read several times, a person wants to be told once."""
+    """Passes an event on the first time only: a source is read several times, a person wants to be told once.
+
+    Of what is said of single files, the first few are told one by one, and the others by their number.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.told = recorder, set[str]()
+        self.origins: dict[str, list[str]] = {}  # event name -> the files it was told of, in order
 
     def record(self, event: Event) -> None:
-        if event.message not in self.told:
-            self.told.add(event.message)
-            self.recorder.record(event)
+        if event.message in self.told:
+            return
+        self.told.add(event.message)
+        if event.name in OF_ONE_FILE:
+            origins = self.origins.setdefault(event.name, [])
+            origins.append(str(event.data["origin"]))
+            if len(origins) > MOST_ALIKE:
+                return
+        self.recorder.record(event)
+
+    def tell_rest(self) -> None:
+        """Say of how many further files the same is true."""
+        for name, origins in self.origins.items():
+            if more := origins[MOST_ALIKE:]:
+                message = f"{len(more):,} further files: {OF_ONE_FILE[name]}, as said of the first {MOST_ALIKE} ({more[0]}, …)"
+                self.record(Event(name=f"{name}_more", message=message, data={"count": len(more), "names": more[:100]}))
