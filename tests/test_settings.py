@@ -243,7 +243,9 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("cls", "name"), NUMBERS, ids=lambda part: getattr(part, "__name__", part))
-@pytest.mark.parametrize("value", ["inf", "-inf", "nan", math.inf, math.nan, 10**400], ids=lambda value: f"{value!s:.8}")
+@pytest.mark.parametrize(
+    "value", ["inf", "-inf", "nan", math.inf, math.nan, 10**400], ids=lambda value: f"{value!s:.8}"
+)
 def test_no_number_is_infinite_or_none_at_all(cls: type, name: str, value: Any) -> None:
     if type_hints(cls)[name] == tuple[int, ...]:
         return

@@ -267,7 +267,9 @@ def _items(value: Any, failure: SettingsError) -> list[Any]:
     if isinstance(value, Typed):
         items = value.split(",") if value else []
         if "" in items:
-            failure.hint = "a comma parts the items, and none may be empty; a text with a comma in it needs its own flag"
+            failure.hint = (
+                "a comma parts the items, and none may be empty; a text with a comma in it needs its own flag"
+            )
             raise failure
         return items
     if isinstance(value, str):

@@ -94,7 +94,7 @@ def find_files(location: Path | str, *, plain: bool, recorder: Recorder) -> Foun
         raise _unreadable("file", path, error) from error
     if stat.S_ISREG(status.st_mode) and status.st_size:
         return _described(path, (_named_file(path, recorder),))
-    if stat.S_ISCHR(status.st_mode) and not _comes_to_an_end(path) or stat.S_ISBLK(status.st_mode):
+    if (stat.S_ISCHR(status.st_mode) and not _comes_to_an_end(path)) or stat.S_ISBLK(status.st_mode):
         raise InputError("this is a device, not a text", where=str(path), hint="give a file, a folder, a pipe, or -")
     try:  # a pipe, or a file that calls itself empty and may still have something to say, as those in /proc
         with path.open("rb") as stream:
@@ -217,7 +217,9 @@ def _files_of_folder(folder: Path, plain: bool, recorder: Recorder) -> tuple[Tex
     walk.enter(folder, "")
     walk.follow()
     names = sorted(walk.files)
-    files = tuple(TextFile(path=walk.files[name], name=name, kind=kind) for name in names if (kind := _kind(Path(name))))
+    files = tuple(
+        TextFile(path=walk.files[name], name=name, kind=kind) for name in names if (kind := _kind(Path(name)))
+    )
     skipped = [name for name in names if _kind(Path(name)) is None]
     if not files:
         found = f"{len(skipped):,} other files" if skipped else "an empty folder"

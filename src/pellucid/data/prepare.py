@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.duplicates import DuplicateReport, find_duplicates
+from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.settings import BEFORE, DataSettings
 from pellucid.data.shards import FORMAT_VERSION, MANIFEST, REBUILD, TokenShards
 from pellucid.data.source import Source, open_as_set

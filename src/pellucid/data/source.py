@@ -118,7 +118,9 @@ class Source:
         crlf, cr = reader.ends.num_crlf, reader.ends.num_cr
         if crlf or cr:
             kinds = [f"{count:,} {name}" for count, name in ((crlf, "CRLF"), (cr, "lone CR")) if count]
-            message = f"line ends of {self.description}: {' and '.join(kinds)} are read as LF (newlines=keep leaves them)"
+            message = (
+                f"line ends of {self.description}: {' and '.join(kinds)} are read as LF (newlines=keep leaves them)"
+            )
             yield Event(name="data.line_ends", message=message, data={"crlf": crlf, "cr": cr})
 
     @property
