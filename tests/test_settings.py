@@ -243,7 +243,9 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("cls", "name"), NUMBERS, ids=lambda part: getattr(part, "__name__", part))
-@pytest.mark.parametrize("value", ["inf", "-inf", "nan", math.inf, math.nan, 10**400], ids=lambda value: f"{value!s:.8}")
+@pytest.mark.parametrize(
+    "value", ["inf", "-inf", "nan", math.inf, math.nan, 10**400], ids=lambda value: f"{value!s:.8}"
+)
 def test_no_number_is_infinite_or_none_at_all(cls: type, name: str, value: Any) -> None:
     if type_hints(cls)[name] == tuple[int, ...]:
         return
@@ -277,6 +279,13 @@ def test_a_recipe_that_cannot_be_read(content: bytes | None, what: str, tmp_path
     with pytest.raises(SettingsError, match=what) as caught:
         load_toml(path)
     assert caught.value.where == str(path)
+
+
+def test_a_recipe_may_begin_with_a_mark_and_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbfcount = 5\r\n")  # as Windows editors save it
+    assert resolve(Outer, load_toml(tmp_path / "r.toml")).settings.count == 5
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_toml(tmp_path)
 
 
 # --- one tree, three spellings ---

@@ -157,7 +157,8 @@ def put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 def load_toml(path: Path) -> Layer:
     """A recipe: one TOML file as a layer."""
     try:
-        return Layer(f"recipe {path}", tomllib.loads(read_bytes(path, MOST_RECIPE_BYTES).decode("utf-8")))
+        # Windows editors begin a file with a mark.
+        return Layer(f"recipe {path}", tomllib.loads(read_bytes(path, MOST_RECIPE_BYTES).decode("utf-8-sig")))
     except FileNotFoundError:
         raise SettingsError("the recipe does not exist", where=str(path)) from None
     except OSError as error:
@@ -266,7 +267,9 @@ def _items(value: Any, failure: SettingsError) -> list[Any]:
     if isinstance(value, Typed):
         items = value.split(",") if value else []
         if "" in items:
-            failure.hint = "a comma parts the items, and none may be empty; a text with a comma in it needs its own flag"
+            failure.hint = (
+                "a comma parts the items, and none may be empty; a text with a comma in it needs its own flag"
+            )
             raise failure
         return items
     if isinstance(value, str):

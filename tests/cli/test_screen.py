@@ -74,7 +74,9 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def call(*arguments: str, stdin: bytes = b"", out: object = subprocess.PIPE, err: object = subprocess.PIPE, **names: str):
+def call(
+    *arguments: str, stdin: bytes = b"", out: object = subprocess.PIPE, err: object = subprocess.PIPE, **names: str
+):
     """The program as another program starts it, with some variables of the environment."""
     command = [sys.executable, "-m", "pellucid", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(pellucid.__file__).parents[1]), **names}
@@ -127,7 +129,11 @@ def test_rich_reads_no_markup_because_one_place_opens_it() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
 def test_closed_streams_end_in_no_traceback(answers: Path) -> None:
-    for command, code in (("'x' >&- 2>&-", 0), ("'x' >&-", 0), ("- <&-", 3)):
+    for command, code in (("'x' >&- 2>&-", 0), ("'x' >&-", 0), ("- <&-", 0)):
         line = f"{sys.executable} -m pellucid tokenizer encode {answers} {command}"
-        done = subprocess.run(["sh", "-c", line], capture_output=True, env={**os.environ, "PYTHONPATH": str(Path(pellucid.__file__).parents[1])})
+        done = subprocess.run(
+            ["sh", "-c", line],
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(Path(pellucid.__file__).parents[1])},
+        )
         assert done.returncode == code and b"Traceback" not in done.stderr, done.stderr

@@ -22,7 +22,10 @@ from pellucid.events import NULL, MemoryRecorder
 NOVEL = "从前有座山，山里有座庙，庙里有个老和尚在给小和尚讲故事。\n他说的是什么呢？\n"
 OLD_VERSE = "床前明月光，疑是地上霜。舉頭望明月，低頭思故鄉。春眠不覺曉，處處聞啼鳥。夜來風雨聲，花落知多少。\n"
 OTHERS = [  # Article 1 of the Universal Declaration of Human Rights, in encodings that are not Chinese
-    ("모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다. 나는 오늘 학교에 갔습니다.", ["euc_kr", "johab"]),
+    (
+        "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다. 나는 오늘 학교에 갔습니다.",
+        ["euc_kr", "johab"],
+    ),
     ("すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。", ["shift_jis", "euc_jp"]),
     ("人人生而自由，在尊嚴和權利上一律平等。他們賦有理性和良心，並應以兄弟關係的精神相對待。", ["big5"]),
     ("Все люди рождаются свободными и равными в своем достоинстве и правах.", ["cp1251", "koi8-r", "cp866"]),
@@ -136,3 +139,13 @@ def test_utf16_without_a_mark_needs_its_byte_order() -> None:
     with pytest.raises(DecodingError) as caught:
         as_utf8(io.BytesIO(data), "utf-16", Decoder("x", "strict", NULL)).read()
     assert "utf-16-le" in caught.value.hint
+
+
+def test_a_large_folder_is_not_told_file_by_file(tmp_path: Path) -> None:
+    for number in range(12):
+        write(tmp_path / f"{number:02}.txt", NOVEL + str(number), "gbk")
+    recorder = MemoryRecorder()
+    source = open_source(tmp_path, recorder=recorder)
+    assert len(list(source.documents())) == len(list(source.documents())) == 12
+    assert recorder.names() == ["data.encoding_guess"] * 5 + ["data.encoding_guess_more"]
+    assert "7 further files" in recorder.events[-1].message and recorder.events[-1].data["count"] == 7

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 
 from pellucid.data.loader import Loader
 from pellucid.data.prepare import PREPARED, Prepared, identify, open_prepared, prepare
-from pellucid.data.settings import DataSettings
+from pellucid.data.settings import BEFORE, DataSettings
 from pellucid.data.source import open_source
-from pellucid.errors import CorruptFileError, DecodingError
+from pellucid.errors import CorruptFileError, DecodingError, InputError
 from pellucid.events import MemoryRecorder
 from pellucid.tokens.train import train_characters
 
@@ -108,3 +109,19 @@ def test_damage_is_named(tokenizer, book: Path, tmp_path: Path) -> None:
         open_prepared(tmp_path / "data")
     with pytest.raises(CorruptFileError, match="no prepared tokens"):
         open_prepared(tmp_path)
+
+
+def test_settings_that_are_at_what_they_meant_before_are_not_named(tokenizer, book: Path) -> None:
+    """Tokens made before a setting existed are those of its old meaning, and are recognised."""
+    new, old = DataSettings(), DataSettings(**BEFORE)
+    assert {f"data.{name}" for name in BEFORE} == set(identify(open_source(book), tokenizer, new)) - set(
+        identify(open_source(book), tokenizer, old)
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_validation_text_is_no_pipe(tokenizer, book: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in (tmp_path / "pipe", "-"):
+        with pytest.raises(InputError, match="validation text must be"):
+            identify(open_source(book), tokenizer, DataSettings(valid_file=Path(name)))

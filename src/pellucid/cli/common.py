@@ -16,7 +16,7 @@ import click
 
 from pellucid.cli.screen import HARMFUL, say
 from pellucid.data.decoding import LineEnds
-from pellucid.errors import DecodingError, InputError
+from pellucid.errors import DecodingError
 from pellucid.events import Event
 
 ESCAPES = {"\\n": "a line end", "\\t": "a tab", "\\r": "a carriage return"}
@@ -84,8 +84,6 @@ def print_json(value: Any) -> None:
 
 def read_standard_input() -> str:
     """All of standard input, exactly as it is; DecodingError where it is not UTF-8."""
-    if sys.stdin is None:
-        raise InputError("standard input is closed", where="standard input", hint="pipe the text into it")
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:

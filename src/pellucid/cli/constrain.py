@@ -57,6 +57,6 @@ def _read(path: Path | None) -> str | None:
     from pellucid.errors import InputError
 
     try:
-        return None if path is None else path.read_text(encoding="utf-8")
+        return None if path is None else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("the file cannot be read", found=str(error), where=str(path)) from error

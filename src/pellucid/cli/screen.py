@@ -78,11 +78,12 @@ def open_console(*, stderr: bool = False, **options: Any) -> Console:
 
 def open_streams() -> None:
     """Write UTF-8 and plain line feeds where nobody watches; what an encoding cannot hold is spelled, never an error."""
-    for name in ("stdout", "stderr"):
+    for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started this
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # it stays open to the end
-        elif hasattr(stream, "reconfigure"):
+        if stream is None:  # closed by whoever started this: then it is empty
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  # open to the end
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
             plain = {} if stream.isatty() else {"encoding": "utf-8", "newline": "\n"}
             stream.reconfigure(errors="backslashreplace", **plain)
 

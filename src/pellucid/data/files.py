@@ -74,19 +74,17 @@ class Found:
     temporary: tuple[Path, ...] = ()
 
 
-def find_files(location: Path | str, *, follow_links: bool, recorder: Recorder) -> Found:
-    """The text files that `location` names; "-" is standard input.
+def find_files(location: Path | str, *, plain: bool, recorder: Recorder) -> Found:
+    """The text files that `location` names; "-" is standard input. A `plain` search follows no links and judges no folder.
 
     Raises InputError for what is not there, is empty, holds a run, or is not text; NoSpaceError for a pipe that brings
     more than the disk can hold.
     """
     if str(location) == "-":
-        if sys.stdin is None:
-            raise InputError("standard input is closed", where=STANDARD_INPUT, hint="pipe text into it: cat BOOK.txt | …")
         return _spool(sys.stdin.buffer, STANDARD_INPUT, Path("-.txt"))
     path = Path(location)
     if path.is_dir():
-        files = _files_of_folder(path, follow_links, recorder)
+        files = _files_of_folder(path, plain, recorder)
         return _described(path, files, f"{len(files):,} files, ")
     try:
         status = path.stat()
@@ -210,19 +208,18 @@ def holds_model(folder: Path) -> str:
     return "a model" if "config.json" in names and any(name.endswith(_WEIGHTS) for name in names) else ""
 
 
-def _files_of_folder(folder: Path, follow_links: bool, recorder: Recorder) -> tuple[TextFile, ...]:
-    if held := holds_model(folder):
+def _files_of_folder(folder: Path, plain: bool, recorder: Recorder) -> tuple[TextFile, ...]:
+    if not plain and (held := holds_model(folder)):
         raise InputError(
             f"this folder holds {held}, which is never text", where=str(folder), hint="give the text it was made from"
         )
-    walk = _Walk(folder)
+    walk = _Walk(folder, plain)
     walk.enter(folder, "")
-    if follow_links:
-        walk.follow()
-    else:
-        walk.links_left += [f"{name} (links are not followed)" for name, _ in walk.links]
+    walk.follow()
     names = sorted(walk.files)
-    files = tuple(TextFile(path=walk.files[name], name=name, kind=kind) for name in names if (kind := _kind(Path(name))))
+    files = tuple(
+        TextFile(path=walk.files[name], name=name, kind=kind) for name in names if (kind := _kind(Path(name)))
+    )
     skipped = [name for name in names if _kind(Path(name)) is None]
     if not files:
         found = f"{len(skipped):,} other files" if skipped else "an empty folder"
@@ -255,6 +252,7 @@ class _Walk:
     """A search of a folder: real folders first, then what links lead to, each real folder once."""
 
     top: Path
+    plain: bool
     files: dict[str, Path] = field(default_factory=dict)
     links: list[tuple[str, Path]] = field(default_factory=list)  # to folders, not followed yet
     seen: set[tuple[int, int]] = field(default_factory=set)
@@ -280,7 +278,9 @@ class _Walk:
             self.files[name] = path
         elif not entry.is_dir():
             self.special.append(name)
-        elif held := holds_model(path):
+        elif self.plain and is_link:
+            self.links_left.append(f"{name} (links are not followed)")
+        elif not self.plain and (held := holds_model(path)):
             self.models.append(f"{name} ({held})")
         elif is_link:
             self.links.append((name, path))

@@ -23,7 +23,7 @@ from pellucid.data.shards import FORMAT_VERSION, MANIFEST, REBUILD, TokenShards
 from pellucid.data.source import Source, open_as_set
 from pellucid.data.split import Side, Split, Survey, choose_split, divide, survey
 from pellucid.data.writer import ShardWriter, encoded_batches, replacing, replacing_file, write_json, write_shards
-from pellucid.errors import CorruptFileError
+from pellucid.errors import CorruptFileError, InputError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import Table, read_json, shown
@@ -196,6 +196,12 @@ def _write_valid_file(tokenizer: Tokenizer, directory: Path, settings: DataSetti
 
 
 def _open_valid(settings: DataSettings, recorder: Recorder) -> Source:
+    """The text to validate on. It is opened more than once, which a pipe cannot be: raises InputError for one."""
+    path = Path(str(settings.valid_file))
+    if str(path) == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
+        raise InputError(
+            "the validation text must be a file or a folder", found="a pipe", where=str(path), hint="save it first"
+        )
     return open_as_set(str(settings.valid_file), settings, recorder=recorder)
 
 

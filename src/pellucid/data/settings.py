@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pellucid.data.encodings import AUTO, UTF8, check_encoding
+from pellucid.data.encodings import AUTO, UTF8
 from pellucid.settings import setting
 
 RowKind = Literal["stream", "documents"]
 
 # What each setting meant before there was one. A run that was begun then goes on under these values, to the bit, and
 # they are named neither in its run.json nor in what its tokens were made from.
-BEFORE = {"encoding": UTF8, "newlines": "keep", "links": "leave", "rows": "stream", "weights": None}
+BEFORE = {"encoding": UTF8, "newlines": "keep", "folders": "plain", "rows": "stream", "weights": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,9 @@ class DataSettings:
         AUTO, "how bytes become text: auto is UTF-8, or what a mark says, or GB18030 where it must be that; or a name"
     )
     newlines: Literal["lf", "keep"] = setting("lf", "CRLF and lone CR: read as LF and counted, or kept as they are")
-    links: Literal["follow", "leave"] = setting("follow", "links to folders in a folder: read what is there, or not")
+    folders: Literal["follow", "plain"] = setting(
+        "follow", "follow links to folders and leave out folders that hold a run or a model, or (plain) neither"
+    )
     valid_fraction: float = setting(
         0.1, "share of the text held out for validation; 0 holds nothing out", low=0, high=0.5
     )
@@ -51,6 +53,3 @@ class DataSettings:
         "stream", "what a row of training holds: the next piece of the whole text, or one document and padding"
     )
     report_duplicates: bool = setting(True, "look for validation text that also occurs in the training text")
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "encoding", check_encoding(self.encoding))  # one name for one encoding

@@ -33,6 +33,13 @@ from pellucid.errors import InputError, MissingExtraError, RecordError, Settings
 from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import nearest
 
+MOST_ALIKE = 5
+OF_ONE_FILE = {  # events that every file of a large folder may cause, and what they say
+    "data.encoding_guess": "read as GB18030",
+    "data.encoding_mark": "read as their byte-order marks say",
+    "data.encoding_told": "valid UTF-8, read as something else, as asked",
+    "data.mark_removed": "a byte-order mark removed",
+}
 LEAVE_OUT = "--errors replace leaves such rows out and counts them"
 
 
@@ -72,7 +79,7 @@ class Source:
     description: str
     files: tuple[TextFile, ...]
     reading: Reading
-    recorder: Recorder
+    recorder: _Once
 
     def documents(self) -> Iterator[Document]:
         """Every document in order, read anew on each call.
@@ -99,6 +106,7 @@ class Source:
                 where=self.description,
                 hint="give text with words in it",
             )
+        self.recorder.tell_rest()
         for event in self._counted(num_blank, reader):
             self.recorder.record(event)
 
@@ -113,7 +121,9 @@ class Source:
         crlf, cr = reader.ends.num_crlf, reader.ends.num_cr
         if crlf or cr:
             kinds = [f"{count:,} {name}" for count, name in ((crlf, "CRLF"), (cr, "lone CR")) if count]
-            message = f"line ends of {self.description}: {' and '.join(kinds)} are read as LF (newlines=keep leaves them)"
+            message = (
+                f"line ends of {self.description}: {' and '.join(kinds)} are read as LF (newlines=keep leaves them)"
+            )
             yield Event(name="data.line_ends", message=message, data={"crlf": crlf, "cr": cr})
 
     @property
@@ -140,7 +150,7 @@ def open_source(
     errors: Literal["strict", "replace"] = "strict",
     encoding: str = AUTO,
     newlines: Literal["lf", "keep"] = "lf",
-    links: Literal["follow", "leave"] = "follow",
+    folders: Literal["follow", "plain"] = "follow",
     weights: str | None = None,
     recorder: Recorder = NULL,
 ) -> Source:
@@ -157,7 +167,7 @@ def open_source(
     """
     once = _Once(recorder)
     reading = Reading(field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines, weights=weights)
-    found = find_files(location, follow_links=links == "follow", recorder=once)
+    found = find_files(location, plain=folders == "plain", recorder=once)
     if weights is not None and (other := [file.name for file in found.files if file.kind != "rows"]):
         raise SettingsError(
             "only rows of .jsonl can say what counts how much",
@@ -178,7 +188,7 @@ def open_as_set(location: Path | str, settings: DataSettings, *, recorder: Recor
         errors=settings.errors,
         encoding=settings.encoding,
         newlines=settings.newlines,
-        links=settings.links,
+        folders=settings.folders,
         weights=settings.weights,
         recorder=recorder,
     )
@@ -363,12 +373,29 @@ def _column(
 
 
 class _Once:
-    """Passes an event on the first time only: a source is read several times, a person wants to be told once."""
+    """Passes an event on the first time only: a source is read several times, a person wants to be told once.
+
+    Of what is said of single files, the first few are told one by one, and the others by their number.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.told = recorder, set[str]()
+        self.origins: dict[str, list[str]] = {}  # event name -> the files it was told of, in order
 
     def record(self, event: Event) -> None:
-        if event.message not in self.told:
-            self.told.add(event.message)
-            self.recorder.record(event)
+        if event.message in self.told:
+            return
+        self.told.add(event.message)
+        if event.name in OF_ONE_FILE:
+            origins = self.origins.setdefault(event.name, [])
+            origins.append(str(event.data["origin"]))
+            if len(origins) > MOST_ALIKE:
+                return
+        self.recorder.record(event)
+
+    def tell_rest(self) -> None:
+        """Say of how many further files the same is true."""
+        for name, origins in self.origins.items():
+            if more := origins[MOST_ALIKE:]:
+                message = f"{len(more):,} further files: {OF_ONE_FILE[name]}, as said of the first {MOST_ALIKE} ({more[0]}, …)"
+                self.record(Event(name=f"{name}_more", message=message, data={"count": len(more), "names": more[:100]}))
