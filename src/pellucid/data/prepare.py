@@ -66,7 +66,8 @@ def prepare(
 ) -> Prepared:
     """Tokenise and split a source into `directory`, or open what is there when it was made from the same.
 
-    What is there is compared with its hashes, and read again for that where it changed (always, with `verify`). Raises what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
+    What is there is compared with its hashes, and read again for that where it changed (always, with `verify`). Raises
+    what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
     """
     directory, settings = Path(directory), settings or DataSettings()
     identity = identify(source, tokenizer, settings)
