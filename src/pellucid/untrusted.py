@@ -26,7 +26,7 @@ REQUIRED: Any = object()
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The contents of a file of at most `most` bytes. Raises ValueError for a larger one, OSError as the system does."""
+    """The contents of a file. Raises ValueError for one of more than `most` bytes, OSError as the system does."""
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:

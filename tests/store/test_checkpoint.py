@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pellucid import stamps
 from pellucid.errors import (
     CorruptFileError,
     ModelError,
@@ -24,7 +25,6 @@ from pellucid.errors import (
 )
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
-from pellucid import stamps
 from pellucid.store import verify
 from pellucid.store.checkpoint import (
     TrainingFiles,

@@ -94,9 +94,11 @@ def with_header(change) -> bytes:
 
 @pytest.mark.parametrize(
     "fault",
-    [{"dtype": "c8"}, {"shape": [2, 300]}, {"shape": [-2, -3]}, {"offset": -8}, {"offset": 1 << 40}, {"shape": "2"}],
+    [{"dtype": "c8"}, {"shape": [2, 300]}, {"shape": [-2, -3]}, {"offset": -8}, {"offset": 1 << 40}, {"shape": "2"},
+     {"shape": [1e300]}, {"shape": [True, 6]}, {"shape": [2**70]}, {"shape": [1] * 40}, {"shape": None}, {"length": 10**30},
+     {"offset": True}, {"offset": 0.5}, {"scale": "x", "zero": 0}, {"scale": float("nan"), "zero": 0}, {"dtype": []}],
     ids=str,
-)
+)  # fmt: skip
 def test_arrays_that_are_not_there_are_refused(fault) -> None:
     with pytest.raises(CorruptFileError):
         decode(with_header(lambda entry: entry.update(fault)))

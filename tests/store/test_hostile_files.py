@@ -22,12 +22,12 @@ from pellucid.errors import CorruptFileError, PellucidError
 from pellucid.events import NULL
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.params import parameter_shapes
 from pellucid.settings import Layer, load_toml, resolve
 from pellucid.store.checkpoint import load_model, save_checkpoint
 from pellucid.store.gguf import load_gguf, save_gguf
 from pellucid.store.gguf_header import StoredTensor, read_header
 from pellucid.store.gguf_write import TensorToWrite, serialize_gguf
-from pellucid.planning.params import parameter_shapes
 from pellucid.store.names.gguf import architecture_for
 from pellucid.store.names.registry import family_for
 from pellucid.store.open import open_checkpoint

@@ -28,7 +28,7 @@ TEXTS = ("the 中文 é😀 ", " <bos><eos>", "a  b\n\nthe", "<0x41>▁▁ Ġ", 
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

@@ -157,7 +157,7 @@ JUNK = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)  # some are tried in a child process
 @given(data=st.data())
 def test_no_mutated_file_escapes_as_another_error(data: st.DataObject) -> None:
     make = data.draw(st.sampled_from([gpt2_like, llama2_like, qwen_like, lambda: character_json("ab")]))
@@ -174,7 +174,7 @@ def test_no_mutated_file_escapes_as_another_error(data: st.DataObject) -> None:
     survives_or_refuses(json.dumps(document))
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(cut=st.integers(0, 6000), insert=st.text(max_size=3))
 def test_no_damaged_text_escapes_as_another_error(cut: int, insert: str) -> None:
     text = gpt2_like()

@@ -67,7 +67,8 @@ def prepare(
 ) -> Prepared:
     """Tokenise and split a source into `directory`, or open what is there when it was made from the same.
 
-    What is there is compared with its hashes, and read again for that where it changed (always, with `verify`). Raises what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
+    What is there is compared with its hashes, and read again for that where it changed (always, with `verify`). Raises
+    what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
     """
     directory, settings = Path(directory), settings or DataSettings()
     identity = identify(source, tokenizer, settings)
@@ -93,10 +94,10 @@ def open_prepared(directory: Path | str) -> Prepared:
     stored = _read_stored(directory)
     if stored is None:
         raise CorruptFileError("there are no prepared tokens here", where=str(directory), hint=REBUILD)
-    for name, sha256 in (stored.get(PARTS) or {}).items():
-        if not (directory / name).is_file() or _sha256(directory / name) != sha256:
-            what = "a part of the prepared tokens is missing, or is not the one that was written"
-            raise CorruptFileError(what, where=str(directory / name), hint=REBUILD)
+    if PARTS in stored and (found := _parts(directory)) != stored[PARTS]:
+        different = sorted(name for name in {*found, *stored[PARTS]} if found.get(name) != stored[PARTS].get(name))
+        what = "a part of the prepared tokens is missing, or is not the one that was written"
+        raise CorruptFileError(what, found=", ".join(different), where=str(directory), hint=REBUILD)
     valid = directory / "valid"
     return Prepared(
         TokenShards.open(directory / "train"), TokenShards.open(valid) if valid.exists() else None, _identity(stored)
@@ -124,7 +125,7 @@ def _verify(directory: Path, prepared: Prepared, tokenizer: Tokenizer, always: b
 
 def _parts(directory: Path) -> dict[str, str]:
     """The manifest of each side and its hash."""
-    names = [f"{side}/{MANIFEST}" for side in SIDES if (directory / side).is_dir()]
+    names = [f"{side}/{MANIFEST}" for side in SIDES if (directory / side / MANIFEST).is_file()]
     return {name: _sha256(directory / name) for name in names}
 
 

@@ -75,7 +75,7 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> Manifest:
-        """The manifest that `to_dict` gave. Raises CorruptFileError for values that are missing or do not fit together."""
+        """The manifest that `to_dict` gave. Raises CorruptFileError for values that cannot be or do not agree."""
         table = Table(values, where, "the manifest")
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise table.wrong(sorted(unknown)[0], ValueError("no part of a manifest has this name"))

@@ -33,11 +33,15 @@ class ModelConfig:
     32
     """
 
-    vocab_size: int = setting(256, "rows of the token embedding (ids run from 0 to this, exclusive)", low=1, high=MOST_TOKENS)
+    vocab_size: int = setting(
+        256, "rows of the token embedding (ids run from 0 to this, exclusive)", low=1, high=MOST_TOKENS
+    )
     context_length: int = setting(256, "positions the model was made for, in tokens", low=1, high=MOST_POSITIONS)
     n_layers: int = setting(4, "blocks", low=1, high=MOST_LAYERS)
     n_heads: int = setting(4, "query heads", low=1, high=MOST_HEADS)
-    n_kv_heads: int = setting(4, "key and value heads; fewer than n_heads shares each among a group", low=1, high=MOST_HEADS)
+    n_kv_heads: int = setting(
+        4, "key and value heads; fewer than n_heads shares each among a group", low=1, high=MOST_HEADS
+    )
     head_dim: int = setting(32, "width of one head", low=1, high=MOST_WIDTH)
     d_model: int = setting(128, "width of the residual stream", low=1, high=MOST_WIDTH)
     d_ff: int = setting(384, "width inside the feed-forward", low=1, high=MOST_WIDTH)
@@ -49,8 +53,12 @@ class ModelConfig:
         1.0, "llama3, yarn: turns within rope_original_context below which all is stretched", low=0, high=MOST_NUMBER
     )
     rope_high_frequency: float = setting(4.0, "llama3, yarn: turns above which nothing is", low=0, high=MOST_NUMBER)
-    rope_original_context: int = setting(8192, "llama3, yarn: the context length before stretching, in tokens", low=1, high=MOST_POSITIONS)
-    rope_attention_factor: float = setting(1.0, "yarn: queries and keys are multiplied by this as they turn", low=0, high=MOST_NUMBER)
+    rope_original_context: int = setting(
+        8192, "llama3, yarn: the context length before stretching, in tokens", low=1, high=MOST_POSITIONS
+    )
+    rope_attention_factor: float = setting(
+        1.0, "yarn: queries and keys are multiplied by this as they turn", low=0, high=MOST_NUMBER
+    )
     sliding_window: int | None = setting(
         None, "a position sees this many, itself the last (none: all before it)", low=1, high=MOST_POSITIONS
     )

@@ -201,7 +201,9 @@ def verify_checkpoint(directory: Path, *, always: bool = False) -> dict[str, Any
     info = read_json(directory / INFO)
     if info.get("format") != FORMAT or not isinstance(info.get("files"), dict):
         raise CorruptFileError(
-            "pellucid.json is not of the format read here", found=f"format={shown(info.get('format'))}", where=str(directory)
+            "pellucid.json is not of the format read here",
+            found=f"format={shown(info.get('format'))}",
+            where=str(directory),
         )
     notes = Table(info, str(directory / INFO))
     notes.whole("step", None)

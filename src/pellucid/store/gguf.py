@@ -124,7 +124,8 @@ def _check_formats(header: Header) -> None:
     wrong = [name for name, tensor in header.tensors.items() if tensor.form.name == other]
     if wrong:
         found = f"{wrong[0]} is {other}, general.file_type={header.values['general.file_type']}"
-        raise CorruptFileError("a tensor has another number format than the file says", found=found, where=str(header.path))
+        what = "a tensor has another number format than the file says"
+        raise CorruptFileError(what, found=found, where=str(header.path))
 
 
 def _file_type(header: Header) -> int:

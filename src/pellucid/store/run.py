@@ -151,7 +151,9 @@ class Run:
             found = next((one for one in saved if one.directory.name == name), None)
             if found is None:
                 raise CorruptFileError(
-                    f"the latest checkpoint, {shown(name)[1:-1]}, is gone", where=str(self.path), hint=self._older(saved, None)
+                    f"the latest checkpoint, {shown(name)[1:-1]}, is gone",
+                    where=str(self.path),
+                    hint=self._older(saved, None),
                 )
         if found is not None:
             try:

@@ -36,7 +36,8 @@ def check_files(directory: Path, hashes: Mapping[str, str], *, always: bool = Fa
     stamps = Stamps(directory)
     for name, expected in hashes.items():
         if not isinstance(expected, str) or not _lies_inside(name):
-            raise CorruptFileError("the list of files names one that cannot be", found=untrusted.shown(name), where=str(directory))
+            what = "the list of files names one that cannot be"
+            raise CorruptFileError(what, found=untrusted.shown(name), where=str(directory))
         path = directory / name
         if not path.is_file():
             raise CorruptFileError(

@@ -49,7 +49,7 @@ def start_engine(document: Mapping[str, Any], vocabulary: Vocabulary) -> tokeniz
 
 @contextmanager
 def contained(what: str) -> Iterator[None]:
-    """Turn the engine's failures into a TokenizerError; its panics are BaseExceptions of a class that has no name here."""
+    """Turn the engine's failures into a TokenizerError; its panics are BaseExceptions of a class without a name."""
     try:
         yield
     except BaseException as error:

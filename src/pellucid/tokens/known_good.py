@@ -28,7 +28,10 @@ from pellucid.untrusted import shown
 
 UNSPELLED = "\ue000no token spells this"  # the engine's unknown token: looked up, and not there
 MOST_STEPS = 64
-LAYOUT = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model")  # fmt: skip
+LAYOUT = (
+    "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+    "model",
+)  # fmt: skip
 ADDED_FIELDS = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
 KEEPING = ("Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")  # not Removed
 
@@ -107,7 +110,7 @@ def engine_document(document: Mapping[str, Any], vocabulary: Vocabulary) -> dict
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": list(_added(document.get("added_tokens"), vocabulary)),
+        "added_tokens": list(_added(document.get("added_tokens"), vocabulary, steps["normalizer"])),
         "normalizer": _sequence(steps, "normalizer"),
         "pre_tokenizer": _sequence(steps, "pre_tokenizer"),
         "post_processor": _offsets(document.get("post_processor")),
@@ -201,15 +204,20 @@ def _offsets(node: Any) -> dict[str, Any] | None:
     return {"type": OFFSETS, **_checked(found[0], BYTE_LEVEL, "post_processor")} if found else None
 
 
-def _added(entries: Any, vocabulary: Vocabulary) -> Iterator[dict[str, Any]]:
+def _added(entries: Any, vocabulary: Vocabulary, normalizer: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The added tokens that are ordinary text, so that none of them takes a space beside it away.
+
+    One that strips would, and so would one that is looked up as the normalizer writes it, with a ▁ in front.
+    """
+    keeps = {"lstrip": False, "rstrip": False}
+    keeps |= {} if all(step["type"] in FORMS for step in normalizer) else {"normalized": False}
     for entry in entries or ():
         _check_keys(entry, ADDED_FIELDS, "an added token")
         flags = {name: entry.get(name, False) for name in ADDED_FIELDS[2:]}
         if not all(map(_flag, flags.values())):
             raise _refusal("an added token", shown(entry))
         if entry["content"] not in vocabulary.specials:
-            # Not stripping: a token that takes the spaces beside it makes them vanish.
-            yield {**flags, "id": entry["id"], "content": entry["content"], "lstrip": False, "rstrip": False}
+            yield {"id": entry["id"], "content": entry["content"], **flags, **keeps}
 
 
 def _model(node: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:

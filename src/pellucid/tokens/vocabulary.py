@@ -162,7 +162,8 @@ def _check_apart(vocab: Mapping[str, int], added: list[tuple[str, int, bool]]) -
     known = dict(vocab)
     for content, token_id, _ in added:
         if known.setdefault(content, token_id) != token_id:
-            raise _refusal("a token of the tokenizer has two ids", found=f"{content!r}: {known[content]} and {token_id}")
+            found = f"{content!r}: {known[content]} and {token_id}"
+            raise _refusal("a token of the tokenizer has two ids", found=found)
         if spelled.setdefault(token_id, content) != content:
             found = f"{token_id}: {spelled[token_id]!r} and {content!r}"
             raise _refusal("two tokens of the tokenizer have the same id", found=found)
@@ -187,7 +188,8 @@ def _added(entries: object) -> Iterator[tuple[str, int, bool]]:
             raise _refusal("an added token has no text", found=shown(content))
         special = fields.get("special", False)
         if not isinstance(special, bool):
-            raise _refusal("an added token is neither special nor ordinary", found=f"{content[:80]!r}: {shown(special)}")
+            found = f"{content[:80]!r}: {shown(special)}"
+            raise _refusal("an added token is neither special nor ordinary", found=found)
         yield content, _checked_id(content, token_id), special
 
 

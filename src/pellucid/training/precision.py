@@ -95,7 +95,8 @@ class Arena:
         """Copy named tensors into a flat block. Raises WeightsError for one that is missing or of another shape."""
         for name, view in self.named(flat):
             if name not in tensors or tensors[name].shape != view.shape:
-                raise WeightsError("what was saved is not of this model", found=f"{name} is missing or of another shape")
+                found = f"{name} is missing or of another shape"
+                raise WeightsError("what was saved is not of this model", found=found)
             view.copy_(tensors[name])
 
     def publish(self) -> None:

@@ -160,7 +160,8 @@ def _yarn_from_hf(known: Fields, context_length: int) -> dict[str, Any]:
     """The axes of yarn; what a file leaves out has the values of the paper."""
     known.require("truncate", True)
     factor = known.number("factor", low=1, high=MOST_STRETCH)
-    shares = [0.1 * known.number(name, 0, low=0, high=MOST_STRETCH) * math.log(factor) + 1 for name in ("mscale", "mscale_all_dim")]
+    scales = [known.number(name, 0, low=0, high=MOST_STRETCH) for name in ("mscale", "mscale_all_dim")]
+    shares = [0.1 * scale * math.log(factor) + 1 for scale in scales]
     share = shares[0] / shares[1] if min(shares) > 1 else yarn_attention_factor(factor)
     return {
         "rope_low_frequency": known.number("beta_slow", 1, low=0, high=MOST_TURNS),
