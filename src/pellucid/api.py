@@ -114,6 +114,8 @@ def load(
 ) -> LanguageModel:
     """A language model from a run, a checkpoint, a Hugging Face directory or a .gguf file; `engine` says how to run it.
 
+    Of a run it is the best on validation text (`runs/book/latest` is the last), and `recorder` hears which.
+
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError when there is no tokenizer.
     """
     from pellucid.engine.build import build_runner

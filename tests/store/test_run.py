@@ -125,6 +125,15 @@ def test_a_broken_line_in_the_middle_is_an_error_with_its_number(run):
         run.read_metrics()
 
 
+def test_a_length_is_on_the_disk_before_anything_goes_on(run, monkeypatch):
+    path, synced = run.path / "lengths.jsonl", []
+    honest = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(path.read_text()), honest(descriptor))[1])
+    run.append_length({"step": 3, "old": 9, "new": 5, "reason": "slow"})
+    assert synced and all(json.loads(text)["new"] == 5 for text in synced), "the line was written, then forced down"
+    assert run.num_steps() == 5
+
+
 def test_events_become_lines(run):
     run.record(Event(name="a.b", message="hello", data={"x": 1}, level="warning"))
     line = json.loads((run.path / "events.jsonl").read_text())

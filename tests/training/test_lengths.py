@@ -15,6 +15,7 @@ from pellucid.store.run import Run
 from pellucid.training import session
 from pellucid.training.lengths import TOLERANCE, Lengths, TimeBudget
 from pellucid.training.loop import Trainer
+from pellucid.training.measure import Rates
 from pellucid.training.metrics import evaluations
 from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.recipes.pretrain import pretrain
@@ -142,7 +143,7 @@ def test_half_a_line_is_removed_before_the_run_goes_on(run: Run) -> None:
 class Clock:
     """Moved by updates alone."""
 
-    now = 0.0
+    now, per_update = 0.0, 6.0
 
     def __call__(self) -> float:
         return self.now
@@ -154,7 +155,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock, honest = Clock(), Trainer.update
 
     def update(trainer: Trainer):
-        clock.now += 6.0
+        clock.now += clock.per_update
         return honest(trainer)
 
     monkeypatch.setattr(Trainer, "update", update)
@@ -187,6 +188,25 @@ def test_a_run_ends_with_its_minutes_and_says_so(book: Path, tmp_path: Path, tas
     again = pretrain(task(book, tmp_path / "run", steps=25, minutes=1), recorder=heard)
     assert (again.step, again.steps) == (10, 10) and clock.now == 60
     assert any("this run is finished (10 steps)" in event.message for event in heard.events)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_machine_that_was_measured_under_load_makes_up_for_it(
+    book: Path, tmp_path: Path, task, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planned at a fraction of its speed, the run uses its minute all the same."""
+    rates = Rates(training_flops_per_second=2.5e5, determinism_cost=0.0)
+    monkeypatch.setattr(recipe, "measure_training", lambda *args, **options: rates)
+    clock.per_update = 1.5
+    job = task(book, tmp_path / "run", steps=None, minutes=1, evaluation={"every_steps": 50})
+    finished = pretrain(job)
+    run = Run.open(tmp_path / "run")
+    planned, lines = run.identity["plan"]["steps"], run.read_lengths()
+    assert planned < 20 and lines[0]["old"] == planned < lines[0]["new"]
+    assert 0.85 * 40 <= finished.step <= 41 and clock.now <= 62
+    assert finished.step <= run.identity["plan"]["most_steps"]
+    rows = [row for row in run.read_metrics() if row["kind"] == "train"]
+    assert [row["rate_share"] for row in rows[1:10]] == [1.0] * 9 and rows[-1]["rate_share"] < 0.1
 
 
 @pytest.mark.usefixtures("quick")

@@ -249,7 +249,6 @@ def _fit(shape: Derived, dropout: float, parameters: int, flops_per_token: float
     why_dropout = (
         "the text is read often enough to be learned by heart" if dropout else "the text is not read too often"
     )
-    why_shape = f"size, passes and dropout together promise the lowest loss: {seen / parameters:.2g} tokens a parameter"
     return Fit(
         depth=shape.depth,
         config=config,
@@ -260,7 +259,6 @@ def _fit(shape: Derived, dropout: float, parameters: int, flops_per_token: float
         excess=excess,
         reasons=(
             *shape.reasons,
-            Reason(field="n_layers", value=config.n_layers, why=why_shape),
             Reason(field="passes", value=seen / unique, why=why_passes),
             Reason(field="dropout", value=dropout, why=why_dropout),
         ),

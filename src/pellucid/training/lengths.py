@@ -14,6 +14,7 @@ Source: Hägele et al. 2024 (a level rate with a linear fall: the length can be 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +26,7 @@ from pellucid.store.run import LENGTHS, Run
 TOLERANCE = 0.03  # of the budget that a run may be over before it is shortened once more: the clock is never quite even
 LENGTHEN_FROM = 1.1  # a run is not lengthened by less: it would only be shortened again
 RECENT = 0.15  # of the budget: the stretch of time that the next steps are judged by
-FEWEST_SEEN = 3  # steps that say something about the next ones, unless they already took RECENT of the budget
+FEWEST_SEEN = 3  # steps that the next ones are judged by, where there are so many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,31 +92,31 @@ class TimeBudget:
         """
         step, spent = seen[-1]
         per_step = self._per_step(seen)
-        if spent >= self.seconds:
-            fitting = step
-        elif per_step is None:
-            return None
-        else:
-            fitting = min(step + math.floor((self.seconds - spent) / per_step), self.most_steps)
-        if fitting == steps or step < math.floor((1 - self.cooldown_share) * min(fitting, steps)):
+        pace = spent / step if per_step is None else per_step
+        left = max(0.0, self.seconds - spent)
+        fitting = min(step + math.floor(left / max(pace, 1e-9)), max(self.most_steps, step))
+        level = (1 - self.cooldown_share) * min(fitting, steps)
+        if fitting == steps or step < math.floor(level):
             return None
         if fitting > steps:
-            is_level = step <= (1 - self.cooldown_share) * steps
-            wanted = is_level and fitting > LENGTHEN_FROM * steps
+            wanted = step - 1 <= level and fitting > LENGTHEN_FROM * steps  # no update of the fall is done
+        elif per_step is None:
+            wanted = left == 0  # one step, with what is done once at the start: the next may be quicker
         else:
-            wanted = per_step is None or spent + (steps - step) * per_step > (1 + TOLERANCE) * self.seconds
-        pace = f"of late a step took {per_step:.3g} s" if per_step else "the first steps took all of the time"
+            wanted = (steps - step) * per_step > left + TOLERANCE * self.seconds
+        if not wanted:
+            return None
         return (
-            (fitting, f"{pace}: a length of {fitting}, not {steps}, meets the {self.seconds:.0f} s") if wanted else None
+            fitting,
+            f"of late a step took {pace:.3g} s: a length of {fitting}, not {steps}, meets the {self.seconds:.0f} s",
         )
 
     def _per_step(self, seen: Sequence[tuple[int, float]]) -> float | None:
-        """Seconds of a step of late: with what is done between steps, without what is done once at the start."""
+        """Seconds of a step of late: with what is done between steps, without what is done once at the start.
+
+        None where there is only one step to go by.
+        """
         step, spent = seen[-1]
-        stretch = RECENT * self.seconds
-        before = (one for one in reversed(seen) if spent - one[1] >= stretch and step - one[0] >= FEWEST_SEEN)
-        first_step, first_spent = next(before, seen[0])
-        says_little = step - first_step < FEWEST_SEEN and spent - first_spent < stretch
-        if step == first_step or says_little:
-            return None
-        return max((spent - first_spent) / (step - first_step), 1e-9)
+        before = bisect.bisect_right(seen, spent - RECENT * self.seconds, key=lambda one: one[1]) - 1
+        first_step, first_spent = seen[max(0, min(before, len(seen) - 1 - FEWEST_SEEN))]
+        return (spent - first_spent) / (step - first_step) if step > first_step else None

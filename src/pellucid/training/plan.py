@@ -200,20 +200,39 @@ def _fit(
         shape = Derived(depth=base.n_layers, config=base, reasons=())
     else:
         length = asked.context_length or min(DEFAULT_CONTEXT, max(2, text.train_tokens - 1))
-        shapes = ladder(vocab_size=text.vocab_size, context_length=length)
+        sizes = ladder(vocab_size=text.vocab_size, context_length=length)
         if asked.depth is not None:
-            shapes = (from_depth(asked.depth, vocab_size=text.vocab_size, context_length=length),)
-        chosen = fit(shapes, DROPOUTS, seconds).depth
-        shape = next(one for one in shapes if one.depth == chosen)
+            sizes = (from_depth(asked.depth, vocab_size=text.vocab_size, context_length=length),)
+        shape = _chosen(fit(sizes, DROPOUTS, seconds).depth, sizes)
     axes = {} if given is not None else overrides(asked)
     config = resolve(ModelConfig, Layer("model", as_fields(shape.config)), Layer("settings", axes)).settings
     is_open = given is None and asked.preset is None and asked.dropout is None
     as_long_as_asked = tokens is not None and settings.minutes is None
-    return fit(
+    found = fit(
         [dataclasses.replace(shape, config=config)],
         DROPOUTS if is_open else [config.dropout],
         math.inf if as_long_as_asked else seconds,
     )
+    # What a person set, or a model brought along, has no reason of ours.
+    kept = (one for one in found.reasons if one.field not in axes and (is_open or one.field != "dropout"))
+    return dataclasses.replace(found, reasons=tuple(kept))
+
+
+def _chosen(depth: int, sizes: Sequence[Derived]) -> Derived:
+    """The size of this depth, with why it was taken of several."""
+    shape = next(one for one in sizes if one.depth == depth)
+    if len(sizes) == 1:
+        return shape
+    length = shape.config.context_length
+    whys = {
+        "n_layers": "of all depths, it promises the lowest loss for this text and time",
+        "context_length": "enough for a small model"
+        if length == DEFAULT_CONTEXT
+        else "as asked, or all of a short text",
+        "vocab_size": "the tokenizer's",
+    }
+    mine = (Reason(field=name, value=getattr(shape.config, name), why=why) for name, why in whys.items())
+    return dataclasses.replace(shape, reasons=(*shape.reasons, *mine))
 
 
 def _asked_tokens(settings: TrainSettings, text: TextSize) -> int | None:

@@ -200,7 +200,7 @@ def settings_of(rung: Rung, seed: int, device: str, threads: int | None) -> dict
 
 def examine(finished: Finished, rung: Rung, seed: int, device: str, num_questions: int, recorder: Recorder) -> Outcome:
     """Ask about held-out worlds in both languages, and let the model tell a story of its own."""
-    checkpoint = load_checkpoint(resolve_checkpoint(finished.out))
+    checkpoint = load_checkpoint(resolve_checkpoint(finished.out, recorder=recorder))
     model, tokenizer = load_model(checkpoint, device=choose_device(device)).eval(), checkpoint.tokenizer
     assert tokenizer is not None, "pretrain saves its tokenizer"
     recorder.record(Event(name="quickstart.exam", message="asking about worlds it has never seen …"))
