@@ -23,7 +23,6 @@ from pellucid.errors import SettingsError
 from pellucid.untrusted import read_bytes, shown, whole
 
 MOST_RECIPE_BYTES = 1 << 20
-MOST_WHOLE = 1 << 64  # of a whole number, either way; a seed has so many bits
 
 S = TypeVar("S")
 DEFAULT = "default"
@@ -301,7 +300,7 @@ def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
     try:
         if hint is int and isinstance(value, (str, int)):
             read = int(value.replace("_", "")) if isinstance(value, str) else value
-            return whole(read, low=-MOST_WHOLE, high=MOST_WHOLE)
+            return whole(read, low=-MOST, high=MOST)
         if hint is float and isinstance(value, (str, int, float)):
             return float(value)
         if hint is Path and isinstance(value, (str, Path)) and "\0" not in str(value):
