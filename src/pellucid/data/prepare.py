@@ -94,8 +94,9 @@ def open_prepared(directory: Path | str) -> Prepared:
     stored = _read_stored(directory)
     if stored is None:
         raise CorruptFileError("there are no prepared tokens here", where=str(directory), hint=REBUILD)
-    if PARTS in stored and (found := _parts(directory)) != stored[PARTS]:
-        different = sorted(name for name in {*found, *stored[PARTS]} if found.get(name) != stored[PARTS].get(name))
+    written = stored.get(PARTS)
+    if written is not None and (found := _parts(directory)) != written:
+        different = sorted(name for name in {*found, *written} if found.get(name) != written.get(name))
         what = "a part of the prepared tokens is missing, or is not the one that was written"
         raise CorruptFileError(what, found=", ".join(different), where=str(directory), hint=REBUILD)
     valid = directory / "valid"
@@ -113,7 +114,7 @@ def _verify(directory: Path, prepared: Prepared, tokenizer: Tokenizer, always: b
         if side.manifest.vocab_size != tokenizer.vocab_size or side.manifest.tokenizer_sha256 != tokenizer.sha256:
             what = "the prepared tokens were made with another tokenizer"
             raise CorruptFileError(what, where=str(side.directory), hint=REBUILD)
-    if PARTS not in (_read_stored(directory) or {}):
+    if (_read_stored(directory) or {}).get(PARTS) is None:
         message = (
             f"the tokens in {directory} were prepared by an earlier version, which did not record whether there was a"
             " validation part; what is there agrees with its own hashes, and is recorded now"
