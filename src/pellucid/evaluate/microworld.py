@@ -98,6 +98,19 @@ def measure_microworld(
     )
 
 
+def measure_languages(
+    model: Decoder, tokenizer: Tokenizer, *, seed: int, level: int, languages: Sequence[str], num_questions: int
+) -> dict[str, float]:
+    """For each language, the share of `num_questions` about new worlds that a model answers exactly: a quick look."""
+    scores = {}
+    for language in languages:
+        asked = list(islice(_questions(seed, level, "held_out", language, num_questions), num_questions))
+        replies = answer_questions(model, tokenizer, asked)
+        right = [is_correct(question, reply) for (_, question), reply in zip(asked, replies, strict=True)]
+        scores[language] = sum(right) / len(right)
+    return scores
+
+
 def answer_questions(
     model: Decoder, tokenizer: Tokenizer, asked: Sequence[tuple[Story, Question]], *, recorder: Recorder = NULL
 ) -> list[str]:

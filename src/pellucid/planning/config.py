@@ -17,7 +17,7 @@ Position = Literal["none", "learned", "sinusoidal", "rotary"]
 RopeScaling = Literal["none", "linear", "llama3", "yarn"]
 Norm = Literal["layer", "layer_no_bias", "rms"]
 FeedForward = Literal["gelu", "gelu_tanh", "swiglu", "relu2"]
-Init = Literal["gpt2", "zero_projections"]
+Init = Literal["gpt2", "zero_projections", "matched_keys"]
 
 # Beyond these no model is known; they keep a file from asking for more than there can be.
 MOST_TOKENS, MOST_POSITIONS = 1 << 22, 1 << 24

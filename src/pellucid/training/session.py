@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
+from torch import nn
 
 from pellucid.data.loader import windows
 from pellucid.data.prepare import Prepared
@@ -24,7 +25,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.interrupt import StopRequest
 from pellucid.training.lengths import Lengths, TimeBudget
 from pellucid.training.loop import StepReport, Trainer, train
-from pellucid.training.metrics import Board, NoBoard, best_evaluation, evaluations
+from pellucid.training.metrics import EXAM, Board, NoBoard, best_evaluation, evaluations
 from pellucid.training.moments import Look
 from pellucid.training.plan import RunPlan
 from pellucid.training.probe import Probes
@@ -33,6 +34,12 @@ from pellucid.training.snapshots import Snapshots
 from pellucid.untrusted import Table
 
 EVAL_ROWS = 32  # windows evaluated at once; the result does not depend on it
+
+
+class Exam(Protocol):
+    """Questions that a run asks its model at each evaluation, the same ones each time: scores by name, from 0 to 1."""
+
+    def __call__(self, model: nn.Module, tokenizer: Tokenizer) -> Mapping[str, float]: ...
 
 
 class Session:
@@ -50,10 +57,11 @@ class Session:
         fingerprint: Mapping[str, str],
         stop: StopRequest,
         recorder: Recorder,
+        exam: Exam | None = None,
     ) -> None:
         self.run, self.trainer, self.plan, self.settings = run, trainer, plan, settings
         self.tokenizer, self.prepared, self.info, self.fingerprint = tokenizer, prepared, info, fingerprint
-        self.stop, self.recorder = stop, recorder
+        self.stop, self.recorder, self.exam = stop, recorder, exam
         self.stored_fingerprint: Mapping[str, str] = fingerprint  # of the process that wrote the checkpoint
         self.started, self.tokens_here, self.board = monotonic(), 0, NoBoard()
         self.looks: tuple[Look, ...] = ()
@@ -217,12 +225,16 @@ class Session:
         likelihood = self.evaluate()
         if likelihood is None:
             return
-        row = {"kind": "eval", "step": self.trainer.step, **likelihood.to_dict()}
+        scores = {} if self.exam is None else self.exam(self.trainer.model, self.tokenizer)
+        exam = {f"{EXAM}{part}": score for part, score in scores.items()}
+        row = {"kind": "eval", "step": self.trainer.step, **likelihood.to_dict(), **exam}
         self._write(row)
         message = (
             f"step {self.trainer.step}: validation loss {likelihood.loss:.4f}, perplexity {likelihood.perplexity:.2f},"
             f" {likelihood.bits_per_byte:.4f} bits per byte"
         )
+        if scores:
+            message += "; right answers: " + ", ".join(f"{part} {score:.0%}" for part, score in scores.items())
         self.recorder.record(Event(name="training.evaluated", message=message, data=row))
 
     def evaluate(self) -> Likelihood | None:

@@ -32,7 +32,7 @@ class ModelSettings:
     qk_norm: bool | None = setting(None, "RMS-normalise each query and key head")
     tied_head: bool | None = setting(None, "use the embedding as output head")
     dropout: float | None = setting(None, "share of activations dropped in training", low=0, high=0.99)
-    init: str | None = setting(None, "gpt2 or zero_projections")
+    init: str | None = setting(None, "gpt2, zero_projections or matched_keys")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ from pellucid.training.interrupt import StopRequest
 from pellucid.training.lengths import Lengths
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.measure import Rates, measure_training
-from pellucid.training.metrics import evaluations
+from pellucid.training.metrics import evaluations, exam_scores
 from pellucid.training.opening import find_opening
 from pellucid.training.other_text import check_same_text
 from pellucid.training.plan import (
@@ -55,7 +55,7 @@ from pellucid.training.plan import (
 )
 from pellucid.training.plan_text import summary, table
 from pellucid.training.resume import as_begun, check_same_machine, check_same_run
-from pellucid.training.session import Session
+from pellucid.training.session import Exam, Session
 from pellucid.training.settings import TrainSettings
 
 RECIPE = "pretrain"
@@ -72,6 +72,7 @@ class Pretraining:
     extend: bool = False  # a finished run may be given another length
     verify: bool = False  # read all prepared tokens again and compare them with their hashes
     require_exact: bool = False  # refuse to go on where the bits may differ
+    exam: Exam | None = None  # what the model is asked at each evaluation
     began: float = field(default_factory=lambda: monotonic())  # from when on the minutes of a time budget count
 
 
@@ -137,10 +138,11 @@ def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = N
         )
         recorder.record(Event(name="training.fingerprint", message=_describe(print_of), data=dict(print_of)))
         info = {"recipe": RECIPE, "lineage": _lineage(parent), "data": dict(prepared.identity)}
-        session = Session(run, trainer, plan, settings, tokenizer, prepared, info, print_of, stop, recorder)
+        session = Session(run, trainer, plan, settings, tokenizer, prepared, info, print_of, stop, recorder, task.exam)
         _take_up(task, run, session, recorder)
         reason = session.go()
         draw_loss(run)
+        draw_exam(run)
         latest = run.latest()
         return Finished(
             out=run.path,
@@ -484,6 +486,19 @@ def draw_loss(run: Run) -> None:
             x_label="step",
             y_label="loss, nats per token",
             path_without_suffix=run.path / "loss",
+        )
+
+
+def draw_exam(run: Run) -> None:
+    """The shares of right answers over the steps as `exam.svg` and `exam.png`, of a run whose model is asked."""
+    scores = exam_scores(run.read_metrics())
+    if scores:
+        draw_curves(
+            scores,
+            title=f"{run.path.name}: questions about new worlds",
+            x_label="step",
+            y_label="answered exactly, share",
+            path_without_suffix=run.path / "exam",
         )
 
 

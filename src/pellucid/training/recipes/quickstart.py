@@ -3,8 +3,15 @@
     measure the machine -> choose a rung of the ladder -> tell stories in English and Chinese -> pretrain on them
     -> ask about worlds that the model has never seen, beside controls that understand nothing
 
-The ladder is fixed: a rung is chosen by what a training step reaches here, and recorded with the run, so that everybody
-on a rung gets the same run. Nothing in it is special to the microworld but the corpus and the exam.
+The ladder of a level is fixed: a rung is chosen by what a training step reaches here, and recorded with the run, so that
+everybody on a rung gets the same run. Nothing in it is special to the microworld but the corpus and the exam.
+
+What makes a small model find out what a name is for (docs/log.md has the figures):
+
+    names whole       no token holds more than two Chinese characters: a name is one token wherever it stands
+    a story to a row  nothing of another story, with the same names, stands before it
+    never twice       as many stories as rows: none can be learned by heart
+    matched keys      keys begin much like queries, so a name finds its earlier mentions from the first step
 """
 
 from __future__ import annotations
@@ -12,6 +19,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from torch import nn
 
 from pellucid.data.microworld.corpus import documents, held_out
 from pellucid.data.microworld.story import VERSION, Story
@@ -19,25 +29,31 @@ from pellucid.engine.generate import complete, encode_prompt
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ResumeError
-from pellucid.evaluate.microworld import MicroworldScore, measure_microworld
+from pellucid.evaluate.microworld import MicroworldScore, measure_languages, measure_microworld
 from pellucid.events import NULL, Event, Recorder
+from pellucid.model.decoder import Decoder
 from pellucid.planning.machine import inspect_machine
 from pellucid.settings import Layer, resolve
 from pellucid.store.checkpoint import load_checkpoint, load_model
 from pellucid.store.run import is_run, lock_run, resolve_checkpoint
+from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.device import choose_device, choose_dtype, use_threads
 from pellucid.training.measure import measure_training
 from pellucid.training.recipes.pretrain import Finished, Pretraining, open_text, pretrain_locked
+from pellucid.training.session import Exam
 from pellucid.training.settings import TrainSettings
 from pellucid.untrusted import Table, read_json, shown
 
-LEVEL = 0
+RECIPE = 2  # counted up when the same command would make another run
 CORPUS, CHOICE = "stories.jsonl", "quickstart.json"
 PROBES = ("Anna went to the", "小梅走进")  # shown to the model again and again while it learns
 LANGUAGES = ("en", "zh")
 SPLITS = ("held_out", "combinations", "paraphrases", "lengths")
-CONTEXT = 128
-VOCABULARY = 768  # large enough that no name falls apart, small enough that no phrase becomes one token
+CONTEXT, ROW = 128, 88  # positions of the model, and of the longest training story
+MOST_HAN = 2  # Chinese characters in a token: the length of a name
+VALID_SHARE = 0.01
+EVALUATIONS = 12
+EXAM_QUESTIONS = 60  # of each language, at each evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +66,57 @@ class Rung:
     d_model: int
     n_heads: int
     d_ff: int
-    corpus_bytes: int
     steps: int
-    rows: int
+    rows: int = 36  # stories in an update
+
+    @property
+    def num_stories(self) -> int:
+        """Enough that none is read twice."""
+        return round(self.steps * self.rows / (1 - VALID_SHARE) * 1.01)
 
 
-LADDER = (  # largest first; the last one takes every machine
-    Rung(name="large", least_flops_per_second=500e9, n_layers=4, d_model=256, n_heads=8, d_ff=704,
-         corpus_bytes=45_000_000, steps=3600, rows=16),
-    Rung(name="medium", least_flops_per_second=80e9, n_layers=3, d_model=128, n_heads=4, d_ff=352,
-         corpus_bytes=30_000_000, steps=2400, rows=16),
-    Rung(name="small", least_flops_per_second=0.0, n_layers=2, d_model=128, n_heads=4, d_ff=352,
-         corpus_bytes=11_000_000, steps=900, rows=16),
-)  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Ladder:
+    """The sizes of one level of the world, largest first; the last one takes every machine."""
+
+    vocabulary: int  # at most: it ends where no pair of a word is left to merge
+    rungs: tuple[Rung, ...]
+
+    def rung(self, name: str) -> Rung:
+        """The size of this name."""
+        return next(rung for rung in self.rungs if rung.name == name)
+
+
+LADDERS = {
+    0: Ladder(
+        vocabulary=1024,
+        rungs=(
+            Rung(name="large", least_flops_per_second=2e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=3600),
+            Rung(name="medium", least_flops_per_second=80e9, n_layers=3, d_model=192, n_heads=6, d_ff=528, steps=1200),
+            Rung(name="small", least_flops_per_second=0.0, n_layers=3, d_model=128, n_heads=4, d_ff=352, steps=1200),
+        ),
+    ),
+    1: Ladder(
+        vocabulary=2048,
+        rungs=(
+            Rung(name="large", least_flops_per_second=2e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=9600),
+            Rung(name="medium", least_flops_per_second=80e9, n_layers=3, d_model=192, n_heads=6, d_ff=528, steps=4000),
+            Rung(name="small", least_flops_per_second=0.0, n_layers=3, d_model=128, n_heads=4, d_ff=352, steps=4000),
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a person can choose."""
+
+    seed: int = 1337
+    level: int = 0
+    size: str | None = None  # a rung's name; None measures the machine
+    device: str = "auto"
+    threads: int | None = None
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,54 +144,58 @@ class Outcome:
 def quickstart(
     out: Path,
     *,
-    seed: int = 1337,
-    device: str = "auto",
-    threads: int | None = None,
-    rung: str | None = None,
-    num_questions: int = 150,
+    start: Start,
+    num_questions: int = 300,
     recorder: Recorder = NULL,
 ) -> Outcome:
     """Do all of it in `out`; the same call goes on where an interrupted one stopped.
 
-    `rung` takes a size of the ladder by name instead of measuring. Raises what `pretrain` raises.
+    `num_questions` are asked of each language and split. Raises what `pretrain` raises.
     """
     with lock_run(out):
-        chosen = choose_rung(out, seed=seed, device=device, threads=threads, asked=rung, recorder=recorder)
-        corpus = write_corpus(out, chosen, seed, recorder)
-        resolved = resolve(TrainSettings, Layer("quickstart", settings_of(chosen, seed, device, threads)))
-        task = Pretraining(text=corpus, out=out, resolved=resolved)
+        rung = choose_rung(out, start, recorder)
+        corpus = write_corpus(out, rung, start, recorder)
+        resolved = resolve(TrainSettings, Layer("quickstart", settings_of(rung, start)))
+        task = Pretraining(text=corpus, out=out, resolved=resolved, exam=exam_of(start))
         finished = pretrain_locked(task, open_text(task, recorder), recorder=recorder)
-    return examine(finished, chosen, seed, device, num_questions, recorder)
+    return examine(finished, rung, start, num_questions, recorder)
 
 
-def choose_rung(
-    out: Path, *, seed: int, device: str, threads: int | None, asked: str | None, recorder: Recorder
-) -> Rung:
+def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
     """The rung of this directory: the recorded one, the one asked for, or the largest that this machine can climb."""
-    stored = out / CHOICE
+    stored, ladder = out / CHOICE, LADDERS[start.level]
     if stored.is_file():
         choice = dict(Table(read_json(stored), str(stored)).values)
-        names = {rung.name for rung in LADDER}
-        if choice.get("rung") not in names:
-            raise ResumeError("the record of the size is damaged", found=shown(choice.get("rung")), where=str(stored))
-        if choice.get("seed") != seed or choice.get("world") != VERSION or asked not in (None, choice["rung"]):
+        same = {"seed": start.seed, "world": VERSION, "level": start.level, "recipe": RECIPE}
+        if any(choice.get(key) != value for key, value in same.items()) or start.size not in (None, choice.get("rung")):
             raise ResumeError(
-                "this directory holds another quickstart", found=str(choice), where=str(out), hint="give another --out"
+                "this directory holds another quickstart",
+                found=shown(choice),
+                where=str(out),
+                hint="give another --out; what is there can still be used (pellucid generate, lens, eval)",
             )
-        return next(rung for rung in LADDER if rung.name == choice["rung"])
+        if choice.get("rung") not in {rung.name for rung in ladder.rungs}:
+            raise ResumeError("the record of the size is damaged", found=shown(choice.get("rung")), where=str(stored))
+        return ladder.rung(choice["rung"])
     if is_run(out):
         raise ResumeError("this directory holds another run", where=str(out), hint="give another --out")
     machine = inspect_machine()
-    use_threads(threads, machine)
-    place = choose_device(device)
-    rates = measure_training(place, choose_dtype("auto", place, machine), deterministic=True)
+    use_threads(start.threads, machine)
+    place = choose_device(start.device)
+    rates = measure_training(place, choose_dtype(start.precision, place, machine), deterministic=True)
     reached = rates.training_flops_per_second
-    if asked is not None:
-        rung = next(rung for rung in LADDER if rung.name == asked)
+    if start.size is not None:
+        rung = ladder.rung(start.size)
     else:
-        rung = next(rung for rung in LADDER if reached >= rung.least_flops_per_second)
-    out.mkdir(parents=True, exist_ok=True)
-    choice = {"rung": rung.name, "seed": seed, "world": VERSION, "flops_per_second": reached}
+        rung = next(rung for rung in ladder.rungs if reached >= rung.least_flops_per_second)
+    choice = {
+        "rung": rung.name,
+        "seed": start.seed,
+        "world": VERSION,
+        "level": start.level,
+        "recipe": RECIPE,
+        "flops_per_second": reached,
+    }
     stored.write_text(json.dumps(choice, indent=2) + "\n", encoding="utf-8")
     recorder.record(
         Event(
@@ -149,34 +207,47 @@ def choose_rung(
     return rung
 
 
-def write_corpus(out: Path, rung: Rung, seed: int, recorder: Recorder) -> Path:
+def write_corpus(out: Path, rung: Rung, start: Start, recorder: Recorder) -> Path:
     """Tell the stories, one to a row, English and Chinese in turn."""
     path = out / CORPUS
     if path.is_file():
         return path
-    partial, written = path.with_suffix(".partial"), 0
+    partial, total = path.with_suffix(".partial"), rung.num_stories
     with partial.open("w", encoding="utf-8") as file:
-        for text in documents(seed, level=LEVEL, num_bytes=rung.corpus_bytes, languages=LANGUAGES):
+        stories = documents(start.seed, level=start.level, count=total, languages=LANGUAGES)
+        for told, text in enumerate(stories, 1):
             file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-            written += len(text)
-            if written % 500 < len(text):
-                data = {"characters_done": min(written, rung.corpus_bytes), "characters_total": rung.corpus_bytes}
-                recorder.record(Event(name="data.progress", message="telling stories", data=data))
+            if told % 500 == 0 or told == total:
+                data = {"stories_done": told, "stories_total": total}
+                recorder.record(Event(name="quickstart.progress", message="telling stories", data=data))
     partial.replace(path)
     message = f"a small world told in English and Chinese: {path} ({path.stat().st_size / 1e6:.0f} MB)"
     recorder.record(Event(name="quickstart.corpus", message=message, data={"path": str(path), "world": VERSION}))
     return path
 
 
-def settings_of(rung: Rung, seed: int, device: str, threads: int | None) -> dict:
+def exam_of(start: Start) -> Exam:
+    """What the model is asked as it learns: worlds of another seed than the last exam's, unseen in training like those."""
+
+    def ask(model: nn.Module, tokenizer: Tokenizer) -> dict[str, float]:
+        assert isinstance(model, Decoder), "quickstart trains a decoder"
+        return measure_languages(
+            model, tokenizer, seed=start.seed + 1, level=start.level, languages=LANGUAGES, num_questions=EXAM_QUESTIONS
+        )
+
+    return ask
+
+
+def settings_of(rung: Rung, start: Start) -> dict:
     """The rung as the settings of a training run."""
     return {
-        "seed": seed,
-        "device": device,
-        "threads": threads,
+        "seed": start.seed,
+        "device": start.device,
+        "threads": start.threads,
+        "precision": start.precision,
         "steps": rung.steps,
         "compile": "off",
-        "tokenizer": {"kind": "bpe", "vocab_size": VOCABULARY},
+        "tokenizer": {"kind": "bpe", "vocab_size": LADDERS[start.level].vocabulary, "max_han": MOST_HAN},
         "model": {
             "depth": rung.n_layers,
             "d_model": rung.d_model,
@@ -186,26 +257,33 @@ def settings_of(rung: Rung, seed: int, device: str, threads: int | None) -> dict
             "d_ff": rung.d_ff,
             "context_length": CONTEXT,
             "tied_head": False,
+            "dropout": 0.0,
+            "init": "matched_keys",
         },
-        "batch": {"tokens": rung.rows * CONTEXT},
+        "batch": {"tokens": rung.rows * ROW},
         "optimizer": {"momentum": 0.95},
         # Stories are told from the same sentences, so short runs repeat between the two sides by design.
-        "data": {"valid_fraction": 0.01, "report_duplicates": False},
-        "evaluation": {"every_steps": max(1, rung.steps // 5)},
-        # So that the lens can show how it learned.
-        "saving": {"keep_every": max(1, rung.steps // 5)},
+        "data": {"rows": "documents", "valid_fraction": VALID_SHARE, "report_duplicates": False},
+        "evaluation": {"every_steps": max(1, rung.steps // EVALUATIONS), "max_share": 0.005},
         "probe": {"texts": PROBES},
     }
 
 
-def examine(finished: Finished, rung: Rung, seed: int, device: str, num_questions: int, recorder: Recorder) -> Outcome:
+def examine(finished: Finished, rung: Rung, start: Start, num_questions: int, recorder: Recorder) -> Outcome:
     """Ask about held-out worlds in both languages, and let the model tell a story of its own."""
     checkpoint = load_checkpoint(resolve_checkpoint(finished.out, recorder=recorder))
-    model, tokenizer = load_model(checkpoint, device=choose_device(device)).eval(), checkpoint.tokenizer
+    model, tokenizer = load_model(checkpoint, device=choose_device(start.device)).eval(), checkpoint.tokenizer
     assert tokenizer is not None, "pretrain saves its tokenizer"
     recorder.record(Event(name="quickstart.exam", message="asking about worlds it has never seen …"))
     score = measure_microworld(
-        model, tokenizer, seed=seed, level=LEVEL, splits=SPLITS, languages=LANGUAGES, num_questions=num_questions
+        model,
+        tokenizer,
+        seed=start.seed,
+        level=start.level,
+        splits=SPLITS,
+        languages=LANGUAGES,
+        num_questions=num_questions,
+        recorder=recorder,
     )
     (finished.out / "exam.json").write_text(
         json.dumps(score.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -221,10 +299,10 @@ def examine(finished: Finished, rung: Rung, seed: int, device: str, num_question
         for language in LANGUAGES
         for answer in [a for a in score.answers if a.story.language == language and a.story.split == "held_out"][:4]
     )
-    greedy = SamplingSettings(temperature=0.7, top_p=0.95, max_new_tokens=60, seed=seed)
+    greedy = SamplingSettings(temperature=0.7, top_p=0.95, max_new_tokens=60, seed=start.seed)
     continuations = []
     for language in LANGUAGES:
-        [story] = held_out(seed + 1, level=LEVEL, split="held_out", count=1, language=language)
+        [story] = held_out(start.seed + 1, level=start.level, split="held_out", count=1, language=language)
         prompt = story.sentences[0]
         written = complete(TorchRunner(model), tokenizer, encode_prompt(tokenizer, prompt), greedy)
         continuations.append((prompt, written.text))
