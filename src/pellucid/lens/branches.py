@@ -25,6 +25,7 @@ from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stop import Ending, FinishReason
 from pellucid.errors import ContextError, CorruptFileError, RequestError
 from pellucid.lens.answer import Answer
+from pellucid.lens.cause import afford
 from pellucid.lens.chips import chips_of
 from pellucid.lens.rows import Rows
 from pellucid.lens.tree import Node, Tree, dump, parse
@@ -232,6 +233,7 @@ def step(desk: Desk, *, node: int, sampling: dict[str, Any], count: int = 1) -> 
     """Up to `count` tokens after a node, the account of each, and why the text is over (None: it is not)."""
     if not 1 <= count <= MOST_STEPS:
         raise RequestError("so many steps are not taken at once", found=str(count), hint=f"1 to {MOST_STEPS}")
+    afford(desk.model(), count)
     settings = settle_seed(read_sampling(sampling))
     nodes, accounts = desk.branches.step(node, settings, count)
     stop = nodes[-1].stop if nodes else desk.branches.replay(node, settings)[1]
@@ -247,6 +249,7 @@ def choose(desk: Desk, *, node: int, id: int) -> Answer:
 def beam(desk: Desk, *, node: int, beams: int = 4, length: int = 8) -> Answer:
     """The texts that a beam search finds, as branches; `ends` are their last nodes, the likeliest first."""
     settings = BeamSettings(num_beams=beams, num_best=beams, max_new_tokens=length, length_penalty=0.0)
+    afford(desk.model(), beams * length)
     known = len(desk.tree.nodes)
     ends = desk.branches.search(node, settings)
     return _grown(desk.branches, desk.tree.nodes[known:], ends=[end.id for end in ends])
@@ -269,7 +272,10 @@ def save(desk: Desk) -> Answer:
 
 def load(desk: Desk, *, content: str) -> Answer:
     """A tree that was saved, in the place of this one."""
-    desk.branches.load(content)
+    try:
+        desk.branches.load(content)
+    except CorruptFileError as error:  # what was sent is wrong, and no file of this machine
+        raise RequestError(error.what, found=error.found, where=error.where, hint=error.hint) from error
     return Answer(describe_tree(desk.branches))
 
 
