@@ -148,7 +148,7 @@ def test_every_range_is_in_use() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [[[]] * 200_001, {"a": [[[[[[[[[[[[[0]]]]]]]]]]]]]}, {"text": "x" * 200_001}, {"\ud800": 1}, {"a": 2**53}]
+    "value", [[[]] * 200_001, {"a": [[[[[[[[[[[[[0]]]]]]]]]]]]]}, {"text": "x" * 50_001}, {"\ud800": 1}, {"a": 2**53}]
 )
 def test_what_no_question_holds_is_refused_before_it_is_read(value) -> None:
     assert DEEPEST < 13

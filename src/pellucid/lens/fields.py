@@ -29,7 +29,7 @@ Method = Callable[..., Answer]
 
 DEEPEST = 12  # lists and objects in each other; the page's own deepest question has six
 MOST_VALUES = 200_000  # in one question
-MOST_CHARACTERS = 200_000  # of one text: about 50,000 tokens
+MOST_CHARACTERS = 50_000  # of one text: about 12,000 tokens
 LARGEST = 2**53 - 1  # the largest whole number that a page holds exactly
 WHOLE_FILES = ("content",)  # texts that are a file of the page's own; the size of a question bounds them
 SHOWN = 80  # characters of a wrong value that are told
