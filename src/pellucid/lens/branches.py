@@ -10,6 +10,7 @@ Every answer carries the tree's version, so that a second page on the same tree 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,8 @@ class Branches:
     def __init__(self, runner: Runner, tokenizer: Tokenizer) -> None:
         self.runner, self.tokenizer = runner, tokenizer
         self.tree, self.rows = Tree(), Rows(runner)
+        self.name = secrets.token_hex(8)  # which tree this is: what a browser keeps of another is not about this one
+        self.start: int | None = None  # the text that the lens was opened with: where a new page begins
         self.samplers: dict[SamplingSettings, Sampler] = {}
 
     def plant(self, text: str) -> Node:
@@ -178,7 +181,7 @@ class Branches:
         for node in tree.nodes:
             check_ids(replace(self.runner.config, causal=True), node.ids)
         tree.version = self.tree.version + 1
-        self.tree = tree
+        self.tree, self.name, self.start = tree, secrets.token_hex(8), None
 
     def _draw(self, node: int, settings: SamplingSettings) -> Account:
         ids, num_prompt, sampler = self.tree.text_ids(node), self.tree.num_prompt(node), self.sampler(settings)
@@ -197,10 +200,11 @@ def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
 
 
 def describe_tree(branches: Branches) -> dict[str, Any]:
-    """Every node, the current one and the version."""
+    """Every node, the current one, the one that a new page begins at, the tree's name and version."""
     tree = branches.tree
     nodes = [describe_node(branches, node) for node in tree.nodes]
-    return {"nodes": nodes, "current": tree.current, "version": tree.version}
+    told = {"nodes": nodes, "current": tree.current, "start": branches.start}
+    return told | {"name": branches.name, "version": tree.version}
 
 
 def _grown(branches: Branches, nodes: list[Node], **more: Any) -> Answer:

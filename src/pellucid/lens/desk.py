@@ -190,7 +190,7 @@ def open_desk(
     """
     desk = Desk(open_shelf(path, device=device, recorder=recorder))
     if text is not None:
-        desk.answer("prompt", {"text": text})
+        desk.branches.start = desk.branches.plant(text).id
     return desk
 
 

@@ -28,9 +28,13 @@ def open_task(reading: Reading) -> Task:
         "label": reading.token(token_id),
         "id": count(token_id),
     }
+    ask = Line("ask", {"word": text(WORD)})
+    begin = reading.tokenizer.bos_id
+    if begin is not None:  # it stands on the row too, in front of every text
+        ask = Line("ask_begun", {**ask.figures, "begin": reading.token(begin)})
     return Task(
         say=(Line("say", figures),),
-        ask=Line("ask", {"word": text(WORD)}),
+        ask=ask,
         answer=len(_ids(reading, WORD)),
         select={"token": position},
         try_text=WORD,
