@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -98,8 +99,7 @@ def is_unicode(text: str) -> bool:
 def read_fields(desk: Desk, method: str, function: Method, params: Mapping[str, Any]) -> dict[str, Any]:
     """The params of a question as arguments. Raises RequestError naming the one that is unknown, missing or wrong."""
     check_values(params)
-    wanted = dict(list(inspect.signature(function).parameters.items())[1:])
-    hints = get_type_hints(function, localns={"Desk": object, "At": At})
+    wanted, kinds = _signature(function)
     for name in params:
         if name not in wanted:
             raise RequestError(
@@ -111,10 +111,17 @@ def read_fields(desk: Desk, method: str, function: Method, params: Mapping[str, 
             read[name] = At.of(params.get(name, {}))
         elif name in params:
             read[name] = params[name]
-            check_field(desk.config, f"{method}: {name}", hints[name], read[name])
+            check_field(desk.config, f"{method}: {name}", kinds[name], read[name])
         elif parameter.default is inspect.Parameter.empty:
             raise RequestError(f"{method} needs {name!r}", found=f"given: {_short(', '.join(params) or 'nothing')}")
     return read
+
+
+@cache
+def _signature(function: Method) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    """A question's fields (all parameters but the desk), and of which kind each is."""
+    wanted = dict(list(inspect.signature(function).parameters.items())[1:])
+    return wanted, get_type_hints(function, localns={"Desk": object, "At": At})
 
 
 def check_field(config: ModelConfig, where: str, kind: Any, value: Any) -> None:

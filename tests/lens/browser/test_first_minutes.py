@@ -103,7 +103,9 @@ def test_signs_of_full_width_stand_upright_in_the_matrix_and_others_lie(fresh, p
     chips(page)
     page.locator("nav ol button").nth(3).click()
     page.locator(".columns span").first.wait_for()
-    told = page.locator(".columns span").evaluate_all("all => all.map(e => [e.textContent, getComputedStyle(e).transform])")
+    told = page.locator(".columns span").evaluate_all(
+        "all => all.map(e => [e.textContent, getComputedStyle(e).transform])"
+    )
     upright = {text for text, transform in told if transform == "none"}
     assert any("，" in text or "。" in text for text in upright)
     assert all(re.search("[\u3000-\uffef]", text) for text in upright)

@@ -6,6 +6,7 @@ model receives holds its letters. What the reader's own tokenizer does with it i
 
 from __future__ import annotations
 
+from pellucid.lens.graphemes import graphemes
 from pellucid.lens.lessons.reading import Reading
 from pellucid.lens.lessons.task import Figure, Line, Task, count, text
 
@@ -23,7 +24,7 @@ def open_task(reading: Reading) -> Task:
     token_id = reading.ids[position]
     figures = {
         "vocab": count(reading.tokenizer.vocab_size),
-        "characters": count(len(reading.tokenizer.decode(reading.ids))),
+        "characters": count(sum(1 for _ in graphemes(reading.tokenizer.decode(reading.ids)))),
         "tokens": count(len(reading.text_positions)),
         "label": reading.token(token_id),
         "id": count(token_id),
