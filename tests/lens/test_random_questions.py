@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pellucid.engine.settings import SamplingSettings
 from pellucid.errors import PellucidError
+from pellucid.lens import fields
 from pellucid.lens.answer import At
 from pellucid.lens.desk import PARTS, Desk, open_desk
 from pellucid.lens.fields import DEEPEST, LEAST, MOST, check_values
@@ -148,12 +149,15 @@ def test_every_range_is_in_use() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [[[]] * 200_001, {"a": [[[[[[[[[[[[[0]]]]]]]]]]]]]}, {"text": "x" * 50_001}, {"\ud800": 1}, {"a": 2**53}]
+    "params",
+    [{"a": [[[[[[[[[[[[[0]]]]]]]]]]]]]}, {"text": "x" * 50_001}, {"\ud800": 1}, {"a": 2**53}, {"a": [0] * 30}],
+    ids=["deep", "long", "half a pair", "large", "many"],
 )
-def test_what_no_question_holds_is_refused_before_it_is_read(value) -> None:
+def test_what_no_question_holds_is_refused_before_it_is_read(params, monkeypatch) -> None:
     assert DEEPEST < 13
+    monkeypatch.setattr(fields, "MOST_VALUES", 30)
     with pytest.raises(PellucidError):
-        check_values(value if isinstance(value, dict) else {"a": value})
+        check_values(params)
 
 
 def test_a_pattern_without_end_is_ended(desk, monkeypatch) -> None:
