@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import preset
 from pellucid.planning.report import Plan
 from pellucid.planning.report import plan as plan_model
@@ -33,7 +34,7 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     from pellucid.store.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class LanguageModel:
     """A model with its tokenizer, ready to continue text. `model` is a plain torch module, `runner` what reads it."""
 
@@ -41,6 +42,13 @@ class LanguageModel:
     tokenizer: Tokenizer
     checkpoint: Checkpoint
     runner: Runner
+
+    def __repr__(self) -> str:
+        """One line: where it is from, how large it is, what reads it; `lm.model` shows its parts."""
+        size, weight = count_parameters(self.config).total, self.model.embed.weight
+        number_format = str(weight.dtype).removeprefix("torch.")
+        where = f"{number_format} on {weight.device}, read by {self.runner.name}"
+        return f"LanguageModel({str(self.checkpoint.directory)!r}, {size:,} parameters, {self.tokenizer!r}, {where})"
 
     @property
     def config(self) -> ModelConfig:

@@ -242,7 +242,8 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
     if hint is Any:
         return value
     if origin in (Union, types.UnionType):
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "null") and type(None) in args):
+        empty = value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
+        if empty and type(None) in args:
             return None
         for option in (a for a in args if a is not type(None)):
             try:

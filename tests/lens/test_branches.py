@@ -242,7 +242,7 @@ def test_the_path_says_which_node_each_token_is_of(desk: Desk) -> None:
         ("step", {"node": 0, "sampling": {}, "count": 0}, RequestError),
         ("choose", {"node": 0, "id": 302}, RequestError),
         ("choose", {"node": 0, "id": -1}, RequestError),
-        ("branches.load", {"content": "{}"}, CorruptFileError),
+        ("branches.load", {"content": "{}"}, RequestError),
     ],
 )
 def test_what_cannot_be_is_refused(desk: Desk, method: str, params: dict, error: type) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
@@ -16,10 +17,14 @@ import pytest
 
 from pellucid.errors import ContextError, MissingExtraError, SettingsError
 from pellucid.lens.answer import Answer
-from pellucid.lens.page.server import MAX_BODY_BYTES, Door, Server, build_app, open_door
+from pellucid.lens.page.server import MAX_BODY_BYTES, Door, Server, Worker, build_app, open_door
 from pellucid.store.envelope import decode
 
 PROGRAM = "export default {};\n// 词元\n"
+
+
+class Panic(BaseException):
+    """As compiled Rust raises it: no Exception."""
 
 
 class Echo:
@@ -37,6 +42,10 @@ class Echo:
                 raise MissingExtraError("umap is missing", hint="pip install 'pellucid[umap]'")
             case "fault":
                 raise ZeroDivisionError("a fault")
+            case "panic":
+                raise Panic("index out of bounds")
+            case "exit":
+                raise SystemExit(3)
             case "slow":
                 time.sleep(0.3)
         value = {"method": method, "params": params, "methods": self.methods}
@@ -138,7 +147,24 @@ def test_failures_tell_what_found_where_and_hint(door: Door, send, method: str, 
     assert ("ZeroDivisionError" in capfd.readouterr().err) == (method == "fault")
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(("method", "found"), [("panic", "Panic: index out of bounds"), ("exit", "SystemExit: 3")])
+def test_what_is_no_ordinary_error_is_told_and_the_page_works_on(door: Door, send, method, found, capfd) -> None:
+    status, _, body = send("POST", f"/{door.token}/ask/{method}", b"{}")
+    assert status == 500 and found in json.loads(body)["error"]["found"]
+    assert "BrokenOff" in capfd.readouterr().err
+    assert send("POST", f"/{door.token}/ask/tokens", b"{}")[0] == 200
+
+
+def test_a_worker_that_is_dead_is_started_again() -> None:
+    worker = Worker()
+    worker.thread = threading.Thread()  # one that never ran
+    assert asyncio.run(asyncio.wait_for(worker.run(lambda: b"done"), 10)) == b"done"
+    assert worker.thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[1]", b"\xff", b"[" * 100_000, b'{"a": NaN}', b'{"a": 1e999}', b'{"a": "\\ud800"}']
+)
 def test_a_question_that_is_not_an_object_of_json(door: Door, send, body: bytes) -> None:
     status, _, answer = send("POST", f"/{door.token}/ask/about", body)
     assert status == 400 and json.loads(answer)["error"]["what"]

@@ -12,7 +12,7 @@ import pytest
 from pellucid.errors import ContextError, MissingExtraError
 from pellucid.lens.answer import Answer
 from pellucid.lens.page import program
-from pellucid.lens.page.widget import make_widget
+from pellucid.lens.page.widget import make_widget, reply
 from pellucid.store.envelope import decode
 
 
@@ -22,6 +22,8 @@ class Echo:
     def answer(self, method: str, params: dict[str, Any]) -> Answer:
         if method == "too_long":
             raise ContextError("the prompt is too long", hint="shorten it")
+        if method == "fault":
+            raise ZeroDivisionError("a fault")
         return Answer({"method": method, "params": params}, {"row": np.arange(3, dtype=np.float32)})
 
 
@@ -53,6 +55,15 @@ def test_a_failure_is_told_to_the_one_who_asked() -> None:
     content, buffers = ask({"id": 8, "method": "too_long"})
     assert content["id"] == 8 and not buffers
     assert content["error"]["what"] == "the prompt is too long" and content["error"]["hint"] == "shorten it"
+
+
+def test_a_fault_of_the_program_is_told_too_and_shown_to_the_kernel() -> None:
+    sent: list[dict[str, Any]] = []
+    widget = make_widget(Echo())
+    widget.send = lambda content, buffers=None: sent.append(content)  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        reply(widget, Echo(), {"id": 9, "method": "fault"})
+    assert [(one["id"], one["error"]["found"]) for one in sent] == [(9, "ZeroDivisionError: a fault")]
 
 
 def test_the_widget_carries_the_built_page() -> None:

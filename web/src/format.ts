@@ -37,6 +37,14 @@ export function short(value: number): string {
   return String(value);
 }
 
+/** Signs that stand upright in a line from top to bottom: East Asian scripts, full-width signs, pictures. */
+const UPRIGHT = /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97c\uac00-\ud7a3\uf900-\ufaff\ufe10-\ufe19\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{1f000}-\u{1faff}\u{20000}-\u{3fffd}]/u;
+
+/** Whether a label is read from top to bottom as it stands; any other is laid on its side. */
+export function isUpright(text: string): boolean {
+  return UPRIGHT.test(text);
+}
+
 /** Bytes as two hexadecimal digits each: E4 BD A0. */
 export function hex(bytes: readonly number[]): string {
   return bytes.map((byte) => byte.toString(16).toUpperCase().padStart(2, "0")).join(" ");

@@ -23,19 +23,33 @@ const DENSITY = 2; // pixels of a PNG for one on screen
 export function picturesIn(root: ParentNode): Picture[] {
   return [...root.querySelectorAll<HTMLElement>("[data-panel]")].flatMap((section) => {
     const drawn = [...section.querySelectorAll<SVGSVGElement | HTMLCanvasElement>("svg, canvas")].filter(isChart);
-    return drawn.map((element, index) => ({ panel: section.dataset.panel!, name: nameOf(element) ?? String(index + 1), element }));
+    const names = drawn.map((element, index) => nameOf(element) ?? String(index + 1));
+    return drawn.map((element, index) => ({ panel: section.dataset.panel!, name: told(names, index), element }));
   });
+}
+
+/** A name, with its number where several drawings of a panel share it. */
+function told(names: readonly string[], index: number): string {
+  const name = names[index]!;
+  const before = names.slice(0, index).filter((other) => other === name).length;
+  return before ? `${name} (${before + 1})` : name;
 }
 
 function isChart(element: Element): boolean {
   const { width, height } = element.getBoundingClientRect();
-  return width >= SMALLEST && height >= SMALLEST && !element.parentElement?.closest("svg");
+  if (width < SMALLEST || height < SMALLEST || element.parentElement?.closest("svg")) return false;
+  // What is hidden from screen readers is a part of something: a chart only where that something is it alone.
+  const whole = element.parentElement?.closest('[role="img"], button');
+  if (whole) return whole.querySelectorAll("svg, canvas").length === 1;
+  return element.getAttribute("aria-hidden") !== "true" || element.closest("[role=region]") !== null;
 }
 
 function nameOf(element: Element): string | null {
   const label = element.getAttribute("aria-label") ?? element.querySelector(":scope > title")?.textContent;
-  const labelled = element.closest("figure")?.querySelector("figcaption")?.textContent ?? element.closest("[aria-label]")?.getAttribute("aria-label");
-  return (label ?? labelled ?? "").split(/[;:；：（，。]/)[0]!.trim().slice(0, 80) || null; // what follows explains, it does not name
+  const around = element.closest("[aria-label]")?.getAttribute("aria-label") ?? element.closest("figure")?.querySelector("figcaption")?.textContent;
+  const own = element.closest("button")?.querySelector("span")?.textContent;
+  const name = (label ?? around ?? "").split(/[;:；：（(。]/)[0]!.trim(); // what follows explains, it does not name
+  return [name, own ?? ""].filter(Boolean).join(" · ").slice(0, 80) || null;
 }
 
 /** A chart as a file of its own: SVG text. A canvas becomes an image inside it. */
@@ -47,6 +61,8 @@ export function svgOf({ element }: Picture): string {
   svg.setAttribute("height", String(height));
   if (!svg.hasAttribute("viewBox")) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const [left, top, across, down] = svg.getAttribute("viewBox")!.split(/[\s,]+/).map(Number);
+  const behind = element instanceof SVGSVGElement ? element.parentElement!.querySelector<HTMLCanvasElement>(":scope > canvas[aria-hidden]") : null;
+  if (behind?.width && behind.height) svg.prepend(shape("image", { href: behind.toDataURL("image/png"), x: left, y: top, width: across, height: down, preserveAspectRatio: "none" }));
   const paper = shape("rect", { x: left, y: top, width: across, height: down, fill: paperBehind(element) });
   svg.prepend(paper);
   return `<?xml version="1.0" encoding="UTF-8"?>\n${new XMLSerializer().serializeToString(svg)}\n`;

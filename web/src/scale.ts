@@ -50,6 +50,7 @@ export function largest(values: ArrayLike<number>): number {
 export function paint(canvas: HTMLCanvasElement, rows: number, columns: number, colour: (row: number, column: number) => Rgb): void {
   canvas.width = columns;
   canvas.height = rows;
+  if (!rows || !columns) return; // nothing to draw, and browsers refuse an image without pixels
   const context = canvas.getContext("2d")!;
   const image = context.createImageData(columns, rows);
   for (let row = 0, byte = 0; row < rows; row++) {

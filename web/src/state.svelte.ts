@@ -39,8 +39,10 @@
 import { getContext, onDestroy, setContext, tick } from "svelte";
 import type { Answer, NamedArray } from "./envelope";
 import { BEGINNING, type View, readHash, writeHash } from "./hash";
+import { holdInSight } from "./hold";
 import { AskError, type Host, type Params, type Told, canonical } from "./host";
 import type { About, Header, Tree, TreeNode } from "./types";
+import { keep, keeper } from "./keeper";
 import { type Language, type Values, hasWord, preferredLanguage, word } from "./words";
 
 export type { About, Chip, Header, Tree, TreeNode } from "./types";
@@ -48,6 +50,7 @@ export type Command = "next" | "fork" | "redraw" | "export";
 export type Asked = readonly [method: string, params: Params];
 
 const KEPT_ANSWERS = 64;
+const KEPT_NODE = "pellucid.node";
 
 class Lens {
   host = $state.raw<Host | null>(null);
@@ -68,12 +71,16 @@ class Lens {
   reading = $state("");
   /** The background of each chip of the row, while a panel shows something on it. */
   mark = $state.raw<((position: number) => string | undefined) | null>(null);
+  /** Where this page begins while its address names no node: the text that the lens was opened with. */
+  #first = $state.raw<number | null>(null);
+  /** The text that a lesson puts on the row for a while, and the one that it took away. */
+  #borrowed: { node: number; home: number } | null = null;
   #prefersDark = $state(false);
   #root: HTMLElement | null = null;
   #commands = new Map<Command, () => void>();
   #answers = new Map<string, Answer>();
 
-  node = $derived(this.view.node ?? this.tree?.current ?? 0);
+  node = $derived(this.view.node ?? this.#first ?? 0);
   checkpoint = $derived(this.view.checkpoint);
   at = $derived({ node: this.node, checkpoint: this.checkpoint });
   chips = $derived(this.header?.tokens ?? []);
@@ -86,7 +93,11 @@ class Lens {
   theme: "light" | "dark" = $derived(this.view.theme ?? (this.#prefersDark ? "dark" : "light"));
   mode = $derived(this.view.mode);
   sampling = $derived(this.view.sampling);
-  hasText = $derived((this.tree?.nodes.length ?? 0) > 0 && this.tree?.current != null);
+  hasText = $derived((this.tree?.nodes.length ?? 0) > 0 && (this.view.node ?? this.#first) !== null);
+  /** A page in a file: its texts cannot be changed, only what was recorded can be looked at. */
+  recorded = $derived(this.host?.kind === "recording");
+  /** Whether a text may be changed just now. */
+  canAct = $derived(!this.busy && !this.recorded);
 
   t = (key: string, values?: Values): string => word(this.language, key, values);
 
@@ -136,19 +147,29 @@ class Lens {
     if (this.host?.kind !== "server" || !this.tree || this.busy) return;
     try {
       const { value } = await this.ask<Tree>("tree");
-      if (value.version !== this.tree.version) this.#plant(value);
+      if (value.version !== this.tree.version || value.name !== this.tree.name) this.#plant(value);
     } catch (error) {
       this.actError = toldOf(error);
     }
   }
 
-  /** Takes over a tree; what was looked at stays, unless it is no longer there. */
+  /**
+   * Takes over a tree; what was looked at stays, unless it is no longer there. A page that has looked at nothing yet goes
+   * where its browser was last, else to the text that the lens was opened with: never to where another reader is.
+   */
   #plant(tree: Tree): void {
-    const here = this.tree ? this.node : this.view.node;
+    const here = this.tree && this.hasText ? this.node : (this.view.node ?? this.#kept(tree));
     this.tree = tree;
+    this.#first = tree.start ?? (this.host?.kind === "server" ? null : tree.current);
     if (here === null) return;
     if (!tree.nodes.some(({ id }) => id === here)) this.select({ node: null, token: null });
-    else if (here !== tree.current) this.select({ node: here });
+    else if (here !== this.#first) this.select({ node: here });
+  }
+
+  /** The node of this tree that this browser looked at last. */
+  #kept(tree: Tree): number | null {
+    const [name, node] = (this.host?.kind === "server" ? (keeper()?.getItem(KEPT_NODE) ?? "") : "").split(" ");
+    return name && name === tree.name ? Number(node) : null;
   }
 
   /** One question. Answers about a node are kept: a node never changes. */
@@ -166,7 +187,8 @@ class Lens {
 
   /** A question that changes the tree; the row then shows where the tree is. */
   async act<Value = unknown>(method: string, params: Params = {}): Promise<Value | null> {
-    if (this.busy) return null;
+    if (this.recorded) this.say(this.t("tokens.recorded"));
+    if (!this.canAct) return null;
     this.busy = true;
     this.actError = null;
     try {
@@ -203,6 +225,19 @@ class Lens {
     if (!this.run("next")) void this.step();
   }
 
+  /** Puts a text on the row for a while: `giveBack` takes it away again, if the reader has not gone elsewhere meanwhile. */
+  async borrow(text: string): Promise<void> {
+    const home = this.#borrowed?.node === this.node ? this.#borrowed.home : this.node;
+    await this.prompt(text);
+    if (this.node !== home) this.#borrowed = { node: this.node, home };
+  }
+
+  async giveBack(): Promise<void> {
+    const { node, home } = this.#borrowed ?? {};
+    this.#borrowed = null;
+    if (home !== undefined && this.node === node) await this.go(home);
+  }
+
   choose(node: number, id: number): Promise<unknown> {
     return this.act("choose", { node, id });
   }
@@ -220,6 +255,7 @@ class Lens {
   /** Changes what is looked at, and the address with it. */
   select(change: Partial<View>): void {
     this.view = { ...this.view, ...change };
+    if (this.host?.kind === "server" && this.tree?.name && typeof change.node === "number") keep(KEPT_NODE, `${this.tree.name} ${change.node}`);
     if (!this.#hasAddress()) return;
     const hash = writeHash(this.view);
     history.replaceState(history.state, "", hash ? `#${hash}` : location.pathname + location.search);
@@ -244,7 +280,8 @@ class Lens {
   async show(panel: string): Promise<void> {
     this.select({ mode: "lab", closed: this.view.closed.filter((key) => key !== panel) });
     await tick();
-    this.#root?.querySelector(`[data-panel="${panel}"]`)?.scrollIntoView({ block: "start" });
+    const section = this.#root?.querySelector(`[data-panel="${panel}"]`);
+    if (section) holdInSight(section, this.#root!);
   }
 
   /** Opens a run that lies on this machine, and begins anew with it. */

@@ -81,6 +81,10 @@ export interface TreeNode {
 export interface Tree {
   nodes: TreeNode[];
   current: number | null;
+  /** The text that the lens was opened with. */
+  start?: number | null;
+  /** Which tree this is: another has other nodes under the same numbers. */
+  name?: string;
   [more: string]: unknown;
 }
 

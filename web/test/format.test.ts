@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { asPython, hex, number, percent, short } from "../src/format";
+import { asPython, hex, isUpright, number, percent, short } from "../src/format";
 
 describe("numbers as text", () => {
   it("keep four significant digits and a real minus", () => {
@@ -21,5 +21,10 @@ describe("numbers as text", () => {
     expect([812, 1100000, 134515008].map(short)).toEqual(["812", "1.1M", "134.5M"]);
     expect(asPython("blocks.3.attention.weights[2,5,1]")).toBe('trace["blocks.3.attention.weights"][2, 5, 1]');
     expect(asPython("logits")).toBe('trace["logits"]');
+  });
+
+  it("know which labels stand upright from top to bottom", () => {
+    expect(["？", "，", "你", "「", "カ", "한", "👩", "Ａ", "a你"].map(isUpright)).toEqual(Array(9).fill(true));
+    expect(["?", ",", "the", "·", "é", "שלום", "E4 BD", "<bos>", "…"].map(isUpright)).toEqual(Array(9).fill(false));
   });
 });

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { NamedArray } from "../src/envelope";
-import { largestPlaces, mainHabit, matrixOf } from "../src/panels/attention/heads";
-import { ramp, shrink } from "../src/panels/attention/pixels";
-import { diverging, sequential } from "../src/scale";
+import { isMasked, largestPlaces, mainHabit, matrixOf } from "../src/panels/attention/heads";
+import { drawShades, ramp, shrink } from "../src/panels/attention/pixels";
+import { diverging, paint, sequential } from "../src/scale";
 
 describe("attention in small", () => {
   const weights = (T: number, fill: (head: number, row: number, column: number) => number) =>
@@ -23,6 +23,21 @@ describe("attention in small", () => {
   it("gives bytes the value that they stand for", () => {
     const bytes = new NamedArray("weights", "u1", [1, 2, 2], new Uint8Array([255, 0, 128, 127]), 0.5 / 255, 0.25);
     expect([...shrink(bytes, 0, 8).shades]).toEqual([191, 64, 128, 127]);
+  });
+
+  it("knows which weights were masked and which are only small", () => {
+    const masks = [{ mask: "causal", sliding_window: null }, { mask: "causal", sliding_window: 2 }, { mask: "none", sliding_window: null }] as const;
+    const seen = masks.map((one) => [0, 1, 2, 3].map((key) => (isMasked(one, 2, key) ? "x" : ".")).join(""));
+    expect(seen).toEqual(["...x", "x..x", "...."]);
+  });
+
+  it("draws nothing where there is nothing: browsers refuse an image without pixels", () => {
+    const canvas = { width: 5, height: 5, getContext: () => { throw new Error("source width is zero"); } } as unknown as HTMLCanvasElement;
+    for (const [rows, columns] of [[0, 3], [3, 0], [0, 0]] as const) {
+      paint(canvas, rows, columns, () => [0, 0, 0]);
+      drawShades(canvas, rows, columns, () => 0, new Uint8ClampedArray(768), []);
+    }
+    expect([canvas.width, canvas.height]).toEqual([0, 0]);
   });
 
   it("draws with the page's own colours", () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { Progress, type Keeper } from "../src/learn/progress.svelte";
+import type { Keeper } from "../src/keeper";
+import { Progress } from "../src/learn/progress.svelte";
 import { parts } from "../src/learn/sentence";
 import type { Figure } from "../src/learn/types";
 

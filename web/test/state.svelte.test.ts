@@ -1,5 +1,5 @@
 import { flushSync } from "svelte";
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import type { Answer } from "../src/envelope";
 import { BEGINNING } from "../src/hash";
 import { AskError, type Host, canonical } from "../src/host";
@@ -8,7 +8,7 @@ import type { Header, Tree } from "../src/types";
 
 /** A host whose answers come when the test says so. */
 class Later implements Host {
-  readonly kind = "widget";
+  kind: Host["kind"] = "widget";
   asked: string[] = [];
   #waiting = new Map<string, { resolve: (answer: Answer<never>) => void; reject: (error: Error) => void }>();
 
@@ -145,5 +145,29 @@ describe("the store", () => {
     lens.setSampling({ top_k: undefined, seed: 4 });
     expect(lens.sampling).toEqual({ temperature: 0.5, seed: 4 });
   });
-});
 
+  it("begins at the text the lens was opened with, whoever was elsewhere last, and comes back to its own", async () => {
+    const nodes = [{ id: 0, parent: null }, { id: 1, parent: null }];
+    const tree = { nodes, current: 1, start: 0, name: "a", version: 3 };
+    host.kind = "server";
+    vi.stubGlobal("location", { protocol: "about:" });
+    const kept = new Map<string, string>();
+    vi.stubGlobal("localStorage", { getItem: (name: string) => kept.get(name) ?? null, setItem: (name: string, text: string) => void kept.set(name, text) });
+    const visit = async (told: unknown) => {
+      lens.tree = null;
+      lens.select({ node: null });
+      host.asked.length = 0;
+      const done = lens.refresh();
+      await host.answer("about{}", { model: { axes: {} }, checkpoints: [] });
+      await host.answer("tree{}", told);
+      await done;
+      return [lens.hasText, lens.node];
+    };
+    expect(await visit(tree)).toEqual([true, 0]);
+    expect(await visit({ ...tree, start: null })).toEqual([false, 0]);
+    lens.select({ node: 1 }); // this browser's own
+    expect(await visit({ ...tree, start: null })).toEqual([true, 1]);
+    expect(await visit({ ...tree, name: "another tree" })).toEqual([true, 0]);
+    vi.unstubAllGlobals();
+  });
+});

@@ -39,6 +39,8 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import setting
 from pellucid.tokens.tokenizer import Tokenizer
 
+MOST_BEAMS = 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class BeamSettings:
@@ -52,7 +54,7 @@ class BeamSettings:
       where: num_beams=2
     """
 
-    num_beams: int = setting(4, "unfinished texts kept side by side", low=1)
+    num_beams: int = setting(4, "unfinished texts kept side by side", low=1, high=MOST_BEAMS)
     num_best: int = setting(1, "finished texts returned, best first", low=1)
     length_penalty: float = setting(1.0, "log p is divided by length to this power: 0 is plain, more favours longer")
     early_stopping: Literal["heuristic", "always", "never"] = setting(
@@ -69,6 +71,12 @@ class BeamSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SamplingError(f"{name} must be 1 or more", found=str(value))
+        if self.num_beams > MOST_BEAMS:
+            raise SamplingError(
+                "so many texts are not kept side by side",
+                found=f"num_beams={self.num_beams}",
+                hint=f"at most {MOST_BEAMS}: each has a cache of its own; more than 16 rarely find a better text",
+            )
         if not 1 <= self.num_best <= self.num_beams:
             raise SamplingError(
                 "num_best must lie between 1 and num_beams",

@@ -37,7 +37,6 @@ Step = Literal["dot", "scaled", "score", "weight"]
 def attention_of(desk: Desk, *, at: At, layer: int) -> Answer:
     """The weights of every head of a layer, [H, T, S], and what each head tends to do."""
     model, trace = desk.model(at.checkpoint), desk.trace(at)
-    check_index("layer", layer, model.config.n_layers)
     weights_HTS = trace.arrays[f"blocks.{layer}.attention.weights"]
     value = {**describe_heads(model), "habits": [habits(weights_TS) for weights_TS in weights_HTS]}
     return Answer(value=value, arrays={"weights": at.pack(weights_HTS)})
@@ -160,8 +159,6 @@ class HeadRecord:
         """Read it from the recording of `at`."""
         model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
         config, path = model.config, f"blocks.{layer}.attention"
-        check_index("layer", layer, config.n_layers)
-        check_index("head", head, config.n_heads)
         kv_head = head * config.n_kv_heads // config.n_heads
         turned = "_rotated" if config.position == "rotary" else ""
         columns = slice(head * config.head_dim, (head + 1) * config.head_dim)

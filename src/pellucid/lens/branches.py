@@ -10,6 +10,7 @@ Every answer carries the tree's version, so that a second page on the same tree 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stop import Ending, FinishReason
 from pellucid.errors import ContextError, CorruptFileError, RequestError
 from pellucid.lens.answer import Answer
+from pellucid.lens.cause import afford
 from pellucid.lens.chips import chips_of
 from pellucid.lens.rows import Rows
 from pellucid.lens.tree import Node, Tree, dump, parse
@@ -52,6 +54,8 @@ class Branches:
     def __init__(self, runner: Runner, tokenizer: Tokenizer) -> None:
         self.runner, self.tokenizer = runner, tokenizer
         self.tree, self.rows = Tree(), Rows(runner)
+        self.name = secrets.token_hex(8)  # which tree this is: what a browser keeps of another is not about this one
+        self.start: int | None = None  # the text that the lens was opened with: where a new page begins
         self.samplers: dict[SamplingSettings, Sampler] = {}
 
     def plant(self, text: str) -> Node:
@@ -177,7 +181,7 @@ class Branches:
         for node in tree.nodes:
             check_ids(replace(self.runner.config, causal=True), node.ids)
         tree.version = self.tree.version + 1
-        self.tree = tree
+        self.tree, self.name, self.start = tree, secrets.token_hex(8), None
 
     def _draw(self, node: int, settings: SamplingSettings) -> Account:
         ids, num_prompt, sampler = self.tree.text_ids(node), self.tree.num_prompt(node), self.sampler(settings)
@@ -196,10 +200,11 @@ def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
 
 
 def describe_tree(branches: Branches) -> dict[str, Any]:
-    """Every node, the current one and the version."""
+    """Every node, the current one, the one that a new page begins at, the tree's name and version."""
     tree = branches.tree
     nodes = [describe_node(branches, node) for node in tree.nodes]
-    return {"nodes": nodes, "current": tree.current, "version": tree.version}
+    told = {"nodes": nodes, "current": tree.current, "start": branches.start}
+    return told | {"name": branches.name, "version": tree.version}
 
 
 def _grown(branches: Branches, nodes: list[Node], **more: Any) -> Answer:
@@ -232,6 +237,7 @@ def step(desk: Desk, *, node: int, sampling: dict[str, Any], count: int = 1) -> 
     """Up to `count` tokens after a node, the account of each, and why the text is over (None: it is not)."""
     if not 1 <= count <= MOST_STEPS:
         raise RequestError("so many steps are not taken at once", found=str(count), hint=f"1 to {MOST_STEPS}")
+    afford(desk.model(), count)
     settings = settle_seed(read_sampling(sampling))
     nodes, accounts = desk.branches.step(node, settings, count)
     stop = nodes[-1].stop if nodes else desk.branches.replay(node, settings)[1]
@@ -247,6 +253,7 @@ def choose(desk: Desk, *, node: int, id: int) -> Answer:
 def beam(desk: Desk, *, node: int, beams: int = 4, length: int = 8) -> Answer:
     """The texts that a beam search finds, as branches; `ends` are their last nodes, the likeliest first."""
     settings = BeamSettings(num_beams=beams, num_best=beams, max_new_tokens=length, length_penalty=0.0)
+    afford(desk.model(), beams * length)
     known = len(desk.tree.nodes)
     ends = desk.branches.search(node, settings)
     return _grown(desk.branches, desk.tree.nodes[known:], ends=[end.id for end in ends])
@@ -269,7 +276,10 @@ def save(desk: Desk) -> Answer:
 
 def load(desk: Desk, *, content: str) -> Answer:
     """A tree that was saved, in the place of this one."""
-    desk.branches.load(content)
+    try:
+        desk.branches.load(content)
+    except CorruptFileError as error:  # what was sent is wrong, and no file of this machine
+        raise RequestError(error.what, found=error.found, where=error.where, hint=error.hint) from error
     return Answer(describe_tree(desk.branches))
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.lens.chips import kind_of, label_of_bytes
 from pellucid.lens.vocabulary import embedding_norms, read_ranks
@@ -78,8 +77,6 @@ def nearest_rows(weight_VD: torch.Tensor, norms_V: np.ndarray, row: int, count: 
 def card(desk: Desk, *, id: int) -> Answer:
     """Everything about one token that does not depend on a text."""
     tokenizer, weight_VD = desk.tokenizer, desk.model().embed.weight
-    if not 0 <= id < desk.config.vocab_size:
-        raise RequestError("no token has this id", found=str(id), where=f"{desk.config.vocab_size} rows")
     known = id < tokenizer.vocab_size
     data = tokenizer.token_bytes(id) if known else b""
     norms_V = desk.keep("norms", lambda: embedding_norms(weight_VD))

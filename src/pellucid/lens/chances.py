@@ -22,7 +22,6 @@ from pellucid.engine.chain import MODEL
 from pellucid.engine.generate import build_sampler, settle_seed
 from pellucid.engine.randomness import uniform
 from pellucid.engine.sampler import History, Sampler, pass_through
-from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import read_sampling
 from pellucid.lens.rows import Rows
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from pellucid.lens.desk import Desk
 
 NUM_CANDIDATES = 24
-MOST_DRAWS = 100_000
 
 
 def row_at(desk: Desk, at: At, position: int | None = None) -> np.ndarray:
@@ -94,9 +92,6 @@ def account_chain(logits_V: np.ndarray, sampler: Sampler, ids: tuple[int, ...], 
 
 def draws(desk: Desk, *, seed: int, position: int, count: int = 1) -> Answer:
     """The numbers u of a seed at a position: of the first choice, the second …, as `pellucid generate -n COUNT` has them."""
-    if not 1 <= count <= MOST_DRAWS or seed < 0 or position < 0:
-        found = f"seed {seed}, position {position}, {count} draws"
-        raise RequestError("there are no such draws", found=found, hint=f"at most {MOST_DRAWS} at once")
     return Answer({"seed": seed, "position": position}, {"u": draw_many(seed, position, count)})
 
 

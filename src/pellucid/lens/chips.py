@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pellucid.engine.generate import encode_prompt
 from pellucid.lens.answer import Answer
 from pellucid.lens.graphemes import graphemes
 from pellucid.tokens.tokenizer import Tokenizer
@@ -134,9 +135,11 @@ def _places_inside_characters(data: bytes) -> set[int]:
 
 
 def tokens(desk: Desk, *, text: str) -> Answer:
-    """A text as chips and groups, and whether its tokens give it back to the byte."""
+    """A text as chips and groups, whether its tokens give it back to the byte, and how many more a prompt has in front."""
     ids = desk.tokenizer.encode(text).ids
-    return Answer({**chips_of(desk.tokenizer, ids), "exact": desk.tokenizer.decode(ids) == text})
+    in_front = len(encode_prompt(desk.tokenizer, ""))
+    told = {"exact": desk.tokenizer.decode(ids) == text, "in_front": in_front}
+    return Answer({**chips_of(desk.tokenizer, ids), **told})
 
 
 def labels(desk: Desk) -> Answer:

@@ -10,7 +10,6 @@ kept: models by checkpoint (`shelf`), recordings by text and checkpoint. It draw
 
 from __future__ import annotations
 
-import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
@@ -44,6 +43,7 @@ from pellucid.lens import (
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches, describe_tree
 from pellucid.lens.chips import label_of
+from pellucid.lens.fields import Method, read_fields
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.page import export
 from pellucid.lens.questions import list_questions
@@ -78,18 +78,9 @@ PARTS = (
 MOST_TRACES = 8
 MOST_KEPT = 60_000_000  # numbers of their streams
 LANGUAGES = ("en", "zh")
+MOST_NAME = 80  # characters of an unknown question that are told
 
-Method = Callable[..., Answer]
 Kept = TypeVar("Kept")
-KINDS: dict[str, tuple[type, ...]] = {  # what JSON may hold for a parameter so annotated
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "bool": (bool,),
-    "list": (list,),
-    "dict": (dict,),
-    "None": (type(None),),
-}
 
 
 class Desk:
@@ -109,8 +100,9 @@ class Desk:
         """Answer one question. Raises RequestError for a method or a parameter that does not exist."""
         function = self.methods.get(method)
         if function is None:
-            raise RequestError(f"there is no question {method!r}", hint=nearest(method, list(self.methods)))
-        read = read_params(method, function, params)
+            shown = method[:MOST_NAME]
+            raise RequestError(f"there is no question {shown!r}", hint=nearest(shown, list(self.methods)))
+        read = read_fields(self, method, function, params)
         with self._lock:
             return function(self, **read)
 
@@ -198,36 +190,8 @@ def open_desk(
     """
     desk = Desk(open_shelf(path, device=device, recorder=recorder))
     if text is not None:
-        desk.answer("prompt", {"text": text})
+        desk.branches.start = desk.branches.plant(text).id
     return desk
-
-
-def read_params(method: str, function: Method, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of a question as arguments. Raises RequestError naming the one that is unknown, missing or wrong."""
-    wanted = dict(list(inspect.signature(function).parameters.items())[1:])
-    for name in params:
-        if name not in wanted:
-            raise RequestError(f"{method} takes no {name!r}", hint=nearest(name, list(wanted)) if wanted else "")
-    read: dict[str, Any] = {}
-    for name, parameter in wanted.items():
-        if name == "at":
-            read[name] = At.of(params.get(name, {}))
-        elif name in params:
-            read[name] = _checked(method, name, params[name], str(parameter.annotation))
-        elif parameter.default is inspect.Parameter.empty:
-            raise RequestError(f"{method} needs {name!r}", found=f"given: {', '.join(params) or 'nothing'}")
-    return read
-
-
-def _checked(method: str, name: str, value: Any, annotation: str) -> Any:
-    """A value of the kind that the annotation names; annotations of other kinds are the function's own business."""
-    kinds = [KINDS.get(part.split("[")[0].strip()) for part in annotation.split(" | ")]
-    if None in kinds:
-        return value
-    right = any(isinstance(value, kind) and (bool in kind or not isinstance(value, bool)) for kind in kinds if kind)
-    if not right:
-        raise RequestError(f"{method}: {name} is not of the kind {annotation}", found=repr(value)[:80])
-    return value
 
 
 def about(desk: Desk) -> Answer:

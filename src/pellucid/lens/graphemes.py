@@ -52,10 +52,10 @@ def _breaks(text: str, start: int, place: int) -> bool:
         return False
     if left == JOINER and is_pictograph(right):
         # Marks may stand between the sign and its joiner, but no second joiner.
-        before = text[start : place - 1].rstrip(
-            "".join(c for c in text[start : place - 1] if _extends(c) and c != JOINER)
-        )
-        return not (before and is_pictograph(before[-1]))
+        before = place - 2
+        while before >= start and _extends(text[before]) and text[before] != JOINER:
+            before -= 1
+        return not (before >= start and is_pictograph(text[before]))
     if ord(left) in FLAGS and ord(right) in FLAGS:
         return (place - start) % 2 == 0
     return True

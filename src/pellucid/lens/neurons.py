@@ -38,7 +38,6 @@ def neurons_of(
     Arrays: pre (what the activation bends), activated, hidden [F]; up [F] where there is a gate; the curve [2, points].
     """
     model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
-    check_index("layer", layer, model.config.n_layers)
     mlp, path = model.blocks[layer].mlp, f"blocks.{layer}.mlp"
     hidden_TF = arrays[f"{path}.hidden"]
     check_index("position", position, len(hidden_TF))
@@ -71,7 +70,6 @@ def neuron_of(desk: Desk, *, at: At, layer: int, index: int, position: int | Non
     `direct` is at `position` (not given: the last). Arrays: hidden [T], this neuron at every position; column [D].
     """
     model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
-    check_index("layer", layer, model.config.n_layers)
     check_index("index", index, model.config.d_ff)
     hidden_T = arrays[f"blocks.{layer}.mlp.hidden"][:, index]
     position = len(hidden_T) - 1 if position is None else position

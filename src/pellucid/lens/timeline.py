@@ -129,8 +129,6 @@ def timeline_learned(
     >>> first_where([(10, False), (20, True), (30, True)])
     20
     """
-    if not 0 <= id < desk.config.vocab_size:
-        raise RequestError("there is no such token", found=str(id), hint=f"0 to {desk.config.vocab_size - 1}")
     steps: list[int | None]
     if text is None:
         steps = [*desk.checkpoints] or [None]
@@ -161,10 +159,6 @@ def first_where(marked: Sequence[tuple[int | None, bool]]) -> int | None:
 
 def read_moment(desk: Desk, at: At, layer: int, head: int, position: int | None, text: int | None) -> Moment:
     """The moment from the model of a checkpoint, or from the file of a probe."""
-    axes = desk.config
-    if not (0 <= layer < axes.n_layers and 0 <= head < axes.n_heads):
-        found = f"layer {layer}, head {head}"
-        raise RequestError("there is no such head", found=found, hint=f"{axes.n_layers} layers of {axes.n_heads} heads")
     if text is not None:
         return recorded_moment(desk, at.checkpoint, layer, head, text)
     ids = desk.ids(at.node)

@@ -108,8 +108,6 @@ def hands_of(desk: Desk, *, at: At, layer: int, head: int, position: int, part: 
         raise RequestError("this model turns nothing", found=f"positions are {config.position}", hint="see `positions`")
     if part not in ("query", "key"):
         raise RequestError("part is neither query nor key", found=repr(part), hint='give "query" or "key"')
-    check_index("layer", layer, config.n_layers)
-    check_index("head", head, config.n_heads)
     check_index("position", position, len(desk.ids(at.node)))
     row = head if part == "query" else head * config.n_kv_heads // config.n_heads
     name = f"blocks.{layer}.attention.{part}"

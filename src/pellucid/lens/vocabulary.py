@@ -10,7 +10,6 @@ A script is named by the first word of a character's Unicode name, which is a go
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ import torch
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.lens.chips import kind_of, label_of_bytes
+from pellucid.lens.pattern import search_texts
 from pellucid.settings import nearest
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pellucid.lens.desk import Desk
 
 MOST_ROWS = 1_000  # in one answer
+MOST_PATTERN = 1_000  # characters of a regular expression
 SCRIPTS = {"CJK": "HAN", "IDEOGRAPHIC": "HAN", "DIGIT": "NUMBER"}  # first words that stand for another name
 UNNAMED = "OTHER"
 
@@ -96,22 +97,26 @@ def script_of(text: str) -> str:
     return "SPACE" if text.isspace() else "SIGN"
 
 
-def find_test(search: str) -> Callable[[Entry], bool]:
-    """What a search asks of a token. Raises RequestError for bytes, ids and patterns that are none.
+def find(entries: list[Entry], search: str) -> list[Entry]:
+    """The entries that a search is for. Raises RequestError for bytes, ids and patterns that are none.
 
     >>> entry = Entry(id=7, data=b"Hi", text="Hi", label="Hi", kind="text", script="LATIN", rank=None)
-    >>> [find_test(search)(entry) for search in ("hi", "#7", "0x69", "/^H/", "ho")]
-    [True, True, True, True, False]
+    >>> [len(find([entry], search)) for search in ("", "hi", "#7", "0x69", "/^H/", "ho")]
+    [1, 1, 1, 1, 1, 0]
     """
+    if len(search) > 2 and search.startswith("/") and search.endswith("/"):
+        return [entries[place] for place in _search(search[1:-1], [entry.text for entry in entries])]
+    test = _find_test(search)
+    return [entry for entry in entries if test(entry)]
+
+
+def _find_test(search: str) -> Callable[[Entry], bool]:
     if search.startswith("#") and search[1:].isdecimal():
         wanted = int(search[1:])
         return lambda entry: entry.id == wanted
     if search.lower().startswith("0x"):
         part = _bytes(search)
         return lambda entry: part in entry.data
-    if len(search) > 2 and search.startswith("/") and search.endswith("/"):
-        pattern = _pattern(search[1:-1])
-        return lambda entry: pattern.search(entry.text) is not None
     folded = search.casefold()
     return lambda entry: folded in entry.text.casefold()
 
@@ -123,11 +128,20 @@ def _bytes(search: str) -> bytes:
         raise RequestError("these are no bytes", found=search, hint="two hexadecimal digits a byte: 0xE4 BD") from error
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _search(pattern: str, texts: list[str]) -> list[int]:
+    if len(pattern) > MOST_PATTERN:
+        found = f"{len(pattern):,} characters"
+        raise RequestError("this pattern is too long", found=found, hint=f"at most {MOST_PATTERN:,}")
     try:
-        return re.compile(text)
-    except re.error as error:
-        raise RequestError("this is no regular expression", found=f"{text}: {error}") from error
+        return search_texts(pattern, texts)
+    except ValueError as error:
+        raise RequestError("this is no regular expression", found=f"{pattern}: {error}") from error
+    except (TimeoutError, MemoryError) as error:
+        raise RequestError(
+            "this pattern takes too long to search with",
+            found=f"{pattern}: {error}",
+            hint="a repetition inside a repetition, like (a*)*, can be tried in endlessly many ways: use one of the two",
+        ) from error
 
 
 def sift(entries: list[Entry], conditions: Mapping[str, Any]) -> list[Entry]:
@@ -171,15 +185,12 @@ def vocabulary(
     desk: Desk, *, search: str = "", sort: str = "id", filter: dict | None = None, offset: int = 0, count: int = 100
 ) -> Answer:
     """One page of the tokens that were asked for, how many there are in all, and the scripts to choose from."""
-    if offset < 0 or not 0 <= count <= MOST_ROWS:
-        raise RequestError(
-            "no such page", found=f"offset {offset}, count {count}", hint=f"count is at most {MOST_ROWS}"
-        )
+    if count > MOST_ROWS:
+        raise RequestError("so many rows are not told at once", found=str(count), hint=f"1 to {MOST_ROWS}")
     entries = desk.keep("entries", lambda: list_tokens(desk.tokenizer))
     norms_V = desk.keep("norms", lambda: embedding_norms(desk.model().embed.weight))
     scripts = desk.keep("scripts", lambda: Counter(entry.script for entry in entries).most_common())
-    test = find_test(search)
-    found = order([entry for entry in sift(entries, filter or {}) if not search or test(entry)], sort, norms_V)
+    found = order(find(sift(entries, filter or {}), search), sort, norms_V)
     rows = [_row(entry, float(norms_V[entry.id])) for entry in found[offset : offset + count]]
     return Answer({"rows": rows, "total": len(found), "scripts": [{"script": s, "count": n} for s, n in scripts]})
 

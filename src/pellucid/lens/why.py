@@ -64,7 +64,7 @@ class Prediction:
 def _ask(desk: Desk, at: At, predict_after: int | None, token: int | None, against: int | None) -> Prediction:
     model, ids = desk.model(at.checkpoint), tuple(desk.ids(at.node))
     last = len(ids) - 1
-    if predict_after is not None and (not isinstance(predict_after, int) or not 0 <= predict_after <= last):
+    if predict_after is not None and not 0 <= predict_after <= last:
         raise RequestError(
             "the text has no such position", found=f"predict_after={predict_after!r}", hint=f"give 0 to {last}"
         )
@@ -75,9 +75,6 @@ def _ask(desk: Desk, at: At, predict_after: int | None, token: int | None, again
         )  # fmt: skip
     ids = ids if predict_after is None else ids[: predict_after + 1]  # a causal model saw no more than these
     logits_V = predict(model, row(model, ids))[0]
-    for name, one in (("id", token), ("against", against)):
-        if one is not None and (not isinstance(one, int) or not 0 <= one < len(logits_V)):
-            raise RequestError("there is no such token", found=f"{name}={one!r}", hint=f"give 0 to {len(logits_V) - 1}")
     target = Target(id=int(logits_V.argmax()) if token is None else token, against=against)
     return Prediction(model=model, ids=ids, target=target, logits_V=logits_V)
 

@@ -50,7 +50,7 @@ class TimeEstimate:
     most_tokens_per_second: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
     """What a model has, costs and needs."""
 
@@ -63,6 +63,10 @@ class Plan:
     inference: MemoryPlan
     kv_cache_per_token: Term
     time: TimeEstimate | None
+
+    def __repr__(self) -> str:
+        """One line; `to_dict()` holds all of it, `pellucid plan` prints it."""
+        return f"Plan({self.name!r}, {self.parameters.total:,} parameters)"
 
     def to_dict(self) -> dict[str, Any]:
         """The plan for machines (`--json`)."""

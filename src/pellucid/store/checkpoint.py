@@ -55,7 +55,7 @@ FORMAT = 1
 TRAINING_AXES = ("dropout", "init")  # matter only to whoever trains; no config.json is trusted to hold them
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Checkpoint:
     """A model as it lies on disk: weights under our parameter names, and everything that belongs to them."""
 
@@ -73,6 +73,11 @@ class Checkpoint:
         """How the line ends of its training text were read; "keep" where that is not known, as in older runs."""
         data = self.info.get("data")
         return "lf" if isinstance(data, Mapping) and data.get("data.newlines") == "lf" else "keep"
+
+    def __repr__(self) -> str:
+        """One line, without the weights."""
+        number_format = str(self.dtype).removeprefix("torch.")
+        return f"Checkpoint({str(self.directory)!r}, {len(self.weights)} tensors, {number_format}, {self.tokenizer!r})"
 
 
 @dataclass(frozen=True, kw_only=True)

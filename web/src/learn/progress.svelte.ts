@@ -1,11 +1,7 @@
-/**
- * Which lessons were answered: kept in this browser (localStorage), or for as long as the page stands where the browser
- * keeps nothing (a private window, a frame without an origin). Nothing leaves the machine.
- */
-const PLACE = "pellucid.lessons";
+/** Which lessons were answered: kept in this browser, or for as long as the page stands where the browser keeps nothing. */
+import { type Keeper, keep, keeper } from "../keeper";
 
-/** What keeps a text under a name: `localStorage`, or a stand-in. */
-export type Keeper = Pick<Storage, "getItem" | "setItem">;
+const PLACE = "pellucid.lessons";
 
 export class Progress {
   done = $state.raw<ReadonlySet<string>>(new Set());
@@ -26,11 +22,7 @@ export class Progress {
 
   #set(done: Set<string>): void {
     this.done = done;
-    try {
-      this.#keeper?.setItem(PLACE, JSON.stringify([...done]));
-    } catch {
-      // Full or forbidden: the page remembers it, the browser does not.
-    }
+    keep(PLACE, JSON.stringify([...done]), this.#keeper);
   }
 }
 
@@ -43,13 +35,4 @@ function read(keeper: Keeper | null): string[] {
   }
 }
 
-/** The browser's own keeper; null where even asking for it is forbidden. */
-function browserKeeper(): Keeper | null {
-  try {
-    return globalThis.localStorage ?? null;
-  } catch {
-    return null;
-  }
-}
-
-export const progress = new Progress(browserKeeper());
+export const progress = new Progress(keeper());

@@ -6,6 +6,7 @@ model receives holds its letters. What the reader's own tokenizer does with it i
 
 from __future__ import annotations
 
+from pellucid.lens.graphemes import graphemes
 from pellucid.lens.lessons.reading import Reading
 from pellucid.lens.lessons.task import Figure, Line, Task, count, text
 
@@ -23,14 +24,18 @@ def open_task(reading: Reading) -> Task:
     token_id = reading.ids[position]
     figures = {
         "vocab": count(reading.tokenizer.vocab_size),
-        "characters": count(len(reading.tokenizer.decode(reading.ids))),
+        "characters": count(sum(1 for _ in graphemes(reading.tokenizer.decode(reading.ids)))),
         "tokens": count(len(reading.text_positions)),
         "label": reading.token(token_id),
         "id": count(token_id),
     }
+    ask = Line("ask", {"word": text(WORD)})
+    begin = reading.tokenizer.bos_id
+    if begin is not None:  # it stands on the row too, in front of every text
+        ask = Line("ask_begun", {**ask.figures, "begin": reading.token(begin)})
     return Task(
         say=(Line("say", figures),),
-        ask=Line("ask", {"word": text(WORD)}),
+        ask=ask,
         answer=len(_ids(reading, WORD)),
         select={"token": position},
         try_text=WORD,

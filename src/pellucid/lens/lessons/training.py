@@ -72,10 +72,14 @@ def _forced_and_free(reading: Reading) -> tuple[Line, Line]:
 
 
 def write_alone(reading: Reading, ids: tuple[int, ...], num_new: int) -> list[int]:
-    """So many tokens, the favourite each time, each read back as if it were the truth."""
+    """So many tokens, the favourite each time, each read back as if it were the truth.
+
+    As when a text is generated, rows of the embedding that no token uses are not written, however likely they are held.
+    """
     written: list[int] = []
+    known = reading.tokenizer.vocab_size
     for _ in range(num_new):
-        written.append(int(reading.after((*ids, *written)).argmax()))
+        written.append(int(reading.after((*ids, *written))[:known].argmax()))
     return written
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from pellucid import __version__
 from pellucid.errors import PellucidError, RequestError
 from pellucid.lens.answer import Answer
+from pellucid.lens.fields import check_values
 from pellucid.lens.page.program import Answerer
 from pellucid.planning.params import count_parameters
 from pellucid.store.checkpoint import load_checkpoint
@@ -35,12 +36,13 @@ class Lobby:
 
     def answer(self, method: str, params: dict[str, Any]) -> Answer:
         """Answer a question, itself or through the open desk. Raises RequestError while no model is open."""
+        check_values(params)
         if method == "open":
             return self.open(params.get("path"))
         if method == "about":
             return self.about()
         if self.desk is None:
-            raise RequestError("no model is open", found=method, hint="choose one of the runs")
+            raise RequestError("no model is open", found=method[:80], hint="choose one of the runs")
         return self.desk.answer(method, params)
 
     def about(self) -> Answer:
@@ -58,7 +60,7 @@ class Lobby:
     def open(self, path: Any) -> Answer:
         """Open a listed run. Raises RequestError for another path, and what loading it raises."""
         if path not in [one["path"] for one in self.runs()]:
-            raise RequestError("this run is not in the list", found=str(path), where=str(self.folder))
+            raise RequestError("this run is not in the list", found=str(path)[:200], where=str(self.folder))
         with self._lock:
             self.desk = self.open_desk(Path(path))
         return self.about()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Protocol
 
-from pellucid.errors import CorruptFileError, StoreError
+from pellucid.errors import CorruptFileError, PellucidError, StoreError
 from pellucid.lens.answer import Answer
 
 BUILT = Path(__file__).parent / "built" / "lens.js"
@@ -17,6 +17,24 @@ class Answerer(Protocol):
     """Whoever answers the page's questions: a desk, or the lobby before a model is chosen."""
 
     def answer(self, method: str, params: dict[str, Any]) -> Answer: ...
+
+
+def told_of(error: BaseException, question: str) -> dict[str, str]:
+    """What the page tells of a question that failed: the four sentences of an error, or that the program has a fault.
+
+    >>> told_of(ZeroDivisionError("a fault"), "record")["found"]
+    'ZeroDivisionError: a fault'
+    """
+    if isinstance(error, PellucidError):
+        told = error.to_dict()
+        return {**told, "hint": told["try"]}
+    return {
+        "error": "Fault",
+        "what": "the program has a fault here",
+        "found": f"{type(error).__name__}: {error}",
+        "where": question,
+        "hint": "the terminal that runs Pellucid shows where it happened",
+    }
 
 
 def find_program() -> Path:

@@ -32,17 +32,24 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pellucid.errors import MissingExtraError, PellucidError, RequestError, SettingsError, StoreError
-from pellucid.lens.page.program import Answerer
+from pellucid.lens.fields import check_values
+from pellucid.lens.page.program import Answerer, told_of
 from pellucid.store.envelope import encode
 
 MAX_BODY_BYTES = 4 << 20  # a question is a text and a few numbers
 LOCAL = "127.0.0.1"
-STATUS = {RequestError: 400, StoreError: 422, MissingExtraError: 501, PellucidError: 422}  # the nearest class decides
+STATUS = {  # the nearest class decides
+    RequestError: 400,
+    SettingsError: 400,
+    StoreError: 422,
+    MissingExtraError: 501,
+    PellucidError: 422,
+}
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -167,18 +174,26 @@ def build_app(answerer: Answerer, door: Door, *, page: Path) -> ASGIApp:
 class Worker:
     """One thread that does what it is given, one thing after the other; it does not keep the program from ending.
 
-    It is always the same thread because each thread that computes gets a pool of threads of its own from OpenMP.
+    It is always the same thread because each thread that computes gets a pool of threads of its own from OpenMP. Nothing
+    that a task raises ends it; were it dead all the same, the next task would start another.
     """
 
     def __init__(self) -> None:
         self.tasks: SimpleQueue[tuple[Callable[[], bytes], Future[bytes]]] = SimpleQueue()
-        Thread(target=self._work, name="lens", daemon=True).start()
+        self.thread = self._start()
 
     async def run(self, task: Callable[[], bytes]) -> bytes:
         """Do it there, wait for it here."""
+        if not self.thread.is_alive():
+            self.thread = self._start()
         done: Future[bytes] = Future()
         self.tasks.put((task, done))
         return await asyncio.wrap_future(done)
+
+    def _start(self) -> Thread:
+        thread = Thread(target=self._work, name="lens", daemon=True)
+        thread.start()
+        return thread
 
     def _work(self) -> None:
         while True:
@@ -189,6 +204,20 @@ class Worker:
                 done.set_result(task())
             except Exception as error:
                 done.set_exception(error)
+            except BaseException as error:  # a panic of compiled code, an exit that something below asks for
+                done.set_exception(BrokenOff(error))
+
+
+class BrokenOff(RuntimeError):
+    """A question that something other than an ordinary error broke off; as one, so that only its asker is told.
+
+    >>> print(BrokenOff(SystemExit(3)))
+    SystemExit: 3
+    """
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.__cause__ = cause
 
 
 async def read_body(request: Request) -> bytes:
@@ -214,37 +243,33 @@ def read_params(body: bytes) -> dict[str, Any]:
         params = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
         raise RequestError("the question is not JSON", found=str(error)) from error
-    if not isinstance(params, dict):
-        raise RequestError("params are a JSON object", found=type(params).__name__)
+    check_values(params)
     return params
+
+
+def tell(told: dict[str, str], status: int) -> Response:
+    """A failure as JSON of plain ASCII: a file's name may hold what no other writing of it can carry."""
+    return Response(json.dumps({"error": told}), status, media_type="application/json")
 
 
 def tell_error(request: Request, error: Exception) -> Response:
     """What Pellucid understands: the error's four sentences, with the status of the nearest class."""
     assert isinstance(error, PellucidError)
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    told = error.to_dict()
-    return JSONResponse({"error": {**told, "hint": told["try"]}}, status)
+    return tell(told_of(error, request.url.path), status)
 
 
 def tell_http_error(request: Request, error: Exception) -> Response:
     """A path or verb that is not there, in the same shape."""
     assert isinstance(error, HTTPException)
     told = {"error": "RequestError", "what": error.detail, "found": "", "where": request.url.path, "hint": ""}
-    return JSONResponse({"error": told}, error.status_code)
+    return tell(told, error.status_code)
 
 
 def tell_fault(request: Request, error: Exception) -> Response:
     """A fault of the program itself: the trace goes to the terminal, the page learns what kind it was."""
     traceback.print_exception(error)
-    told = {
-        "error": "Fault",
-        "what": "the program has a fault here",
-        "found": f"{type(error).__name__}: {error}",
-        "where": request.url.path.rpartition("/")[2],
-        "hint": "the terminal that runs `pellucid lens` shows where it happened",
-    }
-    return JSONResponse({"error": told}, 500)
+    return tell(told_of(error, request.url.path.rpartition("/")[2]), 500)
 
 
 class Guard:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pellucid.errors import MissingExtraError, PellucidError
-from pellucid.lens.page.program import Answerer, find_program
+from pellucid.lens.page.program import Answerer, find_program, told_of
 from pellucid.store.envelope import encode
 
 if TYPE_CHECKING:
@@ -40,12 +40,13 @@ def make_widget(answerer: Answerer) -> AnyWidget:
 
 
 def reply(widget: AnyWidget, answerer: Answerer, content: dict[str, Any]) -> None:
-    """Answer one message of the page."""
-    number = content.get("id")
+    """Answer one message of the page; a fault of the program is told to the page too, which would wait for ever."""
+    number, method = content.get("id"), str(content.get("method"))
     try:
-        envelope = encode(answerer.answer(content["method"], content.get("params") or {}))
-    except PellucidError as error:
-        told = error.to_dict()
-        widget.send({"id": number, "error": {**told, "hint": told["try"]}})
+        envelope = encode(answerer.answer(method, content.get("params") or {}))
+    except BaseException as error:
+        widget.send({"id": number, "error": told_of(error, method)})
+        if not isinstance(error, PellucidError):
+            raise
         return
     widget.send({"id": number}, buffers=[envelope])

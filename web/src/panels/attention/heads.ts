@@ -1,4 +1,5 @@
 /** What Python tells of a layer's heads, and the steps that a matrix goes through. */
+import type { Axes } from "../../types";
 
 export interface Habit {
   self: number;
@@ -18,6 +19,11 @@ export interface Heads {
   rotary: boolean;
   qk_norm: boolean;
   habits: Habit[];
+}
+
+/** Whether a query may not look at a key: its weight is 0 because its score was masked, not because it is small. */
+export function isMasked({ mask, sliding_window }: Pick<Axes, "mask" | "sliding_window">, query: number, key: number): boolean {
+  return mask === "causal" && (key > query || (sliding_window !== null && query - key >= sliding_window));
 }
 
 export const STEPS = ["dot", "scaled", "score", "weight", "mix", "output"] as const;

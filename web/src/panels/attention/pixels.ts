@@ -30,6 +30,7 @@ export function ramp(kind: Kind, theme: Theme): Ramp {
 export function drawShades(canvas: HTMLCanvasElement, rows: number, columns: number, shadeAt: (cell: number) => number, colours: Ramp, blank: readonly number[]): void {
   canvas.width = columns;
   canvas.height = rows;
+  if (!rows || !columns) return; // nothing to draw, and browsers refuse an image without pixels
   const context = canvas.getContext("2d")!;
   const image = context.createImageData(columns, rows);
   for (let cell = 0; cell < rows * columns; cell++) {

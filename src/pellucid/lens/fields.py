@@ -1,0 +1,201 @@
+"""What a question may hold: every field is looked at here before anyone works on it, and what is not listed is refused.
+
+    any value     numbers are finite and no larger than the page's own can be, texts are Unicode and not endless, nothing
+                  lies deeper than a question of the page does
+    a name        belongs to the question, and is there when it must be
+    its kind      is what the question's function says: a whole number, a text, one of some words
+    its range     follows from the name: a layer is a layer of this model in every question, a count is 1 or more
+
+What only the text can tell (whether a token stands at a position) the question itself checks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pellucid.errors import RequestError
+from pellucid.lens.answer import Answer, At
+from pellucid.planning.config import ModelConfig
+from pellucid.settings import nearest
+
+if TYPE_CHECKING:
+    from pellucid.lens.desk import Desk
+
+Method = Callable[..., Answer]
+
+DEEPEST = 12  # lists and objects in each other; the page's own deepest question has six
+MOST_VALUES = 200_000  # in one question
+MOST_CHARACTERS = 50_000  # of one text: about 12,000 tokens
+LARGEST = 2**53 - 1  # the largest whole number that a page holds exactly
+WHOLE_FILES = ("content",)  # texts that are a file of the page's own; the size of a question bounds them
+SHOWN = 80  # characters of a wrong value that are told
+
+
+def check_values(params: Any) -> None:
+    """Refuse a question whose values nobody can work on, whatever it asks. Raises RequestError, saying which and why.
+
+    >>> check_values({"at": {"node": 0}, "words": [1, 2]})
+    >>> check_values({"rate": float("inf")})
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.RequestError: this number is no finite number
+      found: rate=inf
+    """
+    if not isinstance(params, dict):
+        raise RequestError("params are a JSON object", found=type(params).__name__)
+    waiting: list[tuple[str, Any, int]] = [("params", params, 0)]
+    seen = 0
+    while waiting:
+        name, value, depth = waiting.pop()
+        seen += 1
+        if depth > DEEPEST or seen > MOST_VALUES:
+            found = f"more than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST_VALUES:,} values"
+            raise RequestError("this question holds too much", found=found)
+        _check_value(name, value)
+        if isinstance(value, dict):
+            waiting += [("a name", key, depth) for key in value]
+            waiting += [(str(key), inner, depth + 1) for key, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(name, inner, depth + 1) for inner in value]
+
+
+def _check_value(name: str, value: Any) -> None:
+    match value:
+        case None | bool() | dict() | list():
+            return
+        case int() if abs(value) > LARGEST:
+            raise RequestError("this number is too large", found=_short(name), hint=f"at most {LARGEST:,}")
+        case float() if not math.isfinite(value):
+            raise RequestError("this number is no finite number", found=f"{_short(name)}={value}")
+        case str() if len(value) > MOST_CHARACTERS and name not in WHOLE_FILES:
+            found = f"{_short(name)}: {len(value):,} characters"
+            raise RequestError("this text is too long", found=found, hint=f"at most {MOST_CHARACTERS:,} characters")
+        case str() if not is_unicode(value):
+            raise RequestError("this text is no Unicode: half of a pair stands alone in it", found=_short(name))
+        case int() | float() | str():
+            return
+        case _:
+            raise RequestError("this is no value of a question", found=f"{_short(name)}: {type(value).__name__}")
+
+
+def is_unicode(text: str) -> bool:
+    r"""Whether a text can be written as UTF-8: a lone surrogate, which JSON can spell, cannot.
+
+    >>> is_unicode("👩"), is_unicode("\ud83d")
+    (True, False)
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_fields(desk: Desk, method: str, function: Method, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The params of a question as arguments. Raises RequestError naming the one that is unknown, missing or wrong."""
+    check_values(params)
+    wanted, kinds = _signature(function)
+    for name in params:
+        if name not in wanted:
+            raise RequestError(
+                f"{method} takes no {_short(name)!r}", hint=nearest(name[:SHOWN], list(wanted)) if wanted else ""
+            )
+    read: dict[str, Any] = {}
+    for name, parameter in wanted.items():
+        if name == "at":
+            read[name] = At.of(params.get(name, {}))
+        elif name in params:
+            read[name] = params[name]
+            check_field(desk.config, f"{method}: {name}", kinds[name], read[name])
+        elif parameter.default is inspect.Parameter.empty:
+            raise RequestError(f"{method} needs {name!r}", found=f"given: {_short(', '.join(params) or 'nothing')}")
+    return read
+
+
+@cache
+def _signature(function: Method) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    """A question's fields (all parameters but the desk), and of which kind each is."""
+    wanted = dict(list(inspect.signature(function).parameters.items())[1:])
+    return wanted, get_type_hints(function, localns={"Desk": object, "At": At})
+
+
+def check_field(config: ModelConfig, where: str, kind: Any, value: Any) -> None:
+    """Whether a value is of the kind that the function asks for and in the range that its name has.
+
+    >>> from pellucid.planning.presets import preset
+    >>> check_field(preset("gpt2"), "attention: layer", int, 12)
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.RequestError: attention: layer is out of range
+      found: 12
+      try:   0 to 11
+    """
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if not any(_is_of(one, value) for one in kinds):
+        raise RequestError(f"{where} is not of the kind {_say(kinds)}", found=_short(repr(value)))
+    if isinstance(value, int) and not isinstance(value, bool) and float not in kinds:
+        name = where.rpartition(" ")[2]
+        least, most = LEAST.get(name, 0), MOST[name](config) if name in MOST else LARGEST
+        if not least <= value <= most:
+            raise RequestError(f"{where} is out of range", found=str(value), hint=f"{least} to {most:,}")
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    kind = get_origin(kind) or kind
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float)) if kind is float else isinstance(value, kind)
+
+
+def _say(kinds: tuple[Any, ...]) -> str:
+    """Kinds in words: int, None, "value" or "written"."""
+    words = [repr(one) for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
+    return " | ".join(
+        [
+            getattr(kind, "__name__", str(kind)).replace("NoneType", "None")
+            for kind in kinds
+            if get_origin(kind) is not Literal
+        ]
+        + words
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def _last_id(config: ModelConfig) -> int:
+    return config.vocab_size - 1
+
+
+def _last_position(config: ModelConfig) -> int:
+    return config.context_length - 1
+
+
+LEAST = {"count": 1, "steps": 1, "beams": 1, "length": 1, "dims": 2}  # of whole numbers; all others begin at 0
+MOST: dict[str, Callable[[ModelConfig], int]] = {  # of whole numbers by their names; a count is a count of something
+    "id": _last_id,
+    "against": _last_id,
+    "replacement": _last_id,
+    "layer": lambda config: config.n_layers - 1,
+    "head": lambda config: config.n_heads - 1,
+    "query": _last_position,
+    "key": _last_position,
+    "predict_after": _last_position,
+    "source_position": _last_position,
+    "other_position": _last_position,
+    "position": lambda config: config.context_length,  # a number is drawn for the one after the last, too
+    "row": lambda config: max(2 * config.n_layers, 1_000),  # a floor of the tower, or a row of the run's batch
+    "count": lambda config: 100_000,
+    "dims": lambda config: 3,
+    "beams": lambda config: 16,
+    "length": lambda config: 256,
+    "steps": lambda config: 512,
+}
