@@ -106,6 +106,16 @@ def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{field.name}", value
 
 
+def setting_names(cls: type, prefix: str = "") -> Iterator[str]:
+    """The dotted key of every leaf of a tree of settings, from its classes alone."""
+    for name, hint in type_hints(cls).items():
+        inner = _dataclass_in(hint)
+        if inner is None:
+            yield f"{prefix}{name}"
+        else:
+            yield from setting_names(inner, f"{prefix}{name}.")
+
+
 def to_dict(settings: Any) -> dict[str, Any]:
     """The tree as nested dictionaries of plain values, ready for JSON or TOML."""
     return {

@@ -33,7 +33,17 @@ def test_gpt3_for_machines(run):
     parts = {part["name"]: part["value"] for part in drawn["parameters"]["parts"]}
     assert (parts["token_embedding"], parts["position_embedding"]) == (617_558_016, 25_165_824)
     assert drawn["parameters"]["total"] == 174_604_259_328
-    assert drawn["time"] is None and drawn["machine"] is None
+    assert drawn["time"]["machine"] == drawn["machine"]["name"] == "h100"  # a default that is named
+
+
+def test_four_lines_say_first_what_a_plan_comes_to(run):
+    parameters, memory, compute, time = run("plan", "gpt3").out.splitlines()[:4]
+    assert parameters == "parameters  174,604,259,328 (gpt3)"
+    assert memory == "memory      3.58 TB to train, 359 GB to use; neither fits in the 80.0 GB of h100"
+    assert compute.split()[1] == "1,061,884,993,536" and "3.71e+24 for 3,492,085,186,560 tokens, 20 per" in compute
+    assert time.startswith("time        297 years on one NVIDIA H100 SXM (h100)") and "--machine this" in time
+    small = run("plan", "gpt2").out.splitlines()
+    assert "both fit in the 80.0 GB of h100" in small[1]
 
 
 def test_planning_a_preset_loads_no_torch():
@@ -85,7 +95,7 @@ def test_an_axis_may_be_overridden(run):
 
 def test_one_dial_says_why(run):
     code, out, _ = run("plan", "--depth", 4, "--vocab-size", 1000, "--context-length", 64, "--set", "d_ff=512")
-    assert code == 0 and out.startswith("depth 4: n_layers 4, d_model 256")
+    assert code == 0 and "\ndepth 4: n_layers 4, d_model 256" in out
     assert "the dial" in out
     assert ["d_ff", "512", "as", "asked"] in words(out) and ["vocab_size", "1,000", "as", "asked"] in words(out)
     drawn = json.loads(run("plan", "--depth", 4, "--vocab-size", 1000, "--context-length", 64, "--json").out)
@@ -108,7 +118,7 @@ def test_time_and_memory_on_a_named_machine(run):
     code, out, _ = run("plan", "gpt3", "--machine", "a100", "--tokens", "300e9")
     assert code == 0
     assert "300,000,000,000 × 1,061,884,993,536 / 124,800,000,000,000" in out
-    assert "training needs 3.58 TB of 80.0 GB: does not fit" in out
+    assert "3.58 TB to train, 359 GB to use; neither fits in the 80.0 GB of a100" in out
     drawn = json.loads(run("plan", "gpt2", "--machine", "a100", "--json").out)
     assert drawn["machine"]["fits"] == {"training": True, "inference": True}
     assert drawn["time"]["tokens"] == 20 * drawn["parameters"]["total"]

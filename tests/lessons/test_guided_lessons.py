@@ -68,7 +68,7 @@ def test_the_answer_that_the_program_gives_is_the_one_it_accepts(run_path) -> No
 
 def test_the_terminal_asks_what_the_page_asks(run_path) -> None:
     desk = open_desk(run_path, text="Anna picked up the apple")
-    told = json.loads(learn(15, "--model", run_path, "--prompt", "Anna picked up the apple", "--json"))
+    told = json.loads(learn(4, "--model", run_path, "--prompt", "Anna picked up the apple", "--json"))
     asked = desk.answer("lesson", {"lesson": "heads"}).value
     assert told["choices"] == [choice["shown"] for choice in asked["choices"]]
     assert told["checked"] is None and told["text"] == asked["text"]
@@ -76,7 +76,8 @@ def test_the_terminal_asks_what_the_page_asks(run_path) -> None:
 
 def test_without_an_answer_a_pipe_is_told_how_to_give_one(run_path) -> None:
     told = learn("draw", "--model", run_path, "--lang", "en")
-    assert "--answer" in told and say("en", "right") not in told
+    assert f"pellucid learn draw --model {run_path} --answer NUMBER" in told and say("en", "right") not in told
+    assert "42" not in told.splitlines()[-1]
 
 
 def test_a_person_is_asked_until_the_answer_is_right(run_path, monkeypatch, capsys) -> None:

@@ -5,8 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from pellucid.cli.learn import choose_language, command
+from pellucid.cli.learn import command
 from pellucid.errors import InputError, RequestError, SettingsError
+from pellucid.lens.lessons.contents import PATH
 
 
 def run(*arguments: str) -> str:
@@ -18,11 +19,11 @@ def run(*arguments: str) -> str:
 @pytest.mark.parametrize(("language", "title"), [("en", "From scores to probabilities"), ("zh", "从得分到概率")])
 def test_the_list_and_the_page_carry_the_title(language, title):
     assert title in run("--lang", language)
-    assert title in run("1", "--lang", language)
+    assert title in run("9", "--lang", language)
 
 
 def test_a_number_and_a_name_open_the_same_page():
-    assert run("2", "--lang", "en") == run("temperature", "--lang", "en")
+    assert run("10", "--lang", "en") == run("temperature", "--lang", "en")
 
 
 def test_the_page_shows_the_figures_and_code_that_can_be_copied():
@@ -45,19 +46,9 @@ def test_a_trial_writes_its_plots(tmp_path):
     assert len(document["plots"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("environment", "language"),
-    [
-        ({}, "en"),
-        ({"LANG": "C.UTF-8"}, "en"),
-        ({"LANG": "zh_TW.UTF-8"}, "zh"),
-        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "en_GB.UTF-8"}, "en"),
-        ({"LANG": "de_DE.UTF-8", "LC_ALL": "", "LC_MESSAGES": "zh_CN.UTF-8"}, "zh"),
-    ],
-)
-def test_the_locale_chooses_the_language_unless_somebody_does(environment, language):
-    assert choose_language(None, environment)[0] == language
-    assert choose_language("zh", environment)[0] == "zh"
+def test_the_beginners_lessons_come_first_with_the_numbers_of_the_page():
+    first = [line.split()[:2] for line in run("--lang", "en").splitlines()[1:9]]
+    assert first == [[str(number), entry.key] for number, entry in enumerate(PATH, 1)]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import click
 
 from pellucid.cli.common import Terminal, print_json, typed
 from pellucid.cli.constrain import build_stages
+from pellucid.cli.language import tell, words
 from pellucid.cli.screen import Flow, open_console, say
 
 if TYPE_CHECKING:  # they load torch, which help does without
@@ -84,7 +85,8 @@ def prepare(lm: LanguageModel, request: Request, *, draft: Runner | None, lookup
         guess = SpeculationSettings() if lookup is None else SpeculationSettings(max_tokens=lookup)
         runner = build_speculative(runner, lm.tokenizer, settings, guess, draft=draft, extra=stages)
     chain = build_sampler(runner, lm.tokenizer, settings, extra=stages).chain
-    click.echo(f"· {chain}; runner: {runner.name}{'' if runner.exact else ' (not exact)'}", err=True)
+    exact = "" if runner.exact else words(" (not exact)", err=True)
+    tell(f"· {chain}; runner: {runner.name}{exact}", err=True)
     return Job(lm=lm, request=request, runner=runner, stages=stages)
 
 
@@ -106,7 +108,7 @@ def answer(job: Job, view: View, trace: Trace | None) -> None:
     if view.as_json:
         _print_completion(job, done, view.explain, scored)
     if trace is not None:
-        click.echo(f"· equal to the trace in all {len(done)} tokens", err=True)
+        tell(f"· equal to the trace in all {len(done)} tokens", err=True)
     if view.save_trace is not None:
         _save(job, done, view.save_trace)
 
@@ -129,9 +131,12 @@ def _stream(steps: Iterator[Step], prompt: str, explain: bool) -> list[Step]:
             sys.stdout.flush()
     seconds = time.perf_counter() - started
     say("".join(step.text for step in done) if explain else flow.finish())
-    later = f"{(len(done) - 1) / (seconds - first):.1f} tokens/s after the first" if len(done) > 1 else "one token"
-    reason = done[-1].finish_reason
-    click.echo(f"· ended: {reason}; {len(done)} tokens, the first after {first:.2f} s, {later}", err=True)
+    reason = words(done[-1].finish_reason, err=True)
+    if len(done) == 1:
+        tell(f"· ended: {reason}; one token, after {first:.2f} s", err=True)
+        return done
+    pace = f"{(len(done) - 1) / (seconds - first):.1f}"
+    tell(f"· ended: {reason}; {len(done)} tokens, the first after {first:.2f} s, then {pace} tokens/s", err=True)
     return done
 
 
@@ -155,7 +160,8 @@ def _answer_often(job: Job, view: View, scored: Sequence[PromptToken]) -> None:
         return
     for number, completion in enumerate(completions):
         say(f"[{number}] {completion.text}")
-    click.echo("· ended: " + ", ".join(completion.finish_reason for completion in completions), err=True)
+    reasons = ", ".join(words(completion.finish_reason, err=True) for completion in completions)
+    tell(f"· ended: {reasons}", err=True)
 
 
 def _print_completion(job: Job, steps: Sequence[Step], explain: bool, scored: Sequence[PromptToken]) -> None:
@@ -197,4 +203,4 @@ def _save(job: Job, steps: Sequence[Step], path: Path) -> None:
     )
     save_trace(trace, path)
     again = typed("pellucid", "generate", "RUN", "--replay", path)
-    click.echo(f"· trace in {path}: {again} makes the same text again", err=True)
+    tell(f"· trace in {path}: {again} makes the same text again", err=True)

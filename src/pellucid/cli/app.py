@@ -16,6 +16,8 @@ import click
 import pellucid
 from pellucid import errors
 from pellucid.cli.common import as_json as to_json
+from pellucid.cli.help import PageContext, explain_option, show_usage_error, speak
+from pellucid.cli.language import ask, asked_language, find_asked, lang_option, tell, words
 from pellucid.cli.screen import abandon, find_broken_stream, open_streams, say
 
 VERBS = {
@@ -53,11 +55,13 @@ OUTPUT_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF
 class Verbs(click.Group):
     """A group that imports a verb's file only when that verb runs."""
 
+    context_class = PageContext
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return importlib.import_module(f"pellucid.cli.{name}").command if name in VERBS else None
+        return speak(importlib.import_module(f"pellucid.cli.{name}").command) if name in VERBS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -71,6 +75,7 @@ class Verbs(click.Group):
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(pellucid.__version__, prog_name="pellucid")
+@lang_option
 def root() -> None:
     """Pellucid: the language model you can see through.
 
@@ -82,6 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit."""
     arguments = sys.argv[1:] if arguments is None else arguments
     open_streams()
+    ask(find_asked(arguments))
     try:
         code = run(arguments)
         sys.stdout.flush()  # now, and not after the last chance to say that the disk is full
@@ -97,11 +103,17 @@ def run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except errors.PellucidError as error:
         return report(error, as_json="--json" in arguments)
+    except click.NoSuchOption as error:
+        return report_option(error, as_json="--json" in arguments)
+    except click.UsageError as error:
+        show_usage_error(error)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped.", err=True)
+        click.echo(err=True)
+        tell("stopped.", err=True)
         return 130
 
 
@@ -127,8 +139,41 @@ def lose_output(error: OSError, *, as_json: bool) -> int:
 
 def report(error: errors.PellucidError, *, as_json: bool) -> int:
     """Tell a person (or a machine) what went wrong; return the exit code."""
-    say(to_json(error.to_dict()) if as_json else f"error: {error}", err=True)
+    if as_json:
+        told = error if asked_language() is None else translate(error)
+        say(to_json(told.to_dict()), err=True)
+    else:
+        say(describe(error), err=True)
     return next(EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES)
+
+
+def report_option(error: click.NoSuchOption, *, as_json: bool) -> int:
+    """Tell what a flag that is not there may have meant; return the exit code."""
+    explained = explain_option(error)
+    if isinstance(explained, errors.PellucidError):
+        return report(explained, as_json=as_json)
+    show_usage_error(explained)
+    return explained.exit_code
+
+
+def translate(error: errors.PellucidError) -> errors.PellucidError:
+    """The same error with its four sentences in the language of standard error."""
+    what, found, where, hint = (
+        words(part, err=True, section="errors") for part in (error.what, error.found, error.where, error.hint)
+    )
+    return type(error)(what, found=found, where=where, hint=hint)
+
+
+def describe(error: errors.PellucidError) -> str:
+    """An error as a person reads it.
+
+    >>> print(describe(errors.InputError("the file is empty", where="book.txt")))
+    error: the file is empty
+      where: book.txt
+    """
+    told = translate(error)
+    rows = [("error: ", told.what), ("  found: ", told.found), ("  where: ", told.where), ("  try:   ", told.hint)]
+    return "\n".join(words(label, err=True, section="errors") + text for label, text in rows if text)
 
 
 def _nearest_verb(name: str) -> str:

@@ -7,15 +7,16 @@ spot, after the model, so that the memory they take is not counted as the model'
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json, set_option
-from pellucid.cli.screen import open_console
+from pellucid.cli.common import Common, Terminal, common_options, print_json, set_option, tell_opening
+from pellucid.cli.language import words
 from pellucid.cli.tables import print_table
+from pellucid.cli.watch import waiting, watch_items
 from pellucid.events import Event
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import Machine, inspect_machine
@@ -77,7 +78,7 @@ class Memory:
     type=click.Choice(["auto", "fp32", "bf16", "int8", "int4"]),
     help="number format of the weights while generating [default: auto, as they were loaded]",
 )
-@set_option
+@set_option("pellucid.engine.settings:EngineSettings", "a setting of the engine, for example --set kernels=off")
 @common_options
 def command(
     common: Common,
@@ -94,6 +95,7 @@ def command(
     --set takes the settings of the engine, for example --set kernels=off. The rates depend on
     what else the machine is doing at the moment.
     """
+    tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
     from pellucid.engine.settings import EngineSettings
     from pellucid.settings import Layer, parse_assignments, resolve
@@ -151,7 +153,8 @@ def measure(
     weights = number_format(lm, settings)
     paces = measure_model(lm, lengths, rounds=rounds, quiet=quiet)
     peak = peak_memory_bytes()
-    product, bandwidth = measure_limits(lm, weights, machine)
+    with waiting("measuring the machine's own limits", quiet=quiet):
+        product, bandwidth = measure_limits(lm, weights, machine)
     flops = prompt_flops(lm.config, lengths.prefill) / lengths.prefill
     per_position = cache_bytes_per_position(lm.config, weights)
     read = weight_bytes_per_token(lm.config, weights) + (lengths.context + lengths.new // 2) * per_position
@@ -185,21 +188,9 @@ def measure_model(lm: LanguageModel, lengths: Lengths, *, rounds: int, quiet: bo
     }
     paces: dict[str, list[float]] = {name: [] for name in measures}
     turns = [name for _ in range(rounds + 1) for name in measures]  # the first round warms up and is not counted
-    for name in progress(turns, quiet=quiet):
+    for name in turns if quiet else watch_items(turns, len(turns), "measuring"):
         paces[name].append(measures[name]().tokens_per_second)
     return {name: statistics.median(values[1:]) for name, values in paces.items()}
-
-
-def progress(turns: list[str], *, quiet: bool) -> Iterator[str]:
-    """The measurements in turn, behind a bar when a person watches."""
-    if not is_terminal():
-        if not quiet:
-            click.echo("· measuring for a few seconds", err=True)
-        yield from turns
-        return
-    from rich.progress import track
-
-    yield from track(turns, "measuring", console=open_console(stderr=True), transient=True)
 
 
 def measure_limits(lm: LanguageModel, weights: Format, machine: Machine) -> tuple[float, float | None]:
@@ -230,26 +221,28 @@ def document(lm: LanguageModel, threads: int, lengths: Lengths, rates: list[Rate
 
 def show(lm: LanguageModel, threads: int, lengths: Lengths, rates: list[Rate], memory: Memory) -> None:
     """Everything for people."""
-    click.echo(
-        f"{lm.runner.name}; {threads} thread{'s' if threads > 1 else ''}; {'exact' if lm.runner.exact else 'not exact'}\n"
-    )
+    exact = words("exact" if lm.runner.exact else "not exact")
+    click.echo(f"{lm.runner.name}; {words(f'{threads} threads' if threads > 1 else '1 thread')}; {exact}\n")
     explained = {
-        "prefill": f"read a prompt of {lengths.prefill} tokens",
-        "decode": f"write {lengths.new} tokens after {lengths.context}, the runner alone",
-        "generate": "the same, each token chosen and spelled",
+        "prefill": words(f"read a prompt of {lengths.prefill} tokens"),
+        "decode": words(f"write {lengths.new} tokens after {lengths.context}, the runner alone"),
+        "generate": words("the same, each token chosen and spelled"),
     }
     columns = {"what": "left", "tokens/s": "right", "reached": "right", "the machine": "right", "share": "right"}
     print_table(columns, [(explained[rate.name], *cells(rate)) for rate in rates])  # type: ignore[arg-type]
-    parts = {"weights": memory.weights, "keys and values": memory.cache}
-    rows = [(name, describe_bytes(value)) for name, value in parts.items()]
-    print_table({"memory": "left", "": "right"}, [*rows, ("this process at its peak", describe_bytes(memory.peak))])
+    parts = (
+        (words("weights"), memory.weights),
+        (words("keys and values"), memory.cache),
+        (words("this process at its peak"), memory.peak),
+    )
+    print_table({"memory": "left", "": "right"}, [(name, describe_bytes(value)) for name, value in parts])
 
 
 def cells(rate: Rate) -> tuple[str, str, str, str]:
     """One rate as people read it."""
     reached = f"{rate.tokens_per_second * rate.cost_per_token / GIGA:,.1f} {rate.unit}"
     if rate.limit_per_second is None:
-        return f"{rate.tokens_per_second:,.1f}", reached, "not measured", "-"
+        return f"{rate.tokens_per_second:,.1f}", reached, words("not measured"), "-"
     return (
         f"{rate.tokens_per_second:,.1f}",
         reached,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
@@ -14,10 +15,12 @@ from typing import Any
 
 import click
 
+from pellucid.cli.language import lang_option, say_event, tell
 from pellucid.cli.screen import HARMFUL, say
 from pellucid.data.decoding import LineEnds
 from pellucid.errors import DecodingError
 from pellucid.events import Event
+from pellucid.settings import setting_names
 
 ESCAPES = {"\\n": "a line end", "\\t": "a tab", "\\r": "a carriage return"}
 
@@ -33,8 +36,9 @@ class Common:
 
 
 def common_options(function: Callable) -> Callable:
-    """Add --device --threads --seed --json; the function receives them as `common: Common`."""
+    """Add --device --threads --seed --json --lang; the function receives all but the last as `common: Common`."""
 
+    @lang_option
     @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps")
     @click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the cores this process may use)")
     @click.option(
@@ -51,13 +55,24 @@ def common_options(function: Callable) -> Callable:
     return wrapped
 
 
-set_option = click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="any other setting, for example --set optimizer.rate=0.01",
-)
+class SetOption(click.Option):
+    """The option --set of a verb; it knows by name the settings that it reaches, and opens them when they are asked for."""
+
+    def __init__(self, *names: Any, settings: str, **attributes: Any) -> None:
+        super().__init__(*names, **attributes)
+        self.settings = settings
+
+    def known(self) -> list[str]:
+        """The dotted names of all of them."""
+        module, name = self.settings.split(":")
+        return list(setting_names(getattr(importlib.import_module(module), name)))
+
+
+def set_option(settings: str, meaning: str, *, metavar: str = "NAME=VALUE") -> Callable:
+    """Add --set for a dataclass of settings, named as `module:Class`: some are slow to import."""
+    return click.option(
+        "--set", "assignments", cls=SetOption, settings=settings, multiple=True, metavar=metavar, help=meaning
+    )
 
 
 encoding_option = click.option(
@@ -129,8 +144,14 @@ class Terminal:
     """Listens to events and prints each as one line on standard error, out of the way of results."""
 
     def record(self, event: Event) -> None:
-        mark = "!" if event.level == "warning" else "·"
-        say(f"{mark} {event.message}", err=True)
+        if not event.name.endswith(".progress"):  # a bar's ticks: `Watch` draws them
+            say(say_event(event), err=True)
+
+
+def tell_opening(run: object, *, quiet: bool = False) -> None:
+    """Say that a model is being opened, before the seconds that this takes."""
+    if not quiet:
+        tell(f"· opening {run} …", err=True)
 
 
 def is_terminal() -> bool:

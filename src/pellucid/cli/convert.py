@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, print_json
-from pellucid.cli.screen import cell, open_console
+from pellucid.cli.common import Common, Terminal, common_options, print_json, tell_opening
+from pellucid.cli.language import words
+from pellucid.cli.tables import Side, print_table
+from pellucid.cli.watch import Watch, watch_items
 
 # Both sides are read in windows of this many tokens: a longer context costs minutes and hardly changes the difference.
 WINDOW = 1024
@@ -58,6 +61,7 @@ def command(
     A GGUF file runs in llama.cpp and all that is built on it, with the same ids and the same logits. A Hugging Face
     directory is what most other programs read, and what training starts from.
     """
+    tell_opening(source, quiet=common.as_json)
     from pellucid.data.source import open_source
     from pellucid.planning.machine import inspect_machine
     from pellucid.store.convert import convert, stored_format, target_of
@@ -69,7 +73,8 @@ def command(
     # Opened once, as a pipe can be, and before the work: a text that is not there should be known by then.
     text = None if measure is None else open_source(measure, newlines=checkpoint.newlines, recorder=Terminal())
     chosen, target = quantize or stored_format(checkpoint), to or target_of(destination)
-    convert(checkpoint, destination, to=target, number_format=chosen, recorder=Terminal())  # type: ignore[arg-type]
+    with Watch(quiet=common.as_json) as watch:
+        convert(checkpoint, destination, to=target, number_format=chosen, recorder=watch)  # type: ignore[arg-type]
     converted = open_checkpoint(destination)
     rows = [_row(checkpoint, "as it was", common, text), _row(converted, chosen, common, text)]
     if common.as_json:
@@ -99,19 +104,23 @@ def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> floa
     if config.position == "rotary":
         checkpoint = replace(checkpoint, config=replace(config, context_length=min(config.context_length, WINDOW)))
     model = load_model(checkpoint, device=choose_device(common.device)).eval()
-    return measure_text(model, tokenizer, text.documents(), rows=ROWS).bits_per_byte
+    documents, name = text.documents(), checkpoint.directory.name
+
+    def watch(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
+        return batches if common.as_json else watch_items(batches, num_batches, f"measuring {name}")
+
+    return measure_text(model, tokenizer, documents, rows=ROWS, watch=watch).bits_per_byte
 
 
 def _print(rows: list[Row]) -> None:
-    from rich.table import Table
-
-    table = Table("model", "numbers", box=None)
-    for name in ("MB", "bits/byte", "change"):
-        table.add_column(name, justify="right")
+    """Both sides under the columns for which there are figures."""
+    cells = [[str(row.path), words(row.number_format), f"{row.num_bytes / 1e6:,.2f}"] for row in rows]
+    columns: dict[str, Side] = {"model": "left", "numbers": "left", "MB": "right"}
+    measured: dict[str, Side] = {"bits/byte": "right", "change": "right"}
     before = rows[0].bits_per_byte
-    for row in rows:
-        bits = row.bits_per_byte
-        change = "" if bits is None or before is None or row is rows[0] else f"{bits - before:+.5f}"
-        figures = (f"{row.num_bytes / 1e6:,.2f}", "" if bits is None else f"{bits:.5f}", change)
-        table.add_row(cell(str(row.path)), row.number_format, *figures)
-    open_console().print(table)
+    if before is not None:
+        for row, line in zip(rows, cells, strict=True):
+            bits = row.bits_per_byte
+            assert bits is not None, "both sides are measured, or none"
+            line += [f"{bits:.5f}", "-" if row is rows[0] else f"{bits - before:+.5f}"]
+    print_table(columns if before is None else columns | measured, cells)

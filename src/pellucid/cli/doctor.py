@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, is_terminal, print_json
-from pellucid.cli.screen import open_console
+from pellucid.cli.common import Common, common_options, print_json
+from pellucid.cli.language import tell, words
 from pellucid.cli.tables import print_table
+from pellucid.cli.watch import waiting
 from pellucid.errors import MissingExtraError
 from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
@@ -75,12 +75,12 @@ def command(common: Common, trial: bool) -> None:
     machine, load = inspect_machine(), processor_load()
     if machine.torch is None:
         raise MissingExtraError("torch is not installed", hint="python -m pip install torch")
-    from pellucid.training.device import choose_device, choose_dtype, use_threads
-
-    threads = use_threads(common.threads, machine)
-    device = choose_device(common.device)
-    dtype = choose_dtype("auto", device, machine)
     with waiting("measuring for a few seconds", quiet=common.as_json):
+        from pellucid.training.device import choose_device, choose_dtype, use_threads
+
+        threads = use_threads(common.threads, machine)
+        device = choose_device(common.device)
+        dtype = choose_dtype("auto", device, machine)
         measured = measure(machine, device, dtype)
     tried = try_to_compile(device, dtype, quiet=common.as_json) if trial else None
     uses = (
@@ -122,16 +122,6 @@ def try_to_compile(device: torch.device, dtype: torch.dtype, *, quiet: bool) -> 
 
     with waiting("compiling the step of a small model", quiet=quiet):
         return try_compile(device, dtype)
-
-
-def waiting(message: str, *, quiet: bool) -> AbstractContextManager:
-    """Say on standard error what is being waited for."""
-    if quiet:
-        return nullcontext()
-    if not is_terminal():
-        click.echo(f"· {message}", err=True)
-        return nullcontext()
-    return open_console(stderr=True).status(message)
 
 
 def use_of_device(asked: str, device: torch.device) -> Use:
@@ -234,13 +224,14 @@ def document(
 
 def show(machine: Machine, measured: Measured, uses: tuple[Use, ...], problems: tuple[Problem, ...]) -> None:
     """The whole examination for people."""
-    print_table({"machine": "left", "": "left"}, list(machine_rows(machine)))
-    print_table({"measured now": "left", "": "right"}, list(measured_rows(measured)))
-    print_table({"a run uses": "left", "": "left", "because": "left"}, [(use.name, use.what, use.why) for use in uses])
+    print_table({"machine": "left", "": "left"}, [tuple(map(words, row)) for row in machine_rows(machine)])
+    print_table({"measured now": "left", "": "right"}, [tuple(map(words, row)) for row in measured_rows(measured)])
+    used = [tuple(map(words, (use.name, use.what, use.why))) for use in uses]
+    print_table({"a run uses": "left", "": "left", "because": "left"}, used)
     if not problems:
-        click.echo("no problems found")
+        tell("no problems found")
     for problem in problems:
-        click.echo(f"! {problem.what}\n  try: {problem.hint}")
+        click.echo(f"! {words(problem.what)}\n  {words('try:')} {words(problem.hint)}")
 
 
 def machine_rows(machine: Machine) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,15 +13,18 @@ from pellucid.cli.common import (
     Terminal,
     common_options,
     encoding_option,
-    is_terminal,
     newlines_option,
     print_json,
+    tell_opening,
 )
-from pellucid.cli.screen import cell, open_console
+from pellucid.cli.language import tell
+from pellucid.cli.tables import Side, print_table
+from pellucid.cli.watch import watch_items
+from pellucid.events import Event
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
-    from pellucid.data.source import Source
+    from pellucid.data.source import Document, Source
     from pellucid.evaluate.likelihood import Likelihood, ScoredToken
 
     Surprise = tuple[str, ScoredToken]  # the text before a token, and the token
@@ -58,9 +61,10 @@ def command(
     bits per byte may be compared between models with different tokenizers. Line ends are read as those of the text that
     the model was trained on were.
     """
+    tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
     from pellucid.data.source import open_source
-    from pellucid.evaluate.likelihood import measure_text
+    from pellucid.evaluate.likelihood import measure_text, unwatched
     from pellucid.planning.machine import inspect_machine
     from pellucid.training.device import use_threads
 
@@ -70,10 +74,12 @@ def command(
     results = []
     for text in texts:
         source = open_source(text, **given, newlines=newlines or lm.checkpoint.newlines, recorder=Terminal())  # type: ignore[arg-type]
-        likelihood = measure_text(lm.model, lm.tokenizer, source.documents(), watch=_progress)
+        documents, watch = (source.documents(), unwatched) if common.as_json else (_documents(source), _progress)
+        likelihood = measure_text(lm.model, lm.tokenizer, documents, watch=watch)
+        _warn(text, likelihood, lm.config.vocab_size)
         results.append((text, likelihood, _most_surprising(lm, source, surprising)))
     if common.as_json:
-        print_json([{"text": text, **measured.to_dict(), **_surprise_dict(rows)} for text, measured, rows in results])
+        print_json([{"text": text, **measured.to_dict(), "vocab_size": lm.config.vocab_size, **_surprise_dict(rows)} for text, measured, rows in results])
     else:
         _print(results)
 
@@ -91,11 +97,27 @@ def _most_surprising(lm: LanguageModel, source: Source, count: int, num_before: 
 
 
 def _progress(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
-    """The batches, behind a bar on standard error when a person watches."""
-    from rich.progress import track
+    """The batches, with progress on standard error."""
+    return watch_items(batches, num_batches, "reading")
 
-    console = open_console(stderr=True)
-    return track(batches, "reading", total=num_batches, console=console, transient=True, disable=not is_terminal())
+
+def _documents(source: Source) -> Iterator[Document]:
+    """The documents, with progress while they become tokens."""
+    from pellucid.data.split import survey
+
+    total = survey(source.documents()).num_characters
+    return watch_items(source.documents(), total, "tokens", size=lambda document: len(document.text))
+
+
+def _warn(text: str, measured: Likelihood, vocab_size: int) -> None:
+    """Say when guessing every token alike would have done better."""
+    if not measured.perplexity <= vocab_size:  # written so that NaN is told too
+        message = (
+            f"{text}: a perplexity of {measured.perplexity:,.5g} is worse than guessing among all {vocab_size:,} tokens "
+            "of the vocabulary alike: the model has learned other text than this, or nothing"
+        )
+        data = {"text": text, "perplexity": measured.perplexity, "vocab_size": vocab_size}
+        Terminal().record(Event(name="evaluate.worse_than_guessing", message=message, data=data, level="warning"))
 
 
 def _surprise_dict(rows: list[Surprise]) -> dict[str, Any]:
@@ -107,20 +129,21 @@ def _surprise_dict(rows: list[Surprise]) -> dict[str, Any]:
 
 
 def _print(results: list[tuple[str, Likelihood, list[Surprise]]]) -> None:
-    from rich.table import Table
-
-    console = open_console()
-    table = Table("text", box=None)
-    for name in ("loss, nats/token", "perplexity", "bits/byte", "tokens", "bytes"):
-        table.add_column(name, justify="right")
-    for text, measured, _ in results:
-        figures = (f"{measured.loss:.4f}", f"{measured.perplexity:,.5g}", f"{measured.bits_per_byte:.4f}")
-        table.add_row(cell(text), *figures, f"{measured.num_tokens:,}", f"{measured.num_bytes:,}")
-    console.print(table)
+    figures = ("loss, nats/token", "perplexity", "bits/byte", "tokens", "bytes")
+    columns: dict[str, Side] = {"text": "left", **dict.fromkeys(figures, "right")}
+    print_table(columns, [(text, *_cells(measured)) for text, measured, _ in results])
     for text, _, rows in results:
         if rows:
-            surprises = Table("bits", "rank", "token", "after", title=cell(f"most surprising in {text}"), box=None)
-            for before, token in rows:
-                bits = f"{-token.logprob / math.log(2):.1f}"
-                surprises.add_row(bits, str(token.rank), cell(repr(token.text)), cell(repr(before)))
-            console.print(surprises)
+            tell(f"most surprising in {text}:")
+            surprises: dict[str, Side] = {"bits": "right", "rank": "right", "token": "left", "after": "left"}
+            print_table(surprises, [_surprise_cells(before, token) for before, token in rows])
+
+
+def _cells(measured: Likelihood) -> tuple[str, ...]:
+    """A text's figures as people read them."""
+    figures = (f"{measured.loss:.4f}", f"{measured.perplexity:,.5g}", f"{measured.bits_per_byte:.4f}")
+    return (*figures, f"{measured.num_tokens:,}", f"{measured.num_bytes:,}")
+
+
+def _surprise_cells(before: str, token: ScoredToken) -> tuple[str, ...]:
+    return f"{-token.logprob / math.log(2):.1f}", str(token.rank), repr(token.text), repr(before)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from pellucid.cli.language import words
 from pellucid.cli.screen import cell
 
 if TYPE_CHECKING:  # it loads torch, which help does without
@@ -24,20 +25,22 @@ def plain(value: Any) -> str:
 
 def print_account(console: Console, account: Account) -> None:
     """One token: shapes from ids to logits, what each stage did, the candidates, the draw, the choice."""
-    console.rule(f"token {account.position}", align="left")
+    console.rule(words(f"token {account.position}"), align="left")
     console.print(cell(" → ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in account.shapes)))
     console.print(cell(_describe_reading(account.reading, account.choose_seconds)))
     console.print(_stage_table(account))
     console.print(_candidate_table(account))
     start, end = account.segment
-    drawn = "the likeliest, no draw" if account.u is None else f"u = {account.u:.6f} in [{start:.6f}, {end:.6f})"
-    logprobs = f"log-probability {account.logprob:.3f} from the model, {account.processed_logprob:.3f} as drawn"
+    likeliest = words("the likeliest, no draw")
+    drawn = likeliest if account.u is None else f"u = {account.u:.6f} ∈ [{start:.6f}, {end:.6f})"
+    logprobs = words(f"log-probability {account.logprob:.3f} from the model, {account.processed_logprob:.3f} as drawn")
     console.print(cell(f"{drawn} → {account.id} {plain(account.text)}; {logprobs}"))
 
 
 def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
     """How likely the model found each token of the prompt, and their sum."""
-    table = Table("id", "token", "log-probability", "rank", box=None, title="prompt", title_justify="left")
+    headings = ("id", words("token"), words("log-probability"), words("rank"))
+    table = Table(*headings, box=None, title=words("prompt"), title_justify="left")
     for token in tokens:
         known = token.logprob is not None
         shown = (f"{token.logprob:.3f}", f"{token.rank:,}") if known else ("-", "-")
@@ -46,20 +49,21 @@ def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
     scored = [token.logprob for token in tokens if token.logprob is not None]
     if scored:
         bits = -sum(scored) / len(scored) / math.log(2)
-        console.print(f"{sum(scored):.3f} nats over {len(scored)} tokens, {bits:.3f} bits per token")
+        console.print(words(f"{sum(scored):.3f} nats over {len(scored)} tokens, {bits:.3f} bits per token"))
 
 
 def _describe_reading(reading: Reading, choose_seconds: float) -> str:
-    exact = "exact" if reading.exact else "not exact"
-    positions = "1 position" if reading.num_computed == 1 else f"{reading.num_computed} positions"
-    return (
-        f"{positions} read in {reading.seconds * 1e3:.2f} ms, {reading.num_reused} found in the "
-        f"cache; chosen in {choose_seconds * 1e3:.2f} ms ({reading.runner}; {exact})"
+    exact = words("exact" if reading.exact else "not exact")
+    positions = words("1 position" if reading.num_computed == 1 else f"{reading.num_computed} positions")
+    return words(
+        f"{positions} read in {reading.seconds * 1e3:.2f} ms, {reading.num_reused} found in the cache; "
+        f"chosen in {choose_seconds * 1e3:.2f} ms ({reading.runner}; {exact})"
     )
 
 
 def _stage_table(account: Account) -> Table:
-    table = Table("stage", "tokens kept", "removed", "probability kept", "entropy, bits", box=None)
+    headings = (words("stage"), words("tokens kept"), words("removed"), words("probability kept"), words("entropy, bits"))
+    table = Table(*headings, box=None)
     before = account.stages[0].num_kept
     for stage in account.stages:
         removed = f"{before - stage.num_kept:,}" if before > stage.num_kept else "-"
@@ -71,7 +75,7 @@ def _stage_table(account: Account) -> Table:
 
 
 def _candidate_table(account: Account) -> Table:
-    table = Table("id", "token", box=None)
+    table = Table("id", words("token"), box=None)
     for stage in account.stages:
         table.add_column(cell(stage.name))
     for candidate in account.candidates:

@@ -19,10 +19,12 @@ from pellucid.cli.common import (
     common_options,
     read_standard_input,
     set_option,
+    tell_opening,
     warn_of_escapes,
 )
 from pellucid.cli.constrain import constraint_options
 from pellucid.cli.explain import plain
+from pellucid.cli.language import tell, words
 from pellucid.errors import SamplingError, SettingsError
 
 if TYPE_CHECKING:  # they load torch, which help does without
@@ -65,7 +67,10 @@ ENGINE = ("weights", "kernels", "exact")
 @click.option("--weights", type=click.Choice(["auto", "fp32", "bf16", "int8", "int4"]), help="their number format here")
 @click.option("--kernels", type=click.Choice(["auto", "on", "off"]), help="compiled loops on a CPU [default: auto]")
 @click.option("--exact/--no-exact", default=None, help="the same bits whatever else runs [default: exact]")
-@set_option
+@set_option(
+    "pellucid.engine.settings:SamplingSettings",
+    "any other knob of the sampler, for example --set repetition_penalty=1.1",
+)
 @common_options
 def command(
     common: Common, run: str, prompt: str, assignments: tuple[str, ...], replay: Path | None, **options: Any
@@ -76,17 +81,18 @@ def command(
     unless asked for: the default samples from the model's own distribution. Every other knob of the sampler is a
     --set NAME=VALUE, for example --set repetition_penalty=1.1 or --set order=llama.cpp.
     """
-    from pellucid.api import load
-    from pellucid.cli.constrain import read_constraint
-    from pellucid.engine.trace import load_trace
-    from pellucid.planning.machine import inspect_machine
-    from pellucid.training.device import use_threads
-
     knobs, form, flags = ({name: options.pop(name) for name in names} for names in (SAMPLING, FORM, ENGINE))
     apply, draft = options.pop("generation_config") == "apply", options.pop("draft")
     view, given = View(as_json=common.as_json, **options), _given(common, assignments, knobs)
     _check(view, bool(draft))
     warn_of_escapes(_resolve(given).settings.stop)  # and a knob out of range is refused before a model is loaded
+    tell_opening(run, quiet=common.as_json)
+    from pellucid.api import load  # these load torch, which takes a moment
+    from pellucid.cli.constrain import read_constraint
+    from pellucid.engine.trace import load_trace
+    from pellucid.planning.machine import inspect_machine
+    from pellucid.training.device import use_threads
+
     asked, trace = read_constraint(**form), load_trace(replay) if replay else None
     if trace is not None:
         _check_replay(view, [*given, *(name for name in FORM if form[name]), *(["prompt"] if prompt else [])], apply)
@@ -150,10 +156,9 @@ def _settle(lm: LanguageModel, prompt: str, given: dict[str, Any], form: Constra
     from pellucid.engine.generate import encode_prompt, settle_seed
 
     resolved = _resolve(given, _suggestions(lm, apply))
-    rows = [f"{key}={plain(value)} ({source})" for key, value, source in resolved.rows() if source != "default"]
-    click.echo(
-        "· " + ", ".join([*rows, "all else at its default" if rows else "every setting at its default"]), err=True
-    )
+    rows = [f"{key}={plain(value)} ({words(source, err=True)})" for key, value, source in resolved.rows() if source != "default"]
+    rest = words("all else at its default" if rows else "every setting at its default", err=True)
+    click.echo("· " + ", ".join([*rows, rest]), err=True)
     settings = settle_seed(resolved.settings, Terminal())
     prompt = as_trained(prompt, lm.checkpoint.newlines)
     ids = encode_prompt(lm.tokenizer, prompt)
@@ -171,17 +176,18 @@ def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
     except SamplingError as error:
         if apply:
             raise
-        click.echo(f"! generation_config.json suggests what cannot be: {error.what}, {error.found}", err=True)
+        fault = words(error.what, err=True, section="errors")
+        tell(f"! generation_config.json suggests what cannot be: {fault}, {error.found}", err=True)
         return {}
     defaults = shallow(SamplingSettings())
     changes = {name: value for name, value in shallow(suggested).items() if value != defaults[name]}
     if lm.tokenizer.end_ids.issuperset(changes.get("stop_ids", ())):
         changes.pop("stop_ids", None)  # they end a text anyway
     if apply and unknown:
-        click.echo(f"! generation_config.json: no counterpart here, not applied: {', '.join(unknown)}", err=True)
+        tell(f"! generation_config.json: no counterpart here, not applied: {', '.join(unknown)}", err=True)
     shown = ", ".join(f"{name}={plain(value)}" for name, value in changes.items() if name != "order")
     if shown and not apply:
-        click.echo(f"· generation_config.json suggests {shown} (shown, not applied)", err=True)
+        tell(f"· generation_config.json suggests {shown} (shown, not applied)", err=True)
     return changes if apply and shown else {}
 
 

@@ -5,13 +5,15 @@ At a terminal the answer is asked for; in a pipe, or with `--answer`, nothing is
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, Terminal, print_json
+from pellucid.cli.common import Common, Terminal, print_json, tell_opening
+from pellucid.cli.language import tell, words
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.lessons.contents import Lesson
@@ -23,6 +25,7 @@ def guide(
     lesson: Lesson, common: Common, language: Language, model: Path | None, prompt: str | None, answer: str | None
 ) -> None:
     """Tell the lesson, then check the answer that was given, or ask for one."""
+    tell_opening(lesson.name, quiet=common.as_json)
     from pellucid.events import NULL
     from pellucid.lessons.guided import open_guided
     from pellucid.planning.machine import inspect_machine
@@ -43,7 +46,11 @@ def guide(
     elif sys.stdin.isatty() and sys.stdout.isatty():
         converse(guided, language)
     else:
-        click.echo(f"pellucid learn {lesson.name} … --answer {'1' if guided.choices else '42'}")
+        given = {"--model": model, "--prompt": prompt}
+        flags = " ".join(f"{flag} {shlex.quote(str(value))}" for flag, value in given.items() if value is not None)
+        tell(f"answer with:  {f'pellucid learn {lesson.name} {flags}'.rstrip()} --answer NUMBER")
+        if guided.choices:
+            tell(f"NUMBER is one of 1 to {len(guided.choices)}")
 
 
 def converse(guided: Guided, language: Language) -> None:
@@ -57,7 +64,8 @@ def converse(guided: Guided, language: Language) -> None:
         try:
             checked = guided.check(given)
         except RequestError as error:
-            click.echo(f"! {error.what}: {error.hint}", err=True)
+            what, hint = (words(part, err=True, section="errors") for part in (error.what, error.hint))
+            click.echo(f"! {what}: {hint}", err=True)
             continue
         if checked.right:
             close(checked, language)

@@ -6,27 +6,23 @@ Lessons are pages of sections; how each kind of section looks on a terminal is t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, print_json
-from pellucid.cli.screen import cell, open_console
-from pellucid.cli.tables import print_table
+from pellucid.cli.common import Common, common_options, print_json, tell_opening
+from pellucid.cli.language import asked_language
+from pellucid.cli.language import language as speaking
+from pellucid.cli.tables import print_table, wrap
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.lessons.contents import Lesson
     from pellucid.lessons.page import Code, Formula, Language, Page, Paragraph, Table, Workings
 
-LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set decides, as everywhere
-
-
 @click.command()
 @click.argument("lesson", default="")
-@click.option("--lang", type=click.Choice(["en", "zh"]), help="English or Chinese [default: what your locale says]")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="write the lesson's plots here, as SVG and PNG"
 )
@@ -40,7 +36,7 @@ LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set de
 @click.option("--answer", metavar="NUMBER", help="guided lessons: check this answer instead of asking for one")
 @click.option("--quick", is_flag=True, help="trials only: a few steps, to see that it runs")
 @common_options
-def command(common: Common, lesson: str, lang: str | None, **options: Any) -> None:
+def command(common: Common, lesson: str, **options: Any) -> None:
     """Work through LESSON, by number or name; without it, list the lessons.
 
     Experiments and exercises are arithmetic and take no time. Trials train small models, which takes up to a minute.
@@ -49,9 +45,9 @@ def command(common: Common, lesson: str, lang: str | None, **options: Any) -> No
     from pellucid.cli.guided import guide
     from pellucid.lessons.contents import find_lesson
 
-    language, reason = choose_language(lang, os.environ)
-    if not common.as_json:
-        click.echo(f"· language: {'中文' if language == 'zh' else 'English'} ({reason})", err=True)
+    language = speaking() if not common.as_json else asked_language() or "en"  # programs read JSON
+    if not common.as_json and asked_language() is None:  # a reader of Chinese may not know that it is there
+        click.echo("· --lang en for English" if language == "zh" else "· --lang zh 换成中文", err=True)
     if not lesson:
         list_lessons(language, as_json=common.as_json)
         return
@@ -79,22 +75,6 @@ def tell(lesson: Lesson, common: Common, language: Language, out: Path | None, t
         click.echo(f"· {file}", err=True)
 
 
-def choose_language(asked: str | None, environment: Mapping[str, str]) -> tuple[Language, str]:
-    """The language of the page and why: what was asked for, else what the locale says, else English.
-
-    >>> choose_language(None, {"LANG": "zh_CN.UTF-8"})
-    ('zh', 'from LANG=zh_CN.UTF-8; --lang en for English')
-    """
-    if asked is not None:
-        return ("zh" if asked == "zh" else "en"), "as asked"
-    name = next((name for name in LOCALE_VARIABLES if environment.get(name)), None)
-    if name is None:
-        return "en", "no locale is set; --lang zh 换成中文"
-    chinese = environment[name].lower().startswith("zh")
-    other = "--lang en for English" if chinese else "--lang zh 换成中文"
-    return ("zh" if chinese else "en"), f"from {name}={environment[name]}; {other}"
-
-
 def list_lessons(language: Language, *, as_json: bool) -> None:
     """All lessons, one a line."""
     from pellucid.lessons.contents import KINDS, LESSONS
@@ -106,7 +86,7 @@ def list_lessons(language: Language, *, as_json: bool) -> None:
     sides = ("right", "left", "left", "left")
     rows = [(str(one.number), one.name, KINDS[one.kind].say(language), one.title.say(language)) for one in LESSONS]
     print_table(dict(zip(headings, sides, strict=True)), rows)  # type: ignore[arg-type]
-    click.echo("打开一课：pellucid learn temperature" if language == "zh" else "open one: pellucid learn temperature")
+    click.echo(f"打开一课：pellucid learn {LESSONS[0].name}" if language == "zh" else f"open one: pellucid learn {LESSONS[0].name}")
 
 
 def describe(lesson: Lesson, language: Language) -> dict[str, Any]:
@@ -144,6 +124,8 @@ def make_directory(path: Path) -> None:
 
 def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bool) -> Page:
     """Open the lesson; a trial is watched while it trains."""
+    if lesson.kind == "trial":
+        tell_opening(lesson.name, quiet=common.as_json)
     from pellucid.cli.watch import Watch
     from pellucid.events import Event
     from pellucid.lessons.contents import open_lesson
@@ -244,14 +226,3 @@ def show_nothing(chart: Any, language: Language) -> None:
 
 def heading(text: str) -> None:
     click.secho(text, bold=True)
-
-
-def wrap(text: str, width: int = 100) -> str:
-    """Break lines at spaces, and Chinese between any two characters; a Chinese character takes two columns.
-
-    >>> print(wrap("one two three", 8))
-    one two
-    three
-    """
-    console = open_console(width=width)
-    return "\n".join(line.plain.rstrip() for line in cell(text).wrap(console, width))

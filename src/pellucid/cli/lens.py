@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json
+from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json, tell_opening
+from pellucid.cli.language import asked_language, tell, words
 from pellucid.errors import SettingsError
 
 if TYPE_CHECKING:  # it loads torch, which help does without
@@ -23,11 +24,10 @@ RUNS = Path("runs")
 @click.command()
 @click.argument("run", default="")
 @click.option("--prompt", metavar="TEXT", help="the text to look into first [default: asked for in the page]")
-@click.option("--language", type=click.Choice(["en", "zh"]), help="of the page [default: what the browser asks for]")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="on 127.0.0.1 [default: any free one]")
 @click.option("--browser/--no-browser", default=True, help="open the page in the browser [default: where there is one]")
 @common_options
-def command(common: Common, run: str, prompt: str | None, language: str | None, port: int, browser: bool) -> None:
+def command(common: Common, run: str, prompt: str | None, port: int, browser: bool) -> None:
     """Open RUN in the lens: a run, a checkpoint, a Hugging Face directory or a .gguf file.
 
     Without RUN the page lists what lies in runs/; where nothing does, a terminal is asked whether quickstart's model may
@@ -35,22 +35,24 @@ def command(common: Common, run: str, prompt: str | None, language: str | None, 
     its address. Ctrl-C ends it.
     """
     from pellucid.lens.page.program import find_program
-    from pellucid.lens.page.server import open_door, serve
-    from pellucid.planning.machine import inspect_machine
-    from pellucid.training.device import use_threads
 
     program = find_program()
     run = run or offer_quickstart(common, prompt)
+    tell_opening(run or RUNS, quiet=common.as_json)
+    from pellucid.lens.page.server import open_door, serve  # these load torch, which takes a moment
+    from pellucid.planning.machine import inspect_machine
+    from pellucid.training.device import use_threads
+
     use_threads(common.threads, inspect_machine())
     answerer = open_answerer(run, prompt, common.device)
-    door = open_door(port)
+    door, language = open_door(port), asked_language()
     url = door.url + (f"#{urlencode({'language': language})}" if language else "")
 
     def announce() -> None:
         if common.as_json:
             print_json({"url": url, "port": door.port})
         else:
-            click.echo(f"the lens is open at {url}\n(Ctrl-C ends it)")
+            tell(f"the lens is open at {url}\n(Ctrl-C ends it)")
         sys.stdout.flush()
         if browser and has_display(os.environ):
             webbrowser.open(url)
@@ -58,7 +60,7 @@ def command(common: Common, run: str, prompt: str | None, language: str | None, 
     try:
         serve(answerer, door, page=program, opened=announce)
     except KeyboardInterrupt:
-        click.echo("the lens is closed.", err=True)
+        tell("the lens is closed.", err=True)
         sys.stdout.flush()
         os._exit(0)  # a question may still be at work; torch's threads abort when Python ends under them
 
@@ -71,7 +73,8 @@ def offer_quickstart(common: Common, prompt: str | None) -> str:
     lies_there = RUNS.is_dir() and any(is_run(path) for path in RUNS.iterdir())
     if lies_there or prompt is not None or common.as_json or not (sys.stdin.isatty() and is_terminal()):
         return ""
-    if not click.confirm("Nothing lies in runs/ yet. Train quickstart's small model now (some minutes)?", default=True):
+    question = words("Nothing lies in runs/ yet. Train quickstart's small model now (some minutes)?")
+    if not click.confirm(question, default=True):
         return ""
     flags = ["--device", common.device, *(["--threads", str(common.threads)] if common.threads else [])]
     quickstart.main(flags, prog_name="pellucid quickstart", standalone_mode=False)

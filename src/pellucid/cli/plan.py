@@ -6,27 +6,31 @@ and `--machine this` load torch: the rest is arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.cells import cell_len
 
-from pellucid.cli.common import Common, common_options, print_json
+from pellucid.cli.common import Common, common_options, print_json, set_option, tell_opening
+from pellucid.cli.language import tell, words
 from pellucid.cli.tables import Side, print_table
+from pellucid.cli.watch import waiting
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import MACHINES, NamedMachine, inspect_machine, named_machine, this_machine
 from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import PRESETS, preset
-from pellucid.planning.report import Plan, describe_bytes, plan, render
+from pellucid.planning.report import Plan, describe_bytes, describe_seconds, plan, render
 from pellucid.planning.scaling import Reason, from_depth
 from pellucid.settings import Layer, convert, parse_assignments, resolve, shallow
 
 COMMAND_LINE = "command line"
 THIS = "this"
+DEFAULT_MACHINE = "h100"
 DEPTH_VOCABULARY = 8192  # the largest that training chooses by itself
 MOST_TOKENS = 1e18  # more than there will be text
 MACHINE_COLUMNS: dict[str, Side] = {
@@ -88,15 +92,15 @@ def whole_number(ctx: click.Context, parameter: click.Parameter, value: float | 
     "--machine",
     "machine_name",
     metavar="NAME",
-    help="also estimate time there: this (measured now), " + ", ".join(MACHINES),
+    default=DEFAULT_MACHINE,
+    show_default=True,
+    help="where the time is estimated: this (measured now), " + ", ".join(MACHINES),
 )
 @click.option("--list", "listing", is_flag=True, help="list the presets and the machines")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
+@set_option(
+    "pellucid.planning.config:ModelConfig",
+    "override an axis of the model, for example --set n_layers=6",
     metavar="AXIS=VALUE",
-    help="override an axis of the model, for example --set n_layers=6",
 )
 @common_options
 def command(
@@ -106,15 +110,15 @@ def command(
     vocab_size: int | None,
     assignments: tuple[str, ...],
     tokens: int | None,
-    machine_name: str | None,
+    machine_name: str,
     compute_type: str | None,
     listing: bool,
     **batch: Any,
 ) -> None:
     """What a model would cost, before it is built: parameters, FLOPs, memory and time, with the formulas.
 
-    MODEL is a preset (see --list), a run, a Hugging Face directory or its config.json. Without --machine
-    the plan holds no time, only work.
+    MODEL is a preset (see --list), a run, a Hugging Face directory or its config.json. The time is that of one
+    well-known machine, from its data sheet, unless --machine names another.
     """
     if listing:
         list_known(as_json=common.as_json)
@@ -175,6 +179,7 @@ def by_name(model: str) -> Drawing:
 
 def stored_config(path: Path) -> ModelConfig:
     """The shape of a model on disk: a run, a checkpoint, a Hugging Face directory, or a config.json alone."""
+    tell_opening(path)
     from pellucid.store.checkpoint import TRAINING_AXES
     from pellucid.store.directory import CONFIG, INFO
     from pellucid.store.names.registry import read_config
@@ -189,11 +194,12 @@ def stored_config(path: Path) -> ModelConfig:
     return config
 
 
-def choose_machine(name: str | None, common: Common) -> tuple[NamedMachine | None, str]:
+def choose_machine(name: str, common: Common) -> tuple[NamedMachine, str]:
     """The machine to estimate time for (measured now when it is `this`), and the number format it computes in."""
-    if name is None:
-        return None, "bfloat16"
-    return measure_here(common) if name == THIS else (named_machine(name), "bfloat16")
+    if name != THIS:
+        return named_machine(name), "bfloat16"
+    with waiting("measuring for a few seconds", quiet=common.as_json):
+        return measure_here(common)
 
 
 def measure_here(common: Common) -> tuple[NamedMachine, str]:
@@ -213,12 +219,12 @@ def measure_here(common: Common) -> tuple[NamedMachine, str]:
     return machine, str(dtype).removeprefix("torch.")
 
 
-def describe(drawn: Plan, reasons: Iterable[Reason], machine: NamedMachine | None) -> dict[str, Any]:
+def describe(drawn: Plan, reasons: Iterable[Reason], machine: NamedMachine) -> dict[str, Any]:
     """The plan for machines."""
     return {
         **drawn.to_dict(),
         "reasons": [shallow(reason) for reason in reasons],
-        "machine": None if machine is None else shallow(machine) | {"fits": fits(drawn, machine)},
+        "machine": shallow(machine) | {"fits": fits(drawn, machine)},
     }
 
 
@@ -227,24 +233,49 @@ def fits(drawn: Plan, machine: NamedMachine) -> dict[str, bool]:
     return {memory.purpose: memory.total <= machine.memory_bytes for memory in (drawn.training, drawn.inference)}
 
 
-def show(drawn: Plan, reasons: tuple[Reason, ...], machine: NamedMachine | None, assumed: str) -> None:
-    """The plan for people: the shape, the reasons, then one table for each account."""
+def show(drawn: Plan, reasons: tuple[Reason, ...], machine: NamedMachine, assumed: str) -> None:
+    """The plan for people: four lines that sum it up, the shape, the reasons, then one table for each account."""
+    summary = list(summarise(drawn, machine))
+    width = max(cell_len(words(name)) for name, _ in summary)
+    for name, text in summary:
+        click.echo(words(name) + " " * (width - cell_len(words(name))) + "  " + words(text))
+    click.echo()
     click.echo(f"{drawn.name}: " + ", ".join(f"{name} {getattr(drawn.config, name):,}" for name in SHAPE))
-    click.echo(f"batch: {drawn.training.rows:,} × {drawn.training.context_length:,} tokens, {assumed}\n")
+    tell(f"batch: {drawn.training.rows:,} × {drawn.training.context_length:,} tokens, {assumed}\n")
     if reasons:
-        why = [(reason.field, _plain(reason.value), reason.why) for reason in reasons]
+        why = [(reason.field, _plain(reason.value), words(reason.why)) for reason in reasons]
         print_table({"size": "left", "value": "right", "why": "left"}, why)
     for section, lines in groupby(render(drawn), key=lambda row: row.section):
         rows = list(lines)
-        cells = [(row.part, row.text, _equals(row.formula), _equals(row.figures)) for row in rows]
+        cells = [(words(row.part), words(row.text), _equals(row.formula), _equals(row.figures)) for row in rows]
         totals = {number for number, row in enumerate(rows) if row.total}
         columns: dict[str, Side] = {section: "left", "value": "right", "formula": "left", "figures": "left"}
         print_table(columns, cells, strong=totals)
-    if machine is not None:
-        for memory in (drawn.training, drawn.inference):
-            verdict = "fits" if fits(drawn, machine)[memory.purpose] else "does not fit"
-            needed, there = describe_bytes(memory.total), describe_bytes(machine.memory_bytes)
-            click.echo(f"{memory.purpose} needs {needed} of {there}: {verdict}")
+
+
+def summarise(drawn: Plan, machine: NamedMachine) -> Iterator[tuple[str, str]]:
+    """What most people want to know first: parameters, memory, compute and time, a line each."""
+    time, there = drawn.time, describe_bytes(machine.memory_bytes)
+    assert time is not None, "a machine was named"
+    whole, name = time.tokens * drawn.flops.training, machine.name
+    yield "parameters", f"{drawn.parameters.total:,} ({drawn.name})"
+    training, use = describe_bytes(drawn.training.total), describe_bytes(drawn.inference.total)
+    fitting = tuple(fits(drawn, machine).values())
+    verdict = {
+        (True, True): f"both fit in the {there} of {name}",
+        (False, True): f"of the {there} of {name}, training needs more",
+        (True, False): f"of the {there} of {name}, use needs more",
+        (False, False): f"neither fits in the {there} of {name}",
+    }[fitting]
+    yield "memory", f"{training} to train, {use} to use; {words(verdict)}"
+    per_parameter = f"{time.tokens / drawn.parameters.total:.3g}"
+    tokens = f"{time.tokens:,}"
+    yield "compute", f"{drawn.flops.training:,} FLOPs per token, {whole:.3g} for {tokens} tokens, {per_parameter} per parameter"
+    seconds = words(describe_seconds(time.seconds))
+    if machine.name == THIS:
+        yield "time", f"{seconds} on this machine, as measured just now"
+    else:
+        yield "time", f"{seconds} on one {machine.description} ({name}); --machine this measures this machine"
 
 
 def list_known(*, as_json: bool) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, print_json, typed
+from pellucid.cli.common import Common, common_options, print_json, tell_opening, typed
+from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table
 from pellucid.cli.watch import Watch
@@ -38,6 +39,7 @@ def command(common: Common, out: Path, size: str | None) -> None:
     Writes stories in English and Chinese, trains a tokenizer and a model on them, asks about worlds that the model has
     never seen, and says what to type next. No network, no GPU.
     """
+    tell_opening(out, quiet=common.as_json)
     from pellucid.training.recipes.quickstart import quickstart
 
     with Watch(quiet=common.as_json) as watch:
@@ -54,35 +56,37 @@ def command(common: Common, out: Path, size: str | None) -> None:
             {"out": str(out), "size": outcome.rung, "step": outcome.finished.step, "score": outcome.score.to_dict()}
         )
     elif outcome.finished.reason.startswith("SIG"):
-        click.echo(f"stopped after step {outcome.finished.step}; everything is saved. Repeat the command to go on.")
+        tell(f"stopped after step {outcome.finished.step}; everything is saved. Repeat the command to go on.")
     else:
         show(outcome)
 
 
 def show(outcome: Any) -> None:
     """The exam, some answers, some continuations, and what to type next."""
-    click.echo("\nA few questions about worlds it has never seen:\n")
+    tell("\nA few questions about worlds it has never seen:\n")
     last = None
     for sample in outcome.answers:
         if sample.story is not last:
             click.echo(f"  {sample.story.tale}")
             last = sample.story
-        mark = "✓" if sample.correct else f"✗ (right: {sample.expected})"
+        mark = "✓" if sample.correct else words(f"✗ (right: {sample.expected})")
         say(f"    {sample.question} → {sample.reply.strip()} {mark}")
-    click.echo("\nIt goes on with a story by itself:\n")
+    tell("\nIt goes on with a story by itself:\n")
     for prompt, text in outcome.continuations:
         say(f"  {prompt}│{text.strip()}\n".replace("\n", "\n  "))
     show_score(outcome.score)
     out = outcome.finished.out
-    click.echo("\nNext:")
-    look = typed("pellucid", "lens", out)
-    click.echo(f"  {look:<47}  watch a sentence become the next token, and how it was learned")
+    tell("\nNext:")
     (english, _), (chinese, _) = outcome.continuations
-    click.echo(f"  {typed('pellucid', 'generate', out, english, '--explain', '--max-new-tokens', '3')}")
-    click.echo(f"  {typed('pellucid', 'generate', out, chinese, '--temperature', '0.7')}")
-    click.echo(f"  open {out / 'loss.svg'}")
-    click.echo("  pellucid learn                                  the arithmetic behind it, step by step")
-    click.echo("  pellucid train YOUR_BOOK.txt --out runs/book     the same with your own text")
+    for command, purpose in (
+        (typed("pellucid", "lens", out), words("watch a sentence become the next token, and how it was learned")),
+        (typed("pellucid", "generate", out, english, "--explain", "--max-new-tokens", "3"), ""),
+        (typed("pellucid", "generate", out, chinese, "--temperature", "0.7"), ""),
+        (f"open {out / 'loss.svg'}", ""),
+        ("pellucid learn", words("the arithmetic behind it, step by step")),
+        ("pellucid train YOUR_BOOK.txt --out runs/book", words("the same with your own text")),
+    ):
+        click.echo(f"  {command:<46}  {purpose}".rstrip())
 
 
 def show_score(score: Any) -> None:
@@ -94,10 +98,10 @@ def show_score(score: Any) -> None:
         languages = [r for r in score.rows if r.split == split and r.group == "language"]
         by_language = "  ".join(f"{r.value} {r.accuracy:.0%}" for r in languages)
         rows.append(
-            [title, f"{row.accuracy:.1%}", f"{row.low:.0%}-{row.high:.0%}", by_language,
-             f"{row.count}", f"{control.accuracy:.0%} ({name.replace('_', ' ')})"]
+            [words(title), f"{row.accuracy:.1%}", f"{row.low:.0%}-{row.high:.0%}", by_language,
+             f"{row.count}", f"{control.accuracy:.0%} ({words(name.replace('_', ' '))})"]
         )  # fmt: skip
-    click.echo("Answered exactly (all kinds of questions, both languages):\n")
+    tell("Answered exactly (all kinds of questions, both languages):\n")
     print_table(
         {
             "held out": "left",

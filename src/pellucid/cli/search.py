@@ -15,9 +15,12 @@ from pellucid.cli.common import (
     print_json,
     read_standard_input,
     set_option,
+    tell_opening,
     warn_of_escapes,
 )
+from pellucid.cli.language import tell
 from pellucid.cli.screen import say
+from pellucid.cli.watch import Watch
 
 
 @click.command()
@@ -29,7 +32,7 @@ from pellucid.cli.screen import say
 @click.option("--stop", multiple=True, metavar="TEXT", help="a text that ends an answer (may be given several times)")
 @click.option("--length-penalty", type=float, help="above 1 favours longer texts, 0 shorter ones [default: 1]")
 @click.option("--early-stopping", type=click.Choice(["heuristic", "always", "never"]), help="when the search is over")
-@set_option
+@set_option("pellucid.engine.beam:BeamSettings", "any other setting of the search")
 @common_options
 def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...], **options: Any) -> None:
     """Search for the likeliest continuations of PROMPT with the model in RUN.
@@ -37,6 +40,7 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
     The likeliest text is often a dull one: to write freely, use `pellucid generate`. "-" reads the prompt from
     standard input. Each text is shown with its score: log-probability (nats) over length to the power of the penalty.
     """
+    tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
     from pellucid.engine.beam import BeamSettings
     from pellucid.errors import SettingsError
@@ -53,11 +57,12 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, recorder=Terminal())
     text = as_trained(read_standard_input() if prompt == "-" else prompt, lm.checkpoint.newlines)
-    found = lm.search(text, recorder=Terminal(), **settings)
+    with Watch(quiet=common.as_json) as watch:
+        found = lm.search(text, recorder=watch, **settings)
     if common.as_json:
         print_json([dataclasses.asdict(one) for one in found])
         return
     for one in found:
         ended = f"{len(one.completion.ids)} tokens, ended: {one.completion.finish_reason}"
-        click.echo(f"· score {one.score:.4f}, log-probability {one.logprob:.3f} nats, {ended}", err=True)
+        tell(f"· score {one.score:.4f}, log-probability {one.logprob:.3f} nats, {ended}", err=True)
         say(one.completion.text)

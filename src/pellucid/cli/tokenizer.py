@@ -13,9 +13,19 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Terminal, encoding_option, newlines_option, print_json, read_standard_input, typed
+from pellucid.cli.common import (
+    Terminal,
+    encoding_option,
+    newlines_option,
+    print_json,
+    read_standard_input,
+    set_option,
+    typed,
+)
+from pellucid.cli.language import tell
 from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
+from pellucid.cli.watch import watch_items
 from pellucid.errors import InputError, StoreError
 from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
@@ -72,12 +82,9 @@ def command() -> None:
 )
 @encoding_option
 @newlines_option
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="any other setting: pattern, sample_bytes, max_han, max_token_bytes",
+@set_option(
+    "pellucid.tokens.settings:TokenizerSettings",
+    "any other setting: pattern, sample_bytes, max_han, max_token_bytes",
 )
 @click.option("--force", is_flag=True, help="replace a tokenizer that is already there")
 @json_option
@@ -108,16 +115,20 @@ def train(
     check_free(out, force=force)
     reading = {"field": field, "errors": errors, "encoding": encoding or "auto", "newlines": newlines or "lf"}
     source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
-    num_bytes = survey(source.documents()).num_bytes
+    seen = survey(source.documents())
+    num_bytes = seen.num_bytes
     texts = (document.text for document in source.documents())
+    if not as_json:
+        texts = watch_items(texts, seen.num_characters, "counting", size=len)
     tokenizer = train_tokenizer(texts, num_bytes, settings, recorder=Terminal())
     write_tokenizer(tokenizer, out)
     sizes = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
     if as_json:
         print_json({"out": str(out), **sizes, "specials": dict(tokenizer.specials)})
     else:
-        click.echo(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {num_bytes:,} bytes of text: {out}")
-        click.echo(f'next:  {typed("pellucid", "tokenizer", "explain", out)} "…"')
+        tell(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {num_bytes:,} bytes of text: {out}")
+        explained = typed("pellucid", "tokenizer", "explain", out)
+        tell(f'next:  {explained} "…"')
 
 
 @command.command()

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pellucid.cli.common import Common, Terminal, as_trained, common_options, print_json
-from pellucid.cli.screen import cell, open_console
+from pellucid.cli.common import Common, Terminal, as_trained, common_options, print_json, tell_opening
+from pellucid.cli.language import tell, words
+from pellucid.cli.screen import say
+from pellucid.cli.tables import print_table
+from pellucid.cli.watch import Watch
 
 if TYPE_CHECKING:  # it loads torch, which help does without
     from pellucid.lens.trace import Trace
@@ -33,6 +36,7 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
 
     Without a file, what there is to see is summed up; `pellucid lens RUN` opens the page itself.
     """
+    tell_opening(run, quiet=common.as_json)
     from pellucid.api import load, trace
     from pellucid.planning.machine import inspect_machine
     from pellucid.training.device import use_threads
@@ -40,7 +44,8 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, recorder=Terminal())
     recorded = trace(lm, as_trained(text, lm.checkpoint.newlines))
-    written = [recorded.save(path, recorder=Terminal()) for path in (*([html] if html else []), *files)]
+    with Watch(quiet=common.as_json) as watch:
+        written = [recorded.save(path, recorder=watch) for path in (*([html] if html else []), *files)]
     if common.as_json:
         print_json({"header": dict(recorded.header), "files": list(map(str, written))})
         return
@@ -51,16 +56,12 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
 
 
 def _print(trace: Trace) -> None:
-    from rich.table import Table
-
-    console, header = open_console(), trace.header
-    console.print(cell(" ".join(f"[{chip['label']}]" for chip in header["tokens"])))
-    table = Table("next token", "id", "probability", box=None)
-    for bar in header["next"][:MOST_SHOWN]:
-        table.add_row(cell(bar["label"]), str(bar["id"]), f"{bar['p']:.4f}")
-    console.print(table)
+    header = trace.header
+    say(" ".join(f"[{chip['label']}]" for chip in header["tokens"]))
+    rows = [(bar["label"], str(bar["id"]), f"{bar['p']:.4f}") for bar in header["next"][:MOST_SHOWN]]
+    print_table({"next token": "left", "id": "right", "probability": "right"}, rows)
     for check in header["checks"]:
-        verdict = "holds" if check["ok"] else "DOES NOT HOLD"
-        console.print(cell(f"check {check['name']}: {verdict} ({check['value']:.3g}, at most {check['limit']:.3g})"))
+        verdict = words("holds" if check["ok"] else "DOES NOT HOLD")
+        tell(f"check {check['name']}: {verdict} ({check['value']:.3g}, at most {check['limit']:.3g})")
     names = [name for name in trace.arrays if not name.startswith("blocks.") or name.startswith("blocks.0.")]
-    console.print(cell(f"{len(trace.arrays)} arrays, of layer 0 for example: " + ", ".join(names)))
+    tell(f"{len(trace.arrays)} arrays, of layer 0 for example: {', '.join(names)}")

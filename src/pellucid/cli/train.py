@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.cells import cell_len
 
-from pellucid.cli.common import Common, common_options, encoding_option, print_json, set_option, typed
+from pellucid.cli.common import Common, common_options, encoding_option, print_json, set_option, tell_opening, typed
+from pellucid.cli.language import tell, words
 from pellucid.cli.watch import Watch
 from pellucid.errors import SettingsError
 from pellucid.settings import Layer, Resolved, load_toml, parse_assignments, put, resolve
@@ -65,7 +67,9 @@ NAMED = {  # named flags and the settings they stand for
 @click.option("--extend", is_flag=True, help="give a run that is there another length")
 @click.option("--verify", is_flag=True, help="read all prepared tokens again and compare them with their hashes")
 @click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")
-@set_option
+@set_option(
+    "pellucid.training.settings:TrainSettings", "any other setting, for example --set optimizer.muon_rate=0.01"
+)
 @common_options
 def command(
     common: Common,
@@ -85,9 +89,10 @@ def command(
     Settings that are left open fit themselves to the text and the machine; the plan is printed (with its reasons:
     --why). The same command goes on with a run that was interrupted.
     """
+    resolved = settings_of(common, recipe, assignments, named)
+    tell_opening(text, quiet=common.as_json)
     from pellucid.training.recipes.pretrain import Pretraining, pretrain
 
-    resolved = settings_of(common, recipe, assignments, named)
     task = Pretraining(
         text=text if text == "-" else Path(text),
         out=out,
@@ -136,13 +141,16 @@ def report(finished: Any, *, as_json: bool) -> None:
         return
     out = finished.out
     if finished.reason.startswith("SIG"):
-        click.echo(f"stopped by {finished.reason} after step {finished.step} of {finished.steps}; everything is saved.")
-        click.echo("repeat the same command to go on.")
+        tell(f"stopped by {finished.reason} after step {finished.step} of {finished.steps}; everything is saved.")
+        tell("repeat the same command to go on.")
         return
-    click.echo(f"{finished.reason} after step {finished.step} of {finished.steps}; loss curve: {out / 'loss.svg'}")
+    reason = words(finished.reason)
+    tell(f"{reason} after step {finished.step} of {finished.steps}; loss curve: {out / 'loss.svg'}")
     if finished.best is not None and finished.best.step != finished.step:
-        click.echo(f"the best model on validation text is that of step {finished.best.step}: it is the one used below.")
+        tell(f"the best model on validation text is that of step {finished.best.step}: it is the one used below.")
     opening = [finished.opening] if finished.opening else []
-    click.echo(f"next:  {typed('pellucid', 'generate', out, *opening)}")
-    click.echo(f"       {typed('pellucid', 'eval', out, 'OTHER.txt')}")
-    click.echo(f"       {typed('pellucid', 'lens', out)}")
+    commands = (typed("pellucid", "generate", out, *opening), typed("pellucid", "eval", out, "OTHER.txt"))
+    label = words("next:  ")
+    for command in (*commands, typed("pellucid", "lens", out)):
+        click.echo(label + command)
+        label = " " * cell_len(label)

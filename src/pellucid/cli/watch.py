@@ -1,4 +1,4 @@
-"""Watching a run: its settings and plan as tables, its steps as one progress bar, everything else as lines.
+"""Watching work: a run's settings and plan, its steps as one progress bar, and whatever else takes longer than a moment.
 
 It is a Recorder: it knows events by name and nothing else of the rooms that send them. When the output is not a
 terminal there is no bar, only a line now and then.
@@ -7,15 +7,42 @@ terminal there is no bar, only a line now and then.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 from pellucid.cli.common import is_terminal
+from pellucid.cli.language import say_event, words
 from pellucid.cli.screen import harmless, open_console, say
+from pellucid.cli.tables import Side, plain_lines
 from pellucid.events import Event
 from pellucid.settings import DEFAULT, Resolved
 
-PLAIN_SECONDS = 5.0  # between lines when no bar is drawn
+T = TypeVar("T")
+FIRST_SECONDS = 2.0  # of work that is over sooner nothing is said, where no bar is drawn
+PLAIN_SECONDS = 5.0  # between lines after that
+
+
+def watch_items(items: Iterable[T], total: int, label: str, *, size: Callable[[T], int] = lambda item: 1) -> Iterator[T]:
+    """Pass items on and show how many of `total` are done; an item counts as much as `size` says."""
+    bar, done, started = (Bar() if is_terminal() else Lines()), 0, time.monotonic()
+    try:
+        for item in items:
+            yield item
+            done += size(item)
+            bar.count(label, done, total, (time.monotonic() - started) / max(done, 1) * (total - done))
+    finally:
+        bar.close()
+
+
+def waiting(message: str, *, quiet: bool) -> AbstractContextManager[Any]:
+    """Say on standard error what is being waited for, where nobody can know for how long."""
+    if quiet:
+        return nullcontext()
+    if not is_terminal():
+        say(f"· {words(message, err=True)}", err=True)
+        return nullcontext()
+    return open_console(stderr=True).status(words(message, err=True))
 
 
 class Watch:
@@ -26,9 +53,13 @@ class Watch:
         self.quiet, self.bar = quiet, NoBar() if quiet else (Bar() if is_terminal() else Lines())
         self.views: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "training.progress": self.bar.step,
-            "data.progress": self.bar.prepare,
+            "data.progress": self._characters,
+            "engine.progress": self._count,
+            "lens.progress": self._count,
+            "store.progress": self._count,
             "training.plan": self._plan,
         }
+        self.began: dict[str, float] = {}
 
     def __enter__(self) -> Watch:
         return self
@@ -40,8 +71,7 @@ class Watch:
         if event.name in self.views:
             self.views[event.name](event.data)
         elif not self.quiet or event.level == "warning":
-            mark = "!" if event.level == "warning" else "·"
-            self.say(f"{mark} {event.message}")
+            self.say(say_event(event))
 
     def say(self, text: str) -> None:
         """One line, above the bar."""
@@ -54,19 +84,27 @@ class Watch:
         chosen = [(key, value, source) for key, value, source in resolved.rows() if source != DEFAULT]
         defaults = sum(source == DEFAULT for _, _, source in resolved.rows())
         for key, value, source in chosen:
-            self.say(f"· {key} = {value}  ({source})")
-        self.say(f"· {defaults} other settings at their defaults (all of them, with sources, in run.json)")
+            self.say(f"· {key} = {value}  ({words(source, err=True)})")
+        rest = f"{defaults} other settings at their defaults (all of them, with sources, in run.json)"
+        self.say(f"· {words(rest, err=True)}")
 
     def _plan(self, plan: Mapping[str, Any]) -> None:
         if self.quiet:
             return
-        rows = plan["table" if self.why else "summary"]
-        name_width = max(len(name) for name, *_ in rows)
-        value_width = max(len(value) for _, value, *_ in rows) if self.why else 0
-        for name, value, *reason in rows:
-            self.say(f"  {name:<{name_width}}  {value:<{value_width}}  {''.join(reason)}".rstrip())
+        rows = [[words(cell, err=True) for cell in row] for row in plan["table" if self.why else "summary"]]
+        columns: dict[str, Side] = {" " * place: "left" for place in range(len(rows[0]))}  # without headings
+        for line in list(plain_lines(columns, rows))[1:]:
+            self.say(f"  {line}")
         if not self.why:
-            self.say("  (each figure with its reason: --why, or run.json)")
+            self.say(f"  ({words('each figure with its reason: --why, or run.json', err=True)})")
+
+    def _characters(self, data: Mapping[str, Any]) -> None:
+        self._count({"label": "tokens", "done": data["characters_done"], "total": data["characters_total"]} | data)
+
+    def _count(self, data: Mapping[str, Any]) -> None:
+        label, done, total = data["label"], data["done"], data["total"]
+        seconds = time.monotonic() - self.began.setdefault(label, time.monotonic())
+        self.bar.count(label, done, total, seconds / max(done, 1) * (total - done))
 
 
 class NoBar:
@@ -75,7 +113,7 @@ class NoBar:
     def step(self, data: Mapping[str, Any]) -> None:
         pass
 
-    def prepare(self, data: Mapping[str, Any]) -> None:
+    def count(self, label: str, done: int, total: int, seconds_left: float) -> None:
         pass
 
     def say(self, text: str) -> None:
@@ -89,18 +127,19 @@ class Lines(NoBar):
     """Shows progress as a plain line every few seconds."""
 
     def __init__(self) -> None:
-        self.next_line = time.monotonic() + PLAIN_SECONDS
+        self.next_line = time.monotonic() + FIRST_SECONDS
 
     def step(self, data: Mapping[str, Any]) -> None:
         last = data["step"] == data["steps"]
         if last or time.monotonic() >= self.next_line:
             self.next_line = time.monotonic() + PLAIN_SECONDS
-            self.say(f"step {data['step']}/{data['steps']}  {describe(data)}")
+            self.say(words(f"step {data['step']}/{data['steps']}", err=True) + f"  {describe(data)}")
 
-    def prepare(self, data: Mapping[str, Any]) -> None:
+    def count(self, label: str, done: int, total: int, seconds_left: float) -> None:
         if time.monotonic() >= self.next_line:
             self.next_line = time.monotonic() + PLAIN_SECONDS
-            self.say(f"tokens: {data['characters_done'] / data['characters_total']:.0%}")
+            label, time_left = words(label, err=True), left(seconds_left)
+            self.say(words(f"{label}: {share_of(done, total)}  {time_left}", err=True))
 
 
 class Bar(NoBar):
@@ -111,25 +150,26 @@ class Bar(NoBar):
 
         self.console = open_console(stderr=True)
         self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False),  # it may name a file: `x[red]y.txt`
             BarColumn(bar_width=24),
-            TextColumn("{task.completed}/{task.total}  {task.fields[text]}", markup=False),
+            TextColumn("{task.fields[text]}", markup=False),
             console=self.console,
             transient=True,
         )
         self.tasks: dict[str, Any] = {}
 
     def step(self, data: Mapping[str, Any]) -> None:
-        self._show("training", data["step"], data["steps"], describe(data))
+        self._show("training", data["step"], data["steps"], f"{data['step']}/{data['steps']}  {describe(data)}")
 
-    def prepare(self, data: Mapping[str, Any]) -> None:
-        self._show("tokens", data["characters_done"], data["characters_total"], "characters")
+    def count(self, label: str, done: int, total: int, seconds_left: float) -> None:
+        self._show(label, done, total, f"{share_of(done, total)}  {left(seconds_left)}")
 
     def _show(self, name: str, done: int, total: int, text: str) -> None:
         if name not in self.tasks:
             self.progress.start()
-            self.tasks[name] = self.progress.add_task(name, total=total, text=text)
-        self.progress.update(self.tasks[name], completed=done, total=total, text=text)
+            self.tasks[name] = self.progress.add_task(words(name, err=True), total=total, text=text)
+        going = done < total or name == "training"  # what is done gives its line to what comes next
+        self.progress.update(self.tasks[name], completed=done, total=total, text=text, visible=going)
 
     def say(self, text: str) -> None:
         self.console.print(harmless(text), soft_wrap=True)
@@ -144,6 +184,27 @@ def describe(data: Mapping[str, Any]) -> str:
     >>> describe({"loss": 2.5, "tokens_per_second": 41234.5, "eta_seconds": 75.2, "memory_bytes": 812e6})
     'loss 2.5000 · 41,234 tokens/s · 1:15 left · 812 MB'
     """
-    minutes, seconds = divmod(int(data["eta_seconds"]), 60)
     rate, memory = int(data["tokens_per_second"]), data["memory_bytes"] / 1e6
-    return f"loss {data['loss']:.4f} · {rate:,} tokens/s · {minutes}:{seconds:02d} left · {memory:,.0f} MB"
+    loss, pace = words(f"loss {data['loss']:.4f}", err=True), words(f"{rate:,} tokens/s", err=True)
+    return f"{loss} · {pace} · {left(data['eta_seconds'])} · {memory:,.0f} MB"
+
+
+def left(seconds: float) -> str:
+    """The time that is left.
+
+    >>> left(75.2), left(7384)
+    ('1:15 left', '2:03:04 left')
+    """
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    return words(f"{clock} left", err=True)
+
+
+def share_of(done: int, total: int) -> str:
+    """How much of some work is done; more than was expected is all of it.
+
+    >>> share_of(1, 3), share_of(7, 3)
+    ('33%', '100%')
+    """
+    return f"{min(done, total) / max(total, 1):.0%}"

@@ -240,21 +240,24 @@ def _report_sizes(prepared: Prepared, recorder: Recorder) -> None:
     for name, shards in (("train", prepared.train), ("valid", prepared.valid)):
         if shards is not None:
             sizes = {"documents": shards.num_documents, "tokens": shards.num_tokens, "bytes": shards.num_bytes}
-            text = ", ".join(f"{count:,} {unit}" for unit, count in sizes.items())
-            recorder.record(Event(name=f"data.{name}", message=f"{name}: {text}", data=sizes))
+            documents, tokens, size = (f"{count:,}" for count in sizes.values())
+            message = f"{name}: {documents} documents, {tokens} tokens, {size} bytes"
+            recorder.record(Event(name=f"data.{name}", message=message, data=sizes))
 
 
 def _report_duplicates(report: DuplicateReport, valid: TokenShards, tokenizer: Tokenizer, recorder: Recorder) -> None:
     data = asdict(report)
-    message = f"{report.shared:.1%} of the validation text, taken in short runs, also occurs in the training text"
+    shared = f"{report.shared:.1%} of the validation text, taken in short runs, also occurs in the training text"
     if not report.num_exact and not report.num_near:
-        recorder.record(Event(name="data.no_duplicates", message=message, data=data))
+        recorder.record(Event(name="data.no_duplicates", message=shared, data=data))
         return
-    message += (
-        f"; {report.num_exact:,} documents are equal to a training document and {report.num_near:,} of"
-        f" {report.num_passages:,} passages are at least half copied"
-    )
+    examples = ""
     for match in report.examples:
         words = tokenizer.decode(valid.tokens(match.valid_start, match.valid_start + 24).tolist()).strip(REPLACEMENT)
-        message += f"\n  {words!r} ({match.valid_origin}, {match.share:.0%} of it in {match.train_origin})"
+        examples += f"\n  {words!r} ({match.valid_origin}, {match.share:.0%} of it in {match.train_origin})"
+    message = (
+        f"{report.shared:.1%} of the validation text, taken in short runs, also occurs in the training text; "
+        f"{report.num_exact:,} documents are equal to a training document and {report.num_near:,} of "
+        f"{report.num_passages:,} passages are at least half copied{examples}"
+    )
     recorder.record(Event(name="data.duplicates", message=message, data=data, level="warning"))

@@ -171,6 +171,8 @@ class _Search:
             beams = advance(running)
             rows_BV = self.runner.decode([beam.sequence for beam in beams])
             num_steps, num_rows = num_steps + 1, num_rows + len(beams)
+            data = {"label": "searching", "done": num_steps, "total": self.max_new}
+            recorder.record(Event(name="engine.progress", message=f"step {num_steps} of {self.max_new}", data=data))
         recorder.record(
             Event(
                 name="engine.beams_searched",

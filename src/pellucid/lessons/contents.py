@@ -1,5 +1,6 @@
-"""The list of lessons: arithmetic (three experiments, five exercises), three trials on models trained here, and the
-eight guided lessons of the lens, which are told on a model that the reader has.
+"""The list of lessons: first the eight guided lessons of the lens, which are told on a model that the reader has and
+have the numbers that the page gives them; then arithmetic (three experiments, five exercises) and three trials on models
+trained here.
 
 No torch: a lesson's module is imported when the lesson is opened, so that the list appears at once.
 """
@@ -40,89 +41,6 @@ class Lesson:
     options: tuple[str, ...] = ()  # flags of the command line that mean something to this lesson
 
 
-ARITHMETIC_AND_TRIALS = (
-    Lesson(
-        number=1,
-        name="softmax",
-        kind="experiment",
-        title=Bilingual("From scores to probabilities", "从得分到概率"),
-        function="softmax:experiment",
-    ),
-    Lesson(
-        number=2,
-        name="temperature",
-        kind="experiment",
-        title=Bilingual("Temperature: sharper or flatter", "温度：更尖或更平"),
-        function="temperature:experiment",
-    ),
-    Lesson(
-        number=3,
-        name="attention",
-        kind="experiment",
-        title=Bilingual("Attention over three vectors", "三个向量之间的注意力"),
-        function="attention:experiment",
-    ),
-    Lesson(
-        number=4,
-        name="close-race",
-        kind="exercise",
-        title=Bilingual("The favourite loses its lead", "领先者失去优势"),
-        function="softmax:exercise",
-    ),
-    Lesson(
-        number=5,
-        name="extremes",
-        kind="exercise",
-        title=Bilingual("Very cold and very hot", "极低与极高的温度"),
-        function="temperature:exercise",
-    ),
-    Lesson(
-        number=6,
-        name="third-vector",
-        kind="exercise",
-        title=Bilingual("One vector changes, and so do all outputs", "改一个向量，所有输出都变"),
-        function="attention:exercise",
-    ),
-    Lesson(
-        number=7,
-        name="multi-head",
-        kind="exercise",
-        title=Bilingual("Two heads, worked by hand", "手算两个注意力头"),
-        function="multi_head:exercise",
-    ),
-    Lesson(
-        number=8,
-        name="cross-entropy",
-        kind="exercise",
-        title=Bilingual("The loss of a causal and of a masked prediction", "因果预测与掩码预测的损失"),
-        function="cross_entropy:exercise",
-    ),
-    Lesson(
-        number=9,
-        name="sampling",
-        kind="trial",
-        title=Bilingual("What temperature, top-k and top-p do to a text", "温度、top-k 与 top-p 怎样改变文本"),
-        function="sampling:trial",
-        options=("--out", "--quick", "--text"),
-    ),
-    Lesson(
-        number=10,
-        name="letters",
-        kind="trial",
-        title=Bilingual("Counting letters that a token hides", "数一数藏在词元里的字母"),
-        function="letters:trial",
-        options=("--out", "--quick"),
-    ),
-    Lesson(
-        number=11,
-        name="residual",
-        kind="trial",
-        title=Bilingual("A lost residual: the mistake that still trains", "丢失的残差：照样能训练的错误"),
-        function="residual:trial",
-        options=("--out", "--quick", "--text"),
-    ),
-)
-
 GUIDED = tuple(
     Lesson(
         number=number,
@@ -132,9 +50,92 @@ GUIDED = tuple(
         function="guided:open_guided",
         options=("--model", "--prompt", "--answer"),
     )
-    for number, entry in enumerate(PATH, start=len(ARITHMETIC_AND_TRIALS) + 1)
+    for number, entry in enumerate(PATH, start=1)
 )
-LESSONS = ARITHMETIC_AND_TRIALS + GUIDED
+
+ARITHMETIC_AND_TRIALS = (
+    Lesson(
+        number=len(GUIDED) + 1,
+        name="softmax",
+        kind="experiment",
+        title=Bilingual("From scores to probabilities", "从得分到概率"),
+        function="softmax:experiment",
+    ),
+    Lesson(
+        number=len(GUIDED) + 2,
+        name="temperature",
+        kind="experiment",
+        title=Bilingual("Temperature: sharper or flatter", "温度：更尖或更平"),
+        function="temperature:experiment",
+    ),
+    Lesson(
+        number=len(GUIDED) + 3,
+        name="attention",
+        kind="experiment",
+        title=Bilingual("Attention over three vectors", "三个向量之间的注意力"),
+        function="attention:experiment",
+    ),
+    Lesson(
+        number=len(GUIDED) + 4,
+        name="close-race",
+        kind="exercise",
+        title=Bilingual("The favourite loses its lead", "领先者失去优势"),
+        function="softmax:exercise",
+    ),
+    Lesson(
+        number=len(GUIDED) + 5,
+        name="extremes",
+        kind="exercise",
+        title=Bilingual("Very cold and very hot", "极低与极高的温度"),
+        function="temperature:exercise",
+    ),
+    Lesson(
+        number=len(GUIDED) + 6,
+        name="third-vector",
+        kind="exercise",
+        title=Bilingual("One vector changes, and so do all outputs", "改一个向量，所有输出都变"),
+        function="attention:exercise",
+    ),
+    Lesson(
+        number=len(GUIDED) + 7,
+        name="multi-head",
+        kind="exercise",
+        title=Bilingual("Two heads, worked by hand", "手算两个注意力头"),
+        function="multi_head:exercise",
+    ),
+    Lesson(
+        number=len(GUIDED) + 8,
+        name="cross-entropy",
+        kind="exercise",
+        title=Bilingual("The loss of a causal and of a masked prediction", "因果预测与掩码预测的损失"),
+        function="cross_entropy:exercise",
+    ),
+    Lesson(
+        number=len(GUIDED) + 9,
+        name="sampling",
+        kind="trial",
+        title=Bilingual("What temperature, top-k and top-p do to a text", "温度、top-k 与 top-p 怎样改变文本"),
+        function="sampling:trial",
+        options=("--out", "--quick", "--text"),
+    ),
+    Lesson(
+        number=len(GUIDED) + 10,
+        name="letters",
+        kind="trial",
+        title=Bilingual("Counting letters that a token hides", "数一数藏在词元里的字母"),
+        function="letters:trial",
+        options=("--out", "--quick"),
+    ),
+    Lesson(
+        number=len(GUIDED) + 11,
+        name="residual",
+        kind="trial",
+        title=Bilingual("A lost residual: the mistake that still trains", "丢失的残差：照样能训练的错误"),
+        function="residual:trial",
+        options=("--out", "--quick", "--text"),
+    ),
+)
+LESSONS = GUIDED + ARITHMETIC_AND_TRIALS
 
 
 def find_lesson(asked: str) -> Lesson:

@@ -75,7 +75,7 @@ class Guided:
 
     @property
     def _wanted(self) -> str:
-        return f"give 1 to {len(self.choices)}" if self.choices else "give a number, for example 42"
+        return f"give 1 to {len(self.choices)}" if self.choices else "give a number"
 
     def _shown(self, answer: float) -> str:
         if self.choices:

@@ -4,7 +4,7 @@
 
 The model's real attention module does it, with weights set by hand: the query, key and value projections are the
 identity, so that head 1 sees the first two numbers of each vector and head 2 the last two. Those are the vectors of
-lessons 3 and 6: what is new is only that both happen at once, and what Wo makes of them.
+lessons 11 and 14: what is new is only that both happen at once, and what Wo makes of them.
 
 Axes: T positions · D width · K head width.
 Source: Vaswani et al. 2017 §3.2.2.
@@ -51,12 +51,12 @@ for row in gathered + outputs:
 
 
 def exercise() -> Page:
-    """The vectors of lessons 3 and 6 as the two heads of one attention."""
+    """The vectors of lessons 11 and 14 as the two heads of one attention."""
     question = Bilingual(
-        "Three positions hold four numbers each. Head 1 sees the first two (the vectors of lesson 3), head 2 the last "
-        "two (those of lesson 6). The output matrix puts the sum of the heads into the first two places and their "
+        "Three positions hold four numbers each. Head 1 sees the first two (the vectors of lesson 11), head 2 the last "
+        "two (those of lesson 14). The output matrix puts the sum of the heads into the first two places and their "
         "difference into the last two. What comes out?",
-        "三个位置各有四个数。第 1 头看前两个（第 3 课的向量），第 2 头看后两个（第 6 课的向量）。"
+        "三个位置各有四个数。第 1 头看前两个（第 11 课的向量），第 2 头看后两个（第 14 课的向量）。"
         "输出矩阵把两头之和放在前两位，两头之差放在后两位。结果是什么？",
     )
     finding = Bilingual(

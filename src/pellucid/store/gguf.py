@@ -12,7 +12,7 @@ rounds the activations), so its logits on a quantised file differ a little.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -115,7 +115,17 @@ def save_gguf(
         for entry in architecture.layout(config)
     }
     num_bytes, chunks = serialize_gguf(values, tensors)
-    replace_file_pieces(Path(path), chunks, num_bytes)
+    replace_file_pieces(Path(path), _reported(chunks, num_bytes, recorder), num_bytes)
+
+
+def _reported(chunks: Iterable[bytes | memoryview], num_bytes: int, recorder: Recorder) -> Iterator[bytes | memoryview]:
+    """The pieces, each reported when it is written."""
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += memoryview(chunk).nbytes
+        data = {"label": "writing", "done": done, "total": num_bytes}
+        recorder.record(Event(name="store.progress", message=f"writing: {done / num_bytes:.0%}", data=data))
 
 
 def _check_formats(header: Header) -> None:

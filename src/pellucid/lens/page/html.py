@@ -58,7 +58,10 @@ def record_answers(
     answers: dict[str, str] = {}
     left_out: list[str] = []
     room = limit_bytes
-    for method, params in questions:
+    asked = list(questions)
+    for number, (method, params) in enumerate(asked, 1):
+        data = {"label": "recording", "done": number, "total": len(asked)}
+        recorder.record(Event(name="lens.progress", message=f"question {number} of {len(asked)}", data=data))
         key = method + canonical(params)
         if key in answers or key in left_out:
             continue

@@ -1,0 +1,149 @@
+"""Help and the errors of a mistyped command, in the reader's language.
+
+click builds its pages through a formatter and says its errors as sentences; both pass through here. What click has no
+words for is looked up like any other sentence (`words/zh/help.json`). Chinese is wrapped by the columns it takes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import click
+from rich.cells import cell_len
+
+from pellucid.cli.common import SetOption
+from pellucid.cli.language import lang_option, language, words
+from pellucid.cli.tables import wrap
+from pellucid.errors import SettingsError
+from pellucid.settings import nearest
+
+EXTRA = re.compile(r"^(?P<help>.*?)(?:  \[(?P<extra>[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\])?$", re.DOTALL)  # click adds: [default: 1]
+WIDEST_NAME = 30  # columns for the names of options, as click has it
+
+
+class Page(click.HelpFormatter):
+    """A page of help: click's own in English, in Chinese with its words looked up."""
+
+    err = False  # whether it goes to standard error
+
+    @property
+    def chinese(self) -> bool:
+        return language(err=self.err) == "zh"
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        told = [_words(word, self.err) for word in args.split(" ")]
+        usage = _words("Usage:", self.err)
+        super().write_usage(prog, " ".join(told), usage if self.chinese else f"{usage} ")
+
+    def write_heading(self, heading: str) -> None:
+        if self.chinese:
+            self.write(f"{'':>{self.current_indent}}{_words(heading, self.err)}：\n")
+        else:
+            super().write_heading(heading)
+
+    def write_text(self, text: str) -> None:
+        if not self.chinese:
+            super().write_text(text)
+            return
+        paragraphs = [_words(paragraph, self.err) for paragraph in paragraphs_of(text)]
+        room = max(self.width - self.current_indent, 20)
+        lines = [line for told in paragraphs for line in (*wrap(told, room).splitlines(), "")][:-1]
+        self.write("".join(" " * (self.current_indent if line else 0) + line + "\n" for line in lines))
+
+    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = WIDEST_NAME, col_spacing: int = 2) -> None:
+        if not self.chinese:
+            super().write_dl(rows, col_max, col_spacing)
+            return
+        first = min(max(cell_len(name) for name, _ in rows), col_max) + col_spacing
+        for name, text in rows:
+            lines = wrap(describe(text, self.err), max(self.width - self.current_indent - first, 10)).splitlines()
+            indent, beside = " " * self.current_indent, cell_len(name) <= first - col_spacing
+            self.write(indent + name + (" " * (first - cell_len(name)) + lines[0] if beside and lines else "") + "\n")
+            for line in lines[1 if beside else 0 :]:
+                self.write(indent + " " * first + line + "\n")
+
+
+class PageContext(click.Context):
+    """A context whose help is such a page."""
+
+    formatter_class = Page
+
+
+def paragraphs_of(text: str) -> list[str]:
+    """The paragraphs of a docstring, each on one line.
+
+    >>> paragraphs_of("One\\n  sentence.\\n\\nAnother.")
+    ['One sentence.', 'Another.']
+    """
+    return [" ".join(paragraph.split()) for paragraph in re.split(r"\n\s*\n", text) if paragraph.strip()]
+
+
+def split_extra(text: str) -> tuple[str, list[str]]:
+    """An option's help, and what click adds to it.
+
+    >>> split_extra("rows computed at once  [default: 1; x>=1]")
+    ('rows computed at once', ['default: 1', 'x>=1'])
+    """
+    found = EXTRA.match(text)
+    assert found is not None
+    return found["help"], found["extra"].split("; ") if found["extra"] else []
+
+
+def describe(text: str, err: bool) -> str:
+    """An option's help with click's additions, each looked up."""
+    told, extra = split_extra(" ".join(text.split("\n")))
+    return _words(told, err) + (f"  [{'; '.join(_words(one, err) for one in extra)}]" if extra else "")
+
+
+def _words(sentence: str, err: bool) -> str:
+    return words(sentence, err=err, section="help")
+
+
+def speak(command: click.Command) -> click.Command:
+    """A verb, and all below it, with pages in the reader's language and with --lang."""
+    if command.context_class is not PageContext:
+        command.context_class = PageContext
+        if not any(parameter.name == "lang" for parameter in command.params):
+            lang_option(command)
+        for below in getattr(command, "commands", {}).values():
+            speak(below)
+    return command
+
+
+def show_usage_error(error: click.UsageError) -> None:
+    """Print how the command is used and what was wrong with it, on standard error."""
+    if error.ctx is not None:
+        page = Page(width=error.ctx.terminal_width, max_width=error.ctx.max_content_width)
+        page.err = True
+        error.ctx.command.format_usage(error.ctx, page)
+        click.echo(page.getvalue().rstrip("\n"), err=True)
+        click.echo(_words(f"Try '{error.ctx.command_path} --help' for help.", True) + "\n", err=True)
+    click.echo(_words(f"Error: {error.format_message()}", True), err=True)
+
+
+def explain_option(error: click.NoSuchOption) -> SettingsError | click.NoSuchOption:
+    """The error for a flag that is not there: where it is a setting after all, it names the --set that stands for it."""
+    known = [name for one in _parameters(error.ctx) if isinstance(one, SetOption) for name in one.known()]
+    wanted = error.option_name.lstrip("-").replace("-", "_")
+    here = [name for name in known if name.rpartition(".")[2] == wanted]
+    close = nearest_name(wanted, {name.rpartition(".")[2]: name for name in known})
+    if here or (close and not error.possibilities):
+        names = here or [close]
+        hint = " or ".join(f"--set {name}=…" for name in names)
+        return SettingsError(f"there is no flag {error.option_name}", where=error.ctx.command_path, hint=hint)
+    return error
+
+
+def nearest_name(wanted: str, known: Mapping[str, str]) -> str:
+    """The known name that is like the wanted one, in full; empty where none is.
+
+    >>> nearest_name("repetition_penaltie", {"repetition_penalty": "sampling.repetition_penalty"})
+    'sampling.repetition_penalty'
+    """
+    hint = nearest(wanted, list(known))
+    return next((full for name, full in known.items() if repr(name) in hint), "")
+
+
+def _parameters(context: click.Context | None) -> Iterable[click.Parameter]:
+    return [] if context is None else context.command.params

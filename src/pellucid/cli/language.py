@@ -1,0 +1,102 @@
+"""Which language the command line speaks: the one that `--lang` asks for, else the locale's where a terminal listens.
+
+Logs, JSON and what goes through a pipe stay English unless `--lang` is given: programs read them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from pellucid.cli.screen import say
+from pellucid.events import Event
+from pellucid.words import catalogue
+from pellucid.words.catalogue import Language, Section
+
+LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")  # the first that is set decides, as everywhere
+LANGUAGES = ("en", "zh")
+_asked: list[Language] = []  # by --lang, the innermost last
+
+
+def ask(language: str | None) -> None:
+    """Speak this language from now on; None: what the locale says."""
+    _asked[:] = [] if language is None else ["zh" if language == "zh" else "en"]
+
+
+def find_asked(arguments: Sequence[str]) -> str | None:
+    """The language that a command line asks for, found before click reads it: its own errors are to be in it too.
+
+    >>> find_asked(["train", "BOOK.txt", "--lang=zh"]), find_asked(["--lang", "en", "plan"]), find_asked(["plan"])
+    ('zh', 'en', None)
+    """
+    found = None
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if word == "--":
+            break
+        value = following if word == "--lang" else word.removeprefix("--lang=") if word.startswith("--lang=") else None
+        found = value if value in LANGUAGES else found
+    return found
+
+
+def asked_language() -> Language | None:
+    """What `--lang` asked for."""
+    return _asked[-1] if _asked else None
+
+
+def language(*, err: bool = False) -> Language:
+    """The language of standard output, or of standard error."""
+    asked = asked_language()
+    if asked is not None:
+        return asked
+    stream = sys.stderr if err else sys.stdout
+    return locale_language(os.environ) if stream.isatty() else "en"
+
+
+def locale_language(environment: Mapping[str, str]) -> Language:
+    """The language of the locale: Chinese for zh_*, English for all others.
+
+    >>> locale_language({"LANG": "zh_CN.UTF-8"}), locale_language({"LC_ALL": "C", "LANG": "zh_CN.UTF-8"})
+    ('zh', 'en')
+    """
+    name = next((name for name in LOCALE_VARIABLES if environment.get(name)), None)
+    return "zh" if name is not None and environment[name].lower().startswith("zh") else "en"
+
+
+def words(sentence: str, *, err: bool = False, section: Section = "screen") -> str:
+    """One of our sentences in the language of standard output, or of standard error."""
+    return catalogue.say(language(err=err), section, sentence)
+
+
+def say_event(event: Event) -> str:
+    """An event's sentence, for standard error, with the mark that tells a warning from a remark."""
+    mark = "!" if event.level == "warning" else "·"
+    return f"{mark} {catalogue.say_event(language(err=True), event.name, event.message)}"
+
+
+def tell(sentence: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print one of our sentences."""
+    say(words(sentence, err=err), err=err, nl=nl)
+
+
+def _take(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        before = list(_asked)
+        ask(value)
+        ctx.call_on_close(lambda: _asked.__setitem__(slice(None), before))
+
+
+def lang_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --lang, which means the same before and after every verb."""
+    option = click.option(
+        "--lang",
+        type=click.Choice(LANGUAGES),
+        expose_value=False,
+        is_eager=True,
+        callback=_take,
+        help="speak English or Chinese (中文) [default: what the locale says, in a terminal]",
+    )
+    return option(function)

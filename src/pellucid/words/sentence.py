@@ -1,0 +1,84 @@
+"""A sentence with gaps, as the catalogues write it: `the file is empty`, `{n} tokens for {text}`.
+
+The English sentence is the key, its gaps are the fields. A room says its sentence in English, filled; here the sentence
+is known again by what stands between the gaps, and what stood in them is put into the Chinese one. A gap written
+`{gap:say}` in Chinese holds words of ours, which are looked up too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from string import Formatter
+
+SAY = "say"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence whose gaps have names; braces that belong to the text are doubled, as in an f-string.
+
+    >>> Sentence("{n} tokens for {text}").fields("12 tokens for a cat")
+    {'n': '12', 'text': 'a cat'}
+    """
+
+    template: str
+
+    @cached_property
+    def parts(self) -> tuple[tuple[str, str | None, str], ...]:
+        """(text before a gap, the gap's name, what follows its colon), the last with no gap when the text goes on."""
+        return tuple((text, name, spec or "") for text, name, spec, _ in Formatter().parse(self.template))
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """The names of its gaps, in their order."""
+        return tuple(name for _, name, _ in self.parts if name is not None)
+
+    @property
+    def weight(self) -> int:
+        """How many characters are its own: of two sentences that fit, the one with more says more exactly what is meant."""
+        return sum(len(text) for text, _, _ in self.parts)
+
+    @property
+    def skeleton(self) -> str:
+        """The sentence with nameless gaps: what two spellings of the same sentence share.
+
+        >>> Sentence("{n} tokens").skeleton == Sentence("{count} tokens").skeleton
+        True
+        """
+        return "".join(_doubled(text) + ("" if name is None else "{}") for text, name, _ in self.parts)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        seen: set[str] = set()
+        pattern = ""
+        for text, name, _ in self.parts:
+            pattern += re.escape(text)
+            if name is not None:
+                pattern += f"(?P={name})" if name in seen else f"(?P<{name}>.*?)"
+                seen.add(name)
+        return re.compile(pattern, re.DOTALL)
+
+    def fields(self, said: str) -> dict[str, str] | None:
+        """What stands in the gaps of a filled sentence; None when it is another sentence."""
+        start, end = self.parts[0][0], self.parts[-1]
+        if not said.startswith(start) or (end[1] is None and not said.endswith(end[0])):
+            return None
+        found = self._pattern.fullmatch(said)
+        return None if found is None else found.groupdict()
+
+    def fill(self, fields: Mapping[str, str], look_up: Callable[[str], str]) -> str:
+        """The sentence with its gaps filled, those marked `:say` with what `look_up` makes of their words."""
+        filled = ""
+        for text, name, spec in self.parts:
+            if name is not None:
+                filled += text + (look_up(fields[name]) if spec == SAY else fields[name])
+            else:
+                filled += text
+        return filled
+
+
+def _doubled(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")

@@ -1,0 +1,168 @@
+"""The catalogue is whole: all that the code may say to a person has its Chinese sentence, and nothing else is in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import get_args
+
+import pytest
+
+from pellucid.cli.quickstart import SPLIT_NAMES
+from pellucid.data.microworld.controls import fit_controls
+from pellucid.data.microworld.story import story
+from pellucid.data.settings import DataSettings
+from pellucid.engine.beam import BeamSettings
+from pellucid.engine.constrain_settings import ConstraintSettings
+from pellucid.engine.settings import BOUNDS, EngineSettings, SamplingSettings
+from pellucid.engine.stop import FinishReason
+from pellucid.lessons.settings import LessonSettings
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.machine import MACHINES
+from pellucid.planning.presets import PRESETS, preset
+from pellucid.planning.report import describe_seconds, plan, render
+from pellucid.planning.scaling import DEPTHS, from_depth
+from pellucid.settings import describe_type, setting_names, type_hints
+from pellucid.tokens.settings import TokenizerSettings
+from pellucid.training.settings import TrainSettings
+from pellucid.words.catalogue import SECTIONS, entries, say, say_event
+from pellucid.words.sentence import SAY, Sentence
+
+HAN = re.compile(r"[\u4e00-\u9fff]")
+SETTINGS = (
+    TrainSettings, SamplingSettings, BeamSettings, EngineSettings, ConstraintSettings, ModelConfig, TokenizerSettings,
+    LessonSettings, DataSettings,
+)  # fmt: skip
+LABELS = ("error: ", "  found: ", "  where: ", "  try:   ")
+
+
+def words_of_errors() -> set[str]:
+    """What errors say that is made while the program runs: kinds of values, and the ranges of the sampler."""
+    kinds = {describe_type(hint) for cls in SETTINGS for hint in leaf_types(cls)}
+    bounds = {text for bound in BOUNDS.values() for text in (bound.words, bound.hint) if text}
+    return {*kinds, *bounds, *LABELS, "training", "inference", "command line", "neither"}
+
+
+def leaf_types(cls: type) -> Iterator[object]:
+    for hint in type_hints(cls).values():
+        if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+            yield from leaf_types(hint)
+        else:
+            yield hint
+
+
+def words_of_the_screen() -> set[str]:
+    """What the verbs print that comes out of data: a plan's rows, reasons of a shape, names of splits and controls."""
+    plans = [plan(preset(name), machine=machine) for name in PRESETS for machine in MACHINES.values()]
+    rows = [row for drawn in plans for row in render(drawn)]
+    shapes = [from_depth(depth, vocab_size=size) for depth in DEPTHS for size in (65, 8192)]
+    told = {text for row in rows for text in (row.section, row.part)}
+    told |= {row.text for row in rows if row.section.startswith("time on")}
+    told |= {reason.why for shape in shapes for reason in shape.reasons}
+    told |= {describe_seconds(seconds) for seconds in (1, 100, 1e4, 1e6, 1e9)}
+    told |= {*SPLIT_NAMES.values(), *get_args(FinishReason), "command line", "stopped.", "as it was", "no", "finished", "patience", "bits/byte", "tokens/s"}
+    told |= {"counting: 50%  0:10 left"}
+    told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
+    told |= {machine.source for machine in MACHINES.values()} | {"measured here"}
+    told |= {machine.description for machine in MACHINES.values() if not machine.description.startswith("NVIDIA")}
+    return told | {name.replace("_", " ") for name in fit_controls([story(0, 0, level=0, language="en")])}
+
+
+MADE = {"errors": words_of_errors, "screen": words_of_the_screen, "help": lambda: CLICK, "events": set}
+CLICK = {
+    "default: 3", "required", "[ARGS]...", "COMMAND", "Try 'pellucid train --help' for help.", "Error: wrong",
+    "Missing argument 'TEXT'.", "Missing option '--out'.", "Missing command.", "File", "Path", "Directory",
+    "No such option: --stpe", "No such option '--stpe'.", "No such command 'x'.",
+    "No such option '--stpe'. Did you mean '--steps'?", "No such option '--st'. (Did you mean one of: '--a', '--b'?)",
+    "No such option: --stpe Did you mean --steps?", "No such option: --st (Possible options: --steps, --stop)",
+    "No such command 'x'. Did you mean 'y'?", "No such command 'x'. (Did you mean one of: 'y', 'z'?)",
+    "File 'x' is not readable.", "Directory 'x' is not writable.",
+    "Option '--out' requires an argument.", "Option '--json' does not take a value.",
+    "Got unexpected extra argument (x)", "Got unexpected extra arguments (x y)",
+    "Invalid value for '--steps': 'x' is not a valid integer.", "Invalid value: wrong", "'x' is not a valid integer.",
+    "'x' is not one of 'a', 'b'.", "'x' is not a valid float.", "'x' is not a valid integer range.",
+    "0 is not in the range x>=1.", "File 'x' does not exist.", "File 'x' is a directory.", "Directory 'x' is a file.",
+    "7 is not between 1 and 1e+18",
+}  # fmt: skip
+
+
+def keys(section: str) -> dict[str, str]:
+    """Skeleton -> sentence of a section; a sentence of an event begins with its name."""
+    return {Sentence(english).skeleton: english for english in entries(section)}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("section", ["errors", "screen", "help"])
+def test_every_sentence_of_the_code_has_its_chinese(sentences, section) -> None:
+    escape = section != "help"  # help is read as it is printed, the others as templates
+    known = keys(section)
+    skeletons = {Sentence(text).skeleton if escape else braces_doubled(text) for text in sentences[section]}
+    missing = sorted(skeletons - set(known))
+    assert not missing, f"no Chinese in words/zh/{section}.json for: {missing}"
+
+
+def test_every_event_has_its_chinese(events) -> None:
+    known = keys("events")
+    nameless = [name for name, told in events.items() if not told]
+    assert not nameless, f"the sentences of these events cannot be read from the code: {nameless}"
+    told = {f"{name} {Sentence(text).skeleton}" for name, texts in events.items() for text in texts}
+    missing = sorted(told - set(known))
+    assert not missing, f"no Chinese in words/zh/events.json for: {missing}"
+
+
+@pytest.mark.parametrize("section", ["errors", "screen", "help"])
+def test_what_is_said_out_of_data_has_its_chinese(section) -> None:
+    same = {"d_model / head_dim", "Muon", *(name for name in MADE[section]() if not re.search("[A-Za-z]{2,}", name))}
+    missing = sorted(text for text in MADE[section]() - same if not HAN.search(say("zh", section, text)))
+    assert not missing
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_nothing_else_is_in_the_catalogue(sentences, events, section) -> None:
+    if section == "events":
+        wanted = {f"{name} {Sentence(text).skeleton}" for name, texts in events.items() for text in texts}
+    else:
+        wanted = {Sentence(text).skeleton if section != "help" else braces_doubled(text) for text in sentences[section]}
+    made = MADE[section]()
+    left_over = [
+        english
+        for skeleton, english in keys(section).items()
+        if skeleton not in wanted and not any(Sentence(english).fields(text) is not None for text in made)
+    ]
+    assert not left_over, f"nobody says this: {left_over}"
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_both_languages_have_the_same_gaps_and_the_chinese_is_chinese(section) -> None:
+    for english, chinese in entries(section).items():
+        gaps = Sentence(english).gaps
+        assert len(gaps) == len(set(gaps)), english
+        assert sorted(gaps) == sorted(Sentence(chinese).gaps), english
+        assert {spec for _, name, spec in Sentence(chinese).parts if name} <= {"", SAY}, chinese
+        command = english.lstrip().startswith(("pellucid ", "pip ", "python "))
+        assert command or HAN.search(chinese) or not re.search("[a-z]{3,} [a-z]{3,} ", english), english
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_filled_sentence_is_known_again_whatever_stands_in_its_gaps(section) -> None:
+    for english, chinese in entries(section).items():
+        fields = {name: f"⟨{place}⟩" for place, name in enumerate(Sentence(english).gaps)}
+        said = Sentence(english).fill(fields, str)
+        if section == "events":
+            name, _, message = said.partition(" ")
+            told = say_event("zh", name, message)
+        else:
+            told = say("zh", section, said)
+        assert told == Sentence(chinese).fill(fields, str), (english, told)
+
+
+def test_a_sentence_that_is_not_known_stays_english() -> None:
+    assert say("zh", "errors", "nobody says this") == "nobody says this"
+    assert say_event("zh", "no.such", "nobody says this") == "nobody says this"
+
+
+def test_english_is_what_the_code_says() -> None:
+    assert say("en", "errors", "the file is empty") == "the file is empty"
+
+
+def braces_doubled(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
