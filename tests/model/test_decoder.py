@@ -22,7 +22,7 @@ AXES = {
     "norm": ["layer", "layer_no_bias", "rms"],
     "feed_forward": ["gelu", "gelu_tanh", "swiglu", "relu2"],
     "n_kv_heads": [1, 2, 4],
-    "init": ["gpt2", "zero_projections"],
+    "init": ["gpt2", "zero_projections", "matched_keys"],
     "dropout": [0.0, 0.3],
     **{axis: [True, False] for axis in ("qk_norm", "qkv_bias", "output_bias", "mlp_bias", "tied_head", "causal")},
 }
@@ -187,6 +187,18 @@ def test_zero_projections_start_every_block_as_the_identity(config, ids_BT):
     with record(model) as taps:
         model(ids_BT)
     assert torch.equal(taps["blocks.1"], taps["embed"])
+
+
+def test_matched_keys_begin_much_like_the_queries_that_read_them(config):
+    shape = dataclasses.replace(config, init="matched_keys", n_heads=4, n_kv_heads=2, head_dim=16, d_model=64)
+    weights = dict(build(shape, seed=0).named_parameters())
+    query = weights["blocks.0.attention.query.weight"].unflatten(0, (2, 2, 16))[:, 0].flatten()  # the first of each group
+    other = weights["blocks.0.attention.query.weight"].unflatten(0, (2, 2, 16))[:, 1].flatten()
+    key = weights["blocks.0.attention.key.weight"].flatten()
+    alike = [torch.corrcoef(torch.stack((key, one)))[0, 1].item() for one in (query, other)]
+    assert alike == pytest.approx([0.7, 0.0], abs=0.08)
+    assert key.std().item() == pytest.approx(query.std().item(), rel=0.05)
+    assert not weights["blocks.0.attention.output.weight"].any()
 
 
 def test_an_unfilled_model_has_its_tables(config, ids_BT, scrambled):

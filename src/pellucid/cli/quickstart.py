@@ -20,6 +20,8 @@ SPLIT_NAMES = {
     "lengths": "longer stories",
 }
 
+LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
+
 
 @click.command()
 @click.option(
@@ -32,25 +34,29 @@ SPLIT_NAMES = {
 @click.option(
     "--size", type=click.Choice(["small", "medium", "large"]), help="take this size instead of measuring the machine"
 )
+@click.option(
+    "--level", type=click.Choice(["0", "1"]), default="0", show_default=True,
+    help="0: eight people in six rooms, in three minutes; 1: forty-four people in sixteen places, in ten",
+)
 @common_options
-def command(common: Common, out: Path, size: str | None) -> None:
+def command(common: Common, out: Path, size: str | None, level: str) -> None:
     """Learn a small world from nothing in minutes, then talk about it.
 
     Writes stories in English and Chinese, trains a tokenizer and a model on them, asks about worlds that the model has
     never seen, and says what to type next. No network, no GPU.
     """
     tell_opening(out, quiet=common.as_json)
-    from pellucid.training.recipes.quickstart import quickstart
+    from pellucid.training.recipes.quickstart import Start, quickstart
 
+    start = Start(
+        seed=1337 if common.seed is None else common.seed,
+        level=int(level),
+        size=size,
+        device=common.device,
+        threads=common.threads,
+    )
     with Watch(quiet=common.as_json) as watch:
-        outcome = quickstart(
-            out,
-            seed=1337 if common.seed is None else common.seed,
-            device=common.device,
-            threads=common.threads,
-            rung=size,
-            recorder=watch,
-        )
+        outcome = quickstart(out, start=start, recorder=watch)
     if common.as_json:
         print_json(
             {"out": str(out), "size": outcome.rung, "step": outcome.finished.step, "score": outcome.score.to_dict()}
@@ -82,7 +88,7 @@ def show(outcome: Any) -> None:
         (typed("pellucid", "lens", out), words("watch a sentence become the next token, and how it was learned")),
         (typed("pellucid", "generate", out, english, "--explain", "--max-new-tokens", "3"), ""),
         (typed("pellucid", "generate", out, chinese, "--temperature", "0.7"), ""),
-        (f"open {out / 'loss.svg'}", ""),
+        (f"open {out / 'exam.svg'}", words("how the share of right answers grew, by language")),
         ("pellucid learn", words("the arithmetic behind it, step by step")),
         ("pellucid train YOUR_BOOK.txt --out runs/book", words("the same with your own text")),
     ):
@@ -95,21 +101,15 @@ def show_score(score: Any) -> None:
     for split, title in SPLIT_NAMES.items():
         row = score.totals[split]
         name, control = score.best_control(split)
-        languages = [r for r in score.rows if r.split == split and r.group == "language"]
-        by_language = "  ".join(f"{r.value} {r.accuracy:.0%}" for r in languages)
+        cells = {r.value: r for r in score.rows if r.split == split and r.group == "language"}
         rows.append(
-            [words(title), f"{row.accuracy:.1%}", f"{row.low:.0%}-{row.high:.0%}", by_language,
-             f"{row.count}", f"{control.accuracy:.0%} ({words(name.replace('_', ' '))})"]
-        )  # fmt: skip
-    tell("Answered exactly (all kinds of questions, both languages):\n")
-    print_table(
-        {
-            "held out": "left",
-            "exact": "right",
-            "95 %": "right",
-            "by language": "left",
-            "questions": "right",
-            "best control": "left",
-        },
-        rows,
-    )
+            [
+                words(title),
+                *(f"{cell.accuracy:.1%} [{cell.low:.0%}-{cell.high:.0%}]" for cell in cells.values()),
+                f"{row.count}",
+                f"{control.accuracy:.0%} ({words(name.replace('_', ' '))})",
+            ]
+        )
+    languages = {f"{words(LANGUAGE_NAMES[value])} [95 %]": "right" for value in cells}
+    tell("Answered exactly (all kinds of questions):\n")
+    print_table({"held out": "left", **languages, "questions": "right", "best control": "left"}, rows)

@@ -56,6 +56,7 @@ class Watch:
             "data.progress": self._characters,
             "engine.progress": self._count,
             "lens.progress": self._count,
+            "quickstart.progress": self._count,
             "store.progress": self._count,
             "training.plan": self._plan,
         }

@@ -218,7 +218,7 @@ def write_corpus(out: Path, rung: Rung, start: Start, recorder: Recorder) -> Pat
         for told, text in enumerate(stories, 1):
             file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
             if told % 500 == 0 or told == total:
-                data = {"stories_done": told, "stories_total": total}
+                data = {"label": "stories", "done": told, "total": total}
                 recorder.record(Event(name="quickstart.progress", message="telling stories", data=data))
     partial.replace(path)
     message = f"a small world told in English and Chinese: {path} ({path.stat().st_size / 1e6:.0f} MB)"
