@@ -63,3 +63,13 @@ def test_a_row_begins_with_its_document_and_the_rest_of_a_long_one_follows(tmp_p
     assert (loader.num_rows_per_epoch, loader.num_cut, loader.row_length) == (4, 1, 8)
     assert sorted(batch.first_token_B.tolist()) == [0, 8, 16, 22]
     assert int(np.sum(batch.weights_BT.numpy())) == 21 + 2
+
+
+def test_evaluation_reads_every_document_once_in_order(tmp_path) -> None:
+    shards = shards_of(["a" * 20, "b", "cd"], tmp_path / "train")
+    loader = DocumentLoader(shards, context_length=8, seed=1)
+    batches = list(loader.in_order(rows=3))
+    firsts = torch.cat([batch.first_token_B for batch in batches]).tolist()
+    assert firsts[:5] == [0, 8, 16, 22, 25] and len(batches) == 2 and all(len(b.ids_BT) == 3 for b in batches)
+    assert sum(batch.num_targets for batch in batches) == 21 + 2 + 3
+    assert sum(batch.num_targets for batch in loader.in_order(rows=2, max_rows=2)) < 26

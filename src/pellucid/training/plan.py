@@ -302,6 +302,8 @@ def _evaluations(
     if text.valid_tokens < 2:
         return 0, every
     total = num_windows(text.valid_tokens, config.context_length)
+    if text.rows_of is not None:
+        total = max(1, round(text.valid_tokens / text.rows(config.context_length).tokens))
     # A window costs a third of what it costs in training: no backward pass.
     affordable = int(settings.evaluation.max_share * steps * rows * 3)
     count = max(1, min(total, affordable))

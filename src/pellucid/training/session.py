@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import psutil
 from torch import nn
 
-from pellucid.data.loader import windows
+from pellucid.data.loader import DocumentLoader, windows
 from pellucid.data.prepare import Prepared
 from pellucid.evaluate.likelihood import Likelihood, measure_likelihood
 from pellucid.events import Event, Recorder
@@ -245,9 +245,11 @@ class Session:
         valid = self.prepared.valid
         if valid is None or self.plan.eval_windows == 0:
             return None
-        batches = windows(
-            valid, context_length=self.plan.config.context_length, rows=EVAL_ROWS, max_windows=self.plan.eval_windows
-        )
+        length, most = self.plan.config.context_length, self.plan.eval_windows
+        if self.settings.data.rows == "documents":  # as it learns: nothing of another text before a text
+            batches = DocumentLoader(valid, length, self.settings.seed).in_order(rows=EVAL_ROWS, max_rows=most)
+        else:
+            batches = windows(valid, context_length=length, rows=EVAL_ROWS, max_windows=most)
         seen = measure_likelihood(self.trainer.model, batches, num_bytes=valid.num_bytes)
         targets = valid.num_tokens - valid.num_documents  # nothing predicts a <bos>
         return dataclasses.replace(seen, num_bytes=max(1, round(valid.num_bytes * seen.num_tokens / targets)))

@@ -340,11 +340,17 @@ def _new_plan(
     settings = task.resolved.settings
     device = choose_device(settings.device)
     dtype = choose_dtype(settings.precision, device, machine)
+    shapes = None
+    if settings.data.rows == "documents":
+
+        def shapes(context_length: int) -> RowShape:
+            return shape_of_rows(settings, prepared, context_length)
+
     text = TextSize(
         train_tokens=prepared.train.num_tokens,
         valid_tokens=prepared.valid.num_tokens if prepared.valid else 0,
         vocab_size=tokenizer.vocab_size,
-        rows_of=lambda context_length: shape_of_rows(settings, prepared, context_length),
+        rows_of=shapes,
     )
     if parent is not None and (overrides(settings.model) or settings.model.preset or settings.model.depth):
         raise SettingsError(
@@ -375,10 +381,9 @@ def _new_plan(
 
 
 def shape_of_rows(settings: TrainSettings, prepared: Prepared, context_length: int) -> RowShape:
-    """How long the rows of training are for a model with this context, and how much of them is text."""
-    loader = open_rows(settings, prepared, context_length)
-    text = 1 - loader.padding_share if isinstance(loader, DocumentLoader) else 1
-    return RowShape(length=loader.row_length, tokens=text * loader.row_length)
+    """How long a row of one document is for a model with this context, and how much of it is text."""
+    loader = DocumentLoader(prepared.train, context_length, settings.seed)
+    return RowShape(length=loader.row_length, tokens=(1 - loader.padding_share) * loader.row_length)
 
 
 def _busy(rates: Rates) -> str:
