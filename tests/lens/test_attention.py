@@ -170,6 +170,6 @@ def test_bytes_are_close_and_say_so(desk):
 
 def test_places_that_are_not_there_are_refused(desk):
     with pytest.raises(RequestError, match="head is out of range"):
-        ask(desk, "attention.cell", head=4, query=0, key=0)
+        desk.answer("attention.cell", {"layer": LAYER, "head": 4, "query": 0, "key": 0})
     with pytest.raises(RequestError, match="layer is out of range"):
-        METHODS["attention"](desk, at=AT, layer=9)
+        desk.answer("attention", {"layer": 9})
