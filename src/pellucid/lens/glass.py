@@ -343,7 +343,9 @@ def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
     if step is None:  # the files of the checkpoint do not say where in the run it stands
         return None
     updates = (row for row in run.read_metrics() if row["kind"] == "train")
-    passed_over = next((row["skipped"] for row in updates if row["step"] == step), 0)  # batches, until this step
+    passed_over = next(
+        (Table(row, "metrics.jsonl").whole("skipped", 0) for row in updates if row["step"] == step), 0
+    )  # batches, until this step
     identity, train = Table(run.identity, str(run.path)), open_prepared(run.path / "data").train
     plan, settings = (Table(identity.table(name), identity.where, f"the {name}") for name in ("plan", "settings"))
     context_length = Table(plan.table("config"), plan.where, "the plan").whole("context_length", low=1)

@@ -245,6 +245,11 @@ class Run:
         """Every line of metrics.jsonl."""
         return read_rows(self.path / METRICS)
 
+    def read_times(self) -> list[tuple[int, float]]:
+        """(updates done, seconds of training until then) after every update that is on record."""
+        rows = (Table(row, str(self.path / METRICS), "a line") for row in self.read_metrics() if row["kind"] == "train")
+        return [(row.whole("step"), row.number("seconds", 0.0, low=0.0)) for row in rows]
+
     def truncate_metrics(self, after_step: int) -> None:
         """Forget what was measured after a step: training goes on from there and measures it again."""
         keep_rows(self.path / METRICS, after_step)
@@ -260,7 +265,9 @@ class Run:
     def num_steps(self) -> int | None:
         """How long the run is meant to be: as planned, or as the clock changed it; None before it has a plan."""
         lengths = self.read_lengths()
-        return lengths[-1]["new"] if lengths else self.identity.get("plan", {}).get("steps")
+        if lengths:
+            return Table(lengths[-1], str(self.path / LENGTHS), "the last line").whole("new")
+        return self.identity.get("plan", {}).get("steps")
 
     def record(self, event: Event) -> None:
         """Add one line to events.jsonl."""

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pellucid.errors import CorruptFileError
 from pellucid.store.run import LENGTHS, Run
+from pellucid.untrusted import Table
 
 TOLERANCE = 0.03  # of the budget that a run may be over before it is shortened once more: the clock is never quite even
 LENGTHEN_FROM = 1.1  # a run is not lengthened by less: it would only be shortened again
@@ -65,12 +65,12 @@ class Lengths:
         return line
 
 
-def _read(row: Any, run: Run) -> Length:
-    numbers = [row.get(name) if isinstance(row, dict) else None for name in ("step", "old", "new")]
-    if not all(type(number) is int and number >= 0 for number in numbers) or row["new"] < row["step"]:
-        where = str(run.path / LENGTHS)
-        raise CorruptFileError("a line of lengths.jsonl is not a change of length", found=str(row)[:120], where=where)
-    return Length(step=row["step"], old=row["old"], new=row["new"], reason=str(row.get("reason", "")))
+def _read(row: Mapping[str, Any], run: Run) -> Length:
+    line = Table(row, str(run.path / LENGTHS), "the line")
+    step = line.whole("step")
+    return Length(
+        step=step, old=line.whole("old"), new=line.whole("new", low=step), reason=line.word("reason", "not told")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ class Session:
         """Train to the end of the plan; returns why it ended: finished, patience, or the signal's name."""
         if self.settings.tensorboard:
             self.board = Board(self.run.path / "tensorboard", after_step=self.trainer.step)
-        self.seen = [(row["step"], row["seconds"]) for row in self.run.read_metrics() if row["kind"] == "train"]
+        self.seen = self.run.read_times()
         if self.seen:
             self.spent_before = self.seen[-1][1]
         self.looks = tuple(self._open_looks())

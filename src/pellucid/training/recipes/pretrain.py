@@ -119,9 +119,7 @@ def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = N
         parent = load_checkpoint(resolve_checkpoint(task.start_from, recorder=recorder)) if task.start_from else None
         tokenizer = ready_tokenizer(run, source, settings, parent, recorder)
         _check_data(run, identify(source, tokenizer, settings.data))
-        prepared = prepare(
-            source, tokenizer, run.path / "data", settings.data, verify=task.verify, recorder=recorder
-        )
+        prepared = prepare(source, tokenizer, run.path / "data", settings.data, verify=task.verify, recorder=recorder)
         dtype = choose_dtype(settings.precision, device, machine)
         use_determinism(settings.deterministic)
         plan = ready_plan(task, run, prepared, tokenizer, parent, machine, recorder)
@@ -393,10 +391,9 @@ def _busy(rates: Rates) -> str:
 
 def _lengthen(run: Run, plan: RunPlan, settings: TrainSettings, prepared: Prepared) -> RunPlan:
     """The saved plan with another number of steps; of a run whose length the clock changed, this change is on record too."""
-    updates = [row for row in run.read_metrics() if row["kind"] == "train"]
-    seconds_per_step = plan.estimated_seconds / plan.steps
-    if plan.budget_seconds is not None and updates:
-        seconds_per_step = updates[-1]["seconds"] / updates[-1]["step"]
+    seconds_per_step, times = plan.estimated_seconds / plan.steps, run.read_times()
+    if plan.budget_seconds is not None and times and min(times[-1]) > 0:
+        seconds_per_step = times[-1][1] / times[-1][0]
     if settings.steps is not None:
         steps = settings.steps
     elif settings.epochs is not None:
