@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from pellucid.cli.quickstart import SPLIT_NAMES
+from pellucid.cli.quickstart import LANGUAGE_NAMES, SPLIT_NAMES
 from pellucid.data.microworld.controls import fit_controls
 from pellucid.data.microworld.story import story
 from pellucid.data.settings import DataSettings
@@ -60,7 +60,7 @@ def words_of_the_screen() -> set[str]:
     told |= {row.text for row in rows if row.section.startswith("time on")}
     told |= {reason.why for shape in shapes for reason in shape.reasons}
     told |= {describe_seconds(seconds) for seconds in (1, 100, 1e4, 1e6, 1e9)}
-    told |= {*SPLIT_NAMES.values(), *get_args(FinishReason), "command line", "stopped.", "as it was", "no", "finished", "patience", "bits/byte", "tokens/s"}
+    told |= {*SPLIT_NAMES.values(), *LANGUAGE_NAMES.values(), *get_args(FinishReason), "command line", "stopped.", "as it was", "no", "finished", "patience", "bits/byte", "tokens/s"}
     told |= {"counting: 50%  0:10 left"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}

@@ -79,7 +79,9 @@ def command(
         _warn(text, likelihood, lm.config.vocab_size)
         results.append((text, likelihood, _most_surprising(lm, source, surprising)))
     if common.as_json:
-        print_json([{"text": text, **measured.to_dict(), "vocab_size": lm.config.vocab_size, **_surprise_dict(rows)} for text, measured, rows in results])
+        size = {"vocab_size": lm.config.vocab_size}
+        rows = [{"text": text, **measured.to_dict(), **size, **_surprise_dict(most)} for text, measured, most in results]
+        print_json(rows)
     else:
         _print(results)
 

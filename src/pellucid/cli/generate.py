@@ -156,7 +156,8 @@ def _settle(lm: LanguageModel, prompt: str, given: dict[str, Any], form: Constra
     from pellucid.engine.generate import encode_prompt, settle_seed
 
     resolved = _resolve(given, _suggestions(lm, apply))
-    rows = [f"{key}={plain(value)} ({words(source, err=True)})" for key, value, source in resolved.rows() if source != "default"]
+    chosen = [row for row in resolved.rows() if row[2] != "default"]
+    rows = [f"{key}={plain(value)} ({words(source, err=True)})" for key, value, source in chosen]
     rest = words("all else at its default" if rows else "every setting at its default", err=True)
     click.echo("· " + ", ".join([*rows, rest]), err=True)
     settings = settle_seed(resolved.settings, Terminal())

@@ -269,8 +269,8 @@ def summarise(drawn: Plan, machine: NamedMachine) -> Iterator[tuple[str, str]]:
     }[fitting]
     yield "memory", f"{training} to train, {use} to use; {words(verdict)}"
     per_parameter = f"{time.tokens / drawn.parameters.total:.3g}"
-    tokens = f"{time.tokens:,}"
-    yield "compute", f"{drawn.flops.training:,} FLOPs per token, {whole:.3g} for {tokens} tokens, {per_parameter} per parameter"
+    training, tokens = f"{drawn.flops.training:,}", f"{time.tokens:,}"
+    yield "compute", f"{training} FLOPs per token, {whole:.3g} for {tokens} tokens, {per_parameter} per parameter"
     seconds = words(describe_seconds(time.seconds))
     if machine.name == THIS:
         yield "time", f"{seconds} on this machine, as measured just now"
