@@ -24,7 +24,7 @@ PAGE := $(shell find web src/pellucid/lens/words -type f -not -path '*/node_modu
 	touch $@
 
 test: .venv/.tested chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile  # one process for each core
 
 # The lens is tested in a real browser: Debian's, where it can be installed. Elsewhere those tests are skipped and say so.
 chromium:

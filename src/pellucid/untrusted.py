@@ -122,9 +122,7 @@ class Table:
         """A whole number; `default` also stands in for null."""
         return self._read(key, default, lambda value: whole(value, low=low, high=high))
 
-    def number(
-        self, key: str, default: Any = REQUIRED, *, low: float = -math.inf, high: float = math.inf
-    ) -> float:
+    def number(self, key: str, default: Any = REQUIRED, *, low: float = -math.inf, high: float = math.inf) -> float:
         """A finite number."""
         return self._read(key, default, lambda value: number(value, low=low, high=high))
 

@@ -104,7 +104,9 @@ def test_a_conversion_prints_no_empty_columns(run, directory, tmp_path) -> None:
     heading, *rows = run("convert", directory, tmp_path / "plain.gguf").out.strip().splitlines()
     assert heading.split() == ["model", "numbers", "MB"] and len(rows) == 2
     (tmp_path / "text.txt").write_text("the cat sat.")
-    measured = run("convert", directory, tmp_path / "m.gguf", "--measure", tmp_path / "text.txt").out.strip().splitlines()
+    measured = (
+        run("convert", directory, tmp_path / "m.gguf", "--measure", tmp_path / "text.txt").out.strip().splitlines()
+    )
     assert measured[0].split() == ["model", "numbers", "MB", "bits/byte", "change"]
     assert measured[1].split()[-1] == "-" and measured[2].split()[-1].startswith(("+", "-0"))
 

@@ -88,7 +88,14 @@ def unix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("unix")
     options = {"threads": 1, "device": "cpu", "compile": "off", "tokenizer": {"vocab_size": 280}}
-    train(write(folder / "book.txt", TEXT), folder / "run", steps=2, model={"depth": 1, **SIZES}, batch={"tokens": 48}, **options)
+    train(
+        write(folder / "book.txt", TEXT),
+        folder / "run",
+        steps=2,
+        model={"depth": 1, **SIZES},
+        batch={"tokens": 48},
+        **options,
+    )
     return folder / "run"
 
 
@@ -116,7 +123,9 @@ def test_a_run_begun_before_line_ends_were_read_keeps_them(run, tmp_path: Path) 
 def test_a_model_reads_line_ends_as_its_own_text_was_read(run, tmp_path: Path, unix: Path) -> None:
     windows = write(tmp_path / "windows.txt", TEXT, newlines="\r\n")
     assert load_checkpoint(Run.open(unix).latest().directory).newlines == "lf"
-    measured = [json.loads(run("eval", unix, text, "--json", *BRIEF).out)[0] for text in (windows, unix.parent / "book.txt")]
+    measured = [
+        json.loads(run("eval", unix, text, "--json", *BRIEF).out)[0] for text in (windows, unix.parent / "book.txt")
+    ]
     assert measured[0]["nats"] == measured[1]["nats"] and measured[0]["num_bytes"] == len(TEXT.encode())
     kept = json.loads(run("eval", unix, windows, "--json", "--newlines", "keep", *BRIEF).out)[0]
     assert kept["num_bytes"] == len(windows.read_bytes())

@@ -237,7 +237,7 @@ def test_neighbours_are_the_nearest_by_cosine(desk) -> None:
         ({"filter": {"kind": "byte", "min_length": 2}}, lambda row: len(row["bytes"]) >= 2),
         ({"filter": {"kind": "special"}}, lambda row: row["label"] in TOKENIZER.specials),
     ],
-    ids=str,
+    ids=["letters", "bytes", "pattern", "number", "script", "kind", "special"],
 )
 def test_the_vocabulary_is_searched(desk, params, holds) -> None:
     everything = ask(desk, "vocabulary", count=1000)["rows"]

@@ -192,7 +192,9 @@ def test_zero_projections_start_every_block_as_the_identity(config, ids_BT):
 def test_matched_keys_begin_much_like_the_queries_that_read_them(config):
     shape = dataclasses.replace(config, init="matched_keys", n_heads=4, n_kv_heads=2, head_dim=16, d_model=64)
     weights = dict(build(shape, seed=0).named_parameters())
-    query = weights["blocks.0.attention.query.weight"].unflatten(0, (2, 2, 16))[:, 0].flatten()  # the first of each group
+    query = (
+        weights["blocks.0.attention.query.weight"].unflatten(0, (2, 2, 16))[:, 0].flatten()
+    )  # the first of each group
     other = weights["blocks.0.attention.query.weight"].unflatten(0, (2, 2, 16))[:, 1].flatten()
     key = weights["blocks.0.attention.key.weight"].flatten()
     alike = [torch.corrcoef(torch.stack((key, one)))[0, 1].item() for one in (query, other)]

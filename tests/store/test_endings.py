@@ -78,7 +78,9 @@ def finish(directory: Path, token_id: int) -> tuple[str, str, int]:
         ({"config": LETTER}, {LETTER}),
     ],
 )
-def test_generation_stops_at_every_end_that_is_named_anywhere(tmp_path: Path, named: dict[str, Any], ends: set[int]) -> None:
+def test_generation_stops_at_every_end_that_is_named_anywhere(
+    tmp_path: Path, named: dict[str, Any], ends: set[int]
+) -> None:
     directory = make(tmp_path / "model", **named)
     assert load_checkpoint(directory).tokenizer.end_ids == ends
     for token_id in ends:
@@ -137,5 +139,7 @@ def test_ends_go_with_the_model(tmp_path: Path) -> None:
 
 def test_one_end_is_written_as_one_number(tmp_path: Path) -> None:
     parent = load_checkpoint(make(tmp_path / "model", config=[TURN]))
-    save_checkpoint(tmp_path / "copy", config=parent.config, weights=parent.weights, tokenizer=parent.tokenizer, info={})
+    save_checkpoint(
+        tmp_path / "copy", config=parent.config, weights=parent.weights, tokenizer=parent.tokenizer, info={}
+    )
     assert json.loads((tmp_path / "copy" / "config.json").read_text(encoding="utf-8"))["eos_token_id"] == TURN

@@ -37,7 +37,16 @@ from pellucid.store.verify import read_json
 from pellucid.tokens.train import train_characters
 from pellucid.training.settings import TrainSettings
 
-SIZES = {"vocab_size": 262, "context_length": 16, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8, "d_model": 16, "d_ff": 24}
+SIZES = {
+    "vocab_size": 262,
+    "context_length": 16,
+    "n_layers": 1,
+    "n_heads": 2,
+    "n_kv_heads": 1,
+    "head_dim": 8,
+    "d_model": 16,
+    "d_ff": 24,
+}
 LLAMA3 = {"rope_scaling": "llama3", "rope_factor": 8.0, "rope_original_context": 64}
 YARN = {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_high_frequency": 32.0}
 GPT2 = {"position": "learned", "norm": "layer", "feed_forward": "gelu_tanh", "qkv_bias": True, "output_bias": True, "mlp_bias": True,
@@ -149,7 +158,15 @@ def test_no_damaged_file_of_a_model_escapes_as_another_error(models, name: str, 
 
 NUMBERS = ["1" + "0" * 400, "-1" + "0" * 400, "Infinity", "-Infinity", "NaN", "1e400", "true", '"8"', "[]", "{}", "-1", str(2**63),
            "[" * 5_000]  # fmt: skip
-KEYS = ("max_position_embeddings", "num_hidden_layers", "rms_norm_eps", "rope_theta", "head_dim", "vocab_size", "num_key_value_heads")
+KEYS = (
+    "max_position_embeddings",
+    "num_hidden_layers",
+    "rms_norm_eps",
+    "rope_theta",
+    "head_dim",
+    "vocab_size",
+    "num_key_value_heads",
+)
 
 
 @pytest.mark.parametrize("written", NUMBERS, ids=lambda text: text[:12])
@@ -192,7 +209,10 @@ def refused(use: Callable[[], object]) -> None:
                                      "original_max_position_embeddings": 1e300}, "yarn", [1]])  # fmt: skip
 def test_a_stretching_that_cannot_be_is_refused(models, values: object) -> None:
     directory = models["llama"]
-    document = json.loads((directory / "config.json").read_bytes()) | {"rope_scaling": values, "rope_parameters": values}
+    document = json.loads((directory / "config.json").read_bytes()) | {
+        "rope_scaling": values,
+        "rope_parameters": values,
+    }
     survives(directory / "config.json", dumped(document), lambda: refused(lambda: open_foreign(directory)))
 
 
@@ -211,7 +231,9 @@ def test_a_key_that_is_given_twice_is_refused(models) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    run = Run.create(tmp_path / "run", {"recipe": "pretrain", "settings": {"seed": 1}, "plan": {"steps": 3}, "data": {}})
+    run = Run.create(
+        tmp_path / "run", {"recipe": "pretrain", "settings": {"seed": 1}, "plan": {"steps": 3}, "data": {}}
+    )
     config = ModelConfig(**SIZES)
     weights = dict(build(config, seed=1).state_dict())
     for step in (1, 2):
@@ -237,7 +259,9 @@ def test_no_mutated_file_of_a_run_escapes_as_another_error(run: Run, data: st.Da
         mutate(document, data)
         content = dumped(document)
     elif name == "latest":
-        content = data.draw(st.binary(max_size=20) | st.sampled_from([b"x" * 5_000, b"step-" + b"9" * 500, b"../..", b"\xff", b"\0"]))
+        content = data.draw(
+            st.binary(max_size=20) | st.sampled_from([b"x" * 5_000, b"step-" + b"9" * 500, b"../..", b"\xff", b"\0"])
+        )
     else:
         rows = [json.loads(line) for line in path.read_bytes().splitlines()]
         mutate(rows, data)
@@ -261,7 +285,17 @@ def test_a_line_of_another_kind_is_an_error_with_its_number(run: Run, line: byte
 @SETTINGS
 @given(data=st.data())
 def test_no_recipe_escapes_as_another_error(tmp_path: Path, data: st.DataObject) -> None:
-    keys = ("steps", "seed", "minutes", "model.n_layers", "optimizer.muon_rate", "probe.texts", "data.valid_file", "compile", "model")
+    keys = (
+        "steps",
+        "seed",
+        "minutes",
+        "model.n_layers",
+        "optimizer.muon_rate",
+        "probe.texts",
+        "data.valid_file",
+        "compile",
+        "model",
+    )
     words = ["1" + "0" * 400, "9" * 5_000, "inf", "nan", "-inf", "true", '""', "[1, [2]]", "{a = 1}", "1979-05-27", "[" * 3_000, "1e400",
              '"\\u0000"', "-1"]  # fmt: skip
     (tmp_path / "r.toml").write_text(f"{data.draw(st.sampled_from(keys))} = {data.draw(st.sampled_from(words))}\n")
@@ -287,7 +321,9 @@ def test_a_recipe_that_is_no_file_is_an_error(tmp_path: Path) -> None:
 # GGUF
 
 
-def rewrite(header_of: Path, tensors: dict[str, StoredTensor], path: Path, order: list[int], codes: dict[str, int]) -> Path:
+def rewrite(
+    header_of: Path, tensors: dict[str, StoredTensor], path: Path, order: list[int], codes: dict[str, int]
+) -> Path:
     """A copy of a file whose tensors lie in another order than they are named, or are called by other formats."""
     data = header_of.read_bytes()
     start = min(tensor.offset for tensor in tensors.values())

@@ -139,7 +139,12 @@ def test_the_layouts_in_use_are_known_to_be_good() -> None:
 
 def test_a_file_that_would_abort_hang_or_eat_memory_does_so_in_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     vocabulary = train_characters(["a"]).vocabulary
-    prefixed = {"type": "BPE", "continuing_subword_prefix": "x", "vocab": {"h": 0, "é": 1, "hé": 2}, "merges": [["h", "é"]]}
+    prefixed = {
+        "type": "BPE",
+        "continuing_subword_prefix": "x",
+        "vocab": {"h": 0, "é": 1, "hé": 2},
+        "merges": [["h", "é"]],
+    }
     aborts = json.dumps(byte_level(model=prefixed, added_tokens=[]))
     monkeypatch.setattr(engine, "TRIAL_SECONDS", 3.0)
     with pytest.raises(TokenizerError, match="fails when it is tried"):
@@ -153,7 +158,9 @@ def test_a_file_that_would_abort_hang_or_eat_memory_does_so_in_the_child(monkeyp
 def test_our_own_files_are_not_tried_and_others_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[str] = []
     original = engine.try_apart
-    monkeypatch.setattr(engine, "try_apart", lambda module, *more, **options: tried.append(module) or original(module, *more, **options))
+    monkeypatch.setattr(
+        engine, "try_apart", lambda module, *more, **options: tried.append(module) or original(module, *more, **options)
+    )
     for own in (train_bpe(["low lower lowest"] * 3, 270), train_characters(["abc"])):
         assert Tokenizer.from_json(own.json, own.config).json == own.json
     assert not tried
@@ -291,7 +298,17 @@ JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(-2, 2), st.integers(-(2**70), 2**70), st.text(max_size=3), st.just([]), st.just({}),
     st.floats(), st.sampled_from(["", "é", "a" * 2_000, [[]], {"String": ""}, {"Regex": "(a*)*"}, {"type": "Sequence"}]),
 )  # fmt: skip
-KINDS = ("Strip", "Lowercase", "Nmt", "BertNormalizer", "Whitespace", "FixedLength", "UnicodeScripts", "CTC", "WordPiece")
+KINDS = (
+    "Strip",
+    "Lowercase",
+    "Nmt",
+    "BertNormalizer",
+    "Whitespace",
+    "FixedLength",
+    "UnicodeScripts",
+    "CTC",
+    "WordPiece",
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,7 +10,7 @@ import pytest
 from pellucid.errors import LockedError, PellucidError, SettingsError
 from pellucid.store.run import Run, lock_run
 from pellucid.training.recipes.pretrain import open_run, pretrain
-from pellucid.training.recipes.quickstart import quickstart
+from pellucid.training.recipes.quickstart import Start, quickstart
 
 
 @pytest.mark.usefixtures("quick")
@@ -42,7 +42,7 @@ def test_a_second_call_touches_nothing_before_it_holds_the_lock(tmp_path: Path, 
         with pytest.raises(LockedError):
             pretrain(task(book, out, tokenizer={"vocab_size": 280}))
         with pytest.raises(LockedError):
-            quickstart(out)
+            quickstart(out, start=Start())
         assert contents(out) == before
 
 

@@ -62,12 +62,20 @@ class Module:
         inside = around or self.tree
         found = []
         for node in ast.walk(inside):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign)
+                else []
+            )
             for target in targets:
                 if isinstance(target, ast.Name) and target.id == name and node.value is not None:
                     if around is not None or node in self.tree.body:
                         found.append(node.value)
-                elif isinstance(target, ast.Tuple) and isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+                elif (
+                    isinstance(target, ast.Tuple) and isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
+                ):
                     pairs = zip(target.elts, node.value.elts, strict=False)
                     found += [value for one, value in pairs if isinstance(one, ast.Name) and one.id == name]
             if isinstance(node, ast.For | ast.comprehension):

@@ -22,7 +22,7 @@ from pellucid.planning.machine import MACHINES
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import describe_seconds, plan, render
 from pellucid.planning.scaling import DEPTHS, from_depth
-from pellucid.settings import describe_type, setting_names, type_hints
+from pellucid.settings import describe_type, type_hints
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.training.settings import TrainSettings
 from pellucid.words.catalogue import SECTIONS, entries, say, say_event
@@ -60,7 +60,19 @@ def words_of_the_screen() -> set[str]:
     told |= {row.text for row in rows if row.section.startswith("time on")}
     told |= {reason.why for shape in shapes for reason in shape.reasons}
     told |= {describe_seconds(seconds) for seconds in (1, 100, 1e4, 1e6, 1e9)}
-    told |= {*SPLIT_NAMES.values(), *LANGUAGE_NAMES.values(), *get_args(FinishReason), "command line", "stopped.", "as it was", "no", "finished", "patience", "bits/byte", "tokens/s"}
+    told |= {
+        *SPLIT_NAMES.values(),
+        *LANGUAGE_NAMES.values(),
+        *get_args(FinishReason),
+        "command line",
+        "stopped.",
+        "as it was",
+        "no",
+        "finished",
+        "patience",
+        "bits/byte",
+        "tokens/s",
+    }
     told |= {"counting: 50%  0:10 left"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}

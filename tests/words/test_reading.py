@@ -11,7 +11,7 @@ import pytest
         ('tell("plain")', ["plain"]),
         ('tell(f"{count:,} tokens of {{text}}")', ["{count} tokens of {{text}}"]),
         ('tell("one" if many else f"{n} more")', ["one", "{n} more"]),
-        ('tell(f"{n} thread{\'s\' if n > 1 else \'\'}")', ["{n} threads", "{n} thread"]),
+        ("tell(f\"{n} thread{'s' if n > 1 else ''}\")", ["{n} threads", "{n} thread"]),
         ('tell("a" + f" and {b}")', ["a and {b}"]),
         ('WORDS = "above"\ntell(WORDS)', ["above"]),
         ('def f():\n    what = "inside"\n    tell(what)', ["inside"]),

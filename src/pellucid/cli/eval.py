@@ -80,7 +80,9 @@ def command(
         results.append((text, likelihood, _most_surprising(lm, source, surprising)))
     if common.as_json:
         size = {"vocab_size": lm.config.vocab_size}
-        rows = [{"text": text, **measured.to_dict(), **size, **_surprise_dict(most)} for text, measured, most in results]
+        rows = [
+            {"text": text, **measured.to_dict(), **size, **_surprise_dict(most)} for text, measured, most in results
+        ]
         print_json(rows)
     else:
         _print(results)

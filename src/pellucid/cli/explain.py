@@ -62,7 +62,13 @@ def _describe_reading(reading: Reading, choose_seconds: float) -> str:
 
 
 def _stage_table(account: Account) -> Table:
-    headings = (words("stage"), words("tokens kept"), words("removed"), words("probability kept"), words("entropy, bits"))
+    headings = (
+        words("stage"),
+        words("tokens kept"),
+        words("removed"),
+        words("probability kept"),
+        words("entropy, bits"),
+    )
     table = Table(*headings, box=None)
     before = account.stages[0].num_kept
     for stage in account.stages:

@@ -18,7 +18,9 @@ from pellucid.cli.tables import wrap
 from pellucid.errors import SettingsError
 from pellucid.settings import nearest
 
-EXTRA = re.compile(r"^(?P<help>.*?)(?:  \[(?P<extra>[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\])?$", re.DOTALL)  # click adds: [default: 1]
+EXTRA = re.compile(
+    r"^(?P<help>.*?)(?:  \[(?P<extra>[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\])?$", re.DOTALL
+)  # click adds: [default: 1]
 WIDEST_NAME = 30  # columns for the names of options, as click has it
 
 

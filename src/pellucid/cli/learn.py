@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.lessons.contents import Lesson
     from pellucid.lessons.page import Code, Formula, Language, Page, Paragraph, Table, Workings
 
+
 @click.command()
 @click.argument("lesson", default="")
 @click.option(
@@ -86,7 +87,11 @@ def list_lessons(language: Language, *, as_json: bool) -> None:
     sides = ("right", "left", "left", "left")
     rows = [(str(one.number), one.name, KINDS[one.kind].say(language), one.title.say(language)) for one in LESSONS]
     print_table(dict(zip(headings, sides, strict=True)), rows)  # type: ignore[arg-type]
-    click.echo(f"打开一课：pellucid learn {LESSONS[0].name}" if language == "zh" else f"open one: pellucid learn {LESSONS[0].name}")
+    click.echo(
+        f"打开一课：pellucid learn {LESSONS[0].name}"
+        if language == "zh"
+        else f"open one: pellucid learn {LESSONS[0].name}"
+    )
 
 
 def describe(lesson: Lesson, language: Language) -> dict[str, Any]:

@@ -35,7 +35,10 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
     "--size", type=click.Choice(["small", "medium", "large"]), help="take this size instead of measuring the machine"
 )
 @click.option(
-    "--level", type=click.Choice(["0", "1"]), default="0", show_default=True,
+    "--level",
+    type=click.Choice(["0", "1"]),
+    default="0",
+    show_default=True,
     help="0: eight people in six rooms, in three minutes; 1: forty-four people in sixteen places, in ten",
 )
 @common_options

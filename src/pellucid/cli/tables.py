@@ -46,9 +46,9 @@ def plain_lines(columns: Mapping[str, Side], rows: Sequence[Sequence[str]]) -> I
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
         padded = []
-        for cell, width, side in zip(line, widths, columns.values(), strict=True):
-            space = " " * (width - cell_len(cell))
-            padded.append(cell + space if side == "left" else space + cell)
+        for text, width, side in zip(line, widths, columns.values(), strict=True):
+            space = " " * (width - cell_len(text))
+            padded.append(text + space if side == "left" else space + text)
         yield "  ".join(padded).rstrip()
 
 

@@ -67,9 +67,7 @@ NAMED = {  # named flags and the settings they stand for
 @click.option("--extend", is_flag=True, help="give a run that is there another length")
 @click.option("--verify", is_flag=True, help="read all prepared tokens again and compare them with their hashes")
 @click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")
-@set_option(
-    "pellucid.training.settings:TrainSettings", "any other setting, for example --set optimizer.muon_rate=0.01"
-)
+@set_option("pellucid.training.settings:TrainSettings", "any other setting, for example --set optimizer.muon_rate=0.01")
 @common_options
 def command(
     common: Common,

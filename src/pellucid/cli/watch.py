@@ -23,7 +23,9 @@ FIRST_SECONDS = 2.0  # of work that is over sooner nothing is said, where no bar
 PLAIN_SECONDS = 5.0  # between lines after that
 
 
-def watch_items(items: Iterable[T], total: int, label: str, *, size: Callable[[T], int] = lambda item: 1) -> Iterator[T]:
+def watch_items(
+    items: Iterable[T], total: int, label: str, *, size: Callable[[T], int] = lambda item: 1
+) -> Iterator[T]:
     """Pass items on and show how many of `total` are done; an item counts as much as `size` says."""
     bar, done, started = (Bar() if is_terminal() else Lines()), 0, time.monotonic()
     try:

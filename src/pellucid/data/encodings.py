@@ -69,7 +69,9 @@ def check_encoding(name: str) -> str:
     known = info is not None and info._is_text_encoding and info.incrementaldecoder is not None
     if info is None or not known or info.name.replace("_", "-") in _NOT_FOR_FILES:
         raise SettingsError(
-            "there is no such encoding", found=repr(name)[:80], hint="for example gb18030, big5, shift_jis, euc_kr, cp1252"
+            "there is no such encoding",
+            found=repr(name)[:80],
+            hint="for example gb18030, big5, shift_jis, euc_kr, cp1252",
         )
     return UTF8 if info.name == "utf-8-sig" else info.name
 

@@ -292,9 +292,7 @@ def _object_of(row: str, where: str) -> Mapping[str, object]:
     return value
 
 
-def _spans_of(
-    values: Mapping[str, object], text: str | None, reading: Reading, where: str
-) -> tuple[Span, ...]:
+def _spans_of(values: Mapping[str, object], text: str | None, reading: Reading, where: str) -> tuple[Span, ...]:
     """What of a row's text counts how much; nothing said, all weighs 1."""
     value = None if reading.weights is None or text is None else values.get(reading.weights)
     return () if value is None else read_spans(value, len(text or ""), str(reading.weights), where)

@@ -141,8 +141,8 @@ LESSONS = GUIDED + ARITHMETIC_AND_TRIALS
 def find_lesson(asked: str) -> Lesson:
     """The lesson of that number or name.
 
-    >>> find_lesson("2").name, find_lesson("attention").number
-    ('temperature', 3)
+    >>> find_lesson("2").name, find_lesson("embedding").number
+    ('embedding', 2)
 
     Raises RequestError for any other word, naming the nearest.
     """

@@ -23,7 +23,7 @@ from typing import Any
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.expression import check_expression
-from pellucid.tokens.vocabulary import MOST_TOKEN_CHARACTERS, METASPACE, Vocabulary
+from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS, Vocabulary
 from pellucid.untrusted import shown
 
 UNSPELLED = "\ue000no token spells this"  # the engine's unknown token: looked up, and not there

@@ -100,7 +100,9 @@ class Tokenizer:
         eos_id = self.eos_id if self.eos_id is not None else next((i for i in ids if i in self._names), None)
         config = self.config
         if eos_id != self.eos_id:  # written down, so that the files alone make the same tokenizer
-            config = json.dumps({**_read_config(config), "eos_token": self._names[eos_id]}, ensure_ascii=False, indent=2)
+            config = json.dumps(
+                {**_read_config(config), "eos_token": self._names[eos_id]}, ensure_ascii=False, indent=2
+            )
             config += "\n"
         more_ends = tuple(token_id for token_id in ids if token_id != eos_id)
         return dataclasses.replace(self, config=config, eos_id=eos_id, more_ends=more_ends)

@@ -259,7 +259,11 @@ def _pace(
     if settings.batch.tokens is None:
         reasons.extend(reason for reason in schedule.reasons if reason.field == "tokens_per_step")
     steps = settings.steps or max(1, round(fit.tokens / (rows * shape.tokens)))
-    why = "as asked" if settings.steps else f"{fit.tokens:,} tokens in updates of {rows} rows of {shape.tokens:,.0f} tokens"
+    why = (
+        "as asked"
+        if settings.steps
+        else f"{fit.tokens:,} tokens in updates of {rows} rows of {shape.tokens:,.0f} tokens"
+    )
     reasons.append(Reason(field="steps", value=steps, why=why))
     return steps, rows, max(steps, _most_steps(settings, text, fit, rows * shape.tokens))
 

@@ -45,7 +45,11 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
             f"{value:,}" if type(value) is int else str(value),
             reasons.get(name, "as asked, or as the model has it"),
         )
-    yield "update", f"{plan.rows} rows x {plan.row_length or config.context_length}", reasons.get("tokens_per_step", "as asked")
+    yield (
+        "update",
+        f"{plan.rows} rows x {plan.row_length or config.context_length}",
+        reasons.get("tokens_per_step", "as asked"),
+    )
     yield "steps", f"{plan.steps:,}", reasons.get("steps", "")
     if plan.epochs is not None:
         yield "passes", f"{plan.epochs:.2g}", reasons.get("passes", "")
@@ -65,7 +69,11 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
 
 
 def _why_compiled(plan: RunPlan) -> str:
-    return "it saves more time than it takes, if it agrees with the eager step" if plan.compiled else "it would take longer than it saves"
+    return (
+        "it saves more time than it takes, if it agrees with the eager step"
+        if plan.compiled
+        else "it would take longer than it saves"
+    )
 
 
 def name_count(number: int) -> str:
