@@ -126,3 +126,17 @@ def test_a_validation_text_is_no_pipe(tokenizer, book: Path, tmp_path: Path) -> 
     for name in (tmp_path / "pipe", "-"):
         with pytest.raises(InputError, match="validation text must be"):
             identify(open_source(book), tokenizer, DataSettings(valid_file=Path(name)))
+
+
+@pytest.mark.parametrize("texts", [["the same row of text"] * 400, ["one row"] * 200 + ["another row"] * 200])
+def test_rows_that_are_too_much_alike_are_cut_and_never_all_on_one_side(
+    tokenizer, tmp_path: Path, texts: list[str]
+) -> None:
+    """Of few different texts the hash may hold out none, or all."""
+    for number in range(12):  # other texts, other hashes
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text("".join(json.dumps({"text": f"{text} {number}"}) + "\n" for text in texts))
+        prepared = prepare(open_source(path), tokenizer, tmp_path / f"data{number}", DataSettings())
+        assert prepared.valid is not None and 0 < prepared.valid.num_bytes <= prepared.train.num_bytes
+        whole = sum(len(f"{text} {number}") for text in texts)
+        assert prepared.valid.num_bytes + prepared.train.num_bytes == whole

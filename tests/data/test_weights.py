@@ -48,7 +48,8 @@ def test_a_span_of_a_row_weighs_its_tokens_in_the_batch(tmp_path: Path, newlines
     assert tokenizer.decode(heavy) == TEXT[slice(*ANSWER)]
     assert set(batch.weights_BT.unique().tolist()) == {0.0, 1.0, 3.0}
     [evaluated] = windows(shards, 256, rows=1)
-    assert set(evaluated.weights_BT.unique().tolist()) == {0.0, 1.0}, "evaluation knows no weights"
+    assert set(evaluated.weights_BT.unique().tolist()) == {0.0, 1.0}, "what counts, counts alike in evaluation"
+    assert evaluated.num_targets == batch.num_targets
 
 
 def test_a_weight_of_zero_leaves_tokens_out_of_the_loss_only(tmp_path: Path) -> None:
@@ -56,6 +57,9 @@ def test_a_weight_of_zero_leaves_tokens_out_of_the_loss_only(tmp_path: Path) -> 
     batch = Loader(shards_of(path, tmp_path / "train"), context_length=256, seed=1).rows(0, 1)
     plain = Loader(shards_of(rows_file(tmp_path / "b.jsonl", {"text": TEXT}), tmp_path / "b"), 256, 1).rows(0, 1)
     assert batch.ids_BT.equal(plain.ids_BT) and batch.num_targets < plain.num_targets
+    shards = shards_of(path, tmp_path / "again")
+    [evaluated] = windows(shards, 256, rows=1)
+    assert evaluated.num_targets == batch.num_targets, "what is never learned is not evaluated"
 
 
 def test_without_weights_no_file_is_written_and_nothing_changes(tmp_path: Path) -> None:

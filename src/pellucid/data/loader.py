@@ -93,7 +93,7 @@ class DocumentLoader(Loader):
         return self._places(permute(place_B, self.num_rows_per_epoch, draw(self.seed, "data order", epoch)))
 
     def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[Batch]:
-        """The documents from first to last for evaluation, `rows` at a time, each token a target of weight 1 once.
+        """The documents from first to last for evaluation, `rows` at a time, each token a target once.
 
         `max_rows` takes that many rows, evenly spaced. The last batch is filled up with rows that weigh nothing.
         """
@@ -167,7 +167,10 @@ def _gather(
     *,
     weighted: bool = False,
 ) -> Batch:
-    """The windows that begin at `first_B` on the ring; targets skip_B … length_B of each count, by their own weights."""
+    """The windows that begin at `first_B` on the ring; targets skip_B … length_B of each count.
+
+    Where tokens have weights of their own, those of weight 0 never count; the others count by them when `weighted`, else 1.
+    """
     first_B1, length_B1, skip_B1 = first_B[:, None], length_B[:, None], skip_B[:, None]
     column_S = np.arange(context_length + 1)  # S = T + 1: inputs and targets overlap
     place_BS = (first_B1 + column_S) % shards.num_tokens
@@ -178,8 +181,9 @@ def _gather(
     if shards.manifest.unpredicted_id is not None:
         counts_BT &= ids_BS[:, 1:] != shards.manifest.unpredicted_id
     weights_BT = counts_BT.astype(np.float32)
-    if weighted and shards.has_weights:
-        weights_BT *= shards.weights(place_BS[:, 1:])
+    if shards.has_weights:
+        told_BT = shards.weights(place_BS[:, 1:])
+        weights_BT *= told_BT if weighted else told_BT > 0
     return Batch(
         ids_BT=torch.from_numpy(ids_BS[:, :-1].copy()),
         targets_BT=torch.from_numpy(ids_BS[:, 1:].copy()),

@@ -10,6 +10,7 @@ for anything else, the difference is reported and it is made anew beside the old
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.settings import BEFORE, DataSettings
 from pellucid.data.shards import FORMAT_VERSION, MANIFEST, REBUILD, TokenShards
 from pellucid.data.source import Source, open_as_set
-from pellucid.data.split import Side, Split, Survey, choose_split, divide, survey
+from pellucid.data.split import Side, Split, Survey, choose_split, divide, mended, survey
 from pellucid.data.writer import ShardWriter, encoded_batches, replacing, replacing_file, write_json, write_shards
 from pellucid.errors import CorruptFileError, InputError
 from pellucid.events import NULL, Event, Recorder
@@ -145,14 +146,12 @@ def _make(source: Source, tokenizer: Tokenizer, directory: Path, settings: DataS
         split = choose_split(seen, settings)
     else:
         split = Split(method="none", reason=f"validation is on {settings.valid_file}")
-    data = {
-        **asdict(split),
-        "documents": seen.num_documents,
-        "characters": seen.num_characters,
-        "bytes": seen.num_bytes,
-    }
-    recorder.record(Event(name="data.split", message=split.reason, data=data))
-    _write_sides(source, tokenizer, directory, settings, split, seen, recorder)
+    num_held_out = _write_sides(source, tokenizer, directory, settings, split, seen, recorder)
+    if (other := mended(split, seen, num_held_out)) is not None:
+        for side in SIDES:
+            shutil.rmtree(directory / side)
+        split = other
+        _write_sides(source, tokenizer, directory, settings, split, seen, recorder)
     if settings.valid_file is not None:
         _write_valid_file(tokenizer, directory / "valid", settings, recorder)
     if settings.report_duplicates and (directory / "valid").exists():
@@ -168,7 +167,15 @@ def _write_sides(
     split: Split,
     seen: Survey,
     recorder: Recorder,
-) -> None:
+) -> int:
+    """Write the tokens of both sides; returns how many bytes of text are held out."""
+    data = {
+        **asdict(split),
+        "documents": seen.num_documents,
+        "characters": seen.num_characters,
+        "bytes": seen.num_bytes,
+    }
+    recorder.record(Event(name="data.split", message=split.reason, data=data))
     sides: tuple[Side, ...] = ("train",) if split.method == "none" else ("train", "valid")
     with ExitStack() as stack:
         writers = {
@@ -183,6 +190,7 @@ def _write_sides(
             recorder.record(Event(name="data.progress", message=f"tokens: {done / seen.num_characters:.0%}", data=data))
         for writer in writers.values():
             writer.finish(source.description, source.fingerprint)
+    return writers["valid"].num_bytes if "valid" in writers else 0
 
 
 def _write_valid_file(tokenizer: Tokenizer, directory: Path, settings: DataSettings, recorder: Recorder) -> None:

@@ -21,6 +21,7 @@ from pellucid.data.weights import spans_within
 Side = Literal["train", "valid"]
 
 MIN_DOCUMENTS_HELD_OUT = 8  # with fewer expected, which ones they are would be luck
+MOST_HELD_OUT = 0.5  # of the text, however alike its documents are
 MIN_BYTES_HELD_OUT = 200  # less tells nothing about a model, and a text so small needs every word for training
 
 
@@ -73,16 +74,29 @@ def choose_split(seen: Survey, settings: DataSettings) -> Split:
     fraction = min(settings.valid_fraction, settings.valid_bytes / seen.num_bytes)
     if seen.num_bytes * fraction < MIN_BYTES_HELD_OUT:
         return Split(method="none", reason=f"nothing is held out: the text has only {seen.num_bytes:,} bytes")
-    held_out = f"the last {fraction:.2%} of the text is held out"
-    cut = int(seen.num_characters * (1 - fraction))
     if seen.num_documents * fraction < MIN_DOCUMENTS_HELD_OUT:
-        reason = f"{held_out}: too few documents to choose from ({seen.num_documents:,})"
-        return Split(method="cut", reason=reason, cut=cut)
+        return _cut(seen, fraction, f"too few documents to choose from ({seen.num_documents:,})")
     if seen.largest > seen.num_bytes * fraction:
-        reason = f"{held_out}: one document alone, of {seen.largest:,} bytes, is more than should be held out"
-        return Split(method="cut", reason=reason, cut=cut)
+        why = f"one document alone, of {seen.largest:,} bytes, is more than should be held out"
+        return _cut(seen, fraction, why)
     reason = f"{fraction:.2%} of {seen.num_documents:,} documents are held out, chosen by the hash of their text"
     return Split(method="documents", reason=reason, fraction=fraction)
+
+
+def mended(split: Split, seen: Survey, num_held_out: int) -> Split | None:
+    """Another split where one by documents held out nothing, or most; None where it did well.
+
+    Equal texts have equal hashes: of many rows with few different texts, the hash may take none, or nearly all.
+    """
+    if split.method != "documents" or 0 < num_held_out <= MOST_HELD_OUT * seen.num_bytes:
+        return None
+    why = f"the documents are too much alike to choose by their hash, which takes {num_held_out / seen.num_bytes:.0%}"
+    return _cut(seen, split.fraction, why)
+
+
+def _cut(seen: Survey, fraction: float, why: str) -> Split:
+    reason = f"the last {fraction:.2%} of the text is held out: {why}"
+    return Split(method="cut", reason=reason, cut=int(seen.num_characters * (1 - fraction)))
 
 
 def divide(documents: Iterable[Document], split: Split) -> Iterator[tuple[Side, Document]]:

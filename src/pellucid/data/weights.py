@@ -6,7 +6,7 @@
     weights.bin         one record for each run of tokens whose weight is not 1
 
 What no span names weighs 1; 0 leaves a token out of the loss, though the model still reads it. Training multiplies the
-loss of each target by its weight and divides by their sum; evaluation knows no weights, so that losses compare.
+loss of each target by its weight and divides by their sum; evaluation leaves out what weighs 0 and counts all else as 1.
 """
 
 from __future__ import annotations
