@@ -12,6 +12,8 @@ from pellucid.data.microworld.corpus import documents
 from pellucid.data.microworld.story import story
 from pellucid.errors import ResumeError
 from pellucid.events import MemoryRecorder
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.flops import count_flops
 from pellucid.tokens.train import train_bpe
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import quickstart as recipe
@@ -126,3 +128,13 @@ def test_every_chinese_name_is_one_token_wherever_it_stands(level: int) -> None:
         for one in told:
             pieces = [tokenizer.token_text(token) for token in tokenizer.encode(one.tale).ids]
             assert pieces.count(name) == one.tale.count(name), (name, pieces)
+
+
+@pytest.mark.parametrize(("level", "minutes"), [(0, 3), (1, 10)])
+def test_a_rung_is_for_machines_that_train_it_in_time(level: int, minutes: float) -> None:
+    for rung in LADDERS[level].rungs[:-1]:
+        shape = recipe.settings_of(rung, Start(level=level))["model"]
+        axes = {name: value for name, value in shape.items() if name != "depth"}
+        config = ModelConfig(n_layers=rung.n_layers, vocab_size=LADDERS[level].vocabulary, **axes)
+        work = count_flops(config).training * rung.steps * rung.rows * recipe.ROW
+        assert work / rung.least_flops_per_second <= 1.1 * 60 * minutes

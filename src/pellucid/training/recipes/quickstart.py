@@ -87,20 +87,22 @@ class Ladder:
         return next(rung for rung in self.rungs if rung.name == name)
 
 
+# A rung's threshold is the rate at which its training takes three minutes (level 0) or ten (level 1), as
+# `planning.flops` counts a step; below the last but one it takes longer.
 LADDERS = {
     0: Ladder(
         vocabulary=1024,
         rungs=(
-            Rung(name="large", least_flops_per_second=2e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=3600),
-            Rung(name="medium", least_flops_per_second=80e9, n_layers=3, d_model=192, n_heads=6, d_ff=192, steps=1800),
+            Rung(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=3600),
+            Rung(name="medium", least_flops_per_second=190e9, n_layers=3, d_model=192, n_heads=6, d_ff=192, steps=1800),
             Rung(name="small", least_flops_per_second=0.0, n_layers=3, d_model=128, n_heads=4, d_ff=352, steps=1200),
         ),
     ),
     1: Ladder(
         vocabulary=2048,
         rungs=(
-            Rung(name="large", least_flops_per_second=2e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=9600),
-            Rung(name="medium", least_flops_per_second=80e9, n_layers=3, d_model=192, n_heads=6, d_ff=192, steps=6000),
+            Rung(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=9600),
+            Rung(name="medium", least_flops_per_second=190e9, n_layers=3, d_model=192, n_heads=6, d_ff=192, steps=5000),
             Rung(name="small", least_flops_per_second=0.0, n_layers=3, d_model=128, n_heads=4, d_ff=352, steps=4000),
         ),
     ),
