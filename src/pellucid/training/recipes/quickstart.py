@@ -94,7 +94,7 @@ LADDERS = {
         vocabulary=1024,
         rungs=(
             Rung(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=3600),
-            Rung(name="medium", least_flops_per_second=190e9, n_layers=3, d_model=192, n_heads=6, d_ff=192, steps=1800),
+            Rung(name="medium", least_flops_per_second=190e9, n_layers=3, d_model=128, n_heads=4, d_ff=352, steps=2400),
             Rung(name="small", least_flops_per_second=0.0, n_layers=3, d_model=128, n_heads=4, d_ff=352, steps=1200),
         ),
     ),
@@ -102,7 +102,7 @@ LADDERS = {
         vocabulary=2048,
         rungs=(
             Rung(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=9600),
-            Rung(name="medium", least_flops_per_second=190e9, n_layers=3, d_model=192, n_heads=6, d_ff=192, steps=5000),
+            Rung(name="medium", least_flops_per_second=190e9, n_layers=3, d_model=192, n_heads=6, d_ff=528, steps=3300),
             Rung(name="small", least_flops_per_second=0.0, n_layers=3, d_model=128, n_heads=4, d_ff=352, steps=4000),
         ),
     ),
