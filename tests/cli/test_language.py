@@ -131,3 +131,9 @@ def test_the_language_is_found_wherever_it_stands() -> None:
     assert find_asked(["--lang", "zh", "plan", "--lang=en"]) == "en"
     assert find_asked(["plan", "--", "--lang", "zh"]) is None
     assert find_asked(["plan", "--lang", "fr"]) is None and find_asked(["plan", "--lang"]) is None
+
+
+@pytest.mark.parametrize("arguments", [[], ["--lang"], ["--lang", "zh"]])
+def test_without_a_verb_there_is_help_or_a_word_and_no_traceback(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "pellucid", *arguments], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr and done.stdout + done.stderr

@@ -149,3 +149,11 @@ def test_a_large_folder_is_not_told_file_by_file(tmp_path: Path) -> None:
     assert len(list(source.documents())) == len(list(source.documents())) == 12
     assert recorder.names() == ["data.encoding_guess"] * 5 + ["data.encoding_guess_more"]
     assert "7 further files" in recorder.events[-1].message and recorder.events[-1].data["count"] == 7
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_utf16_without_a_mark_is_told_in_its_byte_order(tmp_path: Path, order: str) -> None:
+    (tmp_path / "a.txt").write_bytes((NOVEL + "\nend\n").encode(f"utf-16-{order}"))
+    with pytest.raises(InputError) as error:
+        list(open_source(tmp_path / "a.txt").documents())
+    assert f"utf-16-{order}" in error.value.hint

@@ -207,3 +207,13 @@ def test_a_pipe_that_the_disk_cannot_hold(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(NoSpaceError) as caught:
         open_source(pipe(tmp_path / "p", b"hi"))
     assert "TMPDIR" in caught.value.hint and not list(tmp_path.glob("pellucid-*"))
+
+
+def test_the_files_of_a_program_are_text(tmp_path: Path) -> None:
+    for name in ("main.py", "lib/io.rs", "web/app.tsx", "Makefile.mk", "picture.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("let x = 1\n")
+    names = [document.origin for document in open_source(tmp_path).documents()]
+    assert names == ["Makefile.mk", "lib/io.rs", "main.py", "web/app.tsx"]
+    with pytest.raises(InputError, match="no text in this folder"):
+        open_source(tmp_path, folders="plain")  # what a run that was begun before read

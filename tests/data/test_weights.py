@@ -133,3 +133,8 @@ def test_weights_are_part_of_what_is_prepared_and_verified(tmp_path: Path) -> No
     file.write_bytes(bytes(data))
     with pytest.raises(CorruptFileError, match="not the ones"):
         TokenShards.open(tmp_path / "data" / "train").verify()
+
+
+def test_a_blank_row_is_left_out_whatever_its_spans_say(tmp_path: Path) -> None:
+    path = rows_file(tmp_path / "a.jsonl", {"text": "", "count": [[0, 9, 1]]}, {"text": "words"})
+    assert [document.text for document in open_source(path, weights="count").documents()] == ["words"]

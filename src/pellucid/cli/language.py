@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -32,9 +33,11 @@ def find_asked(arguments: Sequence[str]) -> str | None:
 
     >>> find_asked(["train", "BOOK.txt", "--lang=zh"]), find_asked(["--lang", "en", "plan"]), find_asked(["plan"])
     ('zh', 'en', None)
+    >>> find_asked([]), find_asked(["--lang"])
+    (None, None)
     """
     found = None
-    for word, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         if word == "--":
             break
         value = following if word == "--lang" else word.removeprefix("--lang=") if word.startswith("--lang=") else None

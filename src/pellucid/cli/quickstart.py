@@ -62,9 +62,14 @@ def command(common: Common, out: Path, size: str | None, level: str) -> None:
         outcome = quickstart(out, start=start, recorder=watch)
     if common.as_json:
         print_json(
-            {"out": str(out), "size": outcome.rung, "step": outcome.finished.step, "score": outcome.score.to_dict()}
+            {
+                "out": str(out),
+                "size": outcome.rung,
+                "step": outcome.finished.step,
+                "score": outcome.score and outcome.score.to_dict(),
+            }
         )
-    elif outcome.finished.reason.startswith("SIG"):
+    elif outcome.score is None:
         tell(f"stopped after step {outcome.finished.step}; everything is saved. Repeat the command to go on.")
     else:
         show(outcome)

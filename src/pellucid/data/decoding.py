@@ -128,11 +128,14 @@ class Decoder:
                     hint=f"leave out --encoding utf-8, or give --encoding {name}",
                 )
         if b"\x00" in block[:4096]:
+            order = (
+                "be" if block.index(0) % 2 == 0 else "le"
+            )  # of common characters the first byte is zero, or the second
             raise InputError(
                 "this is not a text file",
                 found=f"a zero byte at byte offset {block.index(0):,}",
                 where=self.origin,
-                hint="give plain text; if it is UTF-16 text without a mark: --encoding utf-16-le",
+                hint=f"give plain text; if it is UTF-16 text without a mark: --encoding utf-16-{order}",
             )
         if not block.startswith(_UTF8_MARK):
             return block

@@ -26,7 +26,14 @@ from pellucid.settings import nearest
 
 STANDARD_INPUT = "standard input"
 KINDS = {".txt": "text", ".md": "text", ".jsonl": "rows", ".parquet": "parquet"}
-READABLE = "give .txt, .md or .jsonl, plain or as .gz, or .parquet"
+READABLE = "give .txt, .md, .jsonl or source code, plain or as .gz, or .parquet"
+SOURCE_CODE = {  # text as well: what a folder of a program holds
+    *(".py", ".pyi", ".js", ".jsx", ".mjs", ".ts", ".tsx", ".vue", ".svelte", ".html", ".htm", ".css", ".scss", ".xml"),
+    *(".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".rs", ".go", ".java", ".kt", ".scala", ".swift", ".cs", ".m", ".zig"),
+    *(".rb", ".php", ".pl", ".lua", ".r", ".jl", ".hs", ".ml", ".ex", ".erl", ".clj", ".lisp", ".el", ".vim", ".asm"),
+    *(".sh", ".bash", ".zsh", ".ps1", ".bat", ".sql", ".toml", ".yaml", ".yml", ".ini", ".cfg", ".cmake", ".mk"),
+    *(".rst", ".tex", ".bib", ".org", ".adoc", ".markdown", ".srt", ".vtt"),
+}
 # Formats that people do try; reading them as text would train on their packaging.
 _NOT_TEXT = {
     ".pdf",
@@ -152,10 +159,11 @@ def _no_room(error: OSError, where: str) -> NoSpaceError:
     )
 
 
-def _kind(path: Path) -> str | None:
+def _kind(path: Path, *, plain: bool = False) -> str | None:
+    """How a file is read, by its name; None for other kinds. A `plain` search does not know source code."""
     name = path.name.lower()
     inner = Path(name.removesuffix(".gz"))
-    kind = KINDS.get(inner.suffix)
+    kind = KINDS.get(inner.suffix, "text" if inner.suffix in SOURCE_CODE and not plain else None)
     return None if kind == "parquet" and name.endswith(".gz") else kind
 
 
@@ -218,9 +226,11 @@ def _files_of_folder(folder: Path, plain: bool, recorder: Recorder) -> tuple[Tex
     walk.follow()
     names = sorted(walk.files)
     files = tuple(
-        TextFile(path=walk.files[name], name=name, kind=kind) for name in names if (kind := _kind(Path(name)))
+        TextFile(path=walk.files[name], name=name, kind=kind)
+        for name in names
+        if (kind := _kind(Path(name), plain=plain))
     )
-    skipped = [name for name in names if _kind(Path(name)) is None]
+    skipped = [name for name in names if _kind(Path(name), plain=plain) is None]
     if not files:
         found = f"{len(skipped):,} other files" if skipped else "an empty folder"
         if walk.models:
@@ -234,7 +244,7 @@ def _files_of_folder(folder: Path, plain: bool, recorder: Recorder) -> tuple[Tex
 def _told(folder: Path, skipped: list[str], walk: _Walk) -> Iterator[Event]:
     """One line for each way in which files were left out or taken in."""
     lists = (
-        ("files_skipped", skipped, "{} files of {} are not text and were left out: {}", "warning"),
+        ("files_skipped", skipped, "{} files of {} are of kinds that are not read and were left out: {}", "warning"),
         ("special_skipped", walk.special, "{} pipes, devices or sockets in {} were left out: {}", "warning"),
         ("models_skipped", walk.models, "{} folders in {} hold no text and were left out: {}", "warning"),
         ("links_followed", walk.links_followed, "{} links to folders in {} were followed: {}", "info"),

@@ -294,8 +294,12 @@ def _object_of(row: str, where: str) -> Mapping[str, object]:
 
 def _spans_of(values: Mapping[str, object], text: str | None, reading: Reading, where: str) -> tuple[Span, ...]:
     """What of a row's text counts how much; nothing said, all weighs 1."""
-    value = None if reading.weights is None or text is None else values.get(reading.weights)
-    return () if value is None else read_spans(value, len(text or ""), str(reading.weights), where)
+    if (
+        reading.weights is None or text is None or not text.strip()
+    ):  # a row without text is left out, whatever else it says
+        return ()
+    value = values.get(reading.weights)
+    return () if value is None else read_spans(value, len(text), reading.weights, where)
 
 
 def _field_of(value: Mapping[str, object], reading: Reading, where: str) -> str | None:

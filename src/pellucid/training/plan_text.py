@@ -18,18 +18,15 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
         "model",
         f"{name_count(count_parameters(config).total)} parameters: {config.n_layers} blocks of width {config.d_model}{dropout}",
     )
-    times = "" if plan.epochs is None else f": {name_times(plan.epochs)}"
-    yield "training", f"{plan.steps:,} updates of {plan.tokens // plan.steps:,} tokens{times}"
+    updates = f"{plan.steps:,} updates of {plan.tokens // plan.steps:,} tokens"
+    yield "training", updates if plan.epochs is None else f"{updates}: {name_times(plan.epochs)}"
     if plan.eval_windows:
         yield "validation", f"every {plan.eval_every_steps:,} updates; the best model of these is the one that is used"
     else:
         yield "validation", "none: no text is held out, so the last model is the one that is used"
-    limit = (
-        ""
-        if plan.budget_seconds is None
-        else f"; shortened if the clock needs it, to end after {name_time(plan.budget_seconds)}"
-    )
-    yield "time", f"about {name_time(plan.estimated_seconds)}{limit}"
+    limit = "" if plan.budget_seconds is None else name_time(plan.budget_seconds)
+    time = name_time(plan.estimated_seconds)
+    yield "time", f"about {time}, shortened to end after {limit} if the clock needs it" if limit else f"about {time}"
     yield "memory", f"at most {plan.memory.total / 1e6:,.0f} MB"
 
 
@@ -80,11 +77,11 @@ def name_count(number: int) -> str:
     """A number of things as one says it.
 
     >>> name_count(1_721_856), name_count(345), name_count(12_400)
-    ('1.7 million', '345', '12 thousand')
+    ('1.7M', '345', '12k')
     """
-    for size, word in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+    for size, word in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= size:
-            return f"{number / size:.2g} {word}" if number < 100 * size else f"{number / size:.0f} {word}"
+            return f"{number / size:.2g}{word}" if number < 100 * size else f"{number / size:.0f}{word}"
     return str(number)
 
 
@@ -96,7 +93,9 @@ def name_times(times: float) -> str:
     """
     if times < 0.95:
         return f"{100 * times:.2g} % of the text"
-    return f"{'once' if times < 1.05 else f'{times:.2g} times'} through the text"
+    if times < 1.05:
+        return "once through the text"
+    return f"{times:.2g} times through the text" if times < 99 else f"{times:.0f} times through the text"
 
 
 def name_time(seconds: float) -> str:

@@ -143,8 +143,10 @@ class Session:
             found = self.budget.judge(self.seen, self.lengths.at(step))
             if found is not None:
                 line = self.lengths.change(step, *found)
-                longer = "shortened" if line.new < line.old else "lengthened"
-                message = f"the run is {longer} from {line.old} to {line.new} steps: {line.reason}"
+                if line.new < line.old:
+                    message = f"the run is shortened from {line.old} to {line.new} steps: {line.reason}"
+                else:
+                    message = f"the run is lengthened from {line.old} to {line.new} steps: {line.reason}"
                 self.recorder.record(Event(name="training.length", message=message, data=dataclasses.asdict(line)))
         self._set_length(self.lengths.at(step))
 

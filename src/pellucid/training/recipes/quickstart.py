@@ -138,7 +138,7 @@ class Outcome:
 
     finished: Finished
     rung: str
-    score: MicroworldScore
+    score: MicroworldScore | None  # None for a run that a signal stopped
     answers: tuple[Sample, ...]
     continuations: tuple[tuple[str, str], ...]  # (prompt, what the model wrote)
 
@@ -160,6 +160,8 @@ def quickstart(
         resolved = resolve(TrainSettings, Layer("quickstart", settings_of(rung, start)))
         task = Pretraining(text=corpus, out=out, resolved=resolved, exam=exam_of(start))
         finished = pretrain_locked(task, open_text(task, recorder), recorder=recorder)
+    if finished.reason.startswith("SIG"):
+        return Outcome(finished=finished, rung=rung.name, score=None, answers=(), continuations=())
     return examine(finished, rung, start, num_questions, recorder)
 
 
