@@ -137,3 +137,4 @@ def test_the_language_is_found_wherever_it_stands() -> None:
 def test_without_a_verb_there_is_help_or_a_word_and_no_traceback(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "pellucid", *arguments], capture_output=True, text=True, timeout=60)
     assert "Traceback" not in done.stderr and done.stdout + done.stderr
+    assert arguments or "quickstart" in done.stdout

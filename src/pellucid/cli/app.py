@@ -12,6 +12,7 @@ import importlib
 import sys
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 import pellucid
 from pellucid import errors
@@ -103,6 +104,9 @@ def run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except errors.PellucidError as error:
         return report(error, as_json="--json" in arguments)
+    except NoArgsIsHelpError as error:  # nothing was asked: what can be
+        click.echo(error.ctx.get_help())
+        return error.exit_code
     except click.NoSuchOption as error:
         return report_option(error, as_json="--json" in arguments)
     except click.UsageError as error:
