@@ -51,6 +51,8 @@ SHAPES = {
     "window": {"sliding_window": 40, "rope_scaling": "linear", "rope_factor": 2.0},
     "yarn": {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_context": 64, "rope_attention_factor": 1.3},
     "window over pages": {"sliding_window": 270, "n_kv_heads": 6},
+    "windows": {"sliding_window": 6, "sliding_layers": (0,)},
+    "windows over pages": {"sliding_window": 270, "sliding_layers": (1,), "n_kv_heads": 6},
     "none": {"position": "none", "feed_forward": "relu2", "n_kv_heads": 6},
 }
 FORMATS = ["fp32", "bf16", "int8", "int4"]

@@ -51,6 +51,13 @@ FOREIGN = {
     "qwen3-window": lambda: transformers.Qwen3Config(
         **LLAMA_LIKE, head_dim=10, use_sliding_window=True, sliding_window=5, max_window_layers=0
     ),
+    "qwen3-window-from-a-layer": lambda: transformers.Qwen3Config(
+        **LLAMA_LIKE, use_sliding_window=True, sliding_window=5, max_window_layers=1
+    ),
+    "qwen2-windows": lambda: transformers.Qwen2Config(
+        **LLAMA_LIKE, use_sliding_window=True, sliding_window=3,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
     "qwen2": lambda: transformers.Qwen2Config(**LLAMA_LIKE, tie_word_embeddings=False),
     "qwen3": lambda: transformers.Qwen3Config(**LLAMA_LIKE, head_dim=10, tie_word_embeddings=True),
     "qwen3-untied-biases": lambda: transformers.Qwen3Config(
@@ -79,6 +86,10 @@ OURS = {
     "qwen3-window-llama3": ModelConfig(
         vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_model=22, d_ff=31,
         sliding_window=6, rope_scaling="llama3", rope_factor=4.0, rope_original_context=8,
+    ),
+    "qwen3-first-layer-local": ModelConfig(
+        vocab_size=37, context_length=19, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=14, d_model=22, d_ff=31,
+        sliding_window=4, sliding_layers=(0,),
     ),
     "llama-yarn": ModelConfig(
         vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_model=24, d_ff=31,

@@ -229,6 +229,8 @@ def test_broken_notes_are_a_corrupt_file(saved, text):
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "factor": 2}}, ModelError, "rope_scaling"),
         ({"use_sliding_window": True}, ModelError, "use_sliding_window"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, ModelError, "layer_types"),
+        ({"use_sliding_window": True, "sliding_window": 4, "layer_types": ["sliding_attention"]}, ModelError, "layer_types"),
+        ({"use_sliding_window": True, "sliding_window": 4, "layer_types": ["chunked_attention"] * 2}, ModelError, "layer_types"),
         ({"hidden_act": "gelu"}, ModelError, "hidden_act"),
         ({"attention_multiplier": 0.5}, ModelError, "attention_multiplier=0.5"),
         ({"quantization_config": {"bits": 4}}, ModelError, "quantization_config"),

@@ -32,6 +32,8 @@ export interface Axes {
   qk_norm: boolean;
   tied_head: boolean;
   sliding_window: number | null;
+  /** The layers that have it; null: all. Recordings made before layers could differ do not say. */
+  sliding_layers?: readonly number[] | null;
   mask: "causal" | "none";
 }
 

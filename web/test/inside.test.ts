@@ -27,8 +27,10 @@ describe("attention in small", () => {
 
   it("knows which weights were masked and which are only small", () => {
     const masks = [{ mask: "causal", sliding_window: null }, { mask: "causal", sliding_window: 2 }, { mask: "none", sliding_window: null }] as const;
-    const seen = masks.map((one) => [0, 1, 2, 3].map((key) => (isMasked(one, 2, key) ? "x" : ".")).join(""));
-    expect(seen).toEqual(["...x", "x..x", "...."]);
+    const shown = (one: Parameters<typeof isMasked>[0], layer = 0) => [0, 1, 2, 3].map((key) => (isMasked(one, layer, 2, key) ? "x" : ".")).join("");
+    expect(masks.map((one) => shown(one))).toEqual(["...x", "x..x", "...."]);
+    const mixed = { mask: "causal", sliding_window: 2, sliding_layers: [1] } as const;
+    expect([0, 1, 2].map((layer) => shown(mixed, layer))).toEqual(["...x", "x..x", "...x"]);
   });
 
   it("draws nothing where there is nothing: browsers refuse an image without pixels", () => {

@@ -38,7 +38,7 @@ def attention_of(desk: Desk, *, at: At, layer: int) -> Answer:
     """The weights of every head of a layer, [H, T, S], and what each head tends to do."""
     model, trace = desk.model(at.checkpoint), desk.trace(at)
     weights_HTS = trace.arrays[f"blocks.{layer}.attention.weights"]
-    value = {**describe_heads(model), "habits": [habits(weights_TS) for weights_TS in weights_HTS]}
+    value = {**describe_heads(model, layer), "habits": [habits(weights_TS) for weights_TS in weights_HTS]}
     return Answer(value=value, arrays={"weights": at.pack(weights_HTS)})
 
 
@@ -200,8 +200,8 @@ def rotary_frequencies(model: Decoder) -> np.ndarray:
     return rotation.stretch(1.0 / rotation.theta**pair).double().numpy()
 
 
-def describe_heads(model: Decoder) -> dict:
-    """How many heads, which of them share keys and values, and who may look where."""
+def describe_heads(model: Decoder, layer: int) -> dict:
+    """How many heads a layer has, which of them share keys and values, and who may look where."""
     config = model.config
     shared = config.n_heads // config.n_kv_heads
     return {
@@ -209,7 +209,7 @@ def describe_heads(model: Decoder) -> dict:
         "groups": [list(range(g * shared, (g + 1) * shared)) for g in range(config.n_kv_heads)],
         "head_dim": config.head_dim,
         "mask": "causal" if config.causal else "none",
-        "window": config.sliding_window,
+        "window": config.window_at(layer),
         "rotary": config.position == "rotary",
         "qk_norm": config.qk_norm,
     }

@@ -118,7 +118,7 @@ def describe_model(model: Decoder) -> dict[str, Any]:
     """What a page must know of a model to draw it: its axes, never its family's habits."""
     config = model.config
     names = ("n_layers", "n_heads", "n_kv_heads", "head_dim", "d_model", "d_ff", "vocab_size", "context_length")
-    more = ("position", "feed_forward", "gated", "norm", "qk_norm", "tied_head", "sliding_window")
+    more = ("position", "feed_forward", "gated", "norm", "qk_norm", "tied_head", "sliding_window", "sliding_layers")
     axes = {name: getattr(config, name) for name in (*names, *more)}
     return {
         "name": "",

@@ -30,7 +30,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.d_attention, config.d_model, bias=config.output_bias)
         self.query_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
         self.key_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
-        self.window = config.sliding_window
+        self.window = config.window_at(layer)
         self.core = build_core(config.context_length, dropout=config.dropout, device=device, window=self.window)
 
     def forward(self, x_BTD: Tensor, rotation: nn.Module, offset: int, cache: KVCache | None) -> Tensor:

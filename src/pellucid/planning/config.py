@@ -62,6 +62,9 @@ class ModelConfig:
     sliding_window: int | None = setting(
         None, "a position sees this many, itself the last (none: all before it)", low=1, high=MOST_POSITIONS
     )
+    sliding_layers: tuple[int, ...] | None = setting(
+        None, "the blocks with that sliding window, counted from 0 (none: every block)"
+    )
     norm: Norm = setting("rms", "normalisation before attention, before the feed-forward and at the end")
     norm_eps: float = setting(1e-6, "added to the variance before the root", low=0, high=1)
     feed_forward: FeedForward = setting("swiglu", "the nonlinearity; swiglu has a gate (three matrices instead of two)")
@@ -93,8 +96,29 @@ class ModelConfig:
             raise ModelError("rope_attention_factor belongs to yarn", found=f"rope_scaling={self.rope_scaling}")
         if self.sliding_window is not None and not self.causal:
             raise ModelError("a sliding window needs a causal model", found="causal=False")
+        if self.sliding_layers is not None:
+            self._check_sliding_layers(self.sliding_layers)
         if not math.isfinite(self.rope_theta) or not math.isfinite(self.norm_eps):
             raise ModelError("rope_theta and norm_eps must be finite numbers")
+
+    def _check_sliding_layers(self, layers: tuple[int, ...]) -> None:
+        if self.sliding_window is None:
+            raise ModelError("sliding_layers needs a sliding_window", found=f"sliding_layers={list(layers)}")
+        if not layers or sorted({*layers} & {*range(self.n_layers)}) != list(layers):
+            raise ModelError(
+                "sliding_layers must name blocks of this model, each once, in their order",
+                found=f"sliding_layers={list(layers)}, n_layers={self.n_layers}",
+                hint="blocks are counted from 0; without sliding_window none has a window",
+            )
+
+    def window_at(self, layer: int) -> int | None:
+        """How many positions block `layer` lets a position see, itself the last; None: all before it.
+
+        >>> mixed = ModelConfig(sliding_window=8, sliding_layers=(0, 2))
+        >>> [mixed.window_at(layer) for layer in range(mixed.n_layers)]
+        [8, None, 8, None]
+        """
+        return self.sliding_window if self.sliding_layers is None or layer in self.sliding_layers else None
 
     @property
     def d_attention(self) -> int:

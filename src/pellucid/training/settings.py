@@ -27,6 +27,12 @@ class ModelSettings:
     d_model: int | None = setting(None, "width of the residual stream", low=1)
     d_ff: int | None = setting(None, "width inside the feed-forward", low=1)
     position: str | None = setting(None, "none, learned, sinusoidal or rotary")
+    sliding_window: int | None = setting(
+        None, "a position sees this many, itself the last (none: all before it)", low=1
+    )
+    sliding_layers: tuple[int, ...] | None = setting(
+        None, "the blocks with that sliding window, counted from 0 (none: every block)"
+    )
     norm: str | None = setting(None, "layer, layer_no_bias or rms")
     feed_forward: str | None = setting(None, "gelu, gelu_tanh, swiglu or relu2")
     qk_norm: bool | None = setting(None, "RMS-normalise each query and key head")

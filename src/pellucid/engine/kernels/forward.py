@@ -49,8 +49,8 @@ f32 = np.float32
 # The plan of a pass is one row of int64, its columns named here: the model's axes, the addresses of what does not
 # change (the fp32 tables unless said otherwise), then what is to be read, the working memory and its steps.
 (
-    D, D_PADDED, H, G, K, K_PADDED, F, V, LAYERS, GATED, BEND, LAYER_NORM, BIASED_NORM, QK_NORM, ROTARY, WINDOW,
-    EMBED, POSITION, MATRICES, NORMS, NORM_BIASES, HEAD_NORMS, COS, SIN, CONSTANTS,
+    D, D_PADDED, H, G, K, K_PADDED, F, V, LAYERS, GATED, BEND, LAYER_NORM, BIASED_NORM, QK_NORM, ROTARY,
+    EMBED, POSITION, MATRICES, NORMS, NORM_BIASES, HEAD_NORMS, COS, SIN, WINDOWS, CONSTANTS,
     NUM_ROWS, NUM_WANTED, NUM_PAGES, NUM_CHUNKS, IDS, POSITIONS, SLOTS, PAGES, CHUNKS, WANTED,
     X, Y, Q, A, HIDDEN, STATES, MIXES, LOGITS, Y_ROW, A_ROW, H_ROW,
     NUM_PLANNED,
@@ -157,7 +157,7 @@ def attend_task(plan, x_kind, cache_kind, layer, task):
     row, count = get_int(plan[CHUNKS], 2 * chunk), get_int(plan[CHUNKS], 2 * chunk + 1)
     pages = plan[PAGES] + get_int(plan[SLOTS], row) * plan[NUM_PAGES] * 8
     offset, ends = (layer * groups + group) * 2 * PAGE * padded, scratch(4)
-    head = group * repeats
+    head, window = group * repeats, get_int(plan[WINDOWS], layer)
     while head < (group + 1) * repeats:
         # A block is several rows of one head, or several heads of one row.
         rows = count if repeats == 1 else block_rows((group + 1) * repeats - head)
@@ -166,7 +166,7 @@ def attend_task(plan, x_kind, cache_kind, layer, task):
             put_int(ends, r, get_int(plan[POSITIONS], row + r if repeats == 1 else row) + 1)
         q = plan[Q] + (row * plan[H] + head) * padded * 4
         out = plan[A] + (row * plan[A_ROW] + head * width) * size_of(x_kind)
-        attend_lines(cache_kind, x_kind, pages, offset, padded, width, q, q_row, rows, ends, plan[WINDOW], out, out_row)
+        attend_lines(cache_kind, x_kind, pages, offset, padded, width, q, q_row, rows, ends, window, out, out_row)
         head += rows if repeats > 1 else 1
 
 
@@ -178,6 +178,7 @@ def attend_apart_task(plan, cache_kind, layer, task):
     end, repeats = get_int(plan[POSITIONS], row) + 1, plan[H] // groups
     pages = plan[PAGES] + get_int(plan[SLOTS], row) * num_pages * 8
     offset, head = (layer * groups + group) * 2 * PAGE * padded, group * repeats
+    window = get_int(plan[WINDOWS], layer)
     if page * PAGE >= end:
         return
     while head < (group + 1) * repeats:
@@ -185,7 +186,7 @@ def attend_apart_task(plan, cache_kind, layer, task):
         q = plan[Q] + (row * plan[H] + head) * padded * 4
         part = (row * plan[H] + head) * num_pages
         states, mixes = plan[STATES] + part * 8, plan[MIXES] + part * padded * 4
-        attend_apart(cache_kind, pages, page, offset, padded, q, rows, end, plan[WINDOW], states, mixes, num_pages)
+        attend_apart(cache_kind, pages, page, offset, padded, q, rows, end, window, states, mixes, num_pages)
         head += rows
 
 

@@ -99,14 +99,14 @@ def pack(model: Decoder, weights: str) -> Packed:
         F.NORM_BIASES: np.stack([as_floats(bias) for bias in biases]) if biases else None,
         F.HEAD_NORMS: head_norms(model),
         **positions.columns,
+        F.WINDOWS: np.array([config.window_at(layer) or 0 for layer in range(config.n_layers)], np.int64),
         F.CONSTANTS: np.array([config.norm_eps, config.head_dim**-0.5], np.float32),
     }
     plan = np.zeros(F.NUM_PLANNED, np.int64)
-    plan[: F.WINDOW + 1] = (
+    plan[: F.ROTARY + 1] = (
         config.d_model, -(-config.d_model // 16) * 16, config.n_heads, config.n_kv_heads, config.head_dim,
         -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.gated,
         BENDS[config.feed_forward], config.norm != "rms", bool(biases), config.qk_norm, config.position == "rotary",
-        config.sliding_window or 0,
     )  # fmt: skip
     for column, array in small.items():
         plan[column] = 0 if array is None else array.ctypes.data

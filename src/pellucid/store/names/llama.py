@@ -13,10 +13,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pellucid.planning.config import ModelConfig
+from pellucid.planning.config import MOST_LAYERS, ModelConfig
 from pellucid.store.names.family import HEAD, Family, Stored, expand
 from pellucid.store.names.fields import Fields
 
+FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' names for the two kinds of layers
 ROTARY_AXES: dict[str, tuple[Any, ...]] = {
     "position": ("rotary",),
     "norm": ("rms",),
@@ -187,28 +188,28 @@ def sliding_window_to_hf(config: ModelConfig) -> dict[str, Any]:
         "use_sliding_window": True,
         "sliding_window": config.sliding_window,
         "max_window_layers": 0,
-        "layer_types": ["sliding_attention"] * config.n_layers,
+        "layer_types": [FULL if config.window_at(layer) is None else SLIDING for layer in range(config.n_layers)],
     }
 
 
 def sliding_window_from_hf(fields: Fields) -> dict[str, Any]:
-    """How far back every layer sees; ModelError when layers differ."""
+    """How far back the layers see, and which of them: all from `max_window_layers` on, or those that `layer_types` names."""
     used = fields.flag("use_sliding_window", False)
     window = fields.whole("sliding_window", 0) if used else 0
     if used and not window:
         raise fields.unsupported("use_sliding_window", True)
     fields.seen.add("sliding_window")
     num_layers, first = fields.whole("num_hidden_layers"), fields.whole("max_window_layers", 0)
-    kinds = set(fields.words("layer_types", []))
+    kinds = fields.words("layer_types", [])
     if not kinds:
-        windowed = num_layers - min(first, num_layers) if window else 0
-        kinds = {"sliding_attention"} if windowed == num_layers else {"full_attention"}
-        kinds |= {"sliding_attention"} if windowed else set()
-    if kinds == {"full_attention"}:
+        sliding = range(first, min(num_layers, MOST_LAYERS)) if window else range(0)  # more are refused later
+    elif len(kinds) == num_layers and {*kinds} <= {FULL, SLIDING} and (window or SLIDING not in kinds):
+        sliding = [layer for layer, kind in enumerate(kinds) if kind == SLIDING]
+    else:
+        raise fields.unsupported("layer_types", sorted({*kinds}))
+    if not sliding:
         return {}
-    if kinds != {"sliding_attention"} or not window:
-        raise fields.unsupported("layer_types", sorted(kinds))
-    return {"sliding_window": window}
+    return {"sliding_window": window} | ({} if len(sliding) == num_layers else {"sliding_layers": tuple(sliding)})
 
 
 def _to_hf(config: ModelConfig) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Qwen2 and Qwen3: Llama's files with small differences.
 
 Qwen2 always has biases on query, key and value and nowhere else. Qwen3 has none by default and normalises each query
-and key head. Both may say that all layers see a sliding window; layers that differ are not built
-here.
+and key head. Both may say that all layers, or some of them, see a sliding window.
 
 Source: Yang et al. 2024 (Qwen2), 2025 (Qwen3); the key names are those of transformers' Qwen2Config and Qwen3Config.
 """

@@ -21,9 +21,12 @@ export interface Heads {
   habits: Habit[];
 }
 
-/** Whether a query may not look at a key: its weight is 0 because its score was masked, not because it is small. */
-export function isMasked({ mask, sliding_window }: Pick<Axes, "mask" | "sliding_window">, query: number, key: number): boolean {
-  return mask === "causal" && (key > query || (sliding_window !== null && query - key >= sliding_window));
+/** Whether a layer's query may not look at a key: its weight is 0 because its score was masked, not because it is small. */
+export function isMasked(
+  { mask, sliding_window, sliding_layers }: Pick<Axes, "mask" | "sliding_window" | "sliding_layers">, layer: number, query: number, key: number,
+): boolean {
+  const slides = sliding_window !== null && (sliding_layers?.includes(layer) ?? true);
+  return mask === "causal" && (key > query || (slides && query - key >= sliding_window));
 }
 
 export const STEPS = ["dot", "scaled", "score", "weight", "mix", "output"] as const;
