@@ -10,8 +10,11 @@ import pytest
 
 from pellucid import errors
 from pellucid.cli.app import EXIT_CODES, report
+from pellucid.data.prepare import prepare
+from pellucid.data.source import open_source
 from pellucid.errors import PellucidError
 from pellucid.events import NULL, Event, Fanout, MemoryRecorder, WithoutProgress
+from pellucid.tokens.train import train_characters
 
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, PellucidError)]
 DRAWN = re.compile(r"^    (?P<branches>(?:│   |    )*(?:[├└]── )?)(?P<name>[A-Z]\w+Error)\b")
@@ -79,3 +82,14 @@ def test_an_event_cannot_be_changed() -> None:
     event = Event(name="a.b", message="…")
     with pytest.raises(AttributeError):
         event.name = "c"  # type: ignore[misc]
+
+
+def test_one_thing_is_not_said_in_the_plural(tmp_path) -> None:
+    book, heard = tmp_path / "book.txt", MemoryRecorder()
+    book.write_text("One line of words, and nothing behind it.\n")
+    source = open_source(book)
+    prepare(
+        source, train_characters(["".join(doc.text for doc in source.documents())]), tmp_path / "data", recorder=heard
+    )
+    [message] = [event.message for event in heard.events if event.name == "data.train"]
+    assert message.startswith("train: 1 document, ")

@@ -205,21 +205,29 @@ def test_a_list_is_made_of_a_list(value: Any) -> None:
 
 # --- ranges ---
 
+RATE = "give a number from 0 to 2, or leave inner.rate out: then it is 0.5"
+
 
 @pytest.mark.parametrize(
-    ("values", "what"),
+    ("values", "what", "hint"),
     [
-        ({"count": 0}, "count must be at least 1"),
-        ({"limit": "0"}, "limit must be at least 1"),
-        ({"inner": {"rate": -0.1}}, "inner.rate must be at least 0"),
-        ({"inner": {"rate": 2.1}}, "inner.rate must be at most 2"),
-        ({"inner": {"rate": "nan"}}, "inner.rate must be at least 0"),
-        ({"inner": {"rate": math.inf}}, "inner.rate must be at most 2"),
+        ({"count": 0}, "count must be at least 1", "give a number of 1 or more, or leave count out: then it is 3"),
+        ({"limit": "0"}, "limit must be at least 1", "give a number of 1 or more, or leave limit out"),
+        ({"inner": {"rate": -0.1}}, "inner.rate must be at least 0", RATE),
+        ({"inner": {"rate": 2.1}}, "inner.rate must be at most 2", RATE),
+        ({"inner": {"rate": "nan"}}, "inner.rate must be at least 0", RATE),
+        ({"inner": {"rate": math.inf}}, "inner.rate must be at most 2", RATE),
     ],
 )
-def test_a_value_out_of_range_is_refused(values: dict[str, Any], what: str) -> None:
+def test_a_value_out_of_range_is_refused_and_the_range_told(values: dict[str, Any], what: str, hint: str) -> None:
     error = failure(**values)
-    assert error.what == what and error.hint in ("how many", "most of them", "how fast")
+    assert error.what == what and error.hint == hint
+
+
+def test_the_hint_of_a_length_says_what_may_be_given() -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolve(TrainSettings, Layer("command line", {"minutes": "0"}))
+    assert caught.value.hint == "give a number above 0, at most 1,000,000, or leave minutes out"
 
 
 @pytest.mark.parametrize("key", ["epochs", "minutes"])

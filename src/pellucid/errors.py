@@ -27,6 +27,9 @@ Each carries the same four sentences, so that a person always learns what to do 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class PellucidError(Exception):
     """A failure that Pellucid understands: what happened, what was found, where, and what to try.
@@ -54,6 +57,24 @@ class PellucidError(Exception):
             "where": self.where,
             "try": self.hint,
         }
+
+
+@contextmanager
+def advised(hint: str) -> Iterator[None]:
+    """Add what to try to an error of ours that does not say it: whoever reads a file knows what the file is for.
+
+    >>> with advised("write it again"):
+    ...     raise CorruptFileError("cannot read notes.json")
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.CorruptFileError: cannot read notes.json
+      try:   write it again
+    """
+    try:
+        yield
+    except PellucidError as error:
+        error.hint = error.hint or hint
+        raise
 
 
 class SettingsError(PellucidError): ...

@@ -57,7 +57,7 @@ class Resolved(Generic[S]):
 def setting(
     default: Any, meaning: str, *, low: float | None = None, high: float | None = None, above: float | None = None
 ) -> Any:
-    """A dataclass field with its line of meaning (which becomes the help text) and the range it must lie in.
+    """A dataclass field with its line of meaning and the range it must lie in.
 
     The ends `low` and `high` belong to the range, `above` does not. A number with a range is finite.
 
@@ -70,7 +70,7 @@ def setting(
     pellucid.errors.SettingsError: degrees must be at least 0
       found: -1.0
       where: command line
-      try:   how hot
+      try:   give a number of 0 or more, or leave degrees out: then it is 1.0
     """
     metadata = {"meaning": meaning, "low": low, "high": high, "above": above}
     if dataclasses.is_dataclass(default) or isinstance(default, (dict, list)):
@@ -228,17 +228,42 @@ def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Ma
 
 def _check_range(value: Any, field: dataclasses.Field, key: str, source: str) -> None:
     low, high, above = (field.metadata.get(end) for end in ("low", "high", "above"))
-    meaning = field.metadata.get("meaning", "")
     if not isinstance(value, (int, float)) or isinstance(value, bool) or low is high is above is None:
         return
+    hint = _say_range(field, key)
     if above is not None and not value > above:
-        raise SettingsError(f"{key} must be above {above}", found=str(value), where=source, hint=meaning)
+        raise SettingsError(f"{key} must be above {_figure(above)}", found=str(value), where=source, hint=hint)
     if low is not None and not value >= low:  # written so that NaN fails too
-        raise SettingsError(f"{key} must be at least {low}", found=str(value), where=source, hint=meaning)
+        raise SettingsError(f"{key} must be at least {_figure(low)}", found=str(value), where=source, hint=hint)
     if high is not None and not value <= high:
-        raise SettingsError(f"{key} must be at most {high}", found=str(value), where=source, hint=meaning)
+        raise SettingsError(f"{key} must be at most {_figure(high)}", found=str(value), where=source, hint=hint)
     if value >= MOST if isinstance(value, int) else not math.isfinite(value):
-        raise SettingsError(f"{key} must be a finite number", found=str(value)[:80], where=source, hint=meaning)
+        raise SettingsError(f"{key} must be a finite number", found=str(value)[:80], where=source, hint=hint)
+
+
+def _say_range(field: dataclasses.Field, key: str) -> str:
+    """What to give instead of a number out of range, and what the setting is without it."""
+    low, high, above = (
+        None if field.metadata[end] is None else _figure(field.metadata[end]) for end in ("low", "high", "above")
+    )
+    if above is not None:
+        allowed = f"give a number above {above}" if high is None else f"give a number above {above}, at most {high}"
+    elif low is not None:
+        allowed = f"give a number of {low} or more" if high is None else f"give a number from {low} to {high}"
+    else:
+        allowed = f"give a number of {high} or less"
+    if field.default is dataclasses.MISSING:
+        return allowed
+    return f"{allowed}, or leave {key} out" + ("" if field.default is None else f": then it is {field.default}")
+
+
+def _figure(number: float) -> str:
+    """A bound as a person writes it.
+
+    >>> _figure(1e6), _figure(0), _figure(0.9999)
+    ('1,000,000', '0', '0.9999')
+    """
+    return f"{int(number):,}" if number == int(number) else f"{number:g}"
 
 
 def convert(value: Any, hint: Any, key: str, source: str) -> Any:

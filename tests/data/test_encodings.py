@@ -157,3 +157,27 @@ def test_utf16_without_a_mark_is_told_in_its_byte_order(tmp_path: Path, order: s
     with pytest.raises(InputError) as error:
         list(open_source(tmp_path / "a.txt").documents())
     assert f"utf-16-{order}" in error.value.hint
+
+
+POEM = "從前有座山，山裡有座廟。\n廟裡有個老和尚給小和尚講故事。\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"), [(POEM, "big5"), ("昔々ある所に。\nおじいさんがいました。\n", "shift_jis"),
+                           ("옛날 옛적에.\n", "euc_kr"), ("Жили-были старик.\n", "cp1251"), ("café noir\n", "cp1252")]
+)  # fmt: skip
+def test_an_encoding_that_cannot_be_known_is_proposed_with_a_decoded_line(text, encoding, tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_bytes(("plain\n" + text * 3).encode(encoding))
+    with pytest.raises(DecodingError) as caught:
+        list(open_source(book).documents())
+    assert f"--encoding {encoding} “{text.splitlines()[0][:24]}" in caught.value.hint
+    assert "errors = replace" in caught.value.hint
+
+
+def test_a_wrong_encoding_that_was_named_is_not_proposed_again(tmp_path: Path) -> None:
+    book = tmp_path / "book.txt"
+    book.write_bytes((POEM * 3).encode("utf-8"))
+    with pytest.raises(DecodingError) as caught:
+        list(open_source(book, encoding="big5").documents())
+    assert "--encoding utf-8 “從前有座山" in caught.value.hint and "--encoding big5" not in caught.value.hint

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import time
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -20,6 +23,7 @@ from pellucid.engine.kernels import product
 from pellucid.engine.kernels.compile import has_bf16_dot, kernel
 from pellucid.engine.kernels.functions import exp32, gelu, gelu_tanh
 from pellucid.engine.kernels.lanes import dot_1x1, get, put
+from pellucid.engine.kernels.launch import stopping_between_passes
 from pellucid.engine.kernels.pack import pack, quantize_int4, quantize_int8
 from pellucid.engine.settings import EngineSettings
 from pellucid.engine.torch_runner import TorchRunner
@@ -412,3 +416,49 @@ def test_the_first_compilation_is_announced(monkeypatch, tmp_path):
     monkeypatch.setattr("pellucid.engine.kernel_runner.is_compiled", lambda kinds: False)
     build_kernel_runner(make(), "fp32", num_threads=1, recorder=memory)
     assert [event.name for event in memory.events] == ["engine.compiling", "engine.compiled"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process of Windows cannot be sent Ctrl-C alone")
+def test_ctrl_c_stops_the_compiler_between_its_passes_wherever_it_arrives():
+    """In the end of an object, as in a callback of LLVM, Python would print and forget it."""
+
+    class Ends:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    reached = []
+    with pytest.raises(KeyboardInterrupt), stopping_between_passes():
+        Ends()
+        reached.append("after the signal")
+    assert reached and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    @numba.njit
+    def plus_one(number):
+        return number + 1
+
+    with pytest.raises(KeyboardInterrupt), stopping_between_passes():
+        Ends()
+        plus_one(1)
+        reached.append("after the compiler")
+    assert len(reached) == 1 and plus_one(1) == 2  # nothing half done was left behind
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process of Windows cannot be sent Ctrl-C alone")
+def test_ctrl_c_while_loops_are_compiled_ends_the_process_in_one_line(tmp_path):
+    script = (
+        "import numpy as np\n"
+        "from pellucid.cli import app\n"
+        "from pellucid.engine.kernels.launch import compile_forward\n"
+        "def compile_now(*arguments, **options):\n"
+        "    print('compiling', flush=True)\n"
+        "    compile_forward(tuple(np.float32(0) for _ in range(5)))\n"
+        "app.root.main = compile_now\n"
+        "app.main(['doctor'])\n"
+    )
+    command, env = [sys.executable, "-c", script], {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout.readline() == "compiling\n"
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)[1]
+    assert process.returncode == 130 and said.strip() == "stopped."

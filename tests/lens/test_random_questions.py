@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pellucid.lens
 from pellucid.engine.settings import SamplingSettings
 from pellucid.errors import PellucidError
 from pellucid.lens import fields
@@ -158,6 +161,18 @@ def test_what_no_question_holds_is_refused_before_it_is_read(params, monkeypatch
     monkeypatch.setattr(fields, "MOST_VALUES", 30)
     with pytest.raises(PellucidError):
         check_values(params)
+
+
+def test_every_refusal_of_a_question_says_what_to_try() -> None:
+    """Read from the code, so that a new refusal cannot forget it."""
+    silent = [
+        f"{path.name}:{call.lineno}"
+        for path in Path(pellucid.lens.__file__).parent.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "RequestError"
+        if not any(keyword.arg == "hint" for keyword in call.keywords)
+    ]
+    assert not silent
 
 
 def test_a_pattern_without_end_is_ended(desk, monkeypatch) -> None:

@@ -179,7 +179,8 @@ def test_a_question_that_is_too_long_is_not_read(door: Door, send) -> None:
 def test_a_path_or_a_verb_that_is_not_there(door: Door, send) -> None:
     for verb, path, status in [("GET", "nothing", 404), ("GET", "ask/about", 405), ("GET", "../etc/passwd", 404)]:
         got, _, body = send(verb, f"/{door.token}/{path}")
-        assert got == status and json.loads(body)["error"]["what"]
+        told = json.loads(body)["error"]
+        assert got == status and told["what"] and "POST /TOKEN/ask/METHOD" in told["hint"]
 
 
 def test_the_page_is_served_while_a_question_is_worked_on(door: Door, send) -> None:

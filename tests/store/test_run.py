@@ -264,3 +264,33 @@ def test_a_run_keeps_its_tokenizer(run):
     run.save_tokenizer(tokenizer)
     assert run.read_tokenizer().files() == tokenizer.files()
     assert run.latest() is None  # a tokenizer alone is no checkpoint
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"settings": {"seed"', "[]", '{"settings": 3}', '{"plan": "long"}', '{"a": NaN}', '{"a": 1, "a": 2}']
+)
+def test_a_damaged_run_json_says_what_can_be_done_without_it(run, save, text):
+    with pytest.raises(CorruptFileError) as caught:
+        (run.path / "run.json").write_text(text)
+        Run.open(run.path)
+    assert caught.value.hint == "put back a whole run.json from a copy, or train in a new directory"
+    save(1, 2)
+    with pytest.raises(CorruptFileError) as caught:
+        resolve_checkpoint(run.path)
+    directory = caught.value.hint.rpartition(": give ")[2]
+    assert load_checkpoint(resolve_checkpoint(directory)).info["step"] == 2
+
+
+def test_a_part_that_run_json_lacks_is_an_error_that_says_what_to_try(run):
+    run.update_identity({"recipe": "pretrain", "plan": {}})
+    with pytest.raises(CorruptFileError, match="lacks settings") as caught:
+        Run.open(run.path).part("settings")
+    assert "from a copy" in caught.value.hint
+
+
+@pytest.mark.parametrize("line", ['{"kind": "train"', "[]", '{"kind": "train", "step": "one"}', '{"step": 1}'])
+def test_a_damaged_line_of_numbers_says_what_to_try(run, line):
+    (run.path / "metrics.jsonl").write_text(line + "\n")
+    with pytest.raises(CorruptFileError) as caught:
+        run.read_metrics()
+    assert "mend this line" in caught.value.hint and ":1" in caught.value.where

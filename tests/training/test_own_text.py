@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from hypothesis import given
@@ -148,3 +149,31 @@ def test_the_plan_is_a_few_lines_and_all_reasons_when_asked(why: bool, tmp_path:
     else:
         assert {"parameters", "n_layers", "update", "steps", "passes", "evaluation", "time"} <= set(names)
     assert not any("^" in line for line in plan)
+
+
+ONE_LINE = "却说孙行者与八戒沙僧护持三藏上大路行了半日正走处忽见一座高山" * 60
+BOOKS = {"chinese": CHINESE * 30, "one line": ONE_LINE}
+
+
+@pytest.mark.parametrize("book", BOOKS)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "gb18030"])
+def test_the_next_command_quotes_a_book_in_any_encoding(book: str, encoding: str, tmp_path: Path, task) -> None:
+    path = tmp_path / "book.txt"
+    path.write_bytes(BOOKS[book].encode(encoding))
+    told = {"encoding": encoding} if encoding.endswith("le") else {}
+    opening = pretrain(task(path, tmp_path / "run", steps=1, data=told)).opening
+    assert opening and opening in BOOKS[book]
+
+
+def test_minutes_that_go_into_set_up_are_told(tmp_path: Path, task, prose) -> None:
+    book = tmp_path / "book.txt"
+    book.write_text(prose(900))
+    heard = MemoryRecorder()
+    begun = dataclasses.replace(task(book, tmp_path / "run", steps=None, minutes=0.5), began=monotonic() - 25)
+    pretrain(begun, recorder=heard)
+    [event] = [event for event in heard.events if event.name == "training.set_up"]
+    assert 25 <= event.data["set_up_seconds"] < 40 and event.data["asked_seconds"] == 30
+    assert f"training gets {event.data['training_seconds']:.3g} s" in event.message
+    heard = MemoryRecorder()
+    pretrain(task(book, tmp_path / "other", steps=2), recorder=heard)
+    assert "training.set_up" not in heard.names()

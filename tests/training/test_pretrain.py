@@ -189,7 +189,7 @@ def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, book: Path
         stdout, stderr = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 0, stderr
+    assert process.returncode == 128 + number, stderr
     assert f"stopped by {number.name}" in stdout and "repeat the same command" in stdout
     run = Run.open(out)
     saved = run.latest()

@@ -130,6 +130,8 @@ def forms(expression: ast.expr | None, home: Module, depth: int = 0) -> list[str
             return _union(values, home, depth)
         case ast.Name(id=name):
             return _named(expression, name, home, depth)
+        case ast.Call(func=ast.Name(id="counted"), args=[number, thing]):
+            return [f"{_gap(number)} {one}(s)" for one in forms(thing, home, depth + 1) or []]
         case ast.Call(func=ast.Name(id=name)) if name in home.functions or name in home.imported:
             return _returned(name, home, depth)
         case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr=name)) if name in home.functions:
@@ -151,15 +153,25 @@ def _joined(values: list[ast.expr], home: Module, depth: int) -> list[str]:
     for value in values:
         if isinstance(value, ast.FormattedValue):
             inner = value.value
-            spelled = forms(inner, home, depth + 1) if isinstance(inner, ast.IfExp) else None
-            if spelled and not _is_ending(spelled):
-                spelled = None
+            spelled = _spelled(inner, home, depth)
             if spelled is None and not isinstance(inner, ast.Attribute):
                 phrases.update(filter(_is_phrase, forms(inner, home, depth + 1) or []))
             pieces.append(spelled or [_gap(inner)])
         else:
             pieces.append(forms(value, home, depth + 1) or [""])
     return ["".join(parts) for parts in itertools.product(*pieces)][:MOST_FORMS]
+
+
+def _spelled(inner: ast.expr, home: Module, depth: int) -> list[str] | None:
+    """What a gap that is part of the sentence itself may hold: a number of things, or the end of a word."""
+    if isinstance(inner, ast.IfExp):
+        found = forms(inner, home, depth + 1)
+        return found if found and _is_ending(found) else None
+    if isinstance(inner, ast.Name) and (around := home.function_around(inner)) is not None:
+        values = home.assigned(inner.id, around)
+        inner = values[0] if len(values) == 1 else inner
+    is_counted = isinstance(inner, ast.Call) and getattr(inner.func, "id", "") == "counted"
+    return forms(inner, home, depth + 1) if is_counted else None
 
 
 def _is_phrase(text: str) -> bool:
@@ -290,6 +302,8 @@ def error_sentences() -> set[str]:
     for home in modules():
         for call in home.calls:
             raised = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+            if raised == "advised" and call.args:  # it gives the hint of errors that have none
+                found.update(map(number_gaps, forms(call.args[0], home) or []))
             if raised not in kinds:
                 continue
             told = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "hint")]
@@ -297,13 +311,7 @@ def error_sentences() -> set[str]:
             values = [keyword.value for keyword in call.keywords if keyword.arg in ("found", "where")]
             known = [part for part in values if not isinstance(part, ast.Attribute)]  # a field may hold any value
             found |= {number_gaps(text) for part in known for text in forms(part, home) or [] if _is_phrase(text)}
-    meanings = (call.args[1] for home in modules() for call in home.calls if _is_setting(call))
-    found |= {text.value for text in meanings if isinstance(text, ast.Constant) and text.value}
     return found | set(map(number_gaps, phrases))
-
-
-def _is_setting(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Name) and call.func.id == "setting" and len(call.args) > 1
 
 
 SPEAKERS = {"words": 0, "tell": 0, "waiting": 0, "watch_items": 2}  # what prints a sentence, and which argument that is

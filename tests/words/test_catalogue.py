@@ -24,6 +24,7 @@ from pellucid.planning.report import describe_seconds, plan, render
 from pellucid.planning.scaling import DEPTHS, from_depth
 from pellucid.settings import describe_type, type_hints
 from pellucid.tokens.settings import TokenizerSettings
+from pellucid.training.lengths import TimeBudget
 from pellucid.training.settings import TrainSettings
 from pellucid.words.catalogue import SECTIONS, entries, say, say_event
 from pellucid.words.sentence import SAY, Sentence
@@ -40,7 +41,7 @@ def words_of_errors() -> set[str]:
     """What errors say that is made while the program runs: kinds of values, and the ranges of the sampler."""
     kinds = {describe_type(hint) for cls in SETTINGS for hint in leaf_types(cls)}
     bounds = {text for bound in BOUNDS.values() for text in (bound.words, bound.hint) if text}
-    return {*kinds, *bounds, *LABELS, "training", "inference", "command line", "neither"}
+    return {*kinds, *bounds, *LABELS, "training", "inference", "command line", "neither", "machine"}
 
 
 def leaf_types(cls: type) -> Iterator[object]:
@@ -73,14 +74,26 @@ def words_of_the_screen() -> set[str]:
         "bits/byte",
         "tokens/s",
     }
-    told |= {"counting: 50%  0:10 left"}
+    told |= {"counting: 50%  0:10 left", "kernels, fp32 weights, fp32 products, 2 threads", "machine", "the processor"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}
     told |= {machine.description for machine in MACHINES.values() if not machine.description.startswith("NVIDIA")}
     return told | {name.replace("_", " ") for name in fit_controls([story(0, 0, level=0, language="en")])}
 
 
-MADE = {"errors": words_of_errors, "screen": words_of_the_screen, "help": lambda: CLICK, "events": set}
+def words_of_events() -> set[str]:
+    """What events say that is made while a run goes on, behind the event's name: why the clock changed its length."""
+    budget = TimeBudget(seconds=100, most_steps=500, cooldown_share=0.5)
+    found = budget.judge([(step, 2.0 * step) for step in range(1, 26)], 100)
+    assert found is not None
+    return {f"training.length {found[1]}"}
+
+
+def told_in_chinese(section: str, text: str) -> str:
+    return say_event("zh", *text.split(" ", 1)) if section == "events" else say("zh", section, text)
+
+
+MADE = {"errors": words_of_errors, "screen": words_of_the_screen, "help": lambda: CLICK, "events": words_of_events}
 CLICK = {
     "default: 3", "required", "[ARGS]...", "COMMAND", "Try 'pellucid train --help' for help.", "Error: wrong",
     "Missing argument 'TEXT'.", "Missing option '--out'.", "Missing command.", "File", "Path", "Directory",
@@ -121,10 +134,10 @@ def test_every_event_has_its_chinese(events) -> None:
     assert not missing, f"no Chinese in words/zh/events.json for: {missing}"
 
 
-@pytest.mark.parametrize("section", ["errors", "screen", "help"])
+@pytest.mark.parametrize("section", SECTIONS)
 def test_what_is_said_out_of_data_has_its_chinese(section) -> None:
     same = {"d_model / head_dim", "Muon", *(name for name in MADE[section]() if not re.search("[A-Za-z]{2,}", name))}
-    missing = sorted(text for text in MADE[section]() - same if not HAN.search(say("zh", section, text)))
+    missing = sorted(text for text in MADE[section]() - same if not HAN.search(told_in_chinese(section, text)))
     assert not missing
 
 

@@ -12,6 +12,8 @@ import pytest
         ('tell(f"{count:,} tokens of {{text}}")', ["{count} tokens of {{text}}"]),
         ('tell("one" if many else f"{n} more")', ["one", "{n} more"]),
         ("tell(f\"{n} thread{'s' if n > 1 else ''}\")", ["{n} threads", "{n} thread"]),
+        ("tell(f\"{counted(n, 'step')} of {total}\")", ["{n} step(s) of {total}"]),
+        ('def f():\n    steps = counted(n, "step")\n    tell(f"after {steps}")', ["after {n} step(s)"]),
         ('tell("a" + f" and {b}")', ["a and {b}"]),
         ('WORDS = "above"\ntell(WORDS)', ["above"]),
         ('def f():\n    what = "inside"\n    tell(what)', ["inside"]),

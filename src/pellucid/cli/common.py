@@ -17,6 +17,7 @@ import click
 
 from pellucid.cli.language import lang_option, say_event, tell
 from pellucid.cli.screen import HARMFUL, say
+from pellucid.counts import counted
 from pellucid.data.decoding import LineEnds
 from pellucid.errors import DecodingError
 from pellucid.events import Event
@@ -103,7 +104,8 @@ def read_standard_input() -> str:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         found = f"byte 0x{error.object[error.start]:02X} at offset {error.start:,}"
-        raise DecodingError("the text is not UTF-8", found=found, where="standard input") from None
+        hint = "translate it first: iconv -f ENCODING -t UTF-8"
+        raise DecodingError("the text is not UTF-8", found=found, where="standard input", hint=hint) from None
 
 
 def as_trained(prompt: str, newlines: str) -> str:
@@ -113,7 +115,7 @@ def as_trained(prompt: str, newlines: str) -> str:
     ends = LineEnds()
     text = "".join(ends.unify([prompt]))
     count = ends.num_crlf + ends.num_cr
-    message = f"{count:,} line ends of the prompt (CRLF or lone CR) are read as LF, as those of the training text were"
+    message = f"read as LF, as in the training text: {counted(count, 'line end')} of the prompt (CRLF or lone CR)"
     Terminal().record(Event(name="cli.prompt_line_ends", message=message, data={"count": count}))
     return text
 

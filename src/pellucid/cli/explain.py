@@ -11,6 +11,7 @@ from rich.table import Table
 
 from pellucid.cli.language import words
 from pellucid.cli.screen import cell
+from pellucid.counts import counted
 
 if TYPE_CHECKING:  # it loads torch, which help does without
     from rich.console import Console
@@ -54,7 +55,7 @@ def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
 
 def _describe_reading(reading: Reading, choose_seconds: float) -> str:
     exact = words("exact" if reading.exact else "not exact")
-    positions = words("1 position" if reading.num_computed == 1 else f"{reading.num_computed} positions")
+    positions = words(counted(reading.num_computed, "position"))
     return words(
         f"{positions} read in {reading.seconds * 1e3:.2f} ms, {reading.num_reused} found in the cache; "
         f"chosen in {choose_seconds * 1e3:.2f} ms ({reading.runner}; {exact})"

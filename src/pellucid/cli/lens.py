@@ -77,7 +77,9 @@ def offer_quickstart(common: Common, prompt: str | None) -> str:
     if not click.confirm(question, default=True):
         return ""
     flags = ["--device", common.device, *(["--threads", str(common.threads)] if common.threads else [])]
-    quickstart.main(flags, prog_name="pellucid quickstart", standalone_mode=False)
+    code = quickstart.main(flags, prog_name="pellucid quickstart", standalone_mode=False)
+    if code:  # a signal stopped it
+        raise click.exceptions.Exit(code)
     return "runs/quickstart"
 
 

@@ -12,6 +12,7 @@ from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table
 from pellucid.cli.watch import Watch
+from pellucid.training.interrupt import exit_code
 
 SPLIT_NAMES = {
     "held_out": "new worlds",
@@ -42,7 +43,7 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
     help="0: eight people in six rooms, in three minutes; 1: forty-four people in sixteen places, in ten",
 )
 @common_options
-def command(common: Common, out: Path, size: str | None, level: str) -> None:
+def command(common: Common, out: Path, size: str | None, level: str) -> int:
     """Learn a small world from nothing in minutes, then talk about it.
 
     Writes stories in English and Chinese, trains a tokenizer and a model on them, asks about worlds that the model has
@@ -66,6 +67,7 @@ def command(common: Common, out: Path, size: str | None, level: str) -> None:
                 "out": str(out),
                 "size": outcome.rung,
                 "step": outcome.finished.step,
+                "reason": outcome.finished.reason,
                 "score": outcome.score and outcome.score.to_dict(),
             }
         )
@@ -73,6 +75,7 @@ def command(common: Common, out: Path, size: str | None, level: str) -> None:
         tell(f"stopped after step {outcome.finished.step}; everything is saved. Repeat the command to go on.")
     else:
         show(outcome)
+    return exit_code(outcome.finished.reason)
 
 
 def show(outcome: Any) -> None:

@@ -26,6 +26,7 @@ from pellucid.cli.language import tell
 from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import watch_items
+from pellucid.counts import counted
 from pellucid.errors import InputError, StoreError
 from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
@@ -150,7 +151,9 @@ def encode(where: Path, text: str, as_json: bool) -> None:
     click.echo(" ".join(map(str, encoding.ids)))
     num_bytes, num_tokens = len(text.encode("utf-8")), len(encoding.ids)
     rate = f", {num_bytes / num_tokens:.2f} bytes for each token" if num_tokens else ""
-    message = f"{num_tokens:,} tokens for {len(text):,} characters, {num_bytes:,} bytes{rate}"
+    message = (
+        f"{counted(num_tokens, 'token')} for {counted(len(text), 'character')}, {counted(num_bytes, 'byte')}{rate}"
+    )
     Terminal().record(Event(name="cli.encoded", message=message))
 
 

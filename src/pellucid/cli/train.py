@@ -13,6 +13,7 @@ from pellucid.cli.language import tell, words
 from pellucid.cli.watch import Watch
 from pellucid.errors import SettingsError
 from pellucid.settings import Layer, Resolved, load_toml, parse_assignments, put, resolve
+from pellucid.training.interrupt import exit_code, is_signal
 from pellucid.training.settings import TrainSettings
 
 NAMED = {  # named flags and the settings they stand for
@@ -81,7 +82,7 @@ def command(
     require_exact: bool,
     assignments: tuple[str, ...],
     **named: Any,
-) -> None:
+) -> int:
     """Train a model on TEXT: a .txt, a folder, .jsonl, .jsonl.gz, .parquet, or - for standard input.
 
     Settings that are left open fit themselves to the text and the machine; the plan is printed (with its reasons:
@@ -104,6 +105,7 @@ def command(
         watch.settings(resolved)
         finished = pretrain(task, recorder=watch)
     report(finished, as_json=common.as_json)
+    return exit_code(finished.reason)
 
 
 def settings_of(
@@ -138,7 +140,7 @@ def report(finished: Any, *, as_json: bool) -> None:
         )
         return
     out = finished.out
-    if finished.reason.startswith("SIG"):
+    if is_signal(finished.reason):
         tell(f"stopped by {finished.reason} after step {finished.step} of {finished.steps}; everything is saved.")
         tell("repeat the same command to go on.")
         return

@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Literal
 
-from pellucid.data.encodings import HINT, MARKS, REPLACEMENT
+from pellucid.counts import counted
+from pellucid.data.encodings import MARKS, REPLACEMENT, advise
 from pellucid.errors import DecodingError, InputError
 from pellucid.events import Event, Recorder
 
@@ -77,7 +78,7 @@ class Decoder:
     pellucid.errors.DecodingError: the text is not UTF-8
       found: byte 0xE9 at byte offset 3 (invalid continuation byte)
       where: a.txt
-      try:   name the encoding: --encoding gb18030, big5, shift_jis, cp1252, …; or use errors = replace to put U+FFFD there
+      try:   name the encoding whose line reads well: --encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”; or use errors = replace to put U+FFFD there
     """
 
     def __init__(self, origin: str, errors: Literal["strict", "replace"], recorder: Recorder) -> None:
@@ -100,7 +101,7 @@ class Decoder:
                     "the text is not UTF-8",
                     found=f"byte 0x{block[error.start]:02X} at byte offset {start + error.start:,} ({error.reason})",
                     where=where or self.origin,
-                    hint=f"{HINT}; or use errors = replace to put U+FFFD there",
+                    hint=f"{advise(block, error.start)}; or use errors = replace to put U+FFFD there",
                 ) from None
         text = block.decode("utf-8", errors="replace")
         self.num_replaced += text.count(REPLACEMENT) - block.count(REPLACEMENT.encode())
@@ -112,7 +113,7 @@ class Decoder:
             self.recorder.record(
                 Event(
                     name="data.bytes_replaced",
-                    message=f"{self.origin}: {self.num_replaced:,} sequences that are not {self.encoding} became U+FFFD",
+                    message=f"{self.origin}: {counted(self.num_replaced, 'sequence')} that no {self.encoding} has became U+FFFD",
                     data={"origin": self.origin, "count": self.num_replaced},
                     level="warning",
                 )

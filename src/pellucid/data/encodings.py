@@ -18,6 +18,8 @@ from pellucid.errors import SettingsError
 AUTO, UTF8, GUESSED = "auto", "utf-8", "gb18030"
 REPLACEMENT = "\ufffd"
 HINT = "name the encoding: --encoding gb18030, big5, shift_jis, cp1252, …"
+CANDIDATES = (UTF8, GUESSED, "big5", "shift_jis", "euc_kr", "cp1252", "cp1251")
+SHOWN, SHOWN_BYTES = 24, 400  # characters of a line that are shown, bytes of it that are decoded for them
 # The UTF-32 marks come first: the little-endian one begins with the UTF-16 one.
 MARKS = {
     b"\xff\xfe\x00\x00": "utf-32",
@@ -116,6 +118,26 @@ def decode(data: bytes, encoding: str, *, whole: bool) -> str | None:
         return codecs.getincrementaldecoder(encoding)("strict").decode(data, final=whole)
     except UnicodeDecodeError:
         return None
+
+
+def advise(data: bytes, at: int, *, tried: str = UTF8) -> str:
+    """What to try for bytes that are not of the encoding `tried`, beginning with byte `at`: a decoded line of each other.
+
+    >>> print(advise("café noir".encode("cp1252"), 3))
+    name the encoding whose line reads well: --encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”
+    """
+    start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
+    line = data[start : end if end >= 0 else len(data)][:SHOWN_BYTES]
+    told = []
+    for name in CANDIDATES:
+        text = decode(line, name, whole=False)
+        if name != tried and text and decode(data, name, whole=False) is not None:
+            shown = "".join(sign for sign in text.strip() if sign.isprintable())[:SHOWN]
+            told.append(f"--encoding {name} “{shown}”")
+    if not told:
+        return HINT
+    candidates = ", ".join(told)
+    return f"name the encoding whose line reads well: {candidates}"
 
 
 def _sample(text: str) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from pellucid.counts import counted
 from pellucid.errors import InputError, NoSpaceError
 from pellucid.events import Event, Recorder
 from pellucid.settings import nearest
@@ -232,7 +233,7 @@ def _files_of_folder(folder: Path, plain: bool, recorder: Recorder) -> tuple[Tex
     )
     skipped = [name for name in names if _kind(Path(name), plain=plain) is None]
     if not files:
-        found = f"{len(skipped):,} other files" if skipped else "an empty folder"
+        found = counted(len(skipped), "other file") if skipped else "an empty folder"
         if walk.models:
             found += f", and {walk.models[0]}"
         raise InputError("there is no text in this folder", found=found, where=str(folder), hint=READABLE)

@@ -24,6 +24,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from pellucid.counts import counted
 from pellucid.data.batch import Batch
 from pellucid.data.permutation import draw, permute
 from pellucid.data.settings import RowKind
@@ -196,7 +197,7 @@ def _require_two(shards: TokenShards) -> None:
     if shards.num_tokens < 2:
         raise InputError(
             "there is nothing to predict",
-            found=f"{shards.num_tokens} tokens",
+            found=counted(shards.num_tokens, "token"),
             where=str(shards.directory),
             hint="give text",
         )

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pellucid.counts import counted
 from pellucid.data.duplicates import DuplicateReport, find_duplicates
 from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.settings import BEFORE, DataSettings
@@ -248,8 +249,8 @@ def _report_sizes(prepared: Prepared, recorder: Recorder) -> None:
     for name, shards in (("train", prepared.train), ("valid", prepared.valid)):
         if shards is not None:
             sizes = {"documents": shards.num_documents, "tokens": shards.num_tokens, "bytes": shards.num_bytes}
-            documents, tokens, size = (f"{count:,}" for count in sizes.values())
-            message = f"{name}: {documents} documents, {tokens} tokens, {size} bytes"
+            documents, tokens = counted(shards.num_documents, "document"), counted(shards.num_tokens, "token")
+            message = f"{name}: {documents}, {tokens}, {counted(shards.num_bytes, 'byte')}"
             recorder.record(Event(name=f"data.{name}", message=message, data=sizes))
 
 
@@ -262,10 +263,10 @@ def _report_duplicates(report: DuplicateReport, valid: TokenShards, tokenizer: T
     examples = ""
     for match in report.examples:
         words = tokenizer.decode(valid.tokens(match.valid_start, match.valid_start + 24).tolist()).strip(REPLACEMENT)
-        examples += f"\n  {words!r} ({match.valid_origin}, {match.share:.0%} of it in {match.train_origin})"
+        examples += f"\n  {words!r} ({match.valid_origin}: {match.share:.0%} ← {match.train_origin})"
     message = (
         f"{report.shared:.1%} of the validation text, taken in short runs, also occurs in the training text; "
-        f"{report.num_exact:,} documents are equal to a training document and {report.num_near:,} of "
-        f"{report.num_passages:,} passages are at least half copied{examples}"
+        f"{counted(report.num_exact, 'document')} equal to one of training, {report.num_near:,} of "
+        f"{counted(report.num_passages, 'passage')} at least half copied{examples}"
     )
     recorder.record(Event(name="data.duplicates", message=message, data=data, level="warning"))

@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from pellucid.counts import counted
 from pellucid.data.decoding import BLOCK_BYTES, Decoder, LineEnds, byte_blocks, text_blocks
 from pellucid.data.encodings import AUTO, check_encoding
 from pellucid.data.files import TextFile, find_files
@@ -99,7 +100,7 @@ class Source:
                 found = found or not blank
                 yield document
         if not found:
-            without = f"{reader.num_without:,} rows without text" if reader.num_without else ""
+            without = f"{counted(reader.num_without, 'row')} without text" if reader.num_without else ""
             raise InputError(
                 "there is no text here, only blank space",
                 found=without,
@@ -113,17 +114,15 @@ class Source:
     def _counted(self, num_blank: int, reader: _Reader) -> Iterator[Event]:
         """What was dropped or changed on the way, each kind in one line."""
         if num_blank:
-            message = f"{num_blank:,} documents of {self.description} hold only blank space and were left out"
+            message = f"left out of {self.description}: {counted(num_blank, 'document')} with blank space only"
             yield Event(name="data.blank_dropped", message=message, data={"count": num_blank})
         if count := reader.num_without:
-            message = f"{count:,} rows of {self.description} hold no text (null, or no such field) and were left out"
+            message = f"left out of {self.description}: {counted(count, 'row')} without text (null, or no such field)"
             yield Event(name="data.rows_without_text", message=message, data={"count": count}, level="warning")
         crlf, cr = reader.ends.num_crlf, reader.ends.num_cr
         if crlf or cr:
             kinds = [f"{count:,} {name}" for count, name in ((crlf, "CRLF"), (cr, "lone CR")) if count]
-            message = (
-                f"line ends of {self.description}: {' and '.join(kinds)} are read as LF (newlines=keep leaves them)"
-            )
+            message = f"line ends of {self.description}, read as LF: {' and '.join(kinds)} (newlines=keep leaves them)"
             yield Event(name="data.line_ends", message=message, data={"crlf": crlf, "cr": cr})
 
     @property
@@ -399,5 +398,5 @@ class _Once:
         """Say of how many further files the same is true."""
         for name, origins in self.origins.items():
             if more := origins[MOST_ALIKE:]:
-                message = f"{len(more):,} further files: {OF_ONE_FILE[name]}, as said of the first {MOST_ALIKE} ({more[0]}, …)"
+                message = f"{counted(len(more), 'further file')}: {OF_ONE_FILE[name]}, as said of the first {MOST_ALIKE} ({more[0]}, …)"
                 self.record(Event(name=f"{name}_more", message=message, data={"count": len(more), "names": more[:100]}))

@@ -10,7 +10,7 @@ import io
 from typing import BinaryIO
 
 from pellucid.data.decoding import BLOCK_BYTES, Decoder
-from pellucid.data.encodings import HINT, REPLACEMENT, UTF8, Recognised, decode, recognise
+from pellucid.data.encodings import REPLACEMENT, UTF8, Recognised, advise, decode, recognise
 from pellucid.errors import DecodingError
 from pellucid.events import Event
 
@@ -87,5 +87,6 @@ class Translator(io.RawIOBase):
         before = len(error.object) - len(chunk)  # bytes of an unfinished character, kept from the last chunk
         at = f"byte offset {self.offset - before + error.start:,}"
         found = f"byte 0x{error.object[error.start]:02X} at {at} ({error.reason})"
-        hint = f"{HINT}; or use errors = replace to put U+FFFD there"
+        tried = self.decoder.encoding.lower()
+        hint = f"{advise(error.object, error.start, tried=tried)}; or use errors = replace to put U+FFFD there"
         return DecodingError(what, found=found, where=where, hint=hint)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.errors import RecordError, TokenizerError
 
 WEIGHTS = "weights.bin"
@@ -105,7 +106,7 @@ def token_weights(text: str, spans: Sequence[Span], num_bytes_N: np.ndarray, whe
     if num_bytes_N.sum() != ends_C[-1] or (num_bytes_N == 0).any():
         raise TokenizerError(
             "weights of characters need a tokenizer whose tokens spell the text byte by byte",
-            found=f"{int(num_bytes_N.sum()):,} bytes in tokens, {int(ends_C[-1]):,} in the text",
+            found=f"{counted(int(num_bytes_N.sum()), 'byte')} in tokens, {int(ends_C[-1]):,} in the text",
             where=where,
             hint="train a tokenizer of this program, or leave out data.weights",
         )

@@ -28,6 +28,7 @@ from typing import Literal
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine.generate import check_prompt, check_stop_ids
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import MODEL, History, Stage, check_row
@@ -176,7 +177,7 @@ class _Search:
         recorder.record(
             Event(
                 name="engine.beams_searched",
-                message=f"{len(self.finished)} texts finished after {num_steps} steps; {num_rows} rows of logits read",
+                message=f"{counted(len(self.finished), 'text')} finished after {counted(num_steps, 'step')}; {counted(num_rows, 'row')} of logits read",
                 data={"finished": len(self.finished), "steps": num_steps, "rows": num_rows},
             )
         )

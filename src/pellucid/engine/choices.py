@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine.generate import build_sampler, check_prompt, check_stop_ids, collect, settle_seed
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Sampler
@@ -88,7 +89,7 @@ def generate_choices(
     if settings.greedy and num_choices > 1:
         raise SamplingError(
             "at temperature 0 all choices are the same text",
-            found=f"{num_choices} choices",
+            found=counted(num_choices, "choice"),
             hint="raise the temperature, or ask for the n best of a beam search",
         )
     settled = settle_seed(settings, recorder)

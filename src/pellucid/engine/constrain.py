@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine import grammar_trial
 from pellucid.engine.constrain_settings import ConstraintSettings
 from pellucid.engine.json_schema import SchemaReader, check_root, compiler_text, read_schema, refusal
@@ -163,7 +164,7 @@ def _grammar(settings: ConstraintSettings) -> tuple[str, SchemaReader | None]:
     source = getattr(settings, settings.kind or "regex")
     size = sum(map(len, source))
     if size > MAX_CHARACTERS:
-        raise SamplingError("the constraint is too long", found=f"{size:,} characters", where=f"{MAX_CHARACTERS:,}")
+        raise SamplingError("the constraint is too long", found=counted(size, "character"), where=f"{MAX_CHARACTERS:,}")
     if settings.kind == "regex":
         return _lark(f"start: /{_llguidance().regex_to_lark(source or '()', 'd')}/"), None
     if settings.kind == "choices":

@@ -16,6 +16,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 
+from pellucid.counts import counted
 from pellucid.engine.account import build_account
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Sampler
@@ -143,7 +144,7 @@ def check_prompt(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
     if len(prompt_ids) >= config.context_length:
         raise ContextError(
             "the prompt leaves no room for a new token",
-            found=f"{len(prompt_ids)} tokens",
+            found=counted(len(prompt_ids), "token"),
             where=f"context_length={config.context_length}",
             hint=f"shorten the prompt to {config.context_length - 1} tokens or fewer, or let the window slide over it "
             "(on_full=slide)",

@@ -14,6 +14,7 @@ from collections.abc import Sequence as Many
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine.kernels import forward as F
 from pellucid.engine.kernels.attend import PAGE
 from pellucid.engine.kernels.compile import CACHE, VARIABLE, has_bf16_dot
@@ -44,7 +45,7 @@ class PagedCache:
         """Make room for `length` positions."""
         if length > self.max_length:
             raise ContextError(
-                "the key-value cache is full", found=f"{length} positions", where=f"room for {self.max_length}"
+                "the key-value cache is full", found=counted(length, "position"), where=f"room for {self.max_length}"
             )
         while len(self.pages) * PAGE < length:
             self.pages.append(np.zeros(self.page_shape, self.dtype))
@@ -77,7 +78,7 @@ class KernelRunner:
         self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[F.K_PADDED]))
         self.buffers: dict[int, dict[int, np.ndarray]] = {}
         products = "bf16 dot" if self.x_type is np.uint16 else "fp32"
-        threads = f"{self.num_threads} thread{'s' if self.num_threads > 1 else ''}"
+        threads = counted(self.num_threads, "thread")
         self.name = f"kernels, {packed.weights} weights, {products} products, {threads}"
 
     def start(self, ids: Many[int], *, max_length: int) -> Sequence:

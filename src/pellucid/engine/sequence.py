@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pellucid.counts import counted
 from pellucid.errors import ContextError
 
 
@@ -69,7 +70,7 @@ class Sequence:
         if len(self.ids) > self.cache.max_length + 1:  # the last id need not be read
             raise ContextError(
                 "the sequence has outgrown its cache",
-                found=f"{len(self.ids)} ids",
+                found=counted(len(self.ids), "id"),
                 where=f"room for {self.cache.max_length}",
             )
 

@@ -34,6 +34,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine.generate import build_sampler, generate, settle_seed
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Sampler
@@ -313,7 +314,7 @@ def build_speculative(
     if draft.config.vocab_size < tokenizer.vocab_size:
         raise RequestError(
             "the draft model does not know every token of the model it guesses for",
-            found=f"{draft.config.vocab_size} tokens",
+            found=counted(draft.config.vocab_size, "token"),
             where=f"tokenizer of {tokenizer.vocab_size}",
             hint="draft and model must share one tokenizer",
         )
@@ -357,8 +358,8 @@ def report_speculation(steps: Iterator[Step], ahead: SpeculativeRunner, recorder
         recorder.record(
             Event(
                 name="engine.speculated",
-                message=f"{stats.num_accepted} of {stats.num_proposed} proposed tokens were accepted "
-                f"({stats.num_readings} readings instead of {stats.num_readings + stats.num_accepted})",
+                message=f"accepted: {stats.num_accepted} of {counted(stats.num_proposed, 'proposed token')} "
+                f"({counted(stats.num_readings, 'reading')} instead of {stats.num_readings + stats.num_accepted})",
                 data={
                     "proposed": stats.num_proposed,
                     "accepted": stats.num_accepted,

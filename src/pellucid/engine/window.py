@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine.account import Reading
 from pellucid.engine.runner import Runner
 from pellucid.engine.sequence import Sequence
@@ -48,7 +49,7 @@ class Window:
         if self.keep_first >= self.context_length:
             raise ContextError(
                 "keep_first leaves nothing to slide",
-                found=f"{self.keep_first} tokens",
+                found=counted(self.keep_first, "token"),
                 where=f"context_length={self.context_length}",
                 hint="keep fewer than the context holds",
             )

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
+from pellucid.counts import counted
 from pellucid.data.microworld.controls import fit_controls
 from pellucid.data.microworld.corpus import held_out
 from pellucid.data.microworld.score import Row, is_correct, score
@@ -118,7 +119,7 @@ def answer_questions(
     prompts = [encode_prompt(tokenizer, tale.prompt(question)) for tale, question in asked]
     fits = [len(prompt) < model.config.context_length for prompt in prompts]
     if not all(fits):
-        message = f"{fits.count(False)} of {len(fits)} questions are longer than the context and count as wrong"
+        message = f"longer than the context, and so wrong: {fits.count(False)} of {counted(len(fits), 'question')}"
         data = {"count": fits.count(False), "context_length": model.config.context_length}
         recorder.record(Event(name="evaluate.prompt_too_long", message=message, data=data, level="warning"))
     answers = answer_greedily(

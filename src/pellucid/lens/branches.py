@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine.account import Account, build_account
 from pellucid.engine.beam import BeamSettings, search
 from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, encode_prompt, settle_seed
@@ -69,7 +70,7 @@ class Branches:
         if len(ids) > context_length:
             raise ContextError(
                 "the prompt is longer than the context of this model",
-                found=f"{len(ids)} tokens",
+                found=counted(len(ids), "token"),
                 where=f"context_length={context_length}",
                 hint=f"shorten it to {context_length} tokens or fewer",
             )
@@ -80,7 +81,12 @@ class Branches:
         ids = self.tree.text_ids(node)
         place = len(ids) - 1 if position is None else position
         if not 0 <= place < len(ids):
-            raise RequestError("no token stands at this position", found=str(position), where=f"{len(ids)} tokens")
+            raise RequestError(
+                "no token stands at this position",
+                found=str(position),
+                where=counted(len(ids), "token"),
+                hint="count the positions from 0",
+            )
         check_ids(self.runner.config, ids)
         return (rows or self.rows).after(ids[: place + 1], self.tree.num_prompt(node))[0]
 
@@ -122,10 +128,12 @@ class Branches:
         """A token taken by hand. Raises RequestError for an id that is none, ContextError when nothing more fits."""
         if not 0 <= token_id < self.tokenizer.vocab_size:
             found, where = str(token_id), f"ids from 0 to {self.tokenizer.vocab_size - 1}"
-            raise RequestError("no token has this id", found=found, where=where)
+            raise RequestError("no token has this id", found=found, where=where, hint="give an id below vocab_size")
         ending, reason = self.replay(node, SamplingSettings())
         if reason == "context":
-            raise ContextError("the context is full", found=f"{len(self.tree.text_ids(node))} tokens", hint="go back")
+            raise ContextError(
+                "the context is full", found=counted(len(self.tree.text_ids(node)), "token"), hint="go back"
+            )
         row_V, reading = self.rows.after(self.tree.text_ids(node), self.tree.num_prompt(node))
         return self.tree.add(
             node,

@@ -33,6 +33,7 @@ MOST_VALUES = 200_000  # in one question
 MOST_CHARACTERS = 50_000  # of one text: about 12,000 tokens
 LARGEST = 2**53 - 1  # the largest whole number that a page holds exactly
 WHOLE_FILES = ("content",)  # texts that are a file of the page's own; the size of a question bounds them
+FINITE, PAIRS = "give a finite number", "write the character as one, or as both halves"
 SHOWN = 80  # characters of a wrong value that are told
 
 
@@ -45,9 +46,10 @@ def check_values(params: Any) -> None:
     ...
     pellucid.errors.RequestError: this number is no finite number
       found: rate=inf
+      try:   give a finite number
     """
     if not isinstance(params, dict):
-        raise RequestError("params are a JSON object", found=type(params).__name__)
+        raise RequestError("params are a JSON object", found=type(params).__name__, hint='for example {"layer": 0}')
     waiting: list[tuple[str, Any, int]] = [("params", params, 0)]
     seen = 0
     while waiting:
@@ -55,7 +57,7 @@ def check_values(params: Any) -> None:
         seen += 1
         if depth > DEEPEST or seen > MOST_VALUES:
             found = f"more than {DEEPEST} levels" if depth > DEEPEST else f"more than {MOST_VALUES:,} values"
-            raise RequestError("this question holds too much", found=found)
+            raise RequestError("this question holds too much", found=found, hint="ask several questions")
         _check_value(name, value)
         if isinstance(value, dict):
             waiting += [("a name", key, depth) for key in value]
@@ -71,16 +73,19 @@ def _check_value(name: str, value: Any) -> None:
         case int() if abs(value) > LARGEST:
             raise RequestError("this number is too large", found=_short(name), hint=f"at most {LARGEST:,}")
         case float() if not math.isfinite(value):
-            raise RequestError("this number is no finite number", found=f"{_short(name)}={value}")
+            raise RequestError("this number is no finite number", found=f"{_short(name)}={value}", hint=FINITE)
         case str() if len(value) > MOST_CHARACTERS and name not in WHOLE_FILES:
             found = f"{_short(name)}: {len(value):,} characters"
             raise RequestError("this text is too long", found=found, hint=f"at most {MOST_CHARACTERS:,} characters")
         case str() if not is_unicode(value):
-            raise RequestError("this text is no Unicode: half of a pair stands alone in it", found=_short(name))
+            raise RequestError(
+                "this text is no Unicode: half of a pair stands alone in it", found=_short(name), hint=PAIRS
+            )
         case int() | float() | str():
             return
         case _:
-            raise RequestError("this is no value of a question", found=f"{_short(name)}: {type(value).__name__}")
+            found = f"{_short(name)}: {type(value).__name__}"
+            raise RequestError("this is no value of a question", found=found, hint="give what JSON can hold")
 
 
 def is_unicode(text: str) -> bool:
@@ -103,7 +108,8 @@ def read_fields(desk: Desk, method: str, function: Method, params: Mapping[str, 
     for name in params:
         if name not in wanted:
             raise RequestError(
-                f"{method} takes no {_short(name)!r}", hint=nearest(name[:SHOWN], list(wanted)) if wanted else ""
+                f"{method} takes no {_short(name)!r}",
+                hint=nearest(name[:SHOWN], list(wanted)) if wanted else "leave it out",
             )
     read: dict[str, Any] = {}
     for name, parameter in wanted.items():
@@ -113,7 +119,8 @@ def read_fields(desk: Desk, method: str, function: Method, params: Mapping[str, 
             read[name] = params[name]
             check_field(desk.config, f"{method}: {name}", kinds[name], read[name])
         elif parameter.default is inspect.Parameter.empty:
-            raise RequestError(f"{method} needs {name!r}", found=f"given: {_short(', '.join(params) or 'nothing')}")
+            found = f"given: {_short(', '.join(params) or 'nothing')}"
+            raise RequestError(f"{method} needs {name!r}", found=found, hint=f"add {name!r} to the params")
     return read
 
 
@@ -137,7 +144,9 @@ def check_field(config: ModelConfig, where: str, kind: Any, value: Any) -> None:
     """
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     if not any(_is_of(one, value) for one in kinds):
-        raise RequestError(f"{where} is not of the kind {_say(kinds)}", found=_short(repr(value)))
+        raise RequestError(
+            f"{where} is not of the kind {_say(kinds)}", found=_short(repr(value)), hint="give one, or leave it out"
+        )
     if isinstance(value, int) and not isinstance(value, bool) and float not in kinds:
         name = where.rpartition(" ")[2]
         least, most = LEAST.get(name, 0), MOST[name](config) if name in MOST else LARGEST

@@ -81,7 +81,7 @@ def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos
     if rule not in RULES:
         raise RequestError("unknown update rule", found=rule, hint=nearest(rule, list(RULES)))
     if not 0 < rate < float("inf"):
-        raise RequestError("the learning rate must be above 0", found=str(rate))
+        raise RequestError("the learning rate must be above 0", found=str(rate), hint="for example 0.01")
     row = torch.tensor(ids, device=model.embed.weight.device)
     ids_T, targets_T = row[:-1], row[1:]
     counts_T = torch.ones_like(targets_T, dtype=torch.bool) if bos_id is None else targets_T != bos_id

@@ -49,7 +49,11 @@ def cell(desk: Desk, *, at: At, name: str, index: list) -> Answer:
     """One exact number of an array (null where it is minus infinity), as it reads in Python."""
     found = pick(desk.trace(at)[name], index, name)
     if found.ndim:
-        raise RequestError("this names more than one number", found=f"{name}{index} has shape {list(found.shape)}")
+        raise RequestError(
+            "this names more than one number",
+            found=f"{name}{index} has shape {list(found.shape)}",
+            hint="give a place on each axis",
+        )
     where = ", ".join(str(place) for place in index)
     value = float(found)
     return Answer({"value": value, "text": repr(np.float32(value).item()), "python": f'trace["{name}"][{where}]'})
@@ -58,7 +62,11 @@ def cell(desk: Desk, *, at: At, name: str, index: list) -> Answer:
 def pick(array: np.ndarray, index: list[Any], name: str) -> np.ndarray:
     """A part of an array by numbers, nulls and [start, stop] pairs. Raises RequestError for places outside it."""
     if len(index) > array.ndim:
-        raise RequestError(f"{name} has {array.ndim} axes", found=f"{len(index)} places: {index}")
+        raise RequestError(
+            f"{name} has {array.ndim} axes",
+            found=f"{len(index)} places: {index}",
+            hint="give at most one place for each axis",
+        )
     places: list[int | slice] = []
     for place, size in zip(index, array.shape):
         if place is None:
@@ -68,7 +76,9 @@ def pick(array: np.ndarray, index: list[Any], name: str) -> np.ndarray:
         elif _is_span(place) and 0 <= place[0] <= place[1] <= size:
             places.append(slice(*place))
         else:
-            raise RequestError(f"{name} has no such place", found=str(index), where=f"shape {list(array.shape)}")
+            raise RequestError(
+                f"{name} has no such place", found=str(index), where=f"shape {list(array.shape)}", hint="count from 0"
+            )
     return np.asarray(array[tuple(places)])
 
 

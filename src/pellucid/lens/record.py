@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pellucid.counts import counted
 from pellucid.engine.mode import inference
 from pellucid.errors import ContextError, RequestError
 from pellucid.lens.chips import chips_of, label_of, readable
@@ -102,7 +103,7 @@ def check_row(config: ModelConfig, ids: Sequence[int]) -> None:
     if len(ids) > config.context_length:
         raise ContextError(
             "the text is longer than the model's context",
-            found=f"{len(ids)} tokens",
+            found=counted(len(ids), "token"),
             where=f"context_length={config.context_length}",
             hint="shorten the text",
         )
@@ -111,6 +112,7 @@ def check_row(config: ModelConfig, ids: Sequence[int]) -> None:
             "the text names a token that the model does not have",
             found=f"ids from {min(ids)} to {max(ids)}",
             where=f"vocab_size={config.vocab_size}",
+            hint="use the tokenizer that belongs to the model",
         )
 
 

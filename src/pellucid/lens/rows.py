@@ -19,6 +19,7 @@ from collections.abc import Sequence as Many
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine.account import Reading
 from pellucid.engine.runner import Runner
 from pellucid.engine.sequence import Sequence
@@ -55,7 +56,7 @@ class Rows:
         if length > self.runner.config.context_length:
             raise ContextError(
                 "the text is longer than the context of this model",
-                found=f"{length} tokens",
+                found=counted(length, "token"),
                 where=f"context_length={self.runner.config.context_length}",
                 hint="shorten the text",
             )

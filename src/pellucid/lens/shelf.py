@@ -93,7 +93,7 @@ class Shelf:
         directory = next((one.directory for one in saved if one.step == step), None)
         if directory is None:
             found = f"step {step}; saved: {', '.join(map(str, self.steps)) or 'this model is not of a run'}"
-            raise RequestError("the run has no such checkpoint", found=found)
+            raise RequestError("the run has no such checkpoint", found=found, hint="choose one that is saved")
         beside = (
             self.first.model.embed.weight
         )  # a snapshot's bf16 is computed with in the numbers of the model beside it

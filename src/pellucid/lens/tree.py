@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from pellucid.counts import counted
 from pellucid.engine.stop import FinishReason
 from pellucid.errors import CorruptFileError, RequestError
 
@@ -99,7 +100,11 @@ class Tree:
         """Go one token back from a node (None: the current one); nothing is deleted. Raises RequestError at a prompt."""
         start = self.here() if node is None else self.node(node)
         if start.parent is None:
-            raise RequestError("this is the prompt: there is no token to take back", found=f"node {start.id}")
+            raise RequestError(
+                "this is the prompt: there is no token to take back",
+                found=f"node {start.id}",
+                hint="choose a token behind the prompt",
+            )
         return self.go(start.parent)
 
     def here(self) -> Node:
@@ -111,7 +116,12 @@ class Tree:
     def node(self, node: int) -> Node:
         """A node by its number. Raises RequestError for a number that no node has."""
         if not isinstance(node, int) or not 0 <= node < len(self.nodes):
-            raise RequestError("the tree has no such node", found=str(node), where=f"{len(self.nodes)} nodes")
+            raise RequestError(
+                "the tree has no such node",
+                found=str(node),
+                where=counted(len(self.nodes), "node"),
+                hint="`tree` lists them",
+            )
         return self.nodes[node]
 
     def path(self, node: int) -> list[Node]:

@@ -135,7 +135,9 @@ def _search(pattern: str, texts: list[str]) -> list[int]:
     try:
         return search_texts(pattern, texts)
     except ValueError as error:
-        raise RequestError("this is no regular expression", found=f"{pattern}: {error}") from error
+        raise RequestError(
+            "this is no regular expression", found=f"{pattern}: {error}", hint="search for a text instead"
+        ) from error
     except (TimeoutError, MemoryError) as error:
         raise RequestError(
             "this pattern takes too long to search with",

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from pellucid.counts import counted
 from pellucid.data.loader import Loader
 from pellucid.data.microworld.corpus import documents
 from pellucid.data.source import Document, open_source
@@ -93,7 +94,7 @@ def _read_file(path: Path, recorder: Recorder) -> Reading:
     if not passages:
         raise InputError(
             "the text is too short for this lesson",
-            found=f"{len(whole):,} characters",
+            found=counted(len(whole), "character"),
             where=str(path),
             hint=f"give at least {round(PASSAGE_CHARACTERS / HELD_OUT_SHARE):,}, or leave --text out for the microworld",
         )
@@ -129,7 +130,7 @@ def rows_of(texts: Iterable[str], tokenizer: Tokenizer, *, context_length: int, 
 
 def teach(model: Decoder, source: Rows, course: Course, *, seed: int, name: str, recorder: Recorder) -> Trained:
     """Train a model; the recorder hears which one, then `training.progress` after each step."""
-    message = f"training {name!r}: {course.steps} updates of {course.rows} rows"
+    message = f"training {name!r}: {counted(course.steps, 'update')} of {counted(course.rows, 'row')}"
     recorder.record(Event(name="lessons.training", message=message, data={"model": name, "steps": course.steps}))
     losses: list[tuple[float, float]] = []
     began = time.perf_counter()

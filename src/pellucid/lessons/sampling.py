@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pellucid.counts import counted
 from pellucid.engine.generate import complete, encode_prompt
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.torch_runner import TorchRunner
@@ -84,7 +85,7 @@ def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
     found: dict[str, Measured] = {}
     for name, knobs in list_settings().items():
         found[name] = measure_setting(trained, tokenizer, beginnings, size, settings.seed, knobs)
-        message = f"{name}: {size.continuations} continuations"
+        message = f"{name}: {counted(size.continuations, 'continuation')}"
         recorder.record(Event(name="lessons.sampled", message=message, data={"setting": name}))
     return _page(reading, trained, size, real, found)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pellucid.counts import counted
 from pellucid.errors import ContextError
 from pellucid.planning.config import ModelConfig
 
@@ -47,7 +48,7 @@ class ContiguousCache:
         end = self.length + k_BGTK.size(2)
         if end > self.max_length:
             raise ContextError(
-                "the key-value cache is full", found=f"{end} positions", where=f"room for {self.max_length}"
+                "the key-value cache is full", found=counted(end, "position"), where=f"room for {self.max_length}"
             )
         self.k_LBGSK[layer, :, :, self.length : end] = k_BGTK
         self.v_LBGSK[layer, :, :, self.length : end] = v_BGTK

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pellucid.counts import counted
 from pellucid.errors import ContextError
 from pellucid.model.block import Block
 from pellucid.model.cache import KVCache
@@ -61,7 +62,7 @@ class Decoder(nn.Module):
         if offset + num_new > self.config.context_length:
             raise ContextError(
                 "the row is longer than the model's context",
-                found=f"{offset + num_new} tokens",
+                found=counted(offset + num_new, "token"),
                 where=f"context_length={self.config.context_length}",
                 hint="shorten the prompt, or train with a longer context_length",
             )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from pellucid.counts import counted
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
 
@@ -110,7 +111,7 @@ def sizes(config: ModelConfig, context_length: int | None = None) -> dict[str, i
     if not 1 <= length <= config.context_length:
         raise SettingsError(
             "a row must have at least one token and fit the model's context",
-            found=f"{length:,} tokens",
+            found=counted(length, "token"),
             where=f"context_length={config.context_length:,}",
         )
     names = ("vocab_size", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_model", "d_ff", "d_attention", "d_kv")

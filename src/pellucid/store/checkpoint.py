@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pellucid import __version__
+from pellucid.counts import counted
 from pellucid.errors import CorruptFileError, StoreError, TokenizerError, WeightsError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.build import build_unfilled
@@ -249,7 +250,7 @@ def check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig, where: str
     if tokenizer is not None and tokenizer.vocab_size > config.vocab_size:
         raise TokenizerError(
             "the tokenizer does not belong to these weights",
-            found=f"{tokenizer.vocab_size} tokens, but {config.vocab_size} embedding rows",
+            found=f"{counted(tokenizer.vocab_size, 'token')}, but {config.vocab_size} embedding rows",
             where=where,
             hint="use the tokenizer that the model was trained with",
         )

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.errors import CorruptFileError
 from pellucid.untrusted import number, parse_json, whole
 
@@ -149,7 +150,7 @@ def _read_header(data: bytes, where: str) -> tuple[int, dict[str, Any]]:
     except ValueError as error:
         raise CorruptFileError("the envelope's header is not JSON", found=str(error), where=where) from error
     if not isinstance(header, dict) or not isinstance(header.get("arrays"), dict):
-        raise CorruptFileError("the envelope ends within its header", found=f"{len(data)} bytes", where=where)
+        raise CorruptFileError("the envelope ends within its header", found=counted(len(data), "byte"), where=where)
     return start, header
 
 

@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pellucid.errors import CorruptFileError
+from pellucid.errors import CorruptFileError, advised
 from pellucid.store.atomic import append_line, replace_file
 from pellucid.untrusted import Table, parse_json
+
+MEND_LINE = "put the file back from a copy, or mend this line by hand"
 
 
 def append_row(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> None:
@@ -33,7 +35,10 @@ def read_rows(path: Path, *, of_kinds: bool = True) -> list[dict[str, Any]]:
             row = parse_json(line)
         except ValueError as error:
             raise CorruptFileError(
-                f"line {number} of {path.name} is not JSON", found=repr(line[:60]), where=f"{path}:{number}"
+                f"line {number} of {path.name} is not JSON",
+                found=repr(line[:60]),
+                where=f"{path}:{number}",
+                hint=MEND_LINE,
             ) from error
         rows.append(_checked(row, f"{path}:{number}", of_kinds))
     return rows
@@ -60,10 +65,11 @@ def drop_torn_line(path: Path) -> None:
 
 def _checked(row: Any, where: str, of_kinds: bool) -> dict[str, Any]:
     """A row whose step, loss and (in a file of several kinds) kind are what readers count on."""
-    table = Table(row, where, "the line")
-    table.whole("step"), table.number("loss", None)
-    if of_kinds:
-        table.word("kind")
+    with advised(MEND_LINE):
+        table = Table(row, where, "the line")
+        table.whole("step"), table.number("loss", None)
+        if of_kinds:
+            table.word("kind")
     return dict(table.values)
 
 

@@ -27,13 +27,13 @@ import filelock
 from torch import Tensor
 
 from pellucid import __version__
-from pellucid.errors import CorruptFileError, LockedError, ResumeError, StoreError
+from pellucid.errors import CorruptFileError, LockedError, ResumeError, StoreError, advised
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.store.atomic import as_bytes, explained, remove_directory, replace_file, sweep
 from pellucid.store.checkpoint import TrainingFiles, save_checkpoint, verify_checkpoint
 from pellucid.store.directory import describe, is_checkpoint
-from pellucid.store.metrics import append_row, drop_torn_line, keep_rows, read_rows
+from pellucid.store.metrics import MEND_LINE, append_row, drop_torn_line, keep_rows, read_rows
 from pellucid.store.saved import SavedStep, list_saved, name_step
 from pellucid.store.snapshots import list_snapshots
 from pellucid.store.verify import read_json
@@ -75,11 +75,26 @@ class Run:
         path = Path(path)
         if not is_run(path):
             raise StoreError("no run is in this directory", found=describe(path), where=str(path))
-        identity = read_json(path / RUN)
-        table = Table(identity, str(path / RUN))
-        for part in PARTS:
-            table.table(part, {})
-        return cls(path, identity)
+        run = cls(path, {})
+        with run.advised():
+            run.identity = read_json(path / RUN)
+            table = Table(run.identity, str(path / RUN))
+            for part in PARTS:
+                table.table(part, {})
+        return run
+
+    def advised(self) -> AbstractContextManager[None]:
+        """While the block reads run.json: errors say what can be done without it."""
+        saved = self.checkpoints()
+        if not saved:
+            return advised("put back a whole run.json from a copy, or train in a new directory")
+        model = saved[-1].directory
+        return advised(f"put back a whole run.json from a copy; its model can be used without it: give {model}")
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        """A part of run.json that must be there. Raises CorruptFileError when it is not."""
+        with self.advised():
+            return Table(self.identity, str(self.path / RUN)).table(name)
 
     def update_identity(self, identity: Mapping[str, Any]) -> None:
         """Write run.json anew (a run that is extended has other settings than it began with)."""
@@ -234,7 +249,7 @@ class Run:
             if one.step in newest or regular or one.step in protect or one.directory.name == self._latest_name():
                 continue
             remove_directory(one.directory)
-            message = f"checkpoint of step {one.step} deleted (the newest {keep_last} are kept)"
+            message = f"checkpoint of step {one.step} deleted (kept: the newest {keep_last})"
             recorder.record(Event(name="store.checkpoint_deleted", message=message, data={"step": one.step}))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -248,7 +263,8 @@ class Run:
     def read_times(self) -> list[tuple[int, float]]:
         """(updates done, seconds of training until then) after every update that is on record."""
         rows = (Table(row, str(self.path / METRICS), "a line") for row in self.read_metrics() if row["kind"] == "train")
-        return [(row.whole("step"), row.number("seconds", 0.0, low=0.0)) for row in rows]
+        with advised(MEND_LINE):
+            return [(row.whole("step"), row.number("seconds", 0.0, low=0.0)) for row in rows]
 
     def truncate_metrics(self, after_step: int) -> None:
         """Forget what was measured after a step: training goes on from there and measures it again."""
@@ -266,7 +282,8 @@ class Run:
         """How long the run is meant to be: as planned, or as the clock changed it; None before it has a plan."""
         lengths = self.read_lengths()
         if lengths:
-            return Table(lengths[-1], str(self.path / LENGTHS), "the last line").whole("new")
+            with advised(MEND_LINE):
+                return Table(lengths[-1], str(self.path / LENGTHS), "the last line").whole("new")
         return self.identity.get("plan", {}).get("steps")
 
     def record(self, event: Event) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.formats import BYTE_TOKENS, config_json
@@ -230,7 +231,7 @@ def _texts(values: Mapping[str, Any], name: str) -> list[str]:
     longest = max(found, key=len)
     if len(longest) > 2 * MOST_TOKEN_CHARACTERS:  # a merge is two tokens
         what = f"an entry of {PREFIX}{name} is longer than any in use"
-        raise TokenizerError(what, found=f"{len(longest):,} characters: {longest[:40]!r} …")
+        raise TokenizerError(what, found=f"{counted(len(longest), 'character')}: {longest[:40]!r} …")
     return found
 
 

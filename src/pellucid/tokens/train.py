@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
+from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.formats import BYTE_CHARACTERS, SMALLEST, byte_level_json, character_json
@@ -90,7 +91,7 @@ def train_characters(texts: Iterable[str], *, vocab_size: int | None = None, rec
     kept = by_frequency if vocab_size is None else by_frequency[: vocab_size - SMALLEST]
     if dropped := by_frequency[len(kept) :]:
         share = sum(counts[character] for character in dropped) / counts.total()
-        message = f"{len(dropped):,} rare characters ({share:.2%} of the text) will be spelled in bytes"
+        message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be spelled in bytes"
         data = {"dropped": len(dropped), "share": share, "vocab_size": vocab_size}
         recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
     return Tokenizer.from_json(character_json(sorted(kept)))

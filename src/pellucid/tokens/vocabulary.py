@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.tokens.formats import BYTE_CHARACTERS, BYTE_TOKENS, CHARACTER_BYTES
 from pellucid.tokens.patterns import pattern_name
@@ -111,7 +112,7 @@ def _token_bytes(
         raise _refusal("the tokenizer cannot spell every text", found=f"{len(missing)} of the 256 bytes have no token")
     size = 1 + max([*vocab.values(), *(token_id for _, token_id, _ in added)])
     if size > 2 * (len(vocab) + len(added)) + 1_000:
-        raise _refusal("most ids of the tokenizer have no token", found=f"{size:,} ids, {len(vocab):,} tokens")
+        raise _refusal("most ids of the tokenizer have no token", found=f"{counted(size, 'id')}, {len(vocab):,} tokens")
     table = [b""] * size
     for token, token_id in vocab.items():
         table[token_id] = to_bytes(token)
@@ -149,7 +150,9 @@ def _ids(vocab: Mapping[str, Any]) -> Mapping[str, int]:
 
 def _checked_id(token: str, token_id: object) -> int:
     if len(token) > MOST_TOKEN_CHARACTERS:
-        raise _refusal("a token is longer than any in use", found=f"{len(token):,} characters: {token[:40]!r} …")
+        raise _refusal(
+            "a token is longer than any in use", found=f"{counted(len(token), 'character')}: {token[:40]!r} …"
+        )
     try:
         return whole(token_id, high=MOST_TOKENS - 1)
     except ValueError as error:

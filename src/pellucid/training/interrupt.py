@@ -7,6 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+ASKING = (signal.SIGINT, signal.SIGTERM)
+
 
 class StopRequest:
     """While active, remembers which signal asked the run to stop.
@@ -22,7 +24,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python cannot catch signals
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in ASKING:
                 self._before[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -34,3 +36,17 @@ class StopRequest:
         if self.signal_name is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal_name = signal.Signals(number).name
+
+
+def is_signal(reason: str) -> bool:
+    """Whether a run ended because a signal asked it to: the reason is the signal's name then."""
+    return reason in {number.name for number in ASKING}
+
+
+def exit_code(reason: str) -> int:
+    """What a command exits with after a run that ended for this reason: 128 and the signal's number, as shells have it.
+
+    >>> exit_code("finished"), exit_code("SIGINT"), exit_code("SIGTERM")
+    (0, 130, 143)
+    """
+    return 128 + signal.Signals[reason] if is_signal(reason) else 0

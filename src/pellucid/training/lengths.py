@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pellucid.errors import advised
+from pellucid.store.metrics import MEND_LINE
 from pellucid.store.run import LENGTHS, Run
 from pellucid.untrusted import Table
 
@@ -67,10 +69,11 @@ class Lengths:
 
 def _read(row: Mapping[str, Any], run: Run) -> Length:
     line = Table(row, str(run.path / LENGTHS), "the line")
-    step = line.whole("step")
-    return Length(
-        step=step, old=line.whole("old"), new=line.whole("new", low=step), reason=line.word("reason", "not told")
-    )
+    with advised(MEND_LINE):
+        step = line.whole("step")
+        return Length(
+            step=step, old=line.whole("old"), new=line.whole("new", low=step), reason=line.word("reason", "not told")
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

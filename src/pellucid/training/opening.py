@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
+from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.shards import TokenShards
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -14,14 +15,23 @@ FIRST_UNSPACED = 0x0E00  # Thai: letters before it (Arabic, Hebrew, Hindi) are w
 
 
 def find_opening(shards: TokenShards, tokenizer: Tokenizer) -> str:
-    """How a document, or a line, from the middle of the text begins; "" where nothing there reads as words."""
+    """How a document, or a line, from the middle of the text begins; "" where nothing in it reads as words.
+
+    The beginning of the text is looked at where its middle has no such line.
+    """
     several = shards.num_documents > 1
     start = shards.document(shards.num_documents // 2).start if several else shards.num_tokens // 2
-    text = tokenizer.decode(shards.tokens(start, start + READ_TOKENS).tolist())
-    lines = text.splitlines()
+    lines = _lines_from(start, shards, tokenizer)
     if not several and len(lines) > 1:
         lines = lines[1:]  # the middle of the text is seldom the beginning of its line
-    return next((found for line in lines if (found := first_words(line))), "")
+    elif not several:
+        lines = []
+    return next((found for line in [*lines, *_lines_from(0, shards, tokenizer)] if (found := first_words(line))), "")
+
+
+def _lines_from(start: int, shards: TokenShards, tokenizer: Tokenizer) -> list[str]:
+    """Some lines of the text; a character that the cut goes through is left out, at both ends."""
+    return tokenizer.decode(shards.tokens(start, start + READ_TOKENS).tolist()).strip(REPLACEMENT).splitlines()
 
 
 def first_words(line: str) -> str:

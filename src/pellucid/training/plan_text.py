@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pellucid.counts import counted
 from pellucid.planning.params import count_parameters
 from pellucid.training.plan import RunPlan
 
@@ -16,12 +17,18 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
     dropout = f", dropout {config.dropout:g}" if config.dropout else ""
     yield (
         "model",
-        f"{name_count(count_parameters(config).total)} parameters: {config.n_layers} blocks of width {config.d_model}{dropout}",
+        f"{name_count(count_parameters(config).total)} parameters: {counted(config.n_layers, 'block')} of width {config.d_model}{dropout}",
     )
-    updates = f"{plan.steps:,} updates of {plan.tokens // plan.steps:,} tokens"
-    yield "training", updates if plan.epochs is None else f"{updates}: {name_times(plan.epochs)}"
+    updates, each = counted(plan.steps, "update"), counted(plan.tokens // plan.steps, "token")
+    if plan.epochs is None:
+        yield "training", f"{updates} of {each}"
+    else:
+        yield "training", f"{updates} of {each}: {name_times(plan.epochs)}"
     if plan.eval_windows:
-        yield "validation", f"every {plan.eval_every_steps:,} updates; the best model of these is the one that is used"
+        yield (
+            "validation",
+            f"every {counted(plan.eval_every_steps, 'update')}; the best model of these is the one that is used",
+        )
     else:
         yield "validation", "none: no text is held out, so the last model is the one that is used"
     limit = "" if plan.budget_seconds is None else name_time(plan.budget_seconds)
@@ -44,17 +51,19 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
         )
     yield (
         "update",
-        f"{plan.rows} rows x {plan.row_length or config.context_length}",
+        f"{counted(plan.rows, 'row')} x {plan.row_length or config.context_length}",
         reasons.get("tokens_per_step", "as asked"),
     )
     yield "steps", f"{plan.steps:,}", reasons.get("steps", "")
     if plan.epochs is not None:
         yield "passes", f"{plan.epochs:.2g}", reasons.get("passes", "")
-    yield "micro-batch", f"{plan.micro_rows} rows", f"{plan.memory.total / 1e6:,.0f} MB at the worst moment"
+    yield "micro-batch", counted(plan.micro_rows, "row"), f"{plan.memory.total / 1e6:,.0f} MB at the worst moment"
     windows = (
-        f"{plan.eval_windows:,} windows, {reasons['eval_windows']}" if plan.eval_windows else "no text is held out"
+        f"{counted(plan.eval_windows, 'window')}, {reasons['eval_windows']}"
+        if plan.eval_windows
+        else "no text is held out"
     )
-    yield "evaluation", f"every {plan.eval_every_steps} steps", windows
+    yield "evaluation", f"every {counted(plan.eval_every_steps, 'step')}", windows
     yield "compiled", "yes" if plan.compiled else "no", _why_compiled(plan)
     why = reasons.get("estimated_seconds", "at the rate just measured here")
     yield "time", f"about {name_time(plan.estimated_seconds)}", why

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import psutil
 from torch import nn
 
+from pellucid.counts import counted
 from pellucid.data.loader import DocumentLoader, windows
 from pellucid.data.prepare import Prepared
 from pellucid.evaluate.likelihood import Likelihood, measure_likelihood
@@ -144,9 +145,9 @@ class Session:
             if found is not None:
                 line = self.lengths.change(step, *found)
                 if line.new < line.old:
-                    message = f"the run is shortened from {line.old} to {line.new} steps: {line.reason}"
+                    message = f"the run is shortened from {line.old} to {counted(line.new, 'step')}: {line.reason}"
                 else:
-                    message = f"the run is lengthened from {line.old} to {line.new} steps: {line.reason}"
+                    message = f"the run is lengthened from {line.old} to {counted(line.new, 'step')}: {line.reason}"
                 self.recorder.record(Event(name="training.length", message=message, data=dataclasses.asdict(line)))
         self._set_length(self.lengths.at(step))
 

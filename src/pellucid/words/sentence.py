@@ -2,7 +2,8 @@
 
 The English sentence is the key, its gaps are the fields. A room says its sentence in English, filled; here the sentence
 is known again by what stands between the gaps, and what stood in them is put into the Chinese one. A gap written
-`{gap:say}` in Chinese holds words of ours, which are looked up too.
+`{gap:say}` in Chinese holds words of ours, which are looked up too. `{n} token(s)` is both 1 token and 2 tokens
+(`pellucid.counts`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
 
-SAY = "say"
+SAY, ENDING = "say", "(s)"
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Sentence:
 
     >>> Sentence("{n} tokens for {text}").fields("12 tokens for a cat")
     {'n': '12', 'text': 'a cat'}
+    >>> Sentence("{n} token(s)").fields("1 token"), Sentence("{n} token(s)").fields("2 tokens")
+    ({'n': '1'}, {'n': '2'})
     """
 
     template: str
@@ -55,7 +58,7 @@ class Sentence:
         seen: set[str] = set()
         pattern = ""
         for text, name, _ in self.parts:
-            pattern += re.escape(text)
+            pattern += re.escape(text).replace(re.escape(ENDING), r"(?:s|\(s\))?")
             if name is not None:
                 pattern += f"(?P={name})" if name in seen else f"(?P<{name}>.*?)"
                 seen.add(name)
@@ -64,7 +67,7 @@ class Sentence:
     def fields(self, said: str) -> dict[str, str] | None:
         """What stands in the gaps of a filled sentence; None when it is another sentence."""
         start, end = self.parts[0][0], self.parts[-1]
-        if not said.startswith(start) or (end[1] is None and not said.endswith(end[0])):
+        if not said.startswith(start) or (end[1] is None and not said.endswith(end[0].rpartition(ENDING)[2])):
             return None
         found = self._pattern.fullmatch(said)
         return None if found is None else found.groupdict()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine.distribution import log_probabilities, probabilities
 from pellucid.engine.generate import encode_prompt
 from pellucid.engine.sequence import Sequence
@@ -44,7 +45,7 @@ class Reading:
         if len(self.text_positions) < LEAST_TOKENS:
             raise RequestError(
                 "this lesson needs a longer text",
-                found=f"{len(self.text_positions)} tokens of text",
+                found=f"{counted(len(self.text_positions), 'token')} of text",
                 hint=f"type a sentence of at least {LEAST_TOKENS} tokens",
             )
 

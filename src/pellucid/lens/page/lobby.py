@@ -60,7 +60,12 @@ class Lobby:
     def open(self, path: Any) -> Answer:
         """Open a listed run. Raises RequestError for another path, and what loading it raises."""
         if path not in [one["path"] for one in self.runs()]:
-            raise RequestError("this run is not in the list", found=str(path)[:200], where=str(self.folder))
+            raise RequestError(
+                "this run is not in the list",
+                found=str(path)[:200],
+                where=str(self.folder),
+                hint="`about` lists the runs",
+            )
         with self._lock:
             self.desk = self.open_desk(Path(path))
         return self.about()

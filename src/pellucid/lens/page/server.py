@@ -73,6 +73,7 @@ PAGE = """<!doctype html>
 </body>
 </html>
 """
+WAYS = "the page is at GET /TOKEN/, each question at POST /TOKEN/ask/METHOD, its params as JSON"
 START = 'import { mount, serverHost } from "./lens.js";\nmount(document.getElementById("lens"), serverHost());\n'
 
 
@@ -227,9 +228,11 @@ async def read_body(request: Request) -> bytes:
         async for piece in request.stream():
             body += piece
             if len(body) > MAX_BODY_BYTES:
-                raise RequestError("this question is too long", found=f"more than {MAX_BODY_BYTES:,} bytes")
+                raise RequestError(
+                    "this question is too long", found=f"more than {MAX_BODY_BYTES:,} bytes", hint="give a shorter text"
+                )
     except ClientDisconnect as gone:
-        raise RequestError("the page left before its question was read") from gone
+        raise RequestError("the page left before its question was read", hint="ask again") from gone
     return bytes(body)
 
 
@@ -242,7 +245,7 @@ def read_params(body: bytes) -> dict[str, Any]:
     try:
         params = json.loads(body or b"{}")
     except (ValueError, RecursionError) as error:
-        raise RequestError("the question is not JSON", found=str(error)) from error
+        raise RequestError("the question is not JSON", found=str(error), hint='for example {"layer": 0}') from error
     check_values(params)
     return params
 
@@ -262,8 +265,9 @@ def tell_error(request: Request, error: Exception) -> Response:
 def tell_http_error(request: Request, error: Exception) -> Response:
     """A path or verb that is not there, in the same shape."""
     assert isinstance(error, HTTPException)
-    told = {"error": "RequestError", "what": error.detail, "found": "", "where": request.url.path, "hint": ""}
-    return tell(told, error.status_code)
+    found = f"{request.method} {request.url.path}"
+    refused = RequestError(error.detail, found=found, where="the server of the lens", hint=WAYS)
+    return tell(told_of(refused, found), error.status_code)
 
 
 def tell_fault(request: Request, error: Exception) -> Response:

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from pellucid.counts import counted
 from pellucid.data.loader import DocumentLoader, Loader, build_loader
 from pellucid.data.prepare import Prepared, identify, prepare
 from pellucid.data.shards import REBUILD
@@ -59,6 +60,7 @@ from pellucid.training.session import Exam, Session
 from pellucid.training.settings import TrainSettings
 
 RECIPE = "pretrain"
+MOST_SET_UP = 0.5  # of the minutes: where more goes before the first step, a person is told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,11 +217,11 @@ def open_rows(settings: TrainSettings, prepared: Prepared, context_length: int, 
             "cut": loader.num_cut,
         }
         message = (
-            f"one document to a row: {data['rows']:,} rows of {data['positions']:,} positions,"
+            f"one document to a row: {counted(data['rows'], 'row')} of {counted(data['positions'], 'position')},"
             f" {loader.padding_share:.0%} of them padding"
         )
         if loader.num_cut:
-            message += f"; {loader.num_cut:,} documents are longer than a row and go on in rows of their own"
+            message += f"; longer than a row, and going on in rows of their own: {counted(loader.num_cut, 'document')}"
         recorder.record(Event(name="data.rows", message=message, data=data))
     return loader
 
@@ -265,7 +267,7 @@ def open_run(task: Pretraining) -> Run:
             "this directory holds another kind of run", found=str(run.identity.get("recipe")), where=str(task.out)
         )
     if "plan" in run.identity:
-        check_same_run(run.identity["settings"], asked, extend=task.extend, where=str(task.out))
+        check_same_run(run.part("settings"), asked, extend=task.extend, where=str(task.out))
     else:  # it was refused or cut before it had a plan: nothing is there yet that other settings could contradict
         run.update_identity({**run.identity, "settings": asked, "sources": sources})
         run.forget_tokenizer()
@@ -308,10 +310,11 @@ def ready_plan(
     if saved is None:
         plan = _new_plan(task, prepared, tokenizer, parent, machine, recorder)
     else:
-        plan = saved_plan(
-            saved,
-            lambda config, rows: estimate_training_memory(config, rows=rows, optimizer=settings.optimizer.matrices),
-        )
+        with run.advised():
+            plan = saved_plan(
+                saved,
+                lambda config, rows: estimate_training_memory(config, rows=rows, optimizer=settings.optimizer.matrices),
+            )
         if task.extend:
             plan = _lengthen(run, plan, settings, prepared)
         if settings.compile == "off":
@@ -357,6 +360,7 @@ def _new_plan(
     bf16, given, gone = dtype == torch.bfloat16, parent.config if parent else None, monotonic() - task.began
     plan = plan_unmeasured(settings, text, machine, bf16=bf16, given=given, seconds_gone=gone)
     if plan is not None:
+        _tell_set_up(plan, settings, gone, recorder)
         return plan
     rates = measure_training(device, dtype, deterministic=settings.deterministic)
     recorder.record(
@@ -367,15 +371,24 @@ def _new_plan(
             data=dataclasses.asdict(rates),
         )
     )
-    return plan_run(
-        settings,
-        text,
-        machine,
-        rates.training_flops_per_second,
-        bf16=bf16,
-        given=given,
-        seconds_gone=monotonic() - task.began,
+    gone = monotonic() - task.began
+    flops = rates.training_flops_per_second
+    plan = plan_run(settings, text, machine, flops, bf16=bf16, given=given, seconds_gone=gone)
+    _tell_set_up(plan, settings, gone, recorder)
+    return plan
+
+
+def _tell_set_up(plan: RunPlan, settings: TrainSettings, gone: float, recorder: Recorder) -> None:
+    """Say so where most of the minutes went before the first step could be taken."""
+    if settings.minutes is None or plan.budget_seconds is None or gone <= MOST_SET_UP * 60 * settings.minutes:
+        return
+    asked, left = 60 * settings.minutes, plan.budget_seconds
+    message = (
+        f"set-up (reading, tokenizer, measuring) took {gone:.3g} s of the {asked:.3g} s: training gets {left:.3g} s;"
+        " all further minutes would be training"
     )
+    data = {"set_up_seconds": gone, "asked_seconds": asked, "training_seconds": left}
+    recorder.record(Event(name="training.set_up", message=message, data=data, level="warning"))
 
 
 def shape_of_rows(settings: TrainSettings, prepared: Prepared, context_length: int) -> RowShape:
@@ -456,7 +469,7 @@ def _take_up(task: Pretraining, run: Run, session: Session, recorder: Recorder) 
     )
     done = saved.step >= session.plan.steps
     message = (
-        f"this run is finished ({saved.step} steps); to go on, give a new length with --extend"
+        f"this run is finished ({counted(saved.step, 'step')}); to go on, give a new length with --extend"
         if done
         else f"going on after step {saved.step} of {session.plan.steps}"
     )
@@ -505,4 +518,8 @@ def draw_exam(run: Run) -> None:
 
 
 def _describe(print_of: Mapping[str, str]) -> str:
-    return "set-up: " + ", ".join(f"{key} {value}" for key, value in print_of.items())
+    on = f"{print_of['device']} ({print_of['hardware']}, {print_of['cpu capability']})"
+    return (
+        f"set-up: torch {print_of['torch']} on {on}, {counted(int(print_of['threads']), 'thread')}, {print_of['dtype']},"
+        f" compiled: {print_of['compiled']}, deterministic: {print_of['deterministic']}"
+    )

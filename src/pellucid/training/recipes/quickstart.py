@@ -29,7 +29,7 @@ from pellucid.data.microworld.story import VERSION, Story
 from pellucid.engine.generate import complete, encode_prompt
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.torch_runner import TorchRunner
-from pellucid.errors import ResumeError
+from pellucid.errors import ResumeError, advised
 from pellucid.evaluate.microworld import MicroworldScore, measure_languages, measure_microworld
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
@@ -39,12 +39,14 @@ from pellucid.store.checkpoint import load_checkpoint, load_model
 from pellucid.store.run import is_run, lock_run, resolve_checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.device import choose_device, choose_dtype, use_threads
+from pellucid.training.interrupt import is_signal
 from pellucid.training.measure import measure_training
 from pellucid.training.recipes.pretrain import Finished, Pretraining, open_text, pretrain_locked
 from pellucid.training.session import Exam
 from pellucid.training.settings import TrainSettings
 from pellucid.untrusted import Table, read_json, shown
 
+ANOTHER = "give another --out"
 RECIPE = 3  # counted up when the same command would make another run
 CORPUS, CHOICE = "stories.jsonl", "quickstart.json"
 PROBES = ("Anna went to the", "小梅走进")  # shown to the model again and again while it learns
@@ -162,7 +164,7 @@ def quickstart(
         resolved = resolve(TrainSettings, Layer("quickstart", settings_of(rung, start)))
         task = Pretraining(text=corpus, out=out, resolved=resolved, exam=exam_of(start))
         finished = pretrain_locked(task, open_text(task, recorder), recorder=recorder)
-    if finished.reason.startswith("SIG"):
+    if is_signal(finished.reason):
         return Outcome(finished=finished, rung=rung.name, score=None, answers=(), continuations=())
     return examine(finished, rung, start, num_questions, recorder)
 
@@ -171,20 +173,22 @@ def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
     """The rung of this directory: the recorded one, the one asked for, or the largest that this machine can climb."""
     stored, ladder = out / CHOICE, LADDERS[start.level]
     if stored.is_file():
-        choice = dict(Table(read_json(stored), str(stored)).values)
+        with advised(ANOTHER):
+            choice = dict(Table(read_json(stored), str(stored)).values)
         same = {"seed": start.seed, "world": VERSION, "level": start.level, "recipe": RECIPE}
         if any(choice.get(key) != value for key, value in same.items()) or start.size not in (None, choice.get("rung")):
             raise ResumeError(
                 "this directory holds another quickstart",
                 found=shown(choice),
                 where=str(out),
-                hint="give another --out; what is there can still be used (pellucid generate, lens, eval)",
+                hint=f"{ANOTHER}; what is there can still be used (pellucid generate, lens, eval)",
             )
         if choice.get("rung") not in {rung.name for rung in ladder.rungs}:
-            raise ResumeError("the record of the size is damaged", found=shown(choice.get("rung")), where=str(stored))
+            found = shown(choice.get("rung"))
+            raise ResumeError("the record of the size is damaged", found=found, where=str(stored), hint=ANOTHER)
         return ladder.rung(choice["rung"])
     if is_run(out):
-        raise ResumeError("this directory holds another run", where=str(out), hint="give another --out")
+        raise ResumeError("this directory holds another run", where=str(out), hint=ANOTHER)
     machine = inspect_machine()
     use_threads(start.threads, machine)
     place = choose_device(start.device)
