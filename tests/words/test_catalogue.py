@@ -41,7 +41,7 @@ def words_of_errors() -> set[str]:
     """What errors say that is made while the program runs: kinds of values, and the ranges of the sampler."""
     kinds = {describe_type(hint) for cls in SETTINGS for hint in leaf_types(cls)}
     bounds = {text for bound in BOUNDS.values() for text in (bound.words, bound.hint) if text}
-    return {*kinds, *bounds, *LABELS, "training", "inference", "command line", "neither", "machine"}
+    return {*kinds, *bounds, *LABELS, "training", "inference", "command line", "neither", "machine", "cgroup"}
 
 
 def leaf_types(cls: type) -> Iterator[object]:
@@ -74,7 +74,8 @@ def words_of_the_screen() -> set[str]:
         "bits/byte",
         "tokens/s",
     }
-    told |= {"counting: 50%  0:10 left", "kernels, fp32 weights, fp32 products, 2 threads", "machine", "the processor"}
+    told |= {"counting: 50%  0:10 left", "kernels, fp32 weights, fp32 products, 2 threads", "machine", "cgroup", "the processor"}
+    told |= {"1 thread", "2 threads"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}
     told |= {machine.description for machine in MACHINES.values() if not machine.description.startswith("NVIDIA")}
