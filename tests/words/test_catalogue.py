@@ -74,7 +74,13 @@ def words_of_the_screen() -> set[str]:
         "bits/byte",
         "tokens/s",
     }
-    told |= {"counting: 50%  0:10 left", "kernels, fp32 weights, fp32 products, 2 threads", "machine", "cgroup", "the processor"}
+    told |= {
+        "counting: 50%  0:10 left",
+        "kernels, fp32 weights, fp32 products, 2 threads",
+        "machine",
+        "cgroup",
+        "the processor",
+    }
     told |= {"1 thread", "2 threads"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}
