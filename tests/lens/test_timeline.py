@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -18,7 +19,7 @@ from pellucid.data.prepare import open_prepared
 from pellucid.errors import RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.lens.desk import Desk, open_desk
-from pellucid.lens.timeline import draw_curve, principal_plane
+from pellucid.lens.timeline import draw_curve, list_exam, principal_plane
 from pellucid.model.tap import record
 from pellucid.settings import Layer, resolve
 from pellucid.store.checkpoint import load_checkpoint, load_model
@@ -52,7 +53,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(recipe, "measure_training", lambda *args, **options: rates)
         patch.setattr(recipe, "draw_loss", lambda run: None)
         resolved = resolve(TrainSettings, Layer("test", SETTINGS))
-        pretrain(Pretraining(text=home / "book.txt", out=home / "run", resolved=resolved), recorder=MemoryRecorder())
+        shares = iter([0.25, 0.5, 0.875])
+        task = Pretraining(
+            text=home / "book.txt",
+            out=home / "run",
+            resolved=resolved,
+            exam=lambda model, tokenizer: {"zh": next(shares), "rhymes": 1 / 3},
+        )
+        pretrain(task, recorder=MemoryRecorder())
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(threads)
     return home / "run"
@@ -81,6 +89,29 @@ def test_the_curve_names_what_was_saved_and_seen(desk: Desk) -> None:
     assert [point["step"] for point in value["curve"] if point["val"] is not None] == [2, 4, 6]
     rows = desk.run.read_metrics()
     assert [point["train"] for point in value["curve"]] == [row["loss"] for row in rows if row["kind"] == "train"]
+
+
+def test_the_exam_is_that_of_metrics_jsonl_part_by_part(run: Path, desk: Desk) -> None:
+    exam = desk.answer("timeline", {}).value["exam"]
+    assert exam["parts"] == ["zh", "rhymes"]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    written = [(row["step"], [row["exam_zh"], row["exam_rhymes"]]) for row in rows if row["kind"] == "eval"]
+    assert [(row["step"], row["shares"]) for row in exam["rows"]] == written
+    assert written == [(2, [0.25, 1 / 3]), (4, [0.5, 1 / 3]), (6, [0.875, 1 / 3])]
+
+
+def test_what_was_not_asked_is_no_part_of_the_exam() -> None:
+    assert list_exam([{"kind": "train", "step": 1, "loss": 3.0}, {"kind": "eval", "step": 1, "loss": 3.0}]) == {
+        "parts": [],
+        "rows": [],
+    }
+    rows = [
+        {"kind": "eval", "step": 1, "loss": 3.0, "exam_en": None, "exam_zh": 0.5},
+        {"kind": "eval", "step": 2, "loss": 3.0},
+        {"kind": "eval", "step": 3, "loss": None, "exam_en": 0.25},
+    ]
+    told = [{"step": 1, "shares": [0.5, None]}, {"step": 3, "shares": [None, 0.25]}]
+    assert list_exam(rows) == {"parts": ["zh", "en"], "rows": told}
 
 
 @given(steps=st.integers(1, 900), most=st.integers(1, 50), every=st.integers(1, 300))
@@ -187,7 +218,8 @@ def test_a_token_that_is_none_is_refused(desk: Desk) -> None:
 def test_a_model_of_no_run_has_no_timeline_but_the_present(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "checkpoints" / "step-000006", tmp_path / "alone")
     alone = open_desk(tmp_path / "alone", text="the cat")
-    assert alone.answer("timeline", {}).value["run"] is None
+    value = alone.answer("timeline", {}).value
+    assert value["run"] is None and value["exam"] == {"parts": [], "rows": []}
     assert alone.answer("timeline.at", {"at": {}}).value["step"] == 6
     assert len(alone.answer("timeline.learned", {"at": {}, "id": 5}).value["rows"]) == 1
     assert alone.answer("glass.rows", {}).value["rows"] == []

@@ -270,7 +270,8 @@ def test_no_mutated_file_of_a_run_escapes_as_another_error(run: Run, data: st.Da
 
 
 @pytest.mark.parametrize("line", [b"[]", b"3", b"null", b'{"step": 1}', b'{"kind": "eval", "step": 1e400}', b'{"kind": 3, "step": 1}',
-                                  b'{"kind": "eval", "step": 1, "loss": "low"}', b'{"kind": "eval", "step": -1}', b"[" * 9_000])  # fmt: skip
+                                  b'{"kind": "eval", "step": 1, "loss": "low"}', b'{"kind": "eval", "step": -1}', b"[" * 9_000,
+                                  *(b'{"kind": "eval", "step": 1, "exam_en": %s}' % share for share in (b'"all"', b"1.5", b"-1", b"true", b"[]"))])  # fmt: skip
 def test_a_line_of_another_kind_is_an_error_with_its_number(run: Run, line: bytes) -> None:
     path = run.path / "metrics.jsonl"
     path.write_bytes(path.read_bytes() + line + b"\n")

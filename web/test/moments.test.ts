@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { along, compare, firstWhere, nearest, softmax, stepTicks, ticks } from "../src/panels/training/moments";
+import { type TimelineValue, along, apart, askedBy, compare, firstWhere, fitted, lastStep, nearest, softmax, stepTicks, ticks, widthOf } from "../src/panels/training/moments";
 
 describe("two moments of a run", () => {
   it("gives chances that add up to 1, however large the scores", () => {
@@ -39,5 +39,42 @@ describe("two moments of a run", () => {
     const rows = [{ step: 10, p: 0.1, rank: 4 }, { step: 20, p: 0.6, rank: 1 }];
     expect(firstWhere(rows, (row) => row.rank === 1)).toBe(20);
     expect(firstWhere(rows, (row) => row.p > 0.9)).toBeNull();
+  });
+});
+
+describe("the exam of a run", () => {
+  const exam = { parts: ["en", "zh"], rows: [{ step: 200, shares: [0.25, null] }, { step: 400, shares: [0.5, 0.75] }] };
+
+  it("tells what was answered when the model was last asked, and nothing before that", () => {
+    expect(askedBy(exam, 199)).toBeNull();
+    expect(askedBy(exam, 200)).toBe(exam.rows[0]);
+    expect(askedBy(exam, 399)).toBe(exam.rows[0]);
+    expect(askedBy(exam, 10_000)).toBe(exam.rows[1]);
+    expect(askedBy({ parts: [], rows: [] }, 5)).toBeNull();
+  });
+
+  it("shares its axis with the loss and with the saved steps, whichever goes furthest", () => {
+    const run: TimelineValue = { run: "a", curve: [{ step: 300, train: 1, updates: 1, val: null }], exam, checkpoints: [], probes: [], texts: [] };
+    expect(lastStep(run, [])).toBe(400);
+    expect(lastStep(run, [0, 512])).toBe(512);
+    expect(lastStep({ ...run, exam: { parts: [], rows: [] } }, [0])).toBe(300);
+    expect(lastStep({ ...run, curve: [], exam: { parts: [], rows: [] } }, [])).toBe(1);
+  });
+
+  it("writes names at line ends in the lines' order, none over another or below the axis", () => {
+    expect(apart([10, 90, 50], 15, 100)).toEqual([10, 90, 50]);
+    expect(apart([20, 20, 20], 15, 100)).toEqual([20, 35, 50]);
+    expect(apart([99, 100, 5], 15, 100)).toEqual([85, 100, 5]);
+    expect(apart([100, 98, 99, 97], 15, 100)).toEqual([100, 70, 85, 55]);
+    expect(apart([], 15, 100)).toEqual([]);
+  });
+
+  it("cuts a name that is too long for its place, between two signs", () => {
+    expect(fitted("English", 100)).toBe("English");
+    for (const name of ["a_very_long_name_of_a_part", "一个很长很长的名字在这里", "👩👩👩👩👩👩👩👩👩👩👩"]) {
+      const short = fitted(name, 100);
+      expect(short.endsWith("…") && name.startsWith(short.slice(0, -1)) && !/\p{Cs}/u.test(short)).toBe(true);
+      expect(widthOf(short)).toBeLessThanOrEqual(100);
+    }
   });
 });

@@ -1,4 +1,4 @@
-"""The time machine: the loss of a run, and the same text under the model as it was at each saved step.
+"""The time machine: the loss of a run, its exam, and the same text under the model as it was at each saved step.
 
     what            steps                    from where
     the prompt      checkpoints, snapshots   computed now, by the model of that step
@@ -31,6 +31,7 @@ from pellucid.lens.answer import Answer, At
 from pellucid.model.decoder import Decoder
 from pellucid.model.tap import explicit_cores
 from pellucid.store.envelope import Envelope, Quantized
+from pellucid.store.metrics import exam_scores
 from pellucid.store.probes import SavedProbe, list_probes, load_probe
 
 if TYPE_CHECKING:
@@ -54,9 +55,11 @@ class Moment:
 
 
 def timeline(desk: Desk) -> Answer:
-    """The run as a whole: its loss, its checkpoints, its probes; empty lists for a model that is of no run."""
+    """The run as a whole: its loss, its exam, its checkpoints, its probes; empty lists for a model that is of no run."""
     if desk.run is None:
-        return Answer({"run": None, "curve": [], "checkpoints": [], "probes": [], "texts": []})
+        return Answer(
+            {"run": None, "curve": [], "exam": list_exam([]), "checkpoints": [], "probes": [], "texts": []}
+        )
     rows = desk.run.read_metrics()
     probes = list_probes(desk.run.path)
     texts = [text["text"] for text in load_probe(probes[-1]).value["texts"]] if probes else []
@@ -66,6 +69,7 @@ def timeline(desk: Desk) -> Answer:
             "steps": desk.run.num_steps(),
             "tokens_per_step": next((row["tokens"] for row in rows if row["kind"] == "train"), None),
             "curve": draw_curve(rows),
+            "exam": list_exam(rows),
             "checkpoints": desk.checkpoints,
             "probes": [saved.step for saved in probes],
             "texts": texts,
@@ -91,6 +95,18 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], most: int = MOST_POINTS) -> li
         train = sum(seen) / len(seen) if seen else None
         points.append({"step": end, "train": train, "updates": len(seen), "val": valid.get(end)})
     return points
+
+
+def list_exam(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the model was asked as it learned: the share of right answers to each part of the exam, at every step it was asked.
+
+    >>> list_exam([{"kind": "eval", "step": 4, "loss": 9.0, "exam_en": 0.5, "exam_zh": 0.25}])
+    {'parts': ['en', 'zh'], 'rows': [{'step': 4, 'shares': [0.5, 0.25]}]}
+    """
+    scores = exam_scores(rows)
+    steps = sorted({step for shares in scores.values() for step in shares})
+    asked = [{"step": step, "shares": [shares.get(step) for shares in scores.values()]} for step in steps]
+    return {"parts": list(scores), "rows": asked}
 
 
 def timeline_at(

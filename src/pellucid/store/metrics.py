@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pellucid.errors import CorruptFileError, advised
 from pellucid.store.atomic import append_line, replace_file
 from pellucid.untrusted import Table, parse_json
 
+EXAM = "exam_"  # of an evaluation line: exam_en, exam_zh, …, the shares of questions answered exactly, where some are asked
 MEND_LINE = "put the file back from a copy, or mend this line by hand"
 
 
@@ -54,6 +55,21 @@ def keep_rows(path: Path, after_step: int) -> None:
     replace_file(path, b"".join(line + b"\n" for line in kept))
 
 
+def exam_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, float]]:
+    """The share of right answers by step, for each part of the exam; empty when nothing was asked.
+
+    >>> exam_scores([{"kind": "eval", "step": 5, "loss": 1.0, "exam_en": 0.5}])
+    {'en': {5: 0.5}}
+    """
+    scores: dict[str, dict[int, float]] = {}
+    for row in rows:
+        shares = {key: row[key] for key in row if key.startswith(EXAM)} if row["kind"] == "eval" else {}
+        for key, share in shares.items():
+            if share is not None:
+                scores.setdefault(key.removeprefix(EXAM), {})[row["step"]] = share
+    return scores
+
+
 def drop_torn_line(path: Path) -> None:
     """Remove half a line from the end, so that the next one starts on its own."""
     if not path.is_file():
@@ -64,10 +80,13 @@ def drop_torn_line(path: Path) -> None:
 
 
 def _checked(row: Any, where: str, of_kinds: bool) -> dict[str, Any]:
-    """A row whose step, loss and (in a file of several kinds) kind are what readers count on."""
+    """A row whose step, loss, shares and (in a file of several kinds) kind are what readers count on."""
     with advised(MEND_LINE):
         table = Table(row, where, "the line")
         table.whole("step"), table.number("loss", None)
+        for key in table.values:
+            if key.startswith(EXAM):
+                table.number(key, None, low=0.0, high=1.0)
         if of_kinds:
             table.word("kind")
     return dict(table.values)

@@ -17,7 +17,6 @@ from pellucid.errors import MissingExtraError
 
 WALL_CLOCK = ("seconds", "tokens_per_second")
 NOT_PLOTTED = ("kind", "step")
-EXAM = "exam_"  # of an evaluation line: exam_en, exam_zh, …, the shares of questions answered exactly, where some are asked
 
 
 class Board:
@@ -60,20 +59,6 @@ def evaluations(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def best_evaluation(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The evaluation with the lowest loss (the earliest of equals); None before the first."""
     return min((row for row in evaluations(rows) if row["loss"] is not None), key=lambda row: row["loss"], default=None)
-
-
-def exam_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
-    """(step, share of right answers) at each evaluation, for each part of the exam; empty when nothing was asked.
-
-    >>> exam_scores([{"kind": "eval", "step": 5, "loss": 1.0, "exam_en": 0.5}])
-    {'en': [(5, 0.5)]}
-    """
-    scores: dict[str, list[tuple[int, float]]] = {}
-    for row in evaluations(rows):
-        for key in row:
-            if key.startswith(EXAM):
-                scores.setdefault(key.removeprefix(EXAM), []).append((row["step"], row[key]))
-    return scores
 
 
 def without_wall_clock(row: Mapping[str, Any]) -> dict[str, Any]:

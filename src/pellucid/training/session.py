@@ -21,12 +21,13 @@ from pellucid.data.prepare import Prepared
 from pellucid.evaluate.likelihood import Likelihood, measure_likelihood
 from pellucid.events import Event, Recorder
 from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
+from pellucid.store.metrics import EXAM
 from pellucid.store.run import Run, SavedStep
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.interrupt import StopRequest
 from pellucid.training.lengths import Lengths, TimeBudget
 from pellucid.training.loop import StepReport, Trainer, train
-from pellucid.training.metrics import EXAM, Board, NoBoard, best_evaluation, evaluations
+from pellucid.training.metrics import Board, NoBoard, best_evaluation, evaluations
 from pellucid.training.moments import Look
 from pellucid.training.plan import RunPlan
 from pellucid.training.probe import Probes

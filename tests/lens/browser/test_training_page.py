@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -129,3 +130,69 @@ def test_probes_are_stops_of_their_own(run: Path, tmp_path: Path, open_lens, chr
     newer, older = (lens.ask("timeline.at", at={"checkpoint": step}, text=0, layer=0, head=0) for step in (20, 10))
     panel.get_by_role("columnheader", name="step 10").first.wait_for()
     check_bars(panel, newer, older)
+
+
+SCORES = {5: {"exam_en": 0.25, "exam_zh": 0.5}, 15: {"exam_en": 0.4, "exam_zh": 0.95}}
+
+
+@pytest.fixture
+def examined(run: Path, tmp_path: Path) -> Path:
+    """A run whose model was asked at steps 5 and 15; steps 10 and 20 can be looked at."""
+    examined = tmp_path / "runs" / "examined"
+    shutil.copytree(run, examined)
+    for step, shares in SCORES.items():
+        with (examined / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": "eval", "step": step, "loss": 5.0, **shares}) + "\n")
+    return examined
+
+
+def check_exam(page) -> None:
+    """The curve by language in an open page, at both steps that can be looked at."""
+    panel = page.locator('[data-panel="training"]')
+    title = "Share of questions answered right, by language"
+    chart = panel.get_by_role("img", name=title)
+    assert chart.locator("text.name").all_inner_texts() == ["English", "Chinese"]
+    assert chart.locator("g circle title").all_text_contents() == [
+        "step 5: English 25.0 %", "step 15: English 40.0 %", "step 5: Chinese 50.0 %", "step 15: Chinese 95.0 %"
+    ]  # fmt: skip
+    loss, slider = panel.get_by_role("img", name="Loss of the run"), panel.get_by_role("slider", name="Step of the run")
+    for key, told in (("Home", "Asked at step 5: English 25.0 % · Chinese 50.0 %"), ("End", "Asked at step 15: English 40.0 % · Chinese 95.0 %")):
+        slider.focus()
+        page.keyboard.press(key)
+        panel.get_by_text(told).wait_for()
+        marks = [float(drawn.locator("circle.now").get_attribute("cx")) for drawn in (loss, chart)]
+        assert marks[0] == marks[1], "both charts have one axis"
+    panel.locator("summary", has_text=title).click()
+    rows = panel.get_by_role("region", name=title).locator("tbody tr").all()
+    assert [[float(cell) for cell in row.locator("td").all_inner_texts()] for row in rows] == [
+        [step, *shares.values()] for step, shares in SCORES.items()
+    ]
+
+
+def test_the_exam_is_a_curve_by_language_over_the_steps(examined: Path, open_lens, chromium, page) -> None:
+    lens = open_lens(examined, "--prompt", "the mat", folder=examined.parents[1])
+    panel = open_panel(page, lens.url)
+    check_exam(page)
+    chart = panel.get_by_role("img", name="Share of questions answered right")
+    box = chart.bounding_box()
+    chart.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    panel.get_by_text("Asked at step 5").wait_for()
+    page.set_viewport_size({"width": 390, "height": 800})
+    for name in chart.locator("text.name").all():
+        drawn, around = name.bounding_box(), chart.bounding_box()
+        assert drawn["x"] + drawn["width"] <= around["x"] + around["width"], "no name is cut off"
+
+
+def test_a_page_in_a_file_shows_the_exam_too(examined: Path, chromium, page, tmp_path: Path) -> None:
+    desk = open_desk(examined, text="the mat")
+    at = {"node": 0, "checkpoint": None}
+    file = desk.answer("export", {"at": at, "kind": "html", "questions": []}).arrays["file"]
+    (tmp_path / "page.html").write_bytes(file.tobytes())
+    open_panel(page, (tmp_path / "page.html").as_uri())
+    check_exam(page)
+
+
+def test_a_run_that_was_not_asked_shows_no_exam(lens, page) -> None:
+    panel = open_panel(page, lens.url)
+    assert panel.get_by_role("img", name="Loss of the run").is_visible()
+    assert "questions answered" not in panel.inner_text() and panel.locator("text.name").count() == 0

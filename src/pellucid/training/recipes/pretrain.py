@@ -31,6 +31,7 @@ from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.memory import estimate_training_memory
 from pellucid.settings import Resolved, plain
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
+from pellucid.store.metrics import exam_scores
 from pellucid.store.run import Run, SavedStep, is_run, lock_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
@@ -41,7 +42,7 @@ from pellucid.training.interrupt import StopRequest
 from pellucid.training.lengths import Lengths
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.measure import Rates, measure_training
-from pellucid.training.metrics import evaluations, exam_scores
+from pellucid.training.metrics import evaluations
 from pellucid.training.opening import find_opening
 from pellucid.training.other_text import check_same_text
 from pellucid.training.plan import (
@@ -509,7 +510,7 @@ def draw_exam(run: Run) -> None:
     scores = exam_scores(run.read_metrics())
     if scores:
         draw_curves(
-            scores,
+            {part: list(shares.items()) for part, shares in scores.items()},
             title=f"{run.path.name}: questions about new worlds",
             x_label="step",
             y_label="answered exactly, share",

@@ -1,5 +1,5 @@
 /**
- * One text at two moments of a run: what to compare, where a step stands on the curve, when something was learned.
+ * One text at two moments of a run: what to compare, where a step stands on the curves, when something was learned.
  *
  *     p = softmax(logits)                       over the whole vocabulary
  *     x(step) = step, or ln(1 + step) where the beginning is to be seen
@@ -29,11 +29,23 @@ export interface CurvePoint {
   val: number | null;
 }
 
+/** What the model was asked as it learned: the share of right answers to each part, null where that part was not asked. */
+export interface Exam {
+  parts: string[];
+  rows: ExamRow[];
+}
+
+export interface ExamRow {
+  step: number;
+  shares: (number | null)[];
+}
+
 export interface TimelineValue {
   run: string | null;
   steps?: number | null;
   tokens_per_step?: number | null;
   curve: CurvePoint[];
+  exam: Exam;
   checkpoints: number[];
   probes: number[];
   texts: string[];
@@ -60,6 +72,43 @@ export function softmax(logits: ArrayLike<number>): Float64Array {
 export function compare(now: Float64Array, then: Float64Array | null, ids: Iterable<number>): Bar[] {
   const bars = [...new Set(ids)].map((id) => ({ id, now: now[id] ?? 0, then: then ? (then[id] ?? 0) : null }));
   return bars.sort((a, b) => b.now - a.now || (b.then ?? 0) - (a.then ?? 0) || a.id - b.id);
+}
+
+/** The last step of the axis that all curves of a run share. */
+export function lastStep(run: TimelineValue, stops: readonly number[]): number {
+  return Math.max(run.curve.at(-1)?.step ?? 0, run.exam.rows.at(-1)?.step ?? 0, stops.at(-1) ?? 0, 1);
+}
+
+/** What was answered when the model was last asked, up to a step; null where it had not been asked by then. */
+export function askedBy(exam: Exam, step: number): ExamRow | null {
+  return exam.rows.findLast((row) => row.step <= step) ?? null;
+}
+
+/** About how many pixels a chart's label is wide. */
+export function widthOf(label: string): number {
+  const widths = [...label].map((sign) => (sign.codePointAt(0)! > 0x2e80 ? 12 : /[\p{Lu}mw…@%]/u.test(sign) ? 10 : 7));
+  return widths.reduce<number>((sum, wide) => sum + wide, 0);
+}
+
+/** A label that is no wider than `most` pixels: what is too long ends in “…”. */
+export function fitted(label: string, most: number): string {
+  if (widthOf(label) <= most) return label;
+  const signs = [...label];
+  while (signs.length && widthOf(`${signs.join("")}…`) > most) signs.pop();
+  return `${signs.join("")}…`;
+}
+
+/** Heights in the same order, each at least `gap` from the next and none below `lowest`, otherwise as near as that allows. */
+export function apart(heights: readonly number[], gap: number, lowest: number): number[] {
+  const order = heights.map((_, index) => index).sort((a, b) => heights[a]! - heights[b]! || a - b);
+  const moved = [...heights];
+  order.forEach((index, place) => {
+    if (place) moved[index] = Math.max(moved[index]!, moved[order[place - 1]!]! + gap);
+  });
+  order.reverse().forEach((index, place) => {
+    moved[index] = Math.min(moved[index]!, place ? moved[order[place - 1]!]! - gap : lowest);
+  });
+  return moved;
 }
 
 /** Where a step stands between the first and the last, from 0 to 1. */
