@@ -57,9 +57,7 @@ class Moment:
 def timeline(desk: Desk) -> Answer:
     """The run as a whole: its loss, its exam, its checkpoints, its probes; empty lists for a model that is of no run."""
     if desk.run is None:
-        return Answer(
-            {"run": None, "curve": [], "exam": list_exam([]), "checkpoints": [], "probes": [], "texts": []}
-        )
+        return Answer({"run": None, "curve": [], "exam": list_exam([]), "checkpoints": [], "probes": [], "texts": []})
     rows = desk.run.read_metrics()
     probes = list_probes(desk.run.path)
     texts = [text["text"] for text in load_probe(probes[-1]).value["texts"]] if probes else []
