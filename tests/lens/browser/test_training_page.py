@@ -169,7 +169,9 @@ def check_exam(page) -> None:
         marks = [float(drawn.locator("circle.now").get_attribute("cx")) for drawn in (loss, chart)]
         assert marks[0] == marks[1], "both charts have one axis"
     panel.locator("summary", has_text=title).click()
-    rows = panel.get_by_role("region", name=title).locator("tbody tr").all()
+    table = panel.get_by_role("region", name=title).locator("tbody tr")
+    table.nth(len(SCORES) - 1).wait_for()
+    rows = table.all()
     assert [[float(cell) for cell in row.locator("td").all_inner_texts()] for row in rows] == [
         [step, *shares.values()] for step, shares in SCORES.items()
     ]
