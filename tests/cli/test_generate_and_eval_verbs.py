@@ -125,7 +125,7 @@ def test_guessing_ahead_changes_no_text(directory, guess):
     knobs = ("--seed", "5", "--max-new-tokens", "12")
     ahead = run("generate", directory, "the cat the cat", *knobs, *guess)
     assert ahead.stdout == run("generate", directory, "the cat the cat", *knobs).stdout
-    assert "proposed tokens were accepted" in ahead.stderr
+    assert "accepted: " in ahead.stderr
 
 
 def test_a_form_holds_the_answer(directory, tmp_path):

@@ -131,7 +131,7 @@ def test_a_model_reads_line_ends_as_its_own_text_was_read(run, tmp_path: Path, u
     assert kept["num_bytes"] == len(windows.read_bytes())
     knobs = ("--seed", "1", "--max-new-tokens", "4", *BRIEF)
     plain, dos = run("generate", unix, "cat\nsat", *knobs), run("generate", unix, "cat\r\nsat", *knobs)
-    assert plain.out == dos.out and "1 line ends of the prompt" in dos.err and "line ends" not in plain.err
+    assert plain.out == dos.out and "1 line end of the prompt" in dos.err and "line end" not in plain.err
     assert run("search", unix, "-", *BRIEF, stdin=b"cat\r\n").out == run("search", unix, "cat\n", *BRIEF).out
 
 

@@ -86,7 +86,7 @@ def test_validation_on_a_file_of_its_own(tokenizer, book: Path, tmp_path: Path) 
     assert (text_of(tokenizer, prepared.train), text_of(tokenizer, prepared.valid)) == (BOOK, BOOK[:3000])
     (event,) = (event for event in recorder.events if event.name == "data.duplicates")
     assert event.level == "warning" and event.data["shared"] > 0.999  # all but the run that ends with <eos>
-    assert "exam.txt, 100% of it in book.txt" in event.message
+    assert "(exam.txt: 100% ← book.txt)" in event.message
     before = identify(open_source(book), tokenizer, options)
     (tmp_path / "exam.txt").write_text("another exam")
     assert identify(open_source(book), tokenizer, options) != before

@@ -274,7 +274,7 @@ def test_rows_without_text_can_be_left_out_and_are_counted(tmp_path: Path) -> No
     assert caught.value.where == "r.jsonl, line 1" and "--errors replace" in caught.value.hint
     with pytest.raises(InputError, match="no text here") as empty:
         texts(write_rows(tmp_path / "none.jsonl", {"text": None}), errors="replace")
-    assert empty.value.found == "1 rows without text"
+    assert empty.value.found == "1 row without text"
 
 
 def test_nulls_of_a_parquet_column_can_be_left_out_and_are_counted(tmp_path: Path) -> None:

@@ -418,8 +418,16 @@ def test_the_first_compilation_is_announced(monkeypatch, tmp_path):
     assert [event.name for event in memory.events] == ["engine.compiling", "engine.compiled"]
 
 
+@pytest.fixture
+def hears_ctrl_c():
+    """Python's own handler, also where a shell started the tests behind it, deaf to Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a process of Windows cannot be sent Ctrl-C alone")
-def test_ctrl_c_stops_the_compiler_between_its_passes_wherever_it_arrives():
+def test_ctrl_c_stops_the_compiler_between_its_passes_wherever_it_arrives(hears_ctrl_c):
     """In the end of an object, as in a callback of LLVM, Python would print and forget it."""
 
     class Ends:
@@ -446,8 +454,10 @@ def test_ctrl_c_stops_the_compiler_between_its_passes_wherever_it_arrives():
 @pytest.mark.skipif(os.name == "nt", reason="a process of Windows cannot be sent Ctrl-C alone")
 def test_ctrl_c_while_loops_are_compiled_ends_the_process_in_one_line(tmp_path):
     script = (
+        "import signal\n"
         "import numpy as np\n"
         "from pellucid.cli import app\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may start what runs behind it deaf to it
         "from pellucid.engine.kernels.launch import compile_forward\n"
         "def compile_now(*arguments, **options):\n"
         "    print('compiling', flush=True)\n"
