@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from pellucid.model.decoder import Decoder
-from pellucid.planning.flops import count_flops
-from pellucid.planning.params import count_parameters
+from pellucid.planning.flops import count_flops, muon_flops
+from pellucid.planning.params import count_parameters, parameter_shapes
 from pellucid.planning.presets import PRESETS, preset
+from pellucid.training.optim import orthogonalize
 
 
 def test_gpt2_full_context_is_the_figure_of_nanogpt() -> None:
@@ -46,6 +47,16 @@ def test_forward_pass_counted_by_torch(name: str) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         Decoder(config)(ids_BT)
     assert counter.get_total_flops() == count_flops(config).forward * ids_BT.numel()
+
+
+@pytest.mark.parametrize("name", ["micro", "tiny-gpt2", "tiny"])
+def test_an_update_by_muon_counted_by_torch(name: str) -> None:
+    config = preset(name)
+    shapes = [shape for part, shape in parameter_shapes(config).items() if "blocks" in part and len(shape) == 2]
+    with FlopCounterMode(display=False) as counter:
+        for shape in shapes:
+            orthogonalize(torch.ones(1, *shape))
+    assert counter.get_total_flops() == muon_flops(config)
 
 
 @given(length=st.integers(1, 1024))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.errors import SettingsError
+from pellucid.planning.flops import count_flops, muon_flops
 from pellucid.planning.params import count_parameters
 from pellucid.planning.scaling import DEPTHS, derive_schedule, fit_to_budget, from_depth, ladder, suggest_adamw_rate
 
@@ -47,9 +48,19 @@ def test_wide_models_share_keys_and_values() -> None:
 
 
 def test_schedule_of_a_known_good_run() -> None:
-    """400 updates of 32 rows of 256: the run that reached nanoGPT's best loss on two cores."""
-    schedule = derive_schedule(from_depth(6, vocab_size=65).config, 400 * 32 * 256)
-    assert (schedule.num_steps, schedule.rows, schedule.tokens_per_step) == (400, 32, 8192)
+    """1,200 updates of 4 rows of 256: the best of 300, 600, 1,200 and 2,400 for four passes over a novel of 1 MB."""
+    schedule = derive_schedule(from_depth(2, vocab_size=1024).config, 1200 * 4 * 256)
+    assert (schedule.num_steps, schedule.rows, schedule.tokens_per_step) == (1200, 4, 1024)
+
+
+def test_small_updates_cost_time_that_the_budget_knows() -> None:
+    """Muon's arithmetic is the same for every update: with less text to each, a wide model gets through less of it."""
+    shape = from_depth(12, vocab_size=2048)
+    fit = fit_to_budget(10**9, 3e11, 600, shapes=[shape])
+    updates = derive_schedule(shape.config, fit.tokens).num_steps
+    spent = count_flops(shape.config).training * fit.tokens + muon_flops(shape.config) * updates
+    assert spent / 3e11 == pytest.approx(600, rel=0.3)  # rows are a power of two, so updates only nearly as many
+    assert count_flops(shape.config).training * fit.tokens / 3e11 < 500
 
 
 @given(depth=st.integers(2, 20), tokens=st.integers(1, 10**11))

@@ -22,6 +22,7 @@ from pellucid.planning.formula import Account, sizes, term
 from pellucid.planning.params import block_matrices
 
 TRAINING_FACTOR = 3
+NEWTON_SCHULZ_STEPS = 5  # of Muon's iteration, as `training.optim` takes them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +64,17 @@ def count_flops(config: ModelConfig, *, context_length: int | None = None) -> Fl
     terms[before_output:before_output] = products
     terms.append(term("head", "2 x vocab_size x d_model", symbols))
     return FlopCount(terms=tuple(terms), context_length=symbols["context_length"])
+
+
+def muon_flops(config: ModelConfig) -> int:
+    """FLOPs of one update by Muon: five times three products for each matrix of the blocks, whatever the update has read.
+
+    An m x n matrix, m the shorter side: its Gram matrix (2 m² n), that one's square (2 m³), and their product with it (2 m² n).
+
+    >>> from pellucid.planning.presets import preset
+    >>> muon_flops(preset("gpt2")) / (1024 * count_flops(preset("gpt2")).training) > 1  # more than a row of text costs
+    True
+    """
+    symbols = sizes(config, None)
+    sides = [sorted(symbols[axis] for axis in formula.split(" x ")) for _, formula in block_matrices(config)]
+    return config.n_layers * sum(NEWTON_SCHULZ_STEPS * (4 * m * m * n + 2 * m**3) for m, n in sides)

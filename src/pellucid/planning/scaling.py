@@ -19,7 +19,7 @@ from typing import Any
 
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.flops import count_flops
+from pellucid.planning.flops import count_flops, muon_flops
 from pellucid.planning.params import count_parameters
 from pellucid.planning.repetition import DROPOUT_LOSS, DROPOUT_TIME, DROPOUTS, excess_loss, most_passes, passes_by_heart
 
@@ -29,8 +29,13 @@ CHINCHILLA = 20  # tokens per parameter at which, for one pass over web text, a 
 GROUPED_FROM = 1024  # width from which the KV cache is worth halving
 TIED_FROM = 0.05  # share of the blocks' parameters from which a head of its own costs too much
 REFERENCE_TOKENS, REFERENCE_BATCH, BATCH_EXPONENT = 1.16e9, 2**19, 0.383  # a 12-deep model: nanochat's tuned point
-FEWEST_STEPS = 400
-MUON_TOKENS_PER_WIDTH = 20  # below this many tokens per step and width, orthogonalising costs over a fifth of the step
+HALVINGS = 60  # of an interval, until nothing of it is left
+FEWEST_STEPS = (
+    1200  # measured on a novel of 1 MB: with a quarter of the updates 4 to 7 % more bits per byte (docs/log.md)
+)
+MUON_TOKENS_PER_WIDTH = (
+    5  # below this many tokens per step and width, orthogonalising is as much arithmetic as the text
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +138,7 @@ def derive_schedule(config: ModelConfig, train_tokens: int, *, context_length: i
 
     >>> schedule = derive_schedule(from_depth(6, vocab_size=65).config, 3_276_800)
     >>> schedule.tokens_per_step, schedule.num_steps, schedule.rows
-    (8192, 400, 32)
+    (2048, 1600, 8)
     """
     length = config.context_length if context_length is None else context_length
     tokens_per_step, why = _batch(config, train_tokens, length)
@@ -158,9 +163,7 @@ def derive_schedule(config: ModelConfig, train_tokens: int, *, context_length: i
 
 def _batch(config: ModelConfig, train_tokens: int, length: int) -> tuple[int, str]:
     """(tokens of one update, why)."""
-    law = REFERENCE_BATCH * (max(train_tokens, 1) / REFERENCE_TOKENS) ** BATCH_EXPONENT
-    many_steps = train_tokens / FEWEST_STEPS
-    muon_floor = min(MUON_TOKENS_PER_WIDTH * config.d_model, train_tokens / 100)
+    law, many_steps, muon_floor = _bounds(config, train_tokens)
     wanted = min(law, max(many_steps, muon_floor))
     if wanted == law:
         why = f"the more a run reads, the larger its updates may be (as tokens^{BATCH_EXPONENT}, Bergsma et al. 2025)"
@@ -169,6 +172,12 @@ def _batch(config: ModelConfig, train_tokens: int, length: int) -> tuple[int, st
     else:
         why = "large enough that the optimizer (Muon) does not take more time than the text"
     return max(1, 2 ** round(math.log2(max(wanted / length, 1)))) * length, why
+
+
+def _bounds(config: ModelConfig, train_tokens: float) -> tuple[float, float, float]:
+    """Tokens of one update: at most by the law, and by the number of updates; at least for Muon's sake."""
+    law = REFERENCE_BATCH * (max(train_tokens, 1) / REFERENCE_TOKENS) ** BATCH_EXPONENT
+    return law, train_tokens / FEWEST_STEPS, min(MUON_TOKENS_PER_WIDTH * config.d_model, train_tokens / 100)
 
 
 def suggest_adamw_rate(config: ModelConfig) -> float:
@@ -205,10 +214,10 @@ def fit_to_budget(
 
     >>> fit = fit_to_budget(2_000_000, 300e9, 120, shapes=ladder(vocab_size=2048, context_length=128))
     >>> fit.depth, fit.tokens, fit.config.dropout, round(fit.estimated_seconds)
-    (3, 3343318, 0.0, 120)
+    (3, 2609746, 0.0, 120)
     >>> fit = fit_to_budget(300_000, 300e9, 600, shapes=ladder(vocab_size=2048))  # a short book, and much time
     >>> fit.depth, round(fit.epochs), fit.config.dropout
-    (4, 17, 0.2)
+    (4, 15, 0.2)
     """
     if not (flops_per_second > 0 and seconds > 0):
         found = f"{flops_per_second} FLOP/s, {seconds} s"
@@ -225,18 +234,42 @@ class _Budget:
     tokens: int | None  # wanted, whatever they are worth
 
 
+class _Work:
+    """The arithmetic of a run of one shape: that of its text, and Muon's at every update."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.of_token = count_flops(config).training * (DROPOUT_TIME if config.dropout else 1)
+        self.of_update = muon_flops(config)
+
+    def flops(self, tokens: float) -> float:
+        """What so many tokens cost: it grows with them."""
+        law, many_steps, muon_floor = _bounds(self.config, tokens)
+        return self.of_token * tokens + self.of_update * tokens / min(law, max(many_steps, muon_floor))
+
+    def tokens(self, flops: float) -> float:
+        """How many tokens that arithmetic is enough for, by halving."""
+        low, high = 0.0, flops / self.of_token
+        if math.isinf(high):
+            return high
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.flops(middle) <= flops else (low, middle)
+        return low
+
+
 def _fits(shape: Derived, dropouts: Sequence[float], budget: _Budget) -> Iterator[Fit]:
     """One shape with each dropout."""
-    parameters, flops = count_parameters(shape.config).total, count_flops(shape.config).training
     for dropout in dropouts:
-        yield _fit(shape, dropout, parameters, flops * (DROPOUT_TIME if dropout else 1), budget)
+        yield _fit(shape, dataclasses.replace(shape.config, dropout=dropout), budget)
 
 
-def _fit(shape: Derived, dropout: float, parameters: int, flops_per_token: float, budget: _Budget) -> Fit:
+def _fit(shape: Derived, config: ModelConfig, budget: _Budget) -> Fit:
     """As many tokens as the time allows and the text is good for."""
-    config, unique = dataclasses.replace(shape.config, dropout=dropout), budget.unique
+    parameters, unique, dropout = count_parameters(config).total, budget.unique, config.dropout
+    work = _Work(config)
     passes = most_passes(parameters, unique, dropout=dropout, row_tokens=config.context_length)
-    in_time, good = budget.flops_per_second * budget.seconds / flops_per_token, unique * passes
+    in_time, good = work.tokens(budget.flops_per_second * budget.seconds), unique * passes
     seen = max(1, int(min(in_time, good if budget.tokens is None else budget.tokens)))
     worth = min(seen, unique * passes_by_heart(parameters, unique, dropout=dropout))
     excess = excess_loss(parameters, worth, unique) * (DROPOUT_LOSS if dropout else 1)
@@ -254,7 +287,7 @@ def _fit(shape: Derived, dropout: float, parameters: int, flops_per_token: float
         config=config,
         tokens=seen,
         most_tokens=max(seen, int(good)),
-        estimated_seconds=seen * flops_per_token / budget.flops_per_second,
+        estimated_seconds=work.flops(seen) / budget.flops_per_second,
         epochs=seen / unique,
         excess=excess,
         reasons=(
