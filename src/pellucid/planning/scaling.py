@@ -217,7 +217,7 @@ def fit_to_budget(
     (3, 2609746, 0.0, 120)
     >>> fit = fit_to_budget(300_000, 300e9, 600, shapes=ladder(vocab_size=2048))  # a short book, and much time
     >>> fit.depth, round(fit.epochs), fit.config.dropout
-    (4, 15, 0.2)
+    (3, 26, 0.2)
     """
     if not (flops_per_second > 0 and seconds > 0):
         found = f"{flops_per_second} FLOP/s, {seconds} s"
@@ -245,7 +245,8 @@ class _Work:
     def flops(self, tokens: float) -> float:
         """What so many tokens cost: it grows with them."""
         law, many_steps, muon_floor = _bounds(self.config, tokens)
-        return self.of_token * tokens + self.of_update * tokens / min(law, max(many_steps, muon_floor))
+        of_an_update = max(min(law, max(many_steps, muon_floor)), self.config.context_length)  # a row at least
+        return self.of_token * tokens + self.of_update * tokens / of_an_update
 
     def tokens(self, flops: float) -> float:
         """How many tokens that arithmetic is enough for, by halving."""

@@ -35,7 +35,7 @@ MEMORY_SHARE = 0.5  # of the free memory that one micro-batch may take
 COMPILE_SECONDS, COMPILE_SAVING = 60.0, 0.3  # what compiling costs once, and the share of a step that it saves
 
 SLOWEST_FLOPS, FASTEST_FLOPS = 1e9, 1e15  # a second: every machine lies between
-UNMEASURED_SECONDS = 5.0  # a run that is shorter even on the slowest machine may go without measuring
+UNMEASURED_SECONDS = 20.0  # a run that is shorter even on the slowest machine may go without measuring
 DEPEND_ON_RATE = ("estimated_seconds", "reasons")
 
 
