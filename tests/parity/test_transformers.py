@@ -207,3 +207,16 @@ def test_their_tokenizer_reads_our_directory_and_gives_the_same_ids(train, tmp_p
     assert (model.config.bos_token_id, model.config.eos_token_id) == (tokenizer.bos_id, tokenizer.eos_id)
     assert model.generation_config.do_sample and model.generation_config.eos_token_id == tokenizer.eos_id
     assert load_checkpoint(tmp_path / "model").tokenizer.encode(text) == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("num_layers", [3, 28, 30])
+@pytest.mark.parametrize("said", [{}, {"max_window_layers": 0}, {"max_window_layers": 2}, {"max_window_layers": 40}])
+def test_layers_with_a_window_are_those_of_transformers_also_where_a_file_is_silent(
+    num_layers: int, said: dict
+) -> None:
+    values = {**LLAMA_LIKE, "num_hidden_layers": num_layers, "use_sliding_window": True, "sliding_window": 5, **said}
+    theirs = transformers.Qwen3Config(**values).layer_types
+    _, ours = read_config({**values, "model_type": "qwen3", "tie_word_embeddings": False}, "config.json")
+    assert [ours.window_at(layer) is not None for layer in range(num_layers)] == [
+        t == "sliding_attention" for t in theirs
+    ]

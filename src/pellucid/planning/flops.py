@@ -6,7 +6,7 @@ A causal position sees on average `(context_length + 1) / 2` positions, itself i
 forward pass: the backward pass has two products (one for inputs, one for weights) where the forward has one.
 
 The embedding is a look-up and costs nothing; the head is counted, tied or not. It is *not* counted what is small beside
-the products: norms, softmax, rotations, the nonlinearity, biases, the optimizer; nor what a core multiplies only to
+the products: norms, softmax, rotations, the nonlinearity, biases, the optimizer (`muon_flops` counts Muon apart); nor what a core multiplies only to
 mask it away. The shorthand "6 x parameters x tokens" is close when the context is short beside the width.
 
 Source: Kaplan et al. 2020 §2.1; Chowdhery et al. 2022 appendix B (which counts a full, not a causal, context).
@@ -22,7 +22,7 @@ from pellucid.planning.formula import Account, sizes, term
 from pellucid.planning.params import block_matrices
 
 TRAINING_FACTOR = 3
-NEWTON_SCHULZ_STEPS = 5  # of Muon's iteration, as `training.optim` takes them
+NEWTON_SCHULZ_STEPS = 5  # of Muon's iteration at each update
 
 
 @dataclass(frozen=True, kw_only=True)

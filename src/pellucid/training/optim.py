@@ -22,11 +22,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pellucid.planning.flops import NEWTON_SCHULZ_STEPS
 from pellucid.training.precision import Arena, Stack
 from pellucid.training.settings import OptimizerSettings
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest slope at zero that still lands near one
-NEWTON_SCHULZ_STEPS = 5
 
 
 class Optimizer:

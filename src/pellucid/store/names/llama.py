@@ -18,6 +18,7 @@ from pellucid.store.names.family import HEAD, Family, Stored, expand
 from pellucid.store.names.fields import Fields
 
 FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' names for the two kinds of layers
+FIRST_SLIDING = 28  # what a file means that does not say from which layer on: the default of transformers
 ROTARY_AXES: dict[str, tuple[Any, ...]] = {
     "position": ("rotary",),
     "norm": ("rms",),
@@ -199,7 +200,8 @@ def sliding_window_from_hf(fields: Fields) -> dict[str, Any]:
     if used and not window:
         raise fields.unsupported("use_sliding_window", True)
     fields.seen.add("sliding_window")
-    num_layers, first = fields.whole("num_hidden_layers"), fields.whole("max_window_layers", 0)
+    num_layers = fields.whole("num_hidden_layers")
+    first = fields.whole("max_window_layers", FIRST_SLIDING)
     kinds = fields.words("layer_types", [])
     if not kinds:
         sliding = range(first, min(num_layers, MOST_LAYERS)) if window else range(0)  # more are refused later
