@@ -5,6 +5,20 @@
  *     x(step) = step, or ln(1 + step) where the beginning is to be seen
  */
 
+/** What the charts over the steps share: one axis, one chosen step, and the margins that set one under the other. */
+export interface StepAxis {
+  /** The last step of the axis, and the pixels to the right of it. */
+  last: number;
+  right: number;
+  stops: readonly number[];
+  index: number;
+  pinned: number | null;
+  logarithmic: boolean;
+  onpick: (index: number) => void;
+}
+export const LEFT = 46;
+export const BOTTOM = 40;
+
 /** A next token's chance now and at the moment it is compared with. */
 export interface Bar {
   id: number;
