@@ -20,7 +20,7 @@ from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_
 from pellucid.planning.presets import preset
 from pellucid.planning.repetition import DROPOUTS
 from pellucid.planning.report import check_fits
-from pellucid.planning.scaling import Derived, Fit, Reason, derive_schedule, fit_to_budget, from_depth, ladder
+from pellucid.planning.scaling import Derived, Fit, Reason, Work, derive_schedule, fit_to_budget, from_depth, ladder
 from pellucid.settings import Layer, resolve, to_dict
 from pellucid.settings import shallow as as_fields
 from pellucid.training.settings import ModelSettings, TrainSettings
@@ -35,7 +35,7 @@ MEMORY_SHARE = 0.5  # of the free memory that one micro-batch may take
 COMPILE_SECONDS, COMPILE_SAVING = 60.0, 0.3  # what compiling costs once, and the share of a step that it saves
 
 SLOWEST_FLOPS, FASTEST_FLOPS = 1e9, 1e15  # a second: every machine lies between
-UNMEASURED_SECONDS = 20.0  # a run that is shorter even on the slowest machine may go without measuring
+UNMEASURED_SECONDS = 15.0  # a run that is shorter even on the slowest machine may go without measuring
 DEPEND_ON_RATE = ("estimated_seconds", "reasons")
 
 
@@ -116,7 +116,8 @@ def plan_run(
     config, reasons = fit.config, list(fit.reasons)
     shape = text.rows(config.context_length)
     steps, rows, most_steps = _pace(settings, text, fit, shape, reasons)
-    estimated = fit.estimated_seconds * steps * rows * shape.length / fit.tokens
+    work = Work(config, muon=settings.optimizer.matrices == "muon")
+    estimated = work.of(steps * rows * shape.length, steps) / flops_per_second
     micro_rows, memory = _micro_rows(settings, config, rows, machine, "bfloat16" if bf16 else "float32")
     eval_windows, every = _evaluations(settings, config, text, steps, rows, reasons)
     return RunPlan(
