@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.data.loader import DocumentLoader, build_loader
+from pellucid.data.loader import DocumentLoader, Pool, build_loader
 from pellucid.data.shards import TokenShards
 from pellucid.data.source import Document
 from pellucid.data.writer import write_shards
@@ -54,6 +54,49 @@ def test_rows_are_a_function_of_seed_and_position(tmp_path) -> None:
     orders = [loader.rows(epoch * 5, 5).first_token_B.tolist() for epoch in range(4)]
     assert len({tuple(order) for order in orders}) > 1 and len({tuple(sorted(order)) for order in orders}) == 1
     assert shards.document(shards.document_at(int(together.first_token_B[0]))).start == together.first_token_B[0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    rows=st.integers(1, 5),
+    updates=st.integers(2, 4),
+    context=st.integers(8, 64),
+)
+def test_pools_show_the_same_rows_with_less_padding(
+    tmp_path_factory, lengths: list[int], rows: int, updates: int, context: int
+) -> None:
+    shards = shards_of([ALPHABET[0] * n for n in lengths], tmp_path_factory.mktemp("rows") / "train")
+    plain = DocumentLoader(shards, context, seed=3)
+    loader = DocumentLoader(shards, context, seed=3, pool=Pool(rows=rows, updates=updates))
+    count = plain.num_rows_per_epoch
+    every = [loader.rows(at, min(rows, count - at)) for at in range(0, count, rows)]
+    assert sorted(sum((batch.first_token_B.tolist() for batch in every), [])) == sorted(
+        plain.rows(0, count).first_token_B.tolist()
+    )
+    assert sum(batch.num_targets for batch in every) == sum(lengths) + len(lengths)
+    assert all(batch.ids_BT.shape[1] == min(context, max(8, -(-batch.longest // 8) * 8)) for batch in every)
+    positions = sum(batch.ids_BT.numel() for batch in every)
+    assert 1 - (sum(lengths) + len(lengths)) / positions == pytest.approx(loader.padding_share)
+    assert loader.padding_share <= plain.padding_share + 1e-9
+    for begin in range(0, count - rows * updates + 1, rows * updates):  # a whole pool: updates do not interleave
+        spans = sorted(
+            (int(lengths_B.min()), int(lengths_B.max()))
+            for lengths_B in ((loader.rows(begin + at * rows, rows).weights_BT > 0).sum(1) for at in range(updates))
+        )
+        assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:]))
+
+
+def test_the_updates_of_a_pool_come_in_an_order_of_their_own(tmp_path) -> None:
+    shards = shards_of(["a" * (1 + n % 30) for n in range(240)], tmp_path / "train")
+    loader = DocumentLoader(shards, context_length=64, seed=1, pool=Pool(rows=4, updates=6))
+    widths = [loader.rows(4 * update, 4).longest for update in range(60)]
+    pools = [widths[at : at + 6] for at in range(0, 60, 6)]
+    assert any(pool != sorted(pool) for pool in pools)
+    orders = {tuple(sorted(range(6), key=pool.__getitem__)) for pool in pools}
+    assert len(orders) > 3
+    together, parts = loader.rows(8, 8), [loader.rows(8, 4), loader.rows(12, 4)]
+    assert together.first_token_B.tolist() == sum((part.first_token_B.tolist() for part in parts), [])
 
 
 def test_a_row_begins_with_its_document_and_the_rest_of_a_long_one_follows(tmp_path) -> None:

@@ -81,6 +81,22 @@ def test_micro_rows_that_do_not_divide_are_refused() -> None:
         planned(batch={"tokens": 8 * 256, "micro_rows": 3})
 
 
+@pytest.mark.parametrize(
+    ("others", "says"), [({}, "rows of documents"), ({"data": {"rows": "documents"}, "compile": "on"}, "many shapes")]
+)
+def test_sorted_rows_need_documents_and_steps_of_any_shape(others: dict, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        planned(batch={"pool": 8}, **others)
+    assert not planned(batch={"pool": 8}, data={"rows": "documents"}, minutes=60, model={"depth": 8}).compiled
+
+
+def test_rows_are_said_as_rows_or_as_tokens() -> None:
+    assert planned(batch={"rows": 48}).rows == 48
+    assert planned(batch={"rows": 48}, steps=10) == planned(batch={"tokens": 48 * 256}, steps=10)
+    with pytest.raises(SettingsError, match="not both"):
+        planned(batch={"rows": 8, "tokens": 8 * 256})
+
+
 def test_preset_and_depth_exclude_each_other() -> None:
     with pytest.raises(SettingsError, match="not both"):
         planned(model={"preset": "gpt2", "depth": 3})

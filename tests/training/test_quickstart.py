@@ -75,9 +75,10 @@ def test_a_story_has_a_row_and_is_read_once(tmp_path: Path) -> None:
     recorder = MemoryRecorder()
     run(tmp_path / "run", recorder=recorder)
     [rows] = [event.data for event in recorder.events if event.name == "data.rows"]
-    assert rows["rows"] >= TINY.steps * TINY.rows and rows["cut"] == 0 and rows["padding_share"] < 0.5
+    assert rows["rows"] >= TINY.steps * TINY.rows and rows["cut"] == 0 and rows["padding_share"] < 0.2
     tokens = [json.loads(line)["tokens"] for line in metrics(tmp_path / "run") if '"train"' in line]
-    assert set(tokens) == {rows["positions"] * (TINY.rows * recipe.ROW // rows["positions"])}
+    assert all(number % TINY.rows == 0 for number in tokens)
+    assert len(set(tokens)) > 1 and max(tokens) <= rows["positions"] * TINY.rows, "a batch ends with its longest row"
 
 
 @pytest.mark.usefixtures("tiny_ladder")
@@ -116,18 +117,15 @@ def test_the_ladder_takes_every_machine_and_grows(level: int) -> None:
 
 
 @pytest.mark.parametrize("level", sorted(LADDERS))
-def test_every_chinese_name_is_one_token_wherever_it_stands(level: int) -> None:
-    """A name that falls together with the verb behind it is another token each time, and nothing can be bound to it."""
+def test_every_chinese_character_is_one_token_also_in_wordings_never_seen(level: int) -> None:
+    """A verb or a name that falls together with its neighbours is another token each time, and nothing is learned of it."""
     texts = list(documents(1, level=level, count=4000))
     tokenizer = train_bpe(texts, LADDERS[level].vocabulary, max_han=recipe.MOST_HAN)
-    told = [story(2, index, level=level, language="zh", split="paraphrases") for index in range(60)]
-    for name in lexicon_zh.PEOPLE:
-        [token] = {tokenizer.encode(name).ids} if len(name) == 2 else [None]
-        if token is None or not any(name in one.tale for one in told):
-            continue
-        for one in told:
-            pieces = [tokenizer.token_text(token) for token in tokenizer.encode(one.tale).ids]
-            assert pieces.count(name) == one.tale.count(name), (name, pieces)
+    told = [story(2, index, level=level, language="zh", split="paraphrases").tale for index in range(60)]
+    assert any("捡了起来" in tale for tale in told) or level == 1
+    for tale in told:
+        pieces = [tokenizer.token_text(token) for token in tokenizer.encode(tale).ids]
+        assert pieces == list(tale)
 
 
 @pytest.mark.parametrize(("level", "minutes"), [(0, 3), (1, 10)])

@@ -43,6 +43,21 @@ class Batch:
         """How many tokens count."""
         return int((self.weights_BT > 0).sum())
 
+    @property
+    def longest(self) -> int:
+        """Positions up to the last one that counts in any row."""
+        counting_T = (self.weights_BT > 0).any(0).nonzero()
+        return int(counting_T.max()) + 1 if len(counting_T) else 0
+
+    def cut(self, positions: int) -> Batch:
+        """The same rows without what stands behind the first so many positions."""
+        return Batch(
+            ids_BT=self.ids_BT[:, :positions],
+            targets_BT=self.targets_BT[:, :positions],
+            weights_BT=self.weights_BT[:, :positions],
+            first_token_B=self.first_token_B,
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         return Batch(

@@ -12,7 +12,9 @@ document and the beginning of the next. The one window that is not full is padde
 batch has the same shape. No state is kept: asked for rows 500 to 531, the loader needs nothing of rows 0 to 499.
 
 `DocumentLoader` gives each document a row of its own instead, padded on the right: nothing of another text stands before
-it. A causal model needs no mask for that, since it never looks ahead.
+it. A causal model needs no mask for that, since it never looks ahead. It can sort by length the rows of a few updates in a
+row, a pool, so that the rows of each update are about equally long and the batch ends with the longest of them: little is
+padding then. Which update comes first is drawn anew in every pool.
 
 B rows, T positions.
 """
@@ -20,6 +22,7 @@ B rows, T positions.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -71,27 +74,76 @@ class Loader:
         return (offset + window_B * size) % num_tokens, np.minimum(size, num_tokens - window_B * size)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Rows that are sorted by length together: those of `updates` updates of `rows` rows each."""
+
+    rows: int
+    updates: int
+
+
 class DocumentLoader(Loader):
     """Rows that hold one document each, padded on the right.
 
     A row has as many positions as the longest document needs, at most the context; a document that is longer goes on in
-    rows of its own. `padding_share` says how much of the rows is padding, `num_cut` how many documents are longer.
+    rows of its own. With a `pool` a batch has as many positions as its own longest row needs. `padding_share` says how
+    much of an epoch is padding, `num_cut` how many documents are longer than a row.
     """
 
-    def __init__(self, shards: TokenShards, context_length: int, seed: int) -> None:
+    def __init__(self, shards: TokenShards, context_length: int, seed: int, pool: Pool | None = None) -> None:
         super().__init__(shards, context_length, seed)
         starts_D = shards.document_starts()
         targets_D = np.diff(starts_D, append=shards.num_tokens) - 1  # a document's first token is no target
-        needed = -(-int(targets_D.max()) // ROUND_UP) * ROUND_UP
-        self.row_length = min(context_length, max(needed, ROUND_UP))
+        self.row_length = context_length
+        self.row_length = self._width(int(targets_D.max()))
         rows_D = np.maximum(1, -(-targets_D // self.row_length))
         self._starts_D, self._targets_D, self._ends_D = starts_D, targets_D, np.cumsum(rows_D)
         self.num_rows_per_epoch = int(self._ends_D[-1])
         self.num_cut = int((rows_D > 1).sum())
-        self.padding_share = 1 - int(targets_D.sum()) / (self.num_rows_per_epoch * self.row_length)
+        self.pool = pool
+        self.padding_share = 1 - int(targets_D.sum()) / self._num_positions()
+
+    def rows(self, start: int, count: int) -> Batch:
+        """The rows [start, start + count) of the run as one batch."""
+        batch = super().rows(start, count)
+        return batch if self.pool is None else batch.cut(self._width(batch.longest))
+
+    def _width(self, longest: int) -> int:
+        """Positions of rows of which the longest has so many."""
+        return min(self.row_length, max(ROUND_UP, -(-longest // ROUND_UP) * ROUND_UP))
+
+    def _num_positions(self) -> int:
+        """Positions of the first epoch's updates, padding too."""
+        if self.pool is None:
+            return self.num_rows_per_epoch * self.row_length
+        _, length_N = self._windows(0, np.arange(self.num_rows_per_epoch))
+        updates = np.split(length_N, np.arange(self.pool.rows, len(length_N), self.pool.rows))
+        return sum(len(length_B) * self._width(int(length_B.max())) for length_B in updates)
 
     def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._places(permute(place_B, self.num_rows_per_epoch, draw(self.seed, "data order", epoch)))
+        if self.pool is None:
+            return self._places(self._order(epoch, place_B))
+        size, row_B = self.pool.rows * self.pool.updates, np.empty_like(place_B)
+        for pool in np.unique(place_B // size):
+            here = place_B // size == pool
+            row_B[here] = self._sorted_pool(epoch, int(pool))[place_B[here] - pool * size]
+        return self._places(row_B)
+
+    def _order(self, epoch: int, place_B: np.ndarray) -> np.ndarray:
+        return permute(place_B, self.num_rows_per_epoch, draw(self.seed, "data order", epoch))
+
+    def _sorted_pool(self, epoch: int, pool: int) -> np.ndarray:
+        """The rows of a pool in the order they are read: by length, then update by update in an order of its own."""
+        assert self.pool is not None
+        size = self.pool.rows * self.pool.updates
+        row_N = self._order(epoch, np.arange(pool * size, min((pool + 1) * size, self.num_rows_per_epoch)))
+        row_N = row_N[np.argsort(self._places(row_N)[1], kind="stable")]
+        if len(row_N) < size:  # the end of an epoch: too few for every update
+            return row_N
+        update_U = permute(
+            np.arange(self.pool.updates), self.pool.updates, draw(self.seed, f"pool of epoch {epoch}", pool)
+        )
+        return row_N.reshape(self.pool.updates, self.pool.rows)[update_U].reshape(-1)
 
     def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[Batch]:
         """The documents from first to last for evaluation, `rows` at a time, each token a target once.
@@ -114,9 +166,13 @@ class DocumentLoader(Loader):
         return self._starts_D[document_B] + skipped_B, np.clip(left_B, 0, self.row_length)
 
 
-def build_loader(shards: TokenShards, *, rows: RowKind, context_length: int, seed: int) -> Loader:
+def build_loader(
+    shards: TokenShards, *, rows: RowKind, context_length: int, seed: int, pool: Pool | None = None
+) -> Loader:
     """The loader of this kind of rows. Raises InputError when there are fewer than two tokens."""
-    return (DocumentLoader if rows == "documents" else Loader)(shards, context_length, seed)
+    if rows == "documents":
+        return DocumentLoader(shards, context_length, seed, pool)
+    return Loader(shards, context_length, seed)
 
 
 def num_windows(num_tokens: int, context_length: int, stride: int | None = None) -> int:

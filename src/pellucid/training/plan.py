@@ -110,6 +110,7 @@ def plan_run(
     `seconds_gone` of the minutes were spent on preparing. Raises DoesNotFitError, with the figures, when even one row
     at a time needs more memory than is free.
     """
+    _check_batch(settings)
     budget = _budget(settings, seconds_gone)
     seconds = 60 * DEFAULT_MINUTES if budget is None else budget
     fit = _fit(settings, text, flops_per_second, seconds, given)
@@ -168,6 +169,27 @@ def plan_unmeasured(
     why = f"at most: if this machine reached no more than {SLOWEST_FLOPS / 1e9:.0f} GFLOP/s"
     reason = Reason(field="estimated_seconds", value=slow.estimated_seconds, why=why)
     return dataclasses.replace(slow, reasons=(*slow.reasons, reason))
+
+
+def _check_batch(settings: TrainSettings) -> None:
+    """Raise SettingsError for a size said twice, for sorted rows that cannot be, or a step of one shape beside them."""
+    if settings.batch.rows is not None and settings.batch.tokens is not None:
+        found = f"{settings.batch.rows}, {settings.batch.tokens}"
+        raise SettingsError("give batch.rows or batch.tokens, not both", found=found)
+    if settings.batch.pool is None:
+        return
+    if settings.data.rows != "documents":
+        raise SettingsError(
+            "batch.pool sorts rows of documents",
+            found=f"data.rows={settings.data.rows}",
+            hint="add --set data.rows=documents, or leave batch.pool out",
+        )
+    if settings.compile == "on":
+        raise SettingsError(
+            "with batch.pool updates have many shapes, and a compiled step has one",
+            found="compile=on",
+            hint="leave --set compile=on out, or batch.pool",
+        )
 
 
 def _budget(settings: TrainSettings, seconds_gone: float) -> float | None:
@@ -238,8 +260,11 @@ def _chosen(depth: int, sizes: Sequence[Derived]) -> Derived:
 
 def _asked_tokens(settings: TrainSettings, text: TextSize) -> int | None:
     """How many tokens a person wants to be learned from, over all passes; None when that is open."""
-    if settings.steps is not None and settings.batch.tokens is not None:
-        return settings.steps * settings.batch.tokens
+    batch = settings.batch
+    if settings.steps is not None and batch.rows is not None:
+        return settings.steps * batch.rows * text.rows(settings.model.context_length or DEFAULT_CONTEXT).length
+    if settings.steps is not None and batch.tokens is not None:
+        return settings.steps * batch.tokens
     if settings.epochs is not None:
         return max(1, round(settings.epochs * text.train_tokens))
     return None
@@ -256,9 +281,10 @@ def _pace(
 ) -> tuple[int, int, int]:
     """(steps, rows per step, the most steps that the text is good for)."""
     schedule = derive_schedule(fit.config, fit.tokens)
-    rows = max(1, settings.batch.tokens // shape.length) if settings.batch.tokens else schedule.rows
-    if settings.batch.tokens is None:
+    tokens, rows = settings.batch.tokens, settings.batch.rows
+    if rows is None and tokens is None:
         reasons.extend(reason for reason in schedule.reasons if reason.field == "tokens_per_step")
+    rows = rows or (max(1, tokens // shape.length) if tokens else schedule.rows)
     steps = settings.steps or max(1, round(fit.tokens / (rows * shape.tokens)))
     why = (
         "as asked"
@@ -325,6 +351,8 @@ def _compile_pays(settings: TrainSettings, seconds: float) -> bool:
     """Whether compiling is asked for, or would save more than it costs."""
     if settings.compile != "auto":
         return settings.compile == "on"
+    if settings.batch.pool is not None:  # each length of row would be compiled anew
+        return False
     return COMPILE_SAVING * seconds > COMPILE_SECONDS
 
 

@@ -27,6 +27,7 @@ class ModelSettings:
     d_model: int | None = setting(None, "width of the residual stream", low=1)
     d_ff: int | None = setting(None, "width inside the feed-forward", low=1)
     position: str | None = setting(None, "none, learned, sinusoidal or rotary")
+    rope_theta: float | None = setting(None, "base of the rotary wavelengths", low=1)
     sliding_window: int | None = setting(
         None, "a position sees this many, itself the last (none: all before it)", low=1
     )
@@ -76,7 +77,15 @@ class BatchSettings:
     """What one update sees."""
 
     tokens: int | None = setting(None, "tokens per update; rows = tokens / context", low=1)
+    rows: int | None = setting(None, "instead of tokens: rows per update", low=1)
     micro_rows: int | None = setting(None, "rows computed at once; several micro-batches make one update", low=1)
+    pool: int | None = setting(
+        None,
+        "with data.rows=documents: updates whose rows are sorted by length together, so that little is padding; such steps"
+        " are not compiled (none: rows as they come)",
+        low=2,
+        high=4096,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

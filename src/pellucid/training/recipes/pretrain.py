@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from pellucid.counts import counted
-from pellucid.data.loader import DocumentLoader, Loader, build_loader
+from pellucid.data.loader import DocumentLoader, Loader, Pool, build_loader
 from pellucid.data.prepare import Prepared, identify, prepare
 from pellucid.data.shards import REBUILD
 from pellucid.data.source import Source, open_as_set
@@ -194,7 +194,7 @@ def build_trainer(
     model.reserve_positions(plan.config.context_length)
     return Trainer(
         model,
-        open_rows(settings, prepared, plan.config.context_length, recorder),
+        open_rows(settings, prepared, plan, recorder),
         Pace(steps=plan.steps, rows=plan.rows, micro_rows=plan.micro_rows),
         optimizer=settings.optimizer,
         schedule=settings.schedule,
@@ -206,10 +206,15 @@ def build_trainer(
     )
 
 
-def open_rows(settings: TrainSettings, prepared: Prepared, context_length: int, recorder: Recorder = NULL) -> Loader:
+def open_rows(settings: TrainSettings, prepared: Prepared, plan: RunPlan, recorder: Recorder = NULL) -> Loader:
     """The rows of training; of rows that hold a document each, how much is padding is told."""
-    kind = settings.data.rows
-    loader = build_loader(prepared.train, rows=kind, context_length=context_length, seed=settings.seed)
+    loader = build_loader(
+        prepared.train,
+        rows=settings.data.rows,
+        context_length=plan.config.context_length,
+        seed=settings.seed,
+        pool=Pool(rows=plan.rows, updates=settings.batch.pool) if settings.batch.pool else None,
+    )
     if isinstance(loader, DocumentLoader):
         data = {
             "rows": loader.num_rows_per_epoch,
@@ -218,8 +223,8 @@ def open_rows(settings: TrainSettings, prepared: Prepared, context_length: int, 
             "cut": loader.num_cut,
         }
         message = (
-            f"one document to a row: {counted(data['rows'], 'row')} of {counted(data['positions'], 'position')},"
-            f" {loader.padding_share:.0%} of them padding"
+            f"one document to a row: {counted(data['rows'], 'row')} of {counted(data['positions'], 'position')}"
+            f"{'' if loader.pool is None else ' or fewer, sorted by length'}, {loader.padding_share:.0%} of them padding"
         )
         if loader.num_cut:
             message += f"; longer than a row, and going on in rows of their own: {counted(loader.num_cut, 'document')}"
