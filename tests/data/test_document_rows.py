@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -71,9 +73,8 @@ def test_pools_show_the_same_rows_with_less_padding(
     loader = DocumentLoader(shards, context, seed=3, pool=Pool(rows=rows, updates=updates))
     count = plain.num_rows_per_epoch
     every = [loader.rows(at, min(rows, count - at)) for at in range(0, count, rows)]
-    assert sorted(sum((batch.first_token_B.tolist() for batch in every), [])) == sorted(
-        plain.rows(0, count).first_token_B.tolist()
-    )
+    firsts = torch.cat([batch.first_token_B for batch in every])
+    assert sorted(firsts.tolist()) == sorted(plain.rows(0, count).first_token_B.tolist())
     assert sum(batch.num_targets for batch in every) == sum(lengths) + len(lengths)
     assert all(batch.ids_BT.shape[1] == min(context, max(8, -(-batch.longest // 8) * 8)) for batch in every)
     positions = sum(batch.ids_BT.numel() for batch in every)
@@ -84,7 +85,7 @@ def test_pools_show_the_same_rows_with_less_padding(
             (int(lengths_B.min()), int(lengths_B.max()))
             for lengths_B in ((loader.rows(begin + at * rows, rows).weights_BT > 0).sum(1) for at in range(updates))
         )
-        assert all(first[1] <= second[0] for first, second in zip(spans, spans[1:]))
+        assert all(first[1] <= second[0] for first, second in pairwise(spans))
 
 
 def test_the_updates_of_a_pool_come_in_an_order_of_their_own(tmp_path) -> None:
@@ -96,7 +97,7 @@ def test_the_updates_of_a_pool_come_in_an_order_of_their_own(tmp_path) -> None:
     orders = {tuple(sorted(range(6), key=pool.__getitem__)) for pool in pools}
     assert len(orders) > 3
     together, parts = loader.rows(8, 8), [loader.rows(8, 4), loader.rows(12, 4)]
-    assert together.first_token_B.tolist() == sum((part.first_token_B.tolist() for part in parts), [])
+    assert torch.equal(together.first_token_B, torch.cat([part.first_token_B for part in parts]))
 
 
 def test_a_row_begins_with_its_document_and_the_rest_of_a_long_one_follows(tmp_path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pellucid.data.microworld import lexicon_zh
 from pellucid.data.microworld.corpus import documents
 from pellucid.data.microworld.story import story
 from pellucid.errors import ResumeError

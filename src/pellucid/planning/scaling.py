@@ -31,7 +31,7 @@ GROUPED_FROM = 1024  # width from which the KV cache is worth halving
 TIED_FROM = 0.05  # share of the blocks' parameters from which a head of its own costs too much
 REFERENCE_TOKENS, REFERENCE_BATCH, BATCH_EXPONENT = 1.16e9, 2**19, 0.383  # a 12-deep model: nanochat's tuned point
 HALVINGS = 60  # of an interval, until nothing of it is left
-FEWEST_STEPS = 1200  # with a quarter of them, a novel of 1 MB takes 4 to 7 % more bits per byte (measured: docs/log.md)
+FEWEST_STEPS = 1200  # with a quarter of them, a text of 1 MB takes 1.5 to 7 % more bits per byte (docs/log.md)
 MUON_TOKENS_PER_WIDTH = 5  # below this many tokens per step and width, orthogonalising is more arithmetic than the text
 
 

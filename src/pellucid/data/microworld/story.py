@@ -58,6 +58,21 @@ class Story:
         between = " " if self.language == "en" else ""
         return "\n".join([self.tale, *(f"{q.text}{between}{q.answers[0]}" for q in self.questions)])
 
+    @property
+    def answer_places(self) -> tuple[tuple[int, int], ...]:
+        """The characters of `text`, from and up to, in which the answer to each question stands.
+
+        >>> tale = story(0, 7, level=1, language="en")
+        >>> [tale.text[start:stop] for start, stop in tale.answer_places] == [q.answers[0] for q in tale.questions]
+        True
+        """
+        places, at, between = [], len(self.tale), 1 if self.language == "en" else 0
+        for question in self.questions:
+            start = at + 1 + len(question.text) + between
+            at = start + len(question.answers[0])
+            places.append((start, at))
+        return tuple(places)
+
     def prompt(self, question: Question) -> str:
         """What a model is given: the tale and one question, up to where the answer begins (no space after it).
 

@@ -14,20 +14,22 @@ What makes a small model find out what a name is for (docs/log.md has the figure
     alike together    the stories of an update are about equally long: a quarter more of them in the same time
     matched keys      keys begin much like queries, so a name finds its earlier mentions from the first step
     slow rotation     most pairs of a query hardly turn within a story, so a name matches from any distance
+    rare kinds count  a kind of question that is seldom asked weighs more, or its answer is never learned
     a local block     the first block sees only the last few tokens, so a place takes up the name in its own sentence
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from torch import nn
 
-from pellucid.data.microworld.corpus import documents, held_out
-from pellucid.data.microworld.story import VERSION, Story
+from pellucid.data.microworld.corpus import held_out
+from pellucid.data.microworld.story import VERSION, Question, Story, story
 from pellucid.engine.generate import complete, encode_prompt
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.torch_runner import TorchRunner
@@ -59,6 +61,7 @@ LOCAL = 8  # tokens that a position sees in the first block, itself the last: ab
 MOST_HAN = 1  # Chinese characters in a token
 POOL = 8  # updates whose stories are sorted by length together
 SLOW_ROTATION = 1e7  # base of the rotary wavelengths
+COUNTED = 2000  # stories in which kinds of question are counted
 VALID_SHARE = 0.01
 EVALUATIONS = 12
 EXAM_QUESTIONS = 60  # of each language, at each evaluation
@@ -102,8 +105,8 @@ LADDERS = {
         vocabulary=1024,
         rungs=(
             Rung(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=3600),
-            Rung(name="medium", least_flops_per_second=200e9, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=1700),
-            Rung(name="small", least_flops_per_second=0.0, n_layers=4, d_model=128, n_heads=4, d_ff=256, steps=2200),
+            Rung(name="medium", least_flops_per_second=270e9, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=1500),
+            Rung(name="small", least_flops_per_second=0.0, n_layers=4, d_model=128, n_heads=4, d_ff=256, steps=2000),
         ),
     ),
     1: Ladder(
@@ -222,22 +225,39 @@ def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
 
 
 def write_corpus(out: Path, rung: Rung, start: Start, recorder: Recorder) -> Path:
-    """Tell the stories, one to a row, English and Chinese in turn."""
+    """Tell the stories, one to a row, English and Chinese in turn; answers to rare kinds of question count more."""
     path = out / CORPUS
     if path.is_file():
         return path
     partial, total = path.with_suffix(".partial"), rung.num_stories
+    weights = kind_weights(start)
     with partial.open("w", encoding="utf-8") as file:
-        stories = documents(start.seed, level=start.level, count=total, languages=LANGUAGES)
-        for told, text in enumerate(stories, 1):
-            file.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-            if told % 500 == 0 or told == total:
-                data = {"label": "stories", "done": told, "total": total}
+        for index in range(total):
+            told = story(start.seed, index, level=start.level, language=LANGUAGES[index % len(LANGUAGES)])
+            asked = zip(told.questions, told.answer_places, strict=True)
+            spans = [(*place, weights.get(kind_of(question), 1.0)) for question, place in asked]
+            row = {"text": told.text, "weights": [span for span in spans if span[-1] != 1]}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            if (index + 1) % 500 == 0 or index + 1 == total:
+                data = {"label": "stories", "done": index + 1, "total": total}
                 recorder.record(Event(name="quickstart.progress", message="telling stories", data=data))
     partial.replace(path)
     message = f"a small world told in English and Chinese: {path} ({path.stat().st_size / 1e6:.0f} MB)"
     recorder.record(Event(name="quickstart.corpus", message=message, data={"path": str(path), "world": VERSION}))
     return path
+
+
+def kind_of(question: Question) -> tuple[str, int]:
+    """What is asked, and how many happenings the answer rests on."""
+    return question.kind, question.hops
+
+
+def kind_weights(start: Start) -> dict[tuple[str, int], float]:
+    """How much the answers of each rare kind of question count, so that each kind counts as much as the mean kind."""
+    told = (story(start.seed, index, level=start.level, language=LANGUAGES[0]) for index in range(COUNTED))
+    counts = Counter(kind_of(question) for one in told for question in one.questions)
+    mean = counts.total() / len(counts)
+    return {kind: round(mean / count, 2) for kind, count in counts.items() if count < mean}
 
 
 def exam_of(start: Start) -> Exam:
@@ -280,7 +300,7 @@ def settings_of(rung: Rung, start: Start) -> dict:
         "batch": {"rows": rung.rows, "pool": POOL},
         "optimizer": {"momentum": 0.95},
         # Stories are told from the same sentences, so short runs repeat between the two sides by design.
-        "data": {"rows": "documents", "valid_fraction": VALID_SHARE, "report_duplicates": False},
+        "data": {"rows": "documents", "weights": "weights", "valid_fraction": VALID_SHARE, "report_duplicates": False},
         "evaluation": {"every_steps": max(1, rung.steps // EVALUATIONS), "max_share": 0.005},
         "probe": {"texts": PROBES},
     }
@@ -319,8 +339,8 @@ def examine(finished: Finished, rung: Rung, start: Start, num_questions: int, re
     greedy = SamplingSettings(temperature=0.7, top_p=0.95, max_new_tokens=60, seed=start.seed)
     continuations = []
     for language in LANGUAGES:
-        [story] = held_out(start.seed + 1, level=start.level, split="held_out", count=1, language=language)
-        prompt = story.sentences[0]
+        [begun] = held_out(start.seed + 1, level=start.level, split="held_out", count=1, language=language)
+        prompt = begun.sentences[0]
         written = complete(TorchRunner(model), tokenizer, encode_prompt(tokenizer, prompt), greedy)
         continuations.append((prompt, written.text))
     return Outcome(finished=finished, rung=rung.name, score=score, answers=samples, continuations=tuple(continuations))
