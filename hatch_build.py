@@ -43,8 +43,12 @@ def build_page(root: Path) -> None:
     stamp, wanted = root / BUILT / "sources.sha256", hash_sources(root)
     if stamp.is_file() and stamp.read_text(encoding="ascii") == wanted:
         return
-    npm, environment = find_npm()
-    for arguments in ([] if modules_match(root / "web") else [["ci", "--no-audit", "--no-fund"]]) + [["run", "build"]]:
+    npm, environment, installed = *find_npm(), modules_match(root / "web")
+    if not installed and (root / "web" / "node_modules").is_symlink():  # npm ci empties the folder that it leads to
+        raise SystemExit(
+            "web/node_modules is a link, and is not what package-lock.json asks for.\n  try: remove the link"
+        )
+    for arguments in ([] if installed else [["ci", "--no-audit", "--no-fund"]]) + [["run", "build"]]:
         run_npm([*npm, *arguments], root / "web", environment)
     stamp.write_text(wanted, encoding="ascii")
 

@@ -78,6 +78,17 @@ def test_what_is_installed_is_not_installed_again(hook: ModuleType, clone: Path)
     assert build(hook, clone) == []
 
 
+def test_a_linked_folder_of_modules_is_not_emptied_through_the_link(
+    hook: ModuleType, clone: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "of_another_clone"
+    other.mkdir()
+    (clone / "web" / "node_modules").symlink_to(other)
+    with pytest.raises(SystemExit, match="is a link"):
+        build(hook, clone)
+    assert hook.calls == []
+
+
 @pytest.mark.parametrize(("said", "enough"), [("v20.19.0", True), ("v24.1.0", True), ("v20.18.3", False), ("", False)])
 def test_node_is_the_machine_s_when_new_enough_else_a_build_requirement(
     hook: ModuleType, monkeypatch: pytest.MonkeyPatch, said: str, enough: bool

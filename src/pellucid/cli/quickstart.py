@@ -36,6 +36,13 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
     "--size", type=click.Choice(["small", "medium", "large"]), help="take this size instead of measuring the machine"
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["auto", "bf16", "fp32"]),
+    default="auto",
+    show_default=True,
+    help="what the model computes in",
+)
+@click.option(
     "--level",
     type=click.Choice(["0", "1"]),
     default="0",
@@ -43,7 +50,7 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
     help="0: eight people in six rooms, in three minutes; 1: forty-four people in sixteen places, in ten",
 )
 @common_options
-def command(common: Common, out: Path, size: str | None, level: str) -> int:
+def command(common: Common, out: Path, size: str | None, precision: Any, level: str) -> int:
     """Learn a small world from nothing in minutes, then talk about it.
 
     Writes stories in English and Chinese, trains a tokenizer and a model on them, asks about worlds that the model has
@@ -58,6 +65,7 @@ def command(common: Common, out: Path, size: str | None, level: str) -> int:
         size=size,
         device=common.device,
         threads=common.threads,
+        precision=precision,
     )
     with Watch(quiet=common.as_json) as watch:
         outcome = quickstart(out, start=start, recorder=watch)
