@@ -36,7 +36,20 @@ def test_one_that_a_signal_stopped_says_how_to_go_on_and_exits_like_other_progra
 
 
 def test_what_is_asked_for_is_handed_on(run, stopped, tmp_path: Path) -> None:
-    flags = ["--seed", "7", "--level", "1", "--size", "large", "--precision", "fp32", "--threads", "2", "--device", "cpu"]
+    flags = [
+        "--seed",
+        "7",
+        "--level",
+        "1",
+        "--size",
+        "large",
+        "--precision",
+        "fp32",
+        "--threads",
+        "2",
+        "--device",
+        "cpu",
+    ]
     run("quickstart", "--out", str(tmp_path / "run"), *flags)
     run("quickstart", "--out", str(tmp_path / "run"))
     wanted = recipe.Start(seed=7, level=1, size="large", precision="fp32", threads=2, device="cpu")

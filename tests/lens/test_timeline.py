@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from pellucid.data.loader import Loader
+from pellucid.data.loader import DocumentLoader, Loader, Pool
 from pellucid.data.prepare import open_prepared
 from pellucid.errors import RequestError
 from pellucid.events import MemoryRecorder
@@ -41,29 +41,33 @@ SETTINGS = {
 }  # fmt: skip
 
 
+def train_tiny(text: Path, out: Path, settings: dict) -> Path:
+    """A run of six updates on this text, its exam's answers made up."""
+    rates = Rates(training_flops_per_second=1e10, determinism_cost=0.0)
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "measure_training", lambda *args, **options: rates)
+        patch.setattr(recipe, "draw_loss", lambda run: None)
+        shares = iter([0.25, 0.5, 0.875])
+        task = Pretraining(
+            text=text,
+            out=out,
+            resolved=resolve(TrainSettings, Layer("test", settings)),
+            exam=lambda model, tokenizer: {"zh": next(shares), "rhymes": 1 / 3},
+        )
+        pretrain(task, recorder=MemoryRecorder())
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+    return out
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("timeline")
     words = ["the", "cat", "sat", "on", "a", "mat", "小猫", "在", "花园", "里", "."]
     text = " ".join(words[(7 * i + i * i // 5) % len(words)] for i in range(900))
     (home / "book.txt").write_text(text, encoding="utf-8")
-    rates = Rates(training_flops_per_second=1e10, determinism_cost=0.0)
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "measure_training", lambda *args, **options: rates)
-        patch.setattr(recipe, "draw_loss", lambda run: None)
-        resolved = resolve(TrainSettings, Layer("test", SETTINGS))
-        shares = iter([0.25, 0.5, 0.875])
-        task = Pretraining(
-            text=home / "book.txt",
-            out=home / "run",
-            resolved=resolved,
-            exam=lambda model, tokenizer: {"zh": next(shares), "rhymes": 1 / 3},
-        )
-        pretrain(task, recorder=MemoryRecorder())
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
-    return home / "run"
+    return train_tiny(home / "book.txt", home / "run", SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +232,26 @@ def test_a_model_of_no_run_has_no_timeline_but_the_present(run: Path, tmp_path: 
         alone.answer("timeline.at", {"at": {}, "text": 0})
     with pytest.raises(RequestError, match="training text"):
         alone.answer("glass", {"at": {}, "row": 0})
+
+
+def test_rows_that_were_sorted_by_length_are_found_again(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": "the cat sat " * (1 + 7 * i % 11)}) for i in range(90)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    sorted_rows = {"data": {"rows": "documents"}, "batch": {"rows": 4, "pool": 3}}
+    model = {**SETTINGS["model"], "context_length": 64}
+    run = train_tiny(tmp_path / "rows.jsonl", tmp_path / "run", {**SETTINGS, **sorted_rows, "model": model})
+    desk = open_desk(run, text="the cat")
+    loader = DocumentLoader(open_prepared(run / "data").train, 64, seed=1337, pool=Pool(rows=4, updates=3))
+    lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    read = [line for line in lines if line["kind"] == "train"]
+    assert [line["tokens"] for line in read] == [loader.rows(4 * step, 4).ids_BT.numel() for step in range(6)]
+    for step in (2, 4):
+        batch, shown = loader.rows(4 * step, 4), desk.answer("glass.rows", {"checkpoint": step}).value["rows"]
+        lengths = (batch.weights_BT > 0).sum(1).tolist()
+        assert [row["text"] for row in shown] == [
+            desk.tokenizer.decode([*batch.ids_BT[i, :n].tolist(), int(batch.targets_BT[i, n - 1])])
+            for i, n in enumerate(lengths)
+        ]
 
 
 def test_the_rows_under_glass_are_those_that_the_run_read_next(run: Path, desk: Desk) -> None:

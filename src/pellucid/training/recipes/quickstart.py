@@ -56,7 +56,7 @@ CORPUS, CHOICE = "stories.jsonl", "quickstart.json"
 PROBES = ("Anna went to the", "小梅走进")  # shown to the model again and again while it learns
 LANGUAGES = ("en", "zh")
 SPLITS = ("held_out", "combinations", "paraphrases", "lengths")
-CONTEXT, ROW = 160, 80  # positions of the model, and of a training story, padding too, on average
+CONTEXT, ROW = 160, 85  # positions of the model, and of a training story, padding too, on average
 LOCAL = 8  # tokens that a position sees in the first block, itself the last: about a sentence
 MOST_HAN = 1  # Chinese characters in a token
 POOL = 8  # updates whose stories are sorted by length together
@@ -113,8 +113,8 @@ LADDERS = {
         vocabulary=2048,
         rungs=(
             Rung(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=9600),
-            Rung(name="medium", least_flops_per_second=190e9, n_layers=3, d_model=192, n_heads=6, d_ff=528, steps=3300),
-            Rung(name="small", least_flops_per_second=0.0, n_layers=3, d_model=128, n_heads=4, d_ff=352, steps=4000),
+            Rung(name="medium", least_flops_per_second=270e9, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=4800),
+            Rung(name="small", least_flops_per_second=0.0, n_layers=4, d_model=128, n_heads=4, d_ff=256, steps=6000),
         ),
     ),
 }
