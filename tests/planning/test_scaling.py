@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.errors import SettingsError
@@ -97,6 +97,7 @@ def test_more_time_never_gives_a_shallower_model_of_fresh_text(seconds: float) -
     assert less <= more
 
 
+@settings(deadline=None)
 @given(tokens=st.integers(2_000, 10**7), seconds=st.floats(10, 3600), rate=st.sampled_from([3e10, 3e11, 1e14]))
 def test_more_time_never_promises_less(tokens: int, seconds: float, rate: float) -> None:
     """And the choice is the best of all that there were, each alone."""

@@ -286,8 +286,10 @@ def _fit(shape: Derived, config: ModelConfig, parameters: int, budget: _Budget) 
     passes = most_passes(parameters, unique, dropout=dropout, row_tokens=config.context_length)
     in_time, good = work.tokens(budget.flops_per_second * budget.seconds), unique * passes
     seen = max(1, int(min(in_time, good if budget.tokens is None else budget.tokens)))
-    worth = min(seen, unique * passes_by_heart(parameters, unique, dropout=dropout))
+    # Read more often than is good, a text is worth no more than before it was learned by heart.
+    worth = seen if seen <= good else unique * passes_by_heart(parameters, unique, dropout=dropout)
     excess = excess_loss(parameters, worth, unique) * (DROPOUT_LOSS if dropout else 1)
+    excess = float(f"{excess:.3g}")  # the law knows no better, and of equals the first, the smallest, is taken
     if seen == budget.tokens:
         why_passes = f"as asked; the text is good for about {passes:.1f} at this size"
     elif in_time < good:
