@@ -54,3 +54,10 @@ def test_what_is_asked_for_is_handed_on(run, stopped, tmp_path: Path) -> None:
     run("quickstart", "--out", str(tmp_path / "run"))
     wanted = recipe.Start(seed=7, level=1, size="large", precision="fp32", threads=2, device="cpu")
     assert stopped == [wanted, recipe.Start(seed=1337)]
+
+
+def test_an_empty_path_is_no_place(run, stopped) -> None:
+    """As `--out "$DIR"` gives where the variable is not set: the run would lie in the current directory."""
+    code, _, err = run("quickstart", "--out", "")
+    assert code == 2 and "the path is empty" in err and not stopped
+    assert "路径是空的" in run("train", "book.txt", "--out", "", "--lang", "zh").err

@@ -19,7 +19,8 @@ from pellucid.data.source import open_source
 from pellucid.data.split import Split, divide
 from pellucid.data.weights import Span, runs_of, token_weights, weights_at
 from pellucid.data.writer import write_shards
-from pellucid.errors import CorruptFileError, RecordError, SettingsError
+from pellucid.errors import CorruptFileError, InputError, RecordError, SettingsError
+from pellucid.events import MemoryRecorder
 from pellucid.tokens.train import train_bpe, train_characters
 
 TEXT = "Where is Anna?\r\nThe garden. 安娜在花园。"
@@ -55,7 +56,9 @@ def test_a_span_of_a_row_weighs_its_tokens_in_the_batch(tmp_path: Path, newlines
 def test_a_weight_of_zero_leaves_tokens_out_of_the_loss_only(tmp_path: Path) -> None:
     path = rows_file(tmp_path / "a.jsonl", {"text": TEXT, "count": [[0, ANSWER[0], 0]]})
     batch = Loader(shards_of(path, tmp_path / "train"), context_length=256, seed=1).rows(0, 1)
-    plain = Loader(shards_of(rows_file(tmp_path / "b.jsonl", {"text": TEXT}), tmp_path / "b"), 256, 1).rows(0, 1)
+    plain = Loader(
+        shards_of(rows_file(tmp_path / "b.jsonl", {"text": TEXT, "count": []}), tmp_path / "b"), 256, 1
+    ).rows(0, 1)
     assert batch.ids_BT.equal(plain.ids_BT) and batch.num_targets < plain.num_targets
     shards = shards_of(path, tmp_path / "again")
     [evaluated] = windows(shards, 256, rows=1)
@@ -96,6 +99,15 @@ def test_spans_that_make_no_sense_name_their_row(tmp_path: Path, value: Any) -> 
     with pytest.raises(RecordError, match="count") as error:
         list(open_source(path, weights="count").documents())
     assert "line 2" in error.value.where
+
+
+def test_a_field_that_no_row_has_is_an_error_and_how_many_have_it_is_said(tmp_path: Path) -> None:
+    path = rows_file(tmp_path / "a.jsonl", {"text": TEXT, "count": [[*ANSWER, 3]]}, {"text": "plain"})
+    recorder = MemoryRecorder()
+    list(open_source(path, weights="count", recorder=recorder).documents())
+    assert [event.data for event in recorder.events if event.name == "data.weights"] == [{"count": 1, "field": "count"}]
+    with pytest.raises(InputError, match="no row has the field"):
+        list(open_source(path, weights="cuont").documents())
 
 
 def test_only_rows_have_weights(tmp_path: Path) -> None:

@@ -65,8 +65,9 @@ def test_the_same_call_goes_on_and_another_is_refused(tmp_path: Path) -> None:
     again = run(tmp_path / "run")
     assert again.finished.step == first.finished.step
     assert again.score.rows == first.score.rows and again.continuations == first.continuations
-    with pytest.raises(ResumeError, match="another quickstart"):
-        run(tmp_path / "run", seed=2)
+    with pytest.raises(ResumeError, match="another quickstart") as refused:
+        run(tmp_path / "run", seed=2, precision="fp32")
+    assert "seed: 1337 there, 2 now; precision: auto there, fp32 now" in str(refused.value)
 
 
 @pytest.mark.usefixtures("tiny_ladder")
@@ -78,6 +79,22 @@ def test_a_story_has_a_row_and_is_read_once(tmp_path: Path) -> None:
     tokens = [json.loads(line)["tokens"] for line in metrics(tmp_path / "run") if '"train"' in line]
     assert all(number % TINY.rows == 0 for number in tokens)
     assert len(set(tokens)) > 1 and max(tokens) <= rows["positions"] * TINY.rows, "a batch ends with its longest row"
+
+
+@pytest.mark.usefixtures("tiny_ladder")
+def test_answers_count_the_more_the_rarer_their_kind_of_question(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    weighed: dict[tuple[str, int], set[float]] = {}
+    for index, line in enumerate((tmp_path / "run" / "stories.jsonl").read_text(encoding="utf-8").splitlines()):
+        row, told = json.loads(line), story(1337, index, level=0, language=("en", "zh")[index % 2])
+        assert row["text"] == told.text
+        spans = {(start, stop): weight for start, stop, weight in row["weights"]}
+        for question, place in zip(told.questions, told.answer_places, strict=True):
+            weighed.setdefault((question.kind, question.hops), set()).add(spans.pop(place, 1.0))
+        assert not spans, "only answers have weights"
+    weights = {kind: one for kind, (one,) in weighed.items()}  # one for each kind, in both languages
+    assert max(weights, key=weights.get) == ("where_thing", 0) and 5 < weights["where_thing", 0] < 9
+    assert weights["where_person", 1] == min(weights.values()) == 1
 
 
 @pytest.mark.usefixtures("tiny_ladder")

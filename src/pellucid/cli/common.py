@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.language import lang_option, say_event, tell
+from pellucid.cli.language import lang_option, say_event, tell, words
 from pellucid.cli.screen import HARMFUL, say
 from pellucid.counts import counted
 from pellucid.data.decoding import LineEnds
@@ -45,7 +45,7 @@ def common_options(function: Callable) -> Callable:
     @click.option(
         "--seed",
         type=click.IntRange(min=0),
-        help="the number all randomness is drawn from (drawn and printed when unset)",
+        help="the number all randomness is drawn from (unset: 1337 in training, else drawn and printed)",
     )
     @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
     def wrapped(device: str, threads: int | None, seed: int | None, as_json: bool, **options: Any) -> Any:
@@ -54,6 +54,18 @@ def common_options(function: Callable) -> Callable:
     wrapped.__name__, wrapped.__doc__ = function.__name__, function.__doc__
     wrapped.__click_params__ = wrapped.__click_params__ + getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     return wrapped
+
+
+class PlacePath(click.Path):
+    """The path of a file or directory; an empty one, as an unset variable of the shell gives, is no place."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail(words("the path is empty", err=True), param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PLACE = PlacePath(path_type=Path)
 
 
 class SetOption(click.Option):

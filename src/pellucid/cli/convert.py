@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, print_json, tell_opening
+from pellucid.cli.common import PLACE, Common, Terminal, common_options, print_json, tell_opening
 from pellucid.cli.language import words
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import Watch, watch_items
@@ -38,7 +38,7 @@ class Row:
 
 @click.command()
 @click.argument("source", metavar="SRC")
-@click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@click.argument("destination", metavar="DST", type=PLACE)
 @click.option(
     "--to", type=click.Choice(["gguf", "hf"]), help="the format of DST (default: gguf for a name in .gguf, else hf)"
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, print_json, tell_opening, typed
+from pellucid.cli.common import PLACE, Common, common_options, print_json, tell_opening, typed
 from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table
@@ -27,13 +27,15 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
 @click.command()
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     default=Path("runs/quickstart"),
     show_default=True,
     help="the run's directory",
 )
 @click.option(
-    "--size", type=click.Choice(["small", "medium", "large"]), help="take this size instead of measuring the machine"
+    "--size",
+    type=click.Choice(["small", "medium", "large"]),
+    help="this size, and not the one that suits the speed measured here",
 )
 @click.option(
     "--precision",
@@ -47,7 +49,7 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
     type=click.Choice(["0", "1"]),
     default="0",
     show_default=True,
-    help="0: eight people in six rooms, in three minutes; 1: forty-four people in sixteen places, in ten",
+    help="0: eight people in six rooms, three minutes on two fast cores; 1: forty-four people in sixteen places, ten",
 )
 @common_options
 def command(common: Common, out: Path, size: str | None, precision: Any, level: str) -> int:

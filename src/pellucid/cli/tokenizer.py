@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from pellucid.cli.common import (
+    PLACE,
     Terminal,
     encoding_option,
     newlines_option,
@@ -51,7 +52,7 @@ MERGE_COLUMNS: dict[str, Side] = {
     "joined": "left",
 }
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-where_argument = click.argument("where", metavar="DIR", type=click.Path(path_type=Path))
+where_argument = click.argument("where", metavar="DIR", type=PLACE)
 
 
 @click.group()
@@ -64,7 +65,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("text")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="the directory to write the tokenizer into")
+@click.option("--out", type=PLACE, required=True, help="the directory to write the tokenizer into")
 @click.option(
     "--kind",
     type=click.Choice(["auto", "bpe", "char"]),

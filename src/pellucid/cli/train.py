@@ -8,7 +8,16 @@ from typing import Any
 import click
 from rich.cells import cell_len
 
-from pellucid.cli.common import Common, common_options, encoding_option, print_json, set_option, tell_opening, typed
+from pellucid.cli.common import (
+    PLACE,
+    Common,
+    common_options,
+    encoding_option,
+    print_json,
+    set_option,
+    tell_opening,
+    typed,
+)
 from pellucid.cli.language import tell, words
 from pellucid.cli.watch import Watch
 from pellucid.errors import SettingsError
@@ -35,14 +44,12 @@ NAMED = {  # named flags and the settings they stand for
 
 @click.command()
 @click.argument("text")
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="the run's directory; a run that is there goes on"
-)
-@click.option("--recipe", type=click.Path(path_type=Path), help="a TOML file of settings")
+@click.option("--out", type=PLACE, required=True, help="the run's directory; a run that is there goes on")
+@click.option("--recipe", type=PLACE, help="a TOML file of settings")
 @click.option(
     "--from",
     "start_from",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     help="start from the weights of a run or a Hugging Face directory",
 )
 @click.option("--steps", type=int, help="updates")

@@ -108,8 +108,24 @@ class Source:
                 hint="give text with words in it",
             )
         self.recorder.tell_rest()
+        self._tell_weights(reader)
         for event in self._counted(num_blank, reader):
             self.recorder.record(event)
+
+    def _tell_weights(self, reader: _Reader) -> None:
+        """How many rows have weights; InputError where weights were named and no row has any: the name may be mistyped."""
+        if self.reading.weights is None:
+            return
+        if not reader.num_weighed:
+            raise InputError(
+                "no row has the field that data.weights names",
+                found=f"data.weights = {self.reading.weights}",
+                where=self.description,
+                hint="name the field that the rows have, or leave out data.weights",
+            )
+        count, field = reader.num_weighed, self.reading.weights
+        message = f"weights of {self.description}: {counted(count, 'row')} with the field {field}"
+        self.recorder.record(Event(name="data.weights", message=message, data={"count": count, "field": field}))
 
     def _counted(self, num_blank: int, reader: _Reader) -> Iterator[Event]:
         """What was dropped or changed on the way, each kind in one line."""
@@ -198,7 +214,7 @@ class _Reader:
 
     def __init__(self, reading: Reading, recorder: Recorder) -> None:
         self.reading, self.recorder = reading, recorder
-        self.ends, self.num_without = LineEnds(), 0
+        self.ends, self.num_without, self.num_weighed = LineEnds(), 0, 0
 
     def read(self, file: TextFile) -> Iterator[Document]:
         """The documents of one file."""
@@ -229,6 +245,7 @@ class _Reader:
                     text = _field_of(values, self.reading, where)
                     text = None if text is None else _without_surrogates(text, where, decoder)
                     spans = _spans_of(values, text, self.reading, where)
+                    self.num_weighed += self.reading.weights in values
                     yield from self._row(text, f"{file.name}:{number}", spans)
         decoder.finish()
 

@@ -65,7 +65,8 @@ class Session:
         self.tokenizer, self.prepared, self.info, self.fingerprint = tokenizer, prepared, info, fingerprint
         self.stop, self.recorder, self.exam = stop, recorder, exam
         self.stored_fingerprint: Mapping[str, str] = fingerprint  # of the process that wrote the checkpoint
-        self.started, self.tokens_here, self.board = monotonic(), 0, NoBoard()
+        self.started, self.board = monotonic(), NoBoard()
+        self.updates_here = self.tokens_here = 0  # in this process
         self.looks: tuple[Look, ...] = ()
         self.lengths, self.budget = Lengths(run, plan.steps), _time_budget(plan, settings)
         self.seen: list[tuple[int, float]] = []  # (updates done, seconds of training until then), in all processes
@@ -180,13 +181,14 @@ class Session:
     def _measure(self, report: StepReport) -> None:
         """One metric line, and the same for whoever watches."""
         self.tokens_here += report.tokens
+        self.updates_here += 1
         here = monotonic() - self.started
         seconds = round(self.spent_before + here, 3)
         row = {"kind": "train", **dataclasses.asdict(report), "skipped": len(self.trainer.skipped)}
         row |= {"seconds": seconds, "tokens_per_second": round(self.tokens_here / max(here, 1e-9), 1)}
         self._write(row)
         self.seen.append((report.step, seconds))
-        left = (self.plan.steps - report.step) * report.tokens / max(row["tokens_per_second"], 1e-9)
+        left = (self.plan.steps - report.step) * here / self.updates_here  # updates may be of many lengths
         data = {
             **row,
             "steps": self.plan.steps,

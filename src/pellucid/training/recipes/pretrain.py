@@ -50,6 +50,7 @@ from pellucid.training.plan import (
     RowShape,
     RunPlan,
     TextSize,
+    check_batch,
     overrides,
     plan_run,
     plan_unmeasured,
@@ -114,6 +115,7 @@ def open_text(task: Pretraining, recorder: Recorder) -> Source:
 def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = NULL) -> Finished:
     """The same for a caller that holds the lock of the run's directory."""
     settings, machine = task.resolved.settings, inspect_machine()
+    check_batch(settings)  # before any text is read
     device = choose_device(settings.device)
     threads = use_threads(settings.threads, machine)
     run = open_run(task)

@@ -176,17 +176,31 @@ def quickstart(
     return examine(finished, rung, start, num_questions, recorder)
 
 
+def identity_of(start: Start) -> dict[str, str | int]:
+    """What makes a quickstart the one that it is, besides its size."""
+    return {
+        "seed": start.seed,
+        "world": VERSION,
+        "level": start.level,
+        "precision": start.precision,
+        "recipe": RECIPE,
+    }
+
+
 def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
     """The rung of this directory: the recorded one, the one asked for, or the largest that this machine can climb."""
     stored, ladder = out / CHOICE, LADDERS[start.level]
     if stored.is_file():
         with advised(ANOTHER):
             choice = dict(Table(read_json(stored), str(stored)).values)
-        same = {"seed": start.seed, "world": VERSION, "level": start.level, "recipe": RECIPE}
-        if any(choice.get(key) != value for key, value in same.items()) or start.size not in (None, choice.get("rung")):
+        asked = {**identity_of(start), "rung": start.size or choice.get("rung")}
+        different = [
+            f"{key}: {choice.get(key)} there, {value} now" for key, value in asked.items() if choice.get(key) != value
+        ]
+        if different:
             raise ResumeError(
                 "this directory holds another quickstart",
-                found=shown(choice),
+                found=shown("; ".join(different)),
                 where=str(out),
                 hint=f"{ANOTHER}; what is there can still be used (pellucid generate, lens, eval)",
             )
@@ -205,19 +219,13 @@ def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
         rung = ladder.rung(start.size)
     else:
         rung = next(rung for rung in ladder.rungs if reached >= rung.least_flops_per_second)
-    choice = {
-        "rung": rung.name,
-        "seed": start.seed,
-        "world": VERSION,
-        "level": start.level,
-        "recipe": RECIPE,
-        "flops_per_second": reached,
-    }
+    choice = {"rung": rung.name, **identity_of(start), "flops_per_second": reached}
     stored.write_text(json.dumps(choice, indent=2) + "\n", encoding="utf-8")
     recorder.record(
         Event(
             name="quickstart.rung",
-            message=f"a short training step reaches {reached / 1e9:,.0f} GFLOP/s here: size {rung.name}",
+            message=f"a short training step reaches {reached / 1e9:,.0f} GFLOP/s here: size {rung.name}"
+            f"{', as asked' if start.size else ''}",
             data=choice,
         )
     )
