@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pellucid.cli.app import main
+from pellucid.cli.language import ask
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import save_checkpoint
@@ -38,6 +39,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Outcome]]:
     threads = torch.get_num_threads()
     yield call
     torch.set_num_threads(threads)
+    ask(None)  # the language
     torch.use_deterministic_algorithms(False)
 
 
