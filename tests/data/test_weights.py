@@ -108,6 +108,7 @@ def test_a_field_that_no_row_has_is_an_error_and_how_many_have_it_is_said(tmp_pa
     assert [event.data for event in recorder.events if event.name == "data.weights"] == [{"count": 1, "field": "count"}]
     with pytest.raises(InputError, match="no row has the field"):
         list(open_source(path, weights="cuont").documents())
+    list(open_source(path, weights="cuont", needs_weights=False).documents())  # as a text to validate on
 
 
 def test_only_rows_have_weights(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, common_options, print_json, tell_opening
+from pellucid.cli.common import Common, PlacePath, common_options, print_json, tell_opening
 from pellucid.cli.language import asked_language
 from pellucid.cli.language import language as speaking
 from pellucid.cli.tables import print_table, wrap
@@ -25,13 +25,13 @@ if TYPE_CHECKING:  # they load torch, which help does without
 @click.command()
 @click.argument("lesson", default="")
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="write the lesson's plots here, as SVG and PNG"
+    "--out", type=PlacePath(file_okay=False, path_type=Path), help="write the lesson's plots here, as SVG and PNG"
 )
 @click.option(
-    "--text", type=click.Path(path_type=Path), help="train on this text, not on the microworld (sampling, residual)"
+    "--text", type=PlacePath(path_type=Path), help="train on this text, not on the microworld (sampling, residual)"
 )
 @click.option(
-    "--model", type=click.Path(path_type=Path), help="guided lessons: the model [default: the newest run in runs/]"
+    "--model", type=PlacePath(path_type=Path), help="guided lessons: the model [default: the newest run in runs/]"
 )
 @click.option("--prompt", metavar="TEXT", help="guided lessons: the text to look into [default: a sample sentence]")
 @click.option("--answer", metavar="NUMBER", help="guided lessons: check this answer instead of asking for one")

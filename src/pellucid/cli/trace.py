@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pellucid.cli.common import Common, Terminal, as_trained, common_options, print_json, tell_opening
+from pellucid.cli.common import Common, PlacePath, Terminal, as_trained, common_options, print_json, tell_opening
 from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table
@@ -22,12 +22,12 @@ MOST_SHOWN = 10
 @click.command()
 @click.argument("run")
 @click.argument("text")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="the page in one file, for any browser")
+@click.option("--html", type=PlacePath(dir_okay=False, path_type=Path), help="the page in one file, for any browser")
 @click.option(
     "--save",
     "files",
     multiple=True,
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=PlacePath(dir_okay=False, path_type=Path),
     help="a file; its suffix says which: .plens .npz .json (the numbers), .png .svg (a picture), .html",
 )
 @common_options

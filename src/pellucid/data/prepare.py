@@ -213,7 +213,7 @@ def _open_valid(settings: DataSettings, recorder: Recorder) -> Source:
         raise InputError(
             "the validation text must be a file or a folder", found="a pipe", where=str(path), hint="save it first"
         )
-    return open_as_set(str(settings.valid_file), settings, recorder=recorder)
+    return open_as_set(str(settings.valid_file), settings, recorder=recorder, needs_weights=False)
 
 
 def _read_stored(directory: Path) -> dict[str, Any] | None:

@@ -81,6 +81,7 @@ class Source:
     files: tuple[TextFile, ...]
     reading: Reading
     recorder: _Once
+    needs_weights: bool = True  # where weights are named, some row must have them
 
     def documents(self) -> Iterator[Document]:
         """Every document in order, read anew on each call.
@@ -116,7 +117,7 @@ class Source:
         """How many rows have weights; InputError where weights were named and no row has any: the name may be mistyped."""
         if self.reading.weights is None:
             return
-        if not reader.num_weighed:
+        if not reader.num_weighed and self.needs_weights:
             raise InputError(
                 "no row has the field that data.weights names",
                 found=f"data.weights = {self.reading.weights}",
@@ -167,6 +168,7 @@ def open_source(
     newlines: Literal["lf", "keep"] = "lf",
     folders: Literal["follow", "plain"] = "follow",
     weights: str | None = None,
+    needs_weights: bool = True,
     recorder: Recorder = NULL,
 ) -> Source:
     """Open a text file, a folder of them, .jsonl, .jsonl.gz, .parquet, a pipe, or standard input ("-").
@@ -189,14 +191,16 @@ def open_source(
             found=f"data.weights = {weights}, and {other[0]}",
             hint="leave out data.weights, or give .jsonl",
         )
-    source = Source(found.description, found.files, reading, once)
+    source = Source(found.description, found.files, reading, once, needs_weights)
     for path in found.temporary:
         weakref.finalize(source, path.unlink, missing_ok=True)
     return source
 
 
-def open_as_set(location: Path | str, settings: DataSettings, *, recorder: Recorder = NULL) -> Source:
-    """Open a source the way a run's settings say."""
+def open_as_set(
+    location: Path | str, settings: DataSettings, *, recorder: Recorder = NULL, needs_weights: bool = True
+) -> Source:
+    """Open a source the way a run's settings say; a text to validate on need not say what counts how much."""
     return open_source(
         location,
         field=settings.field,
@@ -205,6 +209,7 @@ def open_as_set(location: Path | str, settings: DataSettings, *, recorder: Recor
         newlines=settings.newlines,
         folders=settings.folders,
         weights=settings.weights,
+        needs_weights=needs_weights,
         recorder=recorder,
     )
 

@@ -98,8 +98,8 @@ class Ladder:
         return next(rung for rung in self.rungs if rung.name == name)
 
 
-# A rung's threshold is the rate at which its training takes three minutes (level 0) or ten (level 1), as
-# `planning.flops` counts a step; below the last but one it takes longer.
+# A rung's threshold is the rate, measured on a short step, from which its training takes about three minutes (level 0) or ten
+# (level 1); below the last but one it takes longer.
 LADDERS = {
     0: Ladder(
         vocabulary=1024,
