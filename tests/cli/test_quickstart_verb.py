@@ -61,3 +61,11 @@ def test_an_empty_path_is_no_place(run, stopped) -> None:
     code, _, err = run("quickstart", "--out", "")
     assert code == 2 and "the path is empty" in err and not stopped
     assert "路径是空的" in run("train", "book.txt", "--out", "", "--lang", "zh").err
+
+
+@pytest.mark.parametrize("verb", [("train",), ("tokenizer", "train")])
+def test_an_empty_name_is_not_the_current_folder(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb) -> None:
+    (tmp_path / "words.txt").write_text("some words here to read " * 40, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(*verb, "", "--out", str(tmp_path / "out"))
+    assert code != 0 and "the name of the text is empty" in err

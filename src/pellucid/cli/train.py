@@ -100,7 +100,7 @@ def command(
     from pellucid.training.recipes.pretrain import Pretraining, pretrain
 
     task = Pretraining(
-        text=text if text == "-" else Path(text),
+        text=text,
         out=out,
         resolved=resolved,
         start_from=start_from,

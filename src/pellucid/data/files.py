@@ -90,6 +90,8 @@ def find_files(location: Path | str, *, plain: bool, recorder: Recorder) -> Foun
     """
     if str(location) == "-":
         return _spool(sys.stdin.buffer, STANDARD_INPUT, Path("-.txt"))
+    if str(location) == "":  # as an unset variable of the shell gives: it would be the current folder
+        raise InputError("the name of the text is empty", hint="give a file, a folder, a pipe, or -")
     path = Path(location)
     if path.is_dir():
         files = _files_of_folder(path, plain, recorder)
