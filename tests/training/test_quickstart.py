@@ -77,6 +77,8 @@ def test_a_story_has_a_row_and_is_read_once(tmp_path: Path) -> None:
     [rows] = [event.data for event in recorder.events if event.name == "data.rows"]
     assert rows["rows"] >= TINY.steps * TINY.rows and rows["cut"] == 0 and rows["padding_share"] < 0.2
     tokens = [json.loads(line)["tokens"] for line in metrics(tmp_path / "run") if '"train"' in line]
+    [plan] = [event.data for event in recorder.events if event.name == "training.plan"]
+    assert plan["row_length"] * TINY.rows == pytest.approx(sum(tokens) / len(tokens), rel=0.05), "the mean, as planned"
     assert all(number % TINY.rows == 0 for number in tokens)
     assert len(set(tokens)) > 1 and max(tokens) <= rows["positions"] * TINY.rows, "a batch ends with its longest row"
 

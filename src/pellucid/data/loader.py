@@ -87,30 +87,27 @@ class DocumentLoader(Loader):
 
     A row has as many positions as the longest document needs, at most the context; a document that is longer goes on in
     rows of its own. With a `pool` a batch has as many positions as its own longest row needs. `padding_share` says how
-    much of an epoch is padding, `num_cut` how many documents are longer than a row.
+    much of an epoch is padding, `mean_row_length` how many positions a row has, padding too, `num_cut` how many documents are longer than a row.
     """
 
     def __init__(self, shards: TokenShards, context_length: int, seed: int, pool: Pool | None = None) -> None:
         super().__init__(shards, context_length, seed)
         starts_D = shards.document_starts()
         targets_D = np.diff(starts_D, append=shards.num_tokens) - 1  # a document's first token is no target
-        self.row_length = context_length
-        self.row_length = self._width(int(targets_D.max()))
+        self.row_length = _width(int(targets_D.max()), context_length)
         rows_D = np.maximum(1, -(-targets_D // self.row_length))
         self._starts_D, self._targets_D, self._ends_D = starts_D, targets_D, np.cumsum(rows_D)
         self.num_rows_per_epoch = int(self._ends_D[-1])
         self.num_cut = int((rows_D > 1).sum())
         self.pool = pool
-        self.padding_share = 1 - int(targets_D.sum()) / self._num_positions()
+        positions = self._num_positions()
+        self.padding_share = 1 - int(targets_D.sum()) / positions
+        self.mean_row_length = positions / self.num_rows_per_epoch
 
     def rows(self, start: int, count: int) -> Batch:
         """The rows [start, start + count) of the run as one batch."""
         batch = super().rows(start, count)
-        return batch if self.pool is None else batch.cut(self._width(batch.longest))
-
-    def _width(self, longest: int) -> int:
-        """Positions of rows of which the longest has so many."""
-        return min(self.row_length, max(ROUND_UP, -(-longest // ROUND_UP) * ROUND_UP))
+        return batch if self.pool is None else batch.cut(_width(batch.longest, self.row_length))
 
     def _num_positions(self) -> int:
         """Positions of the first epoch's updates, padding too."""
@@ -118,7 +115,7 @@ class DocumentLoader(Loader):
             return self.num_rows_per_epoch * self.row_length
         _, length_N = self._windows(0, np.arange(self.num_rows_per_epoch))
         updates = np.split(length_N, np.arange(self.pool.rows, len(length_N), self.pool.rows))
-        return sum(len(length_B) * self._width(int(length_B.max())) for length_B in updates)
+        return sum(len(length_B) * _width(int(length_B.max()), self.row_length) for length_B in updates)
 
     def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.pool is None:
@@ -247,6 +244,11 @@ def _gather(
         weights_BT=torch.from_numpy(weights_BT),
         first_token_B=torch.from_numpy(first_B),
     )
+
+
+def _width(longest: int, most: int) -> int:
+    """Positions of rows of which the longest has so many."""
+    return min(most, max(ROUND_UP, -(-longest // ROUND_UP) * ROUND_UP))
 
 
 def _require_two(shards: TokenShards) -> None:

@@ -81,7 +81,7 @@ class RunPlan:
     budget_seconds: float | None = None  # of training, by the clock; None: the steps alone say when it ends
     most_steps: int | None = None  # what the text is good for: a clock that has time left may lengthen the run to it
     epochs: float | None = None  # times through the training text; None in plans made before this was kept
-    row_length: int | None = None  # positions of a row, padding too; None: the context length
+    row_length: int | None = None  # positions of a row on average, padding too; None: the context length
     march: str | None = None  # the processor that steps are compiled for; None until it is settled, and in older runs
 
     @property
