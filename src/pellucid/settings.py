@@ -220,7 +220,11 @@ def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Ma
             if field.name in merged:
                 values[field.name] = _construct(inner, merged[field.name], f"{key}.", sources)
         elif field.name in merged:
-            value = convert(merged[field.name], hints[field.name], key, sources[key])
+            try:
+                value = convert(merged[field.name], hints[field.name], key, sources[key])
+            except SettingsError as error:
+                error.hint = error.hint or say_range(field, key)
+                raise
             _check_range(value, field, key, sources[key])
             values[field.name] = value
     return cls(**values)
@@ -230,7 +234,7 @@ def _check_range(value: Any, field: dataclasses.Field, key: str, source: str) ->
     low, high, above = (field.metadata.get(end) for end in ("low", "high", "above"))
     if not isinstance(value, (int, float)) or isinstance(value, bool) or low is high is above is None:
         return
-    hint = _say_range(field, key)
+    hint = say_range(field, key)
     if above is not None and not value > above:
         raise SettingsError(f"{key} must be above {_figure(above)}", found=str(value), where=source, hint=hint)
     if low is not None and not value >= low:  # written so that NaN fails too
@@ -241,11 +245,13 @@ def _check_range(value: Any, field: dataclasses.Field, key: str, source: str) ->
         raise SettingsError(f"{key} must be a finite number", found=str(value)[:80], where=source, hint=hint)
 
 
-def _say_range(field: dataclasses.Field, key: str) -> str:
+def say_range(field: dataclasses.Field, key: str) -> str:
     """What to give instead of a number out of range, and what the setting is without it."""
     low, high, above = (
-        None if field.metadata[end] is None else _figure(field.metadata[end]) for end in ("low", "high", "above")
+        None if field.metadata.get(end) is None else _figure(field.metadata[end]) for end in ("low", "high", "above")
     )
+    if low is high is above is None:
+        return ""
     if above is not None:
         allowed = f"give a number above {above}" if high is None else f"give a number above {above}, at most {high}"
     elif low is not None:

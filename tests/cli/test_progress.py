@@ -113,3 +113,13 @@ def test_a_conversion_prints_no_empty_columns(run, directory, tmp_path) -> None:
 
 def test_every_verb_has_its_page_in_the_guide() -> None:
     assert [verb for verb in VERBS if not (GUIDE / f"{verb}.md").is_file()] == []
+
+
+def test_time_is_left_only_once_some_work_was_timed(capsys, monkeypatch, at_once) -> None:
+    """What was done before anybody was told took a time that nobody measured."""
+    now = iter([0.0, 100.0, 100.0, 100.0, 110.0, 110.0, 110.0])
+    monkeypatch.setattr(watch.time, "monotonic", lambda: next(now))
+    told = watch.Watch(quiet=False)
+    for done in (50, 60):
+        told.record(Event(name="data.progress", message="", data={"characters_done": done, "characters_total": 100}))
+    assert capsys.readouterr().err.splitlines() == ["tokens: 50%", "tokens: 60%  0:40 left"]

@@ -172,7 +172,7 @@ def test_an_encoding_that_cannot_be_known_is_proposed_with_a_decoded_line(text, 
     with pytest.raises(DecodingError) as caught:
         list(open_source(book).documents())
     assert f"--encoding {encoding} “{text.splitlines()[0][:24]}" in caught.value.hint
-    assert "errors = replace" in caught.value.hint
+    assert "--errors replace" in caught.value.hint
 
 
 def test_a_wrong_encoding_that_was_named_is_not_proposed_again(tmp_path: Path) -> None:

@@ -167,6 +167,19 @@ def test_a_pipe_is_read_as_often_as_needed_and_leaves_nothing(tmp_path: Path, na
 
 
 @needs_pipes
+@pytest.mark.parametrize(
+    ("name", "data", "is_told"),
+    [("p", b'{"text": "hi"}\n{"text": "ho"}\n', True), ("p", b"[1]\n", False), ("p", b"{hi}\n", False)]
+    + [("p.jsonl", b'{"text": "hi"}\n', False), ("p.txt", b'{"text": "hi"}\n', False)],
+)
+def test_rows_that_come_without_a_name_are_text_and_that_is_said(tmp_path, name, data, is_told) -> None:
+    recorder = MemoryRecorder()
+    texts = [d.text for d in open_source(pipe(tmp_path / name, data), recorder=recorder).documents()]
+    assert texts == (["hi"] if name == "p.jsonl" else [data.decode()])
+    assert ("data.rows_as_text" in recorder.names()) is is_told
+
+
+@needs_pipes
 def test_an_open_pipe_by_its_number(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"hello")

@@ -8,6 +8,7 @@ import pytest
 
 from pellucid.errors import NoSpaceError, StoreError
 from pellucid.store import atomic
+from pellucid.store.run import lock_run
 
 
 def names(directory) -> list[str]:
@@ -56,6 +57,18 @@ def test_another_refusal_is_a_store_error(tmp_path, full_after):
     with pytest.raises(StoreError, match="cannot write f") as caught:
         atomic.replace_file(tmp_path / "f", b"x")
     assert not isinstance(caught.value, NoSpaceError) and names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["taken", "taken/run", "taken/deep/run"])
+def test_a_file_on_the_way_is_named(tmp_path, name):
+    (tmp_path / "taken").write_text("a letter")
+    with (
+        pytest.raises(StoreError, match="a file lies where a directory is wanted") as caught,
+        lock_run(tmp_path / name),
+    ):
+        pass
+    assert caught.value.where == str(tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "a letter"
 
 
 def test_a_directory_appears_whole_with_the_hash_of_each_file(tmp_path):

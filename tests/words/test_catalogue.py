@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import get_args
 
 import pytest
 
 from pellucid.cli.quickstart import LANGUAGE_NAMES, SPLIT_NAMES
+from pellucid.data.encodings import advise
 from pellucid.data.microworld.controls import fit_controls
 from pellucid.data.microworld.story import story
 from pellucid.data.settings import DataSettings
@@ -22,7 +24,7 @@ from pellucid.planning.machine import MACHINES
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import describe_seconds, plan, render
 from pellucid.planning.scaling import DEPTHS, from_depth
-from pellucid.settings import describe_type, type_hints
+from pellucid.settings import describe_type, say_range, type_hints
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.training.lengths import TimeBudget
 from pellucid.training.settings import TrainSettings
@@ -177,14 +179,29 @@ def test_both_languages_have_the_same_gaps_and_the_chinese_is_chinese(section) -
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_filled_sentence_is_known_again_whatever_stands_in_its_gaps(section) -> None:
     for english, chinese in entries(section).items():
-        fields = {name: f"⟨{place}⟩" for place, name in enumerate(Sentence(english).gaps)}
-        said = Sentence(english).fill(fields, str)
+        filled = {name: f"⟨{place}⟩" for place, name in enumerate(Sentence(english).gaps)}
+        said = Sentence(english).fill(filled)
         if section == "events":
             name, _, message = said.partition(" ")
             told = say_event("zh", name, message)
         else:
             told = say("zh", section, said)
-        assert told == Sentence(chinese).fill(fields, str), (english, told)
+        assert told == Sentence(chinese).fill(filled), (english, told)
+
+
+def test_a_sentence_within_a_sentence_is_known_and_swallows_nothing() -> None:
+    """The range of every setting that has one, with and without a value that it has otherwise, all of it Chinese."""
+    hints = [(field, say_range(field, "x.y")) for cls in SETTINGS for field in fields(cls)]
+    told = [(field, say("zh", "errors", hint)) for field, hint in hints if hint]
+    assert len(told) > 10
+    for field, text in told:
+        rest = text.replace("x.y", "").replace(str(field.default), "")
+        assert HAN.search(rest) and not re.search("[a-z]{2,}", rest), text
+    found = say("zh", "errors", advise("café noir".encode("cp1252"), 3))
+    assert found == (
+        "写出读得通的那一行的编码：--encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”；或用 --errors replace 在那里放 U+FFFD"
+    )
+    assert say("zh", "errors", "give 3, or leave it out") == "请给 3，或者不写"
 
 
 def test_a_sentence_that_is_not_known_stays_english() -> None:

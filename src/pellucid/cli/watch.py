@@ -62,7 +62,7 @@ class Watch:
             "store.progress": self._count,
             "training.plan": self._plan,
         }
-        self.began: dict[str, float] = {}
+        self.began: dict[str, tuple[float, int]] = {}  # label -> when it was first heard of, and how much was done then
 
     def __enter__(self) -> Watch:
         return self
@@ -106,8 +106,10 @@ class Watch:
 
     def _count(self, data: Mapping[str, Any]) -> None:
         label, done, total = data["label"], data["done"], data["total"]
-        seconds = time.monotonic() - self.began.setdefault(label, time.monotonic())
-        self.bar.count(label, done, total, seconds / max(done, 1) * (total - done))
+        now = time.monotonic()
+        began, done_then = self.began.setdefault(label, (now, done))
+        seconds_left = (now - began) / (done - done_then) * (total - done) if done > done_then else None
+        self.bar.count(label, done, total, seconds_left)
 
 
 class NoBar:
@@ -116,7 +118,7 @@ class NoBar:
     def step(self, data: Mapping[str, Any]) -> None:
         pass
 
-    def count(self, label: str, done: int, total: int, seconds_left: float) -> None:
+    def count(self, label: str, done: int, total: int, seconds_left: float | None) -> None:
         pass
 
     def say(self, text: str) -> None:
@@ -138,11 +140,10 @@ class Lines(NoBar):
             self.next_line = time.monotonic() + PLAIN_SECONDS
             self.say(words(f"step {data['step']}/{data['steps']}", err=True) + f"  {describe(data)}")
 
-    def count(self, label: str, done: int, total: int, seconds_left: float) -> None:
+    def count(self, label: str, done: int, total: int, seconds_left: float | None) -> None:
         if time.monotonic() >= self.next_line:
             self.next_line = time.monotonic() + PLAIN_SECONDS
-            label, time_left = words(label, err=True), left(seconds_left)
-            self.say(words(f"{label}: {share_of(done, total)}  {time_left}", err=True))
+            self.say(words(f"{words(label, err=True)}: {progress(done, total, seconds_left)}", err=True))
 
 
 class Bar(NoBar):
@@ -164,8 +165,8 @@ class Bar(NoBar):
     def step(self, data: Mapping[str, Any]) -> None:
         self._show("training", data["step"], data["steps"], f"{data['step']}/{data['steps']}  {describe(data)}")
 
-    def count(self, label: str, done: int, total: int, seconds_left: float) -> None:
-        self._show(label, done, total, f"{share_of(done, total)}  {left(seconds_left)}")
+    def count(self, label: str, done: int, total: int, seconds_left: float | None) -> None:
+        self._show(label, done, total, progress(done, total, seconds_left))
 
     def _show(self, name: str, done: int, total: int, text: str) -> None:
         if name not in self.tasks:
@@ -204,10 +205,11 @@ def left(seconds: float) -> str:
     return words(f"{clock} left", err=True)
 
 
-def share_of(done: int, total: int) -> str:
-    """How much of some work is done; more than was expected is all of it.
+def progress(done: int, total: int, seconds_left: float | None) -> str:
+    """How much of some work is done, more than was expected being all of it, and the time that is left once it is known.
 
-    >>> share_of(1, 3), share_of(7, 3)
-    ('33%', '100%')
+    >>> progress(1, 3, 75.2), progress(7, 3, None)
+    ('33%  1:15 left', '100%')
     """
-    return f"{min(done, total) / max(total, 1):.0%}"
+    share = f"{min(done, total) / max(total, 1):.0%}"
+    return share if seconds_left is None else f"{share}  {left(seconds_left)}"

@@ -78,7 +78,7 @@ class Decoder:
     pellucid.errors.DecodingError: the text is not UTF-8
       found: byte 0xE9 at byte offset 3 (invalid continuation byte)
       where: a.txt
-      try:   name the encoding whose line reads well: --encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”; or use errors = replace to put U+FFFD there
+      try:   name the encoding whose line reads well: --encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”; or --errors replace puts U+FFFD there
     """
 
     def __init__(self, origin: str, errors: Literal["strict", "replace"], recorder: Recorder) -> None:
@@ -101,7 +101,7 @@ class Decoder:
                     "the text is not UTF-8",
                     found=f"byte 0x{block[error.start]:02X} at byte offset {start + error.start:,} ({error.reason})",
                     where=where or self.origin,
-                    hint=f"{advise(block, error.start)}; or use errors = replace to put U+FFFD there",
+                    hint=advise(block, error.start),
                 ) from None
         text = block.decode("utf-8", errors="replace")
         self.num_replaced += text.count(REPLACEMENT) - block.count(REPLACEMENT.encode())

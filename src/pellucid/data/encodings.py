@@ -17,7 +17,7 @@ from pellucid.errors import SettingsError
 
 AUTO, UTF8, GUESSED = "auto", "utf-8", "gb18030"
 REPLACEMENT = "\ufffd"
-HINT = "name the encoding: --encoding gb18030, big5, shift_jis, cp1252, …"
+HINT = "name the encoding: --encoding gb18030, big5, shift_jis, cp1252, …; or --errors replace puts U+FFFD there"
 CANDIDATES = (UTF8, GUESSED, "big5", "shift_jis", "euc_kr", "cp1252", "cp1251")
 SHOWN, SHOWN_BYTES = 24, 400  # characters of a line that are shown, bytes of it that are decoded for them
 # The UTF-32 marks come first: the little-endian one begins with the UTF-16 one.
@@ -124,7 +124,7 @@ def advise(data: bytes, at: int, *, tried: str = UTF8) -> str:
     """What to try for bytes that are not of the encoding `tried`, beginning with byte `at`: a decoded line of each other.
 
     >>> print(advise("café noir".encode("cp1252"), 3))
-    name the encoding whose line reads well: --encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”
+    name the encoding whose line reads well: --encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”; or --errors replace puts U+FFFD there
     """
     start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
     line = data[start : end if end >= 0 else len(data)][:SHOWN_BYTES]
@@ -137,7 +137,7 @@ def advise(data: bytes, at: int, *, tried: str = UTF8) -> str:
     if not told:
         return HINT
     candidates = ", ".join(told)
-    return f"name the encoding whose line reads well: {candidates}"
+    return f"name the encoding whose line reads well: {candidates}; or --errors replace puts U+FFFD there"
 
 
 def _sample(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import json
 import os
 import shutil
 import stat
@@ -26,6 +27,8 @@ from pellucid.events import Event, Recorder
 from pellucid.settings import nearest
 
 STANDARD_INPUT = "standard input"
+NAMELESS = "-"  # a pipe has no name that says what comes through it
+MOST_ROW_BYTES, SHOWN = 1 << 20, 40  # of a first line that may be a row: bytes looked at, characters shown
 KINDS = {".txt": "text", ".md": "text", ".jsonl": "rows", ".parquet": "parquet"}
 READABLE = "give .txt, .md, .jsonl or source code, plain or as .gz, or .parquet"
 SOURCE_CODE = {  # text as well: what a folder of a program holds
@@ -89,7 +92,7 @@ def find_files(location: Path | str, *, plain: bool, recorder: Recorder) -> Foun
     more than the disk can hold.
     """
     if str(location) == "-":
-        return _spool(sys.stdin.buffer, STANDARD_INPUT, Path("-.txt"))
+        return _spool(sys.stdin.buffer, STANDARD_INPUT, Path(NAMELESS), recorder)
     if str(location) == "":  # as an unset variable of the shell gives: it would be the current folder
         raise InputError("the name of the text is empty", hint="give a file, a folder, a pipe, or -")
     path = Path(location)
@@ -108,7 +111,7 @@ def find_files(location: Path | str, *, plain: bool, recorder: Recorder) -> Foun
         raise InputError("this is a device, not a text", where=str(path), hint="give a file, a folder, a pipe, or -")
     try:  # a pipe, or a file that calls itself empty and may still have something to say, as those in /proc
         with path.open("rb") as stream:
-            return _spool(stream, str(path), path)
+            return _spool(stream, str(path), path, recorder)
     except OSError as error:
         raise _unreadable("file", path, error) from error
 
@@ -128,7 +131,7 @@ def _comes_to_an_end(device: Path) -> bool:
         return stream.isatty()
 
 
-def _spool(stream: BinaryIO, name: str, named: Path) -> Found:
+def _spool(stream: BinaryIO, name: str, named: Path, recorder: Recorder) -> Found:
     """All that a stream holds, as a temporary file of the kind that its name says."""
     _refuse_other_kinds(named)
     try:
@@ -148,9 +151,26 @@ def _spool(stream: BinaryIO, name: str, named: Path) -> Found:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise _no_room(error, made) from error
         raise
-    shown = readable(name)
-    file = TextFile(path=path, name=shown, kind=_kind(named) or "text")
+    shown, kind = readable(name), _kind(named)
+    if kind is None and (row := _first_row(path)):
+        message = (
+            f"the pipe is read as plain text, and its first line is a JSON row: {row}; rows come from a file whose name ends in"
+            " .jsonl"
+        )
+        recorder.record(Event(name="data.rows_as_text", message=message, data={"name": shown}, level="warning"))
+    file = TextFile(path=path, name=shown, kind=kind or "text")
     return Found(files=(file,), description=f"{shown} ({size:,} bytes)", temporary=(path,))
+
+
+def _first_row(path: Path) -> str:
+    """The beginning of a text's first line, if it is a row of .jsonl; else nothing."""
+    with path.open("rb") as stream:
+        line = stream.readline(MOST_ROW_BYTES)
+    try:
+        is_row = isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return ""
+    return f"{line.decode().strip()[:SHOWN]} …" if is_row else ""
 
 
 def _no_room(error: OSError, where: str) -> NoSpaceError:

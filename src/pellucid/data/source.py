@@ -361,7 +361,7 @@ def _without_surrogates(text: str, where: str, decoder: Decoder) -> str:
                 "the row's text is not valid Unicode",
                 found=found,
                 where=where,
-                hint="mend the row, or use errors = replace",
+                hint="mend the row, or --errors replace puts U+FFFD there",
             ) from None
     mended = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
     decoder.num_replaced += sum("\ud800" <= character <= "\udfff" for character in text)

@@ -88,5 +88,5 @@ class Translator(io.RawIOBase):
         at = f"byte offset {self.offset - before + error.start:,}"
         found = f"byte 0x{error.object[error.start]:02X} at {at} ({error.reason})"
         tried = self.decoder.encoding.lower()
-        hint = f"{advise(error.object, error.start, tried=tried)}; or use errors = replace to put U+FFFD there"
+        hint = advise(error.object, error.start, tried=tried)
         return DecodingError(what, found=found, where=where, hint=hint)

@@ -192,6 +192,11 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def _first_file(path: Path) -> Path:
+    """The file that stands on the way to `path`, where a directory should be."""
+    return next((place for place in reversed([path, *path.parents]) if place.exists() and not place.is_dir()), path)
+
+
 @contextmanager
 def explained(path: Path, num_bytes: int) -> Iterator[None]:
     """Turn the operating system's refusals into errors that say what was being written and what to try."""
@@ -204,6 +209,12 @@ def explained(path: Path, num_bytes: int) -> Iterator[None]:
                 found=f"{num_bytes:,} bytes wanted; the system says: {error.strerror}",
                 where=str(path),
                 hint="free some space or write elsewhere; nothing that was saved before has been touched",
+            ) from error
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            raise StoreError(
+                "a file lies where a directory is wanted",
+                where=str(_first_file(path)),
+                hint="name another directory, or move the file away",
             ) from error
         raise StoreError(
             f"cannot write {path.name}", found=error.strerror or str(error), where=str(path),

@@ -175,7 +175,11 @@ def check_batch(settings: TrainSettings) -> None:
     """Raise SettingsError for a size said twice, for sorted rows that cannot be, or a step of one shape beside them."""
     if settings.batch.rows is not None and settings.batch.tokens is not None:
         found = f"{settings.batch.rows}, {settings.batch.tokens}"
-        raise SettingsError("give batch.rows or batch.tokens, not both", found=found)
+        raise SettingsError(
+            "give batch.rows or batch.tokens, not both",
+            found=found,
+            hint="leave one of them out: rows = tokens / context",
+        )
     if settings.batch.pool is None:
         return
     if settings.data.rows != "documents":
@@ -217,7 +221,11 @@ def _fit(
 
     asked = settings.model
     if asked.preset is not None and asked.depth is not None:
-        raise SettingsError("give model.preset or model.depth, not both", found=f"{asked.preset}, {asked.depth}")
+        raise SettingsError(
+            "give model.preset or model.depth, not both",
+            found=f"{asked.preset}, {asked.depth}",
+            hint="leave one of them out: a preset has its own depth",
+        )
     if given is not None or asked.preset is not None:
         base = given or dataclasses.replace(preset(str(asked.preset)), vocab_size=text.vocab_size)
         shape = Derived(depth=base.n_layers, config=base, reasons=())
@@ -315,7 +323,11 @@ def _micro_rows(
     asked = settings.batch.micro_rows
     if asked is not None:
         if rows % asked:
-            raise SettingsError("batch.micro_rows must divide the rows of an update", found=f"{asked} of {rows} rows")
+            raise SettingsError(
+                "batch.micro_rows must divide the rows of an update",
+                found=f"{asked} of {rows} rows",
+                hint="leave batch.micro_rows out: then it is worked out",
+            )
         check_fits(memory(asked), machine)
         return asked, memory(asked)
     budget = MEMORY_SHARE * machine.memory_available_bytes

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.data.settings import DataSettings
+from pellucid.planning.config import MOST_NUMBER
 from pellucid.settings import setting
 from pellucid.tokens.settings import TokenizerSettings
 
@@ -27,7 +28,7 @@ class ModelSettings:
     d_model: int | None = setting(None, "width of the residual stream", low=1)
     d_ff: int | None = setting(None, "width inside the feed-forward", low=1)
     position: str | None = setting(None, "none, learned, sinusoidal or rotary")
-    rope_theta: float | None = setting(None, "base of the rotary wavelengths", low=1)
+    rope_theta: float | None = setting(None, "base of the rotary wavelengths", low=1, high=MOST_NUMBER)
     sliding_window: int | None = setting(
         None, "a position sees this many, itself the last (none: all before it)", low=1
     )

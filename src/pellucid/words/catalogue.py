@@ -48,19 +48,35 @@ def say_event(language: Language, name: str, message: str) -> str:
 
 
 def _say(section: Section, scope: str, sentence: str) -> str:
+    _, told = _read(section, scope, sentence)
+    return sentence if told is None else told
+
+
+def _read(section: Section, scope: str, sentence: str) -> tuple[int, str | None]:
+    """(how many characters are ours, the Chinese), of several readings the one that knows most; (0, None) for none.
+
+    A gap may swallow the sentence that follows it (`give a number from {low} to {high}` and `, or leave {key} out`): the
+    reading that knows both sentences has more characters of ours than the one that takes the second for a number.
+    """
     told = entries(section).get(scope + sentence)
     if told is not None and "{" not in told:
-        return told
+        return len(sentence), told
+    best: tuple[int, str | None] = (0, None)
     for english, chinese in _with_gaps(section):
         fields = english.fields(scope + sentence)
-        if fields is not None:
-            return chinese.fill(fields, lambda words: _say(section, scope, words))
-    return sentence
+        if fields is None:
+            continue
+        said = {name: _read(section, scope, fields[name]) for name in chinese.said}
+        weight = english.weight - len(scope) + sum(known for known, _ in said.values())
+        if best[1] is None or weight > best[0]:
+            inner = {name: words for name, (_, words) in said.items() if words is not None}
+            best = weight, chinese.fill({**fields, **inner})
+    return best
 
 
 @cache
 def _with_gaps(section: Section) -> tuple[tuple[Sentence, Sentence], ...]:
-    """The sentences with gaps, the most exact ones first: those that begin with words of their own, then the longer."""
+    """The sentences with gaps; of two that know as much, the one that begins with words of its own comes first."""
     return tuple(sorted(_pairs(section), key=lambda pair: (not pair[0].parts[0][0], -pair[0].weight)))
 
 

@@ -9,7 +9,7 @@ is known again by what stands between the gaps, and what stood in them is put in
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
@@ -72,15 +72,18 @@ class Sentence:
         found = self._pattern.fullmatch(said)
         return None if found is None else found.groupdict()
 
-    def fill(self, fields: Mapping[str, str], look_up: Callable[[str], str]) -> str:
-        """The sentence with its gaps filled, those marked `:say` with what `look_up` makes of their words."""
-        filled = ""
-        for text, name, spec in self.parts:
-            if name is not None:
-                filled += text + (look_up(fields[name]) if spec == SAY else fields[name])
-            else:
-                filled += text
-        return filled
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The gaps that hold words of ours."""
+        return tuple(name for _, name, spec in self.parts if name is not None and spec == SAY)
+
+    def fill(self, fields: Mapping[str, str]) -> str:
+        """The sentence with its gaps filled.
+
+        >>> Sentence("{n} tokens for {text:say}").fill({"n": "3", "text": "a cat"})
+        '3 tokens for a cat'
+        """
+        return "".join(text + ("" if name is None else fields[name]) for text, name, _ in self.parts)
 
 
 def _doubled(text: str) -> str:

@@ -368,7 +368,7 @@ def _new_plan(
     bf16, given, gone = dtype == torch.bfloat16, parent.config if parent else None, monotonic() - task.began
     plan = plan_unmeasured(settings, text, machine, bf16=bf16, given=given, seconds_gone=gone)
     if plan is not None:
-        _tell_set_up(plan, settings, gone, recorder)
+        _tell_limits(plan, settings, text, gone, recorder)
         return plan
     rates = measure_training(device, dtype, deterministic=settings.deterministic)
     recorder.record(
@@ -382,8 +382,27 @@ def _new_plan(
     gone = monotonic() - task.began
     flops = rates.training_flops_per_second
     plan = plan_run(settings, text, machine, flops, bf16=bf16, given=given, seconds_gone=gone)
-    _tell_set_up(plan, settings, gone, recorder)
+    _tell_limits(plan, settings, text, gone, recorder)
     return plan
+
+
+def _tell_limits(plan: RunPlan, settings: TrainSettings, text: TextSize, gone: float, recorder: Recorder) -> None:
+    """Say what a person may not have meant: an update larger than the text, minutes that went before the first step."""
+    _tell_large_update(plan, settings, text, recorder)
+    _tell_set_up(plan, settings, gone, recorder)
+
+
+def _tell_large_update(plan: RunPlan, settings: TrainSettings, text: TextSize, recorder: Recorder) -> None:
+    """Say so where one update, as large as asked for, reads the same text more than once."""
+    update = plan.tokens // plan.steps
+    if not (settings.batch.rows or settings.batch.tokens) or update < 2 * text.train_tokens:
+        return
+    message = (
+        f"one update reads {update:,} tokens, and the text has {text.train_tokens:,}: it reads the same text"
+        f" {update / text.train_tokens:,.0f} times over; smaller updates (batch.rows) learn more from it"
+    )
+    data = {"update_tokens": update, "train_tokens": text.train_tokens}
+    recorder.record(Event(name="training.large_update", message=message, data=data, level="warning"))
 
 
 def _tell_set_up(plan: RunPlan, settings: TrainSettings, gone: float, recorder: Recorder) -> None:
