@@ -81,6 +81,11 @@ class Pool:
     rows: int
     updates: int
 
+    @classmethod
+    def of(cls, rows: int, updates: int | None) -> Pool | None:
+        """The pool of so many updates; None where rows stay as they come."""
+        return cls(rows=rows, updates=updates) if updates else None
+
 
 class DocumentLoader(Loader):
     """Rows that hold one document each, padded on the right.

@@ -14,6 +14,7 @@ from pellucid.data.encodings import AUTO, UTF8
 from pellucid.settings import setting
 
 RowKind = Literal["stream", "documents"]
+MOST_POOL = 4096  # updates whose rows are sorted by length together
 
 # What each setting meant before there was one. A run that was begun then goes on under these values, to the bit, and
 # they are named neither in its run.json nor in what its tokens were made from.

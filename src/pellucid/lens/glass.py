@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from pellucid.data.batch import Batch
 from pellucid.data.loader import Pool, build_loader
 from pellucid.data.prepare import PREPARED, open_prepared
-from pellucid.data.settings import RowKind
+from pellucid.data.settings import MOST_POOL, RowKind
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.model.decoder import Decoder
@@ -351,8 +351,8 @@ def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
     context_length = Table(plan.table("config"), plan.where, "the plan").whole("context_length", low=1)
     kind: RowKind = "documents" if settings.word("data.rows", "stream") == "documents" else "stream"
     seed = settings.whole("seed", high=1 << 64)
-    rows, updates = plan.whole("rows", low=1), settings.whole("batch.pool", 0, high=4096)
-    pool = Pool(rows=rows, updates=updates) if updates else None
+    rows = plan.whole("rows", low=1)
+    pool = Pool.of(rows, settings.whole("batch.pool", 0, high=MOST_POOL))
     loader = build_loader(train, rows=kind, context_length=context_length, seed=seed, pool=pool)
     return loader.rows((step + passed_over) * rows, min(MOST_ROWS, rows))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pellucid.data.settings import DataSettings
+from pellucid.data.settings import MOST_POOL, DataSettings
 from pellucid.planning.config import MOST_NUMBER
 from pellucid.settings import setting
 from pellucid.tokens.settings import TokenizerSettings
@@ -85,7 +85,7 @@ class BatchSettings:
         "with data.rows=documents: updates whose rows are sorted by length together, so that little is padding; such steps"
         " are not compiled (none: rows as they come)",
         low=2,
-        high=4096,
+        high=MOST_POOL,
     )
 
 

@@ -215,7 +215,7 @@ def open_rows(settings: TrainSettings, prepared: Prepared, plan: RunPlan, record
         rows=settings.data.rows,
         context_length=plan.config.context_length,
         seed=settings.seed,
-        pool=pool_of(settings, plan.rows),
+        pool=Pool.of(plan.rows, settings.batch.pool),
     )
     if isinstance(loader, DocumentLoader):
         data = {
@@ -420,15 +420,11 @@ def _tell_set_up(plan: RunPlan, settings: TrainSettings, gone: float, recorder: 
 
 def shape_of_rows(settings: TrainSettings, prepared: Prepared, context_length: int) -> RowShape:
     """How long a row of one document is for a model with this context, and how much of it is text."""
-    pool = pool_of(settings, settings.batch.rows) if settings.batch.rows else None  # rows still open: as if unsorted
+    rows = settings.batch.rows
+    pool = Pool.of(rows, settings.batch.pool) if rows else None  # rows still open: as if unsorted
     loader = DocumentLoader(prepared.train, context_length, settings.seed, pool)
     length = loader.mean_row_length
     return RowShape(length=round(length), tokens=(1 - loader.padding_share) * length)
-
-
-def pool_of(settings: TrainSettings, rows: int) -> Pool | None:
-    """What is sorted by length together, for updates of so many rows."""
-    return Pool(rows=rows, updates=settings.batch.pool) if settings.batch.pool else None
 
 
 def _busy(rates: Rates) -> str:
