@@ -82,12 +82,43 @@ def test_the_whole_first_megabyte_is_looked_at(tmp_path: Path) -> None:
     for shift in range(3):  # the megabyte ends inside a character, too
         (tmp_path / "a.txt").write_bytes(b"x" * shift + data)
         assert "".join(d.text for d in open_source(tmp_path / "a.txt").documents()) == "x" * shift + NOVEL * 20_000
-    late = data[: BLOCK_BYTES - 9] + b"\xff\xff\xff" + data[:BLOCK_BYTES]
+    late = data[: BLOCK_BYTES - 6_000] + b"\xff " * 3_000 + data[:BLOCK_BYTES]
     assert recognise(late[:BLOCK_BYTES], whole=False).encoding == "utf-8"
     (tmp_path / "a.txt").write_bytes(late)
     with pytest.raises(DecodingError, match="not UTF-8") as caught:
         list(open_source(tmp_path / "a.txt").documents())
     assert "--encoding gb18030" in caught.value.hint
+
+
+DAMAGED = NOVEL * 100
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-8"])
+@pytest.mark.parametrize("told", ["auto", "encoding"])
+def test_a_damaged_place_is_no_other_encoding(tmp_path: Path, encoding: str, told: str) -> None:
+    """A book with one broken byte is read as what the rest of it is, and refused or mended as was asked."""
+    data, told = bytearray(DAMAGED.encode(encoding)), encoding if told == "encoding" else "auto"
+    data[len(data) // 2] = 0xFF
+    (tmp_path / "a.txt").write_bytes(data)
+    with pytest.raises(DecodingError, match=f"not {encoding.upper()}") as caught:
+        list(open_source(tmp_path / "a.txt", encoding=told).documents())
+    assert "--errors replace" in caught.value.hint and "--encoding" not in caught.value.hint
+    recorder = MemoryRecorder()
+    read = open_source(tmp_path / "a.txt", encoding=told, errors="replace", recorder=recorder).documents()
+    text = "".join(document.text for document in read)
+    assert 1 <= text.count("\ufffd") <= 4 and abs(len(text) - len(DAMAGED)) <= 4 and text[:100] == DAMAGED[:100]
+    assert "data.bytes_replaced" in recorder.names()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"), [("gb18030", "utf-8"), ("big5", "auto"), ("cp1251", "auto"), ("utf-8", "ascii")]
+)
+def test_a_text_in_another_encoding_is_not_replaced_away(tmp_path: Path, encoding: str, told: str) -> None:
+    text = {"big5": "從前有座山，山裡有座廟。", "cp1251": "Жили-были старик со старухой."}.get(encoding, NOVEL)
+    (tmp_path / "a.txt").write_bytes((text * 300).encode(encoding))
+    with pytest.raises(DecodingError, match="of it would become U\\+FFFD") as caught:
+        list(open_source(tmp_path / "a.txt", encoding=told, errors="replace").documents())
+    assert "--errors" not in caught.value.hint and f"--encoding {encoding} “{text[:8]}" in caught.value.hint
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])

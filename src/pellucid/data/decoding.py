@@ -19,6 +19,7 @@ from pellucid.errors import DecodingError, InputError
 from pellucid.events import Event, Recorder
 
 BLOCK_BYTES = 1 << 20
+FEW_REPLACED, MOST_REPLACED = 100, 0.1  # sequences, and the share of a text, that may become U+FFFD when asked for
 
 _ANY_END = re.compile("\r\n?")
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -84,7 +85,7 @@ class Decoder:
     def __init__(self, origin: str, errors: Literal["strict", "replace"], recorder: Recorder) -> None:
         self.origin, self.errors, self.recorder = origin, errors, recorder
         self.offset = 0
-        self.num_replaced = 0
+        self.num_replaced = self.num_characters = 0
         self.encoding = "UTF-8"  # what the bytes were before they came here, for people
 
     def decode(self, block: bytes, where: str = "") -> str:
@@ -94,7 +95,7 @@ class Decoder:
             rest = self._without_mark(block)
             start, block = len(block) - len(rest), rest
         try:
-            return block.decode("utf-8")
+            text = block.decode("utf-8")
         except UnicodeDecodeError as error:
             if self.errors == "strict":
                 raise DecodingError(
@@ -103,9 +104,26 @@ class Decoder:
                     where=where or self.origin,
                     hint=advise(block, error.start),
                 ) from None
-        text = block.decode("utf-8", errors="replace")
-        self.num_replaced += text.count(REPLACEMENT) - block.count(REPLACEMENT.encode())
+            text = block.decode("utf-8", errors="replace")
+            self.num_replaced += text.count(REPLACEMENT) - block.count(REPLACEMENT.encode())
+            self.check_share(len(text), block, error.start)
+        self.num_characters += len(text)
         return text
+
+    def check_share(self, num_new: int, block: bytes, at: int) -> None:
+        """Refuse to go on where much of the text, not a damaged place, has become U+FFFD: it is in another encoding.
+
+        `num_new` characters of `block` have just been read; the first that could not be is at byte `at`.
+        """
+        num_read = self.num_characters + num_new
+        if self.num_replaced <= FEW_REPLACED or self.num_replaced <= MOST_REPLACED * num_read:
+            return
+        raise DecodingError(
+            f"the text is not {self.encoding}: {self.num_replaced / num_read:.0%} of it would become U+FFFD",
+            found=f"{counted(self.num_replaced, 'sequence')} that no {self.encoding} has among {num_read:,} characters",
+            where=self.origin,
+            hint=advise(block, at, tried=self.encoding.lower(), replacing=True),
+        )
 
     def finish(self) -> None:
         """Report what was replaced, after the last block."""

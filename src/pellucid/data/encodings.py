@@ -1,8 +1,8 @@
 """Which encoding a text is in.
 
 Text is UTF-8. It is read as another encoding when a byte-order mark or the person says so, or when its first megabyte
-is not UTF-8 and cannot well be anything but GB18030 (which holds GBK and GB2312): all of it decodes, and the Chinese
-that comes out is made of common characters, far more than chance would give. Korean, Japanese, Big5 and Western texts
+is not UTF-8 and cannot well be anything but GB18030 (which holds GBK and GB2312): all of it decodes (but for a damaged
+place or two), and the Chinese that comes out is made of common characters, far more than chance would give. Korean, Japanese, Big5 and Western texts
 often decode as GB18030 too, to rare characters in no order; nothing else is ever guessed.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +18,8 @@ from pellucid.errors import SettingsError
 
 AUTO, UTF8, GUESSED = "auto", "utf-8", "gb18030"
 REPLACEMENT = "\ufffd"
-HINT = "name the encoding: --encoding gb18030, big5, shift_jis, cp1252, …; or --errors replace puts U+FFFD there"
 CANDIDATES = (UTF8, GUESSED, "big5", "shift_jis", "euc_kr", "cp1252", "cp1251")
+DAMAGE = 1000  # characters to a damaged place, in a text that is of an encoding all the same
 SHOWN, SHOWN_BYTES = 24, 400  # characters of a line that are shown, bytes of it that are decoded for them
 # The UTF-32 marks come first: the little-endian one begins with the UTF-16 one.
 MARKS = {
@@ -91,9 +92,9 @@ def recognise(head: bytes, *, whole: bool, told: str = AUTO) -> Recognised:
     for mark, encoding in MARKS.items():
         if head.startswith(mark):
             return Recognised(encoding=encoding, how="mark")
-    if decode(head, UTF8, whole=whole) is None:
-        text = decode(head, GUESSED, whole=False)  # half a last character is an error that names its place
-        if text is not None and is_chinese(text):
+    if decode(head, UTF8, whole=whole) is None and not is_but_damaged(head, UTF8):
+        text, _ = replaced(head, GUESSED)  # half a last character is an error that names its place
+        if is_but_damaged(head, GUESSED) and is_chinese(text):
             return Recognised(encoding=GUESSED, how="guess", line=_sample(text))
     return Recognised(encoding=UTF8, how="utf-8")
 
@@ -120,24 +121,64 @@ def decode(data: bytes, encoding: str, *, whole: bool) -> str | None:
         return None
 
 
-def advise(data: bytes, at: int, *, tried: str = UTF8) -> str:
+def replaced(data: bytes, encoding: str) -> tuple[str, int]:
+    """The text of some bytes, which may end inside a character, with U+FFFD where they are not of the encoding; how often.
+
+    >>> replaced(b"caf\\xe9 noir", "utf-8")
+    ('caf\ufffd noir', 1)
+    """
+    make = codecs.getincrementaldecoder(encoding)
+    text, kept = make("replace").decode(data), make("ignore").decode(data)
+    return text, text.count(REPLACEMENT) - kept.count(REPLACEMENT)
+
+
+def is_but_damaged(data: bytes, encoding: str) -> bool:
+    """Whether some bytes are of an encoding but for very few places, at most one in a thousand characters."""
+    text, count = replaced(data, encoding)
+    return count <= max(1, len(text) // DAMAGE)
+
+
+def advise(data: bytes, at: int, *, tried: str = UTF8, replacing: bool = False) -> str:
     """What to try for bytes that are not of the encoding `tried`, beginning with byte `at`: a decoded line of each other.
+
+    `replacing`: --errors replace was given already.
 
     >>> print(advise("café noir".encode("cp1252"), 3))
     name the encoding whose line reads well: --encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”; or --errors replace puts U+FFFD there
     """
+    if len(data) >= DAMAGE and is_but_damaged(data, tried):
+        return "the rest of it reads well: mend that place, or --errors replace puts U+FFFD there and counts"
+    told = [f"--encoding {name} “{line}”" for name, line in _lines_of_others(data, at, tried)]
+    names = ", ".join(name for name in (GUESSED, "big5", "shift_jis", "cp1252") if name != tried)
+    candidates = ", ".join(told)
+    if replacing:
+        return (
+            f"name the encoding whose line reads well: {candidates}"
+            if told
+            else f"name the encoding: --encoding {names}, …"
+        )
+    if not told:
+        return f"name the encoding: --encoding {names}, …; or --errors replace puts U+FFFD there"
+    return f"name the encoding whose line reads well: {candidates}; or --errors replace puts U+FFFD there"
+
+
+def _lines_of_others(data: bytes, at: int, tried: str) -> Iterator[tuple[str, str]]:
+    """Each other encoding that the bytes may be of, and the line of byte `at` read as it."""
     start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
     line = data[start : end if end >= 0 else len(data)][:SHOWN_BYTES]
-    told = []
     for name in CANDIDATES:
-        text = decode(line, name, whole=False)
-        if name != tried and text and decode(data, name, whole=False) is not None:
-            shown = "".join(sign for sign in text.strip() if sign.isprintable())[:SHOWN]
-            told.append(f"--encoding {name} “{shown}”")
-    if not told:
-        return HINT
-    candidates = ", ".join(told)
-    return f"name the encoding whose line reads well: {candidates}; or --errors replace puts U+FFFD there"
+        text, _ = replaced(line, name)
+        if (
+            name != tried
+            and text.strip()
+            and (decode(data, name, whole=False) is not None or _is_large_and_damaged(data, name))
+        ):
+            yield name, "".join(sign for sign in text.strip() if sign.isprintable())[:SHOWN]
+
+
+def _is_large_and_damaged(data: bytes, encoding: str) -> bool:
+    """As `is_but_damaged`, for data long enough that it says something."""
+    return len(data) >= 2 * DAMAGE and is_but_damaged(data, encoding)
 
 
 def _sample(text: str) -> str:

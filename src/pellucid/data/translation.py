@@ -76,6 +76,7 @@ class Translator(io.RawIOBase):
         if self.dropping is not None:
             kept = self.dropping.decode(chunk, final=self.ended)
             self.decoder.num_replaced += text.count(REPLACEMENT) - kept.count(REPLACEMENT)
+            self.decoder.check_share(len(text), chunk, 0)
         self.offset += len(chunk)
         self.waiting = text.encode("utf-8")
 
