@@ -392,3 +392,17 @@ def test_every_setting_of_a_run_has_a_meaning_and_a_default_in_range() -> None:
         low, high = field.metadata["low"], field.metadata["high"]
         if value is not None and not isinstance(value, (str, Path, bool)):
             assert (low is None or value >= low) and (high is None or value <= high), key
+
+
+def test_what_a_setting_is_without_a_value_is_what_the_layer_below_says() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Heat:
+        degrees: int = setting(7, "how hot", low=0)
+        seed: int = 1
+
+    with pytest.raises(SettingsError) as caught:
+        resolve(Heat, Layer("preset", {"degrees": 20}), Layer("command line", {"degrees": "-1"}))
+    assert caught.value.hint == "give a number of 0 or more, or leave degrees out: then it is 20"
+    for name in ("degrees", "seed"):
+        with pytest.raises(SettingsError, match=f"{name} must lie below 18,446,744,073,709,551,616"):
+            resolve(Heat, Layer("command line", {name: "9" * 30}))

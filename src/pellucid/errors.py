@@ -27,6 +27,8 @@ Each carries the same four sentences, so that a person always learns what to do 
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -135,3 +137,8 @@ class ResumeError(TrainingError): ...
 
 
 class MissingExtraError(PellucidError): ...
+
+
+def install(package: str) -> str:
+    """The command that installs a package into the Python that is running, which need not be the one called `pip`."""
+    return f"{shlex.quote(sys.executable or 'python')} -m pip install {package}"

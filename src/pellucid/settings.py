@@ -17,16 +17,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pellucid.errors import SettingsError
 from pellucid.untrusted import read_bytes, shown, whole
 
 MOST_RECIPE_BYTES = 1 << 20
+RECIPE = "give a file of settings in TOML, for example with the line: steps = 100"
 
 S = TypeVar("S")
 DEFAULT = "default"
 MOST = 2**64  # no count or seed reaches it; more would overflow wherever it is used
+LONGEST = 10**40  # longer whole numbers are not even repeated
 
 
 class Typed(str):
@@ -91,9 +94,10 @@ def resolve(cls: type[S], *layers: Layer) -> Resolved[S]:
     """
     sources: dict[str, str] = {}
     merged: dict[str, Any] = {}
+    before: dict[str, Any] = {}  # what a layer said of a key that a later one says too
     for layer in layers:
-        _merge(cls, merged, layer.values, "", layer.source, sources)
-    return Resolved(_construct(cls, merged, "", sources), sources)
+        _merge(cls, merged, layer.values, "", layer.source, sources, before)
+    return Resolved(_construct(cls, merged, "", sources, before), sources)
 
 
 def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -169,13 +173,15 @@ def load_toml(path: Path) -> Layer:
         # Windows editors begin a file with a mark.
         return Layer(f"recipe {path}", tomllib.loads(read_bytes(path, MOST_RECIPE_BYTES).decode("utf-8-sig")))
     except FileNotFoundError:
-        raise SettingsError("the recipe does not exist", where=str(path)) from None
+        raise SettingsError("the recipe does not exist", where=str(path), hint=RECIPE) from None
     except OSError as error:
-        raise SettingsError("the recipe cannot be read", found=str(error), where=str(path)) from error
+        raise SettingsError("the recipe cannot be read", found=str(error), where=str(path), hint=RECIPE) from error
     except RecursionError:
-        raise SettingsError("the recipe is not valid TOML", found="nesting without end", where=str(path)) from None
+        raise SettingsError(
+            "the recipe is not valid TOML", found="nesting without end", where=str(path), hint=RECIPE
+        ) from None
     except ValueError as error:  # broken TOML, bytes that are not UTF-8, a number of thousands of digits
-        raise SettingsError("the recipe is not valid TOML", found=shown(error), where=str(path)) from error
+        raise SettingsError("the recipe is not valid TOML", found=shown(error), where=str(path), hint=RECIPE) from error
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -184,16 +190,18 @@ def nearest(name: str, known: list[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(known))
 
 
-def _merge(cls: type, merged: dict, values: Mapping, prefix: str, source: str, sources: dict[str, str]) -> None:
+def _merge(
+    cls: type, merged: dict, values: Mapping, prefix: str, source: str, sources: dict[str, str], before: dict[str, Any]
+) -> None:
     hints = type_hints(cls)
     for name, value in values.items():
         if name not in hints:
             raise SettingsError(f"unknown setting {prefix}{name}", where=source, hint=nearest(name, list(hints)))
         inner = _dataclass_in(hints[name])
         if inner is not None and isinstance(value, Mapping):
-            _merge(inner, merged.setdefault(name, {}), value, f"{prefix}{name}.", source, sources)
+            _merge(inner, merged.setdefault(name, {}), value, f"{prefix}{name}.", source, sources, before)
         elif inner is not None and dataclasses.is_dataclass(value):
-            _merge(inner, merged.setdefault(name, {}), shallow(value), f"{prefix}{name}.", source, sources)
+            _merge(inner, merged.setdefault(name, {}), shallow(value), f"{prefix}{name}.", source, sources, before)
         elif inner is not None:
             raise SettingsError(
                 f"{prefix}{name} is a group of settings, not one value",
@@ -202,6 +210,8 @@ def _merge(cls: type, merged: dict, values: Mapping, prefix: str, source: str, s
                 hint=f"set one of its members, for example {prefix}{name}.{next(iter(type_hints(inner)))}=…",
             )
         else:
+            if name in merged:
+                before[f"{prefix}{name}"] = merged[name]
             merged[name] = value
             sources[f"{prefix}{name}"] = source
 
@@ -211,42 +221,49 @@ def shallow(settings: Any) -> dict[str, Any]:
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
-def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Mapping[str, str]) -> S:
+def _construct(
+    cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Mapping[str, str], before: Mapping[str, Any]
+) -> S:
     hints, values = type_hints(cls), {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         inner = _dataclass_in(hints[field.name])
         key = f"{prefix}{field.name}"
         if inner is not None:
             if field.name in merged:
-                values[field.name] = _construct(inner, merged[field.name], f"{key}.", sources)
+                values[field.name] = _construct(inner, merged[field.name], f"{key}.", sources, before)
         elif field.name in merged:
             try:
                 value = convert(merged[field.name], hints[field.name], key, sources[key])
             except SettingsError as error:
-                error.hint = error.hint or say_range(field, key)
+                error.hint = error.hint or say_range(field, key, before)
                 raise
-            _check_range(value, field, key, sources[key])
+            _check_range(value, field, key, sources[key], before)
             values[field.name] = value
     return cls(**values)
 
 
-def _check_range(value: Any, field: dataclasses.Field, key: str, source: str) -> None:
+def _check_range(value: Any, field: dataclasses.Field, key: str, source: str, before: Mapping[str, Any]) -> None:
     low, high, above = (field.metadata.get(end) for end in ("low", "high", "above"))
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or low is high is above is None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return
-    hint = say_range(field, key)
+    if isinstance(value, int) and abs(value) >= MOST:
+        hint = "give a smaller number"
+        raise SettingsError(f"{key} must lie below {MOST:,}", found=f"{value:,}", where=source, hint=hint)
+    if low is high is above is None:
+        return
+    hint = say_range(field, key, before)
     if above is not None and not value > above:
         raise SettingsError(f"{key} must be above {_figure(above)}", found=str(value), where=source, hint=hint)
     if low is not None and not value >= low:  # written so that NaN fails too
         raise SettingsError(f"{key} must be at least {_figure(low)}", found=str(value), where=source, hint=hint)
     if high is not None and not value <= high:
         raise SettingsError(f"{key} must be at most {_figure(high)}", found=str(value), where=source, hint=hint)
-    if value >= MOST if isinstance(value, int) else not math.isfinite(value):
+    if not math.isfinite(value):
         raise SettingsError(f"{key} must be a finite number", found=str(value)[:80], where=source, hint=hint)
 
 
-def say_range(field: dataclasses.Field, key: str) -> str:
-    """What to give instead of a number out of range, and what the setting is without it."""
+def say_range(field: dataclasses.Field, key: str, before: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """What to give instead of a number out of range, and what the setting is without it: as a layer `before` has it."""
     low, high, above = (
         None if field.metadata.get(end) is None else _figure(field.metadata[end]) for end in ("low", "high", "above")
     )
@@ -258,9 +275,10 @@ def say_range(field: dataclasses.Field, key: str) -> str:
         allowed = f"give a number of {low} or more" if high is None else f"give a number from {low} to {high}"
     else:
         allowed = f"give a number of {high} or less"
-    if field.default is dataclasses.MISSING:
+    without = before.get(key, field.default)
+    if without is dataclasses.MISSING:
         return allowed
-    return f"{allowed}, or leave {key} out" + ("" if field.default is None else f": then it is {field.default}")
+    return f"{allowed}, or leave {key} out" + ("" if without is None else f": then it is {without}")
 
 
 def _figure(number: float) -> str:
@@ -341,8 +359,7 @@ def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
         raise failure
     try:
         if hint is int and isinstance(value, (str, int)):
-            read = int(value.replace("_", "")) if isinstance(value, str) else value
-            return whole(read, low=-MOST, high=MOST)
+            return whole(int(value.replace("_", "")) if isinstance(value, str) else value, low=-LONGEST, high=LONGEST)
         if hint is float and isinstance(value, (str, int, float)):
             return float(value)
         if hint is Path and isinstance(value, (str, Path)) and "\0" not in str(value):

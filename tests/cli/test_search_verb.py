@@ -41,7 +41,9 @@ def test_choice_0_is_the_text_alone(directory):
         (["--num-best", "9"], 5, "num_best must lie between 1 and num_beams"),
         (["--seed", "1"], 2, "a search draws nothing"),
         (["--set", "temperature=1"], 2, "temperature"),
-        (["--length-penalty", "nan"], 5, "length_penalty must be a finite number"),
+        (["--length-penalty", "nan"], 2, "give a number from -16 to 16"),
+        (["--length-penalty", "1e30"], 2, "length_penalty must be at most 16"),
+        (["--length-penalty", "-1000"], 2, "length_penalty must be at least -16"),
     ],
 )
 def test_what_cannot_be_is_refused(directory, run, options, code, words):

@@ -169,14 +169,18 @@ def test_a_pipe_is_read_as_often_as_needed_and_leaves_nothing(tmp_path: Path, na
 @needs_pipes
 @pytest.mark.parametrize(
     ("name", "data", "is_told"),
-    [("p", b'{"text": "hi"}\n{"text": "ho"}\n', True), ("p", b"[1]\n", False), ("p", b"{hi}\n", False)]
-    + [("p.jsonl", b'{"text": "hi"}\n', False), ("p.txt", b'{"text": "hi"}\n', False)],
+    [("p", b'{"text": "hi"}\n{"text": "ho"}\n', "rows_recognised"), ("p", b"[1]\n", ""), ("p", b"{hi}\n", "")]
+    + [("p", b'{"body": "hi"}\n', "rows_as_text"), ("p", b'{"text": 3}\n', "rows_as_text")]
+    + [("p.jsonl", b'{"text": "hi"}\n', ""), ("p.txt", b'{"text": "hi"}\n', "")],
 )
-def test_rows_that_come_without_a_name_are_text_and_that_is_said(tmp_path, name, data, is_told) -> None:
+def test_rows_that_come_without_a_name_are_known_by_their_first_line_and_that_is_said(
+    tmp_path, name, data, is_told
+) -> None:
     recorder = MemoryRecorder()
     texts = [d.text for d in open_source(pipe(tmp_path / name, data), recorder=recorder).documents()]
-    assert texts == (["hi"] if name == "p.jsonl" else [data.decode()])
-    assert ("data.rows_as_text" in recorder.names()) is is_told
+    rows = {"rows_recognised": ["hi", "ho"]}.get(is_told, [data.decode()])
+    assert texts == (["hi"] if name == "p.jsonl" else rows)
+    assert recorder.names() == ([f"data.{is_told}"] if is_told else [])
 
 
 @needs_pipes

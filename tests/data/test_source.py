@@ -106,7 +106,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError) as caught:
         texts(tmp_path / "rows.parquet")
-    assert caught.value.hint == "pip install 'pellucid[parquet]'"
+    assert caught.value.hint == f"{sys.executable} -m pip install pyarrow"
 
 
 def test_standard_input_can_be_read_twice_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ def test_without_umap_the_message_says_what_to_install(desk: Desk, monkeypatch) 
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(MissingExtraError) as caught:
         desk.answer("map", {"method": "umap"})
-    assert "pellucid[umap]" in caught.value.hint
+    assert "-m pip install umap-learn" in caught.value.hint
 
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="umap-learn is not installed (extra: umap)")

@@ -74,4 +74,4 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(sys.modules, "anywidget", None)
     with pytest.raises(MissingExtraError, match="anywidget") as raised:
         make_widget(Echo())
-    assert "pellucid[notebook]" in raised.value.hint
+    assert "-m pip install anywidget" in raised.value.hint

@@ -229,3 +229,12 @@ def test_segments_are_what_the_fast_path_uses(bpe: Tokenizer, page: str, monkeyp
     monkeypatch.setattr(tokenizer_module, "segments", spy)
     bpe.encode_ids([page])
     assert seen == [tokenizer_module.SEGMENT]
+
+
+@pytest.mark.parametrize("size", [257, (1 << 22) + 1, 10**12])
+def test_a_vocabulary_that_no_model_has_is_refused(size: int) -> None:
+    with pytest.raises(TokenizerError) as caught:
+        train_bpe(["a text"], size)
+    assert "ask for" in caught.value.hint
+    with pytest.raises(SettingsError, match="vocab_size must be at"):
+        resolve(TokenizerSettings, Layer("command line", {"vocab_size": str(size)}))

@@ -86,6 +86,9 @@ def test_a_longer_run_needs_extend(book: Path, tmp_path: Path, task) -> None:
     assert finished.step == 9
     again = pretrain(task(book, tmp_path / "run", steps=9))
     assert again.step == 9
+    with pytest.raises(SettingsError, match="needs a longer run") as shorter:
+        pretrain(dataclasses.replace(task(book, tmp_path / "run", steps=4), extend=True))
+    assert shorter.value.found == "4 steps asked for, 9 steps done"
 
 
 def test_another_text_is_refused(book: Path, tmp_path: Path, task, prose) -> None:

@@ -41,6 +41,12 @@ class Module:
         return {node.name: node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef)}
 
     @cached_property
+    def constants(self) -> dict[str, ast.expr]:
+        """What the module's own names are set to at its top."""
+        simple = (node for node in self.tree.body if isinstance(node, ast.Assign))
+        return {target.id: node.value for node in simple for target in node.targets if isinstance(target, ast.Name)}
+
+    @cached_property
     def imported(self) -> dict[str, tuple[str, str]]:
         """name -> (file, name there) of what comes from the package."""
         found = {}
@@ -79,13 +85,14 @@ class Module:
                     pairs = zip(target.elts, node.value.elts, strict=False)
                     found += [value for one, value in pairs if isinstance(one, ast.Name) and one.id == name]
             if isinstance(node, ast.For | ast.comprehension):
-                found += list(_looped(node, name))
+                found += list(_looped(node, name, self))
         return found
 
 
-def _looped(loop: ast.For | ast.comprehension, name: str) -> Iterator[ast.expr]:
-    """What a name is set to by a loop over a tuple that is written out."""
-    rows = loop.iter.elts if isinstance(loop.iter, ast.Tuple | ast.List) else []
+def _looped(loop: ast.For | ast.comprehension, name: str, home: Module) -> Iterator[ast.expr]:
+    """What a name is set to by a loop over a tuple that is written out, there or as a constant of the module."""
+    written = home.constants.get(loop.iter.id) if isinstance(loop.iter, ast.Name) else loop.iter
+    rows = written.elts if isinstance(written, ast.Tuple | ast.List) else []
     if isinstance(loop.target, ast.Name) and loop.target.id == name:
         yield from rows
     elif isinstance(loop.target, ast.Tuple):
@@ -277,7 +284,9 @@ def event_sentences() -> dict[str, set[str]]:
         for call in home.calls:
             if isinstance(call.func, ast.Name) and call.func.id == "Event":
                 given = {keyword.arg: keyword.value for keyword in call.keywords}
-                for name in names_of(given["name"], home):
+                names = names_of(given["name"], home)
+                assert names, f"the event's name cannot be read: {home.path.name}:{call.lineno}"
+                for name in names:
                     phrases.clear()
                     told = [*(forms(given["message"], home) or []), *phrases]
                     found.setdefault(name, set()).update(map(number_gaps, told))

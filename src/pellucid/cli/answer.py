@@ -62,15 +62,18 @@ class Job:
     def steps(self, *, explain: bool) -> Iterator[Step]:
         """The tokens, as they are chosen."""
         from pellucid.engine.generate import generate
-        from pellucid.engine.speculative import SpeculativeRunner, report_speculation
 
         ids, settings = self.request.prompt_ids, self.request.settings
-        steps = generate(
+        return generate(
             self.runner, self.lm.tokenizer, ids, settings, extra=self.stages, explain=explain, recorder=Terminal()
         )
-        return (
-            report_speculation(steps, self.runner, Terminal()) if isinstance(self.runner, SpeculativeRunner) else steps
-        )
+
+    def report(self) -> None:
+        """What guessing brought, where there was any: said when the text's own line has ended."""
+        from pellucid.engine.speculative import SpeculativeRunner, speculated
+
+        if isinstance(self.runner, SpeculativeRunner):
+            Terminal().record(speculated(self.runner.stats))
 
 
 def prepare(lm: LanguageModel, request: Request, *, draft: Runner | None, lookup: int | None) -> Job:
@@ -104,7 +107,10 @@ def answer(job: Job, view: View, trace: Trace | None) -> None:
     steps = job.steps(explain=view.explain or view.save_trace is not None)
     if trace is not None:
         steps = follow(trace, steps, runner=job.runner.name)
-    done = list(steps) if view.as_json else _stream(steps, job.request.prompt, view.explain)
+    try:
+        done = list(steps) if view.as_json else _stream(steps, job.request.prompt, view.explain)
+    finally:
+        job.report()
     if view.as_json:
         _print_completion(job, done, view.explain, scored)
     if trace is not None:

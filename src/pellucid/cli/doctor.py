@@ -17,7 +17,7 @@ from pellucid.cli.common import Common, common_options, print_json
 from pellucid.cli.language import tell, words
 from pellucid.cli.tables import print_table
 from pellucid.cli.watch import waiting
-from pellucid.errors import MissingExtraError
+from pellucid.errors import MissingExtraError, install
 from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
 from pellucid.planning.report import describe_bytes
@@ -74,7 +74,7 @@ def command(common: Common, trial: bool) -> None:
     """
     machine, load = inspect_machine(), processor_load()
     if machine.torch is None:
-        raise MissingExtraError("torch is not installed", hint="python -m pip install torch")
+        raise MissingExtraError("torch is not installed", hint=install("torch"))
     with waiting("measuring for a few seconds", quiet=common.as_json):
         from pellucid.training.device import choose_device, choose_dtype, use_threads
 

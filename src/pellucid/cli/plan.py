@@ -19,7 +19,7 @@ from pellucid.cli.common import Common, common_options, print_json, set_option, 
 from pellucid.cli.language import tell, words
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import waiting
-from pellucid.errors import SettingsError
+from pellucid.errors import SettingsError, advised
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import MACHINES, NamedMachine, inspect_machine, named_machine, this_machine
 from pellucid.planning.params import count_parameters
@@ -62,11 +62,17 @@ def whole_number(ctx: click.Context, parameter: click.Parameter, value: float | 
 
 
 @click.command()
-@click.argument("model", required=False, metavar="[PRESET|RUN|config.json]")
-@click.option("--depth", type=int, help="instead of a preset: one dial (blocks) from which every other size follows")
+@click.argument("model", required=False, metavar="[MODEL]")
+@click.option(
+    "--depth",
+    type=int,
+    help="instead of a preset: one dial (blocks) from which every other size follows",
+)
 @click.option("--vocab-size", type=int, help="tokens in the vocabulary [default: the model's; 8,192 with --depth]")
 @click.option(
-    "--context-length", type=int, help="tokens in a row [default: all that the model can hold; 256 with --depth]"
+    "--context-length",
+    type=int,
+    help="tokens in a row [default: all that the model can hold; 256 with --depth]",
 )
 @click.option("--rows", type=int, default=1, show_default=True, help="rows computed at once")
 @click.option(
@@ -173,7 +179,8 @@ def from_dial(depth: int, context_length: int | None, axes: Mapping[str, Any]) -
 def by_name(model: str) -> Drawing:
     """A preset, or what a path holds; a path called like a preset is written `./gpt2`."""
     if model not in PRESETS and Path(model).exists():
-        return Drawing(name=model, config=stored_config(Path(model)))
+        with advised("give a preset (`pellucid plan --list`), a run, a Hugging Face directory or its config.json"):
+            return Drawing(name=model, config=stored_config(Path(model)))
     return Drawing(name=model, config=preset(model))
 
 
@@ -197,7 +204,7 @@ def stored_config(path: Path) -> ModelConfig:
 def choose_machine(name: str, common: Common) -> tuple[NamedMachine, str]:
     """The machine to estimate time for (measured now when it is `this`), and the number format it computes in."""
     if name != THIS:
-        return named_machine(name), "bfloat16"
+        return named_machine(name, also=(THIS,)), "bfloat16"
     with waiting("measuring for a few seconds", quiet=common.as_json):
         return measure_here(common)
 

@@ -154,7 +154,8 @@ class Decoder:
                 "this is not a text file",
                 found=f"a zero byte at byte offset {block.index(0):,}",
                 where=self.origin,
-                hint=f"give plain text; if it is UTF-16 text without a mark: --encoding utf-16-{order}",
+                hint="give plain text, and take what is none out of the folder; if it is UTF-16 text without a mark: --encoding"
+                f" utf-16-{order}",
             )
         if not block.startswith(_UTF8_MARK):
             return block

@@ -8,6 +8,7 @@ text is read more than once: for the tokenizer, for the split, for the tokens.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import gzip
 import json
@@ -24,7 +25,6 @@ from typing import BinaryIO
 from pellucid.counts import counted
 from pellucid.errors import InputError, NoSpaceError
 from pellucid.events import Event, Recorder
-from pellucid.settings import nearest
 
 STANDARD_INPUT = "standard input"
 NAMELESS = "-"  # a pipe has no name that says what comes through it
@@ -85,14 +85,16 @@ class Found:
     temporary: tuple[Path, ...] = ()
 
 
-def find_files(location: Path | str, *, plain: bool, recorder: Recorder) -> Found:
+def find_files(location: Path | str, *, field: str, plain: bool, recorder: Recorder) -> Found:
     """The text files that `location` names; "-" is standard input. A `plain` search follows no links and judges no folder.
+
+    What comes through a pipe without a name is rows when its first line is one, with its text in `field`.
 
     Raises InputError for what is not there, is empty, holds a run, or is not text; NoSpaceError for a pipe that brings
     more than the disk can hold.
     """
     if str(location) == "-":
-        return _spool(sys.stdin.buffer, STANDARD_INPUT, Path(NAMELESS), recorder)
+        return _spool(sys.stdin.buffer, STANDARD_INPUT, Path(NAMELESS), field, recorder)
     if str(location) == "":  # as an unset variable of the shell gives: it would be the current folder
         raise InputError("the name of the text is empty", hint="give a file, a folder, a pipe, or -")
     path = Path(location)
@@ -111,7 +113,7 @@ def find_files(location: Path | str, *, plain: bool, recorder: Recorder) -> Foun
         raise InputError("this is a device, not a text", where=str(path), hint="give a file, a folder, a pipe, or -")
     try:  # a pipe, or a file that calls itself empty and may still have something to say, as those in /proc
         with path.open("rb") as stream:
-            return _spool(stream, str(path), path, recorder)
+            return _spool(stream, str(path), path, field, recorder)
     except OSError as error:
         raise _unreadable("file", path, error) from error
 
@@ -131,7 +133,7 @@ def _comes_to_an_end(device: Path) -> bool:
         return stream.isatty()
 
 
-def _spool(stream: BinaryIO, name: str, named: Path, recorder: Recorder) -> Found:
+def _spool(stream: BinaryIO, name: str, named: Path, field: str, recorder: Recorder) -> Found:
     """All that a stream holds, as a temporary file of the kind that its name says."""
     _refuse_other_kinds(named)
     try:
@@ -144,33 +146,44 @@ def _spool(stream: BinaryIO, name: str, named: Path, recorder: Recorder) -> Foun
             shutil.copyfileobj(stream, spool)
         size = path.stat().st_size
         if size == 0:
-            what = f"{name} is empty" if name == STANDARD_INPUT else "the file is empty"
-            raise InputError(what, where=name, hint="pipe text into it: cat BOOK.txt | …")
+            if name == STANDARD_INPUT:
+                raise InputError(f"{name} is empty", where=name, hint="pipe text into it: cat BOOK.txt | …")
+            raise InputError("the file is empty", where=name, hint="give a file with text in it")
     except BaseException as error:
         path.unlink()
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise _no_room(error, made) from error
         raise
-    shown, kind = readable(name), _kind(named)
-    if kind is None and (row := _first_row(path)):
-        message = (
-            f"the pipe is read as plain text, and its first line is a JSON row: {row}; rows come from a file whose name ends in"
-            " .jsonl"
-        )
-        recorder.record(Event(name="data.rows_as_text", message=message, data={"name": shown}, level="warning"))
-    file = TextFile(path=path, name=shown, kind=kind or "text")
+    shown, kind = readable(name), _kind(named) or _kind_of_nameless(path, field, recorder)
+    file = TextFile(path=path, name=shown, kind=kind)
     return Found(files=(file,), description=f"{shown} ({size:,} bytes)", temporary=(path,))
 
 
-def _first_row(path: Path) -> str:
-    """The beginning of a text's first line, if it is a row of .jsonl; else nothing."""
+def _kind_of_nameless(path: Path, field: str, recorder: Recorder) -> str:
+    """How to read what came without a name: as rows, when the first line is a row with its text in `field`."""
     with path.open("rb") as stream:
         line = stream.readline(MOST_ROW_BYTES)
     try:
-        is_row = isinstance(json.loads(line), dict)
+        row = json.loads(line)
     except (ValueError, RecursionError):
-        return ""
-    return f"{line.decode().strip()[:SHOWN]} …" if is_row else ""
+        return "text"
+    if not isinstance(row, dict):
+        return "text"
+    shown = f"{line.decode().strip()[:SHOWN]} …"
+    if isinstance(row.get(field), str):
+        message = f"the pipe is read as rows, one JSON object to a line: its first line is {shown}"
+        recorder.record(Event(name="data.rows_recognised", message=message, data={"field": field}))
+        return "rows"
+    _tell_other_rows(shown, field, recorder)
+    return "text"
+
+
+def _tell_other_rows(shown: str, field: str, recorder: Recorder) -> None:
+    message = (
+        f"the pipe is read as plain text: its first line is a JSON object without a text in the field {field}: {shown};"
+        " to read rows, name the field: --field NAME"
+    )
+    recorder.record(Event(name="data.rows_as_text", message=message, data={"field": field}, level="warning"))
 
 
 def _no_room(error: OSError, where: str) -> NoSpaceError:
@@ -218,8 +231,9 @@ def _similar_name(path: Path) -> str:
     if path.is_symlink():
         return f"it is a link to {os.readlink(path)}, which is not there"
     names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    hint = nearest(path.name, names) if names else ""
-    return hint if hint.startswith("did you mean") else "check the name, and the folder that the command runs in"
+    alike = difflib.get_close_matches(path.stem, [Path(name).stem for name in names], n=1, cutoff=0.6)
+    close = [name for name in names if alike == [Path(name).stem]]
+    return f"did you mean {close[0]!r}?" if close else "check the name, and the folder that the command runs in"
 
 
 def holds_model(folder: Path) -> str:
@@ -266,18 +280,41 @@ def _files_of_folder(folder: Path, plain: bool, recorder: Recorder) -> tuple[Tex
 
 def _told(folder: Path, skipped: list[str], walk: _Walk) -> Iterator[Event]:
     """One line for each way in which files were left out or taken in."""
-    lists = (
-        ("files_skipped", skipped, "{} files of {} are of kinds that are not read and were left out: {}", "warning"),
-        ("special_skipped", walk.special, "{} pipes, devices or sockets in {} were left out: {}", "warning"),
-        ("models_skipped", walk.models, "{} folders in {} hold no text and were left out: {}", "warning"),
-        ("links_followed", walk.links_followed, "{} links to folders in {} were followed: {}", "info"),
-        ("links_left", walk.links_left, "{} links in {} were not followed: {}", "warning"),
-    )
-    for name, items, message, level in lists:
-        if items:
-            shown = ", ".join(items[:5]) + (", …" if len(items) > 5 else "")
-            data = {"count": len(items), "names": items[:100]}
-            yield Event(name=f"data.{name}", message=message.format(f"{len(items):,}", folder.name, shown), data=data, level=level)  # fmt: skip
+    there = folder.name
+    if skipped:
+        message = f"{counted(len(skipped), 'file')} left out of {there}, of kinds that are not read: {_few(skipped)}"
+        yield Event(name="data.files_skipped", message=message, data=_names(skipped), level="warning")
+    yield from _told_of_folders(there, walk)
+    yield from _told_of_links(there, walk)
+
+
+def _told_of_folders(there: str, walk: _Walk) -> Iterator[Event]:
+    if walk.special:
+        left = f"{counted(len(walk.special), 'name')} left out of {there}, of pipes, devices or sockets: {_few(walk.special)}"
+        yield Event(name="data.special_skipped", message=left, data=_names(walk.special), level="warning")
+    if walk.models:
+        no_text = f"{counted(len(walk.models), 'folder')} left out of {there}, without text: {_few(walk.models)}"
+        yield Event(name="data.models_skipped", message=no_text, data=_names(walk.models), level="warning")
+
+
+def _told_of_links(there: str, walk: _Walk) -> Iterator[Event]:
+    if walk.links_followed:
+        followed = (
+            f"{counted(len(walk.links_followed), 'link')} followed in {there}, to folders: {_few(walk.links_followed)}"
+        )
+        yield Event(name="data.links_followed", message=followed, data=_names(walk.links_followed))
+    if walk.links_left:
+        left = f"{counted(len(walk.links_left), 'link')} not followed in {there}: {_few(walk.links_left)}"
+        yield Event(name="data.links_left", message=left, data=_names(walk.links_left), level="warning")
+
+
+def _few(items: list[str]) -> str:
+    """The first of them by name."""
+    return ", ".join(items[:5] + ["…"] * (len(items) > 5))
+
+
+def _names(items: list[str]) -> dict[str, object]:
+    return {"count": len(items), "names": items[:100]}
 
 
 @dataclass

@@ -30,17 +30,17 @@ from pellucid.data.files import TextFile, find_files
 from pellucid.data.settings import DataSettings
 from pellucid.data.translation import as_utf8
 from pellucid.data.weights import Span, read_spans, spans_with_line_feeds, spans_within
-from pellucid.errors import InputError, MissingExtraError, RecordError, SettingsError
+from pellucid.errors import InputError, MissingExtraError, RecordError, SettingsError, install
 from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import nearest
 
 MOST_ALIKE = 5
-OF_ONE_FILE = {  # events that every file of a large folder may cause, and what they say
-    "data.encoding_guess": "read as GB18030",
-    "data.encoding_mark": "read as their byte-order marks say",
-    "data.encoding_told": "valid UTF-8, read as something else, as asked",
-    "data.mark_removed": "a byte-order mark removed",
-}
+OF_ONE_FILE = (  # events that every file of a large folder may cause, and what they say
+    ("data.encoding_guess", "read as GB18030"),
+    ("data.encoding_mark", "read as their byte-order marks say"),
+    ("data.encoding_told", "valid UTF-8, read as something else, as asked"),
+    ("data.mark_removed", "a byte-order mark removed"),
+)
 LEAVE_OUT = "--errors replace leaves such rows out and counts them"
 
 
@@ -184,7 +184,7 @@ def open_source(
     """
     once = _Once(recorder)
     reading = Reading(field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines, weights=weights)
-    found = find_files(location, plain=folders == "plain", recorder=once)
+    found = find_files(location, field=field, plain=folders == "plain", recorder=once)
     if weights is not None and (other := [file.name for file in found.files if file.kind != "rows"]):
         raise SettingsError(
             "only rows of .jsonl can say what counts how much",
@@ -260,7 +260,7 @@ class _Reader:
             from pyarrow import parquet
         except ImportError:
             raise MissingExtraError(
-                "reading .parquet needs pyarrow", where=file.name, hint="pip install 'pellucid[parquet]'"
+                "reading .parquet needs pyarrow", where=file.name, hint=install("pyarrow")
             ) from None
         try:
             with parquet.ParquetFile(file.path) as table:
@@ -409,7 +409,7 @@ class _Once:
         if event.message in self.told:
             return
         self.told.add(event.message)
-        if event.name in OF_ONE_FILE:
+        if event.name in dict(OF_ONE_FILE):
             origins = self.origins.setdefault(event.name, [])
             origins.append(str(event.data["origin"]))
             if len(origins) > MOST_ALIKE:
@@ -418,7 +418,9 @@ class _Once:
 
     def tell_rest(self) -> None:
         """Say of how many further files the same is true."""
-        for name, origins in self.origins.items():
-            if more := origins[MOST_ALIKE:]:
-                message = f"{counted(len(more), 'further file')}: {OF_ONE_FILE[name]}, as said of the first {MOST_ALIKE} ({more[0]}, …)"
+        for name, what in OF_ONE_FILE:
+            if more := self.origins.get(name, [])[MOST_ALIKE:]:
+                message = (
+                    f"{counted(len(more), 'further file')}: {what}, as said of the first {MOST_ALIKE} ({more[0]}, …)"
+                )
                 self.record(Event(name=f"{name}_more", message=message, data={"count": len(more), "names": more[:100]}))

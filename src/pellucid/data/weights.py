@@ -76,6 +76,8 @@ def read_spans(value: Any, length: int, field: str, where: str) -> tuple[Span, .
         if not isinstance(item, list) or len(item) != 3 or any(isinstance(part, bool) for part in item):
             raise wrong("holds something that is not a span", item)
         start, stop, weight = item
+        if isinstance(start, int) and isinstance(stop, int) and start > stop:
+            raise wrong("has a span that ends before it begins", item)
         if not isinstance(start, int) or not isinstance(stop, int) or not 0 <= start <= stop <= length:
             raise wrong(f"names characters that are not in the text, which has {length:,}", item)
         if not isinstance(weight, (int, float)) or not is_weight(np.float64(weight)):

@@ -40,7 +40,7 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import setting
 from pellucid.tokens.tokenizer import Tokenizer
 
-MOST_BEAMS = 256
+MOST_BEAMS, MOST_PENALTY = 256, 16.0  # a length of 2^20 to that power is still a number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,12 @@ class BeamSettings:
 
     num_beams: int = setting(4, "unfinished texts kept side by side", low=1, high=MOST_BEAMS)
     num_best: int = setting(1, "finished texts returned, best first", low=1)
-    length_penalty: float = setting(1.0, "log p is divided by length to this power: 0 is plain, more favours longer")
+    length_penalty: float = setting(
+        1.0,
+        "log p is divided by length to this power: 0 is plain, more favours longer",
+        low=-MOST_PENALTY,
+        high=MOST_PENALTY,
+    )
     early_stopping: Literal["heuristic", "always", "never"] = setting(
         "heuristic", "end when nothing seems better (heuristic), enough are finished (always), nothing can be (never)"
     )
@@ -83,9 +88,14 @@ class BeamSettings:
                 "num_best must lie between 1 and num_beams",
                 found=str(self.num_best),
                 where=f"num_beams={self.num_beams}",
+                hint="give a larger num_beams, or a smaller num_best",
             )
-        if not np.isfinite(self.length_penalty):
-            raise SamplingError("length_penalty must be a finite number", found=str(self.length_penalty))
+        if not abs(self.length_penalty) <= MOST_PENALTY:  # written so that NaN fails too
+            raise SamplingError(
+                "length_penalty is out of range",
+                found=str(self.length_penalty),
+                hint=f"give a number from {-MOST_PENALTY:g} to {MOST_PENALTY:g}",
+            )
 
 
 PLAIN = BeamSettings()

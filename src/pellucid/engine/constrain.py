@@ -27,7 +27,7 @@ from pellucid.engine import grammar_trial
 from pellucid.engine.constrain_settings import ConstraintSettings
 from pellucid.engine.json_schema import SchemaReader, check_root, compiler_text, read_schema, refusal
 from pellucid.engine.stage import History
-from pellucid.errors import MissingExtraError, SamplingError
+from pellucid.errors import MissingExtraError, SamplingError, install
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -249,5 +249,5 @@ def _llguidance() -> Any:
     try:
         import llguidance
     except ImportError:
-        raise MissingExtraError("constraints need llguidance", hint="pip install 'pellucid[constraints]'") from None
+        raise MissingExtraError("constraints need llguidance", hint=install("llguidance")) from None
     return llguidance

@@ -354,16 +354,14 @@ def report_speculation(steps: Iterator[Step], ahead: SpeculativeRunner, recorder
     try:
         yield from steps
     finally:
-        stats = ahead.stats
-        recorder.record(
-            Event(
-                name="engine.speculated",
-                message=f"accepted: {stats.num_accepted} of {counted(stats.num_proposed, 'proposed token')} "
-                f"({counted(stats.num_readings, 'reading')} instead of {stats.num_readings + stats.num_accepted})",
-                data={
-                    "proposed": stats.num_proposed,
-                    "accepted": stats.num_accepted,
-                    "readings": stats.num_readings,
-                },
-            )
-        )
+        recorder.record(speculated(ahead.stats))
+
+
+def speculated(stats: SpeculationStats) -> Event:
+    """What guessing brought, as an event."""
+    return Event(
+        name="engine.speculated",
+        message=f"accepted: {stats.num_accepted} of {counted(stats.num_proposed, 'proposed token')} "
+        f"({counted(stats.num_readings, 'reading')} instead of {stats.num_readings + stats.num_accepted})",
+        data={"proposed": stats.num_proposed, "accepted": stats.num_accepted, "readings": stats.num_readings},
+    )

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pellucid.errors import EngineError, MissingExtraError, RequestError
+from pellucid.errors import EngineError, MissingExtraError, RequestError, install
 
 LANDMARKS = 4000
 FEWEST = 40  # rows; below, there are no neighbourhoods to keep
@@ -37,7 +37,7 @@ class UmapJob:
         if importlib.util.find_spec("umap") is None:
             raise MissingExtraError(
                 "this map needs the package umap-learn",
-                hint="pip install 'pellucid[umap]', or choose the principal components",
+                hint=f"{install('umap-learn')}, or choose the principal components",
             )
         if len(rows_VR) < FEWEST:
             raise RequestError("a map by neighbours needs more tokens", found=f"{len(rows_VR)}", hint="choose pca")

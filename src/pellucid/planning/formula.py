@@ -113,6 +113,7 @@ def sizes(config: ModelConfig, context_length: int | None = None) -> dict[str, i
             "a row must have at least one token and fit the model's context",
             found=counted(length, "token"),
             where=f"context_length={config.context_length:,}",
+            hint=f"give a number from 1 to {config.context_length:,}",
         )
     names = ("vocab_size", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_model", "d_ff", "d_attention", "d_kv")
     return {name: getattr(config, name) for name in names} | {"context_length": length}

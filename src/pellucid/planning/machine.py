@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -127,14 +127,14 @@ _NAMED = (
 MACHINES: Mapping[str, NamedMachine] = MappingProxyType({machine.name: machine for machine in _NAMED})
 
 
-def named_machine(name: str) -> NamedMachine:
-    """The machine of that name; SettingsError names the nearest one when there is none.
+def named_machine(name: str, *, also: Sequence[str] = ()) -> NamedMachine:
+    """The machine of that name; SettingsError names the nearest one, or one `also` known, when there is none.
 
     >>> round(named_machine("a100").flops_per_second / 1e12, 1)
     124.8
     """
     if name not in MACHINES:
-        raise SettingsError(f"there is no machine {name!r}", hint=nearest(name, list(MACHINES)))
+        raise SettingsError(f"there is no machine {name!r}", hint=nearest(name, [*also, *MACHINES]))
     return MACHINES[name]
 
 

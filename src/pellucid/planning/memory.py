@@ -145,7 +145,7 @@ def estimate_kv_cache(config: ModelConfig, cache_type: ComputeType = "bfloat16")
 
 def _symbols(config: ModelConfig, rows: int, context_length: int | None) -> dict[str, int]:
     if rows < 1:
-        raise SettingsError("a batch has at least one row", found=f"rows={rows}")
+        raise SettingsError("a batch has at least one row", found=f"rows={rows}", hint="give rows of 1 or more")
     shapes = parameter_shapes(config).values()
     block = sum(evaluate(formula, sizes(config)) for _, formula in block_matrices(config))
     return sizes(config, context_length) | {

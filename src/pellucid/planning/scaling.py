@@ -19,12 +19,12 @@ from functools import lru_cache
 from typing import Any
 
 from pellucid.errors import SettingsError
-from pellucid.planning.config import ModelConfig
+from pellucid.planning.config import MOST_LAYERS, ModelConfig
 from pellucid.planning.flops import count_flops, muon_flops
 from pellucid.planning.params import count_parameters
 from pellucid.planning.repetition import DROPOUT_LOSS, DROPOUT_TIME, DROPOUTS, excess_loss, most_passes, passes_by_heart
 
-ASPECT = 64
+ASPECT, LEAST_ASPECT = 64, 32
 DEPTHS = tuple(range(2, 33))
 CHINCHILLA = 20  # tokens per parameter at which, for one pass over web text, a given amount of arithmetic does most
 GROUPED_FROM = 1024  # width from which the KV cache is worth halving
@@ -87,8 +87,15 @@ def from_depth(depth: int, *, vocab_size: int, context_length: int = 256, aspect
     >>> shape.d_model, shape.n_heads, shape.head_dim, shape.d_ff, shape.tied_head
     (384, 6, 64, 1024, False)
     """
-    if depth < 1 or aspect < 32:
-        raise SettingsError("depth must be at least 1 and aspect at least 32", found=f"depth={depth}, aspect={aspect}")
+    if not 1 <= depth <= MOST_LAYERS:
+        hint = f"give a number from 1 to {MOST_LAYERS:,}: 6 makes a model of some ten million parameters"
+        raise SettingsError("no model has this depth", found=f"depth={depth}", hint=hint)
+    if aspect < LEAST_ASPECT:
+        raise SettingsError(
+            f"aspect must be at least {LEAST_ASPECT}",
+            found=f"aspect={aspect}",
+            hint=f"leave aspect out: then it is {ASPECT}",
+        )
     width = aspect * depth
     head_dim = 32 if width <= 256 else 64
     group = 2 if width >= GROUPED_FROM else 1  # query heads to a key/value head: they come in whole groups

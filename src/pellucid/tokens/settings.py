@@ -11,6 +11,7 @@ from pellucid.tokens.patterns import DEFAULT_PATTERN
 
 # A pair occurs at most once per byte, and the engine counts pairs in 31 bits: below this no count can overflow.
 MOST_SAMPLE_BYTES = 2_000_000_000
+MOST_TOKENS = 1 << 22  # of a vocabulary: as many as a model can have
 
 # Chinese poems, where few pieces repeat, cost the trainer about 70 bytes of memory for each byte of text. And more text
 # stops paying: 8,192 tokens trained on 5, 10 and 20 MB of Chinese hold 1.191, 1.196 and 1.196 characters each
@@ -28,7 +29,7 @@ class TokenizerSettings:
 
     kind: Literal["auto", "bpe", "char"] = setting("auto", "byte-level BPE, or one token per character; auto takes BPE")
     vocab_size: int | None = setting(
-        None, "tokens, special ones included; none chooses by the size of the text", low=SMALLEST
+        None, "tokens, special ones included; none chooses by the size of the text", low=SMALLEST, high=MOST_TOKENS
     )
     pattern: Literal["qwen2", "llama3", "gpt2"] = setting(
         DEFAULT_PATTERN, "how a text is cut into pieces before merging"

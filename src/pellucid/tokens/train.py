@@ -26,7 +26,7 @@ from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.formats import BYTE_CHARACTERS, SMALLEST, byte_level_json, character_json
 from pellucid.tokens.patterns import DEFAULT_PATTERN, PATTERNS, segments
-from pellucid.tokens.settings import MOST_SAMPLE_BYTES, SAMPLE_BYTES
+from pellucid.tokens.settings import MOST_SAMPLE_BYTES, MOST_TOKENS, SAMPLE_BYTES
 from pellucid.tokens.tokenizer import Tokenizer
 
 BLOCK = 1 << 12  # characters: a text is handed over, and thinned, in blocks; the engine holds 256 of them at a time
@@ -156,6 +156,9 @@ def _split(expression: str) -> pre_tokenizers.PreTokenizer:
 def _check_request(vocab_size: int, pattern: str, sample_bytes: int) -> None:
     if vocab_size < SMALLEST:
         raise _too_small(vocab_size)
+    if vocab_size > MOST_TOKENS:  # the engine makes room for all of them first, and ends the process where it cannot
+        hint = f"ask for {MOST_TOKENS:,} or fewer"
+        raise TokenizerError("no model has so large a vocabulary", found=f"{vocab_size:,} tokens", hint=hint)
     if pattern not in PATTERNS:
         raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(PATTERNS))
     if not 0 < sample_bytes <= MOST_SAMPLE_BYTES:

@@ -9,6 +9,7 @@ import torch
 from pellucid.errors import SettingsError
 from pellucid.planning.machine import Machine
 
+KINDS = ("cpu", "cuda", "mps")
 NATIVE = "native"  # a compiler's word for the processor that it runs on
 
 
@@ -26,12 +27,19 @@ def choose_device(asked: str) -> torch.device:
         device = torch.device(asked)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
+        known = asked.split(":", maxsplit=1)[0] in KINDS
         raise SettingsError(
             f"the device {asked!r} cannot be used",
-            found=str(error).splitlines()[0],
-            hint="give auto, cpu, cuda, cuda:1 or mps",
+            found=str(error).splitlines()[0] if known else "no device of that name",
+            hint=f"give auto or {' or '.join(devices_here())}",
         ) from error
     return device
+
+
+def devices_here() -> list[str]:
+    """The devices that this machine has, and this torch can use."""
+    graphics = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["cpu", *graphics, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def choose_dtype(asked: str, device: torch.device, machine: Machine) -> torch.dtype:

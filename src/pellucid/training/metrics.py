@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pellucid.errors import MissingExtraError
+from pellucid.errors import MissingExtraError, install
 
 WALL_CLOCK = ("seconds", "tokens_per_second")
 NOT_PLOTTED = ("kind", "step")
@@ -27,7 +27,7 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtraError(
-                "TensorBoard is not installed", found=str(error), hint="pip install 'pellucid[tensorboard]'"
+                "TensorBoard is not installed", found=str(error), hint=install("tensorboard")
             ) from error
         self.writer = SummaryWriter(str(directory), purge_step=after_step + 1)
 

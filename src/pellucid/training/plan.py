@@ -110,7 +110,7 @@ def plan_run(
     `seconds_gone` of the minutes were spent on preparing. Raises DoesNotFitError, with the figures, when even one row
     at a time needs more memory than is free.
     """
-    check_batch(settings)
+    check_settings(settings)
     budget = _budget(settings, seconds_gone)
     seconds = 60 * DEFAULT_MINUTES if budget is None else budget
     fit = _fit(settings, text, flops_per_second, seconds, given)
@@ -171,8 +171,11 @@ def plan_unmeasured(
     return dataclasses.replace(slow, reasons=(*slow.reasons, reason))
 
 
-def check_batch(settings: TrainSettings) -> None:
-    """Raise SettingsError for a size said twice, for sorted rows that cannot be, or a step of one shape beside them."""
+def check_settings(settings: TrainSettings) -> None:
+    """Raise SettingsError for what cannot hold whatever the text is: no such preset, a size said twice, rows that cannot
+    be sorted, or a compiled step, which has one shape, beside them."""
+    if settings.model.preset is not None:
+        preset(settings.model.preset)
     if settings.batch.rows is not None and settings.batch.tokens is not None:
         found = f"{settings.batch.rows}, {settings.batch.tokens}"
         raise SettingsError(

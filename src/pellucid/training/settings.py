@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.data.settings import MOST_POOL, DataSettings
-from pellucid.planning.config import MOST_NUMBER
+from pellucid.planning.config import MOST_LAYERS, MOST_NUMBER, MOST_POSITIONS
 from pellucid.settings import setting
 from pellucid.tokens.settings import TokenizerSettings
 
@@ -19,8 +19,10 @@ class ModelSettings:
     """The model to train: a preset, or one dial (depth), or neither; single axes may be overridden."""
 
     preset: str | None = setting(None, "a named shape, for example gpt2 or tiny-gpt2 (see `pellucid plan --list`)")
-    depth: int | None = setting(None, "one dial: blocks; width, heads and the rest are derived from it", low=1)
-    context_length: int | None = setting(None, "positions the model can hold, in tokens", low=2)
+    depth: int | None = setting(
+        None, "one dial: blocks; width, heads and the rest are derived from it", low=1, high=MOST_LAYERS
+    )
+    context_length: int | None = setting(None, "positions the model can hold, in tokens", low=2, high=MOST_POSITIONS)
     n_layers: int | None = setting(None, "blocks", low=1)
     n_heads: int | None = setting(None, "query heads", low=1)
     n_kv_heads: int | None = setting(None, "key and value heads", low=1)

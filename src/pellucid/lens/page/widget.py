@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pellucid.errors import MissingExtraError, PellucidError
+from pellucid.errors import MissingExtraError, PellucidError, install
 from pellucid.lens.page.program import Answerer, find_program, told_of
 from pellucid.store.envelope import encode
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 EXTRA = MissingExtraError(
     "a live page in a notebook needs anywidget",
-    hint="pip install 'pellucid[notebook]', or show a trace: `trace.show()`",
+    hint=f"{install('anywidget')}, or show a trace: `trace.show()`",
 )
 
 

@@ -50,7 +50,7 @@ from pellucid.training.plan import (
     RowShape,
     RunPlan,
     TextSize,
-    check_batch,
+    check_settings,
     overrides,
     plan_run,
     plan_unmeasured,
@@ -115,7 +115,7 @@ def open_text(task: Pretraining, recorder: Recorder) -> Source:
 def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = NULL) -> Finished:
     """The same for a caller that holds the lock of the run's directory."""
     settings, machine = task.resolved.settings, inspect_machine()
-    check_batch(settings)  # before any text is read
+    check_settings(settings)  # before any text is read
     device = choose_device(settings.device)
     threads = use_threads(settings.threads, machine)
     run = open_run(task)
@@ -272,7 +272,10 @@ def open_run(task: Pretraining) -> Run:
     run = Run.open(task.out)
     if run.identity.get("recipe") != RECIPE:
         raise ResumeError(
-            "this directory holds another kind of run", found=str(run.identity.get("recipe")), where=str(task.out)
+            "this directory holds another kind of run",
+            found=str(run.identity.get("recipe")),
+            where=str(task.out),
+            hint="choose another directory",
         )
     if "plan" in run.identity:
         check_same_run(run.part("settings"), asked, extend=task.extend, where=str(task.out))
@@ -375,7 +378,7 @@ def _new_plan(
         Event(
             name="training.measured",
             message=f"a short training step reaches {rates.training_flops_per_second / 1e9:,.0f} GFLOP/s here; deterministic"
-            f" algorithms take {rates.determinism_cost:+.0%} time{_busy(rates)}",
+            f" algorithms take {_cost(rates)}{_busy(rates)}",
             data=dataclasses.asdict(rates),
         )
     )
@@ -427,6 +430,12 @@ def shape_of_rows(settings: TrainSettings, prepared: Prepared, context_length: i
     return RowShape(length=round(length), tokens=(1 - loader.padding_share) * length)
 
 
+def _cost(rates: Rates) -> str:
+    """What determinism costs; less than nothing is what a measurement makes of nothing."""
+    share = rates.determinism_cost
+    return f"{share:.0%} more time" if share >= 0.01 else "no more time"
+
+
 def _busy(rates: Rates) -> str:
     """What to add where other programs were in the way."""
     return f"; other programs are busy: most tries took {rates.busy:.1f} times as long" if rates.busy > 1.5 else ""
@@ -447,6 +456,13 @@ def _lengthen(run: Run, plan: RunPlan, settings: TrainSettings, prepared: Prepar
         raise SettingsError("--extend needs the new length", hint="add --steps, --epochs or --minutes")
     steps = max(1, steps)
     lengths, saved = Lengths(run, plan.steps), run.latest()
+    if saved is not None and steps < saved.step:
+        raise SettingsError(
+            "--extend needs a longer run than there is",
+            found=f"{counted(steps, 'step')} asked for, {counted(saved.step, 'step')} done",
+            where=str(run.path),
+            hint="give more --steps, --epochs or --minutes than the run has had",
+        )
     if lengths.lines:
         lengths.change(saved.step if saved else 0, steps, "--extend")
     epochs = None if plan.epochs is None else plan.epochs * steps / plan.steps

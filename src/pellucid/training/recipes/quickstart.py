@@ -195,12 +195,14 @@ def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
             choice = dict(Table(read_json(stored), str(stored)).values)
         asked = {**identity_of(start), "rung": start.size or choice.get("rung")}
         different = [
-            f"{key}: {choice.get(key)} there, {value} now" for key, value in asked.items() if choice.get(key) != value
+            f"{'size' if key == 'rung' else key}: {choice.get(key)} there, {value} now"
+            for key, value in asked.items()
+            if choice.get(key) != value
         ]
         if different:
             raise ResumeError(
                 "this directory holds another quickstart",
-                found=shown("; ".join(different)),
+                found="; ".join(different)[:200],
                 where=str(out),
                 hint=f"{ANOTHER}; what is there can still be used (pellucid generate, lens, eval)",
             )
