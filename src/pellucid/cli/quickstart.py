@@ -34,7 +34,7 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
 )
 @click.option(
     "--size",
-    type=click.Choice(["small", "medium", "large"]),
+    type=click.Choice(["medium", "large"]),
     help="this size, and not the one that suits the speed measured here",
 )
 @click.option(
