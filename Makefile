@@ -23,7 +23,7 @@ PAGE := $(shell find web src/pellucid/lens/words -type f -not -path '*/node_modu
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
 	touch $@
 
-test: .venv/.tested chromium
+test: .venv/.tested chromium lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile  # one process for each core
 
 # The lens is tested in a real browser: Debian's, where it can be installed. Elsewhere those tests are skipped and say so.
@@ -49,8 +49,7 @@ $(PEER)/.fetched:
 	touch $@
 
 lint: .venv/.tested
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt ruff
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 format:
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

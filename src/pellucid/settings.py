@@ -224,7 +224,7 @@ def shallow(settings: Any) -> dict[str, Any]:
 def _construct(
     cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Mapping[str, str], before: Mapping[str, Any]
 ) -> S:
-    hints, values = type_hints(cls), {}
+    hints, values = type_hints(cls), dict[str, Any]()  # type: ignore[arg-type]  # a cache does not know its argument
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         inner = _dataclass_in(hints[field.name])
         key = f"{prefix}{field.name}"

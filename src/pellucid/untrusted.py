@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -138,8 +139,8 @@ class Table:
         """An object."""
         return self._read(key, default, lambda value: _kind(value, dict, "an object"))
 
-    def list(self, key: str, default: Any = REQUIRED) -> list[Any]:
-        """A list."""
+    def items(self, key: str, default: Any = REQUIRED) -> list[Any]:
+        """A list of anything."""
         return self._read(key, default, lambda value: _kind(value, list, "a list"))
 
     def wholes(self, key: str, default: Any = REQUIRED) -> list[int]:
@@ -181,8 +182,7 @@ def _kind(value: object, kind: type, name: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
         raise ValueError(f"the key {shown(twice)} is given twice")
     return values
 

@@ -137,7 +137,7 @@ def _stream(steps: Iterator[Step], prompt: str, explain: bool) -> list[Step]:
             sys.stdout.flush()
     seconds = time.perf_counter() - started
     say("".join(step.text for step in done) if explain else flow.finish())
-    reason = words(done[-1].finish_reason, err=True)
+    reason = words(done[-1].finish_reason or "", err=True)
     if len(done) == 1:
         tell(f"· ended: {reason}; one token, after {first:.2f} s", err=True)
         return done

@@ -68,7 +68,9 @@ class Verbs(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS:
             raise errors.SettingsError(f"unknown verb {args[0]!r}", hint=_nearest_verb(args[0]))
         return super().resolve_command(ctx, args)

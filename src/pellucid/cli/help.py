@@ -7,7 +7,7 @@ words for is looked up like any other sentence (`words/zh/help.json`). Chinese i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import click
 from rich.cells import cell_len
@@ -53,7 +53,8 @@ class Page(click.HelpFormatter):
         lines = [line for told in paragraphs for line in (*wrap(told, room).splitlines(), "")][:-1]
         self.write("".join(" " * (self.current_indent if line else 0) + line + "\n" for line in lines))
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = WIDEST_NAME, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = WIDEST_NAME, col_spacing: int = 2) -> None:
+        rows = list(rows)
         if not self.chinese:
             super().write_dl(rows, col_max, col_spacing)
             return
@@ -133,7 +134,9 @@ def explain_option(error: click.NoSuchOption) -> SettingsError | click.NoSuchOpt
     if here or (close and not error.possibilities):
         names = here or [close]
         hint = " or ".join(f"--set {name}=…" for name in names)
-        return SettingsError(f"there is no flag {error.option_name}", where=error.ctx.command_path, hint=hint)
+        return SettingsError(
+            f"there is no flag {error.option_name}", where=error.ctx.command_path if error.ctx else "", hint=hint
+        )
     return error
 
 

@@ -267,13 +267,13 @@ def summarise(drawn: Plan, machine: NamedMachine) -> Iterator[tuple[str, str]]:
     whole, name = time.tokens * drawn.flops.training, machine.name
     yield "parameters", f"{drawn.parameters.total:,} ({drawn.name})"
     training, use = describe_bytes(drawn.training.total), describe_bytes(drawn.inference.total)
-    fitting = tuple(fits(drawn, machine).values())
+    training_fits, use_fits = fits(drawn, machine).values()
     verdict = {
         (True, True): f"both fit in the {there} of {name}",
         (False, True): f"of the {there} of {name}, training needs more",
         (True, False): f"of the {there} of {name}, use needs more",
         (False, False): f"neither fits in the {there} of {name}",
-    }[fitting]
+    }[training_fits, use_fits]
     yield "memory", f"{training} to train, {use} to use; {words(verdict)}"
     per_parameter = f"{time.tokens / drawn.parameters.total:.3g}"
     training, tokens = f"{drawn.flops.training:,}", f"{time.tokens:,}"

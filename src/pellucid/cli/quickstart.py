@@ -10,7 +10,7 @@ import click
 from pellucid.cli.common import PLACE, Common, common_options, print_json, tell_opening, typed
 from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
-from pellucid.cli.tables import print_table
+from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import Watch
 from pellucid.training.interrupt import exit_code
 
@@ -131,6 +131,6 @@ def show_score(score: Any) -> None:
                 f"{control.accuracy:.0%} ({words(name.replace('_', ' '))})",
             ]
         )
-    languages = {f"{words(LANGUAGE_NAMES[value])} [95 %]": "right" for value in cells}
+    languages: dict[str, Side] = {f"{words(LANGUAGE_NAMES[value])} [95 %]": "right" for value in cells}
     tell("Answered exactly (all kinds of questions):\n")
     print_table({"held out": "left", **languages, "questions": "right", "best control": "left"}, rows)

@@ -119,7 +119,7 @@ def train(
     source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
     seen = survey(source.documents())
     num_bytes = seen.num_bytes
-    texts = (document.text for document in source.documents())
+    texts: Iterator[str] = (document.text for document in source.documents())
     if not as_json:
         texts = watch_items(texts, seen.num_characters, "counting", size=len)
     tokenizer = train_tokenizer(texts, num_bytes, settings, recorder=Terminal())

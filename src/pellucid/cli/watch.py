@@ -102,7 +102,7 @@ class Watch:
             self.say(f"  ({words('each figure with its reason: --why, or run.json', err=True)})")
 
     def _characters(self, data: Mapping[str, Any]) -> None:
-        self._count({"label": "tokens", "done": data["characters_done"], "total": data["characters_total"]} | data)
+        self._count({"label": "tokens", "done": data["characters_done"], "total": data["characters_total"], **data})
 
     def _count(self, data: Mapping[str, Any]) -> None:
         label, done, total = data["label"], data["done"], data["total"]

@@ -84,7 +84,7 @@ class Manifest:
         for name in ("dtype", "tokenizer_sha256", "source", "source_fingerprint"):
             table.word(name)
         table.whole("unpredicted_id", None)
-        tokens = tuple(ShardFile.from_dict(file, where) for file in table.list("tokens"))
+        tokens = tuple(ShardFile.from_dict(file, where) for file in table.items("tokens"))
         single = {name: ShardFile.from_dict(table.table(name), where) for name in ("documents", "origins")}
         weights = table.table("weights", None)
         single["weights"] = None if weights is None else ShardFile.from_dict(weights, where)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pellucid.data.settings import DataSettings
 from pellucid.data.source import Document
@@ -143,6 +143,6 @@ def _by_cut(documents: Iterable[Document], cut: int) -> Iterator[tuple[Side, Doc
         position = end
 
 
-def _part_of(document: Document, start: int, stop: int, **marks: int) -> Document:
+def _part_of(document: Document, start: int, stop: int, **marks: Any) -> Document:
     weights = spans_within(document.weights, start, stop)
     return replace(document, text=document.text[start:stop], weights=weights, **marks)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pellucid.data.decoding import BLOCK_BYTES, Decoder
 from pellucid.data.encodings import REPLACEMENT, UTF8, Recognised, advise, decode, recognise
@@ -59,7 +59,7 @@ class Translator(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def,override]  # any writable buffer
+    def readinto(self, buffer: Any) -> int:  # any writable buffer
         while not self.waiting and not self.ended:
             self._translate()
         count = min(len(buffer), len(self.waiting))

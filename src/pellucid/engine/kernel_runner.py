@@ -177,10 +177,16 @@ class KernelRunner:
 
 def page_table(sequences: Many[Sequence]) -> np.ndarray:
     """The address of each page of each sequence, [B, most pages]."""
-    pages = np.zeros((len(sequences), max(len(sequence.cache.pages) for sequence in sequences)), np.int64)
-    for slot, sequence in enumerate(sequences):
-        pages[slot, : len(sequence.cache.pages)] = [page.ctypes.data for page in sequence.cache.pages]
-    return pages
+    pages_of = [_pages(sequence) for sequence in sequences]
+    table = np.zeros((len(sequences), max(map(len, pages_of))), np.int64)
+    for slot, pages in enumerate(pages_of):
+        table[slot, : len(pages)] = [page.ctypes.data for page in pages]
+    return table
+
+
+def _pages(sequence: Sequence) -> list[np.ndarray]:
+    assert isinstance(sequence.cache, PagedCache), "a sequence is read by the runner that started it"
+    return sequence.cache.pages
 
 
 def _about_to_compile(weights: str) -> Event:

@@ -128,7 +128,7 @@ def contributions(model: Decoder, ids: Sequence[int], target: Target) -> Contrib
     """Share the target's logit out over the sub-layers: their writing, seen through the last norm and the head."""
     with inference(model), record(model) as taps:
         logits_V = model(row(model, ids), last_only=True).logits_BTV[0, -1]
-    head_VD = (model.embed if model.config.tied_head else model.head).weight.detach()
+    head_VD = model.head_weight.detach()
     logit, direction_D = (_lead(x, target) for x in (logits_V, head_VD))
     stream_D = taps[f"blocks.{model.config.n_layers - 1}"][0, -1].double()
     through_D, constant = _through_norm(model, stream_D, direction_D)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pellucid.engine.mode import inference
 from pellucid.errors import RequestError
-from pellucid.lens.spots import Spot, changed, find_spot, watched
+from pellucid.lens.spots import Change, Spot, changed, find_spot, watched
 from pellucid.model.decoder import Decoder
 from pellucid.planning.params import count_parameters
 
@@ -55,7 +55,7 @@ class Target:
         return logits_BV[:, self.id] - logits_BV[:, self.against]
 
 
-def predict(model: Decoder, ids_BT: Tensor, spot: Spot | None = None, change=None) -> Tensor:
+def predict(model: Decoder, ids_BT: Tensor, spot: Spot | None = None, change: Change = torch.clone) -> Tensor:
     """The logits after the last token of each row, [B, V] float32; with `spot`, while the tensor there is changed."""
     with inference(model), nullcontext() if spot is None else changed(spot, change):
         return model(ids_BT, last_only=True).logits_BTV[:, -1].float()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def read_rows(model: Decoder, x_ND: np.ndarray) -> Tensor:
     """Logits [N, V] (float32) that the model's own last norm and head give for each recorded residual stream."""
-    weight_VD = head_weight(model)
+    weight_VD = model.head_weight
     with inference(model):
         return read_stream(model, torch.tensor(x_ND).to(weight_VD)).float().cpu()
 
@@ -41,7 +41,7 @@ def read_parts(model: Decoder, v_ND: np.ndarray) -> Tensor:
     with inference(model):
         scale_D = model.final_norm.weight.float().cpu()
         scaled_ND = centre(model.final_norm, torch.tensor(v_ND)) * scale_D
-        return scaled_ND @ head_weight(model).float().cpu().T
+        return scaled_ND @ model.head_weight.float().cpu().T
 
 
 def stream_size(model: Decoder, x_ND: np.ndarray) -> Tensor:
@@ -53,11 +53,6 @@ def stream_size(model: Decoder, x_ND: np.ndarray) -> Tensor:
 def centre(norm: nn.Module, x_ND: Tensor) -> Tensor:
     """`x` minus its mean where the norm subtracts it, else `x`."""
     return x_ND - x_ND.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x_ND
-
-
-def head_weight(model: Decoder) -> Tensor:
-    """[V, D]: one row per token, tied to the embedding or not."""
-    return model.embed.weight if model.config.tied_head else model.head.weight
 
 
 def both_ends(desk: Desk, scores_V: Tensor, factor: float, count: int) -> dict[str, list[dict]]:

@@ -16,7 +16,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -225,7 +225,7 @@ class Recording(Mapping[str, np.ndarray]):
         return self._stream["input" if num_blocks == 0 else f"blocks.{num_blocks - 1}.output"]
 
     def _open_layer(self, layer: int) -> dict[str, np.ndarray]:
-        block, taps = cast(Block, self.model.blocks[layer]), self._taps.pop(layer, None)
+        block, taps = self.model.blocks[layer], self._taps.pop(layer, None)
         if taps is None:
             with inference(self.model), tap.record(block) as taps:
                 block(self._stream_after(layer)[None], self.model.rotation, 0, None)
@@ -239,7 +239,7 @@ class Recording(Mapping[str, np.ndarray]):
 
 def read_head(model: Decoder, x_TD: Tensor) -> Tensor:
     """The scores of some positions from the normed stream, by the model's own head, [T, V]."""
-    return model.head(x_TD, model.embed.weight) if model.config.tied_head else model.head(x_TD)
+    return model.score(x_TD)
 
 
 def read_stream(model: Decoder, x_TD: Tensor) -> Tensor:

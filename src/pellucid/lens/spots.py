@@ -64,6 +64,7 @@ def find_spot(model: Decoder, kind: Kind, layer: int = 0, index: int | None = No
 def _columns(config: ModelConfig, kind: Kind, index: int | None) -> slice:
     size, width = (config.n_heads, config.head_dim) if kind == "head" else (config.d_ff, 1)
     _check(kind, isinstance(index, int) and 0 <= index < size, index, f"a whole number from 0 to {size - 1}")
+    assert index is not None
     return slice(index * width, (index + 1) * width)
 
 
@@ -99,8 +100,7 @@ def changed(spot: Spot, change: Change) -> Iterator[None]:
         return replaced(output)
 
     entering = spot.side == "input"
-    register = spot.module.register_forward_pre_hook if entering else spot.module.register_forward_hook
-    hook = register(on_input if entering else on_output)
+    hook = spot.module.register_forward_pre_hook(on_input) if entering else spot.module.register_forward_hook(on_output)
     try:
         yield
     finally:

@@ -22,8 +22,8 @@ from torch import Tensor
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.tower import check_index
-from pellucid.model.decoder import Decoder
 from pellucid.model.position import Rotation
+from pellucid.planning.config import ModelConfig
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import Desk
@@ -56,8 +56,8 @@ def positions_of(desk: Desk, *, checkpoint: int | None = None, count: int = 64) 
     value: dict[str, Any] = {"kind": config.position, "count": size, "context_length": config.context_length}
     if config.position == "none":
         return Answer(value)
-    if config.position == "rotary":
-        return _rotary(model, size, value)
+    if isinstance(model.rotation, Rotation):
+        return _rotary(model.rotation, config, size, value)
     table_PD = (
         model.position(torch.zeros(1, size, config.d_model, device=model.embed.weight.device), 0)[0]
         .detach()
@@ -68,8 +68,7 @@ def positions_of(desk: Desk, *, checkpoint: int | None = None, count: int = 64) 
     return Answer(value, {"table": table_PD.numpy(), "similarity": (unit_PD @ unit_PD.T).numpy()})
 
 
-def _rotary(model: Decoder, size: int, value: dict[str, Any]) -> Answer:
-    config, rotation = model.config, model.rotation
+def _rotary(rotation: Rotation, config: ModelConfig, size: int, value: dict[str, Any]) -> Answer:
     frequency_I = find_frequencies(rotation)
     cos_PI, sin_PI = turning(rotation, size)
     likeness_PP = (cos_PI @ cos_PI.T + sin_PI @ sin_PI.T) / (rotation.factor**2 * len(frequency_I))
@@ -103,8 +102,8 @@ def hands_of(desk: Desk, *, at: At, layer: int, head: int, position: int, part: 
     radians, not reduced to one turn. The check is how far the turned pairs are from turning them by hand.
     """
     model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
-    config = model.config
-    if config.position != "rotary":
+    config, rotation = model.config, model.rotation
+    if not isinstance(rotation, Rotation):
         raise RequestError("this model turns nothing", found=f"positions are {config.position}", hint="see `positions`")
     if part not in ("query", "key"):
         raise RequestError("part is neither query nor key", found=repr(part), hint='give "query" or "key"')
@@ -112,8 +111,8 @@ def hands_of(desk: Desk, *, at: At, layer: int, head: int, position: int, part: 
     row = head if part == "query" else head * config.n_kv_heads // config.n_heads
     name = f"blocks.{layer}.attention.{part}"
     before_I2, after_I2 = (_pairs(arrays[full][row, position]) for full in (name, f"{name}_rotated"))
-    angles_I = find_frequencies(model.rotation).numpy().astype(np.float64) * position
-    turned_I2 = model.rotation.factor * np.stack(
+    angles_I = find_frequencies(rotation).numpy().astype(np.float64) * position
+    turned_I2 = rotation.factor * np.stack(
         [
             before_I2[:, 0] * np.cos(angles_I) - before_I2[:, 1] * np.sin(angles_I),
             before_I2[:, 0] * np.sin(angles_I) + before_I2[:, 1] * np.cos(angles_I),

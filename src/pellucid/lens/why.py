@@ -9,9 +9,8 @@ Axes: T positions · V vocabulary · L layers · H query heads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -20,16 +19,19 @@ from torch import Tensor
 from pellucid.engine.generate import encode_prompt
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
-from pellucid.lens.attribution import Shares, contributions, gradient_x_input, integrated_gradients
-from pellucid.lens.cause import NOTE, Target, ablate, ablate_heads, occlude, patch, predict, row, sweep
+from pellucid.lens.attribution import Baseline, Shares, contributions, gradient_x_input, integrated_gradients
+from pellucid.lens.cause import NOTE, How, SweepKind, Target, ablate, ablate_heads, occlude, patch, predict, row, sweep
 from pellucid.lens.chips import chips_of
-from pellucid.lens.spots import find_spot
+from pellucid.lens.spots import Kind, find_spot
 from pellucid.model.decoder import Decoder
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import Desk
 
 
+Choice = TypeVar("Choice", bound=str)
+
+REMOVABLE: tuple[Kind, ...] = ("head", "neuron", "attention", "mlp")
 NUM_LIKELIEST = 8  # candidates that an answer names, to choose A and B from
 
 
@@ -109,8 +111,8 @@ def _compared(desk: Desk, asked: Prediction, after_V: Tensor, count: int, **othe
 
 
 def _row(desk: Desk, token: int, chances: dict[str, Tensor]) -> dict[str, Any]:
-    row = {"id": token, "label": desk.label(token)} | {name: p_V[token].item() for name, p_V in chances.items()}
-    return row | {"delta": row["after"] - row["before"]}
+    told = {name: p_V[token].item() for name, p_V in chances.items()}
+    return {"id": token, "label": desk.label(token), **told, "delta": told["after"] - told["before"]}
 
 
 def _divergence(before_V: Tensor, after_V: Tensor) -> float:
@@ -131,10 +133,9 @@ def ablate_of(
     predict_after: int | None = None, id: int | None = None, against: int | None = None,
 ) -> Answer:  # fmt: skip
     """The prediction without a head, a neuron, a layer's attention or its feed-forward."""
-    _choose("kind", kind, ("head", "neuron", "attention", "mlp"))
-    _choose("how", how, ("zero", "mean"))
+    removed, way = _choose("kind", kind, REMOVABLE), _choose("how", how, get_args(How))
     asked = _ask(desk, at, predict_after, id, against)
-    after_V = ablate(asked.model, asked.ids, find_spot(asked.model, kind, layer, index), how)
+    after_V = ablate(asked.model, asked.ids, find_spot(asked.model, removed, layer, index), way)
     part = {"kind": kind, "layer": layer, "index": index, "how": how}
     return Answer({"part": part, **_compared(desk, asked, after_V, count)})
 
@@ -165,10 +166,10 @@ def gradient_of(
 ) -> Answer:  # fmt: skip
     """The target shared out over the tokens by its gradient: at the text itself, or on the way there from a baseline."""
     _choose("method", method, ("gradient_x_input", "integrated"))
-    _choose("baseline", baseline, ("mean", "zero"))
+    start = _choose("baseline", baseline, get_args(Baseline))
     asked = _ask(desk, at, predict_after, id, against)
     if method == "integrated":
-        shares = integrated_gradients(asked.model, asked.ids, asked.target, baseline=baseline, steps=steps)
+        shares = integrated_gradients(asked.model, asked.ids, asked.target, baseline=start, steps=steps)
     else:
         shares = gradient_x_input(asked.model, asked.ids, asked.target)
     return Answer({**asked.describe(desk), "method": method, **_shares(shares)})
@@ -202,7 +203,7 @@ def patch_of(
     asked, source_ids = _ask(desk, at, predict_after, id, against), _second(desk, text)
     to = len(asked.ids) - 1 if position is None else position
     taken = len(source_ids) - 1 if source_position is None else source_position
-    spot = find_spot(asked.model, site, layer, index)
+    spot = find_spot(asked.model, _choose("site", site, get_args(Kind)), layer, index)
     patched = patch(asked.model, asked.ids, source_ids, spot, [(to, taken)])
     where = {"site": site, "layer": layer, "index": index, "position": to, "source_position": taken}
     compared = _compared(desk, asked, patched.after, count, source=patched.source)
@@ -217,13 +218,13 @@ def sweep_of(
 
     Positions are matched from the end. With no target told, A is what the text predicts and B what the second text does.
     """
-    _choose("site", site, ("residual", "attention", "mlp"))
+    swept = _choose("site", site, get_args(SweepKind))
     asked, source_ids = _ask(desk, at, predict_after, id, against), _second(desk, text)
     source_V = predict(asked.model, row(asked.model, source_ids))[0]
     rival = int(source_V.argmax())
     if id is None and against is None and rival != asked.target.id:
         asked = replace(asked, target=Target(id=asked.target.id, against=rival))
-    effects = sweep(asked.model, asked.ids, source_ids, asked.target, site)
+    effects = sweep(asked.model, asked.ids, source_ids, asked.target, swept)
     names = [
         f"blocks.{layer}.{'output' if site == 'residual' else site}" for layer in range(asked.model.config.n_layers)
     ]
@@ -249,9 +250,12 @@ def _numbers(x: Tensor) -> np.ndarray:
     return x.to(torch.float32).cpu().numpy()
 
 
-def _choose(name: str, found: str, options: Sequence[str]) -> None:
-    if found not in options:
-        raise RequestError(f"{name} is none of those known here", found=repr(found), hint=f"give {', '.join(options)}")
+def _choose(name: str, found: str, options: tuple[Choice, ...]) -> Choice:
+    """The one of the options that was asked for."""
+    for option in options:
+        if option == found:
+            return option
+    raise RequestError(f"{name} is none of those known here", found=repr(found), hint=f"give {', '.join(options)}")
 
 
 METHODS = {

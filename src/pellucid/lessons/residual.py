@@ -12,7 +12,9 @@ Axes: B batch · T positions · D width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +62,8 @@ class LosingBlock(Block):
 def build_losing(config: ModelConfig, *, seed: int, device: torch.device | str) -> Decoder:
     """A decoder of losing blocks, whose weights start exactly as those of the right one."""
     model = Decoder(config, device=device)
-    model.blocks = nn.ModuleList(LosingBlock(config, layer, device) for layer in range(config.n_layers))
+    blocks = nn.ModuleList(LosingBlock(config, layer, device) for layer in range(config.n_layers))
+    model.blocks = cast("Sequence[Block]", blocks)
     init_weights(model, config, seed)
     return model.to(device=device)
 

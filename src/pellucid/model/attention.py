@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pellucid.model.cache import KVCache
 from pellucid.model.core import build_core
 from pellucid.model.norm import RmsNorm
+from pellucid.model.position import AnyRotation
 from pellucid.planning.config import ModelConfig
 
 
@@ -33,7 +34,7 @@ class Attention(nn.Module):
         self.window = config.window_at(layer)
         self.core = build_core(config.context_length, dropout=config.dropout, device=device, window=self.window)
 
-    def forward(self, x_BTD: Tensor, rotation: nn.Module, offset: int, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: AnyRotation, offset: int, cache: KVCache | None) -> Tensor:
         q_BHTK = self.query_norm(self.split_heads(self.query(x_BTD)))
         k_BGTK = self.key_norm(self.split_heads(self.key(x_BTD)))
         v_BGTK = self.split_heads(self.value(x_BTD))
@@ -43,6 +44,11 @@ class Attention(nn.Module):
         masked = self.causal and (x_BTD.size(1) > 1 or self.window is not None)
         y_BHTK = self.core(q_BHTK, k_BGSK, v_BGSK, causal=masked)
         return self.output(y_BHTK.transpose(1, 2).flatten(2))
+
+    @property
+    def head_norms(self) -> tuple[RmsNorm, ...]:
+        """The norms of queries and keys, where there are any."""
+        return tuple(norm for norm in (self.query_norm, self.key_norm) if isinstance(norm, RmsNorm))
 
     def split_heads(self, x_BTN: Tensor) -> Tensor:
         """[B, T, heads x K] -> [B, heads, T, K]."""

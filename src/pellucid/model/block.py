@@ -19,6 +19,7 @@ from pellucid.model.attention import Attention
 from pellucid.model.cache import KVCache
 from pellucid.model.feed_forward import build_feed_forward
 from pellucid.model.norm import build_norm
+from pellucid.model.position import AnyRotation
 from pellucid.planning.config import ModelConfig
 
 
@@ -33,6 +34,6 @@ class Block(nn.Module):
         self.mlp = build_feed_forward(config)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(self, x_BTD: Tensor, rotation: nn.Module, offset: int, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: AnyRotation, offset: int, cache: KVCache | None) -> Tensor:
         x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), rotation, offset, cache))
         return x_BTD + self.dropout(self.mlp(self.mlp_norm(x_BTD)))

@@ -61,7 +61,8 @@ class ExplicitCore(nn.Module):
         v_BHSK = v_BGSK.repeat_interleave(repeats, dim=1)
         scores_BHTS = q_BHTK @ k_BHSK.mT / math.sqrt(q_BHTK.size(-1))
         if causal:
-            bias_TS = causal_bias(*scores_BHTS.shape[-2:], q_BHTK.device, q_BHTK.dtype, self.window)
+            T, S = scores_BHTS.shape[-2:]
+            bias_TS = causal_bias(T, S, q_BHTK.device, q_BHTK.dtype, self.window)
             scores_BHTS = scores_BHTS + bias_TS
         weights_BHTS = self.weights(self.scores(scores_BHTS).softmax(-1))
         return self.dropout(weights_BHTS) @ v_BHSK

@@ -11,6 +11,9 @@ Axes: B batch · T new positions · D width · V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,7 +42,8 @@ class Decoder(nn.Module):
         self.position = build_addition(config)
         self.rotation = build_rotation(config)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
-        self.blocks = nn.ModuleList(Block(config, layer, device) for layer in range(config.n_layers))
+        blocks = nn.ModuleList(Block(config, layer, device) for layer in range(config.n_layers))
+        self.blocks = cast("Sequence[Block]", blocks)  # as which it does not know itself
         self.final_norm = build_norm(config.norm, config.d_model, config.norm_eps)
         self.head = TiedHead() if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
 
@@ -47,8 +51,16 @@ class Decoder(nn.Module):
         """Scores at every position, or (`last_only`) at the last one alone, which is all that a continuation needs."""
         x_BTD = self.hidden(ids_BT, cache=cache)
         x_BTD = x_BTD[:, -1:] if last_only else x_BTD
-        logits_BTV = self.head(x_BTD, self.embed.weight) if self.config.tied_head else self.head(x_BTD)
-        return Output(logits_BTV=logits_BTV)
+        return Output(logits_BTV=self.score(x_BTD))
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[V, D]: the row that scores each token; the embedding's own where the head is tied."""
+        return self.head.weight if isinstance(self.head, nn.Linear) else self.embed.weight
+
+    def score(self, x_BTD: Tensor) -> Tensor:
+        """Scores of every token, [B, T, V], for streams that the last norm has seen."""
+        return self.head(x_BTD, self.embed.weight) if isinstance(self.head, TiedHead) else self.head(x_BTD)
 
     def reserve_positions(self, num_positions: int) -> None:
         """Make the tables of that many positions ahead of their use, as a compiled step needs."""

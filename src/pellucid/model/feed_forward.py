@@ -10,6 +10,8 @@ Source: Hendrycks & Gimpel 2016 (GELU); So et al. 2021 (squared ReLU); Shazeer 2
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,6 +62,9 @@ def build_activation(kind: str) -> nn.Module:
     }[kind]
 
 
-def build_feed_forward(config: ModelConfig) -> nn.Module:
+AnyFeedForward: TypeAlias = FeedForward | GatedFeedForward
+
+
+def build_feed_forward(config: ModelConfig) -> AnyFeedForward:
     """The feed-forward that the config names."""
     return GatedFeedForward(config) if config.gated else FeedForward(config)

@@ -11,6 +11,8 @@ Source: Ba et al. 2016 (LayerNorm), Zhang & Sennrich 2019 (RMSNorm, eq. 4).
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,7 +36,10 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
-def build_norm(kind: Norm, width: int, eps: float) -> nn.Module:
+AnyNorm: TypeAlias = RmsNorm | nn.LayerNorm
+
+
+def build_norm(kind: Norm, width: int, eps: float) -> AnyNorm:
     """The norm that the config names."""
     if kind == "rms":
         return RmsNorm(width, eps)

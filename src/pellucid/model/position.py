@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,7 @@ class SinusoidalPosition(PositionTable):
     """Adds waves of growing length; nothing is trained."""
 
     names = ("table_TD",)
+    table_TD: Tensor
 
     def __init__(self, context_length: int, d_model: int) -> None:
         super().__init__(context_length, d_model)
@@ -122,6 +123,8 @@ class Rotation(PositionTable):
     """Turns each pair (i, i + K/2) of a query or key through an angle that grows with its position."""
 
     names = ("cos_TK", "sin_TK")
+    cos_TK: Tensor
+    sin_TK: Tensor
 
     def __init__(
         self,
@@ -194,7 +197,11 @@ def pair_of_turns(turns: float, config: ModelConfig) -> float:
     return config.head_dim / 2 * math.log(wavelength) / math.log(config.rope_theta)
 
 
-def build_addition(config: ModelConfig) -> nn.Module:
+AnyAddition: TypeAlias = LearnedPosition | SinusoidalPosition | NoAddition
+AnyRotation: TypeAlias = Rotation | NoRotation
+
+
+def build_addition(config: ModelConfig) -> AnyAddition:
     """What is added to the embedding."""
     if config.position == "learned":
         return LearnedPosition(config.context_length, config.d_model)
@@ -203,7 +210,7 @@ def build_addition(config: ModelConfig) -> nn.Module:
     return NoAddition()
 
 
-def build_rotation(config: ModelConfig) -> nn.Module:
+def build_rotation(config: ModelConfig) -> AnyRotation:
     """What is done to queries and keys."""
     if config.position == "rotary":
         stretch = partial(stretch_frequencies, config=config)

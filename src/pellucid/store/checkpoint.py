@@ -213,7 +213,7 @@ def verify_checkpoint(directory: Path, *, always: bool = False) -> dict[str, Any
         )
     notes = Table(info, str(directory / INFO))
     notes.whole("step", None)
-    if not all(isinstance(ancestor, dict) for ancestor in notes.list("lineage", [])):
+    if not all(isinstance(ancestor, dict) for ancestor in notes.items("lineage", [])):
         raise CorruptFileError("the lineage in pellucid.json is not a list of objects", where=str(directory))
     check_files(directory, info["files"], always=always)
     return info

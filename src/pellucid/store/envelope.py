@@ -122,16 +122,16 @@ def _plain(value: Any) -> Any:
 
 
 def _entry(array: np.ndarray | Quantized) -> tuple[dict[str, Any], bytes]:
-    quantized = isinstance(array, Quantized)
-    stored = np.ascontiguousarray(array.stored if quantized else array)
+    whole, scale, zero = (
+        (array.stored, array.scale, array.zero) if isinstance(array, Quantized) else (array, None, None)
+    )
+    stored = np.ascontiguousarray(whole)
     stored = stored.astype(np.uint8) if stored.dtype == np.bool_ else stored
     code = stored.dtype.str[1:]
     if code not in DTYPES:
         raise TypeError(f"arrays of {stored.dtype} do not travel; the kinds are {', '.join(DTYPES)}")
-    scale, zero = (array.scale, array.zero) if quantized else (None, None)
     # ascontiguousarray gives a scalar an axis that it did not have.
-    shape = list((array.stored if quantized else array).shape)
-    entry = {"dtype": code, "shape": shape, "scale": scale, "zero": zero}
+    entry = {"dtype": code, "shape": list(whole.shape), "scale": scale, "zero": zero}
     return entry, stored.astype(DTYPES[code], copy=False).tobytes()
 
 

@@ -99,7 +99,9 @@ class Tokenizer:
             self.token_bytes(token_id)
         eos_id = self.eos_id if self.eos_id is not None else next((i for i in ids if i in self._names), None)
         config = self.config
-        if eos_id != self.eos_id:  # written down, so that the files alone make the same tokenizer
+        if (
+            eos_id is not None and eos_id != self.eos_id
+        ):  # written down, so that the files alone make the same tokenizer
             config = json.dumps(
                 {**_read_config(config), "eos_token": self._names[eos_id]}, ensure_ascii=False, indent=2
             )

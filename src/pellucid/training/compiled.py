@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,8 @@ def compile_with_torch(eager: Step, march: str, recorder: Recorder) -> Step:
     if march == default_march():
         return torch.compile(eager, dynamic=False)
     torch.compiler.reset()  # it would take up what it has compiled for another processor
-    return torch.compile(eager, dynamic=False, options={"cpp.march": None if march == NATIVE else march})
+    options: dict[str, Any] = {"cpp.march": None if march == NATIVE else march}
+    return torch.compile(eager, dynamic=False, options=options)
 
 
 class CompiledStep:

@@ -62,7 +62,7 @@ def use_determinism(on: bool) -> None:
     # As torch.use_deterministic_algorithms(on), without importing the compiler to tell it too (see `tell_compiler`).
     torch.set_deterministic_debug_mode("error" if on else "default")
     # Every tensor made here is written before it is read; filling fresh memory would only cost time.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
 
 
 def tell_compiler() -> None:

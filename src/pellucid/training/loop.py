@@ -21,11 +21,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.errors import NonFiniteError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.model.decoder import Decoder
 from pellucid.training.agreement import Step, StepInput, has_dropout
 from pellucid.training.compiled import CompiledStep
 from pellucid.training.losses import weighted_loss
@@ -66,7 +67,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Decoder,
         source: Rows,
         pace: Pace,
         *,
@@ -85,7 +86,7 @@ class Trainer:
         self.has_dropout = has_dropout(model)
         self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None
         self.loss: Step = self.compiled or self._loss
-        self.step, self.skipped = 0, []
+        self.step, self.skipped = 0, list[int]()
 
     def settle(self, *, march: str | None, others: Sequence[str] = (), seconds: float = math.inf) -> str:
         """Choose the step before the first update, as `CompiledStep.settle` does; the eager one when it finds a fault."""

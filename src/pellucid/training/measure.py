@@ -84,6 +84,7 @@ def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic:
 def try_compile(device: torch.device, dtype: torch.dtype) -> CompileTrial:
     """Compile the step of a small model, and for earlier processors too where it does not agree with the eager one."""
     trainer = _small_trainer(device, dtype, depth=2, rows=8, compiled=True)
+    assert trainer.compiled is not None
     march = default_march()
     fault = trainer.settle(march=march, others=other_marches(march))
     return CompileTrial(march=trainer.compiled.march, fault=fault)

@@ -398,7 +398,7 @@ def _check_saved(saved: Table) -> None:
     known = {field.name for field in dataclasses.fields(Reason)}
     if saved.whole("rows") % saved.whole("micro_rows"):
         raise saved.wrong("micro_rows", ValueError("it does not divide rows"))
-    if not all(isinstance(reason, dict) and reason.keys() == known for reason in saved.list("reasons")):
+    if not all(isinstance(reason, dict) and reason.keys() == known for reason in saved.items("reasons")):
         raise saved.wrong("reasons", ValueError("it is not a list of reasons"))
     if unknown := saved.values.keys() - {field.name for field in dataclasses.fields(RunPlan)}:
         raise saved.wrong(sorted(unknown)[0], ValueError("no figure of a plan has this name"))

@@ -37,7 +37,7 @@ def as_begun(resolved: Resolved[TrainSettings], stored: Mapping[str, Any]) -> Re
 
     `stored` are the run's own settings. What a person sets stays as it is, and is then a difference.
     """
-    old = {name: value for name, value in BEFORE.items() if stored.get(f"data.{name}", value) == value}
+    old: dict[str, Any] = {name: value for name, value in BEFORE.items() if stored.get(f"data.{name}", value) == value}
     kept = {name: old[name] for name in old if resolved.sources.get(f"data.{name}", DEFAULT) == DEFAULT}
     data = dataclasses.replace(resolved.settings.data, **kept)
     sources = {**resolved.sources, **{f"data.{name}": "run.json" for name in kept}}

@@ -65,7 +65,8 @@ class Session:
         self.tokenizer, self.prepared, self.info, self.fingerprint = tokenizer, prepared, info, fingerprint
         self.stop, self.recorder, self.exam = stop, recorder, exam
         self.stored_fingerprint: Mapping[str, str] = fingerprint  # of the process that wrote the checkpoint
-        self.started, self.board = monotonic(), NoBoard()
+        self.started = monotonic()
+        self.board: Board | NoBoard = NoBoard()
         self.updates_here = self.tokens_here = 0  # in this process
         self.looks: tuple[Look, ...] = ()
         self.lengths, self.budget = Lengths(run, plan.steps), _time_budget(plan, settings)

@@ -14,7 +14,7 @@ other splits hold only courses of events that training may not use, so that no s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 from zlib import crc32
 
 from pellucid.data.microworld.entities import PEOPLE, PLACES, THINGS, Happening, plain
@@ -44,7 +44,7 @@ def check_split(split: str) -> Split:
     'lengths'
     """
     if split in SPLITS:
-        return cast(Split, split)
+        return split
     raise InputError("there is no such split of the microworld", found=split, hint="one of " + ", ".join(SPLITS))
 
 

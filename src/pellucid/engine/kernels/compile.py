@@ -74,11 +74,12 @@ def inline_kernel(function: Callable[..., Any]) -> Any:
 
 def _jit(function: Callable[..., Any], *, parallel: bool) -> Any:
     keep = CACHE.directory is not None
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(CACHE.directory) if keep else ""
+    config: Any = numba.config  # its names are made when it is imported
+    before, config.CACHE_DIR = config.CACHE_DIR, str(CACHE.directory) if keep else ""
     try:
         return numba.njit(cache=keep, nogil=True, error_model="numpy", fastmath=False, parallel=parallel)(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
 
 
 CACHE = find_cache()

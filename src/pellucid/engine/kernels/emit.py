@@ -133,8 +133,14 @@ class Product:
         self.weight = weight
         self.dot = activation == types.uint16
         self.part = 32 if self.dot else 16
-        self.step = {types.float32: 16, types.uint16: 32, types.int8: 64, types.uint8: GROUP * GROUPS}[weight]
-        self.weight_element = {types.float32: F32, types.uint16: I16, types.int8: I8, types.uint8: I8}[weight]
+        steps: dict[types.Type, int] = {
+            types.float32: 16,
+            types.uint16: 32,
+            types.int8: 64,
+            types.uint8: GROUP * GROUPS,
+        }
+        elements: dict[types.Type, ir.Type] = {types.float32: F32, types.uint16: I16, types.int8: I8, types.uint8: I8}
+        self.step, self.weight_element = steps[weight], elements[weight]
         self.activation_element = I16 if self.dot else F32
 
     def parts_kept(self, builder: ir.IRBuilder, keep: ir.Value | None) -> list[ir.Value | None]:

@@ -50,7 +50,7 @@ def launch(num_threads: int) -> Iterator[None]:
 
 def most_threads() -> int:
     """Threads that compiled loops can use."""
-    return numba.config.NUMBA_NUM_THREADS
+    return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made when it is imported
 
 
 def compile_forward(kinds: tuple[np.generic, ...]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from pellucid.engine.kernels.emit import GROUP, GROUPS
 from pellucid.engine.kernels.functions import GELU, GELU_TANH, RELU2, SILU
 from pellucid.engine.kernels.product import NUM_COLUMNS
 from pellucid.model.decoder import Decoder
+from pellucid.model.feed_forward import GatedFeedForward
+from pellucid.model.norm import AnyNorm
 from pellucid.model.position import LearnedPosition, PositionTable, Rotation, SinusoidalPosition
 from pellucid.planning.config import ModelConfig
 
@@ -68,7 +71,7 @@ class Packed:
 
     config: ModelConfig
     weights: str
-    kinds: tuple[np.generic, ...]  # numbers whose types are the formats of weights, embedding and added positions
+    kinds: tuple[Any, ...]  # numbers whose types are the formats of weights, embedding and added positions
     plan: np.ndarray  # the columns of `forward` that do not change from pass to pass
     num_step_bytes: int  # of weights that one decode step reads
     kept: list[np.ndarray]
@@ -77,21 +80,22 @@ class Packed:
 
 def pack(model: Decoder, weights: str) -> Packed:
     """Lay out a model's weights in the format `weights`: fp32, bf16, int8 or int4."""
-    config, kept = model.config, []
+    config, kept = model.config, list[np.ndarray]()
     matrices = np.zeros((config.n_layers * F.PER_LAYER + 1, NUM_COLUMNS), np.int64)
     for layer, block in enumerate(model.blocks):
         attention, mlp = block.attention, block.mlp
-        gate = mlp.gate if config.gated else None
+        gate = mlp.gate if isinstance(mlp, GatedFeedForward) else None
         parts = (attention.query, attention.key, attention.value, attention.output, gate, mlp.up, mlp.down)
         for index, part in enumerate(parts):
             if part is not None:
                 matrices[layer * F.PER_LAYER + index] = pack_matrix(part.weight, part.bias, weights, kept)
-    head = model.embed.weight if config.tied_head else model.head.weight
-    matrices[-1] = pack_matrix(head, None, weights, kept)
+    matrices[-1] = pack_matrix(model.head_weight, None, weights, kept)
     embed, positions = as_array(model.embed.weight), Positions(model)
     num_step_bytes = sum(array.nbytes for array in kept)
-    norms = [norm for block in model.blocks for norm in (block.attention_norm, block.mlp_norm)] + [model.final_norm]
-    biases = [norm.bias for norm in norms if getattr(norm, "bias", None) is not None]
+    norms: list[AnyNorm] = [
+        *(norm for block in model.blocks for norm in (block.attention_norm, block.mlp_norm)), model.final_norm
+    ]  # fmt: skip
+    biases = [norm.bias for norm in norms if isinstance(norm, nn.LayerNorm) and norm.bias is not None]
     small = {
         F.MATRICES: matrices,
         F.EMBED: embed,
@@ -221,5 +225,5 @@ def head_norms(model: Decoder) -> np.ndarray:
     config = model.config
     if not config.qk_norm:
         return np.ones((config.n_layers, 2, config.head_dim), np.float32)
-    pairs = [(block.attention.query_norm, block.attention.key_norm) for block in model.blocks]
+    pairs = [block.attention.head_norms for block in model.blocks]
     return np.stack([np.stack([as_floats(norm.weight) for norm in pair]) for pair in pairs])

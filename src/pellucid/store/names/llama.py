@@ -204,7 +204,7 @@ def sliding_window_from_hf(fields: Fields) -> dict[str, Any]:
     first = fields.whole("max_window_layers", FIRST_SLIDING)
     kinds = fields.words("layer_types", [])
     if not kinds:
-        sliding = range(first, min(num_layers, MOST_LAYERS)) if window else range(0)  # more are refused later
+        sliding = list(range(first, min(num_layers, MOST_LAYERS))) if window else []  # more are refused later
     elif len(kinds) == num_layers and {*kinds} <= {FULL, SLIDING} and (window or SLIDING not in kinds):
         sliding = [layer for layer, kind in enumerate(kinds) if kind == SLIDING]
     else:

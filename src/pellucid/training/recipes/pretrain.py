@@ -152,7 +152,7 @@ def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = N
             step=trainer.step,
             steps=session.plan.steps,
             reason=reason,
-            checkpoint=latest and latest.directory,
+            checkpoint=None if latest is None else latest.directory,
             best=run.best() or latest,
             opening=find_opening(prepared.train, tokenizer),
         )
@@ -191,8 +191,10 @@ def build_trainer(
     recorder: Recorder,
 ) -> Trainer:
     """The planned model, new or with its parent's weights, and everything that trains it."""
-    fresh = parent is None
-    model = build(plan.config, seed=settings.seed, device=device) if fresh else load_model(parent, device=device)
+    if parent is None:
+        model = build(plan.config, seed=settings.seed, device=device)
+    else:
+        model = load_model(parent, device=device)
     model.reserve_positions(plan.config.context_length)
     return Trainer(
         model,
@@ -218,7 +220,7 @@ def open_rows(settings: TrainSettings, prepared: Prepared, plan: RunPlan, record
         pool=Pool.of(plan.rows, settings.batch.pool),
     )
     if isinstance(loader, DocumentLoader):
-        data = {
+        data: dict[str, Any] = {
             "rows": loader.num_rows_per_epoch,
             "positions": loader.row_length,
             "padding_share": loader.padding_share,
@@ -246,6 +248,7 @@ def settle_step(run: Run, trainer: Trainer, plan: RunPlan, settings: TrainSettin
             message = "not compiled: this run began with eager steps and goes on with them"
             recorder.record(Event(name="training.eager", message=message))
         return dataclasses.replace(plan, march=None)
+    assert trainer.compiled is not None, "the plan says so"
     is_open, march = run.latest() is None, plan.march or default_march()
     saving = math.inf if wanted else COMPILE_SAVING * plan.estimated_seconds
     fault = trainer.settle(march=march, others=other_marches(march) if is_open else (), seconds=saving)
