@@ -32,6 +32,7 @@ LINES = {  # a room imports only from rooms on lower lines; rooms on one line do
     "events": 2,
     "trial": 2,
     "stamps": 2,
+    "files": 1,
     "untrusted": 1,
     "words": 1,
     "errors": 0,
@@ -56,7 +57,19 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "anywidget": ("lens/page/",),
     "umap": ("lens/umap_map.py",),
 }
-NO_TORCH = ("errors", "counts", "settings", "events", "trial", "stamps", "untrusted", "words", "tokens", "planning")
+NO_TORCH = (
+    "errors",
+    "counts",
+    "settings",
+    "events",
+    "trial",
+    "stamps",
+    "files",
+    "untrusted",
+    "words",
+    "tokens",
+    "planning",
+)
 MAY_IMPORT_LATE = (
     "cli/",
     "api.py",

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from pellucid.errors import StoreError
+from pellucid.files import replace_file
 from pellucid.untrusted import parse_json, read_bytes
 
 STAMP_ABOVE_BYTES = 32 * 2**20  # smaller files are hashed in a blink
@@ -80,8 +81,6 @@ def _key(text: str) -> str:
 
 def _write(path: Path, data: bytes) -> None:
     """Give a file its contents at once; a cache that cannot be written stays as it is."""
-    with suppress(OSError):
+    with suppress(OSError, StoreError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".tmp-{path.name}-{os.getpid()}")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        replace_file(path, data)

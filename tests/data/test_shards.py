@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_what_was_there(make_shards, monkeypatch: pytest.Monk
 
 
 def test_a_killed_run_leaves_nothing_that_opens(make_shards, tokenizer, tmp_path: Path) -> None:
-    partial = tmp_path / "data.partial"
+    partial = tmp_path / ".tmp-data-1"
     with ShardWriter(partial, tokenizer) as unfinished:
         unfinished.add(Document(text="abc", origin=""), np.array([1, 2, 3]))
     with pytest.raises(CorruptFileError, match="no prepared tokens"):

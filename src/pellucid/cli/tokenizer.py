@@ -232,7 +232,7 @@ def check_free(out: Path, *, force: bool) -> None:
 
 def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
     """Write the tokenizer's files; `tokenizer.json`, by which it is found, last."""
-    from pellucid.store.atomic import explained, replace_file
+    from pellucid.files import explained, replace_file
 
     with explained(out, 0):
         out.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ text is read more than once: for the tokenizer, for the split, for the tokens.
 from __future__ import annotations
 
 import difflib
-import errno
 import gzip
 import json
 import os
@@ -25,6 +24,7 @@ from typing import BinaryIO
 from pellucid.counts import counted
 from pellucid.errors import InputError, NoSpaceError
 from pellucid.events import Event, Recorder
+from pellucid.files import FULL_DISK
 
 STANDARD_INPUT = "standard input"
 NAMELESS = "-"  # a pipe has no name that says what comes through it
@@ -55,7 +55,6 @@ _NOT_TEXT = {
     ".bz2",
     ".xz",
 }
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _WEIGHTS = (".safetensors", ".safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -151,7 +150,7 @@ def _spool(stream: BinaryIO, name: str, named: Path, field: str, recorder: Recor
             raise InputError("the file is empty", where=name, hint="give a file with text in it")
     except BaseException as error:
         path.unlink()
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise _no_room(error, made) from error
         raise
     shown, kind = readable(name), _kind(named) or _kind_of_nameless(path, field, recorder)

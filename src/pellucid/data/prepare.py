@@ -9,7 +9,6 @@ for anything else, the difference is reported and it is made anew beside the old
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -24,9 +23,10 @@ from pellucid.data.settings import BEFORE, DataSettings
 from pellucid.data.shards import FORMAT_VERSION, MANIFEST, REBUILD, TokenShards
 from pellucid.data.source import Source, open_as_set
 from pellucid.data.split import Side, Split, Survey, choose_split, divide, mended, survey
-from pellucid.data.writer import ShardWriter, encoded_batches, replacing, replacing_file, write_json, write_shards
+from pellucid.data.writer import ShardWriter, encoded_batches, write_shards
 from pellucid.errors import CorruptFileError, InputError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.files import as_bytes, file_sha256, replace_directory, replace_file, to_json
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import Table, read_json, shown
 
@@ -80,9 +80,9 @@ def prepare(
             Event(name="data.reused", message=f"the tokens in {directory} are up to date and are used again")
         )
     else:
-        with replacing(directory) as partial:
-            _make(source, tokenizer, partial, settings, recorder)
-            write_json(partial / PREPARED, {**identity, PARTS: _parts(partial)})
+        with replace_directory(directory) as new:
+            _make(source, tokenizer, new.path, settings, recorder)
+            new.write_text(PREPARED, to_json({**identity, PARTS: _parts(new.path)}))
     prepared = open_prepared(directory)
     if reused:
         _verify(directory, prepared, tokenizer, verify, recorder)
@@ -122,19 +122,14 @@ def _verify(directory: Path, prepared: Prepared, tokenizer: Tokenizer, always: b
             " validation part; what is there agrees with its own hashes, and is recorded now"
         )
         recorder.record(Event(name="data.no_record", message=message, level="warning"))
-        with replacing_file(directory / PREPARED) as partial:
-            write_json(partial, {**prepared.identity, PARTS: _parts(directory)})
+        stored = to_json({**prepared.identity, PARTS: _parts(directory)})
+        replace_file(directory / PREPARED, as_bytes(stored))
 
 
 def _parts(directory: Path) -> dict[str, str]:
     """The manifest of each side and its hash."""
     names = [f"{side}/{MANIFEST}" for side in SIDES if (directory / side / MANIFEST).is_file()]
-    return {name: _sha256(directory / name) for name in names}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: file_sha256(directory / name) for name in names}
 
 
 def _identity(stored: Mapping[str, Any]) -> dict[str, str]:

@@ -7,15 +7,13 @@ the last byte is on disk: a directory of shards is complete or it is not there.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -25,13 +23,12 @@ import numpy as np
 from pellucid.data.shards import DOCUMENT, DOCUMENTS, MANIFEST, ORIGINS, Manifest, ShardFile, TokenShards
 from pellucid.data.source import Document
 from pellucid.data.weights import WEIGHTS, runs_of, token_weights
-from pellucid.errors import NoSpaceError
+from pellucid.files import as_bytes, replace_directory, to_json, write_file
 from pellucid.tokens.tokenizer import Tokenizer
 
 BATCH_CHARACTERS = 1 << 21
 BATCH_DOCUMENTS = 1 << 14
 SHARD_TOKENS = 1 << 27
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 Key = TypeVar("Key")
 
@@ -50,45 +47,12 @@ def write_shards(
     Raises NoSpaceError when the disk is full; what stood at `directory` before is untouched then.
     """
     directory = Path(directory)
-    with replacing(directory) as partial, ShardWriter(partial, tokenizer, shard_tokens) as writer:
+    with replace_directory(directory) as new, ShardWriter(new.path, tokenizer, shard_tokens) as writer:
         for batch in encoded_batches((("", document) for document in documents), tokenizer):
             for _, document, ids in batch:
                 writer.add(document, ids)
         writer.finish(source, source_fingerprint)
     return TokenShards.open(directory)
-
-
-@contextmanager
-def replacing(directory: Path) -> Iterator[Path]:
-    """A folder beside `directory` that takes its place when the block ends well, and vanishes when it does not."""
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.replace(partial, directory)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        found = error.strerror or str(error)
-        raise NoSpaceError(
-            "there is no room for the tokens", found=found, where=str(directory), hint="free some disk space"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """A file beside the final one, which takes its place when the block ends well."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def encoded_batches(
@@ -188,7 +152,7 @@ class ShardWriter:
             origins=self._origins.close(),
             weights=weights if weights.size else None,
         )
-        write_json(self.directory / MANIFEST, manifest.to_dict())
+        write_file(self.directory / MANIFEST, [as_bytes(to_json(manifest.to_dict()))])
         return manifest
 
     @cached_property
@@ -250,11 +214,3 @@ class _HashedFile:
         """Let go of the file, whatever could not be written; after `close` this does nothing."""
         with suppress(OSError):  # the failure that led here is the one to report
             self._stream.close()
-
-
-def write_json(path: Path, values: object) -> None:
-    """A small JSON file, on disk when this returns."""
-    with path.open("w", encoding="utf-8", errors="backslashreplace") as stream:  # half characters, as JSON spells them
-        json.dump(values, stream, ensure_ascii=False, indent=2)
-        stream.flush()
-        os.fsync(stream.fileno())

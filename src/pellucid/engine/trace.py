@@ -30,9 +30,9 @@ from pellucid.engine.constrain_settings import ConstraintSettings
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.step import Step
 from pellucid.errors import CorruptFileError, RequestError
+from pellucid.files import replace_file
 from pellucid.model.decoder import Decoder
 from pellucid.settings import Layer, resolve, to_dict
-from pellucid.store.atomic import replace_file
 from pellucid.store.checkpoint import TRAINING_AXES
 from pellucid.store.verify import read_json
 from pellucid.tokens.tokenizer import Tokenizer

@@ -18,6 +18,7 @@ from pellucid.engine.build import build_runner
 from pellucid.engine.runner import Runner
 from pellucid.errors import RequestError, TokenizerError
 from pellucid.events import NULL, Recorder
+from pellucid.files import file_sha256
 from pellucid.model.decoder import Decoder
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
 from pellucid.store.directory import weights_sha256
@@ -25,7 +26,6 @@ from pellucid.store.gguf import is_gguf
 from pellucid.store.names.registry import family_for
 from pellucid.store.open import open_checkpoint
 from pellucid.store.run import Run, is_run
-from pellucid.store.verify import file_sha256
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_MODELS = 2

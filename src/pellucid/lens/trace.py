@@ -29,11 +29,11 @@ import numpy as np
 
 from pellucid.errors import CorruptFileError, InputError, RequestError
 from pellucid.events import NULL, Recorder
+from pellucid.files import explained, replace_file
 from pellucid.lens.page.html import Question, frame, record_answers, render_html, write_html
 from pellucid.lens.page.program import Answerer
 from pellucid.lens.picture import draw_trace
 from pellucid.settings import nearest
-from pellucid.store.atomic import explained, replace_file
 from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
 from pellucid.untrusted import parse_json, read_bytes
 

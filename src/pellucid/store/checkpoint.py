@@ -12,7 +12,6 @@ tensor, a tokenizer with more tokens than the embedding has rows. No pickle is r
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +24,12 @@ from pellucid import __version__
 from pellucid.counts import counted
 from pellucid.errors import CorruptFileError, StoreError, TokenizerError, WeightsError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.files import NewDirectory, replace_directory, to_json
 from pellucid.model.build import build_unfilled
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
 from pellucid.settings import to_dict
-from pellucid.store.atomic import NewDirectory, replace_directory
 from pellucid.store.directory import (
     CONFIG,
     GENERATION,
@@ -107,16 +106,16 @@ def save_checkpoint(
     check_tokenizer(tokenizer, config, str(directory))
     family = family_for(config, recorder)
     with replace_directory(Path(directory)) as new:
-        new.write_text(CONFIG, _dump(_config_json(family, config, weights["embed.weight"].dtype, tokenizer)))
+        new.write_text(CONFIG, to_json(_config_json(family, config, weights["embed.weight"].dtype, tokenizer)) + "\n")
         _write_tensors(new, WEIGHTS, to_foreign(family, config, weights))
-        new.write_text(GENERATION, _dump(_generation_json(tokenizer)))
+        new.write_text(GENERATION, to_json(_generation_json(tokenizer)) + "\n")
         for name, text in tokenizer.files().items() if tokenizer else ():
             new.write_text(name, text)
         if training is not None:
             _write_tensors(new, TRAINING_TENSORS, training.tensors)
-            new.write_text(TRAINING_STATE, _dump(training.state))
+            new.write_text(TRAINING_STATE, to_json(training.state) + "\n")
         notes = {"format": FORMAT, "version": __version__, "config": to_dict(config)}
-        new.write_text(INFO, _dump({**info, **notes, "files": dict(new.sha256)}))
+        new.write_text(INFO, to_json({**info, **notes, "files": dict(new.sha256)}) + "\n")
 
 
 def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint:
@@ -304,7 +303,3 @@ def _read_tokenizer(directory: Path, recorder: Recorder) -> Tokenizer | None:
         )
     )
     return None
-
-
-def _dump(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pellucid.errors import CorruptFileError, WeightsError
-from pellucid.store.verify import file_sha256, read_json
+from pellucid.files import file_sha256
+from pellucid.store.verify import read_json
 
 CONFIG, WEIGHTS, INFO, GENERATION = "config.json", "model.safetensors", "pellucid.json", "generation_config.json"
 SHARDS = "model.safetensors.index.json"

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from pellucid.errors import CorruptFileError, TokenizerError, WeightsError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.files import replace_file_pieces
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
-from pellucid.store.atomic import replace_file_pieces
 from pellucid.store.checkpoint import Checkpoint, check_tokenizer, check_weights
 from pellucid.store.gguf_header import Header, StoredTensor, read_header
 from pellucid.store.gguf_write import TensorToWrite, serialize_gguf

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.errors import CorruptFileError, advised
-from pellucid.store.atomic import append_line, replace_file
+from pellucid.files import append_line, replace_file
 from pellucid.untrusted import Table, parse_json
 
 EXAM = "exam_"  # of an evaluation line: exam_en, exam_zh, …, the shares of questions answered exactly, where some are asked

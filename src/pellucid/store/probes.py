@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from pellucid.errors import CorruptFileError
-from pellucid.store.atomic import explained, replace_file, sweep
+from pellucid.files import explained, replace_file, sweep
 from pellucid.store.envelope import Envelope, Quantized, decode, encode
 
 PROBES = "probes"

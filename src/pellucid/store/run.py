@@ -29,8 +29,8 @@ from torch import Tensor
 from pellucid import __version__
 from pellucid.errors import CorruptFileError, LockedError, ResumeError, StoreError, advised
 from pellucid.events import NULL, Event, Recorder
+from pellucid.files import as_bytes, explained, remove_directory, replace_file, sweep, to_json
 from pellucid.planning.config import ModelConfig
-from pellucid.store.atomic import as_bytes, explained, remove_directory, replace_file, sweep
 from pellucid.store.checkpoint import TrainingFiles, save_checkpoint, verify_checkpoint
 from pellucid.store.directory import describe, is_checkpoint
 from pellucid.store.metrics import MEND_LINE, append_row, drop_torn_line, keep_rows, read_rows
@@ -99,7 +99,7 @@ class Run:
     def update_identity(self, identity: Mapping[str, Any]) -> None:
         """Write run.json anew (a run that is extended has other settings than it began with)."""
         self.identity = dict(identity)
-        text = json.dumps(self.identity, indent=2, ensure_ascii=False) + "\n"
+        text = to_json(self.identity) + "\n"
         replace_file(self.path / RUN, as_bytes(text))
 
     def lock(self) -> AbstractContextManager[None]:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pellucid.files import remove_directory, sweep
 from pellucid.planning.config import ModelConfig
-from pellucid.store.atomic import remove_directory, sweep
 from pellucid.store.checkpoint import save_checkpoint
 from pellucid.store.saved import SavedStep, list_saved, name_step
 from pellucid.tokens.tokenizer import Tokenizer

@@ -3,7 +3,7 @@
     8 bytes: length of the header · JSON {name: {dtype, shape, data_offsets}} padded to 8 bytes · the tensors' bytes
 
 Writing it by hand costs one page and buys two things: no second copy of the model in memory, and every byte goes through
-`atomic`. It is *not* a pickle: a file can hold numbers and names, never code.
+`pellucid.files`. It is *not* a pickle: a file can hold numbers and names, never code.
 
 Source: the format description at https://github.com/huggingface/safetensors.
 """

@@ -7,13 +7,13 @@ guards against damage, *not* against somebody who may write to the directory: th
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pellucid import untrusted
 from pellucid.errors import CorruptFileError
+from pellucid.files import file_sha256
 from pellucid.stamps import Stamps
 
 
@@ -23,12 +23,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptFileError(f"{path.name} does not hold a JSON object", found=type(value).__name__, where=str(path))
     return value
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_files(directory: Path, hashes: Mapping[str, str], *, always: bool = False) -> None:

@@ -36,6 +36,7 @@ from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ResumeError, advised
 from pellucid.evaluate.microworld import MicroworldScore, measure_languages, measure_microworld
 from pellucid.events import NULL, Event, Recorder
+from pellucid.files import as_bytes, replace_file, replacing_file, to_json
 from pellucid.model.decoder import Decoder
 from pellucid.planning.machine import inspect_machine
 from pellucid.settings import Layer, resolve
@@ -221,7 +222,7 @@ def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
     else:
         rung = next(rung for rung in ladder.rungs if reached >= rung.least_flops_per_second)
     choice = {"rung": rung.name, **identity_of(start), "flops_per_second": reached}
-    stored.write_text(json.dumps(choice, indent=2) + "\n", encoding="utf-8")
+    replace_file(stored, as_bytes(to_json(choice) + "\n"))
     recorder.record(
         Event(
             name="quickstart.rung",
@@ -238,9 +239,8 @@ def write_corpus(out: Path, rung: Rung, start: Start, recorder: Recorder) -> Pat
     path = out / CORPUS
     if path.is_file():
         return path
-    partial, total = path.with_suffix(".partial"), rung.num_stories
-    weights = kind_weights(start)
-    with partial.open("w", encoding="utf-8") as file:
+    total, weights = rung.num_stories, kind_weights(start)
+    with replacing_file(path) as partial, partial.open("w", encoding="utf-8") as file:
         for index in range(total):
             told = story(start.seed, index, level=start.level, language=LANGUAGES[index % len(LANGUAGES)])
             asked = zip(told.questions, told.answer_places, strict=True)
@@ -250,7 +250,6 @@ def write_corpus(out: Path, rung: Rung, start: Start, recorder: Recorder) -> Pat
             if (index + 1) % 500 == 0 or index + 1 == total:
                 data = {"label": "stories", "done": index + 1, "total": total}
                 recorder.record(Event(name="quickstart.progress", message="telling stories", data=data))
-    partial.replace(path)
     message = f"a small world told in English and Chinese: {path} ({path.stat().st_size / 1e6:.0f} MB)"
     recorder.record(Event(name="quickstart.corpus", message=message, data={"path": str(path), "world": VERSION}))
     return path

@@ -5,15 +5,15 @@ place; the directory entry is forced too. A process that is killed leaves at mos
 two renames that replace a directory, the old contents under `.old-`); `sweep` removes the first and puts the second
 back. A disk that is full becomes a NoSpaceError after the half-written copy is removed.
 
-Every change this room makes to a disk goes through this file, by the calls os.mkdir, os.open, os.write, os.fsync,
-os.replace, os.ftruncate and shutil.rmtree: a test that replaces those can fail or kill at each of them. Nothing here
-keeps two writers apart: a run's lock does.
+The calls are os.mkdir, os.open, os.write, os.fsync, os.replace, os.ftruncate and shutil.rmtree: a test that replaces
+those can fail or kill at each of them. Nothing here keeps two writers apart: a run's lock does.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -70,20 +70,34 @@ class NewDirectory:
 
 
 @contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """A file to write beside the final one; it takes that one's place when the block ends well, and vanishes otherwise."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
+    try:
+        with explained(path):
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, path)
+            sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
 def replace_directory(destination: Path) -> Iterator[NewDirectory]:
     """A new directory that appears at `destination` when the block ends well, and leaves no trace when it does not.
 
     A directory that is already there stays in its place until the new one is complete.
     """
     parent, name = destination.parent, destination.name
-    with explained(destination, 0):
+    with explained(destination):
         parent.mkdir(parents=True, exist_ok=True)
         sweep(parent, name)
         temporary = parent / f"{TEMPORARY}{name}-{os.getpid()}"
         os.mkdir(temporary)
     try:
-        yield NewDirectory(temporary, destination)
-        with explained(destination, 0):
+        with explained(destination):
+            yield NewDirectory(temporary, destination)
             for directory in (*(entry for entry in temporary.iterdir() if entry.is_dir()), temporary):
                 sync_directory(directory)
             _swap(temporary, destination)
@@ -112,6 +126,11 @@ def as_bytes(text: str) -> bytes:
     return text.encode("utf-8", errors="backslashreplace")
 
 
+def to_json(values: object) -> str:
+    """Values as JSON for people to read, in the order they have."""
+    return json.dumps(values, ensure_ascii=False, indent=2)
+
+
 def append_line(path: Path, line: str, *, sync: bool = False) -> None:
     """Add one line at the end of a file; when it does not fit, the file is left as long as it was.
 
@@ -138,7 +157,7 @@ def append_line(path: Path, line: str, *, sync: bool = False) -> None:
 def remove_directory(path: Path) -> None:
     """Delete a directory; a reader sees it whole or not at all, even when the deletion is cut short."""
     doomed = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
-    with explained(path, 0):
+    with explained(path):
         os.replace(path, doomed)
         shutil.rmtree(doomed)
 
@@ -181,6 +200,21 @@ def _write_all(descriptor: int, view: memoryview) -> None:
         view = view[os.write(descriptor, view[:WRITE_BYTES]) :]
 
 
+def sync_file(path: Path) -> None:
+    """Force a file's bytes to the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync_directory(path: Path) -> None:
     """Force a directory's entries to the disk (Windows keeps them itself and cannot open a directory)."""
     if os.name == "nt":
@@ -198,15 +232,18 @@ def _first_file(path: Path) -> Path:
 
 
 @contextmanager
-def explained(path: Path, num_bytes: int) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that say what was being written and what to try."""
+def explained(path: Path, num_bytes: int | None = None) -> Iterator[None]:
+    """Turn the operating system's refusals into errors that say what was being written (how many bytes) and what to try."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL_DISK:
+            found = f"the system says: {error.strerror}"
+            if num_bytes is not None:
+                found = f"{num_bytes:,} bytes wanted; the system says: {error.strerror}"
             raise NoSpaceError(
                 f"no room to write {path.name}",
-                found=f"{num_bytes:,} bytes wanted; the system says: {error.strerror}",
+                found=found,
                 where=str(path),
                 hint="free some space or write elsewhere; nothing that was saved before has been touched",
             ) from error

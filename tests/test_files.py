@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from pellucid import files
 from pellucid.errors import NoSpaceError, StoreError
-from pellucid.store import atomic
 from pellucid.store.run import lock_run
 
 
@@ -37,17 +37,17 @@ def full_after(monkeypatch):
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "f"
     for data in (b"one", b"", b"three" * 1000):
-        atomic.replace_file(path, data)
+        files.replace_file(path, data)
         assert path.read_bytes() == data and names(tmp_path) == ["f"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG, errno.EDQUOT])
 def test_a_full_disk_leaves_the_old_file_and_says_what_was_wanted(tmp_path, full_after, code):
     path = tmp_path / "latest"
-    atomic.replace_file(path, b"old")
+    files.replace_file(path, b"old")
     full_after(1, code)
     with pytest.raises(NoSpaceError) as caught:
-        atomic.replace_file(path, b"x" * 12345)
+        files.replace_file(path, b"x" * 12345)
     assert path.read_bytes() == b"old" and names(tmp_path) == ["latest"]
     assert "latest" in caught.value.what and "12,345 bytes" in caught.value.found and "touched" in caught.value.hint
 
@@ -55,7 +55,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_was_wanted(tmp_path, full
 def test_another_refusal_is_a_store_error(tmp_path, full_after):
     full_after(1, errno.EIO)
     with pytest.raises(StoreError, match="cannot write f") as caught:
-        atomic.replace_file(tmp_path / "f", b"x")
+        files.replace_file(tmp_path / "f", b"x")
     assert not isinstance(caught.value, NoSpaceError) and names(tmp_path) == []
 
 
@@ -72,7 +72,7 @@ def test_a_file_on_the_way_is_named(tmp_path, name):
 
 
 def test_a_directory_appears_whole_with_the_hash_of_each_file(tmp_path):
-    with atomic.replace_directory(tmp_path / "a" / "d") as new:
+    with files.replace_directory(tmp_path / "a" / "d") as new:
         new.write_text("x", "héllo")
         new.write("sub/y", [b"one", memoryview(b"two")], 6)
         assert names(tmp_path / "a") == [f".tmp-d-{os.getpid()}"]
@@ -85,22 +85,22 @@ def test_a_directory_appears_whole_with_the_hash_of_each_file(tmp_path):
 
 def test_a_directory_is_replaced_and_nothing_stays_of_the_old_one(tmp_path):
     for name in ("first", "second"):
-        with atomic.replace_directory(tmp_path / "d") as new:
+        with files.replace_directory(tmp_path / "d") as new:
             new.write_text(name, name)
     assert names(tmp_path) == ["d"] and names(tmp_path / "d") == ["second"]
 
 
 def test_a_block_that_fails_leaves_the_old_directory(tmp_path):
-    with atomic.replace_directory(tmp_path / "d") as new:
+    with files.replace_directory(tmp_path / "d") as new:
         new.write_text("x", "old")
-    with pytest.raises(KeyboardInterrupt), atomic.replace_directory(tmp_path / "d") as new:
+    with pytest.raises(KeyboardInterrupt), files.replace_directory(tmp_path / "d") as new:
         new.write_text("x", "new")
         raise KeyboardInterrupt
     assert names(tmp_path) == ["d"] and (tmp_path / "d" / "x").read_text() == "old"
 
 
 def test_a_rename_that_fails_puts_the_old_directory_back(tmp_path, monkeypatch):
-    with atomic.replace_directory(tmp_path / "d") as new:
+    with files.replace_directory(tmp_path / "d") as new:
         new.write_text("x", "old")
     original = os.replace
 
@@ -110,17 +110,17 @@ def test_a_rename_that_fails_puts_the_old_directory_back(tmp_path, monkeypatch):
         original(source, destination)
 
     monkeypatch.setattr(os, "replace", refuse_the_new_one)
-    with pytest.raises(StoreError), atomic.replace_directory(tmp_path / "d") as new:
+    with pytest.raises(StoreError), files.replace_directory(tmp_path / "d") as new:
         new.write_text("x", "new")
     assert names(tmp_path) == ["d"] and (tmp_path / "d" / "x").read_text() == "old"
 
 
 def test_a_line_that_does_not_fit_leaves_the_file_as_long_as_it_was(tmp_path, full_after):
     path = tmp_path / "metrics.jsonl"
-    atomic.append_line(path, "first")
+    files.append_line(path, "first")
     full_after(1)
     with pytest.raises(NoSpaceError):
-        atomic.append_line(path, "second")
+        files.append_line(path, "second")
     assert path.read_text() == "first\n"
 
 
@@ -129,14 +129,14 @@ def test_sweep_removes_the_unfinished_and_puts_back_the_replaced(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / ".tmp-f-3").write_text("half")
     (tmp_path / ".old-d" / "x").write_text("kept")
-    atomic.sweep(tmp_path, "d")
+    files.sweep(tmp_path, "d")
     assert names(tmp_path) == [".old-e", ".tmp-e-2", ".tmp-f-3", "d", "e"]
-    atomic.sweep(tmp_path)
+    files.sweep(tmp_path)
     assert names(tmp_path) == ["d", "e"] and (tmp_path / "d" / "x").read_text() == "kept"
 
 
 def test_large_files_are_written_in_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr(atomic, "WRITE_BYTES", 7)
+    monkeypatch.setattr(files, "WRITE_BYTES", 7)
     data = bytes(range(256)) * 3
-    assert atomic.write_file(tmp_path / "f", [data]) == hashlib.sha256(data).hexdigest()
+    assert files.write_file(tmp_path / "f", [data]) == hashlib.sha256(data).hexdigest()
     assert (tmp_path / "f").read_bytes() == data
