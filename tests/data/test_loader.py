@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from pellucid.data.batch import Batch
 from pellucid.data.loader import Loader, num_windows, windows
-from pellucid.data.permutation import draw, permute
+from pellucid.data.permutation import permute
 from pellucid.data.shards import TokenShards
 from pellucid.errors import InputError
+from pellucid.keyed_random import number
 
 TEXTS = st.lists(st.text("abc", max_size=9), min_size=1, max_size=5)
 LENGTHS = st.integers(1, 12)
@@ -22,8 +23,8 @@ def slow_row(shards: TokenShards, context_length: int, seed: int, position: int)
     stream = shards.tokens(0, shards.num_tokens).tolist()
     num_rows = -(-len(stream) // context_length)
     epoch, place = divmod(position, num_rows)
-    order = permute(torch.arange(num_rows).numpy(), num_rows, draw(seed, "data order", epoch)).tolist()
-    offset = draw(seed, "data offset", epoch) % len(stream) if len(stream) > context_length else 0
+    order = permute(torch.arange(num_rows).numpy(), num_rows, number(seed, "data order", epoch)).tolist()
+    offset = number(seed, "data offset", epoch) % len(stream) if len(stream) > context_length else 0
     ids, targets, weights = [], [], []
     for column in range(context_length):
         step = order[place] * context_length + column

@@ -10,8 +10,8 @@ import hashlib
 import pytest
 
 from pellucid.data.microworld.corpus import documents
-from pellucid.data.microworld.draws import Draws
 from pellucid.data.microworld.story import VERSION
+from pellucid.keyed_random import Draws
 
 COUNT = 300
 GOLDEN = {

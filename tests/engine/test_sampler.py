@@ -21,11 +21,11 @@ from pellucid.engine.distribution import (
     weigh,
 )
 from pellucid.engine.orders import STAGES
-from pellucid.engine.randomness import uniform
 from pellucid.engine.sampler import Sampler, choose
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stage import FunctionStage, History
 from pellucid.errors import SamplingError
+from pellucid.keyed_random import uniform
 
 rows = st.lists(st.floats(-30, 30), min_size=1, max_size=12).map(np.array)
 GOLDEN_DRAWS = (0.12690696572463278, 0.08920597393073448)

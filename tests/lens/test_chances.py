@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.engine.distribution import probabilities
-from pellucid.engine.randomness import uniform
 from pellucid.engine.sampler import Sampler
 from pellucid.engine.settings import SamplingSettings
 from pellucid.errors import RequestError
+from pellucid.keyed_random import uniform
 from pellucid.lens.answer import At
 from pellucid.lens.chances import account_chain, draw_many
 from pellucid.lens.desk import Desk

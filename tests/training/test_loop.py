@@ -10,9 +10,10 @@ import torch
 
 from pellucid.errors import NonFiniteError
 from pellucid.events import MemoryRecorder
+from pellucid.keyed_random import generator_seed
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
-from pellucid.training.loop import Pace, Trainer, derive_seed, train
+from pellucid.training.loop import Pace, Trainer, train
 from pellucid.training.losses import surprise, weighted_loss
 from pellucid.training.precision import Arena
 from pellucid.training.schedule import rate_share
@@ -141,8 +142,8 @@ def test_dropout_depends_on_the_step_alone(rows_of) -> None:
 
 
 def test_seeds_are_told_apart_by_every_part() -> None:
-    seeds = {derive_seed(1, "dropout", step, micro) for step in range(50) for micro in range(4)}
-    assert len(seeds) == 200 and derive_seed(1, "dropout", 1, 0) != derive_seed(2, "dropout", 1, 0)
+    seeds = {generator_seed(1, "dropout", step, micro) for step in range(50) for micro in range(4)}
+    assert len(seeds) == 200 and generator_seed(1, "dropout", 1, 0) != generator_seed(2, "dropout", 1, 0)
 
 
 def test_train_stops_when_told(rows_of) -> None:

@@ -29,10 +29,11 @@ import torch
 
 from pellucid.counts import counted
 from pellucid.data.batch import Batch
-from pellucid.data.permutation import draw, permute
+from pellucid.data.permutation import permute
 from pellucid.data.settings import RowKind
 from pellucid.data.shards import TokenShards
 from pellucid.errors import InputError
+from pellucid.keyed_random import number
 
 ROUND_UP = 8  # a row of documents is a multiple of so many positions, which products like
 
@@ -68,9 +69,9 @@ class Loader:
 
     def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         size, num_tokens = self.row_length, self.shards.num_tokens
-        window_B = permute(place_B, self.num_rows_per_epoch, draw(self.seed, "data order", epoch))
+        window_B = permute(place_B, self.num_rows_per_epoch, number(self.seed, "data order", epoch))
         # A text that fits into one window is not rotated: it is read from its beginning.
-        offset = draw(self.seed, "data offset", epoch) % num_tokens if num_tokens > size else 0
+        offset = number(self.seed, "data offset", epoch) % num_tokens if num_tokens > size else 0
         return (offset + window_B * size) % num_tokens, np.minimum(size, num_tokens - window_B * size)
 
 
@@ -132,7 +133,7 @@ class DocumentLoader(Loader):
         return self._places(row_B)
 
     def _order(self, epoch: int, place_B: np.ndarray) -> np.ndarray:
-        return permute(place_B, self.num_rows_per_epoch, draw(self.seed, "data order", epoch))
+        return permute(place_B, self.num_rows_per_epoch, number(self.seed, "data order", epoch))
 
     def _sorted_pool(self, epoch: int, pool: int) -> np.ndarray:
         """The rows of a pool in the order they are read: by length, then update by update in an order of its own."""
@@ -143,7 +144,7 @@ class DocumentLoader(Loader):
         if len(row_N) < size:  # the end of an epoch: too few for every update
             return row_N
         update_U = permute(
-            np.arange(self.pool.updates), self.pool.updates, draw(self.seed, f"pool of epoch {epoch}", pool)
+            np.arange(self.pool.updates), self.pool.updates, number(self.seed, f"pool of epoch {epoch}", pool)
         )
         return row_N.reshape(self.pool.updates, self.pool.rows)[update_U].reshape(-1)
 

@@ -15,21 +15,11 @@ Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains" (2002).
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
+from pellucid.keyed_random import number
+
 ROUNDS = 6
-
-
-def draw(seed: int, purpose: str, index: int) -> int:
-    """A random number below 2^64 that depends on nothing but these three.
-
-    >>> draw(0, "order", 1) == draw(0, "order", 1) != draw(0, "order", 2)
-    True
-    """
-    name = f"{seed}/{purpose}/{index}".encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
 
 
 def permute(index_B: np.ndarray, size: int, key: int) -> np.ndarray:
@@ -49,7 +39,7 @@ def _feistel(number_B: np.ndarray, half_bits: np.uint64, key: int) -> np.ndarray
     mask = (np.uint64(1) << half_bits) - np.uint64(1)
     left_B, right_B = number_B >> half_bits, number_B & mask
     for turn in range(ROUNDS):
-        left_B, right_B = right_B, left_B ^ (_mix(right_B ^ np.uint64(draw(key, "round", turn))) & mask)
+        left_B, right_B = right_B, left_B ^ (_mix(right_B ^ np.uint64(number(key, "round", turn))) & mask)
     return (left_B << half_bits) | right_B
 
 

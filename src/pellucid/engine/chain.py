@@ -19,10 +19,10 @@ import numpy as np
 from pellucid.engine import masks, penalties, truncation
 from pellucid.engine.mirostat import Mirostat
 from pellucid.engine.orders import Span
-from pellucid.engine.randomness import uniform
 from pellucid.engine.settings import SamplingSettings, parse_bias
 from pellucid.engine.stage import FunctionStage, History, Stage
 from pellucid.errors import SamplingError
+from pellucid.keyed_random import uniform
 
 Row = np.ndarray
 MODEL = "model"  # the name of the row before any stage

@@ -24,10 +24,10 @@ import numpy as np
 from pellucid.engine.chain import MODEL, build_stages, describe_chain
 from pellucid.engine.distribution import draw, log_probabilities, probabilities, segment, total, weigh
 from pellucid.engine.mirostat import Mirostat
-from pellucid.engine.randomness import uniform
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stage import History, Stage
 from pellucid.errors import SamplingError
+from pellucid.keyed_random import uniform
 
 __all__ = [  # the sampler's door: what other parts need of the files around it
     "MODEL",

@@ -20,8 +20,8 @@ import numpy as np
 from pellucid.engine.account import Row, account_stage
 from pellucid.engine.chain import MODEL
 from pellucid.engine.generate import build_sampler, settle_seed
-from pellucid.engine.randomness import uniform
 from pellucid.engine.sampler import History, Sampler, pass_through
+from pellucid.keyed_random import uniform
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import read_sampling
 from pellucid.lens.rows import Rows

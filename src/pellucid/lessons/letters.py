@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.data.microworld.draws import Draws
 from pellucid.data.microworld.score import wilson
 from pellucid.engine.generate import complete, encode_prompt
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.events import NULL, Recorder
+from pellucid.keyed_random import Draws
 from pellucid.lessons.apprentice import Course, Trained, small_config, smooth, teach
 from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, Page, Paragraph, Table
 from pellucid.lessons.settings import LessonSettings

@@ -14,13 +14,13 @@ Source: Radford et al. 2019 §2.3; Trockman & Kolter 2023 (queries and keys that
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from pellucid.keyed_random import generator_seed
 from pellucid.planning.config import ModelConfig
 
 WRITES_TO_STREAM = ("attention.output.weight", "mlp.down.weight")
@@ -72,5 +72,4 @@ def _normal(name: str, parameter: Tensor, seed: int) -> Tensor:
 
 
 def _generator(name: str, seed: int) -> torch.Generator:
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.Generator().manual_seed(generator_seed(seed, name))

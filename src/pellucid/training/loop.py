@@ -14,7 +14,6 @@ Axes: B rows · T positions.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.errors import NonFiniteError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.keyed_random import generator_seed
 from pellucid.model.decoder import Decoder
 from pellucid.training.agreement import Step, StepInput, has_dropout
 from pellucid.training.compiled import CompiledStep
@@ -131,7 +131,7 @@ class Trainer:
         loss = torch.zeros((), device=self.arena.device)
         for index, micro in enumerate(batch.split(self.pace.rows // self.pace.micro_rows)):
             if self.has_dropout:
-                torch.manual_seed(derive_seed(self.seed, "dropout", self.step, index))
+                torch.manual_seed(generator_seed(self.seed, "dropout", self.step, index))
             micro = micro.to(self.arena.device)
             part = self.loss(micro.ids_BT, micro.targets_BT, micro.weights_BT, total_weight)
             part.backward()
@@ -163,16 +163,6 @@ class Trainer:
                 level="warning",
             )
         )
-
-
-def derive_seed(*parts: object) -> int:
-    """A seed that depends on all parts and on nothing else.
-
-    >>> derive_seed(1, "dropout", 5, 0) == derive_seed(1, "dropout", 5, 0) != derive_seed(1, "dropout", 5, 1)
-    True
-    """
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 def train(trainer: Trainer, *, until: int, after_step: Callable[[StepReport], bool]) -> None:

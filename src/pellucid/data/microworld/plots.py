@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pellucid.data.microworld import entities
-from pellucid.data.microworld.draws import Draws, chance
 from pellucid.data.microworld.entities import DAY, NONE, PEOPLE, PLACES, SIZE
 from pellucid.data.microworld.splits import RARE_PARTNERS, Split
 from pellucid.data.microworld.world import World
 from pellucid.errors import InputError
+from pellucid.keyed_random import Draws, chance
 
 
 @dataclass(frozen=True, kw_only=True)

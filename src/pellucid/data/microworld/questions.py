@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pellucid.data.microworld import entities
-from pellucid.data.microworld.draws import Draws, chance
 from pellucid.data.microworld.entities import (
     CONTAINER,
     DAY,
@@ -31,6 +30,7 @@ from pellucid.data.microworld.entities import (
 from pellucid.data.microworld.plots import Cast, Plot
 from pellucid.data.microworld.splits import Split, is_rare_pair
 from pellucid.data.microworld.world import UNCLEAR, World
+from pellucid.keyed_random import Draws, chance
 
 IN_SIX = tuple(chance(times, 6) for times in range(7))
 KEEP_UNKNOWN = chance(1, 3)  # of a question that the tale leaves open, or whose answer is nobody or nothing

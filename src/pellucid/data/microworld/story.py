@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pellucid.data.microworld.draws import Draws
 from pellucid.data.microworld.entities import Happening
 from pellucid.data.microworld.plots import PLOTS, check_level, play
 from pellucid.data.microworld.questions import Asked, ask
 from pellucid.data.microworld.splits import Split, check_split, is_kept_from_training
 from pellucid.data.microworld.tell import Language, Teller, teller
+from pellucid.keyed_random import Draws
 
 VERSION = "microworld-1"
 

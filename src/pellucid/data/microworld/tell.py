@@ -14,11 +14,11 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from pellucid.data.microworld import entities, lexicon_en, lexicon_zh
-from pellucid.data.microworld.draws import Draws, chance
 from pellucid.data.microworld.entities import COLOUR, CONTAINER, DAY, NUMBER, PLACE, THING, Happening
 from pellucid.data.microworld.questions import Asked
 from pellucid.data.microworld.splits import Split
 from pellucid.errors import InputError
+from pellucid.keyed_random import Draws, chance
 
 Language = Literal["en", "zh"]
 PRONOUN = chance(1, 3)  # of a name to become a pronoun where it may

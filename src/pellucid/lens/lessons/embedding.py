@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pellucid.engine.randomness import uniform
+from pellucid.keyed_random import uniform
 from pellucid.lens.lessons.reading import Reading
 from pellucid.lens.lessons.task import Line, Task, count, number
 
