@@ -37,12 +37,12 @@ import torch
 import pellucid
 from contest import Floor, invented_tokenizer, llama
 from pellucid.engine.bench import random_ids
-from pellucid.engine.mode import inference
 from pellucid.events import MemoryRecorder
 from pellucid.lens.desk import Desk, open_desk
 from pellucid.lens.record import Recording
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 from pellucid.store.checkpoint import save_checkpoint
 from pellucid.store.directory import is_checkpoint
 

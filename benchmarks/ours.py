@@ -25,7 +25,7 @@ import torch
 
 from pellucid.engine import bench
 from pellucid.engine.build import build_runner
-from pellucid.engine.generate import encode_prompt, generate
+from pellucid.engine.generate import generate
 from pellucid.engine.settings import EngineSettings, SamplingSettings
 from pellucid.engine.speculative import build_speculative
 from pellucid.store.checkpoint import load_checkpoint, load_model
@@ -66,7 +66,7 @@ class Pellucid:
         return {"ids": [step.id for step in generate(self.runner, self.tokenizer, ids, settings)]}
 
     def copy(self, text: str, num_tokens: int, lookup: bool) -> Answer:
-        ids = encode_prompt(self.tokenizer, text)
+        ids = self.tokenizer.encode_prompt(text)
         ahead = build_speculative(self.runner, self.tokenizer, SamplingSettings(temperature=0))
         pace = bench.measure_generate(ahead if lookup else self.runner, self.tokenizer, ids, num_tokens)
         return {"rate": pace.tokens_per_second, "acceptance": ahead.stats.acceptance}

@@ -39,14 +39,15 @@ from pellucid.data.source import open_source
 from pellucid.data.split import survey
 from pellucid.evaluate.likelihood import measure_likelihood
 from pellucid.model.build import build
+from pellucid.model.device import choose_dtype, use_threads
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import inspect_machine
 from pellucid.planning.params import count_parameters
 from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.training.device import choose_dtype, use_determinism, use_threads
 from pellucid.training.loop import Pace, Trainer
+from pellucid.training.repeatable import use_determinism
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 
 EVAL_ROWS = 64

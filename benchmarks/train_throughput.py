@@ -29,6 +29,7 @@ import torch
 import transformers
 
 from pellucid.model.build import build
+from pellucid.model.device import choose_dtype, use_threads
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.flops import count_flops
 from pellucid.planning.machine import inspect_machine
@@ -36,9 +37,9 @@ from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import preset
 from pellucid.planning.scaling import from_depth
 from pellucid.training.compiler import default_march, other_marches
-from pellucid.training.device import choose_dtype, use_determinism, use_threads
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.measure import RandomRows, measure_product, seconds_of, try_compile
+from pellucid.training.repeatable import use_determinism
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings, TrainSettings
 
 CPU = torch.device("cpu")

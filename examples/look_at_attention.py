@@ -11,7 +11,6 @@ import sys
 import torch
 
 import pellucid
-from pellucid.engine.generate import encode_prompt
 from pellucid.model.build import build
 from pellucid.model.tap import record
 from pellucid.planning.presets import preset
@@ -25,7 +24,7 @@ else:
     tokenizer = train_bpe([text] * 9, 280)
     model = build(dataclasses.replace(preset("micro"), vocab_size=tokenizer.vocab_size), seed=0)
 
-ids = encode_prompt(tokenizer, text)[: model.config.context_length]
+ids = tokenizer.encode_prompt(text)[: model.config.context_length]
 with record(model.eval()) as taps, torch.no_grad():
     model(torch.tensor([ids]))
 

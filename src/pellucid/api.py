@@ -70,40 +70,38 @@ class LanguageModel:
 
         Raises SamplingError for values out of range, ContextError for a prompt that fills the context.
         """
-        from pellucid.engine.generate import encode_prompt, generate
+        from pellucid.engine.generate import generate
         from pellucid.engine.settings import SamplingSettings
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        ids = encode_prompt(self.tokenizer, prompt)
+        ids = self.tokenizer.encode_prompt(prompt)
         return generate(self.runner, self.tokenizer, ids, settings, extra=extra, explain=explain, recorder=recorder)
 
     def complete(self, prompt: str, *, recorder: Recorder = NULL, **sampling: Any) -> Completion:
         """Continue a text to its end; the answer with its ids, log-probabilities and why it ended."""
-        from pellucid.engine.generate import complete, encode_prompt
+        from pellucid.engine.generate import complete
         from pellucid.engine.settings import SamplingSettings
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        return complete(self.runner, self.tokenizer, encode_prompt(self.tokenizer, prompt), settings, recorder=recorder)
+        return complete(self.runner, self.tokenizer, self.tokenizer.encode_prompt(prompt), settings, recorder=recorder)
 
     def choices(
         self, prompt: str, *, num_choices: int, recorder: Recorder = NULL, **sampling: Any
     ) -> tuple[Completion, ...]:
         """Continue a text several times from one seed, to the ends; choice 0 is the text that `complete` gives."""
         from pellucid.engine.choices import complete_choices
-        from pellucid.engine.generate import encode_prompt
         from pellucid.engine.settings import SamplingSettings
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        ids = encode_prompt(self.tokenizer, prompt)
+        ids = self.tokenizer.encode_prompt(prompt)
         return complete_choices(self.runner, self.tokenizer, ids, settings, num_choices=num_choices, recorder=recorder)
 
     def search(self, prompt: str, *, recorder: Recorder = NULL, **beams: Any) -> tuple[Hypothesis, ...]:
         """The likeliest continuations that a beam search finds, best first; `beams` are the fields of `BeamSettings`."""
         from pellucid.engine.beam import BeamSettings, search
-        from pellucid.engine.generate import encode_prompt
 
         settings = resolve(BeamSettings, Layer("call", beams)).settings
-        return search(self.runner, self.tokenizer, encode_prompt(self.tokenizer, prompt), settings, recorder=recorder)
+        return search(self.runner, self.tokenizer, self.tokenizer.encode_prompt(prompt), settings, recorder=recorder)
 
     def lens(self, text: str) -> Any:
         """The lens on a text, live in a notebook: show it as the last line of a cell.
@@ -128,9 +126,9 @@ def load(
     """
     from pellucid.engine.build import build_runner
     from pellucid.engine.settings import EngineSettings
+    from pellucid.model.device import choose_device
     from pellucid.store.checkpoint import load_model
     from pellucid.store.open import open_checkpoint
-    from pellucid.training.device import choose_device
 
     checkpoint = open_checkpoint(path, recorder=recorder)
     if checkpoint.tokenizer is None:

@@ -12,7 +12,6 @@ from click.testing import CliRunner, Result
 
 from pellucid.api import load
 from pellucid.cli.app import root
-from pellucid.engine.generate import encode_prompt
 from pellucid.errors import ContextError, RequestError, SamplingError, SettingsError
 
 
@@ -80,7 +79,7 @@ def test_prompt_log_probabilities(directory):
         run("generate", directory, "the 猫", "--json", "--prompt-logprobs", "--max-new-tokens", "1").stdout
     )
     lm = load(directory, device="cpu")
-    ids = encode_prompt(lm.tokenizer, "the 猫")
+    ids = lm.tokenizer.encode_prompt("the 猫")
     assert [token["id"] for token in found["prompt_logprobs"]] == ids
     told = [token["logprob"] for token in found["prompt_logprobs"][1:]]
     with torch.inference_mode():

@@ -14,13 +14,13 @@ from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
 from pellucid.engine.account import BLOCK, Row, account_stage, score_prompt
-from pellucid.engine.generate import encode_prompt, generate
+from pellucid.engine.generate import generate
 from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.shapes import part_shapes
 from pellucid.engine.simple import next_logits
 from pellucid.engine.stage import FunctionStage
 from pellucid.engine.torch_runner import TorchRunner, build_cache
 from pellucid.model.position import NoAddition
+from pellucid.planning.shapes import part_shapes
 
 SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_new_tokens=6)
 
@@ -29,7 +29,7 @@ SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_ne
 def steps(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
     return list(
-        generate(TorchRunner(model), merged_tokenizer, encode_prompt(merged_tokenizer, "hello"), SETTINGS, explain=True)
+        generate(TorchRunner(model), merged_tokenizer, merged_tokenizer.encode_prompt("hello"), SETTINGS, explain=True)
     )
 
 

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from pellucid.engine.generate import complete, encode_prompt, generate, settle_seed
+from pellucid.engine.generate import complete, generate, settle_seed
 from pellucid.engine.greedy import answer_greedily
-from pellucid.engine.mode import inference
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.simple import complete_simply, next_logits
 from pellucid.engine.torch_runner import TorchRunner
@@ -20,6 +19,7 @@ from pellucid.engine.window import Window
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
+from pellucid.model.device import inference
 from pellucid.planning.config import ModelConfig
 
 KNOBS = [
@@ -41,7 +41,7 @@ KNOBS = [
 def test_cached_equals_the_simple_loop(request, tiny_model, knobs, axes, tokenizer_name):
     tokenizer = request.getfixturevalue(tokenizer_name)
     model = tiny_model(tokenizer.vocab_size, **axes)
-    prompt_ids, settings = encode_prompt(tokenizer, "hel"), SamplingSettings(**knobs)
+    prompt_ids, settings = tokenizer.encode_prompt("hel"), SamplingSettings(**knobs)
     fast, slow = (
         complete(TorchRunner(model), tokenizer, prompt_ids, settings),
         complete_simply(model, tokenizer, prompt_ids, settings),
@@ -56,7 +56,7 @@ def test_the_stream_is_the_text_at_every_cut(byte_tokenizer, tiny_model, seed):
     model = tiny_model(byte_tokenizer.vocab_size, seed=seed, sharpness=8)
     favour_characters(model)
     steps = list(
-        generate(TorchRunner(model), byte_tokenizer, encode_prompt(byte_tokenizer, "x"), SamplingSettings(seed=seed))
+        generate(TorchRunner(model), byte_tokenizer, byte_tokenizer.encode_prompt("x"), SamplingSettings(seed=seed))
     )
     whole = byte_tokenizer.decode(step.id for step in steps)
     seen = ""
@@ -79,7 +79,7 @@ def favour_characters(model) -> None:
 
 
 def test_same_seed_same_text_streamed_or_not(merged_tokenizer, tiny_model):
-    model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), encode_prompt(merged_tokenizer, "hello")
+    model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), merged_tokenizer.encode_prompt("hello")
     once, again = (
         complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9)) for _ in range(2)
     )
@@ -91,7 +91,7 @@ def test_same_seed_same_text_streamed_or_not(merged_tokenizer, tiny_model):
 
 
 def test_a_text_cut_short_goes_on_as_it_would_have(merged_tokenizer, tiny_model):
-    model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), encode_prompt(merged_tokenizer, "hello")
+    model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), merged_tokenizer.encode_prompt("hello")
     whole = complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9))
     first = complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9, max_new_tokens=4))
     rest = complete(TorchRunner(model), merged_tokenizer, [*prompt_ids, *first.ids], SamplingSettings(seed=9))
@@ -212,7 +212,7 @@ def test_the_row_never_outgrows_the_context(merged_tokenizer, tiny_model):
 
 def test_prompts_that_cannot_be_continued(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
-    assert encode_prompt(merged_tokenizer, "") == [merged_tokenizer.bos_id]
+    assert merged_tokenizer.encode_prompt("") == [merged_tokenizer.bos_id]
     with pytest.raises(RequestError, match="empty"):
         generate(TorchRunner(model), merged_tokenizer, [])
     with pytest.raises(RequestError, match="does not have"):
@@ -224,7 +224,7 @@ def test_prompts_that_cannot_be_continued(merged_tokenizer, tiny_model):
 
 
 def test_a_prompt_that_spells_a_special_token_stays_text(merged_tokenizer):
-    ids = encode_prompt(merged_tokenizer, "<eos>")
+    ids = merged_tokenizer.encode_prompt("<eos>")
     assert merged_tokenizer.eos_id not in ids
     assert merged_tokenizer.decode(ids) == "<eos>"
 

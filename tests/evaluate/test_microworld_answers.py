@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from pellucid.data.microworld.corpus import documents
-from pellucid.engine.generate import encode_prompt
 from pellucid.evaluate import microworld
 from pellucid.evaluate.microworld import answer_questions, line_ends, measure_microworld
 from pellucid.events import MemoryRecorder
@@ -59,7 +58,7 @@ def documents_of(tokenizer, answers, *, wrong):
     for number, answer in enumerate(answers):
         reply = "The moon." if wrong and number % 3 == 0 else answer.question.answers[0]
         between = " " if answer.question.language == "en" else ""
-        yield encode_prompt(tokenizer, answer.story.prompt(answer.question) + between + reply + "\nmore text")
+        yield tokenizer.encode_prompt(answer.story.prompt(answer.question) + between + reply + "\nmore text")
 
 
 @pytest.mark.parametrize(("wrong", "expected"), [(False, 60), (True, 40)])

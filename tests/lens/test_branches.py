@@ -11,7 +11,7 @@ import torch
 
 from pellucid.cli.app import main
 from pellucid.engine.build import build_runner
-from pellucid.engine.generate import complete, encode_prompt
+from pellucid.engine.generate import complete
 from pellucid.engine.runner import Runner
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, CorruptFileError, RequestError, SettingsError
@@ -253,4 +253,4 @@ def test_what_cannot_be_is_refused(desk: Desk, method: str, params: dict, error:
 
 
 def test_a_prompt_begins_as_the_command_line_begins_it(desk: Desk, tokenizer: Tokenizer) -> None:
-    assert list(desk.ids(0)) == encode_prompt(tokenizer, "hello 你")
+    assert list(desk.ids(0)) == tokenizer.encode_prompt("hello 你")

@@ -98,8 +98,8 @@ def command(
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
     from pellucid.engine.settings import EngineSettings
+    from pellucid.model.device import use_threads
     from pellucid.settings import Layer, parse_assignments, resolve
-    from pellucid.training.device import use_threads
 
     given = parse_assignments(assignments) | ({"weights": weights} if weights else {})
     settings = resolve(EngineSettings, Layer("command line", given)).settings

@@ -63,10 +63,10 @@ def command(
     """
     tell_opening(source, quiet=common.as_json)
     from pellucid.data.source import open_source
+    from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
     from pellucid.store.convert import convert, stored_format, target_of
     from pellucid.store.open import open_checkpoint
-    from pellucid.training.device import use_threads
 
     use_threads(common.threads, inspect_machine())
     checkpoint = open_checkpoint(source, recorder=Terminal())
@@ -95,8 +95,8 @@ def _row(checkpoint: Checkpoint, number_format: str, common: Common, text: Sourc
 def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> float:
     from pellucid.errors import TokenizerError
     from pellucid.evaluate.likelihood import measure_text
+    from pellucid.model.device import choose_device
     from pellucid.store.checkpoint import load_model
-    from pellucid.training.device import choose_device
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     if tokenizer is None:

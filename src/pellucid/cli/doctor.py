@@ -76,7 +76,7 @@ def command(common: Common, trial: bool) -> None:
     if machine.torch is None:
         raise MissingExtraError("torch is not installed", hint=install("torch"))
     with waiting("measuring for a few seconds", quiet=common.as_json):
-        from pellucid.training.device import choose_device, choose_dtype, use_threads
+        from pellucid.model.device import choose_device, choose_dtype, use_threads
 
         threads = use_threads(common.threads, machine)
         device = choose_device(common.device)

@@ -65,8 +65,8 @@ def command(
     from pellucid.api import load
     from pellucid.data.source import open_source
     from pellucid.evaluate.likelihood import measure_text, unwatched
+    from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
-    from pellucid.training.device import use_threads
 
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, recorder=Terminal())

@@ -90,8 +90,8 @@ def command(
     from pellucid.api import load  # these load torch, which takes a moment
     from pellucid.cli.constrain import read_constraint
     from pellucid.engine.trace import load_trace
+    from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
-    from pellucid.training.device import use_threads
 
     asked, trace = read_constraint(**form), load_trace(replay) if replay else None
     if trace is not None:
@@ -153,7 +153,7 @@ def _resolve(given: dict[str, Any], suggested: dict[str, Any] | None = None) -> 
 
 def _settle(lm: LanguageModel, prompt: str, given: dict[str, Any], form: ConstraintSettings, apply: bool) -> Request:
     """The request of the command line, each setting that is not a default printed with its source."""
-    from pellucid.engine.generate import encode_prompt, settle_seed
+    from pellucid.engine.generate import settle_seed
 
     resolved = _resolve(given, _suggestions(lm, apply))
     chosen = [row for row in resolved.rows() if row[2] != "default"]
@@ -162,7 +162,7 @@ def _settle(lm: LanguageModel, prompt: str, given: dict[str, Any], form: Constra
     click.echo("· " + ", ".join([*rows, rest]), err=True)
     settings = settle_seed(resolved.settings, Terminal())
     prompt = as_trained(prompt, lm.checkpoint.newlines)
-    ids = encode_prompt(lm.tokenizer, prompt)
+    ids = lm.tokenizer.encode_prompt(prompt)
     return Request(prompt=prompt, prompt_ids=ids, settings=settings, form=form if form.kind else None)
 
 

@@ -28,8 +28,8 @@ def guide(
     tell_opening(lesson.name, quiet=common.as_json)
     from pellucid.events import NULL
     from pellucid.lessons.guided import open_guided
+    from pellucid.model.device import choose_device, use_threads
     from pellucid.planning.machine import inspect_machine
-    from pellucid.training.device import choose_device, use_threads
 
     use_threads(common.threads, inspect_machine())
     device, recorder = str(choose_device(common.device)), NULL if common.as_json else Terminal()

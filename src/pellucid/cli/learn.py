@@ -135,8 +135,8 @@ def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bo
     from pellucid.events import Event
     from pellucid.lessons.contents import open_lesson
     from pellucid.lessons.settings import LessonSettings
+    from pellucid.model.device import choose_device, use_threads
     from pellucid.planning.machine import inspect_machine
-    from pellucid.training.device import choose_device, use_threads
 
     use_threads(common.threads, inspect_machine())
     seed = LessonSettings().seed if common.seed is None else common.seed

@@ -40,8 +40,8 @@ def command(common: Common, run: str, prompt: str | None, port: int, browser: bo
     run = run or offer_quickstart(common, prompt)
     tell_opening(run or RUNS, quiet=common.as_json)
     from pellucid.lens.page.server import open_door, serve  # these load torch, which takes a moment
+    from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
-    from pellucid.training.device import use_threads
 
     use_threads(common.threads, inspect_machine())
     answerer = open_answerer(run, prompt, common.device)
@@ -87,7 +87,7 @@ def open_answerer(run: str, prompt: str | None, device: str) -> Answerer:
     """A desk on the model, or the lobby when none is named."""
     from pellucid.lens.desk import open_desk
     from pellucid.lens.page.lobby import Lobby
-    from pellucid.training.device import choose_device
+    from pellucid.model.device import choose_device
 
     chosen = choose_device(device)
     if run:

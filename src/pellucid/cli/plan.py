@@ -211,7 +211,7 @@ def choose_machine(name: str, common: Common) -> tuple[NamedMachine, str]:
 
 def measure_here(common: Common) -> tuple[NamedMachine, str]:
     """This machine, by a short training measurement in the format that a run would choose."""
-    from pellucid.training.device import choose_device, choose_dtype, use_threads
+    from pellucid.model.device import choose_device, choose_dtype, use_threads
     from pellucid.training.measure import measure_read_bandwidth, measure_training
     from pellucid.training.settings import TrainSettings
 

@@ -44,9 +44,9 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
     from pellucid.api import load
     from pellucid.engine.beam import BeamSettings
     from pellucid.errors import SettingsError
+    from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
     from pellucid.settings import Layer, parse_assignments, resolve
-    from pellucid.training.device import use_threads
 
     if common.seed is not None:
         raise SettingsError("a search draws nothing", found=f"--seed {common.seed}", hint="leave --seed out")

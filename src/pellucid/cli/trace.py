@@ -38,8 +38,8 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import load, trace
+    from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
-    from pellucid.training.device import use_threads
 
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, recorder=Terminal())

@@ -25,9 +25,9 @@ from pellucid.engine.chain import MODEL
 from pellucid.engine.distribution import segment
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Choice
-from pellucid.engine.shapes import Shape, part_shapes
 from pellucid.engine.stage import Stage
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.shapes import Shape, part_shapes
 from pellucid.tokens.tokenizer import Tokenizer
 
 NUM_CANDIDATES = 8

@@ -33,12 +33,6 @@ from pellucid.tokens.tokenizer import Tokenizer
 PLAIN = SamplingSettings()
 
 
-def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids a model reads before it writes: <bos> (when the tokenizer has one), then the text."""
-    start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    return start + list(tokenizer.encode(text).ids)
-
-
 def generate(
     runner: Runner,
     tokenizer: Tokenizer,

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.generate import check_prompt
-from pellucid.engine.mode import inference
 from pellucid.engine.torch_runner import build_cache
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 
 ROWS = 64  # prompts side by side: enough to keep two cores busy, few enough for their caches
 

@@ -14,10 +14,10 @@ from collections.abc import Sequence as Many
 import numpy as np
 import torch
 
-from pellucid.engine.mode import inference
 from pellucid.engine.sequence import Sequence
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 
 
 class TorchRunner:

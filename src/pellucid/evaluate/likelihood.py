@@ -29,10 +29,9 @@ from pellucid.data.batch import Batch
 from pellucid.data.loader import num_windows, windows
 from pellucid.data.source import Document
 from pellucid.data.writer import write_shards
-from pellucid.engine.generate import encode_prompt
-from pellucid.engine.mode import inference
 from pellucid.errors import InputError
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 from pellucid.tokens.tokenizer import Tokenizer
 
 ROWS = 16  # windows read at once; the result does not depend on it
@@ -148,7 +147,7 @@ def token_logprobs(model: Decoder, tokenizer: Tokenizer, text: str) -> tuple[Sco
     The text begins after <bos>; without one its first token has nothing before it and is left out. A text longer than
     the context is cut into windows.
     """
-    ids = encode_prompt(tokenizer, text)
+    ids = tokenizer.encode_prompt(text)
     size = model.config.context_length
     scored: list[ScoredToken] = []
     for start in range(0, len(ids) - 1, size):

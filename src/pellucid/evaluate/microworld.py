@@ -19,7 +19,6 @@ from pellucid.data.microworld.controls import fit_controls
 from pellucid.data.microworld.corpus import held_out
 from pellucid.data.microworld.score import Row, is_correct, score
 from pellucid.data.microworld.story import Question, Story, story
-from pellucid.engine.generate import encode_prompt
 from pellucid.engine.greedy import answer_greedily
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
@@ -116,7 +115,7 @@ def answer_questions(
     model: Decoder, tokenizer: Tokenizer, asked: Sequence[tuple[Story, Question]], *, recorder: Recorder = NULL
 ) -> list[str]:
     """What a model replies to each question, the likeliest line. One that does not fit the context gets no reply."""
-    prompts = [encode_prompt(tokenizer, tale.prompt(question)) for tale, question in asked]
+    prompts = [tokenizer.encode_prompt(tale.prompt(question)) for tale, question in asked]
     fits = [len(prompt) < model.config.context_length for prompt in prompts]
     if not all(fits):
         message = f"longer than the context, and so wrong: {fits.count(False)} of {counted(len(fits), 'question')}"

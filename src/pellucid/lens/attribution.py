@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.engine.mode import inference
 from pellucid.errors import RequestError
 from pellucid.lens.cause import Target, afford, row
 from pellucid.lens.spots import Spot, changed
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 from pellucid.model.tap import record
 
 Baseline = Literal["mean", "zero"]

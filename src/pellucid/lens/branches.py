@@ -20,7 +20,7 @@ import numpy as np
 from pellucid.counts import counted
 from pellucid.engine.account import Account, build_account
 from pellucid.engine.beam import BeamSettings, search
-from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, encode_prompt, settle_seed
+from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, settle_seed
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Sampler, log_probability
 from pellucid.engine.settings import SamplingSettings
@@ -64,7 +64,7 @@ class Branches:
 
         A model that sees the whole row at once takes a prompt too: it can be looked at, though not continued.
         """
-        ids = encode_prompt(self.tokenizer, text)
+        ids = self.tokenizer.encode_prompt(text)
         check_ids(replace(self.runner.config, causal=True), ids)
         context_length = self.runner.config.context_length
         if len(ids) > context_length:

@@ -25,10 +25,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pellucid.engine.mode import inference
 from pellucid.errors import RequestError
 from pellucid.lens.spots import Change, Spot, changed, find_spot, watched
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 from pellucid.planning.params import count_parameters
 
 NOTE = "Attention weights say where a head looked, not what the answer depended on: attention is not an explanation."

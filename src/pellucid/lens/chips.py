@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pellucid.engine.generate import encode_prompt
 from pellucid.lens.answer import Answer
 from pellucid.lens.graphemes import graphemes
 from pellucid.tokens.tokenizer import Tokenizer
@@ -137,7 +136,7 @@ def _places_inside_characters(data: bytes) -> set[int]:
 def tokens(desk: Desk, *, text: str) -> Answer:
     """A text as chips and groups, whether its tokens give it back to the byte, and how many more a prompt has in front."""
     ids = desk.tokenizer.encode(text).ids
-    in_front = len(encode_prompt(desk.tokenizer, ""))
+    in_front = len(desk.tokenizer.encode_prompt(""))
     told = {"exact": desk.tokenizer.decode(ids) == text, "in_front": in_front}
     return Answer({**chips_of(desk.tokenizer, ids), **told})
 

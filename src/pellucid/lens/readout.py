@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pellucid.engine.mode import inference
 from pellucid.lens.record import read_stream
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 
 if TYPE_CHECKING:
     from pellucid.lens.desk import Desk

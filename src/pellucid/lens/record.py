@@ -23,13 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.counts import counted
-from pellucid.engine.mode import inference
 from pellucid.errors import ContextError, RequestError
 from pellucid.lens.chips import chips_of, label_of, readable
 from pellucid.lens.trace import SCHEMA, Page, Trace
 from pellucid.model import tap
 from pellucid.model.block import Block
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import count_parameters
 from pellucid.tokens.tokenizer import Tokenizer

@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from pellucid.engine.mode import inference
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 from pellucid.model.tap import explicit_cores
 from pellucid.store.envelope import Envelope, Quantized
 from pellucid.store.metrics import exam_scores

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.engine.generate import encode_prompt
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.attribution import Baseline, Shares, contributions, gradient_x_input, integrated_gradients
@@ -240,7 +239,7 @@ def sweep_of(
 
 
 def _second(desk: Desk, text: str) -> list[int]:
-    ids = encode_prompt(desk.tokenizer, text)
+    ids = desk.tokenizer.encode_prompt(text)
     if not text:
         raise RequestError("the second text is empty", hint="type a text to take an activation from")
     return ids

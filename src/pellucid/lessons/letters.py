@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pellucid.data.batch import Batch
 from pellucid.data.microworld.score import wilson
-from pellucid.engine.generate import complete, encode_prompt
+from pellucid.engine.generate import complete
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.events import NULL, Recorder
@@ -134,7 +134,7 @@ class AnswerRows:
     @classmethod
     def of(cls, reader: Reader, tasks: Sequence[Task]) -> AnswerRows:
         """Encode questions and answers, all padded to the longest."""
-        prompts = [encode_prompt(reader.tokenizer, task.prompt(spelled=reader.spelled)) for task in tasks]
+        prompts = [reader.tokenizer.encode_prompt(task.prompt(spelled=reader.spelled)) for task in tasks]
         answers = [list(reader.tokenizer.encode(str(task.count)).ids) for task in tasks]
         ids_NT = torch.zeros(len(tasks), max(map(len, prompts)) + max(map(len, answers)), dtype=torch.int64)
         counts_NT = torch.zeros(ids_NT.shape)
@@ -165,7 +165,7 @@ def _teach(reader: Reader, tasks: Sequence[Task], size: Size, settings: LessonSe
 def count_correct(model: Decoder, reader: Reader, tasks: Sequence[Task]) -> int:
     """How many of the tasks the model answers exactly, always taking its likeliest token."""
     greedy = SamplingSettings(temperature=0, max_new_tokens=1)
-    prompts = [encode_prompt(reader.tokenizer, task.prompt(spelled=reader.spelled)) for task in tasks]
+    prompts = [reader.tokenizer.encode_prompt(task.prompt(spelled=reader.spelled)) for task in tasks]
     answers = [complete(TorchRunner(model), reader.tokenizer, prompt, greedy).text for prompt in prompts]
     return sum(answer == str(task.count) for answer, task in zip(answers, tasks, strict=True))
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pellucid.counts import counted
-from pellucid.engine.generate import complete, encode_prompt
+from pellucid.engine.generate import complete
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import InputError
@@ -135,7 +135,7 @@ def measure_setting(
     rows, surprises = [], []
     for index, text in enumerate(beginnings):
         sampling = SamplingSettings(**knobs, seed=seed + index, max_new_tokens=size.new_tokens)  # type: ignore[arg-type]
-        prompt = encode_prompt(tokenizer, text)[: PROMPT_TOKENS + 1]  # <bos> and the beginning
+        prompt = tokenizer.encode_prompt(text)[: PROMPT_TOKENS + 1]  # <bos> and the beginning
         completion = complete(TorchRunner(trained.model), tokenizer, prompt, sampling)
         rows.append(tuple(i for i in completion.ids if i != tokenizer.eos_id))
         surprises += [-logprob for logprob in completion.logprobs]

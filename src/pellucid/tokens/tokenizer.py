@@ -125,6 +125,11 @@ class Tokenizer:
         for name, content in self.files().items():
             (directory / name).write_bytes(content.encode("utf-8"))  # bytes: no platform changes the line ends
 
+    def encode_prompt(self, text: str) -> list[int]:
+        """The ids that a model reads before it writes: <bos> (where the tokenizer has one), then the text."""
+        start = [] if self.bos_id is None else [self.bos_id]
+        return start + list(self.encode(text).ids)
+
     def encode(self, text: str) -> Encoding:
         """The ids of a text with the characters each covers; no special token is added or recognised.
 

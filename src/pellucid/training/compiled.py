@@ -23,8 +23,8 @@ from pellucid.planning.machine import inspect_machine
 from pellucid.planning.report import describe_bytes
 from pellucid.training.agreement import BYTES_PER_WEIGHT, Step, StepInput, find_disagreement
 from pellucid.training.compiler import MARCH_VARIABLE, can_run, default_march, use_cache_of
-from pellucid.training.device import NATIVE, tell_compiler
 from pellucid.training.precision import Arena
+from pellucid.training.repeatable import NATIVE, tell_compiler
 
 
 def compile_with_torch(eager: Step, march: str, recorder: Recorder) -> Step:

@@ -27,7 +27,7 @@ import torch
 
 from pellucid.events import Event, Recorder
 from pellucid.planning.machine import inspect_machine
-from pellucid.training.device import NATIVE
+from pellucid.training.repeatable import NATIVE
 
 CACHE_VARIABLE, MARCH_VARIABLE = "TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_CPP_MARCH"
 CHOSEN_CACHE = os.environ.get(CACHE_VARIABLE)  # by whoever started this process

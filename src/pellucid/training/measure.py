@@ -16,8 +16,8 @@ from pellucid.model.build import build
 from pellucid.planning.flops import count_flops
 from pellucid.planning.scaling import from_depth
 from pellucid.training.compiler import default_march, other_marches
-from pellucid.training.device import use_determinism
 from pellucid.training.loop import Pace, Trainer
+from pellucid.training.repeatable import use_determinism
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 from pellucid.training.steady import time_in_turn
 

@@ -22,11 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pellucid.engine.generate import encode_prompt
-from pellucid.engine.mode import inference
 from pellucid.errors import SettingsError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 from pellucid.model.tap import record
 from pellucid.store.envelope import Quantized, quantize
 from pellucid.store.probes import forget_probes, list_probes, pack_probe, save_probe
@@ -57,7 +56,7 @@ class Probes:
         self.run, self.model, self.settings, self.recorder, self.clock = run, model, settings, recorder, clock
         self.start, self.steps = start, steps
         self.seconds_per_step = estimated_seconds / steps
-        self.texts = {text: encode_prompt(tokenizer, text) for text in settings.texts}
+        self.texts = {text: tokenizer.encode_prompt(text) for text in settings.texts}
         self._check_lengths()
         forget_probes(run, after_step=start)
         self.num_bytes = sum(saved.num_bytes for saved in list_probes(run))

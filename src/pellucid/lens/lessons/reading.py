@@ -16,7 +16,6 @@ import numpy as np
 
 from pellucid.counts import counted
 from pellucid.engine.distribution import log_probabilities, probabilities
-from pellucid.engine.generate import encode_prompt
 from pellucid.engine.sequence import Sequence
 from pellucid.errors import RequestError
 from pellucid.lens.chips import label_of
@@ -127,7 +126,7 @@ class Reading:
         """The text that, typed, gives exactly these ids after a <bos>; None when no text does."""
         whole = self.tokenizer.decode(ids)
         start = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
-        return whole if encode_prompt(self.tokenizer, whole) == [*start, *ids] else None
+        return whole if self.tokenizer.encode_prompt(whole) == [*start, *ids] else None
 
     @property
     def _runner(self):

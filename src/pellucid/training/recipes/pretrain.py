@@ -27,6 +27,7 @@ from pellucid.data.split import survey
 from pellucid.errors import CorruptFileError, ResumeError, SettingsError, TrainingError
 from pellucid.events import NULL, Event, Fanout, Recorder, WithoutProgress
 from pellucid.model.build import build
+from pellucid.model.device import choose_device, choose_dtype, use_threads
 from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.memory import estimate_training_memory
 from pellucid.settings import Resolved, plain
@@ -37,7 +38,6 @@ from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.compiler import default_march, other_marches
 from pellucid.training.curve import draw_curves
-from pellucid.training.device import choose_device, choose_dtype, fingerprint, use_determinism, use_threads
 from pellucid.training.interrupt import StopRequest
 from pellucid.training.lengths import Lengths
 from pellucid.training.loop import Pace, Trainer
@@ -57,6 +57,7 @@ from pellucid.training.plan import (
     saved_plan,
 )
 from pellucid.training.plan_text import summary, table
+from pellucid.training.repeatable import fingerprint, use_determinism
 from pellucid.training.resume import as_begun, check_same_machine, check_same_run
 from pellucid.training.session import Exam, Session
 from pellucid.training.settings import TrainSettings

@@ -30,7 +30,7 @@ from torch import nn
 
 from pellucid.data.microworld.corpus import held_out
 from pellucid.data.microworld.story import VERSION, Question, Story, story
-from pellucid.engine.generate import complete, encode_prompt
+from pellucid.engine.generate import complete
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ResumeError, advised
@@ -38,12 +38,12 @@ from pellucid.evaluate.microworld import MicroworldScore, measure_languages, mea
 from pellucid.events import NULL, Event, Recorder
 from pellucid.files import as_bytes, replace_file, replacing_file, to_json
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import choose_device, choose_dtype, use_threads
 from pellucid.planning.machine import inspect_machine
 from pellucid.settings import Layer, resolve
 from pellucid.store.checkpoint import load_checkpoint, load_model
 from pellucid.store.run import is_run, lock_run, resolve_checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.training.device import choose_device, choose_dtype, use_threads
 from pellucid.training.interrupt import is_signal
 from pellucid.training.measure import measure_training
 from pellucid.training.recipes.pretrain import Finished, Pretraining, open_text, pretrain_locked
@@ -349,6 +349,6 @@ def examine(finished: Finished, rung: Rung, start: Start, num_questions: int, re
     for language in LANGUAGES:
         [begun] = held_out(start.seed + 1, level=start.level, split="held_out", count=1, language=language)
         prompt = begun.sentences[0]
-        written = complete(TorchRunner(model), tokenizer, encode_prompt(tokenizer, prompt), greedy)
+        written = complete(TorchRunner(model), tokenizer, tokenizer.encode_prompt(prompt), greedy)
         continuations.append((prompt, written.text))
     return Outcome(finished=finished, rung=rung.name, score=score, answers=samples, continuations=tuple(continuations))

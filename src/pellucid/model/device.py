@@ -1,16 +1,17 @@
-"""Where a run computes, in which number format, and what must be equal for a run to repeat to the bit."""
+"""Where a model computes and how: the device, the number format, the threads, and the mode without gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from pellucid.errors import SettingsError
 from pellucid.planning.machine import Machine
 
 KINDS = ("cpu", "cuda", "mps")
-NATIVE = "native"  # a compiler's word for the processor that it runs on
 
 
 def choose_device(asked: str) -> torch.device:
@@ -57,37 +58,20 @@ def use_threads(threads: int | None, machine: Machine) -> int:
     return count
 
 
-def use_determinism(on: bool) -> None:
-    """Only algorithms that give the same bits each time (or any algorithm)."""
-    # As torch.use_deterministic_algorithms(on), without importing the compiler to tell it too (see `tell_compiler`).
-    torch.set_deterministic_debug_mode("error" if on else "default")
-    # Every tensor made here is written before it is read; filling fresh memory would only cost time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a property of the module
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Run a block with every part of `model` in evaluation mode and without gradients, then restore each part's mode.
 
-
-def tell_compiler() -> None:
-    """Make compiled steps as deterministic as the rest."""
-    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
-
-
-def fingerprint(
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    threads: int,
-    march: str | None,
-    deterministic: bool,
-    machine: Machine,
-) -> Mapping[str, str]:
-    """What two runs must share for their bits to be equal; `march` is what steps are compiled for, None if they are not."""
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor
-    return {
-        "torch": torch.__version__,
-        "device": device.type,
-        "hardware": hardware,
-        "cpu capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": str(threads),
-        "dtype": str(dtype).removeprefix("torch."),
-        "compiled": f"True for {march}" if march not in (None, NATIVE) else str(march is not None),
-        "deterministic": str(deterministic),
-    }
+    Do not hold it across a `yield` to a caller, who would inherit it.
+    """
+    training = [part for part in model.modules() if part.training]
+    try:
+        for part in training:
+            part.training = False
+        with torch.inference_mode():
+            yield
+    finally:
+        for part in training:
+            part.training = True
+        # Weights that autocast cast in here carry no gradient; a caller's later training step must not reuse them.
+        torch.clear_autocast_cache()
