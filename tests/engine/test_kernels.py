@@ -62,8 +62,8 @@ SHAPES = {
 FORMATS = ["fp32", "bf16", "int8", "int4"]
 
 
-def make(dtype: torch.dtype = torch.float32, **axes) -> torch.nn.Module:
-    model = build(ModelConfig(**{**ODD, **axes}), seed=1)
+def make(dtype: torch.dtype = torch.float32, seed: int = 1, **axes) -> torch.nn.Module:
+    model = build(ModelConfig(**{**ODD, **axes}), seed=seed)
     generator = torch.Generator().manual_seed(2)
     for weight in model.parameters():  # norms and biases too, so that none is 1 or 0
         weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
@@ -145,6 +145,24 @@ def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
         steps.extend([token])
         rows.append(runner.decode([steps])[0])
     assert same_bits(whole_TV[249:260], np.stack(rows)), "steps"
+
+
+@pytest.mark.parametrize("axes", [{}, SHAPES["gpt2"]], ids=["rms", "gpt2"])
+@pytest.mark.parametrize("weights", FORMATS)
+def test_weights_that_change_under_a_runner_are_taken_up_whole(weights, axes):
+    """Some of what a runner reads shares the model's memory, some is a copy: after `refresh` all of it is new."""
+    model, other, ids = make(**axes), make(seed=5, **axes), some_ids(40)
+    runner = KernelRunner(pack(model, weights), num_threads=1, dot=has_bf16_dot())
+    begun = runner.start(ids, max_length=60)
+    before = runner.prefill(begun)
+    model.load_state_dict(other.state_dict())
+    runner.refresh()
+    fresh = KernelRunner(pack(other, weights), num_threads=1, dot=has_bf16_dot())
+    new_V = runner.prefill(runner.start(ids, max_length=60))
+    assert same_bits(new_V, fresh.prefill(fresh.start(ids, max_length=60))) and not same_bits(new_V, before)
+    begun.extend([1])
+    with pytest.raises(RequestError, match="weights that have changed"):
+        runner.decode([begun])
 
 
 @pytest.mark.parametrize("weights", FORMATS)

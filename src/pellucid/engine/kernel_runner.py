@@ -36,8 +36,8 @@ SMALL = 8  # rows of a pass whose working memory is kept
 class PagedCache:
     """Keys and values of one sequence, in pages of `PAGE` positions that are made when they are needed."""
 
-    def __init__(self, page_shape: tuple[int, ...], dtype: type, max_length: int) -> None:
-        self.page_shape, self.dtype = page_shape, dtype
+    def __init__(self, packed: Packed, page_shape: tuple[int, ...], dtype: type, max_length: int) -> None:
+        self.packed, self.page_shape, self.dtype = packed, page_shape, dtype  # by which weights it was read
         self.length, self.max_length = 0, max_length
         self.pages: list[np.ndarray] = []
 
@@ -57,7 +57,7 @@ class PagedCache:
 
     def fork(self) -> PagedCache:
         """A copy that goes on by itself."""
-        twin = PagedCache(self.page_shape, self.dtype, self.max_length)
+        twin = PagedCache(self.packed, self.page_shape, self.dtype, self.max_length)
         twin.length, twin.pages = self.length, [page.copy() for page in self.pages]
         return twin
 
@@ -83,7 +83,7 @@ class KernelRunner:
 
     def start(self, ids: Many[int], *, max_length: int) -> Sequence:
         room = min(max_length, self.config.context_length)  # the tables of positions end there
-        return Sequence(list(ids), PagedCache(self.page_shape, self.cache_type, room))
+        return Sequence(list(ids), PagedCache(self.packed, self.page_shape, self.cache_type, room))
 
     def prefill(self, sequence: Sequence) -> np.ndarray:
         return self._read(sequence, every=False)[-1]
@@ -96,6 +96,10 @@ class KernelRunner:
         ids = np.array([sequence.ids[-1] for sequence in sequences], np.int64)
         positions = np.array([sequence.cache.length for sequence in sequences], np.int64)
         return self._pass(sequences, ids, positions, np.arange(len(ids)), np.arange(len(ids)))
+
+    def refresh(self) -> None:
+        """Take up the model's weights as they are now; a sequence that was read with others cannot be read on."""
+        self.packed = pack(self.packed.model, self.packed.weights)
 
     def _read(self, sequence: Sequence, *, every: bool) -> np.ndarray:
         """All unread ids, `ROWS` at a time; logits after each, or after the last."""
@@ -118,10 +122,11 @@ class KernelRunner:
                 found=f"ids from {ids.min()} to {ids.max()}",
                 where=f"vocab_size={self.config.vocab_size}",
             )
+        caches = [self._cache(sequence) for sequence in sequences]
         for slot, position in zip(slots.tolist(), positions.tolist(), strict=True):
-            sequences[slot].cache.reserve(position + 1)
+            caches[slot].reserve(position + 1)
         self.packed.positions.reserve(int(positions.max()) + 1, self.packed.plan)
-        pages = page_table(sequences)
+        pages = page_table(caches)
         chunks = find_chunks(slots, together=self.config.n_heads == self.config.n_kv_heads)
         logits = np.empty((len(wanted), self.config.vocab_size), np.float32)
         rows = {F.IDS: ids, F.POSITIONS: positions, F.SLOTS: slots, F.PAGES: pages, F.CHUNKS: chunks, F.WANTED: wanted}
@@ -143,6 +148,16 @@ class KernelRunner:
         for slot, position in zip(slots.tolist(), positions.tolist(), strict=True):
             sequences[slot].cache.length = position + 1
         return logits
+
+    def _cache(self, sequence: Sequence) -> PagedCache:
+        """Its keys and values, if this runner read them, and with these weights."""
+        cache = sequence.cache
+        if not isinstance(cache, PagedCache) or cache.packed is not self.packed:
+            raise RequestError(
+                "this text was read by another runner, or with weights that have changed since",
+                hint="start a sequence anew, from its ids",
+            )
+        return cache
 
     @property
     def row_lengths(self) -> tuple[int, int, int]:
@@ -175,18 +190,12 @@ class KernelRunner:
         return self.buffers[rows]
 
 
-def page_table(sequences: Many[Sequence]) -> np.ndarray:
+def page_table(caches: Many[PagedCache]) -> np.ndarray:
     """The address of each page of each sequence, [B, most pages]."""
-    pages_of = [_pages(sequence) for sequence in sequences]
-    table = np.zeros((len(sequences), max(map(len, pages_of))), np.int64)
-    for slot, pages in enumerate(pages_of):
-        table[slot, : len(pages)] = [page.ctypes.data for page in pages]
+    table = np.zeros((len(caches), max(len(cache.pages) for cache in caches)), np.int64)
+    for slot, cache in enumerate(caches):
+        table[slot, : len(cache.pages)] = [page.ctypes.data for page in cache.pages]
     return table
-
-
-def _pages(sequence: Sequence) -> list[np.ndarray]:
-    assert isinstance(sequence.cache, PagedCache), "a sequence is read by the runner that started it"
-    return sequence.cache.pages
 
 
 def _about_to_compile(weights: str) -> Event:

@@ -44,3 +44,7 @@ class Runner(Protocol):
     def score(self, sequence: Sequence) -> np.ndarray:
         """Read every unread id; the logits after each of them, [T, V]."""
         ...
+
+    def refresh(self) -> None:
+        """The model's weights have changed: take them up. Sequences started before hold what the old ones read."""
+        ...

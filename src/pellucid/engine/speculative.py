@@ -254,6 +254,9 @@ class SpeculativeRunner:
         rows = [self._decode(sequence) for sequence in sequences]
         return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
+    def refresh(self) -> None:
+        self.runner.refresh()
+
     def _catch_up(self, sequence: Sequence) -> Sequence:
         """The runner's own sequence with the unread ids and no guess."""
         cache, unread = _cache_of(sequence), sequence.unread

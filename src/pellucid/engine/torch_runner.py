@@ -42,6 +42,9 @@ class TorchRunner:
     def score(self, sequence: Sequence) -> np.ndarray:
         return self._read(sequence, last_only=False)
 
+    def refresh(self) -> None:
+        """Nothing: it reads the model itself."""
+
     def _read(self, sequence: Sequence, *, last_only: bool) -> np.ndarray:
         with inference(self.model):
             ids_BT = torch.tensor([sequence.unread], device=self.model.embed.weight.device)

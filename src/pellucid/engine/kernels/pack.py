@@ -69,6 +69,7 @@ class Positions:
 class Packed:
     """What kernels need to know of a model. `kept` holds the arrays whose addresses are in the plan and its table."""
 
+    model: Decoder
     config: ModelConfig
     weights: str
     kinds: tuple[Any, ...]  # numbers whose types are the formats of weights, embedding and added positions
@@ -119,7 +120,7 @@ def pack(model: Decoder, weights: str) -> Packed:
     position_kind = np.float32(0) if position is None else position.dtype.type(0)
     kinds = FORMATS[weights](0), embed.dtype.type(0), position_kind
     return Packed(
-        config=config, weights=weights, kinds=kinds, plan=plan, num_step_bytes=num_step_bytes, kept=kept,
+        model=model, config=config, weights=weights, kinds=kinds, plan=plan, num_step_bytes=num_step_bytes, kept=kept,
         positions=positions,
     )  # fmt: skip
 
