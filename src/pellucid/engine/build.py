@@ -12,8 +12,31 @@ from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import EngineError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
+from pellucid.planning.axes import ANY, SIZES, TRAINING, Axes, misfits
+from pellucid.planning.config import ROPE_AXES
 
 PLAIN = EngineSettings()
+# What the compiled loops can compute; everything else runs in torch.
+LOOPS_KNOW: Axes = {
+    **SIZES,
+    **TRAINING,
+    "position": ("none", "learned", "sinusoidal", "rotary"),
+    "rope_theta": ANY,
+    "rope_scaling": ("none", "linear", "llama3", "yarn"),
+    **dict.fromkeys(ROPE_AXES, ANY),
+    "sliding_window": ANY,
+    "sliding_layers": ANY,
+    "norm": ("layer", "layer_no_bias", "rms"),
+    "norm_eps": ANY,
+    "feed_forward": ("gelu", "gelu_tanh", "swiglu", "relu2"),
+    "qk_norm": (False, True),
+    "qkv_bias": (False, True),
+    "output_bias": (False, True),
+    "mlp_bias": (False, True),
+    "tied_head": (False, True),
+    "causal": (True,),
+}
+WIDEST_HEAD = 512
 OWN_FORMAT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
@@ -50,6 +73,6 @@ def find_obstacle(model: Decoder) -> str:
         return f"the model is on {device}, the loops are for a CPU"
     if importlib.util.find_spec("numba") is None:
         return "Numba is not installed"
-    if not model.config.causal:
-        return "the model sees the whole row at once"
-    return "" if model.config.head_dim <= 512 else f"head_dim={model.config.head_dim} is above 512"
+    if beyond := misfits(model.config, LOOPS_KNOW):
+        return f"the loops do not know {', '.join(beyond)}"
+    return "" if model.config.head_dim <= WIDEST_HEAD else f"head_dim={model.config.head_dim} is above {WIDEST_HEAD}"

@@ -24,6 +24,15 @@ MOST_TOKENS, MOST_POSITIONS = 1 << 22, 1 << 24
 MOST_LAYERS, MOST_HEADS, MOST_WIDTH = 1 << 12, 1 << 14, 1 << 22
 MOST_NUMBER = 1e15
 
+# The kinds of stretching that an axis of it belongs to.
+ROPE_AXES: dict[str, tuple[RopeScaling, ...]] = {
+    "rope_factor": ("linear", "llama3", "yarn"),
+    "rope_low_frequency": ("llama3", "yarn"),
+    "rope_high_frequency": ("llama3", "yarn"),
+    "rope_original_context": ("llama3", "yarn"),
+    "rope_attention_factor": ("yarn",),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -110,6 +119,18 @@ class ModelConfig:
                 found=f"sliding_layers={list(layers)}, n_layers={self.n_layers}",
                 hint="blocks are counted from 0; without sliding_window none has a window",
             )
+
+    @property
+    def idle_axes(self) -> frozenset[str]:
+        """The axes that mean nothing in this model, whatever their value.
+
+        >>> sorted(ModelConfig(rope_scaling="linear", rope_factor=2.0).idle_axes)
+        ['rope_attention_factor', 'rope_high_frequency', 'rope_low_frequency', 'rope_original_context', 'sliding_layers']
+        """
+        idle = {axis for axis, kinds in ROPE_AXES.items() if self.rope_scaling not in kinds}
+        if self.position != "rotary":
+            idle |= {*ROPE_AXES, "rope_theta", "rope_scaling"}
+        return frozenset(idle if self.sliding_window is not None else {*idle, "sliding_layers"})
 
     def window_at(self, layer: int) -> int | None:
         """How many positions block `layer` lets a position see, itself the last; None: all before it.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import WeightsError
+from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, Axes, misfits
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
 from pellucid.store.names.fields import Fields
@@ -48,7 +49,7 @@ class Family:
 
     model_type: str
     architecture: str
-    axes: Mapping[str, tuple[Any, ...]]  # axis of ModelConfig -> the values this family can say
+    axes: Axes  # what of ModelConfig this family can say; no more
     equal: tuple[tuple[str, str], ...] = ()  # axes that this family cannot tell apart
     multiples: tuple[tuple[str, str], ...] = ()  # the first must be a multiple of the second
     config_to_hf: Callable[[ModelConfig], dict[str, Any]]
@@ -57,11 +58,15 @@ class Family:
     prefix: str = ""  # in front of every name but the head's; files saved without the head lack it
     ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))  # constants that old files store beside the weights
 
+    @property
+    def meant(self) -> dict[str, Any]:
+        """What a file of this family means where it says nothing: the first value of each list, and neutral for the rest."""
+        first = {axis: values[0] for axis, values in self.axes.items() if isinstance(values, tuple)}
+        return {axis: value for axis, value in NEUTRAL.items() if axis not in self.axes} | first
+
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family has no words for; none when it fits."""
-        wrong = [
-            f"{axis}={getattr(config, axis)}" for axis, can in self.axes.items() if getattr(config, axis) not in can
-        ]
+        wrong = misfits(config, {**SIZES, **TRAINING, **self.axes})
         clashes = [pair for pair in self.equal if getattr(config, pair[0]) != getattr(config, pair[1])]
         clashes += [pair for pair in self.multiples if getattr(config, pair[0]) % getattr(config, pair[1])]
         return wrong + [f"{one}={getattr(config, one)} with {two}={getattr(config, two)}" for one, two in clashes]

@@ -89,6 +89,7 @@ class Architecture:
 
 
 def _narrowed(family: Family, **axes: tuple[Any, ...]) -> Family:
+    """A family that can say less."""
     return replace(family, axes={**family.axes, **axes})
 
 
@@ -188,7 +189,7 @@ def _axes(architecture: Architecture, keys: _Keys, tensors: Mapping[str, tuple[i
     rotary = architecture.table is ROTARY_TABLE
     keys.require("attention.value_length", head_dim)
     keys.require("rope.dimension_count", head_dim)
-    family_axes = {axis: allowed[0] for axis, allowed in architecture.family.axes.items()}
+    family_axes = architecture.family.meant
     seen = {
         "qkv_bias": "blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors,
         "output_bias": "blk.0.attn_output.bias" in tensors,

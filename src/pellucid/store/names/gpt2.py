@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pellucid.planning.axes import ANY
 from pellucid.planning.config import FeedForward, ModelConfig
 from pellucid.store.names.family import HEAD, Family, Stored, expand
 from pellucid.store.names.fields import Fields
@@ -21,7 +22,7 @@ ACTIVATIONS: dict[FeedForward, tuple[str, ...]] = {
     "gelu": ("gelu",),
     "relu2": ("relu2",),
 }
-AXES: dict[str, tuple[Any, ...]] = {
+AXES: dict[str, tuple[Any, ...]] = {  # those with few values; the first of each is what a file means that does not say
     "position": ("learned",),
     "norm": ("layer",),
     "feed_forward": tuple(ACTIVATIONS),
@@ -107,7 +108,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 GPT2 = Family(
     model_type="gpt2",
     architecture="GPT2LMHeadModel",
-    axes=AXES,
+    axes={**AXES, "norm_eps": ANY, "tied_head": ANY},
     equal=(("n_kv_heads", "n_heads"), ("d_attention", "d_model")),
     config_to_hf=_to_hf,
     config_from_hf=_from_hf,

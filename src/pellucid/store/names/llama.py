@@ -13,7 +13,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pellucid.planning.config import MOST_LAYERS, ModelConfig
+from pellucid.planning.axes import ANY, Axes
+from pellucid.planning.config import MOST_LAYERS, ROPE_AXES, ModelConfig
 from pellucid.store.names.family import HEAD, Family, Stored, expand
 from pellucid.store.names.fields import Fields
 
@@ -25,6 +26,9 @@ ROTARY_AXES: dict[str, tuple[Any, ...]] = {
     "feed_forward": ("swiglu",),
     "causal": (True,),
 }
+
+# What a Llama-like file can say of rotary positions and of the rest that is a number or a flag.
+ROTARY_NUMBERS: Axes = dict.fromkeys(("rope_theta", "rope_scaling", *ROPE_AXES, "norm_eps", "tied_head"), ANY)
 
 _BLOCK = {
     "input_layernorm": "attention_norm",
@@ -226,7 +230,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 LLAMA = Family(
     model_type="llama",
     architecture="LlamaForCausalLM",
-    axes={**ROTARY_AXES, "qk_norm": (False,), "sliding_window": (None,)},
+    axes={**ROTARY_AXES, **ROTARY_NUMBERS, "qkv_bias": ANY, "output_bias": ANY, "mlp_bias": ANY},
     equal=(("qkv_bias", "output_bias"),),
     multiples=(("d_model", "n_heads"),),  # although head_dim is free
     config_to_hf=_to_hf,

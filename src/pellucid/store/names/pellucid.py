@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from pellucid.planning.axes import ANY
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
 from pellucid.settings import to_dict
@@ -34,7 +35,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 PELLUCID = Family(
     model_type="pellucid",
     architecture="PellucidDecoder",
-    axes={},
+    axes=dict.fromkeys((field.name for field in dataclasses.fields(ModelConfig)), ANY),
     config_to_hf=_to_hf,
     config_from_hf=_from_hf,
     layout=_layout,

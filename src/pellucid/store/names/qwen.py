@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from pellucid.planning.axes import ANY, Axes
 from pellucid.planning.config import ModelConfig
 from pellucid.store.names.family import Family
 from pellucid.store.names.fields import Fields
 from pellucid.store.names.llama import (
     ROTARY_AXES,
     ROTARY_IGNORED,
+    ROTARY_NUMBERS,
     ROTARY_PREFIX,
     rotary_from_hf,
     rotary_layout,
@@ -23,6 +25,8 @@ from pellucid.store.names.llama import (
     sliding_window_from_hf,
     sliding_window_to_hf,
 )
+
+WINDOW: Axes = {"sliding_window": ANY, "sliding_layers": ANY}
 
 
 def _qwen2_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -46,7 +50,7 @@ def _qwen3_from_hf(fields: Fields) -> dict[str, Any]:
 QWEN2 = Family(
     model_type="qwen2",
     architecture="Qwen2ForCausalLM",
-    axes={**ROTARY_AXES, "qk_norm": (False,), "qkv_bias": (True,), "output_bias": (False,), "mlp_bias": (False,)},
+    axes={**ROTARY_AXES, **ROTARY_NUMBERS, **WINDOW, "qkv_bias": (True,)},
     config_to_hf=_qwen2_to_hf,
     config_from_hf=_qwen2_from_hf,
     layout=rotary_layout,
@@ -57,7 +61,7 @@ QWEN2 = Family(
 QWEN3 = Family(
     model_type="qwen3",
     architecture="Qwen3ForCausalLM",
-    axes={**ROTARY_AXES, "qk_norm": (True,), "mlp_bias": (False,)},
+    axes={**ROTARY_AXES, **ROTARY_NUMBERS, **WINDOW, "qk_norm": (True,), "qkv_bias": ANY, "output_bias": ANY},
     equal=(("qkv_bias", "output_bias"),),
     config_to_hf=_qwen3_to_hf,
     config_from_hf=_qwen3_from_hf,

@@ -1,0 +1,64 @@
+"""Deny by default: a model passes only where each of its axes is listed, idle or neutral."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import pytest
+
+from pellucid.engine.build import LOOPS_KNOW
+from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.presets import PRESETS
+from pellucid.settings import setting
+from pellucid.store.names.gguf import ARCHITECTURES
+from pellucid.store.names.registry import FOREIGN
+
+AXES = [field.name for field in dataclasses.fields(ModelConfig)]
+ROTARY = {"position": "rotary", "rope_scaling": "yarn", "rope_factor": 2.0, "rope_attention_factor": 1.5}
+OTHER = {
+    "position": "sinusoidal", "rope_scaling": "linear", "sliding_window": 4, "sliding_layers": (0,), "norm": "layer",
+    "feed_forward": "relu2", "qk_norm": True, "qkv_bias": True, "output_bias": True, "mlp_bias": True, "causal": False,
+    "tied_head": False, "norm_eps": 0.5, "rope_attention_factor": 2.0,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterConfig(ModelConfig):
+    """As `ModelConfig` may be one day."""
+
+    experts: int = setting(0, "feed-forwards to choose from")
+
+
+@pytest.mark.parametrize("family", FOREIGN, ids=lambda family: family.model_type)
+def test_an_axis_that_a_family_was_never_told_of_is_refused(family) -> None:
+    """Every preset of the family, with an axis more: it cannot be saved as if the axis were not there."""
+    fitting = [config for config in PRESETS.values() if not family.misfits(config)]
+    for config in fitting:
+        later = LaterConfig(**dataclasses.asdict(config), experts=4)
+        assert family.misfits(later) == ["experts=4"]
+
+
+def test_the_loops_and_every_architecture_refuse_it_too() -> None:
+    assert "experts=4" in misfits(LaterConfig(experts=4), LOOPS_KNOW)
+    assert all("experts=4" in one.family.misfits(LaterConfig(experts=4)) for one in ARCHITECTURES)
+
+
+@pytest.mark.parametrize("axis", sorted(OTHER))
+def test_an_axis_that_is_not_listed_must_be_idle_or_neutral(axis: str) -> None:
+    base = ROTARY if axis == "rope_attention_factor" else {"sliding_window": 8} if axis == "sliding_layers" else {}
+    known = {name: (getattr(ModelConfig(**base), name),) for name in AXES if name != axis}
+    changed = {axis: OTHER[axis]}
+    if axis == "causal":
+        changed["sliding_window"] = None
+    config = ModelConfig(**{**base, **changed})
+    found = misfits(config, known)
+    assert f"{axis}={OTHER[axis]}" in found
+
+
+def test_neutral_values_pass_without_being_listed() -> None:
+    bare = ModelConfig(**{name: value for name, value in NEUTRAL.items() if not name.startswith("rope")})
+    rest = {"norm": ("rms",), "norm_eps": (1e-6,), "feed_forward": ("swiglu",), "tied_head": (True,)}
+    assert misfits(bare, {**SIZES, **TRAINING, **rest}) == []
+    assert set(NEUTRAL) <= set(AXES)
