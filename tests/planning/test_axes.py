@@ -6,12 +6,16 @@ import dataclasses
 from dataclasses import dataclass
 
 import pytest
+import torch
 
 from pellucid.engine.build import LOOPS_KNOW
+from pellucid.errors import WeightsError
 from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.params import parameter_shapes
 from pellucid.planning.presets import PRESETS
 from pellucid.settings import setting
+from pellucid.store.names.family import Stored, expand, to_foreign
 from pellucid.store.names.gguf import ARCHITECTURES
 from pellucid.store.names.registry import FOREIGN
 
@@ -31,11 +35,18 @@ class LaterConfig(ModelConfig):
     experts: int = setting(0, "feed-forwards to choose from")
 
 
+def small(family) -> ModelConfig:
+    """A model that a family can say."""
+    config = ModelConfig(**{"n_layers": 1, "vocab_size": 8, **family.meant})
+    assert not family.misfits(config)
+    return config
+
+
 @pytest.mark.parametrize("family", FOREIGN, ids=lambda family: family.model_type)
 def test_an_axis_that_a_family_was_never_told_of_is_refused(family) -> None:
-    """Every preset of the family, with an axis more: it cannot be saved as if the axis were not there."""
+    """A model of the family, and every preset of it, with an axis more: it cannot be saved as if the axis were not there."""
     fitting = [config for config in PRESETS.values() if not family.misfits(config)]
-    for config in fitting:
+    for config in (small(family), *fitting):
         later = LaterConfig(**dataclasses.asdict(config), experts=4)
         assert family.misfits(later) == ["experts=4"]
 
@@ -62,3 +73,14 @@ def test_neutral_values_pass_without_being_listed() -> None:
     rest = {"norm": ("rms",), "norm_eps": (1e-6,), "feed_forward": ("swiglu",), "tied_head": (True,)}
     assert misfits(bare, {**SIZES, **TRAINING, **rest}) == []
     assert set(NEUTRAL) <= set(AXES)
+
+
+@pytest.mark.parametrize("family", FOREIGN, ids=lambda family: family.model_type)
+def test_a_parameter_without_a_place_and_a_weight_without_a_parameter_are_refused(family) -> None:
+    config = small(family)
+    weights = {name: torch.zeros(shape, device="meta") for name, shape in parameter_shapes(config).items()}
+    assert to_foreign(family, config, weights)
+    with pytest.raises(WeightsError, match=r"not those of the model\n  found: experts.weight"):
+        to_foreign(family, config, {**weights, "experts.weight": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=r"no place for a parameter of this model\n  found: blocks.0.attention.key"):
+        expand([Stored("final", ("final_norm.weight",))], config)

@@ -73,16 +73,24 @@ class Family:
 
 
 def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:
-    """The table with `{i}` filled in for every layer, without the entries for parts this model does not have."""
+    """The table with `{i}` filled in for every layer, without the entries for parts this model does not have.
+
+    Raises WeightsError when the model has a parameter that no entry holds: it would be lost.
+    """
     entries = []
     for entry in table:
         entries += [entry.at(layer) for layer in range(config.n_layers)] if "{i}" in entry.name else [entry]
     shapes = parameter_shapes(config)
-    return [entry for entry in entries if entry.holds[0] in shapes]
+    kept = [entry for entry in entries if entry.holds[0] in shapes]
+    if lost := shapes.keys() - {name for entry in kept for name in entry.holds}:
+        raise WeightsError("the files have no place for a parameter of this model", found=", ".join(sorted(lost)[:6]))
+    return kept
 
 
 def to_foreign(family: Family, config: ModelConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our parameters as the family's tensors."""
+    """Our parameters as the family's tensors. Raises WeightsError for weights that are not those of the model."""
+    if other := weights.keys() ^ parameter_shapes(config).keys():
+        raise WeightsError("the weights are not those of the model", found=", ".join(sorted(other)[:6]))
     tensors = {}
     for entry in family.layout(config):
         held = [weights[name] for name in entry.holds]
