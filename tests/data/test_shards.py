@@ -82,12 +82,6 @@ def test_positions_outside_are_errors(make_shards) -> None:
         shards.document(1)
 
 
-def test_origins_between_positions(make_shards) -> None:
-    shards = make_shards(["abc", "de", "f"])
-    assert shards.origins_between(2, 7) == ["text 0", "text 1"]
-    assert shards.origins_between(11, 99) == ["text 2"]
-
-
 def fake_tokenizer(vocab_size: int, bos_id: int | None, eos_id: int | None) -> SimpleNamespace:
     def encode_ids(texts: list[str]) -> list[np.ndarray]:
         return [np.array([ord(character) for character in text], np.uint32) for text in texts]

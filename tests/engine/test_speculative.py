@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.engine.build import build_runner
-from pellucid.engine.generate import generate
+from pellucid.engine.generate import generate, settle_seed
 from pellucid.engine.sampler import Sampler
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.speculative import (
@@ -20,11 +20,11 @@ from pellucid.engine.speculative import (
     SpeculationSettings,
     SpeculativeRunner,
     build_speculative,
-    generate_speculatively,
+    speculated,
 )
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, RequestError, SamplingError
-from pellucid.events import MemoryRecorder
+from pellucid.events import NULL, MemoryRecorder
 
 KNOBS = [
     {"temperature": 0},
@@ -40,6 +40,34 @@ KNOBS = [
     {"seed": 4, "max_new_tokens": 5},
     {"seed": 5, "temperature": 3.0, "stop": ("\ufffd",)},
 ]
+
+
+def generate_speculatively(
+    runner,
+    tokenizer,
+    prompt_ids,
+    settings=None,
+    speculation=None,
+    *,
+    draft=None,
+    extra=(),
+    explain=False,
+    recorder=NULL,
+):
+    """The steps of `generate` from a runner that reads ahead; what guessing brought is recorded when they end."""
+    settled = settle_seed(settings or SamplingSettings(), recorder)
+    ahead = build_speculative(
+        runner, tokenizer, settled, speculation or SpeculationSettings(), draft=draft, extra=extra
+    )
+    steps = generate(ahead, tokenizer, prompt_ids, settled, extra=extra, explain=explain, recorder=recorder)
+
+    def told():
+        try:
+            yield from steps
+        finally:
+            recorder.record(speculated(ahead.stats))
+
+    return told()
 
 
 class OneByOne(TorchRunner):

@@ -28,7 +28,7 @@ from pellucid.model.build import build
 from pellucid.store import verify
 from pellucid.store.checkpoint import (
     TrainingFiles,
-    descend,
+    lineage_after,
     load_checkpoint,
     load_model,
     load_training,
@@ -406,12 +406,12 @@ def test_a_limit_on_file_size_loses_nothing(saved, config, weights):
 
 def test_lineage_names_every_ancestor(tmp_path, saved, config, weights):
     parent = load_checkpoint(saved)
-    lineage = descend(parent)
+    lineage = lineage_after(parent)
     save_checkpoint(tmp_path / "child", config=config, weights=weights, tokenizer=None, info={"lineage": lineage})
-    grand = descend(load_checkpoint(tmp_path / "child"))
+    grand = lineage_after(load_checkpoint(tmp_path / "child"))
     assert [entry["directory"] for entry in grand] == [str(saved), str(tmp_path / "child")]
     assert grand[0]["step"] == 7 and grand[0]["recipe"] == "x"
-    assert grand[0]["sha256"] == {"model.safetensors": parent.info["files"]["model.safetensors"]}
+    assert grand[0]["weights_sha256"] == parent.info["files"]["model.safetensors"]
 
 
 def test_a_copied_checkpoint_is_whole(saved, tmp_path):

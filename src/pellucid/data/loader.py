@@ -60,13 +60,6 @@ class Loader:
             first_B[here], length_B[here] = self._windows(int(epoch), place_B[here])
         return _gather(self.shards, first_B, length_B, np.zeros_like(first_B), self.row_length, weighted=True)
 
-    def epoch_of(self, position: int) -> float:
-        """How many times the text has been read before this row, as a fraction.
-
-        With 8 rows per epoch, row 12 stands at 1.5.
-        """
-        return position / self.num_rows_per_epoch
-
     def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         size, num_tokens = self.row_length, self.shards.num_tokens
         window_B = permute(place_B, self.num_rows_per_epoch, number(self.seed, "data order", epoch))

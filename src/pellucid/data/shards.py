@@ -218,11 +218,6 @@ class TokenShards:
         start, stop, num_bytes = int(record["start"]), int(end), int(record["num_bytes"])
         return StoredDocument(index=index, origin=origin, start=start, stop=stop, num_bytes=num_bytes)
 
-    def origins_between(self, start: int, stop: int) -> list[str]:
-        """The origins of the documents that the positions [start, stop) touch."""
-        indices = range(self.document_at(start), self.document_at(min(stop, self.num_tokens) - 1) + 1)
-        return [self.document(index).origin for index in indices]
-
     def chunks(self, size: int, overlap: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """(position, ids) over the whole stream, each chunk repeating the last `overlap` ids of the one before.
 

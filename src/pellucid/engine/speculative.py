@@ -26,7 +26,7 @@ Source: Leviathan et al. 2023 §2 (draft model), Saxena 2023, "Prompt lookup dec
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,15 +35,14 @@ from typing import Protocol, cast
 import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine.generate import build_sampler, generate, settle_seed
+from pellucid.engine.generate import build_sampler
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Sampler
 from pellucid.engine.sequence import Sequence
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stage import Stage
-from pellucid.engine.step import Step
 from pellucid.errors import RequestError, SamplingError
-from pellucid.events import NULL, Event, Recorder
+from pellucid.events import Event
 from pellucid.settings import setting
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -64,7 +63,6 @@ class SpeculationSettings:
                 raise RequestError(f"{name} must be 1 or more", found=str(getattr(self, name)))
 
 
-PLAIN = SamplingSettings()
 AHEAD = SpeculationSettings()
 
 
@@ -328,36 +326,6 @@ def build_speculative(
 
 def _build_lookup(ngram: int, max_length: int) -> PromptLookup:
     return PromptLookup(ngram)  # needs no room of its own
-
-
-def generate_speculatively(
-    runner: Runner,
-    tokenizer: Tokenizer,
-    prompt_ids: Many[int],
-    settings: SamplingSettings = PLAIN,
-    speculation: SpeculationSettings = AHEAD,
-    *,
-    draft: Runner | None = None,
-    extra: Many[Stage] = (),
-    explain: bool = False,
-    recorder: Recorder = NULL,
-) -> Iterator[Step]:
-    """The steps of `generate`, sooner when the guesses are good; how good they were is recorded at the end.
-
-    Raises what `generate` raises, and RequestError for a draft of another vocabulary; all at the call.
-    """
-    settled = settle_seed(settings, recorder)
-    ahead = build_speculative(runner, tokenizer, settled, speculation, draft=draft, extra=extra)
-    steps = generate(ahead, tokenizer, prompt_ids, settled, extra=extra, explain=explain, recorder=recorder)
-    return report_speculation(steps, ahead, recorder)
-
-
-def report_speculation(steps: Iterator[Step], ahead: SpeculativeRunner, recorder: Recorder) -> Iterator[Step]:
-    """Pass steps on; at the end, or when the listener leaves, record what guessing brought."""
-    try:
-        yield from steps
-    finally:
-        recorder.record(speculated(ahead.stats))
 
 
 def speculated(stats: SpeculationStats) -> Event:

@@ -41,7 +41,6 @@ from pellucid.store.directory import (
     describe,
     is_checkpoint,
     weight_files,
-    weights_sha256,
 )
 from pellucid.store.endings import ending_ids, with_endings
 from pellucid.store.names.family import Family, to_foreign, to_ours
@@ -255,15 +254,15 @@ def check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig, where: str
         )
 
 
-def descend(parent: Checkpoint) -> list[dict[str, Any]]:
+def lineage_after(parent: Checkpoint) -> list[Mapping[str, Any]]:
     """The lineage of a model trained from `parent`: the parent's own ancestors, then the parent."""
-    entry = {
+    ancestor = {
         "directory": str(parent.directory),
-        "sha256": weights_sha256(parent.directory),
+        "weights_sha256": parent.info.get("files", {}).get("model.safetensors"),
         "step": parent.info.get("step"),
         "recipe": parent.info.get("recipe"),
     }
-    return [*parent.info.get("lineage", []), entry]
+    return [*parent.info.get("lineage", []), ancestor]
 
 
 def _config_json(

@@ -31,7 +31,7 @@ from pellucid.model.device import choose_device, choose_dtype, use_threads
 from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.memory import estimate_training_memory
 from pellucid.settings import Resolved, plain
-from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
+from pellucid.store.checkpoint import Checkpoint, lineage_after, load_checkpoint, load_model
 from pellucid.store.metrics import exam_scores
 from pellucid.store.run import Run, SavedStep, is_run, lock_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
@@ -141,7 +141,11 @@ def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = N
             machine=machine,
         )
         recorder.record(Event(name="training.fingerprint", message=_describe(print_of), data=dict(print_of)))
-        info = {"recipe": RECIPE, "lineage": _lineage(parent), "data": dict(prepared.identity)}
+        info = {
+            "recipe": RECIPE,
+            "lineage": [] if parent is None else lineage_after(parent),
+            "data": dict(prepared.identity),
+        }
         session = Session(run, trainer, plan, settings, tokenizer, prepared, info, print_of, stop, recorder, task.exam)
         _take_up(task, run, session, recorder)
         reason = session.go()
@@ -524,18 +528,6 @@ def _take_up(task: Pretraining, run: Run, session: Session, recorder: Recorder) 
         else f"going on after step {saved.step} of {session.plan.steps}"
     )
     recorder.record(Event(name="training.resumed", message=message, data={"step": saved.step, "finished": done}))
-
-
-def _lineage(parent: Checkpoint | None) -> list[Mapping[str, Any]]:
-    if parent is None:
-        return []
-    ancestor = {
-        "directory": str(parent.directory),
-        "weights_sha256": parent.info.get("files", {}).get("model.safetensors"),
-        "step": parent.info.get("step"),
-        "recipe": parent.info.get("recipe"),
-    }
-    return [*parent.info.get("lineage", []), ancestor]
 
 
 def draw_loss(run: Run) -> None:
