@@ -22,7 +22,14 @@ from pellucid.errors import SettingsError
 from pellucid.planning.config import MOST_LAYERS, ModelConfig
 from pellucid.planning.flops import count_flops, muon_flops
 from pellucid.planning.params import count_parameters
-from pellucid.planning.repetition import DROPOUT_LOSS, DROPOUT_TIME, DROPOUTS, excess_loss, most_passes, passes_by_heart
+from pellucid.planning.repetition import (
+    DROPOUT_LOSS,
+    DROPOUT_TIME,
+    dropouts_for,
+    excess_loss,
+    most_passes,
+    passes_by_heart,
+)
 
 ASPECT, LEAST_ASPECT = 64, 32
 DEPTHS = tuple(range(2, 33))
@@ -209,7 +216,7 @@ def fit_to_budget(
     *,
     shapes: Sequence[Derived],
     tokens: int | None = None,
-    dropouts: Sequence[float] = DROPOUTS,
+    dropouts: Sequence[float] | None = None,
 ) -> Fit:
     """The shape, the number of passes and the dropout that promise the lowest loss for a text and a time.
 
@@ -227,7 +234,8 @@ def fit_to_budget(
         found = f"{flops_per_second} FLOP/s, {seconds} s"
         raise SettingsError("a time budget needs a positive rate and a positive time", found=found)
     budget = _Budget(unique=max(1, train_tokens), flops_per_second=flops_per_second, seconds=seconds, tokens=tokens)
-    return min((fit for shape in shapes for fit in _fits(shape, dropouts, budget)), key=lambda fit: fit.excess)
+    tried = dropouts_for(train_tokens) if dropouts is None else dropouts
+    return min((fit for shape in shapes for fit in _fits(shape, tried, budget)), key=lambda fit: fit.excess)
 
 
 @dataclass(frozen=True, kw_only=True)

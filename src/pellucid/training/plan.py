@@ -18,7 +18,7 @@ from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import Machine
 from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
 from pellucid.planning.presets import preset
-from pellucid.planning.repetition import DROPOUTS
+from pellucid.planning.repetition import dropouts_for
 from pellucid.planning.report import check_fits
 from pellucid.planning.scaling import Derived, Fit, Reason, Work, derive_schedule, fit_to_budget, from_depth, ladder
 from pellucid.settings import Layer, resolve, to_dict
@@ -215,11 +215,11 @@ def _fit(
     settings: TrainSettings, text: TextSize, flops_per_second: float, seconds: float, given: ModelConfig | None
 ) -> Fit:
     """The model and how much it reads: the size is chosen first, where it is open, then the rest for that very shape."""
-    tokens = _asked_tokens(settings, text)
+    tokens, dropouts = _asked_tokens(settings, text), dropouts_for(text.train_tokens)
 
-    def fit(shapes: Sequence[Derived], dropouts: Sequence[float], seconds: float) -> Fit:
+    def fit(shapes: Sequence[Derived], shares: Sequence[float], seconds: float) -> Fit:
         return fit_to_budget(
-            text.train_tokens, flops_per_second, seconds, shapes=shapes, tokens=tokens, dropouts=dropouts
+            text.train_tokens, flops_per_second, seconds, shapes=shapes, tokens=tokens, dropouts=shares
         )
 
     asked = settings.model
@@ -237,14 +237,14 @@ def _fit(
         sizes = ladder(vocab_size=text.vocab_size, context_length=length)
         if asked.depth is not None:
             sizes = (from_depth(asked.depth, vocab_size=text.vocab_size, context_length=length),)
-        shape = _chosen(fit(sizes, DROPOUTS, seconds).depth, sizes)
+        shape = _chosen(fit(sizes, dropouts, seconds).depth, sizes)
     axes = {} if given is not None else overrides(asked)
     config = resolve(ModelConfig, Layer("model", as_fields(shape.config)), Layer("settings", axes)).settings
     is_open = given is None and asked.preset is None and asked.dropout is None
     as_long_as_asked = tokens is not None and settings.minutes is None
     found = fit(
         [dataclasses.replace(shape, config=config)],
-        DROPOUTS if is_open else [config.dropout],
+        dropouts if is_open else [config.dropout],
         math.inf if as_long_as_asked else seconds,
     )
     # What a person set, or a model brought along, has no reason of ours.
