@@ -14,6 +14,7 @@ import click
 
 from pellucid.cli.common import Common, Terminal, print_json, tell_opening
 from pellucid.cli.language import tell, words
+from pellucid.cli.lesson_page import describe, show, show_title
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.lessons.contents import Lesson
@@ -37,7 +38,6 @@ def guide(
     if common.as_json:
         print_json(to_dict(guided, lesson, language, answer))
         return
-    from pellucid.cli.learn import show, show_title
 
     show_title(lesson, language)
     show(guided.page, language, drawn=False)
@@ -76,7 +76,6 @@ def converse(guided: Guided, language: Language) -> None:
 
 def close(checked: Checked, language: Language, *, told: bool = True) -> None:
     """What the program says to an answer; `told` is false when the answer was asked for, not given."""
-    from pellucid.cli.learn import show
     from pellucid.lens.lessons.words import say
 
     if told:
@@ -89,7 +88,6 @@ def close(checked: Checked, language: Language, *, told: bool = True) -> None:
 
 def to_dict(guided: Guided, lesson: Lesson, language: Language, answer: str | None) -> dict[str, Any]:
     """The lesson for machines; `checked` is null when no answer was given."""
-    from pellucid.cli.learn import describe
 
     checked = None if answer is None else guided.check(answer)
     found = checked and {"right": checked.right, "answer": checked.answer, "sections": checked.page.to_dict(language)}

@@ -1,0 +1,92 @@
+"""How a lesson looks on a terminal: its title, and each kind of section of its page, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pellucid.cli.tables import print_table, wrap
+
+if TYPE_CHECKING:  # they load torch, which help does without
+    from pellucid.lessons.contents import Lesson
+    from pellucid.lessons.page import Code, Formula, Language, Page, Paragraph, Table, Workings
+
+
+def describe(lesson: Lesson, language: Language) -> dict[str, Any]:
+    """A lesson's entry for machines."""
+    return {
+        "number": lesson.number,
+        "name": lesson.name,
+        "kind": lesson.kind,
+        "title": lesson.title.say(language),
+        "language": language,
+    }
+
+
+def show_title(lesson: Lesson, language: Language) -> None:
+    """What the lesson is called, and of which kind it is."""
+    from pellucid.lessons.contents import KINDS
+
+    title = f"{lesson.number}. {lesson.title.say(language)}  [{KINDS[lesson.kind].say(language)}]"
+    click.secho(title + "\n", bold=True)
+
+
+def show(page: Page, language: Language, *, drawn: bool) -> None:
+    """A page for people."""
+    from pellucid.lessons import page as sections
+
+    views = {
+        sections.Paragraph: show_paragraph,
+        sections.Formula: show_formula,
+        sections.Workings: show_workings,
+        sections.Code: show_code,
+        sections.Table: show_table,
+        sections.Chart: show_nothing if drawn else show_chart,
+    }
+    for section in page.sections:
+        views[type(section)](section, language)  # type: ignore[operator]
+
+
+def show_paragraph(paragraph: Paragraph, language: Language) -> None:
+    heading(paragraph.heading.say(language))
+    click.echo(wrap(paragraph.text.say(language)) + "\n")
+
+
+def show_formula(formula: Formula, language: Language) -> None:
+    click.echo(f"    {formula.text}\n")
+
+
+def show_workings(workings: Workings, language: Language) -> None:
+    heading("一步一步" if language == "zh" else "Step by step")
+    for step in workings.steps:
+        shown = step.to_dict(language)
+        click.echo(f"  {step.name} = {step.formula}    {shown['meaning']}")
+        click.secho("\n".join(f"      {line}".rstrip() for line in shown["shown"].splitlines()) + "\n", fg="cyan")
+
+
+def show_code(code: Code, language: Language) -> None:
+    heading("用 Python 重算一遍" if language == "zh" else "Repeat it in Python")
+    click.echo(code.text)
+    label = "在 Pellucid 里：" if language == "zh" else "In Pellucid: "
+    click.echo(label + ", ".join(code.functions) + "\n")
+
+
+def show_table(table: Table, language: Language) -> None:
+    heading(table.caption.say(language))
+    columns = {column.say(language): "left" if index == 0 else "right" for index, column in enumerate(table.columns)}
+    print_table(columns, table.shown(language))  # type: ignore[arg-type]
+
+
+def show_chart(chart: Any, language: Language) -> None:
+    """A terminal shows no curves: `--out` draws them."""
+    told = "图：{}（加 --out 目录 画出来）" if language == "zh" else "plot: {} (add --out DIR to draw it)"
+    click.echo(told.format(chart.title) + "\n")
+
+
+def show_nothing(chart: Any, language: Language) -> None:
+    """The files that hold the curves are named at the end."""
+
+
+def heading(text: str) -> None:
+    click.secho(text, bold=True)
