@@ -38,7 +38,7 @@ import pellucid
 from contest import Floor, invented_tokenizer, llama
 from pellucid.engine.bench import random_ids
 from pellucid.events import MemoryRecorder
-from pellucid.lens.desk import Desk, open_desk
+from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.record import Recording
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
@@ -103,22 +103,22 @@ def prompt(files: Path, rounds: int) -> Iterator[Floor]:
     A plain pass over the same text is named beside it: at 134M in float32 it alone may take the two seconds.
     """
     for shape in ("10m", "134m"):
-        desk = open_desk(model_of(shape, files))
-        text = text_of(desk, 1023)
-        plain = median_seconds(partial(plain_pass, desk.model(None), desk.tokenizer.encode(text).ids), 1)
+        dispatch = open_lens(model_of(shape, files))
+        text = text_of(dispatch, 1023)
+        plain = median_seconds(partial(plain_pass, dispatch.model(None), dispatch.tokenizer.encode(text).ids), 1)
         begin = time.perf_counter()
-        desk.answer("prompt", {"text": text})
-        desk.answer("record", {"at": {}})
-        desk.answer("attention", {"at": {"precision": "byte"}, "layer": 0})
+        dispatch.answer("prompt", {"text": text})
+        dispatch.answer("record", {"at": {}})
+        dispatch.answer("attention", {"at": {"precision": "byte"}, "layer": 0})
         seconds = time.perf_counter() - begin
         what = f"a text of 1,024 tokens opened with one layer, {shape} (a plain pass: {plain:.2f}), seconds"
         yield Floor(what=what, measured=seconds, floor=2, at_most=True)
 
 
-def text_of(desk: Desk, num_tokens: int) -> str:
+def text_of(dispatch: Dispatch, num_tokens: int) -> str:
     """A text of so many tokens."""
     text = LETTERS * num_tokens
-    while (count := len(desk.tokenizer.encode(text).ids)) > num_tokens:
+    while (count := len(dispatch.tokenizer.encode(text).ids)) > num_tokens:
         text = text[: max(1, len(text) * num_tokens // count)]
         if count - num_tokens < 8:
             text = text[:-1]

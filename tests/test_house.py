@@ -127,6 +127,24 @@ def test_rooms_import_only_downwards(path: Path) -> None:
         assert other not in FORBIDDEN.get(room, ()), where
 
 
+def test_no_circle_of_files_anywhere() -> None:
+    """All arrows point one way, within a room too, and where a file is imported for its types alone."""
+    named = {".".join(("pellucid", *path.relative_to(SRC).with_suffix("").parts)): path for path in modules()}
+    arrows: dict[str, set[str]] = {}
+    for name, path in named.items():
+        found = {other for other, _ in imports(parse(path))}
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.ImportFrom):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        arrows[name] = found & named.keys()
+    settled: set[str] = set()
+    while free := {name for name in arrows.keys() - settled if arrows[name] <= settled}:
+        settled |= free
+    left = arrows.keys() - settled
+    circle = sorted(name for name in left if arrows[name] & left)
+    assert not circle, f"these files import each other, or one that does: {circle}"
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SRC)))
 def test_third_party_names_stay_behind_their_fences(path: Path) -> None:
     relative = path.relative_to(SRC).as_posix()

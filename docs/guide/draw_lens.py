@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from pellucid.lens.answer import At
-from pellucid.lens.desk import Desk, open_desk
+from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.page.program import find_program
 from pellucid.lens.page.server import Server, build_app, open_door
 
@@ -39,8 +39,8 @@ def main(run: str) -> None:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for language, text in TEXTS.items():
-            desk, door, opened = branched(run, text), open_door(), threading.Event()
-            server = Server(build_app(desk, door, page=find_program()), opened.set)
+            dispatch, door, opened = branched(run, text), open_door(), threading.Event()
+            server = Server(build_app(dispatch, door, page=find_program()), opened.set)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [door.socket]}, daemon=True)
             thread.start()
             opened.wait()
@@ -53,15 +53,15 @@ def main(run: str) -> None:
         browser.close()
 
 
-def branched(run: str, text: str) -> Desk:
-    """A desk whose text has gone on in two ways, and stands at the prompt again."""
-    desk = open_desk(run, text=text)
-    desk.answer("step", {"node": 0, "sampling": {"seed": 0}, "count": 4})
-    second = desk.trace(At(node=0)).header["next"][1]["id"]
-    [node] = desk.answer("choose", {"node": 0, "id": second}).value["nodes"]
-    desk.answer("step", {"node": node["id"], "sampling": {"seed": 1}, "count": 3})
-    desk.answer("go", {"node": 0})
-    return desk
+def branched(run: str, text: str) -> Dispatch:
+    """A dispatch whose text has gone on in two ways, and stands at the prompt again."""
+    dispatch = open_lens(run, text=text)
+    dispatch.answer("step", {"node": 0, "sampling": {"seed": 0}, "count": 4})
+    second = dispatch.trace(At(node=0)).header["next"][1]["id"]
+    [node] = dispatch.answer("choose", {"node": 0, "id": second}).value["nodes"]
+    dispatch.answer("step", {"node": node["id"], "sampling": {"seed": 1}, "count": 3})
+    dispatch.answer("go", {"node": 0})
+    return dispatch
 
 
 def draw(page: Page, language: str) -> None:

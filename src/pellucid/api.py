@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     from pellucid.engine.settings import EngineSettings
     from pellucid.engine.stage import Stage
     from pellucid.engine.step import Completion, Step
-    from pellucid.lens.desk import Desk
+    from pellucid.lens.dispatch import Dispatch
     from pellucid.lens.trace import Trace
     from pellucid.model.decoder import Decoder
     from pellucid.store.checkpoint import Checkpoint
@@ -110,9 +110,9 @@ class LanguageModel:
         """
         from pellucid.lens.page.widget import make_widget
 
-        desk = _desk(self)
-        desk.branches.plant(text)
-        return make_widget(desk)
+        dispatch = _dispatch(self)
+        dispatch.branches.plant(text)
+        return make_widget(dispatch)
 
 
 def load(
@@ -148,20 +148,20 @@ def trace(lm: LanguageModel, text: str | Sequence[int]) -> Trace:
     """
     from pellucid.lens.answer import At
 
-    desk = _desk(lm)
+    dispatch = _dispatch(lm)
     if isinstance(text, str):
-        desk.branches.plant(text)
+        dispatch.branches.plant(text)
     else:
-        desk.tree.plant(text)
-    return desk.trace(At())
+        dispatch.tree.plant(text)
+    return dispatch.trace(At())
 
 
-def _desk(lm: LanguageModel) -> Desk:
-    from pellucid.lens.desk import Desk
-    from pellucid.lens.shelf import Opened, Shelf, run_of
+def _dispatch(lm: LanguageModel) -> Dispatch:
+    from pellucid.lens.dispatch import Dispatch
+    from pellucid.lens.models import Models, Opened, run_of
 
     opened = Opened(model=lm.model, runner=lm.runner, checkpoint=lm.checkpoint)
-    return Desk(Shelf(opened, run=run_of(lm.checkpoint.directory)))
+    return Dispatch(Models(opened, run=run_of(lm.checkpoint.directory)))
 
 
 def train(

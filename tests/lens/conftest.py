@@ -1,4 +1,4 @@
-"""Small desks with nothing hidden: random values everywhere, one for each kind of model that panels must draw."""
+"""Small lenses with nothing hidden: random values everywhere, one for each kind of model that panels must draw."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pellucid.engine.torch_runner import TorchRunner
-from pellucid.lens.desk import Desk
-from pellucid.lens.shelf import Opened, Shelf
+from pellucid.lens.dispatch import Dispatch
+from pellucid.lens.models import Models, Opened
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -40,29 +40,29 @@ def scrambled(config: ModelConfig) -> Decoder:
     return model
 
 
-class DeskOfOneText(Desk):
-    """A desk whose only text was given: models that see both ways cannot continue one, so no tree would take it."""
+class DeskOfOneText(Dispatch):
+    """A dispatch whose only text was given: models that see both ways cannot continue one, so no tree would take it."""
 
-    def __init__(self, shelf: Shelf, ids: list[int]) -> None:
-        super().__init__(shelf)
+    def __init__(self, models: Models, ids: list[int]) -> None:
+        super().__init__(models)
         self.row = tuple(ids)
 
     def ids(self, node: int) -> tuple[int, ...]:
         return self.row
 
 
-def desk_of(model: Decoder, text: str) -> Desk:
-    """A desk on a model in memory, with a tokenizer of one token a byte."""
+def desk_of(model: Decoder, text: str) -> Dispatch:
+    """A dispatch on a model in memory, with a tokenizer of one token a byte."""
     checkpoint = Checkpoint(
         directory=Path(__file__), config=model.config, weights={}, tokenizer=train_bpe(["a"], 258), info={},
         generation={}, dtype=torch.float32,
     )  # fmt: skip
     opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)
     opened.__dict__["about"] = {"name": "scrambled"}
-    return DeskOfOneText(Shelf(opened), checkpoint.tokenizer.encode(text).ids)
+    return DeskOfOneText(Models(opened), checkpoint.tokenizer.encode(text).ids)
 
 
 @pytest.fixture(params=CONFIGS, scope="module")
-def desk(request) -> Desk:
-    """A desk that has read "abcabd"."""
+def dispatch(request) -> Dispatch:
+    """A dispatch that has read "abcabd"."""
     return desk_of(scrambled(CONFIGS[request.param]), "abcabd")

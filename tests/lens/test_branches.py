@@ -16,7 +16,7 @@ from pellucid.engine.runner import Runner
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, CorruptFileError, RequestError, SettingsError
 from pellucid.lens.branches import Branches, read_sampling
-from pellucid.lens.desk import Desk, open_desk
+from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.rows import Rows
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
@@ -56,10 +56,10 @@ def branches(runner: Runner, tokenizer: Tokenizer) -> Branches:
 
 
 @pytest.fixture(scope="module")
-def desk(model: Decoder, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def dispatch(model: Decoder, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Dispatch:
     path = tmp_path_factory.mktemp("models") / "tiny"
     save_checkpoint(path, config=model.config, weights=model.state_dict(), tokenizer=tokenizer, info={})
-    return open_desk(path, text="hello 你")
+    return open_lens(path, text="hello 你")
 
 
 def ids_after(branches: Branches, node: int, count: int, **sampling) -> list[int]:
@@ -89,13 +89,15 @@ def test_steps_are_those_of_a_generation(branches: Branches, tokenizer: Tokenize
     assert ids_after(branches, 0, 8, **sampling) == list(wanted.ids)
 
 
-def test_the_same_seed_is_the_same_token_as_on_the_command_line(desk: Desk, capsys: pytest.CaptureFixture) -> None:
-    path = str(desk.shelf.first.checkpoint.directory)
+def test_the_same_seed_is_the_same_token_as_on_the_command_line(
+    dispatch: Dispatch, capsys: pytest.CaptureFixture
+) -> None:
+    path = str(dispatch.models.first.checkpoint.directory)
     flags = ["--temperature", "1.4", "--top-p", "0.95", "--seed", "3", "--max-new-tokens", "6", "--json"]
     with pytest.raises(SystemExit):
         main(["generate", path, "hello 你", *flags])
     told = json.loads(capsys.readouterr().out)
-    answer = desk.answer("step", {"node": 0, "sampling": WARM, "count": 6}).value
+    answer = dispatch.answer("step", {"node": 0, "sampling": WARM, "count": 6}).value
     assert [node["ids"][0] for node in answer["nodes"]] == told["ids"]
 
 
@@ -176,60 +178,60 @@ def test_a_prompt_as_long_as_the_context_can_be_looked_at(branches: Branches) ->
         branches.plant("a" * 24)
 
 
-def test_beams_are_branches_in_the_order_of_their_likelihood(desk: Desk) -> None:
-    answer = desk.answer("beam", {"node": 0, "beams": 3, "length": 4}).value
-    totals = [desk.tree.total(end) for end in answer["ends"]]
+def test_beams_are_branches_in_the_order_of_their_likelihood(dispatch: Dispatch) -> None:
+    answer = dispatch.answer("beam", {"node": 0, "beams": 3, "length": 4}).value
+    totals = [dispatch.tree.total(end) for end in answer["ends"]]
     assert totals == sorted(totals, reverse=True) and answer["current"] == answer["ends"][0]
     for end in answer["ends"]:
-        for above, node in zip(desk.tree.path(end), desk.tree.path(end)[1:], strict=False):
-            row_V = torch.from_numpy(desk.branches.row(above.id).copy()).double()
+        for above, node in zip(dispatch.tree.path(end), dispatch.tree.path(end)[1:], strict=False):
+            row_V = torch.from_numpy(dispatch.branches.row(above.id).copy()).double()
             assert node.logprob == pytest.approx(row_V.log_softmax(0)[node.ids[0]].item(), abs=1e-5)
 
 
-def test_an_account_comes_with_every_step(desk: Desk) -> None:
-    answer = desk.answer("step", {"node": 0, "sampling": WARM, "count": 2}).value
+def test_an_account_comes_with_every_step(dispatch: Dispatch) -> None:
+    answer = dispatch.answer("step", {"node": 0, "sampling": WARM, "count": 2}).value
     for node, account in zip(answer["nodes"], answer["account"], strict=True):
         low, high = account["segment"]
         assert low <= node["u"] < high and account["id"] == node["ids"][0] and node["seed"] == answer["seed"] == 3
     json.dumps(answer, allow_nan=False)
 
 
-def test_a_seed_that_was_left_open_is_told(desk: Desk) -> None:
-    answer = desk.answer("step", {"node": 0, "sampling": {}}).value
-    again = desk.answer("step", {"node": 0, "sampling": {"seed": answer["seed"]}}).value
+def test_a_seed_that_was_left_open_is_told(dispatch: Dispatch) -> None:
+    answer = dispatch.answer("step", {"node": 0, "sampling": {}}).value
+    again = dispatch.answer("step", {"node": 0, "sampling": {"seed": answer["seed"]}}).value
     assert answer["nodes"][0]["u"] == again["nodes"][0]["u"] and answer["nodes"][0]["id"] == again["nodes"][0]["id"]
 
 
-def test_branches_are_saved_and_come_back(desk: Desk, tmp_path: Path) -> None:
+def test_branches_are_saved_and_come_back(dispatch: Dispatch, tmp_path: Path) -> None:
     file = tmp_path / "branches.json"
     with pytest.raises(RequestError, match="path"):  # a page cannot name a file to be written
-        desk.answer("branches.save", {"path": str(file)})
+        dispatch.answer("branches.save", {"path": str(file)})
     assert not file.exists()
-    desk.answer("step", {"node": 0, "sampling": WARM, "count": 3})
-    before = desk.answer("tree", {}).value
-    content = desk.answer("branches.save", {}).value["content"]
-    desk.answer("prompt", {"text": "there"})
-    after = desk.answer("branches.load", {"content": content}).value
+    dispatch.answer("step", {"node": 0, "sampling": WARM, "count": 3})
+    before = dispatch.answer("tree", {}).value
+    content = dispatch.answer("branches.save", {}).value["content"]
+    dispatch.answer("prompt", {"text": "there"})
+    after = dispatch.answer("branches.load", {"content": content}).value
     assert after["nodes"] == before["nodes"] and after["current"] == before["current"]
     assert after["version"] > before["version"]
     whole = json.loads(content)
     for change in ({"tokenizer_sha256": "0" * 64}, {"nodes": [{**whole["nodes"][0], "ids": [9999]}], "current": 0}):
         with pytest.raises((CorruptFileError, RequestError)):
-            desk.answer("branches.load", {"content": json.dumps({**whole, **change})})
+            dispatch.answer("branches.load", {"content": json.dumps({**whole, **change})})
 
 
-def test_two_pages_take_back_their_own_tokens(desk: Desk) -> None:
-    mine = desk.answer("choose", {"node": 0, "id": 9}).value["current"]
-    theirs = desk.answer("choose", {"node": mine, "id": 10}).value["current"]
-    assert desk.answer("undo", {"node": mine}).value["current"] == 0
-    assert desk.answer("go", {"node": theirs}).value["current"] == theirs
-    assert desk.answer("undo", {}).value["current"] == mine
+def test_two_pages_take_back_their_own_tokens(dispatch: Dispatch) -> None:
+    mine = dispatch.answer("choose", {"node": 0, "id": 9}).value["current"]
+    theirs = dispatch.answer("choose", {"node": mine, "id": 10}).value["current"]
+    assert dispatch.answer("undo", {"node": mine}).value["current"] == 0
+    assert dispatch.answer("go", {"node": theirs}).value["current"] == theirs
+    assert dispatch.answer("undo", {}).value["current"] == mine
 
 
-def test_the_path_says_which_node_each_token_is_of(desk: Desk) -> None:
-    node = desk.answer("step", {"node": 0, "sampling": WARM, "count": 2}).value["nodes"][-1]["id"]
-    path = desk.answer("path", {"node": node}).value
-    assert [chip["id"] for chip in path["chips"]] == list(desk.ids(node))
+def test_the_path_says_which_node_each_token_is_of(dispatch: Dispatch) -> None:
+    node = dispatch.answer("step", {"node": 0, "sampling": WARM, "count": 2}).value["nodes"][-1]["id"]
+    path = dispatch.answer("path", {"node": node}).value
+    assert [chip["id"] for chip in path["chips"]] == list(dispatch.ids(node))
     assert path["nodes"][: path["num_prompt"]] == [0] * path["num_prompt"] and path["nodes"][-1] == node
 
 
@@ -245,12 +247,12 @@ def test_the_path_says_which_node_each_token_is_of(desk: Desk) -> None:
         ("branches.load", {"content": "{}"}, RequestError),
     ],
 )
-def test_what_cannot_be_is_refused(desk: Desk, method: str, params: dict, error: type) -> None:
-    before = desk.tree.version
+def test_what_cannot_be_is_refused(dispatch: Dispatch, method: str, params: dict, error: type) -> None:
+    before = dispatch.tree.version
     with pytest.raises(error):
-        desk.answer(method, params)
-    assert desk.tree.version == before
+        dispatch.answer(method, params)
+    assert dispatch.tree.version == before
 
 
-def test_a_prompt_begins_as_the_command_line_begins_it(desk: Desk, tokenizer: Tokenizer) -> None:
-    assert list(desk.ids(0)) == tokenizer.encode_prompt("hello 你")
+def test_a_prompt_begins_as_the_command_line_begins_it(dispatch: Dispatch, tokenizer: Tokenizer) -> None:
+    assert list(dispatch.ids(0)) == tokenizer.encode_prompt("hello 你")

@@ -15,14 +15,14 @@ from pellucid.errors import RequestError
 from pellucid.keyed_random import uniform
 from pellucid.lens.answer import At
 from pellucid.lens.chances import account_chain, draw_many
-from pellucid.lens.desk import Desk
+from pellucid.lens.dispatch import Dispatch
 
-continuing = pytest.mark.parametrize("desk", ["grouped", "gpt2", "windowed"], indirect=True)  # those that write on
+continuing = pytest.mark.parametrize("dispatch", ["grouped", "gpt2", "windowed"], indirect=True)  # those that write on
 
 
-def node_of(desk: Desk) -> int:
+def node_of(dispatch: Dispatch) -> int:
     """The node of a prompt."""
-    return desk.answer("prompt", {"text": "abcabd"}).value["current"]
+    return dispatch.answer("prompt", {"text": "abcabd"}).value["current"]
 
 
 @given(
@@ -48,21 +48,21 @@ def test_every_column_sums_to_one_over_the_whole_vocabulary(row: list[float], kn
 
 
 @continuing
-def test_the_logits_are_the_models(desk: Desk) -> None:
-    at = At(node=node_of(desk))
-    ids = desk.branches.tree.text_ids(at.node)
+def test_the_logits_are_the_models(dispatch: Dispatch) -> None:
+    at = At(node=node_of(dispatch))
+    ids = dispatch.branches.tree.text_ids(at.node)
     with torch.inference_mode():
-        whole_TV = desk.model()(torch.tensor([ids])).logits_BTV[0].numpy()
+        whole_TV = dispatch.model()(torch.tensor([ids])).logits_BTV[0].numpy()
     for position in (None, 0, len(ids) - 1):
-        answer = desk.answer("logits", {"at": {"node": at.node}, "position": position})
+        answer = dispatch.answer("logits", {"at": {"node": at.node}, "position": position})
         np.testing.assert_allclose(answer.arrays["logits"], whole_TV[-1 if position is None else position], atol=2e-5)
-        assert answer.value["known"] == min(desk.tokenizer.vocab_size, desk.config.vocab_size)
+        assert answer.value["known"] == min(dispatch.tokenizer.vocab_size, dispatch.config.vocab_size)
 
 
 @continuing
-def test_the_chain_is_told_with_its_penalties(desk: Desk) -> None:
+def test_the_chain_is_told_with_its_penalties(dispatch: Dispatch) -> None:
     sampling = {"repetition_penalty": 1.5, "temperature": 0.7, "top_k": 5, "seed": 2}
-    answer = desk.answer("chances", {"at": {"node": node_of(desk)}, "sampling": sampling}).value
+    answer = dispatch.answer("chances", {"at": {"node": node_of(dispatch)}, "sampling": sampling}).value
     assert answer["chain"] == "model → repetition 1.5 (both) → temperature 0.7 → top-k 5 → draw"
     assert [stage["name"] for stage in answer["stages"]] == [
         "model",
@@ -71,13 +71,13 @@ def test_the_chain_is_told_with_its_penalties(desk: Desk) -> None:
         "top-k 5",
     ]
     assert answer["stages"][-1]["kept"] == 5 and answer["stages"][-1]["others"] == pytest.approx(0, abs=1e-6)
-    assert answer["num_others"] == desk.config.vocab_size - len(answer["candidates"])
-    assert all(candidate["label"] == desk.label(candidate["id"]) for candidate in answer["candidates"])
+    assert answer["num_others"] == dispatch.config.vocab_size - len(answer["candidates"])
+    assert all(candidate["label"] == dispatch.label(candidate["id"]) for candidate in answer["candidates"])
 
 
 @continuing
-def test_draws_are_those_of_the_choices_of_one_seed(desk: Desk) -> None:
-    u = desk.answer("draws", {"seed": 7, "position": 3, "count": 50}).arrays["u"]
+def test_draws_are_those_of_the_choices_of_one_seed(dispatch: Dispatch) -> None:
+    u = dispatch.answer("draws", {"seed": 7, "position": 3, "count": 50}).arrays["u"]
     assert u.dtype == np.float64 and u.tolist() == [uniform(7, 3, choice=choice) for choice in range(50)]
     sampler = Sampler(SamplingSettings(seed=7), num_logits=4, num_known=4)
     assert sampler.choose(np.zeros(4, np.float32), [1, 2, 3], 1).u == u[0]
@@ -85,9 +85,9 @@ def test_draws_are_those_of_the_choices_of_one_seed(desk: Desk) -> None:
 
 @continuing
 @pytest.mark.parametrize("params", [{"seed": -1, "position": 0}, {"seed": 0, "position": 0, "count": 10**7}])
-def test_draws_that_do_not_exist_are_refused(desk: Desk, params: dict) -> None:
+def test_draws_that_do_not_exist_are_refused(dispatch: Dispatch, params: dict) -> None:
     with pytest.raises(RequestError):
-        desk.answer("draws", params)
+        dispatch.answer("draws", params)
 
 
 def test_draws_fill_the_ruler_evenly() -> None:

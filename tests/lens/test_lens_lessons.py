@@ -13,7 +13,7 @@ import torch
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import At
-from pellucid.lens.desk import Desk, open_desk
+from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.lessons import heads, next_token, token, window
 from pellucid.lens.lessons.contents import PATH
@@ -31,8 +31,8 @@ POSITIONS = ("rotary", "learned", "sinusoidal", "none")
 KEYS = [entry.key for entry in PATH]
 
 
-def make_desk(directory, text: str = TEXT, tokenizer=TOKENIZER, **axes) -> Desk:
-    """A desk on a model with pronounced opinions, saved so that a lesson's Python can load it."""
+def make_dispatch(directory, text: str = TEXT, tokenizer=TOKENIZER, **axes) -> Dispatch:
+    """A dispatch on a model with pronounced opinions, saved so that a lesson's Python can load it."""
     shape = {"n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "d_model": 32, "d_ff": 48, "init": "gpt2"}
     config = ModelConfig(vocab_size=tokenizer.vocab_size, context_length=48, **{**shape, **axes})
     model = build(config, seed=3)
@@ -41,43 +41,43 @@ def make_desk(directory, text: str = TEXT, tokenizer=TOKENIZER, **axes) -> Desk:
         for block in model.blocks:
             block.attention.query.weight.mul_(30)
     save_checkpoint(directory, config=config, weights=model.state_dict(), tokenizer=tokenizer, info={})
-    return open_desk(directory, text=text)
+    return open_lens(directory, text=text)
 
 
 @pytest.fixture(scope="module", params=POSITIONS)
-def desk(request, tmp_path_factory) -> Desk:
-    return make_desk(tmp_path_factory.mktemp("model") / request.param, position=request.param)
+def dispatch(request, tmp_path_factory) -> Dispatch:
+    return make_dispatch(tmp_path_factory.mktemp("model") / request.param, position=request.param)
 
 
 @pytest.fixture(scope="module")
 def reading(tmp_path_factory) -> Reading:
-    return Reading(make_desk(tmp_path_factory.mktemp("model") / "one"), At())
+    return Reading(make_dispatch(tmp_path_factory.mktemp("model") / "one"), At())
 
 
-def ask(desk: Desk, method: str, **params):
-    return desk.answer(method, params).value
+def ask(dispatch: Dispatch, method: str, **params):
+    return dispatch.answer(method, params).value
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_the_code_of_a_lesson_finds_the_answer_it_accepts(desk, key) -> None:
-    task = ask(desk, "lesson", lesson=key)
+def test_the_code_of_a_lesson_finds_the_answer_it_accepts(dispatch, key) -> None:
+    task = ask(dispatch, "lesson", lesson=key)
     assert "answer" not in {name for name in task if name != "ask"}  # the page is not told
     grad, names = torch.is_grad_enabled(), {}
     try:
         exec(task["code"], names)
     finally:
         torch.set_grad_enabled(grad)
-    checked = ask(desk, "lesson.check", lesson=key, answer=names["answer"])
+    checked = ask(dispatch, "lesson.check", lesson=key, answer=names["answer"])
     assert checked["right"]
     assert checked["answer"] == pytest.approx(names["answer"], rel=1e-3, abs=0.02)
     other = (checked["answer"] + 1) % len(task["choices"]) if task["choices"] else 2 * checked["answer"] + 5
-    assert not ask(desk, "lesson.check", lesson=key, answer=other)["right"]
+    assert not ask(dispatch, "lesson.check", lesson=key, answer=other)["right"]
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("key", KEYS)
-def test_every_sentence_has_its_words_and_its_figures(desk, key, language) -> None:
-    reading = Reading(desk, At())
+def test_every_sentence_has_its_words_and_its_figures(dispatch, key, language) -> None:
+    reading = Reading(dispatch, At())
     worked_by = lessons.WORKED_BY[key]
     task = worked_by.open_task(reading)
     for line in (*task.say, task.ask, *worked_by.explain(reading)):
@@ -93,18 +93,18 @@ def test_the_catalogues_hold_the_lessons_of_the_path_and_no_others() -> None:
         assert named == set(KEYS)
 
 
-def test_the_answers_are_json_and_the_list_is_the_path(desk) -> None:
-    assert [entry["key"] for entry in ask(desk, "lessons")["lessons"]] == KEYS
+def test_the_answers_are_json_and_the_list_is_the_path(dispatch) -> None:
+    assert [entry["key"] for entry in ask(dispatch, "lessons")["lessons"]] == KEYS
     for key in KEYS:
-        json.dumps(ask(desk, "lesson", lesson=key), allow_nan=False)
-        json.dumps(ask(desk, "lesson.check", lesson=key, answer=0), allow_nan=False)
+        json.dumps(ask(dispatch, "lesson", lesson=key), allow_nan=False)
+        json.dumps(ask(dispatch, "lesson.check", lesson=key, answer=0), allow_nan=False)
 
 
-def test_addresses_name_the_numbers_beside_them(desk) -> None:
-    trace = desk.trace(At())
+def test_addresses_name_the_numbers_beside_them(dispatch) -> None:
+    trace = dispatch.trace(At())
     seen = 0
     for key in KEYS:
-        lines = ask(desk, "lesson", lesson=key)["say"] + ask(desk, "lesson.check", lesson=key, answer=0)["said"]
+        lines = ask(dispatch, "lesson", lesson=key)["say"] + ask(dispatch, "lesson.check", lesson=key, answer=0)["said"]
         for figure in (figure for line in lines for figure in line["figures"].values() if figure["address"]):
             name, index = re.fullmatch(r"(.+)\[([\d,]+)\]", figure["address"]).groups()
             array, place = trace[name], tuple(map(int, index.split(",")))
@@ -130,7 +130,7 @@ def test_losses_are_the_cross_entropy_of_the_true_tokens(reading) -> None:
 
 def test_no_pair_of_the_whole_vocabulary_is_likelier_than_the_one_found(tmp_path, monkeypatch) -> None:
     tokenizer = train_characters(["abcdefgh"])
-    reading = Reading(make_desk(tmp_path / "small", "abcdefgh", tokenizer), At())
+    reading = Reading(make_dispatch(tmp_path / "small", "abcdefgh", tokenizer), At())
     monkeypatch.setattr(next_token, "MOST_FIRST", tokenizer.vocab_size)
     lost = 0
     for end in range(2, len(reading.ids)):
@@ -178,18 +178,20 @@ def test_temperature_divides_the_gap_and_keeps_the_order(reading) -> None:
 
 
 def test_the_first_pair_turns_by_its_frequency_at_every_step(tmp_path) -> None:
-    desk = make_desk(tmp_path / "model", rope_scaling="linear", rope_factor=4.0)
-    answer = ask(desk, "lesson.check", lesson="position", answer=0)["answer"]
-    assert answer == pytest.approx(math.degrees((len(desk.ids(0)) - 1) / 4) % 360, abs=1e-3)
+    dispatch = make_dispatch(tmp_path / "model", rope_scaling="linear", rope_factor=4.0)
+    answer = ask(dispatch, "lesson.check", lesson="position", answer=0)["answer"]
+    assert answer == pytest.approx(math.degrees((len(dispatch.ids(0)) - 1) / 4) % 360, abs=1e-3)
 
 
 @pytest.mark.parametrize(
     ("tokenizer", "key", "count"), [(TOKENIZER, "hidden", 1), (train_characters(["straweby catmon"]), "spelled", 11)]
 )
 def test_letters_are_hidden_where_the_word_is_one_token(tmp_path, tokenizer, key, count) -> None:
-    desk = make_desk(tmp_path / "model", "the cat sat on a mat" if tokenizer is TOKENIZER else "cats matter", tokenizer)
+    dispatch = make_dispatch(
+        tmp_path / "model", "the cat sat on a mat" if tokenizer is TOKENIZER else "cats matter", tokenizer
+    )
     assert len(tokenizer.encode(token.WORD).ids) == count
-    checked = ask(desk, "lesson.check", lesson="token", answer=count)
+    checked = ask(dispatch, "lesson.check", lesson="token", answer=count)
     assert checked["right"] and checked["said"][-1]["key"] == key
 
 
@@ -200,16 +202,16 @@ def test_the_end_of_the_text_can_be_typed(reading) -> None:
     assert [TOKENIZER.bos_id, *TOKENIZER.encode(task.try_text).ids] == list(tail)
 
 
-def test_a_text_too_short_a_lesson_that_is_not_and_a_choice_that_is_none(tmp_path, desk) -> None:
-    short = make_desk(tmp_path / "model", "a")
+def test_a_text_too_short_a_lesson_that_is_not_and_a_choice_that_is_none(tmp_path, dispatch) -> None:
+    short = make_dispatch(tmp_path / "model", "a")
     with pytest.raises(RequestError) as caught:
         ask(short, "lesson", lesson="heads")
     assert "at least" in caught.value.hint
     with pytest.raises(RequestError) as caught:
-        ask(desk, "lesson", lesson="windows")
+        ask(dispatch, "lesson", lesson="windows")
     assert "window" in caught.value.hint
     with pytest.raises(RequestError):
-        ask(desk, "lesson.check", lesson="training", answer=4)
+        ask(dispatch, "lesson.check", lesson="training", answer=4)
 
 
 def test_figures_are_shown_as_people_write_them() -> None:
@@ -217,8 +219,10 @@ def test_figures_are_shown_as_people_write_them() -> None:
     assert [figure.shown for figure in shown] == ["−0.500", "1,234,567", "99.9 %", "·the"]
 
 
-def test_a_recording_holds_every_lesson_with_an_answer_that_is_right(desk) -> None:
-    asked = list(lessons.list_questions(desk, {"node": 0, "checkpoint": None}))
+def test_a_recording_holds_every_lesson_with_an_answer_that_is_right(dispatch) -> None:
+    asked = list(lessons.list_questions(dispatch, {"node": 0, "checkpoint": None}))
     for key in KEYS:
-        answers = [desk.answer(*one).value for one in asked if one[1].get("lesson") == key and one[0] == "lesson.check"]
+        answers = [
+            dispatch.answer(*one).value for one in asked if one[1].get("lesson") == key and one[0] == "lesson.check"
+        ]
         assert any(checked["right"] for checked in answers)

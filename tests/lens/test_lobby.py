@@ -23,7 +23,7 @@ CONFIG = ModelConfig(
 
 
 class Named:
-    """Stands for a desk: says which run it is of."""
+    """Stands for a dispatch: says which run it is of."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -15,14 +15,14 @@ AT = At(node=0)
 LAYER = 1  # the last of the fixture's models: between it and the exit lies only the final norm
 
 
-def ask(desk, method, **params):
-    return METHODS[method](desk, at=AT, layer=LAYER, **params)
+def ask(dispatch, method, **params):
+    return METHODS[method](dispatch, at=AT, layer=LAYER, **params)
 
 
-def test_hidden_is_what_the_down_matrix_reads(desk):
-    model = desk.model(None)
-    mlp, arrays = model.blocks[LAYER].mlp, desk.trace(AT).arrays
-    answer = ask(desk, "neurons", position=3)
+def test_hidden_is_what_the_down_matrix_reads(dispatch):
+    model = dispatch.model(None)
+    mlp, arrays = model.blocks[LAYER].mlp, dispatch.trace(AT).arrays
+    answer = ask(dispatch, "neurons", position=3)
     with torch.no_grad():
         written_D = mlp.down(torch.tensor(answer.arrays["hidden"]))
         normed_D = torch.tensor(arrays[f"blocks.{LAYER}.mlp_norm"][3])
@@ -33,8 +33,8 @@ def test_hidden_is_what_the_down_matrix_reads(desk):
     np.testing.assert_allclose(answer.arrays["activated"] * gate, answer.arrays["hidden"], atol=1e-5)
 
 
-def test_the_curve_passes_through_the_dots(desk):
-    answer = ask(desk, "neurons", position=2)
+def test_the_curve_passes_through_the_dots(dispatch):
+    answer = ask(dispatch, "neurons", position=2)
     x, y = answer.arrays["curve"]
     pre_F, activated_F = answer.arrays["pre"], answer.arrays["activated"]
     assert x[0] <= pre_F.min() and pre_F.max() <= x[-1]
@@ -42,17 +42,17 @@ def test_the_curve_passes_through_the_dots(desk):
 
 
 @pytest.mark.parametrize("by", ["value", "written"])
-def test_the_strongest_come_first(desk, by):
-    answer = ask(desk, "neurons", position=3, count=5, by=by)
+def test_the_strongest_come_first(dispatch, by):
+    answer = ask(dispatch, "neurons", position=3, count=5, by=by)
     strength_F = np.abs(answer.arrays["hidden"])
     if by == "written":
-        strength_F = strength_F * np.linalg.norm(desk.model(None).blocks[LAYER].mlp.down.weight.detach(), axis=0)
+        strength_F = strength_F * np.linalg.norm(dispatch.model(None).blocks[LAYER].mlp.down.weight.detach(), axis=0)
     assert [neuron["index"] for neuron in answer.value["top"]] == np.argsort(-strength_F)[:5].tolist()
 
 
-def test_direct_is_what_the_neuron_adds_to_the_logits(desk):
+def test_direct_is_what_the_neuron_adds_to_the_logits(dispatch):
     """All neurons' direct parts, and those of everything else in the stream, are the logits."""
-    model, arrays = desk.model(None), desk.trace(AT).arrays
+    model, arrays = dispatch.model(None), dispatch.trace(AT).arrays
     vocab, position = model.config.vocab_size, 4
     stream_D, rest_D = (arrays[f"blocks.{LAYER}.{place}"][position] for place in ("output", "middle"))
     if model.config.mlp_bias:
@@ -61,18 +61,18 @@ def test_direct_is_what_the_neuron_adds_to_the_logits(desk):
     total_V = read_parts(model, rest_D[None])[0] / size
     total_V += read_rows(model, stream_D[None])[0] - read_parts(model, stream_D[None])[0] / size  # the norm's bias
     for index in range(model.config.d_ff):
-        answer = ask(desk, "neuron", index=index, position=position, count=vocab)
+        answer = ask(dispatch, "neuron", index=index, position=position, count=vocab)
         for token in answer.value["promotes"]:
             total_V[token["id"]] += token["direct"]
     np.testing.assert_allclose(total_V, read_rows(model, stream_D[None])[0], atol=1e-3)
 
 
-def test_scores_are_slopes_of_the_exit(desk):
+def test_scores_are_slopes_of_the_exit(dispatch):
     """Push the stream a little along the neuron's column, its size held: logits move by score / size."""
-    model, position, step = desk.model(None).double(), 4, 1e-6
-    answer = ask(desk, "neuron", index=7, position=position, count=5)
+    model, position, step = dispatch.model(None).double(), 4, 1e-6
+    answer = ask(dispatch, "neuron", index=7, position=position, count=5)
     column_D = torch.tensor(answer.arrays["column"]).double()
-    stream_D = torch.tensor(desk.trace(AT).arrays[f"blocks.{LAYER}.output"][position]).double()
+    stream_D = torch.tensor(dispatch.trace(AT).arrays[f"blocks.{LAYER}.output"][position]).double()
     with torch.no_grad():
         size, pushed_size = stream_size_exact(model, stream_D), stream_size_exact(model, stream_D + step * column_D)
         here_V, there_V = exit_without_bias(model, stream_D), exit_without_bias(model, stream_D + step * column_D)
@@ -93,19 +93,19 @@ def exit_without_bias(model, x_D):
     return normed_D @ (model.embed.weight if model.config.tied_head else model.head.weight).T
 
 
-def test_promoted_and_suppressed_are_the_two_ends(desk):
-    answer = ask(desk, "neuron", index=3, count=4)
+def test_promoted_and_suppressed_are_the_two_ends(dispatch):
+    answer = ask(dispatch, "neuron", index=3, count=4)
     promoted = [token["score"] for token in answer.value["promotes"]]
     suppressed = [token["score"] for token in answer.value["suppresses"]]
     assert promoted == sorted(promoted, reverse=True) and suppressed == sorted(suppressed)
     assert promoted[-1] > suppressed[-1]
-    hidden_T = desk.trace(AT).arrays[f"blocks.{LAYER}.mlp.hidden"][:, 3]
+    hidden_T = dispatch.trace(AT).arrays[f"blocks.{LAYER}.mlp.hidden"][:, 3]
     np.testing.assert_array_equal(answer.arrays["hidden"], hidden_T)
     assert answer.value["position"] == len(hidden_T) - 1 and answer.value["value"] == hidden_T[-1]
 
 
-def test_neurons_that_are_not_there_are_refused(desk):
+def test_neurons_that_are_not_there_are_refused(dispatch):
     with pytest.raises(RequestError, match="index is out of range"):
-        ask(desk, "neuron", index=31)
+        ask(dispatch, "neuron", index=31)
     with pytest.raises(RequestError, match="position is out of range"):
-        ask(desk, "neurons", position=99)
+        ask(dispatch, "neurons", position=99)

@@ -19,7 +19,7 @@ from pellucid.engine.settings import SamplingSettings
 from pellucid.errors import PellucidError
 from pellucid.lens import fields
 from pellucid.lens.answer import At
-from pellucid.lens.desk import PARTS, Desk, open_desk
+from pellucid.lens.dispatch import PARTS, Dispatch, open_lens
 from pellucid.lens.fields import DEEPEST, LEAST, MOST, check_values
 from pellucid.lens.lessons.contents import PATH
 from pellucid.lens.page.server import STATUS, read_params
@@ -117,20 +117,20 @@ def questions(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory) -> Desk:
+def dispatch(tmp_path_factory) -> Dispatch:
     path = tmp_path_factory.mktemp("runs") / "book"
     run = Run.create(path, {})
     for step in (10, 20):
         run.save(step, config=CONFIG, weights=build(CONFIG, seed=step).state_dict(), tokenizer=TOKENIZER, info={})
-    return open_desk(path, text="hello 你好 hello")
+    return open_lens(path, text="hello 你好 hello")
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(asked=questions())
-def test_every_question_is_answered_or_told_what_is_wrong_with_it(desk, asked) -> None:
+def test_every_question_is_answered_or_told_what_is_wrong_with_it(dispatch, asked) -> None:
     method, params = asked
     try:
-        encode(desk.answer(method, read_params(json.dumps(params).encode())))
+        encode(dispatch.answer(method, read_params(json.dumps(params).encode())))
     except PellucidError as error:
         assert next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS) == 400, (asked, error)
         assert error.what and json.dumps(error.to_dict())
@@ -175,11 +175,11 @@ def test_every_refusal_of_a_question_says_what_to_try() -> None:
     assert not silent
 
 
-def test_a_pattern_without_end_is_ended(desk, monkeypatch) -> None:
+def test_a_pattern_without_end_is_ended(dispatch, monkeypatch) -> None:
     monkeypatch.setattr("pellucid.lens.pattern.search_texts.__kwdefaults__", {"seconds": 0.5})
     with pytest.raises(PellucidError, match="too long to search with"):
-        desk.answer("vocabulary", {"search": "/((.|.)*)*x$/"})
-    assert desk.answer("vocabulary", {"search": "/^he/"}).value["total"]
+        dispatch.answer("vocabulary", {"search": "/((.|.)*)*x$/"})
+    assert dispatch.answer("vocabulary", {"search": "/^he/"}).value["total"]
 
 
 def test_a_row_of_the_embedding_that_no_token_uses_may_be_the_likeliest(tmp_path) -> None:
@@ -191,9 +191,9 @@ def test_a_row_of_the_embedding_that_no_token_uses_may_be_the_likeliest(tmp_path
         model.head.weight.normal_(std=0.02)
         model.head.weight[302] = 9 * model.hidden(torch.tensor([ids]))[0, -1]
     save_checkpoint(tmp_path / "m", config=config, weights=model.state_dict(), tokenizer=TOKENIZER, info={})
-    desk = open_desk(tmp_path / "m", text="hello there 你好")
-    assert desk.answer("record", {}).value["next"][0]["label"] == "[302]"
-    asked = list(list_questions(desk, At()))
+    dispatch = open_lens(tmp_path / "m", text="hello there 你好")
+    assert dispatch.answer("record", {}).value["next"][0]["label"] == "[302]"
+    asked = list(list_questions(dispatch, At()))
     assert {params["lesson"] for method, params in asked if method == "lesson"} == {entry.key for entry in PATH}
     for method, params in asked:
-        encode(desk.answer(method, params))
+        encode(dispatch.answer(method, params))

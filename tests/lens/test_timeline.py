@@ -18,7 +18,7 @@ from pellucid.data.loader import DocumentLoader, Loader, Pool
 from pellucid.data.prepare import open_prepared
 from pellucid.errors import RequestError
 from pellucid.events import MemoryRecorder
-from pellucid.lens.desk import Desk, open_desk
+from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.timeline import draw_curve, list_exam, principal_plane
 from pellucid.model.tap import record
 from pellucid.settings import Layer, resolve
@@ -71,8 +71,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def desk(run: Path) -> Desk:
-    return open_desk(run, text="the cat 小猫")
+def dispatch(run: Path) -> Dispatch:
+    return open_lens(run, text="the cat 小猫")
 
 
 def model_at(run: Path, step: int):
@@ -82,8 +82,8 @@ def model_at(run: Path, step: int):
     return load_model(load_checkpoint(directory), dtype=torch.float32).eval()
 
 
-def test_the_curve_names_what_was_saved_and_seen(desk: Desk) -> None:
-    value = desk.answer("timeline", {}).value
+def test_the_curve_names_what_was_saved_and_seen(dispatch: Dispatch) -> None:
+    value = dispatch.answer("timeline", {}).value
     assert (
         value["checkpoints"] == [0, 1, 2, 4, 6]
         and value["probes"] == [0, 1, 2, 3, 4, 5, 6]
@@ -91,12 +91,12 @@ def test_the_curve_names_what_was_saved_and_seen(desk: Desk) -> None:
     )
     assert [point["step"] for point in value["curve"]] == [1, 2, 3, 4, 5, 6]
     assert [point["step"] for point in value["curve"] if point["val"] is not None] == [2, 4, 6]
-    rows = desk.run.read_metrics()
+    rows = dispatch.run.read_metrics()
     assert [point["train"] for point in value["curve"]] == [row["loss"] for row in rows if row["kind"] == "train"]
 
 
-def test_the_exam_is_that_of_metrics_jsonl_part_by_part(run: Path, desk: Desk) -> None:
-    exam = desk.answer("timeline", {}).value["exam"]
+def test_the_exam_is_that_of_metrics_jsonl_part_by_part(run: Path, dispatch: Dispatch) -> None:
+    exam = dispatch.answer("timeline", {}).value["exam"]
     assert exam["parts"] == ["zh", "rhymes"]
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     written = [(row["step"], [row["exam_zh"], row["exam_rhymes"]]) for row in rows if row["kind"] == "eval"]
@@ -138,11 +138,13 @@ def test_a_curve_passes_over_losses_that_were_not_finite() -> None:
 
 @pytest.mark.parametrize("step", [0, 1, 2, 6])
 @pytest.mark.parametrize("position", [None, 1])
-def test_the_prompt_at_a_checkpoint_is_read_by_that_checkpoint(run: Path, desk: Desk, step: int, position) -> None:
+def test_the_prompt_at_a_checkpoint_is_read_by_that_checkpoint(
+    run: Path, dispatch: Dispatch, step: int, position
+) -> None:
     at = {"node": 0, "checkpoint": step}
-    answer = desk.answer("timeline.at", {"at": at, "layer": 1, "head": 1, "position": position} if position else
+    answer = dispatch.answer("timeline.at", {"at": at, "layer": 1, "head": 1, "position": position} if position else
                          {"at": at, "layer": 1, "head": 1})  # fmt: skip
-    model, row = model_at(run, step), torch.tensor(desk.ids(0))
+    model, row = model_at(run, step), torch.tensor(dispatch.ids(0))
     with torch.no_grad(), record(model) as taps:
         logits_TV = model(row[None]).logits_BTV[0]
     place = len(row) - 1 if position is None else position
@@ -158,10 +160,10 @@ def test_the_prompt_at_a_checkpoint_is_read_by_that_checkpoint(run: Path, desk: 
     assert [bar["p"] for bar in value["top"]] == sorted((bar["p"] for bar in value["top"]), reverse=True)
 
 
-def test_a_probe_says_what_the_model_of_its_step_says(run: Path, desk: Desk) -> None:
-    answer = desk.answer("timeline.at", {"at": {"checkpoint": 4}, "text": 1, "layer": 1, "head": 0})
+def test_a_probe_says_what_the_model_of_its_step_says(run: Path, dispatch: Dispatch) -> None:
+    answer = dispatch.answer("timeline.at", {"at": {"checkpoint": 4}, "text": 1, "layer": 1, "head": 0})
     model, ids = model_at(run, 4), [token["id"] for token in answer.value["tokens"]]
-    assert desk.tokenizer.decode(ids[1:]) == PROBES[1]
+    assert dispatch.tokenizer.decode(ids[1:]) == PROBES[1]
     with torch.no_grad(), record(model) as taps:
         logits_TV = model(torch.tensor([ids])).logits_BTV[0]
     np.testing.assert_allclose(answer.arrays["logits"], logits_TV[-1], rtol=1e-4, atol=1e-5)
@@ -172,10 +174,10 @@ def test_a_probe_says_what_the_model_of_its_step_says(run: Path, desk: Desk) -> 
 
 
 @pytest.mark.parametrize(("text", "steps"), [(None, [0, 1, 2, 4, 6]), (0, [0, 1, 2, 3, 4, 5, 6])])
-def test_when_a_token_was_learned(desk: Desk, text: int | None, steps: list[int]) -> None:
+def test_when_a_token_was_learned(dispatch: Dispatch, text: int | None, steps: list[int]) -> None:
     given_text = {} if text is None else {"text": text}
-    top = desk.answer("timeline.at", {"at": {}, **given_text}).value["top"][0]
-    value = desk.answer("timeline.learned", {"at": {}, "id": top["id"], "share": 0.01, **given_text}).value
+    top = dispatch.answer("timeline.at", {"at": {}, **given_text}).value["top"][0]
+    value = dispatch.answer("timeline.learned", {"at": {}, "id": top["id"], "share": 0.01, **given_text}).value
     assert [row["step"] for row in value["rows"]] == steps
     assert value["rows"][-1]["p"] == pytest.approx(top["p"], rel=1e-9) and value["rows"][-1]["rank"] == 1
     leading = [row["step"] for row in value["rows"] if row["rank"] == 1]
@@ -183,17 +185,17 @@ def test_when_a_token_was_learned(desk: Desk, text: int | None, steps: list[int]
     assert value["first_leading"] == leading[0] and value["first_above"] == (above[0] if above else None)
 
 
-def test_the_map_of_every_step_lies_on_one_plane(run: Path, desk: Desk) -> None:
-    newest = desk.answer("timeline.map", {"at": {}})
-    older = desk.answer("timeline.map", {"at": {"checkpoint": 2}})
+def test_the_map_of_every_step_lies_on_one_plane(run: Path, dispatch: Dispatch) -> None:
+    newest = dispatch.answer("timeline.map", {"at": {}})
+    older = dispatch.answer("timeline.map", {"at": {"checkpoint": 2}})
     plane_DP = principal_plane(F.normalize(model_at(run, 6).embed.weight.detach().double()).numpy())
     for step, answer in ((6, newest), (2, older)):
         rows = F.normalize(model_at(run, step).embed.weight.detach()).numpy()[answer.arrays["ids"]]
         np.testing.assert_allclose(answer.arrays["xy"], rows @ plane_DP, rtol=1e-5, atol=1e-5)
         share = np.square(rows @ plane_DP).sum() / np.square(rows).sum()
         assert answer.value["explained"] == pytest.approx(share, rel=1e-5) and 0 < share < 1
-        assert set(desk.ids(0)) <= set(answer.arrays["ids"].tolist())
-    seen = desk.answer("timeline.map", {"at": {"checkpoint": 6}, "text": 0})
+        assert set(dispatch.ids(0)) <= set(answer.arrays["ids"].tolist())
+    seen = dispatch.answer("timeline.map", {"at": {"checkpoint": 6}, "text": 0})
     known = dict(zip(newest.arrays["ids"].tolist(), newest.arrays["xy"].tolist(), strict=True))
     for id, xy in zip(seen.arrays["ids"].tolist(), seen.arrays["xy"].tolist(), strict=True):
         assert xy == pytest.approx(known[id], abs=1e-5)
@@ -209,19 +211,19 @@ def test_the_plane_is_the_one_of_most_spread() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"layer": 2}, {"head": -1}, {"position": 99}, {"text": 2}, {"at": {"checkpoint": 3}}]
 )
-def test_a_moment_that_was_not_kept_says_so(desk: Desk, wrong: dict) -> None:
+def test_a_moment_that_was_not_kept_says_so(dispatch: Dispatch, wrong: dict) -> None:
     with pytest.raises(RequestError):
-        desk.answer("timeline.at", {"at": {}, **wrong})
+        dispatch.answer("timeline.at", {"at": {}, **wrong})
 
 
-def test_a_token_that_is_none_is_refused(desk: Desk) -> None:
+def test_a_token_that_is_none_is_refused(dispatch: Dispatch) -> None:
     with pytest.raises(RequestError):
-        desk.answer("timeline.learned", {"at": {}, "id": 10_000})
+        dispatch.answer("timeline.learned", {"at": {}, "id": 10_000})
 
 
 def test_a_model_of_no_run_has_no_timeline_but_the_present(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "checkpoints" / "step-000006", tmp_path / "alone")
-    alone = open_desk(tmp_path / "alone", text="the cat")
+    alone = open_lens(tmp_path / "alone", text="the cat")
     value = alone.answer("timeline", {}).value
     assert value["run"] is None and value["exam"] == {"parts": [], "rows": []}
     assert alone.answer("timeline.at", {"at": {}}).value["step"] == 6
@@ -240,28 +242,28 @@ def test_rows_that_were_sorted_by_length_are_found_again(tmp_path: Path) -> None
     sorted_rows = {"data": {"rows": "documents"}, "batch": {"rows": 4, "pool": 3}}
     model = {**SETTINGS["model"], "context_length": 64}
     run = train_tiny(tmp_path / "rows.jsonl", tmp_path / "run", {**SETTINGS, **sorted_rows, "model": model})
-    desk = open_desk(run, text="the cat")
+    dispatch = open_lens(run, text="the cat")
     loader = DocumentLoader(open_prepared(run / "data").train, 64, seed=1337, pool=Pool(rows=4, updates=3))
     lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     read = [line for line in lines if line["kind"] == "train"]
     assert [line["tokens"] for line in read] == [loader.rows(4 * step, 4).ids_BT.numel() for step in range(6)]
     for step in (2, 4):
-        batch, shown = loader.rows(4 * step, 4), desk.answer("glass.rows", {"checkpoint": step}).value["rows"]
+        batch, shown = loader.rows(4 * step, 4), dispatch.answer("glass.rows", {"checkpoint": step}).value["rows"]
         lengths = (batch.weights_BT > 0).sum(1).tolist()
         assert [row["text"] for row in shown] == [
-            desk.tokenizer.decode([*batch.ids_BT[i, :n].tolist(), int(batch.targets_BT[i, n - 1])])
+            dispatch.tokenizer.decode([*batch.ids_BT[i, :n].tolist(), int(batch.targets_BT[i, n - 1])])
             for i, n in enumerate(lengths)
         ]
 
 
-def test_the_rows_under_glass_are_those_that_the_run_read_next(run: Path, desk: Desk) -> None:
-    rows = desk.answer("glass.rows", {"checkpoint": 2}).value["rows"]
+def test_the_rows_under_glass_are_those_that_the_run_read_next(run: Path, dispatch: Dispatch) -> None:
+    rows = dispatch.answer("glass.rows", {"checkpoint": 2}).value["rows"]
     batch = Loader(open_prepared(run / "data").train, context_length=16, seed=1337).rows(2 * 4, 4)
     assert [row["text"] for row in rows] == [
-        desk.tokenizer.decode([*ids.tolist(), int(targets[-1])])
+        dispatch.tokenizer.decode([*ids.tolist(), int(targets[-1])])
         for ids, targets in zip(batch.ids_BT, batch.targets_BT, strict=True)
     ]
-    value = desk.answer("glass", {"at": {"checkpoint": 2}, "row": 1}).value
+    value = dispatch.answer("glass", {"at": {"checkpoint": 2}, "row": 1}).value
     assert [token["fed"]["id"] for token in value["tokens"]] == batch.ids_BT[1].tolist()
     assert [token["target"]["id"] for token in value["tokens"]] == batch.targets_BT[1].tolist()
     losses = [token["loss_before"] for token in value["tokens"] if token["counts"]]
@@ -276,12 +278,12 @@ def test_a_run_that_broke_can_still_be_looked_at(run: Path, tmp_path: Path) -> N
     """Weights that are not finite cannot be kept in bytes; the probe is shown as it is."""
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)
-    desk = open_desk(broken)
-    ids = list(desk.tokenizer.encode("the cat").ids)
+    dispatch = open_lens(broken)
+    ids = list(dispatch.tokenizer.encode("the cat").ids)
     model = model_at(run, 6)
     with torch.no_grad():
         model.blocks[0].attention.query.weight.fill_(math.nan)
     arrays = {f"0.{name}": array for name, array in see(model, ids).items()}
     save_probe(broken, 6, pack_probe(6, [{"text": "the cat", "ids": ids}], arrays))
-    answer = desk.answer("timeline.at", {"at": {"checkpoint": 6}, "text": 0})
+    answer = dispatch.answer("timeline.at", {"at": {"checkpoint": 6}, "text": 0})
     assert np.isnan(answer.arrays["weights"]).any()

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pellucid.cli.guided import converse
 from pellucid.cli.learn import command
 from pellucid.errors import RequestError, SettingsError, StoreError
-from pellucid.lens.desk import open_desk
+from pellucid.lens.dispatch import open_lens
 from pellucid.lens.lessons.contents import PATH
 from pellucid.lens.lessons.words import say
 from pellucid.lessons.guided import find_newest, open_guided
@@ -67,9 +67,9 @@ def test_the_answer_that_the_program_gives_is_the_one_it_accepts(run_path) -> No
 
 
 def test_the_terminal_asks_what_the_page_asks(run_path) -> None:
-    desk = open_desk(run_path, text="Anna picked up the apple")
+    dispatch = open_lens(run_path, text="Anna picked up the apple")
     told = json.loads(learn(4, "--model", run_path, "--prompt", "Anna picked up the apple", "--json"))
-    asked = desk.answer("lesson", {"lesson": "heads"}).value
+    asked = dispatch.answer("lesson", {"lesson": "heads"}).value
     assert told["choices"] == [choice["shown"] for choice in asked["choices"]]
     assert told["checked"] is None and told["text"] == asked["text"]
 

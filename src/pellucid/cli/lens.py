@@ -84,19 +84,19 @@ def offer_quickstart(common: Common, prompt: str | None) -> str:
 
 
 def open_answerer(run: str, prompt: str | None, device: str) -> Answerer:
-    """A desk on the model, or the lobby when none is named."""
-    from pellucid.lens.desk import open_desk
+    """The lens on the model, or the lobby when none is named."""
+    from pellucid.lens.dispatch import open_lens
     from pellucid.lens.page.lobby import Lobby
     from pellucid.model.device import choose_device
 
     chosen = choose_device(device)
     if run:
-        return open_desk(run, text=prompt, device=chosen, recorder=Terminal())
+        return open_lens(run, text=prompt, device=chosen, recorder=Terminal())
     if prompt is not None:
         raise SettingsError(
             "a prompt needs a model", found="--prompt without RUN", hint="pellucid lens RUN --prompt TEXT"
         )
-    return Lobby(RUNS, lambda path: open_desk(path, device=chosen, recorder=Terminal()))
+    return Lobby(RUNS, lambda path: open_lens(path, device=chosen, recorder=Terminal()))
 
 
 def has_display(environment: os._Environ[str] | dict[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""What a question to the desk is about, and what comes back: the two types that all parts of the lens share."""
+"""What a question to the lens is about, and what comes back: the two types that all parts of the lens share."""
 
 from __future__ import annotations
 

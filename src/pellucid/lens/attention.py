@@ -17,35 +17,33 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.logit_lens import check_choice, check_index
 from pellucid.lens.readout import both_ends, read_parts, stream_size
-from pellucid.lens.tower import check_choice, check_index
+from pellucid.lens.state import LensState
 from pellucid.model.decoder import Decoder
 from pellucid.model.position import Rotation
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 Step = Literal["dot", "scaled", "score", "weight"]
 
 
-def attention_of(desk: Desk, *, at: At, layer: int) -> Answer:
+def attention_of(lens: LensState, *, at: At, layer: int) -> Answer:
     """The weights of every head of a layer, [H, T, S], and what each head tends to do."""
-    model, trace = desk.model(at.checkpoint), desk.trace(at)
+    model, trace = lens.model(at.checkpoint), lens.trace(at)
     weights_HTS = trace.arrays[f"blocks.{layer}.attention.weights"]
     value = {**describe_heads(model, layer), "habits": [habits(weights_TS) for weights_TS in weights_HTS]}
     return Answer(value=value, arrays={"weights": at.pack(weights_HTS)})
 
 
-def matrix_of(desk: Desk, *, at: At, layer: int, head: int, step: Step) -> Answer:
+def matrix_of(lens: LensState, *, at: At, layer: int, head: int, step: Step) -> Answer:
     """One head, every query with every key, at one step of the way: [T, S] (-inf where masked, from `score` on)."""
     check_choice("step", step, get_args(Step))
-    part = HeadRecord.of(desk, at=at, layer=layer, head=head)
+    part = HeadRecord.of(lens, at=at, layer=layer, head=head)
     matrix_TS = {
         "dot": lambda: part.q_TK @ part.k_SK.T,
         "scaled": lambda: part.q_TK @ part.k_SK.T * part.scale,
@@ -55,9 +53,9 @@ def matrix_of(desk: Desk, *, at: At, layer: int, head: int, step: Step) -> Answe
     return Answer(value={"step": step}, arrays={"matrix": matrix_TS})
 
 
-def row_of(desk: Desk, *, at: At, layer: int, head: int, query: int) -> Answer:
+def row_of(lens: LensState, *, at: At, layer: int, head: int, query: int) -> Answer:
     """One query's whole way: dot, scaled, score, exp and weight [S], values [S, K], mix [K] and the head's output [D]."""
-    part = HeadRecord.of(desk, at=at, layer=layer, head=head)
+    part = HeadRecord.of(lens, at=at, layer=layer, head=head)
     check_index("query", query, len(part.q_TK))
     dot_S = part.k_SK @ part.q_TK[query]
     score_S, mix_K = part.scores_TS[query], part.mix_TK[query]
@@ -84,24 +82,24 @@ def row_of(desk: Desk, *, at: At, layer: int, head: int, query: int) -> Answer:
     return Answer(value=value, arrays=arrays)
 
 
-def writes_of(desk: Desk, *, at: At, layer: int, head: int, query: int, count: int = 6) -> Answer:
+def writes_of(lens: LensState, *, at: At, layer: int, head: int, query: int, count: int = 6) -> Answer:
     """The tokens that a head's output at one position pushes up and down, read straight: see `readout`.
 
     `direct` is what the head adds to the token's logit at that position on the straight way out; what later layers make
     of it is not in it.
     """
-    model, trace = desk.model(at.checkpoint), desk.trace(at)
-    part = HeadRecord.of(desk, at=at, layer=layer, head=head)
+    model, trace = lens.model(at.checkpoint), lens.trace(at)
+    part = HeadRecord.of(lens, at=at, layer=layer, head=head)
     check_index("query", query, len(part.q_TK))
     finished_TD = trace.arrays[f"blocks.{model.config.n_layers - 1}.output"]
     size = float(stream_size(model, finished_TD[query : query + 1])[0])
     scores_V = read_parts(model, (part.output_DK @ part.mix_TK[query])[None])[0]
-    return Answer(value={**both_ends(desk, scores_V, 1 / size, count), "size": size})
+    return Answer(value={**both_ends(lens, scores_V, 1 / size, count), "size": size})
 
 
-def cell_of(desk: Desk, *, at: At, layer: int, head: int, query: int, key: int) -> Answer:
+def cell_of(lens: LensState, *, at: At, layer: int, head: int, query: int, key: int) -> Answer:
     """One cell: the two vectors before and after their turn, their products one by one, and what becomes of the sum."""
-    part = HeadRecord.of(desk, at=at, layer=layer, head=head)
+    part = HeadRecord.of(lens, at=at, layer=layer, head=head)
     check_index("query", query, len(part.q_TK))
     check_index("key", key, len(part.k_SK))
     q_K, k_K = part.q_TK[query], part.k_SK[key]
@@ -155,9 +153,9 @@ class HeadRecord:
     frequency_P: np.ndarray
 
     @classmethod
-    def of(cls, desk: Desk, *, at: At, layer: int, head: int) -> HeadRecord:
+    def of(cls, lens: LensState, *, at: At, layer: int, head: int) -> HeadRecord:
         """Read it from the recording of `at`."""
-        model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
+        model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
         config, path = model.config, f"blocks.{layer}.attention"
         kv_head = head * config.n_kv_heads // config.n_heads
         turned = "_rotated" if config.position == "rotary" else ""

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import RequestError
-from pellucid.lens.cause import Target, afford, row
-from pellucid.lens.spots import Spot, changed
+from pellucid.lens.interventions import Target, afford, row
+from pellucid.lens.sites import Site, changed
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 from pellucid.model.tap import record
@@ -104,8 +104,8 @@ def _value(model: Decoder, x_BTD: Tensor, ids: Sequence[int], target: Target) ->
 
 def _read(model: Decoder, x_BTD: Tensor, ids: Sequence[int], target: Target) -> Tensor:
     """The target when the embedding gives these rows in place of the text's own."""
-    spot = Spot(module=model.embed, side="output")
-    with changed(spot, lambda own_BTD: x_BTD.to(own_BTD.dtype)):
+    site = Site(module=model.embed, side="output")
+    with changed(site, lambda own_BTD: x_BTD.to(own_BTD.dtype)):
         ids_BT = row(model, ids).expand(x_BTD.size(0), -1)
         return target.read(model(ids_BT, last_only=True).logits_BTV[:, -1].float())
 

@@ -1,11 +1,11 @@
-"""How the tree of branches grows: by draws, by hand, by a search. And the questions that the page asks about it.
+"""How the tree of branches grows: by draws, by hand, by a search.
 
     step     the engine's runner and the engine's sampler make the next token: with the same seed the same token as
              `pellucid generate` on the command line, because a draw is a function of (seed, position) and nothing else
     choose   a token is taken by hand, at the end or at any earlier place: that is a fork
     beam     the likeliest continuations that a beam search finds, each a branch
 
-Every answer carries the tree's version, so that a second page on the same tree knows when to ask for it again.
+The questions that a page asks about it are in `branching`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,19 +26,13 @@ from pellucid.engine.sampler import Sampler, log_probability
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stop import Ending, FinishReason
 from pellucid.errors import ContextError, CorruptFileError, RequestError
-from pellucid.lens.answer import Answer
-from pellucid.lens.cause import afford
-from pellucid.lens.chips import chips_of
 from pellucid.lens.rows import Rows
-from pellucid.lens.tree import Node, Tree, dump, parse
+from pellucid.lens.token_display import chips_of
+from pellucid.lens.tree import Node, Tree, parse
 from pellucid.settings import Layer, resolve
 from pellucid.tokens.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
-
 NUM_SAMPLERS = 16  # kept because a sampler with mirostat remembers how surprising its choices were
-MOST_STEPS = 256  # asked for at once
 
 
 def read_sampling(fields: Mapping[str, Any]) -> SamplingSettings:
@@ -213,93 +207,3 @@ def describe_tree(branches: Branches) -> dict[str, Any]:
     nodes = [describe_node(branches, node) for node in tree.nodes]
     told = {"nodes": nodes, "current": tree.current, "start": branches.start}
     return told | {"name": branches.name, "version": tree.version}
-
-
-def _grown(branches: Branches, nodes: list[Node], **more: Any) -> Answer:
-    tree = branches.tree
-    told = [describe_node(branches, node) for node in nodes]
-    return Answer({"nodes": told, "current": tree.current, "version": tree.version, **more})
-
-
-def tree_of(desk: Desk) -> Answer:
-    """The whole tree."""
-    return Answer(describe_tree(desk.branches))
-
-
-def prompt(desk: Desk, *, text: str) -> Answer:
-    """A new root from a text; the tree with it."""
-    desk.branches.plant(text)
-    return Answer(describe_tree(desk.branches))
-
-
-def path_of(desk: Desk, *, node: int) -> Answer:
-    """The text from the prompt to a node as chips and groups, and for each token the node that it belongs to."""
-    path = desk.tree.path(node)
-    owners = [step.id for step in path for _ in step.ids]
-    return Answer(
-        {**chips_of(desk.tokenizer, desk.tree.text_ids(node)), "nodes": owners, "num_prompt": len(path[0].ids)}
-    )
-
-
-def step(desk: Desk, *, node: int, sampling: dict[str, Any], count: int = 1) -> Answer:
-    """Up to `count` tokens after a node, the account of each, and why the text is over (None: it is not)."""
-    if not 1 <= count <= MOST_STEPS:
-        raise RequestError("so many steps are not taken at once", found=str(count), hint=f"1 to {MOST_STEPS}")
-    afford(desk.model(), count)
-    settings = settle_seed(read_sampling(sampling))
-    nodes, accounts = desk.branches.step(node, settings, count)
-    stop = nodes[-1].stop if nodes else desk.branches.replay(node, settings)[1]
-    told = [account.to_dict() for account in accounts]
-    return _grown(desk.branches, nodes, account=told, stop=stop, seed=settings.seed)
-
-
-def choose(desk: Desk, *, node: int, id: int) -> Answer:
-    """One token taken by hand after a node: a fork when the node goes on otherwise already."""
-    return _grown(desk.branches, [desk.branches.choose(node, id)])
-
-
-def beam(desk: Desk, *, node: int, beams: int = 4, length: int = 8) -> Answer:
-    """The texts that a beam search finds, as branches; `ends` are their last nodes, the likeliest first."""
-    settings = BeamSettings(num_beams=beams, num_best=beams, max_new_tokens=length, length_penalty=0.0)
-    afford(desk.model(), beams * length)
-    known = len(desk.tree.nodes)
-    ends = desk.branches.search(node, settings)
-    return _grown(desk.branches, desk.tree.nodes[known:], ends=[end.id for end in ends])
-
-
-def undo(desk: Desk, *, node: int | None = None) -> Answer:
-    """One token back from a node (None: the current one, which another page may have changed); nothing is deleted."""
-    return _grown(desk.branches, [desk.tree.undo(node)])
-
-
-def go(desk: Desk, *, node: int) -> Answer:
-    """Look at another node."""
-    return _grown(desk.branches, [desk.tree.go(node)])
-
-
-def save(desk: Desk) -> Answer:
-    """The tree as the text of a JSON file. Whoever asked writes it: no question of a page writes to the disk."""
-    return Answer({"content": dump(desk.tree, desk.branches.origin())})
-
-
-def load(desk: Desk, *, content: str) -> Answer:
-    """A tree that was saved, in the place of this one."""
-    try:
-        desk.branches.load(content)
-    except CorruptFileError as error:  # what was sent is wrong, and no file of this machine
-        raise RequestError(error.what, found=error.found, where=error.where, hint=error.hint) from error
-    return Answer(describe_tree(desk.branches))
-
-
-METHODS = {
-    "tree": tree_of,
-    "prompt": prompt,
-    "path": path_of,
-    "step": step,
-    "choose": choose,
-    "beam": beam,
-    "undo": undo,
-    "go": go,
-    "branches.save": save,
-    "branches.load": load,
-}

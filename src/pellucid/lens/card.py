@@ -10,20 +10,17 @@ Axes: D width · V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from pellucid.lens.answer import Answer
-from pellucid.lens.chips import kind_of, label_of_bytes
+from pellucid.lens.state import LensState
+from pellucid.lens.token_display import kind_of, label_of_bytes
 from pellucid.lens.vocabulary import embedding_norms, read_ranks
 from pellucid.tokens import plain
 from pellucid.tokens.formats import BYTE_TOKENS
 from pellucid.tokens.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 NUM_NEIGHBOURS = 8
 
@@ -74,20 +71,20 @@ def nearest_rows(weight_VD: torch.Tensor, norms_V: np.ndarray, row: int, count: 
     return [(int(place), float(cosines_V[place])) for place in best]
 
 
-def card(desk: Desk, *, id: int) -> Answer:
+def card(lens: LensState, *, id: int) -> Answer:
     """Everything about one token that does not depend on a text."""
-    tokenizer, weight_VD = desk.tokenizer, desk.model().embed.weight
+    tokenizer, weight_VD = lens.tokenizer, lens.model().embed.weight
     known = id < tokenizer.vocab_size
     data = tokenizer.token_bytes(id) if known else b""
-    norms_V = desk.keep("norms", lambda: embedding_norms(weight_VD))
-    ranks = desk.keep("ranks", lambda: read_ranks(tokenizer))
+    norms_V = lens.keep("norms", lambda: embedding_norms(weight_VD))
+    ranks = lens.keep("ranks", lambda: read_ranks(tokenizer))
     replay = replay_merges(tokenizer, id) if known else Replay(merges=(), rows=(), whole=True)
     neighbours = nearest_rows(weight_VD, norms_V, id, NUM_NEIGHBOURS)
     return Answer(
         {
             "id": id,
             "text": tokenizer.token_text(id) if known else "",
-            "label": desk.label(id),
+            "label": lens.label(id),
             "kind": kind_of(data) if known else "unused",
             "bytes": list(data),
             "merges": [[*map(label_of_bytes, merge[:3]), merge[3]] for merge in replay.merges],
@@ -95,7 +92,7 @@ def card(desk: Desk, *, id: int) -> Answer:
             "whole": replay.whole,
             "rank": ranks.get(id),
             "norm": float(norms_V[id]),
-            "neighbours": [{"id": n, "label": desk.label(n), "cosine": cosine} for n, cosine in neighbours],
+            "neighbours": [{"id": n, "label": lens.label(n), "cosine": cosine} for n, cosine in neighbours],
         }
     )
 

@@ -13,7 +13,7 @@ Axes: V vocabulary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,35 +25,33 @@ from pellucid.keyed_random import uniform
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import read_sampling
 from pellucid.lens.rows import Rows
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
+from pellucid.lens.state import LensState
 
 NUM_CANDIDATES = 24
 
 
-def row_at(desk: Desk, at: At, position: int | None = None) -> np.ndarray:
+def row_at(lens: LensState, at: At, position: int | None = None) -> np.ndarray:
     """The logits after a node's text (or after an earlier position of it) under a checkpoint, float32 [V]."""
-    opened = at.checkpoint in (None, desk.shelf.step)
-    rows = None if opened else Rows(desk.shelf.open(at.checkpoint).runner)
-    return desk.branches.row(at.node, position, rows=rows)
+    opened = at.checkpoint in (None, lens.models.step)
+    rows = None if opened else Rows(lens.models.open(at.checkpoint).runner)
+    return lens.branches.row(at.node, position, rows=rows)
 
 
-def logits(desk: Desk, *, at: At, position: int | None = None) -> Answer:
+def logits(lens: LensState, *, at: At, position: int | None = None) -> Answer:
     """The whole row of logits after a position: what the page's own chain works on."""
-    row_V = row_at(desk, at, position)
-    place = len(desk.ids(at.node)) - 1 if position is None else position
-    known = min(desk.tokenizer.vocab_size, len(row_V))
+    row_V = row_at(lens, at, position)
+    place = len(lens.ids(at.node)) - 1 if position is None else position
+    known = min(lens.tokenizer.vocab_size, len(row_V))
     return Answer({"position": place, "known": known}, {"logits": row_V})
 
 
-def chances(desk: Desk, *, at: At, sampling: dict[str, Any], count: int = NUM_CANDIDATES) -> Answer:
+def chances(lens: LensState, *, at: At, sampling: dict[str, Any], count: int = NUM_CANDIDATES) -> Answer:
     """What each stage of the engine's chain makes of the row: figures of the whole, and the likeliest tokens."""
-    ids, settings = desk.ids(at.node), settle_seed(read_sampling(sampling))
-    sampler = build_sampler(desk.runner, desk.tokenizer, settings)
-    told = account_chain(row_at(desk, at), sampler, ids, desk.tree.num_prompt(at.node), count)
+    ids, settings = lens.ids(at.node), settle_seed(read_sampling(sampling))
+    sampler = build_sampler(lens.runner, lens.tokenizer, settings)
+    told = account_chain(row_at(lens, at), sampler, ids, lens.tree.num_prompt(at.node), count)
     for candidate in told["candidates"]:
-        candidate["label"] = desk.label(candidate["id"])
+        candidate["label"] = lens.label(candidate["id"])
     return Answer({**told, "chain": sampler.chain, "seed": settings.seed})
 
 
@@ -90,7 +88,7 @@ def account_chain(logits_V: np.ndarray, sampler: Sampler, ids: tuple[int, ...], 
     return {"stages": stages, "candidates": candidates, "num_others": len(logits_V) - len(candidates)}
 
 
-def draws(desk: Desk, *, seed: int, position: int, count: int = 1) -> Answer:
+def draws(lens: LensState, *, seed: int, position: int, count: int = 1) -> Answer:
     """The numbers u of a seed at a position: of the first choice, the second …, as `pellucid generate -n COUNT` has them."""
     return Answer({"seed": seed, "position": position}, {"u": draw_many(seed, position, count)})
 

@@ -16,15 +16,12 @@ import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.planning.config import ModelConfig
 from pellucid.settings import nearest
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 Method = Callable[..., Answer]
 
@@ -101,7 +98,7 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def read_fields(desk: Desk, method: str, function: Method, params: Mapping[str, Any]) -> dict[str, Any]:
+def read_fields(config: ModelConfig, method: str, function: Method, params: Mapping[str, Any]) -> dict[str, Any]:
     """The params of a question as arguments. Raises RequestError naming the one that is unknown, missing or wrong."""
     check_values(params)
     wanted, kinds = _signature(function)
@@ -117,7 +114,7 @@ def read_fields(desk: Desk, method: str, function: Method, params: Mapping[str, 
             read[name] = At.of(params.get(name, {}))
         elif name in params:
             read[name] = params[name]
-            check_field(desk.config, f"{method}: {name}", kinds[name], read[name])
+            check_field(config, f"{method}: {name}", kinds[name], read[name])
         elif parameter.default is inspect.Parameter.empty:
             found = f"given: {_short(', '.join(params) or 'nothing')}"
             raise RequestError(f"{method} needs {name!r}", found=found, hint=f"add {name!r} to the params")
@@ -126,9 +123,9 @@ def read_fields(desk: Desk, method: str, function: Method, params: Mapping[str, 
 
 @cache
 def _signature(function: Method) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
-    """A question's fields (all parameters but the desk), and of which kind each is."""
+    """A question's fields (all parameters but the state), and of which kind each is."""
     wanted = dict(list(inspect.signature(function).parameters.items())[1:])
-    return wanted, get_type_hints(function, localns={"Desk": object, "At": At})
+    return wanted, get_type_hints(function, localns={"LensState": object, "At": At})
 
 
 def check_field(config: ModelConfig, where: str, kind: Any, value: Any) -> None:

@@ -14,30 +14,28 @@ Source: Geva et al. 2022, "Transformer Feed-Forward Layers Build Predictions by 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.logit_lens import check_choice, check_index
 from pellucid.lens.readout import both_ends, read_parts, stream_size
-from pellucid.lens.tower import check_choice, check_index
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
+from pellucid.lens.state import LensState
 
 CURVE_POINTS = 121
 """Points at which the activation curve is computed for drawing."""
 
 
 def neurons_of(
-    desk: Desk, *, at: At, layer: int, position: int, count: int = 12, by: Literal["value", "written"] = "value"
+    lens: LensState, *, at: At, layer: int, position: int, count: int = 12, by: Literal["value", "written"] = "value"
 ) -> Answer:
     """The strongest neurons of a layer at one position, by |hidden| or by the length of what they write.
 
     Arrays: pre (what the activation bends), activated, hidden [F]; up [F] where there is a gate; the curve [2, points].
     """
-    model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
+    model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
     mlp, path = model.blocks[layer].mlp, f"blocks.{layer}.mlp"
     hidden_TF = arrays[f"{path}.hidden"]
     check_index("position", position, len(hidden_TF))
@@ -64,12 +62,14 @@ def neurons_of(
     return Answer(value=value, arrays={**answer, "curve": torch.stack([x, curve]).numpy()})
 
 
-def neuron_of(desk: Desk, *, at: At, layer: int, index: int, position: int | None = None, count: int = 10) -> Answer:
+def neuron_of(
+    lens: LensState, *, at: At, layer: int, index: int, position: int | None = None, count: int = 10
+) -> Answer:
     """The tokens that one neuron promotes and suppresses, read straight from its column; see the formulas above.
 
     `direct` is at `position` (not given: the last). Arrays: hidden [T], this neuron at every position; column [D].
     """
-    model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
+    model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
     check_index("index", index, model.config.d_ff)
     hidden_T = arrays[f"blocks.{layer}.mlp.hidden"][:, index]
     position = len(hidden_T) - 1 if position is None else position
@@ -79,7 +79,7 @@ def neuron_of(desk: Desk, *, at: At, layer: int, index: int, position: int | Non
     finished_TD = arrays[f"blocks.{model.config.n_layers - 1}.output"]
     size = float(stream_size(model, finished_TD[position : position + 1])[0])
     value = {
-        **both_ends(desk, scores_V, float(hidden_T[position]) / size, count),
+        **both_ends(lens, scores_V, float(hidden_T[position]) / size, count),
         "value": float(hidden_T[position]),
         "size": size,
         "position": position,

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from pellucid.lens.answer import At
 from pellucid.lens.attention import Step
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.page.html import Question
+from pellucid.lens.state import LensState
 from pellucid.planning.params import count_parameters
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 MOST = 4_000  # questions; a file is full before that, but asking takes time too
 STEPS = tuple(reversed(get_args(Step)))  # of attention: the page shows the last one first
@@ -27,69 +25,69 @@ NUM_TOGETHER = 3  # neighbours whose likeness over training is drawn beside a to
 NUM_NEURONS = 3  # of a layer that can be opened
 
 
-def list_questions(desk: Desk, at: At) -> Iterator[Question]:
-    """Every question of the page about the text of one node. Some follow from answers, so the desk is asked meanwhile."""
-    return islice(_list_all(desk, at), MOST)
+def list_questions(lens: LensState, at: At) -> Iterator[Question]:
+    """Every question of the page about the text of one node. Some follow from answers, so the lens is asked meanwhile."""
+    return islice(_list_all(lens, at), MOST)
 
 
-def _list_all(desk: Desk, at: At) -> Iterator[Question]:
+def _list_all(lens: LensState, at: At) -> Iterator[Question]:
     place = {"node": at.node, "checkpoint": at.checkpoint}
-    last = len(desk.ids(at.node)) - 1
+    last = len(lens.ids(at.node)) - 1
     yield from [("about", {}), ("tree", {}), ("record", {"at": place}), ("labels", {})]
-    yield from _of_position(desk, place, last, last)
-    for layer in range(desk.config.n_layers):
-        yield from _of_layer(desk, place, layer, last)
-    yield from _of_reasons(desk, place, last, last)
-    yield from _of_training(desk, place)
-    yield from lessons.list_questions(desk, place)
+    yield from _of_position(lens, place, last, last)
+    for layer in range(lens.config.n_layers):
+        yield from _of_layer(lens, place, layer, last)
+    yield from _of_reasons(lens, place, last, last)
+    yield from _of_training(lens, place)
+    yield from lessons.list_questions(lens, place)
     for position in reversed(range(last)):
-        yield from _of_position(desk, place, position, last)
-        if desk.config.causal and _affords(desk, (last + 1) ** 2, last + 1):  # each leaves out every token once
-            yield from _of_reasons(desk, place, position, last)
-    yield from _of_cells(desk, place, last)
+        yield from _of_position(lens, place, position, last)
+        if lens.config.causal and _affords(lens, (last + 1) ** 2, last + 1):  # each leaves out every token once
+            yield from _of_reasons(lens, place, position, last)
+    yield from _of_cells(lens, place, last)
     for position in reversed(range(last)):
-        for layer in range(desk.config.n_layers):
-            yield from _of_layer(desk, place, layer, position)
+        for layer in range(lens.config.n_layers):
+            yield from _of_layer(lens, place, layer, position)
 
 
-def _of_position(desk: Desk, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
+def _of_position(lens: LensState, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
     """What is asked about the selected token, whatever the layer."""
-    token, checkpoint = desk.ids(place["node"])[position], place["checkpoint"]
+    token, checkpoint = lens.ids(place["node"])[position], place["checkpoint"]
     yield "card", {"id": token}
     yield "vectors", {"at": place, "position": position}
     yield "logits", {"at": place} if position == last else {"at": place, "position": position}
     yield "draws", {"seed": 0, "position": position + 1, "count": 1}
     yield "draws", {"seed": 0, "position": position + 1, "count": 1000}
-    yield "tokens", {"text": desk.tokenizer.decode(desk.ids(place["node"])[: position + 1])}
+    yield "tokens", {"text": lens.tokenizer.decode(lens.ids(place["node"])[: position + 1])}
     if position == last:
         yield "tower", {"at": place, "count": 40}
         yield "map", {"method": "pca", "dims": 2, "checkpoint": checkpoint}
         yield "vectors.positions", {"checkpoint": checkpoint, "count": 64}
-    yield "tower.cell", {"at": place, "row": 2 * desk.config.n_layers, "position": position, "count": 8}
+    yield "tower.cell", {"at": place, "row": 2 * lens.config.n_layers, "position": position, "count": 8}
     near = ("neighbours", {"id": token, "checkpoint": checkpoint})
     yield near
-    found = [neighbour["id"] for neighbour in desk.answer(*near).value["neighbours"][:NUM_TOGETHER]]
+    found = [neighbour["id"] for neighbour in lens.answer(*near).value["neighbours"][:NUM_TOGETHER]]
     yield "map.training", {"words": [token, *found]}
 
 
-def _of_layer(desk: Desk, place: dict[str, Any], layer: int, position: int) -> Iterator[Question]:
+def _of_layer(lens: LensState, place: dict[str, Any], layer: int, position: int) -> Iterator[Question]:
     """What is asked about the selected token in one layer."""
     here = {"at": place, "layer": layer}
     yield "attention", {"at": {**place, "precision": "byte"}, "layer": layer}
     by_value = ("neurons", {**here, "position": position, "count": 10, "by": "value"})
     yield by_value
-    for neuron in desk.answer(*by_value).value["top"][:NUM_NEURONS]:
+    for neuron in lens.answer(*by_value).value["top"][:NUM_NEURONS]:
         yield "neuron", {**here, "index": neuron["index"], "position": position, "count": 8}
-    for head in range(desk.config.n_heads):
+    for head in range(lens.config.n_heads):
         yield "attention.matrix", {**here, "head": head, "step": STEPS[0]}
         yield "attention.row", {**here, "head": head, "query": position}
         yield "attention.cell", {**here, "head": head, "query": position, "key": max(0, position - 1)}
         yield "vectors.hands", {**here, "head": head, "position": position, "part": "query"}
 
 
-def _of_cells(desk: Desk, place: dict[str, Any], query: int) -> Iterator[Question]:
+def _of_cells(lens: LensState, place: dict[str, Any], query: int) -> Iterator[Question]:
     """What is asked when every step and every cell of a query's rows is looked at."""
-    heads = [(layer, head) for layer in range(desk.config.n_layers) for head in range(desk.config.n_heads)]
+    heads = [(layer, head) for layer in range(lens.config.n_layers) for head in range(lens.config.n_heads)]
     for layer, head in heads:
         for step in STEPS[1:]:
             yield "attention.matrix", {"at": place, "layer": layer, "head": head, "step": step}
@@ -98,12 +96,12 @@ def _of_cells(desk: Desk, place: dict[str, Any], query: int) -> Iterator[Questio
             yield "attention.cell", {"at": place, "layer": layer, "head": head, "query": query, "key": key}
 
 
-def _of_reasons(desk: Desk, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
+def _of_reasons(lens: LensState, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
     """What is asked about why the model predicts what it does after one token."""
     of = {"at": place} if position == last else {"at": place, "predict_after": position}
     yield from [("why", of), ("why.occlude", of), ("why.contrast", of), ("why.gradient", of)]
-    heads = [(layer, head) for layer in range(desk.config.n_layers) for head in range(desk.config.n_heads)]
-    every = position == last and _affords(desk, len(heads), last + 1)
+    heads = [(layer, head) for layer in range(lens.config.n_layers) for head in range(lens.config.n_heads)]
+    every = position == last and _affords(lens, len(heads), last + 1)
     if every:
         yield "why.heads", of
         yield "why.gradient", {**of, "method": "integrated", "baseline": "mean", "steps": 64}
@@ -111,24 +109,24 @@ def _of_reasons(desk: Desk, place: dict[str, Any], position: int, last: int) -> 
         yield "why.ablate", {**of, "kind": "head", "layer": layer, "index": head, "how": "zero"}
 
 
-def _affords(desk: Desk, readings: int, num_tokens: int) -> bool:
+def _affords(lens: LensState, readings: int, num_tokens: int) -> bool:
     """Whether the model can read so many tokens so many times for the sake of a file."""
-    return readings * num_tokens * count_parameters(desk.config).total < MOST_READING
+    return readings * num_tokens * count_parameters(lens.config).total < MOST_READING
 
 
-def _of_training(desk: Desk, place: dict[str, Any]) -> Iterator[Question]:
+def _of_training(lens: LensState, place: dict[str, Any]) -> Iterator[Question]:
     """What is asked about the run: its curve, this text at every checkpoint, one step under glass."""
     node = place["node"]
-    steps: list[int | None] = [*reversed(desk.checkpoints)] or [None]  # None: the one state there is
+    steps: list[int | None] = [*reversed(lens.checkpoints)] or [None]  # None: the one state there is
     yield "timeline", {}
-    if desk.run is not None:
-        yield "timeline.learned", {"at": {"node": node}, "id": desk.trace(At(node=node)).header["next"][0]["id"]}
+    if lens.run is not None:
+        yield "timeline.learned", {"at": {"node": node}, "id": lens.trace(At(node=node)).header["next"][0]["id"]}
     newest = steps[0]
     yield "glass.rows", {"checkpoint": newest}
     yield "glass", {"at": {"node": node, "checkpoint": newest}, "learning_rate": 0.01, "rule": "sgd"}
     for step in steps:
         yield "timeline.map", {"at": {"node": node, "checkpoint": step}}
     for step in steps:
-        for layer in range(desk.config.n_layers):
-            for head in range(desk.config.n_heads):
+        for layer in range(lens.config.n_layers):
+            for head in range(lens.config.n_heads):
                 yield "timeline.at", {"at": {"node": node, "checkpoint": step}, "layer": layer, "head": head}

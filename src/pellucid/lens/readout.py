@@ -15,18 +15,14 @@ Circuits" (the parts of a stream add up).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pellucid.lens.record import read_stream
+from pellucid.lens.state import LensState
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 
 def read_rows(model: Decoder, x_ND: np.ndarray) -> Tensor:
@@ -55,14 +51,14 @@ def centre(norm: nn.Module, x_ND: Tensor) -> Tensor:
     return x_ND - x_ND.mean(-1, keepdim=True) if isinstance(norm, nn.LayerNorm) else x_ND
 
 
-def both_ends(desk: Desk, scores_V: Tensor, factor: float, count: int) -> dict[str, list[dict]]:
+def both_ends(lens: LensState, scores_V: Tensor, factor: float, count: int) -> dict[str, list[dict]]:
     """The tokens that a part of the stream pushes up most and down most; `direct` is `factor` times the score."""
 
     def tell(found: Tensor) -> list[dict]:
         return [
             {
                 "id": token,
-                "label": desk.label(token),
+                "label": lens.label(token),
                 "score": float(scores_V[token]),
                 "direct": factor * float(scores_V[token]),
             }

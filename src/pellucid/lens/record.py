@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
-from pellucid.lens.chips import chips_of, label_of, readable
+from pellucid.lens.token_display import chips_of, label_of, readable
 from pellucid.lens.trace import SCHEMA, Page, Trace
 from pellucid.model import tap
 from pellucid.model.block import Block

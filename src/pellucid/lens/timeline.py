@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,15 +27,13 @@ from torch.nn import functional as F
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.state import LensState
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 from pellucid.model.tap import explicit_cores
 from pellucid.store.envelope import Envelope, Quantized
 from pellucid.store.metrics import exam_scores
 from pellucid.store.probes import SavedProbe, list_probes, load_probe
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 MOST_POINTS = 300  # of the curve
 MOST_SHOWN = 4000  # tokens of the map
@@ -54,21 +52,21 @@ class Moment:
     weights_TS: np.ndarray | Quantized  # of one head
 
 
-def timeline(desk: Desk) -> Answer:
+def timeline(lens: LensState) -> Answer:
     """The run as a whole: its loss, its exam, its checkpoints, its probes; empty lists for a model that is of no run."""
-    if desk.run is None:
+    if lens.run is None:
         return Answer({"run": None, "curve": [], "exam": list_exam([]), "checkpoints": [], "probes": [], "texts": []})
-    rows = desk.run.read_metrics()
-    probes = list_probes(desk.run.path)
+    rows = lens.run.read_metrics()
+    probes = list_probes(lens.run.path)
     texts = [text["text"] for text in load_probe(probes[-1]).value["texts"]] if probes else []
     return Answer(
         {
-            "run": desk.run.path.name,
-            "steps": desk.run.num_steps(),
+            "run": lens.run.path.name,
+            "steps": lens.run.num_steps(),
             "tokens_per_step": next((row["tokens"] for row in rows if row["kind"] == "train"), None),
             "curve": draw_curve(rows),
             "exam": list_exam(rows),
-            "checkpoints": desk.checkpoints,
+            "checkpoints": lens.checkpoints,
             "probes": [saved.step for saved in probes],
             "texts": texts,
         }
@@ -108,13 +106,13 @@ def list_exam(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def timeline_at(
-    desk: Desk, *, at: At, layer: int = 0, head: int = 0, position: int | None = None, text: int | None = None
+    lens: LensState, *, at: At, layer: int = 0, head: int = 0, position: int | None = None, text: int | None = None
 ) -> Answer:
     """A text at one step: the scores after a position, the surprise at each true next token, one head's attention.
 
     `text` None is the prompt at the checkpoint of `at`; a number is a text of the probes, at a step they were taken.
     """
-    moment = read_moment(desk, at, layer, head, position, text)
+    moment = read_moment(lens, at, layer, head, position, text)
     chances_V = torch.from_numpy(moment.logits_V.copy()).double().softmax(-1)
     top = chances_V.topk(min(NUM_TOP, len(chances_V)))
     rows = zip(top.indices.tolist(), top.values.tolist(), strict=True)
@@ -123,8 +121,8 @@ def timeline_at(
         {
             "step": moment.step,
             "position": moment.position,
-            "tokens": [{"id": id, "label": desk.label(id)} for id in moment.ids],
-            "top": [{"id": id, "label": desk.label(id), "p": p} for id, p in rows],
+            "tokens": [{"id": id, "label": lens.label(id)} for id in moment.ids],
+            "top": [{"id": id, "label": lens.label(id), "p": p} for id, p in rows],
             "loss": float(moment.surprise_T.mean(dtype=np.float64)) if moment.surprise_T.size else None,
         },
         {
@@ -136,7 +134,7 @@ def timeline_at(
 
 
 def timeline_learned(
-    desk: Desk, *, at: At, id: int, share: float = 0.5, position: int | None = None, text: int | None = None
+    lens: LensState, *, at: At, id: int, share: float = 0.5, position: int | None = None, text: int | None = None
 ) -> Answer:
     """When a next token was learned: its chance and rank at every step, and the first at which it led or passed `share`.
 
@@ -145,19 +143,19 @@ def timeline_learned(
     """
     steps: list[int | None]
     if text is None:
-        steps = [*desk.checkpoints] or [None]
+        steps = [*lens.checkpoints] or [None]
     else:
-        steps = [saved.step for saved in list_probes(desk.run.path)] if desk.run else []
+        steps = [saved.step for saved in list_probes(lens.run.path)] if lens.run else []
     rows: list[dict[str, Any]] = []
     for step in steps:
-        moment = read_moment(desk, At(node=at.node, checkpoint=step), 0, 0, position, text)
+        moment = read_moment(lens, At(node=at.node, checkpoint=step), 0, 0, position, text)
         chances_V = torch.from_numpy(moment.logits_V.copy()).double().softmax(-1)
         rank = 1 + int((chances_V > chances_V[id]).sum())
         rows.append({"step": moment.step, "p": chances_V[id].item(), "rank": rank})
     return Answer(
         {
             "id": id,
-            "label": desk.label(id),
+            "label": lens.label(id),
             "share": share,
             "rows": rows,
             "first_leading": first_where([(row["step"], row["rank"] == 1) for row in rows]),
@@ -171,16 +169,16 @@ def first_where(marked: Sequence[tuple[int | None, bool]]) -> int | None:
     return next((step for step, mark in marked if mark), None)
 
 
-def read_moment(desk: Desk, at: At, layer: int, head: int, position: int | None, text: int | None) -> Moment:
+def read_moment(lens: LensState, at: At, layer: int, head: int, position: int | None, text: int | None) -> Moment:
     """The moment from the model of a checkpoint, or from the file of a probe."""
     if text is not None:
-        return recorded_moment(desk, at.checkpoint, layer, head, text)
-    ids = desk.ids(at.node)
+        return recorded_moment(lens, at.checkpoint, layer, head, text)
+    ids = lens.ids(at.node)
     place = len(ids) - 1 if position is None else position
     if not 0 <= place < len(ids):
         raise RequestError("there is no such position", found=str(place), hint=f"0 to {len(ids) - 1}")
-    step = desk.shelf.step if at.checkpoint is None else at.checkpoint
-    return compute_moment(desk.model(at.checkpoint), ids, step, layer, head, place)
+    step = lens.models.step if at.checkpoint is None else at.checkpoint
+    return compute_moment(lens.model(at.checkpoint), ids, step, layer, head, place)
 
 
 def compute_moment(model: Decoder, ids: tuple[int, ...], step: int | None, layer: int, head: int, place: int) -> Moment:
@@ -207,9 +205,9 @@ def compute_moment(model: Decoder, ids: tuple[int, ...], step: int | None, layer
     )
 
 
-def recorded_moment(desk: Desk, step: int | None, layer: int, head: int, text: int) -> Moment:
+def recorded_moment(lens: LensState, step: int | None, layer: int, head: int, text: int) -> Moment:
     """What a probe kept of one of its texts."""
-    probe = _probe(desk, step)
+    probe = _probe(lens, step)
     ids = _probe_ids(probe, text)
     return Moment(
         step=probe.value["step"],
@@ -229,8 +227,8 @@ def _of_head(weights_LHTS: np.ndarray | Quantized, layer: int, head: int) -> np.
     return Quantized(stored=stored, scale=weights_LHTS.scale, zero=weights_LHTS.zero)
 
 
-def _probe(desk: Desk, step: int | None) -> Envelope:
-    saved: dict[int, SavedProbe] = {one.step: one for one in (list_probes(desk.run.path) if desk.run else [])}
+def _probe(lens: LensState, step: int | None) -> Envelope:
+    saved: dict[int, SavedProbe] = {one.step: one for one in (list_probes(lens.run.path) if lens.run else [])}
     if not saved:
         raise RequestError(
             "this run kept no probes", hint='train with `--probe "a text"` to have it looked at while it is learned'
@@ -248,23 +246,23 @@ def _probe_ids(probe: Envelope, text: int) -> tuple[int, ...]:
     return tuple(texts[text]["ids"])
 
 
-def timeline_map(desk: Desk, *, at: At, text: int | None = None) -> Answer:
+def timeline_map(lens: LensState, *, at: At, text: int | None = None) -> Answer:
     """Where the tokens' rows point at one step, on the plane in which the newest directions spread most.
 
     A checkpoint has the whole vocabulary (of a large one, evenly picked rows, and those of the text); a probe only the
     tokens of its text.
     """
-    newest = desk.model(None).embed.weight
-    plane_DP = desk.keep("timeline.plane", lambda: principal_plane(directions(newest.detach().float().cpu().numpy())))
+    newest = lens.model(None).embed.weight
+    plane_DP = lens.keep("timeline.plane", lambda: principal_plane(directions(newest.detach().float().cpu().numpy())))
     if text is None:
-        embed_VD = desk.model(at.checkpoint).embed.weight.detach().float().cpu().numpy()
-        step = desk.shelf.step if at.checkpoint is None else at.checkpoint
-        marked = sorted(set(desk.ids(at.node)))
+        embed_VD = lens.model(at.checkpoint).embed.weight.detach().float().cpu().numpy()
+        step = lens.models.step if at.checkpoint is None else at.checkpoint
+        marked = sorted(set(lens.ids(at.node)))
         picked = np.arange(0, len(embed_VD), -(-len(embed_VD) // MOST_SHOWN))
         ids = np.union1d(picked, np.array(marked, dtype=np.int64))
         rows_ND = embed_VD[ids]
     else:
-        probe = _probe(desk, at.checkpoint)
+        probe = _probe(lens, at.checkpoint)
         step = probe.value["step"]
         ids, first = np.unique(np.array(_probe_ids(probe, text)), return_index=True)
         marked, rows_ND = ids.tolist(), np.asarray(probe.arrays[f"{text}.embed"])[first]
@@ -275,7 +273,7 @@ def timeline_map(desk: Desk, *, at: At, text: int | None = None) -> Answer:
             "step": step,
             "marked": marked,
             "explained": float(np.square(xy_NP).sum() / len(ids)),  # the squares of a direction add up to 1
-            "plane": desk.shelf.step,
+            "plane": lens.models.step,
         },
         {"xy": xy_NP.astype(np.float32), "ids": ids.astype(np.int32)},
     )

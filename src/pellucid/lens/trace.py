@@ -46,7 +46,7 @@ SUFFIXES = (".html", ".json", ".npz", ".plens", ".png", ".svg")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Page:
-    """Whoever can show a trace as a page: a desk, and the questions that the page will ask it."""
+    """Whoever can show a trace as a page: the lens, and the questions that the page will ask it."""
 
     answerer: Answerer
     questions: Callable[[], Iterable[Question]]

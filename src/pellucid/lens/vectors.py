@@ -13,7 +13,7 @@ Axes: T positions of the text · P positions of the table · D width · K head w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,36 +21,34 @@ from torch import Tensor
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
-from pellucid.lens.tower import check_index
+from pellucid.lens.logit_lens import check_index
+from pellucid.lens.state import LensState
 from pellucid.model.position import Rotation
 from pellucid.planning.config import ModelConfig
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 MOST_POSITIONS = 512  # rows of a likeness matrix: it has as many columns
 
 
-def vector_of(desk: Desk, *, at: At, position: int) -> Answer:
+def vector_of(lens: LensState, *, at: At, position: int) -> Answer:
     """One token's row of the embedding, the position's row where one is added, and their sum: arrays of [D] each."""
-    arrays, ids = desk.trace(at).arrays, desk.ids(at.node)
+    arrays, ids = lens.trace(at).arrays, lens.ids(at.node)
     check_index("position", position, len(ids))
     names = [name for name in ("embed", "position", "input") if name in arrays]
     rows = {name: arrays[name][position] for name in names}
     value = {
         "id": ids[position],
-        "label": desk.label(ids[position]),
+        "label": lens.label(ids[position]),
         "position": position,
         "norms": {name: float(np.linalg.norm(row_D)) for name, row_D in rows.items()},
     }
     return Answer(value, rows)
 
 
-def positions_of(desk: Desk, *, checkpoint: int | None = None, count: int = 64) -> Answer:
+def positions_of(lens: LensState, *, checkpoint: int | None = None, count: int = 64) -> Answer:
     """How positions are told apart. Arrays: similarity [P, P]; table [P, D] where rows are added; for turned pairs
     frequency [I] (radians a position), cos and sin [P, I] (with the factor that stretching may add).
     """
-    model = desk.model(checkpoint)
+    model = lens.model(checkpoint)
     config = model.config
     size = max(1, min(count, MOST_POSITIONS, config.context_length))
     value: dict[str, Any] = {"kind": config.position, "count": size, "context_length": config.context_length}
@@ -95,19 +93,19 @@ def turning(rotation: Rotation, size: int) -> tuple[Tensor, Tensor]:
     return rotation.cos_TK[:size, :half].float().cpu(), rotation.sin_TK[:size, half:].float().cpu()
 
 
-def hands_of(desk: Desk, *, at: At, layer: int, head: int, position: int, part: str = "query") -> Answer:
+def hands_of(lens: LensState, *, at: At, layer: int, head: int, position: int, part: str = "query") -> Answer:
     """One query or key as pairs, like the hands of clocks, before and after turning: arrays before, after [I, 2].
 
     `head` is a query head; asked for its key, the answer is about the key head that it shares. `angles` [I] are
     radians, not reduced to one turn. The check is how far the turned pairs are from turning them by hand.
     """
-    model, arrays = desk.model(at.checkpoint), desk.trace(at).arrays
+    model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
     config, rotation = model.config, model.rotation
     if not isinstance(rotation, Rotation):
         raise RequestError("this model turns nothing", found=f"positions are {config.position}", hint="see `positions`")
     if part not in ("query", "key"):
         raise RequestError("part is neither query nor key", found=repr(part), hint='give "query" or "key"')
-    check_index("position", position, len(desk.ids(at.node)))
+    check_index("position", position, len(lens.ids(at.node)))
     row = head if part == "query" else head * config.n_kv_heads // config.n_heads
     name = f"blocks.{layer}.attention.{part}"
     before_I2, after_I2 = (_pairs(arrays[full][row, position]) for full in (name, f"{name}_rotated"))

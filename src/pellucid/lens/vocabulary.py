@@ -14,20 +14,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
-from pellucid.lens.chips import kind_of, label_of_bytes
 from pellucid.lens.pattern import search_texts
+from pellucid.lens.state import LensState
+from pellucid.lens.token_display import kind_of, label_of_bytes
 from pellucid.settings import nearest
 from pellucid.tokens.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 MOST_ROWS = 1_000  # in one answer
 MOST_PATTERN = 1_000  # characters of a regular expression
@@ -184,14 +182,20 @@ def embedding_norms(weight_VD: torch.Tensor) -> np.ndarray:
 
 
 def vocabulary(
-    desk: Desk, *, search: str = "", sort: str = "id", filter: dict | None = None, offset: int = 0, count: int = 100
+    lens: LensState,
+    *,
+    search: str = "",
+    sort: str = "id",
+    filter: dict | None = None,
+    offset: int = 0,
+    count: int = 100,
 ) -> Answer:
     """One page of the tokens that were asked for, how many there are in all, and the scripts to choose from."""
     if count > MOST_ROWS:
         raise RequestError("so many rows are not told at once", found=str(count), hint=f"1 to {MOST_ROWS}")
-    entries = desk.keep("entries", lambda: list_tokens(desk.tokenizer))
-    norms_V = desk.keep("norms", lambda: embedding_norms(desk.model().embed.weight))
-    scripts = desk.keep("scripts", lambda: Counter(entry.script for entry in entries).most_common())
+    entries = lens.keep("entries", lambda: list_tokens(lens.tokenizer))
+    norms_V = lens.keep("norms", lambda: embedding_norms(lens.model().embed.weight))
+    scripts = lens.keep("scripts", lambda: Counter(entry.script for entry in entries).most_common())
     found = order(find(sift(entries, filter or {}), search), sort, norms_V)
     rows = [_row(entry, float(norms_V[entry.id])) for entry in found[offset : offset + count]]
     return Answer({"rows": rows, "total": len(found), "scripts": [{"script": s, "count": n} for s, n in scripts]})

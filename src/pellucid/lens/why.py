@@ -10,7 +10,7 @@ Axes: T positions · V vocabulary · L layers · H query heads.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -19,14 +19,23 @@ from torch import Tensor
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.attribution import Baseline, Shares, contributions, gradient_x_input, integrated_gradients
-from pellucid.lens.cause import NOTE, How, SweepKind, Target, ablate, ablate_heads, occlude, patch, predict, row, sweep
-from pellucid.lens.chips import chips_of
-from pellucid.lens.spots import Kind, find_spot
+from pellucid.lens.interventions import (
+    NOTE,
+    How,
+    SweepKind,
+    Target,
+    ablate,
+    ablate_heads,
+    occlude,
+    patch,
+    predict,
+    row,
+    sweep,
+)
+from pellucid.lens.sites import Kind, find_site
+from pellucid.lens.state import LensState
+from pellucid.lens.token_display import chips_of
 from pellucid.model.decoder import Decoder
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
-
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -43,11 +52,11 @@ class Prediction:
     target: Target
     logits_V: Tensor
 
-    def describe(self, desk: Desk) -> dict[str, Any]:
+    def describe(self, lens: LensState) -> dict[str, Any]:
         """The target in words and numbers, and the sentence that stands beside every answer."""
         value = self.target.read(self.logits_V[None]).item()
         named = [
-            None if one is None else _token(desk, one, self.logits_V) for one in (self.target.id, self.target.against)
+            None if one is None else _token(lens, one, self.logits_V) for one in (self.target.id, self.target.against)
         ]
         return {
             "target": named[0],
@@ -55,15 +64,15 @@ class Prediction:
             "value": value,
             "predict_after": len(self.ids) - 1,
             "likeliest": [
-                _token(desk, one, self.logits_V)
+                _token(lens, one, self.logits_V)
                 for one in self.logits_V.topk(min(NUM_LIKELIEST, len(self.logits_V))).indices.tolist()
             ],
             "note": NOTE,
         }
 
 
-def _ask(desk: Desk, at: At, predict_after: int | None, token: int | None, against: int | None) -> Prediction:
-    model, ids = desk.model(at.checkpoint), tuple(desk.ids(at.node))
+def _ask(lens: LensState, at: At, predict_after: int | None, token: int | None, against: int | None) -> Prediction:
+    model, ids = lens.model(at.checkpoint), tuple(lens.ids(at.node))
     last = len(ids) - 1
     if predict_after is not None and not 0 <= predict_after <= last:
         raise RequestError(
@@ -80,11 +89,11 @@ def _ask(desk: Desk, at: At, predict_after: int | None, token: int | None, again
     return Prediction(model=model, ids=ids, target=target, logits_V=logits_V)
 
 
-def _token(desk: Desk, token: int, logits_V: Tensor) -> dict[str, Any]:
-    return {"id": token, "label": desk.label(token), "p": logits_V.double().softmax(-1)[token].item()}
+def _token(lens: LensState, token: int, logits_V: Tensor) -> dict[str, Any]:
+    return {"id": token, "label": lens.label(token), "p": logits_V.double().softmax(-1)[token].item()}
 
 
-def _compared(desk: Desk, asked: Prediction, after_V: Tensor, count: int, **others: Tensor) -> dict[str, Any]:
+def _compared(lens: LensState, asked: Prediction, after_V: Tensor, count: int, **others: Tensor) -> dict[str, Any]:
     """Chances before and after: the likeliest of either side and the targets in `rows`, all other tokens in one."""
     chances = {
         name: x_V.double().softmax(-1)
@@ -96,22 +105,22 @@ def _compared(desk: Desk, asked: Prediction, after_V: Tensor, count: int, **othe
     ids = sorted(wanted, key=lambda token: -chances["before"][token].item())
     after = asked.target.read(after_V[None]).item() - asked.target.read(asked.logits_V[None]).item()
     return {
-        **asked.describe(desk),
+        **asked.describe(lens),
         "effect": after,
-        "rows": [_row(desk, token, chances) for token in ids],
+        "rows": [_row(lens, token, chances) for token in ids],
         "others": {"count": len(after_V) - len(ids)}
         | {name: 1 - p_V[ids].sum().item() for name, p_V in chances.items()},
         "divergence_bits": _divergence(asked.logits_V, after_V),
         **{
-            name: [_token(desk, token, x_V) for token in tops[name]]
+            name: [_token(lens, token, x_V) for token in tops[name]]
             for name, x_V in (("before", asked.logits_V), ("after", after_V))
         },
     }
 
 
-def _row(desk: Desk, token: int, chances: dict[str, Tensor]) -> dict[str, Any]:
+def _row(lens: LensState, token: int, chances: dict[str, Tensor]) -> dict[str, Any]:
     told = {name: p_V[token].item() for name, p_V in chances.items()}
-    return {"id": token, "label": desk.label(token), **told, "delta": told["after"] - told["before"]}
+    return {"id": token, "label": lens.label(token), **told, "delta": told["after"] - told["before"]}
 
 
 def _divergence(before_V: Tensor, after_V: Tensor) -> float:
@@ -121,57 +130,57 @@ def _divergence(before_V: Tensor, after_V: Tensor) -> float:
 
 
 def question_of(
-    desk: Desk, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
+    lens: LensState, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
 ) -> Answer:
     """The question itself: the prediction that all others are about."""
-    return Answer(_ask(desk, at, predict_after, id, against).describe(desk))
+    return Answer(_ask(lens, at, predict_after, id, against).describe(lens))
 
 
 def ablate_of(
-    desk: Desk, *, at: At, layer: int, kind: str, index: int | None = None, how: str = "zero", count: int = 10,
+    lens: LensState, *, at: At, layer: int, kind: str, index: int | None = None, how: str = "zero", count: int = 10,
     predict_after: int | None = None, id: int | None = None, against: int | None = None,
 ) -> Answer:  # fmt: skip
     """The prediction without a head, a neuron, a layer's attention or its feed-forward."""
     removed, way = _choose("kind", kind, REMOVABLE), _choose("how", how, get_args(How))
-    asked = _ask(desk, at, predict_after, id, against)
-    after_V = ablate(asked.model, asked.ids, find_spot(asked.model, removed, layer, index), way)
+    asked = _ask(lens, at, predict_after, id, against)
+    after_V = ablate(asked.model, asked.ids, find_site(asked.model, removed, layer, index), way)
     part = {"kind": kind, "layer": layer, "index": index, "how": how}
-    return Answer({"part": part, **_compared(desk, asked, after_V, count)})
+    return Answer({"part": part, **_compared(lens, asked, after_V, count)})
 
 
 def heads_of(
-    desk: Desk, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
+    lens: LensState, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
 ) -> Answer:
     """What setting each head of the model to zero, one at a time, does to the target: effects [L, H]."""
-    asked = _ask(desk, at, predict_after, id, against)
+    asked = _ask(lens, at, predict_after, id, against)
     effects_LH = ablate_heads(asked.model, asked.ids, asked.target)
-    return Answer(asked.describe(desk), {"effects": _numbers(effects_LH)})
+    return Answer(asked.describe(lens), {"effects": _numbers(effects_LH)})
 
 
 def occlude_of(
-    desk: Desk, *, at: At, replacement: int | None = None, predict_after: int | None = None, id: int | None = None,
+    lens: LensState, *, at: At, replacement: int | None = None, predict_after: int | None = None, id: int | None = None,
     against: int | None = None,
 ) -> Answer:  # fmt: skip
     """What losing each token, one at a time, does to the target."""
-    asked = _ask(desk, at, predict_after, id, against)
+    asked = _ask(lens, at, predict_after, id, against)
     scores_T = occlude(asked.model, asked.ids, asked.target, replacement)
-    told = None if replacement is None else {"id": replacement, "label": desk.label(replacement)}
-    return Answer({**asked.describe(desk), "replacement": told, "scores": scores_T.tolist()})
+    told = None if replacement is None else {"id": replacement, "label": lens.label(replacement)}
+    return Answer({**asked.describe(lens), "replacement": told, "scores": scores_T.tolist()})
 
 
 def gradient_of(
-    desk: Desk, *, at: At, method: str = "gradient_x_input", baseline: str = "mean", steps: int = 64,
+    lens: LensState, *, at: At, method: str = "gradient_x_input", baseline: str = "mean", steps: int = 64,
     predict_after: int | None = None, id: int | None = None, against: int | None = None,
 ) -> Answer:  # fmt: skip
     """The target shared out over the tokens by its gradient: at the text itself, or on the way there from a baseline."""
     _choose("method", method, ("gradient_x_input", "integrated"))
     start = _choose("baseline", baseline, get_args(Baseline))
-    asked = _ask(desk, at, predict_after, id, against)
+    asked = _ask(lens, at, predict_after, id, against)
     if method == "integrated":
         shares = integrated_gradients(asked.model, asked.ids, asked.target, baseline=start, steps=steps)
     else:
         shares = gradient_x_input(asked.model, asked.ids, asked.target)
-    return Answer({**asked.describe(desk), "method": method, **_shares(shares)})
+    return Answer({**asked.describe(lens), "method": method, **_shares(shares)})
 
 
 def _shares(shares: Shares) -> dict[str, Any]:
@@ -180,18 +189,18 @@ def _shares(shares: Shares) -> dict[str, Any]:
 
 
 def contrast_of(
-    desk: Desk, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
+    lens: LensState, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
 ) -> Answer:
     """What each sub-layer wrote for A (and against B) into the last stream; the parts add up to the logit or the lead."""
-    asked = _ask(desk, at, predict_after, id, against)
+    asked = _ask(lens, at, predict_after, id, against)
     shared = contributions(asked.model, asked.ids, asked.target)
     parts = [{"name": name, "value": value} for name, value in shared.parts.items()]
     sums = {"parts": parts, "total": shared.total, "gap": shared.gap}
-    return Answer({**asked.describe(desk), **sums}, {"heads": _numbers(shared.heads_LH)})
+    return Answer({**asked.describe(lens), **sums}, {"heads": _numbers(shared.heads_LH)})
 
 
 def patch_of(
-    desk: Desk, *, at: At, text: str, layer: int, site: str, index: int | None = None, source_position: int | None = None,
+    lens: LensState, *, at: At, text: str, layer: int, site: str, index: int | None = None, source_position: int | None = None,
     position: int | None = None, count: int = 10, predict_after: int | None = None, id: int | None = None,
     against: int | None = None,
 ) -> Answer:  # fmt: skip
@@ -199,18 +208,18 @@ def patch_of(
 
     `position` (the last when not told) receives what the second text had at `source_position` (its last).
     """
-    asked, source_ids = _ask(desk, at, predict_after, id, against), _second(desk, text)
+    asked, source_ids = _ask(lens, at, predict_after, id, against), _second(lens, text)
     to = len(asked.ids) - 1 if position is None else position
     taken = len(source_ids) - 1 if source_position is None else source_position
-    spot = find_spot(asked.model, _choose("site", site, get_args(Kind)), layer, index)
-    patched = patch(asked.model, asked.ids, source_ids, spot, [(to, taken)])
+    patched_at = find_site(asked.model, _choose("site", site, get_args(Kind)), layer, index)
+    patched = patch(asked.model, asked.ids, source_ids, patched_at, [(to, taken)])
     where = {"site": site, "layer": layer, "index": index, "position": to, "source_position": taken}
-    compared = _compared(desk, asked, patched.after, count, source=patched.source)
-    return Answer({**where, **compared, "source_tokens": chips_of(desk.tokenizer, source_ids)})
+    compared = _compared(lens, asked, patched.after, count, source=patched.source)
+    return Answer({**where, **compared, "source_tokens": chips_of(lens.tokenizer, source_ids)})
 
 
 def sweep_of(
-    desk: Desk, *, at: At, text: str, site: str = "residual", predict_after: int | None = None, id: int | None = None,
+    lens: LensState, *, at: At, text: str, site: str = "residual", predict_after: int | None = None, id: int | None = None,
     against: int | None = None,
 ) -> Answer:  # fmt: skip
     """What each layer at each position would change, taken over from a second text: effects [rows, T].
@@ -218,7 +227,7 @@ def sweep_of(
     Positions are matched from the end. With no target told, A is what the text predicts and B what the second text does.
     """
     swept = _choose("site", site, get_args(SweepKind))
-    asked, source_ids = _ask(desk, at, predict_after, id, against), _second(desk, text)
+    asked, source_ids = _ask(lens, at, predict_after, id, against), _second(lens, text)
     source_V = predict(asked.model, row(asked.model, source_ids))[0]
     rival = int(source_V.argmax())
     if id is None and against is None and rival != asked.target.id:
@@ -229,17 +238,17 @@ def sweep_of(
     ]
     goal = asked.target.read(source_V[None]).item() - asked.target.read(asked.logits_V[None]).item()
     value = {
-        **asked.describe(desk),
+        **asked.describe(lens),
         "rows": ["input", *names] if site == "residual" else names,
-        "source_tokens": chips_of(desk.tokenizer, source_ids),
-        "source_top": _token(desk, rival, source_V),
+        "source_tokens": chips_of(lens.tokenizer, source_ids),
+        "source_top": _token(lens, rival, source_V),
         "goal": goal,  # the effect of being the second text altogether
     }
     return Answer(value, {"effects": _numbers(effects)})
 
 
-def _second(desk: Desk, text: str) -> list[int]:
-    ids = desk.tokenizer.encode_prompt(text)
+def _second(lens: LensState, text: str) -> list[int]:
+    ids = lens.tokenizer.encode_prompt(text)
     if not text:
         raise RequestError("the second text is empty", hint="type a text to take an activation from")
     return ids

@@ -1,6 +1,6 @@
 """The guided lessons of the lens, told on a terminal: the same sentences, questions and checks as on its page.
 
-Everything is asked of a desk, as the page asks it; here the answers become pages of sections. Which model: the one that
+Everything is asked of the lens, as the page asks it; here the answers become pages of sections. Which model: the one that
 is named, else the run that was worked on last.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from pellucid.errors import RequestError, StoreError
 from pellucid.events import NULL, Recorder
-from pellucid.lens.desk import Desk, open_desk
+from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.lessons.ask import WORKED_BY
 from pellucid.lens.lessons.words import myths, say, say_line
 from pellucid.lens.page.lobby import Lobby
@@ -33,9 +33,9 @@ class Checked:
 class Guided:
     """One lesson on one text of one model."""
 
-    desk: Desk
+    dispatch: Dispatch
     key: str
-    task: dict[str, Any]  # the desk's answer to `lesson`
+    task: dict[str, Any]  # the lens's answer to `lesson`
 
     @property
     def text(self) -> str:
@@ -70,7 +70,7 @@ class Guided:
         if self.choices and value not in range(1, len(self.choices) + 1):
             raise RequestError("that is none of the choices", found=given, hint=self._wanted)
         answer = value - 1 if self.choices else value
-        checked = self.desk.answer("lesson.check", {"lesson": self.key, "answer": answer}).value
+        checked = self.dispatch.answer("lesson.check", {"lesson": self.key, "answer": answer}).value
         return Checked(right=checked["right"], answer=self._shown(checked["answer"]), page=self._closing(checked))
 
     @property
@@ -109,13 +109,15 @@ def open_guided(
     Raises StoreError where no model is named and none lies in runs/, RequestError for a text too short.
     """
     place = find_newest(Path("runs")) if model is None else model
-    desk = open_desk(place, text=say(language, "sample") if text is None else text, device=device, recorder=recorder)
-    return Guided(desk=desk, key=key, task=desk.answer("lesson", {"lesson": key}).value)
+    dispatch = open_lens(
+        place, text=say(language, "sample") if text is None else text, device=device, recorder=recorder
+    )
+    return Guided(dispatch=dispatch, key=key, task=dispatch.answer("lesson", {"lesson": key}).value)
 
 
 def find_newest(folder: Path) -> Path:
     """The run of a folder that was worked on last. Raises StoreError where there is none."""
-    runs = Lobby(folder, open_desk).runs()
+    runs = Lobby(folder, open_lens).runs()
     if not runs:
         raise StoreError(
             "this lesson is told on a model of yours, and none was found",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pellucid.lens.answer import At
-from pellucid.lens.desk import open_desk
+from pellucid.lens.dispatch import open_lens
 from pellucid.lens.page import program
 from pellucid.lens.page.widget import reply
 
@@ -39,11 +39,11 @@ class Sender:
 
 
 def test_the_widget_draws_and_steps_with_python_behind_it(run: Path, page) -> None:
-    desk = open_desk(run, text=TEXT)
+    dispatch = open_lens(run, text=TEXT)
 
     def to_python(source: dict[str, Any], content: dict[str, Any]) -> None:
         sender = Sender()
-        reply(sender, desk, content)  # type: ignore[arg-type]
+        reply(sender, dispatch, content)  # type: ignore[arg-type]
         [(answer, buffers)] = sender.sent
         coded = [base64.b64encode(buffer).decode("ascii") for buffer in buffers]
         source["page"].evaluate("([content, buffers]) => receive(content, buffers)", [answer, coded])
@@ -54,17 +54,17 @@ def test_the_widget_draws_and_steps_with_python_behind_it(run: Path, page) -> No
     chips = page.locator("section.bar [data-position]")
     chips.first.wait_for()
     before = chips.count()
-    assert before == len(desk.ids(desk.tree.current))
+    assert before == len(dispatch.ids(dispatch.tree.current))
     page.get_by_role("button", name="Next token").click()
     page.locator(f"section.bar [data-position='{before}']").wait_for()
-    assert len(desk.ids(desk.tree.current)) == before + 1
+    assert len(dispatch.ids(dispatch.tree.current)) == before + 1
     page.evaluate("leave()")
     assert page.locator("#cell").inner_html() == ""
 
 
 def test_a_notebook_that_was_saved_shows_the_trace_without_a_kernel(run: Path, page, tmp_path: Path) -> None:
-    desk = open_desk(run, text=TEXT)
-    cell = desk.trace(At(node=desk.tree.current))._repr_html_()
+    dispatch = open_lens(run, text=TEXT)
+    cell = dispatch.trace(At(node=dispatch.tree.current))._repr_html_()
     path = tmp_path / "notebook.html"
     words = html.escape("notebook")
     path.write_text(f"<!doctype html><meta charset='utf-8'><title>{words}</title>{cell}", encoding="utf-8")
@@ -72,7 +72,7 @@ def test_a_notebook_that_was_saved_shows_the_trace_without_a_kernel(run: Path, p
     page.goto(path.as_uri())
     inside = page.frame_locator("iframe")
     inside.locator("section.bar [data-position]").first.wait_for()
-    assert inside.locator("section.bar [data-position]").count() == len(desk.ids(desk.tree.current))
+    assert inside.locator("section.bar [data-position]").count() == len(dispatch.ids(dispatch.tree.current))
     box = page.locator("iframe").bounding_box()
     assert box is not None and 320 < box["height"] <= 900 and box["width"] > 1200
 

@@ -1,4 +1,4 @@
-"""The inside of the model as a person looks at it: the tower, attention and feed-forward, beside the desk's own numbers."""
+"""The inside of the model as a person looks at it: the tower, attention and feed-forward, beside the dispatch's own numbers."""
 
 from __future__ import annotations
 

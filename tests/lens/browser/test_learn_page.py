@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import pellucid
-from pellucid.lens.desk import open_desk
+from pellucid.lens.dispatch import open_lens
 from pellucid.lens.lessons.contents import PATH
 from pellucid.lens.lessons.words import say
 
@@ -118,13 +118,13 @@ def test_a_recording_tells_the_lessons_and_knows_the_right_answers(
 ) -> None:
     lm = pellucid.load(run, device="cpu")
     place = pellucid.trace(lm, TEXT).save(tmp_path / "trace.html")
-    desk = open_desk(run, text=TEXT)
+    dispatch = open_lens(run, text=TEXT)
     context = browser.new_context(offline=True, locale="en-GB")
     page = context.new_page()
     for key in KEYS:
         page.goto(f"{place.as_uri()}#mode=learn&language=en&lesson={key}")
         page.locator("form fieldset, form input[type=number]").first.wait_for()
-        right = desk.answer("lesson.check", {"lesson": key, "answer": 0}).value["answer"]
+        right = dispatch.answer("lesson.check", {"lesson": key, "answer": 0}).value["answer"]
         choices = page.locator("form fieldset input")
         if choices.count():
             choices.nth(int(right)).check()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pellucid.lens.desk import Desk, open_desk
+from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.store.envelope import arrays_of
 
 AXE = Path(__file__).parents[3] / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -166,14 +166,14 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(lens, page, settle, l
 
 
 def test_numbers_on_screen_are_the_tensors_they_name(lens, run: Path, page, settle) -> None:
-    desk = open_desk(run, text=lens.ask("record", at={"node": 0}).value["text"])
+    dispatch = open_lens(run, text=lens.ask("record", at={"node": 0}).value["text"])
     page.goto(lens.url)
     settle(page)
     seen = 0
     for button in page.locator("button.num").all():
         address, shown = button.get_attribute("title"), button.inner_text()
         found = re.fullmatch(r"([\w.]+)\[([\d,\s]+)\]", address or "")
-        value = exact_value(desk, found[1], tuple(map(int, found[2].split(",")))) if found else None
+        value = exact_value(dispatch, found[1], tuple(map(int, found[2].split(",")))) if found else None
         if value is None:
             continue
         seen += 1
@@ -181,12 +181,12 @@ def test_numbers_on_screen_are_the_tensors_they_name(lens, run: Path, page, sett
     assert seen >= 20
 
 
-def exact_value(desk: Desk, name: str, index: tuple[int, ...]) -> float | None:
-    """The number at an address, from a desk of this test's own; None for an address that names no recorded tensor."""
-    header = desk.answer("record", {"at": {"node": 0}}).value
+def exact_value(dispatch: Dispatch, name: str, index: tuple[int, ...]) -> float | None:
+    """The number at an address, from a dispatch of this test's own; None for an address that names no recorded tensor."""
+    header = dispatch.answer("record", {"at": {"node": 0}}).value
     if name not in header["arrays"]:
         return None
-    [(_, array)] = arrays_of(desk.answer("array", {"at": {"node": 0}, "name": name}))
+    [(_, array)] = arrays_of(dispatch.answer("array", {"at": {"node": 0}, "name": name}))
     return float(np.asarray(array)[index])
 
 

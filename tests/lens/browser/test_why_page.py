@@ -1,4 +1,4 @@
-"""Vectors and reasons as a person sees them: every figure read off the screen is the desk's own."""
+"""Vectors and reasons as a person sees them: every figure read off the screen is the dispatch's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lessons as the desk answers for them: the list, one lesson on the reader's text, and whether an answer is right.
+"""The lessons as the lens answers for them: the list, one lesson on the reader's text, and whether an answer is right.
 
 The right answer is computed when it is asked for, from the model itself; it is not sent along with the question.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
@@ -15,9 +15,7 @@ from pellucid.lens.lessons import draw, embedding, heads, next_token, position, 
 from pellucid.lens.lessons.contents import PATH, find_entry
 from pellucid.lens.lessons.reading import Reading
 from pellucid.lens.lessons.task import Task
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
+from pellucid.lens.state import LensState
 
 WORKED_BY: dict[str, ModuleType] = {
     "token": token,
@@ -33,22 +31,22 @@ PREAMBLE = "import torch\nimport pellucid\n"
 RECORD = "from pellucid.model.tap import record\n"
 
 
-def list_lessons(desk: Desk) -> Answer:
+def list_lessons(lens: LensState) -> Answer:
     """The lessons in order, each with its panel."""
     return Answer({"lessons": [{"key": entry.key, "panel": entry.panel} for entry in PATH]})
 
 
-def open_lesson(desk: Desk, *, at: At, lesson: str) -> Answer:
+def open_lesson(lens: LensState, *, at: At, lesson: str) -> Answer:
     """One lesson on the text of a node: its sentences' figures, what to select, and the question."""
-    entry, reading = find_entry(lesson), Reading(desk, at)
+    entry, reading = find_entry(lesson), Reading(lens, at)
     task = WORKED_BY[entry.key].open_task(reading)
     told = {"key": entry.key, "panel": entry.panel, "text": reading.quote(reading.ids), **task.to_dict()}
-    return Answer({**told, "code": complete_code(desk, at, task.code)})
+    return Answer({**told, "code": complete_code(lens, at, task.code)})
 
 
-def check(desk: Desk, *, at: At, lesson: str, answer: float) -> Answer:
+def check(lens: LensState, *, at: At, lesson: str, answer: float) -> Answer:
     """Whether an answer is right, what would have been, and what to see in it."""
-    worked_by, reading = WORKED_BY[find_entry(lesson).key], Reading(desk, at)
+    worked_by, reading = WORKED_BY[find_entry(lesson).key], Reading(lens, at)
     task: Task = worked_by.open_task(reading)
     if task.choices and answer not in range(len(task.choices)):
         raise RequestError("that is none of the choices", found=str(answer), hint=f"give 0 to {len(task.choices) - 1}")
@@ -56,28 +54,28 @@ def check(desk: Desk, *, at: At, lesson: str, answer: float) -> Answer:
     return Answer({"right": task.is_right(answer), "answer": task.answer, "said": said})
 
 
-def list_questions(desk: Desk, place: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def list_questions(lens: LensState, place: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a recording must hold for the lessons: each with its choices, or the answers that a person would write."""
     yield "lessons", {}
     for entry in PATH:
         asked = {"at": place, "lesson": entry.key}
         try:
-            task = desk.answer("lesson", asked).value
+            task = lens.answer("lesson", asked).value
         except RequestError:  # the text is too short for lessons: the page of the recording says so
             return
         yield "lesson", asked
-        answer = desk.answer("lesson.check", {**asked, "answer": 0}).value["answer"]
+        answer = lens.answer("lesson.check", {**asked, "answer": 0}).value["answer"]
         written = range(len(task["choices"])) if task["choices"] else {0, round(answer), round(answer, 1)}
         for one in written:
             yield "lesson.check", {**asked, "answer": one}
 
 
-def complete_code(desk: Desk, at: At, code: str) -> str:
+def complete_code(lens: LensState, at: At, code: str) -> str:
     """A lesson's Python, ready to run: its imports, and where this model lies."""
-    place = desk.shelf.open(at.checkpoint).checkpoint.directory
-    meant = desk.run.meant() if desk.run else None
-    if desk.run and meant and meant.directory == place:
-        place = desk.run.path  # what a person who names the run gets
+    place = lens.models.open(at.checkpoint).checkpoint.directory
+    meant = lens.run.meant() if lens.run else None
+    if lens.run and meant and meant.directory == place:
+        place = lens.run.path  # what a person who names the run gets
     imports = PREAMBLE + (RECORD if "record(" in code else "")
     return f"{imports}\ntorch.set_grad_enabled(False)\nRUN = {str(place)!r}\n{code}print(answer)\n"
 

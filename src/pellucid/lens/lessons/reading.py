@@ -1,7 +1,7 @@
 """The reader's text under the reader's model, as the lessons look at it.
 
 Scores come from the engine's runner, those that the page's panels show and a step draws from; what lies between (weights
-of attention, queries) comes from the desk's recording of the text.
+of attention, queries) comes from the lens's recording of the text.
 
 Axes: T positions · D width · V vocabulary.
 """
@@ -18,12 +18,12 @@ from pellucid.counts import counted
 from pellucid.engine.distribution import log_probabilities, probabilities
 from pellucid.engine.sequence import Sequence
 from pellucid.errors import RequestError
-from pellucid.lens.chips import label_of
 from pellucid.lens.lessons.task import Figure, text
+from pellucid.lens.state import LensState
+from pellucid.lens.token_display import label_of
 
 if TYPE_CHECKING:
     from pellucid.lens.answer import At
-    from pellucid.lens.desk import Desk
     from pellucid.lens.trace import Trace
     from pellucid.model.decoder import Decoder
     from pellucid.planning.config import ModelConfig
@@ -36,10 +36,10 @@ ROOM = 32  # tokens that may be tried behind the text
 class Reading:
     """Some ids, and what the model makes of them."""
 
-    def __init__(self, desk: Desk, at: At) -> None:
+    def __init__(self, lens: LensState, at: At) -> None:
         """Raises RequestError for a text too short to ask about."""
-        self.desk, self.at = desk, at
-        self.ids, self.tokenizer = tuple(desk.ids(at.node)), desk.tokenizer
+        self.lens, self.at = lens, at
+        self.ids, self.tokenizer = tuple(lens.ids(at.node)), lens.tokenizer
         self._known: dict[tuple[int, ...], np.ndarray] = {}
         if len(self.text_positions) < LEAST_TOKENS:
             raise RequestError(
@@ -51,7 +51,7 @@ class Reading:
     @cached_property
     def model(self) -> Decoder:
         """The model under the checkpoint that is looked at."""
-        return self.desk.model(self.at.checkpoint)
+        return self.lens.model(self.at.checkpoint)
 
     @property
     def config(self) -> ModelConfig:
@@ -61,7 +61,7 @@ class Reading:
     @property
     def trace(self) -> Trace:
         """The recording of the text."""
-        return self.desk.trace(self.at)
+        return self.lens.trace(self.at)
 
     @cached_property
     def text_positions(self) -> tuple[int, ...]:
@@ -130,7 +130,7 @@ class Reading:
 
     @property
     def _runner(self):
-        return self.desk.shelf.open(self.at.checkpoint).runner
+        return self.lens.models.open(self.at.checkpoint).runner
 
     @cached_property
     def _read(self) -> tuple[Sequence, np.ndarray]:

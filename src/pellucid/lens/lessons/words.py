@@ -32,7 +32,7 @@ def say(language: str, key: str, figures: Mapping[str, str] | None = None) -> st
 
 
 def say_line(language: str, lesson: str, line: Mapping[str, Any]) -> str:
-    """A sentence of one lesson with its figures, as the desk sends it (`Line.to_dict`); texts and tokens are quoted."""
+    """A sentence of one lesson with its figures, as the lens sends it (`Line.to_dict`); texts and tokens are quoted."""
     quoted = {name: "“{}”" if one["form"] == "text" else "{}" for name, one in line["figures"].items()}
     figures = {name: quoted[name].format(one["shown"]) for name, one in line["figures"].items()}
     told = say(language, f"{lesson}.{line['key']}", figures)

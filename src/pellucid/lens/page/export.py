@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,7 @@ from pellucid.lens.answer import Answer, At
 from pellucid.lens.page.html import MAX_BYTES, Language, Question, record_answers, render_html
 from pellucid.lens.page.program import find_program
 from pellucid.lens.questions import list_questions
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
+from pellucid.lens.state import LensState
 
 CHANGES = {"prompt", "step", "choose", "beam", "undo", "go", "branches.save", "branches.load", "export", "open"}
 TRACES = ("plens", "json", "npz")
@@ -33,20 +31,20 @@ ALWAYS: list[Question] = [("about", {}), ("tree", {}), ("labels", {})]
 
 
 def export(
-    desk: Desk, *, at: At, kind: str, questions: list[Any] | None = None, state: str = "", language: str = "en"
+    lens: LensState, *, at: At, kind: str, questions: list[Any] | None = None, state: str = "", language: str = "en"
 ) -> Answer:
     """A file for the reader, as the array `file`; `left_out` names what found no room in it."""
     if kind in TRACES:
-        return Answer({"name": f"trace.{kind}", "left_out": []}, {"file": as_array(trace_file(desk, at, kind))})
+        return Answer({"name": f"trace.{kind}", "left_out": []}, {"file": as_array(trace_file(lens, at, kind))})
     if kind != "html":
         raise RequestError("this is no kind of file here", found=kind, hint="one of html, " + ", ".join(TRACES))
     if language not in ("en", "zh"):
         raise RequestError("the page speaks English and Chinese", found=language, hint="en or zh")
     asked = read_questions(questions or [])
-    opening = list_questions(desk, at)
-    wanted = chain(ALWAYS, [("record", _place(at))], asked, opening, widened(desk, asked, at))
-    recording = record_answers(desk, wanted, limit_bytes=MAX_BYTES - find_program().stat().st_size)
-    title = f"{desk.shelf.first.about['name']} · Pellucid"
+    opening = list_questions(lens, at)
+    wanted = chain(ALWAYS, [("record", _place(at))], asked, opening, widened(lens, asked, at))
+    recording = record_answers(lens, wanted, limit_bytes=MAX_BYTES - find_program().stat().st_size)
+    title = f"{lens.models.first.about['name']} · Pellucid"
     page = render_html(recording, title=title, language=_language(language), state=state).encode("utf-8")
     value = {"name": "pellucid.html", "recorded": len(recording.answers), "left_out": list(recording.left_out)}
     return Answer(value, {"file": as_array(page)})
@@ -65,25 +63,25 @@ def read_questions(questions: Iterable[Any]) -> list[Question]:
     return read
 
 
-def widened(desk: Desk, questions: list[Question], at: At) -> Iterator[Question]:
+def widened(lens: LensState, questions: list[Question], at: At) -> Iterator[Question]:
     """The same questions for the other layers; then for the other positions and tokens of the text."""
-    layers = range(desk.config.n_layers)
+    layers = range(lens.config.n_layers)
     for method, params in questions:
         if "layer" in params:
             yield from ((method, {**params, "layer": layer}) for layer in layers)
     for method, params in questions:
-        ids = desk.ids(At.of(params["at"]).node if "at" in params else at.node)
+        ids = lens.ids(At.of(params["at"]).node if "at" in params else at.node)
         if "position" in params:
             yield from ((method, {**params, "position": position}) for position in range(len(ids)))
         elif "id" in params:
             yield from ((method, {**params, "id": token}) for token in dict.fromkeys(ids))
 
 
-def trace_file(desk: Desk, at: At, kind: str) -> bytes:
+def trace_file(lens: LensState, at: At, kind: str) -> bytes:
     """The trace of a text as the bytes of a file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"trace.{kind}"
-        desk.trace(at).save(path)
+        lens.trace(at).save(path)
         return path.read_bytes()
 
 

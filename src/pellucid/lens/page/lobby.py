@@ -1,7 +1,7 @@
-"""Before a model is chosen: the runs that lie here, and a desk once one of them is opened.
+"""Before a model is chosen: the runs that lie here, and the lens once one of them is opened.
 
-    about {}        -> the desk's own answer (or one without a model) with "runs": what can be opened
-    open  {path}    -> opens one of those; every other question then goes to its desk
+    about {}        -> the lens's own answer (or one without a model) with "runs": what can be opened
+    open  {path}    -> opens one of those; every other question then goes to its lens
 
 Only what is listed can be opened: the page names a run, it does not roam the disk.
 """
@@ -29,26 +29,26 @@ TRAIN = "pellucid quickstart"
 class Lobby:
     """Lists the runs under `folder`, newest first, and opens the one that is chosen."""
 
-    def __init__(self, folder: Path, open_desk: Callable[[Path], Answerer]) -> None:
-        self.folder, self.open_desk = folder, open_desk
-        self.desk: Answerer | None = None
+    def __init__(self, folder: Path, open_lens: Callable[[Path], Answerer]) -> None:
+        self.folder, self.open_lens = folder, open_lens
+        self.dispatch: Answerer | None = None
         self._lock = Lock()
 
     def answer(self, method: str, params: dict[str, Any]) -> Answer:
-        """Answer a question, itself or through the open desk. Raises RequestError while no model is open."""
+        """Answer a question, itself or through the open lens. Raises RequestError while no model is open."""
         check_values(params)
         if method == "open":
             return self.open(params.get("path"))
         if method == "about":
             return self.about()
-        if self.desk is None:
+        if self.dispatch is None:
             raise RequestError("no model is open", found=method[:80], hint="choose one of the runs")
-        return self.desk.answer(method, params)
+        return self.dispatch.answer(method, params)
 
     def about(self) -> Answer:
-        """What the desk says of itself, and which runs there are."""
+        """What the lens says of itself, and which runs there are."""
         nothing = {"model": None, "checkpoints": [], "languages": LANGUAGES, "version": __version__}
-        value = self.desk.answer("about", {}).value if self.desk else nothing
+        value = self.dispatch.answer("about", {}).value if self.dispatch else nothing
         return Answer({**value, "runs": self.runs(), "folder": str(self.folder.resolve()), "train": TRAIN})
 
     def runs(self) -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ class Lobby:
                 hint="`about` lists the runs",
             )
         with self._lock:
-            self.desk = self.open_desk(Path(path))
+            self.dispatch = self.open_lens(Path(path))
         return self.about()
 
 

@@ -14,7 +14,7 @@ EXPORTS = re.compile(r"export\s*\{([^{}]*)\};?\s*$")
 
 
 class Answerer(Protocol):
-    """Whoever answers the page's questions: a desk, or the lobby before a model is chosen."""
+    """Whoever answers the page's questions: the lens, or the lobby before a model is chosen."""
 
     def answer(self, method: str, params: dict[str, Any]) -> Answer: ...
 

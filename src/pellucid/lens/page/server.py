@@ -1,11 +1,11 @@
-"""The page on this computer: a small web server that puts the page's questions to a desk.
+"""The page on this computer: a small web server that puts the page's questions to the lens.
 
     GET  /TOKEN/              the page            POST /TOKEN/ask/METHOD    params as JSON -> one envelope
     GET  /TOKEN/*.js          its program         4xx, 5xx                  {"error": {what, found, where, hint}}
 
 It listens on 127.0.0.1 alone. Other pages in the same browser cannot reach it: the path holds a secret that is new each
 time, and only requests that name this host are answered (a name that somebody else's DNS points here is refused).
-It is not a server for several people: one desk, one question at a time, on one thread. A question whose asker has left
+It is not a server for several people: one lens, one question at a time, on one thread. A question whose asker has left
 (the reader moved on before its turn came) is not worked on.
 
 Source: https://owasp.org/www-community/attacks/DNS_Rebinding (why the Host header is checked)

@@ -7,8 +7,8 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.lens.chips import chips_of, label_of, readable
 from pellucid.lens.graphemes import graphemes
+from pellucid.lens.token_display import chips_of, label_of, readable
 from pellucid.tokens.train import train_bpe, train_characters
 
 BYTES = train_bpe(["a"], 258)

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pellucid.lens.answer import Answer
 from pellucid.lens.graphemes import graphemes
 from pellucid.tokens.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 MARKS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 
@@ -131,19 +127,3 @@ def _places_inside_characters(data: bytes) -> set[int]:
         inside.update(range(offset + 1, offset + length))
         offset += length
     return inside
-
-
-def tokens(desk: Desk, *, text: str) -> Answer:
-    """A text as chips and groups, whether its tokens give it back to the byte, and how many more a prompt has in front."""
-    ids = desk.tokenizer.encode(text).ids
-    in_front = len(desk.tokenizer.encode_prompt(""))
-    told = {"exact": desk.tokenizer.decode(ids) == text, "in_front": in_front}
-    return Answer({**chips_of(desk.tokenizer, ids), **told})
-
-
-def labels(desk: Desk) -> Answer:
-    """The label of every id, in order: what bars and axes show."""
-    return Answer({"labels": desk.labels})
-
-
-METHODS = {"tokens": tokens, "labels": labels}

@@ -1,4 +1,4 @@
-"""The models that a desk works on: one opened at the start, and those of its run at other steps when asked for.
+"""The models that the lens looks at: one opened at the start, and those of its run at other steps when asked for.
 
 Two models at most are in memory beside the first. A model is named by its step, whether a checkpoint or one of the run's
 early snapshots; None is the one that was opened.
@@ -53,8 +53,8 @@ class Opened:
         }
 
 
-class Shelf:
-    """Opens the checkpoints of one source; made by `open_shelf`."""
+class Models:
+    """Opens the checkpoints of one source; made by `open_models`."""
 
     def __init__(self, first: Opened, *, run: Run | None = None, recorder: Recorder = NULL) -> None:
         if first.checkpoint.tokenizer is None:
@@ -101,13 +101,13 @@ class Shelf:
         return _open(checkpoint, beside.device, self.recorder, dtype=beside.dtype)
 
 
-def open_shelf(path: Path | str, *, device: torch.device | str = "cpu", recorder: Recorder = NULL) -> Shelf:
+def open_models(path: Path | str, *, device: torch.device | str = "cpu", recorder: Recorder = NULL) -> Models:
     """A run, a checkpoint, a Hugging Face directory or a .gguf file, opened.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError without a tokenizer.
     """
     checkpoint = open_checkpoint(path, recorder=recorder)
-    return Shelf(_open(checkpoint, device, recorder), run=run_of(checkpoint.directory), recorder=recorder)
+    return Models(_open(checkpoint, device, recorder), run=run_of(checkpoint.directory), recorder=recorder)
 
 
 def _open(

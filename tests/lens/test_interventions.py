@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import RequestError
-from pellucid.lens import cause
+from pellucid.lens import interventions
 from pellucid.lens.attribution import contributions, gradient_x_input, integrated_gradients
-from pellucid.lens.cause import Target, ablate, ablate_heads, occlude, patch, predict, sweep
-from pellucid.lens.spots import find_spot
+from pellucid.lens.interventions import Target, ablate, ablate_heads, occlude, patch, predict, sweep
+from pellucid.lens.sites import find_site
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -79,13 +79,13 @@ def zeroed(model: Decoder, kind: str, layer: int, index: int) -> Decoder:
 def test_ablation_equals_a_model_with_zeroed_weights(model: Decoder, kind: str) -> None:
     for layer, index in itertools.product(range(2), (0, 3)):
         expected = plain(zeroed(model, kind, layer, index))
-        close(ablate(model, IDS, find_spot(model, kind, layer, index)), expected)
+        close(ablate(model, IDS, find_site(model, kind, layer, index)), expected)
         assert not torch.allclose(expected, plain(model), atol=1e-3)
     close(plain(model), predict(model, torch.tensor([IDS]))[0])  # nothing of it stays
 
 
 def test_mean_ablation_writes_the_same_at_every_position(model: Decoder) -> None:
-    spot = find_spot(model, "mlp", 1)
+    spot = find_site(model, "mlp", 1)
     seen = []
     hook = model.blocks[1].mlp.register_forward_hook(lambda module, inputs, output: seen.append(output))
     plain(model)
@@ -184,20 +184,20 @@ def everywhere(ids=IDS) -> list[tuple[int, int]]:
 
 def test_patching_everything_gives_the_other_text(model: Decoder) -> None:
     for kind, layer in (("input", 0), ("residual", 0), ("residual", 1)):
-        patched = patch(model, IDS, OTHER, find_spot(model, kind, layer), everywhere())
+        patched = patch(model, IDS, OTHER, find_site(model, kind, layer), everywhere())
         close(patched.after, plain(model, OTHER))
         close(patched.source, plain(model, OTHER))
         close(patched.before, plain(model))
 
 
 def test_the_last_stream_alone_decides(model: Decoder) -> None:
-    patched = patch(model, IDS, OTHER[:4], find_spot(model, "residual", 1), [(-1, -1)])
+    patched = patch(model, IDS, OTHER[:4], find_site(model, "residual", 1), [(-1, -1)])
     close(patched.after, plain(model, OTHER[:4]))
 
 
 @pytest.mark.parametrize("kind", ["attention", "mlp", "head", "neuron"])
 def test_patching_a_text_with_itself_changes_nothing(model: Decoder, kind: str) -> None:
-    close(patch(model, IDS, IDS, find_spot(model, kind, 1, 2), everywhere()).after, plain(model))
+    close(patch(model, IDS, IDS, find_site(model, kind, 1, 2), everywhere()).after, plain(model))
 
 
 def test_all_heads_patched_one_after_another_are_the_attention(model: Decoder) -> None:
@@ -216,7 +216,7 @@ def test_all_heads_patched_one_after_another_are_the_attention(model: Decoder) -
     hook = model.blocks[1].attention.output.register_forward_pre_hook(put)
     expected = plain(model)
     hook.remove()
-    close(patch(model, IDS, OTHER, find_spot(model, "head", 1, 2), [(4, 1)]).after, expected)
+    close(patch(model, IDS, OTHER, find_site(model, "head", 1, 2), [(4, 1)]).after, expected)
 
 
 @pytest.mark.parametrize("kind", ["residual", "attention", "mlp"])
@@ -225,8 +225,8 @@ def test_a_sweep_is_its_patches_one_by_one(model: Decoder, kind: str, source: tu
     target = TARGETS[1]
     grid = sweep(model, IDS, source, target, kind)
     names = [("residual", 0), ("residual", 1)] if kind == "residual" else [(kind, 0), (kind, 1)]
-    spots = [find_spot(model, *name) for name in names]
-    spots = [find_spot(model, "input"), *spots] if kind == "residual" else spots
+    spots = [find_site(model, *name) for name in names]
+    spots = [find_site(model, "input"), *spots] if kind == "residual" else spots
     assert grid.shape == (len(spots), len(IDS))
     before = target.read(plain(model)[None])
     for spot, effects in zip(spots, grid, strict=True):
@@ -244,16 +244,16 @@ def test_a_sweep_is_its_patches_one_by_one(model: Decoder, kind: str, source: tu
 )
 def test_a_part_that_is_not_there_is_named(kind: str, layer: int, index: int | None) -> None:
     with pytest.raises(RequestError, match="no such"):
-        find_spot(scrambled(MODERN), kind, layer, index)
+        find_site(scrambled(MODERN), kind, layer, index)
 
 
 def test_a_position_that_is_not_there_is_named(model: Decoder) -> None:
     with pytest.raises(RequestError, match="second text"):
-        patch(model, IDS, OTHER, find_spot(model, "mlp", 0), [(0, 6)])
+        patch(model, IDS, OTHER, find_site(model, "mlp", 0), [(0, 6)])
 
 
 def test_a_question_that_would_take_minutes_is_refused(model: Decoder, monkeypatch) -> None:
-    monkeypatch.setattr(cause, "LARGEST_WORK", 1e5)
+    monkeypatch.setattr(interventions, "LARGEST_WORK", 1e5)
     with pytest.raises(RequestError, match="too long"):
         occlude(model, IDS, Target(id=1))
 

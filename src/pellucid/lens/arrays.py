@@ -2,52 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.record import check
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
-
+from pellucid.lens.state import LensState
 
 MOST_READING = 2e10  # parameters times tokens that the engine reads for the sake of a check: a fraction of a second
 
 
-def record(desk: Desk, *, at: At) -> Answer:
+def record(lens: LensState, *, at: At) -> Answer:
     """The header of the recording of a text: model, tokens, arrays by name, checks."""
-    header = desk.trace(at).header
-    return Answer({**header, "checks": [*header["checks"], *cache_checks(desk, at)]})
+    header = lens.trace(at).header
+    return Answer({**header, "checks": [*header["checks"], *cache_checks(lens, at)]})
 
 
-def cache_checks(desk: Desk, at: At) -> list[dict[str, Any]]:
+def cache_checks(lens: LensState, at: At) -> list[dict[str, Any]]:
     """Whether the engine, reading on from its cache, finds the logits that the recording computed from nothing.
 
     Empty for what the engine does not read: another checkpoint, a model that sees both ways, a text that would take long.
     """
-    trace, ids = desk.trace(at), desk.ids(at.node)
+    trace, ids = lens.trace(at), lens.ids(at.node)
     work = len(ids) * trace.header["model"]["parameters"]
-    if at.checkpoint not in (None, desk.shelf.step) or not desk.config.causal or work > MOST_READING:
+    if at.checkpoint not in (None, lens.models.step) or not lens.config.causal or work > MOST_READING:
         return []
     recorded_V = trace["logits"][-1]
-    error = float(np.abs(desk.branches.row(at.node) - recorded_V).max())
+    error = float(np.abs(lens.branches.row(at.node) - recorded_V).max())
     narrow = trace.header["model"]["dtype"] != "float32"
     limit = (0.1 if narrow else 1e-4) * max(1.0, float(np.abs(recorded_V).max()))
     return [check("cached", error, limit)]
 
 
-def array(desk: Desk, *, at: At, name: str, index: list | None = None) -> Answer:
+def array(lens: LensState, *, at: At, name: str, index: list | None = None) -> Answer:
     """One array, or the part of it at `index`: a number, null or [start, stop] for each axis from the first."""
-    found = pick(desk.trace(at)[name], index or [], name)
+    found = pick(lens.trace(at)[name], index or [], name)
     return Answer({"name": name, "shape": list(found.shape)}, {name: at.pack(found)})
 
 
-def cell(desk: Desk, *, at: At, name: str, index: list) -> Answer:
+def cell(lens: LensState, *, at: At, name: str, index: list) -> Answer:
     """One exact number of an array (null where it is minus infinity), as it reads in Python."""
-    found = pick(desk.trace(at)[name], index, name)
+    found = pick(lens.trace(at)[name], index, name)
     if found.ndim:
         raise RequestError(
             "this names more than one number",

@@ -7,10 +7,10 @@
     head       one head's mix of values, before the output projection        [B, T, K]
     neuron     one hidden activation of the feed-forward                     [B, T, 1]
 
-Both ablation and patching are one mechanism: while a `with` block runs, the tensor at a spot is replaced by a function
+Both ablation and patching are one mechanism: while a `with` block runs, the tensor at a site is replaced by a function
 of itself. The model's weights are never touched, and nothing in the model knows of it (forward hooks from outside).
 
-Axes: B batch · T positions · D width · H query heads · K head width · N numbers at a spot.
+Axes: B batch · T positions · D width · H query heads · K head width · N numbers at a site.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Change = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spot:
+class Site:
     """Some columns of what enters or leaves one module."""
 
     module: nn.Module
@@ -39,15 +39,15 @@ class Spot:
     columns: slice | None = None  # none: all of them
 
 
-def find_spot(model: Decoder, kind: Kind, layer: int = 0, index: int | None = None) -> Spot:
-    """The spot of a kind in a layer; `index` names the head or the neuron.
+def find_site(model: Decoder, kind: Kind, layer: int = 0, index: int | None = None) -> Site:
+    """The site of a kind in a layer; `index` names the head or the neuron.
 
     Raises RequestError for a kind, a layer or an index that the model does not have.
     """
     config = model.config
     _check("kind", kind in get_args(Kind), kind, f"one of {', '.join(get_args(Kind))}")
     if kind == "input":
-        return Spot(module=model.dropout, side="output")
+        return Site(module=model.dropout, side="output")
     _check(
         "layer",
         isinstance(layer, int) and 0 <= layer < config.n_layers,
@@ -57,8 +57,8 @@ def find_spot(model: Decoder, kind: Kind, layer: int = 0, index: int | None = No
     block = model.blocks[layer]
     if kind in ("head", "neuron"):
         columns = _columns(config, kind, index)
-        return Spot(module=block.attention.output if kind == "head" else block.mlp.down, side="input", columns=columns)
-    return Spot(module={"residual": block, "attention": block.attention, "mlp": block.mlp}[kind], side="output")
+        return Site(module=block.attention.output if kind == "head" else block.mlp.down, side="input", columns=columns)
+    return Site(module={"residual": block, "attention": block.attention, "mlp": block.mlp}[kind], side="output")
 
 
 def _columns(config: ModelConfig, kind: Kind, index: int | None) -> slice:
@@ -74,23 +74,23 @@ def _check(name: str, holds: bool, found: object, wanted: str) -> None:
 
 
 @contextmanager
-def changed(spot: Spot, change: Change) -> Iterator[None]:
-    """Replace the tensor at a spot by `change` of it while the block runs.
+def changed(site: Site, change: Change) -> Iterator[None]:
+    """Replace the tensor at a site by `change` of it while the block runs.
 
     >>> double = nn.Linear(2, 1, bias=False)
     >>> double.weight.data.fill_(1.0).tolist()
     [[1.0, 1.0]]
     >>> import torch
-    >>> with changed(Spot(module=double, side="input", columns=slice(0, 1)), torch.zeros_like):
+    >>> with changed(Site(module=double, side="input", columns=slice(0, 1)), torch.zeros_like):
     ...     double(torch.tensor([3.0, 4.0])).tolist()
     [4.0]
     """
 
     def replaced(x_BTN: Tensor) -> Tensor:
-        if spot.columns is None:
+        if site.columns is None:
             return change(x_BTN)
         copy = x_BTN.clone()
-        copy[..., spot.columns] = change(x_BTN[..., spot.columns])
+        copy[..., site.columns] = change(x_BTN[..., site.columns])
         return copy
 
     def on_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -99,8 +99,8 @@ def changed(spot: Spot, change: Change) -> Iterator[None]:
     def on_output(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
         return replaced(output)
 
-    entering = spot.side == "input"
-    hook = spot.module.register_forward_pre_hook(on_input) if entering else spot.module.register_forward_hook(on_output)
+    entering = site.side == "input"
+    hook = site.module.register_forward_pre_hook(on_input) if entering else site.module.register_forward_hook(on_output)
     try:
         yield
     finally:
@@ -108,13 +108,13 @@ def changed(spot: Spot, change: Change) -> Iterator[None]:
 
 
 @contextmanager
-def watched(spot: Spot) -> Iterator[list[Tensor]]:
-    """Collect the tensors that pass a spot while the block runs, one for each call of its module."""
+def watched(site: Site) -> Iterator[list[Tensor]]:
+    """Collect the tensors that pass a site while the block runs, one for each call of its module."""
     seen: list[Tensor] = []
 
     def look(x_BTN: Tensor) -> Tensor:
         seen.append(x_BTN.detach().clone())
         return x_BTN
 
-    with changed(spot, look):
+    with changed(site, look):
         yield seen

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +26,10 @@ from torch import Tensor
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.lens.card import nearest_rows
+from pellucid.lens.state import LensState
 from pellucid.lens.umap_map import LANDMARKS, UmapJob
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 NEIGHBOURS = 10  # how many nearest ones a map is asked to keep
 SAMPLE = 400  # tokens, evenly spaced in the vocabulary, at which that is measured
@@ -82,20 +80,20 @@ def kept_neighbours(table_VD: Tensor, places_VC: Tensor) -> float:
     return (true_Nk[:, :, None] == shown_Nk[:, None, :]).any(-1).float().mean().item()
 
 
-def find_table(desk: Desk, checkpoint: int | None) -> Tensor:
+def find_table(lens: LensState, checkpoint: int | None) -> Tensor:
     """The embedding at a checkpoint, [V, D] float32: the rows that a token uses. Other weights are not read."""
-    if checkpoint in (None, desk.shelf.step):
-        table_VD = desk.model(None).embed.weight.detach()
+    if checkpoint in (None, lens.models.step):
+        table_VD = lens.model(None).embed.weight.detach()
     else:
-        saved = {one.step: one.directory for one in desk.run.moments()} if desk.run else {}
+        saved = {one.step: one.directory for one in lens.run.moments()} if lens.run else {}
         if checkpoint not in saved:
             raise RequestError("the run has no such checkpoint", found=str(checkpoint), hint=f"saved: {sorted(saved)}")
         table_VD = load_checkpoint(saved[checkpoint]).weights["embed.weight"]
-    return table_VD[: desk.tokenizer.vocab_size].float().cpu()
+    return table_VD[: lens.tokenizer.vocab_size].float().cpu()
 
 
 def map_of(
-    desk: Desk,
+    lens: LensState,
     *,
     method: str = "pca",
     dims: int = 2,
@@ -106,24 +104,24 @@ def map_of(
     """The whole vocabulary as points; arrays xy [V, C], ids [V].
 
     `axes_of`: a checkpoint whose axes are used, so that the maps of several checkpoints lie on one sheet. A UMAP is made
-    beside the desk: until it is there the answer is {"pending": true} (`wait`: wait for it).
+    beside the lens: until it is there the answer is {"pending": true} (`wait`: wait for it).
     """
     if dims not in (2, 3) or method not in ("pca", "umap"):
         raise RequestError(
             "there is no such map", found=f"method={method!r}, dims={dims}", hint="pca or umap, in 2 or 3 dimensions"
         )
-    table_VD = find_table(desk, checkpoint)
+    table_VD = find_table(lens, checkpoint)
     shares: list[float] | None = None
     if method == "pca":
-        axes = find_principal(table_VD if axes_of is None else find_table(desk, axes_of), dims)
+        axes = find_principal(table_VD if axes_of is None else find_table(lens, axes_of), dims)
         places_VC = axes.place(table_VD)
         shares = (places_VC.var(0, correction=0) / table_VD.var(0, correction=0).sum()).tolist()
     else:
-        step = desk.shelf.step if checkpoint is None else checkpoint
-        job = desk.keep(f"umap {dims} {step}", lambda: UmapJob(reduce(table_VD), dims))
+        step = lens.models.step if checkpoint is None else checkpoint
+        job = lens.keep(f"umap {dims} {step}", lambda: UmapJob(reduce(table_VD), dims))
         if not (wait or job.done):
             return Answer({"method": method, "dims": dims, "pending": True})
-        places_VC = torch.from_numpy(desk.keep(f"umap places {dims} {step}", job.wait))
+        places_VC = torch.from_numpy(lens.keep(f"umap places {dims} {step}", job.wait))
     kept = kept_neighbours(table_VD, places_VC)
     value = {"method": method, "dims": dims, "explained": shares, "neighbours_kept": kept, "count": len(table_VD)}
     if method == "umap":
@@ -137,9 +135,9 @@ def reduce(table_VD: Tensor) -> np.ndarray:
     return find_principal(table_VD, UMAP_INPUT).place(table_VD).numpy()
 
 
-def neighbours_of(desk: Desk, *, id: int, count: int = 12, checkpoint: int | None = None) -> Answer:
+def neighbours_of(lens: LensState, *, id: int, count: int = 12, checkpoint: int | None = None) -> Answer:
     """The tokens whose rows point most nearly the same way, with cosine, dot product and length."""
-    table_VD = find_table(desk, checkpoint)
+    table_VD = find_table(lens, checkpoint)
     if not 0 <= id < len(table_VD):
         raise RequestError("there is no such token", found=f"id={id}", hint=f"give 0 to {len(table_VD) - 1}")
     lengths_V = table_VD.norm(dim=-1).numpy()
@@ -147,33 +145,33 @@ def neighbours_of(desk: Desk, *, id: int, count: int = 12, checkpoint: int | Non
     listed = [
         {
             "id": other,
-            "label": desk.label(other),
+            "label": lens.label(other),
             "cosine": cosine,
             "dot": (table_VD[id] @ table_VD[other]).item(),
             "norm": float(lengths_V[other]),
         }
         for other, cosine in near
     ]
-    return Answer({"id": id, "label": desk.label(id), "norm": float(lengths_V[id]), "neighbours": listed})
+    return Answer({"id": id, "label": lens.label(id), "norm": float(lengths_V[id]), "neighbours": listed})
 
 
-def training_of(desk: Desk, *, words: list) -> Answer:
+def training_of(lens: LensState, *, words: list) -> Answer:
     """How near the rows of some words were to each other at each checkpoint of the run.
 
     `words` are texts, or ids of tokens. Arrays: cosine [S, P], norms [S, W], and xy [S, W, 2] on the last checkpoint's
     principal axes. A text of several tokens is the average of their rows, and says so in `words`.
     """
-    read = [read_word(desk.tokenizer, word) for word in words]
+    read = [read_word(lens.tokenizer, word) for word in words]
     if not 2 <= len(read) <= MOST_WORDS:
         raise RequestError(
             "movement together needs several words", found=str(len(read)), hint=f"give 2 to {MOST_WORDS}"
         )
-    steps: list[int | None] = list(desk.checkpoints) or [None]
+    steps: list[int | None] = list(lens.checkpoints) or [None]
     pairs = list(combinations(range(len(read)), 2))
-    axes = find_principal(find_table(desk, steps[-1]), 2)
+    axes = find_principal(find_table(lens, steps[-1]), 2)
     cosines, norms, places = [], [], []
     for step in steps:
-        table_VD = find_table(desk, step)
+        table_VD = find_table(lens, step)
         rows_WD = torch.stack([table_VD[ids].mean(0) for ids in read])
         unit_WD = torch.nn.functional.normalize(rows_WD, dim=-1)
         cosines.append([(unit_WD[a] @ unit_WD[b]).item() for a, b in pairs])
@@ -181,7 +179,7 @@ def training_of(desk: Desk, *, words: list) -> Answer:
         places.append(axes.place(rows_WD))
     value = {
         "steps": steps,
-        "words": [_word(desk, ids) for ids in read],
+        "words": [_word(lens, ids) for ids in read],
         "pairs": [list(pair) for pair in pairs],
         "similarity": np.transpose(cosines).tolist(),
     }
@@ -199,8 +197,8 @@ def read_word(tokenizer: Tokenizer, word: Any) -> list[int]:
     return min(spellings, key=len)
 
 
-def _word(desk: Desk, ids: Sequence[int]) -> dict[str, Any]:
-    return {"ids": list(ids), "labels": [desk.label(token) for token in ids]}
+def _word(lens: LensState, ids: Sequence[int]) -> dict[str, Any]:
+    return {"ids": list(ids), "labels": [lens.label(token) for token in ids]}
 
 
 METHODS = {"map": map_of, "neighbours": neighbours_of, "map.training": training_of}

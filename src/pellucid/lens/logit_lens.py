@@ -14,7 +14,6 @@ Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (rank, entropy and
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,43 +23,41 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.readout import read_rows
 from pellucid.lens.record import record_trace
+from pellucid.lens.state import LensState
 from pellucid.lens.trace import Trace
 from pellucid.model.decoder import Decoder
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import Desk
 
 OPERATIONS_PER_ANSWER = 3e10
 """Multiplications and additions spent on one page of readings: well under a second on a laptop."""
 
 
-def tower_of(desk: Desk, *, at: At, first: int | None = None, count: int | None = None) -> Answer:
+def tower_of(lens: LensState, *, at: At, first: int | None = None, count: int | None = None) -> Answer:
     """Norms of every row at every position, and the logit lens at the positions from `first` on.
 
     Not told which, it reads as many of the last positions as `OPERATIONS_PER_ANSWER` allow. Arrays: norms [R, T], and
     [R, P] each: top (the likeliest id), chance (its probability), entropy_bits, divergence_bits (from the last row),
     and, where a next token is known, next_chance and next_rank (1 is the likeliest; NaN elsewhere).
     """
-    model, trace = desk.model(at.checkpoint), desk.trace(at)
-    ids, rows = desk.ids(at.node), stream_rows(trace, model.config.n_layers)
+    model, trace = lens.model(at.checkpoint), lens.trace(at)
+    ids, rows = lens.ids(at.node), stream_rows(trace, model.config.n_layers)
     span = readable_span(len(ids), count_affordable(model, len(rows)), first, count)
     norms_RT = np.stack([np.linalg.norm(x_TD, axis=-1) for _, x_TD in rows])
     arrays = {"norms": norms_RT.astype(np.float32), **read_lens(model, rows, ids, span)}
-    labels = {int(token): desk.label(int(token)) for token in np.unique(arrays["top"])}
+    labels = {int(token): lens.label(int(token)) for token in np.unique(arrays["top"])}
     value = {
         "rows": [describe_row(name, norms_T) for (name, _), norms_T in zip(rows, norms_RT, strict=True)],
         "first": span.start,
         "count": len(span),
         "labels": labels,
-        "next": [desk.label(ids[p + 1]) if p + 1 < len(ids) else None for p in span] if model.config.causal else None,
+        "next": [lens.label(ids[p + 1]) if p + 1 < len(ids) else None for p in span] if model.config.causal else None,
         "check": next(check for check in trace.header["checks"] if check["name"] == "lens"),
     }
     return Answer(value=value, arrays=arrays)
 
 
-def cell_of(desk: Desk, *, at: At, row: int, position: int, count: int = 10) -> Answer:
+def cell_of(lens: LensState, *, at: At, row: int, position: int, count: int = 10) -> Answer:
     """The likeliest tokens that one stream reads as, and how each logit changed since the row below."""
-    model, trace = desk.model(at.checkpoint), desk.trace(at)
+    model, trace = lens.model(at.checkpoint), lens.trace(at)
     rows = stream_rows(trace, model.config.n_layers)
     check_index("row", row, len(rows))
     check_index("position", position, len(rows[row][1]))
@@ -74,7 +71,7 @@ def cell_of(desk: Desk, *, at: At, row: int, position: int, count: int = 10) -> 
             "candidates": [
                 {
                     "id": token,
-                    "label": desk.label(token),
+                    "label": lens.label(token),
                     "p": float(chances_V[token]),
                     "logit": float(logits_NV[0, token]),
                     "change": float(logits_NV[0, token] - logits_NV[1, token]) if row else None,
@@ -85,17 +82,17 @@ def cell_of(desk: Desk, *, at: At, row: int, position: int, count: int = 10) -> 
     )
 
 
-def apart_of(desk: Desk, *, at: At, text: str, position: int, other_position: int) -> Answer:
+def apart_of(lens: LensState, *, at: At, text: str, position: int, other_position: int) -> Answer:
     """The same word in two sentences: how far its two streams have grown apart on each floor.
 
     Arrays, [R] each: cosine, distance (Euclidean), norm and other_norm.
     """
-    model = desk.model(at.checkpoint)
-    other_ids = tuple(desk.tokenizer.encode(text).ids)
+    model = lens.model(at.checkpoint)
+    other_ids = tuple(lens.tokenizer.encode(text).ids)
     if not other_ids:
         raise RequestError("the second sentence has no token", found=repr(text), hint="type at least one word")
-    other = record_trace(model, desk.tokenizer, other_ids)
-    rows, others = (stream_rows(trace, model.config.n_layers) for trace in (desk.trace(at), other))
+    other = record_trace(model, lens.tokenizer, other_ids)
+    rows, others = (stream_rows(trace, model.config.n_layers) for trace in (lens.trace(at), other))
     check_index("position", position, len(rows[0][1]))
     check_index("other_position", other_position, len(other_ids))
     x_RD = np.stack([x_TD[position] for _, x_TD in rows]).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The desk: every question checked before it is answered, answers about the right text and the right checkpoint."""
+"""The dispatch: every question checked before it is answered, answers about the right text and the right checkpoint."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from pellucid.errors import CorruptFileError, PellucidError, RequestError, StoreError, TokenizerError
-from pellucid.lens import desk as desks
+from pellucid.lens import dispatch as questions
+from pellucid.lens import state
 from pellucid.lens.answer import At
-from pellucid.lens.desk import Desk, open_desk
+from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import save_checkpoint
@@ -42,23 +43,23 @@ def run_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def desk(run_path) -> Desk:
-    return open_desk(run_path, text=TEXT)
+def dispatch(run_path) -> Dispatch:
+    return open_lens(run_path, text=TEXT)
 
 
-def ask(desk, method, **params):
-    return desk.answer(method, params).value
+def ask(dispatch, method, **params):
+    return dispatch.answer(method, params).value
 
 
-def test_about_says_what_is_open(desk, run_path) -> None:
-    told = ask(desk, "about")
+def test_about_says_what_is_open(dispatch, run_path) -> None:
+    told = ask(dispatch, "about")
     assert told["model"]["name"] == "book" and told["model"]["checkpoint_step"] == 40
     assert told["model"]["axes"]["n_kv_heads"] == 2 and told["model"]["axes"]["mask"] == "causal"
     assert told["checkpoints"] == [{"step": step, "loss": 1 / step} for step in STEPS]
-    assert told["tree"]["current"] == 0 and set(told["methods"]) == set(desk.methods)
+    assert told["tree"]["current"] == 0 and set(told["methods"]) == set(dispatch.methods)
 
 
-def test_every_answer_about_a_text_is_json_without_nan(desk) -> None:
+def test_every_answer_about_a_text_is_json_without_nan(dispatch) -> None:
     for method in (
         "about",
         "tree",
@@ -72,14 +73,14 @@ def test_every_answer_about_a_text_is_json_without_nan(desk) -> None:
         "tokens",
     ):
         given = {"layer": 1, "sampling": {}, "id": 260, "text": TEXT}
-        function = desk.methods[method]
+        function = dispatch.methods[method]
         params = {name: given[name] for name in inspect.signature(function).parameters if name in given}
-        envelope = decode(encode(desk.answer(method, params)))
+        envelope = decode(encode(dispatch.answer(method, params)))
         json.dumps(envelope.value, allow_nan=False)
 
 
 def test_methods_have_one_owner_each() -> None:
-    names = [name for part in desks.PARTS for name in part.METHODS]
+    names = [name for part in questions.PARTS for name in part.METHODS]
     assert len(names) == len(set(names))
 
 
@@ -115,79 +116,79 @@ def test_methods_have_one_owner_each() -> None:
         ("prompt", {"text": "x" * 99}, "longer than the context"),
     ],
 )
-def test_wrong_questions_are_told_what_is_wrong(desk, method, params, said) -> None:
+def test_wrong_questions_are_told_what_is_wrong(dispatch, method, params, said) -> None:
     with pytest.raises(PellucidError, match=said):
-        desk.answer(method, params)
+        dispatch.answer(method, params)
 
 
-def test_a_number_on_screen_is_the_one_in_the_tensor(desk) -> None:
-    trace = desk.trace(At())
+def test_a_number_on_screen_is_the_one_in_the_tensor(dispatch) -> None:
+    trace = dispatch.trace(At())
     for name, index in [("blocks.1.attention.weights", [3, 2, 1]), ("embed", [0, 5]), ("logits", [2, 7])]:
-        assert np.float32(ask(desk, "cell", name=name, index=index)["value"]) == trace[name][tuple(index)]
-    masked = ask(desk, "cell", name="blocks.0.attention.scores", index=[0, 0, 1])
+        assert np.float32(ask(dispatch, "cell", name=name, index=index)["value"]) == trace[name][tuple(index)]
+    masked = ask(dispatch, "cell", name="blocks.0.attention.scores", index=[0, 0, 1])
     assert masked["text"] == "-inf" and json.loads(json.dumps(masked))["python"].endswith("[0, 0, 1]")
 
 
-def test_parts_of_arrays(desk) -> None:
-    whole = desk.trace(At())["blocks.0.attention.weights"]
-    part = desk.answer("array", {"name": "blocks.0.attention.weights", "index": [1, None, [0, 2]]})
+def test_parts_of_arrays(dispatch) -> None:
+    whole = dispatch.trace(At())["blocks.0.attention.weights"]
+    part = dispatch.answer("array", {"name": "blocks.0.attention.weights", "index": [1, None, [0, 2]]})
     np.testing.assert_array_equal(part.arrays["blocks.0.attention.weights"], whole[1, :, 0:2])
     assert part.value["shape"] == list(whole[1, :, 0:2].shape)
 
 
-def test_bytes_when_asked_are_near_and_say_so(desk) -> None:
+def test_bytes_when_asked_are_near_and_say_so(dispatch) -> None:
     name = "blocks.0.attention.weights"
-    packed = desk.answer("array", {"at": {"precision": "byte"}, "name": name}).arrays[name]
+    packed = dispatch.answer("array", {"at": {"precision": "byte"}, "name": name}).arrays[name]
     assert isinstance(packed, Quantized)
-    assert np.abs(packed.restore() - desk.trace(At())[name]).max() <= packed.scale
+    assert np.abs(packed.restore() - dispatch.trace(At())[name]).max() <= packed.scale
 
 
-def test_another_checkpoint_is_another_model(desk) -> None:
-    now, then = ask(desk, "record")["next"], ask(desk, "record", at={"checkpoint": 10})["next"]
+def test_another_checkpoint_is_another_model(dispatch) -> None:
+    now, then = ask(dispatch, "record")["next"], ask(dispatch, "record", at={"checkpoint": 10})["next"]
     assert now != then
     with torch.no_grad():
-        logits = build(CONFIG, seed=10).eval()(torch.tensor([desk.ids(0)])).logits_BTV[0, -1]
-    trace = desk.trace(At(checkpoint=10))
+        logits = build(CONFIG, seed=10).eval()(torch.tensor([dispatch.ids(0)])).logits_BTV[0, -1]
+    trace = dispatch.trace(At(checkpoint=10))
     np.testing.assert_allclose(trace["logits"][-1], logits, atol=1e-5)
     assert trace.header["model"]["checkpoint_step"] == 10
 
 
-def test_few_models_and_recordings_are_kept(desk) -> None:
+def test_few_models_and_recordings_are_kept(dispatch) -> None:
     for step in STEPS:
-        desk.trace(At(checkpoint=step))
-    assert len(desk.shelf._others) == 2
+        dispatch.trace(At(checkpoint=step))
+    assert len(dispatch.models._others) == 2
     for text in "abcdefghij":
-        node = ask(desk, "prompt", text=text)["current"]
-        desk.trace(At(node=node))
-    assert len(desk._traces) == desks.MOST_TRACES
-    assert desk.trace(At(node=node)) is desk.trace(At(node=node))
+        node = ask(dispatch, "prompt", text=text)["current"]
+        dispatch.trace(At(node=node))
+    assert len(dispatch._traces) == state.MOST_TRACES
+    assert dispatch.trace(At(node=node)) is dispatch.trace(At(node=node))
 
 
 def test_long_texts_make_older_recordings_go(run_path, monkeypatch) -> None:
-    desk = open_desk(run_path, text=TEXT)
-    first = desk.trace(At())
+    dispatch = open_lens(run_path, text=TEXT)
+    first = dispatch.trace(At())
     size = first.arrays.num_kept
     assert size == sum(first[name].size for name in first.arrays if name in first.arrays._stream)
-    monkeypatch.setattr(desks, "MOST_KEPT", size - 1)
-    node = ask(desk, "prompt", text="hello")["current"]
-    assert desk.trace(At(node=node)).ids != first.ids and len(desk._traces) == 1
-    np.testing.assert_array_equal(desk.trace(At())["logits"], first["logits"])
+    monkeypatch.setattr(state, "MOST_KEPT", size - 1)
+    node = ask(dispatch, "prompt", text="hello")["current"]
+    assert dispatch.trace(At(node=node)).ids != first.ids and len(dispatch._traces) == 1
+    np.testing.assert_array_equal(dispatch.trace(At())["logits"], first["logits"])
 
 
-def test_the_step_that_is_open_is_not_loaded_again(desk) -> None:
-    assert desk.model(40) is desk.model(None)
-    assert desk.trace(At(checkpoint=40)) is desk.trace(At())
+def test_the_step_that_is_open_is_not_loaded_again(dispatch) -> None:
+    assert dispatch.model(40) is dispatch.model(None)
+    assert dispatch.trace(At(checkpoint=40)) is dispatch.trace(At())
 
 
 def test_questions_from_many_threads_are_answered_one_by_one(run_path) -> None:
-    desk = open_desk(run_path, text=TEXT)
-    want = [desk.trace(At(checkpoint=step))["logits"][-1].copy() for step in STEPS]
-    desk._traces.clear()
+    dispatch = open_lens(run_path, text=TEXT)
+    want = [dispatch.trace(At(checkpoint=step))["logits"][-1].copy() for step in STEPS]
+    dispatch._traces.clear()
     got: dict[int, np.ndarray] = {}
 
     def work(place: int) -> None:
         at = {"node": 0, "checkpoint": STEPS[place]}
-        got[place] = desk.answer("array", {"at": at, "name": "logits"}).arrays["logits"][-1]
+        got[place] = dispatch.answer("array", {"at": at, "name": "logits"}).arrays["logits"][-1]
 
     threads = [threading.Thread(target=work, args=(place,)) for place in range(4)]
     for thread in threads:
@@ -198,29 +199,29 @@ def test_questions_from_many_threads_are_answered_one_by_one(run_path) -> None:
         np.testing.assert_array_equal(got[place], want[place])
 
 
-def test_rows_that_no_token_uses_have_a_label(desk) -> None:
-    labels = ask(desk, "labels")["labels"]
+def test_rows_that_no_token_uses_have_a_label(dispatch) -> None:
+    labels = ask(dispatch, "labels")["labels"]
     assert len(labels) == 304 and labels[303] == "[303]" and "\ufffd" not in "".join(labels)
-    assert ask(desk, "card", id=303)["kind"] == "unused"
+    assert ask(dispatch, "card", id=303)["kind"] == "unused"
 
 
-def test_a_token_card_replays_its_merges(desk) -> None:
+def test_a_token_card_replays_its_merges(dispatch) -> None:
     [token] = TOKENIZER.encode("hello").ids
-    card = ask(desk, "card", id=token)
+    card = ask(dispatch, "card", id=token)
     assert card["whole"] and card["rows"][-1] == ["hello"] and card["rows"][0] == list("hello")
     assert [merge[2] for merge in card["merges"]][-1] == "hello" and card["merges"][-1][3] == card["rank"]
     ranks = {pair: rank for rank, pair in enumerate(TOKENIZER.vocabulary.merges)}
     assert all(ranks[left, right] == rank for left, right, _, rank in card["merges"])
 
 
-def test_neighbours_are_the_nearest_by_cosine(desk) -> None:
-    weight = torch.nn.functional.normalize(desk.model().embed.weight.detach().double(), dim=-1)
+def test_neighbours_are_the_nearest_by_cosine(dispatch) -> None:
+    weight = torch.nn.functional.normalize(dispatch.model().embed.weight.detach().double(), dim=-1)
     cosines = weight @ weight[260]
     cosines[260] = -1
-    card = ask(desk, "card", id=260)
+    card = ask(dispatch, "card", id=260)
     assert [near["id"] for near in card["neighbours"]] == cosines.topk(8).indices.tolist()
     np.testing.assert_allclose([near["cosine"] for near in card["neighbours"]], cosines.topk(8).values, atol=1e-6)
-    assert card["norm"] == pytest.approx(float(desk.model().embed.weight[260].detach().norm()), rel=1e-6)
+    assert card["norm"] == pytest.approx(float(dispatch.model().embed.weight[260].detach().norm()), rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -239,40 +240,40 @@ def test_neighbours_are_the_nearest_by_cosine(desk) -> None:
     ],
     ids=["letters", "bytes", "pattern", "number", "script", "kind", "special"],
 )
-def test_the_vocabulary_is_searched(desk, params, holds) -> None:
-    everything = ask(desk, "vocabulary", count=1000)["rows"]
-    found = ask(desk, "vocabulary", **params, count=1000)
+def test_the_vocabulary_is_searched(dispatch, params, holds) -> None:
+    everything = ask(dispatch, "vocabulary", count=1000)["rows"]
+    found = ask(dispatch, "vocabulary", **params, count=1000)
     assert found["total"] == len(found["rows"]) > 0
     assert all(holds(row) for row in found["rows"])
     assert len(everything) == TOKENIZER.vocab_size
 
 
-def test_the_vocabulary_is_sorted_and_paged(desk) -> None:
-    norms = [row["norm"] for row in ask(desk, "vocabulary", sort="-norm", count=1000)["rows"]]
+def test_the_vocabulary_is_sorted_and_paged(dispatch) -> None:
+    norms = [row["norm"] for row in ask(dispatch, "vocabulary", sort="-norm", count=1000)["rows"]]
     assert norms == sorted(norms, reverse=True)
-    ranks = [row["rank"] for row in ask(desk, "vocabulary", sort="-rank", count=50)["rows"]]
+    ranks = [row["rank"] for row in ask(dispatch, "vocabulary", sort="-rank", count=50)["rows"]]
     assert ranks[:3] == [41, 40, 39][:3] or ranks == sorted(ranks, key=lambda rank: -(rank if rank is not None else -1))
-    pages = [ask(desk, "vocabulary", offset=start, count=100)["rows"] for start in (0, 100, 200, 300)]
+    pages = [ask(dispatch, "vocabulary", offset=start, count=100)["rows"] for start in (0, 100, 200, 300)]
     assert [row["id"] for page in pages for row in page] == list(range(TOKENIZER.vocab_size))
 
 
 def test_a_model_without_a_tokenizer_is_told_so(tmp_path) -> None:
     save_checkpoint(tmp_path / "m", config=CONFIG, weights=build(CONFIG, seed=0).state_dict(), tokenizer=None, info={})
     with pytest.raises(TokenizerError, match="no tokenizer") as error:
-        open_desk(tmp_path / "m")
+        open_lens(tmp_path / "m")
     assert "tokenizer.json" in error.value.hint
 
 
 def test_what_is_no_model_is_told_so(tmp_path) -> None:
     with pytest.raises(StoreError):
-        open_desk(tmp_path)
+        open_lens(tmp_path)
     (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 60)
     with pytest.raises(CorruptFileError):
-        open_desk(tmp_path / "bad.gguf")
+        open_lens(tmp_path / "bad.gguf")
 
 
 def test_a_checkpoint_in_a_run_knows_the_others(run_path) -> None:
-    desk = open_desk(run_path / "checkpoints" / "step-000020", text="a")
-    assert desk.shelf.step == 20 and desk.checkpoints == list(STEPS)
+    dispatch = open_lens(run_path / "checkpoints" / "step-000020", text="a")
+    assert dispatch.models.step == 20 and dispatch.checkpoints == list(STEPS)
     with pytest.raises(RequestError, match="no such checkpoint"):
-        desk.model(21)
+        dispatch.model(21)

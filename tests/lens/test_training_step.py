@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from pellucid.errors import RequestError
-from pellucid.lens.glass import RULES, glass, row_ids, take_step
+from pellucid.lens.training_step import RULES, glass, row_ids, take_step
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -148,7 +148,7 @@ def test_what_cannot_be_learned_is_refused(ids: list[int], rate: float, rule: st
 
 
 @pytest.fixture
-def desk() -> SimpleNamespace:
+def dispatch() -> SimpleNamespace:
     model = scrambled(SMALL)
     return SimpleNamespace(
         model=lambda checkpoint: model,
@@ -162,9 +162,9 @@ def desk() -> SimpleNamespace:
 AT = SimpleNamespace(node=0, checkpoint=None, precision="exact")
 
 
-def test_what_the_page_gets_is_what_the_step_did(desk: SimpleNamespace) -> None:
-    answer = glass(desk, at=AT, learning_rate=0.2, position=2, matrix="blocks.1.mlp.up.weight")
-    value, step = answer.value, take_step(desk.model(None), IDS, rate=0.2, rule="sgd")
+def test_what_the_page_gets_is_what_the_step_did(dispatch: SimpleNamespace) -> None:
+    answer = glass(dispatch, at=AT, learning_rate=0.2, position=2, matrix="blocks.1.mlp.up.weight")
+    value, step = answer.value, take_step(dispatch.model(None), IDS, rate=0.2, rule="sgd")
     assert value["loss"]["after"] < value["loss"]["before"] and value["loss"]["tokens"] == 7
     assert [row["target"]["id"] for row in value["tokens"]] == IDS[1:]
     assert {part["name"] for part in value["parts"]} == set(step.before)
@@ -180,9 +180,9 @@ def test_what_the_page_gets_is_what_the_step_did(desk: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"position": 7}, {"matrix": "blocks.9.mlp.up.weight"}, {"row": 0}])
-def test_a_question_beyond_the_model_says_so(desk: SimpleNamespace, wrong: dict) -> None:
+def test_a_question_beyond_the_model_says_so(dispatch: SimpleNamespace, wrong: dict) -> None:
     with pytest.raises(RequestError):
-        glass(desk, at=AT, **wrong)
+        glass(dispatch, at=AT, **wrong)
 
 
 def test_a_training_row_ends_with_its_last_target() -> None:

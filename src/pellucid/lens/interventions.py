@@ -2,7 +2,7 @@
 
     ablate    take a head, a neuron, a whole attention or feed-forward out
     occlude   leave a token out of the text, or put another in its place
-    patch     put into one text's run what the model computed for a second text, at one spot
+    patch     put into one text's run what the model computed for a second text, at one site
     sweep     the same for every head, or for every layer and position, one after the other
 
 What is read is the prediction after the last token: log p(A), or with a second token B the difference
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import RequestError
-from pellucid.lens.spots import Change, Spot, changed, find_spot, watched
+from pellucid.lens.sites import Change, Site, changed, find_site, watched
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 from pellucid.planning.params import count_parameters
@@ -55,9 +55,9 @@ class Target:
         return logits_BV[:, self.id] - logits_BV[:, self.against]
 
 
-def predict(model: Decoder, ids_BT: Tensor, spot: Spot | None = None, change: Change = torch.clone) -> Tensor:
-    """The logits after the last token of each row, [B, V] float32; with `spot`, while the tensor there is changed."""
-    with inference(model), nullcontext() if spot is None else changed(spot, change):
+def predict(model: Decoder, ids_BT: Tensor, site: Site | None = None, change: Change = torch.clone) -> Tensor:
+    """The logits after the last token of each row, [B, V] float32; with `site`, while the tensor there is changed."""
+    with inference(model), nullcontext() if site is None else changed(site, change):
         return model(ids_BT, last_only=True).logits_BTV[:, -1].float()
 
 
@@ -68,15 +68,15 @@ def row(model: Decoder, ids: Sequence[int]) -> Tensor:
     return torch.tensor([list(ids)], device=model.embed.weight.device)
 
 
-def ablate(model: Decoder, ids: Sequence[int], spot: Spot, how: How = "zero") -> Tensor:
-    """The next-token logits [V] without what is at a spot.
+def ablate(model: Decoder, ids: Sequence[int], site: Site, how: How = "zero") -> Tensor:
+    """The next-token logits [V] without what is at a site.
 
     zero   nothing is there at any position
     mean   at each position the average over this text's positions: what the part always writes stays, what it says
            about this position in particular is gone
     """
     empty = torch.zeros_like if how == "zero" else lambda x_BTN: x_BTN.mean(1, keepdim=True).expand_as(x_BTN)
-    return predict(model, row(model, ids), spot, empty)[0]
+    return predict(model, row(model, ids), site, empty)[0]
 
 
 def ablate_heads(model: Decoder, ids: Sequence[int], target: Target) -> Tensor:
@@ -88,8 +88,8 @@ def ablate_heads(model: Decoder, ids: Sequence[int], target: Target) -> Tensor:
     mask_HN = (1 - torch.eye(config.n_heads, device=ids_BT.device)).repeat_interleave(config.head_dim, dim=1)
     effects = []
     for block in model.blocks:
-        spot = Spot(module=block.attention.output, side="input")
-        logits_HV = predict(model, ids_BT.expand(config.n_heads, -1), spot, lambda x: x * mask_HN[:, None].to(x.dtype))
+        site = Site(module=block.attention.output, side="input")
+        logits_HV = predict(model, ids_BT.expand(config.n_heads, -1), site, lambda x: x * mask_HN[:, None].to(x.dtype))
         effects.append(target.read(logits_HV) - before)
     return torch.stack(effects)
 
@@ -123,9 +123,9 @@ class Patched:
 
 
 def patch(
-    model: Decoder, ids: Sequence[int], source_ids: Sequence[int], spot: Spot, places: Sequence[tuple[int, int]]
+    model: Decoder, ids: Sequence[int], source_ids: Sequence[int], site: Site, places: Sequence[tuple[int, int]]
 ) -> Patched:
-    """Run `ids` with, at one spot, what the model computed there for `source_ids`; `places` are (to, from) positions.
+    """Run `ids` with, at one site, what the model computed there for `source_ids`; `places` are (to, from) positions.
 
     Raises RequestError for a position that a text does not have.
     """
@@ -133,7 +133,7 @@ def patch(
     for name, size, wanted in (("text", len(ids), to), ("second text", len(source_ids), taken)):
         if any(not -size <= place < size for place in wanted):
             raise RequestError(f"the {name} has no such position", found=str(wanted), hint=f"it has {size} tokens")
-    with watched(spot) as seen:
+    with watched(site) as seen:
         source = predict(model, row(model, source_ids))[0]
 
     def put(x_BTN: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def patch(
         return copy
 
     before = predict(model, row(model, ids))[0]
-    return Patched(before=before, after=predict(model, row(model, ids), spot, put)[0], source=source)
+    return Patched(before=before, after=predict(model, row(model, ids), site, put)[0], source=source)
 
 
 def sweep(model: Decoder, ids: Sequence[int], source_ids: Sequence[int], target: Target, kind: SweepKind) -> Tensor:
@@ -151,14 +151,14 @@ def sweep(model: Decoder, ids: Sequence[int], source_ids: Sequence[int], target:
     Positions are matched from the end (the last with the last); NaN where the second text has no partner.
     """
     num_ids, shared = len(ids), min(len(ids), len(source_ids))
-    spots = [find_spot(model, kind, layer) for layer in range(model.config.n_layers)]
-    spots = [find_spot(model, "input"), *spots] if kind == "residual" else spots
-    afford(model, len(spots) * shared * num_ids)
+    sites = [find_site(model, kind, layer) for layer in range(model.config.n_layers)]
+    sites = [find_site(model, "input"), *sites] if kind == "residual" else sites
+    afford(model, len(sites) * shared * num_ids)
     before, source_BT = target.read(predict(model, row(model, ids))), row(model, source_ids)
     ids_NT, each = row(model, ids).expand(shared, -1), torch.arange(shared)
-    effects = torch.full((len(spots), num_ids), torch.nan)
-    for spot, effect_T in zip(spots, effects, strict=True):
-        with watched(spot) as seen:
+    effects = torch.full((len(sites), num_ids), torch.nan)
+    for site, effect_T in zip(sites, effects, strict=True):
+        with watched(site) as seen:
             predict(model, source_BT)
 
         def put(x_NTD: Tensor, source_TD: Tensor = seen[0][0]) -> Tensor:
@@ -167,7 +167,7 @@ def sweep(model: Decoder, ids: Sequence[int], source_ids: Sequence[int], target:
             copy[each, num_ids - shared + each] = source_TD[-shared:]
             return copy
 
-        effect_T[-shared:] = target.read(predict(model, ids_NT, spot, put)) - before
+        effect_T[-shared:] = target.read(predict(model, ids_NT, site, put)) - before
     return effects
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,13 +33,11 @@ from pellucid.data.loader import Pool, build_loader
 from pellucid.data.prepare import PREPARED, open_prepared
 from pellucid.data.settings import MOST_POOL, RowKind
 from pellucid.errors import RequestError
-from pellucid.lens.answer import Answer
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.state import LensState
 from pellucid.model.decoder import Decoder
 from pellucid.settings import nearest
 from pellucid.untrusted import Table
-
-if TYPE_CHECKING:
-    from pellucid.lens.desk import At, Desk
 
 ADAMW_EPSILON = 1e-8
 NUM_BARS = 8  # candidates before, and after
@@ -161,7 +159,7 @@ def streams(model: Decoder) -> Iterator[list[Tensor]]:
 
 
 def glass(
-    desk: Desk,
+    lens: LensState,
     *,
     at: At,
     learning_rate: float = 0.01,
@@ -171,14 +169,14 @@ def glass(
     matrix: str | None = None,
 ) -> Answer:
     """One step on the prompt, or on a `row` of what the run read next; `position` chooses the bars, `matrix` the weights."""
-    model = desk.model(at.checkpoint)
+    model = lens.model(at.checkpoint)
     if not model.config.causal:
         raise RequestError(
             "this model sees both ways: it would be shown the token that it is to predict",
             hint="one step is shown for models that predict the next token",
         )
-    ids = desk.ids(at.node) if row is None else _training_row(desk, at.checkpoint, row)
-    step = take_step(model, ids, rate=learning_rate, rule=rule, bos_id=desk.tokenizer.bos_id)
+    ids = lens.ids(at.node) if row is None else _training_row(lens, at.checkpoint, row)
+    step = take_step(model, ids, rate=learning_rate, rule=rule, bos_id=lens.tokenizer.bos_id)
     place = _position(step, position)
     name = _matrix(step, matrix)
     nats_before_T, nats_after_T = step.losses()
@@ -191,13 +189,13 @@ def glass(
             "after": _mean(nats_after_T, step.counts_T),
             "tokens": int(step.counts_T.sum()),
         },
-        "tokens": list(_tokens(desk, step, nats_before_T, nats_after_T)),
+        "tokens": list(_tokens(lens, step, nats_before_T, nats_after_T)),
         "parts": list(_parts(step)),
         "position": place,
-        "bars": list(_bars(desk, step, place)),
-        "matrix": _window(desk, step, name),
+        "bars": list(_bars(lens, step, place)),
+        "matrix": _window(lens, step, name),
         "matrices": [name for name, weight in step.before.items() if weight.dim() == 2],
-        "compared": compare_with_run(desk, model),
+        "compared": compare_with_run(lens, model),
     }
     rows, columns = value["matrix"]["rows"], value["matrix"]["columns"]
     arrays = {"stream_gradients": step.stream_gradients_RT.cpu().numpy()}
@@ -227,16 +225,16 @@ def _mean(nats_T: Tensor, counts_T: Tensor) -> float:
     return nats_T[counts_T].double().mean().item()
 
 
-def _tokens(desk: Desk, step: GlassStep, before_T: Tensor, after_T: Tensor) -> Iterator[dict[str, Any]]:
+def _tokens(lens: LensState, step: GlassStep, before_T: Tensor, after_T: Tensor) -> Iterator[dict[str, Any]]:
     """Each position: what was fed, what came next in truth, what the model would have guessed, and its surprise."""
     guesses = step.logits_before_TV.argmax(-1).tolist()
     rows = zip(step.ids_T.tolist(), step.targets_T.tolist(), guesses, step.counts_T.tolist(), strict=True)
     for place, (fed, target, guess, counts) in enumerate(rows):
         yield {
             "position": place,
-            "fed": {"id": fed, "label": desk.label(fed)},
-            "target": {"id": target, "label": desk.label(target)},
-            "guess": {"id": guess, "label": desk.label(guess)},
+            "fed": {"id": fed, "label": lens.label(fed)},
+            "target": {"id": target, "label": lens.label(target)},
+            "guess": {"id": guess, "label": lens.label(guess)},
             "counts": counts,
             "loss_before": before_T[place].item(),
             "loss_after": after_T[place].item(),
@@ -258,14 +256,14 @@ def _parts(step: GlassStep) -> Iterator[dict[str, Any]]:
         }
 
 
-def _bars(desk: Desk, step: GlassStep, place: int) -> Iterator[dict[str, Any]]:
+def _bars(lens: LensState, step: GlassStep, place: int) -> Iterator[dict[str, Any]]:
     """The likeliest next tokens before and after at one position, and the true one, likeliest before first."""
     before_V, after_V = step.logits_before_TV[place].softmax(-1), step.logits_after_TV[place].softmax(-1)
     count = min(NUM_BARS, len(before_V))
     target = int(step.targets_T[place])
     chosen = {*before_V.topk(count).indices.tolist(), *after_V.topk(count).indices.tolist(), target}
     for id in sorted(chosen, key=lambda id: (-before_V[id].item(), id)):
-        label, is_target = desk.label(id), id == target
+        label, is_target = lens.label(id), id == target
         yield {
             "id": id,
             "label": label,
@@ -275,7 +273,7 @@ def _bars(desk: Desk, step: GlassStep, place: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def _window(desk: Desk, step: GlassStep, name: str) -> dict[str, Any]:
+def _window(lens: LensState, step: GlassStep, name: str) -> dict[str, Any]:
     """The rows and columns of a matrix that changed most, and its largest single changes."""
     before_MN, after_MN = step.before[name], step.after[name]
     change_MN = after_MN - before_MN
@@ -294,7 +292,7 @@ def _window(desk: Desk, step: GlassStep, name: str) -> dict[str, Any]:
         }
         for place in places
     ]
-    labels = [desk.label(row) for row in rows] if per_token else None
+    labels = [lens.label(row) for row in rows] if per_token else None
     shape = list(before_MN.shape)
     return {"name": name, "shape": shape, "rows": rows, "columns": columns, "row_labels": labels, "changes": changes}
 
@@ -303,11 +301,11 @@ def _largest(sizes_N: Tensor) -> list[int]:
     return sorted(sizes_N.topk(min(WINDOW, len(sizes_N))).indices.tolist())
 
 
-def compare_with_run(desk: Desk, model: Decoder) -> dict[str, Any]:
+def compare_with_run(lens: LensState, model: Decoder) -> dict[str, Any]:
     """How the run's own updates differ from the one shown, from its saved settings; empty where there is no run."""
-    if desk.run is None:
+    if lens.run is None:
         return {}
-    settings, plan = desk.run.identity.get("settings", {}), desk.run.identity.get("plan", {})
+    settings, plan = lens.run.identity.get("settings", {}), lens.run.identity.get("plan", {})
     matrices = settings.get("optimizer.matrices")
     return {
         "matrices": matrices,
@@ -318,15 +316,15 @@ def compare_with_run(desk: Desk, model: Decoder) -> dict[str, Any]:
     }
 
 
-def glass_rows(desk: Desk, *, checkpoint: int | None = None) -> Answer:
+def glass_rows(lens: LensState, *, checkpoint: int | None = None) -> Answer:
     """The rows that the run read next after a checkpoint, as text; empty where its training text is not beside it."""
-    batch = _next_rows(desk, checkpoint)
-    texts = [] if batch is None else [desk.tokenizer.decode(row_ids(batch, row)) for row in range(len(batch.ids_BT))]
+    batch = _next_rows(lens, checkpoint)
+    texts = [] if batch is None else [lens.tokenizer.decode(row_ids(batch, row)) for row in range(len(batch.ids_BT))]
     return Answer(value={"rows": [{"row": row, "text": text} for row, text in enumerate(texts)]}, arrays={})
 
 
-def _training_row(desk: Desk, checkpoint: int | None, row: int) -> list[int]:
-    batch = _next_rows(desk, checkpoint)
+def _training_row(lens: LensState, checkpoint: int | None, row: int) -> list[int]:
+    batch = _next_rows(lens, checkpoint)
     if batch is None:
         raise RequestError("the training text of this model is not here", hint="look at a step on the prompt instead")
     if not 0 <= row < len(batch.ids_BT):
@@ -334,12 +332,12 @@ def _training_row(desk: Desk, checkpoint: int | None, row: int) -> list[int]:
     return row_ids(batch, row)
 
 
-def _next_rows(desk: Desk, checkpoint: int | None) -> Batch | None:
+def _next_rows(lens: LensState, checkpoint: int | None) -> Batch | None:
     """The first rows of the update after a saved step, as the run's own loader gives them."""
-    run = desk.run
+    run = lens.run
     if run is None or "plan" not in run.identity or not (run.path / "data" / PREPARED).is_file():
         return None
-    step = desk.shelf.step if checkpoint is None else checkpoint
+    step = lens.models.step if checkpoint is None else checkpoint
     if step is None:  # the files of the checkpoint do not say where in the run it stands
         return None
     updates = (row for row in run.read_metrics() if row["kind"] == "train")

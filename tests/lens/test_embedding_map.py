@@ -13,8 +13,8 @@ import torch
 from pellucid.errors import EngineError, MissingExtraError, RequestError
 from pellucid.lens import umap_map
 from pellucid.lens.answer import At
-from pellucid.lens.desk import Desk, open_desk
-from pellucid.lens.places import find_principal, kept_neighbours, read_word
+from pellucid.lens.dispatch import Dispatch, open_lens
+from pellucid.lens.embedding_map import find_principal, kept_neighbours, read_word
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import save_checkpoint
@@ -41,19 +41,19 @@ def weights(seed: int, **axes) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory) -> Desk:
+def dispatch(tmp_path_factory) -> Dispatch:
     """A run of two checkpoints that differ in every weight."""
     run = Run.create(tmp_path_factory.mktemp("runs") / "tiny", {})
     for step in (10, 20):
         config, state = weights(step)
         run.save(step, config=config, weights=state, tokenizer=TOKENIZER, info={})
-    return open_desk(run.path, text=TEXT)
+    return open_lens(run.path, text=TEXT)
 
 
-def open_with(tmp_path, **axes) -> Desk:
+def open_with(tmp_path, **axes) -> Dispatch:
     config, state = weights(1, **axes)
     save_checkpoint(tmp_path / "model", config=config, weights=state, tokenizer=TOKENIZER, info={})
-    return open_desk(tmp_path / "model", text=TEXT)
+    return open_lens(tmp_path / "model", text=TEXT)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -82,9 +82,9 @@ def test_a_map_that_is_the_table_keeps_every_neighbour() -> None:
     assert kept_neighbours(circle_V2, scattered) < 0.5  # chance is 10 / 49
 
 
-def test_the_map_has_a_point_for_every_token_and_says_what_it_keeps(desk: Desk) -> None:
-    answer = desk.answer("map", {"dims": 3})
-    table_VD = desk.model().embed.weight.detach()[: TOKENIZER.vocab_size]
+def test_the_map_has_a_point_for_every_token_and_says_what_it_keeps(dispatch: Dispatch) -> None:
+    answer = dispatch.answer("map", {"dims": 3})
+    table_VD = dispatch.model().embed.weight.detach()[: TOKENIZER.vocab_size]
     assert answer.arrays["xy"].shape == (TOKENIZER.vocab_size, 3)
     assert answer.arrays["ids"].tolist() == list(range(TOKENIZER.vocab_size))
     np.testing.assert_allclose(answer.arrays["xy"], find_principal(table_VD, 3).place(table_VD), atol=1e-6)
@@ -92,33 +92,33 @@ def test_the_map_has_a_point_for_every_token_and_says_what_it_keeps(desk: Desk) 
     assert 0 < answer.value["neighbours_kept"] < 1
 
 
-def test_maps_of_two_checkpoints_lie_on_one_sheet(desk: Desk) -> None:
-    early, late = (desk.model(step).embed.weight.detach()[: TOKENIZER.vocab_size] for step in (10, 20))
-    answer = desk.answer("map", {"checkpoint": 10, "axes_of": 20})
+def test_maps_of_two_checkpoints_lie_on_one_sheet(dispatch: Dispatch) -> None:
+    early, late = (dispatch.model(step).embed.weight.detach()[: TOKENIZER.vocab_size] for step in (10, 20))
+    answer = dispatch.answer("map", {"checkpoint": 10, "axes_of": 20})
     np.testing.assert_allclose(answer.arrays["xy"], find_principal(late, 2).place(early), atol=1e-5)
-    own = desk.answer("map", {"checkpoint": 10})
+    own = dispatch.answer("map", {"checkpoint": 10})
     np.testing.assert_allclose(own.arrays["xy"], find_principal(early, 2).place(early), atol=1e-5)
     assert sum(answer.value["explained"]) < sum(own.value["explained"])  # no other axes explain as much as its own
 
 
-def test_neighbours_are_the_largest_cosines(desk: Desk) -> None:
-    table_VD = desk.model().embed.weight.detach()[: TOKENIZER.vocab_size].double().numpy()
+def test_neighbours_are_the_largest_cosines(dispatch: Dispatch) -> None:
+    table_VD = dispatch.model().embed.weight.detach()[: TOKENIZER.vocab_size].double().numpy()
     unit_VD = table_VD / np.linalg.norm(table_VD, axis=1, keepdims=True)
     cosine_V = unit_VD @ unit_VD[260]
     order = [i for i in np.argsort(-cosine_V) if i != 260][:5]
-    value = desk.answer("neighbours", {"id": 260, "count": 5}).value
+    value = dispatch.answer("neighbours", {"id": 260, "count": 5}).value
     assert [one["id"] for one in value["neighbours"]] == order
     for one in value["neighbours"]:
         assert one["cosine"] == pytest.approx(cosine_V[one["id"]], abs=1e-5)
         assert one["dot"] == pytest.approx(table_VD[260] @ table_VD[one["id"]], abs=1e-5)
 
 
-def test_words_over_training_are_measured_at_each_checkpoint(desk: Desk) -> None:
-    answer = desk.answer("map.training", {"words": ["cat", 65, "你好"]})
+def test_words_over_training_are_measured_at_each_checkpoint(dispatch: Dispatch) -> None:
+    answer = dispatch.answer("map.training", {"words": ["cat", 65, "你好"]})
     assert answer.value["steps"] == [10, 20] and answer.value["pairs"] == [[0, 1], [0, 2], [1, 2]]
     ids = [word["ids"] for word in answer.value["words"]]
     for s, step in enumerate((10, 20)):
-        table_VD = desk.model(step).embed.weight.detach()
+        table_VD = dispatch.model(step).embed.weight.detach()
         rows = [table_VD[group].mean(0) for group in ids]
         for p, (a, b) in enumerate(answer.value["pairs"]):
             cosine = torch.cosine_similarity(rows[a], rows[b], dim=0).item()
@@ -148,26 +148,26 @@ def test_a_word_is_read_as_it_stands_in_a_text() -> None:
         ("vectors.hands", {"layer": 0, "head": 0, "position": 0, "part": "value"}),
     ],
 )
-def test_what_is_not_there_is_refused_with_a_hint(desk: Desk, method: str, params: dict) -> None:
+def test_what_is_not_there_is_refused_with_a_hint(dispatch: Dispatch, method: str, params: dict) -> None:
     with pytest.raises(RequestError) as caught:
-        desk.answer(method, params)
+        dispatch.answer(method, params)
     assert caught.value.hint
 
 
-def test_without_umap_the_message_says_what_to_install(desk: Desk, monkeypatch) -> None:
+def test_without_umap_the_message_says_what_to_install(dispatch: Dispatch, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(MissingExtraError) as caught:
-        desk.answer("map", {"method": "umap"})
+        dispatch.answer("map", {"method": "umap"})
     assert "-m pip install umap-learn" in caught.value.hint
 
 
 @pytest.mark.skipif(importlib.util.find_spec("umap") is None, reason="umap-learn is not installed (extra: umap)")
-def test_a_umap_is_made_beside_the_desk_and_is_the_same_every_time(desk: Desk) -> None:
-    assert desk.answer("map", {"method": "umap"}).value["pending"]
-    answer = desk.answer("map", {"method": "umap", "wait": True})
-    again = open_desk(desk.run.path).answer("map", {"method": "umap", "wait": True})
+def test_a_umap_is_made_beside_the_desk_and_is_the_same_every_time(dispatch: Dispatch) -> None:
+    assert dispatch.answer("map", {"method": "umap"}).value["pending"]
+    answer = dispatch.answer("map", {"method": "umap", "wait": True})
+    again = open_lens(dispatch.run.path).answer("map", {"method": "umap", "wait": True})
     assert np.array_equal(answer.arrays["xy"], again.arrays["xy"])
-    assert answer.value["neighbours_kept"] > desk.answer("map", {}).value["neighbours_kept"]
+    assert answer.value["neighbours_kept"] > dispatch.answer("map", {}).value["neighbours_kept"]
 
 
 def test_a_map_that_fails_says_so(monkeypatch) -> None:
@@ -180,10 +180,10 @@ def test_a_map_that_fails_says_so(monkeypatch) -> None:
 
 @pytest.mark.parametrize("kind", ["learned", "sinusoidal", "rotary", "none"])
 def test_the_input_is_the_sum_of_its_rows(tmp_path, kind: str) -> None:
-    desk = open_with(tmp_path, position=kind)
-    arrays = desk.answer("vectors", {"position": 3}).arrays
-    model = desk.model()
-    token = desk.ids(0)[3]
+    dispatch = open_with(tmp_path, position=kind)
+    arrays = dispatch.answer("vectors", {"position": 3}).arrays
+    model = dispatch.model()
+    token = dispatch.ids(0)[3]
     np.testing.assert_array_equal(arrays["embed"], model.embed.weight[token].detach())
     assert ("position" in arrays) == (kind in ("learned", "sinusoidal"))
     np.testing.assert_allclose(arrays["input"], arrays["embed"] + arrays.get("position", 0), atol=1e-6)
@@ -217,10 +217,10 @@ def test_turned_pairs_are_alike_by_their_distance(tmp_path, axes: dict) -> None:
 
 @pytest.mark.parametrize("part", ["query", "key"])
 @pytest.mark.parametrize("head", [0, 3])
-def test_hands_turn_by_their_angle_and_keep_their_length(desk: Desk, part: str, head: int) -> None:
-    answer = desk.answer("vectors.hands", {"layer": 1, "head": head, "position": 4, "part": part})
+def test_hands_turn_by_their_angle_and_keep_their_length(dispatch: Dispatch, part: str, head: int) -> None:
+    answer = dispatch.answer("vectors.hands", {"layer": 1, "head": head, "position": 4, "part": part})
     row = head if part == "query" else head // 2  # four query heads share two key heads
-    trace = desk.trace(At(node=0))
+    trace = dispatch.trace(At(node=0))
     np.testing.assert_array_equal(answer.arrays["before"][:, 0], trace.arrays[f"blocks.1.attention.{part}"][row, 4, :3])
     np.testing.assert_array_equal(
         answer.arrays["after"][:, 1], trace.arrays[f"blocks.1.attention.{part}_rotated"][row, 4, 3:]
@@ -234,16 +234,16 @@ def test_hands_turn_by_their_angle_and_keep_their_length(desk: Desk, part: str, 
 def test_stretched_turning_is_read_from_the_model(tmp_path, scaling: str) -> None:
     axes = {"rope_scaling": scaling, "rope_factor": 4.0, "rope_original_context": 10}
     axes |= {"rope_low_frequency": 1.0, "rope_high_frequency": 4.0}
-    desk = open_with(tmp_path, **axes)
-    answer = desk.answer("vectors.positions", {"count": 10})
+    dispatch = open_with(tmp_path, **axes)
+    answer = dispatch.answer("vectors.positions", {"count": 10})
     np.testing.assert_allclose(np.diag(answer.arrays["similarity"]), 1.0, atol=1e-5)  # whatever factor there is
     assert answer.arrays["frequency"][-1] == pytest.approx(10_000.0 ** (-4 / 6) / 4, rel=1e-5)  # the slowest: all of it
-    assert desk.answer("vectors.hands", {"layer": 0, "head": 1, "position": 5}).value["check"]["ok"]
+    assert dispatch.answer("vectors.hands", {"layer": 0, "head": 1, "position": 5}).value["check"]["ok"]
 
 
 def test_positions_that_nothing_marks_say_so(tmp_path) -> None:
-    desk = open_with(tmp_path, position="none")
-    answer = desk.answer("vectors.positions", {})
+    dispatch = open_with(tmp_path, position="none")
+    answer = dispatch.answer("vectors.positions", {})
     assert answer.value["kind"] == "none" and not answer.arrays
     with pytest.raises(RequestError, match="turns nothing"):
-        desk.answer("vectors.hands", {"layer": 0, "head": 0, "position": 0})
+        dispatch.answer("vectors.hands", {"layer": 0, "head": 0, "position": 0})

@@ -1,0 +1,138 @@
+"""Dispatch: one place where every question about a model is asked, whoever asks.
+
+    answer("attention", {"at": {"node": 3}, "layer": 0}) -> Answer(value, arrays)
+
+The page on a local server, the notebook widget and the recording inside an HTML file all ask the same questions. Each
+part of the lens ends in a table METHODS (name -> function); the tables are joined here, the params of a question are
+checked against the function's signature, and one question is answered at a time, because the models are shared. It
+draws nothing and knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import torch
+
+from pellucid import __version__
+from pellucid.engine.orders import STAGES
+from pellucid.errors import RequestError
+from pellucid.events import NULL, Recorder
+from pellucid.lens import (
+    arrays,
+    attention,
+    branching,
+    card,
+    chances,
+    embedding_map,
+    logit_lens,
+    neurons,
+    timeline,
+    tokens,
+    training_step,
+    vectors,
+    vocabulary,
+    why,
+)
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.branches import describe_tree
+from pellucid.lens.fields import Method, read_fields
+from pellucid.lens.lessons import ask as lessons
+from pellucid.lens.models import Models, open_models
+from pellucid.lens.page import export
+from pellucid.lens.questions import list_questions
+from pellucid.lens.record import describe_model
+from pellucid.lens.state import MOST_TRACES, LensState
+from pellucid.lens.trace import Page
+from pellucid.settings import nearest
+from pellucid.store.run import Run
+
+PARTS = (
+    arrays,
+    tokens,
+    card,
+    vocabulary,
+    branching,
+    chances,
+    why,
+    embedding_map,
+    vectors,
+    logit_lens,
+    attention,
+    neurons,
+    timeline,
+    training_step,
+    export,
+    lessons,
+)
+LANGUAGES = ("en", "zh")
+MOST_NAME = 80  # characters of an unknown question that are told
+
+
+class Dispatch(LensState):
+    """Answers questions about one model (and the other checkpoints of its run); made by `open_lens`."""
+
+    def __init__(self, models: Models) -> None:
+        super().__init__(models)
+        self.methods: dict[str, Method] = {"about": about}
+        for part in PARTS:
+            self.methods |= part.METHODS
+        self._lock = RLock()
+
+    def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
+        """Answer one question. Raises RequestError for a method or a parameter that does not exist."""
+        function = self.methods.get(method)
+        if function is None:
+            shown = method[:MOST_NAME]
+            raise RequestError(f"there is no question {shown!r}", hint=nearest(shown, list(self.methods)))
+        read = read_fields(self.config, method, function, params)
+        with self._lock:
+            return function(self, **read)
+
+    def page(self, at: At) -> Page:
+        """What shows the recording of a node's text as a page: this, and the questions that the page will ask."""
+        return Page(answerer=self, questions=partial(list_questions, self, at))
+
+
+def open_lens(
+    path: Path | str, *, text: str | None = None, device: torch.device | str = "cpu", recorder: Recorder = NULL
+) -> Dispatch:
+    """The lens on a run, a checkpoint, a Hugging Face directory or a .gguf file; `text` becomes the first prompt.
+
+    Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError without a tokenizer.
+    """
+    dispatch = Dispatch(open_models(path, device=device, recorder=recorder))
+    if text is not None:
+        dispatch.branches.start = dispatch.branches.plant(text).id
+    return dispatch
+
+
+def about(lens: Dispatch) -> Answer:
+    """What is open: the model, the run's checkpoints with their losses, the texts, the sampler's stages."""
+    opened = lens.models.first
+    losses = read_losses(lens.run)
+    return Answer(
+        {
+            "model": describe_model(opened.model) | opened.about,
+            "runner": {"name": lens.runner.name, "exact": lens.runner.exact},
+            "tokenizer": {"kind": lens.tokenizer.kind, "size": lens.tokenizer.vocab_size},
+            "run": str(lens.run.path) if lens.run else None,
+            "checkpoints": [{"step": step, "loss": losses.get(step)} for step in lens.checkpoints],
+            "tree": describe_tree(lens.branches),
+            "samplers": list(STAGES),
+            "languages": list(LANGUAGES),
+            "version": __version__,
+            "limits": {"context_length": lens.config.context_length, "traces": MOST_TRACES},
+            "methods": sorted(lens.methods),
+        }
+    )
+
+
+def read_losses(run: Run | None) -> dict[int, float | None]:
+    """Step -> validation loss, where it was measured."""
+    rows = run.read_metrics() if run else []
+    return {row["step"]: row["loss"] for row in rows if row["kind"] == "eval"}

@@ -1,0 +1,123 @@
+"""What the lens holds of one model and the other checkpoints of its run: models, texts under way, recordings.
+
+Every part of the lens answers its questions from this state, and imports it; it imports no part. `dispatch` knows the
+parts, and is the state that they are given. What is slow is kept: models by checkpoint (`models`), recordings by text and
+checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, TypeVar
+
+from pellucid.engine.runner import Runner
+from pellucid.lens.answer import Answer, At
+from pellucid.lens.branches import Branches
+from pellucid.lens.models import Models
+from pellucid.lens.record import LiveTrace, record_trace
+from pellucid.lens.token_display import label_of
+from pellucid.lens.trace import Page
+from pellucid.lens.tree import Tree
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+from pellucid.store.run import Run
+from pellucid.tokens.tokenizer import Tokenizer
+
+MOST_TRACES = 8
+MOST_KEPT = 60_000_000  # numbers of their streams
+
+Kept = TypeVar("Kept")
+
+
+class LensState:
+    """The models, texts and recordings that questions are about."""
+
+    def __init__(self, models: Models) -> None:
+        self.models = models
+        self.branches = Branches(self.runner, self.tokenizer)
+        self._kept: dict[str, Any] = {}
+        self._traces: OrderedDict[tuple[tuple[int, ...], int | None], LiveTrace] = OrderedDict()
+
+    def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
+        """The answer to another question: `dispatch` knows them all."""
+        raise NotImplementedError
+
+    def page(self, at: At) -> Page:
+        """What shows the recording of a node's text as a page."""
+        raise NotImplementedError
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.models.tokenizer
+
+    @property
+    def runner(self) -> Runner:
+        """What reads the model that was opened."""
+        return self.models.first.runner
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.models.first.model.config
+
+    @property
+    def run(self) -> Run | None:
+        """The run that the model is of, if it is of one."""
+        return self.models.run
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """The steps that can be looked at, oldest first."""
+        return self.models.steps
+
+    @property
+    def tree(self) -> Tree:
+        """The texts under way."""
+        return self.branches.tree
+
+    def model(self, checkpoint: int | None = None) -> Decoder:
+        """The model at a step of the run; None: the one that was opened."""
+        return self.models.open(checkpoint).model
+
+    def ids(self, node: int) -> tuple[int, ...]:
+        """All ids from the first of the prompt to this node."""
+        return self.tree.text_ids(node)
+
+    def trace(self, at: At) -> LiveTrace:
+        """The recording of a node's text under a checkpoint; the newest eight are kept."""
+        step = None if at.checkpoint == self.models.step else at.checkpoint
+        key = (self.ids(at.node), step)
+        if key not in self._traces:
+            self._make_room()
+            opened = self.models.open(step)
+            recorded = record_trace(opened.model, self.tokenizer, key[0], about=opened.about, page=self.page(at))
+            self._traces[key] = recorded
+        self._traces.move_to_end(key)
+        return self._traces[key]
+
+    def _make_room(self) -> None:
+        """Of older recordings only the stream stays, of long texts only that of the newest; all can be made again."""
+        for trace in self._traces.values():
+            trace.arrays.forget()
+        while len(self._traces) >= MOST_TRACES or self._num_kept() > MOST_KEPT:
+            self._traces.popitem(last=False)
+
+    def _num_kept(self) -> int:
+        return sum(trace.arrays.num_kept for trace in self._traces.values())
+
+    def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """Something about the opened model that takes long to make: made at the first call, kept for the others."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
+
+    def label(self, token_id: int) -> str:
+        """A token in a few signs."""
+        return self.labels[token_id]
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The label of every row of the embedding; rows that no token uses are named by their number."""
+        known = self.tokenizer.vocab_size
+        return [label_of(self.tokenizer, i) if i < known else f"[{i}]" for i in range(self.config.vocab_size)]
