@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the directory of all runs")
     parser.add_argument("--level", type=int, choices=sorted(LADDERS), default=0)
-    parser.add_argument("--sizes", nargs="+", default=["medium"], help="rungs of the ladder")
+    parser.add_argument("--sizes", nargs="+", default=["medium"], help="sizes of the ladder")
     parser.add_argument("--precisions", nargs="+", default=["bf16", "fp32"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--at-once", type=int, default=1, help="runs side by side, one thread each")

@@ -16,16 +16,16 @@ from pellucid.planning.flops import count_flops
 from pellucid.tokens.train import train_bpe
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import quickstart as recipe
-from pellucid.training.recipes.quickstart import LADDERS, SPLITS, Ladder, Rung, Start, quickstart
+from pellucid.training.recipes.quickstart import LADDERS, SPLITS, Ladder, Size, Start, quickstart
 
-TINY = Rung(name="small", least_flops_per_second=0.0, n_layers=2, d_model=32, n_heads=2, d_ff=48, steps=24, rows=20)
+TINY = Size(name="small", least_flops_per_second=0.0, n_layers=2, d_model=32, n_heads=2, d_ff=48, steps=24, rows=20)
 
 
 @pytest.fixture
 def tiny_ladder(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
     rates = Rates(training_flops_per_second=1e11, determinism_cost=0.0)
     monkeypatch.setattr(recipe, "measure_training", lambda *args, **options: rates)
-    monkeypatch.setattr(recipe, "LADDERS", {level: Ladder(vocabulary=1024, rungs=(TINY,)) for level in LADDERS})
+    monkeypatch.setattr(recipe, "LADDERS", {level: Ladder(vocabulary=1024, sizes=(TINY,)) for level in LADDERS})
     monkeypatch.setattr(recipe, "EXAM_QUESTIONS", 4)
 
 
@@ -42,7 +42,7 @@ def run(out: Path, **options: object):
 def test_it_leaves_stories_a_model_and_an_exam(tmp_path: Path) -> None:
     recorder = MemoryRecorder()
     outcome = run(tmp_path / "run", recorder=recorder)
-    assert outcome.finished.step == 24 and outcome.rung == "small"
+    assert outcome.finished.step == 24 and outcome.size == "small"
     stories = (tmp_path / "run" / "stories.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line)["text"] for line in stories.splitlines()]
     assert any("Where is" in row for row in rows) and any("在哪" in row for row in rows)
@@ -55,8 +55,8 @@ def test_it_leaves_stories_a_model_and_an_exam(tmp_path: Path) -> None:
     exam = json.loads((tmp_path / "run" / "exam.json").read_text(encoding="utf-8"))
     assert exam["controls"] and exam["rows"]
     choice = json.loads((tmp_path / "run" / "quickstart.json").read_text(encoding="utf-8"))
-    assert choice["rung"] == "small" and choice["flops_per_second"] == 1e11
-    assert "quickstart.rung" in recorder.names()
+    assert choice["size"] == "small" and choice["flops_per_second"] == 1e11
+    assert "quickstart.size" in recorder.names()
 
 
 @pytest.mark.usefixtures("tiny_ladder")
@@ -118,7 +118,7 @@ def test_levels_are_kept_apart(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tiny_ladder")
 def test_one_begun_by_an_earlier_version_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    old = {"rung": "medium", "seed": 1337, "world": "microworld-1", "flops_per_second": 1e11}
+    old = {"size": "medium", "seed": 1337, "world": "microworld-1", "flops_per_second": 1e11}
     (tmp_path / "run" / "quickstart.json").write_text(json.dumps(old))
     with pytest.raises(ResumeError, match="another quickstart"):
         run(tmp_path / "run")
@@ -126,12 +126,12 @@ def test_one_begun_by_an_earlier_version_is_left_as_it_is(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("level", sorted(LADDERS))
 def test_the_ladder_takes_every_machine_and_grows(level: int) -> None:
-    rungs = LADDERS[level].rungs
-    assert rungs[-1].least_flops_per_second == 0
-    thresholds = [rung.least_flops_per_second for rung in rungs]
-    work = [rung.steps * rung.rows * rung.n_layers * rung.d_model**2 for rung in rungs]
+    sizes = LADDERS[level].sizes
+    assert sizes[-1].least_flops_per_second == 0
+    thresholds = [size.least_flops_per_second for size in sizes]
+    work = [size.steps * size.rows * size.n_layers * size.d_model**2 for size in sizes]
     assert thresholds == sorted(thresholds, reverse=True) and work == sorted(work, reverse=True)
-    assert len({rung.name for rung in rungs}) == len(rungs)
+    assert len({size.name for size in sizes}) == len(sizes)
 
 
 @pytest.mark.parametrize("level", sorted(LADDERS))
@@ -148,9 +148,9 @@ def test_every_chinese_character_is_one_token_also_in_wordings_never_seen(level:
 
 @pytest.mark.parametrize(("level", "minutes"), [(0, 3), (1, 10)])
 def test_a_rung_is_for_machines_that_train_it_in_time(level: int, minutes: float) -> None:
-    for rung in LADDERS[level].rungs[:-1]:
-        shape = recipe.settings_of(rung, Start(level=level))["model"]
+    for size in LADDERS[level].sizes[:-1]:
+        shape = recipe.settings_of(size, Start(level=level))["model"]
         axes = {name: value for name, value in shape.items() if name != "depth"}
-        config = ModelConfig(n_layers=rung.n_layers, vocab_size=LADDERS[level].vocabulary, **axes)
-        work = count_flops(config).training * rung.steps * rung.rows * recipe.ROW
-        assert work / rung.least_flops_per_second <= 1.1 * 60 * minutes
+        config = ModelConfig(n_layers=size.n_layers, vocab_size=LADDERS[level].vocabulary, **axes)
+        work = count_flops(config).training * size.steps * size.rows * recipe.ROW
+        assert work / size.least_flops_per_second <= 1.1 * 60 * minutes

@@ -75,7 +75,7 @@ def command(common: Common, out: Path, size: str | None, precision: Any, level: 
         print_json(
             {
                 "out": str(out),
-                "size": outcome.rung,
+                "size": outcome.size,
                 "step": outcome.finished.step,
                 "reason": outcome.finished.reason,
                 "score": outcome.score and outcome.score.to_dict(),

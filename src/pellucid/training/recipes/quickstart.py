@@ -1,10 +1,10 @@
 """The first five minutes: a small world, a model that learns it from nothing, and an exam.
 
-    measure the machine -> choose a rung of the ladder -> tell stories in English and Chinese -> pretrain on them
+    measure the machine -> choose a size of the ladder -> tell stories in English and Chinese -> pretrain on them
     -> ask about worlds that the model has never seen, beside controls that understand nothing
 
-The ladder of a level is fixed: a rung is chosen by what a training step reaches here, and recorded with the run, so that
-everybody on a rung gets the same run. Nothing in it is special to the microworld but the corpus and the exam.
+The ladder of a level is fixed: a size is chosen by what a training step reaches here, and recorded with the run, so that
+everybody with that size gets the same run. Nothing in it is special to the microworld but the corpus and the exam.
 
 What makes a small model find out what a name is for (docs/log.md has the figures):
 
@@ -69,11 +69,11 @@ EXAM_QUESTIONS = 60  # of each language, at each evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung:
+class Size:
     """One size of quickstart."""
 
     name: str
-    least_flops_per_second: float  # what a training step must reach here for this rung
+    least_flops_per_second: float  # what a training step must reach here for this size
     n_layers: int
     d_model: int
     n_heads: int
@@ -92,29 +92,29 @@ class Ladder:
     """The sizes of one level of the world, largest first; the last one takes every machine."""
 
     vocabulary: int  # at most: it ends where no pair of a word is left to merge
-    rungs: tuple[Rung, ...]
+    sizes: tuple[Size, ...]
 
-    def rung(self, name: str) -> Rung:
+    def size(self, name: str) -> Size:
         """The size of this name."""
-        return next(rung for rung in self.rungs if rung.name == name)
+        return next(size for size in self.sizes if size.name == name)
 
 
-# A rung's threshold is the rate, measured on a short step, from which its training takes about three minutes (level 0) or ten
+# A size's threshold is the rate, measured on a short step, from which its training takes about three minutes (level 0) or ten
 # (level 1); the last one takes longer on slower machines. A narrower model would save little time there, and one in five
 # never finds out what an English name is for (docs/benchmarks.md).
 LADDERS = {
     0: Ladder(
         vocabulary=1024,
-        rungs=(
-            Rung(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=3600),
-            Rung(name="medium", least_flops_per_second=0.0, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=1500),
+        sizes=(
+            Size(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=3600),
+            Size(name="medium", least_flops_per_second=0.0, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=1500),
         ),
     ),
     1: Ladder(
         vocabulary=2048,
-        rungs=(
-            Rung(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=9600),
-            Rung(name="medium", least_flops_per_second=0.0, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=4800),
+        sizes=(
+            Size(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=9600),
+            Size(name="medium", least_flops_per_second=0.0, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=4800),
         ),
     ),
 }
@@ -126,7 +126,7 @@ class Start:
 
     seed: int = 1337
     level: int = 0
-    size: str | None = None  # a rung's name; None measures the machine
+    size: str | None = None  # the name of a size; None measures the machine
     device: str = "auto"
     threads: int | None = None
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -148,7 +148,7 @@ class Outcome:
     """What quickstart leaves behind."""
 
     finished: Finished
-    rung: str
+    size: str
     score: MicroworldScore | None  # None for a run that a signal stopped
     answers: tuple[Sample, ...]
     continuations: tuple[tuple[str, str], ...]  # (prompt, what the model wrote)
@@ -166,14 +166,14 @@ def quickstart(
     `num_questions` are asked of each language and split. Raises what `pretrain` raises.
     """
     with lock_run(out):
-        rung = choose_rung(out, start, recorder)
-        corpus = write_corpus(out, rung, start, recorder)
-        resolved = resolve(TrainSettings, Layer("quickstart", settings_of(rung, start)))
+        size = choose_size(out, start, recorder)
+        corpus = write_corpus(out, size, start, recorder)
+        resolved = resolve(TrainSettings, Layer("quickstart", settings_of(size, start)))
         task = Pretraining(text=corpus, out=out, resolved=resolved, exam=exam_of(start))
         finished = pretrain_locked(task, open_text(task, recorder), recorder=recorder)
     if is_signal(finished.reason):
-        return Outcome(finished=finished, rung=rung.name, score=None, answers=(), continuations=())
-    return examine(finished, rung, start, num_questions, recorder)
+        return Outcome(finished=finished, size=size.name, score=None, answers=(), continuations=())
+    return examine(finished, size, start, num_questions, recorder)
 
 
 def identity_of(start: Start) -> dict[str, str | int]:
@@ -187,17 +187,15 @@ def identity_of(start: Start) -> dict[str, str | int]:
     }
 
 
-def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
-    """The rung of this directory: the recorded one, the one asked for, or the largest that this machine can climb."""
+def choose_size(out: Path, start: Start, recorder: Recorder) -> Size:
+    """The size of this directory: the recorded one, the one asked for, or the largest that this machine trains in time."""
     stored, ladder = out / CHOICE, LADDERS[start.level]
     if stored.is_file():
         with advised(ANOTHER):
             choice = dict(Table(read_json(stored), str(stored)).values)
-        asked = {**identity_of(start), "rung": start.size or choice.get("rung")}
+        asked = {**identity_of(start), "size": start.size or choice.get("size")}
         different = [
-            f"{'size' if key == 'rung' else key}: {choice.get(key)} there, {value} now"
-            for key, value in asked.items()
-            if choice.get(key) != value
+            f"{key}: {choice.get(key)} there, {value} now" for key, value in asked.items() if choice.get(key) != value
         ]
         if different:
             raise ResumeError(
@@ -206,10 +204,10 @@ def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
                 where=str(out),
                 hint=f"{ANOTHER}; what is there can still be used (pellucid generate, lens, eval)",
             )
-        if choice.get("rung") not in {rung.name for rung in ladder.rungs}:
-            found = shown(choice.get("rung"))
+        if choice.get("size") not in {size.name for size in ladder.sizes}:
+            found = shown(choice.get("size"))
             raise ResumeError("the record of the size is damaged", found=found, where=str(stored), hint=ANOTHER)
-        return ladder.rung(choice["rung"])
+        return ladder.size(choice["size"])
     if is_run(out):
         raise ResumeError("this directory holds another run", where=str(out), hint=ANOTHER)
     machine = inspect_machine()
@@ -218,28 +216,28 @@ def choose_rung(out: Path, start: Start, recorder: Recorder) -> Rung:
     rates = measure_training(place, choose_dtype(start.precision, place, machine), deterministic=True)
     reached = rates.training_flops_per_second
     if start.size is not None:
-        rung = ladder.rung(start.size)
+        size = ladder.size(start.size)
     else:
-        rung = next(rung for rung in ladder.rungs if reached >= rung.least_flops_per_second)
-    choice = {"rung": rung.name, **identity_of(start), "flops_per_second": reached}
+        size = next(size for size in ladder.sizes if reached >= size.least_flops_per_second)
+    choice = {"size": size.name, **identity_of(start), "flops_per_second": reached}
     replace_file(stored, as_bytes(to_json(choice) + "\n"))
     recorder.record(
         Event(
-            name="quickstart.rung",
-            message=f"a short training step reaches {reached / 1e9:,.0f} GFLOP/s here: size {rung.name}"
+            name="quickstart.size",
+            message=f"a short training step reaches {reached / 1e9:,.0f} GFLOP/s here: size {size.name}"
             f"{', as asked' if start.size else ''}",
             data=choice,
         )
     )
-    return rung
+    return size
 
 
-def write_corpus(out: Path, rung: Rung, start: Start, recorder: Recorder) -> Path:
+def write_corpus(out: Path, size: Size, start: Start, recorder: Recorder) -> Path:
     """Tell the stories, one to a row, English and Chinese in turn; answers to rare kinds of question count more."""
     path = out / CORPUS
     if path.is_file():
         return path
-    total, weights = rung.num_stories, kind_weights(start)
+    total, weights = size.num_stories, kind_weights(start)
     with replacing_file(path) as partial, partial.open("w", encoding="utf-8") as file:
         for index in range(total):
             told = story(start.seed, index, level=start.level, language=LANGUAGES[index % len(LANGUAGES)])
@@ -280,23 +278,23 @@ def exam_of(start: Start) -> Exam:
     return ask
 
 
-def settings_of(rung: Rung, start: Start) -> dict:
-    """The rung as the settings of a training run."""
+def settings_of(size: Size, start: Start) -> dict:
+    """The size as the settings of a training run."""
     return {
         "seed": start.seed,
         "device": start.device,
         "threads": start.threads,
         "precision": start.precision,
-        "steps": rung.steps,
+        "steps": size.steps,
         "compile": "off",
         "tokenizer": {"kind": "bpe", "vocab_size": LADDERS[start.level].vocabulary, "max_han": MOST_HAN},
         "model": {
-            "depth": rung.n_layers,
-            "d_model": rung.d_model,
-            "n_heads": rung.n_heads,
-            "n_kv_heads": rung.n_heads,
-            "head_dim": rung.d_model // rung.n_heads,
-            "d_ff": rung.d_ff,
+            "depth": size.n_layers,
+            "d_model": size.d_model,
+            "n_heads": size.n_heads,
+            "n_kv_heads": size.n_heads,
+            "head_dim": size.d_model // size.n_heads,
+            "d_ff": size.d_ff,
             "context_length": CONTEXT,
             "sliding_window": LOCAL,
             "sliding_layers": (0,),
@@ -305,16 +303,16 @@ def settings_of(rung: Rung, start: Start) -> dict:
             "dropout": 0.0,
             "init": "matched_keys",
         },
-        "batch": {"rows": rung.rows, "pool": POOL},
+        "batch": {"rows": size.rows, "pool": POOL},
         "optimizer": {"momentum": 0.95},
         # Stories are told from the same sentences, so short runs repeat between the two sides by design.
         "data": {"rows": "documents", "weights": "weights", "valid_fraction": VALID_SHARE, "report_duplicates": False},
-        "evaluation": {"every_steps": max(1, rung.steps // EVALUATIONS), "max_share": 0.005},
+        "evaluation": {"every_steps": max(1, size.steps // EVALUATIONS), "max_share": 0.005},
         "probe": {"texts": PROBES},
     }
 
 
-def examine(finished: Finished, rung: Rung, start: Start, num_questions: int, recorder: Recorder) -> Outcome:
+def examine(finished: Finished, size: Size, start: Start, num_questions: int, recorder: Recorder) -> Outcome:
     """Ask about held-out worlds in both languages, and let the model tell a story of its own."""
     checkpoint = load_checkpoint(resolve_checkpoint(finished.out, recorder=recorder))
     model, tokenizer = load_model(checkpoint, device=choose_device(start.device)).eval(), checkpoint.tokenizer
@@ -351,4 +349,4 @@ def examine(finished: Finished, rung: Rung, start: Start, num_questions: int, re
         prompt = begun.sentences[0]
         written = complete(TorchRunner(model), tokenizer, tokenizer.encode_prompt(prompt), greedy)
         continuations.append((prompt, written.text))
-    return Outcome(finished=finished, rung=rung.name, score=score, answers=samples, continuations=tuple(continuations))
+    return Outcome(finished=finished, size=size.name, score=score, answers=samples, continuations=tuple(continuations))
