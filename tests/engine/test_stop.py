@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.engine.stop import Ending, StopStrings, find_stop
+from pellucid.engine.stop import StopCondition, StopStrings, find_stop
 
 letters = st.text(alphabet="ab你", max_size=14)
 stop_lists = st.lists(st.text(alphabet="ab你", min_size=1, max_size=4), max_size=3).map(tuple)
@@ -103,7 +103,7 @@ def test_half_a_character_at_the_end_is_shown_as_unknown(byte_tokenizer):
 
 
 def run(tokenizer, ids, stops, max_new_tokens, room, stop_ids=()):
-    ending = Ending(tokenizer, stops, max_new_tokens=max_new_tokens, room=room, stop_ids=stop_ids)
+    ending = StopCondition(tokenizer, stops, max_new_tokens=max_new_tokens, room=room, stop_ids=stop_ids)
     text = ""
     for token_id in ids:
         part, reason = ending.push(token_id)

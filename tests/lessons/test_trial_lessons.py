@@ -17,7 +17,7 @@ from pellucid.lessons.page import Chart, Page, Table
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.build import build
 from pellucid.tokens.train import train_characters
-from pellucid.training.losses import surprise
+from pellucid.training.losses import nll
 
 QUICK = LessonSettings(quick=True, seed=3)
 TRIALS = {lesson.name: lesson for lesson in LESSONS if lesson.kind == "trial"}
@@ -141,7 +141,7 @@ def test_the_surprise_of_the_real_text_is_that_of_its_tokens_after_the_beginning
     trained = sampling.Trained(model=model, losses=((1, 0.0),), seconds=0.0)
     measured = sampling.measure_real(trained, tokenizer, [text], sampling.QUICK)
     row = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(text).ids]])
-    nats_T = surprise(model(row[:, :-1]).logits_BTV, row[:, 1:])[0]
+    nats_T = nll(model(row[:, :-1]).logits_BTV, row[:, 1:])[0]
     part = nats_T[sampling.PROMPT_TOKENS : sampling.PROMPT_TOKENS + sampling.QUICK.new_tokens]
     assert measured.surprise == pytest.approx(part.mean().item(), rel=1e-5)
     assert measured.length == sampling.QUICK.new_tokens

@@ -14,7 +14,7 @@ from pellucid.keyed_random import generator_seed
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.training.loop import Pace, Trainer, train
-from pellucid.training.losses import surprise, weighted_loss
+from pellucid.training.losses import nll, weighted_loss
 from pellucid.training.precision import Arena
 from pellucid.training.schedule import rate_share
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
@@ -63,7 +63,7 @@ def test_weights_of_zero_leave_no_trace() -> None:
 
 
 def test_surprise_is_minus_log_probability() -> None:
-    value = surprise(torch.tensor([[[3.0, 1.5, 0.5]]]), torch.tensor([[0]]))
+    value = nll(torch.tensor([[[3.0, 1.5, 0.5]]]), torch.tensor([[0]]))
     assert value.item() == pytest.approx(-math.log(0.7662), abs=1e-4)
 
 

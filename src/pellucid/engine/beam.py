@@ -34,7 +34,7 @@ from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import MODEL, History, Stage, check_row
 from pellucid.engine.sequence import Sequence
 from pellucid.engine.step import Completion
-from pellucid.engine.stop import Ending, FinishReason
+from pellucid.engine.stop import StopCondition, FinishReason
 from pellucid.errors import SamplingError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import setting
@@ -241,7 +241,7 @@ class _Search:
 
     def _read_out(self, new_ids: Many[int]) -> tuple[str, FinishReason | None]:
         """The text of these ids and why it ends with the last of them (None: it does not)."""
-        ending = Ending(
+        ending = StopCondition(
             self.tokenizer,
             self.settings.stop,
             max_new_tokens=self.settings.max_new_tokens,

@@ -29,7 +29,7 @@ MODEL = "model"  # the name of the row before any stage
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class StageContext:
     """What the stages must know beside the settings."""
 
     num_logits: int  # the length of a row
@@ -54,7 +54,7 @@ def build_stages(
 
     Raises SamplingError for ids outside the vocabulary, and for minimum tokens when the end is not known.
     """
-    around = Surroundings(num_logits=num_logits, num_known=num_known, end_ids=end_ids, choice=choice)
+    around = StageContext(num_logits=num_logits, num_known=num_known, end_ids=end_ids, choice=choice)
     stages = [*extra]
     if num_known < num_logits:
         stages.insert(0, _of_row(f"vocabulary {num_known}", masks.apply_vocabulary, num_known=num_known))
@@ -102,7 +102,7 @@ def _of_span(name: str, function: Callable[..., Row], span: Span, **arguments: o
     return FunctionStage(f"{name} ({span})", apply)
 
 
-def _ids(name: str, ids: Collection[int], around: Surroundings) -> np.ndarray:
+def _ids(name: str, ids: Collection[int], around: StageContext) -> np.ndarray:
     """Ids as an array. Raises SamplingError for one that the model does not have."""
     highest = max(ids)
     if highest >= around.num_logits:
@@ -114,15 +114,15 @@ def _ids(name: str, ids: Collection[int], around: Surroundings) -> np.ndarray:
     return np.array(sorted(set(ids)), dtype=np.intp)
 
 
-def _build_allow(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_allow(settings: SamplingSettings, around: StageContext) -> Stage:
     return _of_row(f"allow {len(settings.allow)}", masks.apply_allow, ids_N=_ids("allow", settings.allow, around))
 
 
-def _build_ban(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_ban(settings: SamplingSettings, around: StageContext) -> Stage:
     return _of_row(f"ban {len(settings.ban)}", masks.apply_ban, ids_N=_ids("ban", settings.ban, around))
 
 
-def _build_min_new_tokens(settings: SamplingSettings, around: Surroundings) -> Stage | None:
+def _build_min_new_tokens(settings: SamplingSettings, around: StageContext) -> Stage | None:
     least = settings.min_new_tokens
     if around.end_ids is None:
         raise SamplingError(
@@ -139,34 +139,34 @@ def _build_min_new_tokens(settings: SamplingSettings, around: Surroundings) -> S
     return FunctionStage(f"min-tokens {least}", apply)
 
 
-def _build_logit_bias(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_logit_bias(settings: SamplingSettings, around: StageContext) -> Stage:
     biases = parse_bias(settings.logit_bias)
     ids_N = _ids("logit_bias", biases, around)
     biases_N = np.array([biases[token_id] for token_id in ids_N.tolist()], dtype=np.float32)
     return _of_row(f"logit-bias {len(biases)}", masks.apply_bias, ids_N=ids_N, biases_N=biases_N)
 
 
-def _build_no_repeat_ngram(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_no_repeat_ngram(settings: SamplingSettings, around: StageContext) -> Stage:
     n = settings.no_repeat_ngram
     return _of_span(f"no-repeat {n}-gram", penalties.apply_no_repeat_ngram, Span("both"), n=n)
 
 
-def _build_repetition(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_repetition(settings: SamplingSettings, around: StageContext) -> Stage:
     penalty = settings.repetition_penalty
     return _of_span(f"repetition {penalty:g}", penalties.apply_repetition, settings.repetition_span, penalty=penalty)
 
 
-def _build_frequency(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_frequency(settings: SamplingSettings, around: StageContext) -> Stage:
     penalty = settings.frequency_penalty
     return _of_span(f"frequency {penalty:g}", penalties.apply_frequency, settings.counts_span, penalty=penalty)
 
 
-def _build_presence(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_presence(settings: SamplingSettings, around: StageContext) -> Stage:
     penalty = settings.presence_penalty
     return _of_span(f"presence {penalty:g}", penalties.apply_presence, settings.counts_span, penalty=penalty)
 
 
-def _build_dry(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_dry(settings: SamplingSettings, around: StageContext) -> Stage:
     return _of_span(
         f"DRY {settings.dry_multiplier:g} · {settings.dry_base:g}^(n - {settings.dry_allowed_length})",
         penalties.apply_dry,
@@ -178,21 +178,21 @@ def _build_dry(settings: SamplingSettings, around: Surroundings) -> Stage:
     )
 
 
-def _build_temperature(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_temperature(settings: SamplingSettings, around: StageContext) -> Stage:
     if settings.temperature == 0:
         return _of_row("greedy", truncation.apply_greedy)
     temperature = settings.temperature
     return _of_row(f"temperature {temperature:g}", truncation.apply_temperature, temperature=temperature)
 
 
-def _build_top_k(settings: SamplingSettings, around: Surroundings) -> Stage | None:
+def _build_top_k(settings: SamplingSettings, around: StageContext) -> Stage | None:
     top_k = settings.top_k
     if top_k is None or top_k >= around.num_logits:
         return None
     return _of_row(f"top-k {top_k}", truncation.apply_top_k, top_k=top_k)
 
 
-def _build_xtc(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_xtc(settings: SamplingSettings, around: StageContext) -> Stage:
     probability, threshold = settings.xtc_probability, settings.xtc_threshold
 
     def apply(logits_V: Row, history: History) -> Row:
@@ -204,21 +204,21 @@ def _build_xtc(settings: SamplingSettings, around: Surroundings) -> Stage:
     return FunctionStage(f"XTC {probability:g} from {threshold:g}", apply)
 
 
-def _build_mirostat(settings: SamplingSettings, around: Surroundings) -> Stage:
+def _build_mirostat(settings: SamplingSettings, around: StageContext) -> Stage:
     return Mirostat(version=settings.mirostat, tau=settings.mirostat_tau, eta=settings.mirostat_eta)
 
 
 def _cut(label: str, function: Callable[[Row, float], Row], field: str) -> Callable[..., Stage]:
     """The builder of a cut with one number."""
 
-    def build(settings: SamplingSettings, around: Surroundings) -> Stage:
+    def build(settings: SamplingSettings, around: StageContext) -> Stage:
         value = getattr(settings, field)
         return FunctionStage(f"{label} {value:g}", lambda logits_V, history: function(logits_V, value))
 
     return build
 
 
-BUILDERS: dict[str, Callable[[SamplingSettings, Surroundings], Stage | None]] = {
+BUILDERS: dict[str, Callable[[SamplingSettings, StageContext], Stage | None]] = {
     "allow": _build_allow,
     "ban": _build_ban,
     "min_new_tokens": _build_min_new_tokens,

@@ -25,7 +25,7 @@ from pellucid.engine.sequence import Sequence
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stage import Stage
 from pellucid.engine.step import Completion, Step
-from pellucid.engine.stop import Ending
+from pellucid.engine.stop import StopCondition
 from pellucid.errors import RequestError, SamplingError
 from pellucid.events import NULL, Recorder
 from pellucid.tokens.tokenizer import Tokenizer
@@ -48,7 +48,7 @@ class Line:
     index: int
     sequence: Sequence
     sampler: Sampler
-    ending: Ending
+    ending: StopCondition
 
     def choose(self, logits_V: np.ndarray) -> ChoiceStep:
         """The next token; it is added to the sequence unless it is the last."""
@@ -97,7 +97,7 @@ def generate_choices(
     first = runner.start(prompt_ids, max_length=len(prompt_ids) + min(room, settings.max_new_tokens or room))
     samplers = [build_sampler(runner, tokenizer, settled, extra=extra, choice=index) for index in range(num_choices)]
     endings = [
-        Ending(tokenizer, settings.stop, max_new_tokens=settings.max_new_tokens, room=room, stop_ids=settings.stop_ids)
+        StopCondition(tokenizer, settings.stop, max_new_tokens=settings.max_new_tokens, room=room, stop_ids=settings.stop_ids)
         for _ in samplers
     ]
     return _rounds(runner, first, samplers, endings)
@@ -121,7 +121,7 @@ def complete_choices(
     return tuple(collect(steps, seed=settled.seed, num_prompt_tokens=len(prompt_ids)) for steps in lines)
 
 
-def _rounds(runner: Runner, first: Sequence, samplers: Many[Sampler], endings: Many[Ending]) -> Iterator[ChoiceStep]:
+def _rounds(runner: Runner, first: Sequence, samplers: Many[Sampler], endings: Many[StopCondition]) -> Iterator[ChoiceStep]:
     logits_V = runner.prefill(first)
     sequences = [first, *(first.fork() for _ in samplers[1:])]
     lines = [Line(*parts) for parts in zip(range(len(samplers)), sequences, samplers, endings, strict=True)]

@@ -23,7 +23,7 @@ from pellucid.engine.sampler import Sampler
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stage import Stage
 from pellucid.engine.step import Completion, Step
-from pellucid.engine.stop import Ending
+from pellucid.engine.stop import StopCondition
 from pellucid.engine.window import Reader, Window
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
@@ -56,7 +56,7 @@ def generate(
     room = None if window else config.context_length - len(prompt_ids)
     most = min(n for n in (room, settings.max_new_tokens) if n is not None)
     sampler = build_sampler(runner, tokenizer, settle_seed(settings, recorder), extra=extra)
-    ending = Ending(
+    ending = StopCondition(
         tokenizer, settings.stop, max_new_tokens=settings.max_new_tokens, room=room, stop_ids=settings.stop_ids
     )
     reader = Reader(runner, prompt_ids, max_length=len(prompt_ids) + most, window=window, recorder=recorder)
@@ -173,7 +173,7 @@ def check_ids(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
         )
 
 
-def _steps(reader: Reader, sampler: Sampler, ending: Ending, tokenizer: Tokenizer, explain: bool) -> Iterator[Step]:
+def _steps(reader: Reader, sampler: Sampler, ending: StopCondition, tokenizer: Tokenizer, explain: bool) -> Iterator[Step]:
     reason = None
     while reason is None:
         logits_V, reading = reader.read()

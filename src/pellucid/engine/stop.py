@@ -67,7 +67,7 @@ class StopStrings:
         return next(n for n in range(min(len(stop) - 1, len(text)), -1, -1) if text.endswith(stop[:n]))
 
 
-class Ending:
+class StopCondition:
     """Turns drawn ids into text that may be shown, and says when and why to stop.
 
     `room` is how many tokens the context still holds; None when it never fills. The text of a stop token is not shown,

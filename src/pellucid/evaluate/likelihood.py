@@ -106,7 +106,7 @@ def measure_likelihood(model: Decoder, batches: Iterable[Batch], *, num_bytes: i
     nats_per_row: list[float] = []
     num_tokens = 0
     for batch in batches:
-        nats_BT = surprise(model, batch)
+        nats_BT = nll(model, batch)
         nats_per_row.extend(math.fsum(row) for row in nats_BT.tolist())
         num_tokens += int(batch.weights_BT.count_nonzero())
     if num_tokens == 0:
@@ -114,7 +114,7 @@ def measure_likelihood(model: Decoder, batches: Iterable[Batch], *, num_bytes: i
     return Likelihood(nats=math.fsum(nats_per_row), num_tokens=num_tokens, num_bytes=num_bytes)
 
 
-def surprise(model: Decoder, batch: Batch) -> Tensor:
+def nll(model: Decoder, batch: Batch) -> Tensor:
     """-ln probability of each target, [B, T] in float64; 0 where the batch has nothing to predict."""
     device = model.embed.weight.device
     with inference(model):

@@ -24,7 +24,7 @@ from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, s
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Sampler, log_probability
 from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stop import Ending, FinishReason
+from pellucid.engine.stop import StopCondition, FinishReason
 from pellucid.errors import ContextError, CorruptFileError, RequestError
 from pellucid.lens.rows import Rows
 from pellucid.lens.token_display import chips_of
@@ -153,12 +153,12 @@ class Branches:
         self.tree.go(ends[0].id)
         return ends
 
-    def replay(self, node: int, settings: SamplingSettings) -> tuple[Ending, FinishReason | None]:
+    def replay(self, node: int, settings: SamplingSettings) -> tuple[StopCondition, FinishReason | None]:
         """What watches for the end of a text, having seen it up to this node, and why it is over already."""
         root, *steps = self.tree.path(node)
         check_ids(self.runner.config, root.ids)
         room = self.runner.config.context_length - len(root.ids)
-        ending = Ending(
+        ending = StopCondition(
             self.tokenizer,
             settings.stop,
             max_new_tokens=settings.max_new_tokens,

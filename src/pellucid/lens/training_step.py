@@ -64,7 +64,7 @@ class GlassStep:
 
     def losses(self) -> tuple[Tensor, Tensor]:
         """-ln p(true next token) at every position, before and after, in nats."""
-        return surprise(self.logits_before_TV, self.targets_T), surprise(self.logits_after_TV, self.targets_T)
+        return nll(self.logits_before_TV, self.targets_T), nll(self.logits_after_TV, self.targets_T)
 
 
 def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos_id: int | None = None) -> GlassStep:
@@ -86,7 +86,7 @@ def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos
     before = {name: weight.detach().float().requires_grad_() for name, weight in model.named_parameters()}
     with evaluating(model), torch.enable_grad(), streams(model) as seen:
         logits_TV = call(model, before, ids_T)
-        loss = surprise(logits_TV, targets_T)[counts_T].mean()
+        loss = nll(logits_TV, targets_T)[counts_T].mean()
         found = torch.autograd.grad(loss, [*before.values(), *seen], materialize_grads=True)
     gradients = dict(zip(before, found, strict=False))
     after = {name: RULES[rule](weight.detach(), gradients[name], rate) for name, weight in before.items()}
@@ -118,10 +118,10 @@ def adamw(weight: Tensor, gradient: Tensor, rate: float) -> Tensor:
 RULES = {"sgd": sgd, "adamw": adamw}
 
 
-def surprise(logits_TV: Tensor, targets_T: Tensor) -> Tensor:
+def nll(logits_TV: Tensor, targets_T: Tensor) -> Tensor:
     """-ln p(target) at every position, in nats.
 
-    >>> surprise(torch.zeros(1, 4), torch.tensor([2])).exp().tolist()
+    >>> nll(torch.zeros(1, 4), torch.tensor([2])).exp().tolist()
     [4.0]
     """
     return F.cross_entropy(logits_TV.float(), targets_T, reduction="none")

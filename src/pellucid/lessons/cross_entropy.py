@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
-from pellucid.training.losses import surprise, weighted_loss
+from pellucid.training.losses import nll, weighted_loss
 
 CAUSAL_LOGITS = ((0.5, 2.0, 1.0), (0.0, 1.0, 3.0), (1.0, 1.0, 1.0))
 CAUSAL_TARGETS = (1, 2, 0)  # cat, sat; nothing follows the last, so its target is any id and its weight is 0
@@ -72,7 +72,7 @@ def exercise() -> Page:
                 text="surprise = -ln p(target) = ln Σ exp(l) - l_target      loss = Σ weight · surprise / Σ weight"
             ),
             Workings(steps=_steps()),
-            Code(text=code, functions=("pellucid.training.losses.surprise", "pellucid.training.losses.weighted_loss")),
+            Code(text=code, functions=("pellucid.training.losses.nll", "pellucid.training.losses.weighted_loss")),
             Paragraph(heading=FINDING, text=finding),
         )
     )
@@ -94,6 +94,6 @@ def _measure(
     logits: tuple[tuple[float, ...], ...], targets: tuple[int, ...], weights: tuple[float, ...]
 ) -> tuple[tuple[float, ...], float]:
     logits_BTV, targets_BT, weights_BT = torch.tensor([logits]), torch.tensor([targets]), torch.tensor([weights])
-    nats_BT: Tensor = surprise(logits_BTV, targets_BT)
+    nats_BT: Tensor = nll(logits_BTV, targets_BT)
     loss = weighted_loss(logits_BTV, targets_BT, weights_BT, weights_BT.sum())
     return tuple(nats_BT[0].tolist()), loss.item()

@@ -20,7 +20,7 @@ from pellucid.planning.config import ModelConfig
 
 
 class Attention(nn.Module):
-    """Several heads side by side, each with its own idea of what is relevant."""
+    """Multi-head attention: each head compares queries with keys of its own, and mixes the values by the result."""
 
     def __init__(self, config: ModelConfig, layer: int, device: torch.device | str) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Attention(nn.Module):
         v_BGTK = self.split_heads(self.value(x_BTD))
         q_BHTK, k_BGTK = rotation(q_BHTK, k_BGTK, offset)
         k_BGSK, v_BGSK = (k_BGTK, v_BGTK) if cache is None else cache.update(self.layer, k_BGTK, v_BGTK)
-        # One new position is the last: without a window, everything that is there it may see.
+        # A single new position is the last one: without a window it may see all positions, and no mask is needed.
         masked = self.causal and (x_BTD.size(1) > 1 or self.window is not None)
         y_BHTK = self.core(q_BHTK, k_BGSK, v_BGSK, causal=masked)
         return self.output(y_BHTK.transpose(1, 2).flatten(2))

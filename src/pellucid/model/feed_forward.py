@@ -26,7 +26,7 @@ class SquaredRelu(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Widen, bend, narrow."""
+    """Up to the feed-forward width, through the activation function, and down again."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class FeedForward(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Widen twice; one of the two says how much of the other passes."""
+    """Two projections up; one of them, through the activation function, scales the other (a gate); then down again."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class GatedFeedForward(nn.Module):
 
 
 def build_activation(kind: str) -> nn.Module:
-    """The bend itself (swiglu bends its gate with SiLU)."""
+    """The activation function of a kind of feed-forward (the gate of swiglu uses SiLU)."""
     return {
         "gelu": nn.GELU(),
         "gelu_tanh": nn.GELU(approximate="tanh"),

@@ -1,4 +1,4 @@
-"""What training makes small: the surprise at each next token.
+"""What training makes small: the negative log-likelihood (nll) of each next token, also called its surprise.
 
     loss = Σ weight · (-ln p(target)) / Σ weight
 
@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def surprise(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
+def nll(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
     """-ln p(target) at every position, in nats, [B, T]; computed in fp32 whatever the model's type.
 
     >>> import math, torch
-    >>> value = surprise(torch.tensor([[[4.0, 2.0, 0.5]]]), torch.tensor([[0]])).item()
+    >>> value = nll(torch.tensor([[[4.0, 2.0, 0.5]]]), torch.tensor([[0]])).item()
     >>> round(math.exp(-value), 3)
     0.858
     """
@@ -27,4 +27,4 @@ def surprise(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
 
 def weighted_loss(logits_BTV: Tensor, targets_BT: Tensor, weights_BT: Tensor, total_weight: Tensor) -> Tensor:
     """This micro-batch's part of the loss of the whole update: divided by the update's weight, not by its own."""
-    return (surprise(logits_BTV, targets_BT) * weights_BT).sum() / total_weight
+    return (nll(logits_BTV, targets_BT) * weights_BT).sum() / total_weight

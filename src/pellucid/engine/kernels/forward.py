@@ -38,7 +38,7 @@ from pellucid.engine.kernels.product import (
     NUM_COLUMNS,
     TILE,
     add_rows,
-    bend_rows,
+    activate_rows,
     multiply_rows,
     multiply_tile,
     num_tiles,
@@ -49,7 +49,7 @@ f32 = np.float32
 # The plan of a pass is one row of int64, its columns named here: the model's axes, the addresses of what does not
 # change (the fp32 tables unless said otherwise), then what is to be read, the working memory and its steps.
 (
-    D, D_PADDED, H, G, K, K_PADDED, F, V, LAYERS, GATED, BEND, LAYER_NORM, BIASED_NORM, QK_NORM, ROTARY,
+    D, D_PADDED, H, G, K, K_PADDED, F, V, LAYERS, GATED, ACTIVATION, LAYER_NORM, BIASED_NORM, QK_NORM, ROTARY,
     EMBED, POSITION, MATRICES, NORMS, NORM_BIASES, HEAD_NORMS, COS, SIN, WINDOWS, CONSTANTS,
     NUM_ROWS, NUM_WANTED, NUM_PAGES, NUM_CHUNKS, IDS, POSITIONS, SLOTS, PAGES, CHUNKS, WANTED,
     X, Y, Q, A, HIDDEN, STATES, MIXES, LOGITS, Y_ROW, A_ROW, H_ROW,
@@ -211,7 +211,7 @@ def product_task(plan, kind, x_kind, stage, layer, tile):
         for index in range(count):
             matrix, goal = table + (start + index) * NUM_COLUMNS * 8, y + index * plan[F] * 4
             multiply_rows(kind, x_kind, matrix, plan[A], plan[A_ROW], goal, y_row, rows, first, last)
-        bend_rows(plan[BEND], x_kind, plan[GATED], plan[F], y, y_row, plan[HIDDEN], plan[H_ROW], rows, first, last)
+        activate_rows(plan[ACTIVATION], x_kind, plan[GATED], plan[F], y, y_row, plan[HIDDEN], plan[H_ROW], rows, first, last)
         return
     matrix, count, x, x_row = table, 3, plan[A], plan[A_ROW]  # PROJECT: queries, keys and values side by side
     if stage == SCORE:

@@ -28,7 +28,7 @@ from pellucid.model.position import LearnedPosition, PositionTable, Rotation, Si
 from pellucid.planning.config import ModelConfig
 
 PIECE = 2048  # rows of a matrix that are quantised at a time
-BENDS = {"swiglu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
+ACTIVATIONS = {"swiglu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
 FORMATS = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8, "int4": np.uint8}
 
 
@@ -111,7 +111,7 @@ def pack(model: Decoder, weights: str) -> Packed:
     plan[: F.ROTARY + 1] = (
         config.d_model, -(-config.d_model // 16) * 16, config.n_heads, config.n_kv_heads, config.head_dim,
         -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.gated,
-        BENDS[config.feed_forward], config.norm != "rms", bool(biases), config.qk_norm, config.position == "rotary",
+        ACTIVATIONS[config.feed_forward], config.norm != "rms", bool(biases), config.qk_norm, config.position == "rotary",
     )  # fmt: skip
     for column, array in small.items():
         plan[column] = 0 if array is None else array.ctypes.data

@@ -113,15 +113,15 @@ def add_rows(y, y_row, stream, stream_row, num_rows, first, last):
 
 
 @kernel
-def bend(bend_kind, y, first, last):
+def activate(activation, y, first, last):
     """The nonlinearity over neighbours."""
-    if bend_kind == GELU:
+    if activation == GELU:
         for n in range(first, last):
             put(FP32, y, n, gelu(get(FP32, y, n)))
-    elif bend_kind == GELU_TANH:
+    elif activation == GELU_TANH:
         for n in range(first, last):
             put(FP32, y, n, gelu_tanh(get(FP32, y, n)))
-    elif bend_kind == RELU2:
+    elif activation == RELU2:
         for n in range(first, last):
             put(FP32, y, n, relu2(get(FP32, y, n)))
     else:
@@ -130,12 +130,12 @@ def bend(bend_kind, y, first, last):
 
 
 @kernel
-def bend_rows(bend_kind, x_kind, gated, size, y, y_row, h, h_row, num_rows, first, last):
+def activate_rows(activation, x_kind, gated, size, y, y_row, h, h_row, num_rows, first, last):
     """h = act(gate) * up, or act(up) without a gate; the two lie side by side in y, `size` outputs each."""
     kept_whole()
     for m in range(num_rows):
         row = y + m * y_row * 4
-        bend(bend_kind, row, first, last)
+        activate(activation, row, first, last)
         if gated:
             for n in range(first, last):
                 put(x_kind, h, m * h_row + n, get(FP32, row, n) * get(FP32, row, size + n))
