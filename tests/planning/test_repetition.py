@@ -95,7 +95,9 @@ def test_a_fixed_shape_is_fitted_like_any_other() -> None:
 @pytest.mark.parametrize(
     ("tokens", "dropout", "fewest", "most"), [(8_277, 0.0, 3, 4), (15_934, 0.0, 1.5, 3), (41_258, 0.2, 20, 30)]
 )
-def test_short_texts_are_read_as_they_were_measured_to_be_best(tokens: int, dropout: float, fewest: float, most: float) -> None:
+def test_short_texts_are_read_as_they_were_measured_to_be_best(
+    tokens: int, dropout: float, fewest: float, most: float
+) -> None:
     """20 kB: three or four passes without dropout; 40 kB: two; 100 kB: many, with dropout (docs/log.md)."""
     fit = fit_to_budget(tokens, 6e10, 290, shapes=ladder(vocab_size=512))
     assert fit.depth == 2 and fit.config.dropout == dropout and fewest <= fit.epochs <= most

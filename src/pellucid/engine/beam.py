@@ -34,7 +34,7 @@ from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import MODEL, History, Stage, check_row
 from pellucid.engine.sequence import Sequence
 from pellucid.engine.step import Completion
-from pellucid.engine.stop import StopCondition, FinishReason
+from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import SamplingError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import setting

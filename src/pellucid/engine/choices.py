@@ -97,7 +97,9 @@ def generate_choices(
     first = runner.start(prompt_ids, max_length=len(prompt_ids) + min(room, settings.max_new_tokens or room))
     samplers = [build_sampler(runner, tokenizer, settled, extra=extra, choice=index) for index in range(num_choices)]
     endings = [
-        StopCondition(tokenizer, settings.stop, max_new_tokens=settings.max_new_tokens, room=room, stop_ids=settings.stop_ids)
+        StopCondition(
+            tokenizer, settings.stop, max_new_tokens=settings.max_new_tokens, room=room, stop_ids=settings.stop_ids
+        )
         for _ in samplers
     ]
     return _rounds(runner, first, samplers, endings)
@@ -121,7 +123,9 @@ def complete_choices(
     return tuple(collect(steps, seed=settled.seed, num_prompt_tokens=len(prompt_ids)) for steps in lines)
 
 
-def _rounds(runner: Runner, first: Sequence, samplers: Many[Sampler], endings: Many[StopCondition]) -> Iterator[ChoiceStep]:
+def _rounds(
+    runner: Runner, first: Sequence, samplers: Many[Sampler], endings: Many[StopCondition]
+) -> Iterator[ChoiceStep]:
     logits_V = runner.prefill(first)
     sequences = [first, *(first.fork() for _ in samplers[1:])]
     lines = [Line(*parts) for parts in zip(range(len(samplers)), sequences, samplers, endings, strict=True)]

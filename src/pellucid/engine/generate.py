@@ -173,7 +173,9 @@ def check_ids(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
         )
 
 
-def _steps(reader: Reader, sampler: Sampler, ending: StopCondition, tokenizer: Tokenizer, explain: bool) -> Iterator[Step]:
+def _steps(
+    reader: Reader, sampler: Sampler, ending: StopCondition, tokenizer: Tokenizer, explain: bool
+) -> Iterator[Step]:
     reason = None
     while reason is None:
         logits_V, reading = reader.read()

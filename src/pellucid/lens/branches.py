@@ -24,7 +24,7 @@ from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, s
 from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Sampler, log_probability
 from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stop import StopCondition, FinishReason
+from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import ContextError, CorruptFileError, RequestError
 from pellucid.lens.rows import Rows
 from pellucid.lens.token_display import chips_of

@@ -37,8 +37,8 @@ from pellucid.engine.kernels.product import (
     FP32,
     NUM_COLUMNS,
     TILE,
-    add_rows,
     activate_rows,
+    add_rows,
     multiply_rows,
     multiply_tile,
     num_tiles,
@@ -211,7 +211,9 @@ def product_task(plan, kind, x_kind, stage, layer, tile):
         for index in range(count):
             matrix, goal = table + (start + index) * NUM_COLUMNS * 8, y + index * plan[F] * 4
             multiply_rows(kind, x_kind, matrix, plan[A], plan[A_ROW], goal, y_row, rows, first, last)
-        activate_rows(plan[ACTIVATION], x_kind, plan[GATED], plan[F], y, y_row, plan[HIDDEN], plan[H_ROW], rows, first, last)
+        activate_rows(
+            plan[ACTIVATION], x_kind, plan[GATED], plan[F], y, y_row, plan[HIDDEN], plan[H_ROW], rows, first, last
+        )
         return
     matrix, count, x, x_row = table, 3, plan[A], plan[A_ROW]  # PROJECT: queries, keys and values side by side
     if stage == SCORE:
