@@ -76,7 +76,7 @@ def test_a_table_says_which_key_is_wrong() -> None:
         (lambda: table.flag("a"), "a cannot be used"),
         (lambda: table.wholes("b"), "b cannot be used"),
         (lambda: table.words("b"), "b cannot be used"),
-        (lambda: table.list("d"), "d cannot be used"),
+        (lambda: table.items("d"), "d cannot be used"),
         (lambda: table.number("z"), "the notes lacks z"),
         (lambda: Table([], "file.json"), "not a JSON object"),
     ):

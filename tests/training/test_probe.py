@@ -117,10 +117,8 @@ class Clock:
 
 def opened(tmp_path: Path, model, settings: ProbeSettings, recorder: MemoryRecorder, **changes) -> Probes:
     class Letters:
-        bos_id = None
-
-        def encode(self, text: str):
-            return type("E", (), {"ids": [ord(letter) % 20 for letter in text]})
+        def encode_prompt(self, text: str) -> list[int]:
+            return [ord(letter) % 20 for letter in text]
 
     options = {"start": 0, "steps": 100, "estimated_seconds": 100.0, "recorder": recorder, "clock": Clock()}
     return Probes(tmp_path, model, Letters(), settings, **(options | changes))

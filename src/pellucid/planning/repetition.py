@@ -57,13 +57,15 @@ DROPOUT_LOSS = 1.15
 LEAST_FOR_DROPOUT = 30_000
 
 
-def dropouts_for(unique: float) -> tuple[float, ...]:
-    """The shares of dropout that a plan chooses from for a text of `unique` tokens.
+def dropouts_for(unique: float, asked: float | None = None) -> tuple[float, ...]:
+    """The shares of dropout that a plan chooses from for a text of `unique` tokens, of which so many are `asked` for.
 
-    >>> dropouts_for(8_000), dropouts_for(100_000)
-    ((0.0,), (0.0, 0.1, 0.2))
+    Where a person says how often a short text is read, dropout may soften it; a plan that is free reads it seldom instead.
+
+    >>> dropouts_for(8_000), dropouts_for(8_000, asked=800_000), dropouts_for(100_000)
+    ((0.0,), (0.0, 0.1, 0.2), (0.0, 0.1, 0.2))
     """
-    return DROPOUTS if unique >= LEAST_FOR_DROPOUT else DROPOUTS[:1]
+    return DROPOUTS if unique >= LEAST_FOR_DROPOUT or asked is not None else DROPOUTS[:1]
 
 
 def worth_of_tokens(tokens: float, unique: float, law: Law = LAW) -> float:

@@ -234,7 +234,7 @@ def fit_to_budget(
         found = f"{flops_per_second} FLOP/s, {seconds} s"
         raise SettingsError("a time budget needs a positive rate and a positive time", found=found)
     budget = _Budget(unique=max(1, train_tokens), flops_per_second=flops_per_second, seconds=seconds, tokens=tokens)
-    tried = dropouts_for(train_tokens) if dropouts is None else dropouts
+    tried = dropouts_for(train_tokens, tokens) if dropouts is None else dropouts
     return min((fit for shape in shapes for fit in _fits(shape, tried, budget)), key=lambda fit: fit.excess)
 
 

@@ -215,7 +215,8 @@ def _fit(
     settings: TrainSettings, text: TextSize, flops_per_second: float, seconds: float, given: ModelConfig | None
 ) -> Fit:
     """The model and how much it reads: the size is chosen first, where it is open, then the rest for that very shape."""
-    tokens, dropouts = _asked_tokens(settings, text), dropouts_for(text.train_tokens)
+    tokens = _asked_tokens(settings, text)
+    dropouts = dropouts_for(text.train_tokens, tokens)
 
     def fit(shapes: Sequence[Derived], shares: Sequence[float], seconds: float) -> Fit:
         return fit_to_budget(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pellucid.lens.answer import At
-from pellucid.lens.dispatch import open_lens
+from pellucid.lens.dispatch import open_lens as open_dispatch
 from pellucid.lens.page.html import write_html
 from pellucid.lens.questions import list_questions
 from pellucid.store.checkpoint import load_checkpoint, load_model
@@ -120,7 +120,7 @@ def test_a_weight_of_the_matrix_can_be_read(lens, page) -> None:
 def test_probes_are_stops_of_their_own(run: Path, tmp_path: Path, open_lens, chromium, page) -> None:
     probed = tmp_path / "runs" / "probed"
     shutil.copytree(run, probed)
-    dispatch = open_lens(probed)
+    dispatch = open_dispatch(probed)
     ids = [*dispatch.tokenizer.encode("the cat sat").ids]
     for step in (10, 20):
         model = load_model(load_checkpoint(probed / "checkpoints" / f"step-{step:06d}")).eval()
@@ -192,7 +192,7 @@ def test_the_exam_is_a_curve_by_language_over_the_steps(examined: Path, open_len
 
 
 def test_a_page_in_a_file_shows_the_exam_too(examined: Path, chromium, page, tmp_path: Path) -> None:
-    dispatch = open_lens(examined, text="the mat")
+    dispatch = open_dispatch(examined, text="the mat")
     shown = {"about", "tree", "record", "labels", "timeline", "timeline.at"}
     questions = [(method, params) for method, params in list_questions(dispatch, At()) if method in shown]
     write_html(dispatch, questions, tmp_path / "page.html")
