@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import pellucid
 from pellucid.cli import app
-from pellucid.cli.common import Terminal, as_json
+from pellucid.cli.common import Terminal, as_json, typed
 from pellucid.cli.screen import Flow, harmless, open_streams
 from pellucid.errors import InputError
 from pellucid.events import Event
@@ -137,3 +137,16 @@ def test_closed_streams_end_in_no_traceback(answers: Path) -> None:
             env={**os.environ, "PYTHONPATH": str(Path(pellucid.__file__).parents[1])},
         )
         assert done.returncode == code and b"Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_a_next_command_names_the_program_as_a_shell_here_finds_it(tmp_path, monkeypatch, on_path: bool) -> None:
+    program = tmp_path / ".venv" / "bin" / "pellucid"
+    program.parent.mkdir(parents=True)
+    program.write_text("")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [".venv/bin/pellucid", "quickstart"])
+    monkeypatch.setenv("PATH", str(program.parent) if on_path else str(tmp_path))
+    told = typed("pellucid", "lens", Path("my runs/a"))
+    assert told == f"{'pellucid' if on_path else '.venv/bin/pellucid'} lens 'my runs/a'"

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -145,13 +146,26 @@ def warn_of_escapes(stops: Iterable[str]) -> None:
 
 
 def typed(*words: str | Path) -> str:
-    """A command as it is to be typed into a shell: texts and paths with spaces or signs are quoted.
+    """A command as it is to be typed into a shell here: texts and paths with spaces or signs are quoted.
 
     >>> print(typed("pellucid", "generate", Path("my runs/a"), "Who's there?"))
     pellucid generate 'my runs/a' 'Who'"'"'s there?'
     """
     safe = [f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word) for word in words]
+    safe[0] = program() if safe[0] == "pellucid" else safe[0]
     return subprocess.list2cmdline(safe) if os.name == "nt" else shlex.join(safe)
+
+
+def program() -> str:
+    """How this program is called here: by its name where a shell finds this very one by it, else by its path.
+
+    In a clone whose `.venv` nobody activated that is `.venv/bin/pellucid`.
+    """
+    called, found = Path(sys.argv[0]), shutil.which("pellucid")
+    if called.stem != "pellucid" or not called.is_file() or (found and Path(found).resolve() == called.resolve()):
+        return "pellucid"
+    here = os.path.relpath(called)
+    return str(called.resolve()) if here.startswith("..") else here
 
 
 class Terminal:

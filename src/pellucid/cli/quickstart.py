@@ -110,8 +110,8 @@ def show(outcome: Any) -> None:
         (typed("pellucid", "generate", out, english, "--explain", "--max-new-tokens", "3"), ""),
         (typed("pellucid", "generate", out, chinese, "--temperature", "0.7"), ""),
         (f"open {out / 'exam.svg'}", words("how the share of right answers grew, by language")),
-        ("pellucid learn", words("the arithmetic behind it, step by step")),
-        ("pellucid train YOUR_BOOK.txt --out runs/book", words("the same with your own text")),
+        (typed("pellucid", "learn"), words("the arithmetic behind it, step by step")),
+        (typed("pellucid", "train", "YOUR_BOOK.txt", "--out", "runs/book"), words("the same with your own text")),
     ):
         click.echo(f"  {command:<46}  {purpose}".rstrip())
 
