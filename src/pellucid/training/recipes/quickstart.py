@@ -100,8 +100,8 @@ class Ladder:
 
 
 # A size's threshold is the rate, measured on a short step, from which its training takes about three minutes (level 0) or ten
-# (level 1); the last one takes longer on slower machines. A narrower model would save little time there, and one in five
-# never finds out what an English name is for (docs/benchmarks.md).
+# (level 1); the last one takes longer on slower machines. A narrower model would save an eighth of the time there, and
+# one run in eight never found out what an English name is for (docs/benchmarks.md).
 LADDERS = {
     0: Ladder(
         vocabulary=1024,
