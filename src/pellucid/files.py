@@ -202,7 +202,11 @@ def _write_all(descriptor: int, view: memoryview) -> None:
 
 def sync_file(path: Path) -> None:
     """Force a file's bytes to the disk."""
-    descriptor = os.open(path, os.O_RDWR)
+    _sync(path, os.O_RDWR)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -219,11 +223,7 @@ def sync_directory(path: Path) -> None:
     """Force a directory's entries to the disk (Windows keeps them itself and cannot open a directory)."""
     if os.name == "nt":
         return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(path, os.O_RDONLY)
 
 
 def _first_file(path: Path) -> Path:

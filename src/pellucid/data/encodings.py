@@ -146,7 +146,7 @@ def advise(data: bytes, at: int, *, tried: str = UTF8, replacing: bool = False) 
     >>> print(advise("café noir".encode("cp1252"), 3))
     name the encoding whose line reads well: --encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”; or --errors replace puts U+FFFD there
     """
-    if len(data) >= DAMAGE and is_but_damaged(data, tried):
+    if _is_large_and_damaged(data, tried):
         return "the rest of it reads well: mend that place, or --errors replace puts U+FFFD there and counts"
     told = [f"--encoding {name} “{line}”" for name, line in _lines_of_others(data, at, tried)]
     names = ", ".join(name for name in (GUESSED, "big5", "shift_jis", "cp1252") if name != tried)

@@ -28,7 +28,7 @@ from pellucid.files import FULL_DISK
 
 STANDARD_INPUT = "standard input"
 NAMELESS = "-"  # a pipe has no name that says what comes through it
-MOST_ROW_BYTES, SHOWN = 1 << 20, 40  # of a first line that may be a row: bytes looked at, characters shown
+MOST_ROW_BYTES, SHOWN = 1 << 26, 40  # of a first line that may be a row: bytes looked at, characters shown
 KINDS = {".txt": "text", ".md": "text", ".jsonl": "rows", ".parquet": "parquet"}
 READABLE = "give .txt, .md, .jsonl or source code, plain or as .gz, or .parquet"
 SOURCE_CODE = {  # text as well: what a folder of a program holds
@@ -168,7 +168,7 @@ def _kind_of_nameless(path: Path, field: str, recorder: Recorder) -> str:
         return "text"
     if not isinstance(row, dict):
         return "text"
-    shown = f"{line.decode().strip()[:SHOWN]} …"
+    shown = f"{json.dumps(row, ensure_ascii=False)[:SHOWN]} …"
     if isinstance(row.get(field), str):
         message = f"the pipe is read as rows, one JSON object to a line: its first line is {shown}"
         recorder.record(Event(name="data.rows_recognised", message=message, data={"field": field}))

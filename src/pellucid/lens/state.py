@@ -7,6 +7,7 @@ checkpoint.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -31,7 +32,7 @@ MOST_KEPT = 60_000_000  # numbers of their streams
 Kept = TypeVar("Kept")
 
 
-class LensState:
+class LensState(ABC):
     """The models, texts and recordings that questions are about."""
 
     def __init__(self, models: Models) -> None:
@@ -40,13 +41,13 @@ class LensState:
         self._kept: dict[str, Any] = {}
         self._traces: OrderedDict[tuple[tuple[int, ...], int | None], LiveTrace] = OrderedDict()
 
+    @abstractmethod
     def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
         """The answer to another question: `dispatch` knows them all."""
-        raise NotImplementedError
 
+    @abstractmethod
     def page(self, at: At) -> Page:
         """What shows the recording of a node's text as a page."""
-        raise NotImplementedError
 
     @property
     def tokenizer(self) -> Tokenizer:
