@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pellucid.engine.build import LOOPS_KNOW
+from pellucid.engine.kernels.pack import ACTIVATIONS
 from pellucid.errors import WeightsError
 from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits
 from pellucid.planning.config import ModelConfig
@@ -84,3 +85,7 @@ def test_a_parameter_without_a_place_and_a_weight_without_a_parameter_are_refuse
         to_foreign(family, config, {**weights, "experts.weight": torch.zeros(1)})
     with pytest.raises(WeightsError, match=r"no place for a parameter of this model\n  found: blocks.0.attention.key"):
         expand([Stored("final", ("final_norm.weight",))], config)
+
+
+def test_the_loops_are_said_to_know_the_activations_that_they_have() -> None:
+    assert set(LOOPS_KNOW["feed_forward"]) == set(ACTIVATIONS)

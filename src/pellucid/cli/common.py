@@ -24,6 +24,7 @@ from pellucid.errors import DecodingError
 from pellucid.events import Event
 from pellucid.settings import setting_names
 
+MOST_THREADS = 4096  # more than any machine has cores
 ESCAPES = {"\\n": "a line end", "\\t": "a tab", "\\r": "a carriage return"}
 
 
@@ -42,7 +43,9 @@ def common_options(function: Callable) -> Callable:
 
     @lang_option
     @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps")
-    @click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: the cores this process may use)")
+    @click.option(
+        "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads (default: the cores this process may use)"
+    )
     @click.option(
         "--seed",
         type=click.IntRange(min=0),

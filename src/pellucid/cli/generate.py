@@ -49,7 +49,9 @@ ENGINE = ("weights", "kernels", "exact")
 @click.option("--min-p", type=float, help="keep tokens this many times as likely as the likeliest [default: 0, all]")
 @click.option("--max-new-tokens", type=int, help="stop after this many tokens [default: at <eos> or a full context]")
 @click.option("--stop", multiple=True, metavar="TEXT", help="a text that ends the answer (may be given several times)")
-@click.option("-n", "--num-choices", type=click.IntRange(1), default=1, metavar="N", help="so many texts from one seed")
+@click.option(
+    "-n", "--num-choices", type=click.IntRange(1, 256), default=1, metavar="N", help="so many texts from one seed"
+)
 @constraint_options
 @click.option("--explain", is_flag=True, help="show for each token the shapes, the candidates, each stage and the draw")
 @click.option("--prompt-logprobs", is_flag=True, help="show how likely the model found each token of the prompt")

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pellucid.counts import counted
+from pellucid.data.decoding import BLOCK_BYTES
+from pellucid.data.encodings import recognise, replaced
 from pellucid.errors import InputError, NoSpaceError
 from pellucid.events import Event, Recorder
 from pellucid.files import FULL_DISK
@@ -161,7 +163,9 @@ def _spool(stream: BinaryIO, name: str, named: Path, field: str, recorder: Recor
 def _kind_of_nameless(path: Path, field: str, recorder: Recorder) -> str:
     """How to read what came without a name: as rows, when the first line is a row with its text in `field`."""
     with path.open("rb") as stream:
-        line = stream.readline(MOST_ROW_BYTES)
+        head = stream.read(MOST_ROW_BYTES)
+    text, _ = replaced(head, recognise(head[:BLOCK_BYTES], whole=len(head) < BLOCK_BYTES).encoding)
+    line = text.lstrip("\ufeff").partition("\n")[0]
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
