@@ -41,7 +41,7 @@ def test_the_help_of_every_verb_speaks_both_languages(run, verb) -> None:
         (("plan", "gpt3", "--optimizer", "sgd"), "'sgd' 不是下列之一："),
         (("plan", "gpt3", "--quikly"), "没有 '--quikly' 这个选项。"),
         (("plan", "gpt3", "more"), "多出了参数（more）"),
-        (("generate", "x", "-n", "0"), "0 不在范围 x>=1 内。"),
+        (("generate", "x", "-n", "0"), "0 不在范围 1<=x<=256 内。"),
         (("generate", "x", "--grammar", "no-such-file"), "文件 'no-such-file' 不存在。"),
         (("tokenizer", "trian"), "没有 'trian' 这个命令。您是不是想写 'train'？"),
     ],
