@@ -32,7 +32,7 @@ from pellucid.engine.build import build_runner
 from pellucid.engine.generate import encode_prompt
 from pellucid.engine.runner import Runner
 from pellucid.errors import TokenizerError
-from pellucid.model.tap import record
+from pellucid.model.recording import record
 from pellucid.store.checkpoint import Checkpoint, load_model
 from pellucid.store.gguf import load_gguf, save_gguf
 from pellucid.store.gguf_header import read_header
@@ -170,8 +170,8 @@ def check_stories(data: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
 def check_nano_sort(data: Path) -> Iterator[Verdict]:
     """Every recorded activation against the tap of the same meaning."""
     model, recorded = nano_sort(data / "models" / "gpt_nano_sort")
-    with record(model) as taps, torch.no_grad():
-        model(recorded["idx"].long())
+    with torch.no_grad():
+        taps = record(model, recorded["idx"].long())
     found = nano_taps(taps, model.config)
     # Scores that the mask hides are -inf in the record and a large negative number here.
     apart = {name: torch.where(recorded[name].isfinite(), found[name] - recorded[name], 0.0) for name in found}

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import preset
 from pellucid.planning.report import Plan
 from pellucid.planning.report import plan as plan_model
@@ -45,10 +44,9 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         """One line: where it is from, how large it is, what reads it; `lm.model` shows its parts."""
-        size, weight = count_parameters(self.config).total, self.model.embed.weight
-        number_format = str(weight.dtype).removeprefix("torch.")
-        where = f"{number_format} on {weight.device}, read by {self.runner.name}"
-        return f"LanguageModel({str(self.checkpoint.directory)!r}, {size:,} parameters, {self.tokenizer!r}, {where})"
+        model, size = self.model, f"{self.model.num_parameters:,} parameters"
+        where = f"{str(model.dtype).removeprefix('torch.')} on {model.device}, read by {self.runner.name}"
+        return f"LanguageModel({str(self.checkpoint.directory)!r}, {size}, {self.tokenizer!r}, {where})"
 
     @property
     def config(self) -> ModelConfig:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pellucid.planning.shapes import part_shapes
 from torch import Tensor, nn
 
 from pellucid.engine.account import BLOCK, Row, account_stage, score_prompt
@@ -20,7 +21,6 @@ from pellucid.engine.simple import next_logits
 from pellucid.engine.stage import FunctionStage
 from pellucid.engine.torch_runner import TorchRunner, build_cache
 from pellucid.model.position import NoAddition
-from pellucid.planning.shapes import part_shapes
 
 SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_new_tokens=6)
 

@@ -199,7 +199,7 @@ def measure_limits(lm: LanguageModel, weights: Format, machine: Machine) -> tupl
 
     from pellucid.training.measure import measure_product, measure_read_bandwidth
 
-    device = lm.model.embed.weight.device
+    device = lm.model.device
     exact = weights == "fp32" or (device.type == "cpu" and not machine.has_bf16)
     product = measure_product(device, torch.float32 if exact else torch.bfloat16)
     num_bytes = min(BANDWIDTH_BYTES, machine.memory_available_bytes // 4)

@@ -51,9 +51,9 @@ def build_runner(model: Decoder, settings: EngineSettings = PLAIN, *, recorder: 
     if settings.kernels != "off" and not obstacle:
         from pellucid.engine.kernel_runner import build_kernel_runner  # Numba is optional
 
-        weights = OWN_FORMAT.get(model.embed.weight.dtype, "fp32") if wanted == "auto" else wanted
+        weights = OWN_FORMAT.get(model.dtype, "fp32") if wanted == "auto" else wanted
         return build_kernel_runner(model, weights, num_threads=torch.get_num_threads(), recorder=recorder)
-    own = OWN_FORMAT.get(model.embed.weight.dtype)
+    own = OWN_FORMAT.get(model.dtype)
     if settings.kernels == "on" or wanted not in ("auto", own):
         raise EngineError(
             "the compiled loops cannot run this model here" if obstacle else "only compiled loops convert weights",
@@ -68,7 +68,7 @@ def build_runner(model: Decoder, settings: EngineSettings = PLAIN, *, recorder: 
 
 def find_obstacle(model: Decoder) -> str:
     """Why the compiled loops cannot run a model; empty when they can."""
-    device = model.embed.weight.device
+    device = model.device
     if device.type != "cpu":
         return f"the model is on {device}, the loops are for a CPU"
     if importlib.util.find_spec("numba") is None:

@@ -20,8 +20,12 @@ from pellucid.errors import ContextError
 class Cache(Protocol):
     """What a runner keeps of the positions it has read."""
 
-    length: int  # positions held
     max_length: int  # positions there is room for
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+        ...
 
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on."""

@@ -16,8 +16,9 @@ import torch
 
 from pellucid.engine.sequence import Sequence
 from pellucid.model.cache import ContiguousCache
-from pellucid.model.decoder import Decoder
+from pellucid.model.context import Context
 from pellucid.model.device import inference
+from pellucid.model.protocol import Model
 
 
 class TorchRunner:
@@ -25,13 +26,12 @@ class TorchRunner:
 
     exact = False
 
-    def __init__(self, model: Decoder) -> None:
+    def __init__(self, model: Model) -> None:
         self.model, self.config = model, model.config
-        weight = model.embed.weight
-        self.name = f"torch, {str(weight.dtype).removeprefix('torch.')}, {weight.device}"
+        self.name = f"torch, {str(model.dtype).removeprefix('torch.')}, {model.device}"
 
     def start(self, ids: Many[int], *, max_length: int) -> Sequence:
-        return Sequence(list(ids), build_cache(self.model, max_length))
+        return Sequence(list(ids), self.model.new_cache(max_length))
 
     def prefill(self, sequence: Sequence) -> np.ndarray:
         return self._read(sequence, last_only=True)[0]
@@ -46,15 +46,9 @@ class TorchRunner:
         """Nothing: it reads the model itself."""
 
     def _read(self, sequence: Sequence, *, last_only: bool) -> np.ndarray:
-        with inference(self.model):
-            ids_BT = torch.tensor([sequence.unread], device=self.model.embed.weight.device)
-            logits_BTV = self.model(ids_BT, cache=sequence.cache, last_only=last_only).logits_BTV
+        cache = sequence.cache
+        assert isinstance(cache, ContiguousCache), "a sequence is read by the runner that started it"
+        with inference():
+            ids_BT = torch.tensor([sequence.unread], device=self.model.device)
+            logits_BTV = self.model(ids_BT, Context(cache=cache), last_only=last_only).logits_BTV
             return logits_BTV[0].float().cpu().numpy()
-
-
-def build_cache(model: Decoder, max_length: int, *, batch_size: int = 1) -> ContiguousCache:
-    """An empty cache where the model lives, in its number format."""
-    weight = model.embed.weight
-    return ContiguousCache(
-        model.config, batch_size=batch_size, max_length=max_length, device=weight.device, dtype=weight.dtype
-    )

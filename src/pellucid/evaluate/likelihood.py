@@ -30,8 +30,9 @@ from pellucid.data.loader import num_windows, windows
 from pellucid.data.source import Document
 from pellucid.data.writer import write_shards
 from pellucid.errors import InputError
-from pellucid.model.decoder import Decoder
+from pellucid.model.context import Context
 from pellucid.model.device import inference
+from pellucid.model.protocol import Model
 from pellucid.tokens.tokenizer import Tokenizer
 
 ROWS = 16  # windows read at once; the result does not depend on it
@@ -97,7 +98,7 @@ class ScoredToken:
     rank: int  # 1 when no token was likelier
 
 
-def measure_likelihood(model: Decoder, batches: Iterable[Batch], *, num_bytes: int) -> Likelihood:
+def measure_likelihood(model: Model, batches: Iterable[Batch], *, num_bytes: int) -> Likelihood:
     """Sum how surprising every target of some batches is to a model, whose training state is left as it was.
 
     Runs in the model's number format, or under the autocast that the caller has entered. Logarithms are taken in
@@ -114,11 +115,11 @@ def measure_likelihood(model: Decoder, batches: Iterable[Batch], *, num_bytes: i
     return Likelihood(nats=math.fsum(nats_per_row), num_tokens=num_tokens, num_bytes=num_bytes)
 
 
-def nll(model: Decoder, batch: Batch) -> Tensor:
+def nll(model: Model, batch: Batch) -> Tensor:
     """-ln probability of each target, [B, T] in float64; 0 where the batch has nothing to predict."""
-    device = model.embed.weight.device
-    with inference(model):
-        logits_NV = model(batch.ids_BT.to(device)).logits_BTV.flatten(0, 1)
+    device = model.device
+    with inference():
+        logits_NV = model(batch.ids_BT.to(device), Context()).logits_BTV.flatten(0, 1)
         nats_N = F.cross_entropy(logits_NV.float(), batch.targets_BT.to(device).flatten(), reduction="none")
     weights_N = batch.weights_BT.flatten().double()
     # Not a plain product: at padding the surprise may be infinite, and 0 x infinity is not 0.
@@ -126,7 +127,7 @@ def nll(model: Decoder, batch: Batch) -> Tensor:
 
 
 def measure_text(
-    model: Decoder, tokenizer: Tokenizer, documents: Iterable[Document], *, rows: int = ROWS, watch: Watch = unwatched
+    model: Model, tokenizer: Tokenizer, documents: Iterable[Document], *, rows: int = ROWS, watch: Watch = unwatched
 ) -> Likelihood:
     """How likely a model finds some documents, in memory that does not grow with them.
 
@@ -141,7 +142,7 @@ def measure_text(
         return measure_likelihood(model, watch(batches, num_batches), num_bytes=shards.num_bytes)
 
 
-def token_logprobs(model: Decoder, tokenizer: Tokenizer, text: str) -> tuple[ScoredToken, ...]:
+def token_logprobs(model: Model, tokenizer: Tokenizer, text: str) -> tuple[ScoredToken, ...]:
     """Each token of a text with its log-probability and rank: where the model was surprised.
 
     The text begins after <bos>; without one its first token has nothing before it and is left out. A text longer than
@@ -152,8 +153,8 @@ def token_logprobs(model: Decoder, tokenizer: Tokenizer, text: str) -> tuple[Sco
     scored: list[ScoredToken] = []
     for start in range(0, len(ids) - 1, size):
         ids_T, targets_T = torch.tensor(ids[start : start + size]), torch.tensor(ids[start + 1 : start + size + 1])
-        with inference(model):
-            logits_BTV = model(ids_T[None].to(model.embed.weight.device)).logits_BTV
+        with inference():
+            logits_BTV = model(ids_T[None].to(model.device), Context()).logits_BTV
         logprobs_TV = logits_BTV[0, : len(targets_T)].cpu().double().log_softmax(-1)
         chosen_T = logprobs_TV.gather(-1, targets_T[:, None])[:, 0]
         ranks_T = 1 + (logprobs_TV > chosen_T[:, None]).sum(-1)

@@ -27,9 +27,10 @@ from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, Fo
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.block import Block
 from pellucid.model.build import build
-from pellucid.model.cache import KVCache
+from pellucid.model.context import Pass
 from pellucid.model.decoder import Decoder
 from pellucid.model.init import init_weights
+from pellucid.model.tap import no_tap
 from pellucid.planning.config import ModelConfig
 from pellucid.tokens.train import train_bpe
 
@@ -54,15 +55,17 @@ QUICK = Size(vocab_size=300, n_layers=2, d_model=32, course=Course(steps=12, row
 class LosingBlock(Block):
     """The mistake: the second line starts from `x`, not from what the first line made of it."""
 
-    def forward(self, x_BTD: Tensor, rotation: nn.Module, offset: int, cache: KVCache | None) -> Tensor:
-        seen_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), rotation, offset, cache))
-        return x_BTD + self.dropout(self.mlp(self.mlp_norm(seen_BTD)))
+    def forward(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
+        training = this_pass.training
+        gathered_BTD = self.attention(self.attention_norm(x_BTD), this_pass)
+        seen_BTD = x_BTD + self.dropout(gathered_BTD, training=training)
+        return x_BTD + self.dropout(self.mlp(self.mlp_norm(seen_BTD), no_tap), training=training)
 
 
 def build_losing(config: ModelConfig, *, seed: int, device: torch.device | str) -> Decoder:
     """A decoder of losing blocks, whose weights start exactly as those of the right one."""
-    model = Decoder(config, device=device)
-    blocks = nn.ModuleList(LosingBlock(config, layer, device) for layer in range(config.n_layers))
+    model = Decoder(config)
+    blocks = nn.ModuleList(LosingBlock(config, layer) for layer in range(config.n_layers))
     model.blocks = cast("Sequence[Block]", blocks)
     init_weights(model, config, seed)
     return model.to(device=device)

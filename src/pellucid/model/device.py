@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 
 from pellucid.errors import SettingsError
 from pellucid.planning.machine import Machine
@@ -59,19 +58,14 @@ def use_threads(threads: int | None, machine: Machine) -> int:
 
 
 @contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """Run a block with every part of `model` in evaluation mode and without gradients, then restore each part's mode.
+def inference() -> Iterator[None]:
+    """Run a block without gradients. Whether dropout acts is told to each pass (`Context.training`), not here.
 
     Do not hold it across a `yield` to a caller, who would inherit it.
     """
-    training = [part for part in model.modules() if part.training]
     try:
-        for part in training:
-            part.training = False
         with torch.inference_mode():
             yield
     finally:
-        for part in training:
-            part.training = True
         # Weights that autocast cast in here carry no gradient; a caller's later training step must not reuse them.
         torch.clear_autocast_cache()

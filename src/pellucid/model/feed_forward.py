@@ -15,6 +15,7 @@ from typing import TypeAlias
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pellucid.model.tap import Tap
 from pellucid.planning.config import ModelConfig
 
 
@@ -34,8 +35,9 @@ class FeedForward(nn.Module):
         self.activation = build_activation(config.feed_forward)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x_BTD)))
+    def forward(self, x_BTD: Tensor, tap: Tap) -> Tensor:
+        hidden_BTF = tap("hidden", self.activation(tap("up", self.up(x_BTD))))
+        return tap("output", self.down(hidden_BTF))
 
 
 class GatedFeedForward(nn.Module):
@@ -48,8 +50,10 @@ class GatedFeedForward(nn.Module):
         self.activation = build_activation(config.feed_forward)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
+    def forward(self, x_BTD: Tensor, tap: Tap) -> Tensor:
+        gate_BTF = self.activation(tap("gate", self.gate(x_BTD)))
+        hidden_BTF = tap("hidden", gate_BTF * tap("up", self.up(x_BTD)))
+        return tap("output", self.down(hidden_BTF))
 
 
 def build_activation(kind: str) -> nn.Module:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pellucid.model.dropout import Dropout
 from pellucid.training.precision import Arena
 
 WIDER = {torch.bfloat16: torch.float32, torch.float32: torch.float64}
@@ -92,7 +93,7 @@ def find_disagreement(fast: Step, slow: Step, model: nn.Module, arena: Arena, gi
 
 def has_dropout(model: nn.Module) -> bool:
     """Whether a model in training draws random numbers."""
-    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    return any(isinstance(module, Dropout) and module.share > 0 for module in model.modules())
 
 
 @contextmanager

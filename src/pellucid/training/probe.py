@@ -26,7 +26,7 @@ from pellucid.errors import SettingsError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
-from pellucid.model.tap import record
+from pellucid.model.recording import record
 from pellucid.store.envelope import Quantized, quantize
 from pellucid.store.probes import forget_probes, list_probes, pack_probe, save_probe
 from pellucid.tokens.tokenizer import Tokenizer
@@ -145,11 +145,12 @@ class Probes:
 
 def see(model: Decoder, ids: Sequence[int]) -> dict[str, np.ndarray | Quantized]:
     """What `store.probes` describes, of one text."""
-    row = torch.tensor(ids, device=model.embed.weight.device)
-    with inference(model), record(model) as taps:
-        logits_TV = model(row[None]).logits_BTV[0].float()
-        stream = [taps["position"], *(taps[f"blocks.{layer}"] for layer in range(model.config.n_layers))]
-        layers = [taps[f"blocks.{layer}.attention.core.weights"][0] for layer in range(model.config.n_layers)]
+    row = torch.tensor(ids, device=model.device)
+    with inference():
+        taps = record(model, row[None])
+        logits_TV = taps["logits"][0].float()
+        stream = [taps["input"], *(taps[f"blocks.{layer}.output"] for layer in range(model.config.n_layers))]
+        layers = [taps[f"blocks.{layer}.attention.weights"][0] for layer in range(model.config.n_layers)]
         surprise_T = F.cross_entropy(logits_TV[:-1], row[1:], reduction="none")
         return {
             "logits": numbers(logits_TV[-1]),

@@ -28,7 +28,7 @@ WORKED_BY: dict[str, ModuleType] = {
     "window": window,
 }
 PREAMBLE = "import torch\nimport pellucid\n"
-RECORD = "from pellucid.model.tap import record\n"
+RECORD = "from pellucid.model.recording import record\n"
 
 
 def list_lessons(lens: LensState) -> Answer:

@@ -21,9 +21,8 @@ from pellucid.lens.lessons.task import Line, Task, count, number, percent, text
 MOST_LAYERS = 4  # looked through, spread over the depth: opening a layer costs as much as running it
 CODE = """\
 lm = pellucid.load(RUN)
-with record(lm.model) as taps:
-    lm.model(torch.tensor([{ids}]))
-weights_S = taps["blocks.{layer}.attention.core.weights"][0, {head}, -1]
+taps = record(lm.model, torch.tensor([{ids}]))
+weights_S = taps["blocks.{layer}.attention.weights"][0, {head}, -1]
 answer = int(weights_S[{choices}].argmax())
 """
 
