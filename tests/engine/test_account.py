@@ -11,16 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pellucid.planning.shapes import part_shapes
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.engine.account import BLOCK, Row, account_stage, score_prompt
 from pellucid.engine.generate import generate
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.simple import next_logits
 from pellucid.engine.stage import FunctionStage
-from pellucid.engine.torch_runner import TorchRunner, build_cache
-from pellucid.model.position import NoAddition
+from pellucid.engine.torch_runner import TorchRunner
+from pellucid.model.context import Context
+from pellucid.model.core import ExplicitCore
+from pellucid.planning.taps import tap_shapes
 
 SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_new_tokens=6)
 
@@ -77,10 +78,10 @@ def test_shapes_lead_from_ids_to_logits(steps, merged_tokenizer):
     first, second = (step.account.shapes for step in steps[:2])
     prompt_length = steps[0].position
     assert first[0] == ("ids", (1, prompt_length))
-    assert first[-1] == ("head", (1, 1, merged_tokenizer.vocab_size))  # only the last position is scored
+    assert first[-1] == ("logits", (1, 1, merged_tokenizer.vocab_size))  # only the last position is scored
     assert second[0] == ("ids", (1, 1))
-    assert dict(second)["blocks.*.attention.core keys"] == (1, 2, prompt_length + 1, 8)
-    assert dict(second)["blocks.*"] == dict(second)["final_norm"] == (1, 1, 32)
+    assert dict(second)["blocks.*.attention.scores"] == (1, 4, 1, prompt_length + 1)
+    assert dict(second)["blocks.*.output"] == dict(second)["final_norm"] == (1, 1, 32)
 
 
 def test_greedy_has_no_draw(merged_tokenizer, tiny_model):
@@ -104,34 +105,19 @@ def test_greedy_has_no_draw(merged_tokenizer, tiny_model):
 @pytest.mark.parametrize(("num_cached", "num_new"), [(0, 5), (4, 1), (3, 2)])
 def test_shapes_are_those_of_the_built_model(tiny_model, axes, num_cached, num_new):
     model = tiny_model(50, **axes).eval()
-    cache = build_cache(model, 8)
+    cache, seen = model.new_cache(8), [("ids", (1, num_new))]
+
+    def note(name: str, x: Tensor) -> Tensor:
+        if not name.startswith("blocks.") or name.startswith("blocks.0."):
+            seen.append((name.replace("blocks.0", "blocks.*"), tuple(x.shape)))
+        return x
+
     with torch.inference_mode():
         if num_cached:
-            model(torch.zeros(1, num_cached, dtype=torch.long), cache=cache)
-        observed = watch(model)
-        model(torch.zeros(1, num_new, dtype=torch.long), cache=cache, last_only=True)
-    assert part_shapes(model.config, num_new=num_new, num_all=num_cached + num_new) == tuple(observed)
-
-
-def watch(model) -> list[tuple[str, tuple[int, ...]]]:
-    """What the parts of a model put out from now on; parts that pass on what they are given are left out."""
-    seen: list[tuple[str, tuple[int, ...]]] = []
-
-    def note(name: str):
-        def hook(part: nn.Module, inputs: tuple, output: object) -> None:
-            if name.endswith(".core"):
-                seen.append((f"{name} keys", tuple(inputs[1].shape)))
-            if isinstance(output, Tensor):
-                seen.append((name, tuple(output.shape)))
-
-        return hook
-
-    model.register_forward_pre_hook(lambda model, inputs: seen.append(("ids", tuple(inputs[0].shape))))
-    for name, part in model.named_modules():
-        passes = isinstance(part, (nn.Identity, nn.Dropout, NoAddition))
-        if name and not passes and (not name.startswith("blocks") or name.startswith("blocks.0")):
-            part.register_forward_hook(note(name.replace("blocks.0", "blocks.*")))
-    return seen
+            model(torch.zeros(1, num_cached, dtype=torch.long), Context(cache=cache))
+        context = Context(cache=cache, core=ExplicitCore(), tap=note)
+        model(torch.zeros(1, num_new, dtype=torch.long), context, last_only=True)
+    assert tap_shapes(model.config, num_new=num_new, num_all=num_cached + num_new) == tuple(seen)
 
 
 def softmax(logits_V: np.ndarray) -> np.ndarray:

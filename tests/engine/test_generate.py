@@ -134,7 +134,7 @@ def test_training_goes_on_after_inference_under_the_same_autocast():
     """Autocast keeps the bf16 copies of weights; copies made without gradients must not serve the next training step."""
     layer, x = torch.nn.Linear(3, 2), torch.ones(1, 3)
     with torch.autocast("cpu", torch.bfloat16):
-        with inference(layer):
+        with inference():
             layer(x)
         layer(x).sum().backward()
     assert layer.weight.grad is not None

@@ -20,7 +20,7 @@ from pellucid.errors import RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.timeline import draw_curve, list_exam, principal_plane
-from pellucid.model.tap import record
+from pellucid.model.recording import record
 from pellucid.settings import Layer, resolve
 from pellucid.store.checkpoint import load_checkpoint, load_model
 from pellucid.store.envelope import Quantized
@@ -145,11 +145,12 @@ def test_the_prompt_at_a_checkpoint_is_read_by_that_checkpoint(
     answer = dispatch.answer("timeline.at", {"at": at, "layer": 1, "head": 1, "position": position} if position else
                          {"at": at, "layer": 1, "head": 1})  # fmt: skip
     model, row = model_at(run, step), torch.tensor(dispatch.ids(0))
-    with torch.no_grad(), record(model) as taps:
-        logits_TV = model(row[None]).logits_BTV[0]
+    with torch.no_grad():
+        taps = record(model, row[None])
+    logits_TV = taps["logits"][0]
     place = len(row) - 1 if position is None else position
     np.testing.assert_allclose(answer.arrays["logits"], logits_TV[place], rtol=1e-5, atol=1e-6)
-    weights = taps["blocks.1.attention.core.weights"][0, 1]
+    weights = taps["blocks.1.attention.weights"][0, 1]
     np.testing.assert_allclose(answer.arrays["weights"], weights, rtol=1e-5, atol=1e-6)
     surprise_T = F.cross_entropy(logits_TV[:-1], row[1:], reduction="none")
     np.testing.assert_allclose(answer.arrays["surprise"], surprise_T, rtol=1e-4, atol=1e-6)
@@ -164,12 +165,13 @@ def test_a_probe_says_what_the_model_of_its_step_says(run: Path, dispatch: Dispa
     answer = dispatch.answer("timeline.at", {"at": {"checkpoint": 4}, "text": 1, "layer": 1, "head": 0})
     model, ids = model_at(run, 4), [token["id"] for token in answer.value["tokens"]]
     assert dispatch.tokenizer.decode(ids[1:]) == PROBES[1]
-    with torch.no_grad(), record(model) as taps:
-        logits_TV = model(torch.tensor([ids])).logits_BTV[0]
+    with torch.no_grad():
+        taps = record(model, torch.tensor([ids]))
+    logits_TV = taps["logits"][0]
     np.testing.assert_allclose(answer.arrays["logits"], logits_TV[-1], rtol=1e-4, atol=1e-5)
     weights = answer.arrays["weights"]
     assert isinstance(weights, Quantized)
-    expected = taps["blocks.1.attention.core.weights"][0, 0].numpy()
+    expected = taps["blocks.1.attention.weights"][0, 0].numpy()
     np.testing.assert_allclose(weights.restore(), expected, atol=weights.scale)
 
 
