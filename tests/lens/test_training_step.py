@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from pellucid.errors import RequestError
 from pellucid.lens.training_step import RULES, glass, row_ids, take_step
 from pellucid.model.build import build
+from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
+from pellucid.model.tap import no_tap
 from pellucid.planning.config import ModelConfig
 
 SMALL = ModelConfig(
@@ -102,11 +104,12 @@ def test_gradients_agree_with_finite_differences() -> None:
 def test_the_gradient_through_the_layers_is_that_of_the_stream() -> None:
     model, row = scrambled(SMALL), torch.tensor(IDS)
     step = take_step(model, IDS, rate=0.1, rule="sgd")
-    x_BTD = model.position(model.embed(row[None, :-1]), 0)
+    this_pass = model.open_pass(row[None, :-1], Context())
+    x_BTD = model.position(model.embed(row[None, :-1]), this_pass.positions, no_tap)
     stream = [x_BTD.detach().requires_grad_()]
     x_BTD = stream[0]
     for block in model.blocks:
-        x_BTD = block(x_BTD, model.rotation, 0, None)
+        x_BTD = block(x_BTD, this_pass)
         x_BTD.retain_grad()
         stream.append(x_BTD)
     F.cross_entropy(F.linear(model.final_norm(x_BTD), model.embed.weight)[0], row[1:]).backward()

@@ -30,7 +30,7 @@ from pellucid.model.context import Context
 from pellucid.model.core import ExplicitCore
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
-from pellucid.model.tap import Taps
+from pellucid.model.tap import Taps, kept
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.taps import axis_sizes, tap_points
 from pellucid.tokens.tokenizer import Tokenizer
@@ -204,7 +204,7 @@ class Recording(Mapping[str, np.ndarray]):
         if name.endswith(".attention.weights"):
             self._row_error = max(self._row_error, float((x.float().sum(-1) - 1).abs().max()))
         if _is_of_stream(name):
-            self._stream[name] = x[0]
+            self._stream[name] = kept(name, x)[0]
         elif self._keeps_layers:
             self._taps.setdefault(_layer_of(name), {})[name] = x
         return x

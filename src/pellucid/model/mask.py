@@ -190,8 +190,8 @@ def check_mask(mask: Mask, rows: Rows) -> None:
             if isinstance(values, Tensor):
                 wanted = tuple(sizes[axis] for axis in name.rpartition("_")[2])
                 if tuple(values.shape) != wanted:
-                    found = f"{name}: {tuple(values.shape)}, where {wanted} is needed"
-                    raise RequestError("the mask was made for other rows", found=found)
+                    found, where = f"{name} {tuple(values.shape)}", f"the rows of this pass: {wanted}"
+                    raise RequestError("the mask was made for other rows", found=found, where=where)
 
 
 def _parts(mask: Mask) -> tuple[Mask, ...]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pellucid.counts import counted
 from pellucid.errors import RequestError
 
 
@@ -46,12 +47,12 @@ class Rows:
         num_rows, num_new = ids_BT.shape
         starts = (0,) * num_rows if starts is None else tuple(starts)
         full, counts = counts is None, (num_new,) * num_rows if counts is None else tuple(counts)
-        for name, each in (("the cache", starts), ("lengths", counts)):
-            if len(each) != num_rows:
-                raise RequestError(f"{name} must be of as many rows as the ids", found=f"{len(each)} and {num_rows}")
+        if not len(starts) == len(counts) == num_rows:
+            found = f"ids of {counted(num_rows, 'row')}, a cache of {len(starts)}, lengths of {len(counts)}"
+            raise RequestError("ids, cache and lengths must be of as many rows", found=found)
         if not all(1 <= count <= num_new for count in counts):
             found = f"lengths={list(counts)}"
-            raise RequestError("a row holds at least one real id and no more than there are", found=found)
+            raise RequestError("a row has at least one real id, and no more than its columns", found=found)
         start = starts[0] if starts == starts[:1] * num_rows else None
         ends = (start + num_new,) if start is not None else (s + n for s, n in zip(starts, counts, strict=True))
         real_N = None if full and start is not None else _real_ids(starts, counts, ids_BT.device)

@@ -26,8 +26,13 @@ class Taps(dict[str, Tensor]):
     """
 
     def __call__(self, name: str, x: Tensor) -> Tensor:
-        self[name] = x.detach()
+        self[name] = kept(name, x)
         return x
+
+
+def kept(name: str, x: Tensor) -> Tensor:
+    """What was shown, without its gradient, such that nothing done to the model later can change it."""
+    return x.detach().clone() if name == "position" else x.detach()  # positions are rows of the table itself
 
 
 def no_tap(name: str, x: Tensor) -> Tensor:
