@@ -21,12 +21,11 @@ from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.speculative import SpeculationSettings
 from pellucid.errors import PellucidError, SettingsError
 from pellucid.lessons.settings import LessonSettings
+from pellucid.setting_values import Typed, convert
 from pellucid.settings import (
     DEFAULT,
     REQUIRED,
     Layer,
-    Typed,
-    convert,
     flatten,
     load_toml,
     parse_assignments,

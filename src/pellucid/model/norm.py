@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pellucid.planning.config import Norm
+from pellucid.planning.parts.norm import Norm
 
 
 class RmsNorm(nn.Module):

@@ -23,7 +23,8 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from pellucid.planning.config import ModelConfig, Rotary
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.position import Rotary
 
 FIRST_ROWS = 4_096  # positions that have a row of a table from the start; others get theirs when they are used
 
