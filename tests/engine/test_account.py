@@ -21,7 +21,7 @@ from pellucid.engine.stage import FunctionStage
 from pellucid.engine.torch_runner import TorchRunner
 from pellucid.model.context import Context
 from pellucid.model.core import ExplicitCore
-from pellucid.planning.taps import tap_shapes
+from pellucid.planning.shapes import part_shapes
 
 SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_new_tokens=6)
 
@@ -117,7 +117,7 @@ def test_shapes_are_those_of_the_built_model(tiny_model, axes, num_cached, num_n
             model(torch.zeros(1, num_cached, dtype=torch.long), Context(cache=cache))
         context = Context(cache=cache, core=ExplicitCore(), tap=note)
         model(torch.zeros(1, num_new, dtype=torch.long), context, last_only=True)
-    assert tap_shapes(model.config, num_new=num_new, num_all=num_cached + num_new) == tuple(seen)
+    assert part_shapes(model.config, num_new=num_new, num_all=num_cached + num_new) == tuple(seen)
 
 
 def softmax(logits_V: np.ndarray) -> np.ndarray:

@@ -213,7 +213,7 @@ def record_mix(model, ids_BT, context):
 
 @pytest.mark.parametrize("axes", [{}, {"position": "learned", "causal": False}, WINDOWED], ids=str)
 def test_shapes_can_be_had_without_memory(config, axes):
-    model = build_empty(dataclasses.replace(config, **axes))
+    model = build_empty(config.revise(**axes))
     ids_BT = torch.zeros(2, 5, dtype=torch.long, device="meta")
     assert model(ids_BT).logits_BTV.shape == (2, 5, 23)
     masked = Context(mask=Causal() & Padding(lengths_B=torch.ones(2, dtype=torch.long, device="meta")))
@@ -237,7 +237,7 @@ def test_what_was_made_while_only_reading_serves_training(scrambled, ids_BT):
 
 def test_a_compiled_pass_is_one_graph_and_is_compiled_once(config, ids_BT):
     """Nothing of a context makes the compiler stop or start again."""
-    model = build(dataclasses.replace(config, dropout=0.1, **WINDOWED), seed=0).train()
+    model = build(config.revise(dropout=0.1, **WINDOWED), seed=0).train()
     model.reserve_positions(12)
     compiled = []
 

@@ -15,9 +15,10 @@ from pellucid.model.context import Context
 from pellucid.model.core import BatchedCore, ExplicitCore, SdpaCore
 from pellucid.model.recording import record
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.layout import steps
 from pellucid.planning.params import count_parameters, parameter_shapes
 from pellucid.planning.presets import PRESETS, preset
-from pellucid.planning.taps import axis_sizes, tap_points
+from pellucid.planning.shapes import row_shapes
 
 AXES = {
     "position": ["none", "learned", "sinusoidal", "rotary"],
@@ -116,7 +117,7 @@ def test_a_full_cache_and_a_long_row_are_context_errors(scrambled, ids_BT, confi
 
 @pytest.mark.parametrize("axes", ONE_AT_A_TIME, ids=str)
 def test_every_axis_value_runs_forward_and_back(axes, ids_BT, config):
-    config = dataclasses.replace(config, **axes)
+    config = config.revise(**axes)
     model = build(config, seed=1)
     with torch.no_grad():  # zero-initialised projections would stop gradients on purpose
         for name, parameter in model.named_parameters():
@@ -132,7 +133,7 @@ def test_every_axis_value_runs_forward_and_back(axes, ids_BT, config):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(axes=st.fixed_dictionaries({axis: st.sampled_from(values) for axis, values in AXES.items()}))
 def test_the_planned_shapes_are_the_built_shapes(axes, config):
-    config = dataclasses.replace(config, **axes)
+    config = config.revise(**axes)
     built = {name: tuple(parameter.shape) for name, parameter in build_empty(config).named_parameters()}
     assert built == parameter_shapes(config)
 
@@ -149,7 +150,7 @@ def test_every_preset_is_built_as_planned(name):
 @pytest.mark.parametrize("init", AXES["init"])
 @pytest.mark.parametrize("tied_head", [True, False])
 def test_a_parameter_starts_as_its_seed_and_name_say(init, tied_head, config):
-    config = dataclasses.replace(config, init=init, tied_head=tied_head, qkv_bias=True)
+    config = config.revise(init=init, tied_head=tied_head, qkv_bias=True)
     first = build(config, seed=4).state_dict()
     torch.manual_seed(99)  # the surroundings do not matter
     again, other = build(config, seed=4).state_dict(), build(config, seed=5).state_dict()
@@ -162,7 +163,7 @@ def test_a_parameter_starts_as_its_seed_and_name_say(init, tied_head, config):
 
 def test_a_parameter_starts_the_same_whatever_else_the_model_has(config):
     few = build(config, seed=4).state_dict()
-    more = build(dataclasses.replace(config, n_layers=4, qkv_bias=True, position="learned"), seed=4).state_dict()
+    more = build(config.revise(n_layers=4, qkv_bias=True, position="learned"), seed=4).state_dict()
     assert len(more) > len(few) and all(torch.equal(few[name], more[name]) for name in few)
 
 
@@ -239,13 +240,12 @@ def test_taps_show_the_weights_and_change_nothing(causal, scrambled, ids_BT):
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(axes=st.fixed_dictionaries({axis: st.sampled_from(values) for axis, values in AXES.items()}))
 def test_a_model_shows_the_tensors_of_the_list_in_their_order(axes, config, ids_BT):
-    config = dataclasses.replace(config, **axes)
-    taps, points = record(build(config, seed=1), ids_BT), list(tap_points(config))
-    assert list(taps) == [point.name for point in points]
-    sizes = axis_sizes(config, num_rows=2, num_new=12, num_all=12)
-    for point in points:
-        wanted = [sizes[axis] for axis in point.axes]
-        assert list(taps[point.name].shape) == ([1, *wanted[1:]] if point.name == "position" else wanted), point.name
+    config = config.revise(**axes)
+    taps = record(build(config, seed=1), ids_BT)
+    shapes = row_shapes(config, num_tokens=12, num_scored=12)
+    assert list(taps) == list(shapes) == [step.name for step in steps(config)]
+    for name, shape in shapes.items():
+        assert taps[name].shape == (1 if name == "position" else 2, *shape), name
 
 
 def test_the_stream_is_the_sum_of_what_was_written_to_it(scrambled, ids_BT):
@@ -262,13 +262,13 @@ def test_what_a_tap_gives_back_goes_on(scrambled, ids_BT):
     """Every tensor that is shown is the one that is used: with its columns scaled, it changes the scores."""
     model = scrambled(position="learned")
     plain_BTV = model(ids_BT, Context(core=ExplicitCore())).logits_BTV
-    for point in tap_points(model.config):
+    for step in steps(model.config):
 
-        def scale(name, x, wanted=point.name):
+        def scale(name, x, wanted=step.name):
             return x * torch.linspace(0.5, 2, x.size(-1)) if name == wanted else x
 
         changed_BTV = model(ids_BT, Context(core=ExplicitCore(), tap=scale)).logits_BTV
-        assert not torch.allclose(changed_BTV, plain_BTV, atol=1e-4), point.name
+        assert not torch.allclose(changed_BTV, plain_BTV, atol=1e-4), step.name
 
 
 def test_a_model_says_where_and_how_large_it_is(config):

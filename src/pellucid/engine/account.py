@@ -27,7 +27,7 @@ from pellucid.engine.runner import Runner
 from pellucid.engine.sampler import Choice
 from pellucid.engine.stage import Stage
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.taps import Shape, tap_shapes
+from pellucid.planning.shapes import Shape, part_shapes
 from pellucid.tokens.tokenizer import Tokenizer
 
 NUM_CANDIDATES = 8
@@ -102,7 +102,7 @@ class Account:
     def shapes(self) -> tuple[Shape, ...]:
         """What each part of the model put out while the logits were computed, in the order of computation."""
         num_new = self.reading.num_computed
-        return tap_shapes(self.config, num_new=num_new, num_all=self.reading.num_reused + num_new)
+        return part_shapes(self.config, num_new=num_new, num_all=self.reading.num_reused + num_new)
 
     def to_dict(self) -> dict[str, Any]:
         """All figures as JSON can hold them; the log-probability of a removed token is null."""

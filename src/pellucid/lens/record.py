@@ -5,7 +5,7 @@ layers (queries, scores, feed-forward) are kept too where they are few; where th
 asked for, by sending its own input through the same block again with its taps open: the same numbers to the bit,
 without holding L layers of T x T weights at once. Nothing
 is computed by a second implementation: every array is a tensor that the model itself shows, under the same name
-(`planning.taps`). Numbers are handed out as float32, which is exact for float16 and bfloat16 models.
+(`planning.layout`). Numbers are handed out as float32, which is exact for float16 and bfloat16 models.
 
 Axes: T positions · D width · H query heads · G key/value heads · K head width · F feed-forward width · V vocabulary.
 """
@@ -31,8 +31,9 @@ from pellucid.model.core import ExplicitCore
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 from pellucid.model.tap import Taps, kept
+from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.taps import axis_sizes, tap_points
+from pellucid.planning.shapes import row_shapes
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_LOGITS = 4_000_000  # numbers; above, logits are kept for the last position only
@@ -122,8 +123,9 @@ def describe_model(model: Decoder) -> dict[str, Any]:
     """What a page must know of a model to draw it: its axes, never its family's habits."""
     config = model.config
     names = ("n_layers", "n_heads", "n_kv_heads", "head_dim", "d_model", "d_ff", "vocab_size", "context_length")
-    more = ("position", "feed_forward", "gated", "norm", "qk_norm", "tied_head", "sliding_window", "sliding_layers")
-    axes = {name: getattr(config, name) for name in (*names, *more)}
+    more = ("position", "feed_forward", "norm", "qk_norm", "tied_head", "sliding_window", "sliding_layers")
+    every = flat(config)
+    axes = {name: every[name] for name in (*names, *more)} | {"gated": config.feed_forward.gated}
     return {
         "name": "",
         "sha256": None,
@@ -239,10 +241,9 @@ def read_stream(model: Decoder, x_TD: Tensor) -> Tensor:
 
 def array_shapes(config: ModelConfig, T: int, *, all_logits: bool = False) -> dict[str, list[int]]:
     """Name -> shape of everything that a recording of T tokens holds, in the order of the computation."""
-    sizes = axis_sizes(config, num_rows=1, num_new=T, num_all=T)
-    shapes = {point.name: [sizes[axis] for axis in point.axes[1:]] for point in tap_points(config)}
-    all_rows = all_logits or T * config.vocab_size <= MOST_LOGITS
-    return shapes | {"logits": [T if all_rows else 1, config.vocab_size]}
+    num_scored = T if all_logits or T * config.vocab_size <= MOST_LOGITS else 1
+    shapes = row_shapes(config, num_tokens=T, num_scored=num_scored)
+    return {name: list(shape) for name, shape in shapes.items()}
 
 
 def _layer_of(name: str) -> int:

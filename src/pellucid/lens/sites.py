@@ -32,7 +32,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Some numbers of one tensor that the model shows (`planning.taps`)."""
+    """Some numbers of one tensor that the model shows (`planning.layout`)."""
 
     name: str
     part: tuple[slice | int | EllipsisType, ...] = (...,)  # which of its numbers; all of them

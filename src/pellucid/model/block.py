@@ -28,9 +28,9 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.attention_norm = build_norm(config.norm, config.d_model, config.norm_eps)
+        self.attention_norm = build_norm(config.norm, config.d_model)
         self.attention = Attention(config, layer)
-        self.mlp_norm = build_norm(config.norm, config.d_model, config.norm_eps)
+        self.mlp_norm = build_norm(config.norm, config.d_model)
         self.mlp = build_feed_forward(config)
         self.dropout = Dropout(config.dropout)
 

@@ -49,7 +49,7 @@ class Decoder(nn.Module):
         self.dropout = Dropout(config.dropout)
         blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.blocks = cast("Sequence[Block]", blocks)  # as which it does not know itself
-        self.final_norm = build_norm(config.norm, config.d_model, config.norm_eps)
+        self.final_norm = build_norm(config.norm, config.d_model)
         self.head = TiedHead() if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.mask: Mask = Causal() if config.causal else Everything()
         self.windows = tuple(dict.fromkeys(config.window_at(layer) for layer in range(config.n_layers)))

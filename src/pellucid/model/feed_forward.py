@@ -31,9 +31,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.activation = build_activation(config.feed_forward)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.feed_forward.bias)
+        self.activation = build_activation(config.feed_forward.kind)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward.bias)
 
     def forward(self, x_BTD: Tensor, tap: Tap) -> Tensor:
         hidden_BTF = tap("hidden", self.activation(tap("up", self.up(x_BTD))))
@@ -45,10 +45,10 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.activation = build_activation(config.feed_forward)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.feed_forward.bias)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.feed_forward.bias)
+        self.activation = build_activation(config.feed_forward.kind)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward.bias)
 
     def forward(self, x_BTD: Tensor, tap: Tap) -> Tensor:
         gate_BTF = self.activation(tap("gate", self.gate(x_BTD)))
@@ -71,4 +71,4 @@ AnyFeedForward: TypeAlias = FeedForward | GatedFeedForward
 
 def build_feed_forward(config: ModelConfig) -> AnyFeedForward:
     """The feed-forward that the config names."""
-    return GatedFeedForward(config) if config.gated else FeedForward(config)
+    return GatedFeedForward(config) if config.feed_forward.gated else FeedForward(config)

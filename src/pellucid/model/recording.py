@@ -3,7 +3,7 @@
     taps = record(model, ids_BT)
     taps["blocks.0.attention.weights"]     # [B, H, T, S]
 
-The pass uses `ExplicitCore`, whose scores and weights exist as tensors. The names are listed in `planning.taps`; the model
+The pass uses `ExplicitCore`, whose scores and weights exist as tensors. The names are listed in `planning.layout`; the model
 itself stays as it is, so a recording disturbs nobody who uses it meanwhile.
 
 Axes: B batch · H query heads · T new positions · S all positions.

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pellucid.counts import counted
 from pellucid.errors import RequestError
 
 
@@ -48,7 +47,7 @@ class Rows:
         starts = (0,) * num_rows if starts is None else tuple(starts)
         full, counts = counts is None, (num_new,) * num_rows if counts is None else tuple(counts)
         if not len(starts) == len(counts) == num_rows:
-            found = f"ids of {counted(num_rows, 'row')}, a cache of {len(starts)}, lengths of {len(counts)}"
+            found = f"rows of ids: {num_rows}, of the cache: {len(starts)}, lengths: {len(counts)}"
             raise RequestError("ids, cache and lengths must be of as many rows", found=found)
         if not all(1 <= count <= num_new for count in counts):
             found = f"lengths={list(counts)}"

@@ -3,7 +3,7 @@
     tap(name, x) -> x        returns what it was given: it listens;  returns something else: that goes on instead
 
 It travels in the `Context` of one pass, so the model knows nothing of it and two passes at once do not hear each
-other. Names and shapes of what is shown are listed in `planning.taps`.
+other. Names and shapes of what is shown are listed in `planning.layout`.
 """
 
 from __future__ import annotations
