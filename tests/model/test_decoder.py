@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import get_args
 
 import pytest
 import torch
@@ -17,13 +18,14 @@ from pellucid.model.recording import record
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.layout import steps
 from pellucid.planning.params import count_parameters, parameter_shapes
+from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.shapes import row_shapes
 
 AXES = {
     "position": ["none", "learned", "sinusoidal", "rotary"],
     "norm": ["layer", "layer_no_bias", "rms"],
-    "feed_forward": ["gelu", "gelu_tanh", "swiglu", "relu2"],
+    "feed_forward": list(get_args(FeedForwardKind)),
     "n_kv_heads": [1, 2, 4],
     "init": ["gpt2", "zero_projections", "matched_keys"],
     "dropout": [0.0, 0.3],

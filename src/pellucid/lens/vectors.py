@@ -23,8 +23,7 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_index
 from pellucid.lens.state import LensState
-from pellucid.model.position import Rotation
-from pellucid.model.tap import no_tap
+from pellucid.model.position import NoAddition, Rotation
 from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
 
@@ -58,9 +57,8 @@ def positions_of(lens: LensState, *, checkpoint: int | None = None, count: int =
         return Answer(value)
     if isinstance(model.rotation, Rotation):
         return _rotary(model.rotation, size, value | _said(config))
-    model.reserve_positions(size)
-    zeros_1PD = torch.zeros(1, size, config.d_model, device=model.device)
-    table_PD = model.position(zeros_1PD, slice(0, size), no_tap)[0].detach().float().cpu()
+    assert not isinstance(model.position, NoAddition), "positions are neither turned nor absent: they are added"
+    table_PD = model.position.added(slice(0, size))[0].detach().float().cpu()
     unit_PD = torch.nn.functional.normalize(table_PD, dim=-1)
     return Answer(value, {"table": table_PD.numpy(), "similarity": (unit_PD @ unit_PD.T).numpy()})
 

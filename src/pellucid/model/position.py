@@ -25,6 +25,7 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from pellucid.errors import ModelError
 from pellucid.model.tap import Tap
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.position import Rotary
@@ -48,8 +49,12 @@ class LearnedPosition(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(context_length, d_model))
 
+    def added(self, positions: Positions) -> Tensor:
+        """The vectors of these positions, [B or 1, T, D]."""
+        return look_up(self.weight, positions)
+
     def forward(self, x_BTD: Tensor, positions: Positions, tap: Tap) -> Tensor:
-        return x_BTD + tap("position", look_up(self.weight, positions))
+        return x_BTD + tap("position", self.added(positions))
 
 
 class PositionTable(nn.Module):
@@ -113,8 +118,14 @@ class SinusoidalPosition(PositionTable):
         even_D = torch.arange(self.d_model) % 2 == 0
         return (torch.where(even_D, angle_TD.sin(), angle_TD.cos()),)
 
+    def added(self, positions: Positions) -> Tensor:
+        """The waves at these positions, [B or 1, T, D]; rows of a span that are not there yet are made."""
+        if isinstance(positions, slice):
+            self.reserve(positions.stop)
+        return look_up(self.table_TD, positions)
+
     def forward(self, x_BTD: Tensor, positions: Positions, tap: Tap) -> Tensor:
-        return x_BTD + tap("position", look_up(self.table_TD, positions).to(x_BTD.dtype))
+        return x_BTD + tap("position", self.added(positions).to(x_BTD.dtype))
 
 
 class NoTurn:
@@ -233,12 +244,14 @@ AnyRotation: TypeAlias = Rotation | NoRotation
 
 
 def build_addition(config: ModelConfig) -> AnyAddition:
-    """What is added to the embedding."""
+    """What is added to the embedding. Raises ModelError for a kind of position that has no line here."""
     if config.position.kind == "learned":
         return LearnedPosition(config.context_length, config.d_model)
     if config.position.kind == "sinusoidal":
         return SinusoidalPosition(config.context_length, config.d_model)
-    return NoAddition()
+    if config.position.kind in ("none", "rotary"):
+        return NoAddition()
+    raise ModelError("torch has no line for this kind of position", found=config.position.kind)
 
 
 def build_rotation(config: ModelConfig) -> AnyRotation:

@@ -16,7 +16,6 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 
 from pellucid.lens.lessons.embedding import NUM_CHOICES, cosines, draw_some
 from pellucid.lens.lessons.reading import Reading
@@ -29,7 +28,7 @@ answer = float(torch.atan2(sin, cos).rad2deg()) % 360
 """
 ADDED = """\
 model = pellucid.load(RUN).model
-places_TD = model.position(torch.zeros(1, {length}, model.config.d_model), 0)[0]
+places_TD = model.position.added(slice({length}))[0]
 cosines_N = torch.cosine_similarity(places_TD[{position}], places_TD[{choices}], dim=-1)
 answer = int(cosines_N.argmax())
 """
@@ -81,8 +80,8 @@ def _ask_rotary(reading: Reading) -> Task:
 
 def _ask_added(reading: Reading) -> Task:
     position, length = reading.text_positions[-1], reading.config.context_length
-    with torch.no_grad():
-        places_TD = reading.model.position(torch.zeros(1, length, reading.config.d_model), 0)[0].float().numpy()
+    addition: Any = reading.model.position
+    places_TD = addition.added(slice(length))[0].detach().float().cpu().numpy()
     cosines_T = cosines(places_TD, position)
     ranked = [int(t) for t in np.argsort(-cosines_T, kind="stable") if t != position]
     choices = sorted([ranked[0], *draw_some(ranked[len(ranked) // 2 :], NUM_CHOICES - 1, seed=position)])
