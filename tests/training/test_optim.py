@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from pellucid.training.arena import Arena
 from pellucid.training.optim import Optimizer, orthogonalize
-from pellucid.training.precision import Arena
 from pellucid.training.settings import OptimizerSettings
 
 SHAPES = {"a": (6, 10), "b": (6, 10), "tall": (12, 5), "square": (8, 8)}

@@ -203,7 +203,7 @@ def test_a_run_whose_plan_needs_no_speed_measures_none(tmp_path: Path, task, mon
     def measure(*arguments, **options):
         raise AssertionError("the machine was measured")
 
-    monkeypatch.setattr("pellucid.training.recipes.pretrain.measure_training", measure)
+    monkeypatch.setattr("pellucid.training.make_plan.measure_training", measure)
     text = tmp_path / "hello.txt"
     text.write_text("hello world\n", encoding="utf-8")
     recorder = MemoryRecorder()

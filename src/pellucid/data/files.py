@@ -74,7 +74,15 @@ class TextFile:
 
     def open(self) -> BinaryIO:
         """The file's bytes, decompressed if it is a .gz."""
-        return gzip.open(self.path) if self.path.name.lower().endswith(".gz") else self.path.open("rb")  # type: ignore[return-value]
+        return gzip.open(self.path) if self.is_gz else self.path.open("rb")  # type: ignore[return-value]
+
+    def decompressed(self, stream: BinaryIO) -> BinaryIO:
+        """The same from a stream of what lies on the disk."""
+        return gzip.GzipFile(fileobj=stream) if self.is_gz else stream  # type: ignore[return-value]
+
+    @property
+    def is_gz(self) -> bool:
+        return self.path.name.lower().endswith(".gz")
 
 
 @dataclass(frozen=True, kw_only=True)

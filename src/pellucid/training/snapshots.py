@@ -80,7 +80,7 @@ class Snapshots:
         """Keep the weights, if this step is due."""
         if step not in self.due:
             return
-        weights = dict(self.trainer.arena.named(self.trainer.arena.master))
+        weights = self.trainer.arena.saved_weights(self.trainer.model)
         try:
             save_snapshot(
                 self.run.path, step, config=self.config, weights=weights, tokenizer=self.tokenizer, info=self.info

@@ -1,19 +1,20 @@
-"""Where the weights lie while they are trained: a few flat blocks of memory.
+"""Where the weights that are trained lie: a few flat blocks of memory.
 
     master     fp32, what the optimizer changes and what is saved
     weights    what the model computes with: master itself in fp32, a bf16 copy where the processor multiplies bf16 faster
     gradients  one slot per weight, in the model's type;  sums: fp32, over the micro-batches of one step
 
-Every parameter of the model is a view into `weights`, its gradient a view into `gradients`. Parameters of equal shape
-lie side by side, so that the optimizer sees them as one stack [n, rows, columns] without copying anything. Matrices come
-last, so that what only the others need (AdamW's second moment) is one span from the beginning.
+Every parameter that is trained is a view into `weights`, its gradient a view into `gradients`. Parameters of equal shape
+lie side by side, so that the optimizer sees them as one stack [n, *shape] without copying anything. Matrices come
+last, so that what only the others need (AdamW's second moment) is one span from the beginning. A frozen parameter (one
+that asks for no gradient) stays where it is: it needs no master copy and no optimizer state.
 
 Source: Micikevicius et al. 2017 §3.1 (a master copy in fp32).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,15 +40,19 @@ class Stack:
         return flat[self.start : self.stop].view(len(self.names), *self.shape)
 
 
-def parameter_kind(name: str, parameter: Tensor, *, has_head: bool) -> str:
-    """Which group of the optimizer a parameter belongs to."""
+def optimizer_kind(name: str, shape: Sequence[int], *, has_head: bool) -> str:
+    """Which group of the optimizer a parameter belongs to; `has_head`: the model has an output head of its own.
+
+    >>> optimizer_kind("blocks.0.feed_forward.experts", (8, 64, 32), has_head=True)  # a stack of matrices
+    'matrix'
+    """
     if name == "embed.weight" and has_head:
         return "embedding"
     if name in ("embed.weight", "position.weight"):
         return "tied"
     if name == "head.weight":
         return "head"
-    return "matrix" if parameter.dim() == 2 else "vector"
+    return "matrix" if len(shape) >= 2 else "vector"
 
 
 class Arena:
@@ -59,7 +64,8 @@ class Arena:
     """
 
     def __init__(self, model: nn.Module, compute_dtype: torch.dtype) -> None:
-        parameters = dict(model.named_parameters())
+        parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert parameters, "a model without a parameter to train is not trained"
         self.device = next(iter(parameters.values())).device
         self.stacks = tuple(_lay_out(parameters))
         size = self.stacks[-1].stop
@@ -73,8 +79,13 @@ class Arena:
         self.publish()
 
     def attach(self, model: nn.Module) -> None:
-        """Let the model compute with these blocks: its parameters and their gradients become views into them."""
+        """Let the model compute with these blocks: its parameters and their gradients become views into them.
+
+        Frozen parameters take the number format that the others compute in.
+        """
         parameters = dict(model.named_parameters())
+        for frozen in (parameter for parameter in parameters.values() if not parameter.requires_grad):
+            frozen.data = frozen.data.to(self.weights.dtype)
         for (name, weight), (_, gradient) in zip(self.named(self.weights), self.named(self.gradients), strict=True):
             parameters[name].grad = None  # it may still have another type
             parameters[name].data = weight
@@ -90,6 +101,11 @@ class Arena:
         for stack in self.stacks:
             if stack.stop <= len(flat):
                 yield from zip(stack.names, stack.view(flat), strict=True)
+
+    def saved_weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """What a checkpoint holds, by name: the master weights, and the frozen parameters of the model."""
+        frozen = {name: p.detach().float() for name, p in model.named_parameters() if not p.requires_grad}
+        return dict(self.named(self.master)) | frozen
 
     def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
         """Copy named tensors into a flat block. Raises WeightsError for one that is missing or of another shape."""
@@ -119,8 +135,9 @@ class Arena:
 def _lay_out(parameters: Mapping[str, Tensor]) -> Iterator[Stack]:
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for name, parameter in parameters.items():
-        kind = parameter_kind(name, parameter, has_head="head.weight" in parameters)
-        groups.setdefault((kind, tuple(parameter.shape)), []).append(name)
+        shape = tuple(parameter.shape)
+        kind = optimizer_kind(name, shape, has_head="head.weight" in parameters)
+        groups.setdefault((kind, shape), []).append(name)
     start = 0
     for (kind, shape), names in sorted(groups.items(), key=lambda group: group[0][0] == "matrix"):
         stop = start + len(names) * parameters[names[0]].numel()
