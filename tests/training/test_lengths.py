@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from pellucid.errors import CorruptFileError
 from pellucid.events import MemoryRecorder
+from pellucid.store.metrics import evaluations
 from pellucid.store.run import Run
 from pellucid.training import make_plan, session
 from pellucid.training import run as run_room
 from pellucid.training.lengths import TOLERANCE, Lengths, TimeBudget
 from pellucid.training.loop import Trainer
 from pellucid.training.measure import Rates
-from pellucid.training.metrics import evaluations
 from pellucid.training.recipes.pretrain import pretrain
 from pellucid.training.schedule import rate_share
 from pellucid.training.settings import ScheduleSettings

@@ -16,8 +16,8 @@ import torch
 from pellucid.errors import InputError, ResumeError, SettingsError
 from pellucid.events import MemoryRecorder
 from pellucid.store.checkpoint import load_checkpoint, load_model
+from pellucid.store.metrics import best_evaluation, evaluations
 from pellucid.store.run import Run
-from pellucid.training.metrics import best_evaluation, evaluations
 from pellucid.training.recipes.pretrain import draw_loss, pretrain
 
 pytestmark = pytest.mark.usefixtures("quick")

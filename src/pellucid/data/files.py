@@ -24,7 +24,8 @@ from typing import BinaryIO
 from pellucid.counts import counted
 from pellucid.data.decoding import BLOCK_BYTES
 from pellucid.data.encodings import recognise, replaced
-from pellucid.errors import InputError, NoSpaceError
+from pellucid.data.row_text import object_of
+from pellucid.errors import InputError, NoSpaceError, RecordError
 from pellucid.events import Event, Recorder
 from pellucid.files import FULL_DISK
 
@@ -175,10 +176,8 @@ def _kind_of_nameless(path: Path, field: str, recorder: Recorder) -> str:
     text, _ = replaced(head, recognise(head[:BLOCK_BYTES], whole=len(head) < BLOCK_BYTES).encoding)
     line = text.lstrip("\ufeff").partition("\n")[0]
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return "text"
-    if not isinstance(row, dict):
+        row = object_of(line, NAMELESS)
+    except RecordError:
         return "text"
     shown = f"{json.dumps(row, ensure_ascii=False)[:SHOWN]} …"
     if isinstance(row.get(field), str):

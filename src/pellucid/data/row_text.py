@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.data.decoding import Decoder
-from pellucid.data.files import TextFile
 from pellucid.data.weights import Span, read_spans
 from pellucid.errors import RecordError
 from pellucid.settings import nearest
@@ -97,19 +96,19 @@ def without_surrogates(text: str, where: str, decoder: Decoder) -> str:
 
 
 def column_of(
-    names: list[str], iter_batches: Callable, file: TextFile, options: ReadOptions
+    names: list[str], iter_batches: Callable, name: str, options: ReadOptions
 ) -> Iterator[tuple[str | None, int]]:
     """The texts of a column with the numbers of their rows; None for a row without one."""
     if options.field not in names:
         found = f"the columns {', '.join(map(repr, names[:10]))}"
         raise RecordError(
-            f"there is no column {options.field!r}", found=found, where=file.name, hint=nearest(options.field, names)
+            f"there is no column {options.field!r}", found=found, where=name, hint=nearest(options.field, names)
         )
     number = 0
     for batch in iter_batches(batch_size=256, columns=[options.field]):
         for text in batch.column(0).to_pylist():
             number += 1
-            where = f"{file.name}, row {number:,}"
+            where = f"{name}, row {number:,}"
             if text is None and options.errors == "strict":
                 raise RecordError(
                     f"the column {options.field!r} is null: there is no text", found="null", where=where, hint=LEAVE_OUT

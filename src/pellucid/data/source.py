@@ -249,7 +249,7 @@ class _Reader:
             if self.fingerprint is not None:  # its parts are not read from first to last
                 self.fingerprint.add(file)
             with parquet.ParquetFile(file.path) as table:
-                for value, number in column_of(table.schema_arrow.names, table.iter_batches, file, self.options):
+                for value, number in column_of(table.schema_arrow.names, table.iter_batches, file.name, self.options):
                     yield from self._row(value, f"{file.name}:{number}")
         except pyarrow.ArrowException as error:
             raise InputError("the .parquet file cannot be read", found=str(error), where=file.name) from error

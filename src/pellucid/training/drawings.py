@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pellucid.store.metrics import exam_scores
+from pellucid.store.metrics import evaluations, exam_scores
 from pellucid.store.run import Run
 from pellucid.training.curve import draw_curves
-from pellucid.training.metrics import evaluations
 
 
 def draw_loss(run: Run) -> None:

@@ -21,13 +21,13 @@ from pellucid.counts import counted
 from pellucid.evaluate.likelihood import Likelihood, measure_likelihood
 from pellucid.events import Event
 from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
-from pellucid.store.metrics import EXAM
+from pellucid.store.metrics import EXAM, best_evaluation, evaluations
 from pellucid.store.run import SavedStep
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.interrupt import StopRequest
 from pellucid.training.lengths import Lengths, TimeBudget
 from pellucid.training.loop import StepReport, Trainer, train
-from pellucid.training.metrics import Board, NoBoard, best_evaluation, evaluations
+from pellucid.training.metrics import Board, NoBoard
 from pellucid.training.moments import Look
 from pellucid.training.opening import find_opening
 from pellucid.training.plan import RunPlan

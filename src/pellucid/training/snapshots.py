@@ -11,11 +11,11 @@ from typing import Any
 from pellucid.errors import NoSpaceError
 from pellucid.events import Event, Recorder
 from pellucid.planning.config import ModelConfig
+from pellucid.store.metrics import best_evaluation
 from pellucid.store.run import Run
 from pellucid.store.snapshots import forget_snapshots, list_snapshots, remove_snapshot, save_snapshot
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.loop import Trainer
-from pellucid.training.metrics import best_evaluation
 from pellucid.training.moments import early_steps, thin_out
 
 MOST_BYTES = 10**9
