@@ -119,3 +119,58 @@ def test_memory_survives_a_round_trip() -> None:
 def test_muon_keeps_no_second_moment_for_matrices() -> None:
     names = Optimizer(Arena(Matrices(), torch.float32), OptimizerSettings()).tensors()
     assert "second.vector" in names and "second.square" not in names and "first.square" in names
+
+
+class Experts(nn.Module):
+    """Three matrices of 6 x 10, as one parameter with an axis of experts, or one by one."""
+
+    def __init__(self, *, together: bool) -> None:
+        super().__init__()
+        values = torch.randn(3, 6, 10, generator=torch.Generator().manual_seed(4))
+        if together:
+            self.experts = nn.Parameter(values)
+        else:
+            self.experts = nn.ParameterList(nn.Parameter(matrix.clone()) for matrix in values)
+
+
+def updated(model: nn.Module, *, steps: int = 3) -> torch.Tensor:
+    """The matrices after some updates whose gradients are the same for both."""
+    arena = Arena(model, torch.float32)
+    optimizer = Optimizer(arena, OptimizerSettings(weight_decay=0.1))
+    for step in range(steps):
+        gradient = torch.randn(3, 6, 10, generator=torch.Generator().manual_seed(step))
+        arena.sums[: gradient.numel()] = gradient.flatten()
+        optimizer.step(1.0)
+    return arena.master[: 3 * 6 * 10].view(3, 6, 10)
+
+
+def test_an_axis_of_experts_is_a_stack_of_matrices_to_muon() -> None:
+    """To the bit: the same matrices, each orthogonalised by itself."""
+    assert Arena(Experts(together=True), torch.float32).stacks[0].kind == "matrix"
+    assert torch.equal(updated(Experts(together=True)), updated(Experts(together=False)))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 10), (2, 3, 10, 6)])
+def test_each_matrix_of_leading_axes_is_orthogonalized_alone(shape: tuple[int, ...]) -> None:
+    stack = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    together = orthogonalize(stack)
+    alone = torch.stack([torch.stack([orthogonalize(matrix[None])[0] for matrix in some]) for some in stack])
+    torch.testing.assert_close(together, alone, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_frozen_parameter_takes_no_memory_and_is_not_changed(dtype: torch.dtype) -> None:
+    model = Matrices()
+    model.square.requires_grad_(False)
+    before = model.square.detach().clone()
+    arena = Arena(model, dtype)
+    optimizer = Optimizer(arena, OptimizerSettings())
+    names = [name for stack in arena.stacks for name in stack.names]
+    assert "square" not in names and {"a", "b", "tall", "vector"} == set(names)
+    assert len(arena.master) == len(optimizer.first) < sum(p.numel() for p in model.parameters())
+    assert model.square.dtype == dtype and model.square.grad is None
+    arena.sums.normal_()
+    optimizer.step(1.0)
+    assert torch.equal(model.square, before.to(dtype))
+    saved = arena.saved_weights(model)
+    assert saved.keys() == dict(model.named_parameters()).keys() and saved["square"].dtype == torch.float32

@@ -64,7 +64,8 @@ class TokenRows(Columns):
     """Rows of text as tokens, before anything is asked of them.
 
     A row holds one token more than a model reads: where the next token is predicted, the last one is only a target. The
-    row after it in the text begins with that token, so an objective that predicts within a row leaves it out.
+    row after it in the text begins with that token, so an objective that predicts within a row leaves the last column out
+    (and meets one token of an epoch twice: the one that follows the window that is not full).
     """
 
     ids_BS: Tensor  # int64; 0 at padding
