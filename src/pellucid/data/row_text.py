@@ -26,6 +26,31 @@ class ReadOptions:
     weights: str | None = None  # the field of a row that says what counts how much
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowText:
+    """What a row holds of text."""
+
+    text: str | None  # None where there is none, and such rows are to be left out
+    spans: tuple[Span, ...]  # what of it counts how much
+    is_weighed: bool  # whether the row says so at all
+
+
+def read_row(line: bytes, number: int, options: ReadOptions, decoder: Decoder) -> RowText | None:
+    """A line of .jsonl; None for an empty one, usually the last.
+
+    Raises RecordError for a line that is not a row, DecodingError for bytes that are not UTF-8.
+    """
+    where = f"{decoder.origin}, line {number:,}"
+    row = decoder.decode(line, where)
+    if row.isspace():
+        return None
+    values = object_of(row, where)
+    text = _field_of(values, options, where)
+    text = None if text is None else _without_surrogates(text, where, decoder)
+    spans = _spans_of(values, text, options, where)
+    return RowText(text=text, spans=spans, is_weighed=options.weights in values)
+
+
 def object_of(row: str, where: str) -> Mapping[str, object]:
     """The JSON object of a row. Raises RecordError for anything else."""
     try:
@@ -40,7 +65,7 @@ def object_of(row: str, where: str) -> Mapping[str, object]:
     return value
 
 
-def spans_of(values: Mapping[str, object], text: str | None, options: ReadOptions, where: str) -> tuple[Span, ...]:
+def _spans_of(values: Mapping[str, object], text: str | None, options: ReadOptions, where: str) -> tuple[Span, ...]:
     """What of a row's text counts how much; nothing said, all weighs 1."""
     if (
         options.weights is None or text is None or not text.strip()
@@ -50,7 +75,7 @@ def spans_of(values: Mapping[str, object], text: str | None, options: ReadOption
     return () if value is None else read_spans(value, len(text), options.weights, where)
 
 
-def field_of(value: Mapping[str, object], options: ReadOptions, where: str) -> str | None:
+def _field_of(value: Mapping[str, object], options: ReadOptions, where: str) -> str | None:
     """The text of a row; None for a row without one, where such rows are to be left out."""
     field = options.field
     if value.get(field) is None and options.errors == "replace":
@@ -76,7 +101,7 @@ def field_of(value: Mapping[str, object], options: ReadOptions, where: str) -> s
     return str(value[field])
 
 
-def without_surrogates(text: str, where: str, decoder: Decoder) -> str:
+def _without_surrogates(text: str, where: str, decoder: Decoder) -> str:
     r"""JSON can spell half of a character ("\ud83d"), which no UTF-8 text can hold."""
     try:
         text.encode()

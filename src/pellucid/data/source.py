@@ -28,7 +28,7 @@ from pellucid.data.document import Document
 from pellucid.data.encodings import AUTO, check_encoding
 from pellucid.data.files import TextFile, find_files
 from pellucid.data.fingerprint import Fingerprint
-from pellucid.data.row_text import ReadOptions, column_of, field_of, object_of, spans_of, without_surrogates
+from pellucid.data.row_text import ReadOptions, column_of, read_row
 from pellucid.data.settings import DataSettings
 from pellucid.data.survey import Survey, survey
 from pellucid.data.translation import as_utf8
@@ -226,15 +226,10 @@ class _Reader:
         decoder = Decoder(file.name, self.options.errors, self.recorder)
         with self._open(file) as raw:
             for number, line in enumerate(as_utf8(raw, self.options.encoding, decoder), 1):
-                where = f"{file.name}, line {number:,}"
-                row = decoder.decode(line, where)
-                if not row.isspace():  # an empty line, usually the last one, is no row
-                    values = object_of(row, where)
-                    text = field_of(values, self.options, where)
-                    text = None if text is None else without_surrogates(text, where, decoder)
-                    spans = spans_of(values, text, self.options, where)
-                    self.num_weighed += self.options.weights in values
-                    yield from self._row(text, f"{file.name}:{number}", spans)
+                row = read_row(line, number, self.options, decoder)
+                if row is not None:
+                    self.num_weighed += row.is_weighed
+                    yield from self._row(row.text, f"{file.name}:{number}", row.spans)
         decoder.finish()
 
     def _parquet(self, file: TextFile) -> Iterator[Document]:

@@ -135,4 +135,4 @@ def _telling_line(error: Exception) -> str:
 
 
 def _size(given: Batch) -> str:
-    return " x ".join(map(str, given.ids_BT.shape)) + " tokens"
+    return f"{given.ids_BT.shape[0]} x {given.ids_BT.shape[1]} tokens"
