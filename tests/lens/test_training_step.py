@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from pellucid.data.batch import TokenRows
 from pellucid.errors import RequestError
 from pellucid.lens.training_step import RULES, glass, row_ids, take_step
 from pellucid.model.build import build
@@ -19,8 +19,7 @@ from pellucid.planning.config import ModelConfig
 SMALL = ModelConfig(
     vocab_size=23, context_length=12, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=6, d_model=20, d_ff=31
 )
-GPT2 = dataclasses.replace(
-    SMALL, n_kv_heads=4, head_dim=5, position="learned", norm="layer", feed_forward="gelu_tanh", qkv_bias=True,
+GPT2 = SMALL.revise(n_kv_heads=4, head_dim=5, position="learned", norm="layer", feed_forward="gelu_tanh", qkv_bias=True,
     output_bias=True, mlp_bias=True, tied_head=True, dropout=0.1,
 )  # fmt: skip
 IDS = [3, 7, 1, 19, 22, 0, 3, 8]
@@ -186,9 +185,7 @@ def test_a_question_beyond_the_model_says_so(dispatch: SimpleNamespace, wrong: d
 
 
 def test_a_training_row_ends_with_its_last_target() -> None:
-    batch = SimpleNamespace(
-        ids_BT=torch.tensor([[4, 5, 0, 0]]),
-        targets_BT=torch.tensor([[5, 6, 0, 0]]),
-        weights_BT=torch.tensor([[1.0, 1.0, 0.0, 0.0]]),
-    )
-    assert row_ids(batch, 0) == [4, 5, 6]
+    ids_BS, weights_BS = torch.tensor([[4, 5, 6, 0, 0]]), torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0]])
+    at_B = torch.tensor([0])
+    rows = TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=at_B, index_B=at_B)
+    assert row_ids(rows, 0) == [4, 5, 6]

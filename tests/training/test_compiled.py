@@ -20,6 +20,7 @@ from pellucid.errors import ResumeError, SettingsError
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.layout import optimizer_groups
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.store.run import Run
 from pellucid.training import compiled, compiler, settle
@@ -39,7 +40,7 @@ Spoil = Callable[[Tensor], Tensor]
 
 def make_trainer(rows, dtype: torch.dtype, *, compiled: bool = True, micro_rows: int = 4, **options) -> Trainer:
     return Trainer(
-        build(ModelConfig(**{**vars(CONFIG), **options.pop("config", {})}), seed=3),
+        build(CONFIG.revise(**options.pop("config", {})), seed=3),
         rows,
         Pace(steps=20, rows=4, micro_rows=micro_rows),
         objective=Causal(),
@@ -308,8 +309,8 @@ def test_other_processors_are_tried_while_it_pays(right, seconds, asked, rows_of
 
 def test_an_arena_gives_its_model_back() -> None:
     model = build(CONFIG, seed=1)
-    first = Arena(model, torch.bfloat16)
-    Arena(model, torch.float64)
+    first = Arena(model, torch.bfloat16, optimizer_groups(CONFIG))
+    Arena(model, torch.float64, optimizer_groups(CONFIG))
     assert model.embed.weight.dtype == torch.float64
     first.attach(model)
     views = dict(first.named(first.weights)), dict(first.named(first.gradients))

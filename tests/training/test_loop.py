@@ -14,6 +14,7 @@ from pellucid.events import MemoryRecorder
 from pellucid.keyed_random import generator_seed
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.layout import optimizer_groups
 from pellucid.training.arena import Arena
 from pellucid.training.loop import Pace, Trainer, train
 from pellucid.training.schedule import rate_share
@@ -94,7 +95,7 @@ def test_weights_are_views_of_one_block_and_bf16_keeps_a_master(rows_of) -> None
 def test_arena_holds_every_parameter_once() -> None:
     model = build(CONFIG, seed=1)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    arena = Arena(model, torch.float32)
+    arena = Arena(model, torch.float32, optimizer_groups(CONFIG))
     named = dict(arena.named(arena.master))
     assert named.keys() == before.keys()
     assert all(torch.equal(named[name], before[name]) for name in before)
@@ -130,7 +131,7 @@ def test_two_bad_batches_stop_the_run_and_change_nothing(rows_of) -> None:
 
 
 def test_dropout_depends_on_the_step_alone(rows_of) -> None:
-    config = ModelConfig(**{**vars(CONFIG), "dropout": 0.3})
+    config = CONFIG.revise(dropout=0.3)
     first, second = trainer(rows_of(), config=config), trainer(rows_of(), config=config)
     torch.manual_seed(123)
     losses = [first.update().loss for _ in range(3)]

@@ -20,6 +20,7 @@ Axes: B rows · T positions.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
+from pellucid.planning.parts.description import Group
 from pellucid.training.arena import Arena
 
 WIDER = {torch.bfloat16: torch.float32, torch.float32: torch.float64}
@@ -50,14 +52,15 @@ def find_disagreement(fast: Step, slow: Step, model: nn.Module, arena: Arena, gi
     wider = torch.float32 if arena.device.type == "mps" else WIDER[dtype]
     rows = given.num_rows
     with _set_apart(model, arena):
-        wide = _ask(slow, model, given, wider, noise_dtype=dtype, parts=2 if rows % 2 == 0 else rows)
+        ask = functools.partial(_ask, model=model, groups=arena.groups, given=given, noise_dtype=dtype)
+        wide = ask(slow, dtype=wider, parts=2 if rows % 2 == 0 else rows)
         # Compiled dropout draws other masks than torch's from the same seed. So such a step is compared without dropout
         # first; with it (a program of its own) the spread of a few slow steps takes the place of their error, which
         # finds what is broken, not what is inexact.
         for drops in (False, True) if has_dropout(model) else (False,):
             model.train(drops or not has_dropout(model))
-            others = [_ask(slow, model, given, dtype, noise_dtype=dtype) for _ in range(DROPOUT_DRAWS if drops else 1)]
-            answer = _ask(fast, model, given, dtype, noise_dtype=dtype)
+            others = [ask(slow, dtype=dtype) for _ in range(DROPOUT_DRAWS if drops else 1)]
+            answer = ask(fast, dtype=dtype)
             if wrong := _worst(answer, others, wide, dtype, num_tokens=given.ids_BT.numel()):
                 return wrong
     return ""
@@ -90,10 +93,17 @@ def _set_apart(model: nn.Module, arena: Arena) -> Iterator[None]:
 
 
 def _ask(
-    step: Step, model: nn.Module, given: Batch, dtype: torch.dtype, *, noise_dtype: torch.dtype, parts: int = 1
+    step: Step,
+    *,
+    model: nn.Module,
+    groups: Mapping[str, Group],
+    given: Batch,
+    dtype: torch.dtype,
+    noise_dtype: torch.dtype,
+    parts: int = 1,
 ) -> Answer:
     """What a step says of a model of noise that computes in `dtype`; the noise is rounded to its own type first."""
-    arena = Arena(model, dtype)
+    arena = Arena(model, dtype, groups)
     noise = torch.randn(len(arena.master), generator=torch.Generator().manual_seed(SEED)).to(arena.device)
     for stack in arena.stacks:
         values = stack.view(noise)  # gains about 1 (at 0 they would hide what lies behind), products of steady size

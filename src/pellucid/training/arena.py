@@ -14,22 +14,23 @@ Source: Micikevicius et al. 2017 §3.1 (a master copy in fp32).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.errors import WeightsError
+from pellucid.planning.parts.description import Group
 
 ALIGNMENT = 16  # elements: 64 bytes in fp32, so that vector loads start on a cache line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Parameters of one kind and shape, side by side: a span of the flat blocks."""
+    """Parameters of one group and shape, side by side: a span of the flat blocks."""
 
-    kind: str  # "matrix", "embedding", "tied", "head" or "vector"
+    group: Group  # of the optimizer: matrices may be trained by Muon, and each group has a rate of its own
     names: tuple[str, ...]
     shape: tuple[int, ...]  # of one parameter
     start: int
@@ -40,34 +41,25 @@ class Stack:
         return flat[self.start : self.stop].view(len(self.names), *self.shape)
 
 
-def optimizer_kind(name: str, shape: Sequence[int], *, has_head: bool) -> str:
-    """Which group of the optimizer a parameter belongs to; `has_head`: the model has an output head of its own.
-
-    >>> optimizer_kind("blocks.0.feed_forward.experts", (8, 64, 32), has_head=True)  # a stack of matrices
-    'matrix'
-    """
-    if name == "embed.weight" and has_head:
-        return "embedding"
-    if name in ("embed.weight", "position.weight"):
-        return "tied"
-    if name == "head.weight":
-        return "head"
-    return "matrix" if len(shape) >= 2 else "vector"
-
-
 class Arena:
     """The flat blocks of one model, and the views into them.
 
-    >>> arena = Arena(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), torch.float32)
-    >>> [(stack.kind, stack.names, stack.shape) for stack in arena.stacks]
+    `groups` names the optimizer's group of every parameter, as the parts of the model say it (`planning.layout`).
+
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    >>> groups = {"0.weight": "matrix", "1.weight": "matrix", "0.bias": "vector", "1.bias": "vector"}
+    >>> arena = Arena(model, torch.float32, groups)
+    >>> [(stack.group, stack.names, stack.shape) for stack in arena.stacks]
     [('vector', ('0.bias', '1.bias'), (4,)), ('matrix', ('0.weight', '1.weight'), (4, 4))]
     """
 
-    def __init__(self, model: nn.Module, compute_dtype: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, compute_dtype: torch.dtype, groups: Mapping[str, Group]) -> None:
         parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert parameters, "a model without a parameter to train is not trained"
+        assert parameters.keys() <= groups.keys(), f"no part says how to train {parameters.keys() - groups.keys()}"
+        self.groups = groups
         self.device = next(iter(parameters.values())).device
-        self.stacks = tuple(_lay_out(parameters))
+        self.stacks = tuple(_lay_out(parameters, groups))
         size = self.stacks[-1].stop
         self.master = torch.zeros(size, device=self.device)
         self.weights = self.master if compute_dtype == torch.float32 else self.master.to(compute_dtype)
@@ -94,7 +86,7 @@ class Arena:
     @property
     def matrix_start(self) -> int:
         """Where the matrices begin in the flat blocks."""
-        return next((stack.start for stack in self.stacks if stack.kind == "matrix"), self.stacks[-1].stop)
+        return next((stack.start for stack in self.stacks if stack.group == "matrix"), self.stacks[-1].stop)
 
     def named(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
         """(parameter name, its view into a flat block), in the order of the blocks; a shorter block has fewer."""
@@ -132,14 +124,12 @@ class Arena:
         self.gradients.zero_()
 
 
-def _lay_out(parameters: Mapping[str, Tensor]) -> Iterator[Stack]:
-    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+def _lay_out(parameters: Mapping[str, Tensor], groups: Mapping[str, Group]) -> Iterator[Stack]:
+    alike: dict[tuple[Group, tuple[int, ...]], list[str]] = {}
     for name, parameter in parameters.items():
-        shape = tuple(parameter.shape)
-        kind = optimizer_kind(name, shape, has_head="head.weight" in parameters)
-        groups.setdefault((kind, shape), []).append(name)
+        alike.setdefault((groups[name], tuple(parameter.shape)), []).append(name)
     start = 0
-    for (kind, shape), names in sorted(groups.items(), key=lambda group: group[0][0] == "matrix"):
+    for (group, shape), names in sorted(alike.items(), key=lambda one: one[0][0] == "matrix"):
         stop = start + len(names) * parameters[names[0]].numel()
-        yield Stack(kind=kind, names=tuple(names), shape=shape, start=start, stop=stop)
+        yield Stack(group=group, names=tuple(names), shape=shape, start=start, stop=stop)
         start = -(-stop // ALIGNMENT) * ALIGNMENT

@@ -29,6 +29,7 @@ from pellucid.errors import NonFiniteError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.keyed_random import generator_seed
 from pellucid.model.decoder import Decoder
+from pellucid.planning.layout import optimizer_groups
 from pellucid.training.agreement import Step, has_dropout
 from pellucid.training.arena import Arena
 from pellucid.training.compiled import CompiledStep
@@ -84,7 +85,7 @@ class Trainer:
         self.model, self.source, self.pace, self.schedule = model, source, pace, schedule
         self.objective, self.key = objective, RowKey(seed=seed, purpose="objective")
         self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
-        self.arena = Arena(model, compute_dtype)
+        self.arena = Arena(model, compute_dtype, optimizer_groups(model.config))
         self.optimizer = Optimizer(self.arena, optimizer)
         self.has_dropout = has_dropout(model)
         self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from pellucid.planning.flops import NEWTON_SCHULZ_STEPS
+from pellucid.planning.parts.description import Group
 from pellucid.training.arena import Arena, Stack
 from pellucid.training.settings import OptimizerSettings
 
@@ -32,10 +33,10 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest slope at zero
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
-    """Parameters of one kind and shape, and what an update of them reads and writes: views of flat blocks."""
+class Views:
+    """Parameters of one group and shape, and what an update of them reads and writes: views of flat blocks."""
 
-    kind: str
+    group: Group
     gradient: Tensor
     weight: Tensor
     first: Tensor  # Muon's momentum, AdamW's m
@@ -51,11 +52,11 @@ class Optimizer:
         self.first = torch.zeros_like(arena.master)  # Muon's momentum, AdamW's m
         size = arena.matrix_start if settings.matrices == "muon" else len(arena.master)
         self.second = torch.zeros_like(arena.master[:size])  # AdamW's v; Muon has none
-        self.groups = tuple(self._group(stack) for stack in arena.stacks)
+        self.views = tuple(self._views(stack) for stack in arena.stacks)
 
-    def _group(self, stack: Stack) -> Group:
-        return Group(
-            kind=stack.kind,
+    def _views(self, stack: Stack) -> Views:
+        return Views(
+            group=stack.group,
             gradient=stack.view(self.arena.sums),
             weight=stack.view(self.arena.master),
             first=stack.view(self.first),
@@ -67,41 +68,41 @@ class Optimizer:
         """One update; every group's rate is multiplied by `rate_share`, the schedule's word for this step."""
         self.updates += 1
         self._clip()
-        for group in self.groups:
-            rate = self.rate(group.kind) * rate_share
-            if group.second is None:
-                self._muon(group, rate, rate_share)
+        for views in self.views:
+            rate = self.rate(views.group) * rate_share
+            if views.second is None:
+                self._muon(views, rate, rate_share)
             else:
-                self._adamw(group, group.second, rate, rate_share)
+                self._adamw(views, views.second, rate, rate_share)
         self.arena.publish()
 
-    def rate(self, kind: str) -> float:
+    def rate(self, group: Group) -> float:
         """The full learning rate of a group."""
-        return getattr(self.settings, f"{self.settings.matrices if kind == 'matrix' else kind}_rate")
+        return getattr(self.settings, f"{self.settings.matrices if group == 'matrix' else group}_rate")
 
     def _clip(self) -> None:
         if self.settings.clip_norm is not None:
             norm = torch.linalg.vector_norm(self.arena.sums)
             self.arena.sums.mul_((self.settings.clip_norm / (norm + 1e-6)).clamp(max=1.0))
 
-    def _muon(self, group: Group, rate: float, rate_share: float) -> None:
-        beta, weight = self.settings.momentum, group.weight
-        momentum = group.first.lerp_(group.gradient, 1 - beta)
+    def _muon(self, views: Views, rate: float, rate_share: float) -> None:
+        beta, weight = self.settings.momentum, views.weight
+        momentum = views.first.lerp_(views.gradient, 1 - beta)
         rows, columns = weight.shape[-2:]
-        nesterov = group.gradient.lerp(momentum, beta)
+        nesterov = views.gradient.lerp(momentum, beta)
         update = orthogonalize(nesterov).to(weight.dtype) * max(1.0, rows / columns) ** 0.5
         self._decay(weight, update, rate_share)
         weight.sub_(update, alpha=rate)
 
-    def _adamw(self, group: Group, second: Tensor, rate: float, rate_share: float) -> None:
+    def _adamw(self, views: Views, second: Tensor, rate: float, rate_share: float) -> None:
         beta1, beta2 = self.settings.beta1, self.settings.beta2
-        m = group.first.lerp_(group.gradient, 1 - beta1)
-        v = second.mul_(beta2).addcmul_(group.gradient, group.gradient, value=1 - beta2)
+        m = views.first.lerp_(views.gradient, 1 - beta1)
+        v = second.mul_(beta2).addcmul_(views.gradient, views.gradient, value=1 - beta2)
         scale = (v / (1 - beta2**self.updates)).sqrt_().add_(self.settings.epsilon)
         update = m.div(scale).div_(1 - beta1**self.updates)
-        if group.kind == "matrix":
-            self._decay(group.weight, update, rate_share)
-        group.weight.sub_(update, alpha=rate)
+        if views.group == "matrix":
+            self._decay(views.weight, update, rate_share)
+        views.weight.sub_(update, alpha=rate)
 
     def _decay(self, weight: Tensor, update: Tensor, rate_share: float) -> None:
         if self.settings.weight_decay:

@@ -70,7 +70,7 @@ def _mask_line(lesson: LessonText, layer: int, head: int) -> Line:
 
 def _unmasked_scores(lesson: LessonText, layer: int, head: int, row: int) -> np.ndarray:
     """q · k / √K of one row with every position, those it may not see too; float64 [S]."""
-    config, turned = lesson.config, "_rotated" if lesson.config.position == "rotary" else ""
+    config, turned = lesson.config, "_rotated" if lesson.config.position.kind == "rotary" else ""
     q_HTK, k_GTK = (lesson.trace[f"blocks.{layer}.attention.{part}{turned}"] for part in ("query", "key"))
     k_SK = k_GTK[head * config.n_kv_heads // config.n_heads].astype(np.float64)
     return k_SK @ q_HTK[head, row] / config.head_dim**0.5
