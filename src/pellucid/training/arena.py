@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pellucid.errors import WeightsError
+from pellucid.errors import ModelError, WeightsError
 from pellucid.planning.parts.description import Group
 
 ALIGNMENT = 16  # elements: 64 bytes in fp32, so that vector loads start on a cache line
@@ -44,7 +44,8 @@ class Stack:
 class Arena:
     """The flat blocks of one model, and the views into them.
 
-    `groups` names the optimizer's group of every parameter, as the parts of the model say it (`planning.layout`).
+    `groups` names the optimizer's group of every parameter, as the parts of the model say it (`planning.layout`). Raises
+    ModelError for a parameter that it does not name.
 
     >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     >>> groups = {"0.weight": "matrix", "1.weight": "matrix", "0.bias": "vector", "1.bias": "vector"}
@@ -56,7 +57,8 @@ class Arena:
     def __init__(self, model: nn.Module, compute_dtype: torch.dtype, groups: Mapping[str, Group]) -> None:
         parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert parameters, "a model without a parameter to train is not trained"
-        assert parameters.keys() <= groups.keys(), f"no part says how to train {parameters.keys() - groups.keys()}"
+        if unknown := sorted(parameters.keys() - groups.keys()):
+            raise ModelError("no part of the model says how this parameter is trained", found=unknown[0])
         self.groups = groups
         self.device = next(iter(parameters.values())).device
         self.stacks = tuple(_lay_out(parameters, groups))
