@@ -153,6 +153,7 @@ def build_trainer(recipe: Recipe, config: ModelConfig, loader: Loader, seed: int
         build(config, seed=seed),
         loader,
         Pace(steps=recipe.steps, rows=recipe.rows, micro_rows=recipe.rows),
+        objective=Causal(),
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         seed=seed,
