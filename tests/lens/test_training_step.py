@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pellucid.data.batch import TokenRows
 from pellucid.errors import RequestError
 from pellucid.lens.training_step import RULES, glass, row_ids, take_step
 from pellucid.model.build import build
@@ -187,9 +188,7 @@ def test_a_question_beyond_the_model_says_so(dispatch: SimpleNamespace, wrong: d
 
 
 def test_a_training_row_ends_with_its_last_target() -> None:
-    batch = SimpleNamespace(
-        ids_BT=torch.tensor([[4, 5, 0, 0]]),
-        targets_BT=torch.tensor([[5, 6, 0, 0]]),
-        weights_BT=torch.tensor([[1.0, 1.0, 0.0, 0.0]]),
-    )
-    assert row_ids(batch, 0) == [4, 5, 6]
+    ids_BS, weights_BS = torch.tensor([[4, 5, 6, 0, 0]]), torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0]])
+    at_B = torch.tensor([0])
+    rows = TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=at_B, index_B=at_B)
+    assert row_ids(rows, 0) == [4, 5, 6]

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy, torch
 from pellucid.settings import Layer, resolve
 from pellucid.training.loop import Trainer
+from pellucid.training import make_plan
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.settings import TrainSettings
@@ -39,7 +40,7 @@ def watched(self, **options):
     torch._dynamo.config.error_on_recompile = True  # what was compared is what runs
     return fault
 Trainer.settle = watched
-recipe.measure_training = lambda *arguments, **options: Rates(training_flops_per_second=1e10, determinism_cost=0.0)
+make_plan.measure_training = lambda *arguments, **options: Rates(training_flops_per_second=1e10, determinism_cost=0.0)
 recipe.draw_loss = lambda run: None
 values = {"device": "cpu", "threads": 1, "steps": 3, "precision": "bf16", "compile": "on",
           "tokenizer": {"vocab_size": 300}, "model": {"depth": 2, "context_length": 256},

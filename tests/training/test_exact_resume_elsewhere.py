@@ -23,13 +23,14 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from pellucid.settings import Layer, resolve
+from pellucid.training import make_plan
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.session import Session
 from pellucid.training.settings import TrainSettings
 
 text, out, way, last = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-recipe.measure_training = lambda *arguments, **options: Rates(training_flops_per_second=1e10, determinism_cost=0.0)
+make_plan.measure_training = lambda *arguments, **options: Rates(training_flops_per_second=1e10, determinism_cost=0.0)
 recipe.draw_loss = lambda run: None
 honest = Session._after_step
 Session._after_step = lambda self, report: honest(self, report) and report.step < last

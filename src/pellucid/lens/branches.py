@@ -26,7 +26,7 @@ from pellucid.engine.sampler import Sampler, log_probability
 from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import ContextError, CorruptFileError, RequestError
-from pellucid.lens.rows import Rows
+from pellucid.lens.logits_cache import LogitsCache
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.tree import Node, Tree, parse
 from pellucid.settings import Layer, resolve
@@ -48,7 +48,7 @@ class Branches:
 
     def __init__(self, runner: Runner, tokenizer: Tokenizer) -> None:
         self.runner, self.tokenizer = runner, tokenizer
-        self.tree, self.rows = Tree(), Rows(runner)
+        self.tree, self.rows = Tree(), LogitsCache(runner)
         self.name = secrets.token_hex(8)  # which tree this is: what a browser keeps of another is not about this one
         self.start: int | None = None  # the text that the lens was opened with: where a new page begins
         self.samplers: dict[SamplingSettings, Sampler] = {}
@@ -70,7 +70,7 @@ class Branches:
             )
         return self.tree.plant(ids)
 
-    def row(self, node: int, position: int | None = None, *, rows: Rows | None = None) -> np.ndarray:
+    def row(self, node: int, position: int | None = None, *, rows: LogitsCache | None = None) -> np.ndarray:
         """The logits after a node's text, [V], or after the id at an earlier position of it; `rows` reads them."""
         ids = self.tree.text_ids(node)
         place = len(ids) - 1 if position is None else position

@@ -24,7 +24,7 @@ from pellucid.engine.sampler import History, Sampler, pass_through
 from pellucid.keyed_random import uniform
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import read_sampling
-from pellucid.lens.rows import Rows
+from pellucid.lens.logits_cache import LogitsCache
 from pellucid.lens.state import LensState
 
 NUM_CANDIDATES = 24
@@ -33,7 +33,7 @@ NUM_CANDIDATES = 24
 def row_at(lens: LensState, at: At, position: int | None = None) -> np.ndarray:
     """The logits after a node's text (or after an earlier position of it) under a checkpoint, float32 [V]."""
     opened = at.checkpoint in (None, lens.models.step)
-    rows = None if opened else Rows(lens.models.open(at.checkpoint).runner)
+    rows = None if opened else LogitsCache(lens.models.open(at.checkpoint).runner)
     return lens.branches.row(at.node, position, rows=rows)
 
 

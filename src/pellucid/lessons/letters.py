@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import TokenRows
 from pellucid.data.microworld.score import wilson
 from pellucid.engine.generate import complete
 from pellucid.engine.settings import SamplingSettings
@@ -144,14 +144,15 @@ class AnswerRows:
             counts_NT[row, len(prompt) : stop] = 1
         return cls(ids_NT, counts_NT)
 
-    def rows(self, start: int, count: int) -> Batch:
+    def rows(self, start: int, count: int) -> TokenRows:
         """The rows [start, start + count) of the run."""
-        row_B = torch.arange(start, start + count) % len(self.ids_NT)
-        return Batch(
-            ids_BT=self.ids_NT[row_B, :-1],
-            targets_BT=self.ids_NT[row_B, 1:],
-            weights_BT=self.counts_NT[row_B, 1:],
+        index_B = torch.arange(start, start + count)
+        row_B = index_B % len(self.ids_NT)
+        return TokenRows(
+            ids_BS=self.ids_NT[row_B],
+            weights_BS=self.counts_NT[row_B],
             first_token_B=row_B * self.ids_NT.size(1),
+            index_B=index_B,
         )
 
 

@@ -46,8 +46,9 @@ from pellucid.store.run import is_run, lock_run, resolve_checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.interrupt import is_signal
 from pellucid.training.measure import measure_training
-from pellucid.training.recipes.pretrain import Finished, Pretraining, open_text, pretrain_locked
-from pellucid.training.session import Exam
+from pellucid.training.recipes.pretrain import Pretraining, pretrain_locked
+from pellucid.training.run import open_text
+from pellucid.training.session import Exam, Finished
 from pellucid.training.settings import TrainSettings
 from pellucid.untrusted import Table, read_json, shown
 
@@ -170,7 +171,7 @@ def quickstart(
         corpus = write_corpus(out, size, start, recorder)
         resolved = resolve(TrainSettings, Layer("quickstart", settings_of(size, start)))
         task = Pretraining(text=corpus, out=out, resolved=resolved, exam=exam_of(start))
-        finished = pretrain_locked(task, open_text(task, recorder), recorder=recorder)
+        finished = pretrain_locked(*open_text(task, recorder), recorder=recorder)
     if is_signal(finished.reason):
         return Outcome(finished=finished, size=size.name, score=None, answers=(), continuations=())
     return examine(finished, size, start, num_questions, recorder)

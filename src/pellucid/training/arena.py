@@ -1,12 +1,13 @@
-"""Where the weights lie while they are trained: a few flat blocks of memory.
+"""Where the weights that are trained lie: a few flat blocks of memory.
 
     master     fp32, what the optimizer changes and what is saved
     weights    what the model computes with: master itself in fp32, a bf16 copy where the processor multiplies bf16 faster
     gradients  one slot per weight, in the model's type;  sums: fp32, over the micro-batches of one step
 
-Every parameter of the model is a view into `weights`, its gradient a view into `gradients`. Parameters of equal shape
-lie side by side, so that the optimizer sees them as one stack [n, rows, columns] without copying anything. Matrices come
-last, so that what only the others need (AdamW's second moment) is one span from the beginning.
+Every parameter that is trained is a view into `weights`, its gradient a view into `gradients`. Parameters of equal shape
+lie side by side, so that the optimizer sees them as one stack [n, *shape] without copying anything. Matrices come
+last, so that what only the others need (AdamW's second moment) is one span from the beginning. A frozen parameter (one
+that asks for no gradient) stays where it is: it needs no master copy and no optimizer state.
 
 Source: Micikevicius et al. 2017 §3.1 (a master copy in fp32).
 """
@@ -19,16 +20,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pellucid.errors import WeightsError
+from pellucid.errors import ModelError, WeightsError
+from pellucid.planning.parts.description import Group
 
 ALIGNMENT = 16  # elements: 64 bytes in fp32, so that vector loads start on a cache line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """Parameters of one kind and shape, side by side: a span of the flat blocks."""
+    """Parameters of one group and shape, side by side: a span of the flat blocks."""
 
-    kind: str  # "matrix", "embedding", "tied", "head" or "vector"
+    group: Group  # of the optimizer: matrices may be trained by Muon, and each group has a rate of its own
     names: tuple[str, ...]
     shape: tuple[int, ...]  # of one parameter
     start: int
@@ -39,29 +41,27 @@ class Stack:
         return flat[self.start : self.stop].view(len(self.names), *self.shape)
 
 
-def parameter_kind(name: str, parameter: Tensor, *, has_head: bool) -> str:
-    """Which group of the optimizer a parameter belongs to."""
-    if name == "embed.weight" and has_head:
-        return "embedding"
-    if name in ("embed.weight", "position.weight"):
-        return "tied"
-    if name == "head.weight":
-        return "head"
-    return "matrix" if parameter.dim() == 2 else "vector"
-
-
 class Arena:
     """The flat blocks of one model, and the views into them.
 
-    >>> arena = Arena(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), torch.float32)
-    >>> [(stack.kind, stack.names, stack.shape) for stack in arena.stacks]
+    `groups` names the optimizer's group of every parameter, as the parts of the model say it (`planning.layout`). Raises
+    ModelError for a parameter that it does not name.
+
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    >>> groups = {"0.weight": "matrix", "1.weight": "matrix", "0.bias": "vector", "1.bias": "vector"}
+    >>> arena = Arena(model, torch.float32, groups)
+    >>> [(stack.group, stack.names, stack.shape) for stack in arena.stacks]
     [('vector', ('0.bias', '1.bias'), (4,)), ('matrix', ('0.weight', '1.weight'), (4, 4))]
     """
 
-    def __init__(self, model: nn.Module, compute_dtype: torch.dtype) -> None:
-        parameters = dict(model.named_parameters())
+    def __init__(self, model: nn.Module, compute_dtype: torch.dtype, groups: Mapping[str, Group]) -> None:
+        parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert parameters, "a model without a parameter to train is not trained"
+        if unknown := sorted(parameters.keys() - groups.keys()):
+            raise ModelError("no part of the model says how this parameter is trained", found=unknown[0])
+        self.groups = groups
         self.device = next(iter(parameters.values())).device
-        self.stacks = tuple(_lay_out(parameters))
+        self.stacks = tuple(_lay_out(parameters, groups))
         size = self.stacks[-1].stop
         self.master = torch.zeros(size, device=self.device)
         self.weights = self.master if compute_dtype == torch.float32 else self.master.to(compute_dtype)
@@ -73,8 +73,13 @@ class Arena:
         self.publish()
 
     def attach(self, model: nn.Module) -> None:
-        """Let the model compute with these blocks: its parameters and their gradients become views into them."""
+        """Let the model compute with these blocks: its parameters and their gradients become views into them.
+
+        Frozen parameters take the number format that the others compute in.
+        """
         parameters = dict(model.named_parameters())
+        for frozen in (parameter for parameter in parameters.values() if not parameter.requires_grad):
+            frozen.data = frozen.data.to(self.weights.dtype)
         for (name, weight), (_, gradient) in zip(self.named(self.weights), self.named(self.gradients), strict=True):
             parameters[name].grad = None  # it may still have another type
             parameters[name].data = weight
@@ -83,13 +88,18 @@ class Arena:
     @property
     def matrix_start(self) -> int:
         """Where the matrices begin in the flat blocks."""
-        return next((stack.start for stack in self.stacks if stack.kind == "matrix"), self.stacks[-1].stop)
+        return next((stack.start for stack in self.stacks if stack.group == "matrix"), self.stacks[-1].stop)
 
     def named(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
         """(parameter name, its view into a flat block), in the order of the blocks; a shorter block has fewer."""
         for stack in self.stacks:
             if stack.stop <= len(flat):
                 yield from zip(stack.names, stack.view(flat), strict=True)
+
+    def saved_weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """What a checkpoint holds, by name: the master weights, and the frozen parameters of the model."""
+        frozen = {name: p.detach().float() for name, p in model.named_parameters() if not p.requires_grad}
+        return dict(self.named(self.master)) | frozen
 
     def load(self, flat: Tensor, tensors: Mapping[str, Tensor]) -> None:
         """Copy named tensors into a flat block. Raises WeightsError for one that is missing or of another shape."""
@@ -116,13 +126,12 @@ class Arena:
         self.gradients.zero_()
 
 
-def _lay_out(parameters: Mapping[str, Tensor]) -> Iterator[Stack]:
-    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+def _lay_out(parameters: Mapping[str, Tensor], groups: Mapping[str, Group]) -> Iterator[Stack]:
+    alike: dict[tuple[Group, tuple[int, ...]], list[str]] = {}
     for name, parameter in parameters.items():
-        kind = parameter_kind(name, parameter, has_head="head.weight" in parameters)
-        groups.setdefault((kind, tuple(parameter.shape)), []).append(name)
+        alike.setdefault((groups[name], tuple(parameter.shape)), []).append(name)
     start = 0
-    for (kind, shape), names in sorted(groups.items(), key=lambda group: group[0][0] == "matrix"):
+    for (group, shape), names in sorted(alike.items(), key=lambda one: one[0][0] == "matrix"):
         stop = start + len(names) * parameters[names[0]].numel()
-        yield Stack(kind=kind, names=tuple(names), shape=shape, start=start, stop=stop)
+        yield Stack(group=group, names=tuple(names), shape=shape, start=start, stop=stop)
         start = -(-stop // ALIGNMENT) * ALIGNMENT

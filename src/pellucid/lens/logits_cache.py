@@ -30,7 +30,7 @@ NUM_ROWS = 64  # rows of logits kept: at 50,000 tokens 13 MB
 ROOM = 256  # positions that a cache has beyond twice the text it starts with
 
 
-class Rows:
+class LogitsCache:
     """Logits after ids, and what it took to know them."""
 
     def __init__(self, runner: Runner) -> None:

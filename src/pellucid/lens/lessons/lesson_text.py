@@ -33,7 +33,7 @@ SHOWN_CHARACTERS = 60  # of a longer text, its end is quoted
 ROOM = 32  # tokens that may be tried behind the text
 
 
-class Reading:
+class LessonText:
     """Some ids, and what the model makes of them."""
 
     def __init__(self, lens: LensState, at: At) -> None:
