@@ -24,9 +24,10 @@ from typing import Any
 import torch
 
 from pellucid.engine import bench
-from pellucid.engine.build import build_runner
 from pellucid.engine.generate import generate
-from pellucid.engine.settings import EngineSettings, SamplingSettings
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.settings import EngineSettings
 from pellucid.engine.speculative import build_speculative
 from pellucid.store.checkpoint import load_checkpoint, load_model
 

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from models import nano_sort, nano_taps, random_model, stories
 
-from pellucid.engine.build import build_runner
 from pellucid.engine.generate import encode_prompt
-from pellucid.engine.runner import Runner
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.runner import Runner
 from pellucid.errors import TokenizerError
 from pellucid.model.tap import record
 from pellucid.store.checkpoint import Checkpoint, load_model

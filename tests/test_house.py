@@ -43,14 +43,14 @@ FORBIDDEN = {"data": {"model", "planning", "store"}}  # lower lines that a room 
 FENCES = {  # a third-party name -> the only places in src that may import it
     "safetensors": ("store/",),
     "gguf": ("store/",),
-    "numba": ("engine/kernels/",),
+    "numba": ("engine/runners/kernels/",),
     "pyarrow": ("data/source.py",),
     "tokenizers": ("tokens/",),
     "transformers": (),
     "click": ("cli/",),
     "rich": ("cli/",),
-    "llguidance": ("engine/constrain.py", "engine/grammar_trial.py"),
-    "llvmlite": ("engine/kernels/",),
+    "llguidance": ("engine/constraints/constrain.py", "engine/constraints/grammar_trial.py"),
+    "llvmlite": ("engine/runners/kernels/",),
     "matplotlib": ("training/curve.py", "lens/picture.py"),
     "tensorboard": ("training/metrics.py",),
     "starlette": ("lens/page/",),
@@ -76,7 +76,7 @@ MAY_IMPORT_LATE = (
     "cli/",
     "api.py",
     "__init__.py",
-    "engine/build.py",
+    "engine/runners/build.py",
 )  # the first two by design; public names and Numba are bound lazily
 LATE_THIRD_PARTY = {
     "anywidget",

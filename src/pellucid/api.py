@@ -24,9 +24,9 @@ from pellucid.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a model must not wait for it
     from pellucid.engine.beam import Hypothesis
-    from pellucid.engine.runner import Runner
+    from pellucid.engine.runners.runner import Runner
+    from pellucid.engine.sampling.stage import Stage
     from pellucid.engine.settings import EngineSettings
-    from pellucid.engine.stage import Stage
     from pellucid.engine.step import Completion, Step
     from pellucid.lens.dispatch import Dispatch
     from pellucid.lens.trace import Trace
@@ -71,7 +71,7 @@ class LanguageModel:
         Raises SamplingError for values out of range, ContextError for a prompt that fills the context.
         """
         from pellucid.engine.generate import generate
-        from pellucid.engine.settings import SamplingSettings
+        from pellucid.engine.sampling.settings import SamplingSettings
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
         ids = self.tokenizer.encode_prompt(prompt)
@@ -80,7 +80,7 @@ class LanguageModel:
     def complete(self, prompt: str, *, recorder: Recorder = NULL, **sampling: Any) -> Completion:
         """Continue a text to its end; the answer with its ids, log-probabilities and why it ended."""
         from pellucid.engine.generate import complete
-        from pellucid.engine.settings import SamplingSettings
+        from pellucid.engine.sampling.settings import SamplingSettings
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
         return complete(self.runner, self.tokenizer, self.tokenizer.encode_prompt(prompt), settings, recorder=recorder)
@@ -90,7 +90,7 @@ class LanguageModel:
     ) -> tuple[Completion, ...]:
         """Continue a text several times from one seed, to the ends; choice 0 is the text that `complete` gives."""
         from pellucid.engine.choices import complete_choices
-        from pellucid.engine.settings import SamplingSettings
+        from pellucid.engine.sampling.settings import SamplingSettings
 
         settings = resolve(SamplingSettings, Layer("call", sampling)).settings
         ids = self.tokenizer.encode_prompt(prompt)
@@ -124,7 +124,7 @@ def load(
 
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError when there is no tokenizer.
     """
-    from pellucid.engine.build import build_runner
+    from pellucid.engine.runners.build import build_runner
     from pellucid.engine.settings import EngineSettings
     from pellucid.model.device import choose_device
     from pellucid.store.checkpoint import load_model

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid.engine.build import build_runner
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.settings import EngineSettings
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor, nn
 
-from pellucid.engine.account import BLOCK, Row, account_stage, score_prompt
+from pellucid.engine.account import account_stage, score_prompt
 from pellucid.engine.generate import generate
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.runners.torch_runner import TorchRunner, build_cache
+from pellucid.engine.sampling.distribution import BLOCK, Distribution
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import FunctionStage
 from pellucid.engine.simple import next_logits
-from pellucid.engine.stage import FunctionStage
-from pellucid.engine.torch_runner import TorchRunner, build_cache
 from pellucid.model.position import NoAddition
 from pellucid.planning.shapes import part_shapes
 
@@ -148,7 +149,7 @@ rows = arrays(
 
 @given(rows, st.integers(1, 9))
 def test_a_row_is_told_as_textbook_arithmetic_has_it(logits_V, count):
-    row, p_V = Row(logits_V), softmax(logits_V)
+    row, p_V = Distribution(logits_V), softmax(logits_V)
     possible = np.flatnonzero(p_V)
     assert row.num_kept == possible.size
     assert row.top(count) == tuple(sorted(possible.tolist(), key=lambda i: (-logits_V[i], i))[:count])
@@ -163,18 +164,18 @@ def test_a_row_is_told_as_textbook_arithmetic_has_it(logits_V, count):
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_the_likeliest_of_a_long_row_without_sorting_it(seed, count):
     logits_V = np.random.default_rng(seed).normal(size=20 * BLOCK + 7).astype(np.float32).round(1)  # many ties
-    assert Row(logits_V).top(count) == tuple(np.argsort(-logits_V, kind="stable")[:count].tolist())
+    assert Distribution(logits_V).top(count) == tuple(np.argsort(-logits_V, kind="stable")[:count].tolist())
 
 
 @given(rows, st.data())
 def test_a_stage_is_told_by_what_it_removed(logits_V, data):
-    before = Row(logits_V)
+    before = Distribution(logits_V)
     removed = data.draw(st.sets(st.integers(0, logits_V.size - 1)))
     left_V = logits_V.copy()
     left_V[list(removed)] = -np.inf
     if left_V.max() == -np.inf:
         return
-    told = account_stage("cut", before, Row(left_V, before), 4)
+    told = account_stage("cut", before, Distribution(left_V, before), 4)
     assert told.num_kept == np.count_nonzero(left_V > -np.inf)
     assert told.mass_kept == pytest.approx(softmax(logits_V)[left_V > -np.inf].sum(), abs=1e-6)
 

@@ -11,10 +11,10 @@ import transformers
 
 from pellucid.engine.beam import BeamSettings, highest, search
 from pellucid.engine.generate import complete
-from pellucid.engine.sampler import log_probabilities
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import FunctionStage
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.sampler import log_probabilities
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import FunctionStage
 from pellucid.errors import ContextError, SamplingError, SettingsError
 from pellucid.events import MemoryRecorder
 from pellucid.settings import Layer, resolve

@@ -6,11 +6,11 @@ import pytest
 
 from pellucid.engine.choices import complete_choices, generate_choices
 from pellucid.engine.generate import complete, generate
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.sampler import Sampler
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.speculative import build_speculative
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, RequestError, SamplingError
 from pellucid.events import MemoryRecorder
 

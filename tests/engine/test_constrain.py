@@ -20,13 +20,13 @@ import tokenizers
 from hypothesis import HealthCheck, given, settings
 
 from pellucid.cli.constrain import build_stages, constraint_options, read_constraint
-from pellucid.engine import grammar_trial
-from pellucid.engine.constrain import Constraint, build_constraint
-from pellucid.engine.constrain_settings import ConstraintSettings
+from pellucid.engine.constraints import grammar_trial
+from pellucid.engine.constraints.constrain import Constraint, build_constraint
+from pellucid.engine.constraints.json_schema import ENFORCED, REAL_DAY, read_schema
+from pellucid.engine.constraints.settings import ConstraintSettings
 from pellucid.engine.generate import generate
-from pellucid.engine.json_schema import ENFORCED, REAL_DAY, read_schema
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import MissingExtraError, SamplingError
 from pellucid.events import MemoryRecorder
 from pellucid.tokens.formats import BYTE_TOKENS

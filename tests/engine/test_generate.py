@@ -12,9 +12,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pellucid.engine.generate import complete, generate, settle_seed
 from pellucid.engine.greedy import answer_greedily
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.simple import complete_simply, next_logits
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.engine.window import Window
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import MemoryRecorder

@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid.engine.build import build_runner
-from pellucid.engine.kernel_runner import KernelRunner, build_kernel_runner
-from pellucid.engine.kernels import product
-from pellucid.engine.kernels.compile import has_bf16_dot, kernel
-from pellucid.engine.kernels.functions import exp32, gelu, gelu_tanh
-from pellucid.engine.kernels.lanes import dot_1x1, get, put
-from pellucid.engine.kernels.launch import stopping_between_passes
-from pellucid.engine.kernels.pack import pack, quantize_int4, quantize_int8
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.kernel_runner import KernelRunner, build_kernel_runner
+from pellucid.engine.runners.kernels import product
+from pellucid.engine.runners.kernels.compile import has_bf16_dot, kernel
+from pellucid.engine.runners.kernels.functions import exp32, gelu, gelu_tanh
+from pellucid.engine.runners.kernels.lanes import dot_1x1, get, put
+from pellucid.engine.runners.kernels.launch import stopping_between_passes
+from pellucid.engine.runners.kernels.pack import pack, quantize_int4, quantize_int8
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.settings import EngineSettings
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, EngineError, RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.model import position
@@ -327,7 +327,7 @@ def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path)
         "    def on_start(self, e): count.append(e)\n"
         "    def on_end(self, e): pass\n"
         "event.register('numba:compile', Listener())\n"
-        "from pellucid.engine.kernels.launch import compile_forward, is_compiled\n"
+        "from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled\n"
         "kinds = tuple(np.float32(0) for _ in range(5))\n"
         "known = is_compiled(kinds)\n"
         "compile_forward(kinds)\n"
@@ -351,8 +351,8 @@ def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path)
 def compiling_with(**names: str) -> list[str]:
     """Whether the code is kept, under which folder, and what is said about it, in a process with these variables."""
     script = (
-        "from pellucid.engine.kernels.compile import CACHE\n"
-        "from pellucid.engine.kernel_runner import _about_to_compile\n"
+        "from pellucid.engine.runners.kernels.compile import CACHE\n"
+        "from pellucid.engine.runners.kernel_runner import _about_to_compile\n"
         "event = _about_to_compile('fp32')\n"
         "print(CACHE.directory, event.level, event.message, sep='\\n')\n"
     )
@@ -378,9 +378,9 @@ def test_kernels_run_where_nothing_can_be_kept(tmp_path):
     (tmp_path / "file").write_text("in the way of a folder")
     script = (
         "import numpy as np\n"
-        "from pellucid.engine.kernels import compile, functions\n"
+        "from pellucid.engine.runners.kernels import compile, functions\n"
         "twice = compile.kernel(lambda x: x + x)\n"
-        "from pellucid.engine.kernels.launch import is_compiled\n"
+        "from pellucid.engine.runners.kernels.launch import is_compiled\n"
         "print(twice(np.float32(2)), is_compiled((np.float32(0),)))\n"
     )
     nowhere = {**os.environ, "HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": str(tmp_path / "file")}
@@ -431,7 +431,7 @@ def test_nothing_is_read_outside_the_tables():
 
 def test_the_first_compilation_is_announced(monkeypatch, tmp_path):
     memory = MemoryRecorder()
-    monkeypatch.setattr("pellucid.engine.kernel_runner.is_compiled", lambda kinds: False)
+    monkeypatch.setattr("pellucid.engine.runners.kernel_runner.is_compiled", lambda kinds: False)
     build_kernel_runner(make(), "fp32", num_threads=1, recorder=memory)
     assert [event.name for event in memory.events] == ["engine.compiling", "engine.compiled"]
 
@@ -476,7 +476,7 @@ def test_ctrl_c_while_loops_are_compiled_ends_the_process_in_one_line(tmp_path):
         "import numpy as np\n"
         "from pellucid.cli import app\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may start what runs behind it deaf to it
-        "from pellucid.engine.kernels.launch import compile_forward\n"
+        "from pellucid.engine.runners.kernels.launch import compile_forward\n"
         "def compile_now(*arguments, **options):\n"
         "    print('compiling', flush=True)\n"
         "    compile_forward(tuple(np.float32(0) for _ in range(5)))\n"

@@ -9,8 +9,8 @@ import torch
 
 from pellucid.engine import bench
 from pellucid.engine.generate import generate
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.memory import estimate_weights

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
-from pellucid.engine.distribution import probabilities
-from pellucid.engine.orders import Span
-from pellucid.engine.penalties import (
+from pellucid.engine.sampling.distribution import probabilities
+from pellucid.engine.sampling.orders import Span
+from pellucid.engine.sampling.penalties import (
     apply_dry,
     apply_frequency,
     apply_no_repeat_ngram,

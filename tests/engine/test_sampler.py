@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.engine.distribution import (
+from pellucid.engine.sampling.distribution import (
     BLOCK,
     FEW,
     draw,
@@ -20,10 +20,10 @@ from pellucid.engine.distribution import (
     segment,
     weigh,
 )
-from pellucid.engine.orders import STAGES
-from pellucid.engine.sampler import Sampler, choose
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import FunctionStage, History
+from pellucid.engine.sampling.orders import STAGES
+from pellucid.engine.sampling.sampler import Sampler, choose
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import FunctionStage, History
 from pellucid.errors import SamplingError
 from pellucid.keyed_random import uniform
 

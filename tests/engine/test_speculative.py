@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.engine.build import build_runner
 from pellucid.engine.generate import generate, settle_seed
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.sampler import Sampler
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.speculative import (
     DraftModel,
     PromptLookup,
@@ -22,7 +23,6 @@ from pellucid.engine.speculative import (
     build_speculative,
     speculated,
 )
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, RequestError, SamplingError
 from pellucid.events import NULL, MemoryRecorder
 

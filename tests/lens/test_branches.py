@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from pellucid.cli.app import main
-from pellucid.engine.build import build_runner
 from pellucid.engine.generate import complete
-from pellucid.engine.runner import Runner
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.errors import ContextError, CorruptFileError, RequestError, SettingsError
 from pellucid.lens.branches import Branches, read_sampling
 from pellucid.lens.dispatch import Dispatch, open_lens

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.engine.distribution import probabilities
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.sampling.distribution import probabilities
+from pellucid.engine.sampling.sampler import Sampler
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import RequestError
 from pellucid.keyed_random import uniform
 from pellucid.lens.answer import At

@@ -20,12 +20,12 @@ from pellucid.cli.screen import Flow, open_console, say
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
     from pellucid.engine.account import PromptToken
-    from pellucid.engine.constrain_settings import ConstraintSettings
-    from pellucid.engine.runner import Runner
-    from pellucid.engine.settings import SamplingSettings
-    from pellucid.engine.stage import Stage
+    from pellucid.engine.constraints.settings import ConstraintSettings
+    from pellucid.engine.runners.runner import Runner
+    from pellucid.engine.sampling.settings import SamplingSettings
+    from pellucid.engine.sampling.stage import Stage
     from pellucid.engine.step import Step
-    from pellucid.engine.trace import Trace
+    from pellucid.engine.transcript import Transcript
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,8 @@ class Job:
 def prepare(lm: LanguageModel, request: Request, *, draft: Runner | None, lookup: int | None) -> Job:
     """Choose who reads the model, build the stages, and print both."""
     from pellucid.engine.generate import build_sampler, check_ids
-    from pellucid.engine.speculative import SpeculationSettings, build_speculative
+    from pellucid.engine.settings import SpeculationSettings
+    from pellucid.engine.speculative import build_speculative
 
     runner, settings = lm.runner, request.settings
     check_ids(lm.config, request.prompt_ids)
@@ -93,10 +94,10 @@ def prepare(lm: LanguageModel, request: Request, *, draft: Runner | None, lookup
     return Job(lm=lm, request=request, runner=runner, stages=stages)
 
 
-def answer(job: Job, view: View, trace: Trace | None) -> None:
+def answer(job: Job, view: View, trace: Transcript | None) -> None:
     """Generate, show, compare with a trace or write one."""
     from pellucid.engine.account import score_prompt
-    from pellucid.engine.trace import follow
+    from pellucid.engine.transcript import follow
 
     scored = score_prompt(job.lm.runner, job.lm.tokenizer, job.request.prompt_ids) if view.prompt_logprobs else []
     if scored and not view.as_json:
@@ -196,10 +197,10 @@ def _print_scores(scored: Sequence[PromptToken]) -> None:
 
 
 def _save(job: Job, steps: Sequence[Step], path: Path) -> None:
-    from pellucid.engine.trace import build_trace, hash_model, save_trace
+    from pellucid.engine.transcript import build_transcript, hash_model, save_transcript
 
     request = job.request
-    trace = build_trace(
+    trace = build_transcript(
         steps,
         model_sha256=hash_model(job.lm.model),
         tokenizer=job.lm.tokenizer,
@@ -207,6 +208,6 @@ def _save(job: Job, steps: Sequence[Step], path: Path) -> None:
         settings=request.settings,
         constraint=request.form,
     )
-    save_trace(trace, path)
+    save_transcript(trace, path)
     again = typed("pellucid", "generate", "RUN", "--replay", path)
     tell(f"· trace in {path}: {again} makes the same text again", err=True)

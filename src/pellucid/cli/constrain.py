@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:  # the engine's numpy and llguidance wait until a verb runs
-    from pellucid.engine.constrain import Constraint
-    from pellucid.engine.constrain_settings import ConstraintSettings
+    from pellucid.engine.constraints.constrain import Constraint
+    from pellucid.engine.constraints.settings import ConstraintSettings
     from pellucid.events import Recorder
     from pellucid.tokens.tokenizer import Tokenizer
 
@@ -37,7 +37,7 @@ def read_constraint(
     *, regex: str | None, json_schema: Path | None, choices: tuple[str, ...], grammar: Path | None
 ) -> ConstraintSettings:
     """The form that the options ask for, files read."""
-    from pellucid.engine.constrain_settings import ConstraintSettings
+    from pellucid.engine.constraints.settings import ConstraintSettings
 
     return ConstraintSettings(regex=regex, json_schema=_read(json_schema), choices=choices, grammar=_read(grammar))
 
@@ -46,7 +46,7 @@ def build_stages(
     settings: ConstraintSettings | None, tokenizer: Tokenizer, recorder: Recorder
 ) -> tuple[Constraint, ...]:
     """The stage that holds an answer to a form, as `generate(extra=…)` takes it; () when the answer is free."""
-    from pellucid.engine.constrain import build_constraint
+    from pellucid.engine.constraints.constrain import build_constraint
 
     if settings is None or settings.kind is None:
         return ()

@@ -29,9 +29,10 @@ from pellucid.errors import SamplingError, SettingsError
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
-    from pellucid.engine.constrain_settings import ConstraintSettings
-    from pellucid.engine.settings import EngineSettings, SamplingSettings
-    from pellucid.engine.trace import Trace
+    from pellucid.engine.constraints.settings import ConstraintSettings
+    from pellucid.engine.sampling.settings import SamplingSettings
+    from pellucid.engine.settings import EngineSettings
+    from pellucid.engine.transcript import Transcript
     from pellucid.settings import Resolved
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -70,7 +71,7 @@ ENGINE = ("weights", "kernels", "exact")
 @click.option("--kernels", type=click.Choice(["auto", "on", "off"]), help="compiled loops on a CPU [default: auto]")
 @click.option("--exact/--no-exact", default=None, help="the same bits whatever else runs [default: exact]")
 @set_option(
-    "pellucid.engine.settings:SamplingSettings",
+    "pellucid.engine.sampling.settings:SamplingSettings",
     "any other knob of the sampler, for example --set repetition_penalty=1.1",
 )
 @common_options
@@ -91,11 +92,11 @@ def command(
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import load  # these load torch, which takes a moment
     from pellucid.cli.constrain import read_constraint
-    from pellucid.engine.trace import load_trace
+    from pellucid.engine.transcript import load_transcript
     from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
 
-    asked, trace = read_constraint(**form), load_trace(replay) if replay else None
+    asked, trace = read_constraint(**form), load_transcript(replay) if replay else None
     if trace is not None:
         _check_replay(view, [*given, *(name for name in FORM if form[name]), *(["prompt"] if prompt else [])], apply)
     use_threads(common.threads, inspect_machine())
@@ -147,7 +148,7 @@ def _engine_settings(flags: dict[str, Any]) -> EngineSettings:
 
 
 def _resolve(given: dict[str, Any], suggested: dict[str, Any] | None = None) -> Resolved[SamplingSettings]:
-    from pellucid.engine.settings import SamplingSettings
+    from pellucid.engine.sampling.settings import SamplingSettings
     from pellucid.settings import Layer, resolve
 
     return resolve(SamplingSettings, Layer("generation_config.json", suggested or {}), Layer("command line", given))
@@ -170,8 +171,8 @@ def _settle(lm: LanguageModel, prompt: str, given: dict[str, Any], form: Constra
 
 def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
     """What the model's directory suggests, said aloud; {} unless it is to be applied."""
-    from pellucid.engine.generation_config import from_generation_config
-    from pellucid.engine.settings import SamplingSettings
+    from pellucid.engine.sampling.generation_config import from_generation_config
+    from pellucid.engine.sampling.settings import SamplingSettings
     from pellucid.settings import shallow
 
     try:
@@ -194,9 +195,9 @@ def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
     return changes if apply and shown else {}
 
 
-def _from_trace(lm: LanguageModel, trace: Trace) -> Request:
+def _from_trace(lm: LanguageModel, trace: Transcript) -> Request:
     """The request that a trace was made from. Raises RequestError when the model is another one."""
-    from pellucid.engine.trace import check_origin, hash_model
+    from pellucid.engine.transcript import check_origin, hash_model
 
     check_origin(trace, model_sha256=hash_model(lm.model), tokenizer=lm.tokenizer)
     return Request(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence as Many
+from collections import abc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,9 +23,9 @@ import numpy as np
 import psutil
 
 from pellucid.engine.generate import generate
-from pellucid.engine.runner import Runner
-from pellucid.engine.sequence import Sequence
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.flops import count_flops
 from pellucid.planning.memory import estimate_kv_cache
@@ -68,7 +68,7 @@ def random_ids(config: ModelConfig, count: int, *, seed: int = 0) -> list[int]:
     return np.random.default_rng(seed).integers(config.vocab_size, size=count).tolist()
 
 
-def read_prompts(runner: Runner, prompts: Many[Many[int]], *, room: int) -> list[Sequence]:
+def read_prompts(runner: Runner, prompts: abc.Sequence[abc.Sequence[int]], *, room: int) -> list[Sequence]:
     """A sequence for each prompt, read, with room for `room` ids more."""
     sequences = [runner.start(ids, max_length=len(ids) + room) for ids in prompts]
     for sequence in sequences:
@@ -76,7 +76,7 @@ def read_prompts(runner: Runner, prompts: Many[Many[int]], *, room: int) -> list
     return sequences
 
 
-def measure_prefill(runner: Runner, ids: Many[int]) -> Pace:
+def measure_prefill(runner: Runner, ids: abc.Sequence[int]) -> Pace:
     """Time the reading of one prompt, in tokens of the prompt."""
     sequence = runner.start(ids, max_length=len(ids))
     begin = time.perf_counter()
@@ -84,7 +84,7 @@ def measure_prefill(runner: Runner, ids: Many[int]) -> Pace:
     return Pace(num_tokens=len(ids), seconds=time.perf_counter() - begin)
 
 
-def measure_decode(runner: Runner, sequences: Many[Sequence], num_steps: int) -> Pace:
+def measure_decode(runner: Runner, sequences: abc.Sequence[Sequence], num_steps: int) -> Pace:
     """Time steps of one new token for each of some sequences that are read; they are left as they were found.
 
     The runner alone: the ids are given, no token is chosen. The tokens of all sequences count.
@@ -103,7 +103,7 @@ def measure_decode(runner: Runner, sequences: Many[Sequence], num_steps: int) ->
 
 
 def measure_generate(
-    runner: Runner, tokenizer: Tokenizer, ids: Many[int], num_tokens: int, *, explain: bool = False
+    runner: Runner, tokenizer: Tokenizer, ids: abc.Sequence[int], num_tokens: int, *, explain: bool = False
 ) -> Pace:
     """The pace of `generate` after its first token: greedy, with the account of each token or without.
 

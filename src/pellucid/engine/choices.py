@@ -11,19 +11,19 @@ Axes: B lines · V vocabulary.
 
 from __future__ import annotations
 
+from collections import abc
 from collections.abc import Iterator
-from collections.abc import Sequence as Many
 from dataclasses import dataclass
 
 import numpy as np
 
 from pellucid.counts import counted
 from pellucid.engine.generate import build_sampler, check_prompt, check_stop_ids, collect, settle_seed
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.sequence import Sequence
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import Stage
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.sampler import Sampler
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import Stage
 from pellucid.engine.step import Completion, Step
 from pellucid.engine.stop import StopCondition
 from pellucid.errors import RequestError, SamplingError
@@ -64,11 +64,11 @@ class Line:
 def generate_choices(
     runner: Runner,
     tokenizer: Tokenizer,
-    prompt_ids: Many[int],
+    prompt_ids: abc.Sequence[int],
     settings: SamplingSettings = PLAIN,
     *,
     num_choices: int,
-    extra: Many[Stage] = (),
+    extra: abc.Sequence[Stage] = (),
     recorder: Recorder = NULL,
 ) -> Iterator[ChoiceStep]:
     """Continue a prompt `num_choices` times at once, handing out the tokens in rounds, in the order of the choices.
@@ -108,11 +108,11 @@ def generate_choices(
 def complete_choices(
     runner: Runner,
     tokenizer: Tokenizer,
-    prompt_ids: Many[int],
+    prompt_ids: abc.Sequence[int],
     settings: SamplingSettings = PLAIN,
     *,
     num_choices: int,
-    extra: Many[Stage] = (),
+    extra: abc.Sequence[Stage] = (),
     recorder: Recorder = NULL,
 ) -> tuple[Completion, ...]:
     """Continue a prompt `num_choices` times to the end, in the order of the choices."""
@@ -124,7 +124,7 @@ def complete_choices(
 
 
 def _rounds(
-    runner: Runner, first: Sequence, samplers: Many[Sampler], endings: Many[StopCondition]
+    runner: Runner, first: Sequence, samplers: abc.Sequence[Sampler], endings: abc.Sequence[StopCondition]
 ) -> Iterator[ChoiceStep]:
     logits_V = runner.prefill(first)
     sequences = [first, *(first.fork() for _ in samplers[1:])]

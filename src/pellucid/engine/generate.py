@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 
 from pellucid.counts import counted
 from pellucid.engine.account import build_account
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import Stage
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.sampling.sampler import Sampler
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import Stage
 from pellucid.engine.step import Completion, Step
 from pellucid.engine.stop import StopCondition
 from pellucid.engine.window import Reader, Window

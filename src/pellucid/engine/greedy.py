@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.generate import check_prompt
-from pellucid.engine.torch_runner import build_cache
+from pellucid.engine.runners.torch_runner import build_cache
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from pellucid.engine.generate import build_sampler, check_prompt, settle_seed
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, find_stop
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import RequestError
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference

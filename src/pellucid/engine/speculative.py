@@ -26,8 +26,8 @@ Source: Leviathan et al. 2023 §2 (draft model), Saxena 2023, "Prompt lookup dec
 from __future__ import annotations
 
 import copy
+from collections import abc
 from collections.abc import Callable, Collection
-from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, cast
@@ -36,31 +36,18 @@ import numpy as np
 
 from pellucid.counts import counted
 from pellucid.engine.generate import build_sampler
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.sequence import Sequence
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import Stage
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.sampler import Sampler
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import Stage
+from pellucid.engine.settings import SpeculationSettings
 from pellucid.errors import RequestError, SamplingError
 from pellucid.events import Event
-from pellucid.settings import setting
 from pellucid.tokens.tokenizer import Tokenizer
 
 FIRST_REACH = 3  # with the token itself four rows
 RECENT = 8  # earlier places that are compared: bounds the work on "aaaa…"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeculationSettings:
-    """How far ahead to guess. Nothing here can change the text."""
-
-    max_tokens: int = setting(7, "most tokens proposed at once", low=1)
-    ngram: int = setting(2, "tokens at the end of the text that must have occurred before (prompt lookup)", low=1)
-
-    def __post_init__(self) -> None:
-        for name in ("max_tokens", "ngram"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name} must be 1 or more", found=str(getattr(self, name)))
 
 
 AHEAD = SpeculationSettings()
@@ -237,7 +224,7 @@ class SpeculativeRunner:
             num_proposed=self.num_proposed, num_accepted=self.num_accepted, num_readings=self.num_readings
         )
 
-    def start(self, ids: Many[int], *, max_length: int) -> Sequence:
+    def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         ahead = self.runner.start([], max_length=max_length)
         no_rows = np.empty((0, self.config.vocab_size), dtype=np.float32)
         return Sequence(list(ids), AheadCache(ahead, self.build_proposer(max_length), no_rows))
@@ -248,7 +235,7 @@ class SpeculativeRunner:
     def score(self, sequence: Sequence) -> np.ndarray:
         return self.runner.score(self._catch_up(sequence))
 
-    def decode(self, sequences: Many[Sequence]) -> np.ndarray:
+    def decode(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
         rows = [self._decode(sequence) for sequence in sequences]
         return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
@@ -300,7 +287,7 @@ def build_speculative(
     speculation: SpeculationSettings = AHEAD,
     *,
     draft: Runner | None = None,
-    extra: Many[Stage] = (),
+    extra: abc.Sequence[Stage] = (),
 ) -> SpeculativeRunner:
     """A runner that reads ahead: by prompt lookup, or with the guesses of `draft` when one is given.
 

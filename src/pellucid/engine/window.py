@@ -18,15 +18,15 @@ Source: Dai et al. 2019 §3.1 (what goes wrong when stored states are reused at 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence as Many
+from collections import abc
 from dataclasses import dataclass
 
 import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine.account import Reading
-from pellucid.engine.runner import Runner
-from pellucid.engine.sequence import Sequence
+from pellucid.engine.account import ReadCost
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
 from pellucid.errors import ContextError
 from pellucid.events import NULL, Event, Recorder
 
@@ -64,7 +64,7 @@ class Window:
         beyond = max(0, length - self.context_length)
         return -(-beyond // self.stride) * self.stride
 
-    def visible(self, ids: Many[int]) -> list[int]:
+    def visible(self, ids: abc.Sequence[int]) -> list[int]:
         """The ids that are seen, in order."""
         return [*ids[: self.keep_first], *ids[self.keep_first + self.num_gone(len(ids)) :]]
 
@@ -78,7 +78,7 @@ class Reader:
     def __init__(
         self,
         runner: Runner,
-        prompt_ids: Many[int],
+        prompt_ids: abc.Sequence[int],
         *,
         max_length: int,
         window: Window | None = None,
@@ -88,7 +88,7 @@ class Reader:
         self.ids, self.num_prompt, self.max_length = list(prompt_ids), len(prompt_ids), max_length
         self.num_gone, self.sequence = 0, self._start()
 
-    def read(self) -> tuple[np.ndarray, Reading]:
+    def read(self) -> tuple[np.ndarray, ReadCost]:
         """The logits after the last id, [V], and what it took to know them."""
         if self.window is not None and self.window.num_gone(len(self.ids)) > self.num_gone:
             self.sequence = self._start()
@@ -97,7 +97,7 @@ class Reader:
         one = num_reused and num_computed == 1
         logits_V = self.runner.decode([sequence])[0] if one else self.runner.prefill(sequence)
         seconds = time.perf_counter() - started
-        return logits_V, Reading(
+        return logits_V, ReadCost(
             runner=self.runner.name,
             exact=self.runner.exact,
             num_reused=num_reused,

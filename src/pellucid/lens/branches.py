@@ -21,9 +21,9 @@ from pellucid.counts import counted
 from pellucid.engine.account import Account, build_account
 from pellucid.engine.beam import BeamSettings, search
 from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, settle_seed
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Sampler, log_probability
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.sampling.sampler import Sampler, log_probability
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import ContextError, CorruptFileError, RequestError
 from pellucid.lens.rows import Rows

@@ -20,9 +20,9 @@ from collections.abc import Sequence as Many
 import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine.account import Reading
-from pellucid.engine.runner import Runner
-from pellucid.engine.sequence import Sequence
+from pellucid.engine.account import ReadCost
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
 from pellucid.errors import ContextError
 
 NUM_SEQUENCES = 4  # caches kept: one for each branch that somebody is likely to be on
@@ -36,9 +36,9 @@ class Rows:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.sequences: list[Sequence] = []  # the one used last at the end
-        self.rows: OrderedDict[tuple[int, ...], tuple[np.ndarray, Reading]] = OrderedDict()
+        self.rows: OrderedDict[tuple[int, ...], tuple[np.ndarray, ReadCost]] = OrderedDict()
 
-    def after(self, ids: Many[int], num_prompt: int) -> tuple[np.ndarray, Reading]:
+    def after(self, ids: Many[int], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
         """The logits after the last of these ids, [V], of which the first `num_prompt` are a prompt.
 
         Raises ContextError for more ids than the context holds.
@@ -61,7 +61,7 @@ class Rows:
                 hint="shorten the text",
             )
 
-    def _read(self, ids: tuple[int, ...], num_prompt: int) -> tuple[np.ndarray, Reading]:
+    def _read(self, ids: tuple[int, ...], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
         started = time.perf_counter()
         sequence = self._continue(ids, num_prompt)
         reused = sequence.cache.length
@@ -69,7 +69,7 @@ class Rows:
             sequence.extend(ids[len(sequence.ids) : end])
             one = sequence.cache.length and len(sequence.unread) == 1
             row_V = self.runner.decode([sequence])[0] if one else self.runner.prefill(sequence)
-        return row_V, Reading(
+        return row_V, ReadCost(
             runner=self.runner.name,
             exact=self.runner.exact,
             num_reused=reused,

@@ -21,8 +21,8 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.microworld.score import wilson
 from pellucid.engine.generate import complete
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.events import NULL, Recorder
 from pellucid.keyed_random import Draws
 from pellucid.lessons.apprentice import Course, Trained, small_config, smooth, teach

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 from pellucid.counts import counted
 from pellucid.engine.generate import complete
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import InputError
 from pellucid.evaluate.likelihood import token_logprobs
 from pellucid.events import NULL, Event, Recorder

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine.distribution import log_probabilities, probabilities
-from pellucid.engine.sequence import Sequence
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.distribution import log_probabilities, probabilities
 from pellucid.errors import RequestError
 from pellucid.lens.lessons.task import Figure, text
 from pellucid.lens.state import LensState

@@ -31,8 +31,8 @@ from torch import nn
 from pellucid.data.microworld.corpus import held_out
 from pellucid.data.microworld.story import VERSION, Question, Story, story
 from pellucid.engine.generate import complete
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import ResumeError, advised
 from pellucid.evaluate.microworld import MicroworldScore, measure_languages, measure_microworld
 from pellucid.events import NULL, Event, Recorder

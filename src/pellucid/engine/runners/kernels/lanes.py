@@ -36,7 +36,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from pellucid.engine.kernels.emit import (
+from pellucid.engine.runners.kernels.emit import (
     AHEAD,
     F32,
     I8,

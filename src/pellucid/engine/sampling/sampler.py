@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.engine.chain import MODEL, build_stages, describe_chain
-from pellucid.engine.distribution import draw, log_probabilities, probabilities, segment, total, weigh
-from pellucid.engine.mirostat import Mirostat
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import History, Stage
+from pellucid.engine.sampling.chain import MODEL, build_stages, describe_chain
+from pellucid.engine.sampling.distribution import draw, log_probabilities, probabilities, segment, total, weigh
+from pellucid.engine.sampling.mirostat import Mirostat
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import History, Stage
 from pellucid.errors import SamplingError
 from pellucid.keyed_random import uniform
 

@@ -19,8 +19,8 @@ import numba.core.event
 import numpy as np
 import torch
 
-from pellucid.engine.kernels.compile import CACHE, host_name
-from pellucid.engine.kernels.forward import NUM_PLANNED, forward
+from pellucid.engine.runners.kernels.compile import CACHE, host_name
+from pellucid.engine.runners.kernels.forward import NUM_PLANNED, forward
 from pellucid.errors import EngineError
 
 LOCK = threading.Lock()

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine import grammar_trial
-from pellucid.engine.constrain_settings import ConstraintSettings
-from pellucid.engine.json_schema import SchemaReader, check_root, compiler_text, read_schema, refusal
-from pellucid.engine.stage import History
+from pellucid.engine.constraints import grammar_trial
+from pellucid.engine.constraints.json_schema import SchemaReader, check_root, compiler_text, read_schema, refusal
+from pellucid.engine.constraints.settings import ConstraintSettings
+from pellucid.engine.sampling.stage import History
 from pellucid.errors import MissingExtraError, SamplingError, install
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.tokenizer import Tokenizer

@@ -22,9 +22,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pellucid.engine.distribution import log_probabilities
-from pellucid.engine.stage import History
-from pellucid.engine.truncation import apply_top_k
+from pellucid.engine.sampling.distribution import log_probabilities
+from pellucid.engine.sampling.stage import History
+from pellucid.engine.sampling.truncation import apply_top_k
 from pellucid.errors import SamplingError
 
 NUM_STEEPNESS = 100  # the likeliest tokens that the estimate of version 1 looks at

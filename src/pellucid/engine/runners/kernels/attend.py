@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.kernels.compile import kernel
-from pellucid.engine.kernels.functions import exp32
-from pellucid.engine.kernels.lanes import (
+from pellucid.engine.runners.kernels.compile import kernel
+from pellucid.engine.runners.kernels.functions import exp32
+from pellucid.engine.runners.kernels.lanes import (
     get,
     get_int,
     kept_whole,

@@ -25,7 +25,7 @@ import math
 
 import numpy as np
 
-from pellucid.engine.distribution import entropy, locate, log_probabilities, probabilities, total, weigh
+from pellucid.engine.sampling.distribution import entropy, locate, log_probabilities, probabilities, total, weigh
 
 HEAD = 2048  # tokens looked at first, where most rows have reached any mass
 TINY, HUGE = 2.0**-126, 2.0**127  # the range of float32: a temperature beyond it is its limit

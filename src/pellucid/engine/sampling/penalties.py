@@ -22,7 +22,7 @@ from collections.abc import Sequence, Set
 
 import numpy as np
 
-from pellucid.engine.orders import Span
+from pellucid.engine.sampling.orders import Span
 
 LARGEST_EXPONENT = math.log(2.0**127)  # beyond it b^n leaves float32
 

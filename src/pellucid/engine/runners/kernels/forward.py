@@ -19,9 +19,16 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from pellucid.engine.kernels.attend import PAGE, attend_apart, attend_lines, block_rows, join_pages, place_position
-from pellucid.engine.kernels.compile import kernel, parallel_kernel
-from pellucid.engine.kernels.lanes import (
+from pellucid.engine.runners.kernels.attend import (
+    PAGE,
+    attend_apart,
+    attend_lines,
+    block_rows,
+    join_pages,
+    place_position,
+)
+from pellucid.engine.runners.kernels.compile import kernel, parallel_kernel
+from pellucid.engine.runners.kernels.lanes import (
     dot_1x1,
     fused,
     get,
@@ -33,7 +40,7 @@ from pellucid.engine.kernels.lanes import (
     scratch,
     size_of,
 )
-from pellucid.engine.kernels.product import (
+from pellucid.engine.runners.kernels.product import (
     FP32,
     NUM_COLUMNS,
     TILE,

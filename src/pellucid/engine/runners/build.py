@@ -6,9 +6,9 @@ import importlib.util
 
 import torch
 
-from pellucid.engine.runner import Runner
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.settings import EngineSettings
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import EngineError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
@@ -49,7 +49,7 @@ def build_runner(model: Decoder, settings: EngineSettings = PLAIN, *, recorder: 
     obstacle = find_obstacle(model)
     wanted = settings.weights
     if settings.kernels != "off" and not obstacle:
-        from pellucid.engine.kernel_runner import build_kernel_runner  # Numba is optional
+        from pellucid.engine.runners.kernel_runner import build_kernel_runner  # Numba is optional
 
         weights = OWN_FORMAT.get(model.embed.weight.dtype, "fp32") if wanted == "auto" else wanted
         return build_kernel_runner(model, weights, num_threads=torch.get_num_threads(), recorder=recorder)

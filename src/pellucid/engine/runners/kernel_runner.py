@@ -10,19 +10,19 @@ Axes: B sequences · T new positions · M rows of a pass · V vocabulary.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence as Many
+from collections import abc
 
 import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine.kernels import forward as F
-from pellucid.engine.kernels.attend import PAGE
-from pellucid.engine.kernels.compile import CACHE, VARIABLE, has_bf16_dot
-from pellucid.engine.kernels.emit import GROUP, GROUPS
-from pellucid.engine.kernels.forward import find_chunks, forward
-from pellucid.engine.kernels.launch import compile_forward, is_compiled, launch, most_threads
-from pellucid.engine.kernels.pack import Packed, pack
-from pellucid.engine.sequence import Sequence
+from pellucid.engine.runners.kernels import forward as F
+from pellucid.engine.runners.kernels.attend import PAGE
+from pellucid.engine.runners.kernels.compile import CACHE, VARIABLE, has_bf16_dot
+from pellucid.engine.runners.kernels.emit import GROUP, GROUPS
+from pellucid.engine.runners.kernels.forward import find_chunks, forward
+from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled, launch, most_threads
+from pellucid.engine.runners.kernels.pack import Packed, pack
+from pellucid.engine.runners.sequence import Sequence
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
@@ -81,7 +81,7 @@ class KernelRunner:
         threads = counted(self.num_threads, "thread")
         self.name = f"kernels, {packed.weights} weights, {products} products, {threads}"
 
-    def start(self, ids: Many[int], *, max_length: int) -> Sequence:
+    def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         room = min(max_length, self.config.context_length)  # the tables of positions end there
         return Sequence(list(ids), PagedCache(self.packed, self.page_shape, self.cache_type, room))
 
@@ -91,7 +91,7 @@ class KernelRunner:
     def score(self, sequence: Sequence) -> np.ndarray:
         return self._read(sequence, every=True)
 
-    def decode(self, sequences: Many[Sequence]) -> np.ndarray:
+    def decode(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
         assert all(len(sequence.ids) == sequence.cache.length + 1 for sequence in sequences)
         ids = np.array([sequence.ids[-1] for sequence in sequences], np.int64)
         positions = np.array([sequence.cache.length for sequence in sequences], np.int64)
@@ -113,7 +113,12 @@ class KernelRunner:
         return np.concatenate(found)
 
     def _pass(
-        self, sequences: Many[Sequence], ids: np.ndarray, positions: np.ndarray, slots: np.ndarray, wanted: np.ndarray
+        self,
+        sequences: abc.Sequence[Sequence],
+        ids: np.ndarray,
+        positions: np.ndarray,
+        slots: np.ndarray,
+        wanted: np.ndarray,
     ) -> np.ndarray:
         """Read rows of several sequences; the logits after the wanted ones."""
         if not 0 <= ids.min() <= ids.max() < self.config.vocab_size:  # a loop would read whatever lies there
@@ -190,7 +195,7 @@ class KernelRunner:
         return self.buffers[rows]
 
 
-def page_table(caches: Many[PagedCache]) -> np.ndarray:
+def page_table(caches: abc.Sequence[PagedCache]) -> np.ndarray:
     """The address of each page of each sequence, [B, most pages]."""
     table = np.zeros((len(caches), max(len(cache.pages) for cache in caches)), np.int64)
     for slot, cache in enumerate(caches):

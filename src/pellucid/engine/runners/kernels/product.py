@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.kernels.compile import kernel
-from pellucid.engine.kernels.functions import GELU, GELU_TANH, RELU2, gelu, gelu_tanh, relu2, silu
-from pellucid.engine.kernels.lanes import (
+from pellucid.engine.runners.kernels.compile import kernel
+from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU2, gelu, gelu_tanh, relu2, silu
+from pellucid.engine.runners.kernels.lanes import (
     dot_1x1,
     dot_4x2,
     dot_4x4,

@@ -13,12 +13,12 @@ Axes: B sequences · T new positions · V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from collections import abc
 from typing import Protocol
 
 import numpy as np
 
-from pellucid.engine.sequence import Sequence
+from pellucid.engine.runners.sequence import Sequence
 from pellucid.planning.config import ModelConfig
 
 
@@ -29,7 +29,7 @@ class Runner(Protocol):
     name: str  # for people: "kernels, bf16, 2 threads"
     exact: bool  # whether the bits of a row depend on its own ids alone
 
-    def start(self, ids: Many[int], *, max_length: int) -> Sequence:
+    def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         """A new sequence that holds these ids, none of them read yet, and has room for `max_length`."""
         ...
 
@@ -37,7 +37,7 @@ class Runner(Protocol):
         """Read every unread id; the logits after the last, [V]."""
         ...
 
-    def decode(self, sequences: Many[Sequence]) -> np.ndarray:
+    def decode(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
         """Read the one unread id of each sequence; the logits after it, [B, V] in the same order."""
         ...
 

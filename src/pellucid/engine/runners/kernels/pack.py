@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pellucid.engine.kernels import forward as F
-from pellucid.engine.kernels.emit import GROUP, GROUPS
-from pellucid.engine.kernels.functions import GELU, GELU_TANH, RELU2, SILU
-from pellucid.engine.kernels.product import NUM_COLUMNS
+from pellucid.engine.runners.kernels import forward as F
+from pellucid.engine.runners.kernels.emit import GROUP, GROUPS
+from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU2, SILU
+from pellucid.engine.runners.kernels.product import NUM_COLUMNS
 from pellucid.model.decoder import Decoder
 from pellucid.model.feed_forward import GatedFeedForward
 from pellucid.model.norm import AnyNorm

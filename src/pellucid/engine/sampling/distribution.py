@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-BLOCK = 256  # weights summed together
+BLOCK = 256  # weights summed together, or logits of which the highest is looked for: about the root of a vocabulary
 LOWEST = -1e4  # a logit this far below the highest has no weight in any format, and unlike -∞ it times 0 is 0
 FEW = 1024  # up to here one pass over all is quicker than two over blocks
 
@@ -101,6 +101,65 @@ def entropy(logits_V: np.ndarray) -> float:
     weights_V = np.exp(shifted_V)
     whole = total(weights_V)
     return math.log(whole) - total(weights_V * shifted_V) / whole
+
+
+class Distribution:
+    """One row of logits as probabilities; only the tokens that are left cost anything.
+
+    `before` is the row that the stage was given: no stage brings back a token that an earlier one has removed.
+
+    >>> left = Distribution(np.array([0.0, -np.inf, 0.0, 1.0], dtype=np.float32))
+    >>> left.num_kept, left.top(2), left.logprobs(np.array([3])).round(3).tolist()
+    (3, (3, 0), [-0.551])
+    """
+
+    def __init__(self, logits_V: np.ndarray, before: Distribution | None = None) -> None:
+        self.logits_V = logits_V
+        self.ids: np.ndarray | None = before.ids if before else None  # None: all, which need not be listed
+        self.kept = logits_V if self.ids is None else logits_V[self.ids]
+        if self.kept.min() == -np.inf:
+            places = np.flatnonzero(self.kept > -np.inf)
+            self.ids, self.kept = self.ids_at(places), self.kept[places]
+        self.num_kept, self.highest = self.kept.size, float(self.kept.max())
+        self.shifted = (self.kept - self.highest).astype(np.float32, copy=False)
+        self.weights = np.exp(self.shifted)
+        self.log_total = math.log(float(self.weights.sum()))
+
+    def ids_at(self, places: np.ndarray) -> np.ndarray:
+        """The ids of some places among the tokens that are left."""
+        return places if self.ids is None else self.ids[places]
+
+    def logprobs(self, ids: np.ndarray) -> np.ndarray:
+        """Log-probabilities of some tokens, in nats."""
+        return self.logits_V[ids].astype(np.float64) - self.highest - self.log_total
+
+    def entropy_bits(self) -> float:
+        """-Σ p log₂ p, where log p = shifted - log Σ weights."""
+        nats = self.log_total - float(self.weights @ self.shifted) / math.exp(self.log_total)
+        return max(0.0, nats / math.log(2))
+
+    def mass_of(self, ids: np.ndarray) -> float:
+        """The share of the probability that lies on some tokens."""
+        weights = np.exp((self.logits_V[ids] - self.highest).astype(np.float32, copy=False))
+        return min(1.0, float(weights.sum()) / math.exp(self.log_total))  # never above 1 by rounding
+
+    def segment(self, token_id: int) -> tuple[float, float]:
+        """Where the segment of a token begins and ends between 0 and 1, segments laid out in id order."""
+        return segment(self.weights, token_id if self.ids is None else int(np.searchsorted(self.ids, token_id)))
+
+    def top(self, count: int) -> tuple[int, ...]:
+        """The likeliest tokens, of equals the lowest ids first.
+
+        No sort of the whole row: the count-th highest of the blocks' maxima is a floor under the count-th highest
+        logit, and few logits reach it.
+        """
+        floor = -np.inf
+        if self.num_kept > count * BLOCK:
+            maxima = np.maximum.reduceat(self.kept, np.arange(0, self.num_kept, BLOCK))
+            floor = np.sort(maxima)[-count]
+        places = np.flatnonzero(self.kept >= floor)
+        best = places[np.argsort(-self.kept[places], kind="stable")[:count]]
+        return tuple(self.ids_at(best).tolist())
 
 
 def _block_sums(weights_N: np.ndarray) -> np.ndarray:

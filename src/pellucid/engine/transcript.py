@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 from pellucid import __version__
-from pellucid.engine.constrain_settings import ConstraintSettings
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.constraints.settings import ConstraintSettings
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.step import Step
 from pellucid.errors import CorruptFileError, RequestError
 from pellucid.files import replace_file
@@ -41,7 +41,7 @@ FORMAT, VERSION = "pellucid-trace", 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trace:
+class Transcript:
     """One generation and everything it was made from."""
 
     model_sha256: str
@@ -66,7 +66,7 @@ class Trace:
         return resolve(ConstraintSettings, Layer("trace", self.constraint)).settings if self.constraint else None
 
 
-def build_trace(
+def build_transcript(
     steps: Iterable[Step],
     *,
     model_sha256: str,
@@ -74,13 +74,13 @@ def build_trace(
     prompt_ids: Sequence[int],
     settings: SamplingSettings,
     constraint: ConstraintSettings | None = None,
-) -> Trace:
+) -> Transcript:
     """Write down a finished generation whose steps carry their accounts; `settings` with the seed that was used."""
     steps = list(steps)
     accounts = [step.account for step in steps if step.account]
     assert len(accounts) == len(steps), "a trace is made of explained steps"
     assert steps[-1].finish_reason is not None, "the generation has not ended"
-    return Trace(
+    return Transcript(
         model_sha256=model_sha256,
         tokenizer_sha256=tokenizer.sha256,
         runner=accounts[0].reading.runner,
@@ -93,14 +93,14 @@ def build_trace(
     )
 
 
-def save_trace(trace: Trace, path: Path) -> None:
+def save_transcript(transcript: Transcript, path: Path) -> None:
     """Write a trace as JSON, at once or not at all."""
-    document = {"format": FORMAT, "version": VERSION, **{f.name: getattr(trace, f.name) for f in _fields()}}
+    document = {"format": FORMAT, "version": VERSION, **{f.name: getattr(transcript, f.name) for f in _fields()}}
     replace_file(Path(path), json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False).encode("utf-8"))
 
 
-def load_trace(path: Path) -> Trace:
-    """Read a trace. Raises CorruptFileError for a file that is none, or one of another version."""
+def load_transcript(path: Path) -> Transcript:
+    """Read a transcript. Raises CorruptFileError for a file that is none, or one of another version."""
     document = read_json(Path(path))
     if document.get("format") != FORMAT:
         raise CorruptFileError("this file is not a trace", where=str(path), hint="make one with --save-trace FILE")
@@ -114,14 +114,14 @@ def load_trace(path: Path) -> Trace:
         fault = "a token without its id"
     if fault or not values["steps"]:
         raise CorruptFileError("the trace is damaged", found=fault or "no steps", where=str(path))
-    return Trace(**{**values, "prompt_ids": tuple(values["prompt_ids"]), "steps": tuple(values["steps"])})
+    return Transcript(**{**values, "prompt_ids": tuple(values["prompt_ids"]), "steps": tuple(values["steps"])})
 
 
-def check_origin(trace: Trace, *, model_sha256: str, tokenizer: Tokenizer) -> None:
+def check_origin(transcript: Transcript, *, model_sha256: str, tokenizer: Tokenizer) -> None:
     """Raise RequestError unless a trace was made with this model and this tokenizer."""
     for what, told, found in (
-        ("model", trace.model_sha256, model_sha256),
-        ("tokenizer", trace.tokenizer_sha256, tokenizer.sha256),
+        ("model", transcript.model_sha256, model_sha256),
+        ("tokenizer", transcript.tokenizer_sha256, tokenizer.sha256),
     ):
         if told != found:
             raise RequestError(
@@ -132,19 +132,21 @@ def check_origin(trace: Trace, *, model_sha256: str, tokenizer: Tokenizer) -> No
             )
 
 
-def follow(trace: Trace, steps: Iterable[Step], *, runner: str) -> Iterator[Step]:
+def follow(transcript: Transcript, steps: Iterable[Step], *, runner: str) -> Iterator[Step]:
     """Pass on the steps of a new generation as long as they are those of the trace.
 
     Raises RequestError at the first token that is another one, or when one of the two ends before the other.
     """
     made = 0
     for made, step in enumerate(steps, 1):
-        told = trace.steps[made - 1] if made <= len(trace.steps) else None
+        told = transcript.steps[made - 1] if made <= len(transcript.steps) else None
         if told is None or told["id"] != step.id:
-            raise _differ(trace, made, f"token {step.id}, the trace has {told['id'] if told else 'no more'}", runner)
+            raise _differ(
+                transcript, made, f"token {step.id}, the trace has {told['id'] if told else 'no more'}", runner
+            )
         yield step
-    if made < len(trace.steps):
-        raise _differ(trace, made + 1, f"an end, the trace has token {trace.steps[made]['id']}", runner)
+    if made < len(transcript.steps):
+        raise _differ(transcript, made + 1, f"an end, the trace has token {transcript.steps[made]['id']}", runner)
 
 
 def hash_model(model: Decoder) -> str:
@@ -157,13 +159,13 @@ def hash_model(model: Decoder) -> str:
     return digest.hexdigest()
 
 
-def _differ(trace: Trace, number: int, found: str, runner: str) -> RequestError:
+def _differ(transcript: Transcript, number: int, found: str, runner: str) -> RequestError:
     hint = "the trace was not made by an exact runner: another number of threads or another machine may round otherwise"
     return RequestError(
         f"the text is not that of the trace: new token {number} differs",
         found=found,
-        where=f"runner: {runner}; the trace: {trace.runner}",
-        hint=hint if not trace.exact else "",
+        where=f"runner: {runner}; the trace: {transcript.runner}",
+        hint=hint if not transcript.exact else "",
     )
 
 
@@ -172,7 +174,7 @@ def _ids(steps: Iterable[object]) -> Iterator[object]:
 
 
 def _fields() -> tuple[dataclasses.Field, ...]:
-    return dataclasses.fields(Trace)
+    return dataclasses.fields(Transcript)
 
 
 KINDS: dict[str, type | tuple[type, ...]] = {

@@ -9,12 +9,12 @@ Axes: B sequences · T new positions · V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from collections import abc
 
 import numpy as np
 import torch
 
-from pellucid.engine.sequence import Sequence
+from pellucid.engine.runners.sequence import Sequence
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
@@ -30,13 +30,13 @@ class TorchRunner:
         weight = model.embed.weight
         self.name = f"torch, {str(weight.dtype).removeprefix('torch.')}, {weight.device}"
 
-    def start(self, ids: Many[int], *, max_length: int) -> Sequence:
+    def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         return Sequence(list(ids), build_cache(self.model, max_length))
 
     def prefill(self, sequence: Sequence) -> np.ndarray:
         return self._read(sequence, last_only=True)[0]
 
-    def decode(self, sequences: Many[Sequence]) -> np.ndarray:
+    def decode(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
         return np.concatenate([self._read(sequence, last_only=True) for sequence in sequences])
 
     def score(self, sequence: Sequence) -> np.ndarray:

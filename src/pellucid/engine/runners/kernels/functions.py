@@ -14,8 +14,8 @@ import math
 
 import numpy as np
 
-from pellucid.engine.kernels.compile import inline_kernel
-from pellucid.engine.kernels.lanes import from_bits, fused, to_bits
+from pellucid.engine.runners.kernels.compile import inline_kernel
+from pellucid.engine.runners.kernels.lanes import from_bits, fused, to_bits
 
 f32 = np.float32
 ONE, HALF, TWO = f32(1), f32(0.5), f32(2)

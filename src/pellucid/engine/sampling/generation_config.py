@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import SamplingError
 from pellucid.untrusted import number, shown, whole
 

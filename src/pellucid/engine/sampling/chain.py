@@ -16,15 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.engine import masks, penalties, truncation
-from pellucid.engine.mirostat import Mirostat
-from pellucid.engine.orders import Span
-from pellucid.engine.settings import SamplingSettings, parse_bias
-from pellucid.engine.stage import FunctionStage, History, Stage
+from pellucid.engine.sampling import masks, penalties, truncation
+from pellucid.engine.sampling.mirostat import Mirostat
+from pellucid.engine.sampling.orders import Span
+from pellucid.engine.sampling.settings import SamplingSettings, parse_bias
+from pellucid.engine.sampling.stage import FunctionStage, History, Stage
 from pellucid.errors import SamplingError
 from pellucid.keyed_random import uniform
 
-Row = np.ndarray
 MODEL = "model"  # the name of the row before any stage
 
 
@@ -87,15 +86,15 @@ def _leave_out_idle(names: tuple[str, ...]) -> tuple[str, ...]:
     return names[:start] + names[end:]
 
 
-def _of_row(name: str, function: Callable[..., Row], **arguments: object) -> Stage:
+def _of_row(name: str, function: Callable[..., np.ndarray], **arguments: object) -> Stage:
     """A stage that looks at the row alone."""
     return FunctionStage(name, lambda logits_V, history: function(logits_V, **arguments))
 
 
-def _of_span(name: str, function: Callable[..., Row], span: Span, **arguments: object) -> Stage:
+def _of_span(name: str, function: Callable[..., np.ndarray], span: Span, **arguments: object) -> Stage:
     """A stage that looks back on the ids of a span, and does nothing while there are none."""
 
-    def apply(logits_V: Row, history: History) -> Row:
+    def apply(logits_V: np.ndarray, history: History) -> np.ndarray:
         ids = penalties.select(history.ids, history.num_prompt, span)
         return function(logits_V, ids, **arguments) if ids else logits_V
 
@@ -132,7 +131,7 @@ def _build_min_new_tokens(settings: SamplingSettings, around: StageContext) -> S
         return None
     ends_N = _ids("an end of the text", around.end_ids, around)
 
-    def apply(logits_V: Row, history: History) -> Row:
+    def apply(logits_V: np.ndarray, history: History) -> np.ndarray:
         short = len(history.ids) - history.num_prompt < least
         return masks.apply_ban(logits_V, ends_N) if short else logits_V
 
@@ -195,7 +194,7 @@ def _build_top_k(settings: SamplingSettings, around: StageContext) -> Stage | No
 def _build_xtc(settings: SamplingSettings, around: StageContext) -> Stage:
     probability, threshold = settings.xtc_probability, settings.xtc_threshold
 
-    def apply(logits_V: Row, history: History) -> Row:
+    def apply(logits_V: np.ndarray, history: History) -> np.ndarray:
         if settings.seed is None:
             raise SamplingError("XTC needs a seed for its draws", where="the sampler's settings")
         u = uniform(settings.seed, len(history.ids), choice=around.choice, purpose="xtc")
@@ -208,7 +207,7 @@ def _build_mirostat(settings: SamplingSettings, around: StageContext) -> Stage:
     return Mirostat(version=settings.mirostat, tau=settings.mirostat_tau, eta=settings.mirostat_eta)
 
 
-def _cut(label: str, function: Callable[[Row, float], Row], field: str) -> Callable[..., Stage]:
+def _cut(label: str, function: Callable[[np.ndarray, float], np.ndarray], field: str) -> Callable[..., Stage]:
     """The builder of a cut with one number."""
 
     def build(settings: SamplingSettings, around: StageContext) -> Stage:

@@ -8,11 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from pellucid.engine.constrain_settings import ConstraintSettings
+from pellucid.engine.constraints.settings import ConstraintSettings
 from pellucid.engine.generate import generate
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
-from pellucid.engine.trace import Trace, build_trace, check_origin, follow, hash_model, load_trace, save_trace
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.transcript import (
+    Transcript,
+    build_transcript,
+    check_origin,
+    follow,
+    hash_model,
+    load_transcript,
+    save_transcript,
+)
 from pellucid.errors import CorruptFileError, PellucidError, RequestError
 
 SETTINGS = SamplingSettings(
@@ -33,21 +41,21 @@ def model(merged_tokenizer, tiny_model):
 
 
 @pytest.fixture
-def trace(model, merged_tokenizer) -> Trace:
+def trace(model, merged_tokenizer) -> Transcript:
     steps = generate(TorchRunner(model), merged_tokenizer, [0, 7], SETTINGS, explain=True)
-    return build_trace(
+    return build_transcript(
         steps, model_sha256=hash_model(model), tokenizer=merged_tokenizer, prompt_ids=[0, 7], settings=SETTINGS
     )
 
 
-def replayed(trace: Trace, model, tokenizer):
+def replayed(trace: Transcript, model, tokenizer):
     steps = generate(TorchRunner(model), tokenizer, trace.prompt_ids, trace.sampling_settings)
     return follow(trace, steps, runner="torch")
 
 
 def test_it_comes_back_from_the_disk_and_replays(trace, model, merged_tokenizer, tmp_path):
-    save_trace(trace, tmp_path / "a.json")
-    found = load_trace(tmp_path / "a.json")
+    save_transcript(trace, tmp_path / "a.json")
+    found = load_transcript(tmp_path / "a.json")
     assert found == json_of(trace)
     assert found.sampling_settings == SETTINGS
     assert found.constraint_settings is None
@@ -57,10 +65,10 @@ def test_it_comes_back_from_the_disk_and_replays(trace, model, merged_tokenizer,
     assert steps[-1].finish_reason == found.finish_reason
 
 
-def json_of(trace: Trace) -> Trace:
+def json_of(trace: Transcript) -> Transcript:
     """The trace with the lists that JSON makes of tuples."""
     values = json.loads(json.dumps(vars(trace)))
-    return Trace(**{**values, "prompt_ids": tuple(values["prompt_ids"]), "steps": tuple(values["steps"])})
+    return Transcript(**{**values, "prompt_ids": tuple(values["prompt_ids"]), "steps": tuple(values["steps"])})
 
 
 def test_every_step_holds_its_account(trace):
@@ -72,7 +80,7 @@ def test_every_step_holds_its_account(trace):
 
 
 def test_the_first_line_says_what_it_is(trace, tmp_path):
-    save_trace(trace, tmp_path / "a.json")
+    save_transcript(trace, tmp_path / "a.json")
     document = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
     assert list(document)[:2] == ["format", "version"]
     assert (document["format"], document["version"]) == ("pellucid-trace", 1)
@@ -82,7 +90,7 @@ def test_another_text_is_told_apart(trace, model, merged_tokenizer):
     for number in (0, 3, len(trace.steps) - 1):
         changed = [dict(step) for step in trace.steps]
         changed[number]["id"] += 1
-        other = Trace(**{**vars(trace), "steps": tuple(changed)})
+        other = Transcript(**{**vars(trace), "steps": tuple(changed)})
         steps = replayed(other, model, merged_tokenizer)
         assert [next(steps).id for _ in range(number)] == [step["id"] for step in trace.steps[:number]]
         with pytest.raises(RequestError, match=f"new token {number + 1} differs"):
@@ -90,10 +98,10 @@ def test_another_text_is_told_apart(trace, model, merged_tokenizer):
 
 
 def test_a_text_of_another_length_is_told_apart(trace, model, merged_tokenizer):
-    longer = Trace(**{**vars(trace), "steps": (*trace.steps, trace.steps[-1])})
+    longer = Transcript(**{**vars(trace), "steps": (*trace.steps, trace.steps[-1])})
     with pytest.raises(RequestError, match="an end"):
         list(replayed(longer, model, merged_tokenizer))
-    shorter = Trace(**{**vars(trace), "steps": trace.steps[:-1]})
+    shorter = Transcript(**{**vars(trace), "steps": trace.steps[:-1]})
     with pytest.raises(RequestError, match="no more"):
         list(replayed(shorter, model, merged_tokenizer))
 
@@ -119,7 +127,7 @@ def test_the_hash_of_a_model_is_of_all_that_matters(tiny_model):
 
 def test_a_constraint_is_kept(trace):
     form = ConstraintSettings(choices=("yes", "不"))
-    kept = Trace(**{**vars(trace), "constraint": json.loads(json.dumps(vars(form)))})
+    kept = Transcript(**{**vars(trace), "constraint": json.loads(json.dumps(vars(form)))})
     assert kept.constraint_settings == form
 
 
@@ -139,15 +147,15 @@ def test_a_constraint_is_kept(trace):
 )
 def test_files_that_are_no_traces(trace, tmp_path, change, message):
     path = tmp_path / "a.json"
-    save_trace(trace, path)
+    save_transcript(trace, path)
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
     with pytest.raises(CorruptFileError, match=message):
-        load_trace(path)
+        load_transcript(path)
 
 
 def test_files_that_are_no_json(tmp_path: Path):
     (tmp_path / "a.json").write_bytes(b"\xff\x00{")
     with pytest.raises(CorruptFileError):
-        load_trace(tmp_path / "a.json")
+        load_transcript(tmp_path / "a.json")
     with pytest.raises(PellucidError):
-        load_trace(tmp_path / "none.json")
+        load_transcript(tmp_path / "none.json")
