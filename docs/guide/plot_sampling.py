@@ -15,9 +15,8 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from pellucid.engine.sampling.chain import build_stages
 from pellucid.engine.sampling.distribution import entropy, probabilities
-from pellucid.engine.sampling.sampler import Sampler, pass_through
+from pellucid.engine.sampling.sampler import Sampler, build_stages, pass_through
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import History
 

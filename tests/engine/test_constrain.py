@@ -25,6 +25,7 @@ from pellucid.engine.constraints.constrain import Constraint, build_constraint
 from pellucid.engine.constraints.json_schema import ENFORCED, REAL_DAY, read_schema
 from pellucid.engine.constraints.settings import ConstraintSettings
 from pellucid.engine.generate import generate
+from pellucid.engine.request import Request
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import MissingExtraError, SamplingError
@@ -183,7 +184,7 @@ def test_a_model_with_random_weights_writes_valid_json(seed, merged_tokenizer, t
     sequence = runner.start([0, 5, 9], max_length=400)
     schema = SCHEMAS[13]
     constraint = build_constraint(for_schema(schema), merged_tokenizer)
-    logits_V = runner.prefill(sequence)
+    logits_V = runner.read([sequence])[0]
     closing = np.pad(closing_row(merged_tokenizer), (0, 7))
     while sequence.ids[-1] != merged_tokenizer.eos_id:
         row_V = constraint.apply(logits_V if len(sequence.ids) < 60 else closing, sequence)
@@ -191,7 +192,7 @@ def test_a_model_with_random_weights_writes_valid_json(seed, merged_tokenizer, t
         greedy = seed is None and len(sequence.ids) < 60
         chosen = int(row_V.argmax()) if greedy else draw(row_V, seed or 0, len(sequence.ids))
         sequence.extend([chosen])
-        logits_V = runner.decode([sequence])[0]
+        logits_V = runner.read([sequence])[0]
     jsonschema.validate(json.loads(merged_tokenizer.decode(sequence.ids[3:])), schema)
 
 
@@ -200,7 +201,13 @@ def test_generate_streams_an_answer_of_the_form(temperature, merged_tokenizer, t
     runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size, context_length=60))
     constraint = build_constraint(ConstraintSettings(regex="(你好|hello){3}[!?]"), merged_tokenizer)
     sampling = SamplingSettings(temperature=temperature, seed=None if temperature == 0 else 5)
-    steps = list(generate(runner, merged_tokenizer, [0, 7, 3], sampling, extra=(constraint,), explain=True))
+    steps = list(
+        generate(
+            runner,
+            merged_tokenizer,
+            Request(prompt_ids=[0, 7, 3], sampling=sampling, stages=(constraint,), explain=True),
+        )
+    )
     assert re.fullmatch("(你好|hello){3}[!?]", "".join(step.text for step in steps))
     assert steps[-1].finish_reason == "eos"
     assert "regex" in [stage.name for stage in steps[0].account.stages]

@@ -140,10 +140,10 @@ def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
         pieces.extend(ids[first:])
         assert same_bits(whole_TV, np.concatenate([*rows, runner.score(pieces)])), f"cut at {first}"
     steps = runner.start(ids[:250], max_length=300)  # one at a time, over the edge of a page
-    rows = [runner.prefill(steps)]
+    rows = [runner.read([steps])[0]]
     for token in ids[250:260]:
         steps.extend([token])
-        rows.append(runner.decode([steps])[0])
+        rows.append(runner.read([steps])[0])
     assert same_bits(whole_TV[249:260], np.stack(rows)), "steps"
 
 
@@ -154,15 +154,15 @@ def test_weights_that_change_under_a_runner_are_taken_up_whole(weights, axes):
     model, other, ids = make(**axes), make(seed=5, **axes), some_ids(40)
     runner = KernelRunner(pack(model, weights), num_threads=1, dot=has_bf16_dot())
     begun = runner.start(ids, max_length=60)
-    before = runner.prefill(begun)
+    before = runner.read([begun])[0]
     model.load_state_dict(other.state_dict())
     runner.refresh()
     fresh = KernelRunner(pack(other, weights), num_threads=1, dot=has_bf16_dot())
-    new_V = runner.prefill(runner.start(ids, max_length=60))
-    assert same_bits(new_V, fresh.prefill(fresh.start(ids, max_length=60))) and not same_bits(new_V, before)
+    new_V = runner.read([runner.start(ids, max_length=60)])[0]
+    assert same_bits(new_V, fresh.read([fresh.start(ids, max_length=60)])[0]) and not same_bits(new_V, before)
     begun.extend([1])
     with pytest.raises(RequestError, match="weights that have changed"):
-        runner.decode([begun])
+        runner.read([begun])
 
 
 @pytest.mark.parametrize("weights", FORMATS)
@@ -174,12 +174,12 @@ def test_neighbours_in_a_batch_change_no_bit(weights, size):
     lengths = [(60 * place + 13) % 280 + 1 for place in range(size)]
     batch = [runner.start(ids[:length], max_length=300) for length in lengths]
     for sequence, length in zip(batch, lengths, strict=True):
-        assert same_bits(runner.prefill(sequence), whole_TV[length - 1])
+        assert same_bits(runner.read([sequence])[0], whole_TV[length - 1])
         sequence.extend([ids[length]])
-    assert same_bits(runner.decode(batch), whole_TV[lengths]), "each in its place"
+    assert same_bits(runner.read(batch), whole_TV[lengths]), "each in its place"
     for sequence, length in zip(batch, lengths, strict=True):
         sequence.extend([ids[length + 1]])
-    assert same_bits(runner.decode(batch[::-1]), whole_TV[[n + 1 for n in lengths]][::-1]), "and in any other"
+    assert same_bits(runner.read(batch[::-1]), whole_TV[[n + 1 for n in lengths]][::-1]), "and in any other"
 
 
 def test_truncated_and_forked_sequences_go_on_as_if_nothing_had_been():
@@ -187,7 +187,7 @@ def test_truncated_and_forked_sequences_go_on_as_if_nothing_had_been():
     runner = build_runner(model)
     whole_TV = runner.score(runner.start(ids, max_length=300))
     sequence = runner.start(ids[:270], max_length=300)
-    runner.prefill(sequence)
+    runner.read([sequence])
     sequence.extend([1, 2, 3])
     runner.score(sequence)
     fork = sequence.fork()
@@ -205,10 +205,10 @@ def test_torch_itself_does_not_keep_the_bits():
     runner, ids = TorchRunner(model), some_ids(200)
     whole_TV = runner.score(runner.start(ids, max_length=200))
     steps = runner.start(ids[:100], max_length=200)
-    rows = [runner.prefill(steps)]
+    rows = [runner.read([steps])[0]]
     for token in ids[100:120]:
         steps.extend([token])
-        rows.append(runner.decode([steps])[0])
+        rows.append(runner.read([steps])[0])
     assert not same_bits(whole_TV[99:120], np.stack(rows))
 
 
@@ -391,7 +391,7 @@ def test_kernels_run_where_nothing_can_be_kept(tmp_path):
 
 def decode_in_a_child(runner, queue) -> None:
     try:
-        runner.prefill(runner.start([1], max_length=4))
+        runner.read([runner.start([1], max_length=4)])
     except EngineError as error:
         queue.put(str(error))
 
@@ -400,7 +400,7 @@ def decode_in_a_child(runner, queue) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the fork is what is tested
 def test_a_forked_child_is_told_instead_of_waiting_for_ever():
     runner = build_runner(make())
-    runner.prefill(runner.start([1], max_length=4))
+    runner.read([runner.start([1], max_length=4)])
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=decode_in_a_child, args=(runner, queue))
@@ -424,9 +424,9 @@ def test_nothing_is_read_outside_the_tables():
     runner = build_runner(make(context_length=8))
     for bad in (-1, ODD["vocab_size"]):
         with pytest.raises(RequestError, match="id"):
-            runner.prefill(runner.start([1, bad], max_length=8))
+            runner.read([runner.start([1, bad], max_length=8)])
     with pytest.raises(ContextError, match="full"):
-        runner.prefill(runner.start([1] * 9, max_length=20))
+        runner.read([runner.start([1] * 9, max_length=20)])
 
 
 def test_the_first_compilation_is_announced(monkeypatch, tmp_path):

@@ -11,10 +11,9 @@ import pytest
 import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from pellucid.engine.sampling.chain import build_stages, describe_chain
 from pellucid.engine.sampling.distribution import probabilities
 from pellucid.engine.sampling.orders import MASKS, ORDERS, STAGES
-from pellucid.engine.sampling.sampler import pass_through
+from pellucid.engine.sampling.sampler import build_stages, describe_chain, pass_through
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import History
 

@@ -10,6 +10,7 @@ import torch
 
 from pellucid.engine.constraints.settings import ConstraintSettings
 from pellucid.engine.generate import generate
+from pellucid.engine.request import Request
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.transcript import (
@@ -42,23 +43,20 @@ def model(merged_tokenizer, tiny_model):
 
 @pytest.fixture
 def trace(model, merged_tokenizer) -> Transcript:
-    steps = generate(TorchRunner(model), merged_tokenizer, [0, 7], SETTINGS, explain=True)
-    return build_transcript(
-        steps, model_sha256=hash_model(model), tokenizer=merged_tokenizer, prompt_ids=[0, 7], settings=SETTINGS
-    )
+    request = Request(prompt_ids=[0, 7], sampling=SETTINGS, explain=True)
+    steps = generate(TorchRunner(model), merged_tokenizer, request)
+    return build_transcript(steps, request, merged_tokenizer, model_sha256=hash_model(model))
 
 
 def replayed(trace: Transcript, model, tokenizer):
-    steps = generate(TorchRunner(model), tokenizer, trace.prompt_ids, trace.sampling_settings)
-    return follow(trace, steps, runner="torch")
+    return follow(trace, generate(TorchRunner(model), tokenizer, trace.request))
 
 
 def test_it_comes_back_from_the_disk_and_replays(trace, model, merged_tokenizer, tmp_path):
     save_transcript(trace, tmp_path / "a.json")
     found = load_transcript(tmp_path / "a.json")
     assert found == json_of(trace)
-    assert found.sampling_settings == SETTINGS
-    assert found.constraint_settings is None
+    assert found.request == Request(prompt_ids=(0, 7), sampling=SETTINGS)
     check_origin(found, model_sha256=hash_model(model), tokenizer=merged_tokenizer)
     steps = list(replayed(found, model, merged_tokenizer))
     assert [step.id for step in steps] == [told["id"] for told in found.steps]
@@ -128,7 +126,7 @@ def test_the_hash_of_a_model_is_of_all_that_matters(tiny_model):
 def test_a_constraint_is_kept(trace):
     form = ConstraintSettings(choices=("yes", "不"))
     kept = Transcript(**{**vars(trace), "constraint": json.loads(json.dumps(vars(form)))})
-    assert kept.constraint_settings == form
+    assert kept.request.constraint == form
 
 
 @pytest.mark.parametrize(

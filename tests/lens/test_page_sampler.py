@@ -15,8 +15,9 @@ import pytest
 
 from pellucid.engine.account import account_stage
 from pellucid.engine.sampling.distribution import Distribution, draw, probabilities, weigh
-from pellucid.engine.sampling.sampler import History, Sampler, pass_through
+from pellucid.engine.sampling.sampler import Sampler, pass_through
 from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import History
 
 WEB = Path(__file__).parents[2] / "web"
 V = 50_000

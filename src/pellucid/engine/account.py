@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from pellucid.engine.runners.runner import Runner
-from pellucid.engine.sampling.chain import MODEL
 from pellucid.engine.sampling.distribution import Distribution
-from pellucid.engine.sampling.sampler import Choice
+from pellucid.engine.sampling.sampler import MODEL, Choice
 from pellucid.engine.sampling.stage import Stage
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.shapes import Shape, part_shapes

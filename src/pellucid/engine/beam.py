@@ -32,7 +32,8 @@ from pellucid.counts import counted
 from pellucid.engine.generate import check_prompt, check_stop_ids
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.sequence import Sequence
-from pellucid.engine.sampling.sampler import MODEL, History, Stage, check_row
+from pellucid.engine.sampling.sampler import MODEL, check_row
+from pellucid.engine.sampling.stage import History, Stage
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import SamplingError
@@ -173,14 +174,14 @@ class _Search:
 
     def run(self, prompt_ids: abc.Sequence[int], recorder: Recorder) -> list[Hypothesis]:
         sequence = self.runner.start(prompt_ids, max_length=self.num_prompt + self.max_new)
-        beams, rows_BV = [Beam(sequence)], self.runner.prefill(sequence)[None]
+        beams, rows_BV = [Beam(sequence)], self.runner.read([sequence])
         num_steps, num_rows = 1, 1
         while True:
             running = self._finish(self._extend(beams, rows_BV))
             if not running or self._is_over(running[0]):
                 break
             beams = advance(running)
-            rows_BV = self.runner.decode([beam.sequence for beam in beams])
+            rows_BV = self.runner.read([beam.sequence for beam in beams])
             num_steps, num_rows = num_steps + 1, num_rows + len(beams)
             data = {"label": "searching", "done": num_steps, "total": self.max_new}
             recorder.record(Event(name="engine.progress", message=f"step {num_steps} of {self.max_new}", data=data))

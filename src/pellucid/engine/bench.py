@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 
 from pellucid.engine.generate import generate
+from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.sampling.settings import SamplingSettings
@@ -71,8 +72,7 @@ def random_ids(config: ModelConfig, count: int, *, seed: int = 0) -> list[int]:
 def read_prompts(runner: Runner, prompts: abc.Sequence[abc.Sequence[int]], *, room: int) -> list[Sequence]:
     """A sequence for each prompt, read, with room for `room` ids more."""
     sequences = [runner.start(ids, max_length=len(ids) + room) for ids in prompts]
-    for sequence in sequences:
-        runner.prefill(sequence)
+    runner.read(sequences)
     return sequences
 
 
@@ -80,7 +80,7 @@ def measure_prefill(runner: Runner, ids: abc.Sequence[int]) -> Pace:
     """Time the reading of one prompt, in tokens of the prompt."""
     sequence = runner.start(ids, max_length=len(ids))
     begin = time.perf_counter()
-    runner.prefill(sequence)
+    runner.read([sequence])
     return Pace(num_tokens=len(ids), seconds=time.perf_counter() - begin)
 
 
@@ -95,7 +95,7 @@ def measure_decode(runner: Runner, sequences: abc.Sequence[Sequence], num_steps:
     for token_id in ids:
         for sequence in sequences:
             sequence.extend((token_id,))
-        runner.decode(sequences)
+        runner.read(sequences)
     seconds = time.perf_counter() - begin
     for sequence, length in zip(sequences, lengths, strict=True):
         sequence.truncate(length)
@@ -109,8 +109,9 @@ def measure_generate(
 
     The text may not end early, so that every measurement is of the same number of tokens.
     """
-    settings = SamplingSettings(temperature=0, max_new_tokens=num_tokens + 1, min_new_tokens=num_tokens + 1)
-    times = [time.perf_counter() for _ in generate(runner, tokenizer, ids, settings, explain=explain)]
+    sampling = SamplingSettings(temperature=0, max_new_tokens=num_tokens + 1, min_new_tokens=num_tokens + 1)
+    request = Request(prompt_ids=ids, sampling=sampling, explain=explain)
+    times = [time.perf_counter() for _ in generate(runner, tokenizer, request)]
     return Pace(num_tokens=len(times) - 1, seconds=times[-1] - times[0])
 
 

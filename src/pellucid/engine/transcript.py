@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ import torch
 
 from pellucid import __version__
 from pellucid.engine.constraints.settings import ConstraintSettings
+from pellucid.engine.generate import Generation
+from pellucid.engine.request import Request
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.step import Step
 from pellucid.errors import CorruptFileError, RequestError
@@ -56,26 +58,15 @@ class Transcript:
     made_by: str = f"pellucid {__version__}"
 
     @property
-    def sampling_settings(self) -> SamplingSettings:
-        """The sampler's settings as they were."""
-        return resolve(SamplingSettings, Layer("trace", self.sampling)).settings
-
-    @property
-    def constraint_settings(self) -> ConstraintSettings | None:
-        """The form that was asked for, as it was; None when the answer was free."""
-        return resolve(ConstraintSettings, Layer("trace", self.constraint)).settings if self.constraint else None
+    def request(self) -> Request:
+        """What was asked, so that it can be asked again."""
+        sampling = resolve(SamplingSettings, Layer("trace", self.sampling)).settings
+        constraint = resolve(ConstraintSettings, Layer("trace", self.constraint)).settings if self.constraint else None
+        return Request(prompt_ids=self.prompt_ids, sampling=sampling, constraint=constraint)
 
 
-def build_transcript(
-    steps: Iterable[Step],
-    *,
-    model_sha256: str,
-    tokenizer: Tokenizer,
-    prompt_ids: Sequence[int],
-    settings: SamplingSettings,
-    constraint: ConstraintSettings | None = None,
-) -> Transcript:
-    """Write down a finished generation whose steps carry their accounts; `settings` with the seed that was used."""
+def build_transcript(steps: Iterable[Step], request: Request, tokenizer: Tokenizer, *, model_sha256: str) -> Transcript:
+    """Write down a finished generation whose steps carry their accounts; its request with the seed that was used."""
     steps = list(steps)
     accounts = [step.account for step in steps if step.account]
     assert len(accounts) == len(steps), "a trace is made of explained steps"
@@ -85,9 +76,9 @@ def build_transcript(
         tokenizer_sha256=tokenizer.sha256,
         runner=accounts[0].reading.runner,
         exact=accounts[0].reading.exact,
-        sampling=to_dict(settings),
-        constraint=to_dict(constraint) if constraint else None,
-        prompt_ids=tuple(prompt_ids),
+        sampling=to_dict(request.sampling),
+        constraint=to_dict(request.constraint) if request.constraint else None,
+        prompt_ids=tuple(request.prompt_ids),
         steps=tuple({"text": s.text, **a.to_dict(), "token": a.text} for s, a in zip(steps, accounts, strict=True)),
         finish_reason=steps[-1].finish_reason,
     )
@@ -132,18 +123,17 @@ def check_origin(transcript: Transcript, *, model_sha256: str, tokenizer: Tokeni
             )
 
 
-def follow(transcript: Transcript, steps: Iterable[Step], *, runner: str) -> Iterator[Step]:
+def follow(transcript: Transcript, generation: Generation) -> Iterator[Step]:
     """Pass on the steps of a new generation as long as they are those of the trace.
 
     Raises RequestError at the first token that is another one, or when one of the two ends before the other.
     """
-    made = 0
-    for made, step in enumerate(steps, 1):
+    made, runner = 0, generation.runner.name
+    for made, step in enumerate(generation, 1):
         told = transcript.steps[made - 1] if made <= len(transcript.steps) else None
         if told is None or told["id"] != step.id:
-            raise _differ(
-                transcript, made, f"token {step.id}, the trace has {told['id'] if told else 'no more'}", runner
-            )
+            known = told["id"] if told else "no more"
+            raise _differ(transcript, made, f"token {step.id}, the trace has {known}", runner)
         yield step
     if made < len(transcript.steps):
         raise _differ(transcript, made + 1, f"an end, the trace has token {transcript.steps[made]['id']}", runner)

@@ -20,9 +20,9 @@ import numpy as np
 from pellucid.counts import counted
 from pellucid.engine.account import Account, build_account
 from pellucid.engine.beam import BeamSettings, search
-from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, settle_seed
+from pellucid.engine.generate import check_ids, check_stop_ids, settle_seed
 from pellucid.engine.runners.runner import Runner
-from pellucid.engine.sampling.sampler import Sampler, log_probability
+from pellucid.engine.sampling.sampler import Sampler, build_sampler, log_probability
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import ContextError, CorruptFileError, RequestError
@@ -88,7 +88,7 @@ class Branches:
         """The stages of these settings, whose seed is known."""
         if settings not in self.samplers:
             check_stop_ids(self.runner.config, settings.stop_ids)
-            made = build_sampler(self.runner, self.tokenizer, settings)
+            made = build_sampler(self.runner.config, self.tokenizer, settings)
             self.samplers = dict([*self.samplers.items(), (settings, made)][-NUM_SAMPLERS:])
         return self.samplers[settings]
 

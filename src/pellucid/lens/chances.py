@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from pellucid.engine.account import account_stage
-from pellucid.engine.generate import build_sampler, settle_seed
-from pellucid.engine.sampling.chain import MODEL
+from pellucid.engine.generate import settle_seed
 from pellucid.engine.sampling.distribution import Distribution
-from pellucid.engine.sampling.sampler import History, Sampler, pass_through
+from pellucid.engine.sampling.sampler import MODEL, Sampler, build_sampler, pass_through
+from pellucid.engine.sampling.stage import History
 from pellucid.keyed_random import uniform
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import read_sampling
@@ -49,7 +49,7 @@ def logits(lens: LensState, *, at: At, position: int | None = None) -> Answer:
 def chances(lens: LensState, *, at: At, sampling: dict[str, Any], count: int = NUM_CANDIDATES) -> Answer:
     """What each stage of the engine's chain makes of the row: figures of the whole, and the likeliest tokens."""
     ids, settings = lens.ids(at.node), settle_seed(read_sampling(sampling))
-    sampler = build_sampler(lens.runner, lens.tokenizer, settings)
+    sampler = build_sampler(lens.runner.config, lens.tokenizer, settings)
     told = account_chain(row_at(lens, at), sampler, ids, lens.tree.num_prompt(at.node), count)
     for candidate in told["candidates"]:
         candidate["label"] = lens.label(candidate["id"])

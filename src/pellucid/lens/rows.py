@@ -67,8 +67,7 @@ class Rows:
         reused = sequence.cache.length
         for end in self._pieces(reused, num_prompt, len(ids)):
             sequence.extend(ids[len(sequence.ids) : end])
-            one = sequence.cache.length and len(sequence.unread) == 1
-            row_V = self.runner.decode([sequence])[0] if one else self.runner.prefill(sequence)
+            row_V = self.runner.read([sequence])[0]
         return row_V, ReadCost(
             runner=self.runner.name,
             exact=self.runner.exact,

@@ -4,7 +4,7 @@ Any rows of any sequences go through one pass (`kernels.forward`), so a prompt r
 a guess that is checked, a batch and a single step are the same arithmetic. Compiled code is shared by all runners of a
 process; one lock lets one of them launch at a time.
 
-Axes: B sequences · T new positions · M rows of a pass · V vocabulary.
+Axes: B sequences · T new positions · M rows to be read · V vocabulary.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from pellucid.engine.runners.sequence import Sequence
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
 
 ROWS = 512  # of a prompt at a time: bounds the working memory
 SERIAL_BYTES = 4_000_000  # of weights x rows below which one thread is faster than waking the others
@@ -75,6 +76,7 @@ class KernelRunner:
         self.x_type = np.uint16 if dot and not full else np.float32
         self.cache_type = np.float32 if full else np.uint16
         self.kinds = weights, self.x_type(0), embed, position, self.cache_type(0)
+        self.row_lengths = row_lengths(self.config)
         self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[F.K_PADDED]))
         self.buffers: dict[int, dict[int, np.ndarray]] = {}
         products = "bf16 dot" if self.x_type is np.uint16 else "fp32"
@@ -85,31 +87,46 @@ class KernelRunner:
         room = min(max_length, self.config.context_length)  # the tables of positions end there
         return Sequence(list(ids), PagedCache(self.packed, self.page_shape, self.cache_type, room))
 
-    def prefill(self, sequence: Sequence) -> np.ndarray:
-        return self._read(sequence, every=False)[-1]
-
-    def score(self, sequence: Sequence) -> np.ndarray:
-        return self._read(sequence, every=True)
-
-    def decode(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
-        assert all(len(sequence.ids) == sequence.cache.length + 1 for sequence in sequences)
+    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
+        if any(len(sequence.ids) != sequence.cache.length + 1 for sequence in sequences):
+            return self._read(sequences, every=False)
         ids = np.array([sequence.ids[-1] for sequence in sequences], np.int64)
         positions = np.array([sequence.cache.length for sequence in sequences], np.int64)
         return self._pass(sequences, ids, positions, np.arange(len(ids)), np.arange(len(ids)))
+
+    def score(self, sequence: Sequence) -> np.ndarray:
+        return self._read([sequence], every=True)
 
     def refresh(self) -> None:
         """Take up the model's weights as they are now; a sequence that was read with others cannot be read on."""
         self.packed = pack(self.packed.model, self.packed.weights)
 
-    def _read(self, sequence: Sequence, *, every: bool) -> np.ndarray:
-        """All unread ids, `ROWS` at a time; logits after each, or after the last."""
-        found, unread = [], np.array(sequence.unread, np.int64)
-        for start in range(0, len(unread), ROWS):
-            ids = unread[start : start + ROWS]
-            positions = np.arange(len(ids)) + sequence.cache.length
-            is_last = start + len(ids) == len(unread)
-            wanted = np.arange(0 if every else len(ids) - is_last, len(ids))
-            found.append(self._pass([sequence], ids, positions, np.zeros(len(ids), np.int64), wanted))
+    def _read(self, sequences: abc.Sequence[Sequence], *, every: bool) -> np.ndarray:
+        """All unread ids, one sequence after the other, `ROWS` at a time; logits after each, or after the last of each."""
+        unread = [sequence.unread for sequence in sequences]
+        assert all(unread), "a sequence without unread ids has no row to come"
+        counts = [len(ids) for ids in unread]
+        ids_M = np.concatenate([np.array(ids, np.int64) for ids in unread])
+        positions_M = np.concatenate(
+            [np.arange(sequence.cache.length, len(sequence.ids), dtype=np.int64) for sequence in sequences]
+        )
+        slots_M = np.repeat(np.arange(len(sequences)), counts)
+        wanted_M = np.full(len(ids_M), every)
+        wanted_M[np.cumsum(counts) - 1] = True
+        found = []
+        for start in range(0, len(ids_M), ROWS):
+            piece = slice(start, start + ROWS)
+            slots = slots_M[piece]
+            first, last = int(slots[0]), int(slots[-1])  # only whoever has a row in this piece takes part in it
+            found.append(
+                self._pass(
+                    sequences[first : last + 1],
+                    ids_M[piece],
+                    positions_M[piece],
+                    slots - first,
+                    np.flatnonzero(wanted_M[piece]),
+                )
+            )
         return np.concatenate(found)
 
     def _pass(
@@ -128,9 +145,11 @@ class KernelRunner:
                 where=f"vocab_size={self.config.vocab_size}",
             )
         caches = [self._cache(sequence) for sequence in sequences]
-        for slot, position in zip(slots.tolist(), positions.tolist(), strict=True):
-            caches[slot].reserve(position + 1)
-        self.packed.positions.reserve(int(positions.max()) + 1, self.packed.plan)
+        lengths = dict(zip(slots.tolist(), (positions + 1).tolist(), strict=True))  # the last row of each counts
+        for slot, length in lengths.items():
+            caches[slot].reserve(length)
+        if (longest := max(lengths.values())) > self.packed.positions.num_held:
+            self.packed.positions.reserve(longest, self.packed.plan)
         pages = page_table(caches)
         chunks = find_chunks(slots, together=self.config.n_heads == self.config.n_kv_heads)
         logits = np.empty((len(wanted), self.config.vocab_size), np.float32)
@@ -150,8 +169,8 @@ class KernelRunner:
         work = self.packed.num_step_bytes * len(ids)
         with launch(self.num_threads):
             forward(plan, *self.kinds, self.num_threads == 1 or work < SERIAL_BYTES)
-        for slot, position in zip(slots.tolist(), positions.tolist(), strict=True):
-            sequences[slot].cache.length = position + 1
+        for slot, length in lengths.items():
+            caches[slot].length = length
         return logits
 
     def _cache(self, sequence: Sequence) -> PagedCache:
@@ -163,20 +182,6 @@ class KernelRunner:
                 hint="start a sequence anew, from its ids",
             )
         return cache
-
-    @property
-    def row_lengths(self) -> tuple[int, int, int]:
-        """Numbers to a row of the outputs, of what products read, and inside the feed-forward.
-
-        What products read is followed by zeros to whole lines of int4 weights, whose padding is 0 too.
-        """
-        c = self.config
-        read, inside = max(c.d_model, c.d_attention), c.d_ff
-        return (
-            max(c.d_attention + 2 * c.d_kv, 2 * c.d_ff, c.d_model),
-            -(-read // LINE) * LINE,
-            -(-inside // LINE) * LINE,
-        )
 
     def _buffers(self, rows: int) -> dict[int, np.ndarray]:
         """Working memory for a pass of `rows`; that of small passes is kept, of large ones the last."""
@@ -193,6 +198,19 @@ class KernelRunner:
             kept = {size: buffers for size, buffers in self.buffers.items() if size <= SMALL}
             self.buffers = {**kept, rows: made}
         return self.buffers[rows]
+
+
+def row_lengths(config: ModelConfig) -> tuple[int, int, int]:
+    """Numbers to a row of the outputs, of what products read, and inside the feed-forward.
+
+    What products read is followed by zeros to whole lines of int4 weights, whose padding is 0 too.
+    """
+    read, inside = max(config.d_model, config.d_attention), config.d_ff
+    return (
+        max(config.d_attention + 2 * config.d_kv, 2 * config.d_ff, config.d_model),
+        -(-read // LINE) * LINE,
+        -(-inside // LINE) * LINE,
+    )
 
 
 def page_table(caches: abc.Sequence[PagedCache]) -> np.ndarray:

@@ -1,8 +1,10 @@
 """What a runner is: the part of the engine that turns ids into logits. It knows a model and no text, no sampling.
 
-    prefill   read a prompt: many positions of one sequence, one row of logits out
-    decode    read one new id of each of several sequences, one row of logits out for each
-    score     read several ids of one sequence and hand out a row for every one of them
+    read     read what is new in each of several sequences, one row of logits out for each
+    score    read what is new in one sequence, a row of logits out for every id of it
+
+What is new may be a whole prompt in one sequence and a single id in the next: a batch of requests at different places
+is one call, and a single request is a batch of one.
 
 Two runners exist: `TorchRunner` calls the torch model and works wherever torch does; `KernelRunner` reads the same
 weights through compiled loops, limited by the memory, and promises that the bits of a row depend on nothing but
@@ -33,12 +35,8 @@ class Runner(Protocol):
         """A new sequence that holds these ids, none of them read yet, and has room for `max_length`."""
         ...
 
-    def prefill(self, sequence: Sequence) -> np.ndarray:
-        """Read every unread id; the logits after the last, [V]."""
-        ...
-
-    def decode(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
-        """Read the one unread id of each sequence; the logits after it, [B, V] in the same order."""
+    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
+        """Read every unread id of each sequence, one at least; the logits after the last of each, [B, V] in their order."""
         ...
 
     def score(self, sequence: Sequence) -> np.ndarray:

@@ -33,10 +33,7 @@ class TorchRunner:
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         return Sequence(list(ids), build_cache(self.model, max_length))
 
-    def prefill(self, sequence: Sequence) -> np.ndarray:
-        return self._read(sequence, last_only=True)[0]
-
-    def decode(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
+    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
         return np.concatenate([self._read(sequence, last_only=True) for sequence in sequences])
 
     def score(self, sequence: Sequence) -> np.ndarray:

@@ -94,17 +94,3 @@ STAGES = ORDERS["pellucid"].stages  # every stage there is
 LLAMA_CPP_MIROSTAT = Order(
     stages=(*MASKS, "logit_bias", "temperature", "mirostat"), repetition=Span("both", 64), counts=Span("both", 64)
 )
-
-
-def find_order(order: str | tuple[str, ...], *, mirostat: bool = False) -> Order:
-    """The order of that name, or the one that lists these stages.
-
-    >>> " ".join(find_order("vllm").stages[-4:])
-    'temperature min_p top_k top_p'
-    >>> str(find_order("mlx").repetition)
-    'both, last 20'
-    """
-    if isinstance(order, tuple):
-        plain = ORDERS["pellucid"]
-        return Order(stages=order, repetition=plain.repetition, counts=plain.counts)
-    return LLAMA_CPP_MIROSTAT if order == "llama.cpp" and mirostat else ORDERS[order]

@@ -21,30 +21,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.engine.sampling.chain import MODEL, build_stages, describe_chain
-from pellucid.engine.sampling.distribution import draw, log_probabilities, probabilities, segment, total, weigh
+from pellucid.engine.sampling.builders import BUILDERS, StageContext, build_vocabulary
+from pellucid.engine.sampling.distribution import draw, total, weigh
 from pellucid.engine.sampling.mirostat import Mirostat
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import History, Stage
 from pellucid.errors import SamplingError
 from pellucid.keyed_random import uniform
+from pellucid.planning.config import ModelConfig
+from pellucid.tokens.tokenizer import Tokenizer
 
-__all__ = [  # the sampler's door: what other parts need of the files around it
-    "MODEL",
-    "Choice",
-    "History",
-    "Sampler",
-    "Stage",
-    "build_stages",
-    "check_row",
-    "choose",
-    "draw",
-    "log_probabilities",
-    "probabilities",
-    "segment",
-    "uniform",
-]
-
+MODEL = "model"  # the name of the row before any stage
+KEEP_THE_LIKELIEST = {"top_n_sigma", "top_k", "top_p", "min_p", "epsilon", "eta"}
 BEGINNING = History((), 0)
 
 
@@ -113,6 +101,52 @@ class Sampler:
         return pass_through(logits_V, self.stages, History(ids, num_prompt))[-1]
 
 
+def build_sampler(
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    settings: SamplingSettings,
+    *,
+    extra: Sequence[Stage] = (),
+    choice: int = 0,
+) -> Sampler:
+    """The sampler of one text, the seed of its settings known; the text may end at `end_ids` and at `stop_ids`."""
+    end_ids = tokenizer.end_ids | set(settings.stop_ids)
+    num_logits, num_known = config.vocab_size, tokenizer.vocab_size
+    return Sampler(settings, num_logits=num_logits, num_known=num_known, end_ids=end_ids, choice=choice, extra=extra)
+
+
+def build_stages(
+    settings: SamplingSettings,
+    *,
+    num_logits: int,
+    num_known: int,
+    end_ids: Collection[int] | None = None,
+    choice: int = 0,
+    extra: Sequence[Stage] = (),
+) -> tuple[Stage, ...]:
+    """The stages that settings ask for, in order; those that would change nothing are left out.
+
+    >>> [stage.name for stage in build_stages(SamplingSettings(top_p=0.9, temperature=0.5), num_logits=9, num_known=9)]
+    ['temperature 0.5', 'top-p 0.9']
+
+    Raises SamplingError for ids outside the vocabulary, and for minimum tokens when the end is not known.
+    """
+    around = StageContext(num_logits=num_logits, num_known=num_known, end_ids=end_ids, choice=choice)
+    names = _leave_out_idle(settings.stages) if settings.temperature == 0 else settings.stages
+    built = [BUILDERS[name](settings, around) for name in names]
+    first = [build_vocabulary(around)] if num_known < num_logits else []
+    return (*first, *extra, *(stage for stage in built if stage is not None))
+
+
+def describe_chain(stages: Sequence[Stage], *, greedy: bool = False) -> str:
+    """The stages in one line, from the model to the draw (`greedy`: none follows).
+
+    >>> describe_chain(build_stages(SamplingSettings(top_k=40, order="mlx", temperature=2), num_logits=99, num_known=99))
+    'model → top-k 40 → temperature 2 → draw'
+    """
+    return " → ".join([MODEL, *(stage.name for stage in stages), *([] if greedy else ["draw"])])
+
+
 def choose(
     logits_V: np.ndarray,
     stages: Sequence[Stage],
@@ -172,3 +206,15 @@ def check_row(logits_V: np.ndarray, name: str) -> None:
         where=f"after {name}",
         hint="the weights may be broken, or too large for the number format: try --device cpu",
     )
+
+
+def _leave_out_idle(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Without the cuts right before temperature 0: they keep the likeliest token, and it takes that one.
+
+    >>> _leave_out_idle(("top_k", "typical", "top_p", "min_p", "temperature"))
+    ('top_k', 'typical', 'temperature')
+    """
+    end = start = names.index("temperature")
+    while start and names[start - 1] in KEEP_THE_LIKELIEST:
+        start -= 1
+    return names[:start] + names[end:]

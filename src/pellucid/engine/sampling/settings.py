@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pellucid.engine.sampling.orders import ORDERS, PROHIBITIONS, STAGES, Order, Span, find_order
+from pellucid.engine.sampling.orders import LLAMA_CPP_MIROSTAT, ORDERS, PROHIBITIONS, STAGES, Order, Span
 from pellucid.errors import SamplingError
 from pellucid.settings import MOST, nearest, setting
 
@@ -211,8 +211,15 @@ class SamplingSettings:
 
     @property
     def resolved_order(self) -> Order:
-        """The order that was named or listed."""
-        return find_order(self.order, mirostat=self.mirostat > 0)
+        """The order that was named or listed.
+
+        >>> " ".join(SamplingSettings(order="vllm").resolved_order.stages[-4:])
+        'temperature min_p top_k top_p'
+        """
+        if isinstance(self.order, str):
+            return LLAMA_CPP_MIROSTAT if self.order == "llama.cpp" and self.mirostat else ORDERS[self.order]
+        plain = ORDERS["pellucid"]
+        return Order(stages=self.order, repetition=plain.repetition, counts=plain.counts)
 
     @property
     def stages(self) -> tuple[str, ...]:

@@ -108,9 +108,7 @@ class Reading:
         branch = self._read[0].fork()
         branch.truncate(shared)
         branch.extend(ids[len(branch.ids) :])
-        one = branch.cache.length and len(branch.unread) == 1
-        logits_V = self._runner.decode([branch])[0] if one else self._runner.prefill(branch)
-        return probabilities(logits_V.astype(np.float64))
+        return probabilities(self._runner.read([branch])[0].astype(np.float64))
 
     def token(self, token_id: int) -> Figure:
         """One token for a sentence."""
@@ -136,7 +134,7 @@ class Reading:
     def _read(self) -> tuple[Sequence, np.ndarray]:
         """The text read once: its sequence, from which others branch off, and the scores after it [V]."""
         sequence = self._start()
-        return sequence, self._runner.prefill(sequence)
+        return sequence, self._runner.read([sequence])[0]
 
     def _start(self) -> Sequence:
         return self._runner.start(self.ids, max_length=min(len(self.ids) + ROOM, self.config.context_length))

@@ -47,9 +47,7 @@ class Positions:
         return self._columns
 
     def reserve(self, num_positions: int, plan: np.ndarray) -> None:
-        """See to it that the tables hold so many positions, and that the plan points to them."""
-        if num_positions <= self._held:
-            return
+        """Let the tables hold so many positions (more than `num_held`), and the plan point to them."""
         for table in self._tables:
             table.reserve(num_positions)
         self._columns = self._read()
@@ -58,7 +56,7 @@ class Positions:
 
     def _read(self) -> dict[int, np.ndarray | None]:
         addition, rotation = self._sources
-        self._held = min((table.num_rows for table in self._tables), default=1 << 62)
+        self.num_held = min((table.num_rows for table in self._tables), default=1 << 62)
         cos, sin = rotation_tables(rotation)
         columns = {F.POSITION: position_table(addition), F.COS: cos, F.SIN: sin}
         self._kept += [array for array in columns.values() if array is not None]

@@ -1,17 +1,14 @@
-"""From settings to stages: the list that a row of logits passes through, in the order that was asked for.
+"""Each knob of the sampler as a stage: by name, what the settings build.
 
-    model → vocabulary 500 → (extra) → temperature 0.8 → top-p 0.9 → draw
-
-Only what would change something is in the list, and each stage's name carries its numbers, so the printed chain is the
-whole truth about a generation. What each stage does stands in `masks`, `penalties`, `truncation` and `mirostat`; in
-which order, in `orders`.
+A stage's name carries its numbers, so that the printed chain is the whole truth about a generation. What each stage
+does stands in `masks`, `penalties`, `truncation` and `mirostat`; in which order they act, in `orders`.
 
 Axes: V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +21,6 @@ from pellucid.engine.sampling.stage import FunctionStage, History, Stage
 from pellucid.errors import SamplingError
 from pellucid.keyed_random import uniform
 
-MODEL = "model"  # the name of the row before any stage
-
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
@@ -37,53 +32,10 @@ class StageContext:
     choice: int  # which of several choices from one seed
 
 
-def build_stages(
-    settings: SamplingSettings,
-    *,
-    num_logits: int,
-    num_known: int,
-    end_ids: Collection[int] | None = None,
-    choice: int = 0,
-    extra: Sequence[Stage] = (),
-) -> tuple[Stage, ...]:
-    """The stages that settings ask for, in order; those that would change nothing are left out.
-
-    >>> [stage.name for stage in build_stages(SamplingSettings(top_p=0.9, temperature=0.5), num_logits=9, num_known=9)]
-    ['temperature 0.5', 'top-p 0.9']
-
-    Raises SamplingError for ids outside the vocabulary, and for minimum tokens when the end is not known.
-    """
-    around = StageContext(num_logits=num_logits, num_known=num_known, end_ids=end_ids, choice=choice)
-    stages = [*extra]
-    if num_known < num_logits:
-        stages.insert(0, _of_row(f"vocabulary {num_known}", masks.apply_vocabulary, num_known=num_known))
-    names = _leave_out_idle(settings.stages) if settings.temperature == 0 else settings.stages
-    built = (BUILDERS[name](settings, around) for name in names)
-    return (*stages, *(stage for stage in built if stage is not None))
-
-
-def describe_chain(stages: Sequence[Stage], *, greedy: bool = False) -> str:
-    """The stages in one line, from the model to the draw (`greedy`: none follows).
-
-    >>> describe_chain(build_stages(SamplingSettings(top_k=40, order="mlx", temperature=2), num_logits=99, num_known=99))
-    'model → top-k 40 → temperature 2 → draw'
-    """
-    return " → ".join([MODEL, *(stage.name for stage in stages), *([] if greedy else ["draw"])])
-
-
-KEEP_THE_LIKELIEST = {"top_n_sigma", "top_k", "top_p", "min_p", "epsilon", "eta"}
-
-
-def _leave_out_idle(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Without the cuts right before temperature 0: they keep the likeliest token, and it takes that one.
-
-    >>> _leave_out_idle(("top_k", "typical", "top_p", "min_p", "temperature"))
-    ('top_k', 'typical', 'temperature')
-    """
-    end = start = names.index("temperature")
-    while start and names[start - 1] in KEEP_THE_LIKELIEST:
-        start -= 1
-    return names[:start] + names[end:]
+def build_vocabulary(around: StageContext) -> Stage:
+    """The stage that removes the padding that the tokenizer cannot spell."""
+    num_known = around.num_known
+    return _of_row(f"vocabulary {num_known}", masks.apply_vocabulary, num_known=num_known)
 
 
 def _of_row(name: str, function: Callable[..., np.ndarray], **arguments: object) -> Stage:
