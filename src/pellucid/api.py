@@ -7,7 +7,7 @@ for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,13 @@ from pellucid.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a model must not wait for it
     from pellucid.engine.beam import Hypothesis
+    from pellucid.engine.constraints.settings import ConstraintSettings
+    from pellucid.engine.generate import Generation
+    from pellucid.engine.request import Request
     from pellucid.engine.runners.runner import Runner
     from pellucid.engine.sampling.stage import Stage
     from pellucid.engine.settings import EngineSettings
-    from pellucid.engine.step import Completion, Step
+    from pellucid.engine.step import Completion
     from pellucid.lens.dispatch import Dispatch
     from pellucid.lens.trace import Trace
     from pellucid.model.decoder import Decoder
@@ -55,46 +58,67 @@ class LanguageModel:
         """The model's shape."""
         return self.model.config
 
-    def generate(
+    def start(self, request: Request, *, recorder: Recorder = NULL) -> Generation:
+        """Begin what a request asks for; an iterator of steps. Raises what `pellucid.engine.generate` raises."""
+        from pellucid.engine.generate import generate
+
+        return generate(self.runner, self.tokenizer, request, recorder=recorder)
+
+    def request(
         self,
         prompt: str,
         *,
-        extra: Sequence[Stage] = (),
+        constraint: ConstraintSettings | None = None,
+        stages: Sequence[Stage] = (),
+        num_choices: int = 1,
+        lookup: int | None = None,
+        draft: LanguageModel | None = None,
         explain: bool = False,
-        recorder: Recorder = NULL,
         **sampling: Any,
-    ) -> Iterator[Step]:
-        """Continue a text token by token; `sampling` are the fields of `SamplingSettings`.
+    ) -> Request:
+        """A prompt and how to continue it, in keywords; `sampling` are the fields of `SamplingSettings`.
 
-        `extra` are stages before those of the settings, such as a constraint.
+        `constraint` is the form that the answer must have, `stages` are sampler stages of your own, which act first.
+        `lookup` guesses up to so many tokens ahead from what came before, `draft` with a smaller model: the same text,
+        sooner. `explain` gives each step the account of its choice.
+
+        Raises SettingsError for an unknown keyword, SamplingError for values out of range.
+        """
+        from pellucid.engine.request import Request
+        from pellucid.engine.sampling.settings import SamplingSettings
+        from pellucid.engine.settings import SpeculationSettings
+
+        return Request(
+            prompt_ids=self.tokenizer.encode_prompt(prompt),
+            sampling=resolve(SamplingSettings, Layer("call", sampling)).settings,
+            constraint=constraint,
+            stages=stages,
+            num_choices=num_choices,
+            speculation=None if lookup is None else SpeculationSettings(max_tokens=lookup),
+            draft=None if draft is None else draft.runner,
+            explain=explain,
+        )
+
+    def generate(self, prompt: str, *, recorder: Recorder = NULL, **asked: Any) -> Generation:
+        """Continue a text token by token; `asked` are the keywords of `request`, `SamplingSettings` among them.
 
         Raises SamplingError for values out of range, ContextError for a prompt that fills the context.
         """
-        from pellucid.engine.generate import generate
-        from pellucid.engine.sampling.settings import SamplingSettings
+        return self.start(self.request(prompt, **asked), recorder=recorder)
 
-        settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        ids = self.tokenizer.encode_prompt(prompt)
-        return generate(self.runner, self.tokenizer, ids, settings, extra=extra, explain=explain, recorder=recorder)
-
-    def complete(self, prompt: str, *, recorder: Recorder = NULL, **sampling: Any) -> Completion:
+    def complete(self, prompt: str, *, recorder: Recorder = NULL, **asked: Any) -> Completion:
         """Continue a text to its end; the answer with its ids, log-probabilities and why it ended."""
         from pellucid.engine.generate import complete
-        from pellucid.engine.sampling.settings import SamplingSettings
 
-        settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        return complete(self.runner, self.tokenizer, self.tokenizer.encode_prompt(prompt), settings, recorder=recorder)
+        return complete(self.runner, self.tokenizer, self.request(prompt, **asked), recorder=recorder)
 
     def choices(
-        self, prompt: str, *, num_choices: int, recorder: Recorder = NULL, **sampling: Any
+        self, prompt: str, *, num_choices: int, recorder: Recorder = NULL, **asked: Any
     ) -> tuple[Completion, ...]:
         """Continue a text several times from one seed, to the ends; choice 0 is the text that `complete` gives."""
         from pellucid.engine.choices import complete_choices
-        from pellucid.engine.sampling.settings import SamplingSettings
 
-        settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        ids = self.tokenizer.encode_prompt(prompt)
-        return complete_choices(self.runner, self.tokenizer, ids, settings, num_choices=num_choices, recorder=recorder)
+        return complete_choices(self.generate(prompt, num_choices=num_choices, recorder=recorder, **asked))
 
     def search(self, prompt: str, *, recorder: Recorder = NULL, **beams: Any) -> tuple[Hypothesis, ...]:
         """The likeliest continuations that a beam search finds, best first; `beams` are the fields of `BeamSettings`."""

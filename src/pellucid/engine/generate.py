@@ -118,7 +118,7 @@ class Generation:
         """The token that follows, chosen from the row after the last id; with the `cost` of that row its account."""
         position, started = len(self.ids), time.perf_counter()
         choice = self.sampler.choose(logits_V, self.ids, self.num_prompt, keep_rows=cost is not None)
-        account = cost and self._account(choice, cost, time.perf_counter() - started)
+        account = None if cost is None else self._account(choice, cost, time.perf_counter() - started)
         text, reason = self.ending.push(choice.id)
         self.finish_reason = reason
         if reason is None:

@@ -132,8 +132,9 @@ def follow(transcript: Transcript, generation: Generation) -> Iterator[Step]:
     for made, step in enumerate(generation, 1):
         told = transcript.steps[made - 1] if made <= len(transcript.steps) else None
         if told is None or told["id"] != step.id:
-            known = told["id"] if told else "no more"
-            raise _differ(transcript, made, f"token {step.id}, the trace has {known}", runner)
+            raise _differ(
+                transcript, made, f"token {step.id}, the trace has {told['id'] if told else 'no more'}", runner
+            )
         yield step
     if made < len(transcript.steps):
         raise _differ(transcript, made + 1, f"an end, the trace has token {transcript.steps[made]['id']}", runner)

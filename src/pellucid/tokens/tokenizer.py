@@ -25,7 +25,7 @@ import tokenizers
 from pellucid.errors import TokenizerError
 from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.encoding import Encoding
-from pellucid.tokens.engine import contained, start_engine
+from pellucid.tokens.engine import check_failure, contained, start_engine
 from pellucid.tokens.formats import BOS, CONFIG_FILE, EOS, NUM_BYTES, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.stream import StreamDecoder
@@ -136,8 +136,11 @@ class Tokenizer:
         Raises TokenizerError for a lone surrogate, which no UTF-8 can hold, and for a byte that no token spells.
         """
         self._check_text(text)
-        with contained(CANNOT_ENCODE):
+        try:
             encoded = self._engine.encode(text, add_special_tokens=False)
+        except BaseException as error:
+            check_failure(error, CANNOT_ENCODE)
+            raise
         return Encoding(tuple(encoded.ids), tuple(encoded.offsets))
 
     def encode_pieces(self, text: str) -> list[Encoding]:
@@ -197,7 +200,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """Rows that an embedding needs: the highest id plus one."""
-        return self.vocabulary.size
+        return len(self.vocabulary.token_bytes)
 
     @property
     def specials(self) -> Mapping[str, int]:
