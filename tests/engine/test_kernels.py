@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from pellucid.engine.runners.build import build_runner
-from pellucid.engine.runners.kernel_runner import KernelRunner, build_kernel_runner
+from pellucid.engine.runners.kernel_runner import ROWS, KernelRunner, build_kernel_runner
 from pellucid.engine.runners.kernels import product
 from pellucid.engine.runners.kernels.compile import has_bf16_dot, kernel
 from pellucid.engine.runners.kernels.functions import exp32, gelu, gelu_tanh
@@ -180,6 +180,23 @@ def test_neighbours_in_a_batch_change_no_bit(weights, size):
     for sequence, length in zip(batch, lengths, strict=True):
         sequence.extend([ids[length + 1]])
     assert same_bits(runner.read(batch[::-1]), whole_TV[[n + 1 for n in lengths]][::-1]), "and in any other"
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_prompts_pieces_and_steps_are_read_at_once_without_a_bit_changed(weights):
+    """Each sequence has as many new ids as it likes, more in all than one pass reads; every row is the one read alone."""
+    model, ids = make(), some_ids(300)
+    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
+    whole_TV = runner.score(runner.start(ids, max_length=300))
+    parts = [(0, 300), (120, 121), (0, 1), (40, 290), (7, 9), (299, 300), (0, 250)]  # read before, and then
+    batch = [runner.start(ids[:known], max_length=300) for known, _ in parts]
+    for sequence, (known, length) in zip(batch, parts, strict=True):
+        if known:
+            runner.read([sequence])
+        sequence.extend(ids[known:length])
+    assert sum(len(sequence.unread) for sequence in batch) > ROWS
+    assert same_bits(runner.read(batch), whole_TV[[length - 1 for _, length in parts]])
+    assert [sequence.unread for sequence in batch] == [[]] * len(parts)
 
 
 def test_truncated_and_forked_sequences_go_on_as_if_nothing_had_been():

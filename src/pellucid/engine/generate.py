@@ -54,8 +54,8 @@ def generate(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder
     if request.speculation is not None or request.draft is not None:
         ahead = request.speculation or SpeculationSettings()
         runner = build_speculative(runner, tokenizer, sampling, ahead, draft=request.draft, extra=stages)
-    settled = dataclasses.replace(request, sampling=sampling, stages=stages)
-    return Generation(runner, tokenizer, settled, recorder=recorder)
+    settled = dataclasses.replace(request, sampling=sampling)
+    return Generation(runner, tokenizer, settled, stages=stages, recorder=recorder)
 
 
 def complete(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder: Recorder = NULL) -> Completion:
@@ -84,12 +84,21 @@ class Generation:
     """A request in progress: its text so far, what of that is read, how it chooses, when it ends.
 
     An iterator of steps. Whoever has several steps them together with `advance`: they know nothing of each other.
-    `request` is the one asked for, with its seed drawn and the stage of its constraint among its stages.
+    `request` is the one asked for, its seed drawn.
     """
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder: Recorder = NULL) -> None:
-        """Made by `generate`, which checks the request."""
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        request: Request,
+        *,
+        stages: abc.Sequence[Stage],
+        recorder: Recorder,
+    ) -> None:
+        """Made by `generate`, which checks the request; `stages` are the caller's and the constraint's."""
         self.runner, self.tokenizer, self.request, self.recorder = runner, tokenizer, request, recorder
+        self.stages = stages
         sampling, context_length, num_prompt = request.sampling, runner.config.context_length, len(request.prompt_ids)
         slides = sampling.on_full == "slide"
         self.window = Window(context_length=context_length, keep_first=sampling.keep_first) if slides else None
@@ -145,7 +154,7 @@ class Generation:
         sampling = self.request.sampling
         self.number = number  # among several choices from one seed
         self.sampler: Sampler = build_sampler(
-            self.runner.config, self.tokenizer, sampling, extra=self.request.stages, choice=number
+            self.runner.config, self.tokenizer, sampling, extra=self.stages, choice=number
         )
         self.ending = StopCondition(
             self.tokenizer,

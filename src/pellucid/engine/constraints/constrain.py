@@ -66,12 +66,8 @@ class Constraint:
             np.add(logits_V[:num], penalties_V[:num], out=masked_V[:num])
         return masked_V
 
-    def allowed(self, new_ids: Sequence[int]) -> np.ndarray:
-        """Which tokens may follow these (all that was generated so far), True or False for each that is known."""
-        return np.unpackbits(self._bits(new_ids), count=self._num_known, bitorder="little").view(bool)
-
     def _bits(self, new_ids: Sequence[int]) -> np.ndarray:
-        """The same, eight tokens to a byte."""
+        """Which tokens may follow these (all that was generated so far), eight to a byte, the lowest id in the lowest bit."""
         bits = self._words.view(np.uint8)
         if len(new_ids) and new_ids[-1] == self._eos_id:  # it has ended, and stays so
             return np.packbits(np.arange(8 * bits.size) == self._eos_id, bitorder="little")
@@ -82,11 +78,6 @@ class Constraint:
         if not len(new_ids):
             bits[: self._fit_first.size] &= self._fit_first
         return bits
-
-    def accepts(self, new_ids: Sequence[int]) -> bool:
-        """Whether these ids (without <eos>) are a complete answer."""
-        self._follow(list(new_ids))
-        return self._matcher.is_accepting()
 
     def _follow(self, new_ids: list[int]) -> None:
         """Bring the matcher behind `new_ids`: onward, or from the start when they do not go on from where it is."""

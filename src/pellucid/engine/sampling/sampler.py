@@ -96,10 +96,6 @@ class Sampler:
             self._mirostat.observe(history, choice.id, choice.processed_logprob)
         return choice
 
-    def process(self, logits_V: np.ndarray, ids: Sequence[int], num_prompt: int) -> np.ndarray:
-        """The row after all stages, from which the token after `ids` is drawn."""
-        return pass_through(logits_V, self.stages, History(ids, num_prompt))[-1]
-
 
 def build_sampler(
     config: ModelConfig,
