@@ -28,6 +28,7 @@ from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.sampling.sampler import Choice, Sampler, build_sampler
 from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import Stage
 from pellucid.engine.settings import SpeculationSettings
 from pellucid.engine.speculative import SpeculativeRunner, build_speculative, speculated
 from pellucid.engine.step import Completion, Step
