@@ -65,7 +65,7 @@ class View:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
+class Loaded:
     """What was read from the disk: the model, the one that guesses for it, the settings that its directory suggests."""
 
     lm: LanguageModel
@@ -181,7 +181,7 @@ def _resolve(given: dict[str, Any], suggested: dict[str, Any] | None = None) -> 
     return resolve(SamplingSettings, Layer("generation_config.json", suggested or {}), Layer("command line", given))
 
 
-def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *, apply: bool) -> Opened:
+def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *, apply: bool) -> Loaded:
     """The models, and what the first one's directory suggests, said aloud."""
     from pellucid.engine.settings import EngineSettings
     from pellucid.settings import Layer, resolve
@@ -190,7 +190,7 @@ def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *,
     engine = resolve(EngineSettings, Layer("command line", given)).settings
     lm = open_model(run, common, engine)
     guesser = None if draft is None else open_model(draft, common, engine).runner
-    return Opened(lm=lm, draft=guesser, suggested=_suggestions(lm, apply))
+    return Loaded(lm=lm, draft=guesser, suggested=_suggestions(lm, apply))
 
 
 def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
 
 
 def _settle(
-    opened: Opened, prompt: str, resolved: Resolved[SamplingSettings], constraint: ConstraintSettings | None
+    opened: Loaded, prompt: str, resolved: Resolved[SamplingSettings], constraint: ConstraintSettings | None
 ) -> Request:
     """The request of the command line, each setting that is not a default printed with its source."""
     from pellucid.engine.request import Request
@@ -234,7 +234,7 @@ def _settle(
     return Request(prompt_ids=ids, sampling=resolved.settings, constraint=constraint)
 
 
-def _complete_request(request: Request, opened: Opened, view: View) -> Request:
+def _complete_request(request: Request, opened: Loaded, view: View) -> Request:
     """With what is wanted beside the text, and who guesses ahead."""
     from pellucid.engine.settings import SpeculationSettings
 

@@ -44,7 +44,7 @@ GROUP = 32  # weights that share a scale at int4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Timing:
     """Some tokens, and the seconds that they took."""
 
     num_tokens: int
@@ -54,7 +54,7 @@ class Pace:
     def tokens_per_second(self) -> float:
         """The rate.
 
-        >>> Pace(num_tokens=30, seconds=0.5).tokens_per_second
+        >>> Timing(num_tokens=30, seconds=0.5).tokens_per_second
         60.0
         """
         return self.num_tokens / self.seconds
@@ -76,15 +76,15 @@ def read_prompts(runner: Runner, prompts: abc.Sequence[abc.Sequence[int]], *, ro
     return sequences
 
 
-def measure_prefill(runner: Runner, ids: abc.Sequence[int]) -> Pace:
+def measure_prefill(runner: Runner, ids: abc.Sequence[int]) -> Timing:
     """Time the reading of one prompt, in tokens of the prompt."""
     sequence = runner.start(ids, max_length=len(ids))
     begin = time.perf_counter()
     runner.read([sequence])
-    return Pace(num_tokens=len(ids), seconds=time.perf_counter() - begin)
+    return Timing(num_tokens=len(ids), seconds=time.perf_counter() - begin)
 
 
-def measure_decode(runner: Runner, sequences: abc.Sequence[Sequence], num_steps: int) -> Pace:
+def measure_decode(runner: Runner, sequences: abc.Sequence[Sequence], num_steps: int) -> Timing:
     """Time steps of one new token for each of some sequences that are read; they are left as they were found.
 
     The runner alone: the ids are given, no token is chosen. The tokens of all sequences count.
@@ -99,12 +99,12 @@ def measure_decode(runner: Runner, sequences: abc.Sequence[Sequence], num_steps:
     seconds = time.perf_counter() - begin
     for sequence, length in zip(sequences, lengths, strict=True):
         sequence.truncate(length)
-    return Pace(num_tokens=num_steps * len(sequences), seconds=seconds)
+    return Timing(num_tokens=num_steps * len(sequences), seconds=seconds)
 
 
 def measure_generate(
     runner: Runner, tokenizer: Tokenizer, ids: abc.Sequence[int], num_tokens: int, *, explain: bool = False
-) -> Pace:
+) -> Timing:
     """The pace of `generate` after its first token: greedy, with the account of each token or without.
 
     The text may not end early, so that every measurement is of the same number of tokens.
@@ -112,7 +112,7 @@ def measure_generate(
     sampling = SamplingSettings(temperature=0, max_new_tokens=num_tokens + 1, min_new_tokens=num_tokens + 1)
     request = Request(prompt_ids=ids, sampling=sampling, explain=explain)
     times = [time.perf_counter() for _ in generate(runner, tokenizer, request)]
-    return Pace(num_tokens=len(times) - 1, seconds=times[-1] - times[0])
+    return Timing(num_tokens=len(times) - 1, seconds=times[-1] - times[0])
 
 
 def prompt_flops(config: ModelConfig, num_tokens: int) -> int:

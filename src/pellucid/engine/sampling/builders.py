@@ -15,7 +15,7 @@ import numpy as np
 
 from pellucid.engine.sampling import masks, penalties, truncation
 from pellucid.engine.sampling.mirostat import Mirostat
-from pellucid.engine.sampling.orders import Span
+from pellucid.engine.sampling.orders import Lookback
 from pellucid.engine.sampling.settings import SamplingSettings, parse_bias
 from pellucid.engine.sampling.stage import FunctionStage, History, Stage
 from pellucid.errors import SamplingError
@@ -43,7 +43,7 @@ def _of_row(name: str, function: Callable[..., np.ndarray], **arguments: object)
     return FunctionStage(name, lambda logits_V, history: function(logits_V, **arguments))
 
 
-def _of_span(name: str, function: Callable[..., np.ndarray], span: Span, **arguments: object) -> Stage:
+def _of_span(name: str, function: Callable[..., np.ndarray], span: Lookback, **arguments: object) -> Stage:
     """A stage that looks back on the ids of a span, and does nothing while there are none."""
 
     def apply(logits_V: np.ndarray, history: History) -> np.ndarray:
@@ -99,7 +99,7 @@ def _build_logit_bias(settings: SamplingSettings, around: StageContext) -> Stage
 
 def _build_no_repeat_ngram(settings: SamplingSettings, around: StageContext) -> Stage:
     n = settings.no_repeat_ngram
-    return _of_span(f"no-repeat {n}-gram", penalties.apply_no_repeat_ngram, Span("both"), n=n)
+    return _of_span(f"no-repeat {n}-gram", penalties.apply_no_repeat_ngram, Lookback("both"), n=n)
 
 
 def _build_repetition(settings: SamplingSettings, around: StageContext) -> Stage:
@@ -121,7 +121,7 @@ def _build_dry(settings: SamplingSettings, around: StageContext) -> Stage:
     return _of_span(
         f"DRY {settings.dry_multiplier:g} · {settings.dry_base:g}^(n - {settings.dry_allowed_length})",
         penalties.apply_dry,
-        Span("both", settings.dry_window),
+        Lookback("both", settings.dry_window),
         multiplier=settings.dry_multiplier,
         base=settings.dry_base,
         allowed_length=settings.dry_allowed_length,

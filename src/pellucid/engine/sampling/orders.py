@@ -22,7 +22,7 @@ Scope = Literal["prompt", "output", "both"]
 
 
 @dataclass(frozen=True)
-class Span:
+class Lookback:
     """Which ids of a sequence a penalty looks back on: the prompt, the output or both, and of those the last `window`."""
 
     scope: Scope
@@ -37,8 +37,8 @@ class Order:
     """The stages from first to last, and the ids that penalties count."""
 
     stages: tuple[str, ...]
-    repetition: Span  # of the repetition penalty
-    counts: Span  # of the frequency and the presence penalty
+    repetition: Lookback  # of the repetition penalty
+    counts: Lookback  # of the frequency and the presence penalty
 
 
 MASKS = ("allow", "ban", "min_new_tokens")
@@ -51,40 +51,40 @@ ORDERS: dict[str, Order] = {
             *("temperature", "top_n_sigma", "top_k", "top_p", "min_p", "typical", "epsilon", "eta"),
             *("xtc", "mirostat"),
         ),
-        repetition=Span("both"),
-        counts=Span("output"),
+        repetition=Lookback("both"),
+        counts=Lookback("output"),
     ),
     "llama.cpp": Order(
         stages=(
             *(*MASKS, "logit_bias", "repetition", "frequency", "presence", "dry"),
             *("top_n_sigma", "top_k", "typical", "top_p", "min_p", "xtc", "temperature"),
         ),
-        repetition=Span("both", 64),
-        counts=Span("both", 64),
+        repetition=Lookback("both", 64),
+        counts=Lookback("both", 64),
     ),
     "vllm": Order(
         stages=(
             *(*MASKS, "logit_bias", "repetition", "frequency", "presence"),
             *("temperature", "min_p", "top_k", "top_p"),
         ),
-        repetition=Span("both"),
-        counts=Span("output"),
+        repetition=Lookback("both"),
+        counts=Lookback("output"),
     ),
     "hf": Order(
         stages=(
             *("logit_bias", "repetition", "no_repeat_ngram", *MASKS),
             *("temperature", "top_k", "top_p", "min_p", "typical", "epsilon", "eta"),
         ),
-        repetition=Span("both"),
-        counts=Span("both"),
+        repetition=Lookback("both"),
+        counts=Lookback("both"),
     ),
     "mlx": Order(
         stages=(
             *(*MASKS, "logit_bias", "repetition", "presence", "frequency"),
             *("top_p", "min_p", "xtc", "top_k", "temperature"),
         ),
-        repetition=Span("both", 20),
-        counts=Span("both", 20),
+        repetition=Lookback("both", 20),
+        counts=Lookback("both", 20),
     ),
 }
 
@@ -92,5 +92,7 @@ STAGES = ORDERS["pellucid"].stages  # every stage there is
 
 # With mirostat llama.cpp leaves out all its other stages.
 LLAMA_CPP_MIROSTAT = Order(
-    stages=(*MASKS, "logit_bias", "temperature", "mirostat"), repetition=Span("both", 64), counts=Span("both", 64)
+    stages=(*MASKS, "logit_bias", "temperature", "mirostat"),
+    repetition=Lookback("both", 64),
+    counts=Lookback("both", 64),
 )

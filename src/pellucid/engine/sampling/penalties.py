@@ -6,7 +6,7 @@
     DRY           l - m · b^(n - allowed)           for an id that would make the last n tokens repeat an earlier run
     no-repeat     -∞                                for an id that would complete an n-gram a second time
 
-Which ids count is half of what a penalty means (see `orders.Span`): here they are an argument. Pure functions of one
+Which ids count is half of what a penalty means (see `orders.Lookback`): here they are an argument. Pure functions of one
 row and those ids; nothing is remembered between tokens, so a sequence may be cut back at any time.
 
 Axes: V vocabulary · N different ids · S positions looked back on.
@@ -22,15 +22,15 @@ from collections.abc import Sequence, Set
 
 import numpy as np
 
-from pellucid.engine.sampling.orders import Span
+from pellucid.engine.sampling.orders import Lookback
 
 LARGEST_EXPONENT = math.log(2.0**127)  # beyond it b^n leaves float32
 
 
-def select(ids: Sequence[int], num_prompt: int, span: Span) -> Sequence[int]:
+def select(ids: Sequence[int], num_prompt: int, span: Lookback) -> Sequence[int]:
     """The ids that a penalty looks back on.
 
-    >>> [select([1, 2, 3, 4, 5], 2, Span(*span)) for span in (("both", 4), ("output",), ("prompt", 1))]
+    >>> [select([1, 2, 3, 4, 5], 2, Lookback(*span)) for span in (("both", 4), ("output",), ("prompt", 1))]
     [[2, 3, 4, 5], [3, 4, 5], [2]]
     """
     if span.scope != "both":

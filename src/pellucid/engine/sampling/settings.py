@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pellucid.engine.sampling.orders import LLAMA_CPP_MIROSTAT, ORDERS, PROHIBITIONS, STAGES, Order, Span
+from pellucid.engine.sampling.orders import LLAMA_CPP_MIROSTAT, ORDERS, PROHIBITIONS, STAGES, Lookback, Order
 from pellucid.errors import SamplingError
 from pellucid.settings import MOST, nearest, setting
 
@@ -237,18 +237,18 @@ class SamplingSettings:
         return self.temperature == 0 and "xtc" not in self.stages
 
     @property
-    def repetition_span(self) -> Span:
+    def repetition_span(self) -> Lookback:
         """The ids that the repetition penalty looks back on."""
         return _settle_span(self.resolved_order.repetition, self.repetition_scope, self.repetition_window)
 
     @property
-    def counts_span(self) -> Span:
+    def counts_span(self) -> Lookback:
         """The ids that the frequency and presence penalties look back on."""
         return _settle_span(self.resolved_order.counts, self.counts_scope, self.counts_window)
 
 
-def _settle_span(span: Span, scope: ScopeSetting, window: int | None) -> Span:
-    return Span(span.scope if scope == "order" else scope, span.window if window is None else window or None)
+def _settle_span(span: Lookback, scope: ScopeSetting, window: int | None) -> Lookback:
+    return Lookback(span.scope if scope == "order" else scope, span.window if window is None else window or None)
 
 
 def parse_bias(entries: Sequence[str]) -> dict[int, float]:

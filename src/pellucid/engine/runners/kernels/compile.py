@@ -32,14 +32,14 @@ VARIABLE = "NUMBA_CACHE_DIR"  # names another folder, on every system
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cache:
+class CodeFolder:
     """Where machine code is kept; `directory` is None where it cannot be, and `fault` says why."""
 
     directory: Path | None
     fault: str = ""
 
 
-def find_cache() -> Cache:
+def find_cache() -> CodeFolder:
     """The folder for this version of the kernels: below the one that NUMBA_CACHE_DIR names, or the user's cache."""
     digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
     for path in sorted(ROOM.glob("*.py")):
@@ -51,10 +51,10 @@ def find_cache() -> Cache:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=directory):  # what the rights promise, a full or read-only disk may refuse
-                return Cache(directory=directory)
+                return CodeFolder(directory=directory)
         except OSError as error:
             faults.append(f"{folder}: {error.strerror or error}")
-    return Cache(directory=None, fault="; ".join(faults))
+    return CodeFolder(directory=None, fault="; ".join(faults))
 
 
 def kernel(function: Callable[..., Any]) -> Any:
