@@ -120,6 +120,38 @@ class LanguageModel:
 
         return complete_choices(self.generate(prompt, num_choices=num_choices, recorder=recorder, **asked))
 
+    def suggested(self) -> dict[str, Any]:
+        """The sampling settings that the model's generation_config.json suggests: `lm.complete(text, **lm.suggested())`.
+
+        Raises SamplingError for a suggestion that cannot be.
+        """
+        from pellucid.engine.sampling.generation_config import suggest
+
+        return suggest(self.checkpoint.generation, self.tokenizer.end_ids)[0]
+
+    def save_trace(self, path: Path | str, steps: Sequence[Step], request: Request) -> None:
+        """Write down all that led to a finished text, so that `replay` makes it again and compares.
+
+        `steps` are all of a generation with `explain=True`, `request` is that generation's own, its seed known.
+        """
+        from pellucid.engine.transcript import build_transcript, hash_model, save_transcript
+
+        save_transcript(
+            build_transcript(steps, request, self.tokenizer, model_sha256=hash_model(self.model)), Path(path)
+        )
+
+    def replay(self, path: Path | str, *, recorder: Recorder = NULL) -> Iterator[Step]:
+        """Generate the text of a trace again, token by token.
+
+        Raises CorruptFileError for a file that is no trace, RequestError when the model is another one, and at the
+        first token that is not the trace's.
+        """
+        from pellucid.engine.transcript import check_origin, follow, hash_model, load_transcript
+
+        transcript = load_transcript(Path(path))
+        check_origin(transcript, model_sha256=hash_model(self.model), tokenizer=self.tokenizer)
+        return follow(transcript, self.start(transcript.request, recorder=recorder))
+
     def search(self, prompt: str, *, recorder: Recorder = NULL, **beams: Any) -> tuple[Hypothesis, ...]:
         """The likeliest continuations that a beam search finds, best first; `beams` are the fields of `BeamSettings`."""
         from pellucid.engine.beam import BeamSettings, search

@@ -195,28 +195,22 @@ def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *,
 
 def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
     """What the model's directory suggests, said aloud; {} unless it is to be applied."""
-    from pellucid.engine.sampling.generation_config import from_generation_config
-    from pellucid.engine.sampling.settings import SamplingSettings
-    from pellucid.settings import shallow
+    from pellucid.engine.sampling.generation_config import suggest
 
     try:
-        suggested, unknown = from_generation_config(lm.checkpoint.generation)
+        changes, unknown = suggest(lm.checkpoint.generation, lm.tokenizer.end_ids)
     except SamplingError as error:
         if apply:
             raise
         fault = words(error.what, err=True, section="errors")
         tell(f"! generation_config.json suggests what cannot be: {fault}, {error.found}", err=True)
         return {}
-    defaults = shallow(SamplingSettings())
-    changes = {name: value for name, value in shallow(suggested).items() if value != defaults[name]}
-    if lm.tokenizer.end_ids.issuperset(changes.get("stop_ids", ())):
-        changes.pop("stop_ids", None)  # they end a text anyway
     if apply and unknown:
         tell(f"! generation_config.json: no counterpart here, not applied: {', '.join(unknown)}", err=True)
     shown = ", ".join(f"{name}={plain(value)}" for name, value in changes.items() if name != "order")
     if shown and not apply:
         tell(f"· generation_config.json suggests {shown} (shown, not applied)", err=True)
-    return changes if apply and shown else {}
+    return changes if apply else {}
 
 
 def _settle(
@@ -345,9 +339,6 @@ def _circumstances(generation: Generation, scored: Sequence[PromptToken]) -> dic
 
 
 def _save(lm: LanguageModel, generation: Generation, steps: Sequence[Step], path: Path) -> None:
-    from pellucid.engine.transcript import build_transcript, hash_model, save_transcript
-
-    transcript = build_transcript(steps, generation.request, lm.tokenizer, model_sha256=hash_model(lm.model))
-    save_transcript(transcript, path)
+    lm.save_trace(path, steps, generation.request)
     again = typed("pellucid", "generate", "RUN", "--replay", path)
     tell(f"· trace in {path}: {again} makes the same text again", err=True)

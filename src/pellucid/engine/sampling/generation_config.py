@@ -9,11 +9,12 @@ Source: transformers `GenerationConfig`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import SamplingError
+from pellucid.settings import shallow
 from pellucid.untrusted import number, shown, whole
 
 COUNTERPARTS = {
@@ -75,6 +76,24 @@ def from_generation_config(config: Mapping[str, Any]) -> tuple[SamplingSettings,
         key for key, value in given.items() if key not in known and not (key in HARMLESS and HARMLESS[key](value))
     ]
     return SamplingSettings(**values, order="hf"), tuple(unknown)
+
+
+def suggest(config: Mapping[str, Any], end_ids: Collection[int]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The settings, by name, that a file would change, and its keys that have no counterpart here.
+
+    Ids that end a text anyway (`end_ids`) change nothing, and neither does an order alone.
+
+    >>> suggest({"top_k": 20, "eos_token_id": 2}, end_ids={2})
+    ({'top_k': 20, 'order': 'hf'}, ())
+    >>> suggest({"eos_token_id": 2}, end_ids={2})
+    ({}, ())
+    """
+    suggested, unknown = from_generation_config(config)
+    defaults = shallow(SamplingSettings())
+    changes = {name: value for name, value in shallow(suggested).items() if value != defaults[name]}
+    if set(changes.get("stop_ids", ())) <= set(end_ids):
+        changes.pop("stop_ids", None)
+    return (changes if changes.keys() - {"order"} else {}), unknown
 
 
 def _convert(key: str, value: Any) -> Any:
