@@ -7,7 +7,7 @@ for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     from pellucid.engine.runners.runner import Runner
     from pellucid.engine.sampling.stage import Stage
     from pellucid.engine.settings import EngineSettings
-    from pellucid.engine.step import Completion
+    from pellucid.engine.step import Completion, Step
     from pellucid.lens.dispatch import Dispatch
     from pellucid.lens.trace import Trace
     from pellucid.model.decoder import Decoder
