@@ -168,7 +168,7 @@ class LanguageModel:
         weights = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
         dtype = self.model.embed.weight.dtype
         now = replace(self.checkpoint, config=self.config, weights=weights, tokenizer=self.tokenizer, dtype=dtype)
-        check_path(path, "the destination")
+        check_path(path, "path")
         to, chosen = target_of(Path(path)), quantize or stored_format(now)
         convert(now, Path(path), to=to, number_format=chosen, recorder=recorder)
         return Path(path)
@@ -227,7 +227,7 @@ def load(
     from pellucid.store.open import open_checkpoint, tokenizer_of
 
     check_keywords(unknown, ("path", "device", "dtype", "weights", "engine", "recorder"), LOADING)
-    check_path(path, "the model")
+    check_path(path, "path")
     how = EngineSettings() if engine is None else engine
     check_kind(how, EngineSettings, "engine=pellucid.EngineSettings(kernels=…)")
     said = {} if weights == "auto" else {"weights": weights}
@@ -284,8 +284,8 @@ def train(
     from pellucid.training.recipes.pretrain import Pretraining, pretrain
     from pellucid.training.settings import TrainSettings
 
-    check_path(text, "the text")
-    check_path(out, "the run's directory")
+    check_path(text, "text")
+    check_path(out, "out")
     layers = [load_toml(Path(recipe))] if recipe else []
     resolved = resolve(TrainSettings, *layers, Layer("call", settings))
     parent = Path(start_from) if start_from else None

@@ -97,10 +97,10 @@ def check_kind(value: object, kind: type, hint: str) -> None:
     >>> check_kind(3, str, "give a text")
     Traceback (most recent call last):
     ...
-    pellucid.errors.RequestError: a str is wanted here
+    pellucid.errors.RequestError: str is wanted here
       found: 3 (int)
       try:   give a text
     """
     if not isinstance(value, kind):
         found = f"{shown(value)} ({type(value).__name__})"
-        raise RequestError(f"a {kind.__name__} is wanted here", found=found, hint=hint)
+        raise RequestError(f"{kind.__name__} is wanted here", found=found, hint=hint)

@@ -167,7 +167,7 @@ class SamplingSettings:
             object.__setattr__(self, "logit_bias", spell_bias(self.logit_bias))
         for name, bound in BOUNDS.items():
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, Real) and bound.holds(value)):
+            if value is not None and not (isinstance(value, (float, Real)) and bound.holds(float(value))):
                 raise SamplingError(f"{name} must {bound.words}", found=str(value)[:80], hint=bound.hint)
         for name, options in CHOICES.items():
             if getattr(self, name) not in options:

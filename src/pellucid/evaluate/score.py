@@ -59,7 +59,9 @@ class Score:
         """
         if not self.num_bytes:
             found = "no tokenizer tells them" if self.num_bytes is None else "special tokens alone"
-            raise RequestError("the bytes of these ids are not known", found=found, hint="loss is known: nats per token")
+            raise RequestError(
+                "the bytes of these ids are not known", found=found, hint="loss is known: nats per token"
+            )
         return self._likelihood.bits_per_byte
 
     @property
