@@ -28,6 +28,7 @@ LINES = {  # a room imports only from rooms on lower lines; rooms on one line do
     "model": 4,
     "tokens": 3,
     "planning": 3,
+    "arguments": 3,
     "settings": 2,
     "events": 2,
     "trial": 2,
@@ -61,6 +62,7 @@ FENCES = {  # a third-party name -> the only places in src that may import it
 NO_TORCH = (
     "errors",
     "counts",
+    "arguments",
     "settings",
     "events",
     "trial",

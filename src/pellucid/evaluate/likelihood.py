@@ -108,7 +108,7 @@ def measure_likelihood(model: Decoder, batches: Iterable[Batch], *, num_bytes: i
     for batch in batches:
         nats_BT = nll(model, batch)
         nats_per_row.extend(math.fsum(row) for row in nats_BT.tolist())
-        num_tokens += int(batch.weights_BT.count_nonzero())
+        num_tokens += batch.num_targets
     if num_tokens == 0:
         raise InputError("there is nothing to predict in this text", hint="give at least two tokens")
     return Likelihood(nats=math.fsum(nats_per_row), num_tokens=num_tokens, num_bytes=num_bytes)

@@ -30,6 +30,7 @@ from pellucid.lens.rows import Rows
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.tree import Node, Tree, parse
 from pellucid.settings import Layer, resolve
+from pellucid.tokens.prompt import Prompt, read_prompt
 from pellucid.tokens.tokenizer import Tokenizer
 
 NUM_SAMPLERS = 16  # kept because a sampler with mirostat remembers how surprising its choices were
@@ -53,12 +54,12 @@ class Branches:
         self.start: int | None = None  # the text that the lens was opened with: where a new page begins
         self.samplers: dict[SamplingSettings, Sampler] = {}
 
-    def plant(self, text: str) -> Node:
-        """A prompt as a new root. Raises ContextError when the context cannot hold it.
+    def plant(self, prompt: Prompt) -> Node:
+        """A prompt, text or ids, as a new root. Raises ContextError when the context cannot hold it.
 
         A model that sees the whole row at once takes a prompt too: it can be looked at, though not continued.
         """
-        ids = self.tokenizer.encode_prompt(text)
+        ids = read_prompt(prompt, self.tokenizer)
         check_ids(replace(self.runner.config, causal=True), ids)
         context_length = self.runner.config.context_length
         if len(ids) > context_length:

@@ -14,8 +14,7 @@ Axes: V vocabulary.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Sequence as Many
+from collections import OrderedDict, abc
 
 import numpy as np
 
@@ -38,7 +37,7 @@ class Rows:
         self.sequences: list[Sequence] = []  # the one used last at the end
         self.rows: OrderedDict[tuple[int, ...], tuple[np.ndarray, ReadCost]] = OrderedDict()
 
-    def after(self, ids: Many[int], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
+    def after(self, ids: abc.Sequence[int], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
         """The logits after the last of these ids, [V], of which the first `num_prompt` are a prompt.
 
         Raises ContextError for more ids than the context holds.
@@ -76,7 +75,7 @@ class Rows:
             seconds=time.perf_counter() - started,
         )
 
-    def _pieces(self, start: int, num_prompt: int, length: int) -> Many[int]:
+    def _pieces(self, start: int, num_prompt: int, length: int) -> abc.Sequence[int]:
         """Where to cut what has to be read: nowhere, or as a generation would have read it."""
         return (length,) if self.runner.exact else range(max(start + 1, min(num_prompt, length)), length + 1)
 

@@ -24,12 +24,6 @@ def build(
     return model.to(device=device, dtype=dtype)
 
 
-def build_empty(config: ModelConfig) -> Decoder:
-    """The same parts without memory (torch's meta device): names and shapes only."""
-    with torch.device("meta"):
-        return Decoder(config, device="meta")
-
-
 def build_unfilled(
     config: ModelConfig,
     *,
@@ -37,7 +31,7 @@ def build_unfilled(
     dtype: torch.dtype,
     core_device: torch.device | str | None = None,
 ) -> Decoder:
-    """A model whose parameters hold nothing yet: the caller fills them.
+    """A model whose parameters hold nothing yet: the caller fills them; on the device "meta" they are shapes alone.
 
     It is drawn without memory first, so that torch's own initialisation costs nothing and touches no random state;
     `core_device` is where attention will run when that is not `device`.

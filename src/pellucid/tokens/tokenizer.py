@@ -56,6 +56,7 @@ class Tokenizer:
     eos_id: int | None  # the id that ends one
     _engine: tokenizers.Tokenizer
     more_ends: tuple[int, ...] = ()  # further ids at which a model's text ends; `ending_at` adds them
+    has_text = True  # not a field: `IdsOnly` stands for the tokenizer of a model that has none
 
     @classmethod
     def from_json(cls, text: str, config: str | None = None) -> Tokenizer:
@@ -194,7 +195,7 @@ class Tokenizer:
 
     @property
     def kind(self) -> Kind:
-        """ "bpe" or "char"."""
+        """ "bpe", "char", or "ids" for a model that came without a tokenizer."""
         return self.vocabulary.kind
 
     @property

@@ -7,9 +7,11 @@ the dataclass is made, so that code and command line meet the same errors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from numbers import Real
+from operator import index
+from typing import Literal, SupportsFloat, SupportsIndex, get_args
 
 from pellucid.engine.sampling.orders import LLAMA_CPP_MIROSTAT, ORDERS, PROHIBITIONS, STAGES, Lookback, Order
 from pellucid.errors import SamplingError
@@ -147,9 +149,11 @@ class SamplingSettings:
     keep_first: int = setting(1, "with on_full=slide: how many of the first tokens stay (1: <bos>)")
 
     def __post_init__(self) -> None:
+        if isinstance(self.logit_bias, Mapping):  # as code writes it; files and --set know lists of text
+            object.__setattr__(self, "logit_bias", spell_bias(self.logit_bias))
         for name, bound in BOUNDS.items():
             value = getattr(self, name)
-            if value is not None and not bound.holds(value):
+            if value is not None and not (isinstance(value, (float, Real)) and bound.holds(float(value))):
                 raise SamplingError(f"{name} must {bound.words}", found=str(value)[:80], hint=bound.hint)
         for name, options in CHOICES.items():
             if getattr(self, name) not in options:
@@ -159,8 +163,9 @@ class SamplingSettings:
                 "stop must be a tuple of texts, none of them empty", found=repr(self.stop), hint='for example ("\\n",)'
             )
         for name in ("allow", "ban", "dry_breakers", "stop_ids"):
-            if any(token_id < 0 for token_id in getattr(self, name)):
-                raise SamplingError(f"{name} must hold ids, 0 or more", found=str(getattr(self, name)))
+            ids = getattr(self, name)
+            if not isinstance(ids, Sequence) or not all(isinstance(i, SupportsIndex) and index(i) >= 0 for i in ids):
+                raise SamplingError(f"{name} must hold ids, 0 or more", found=str(ids)[:80])
         parse_bias(self.logit_bias)
         self._check_order()
 
@@ -249,6 +254,25 @@ class SamplingSettings:
 
 def _settle_span(span: Lookback, scope: ScopeSetting, window: int | None) -> Lookback:
     return Lookback(span.scope if scope == "order" else scope, span.window if window is None else window or None)
+
+
+def spell_bias(biases: Mapping[int, float]) -> tuple[str, ...]:
+    """A table of ids and what is added to their logits, as `logit_bias` and `--set` spell it.
+
+    >>> spell_bias({12: -1.5, 40: 3})
+    ('12:-1.5', '40:3.0')
+
+    Raises SamplingError for a text instead of an id: it may be several tokens.
+    """
+    for token_id, bias in biases.items():
+        numbers = isinstance(bias, SupportsFloat) and isinstance(token_id, SupportsIndex)
+        if not numbers or isinstance(token_id, bool):
+            raise SamplingError(
+                "logit_bias wants ids and numbers",
+                found=f"{token_id!r}: {bias!r}"[:80],
+                hint="lm.tokenizer.encode(text).ids gives the ids of a text",
+            )
+    return tuple(f"{index(token_id)}:{float(bias)!r}" for token_id, bias in biases.items())
 
 
 def parse_bias(entries: Sequence[str]) -> dict[int, float]:
