@@ -444,7 +444,7 @@ def test_another_kind_begins_anew_and_the_same_one_goes_on() -> None:
     ("values", "what", "hint"),
     [
         ({"shape": "sqare"}, "shape has no kind 'sqare'", "did you mean 'square'?"),
-        ({"shape": {"kind": "round", "tilt": 1}}, "unknown setting shape.tilt", "known: kind, radius"),
+        ({"shape": {"kind": "round", "tilt": 1}}, "shape of the kind round has no tilt", "known: kind, radius"),
         ({"shape": {"sdie": 1}}, "unknown setting shape.sdie", "did you mean 'side'?"),
         ({"shape": {"kind": "cube"}}, "shape.side must be given", "give a number of 0 or more"),
         (

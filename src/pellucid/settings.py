@@ -89,12 +89,12 @@ def resolve(cls: type[S], *layers: Layer) -> Resolved[S]:
 
     Raises SettingsError for an unknown key (naming the nearest), a value of another type, or one out of range.
     """
-    sources: dict[str, str] = {}
     merged: dict[str, Any] = {}
-    before: dict[str, Any] = {}  # what a layer said of a key that a later one says too
+    said = _Said()
     for layer in layers:
-        _merge(cls, merged, layer.values, "", layer.source, sources, before)
-    return Resolved(_construct(cls, merged, "", sources, before), sources)
+        said.source = layer.source
+        _merge(cls, merged, layer.values, "", said)
+    return Resolved(_construct(cls, merged, "", said), said.sources)
 
 
 def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -258,53 +258,76 @@ def load_toml(path: Path) -> Layer:
         raise SettingsError("the recipe is not valid TOML", found=shown(error), where=str(path), hint=RECIPE) from error
 
 
-def _merge(
-    cls: type, merged: dict, values: Mapping, prefix: str, source: str, sources: dict[str, str], before: dict[str, Any]
-) -> None:
+@dataclass
+class _Said:
+    """Which layer is being read, and what was said by those before it."""
+
+    source: str = ""
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)  # the layer of each key
+    before: dict[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # what a layer said of a key that a later one says too
+
+
+def _merge(cls: type, merged: dict, values: Mapping, prefix: str, said: _Said) -> None:
     hints = type_hints(cls)
     values = cls.translate(values) if hasattr(cls, "translate") else values
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in hints:
-            raise SettingsError(f"unknown setting {key}", where=source, hint=nearest(name, list(hints)))
+            raise SettingsError(f"unknown setting {key}", where=said.source, hint=nearest(name, list(hints)))
         if groups := _groups_in(hints[name]):
-            _merge_group(groups, hints[name], merged, name, value, key, source, sources, before)
+            is_open = type(None) in get_args(hints[name])
+            _merge_group(
+                groups,
+                merged,
+                name,
+                None if is_open and is_none(value) else _as_group(groups, value, key, said),
+                key,
+                said,
+            )
             continue
         if name in merged:
-            before[key] = merged[name]
+            said.before[key] = merged[name]
         merged[name] = value
-        sources[key] = source
+        said.sources[key] = said.source
+
+
+def _as_group(groups: tuple[type, ...], value: Any, key: str, said: _Said) -> Mapping[str, Any]:
+    """What a layer says of a group, as a dictionary; a bare word is a kind."""
+    first = next(iter(type_hints(groups[0])))
+    if isinstance(value, str) and first == "kind":
+        return {"kind": value}
+    if dataclasses.is_dataclass(value):
+        return shallow(value)
+    if isinstance(value, Mapping):
+        return value
+    raise SettingsError(
+        f"{key} is a group of settings, not one value",
+        found=shown(value),
+        where=said.source,
+        hint=f"set one of its members, for example {key}.{first}=…",
+    )
 
 
 def _merge_group(
-    groups: tuple[type, ...], hint: Any, merged: dict, name: str, value: Any, key: str, source: str,
-    sources: dict[str, str], before: dict[str, Any],
-) -> None:  # fmt: skip
-    """Add what a layer says of a group, which may be one of several kinds."""
-    tagged = next(iter(type_hints(groups[0])), "") == "kind"
-    if is_none(value) and type(None) in get_args(hint):
-        merged[name], sources[key] = None, source
+    groups: tuple[type, ...], merged: dict, name: str, value: Mapping[str, Any] | None, key: str, said: _Said
+) -> None:
+    """Add what a layer says of a group, which may be one of several kinds; None: that it is absent."""
+    if value is None:
+        merged[name], said.sources[key] = None, said.source
         return
-    if isinstance(value, str) and tagged:
-        value = {"kind": value}
-    if dataclasses.is_dataclass(value):
-        value = shallow(value)
-    if not isinstance(value, Mapping):
-        first = next(iter(type_hints(groups[0])))
-        raise SettingsError(
-            f"{key} is a group of settings, not one value",
-            found=shown(value),
-            where=source,
-            hint=f"set one of its members, for example {key}.{first}=…",
-        )
     inner = merged.get(name) or {}
-    if not value and len(groups) > 1:  # nothing is said
+    if len(groups) == 1:
+        group = groups[0]
+    elif value:
+        if "kind" in value and value["kind"] != inner.get("kind"):
+            inner = {}  # another kind begins anew
+        group = _pick(groups, {**inner, **value}, key, said.source)
+    else:
         return
-    if len(groups) > 1 and "kind" in value and value["kind"] != inner.get("kind"):
-        inner = {}  # another kind begins anew
     merged[name] = inner
-    group = _pick(groups, {**inner, **value}, key, source) if len(groups) > 1 else groups[0]
-    _merge(group, inner, value, f"{key}.", source, sources, before)
+    _merge(group, inner, value, f"{key}.", said)
 
 
 def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source: str) -> type:
@@ -312,10 +335,14 @@ def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source:
     kinds = {type_hints(group)["kind"]: group for group in groups}
     known = {word: group for kind, group in kinds.items() for word in get_args(kind)}
     if "kind" in values:
-        if values["kind"] not in known:
-            hint = nearest(str(values["kind"]), list(known))
-            raise SettingsError(f"{key} has no kind {shown(values['kind'])}", where=source, hint=hint)
-        return known[values["kind"]]
+        kind = values["kind"]
+        if kind not in known:
+            hint = nearest(str(kind), list(known))
+            raise SettingsError(f"{key} has no kind {shown(kind)}", where=source, hint=hint)
+        if others := [name for name in values if name not in type_hints(known[kind])]:
+            hint = nearest(others[0], list(type_hints(known[kind])))
+            raise SettingsError(f"{key} of the kind {kind} has no {others[0]}", where=source, hint=hint)
+        return known[kind]
     fitting = [word for word, group in known.items() if values.keys() <= type_hints(group).keys()]
     if len({known[word] for word in fitting}) == 1:
         return known[fitting[0]]
@@ -332,40 +359,33 @@ def shallow(settings: Any) -> dict[str, Any]:
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
-def _construct(
-    cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Mapping[str, str], before: Mapping[str, Any]
-) -> S:
+def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, said: _Said) -> S:
     hints, values = type_hints(cls), dict[str, Any]()  # type: ignore[arg-type]  # a cache does not know its argument
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         groups = _groups_in(hints[field.name])
         key = f"{prefix}{field.name}"
         if groups:
             if field.name in merged:
-                values[field.name] = _construct_group(groups, merged[field.name], key, sources, before)
+                values[field.name] = _construct_group(groups, merged[field.name], key, said)
         elif field.name in merged:
+            source = said.sources[key]
             try:
-                value = convert(merged[field.name], hints[field.name], key, sources[key])
+                value = convert(merged[field.name], hints[field.name], key, source)
             except SettingsError as error:
-                error.hint = error.hint or say_range(field, key, before)
+                error.hint = error.hint or say_range(field, key, said.before)
                 raise
-            check_range(value, field, key, sources[key], before)
+            check_range(value, field, key, source, said.before)
             values[field.name] = value
         elif field.default is field.default_factory is REQUIRED:
-            raise SettingsError(f"{key} must be given", hint=say_range(field, key, before))
+            raise SettingsError(f"{key} must be given", hint=say_range(field, key, said.before))
     return cls(**values)
 
 
-def _construct_group(
-    groups: tuple[type, ...],
-    merged: Mapping[str, Any] | None,
-    key: str,
-    sources: Mapping[str, str],
-    before: Mapping[str, Any],
-) -> Any:
+def _construct_group(groups: tuple[type, ...], merged: Mapping[str, Any] | None, key: str, said: _Said) -> Any:
     if merged is None:
         return None
     group = _pick(groups, merged, key, "") if len(groups) > 1 else groups[0]
-    return _construct(group, merged, f"{key}.", sources, before)
+    return _construct(group, merged, f"{key}.", said)
 
 
 @cache

@@ -10,9 +10,9 @@ from typing import Literal
 from pellucid.planning.parts.description import STREAM, Line, Part, Step, matrix
 from pellucid.settings import setting
 
-FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu", "relu2"]
+FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu", "geglu", "relu2"]
 GATED: Mapping[FeedForwardKind, bool] = MappingProxyType(
-    {"gelu": False, "gelu_tanh": False, "swiglu": True, "relu2": False}
+    {"gelu": False, "gelu_tanh": False, "swiglu": True, "geglu": True, "relu2": False}
 )
 
 
@@ -20,7 +20,9 @@ GATED: Mapping[FeedForwardKind, bool] = MappingProxyType(
 class FeedForward:
     """The network at each place, after attention."""
 
-    kind: FeedForwardKind = setting("swiglu", "the nonlinearity; swiglu has a gate (three matrices instead of two)")
+    kind: FeedForwardKind = setting(
+        "swiglu", "the nonlinearity; swiglu and geglu have a gate (three matrices instead of two)"
+    )
     bias: bool = setting(False, "biases in the feed-forward")
 
     @property

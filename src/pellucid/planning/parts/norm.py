@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from pellucid.errors import ModelError
@@ -11,9 +13,11 @@ from pellucid.planning.parts.description import STREAM, Line, Part, Step, vector
 from pellucid.settings import setting
 
 NormKind = Literal["layer", "layer_no_bias", "rms"]
-# What autograd keeps for each token. rms: its input and the normed input in float32, the scaled output, one root.
-RMS_KEEPS = "((8 + compute_bytes) x d_model + 4)"
 LAYER_KEEPS = "compute_bytes x (2 x d_model + 2)"  # its input, its output, two statistics
+# What autograd keeps for each token. rms: its input and the normed input in float32, the scaled output, one root.
+KEEPS: Mapping[NormKind, str] = MappingProxyType(
+    {"layer": LAYER_KEEPS, "layer_no_bias": LAYER_KEEPS, "rms": "((8 + compute_bytes) x d_model + 4)"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ def describe_norm(norm: Norm, name: str) -> Part:
     output = (Step(name=name, axes=STREAM),)
     return Part(
         tensors=tuple(tensors),
-        kept=(Line(name="norms", formula=RMS_KEEPS if norm.kind == "rms" else LAYER_KEEPS),),
+        kept=(Line(name="norms", formula=KEEPS[norm.kind]),),
         steps=output,
         recorded=output,
     )
