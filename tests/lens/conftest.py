@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.lens.dispatch import Dispatch
 from pellucid.lens.models import Models, Opened
 from pellucid.model.build import build

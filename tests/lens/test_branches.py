@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from pellucid.cli.app import main
-from pellucid.engine.build import build_runner
 from pellucid.engine.generate import complete
-from pellucid.engine.runner import Runner
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.errors import ContextError, CorruptFileError, RequestError, SettingsError
 from pellucid.lens.branches import Branches, read_sampling
 from pellucid.lens.dispatch import Dispatch, open_lens
@@ -79,7 +80,7 @@ def ids_after(branches: Branches, node: int, count: int, **sampling) -> list[int
 )
 def test_steps_are_those_of_a_generation(branches: Branches, tokenizer: Tokenizer, sampling: dict) -> None:
     settings = read_sampling({**WARM, **sampling, "max_new_tokens": 8})
-    wanted = complete(branches.runner, tokenizer, branches.tree.here().ids, settings)
+    wanted = complete(branches.runner, tokenizer, Request(prompt_ids=branches.tree.here().ids, sampling=settings))
     one_by_one, node = [], 0
     for _ in wanted.ids:
         one_by_one += ids_after(branches, node, 1, **sampling)

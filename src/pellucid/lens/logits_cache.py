@@ -14,15 +14,14 @@ Axes: V vocabulary.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Sequence as Many
+from collections import OrderedDict, abc
 
 import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine.account import Reading
-from pellucid.engine.runner import Runner
-from pellucid.engine.sequence import Sequence
+from pellucid.engine.account import ReadCost
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
 from pellucid.errors import ContextError
 
 NUM_SEQUENCES = 4  # caches kept: one for each branch that somebody is likely to be on
@@ -36,9 +35,9 @@ class LogitsCache:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.sequences: list[Sequence] = []  # the one used last at the end
-        self.rows: OrderedDict[tuple[int, ...], tuple[np.ndarray, Reading]] = OrderedDict()
+        self.rows: OrderedDict[tuple[int, ...], tuple[np.ndarray, ReadCost]] = OrderedDict()
 
-    def after(self, ids: Many[int], num_prompt: int) -> tuple[np.ndarray, Reading]:
+    def after(self, ids: abc.Sequence[int], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
         """The logits after the last of these ids, [V], of which the first `num_prompt` are a prompt.
 
         Raises ContextError for more ids than the context holds.
@@ -61,15 +60,14 @@ class LogitsCache:
                 hint="shorten the text",
             )
 
-    def _read(self, ids: tuple[int, ...], num_prompt: int) -> tuple[np.ndarray, Reading]:
+    def _read(self, ids: tuple[int, ...], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
         started = time.perf_counter()
         sequence = self._continue(ids, num_prompt)
         reused = sequence.cache.length
         for end in self._pieces(reused, num_prompt, len(ids)):
             sequence.extend(ids[len(sequence.ids) : end])
-            one = sequence.cache.length and len(sequence.unread) == 1
-            row_V = self.runner.decode([sequence])[0] if one else self.runner.prefill(sequence)
-        return row_V, Reading(
+            row_V = self.runner.read([sequence])[0]
+        return row_V, ReadCost(
             runner=self.runner.name,
             exact=self.runner.exact,
             num_reused=reused,
@@ -77,7 +75,7 @@ class LogitsCache:
             seconds=time.perf_counter() - started,
         )
 
-    def _pieces(self, start: int, num_prompt: int, length: int) -> Many[int]:
+    def _pieces(self, start: int, num_prompt: int, length: int) -> abc.Sequence[int]:
         """Where to cut what has to be read: nowhere, or as a generation would have read it."""
         return (length,) if self.runner.exact else range(max(start + 1, min(num_prompt, length)), length + 1)
 

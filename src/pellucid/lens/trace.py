@@ -9,7 +9,7 @@
     trace.save("trace.html")                   # the page itself, in one file
 
 The arrays of a trace that was just recorded are computed layer by layer when they are first asked for; those of a file
-are in the file. A trace is about one row of tokens and one model: it is not the account of sampling (`engine.trace`).
+are in the file. A trace is about one row of tokens and one model: it is not the account of sampling (`engine.transcript`).
 """
 
 from __future__ import annotations

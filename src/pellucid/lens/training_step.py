@@ -34,7 +34,7 @@ from pellucid.data.settings import MOST_POOL, RowKind
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.state import LensState
-from pellucid.model.build import build_empty
+from pellucid.model.build import build_unfilled
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.tap import Tap, no_tap
@@ -142,7 +142,7 @@ def call(model: Decoder, weights: Weights, ids_T: Tensor, tap: Tap = no_tap) -> 
     It is a twin without memory of its own that borrows them: the model itself may be at work elsewhere.
     """
     borrowed = {**weights, **dict(model.named_buffers())}
-    return functional_call(build_empty(model.config), borrowed, (ids_T[None], Context(tap=tap))).logits_BTV[0]
+    return functional_call(build_unfilled(model.config, device="meta", dtype=torch.float32), borrowed, (ids_T[None], Context(tap=tap))).logits_BTV[0]
 
 
 def glass(

@@ -21,8 +21,9 @@ from torch import Tensor
 from pellucid.data.batch import TokenRows
 from pellucid.data.microworld.score import wilson
 from pellucid.engine.generate import complete
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.events import NULL, Recorder
 from pellucid.keyed_random import Draws
 from pellucid.lessons.apprentice import Course, Trained, small_config, smooth, teach
@@ -167,7 +168,10 @@ def count_correct(model: Decoder, reader: Reader, tasks: Sequence[Task]) -> int:
     """How many of the tasks the model answers exactly, always taking its likeliest token."""
     greedy = SamplingSettings(temperature=0, max_new_tokens=1)
     prompts = [reader.tokenizer.encode_prompt(task.prompt(spelled=reader.spelled)) for task in tasks]
-    answers = [complete(TorchRunner(model), reader.tokenizer, prompt, greedy).text for prompt in prompts]
+    answers = [
+        complete(TorchRunner(model), reader.tokenizer, Request(prompt_ids=prompt, sampling=greedy)).text
+        for prompt in prompts
+    ]
     return sum(answer == str(task.count) for answer, task in zip(answers, tasks, strict=True))
 
 

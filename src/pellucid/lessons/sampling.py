@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 from pellucid.counts import counted
 from pellucid.engine.generate import complete
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import InputError
 from pellucid.evaluate.likelihood import token_logprobs
 from pellucid.events import NULL, Event, Recorder
@@ -136,7 +137,7 @@ def measure_setting(
     for index, text in enumerate(beginnings):
         sampling = SamplingSettings(**knobs, seed=seed + index, max_new_tokens=size.new_tokens)  # type: ignore[arg-type]
         prompt = tokenizer.encode_prompt(text)[: PROMPT_TOKENS + 1]  # <bos> and the beginning
-        completion = complete(TorchRunner(trained.model), tokenizer, prompt, sampling)
+        completion = complete(TorchRunner(trained.model), tokenizer, Request(prompt_ids=prompt, sampling=sampling))
         rows.append(tuple(i for i in completion.ids if i != tokenizer.eos_id))
         surprises += [-logprob for logprob in completion.logprobs]
     return measure_rows(rows, surprises)

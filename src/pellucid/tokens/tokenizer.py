@@ -25,7 +25,7 @@ import tokenizers
 from pellucid.errors import TokenizerError
 from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.encoding import Encoding
-from pellucid.tokens.engine import contained, start_engine
+from pellucid.tokens.engine import check_failure, contained, start_engine
 from pellucid.tokens.formats import BOS, CONFIG_FILE, EOS, NUM_BYTES, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.stream import StreamDecoder
@@ -56,6 +56,7 @@ class Tokenizer:
     eos_id: int | None  # the id that ends one
     _engine: tokenizers.Tokenizer
     more_ends: tuple[int, ...] = ()  # further ids at which a model's text ends; `ending_at` adds them
+    has_text = True  # not a field: `IdsOnly` stands for the tokenizer of a model that has none
 
     @classmethod
     def from_json(cls, text: str, config: str | None = None) -> Tokenizer:
@@ -136,8 +137,11 @@ class Tokenizer:
         Raises TokenizerError for a lone surrogate, which no UTF-8 can hold, and for a byte that no token spells.
         """
         self._check_text(text)
-        with contained(CANNOT_ENCODE):
+        try:
             encoded = self._engine.encode(text, add_special_tokens=False)
+        except BaseException as error:
+            check_failure(error, CANNOT_ENCODE)
+            raise
         return Encoding(tuple(encoded.ids), tuple(encoded.offsets))
 
     def encode_pieces(self, text: str) -> list[Encoding]:
@@ -191,13 +195,13 @@ class Tokenizer:
 
     @property
     def kind(self) -> Kind:
-        """ "bpe" or "char"."""
+        """ "bpe", "char", or "ids" for a model that came without a tokenizer."""
         return self.vocabulary.kind
 
     @property
     def vocab_size(self) -> int:
         """Rows that an embedding needs: the highest id plus one."""
-        return self.vocabulary.size
+        return len(self.vocabulary.token_bytes)
 
     @property
     def specials(self) -> Mapping[str, int]:

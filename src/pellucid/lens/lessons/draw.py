@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.distribution import probabilities
+from pellucid.engine.sampling.distribution import probabilities
 from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Line, Task, number, percent
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.distribution import probabilities
+from pellucid.engine.sampling.distribution import probabilities
 from pellucid.lens.lessons.embedding import NUM_CHOICES
 from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Line, Task, count, number, percent, text

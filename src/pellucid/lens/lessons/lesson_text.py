@@ -8,15 +8,15 @@ Axes: T positions · D width · V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from collections import abc
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine.distribution import log_probabilities, probabilities
-from pellucid.engine.sequence import Sequence
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.distribution import log_probabilities, probabilities
 from pellucid.errors import RequestError
 from pellucid.lens.lessons.task import Figure, text
 from pellucid.lens.state import LensState
@@ -95,34 +95,32 @@ class LessonText:
         """The table of embeddings, float32."""
         return self.model.embed.weight.detach().float().cpu().numpy()
 
-    def after(self, ids: Many[int]) -> np.ndarray:
+    def after(self, ids: abc.Sequence[int]) -> np.ndarray:
         """The chances of every token after some ids, float64 [V]; what they share with the text is not read again."""
         if tuple(ids) not in self._known:
             self._known[tuple(ids)] = self._read_after(ids)
         return self._known[tuple(ids)]
 
-    def _read_after(self, ids: Many[int]) -> np.ndarray:
+    def _read_after(self, ids: abc.Sequence[int]) -> np.ndarray:
         pairs = enumerate(zip(self.ids, ids, strict=False))
         shared = next((t for t, (mine, other) in pairs if mine != other), min(len(self.ids), len(ids)))
         shared = min(shared, len(ids) - 1) if self.config.causal else 0  # seeing both ways, a token read is not settled
         branch = self._read[0].fork()
         branch.truncate(shared)
         branch.extend(ids[len(branch.ids) :])
-        one = branch.cache.length and len(branch.unread) == 1
-        logits_V = self._runner.decode([branch])[0] if one else self._runner.prefill(branch)
-        return probabilities(logits_V.astype(np.float64))
+        return probabilities(self._runner.read([branch])[0].astype(np.float64))
 
     def token(self, token_id: int) -> Figure:
         """One token for a sentence."""
         known = token_id < self.tokenizer.vocab_size  # an embedding may have rows that no token uses
         return text(label_of(self.tokenizer, token_id) if known else f"[{token_id}]")
 
-    def quote(self, ids: Many[int]) -> str:
+    def quote(self, ids: abc.Sequence[int]) -> str:
         """Some ids as text, the end of it where it is long."""
         whole = self.tokenizer.decode_bytes(ids).decode("utf-8", errors="ignore")  # half a character says nothing
         return whole if len(whole) <= SHOWN_CHARACTERS else "…" + whole[-SHOWN_CHARACTERS:]
 
-    def typed(self, ids: Many[int]) -> str | None:
+    def typed(self, ids: abc.Sequence[int]) -> str | None:
         """The text that, typed, gives exactly these ids after a <bos>; None when no text does."""
         whole = self.tokenizer.decode(ids)
         start = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
@@ -136,7 +134,7 @@ class LessonText:
     def _read(self) -> tuple[Sequence, np.ndarray]:
         """The text read once: its sequence, from which others branch off, and the scores after it [V]."""
         sequence = self._start()
-        return sequence, self._runner.prefill(sequence)
+        return sequence, self._runner.read([sequence])[0]
 
     def _start(self) -> Sequence:
         return self._runner.start(self.ids, max_length=min(len(self.ids) + ROOM, self.config.context_length))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.engine.distribution import entropy
+from pellucid.engine.sampling.distribution import entropy
 from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Figure, Line, Task, count, number, percent, text
 

@@ -31,8 +31,9 @@ from torch import nn
 from pellucid.data.microworld.corpus import held_out
 from pellucid.data.microworld.story import VERSION, Question, Story, story
 from pellucid.engine.generate import complete
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import ResumeError, advised
 from pellucid.evaluate.microworld import MicroworldScore, measure_languages, measure_microworld
 from pellucid.events import NULL, Event, Recorder
@@ -348,6 +349,8 @@ def examine(finished: Finished, size: Size, start: Start, num_questions: int, re
     for language in LANGUAGES:
         [begun] = held_out(start.seed + 1, level=start.level, split="held_out", count=1, language=language)
         prompt = begun.sentences[0]
-        written = complete(TorchRunner(model), tokenizer, tokenizer.encode_prompt(prompt), greedy)
+        written = complete(
+            TorchRunner(model), tokenizer, Request(prompt_ids=tokenizer.encode_prompt(prompt), sampling=greedy)
+        )
         continuations.append((prompt, written.text))
     return Outcome(finished=finished, size=size.name, score=score, answers=samples, continuations=tuple(continuations))
