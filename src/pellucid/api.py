@@ -118,6 +118,7 @@ class LanguageModel:
         """
         from pellucid.engine.choices import complete_choices
 
+        check_kind(num_choices, int, "num_choices=3")
         settings = _read_sampling(sampling)
         how: dict[str, Any] = {"num_choices": num_choices, "recorder": recorder}
         return self._each(prompt, lambda ids: complete_choices(self.runner, self.tokenizer, ids, settings, **how))

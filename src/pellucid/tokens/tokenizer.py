@@ -219,7 +219,10 @@ class Tokenizer:
         return {token_id: name for name, token_id in self.specials.items()}
 
     def _check_text(self, text: str) -> None:
-        """Raise TokenizerError for a text of which something would vanish."""
+        """Raise TokenizerError for what is no text, and for a text of which something would vanish."""
+        if not isinstance(text, str):
+            found = f"{shown(text)} ({type(text).__name__})"
+            raise TokenizerError("only text can be encoded", found=found, hint="for ids use decode")
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -243,8 +246,11 @@ class Tokenizer:
                 yield row, part
 
     def _joined(self, ids: Iterable[int], names: Mapping[int, str]) -> bytes:
-        parts = (self.token_bytes(i) or names.get(int(i), "").encode("utf-8") for i in ids)
-        data = b"".join(parts)
+        try:
+            data = b"".join(self.token_bytes(i) or names.get(int(i), "").encode("utf-8") for i in ids)
+        except TypeError:
+            found = f"{shown(ids)} ({type(ids).__name__})"
+            raise TokenizerError("only a list of ids can be decoded", found=found, hint="for text use encode") from None
         return data.removeprefix(b" ") if self.vocabulary.drops_first_space else data
 
     def __repr__(self) -> str:
