@@ -2,7 +2,11 @@
 
 A tree is built from layers, each a nested dictionary with a name: the defaults in the dataclass, then a recipe (TOML),
 then the command line (`--set batch.rows=8`). Later layers win, and every value remembers the layer it came from. A key
-that does not exist is an error that names the nearest one. No torch here.
+that does not exist is an error that names the nearest one.
+
+A group may be one of several kinds (a tagged union: dataclasses whose first field is `kind`). A bare word is a kind with
+its defaults, and a layer that names another kind begins that group anew. A dataclass may have a class method
+`translate(values)`: it is asked to say a layer's keys as they are called today. No torch here.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ RECIPE = "give a file of settings in TOML, for example with the line: steps = 10
 
 S = TypeVar("S")
 DEFAULT = "default"
+REQUIRED = dataclasses.MISSING  # as the default of a setting: it must be given
 MOST = 2**64  # no count or seed reaches it; more would overflow wherever it is used
 LONGEST = 10**40  # longer whole numbers are not even repeated
 
@@ -112,12 +117,89 @@ def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def setting_names(cls: type, prefix: str = "") -> Iterator[str]:
     """The dotted key of every leaf of a tree of settings, from its classes alone."""
+    seen = set()
     for name, hint in type_hints(cls).items():
-        inner = _dataclass_in(hint)
-        if inner is None:
-            yield f"{prefix}{name}"
-        else:
-            yield from setting_names(inner, f"{prefix}{name}.")
+        groups = _groups_in(hint)
+        leaves = (leaf for group in groups for leaf in setting_names(group, f"{prefix}{name}."))
+        for leaf in leaves if groups else (f"{prefix}{name}",):
+            if leaf not in seen:
+                yield leaf
+            seen.add(leaf)
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values under dotted keys as the tree that they name.
+
+    >>> nested({"seed": 3, "batch.rows": 8})
+    {'seed': 3, 'batch': {'rows': 8}}
+    """
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        put(tree, key, value)
+    return tree
+
+
+def partly(cls: type, *, without: tuple[str, ...] = ()) -> type:
+    """A tree of settings like `cls` of which any part may be given: every leaf is optional, None where nothing is said.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Batch:
+    ...     rows: int = setting(4, "rows at once", low=1)
+    >>> resolve(partly(Batch), Layer("recipe", {})).settings
+    BatchPartly(rows=None)
+    """
+    fields: list[tuple[str, Any, Any]] = []
+    for field in dataclasses.fields(cls):
+        hint = type_hints(cls)[field.name]
+        if groups := _groups_in(hint):
+            group = _partly_one_of(groups, field.metadata.get("meaning", ""))
+            is_open = type(None) in get_args(hint)
+            fields.append((field.name, group | None if is_open else group, setting(group(), "")))
+        elif field.name not in without:
+            fields.append((field.name, hint | None, dataclasses.field(default=None, metadata=field.metadata)))
+    return dataclasses.make_dataclass(f"{cls.__name__}Partly", fields, frozen=True, kw_only=True)
+
+
+def _partly_one_of(groups: tuple[type, ...], meaning: str) -> type:
+    """The fields of several kinds of a group in one, each optional."""
+    if len(groups) == 1:
+        return partly(groups[0])
+    words = tuple(word for group in groups for word in get_args(type_hints(group)["kind"]))
+    kind: Any = ("kind", Literal[words] | None, setting(None, meaning))
+    parts = [
+        (field, type_hints(part)[field.name]) for part in map(partly, groups) for field in dataclasses.fields(part)
+    ]
+    others = {field.name: (field.name, hint, field) for field, hint in parts if field.name != "kind"}
+    fields = [kind] + [
+        (
+            name,
+            hint,
+            dataclasses.field(default=field.default, default_factory=field.default_factory, metadata=field.metadata),
+        )
+        for name, hint, field in others.values()
+    ]
+    return dataclasses.make_dataclass(f"{groups[0].__name__}Partly", fields, frozen=True, kw_only=True)
+
+
+def given(settings: Any) -> dict[str, Any]:
+    """What was said in a tree of settings that may be given in part, as nested dictionaries.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Batch:
+    ...     rows: int | None = None
+    >>> given(Batch()), given(Batch(rows=3))
+    ({}, {'rows': 3})
+    """
+    said = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            value = given(value)
+            if value:
+                said[field.name] = value
+        elif value is not None or field.default is not None:  # a group that may be absent, and is said to be
+            said[field.name] = value
+    return said
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -194,26 +276,73 @@ def _merge(
     cls: type, merged: dict, values: Mapping, prefix: str, source: str, sources: dict[str, str], before: dict[str, Any]
 ) -> None:
     hints = type_hints(cls)
+    values = cls.translate(values) if hasattr(cls, "translate") else values
     for name, value in values.items():
+        key = f"{prefix}{name}"
         if name not in hints:
-            raise SettingsError(f"unknown setting {prefix}{name}", where=source, hint=nearest(name, list(hints)))
-        inner = _dataclass_in(hints[name])
-        if inner is not None and isinstance(value, Mapping):
-            _merge(inner, merged.setdefault(name, {}), value, f"{prefix}{name}.", source, sources, before)
-        elif inner is not None and dataclasses.is_dataclass(value):
-            _merge(inner, merged.setdefault(name, {}), shallow(value), f"{prefix}{name}.", source, sources, before)
-        elif inner is not None:
-            raise SettingsError(
-                f"{prefix}{name} is a group of settings, not one value",
-                found=shown(value),
-                where=source,
-                hint=f"set one of its members, for example {prefix}{name}.{next(iter(type_hints(inner)))}=…",
-            )
-        else:
-            if name in merged:
-                before[f"{prefix}{name}"] = merged[name]
-            merged[name] = value
-            sources[f"{prefix}{name}"] = source
+            raise SettingsError(f"unknown setting {key}", where=source, hint=nearest(name, list(hints)))
+        if groups := _groups_in(hints[name]):
+            _merge_group(groups, hints[name], merged, name, value, key, source, sources, before)
+            continue
+        if name in merged:
+            before[key] = merged[name]
+        merged[name] = value
+        sources[key] = source
+
+
+def _merge_group(
+    groups: tuple[type, ...], hint: Any, merged: dict, name: str, value: Any, key: str, source: str,
+    sources: dict[str, str], before: dict[str, Any],
+) -> None:  # fmt: skip
+    """Add what a layer says of a group, which may be one of several kinds."""
+    tagged = next(iter(type_hints(groups[0])), "") == "kind"
+    if _is_none(value) and type(None) in get_args(hint):
+        merged[name], sources[key] = None, source
+        return
+    if isinstance(value, str) and tagged:
+        value = {"kind": value}
+    if dataclasses.is_dataclass(value):
+        value = shallow(value)
+    if not isinstance(value, Mapping):
+        first = next(iter(type_hints(groups[0])))
+        raise SettingsError(
+            f"{key} is a group of settings, not one value",
+            found=shown(value),
+            where=source,
+            hint=f"set one of its members, for example {key}.{first}=…",
+        )
+    inner = merged.get(name) or {}
+    if not value and len(groups) > 1:  # nothing is said
+        return
+    if len(groups) > 1 and "kind" in value and value["kind"] != inner.get("kind"):
+        inner = {}  # another kind begins anew
+    merged[name] = inner
+    group = _pick(groups, {**inner, **value}, key, source) if len(groups) > 1 else groups[0]
+    _merge(group, inner, value, f"{key}.", source, sources, before)
+
+
+def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source: str) -> type:
+    """The dataclass whose kind the values name; where they name none, the only one that has their keys."""
+    kinds = {type_hints(group)["kind"]: group for group in groups}
+    known = {word: group for kind, group in kinds.items() for word in get_args(kind)}
+    if "kind" in values:
+        if values["kind"] not in known:
+            hint = nearest(str(values["kind"]), list(known))
+            raise SettingsError(f"{key} has no kind {shown(values['kind'])}", where=source, hint=hint)
+        return known[values["kind"]]
+    fitting = [word for word, group in known.items() if values.keys() <= type_hints(group).keys()]
+    if len({known[word] for word in fitting}) == 1:
+        return known[fitting[0]]
+    if fitting:
+        hint = f"add {key}.kind, one of " + ", ".join(fitting)
+        raise SettingsError(f"{key} needs its kind", found=", ".join(values), where=source, hint=hint)
+    keys = sorted({name for group in groups for name in type_hints(group)})
+    unknown = next((name for name in values if name not in keys), next(iter(values)))
+    raise SettingsError(f"unknown setting {key}.{unknown}", where=source, hint=nearest(unknown, keys))
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
 
 
 def shallow(settings: Any) -> dict[str, Any]:
@@ -226,11 +355,11 @@ def _construct(
 ) -> S:
     hints, values = type_hints(cls), dict[str, Any]()  # type: ignore[arg-type]  # a cache does not know its argument
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        inner = _dataclass_in(hints[field.name])
+        groups = _groups_in(hints[field.name])
         key = f"{prefix}{field.name}"
-        if inner is not None:
+        if groups:
             if field.name in merged:
-                values[field.name] = _construct(inner, merged[field.name], f"{key}.", sources, before)
+                values[field.name] = _construct_group(groups, merged[field.name], key, sources, before)
         elif field.name in merged:
             try:
                 value = convert(merged[field.name], hints[field.name], key, sources[key])
@@ -239,7 +368,22 @@ def _construct(
                 raise
             _check_range(value, field, key, sources[key], before)
             values[field.name] = value
+        elif field.default is field.default_factory is REQUIRED:
+            raise SettingsError(f"{key} must be given", hint=say_range(field, key, before))
     return cls(**values)
+
+
+def _construct_group(
+    groups: tuple[type, ...],
+    merged: Mapping[str, Any] | None,
+    key: str,
+    sources: Mapping[str, str],
+    before: Mapping[str, Any],
+) -> Any:
+    if merged is None:
+        return None
+    group = _pick(groups, merged, key, "") if len(groups) > 1 else groups[0]
+    return _construct(group, merged, f"{key}.", sources, before)
 
 
 def _check_range(value: Any, field: dataclasses.Field, key: str, source: str, before: Mapping[str, Any]) -> None:
@@ -301,8 +445,8 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
     if hint is Any:
         return value
     if origin in (Union, types.UnionType):
-        empty = value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
-        if empty and type(None) in args:
+        is_word = any(value in get_args(option) for option in args if get_origin(option) is Literal)
+        if _is_none(value) and type(None) in args and not is_word:
             return None
         for option in (a for a in args if a is not type(None)):
             try:
@@ -402,5 +546,7 @@ def type_hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _dataclass_in(hint: Any) -> type | None:
-    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
+def _groups_in(hint: Any) -> tuple[type, ...]:
+    """The dataclasses that a field may hold; none for a field of one value."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option))

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -32,7 +30,7 @@ def scrambled():
     """Build a model with random values everywhere: nothing is hidden by a projection that starts at zero."""
 
     def make(dtype: torch.dtype = torch.float32, **axes) -> Decoder:
-        model = build(dataclasses.replace(SMALL, **axes), seed=0, dtype=dtype).eval()
+        model = build(SMALL.revise(**axes), seed=0, dtype=dtype).eval()
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in model.parameters():

@@ -34,7 +34,7 @@ PUBLISHED = {
 }
 
 configs = st.builds(
-    lambda groups, heads, **axes: ModelConfig(n_kv_heads=groups, n_heads=groups * heads, **axes),
+    lambda groups, heads, **axes: ModelConfig.from_axes(n_kv_heads=groups, n_heads=groups * heads, **axes),
     groups=st.integers(1, 3),
     heads=st.integers(1, 3),
     vocab_size=st.integers(1, 50),

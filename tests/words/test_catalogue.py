@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -48,9 +49,10 @@ def words_of_errors() -> set[str]:
 
 def leaf_types(cls: type) -> Iterator[object]:
     for hint in type_hints(cls).values():
-        if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-            yield from leaf_types(hint)
-        else:
+        groups = [option for option in (hint, *get_args(hint)) if dataclasses.is_dataclass(option)]
+        for group in groups:
+            yield from leaf_types(group)
+        if not groups:
             yield hint
 
 

@@ -30,9 +30,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.activation = build_activation(config.feed_forward)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.feed_forward.bias)
+        self.activation = build_activation(config.feed_forward.kind)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x_BTD)))
@@ -43,10 +43,10 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.activation = build_activation(config.feed_forward)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.feed_forward.bias)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.feed_forward.bias)
+        self.activation = build_activation(config.feed_forward.kind)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
@@ -67,4 +67,4 @@ AnyFeedForward: TypeAlias = FeedForward | GatedFeedForward
 
 def build_feed_forward(config: ModelConfig) -> AnyFeedForward:
     """The feed-forward that the config names."""
-    return GatedFeedForward(config) if config.gated else FeedForward(config)
+    return GatedFeedForward(config) if config.feed_forward.gated else FeedForward(config)

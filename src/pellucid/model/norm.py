@@ -39,8 +39,8 @@ class RmsNorm(nn.Module):
 AnyNorm: TypeAlias = RmsNorm | nn.LayerNorm
 
 
-def build_norm(kind: Norm, width: int, eps: float) -> AnyNorm:
+def build_norm(norm: Norm, width: int) -> AnyNorm:
     """The norm that the config names."""
-    if kind == "rms":
-        return RmsNorm(width, eps)
-    return nn.LayerNorm(width, eps=eps, bias=kind == "layer")
+    if norm.kind == "rms":
+        return RmsNorm(width, norm.eps)
+    return nn.LayerNorm(width, eps=norm.eps, bias=norm.kind == "layer")

@@ -181,16 +181,16 @@ def _activation_lines(config: ModelConfig, attention: AttentionCore) -> Iterator
     """What autograd keeps from the forward pass, in the order in which it is made."""
     per_layer = "rows x context_length x n_layers"
     per_norm = "rows x context_length x (2 x n_layers + 1)"
-    if config.norm == "rms":  # its input and the normed input in float32, the scaled output, one root per token
+    if config.norm.kind == "rms":  # its input and the normed input in float32, the scaled output, one root per token
         yield "norms", f"{per_norm} x ((8 + compute_bytes) x d_model + 4)"
     else:  # its input, its output, and two statistics per token
         yield "norms", f"{per_norm} x compute_bytes x (2 x d_model + 2)"
-    if config.qk_norm:
+    if config.attention.qk_norm:
         yield "qk_norms", f"{per_layer} x (8 x (d_attention + d_kv) + 4 x (n_heads + n_kv_heads))"
     yield "queries_keys_values", f"{per_layer} x compute_bytes x (d_attention + 2 x d_kv)"
     yield from _core_lines(config, attention, per_layer)
     yield "attention_outputs", f"{per_layer} x compute_bytes x d_attention"
-    yield "feed_forward", f"{per_layer} x compute_bytes x {4 if config.gated else 2} x d_ff"
+    yield "feed_forward", f"{per_layer} x compute_bytes x {4 if config.feed_forward.gated else 2} x d_ff"
     if config.dropout:
         yield "dropout_masks", f"{per_norm} x compute_bytes x d_model"
 

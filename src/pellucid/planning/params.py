@@ -99,7 +99,7 @@ def _formulas(config: ModelConfig) -> Iterator[tuple[str, str]]:
 
 def _first_tensors(config: ModelConfig) -> Iterator[TensorPlan]:
     yield TensorPlan(name="embed.weight", part="token_embedding", axes=("vocab_size", "d_model"))
-    if config.position == "learned":
+    if config.position.kind == "learned":
         yield TensorPlan(name="position.weight", part="position_embedding", axes=("context_length", "d_model"))
 
 
@@ -107,16 +107,16 @@ def _block_tensors(config: ModelConfig) -> Iterator[TensorPlan]:
     """The tensors of one block, in the order in which a token meets them."""
     yield from _norm(config, "attention_norm")
     for part, width in (("query", "d_attention"), ("key", "d_kv"), ("value", "d_kv")):
-        yield from _linear(f"attention.{part}", part, width, "d_model", bias=config.qkv_bias)
-    if config.qk_norm:
+        yield from _linear(f"attention.{part}", part, width, "d_model", bias=config.attention.qkv_bias)
+    if config.attention.qk_norm:
         yield TensorPlan(name="attention.query_norm.weight", part="qk_norms", axes=("head_dim",))
         yield TensorPlan(name="attention.key_norm.weight", part="qk_norms", axes=("head_dim",))
-    yield from _linear("attention.output", "output", "d_model", "d_attention", bias=config.output_bias)
+    yield from _linear("attention.output", "output", "d_model", "d_attention", bias=config.attention.output_bias)
     yield from _norm(config, "mlp_norm")
-    if config.gated:
-        yield from _linear("mlp.gate", "mlp_gate", "d_ff", "d_model", bias=config.mlp_bias)
-    yield from _linear("mlp.up", "mlp_up", "d_ff", "d_model", bias=config.mlp_bias)
-    yield from _linear("mlp.down", "mlp_down", "d_model", "d_ff", bias=config.mlp_bias)
+    if config.feed_forward.gated:
+        yield from _linear("mlp.gate", "mlp_gate", "d_ff", "d_model", bias=config.feed_forward.bias)
+    yield from _linear("mlp.up", "mlp_up", "d_ff", "d_model", bias=config.feed_forward.bias)
+    yield from _linear("mlp.down", "mlp_down", "d_model", "d_ff", bias=config.feed_forward.bias)
 
 
 def _last_tensors(config: ModelConfig) -> Iterator[TensorPlan]:
@@ -127,7 +127,7 @@ def _last_tensors(config: ModelConfig) -> Iterator[TensorPlan]:
 
 def _norm(config: ModelConfig, name: str) -> Iterator[TensorPlan]:
     yield TensorPlan(name=f"{name}.weight", part=name, axes=("d_model",))
-    if config.norm == "layer":
+    if config.norm.kind == "layer":
         yield TensorPlan(name=f"{name}.bias", part=name, axes=("d_model",))
 
 

@@ -29,7 +29,7 @@ def part_shapes(config: ModelConfig, *, num_new: int, num_all: int) -> tuple[Sha
     (('ids', (1, 3)), ('head', (1, 1, 100)))
     """
     stream = (1, num_new, config.d_model)
-    added = [("position", stream)] if config.position in ("learned", "sinusoidal") else []
+    added = [("position", stream)] if config.position.kind in ("learned", "sinusoidal") else []
     block = [*_attention(config, num_new, num_all), *_feed_forward(config, num_new), ("", stream)]
     return (
         ("ids", (1, num_new)),
@@ -47,9 +47,9 @@ def _attention(config: ModelConfig, num_new: int, num_all: int) -> list[Shape]:
     return [
         ("attention_norm", stream),
         ("attention.query", (1, num_new, config.d_attention)),
-        *([("attention.query_norm", queries)] if config.qk_norm else []),
+        *([("attention.query_norm", queries)] if config.attention.qk_norm else []),
         ("attention.key", (1, num_new, config.d_kv)),
-        *([("attention.key_norm", keys)] if config.qk_norm else []),
+        *([("attention.key_norm", keys)] if config.attention.qk_norm else []),
         ("attention.value", (1, num_new, config.d_kv)),
         ("attention.core keys", (1, kv_heads, num_all, config.head_dim)),
         ("attention.core", queries),
@@ -60,5 +60,5 @@ def _attention(config: ModelConfig, num_new: int, num_all: int) -> list[Shape]:
 
 def _feed_forward(config: ModelConfig, num_new: int) -> list[Shape]:
     stream, wide = (1, num_new, config.d_model), (1, num_new, config.d_ff)
-    first = ("mlp.gate", "mlp.activation", "mlp.up") if config.gated else ("mlp.up", "mlp.activation")
+    first = ("mlp.gate", "mlp.activation", "mlp.up") if config.feed_forward.gated else ("mlp.up", "mlp.activation")
     return [("mlp_norm", stream), *((name, wide) for name in first), ("mlp.down", stream), ("mlp", stream)]
