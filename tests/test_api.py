@@ -437,6 +437,11 @@ def test_the_tokenizer_held_wrong(lm: pellucid.LanguageModel) -> None:
     for text in (None, 5, b"the", ["the"]):
         with pytest.raises(TokenizerError, match="decode"):
             lm.tokenizer.encode(text)  # type: ignore[arg-type]
+    for place in (None, 5, "nowhere"):
+        with pytest.raises(TokenizerError, match="cannot be read"):
+            pellucid.Tokenizer.load(place)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="path"):
+        pellucid.load_trace(5)  # type: ignore[arg-type]
     for ids in (None, 5, "the", ["the"], [[5]], [2.5]):
         with pytest.raises(TokenizerError, match="encode"):
             lm.tokenizer.decode(ids)  # type: ignore[arg-type]
@@ -447,10 +452,16 @@ def test_the_tokenizer_held_wrong(lm: pellucid.LanguageModel) -> None:
 def test_plan() -> None:
     plan = pellucid.plan("gpt2", rows=2)
     assert isinstance(plan, pellucid.Plan) and plan.parameters.total == 124_439_808
+    assert pellucid.plan("gpt2", machine="h100").time is not None
     assert pellucid.plan(CONFIG).parameters.total == sum(p.numel() for p in build(CONFIG, seed=0).parameters())
-    for wrong, options in ((5, {}), (None, {}), ("gpt5", {}), ("gpt2", {"row": 2}), ("gpt2", {"name": "x"})):
+    held_wrong: list[tuple[Any, dict[str, Any]]] = [
+        *((model, {}) for model in (5, None, "gpt5")),
+        *(("gpt2", {name: "x"}) for name in ("row", "name", "rows", "tokens", "machine")),
+        ("gpt2", {"machine": 5}),
+    ]
+    for model, options in held_wrong:
         with pytest.raises(PellucidError) as error:
-            pellucid.plan(wrong, **options)  # type: ignore[arg-type]
+            pellucid.plan(model, **options)
         assert error.value.hint
 
 
@@ -459,7 +470,8 @@ def test_train_held_wrong(tmp_path: Path) -> None:
     assert pellucid.TrainSettings(steps=3).steps == 3
     book = tmp_path / "book.txt"
     book.write_text("the cat sat. " * 99, encoding="utf-8")
-    for text, out, options in ((5, tmp_path / "r", {}), (book, None, {}), (book, tmp_path / "r", {"step": 3})):
+    wrong = [(5, tmp_path / "r", {}), (book, None, {}), *((book, tmp_path / "r", {k: 5}) for k in ("step", "recipe"))]
+    for text, out, options in wrong:
         with pytest.raises(SettingsError):
             pellucid.train(text, out, **options)  # type: ignore[arg-type]
     assert not (tmp_path / "r").exists()

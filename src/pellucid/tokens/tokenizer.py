@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,9 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path | str) -> Tokenizer:
         """A tokenizer from a `tokenizer.json`, or from a directory that holds one."""
+        if not isinstance(path, (str, os.PathLike)):
+            hint = "give the path of a tokenizer.json, or of the directory that holds one"
+            raise TokenizerError("the tokenizer cannot be read", found=shown(path), hint=hint)
         path = Path(path)
         file = path / TOKENIZER_FILE if path.is_dir() else path
         beside = file.parent / CONFIG_FILE
