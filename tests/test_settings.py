@@ -21,12 +21,11 @@ from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.speculative import SpeculationSettings
 from pellucid.errors import PellucidError, SettingsError
 from pellucid.lessons.settings import LessonSettings
+from pellucid.setting_values import Typed, convert
 from pellucid.settings import (
     DEFAULT,
     REQUIRED,
     Layer,
-    Typed,
-    convert,
     flatten,
     load_toml,
     parse_assignments,
@@ -445,7 +444,7 @@ def test_another_kind_begins_anew_and_the_same_one_goes_on() -> None:
     ("values", "what", "hint"),
     [
         ({"shape": "sqare"}, "shape has no kind 'sqare'", "did you mean 'square'?"),
-        ({"shape": {"kind": "round", "tilt": 1}}, "unknown setting shape.tilt", "known: kind, radius"),
+        ({"shape": {"kind": "round", "tilt": 1}}, "shape of the kind round has no tilt", "known: kind, radius"),
         ({"shape": {"sdie": 1}}, "unknown setting shape.sdie", "did you mean 'side'?"),
         ({"shape": {"kind": "cube"}}, "shape.side must be given", "give a number of 0 or more"),
         (

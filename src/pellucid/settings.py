@@ -12,8 +12,6 @@ its defaults, and a layer that names another kind begins that group anew. A data
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 import tomllib
 import types
 import typing
@@ -21,11 +19,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pellucid.errors import SettingsError
-from pellucid.untrusted import read_bytes, shown, whole
+from pellucid.setting_values import Typed, check_range, convert, is_none, nearest, say_range
+from pellucid.untrusted import read_bytes, shown
 
 MOST_RECIPE_BYTES = 1 << 20
 RECIPE = "give a file of settings in TOML, for example with the line: steps = 100"
@@ -33,12 +31,6 @@ RECIPE = "give a file of settings in TOML, for example with the line: steps = 10
 S = TypeVar("S")
 DEFAULT = "default"
 REQUIRED = dataclasses.MISSING  # as the default of a setting: it must be given
-MOST = 2**64  # no count or seed reaches it; more would overflow wherever it is used
-LONGEST = 10**40  # longer whole numbers are not even repeated
-
-
-class Typed(str):
-    """A value as a person typed it after `--set name=`: only here does a comma part the items of a list."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +89,12 @@ def resolve(cls: type[S], *layers: Layer) -> Resolved[S]:
 
     Raises SettingsError for an unknown key (naming the nearest), a value of another type, or one out of range.
     """
-    sources: dict[str, str] = {}
     merged: dict[str, Any] = {}
-    before: dict[str, Any] = {}  # what a layer said of a key that a later one says too
+    said = _Said()
     for layer in layers:
-        _merge(cls, merged, layer.values, "", layer.source, sources, before)
-    return Resolved(_construct(cls, merged, "", sources, before), sources)
+        said.source = layer.source
+        _merge(cls, merged, layer.values, "", said)
+    return Resolved(_construct(cls, merged, "", said), said.sources)
 
 
 def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -266,59 +258,76 @@ def load_toml(path: Path) -> Layer:
         raise SettingsError("the recipe is not valid TOML", found=shown(error), where=str(path), hint=RECIPE) from error
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """A hint that names the closest known word, or lists them all."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(known))
+@dataclass
+class _Said:
+    """Which layer is being read, and what was said by those before it."""
+
+    source: str = ""
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)  # the layer of each key
+    before: dict[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # what a layer said of a key that a later one says too
 
 
-def _merge(
-    cls: type, merged: dict, values: Mapping, prefix: str, source: str, sources: dict[str, str], before: dict[str, Any]
-) -> None:
+def _merge(cls: type, merged: dict, values: Mapping, prefix: str, said: _Said) -> None:
     hints = type_hints(cls)
     values = cls.translate(values) if hasattr(cls, "translate") else values
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in hints:
-            raise SettingsError(f"unknown setting {key}", where=source, hint=nearest(name, list(hints)))
+            raise SettingsError(f"unknown setting {key}", where=said.source, hint=nearest(name, list(hints)))
         if groups := _groups_in(hints[name]):
-            _merge_group(groups, hints[name], merged, name, value, key, source, sources, before)
+            is_open = type(None) in get_args(hints[name])
+            _merge_group(
+                groups,
+                merged,
+                name,
+                None if is_open and is_none(value) else _as_group(groups, value, key, said),
+                key,
+                said,
+            )
             continue
         if name in merged:
-            before[key] = merged[name]
+            said.before[key] = merged[name]
         merged[name] = value
-        sources[key] = source
+        said.sources[key] = said.source
+
+
+def _as_group(groups: tuple[type, ...], value: Any, key: str, said: _Said) -> Mapping[str, Any]:
+    """What a layer says of a group, as a dictionary; a bare word is a kind."""
+    first = next(iter(type_hints(groups[0])))
+    if isinstance(value, str) and first == "kind":
+        return {"kind": value}
+    if dataclasses.is_dataclass(value):
+        return shallow(value)
+    if isinstance(value, Mapping):
+        return value
+    raise SettingsError(
+        f"{key} is a group of settings, not one value",
+        found=shown(value),
+        where=said.source,
+        hint=f"set one of its members, for example {key}.{first}=…",
+    )
 
 
 def _merge_group(
-    groups: tuple[type, ...], hint: Any, merged: dict, name: str, value: Any, key: str, source: str,
-    sources: dict[str, str], before: dict[str, Any],
-) -> None:  # fmt: skip
-    """Add what a layer says of a group, which may be one of several kinds."""
-    tagged = next(iter(type_hints(groups[0])), "") == "kind"
-    if _is_none(value) and type(None) in get_args(hint):
-        merged[name], sources[key] = None, source
+    groups: tuple[type, ...], merged: dict, name: str, value: Mapping[str, Any] | None, key: str, said: _Said
+) -> None:
+    """Add what a layer says of a group, which may be one of several kinds; None: that it is absent."""
+    if value is None:
+        merged[name], said.sources[key] = None, said.source
         return
-    if isinstance(value, str) and tagged:
-        value = {"kind": value}
-    if dataclasses.is_dataclass(value):
-        value = shallow(value)
-    if not isinstance(value, Mapping):
-        first = next(iter(type_hints(groups[0])))
-        raise SettingsError(
-            f"{key} is a group of settings, not one value",
-            found=shown(value),
-            where=source,
-            hint=f"set one of its members, for example {key}.{first}=…",
-        )
     inner = merged.get(name) or {}
-    if not value and len(groups) > 1:  # nothing is said
+    if len(groups) == 1:
+        group = groups[0]
+    elif value:
+        if "kind" in value and value["kind"] != inner.get("kind"):
+            inner = {}  # another kind begins anew
+        group = _pick(groups, {**inner, **value}, key, said.source)
+    else:
         return
-    if len(groups) > 1 and "kind" in value and value["kind"] != inner.get("kind"):
-        inner = {}  # another kind begins anew
     merged[name] = inner
-    group = _pick(groups, {**inner, **value}, key, source) if len(groups) > 1 else groups[0]
-    _merge(group, inner, value, f"{key}.", source, sources, before)
+    _merge(group, inner, value, f"{key}.", said)
 
 
 def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source: str) -> type:
@@ -326,10 +335,14 @@ def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source:
     kinds = {type_hints(group)["kind"]: group for group in groups}
     known = {word: group for kind, group in kinds.items() for word in get_args(kind)}
     if "kind" in values:
-        if values["kind"] not in known:
-            hint = nearest(str(values["kind"]), list(known))
-            raise SettingsError(f"{key} has no kind {shown(values['kind'])}", where=source, hint=hint)
-        return known[values["kind"]]
+        kind = values["kind"]
+        if kind not in known:
+            hint = nearest(str(kind), list(known))
+            raise SettingsError(f"{key} has no kind {shown(kind)}", where=source, hint=hint)
+        if others := [name for name in values if name not in type_hints(known[kind])]:
+            hint = nearest(others[0], list(type_hints(known[kind])))
+            raise SettingsError(f"{key} of the kind {kind} has no {others[0]}", where=source, hint=hint)
+        return known[kind]
     fitting = [word for word, group in known.items() if values.keys() <= type_hints(group).keys()]
     if len({known[word] for word in fitting}) == 1:
         return known[fitting[0]]
@@ -341,202 +354,38 @@ def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source:
     raise SettingsError(f"unknown setting {key}.{unknown}", where=source, hint=nearest(unknown, keys))
 
 
-def _is_none(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
-
-
 def shallow(settings: Any) -> dict[str, Any]:
     """A dataclass's fields as a dictionary, one level deep."""
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
-def _construct(
-    cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Mapping[str, str], before: Mapping[str, Any]
-) -> S:
+def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, said: _Said) -> S:
     hints, values = type_hints(cls), dict[str, Any]()  # type: ignore[arg-type]  # a cache does not know its argument
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         groups = _groups_in(hints[field.name])
         key = f"{prefix}{field.name}"
         if groups:
             if field.name in merged:
-                values[field.name] = _construct_group(groups, merged[field.name], key, sources, before)
+                values[field.name] = _construct_group(groups, merged[field.name], key, said)
         elif field.name in merged:
+            source = said.sources[key]
             try:
-                value = convert(merged[field.name], hints[field.name], key, sources[key])
+                value = convert(merged[field.name], hints[field.name], key, source)
             except SettingsError as error:
-                error.hint = error.hint or say_range(field, key, before)
+                error.hint = error.hint or say_range(field, key, said.before)
                 raise
-            _check_range(value, field, key, sources[key], before)
+            check_range(value, field, key, source, said.before)
             values[field.name] = value
         elif field.default is field.default_factory is REQUIRED:
-            raise SettingsError(f"{key} must be given", hint=say_range(field, key, before))
+            raise SettingsError(f"{key} must be given", hint=say_range(field, key, said.before))
     return cls(**values)
 
 
-def _construct_group(
-    groups: tuple[type, ...],
-    merged: Mapping[str, Any] | None,
-    key: str,
-    sources: Mapping[str, str],
-    before: Mapping[str, Any],
-) -> Any:
+def _construct_group(groups: tuple[type, ...], merged: Mapping[str, Any] | None, key: str, said: _Said) -> Any:
     if merged is None:
         return None
     group = _pick(groups, merged, key, "") if len(groups) > 1 else groups[0]
-    return _construct(group, merged, f"{key}.", sources, before)
-
-
-def _check_range(value: Any, field: dataclasses.Field, key: str, source: str, before: Mapping[str, Any]) -> None:
-    low, high, above = (field.metadata.get(end) for end in ("low", "high", "above"))
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return
-    if isinstance(value, int) and abs(value) >= MOST:
-        hint = "give a smaller number"
-        raise SettingsError(f"{key} must lie below {MOST:,}", found=f"{value:,}", where=source, hint=hint)
-    if low is high is above is None:
-        return
-    hint = say_range(field, key, before)
-    if above is not None and not value > above:
-        raise SettingsError(f"{key} must be above {_figure(above)}", found=str(value), where=source, hint=hint)
-    if low is not None and not value >= low:  # written so that NaN fails too
-        raise SettingsError(f"{key} must be at least {_figure(low)}", found=str(value), where=source, hint=hint)
-    if high is not None and not value <= high:
-        raise SettingsError(f"{key} must be at most {_figure(high)}", found=str(value), where=source, hint=hint)
-    if not math.isfinite(value):
-        raise SettingsError(f"{key} must be a finite number", found=str(value)[:80], where=source, hint=hint)
-
-
-def say_range(field: dataclasses.Field, key: str, before: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """What to give instead of a number out of range, and what the setting is without it: as a layer `before` has it."""
-    low, high, above = (
-        None if field.metadata.get(end) is None else _figure(field.metadata[end]) for end in ("low", "high", "above")
-    )
-    if low is high is above is None:
-        return ""
-    if above is not None:
-        allowed = f"give a number above {above}" if high is None else f"give a number above {above}, at most {high}"
-    elif low is not None:
-        allowed = f"give a number of {low} or more" if high is None else f"give a number from {low} to {high}"
-    else:
-        allowed = f"give a number of {high} or less"
-    without = before.get(key, field.default)
-    if without is dataclasses.MISSING:
-        return allowed
-    return f"{allowed}, or leave {key} out" + ("" if without is None else f": then it is {without}")
-
-
-def _figure(number: float) -> str:
-    """A bound as a person writes it.
-
-    >>> _figure(1e6), _figure(0), _figure(0.9999)
-    ('1,000,000', '0', '0.9999')
-    """
-    return f"{int(number):,}" if number == int(number) else f"{number:g}"
-
-
-def convert(value: Any, hint: Any, key: str, source: str) -> Any:
-    """A value of a layer as the type that its field declares; text is read as that type.
-
-    A text given for a list is one item, commas and all; only text that was `Typed` is parted at its commas.
-    """
-    kind = "str" if isinstance(value, str) else type(value).__name__
-    failure = SettingsError(f"{key} wants {describe_type(hint)}", found=f"{shown(value)} ({kind})", where=source)
-    origin, args = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (Union, types.UnionType):
-        is_word = any(value in get_args(option) for option in args if get_origin(option) is Literal)
-        if _is_none(value) and type(None) in args and not is_word:
-            return None
-        for option in (a for a in args if a is not type(None)):
-            try:
-                return convert(value, option, key, source)
-            except SettingsError:
-                continue
-        raise failure
-    if origin is Literal:
-        match = next((a for a in args if a == value or str(a) == value), None)
-        if match is None:
-            failure.hint = nearest(str(value), [str(a) for a in args])
-            raise failure
-        return match
-    if origin is tuple:
-        return tuple(convert(item, args[0], key, source) for item in _items(value, failure))
-    return _convert_scalar(value, hint, failure)
-
-
-def _items(value: Any, failure: SettingsError) -> list[Any]:
-    """What a list holds."""
-    if isinstance(value, Typed):
-        items = value.split(",") if value else []
-        if "" in items:
-            failure.hint = (
-                "a comma parts the items, and none may be empty; a text with a comma in it needs its own flag"
-            )
-            raise failure
-        return items
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, (list, tuple)):
-        raise failure
-    return list(value)
-
-
-def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
-    if hint is bool:
-        if isinstance(value, bool):
-            return value
-        words = {
-            "true": True,
-            "yes": True,
-            "on": True,
-            "1": True,
-            "false": False,
-            "no": False,
-            "off": False,
-            "0": False,
-        }
-        if isinstance(value, str) and value.lower() in words:
-            return words[value.lower()]
-        raise failure
-    if isinstance(value, bool) and hint in (int, float):
-        raise failure
-    try:
-        if hint is int and isinstance(value, (str, int)):
-            return whole(int(value.replace("_", "")) if isinstance(value, str) else value, low=-LONGEST, high=LONGEST)
-        if hint is float and isinstance(value, (str, int, float)):
-            return float(value)
-        if hint is Path and isinstance(value, (str, Path)) and "\0" not in str(value):
-            return Path(value)
-        if hint is str and isinstance(value, str):
-            return str(value)
-    except (ValueError, OverflowError):
-        raise failure from None
-    raise failure
-
-
-def describe_type(hint: Any) -> str:
-    """A type in a person's words.
-
-    >>> describe_type(int | None)
-    'a whole number or none'
-    """
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(describe_type(a) for a in args)
-    if origin is Literal:
-        return "one of " + ", ".join(str(a) for a in args)
-    if origin is tuple:
-        return f"a list, each {describe_type(args[0])}"
-    names = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        Path: "a path",
-        type(None): "none",
-    }
-    return names.get(hint, str(hint))
+    return _construct(group, merged, f"{key}.", said)
 
 
 @cache

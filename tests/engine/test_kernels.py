@@ -58,6 +58,7 @@ SHAPES = {
     "windows": {"sliding_window": 6, "sliding_layers": (0,)},
     "windows over pages": {"sliding_window": 270, "sliding_layers": (1,), "n_kv_heads": 6},
     "none": {"position": "none", "feed_forward": "relu2", "n_kv_heads": 6},
+    "geglu": {"feed_forward": "geglu", "mlp_bias": True},
 }
 FORMATS = ["fp32", "bf16", "int8", "int4"]
 

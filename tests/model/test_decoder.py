@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import get_args
 
 import pytest
 import torch
@@ -15,12 +16,13 @@ from pellucid.model.core import ExplicitCore, SdpaCore
 from pellucid.model.tap import explicit_cores, record
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
+from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.planning.presets import PRESETS, preset
 
 AXES = {
     "position": ["none", "learned", "sinusoidal", "rotary"],
     "norm": ["layer", "layer_no_bias", "rms"],
-    "feed_forward": ["gelu", "gelu_tanh", "swiglu", "relu2"],
+    "feed_forward": list(get_args(FeedForwardKind)),
     "n_kv_heads": [1, 2, 4],
     "init": ["gpt2", "zero_projections", "matched_keys"],
     "dropout": [0.0, 0.3],

@@ -12,8 +12,10 @@ from pellucid.engine.kernels.pack import ACTIVATIONS
 from pellucid.errors import WeightsError
 from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits, said
 from pellucid.planning.axis_names import FLAT, dotted, flat
-from pellucid.planning.config import Attention, ModelConfig, NoPosition
+from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
+from pellucid.planning.parts.attention import Attention
+from pellucid.planning.parts.position import NoPosition
 from pellucid.planning.presets import PRESETS
 from pellucid.settings import Layer, flatten, nested, resolve, setting, setting_names
 from pellucid.store.names.family import Stored, expand, to_foreign

@@ -63,9 +63,10 @@ def planned_bytes(config: ModelConfig, compute_type: str) -> int:
         BASE,
         GPT2,
         BASE.revise(feed_forward="relu2", n_kv_heads=4, dropout=0.1),
+        BASE.revise(feed_forward="geglu"),
         BASE.revise(position="none", tied_head=False, qk_norm=False, causal=False),
     ],
-    ids=["qwen3", "gpt2", "relu2-dropout", "no-positions"],
+    ids=["qwen3", "gpt2", "relu2-dropout", "geglu", "no-positions"],
 )
 def test_activations_are_what_autograd_keeps(config: ModelConfig, compute_type: str) -> None:
     # torch 2.13 keeps one scalar (the total weight of the loss) beside the planned tensors.

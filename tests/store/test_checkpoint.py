@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+from typing import get_args
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from pellucid.errors import (
 )
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
+from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.store import verify
 from pellucid.store.checkpoint import (
     TrainingFiles,
@@ -96,7 +98,7 @@ def test_what_is_loaded_is_what_was_saved_to_the_bit(family, tied, dtype, tmp_pa
 
 AXES = {
     "position": ["none", "learned", "sinusoidal", "rotary"], "norm": ["layer", "layer_no_bias", "rms"],
-    "feed_forward": ["gelu", "gelu_tanh", "swiglu", "relu2"], "n_kv_heads": [1, 3], "d_model": [18, 20],
+    "feed_forward": list(get_args(FeedForwardKind)), "n_kv_heads": [1, 3], "d_model": [18, 20],
     **{axis: [True, False] for axis in ("qk_norm", "qkv_bias", "output_bias", "mlp_bias", "tied_head", "causal")},
 }  # fmt: skip
 

@@ -25,7 +25,8 @@ from pellucid.planning.machine import MACHINES
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import describe_seconds, plan, render
 from pellucid.planning.scaling import DEPTHS, from_depth
-from pellucid.settings import describe_type, say_range, type_hints
+from pellucid.setting_values import describe_type, say_range
+from pellucid.settings import type_hints
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.training.lengths import TimeBudget
 from pellucid.training.settings import TrainSettings

@@ -28,7 +28,8 @@ from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import Plan, describe_bytes, describe_seconds, plan, render
 from pellucid.planning.scaling import Reason, from_depth
-from pellucid.settings import Layer, convert, parse_assignments, resolve, shallow
+from pellucid.setting_values import convert
+from pellucid.settings import Layer, parse_assignments, resolve, shallow
 
 COMMAND_LINE = "command line"
 THIS = "this"

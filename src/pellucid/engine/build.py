@@ -32,7 +32,7 @@ LOOPS_KNOW: Axes = {
     "attention.output_bias": (False, True),
     "attention.window.size": ANY,
     "attention.window.layers": ANY,
-    "feed_forward.kind": ("gelu", "gelu_tanh", "swiglu", "relu2"),
+    "feed_forward.kind": ("gelu", "gelu_tanh", "swiglu", "geglu", "relu2"),
     "feed_forward.bias": (False, True),
     "norm.kind": ("layer", "layer_no_bias", "rms"),
     "norm.eps": ANY,

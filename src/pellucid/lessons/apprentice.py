@@ -27,7 +27,8 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.lessons.page import Bilingual
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.decoder import Decoder
-from pellucid.planning.config import FeedForward, ModelConfig
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.feed_forward import FeedForward
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.loop import Pace, Rows, StepReport, Trainer, train
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings

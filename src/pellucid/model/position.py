@@ -23,7 +23,9 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from pellucid.planning.config import ModelConfig, Rotary
+from pellucid.errors import ModelError
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.position import Rotary
 
 FIRST_ROWS = 4_096  # positions that have a row of a table from the start; others get theirs when they are used
 
@@ -203,12 +205,14 @@ AnyRotation: TypeAlias = Rotation | NoRotation
 
 
 def build_addition(config: ModelConfig) -> AnyAddition:
-    """What is added to the embedding."""
+    """What is added to the embedding. Raises ModelError for a kind of position that has no line here."""
     if config.position.kind == "learned":
         return LearnedPosition(config.context_length, config.d_model)
     if config.position.kind == "sinusoidal":
         return SinusoidalPosition(config.context_length, config.d_model)
-    return NoAddition()
+    if config.position.kind in ("none", "rotary"):
+        return NoAddition()
+    raise ModelError("torch has no line for this kind of position", found=config.position.kind)
 
 
 def build_rotation(config: ModelConfig) -> AnyRotation:

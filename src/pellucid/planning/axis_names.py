@@ -71,7 +71,8 @@ def _in_force(axes: Mapping[str, Any]) -> dict[str, Any]:
 def flat(config: Any) -> dict[str, Any]:
     """Every axis of a model under its flat name; None for an axis that this model does not have.
 
-    >>> from pellucid.planning.config import Learned, ModelConfig
+    >>> from pellucid.planning.config import ModelConfig
+    >>> from pellucid.planning.parts.position import Learned
     >>> axes = flat(ModelConfig(position=Learned()))
     >>> axes["position"], axes["rope_theta"], axes["qk_norm"]
     ('learned', None, True)

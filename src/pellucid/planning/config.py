@@ -10,158 +10,22 @@ positions has no rotary base.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pellucid.errors import ModelError
 from pellucid.planning.axis_names import dotted
-from pellucid.settings import REQUIRED, Layer, nested, resolve, setting
+from pellucid.planning.parts.attention import Attention, Window
+from pellucid.planning.parts.feed_forward import FeedForward
+from pellucid.planning.parts.norm import Norm
+from pellucid.planning.parts.position import MOST_POSITIONS, Position, Rotary
+from pellucid.settings import Layer, nested, resolve, setting
 
-NormKind = Literal["layer", "layer_no_bias", "rms"]
-FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu", "relu2"]
 Init = Literal["gpt2", "zero_projections", "matched_keys"]
 
 # Beyond these no model is known; they keep a file from asking for more than there can be.
-MOST_TOKENS, MOST_POSITIONS = 1 << 22, 1 << 24
-MOST_LAYERS, MOST_HEADS, MOST_WIDTH = 1 << 12, 1 << 14, 1 << 22
-MOST_NUMBER = 1e15
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unscaled:
-    """Rotary wavelengths as they were."""
-
-    kind: Literal["none"] = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearScaling:
-    """Every wavelength is stretched by the same factor (position interpolation)."""
-
-    kind: Literal["linear"] = "linear"
-    factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Llama3Scaling:
-    """Long wavelengths are stretched, short ones are not, those between in part."""
-
-    kind: Literal["llama3"] = "llama3"
-    factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
-    low_frequency: float = setting(
-        1.0, "turns within original_context below which all is stretched", low=0, high=MOST_NUMBER
-    )
-    high_frequency: float = setting(4.0, "turns above which nothing is", low=0, high=MOST_NUMBER)
-    original_context: int = setting(8192, "the context length before stretching, in tokens", low=1, high=MOST_POSITIONS)
-
-    def __post_init__(self) -> None:
-        _check_frequencies(self.low_frequency, self.high_frequency)
-
-
-@dataclass(frozen=True, kw_only=True)
-class YarnScaling:
-    """As llama3, between two numbers of turns; queries and keys are also multiplied as they turn."""
-
-    kind: Literal["yarn"] = "yarn"
-    factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
-    low_frequency: float = setting(
-        1.0, "turns within original_context below which all is stretched", low=0, high=MOST_NUMBER
-    )
-    high_frequency: float = setting(4.0, "turns above which nothing is", low=0, high=MOST_NUMBER)
-    original_context: int = setting(8192, "the context length before stretching, in tokens", low=1, high=MOST_POSITIONS)
-    attention_factor: float = setting(
-        1.0, "queries and keys are multiplied by this as they turn", low=0, high=MOST_NUMBER
-    )
-
-    def __post_init__(self) -> None:
-        _check_frequencies(self.low_frequency, self.high_frequency)
-
-
-RopeScaling = Unscaled | LinearScaling | Llama3Scaling | YarnScaling
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoPosition:
-    """Nothing says where a token stands; a causal mask alone tells some of it."""
-
-    kind: Literal["none"] = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Learned:
-    """A learned vector for each place, added to the embedding (GPT-2)."""
-
-    kind: Literal["learned"] = "learned"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sinusoidal:
-    """A fixed vector of sines and cosines for each place, added to the embedding."""
-
-    kind: Literal["sinusoidal"] = "sinusoidal"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rotary:
-    """Queries and keys are turned by an angle that grows with the place (RoPE)."""
-
-    kind: Literal["rotary"] = "rotary"
-    theta: float = setting(10_000.0, "base of the rotary wavelengths", low=1, high=MOST_NUMBER)
-    scaling: RopeScaling = setting(Unscaled(), "how rotary wavelengths were stretched for longer contexts")
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.theta):
-            raise ModelError("the base of rotary wavelengths must be a finite number", found=f"theta={self.theta}")
-
-
-Position = NoPosition | Learned | Sinusoidal | Rotary
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """A sliding window: how far back a position sees, and in which blocks."""
-
-    size: int = setting(REQUIRED, "a position sees this many, itself the last", low=1, high=MOST_POSITIONS)
-    layers: tuple[int, ...] | None = setting(
-        None, "the blocks with that sliding window, counted from 0 (none: every block)"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attention:
-    """What attention has beside its heads."""
-
-    qk_norm: bool = setting(True, "RMS-normalise each query and key head")
-    qkv_bias: bool = setting(False, "biases on the query, key and value projections")
-    output_bias: bool = setting(False, "bias on the projection out of attention")
-    window: Window | None = setting(None, "a sliding window (none: a position sees all before it)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeedForward:
-    """The network at each place, after attention."""
-
-    kind: FeedForwardKind = setting("swiglu", "the nonlinearity; swiglu has a gate (three matrices instead of two)")
-    bias: bool = setting(False, "biases in the feed-forward")
-
-    @property
-    def gated(self) -> bool:
-        """Whether there is a gate matrix."""
-        return self.kind == "swiglu"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Norm:
-    """Normalisation before attention, before the feed-forward and at the end."""
-
-    kind: NormKind = setting("rms", "normalisation before attention, before the feed-forward and at the end")
-    eps: float = setting(1e-6, "added to the variance before the root", low=0, high=1)
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.eps):
-            raise ModelError("what is added to the variance must be a finite number", found=f"eps={self.eps}")
+MOST_TOKENS, MOST_LAYERS, MOST_HEADS, MOST_WIDTH = 1 << 22, 1 << 12, 1 << 14, 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,8 +135,3 @@ class ModelConfig:
 
 
 GROUPS = ("position", "attention", "feed_forward", "norm")
-
-
-def _check_frequencies(low: float, high: float) -> None:
-    if high <= low:
-        raise ModelError("high_frequency must be above low_frequency", found=f"{low}, {high}")

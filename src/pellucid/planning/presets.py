@@ -14,7 +14,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from pellucid.errors import SettingsError
-from pellucid.planning.config import Attention, FeedForward, Learned, ModelConfig, Norm, Rotary
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.attention import Attention
+from pellucid.planning.parts.feed_forward import FeedForward
+from pellucid.planning.parts.norm import Norm
+from pellucid.planning.parts.position import Learned, Rotary
 from pellucid.settings import nearest
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pellucid.data.settings import MOST_POOL, DataSettings
-from pellucid.planning.config import MOST_LAYERS, MOST_POSITIONS, ModelConfig
+from pellucid.planning.config import MOST_LAYERS, ModelConfig
+from pellucid.planning.parts.position import MOST_POSITIONS
 from pellucid.settings import partly, setting
 from pellucid.tokens.settings import TokenizerSettings
 

@@ -28,7 +28,7 @@ from pellucid.model.position import LearnedPosition, PositionTable, Rotation, Si
 from pellucid.planning.config import ModelConfig
 
 PIECE = 2048  # rows of a matrix that are quantised at a time
-ACTIVATIONS = {"swiglu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
+ACTIVATIONS = {"swiglu": SILU, "geglu": GELU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
 FORMATS = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8, "int4": np.uint8}
 
 

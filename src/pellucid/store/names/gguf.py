@@ -19,7 +19,8 @@ from torch import Tensor
 
 from pellucid import untrusted
 from pellucid.errors import CorruptFileError, ModelError, SettingsError
-from pellucid.planning.config import ModelConfig, RopeScaling, Rotary
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.position import RopeScaling, Rotary
 from pellucid.settings import Layer, nested, resolve
 from pellucid.store.names.family import Family, Stored, expand
 from pellucid.store.names.gpt2 import GPT2

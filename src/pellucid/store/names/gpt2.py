@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pellucid.planning.axes import ANY
-from pellucid.planning.config import FeedForwardKind, ModelConfig
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.store.names.family import HEAD, Family, Stored, expand
 from pellucid.store.names.fields import Fields
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pellucid.planning.axes import ANY, Axes
-from pellucid.planning.config import MOST_LAYERS, ModelConfig, Rotary
+from pellucid.planning.config import MOST_LAYERS, ModelConfig
+from pellucid.planning.parts.position import Rotary
 from pellucid.store.names.family import HEAD, Family, Stored, expand
 from pellucid.store.names.fields import Fields
 
