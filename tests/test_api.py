@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,9 +50,9 @@ def covers(*names: str) -> Callable[[Callable], Callable]:
     return lambda test: test
 
 
-def save_model(path: Path, tokenizer: Tokenizer | None = TOKENIZER) -> Path:
-    weights = build(CONFIG, seed=3).state_dict()
-    save_checkpoint(path, config=CONFIG, weights=weights, tokenizer=tokenizer, info={})
+def save_model(path: Path, tokenizer: Tokenizer | None = TOKENIZER, **axes: Any) -> Path:
+    config = dataclasses.replace(CONFIG, **axes)
+    save_checkpoint(path, config=config, weights=build(config, seed=3).state_dict(), tokenizer=tokenizer, info={})
     return path
 
 
@@ -196,6 +198,12 @@ def test_choices(lm: pellucid.LanguageModel) -> None:
     first, second = lm.choices("the", num_choices=2, seed=1, max_new_tokens=3)
     assert first == lm.complete("the", seed=1, max_new_tokens=3) != second
     assert lm.choices(["the", [5]], num_choices=2, seed=1, max_new_tokens=3)[0] == (first, second)
+
+
+@pytest.mark.parametrize("number", ["3", 2.5, None, 0])
+def test_choices_held_wrong(lm: pellucid.LanguageModel, number: Any) -> None:
+    with pytest.raises(RequestError):
+        lm.choices("the", num_choices=number)
 
 
 @covers("LanguageModel.search", "Hypothesis", "BeamSettings")
@@ -468,14 +476,35 @@ def test_a_trace_is_saved_and_replayed(
         mute.replay(tmp_path / "a.json")
 
 
+def test_the_tokenizer_held_wrong(lm: pellucid.LanguageModel) -> None:
+    for text in (None, 5, b"the", ["the"]):
+        with pytest.raises(TokenizerError, match="decode"):
+            lm.tokenizer.encode(text)  # type: ignore[arg-type]
+    for place in (None, 5, "nowhere"):
+        with pytest.raises(TokenizerError, match="cannot be read"):
+            pellucid.Tokenizer.load(place)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="path"):
+        pellucid.load_trace(5)  # type: ignore[arg-type]
+    for ids in (None, 5, "the", ["the"], [[5]], [2.5]):
+        with pytest.raises(TokenizerError, match="encode"):
+            lm.tokenizer.decode(ids)  # type: ignore[arg-type]
+    assert lm.tokenizer.decode(torch.tensor([5, 6])) == lm.tokenizer.decode([5, 6])  # type: ignore[arg-type]
+
+
 @covers("plan", "Plan")
 def test_plan() -> None:
     plan = pellucid.plan("gpt2", rows=2)
     assert isinstance(plan, pellucid.Plan) and plan.parameters.total == 124_439_808
+    assert pellucid.plan("gpt2", machine="h100").time is not None
     assert pellucid.plan(CONFIG).parameters.total == sum(p.numel() for p in build(CONFIG, seed=0).parameters())
-    for wrong, options in ((5, {}), (None, {}), ("gpt5", {}), ("gpt2", {"row": 2}), ("gpt2", {"name": "x"})):
+    held_wrong: list[tuple[Any, dict[str, Any]]] = [
+        *((model, {}) for model in (5, None, "gpt5")),
+        *(("gpt2", {name: "x"}) for name in ("row", "name", "rows", "tokens", "machine")),
+        ("gpt2", {"machine": 5}),
+    ]
+    for model, options in held_wrong:
         with pytest.raises(PellucidError) as error:
-            pellucid.plan(wrong, **options)  # type: ignore[arg-type]
+            pellucid.plan(model, **options)
         assert error.value.hint
 
 
@@ -484,7 +513,21 @@ def test_train_held_wrong(tmp_path: Path) -> None:
     assert pellucid.TrainSettings(steps=3).steps == 3
     book = tmp_path / "book.txt"
     book.write_text("the cat sat. " * 99, encoding="utf-8")
-    for text, out, options in ((5, tmp_path / "r", {}), (book, None, {}), (book, tmp_path / "r", {"step": 3})):
+    wrong = [(5, tmp_path / "r", {}), (book, None, {}), *((book, tmp_path / "r", {k: 5}) for k in ("step", "recipe"))]
+    for text, out, options in wrong:
         with pytest.raises(SettingsError):
             pellucid.train(text, out, **options)  # type: ignore[arg-type]
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "docs/guide/python.md", "docs/guide/python.zh-CN.md"])
+def test_what_the_pages_show_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "transformers" not in block]
+    assert any("pellucid.load(" in block for block in blocks)
+    save_model(tmp_path / "runs" / "book", context_length=64)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert (tmp_path / "book-bf16" / "model.safetensors").is_file()

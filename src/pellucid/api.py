@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_keywords, check_kind, check_path
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.machine import NamedMachine, named_machine
 from pellucid.planning.presets import preset
 from pellucid.planning.report import Plan
 from pellucid.planning.report import plan as plan_model
@@ -152,6 +153,8 @@ class LanguageModel:
         `asked` are the keywords of `request`. A list of prompts gives a list, the choices of each prompt together.
         """
         from pellucid.engine.choices import complete_choices
+
+        check_kind(num_choices, int, "num_choices=3")
 
         def answer(ids: list[int]) -> tuple[Completion, ...]:
             return complete_choices(self.generate(ids, num_choices=num_choices, recorder=recorder, **asked))
@@ -353,7 +356,9 @@ def train(
 
     check_path(text, "text")
     check_path(out, "out")
-    layers = [load_toml(Path(recipe))] if recipe else []
+    if recipe is not None:
+        check_path(recipe, "recipe")
+    layers = [] if recipe is None else [load_toml(Path(recipe))]
     resolved = resolve(TrainSettings, *layers, Layer("call", settings))
     parent = Path(start_from) if start_from else None
     task = Pretraining(text=text, out=Path(out), resolved=resolved, start_from=parent, extend=extend)
@@ -361,13 +366,23 @@ def train(
     return load(out, device=resolved.settings.device)
 
 
-def plan(model: str | ModelConfig, **options: Any) -> Plan:
-    """What a model would cost, by preset name or config; `options` are those of `planning.report.plan`.
+def plan(model: str | ModelConfig, *, machine: str | NamedMachine | None = None, **options: Any) -> Plan:
+    """What a model would cost, by preset name or config, and on a named machine (such as "h100") how long it takes.
+
+    `options` are the others of `planning.report.plan`: rows, context_length, tokens, optimizer, compute_type.
 
     >>> plan("gpt3").parameters.total
     174604259328
+
+    Raises SettingsError for an unknown preset, machine or option, RequestError for a value of another kind.
     """
-    check_keywords(options, inspect.signature(plan_model).parameters.keys() - {"config", "name"}, {})
+    check_keywords(options, inspect.signature(plan_model).parameters.keys() - {"config", "name", "machine"}, {})
+    for name in ("rows", "context_length", "tokens"):
+        if options.get(name) is not None:
+            check_kind(options[name], int, f"give {name} as a whole number")
     config = preset(model) if isinstance(model, str) else model
     check_kind(config, ModelConfig, 'give the name of a preset, for example "gpt2", or a ModelConfig')
-    return plan_model(config, name=model if isinstance(model, str) else "", **options)
+    on = named_machine(machine) if isinstance(machine, str) else machine
+    if on is not None:
+        check_kind(on, NamedMachine, 'give the name of a machine, for example "h100"')
+    return plan_model(config, name=model if isinstance(model, str) else "", machine=on, **options)

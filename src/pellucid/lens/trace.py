@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from pellucid.arguments import check_path
 from pellucid.errors import CorruptFileError, InputError, RequestError
 from pellucid.events import NULL, Recorder
 from pellucid.files import explained, replace_file
@@ -152,6 +153,7 @@ def load_trace(path: Path | str) -> Trace:
 
     Raises InputError when there is no such file, CorruptFileError when it holds no trace.
     """
+    check_path(path, "path")
     path = Path(path)
     readers = {".npz": _load_npz, ".json": _load_json}
     try:

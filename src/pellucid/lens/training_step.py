@@ -142,7 +142,9 @@ def call(model: Decoder, weights: Weights, ids_T: Tensor, tap: Tap = no_tap) -> 
     It is a twin without memory of its own that borrows them: the model itself may be at work elsewhere.
     """
     borrowed = {**weights, **dict(model.named_buffers())}
-    return functional_call(build_unfilled(model.config, device="meta", dtype=torch.float32), borrowed, (ids_T[None], Context(tap=tap))).logits_BTV[0]
+    return functional_call(
+        build_unfilled(model.config, device="meta", dtype=torch.float32), borrowed, (ids_T[None], Context(tap=tap))
+    ).logits_BTV[0]
 
 
 def glass(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,9 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path | str) -> Tokenizer:
         """A tokenizer from a `tokenizer.json`, or from a directory that holds one."""
+        if not isinstance(path, (str, os.PathLike)):
+            hint = "give the path of a tokenizer.json, or of the directory that holds one"
+            raise TokenizerError("the tokenizer cannot be read", found=shown(path), hint=hint)
         path = Path(path)
         file = path / TOKENIZER_FILE if path.is_dir() else path
         beside = file.parent / CONFIG_FILE
@@ -222,7 +226,10 @@ class Tokenizer:
         return {token_id: name for name, token_id in self.specials.items()}
 
     def _check_text(self, text: str) -> None:
-        """Raise TokenizerError for a text of which something would vanish."""
+        """Raise TokenizerError for what is no text, and for a text of which something would vanish."""
+        if not isinstance(text, str):
+            found = f"{shown(text)} ({type(text).__name__})"
+            raise TokenizerError("only text can be encoded", found=found, hint="for ids use decode")
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -246,8 +253,11 @@ class Tokenizer:
                 yield row, part
 
     def _joined(self, ids: Iterable[int], names: Mapping[int, str]) -> bytes:
-        parts = (self.token_bytes(i) or names.get(int(i), "").encode("utf-8") for i in ids)
-        data = b"".join(parts)
+        try:
+            data = b"".join(self.token_bytes(i) or names.get(int(i), "").encode("utf-8") for i in ids)
+        except TypeError:
+            found = f"{shown(ids)} ({type(ids).__name__})"
+            raise TokenizerError("only a list of ids can be decoded", found=found, hint="for text use encode") from None
         return data.removeprefix(b" ") if self.vocabulary.drops_first_space else data
 
     def __repr__(self) -> str:
