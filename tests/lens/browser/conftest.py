@@ -34,7 +34,7 @@ from pellucid.tokens.train import train_bpe
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first is without windows
 TEXT = "你好, the cat </script> 👩\u200d👩\u200d👧 sat"
 CONFIG = ModelConfig(
     vocab_size=330, context_length=48, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=8, d_model=32, d_ff=48
