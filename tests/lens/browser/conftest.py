@@ -21,7 +21,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-import torch
+from scrambled import scramble
 
 from pellucid.lens.dispatch import open_lens as open_dispatch
 from pellucid.lens.page import program
@@ -106,12 +106,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = train_bpe(texts, CONFIG.vocab_size)
     config = dataclasses.replace(CONFIG, vocab_size=tokenizer.vocab_size)
     for step in (10, 20):
-        generator = torch.Generator().manual_seed(step)
         model = build(config, seed=step)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                noise = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(1 + 0.2 * noise if parameter.dim() == 1 else 0.2 * noise)
+        scramble(model, seed=step, spread=0.2, of_vectors=0.2)
         weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
         run.save(step, config=config, weights=weights, tokenizer=tokenizer, info={})
         run.append_metrics({"kind": "train", "step": step, "loss": 5.0 - step / 10, "tokens": 64})
