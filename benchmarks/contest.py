@@ -46,7 +46,7 @@ TYPES = {
 
 def llama(n_layers: int, n_heads: int, d_model: int, d_ff: int, vocab_size: int) -> ModelConfig:
     """A Llama shape: rotary positions, RMS norms, a gate, a head of its own."""
-    return ModelConfig(
+    return ModelConfig.from_axes(
         vocab_size=vocab_size, context_length=CONTEXT, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_heads,
         head_dim=d_model // n_heads, d_model=d_model, d_ff=d_ff, norm_eps=1e-5, qk_norm=False, tied_head=False,
         init="gpt2",

@@ -58,7 +58,7 @@ SHAPES: dict[str, dict] = {
 
 def random_model(shape: str, vocab_size: int) -> tuple[ModelConfig, dict[str, Tensor]]:
     """A model of a shape whose numbers are large enough that every part matters."""
-    config = ModelConfig(vocab_size=vocab_size, **{**SIZES, **SHAPES[shape]})
+    config = ModelConfig.from_axes(vocab_size=vocab_size, **{**SIZES, **SHAPES[shape]})
     generator = torch.Generator().manual_seed(1)
     weights = {}
     for name, size in parameter_shapes(config).items():
@@ -71,7 +71,7 @@ def stories(folder: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer]:
     """stories260K: its shape, its weights under our names, its tokenizer."""
     data = (folder / "stories260K.bin").read_bytes()
     d_model, d_ff, n_layers, n_heads, n_kv_heads, vocab_size, context_length = struct.unpack_from("<7i", data)
-    config = ModelConfig(
+    config = ModelConfig.from_axes(
         vocab_size=abs(vocab_size), context_length=context_length, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_kv_heads,
         head_dim=d_model // n_heads, d_model=d_model, d_ff=d_ff, norm_eps=1e-5, qk_norm=False, tied_head=vocab_size > 0,
     )  # fmt: skip
@@ -123,7 +123,7 @@ def nano_sort(folder: Path) -> tuple[Decoder, dict[str, Tensor]]:
     stored = json.loads((folder / "gpt-nano-sort-model.json").read_text())
     partials = json.loads((folder / "gpt-nano-sort-t0-partials.json").read_text())
     sizes = stored["config"]
-    config = ModelConfig(
+    config = ModelConfig.from_axes(
         vocab_size=sizes["vocab_size"], context_length=sizes["block_size"], n_layers=sizes["n_layer"],
         n_heads=sizes["n_head"], n_kv_heads=sizes["n_head"], head_dim=sizes["n_embd"] // sizes["n_head"],
         d_model=sizes["n_embd"], d_ff=4 * sizes["n_embd"], norm_eps=1e-5, tied_head=False,

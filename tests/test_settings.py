@@ -21,20 +21,22 @@ from pellucid.engine.settings import SamplingSettings
 from pellucid.engine.speculative import SpeculationSettings
 from pellucid.errors import PellucidError, SettingsError
 from pellucid.lessons.settings import LessonSettings
+from pellucid.setting_values import Typed, convert
 from pellucid.settings import (
     DEFAULT,
+    REQUIRED,
     Layer,
-    Typed,
-    convert,
     flatten,
     load_toml,
     parse_assignments,
+    partly,
     put,
     resolve,
     setting,
     to_dict,
     type_hints,
 )
+from pellucid.settings import given as given_parts
 from pellucid.training.settings import TrainSettings
 
 
@@ -303,7 +305,8 @@ def values_of(hint: Any, metadata: Any) -> st.SearchStrategy:
     """Any value that a field may hold."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return st.one_of(*(values_of(option, metadata) for option in args))
+        is_word = any("none" in get_args(option) for option in args)  # then the word none is no empty value
+        return st.one_of(*(values_of(option, metadata) for option in args if not (is_word and option is type(None))))
     low, high, above = metadata.get("low"), metadata.get("high"), metadata.get("above")
     if origin is Literal:
         return st.sampled_from(args)
@@ -330,7 +333,8 @@ def field_at(key: str) -> tuple[Any, dataclasses.Field]:
     cls: Any = TrainSettings
     *groups, leaf = key.split(".")
     for group in groups:
-        cls = type_hints(cls)[group]
+        hint = type_hints(cls)[group]
+        cls = next((option for option in get_args(hint) if dataclasses.is_dataclass(option)), hint)
     return type_hints(cls)[leaf], next(field for field in dataclasses.fields(cls) if field.name == leaf)
 
 
@@ -392,6 +396,80 @@ def test_every_setting_of_a_run_has_a_meaning_and_a_default_in_range() -> None:
         low, high = field.metadata["low"], field.metadata["high"]
         if value is not None and not isinstance(value, (str, Path, bool)):
             assert (low is None or value >= low) and (high is None or value <= high), key
+
+
+# --- groups of several kinds ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    kind: Literal["round"] = "round"
+    radius: float = setting(1.0, "how wide", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square:
+    kind: Literal["square", "cube"] = "square"
+    side: float = setting(REQUIRED, "how long", low=0)
+    tilt: float = setting(0.0, "how it stands")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    shape: Round | Square = setting(Round(), "the figure")
+    frame: Square | None = setting(None, "what stands around it")
+
+
+def drawing(*layers: dict[str, Any]) -> Drawing:
+    return resolve(Drawing, *(Layer(f"layer {index}", values) for index, values in enumerate(layers))).settings
+
+
+def test_a_kind_is_named_by_a_bare_word_by_its_keys_or_outright() -> None:
+    assert drawing({"shape": "round"}).shape == drawing({}).shape == drawing({"shape": {}}).shape == Round()
+    assert drawing({"shape": {"kind": "cube", "side": "2"}}).shape == Square(kind="cube", side=2.0)
+    assert drawing({"shape": {"side": 3}}).shape == Square(side=3.0)
+    assert drawing({"shape": Square(side=4.0)}).shape == Square(side=4.0)
+    assert drawing({"frame": {"side": 1}}).frame == Square(side=1.0)
+
+
+def test_another_kind_begins_anew_and_the_same_one_goes_on() -> None:
+    first = {"shape": {"kind": "square", "side": 2.0, "tilt": 5.0}}
+    assert drawing(first, {"shape": {"side": 3.0}}).shape == Square(side=3.0, tilt=5.0)
+    assert drawing(first, {"shape": "round"}).shape == Round()
+    assert drawing(first, {"shape": "round"}, {"shape": {"radius": 2}}).shape == Round(radius=2.0)
+    assert drawing({"frame": {"side": 2}}, {"frame": Typed("none")}).frame is None
+
+
+@pytest.mark.parametrize(
+    ("values", "what", "hint"),
+    [
+        ({"shape": "sqare"}, "shape has no kind 'sqare'", "did you mean 'square'?"),
+        ({"shape": {"kind": "round", "tilt": 1}}, "shape of the kind round has no tilt", "known: kind, radius"),
+        ({"shape": {"sdie": 1}}, "unknown setting shape.sdie", "did you mean 'side'?"),
+        ({"shape": {"kind": "cube"}}, "shape.side must be given", "give a number of 0 or more"),
+        (
+            {"shape": 3},
+            "shape is a group of settings, not one value",
+            "set one of its members, for example shape.kind=…",
+        ),
+        (
+            {"shape": None},
+            "shape is a group of settings, not one value",
+            "set one of its members, for example shape.kind=…",
+        ),
+    ],
+)
+def test_a_kind_that_cannot_be_is_said(values: dict[str, Any], what: str, hint: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        drawing(values)
+    assert (caught.value.what, caught.value.hint) == (what, hint)
+
+
+def test_a_tree_given_in_part_says_what_was_said_and_nothing_else() -> None:
+    part = resolve(partly(Drawing), Layer("recipe", {"shape": {"side": 2}})).settings
+    assert given_parts(part) == {"shape": {"side": 2.0}}
+    assert given_parts(resolve(partly(Drawing), Layer("recipe", {"frame": Typed("none")})).settings) == {"frame": None}
+    assert given_parts(partly(Drawing)()) == {}
 
 
 def test_what_a_setting_is_without_a_value_is_what_the_layer_below_says() -> None:

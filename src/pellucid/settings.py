@@ -2,14 +2,16 @@
 
 A tree is built from layers, each a nested dictionary with a name: the defaults in the dataclass, then a recipe (TOML),
 then the command line (`--set batch.rows=8`). Later layers win, and every value remembers the layer it came from. A key
-that does not exist is an error that names the nearest one. No torch here.
+that does not exist is an error that names the nearest one.
+
+A group may be one of several kinds (a tagged union: dataclasses whose first field is `kind`). A bare word is a kind with
+its defaults, and a layer that names another kind begins that group anew. A dataclass may have a class method
+`translate(values)`: it is asked to say a layer's keys as they are called today. No torch here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 import tomllib
 import types
 import typing
@@ -17,23 +19,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pellucid.errors import SettingsError
-from pellucid.untrusted import read_bytes, shown, whole
+from pellucid.setting_values import Typed, check_range, convert, is_none, nearest, say_range
+from pellucid.untrusted import read_bytes, shown
 
 MOST_RECIPE_BYTES = 1 << 20
 RECIPE = "give a file of settings in TOML, for example with the line: steps = 100"
 
 S = TypeVar("S")
 DEFAULT = "default"
-MOST = 2**64  # no count or seed reaches it; more would overflow wherever it is used
-LONGEST = 10**40  # longer whole numbers are not even repeated
-
-
-class Typed(str):
-    """A value as a person typed it after `--set name=`: only here does a comma part the items of a list."""
+REQUIRED = dataclasses.MISSING  # as the default of a setting: it must be given
 
 
 @dataclass(frozen=True)
@@ -92,12 +89,12 @@ def resolve(cls: type[S], *layers: Layer) -> Resolved[S]:
 
     Raises SettingsError for an unknown key (naming the nearest), a value of another type, or one out of range.
     """
-    sources: dict[str, str] = {}
     merged: dict[str, Any] = {}
-    before: dict[str, Any] = {}  # what a layer said of a key that a later one says too
+    said = _Said()
     for layer in layers:
-        _merge(cls, merged, layer.values, "", layer.source, sources, before)
-    return Resolved(_construct(cls, merged, "", sources, before), sources)
+        said.source = layer.source
+        _merge(cls, merged, layer.values, "", said)
+    return Resolved(_construct(cls, merged, "", said), said.sources)
 
 
 def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -112,12 +109,89 @@ def flatten(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def setting_names(cls: type, prefix: str = "") -> Iterator[str]:
     """The dotted key of every leaf of a tree of settings, from its classes alone."""
+    seen = set()
     for name, hint in type_hints(cls).items():
-        inner = _dataclass_in(hint)
-        if inner is None:
-            yield f"{prefix}{name}"
-        else:
-            yield from setting_names(inner, f"{prefix}{name}.")
+        groups = _groups_in(hint)
+        leaves = (leaf for group in groups for leaf in setting_names(group, f"{prefix}{name}."))
+        for leaf in leaves if groups else (f"{prefix}{name}",):
+            if leaf not in seen:
+                yield leaf
+            seen.add(leaf)
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values under dotted keys as the tree that they name.
+
+    >>> nested({"seed": 3, "batch.rows": 8})
+    {'seed': 3, 'batch': {'rows': 8}}
+    """
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        put(tree, key, value)
+    return tree
+
+
+def partly(cls: type, *, without: tuple[str, ...] = ()) -> type:
+    """A tree of settings like `cls` of which any part may be given: every leaf is optional, None where nothing is said.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Batch:
+    ...     rows: int = setting(4, "rows at once", low=1)
+    >>> resolve(partly(Batch), Layer("recipe", {})).settings
+    BatchPartly(rows=None)
+    """
+    fields: list[tuple[str, Any, Any]] = []
+    for field in dataclasses.fields(cls):
+        hint = type_hints(cls)[field.name]
+        if groups := _groups_in(hint):
+            group = _partly_one_of(groups, field.metadata.get("meaning", ""))
+            is_open = type(None) in get_args(hint)
+            fields.append((field.name, group | None if is_open else group, setting(group(), "")))
+        elif field.name not in without:
+            fields.append((field.name, hint | None, dataclasses.field(default=None, metadata=field.metadata)))
+    return dataclasses.make_dataclass(f"{cls.__name__}Partly", fields, frozen=True, kw_only=True)
+
+
+def _partly_one_of(groups: tuple[type, ...], meaning: str) -> type:
+    """The fields of several kinds of a group in one, each optional."""
+    if len(groups) == 1:
+        return partly(groups[0])
+    words = tuple(word for group in groups for word in get_args(type_hints(group)["kind"]))
+    kind: Any = ("kind", Literal[words] | None, setting(None, meaning))
+    parts = [
+        (field, type_hints(part)[field.name]) for part in map(partly, groups) for field in dataclasses.fields(part)
+    ]
+    others = {field.name: (field.name, hint, field) for field, hint in parts if field.name != "kind"}
+    fields = [kind] + [
+        (
+            name,
+            hint,
+            dataclasses.field(default=field.default, default_factory=field.default_factory, metadata=field.metadata),
+        )
+        for name, hint, field in others.values()
+    ]
+    return dataclasses.make_dataclass(f"{groups[0].__name__}Partly", fields, frozen=True, kw_only=True)
+
+
+def given(settings: Any) -> dict[str, Any]:
+    """What was said in a tree of settings that may be given in part, as nested dictionaries.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Batch:
+    ...     rows: int | None = None
+    >>> given(Batch()), given(Batch(rows=3))
+    ({}, {'rows': 3})
+    """
+    said = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            value = given(value)
+            if value:
+                said[field.name] = value
+        elif value is not None or field.default is not None:  # a group that may be absent, and is said to be
+            said[field.name] = value
+    return said
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -184,36 +258,100 @@ def load_toml(path: Path) -> Layer:
         raise SettingsError("the recipe is not valid TOML", found=shown(error), where=str(path), hint=RECIPE) from error
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """A hint that names the closest known word, or lists them all."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(known))
+@dataclass
+class _Said:
+    """Which layer is being read, and what was said by those before it."""
+
+    source: str = ""
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)  # the layer of each key
+    before: dict[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # what a layer said of a key that a later one says too
 
 
-def _merge(
-    cls: type, merged: dict, values: Mapping, prefix: str, source: str, sources: dict[str, str], before: dict[str, Any]
-) -> None:
+def _merge(cls: type, merged: dict, values: Mapping, prefix: str, said: _Said) -> None:
     hints = type_hints(cls)
+    values = cls.translate(values) if hasattr(cls, "translate") else values
     for name, value in values.items():
+        key = f"{prefix}{name}"
         if name not in hints:
-            raise SettingsError(f"unknown setting {prefix}{name}", where=source, hint=nearest(name, list(hints)))
-        inner = _dataclass_in(hints[name])
-        if inner is not None and isinstance(value, Mapping):
-            _merge(inner, merged.setdefault(name, {}), value, f"{prefix}{name}.", source, sources, before)
-        elif inner is not None and dataclasses.is_dataclass(value):
-            _merge(inner, merged.setdefault(name, {}), shallow(value), f"{prefix}{name}.", source, sources, before)
-        elif inner is not None:
-            raise SettingsError(
-                f"{prefix}{name} is a group of settings, not one value",
-                found=shown(value),
-                where=source,
-                hint=f"set one of its members, for example {prefix}{name}.{next(iter(type_hints(inner)))}=…",
+            raise SettingsError(f"unknown setting {key}", where=said.source, hint=nearest(name, list(hints)))
+        if groups := _groups_in(hints[name]):
+            is_open = type(None) in get_args(hints[name])
+            _merge_group(
+                groups,
+                merged,
+                name,
+                None if is_open and is_none(value) else _as_group(groups, value, key, said),
+                key,
+                said,
             )
-        else:
-            if name in merged:
-                before[f"{prefix}{name}"] = merged[name]
-            merged[name] = value
-            sources[f"{prefix}{name}"] = source
+            continue
+        if name in merged:
+            said.before[key] = merged[name]
+        merged[name] = value
+        said.sources[key] = said.source
+
+
+def _as_group(groups: tuple[type, ...], value: Any, key: str, said: _Said) -> Mapping[str, Any]:
+    """What a layer says of a group, as a dictionary; a bare word is a kind."""
+    first = next(iter(type_hints(groups[0])))
+    if isinstance(value, str) and first == "kind":
+        return {"kind": value}
+    if dataclasses.is_dataclass(value):
+        return shallow(value)
+    if isinstance(value, Mapping):
+        return value
+    raise SettingsError(
+        f"{key} is a group of settings, not one value",
+        found=shown(value),
+        where=said.source,
+        hint=f"set one of its members, for example {key}.{first}=…",
+    )
+
+
+def _merge_group(
+    groups: tuple[type, ...], merged: dict, name: str, value: Mapping[str, Any] | None, key: str, said: _Said
+) -> None:
+    """Add what a layer says of a group, which may be one of several kinds; None: that it is absent."""
+    if value is None:
+        merged[name], said.sources[key] = None, said.source
+        return
+    inner = merged.get(name) or {}
+    if len(groups) == 1:
+        group = groups[0]
+    elif value:
+        if "kind" in value and value["kind"] != inner.get("kind"):
+            inner = {}  # another kind begins anew
+        group = _pick(groups, {**inner, **value}, key, said.source)
+    else:
+        return
+    merged[name] = inner
+    _merge(group, inner, value, f"{key}.", said)
+
+
+def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source: str) -> type:
+    """The dataclass whose kind the values name; where they name none, the only one that has their keys."""
+    kinds = {type_hints(group)["kind"]: group for group in groups}
+    known = {word: group for kind, group in kinds.items() for word in get_args(kind)}
+    if "kind" in values:
+        kind = values["kind"]
+        if kind not in known:
+            hint = nearest(str(kind), list(known))
+            raise SettingsError(f"{key} has no kind {shown(kind)}", where=source, hint=hint)
+        if others := [name for name in values if name not in type_hints(known[kind])]:
+            hint = nearest(others[0], list(type_hints(known[kind])))
+            raise SettingsError(f"{key} of the kind {kind} has no {others[0]}", where=source, hint=hint)
+        return known[kind]
+    fitting = [word for word, group in known.items() if values.keys() <= type_hints(group).keys()]
+    if len({known[word] for word in fitting}) == 1:
+        return known[fitting[0]]
+    if fitting:
+        hint = f"add {key}.kind, one of " + ", ".join(fitting)
+        raise SettingsError(f"{key} needs its kind", found=", ".join(values), where=source, hint=hint)
+    keys = sorted({name for group in groups for name in type_hints(group)})
+    unknown = next((name for name in values if name not in keys), next(iter(values)))
+    raise SettingsError(f"unknown setting {key}.{unknown}", where=source, hint=nearest(unknown, keys))
 
 
 def shallow(settings: Any) -> dict[str, Any]:
@@ -221,178 +359,33 @@ def shallow(settings: Any) -> dict[str, Any]:
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
-def _construct(
-    cls: type[S], merged: Mapping[str, Any], prefix: str, sources: Mapping[str, str], before: Mapping[str, Any]
-) -> S:
+def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, said: _Said) -> S:
     hints, values = type_hints(cls), dict[str, Any]()  # type: ignore[arg-type]  # a cache does not know its argument
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        inner = _dataclass_in(hints[field.name])
+        groups = _groups_in(hints[field.name])
         key = f"{prefix}{field.name}"
-        if inner is not None:
+        if groups:
             if field.name in merged:
-                values[field.name] = _construct(inner, merged[field.name], f"{key}.", sources, before)
+                values[field.name] = _construct_group(groups, merged[field.name], key, said)
         elif field.name in merged:
+            source = said.sources[key]
             try:
-                value = convert(merged[field.name], hints[field.name], key, sources[key])
+                value = convert(merged[field.name], hints[field.name], key, source)
             except SettingsError as error:
-                error.hint = error.hint or say_range(field, key, before)
+                error.hint = error.hint or say_range(field, key, said.before)
                 raise
-            _check_range(value, field, key, sources[key], before)
+            check_range(value, field, key, source, said.before)
             values[field.name] = value
+        elif field.default is field.default_factory is REQUIRED:
+            raise SettingsError(f"{key} must be given", hint=say_range(field, key, said.before))
     return cls(**values)
 
 
-def _check_range(value: Any, field: dataclasses.Field, key: str, source: str, before: Mapping[str, Any]) -> None:
-    low, high, above = (field.metadata.get(end) for end in ("low", "high", "above"))
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return
-    if isinstance(value, int) and abs(value) >= MOST:
-        hint = "give a smaller number"
-        raise SettingsError(f"{key} must lie below {MOST:,}", found=f"{value:,}", where=source, hint=hint)
-    if low is high is above is None:
-        return
-    hint = say_range(field, key, before)
-    if above is not None and not value > above:
-        raise SettingsError(f"{key} must be above {_figure(above)}", found=str(value), where=source, hint=hint)
-    if low is not None and not value >= low:  # written so that NaN fails too
-        raise SettingsError(f"{key} must be at least {_figure(low)}", found=str(value), where=source, hint=hint)
-    if high is not None and not value <= high:
-        raise SettingsError(f"{key} must be at most {_figure(high)}", found=str(value), where=source, hint=hint)
-    if not math.isfinite(value):
-        raise SettingsError(f"{key} must be a finite number", found=str(value)[:80], where=source, hint=hint)
-
-
-def say_range(field: dataclasses.Field, key: str, before: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """What to give instead of a number out of range, and what the setting is without it: as a layer `before` has it."""
-    low, high, above = (
-        None if field.metadata.get(end) is None else _figure(field.metadata[end]) for end in ("low", "high", "above")
-    )
-    if low is high is above is None:
-        return ""
-    if above is not None:
-        allowed = f"give a number above {above}" if high is None else f"give a number above {above}, at most {high}"
-    elif low is not None:
-        allowed = f"give a number of {low} or more" if high is None else f"give a number from {low} to {high}"
-    else:
-        allowed = f"give a number of {high} or less"
-    without = before.get(key, field.default)
-    if without is dataclasses.MISSING:
-        return allowed
-    return f"{allowed}, or leave {key} out" + ("" if without is None else f": then it is {without}")
-
-
-def _figure(number: float) -> str:
-    """A bound as a person writes it.
-
-    >>> _figure(1e6), _figure(0), _figure(0.9999)
-    ('1,000,000', '0', '0.9999')
-    """
-    return f"{int(number):,}" if number == int(number) else f"{number:g}"
-
-
-def convert(value: Any, hint: Any, key: str, source: str) -> Any:
-    """A value of a layer as the type that its field declares; text is read as that type.
-
-    A text given for a list is one item, commas and all; only text that was `Typed` is parted at its commas.
-    """
-    kind = "str" if isinstance(value, str) else type(value).__name__
-    failure = SettingsError(f"{key} wants {describe_type(hint)}", found=f"{shown(value)} ({kind})", where=source)
-    origin, args = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (Union, types.UnionType):
-        empty = value is None or (isinstance(value, str) and value.lower() in ("none", "null"))
-        if empty and type(None) in args:
-            return None
-        for option in (a for a in args if a is not type(None)):
-            try:
-                return convert(value, option, key, source)
-            except SettingsError:
-                continue
-        raise failure
-    if origin is Literal:
-        match = next((a for a in args if a == value or str(a) == value), None)
-        if match is None:
-            failure.hint = nearest(str(value), [str(a) for a in args])
-            raise failure
-        return match
-    if origin is tuple:
-        return tuple(convert(item, args[0], key, source) for item in _items(value, failure))
-    return _convert_scalar(value, hint, failure)
-
-
-def _items(value: Any, failure: SettingsError) -> list[Any]:
-    """What a list holds."""
-    if isinstance(value, Typed):
-        items = value.split(",") if value else []
-        if "" in items:
-            failure.hint = (
-                "a comma parts the items, and none may be empty; a text with a comma in it needs its own flag"
-            )
-            raise failure
-        return items
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, (list, tuple)):
-        raise failure
-    return list(value)
-
-
-def _convert_scalar(value: Any, hint: Any, failure: SettingsError) -> Any:
-    if hint is bool:
-        if isinstance(value, bool):
-            return value
-        words = {
-            "true": True,
-            "yes": True,
-            "on": True,
-            "1": True,
-            "false": False,
-            "no": False,
-            "off": False,
-            "0": False,
-        }
-        if isinstance(value, str) and value.lower() in words:
-            return words[value.lower()]
-        raise failure
-    if isinstance(value, bool) and hint in (int, float):
-        raise failure
-    try:
-        if hint is int and isinstance(value, (str, int)):
-            return whole(int(value.replace("_", "")) if isinstance(value, str) else value, low=-LONGEST, high=LONGEST)
-        if hint is float and isinstance(value, (str, int, float)):
-            return float(value)
-        if hint is Path and isinstance(value, (str, Path)) and "\0" not in str(value):
-            return Path(value)
-        if hint is str and isinstance(value, str):
-            return str(value)
-    except (ValueError, OverflowError):
-        raise failure from None
-    raise failure
-
-
-def describe_type(hint: Any) -> str:
-    """A type in a person's words.
-
-    >>> describe_type(int | None)
-    'a whole number or none'
-    """
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(describe_type(a) for a in args)
-    if origin is Literal:
-        return "one of " + ", ".join(str(a) for a in args)
-    if origin is tuple:
-        return f"a list, each {describe_type(args[0])}"
-    names = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        Path: "a path",
-        type(None): "none",
-    }
-    return names.get(hint, str(hint))
+def _construct_group(groups: tuple[type, ...], merged: Mapping[str, Any] | None, key: str, said: _Said) -> Any:
+    if merged is None:
+        return None
+    group = _pick(groups, merged, key, "") if len(groups) > 1 else groups[0]
+    return _construct(group, merged, f"{key}.", said)
 
 
 @cache
@@ -402,5 +395,7 @@ def type_hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _dataclass_in(hint: Any) -> type | None:
-    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
+def _groups_in(hint: Any) -> tuple[type, ...]:
+    """The dataclasses that a field may hold; none for a field of one value."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return tuple(option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option))

@@ -61,7 +61,7 @@ def test_everything_for_machines(run, directory):
 
 
 def config_of(directory) -> ModelConfig:
-    return ModelConfig(**json.loads((directory / "pellucid.json").read_text())["config"])
+    return ModelConfig.from_axes(**json.loads((directory / "pellucid.json").read_text())["config"])
 
 
 def test_everything_for_people(run, directory):

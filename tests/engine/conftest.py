@@ -38,7 +38,9 @@ def tiny_model() -> Callable[..., Decoder]:
     def make(vocab_size: int, *, context_length: int = 24, seed: int = 0, sharpness: float = 30.0, **axes) -> Decoder:
         shape = {"n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "d_model": 32, "d_ff": 48}
         start = {"tied_head": False, "init": "gpt2"}
-        config = ModelConfig(vocab_size=vocab_size, context_length=context_length, **{**shape, **start, **axes})
+        config = ModelConfig.from_axes(
+            vocab_size=vocab_size, context_length=context_length, **{**shape, **start, **axes}
+        )
         model = build(config, seed=seed)
         with torch.no_grad():
             model.final_norm.weight.mul_(sharpness)

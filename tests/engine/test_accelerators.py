@@ -17,7 +17,7 @@ from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 
 AVAILABLE = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-CONFIG = ModelConfig(
+CONFIG = ModelConfig.from_axes(
     vocab_size=31, context_length=16, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_model=16, d_ff=24, init="gpt2",
     sliding_window=6, rope_scaling="linear", rope_factor=2.0,
 )  # fmt: skip

@@ -58,12 +58,13 @@ SHAPES = {
     "windows": {"sliding_window": 6, "sliding_layers": (0,)},
     "windows over pages": {"sliding_window": 270, "sliding_layers": (1,), "n_kv_heads": 6},
     "none": {"position": "none", "feed_forward": "relu2", "n_kv_heads": 6},
+    "geglu": {"feed_forward": "geglu", "mlp_bias": True},
 }
 FORMATS = ["fp32", "bf16", "int8", "int4"]
 
 
 def make(dtype: torch.dtype = torch.float32, seed: int = 1, **axes) -> torch.nn.Module:
-    model = build(ModelConfig(**{**ODD, **axes}), seed=seed)
+    model = build(ModelConfig.from_axes(**{**ODD, **axes}), seed=seed)
     generator = torch.Generator().manual_seed(2)
     for weight in model.parameters():  # norms and biases too, so that none is 1 or 0
         weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
@@ -201,7 +202,9 @@ def test_truncated_and_forked_sequences_go_on_as_if_nothing_had_been():
 
 def test_torch_itself_does_not_keep_the_bits():
     """The check can fail: torch orders its sums by the number of rows, which is why the loops exist."""
-    model = build(ModelConfig(**{**ODD, "d_model": 512, "d_ff": 1024, "head_dim": 64, "vocab_size": 4000}), seed=1)
+    model = build(
+        ModelConfig.from_axes(**{**ODD, "d_model": 512, "d_ff": 1024, "head_dim": 64, "vocab_size": 4000}), seed=1
+    )
     runner, ids = TorchRunner(model), some_ids(200)
     whole_TV = runner.score(runner.start(ids, max_length=200))
     steps = runner.start(ids[:100], max_length=200)

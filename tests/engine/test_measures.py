@@ -31,7 +31,7 @@ SHAPES = [
 
 def config(**axes) -> ModelConfig:
     sizes = {"n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "d_model": 32, "d_ff": 64}
-    return ModelConfig(vocab_size=300, context_length=64, **sizes, **axes)
+    return ModelConfig.from_axes(vocab_size=300, context_length=64, **sizes, **axes)
 
 
 class Counting:

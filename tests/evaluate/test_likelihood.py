@@ -125,7 +125,7 @@ def test_a_failure_restores_the_mode(model):
 
 
 def test_autocast_is_the_callers_choice(tokenizer):
-    config = ModelConfig(
+    config = ModelConfig.from_axes(
         vocab_size=tokenizer.vocab_size, context_length=16, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=8,
         d_model=16, d_ff=24, tied_head=False, norm="layer", qk_norm=False, init="gpt2",
     )  # fmt: skip

@@ -29,7 +29,7 @@ def world_tokenizer(request):
 
 def small_model(vocab_size: int, context_length: int = 512):
     shape = {"n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "head_dim": 8, "d_model": 8, "d_ff": 8}
-    return build(ModelConfig(vocab_size=vocab_size, context_length=context_length, **shape), seed=0)
+    return build(ModelConfig.from_axes(vocab_size=vocab_size, context_length=context_length, **shape), seed=0)
 
 
 class Oracle(nn.Module):

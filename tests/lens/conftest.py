@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,11 @@ from pellucid.tokens.train import train_bpe
 GROUPED = ModelConfig(
     vocab_size=258, context_length=12, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=6, d_model=20, d_ff=31
 )
-GPT2_LIKE = dataclasses.replace(
-    GROUPED, n_kv_heads=4, position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, qkv_bias=True,
+GPT2_LIKE = GROUPED.revise(n_kv_heads=4, position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, qkv_bias=True,
     output_bias=True, mlp_bias=True,
 )  # fmt: skip
-WINDOWED = dataclasses.replace(GROUPED, tied_head=False, norm="layer_no_bias", feed_forward="relu2", sliding_window=3)
-BOTH_WAYS = dataclasses.replace(GROUPED, causal=False, position="sinusoidal")
+WINDOWED = GROUPED.revise(tied_head=False, norm="layer_no_bias", feed_forward="relu2", sliding_window=3)
+BOTH_WAYS = GROUPED.revise(causal=False, position="sinusoidal")
 CONFIGS = {"grouped": GROUPED, "gpt2": GPT2_LIKE, "windowed": WINDOWED, "both_ways": BOTH_WAYS}
 
 

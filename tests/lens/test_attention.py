@@ -34,12 +34,12 @@ def by_hand(dispatch, head):
         return x_TD @ linear.weight[rows].double().T + bias
 
     def place(row_TK, norm):
-        if config.qk_norm:
-            row_TK = row_TK / (row_TK.square().mean(-1, keepdim=True) + config.norm_eps).sqrt() * norm.weight.double()
-        if config.position != "rotary":
+        if config.attention.qk_norm:
+            row_TK = row_TK / (row_TK.square().mean(-1, keepdim=True) + config.norm.eps).sqrt() * norm.weight.double()
+        if config.position.kind != "rotary":
             return row_TK
         half = config.head_dim // 2
-        turn_P = config.rope_theta ** (-torch.arange(half).double() / half)
+        turn_P = config.position.theta ** (-torch.arange(half).double() / half)
         angle_TP = torch.arange(len(row_TK)).double()[:, None] * turn_P
         turned = torch.complex(row_TK[:, :half], row_TK[:, half:]) * torch.polar(torch.ones_like(angle_TP), angle_TP)
         return torch.cat([turned.real, turned.imag], -1)
@@ -54,7 +54,7 @@ def by_hand(dispatch, head):
 def may_look(config, query, key):
     if not config.causal:
         return True
-    return key <= query and (config.sliding_window is None or query - key < config.sliding_window)
+    return key <= query and ((window := config.window_at(0)) is None or query - key < window)
 
 
 @pytest.mark.parametrize("head", range(4))

@@ -36,7 +36,7 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="module")
 def model(tokenizer: Tokenizer) -> Decoder:
     shape = {"n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "d_model": 32, "d_ff": 48}
-    config = ModelConfig(vocab_size=304, context_length=24, tied_head=False, init="gpt2", **shape)
+    config = ModelConfig.from_axes(vocab_size=304, context_length=24, tied_head=False, init="gpt2", **shape)
     made = build(config, seed=0).eval()
     with torch.no_grad():
         made.final_norm.weight.mul_(30)

@@ -35,7 +35,7 @@ def table(rows: int = 60, width: int = 9) -> torch.Tensor:
 
 
 def weights(seed: int, **axes) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
-    config = ModelConfig(**{**{name: getattr(CONFIG, name) for name in CONFIG.__dataclass_fields__}, **axes})
+    config = CONFIG.revise(**axes)
     model = build(config, seed=seed)
     return config, {name: parameter.detach() for name, parameter in model.named_parameters()}
 

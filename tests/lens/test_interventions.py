@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import itertools
 import math
 
@@ -23,12 +22,11 @@ from pellucid.planning.config import ModelConfig
 MODERN = ModelConfig(
     vocab_size=23, context_length=12, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=6, d_model=20, d_ff=31
 )
-GPT2_LIKE = dataclasses.replace(
-    MODERN, n_kv_heads=4, position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, qkv_bias=True,
+GPT2_LIKE = MODERN.revise(n_kv_heads=4, position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, qkv_bias=True,
     output_bias=True, mlp_bias=True,
 )  # fmt: skip
-UNTIED = dataclasses.replace(MODERN, tied_head=False, position="sinusoidal", norm="layer_no_bias", sliding_window=3)
-BOTH_WAYS = dataclasses.replace(MODERN, causal=False, position="sinusoidal")
+UNTIED = MODERN.revise(tied_head=False, position="sinusoidal", norm="layer_no_bias", sliding_window=3)
+BOTH_WAYS = MODERN.revise(causal=False, position="sinusoidal")
 CONFIGS = {"modern": MODERN, "gpt2": GPT2_LIKE, "untied": UNTIED, "both_ways": BOTH_WAYS}
 IDS = (3, 14, 15, 9, 2, 6)
 OTHER = (5, 3, 5, 8, 9, 7)
@@ -159,7 +157,7 @@ def test_contributions_add_up_to_the_logit(model: Decoder, target: Target) -> No
     lead = logits[target.id] - (0 if target.against is None else logits[target.against])
     assert shared.total == pytest.approx(lead.item(), abs=1e-4)
     assert abs(shared.gap) < 1e-3
-    assert (shared.parts["position"] == 0) == (model.config.position == "rotary")
+    assert (shared.parts["position"] == 0) == (model.config.position.kind == "rotary")
     for layer, block in enumerate(model.blocks):
         if block.attention.output.bias is None:
             assert shared.heads_LH[layer].sum().item() == pytest.approx(

@@ -34,7 +34,7 @@ KEYS = [entry.key for entry in PATH]
 def make_dispatch(directory, text: str = TEXT, tokenizer=TOKENIZER, **axes) -> Dispatch:
     """A dispatch on a model with pronounced opinions, saved so that a lesson's Python can load it."""
     shape = {"n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 8, "d_model": 32, "d_ff": 48, "init": "gpt2"}
-    config = ModelConfig(vocab_size=tokenizer.vocab_size, context_length=48, **{**shape, **axes})
+    config = ModelConfig.from_axes(vocab_size=tokenizer.vocab_size, context_length=48, **{**shape, **axes})
     model = build(config, seed=3)
     with torch.no_grad():
         model.final_norm.weight.mul_(4)

@@ -26,10 +26,10 @@ def test_hidden_is_what_the_down_matrix_reads(dispatch):
     with torch.no_grad():
         written_D = mlp.down(torch.tensor(answer.arrays["hidden"]))
         normed_D = torch.tensor(arrays[f"blocks.{LAYER}.mlp_norm"][3])
-        pre_F = (mlp.gate if model.config.gated else mlp.up)(normed_D)
+        pre_F = (mlp.gate if model.config.feed_forward.gated else mlp.up)(normed_D)
     np.testing.assert_allclose(written_D, arrays[f"blocks.{LAYER}.mlp.output"][3], atol=1e-5)
     np.testing.assert_allclose(answer.arrays["pre"], pre_F, atol=1e-5)
-    gate = answer.arrays["up"] if model.config.gated else 1
+    gate = answer.arrays["up"] if model.config.feed_forward.gated else 1
     np.testing.assert_allclose(answer.arrays["activated"] * gate, answer.arrays["hidden"], atol=1e-5)
 
 
@@ -55,7 +55,7 @@ def test_direct_is_what_the_neuron_adds_to_the_logits(dispatch):
     model, arrays = dispatch.model(None), dispatch.trace(AT).arrays
     vocab, position = model.config.vocab_size, 4
     stream_D, rest_D = (arrays[f"blocks.{LAYER}.{place}"][position] for place in ("output", "middle"))
-    if model.config.mlp_bias:
+    if model.config.feed_forward.bias:
         rest_D = rest_D + model.blocks[LAYER].mlp.down.bias.detach().numpy()
     size = stream_size(model, stream_D[None])
     total_V = read_parts(model, rest_D[None])[0] / size

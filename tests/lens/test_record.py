@@ -43,11 +43,11 @@ SMALL = ModelConfig(
 )
 OURS = {
     "grouped": SMALL,
-    "gpt2": dataclasses.replace(
-        SMALL, n_kv_heads=4, position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, mlp_bias=True
+    "gpt2": SMALL.revise(
+        n_kv_heads=4, position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, mlp_bias=True
     ),
-    "sinusoidal, both ways": dataclasses.replace(SMALL, position="sinusoidal", causal=False, tied_head=False),
-    "window, dropout": dataclasses.replace(SMALL, sliding_window=3, dropout=0.3, feed_forward="relu2"),
+    "sinusoidal, both ways": SMALL.revise(position="sinusoidal", causal=False, tied_head=False),
+    "window, dropout": SMALL.revise(sliding_window=3, dropout=0.3, feed_forward="relu2"),
 }
 
 
@@ -169,7 +169,7 @@ def test_scores_are_minus_infinity_where_nothing_may_be_seen(name) -> None:
     config, T = OURS[name], len(IDS)
     scores = record_trace(scrambled(config), TOKENIZER, IDS)["blocks.1.attention.scores"]
     t, s = np.indices((T, T))
-    hidden = (s > t) | (t - s >= (config.sliding_window or T)) if config.causal else np.zeros((T, T), dtype=bool)
+    hidden = (s > t) | (t - s >= (config.window_at(0) or T)) if config.causal else np.zeros((T, T), dtype=bool)
     assert (np.isneginf(scores) == hidden).all()
 
 

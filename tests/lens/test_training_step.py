@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -19,8 +18,7 @@ from pellucid.planning.config import ModelConfig
 SMALL = ModelConfig(
     vocab_size=23, context_length=12, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=6, d_model=20, d_ff=31
 )
-GPT2 = dataclasses.replace(
-    SMALL, n_kv_heads=4, head_dim=5, position="learned", norm="layer", feed_forward="gelu_tanh", qkv_bias=True,
+GPT2 = SMALL.revise(n_kv_heads=4, head_dim=5, position="learned", norm="layer", feed_forward="gelu_tanh", qkv_bias=True,
     output_bias=True, mlp_bias=True, tied_head=True, dropout=0.1,
 )  # fmt: skip
 IDS = [3, 7, 1, 19, 22, 0, 3, 8]

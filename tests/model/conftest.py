@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from scrambled import scrambled as build_scrambled
@@ -32,7 +30,7 @@ def scrambled():
     """Build a small model with random values everywhere."""
 
     def make(dtype: torch.dtype = torch.float32, **axes) -> Decoder:
-        return build_scrambled(dataclasses.replace(SMALL, **axes), dtype, spread=0.4)
+        return build_scrambled(SMALL.revise(**axes), dtype, spread=0.4)
 
     return make
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import get_args
 
 import pytest
 import torch
@@ -15,12 +16,13 @@ from pellucid.model.core import ExplicitCore, SdpaCore
 from pellucid.model.tap import explicit_cores, record
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
+from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.planning.presets import PRESETS, preset
 
 AXES = {
     "position": ["none", "learned", "sinusoidal", "rotary"],
     "norm": ["layer", "layer_no_bias", "rms"],
-    "feed_forward": ["gelu", "gelu_tanh", "swiglu", "relu2"],
+    "feed_forward": list(get_args(FeedForwardKind)),
     "n_kv_heads": [1, 2, 4],
     "init": ["gpt2", "zero_projections", "matched_keys"],
     "dropout": [0.0, 0.3],
@@ -123,7 +125,7 @@ def test_a_full_cache_and_a_long_row_are_context_errors(scrambled, ids_BT, confi
 
 @pytest.mark.parametrize("axes", ONE_AT_A_TIME, ids=str)
 def test_every_axis_value_runs_forward_and_back(axes, ids_BT, config):
-    config = dataclasses.replace(config, **axes)
+    config = config.revise(**axes)
     model = build(config, seed=1)
     with torch.no_grad():  # zero-initialised projections would stop gradients on purpose
         for name, parameter in model.named_parameters():
@@ -139,7 +141,7 @@ def test_every_axis_value_runs_forward_and_back(axes, ids_BT, config):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(axes=st.fixed_dictionaries({axis: st.sampled_from(values) for axis, values in AXES.items()}))
 def test_the_planned_shapes_are_the_built_shapes(axes, config):
-    config = dataclasses.replace(config, **axes)
+    config = config.revise(**axes)
     built = {name: tuple(parameter.shape) for name, parameter in build_empty(config).named_parameters()}
     assert built == parameter_shapes(config)
 
@@ -156,7 +158,7 @@ def test_every_preset_is_built_as_planned(name):
 @pytest.mark.parametrize("init", AXES["init"])
 @pytest.mark.parametrize("tied_head", [True, False])
 def test_a_parameter_starts_as_its_seed_and_name_say(init, tied_head, config):
-    config = dataclasses.replace(config, init=init, tied_head=tied_head, qkv_bias=True)
+    config = config.revise(init=init, tied_head=tied_head, qkv_bias=True)
     first = build(config, seed=4).state_dict()
     torch.manual_seed(99)  # the surroundings do not matter
     again, other = build(config, seed=4).state_dict(), build(config, seed=5).state_dict()
@@ -169,7 +171,7 @@ def test_a_parameter_starts_as_its_seed_and_name_say(init, tied_head, config):
 
 def test_a_parameter_starts_the_same_whatever_else_the_model_has(config):
     few = build(config, seed=4).state_dict()
-    more = build(dataclasses.replace(config, n_layers=4, qkv_bias=True, position="learned"), seed=4).state_dict()
+    more = build(config.revise(n_layers=4, qkv_bias=True, position="learned"), seed=4).state_dict()
     assert len(more) > len(few) and all(torch.equal(few[name], more[name]) for name in few)
 
 

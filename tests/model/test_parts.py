@@ -135,3 +135,4 @@ def test_activations_are_their_formulas():
     torch.testing.assert_close(build_activation("gelu_tanh")(x), 0.5 * x * (1 + tanh))
     torch.testing.assert_close(build_activation("relu2")(x), x.clamp(min=0) ** 2)
     torch.testing.assert_close(build_activation("swiglu")(x), x * F.sigmoid(x))
+    torch.testing.assert_close(build_activation("geglu")(x), x * gaussian)

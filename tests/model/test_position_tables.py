@@ -22,7 +22,7 @@ KINDS = [{}, {"position": "sinusoidal"}, YARN, {"rope_scaling": "linear", "rope_
 @pytest.mark.parametrize("axes", KINDS, ids=lambda axes: "-".join(map(str, axes.values())) or "rotary")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_table_that_grew_equals_one_that_was_made_whole(axes, dtype, monkeypatch):
-    config = dataclasses.replace(CONFIG, **axes)
+    config = CONFIG.revise(**axes)
     whole = build(config, seed=1, dtype=dtype)
     monkeypatch.setattr(position, "FIRST_ROWS", 5)
     grown = build(config, seed=1, dtype=dtype)

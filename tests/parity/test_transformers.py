@@ -67,16 +67,16 @@ FOREIGN = {
     ),
 }  # fmt: skip
 OURS = {
-    "gpt2": ModelConfig(
+    "gpt2": ModelConfig.from_axes(
         vocab_size=37, context_length=19, n_layers=2, n_heads=3, n_kv_heads=3, head_dim=8, d_model=24, d_ff=31,
         position="learned", norm="layer", norm_eps=1e-5, feed_forward="gelu_tanh", qk_norm=False,
         qkv_bias=True, output_bias=True, mlp_bias=True, init="gpt2",
     ),
-    "llama": ModelConfig(
+    "llama": ModelConfig.from_axes(
         vocab_size=37, context_length=19, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=10, d_model=24, d_ff=31,
         qk_norm=False, tied_head=False, rope_theta=500.0,
     ),
-    "qwen2": ModelConfig(
+    "qwen2": ModelConfig.from_axes(
         vocab_size=37, context_length=19, n_layers=2, n_heads=6, n_kv_heads=2, head_dim=4, d_model=24, d_ff=31,
         qk_norm=False, qkv_bias=True,
     ),
@@ -84,15 +84,15 @@ OURS = {
         vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=14, d_model=22, d_ff=31,
         dropout=0.1,
     ),
-    "qwen3-window-llama3": ModelConfig(
+    "qwen3-window-llama3": ModelConfig.from_axes(
         vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_model=22, d_ff=31,
         sliding_window=6, rope_scaling="llama3", rope_factor=4.0, rope_original_context=8,
     ),
-    "qwen3-first-layer-local": ModelConfig(
+    "qwen3-first-layer-local": ModelConfig.from_axes(
         vocab_size=37, context_length=19, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=14, d_model=22, d_ff=31,
         sliding_window=4, sliding_layers=(0,),
     ),
-    "llama-yarn": ModelConfig(
+    "llama-yarn": ModelConfig.from_axes(
         vocab_size=37, context_length=19, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=16, d_model=24, d_ff=31,
         qk_norm=False, tied_head=False, rope_scaling="yarn", rope_factor=4.0, rope_original_context=64, rope_theta=50.0,
         rope_high_frequency=2.0, rope_low_frequency=0.5, rope_attention_factor=1.2,

@@ -1,8 +1,7 @@
-"""Deny by default: a model passes only where each of its axes is listed, idle or neutral."""
+"""Deny by default: a model passes only where each of its axes is listed or neutral."""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import pytest
@@ -11,22 +10,25 @@ import torch
 from pellucid.engine.build import LOOPS_KNOW
 from pellucid.engine.kernels.pack import ACTIVATIONS
 from pellucid.errors import WeightsError
-from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits
+from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits, said
+from pellucid.planning.axis_names import FLAT, dotted, flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
+from pellucid.planning.parts.attention import Attention
+from pellucid.planning.parts.position import NoPosition
 from pellucid.planning.presets import PRESETS
-from pellucid.settings import setting
+from pellucid.settings import Layer, flatten, nested, resolve, setting, setting_names
 from pellucid.store.names.family import Stored, expand, to_foreign
 from pellucid.store.names.gguf import ARCHITECTURES
 from pellucid.store.names.registry import FOREIGN
 
-AXES = [field.name for field in dataclasses.fields(ModelConfig)]
-ROTARY = {"position": "rotary", "rope_scaling": "yarn", "rope_factor": 2.0, "rope_attention_factor": 1.5}
+YARN = {"rope_scaling": "yarn", "rope_factor": 2.0, "rope_attention_factor": 1.5}
 OTHER = {
-    "position": "sinusoidal", "rope_scaling": "linear", "sliding_window": 4, "sliding_layers": (0,), "norm": "layer",
-    "feed_forward": "relu2", "qk_norm": True, "qkv_bias": True, "output_bias": True, "mlp_bias": True, "causal": False,
-    "tied_head": False, "norm_eps": 0.5, "rope_attention_factor": 2.0,
+    "position": "sinusoidal", "rope_theta": 3.0, "rope_scaling": "linear", "sliding_window": 4, "sliding_layers": (0,),
+    "norm": "layer", "norm_eps": 0.5, "feed_forward": "relu2", "qk_norm": True, "qkv_bias": True, "output_bias": True,
+    "mlp_bias": True, "causal": False, "tied_head": False, "rope_attention_factor": 2.0,
 }  # fmt: skip
+BASES = {"rope_attention_factor": YARN, "sliding_layers": {"sliding_window": 8}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,7 @@ class LaterConfig(ModelConfig):
 
 def small(family) -> ModelConfig:
     """A model that a family can say."""
-    config = ModelConfig(**{"n_layers": 1, "vocab_size": 8, **family.meant})
+    config = resolve(ModelConfig, Layer("family", nested({"n_layers": 1, "vocab_size": 8, **family.meant}))).settings
     assert not family.misfits(config)
     return config
 
@@ -48,7 +50,7 @@ def test_an_axis_that_a_family_was_never_told_of_is_refused(family) -> None:
     """A model of the family, and every preset of it, with an axis more: it cannot be saved as if the axis were not there."""
     fitting = [config for config in PRESETS.values() if not family.misfits(config)]
     for config in (small(family), *fitting):
-        later = LaterConfig(**dataclasses.asdict(config), experts=4)
+        later = LaterConfig(**vars(config), experts=4)
         assert family.misfits(later) == ["experts=4"]
 
 
@@ -58,22 +60,25 @@ def test_the_loops_and_every_architecture_refuse_it_too() -> None:
 
 
 @pytest.mark.parametrize("axis", sorted(OTHER))
-def test_an_axis_that_is_not_listed_must_be_idle_or_neutral(axis: str) -> None:
-    base = ROTARY if axis == "rope_attention_factor" else {"sliding_window": 8} if axis == "sliding_layers" else {}
-    known = {name: (getattr(ModelConfig(**base), name),) for name in AXES if name != axis}
-    changed = {axis: OTHER[axis]}
-    if axis == "causal":
-        changed["sliding_window"] = None
-    config = ModelConfig(**{**base, **changed})
-    found = misfits(config, known)
-    assert f"{axis}={OTHER[axis]}" in found
+def test_an_axis_that_is_not_listed_must_be_neutral(axis: str) -> None:
+    base = ModelConfig.from_axes(qk_norm=False, **BASES.get(axis, {}))
+    [(key, value)] = dotted({axis: OTHER[axis]}).items()
+    known = {name: (value,) for name, value in flatten(base) if name != key}
+    assert said(key, value) in misfits(base.revise(**{axis: OTHER[axis]}), known)
+    assert said(key, value) not in misfits(base.revise(**{axis: OTHER[axis]}), {**known, key: (value,)})
 
 
 def test_neutral_values_pass_without_being_listed() -> None:
-    bare = ModelConfig(**{name: value for name, value in NEUTRAL.items() if not name.startswith("rope")})
-    rest = {"norm": ("rms",), "norm_eps": (1e-6,), "feed_forward": ("swiglu",), "tied_head": (True,)}
+    bare = ModelConfig(position=NoPosition(), attention=Attention(qk_norm=False))
+    rest = {"norm.kind": ("rms",), "norm.eps": (1e-6,), "feed_forward.kind": ("swiglu",), "tied_head": (True,)}
     assert misfits(bare, {**SIZES, **TRAINING, **rest}) == []
-    assert set(NEUTRAL) <= set(AXES)
+    assert {*NEUTRAL} <= {*setting_names(ModelConfig), "attention.window"}
+
+
+def test_every_axis_has_one_flat_name_that_means_the_same() -> None:
+    assert {*setting_names(ModelConfig)} == {FLAT.get(name, name) for name in flat(ModelConfig())}
+    for config in (*PRESETS.values(), ModelConfig.from_axes(sliding_window=4, sliding_layers=(1,), **YARN)):
+        assert ModelConfig.from_axes(**flat(config)) == config
 
 
 @pytest.mark.parametrize("family", FOREIGN, ids=lambda family: family.model_type)
@@ -88,4 +93,4 @@ def test_a_parameter_without_a_place_and_a_weight_without_a_parameter_are_refuse
 
 
 def test_the_loops_are_said_to_know_the_activations_that_they_have() -> None:
-    assert set(LOOPS_KNOW["feed_forward"]) == set(ACTIVATIONS)
+    assert set(LOOPS_KNOW["feed_forward.kind"]) == set(ACTIVATIONS)

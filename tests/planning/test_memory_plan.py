@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from hypothesis import given
@@ -23,8 +21,8 @@ from pellucid.planning.presets import preset
 BASE = ModelConfig(
     vocab_size=50, context_length=40, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=6, d_model=21, d_ff=33
 )
-GPT2 = dataclasses.replace(
-    BASE, position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, qkv_bias=True, mlp_bias=True
+GPT2 = BASE.revise(
+    position="learned", norm="layer", feed_forward="gelu_tanh", qk_norm=False, qkv_bias=True, mlp_bias=True
 )
 STATE = ("weights", "compute_copies", "gradients", "gradient_sums", "optimizer", "logit_gradients")
 ROWS = 3
@@ -64,10 +62,11 @@ def planned_bytes(config: ModelConfig, compute_type: str) -> int:
     [
         BASE,
         GPT2,
-        dataclasses.replace(BASE, feed_forward="relu2", n_kv_heads=4, dropout=0.1),
-        dataclasses.replace(BASE, position="none", tied_head=False, qk_norm=False, causal=False),
+        BASE.revise(feed_forward="relu2", n_kv_heads=4, dropout=0.1),
+        BASE.revise(feed_forward="geglu"),
+        BASE.revise(position="none", tied_head=False, qk_norm=False, causal=False),
     ],
-    ids=["qwen3", "gpt2", "relu2-dropout", "no-positions"],
+    ids=["qwen3", "gpt2", "relu2-dropout", "geglu", "no-positions"],
 )
 def test_activations_are_what_autograd_keeps(config: ModelConfig, compute_type: str) -> None:
     # torch 2.13 keeps one scalar (the total weight of the loss) beside the planned tensors.
@@ -77,7 +76,7 @@ def test_activations_are_what_autograd_keeps(config: ModelConfig, compute_type: 
 @pytest.mark.parametrize("compute_type", ["float32", "bfloat16"])
 @pytest.mark.parametrize("axes", [{}, {"qk_norm": False}, {"dropout": 0.1}], ids=["qwen3", "llama", "dropout"])
 def test_fused_attention_is_planned_at_most_a_little_too_high(axes: dict, compute_type: str) -> None:
-    config = dataclasses.replace(BASE, context_length=520, n_layers=1, **axes)
+    config = BASE.revise(context_length=520, n_layers=1, **axes)
     ratio = planned_bytes(config, compute_type) / saved_bytes(config, getattr(torch, compute_type))
     assert 0.99 < ratio < 1.1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from math import prod
+from typing import get_args
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import block_matrices, count_parameters, parameter_shapes
+from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.planning.presets import PRESETS, preset
 
 # As the libraries that publish these models count them (each tensor once).
@@ -34,7 +36,7 @@ PUBLISHED = {
 }
 
 configs = st.builds(
-    lambda groups, heads, **axes: ModelConfig(n_kv_heads=groups, n_heads=groups * heads, **axes),
+    lambda groups, heads, **axes: ModelConfig.from_axes(n_kv_heads=groups, n_heads=groups * heads, **axes),
     groups=st.integers(1, 3),
     heads=st.integers(1, 3),
     vocab_size=st.integers(1, 50),
@@ -45,7 +47,7 @@ configs = st.builds(
     d_ff=st.integers(1, 20),
     position=st.sampled_from(["none", "learned", "sinusoidal", "rotary"]),
     norm=st.sampled_from(["layer", "layer_no_bias", "rms"]),
-    feed_forward=st.sampled_from(["gelu", "gelu_tanh", "swiglu", "relu2"]),
+    feed_forward=st.sampled_from(get_args(FeedForwardKind)),
     qk_norm=st.booleans(),
     qkv_bias=st.booleans(),
     output_bias=st.booleans(),

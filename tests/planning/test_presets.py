@@ -19,8 +19,8 @@ def test_gpt2_is_the_default_of_its_reference() -> None:
     theirs, ours = GPT2Config(), preset("gpt2")
     assert (ours.n_layers, ours.n_heads, ours.d_model) == (theirs.n_layer, theirs.n_head, theirs.n_embd)
     assert (ours.vocab_size, ours.context_length) == (theirs.vocab_size, theirs.n_positions)
-    assert (ours.norm_eps, ours.tied_head) == (theirs.layer_norm_epsilon, theirs.tie_word_embeddings)
-    assert theirs.activation_function == "gelu_new" and ours.feed_forward == "gelu_tanh"
+    assert (ours.norm.eps, ours.tied_head) == (theirs.layer_norm_epsilon, theirs.tie_word_embeddings)
+    assert theirs.activation_function == "gelu_new" and ours.feed_forward.kind == "gelu_tanh"
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.errors import SettingsError
+from pellucid.planning.axis_names import flat
 from pellucid.planning.flops import count_flops, muon_flops
 from pellucid.planning.params import count_parameters
 from pellucid.planning.scaling import DEPTHS, derive_schedule, fit_to_budget, from_depth, ladder, suggest_adamw_rate
@@ -39,7 +40,7 @@ def test_deeper_is_larger(depth: int) -> None:
 def test_every_size_has_its_reason() -> None:
     derived = from_depth(4, vocab_size=2048)
     for reason in derived.reasons:
-        assert getattr(derived.config, reason.field) == reason.value and reason.why
+        assert flat(derived.config)[reason.field] == reason.value and reason.why
 
 
 def test_wide_models_share_keys_and_values() -> None:

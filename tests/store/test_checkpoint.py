@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 import errno
 import itertools
 import json
 import os
 import resource
 import shutil
+from typing import get_args
 
 import pytest
 import torch
@@ -25,6 +25,7 @@ from pellucid.errors import (
 )
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
+from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.store import verify
 from pellucid.store.checkpoint import (
     TrainingFiles,
@@ -82,7 +83,7 @@ def edit_config(directory, **changes):
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_what_is_loaded_is_what_was_saved_to_the_bit(family, tied, dtype, tmp_path, config):
-    config = dataclasses.replace(config, tied_head=tied, dropout=0.25, init="gpt2", **FAMILIES[family])
+    config = config.revise(tied_head=tied, dropout=0.25, init="gpt2", **FAMILIES[family])
     weights, events = random_weights(config, dtype=dtype), MemoryRecorder()
     save_checkpoint(tmp_path / "c", config=config, weights=weights, tokenizer=None, info={"a": [1]}, recorder=events)
     loaded = load_checkpoint(tmp_path / "c")
@@ -97,7 +98,7 @@ def test_what_is_loaded_is_what_was_saved_to_the_bit(family, tied, dtype, tmp_pa
 
 AXES = {
     "position": ["none", "learned", "sinusoidal", "rotary"], "norm": ["layer", "layer_no_bias", "rms"],
-    "feed_forward": ["gelu", "gelu_tanh", "swiglu", "relu2"], "n_kv_heads": [1, 3], "d_model": [18, 20],
+    "feed_forward": list(get_args(FeedForwardKind)), "n_kv_heads": [1, 3], "d_model": [18, 20],
     **{axis: [True, False] for axis in ("qk_norm", "qkv_bias", "output_bias", "mlp_bias", "tied_head", "causal")},
 }  # fmt: skip
 
@@ -105,7 +106,7 @@ AXES = {
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(axes=st.fixed_dictionaries({axis: st.sampled_from(values) for axis, values in AXES.items()}))
 def test_every_combination_of_axes_comes_back(axes, tmp_path, config):
-    config = dataclasses.replace(config, n_layers=1, **axes)
+    config = config.revise(n_layers=1, **axes)
     weights = random_weights(config)
     save_checkpoint(tmp_path / "c", config=config, weights=weights, tokenizer=None, info={})
     loaded = load_checkpoint(tmp_path / "c")
@@ -264,7 +265,7 @@ def test_a_config_that_asks_for_something_else_is_an_error_that_names_it(saved, 
     "changes", [{"scale_attn_weights": False}, {"scale_attn_by_inverse_layer_idx": True}, {"n_head": 5}, {"activation_function": "relu"}]
 )  # fmt: skip
 def test_gpt2_variants_that_are_not_built_are_errors(tmp_path, config, changes):
-    config = dataclasses.replace(config, **FAMILIES["gpt2"])
+    config = config.revise(**FAMILIES["gpt2"])
     save_checkpoint(tmp_path / "c", config=config, weights=random_weights(config), tokenizer=None, info={})
     edit_config(tmp_path / "c", **changes)
     with pytest.raises(ModelError, match=next(iter(changes))):
@@ -272,7 +273,7 @@ def test_gpt2_variants_that_are_not_built_are_errors(tmp_path, config, changes):
 
 
 def test_constants_of_old_files_and_a_repeated_head_are_passed_over(tmp_path, config):
-    config = dataclasses.replace(config, **FAMILIES["gpt2"])
+    config = config.revise(**FAMILIES["gpt2"])
     weights = random_weights(config)
     save_checkpoint(tmp_path / "c", config=config, weights=weights, tokenizer=None, info={})
     edit_config(tmp_path / "c")

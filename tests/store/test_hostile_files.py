@@ -65,7 +65,7 @@ JUNK = st.one_of(
 
 
 def save_model(directory: Path, family: str) -> Path:
-    config = ModelConfig(**{**SIZES, **FAMILIES[family]})
+    config = ModelConfig.from_axes(**{**SIZES, **FAMILIES[family]})
     assert family_for(config, NULL).model_type == family
     weights = dict(build(config, seed=1).state_dict())
     save_checkpoint(directory, config=config, weights=weights, tokenizer=TOKENIZER, info={"step": 3, "lineage": []})
@@ -234,7 +234,7 @@ def run(tmp_path: Path) -> Run:
     run = Run.create(
         tmp_path / "run", {"recipe": "pretrain", "settings": {"seed": 1}, "plan": {"steps": 3}, "data": {}}
     )
-    config = ModelConfig(**SIZES)
+    config = ModelConfig.from_axes(**SIZES)
     weights = dict(build(config, seed=1).state_dict())
     for step in (1, 2):
         run.save(step, config=config, weights=weights, tokenizer=None, info={})
@@ -341,7 +341,7 @@ def rewrite(
 
 @pytest.fixture(scope="module")
 def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = ModelConfig(**{**SIZES, "qk_norm": False, "n_kv_heads": 2})
+    config = ModelConfig.from_axes(**{**SIZES, "qk_norm": False, "n_kv_heads": 2})
     path = tmp_path_factory.mktemp("gguf") / "model.gguf"
     weights = dict(build(config, seed=1).state_dict())
     save_gguf(path, config=config, weights=weights, tokenizer=TOKENIZER, number_format="f16", name="m")
@@ -375,7 +375,7 @@ def test_a_changed_number_format_is_refused(gguf_file: Path, tmp_path: Path) -> 
 
 def hostile_tokens(path: Path, long: str) -> Path:
     """A `llama` file with one token that is longer than any."""
-    config = ModelConfig(**{**SIZES, "qk_norm": False})
+    config = ModelConfig.from_axes(**{**SIZES, "qk_norm": False})
     tokens = [*TOKENIZER.vocabulary.ids, "<bos>", "<eos>"]
     tokens[-4] = long
     kinds = np.array([6] * 256 + [1] * (len(tokens) - 258) + [3, 3], np.int32)

@@ -37,7 +37,7 @@ Spoil = Callable[[Tensor], Tensor]
 
 def make_trainer(rows, dtype: torch.dtype, *, compiled: bool = True, micro_rows: int = 4, **options) -> Trainer:
     return Trainer(
-        build(ModelConfig(**{**vars(CONFIG), **options.pop("config", {})}), seed=3),
+        build(CONFIG.revise(**options.pop("config", {})), seed=3),
         rows,
         Pace(steps=20, rows=4, micro_rows=micro_rows),
         optimizer=OptimizerSettings(),

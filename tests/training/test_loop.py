@@ -129,7 +129,7 @@ def test_two_bad_batches_stop_the_run_and_change_nothing(rows_of) -> None:
 
 
 def test_dropout_depends_on_the_step_alone(rows_of) -> None:
-    config = ModelConfig(**{**vars(CONFIG), "dropout": 0.3})
+    config = CONFIG.revise(dropout=0.3)
     first, second = trainer(rows_of(), config=config), trainer(rows_of(), config=config)
     torch.manual_seed(123)
     losses = [first.update().loss for _ in range(3)]

@@ -55,7 +55,7 @@ def test_explicit_settings_are_taken_as_they_are() -> None:
         model={"preset": "gpt2", "n_layers": 3, "n_heads": 2, "n_kv_heads": 2, "d_model": 128, "context_length": 128},
     )
     assert (plan.steps, plan.rows, plan.config.n_layers, plan.config.d_model) == (7, 8, 3, 128)
-    assert plan.config.position == "learned" and plan.config.vocab_size == BOOK.vocab_size
+    assert plan.config.position.kind == "learned" and plan.config.vocab_size == BOOK.vocab_size
 
 
 def test_epochs_count_passes_through_the_text() -> None:

@@ -151,6 +151,6 @@ def test_a_rung_is_for_machines_that_train_it_in_time(level: int, minutes: float
     for size in LADDERS[level].sizes[:-1]:
         shape = recipe.settings_of(size, Start(level=level))["model"]
         axes = {name: value for name, value in shape.items() if name != "depth"}
-        config = ModelConfig(n_layers=size.n_layers, vocab_size=LADDERS[level].vocabulary, **axes)
+        config = ModelConfig.from_axes(n_layers=size.n_layers, vocab_size=LADDERS[level].vocabulary, **axes)
         work = count_flops(config).training * size.steps * size.rows * recipe.ROW
         assert work / size.least_flops_per_second <= 1.1 * 60 * minutes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -24,7 +25,8 @@ from pellucid.planning.machine import MACHINES
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import describe_seconds, plan, render
 from pellucid.planning.scaling import DEPTHS, from_depth
-from pellucid.settings import describe_type, say_range, type_hints
+from pellucid.setting_values import describe_type, say_range
+from pellucid.settings import type_hints
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.training.lengths import TimeBudget
 from pellucid.training.settings import TrainSettings
@@ -48,9 +50,10 @@ def words_of_errors() -> set[str]:
 
 def leaf_types(cls: type) -> Iterator[object]:
     for hint in type_hints(cls).values():
-        if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-            yield from leaf_types(hint)
-        else:
+        groups = [option for option in (hint, *get_args(hint)) if dataclasses.is_dataclass(option)]
+        for group in groups:
+            yield from leaf_types(group)
+        if not groups:
             yield hint
 
 

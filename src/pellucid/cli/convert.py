@@ -101,7 +101,7 @@ def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> floa
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     if tokenizer is None:
         raise TokenizerError("a text cannot be measured without a tokenizer", where=str(checkpoint.directory))
-    if config.position == "rotary":
+    if config.position.kind == "rotary":
         checkpoint = replace(checkpoint, config=replace(config, context_length=min(config.context_length, WINDOW)))
     model = load_model(checkpoint, device=choose_device(common.device)).eval()
     documents, name = text.documents(), checkpoint.directory.name

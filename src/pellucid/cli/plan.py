@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,15 @@ from pellucid.cli.language import tell, words
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import waiting
 from pellucid.errors import SettingsError, advised
+from pellucid.planning.axis_names import dotted, flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import MACHINES, NamedMachine, inspect_machine, named_machine, this_machine
 from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import Plan, describe_bytes, describe_seconds, plan, render
 from pellucid.planning.scaling import Reason, from_depth
-from pellucid.settings import Layer, convert, parse_assignments, resolve, shallow
+from pellucid.setting_values import convert
+from pellucid.settings import Layer, parse_assignments, resolve, shallow
 
 COMMAND_LINE = "command line"
 THIS = "this"
@@ -161,7 +164,7 @@ def draw(model: str | None, depth: int | None, context_length: int | None, axes:
     base = from_dial(depth, context_length, axes) if depth is not None else by_name(str(model))
     layers = Layer(base.name, shallow(base.config)), Layer(COMMAND_LINE, axes)
     config = resolve(ModelConfig, *layers).settings
-    asked = [Reason(field=name, value=getattr(config, name), why="as asked") for name in axes]
+    asked = [Reason(field=axis, value=attrgetter(axis)(config), why="as asked") for axis in dotted(axes)]
     derived = [reason for reason in base.reasons if reason.field not in axes]
     return Drawing(name=base.name, config=config, reasons=(*derived, *asked) if base.reasons else ())
 
@@ -289,7 +292,7 @@ def list_known(*, as_json: bool) -> None:
     """Every preset with its size, every machine with its peak."""
     sizes = {name: count_parameters(config).total for name, config in PRESETS.items()}
     if as_json:
-        presets = [{"name": name, "parameters": sizes[name], **shallow(PRESETS[name])} for name in PRESETS]
+        presets = [{"name": name, "parameters": sizes[name], **flat(PRESETS[name])} for name in PRESETS]
         print_json({"presets": presets, "machines": [shallow(machine) for machine in MACHINES.values()]})
         return
     columns: dict[str, Side] = {"preset": "left", "parameters": "right", **dict.fromkeys(SHAPE, "right")}

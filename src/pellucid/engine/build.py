@@ -13,26 +13,29 @@ from pellucid.errors import EngineError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
 from pellucid.planning.axes import ANY, SIZES, TRAINING, Axes, misfits
-from pellucid.planning.config import ROPE_AXES
 
 PLAIN = EngineSettings()
 # What the compiled loops can compute; everything else runs in torch.
 LOOPS_KNOW: Axes = {
     **SIZES,
     **TRAINING,
-    "position": ("none", "learned", "sinusoidal", "rotary"),
-    "rope_theta": ANY,
-    "rope_scaling": ("none", "linear", "llama3", "yarn"),
-    **dict.fromkeys(ROPE_AXES, ANY),
-    "sliding_window": ANY,
-    "sliding_layers": ANY,
-    "norm": ("layer", "layer_no_bias", "rms"),
-    "norm_eps": ANY,
-    "feed_forward": ("gelu", "gelu_tanh", "swiglu", "relu2"),
-    "qk_norm": (False, True),
-    "qkv_bias": (False, True),
-    "output_bias": (False, True),
-    "mlp_bias": (False, True),
+    "position.kind": ("none", "learned", "sinusoidal", "rotary"),
+    "position.theta": ANY,
+    "position.scaling.kind": ("none", "linear", "llama3", "yarn"),
+    "position.scaling.factor": ANY,
+    "position.scaling.low_frequency": ANY,
+    "position.scaling.high_frequency": ANY,
+    "position.scaling.original_context": ANY,
+    "position.scaling.attention_factor": ANY,
+    "attention.qk_norm": (False, True),
+    "attention.qkv_bias": (False, True),
+    "attention.output_bias": (False, True),
+    "attention.window.size": ANY,
+    "attention.window.layers": ANY,
+    "feed_forward.kind": ("gelu", "gelu_tanh", "swiglu", "geglu", "relu2"),
+    "feed_forward.bias": (False, True),
+    "norm.kind": ("layer", "layer_no_bias", "rms"),
+    "norm.eps": ANY,
     "tied_head": (False, True),
     "causal": (True,),
 }

@@ -13,7 +13,8 @@ from typing import Literal, get_args
 
 from pellucid.engine.orders import ORDERS, PROHIBITIONS, STAGES, Order, Span, find_order
 from pellucid.errors import SamplingError
-from pellucid.settings import MOST, nearest, setting
+from pellucid.setting_values import MOST
+from pellucid.settings import nearest, setting
 
 Weights = Literal["auto", "fp32", "bf16", "int8", "int4"]
 

@@ -158,7 +158,7 @@ class HeadRecord:
         model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
         config, path = model.config, f"blocks.{layer}.attention"
         kv_head = head * config.n_kv_heads // config.n_heads
-        turned = "_rotated" if config.position == "rotary" else ""
+        turned = "_rotated" if config.position.kind == "rotary" else ""
         columns = slice(head * config.head_dim, (head + 1) * config.head_dim)
         return cls(
             q_before_TK=arrays[f"{path}.query"][head],
@@ -208,8 +208,8 @@ def describe_heads(model: Decoder, layer: int) -> dict:
         "head_dim": config.head_dim,
         "mask": "causal" if config.causal else "none",
         "window": config.window_at(layer),
-        "rotary": config.position == "rotary",
-        "qk_norm": config.qk_norm,
+        "rotary": config.position.kind == "rotary",
+        "qk_norm": config.attention.qk_norm,
     }
 
 

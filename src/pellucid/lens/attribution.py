@@ -157,9 +157,9 @@ def _lead(x_VN: Tensor, target: Target) -> Tensor:
 
 def _through_norm(model: Decoder, stream_D: Tensor, direction_D: Tensor) -> tuple[Tensor, float]:
     """The direction that the stream is measured along when the norm's divisor stays as it was, and the norm's bias there."""
-    norm, eps = model.final_norm, model.config.norm_eps
+    norm, eps = model.final_norm, model.config.norm.eps
     scaled_D = norm.weight.detach().double() * direction_D
-    if model.config.norm == "rms":
+    if model.config.norm.kind == "rms":
         return scaled_D / (stream_D.square().mean() + eps).sqrt(), 0.0
     bias = getattr(norm, "bias", None)
     constant = 0.0 if bias is None else float(bias.detach().double() @ direction_D)

@@ -39,7 +39,7 @@ def neurons_of(
     mlp, path = model.blocks[layer].mlp, f"blocks.{layer}.mlp"
     hidden_TF = arrays[f"{path}.hidden"]
     check_index("position", position, len(hidden_TF))
-    pre_F = arrays[f"{path}.gate" if model.config.gated else f"{path}.up"][position]
+    pre_F = arrays[f"{path}.gate" if model.config.feed_forward.gated else f"{path}.up"][position]
     strength_F = np.abs(hidden_TF[position])
     written_F = strength_F * mlp.down.weight.detach().float().norm(dim=0).cpu().numpy()
     check_choice("by", by, ("value", "written"))
@@ -47,14 +47,14 @@ def neurons_of(
     x = torch.linspace(min(-4.0, float(pre_F.min())), max(4.0, float(pre_F.max())), CURVE_POINTS)
     curve, activated_F = mlp.activation(x), mlp.activation(torch.tensor(pre_F))
     answer = {"pre": pre_F, "activated": activated_F.numpy(), "hidden": hidden_TF[position]}
-    if model.config.gated:
+    if model.config.feed_forward.gated:
         answer["up"] = arrays[f"{path}.up"][position]
     value = {
         "top": [
             {"index": int(i), "value": float(hidden_TF[position, i]), "written": float(written_F[i])} for i in order
         ],
-        "activation": model.config.feed_forward,
-        "gated": model.config.gated,
+        "activation": model.config.feed_forward.kind,
+        "gated": model.config.feed_forward.gated,
         "active": int((hidden_TF[position] > 0).sum()),
         "width": len(pre_F),
         "output_norm": float(np.linalg.norm(arrays[f"{path}.output"][position])),

@@ -30,6 +30,7 @@ from pellucid.model import tap
 from pellucid.model.block import Block
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
+from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import count_parameters
 from pellucid.tokens.tokenizer import Tokenizer
@@ -120,8 +121,9 @@ def describe_model(model: Decoder) -> dict[str, Any]:
     """What a page must know of a model to draw it: its axes, never its family's habits."""
     config = model.config
     names = ("n_layers", "n_heads", "n_kv_heads", "head_dim", "d_model", "d_ff", "vocab_size", "context_length")
-    more = ("position", "feed_forward", "gated", "norm", "qk_norm", "tied_head", "sliding_window", "sliding_layers")
-    axes = {name: getattr(config, name) for name in (*names, *more)}
+    more = ("position", "feed_forward", "norm", "qk_norm", "tied_head", "sliding_window", "sliding_layers")
+    every = flat(config)
+    axes = {name: every[name] for name in (*names, *more)} | {"gated": config.feed_forward.gated}
     return {
         "name": "",
         "sha256": None,
@@ -273,7 +275,7 @@ def array_shapes(config: ModelConfig, T: int, *, all_logits: bool = False) -> di
     """Name -> shape of everything that a recording of T tokens holds, in the order of the computation."""
     D, V = config.d_model, config.vocab_size
     shapes = {"embed": [T, D]}
-    if config.position in ("learned", "sinusoidal"):
+    if config.position.kind in ("learned", "sinusoidal"):
         shapes["position"] = [T, D]
     shapes["input"] = [T, D]
     for layer in range(config.n_layers):
@@ -286,11 +288,11 @@ def _block_shapes(config: ModelConfig, T: int) -> dict[str, list[int]]:
     D, F, H, G, K = config.d_model, config.d_ff, config.n_heads, config.n_kv_heads, config.head_dim
     query, key, square = [H, T, K], [G, T, K], [H, T, T]
     shapes = {"attention_norm": [T, D], "attention.query": query, "attention.key": key}
-    if config.position == "rotary":
+    if config.position.kind == "rotary":
         shapes |= {"attention.query_rotated": query, "attention.key_rotated": key}
     shapes |= {"attention.value": key, "attention.scores": square, "attention.weights": square}
     shapes |= {"attention.mix": query, "attention.output": [T, D], "middle": [T, D], "mlp_norm": [T, D]}
-    shapes |= {"mlp.gate": [T, F]} if config.gated else {}
+    shapes |= {"mlp.gate": [T, F]} if config.feed_forward.gated else {}
     return shapes | {"mlp.up": [T, F], "mlp.hidden": [T, F], "mlp.output": [T, D], "output": [T, D]}
 
 

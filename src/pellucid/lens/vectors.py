@@ -24,6 +24,7 @@ from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_index
 from pellucid.lens.state import LensState
 from pellucid.model.position import Rotation
+from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
 
 MOST_POSITIONS = 512  # rows of a likeness matrix: it has as many columns
@@ -51,11 +52,11 @@ def positions_of(lens: LensState, *, checkpoint: int | None = None, count: int =
     model = lens.model(checkpoint)
     config = model.config
     size = max(1, min(count, MOST_POSITIONS, config.context_length))
-    value: dict[str, Any] = {"kind": config.position, "count": size, "context_length": config.context_length}
-    if config.position == "none":
+    value: dict[str, Any] = {"kind": config.position.kind, "count": size, "context_length": config.context_length}
+    if config.position.kind == "none":
         return Answer(value)
     if isinstance(model.rotation, Rotation):
-        return _rotary(model.rotation, config, size, value)
+        return _rotary(model.rotation, size, value | _said(config))
     table_PD = (
         model.position(torch.zeros(1, size, config.d_model, device=model.embed.weight.device), 0)[0]
         .detach()
@@ -66,14 +67,17 @@ def positions_of(lens: LensState, *, checkpoint: int | None = None, count: int =
     return Answer(value, {"table": table_PD.numpy(), "similarity": (unit_PD @ unit_PD.T).numpy()})
 
 
-def _rotary(rotation: Rotation, config: ModelConfig, size: int, value: dict[str, Any]) -> Answer:
+def _said(config: ModelConfig) -> dict[str, Any]:
+    """What the model's axes say of its turning."""
+    axes = flat(config)
+    return {"theta": axes["rope_theta"], "scaling": axes["rope_scaling"], "stretched": axes["rope_factor"] or 1.0}
+
+
+def _rotary(rotation: Rotation, size: int, value: dict[str, Any]) -> Answer:
     frequency_I = find_frequencies(rotation)
     cos_PI, sin_PI = turning(rotation, size)
     likeness_PP = (cos_PI @ cos_PI.T + sin_PI @ sin_PI.T) / (rotation.factor**2 * len(frequency_I))
     value |= {
-        "theta": config.rope_theta,
-        "scaling": config.rope_scaling,
-        "stretched": config.rope_factor,
         "factor": rotation.factor,
         "wavelengths": (2 * torch.pi / frequency_I).tolist(),
     }
@@ -102,7 +106,9 @@ def hands_of(lens: LensState, *, at: At, layer: int, head: int, position: int, p
     model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
     config, rotation = model.config, model.rotation
     if not isinstance(rotation, Rotation):
-        raise RequestError("this model turns nothing", found=f"positions are {config.position}", hint="see `positions`")
+        raise RequestError(
+            "this model turns nothing", found=f"positions are {config.position.kind}", hint="see `positions`"
+        )
     if part not in ("query", "key"):
         raise RequestError("part is neither query nor key", found=repr(part), hint='give "query" or "key"')
     check_index("position", position, len(lens.ids(at.node)))

@@ -28,6 +28,7 @@ from pellucid.lessons.page import Bilingual
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.feed_forward import FeedForward
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.loop import Pace, Rows, StepReport, Trainer, train
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
@@ -115,7 +116,7 @@ def small_config(vocab_size: int, *, context_length: int, n_layers: int, d_model
         head_dim=32,
         d_model=d_model,
         d_ff=3 * d_model,
-        feed_forward="relu2",
+        feed_forward=FeedForward(kind="relu2"),
     )
 
 

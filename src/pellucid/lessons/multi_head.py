@@ -24,7 +24,7 @@ from pellucid.planning.config import ModelConfig
 INPUTS: Rows = tuple(left + right for left, right in zip(VECTORS, STRETCHED, strict=True))
 # Sum and difference of the heads: with rows [in] and columns [out], as in y = x · Wo.
 MIX: Rows = ((1.0, 0.0, 1.0, 0.0), (0.0, 1.0, 0.0, 1.0), (1.0, 0.0, -1.0, 0.0), (0.0, 1.0, 0.0, -1.0))
-CONFIG = ModelConfig(
+CONFIG = ModelConfig.from_axes(
     vocab_size=1, context_length=3, n_layers=1, n_heads=2, n_kv_heads=2, head_dim=2, d_model=4, d_ff=4,
     position="none", qk_norm=False, causal=False,
 )  # fmt: skip

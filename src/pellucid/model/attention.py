@@ -25,12 +25,12 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int, device: torch.device | str) -> None:
         super().__init__()
         self.layer, self.head_dim, self.causal = layer, config.head_dim, config.causal
-        self.query = nn.Linear(config.d_model, config.d_attention, bias=config.qkv_bias)
-        self.key = nn.Linear(config.d_model, config.d_kv, bias=config.qkv_bias)
-        self.value = nn.Linear(config.d_model, config.d_kv, bias=config.qkv_bias)
-        self.output = nn.Linear(config.d_attention, config.d_model, bias=config.output_bias)
-        self.query_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
-        self.key_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.query = nn.Linear(config.d_model, config.d_attention, bias=config.attention.qkv_bias)
+        self.key = nn.Linear(config.d_model, config.d_kv, bias=config.attention.qkv_bias)
+        self.value = nn.Linear(config.d_model, config.d_kv, bias=config.attention.qkv_bias)
+        self.output = nn.Linear(config.d_attention, config.d_model, bias=config.attention.output_bias)
+        self.query_norm = RmsNorm(config.head_dim, config.norm.eps) if config.attention.qk_norm else nn.Identity()
+        self.key_norm = RmsNorm(config.head_dim, config.norm.eps) if config.attention.qk_norm else nn.Identity()
         self.window = config.window_at(layer)
         self.core = build_core(config.context_length, dropout=config.dropout, device=device, window=self.window)
 

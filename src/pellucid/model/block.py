@@ -28,9 +28,9 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, layer: int, device: torch.device | str) -> None:
         super().__init__()
-        self.attention_norm = build_norm(config.norm, config.d_model, config.norm_eps)
+        self.attention_norm = build_norm(config.norm, config.d_model)
         self.attention = Attention(config, layer, device)
-        self.mlp_norm = build_norm(config.norm, config.d_model, config.norm_eps)
+        self.mlp_norm = build_norm(config.norm, config.d_model)
         self.mlp = build_feed_forward(config)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 

@@ -44,7 +44,7 @@ class Decoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
         blocks = nn.ModuleList(Block(config, layer, device) for layer in range(config.n_layers))
         self.blocks = cast("Sequence[Block]", blocks)  # as which it does not know itself
-        self.final_norm = build_norm(config.norm, config.d_model, config.norm_eps)
+        self.final_norm = build_norm(config.norm, config.d_model)
         self.head = TiedHead() if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
 
     def forward(self, ids_BT: Tensor, *, cache: KVCache | None = None, last_only: bool = False) -> Output:

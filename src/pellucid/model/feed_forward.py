@@ -3,19 +3,24 @@
     gelu       down(gelu(up(x)))              gelu_tanh: its tanh approximation, which GPT-2 uses
     relu2      down(relu(up(x))²)
     swiglu     down(silu(gate(x)) * up(x))    three matrices: the gate decides how much of `up` passes
+    geglu      down(gelu(gate(x)) * up(x))
 
 Axes: B batch · T positions · D width · F feed-forward width.
-Source: Hendrycks & Gimpel 2016 (GELU); So et al. 2021 (squared ReLU); Shazeer 2020 (SwiGLU).
+Source: Hendrycks & Gimpel 2016 (GELU); So et al. 2021 (squared ReLU); Shazeer 2020 (SwiGLU, GEGLU).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pellucid.errors import ModelError
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.feed_forward import FeedForwardKind
 
 
 class SquaredRelu(nn.Module):
@@ -30,9 +35,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.activation = build_activation(config.feed_forward)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.feed_forward.bias)
+        self.activation = build_activation(config.feed_forward.kind)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x_BTD)))
@@ -43,23 +48,29 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.mlp_bias)
-        self.activation = build_activation(config.feed_forward)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.mlp_bias)
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.feed_forward.bias)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.feed_forward.bias)
+        self.activation = build_activation(config.feed_forward.kind)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
 
 
-def build_activation(kind: str) -> nn.Module:
-    """The activation function of a kind of feed-forward (the gate of swiglu uses SiLU)."""
-    return {
-        "gelu": nn.GELU(),
-        "gelu_tanh": nn.GELU(approximate="tanh"),
-        "relu2": SquaredRelu(),
-        "swiglu": nn.SiLU(),
-    }[kind]
+ACTIVATIONS: Mapping[FeedForwardKind, Callable[[], nn.Module]] = {  # of a gated kind: the gate's
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "swiglu": nn.SiLU,
+    "geglu": nn.GELU,
+    "relu2": SquaredRelu,
+}
+
+
+def build_activation(kind: FeedForwardKind) -> nn.Module:
+    """The activation function of a kind of feed-forward. Raises ModelError for a kind that has none here."""
+    if kind not in ACTIVATIONS:
+        raise ModelError("torch has no line for this kind of feed-forward", found=kind)
+    return ACTIVATIONS[kind]()
 
 
 AnyFeedForward: TypeAlias = FeedForward | GatedFeedForward
@@ -67,4 +78,4 @@ AnyFeedForward: TypeAlias = FeedForward | GatedFeedForward
 
 def build_feed_forward(config: ModelConfig) -> AnyFeedForward:
     """The feed-forward that the config names."""
-    return GatedFeedForward(config) if config.gated else FeedForward(config)
+    return GatedFeedForward(config) if config.feed_forward.gated else FeedForward(config)

@@ -6,7 +6,7 @@
     matched_keys       the same, but keys begin much like queries: Wk = 0.7 Wq + √(1 - 0.7²) U, so that from the first
                        step a position attends most to positions that hold what it holds itself
 
-Each parameter draws from its own generator, keyed by (seed, name), so that its start does not depend on which other
+Which of these a parameter is (`read`, `write`, `table`, …), its part says. Each draws from its own generator, keyed by (seed, name), so that its start does not depend on which other
 parameters exist.
 
 Source: Radford et al. 2019 §2.3; Trockman & Kolter 2023 (queries and keys that begin alike); the zero start of writing projections: Zhang et al. 2019 (Fixup), Jordan 2024.
@@ -15,51 +15,77 @@ Source: Radford et al. 2019 §2.3; Trockman & Kolter 2023 (queries and keys that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from pellucid.errors import ModelError
 from pellucid.keyed_random import generator_seed
-from pellucid.planning.config import ModelConfig
+from pellucid.planning.config import Init, ModelConfig
+from pellucid.planning.layout import tensor_plans
+from pellucid.planning.parts.description import Start, TensorPlan
 
-WRITES_TO_STREAM = ("attention.output.weight", "mlp.down.weight")
-KEY, QUERY = "attention.key.weight", "attention.query.weight"
 LIKENESS = 0.7  # correlation of keys with queries under matched_keys; 0.95 was no better (docs/log.md)
+Fill = Callable[[TensorPlan, Sequence[int], ModelConfig, int], Tensor]
 
 
 def init_weights(model: nn.Module, config: ModelConfig, seed: int) -> None:
-    """Fill every parameter of `model` in place."""
+    """Fill every parameter of `model` in place, each as its part says that it starts.
+
+    Raises ModelError for a parameter that no part describes.
+    """
+    plans = {tensor.name: tensor for tensor in tensor_plans(config)}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-            elif parameter.dim() == 1:  # norms
-                parameter.fill_(1.0)
-            elif config.init == "gpt2":
-                parameter.copy_(_gpt2(name, parameter, config, seed))
-            else:
-                parameter.copy_(_zero_projections(name, parameter, config, seed))
+            if name not in plans:
+                raise ModelError("no part of the model says how this parameter starts", found=name)
+            fill = STARTS[config.init][plans[name].start]
+            parameter.copy_(fill(plans[name], parameter.shape, config, seed))
 
 
-def _gpt2(name: str, parameter: Tensor, config: ModelConfig, seed: int) -> Tensor:
-    std = 0.02 / math.sqrt(2 * config.n_layers) if name.endswith(WRITES_TO_STREAM) else 0.02
-    return _normal(name, parameter, seed) * std
+def _zeros(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
+    return torch.zeros(tuple(shape))
 
 
-def _zero_projections(name: str, parameter: Tensor, config: ModelConfig, seed: int) -> Tensor:
-    if name.endswith(WRITES_TO_STREAM) or name == "head.weight":
-        return torch.zeros(parameter.shape)
-    if name in ("embed.weight", "position.weight"):
-        # A tied head reads the same matrix: longer rows would make every token predict itself.
-        return _normal(name, parameter, seed) * (0.02 if config.tied_head else 1.0)
-    drawn = _uniform(name, parameter.shape, seed)
-    if config.init == "matched_keys" and name.endswith(KEY):
-        query = _uniform(name.removesuffix(KEY) + QUERY, (config.d_attention, parameter.size(1)), seed)
-        # Query heads that share a key head: the key begins like the first of them.
-        shared = query.unflatten(0, (config.n_kv_heads, -1, config.head_dim))[:, 0].flatten(0, 1)
-        return LIKENESS * shared + math.sqrt(1 - LIKENESS**2) * drawn
-    return drawn
+def _ones(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
+    return torch.ones(tuple(shape))
+
+
+def _narrow(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
+    return _normal(plan.name, shape, seed) * 0.02
+
+
+def _narrow_by_depth(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
+    return _normal(plan.name, shape, seed) * (0.02 / math.sqrt(2 * config.n_layers))
+
+
+def _table(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
+    # A tied head reads the same matrix: longer rows would make every token predict itself.
+    return _normal(plan.name, shape, seed) * (0.02 if config.tied_head else 1.0)
+
+
+def _even(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
+    return _uniform(plan.name, shape, seed)
+
+
+def _like_queries(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
+    query = _uniform(plan.name.replace(".key.", ".query."), (config.d_attention, shape[1]), seed)
+    # Query heads that share a key head: the key begins like the first of them.
+    shared = query.unflatten(0, (config.n_kv_heads, -1, config.head_dim))[:, 0].flatten(0, 1)
+    return LIKENESS * shared + math.sqrt(1 - LIKENESS**2) * _uniform(plan.name, shape, seed)
+
+
+SMALL: dict[Start, Fill] = {"zero": _zeros, "one": _ones}
+GPT2: dict[Start, Fill] = {
+    **SMALL, "table": _narrow, "read": _narrow, "key": _narrow, "write": _narrow_by_depth, "head": _narrow,
+}  # fmt: skip
+ZERO: dict[Start, Fill] = {**SMALL, "table": _table, "read": _even, "key": _even, "write": _zeros, "head": _zeros}
+STARTS: dict[Init, dict[Start, Fill]] = {
+    "gpt2": GPT2,
+    "zero_projections": ZERO,
+    "matched_keys": {**ZERO, "key": _like_queries},
+}
 
 
 def _uniform(name: str, shape: Sequence[int], seed: int) -> Tensor:
@@ -67,8 +93,8 @@ def _uniform(name: str, shape: Sequence[int], seed: int) -> Tensor:
     return (torch.rand(tuple(shape), generator=_generator(name, seed)) * 2 - 1) * bound
 
 
-def _normal(name: str, parameter: Tensor, seed: int) -> Tensor:
-    return torch.randn(parameter.shape, generator=_generator(name, seed))
+def _normal(name: str, shape: Sequence[int], seed: int) -> Tensor:
+    return torch.randn(tuple(shape), generator=_generator(name, seed))
 
 
 def _generator(name: str, seed: int) -> torch.Generator:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pellucid.planning.config import Norm
+from pellucid.errors import ModelError
+from pellucid.planning.parts.norm import Norm
 
 
 class RmsNorm(nn.Module):
@@ -39,8 +40,10 @@ class RmsNorm(nn.Module):
 AnyNorm: TypeAlias = RmsNorm | nn.LayerNorm
 
 
-def build_norm(kind: Norm, width: int, eps: float) -> AnyNorm:
-    """The norm that the config names."""
-    if kind == "rms":
-        return RmsNorm(width, eps)
-    return nn.LayerNorm(width, eps=eps, bias=kind == "layer")
+def build_norm(norm: Norm, width: int) -> AnyNorm:
+    """The norm that the config names. Raises ModelError for a kind that has none here."""
+    if norm.kind == "rms":
+        return RmsNorm(width, norm.eps)
+    if norm.kind in ("layer", "layer_no_bias"):
+        return nn.LayerNorm(width, eps=norm.eps, bias=norm.kind == "layer")
+    raise ModelError("torch has no line for this kind of norm", found=norm.kind)

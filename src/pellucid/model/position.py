@@ -23,7 +23,9 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from pellucid.errors import ModelError
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.position import Rotary
 
 FIRST_ROWS = 4_096  # positions that have a row of a table from the start; others get theirs when they are used
 
@@ -165,7 +167,7 @@ def rotate(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:
     return x_BHTK * cos_TK + swapped * sin_TK
 
 
-def stretch_frequencies(frequency: Tensor, config: ModelConfig) -> Tensor:
+def stretch_frequencies(frequency: Tensor, rotary: Rotary, head_dim: int) -> Tensor:
     """Rotary frequencies (radians a position) slowed down for contexts longer than those first trained on.
 
     linear    all by the factor
@@ -175,26 +177,27 @@ def stretch_frequencies(frequency: Tensor, config: ModelConfig) -> Tensor:
     Source: Chen et al. 2023 (linear); Llama Team 2024, "The Llama 3 Herd of Models", and its published code (llama3);
     Peng et al. 2023, "YaRN", §3.2 (yarn), its ends rounded as in the authors' code.
     """
-    if config.rope_scaling == "none":
+    scaling = rotary.scaling
+    if scaling.kind == "none":
         return frequency
-    if config.rope_scaling == "linear":
-        return frequency / config.rope_factor
-    low, high = config.rope_low_frequency, config.rope_high_frequency
-    if config.rope_scaling == "llama3":
-        turns = config.rope_original_context * frequency / (2 * math.pi)
+    if scaling.kind == "linear":
+        return frequency / scaling.factor
+    low, high = scaling.low_frequency, scaling.high_frequency
+    if scaling.kind == "llama3":
+        turns = scaling.original_context * frequency / (2 * math.pi)
         kept = ((turns - low) / (high - low)).clamp(0, 1)
     else:
-        first = max(math.floor(pair_of_turns(high, config)), 0)
-        last = min(math.ceil(pair_of_turns(low, config)), config.head_dim - 1)
+        first, last = (_pair_of_turns(turns, scaling.original_context, rotary.theta, head_dim) for turns in (high, low))
+        first, last = max(math.floor(first), 0), min(math.ceil(last), head_dim - 1)
         pair = torch.arange(len(frequency), dtype=torch.float32)
         kept = 1 - ((pair - first) / (max(last - first, 0.001))).clamp(0, 1)
-    return (1 - kept) * frequency / config.rope_factor + kept * frequency
+    return (1 - kept) * frequency / scaling.factor + kept * frequency
 
 
-def pair_of_turns(turns: float, config: ModelConfig) -> float:
+def _pair_of_turns(turns: float, original_context: int, theta: float, head_dim: int) -> float:
     """The pair (a fraction, as pairs are counted) that makes this many turns within the original context."""
-    wavelength = config.rope_original_context / (turns * 2 * math.pi)
-    return config.head_dim / 2 * math.log(wavelength) / math.log(config.rope_theta)
+    wavelength = original_context / (turns * 2 * math.pi)
+    return head_dim / 2 * math.log(wavelength) / math.log(theta)
 
 
 AnyAddition: TypeAlias = LearnedPosition | SinusoidalPosition | NoAddition
@@ -202,19 +205,21 @@ AnyRotation: TypeAlias = Rotation | NoRotation
 
 
 def build_addition(config: ModelConfig) -> AnyAddition:
-    """What is added to the embedding."""
-    if config.position == "learned":
+    """What is added to the embedding. Raises ModelError for a kind of position that has no line here."""
+    if config.position.kind == "learned":
         return LearnedPosition(config.context_length, config.d_model)
-    if config.position == "sinusoidal":
+    if config.position.kind == "sinusoidal":
         return SinusoidalPosition(config.context_length, config.d_model)
-    return NoAddition()
+    if config.position.kind in ("none", "rotary"):
+        return NoAddition()
+    raise ModelError("torch has no line for this kind of position", found=config.position.kind)
 
 
 def build_rotation(config: ModelConfig) -> AnyRotation:
     """What is done to queries and keys."""
-    if config.position == "rotary":
-        stretch = partial(stretch_frequencies, config=config)
-        return Rotation(
-            config.context_length, config.head_dim, config.rope_theta, stretch, config.rope_attention_factor
-        )
-    return NoRotation()
+    rotary = config.position
+    if not isinstance(rotary, Rotary):
+        return NoRotation()
+    stretch = partial(stretch_frequencies, rotary=rotary, head_dim=config.head_dim)
+    factor = rotary.scaling.attention_factor if rotary.scaling.kind == "yarn" else 1.0
+    return Rotation(config.context_length, config.head_dim, rotary.theta, stretch, factor)

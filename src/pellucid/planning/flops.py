@@ -19,6 +19,7 @@ from typing import Any
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Account, sizes, term
+from pellucid.planning.layout import lay_out
 from pellucid.planning.params import block_matrices
 
 TRAINING_FACTOR = 3
@@ -57,12 +58,11 @@ def count_flops(config: ModelConfig, *, context_length: int | None = None) -> Fl
     """
     symbols = sizes(config, context_length)
     seen = "(context_length + 1) / 2" if config.causal else "context_length"
-    terms = [term(part, f"2 x {formula} x n_layers", symbols) for part, formula in block_matrices(config)]
-    pair = f"2 x n_layers x d_attention x {seen}"
-    products = [term(name, pair, symbols) for name in ("attention_scores", "attention_sum")]
-    before_output = next(i for i, line in enumerate(terms) if line.name == "output")
-    terms[before_output:before_output] = products
-    terms.append(term("head", "2 x vocab_size x d_model", symbols))
+    layout = lay_out(config)
+    lines = [(line, "x n_layers") for part in layout.block for line in part.multiplications()]
+    lines += [(line, "") for part in layout.last for line in part.multiplications()]
+    formulas = [(line.name, f"2 x {line.formula.replace('seen', seen)} {times}".rstrip()) for line, times in lines]
+    terms = [term(name, formula, symbols) for name, formula in formulas]
     return FlopCount(terms=tuple(terms), context_length=symbols["context_length"])
 
 

@@ -24,12 +24,13 @@ from typing import Literal
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Account, Term, evaluate, sizes, term
+from pellucid.planning.layout import lay_out
 from pellucid.planning.params import block_matrices, count_parameters, parameter_shapes
+from pellucid.planning.parts.attention import AttentionCore
 
 ComputeType = Literal["float32", "bfloat16"]
 WeightType = Literal["float32", "bfloat16", "int8"]
 Optimizer = Literal["adamw", "muon"]
-AttentionCore = Literal["batched", "fused"]
 
 # Above this, the weights that the batched core stores (T x S per head and row) cost more time than they save.
 BATCHED_CONTEXT_LIMIT = 512
@@ -177,31 +178,7 @@ def _state_lines(optimizer: Optimizer, compute_type: ComputeType) -> Iterator[Li
         yield "optimizer", "8 x parameters"
 
 
-def _activation_lines(config: ModelConfig, attention: AttentionCore) -> Iterator[Line]:
-    """What autograd keeps from the forward pass, in the order in which it is made."""
-    per_layer = "rows x context_length x n_layers"
-    per_norm = "rows x context_length x (2 x n_layers + 1)"
-    if config.norm == "rms":  # its input and the normed input in float32, the scaled output, one root per token
-        yield "norms", f"{per_norm} x ((8 + compute_bytes) x d_model + 4)"
-    else:  # its input, its output, and two statistics per token
-        yield "norms", f"{per_norm} x compute_bytes x (2 x d_model + 2)"
-    if config.qk_norm:
-        yield "qk_norms", f"{per_layer} x (8 x (d_attention + d_kv) + 4 x (n_heads + n_kv_heads))"
-    yield "queries_keys_values", f"{per_layer} x compute_bytes x (d_attention + 2 x d_kv)"
-    yield from _core_lines(config, attention, per_layer)
-    yield "attention_outputs", f"{per_layer} x compute_bytes x d_attention"
-    yield "feed_forward", f"{per_layer} x compute_bytes x {4 if config.gated else 2} x d_ff"
-    if config.dropout:
-        yield "dropout_masks", f"{per_norm} x compute_bytes x d_model"
-
-
-def _core_lines(config: ModelConfig, attention: AttentionCore, per_layer: str) -> Iterator[Line]:
-    """What the attention core keeps. With dropout it keeps the weights, the mask and their product."""
-    squares = "rows x n_layers x n_heads x context_length x context_length"
-    if attention == "batched":
-        yield "attention_weights", f"{3 if config.dropout else 1} x {squares} x compute_bytes"
-    elif config.dropout:  # torch has no fused kernel with dropout on a CPU: it computes plainly, in float32
-        yield "attention_weights", f"3 x {squares} x 4"
-        yield "attention_float32_copies", f"{per_layer} x 4 x 4 x d_attention"
-    else:
-        yield "attention_sums", f"{per_layer} x (compute_bytes x d_attention + 4 x n_heads)"
+def _activation_lines(config: ModelConfig, core: AttentionCore) -> Iterator[Line]:
+    """What autograd keeps from the forward pass."""
+    for line, times in lay_out(config, core).kept():
+        yield line.name, f"rows x context_length x {times} x {line.formula}"

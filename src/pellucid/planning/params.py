@@ -1,7 +1,7 @@
 """How many numbers a model learns, part by part, before it is built.
 
-One table lists every learned tensor: its name in the built model, the part it is counted under, and its axes by name
-(`query: d_attention x d_model`). The shapes, the counts and the printed formulas are all read from it. What is counted
+Each part of a model (`parts/`) lists its learned tensors: the name in the built model, the part it is counted under, and
+its axes by name (`query: d_attention x d_model`). The shapes, the counts and the printed formulas are read from there. What is counted
 is everything a gradient reaches, each tensor once: a tied head adds nothing. It is *not* the "non-embedding" count of
 scaling-law papers; `non_embedding` gives that.
 """
@@ -13,17 +13,9 @@ from dataclasses import dataclass
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Account, Term, sizes, term
+from pellucid.planning.layout import lay_out, tensor_plans
 
 EMBEDDINGS = ("token_embedding", "position_embedding")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorPlan:
-    """One learned tensor: its name inside the model or block, the part it counts under, its axes by name."""
-
-    name: str
-    part: str
-    axes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +58,7 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     (1024, 1024)
     """
     symbols = sizes(config)
-    tensors = [*_first_tensors(config)]
-    for layer in range(config.n_layers):
-        for tensor in _block_tensors(config):
-            tensors.append(TensorPlan(name=f"blocks.{layer}.{tensor.name}", part=tensor.part, axes=tensor.axes))
-    tensors += _last_tensors(config)
-    return {tensor.name: tuple(symbols[axis] for axis in tensor.axes) for tensor in tensors}
+    return {tensor.name: tuple(symbols[axis] for axis in tensor.axes) for tensor in tensor_plans(config)}
 
 
 def block_matrices(config: ModelConfig) -> list[tuple[str, str]]:
@@ -81,57 +68,18 @@ def block_matrices(config: ModelConfig) -> list[tuple[str, str]]:
     >>> block_matrices(preset("gpt2"))[0]
     ('query', 'd_attention x d_model')
     """
-    return [(t.part, " x ".join(t.axes)) for t in _block_tensors(config) if len(t.axes) == 2]
+    tensors = (tensor for part in lay_out(config).block for tensor in part.tensors)
+    return [(tensor.part, " x ".join(tensor.axes)) for tensor in tensors if tensor.group == "matrix"]
 
 
 def _formulas(config: ModelConfig) -> Iterator[tuple[str, str]]:
     """(part, formula), tensors of one part added up: `(d_attention x d_model + d_attention) x n_layers`."""
-    groups = [(_first_tensors(config), False), (_block_tensors(config), True), (_last_tensors(config), False)]
-    for tensors, per_block in groups:
+    layout = lay_out(config)
+    for parts, per_block in ((layout.first, False), (layout.block, True), (layout.last, False)):
         products: dict[str, list[str]] = {}
-        for tensor in tensors:
+        for tensor in (tensor for part in parts for tensor in part.tensors):
             products.setdefault(tensor.part, []).append(" x ".join(tensor.axes))
-        for part, summands in products.items():
+        for name, summands in products.items():
             formula = " + ".join(summands)
             bracketed = f"({formula})" if len(summands) > 1 else formula
-            yield part, f"{bracketed} x n_layers" if per_block else formula
-
-
-def _first_tensors(config: ModelConfig) -> Iterator[TensorPlan]:
-    yield TensorPlan(name="embed.weight", part="token_embedding", axes=("vocab_size", "d_model"))
-    if config.position == "learned":
-        yield TensorPlan(name="position.weight", part="position_embedding", axes=("context_length", "d_model"))
-
-
-def _block_tensors(config: ModelConfig) -> Iterator[TensorPlan]:
-    """The tensors of one block, in the order in which a token meets them."""
-    yield from _norm(config, "attention_norm")
-    for part, width in (("query", "d_attention"), ("key", "d_kv"), ("value", "d_kv")):
-        yield from _linear(f"attention.{part}", part, width, "d_model", bias=config.qkv_bias)
-    if config.qk_norm:
-        yield TensorPlan(name="attention.query_norm.weight", part="qk_norms", axes=("head_dim",))
-        yield TensorPlan(name="attention.key_norm.weight", part="qk_norms", axes=("head_dim",))
-    yield from _linear("attention.output", "output", "d_model", "d_attention", bias=config.output_bias)
-    yield from _norm(config, "mlp_norm")
-    if config.gated:
-        yield from _linear("mlp.gate", "mlp_gate", "d_ff", "d_model", bias=config.mlp_bias)
-    yield from _linear("mlp.up", "mlp_up", "d_ff", "d_model", bias=config.mlp_bias)
-    yield from _linear("mlp.down", "mlp_down", "d_model", "d_ff", bias=config.mlp_bias)
-
-
-def _last_tensors(config: ModelConfig) -> Iterator[TensorPlan]:
-    yield from _norm(config, "final_norm")
-    if not config.tied_head:
-        yield TensorPlan(name="head.weight", part="head", axes=("vocab_size", "d_model"))
-
-
-def _norm(config: ModelConfig, name: str) -> Iterator[TensorPlan]:
-    yield TensorPlan(name=f"{name}.weight", part=name, axes=("d_model",))
-    if config.norm == "layer":
-        yield TensorPlan(name=f"{name}.bias", part=name, axes=("d_model",))
-
-
-def _linear(name: str, part: str, d_out: str, d_in: str, *, bias: bool) -> Iterator[TensorPlan]:
-    yield TensorPlan(name=f"{name}.weight", part=part, axes=(d_out, d_in))
-    if bias:
-        yield TensorPlan(name=f"{name}.bias", part=part, axes=(d_out,))
+            yield name, f"{bracketed} x n_layers" if per_block else formula

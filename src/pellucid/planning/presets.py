@@ -15,6 +15,10 @@ from types import MappingProxyType
 
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.attention import Attention
+from pellucid.planning.parts.feed_forward import FeedForward
+from pellucid.planning.parts.norm import Norm
+from pellucid.planning.parts.position import Learned, Rotary
 from pellucid.settings import nearest
 
 
@@ -47,14 +51,10 @@ def _gpt2(
         head_dim=d_model // n_heads,
         d_model=d_model,
         d_ff=4 * d_model,
-        position="learned",
-        norm="layer",
-        norm_eps=1e-5,
-        feed_forward="gelu_tanh",
-        qk_norm=False,
-        qkv_bias=True,
-        output_bias=True,
-        mlp_bias=True,
+        position=Learned(),
+        attention=Attention(qk_norm=False, qkv_bias=True, output_bias=True),
+        feed_forward=FeedForward(kind="gelu_tanh", bias=True),
+        norm=Norm(kind="layer", eps=1e-5),
         init="gpt2",
     )
 
@@ -74,14 +74,14 @@ def _qwen3(n_layers: int, n_heads: int, n_kv_heads: int, d_model: int, d_ff: int
         head_dim=128,
         d_model=d_model,
         d_ff=d_ff,
-        rope_theta=1_000_000.0,
+        position=Rotary(theta=1_000_000.0),
         tied_head=tied_head,
     )
 
 
 def _llama(
     n_layers: int, n_heads: int, n_kv_heads: int, d_model: int, d_ff: int, *, vocab_size: int, context_length: int,
-    rope_theta: float, tied_head: bool = False,
+    theta: float, tied_head: bool = False,
 ) -> ModelConfig:  # fmt: skip
     return ModelConfig(
         vocab_size=vocab_size,
@@ -92,20 +92,18 @@ def _llama(
         head_dim=d_model // n_heads,
         d_model=d_model,
         d_ff=d_ff,
-        rope_theta=rope_theta,
-        norm_eps=1e-5,
-        qk_norm=False,
+        position=Rotary(theta=theta),
+        attention=Attention(qk_norm=False),
+        norm=Norm(eps=1e-5),
         tied_head=tied_head,
     )
 
 
 _NANOGPT_CHAR = dataclasses.replace(
     _gpt2(6, 6, 384, vocab_size=65, context_length=256),
-    norm="layer_no_bias",
-    feed_forward="gelu",
-    qkv_bias=False,
-    output_bias=False,
-    mlp_bias=False,
+    attention=Attention(qk_norm=False),
+    feed_forward=FeedForward(kind="gelu"),
+    norm=Norm(kind="layer_no_bias", eps=1e-5),
     dropout=0.2,
 )
 
@@ -140,9 +138,9 @@ PRESETS: Mapping[str, ModelConfig] = MappingProxyType(
         "qwen3-14b": _qwen3(40, 40, 8, 5120, 17_408, tied_head=False),
         "qwen3-32b": _qwen3(64, 64, 8, 5120, 25_600, tied_head=False),
         "smollm2-135m": _llama(
-            30, 9, 3, 576, 1536, vocab_size=49_152, context_length=8192, rope_theta=100_000.0, tied_head=True
+            30, 9, 3, 576, 1536, vocab_size=49_152, context_length=8192, theta=100_000.0, tied_head=True
         ),
-        "tinyllama-1.1b": _llama(22, 32, 4, 2048, 5632, vocab_size=32_000, context_length=2048, rope_theta=10_000.0),
-        "llama3-8b": _llama(32, 32, 8, 4096, 14_336, vocab_size=128_256, context_length=8192, rope_theta=500_000.0),
+        "tinyllama-1.1b": _llama(22, 32, 4, 2048, 5632, vocab_size=32_000, context_length=2048, theta=10_000.0),
+        "llama3-8b": _llama(32, 32, 8, 4096, 14_336, vocab_size=128_256, context_length=8192, theta=500_000.0),
     }
 )

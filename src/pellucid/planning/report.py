@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pellucid.errors import DoesNotFitError
+from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.flops import FlopCount, count_flops
 from pellucid.planning.formula import Account, Term
@@ -29,7 +30,6 @@ from pellucid.planning.memory import (
 )
 from pellucid.planning.params import ParameterCount, count_parameters
 from pellucid.planning.scaling import CHINCHILLA
-from pellucid.settings import to_dict as settings_to_dict
 
 WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "bfloat16", "int8")
 
@@ -72,7 +72,7 @@ class Plan:
         """The plan for machines (`--json`)."""
         return {
             "name": self.name,
-            "config": settings_to_dict(self.config),
+            "config": flat(self.config),
             "parameters": self.parameters.to_dict(),
             "flops": self.flops.to_dict(),
             "weights": [line.to_dict() for line in self.weights],

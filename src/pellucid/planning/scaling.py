@@ -139,7 +139,11 @@ def _shape_reasons(config: ModelConfig, aspect: int) -> list[Reason]:
         ("n_kv_heads", config.n_kv_heads, kv_why),
         ("d_ff", config.d_ff, "8/3 d_model in thirty-twos: with its gate, as many weights as 4 d_model without"),
         ("tied_head", config.tied_head, tied_why),
-        ("position", config.position, "with rms, swiglu and qk_norm: the shape of Qwen3, which every engine loads"),
+        (
+            "position",
+            config.position.kind,
+            "with rms, swiglu and qk_norm: the shape of Qwen3, which every engine loads",
+        ),
     ]
     return [Reason(field=field, value=value, why=why) for field, value, why in rows]
 

@@ -1,8 +1,8 @@
 """The shape of everything between ids and logits, worked out from the drawings alone.
 
 A runner that calls the torch model and one that calls compiled loops compute the same parts in the same order, so the
-shapes are a fact of the model and not of who runs it. Nothing is run here, and nothing is observed: a test holds this
-table equal to what the built model really puts out. Parts that pass on what they are given (dropout outside training,
+shapes are a fact of the model and not of who runs it. Each part says its own steps. Nothing is run here, and nothing is
+observed: a test holds this table equal to what the built model really puts out. Parts that pass on what they are given (dropout outside training,
 positions that add nothing) are left out.
 
 Axes: T new positions · S all positions attended to (those of the cache and the new) · D width · H query heads ·
@@ -11,9 +11,13 @@ G key/value heads · K head width · F feed-forward width · V vocabulary. The l
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.formula import sizes
+from pellucid.planning.layout import lay_out
+from pellucid.planning.parts.description import Part
 
 Shape = tuple[str, tuple[int, ...]]  # a part of the model, under its name in the built one, and what it puts out
 
@@ -28,37 +32,11 @@ def part_shapes(config: ModelConfig, *, num_new: int, num_all: int) -> tuple[Sha
     >>> shapes[0], shapes[-1]
     (('ids', (1, 3)), ('head', (1, 1, 100)))
     """
-    stream = (1, num_new, config.d_model)
-    added = [("position", stream)] if config.position in ("learned", "sinusoidal") else []
-    block = [*_attention(config, num_new, num_all), *_feed_forward(config, num_new), ("", stream)]
-    return (
-        ("ids", (1, num_new)),
-        ("embed", stream),
-        *added,
-        *((f"blocks.*.{name}".removesuffix("."), shape) for name, shape in block),
-        ("final_norm", stream),
-        ("head", (1, 1, config.vocab_size)),
-    )
+    layout = lay_out(config)
+    symbols = sizes(config) | {"new": num_new, "all": num_all, "last": 1}
 
+    def walk(parts: tuple[Part, ...], path: str = "") -> Iterator[Shape]:
+        for step in (step for part in parts for step in part.steps):
+            yield f"{path}{step.name}".removesuffix("."), (1, *(symbols[axis] for axis in step.axes))
 
-def _attention(config: ModelConfig, num_new: int, num_all: int) -> list[Shape]:
-    stream, heads, kv_heads = (1, num_new, config.d_model), config.n_heads, config.n_kv_heads
-    queries, keys = (1, heads, num_new, config.head_dim), (1, kv_heads, num_new, config.head_dim)
-    return [
-        ("attention_norm", stream),
-        ("attention.query", (1, num_new, config.d_attention)),
-        *([("attention.query_norm", queries)] if config.qk_norm else []),
-        ("attention.key", (1, num_new, config.d_kv)),
-        *([("attention.key_norm", keys)] if config.qk_norm else []),
-        ("attention.value", (1, num_new, config.d_kv)),
-        ("attention.core keys", (1, kv_heads, num_all, config.head_dim)),
-        ("attention.core", queries),
-        ("attention.output", stream),
-        ("attention", stream),
-    ]
-
-
-def _feed_forward(config: ModelConfig, num_new: int) -> list[Shape]:
-    stream, wide = (1, num_new, config.d_model), (1, num_new, config.d_ff)
-    first = ("mlp.gate", "mlp.activation", "mlp.up") if config.gated else ("mlp.up", "mlp.activation")
-    return [("mlp_norm", stream), *((name, wide) for name in first), ("mlp.down", stream), ("mlp", stream)]
+    return (*walk(layout.first), *walk(layout.block, "blocks.*."), *walk(layout.last))

@@ -22,6 +22,7 @@ from pellucid.planning.repetition import dropouts_for
 from pellucid.planning.report import check_fits
 from pellucid.planning.scaling import Derived, Fit, Reason, Work, derive_schedule, fit_to_budget, from_depth, ladder
 from pellucid.settings import Layer, resolve, to_dict
+from pellucid.settings import given as given_parts
 from pellucid.settings import shallow as as_fields
 from pellucid.training.settings import ModelSettings, TrainSettings
 from pellucid.untrusted import REQUIRED, Table
@@ -284,8 +285,7 @@ def _asked_tokens(settings: TrainSettings, text: TextSize) -> int | None:
 
 def overrides(asked: ModelSettings) -> Mapping[str, Any]:
     """The single axes that a person set."""
-    axes = {name: value for name, value in as_fields(asked).items() if value is not None}
-    return {name: value for name, value in axes.items() if name not in ("preset", "depth")}
+    return {name: value for name, value in given_parts(asked).items() if name not in ("preset", "depth")}
 
 
 def _pace(

@@ -9,8 +9,8 @@ from typing import Any
 from pellucid.data.settings import BEFORE
 from pellucid.errors import ResumeError
 from pellucid.events import Event, Recorder
-from pellucid.settings import DEFAULT, Resolved
-from pellucid.training.settings import TrainSettings
+from pellucid.settings import DEFAULT, Layer, Resolved, flatten, nested, plain, resolve
+from pellucid.training.settings import ModelSettings, TrainSettings
 
 # Settings that change where and how fast a run computes, or what it keeps, but not what it is.
 MAY_DIFFER = (
@@ -56,7 +56,7 @@ def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, exten
       where: runs/book
       try:   repeat the command that made it, or choose another directory
     """
-    stored = {f"data.{name}": value for name, value in BEFORE.items()} | dict(stored)
+    stored = {f"data.{name}": value for name, value in BEFORE.items()} | _as_named_today(stored)
     ignored = MAY_DIFFER + (LENGTH if extend else ())
     different = [
         f"{key}: {stored.get(key)} there, {asked.get(key)} now"
@@ -74,6 +74,15 @@ def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, exten
         if only_length
         else "repeat the command that made it, or choose another directory",
     )
+
+
+def _as_named_today(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's own settings, those of its model in the groups in which they lie today."""
+    start = "model."
+    model = {key.removeprefix(start): value for key, value in stored.items() if key.startswith(start)}
+    others = {key: value for key, value in stored.items() if not key.startswith(start)}
+    asked = resolve(ModelSettings, Layer("run.json", nested(model))).settings
+    return others | {f"{start}{key}": plain(value) for key, value in flatten(asked)}
 
 
 def check_same_machine(

@@ -5,44 +5,31 @@ A value of None means "derived": the plan of the run says which figure was taken
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pellucid.data.settings import MOST_POOL, DataSettings
-from pellucid.planning.config import MOST_LAYERS, MOST_NUMBER, MOST_POSITIONS
-from pellucid.settings import setting
+from pellucid.planning.config import MOST_LAYERS, ModelConfig
+from pellucid.planning.parts.position import MOST_POSITIONS
+from pellucid.settings import partly, setting
 from pellucid.tokens.settings import TokenizerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """The model to train: a preset, or one dial (depth), or neither; single axes may be overridden."""
+class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # type: ignore[misc]
+    """The model to train: a preset, or one dial (depth), or neither; any axis of `ModelConfig` may be overridden."""
 
     preset: str | None = setting(None, "a named shape, for example gpt2 or tiny-gpt2 (see `pellucid plan --list`)")
     depth: int | None = setting(
         None, "one dial: blocks; width, heads and the rest are derived from it", low=1, high=MOST_LAYERS
     )
     context_length: int | None = setting(None, "positions the model can hold, in tokens", low=2, high=MOST_POSITIONS)
-    n_layers: int | None = setting(None, "blocks", low=1)
-    n_heads: int | None = setting(None, "query heads", low=1)
-    n_kv_heads: int | None = setting(None, "key and value heads", low=1)
-    head_dim: int | None = setting(None, "width of one head", low=1)
-    d_model: int | None = setting(None, "width of the residual stream", low=1)
-    d_ff: int | None = setting(None, "width inside the feed-forward", low=1)
-    position: str | None = setting(None, "none, learned, sinusoidal or rotary")
-    rope_theta: float | None = setting(None, "base of the rotary wavelengths", low=1, high=MOST_NUMBER)
-    sliding_window: int | None = setting(
-        None, "a position sees this many, itself the last (none: all before it)", low=1
-    )
-    sliding_layers: tuple[int, ...] | None = setting(
-        None, "the blocks with that sliding window, counted from 0 (none: every block)"
-    )
-    norm: str | None = setting(None, "layer, layer_no_bias or rms")
-    feed_forward: str | None = setting(None, "gelu, gelu_tanh, swiglu or relu2")
-    qk_norm: bool | None = setting(None, "RMS-normalise each query and key head")
-    tied_head: bool | None = setting(None, "use the embedding as output head")
-    dropout: float | None = setting(None, "share of activations dropped in training", low=0, high=0.99)
-    init: str | None = setting(None, "gpt2, zero_projections or matched_keys")
+
+    @classmethod
+    def translate(cls, axes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Axes under their flat names, in their groups; in a saved run, None stands for what was not said."""
+        return ModelConfig.translate({name: value for name, value in axes.items() if value is not None})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from pellucid.model.position import LearnedPosition, PositionTable, Rotation, Si
 from pellucid.planning.config import ModelConfig
 
 PIECE = 2048  # rows of a matrix that are quantised at a time
-ACTIVATIONS = {"swiglu": SILU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
+ACTIVATIONS = {"swiglu": SILU, "geglu": GELU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
 FORMATS = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8, "int4": np.uint8}
 
 
@@ -105,13 +105,13 @@ def pack(model: Decoder, weights: str) -> Packed:
         F.HEAD_NORMS: head_norms(model),
         **positions.columns,
         F.WINDOWS: np.array([config.window_at(layer) or 0 for layer in range(config.n_layers)], np.int64),
-        F.CONSTANTS: np.array([config.norm_eps, config.head_dim**-0.5], np.float32),
+        F.CONSTANTS: np.array([config.norm.eps, config.head_dim**-0.5], np.float32),
     }
     plan = np.zeros(F.NUM_PLANNED, np.int64)
     plan[: F.ROTARY + 1] = (
         config.d_model, -(-config.d_model // 16) * 16, config.n_heads, config.n_kv_heads, config.head_dim,
-        -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.gated,
-        ACTIVATIONS[config.feed_forward], config.norm != "rms", bool(biases), config.qk_norm, config.position == "rotary",
+        -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.feed_forward.gated,
+        ACTIVATIONS[config.feed_forward.kind], config.norm.kind != "rms", bool(biases), config.attention.qk_norm, config.position.kind == "rotary",
     )  # fmt: skip
     for column, array in small.items():
         plan[column] = 0 if array is None else array.ctypes.data
@@ -224,7 +224,7 @@ def rotation_tables(rotation: nn.Module) -> tuple[np.ndarray, np.ndarray]:
 def head_norms(model: Decoder) -> np.ndarray:
     """The weights of the query and key norms, [L, 2, K]."""
     config = model.config
-    if not config.qk_norm:
+    if not config.attention.qk_norm:
         return np.ones((config.n_layers, 2, config.head_dim), np.float32)
     pairs = [block.attention.head_norms for block in model.blocks]
     return np.stack([np.stack([as_floats(norm.weight) for norm in pair]) for pair in pairs])

@@ -70,7 +70,7 @@ def _mask_line(reading: Reading, layer: int, head: int) -> Line:
 
 def _unmasked_scores(reading: Reading, layer: int, head: int, row: int) -> np.ndarray:
     """q · k / √K of one row with every position, those it may not see too; float64 [S]."""
-    config, turned = reading.config, "_rotated" if reading.config.position == "rotary" else ""
+    config, turned = reading.config, "_rotated" if reading.config.position.kind == "rotary" else ""
     q_HTK, k_GTK = (reading.trace[f"blocks.{layer}.attention.{part}{turned}"] for part in ("query", "key"))
     k_SK = k_GTK[head * config.n_kv_heads // config.n_heads].astype(np.float64)
     return k_SK @ q_HTK[head, row] / config.head_dim**0.5

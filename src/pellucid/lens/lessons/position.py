@@ -41,7 +41,7 @@ DEGREES = 1.0  # an answer may be off by this much: it is read from a drawing
 def open_task(reading: Reading) -> Task:
     """The question for this model's kind of position."""
     ask = {"rotary": _ask_rotary, "learned": _ask_added, "sinusoidal": _ask_added, "none": _ask_none}
-    return ask[reading.config.position](reading)
+    return ask[reading.config.position.kind](reading)
 
 
 def explain(reading: Reading) -> tuple[Line, ...]:
@@ -87,7 +87,7 @@ def _ask_added(reading: Reading) -> Task:
     ranked = [int(t) for t in np.argsort(-cosines_T, kind="stable") if t != position]
     choices = sorted([ranked[0], *draw_some(ranked[len(ranked) // 2 :], NUM_CHOICES - 1, seed=position)])
     return Task(
-        say=(Line("say"), Line(reading.config.position)),
+        say=(Line("say"), Line(reading.config.position.kind)),
         ask=Line("ask_added", {"position": count(position)}),
         answer=int(np.argmax(cosines_T[choices])),
         choices=tuple(count(t) for t in choices),

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pellucid.errors import WeightsError
-from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, Axes, misfits
+from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, Axes, misfits, said
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
 from pellucid.store.names.fields import Fields
@@ -49,11 +50,13 @@ class Family:
 
     model_type: str
     architecture: str
-    axes: Axes  # what of ModelConfig this family can say; no more
+    axes: Axes  # what of ModelConfig this family can say, under dotted keys; no more
     equal: tuple[tuple[str, str], ...] = ()  # axes that this family cannot tell apart
     multiples: tuple[tuple[str, str], ...] = ()  # the first must be a multiple of the second
     config_to_hf: Callable[[ModelConfig], dict[str, Any]]
-    config_from_hf: Callable[[Fields], dict[str, Any]]  # the axes; ranges are checked by whoever asked
+    config_from_hf: Callable[
+        [Fields], dict[str, Any]
+    ]  # the axes, under dotted keys; ranges are checked by whoever asked
     layout: Callable[[ModelConfig], list[Stored]]
     prefix: str = ""  # in front of every name but the head's; files saved without the head lack it
     ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))  # constants that old files store beside the weights
@@ -62,14 +65,16 @@ class Family:
     def meant(self) -> dict[str, Any]:
         """What a file of this family means where it says nothing: the first value of each list, and neutral for the rest."""
         first = {axis: values[0] for axis, values in self.axes.items() if isinstance(values, tuple)}
-        return {axis: value for axis, value in NEUTRAL.items() if axis not in self.axes} | first
+        chosen = {axis: value for axis, value in NEUTRAL.items() if axis.count(".") < 2}  # the rest belongs to one kind
+        return {axis: value for axis, value in chosen.items() if axis not in self.axes} | first
 
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family has no words for; none when it fits."""
         wrong = misfits(config, {**SIZES, **TRAINING, **self.axes})
-        clashes = [pair for pair in self.equal if getattr(config, pair[0]) != getattr(config, pair[1])]
-        clashes += [pair for pair in self.multiples if getattr(config, pair[0]) % getattr(config, pair[1])]
-        return wrong + [f"{one}={getattr(config, one)} with {two}={getattr(config, two)}" for one, two in clashes]
+        values = {axis: attrgetter(axis)(config) for pair in (*self.equal, *self.multiples) for axis in pair}
+        clashes = [pair for pair in self.equal if values[pair[0]] != values[pair[1]]]
+        clashes += [pair for pair in self.multiples if values[pair[0]] % values[pair[1]]]
+        return wrong + [f"{said(one, values[one])} with {said(two, values[two])}" for one, two in clashes]
 
 
 def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:

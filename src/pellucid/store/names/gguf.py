@@ -20,7 +20,8 @@ from torch import Tensor
 from pellucid import untrusted
 from pellucid.errors import CorruptFileError, ModelError, SettingsError
 from pellucid.planning.config import ModelConfig
-from pellucid.settings import Layer, resolve
+from pellucid.planning.parts.position import RopeScaling, Rotary
+from pellucid.settings import Layer, nested, resolve
 from pellucid.store.names.family import Family, Stored, expand
 from pellucid.store.names.gpt2 import GPT2
 from pellucid.store.names.llama import LLAMA, yarn_attention_factor
@@ -55,8 +56,10 @@ def _table(block: Mapping[str, str], *more: Stored) -> tuple[Stored, ...]:
     )  # fmt: skip
 
 
-PLAIN_ROTARY: dict[str, tuple[Any, ...]] = {"rope_scaling": ("none", "linear", "yarn"), "sliding_window": (None,)}
-YARN = {"rope_low_frequency": 1.0, "rope_high_frequency": 32.0}  # llama.cpp's; a file says nothing of them
+PLAIN_ROTARY: dict[str, tuple[Any, ...]] = {
+    "position.scaling.kind": ("none", "linear", "yarn"), "attention.window": (None,),
+}  # fmt: skip
+YARN = {"low_frequency": 1.0, "high_frequency": 32.0}  # llama.cpp's; a file says nothing of them
 ROTARY_TABLE = _table(ROTARY_BLOCK)
 _HEADS = ("query", "key", "value")
 GPT2_TABLE = _table(
@@ -88,7 +91,7 @@ class Architecture:
         return next((count for part, count in heads.items() if f".{part}." in name), 0)
 
 
-def _narrowed(family: Family, **axes: tuple[Any, ...]) -> Family:
+def _narrowed(family: Family, axes: Mapping[str, tuple[Any, ...]]) -> Family:
     """A family that can say less."""
     return replace(family, axes={**family.axes, **axes})
 
@@ -96,12 +99,12 @@ def _narrowed(family: Family, **axes: tuple[Any, ...]) -> Family:
 RMS, LAYER = "attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"
 ARCHITECTURES = (  # in order of preference when a model's axes fit several
     Architecture(
-        name="qwen3", family=_narrowed(QWEN3, qkv_bias=(False,), **PLAIN_ROTARY), table=ROTARY_TABLE, norm_eps_key=RMS
+        name="qwen3", family=_narrowed(QWEN3, {"attention.qkv_bias": (False,), **PLAIN_ROTARY}), table=ROTARY_TABLE, norm_eps_key=RMS
     ),
-    Architecture(name="llama", family=_narrowed(LLAMA, **PLAIN_ROTARY), table=ROTARY_TABLE, norm_eps_key=RMS, pairs_neighbours=True),
-    Architecture(name="qwen2", family=_narrowed(QWEN2, **PLAIN_ROTARY), table=ROTARY_TABLE, norm_eps_key=RMS),
+    Architecture(name="llama", family=_narrowed(LLAMA, PLAIN_ROTARY), table=ROTARY_TABLE, norm_eps_key=RMS, pairs_neighbours=True),
+    Architecture(name="qwen2", family=_narrowed(QWEN2, PLAIN_ROTARY), table=ROTARY_TABLE, norm_eps_key=RMS),
     Architecture(
-        name="gpt2", family=_narrowed(GPT2, feed_forward=("gelu_tanh",)), table=GPT2_TABLE, norm_eps_key=LAYER
+        name="gpt2", family=_narrowed(GPT2, {"feed_forward.kind": ("gelu_tanh",)}), table=GPT2_TABLE, norm_eps_key=LAYER
     ),
 )  # fmt: skip
 
@@ -129,32 +132,33 @@ def config_to_values(architecture: Architecture, config: ModelConfig) -> dict[st
         "feed_forward_length": config.d_ff,
         "attention.head_count": config.n_heads,
         "attention.head_count_kv": config.n_kv_heads,
-        architecture.norm_eps_key: config.norm_eps,
+        architecture.norm_eps_key: config.norm.eps,
         "vocab_size": config.vocab_size,
     }
-    if config.position == "rotary":
+    if isinstance(config.position, Rotary):
         values |= {
             "attention.key_length": config.head_dim,
             "attention.value_length": config.head_dim,
             "rope.dimension_count": config.head_dim,
-            "rope.freq_base": config.rope_theta,
+            "rope.freq_base": config.position.theta,
         }
-    if config.rope_scaling != "none":
-        values |= _scaling_to_values(config)
+        values |= _scaling_to_values(config.position.scaling)
     return {f"{architecture.name}.{key}": value for key, value in values.items()}
 
 
-def _scaling_to_values(config: ModelConfig) -> dict[str, Any]:
+def _scaling_to_values(scaling: RopeScaling) -> dict[str, Any]:
     """How rotary wavelengths were stretched."""
-    values: dict[str, Any] = {"rope.scaling.type": config.rope_scaling, "rope.scaling.factor": config.rope_factor}
-    if config.rope_scaling == "linear":
+    if scaling.kind == "none":
+        return {}
+    values: dict[str, Any] = {"rope.scaling.type": scaling.kind, "rope.scaling.factor": scaling.factor}
+    if scaling.kind == "linear":
         return values
-    usual = YARN | {"rope_attention_factor": yarn_attention_factor(config.rope_factor)}
-    others = [f"{axis}={getattr(config, axis)}" for axis, value in usual.items()
-              if not math.isclose(getattr(config, axis), value, rel_tol=1e-6)]  # fmt: skip
+    usual = YARN | {"attention_factor": yarn_attention_factor(scaling.factor)}
+    others = [f"{axis}={getattr(scaling, axis)}" for axis, value in usual.items()
+              if not math.isclose(getattr(scaling, axis), value, rel_tol=1e-6)]  # fmt: skip
     if others:
         raise ModelError("a GGUF file has no place for these", found=", ".join(others), hint="keep it as a directory")
-    return values | {"rope.scaling.original_context_length": config.rope_original_context}
+    return values | {"rope.scaling.original_context_length": scaling.original_context}
 
 
 def read_architecture(
@@ -174,7 +178,7 @@ def read_architecture(
     axes = _axes(architecture, keys, tensors)
     keys.check_all_read()
     try:
-        return architecture, resolve(ModelConfig, Layer(where, axes)).settings
+        return architecture, resolve(ModelConfig, Layer(where, nested(axes))).settings
     except (SettingsError, ModelError) as error:
         raise CorruptFileError(
             f"the model's sizes make no sense: {error.what}", found=error.found, where=where
@@ -191,9 +195,9 @@ def _axes(architecture: Architecture, keys: _Keys, tensors: Mapping[str, tuple[i
     keys.require("rope.dimension_count", head_dim)
     family_axes = architecture.family.meant
     seen = {
-        "qkv_bias": "blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors,
-        "output_bias": "blk.0.attn_output.bias" in tensors,
-        "mlp_bias": "blk.0.ffn_up.bias" in tensors,
+        "attention.qkv_bias": "blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors,
+        "attention.output_bias": "blk.0.attn_output.bias" in tensors,
+        "feed_forward.bias": "blk.0.ffn_up.bias" in tensors,
     }
     return family_axes | {axis: value for axis, value in seen.items() if axis not in family_axes} | {
         "vocab_size": tensors[EMBEDDING][0],
@@ -204,7 +208,7 @@ def _axes(architecture: Architecture, keys: _Keys, tensors: Mapping[str, tuple[i
         "head_dim": head_dim,
         "d_model": d_model,
         "d_ff": keys.whole("feed_forward_length"),
-        "norm_eps": keys.number(architecture.norm_eps_key),
+        "norm.eps": keys.number(architecture.norm_eps_key),
         **(_rotary_axes(keys) if rotary else {}),
         "tied_head": HEAD not in tensors,
     }  # fmt: skip
@@ -212,7 +216,7 @@ def _axes(architecture: Architecture, keys: _Keys, tensors: Mapping[str, tuple[i
 
 def _rotary_axes(keys: _Keys) -> dict[str, Any]:
     """The base of the rotary wavelengths and how they were stretched."""
-    axes: dict[str, Any] = {"rope_theta": keys.number("rope.freq_base", 10_000.0)}
+    axes: dict[str, Any] = {"position.theta": keys.number("rope.freq_base", 10_000.0)}
     kind = keys.word("rope.scaling.type", "none")
     if kind == "none":
         keys.require("rope.scaling.factor", 1.0, 0.0)
@@ -220,13 +224,13 @@ def _rotary_axes(keys: _Keys) -> dict[str, Any]:
     if kind not in ("linear", "yarn"):
         raise ModelError(f"models with {keys.prefix}rope.scaling.type={kind[:80]} are not supported", where=keys.where)
     factor = keys.number("rope.scaling.factor")
-    axes |= {"rope_scaling": kind, "rope_factor": factor}
+    scaling: dict[str, Any] = {"kind": kind, "factor": factor}
     if kind == "yarn":
-        axes |= YARN | {
-            "rope_original_context": keys.whole("rope.scaling.original_context_length"),
-            "rope_attention_factor": yarn_attention_factor(factor) if factor >= 1 else 1.0,
+        scaling |= YARN | {
+            "original_context": keys.whole("rope.scaling.original_context_length"),
+            "attention_factor": yarn_attention_factor(factor) if factor >= 1 else 1.0,
         }
-    return axes
+    return axes | {f"position.scaling.{axis}": value for axis, value in scaling.items()}
 
 
 class _Keys:

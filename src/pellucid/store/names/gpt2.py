@@ -12,26 +12,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from pellucid.planning.axes import ANY
-from pellucid.planning.config import FeedForward, ModelConfig
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.store.names.family import HEAD, Family, Stored, expand
 from pellucid.store.names.fields import Fields
 
 # GPT-2's file calls them activations; the first name of each is the one written.
-ACTIVATIONS: dict[FeedForward, tuple[str, ...]] = {
+ACTIVATIONS: dict[FeedForwardKind, tuple[str, ...]] = {
     "gelu_tanh": ("gelu_new", "gelu_pytorch_tanh"),
     "gelu": ("gelu",),
     "relu2": ("relu2",),
 }
 AXES: dict[str, tuple[Any, ...]] = {  # those with few values; the first of each is what a file means that does not say
-    "position": ("learned",),
-    "norm": ("layer",),
-    "feed_forward": tuple(ACTIVATIONS),
-    "qk_norm": (False,),
-    "qkv_bias": (True,),
-    "output_bias": (True,),
-    "mlp_bias": (True,),
+    "position.kind": ("learned",),
+    "norm.kind": ("layer",),
+    "feed_forward.kind": tuple(ACTIVATIONS),
+    "attention.qk_norm": (False,),
+    "attention.qkv_bias": (True,),
+    "attention.output_bias": (True,),
+    "feed_forward.bias": (True,),
     "causal": (True,),
-    "sliding_window": (None,),
+    "attention.window": (None,),
 }
 
 
@@ -68,8 +69,8 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
         "n_head": config.n_heads,
         "n_embd": config.d_model,
         "n_inner": config.d_ff,
-        "layer_norm_epsilon": config.norm_eps,
-        "activation_function": ACTIVATIONS[config.feed_forward][0],
+        "layer_norm_epsilon": config.norm.eps,
+        "activation_function": ACTIVATIONS[config.feed_forward.kind][0],
         "tie_word_embeddings": config.tied_head,
         "attn_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
@@ -89,7 +90,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
     if n_heads < 1 or d_model % n_heads:
         raise fields.unsupported("n_head", n_heads)
     axes = {axis: values[0] for axis, values in AXES.items()} | {
-        "feed_forward": kinds[0],
+        "feed_forward.kind": kinds[0],
         "vocab_size": fields.whole("vocab_size"),
         "context_length": fields.whole("n_positions"),
         "n_layers": fields.whole("n_layer"),
@@ -98,7 +99,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
         "head_dim": d_model // n_heads,
         "d_model": d_model,
         "d_ff": fields.whole("n_inner", 4 * d_model),
-        "norm_eps": fields.number("layer_norm_epsilon", 1e-5),
+        "norm.eps": fields.number("layer_norm_epsilon", 1e-5),
         "tied_head": fields.flag("tie_word_embeddings", True),
     }
     fields.check_all_read()
@@ -108,7 +109,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 GPT2 = Family(
     model_type="gpt2",
     architecture="GPT2LMHeadModel",
-    axes={**AXES, "norm_eps": ANY, "tied_head": ANY},
+    axes={**AXES, "norm.eps": ANY, "tied_head": ANY},
     equal=(("n_kv_heads", "n_heads"), ("d_attention", "d_model")),
     config_to_hf=_to_hf,
     config_from_hf=_from_hf,

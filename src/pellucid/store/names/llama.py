@@ -14,21 +14,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from pellucid.planning.axes import ANY, Axes
-from pellucid.planning.config import MOST_LAYERS, ROPE_AXES, ModelConfig
+from pellucid.planning.config import MOST_LAYERS, ModelConfig
+from pellucid.planning.parts.position import Rotary
 from pellucid.store.names.family import HEAD, Family, Stored, expand
 from pellucid.store.names.fields import Fields
 
 FULL, SLIDING = "full_attention", "sliding_attention"  # transformers' names for the two kinds of layers
 FIRST_SLIDING = 28  # what a file means that does not say from which layer on: the default of transformers
 ROTARY_AXES: dict[str, tuple[Any, ...]] = {
-    "position": ("rotary",),
-    "norm": ("rms",),
-    "feed_forward": ("swiglu",),
+    "position.kind": ("rotary",),
+    "norm.kind": ("rms",),
+    "feed_forward.kind": ("swiglu",),
     "causal": (True,),
 }
 
 # What a Llama-like file can say of rotary positions and of the rest that is a number or a flag.
-ROTARY_NUMBERS: Axes = dict.fromkeys(("rope_theta", "rope_scaling", *ROPE_AXES, "norm_eps", "tied_head"), ANY)
+STRETCHED = ("none", "linear", "llama3", "yarn")
+ROTARY_NUMBERS: Axes = {
+    **dict.fromkeys(("position.theta", "norm.eps", "tied_head"), ANY),
+    "position.scaling.kind": STRETCHED,
+    "position.scaling.factor": ANY,
+    "position.scaling.low_frequency": ANY,
+    "position.scaling.high_frequency": ANY,
+    "position.scaling.original_context": ANY,
+    "position.scaling.attention_factor": ANY,
+}
 
 _BLOCK = {
     "input_layernorm": "attention_norm",
@@ -44,15 +54,15 @@ _BLOCK = {
     "mlp.down_proj": "mlp.down",
 }
 LLAMA3_KEYS = {
-    "low_freq_factor": "rope_low_frequency",
-    "high_freq_factor": "rope_high_frequency",
-    "original_max_position_embeddings": "rope_original_context",
+    "low_freq_factor": "low_frequency",
+    "high_freq_factor": "high_frequency",
+    "original_max_position_embeddings": "original_context",
 }
 YARN_KEYS = {
-    "beta_slow": "rope_low_frequency",
-    "beta_fast": "rope_high_frequency",
-    "original_max_position_embeddings": "rope_original_context",
-    "attention_factor": "rope_attention_factor",
+    "beta_slow": "low_frequency",
+    "beta_fast": "high_frequency",
+    "original_max_position_embeddings": "original_context",
+    "attention_factor": "attention_factor",
 }
 MOST_STRETCH, MOST_TURNS = 1e6, 1e9  # far beyond any model in use; beyond them the arithmetic of angles fails
 ROTARY_PREFIX = "model."
@@ -69,6 +79,11 @@ ROTARY_TABLE = (
 )
 
 
+def biases(*, qkv: Any, output: Any, mlp: Any) -> dict[str, Any]:
+    """The three axes of biases."""
+    return {"attention.qkv_bias": qkv, "attention.output_bias": output, "feed_forward.bias": mlp}
+
+
 def rotary_layout(config: ModelConfig) -> list[Stored]:
     """The tensors of a Llama-like file."""
     return expand(ROTARY_TABLE, config)
@@ -76,6 +91,8 @@ def rotary_layout(config: ModelConfig) -> list[Stored]:
 
 def rotary_to_hf(config: ModelConfig) -> dict[str, Any]:
     """The keys that all Llama-like families share."""
+    rotary = config.position
+    assert isinstance(rotary, Rotary), "a family says what it can store, and is asked first"
     return {
         "vocab_size": config.vocab_size,
         "max_position_embeddings": config.context_length,
@@ -85,17 +102,17 @@ def rotary_to_hf(config: ModelConfig) -> dict[str, Any]:
         "head_dim": config.head_dim,
         "hidden_size": config.d_model,
         "intermediate_size": config.d_ff,
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_theta": config.rope_theta, **_rope_scaling_to_hf(config)},
-        **({} if config.rope_scaling == "none" else {"rope_scaling": _rope_scaling_to_hf(config)}),
-        "rms_norm_eps": config.norm_eps,
+        "rope_theta": rotary.theta,
+        "rope_parameters": {"rope_theta": rotary.theta, **_rope_scaling_to_hf(rotary)},
+        **({} if rotary.scaling.kind == "none" else {"rope_scaling": _rope_scaling_to_hf(rotary)}),
+        "rms_norm_eps": config.norm.eps,
         "hidden_act": "silu",
         "tie_word_embeddings": config.tied_head,
         "attention_dropout": config.dropout,
     }
 
 
-def rotary_from_hf(fields: Fields, **family_axes: Any) -> dict[str, Any]:
+def rotary_from_hf(fields: Fields, family_axes: Mapping[str, Any]) -> dict[str, Any]:
     """The shared keys read back; `family_axes` are what the family adds."""
     fields.require("hidden_act", "silu")
     fields.require("partial_rotary_factor", None, 1, 1.0)
@@ -110,22 +127,23 @@ def rotary_from_hf(fields: Fields, **family_axes: Any) -> dict[str, Any]:
         "d_model": d_model,
         "d_ff": fields.whole("intermediate_size"),
         **_rope_from_hf(fields),
-        "norm_eps": fields.number("rms_norm_eps", 1e-6),
+        "norm.eps": fields.number("rms_norm_eps", 1e-6),
         "tied_head": fields.flag("tie_word_embeddings", False),
     }
     fields.check_all_read()
-    return axes | family_axes
+    return {**axes, **family_axes}
 
 
-def _rope_scaling_to_hf(config: ModelConfig) -> dict[str, Any]:
+def _rope_scaling_to_hf(rotary: Rotary) -> dict[str, Any]:
     """The stretching of rotary wavelengths, under transformers' names."""
-    if config.rope_scaling == "none":
+    scaling = rotary.scaling
+    if scaling.kind == "none":
         return {"rope_type": "default"}
-    keys = {"llama3": LLAMA3_KEYS, "yarn": YARN_KEYS}.get(config.rope_scaling, {})
+    keys = {"llama3": LLAMA3_KEYS, "yarn": YARN_KEYS}.get(scaling.kind, {})
     return {
-        "rope_type": config.rope_scaling,
-        "factor": config.rope_factor,
-        **{theirs: getattr(config, ours) for theirs, ours in keys.items()},
+        "rope_type": scaling.kind,
+        "factor": scaling.factor,
+        **{theirs: getattr(scaling, ours) for theirs, ours in keys.items()},
     }
 
 
@@ -140,21 +158,22 @@ def _rope_from_hf(fields: Fields) -> dict[str, Any]:
     stretchings = [_stretching(table, fields) for table in (parameters, older) if set(table) - {"rope_theta"}]
     if any(one != stretchings[0] for one in stretchings):
         raise fields.unsupported("rope_scaling", dict(older))
-    return {"rope_theta": theta, **(stretchings[0] if stretchings else {})}
+    scaling = stretchings[0] if stretchings else {}
+    return {"position.theta": theta, **{f"position.scaling.{axis}": value for axis, value in scaling.items()}}
 
 
 def _stretching(table: Mapping[str, Any], fields: Fields) -> dict[str, Any]:
-    """The axes of one table; ModelError for a kind that is not built here."""
+    """The axes of the stretching in one table; ModelError for a kind that is not built here."""
     known = Fields(table, fields.where)
     axes: dict[str, Any] = {}
     kind = known.word("rope_type", known.word("type", "default"))
     known.seen |= {"rope_theta", "rope_type", "type"}
     known.require("partial_rotary_factor", 1, 1.0)
     if kind in ("linear", "llama3", "yarn"):
-        axes |= {"rope_scaling": kind, "rope_factor": known.number("factor", low=1, high=MOST_STRETCH)}
+        axes |= {"kind": kind, "factor": known.number("factor", low=1, high=MOST_STRETCH)}
     if kind == "llama3":
         numbers = {ours: known.number(theirs, low=0, high=MOST_TURNS) for theirs, ours in LLAMA3_KEYS.items()}
-        axes |= numbers | {"rope_original_context": int(numbers["rope_original_context"])}
+        axes |= numbers | {"original_context": int(numbers["original_context"])}
     if kind == "yarn":
         axes |= _yarn_from_hf(known, fields.whole("max_position_embeddings"))
     if kind not in ("default", "linear", "llama3", "yarn") or set(table) - known.seen:
@@ -170,10 +189,10 @@ def _yarn_from_hf(known: Fields, context_length: int) -> dict[str, Any]:
     shares = [0.1 * scale * math.log(factor) + 1 for scale in scales]
     share = shares[0] / shares[1] if min(shares) > 1 else yarn_attention_factor(factor)
     return {
-        "rope_low_frequency": known.number("beta_slow", 1, low=0, high=MOST_TURNS),
-        "rope_high_frequency": known.number("beta_fast", 32, low=0, high=MOST_TURNS),
-        "rope_original_context": known.whole("original_max_position_embeddings", context_length),
-        "rope_attention_factor": known.number("attention_factor", share, low=0, high=MOST_STRETCH),
+        "low_frequency": known.number("beta_slow", 1, low=0, high=MOST_TURNS),
+        "high_frequency": known.number("beta_fast", 32, low=0, high=MOST_TURNS),
+        "original_context": known.whole("original_max_position_embeddings", context_length),
+        "attention_factor": known.number("attention_factor", share, low=0, high=MOST_STRETCH),
     }
 
 
@@ -187,11 +206,12 @@ def yarn_attention_factor(factor: float) -> float:
 
 def sliding_window_to_hf(config: ModelConfig) -> dict[str, Any]:
     """The keys that say how far back a position sees."""
-    if config.sliding_window is None:
+    window = config.attention.window
+    if window is None:
         return {"use_sliding_window": False}
     return {
         "use_sliding_window": True,
-        "sliding_window": config.sliding_window,
+        "sliding_window": window.size,
         "max_window_layers": 0,
         "layer_types": [FULL if config.window_at(layer) is None else SLIDING for layer in range(config.n_layers)],
     }
@@ -215,23 +235,24 @@ def sliding_window_from_hf(fields: Fields) -> dict[str, Any]:
         raise fields.unsupported("layer_types", sorted({*kinds}))
     if not sliding:
         return {}
-    return {"sliding_window": window} | ({} if len(sliding) == num_layers else {"sliding_layers": tuple(sliding)})
+    layers = {} if len(sliding) == num_layers else {"attention.window.layers": tuple(sliding)}
+    return {"attention.window.size": window} | layers
 
 
 def _to_hf(config: ModelConfig) -> dict[str, Any]:
-    return {**rotary_to_hf(config), "attention_bias": config.qkv_bias, "mlp_bias": config.mlp_bias}
+    return {**rotary_to_hf(config), "attention_bias": config.attention.qkv_bias, "mlp_bias": config.feed_forward.bias}
 
 
 def _from_hf(fields: Fields) -> dict[str, Any]:
     bias, mlp_bias = fields.flag("attention_bias", False), fields.flag("mlp_bias", False)
-    return rotary_from_hf(fields, qk_norm=False, qkv_bias=bias, output_bias=bias, mlp_bias=mlp_bias)
+    return rotary_from_hf(fields, {**biases(qkv=bias, output=bias, mlp=mlp_bias), "attention.qk_norm": False})
 
 
 LLAMA = Family(
     model_type="llama",
     architecture="LlamaForCausalLM",
-    axes={**ROTARY_AXES, **ROTARY_NUMBERS, "qkv_bias": ANY, "output_bias": ANY, "mlp_bias": ANY},
-    equal=(("qkv_bias", "output_bias"),),
+    axes={**ROTARY_AXES, **ROTARY_NUMBERS, **biases(qkv=ANY, output=ANY, mlp=ANY)},
+    equal=(("attention.qkv_bias", "attention.output_bias"),),
     multiples=(("d_model", "n_heads"),),  # although head_dim is free
     config_to_hf=_to_hf,
     config_from_hf=_from_hf,

@@ -10,9 +10,10 @@ import dataclasses
 from typing import Any
 
 from pellucid.planning.axes import ANY
+from pellucid.planning.axis_names import FLAT, dotted
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
-from pellucid.settings import to_dict
+from pellucid.settings import setting_names, to_dict
 from pellucid.store.names.family import Family, Stored
 from pellucid.store.names.fields import Fields
 
@@ -26,16 +27,16 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _from_hf(fields: Fields) -> dict[str, Any]:
-    names = [field.name for field in dataclasses.fields(ModelConfig)]
+    names = [*dict.fromkeys([*(field.name for field in dataclasses.fields(ModelConfig)), *FLAT])]
     fields.seen.update(names)
     fields.check_all_read()
-    return {name: fields.values[name] for name in names if name in fields.values}
+    return dotted({name: fields.values[name] for name in names if name in fields.values})
 
 
 PELLUCID = Family(
     model_type="pellucid",
     architecture="PellucidDecoder",
-    axes=dict.fromkeys((field.name for field in dataclasses.fields(ModelConfig)), ANY),
+    axes=dict.fromkeys(("attention.window", *setting_names(ModelConfig)), ANY),
     config_to_hf=_to_hf,
     config_from_hf=_from_hf,
     layout=_layout,

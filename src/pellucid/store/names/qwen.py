@@ -19,6 +19,7 @@ from pellucid.store.names.llama import (
     ROTARY_IGNORED,
     ROTARY_NUMBERS,
     ROTARY_PREFIX,
+    biases,
     rotary_from_hf,
     rotary_layout,
     rotary_to_hf,
@@ -26,7 +27,7 @@ from pellucid.store.names.llama import (
     sliding_window_to_hf,
 )
 
-WINDOW: Axes = {"sliding_window": ANY, "sliding_layers": ANY}
+WINDOW: Axes = {"attention.window.size": ANY, "attention.window.layers": ANY}
 
 
 def _qwen2_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -34,23 +35,24 @@ def _qwen2_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _qwen2_from_hf(fields: Fields) -> dict[str, Any]:
-    window = sliding_window_from_hf(fields)
-    return rotary_from_hf(fields, qk_norm=False, qkv_bias=True, output_bias=False, mlp_bias=False, **window)
+    more = {**biases(qkv=True, output=False, mlp=False), "attention.qk_norm": False}
+    return rotary_from_hf(fields, {**more, **sliding_window_from_hf(fields)})
 
 
 def _qwen3_to_hf(config: ModelConfig) -> dict[str, Any]:
-    return {**rotary_to_hf(config), **sliding_window_to_hf(config), "attention_bias": config.qkv_bias}
+    return {**rotary_to_hf(config), **sliding_window_to_hf(config), "attention_bias": config.attention.qkv_bias}
 
 
 def _qwen3_from_hf(fields: Fields) -> dict[str, Any]:
-    bias, window = fields.flag("attention_bias", False), sliding_window_from_hf(fields)
-    return rotary_from_hf(fields, qk_norm=True, qkv_bias=bias, output_bias=bias, mlp_bias=False, **window)
+    bias = fields.flag("attention_bias", False)
+    more = {**biases(qkv=bias, output=bias, mlp=False), "attention.qk_norm": True}
+    return rotary_from_hf(fields, {**more, **sliding_window_from_hf(fields)})
 
 
 QWEN2 = Family(
     model_type="qwen2",
     architecture="Qwen2ForCausalLM",
-    axes={**ROTARY_AXES, **ROTARY_NUMBERS, **WINDOW, "qkv_bias": (True,)},
+    axes={**ROTARY_AXES, **ROTARY_NUMBERS, **WINDOW, "attention.qkv_bias": (True,)},
     config_to_hf=_qwen2_to_hf,
     config_from_hf=_qwen2_from_hf,
     layout=rotary_layout,
@@ -61,8 +63,15 @@ QWEN2 = Family(
 QWEN3 = Family(
     model_type="qwen3",
     architecture="Qwen3ForCausalLM",
-    axes={**ROTARY_AXES, **ROTARY_NUMBERS, **WINDOW, "qk_norm": (True,), "qkv_bias": ANY, "output_bias": ANY},
-    equal=(("qkv_bias", "output_bias"),),
+    axes={
+        **ROTARY_AXES,
+        **ROTARY_NUMBERS,
+        **WINDOW,
+        "attention.qk_norm": (True,),
+        "attention.qkv_bias": ANY,
+        "attention.output_bias": ANY,
+    },
+    equal=(("attention.qkv_bias", "attention.output_bias"),),
     config_to_hf=_qwen3_to_hf,
     config_from_hf=_qwen3_from_hf,
     layout=rotary_layout,

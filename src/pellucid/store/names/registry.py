@@ -8,7 +8,7 @@ from typing import Any
 from pellucid.errors import CorruptFileError, ModelError, SettingsError
 from pellucid.events import Event, Recorder
 from pellucid.planning.config import ModelConfig
-from pellucid.settings import Layer, resolve
+from pellucid.settings import Layer, nested, resolve
 from pellucid.store.names.family import Family
 from pellucid.store.names.fields import Fields
 from pellucid.store.names.gpt2 import GPT2
@@ -55,6 +55,6 @@ def read_config(
         )
     try:
         axes = family.config_from_hf(Fields(values, where))
-        return family, resolve(ModelConfig, Layer(where, axes), Layer(where, more_axes or {})).settings
+        return family, resolve(ModelConfig, Layer(where, nested(axes)), Layer(where, more_axes or {})).settings
     except SettingsError as error:
         raise CorruptFileError(f"config.json: {error.what}", found=error.found, where=where) from error

@@ -1,0 +1,95 @@
+"""Attention, before it is built: its axes, and what it learns, multiplies, keeps and puts out.
+
+It is described as three parts in a row: the projections, the core that mixes positions, and the projection back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pellucid.planning.parts.description import STREAM, Line, Part, Step, matrix, vector
+from pellucid.planning.parts.position import MOST_POSITIONS, Position
+from pellucid.settings import REQUIRED, setting
+
+AttentionCore = Literal["batched", "fused"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A sliding window: how far back a position sees, and in which blocks."""
+
+    size: int = setting(REQUIRED, "a position sees this many, itself the last", low=1, high=MOST_POSITIONS)
+    layers: tuple[int, ...] | None = setting(
+        None, "the blocks with that sliding window, counted from 0 (none: every block)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """What attention has beside its heads."""
+
+    qk_norm: bool = setting(True, "RMS-normalise each query and key head")
+    qkv_bias: bool = setting(False, "biases on the query, key and value projections")
+    output_bias: bool = setting(False, "bias on the projection out of attention")
+    window: Window | None = setting(None, "a sliding window (none: a position sees all before it)")
+
+
+def describe_projections(axes: Attention, position: Position) -> Part:
+    """Queries, keys and values, their norms, and their turning by rotary positions."""
+    tensors = [
+        *matrix("attention.query", "query", "d_attention", "d_model", bias=axes.qkv_bias),
+        *matrix("attention.key", "key", "d_kv", "d_model", bias=axes.qkv_bias, start="key"),
+        *matrix("attention.value", "value", "d_kv", "d_model", bias=axes.qkv_bias),
+    ]
+    kept = [Line(name="queries_keys_values", formula="compute_bytes x (d_attention + 2 x d_kv)")]
+    if axes.qk_norm:
+        names = ("attention.query_norm.weight", "attention.key_norm.weight")
+        tensors += [vector(name, "qk_norms", "head_dim", start="one") for name in names]
+        kept.insert(0, Line(name="qk_norms", formula="(8 x (d_attention + d_kv) + 4 x (n_heads + n_kv_heads))"))
+    query, key = ("n_heads", "new", "head_dim"), ("n_kv_heads", "new", "head_dim")
+    steps = [Step(name="attention.query", axes=("new", "d_attention"))]
+    steps += [Step(name="attention.query_norm", axes=query)] if axes.qk_norm else []
+    steps += [Step(name="attention.key", axes=("new", "d_kv"))]
+    steps += [Step(name="attention.key_norm", axes=key)] if axes.qk_norm else []
+    steps += [Step(name="attention.value", axes=("new", "d_kv"))]
+    recorded = [Step(name="attention.query", axes=query), Step(name="attention.key", axes=key)]
+    if position.kind == "rotary":
+        recorded += [Step(name="attention.query_rotated", axes=query), Step(name="attention.key_rotated", axes=key)]
+    recorded += [Step(name="attention.value", axes=key)]
+    return Part(tensors=tuple(tensors), kept=tuple(kept), steps=tuple(steps), recorded=tuple(recorded))
+
+
+def describe_core(core: AttentionCore, *, dropout: bool) -> Part:
+    """Scores, weights and the mix of values. With dropout it keeps the weights, the mask and their product."""
+    square = ("n_heads", "new", "all")
+    shown = {"scores": square, "weights": square, "mix": ("n_heads", "new", "head_dim")}
+    if core == "batched":
+        num_kept = 3 if dropout else 1
+        kept = [Line(name="attention_weights", formula=f"{num_kept} x n_heads x context_length x compute_bytes")]
+    elif dropout:  # torch has no fused kernel with dropout on a CPU: it computes plainly, in float32
+        kept = [
+            Line(name="attention_weights", formula="3 x n_heads x context_length x 4"),
+            Line(name="attention_float32_copies", formula="4 x 4 x d_attention"),
+        ]
+    else:
+        kept = [Line(name="attention_sums", formula="(compute_bytes x d_attention + 4 x n_heads)")]
+    return Part(
+        products=tuple(Line(name=name, formula="d_attention x seen") for name in ("attention_scores", "attention_sum")),
+        kept=tuple(kept),
+        steps=(
+            Step(name="attention.core keys", axes=("n_kv_heads", "all", "head_dim")),
+            Step(name="attention.core", axes=("n_heads", "new", "head_dim")),
+        ),
+        recorded=tuple(Step(name=f"attention.{name}", axes=axes) for name, axes in shown.items()),
+    )
+
+
+def describe_output(axes: Attention) -> Part:
+    """The projection of what all heads gathered back into the residual stream."""
+    return Part(
+        tensors=matrix("attention.output", "output", "d_model", "d_attention", bias=axes.output_bias, start="write"),
+        kept=(Line(name="attention_outputs", formula="compute_bytes x d_attention"),),
+        steps=tuple(Step(name=name, axes=STREAM) for name in ("attention.output", "attention")),
+        recorded=tuple(Step(name=name, axes=STREAM) for name in ("attention.output", "middle")),
+    )

@@ -1,0 +1,95 @@
+"""What is said of a part of the model, once, for everybody who must know it before or beside the built one.
+
+    tensors    names, axes, which group of the optimizer trains them, how they start
+    products   multiplications beside those of its matrices
+    kept       what autograd keeps of it from the forward pass until the backward pass has used it
+    steps      what it puts out, as `--explain` walks through it
+    recorded   the arrays of it that a recording holds, as the lens shows them
+
+Counts, FLOPs, memory, initialisation, the optimizer's groups, the walk of shapes and the lens's recording are read from
+here. Axes are words (`d_ff`): a shape, a count and a printed formula come from the same ones. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Group = Literal["matrix", "embedding", "tied", "head", "vector"]  # of the optimizer: each has a rate of its own
+Start = Literal[
+    "zero",  # biases
+    "one",  # scales of a norm
+    "table",  # rows that are looked up
+    "read",  # a projection out of the residual stream
+    "key",  # the one of the keys, which may begin like that of the queries
+    "write",  # a projection into the residual stream
+    "head",  # an output head of its own
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorPlan:
+    """One learned tensor: its name inside the model or block, the part it counts under, its axes by name."""
+
+    name: str
+    part: str
+    axes: tuple[str, ...]
+    group: Group
+    start: Start
+
+    def within(self, path: str) -> TensorPlan:
+        """The same tensor of one block, whose path comes before its name."""
+        return replace(self, name=path + self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Something that each token costs: a name, and the formula for one token and one place where the part stands."""
+
+    name: str
+    formula: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A tensor on the way: its name, and its axes beside the batch; `new` positions are read, `all` are attended to."""
+
+    name: str
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Everything that is known of a part without building it."""
+
+    tensors: tuple[TensorPlan, ...] = ()
+    products: tuple[Line, ...] = ()  # FLOPs for one token; `seen` is how many positions it sees on average
+    kept: tuple[Line, ...] = ()  # bytes for one token
+    steps: tuple[Step, ...] = ()
+    recorded: tuple[Step, ...] = ()
+
+    def multiplications(self) -> Iterator[Line]:
+        """What each token is multiplied with: the matrices, then the products beside them."""
+        for tensor in self.tensors:
+            if tensor.group == "matrix":
+                yield Line(name=tensor.part, formula=" x ".join(tensor.axes))
+        yield from self.products
+
+
+STREAM = ("new", "d_model")
+
+
+def matrix(name: str, part: str, d_out: str, d_in: str, *, bias: bool, start: Start = "read") -> tuple[TensorPlan, ...]:
+    """A projection from `d_in` numbers to `d_out`.
+
+    >>> [tensor.name for tensor in matrix("mlp.up", "mlp_up", "d_ff", "d_model", bias=True)]
+    ['mlp.up.weight', 'mlp.up.bias']
+    """
+    weight = TensorPlan(name=f"{name}.weight", part=part, axes=(d_out, d_in), group="matrix", start=start)
+    return (weight, vector(f"{name}.bias", part, d_out, start="zero")) if bias else (weight,)
+
+
+def vector(name: str, part: str, axis: str, *, start: Start) -> TensorPlan:
+    """A bias or a scale."""
+    return TensorPlan(name=name, part=part, axes=(axis,), group="vector", start=start)

@@ -1,0 +1,29 @@
+"""The two ends, before they are built: the embedding that ids are looked up in, and the head that scores every token."""
+
+from __future__ import annotations
+
+from pellucid.planning.parts.description import STREAM, Line, Part, Step, TensorPlan
+
+
+def describe_embedding(*, tied: bool) -> Part:
+    """The table of token vectors; a tied one is also the head, and learns at a rate of its own."""
+    table = TensorPlan(
+        name="embed.weight",
+        part="token_embedding",
+        axes=("vocab_size", "d_model"),
+        group="tied" if tied else "embedding",
+        start="table",
+    )
+    output = (Step(name="embed", axes=STREAM),)
+    return Part(tensors=(table,), steps=(Step(name="ids", axes=("new",)), *output), recorded=output)
+
+
+def describe_head(*, tied: bool) -> Part:
+    """The scores of every token; a tied head is the embedding, transposed, and has no tensor of its own."""
+    table = TensorPlan(name="head.weight", part="head", axes=("vocab_size", "d_model"), group="head", start="head")
+    return Part(
+        tensors=() if tied else (table,),
+        products=(Line(name="head", formula="vocab_size x d_model"),),
+        steps=(Step(name="head", axes=("last", "vocab_size")),),
+        recorded=(Step(name="logits", axes=("last", "vocab_size")),),
+    )

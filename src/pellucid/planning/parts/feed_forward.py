@@ -1,0 +1,57 @@
+"""The feed-forward, before it is built: its kinds, and what it learns, keeps and puts out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from pellucid.planning.parts.description import STREAM, Line, Part, Step, matrix
+from pellucid.settings import setting
+
+FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu", "geglu", "relu2"]
+GATED: Mapping[FeedForwardKind, bool] = MappingProxyType(
+    {"gelu": False, "gelu_tanh": False, "swiglu": True, "geglu": True, "relu2": False}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedForward:
+    """The network at each place, after attention."""
+
+    kind: FeedForwardKind = setting(
+        "swiglu", "the nonlinearity; swiglu and geglu have a gate (three matrices instead of two)"
+    )
+    bias: bool = setting(False, "biases in the feed-forward")
+
+    @property
+    def gated(self) -> bool:
+        """Whether there is a gate matrix."""
+        return GATED[self.kind]
+
+
+def describe_feed_forward(axes: FeedForward) -> Part:
+    """The projections up and down, the activation between them, and the gate of the kinds that have one.
+
+    >>> [tensor.name for tensor in describe_feed_forward(FeedForward(kind="relu2")).tensors]
+    ['mlp.up.weight', 'mlp.down.weight']
+    """
+    wide, bias = ("new", "d_ff"), axes.bias
+    gate = matrix("mlp.gate", "mlp_gate", "d_ff", "d_model", bias=bias) if axes.gated else ()
+    way = ("mlp.gate", "mlp.activation", "mlp.up") if axes.gated else ("mlp.up", "mlp.activation")
+    shown = ("mlp.gate", "mlp.up", "mlp.hidden") if axes.gated else ("mlp.up", "mlp.hidden")
+    num_kept = 4 if axes.gated else 2
+    return Part(
+        tensors=(
+            *gate,
+            *matrix("mlp.up", "mlp_up", "d_ff", "d_model", bias=bias),
+            *matrix("mlp.down", "mlp_down", "d_model", "d_ff", bias=bias, start="write"),
+        ),
+        kept=(Line(name="feed_forward", formula=f"compute_bytes x {num_kept} x d_ff"),),
+        steps=(
+            *(Step(name=name, axes=wide) for name in way),
+            *(Step(name=name, axes=STREAM) for name in ("mlp.down", "mlp")),
+        ),
+        recorded=(*(Step(name=name, axes=wide) for name in shown), Step(name="mlp.output", axes=STREAM)),
+    )

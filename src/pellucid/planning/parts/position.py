@@ -1,0 +1,123 @@
+"""How a token knows its place, before it is built: the kinds of positions, and what they learn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from pellucid.errors import ModelError
+from pellucid.planning.parts.description import STREAM, Part, Step, TensorPlan
+from pellucid.settings import setting
+
+MOST_POSITIONS, MOST_NUMBER = 1 << 24, 1e15  # beyond these no model is known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unscaled:
+    """Rotary wavelengths as they were."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearScaling:
+    """Every wavelength is stretched by the same factor (position interpolation)."""
+
+    kind: Literal["linear"] = "linear"
+    factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama3Scaling:
+    """Long wavelengths are stretched, short ones are not, those between in part."""
+
+    kind: Literal["llama3"] = "llama3"
+    factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
+    low_frequency: float = setting(
+        1.0, "turns within original_context below which all is stretched", low=0, high=MOST_NUMBER
+    )
+    high_frequency: float = setting(4.0, "turns above which nothing is", low=0, high=MOST_NUMBER)
+    original_context: int = setting(8192, "the context length before stretching, in tokens", low=1, high=MOST_POSITIONS)
+
+    def __post_init__(self) -> None:
+        _check_frequencies(self.low_frequency, self.high_frequency)
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnScaling:
+    """As llama3, between two numbers of turns; queries and keys are also multiplied as they turn."""
+
+    kind: Literal["yarn"] = "yarn"
+    factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
+    low_frequency: float = setting(
+        1.0, "turns within original_context below which all is stretched", low=0, high=MOST_NUMBER
+    )
+    high_frequency: float = setting(4.0, "turns above which nothing is", low=0, high=MOST_NUMBER)
+    original_context: int = setting(8192, "the context length before stretching, in tokens", low=1, high=MOST_POSITIONS)
+    attention_factor: float = setting(
+        1.0, "queries and keys are multiplied by this as they turn", low=0, high=MOST_NUMBER
+    )
+
+    def __post_init__(self) -> None:
+        _check_frequencies(self.low_frequency, self.high_frequency)
+
+
+RopeScaling = Unscaled | LinearScaling | Llama3Scaling | YarnScaling
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPosition:
+    """Nothing says where a token stands; a causal mask alone tells some of it."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """A learned vector for each place, added to the embedding (GPT-2)."""
+
+    kind: Literal["learned"] = "learned"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sinusoidal:
+    """A fixed vector of sines and cosines for each place, added to the embedding."""
+
+    kind: Literal["sinusoidal"] = "sinusoidal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotary:
+    """Queries and keys are turned by an angle that grows with the place (RoPE)."""
+
+    kind: Literal["rotary"] = "rotary"
+    theta: float = setting(10_000.0, "base of the rotary wavelengths", low=1, high=MOST_NUMBER)
+    scaling: RopeScaling = setting(Unscaled(), "how rotary wavelengths were stretched for longer contexts")
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.theta):
+            raise ModelError("the base of rotary wavelengths must be a finite number", found=f"theta={self.theta}")
+
+
+Position = NoPosition | Learned | Sinusoidal | Rotary
+
+
+def describe_position(position: Position) -> Part:
+    """What is added to the embedding; rotary positions turn queries and keys, which belong to attention."""
+    if position.kind not in ("learned", "sinusoidal"):
+        return Part()
+    table = TensorPlan(
+        name="position.weight",
+        part="position_embedding",
+        axes=("context_length", "d_model"),
+        group="tied",
+        start="table",
+    )
+    output = (Step(name="position", axes=STREAM),)
+    return Part(tensors=(table,) if position.kind == "learned" else (), steps=output, recorded=output)
+
+
+def _check_frequencies(low: float, high: float) -> None:
+    if high <= low:
+        raise ModelError("high_frequency must be above low_frequency", found=f"{low}, {high}")
