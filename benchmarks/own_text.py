@@ -27,7 +27,7 @@ from typing import Any
 
 from contest import Floor, finish
 from pellucid.data.loader import windows
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.prepare import open_prepared
 from pellucid.evaluate.likelihood import measure_likelihood
 from pellucid.events import MemoryRecorder
@@ -117,7 +117,7 @@ def bits_per_byte(saved: SavedStep, valid: Any) -> float:
     checkpoint = load_checkpoint(saved.directory)
     batches = windows(valid, checkpoint.config.context_length, rows=EVAL_ROWS)
     return measure_likelihood(
-        load_model(checkpoint).eval(), batches, objective=Causal(), num_bytes=valid.num_bytes
+        load_model(checkpoint).eval(), batches, objective=CausalObjective(), num_bytes=valid.num_bytes
     ).bits_per_byte
 
 

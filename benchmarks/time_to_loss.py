@@ -32,7 +32,7 @@ import torch
 
 import nanogpt
 from pellucid.data.loader import Loader, windows
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.prepare import Prepared, prepare
 from pellucid.data.settings import DataSettings
 from pellucid.data.shards import TokenShards
@@ -142,7 +142,7 @@ def validation_loss(
         for name, view in trainer.arena.named(trainer.arena.master):
             model.get_parameter(name).copy_(view)
     batches = windows(valid, config.context_length, rows=EVAL_ROWS)
-    likelihood = measure_likelihood(model, batches, objective=Causal(), num_bytes=valid.num_bytes)
+    likelihood = measure_likelihood(model, batches, objective=CausalObjective(), num_bytes=valid.num_bytes)
     num_characters = len(tokenizer.decode(valid.tokens(0, valid.num_tokens)))
     return likelihood.nats / num_characters, num_characters
 
@@ -153,7 +153,7 @@ def build_trainer(recipe: Recipe, config: ModelConfig, loader: Loader, seed: int
         build(config, seed=seed),
         loader,
         Pace(steps=recipe.steps, rows=recipe.rows, micro_rows=recipe.rows),
-        objective=Causal(),
+        objective=CausalObjective(),
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         seed=seed,

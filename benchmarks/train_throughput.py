@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import torch
 import transformers
 
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.model.build import build
 from pellucid.model.device import choose_dtype, use_threads
 from pellucid.planning.config import ModelConfig
@@ -86,7 +86,7 @@ def our_side(
         build(config, seed=0),
         RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
         Pace(steps=10_000, rows=rows, micro_rows=rows),
-        objective=Causal(),
+        objective=CausalObjective(),
         optimizer=optimizer,
         schedule=ScheduleSettings(),
         seed=0,

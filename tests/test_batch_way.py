@@ -16,7 +16,7 @@ import torch
 import pellucid
 from pellucid.data.document import Document
 from pellucid.data.loader import Loader
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.writer import write_shards
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
@@ -39,7 +39,7 @@ def trainer(folder: Path, dtype: torch.dtype) -> Trainer:
         build(config, seed=1),
         Loader(shards, config.context_length, seed=1),
         Pace(steps=10, rows=4, micro_rows=4),
-        objective=Causal(),
+        objective=CausalObjective(),
         optimizer=OptimizerSettings(),
         schedule=ScheduleSettings(),
         seed=1,

@@ -149,6 +149,15 @@ def test_no_circle_of_files_anywhere() -> None:
     assert not circle, f"these files import each other, or one that does: {circle}"
 
 
+def test_a_type_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for path in modules():
+        for node in parse(path).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(path.relative_to(SRC).as_posix())
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(SRC)))
 def test_third_party_names_stay_behind_their_fences(path: Path) -> None:
     relative = path.relative_to(SRC).as_posix()

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from pellucid.errors import RequestError, SettingsError
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 from pellucid.untrusted import shown
 
 SAMPLING = {

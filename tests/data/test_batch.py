@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pellucid.data.batch import Batch, TokenRows
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.objectives.protocol import RowKey
 
 
@@ -22,7 +22,7 @@ def rows_of(num: int) -> TokenRows:
 
 
 def batch_of(num: int) -> Batch:
-    return Causal().batch(rows_of(num), RowKey(seed=0, purpose="a test"))
+    return CausalObjective().batch(rows_of(num), RowKey(seed=0, purpose="a test"))
 
 
 @dataclass(frozen=True, kw_only=True)

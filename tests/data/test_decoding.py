@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.data.decoding import BLOCK_BYTES, Decoder, byte_blocks, text_blocks
+from pellucid.data.decoding import BLOCK_BYTES, TextDecoder, byte_blocks, text_blocks
 from pellucid.errors import DecodingError, InputError
 from pellucid.events import NULL, MemoryRecorder
 
@@ -29,7 +29,7 @@ def test_no_block_ends_inside_a_character(text: str, size: int) -> None:
 @given(TEXTS, st.binary(max_size=4).filter(lambda bad: b"\x00" not in bad), TEXTS, st.integers(4, 20))
 def test_broken_bytes_are_found_where_they_are(before: str, bad: bytes, after: str, size: int) -> None:
     data = b"." + before.encode() + bad + after.encode()
-    decoder = Decoder("x", "strict", NULL)
+    decoder = TextDecoder("x", "strict", NULL)
     try:
         expected = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -43,21 +43,21 @@ def test_broken_bytes_are_found_where_they_are(before: str, bad: bytes, after: s
 def test_replacing_counts_only_what_was_broken() -> None:
     recorder = MemoryRecorder()
     data = "kept \ufffd and ".encode() + b"\xff broken \xe4\xbd"
-    decoder = Decoder("x.txt", "replace", recorder)
+    decoder = TextDecoder("x.txt", "replace", recorder)
     assert list(text_blocks(io.BytesIO(data), decoder)) == ["kept \ufffd and \ufffd broken \ufffd"]
     assert [event.data["count"] for event in recorder.events] == [2]
 
 
 def test_offset_counts_from_the_start_of_a_file_with_a_mark() -> None:
     with pytest.raises(DecodingError) as caught:
-        Decoder("x.txt", "strict", NULL).decode(b"\xef\xbb\xbfabc\xff")
+        TextDecoder("x.txt", "strict", NULL).decode(b"\xef\xbb\xbfabc\xff")
     assert "byte offset 6 " in caught.value.found
 
 
 def test_mark_is_removed_only_at_the_start_and_reported() -> None:
     recorder = MemoryRecorder()
     data = ("\ufeffa" + "b" * BLOCK_BYTES + "\ufeff").encode()
-    text = "".join(text_blocks(io.BytesIO(data), Decoder("x.txt", "strict", recorder)))
+    text = "".join(text_blocks(io.BytesIO(data), TextDecoder("x.txt", "strict", recorder)))
     assert text == "a" + "b" * BLOCK_BYTES + "\ufeff"
     assert recorder.names() == ["data.mark_removed"]
 
@@ -65,12 +65,12 @@ def test_mark_is_removed_only_at_the_start_and_reported() -> None:
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_other_marks_are_named(encoding: str) -> None:
     with pytest.raises(DecodingError, match=encoding.upper()):
-        Decoder("x.txt", "replace", NULL).decode("hello".encode(encoding))
+        TextDecoder("x.txt", "replace", NULL).decode("hello".encode(encoding))
 
 
 def test_zero_bytes_at_the_start_are_no_text() -> None:
     with pytest.raises(InputError, match="not a text file"):
-        Decoder("x.txt", "strict", NULL).decode("hello".encode("utf-16-le"))
+        TextDecoder("x.txt", "strict", NULL).decode("hello".encode("utf-16-le"))
 
 
 def test_long_lines_are_cut_at_words_and_paragraphs_are_preferred() -> None:

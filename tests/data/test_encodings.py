@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.data.decoding import BLOCK_BYTES, Decoder
+from pellucid.data.decoding import BLOCK_BYTES, TextDecoder
 from pellucid.data.encodings import MARKS, check_encoding, recognise
 from pellucid.data.source import open_source
 from pellucid.data.translation import CHUNK_BYTES, as_utf8
@@ -158,9 +158,9 @@ def test_an_encoding_that_is_none_is_refused(name: str) -> None:
 def test_broken_bytes_of_any_encoding_are_found_or_counted(before: int) -> None:
     data = b"a" * before + "你".encode("gbk") + b"\xff\xff" + "好".encode("gbk")
     with pytest.raises(DecodingError, match="not GB18030") as caught:
-        as_utf8(io.BytesIO(data), "gb18030", Decoder("x", "strict", NULL)).read()
+        as_utf8(io.BytesIO(data), "gb18030", TextDecoder("x", "strict", NULL)).read()
     assert f"byte 0xFF at byte offset {before + 2:,} " in caught.value.found
-    decoder = Decoder("x", "replace", NULL)
+    decoder = TextDecoder("x", "replace", NULL)
     read = as_utf8(io.BytesIO(data + "\ufffd".encode("gb18030")), "gb18030", decoder).read().decode()
     assert read == "a" * before + "你\ufffd\ufffd好\ufffd" and decoder.num_replaced == 2
 
@@ -168,7 +168,7 @@ def test_broken_bytes_of_any_encoding_are_found_or_counted(before: int) -> None:
 def test_utf16_without_a_mark_needs_its_byte_order() -> None:
     data = codecs.encode("你好", "utf-16-le")
     with pytest.raises(DecodingError) as caught:
-        as_utf8(io.BytesIO(data), "utf-16", Decoder("x", "strict", NULL)).read()
+        as_utf8(io.BytesIO(data), "utf-16", TextDecoder("x", "strict", NULL)).read()
     assert "utf-16-le" in caught.value.hint
 
 

@@ -16,7 +16,7 @@ from pellucid.engine.request import Request
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.simple import complete_simply, next_logits
-from pellucid.engine.window import Window
+from pellucid.engine.window import ContextWindow
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
@@ -389,7 +389,7 @@ def test_a_minimum_of_tokens_holds_off_stop_tokens(merged_tokenizer, tiny_model)
 def test_what_a_window_shows(context_length, keep_first, length):
     if keep_first >= context_length:
         return
-    window, ids = Window(context_length=context_length, keep_first=keep_first), list(range(length))
+    window, ids = ContextWindow(context_length=context_length, keep_first=keep_first), list(range(length))
     seen = window.visible(ids)
     assert 0 < len(seen) <= context_length
     if length <= context_length:

@@ -11,13 +11,13 @@ import re
 import pytest
 
 from pellucid.lessons.contents import LESSONS, find_lesson, open_lesson
-from pellucid.lessons.page import Code, Page, Working, Workings, format_value
+from pellucid.lessons.page import Code, LessonPage, Working, Workings, format_value
 from pellucid.lessons.settings import LessonSettings
 
 ARITHMETIC = [lesson.name for lesson in LESSONS if lesson.kind in ("experiment", "exercise")]
 
 
-def page_of(name: str) -> Page:
+def page_of(name: str) -> LessonPage:
     return open_lesson(find_lesson(name), LessonSettings())
 
 

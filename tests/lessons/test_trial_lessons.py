@@ -14,7 +14,7 @@ from pellucid.events import MemoryRecorder
 from pellucid.lessons import letters, residual, sampling
 from pellucid.lessons.apprentice import PASSAGE_CHARACTERS, choose_corpus, small_config
 from pellucid.lessons.contents import LESSONS, open_lesson
-from pellucid.lessons.page import Chart, Page, Table
+from pellucid.lessons.page import Chart, LessonPage, LessonTable
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.build import build
 from pellucid.tokens.train import train_characters
@@ -32,7 +32,7 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def opened() -> dict[str, tuple[Page, MemoryRecorder]]:
+def opened() -> dict[str, tuple[LessonPage, MemoryRecorder]]:
     pages = {}
     for name, lesson in TRIALS.items():
         recorder = MemoryRecorder()
@@ -45,7 +45,7 @@ def test_a_trial_gives_a_page_in_both_languages(opened, name):
     page, _ = opened[name]
     english, chinese = (json.dumps(page.to_dict(language), ensure_ascii=False) for language in ("en", "zh"))
     assert not re.search(r"[\u4e00-\u9fff]", english) and re.search(r"[\u4e00-\u9fff]", chinese)
-    assert all(len(row) == len(table.columns) for table in page.of(Table) for row in table.rows)
+    assert all(len(row) == len(table.columns) for table in page.of(LessonTable) for row in table.rows)
     assert all(len(points) for chart in page.of(Chart) for points in chart.series.values())
 
 

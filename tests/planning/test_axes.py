@@ -14,7 +14,7 @@ from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits, said
 from pellucid.planning.axis_names import FLAT, dotted, flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
-from pellucid.planning.parts.attention import Attention
+from pellucid.planning.parts.attention import AttentionConfig
 from pellucid.planning.parts.position import NoPosition
 from pellucid.planning.presets import PRESETS
 from pellucid.settings import Layer, flatten, nested, resolve, setting, setting_names
@@ -69,7 +69,7 @@ def test_an_axis_that_is_not_listed_must_be_neutral(axis: str) -> None:
 
 
 def test_neutral_values_pass_without_being_listed() -> None:
-    bare = ModelConfig(position=NoPosition(), attention=Attention(qk_norm=False))
+    bare = ModelConfig(position=NoPosition(), attention=AttentionConfig(qk_norm=False))
     rest = {"norm.kind": ("rms",), "norm.eps": (1e-6,), "feed_forward.kind": ("swiglu",), "tied_head": (True,)}
     assert misfits(bare, {**SIZES, **TRAINING, **rest}) == []
     assert {*NEUTRAL} <= {*setting_names(ModelConfig), "attention.window"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.errors import SettingsError
-from pellucid.planning.formula import Account, evaluate, sizes, term
+from pellucid.planning.formula import Breakdown, evaluate, sizes, term
 from pellucid.planning.presets import preset
 
 SYMBOLS = {"a": 3, "b_2": 50_257, "c": 4}
@@ -37,7 +37,7 @@ def test_what_the_grammar_does_not_hold_is_refused(formula: str) -> None:
 
 
 def test_account_sums_and_finds_lines() -> None:
-    account = Account(unit="things", terms=(term("x", "a x c", SYMBOLS), term("y", "c", SYMBOLS)))
+    account = Breakdown(unit="things", terms=(term("x", "a x c", SYMBOLS), term("y", "c", SYMBOLS)))
     assert (account.total, account["x"], account.to_dict()["total"]) == (16, 12, 16)
     with pytest.raises(KeyError):
         account["z"]

@@ -18,8 +18,8 @@ from pellucid.planning import layout
 from pellucid.planning.config import Init, ModelConfig
 from pellucid.planning.params import parameter_shapes
 from pellucid.planning.parts.description import Start
-from pellucid.planning.parts.feed_forward import GATED, FeedForward, FeedForwardKind
-from pellucid.planning.parts.norm import KEEPS, Norm, NormKind
+from pellucid.planning.parts.feed_forward import GATED, FeedForwardConfig, FeedForwardKind
+from pellucid.planning.parts.norm import KEEPS, NormConfig, NormKind
 from pellucid.planning.parts.position import Learned
 
 
@@ -41,13 +41,13 @@ def test_a_kind_without_its_line_is_an_error_and_no_wrong_number() -> None:
     with pytest.raises(ModelError, match=r"no line for this kind of feed-forward\n  found: maxout"):
         build_activation("maxout")
     with pytest.raises(ModelError, match=r"no line for this kind of norm\n  found: batch"):
-        build_norm(unknown(Norm(), "batch"), 8)
+        build_norm(unknown(NormConfig(), "batch"), 8)
     config = ModelConfig()
     object.__setattr__(config, "position", unknown(Learned(), "spiral"))
     with pytest.raises(ModelError, match=r"no line for this kind of position\n  found: spiral"):
         build_addition(config)
     with pytest.raises(KeyError, match="maxout"):
-        parameter_shapes(ModelConfig(feed_forward=unknown(FeedForward(), "maxout")))
+        parameter_shapes(ModelConfig(feed_forward=unknown(FeedForwardConfig(), "maxout")))
 
 
 def test_a_parameter_that_no_part_describes_is_an_error(monkeypatch) -> None:
@@ -62,8 +62,8 @@ def test_a_parameter_that_no_part_describes_is_an_error(monkeypatch) -> None:
 def test_every_parameter_is_described_in_the_order_of_the_built_model(kind) -> None:
     for tied in (True, False):
         config = ModelConfig(
-            n_layers=2, vocab_size=8, tied_head=tied, feed_forward=FeedForward(kind=kind, bias=True),
-            position=Learned(), norm=Norm(kind="layer"),
+            n_layers=2, vocab_size=8, tied_head=tied, feed_forward=FeedForwardConfig(kind=kind, bias=True),
+            position=Learned(), norm=NormConfig(kind="layer"),
         )  # fmt: skip
         built = {name: tuple(x.shape) for name, x in build(config, seed=1, device="meta").named_parameters()}
         assert built == parameter_shapes(config)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pellucid.data.batch import Batch
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.errors import ResumeError, SettingsError
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
@@ -43,7 +43,7 @@ def make_trainer(rows, dtype: torch.dtype, *, compiled: bool = True, micro_rows:
         build(CONFIG.revise(**options.pop("config", {})), seed=3),
         rows,
         Pace(steps=20, rows=4, micro_rows=micro_rows),
-        objective=Causal(),
+        objective=CausalObjective(),
         optimizer=OptimizerSettings(),
         schedule=ScheduleSettings(),
         seed=5,

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from pellucid.data.objectives.causal import Causal, nll, weighted_loss
+from pellucid.data.objectives.causal import CausalObjective, nll, weighted_loss
 from pellucid.errors import NonFiniteError
 from pellucid.events import MemoryRecorder
 from pellucid.keyed_random import generator_seed
@@ -30,7 +30,7 @@ def trainer(rows, *, micro_rows: int = 4, dtype: torch.dtype = torch.float32, co
         build(config, seed=3),
         rows,
         Pace(steps=20, rows=4, micro_rows=micro_rows),
-        objective=Causal(),
+        objective=CausalObjective(),
         optimizer=OptimizerSettings(),
         schedule=ScheduleSettings(),
         seed=5,

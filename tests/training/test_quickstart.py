@@ -16,9 +16,11 @@ from pellucid.planning.flops import count_flops
 from pellucid.tokens.train import train_bpe
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import quickstart as recipe
-from pellucid.training.recipes.quickstart import LADDERS, SPLITS, Ladder, Size, Start, quickstart
+from pellucid.training.recipes.quickstart import LADDERS, SPLITS, Ladder, QuickstartSize, Start, quickstart
 
-TINY = Size(name="small", least_flops_per_second=0.0, n_layers=2, d_model=32, n_heads=2, d_ff=48, steps=24, rows=20)
+TINY = QuickstartSize(
+    name="small", least_flops_per_second=0.0, n_layers=2, d_model=32, n_heads=2, d_ff=48, steps=24, rows=20
+)
 
 
 @pytest.fixture

@@ -186,6 +186,6 @@ def describe(error: errors.PellucidError) -> str:
 
 
 def _nearest_verb(name: str) -> str:
-    from pellucid.settings import nearest
+    from pellucid.setting_values import nearest
 
     return nearest(name, list(VERBS))

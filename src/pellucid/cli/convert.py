@@ -93,7 +93,7 @@ def _row(checkpoint: Checkpoint, number_format: str, common: Common, text: Sourc
 
 
 def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> float:
-    from pellucid.data.objectives.causal import Causal
+    from pellucid.data.objectives.causal import CausalObjective
     from pellucid.errors import TokenizerError
     from pellucid.evaluate.likelihood import measure_text
     from pellucid.model.device import choose_device
@@ -110,7 +110,7 @@ def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> floa
     def watch(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
         return batches if common.as_json else watch_items(batches, num_batches, f"measuring {name}")
 
-    return measure_text(model, tokenizer, documents, objective=Causal(), rows=ROWS, watch=watch).bits_per_byte
+    return measure_text(model, tokenizer, documents, objective=CausalObjective(), rows=ROWS, watch=watch).bits_per_byte
 
 
 def _print(rows: list[ConvertedModel]) -> None:

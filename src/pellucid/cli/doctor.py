@@ -32,7 +32,7 @@ BANDWIDTH_BYTES = 1 << 29  # read to measure bandwidth: more than any cache hold
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class MachineReport:
     """What the machine reached just now; bytes and FLOPs per second."""
 
     fp32_flops_per_second: float
@@ -97,7 +97,7 @@ def command(common: Common, trial: bool) -> None:
         show(machine, measured, uses, problems)
 
 
-def measure(machine: Machine, device: torch.device, dtype: torch.dtype) -> Measured:
+def measure(machine: Machine, device: torch.device, dtype: torch.dtype) -> MachineReport:
     """The rates of products, of reading memory and of a training step."""
     import torch
 
@@ -107,7 +107,7 @@ def measure(machine: Machine, device: torch.device, dtype: torch.dtype) -> Measu
     slow = device.type == "cpu" and not machine.has_bf16  # bf16 is then imitated, at a fraction of the speed
     num_bytes = min(BANDWIDTH_BYTES, machine.memory_available_bytes // 4)
     rates = measure_training(device, dtype, deterministic=TrainSettings().deterministic)
-    return Measured(
+    return MachineReport(
         fp32_flops_per_second=measure_product(device, torch.float32),
         bf16_flops_per_second=measure_product(device, torch.bfloat16, size=512 if slow else 2048),
         read_bytes_per_second=measure_read_bandwidth(num_bytes) if device.type == "cpu" else None,
@@ -208,7 +208,7 @@ def find_problems(machine: Machine, device: torch.device, load: float, compile_f
 
 
 def document(
-    machine: Machine, measured: Measured, uses: tuple[Use, ...], problems: tuple[Problem, ...]
+    machine: Machine, measured: MachineReport, uses: tuple[Use, ...], problems: tuple[Problem, ...]
 ) -> dict[str, Any]:
     """The whole examination for machines."""
     import torch
@@ -222,7 +222,7 @@ def document(
     }
 
 
-def show(machine: Machine, measured: Measured, uses: tuple[Use, ...], problems: tuple[Problem, ...]) -> None:
+def show(machine: Machine, measured: MachineReport, uses: tuple[Use, ...], problems: tuple[Problem, ...]) -> None:
     """The whole examination for people."""
     print_table({"machine": "left", "": "left"}, [tuple(map(words, row)) for row in machine_rows(machine)])
     print_table({"measured now": "left", "": "right"}, [tuple(map(words, row)) for row in measured_rows(measured)])
@@ -250,7 +250,7 @@ def machine_rows(machine: Machine) -> Iterator[tuple[str, str]]:
     yield "Numba", machine.numba or "not installed"
 
 
-def measured_rows(measured: Measured) -> Iterator[tuple[str, str]]:
+def measured_rows(measured: MachineReport) -> Iterator[tuple[str, str]]:
     """The rates as people read them."""
     yield "float32 product", f"{measured.fp32_flops_per_second / 1e9:,.0f} GFLOP/s"
     yield "bfloat16 product", f"{measured.bf16_flops_per_second / 1e9:,.0f} GFLOP/s"

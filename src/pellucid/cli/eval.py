@@ -64,7 +64,7 @@ def command(
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
-    from pellucid.data.objectives.causal import Causal
+    from pellucid.data.objectives.causal import CausalObjective
     from pellucid.data.source import open_source
     from pellucid.evaluate.likelihood import measure_text, unwatched
     from pellucid.model.device import use_threads
@@ -77,7 +77,7 @@ def command(
     for text in texts:
         source = open_source(text, **given, newlines=newlines or lm.checkpoint.newlines, recorder=Terminal())  # type: ignore[arg-type]
         documents, watch = (source.documents(), unwatched) if common.as_json else (_documents(source), _progress)
-        likelihood = measure_text(lm.model, lm.tokenizer, documents, objective=Causal(), watch=watch)
+        likelihood = measure_text(lm.model, lm.tokenizer, documents, objective=CausalObjective(), watch=watch)
         _warn(text, likelihood, lm.config.vocab_size)
         results.append((text, likelihood, _most_surprising(lm, source, surprising)))
     if common.as_json:

@@ -16,7 +16,7 @@ from pellucid.cli.common import SetOption
 from pellucid.cli.language import lang_option, language, words
 from pellucid.cli.tables import wrap
 from pellucid.errors import SettingsError
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 
 EXTRA = re.compile(
     r"^(?P<help>.*?)(?:  \[(?P<extra>[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\])?$", re.DOTALL
@@ -24,7 +24,7 @@ EXTRA = re.compile(
 WIDEST_NAME = 30  # columns for the names of options, as click has it
 
 
-class Page(click.HelpFormatter):
+class HelpPage(click.HelpFormatter):
     """A page of help: click's own in English, in Chinese with its words looked up."""
 
     err = False  # whether it goes to standard error
@@ -70,7 +70,7 @@ class Page(click.HelpFormatter):
 class PageContext(click.Context):
     """A context whose help is such a page."""
 
-    formatter_class = Page
+    formatter_class = HelpPage
 
 
 def paragraphs_of(text: str) -> list[str]:
@@ -116,7 +116,7 @@ def speak(command: click.Command) -> click.Command:
 def show_usage_error(error: click.UsageError) -> None:
     """Print how the command is used and what was wrong with it, on standard error."""
     if error.ctx is not None:
-        page = Page(width=error.ctx.terminal_width, max_width=error.ctx.max_content_width)
+        page = HelpPage(width=error.ctx.terminal_width, max_width=error.ctx.max_content_width)
         page.err = True
         error.ctx.command.format_usage(error.ctx, page)
         click.echo(page.getvalue().rstrip("\n"), err=True)

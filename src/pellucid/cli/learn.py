@@ -18,7 +18,7 @@ from pellucid.cli.tables import print_table
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.lessons.contents import Lesson
-    from pellucid.lessons.page import Language, Page
+    from pellucid.lessons.page import Language, LessonPage
 
 
 @click.command()
@@ -115,7 +115,7 @@ def make_directory(path: Path) -> None:
         ) from error
 
 
-def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bool) -> Page:
+def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bool) -> LessonPage:
     """Open the lesson; a trial is watched while it trains."""
     if lesson.kind == "trial":
         tell_opening(lesson.name, quiet=common.as_json)
@@ -135,7 +135,7 @@ def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bo
         return open_lesson(lesson, settings, recorder=watch)
 
 
-def draw(page: Page, directory: Path) -> list[Path]:
+def draw(page: LessonPage, directory: Path) -> list[Path]:
     """Write the page's charts."""
     from pellucid.lessons.page import Chart
     from pellucid.training.curve import draw_curves

@@ -10,7 +10,7 @@ from pellucid.cli.tables import print_table, wrap
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.lessons.contents import Lesson
-    from pellucid.lessons.page import Code, Formula, Language, Page, Paragraph, Table, Workings
+    from pellucid.lessons.page import Code, Formula, Language, LessonPage, LessonTable, Paragraph, Workings
 
 
 def describe(lesson: Lesson, language: Language) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def show_title(lesson: Lesson, language: Language) -> None:
     click.secho(title + "\n", bold=True)
 
 
-def show(page: Page, language: Language, *, drawn: bool) -> None:
+def show(page: LessonPage, language: Language, *, drawn: bool) -> None:
     """A page for people."""
     from pellucid.lessons import page as sections
 
@@ -41,7 +41,7 @@ def show(page: Page, language: Language, *, drawn: bool) -> None:
         sections.Formula: show_formula,
         sections.Workings: show_workings,
         sections.Code: show_code,
-        sections.Table: show_table,
+        sections.LessonTable: show_table,
         sections.Chart: show_nothing if drawn else show_chart,
     }
     for section in page.sections:
@@ -72,7 +72,7 @@ def show_code(code: Code, language: Language) -> None:
     click.echo(label + ", ".join(code.functions) + "\n")
 
 
-def show_table(table: Table, language: Language) -> None:
+def show_table(table: LessonTable, language: Language) -> None:
     heading(table.caption.say(language))
     columns = {column.say(language): "left" if index == 0 else "right" for index, column in enumerate(table.columns)}
     print_table(columns, table.shown(language))  # type: ignore[arg-type]

@@ -25,12 +25,12 @@ _ANY_END = re.compile("\r\n?")
 _UTF8_MARK = b"\xef\xbb\xbf"
 
 
-def text_blocks(stream: BinaryIO, decoder: Decoder) -> Iterator[str]:
+def text_blocks(stream: BinaryIO, decoder: TextDecoder) -> Iterator[str]:
     """The text of a stream in blocks of at most about one megabyte, cut after a paragraph, line, word or character.
 
     >>> import io
     >>> from pellucid.events import NULL
-    >>> list(text_blocks(io.BytesIO("你好".encode()), Decoder("hello.txt", "strict", NULL)))
+    >>> list(text_blocks(io.BytesIO("你好".encode()), TextDecoder("hello.txt", "strict", NULL)))
     ['你好']
     """
     for block in byte_blocks(stream):
@@ -66,14 +66,14 @@ def _cut(data: bytes, size: int) -> int:
     return next(starts, size)
 
 
-class Decoder:
+class TextDecoder:
     """Decodes the successive blocks of one file, counting bytes, so that an error can say where it stands.
 
     Raises DecodingError at bytes that are not UTF-8 (under `errors="replace"` they become U+FFFD and are counted),
     InputError for bytes that are no text at all.
 
     >>> from pellucid.events import NULL
-    >>> Decoder("a.txt", "strict", NULL).decode(b"caf\\xe9 noir")
+    >>> TextDecoder("a.txt", "strict", NULL).decode(b"caf\\xe9 noir")
     Traceback (most recent call last):
     ...
     pellucid.errors.DecodingError: the text is not UTF-8

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pellucid.data.decoding import Decoder
+from pellucid.data.decoding import TextDecoder
 from pellucid.data.weights import Span, read_spans
 from pellucid.errors import RecordError
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 
 LEAVE_OUT = "--errors replace leaves such rows out and counts them"
 
@@ -35,7 +35,7 @@ class RowText:
     is_weighed: bool  # whether the row says so at all
 
 
-def read_row(line: bytes, number: int, options: ReadOptions, decoder: Decoder) -> RowText | None:
+def read_row(line: bytes, number: int, options: ReadOptions, decoder: TextDecoder) -> RowText | None:
     """A line of .jsonl; None for an empty one, usually the last.
 
     Raises RecordError for a line that is not a row, DecodingError for bytes that are not UTF-8.
@@ -101,7 +101,7 @@ def _field_of(value: Mapping[str, object], options: ReadOptions, where: str) -> 
     return str(value[field])
 
 
-def _without_surrogates(text: str, where: str, decoder: Decoder) -> str:
+def _without_surrogates(text: str, where: str, decoder: TextDecoder) -> str:
     r"""JSON can spell half of a character ("\ud83d"), which no UTF-8 text can hold."""
     try:
         text.encode()

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from pellucid.counts import counted
-from pellucid.data.decoding import BLOCK_BYTES, Decoder, LineEnds, byte_blocks, text_blocks
+from pellucid.data.decoding import BLOCK_BYTES, LineEnds, TextDecoder, byte_blocks, text_blocks
 from pellucid.data.document import Document
 from pellucid.data.encodings import AUTO, check_encoding
 from pellucid.data.files import TextFile, find_files
@@ -217,13 +217,13 @@ class _Reader:
         return file.open() if self.fingerprint is None else self.fingerprint.reading(file)
 
     def _text(self, file: TextFile) -> Iterator[Document]:
-        decoder = Decoder(file.name, self.options.errors, self.recorder)
+        decoder = TextDecoder(file.name, self.options.errors, self.recorder)
         with self._open(file) as raw:
             blocks = text_blocks(as_utf8(raw, self.options.encoding, decoder), decoder)
             yield from _in_parts(self._with_line_ends(blocks), file.name)
 
     def _rows(self, file: TextFile) -> Iterator[Document]:
-        decoder = Decoder(file.name, self.options.errors, self.recorder)
+        decoder = TextDecoder(file.name, self.options.errors, self.recorder)
         with self._open(file) as raw:
             for number, line in enumerate(as_utf8(raw, self.options.encoding, decoder), 1):
                 row = read_row(line, number, self.options, decoder)

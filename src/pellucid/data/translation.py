@@ -9,7 +9,7 @@ import codecs
 import io
 from typing import Any, BinaryIO
 
-from pellucid.data.decoding import BLOCK_BYTES, Decoder
+from pellucid.data.decoding import BLOCK_BYTES, TextDecoder
 from pellucid.data.encodings import REPLACEMENT, UTF8, Recognised, advise, decode, recognise
 from pellucid.errors import DecodingError
 from pellucid.events import Event
@@ -17,7 +17,7 @@ from pellucid.events import Event
 CHUNK_BYTES = 1 << 16
 
 
-def as_utf8(stream: BinaryIO, told: str, decoder: Decoder) -> BinaryIO:
+def as_utf8(stream: BinaryIO, told: str, decoder: TextDecoder) -> BinaryIO:
     """A text's bytes as UTF-8 for `decoder`: `stream` itself, from its start, or one that translates.
 
     Reading the other raises DecodingError at bytes that are not of its encoding; where the decoder replaces such bytes,
@@ -30,7 +30,7 @@ def as_utf8(stream: BinaryIO, told: str, decoder: Decoder) -> BinaryIO:
     return stream if found.encoding == UTF8 else io.BufferedReader(Translator(stream, found.encoding, decoder))
 
 
-def _report(found: Recognised, head: bytes, decoder: Decoder) -> None:
+def _report(found: Recognised, head: bytes, decoder: TextDecoder) -> None:
     origin, name, level = decoder.origin, found.encoding.upper(), "info"
     if found.how == "guess":
         message = f"{origin}: not UTF-8; read as {name}, which fits its first {len(head):,} bytes: “{found.line}”"
@@ -48,7 +48,7 @@ def _report(found: Recognised, head: bytes, decoder: Decoder) -> None:
 class Translator(io.RawIOBase):
     """UTF-8 out of a stream in another encoding."""
 
-    def __init__(self, stream: BinaryIO, encoding: str, decoder: Decoder) -> None:
+    def __init__(self, stream: BinaryIO, encoding: str, decoder: TextDecoder) -> None:
         self.stream, self.decoder, self.offset = stream, decoder, 0
         self.waiting, self.ended = b"", False
         decoder.encoding = encoding.upper()

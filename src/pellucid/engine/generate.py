@@ -33,7 +33,7 @@ from pellucid.engine.settings import SpeculationSettings
 from pellucid.engine.speculative import SpeculativeRunner, build_speculative, speculated
 from pellucid.engine.step import Completion, Step
 from pellucid.engine.stop import FinishReason, StopCondition
-from pellucid.engine.window import Window
+from pellucid.engine.window import ContextWindow
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.config import ModelConfig
@@ -102,7 +102,7 @@ class Generation:
         self.stages = stages
         sampling, context_length, num_prompt = request.sampling, runner.config.context_length, len(request.prompt_ids)
         slides = sampling.on_full == "slide"
-        self.window = Window(context_length=context_length, keep_first=sampling.keep_first) if slides else None
+        self.window = ContextWindow(context_length=context_length, keep_first=sampling.keep_first) if slides else None
         self.room = None if slides else context_length - num_prompt
         most = min(n for n in (self.room, sampling.max_new_tokens) if n is not None)
         self.max_length = num_prompt + most if self.window is None else min(num_prompt + most, context_length)

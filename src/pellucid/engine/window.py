@@ -25,10 +25,10 @@ from pellucid.events import Event
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class ContextWindow:
     """Which part of a text a model of limited context sees when the oldest tokens may leave.
 
-    >>> window = Window(context_length=8, keep_first=2)
+    >>> window = SlidingWindow(context_length=8, keep_first=2)
     >>> window.visible(list(range(8))), window.visible(list(range(9)))
     ([0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 5, 6, 7, 8])
 

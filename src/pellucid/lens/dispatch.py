@@ -47,8 +47,8 @@ from pellucid.lens.page import export
 from pellucid.lens.questions import list_questions
 from pellucid.lens.record import describe_model
 from pellucid.lens.state import MOST_TRACES, LensState
-from pellucid.lens.trace import Page
-from pellucid.settings import nearest
+from pellucid.lens.trace import TracePage
+from pellucid.setting_values import nearest
 from pellucid.store.run import Run
 
 PARTS = (
@@ -93,9 +93,9 @@ class Dispatch(LensState):
         with self._lock:
             return function(self, **read)
 
-    def page(self, at: At) -> Page:
+    def page(self, at: At) -> TracePage:
         """What shows the recording of a node's text as a page: this, and the questions that the page will ask."""
-        return Page(answerer=self, questions=partial(list_questions, self, at))
+        return TracePage(answerer=self, questions=partial(list_questions, self, at))
 
 
 def open_lens(

@@ -21,7 +21,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.planning.config import ModelConfig
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 
 Method = Callable[..., Answer]
 

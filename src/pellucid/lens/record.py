@@ -25,7 +25,7 @@ from torch import Tensor
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
 from pellucid.lens.token_display import chips_of, label_of, readable
-from pellucid.lens.trace import SCHEMA, Page, Trace
+from pellucid.lens.trace import SCHEMA, Trace, TracePage
 from pellucid.model.context import Context
 from pellucid.model.core import ExplicitCore
 from pellucid.model.decoder import Decoder
@@ -57,7 +57,7 @@ def record_trace(
     text: str | None = None,
     about: Mapping[str, Any] | None = None,
     all_logits: bool = False,
-    page: Page | None = None,
+    page: TracePage | None = None,
 ) -> LiveTrace:
     """Every number between a row of tokens and the next one.
 

@@ -19,7 +19,7 @@ from pellucid.lens.branches import Branches
 from pellucid.lens.models import Models
 from pellucid.lens.record import LiveTrace, record_trace
 from pellucid.lens.token_display import label_of
-from pellucid.lens.trace import Page
+from pellucid.lens.trace import TracePage
 from pellucid.lens.tree import Tree
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -46,7 +46,7 @@ class LensState(ABC):
         """The answer to another question: `dispatch` knows them all."""
 
     @abstractmethod
-    def page(self, at: At) -> Page:
+    def page(self, at: At) -> TracePage:
         """What shows the recording of a node's text as a page."""
 
     @property

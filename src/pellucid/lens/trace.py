@@ -34,7 +34,7 @@ from pellucid.files import explained, replace_file
 from pellucid.lens.page.html import Question, frame, record_answers, render_html, write_html
 from pellucid.lens.page.program import Answerer
 from pellucid.lens.picture import draw_trace
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
 from pellucid.untrusted import parse_json, read_bytes
 
@@ -46,7 +46,7 @@ SUFFIXES = (".html", ".json", ".npz", ".plens", ".png", ".svg")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Page:
+class TracePage:
     """Whoever can show a trace as a page: the lens, and the questions that the page will ask it."""
 
     answerer: Answerer
@@ -59,7 +59,7 @@ class Trace:
 
     header: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
-    page: Page | None = None  # None for a trace from a file, which holds numbers and no model
+    page: TracePage | None = None  # None for a trace from a file, which holds numbers and no model
 
     def __getitem__(self, name: str) -> np.ndarray:
         """One array by name. Raises RequestError for a name that the trace does not have."""
@@ -125,7 +125,7 @@ class Trace:
     def _title(self) -> str:
         return f"{self.header['text'][:60]} · {self.header['model']['name']}"
 
-    def _page(self) -> Page:
+    def _page(self) -> TracePage:
         if self.page is None:
             raise RequestError(
                 "this trace was read from a file: it holds numbers, and no model that could answer the page",

@@ -38,7 +38,7 @@ from pellucid.model.build import build_unfilled
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.tap import Tap, no_tap
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 from pellucid.untrusted import Table
 
 ADAMW_EPSILON = 1e-8

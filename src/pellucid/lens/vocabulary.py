@@ -24,7 +24,7 @@ from pellucid.lens.answer import Answer
 from pellucid.lens.pattern import search_texts
 from pellucid.lens.state import LensState
 from pellucid.lens.token_display import kind_of, label_of_bytes
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_ROWS = 1_000  # in one answer
@@ -34,7 +34,7 @@ UNNAMED = "OTHER"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class VocabularyEntry:
     """One token as the browser lists it."""
 
     id: int
@@ -60,16 +60,16 @@ def read_ranks(tokenizer: Tokenizer) -> dict[int, int]:
     return ranks
 
 
-def list_tokens(tokenizer: Tokenizer) -> list[Entry]:
+def list_tokens(tokenizer: Tokenizer) -> list[VocabularyEntry]:
     """Every token in the order of ids."""
     ranks = read_ranks(tokenizer)
     return [_entry(tokenizer, token_id, ranks.get(token_id)) for token_id in range(tokenizer.vocab_size)]
 
 
-def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None) -> Entry:
+def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None) -> VocabularyEntry:
     data, text = tokenizer.token_bytes(token_id), tokenizer.token_text(token_id)
     kind = kind_of(data)
-    return Entry(
+    return VocabularyEntry(
         id=token_id,
         data=data,
         text=text,
@@ -95,10 +95,10 @@ def script_of(text: str) -> str:
     return "SPACE" if text.isspace() else "SIGN"
 
 
-def find(entries: list[Entry], search: str) -> list[Entry]:
+def find(entries: list[VocabularyEntry], search: str) -> list[VocabularyEntry]:
     """The entries that a search is for. Raises RequestError for bytes, ids and patterns that are none.
 
-    >>> entry = Entry(id=7, data=b"Hi", text="Hi", label="Hi", kind="text", script="LATIN", rank=None)
+    >>> entry = LessonEntry(id=7, data=b"Hi", text="Hi", label="Hi", kind="text", script="LATIN", rank=None)
     >>> [len(find([entry], search)) for search in ("", "hi", "#7", "0x69", "/^H/", "ho")]
     [1, 1, 1, 1, 1, 0]
     """
@@ -108,7 +108,7 @@ def find(entries: list[Entry], search: str) -> list[Entry]:
     return [entry for entry in entries if test(entry)]
 
 
-def _find_test(search: str) -> Callable[[Entry], bool]:
+def _find_test(search: str) -> Callable[[VocabularyEntry], bool]:
     if search.startswith("#") and search[1:].isdecimal():
         wanted = int(search[1:])
         return lambda entry: entry.id == wanted
@@ -144,9 +144,9 @@ def _search(pattern: str, texts: list[str]) -> list[int]:
         ) from error
 
 
-def sift(entries: list[Entry], conditions: Mapping[str, Any]) -> list[Entry]:
+def sift(entries: list[VocabularyEntry], conditions: Mapping[str, Any]) -> list[VocabularyEntry]:
     """The entries that fulfil all conditions. Raises RequestError for a condition that is unknown."""
-    tests: dict[str, Callable[[Entry, Any], bool]] = {
+    tests: dict[str, Callable[[VocabularyEntry, Any], bool]] = {
         "script": lambda entry, value: entry.script == value,
         "kind": lambda entry, value: entry.kind == value,
         "min_length": lambda entry, value: entry.length >= value,
@@ -159,10 +159,10 @@ def sift(entries: list[Entry], conditions: Mapping[str, Any]) -> list[Entry]:
     return entries
 
 
-def order(entries: list[Entry], sort: str, norms_V: np.ndarray) -> list[Entry]:
+def order(entries: list[VocabularyEntry], sort: str, norms_V: np.ndarray) -> list[VocabularyEntry]:
     """The entries sorted; those without a rank come last."""
     name = sort.removeprefix("-")
-    keys: dict[str, Callable[[Entry], float]] = {
+    keys: dict[str, Callable[[VocabularyEntry], float]] = {
         "id": lambda entry: entry.id,
         "rank": lambda entry: np.inf if entry.rank is None else entry.rank,
         "norm": lambda entry: float(norms_V[entry.id]),
@@ -201,7 +201,7 @@ def vocabulary(
     return Answer({"rows": rows, "total": len(found), "scripts": [{"script": s, "count": n} for s, n in scripts]})
 
 
-def _row(entry: Entry, norm: float) -> dict[str, Any]:
+def _row(entry: VocabularyEntry, norm: float) -> dict[str, Any]:
     shown = {name: getattr(entry, name) for name in ("id", "text", "label", "kind", "script", "rank", "length")}
     return shown | {"bytes": list(entry.data), "norm": norm}
 

@@ -21,7 +21,7 @@ from pellucid.counts import counted
 from pellucid.data.document import Document
 from pellucid.data.loader import Loader
 from pellucid.data.microworld.corpus import documents
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.source import open_source
 from pellucid.data.writer import write_shards
 from pellucid.errors import InputError
@@ -30,7 +30,7 @@ from pellucid.lessons.page import Bilingual
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.parts.feed_forward import FeedForward
+from pellucid.planning.parts.feed_forward import FeedForwardConfig
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.loop import Pace, RowSource, StepReport, Trainer, train
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
@@ -116,7 +116,7 @@ def small_config(vocab_size: int, *, context_length: int, n_layers: int, d_model
         head_dim=32,
         d_model=d_model,
         d_ff=3 * d_model,
-        feed_forward=FeedForward(kind="relu2"),
+        feed_forward=FeedForwardConfig(kind="relu2"),
     )
 
 
@@ -145,7 +145,7 @@ def teach(model: Decoder, source: RowSource, course: Course, *, seed: int, name:
         model,
         source,
         Pace(steps=course.steps, rows=course.rows, micro_rows=course.rows),
-        objective=Causal(),
+        objective=CausalObjective(),
         optimizer=OptimizerSettings(),
         schedule=ScheduleSettings(),
         seed=seed,

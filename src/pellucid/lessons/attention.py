@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import torch
 
-from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
+from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, LessonPage, Paragraph, Working, Workings
 from pellucid.model.core import ExplicitCore, LoweredMask
 from pellucid.model.tap import Taps
 
@@ -35,7 +35,7 @@ for row in scores + weights + outputs:
 """
 
 
-def experiment() -> Page:
+def experiment() -> LessonPage:
     """Three vectors: two axes and the sum of both."""
     question = Bilingual(
         "Three positions hold the vectors [1,0], [0,1] and [1,1], which serve as queries, keys and values. What does "
@@ -52,7 +52,7 @@ def experiment() -> Page:
     return _page(question, VECTORS, finding)
 
 
-def exercise() -> Page:
+def exercise() -> LessonPage:
     """The third vector becomes [2,0]."""
     question = Bilingual(
         "The third vector becomes [2,0]. Which of the nine weights change? Work them out before you read on.",
@@ -85,7 +85,7 @@ def rows_of(matrix: torch.Tensor) -> Rows:
     return tuple(tuple(row) for row in matrix.tolist())
 
 
-def _page(question: Bilingual, vectors: Rows, finding: Bilingual) -> Page:
+def _page(question: Bilingual, vectors: Rows, finding: Bilingual) -> LessonPage:
     scores, weights, outputs = attend(vectors)
     steps = (
         Working(name="vectors", formula="Q = K = V", meaning=Bilingual("one row per position", "每个位置一行"), value=vectors, digits=0),
@@ -94,7 +94,7 @@ def _page(question: Bilingual, vectors: Rows, finding: Bilingual) -> Page:
         Working(name="outputs", formula="weights · V", meaning=Bilingual("weighted means of the rows of V", "V 各行的加权平均"), value=outputs),
     )  # fmt: skip
     code = CODE.format(vectors=[list(vector) for vector in vectors])
-    return Page(
+    return LessonPage(
         (
             Paragraph(heading=QUESTION, text=question),
             Formula(text="output = softmax(Q · Kᵀ / √K) · V,  K = 2"),

@@ -15,9 +15,9 @@ from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
 from pellucid.lens.lessons.contents import PATH
 from pellucid.lens.lessons.words import say
-from pellucid.lessons.page import Bilingual, Page
+from pellucid.lessons.page import Bilingual, LessonPage
 from pellucid.lessons.settings import LessonSettings
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 
 Kind = Literal["experiment", "exercise", "trial", "guided"]
 
@@ -153,7 +153,7 @@ def find_lesson(asked: str) -> Lesson:
     raise RequestError("there is no such lesson", found=asked, where=f"lessons 1 to {len(LESSONS)}", hint=hint)
 
 
-def open_lesson(lesson: Lesson, settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
+def open_lesson(lesson: Lesson, settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
     """Work a lesson through; a trial trains its models first, which takes up to a minute.
 
     A guided lesson needs a model and an answer: `guided.open_guided`.

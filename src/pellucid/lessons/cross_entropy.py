@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pellucid.data.objectives.causal import nll, weighted_loss
-from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
+from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, LessonPage, Paragraph, Working, Workings
 
 CAUSAL_LOGITS = ((0.5, 2.0, 1.0), (0.0, 1.0, 3.0), (1.0, 1.0, 1.0))
 CAUSAL_TARGETS = (1, 2, 0)  # cat, sat; nothing follows the last, so its target is any id and its weight is 0
@@ -43,7 +43,7 @@ print(round(causal_loss, 4), round(perplexity, 4), round(masked_loss, 4))
 """
 
 
-def exercise() -> Page:
+def exercise() -> LessonPage:
     """“the cat sat”, predicted from the left, and with “cat” hidden."""
     question = Bilingual(
         "The vocabulary is: the, cat, sat. A causal model reads “the” and scores the next token 0.5, 2.0, 1.0; it reads "
@@ -65,7 +65,7 @@ def exercise() -> Page:
         causal_logits=CAUSAL_LOGITS, causal_targets=CAUSAL_TARGETS, causal_weights=CAUSAL_WEIGHTS,
         masked_logits=MASKED_LOGITS, masked_targets=MASKED_TARGETS, masked_weights=MASKED_WEIGHTS,
     )  # fmt: skip
-    return Page(
+    return LessonPage(
         (
             Paragraph(heading=QUESTION, text=question),
             Formula(

@@ -17,7 +17,7 @@ from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.lessons.ask import WORKED_BY
 from pellucid.lens.lessons.words import myths, say, say_line
 from pellucid.lens.page.lobby import Lobby
-from pellucid.lessons.page import FINDING, Bilingual, Code, Language, Page, Paragraph
+from pellucid.lessons.page import FINDING, Bilingual, Code, Language, LessonPage, Paragraph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Checked:
 
     right: bool
     answer: str  # the right one, as a person would give it
-    page: Page  # what to see in it, and what is often said wrong
+    page: LessonPage  # what to see in it, and what is often said wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ class Guided:
         return tuple(choice["shown"] for choice in self.task["choices"])
 
     @property
-    def page(self) -> Page:
+    def page(self) -> LessonPage:
         """The lesson up to its question, and the Python that finds the answer."""
         about = _words("about") + Bilingual(f": {self.text}", f"：{self.text}")
         choices = [f"  {number}  {choice}" for number, choice in enumerate(self.choices, start=1)]
         asked = [self._sentence(self.task["ask"]), *(Bilingual(choice, choice) for choice in choices)]
-        return Page(
+        return LessonPage(
             (
                 Paragraph(heading=about, text=_lines([self._sentence(line) for line in self.task["say"]])),
                 Paragraph(heading=_words("question"), text=_lines([*asked, _words("terminal")])),
@@ -82,14 +82,14 @@ class Guided:
             return f"{int(answer) + 1}  {self.choices[int(answer)]}"
         return f"{answer:g}" if answer == int(answer) else f"{answer:.1f}"
 
-    def _closing(self, checked: dict[str, Any]) -> Page:
+    def _closing(self, checked: dict[str, Any]) -> LessonPage:
         seen = [self._sentence(line) for line in checked["said"]]
         found = [Paragraph(heading=FINDING, text=_lines(seen))] if seen else []
         wrong = [
             Paragraph(heading=_words("said") + Bilingual(f": {en[0]}", f"：{zh[0]}"), text=Bilingual(en[1], zh[1]))
             for en, zh in zip(myths("en", self.key), myths("zh", self.key), strict=True)
         ]
-        return Page((*found, *wrong))
+        return LessonPage((*found, *wrong))
 
     def _sentence(self, line: dict[str, Any]) -> Bilingual:
         return Bilingual(say_line("en", self.key, line), say_line("zh", self.key, line))

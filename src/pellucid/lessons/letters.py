@@ -27,7 +27,7 @@ from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.events import NULL, Recorder
 from pellucid.keyed_random import Draws
 from pellucid.lessons.apprentice import Course, Trained, small_config, smooth, teach
-from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, Page, Paragraph, Table
+from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, LessonPage, LessonTable, Paragraph
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
@@ -41,7 +41,7 @@ BPE_TOKENS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class LettersSize:
     """How large the trial is."""
 
     questions: int
@@ -50,12 +50,12 @@ class Size:
     course: Course
 
 
-FULL = Size(questions=12_000, asked=200, d_model=64, course=Course(steps=500, rows=48))
-QUICK = Size(questions=400, asked=12, d_model=32, course=Course(steps=4, rows=4))
+FULL = LettersSize(questions=12_000, asked=200, d_model=64, course=Course(steps=500, rows=48))
+QUICK = LettersSize(questions=400, asked=12, d_model=32, course=Course(steps=4, rows=4))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class LettersTask:
     """One word, one letter, and how often it occurs."""
 
     word: str
@@ -65,7 +65,7 @@ class Task:
     def prompt(self, *, spelled: bool) -> str:
         """The question up to where the answer begins.
 
-        >>> Task(word="rotor", letter="r", count=2).prompt(spelled=True)
+        >>> LettersTask(word="rotor", letter="r", count=2).prompt(spelled=True)
         'r o t o r: r='
         """
         return f"{' '.join(self.word) if spelled else self.word}: {self.letter}="
@@ -81,7 +81,7 @@ class Reader:
     spelled: bool
 
 
-def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
+def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
     """Train the three readers and ask each about unseen words."""
     size = QUICK if settings.quick else FULL
     train_tasks = draw_tasks(settings.seed, "train", size.questions)
@@ -93,23 +93,23 @@ def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
     return _page(size, readers, trained, correct, asked)
 
 
-def draw_tasks(seed: int, part: str, count: int, *, skip: set[str] | frozenset[str] = frozenset()) -> list[Task]:
+def draw_tasks(seed: int, part: str, count: int, *, skip: set[str] | frozenset[str] = frozenset()) -> list[LettersTask]:
     """Questions about made-up words, all counts equally frequent; words in `skip` do not occur.
 
     >>> [task.count for task in draw_tasks(1, "train", 5)]
     [0, 1, 2, 3, 0]
     """
     draws = Draws(f"letters {seed} {part}")
-    tasks: list[Task] = []
+    tasks: list[LettersTask] = []
     while len(tasks) < count:
         word = "".join(draws.one(CONSONANTS) + draws.one(VOWELS) for _ in range(2 + draws.below(3)))
         letter, wanted = draws.one(CONSONANTS + VOWELS), len(tasks) % (MOST + 1)
         if word.count(letter) == wanted and word not in skip:
-            tasks.append(Task(word=word, letter=letter, count=wanted))
+            tasks.append(LettersTask(word=word, letter=letter, count=wanted))
     return tasks
 
 
-def build_readers(tasks: Sequence[Task]) -> list[Reader]:
+def build_readers(tasks: Sequence[LettersTask]) -> list[Reader]:
     """Characters, byte-level BPE, and the same BPE with spelled words."""
     plain = [document(task, spelled=False) for task in tasks]
     characters, bpe = train_characters(plain), train_bpe(plain, BPE_TOKENS)
@@ -120,7 +120,7 @@ def build_readers(tasks: Sequence[Task]) -> list[Reader]:
     ]  # fmt: skip
 
 
-def document(task: Task, *, spelled: bool) -> str:
+def document(task: LettersTask, *, spelled: bool) -> str:
     """A question with its answer, as training shows it."""
     return f"{task.prompt(spelled=spelled)}{task.count}"
 
@@ -133,7 +133,7 @@ class AnswerRows:
     counts_NT: Tensor  # 1 where a token is part of an answer
 
     @classmethod
-    def of(cls, reader: Reader, tasks: Sequence[Task]) -> AnswerRows:
+    def of(cls, reader: Reader, tasks: Sequence[LettersTask]) -> AnswerRows:
         """Encode questions and answers, all padded to the longest."""
         prompts = [reader.tokenizer.encode_prompt(task.prompt(spelled=reader.spelled)) for task in tasks]
         answers = [list(reader.tokenizer.encode(str(task.count)).ids) for task in tasks]
@@ -157,14 +157,16 @@ class AnswerRows:
         )
 
 
-def _teach(reader: Reader, tasks: Sequence[Task], size: Size, settings: LessonSettings, recorder: Recorder) -> Trained:
+def _teach(
+    reader: Reader, tasks: Sequence[LettersTask], size: LettersSize, settings: LessonSettings, recorder: Recorder
+) -> Trained:
     rows = AnswerRows.of(reader, tasks)
     config = small_config(reader.tokenizer.vocab_size, context_length=CONTEXT, n_layers=2, d_model=size.d_model)
     model = build(config, seed=settings.seed, device=settings.device)
     return teach(model, rows, size.course, seed=settings.seed, name=reader.name, recorder=recorder)
 
 
-def count_correct(model: Decoder, reader: Reader, tasks: Sequence[Task]) -> int:
+def count_correct(model: Decoder, reader: Reader, tasks: Sequence[LettersTask]) -> int:
     """How many of the tasks the model answers exactly, always taking its likeliest token."""
     greedy = SamplingSettings(temperature=0, max_new_tokens=1)
     prompts = [reader.tokenizer.encode_prompt(task.prompt(spelled=reader.spelled)) for task in tasks]
@@ -175,7 +177,9 @@ def count_correct(model: Decoder, reader: Reader, tasks: Sequence[Task]) -> int:
     return sum(answer == str(task.count) for answer, task in zip(answers, tasks, strict=True))
 
 
-def _page(size: Size, readers: list[Reader], trained: list[Trained], correct: list[int], asked: list[Task]) -> Page:
+def _page(
+    size: LettersSize, readers: list[Reader], trained: list[Trained], correct: list[int], asked: list[LettersTask]
+) -> LessonPage:
     control = max(Counter(task.count for task in asked).values())
     tokens = [_tokens_per_word(reader, asked) for reader in readers]
     rows = [
@@ -183,11 +187,11 @@ def _page(size: Size, readers: list[Reader], trained: list[Trained], correct: li
         for reader, hits, length, one in zip(readers, correct, tokens, trained, strict=True)
     ]
     rows.append(_row(Bilingual("control: always the same number", "对照：总答同一个数"), control, len(asked), 0.0, 0.0))
-    return Page(
+    return LessonPage(
         (
             Paragraph(heading=QUESTION, text=_QUESTION),
             Paragraph(heading=SETUP, text=_setup(size, asked)),
-            Table(caption=_CAPTION, columns=_COLUMNS, rows=tuple(rows)),
+            LessonTable(caption=_CAPTION, columns=_COLUMNS, rows=tuple(rows)),
             Chart(
                 name="letters",
                 title="Learning to count letters",
@@ -217,14 +221,14 @@ def _row(title: Bilingual, hits: int, count: int, tokens: float, seconds: float)
     return (title, count, hits, hits / count, low, high, tokens, seconds)
 
 
-def _tokens_per_word(reader: Reader, tasks: Sequence[Task]) -> float:
+def _tokens_per_word(reader: Reader, tasks: Sequence[LettersTask]) -> float:
     """Tokens of the word itself: those of the whole question less those of the question without it."""
     whole = sum(len(reader.tokenizer.encode(task.prompt(spelled=reader.spelled)).ids) for task in tasks)
     frame = sum(len(reader.tokenizer.encode(f": {task.letter}=").ids) for task in tasks)
     return (whole - frame) / len(tasks)
 
 
-def _setup(size: Size, asked: Sequence[Task]) -> Bilingual:
+def _setup(size: LettersSize, asked: Sequence[LettersTask]) -> Bilingual:
     example = document(asked[-1], spelled=False)
     steps, rows = size.course.steps, size.course.rows
     return Bilingual(

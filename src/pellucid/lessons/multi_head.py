@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from pellucid.lessons.attention import STRETCHED, VECTORS, Rows, rows_of
-from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
+from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, LessonPage, Paragraph, Working, Workings
 from pellucid.model.attention import Attention
 from pellucid.model.context import Context
 from pellucid.model.core import ExplicitCore
@@ -52,7 +52,7 @@ for row in gathered + outputs:
 """
 
 
-def exercise() -> Page:
+def exercise() -> LessonPage:
     """The vectors of lessons 11 and 14 as the two heads of one attention."""
     question = Bilingual(
         "Three positions hold four numbers each. Head 1 sees the first two (the vectors of lesson 11), head 2 the last "
@@ -67,7 +67,7 @@ def exercise() -> Page:
         "两个头互相看不到对方的数：位置 1 用第 1 头主要看 1 和 3，用第 2 头主要看 3。只有输出矩阵让它们相遇；"
         "没有它，几个头就只是并排的几个小模型。",
     )
-    return Page(
+    return LessonPage(
         (
             Paragraph(heading=QUESTION, text=question),
             Formula(text="head_h = softmax(Q_h · K_hᵀ / √2) · V_h      y = [head_1, head_2] · Wo"),

@@ -101,7 +101,7 @@ class Code:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class LessonTable:
     """Measured figures in rows; the first column names the row."""
 
     caption: Bilingual
@@ -145,11 +145,11 @@ class Chart:
         return {"section": "chart", "name": self.name, **labels, "series": series}
 
 
-Section: TypeAlias = Paragraph | Formula | Workings | Code | Table | Chart
+Section: TypeAlias = Paragraph | Formula | Workings | Code | LessonTable | Chart
 
 
 @dataclass(frozen=True)
-class Page:
+class LessonPage:
     """One lesson, worked through."""
 
     sections: tuple[Section, ...]

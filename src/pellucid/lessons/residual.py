@@ -20,11 +20,21 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.data.document import Document
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.evaluate.likelihood import measure_text
 from pellucid.events import NULL, Recorder
 from pellucid.lessons.apprentice import Corpus, Course, Trained, choose_corpus, rows_of, small_config, smooth, teach
-from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, Formula, Page, Paragraph, Table
+from pellucid.lessons.page import (
+    FINDING,
+    QUESTION,
+    SETUP,
+    Bilingual,
+    Chart,
+    Formula,
+    LessonPage,
+    LessonTable,
+    Paragraph,
+)
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.block import Block
 from pellucid.model.build import build
@@ -40,7 +50,7 @@ SMOOTHING = 10  # steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class ResidualSize:
     """How large the trial is."""
 
     vocab_size: int
@@ -49,8 +59,8 @@ class Size:
     course: Course
 
 
-FULL = Size(vocab_size=512, n_layers=4, d_model=64, course=Course(steps=400, rows=12))
-QUICK = Size(vocab_size=300, n_layers=2, d_model=32, course=Course(steps=12, rows=2))
+FULL = ResidualSize(vocab_size=512, n_layers=4, d_model=64, course=Course(steps=400, rows=12))
+QUICK = ResidualSize(vocab_size=300, n_layers=2, d_model=32, course=Course(steps=12, rows=2))
 
 
 class LosingBlock(Block):
@@ -72,7 +82,7 @@ def build_losing(config: ModelConfig, *, seed: int, device: torch.device | str) 
     return model.to(device=device)
 
 
-def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
+def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
     """Train both from the same weights on the same rows, and measure them on unseen text."""
     size = QUICK if settings.quick else FULL
     corpus = choose_corpus(settings, recorder=recorder)
@@ -88,11 +98,11 @@ def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
             for name, model in models.items()
         }
     unseen = [Document(text=text, origin=f"held out {i}") for i, text in enumerate(corpus.held_out)]
-    losses = [measure_text(model, tokenizer, unseen, objective=Causal()).loss for model in models.values()]
+    losses = [measure_text(model, tokenizer, unseen, objective=CausalObjective()).loss for model in models.values()]
     return _page(corpus, size, trained, losses)
 
 
-def _page(corpus: Corpus, size: Size, trained: dict[str, Trained], unseen: list[float]) -> Page:
+def _page(corpus: Corpus, size: ResidualSize, trained: dict[str, Trained], unseen: list[float]) -> LessonPage:
     right, lost = (smooth(one.losses, SMOOTHING) for one in trained.values())
     gap = [(step, late - early) for (step, early), (_, late) in zip(right, lost, strict=True)]
     names = (Bilingual("right block", "正确的块"), Bilingual("lost residual", "丢失残差的块"))
@@ -101,12 +111,12 @@ def _page(corpus: Corpus, size: Size, trained: dict[str, Trained], unseen: list[
         for name, curve, loss, one in zip(names, (right, lost), unseen, trained.values(), strict=True)
     ]
     labels = {"x_label": "step", "y_label": "nats per token"}
-    return Page(
+    return LessonPage(
         (
             Paragraph(heading=QUESTION, text=_QUESTION),
             Formula(text="right: x = x + attn(x); x = x + mlp(x)      wrong: x_ = x + attn(x); x = x + mlp(x_)"),
             Paragraph(heading=SETUP, text=_setup(corpus, size)),
-            Table(caption=_CAPTION, columns=_COLUMNS, rows=tuple(rows)),
+            LessonTable(caption=_CAPTION, columns=_COLUMNS, rows=tuple(rows)),
             Chart(name="residual", title="The same model with and without the mistake", series=dict(zip(trained, (right, lost), strict=True)), **labels),
             Chart(name="residual-gap", title="What the mistake costs", series={"lost - right": gap}, **labels),
             Paragraph(heading=FINDING, text=_finding(unseen, gap)),
@@ -125,7 +135,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _setup(corpus: Corpus, size: Size) -> Bilingual:
+def _setup(corpus: Corpus, size: ResidualSize) -> Bilingual:
     steps, rows = size.course.steps, size.course.rows
     return Bilingual(
         f"Two models of {size.n_layers} blocks, width {size.d_model}, start from equal weights and learn from "

@@ -27,7 +27,7 @@ from pellucid.errors import InputError
 from pellucid.evaluate.likelihood import token_logprobs
 from pellucid.events import NULL, Event, Recorder
 from pellucid.lessons.apprentice import Corpus, Course, Trained, choose_corpus, rows_of, small_config, teach
-from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, Page, Paragraph, Table
+from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, LessonPage, LessonTable, Paragraph
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.build import build
 from pellucid.tokens.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ PROMPT_TOKENS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class SamplingSize:
     """How large the trial is."""
 
     vocab_size: int
@@ -49,8 +49,12 @@ class Size:
     new_tokens: int  # at most, per continuation
 
 
-FULL = Size(vocab_size=1024, n_layers=3, d_model=96, course=Course(steps=200, rows=16), continuations=24, new_tokens=48)
-QUICK = Size(vocab_size=300, n_layers=1, d_model=32, course=Course(steps=3, rows=2), continuations=2, new_tokens=12)
+FULL = SamplingSize(
+    vocab_size=1024, n_layers=3, d_model=96, course=Course(steps=200, rows=16), continuations=24, new_tokens=48
+)
+QUICK = SamplingSize(
+    vocab_size=300, n_layers=1, d_model=32, course=Course(steps=3, rows=2), continuations=2, new_tokens=12
+)
 
 TEMPERATURES = (0.0, 0.5, 1.0, 1.5)
 TOP_KS = (5, 50)
@@ -58,7 +62,7 @@ TOP_PS = (0.5, 0.9)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class SampledTexts:
     """What one set of continuations is like."""
 
     distinct_2: float
@@ -66,13 +70,13 @@ class Measured:
     surprise: float  # nats per token
     length: float  # tokens, mean
 
-    def distance(self, real: Measured) -> float:
+    def distance(self, real: SampledTexts) -> float:
         """How far from the real continuations: the differences of the shares, and of the surprise as a part of the real."""
         shares = abs(self.distinct_2 - real.distinct_2) + abs(self.repeated_4 - real.repeated_4)
         return shares + abs(self.surprise - real.surprise) / max(real.surprise, 1e-9)
 
 
-def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
+def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
     """Train a model, then continue the same beginnings under each setting."""
     size = QUICK if settings.quick else FULL
     corpus = choose_corpus(settings, recorder=recorder)
@@ -83,7 +87,7 @@ def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
         trained = teach(model, rows, size.course, seed=settings.seed, name="sampling", recorder=recorder)
     beginnings = choose_beginnings(corpus, tokenizer, size)
     real = measure_real(trained, tokenizer, beginnings, size)
-    found: dict[str, Measured] = {}
+    found: dict[str, SampledTexts] = {}
     for name, knobs in list_settings().items():
         found[name] = measure_setting(trained, tokenizer, beginnings, size, settings.seed, knobs)
         message = f"{name}: {counted(size.continuations, 'continuation')}"
@@ -101,7 +105,7 @@ def list_settings() -> dict[str, dict[str, float]]:
     return heat | {f"top-k {k}": {"top_k": k} for k in TOP_KS} | {f"top-p {p:g}": {"top_p": p} for p in TOP_PS}
 
 
-def choose_beginnings(corpus: Corpus, tokenizer: Tokenizer, size: Size) -> list[str]:
+def choose_beginnings(corpus: Corpus, tokenizer: Tokenizer, size: SamplingSize) -> list[str]:
     """Held-out texts long enough to be cut into a beginning and a real continuation.
 
     Raises InputError when the text has none.
@@ -116,7 +120,7 @@ def choose_beginnings(corpus: Corpus, tokenizer: Tokenizer, size: Size) -> list[
     return long[: size.continuations]
 
 
-def measure_real(trained: Trained, tokenizer: Tokenizer, beginnings: Sequence[str], size: Size) -> Measured:
+def measure_real(trained: Trained, tokenizer: Tokenizer, beginnings: Sequence[str], size: SamplingSize) -> SampledTexts:
     """The same measures on what really follows."""
     rows, surprises = [], []
     for text in beginnings:
@@ -130,8 +134,13 @@ def measure_real(trained: Trained, tokenizer: Tokenizer, beginnings: Sequence[st
 
 
 def measure_setting(
-    trained: Trained, tokenizer: Tokenizer, beginnings: Sequence[str], size: Size, seed: int, knobs: dict[str, float]
-) -> Measured:
+    trained: Trained,
+    tokenizer: Tokenizer,
+    beginnings: Sequence[str],
+    size: SamplingSize,
+    seed: int,
+    knobs: dict[str, float],
+) -> SampledTexts:
     """Continue each beginning once."""
     rows, surprises = [], []
     for index, text in enumerate(beginnings):
@@ -143,7 +152,7 @@ def measure_setting(
     return measure_rows(rows, surprises)
 
 
-def measure_rows(rows: Sequence[Sequence[int]], surprises: Sequence[float]) -> Measured:
+def measure_rows(rows: Sequence[Sequence[int]], surprises: Sequence[float]) -> SampledTexts:
     """Diversity over all rows together, repetition within each.
 
     >>> measure_rows([(1, 2, 1, 2, 1, 2), (1, 2)], [0.5, 1.5])
@@ -152,7 +161,7 @@ def measure_rows(rows: Sequence[Sequence[int]], surprises: Sequence[float]) -> M
     pairs = [pair for row in rows for pair in ngrams(row, 2)]
     fours = [ngrams(row, 4) for row in rows]
     num_fours = sum(map(len, fours))
-    return Measured(
+    return SampledTexts(
         distinct_2=len(set(pairs)) / max(1, len(pairs)),
         repeated_4=sum(len(row) - len(set(row)) for row in fours) / max(1, num_fours),
         surprise=sum(surprises) / max(1, len(surprises)),
@@ -169,14 +178,16 @@ def ngrams(row: Sequence[int], n: int) -> list[tuple[int, ...]]:
     return list(zip(*(row[start:] for start in range(n)), strict=False))
 
 
-def _page(corpus: Corpus, trained: Trained, size: Size, real: Measured, found: dict[str, Measured]) -> Page:
+def _page(
+    corpus: Corpus, trained: Trained, size: SamplingSize, real: SampledTexts, found: dict[str, SampledTexts]
+) -> LessonPage:
     rows = [_row(Bilingual("the real continuations", "真实的后文"), real)]
     rows += [_row(Bilingual(name, _in_chinese(name)), measured) for name, measured in found.items()]
-    return Page(
+    return LessonPage(
         (
             Paragraph(heading=QUESTION, text=_QUESTION),
             Paragraph(heading=SETUP, text=_setup(corpus, trained, size)),
-            Table(caption=_CAPTION, columns=_COLUMNS, rows=tuple(rows)),
+            LessonTable(caption=_CAPTION, columns=_COLUMNS, rows=tuple(rows)),
             _chart("repetition", "repeated 4-grams", "repeated_4", real, found),
             _chart("diversity", "distinct-2", "distinct_2", real, found),
             Paragraph(heading=FINDING, text=_finding(real, found)),
@@ -195,7 +206,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _row(name: Bilingual, measured: Measured) -> tuple:
+def _row(name: Bilingual, measured: SampledTexts) -> tuple:
     return (name, measured.distinct_2, measured.repeated_4, measured.surprise, measured.length)
 
 
@@ -203,7 +214,7 @@ def _in_chinese(name: str) -> str:
     return name.replace("temperature", "温度")
 
 
-def _setup(corpus: Corpus, trained: Trained, size: Size) -> Bilingual:
+def _setup(corpus: Corpus, trained: Trained, size: SamplingSize) -> Bilingual:
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
     loss = trained.losses[-1][1]
     return Bilingual(
@@ -216,7 +227,7 @@ def _setup(corpus: Corpus, trained: Trained, size: Size) -> Bilingual:
     )
 
 
-def _chart(name: str, label: str, measure: str, real: Measured, found: dict[str, Measured]) -> Chart:
+def _chart(name: str, label: str, measure: str, real: SampledTexts, found: dict[str, SampledTexts]) -> Chart:
     """Each family of settings as a curve from greedy to the model's own distribution; the real text as a dot."""
     greedy, plain = found["temperature 0"], found["temperature 1"]
     families = {
@@ -234,7 +245,7 @@ def _chart(name: str, label: str, measure: str, real: Measured, found: dict[str,
     )
 
 
-def _finding(real: Measured, found: dict[str, Measured]) -> Bilingual:
+def _finding(real: SampledTexts, found: dict[str, SampledTexts]) -> Bilingual:
     greedy, hottest = found["temperature 0"], found[f"temperature {TEMPERATURES[-1]:g}"]
     nearest = min(found, key=lambda name: found[name].distance(real))
     return Bilingual(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from pellucid.engine.sampling.distribution import probabilities
-from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
+from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, LessonPage, Paragraph, Working, Workings
 
 CLEAR_LEAD = (4.0, 2.0, 0.5)
 CLOSE_RACE = (2.2, 2.0, 0.5)
@@ -27,7 +27,7 @@ print([round(p, 3) for p in probabilities])
 """
 
 
-def experiment() -> Page:
+def experiment() -> LessonPage:
     """Three scores with a clear leader."""
     question = Bilingual(
         "After “The sky is” a model gives “blue” the score 4.0, “clear” 2.0 and “green” 0.5. How likely is each?",
@@ -41,7 +41,7 @@ def experiment() -> Page:
     return _page(question, CLEAR_LEAD, finding)
 
 
-def exercise() -> Page:
+def exercise() -> LessonPage:
     """The same with the leader's score lowered to 2.2."""
     question = Bilingual(
         "Lower the first score from 4.0 to 2.2 and leave the others. Work out the three probabilities before you read on.",
@@ -56,7 +56,7 @@ def exercise() -> Page:
     return _page(question, CLOSE_RACE, finding)
 
 
-def _page(question: Bilingual, logits: tuple[float, ...], finding: Bilingual) -> Page:
+def _page(question: Bilingual, logits: tuple[float, ...], finding: Bilingual) -> LessonPage:
     exponentials_V = np.exp(logits)
     steps = (
         Working(name="logits", formula="l", meaning=Bilingual("scores", "得分"), value=logits, digits=1),
@@ -76,7 +76,7 @@ def _page(question: Bilingual, logits: tuple[float, ...], finding: Bilingual) ->
             value=tuple(probabilities(np.array(logits)).tolist()),
         ),
     )
-    return Page(
+    return LessonPage(
         (
             Paragraph(heading=QUESTION, text=question),
             Formula(text="p_i = exp(l_i) / Σ_j exp(l_j)"),

@@ -11,7 +11,7 @@ import numpy as np
 
 from pellucid.engine.sampling.distribution import probabilities
 from pellucid.engine.sampling.truncation import apply_temperature
-from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
+from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, LessonPage, Paragraph, Working, Workings
 
 LOGITS = (3.0, 1.5, 0.5)
 USUAL = (0.5, 1.0, 2.0)
@@ -29,7 +29,7 @@ for temperature, row in zip(temperatures, probabilities):
 """
 
 
-def experiment() -> Page:
+def experiment() -> LessonPage:
     """The same three scores at temperatures 0.5, 1 and 2."""
     question = Bilingual(
         "Three tokens have the scores 3.0, 1.5 and 0.5. How likely are they at temperature 0.5, 1 and 2?",
@@ -43,7 +43,7 @@ def experiment() -> Page:
     return _page(question, USUAL, finding)
 
 
-def exercise() -> Page:
+def exercise() -> LessonPage:
     """The same at 0.1 and at 5."""
     question = Bilingual(
         "What happens to the scores 3.0, 1.5 and 0.5 at temperature 0.1, and at 5? Guess first: who is left?",
@@ -58,7 +58,7 @@ def exercise() -> Page:
     return _page(question, EXTREME, finding)
 
 
-def _page(question: Bilingual, temperatures: tuple[float, ...], finding: Bilingual) -> Page:
+def _page(question: Bilingual, temperatures: tuple[float, ...], finding: Bilingual) -> LessonPage:
     logits_V = np.array(LOGITS)
     rows = [probabilities(apply_temperature(logits_V, temperature)) for temperature in temperatures]
     scaled = [logits_V / temperature for temperature in temperatures]
@@ -98,7 +98,7 @@ def _page(question: Bilingual, temperatures: tuple[float, ...], finding: Bilingu
         "pellucid.engine.sampling.truncation.apply_temperature",
         "pellucid.engine.sampling.distribution.probabilities",
     )
-    return Page(
+    return LessonPage(
         (
             Paragraph(heading=QUESTION, text=question),
             Formula(text="p_i = exp(l_i / T) / Σ_j exp(l_j / T)"),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pellucid.errors import ModelError
-from pellucid.planning.parts.norm import Norm
+from pellucid.planning.parts.norm import NormConfig
 
 
 class RmsNorm(nn.Module):
@@ -40,7 +40,7 @@ class RmsNorm(nn.Module):
 AnyNorm: TypeAlias = RmsNorm | nn.LayerNorm
 
 
-def build_norm(norm: Norm, width: int) -> AnyNorm:
+def build_norm(norm: NormConfig, width: int) -> AnyNorm:
     """The norm that the config names. Raises ModelError for a kind that has none here."""
     if norm.kind == "rms":
         return RmsNorm(width, norm.eps)

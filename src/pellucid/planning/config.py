@@ -16,9 +16,9 @@ from typing import Any, Literal, Self
 
 from pellucid.errors import ModelError
 from pellucid.planning.axis_names import dotted
-from pellucid.planning.parts.attention import Attention, Window
-from pellucid.planning.parts.feed_forward import FeedForward
-from pellucid.planning.parts.norm import Norm
+from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
+from pellucid.planning.parts.feed_forward import FeedForwardConfig
+from pellucid.planning.parts.norm import NormConfig
 from pellucid.planning.parts.position import MOST_POSITIONS, Position, Rotary
 from pellucid.settings import Layer, nested, resolve, setting
 
@@ -49,9 +49,9 @@ class ModelConfig:
     d_model: int = setting(128, "width of the residual stream", low=1, high=MOST_WIDTH)
     d_ff: int = setting(384, "width inside the feed-forward", low=1, high=MOST_WIDTH)
     position: Position = setting(Rotary(), "how a token knows its place")
-    attention: Attention = setting(Attention(), "")
-    feed_forward: FeedForward = setting(FeedForward(), "")
-    norm: Norm = setting(Norm(), "")
+    attention: AttentionConfig = setting(AttentionConfig(), "")
+    feed_forward: FeedForwardConfig = setting(FeedForwardConfig(), "")
+    norm: NormConfig = setting(NormConfig(), "")
     tied_head: bool = setting(True, "the output head is the token embedding, transposed")
     causal: bool = setting(True, "a position sees only itself and earlier ones")
     dropout: float = setting(
@@ -102,7 +102,7 @@ class ModelConfig:
         if self.attention.window is not None:
             self._check_window(self.attention.window)
 
-    def _check_window(self, window: Window) -> None:
+    def _check_window(self, window: SlidingWindow) -> None:
         if not self.causal:
             raise ModelError("a sliding window needs a causal model", found="causal=False")
         layers = window.layers
@@ -116,7 +116,7 @@ class ModelConfig:
     def window_at(self, layer: int) -> int | None:
         """How many positions block `layer` lets a position see, itself the last; None: all before it.
 
-        >>> mixed = ModelConfig(attention=Attention(window=Window(size=8, layers=(0, 2))))
+        >>> mixed = ModelConfig(attention=AttentionConfig(window=SlidingWindow(size=8, layers=(0, 2))))
         >>> [mixed.window_at(layer) for layer in range(mixed.n_layers)]
         [8, None, 8, None]
         """

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.formula import Account, sizes, term
+from pellucid.planning.formula import Breakdown, sizes, term
 from pellucid.planning.layout import lay_out
 from pellucid.planning.params import block_matrices
 
@@ -27,7 +27,7 @@ NEWTON_SCHULZ_STEPS = 5  # of Muon's iteration at each update
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlopCount(Account):
+class FlopCount(Breakdown):
     """FLOPs of one forward pass, per token, averaged over a full row of `context_length` tokens."""
 
     unit: str = "FLOPs per token"

@@ -1,7 +1,7 @@
 """Arithmetic that shows its working: each quantity of a plan is one written formula, and its value is computed from it.
 
 A `Term` is one line of a table: a name, the formula in words (`vocab_size x d_model`), the same formula with figures
-(`50,257 x 12,288`) and the value. All three come from one string, so what is printed is what was computed. An `Account`
+(`50,257 x 12,288`) and the value. All three come from one string, so what is printed is what was computed. An `Breakdown`
 is a list of such lines and their sum. The grammar is whole numbers, names, `+ - x /` and parentheses; it is *not* an
 expression language: no functions, no powers, no fractions in the result.
 """
@@ -45,7 +45,7 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class Breakdown:
     """Some lines in one unit, and their sum."""
 
     unit: str

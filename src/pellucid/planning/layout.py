@@ -12,13 +12,13 @@ from functools import lru_cache
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.attention import AttentionCore, describe_core, describe_output, describe_projections
-from pellucid.planning.parts.description import STREAM, Group, Line, Part, Step, TensorPlan
+from pellucid.planning.parts.description import STREAM, Activation, CostLine, Group, Part, TensorPlan
 from pellucid.planning.parts.embedding import describe_embedding, describe_head
 from pellucid.planning.parts.feed_forward import describe_feed_forward
 from pellucid.planning.parts.norm import describe_norm
 from pellucid.planning.parts.position import describe_position
 
-MASK = Line(name="dropout_masks", formula="compute_bytes x d_model")
+MASK = CostLine(name="dropout_masks", formula="compute_bytes x d_model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Layout:
     block: tuple[Part, ...]
     last: tuple[Part, ...]
 
-    def kept(self) -> Iterator[tuple[Line, str]]:
+    def kept(self) -> Iterator[tuple[CostLine, str]]:
         """What autograd keeps for each token, and how often (`n_layers`), those of the blocks first."""
         in_block = Counter(line for part in self.block for line in part.kept)
         outside = Counter(line for part in (*self.first, *self.last) for line in part.kept)
@@ -51,7 +51,7 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
         first=(
             describe_embedding(tied=config.tied_head),
             describe_position(config.position),
-            Part(kept=masks, steps=(Step(name="input", axes=STREAM, meaning="what the first block reads"),)),
+            Part(kept=masks, steps=(Activation(name="input", axes=STREAM, meaning="what the first block reads"),)),
         ),
         block=(
             describe_norm(config.norm, "attention_norm"),
@@ -61,7 +61,7 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
             describe_norm(config.norm, "mlp_norm"),
             describe_feed_forward(config.feed_forward),
             # Both branches are added to the stream, each through its dropout.
-            Part(kept=masks * 2, steps=(Step(name="output", axes=STREAM, meaning="the stream after the block"),)),
+            Part(kept=masks * 2, steps=(Activation(name="output", axes=STREAM, meaning="the stream after the block"),)),
         ),
         last=(describe_norm(config.norm, "final_norm"), describe_head(tied=config.tied_head)),
     )
@@ -90,7 +90,7 @@ def _tensors(parts: tuple[Part, ...]) -> Iterator[TensorPlan]:
     return (tensor for part in parts for tensor in part.tensors)
 
 
-def steps(config: ModelConfig) -> Iterator[Step]:
+def steps(config: ModelConfig) -> Iterator[Activation]:
     """Every tensor that the built model shows on the way from ids to scores, in the order of computation.
 
     >>> [step.name for step in steps(ModelConfig(n_layers=1))][:4]
@@ -104,5 +104,5 @@ def steps(config: ModelConfig) -> Iterator[Step]:
     yield from _steps(from_parts.last)
 
 
-def _steps(parts: tuple[Part, ...]) -> Iterator[Step]:
+def _steps(parts: tuple[Part, ...]) -> Iterator[Activation]:
     return (step for part in parts for step in part.steps)

@@ -24,7 +24,7 @@ import psutil
 
 from pellucid.errors import SettingsError
 from pellucid.planning.cgroup import read_cgroup
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 
 # What decides how fast products run: x86's names, then Arm's.
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "asimddp", "sve", "bf16", "i8mm")

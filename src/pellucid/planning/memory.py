@@ -23,7 +23,7 @@ from typing import Literal
 
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.formula import Account, Term, evaluate, sizes, term
+from pellucid.planning.formula import Breakdown, Term, evaluate, sizes, term
 from pellucid.planning.layout import lay_out
 from pellucid.planning.params import block_matrices, count_parameters, parameter_shapes
 from pellucid.planning.parts.attention import AttentionCore
@@ -40,7 +40,7 @@ Line = tuple[str, str]  # name, formula
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryPlan(Account):
+class MemoryPlan(Breakdown):
     """Bytes by part, for one purpose (`training` or `inference`) and one shape of batch."""
 
     unit: str = "bytes"

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.formula import Account, Term, sizes, term
+from pellucid.planning.formula import Breakdown, Term, sizes, term
 from pellucid.planning.layout import lay_out, tensor_plans
 
 EMBEDDINGS = ("token_embedding", "position_embedding")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParameterCount(Account):
+class ParameterCount(Breakdown):
     """Parameters by part; parts inside the blocks are summed over all blocks.
 
     >>> from pellucid.planning.presets import preset

@@ -15,11 +15,11 @@ from types import MappingProxyType
 
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.parts.attention import Attention
-from pellucid.planning.parts.feed_forward import FeedForward
-from pellucid.planning.parts.norm import Norm
+from pellucid.planning.parts.attention import AttentionConfig
+from pellucid.planning.parts.feed_forward import FeedForwardConfig
+from pellucid.planning.parts.norm import NormConfig
 from pellucid.planning.parts.position import Learned, Rotary
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 
 
 def preset(name: str) -> ModelConfig:
@@ -52,9 +52,9 @@ def _gpt2(
         d_model=d_model,
         d_ff=4 * d_model,
         position=Learned(),
-        attention=Attention(qk_norm=False, qkv_bias=True, output_bias=True),
-        feed_forward=FeedForward(kind="gelu_tanh", bias=True),
-        norm=Norm(kind="layer", eps=1e-5),
+        attention=AttentionConfig(qk_norm=False, qkv_bias=True, output_bias=True),
+        feed_forward=FeedForwardConfig(kind="gelu_tanh", bias=True),
+        norm=NormConfig(kind="layer", eps=1e-5),
         init="gpt2",
     )
 
@@ -93,17 +93,17 @@ def _llama(
         d_model=d_model,
         d_ff=d_ff,
         position=Rotary(theta=theta),
-        attention=Attention(qk_norm=False),
-        norm=Norm(eps=1e-5),
+        attention=AttentionConfig(qk_norm=False),
+        norm=NormConfig(eps=1e-5),
         tied_head=tied_head,
     )
 
 
 _NANOGPT_CHAR = dataclasses.replace(
     _gpt2(6, 6, 384, vocab_size=65, context_length=256),
-    attention=Attention(qk_norm=False),
-    feed_forward=FeedForward(kind="gelu"),
-    norm=Norm(kind="layer_no_bias", eps=1e-5),
+    attention=AttentionConfig(qk_norm=False),
+    feed_forward=FeedForwardConfig(kind="gelu"),
+    norm=NormConfig(kind="layer_no_bias", eps=1e-5),
     dropout=0.2,
 )
 

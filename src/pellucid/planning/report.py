@@ -16,7 +16,7 @@ from pellucid.errors import DoesNotFitError
 from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.flops import FlopCount, count_flops
-from pellucid.planning.formula import Account, Term
+from pellucid.planning.formula import Breakdown, Term
 from pellucid.planning.machine import Machine, NamedMachine
 from pellucid.planning.memory import (
     ComputeType,
@@ -194,7 +194,7 @@ def render(plan: Plan) -> list[PlanRow]:
     ]
 
 
-def _account_rows(section: str, account: Account, describe: Callable[[int], str]) -> Iterator[PlanRow]:
+def _account_rows(section: str, account: Breakdown, describe: Callable[[int], str]) -> Iterator[PlanRow]:
     for line in account.terms:
         yield _line(section, line, describe)
     yield _total(section, "total", "", account.total, describe)

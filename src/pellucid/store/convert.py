@@ -17,7 +17,7 @@ import torch
 
 from pellucid.errors import SettingsError, StoreError, TokenizerError
 from pellucid.events import NULL, Recorder
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 from pellucid.store.checkpoint import Checkpoint, save_checkpoint
 from pellucid.store.gguf import SUFFIX, Quantization, save_gguf
 from pellucid.untrusted import shown

@@ -34,13 +34,13 @@ def check_expression(expression: str) -> None:
     """
     if not 0 < len(expression) <= MOST_CHARACTERS:
         raise _refusal(expression, f"it has {len(expression):,} characters")
-    reader = _Reader(expression)
+    reader = _PatternReader(expression)
     reader.alternatives(0)
     if reader.at < len(expression):
         raise reader.refuse("a ) without its (")
 
 
-class _Reader:
+class _PatternReader:
     """A place in an expression, moving forward; each method counts the choices in what it has read."""
 
     def __init__(self, expression: str) -> None:

@@ -42,11 +42,11 @@ SEED = 9
 LOSS = "the loss"
 
 
-Step = Callable[[Batch], Tensor]  # what it costs: the loss of a batch, from which gradients flow back
+ComputeLoss = Callable[[Batch], Tensor]  # what it costs: the loss of a batch, from which gradients flow back
 Answer = Mapping[str, Tensor]  # "the loss" and "the gradient of …", in fp32
 
 
-def find_disagreement(fast: Step, slow: Step, model: nn.Module, arena: Arena, given: Batch) -> str:
+def find_disagreement(fast: ComputeLoss, slow: ComputeLoss, model: nn.Module, arena: Arena, given: Batch) -> str:
     """What is wrong with the fast step's answers for `model`, whose weights lie in `arena`; "" when they agree."""
     dtype, given = arena.weights.dtype, reweighed(given)
     # Apple's accelerators have no float64: there the slow step is its own measure, and the floor alone is allowed.
@@ -94,7 +94,7 @@ def _set_apart(model: nn.Module, arena: Arena) -> Iterator[None]:
 
 
 def _ask(
-    step: Step,
+    step: ComputeLoss,
     *,
     model: nn.Module,
     groups: Mapping[str, Group],

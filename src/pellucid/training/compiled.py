@@ -22,13 +22,13 @@ from pellucid.errors import DoesNotFitError, EngineError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.machine import inspect_machine
 from pellucid.planning.report import describe_bytes
-from pellucid.training.agreement import BYTES_PER_WEIGHT, Step, find_disagreement
+from pellucid.training.agreement import BYTES_PER_WEIGHT, ComputeLoss, find_disagreement
 from pellucid.training.arena import Arena
 from pellucid.training.compiler import MARCH_VARIABLE, can_run, default_march, use_cache_of
 from pellucid.training.repeatable import NATIVE, tell_compiler
 
 
-def compile_with_torch(eager: Step, march: str, recorder: Recorder) -> Step:
+def compile_with_torch(eager: ComputeLoss, march: str, recorder: Recorder) -> ComputeLoss:
     """What torch's compiler makes of a step, when it is first called, for the processors that `march` names."""
     use_cache_of(march, recorder)
     logging.getLogger("torch").setLevel(logging.ERROR)  # a missing compiler is an answer here, not a fault
@@ -47,9 +47,9 @@ class CompiledStep:
         self,
         model: nn.Module,
         arena: Arena,
-        eager: Step,
+        eager: ComputeLoss,
         *,
-        compile_for: Callable[[Step, str, Recorder], Step] | None = None,
+        compile_for: Callable[[ComputeLoss, str, Recorder], ComputeLoss] | None = None,
         recorder: Recorder = NULL,
     ) -> None:
         """`compile_for` makes a compiled step of the eager one and a `march`; torch's compiler when it is left out."""
@@ -57,8 +57,8 @@ class CompiledStep:
         self.compile_for = compile_for or compile_with_torch
         self.march = default_march()
         self.answered = False  # whether a compiled step gave any answer, right or wrong
-        self._compiled: Step | None = None
-        self._steps: dict[torch.Size, Step] = {}
+        self._compiled: ComputeLoss | None = None
+        self._steps: dict[torch.Size, ComputeLoss] = {}
 
     def __call__(self, batch: Batch) -> Tensor:
         if batch.ids_BT.shape not in self._steps and (fault := self.find_fault(batch)):

@@ -30,7 +30,7 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.keyed_random import generator_seed
 from pellucid.model.decoder import Decoder
 from pellucid.planning.layout import optimizer_groups
-from pellucid.training.agreement import Step, has_dropout
+from pellucid.training.agreement import ComputeLoss, has_dropout
 from pellucid.training.arena import Arena
 from pellucid.training.compiled import CompiledStep
 from pellucid.training.optim import Optimizer
@@ -89,7 +89,7 @@ class Trainer:
         self.optimizer = Optimizer(self.arena, optimizer)
         self.has_dropout = has_dropout(model)
         self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None
-        self.loss: Step = self.compiled or self._loss
+        self.loss: ComputeLoss = self.compiled or self._loss
         self.step, self.skipped = 0, list[int]()
 
     def settle(self, *, march: str | None, others: Sequence[str] = (), seconds: float = math.inf) -> str:

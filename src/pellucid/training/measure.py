@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from pellucid.data.batch import TokenRows
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.model.build import build
 from pellucid.planning.flops import count_flops
 from pellucid.planning.scaling import from_depth
@@ -98,7 +98,7 @@ def _small_trainer(
         build(config, seed=0, device=device),
         RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
         Pace(steps=100, rows=rows, micro_rows=rows),
-        objective=Causal(),
+        objective=CausalObjective(),
         optimizer=OptimizerSettings(),
         schedule=ScheduleSettings(),
         seed=0,

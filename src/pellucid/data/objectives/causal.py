@@ -36,7 +36,7 @@ class ScoresTokens(Protocol):
     def __call__(self, ids_BT: Tensor, /) -> Scores: ...
 
 
-class Causal:
+class CausalObjective:
     """Predict each token from those before it.
 
     >>> import torch
@@ -46,7 +46,7 @@ class Causal:
     ...     first_token_B=torch.tensor([0]),
     ...     index_B=torch.tensor([0]),
     ... )
-    >>> batch = Causal().batch(rows, RowKey(seed=0, purpose="an example"))
+    >>> batch = CausalObjective().batch(rows, RowKey(seed=0, purpose="an example"))
     >>> batch.ids_BT.tolist(), batch.targets_BT.tolist(), batch.total_weight.item()
     ([[0, 5, 6]], [[5, 6, 1]], 3.0)
     """

@@ -15,8 +15,8 @@ from typing import Literal, SupportsFloat, SupportsIndex, get_args
 
 from pellucid.engine.sampling.orders import LLAMA_CPP_MIROSTAT, ORDERS, PROHIBITIONS, STAGES, Lookback, Order
 from pellucid.errors import SamplingError
-from pellucid.setting_values import MOST
-from pellucid.settings import nearest, setting
+from pellucid.setting_values import MOST, nearest
+from pellucid.settings import setting
 
 ScopeSetting = Literal["order", "prompt", "output", "both"]
 OrderName = Literal["pellucid", "llama.cpp", "vllm", "hf", "mlx"]

@@ -14,7 +14,7 @@ from pellucid.lens.answer import Answer, At
 from pellucid.lens.lessons import draw, embedding, heads, next_token, position, token, training, window
 from pellucid.lens.lessons.contents import PATH, find_entry
 from pellucid.lens.lessons.lesson_text import LessonText
-from pellucid.lens.lessons.task import Task
+from pellucid.lens.lessons.task import LessonTask
 from pellucid.lens.state import LensState
 
 WORKED_BY: dict[str, ModuleType] = {
@@ -47,7 +47,7 @@ def open_lesson(lens: LensState, *, at: At, lesson: str) -> Answer:
 def check(lens: LensState, *, at: At, lesson: str, answer: float) -> Answer:
     """Whether an answer is right, what would have been, and what to see in it."""
     worked_by, shown = WORKED_BY[find_entry(lesson).key], LessonText(lens, at)
-    task: Task = worked_by.open_task(shown)
+    task: LessonTask = worked_by.open_task(shown)
     if task.choices and answer not in range(len(task.choices)):
         raise RequestError("that is none of the choices", found=str(answer), hint=f"give 0 to {len(task.choices) - 1}")
     said = [line.to_dict() for line in worked_by.explain(shown)]

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pellucid.errors import RequestError
-from pellucid.settings import nearest
+from pellucid.setting_values import nearest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class LessonEntry:
     """One lesson: its name, which is also its section of the catalogues, and the panel that it is worked on with."""
 
     key: str
@@ -23,18 +23,18 @@ class Entry:
 
 
 PATH = (
-    Entry(key="token", panel="text"),
-    Entry(key="embedding", panel="vectors"),
-    Entry(key="position", panel="vectors"),
-    Entry(key="heads", panel="attention"),
-    Entry(key="next-token", panel="chances"),
-    Entry(key="draw", panel="chances"),
-    Entry(key="training", panel="training"),
-    Entry(key="window", panel="chances"),
+    LessonEntry(key="token", panel="text"),
+    LessonEntry(key="embedding", panel="vectors"),
+    LessonEntry(key="position", panel="vectors"),
+    LessonEntry(key="heads", panel="attention"),
+    LessonEntry(key="next-token", panel="chances"),
+    LessonEntry(key="draw", panel="chances"),
+    LessonEntry(key="training", panel="training"),
+    LessonEntry(key="window", panel="chances"),
 )
 
 
-def find_entry(key: str) -> Entry:
+def find_entry(key: str) -> LessonEntry:
     """The lesson of that name. Raises RequestError for any other word, naming the nearest."""
     for entry in PATH:
         if entry.key == key:

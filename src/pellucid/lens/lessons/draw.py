@@ -14,7 +14,7 @@ import numpy as np
 
 from pellucid.engine.sampling.distribution import probabilities
 from pellucid.lens.lessons.lesson_text import LessonText
-from pellucid.lens.lessons.task import Line, Task, number, percent
+from pellucid.lens.lessons.task import LessonTask, TaskLine, number, percent
 
 HOT, COLD = 2.0, 0.5
 PERCENT = 0.5  # an answer may be off by this much
@@ -25,7 +25,7 @@ answer = 100 * float((logits_V / {hot}).softmax(-1).max())
 """
 
 
-def open_task(lesson: LessonText) -> Task:
+def open_task(lesson: LessonText) -> LessonTask:
     """The favourite's chance at temperature 2."""
     second, first = (int(i) for i in np.argsort(lesson.last_V)[-2:])
     last = len(lesson.ids) - 1
@@ -37,9 +37,9 @@ def open_task(lesson: LessonText) -> Task:
         "gap": number(lesson.last_V[first] - lesson.last_V[second], 2),
     }
     asked = {"label": figures["label"], "chance": percent(lesson.chances_V[first]), "hot": number(HOT, 0)}
-    return Task(
-        say=(Line("say", figures),),
-        ask=Line("ask", asked),
+    return LessonTask(
+        say=(TaskLine("say", figures),),
+        ask=TaskLine("ask", asked),
         answer=100 * float(probabilities(lesson.last_V / HOT)[first]),
         tolerance=PERCENT,
         select={"token": last, "temperature": HOT},
@@ -47,7 +47,7 @@ def open_task(lesson: LessonText) -> Task:
     )
 
 
-def explain(lesson: LessonText) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
     """The two best tokens at a half, one and two."""
     second, first = (int(i) for i in np.argsort(lesson.last_V)[-2:])
     lines = []
@@ -64,5 +64,5 @@ def explain(lesson: LessonText) -> tuple[Line, ...]:
             "chance": percent(chances_V[first]),
             "second": percent(chances_V[second]),
         }
-        lines.append(Line("at", figures))
-    return (*lines, Line("order", {"label": lesson.token(first)}))
+        lines.append(TaskLine("at", figures))
+    return (*lines, TaskLine("order", {"label": lesson.token(first)}))

@@ -15,7 +15,7 @@ import numpy as np
 
 from pellucid.keyed_random import uniform
 from pellucid.lens.lessons.lesson_text import LessonText
-from pellucid.lens.lessons.task import Line, Task, count, number
+from pellucid.lens.lessons.task import LessonTask, TaskLine, count, number
 
 NUM_CHOICES = 4
 SHOWN_NUMBERS = ("first", "second", "third")
@@ -26,7 +26,7 @@ answer = int(cosines_N.argmax())
 """
 
 
-def open_task(lesson: LessonText) -> Task:
+def open_task(lesson: LessonText) -> LessonTask:
     """Which row of four points most nearly where this one does."""
     position = _position(lesson)
     token_id = lesson.ids[position]
@@ -35,9 +35,9 @@ def open_task(lesson: LessonText) -> Task:
     begins = {name: number(row_D[d], address=f"embed[{position},{d}]") for d, name in enumerate(SHOWN_NUMBERS)}
     label = lesson.token(token_id)
     figures = {"vocab": count(lesson.config.vocab_size), "width": count(lesson.config.d_model), "label": label}
-    return Task(
-        say=(Line("say", {**figures, **begins}),),
-        ask=Line("ask", {"label": label}),
+    return LessonTask(
+        say=(TaskLine("say", {**figures, **begins}),),
+        ask=TaskLine("ask", {"label": label}),
         answer=int(np.argmax(cosines(lesson.embed_VD, token_id)[choices])),
         choices=tuple(lesson.token(choice) for choice in choices),
         select={"token": position},
@@ -45,12 +45,12 @@ def open_task(lesson: LessonText) -> Task:
     )
 
 
-def explain(lesson: LessonText) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
     """The cosine of every choice."""
     token_id = lesson.ids[_position(lesson)]
     cosines_V = cosines(lesson.embed_VD, token_id)
     return tuple(
-        Line("cosine", {"label": lesson.token(choice), "cosine": number(cosines_V[choice])})
+        TaskLine("cosine", {"label": lesson.token(choice), "cosine": number(cosines_V[choice])})
         for choice in _choices(lesson, token_id)
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 from pellucid.engine.sampling.distribution import probabilities
 from pellucid.lens.lessons.embedding import NUM_CHOICES
 from pellucid.lens.lessons.lesson_text import LessonText
-from pellucid.lens.lessons.task import Line, Task, count, number, percent, text
+from pellucid.lens.lessons.task import LessonTask, TaskLine, count, number, percent, text
 
 MOST_LAYERS = 4  # looked through, spread over the depth: opening a layer costs as much as running it
 CODE = """\
@@ -27,7 +27,7 @@ answer = int(weights_S[{choices}].argmax())
 """
 
 
-def open_task(lesson: LessonText) -> Task:
+def open_task(lesson: LessonText) -> LessonTask:
     """Where the last token looks most in one head."""
     layer, head, weights_S = _choose_head(lesson)
     choices = _choices(weights_S)
@@ -35,9 +35,9 @@ def open_task(lesson: LessonText) -> Task:
     place = {"layer": count(layer), "head": count(head)}
     label = lesson.token(lesson.ids[last])
     figures = {**place, "heads": count(config.n_heads), "layers": count(config.n_layers), "label": label}
-    return Task(
-        say=(Line("say", figures), Line("causal" if config.causal else "both_ways")),
-        ask=Line("ask", {**place, "label": label}),
+    return LessonTask(
+        say=(TaskLine("say", figures), TaskLine("causal" if config.causal else "both_ways")),
+        ask=TaskLine("ask", {**place, "label": label}),
         answer=int(weights_S[choices].argmax()),
         choices=tuple(text(f"{t}: {lesson.token(lesson.ids[t]).value}") for t in choices),
         select={"token": last, "layer": layer, "head": head},
@@ -45,17 +45,17 @@ def open_task(lesson: LessonText) -> Task:
     )
 
 
-def explain(lesson: LessonText) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
     """The weight found, the sum of its row, and what the sum would be had the mask cut weights."""
     layer, head, weights_S = _choose_head(lesson)
     found, last = int(weights_S.argmax()), len(lesson.ids) - 1
     address = f"blocks.{layer}.attention.weights[{head},{last},{found}]"
     figures = {"label": lesson.token(lesson.ids[found]), "weight": number(weights_S[found], address=address)}
-    told = Line("found", {**figures, "sum": number(weights_S.sum(), 6)})
+    told = TaskLine("found", {**figures, "sum": number(weights_S.sum(), 6)})
     return (told, _mask_line(lesson, layer, head)) if lesson.config.causal else (told,)
 
 
-def _mask_line(lesson: LessonText, layer: int, head: int) -> Line:
+def _mask_line(lesson: LessonText, layer: int, head: int) -> TaskLine:
     row = lesson.text_positions[len(lesson.text_positions) // 2]
     scores_S = _unmasked_scores(lesson, layer, head, row)
     cut = float(probabilities(scores_S)[: row + 1].sum())
@@ -64,7 +64,7 @@ def _mask_line(lesson: LessonText, layer: int, head: int) -> Line:
         "hidden": count(len(lesson.ids) - 1 - row),
         "cut": percent(cut),
     }
-    return Line("mask", figures)
+    return TaskLine("mask", figures)
 
 
 def _unmasked_scores(lesson: LessonText, layer: int, head: int, row: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from pellucid.engine.sampling.distribution import entropy
 from pellucid.lens.lessons.lesson_text import LessonText
-from pellucid.lens.lessons.task import Figure, Line, Task, count, number, percent, text
+from pellucid.lens.lessons.task import Figure, LessonTask, TaskLine, count, number, percent, text
 
 SHARES = (0.9, 0.99, 0.999, 0.9999)  # the first that the favourite does not reach alone
 MARGIN = 1.01  # rounding alone never makes a pair a hundredth likelier
@@ -40,7 +40,7 @@ class Pair:
     chance: float
 
 
-def open_task(lesson: LessonText) -> Task:
+def open_task(lesson: LessonText) -> LessonTask:
     """How many of the likeliest tokens it takes to reach a share."""
     favourite, last = int(lesson.chances_V.argmax()), len(lesson.ids) - 1
     chance = float(lesson.chances_V[favourite])
@@ -53,9 +53,9 @@ def open_task(lesson: LessonText) -> Task:
     }
     share = next((share for share in SHARES if share > chance), SHARES[-1])
     needed = int((np.cumsum(np.sort(lesson.chances_V)[::-1]) < share).sum()) + 1
-    return Task(
-        say=(Line("say", figures),),
-        ask=Line("ask", {"share": percent(share, 0 if share <= 0.99 else 2)}),
+    return LessonTask(
+        say=(TaskLine("say", figures),),
+        ask=TaskLine("ask", {"share": percent(share, 0 if share <= 0.99 else 2)}),
         answer=needed,
         tolerance=needed // 100,
         select={"token": last, "top_p": share},
@@ -63,17 +63,17 @@ def open_task(lesson: LessonText) -> Task:
     )
 
 
-def explain(lesson: LessonText) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
     """How open the choice is in bits, and the place where greedy loses most."""
     bits = entropy(lesson.last_V) / np.log(2)
-    told = Line("entropy", {"bits": number(bits, 2), "choices": number(2**bits, 1)})
+    told = TaskLine("entropy", {"bits": number(bits, 2), "choices": number(2**bits, 1)})
     places = [t for t in lesson.text_positions if t + 1 < lesson.config.context_length][-MOST_PLACES:]
     found = [(t, *find_pairs(lesson, lesson.ids[: t + 1])) for t in places]
     t, greedy, best = max(found, key=lambda one: one[2].chance / one[1].chance)
     searched = {"places": count(len(places))}
     if best.chance <= MARGIN * greedy.chance:
-        return (told, Line("greedy_best", searched))
-    return (told, Line("greedy_beaten", {**_beaten(lesson, t, greedy, best), **searched}))
+        return (told, TaskLine("greedy_best", searched))
+    return (told, TaskLine("greedy_beaten", {**_beaten(lesson, t, greedy, best), **searched}))
 
 
 def find_pairs(lesson: LessonText, ids: tuple[int, ...]) -> tuple[Pair, Pair]:

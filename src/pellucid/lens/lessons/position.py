@@ -19,7 +19,7 @@ import numpy as np
 
 from pellucid.lens.lessons.embedding import NUM_CHOICES, cosines, draw_some
 from pellucid.lens.lessons.lesson_text import LessonText
-from pellucid.lens.lessons.task import Line, Task, count, number, percent
+from pellucid.lens.lessons.task import LessonTask, TaskLine, count, number, percent
 
 ROTARY = """\
 rotation = pellucid.load(RUN).model.rotation
@@ -37,13 +37,13 @@ MOST_PAIRS = 8  # of neighbours that change places
 DEGREES = 1.0  # an answer may be off by this much: it is read from a drawing
 
 
-def open_task(lesson: LessonText) -> Task:
+def open_task(lesson: LessonText) -> LessonTask:
     """The question for this model's kind of position."""
     ask = {"rotary": _ask_rotary, "learned": _ask_added, "sinusoidal": _ask_added, "none": _ask_none}
     return ask[lesson.config.position.kind](lesson)
 
 
-def explain(lesson: LessonText) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
     """What changes when two neighbours change places: the pair that matters most."""
     favourite, pairs = int(lesson.chances_V.argmax()), _neighbours(lesson)
     if not pairs:  # nothing but one token, repeated
@@ -59,18 +59,18 @@ def explain(lesson: LessonText) -> tuple[Line, ...]:
         "before": percent(before),
         "after": percent(after_N[most]),
     }
-    return (Line("swapped", figures),)
+    return (TaskLine("swapped", figures),)
 
 
-def _ask_rotary(lesson: LessonText) -> Task:
+def _ask_rotary(lesson: LessonText) -> LessonTask:
     position = lesson.text_positions[-1]
     rotation: Any = lesson.model.rotation
     angles = [math.atan2(-float(rotation.sin_TK[t, 0]), float(rotation.cos_TK[t, 0])) for t in (1, position)]
     figures = {"angle": number(angles[0]), "degrees": number(math.degrees(angles[0]), 3)}
     asked = {"label": lesson.token(lesson.ids[position]), "position": count(position)}
-    return Task(
-        say=(Line("say"), Line("rotary", figures)),
-        ask=Line("ask_rotary", asked),
+    return LessonTask(
+        say=(TaskLine("say"), TaskLine("rotary", figures)),
+        ask=TaskLine("ask_rotary", asked),
         answer=math.degrees(angles[1]) % 360,
         tolerance=DEGREES,
         select={"token": position},
@@ -78,16 +78,16 @@ def _ask_rotary(lesson: LessonText) -> Task:
     )
 
 
-def _ask_added(lesson: LessonText) -> Task:
+def _ask_added(lesson: LessonText) -> LessonTask:
     position, length = lesson.text_positions[-1], lesson.config.context_length
     addition: Any = lesson.model.position
     places_TD = addition.added(slice(length))[0].detach().float().cpu().numpy()
     cosines_T = cosines(places_TD, position)
     ranked = [int(t) for t in np.argsort(-cosines_T, kind="stable") if t != position]
     choices = sorted([ranked[0], *draw_some(ranked[len(ranked) // 2 :], NUM_CHOICES - 1, seed=position)])
-    return Task(
-        say=(Line("say"), Line(lesson.config.position.kind)),
-        ask=Line("ask_added", {"position": count(position)}),
+    return LessonTask(
+        say=(TaskLine("say"), TaskLine(lesson.config.position.kind)),
+        ask=TaskLine("ask_added", {"position": count(position)}),
         answer=int(np.argmax(cosines_T[choices])),
         choices=tuple(count(t) for t in choices),
         select={"token": position},
@@ -95,14 +95,14 @@ def _ask_added(lesson: LessonText) -> Task:
     )
 
 
-def _ask_none(lesson: LessonText) -> Task:
+def _ask_none(lesson: LessonText) -> LessonTask:
     position = lesson.text_positions[-1]
     asked = {"label": lesson.token(lesson.ids[position]), "position": count(position)}
     code = NONE.format(position=position)
     answer = position if lesson.config.causal else len(lesson.ids) - 1
-    return Task(
-        say=(Line("say"), Line("none")),
-        ask=Line("ask_none", asked),
+    return LessonTask(
+        say=(TaskLine("say"), TaskLine("none")),
+        ask=TaskLine("ask_none", asked),
         answer=answer,
         select={"token": position},
         code=code,

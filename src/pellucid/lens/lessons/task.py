@@ -70,7 +70,7 @@ def text(value: str) -> Figure:
 
 
 @dataclass(frozen=True)
-class Line:
+class TaskLine:
     """A sentence of the catalogue (its key inside the lesson's section) with its figures."""
 
     key: str
@@ -81,14 +81,14 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class LessonTask:
     """A lesson on one text: what is said, what is selected in the panel, what is asked, and the right answer.
 
     `answer` is the index of the right choice, or a number where there are no choices.
     """
 
-    say: tuple[Line, ...]
-    ask: Line
+    say: tuple[TaskLine, ...]
+    ask: TaskLine
     answer: float
     choices: tuple[Figure, ...] = ()
     tolerance: float = 0.0

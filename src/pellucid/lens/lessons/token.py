@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pellucid.lens.graphemes import graphemes
 from pellucid.lens.lessons.lesson_text import LessonText
-from pellucid.lens.lessons.task import Figure, Line, Task, count, text
+from pellucid.lens.lessons.task import Figure, LessonTask, TaskLine, count, text
 
 WORD, LETTER = " strawberry", "r"
 SPELLINGS = ("strawberry", WORD, "草莓")
@@ -18,7 +18,7 @@ answer = len(tokenizer.encode({word!r}).ids)
 """
 
 
-def open_task(lesson: LessonText) -> Task:
+def open_task(lesson: LessonText) -> LessonTask:
     """How many tokens the word becomes."""
     position = lesson.text_positions[0]
     token_id = lesson.ids[position]
@@ -29,12 +29,12 @@ def open_task(lesson: LessonText) -> Task:
         "label": lesson.token(token_id),
         "id": count(token_id),
     }
-    ask = Line("ask", {"word": text(WORD)})
+    ask = TaskLine("ask", {"word": text(WORD)})
     begin = lesson.tokenizer.bos_id
     if begin is not None:  # it stands on the row too, in front of every text
-        ask = Line("ask_begun", {**ask.figures, "begin": lesson.token(begin)})
-    return Task(
-        say=(Line("say", figures),),
+        ask = TaskLine("ask_begun", {**ask.figures, "begin": lesson.token(begin)})
+    return LessonTask(
+        say=(TaskLine("say", figures),),
         ask=ask,
         answer=len(_ids(lesson, WORD)),
         select={"token": position},
@@ -43,22 +43,22 @@ def open_task(lesson: LessonText) -> Task:
     )
 
 
-def explain(lesson: LessonText) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
     """How the word is cut here with and without its space, and whether its letters can be seen."""
     ids = _ids(lesson, WORD)
     if len(ids) >= len(WORD.strip()):
-        seen = Line("spelled", {"count": count(len(ids))})
+        seen = TaskLine("spelled", {"count": count(len(ids))})
     else:
         figures = {"letter": text(LETTER), "number": count(WORD.count(LETTER)), "ids": _listed(ids)}
-        seen = Line("hidden", figures)
+        seen = TaskLine("hidden", figures)
     return (*(_split(lesson, spelling) for spelling in SPELLINGS), seen)
 
 
-def _split(lesson: LessonText, spelling: str) -> Line:
+def _split(lesson: LessonText, spelling: str) -> TaskLine:
     ids = _ids(lesson, spelling)
     pieces = " | ".join(str(lesson.token(token_id).value) for token_id in ids)
     figures = {"word": text(spelling), "pieces": text(pieces), "count": count(len(ids)), "ids": _listed(ids)}
-    return Line("split", figures)
+    return TaskLine("split", figures)
 
 
 def _ids(lesson: LessonText, spelling: str) -> list[int]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from pellucid.lens.lessons.embedding import NUM_CHOICES
 from pellucid.lens.lessons.lesson_text import LessonText
-from pellucid.lens.lessons.task import Line, Task, count, number, percent, text
+from pellucid.lens.lessons.task import LessonTask, TaskLine, count, number, percent, text
 
 MOST_WRITTEN = 16  # tokens that the model writes alone
 CODE = """\
@@ -28,7 +28,7 @@ answer = int(losses_T[torch.tensor({choices}) - 1].argmax())
 """
 
 
-def open_task(lesson: LessonText) -> Task:
+def open_task(lesson: LessonText) -> LessonTask:
     """Which of the text's own tokens surprised the model most."""
     losses = {t: float(lesson.losses_T[t - 1]) for t in lesson.text_positions if t}
     mean = float(np.mean(list(losses.values())))
@@ -39,9 +39,9 @@ def open_task(lesson: LessonText) -> Task:
         "loss": number(mean, 2),
         "chance": percent(math.exp(-mean)),
     }
-    return Task(
-        say=(Line("say", figures),),
-        ask=Line("ask"),
+    return LessonTask(
+        say=(TaskLine("say", figures),),
+        ask=TaskLine("ask"),
         answer=max(range(len(choices)), key=lambda i: losses[choices[i]]),
         choices=tuple(text(f"{t}: {lesson.token(lesson.ids[t]).value}") for t in choices),
         select={"token": choices[-1]},
@@ -49,26 +49,26 @@ def open_task(lesson: LessonText) -> Task:
     )
 
 
-def explain(lesson: LessonText) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
     """The loss of every choice; then the guesses beside the true tokens, and the text written alone."""
     losses = {t: float(lesson.losses_T[t - 1]) for t in lesson.text_positions if t}
     told = []
     for t in _choices(losses):
         figures = {"label": lesson.token(lesson.ids[t]), "position": count(t)}
-        told.append(Line("loss", {**figures, "loss": number(losses[t]), "chance": percent(math.exp(-losses[t]))}))
+        told.append(TaskLine("loss", {**figures, "loss": number(losses[t]), "chance": percent(math.exp(-losses[t]))}))
     return (*told, *_forced_and_free(lesson))
 
 
-def _forced_and_free(lesson: LessonText) -> tuple[Line, Line]:
+def _forced_and_free(lesson: LessonText) -> tuple[TaskLine, TaskLine]:
     start = lesson.text_positions[(len(lesson.text_positions) - 1) // 2] + 1
     end = min(len(lesson.ids), start + MOST_WRITTEN)
     true = lesson.ids[start:end]
     guesses = lesson.logits_TV[start - 1 : end - 1].argmax(-1)
     written = write_alone(lesson, lesson.ids[:start], len(true))
     figures = {"start": text(lesson.quote(lesson.ids[:start])), "places": count(len(true))}
-    forced = Line("forced", {**figures, "right": count(int((guesses == np.array(true)).sum()))})
+    forced = TaskLine("forced", {**figures, "right": count(int((guesses == np.array(true)).sum()))})
     same = sum(a == b for a, b in zip(written, true, strict=True))
-    return forced, Line("free", {**figures, "written": text(lesson.quote(written)), "right": count(same)})
+    return forced, TaskLine("free", {**figures, "written": text(lesson.quote(written)), "right": count(same)})
 
 
 def write_alone(lesson: LessonText, ids: tuple[int, ...], num_new: int) -> list[int]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pellucid.lens.lessons.embedding import NUM_CHOICES
 from pellucid.lens.lessons.lesson_text import LessonText
-from pellucid.lens.lessons.task import Line, Task, count, percent, text
+from pellucid.lens.lessons.task import LessonTask, TaskLine, count, percent, text
 
 CODE = """\
 lm = pellucid.load(RUN)
@@ -21,7 +21,7 @@ answer = int(logits_V[{choices}].argmax())
 """
 
 
-def open_task(lesson: LessonText) -> Task:
+def open_task(lesson: LessonText) -> LessonTask:
     """The favourite after the end of the text alone."""
     tail, used = _tail(lesson), len(lesson.ids)
     chances_V = lesson.after(tail)
@@ -30,9 +30,9 @@ def open_task(lesson: LessonText) -> Task:
     context = lesson.config.context_length
     figures = {"context": count(context), "used": count(used), "left": count(context - used)}
     end = lesson.quote(tail)
-    return Task(
-        say=(Line("say", figures),),
-        ask=Line("ask", {"end": text(end)}),
+    return LessonTask(
+        say=(TaskLine("say", figures),),
+        ask=TaskLine("ask", {"end": text(end)}),
         answer=choices.index(favourite),
         choices=tuple(lesson.token(choice) for choice in choices),
         select={"token": None},
@@ -41,7 +41,7 @@ def open_task(lesson: LessonText) -> Task:
     )
 
 
-def explain(lesson: LessonText) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
     """What the favourite of the whole text is worth without its beginning."""
     tail = _tail(lesson)
     chances_V = lesson.after(tail)
@@ -53,7 +53,7 @@ def explain(lesson: LessonText) -> tuple[Line, ...]:
         "other": lesson.token(other),
         "gone": count(len(lesson.ids) - len(tail)),
     }
-    return (Line("cut_same" if other == first else "cut_changed", figures),)
+    return (TaskLine("cut_same" if other == first else "cut_changed", figures),)
 
 
 def _tail(lesson: LessonText) -> tuple[int, ...]:

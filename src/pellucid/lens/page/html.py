@@ -34,7 +34,7 @@ FRAME_HEIGHT = 860  # pixels; where the notebook lets it, the frame takes its co
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
+class RecordedPage:
     """Answers by question, each an envelope in base64, and the questions that found no room or no answer."""
 
     compression: Literal["deflate", "none"]
@@ -53,7 +53,7 @@ def record_answers(
     limit_bytes: int = MAX_BYTES,
     compress: bool = True,
     recorder: Recorder = NULL,
-) -> Recording:
+) -> RecordedPage:
     """Ask each question once, the most important first; what does not fit is left out and said."""
     answers: dict[str, str] = {}
     left_out: list[str] = []
@@ -86,10 +86,10 @@ def record_answers(
                 level="warning",
             )
         )
-    return Recording(compression="deflate" if compress else "none", answers=answers, left_out=tuple(left_out))
+    return RecordedPage(compression="deflate" if compress else "none", answers=answers, left_out=tuple(left_out))
 
 
-def render_html(recording: Recording, *, title: str = "Pellucid", language: Language = "en", state: str = "") -> str:
+def render_html(recording: RecordedPage, *, title: str = "Pellucid", language: Language = "en", state: str = "") -> str:
     """The whole page as one text. `state` is the page's address behind the `#`: what is selected when it opens."""
     program = inert(call_exports(find_program().read_text(encoding="utf-8"), OPEN))
     opening = f"if (!location.hash) history.replaceState(null, '', {script_json('#' + state)});" if state else ""
@@ -130,7 +130,7 @@ def write_html(
     language: Language = "en",
     state: str = "",
     recorder: Recorder = NULL,
-) -> Recording:
+) -> RecordedPage:
     """Record the answers and write the one file, at most `limit_bytes` of them; returns what was recorded.
 
     `compress=False` makes a file about three times larger for browsers older than 2023.

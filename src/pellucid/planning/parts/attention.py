@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pellucid.planning.parts.description import STREAM, Line, Part, Step, matrix, vector
+from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, matrix, vector
 from pellucid.planning.parts.position import MOST_POSITIONS, Position
 from pellucid.settings import REQUIRED, setting
 
@@ -16,7 +16,7 @@ AttentionCore = Literal["batched", "fused"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class SlidingWindow:
     """A sliding window: how far back a position sees, and in which blocks."""
 
     size: int = setting(REQUIRED, "a position sees this many, itself the last", low=1, high=MOST_POSITIONS)
@@ -26,38 +26,38 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention:
+class AttentionConfig:
     """What attention has beside its heads."""
 
     qk_norm: bool = setting(True, "RMS-normalise each query and key head")
     qkv_bias: bool = setting(False, "biases on the query, key and value projections")
     output_bias: bool = setting(False, "bias on the projection out of attention")
-    window: Window | None = setting(None, "a sliding window (none: a position sees all before it)")
+    window: SlidingWindow | None = setting(None, "a sliding window (none: a position sees all before it)")
 
 
-def describe_projections(axes: Attention, position: Position) -> Part:
+def describe_projections(axes: AttentionConfig, position: Position) -> Part:
     """Queries, keys and values, their norms, and their turning by rotary positions."""
     tensors = [
         *matrix("attention.query", "query", "d_attention", "d_model", bias=axes.qkv_bias),
         *matrix("attention.key", "key", "d_kv", "d_model", bias=axes.qkv_bias, start="key"),
         *matrix("attention.value", "value", "d_kv", "d_model", bias=axes.qkv_bias),
     ]
-    kept = [Line(name="queries_keys_values", formula="compute_bytes x (d_attention + 2 x d_kv)")]
+    kept = [CostLine(name="queries_keys_values", formula="compute_bytes x (d_attention + 2 x d_kv)")]
     if axes.qk_norm:
         names = ("attention.query_norm.weight", "attention.key_norm.weight")
         tensors += [vector(name, "qk_norms", "head_dim", start="one") for name in names]
-        kept.insert(0, Line(name="qk_norms", formula="(8 x (d_attention + d_kv) + 4 x (n_heads + n_kv_heads))"))
+        kept.insert(0, CostLine(name="qk_norms", formula="(8 x (d_attention + d_kv) + 4 x (n_heads + n_kv_heads))"))
     query, key = ("n_heads", "new", "head_dim"), ("n_kv_heads", "new", "head_dim")
     before, turned = "by heads, after their own norm if there is one, before any rotation", "turned to their positions"
     steps = [
-        Step(name="attention.query", axes=query, meaning=before),
-        Step(name="attention.key", axes=key, meaning=before),
-        Step(name="attention.value", axes=key, meaning="by heads"),
+        Activation(name="attention.query", axes=query, meaning=before),
+        Activation(name="attention.key", axes=key, meaning=before),
+        Activation(name="attention.value", axes=key, meaning="by heads"),
     ]
     if position.kind == "rotary":
         steps += [
-            Step(name="attention.query_rotated", axes=query, meaning=turned),
-            Step(name="attention.key_rotated", axes=key, meaning=turned),
+            Activation(name="attention.query_rotated", axes=query, meaning=turned),
+            Activation(name="attention.key_rotated", axes=key, meaning=turned),
         ]
     return Part(tensors=tuple(tensors), kept=tuple(kept), steps=tuple(steps))
 
@@ -67,32 +67,40 @@ def describe_core(core: AttentionCore, *, dropout: bool) -> Part:
     square = ("n_heads", "new", "all")
     if core == "batched":
         num_kept = 3 if dropout else 1
-        kept = [Line(name="attention_weights", formula=f"{num_kept} x n_heads x context_length x compute_bytes")]
+        kept = [CostLine(name="attention_weights", formula=f"{num_kept} x n_heads x context_length x compute_bytes")]
     elif dropout:  # torch has no fused kernel with dropout on a CPU: it computes plainly, in float32
         kept = [
-            Line(name="attention_weights", formula="3 x n_heads x context_length x 4"),
-            Line(name="attention_float32_copies", formula="4 x 4 x d_attention"),
+            CostLine(name="attention_weights", formula="3 x n_heads x context_length x 4"),
+            CostLine(name="attention_float32_copies", formula="4 x 4 x d_attention"),
         ]
     else:
-        kept = [Line(name="attention_sums", formula="(compute_bytes x d_attention + 4 x n_heads)")]
+        kept = [CostLine(name="attention_sums", formula="(compute_bytes x d_attention + 4 x n_heads)")]
     return Part(
-        products=tuple(Line(name=name, formula="d_attention x seen") for name in ("attention_scores", "attention_sum")),
+        products=tuple(
+            CostLine(name=name, formula="d_attention x seen") for name in ("attention_scores", "attention_sum")
+        ),
         kept=tuple(kept),
         steps=(  # the first two only where the core has them as tensors: the explicit one
-            Step(name="attention.scores", axes=square, meaning="q · k / √K, minus infinity where it may not look"),
-            Step(name="attention.weights", axes=square, meaning="their softmax: every row sums to 1"),
-            Step(name="attention.mix", axes=("n_heads", "new", "head_dim"), meaning="the values, mixed by the weights"),
+            Activation(
+                name="attention.scores", axes=square, meaning="q · k / √K, minus infinity where it may not look"
+            ),
+            Activation(name="attention.weights", axes=square, meaning="their softmax: every row sums to 1"),
+            Activation(
+                name="attention.mix", axes=("n_heads", "new", "head_dim"), meaning="the values, mixed by the weights"
+            ),
         ),
     )
 
 
-def describe_output(axes: Attention) -> Part:
+def describe_output(axes: AttentionConfig) -> Part:
     """The projection of what all heads gathered back into the residual stream."""
     return Part(
         tensors=matrix("attention.output", "output", "d_model", "d_attention", bias=axes.output_bias, start="write"),
-        kept=(Line(name="attention_outputs", formula="compute_bytes x d_attention"),),
+        kept=(CostLine(name="attention_outputs", formula="compute_bytes x d_attention"),),
         steps=(
-            Step(name="attention.output", axes=STREAM, meaning="what attention adds to the stream, before dropout"),
-            Step(name="middle", axes=STREAM, meaning="the stream after that"),
+            Activation(
+                name="attention.output", axes=STREAM, meaning="what attention adds to the stream, before dropout"
+            ),
+            Activation(name="middle", axes=STREAM, meaning="the stream after that"),
         ),
     )

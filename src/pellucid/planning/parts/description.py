@@ -44,7 +44,7 @@ class TensorPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class CostLine:
     """Something that each token costs: a name, and the formula for one token and one place where the part stands."""
 
     name: str
@@ -52,7 +52,7 @@ class Line:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Activation:
     """A tensor on the way: its name, what it is, and its axes beside the batch.
 
     `new` positions are read, `all` are attended to, `last` are scored.
@@ -62,7 +62,7 @@ class Step:
     axes: tuple[str, ...]
     meaning: str
 
-    def within(self, path: str) -> Step:
+    def within(self, path: str) -> Activation:
         """The same tensor of one block, whose path comes before its name."""
         return replace(self, name=path + self.name)
 
@@ -72,15 +72,15 @@ class Part:
     """Everything that is known of a part without building it."""
 
     tensors: tuple[TensorPlan, ...] = ()
-    products: tuple[Line, ...] = ()  # FLOPs for one token; `seen` is how many positions it sees on average
-    kept: tuple[Line, ...] = ()  # bytes for one token
-    steps: tuple[Step, ...] = ()
+    products: tuple[CostLine, ...] = ()  # FLOPs for one token; `seen` is how many positions it sees on average
+    kept: tuple[CostLine, ...] = ()  # bytes for one token
+    steps: tuple[Activation, ...] = ()
 
-    def multiplications(self) -> Iterator[Line]:
+    def multiplications(self) -> Iterator[CostLine]:
         """What each token is multiplied with: the matrices, then the products beside them."""
         for tensor in self.tensors:
             if tensor.group == "matrix":
-                yield Line(name=tensor.part, formula=" x ".join(tensor.axes))
+                yield CostLine(name=tensor.part, formula=" x ".join(tensor.axes))
         yield from self.products
 
 

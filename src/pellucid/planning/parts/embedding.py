@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pellucid.planning.parts.description import STREAM, Line, Part, Step, TensorPlan
+from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, TensorPlan
 
 
 def describe_embedding(*, tied: bool) -> Part:
@@ -14,7 +14,9 @@ def describe_embedding(*, tied: bool) -> Part:
         group="tied" if tied else "embedding",
         start="table",
     )
-    return Part(tensors=(table,), steps=(Step(name="embed", axes=STREAM, meaning="the token's row of the embedding"),))
+    return Part(
+        tensors=(table,), steps=(Activation(name="embed", axes=STREAM, meaning="the token's row of the embedding"),)
+    )
 
 
 def describe_head(*, tied: bool) -> Part:
@@ -22,6 +24,6 @@ def describe_head(*, tied: bool) -> Part:
     table = TensorPlan(name="head.weight", part="head", axes=("vocab_size", "d_model"), group="head", start="head")
     return Part(
         tensors=() if tied else (table,),
-        products=(Line(name="head", formula="vocab_size x d_model"),),
-        steps=(Step(name="logits", axes=("last", "vocab_size"), meaning="the score of every token"),),
+        products=(CostLine(name="head", formula="vocab_size x d_model"),),
+        steps=(Activation(name="logits", axes=("last", "vocab_size"), meaning="the score of every token"),),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from pellucid.planning.parts.description import STREAM, Line, Part, Step, matrix
+from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, matrix
 from pellucid.settings import setting
 
 FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu", "geglu", "relu2"]
@@ -17,7 +17,7 @@ GATED: Mapping[FeedForwardKind, bool] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedForward:
+class FeedForwardConfig:
     """The network at each place, after attention."""
 
     kind: FeedForwardKind = setting(
@@ -31,15 +31,19 @@ class FeedForward:
         return GATED[self.kind]
 
 
-def describe_feed_forward(axes: FeedForward) -> Part:
+def describe_feed_forward(axes: FeedForwardConfig) -> Part:
     """The projections up and down, the activation between them, and the gate of the kinds that have one.
 
-    >>> [tensor.name for tensor in describe_feed_forward(FeedForward(kind="relu2")).tensors]
+    >>> [tensor.name for tensor in describe_feed_forward(FeedForwardConfig(kind="relu2")).tensors]
     ['mlp.up.weight', 'mlp.down.weight']
     """
     wide, bias = ("new", "d_ff"), axes.bias
     gate = matrix("mlp.gate", "mlp_gate", "d_ff", "d_model", bias=bias) if axes.gated else ()
-    gated = (Step(name="mlp.gate", axes=wide, meaning="the gate before its activation function"),) if axes.gated else ()
+    gated = (
+        (Activation(name="mlp.gate", axes=wide, meaning="the gate before its activation function"),)
+        if axes.gated
+        else ()
+    )
     up = "what the gate scales" if axes.gated else "before the activation function"
     num_kept = 4 if axes.gated else 2
     return Part(
@@ -48,11 +52,13 @@ def describe_feed_forward(axes: FeedForward) -> Part:
             *matrix("mlp.up", "mlp_up", "d_ff", "d_model", bias=bias),
             *matrix("mlp.down", "mlp_down", "d_model", "d_ff", bias=bias, start="write"),
         ),
-        kept=(Line(name="feed_forward", formula=f"compute_bytes x {num_kept} x d_ff"),),
+        kept=(CostLine(name="feed_forward", formula=f"compute_bytes x {num_kept} x d_ff"),),
         steps=(
             *gated,
-            Step(name="mlp.up", axes=wide, meaning=up),
-            Step(name="mlp.hidden", axes=wide, meaning="the activations: what the last matrix reads"),
-            Step(name="mlp.output", axes=STREAM, meaning="what the feed-forward adds to the stream, before dropout"),
+            Activation(name="mlp.up", axes=wide, meaning=up),
+            Activation(name="mlp.hidden", axes=wide, meaning="the activations: what the last matrix reads"),
+            Activation(
+                name="mlp.output", axes=STREAM, meaning="what the feed-forward adds to the stream, before dropout"
+            ),
         ),
     )

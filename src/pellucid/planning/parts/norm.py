@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from pellucid.errors import ModelError
-from pellucid.planning.parts.description import STREAM, Line, Part, Step, vector
+from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, vector
 from pellucid.settings import setting
 
 NormKind = Literal["layer", "layer_no_bias", "rms"]
@@ -21,7 +21,7 @@ KEEPS: Mapping[NormKind, str] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Norm:
+class NormConfig:
     """Normalisation before attention, before the feed-forward and at the end."""
 
     kind: NormKind = setting("rms", "normalisation before attention, before the feed-forward and at the end")
@@ -32,10 +32,10 @@ class Norm:
             raise ModelError("what is added to the variance must be a finite number", found=f"eps={self.eps}")
 
 
-def describe_norm(norm: Norm, name: str) -> Part:
+def describe_norm(norm: NormConfig, name: str) -> Part:
     """The norm of that name over the width of the residual stream.
 
-    >>> [tensor.name for tensor in describe_norm(Norm(kind="layer"), "final_norm").tensors]
+    >>> [tensor.name for tensor in describe_norm(NormConfig(kind="layer"), "final_norm").tensors]
     ['final_norm.weight', 'final_norm.bias']
     """
     tensors = [vector(f"{name}.weight", name, "d_model", start="one")]
@@ -43,6 +43,6 @@ def describe_norm(norm: Norm, name: str) -> Part:
         tensors.append(vector(f"{name}.bias", name, "d_model", start="zero"))
     return Part(
         tensors=tuple(tensors),
-        kept=(Line(name="norms", formula=KEEPS[norm.kind]),),
-        steps=(Step(name=name, axes=STREAM, meaning="the stream after this norm"),),
+        kept=(CostLine(name="norms", formula=KEEPS[norm.kind]),),
+        steps=(Activation(name=name, axes=STREAM, meaning="the stream after this norm"),),
     )

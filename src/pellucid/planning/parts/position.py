@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.errors import ModelError
-from pellucid.planning.parts.description import STREAM, Part, Step, TensorPlan
+from pellucid.planning.parts.description import STREAM, Activation, Part, TensorPlan
 from pellucid.settings import setting
 
 MOST_POSITIONS, MOST_NUMBER = 1 << 24, 1e15  # beyond these no model is known
@@ -114,7 +114,7 @@ def describe_position(position: Position) -> Part:
         group="tied",
         start="table",
     )
-    added = Step(name="position", axes=STREAM, meaning="what is added for the position")
+    added = Activation(name="position", axes=STREAM, meaning="what is added for the position")
     return Part(tensors=(table,) if position.kind == "learned" else (), steps=(added,))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.source import Source
 from pellucid.events import NULL, Fanout, Recorder, WithoutProgress
 from pellucid.store.run import lock_run
@@ -59,7 +59,7 @@ def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = N
             opened.build_model(plan.config),
             opened.train_rows(plan.config.context_length, rows=plan.rows),
             Pace(steps=plan.steps, rows=plan.rows, micro_rows=plan.micro_rows),
-            objective=Causal(),
+            objective=CausalObjective(),
             optimizer=settings.optimizer,
             schedule=settings.schedule,
             seed=settings.seed,

@@ -71,7 +71,7 @@ EXAM_QUESTIONS = 60  # of each language, at each evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class QuickstartSize:
     """One size of quickstart."""
 
     name: str
@@ -94,9 +94,9 @@ class Ladder:
     """The sizes of one level of the world, largest first; the last one takes every machine."""
 
     vocabulary: int  # at most: it ends where no pair of a word is left to merge
-    sizes: tuple[Size, ...]
+    sizes: tuple[QuickstartSize, ...]
 
-    def size(self, name: str) -> Size:
+    def size(self, name: str) -> QuickstartSize:
         """The size of this name."""
         return next(size for size in self.sizes if size.name == name)
 
@@ -108,15 +108,23 @@ LADDERS = {
     0: Ladder(
         vocabulary=1024,
         sizes=(
-            Size(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=3600),
-            Size(name="medium", least_flops_per_second=0.0, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=1500),
+            QuickstartSize(
+                name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=3600
+            ),
+            QuickstartSize(
+                name="medium", least_flops_per_second=0.0, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=1500
+            ),
         ),
     ),
     1: Ladder(
         vocabulary=2048,
         sizes=(
-            Size(name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=9600),
-            Size(name="medium", least_flops_per_second=0.0, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=4800),
+            QuickstartSize(
+                name="large", least_flops_per_second=1.4e12, n_layers=4, d_model=256, n_heads=8, d_ff=704, steps=9600
+            ),
+            QuickstartSize(
+                name="medium", least_flops_per_second=0.0, n_layers=4, d_model=192, n_heads=6, d_ff=256, steps=4800
+            ),
         ),
     ),
 }
@@ -189,7 +197,7 @@ def identity_of(start: Start) -> dict[str, str | int]:
     }
 
 
-def choose_size(out: Path, start: Start, recorder: Recorder) -> Size:
+def choose_size(out: Path, start: Start, recorder: Recorder) -> QuickstartSize:
     """The size of this directory: the recorded one, the one asked for, or the largest that this machine trains in time."""
     stored, ladder = out / CHOICE, LADDERS[start.level]
     if stored.is_file():
@@ -234,7 +242,7 @@ def choose_size(out: Path, start: Start, recorder: Recorder) -> Size:
     return size
 
 
-def write_corpus(out: Path, size: Size, start: Start, recorder: Recorder) -> Path:
+def write_corpus(out: Path, size: QuickstartSize, start: Start, recorder: Recorder) -> Path:
     """Tell the stories, one to a row, English and Chinese in turn; answers to rare kinds of question count more."""
     path = out / CORPUS
     if path.is_file():
@@ -280,7 +288,7 @@ def exam_of(start: Start) -> Exam:
     return ask
 
 
-def settings_of(size: Size, start: Start) -> dict:
+def settings_of(size: QuickstartSize, start: Start) -> dict:
     """The size as the settings of a training run."""
     return {
         "seed": start.seed,
@@ -314,7 +322,7 @@ def settings_of(size: Size, start: Start) -> dict:
     }
 
 
-def examine(finished: Finished, size: Size, start: Start, num_questions: int, recorder: Recorder) -> Outcome:
+def examine(finished: Finished, size: QuickstartSize, start: Start, num_questions: int, recorder: Recorder) -> Outcome:
     """Ask about held-out worlds in both languages, and let the model tell a story of its own."""
     checkpoint = load_checkpoint(resolve_checkpoint(finished.out, recorder=recorder))
     model, tokenizer = load_model(checkpoint, device=choose_device(start.device)).eval(), checkpoint.tokenizer
