@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
-from pellucid.engine.account import BLOCK, Row, account_stage, score_prompt
+from pellucid.engine.account import account_stage, score_prompt
 from pellucid.engine.generate import generate
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.distribution import BLOCK, Distribution
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import FunctionStage
 from pellucid.engine.simple import next_logits
-from pellucid.engine.stage import FunctionStage
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.model.context import Context
 from pellucid.model.core import ExplicitCore
 from pellucid.planning.shapes import part_shapes
@@ -30,13 +32,20 @@ SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_ne
 def steps(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
     return list(
-        generate(TorchRunner(model), merged_tokenizer, merged_tokenizer.encode_prompt("hello"), SETTINGS, explain=True)
+        generate(
+            TorchRunner(model),
+            merged_tokenizer,
+            Request(prompt_ids=merged_tokenizer.encode_prompt("hello"), sampling=SETTINGS, explain=True),
+        )
     )
 
 
 def test_no_account_unless_asked(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
-    assert all(step.account is None for step in generate(TorchRunner(model), merged_tokenizer, [0], SETTINGS))
+    assert all(
+        step.account is None
+        for step in generate(TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0], sampling=SETTINGS))
+    )
 
 
 def test_stages_are_told_in_their_order(steps, merged_tokenizer):
@@ -55,7 +64,9 @@ def test_probabilities_add_up(merged_tokenizer, tiny_model):
     """Shown in full, every column sums to one, and each stage's share kept is the sum of what went in and stayed."""
     model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
     settings = SamplingSettings(temperature=0.8, top_k=5, top_p=0.9, seed=3, max_new_tokens=3)
-    for step in generate(TorchRunner(model), merged_tokenizer, [0], settings, explain=True):
+    for step in generate(
+        TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0], sampling=settings, explain=True)
+    ):
         account = step.account
         assert sum(candidate.probabilities[-1] for candidate in account.candidates) == pytest.approx(1)
         before, after = ([c.probabilities[i] for c in account.candidates] for i in (1, 2))
@@ -86,7 +97,13 @@ def test_shapes_lead_from_ids_to_logits(steps, merged_tokenizer):
 
 def test_greedy_has_no_draw(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
-    step = next(generate(TorchRunner(model), merged_tokenizer, [0], SamplingSettings(temperature=0), explain=True))
+    step = next(
+        generate(
+            TorchRunner(model),
+            merged_tokenizer,
+            Request(prompt_ids=[0], sampling=SamplingSettings(temperature=0), explain=True),
+        )
+    )
     assert step.account.u is None
     assert step.account.segment == (0.0, 1.0)
     assert step.account.stages[-1].name == "greedy"
@@ -134,7 +151,7 @@ rows = arrays(
 
 @given(rows, st.integers(1, 9))
 def test_a_row_is_told_as_textbook_arithmetic_has_it(logits_V, count):
-    row, p_V = Row(logits_V), softmax(logits_V)
+    row, p_V = Distribution(logits_V), softmax(logits_V)
     possible = np.flatnonzero(p_V)
     assert row.num_kept == possible.size
     assert row.top(count) == tuple(sorted(possible.tolist(), key=lambda i: (-logits_V[i], i))[:count])
@@ -149,18 +166,18 @@ def test_a_row_is_told_as_textbook_arithmetic_has_it(logits_V, count):
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_the_likeliest_of_a_long_row_without_sorting_it(seed, count):
     logits_V = np.random.default_rng(seed).normal(size=20 * BLOCK + 7).astype(np.float32).round(1)  # many ties
-    assert Row(logits_V).top(count) == tuple(np.argsort(-logits_V, kind="stable")[:count].tolist())
+    assert Distribution(logits_V).top(count) == tuple(np.argsort(-logits_V, kind="stable")[:count].tolist())
 
 
 @given(rows, st.data())
 def test_a_stage_is_told_by_what_it_removed(logits_V, data):
-    before = Row(logits_V)
+    before = Distribution(logits_V)
     removed = data.draw(st.sets(st.integers(0, logits_V.size - 1)))
     left_V = logits_V.copy()
     left_V[list(removed)] = -np.inf
     if left_V.max() == -np.inf:
         return
-    told = account_stage("cut", before, Row(left_V, before), 4)
+    told = account_stage("cut", before, Distribution(left_V, before), 4)
     assert told.num_kept == np.count_nonzero(left_V > -np.inf)
     assert told.mass_kept == pytest.approx(softmax(logits_V)[left_V > -np.inf].sum(), abs=1e-6)
 
@@ -180,7 +197,9 @@ def test_what_a_stage_lifts_is_among_the_candidates(merged_tokenizer, tiny_model
     unlikely = int(next_logits(model, [0]).argmin())
     lift = FunctionStage("lift", lambda logits_V, history: logits_V + 99 * (np.arange(logits_V.size) == unlikely))
     knobs = SamplingSettings(seed=1, max_new_tokens=1)
-    (step,) = generate(TorchRunner(model), merged_tokenizer, [0], knobs, extra=(lift,), explain=True)
+    (step,) = generate(
+        TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0], sampling=knobs, stages=(lift,), explain=True)
+    )
     model_stage, lifted = step.account.stages
     assert (step.id, lifted.name, lifted.top[0]) == (unlikely, "lift", unlikely)
     assert unlikely not in model_stage.top
@@ -200,7 +219,9 @@ def test_the_reading_tells_what_was_computed(steps):
 def test_an_account_is_json(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
     settings = SamplingSettings(top_k=3, seed=1, max_new_tokens=1)
-    (step,) = generate(TorchRunner(model), merged_tokenizer, [0, 5], settings, explain=True)
+    (step,) = generate(
+        TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0, 5], sampling=settings, explain=True)
+    )
     found = json.loads(json.dumps(step.account.to_dict(), allow_nan=False))
     assert found["stages"][1]["name"] == "top-k 3"
     assert found["shapes"][0] == ["ids", [1, 2]]

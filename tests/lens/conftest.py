@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from scrambled import scrambled
 
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.lens.dispatch import Dispatch
 from pellucid.lens.models import Models, Opened
-from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import Checkpoint
@@ -25,17 +25,6 @@ GPT2_LIKE = GROUPED.revise(n_kv_heads=4, position="learned", norm="layer", feed_
 WINDOWED = GROUPED.revise(tied_head=False, norm="layer_no_bias", feed_forward="relu2", sliding_window=3)
 BOTH_WAYS = GROUPED.revise(causal=False, position="sinusoidal")
 CONFIGS = {"grouped": GROUPED, "gpt2": GPT2_LIKE, "windowed": WINDOWED, "both_ways": BOTH_WAYS}
-
-
-def scrambled(config: ModelConfig) -> Decoder:
-    """Random values everywhere: nothing is hidden by a projection that starts at zero."""
-    model = build(config, seed=0).eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 else 0.3 * noise)
-    return model
 
 
 class DeskOfOneText(Dispatch):

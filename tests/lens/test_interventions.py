@@ -10,6 +10,7 @@ from threading import Barrier
 
 import pytest
 import torch
+from scrambled import scrambled
 from torch import Tensor
 
 from pellucid.errors import RequestError
@@ -17,7 +18,6 @@ from pellucid.lens import interventions
 from pellucid.lens.attribution import contributions, gradient_x_input, integrated_gradients
 from pellucid.lens.interventions import Target, ablate, ablate_heads, occlude, patch, predict, sweep
 from pellucid.lens.sites import find_site
-from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.model.recording import record
 from pellucid.planning.config import ModelConfig
@@ -34,17 +34,6 @@ CONFIGS = {"modern": MODERN, "gpt2": GPT2_LIKE, "untied": UNTIED, "both_ways": B
 IDS = (3, 14, 15, 9, 2, 6)
 OTHER = (5, 3, 5, 8, 9, 7)
 TARGETS = [Target(id=4), Target(id=4, against=17)]
-
-
-def scrambled(config: ModelConfig) -> Decoder:
-    """Random values everywhere: nothing is hidden by a projection that starts at zero."""
-    model = build(config, seed=0).eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 else 0.3 * noise)
-    return model
 
 
 @pytest.fixture(params=CONFIGS, scope="module")

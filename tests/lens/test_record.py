@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from scrambled import scrambled
 
 from pellucid.errors import ContextError, RequestError
 from pellucid.lens import record as recording
 from pellucid.lens.record import array_shapes, record_trace
-from pellucid.model.build import build
 from pellucid.model.recording import record
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import load_checkpoint, load_model
@@ -62,16 +62,6 @@ def pair(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp(request.param)
     theirs.save_pretrained(directory)
     return theirs, load_model(load_checkpoint(directory)).eval()
-
-
-def scrambled(config, dtype=torch.float32):
-    model = build(config, seed=0, dtype=dtype).eval()
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 else 0.3 * noise)
-    return model
 
 
 def close(array, tensor) -> None:

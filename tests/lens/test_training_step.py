@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pellucid.data.batch import TokenRows
 from pellucid.errors import RequestError
 from pellucid.lens.training_step import RULES, glass, row_ids, take_step
 from pellucid.model.build import build
@@ -26,7 +27,8 @@ GPT2 = SMALL.revise(n_kv_heads=4, head_dim=5, position="learned", norm="layer", 
 IDS = [3, 7, 1, 19, 22, 0, 3, 8]
 
 
-def scrambled(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Decoder:
+def stirred(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Decoder:
+    """A model as it is initialised, and noise on every weight: a step still lowers its loss, as it would not if scrambled."""
     model = build(config, seed=0, dtype=dtype).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -53,7 +55,7 @@ def taught_by_torch(model: Decoder, rate: float, rule: str) -> tuple[Decoder, fl
 @pytest.mark.parametrize("config", [SMALL, GPT2], ids=["rotary", "gpt2"])
 @pytest.mark.parametrize(("rule", "rate"), [("sgd", 0.3), ("adamw", 0.01)])
 def test_the_step_is_the_one_that_torch_takes(config: ModelConfig, rule: str, rate: float) -> None:
-    model = scrambled(config)
+    model = stirred(config)
     step = take_step(model, IDS, rate=rate, rule=rule)
     taught, loss = taught_by_torch(model, rate, rule)
     assert step.losses()[0].mean().item() == pytest.approx(loss, rel=1e-6)
@@ -67,7 +69,7 @@ def test_the_step_is_the_one_that_torch_takes(config: ModelConfig, rule: str, ra
 
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_the_answer_after_is_that_of_a_model_with_its_weights_changed_by_hand(rule: str) -> None:
-    model = scrambled(GPT2)
+    model = stirred(GPT2)
     step = take_step(model, IDS, rate=0.02, rule=rule)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -76,7 +78,7 @@ def test_the_answer_after_is_that_of_a_model_with_its_weights_changed_by_hand(ru
 
 
 def test_the_model_is_untouched() -> None:
-    model = scrambled(GPT2).train()
+    model = stirred(GPT2).train()
     before = copy.deepcopy(model.state_dict())
     take_step(model, IDS, rate=10.0, rule="sgd")
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -85,7 +87,7 @@ def test_the_model_is_untouched() -> None:
 
 
 def test_gradients_agree_with_finite_differences() -> None:
-    model = scrambled(SMALL)
+    model = stirred(SMALL)
     step = take_step(model, IDS, rate=0.1, rule="sgd")
     exact = copy.deepcopy(model).double()
     row = torch.tensor(IDS)
@@ -100,7 +102,7 @@ def test_gradients_agree_with_finite_differences() -> None:
 
 
 def test_the_gradient_through_the_layers_is_that_of_the_stream() -> None:
-    model, row = scrambled(SMALL), torch.tensor(IDS)
+    model, row = stirred(SMALL), torch.tensor(IDS)
     step = take_step(model, IDS, rate=0.1, rule="sgd")
     this_pass = model.open_pass(row[None, :-1], Context())
     x_BTD = model.position(model.embed(row[None, :-1]), this_pass.positions, no_tap)
@@ -116,21 +118,21 @@ def test_the_gradient_through_the_layers_is_that_of_the_stream() -> None:
 
 
 def test_a_small_sgd_step_lowers_the_loss_as_much_as_its_gradient_says() -> None:
-    step = take_step(scrambled(SMALL), IDS, rate=1e-4, rule="sgd")
+    step = take_step(stirred(SMALL), IDS, rate=1e-4, rule="sgd")
     before, after = (nats_T.mean().item() for nats_T in step.losses())
     squared = sum(gradient.square().sum().item() for gradient in step.gradients.values())
     assert before - after == pytest.approx(1e-4 * squared, rel=0.05)
 
 
 def test_half_precision_models_learn_in_full_precision() -> None:
-    model = scrambled(SMALL, torch.bfloat16)
+    model = stirred(SMALL, torch.bfloat16)
     step = take_step(model, IDS, rate=0.1, rule="sgd")
     assert {weight.dtype for weight in step.after.values()} == {torch.float32}
     assert model.embed.weight.dtype == torch.bfloat16
 
 
 def test_the_beginning_of_a_document_is_not_a_target() -> None:
-    model = scrambled(SMALL)
+    model = stirred(SMALL)
     step = take_step(model, IDS, rate=0.1, rule="sgd", bos_id=3)
     assert step.counts_T.tolist() == [True] * 5 + [False] + [True]
     by_hand = F.cross_entropy(
@@ -145,12 +147,12 @@ def test_the_beginning_of_a_document_is_not_a_target() -> None:
 )
 def test_what_cannot_be_learned_is_refused(ids: list[int], rate: float, rule: str) -> None:
     with pytest.raises(RequestError):
-        take_step(scrambled(SMALL), ids, rate=rate, rule=rule)
+        take_step(stirred(SMALL), ids, rate=rate, rule=rule)
 
 
 @pytest.fixture
 def dispatch() -> SimpleNamespace:
-    model = scrambled(SMALL)
+    model = stirred(SMALL)
     return SimpleNamespace(
         model=lambda checkpoint: model,
         ids=lambda node: tuple(IDS),
@@ -187,9 +189,7 @@ def test_a_question_beyond_the_model_says_so(dispatch: SimpleNamespace, wrong: d
 
 
 def test_a_training_row_ends_with_its_last_target() -> None:
-    batch = SimpleNamespace(
-        ids_BT=torch.tensor([[4, 5, 0, 0]]),
-        targets_BT=torch.tensor([[5, 6, 0, 0]]),
-        weights_BT=torch.tensor([[1.0, 1.0, 0.0, 0.0]]),
-    )
-    assert row_ids(batch, 0) == [4, 5, 6]
+    ids_BS, weights_BS = torch.tensor([[4, 5, 6, 0, 0]]), torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0]])
+    at_B = torch.tensor([0])
+    rows = TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=at_B, index_B=at_B)
+    assert row_ids(rows, 0) == [4, 5, 6]

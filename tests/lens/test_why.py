@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scrambled import scrambled
 
 from pellucid.errors import RequestError
 from pellucid.lens.dispatch import Dispatch, open_lens
-from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import save_checkpoint
 from pellucid.tokens.train import train_bpe
@@ -36,12 +36,7 @@ def dispatch(tmp_path_factory) -> Dispatch:
         vocab_size=tokenizer.vocab_size + 2, context_length=64, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=6,
         d_model=20, d_ff=31,
     )  # fmt: skip
-    model = build(config, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 else 0.4 * noise)
+    model = scrambled(config, spread=0.4)
     directory: Path = tmp_path_factory.mktemp("models") / "tiny"
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     save_checkpoint(directory, config=config, weights=weights, tokenizer=tokenizer, info={})

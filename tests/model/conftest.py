@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scrambled import scrambled as build_scrambled
 
-from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 
@@ -27,16 +27,10 @@ def config() -> ModelConfig:
 
 @pytest.fixture
 def scrambled():
-    """Build a model with random values everywhere: nothing is hidden by a projection that starts at zero."""
+    """Build a small model with random values everywhere."""
 
     def make(dtype: torch.dtype = torch.float32, **axes) -> Decoder:
-        model = build(SMALL.revise(**axes), seed=0, dtype=dtype).eval()
-        generator = torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                noise = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 else 0.4 * noise)
-        return model
+        return build_scrambled(SMALL.revise(**axes), dtype, spread=0.4)
 
     return make
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pellucid.errors import ContextError
-from pellucid.model.build import build, build_empty
+from pellucid.model.build import build, build_unfilled
 from pellucid.model.context import Context
 from pellucid.model.core import BatchedCore, ExplicitCore, SdpaCore
 from pellucid.model.mask import Causal, Documents, Padding, Permutation, Prefix
@@ -213,7 +213,7 @@ def record_mix(model, ids_BT, context):
 
 @pytest.mark.parametrize("axes", [{}, {"position": "learned", "causal": False}, WINDOWED], ids=str)
 def test_shapes_can_be_had_without_memory(config, axes):
-    model = build_empty(config.revise(**axes))
+    model = build_unfilled(config.revise(**axes), device="meta", dtype=torch.float32)
     ids_BT = torch.zeros(2, 5, dtype=torch.long, device="meta")
     assert model(ids_BT).logits_BTV.shape == (2, 5, 23)
     masked = Context(mask=Causal() & Padding(lengths_B=torch.ones(2, dtype=torch.long, device="meta")))

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pellucid.errors import ContextError
-from pellucid.model.build import build, build_empty, build_unfilled
+from pellucid.model.build import build, build_unfilled
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context
 from pellucid.model.core import BatchedCore, ExplicitCore, SdpaCore
@@ -32,6 +32,11 @@ AXES = {
     **{axis: [True, False] for axis in ("qk_norm", "qkv_bias", "output_bias", "mlp_bias", "tied_head", "causal")},
 }
 ONE_AT_A_TIME = [{axis: value} for axis, values in AXES.items() for value in values]
+
+
+def shapes_of(config):
+    """The model without memory: names and shapes alone."""
+    return build_unfilled(config, device="meta", dtype=torch.float32)
 
 
 # What a position may see
@@ -136,7 +141,7 @@ def test_every_axis_value_runs_forward_and_back(axes, ids_BT, config):
 @given(axes=st.fixed_dictionaries({axis: st.sampled_from(values) for axis, values in AXES.items()}))
 def test_the_planned_shapes_are_the_built_shapes(axes, config):
     config = config.revise(**axes)
-    built = {name: tuple(parameter.shape) for name, parameter in build_empty(config).named_parameters()}
+    built = {name: tuple(parameter.shape) for name, parameter in shapes_of(config).named_parameters()}
     assert built == parameter_shapes(config)
 
 
@@ -144,7 +149,7 @@ def test_the_planned_shapes_are_the_built_shapes(axes, config):
 def test_every_preset_is_built_as_planned(name):
     config = preset(name)
     few = dataclasses.replace(config, n_layers=min(config.n_layers, 3))  # blocks are alike: three show the pattern
-    model = build_empty(few)
+    model = shapes_of(few)
     assert {n: tuple(p.shape) for n, p in model.named_parameters()} == parameter_shapes(few)
     assert all(parameter.is_meta for parameter in model.parameters())
 
@@ -274,7 +279,7 @@ def test_what_a_tap_gives_back_goes_on(scrambled, ids_BT):
 
 
 def test_a_model_says_where_and_how_large_it_is(config):
-    model = build_empty(config)
+    model = build_unfilled(config, device="meta", dtype=torch.float32)
     assert (model.device.type, model.dtype) == ("meta", torch.float32)
     assert model.num_parameters == count_parameters(config).total
     low = build(dataclasses.replace(config, tied_head=False), seed=0, dtype=torch.bfloat16)
@@ -283,4 +288,4 @@ def test_a_model_says_where_and_how_large_it_is(config):
 
 
 def test_a_default_config_builds():
-    assert sum(p.numel() for p in build_empty(ModelConfig()).parameters()) > 0
+    assert sum(p.numel() for p in shapes_of(ModelConfig()).parameters()) > 0

@@ -11,6 +11,7 @@ import json
 import pytest
 import torch
 import transformers
+from scrambled import scramble
 from torch.nn import functional as F
 
 from pellucid.events import MemoryRecorder
@@ -98,15 +99,6 @@ OURS = {
     ),
 }  # fmt: skip
 IDS_BT = torch.randint(0, 37, (2, 19), generator=torch.Generator().manual_seed(5))
-
-
-def scramble(model: torch.nn.Module) -> None:
-    """Random values everywhere, so that no bias, norm or zeroed projection can hide a mistake."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.dim() == 1 else 0.3 * noise)
 
 
 def loss(logits_BTV: torch.Tensor) -> torch.Tensor:

@@ -41,7 +41,7 @@ HARD_TEXTS = (
 )
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What is tried here is not remembered in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:

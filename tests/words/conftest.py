@@ -33,12 +33,30 @@ class Module:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.tree = ast.parse(path.read_text(encoding="utf-8"))
-        self.parents = {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
-        self.calls = [node for node in ast.walk(self.tree) if isinstance(node, ast.Call)]
+        self.nodes = list(ast.walk(self.tree))
+        self.parents = {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
+        self.calls = [node for node in self.nodes if isinstance(node, ast.Call)]
+        self.bindings: dict[ast.AST, list[ast.AST]] = {}
+
+    def binding_nodes(self, inside: ast.AST) -> list[ast.AST]:
+        """The assignments and loops in a function or in the module: they are looked through for every name."""
+        if inside not in self.bindings:
+            kinds = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.comprehension
+            self.bindings[inside] = [node for node in ast.walk(inside) if isinstance(node, kinds)]
+        return self.bindings[inside]
+
+    @cached_property
+    def calls_by_name(self) -> dict[str, list[ast.Call]]:
+        """The calls of each function or method, whatever it is called on."""
+        found: dict[str, list[ast.Call]] = {}
+        for call in self.calls:
+            called = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+            found.setdefault(called, []).append(call)
+        return found
 
     @cached_property
     def functions(self) -> dict[str, ast.FunctionDef]:
-        return {node.name: node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef)}
+        return {node.name: node for node in self.nodes if isinstance(node, ast.FunctionDef)}
 
     @cached_property
     def constants(self) -> dict[str, ast.expr]:
@@ -67,7 +85,7 @@ class Module:
         """What a name is set to in a function, or in the module."""
         inside = around or self.tree
         found = []
-        for node in ast.walk(inside):
+        for node in self.binding_nodes(inside):
             targets = (
                 node.targets
                 if isinstance(node, ast.Assign)
@@ -206,7 +224,7 @@ def _named(expression: ast.expr, name: str, home: Module, depth: int) -> list[st
             other = module(file)
             return _union(other.assigned(there, None), other, depth) if other.assigned(there, None) else None
     found = _union(values, home, depth) if values else None
-    for node in ast.walk(around) if found and around is not None else ():
+    for node in home.binding_nodes(around) if found and around is not None else ():
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
             found = [*found, *(text + more for text in found for more in forms(node.value, home, depth + 1) or [])]
     return found
@@ -235,10 +253,7 @@ def made_with(room: str) -> dict[str, list[tuple[ast.expr, Module]]]:
 def _arguments(home: Module, function: ast.FunctionDef, name: str) -> Iterator[ast.expr]:
     """What a module's own calls of a function give for a parameter."""
     positions = [a.arg for a in function.args.args if a.arg not in ("self", "cls")]
-    for call in home.calls:
-        called = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
-        if called != function.name:
-            continue
+    for call in home.calls_by_name.get(function.name, ()):
         yield from (keyword.value for keyword in call.keywords if keyword.arg == name)
         if name in positions and positions.index(name) < len(call.args):
             yield call.args[positions.index(name)]

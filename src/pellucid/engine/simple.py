@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from pellucid.engine.generate import build_sampler, check_prompt, settle_seed
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.generate import check_prompt, settle_seed
+from pellucid.engine.sampling.sampler import build_sampler
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, find_stop
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import RequestError
 from pellucid.model.context import Context
 from pellucid.model.device import inference
@@ -38,7 +38,7 @@ def complete_simply(
         raise RequestError("the simple loop has no sliding window", found="on_full=slide", hint="use generate")
     check_prompt(model.config, prompt_ids)
     settings = settle_seed(settings)
-    sampler = build_sampler(TorchRunner(model), tokenizer, settings)
+    sampler = build_sampler(model.config, tokenizer, settings)
     ids, logprobs, reason = list(prompt_ids), [], None
     while reason is None:
         choice = sampler.choose(next_logits(model, ids), ids, len(prompt_ids))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from pellucid import __version__
-from pellucid.engine.orders import STAGES
+from pellucid.engine.sampling.orders import STAGES
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
 from pellucid.lens import (

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from pellucid.engine.build import build_runner
-from pellucid.engine.runner import Runner
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.runner import Runner
 from pellucid.errors import RequestError, TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.files import file_sha256

@@ -27,14 +27,14 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import TokenRows
 from pellucid.data.loader import Pool, build_loader
 from pellucid.data.prepare import PREPARED, open_prepared
 from pellucid.data.settings import MOST_POOL, RowKind
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.state import LensState
-from pellucid.model.build import build_empty
+from pellucid.model.build import build_unfilled
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.tap import Tap, no_tap
@@ -142,7 +142,9 @@ def call(model: Decoder, weights: Weights, ids_T: Tensor, tap: Tap = no_tap) -> 
     It is a twin without memory of its own that borrows them: the model itself may be at work elsewhere.
     """
     borrowed = {**weights, **dict(model.named_buffers())}
-    return functional_call(build_empty(model.config), borrowed, (ids_T[None], Context(tap=tap))).logits_BTV[0]
+    return functional_call(
+        build_unfilled(model.config, device="meta", dtype=torch.float32), borrowed, (ids_T[None], Context(tap=tap))
+    ).logits_BTV[0]
 
 
 def glass(
@@ -305,21 +307,21 @@ def compare_with_run(lens: LensState, model: Decoder) -> dict[str, Any]:
 
 def glass_rows(lens: LensState, *, checkpoint: int | None = None) -> Answer:
     """The rows that the run read next after a checkpoint, as text; empty where its training text is not beside it."""
-    batch = _next_rows(lens, checkpoint)
-    texts = [] if batch is None else [lens.tokenizer.decode(row_ids(batch, row)) for row in range(len(batch.ids_BT))]
+    rows = _next_rows(lens, checkpoint)
+    texts = [] if rows is None else [lens.tokenizer.decode(row_ids(rows, row)) for row in range(rows.num_rows)]
     return Answer(value={"rows": [{"row": row, "text": text} for row, text in enumerate(texts)]}, arrays={})
 
 
 def _training_row(lens: LensState, checkpoint: int | None, row: int) -> list[int]:
-    batch = _next_rows(lens, checkpoint)
-    if batch is None:
+    rows = _next_rows(lens, checkpoint)
+    if rows is None:
         raise RequestError("the training text of this model is not here", hint="look at a step on the prompt instead")
-    if not 0 <= row < len(batch.ids_BT):
-        raise RequestError("there is no such row", found=str(row), hint=f"choose one from 0 to {len(batch.ids_BT) - 1}")
-    return row_ids(batch, row)
+    if not 0 <= row < rows.num_rows:
+        raise RequestError("there is no such row", found=str(row), hint=f"choose one from 0 to {rows.num_rows - 1}")
+    return row_ids(rows, row)
 
 
-def _next_rows(lens: LensState, checkpoint: int | None) -> Batch | None:
+def _next_rows(lens: LensState, checkpoint: int | None) -> TokenRows | None:
     """The first rows of the update after a saved step, as the run's own loader gives them."""
     run = lens.run
     if run is None or "plan" not in run.identity or not (run.path / "data" / PREPARED).is_file():
@@ -342,10 +344,10 @@ def _next_rows(lens: LensState, checkpoint: int | None) -> Batch | None:
     return loader.rows((step + passed_over) * rows, min(MOST_ROWS, rows))
 
 
-def row_ids(batch: Batch, row: int) -> list[int]:
-    """The tokens of one row and its last target; the padding at its end is left out."""
-    length = int(batch.weights_BT[row].nonzero().max()) + 1
-    return [*batch.ids_BT[row, :length].tolist(), int(batch.targets_BT[row, length - 1])]
+def row_ids(rows: TokenRows, row: int) -> list[int]:
+    """The tokens of one row up to the last that counts; the padding at its end is left out."""
+    last = int(rows.weights_BS[row].nonzero().max())
+    return rows.ids_BS[row, : last + 1].tolist()
 
 
 METHODS = {"glass": glass, "glass.rows": glass_rows}

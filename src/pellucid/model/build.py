@@ -24,14 +24,8 @@ def build(
     return model.to(device=device, dtype=dtype)
 
 
-def build_empty(config: ModelConfig) -> Decoder:
-    """The same parts without memory (torch's meta device): names and shapes only."""
-    with torch.device("meta"):
-        return Decoder(config)
-
-
 def build_unfilled(config: ModelConfig, *, device: torch.device | str, dtype: torch.dtype) -> Decoder:
-    """A model whose parameters hold nothing yet: the caller fills them.
+    """A model whose parameters hold nothing yet: the caller fills them; on the device "meta" they are shapes alone.
 
     It is drawn without memory first, so that torch's own initialisation costs nothing and touches no random state.
     """

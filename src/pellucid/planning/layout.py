@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.attention import AttentionCore, describe_core, describe_output, describe_projections
-from pellucid.planning.parts.description import STREAM, Line, Part, Step, TensorPlan
+from pellucid.planning.parts.description import STREAM, Group, Line, Part, Step, TensorPlan
 from pellucid.planning.parts.embedding import describe_embedding, describe_head
 from pellucid.planning.parts.feed_forward import describe_feed_forward
 from pellucid.planning.parts.norm import describe_norm
@@ -75,6 +75,15 @@ def tensor_plans(config: ModelConfig) -> Iterator[TensorPlan]:
         for tensor in _tensors(from_parts.block):
             yield tensor.within(f"blocks.{layer}.")
     yield from _tensors(from_parts.last)
+
+
+def optimizer_groups(config: ModelConfig) -> dict[str, Group]:
+    """Which group of the optimizer trains each learned tensor, by the name that the built model gives it.
+
+    >>> optimizer_groups(ModelConfig())["blocks.0.attention.query.weight"]
+    'matrix'
+    """
+    return {tensor.name: tensor.group for tensor in tensor_plans(config)}
 
 
 def _tensors(parts: tuple[Part, ...]) -> Iterator[TensorPlan]:

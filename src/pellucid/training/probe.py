@@ -27,7 +27,7 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 from pellucid.model.recording import record
-from pellucid.store.envelope import Quantized, quantize
+from pellucid.store.envelope import Quantized, to_8_bits
 from pellucid.store.probes import forget_probes, list_probes, pack_probe, save_probe
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.moments import due_steps, thin_out
@@ -157,7 +157,7 @@ def see(model: Decoder, ids: Sequence[int]) -> dict[str, np.ndarray | Quantized]
             "surprise": numbers(surprise_T),
             "guess": logits_TV.argmax(-1).to(torch.int32).cpu().numpy(),
             "norms": numbers(torch.stack([x_BTD[0].float().norm(dim=-1) for x_BTD in stream])),
-            "weights": quantize(numbers(torch.stack(layers))),
+            "weights": to_8_bits(numbers(torch.stack(layers))),
             "embed": numbers(model.embed.weight[row]),
         }
 

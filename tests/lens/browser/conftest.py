@@ -1,4 +1,8 @@
-"""The page in a real browser: Debian's Chromium, driven by Playwright, on `pellucid lens` as a person starts it."""
+"""The page in a real browser: Debian's Chromium, driven by Playwright, on `pellucid lens` as a person starts it.
+
+Tests that change the tree of texts have a lens of their own, the same server in a thread of the tests: a program that
+loads torch takes two seconds to start.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-import torch
+from scrambled import scramble
 
+from pellucid.lens.dispatch import open_lens as open_dispatch
 from pellucid.lens.page import program
+from pellucid.lens.page.server import Server, build_app, open_door
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.store.envelope import Envelope, decode
@@ -27,26 +34,50 @@ from pellucid.tokens.train import train_bpe
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first is without windows
 TEXT = "你好, the cat </script> 👩\u200d👩\u200d👧 sat"
 CONFIG = ModelConfig(
     vocab_size=330, context_length=48, n_layers=3, n_heads=4, n_kv_heads=2, head_dim=8, d_model=32, d_ff=48
 )
 
+SETTLE = """async longest => {
+  const end = performance.now() + longest;
+  const pause = time => new Promise(done => setTimeout(done, time));
+  const frame = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+  const waiting = part => part.querySelector(".skeleton, [aria-busy=true]");
+  for (let quiet = 0; quiet < 2;) {
+    for (const panel of document.querySelectorAll("[data-panel]")) {
+      panel.scrollIntoView({ block: "center" });
+      for (let frames = 0; frames < 2; frames = waiting(panel) ? 0 : frames + 1) {  // in the first it learns that it is seen
+        if (performance.now() > end) throw new Error(`still waiting: ${waiting(panel)?.outerHTML.slice(0, 300)}`);
+        await frame();
+      }
+    }
+    await pause(200);  // the longest that a panel waits for the reader to stop typing, and more
+    quiet = waiting(document) ? 0 : quiet + 1;
+  }
+}"""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Lens:
-    """A running `pellucid lens`."""
+    """A lens that answers."""
 
-    process: subprocess.Popen[str]
     url: str
-    log: Path  # what it says to the terminal beside its address
 
     def ask(self, method: str, **params: Any) -> Envelope:
         """The same question that the page asks."""
         request = Request(f"{self.url}ask/{method}", json.dumps(params).encode(), {"Content-Type": "application/json"})
         with urlopen(request, timeout=30) as answer:
             return decode(answer.read())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program(Lens):
+    """A running `pellucid lens`."""
+
+    process: subprocess.Popen[str]
+    log: Path  # what it says to the terminal beside its address
 
     def close(self) -> str:
         """Ctrl-C; what it says."""
@@ -75,12 +106,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = train_bpe(texts, CONFIG.vocab_size)
     config = dataclasses.replace(CONFIG, vocab_size=tokenizer.vocab_size)
     for step in (10, 20):
-        generator = torch.Generator().manual_seed(step)
         model = build(config, seed=step)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                noise = torch.randn(parameter.shape, generator=generator)
-                parameter.copy_(1 + 0.2 * noise if parameter.dim() == 1 else 0.2 * noise)
+        scramble(model, seed=step, spread=0.2, of_vectors=0.2)
         weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
         run.save(step, config=config, weights=weights, tokenizer=tokenizer, info={})
         run.append_metrics({"kind": "train", "step": step, "loss": 5.0 - step / 10, "tokens": 64})
@@ -89,11 +116,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def open_lens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lens]]:
+def open_lens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Program]]:
     """Start `pellucid lens …` in a folder; every one is ended at the end."""
-    started: list[Lens] = []
+    started: list[Program] = []
 
-    def start(*arguments: str | Path, folder: Path) -> Lens:
+    def start(*arguments: str | Path, folder: Path) -> Program:
         command = [
             sys.executable,
             "-m",
@@ -117,7 +144,7 @@ def open_lens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
             if not line:
                 raise AssertionError(log.read_text(encoding="utf-8"))
             text += line
-        started.append(Lens(process=process, url=json.loads(text)["url"], log=log))
+        started.append(Program(process=process, url=json.loads(text)["url"], log=log))
         return started[-1]
 
     yield start
@@ -127,8 +154,43 @@ def open_lens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
         one.process.stdout.close()
 
 
+@contextmanager
+def serve_lens(run: Path, text: str | None = None) -> Iterator[Lens]:
+    """The server of a lens on a run, in a thread."""
+    opened, door = threading.Event(), open_door()
+    server = Server(build_app(open_dispatch(run, text=text), door, page=program.BUILT), opened.set)
+    server.force_exit = True  # at the end it does not wait for a browser to hang up
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [door.socket]}, daemon=True)
+    thread.start()
+    assert opened.wait(20)
+    yield Lens(url=door.url)
+    server.should_exit = True
+    thread.join(20)
+    door.socket.close()
+
+
 @pytest.fixture(scope="session")
-def lens(run: Path, open_lens: Callable[..., Lens], chromium: str) -> Lens:
+def serving(chromium: str) -> Callable[..., AbstractContextManager[Lens]]:
+    """Open a lens of one's own on a run: `with serving(run, "a text") as lens`."""
+    return serve_lens
+
+
+@pytest.fixture
+def fresh(run: Path, chromium: str) -> Iterator[Lens]:
+    """A lens of its own with a short text, for a test that changes its tree."""
+    with serve_lens(run, "the cat") as lens:
+        yield lens
+
+
+@pytest.fixture
+def empty(run: Path, chromium: str) -> Iterator[Lens]:
+    """A lens of its own that nobody has given a text."""
+    with serve_lens(run) as lens:
+        yield lens
+
+
+@pytest.fixture(scope="session")
+def lens(run: Path, open_lens: Callable[..., Program], chromium: str) -> Lens:
     """A lens on the small run with a text already in it."""
     return open_lens(run, "--prompt", TEXT, folder=run.parents[1])
 
@@ -141,8 +203,8 @@ def browser(chromium: str) -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
+@contextmanager
+def watched_page(browser: Any) -> Iterator[Any]:
     """A fresh browser window; a fault in the page's program, or a request to anywhere else, fails the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", reduced_motion="reduce")
     page = context.new_page()
@@ -158,26 +220,44 @@ def page(browser: Any) -> Iterator[Any]:
     assert not faults
 
 
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A window for one test."""
+    with watched_page(browser) as page:
+        yield page
+
+
 def is_elsewhere(url: str) -> bool:
     return not url.startswith(("http://127.0.0.1:", "data:", "blob:", "file:"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settle() -> Callable[[Any], None]:
     """Scroll through the page until every panel has drawn what it asks for."""
 
     def wait(page: Any) -> None:
         page.locator("[data-panel]").first.wait_for()
-        end = time.monotonic() + 40
-        quiet = 0
-        while quiet < 3:
-            for section in page.locator("[data-panel]").all():
-                section.scroll_into_view_if_needed()
-                page.wait_for_timeout(60)
-            waiting = page.locator(".skeleton, [aria-busy=true]").count()
-            quiet = 0 if waiting else quiet + 1
-            assert time.monotonic() < end, page.locator(".skeleton, [aria-busy=true]").first.evaluate(
-                "e => e.outerHTML.slice(0, 300)"
-            )
+        page.evaluate(SETTLE, 40_000)
 
     return wait
+
+
+@pytest.fixture(scope="module")
+def drawn(lens: Lens, browser: Any, settle: Callable[[Any], None]) -> Iterator[Any]:
+    """A window in which every panel is drawn, for the tests of a file that leave it as they found it."""
+    with watched_page(browser) as page:
+        page.goto(lens.url)
+        settle(page)
+        yield page
+
+
+@pytest.fixture(scope="session")
+def chips() -> Callable[[Any], list[str]]:
+    """The row of tokens, as it is told to a screen reader."""
+
+    def read(page: Any) -> list[str]:
+        row = page.locator("section.bar [data-position]")
+        row.first.wait_for()
+        return row.evaluate_all("all => all.map(chip => chip.getAttribute('aria-label'))")
+
+    return read

@@ -22,11 +22,6 @@ def open_panels(page, url: str, sampling: dict, *, closed: str = OTHERS) -> None
             page.locator(f'[data-panel="{key}"] button').nth(1).wait_for()
 
 
-@pytest.fixture
-def fresh(run: Path, open_lens, chromium):
-    return open_lens(run, "--prompt", "the cat", folder=run.parents[1])
-
-
 def columns(page) -> list[list[str]]:
     """The last column of the table of chances: label and chance of each row."""
     page.locator('[data-panel="chances"] tbody tr').first.wait_for()

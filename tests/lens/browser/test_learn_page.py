@@ -22,8 +22,9 @@ KEYS = [entry.key for entry in PATH]
 
 
 @pytest.fixture
-def lens(run: Path, open_lens, chromium):
-    return open_lens(run, "--prompt", TEXT, folder=run.parents[1])
+def lens(run: Path, serving):
+    with serving(run, TEXT) as lens:
+        yield lens
 
 
 def open_learn(page, lens, lesson: str, language: str = "en") -> None:
@@ -81,11 +82,11 @@ def test_another_text_on_the_row_leaves_the_lesson_where_it_was(lens, page) -> N
     page.get_by_role("note").wait_for(state="detached")
 
 
-def test_a_text_too_short_offers_a_sentence(run: Path, open_lens, page) -> None:
-    lens = open_lens(run, "--prompt", "a", folder=run.parents[1])
-    page.goto(f"{lens.url}#mode=learn&language=en&lesson=heads")
-    page.get_by_role("button", name=re.compile("Use this sentence")).click()
-    page.locator("form fieldset").wait_for()
+def test_a_text_too_short_offers_a_sentence(run: Path, serving, page) -> None:
+    with serving(run, "a") as lens:
+        page.goto(f"{lens.url}#mode=learn&language=en&lesson=heads")
+        page.get_by_role("button", name=re.compile("Use this sentence")).click()
+        page.locator("form fieldset").wait_for()
 
 
 def test_a_browser_that_keeps_nothing_still_counts(lens, page) -> None:
@@ -101,13 +102,14 @@ def test_every_lesson_on_a_phone_has_its_words_and_nothing_serious_for_axe(lens,
         pytest.skip("axe-core is not installed (cd web && npm ci)")
     page.set_viewport_size({"width": 360, "height": 740})
     page.emulate_media(color_scheme=theme)
-    for key in KEYS:
+    for key in KEYS:  # one page, whose address goes from lesson to lesson
         open_learn(page, lens, key, language)
+        if key == KEYS[0]:
+            page.evaluate(AXE.read_text(encoding="utf-8"))
         page.get_by_role("heading", name=say(language, f"{key}.title"), level=2).wait_for()
         settle(page)
         assert not MISSING.search(page.inner_text("main"))
         assert page.evaluate("document.documentElement.scrollWidth") == 360, key
-        page.evaluate(AXE.read_text(encoding="utf-8"))
         found = page.evaluate(ASK_AXE)["violations"]
         grave = [one for one in found if one["impact"] in ("serious", "critical")]
         assert not grave, [(key, one["id"], [node["target"] for node in one["nodes"]]) for one in grave]

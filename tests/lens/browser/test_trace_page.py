@@ -22,21 +22,18 @@ def recorded(run: Path, tmp_path_factory, chromium) -> Path:
     return pellucid.trace(pellucid.load(run, device="cpu"), TEXT).save(tmp_path_factory.mktemp("pages") / "trace.html")
 
 
-@pytest.mark.parametrize("moves", ["", "ArrowUp ArrowUp 3", "2"])
-def test_no_panel_asks_what_the_file_does_not_hold(recorded: Path, browser, settle, moves: str) -> None:
+def test_no_panel_asks_what_the_file_does_not_hold(recorded: Path, browser, settle) -> None:
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url))
     page.add_init_script(WATCH)
     page.goto(recorded.as_uri())
-    settle(page)
-    for key in moves.split():
-        page.keyboard.press(key)
-    settle(page)
-    alerts, missed = page.get_by_role("alert").count(), page.evaluate("missed")
-    text = page.inner_text("body")
+    for moves in ("", "2", "ArrowUp ArrowUp 3"):  # as it opens, at another head, at another layer too
+        for key in moves.split():
+            page.keyboard.press(key)
+        settle(page)
+        assert not page.get_by_role("alert").count(), "\n".join(page.evaluate("missed"))
+        assert "\ufffd" not in page.inner_text("body")
     context.close()
-    assert not alerts, "\n".join(missed)
-    assert "\ufffd" not in text
     assert all(url.startswith(("file:", "data:", "blob:")) for url in sent)

@@ -117,7 +117,7 @@ def test_a_weight_of_the_matrix_can_be_read(lens, page) -> None:
     assert float(shown) == pytest.approx(float(told.arrays["matrix.after"][3, 5]), rel=1e-6)
 
 
-def test_probes_are_stops_of_their_own(run: Path, tmp_path: Path, open_lens, chromium, page) -> None:
+def test_probes_are_stops_of_their_own(run: Path, tmp_path: Path, serving, page) -> None:
     probed = tmp_path / "runs" / "probed"
     shutil.copytree(run, probed)
     dispatch = open_dispatch(probed)
@@ -126,13 +126,13 @@ def test_probes_are_stops_of_their_own(run: Path, tmp_path: Path, open_lens, chr
         model = load_model(load_checkpoint(probed / "checkpoints" / f"step-{step:06d}")).eval()
         arrays = {f"0.{name}": array for name, array in see(model, ids).items()}
         save_probe(probed, step, pack_probe(step, [{"text": "the cat sat", "ids": ids}], arrays))
-    lens = open_lens(probed, "--prompt", "the mat", folder=tmp_path)
-    panel = open_panel(page, lens.url)
-    panel.get_by_role("button", name=re.compile("the cat sat.*seen 2 times")).click()
-    panel.get_by_role("heading", name="Next token after “·sat”").wait_for()
-    newer, older = (lens.ask("timeline.at", at={"checkpoint": step}, text=0, layer=0, head=0) for step in (20, 10))
-    panel.get_by_role("columnheader", name="step 10").first.wait_for()
-    check_bars(panel, newer, older)
+    with serving(probed, "the mat") as lens:
+        panel = open_panel(page, lens.url)
+        panel.get_by_role("button", name=re.compile("the cat sat.*seen 2 times")).click()
+        panel.get_by_role("heading", name="Next token after “·sat”").wait_for()
+        newer, older = (lens.ask("timeline.at", at={"checkpoint": step}, text=0, layer=0, head=0) for step in (20, 10))
+        panel.get_by_role("columnheader", name="step 10").first.wait_for()
+        check_bars(panel, newer, older)
 
 
 SCORES = {5: {"exam_en": 0.25, "exam_zh": 0.5}, 15: {"exam_en": 0.4, "exam_zh": 0.95}}
@@ -177,18 +177,18 @@ def check_exam(page) -> None:
     ]
 
 
-def test_the_exam_is_a_curve_by_language_over_the_steps(examined: Path, open_lens, chromium, page) -> None:
-    lens = open_lens(examined, "--prompt", "the mat", folder=examined.parents[1])
-    panel = open_panel(page, lens.url)
-    check_exam(page)
-    chart = panel.get_by_role("img", name="Share of questions answered right")
-    box = chart.bounding_box()
-    chart.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
-    panel.get_by_text("Asked at step 5").wait_for()
-    page.set_viewport_size({"width": 390, "height": 800})
-    for name in chart.locator("text.name").all():
-        drawn, around = name.bounding_box(), chart.bounding_box()
-        assert drawn["x"] + drawn["width"] <= around["x"] + around["width"], "no name is cut off"
+def test_the_exam_is_a_curve_by_language_over_the_steps(examined: Path, serving, page) -> None:
+    with serving(examined, "the mat") as lens:
+        panel = open_panel(page, lens.url)
+        check_exam(page)
+        chart = panel.get_by_role("img", name="Share of questions answered right")
+        box = chart.bounding_box()
+        chart.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+        panel.get_by_text("Asked at step 5").wait_for()
+        page.set_viewport_size({"width": 390, "height": 800})
+        for name in chart.locator("text.name").all():
+            drawn, around = name.bounding_box(), chart.bounding_box()
+            assert drawn["x"] + drawn["width"] <= around["x"] + around["width"], "no name is cut off"
 
 
 def test_a_page_in_a_file_shows_the_exam_too(examined: Path, chromium, page, tmp_path: Path) -> None:
