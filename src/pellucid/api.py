@@ -236,7 +236,7 @@ class LanguageModel:
         from pellucid.store.convert import convert, stored_format, target_of
 
         weights = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
-        dtype = self.model.embed.weight.dtype
+        dtype = self.model.dtype
         now = replace(self.checkpoint, config=self.config, weights=weights, tokenizer=self.tokenizer, dtype=dtype)
         check_path(path, "path")
         to, chosen = target_of(Path(path)), quantize or stored_format(now)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from pellucid.lens.attribution import contributions, gradient_x_input, integrate
 from pellucid.lens.interventions import Target, ablate, ablate_heads, occlude, patch, predict, sweep
 from pellucid.lens.sites import find_site
 from pellucid.model.decoder import Decoder
+from pellucid.model.recording import record
 from pellucid.planning.config import ModelConfig
 
 MODERN = ModelConfig(
@@ -253,3 +256,34 @@ def test_weights_are_never_touched(model: Decoder) -> None:
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, before[name]) and parameter.grad is None
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_questions_asked_at_the_same_time_have_the_answers_of_each_alone(model: Decoder) -> None:
+    """A recording, an ablation, two patches at one site, a sweep and a plain reading: to the bit, from many threads."""
+    patched = find_site(model, "residual", 0)
+    questions = [
+        lambda: torch.cat([x.flatten() for x in record(model, torch.tensor([IDS])).values()]),
+        lambda: ablate(model, IDS, find_site(model, "head", 1, 2)),
+        lambda: patch(model, IDS, OTHER, patched, [(2, 2)]).after,
+        lambda: patch(model, IDS, OTHER, patched, [(-1, 0)]).after,
+        lambda: sweep(model, IDS, OTHER, TARGETS[0], "mlp"),
+        lambda: predict(model, torch.tensor([IDS])),
+    ]
+    together = Barrier(len(questions))
+
+    def ask_often(number: int) -> list[Tensor]:
+        together.wait()
+        with torch.no_grad():
+            return [questions[number]() for _ in range(10)]
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.no_grad():
+            alone = [ask() for ask in questions]
+        with ThreadPoolExecutor(len(questions), initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            answers = list(threads.map(ask_often, range(len(questions))))
+    finally:
+        torch.set_num_threads(before)
+    for number, expected in enumerate(alone):
+        assert all(torch.equal(answer, expected) for answer in answers[number]), number

@@ -17,6 +17,7 @@ from pellucid.lessons.contents import LESSONS, open_lesson
 from pellucid.lessons.page import Chart, LessonPage, LessonTable
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.build import build
+from pellucid.model.context import Context
 from pellucid.tokens.train import train_characters
 
 QUICK = LessonSettings(quick=True, seed=3)
@@ -82,8 +83,8 @@ def test_the_losing_block_keeps_nothing_of_attention_but_what_the_mlp_makes_of_i
         model.blocks[0].attention.output.weight.data.copy_(torch.eye(32))
         model.blocks[0].mlp.down.weight.data.zero_()
     embedded_BTD = lost.embed(ids_BT)
-    assert torch.equal(lost.hidden(ids_BT), lost.final_norm(embedded_BTD))
-    assert not torch.allclose(right.hidden(ids_BT), right.final_norm(embedded_BTD), atol=1e-3)
+    assert torch.equal(lost.hidden(ids_BT, Context()), lost.final_norm(embedded_BTD))
+    assert not torch.allclose(right.hidden(ids_BT, Context()), right.final_norm(embedded_BTD), atol=1e-3)
 
 
 def test_both_models_start_from_equal_weights():
