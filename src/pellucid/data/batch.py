@@ -110,4 +110,4 @@ class Batch(Columns):
     ids_BT: Tensor  # int64: the inputs that the model reads
     targets_BT: Tensor  # int64: the token it should predict there; any id where the weight is 0
     weights_BT: Tensor  # float32: how much the target counts; 0.0 where there is nothing to predict
-    total_weight: Tensor  # float32, one number: the weight of the whole update, of which this batch may be one micro-batch
+    total_weight: Tensor  # float32, one number: of the whole update, of which this batch may be one micro-batch

@@ -5,11 +5,11 @@ A model that has read the test knows the answers. Finished shards are compared i
     exact   a validation document has the same 64-bit hash as a training document
     near    at least half of the shingles of a validation passage occur somewhere in the training text
 
-A shingle is a run of n tokens, about 32 bytes or more; a passage is a document or a stretch of 512 tokens of a long one.
-The hash of a run of 2k tokens comes from the hashes of its halves, h(2k, i) = h(k, i) · A^k + h(k, i + k) modulo 2^64, so
-n tokens cost log2(n) multiplications. The hashes of the validation text (at most a million; beyond that a fixed share
-of all hash values, the same on both sides) stay in memory; the training text is read in chunks, so memory does not grow.
-This finds copied text, not text that says the same in other words.
+A shingle is a run of n tokens, about 32 bytes or more; a passage is a document or a stretch of 512 tokens of a long
+one. The hash of a run of 2k tokens comes from the hashes of its halves, h(2k, i) = h(k, i) · A^k + h(k, i + k) modulo
+2^64, so n tokens cost log2(n) multiplications. The hashes of the validation text (at most a million; beyond that a
+fixed share of all hash values, the same on both sides) stay in memory; the training text is read in chunks, so memory
+does not grow. This finds copied text, not text that says the same in other words.
 
 Source: Broder, "On the resemblance and containment of documents" (1997).
 """

@@ -1,8 +1,8 @@
 """Detect the character encoding of a text.
 
 Text is read as UTF-8. It is read as another encoding in two cases. First, a byte-order mark or the person names it.
-Second, its first megabyte is not UTF-8 and is almost certainly GB18030 (which contains GBK and GB2312): nearly all of it
-decodes, and the decoded Chinese has many more common characters than chance would give. Korean, Japanese, Big5 and
+Second, its first megabyte is not UTF-8 and is almost certainly GB18030 (which contains GBK and GB2312): nearly all of
+it decodes, and the decoded Chinese has many more common characters than chance would give. Korean, Japanese, Big5 and
 Western texts often decode as GB18030 too, but to rare characters. No other encoding is ever guessed.
 """
 
@@ -139,7 +139,7 @@ def is_but_damaged(data: bytes, encoding: str) -> bool:
 
 
 def advise(data: bytes, at: int, *, tried: str = UTF8, replacing: bool = False) -> str:
-    """Advice for bytes that are not in the encoding `tried` from byte `at` on: the line, decoded in each other encoding.
+    """Advice for bytes that are not in the encoding `tried` from byte `at` on: the line in each other encoding.
 
     `replacing` says that --errors replace was given already.
 

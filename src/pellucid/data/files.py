@@ -1,9 +1,9 @@
 """Find the text files that a path names: one file, all texts of a folder, or the contents of a pipe.
 
-A folder is searched with its subfolders. Links to folders are followed, each real folder once, so that a loop ends.
-A folder that holds a run or a model is never text, wherever it lies. The search reports what it does not read: other
-kinds of files, links that lead nowhere or back, pipes and devices. A pipe is first copied to a temporary file, because a
-text is read more than once: for the tokenizer, for the split, for the tokens.
+A folder is searched with its subfolders. Links to folders are followed, each real folder once, so that a loop ends. A
+folder that holds a run or a model is never text, wherever it lies. The search reports what it does not read: other
+kinds of files, links that lead nowhere or back, pipes and devices. A pipe is first copied to a temporary file, because
+a text is read more than once: for the tokenizer, for the split, for the tokens.
 """
 
 from __future__ import annotations

@@ -114,8 +114,8 @@ class DocumentLoader(Loader):
 
     A row has as many positions as the longest document needs, at most the context; a longer document continues in
     further rows. With a `pool` a batch has as many positions as its own longest row needs. `padding_share` is the share
-    of an epoch that is padding, `mean_row_length` the positions of a row with padding, `num_cut` the number of documents
-    that are longer than a row.
+    of an epoch that is padding, `mean_row_length` the positions of a row with padding, `num_cut` the number of
+    documents that are longer than a row.
     """
 
     def __init__(self, shards: TokenShards, context_length: int, seed: int, pool: Pool | None = None) -> None:

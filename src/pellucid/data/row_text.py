@@ -1,4 +1,4 @@
-"""The text of one row of .jsonl or .parquet: which field holds it, and how rows without text or with a lone surrogate are treated."""
+"""The text of one row of .jsonl or .parquet: its field, and the treatment of missing text and lone surrogates."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Settings of the data: where the text is in a row, how its bytes are read, how much is held out for validation.
 
-Plain values only: nothing is read here, and no torch is imported. The caller names the text itself, so the same settings
-serve any number of texts.
+Plain values only: nothing is read here, and no torch is imported. The caller names the text itself, so the same
+settings serve any number of texts.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     location -> files -> Document, Document, …
 
 All text enters the program here. A source can be read any number of times. It gives the same documents each time, one
-after the other, in memory that does not grow with the text. A text longer than about one megabyte arrives as consecutive
-parts of one document, so that the writer of tokens can mark its true beginning and its true end. Skipped files, rows
-without text, encodings other than UTF-8, changed line ends and removed marks are reported as events, once. Text that
-cannot be read is an error that says where. A source does not clean, shuffle or tokenise.
+after the other, in memory that does not grow with the text. A text longer than about one megabyte arrives as
+consecutive parts of one document, so that the writer of tokens can mark its true beginning and its true end. Skipped
+files, rows without text, encodings other than UTF-8, changed line ends and removed marks are reported as events, once.
+Text that cannot be read is an error that says where. A source does not clean, shuffle or tokenise.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Source:
             self.recorder.record(event)
 
     def _tell_weights(self, reader: _Reader) -> None:
-        """Report how many rows have weights. Raises InputError when none has the field that was named: a typing error."""
+        """Report how many rows have weights. Raises InputError when none has the named field: it may be mistyped."""
         if self.options.weights is None:
             return
         if not reader.num_weighed and self.needs_weights:

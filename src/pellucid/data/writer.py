@@ -1,8 +1,8 @@
 """Tokenise documents and write them as token shards, in one pass and bounded memory.
 
 Parts of documents are gathered into batches of a few megabytes. The tokenizer encodes a batch on all cores while the
-previous batch is written. Everything is written to a temporary folder, which is renamed when the last byte is on disk: a
-directory of shards is complete or it does not exist.
+previous batch is written. Everything is written to a temporary folder, which is renamed when the last byte is on disk:
+a directory of shards is complete or it does not exist.
 """
 
 from __future__ import annotations

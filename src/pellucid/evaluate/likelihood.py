@@ -6,8 +6,8 @@
 
 Each document becomes `<bos> text <eos>`, and the text is cut into windows of the model's context, one after the other
 (stride = context). A window may run from one document into the next, as in training. The model's objective says what is
-predicted and what that costs: a causal model predicts every token except `<bos>`, exactly once, <eos> included. The bytes
-are those of the text alone.
+predicted and what that costs: a causal model predicts every token except `<bos>`, exactly once, <eos> included. The
+bytes are those of the text alone.
 
 Sums are exactly rounded (`math.fsum`), so they do not depend on the size of the batches they were made in.
 

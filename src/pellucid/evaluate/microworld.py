@@ -101,7 +101,7 @@ def measure_microworld(
 def measure_languages(
     model: Decoder, tokenizer: Tokenizer, *, seed: int, level: int, languages: Sequence[str], num_questions: int
 ) -> dict[str, float]:
-    """For each language, the share of `num_questions` about new worlds that a model answers exactly; a quick measure."""
+    """For each language, the share of `num_questions` about new worlds that a model answers exactly (quick)."""
     scores = {}
     for language in languages:
         asked = list(islice(_questions(seed, level, "held_out", language, num_questions), num_questions))

@@ -54,7 +54,7 @@ def matrix_of(lens: LensState, *, at: At, layer: int, head: int, step: Step) -> 
 
 
 def row_of(lens: LensState, *, at: At, layer: int, head: int, query: int) -> Answer:
-    """Every step for one query: dot, scaled, score, exp and weight [S], values [S, K], mix [K], the head's output [D]."""
+    """Every step for one query: dot, scaled, score, exp and weight [S], values [S, K], mix [K], head output [D]."""
     part = HeadRecord.of(lens, at=at, layer=layer, head=head)
     check_index("query", query, len(part.q_TK))
     dot_S = part.k_SK @ part.q_TK[query]
@@ -214,7 +214,7 @@ def describe_heads(model: Decoder, layer: int) -> dict:
 
 
 def habits(weights_TS: np.ndarray) -> dict:
-    """Means over the queries of a head: weight on itself, on the previous and the first token; distance; entropy (bits).
+    """Means over a head's queries: weight on itself, on the previous and the first token; distance; entropy (bits).
 
     >>> habits(np.array([[1.0, 0.0], [0.5, 0.5]]))["entropy_bits"]
     0.5

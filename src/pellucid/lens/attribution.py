@@ -1,11 +1,11 @@
-"""Attribution: how much each input token, and each part that writes into the residual stream, contributes to a prediction.
+"""Attribution: how much each input token, and each part that writes to the residual stream, adds to a prediction.
 
     gradient x input       x · ∂f/∂x                  a linear approximation: exact where f is linear, rough elsewhere
     integrated gradients   (x - b) · ∫₀¹ ∂f/∂x(b + α(x - b)) dα        adds up to f(x) - f(b)
     contributions          f = Σ parts (what each adds to the last position's residual stream) · direction
 
-`f` is a `Target`: log p of a token, or its lead over another. `x` are the embeddings of the text's tokens. The integral is
-computed by Gauss-Legendre quadrature; its error against f(x) - f(b) is reported as the gap. For the contributions
+`f` is a `Target`: log p of a token, or its lead over another. `x` are the embeddings of the text's tokens. The integral
+is computed by Gauss-Legendre quadrature; its error against f(x) - f(b) is reported as the gap. For the contributions
 (direct logit attribution) the divisor of the last norm is held constant, so the last layer is linear and the sum exact.
 They do *not* say what a part would do if another were missing (see `interventions` for that).
 
@@ -57,8 +57,8 @@ def integrated_gradients(
 ) -> Shares:
     """Integrated gradients: the mean gradient on the line from a baseline to the embeddings, times their difference.
 
-    `baseline` is a row for every position: the mean of the embedding table, or zeros. At zero a model that normalises its
-    input is not smooth, so the integral is less exact there; the gap shows it.
+    `baseline` is a row for every position: the mean of the embedding table, or zeros. At zero a model that normalises
+    its input is not smooth, so the integral is less exact there; the gap shows it.
     """
     if not 1 <= steps <= 512:
         raise RequestError("steps must lie between 1 and 512", found=str(steps), hint="64 is often enough")

@@ -37,7 +37,7 @@ NUM_SAMPLERS = 16  # kept because a sampler with mirostat remembers how surprisi
 
 
 def read_sampling(fields: Mapping[str, Any]) -> SamplingSettings:
-    """Sampling settings from the fields that a page has set. Raises SettingsError or SamplingError, naming the field."""
+    """Sampling settings from the fields set on a page. Raises SettingsError or SamplingError, naming the field."""
     return resolve(SamplingSettings, Layer("page", fields)).settings
 
 
@@ -196,7 +196,7 @@ class Branches:
 
 
 def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
-    """A node as JSON: its fields, its token for display (a prompt's last), a prompt's text, the sum of log-probabilities."""
+    """A node as JSON: its fields, its token (a prompt's last), a prompt's text, the sum of log-probabilities."""
     chip = chips_of(branches.tokenizer, node.ids[-1:])["chips"][0]
     text = branches.tokenizer.decode(node.ids) if node.parent is None else None
     return {**vars(node), "ids": list(node.ids), "token": chip, "text": text, "total": branches.tree.total(node.id)}

@@ -5,7 +5,8 @@
 The page on a local server, the notebook widget and the recording inside an HTML file all ask the same questions. Each
 part of the lens ends in a table METHODS (name -> function). This file joins the tables and checks the params of a
 question against the function's signature. It answers one question at a time, because the tree of texts and the cached
-recordings are shared (the model itself is never changed, so it could answer several). It draws nothing and knows no HTTP.
+recordings are shared (the model itself is never changed, so it could answer several). It draws nothing and knows no
+HTTP.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Dispatch(LensState):
             return function(self, **read)
 
     def page(self, at: At) -> TracePage:
-        """The source of a page that shows a node's recording: this dispatch, and the questions that the page will ask."""
+        """The source of a page that shows a node's recording: this dispatch, and the page's questions."""
         return TracePage(answerer=self, questions=partial(list_questions, self, at))
 
 

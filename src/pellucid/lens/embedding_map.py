@@ -67,7 +67,7 @@ def find_principal(table_VD: Tensor, dims: int) -> Principal:
 
 
 def kept_neighbours(table_VD: Tensor, places_VC: Tensor) -> float:
-    """The share of the ten nearest tokens by cosine that are also among the ten nearest on the map (mean of a sample)."""
+    """The share of the ten nearest tokens by cosine that are also among the ten nearest on the map (sample mean)."""
     num_rows = len(table_VD)
     count = min(NEIGHBOURS, num_rows - 1)
     sample_N = torch.arange(0, num_rows, max(1, num_rows // SAMPLE))

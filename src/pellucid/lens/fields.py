@@ -1,6 +1,6 @@
 """Validate the fields (params) of a question before it is answered; anything not listed here is refused.
 
-    any value     numbers are finite and no larger than JavaScript holds exactly; texts are Unicode and limited in length;
+    any value     numbers are finite and no larger than JavaScript holds exactly; texts are Unicode, of limited length;
                   nesting is limited to the depth that the page itself uses
     name          must be a parameter of the question's function, and must be given where it is required
     kind          must be the type of that parameter: a whole number, a text, one of some words
@@ -99,7 +99,7 @@ def is_unicode(text: str) -> bool:
 
 
 def read_fields(config: ModelConfig, method: str, function: Method, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of a question as arguments. Raises RequestError, naming the param that is unknown, missing or wrong."""
+    """The params of a question as arguments. Raises RequestError, naming the unknown, missing or wrong param."""
     check_values(params)
     wanted, kinds = _signature(function)
     for name in params:
@@ -197,7 +197,7 @@ MOST: dict[str, Callable[[ModelConfig], int]] = {  # of whole numbers by their n
     "predict_after": _last_position,
     "source_position": _last_position,
     "other_position": _last_position,
-    "position": lambda config: config.context_length,  # also the position after the last token, for which a number can be drawn
+    "position": lambda config: config.context_length,  # the position after the last token can be drawn too
     "row": lambda config: max(2 * config.n_layers, 1_000),  # a row of the logit lens, or a row of the run's batch
     "count": lambda config: 100_000,
     "dims": lambda config: 3,

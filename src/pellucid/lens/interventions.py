@@ -1,14 +1,14 @@
-"""Interventions: ablation, occlusion and activation patching. Change one thing, run the model again, compare predictions.
+"""Interventions: ablation, occlusion and activation patching: change one thing, run again, compare predictions.
 
     ablate    remove a head, a neuron, a whole attention or feed-forward
     occlude   leave a token out of the text, or replace it by another
     patch     replace the activation at one site by the one that the model computes for a second text
     sweep     the same for every head, or for every layer and position, one after the other
 
-The measure is the prediction after the last token: log p(A), or with a second token B the difference
-log p(A) - log p(B). Effects are after - before, in nats. Each is an experiment with this model on this text: it says
-what the part does here, not what it is for. It is *not* a reading of attention weights, which say where a head looked and
-not what the answer depended on.
+The measure is the prediction after the last token: log p(A), or with a second token B the difference log p(A) - log
+p(B). Effects are after - before, in nats. Each is an experiment with this model on this text: it says what the part
+does here, not what it is for. It is *not* a reading of attention weights, which say where a head looked and not what
+the answer depended on.
 
 Axes: B batch · T positions · V vocabulary · L layers · H query heads.
 Source: Zeiler & Fergus 2014 (occlusion); Vig et al. 2020 and Meng et al. 2022 (patching); Jain & Wallace 2019
@@ -127,7 +127,7 @@ class Patched:
 def patch(
     model: Model, ids: Sequence[int], source_ids: Sequence[int], site: Site, places: Sequence[tuple[int, int]]
 ) -> Patched:
-    """Activation patching: run `ids` with the activation of `source_ids` at one site; `places` are (to, from) positions.
+    """Activation patching: run `ids` with activations of `source_ids` at one site; `places` are (to, from) positions.
 
     Raises RequestError for a position that a text does not have.
     """

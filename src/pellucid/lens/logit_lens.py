@@ -5,8 +5,8 @@
     norm          |x|, the length of the stream
     logit lens    softmax(head · final_norm(x)): the model's own last norm and head, applied to the stream of any row
 
-The last row's reading is the model's real prediction. A reading of an earlier row is *not* what the model "thinks" there:
-it may hold the answer in a form that only later layers turn into logits.
+The last row's reading is the model's real prediction. A reading of an earlier row is *not* what the model "thinks"
+there: it may hold the answer in a form that only later layers turn into logits.
 
 Axes: R rows · T positions · P positions read · D width · V vocabulary.
 Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (rank, entropy and divergence by layer).
@@ -36,8 +36,8 @@ def tower_of(lens: LensState, *, at: At, first: int | None = None, count: int | 
     """Norms of every row at every position, and the logit lens at the positions from `first` on.
 
     Without `first` and `count`, it reads as many of the last positions as `OPERATIONS_PER_ANSWER` allows. Arrays: norms
-    [R, T], and [R, P] each: top (the likeliest id), chance (its probability), entropy_bits, divergence_bits (KL from the
-    last row), and, where the next token is known, next_chance and next_rank (1 is the likeliest; NaN elsewhere).
+    [R, T], and [R, P] each: top (the likeliest id), chance (its probability), entropy_bits, divergence_bits (KL from
+    the last row), and, where the next token is known, next_chance and next_rank (1 is the likeliest; NaN elsewhere).
     """
     model, trace = lens.model(at.checkpoint), lens.trace(at)
     ids, rows = lens.ids(at.node), stream_rows(trace, model.config.n_layers)

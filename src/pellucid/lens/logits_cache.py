@@ -5,8 +5,8 @@
 
 Rows of logits are cached too: a second request reads nothing and reports the cost of the first. A runner whose bits
 depend on the ids alone (the compiled loops) may reuse any shared beginning. In torch the order of a sum depends on how
-many ids are read at once. So torch always reads a prompt whole and the rest token by token, as `pellucid generate` does;
-the same seed then gives the same token here and on the command line.
+many ids are read at once. So torch always reads a prompt whole and the rest token by token, as `pellucid generate`
+does; the same seed then gives the same token here and on the command line.
 
 Axes: V vocabulary.
 """

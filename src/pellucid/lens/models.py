@@ -1,7 +1,7 @@
 """The models of the lens: the one opened at the start, and those of its run at other steps, loaded on demand.
 
-At most two models are in memory beside the first. A model is named by its step, whether that is a checkpoint or an early
-snapshot of the run; None is the one that was opened.
+At most two models are in memory beside the first. A model is named by its step, whether that is a checkpoint or an
+early snapshot of the run; None is the one that was opened.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Search with a user's regular expression in a child process, with limits on time and memory.
 
 Python's `re` backtracks, so some short patterns take practically forever (`((.|.)*)*x$` on forty letters), and only the
-end of the process stops them. So the texts are given to a child process (`pellucid.trial`), which is ended when its time
-is over. `answer` runs in the child.
+end of the process stops them. So the texts are given to a child process (`pellucid.trial`), which is ended when its
+time is over. `answer` runs in the child.
 """
 
 from __future__ import annotations

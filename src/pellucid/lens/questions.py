@@ -2,8 +2,8 @@
 
 A page saved in a file has no model behind it. The list has the questions of every panel as it opens, then the same for
 every layer, head and position that a reader may select. Questions that follow only from a change (interventions, new
-texts) are left to the live page; the saved page says so. A test opens a recording in a browser and checks that this list
-is equal to what the panels ask.
+texts) are left to the live page; the saved page says so. A test opens a recording in a browser and checks that this
+list is equal to what the panels ask.
 """
 
 from __future__ import annotations

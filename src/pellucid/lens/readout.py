@@ -52,7 +52,7 @@ def centre(norm: nn.Module, x_ND: Tensor) -> Tensor:
 
 
 def both_ends(lens: LensState, scores_V: Tensor, factor: float, count: int) -> dict[str, list[dict]]:
-    """The tokens with the highest and the lowest scores of a part of the stream; `direct` is `factor` times the score."""
+    """The tokens with the highest and lowest scores of a part of the stream; `direct` is `factor` times the score."""
 
     def tell(found: Tensor) -> list[dict]:
         return [

@@ -1,10 +1,10 @@
 """Record activations: one forward pass with a tap, and the details of any layer again on demand.
 
 The pass keeps the residual stream at every sub-layer and checks the attention rows. It also keeps the details of the
-layers (queries, scores, feed-forward) when they are small. When they are large, a layer is computed again on request: its
-recorded input goes through the same block with a tap. This gives the same numbers to the bit, without L layers of T x T
-weights in memory at once. There is no second implementation: every array is a tensor of the model itself, under the same
-name (`planning.layout`). Arrays are float32, which is exact for float16 and bfloat16 models.
+layers (queries, scores, feed-forward) when they are small. When they are large, a layer is computed again on request:
+its recorded input goes through the same block with a tap. This gives the same numbers to the bit, without L layers of T
+x T weights in memory at once. There is no second implementation: every array is a tensor of the model itself, under the
+same name (`planning.layout`). Arrays are float32, which is exact for float16 and bfloat16 models.
 
 Axes: T positions · D width · H query heads · G key/value heads · K head width · F feed-forward width · V vocabulary.
 """
@@ -137,7 +137,7 @@ def describe_model(model: Decoder) -> dict[str, Any]:
 
 
 class Recording(Mapping[str, np.ndarray]):
-    """The arrays of one pass by name: residual stream and logits are kept, the details of a layer computed on demand."""
+    """The arrays of one pass by name: residual stream and logits are kept, a layer's details computed on demand."""
 
     def __init__(self, model: Decoder, ids: Sequence[int], *, all_logits: bool = False) -> None:
         self.model, self.ids = model, tuple(int(i) for i in ids)

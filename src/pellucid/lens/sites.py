@@ -7,8 +7,8 @@
     head       one head's mix of values, before the output projection        [B, T, K]
     neuron     one hidden activation of the feed-forward                     [B, T, 1]
 
-Ablation and patching use one mechanism: a tap (`model.tap`) that replaces the tensor at a site by a function of it. A tap
-belongs to one pass; neither the model's weights nor its parts are changed.
+Ablation and patching use one mechanism: a tap (`model.tap`) that replaces the tensor at a site by a function of it. A
+tap belongs to one pass; neither the model's weights nor its parts are changed.
 
 Axes: B batch · T positions · D width · H query heads · K head width · N numbers at a site.
 """

@@ -1,8 +1,8 @@
 """The state of the lens: the models of one run, the tree of texts, and cached recordings.
 
-Every part of the lens imports this state and answers its questions from it; the state imports no part. `dispatch` imports
-the parts and is the state that they are given. Slow results are cached: models by checkpoint (`models`), recordings by
-text and checkpoint.
+Every part of the lens imports this state and answers its questions from it; the state imports no part. `dispatch`
+imports the parts and is the state that they are given. Slow results are cached: models by checkpoint (`models`),
+recordings by text and checkpoint.
 """
 
 from __future__ import annotations

@@ -250,8 +250,8 @@ def _probe_ids(probe: Envelope, text: int) -> tuple[int, ...]:
 def timeline_map(lens: LensState, *, at: At, text: int | None = None) -> Answer:
     """The directions of the token embeddings at one step, on the principal plane of the newest directions.
 
-    A checkpoint shows the whole vocabulary (or, of a large one, evenly picked rows and those of the text); a probe shows
-    only the tokens of its text.
+    A checkpoint shows the whole vocabulary (or, of a large one, evenly picked rows and those of the text); a probe
+    shows only the tokens of its text.
     """
     newest = lens.model(None).embed.weight
     plane_DP = lens.keep("timeline.plane", lambda: principal_plane(directions(newest.detach().float().cpu().numpy())))

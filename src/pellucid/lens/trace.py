@@ -8,8 +8,8 @@
     trace["blocks.3.attention.weights"]        # exactly what the page shows
     trace.save("trace.html")                   # the page itself, in one file
 
-The arrays of a trace that was just recorded are computed layer by layer on first use; those of a file are in the file. A
-trace is about one row of tokens and one model: it is *not* the account of sampling (`engine.transcript`).
+The arrays of a trace that was just recorded are computed layer by layer on first use; those of a file are in the file.
+A trace is about one row of tokens and one model: it is *not* the account of sampling (`engine.transcript`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class TracePage:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trace:
-    """A description of what was traced (`header`) and its activations (`arrays`); made by `pellucid.trace` or `load_trace`."""
+    """Recorded activations (`arrays`) with their description (`header`); made by `pellucid.trace` or `load_trace`."""
 
     header: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]

@@ -5,9 +5,9 @@
     sgd         w' = w - rate · gradient
     adamw       w' = w - rate · gradient / (|gradient| + ε)  AdamW's first update: both moments begin at this gradient
 
-Teacher forcing: the model reads the true token at every position, whatever it would have predicted there. The text is the
-prompt, or a row that the run itself read next after the checkpoint. The changed weights are used in a copy of the model
-without weights of its own (`torch.func.functional_call`): the model itself is not changed.
+Teacher forcing: the model reads the true token at every position, whatever it would have predicted there. The text is
+the prompt, or a row that the run itself read next after the checkpoint. The changed weights are used in a copy of the
+model without weights of its own (`torch.func.functional_call`): the model itself is not changed.
 
 It is *not* the run's own update, which averages the gradients of many rows, has momentum, follows a learning-rate
 schedule, and may use Muon. `compared` in the answer says how the run differs.
@@ -157,7 +157,7 @@ def glass(
     position: int | None = None,
     matrix: str | None = None,
 ) -> Answer:
-    """One step on the prompt, or on a `row` that the run read next; `position` chooses the bars, `matrix` the weights."""
+    """One step on the prompt, or on a `row` the run read next; `position` chooses the bars, `matrix` the weights."""
     model = lens.model(at.checkpoint)
     if not model.config.causal:
         raise RequestError(

@@ -5,9 +5,9 @@
     fork     a node with two children: the same text, continued in two ways
 
 A node records where its token came from: drawn (with which u and seed), chosen by hand, or found by a search. It also
-records the token's log-probability and how many positions were read for it. Nodes are numbered as they are made and keep
-their number, so several pages and files can refer to the same node. The tree holds several prompts: a new prompt is a new
-root, and older texts are kept.
+records the token's log-probability and how many positions were read for it. Nodes are numbered as they are made and
+keep their number, so several pages and files can refer to the same node. The tree holds several prompts: a new prompt
+is a new root, and older texts are kept.
 
 This file is only the data structure, without model or tensors. `branches` makes the tree grow.
 """

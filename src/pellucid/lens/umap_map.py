@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 2048
 
 
 class UmapJob:
-    """A running UMAP process. Raises MissingExtraError when the package is not installed, RequestError for too few rows."""
+    """A running UMAP process. Raises MissingExtraError without the package, RequestError for too few rows."""
 
     def __init__(self, rows_VR: np.ndarray, dims: int) -> None:
         if importlib.util.find_spec("umap") is None:

@@ -5,8 +5,8 @@
                 φ = t · frequency[i], frequency[i] = theta^(-2i/K) scaled where the context was extended
 
 The similarity of two positions is the cosine of their rows. For rotated pairs it is the product of a vector with itself
-at the two positions, when all pairs are equally long: mean cos(distance · frequency). Everything is read from the tables
-that the model itself uses, in the number format that it uses.
+at the two positions, when all pairs are equally long: mean cos(distance · frequency). Everything is read from the
+tables that the model itself uses, in the number format that it uses.
 
 Axes: T positions of the text · P positions of the table · D width · K head width · I = K/2 pairs.
 """

@@ -1,8 +1,8 @@
 """The panel "Why": explain one prediction by ablation and activation patching (`interventions`) and by `attribution`.
 
-Every question takes `at` (which text, under which checkpoint), `predict_after` (the token whose next token is predicted;
-by default the last) and a target: `id` (by default the likeliest token) and, for "why A and not B", `against`. Answers
-give probabilities, and effects in nats: +0.69 doubles a token's odds against all others.
+Every question takes `at` (which text, under which checkpoint), `predict_after` (the token whose next token is
+predicted; by default the last) and a target: `id` (by default the likeliest token) and, for "why A and not B",
+`against`. Answers give probabilities, and effects in nats: +0.69 doubles a token's odds against all others.
 
 Axes: T positions · V vocabulary · L layers · H query heads.
 """
@@ -191,7 +191,7 @@ def _shares(shares: Shares) -> dict[str, Any]:
 def contrast_of(
     lens: LensState, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
 ) -> Answer:
-    """Direct logit attribution: what each sub-layer adds for A (and against B); the parts sum to the logit or the lead."""
+    """Direct logit attribution: what each sub-layer adds for A (and against B); the sum is the logit or the lead."""
     asked = _ask(lens, at, predict_after, id, against)
     shared = contributions(asked.model, asked.ids, asked.target)
     parts = [{"name": name, "value": value} for name, value in shared.parts.items()]
@@ -206,7 +206,8 @@ def patch_of(
 ) -> Answer:  # fmt: skip
     """Activation patching: the prediction with one activation taken from a second text.
 
-    `position` (by default the last) receives the activation of the second text at `source_position` (by default its last).
+    `position` (by default the last) receives the activation of the second text at `source_position` (by default its
+    last).
     """
     asked, source_ids = _ask(lens, at, predict_after, id, against), _second(lens, text)
     to = len(asked.ids) - 1 if position is None else position

@@ -1,8 +1,8 @@
 """The compiled training step (`torch.compile`): it is used only after it has agreed with the eager one here.
 
-A compiled step takes about a third less time. Before its first use in each shape it is compared with the eager step (see
-`agreement`), because each shape is compiled to a new program. Where it is wrong, it is compiled again for an earlier
-processor. Where that does not help, the step stays eager.
+A compiled step takes about a third less time. Before its first use in each shape it is compared with the eager step
+(see `agreement`), because each shape is compiled to a new program. Where it is wrong, it is compiled again for an
+earlier processor. Where that does not help, the step stays eager.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class CompiledStep:
         return fault
 
     def find_fault(self, given: Batch) -> str:
-        """Describe the compiled step's fault in this shape. Without a fault (""), it is used in this shape from now on."""
+        """Describe the compiled step's fault in this shape; without one (""), it is used in this shape from now on."""
         message = f"compiling the step for {_size(given)} (for {self.march}; this may take a minute)"
         self.recorder.record(Event(name="training.compiling", message=message, data={"march": self.march}))
         try:

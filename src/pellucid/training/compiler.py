@@ -1,8 +1,8 @@
 """The C++ compiler behind `torch.compile` on a CPU: which processor it compiles for (`march`), and its cache.
 
-torch gives C++ to the system's compiler, which compiles for the processor that it detects ("native"). A compiler that is
-older than the processor may detect the wrong one. So there are alternatives: earlier processors whose instructions this
-one has.
+torch gives C++ to the system's compiler, which compiles for the processor that it detects ("native"). A compiler that
+is older than the processor may detect the wrong one. So there are alternatives: earlier processors whose instructions
+this one has.
 
 Compiled code is cached on disk. The cache may later be seen by another processor (a home directory on a network, a
 container image), which must not run it. So the name of the cache folder holds all that the machine code depends on.

@@ -1,4 +1,4 @@
-"""Signal handling: the first Ctrl-C (or SIGTERM) lets the run finish its step and save; the second Ctrl-C quits at once."""
+"""Signal handling: the first Ctrl-C (or SIGTERM) finishes the step and saves; the second Ctrl-C quits at once."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The number of steps of a run with a time budget: planned first, then corrected by the clock; corrections are recorded.
+"""The number of steps of a run with a time budget: planned first, then corrected by the clock, on record.
 
     {"step": 40, "old": 99, "new": 61, "reason": "…"}     RUN/lengths.jsonl, forced to the disk before step 41 begins
 
-Before the cooldown of the learning rate begins, runs of all lengths have the same updates (apart from the warmup). So the
-length is fixed at that step, with all measurements so far; it may become longer or shorter. Later it is only shortened,
-when the machine has become slower.
+Before the cooldown of the learning rate begins, runs of all lengths have the same updates (apart from the warmup). So
+the length is fixed at that step, with all measurements so far; it may become longer or shorter. Later it is only
+shortened, when the machine has become slower.
 
 The recorded lines, and not the clock, decide: a resumed run replays the lines that it finds and asks the clock again
 only after the last of them. Rows and random numbers depend on neither. A run without a time budget has no lines.
@@ -25,7 +25,7 @@ from pellucid.store.metrics import MEND_LINE
 from pellucid.store.run import LENGTHS, Run
 from pellucid.untrusted import Table
 
-TOLERANCE = 0.03  # of the budget that a run may be over before it is shortened once more, because step times vary a little
+TOLERANCE = 0.03  # of the budget that a run may be over before it is shortened once more; step times vary a little
 LENGTHEN_FROM = 1.1  # a run is not lengthened by less: it would only be shortened again
 RECENT = 0.15  # of the budget: the stretch of time that the next steps are judged by
 FEWEST_SEEN = 3  # steps that the next ones are judged by, where there are so many

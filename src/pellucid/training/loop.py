@@ -4,9 +4,9 @@
     for each micro-batch:  loss = objective.loss(model, micro-batch);  gradients += d loss
     optimizer.step(share of the rate at this step)
 
-No random state is carried from step to step: the rows come from (seed, position), what an objective draws for a row comes
-from (seed, row), and dropout is reseeded for each (seed, step, micro-batch). So a run that is interrupted anywhere and
-resumed repeats the same bits.
+No random state is carried from step to step: the rows come from (seed, position), what an objective draws for a row
+comes from (seed, row), and dropout is reseeded for each (seed, step, micro-batch). So a run that is interrupted
+anywhere and resumed repeats the same bits.
 
 When a loss is not finite, the update is not applied: the weights stay as they were, and the batch is skipped (and
 recorded, so that a resumed run skips it too). A second such batch at the same step stops the run.
@@ -94,7 +94,7 @@ class Trainer:
         self.step, self.skipped = 0, list[int]()
 
     def settle(self, *, march: str | None, others: Sequence[str] = (), seconds: float = math.inf) -> str:
-        """Choose the compiled or the eager step before the first update (`CompiledStep.settle`); eager after a fault."""
+        """Choose the compiled or the eager step before the first update, as `CompiledStep.settle`; eager on a fault."""
         assert self.compiled is not None, "there is nothing to settle about an eager step"
         rows = self.source.rows(self._position(), self.pace.micro_rows)
         given = self.objective.batch(rows, self.key).to(self.arena.device)

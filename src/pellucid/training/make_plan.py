@@ -1,6 +1,7 @@
 """Make the plan of one run: read the saved one (lengthened when asked), or make a new one from a short measurement.
 
-The plan is printed before the first step. `plan` has the arithmetic; this file gives it the run's text, machine and time.
+The plan is printed before the first step. `plan` has the arithmetic; this file gives it the run's text, machine and
+time.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def first_words(line: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """Cut a long word, or a sentence without spaces, to its first characters; combining marks stay with the last one."""
+    """Cut a long word, or a sentence without spaces, to its first characters, with combining marks of the last one."""
     if len(text) <= (MOST_CHARACTERS if _is_spaced(text) else MOST_UNSPACED):
         return text
     end = MOST_UNSPACED

@@ -9,9 +9,9 @@ polynomial iteration push every singular value towards one:
 
     X = G / ‖G‖      five times: A = X Xᵀ;  X = a X + (b A + c A²) X      w -= rate · √max(1, rows/columns) · X
 
-Matrices of one shape are updated as one stack. A parameter with more axes (experts E x D x F) is a stack itself, and each
-of its matrices is updated on its own. Weight decay is decoupled, and cautious: it shrinks a weight only where the update
-shrinks it too.
+Matrices of one shape are updated as one stack. A parameter with more axes (experts E x D x F) is a stack itself, and
+each of its matrices is updated on its own. Weight decay is decoupled, and cautious: it shrinks a weight only where the
+update shrinks it too.
 
 Source: Loshchilov & Hutter 2019 (AdamW, alg. 2); Jordan et al. 2024 (Muon); Liang et al. 2024 (cautious).
 """
@@ -65,7 +65,7 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, rate_share: float) -> None:
-        """Do one update; each group's learning rate is multiplied by `rate_share`, the schedule's value at this step."""
+        """Do one update; each group's learning rate is multiplied by `rate_share`, the schedule's value here."""
         self.updates += 1
         self._clip()
         for views in self.views:

@@ -1,8 +1,8 @@
 """The plan of a run: each setting that was left open (model size, batch size, steps, …), with its reason.
 
-The plan is derived once from the text, the machine and the time. It is printed (`plan_text`) before the first step, saved
-with the run and read back on resume: a resumed run never derives its figures again. Explicit settings are taken as they
-are; an impossible one is an error.
+The plan is derived once from the text, the machine and the time. It is printed (`plan_text`) before the first step,
+saved with the run and read back on resume: a resumed run never derives its figures again. Explicit settings are taken
+as they are; an impossible one is an error.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def plan_run(
 ) -> RunPlan:
     """Derive the plan of a run; `bf16` says whether it computes in bf16, `given` is the shape of a model to start from.
 
-    `seconds_gone` is the part of the minutes already spent on preparation. Raises DoesNotFitError, with the figures, when
-    even one row at a time needs more memory than is free.
+    `seconds_gone` is the part of the minutes already spent on preparation. Raises DoesNotFitError, with the figures,
+    when even one row at a time needs more memory than is free.
     """
     check_settings(settings)
     budget = _budget(settings, seconds_gone)

@@ -33,7 +33,7 @@ def fingerprint(
     deterministic: bool,
     machine: Machine,
 ) -> Mapping[str, str]:
-    """The facts that two runs must share for equal bits; `march` is what steps are compiled for, None for eager steps."""
+    """The facts that two runs must share for equal bits; `march`: what steps are compiled for, None if eager."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor
     return {
         "torch": torch.__version__,

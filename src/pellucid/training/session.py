@@ -1,8 +1,8 @@
 """The work around the steps of a run: metrics, checkpoints, evaluation, early stopping.
 
-Every step writes one metric line. At a boundary the session saves first, then makes probes and snapshots, then evaluates,
-so that a failure there cannot lose a checkpoint. All state between steps is read back from the metric lines. So a run
-that was interrupted between a save and its evaluation evaluates when it is resumed.
+Every step writes one metric line. At a boundary the session saves first, then makes probes and snapshots, then
+evaluates, so that a failure there cannot lose a checkpoint. All state between steps is read back from the metric lines.
+So a run that was interrupted between a save and its evaluation evaluates when it is resumed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Session:
         self.spent_before = 0.0  # seconds of training, in the processes before this one
 
     def take_up(self) -> None:
-        """Resume from the newest checkpoint, if there is one. Raises ResumeError when exact bits are required but impossible."""
+        """Resume from the newest checkpoint, if any. Raises ResumeError when exact bits are required but impossible."""
         saved = self.run.latest()
         if saved is None:
             self.run.truncate_metrics(after_step=0)
@@ -116,7 +116,7 @@ class Session:
         self._set_length(self.lengths.at(saved.step))
 
     def go(self) -> str:
-        """Train to the end of the plan; return why it ended: finished, patience (early stopping), or the signal's name."""
+        """Train to the end of the plan; return why it ended: finished, patience (early stopping), or a signal's name."""
         if self.settings.tensorboard:
             self.board = Board(self.run.path / "tensorboard", after_step=self.trainer.step)
         self.seen = self.run.read_times()

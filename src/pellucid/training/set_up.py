@@ -36,7 +36,7 @@ class SetUp:
         )
 
     def fingerprint(self, march: str | None, *, deterministic: bool, recorder: Recorder) -> Mapping[str, str]:
-        """The facts that two runs must share for equal bits, also reported; `march`: what steps are compiled for, if at all."""
+        """The facts that two runs must share for equal bits, also reported; `march`: what steps are compiled for."""
         print_of = fingerprint(
             self.device,
             self.dtype,
