@@ -42,7 +42,7 @@ def answer(server: xllamacpp.Server, question: dict) -> object:
         return ask(server, "/tokenize", body)["tokens"]
     body = {"temperature": 0, "cache_prompt": False, "post_sampling_probs": False, "return_tokens": True}
     if "logprobs" in question:
-        # It reports nothing for a token that is not whole text, so it is forced to one that is; the report stays the same.
+        # It reports nothing for a token that is not whole text, so it is led to one that is; the report stays the same.
         led = {"logit_bias": [[question["led_to"], 1e6]], "ignore_eos": True}
         asked = {"prompt": question["logprobs"], "n_predict": 1, "n_probs": question["count"], **led}
         rows = ask(server, "/completion", body | asked)["completion_probabilities"][0]["top_logprobs"]

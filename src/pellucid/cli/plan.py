@@ -170,7 +170,7 @@ def draw(model: str | None, depth: int | None, context_length: int | None, axes:
 
 
 def from_dial(depth: int, context_length: int | None, axes: Mapping[str, Any]) -> Drawing:
-    """A shape derived from its depth; the vocabulary size must be known, because it decides whether the head is tied."""
+    """A shape derived from its depth; the vocabulary size must be known, since it decides whether the head is tied."""
     vocab_size = convert(axes.get("vocab_size", DEPTH_VOCABULARY), int, "vocab_size", COMMAND_LINE)
     length = {} if context_length is None else {"context_length": context_length}
     derived = from_depth(depth, vocab_size=vocab_size, **length)

@@ -98,7 +98,7 @@ def script_of(text: str) -> str:
 def find(entries: list[VocabularyEntry], search: str) -> list[VocabularyEntry]:
     """The entries that match a search. Raises RequestError for invalid bytes, ids and patterns.
 
-    >>> entry = LessonEntry(id=7, data=b"Hi", text="Hi", label="Hi", kind="text", script="LATIN", rank=None)
+    >>> entry = VocabularyEntry(id=7, data=b"Hi", text="Hi", label="Hi", kind="text", script="LATIN", rank=None)
     >>> [len(find([entry], search)) for search in ("", "hi", "#7", "0x69", "/^H/", "ho")]
     [1, 1, 1, 1, 1, 0]
     """

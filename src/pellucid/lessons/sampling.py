@@ -71,7 +71,7 @@ class SampledTexts:
     length: float  # tokens, mean
 
     def distance(self, real: SampledTexts) -> float:
-        """The distance to the real continuations: differences of the shares, and the relative difference of surprise."""
+        """The distance to the real continuations: differences of the shares, and the relative one of surprise."""
         shares = abs(self.distinct_2 - real.distinct_2) + abs(self.repeated_4 - real.repeated_4)
         return shares + abs(self.surprise - real.surprise) / max(real.surprise, 1e-9)
 
@@ -156,7 +156,7 @@ def measure_rows(rows: Sequence[Sequence[int]], surprises: Sequence[float]) -> S
     """Diversity over all rows together, repetition within each.
 
     >>> measure_rows([(1, 2, 1, 2, 1, 2), (1, 2)], [0.5, 1.5])
-    Measured(distinct_2=0.3333333333333333, repeated_4=0.3333333333333333, surprise=1.0, length=4.0)
+    SampledTexts(distinct_2=0.3333333333333333, repeated_4=0.3333333333333333, surprise=1.0, length=4.0)
     """
     pairs = [pair for row in rows for pair in ngrams(row, 2)]
     fours = [ngrams(row, 4) for row in rows]

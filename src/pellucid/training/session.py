@@ -116,7 +116,7 @@ class Session:
         self._set_length(self.lengths.at(saved.step))
 
     def go(self) -> str:
-        """Train to the end of the plan; return why it ended: finished, patience (early stopping), or a signal's name."""
+        """Train to the end of the plan; return why it ended: finished, patience (early stopping), or the signal."""
         if self.settings.tensorboard:
             self.board = Board(self.run.path / "tensorboard", after_step=self.trainer.step)
         self.seen = self.run.read_times()

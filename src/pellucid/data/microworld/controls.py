@@ -1,7 +1,7 @@
-"""Answering without understanding: what a score has to be compared with.
+"""Baselines (controls) for question answering: shallow rules that a model's score is compared with.
 
-Each control has read some training stories and answers by one shallow rule. A model that only does as well as these
-has learned nothing about the world. All of them are told the kind of the question, which a model is not.
+Each control has read some training stories and answers by one simple rule. A model that is no better than these has
+learned nothing about the world. All controls know the kind of the question; a model does not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _Key = tuple[str, str]  # language, kind
 
 
 class Control(Protocol):
-    """Anything that answers a question about a story."""
+    """A baseline that answers a question about a story."""
 
     def answer(self, story: Story, question: Question) -> str: ...
 
@@ -36,7 +36,7 @@ def words_of(text: str, language: str) -> frozenset[str]:
 
 
 class MostFrequent:
-    """Gives the answer that questions of this kind had most often."""
+    """Gives the most frequent answer to questions of this kind."""
 
     def __init__(self, stories: Iterable[Story]) -> None:
         counts: dict[_Key, Counter[str]] = defaultdict(Counter)
@@ -50,7 +50,7 @@ class MostFrequent:
 
 
 class LastMentioned:
-    """Gives that answer, of all that this kind of question ever had, which the tale names last (or first)."""
+    """Of all answers that this kind of question had, gives the one that the story names last (or first)."""
 
     def __init__(self, stories: Iterable[Story], *, first: bool = False) -> None:
         self._first = first
@@ -72,7 +72,7 @@ class LastMentioned:
 
 
 class QuestionOnly:
-    """Gives the answer that the question's own words vote for; it never reads the tale."""
+    """Gives the answer that the words of the question vote for; it never reads the story."""
 
     def __init__(self, stories: Iterable[Story]) -> None:
         self._votes: dict[tuple[_Key, str], Counter[str]] = defaultdict(Counter)
@@ -91,7 +91,7 @@ class QuestionOnly:
 
 
 class NearestStory:
-    """Gives the answer to the question of this kind whose tale and wording share the most words with this one."""
+    """Nearest neighbour: gives the answer to the known question of this kind that shares most words with this one."""
 
     def __init__(self, stories: Iterable[Story]) -> None:
         self._known: dict[_Key, list[tuple[frozenset[str], str]]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Stories by the thousand: documents to train on, and held-out stories to be asked about."""
+"""The microworld as a data set: documents for training, and held-out stories for evaluation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def documents(
     languages: Sequence[str] = ("en", "zh"),
     split: str = "train",
 ) -> Iterator[str]:
-    """Yield documents, the languages taking turns, until there are `count`, or at least `num_bytes` UTF-8 bytes.
+    """Yield documents in alternating languages, until there are `count`, or at least `num_bytes` UTF-8 bytes.
 
-    Raises: InputError unless exactly one of count and num_bytes is given, and a language at least.
+    Raises: InputError unless exactly one of count and num_bytes is given, and at least one language.
 
     >>> english, chinese = documents(0, level=1, count=2)
     >>> english.isascii(), chinese.isascii()
@@ -44,7 +44,7 @@ def documents(
 
 
 def held_out(seed: int, *, level: int, split: str, count: int, language: str) -> Iterator[Story]:
-    """Yield stories that training never sees, for questions.
+    """Yield stories that training never sees, for evaluation.
 
     Raises: InputError for the split "train", which is not held out.
 

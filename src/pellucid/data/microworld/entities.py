@@ -1,12 +1,12 @@
-"""Who and what is in the world, before any language: each is a number, and the numbers tell what they name.
+"""The entities of the microworld, independent of language: each is a number whose range says what it is.
 
     0…      people                       300 + n   the number n
     100…    places                       400 + d   the day d of the week
     200…    containers                   500 + c   the colour c
-    600…    the answers that are no thing: nobody, nobody knows, no idea, nothing
+    600…    the answers that are not an entity: nobody, nobody knows, no idea, nothing
     1000 + 100 c + k   the thing k in the colour c (colour 0: its colour is not told)
 
-The lexicons name the same rows in their own language, so that one course of events can be told in each.
+The lexicons name the same entities in their own language, so that one course of events can be told in each.
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)
@@ -74,7 +74,7 @@ SIZE = {
 
 
 def is_woman(person: int) -> bool:
-    """Whether this person is told of as "she".
+    """Whether the pronoun of this person is "she".
 
     >>> is_woman(PEOPLE[0]), is_woman(PEOPLE[-1])
     (True, False)

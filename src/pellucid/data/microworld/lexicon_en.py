@@ -1,11 +1,11 @@
-"""How English tells the world: names, and wordings for every happening and every question.
+"""The English lexicon of the microworld: names, and wordings for every happening and every question.
 
-A wording names its parts: {P} who does it, {T} the thing, {L} the place, {O} the receiver or the container, {N} a
-counted noun ("three apples"). `.the` and `.a` are the noun with its article, `.at` and `.into` the place with its
-preposition. A name whose sentence follows one about the same person may be told as he or she.
+A wording names its parts: {P} the person who acts, {T} the thing, {L} the place, {O} the receiver or the container, {N}
+a counted noun ("three apples"). `.the` and `.a` are the noun with its article, `.at` and `.into` the place with its
+preposition. A name may become "he" or "she" when the sentence before is about the same person.
 
-The last two wordings of each happening are for the split "paraphrases": training never uses them, and they use no word
-that training lacks.
+The last two wordings of each happening are for the split "paraphrases": training never uses them, but it uses all their
+words.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How Chinese tells the world: names, measure words, and wordings for every happening and every question.
+"""The Chinese lexicon of the microworld: names, measure words, and wordings for every happening and every question.
 
-The parts are those of the English lexicon. `.the` is the bare noun, `.a` the noun after 一 and its measure word,
-`.at` the place as somewhere to be (在厨房里), `.inside` the same without 在, `.into` the place as somewhere to enter
-(走进厨房, 走上阳台, 走到海边). The wordings stand in the order of the English ones and match them as nearly as both
-languages allow; the last two of each happening are held out of training.
+It has the same parts as the English lexicon. `.the` is the bare noun, `.a` the noun after 一 and its measure word,
+`.at` the location (在厨房里), `.inside` the same without 在, `.into` the destination (走进厨房, 走上阳台, 走到海边). The
+wordings have the same order as the English ones and match them as closely as both languages allow; the last two of each
+happening are held out of training.
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)

@@ -1,8 +1,9 @@
-"""How a course of events is chosen: a small cast, and happenings drawn one by one among those that are possible.
+"""Generate the events of a story: a small cast, and happenings drawn one by one from those that are possible.
 
-A level is a list of what may happen and how often. Level 0: a house, with few people and things. Level 1: people move and carry things. Level 2: containers, which
-are carried and put into one another. Level 3: gifts and colours, or counts. Level 4: what people saw and so believe,
-or a week of days. Each story has one plot, so that it stays short enough to hold in mind.
+A level is a list of plots: which happenings may occur, and how often. Level 0: a house, with few people and things.
+Level 1: people move and carry things. Level 2: containers, which are carried and put into one another. Level 3: gifts
+and colours, or counts. Level 4: beliefs (what people saw), or the days of a week. Each story has one plot, so it stays
+short.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pellucid.keyed_random import Draws, chance
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """What may happen in a story: ranges are inclusive (low, high)."""
+    """The happenings that a story may have; ranges are inclusive (low, high)."""
 
     name: str
     verbs: tuple[str, ...]  # drawn with equal chance: repeats make a verb more frequent
@@ -40,7 +41,7 @@ class Plot:
     days: bool = False
     keep_last: int = 1  # how often, out of six, a question is kept whose answer was named last in the tale
     keep_first: int = 3  # the same for the answer named first: guessing by place in the tale must not pay
-    follow: int = 0  # how often, out of four, who moves goes where somebody else or a container is
+    follow: int = 0  # how often, out of four, a person moves to a place with somebody else or a container
 
 
 _MOVES = ("where_person",) * 5 + ("where_thing",) * 5 + ("who_has",) * 3 + ("where_before",) * 2
@@ -103,7 +104,7 @@ TRIES_PER_THING = 100
 
 
 def check_level(level: int) -> int:
-    """Return the level, or say which levels there are.
+    """Return the level if it exists.
 
     Raises: InputError for any other number.
 
@@ -118,7 +119,7 @@ def check_level(level: int) -> int:
 
 
 class Cast(NamedTuple):
-    """Who and what a story is about; the stranger and the unheard-of thing are only asked for, never told of."""
+    """The people, places and things of a story; the stranger and the unheard-of thing occur only in questions."""
 
     people: list[int]
     places: list[int]
@@ -129,9 +130,9 @@ class Cast(NamedTuple):
 
 
 def draw_cast(draws: Draws, plot: Plot, split: Split) -> Cast | None:
-    """Draw a cast in which no pair is held out; for the split "combinations", one whose first thing has such a pair.
+    """Draw a cast without any held-out pair; for the split "combinations", a cast whose first thing is in such a pair.
 
-    None when the people and places leave no such thing.
+    None when no thing fits the drawn people and places.
     """
     *people, stranger = draws.sample(plot.population, 1 + _within(draws, plot.people))
     places = draws.sample(plot.rooms, _within(draws, plot.places))
@@ -161,7 +162,7 @@ def _within(draws: Draws, bounds: tuple[int, int]) -> int:
 
 
 def play(draws: Draws, plot: Plot, split: Split) -> tuple[World, Cast] | None:
-    """Draw a cast and let things happen among them; None when they ran out of things to do too early."""
+    """Draw a cast and then its happenings; None when no further happening is possible too early."""
     cast = draw_cast(draws, plot, split)
     if cast is None:
         return None
@@ -195,7 +196,7 @@ def _play_moves(draws: Draws, plot: Plot, cast: Cast, world: World, length: int)
 
 
 class _Stage:
-    """Turns a wished-for verb into something that this person can do now; what cannot be done becomes a move."""
+    """Turns a drawn verb into a happening that is possible for this person now; an impossible one becomes a move."""
 
     __slots__ = ("cast", "draws", "movable", "plot", "world")
 
@@ -209,7 +210,7 @@ class _Stage:
             self.move(person, here)
         elif verb == "move":
             last = self.world.events[-1]
-            if last.person != person or last.verb != "move":  # nobody only passes through
+            if last.person != person or last.verb != "move":  # nobody moves twice in a row
                 self.move(person, here)
             else:
                 self.take(person, here)

@@ -1,10 +1,10 @@
-"""What can be asked about a world, before any language: a kind, what it is about, the answer and the evidence for it.
+"""Questions about the microworld, independent of language: kind, subject, answer and evidence.
 
-Each function in `KINDS` draws one question of its kind, or gives None where the world has no such question or where
-the answer could be argued about. `hops` is the number of happenings that must be put together to answer.
+Each function in `KINDS` draws one question of its kind, or returns None where the world has no such question or the
+answer is ambiguous. `hops` is the number of happenings that must be combined for the answer.
 
-A story could be answered without being understood if the answer were mostly the place named last, or first, or "nobody
-knows"; so a question with such an answer is mostly redrawn.
+If most answers were the place named last, or first, or "nobody knows", a model could answer without understanding. So a
+question with such an answer is usually drawn again.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pellucid.keyed_random import Draws, chance
 
 IN_SIX = tuple(chance(times, 6) for times in range(7))
 KEEP_UNKNOWN = chance(1, 3)  # of a question that the tale leaves open, or whose answer is nobody or nothing
-STRANGER, UNHEARD_OF = chance(1, 12), chance(1, 16)  # to ask for somebody, or something, never told of
+STRANGER, UNHEARD_OF = chance(1, 12), chance(1, 16)  # to ask for a person or a thing that the story does not mention
 
 
 class Asked(NamedTuple):
-    """A question as numbers: what it names, and what the answer is."""
+    """A question as numbers: the things it names, and its answer."""
 
     kind: str
     person: int
@@ -51,7 +51,7 @@ class Asked(NamedTuple):
 
 
 def ask(draws: Draws, plot: Plot, cast: Cast, world: World, split: Split) -> list[Asked]:
-    """Draw up to as many different questions as the plot wants."""
+    """Draw different questions, at most as many as the plot asks for."""
     asked: list[Asked] = []
     named_last, named_first = _named_last(world.events), _named_last(reversed(world.events))
     keep_last, keep_first = IN_SIX[plot.keep_last], IN_SIX[plot.keep_first]

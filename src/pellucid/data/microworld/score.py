@@ -1,9 +1,9 @@
-"""Scores replies exactly and says how sure the score is.
+"""Exact-match scoring of replies, with a 95 % confidence interval.
 
     p = correct / count          interval = Wilson's, 95 %:  (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n),  z = 1.96
 
-A reply counts when its first line is one of the accepted answers; only white space, final punctuation and, in English,
-capitals are forgiven. This is not a measure of fluency: "The garden, I think." is wrong.
+A reply is right when its first line is one of the accepted answers. White space, final punctuation and, in English,
+capitals are ignored. This is *not* a measure of fluency: "The garden, I think." is wrong.
 
 Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
 """
@@ -59,7 +59,7 @@ class GroupScore:
 
 
 def wilson(correct: int, count: int) -> tuple[float, float]:
-    """The 95 % interval for a share seen as `correct` of `count` (at least one).
+    """Wilson's 95 % confidence interval for the share `correct` of `count` (at least one).
 
     >>> [round(bound, 3) for bound in wilson(90, 100)]
     [0.826, 0.945]
@@ -71,7 +71,7 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
 
 
 def score(answers: Iterable[tuple[Story, Question, str]]) -> list[GroupScore]:
-    """Score replies: for each split all questions together, then by kind, by hops and by language.
+    """Score replies: for each split, all questions together, then by kind, by hops and by language.
 
     >>> from pellucid.data.microworld.story import story
     >>> tale = story(0, 0, level=1, language="en", split="held_out")

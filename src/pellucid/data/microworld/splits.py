@@ -1,14 +1,14 @@
-"""What training never sees, decided by rules that hold for every seed.
+"""The train/test splits of the microworld, decided by rules that hold for every seed.
 
     train          the stories to learn from
-    held_out       other courses of events, told the same way
-    combinations   a thing together with a person or a place that never stand in one training story with it
-    paraphrases    happenings told in wordings that training never uses, though it uses all their words
+    held_out       other courses of events, in the same wordings
+    combinations   a thing together with a person or a place that never occurs in a training story with it
+    paraphrases    wordings that training never uses, although it uses all their words
     lengths        more happenings than any training story has
 
-A rule is a hash of the thing itself, never a list that was drawn once: of all pairs of a thing with a person, and of a
-thing with a place, about one in eleven is kept out of training; of all courses of events, one in thirty-two. The four
-other splits hold only courses of events that training may not use, so that no story of theirs can occur in it.
+A rule is a hash of the item itself, not a list that was drawn once. About one in eleven of all pairs of a thing with a
+person, or of a thing with a place, is kept out of training, and one in thirty-two of all courses of events. The four
+other splits use only courses of events that training may not use, so none of their stories can occur in training.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RARE_PARTNERS: dict[int, frozenset[int]] = {
 
 
 def check_split(split: str) -> Split:
-    """Return the split's name, or say which names there are.
+    """Return the split's name if it exists.
 
     Raises: InputError for any other name.
 
@@ -49,12 +49,12 @@ def check_split(split: str) -> Split:
 
 
 def is_rare_pair(thing: int, partner: int) -> bool:
-    """Whether training never shows this thing (in any colour) and this person or place in one story."""
+    """Whether this pair is held out: no training story has this thing (in any colour) with this person or place."""
     return partner in RARE_PARTNERS.get(plain(thing), ())
 
 
 def is_kept_from_training(events: Sequence[Happening]) -> bool:
-    """Whether this course of events belongs to the other splits: a hash of all that happens, in order.
+    """Whether this course of events is held out of training: decided by a hash of all happenings, in order.
 
     >>> is_kept_from_training([Happening("move", 0, place=100)]) == is_kept_from_training([Happening("move", 0, place=100)])
     True

@@ -1,11 +1,11 @@
-"""A story: a course of events told in a language, and questions with their answers.
+"""A story of the microworld: events told in a language, and questions with their answers.
 
     Mara went to the kitchen. Mara picked up the cup. She ran to the garden.
     Where is the cup? The garden.
     Where was Mara before the garden? The kitchen.
 
-The document is one line of sentences, then one line per question: the question, a space (none in Chinese) and the
-first accepted answer. So a model that is given the text up to a question mark has to answer until the line ends.
+The document is one line of sentences, then one line per question: the question, a space (none in Chinese) and the first
+accepted answer. So a model that continues the text after a question mark gives its answer up to the end of the line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VERSION = "microworld-1"
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question about a story, all answers that count as right (the usual one first), and what they rest on."""
+    """A question about a story, all accepted answers (the usual one first), and the evidence for them."""
 
     kind: str
     text: str
@@ -36,7 +36,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """A small tale, where it comes from, and what can be asked about it."""
+    """A short story: its sentences, its events, its origin (seed, index, level, split) and its questions."""
 
     events: tuple[Happening, ...]
     sentences: tuple[str, ...]
@@ -49,18 +49,18 @@ class Story:
 
     @property
     def tale(self) -> str:
-        """The sentences as one line, without any question."""
+        """The sentences as one line, without the questions."""
         return (" " if self.language == "en" else "").join(self.sentences)
 
     @property
     def text(self) -> str:
-        """The document: the tale, then each question with its answer on a line of its own."""
+        """The document: the sentences, then each question with its answer on its own line."""
         between = " " if self.language == "en" else ""
         return "\n".join([self.tale, *(f"{q.text}{between}{q.answers[0]}" for q in self.questions)])
 
     @property
     def answer_places(self) -> tuple[tuple[int, int], ...]:
-        """The characters of `text`, from and up to, in which the answer to each question stands.
+        """The span (start, stop) of each answer in the characters of `text`.
 
         >>> tale = story(0, 7, level=1, language="en")
         >>> [tale.text[start:stop] for start, stop in tale.answer_places] == [q.answers[0] for q in tale.questions]
@@ -74,7 +74,7 @@ class Story:
         return tuple(places)
 
     def prompt(self, question: Question) -> str:
-        """What a model is given: the tale and one question, up to where the answer begins (no space after it).
+        """The prompt for a model: the sentences and one question, without the answer and the space before it.
 
         >>> tale = story(0, 0, level=1, language="en")
         >>> tale.prompt(tale.questions[0]) == tale.tale + "\\n" + tale.questions[0].text
@@ -86,7 +86,7 @@ class Story:
 def story(seed: int, index: int, *, level: int, language: str, split: str = "train") -> Story:
     """The story with this number: the same arguments always give the same story, on every machine.
 
-    In both languages, the same seed, index, level and split tell of the same events and ask the same questions.
+    In both languages, the same seed, index, level and split give the same events and the same questions.
 
     Raises: InputError for a level, a language or a split that does not exist.
 
@@ -103,7 +103,7 @@ def story(seed: int, index: int, *, level: int, language: str, split: str = "tra
 
 
 def document(seed: int, index: int, *, level: int, language: str, split: str = "train") -> str:
-    """The text of the story with this number, told without gathering what only a question's scorer wants to know.
+    """The text of the story with this number, made without the data that only scoring needs.
 
     Raises: as `story`.
 
@@ -125,7 +125,7 @@ def _draws(seed: int, index: int, level: int, split: Split) -> Draws:
 
 
 def _events_and_questions(draws: Draws, level: int, split: Split) -> tuple[list[Happening], list[Asked]]:
-    """Draw courses of events until one belongs to the split and has something to ask."""
+    """Draw courses of events until one belongs to the split and has a question."""
     plot = draws.one(PLOTS[level])
     while True:
         played = play(draws, plot, split)

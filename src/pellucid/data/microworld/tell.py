@@ -1,6 +1,6 @@
-"""Tells happenings, questions and answers in a language.
+"""Write happenings, questions and answers as sentences of a language.
 
-One `Teller` serves both languages: what differs between them is the lexicon and the few lines that make nouns. One
+One `Teller` serves both languages: they differ in the lexicon and in the few lines that make nouns. One
 sentence tells one happening: a pure function of the happening, the wording and whether the name became a pronoun. Each
 wording of the lexicon is compiled once into such a function, since Python fills an f-string in a third of the time
 that `str.format` takes.
@@ -108,7 +108,7 @@ class Wording(NamedTuple):
 
 
 class Teller:
-    """Makes sentences in one language."""
+    """Writes sentences in one language."""
 
     def __init__(self, language: Language) -> None:
         self.language = language
@@ -133,7 +133,7 @@ class Teller:
         self._answers: dict[tuple[int, int], tuple[str, ...]] = {}
 
     def _forms(self) -> dict[str, dict[Any, str]]:
-        """The words of every entity, by form; a form's capitalised name gives the words that begin a sentence."""
+        """The words of every entity, by form; a form with a capitalised name is for the beginning of a sentence."""
         she, he = ("she", "he") if self.language == "en" else ("她", "他")
         forms: dict[str, dict[Any, str]] = {
             form: {entity: getattr(noun, form) for entity, noun in self._nouns.items()} for form in Noun._fields
@@ -150,9 +150,9 @@ class Teller:
         return forms
 
     def sentences(self, draws: Draws, events: Sequence[Happening], split: Split) -> tuple[list[str], dict[int, int]]:
-        """One sentence per happening, and for each sentence that cannot be read alone the one it leans on.
+        """One sentence per happening; for a sentence that depends on another one, also the index of that one.
 
-        A sentence leans on another by a pronoun (the sentence before) or by a day (the first sentence of that day).
+        A sentence depends on another by a pronoun (the sentence before) or by a day (the first sentence of that day).
         """
         wordings = self._held_out if split == "paraphrases" else self._wordings
         told: list[str] = []
@@ -188,11 +188,11 @@ class Teller:
         return opening.format(day=self._lexicon.DAYS[day - DAY], sentence=sentence)
 
     def question(self, draws: Draws, asked: Asked) -> tuple[str, tuple[str, ...]]:
-        """The question and the answers accepted, the usual one first."""
+        """The question and its accepted answers, the usual one first."""
         return draws.one(self._questions[asked[0]])(asked), self.answers(asked[6], asked[2])
 
     def answers(self, answer: int, about: int = entities.NONE) -> tuple[str, ...]:
-        """All that counts as this answer; a number is counted with the measure word of what the question is about."""
+        """All accepted forms of this answer; a number gets the measure word of the question's subject."""
         key = (answer, about if NUMBER <= answer < DAY else entities.NONE)
         known = self._answers.get(key)
         if known is None:

@@ -1,12 +1,12 @@
-"""The world and its rules. The world is a tree: people stand in places; things lie in places, in hands or in containers.
+"""The state and the rules of the microworld: a tree of people in places, and things in places, hands or containers.
 
-    parent[x]    what x is in: cup -> Mara -> garden. Where x is, is found by climbing until a place is reached.
+    parent[x]    what x is in: cup -> Mara -> garden. Climbing the parents of x leads to its place.
     cause[x]     which happenings put x there: they are the evidence for any answer that climbs through x
 
-Rules. Who moves takes along all that they hold, and whatever is inside it. A thing that nobody has told of yet is
-wherever somebody first picks it up. Putting down leaves a thing in the place where the person stands. A person knows
-what they see: whatever is done, carried or lying openly in the place where they are. Nothing happens that is not told
-(the world is closed), so whatever the tale leaves open, nobody knows.
+Rules. A person who moves takes along everything they hold, and everything inside it. A thing that was not mentioned yet
+is wherever somebody first picks it up. A thing that is put down stays in the place where the person stands. A person
+knows what they see: everything that is done, carried or visible in the place where they are. The world is closed:
+nothing happens that the story does not tell, so the answer to what it leaves open is "nobody knows".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ UNCLEAR = -2  # a belief that a listener could argue about: no question asks for
 
 
 class World:
-    """All that is so at one moment, and the happenings that made it so.
+    """The state of the world at one moment, and the happenings that caused it.
 
     >>> world = World()
     >>> world.move(person=0, place=101); world.take(person=0, thing=1000); world.move(person=0, place=102)
@@ -94,7 +94,7 @@ class World:
     # -- what is so -----------------------------------------------------------------------------------------------
 
     def place_of(self, entity: int) -> int:
-        """The place reached by climbing from here, or `NOBODY_KNOWS`."""
+        """The place that is reached by climbing the parents, or `NOBODY_KNOWS`."""
         parent = self.parent
         while not PLACE <= entity < CONTAINER:
             if entity not in parent:
@@ -103,7 +103,7 @@ class World:
         return entity
 
     def climb(self, entity: int) -> tuple[int, tuple[int, ...]]:
-        """The place reached by climbing, as `place_of`, and the happenings that together fix it, in order."""
+        """The place, as `place_of`, and the happenings that together determine it, in order."""
         parent, cause = self.parent, self.cause
         if entity not in parent:
             return NOBODY_KNOWS, ()
@@ -117,7 +117,7 @@ class World:
         return holder if PLACE <= holder < CONTAINER else NOBODY_KNOWS, found
 
     def inside(self, holder: int) -> list[int]:
-        """What lies directly in this place, hand or container (people are not listed)."""
+        """The things directly in this place, hand or container (without people)."""
         return [entity for entity, parent in self.parent.items() if parent == holder and entity >= CONTAINER]
 
     # -- how it becomes so ----------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class World:
         )
 
     def _learn(self, person: int, thing: int) -> None:
-        """This person sees where the thing is."""
+        """Record that this person sees where the thing is."""
         self.belief[person, thing], evidence = self.climb(thing)
         self.belief_cause[person, thing] = tuple(sorted({*evidence, *self.cause[person]}))
 
@@ -149,7 +149,7 @@ class World:
             self._learn(witness, thing)
 
     def _see_arrival(self, person: int, left: int, place: int, now: int) -> None:
-        """Who comes in sees all that is here and is seen with all they carry; those left behind only know it is gone."""
+        """Update beliefs: who enters sees all that is here, the others see what is carried, those left see it go."""
         company = self._company(person)
         self.witnesses[now] = company
         carried = self.inside(person)

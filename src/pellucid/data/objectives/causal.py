@@ -1,11 +1,11 @@
-"""Causal language modelling: at each position, say the next token.
+"""Causal language modelling: at each position, predict the next token.
 
-    ids      t0 t1 t2 …        what the model reads
-    targets  t1 t2 t3 …        what it should say
+    ids      t0 t1 t2 …        the inputs
+    targets  t1 t2 t3 …        the next token at each position
     loss = Σ weight · (-ln p(target | tokens up to here)) / Σ weight
 
-The cost -ln p is the negative log-likelihood (nll) of the target, also called its surprise. The model must not look
-ahead, or it reads the answer. It is *not* masked language modelling, which hides tokens and looks both ways.
+-ln p is the negative log-likelihood (nll) of the target, also called its surprise. The model needs a causal mask, or it
+would read the answer. It is *not* masked language modelling, which hides tokens and looks both ways.
 
 Axes: B rows · T positions · S = T + 1 tokens of a row · V vocabulary.
 Source: Bengio et al. 2003, "A Neural Probabilistic Language Model", §2.
@@ -24,14 +24,14 @@ from pellucid.data.objectives.protocol import LOSS, RowKey
 
 
 class Scores(Protocol):
-    """What a model says of a batch."""
+    """The output of a model: its logits."""
 
     @property
     def logits_BTV(self) -> Tensor: ...
 
 
 class ScoresTokens(Protocol):
-    """A model that scores, at each position, every token that may come next."""
+    """A model that gives, at each position, a score (logit) for every possible next token."""
 
     def __call__(self, ids_BT: Tensor, /) -> Scores: ...
 
@@ -52,7 +52,7 @@ class CausalObjective:
     """
 
     def batch(self, rows: TokenRows, key: RowKey) -> Batch:
-        """Inputs and targets, one token apart; nothing is drawn."""
+        """Inputs, and targets shifted by one token; nothing is random."""
         weights_BT = rows.weights_BS[:, 1:].contiguous()
         return Batch(
             ids_BT=rows.ids_BS[:, :-1].contiguous(),
@@ -62,16 +62,16 @@ class CausalObjective:
         )
 
     def loss(self, model: ScoresTokens, batch: Batch) -> Tensor:
-        """The mean surprise at the next token, in nats: this part's share of its update's."""
+        """The mean nll of the next token, in nats: this micro-batch's share of the update's loss."""
         return weighted_loss(model(batch.ids_BT).logits_BTV, batch.targets_BT, batch.weights_BT, batch.total_weight)
 
     def measure(self, model: ScoresTokens, batch: Batch) -> Mapping[str, Tensor]:
-        """The surprise at each next token, [B, T], in nats."""
+        """The nll of each next token, [B, T], in nats."""
         return {LOSS: nll(model(batch.ids_BT).logits_BTV, batch.targets_BT)}
 
 
 def nll(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """-ln p(target) at every position, in nats, [B, T]; computed in fp32 whatever the model's type.
+    """Negative log-likelihood: -ln p(target) at every position, in nats, [B, T]; always computed in fp32.
 
     >>> import math, torch
     >>> value = nll(torch.tensor([[[4.0, 2.0, 0.5]]]), torch.tensor([[0]])).item()
@@ -83,8 +83,8 @@ def nll(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
 
 
 def weighted_loss(logits_BTV: Tensor, targets_BT: Tensor, weights_BT: Tensor, total_weight: Tensor) -> Tensor:
-    """This micro-batch's part of the loss of the whole update: divided by the update's weight, not by its own.
+    """The weighted loss of a micro-batch, divided by the whole update's weight, not by its own.
 
-    A weight of 0 leaves a position out (padding, what must not be learned).
+    A weight of 0 leaves a position out (padding, or text that must not be learned).
     """
     return (nll(logits_BTV, targets_BT) * weights_BT).sum() / total_weight

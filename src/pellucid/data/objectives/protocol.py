@@ -1,11 +1,12 @@
-"""An objective: what is asked of rows of text, and what the answers cost. Who visits the rows, trains or evaluates knows no more.
+"""A training objective: it makes inputs and targets from rows of text, and computes the loss.
 
-    rows = loader.rows(start, count)           the order in which text is visited       (data.loader)
-    batch = objective.batch(rows, key)         what is asked of it
-    loss = objective.loss(model, batch)        what the answers cost
+    rows = loader.rows(start, count)           the order in which text is read          (data.loader)
+    batch = objective.batch(rows, key)         inputs and targets
+    loss = objective.loss(model, batch)        the loss of the model's predictions
 
-An objective may draw at random (which tokens to hide, which order to predict them in): from `key.of(row)`, a number that
-belongs to the row and not to its batch. So the same row is asked the same in batches of any size, and after a resume.
+Loader, training and evaluation know nothing else about an objective. An objective may make random choices (which tokens
+to hide, in which order to predict them). They come from `key.of(row)`, a number that belongs to the row and not to its
+batch. So the same row gets the same choices in batches of any size, and after a resume.
 
 Axes: B rows · T positions.
 """
@@ -23,13 +24,13 @@ from pellucid.keyed_random import number
 
 LOSS = "loss"
 
-ModelT_contra = TypeVar("ModelT_contra", contravariant=True)  # what an objective asks of a model: a protocol of its own
+ModelT_contra = TypeVar("ModelT_contra", contravariant=True)  # what an objective needs of a model: its own protocol
 BatchT = TypeVar("BatchT", bound=Batch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowKey:
-    """A random number for each row of a run, which depends on the row alone.
+    """A random number for each row of a run; it depends on the row alone.
 
     >>> key = RowKey(seed=1, purpose="objective")
     >>> key.of(7) == key.of(7) != key.of(8)
@@ -45,22 +46,22 @@ class RowKey:
 
 
 class Objective(Protocol[ModelT_contra, BatchT]):
-    """A training objective. It holds settings at most, never a state: everything it draws comes from the key."""
+    """A training objective. It may have settings, but no state: all its random choices come from the key."""
 
     def batch(self, rows: TokenRows, key: RowKey) -> BatchT:
-        """What a model is asked about these rows, all of one update (or of one step of an evaluation)."""
+        """Inputs, targets and weights for these rows, all of one update (or of one step of an evaluation)."""
         ...
 
     def loss(self, model: ModelT_contra, batch: BatchT) -> Tensor:
-        """The loss of a batch, one number that can be differentiated.
+        """The loss of a batch, one differentiable number.
 
-        Divided by `batch.total_weight`, so that the losses of an update's parts add up to the loss of the whole.
+        It is divided by `batch.total_weight`, so the losses of micro-batches add up to the loss of the whole update.
         """
         ...
 
     def measure(self, model: ModelT_contra, batch: BatchT) -> Mapping[str, Tensor]:
-        """What an evaluation reports, by name: one number for each weight of the batch, and their weighted mean is told.
+        """The measures of an evaluation, by name: one number for each weight of the batch; their weighted mean counts.
 
-        "loss" is among them: the cost at each place, in nats.
+        One of them is "loss": the loss at each position, in nats.
         """
         ...

@@ -1,6 +1,6 @@
-"""The lessons as the lens answers for them: the list, one lesson on the reader's text, and whether an answer is right.
+"""The page's questions about lessons: the list, one lesson on the reader's text, and whether an answer is right.
 
-The right answer is computed when it is asked for, from the model itself; it is not sent along with the question.
+The right answer is computed from the model when an answer is checked; it is not sent with the question.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def open_lesson(lens: LensState, *, at: At, lesson: str) -> Answer:
 
 
 def check(lens: LensState, *, at: At, lesson: str, answer: float) -> Answer:
-    """Whether an answer is right, what would have been, and what to see in it."""
+    """Check an answer: whether it is right, the right one, and the explanation."""
     worked_by, shown = WORKED_BY[find_entry(lesson).key], LessonText(lens, at)
     task: LessonTask = worked_by.open_task(shown)
     if task.choices and answer not in range(len(task.choices)):
@@ -55,7 +55,7 @@ def check(lens: LensState, *, at: At, lesson: str, answer: float) -> Answer:
 
 
 def list_questions(lens: LensState, place: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a recording must hold for the lessons: each with its choices, or the answers that a person would write."""
+    """The questions that a recording needs for the lessons: each with its choices, or with likely answers."""
     yield "lessons", {}
     for entry in PATH:
         asked = {"at": place, "lesson": entry.key}
@@ -71,7 +71,7 @@ def list_questions(lens: LensState, place: dict[str, Any]) -> Iterator[tuple[str
 
 
 def complete_code(lens: LensState, at: At, code: str) -> str:
-    """A lesson's Python, ready to run: its imports, and where this model lies."""
+    """A lesson's Python code, ready to run: with its imports and the path of this model."""
     place = lens.models.open(at.checkpoint).checkpoint.directory
     meant = lens.run.meant() if lens.run else None
     if lens.run and meant and meant.directory == place:

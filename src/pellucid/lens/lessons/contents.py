@@ -2,8 +2,8 @@
 
     token → embedding → position → attention → next-token distribution → sampling → training → context window
 
-A lesson is words (in the message catalogues, section `learn`), a panel of the page, and a file here that computes on the
-reader's own model what the words say and what its question asks.
+A lesson has words (in the message catalogues, section `learn`), a panel of the page, and a file here that computes the
+figures of the words and the answer to the question on the reader's own model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pellucid.setting_values import nearest
 
 @dataclass(frozen=True, kw_only=True)
 class LessonEntry:
-    """One lesson: its name, which is also its section of the catalogues, and the panel that it is worked on with."""
+    """One lesson: its name, which is also its section of the catalogues, and the panel that it uses."""
 
     key: str
     panel: str

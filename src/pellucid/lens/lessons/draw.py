@@ -1,9 +1,9 @@
-"""Lesson 6: one token is drawn, and temperature divides the scores before that.
+"""Lesson 6: sampling draws one token; temperature divides the logits before the softmax.
 
     p_i = exp(l_i / T) / Σ_j exp(l_j / T)          p_a / p_b = exp((l_a − l_b) / T)
 
-Above 1 the gaps shrink and the chances become more equal; below 1 they grow apart. The order of the tokens never
-changes, and nothing becomes truer.
+Above 1 the differences shrink and the probabilities become more equal; below 1 they grow. The order of the tokens never
+changes, and a low temperature does *not* make a text truer.
 
 Axes: V vocabulary.
 """
@@ -26,7 +26,7 @@ answer = 100 * float((logits_V / {hot}).softmax(-1).max())
 
 
 def open_task(lesson: LessonText) -> LessonTask:
-    """The favourite's chance at temperature 2."""
+    """Question: the probability of the likeliest token at temperature 2."""
     second, first = (int(i) for i in np.argsort(lesson.last_V)[-2:])
     last = len(lesson.ids) - 1
     figures = {
@@ -48,7 +48,7 @@ def open_task(lesson: LessonText) -> LessonTask:
 
 
 def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
-    """The two best tokens at a half, one and two."""
+    """The two likeliest tokens at temperatures 0.5, 1 and 2."""
     second, first = (int(i) for i in np.argsort(lesson.last_V)[-2:])
     lines = []
     for temperature in (COLD, 1.0, HOT):

@@ -1,8 +1,8 @@
-"""Lesson 2: an id picks one row of a table of learned numbers, the same row wherever the token stands.
+"""Lesson 2: the embedding: an id selects one row of a learned table, the same row wherever the token stands.
 
     cosine(a, b) = a · b / (|a| |b|)
 
-Rows are compared by direction. What is not shown: that a single column means something; nobody assigned it anything.
+Rows are compared by direction (cosine similarity). The lesson does *not* claim that a single column has a meaning.
 
 Axes: V vocabulary · D width · N tokens to choose from.
 """
@@ -27,7 +27,7 @@ answer = int(cosines_N.argmax())
 
 
 def open_task(lesson: LessonText) -> LessonTask:
-    """Which row of four points most nearly where this one does."""
+    """Question: which of four rows has the largest cosine with this one."""
     position = _position(lesson)
     token_id = lesson.ids[position]
     choices = _choices(lesson, token_id)
@@ -56,7 +56,7 @@ def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
 
 
 def cosines(embed_VD: np.ndarray, token_id: int) -> np.ndarray:
-    """The cosine of every row with one of them; a row of zeros points nowhere and counts as 0.
+    """The cosine of every row with one of them; for a row of zeros it is 0.
 
     >>> cosines(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]), 0).round(3).tolist()
     [1.0, 0.707, 0.0]
@@ -67,7 +67,7 @@ def cosines(embed_VD: np.ndarray, token_id: int) -> np.ndarray:
 
 
 def _position(lesson: LessonText) -> int:
-    """The token with the longest text: the likeliest to be a word."""
+    """The position of the token with the longest text, which is most likely a word."""
     return max(lesson.text_positions, key=lambda t: (len(lesson.tokenizer.token_bytes(lesson.ids[t])), -t))
 
 
@@ -79,6 +79,6 @@ def _choices(lesson: LessonText, token_id: int) -> list[int]:
 
 
 def draw_some(values: Sequence[int], count: int, *, seed: int) -> list[int]:
-    """So many different ones of some values, the same for the same seed."""
+    """Draw `count` different values; the same seed gives the same values."""
     order = sorted(range(len(values)), key=lambda i: uniform(seed, i))
     return [values[i] for i in order[:count]]

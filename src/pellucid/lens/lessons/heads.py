@@ -1,10 +1,10 @@
-"""Lesson 4: attention, and the mask that acts on scores.
+"""Lesson 4: attention heads, and the causal mask, which acts on scores and not on weights.
 
     weights = softmax(scores + mask),   mask = 0 where a position may look and −∞ where it may not
 
-Of a few layers, the head shown is the one in which the last token looks most decidedly at something other than itself and the first
-token, where idle heads rest. What is commonly said, that the mask sets weights to 0, is answered by the sum that a row
-would then have: the softmax without the mask, cut off afterwards.
+The lesson searches a few layers for the head in which the last token has the largest weight on a token other than
+itself and the first one (idle heads look there). A common mistake is to say that the mask sets weights to 0. The lesson
+shows the sum that a row would then have: softmax without the mask, with the masked weights removed afterwards.
 
 Axes: L layers · H query heads · G key/value heads · T positions · S positions looked at · K head width.
 """
@@ -28,7 +28,7 @@ answer = int(weights_S[{choices}].argmax())
 
 
 def open_task(lesson: LessonText) -> LessonTask:
-    """Where the last token looks most in one head."""
+    """Question: at which token the last token looks most in one head."""
     layer, head, weights_S = _choose_head(lesson)
     choices = _choices(weights_S)
     last, config = len(lesson.ids) - 1, lesson.config
@@ -46,7 +46,7 @@ def open_task(lesson: LessonText) -> LessonTask:
 
 
 def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
-    """The weight found, the sum of its row, and what the sum would be had the mask cut weights."""
+    """The largest weight, the sum of its row, and the sum if the mask removed weights instead of scores."""
     layer, head, weights_S = _choose_head(lesson)
     found, last = int(weights_S.argmax()), len(lesson.ids) - 1
     address = f"blocks.{layer}.attention.weights[{head},{last},{found}]"
@@ -68,7 +68,7 @@ def _mask_line(lesson: LessonText, layer: int, head: int) -> TaskLine:
 
 
 def _unmasked_scores(lesson: LessonText, layer: int, head: int, row: int) -> np.ndarray:
-    """q · k / √K of one row with every position, those it may not see too; float64 [S]."""
+    """q · k / √K of one row with every position, masked ones too; float64 [S]."""
     config, turned = lesson.config, "_rotated" if lesson.config.position.kind == "rotary" else ""
     q_HTK, k_GTK = (lesson.trace[f"blocks.{layer}.attention.{part}{turned}"] for part in ("query", "key"))
     k_SK = k_GTK[head * config.n_kv_heads // config.n_heads].astype(np.float64)
@@ -76,7 +76,7 @@ def _unmasked_scores(lesson: LessonText, layer: int, head: int, row: int) -> np.
 
 
 def _choose_head(lesson: LessonText) -> tuple[int, int, np.ndarray]:
-    """The layer, the head, and the last row of its weights [S]."""
+    """Choose the head to show: its layer, its number, and the last row of its weights [S]."""
     spread = np.linspace(0, lesson.config.n_layers - 1, min(MOST_LAYERS, lesson.config.n_layers))
     layers = [int(layer) for layer in spread.round()]
     weights_LHS = np.stack([lesson.trace[f"blocks.{layer}.attention.weights"][:, -1] for layer in layers])

@@ -1,7 +1,7 @@
-"""The reader's text under the reader's model, as the lessons look at it.
+"""The reader's text under the reader's model, for the lessons: logits, losses, embeddings.
 
-Scores come from the engine's runner, those that the page's panels show and a step draws from; what lies between (weights
-of attention, queries) comes from the lens's recording of the text.
+Logits come from the engine's runner: they are those that the page's panels show and that a step draws from. Activations
+(attention weights, queries) come from the lens's recording of the text.
 
 Axes: T positions · D width · V vocabulary.
 """
@@ -34,7 +34,7 @@ ROOM = 32  # tokens that may be tried behind the text
 
 
 class LessonText:
-    """Some ids, and what the model makes of them."""
+    """Some ids, and the model's results for them."""
 
     def __init__(self, lens: LensState, at: At) -> None:
         """Raises RequestError for a text too short to ask about."""
@@ -50,7 +50,7 @@ class LessonText:
 
     @cached_property
     def model(self) -> Decoder:
-        """The model under the checkpoint that is looked at."""
+        """The model of the selected checkpoint."""
         return self.lens.model(self.at.checkpoint)
 
     @property
@@ -65,28 +65,28 @@ class LessonText:
 
     @cached_property
     def text_positions(self) -> tuple[int, ...]:
-        """The positions that hold text, not a control token."""
+        """The positions with text, without control tokens."""
         specials = set(self.tokenizer.specials.values())
         return tuple(t for t, token_id in enumerate(self.ids) if token_id not in specials)
 
     @cached_property
     def logits_TV(self) -> np.ndarray:
-        """The scores after every position, float32: as much work again as reading the text."""
+        """The logits after every position, float32; this costs as much again as reading the text."""
         return self._runner.score(self._start())
 
     @cached_property
     def last_V(self) -> np.ndarray:
-        """The scores for the token to come, in float64."""
+        """The logits of the next token, in float64."""
         return self._read[1].astype(np.float64)
 
     @cached_property
     def chances_V(self) -> np.ndarray:
-        """Softmax of these."""
+        """The probabilities of the next token: softmax of `last_V`."""
         return probabilities(self.last_V)
 
     @cached_property
     def losses_T(self) -> np.ndarray:
-        """-log p of the token that really follows, nats; one fewer than there are tokens."""
+        """-ln p of each true next token, in nats; one fewer than there are tokens."""
         rows = enumerate(self.ids[1:])
         return np.array([-log_probabilities(self.logits_TV[t].astype(np.float64))[after] for t, after in rows])
 
@@ -96,7 +96,7 @@ class LessonText:
         return self.model.embed.weight.detach().float().cpu().numpy()
 
     def after(self, ids: abc.Sequence[int]) -> np.ndarray:
-        """The chances of every token after some ids, float64 [V]; what they share with the text is not read again."""
+        """The probability of every token after some ids, float64 [V]; a beginning shared with the text is reused."""
         if tuple(ids) not in self._known:
             self._known[tuple(ids)] = self._read_after(ids)
         return self._known[tuple(ids)]
@@ -111,17 +111,17 @@ class LessonText:
         return probabilities(self._runner.read([branch])[0].astype(np.float64))
 
     def token(self, token_id: int) -> Figure:
-        """One token for a sentence."""
+        """One token as a figure of a sentence."""
         known = token_id < self.tokenizer.vocab_size  # an embedding may have rows that no token uses
         return text(label_of(self.tokenizer, token_id) if known else f"[{token_id}]")
 
     def quote(self, ids: abc.Sequence[int]) -> str:
-        """Some ids as text, the end of it where it is long."""
+        """Some ids as text; only the end of a long text."""
         whole = self.tokenizer.decode_bytes(ids).decode("utf-8", errors="ignore")  # half a character says nothing
         return whole if len(whole) <= SHOWN_CHARACTERS else "…" + whole[-SHOWN_CHARACTERS:]
 
     def typed(self, ids: abc.Sequence[int]) -> str | None:
-        """The text that, typed, gives exactly these ids after a <bos>; None when no text does."""
+        """The text that encodes to exactly these ids after a <bos>; None when no text does."""
         whole = self.tokenizer.decode(ids)
         start = [] if self.tokenizer.bos_id is None else [self.tokenizer.bos_id]
         return whole if self.tokenizer.encode_prompt(whole) == [*start, *ids] else None
@@ -132,7 +132,7 @@ class LessonText:
 
     @cached_property
     def _read(self) -> tuple[Sequence, np.ndarray]:
-        """The text read once: its sequence, from which others branch off, and the scores after it [V]."""
+        """Read the text once: the sequence, from which others are forked, and the logits after it [V]."""
         sequence = self._start()
         return sequence, self._runner.read([sequence])[0]
 

@@ -1,11 +1,11 @@
-"""Lesson 5: scores become chances over the whole vocabulary; and why the best token each time is not the best text.
+"""Lesson 5: softmax gives probabilities over the whole vocabulary; why greedy decoding may miss the likeliest text.
 
     greedy pair      a = argmax p(·),  b = argmax p(· | a)          chance p(a) p(b | a)
     likeliest pair   argmax over all (c, d) of p(c) p(d | c)
 
-The second is found without trying all: a pair is never likelier than its first token, so only first tokens above the
-greedy pair's chance need to be looked at (the eight likeliest of them, which are all where that chance is over 1/8). It is searched for at every place of the reader's text; where greedy was best
-everywhere, that is what is said.
+The likeliest pair is found without trying all pairs. A pair is never likelier than its first token, so only first
+tokens above the greedy pair's probability are tried (the eight likeliest of them, which are all if that probability is
+over 1/8). The search is done at every position of the reader's text; if greedy was best everywhere, the lesson says so.
 
 Axes: V vocabulary.
 """
@@ -33,7 +33,7 @@ answer = int((sums_V < {share}).sum()) + 1
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two tokens in a row and their chance."""
+    """Two tokens in a row and their probability."""
 
     first: int
     second: int
@@ -41,7 +41,7 @@ class Pair:
 
 
 def open_task(lesson: LessonText) -> LessonTask:
-    """How many of the likeliest tokens it takes to reach a share."""
+    """Question: how many of the likeliest tokens together reach a share."""
     favourite, last = int(lesson.chances_V.argmax()), len(lesson.ids) - 1
     chance = float(lesson.chances_V[favourite])
     figures = {
@@ -64,7 +64,7 @@ def open_task(lesson: LessonText) -> LessonTask:
 
 
 def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
-    """How open the choice is in bits, and the place where greedy loses most."""
+    """The entropy in bits, and the position where greedy decoding loses most."""
     bits = entropy(lesson.last_V) / np.log(2)
     told = TaskLine("entropy", {"bits": number(bits, 2), "choices": number(2**bits, 1)})
     places = [t for t in lesson.text_positions if t + 1 < lesson.config.context_length][-MOST_PLACES:]

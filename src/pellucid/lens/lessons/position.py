@@ -1,11 +1,11 @@
-"""Lesson 3: a row of the table says what a token is; its place is told in another way.
+"""Lesson 3: position encoding: the embedding row says which token it is; the position is encoded separately.
 
-    rotary      the first pair of a query or key is turned by t · f, f radians a position (see `model.position`)
-    learned     a row for each position is added; so with sinusoids
-    none        only the mask tells the order
+    rotary      the first pair of a query or key is rotated by t · f, f radians a position (see `model.position`)
+    learned     a row for each position is added; also with sinusoids
+    none        only the causal mask gives the order
 
-The question is the one that this model's kind of position allows. That order matters is then measured: neighbours
-in the reader's text change places, pair by pair, and the chance of the favourite is read again.
+The question depends on this model's kind of position encoding. Then the lesson measures that order matters: it swaps
+neighbours in the reader's text, pair by pair, and computes the probability of the likeliest token again.
 
 Axes: N pairs · T positions · D width.
 """
@@ -38,13 +38,13 @@ DEGREES = 1.0  # an answer may be off by this much: it is read from a drawing
 
 
 def open_task(lesson: LessonText) -> LessonTask:
-    """The question for this model's kind of position."""
+    """The question for this model's kind of position encoding."""
     ask = {"rotary": _ask_rotary, "learned": _ask_added, "sinusoidal": _ask_added, "none": _ask_none}
     return ask[lesson.config.position.kind](lesson)
 
 
 def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
-    """What changes when two neighbours change places: the pair that matters most."""
+    """The effect of swapping two neighbours, for the pair that changes the prediction most."""
     favourite, pairs = int(lesson.chances_V.argmax()), _neighbours(lesson)
     if not pairs:  # nothing but one token, repeated
         return ()
@@ -110,7 +110,7 @@ def _ask_none(lesson: LessonText) -> LessonTask:
 
 
 def _neighbours(lesson: LessonText) -> list[int]:
-    """Where two neighbours differ, before the last token: the last so many of such places."""
+    """The last few positions, before the last token, where two neighbours differ."""
     last = len(lesson.ids) - 1
     places = [t for t in lesson.text_positions if t + 1 < last and lesson.ids[t] != lesson.ids[t + 1]]
     return places[-MOST_PAIRS:]

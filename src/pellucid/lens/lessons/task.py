@@ -1,7 +1,7 @@
-"""What a lesson hands out: figures for its sentences, a question with its answer, and sentences for afterwards.
+"""The result of a lesson: figures for its sentences, a question with its answer, and sentences for afterwards.
 
-All words lie in the message catalogues; here are only their keys and the figures that go into them, so that the page
-and the terminal say the same, in either language, and every figure keeps the name of the tensor it was read from.
+All words are in the message catalogues. Here are only their keys and the figures for their gaps. So the page and the
+terminal say the same in both languages, and every figure keeps the name of the tensor it was read from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Figures: TypeAlias = "Mapping[str, Figure]"
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of a sentence: a number or a piece of text, and where in the model it stands.
+    """One figure of a sentence: a number or a piece of text, and the tensor it was read from.
 
     >>> Figure(0.5, "percent", digits=1).shown, Figure(49152, "count").shown
     ('50.0 %', '49,152')
@@ -82,7 +82,7 @@ class TaskLine:
 
 @dataclass(frozen=True, kw_only=True)
 class LessonTask:
-    """A lesson on one text: what is said, what is selected in the panel, what is asked, and the right answer.
+    """A lesson on one text: its sentences, the selection in the panel, the question, and the right answer.
 
     `answer` is the index of the right choice, or a number where there are no choices.
     """
@@ -97,7 +97,7 @@ class LessonTask:
     code: str = ""  # Python that finds the answer
 
     def is_right(self, answer: float) -> bool:
-        """Whether an answer counts; a number may be off by the tolerance."""
+        """Whether an answer is right; a number may be off by the tolerance."""
         return abs(answer - self.answer) <= self.tolerance
 
     def to_dict(self) -> dict[str, Any]:

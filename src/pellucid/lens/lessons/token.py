@@ -1,7 +1,7 @@
 """Lesson 1: text becomes tokens, tokens become ids, and an id hides the spelling.
 
-The known example is "strawberry": in most large vocabularies one token with the space before it, so that nothing the
-model receives holds its letters. What the reader's own tokenizer does with it is computed here, not claimed.
+The well-known example is "strawberry". In most large vocabularies it is one token with the space before it, so the
+model receives none of its letters. The lesson computes how the reader's own tokenizer splits it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ answer = len(tokenizer.encode({word!r}).ids)
 
 
 def open_task(lesson: LessonText) -> LessonTask:
-    """How many tokens the word becomes."""
+    """Question: how many tokens the word becomes."""
     position = lesson.text_positions[0]
     token_id = lesson.ids[position]
     figures = {
@@ -44,7 +44,7 @@ def open_task(lesson: LessonText) -> LessonTask:
 
 
 def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
-    """How the word is cut here with and without its space, and whether its letters can be seen."""
+    """How the word is split with and without its space, and whether the model sees its letters."""
     ids = _ids(lesson, WORD)
     if len(ids) >= len(WORD.strip()):
         seen = TaskLine("spelled", {"count": count(len(ids))})

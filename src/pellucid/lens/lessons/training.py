@@ -1,9 +1,9 @@
-"""Lesson 7: how a model learns: −log of the chance it gave to the token that really came next.
+"""Lesson 7: the training loss: −log of the probability that the model gave to the true next token.
 
     loss = −1/T Σ_t log p(token t+1 | tokens up to t)
 
-In training the true beginning stands before every guess (teacher forcing); in generation the model's own. Both are done
-here with the reader's text: the guesses beside the true tokens, and what the model writes when left alone.
+In training the model predicts each token from the true tokens before it (teacher forcing), in generation from its own.
+This lesson does both with the reader's text: predictions beside the true tokens, and the model's own continuation.
 
 Axes: T positions · V vocabulary.
 """
@@ -29,7 +29,7 @@ answer = int(losses_T[torch.tensor({choices}) - 1].argmax())
 
 
 def open_task(lesson: LessonText) -> LessonTask:
-    """Which of the text's own tokens surprised the model most."""
+    """Question: which token of the text has the highest loss."""
     losses = {t: float(lesson.losses_T[t - 1]) for t in lesson.text_positions if t}
     mean = float(np.mean(list(losses.values())))
     choices = _choices(losses)
@@ -50,7 +50,7 @@ def open_task(lesson: LessonText) -> LessonTask:
 
 
 def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
-    """The loss of every choice; then the guesses beside the true tokens, and the text written alone."""
+    """The loss of every choice; then predictions beside the true tokens, and the model's own continuation."""
     losses = {t: float(lesson.losses_T[t - 1]) for t in lesson.text_positions if t}
     told = []
     for t in _choices(losses):
@@ -72,9 +72,9 @@ def _forced_and_free(lesson: LessonText) -> tuple[TaskLine, TaskLine]:
 
 
 def write_alone(lesson: LessonText, ids: tuple[int, ...], num_new: int) -> list[int]:
-    """So many tokens, the favourite each time, each read back as if it were the truth.
+    """Greedy decoding: `num_new` tokens, always the likeliest, each read back as input.
 
-    As when a text is generated, rows of the embedding that no token uses are not written, however likely they are held.
+    As in generation, rows of the embedding that no token uses are never chosen.
     """
     written: list[int] = []
     known = lesson.tokenizer.vocab_size

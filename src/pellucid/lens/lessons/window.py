@@ -1,7 +1,7 @@
-"""Lesson 8: the context window is what the model can read at once; it is no memory.
+"""Lesson 8: the context window is the text that the model can read at once; it is *not* a memory.
 
-The reader's text is cut to its end, as if the rest had left the window, and the next token is predicted again from what
-is left. From one text to the next nothing is kept: the weights do not change while a model writes.
+The reader's text is cut to its end, as if the rest had left the window. Then the next token is predicted again from
+what is left. Nothing is kept from one text to the next: the weights do not change while a model generates.
 
 Axes: V vocabulary.
 """
@@ -22,7 +22,7 @@ answer = int(logits_V[{choices}].argmax())
 
 
 def open_task(lesson: LessonText) -> LessonTask:
-    """The favourite after the end of the text alone."""
+    """Question: the likeliest token after the end of the text alone."""
     tail, used = _tail(lesson), len(lesson.ids)
     chances_V = lesson.after(tail)
     favourite = int(chances_V.argmax())
@@ -42,7 +42,7 @@ def open_task(lesson: LessonText) -> LessonTask:
 
 
 def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
-    """What the favourite of the whole text is worth without its beginning."""
+    """The probability, without the beginning, of the token that is likeliest after the whole text."""
     tail = _tail(lesson)
     chances_V = lesson.after(tail)
     first, other = int(lesson.chances_V.argmax()), int(chances_V.argmax())
@@ -57,7 +57,7 @@ def explain(lesson: LessonText) -> tuple[TaskLine, ...]:
 
 
 def _tail(lesson: LessonText) -> tuple[int, ...]:
-    """<bos> and about the last half of the text, cut where no word is cut and typing it gives the same ids, if it can."""
+    """<bos> and about the last half of the text, if possible cut between words, where encoding gives the same ids."""
     places = lesson.text_positions[1:]
     wanted = places[len(places) // 2]
     start = () if lesson.tokenizer.bos_id is None else (lesson.tokenizer.bos_id,)
@@ -73,6 +73,6 @@ def _cuts_word(lesson: LessonText, t: int) -> bool:
 
 
 def _choices(favourite: int, chances_V: np.ndarray) -> list[int]:
-    """The likeliest tokens after the end, and the favourite of the whole text, in the order of their ids."""
+    """The likeliest tokens after the end, and the likeliest one after the whole text, in the order of their ids."""
     ranked = [int(i) for i in np.argsort(-chances_V, kind="stable")[:NUM_CHOICES]]
     return sorted(ranked if favourite in ranked else [*ranked[:-1], favourite])

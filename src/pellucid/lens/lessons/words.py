@@ -20,7 +20,7 @@ def catalogue(language: str) -> dict[str, Any]:
 
 
 def say(language: str, key: str, figures: Mapping[str, str] | None = None) -> str:
-    """A text of the lessons with its places filled.
+    """A text of the lessons with its gaps filled.
 
     >>> say("en", "lesson", {"number": "3"})
     'Lesson 3'
@@ -40,5 +40,5 @@ def say_line(language: str, lesson: str, line: Mapping[str, Any]) -> str:
 
 
 def myths(language: str, lesson: str) -> list[tuple[str, str]]:
-    """What is commonly said, and what is right."""
+    """Common misunderstandings, and what is right."""
     return [(myth["said"], myth["true"]) for myth in catalogue(language)[SECTION][lesson]["myths"].values()]

@@ -1,10 +1,10 @@
-"""Taking away what is on screen: the page's own questions, answered once more into a file.
+"""Export what the page shows: answer the page's questions again and write the answers into a file.
 
     export {"kind": "html", "questions": [[method, params], …], "state": …}   one offline page
     export {"kind": "plens" | "json" | "npz", "at": …}                        the trace of a text, every array
 
-The page names the questions that it asked; they are asked for the other layers, positions and tokens too, so that the
-file can be turned and not only looked at. What changes something is never asked again.
+The page names the questions that it asked. They are also asked for the other layers, positions and tokens, so that the
+file stays interactive. Questions that change something are never asked again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ALWAYS: list[Question] = [("about", {}), ("tree", {}), ("labels", {})]
 def export(
     lens: LensState, *, at: At, kind: str, questions: list[Any] | None = None, state: str = "", language: str = "en"
 ) -> Answer:
-    """A file for the reader, as the array `file`; `left_out` names what found no room in it."""
+    """A file for the reader, as the array `file`; `left_out` names the questions that did not fit."""
     if kind in TRACES:
         return Answer({"name": f"trace.{kind}", "left_out": []}, {"file": as_array(trace_file(lens, at, kind))})
     if kind != "html":
@@ -51,7 +51,7 @@ def export(
 
 
 def read_questions(questions: Iterable[Any]) -> list[Question]:
-    """The page's questions without those that change something. Raises RequestError for what is no question."""
+    """The page's questions without those that change something. Raises RequestError for an invalid question."""
     read: list[Question] = []
     for one in questions:
         match one:
@@ -86,7 +86,7 @@ def trace_file(lens: LensState, at: At, kind: str) -> bytes:
 
 
 def as_array(data: bytes) -> np.ndarray:
-    """Bytes as numbers, so that they travel in an envelope."""
+    """Bytes as an array, so that an envelope can hold them."""
     return np.frombuffer(data, dtype=np.uint8)
 
 

@@ -1,11 +1,11 @@
-"""One file that opens anywhere: the page with answers recorded beforehand.
+"""The page as one self-contained HTML file, with answers recorded in advance.
 
-The file holds the page's program, the recording and nothing else: no address is fetched, nothing is sent. A recording
-is `{"compression": …, "answers": {METHOD + canonical JSON of the params: base64 of one envelope}}`; a question that was
-not recorded is refused by the page in words. Text of any kind may be a token, so nothing in the file can end its script
-early, and the file says that it is UTF-8 before the first letter that is not ASCII.
+The file holds the page's program and the recording: it fetches no address and sends nothing. A recording is
+`{"compression": …, "answers": {METHOD + canonical JSON of the params: base64 of one envelope}}`. The page explains that
+a question was not recorded. Any text may be a token, so the file is written such that no text can end its script early,
+and it declares UTF-8 before the first letter that is not ASCII.
 
-It is *not* a picture: everything recorded can still be turned, hovered and read.
+It is *not* a picture: everything recorded stays interactive.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ FRAME_HEIGHT = 860  # pixels; where the notebook lets it, the frame takes its co
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedPage:
-    """Answers by question, each an envelope in base64, and the questions that found no room or no answer."""
+    """Answers by question, each an envelope in base64, and the questions that did not fit or had no answer."""
 
     compression: Literal["deflate", "none"]
     answers: dict[str, str]
     left_out: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """What the page reads."""
+        """The recording as the page reads it."""
         return {"compression": self.compression, "answers": self.answers, "left_out": len(self.left_out)}
 
 
@@ -54,7 +54,7 @@ def record_answers(
     compress: bool = True,
     recorder: Recorder = NULL,
 ) -> RecordedPage:
-    """Ask each question once, the most important first; what does not fit is left out and said."""
+    """Ask each question once, the most important first; questions that do not fit are left out and listed."""
     answers: dict[str, str] = {}
     left_out: list[str] = []
     room = limit_bytes
@@ -67,7 +67,7 @@ def record_answers(
             continue
         try:
             envelope = encode(answerer.answer(method, params))
-        except PellucidError:  # what cannot be asked of this model is no part of its recording
+        except PellucidError:  # questions that this model cannot answer are not recorded
             left_out.append(key)
             continue
         text = base64.b64encode(zlib.compress(envelope, 9) if compress else envelope).decode("ascii")
@@ -90,7 +90,7 @@ def record_answers(
 
 
 def render_html(recording: RecordedPage, *, title: str = "Pellucid", language: Language = "en", state: str = "") -> str:
-    """The whole page as one text. `state` is the page's address behind the `#`: what is selected when it opens."""
+    """The whole page as one text. `state` is the part of its address after `#`: what is selected when it opens."""
     program = inert(call_exports(find_program().read_text(encoding="utf-8"), OPEN))
     opening = f"if (!location.hash) history.replaceState(null, '', {script_json('#' + state)});" if state else ""
     digests = " ".join(f"'sha256-{_sha256(script)}'" for script in (opening, SIZING, program) if script)
@@ -131,7 +131,7 @@ def write_html(
     state: str = "",
     recorder: Recorder = NULL,
 ) -> RecordedPage:
-    """Record the answers and write the one file, at most `limit_bytes` of them; returns what was recorded.
+    """Record the answers, at most `limit_bytes` of them, and write the file; return what was recorded.
 
     `compress=False` makes a file about three times larger for browsers older than 2023.
     """
@@ -142,7 +142,7 @@ def write_html(
 
 
 def frame(page: str, *, height: int = FRAME_HEIGHT) -> str:
-    """A page as the output of a notebook cell: one frame that holds everything, without a server or a kernel.
+    """A page as the output of a notebook cell: one iframe that holds everything, without a server or a kernel.
 
     >>> frame('<p class="a">hello</p>', height=100)
     '<iframe srcdoc="&lt;p class=&quot;a&quot;&gt;hello&lt;/p&gt;" style="width: 100%; height: 100px; border: 0" ...'
@@ -152,7 +152,7 @@ def frame(page: str, *, height: int = FRAME_HEIGHT) -> str:
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys, no spaces and numbers as JavaScript writes them: the page's `canonical`, to the letter.
+    """JSON with sorted keys, no spaces and numbers as JavaScript writes them, exactly as the page's `canonical`.
 
     >>> canonical({"layer": 3, "at": {"node": 0, "checkpoint": None}, "scale": 1.0})
     '{"at":{"checkpoint":null,"node":0},"layer":3,"scale":1}'
@@ -190,7 +190,7 @@ def _point(digits: str, position: int) -> str:
 
 
 def _shortest(value: float) -> tuple[str, int]:
-    """The digits d and exponent n of value = 0.d * 10^n, as few digits as tell it from its neighbours."""
+    """The digits d and exponent n of value = 0.d * 10^n, with the fewest digits that identify the double."""
     mantissa, _, exponent = f"{value!r}".partition("e")
     whole, _, fraction = mantissa.partition(".")
     digits = (whole + fraction).lstrip("0")
@@ -199,7 +199,7 @@ def _shortest(value: float) -> tuple[str, int]:
 
 
 def script_json(value: Any) -> str:
-    """JSON that can lie in a script element: no token, whatever its text, can end the element or begin another.
+    """JSON that is safe in a script element: no token's text can end the element or begin another.
 
     >>> script_json("</script><!--")
     '"\\\\u003c/script>\\\\u003c!--"'

@@ -1,9 +1,9 @@
-"""Before a model is chosen: the runs that lie here, and the lens once one of them is opened.
+"""The lobby: a list of runs to choose from, before the lens opens one of them.
 
     about {}        -> the lens's own answer (or one without a model) with "runs": what can be opened
     open  {path}    -> opens one of those; every other question then goes to its lens
 
-Only what is listed can be opened: the page names a run, it does not roam the disk.
+Only a listed run can be opened: the page cannot open other paths on the disk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Lobby:
         self._lock = Lock()
 
     def answer(self, method: str, params: dict[str, Any]) -> Answer:
-        """Answer a question, itself or through the open lens. Raises RequestError while no model is open."""
+        """Answer a question, here or by the open lens. Raises RequestError while no model is open."""
         check_values(params)
         if method == "open":
             return self.open(params.get("path"))
@@ -46,13 +46,13 @@ class Lobby:
         return self.dispatch.answer(method, params)
 
     def about(self) -> Answer:
-        """What the lens says of itself, and which runs there are."""
+        """The lens's own `about`, and the runs that can be opened."""
         nothing = {"model": None, "checkpoints": [], "languages": LANGUAGES, "version": __version__}
         value = self.dispatch.answer("about", {}).value if self.dispatch else nothing
         return Answer({**value, "runs": self.runs(), "folder": str(self.folder.resolve()), "train": TRAIN})
 
     def runs(self) -> list[dict[str, Any]]:
-        """The runs that have something to open, the one that was worked on last first."""
+        """The runs that can be opened, the one that was changed last first."""
         found = [path for path in self.folder.glob("*") if is_run(path)] if self.folder.is_dir() else []
         told = [describe_run(path) for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
         return [one for one in told if one is not None]
@@ -72,7 +72,7 @@ class Lobby:
 
 
 def describe_run(path: Path) -> dict[str, Any] | None:
-    """A run in a line: its step and size, of the checkpoint that opens. None when it has none that can be read."""
+    """One run for the list: step and size of the checkpoint that would open. None when no checkpoint can be read."""
     try:
         saved = Run.open(path).meant()
         checkpoint = load_checkpoint(saved.directory) if saved else None

@@ -1,4 +1,4 @@
-"""What the three hosts share: the page's program (one ES module, built from web/ with the package), and who answers it."""
+"""Code shared by the three hosts (server, widget, file): the page's program, one ES module built from web/."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ EXPORTS = re.compile(r"export\s*\{([^{}]*)\};?\s*$")
 
 
 class Answerer(Protocol):
-    """Whoever answers the page's questions: the lens, or the lobby before a model is chosen."""
+    """The object that answers the page's questions: the lens, or the lobby before a model is chosen."""
 
     def answer(self, method: str, params: dict[str, Any]) -> Answer: ...
 
 
 def told_of(error: BaseException, question: str) -> dict[str, str]:
-    """What the page tells of a question that failed: the four sentences of an error, or that the program has a fault.
+    """The message for the page about a failed question: the four sentences of an error, or a program error.
 
     >>> told_of(ZeroDivisionError("a fault"), "record")["found"]
     'ZeroDivisionError: a fault'
@@ -49,7 +49,7 @@ def find_program() -> Path:
 
 
 def call_exports(module: str, call: str) -> str:
-    """The module with its exports replaced by a call of them: a page in one file has nobody to import from.
+    """The module with its exports replaced by a call of them, because a page in one file cannot import a module.
 
     >>> call_exports("const a = print;\\nexport { a as mount };", "mount(1);")
     'const a = print;\\n{ const mount = a; mount(1); }\\n'

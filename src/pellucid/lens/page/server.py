@@ -1,12 +1,12 @@
-"""The page on this computer: a small web server that puts the page's questions to the lens.
+"""The web server of the page, on this computer only: it passes the page's questions to the lens.
 
     GET  /TOKEN/              the page            POST /TOKEN/ask/METHOD    params as JSON -> one envelope
     GET  /TOKEN/*.js          its program         4xx, 5xx                  {"error": {what, found, where, hint}}
 
 It listens on 127.0.0.1 alone. Other pages in the same browser cannot reach it: the path holds a secret that is new each
-time, and only requests that name this host are answered (a name that somebody else's DNS points here is refused).
-It is not a server for several people: one lens, one question at a time, on one thread. A question whose asker has left
-(the reader moved on before its turn came) is not worked on.
+time, and only requests with this host's name are answered (against DNS rebinding). It is *not* a server for several
+people: one lens, one question at a time, on one thread. A question is skipped if its client has disconnected before its
+turn.
 
 Source: https://owasp.org/www-community/attacks/DNS_Rebinding (why the Host header is checked)
 """
@@ -79,7 +79,7 @@ START = 'import { mount, serverHost } from "./lens.js";\nmount(document.getEleme
 
 @dataclass(frozen=True, kw_only=True)
 class Door:
-    """Where the page is found: an open socket, and the secret that its path begins with."""
+    """The address of the page: an open socket, and the secret that its path begins with."""
 
     socket: socket.socket
     token: str
@@ -91,17 +91,17 @@ class Door:
 
     @property
     def url(self) -> str:
-        """What to open in a browser."""
+        """The address to open in a browser."""
         return f"http://{LOCAL}:{self.port}/{self.token}/"
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The Host headers that mean this server."""
+        """The Host headers that name this server."""
         return f"{LOCAL}:{self.port}", f"localhost:{self.port}"
 
 
 def open_door(port: int = 0) -> Door:
-    """Take a port on 127.0.0.1 (0: any free one) and draw a new secret. Raises SettingsError when the port is taken."""
+    """Open a port on 127.0.0.1 (0: any free one) and make a new secret. Raises SettingsError when it is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.bind((LOCAL, port))
@@ -118,7 +118,7 @@ def open_door(port: int = 0) -> Door:
 
 
 def serve(answerer: Answerer, door: Door, *, page: Path, opened: Callable[[], None] = lambda: None) -> None:
-    """Answer until Ctrl-C (a KeyboardInterrupt when everything is closed); `opened` is called once it answers."""
+    """Serve until Ctrl-C (a KeyboardInterrupt when everything is closed); `opened` is called when it is ready."""
     server = Server(build_app(answerer, door, page=page), opened)
     try:
         server.run(sockets=[door.socket])
@@ -127,7 +127,7 @@ def serve(answerer: Answerer, door: Door, *, page: Path, opened: Callable[[], No
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, quiet, with a call when it answers."""
+    """Uvicorn without logs, with a callback when it is ready."""
 
     def __init__(self, app: ASGIApp, opened: Callable[[], None]) -> None:
         config = uvicorn.Config(
@@ -142,7 +142,7 @@ class Server(uvicorn.Server):
 
 
 def build_app(answerer: Answerer, door: Door, *, page: Path) -> ASGIApp:
-    """The routes, behind the guard. `page` is the built page, one ES module."""
+    """The routes of the server, behind the guard. `page` is the built page, one ES module."""
     turn, worker = anyio.Lock(), Worker()
 
     async def show_page(request: Request) -> Response:
@@ -173,10 +173,10 @@ def build_app(answerer: Answerer, door: Door, *, page: Path) -> ASGIApp:
 
 
 class Worker:
-    """One thread that does what it is given, one thing after the other; it does not keep the program from ending.
+    """One daemon thread that runs the tasks it is given, one after the other.
 
-    It is always the same thread because each thread that computes gets a pool of threads of its own from OpenMP. Nothing
-    that a task raises ends it; were it dead all the same, the next task would start another.
+    It is always the same thread, because OpenMP gives each computing thread its own pool of threads. An exception in a
+    task does not end it; if it is dead all the same, the next task starts a new one.
     """
 
     def __init__(self) -> None:
@@ -184,7 +184,7 @@ class Worker:
         self.thread = self._start()
 
     async def run(self, task: Callable[[], bytes]) -> bytes:
-        """Do it there, wait for it here."""
+        """Run a task on the thread and wait for its result."""
         if not self.thread.is_alive():
             self.thread = self._start()
         done: Future[bytes] = Future()
@@ -210,7 +210,7 @@ class Worker:
 
 
 class BrokenOff(RuntimeError):
-    """A question that something other than an ordinary error broke off; as one, so that only its asker is told.
+    """A question that ended with something other than an `Exception`; this makes it one, so only its client is told.
 
     >>> print(BrokenOff(SystemExit(3)))
     SystemExit: 3
@@ -222,7 +222,7 @@ class BrokenOff(RuntimeError):
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body. Raises RequestError when it is longer than a question can be."""
+    """Read the whole body. Raises RequestError when it is longer than a question can be."""
     body = bytearray()
     try:
         async for piece in request.stream():
@@ -251,19 +251,19 @@ def read_params(body: bytes) -> dict[str, Any]:
 
 
 def tell(told: dict[str, str], status: int) -> Response:
-    """A failure as JSON of plain ASCII: a file's name may hold what no other writing of it can carry."""
+    """A failure as JSON in plain ASCII, because a file name may contain characters that UTF-8 cannot encode."""
     return Response(json.dumps({"error": told}), status, media_type="application/json")
 
 
 def tell_error(request: Request, error: Exception) -> Response:
-    """What Pellucid understands: the error's four sentences, with the status of the nearest class."""
+    """The response to a Pellucid error: its four sentences, with the status of the nearest class."""
     assert isinstance(error, PellucidError)
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     return tell(told_of(error, request.url.path), status)
 
 
 def tell_http_error(request: Request, error: Exception) -> Response:
-    """A path or verb that is not there, in the same shape."""
+    """The response to an unknown path or method, in the same shape."""
     assert isinstance(error, HTTPException)
     found = f"{request.method} {request.url.path}"
     refused = RequestError(error.detail, found=found, where="the server of the lens", hint=WAYS)
@@ -271,13 +271,13 @@ def tell_http_error(request: Request, error: Exception) -> Response:
 
 
 def tell_fault(request: Request, error: Exception) -> Response:
-    """A fault of the program itself: the trace goes to the terminal, the page learns what kind it was."""
+    """The response to a program error: the traceback goes to the terminal, the page gets the kind of error."""
     traceback.print_exception(error)
     return tell(told_of(error, request.url.path.rpartition("/")[2]), 500)
 
 
 class Guard:
-    """Lets a request in only with this server's name and its secret, takes the secret off, and adds the headers."""
+    """Accepts only requests with this server's name and secret, removes the secret, and adds the headers."""
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self.app, self.door = app, door
@@ -307,7 +307,7 @@ class Guard:
         await self.app(inside, receive, send_with_headers)
 
     def refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
-        """Why a request is not for this server, if so: its host, where it comes from, its size."""
+        """The reason to refuse a request, if any: its host, its origin or its size."""
         if headers.get("host") not in self.door.hosts:
             return 421, "this server answers for 127.0.0.1 alone"
         origin = headers.get("origin")
@@ -320,7 +320,7 @@ class Guard:
 
 
 def split_token(path: str) -> tuple[str, str]:
-    """A request's path as (secret, path behind it).
+    """A request's path as (secret, path after it).
 
     >>> split_token("/abc/ask/about")
     ('abc', '/ask/about')

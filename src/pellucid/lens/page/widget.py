@@ -1,4 +1,4 @@
-"""The page in a notebook, live: an anywidget whose messages are the page's questions.
+"""The live page in a notebook: an anywidget whose messages are the page's questions.
 
     {id, method, params} -> {id} with the envelope as the only buffer, or {id, error: {what, found, where, hint}}
 
@@ -40,7 +40,7 @@ def make_widget(answerer: Answerer) -> AnyWidget:
 
 
 def reply(widget: AnyWidget, answerer: Answerer, content: dict[str, Any]) -> None:
-    """Answer one message of the page; a fault of the program is told to the page too, which would wait for ever."""
+    """Answer one message of the page; a program error is sent too, because the page would wait for ever."""
     number, method = content.get("id"), str(content.get("method"))
     try:
         envelope = encode(answerer.answer(method, content.get("params") or {}))

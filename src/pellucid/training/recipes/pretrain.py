@@ -1,8 +1,8 @@
-"""Pretraining: text in, a model that continues text out. It reads as what happens:
+"""Pretraining: train a causal language model on a text.
 
-    open the text -> tokenizer -> tokens on disk -> plan -> build (or take up where the run stopped) -> train
+    open the text -> tokenizer -> tokens on disk -> plan -> build (or resume) -> train
 
-A run lives in one directory, and the same command on the same directory goes on with it (`training.run`).
+A run has one directory, and the same command on the same directory resumes it (`training.run`).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ RECIPE = "pretrain"
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining(RunTask):
-    """What to do: a run, and what its model is asked on the way."""
+    """The task: a run, and the exam of its model during training."""
 
     exam: Exam | None = None  # what the model is asked at each evaluation
 
 
 def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
-    """Train (or go on training) one model; returns how it ended.
+    """Train one model, or resume its training; return how it ended.
 
-    Raises InputError for the text, SettingsError for settings that cannot hold, DoesNotFitError, ResumeError,
-    LockedError, NonFiniteError, NoSpaceError.
+    Raises InputError for the text, SettingsError for impossible settings, DoesNotFitError, ResumeError, LockedError,
+    NonFiniteError, NoSpaceError.
     """
     task, source = open_text(task, recorder)
     with lock_run(task.out):
@@ -46,7 +46,7 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
 
 
 def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = NULL) -> Finished:
-    """The same for a caller that holds the lock of the run's directory."""
+    """As `pretrain`, for a caller that holds the lock of the run's directory."""
     settings = task.settings
     check_settings(settings)  # before any text is read
     set_up = SetUp.choose(settings)

@@ -1,21 +1,21 @@
-"""The first five minutes: a small world, a model that learns it from nothing, and an exam.
+"""The quickstart recipe: pretrain a small model from scratch on microworld stories in minutes, then examine it.
 
-    measure the machine -> choose a size of the ladder -> tell stories in English and Chinese -> pretrain on them
-    -> ask about worlds that the model has never seen, beside controls that understand nothing
+    measure the machine -> choose a size -> write stories in English and Chinese -> pretrain on them
+    -> ask about worlds that the model has never seen, beside controls (baselines)
 
-The ladder of a level is fixed: a size is chosen by what a training step reaches here, and recorded with the run, so that
-everybody with that size gets the same run. Nothing in it is special to the microworld but the corpus and the exam.
+The sizes of a level are fixed. The size is chosen by the measured speed of a training step and recorded with the run,
+so everybody with that size gets the same run. Only the corpus and the exam are special to the microworld.
 
-What makes a small model find out what a name is for (docs/log.md has the figures):
+These choices let a small model learn to use names (docs/log.md has the figures):
 
-    no stem hidden    every Chinese character is a token, so a name or a verb is read alike wherever it stands
-    a story to a row  nothing of another story, with the same names, stands before it
-    never twice       as many stories as rows: none can be learned by heart
-    alike together    the stories of an update are about equally long: a quarter more of them in the same time
-    matched keys      keys begin much like queries, so a name finds its earlier mentions from the first step
-    slow rotation     most pairs of a query hardly turn within a story, so a name matches from any distance
-    rare kinds count  a kind of question that is seldom asked weighs more, or its answer is never learned
-    a local block     the first block sees only the last few tokens, so a place takes up the name in its own sentence
+    character tokens  every Chinese character is a token, so a name or a verb has the same tokens everywhere
+    a story to a row  no other story, with the same names, stands before it
+    never twice       as many stories as rows, so none can be memorised
+    sorted by length  the stories of an update are about equally long: a quarter more of them in the same time
+    matched keys      keys are initialised similar to queries, so a name finds its earlier mentions from the first step
+    slow rotation     most RoPE pairs hardly rotate within a story, so a name matches at any distance
+    rare kinds count  a rare kind of question has a larger loss weight, or its answer is never learned
+    a local block     the first block sees only the last few tokens, so a place picks up the name in its own sentence
 """
 
 from __future__ import annotations
@@ -85,19 +85,19 @@ class QuickstartSize:
 
     @property
     def num_stories(self) -> int:
-        """Enough that none is read twice."""
+        """The number of stories: enough that none is read twice."""
         return round(self.steps * self.rows / (1 - VALID_SHARE) * 1.01)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ladder:
-    """The sizes of one level of the world, largest first; the last one takes every machine."""
+    """The sizes of one level of the world, largest first; the last one is for every machine."""
 
     vocabulary: int  # at most: it ends where no pair of a word is left to merge
     sizes: tuple[QuickstartSize, ...]
 
     def size(self, name: str) -> QuickstartSize:
-        """The size of this name."""
+        """The size with this name."""
         return next(size for size in self.sizes if size.name == name)
 
 
@@ -132,7 +132,7 @@ LADDERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a person can choose."""
+    """The options that a person can choose."""
 
     seed: int = 1337
     level: int = 0
@@ -144,7 +144,7 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A story that the model had never seen, a question, and what it answered."""
+    """A story that the model had never seen, a question, and the model's answer."""
 
     story: Story
     question: str
@@ -155,7 +155,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What quickstart leaves behind."""
+    """The result of quickstart."""
 
     finished: Finished
     size: str
@@ -171,7 +171,7 @@ def quickstart(
     num_questions: int = 300,
     recorder: Recorder = NULL,
 ) -> Outcome:
-    """Do all of it in `out`; the same call goes on where an interrupted one stopped.
+    """Do the whole recipe in `out`; the same call resumes an interrupted one.
 
     `num_questions` are asked of each language and split. Raises what `pretrain` raises.
     """
@@ -187,7 +187,7 @@ def quickstart(
 
 
 def identity_of(start: Start) -> dict[str, str | int]:
-    """What makes a quickstart the one that it is, besides its size."""
+    """The facts that identify a quickstart, besides its size."""
     return {
         "seed": start.seed,
         "world": VERSION,
@@ -198,7 +198,7 @@ def identity_of(start: Start) -> dict[str, str | int]:
 
 
 def choose_size(out: Path, start: Start, recorder: Recorder) -> QuickstartSize:
-    """The size of this directory: the recorded one, the one asked for, or the largest that this machine trains in time."""
+    """The size for this directory: the recorded one, the one asked for, or the largest that this machine can train."""
     stored, ladder = out / CHOICE, LADDERS[start.level]
     if stored.is_file():
         with advised(ANOTHER):
@@ -243,7 +243,7 @@ def choose_size(out: Path, start: Start, recorder: Recorder) -> QuickstartSize:
 
 
 def write_corpus(out: Path, size: QuickstartSize, start: Start, recorder: Recorder) -> Path:
-    """Tell the stories, one to a row, English and Chinese in turn; answers to rare kinds of question count more."""
+    """Write the stories, one to a row, English and Chinese in turn; answers to rare kinds of question weigh more."""
     path = out / CORPUS
     if path.is_file():
         return path
@@ -264,12 +264,12 @@ def write_corpus(out: Path, size: QuickstartSize, start: Start, recorder: Record
 
 
 def kind_of(question: Question) -> tuple[str, int]:
-    """What is asked, and how many happenings the answer rests on."""
+    """The kind of a question, and the number of happenings that its answer needs."""
     return question.kind, question.hops
 
 
 def kind_weights(start: Start) -> dict[tuple[str, int], float]:
-    """How much the answers of each rare kind of question count, so that each kind counts as much as the mean kind."""
+    """The loss weight of the answers of each rare kind of question, so that each kind counts like the mean kind."""
     told = (story(start.seed, index, level=start.level, language=LANGUAGES[0]) for index in range(COUNTED))
     counts = Counter(kind_of(question) for one in told for question in one.questions)
     mean = counts.total() / len(counts)
@@ -277,7 +277,7 @@ def kind_weights(start: Start) -> dict[tuple[str, int], float]:
 
 
 def exam_of(start: Start) -> Exam:
-    """What the model is asked as it learns: worlds of another seed than the last exam's, unseen in training like those."""
+    """The exam during training: about unseen worlds, from another seed than those of the last exam."""
 
     def ask(model: nn.Module, tokenizer: Tokenizer) -> dict[str, float]:
         assert isinstance(model, Decoder), "quickstart trains a decoder"
@@ -323,7 +323,7 @@ def settings_of(size: QuickstartSize, start: Start) -> dict:
 
 
 def examine(finished: Finished, size: QuickstartSize, start: Start, num_questions: int, recorder: Recorder) -> Outcome:
-    """Ask about held-out worlds in both languages, and let the model tell a story of its own."""
+    """Ask about held-out worlds in both languages, and let the model continue a story on its own."""
     checkpoint = load_checkpoint(resolve_checkpoint(finished.out, recorder=recorder))
     model, tokenizer = load_model(checkpoint, device=choose_device(start.device)).eval(), checkpoint.tokenizer
     assert tokenizer is not None, "pretrain saves its tokenizer"
