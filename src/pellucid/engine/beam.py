@@ -14,7 +14,7 @@ token that ends a text adds num_beams to them). The search is over when no text 
 For a > 0 a score can still rise with the length, so that the heuristic may end too early; it is the default of Hugging
 Face all the same, whose rules these are (`False`, `True`, `"never"` there): equal settings find equal texts. Equal
 scores fall to the better beam, then to the lower id. This is *not* sampling, and it cannot stream: the first token is
-known only when all is over. The likeliest text is often a dull one; to write freely, `generate` is the right door.
+known only when all is over. The likeliest text is often a dull one: use `generate` for free text.
 
 Axes: B beams · V vocabulary.
 Source: Wu et al. 2016 §7 (length penalty), Sutskever et al. 2014 §3.2.
@@ -267,7 +267,7 @@ class _Search:
 
 
 def advance(extensions: abc.Sequence[Extension]) -> list[Beam]:
-    """Each extension as a beam of its own. The first heir of a beam takes its sequence, the others get copies."""
+    """Each extension as a beam of its own. The first extension of a beam takes its sequence, the others get copies."""
     taken: set[int] = set()
     sequences = []
     for extension in extensions:

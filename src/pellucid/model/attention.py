@@ -1,9 +1,9 @@
-"""Attention: the only place where positions exchange anything.
+"""Self-attention: the only layer in which positions exchange information.
 
-    q, k, v = x Wq, x Wk, x Wv        split into heads, (normed), (turned to their positions)
+    q, k, v = x Wq, x Wk, x Wv        split into heads, (normed), (rotated by position)
     y = core(q, k, v) Wo
 
-Who may look where, what was read before and how positions turn is the same for all blocks: it comes with the pass.
+The mask, the key-value cache and the rotation by position are the same for all blocks: the `Pass` brings them.
 
 Axes: B batch · T new positions · S all positions · D width · H query heads · G key/value heads · K head width.
 Source: Vaswani et al. 2017 §3.2; Henry et al. 2020 (query-key norm).

@@ -1,9 +1,9 @@
-"""A block: gather from other positions, then think alone; both write into the residual stream.
+"""A transformer block: attention, then the feed-forward; each adds its output to the residual stream.
 
     x = x + attention(norm(x))
     x = x + mlp(norm(x))
 
-The stream itself is only ever added to. (Writing `x_ = x + attention(x); x = x + mlp(x_)` loses what attention wrote:
+Blocks only ever add to the stream. (Writing `x_ = x + attention(x); x = x + mlp(x_)` loses what attention wrote:
 `pellucid learn residual` trains that mistake beside the right block.)
 
 Axes: B batch · T positions · D width.

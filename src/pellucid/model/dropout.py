@@ -1,8 +1,8 @@
-"""Dropout: in training, forget a random share of the numbers and make the others larger by as much.
+"""Dropout: in training, set a random share of the numbers to 0 and scale up the others by as much.
 
     y = x · keep / (1 - share)      keep is 0 with probability `share`, else 1
 
-Whether a pass is training is a matter of the pass (`Context.training`), not of the module.
+The pass says whether it is training (`Context.training`); the module does not.
 
 Source: Srivastava et al. 2014.
 """
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 class Dropout(nn.Module):
-    """Drops a share of what passes while `training`; lets everything through otherwise.
+    """Drops a share of the numbers while `training`; changes nothing otherwise.
 
     >>> import torch
     >>> Dropout(0.5)(torch.ones(3), training=False).tolist()

@@ -1,12 +1,12 @@
-"""How far one text carries: what reading it again is worth, and when a model begins to learn it by heart.
+"""Several epochs on one text: what repeated tokens are worth, and when a model overfits (learns the text by heart).
 
     D' = U + U R_D (1 - exp(-(D/U - 1) / R_D))      what D tokens read from a text of U are worth in fresh ones
     N' = U_N + U_N R_N (1 - exp(-(N/U_N - 1) / R_N))      likewise for parameters beyond U_N, those that U tokens can fill
     excess = (r N')^-a + D'^-a      the part of the loss that a plan can change, up to a factor
 
-Muennighoff et al. fitted D' and N' to runs on web text, whose loss never rises again. That of a small text does: it falls
-for some passes, then the model learns the text by heart. How many passes are good, P, falls with the parameters that
-there are for each token of the text; dropout puts it off.
+Muennighoff et al. fitted D' and N' to runs on web text, whose loss never rises again. On a small text it does:
+the loss falls for some passes (epochs), then the model learns the text by heart. The number of good passes, P, falls as
+the parameters for each token of the text grow in number; dropout raises it.
 
     P = passes_at_one · (N/U)^-fall · exp(dropout / dropout_scale)
 

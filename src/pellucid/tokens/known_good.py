@@ -1,4 +1,4 @@
-"""What of a foreign `tokenizer.json` may reach the engine: a closed list of steps, with their fields and values.
+"""The allow-list for a `tokenizer.json` from outside: the steps that may reach the engine, their fields and values.
 
 The engine trusts its file: some values end the process, others hang it, others let text vanish. So it never gets the
 file. It gets a document made here of the parts that are on the list; anything else is refused by name, the unknown key

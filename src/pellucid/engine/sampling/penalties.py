@@ -1,4 +1,4 @@
-"""Penalties: what a token's past use does to its logit.
+"""Repetition penalties: how the past use of a token changes its logit.
 
     repetition    l > 0: l / r, else l · r          for every id that occurs
     frequency     l - f · count

@@ -1,4 +1,4 @@
-"""How the next token is chosen: every knob of the sampler, in one frozen dataclass. No torch.
+"""Sampling settings: how the next token is chosen, every knob in one frozen dataclass. No torch.
 
 The defaults change nothing: a plain `generate` samples from the model's own distribution. Ranges are checked whenever
 the dataclass is made, so that code and command line meet the same errors.

@@ -1,9 +1,9 @@
-"""Models as GGUF names them: four architectures, their keys, their tensors.
+"""The names of GGUF files: four architectures, their keys and their tensors.
 
 A GGUF file gives the sizes as values under the architecture's name (`llama.block_count`); whether there are biases or a
 head of its own is seen from the tensors that are there. Matrices lie as ours do, [out, in]. One thing differs: a file
-of the `llama` architecture turns neighbouring rows of a query or key head together (0 with 1, 2 with 3, …), where we
-and Hugging Face turn the halves (0 with K/2, 1 with K/2 + 1, …), so its rows are exchanged on the way.
+of the `llama` architecture rotates neighbouring rows of a query or key head together (0 with 1, 2 with 3, …), where we
+and Hugging Face rotate the halves (0 with K/2, 1 with K/2 + 1, …), so its rows are exchanged on the way.
 
 A key that nobody here reads may change the arithmetic (a scaled rotary base, a sliding window, experts): it is an error.
 """
