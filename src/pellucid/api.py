@@ -285,7 +285,7 @@ def load(
     `dtype` is the number format that the model is held and computed in (fp32 or bf16; auto: as it is stored), `weights`
     the one that its weights have while it generates (fp32, bf16, int8, int4; auto: as `dtype`), and `engine` says
     whatever else there is to say of how it is run. Of a run it is the best on validation text (`runs/book/latest` is
-    the last), and `recorder` hears which. A model without a tokenizer takes and gives ids.
+    the last), and an event says which. A model without a tokenizer takes and gives ids.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, SettingsError for an unknown device, number
     format or keyword, EngineError where the weights cannot have that format here.

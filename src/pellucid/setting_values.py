@@ -118,7 +118,7 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
 
 
 def _items(value: Any, failure: SettingsError) -> list[Any]:
-    """What a list holds."""
+    """The items of a list."""
     if isinstance(value, Typed):
         items = value.split(",") if value else []
         if "" in items:

@@ -59,7 +59,7 @@ class Candidate:
 
     @property
     def probabilities(self) -> tuple[float, ...]:
-        """The same between 0 and 1."""
+        """Its probability after each stage, between 0 and 1."""
         return tuple(map(math.exp, self.logprobs))
 
 

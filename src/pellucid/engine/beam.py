@@ -46,7 +46,7 @@ MOST_BEAMS, MOST_PENALTY = 256, 16.0  # a length of 2^20 to that power is still 
 
 @dataclass(frozen=True, kw_only=True)
 class BeamSettings:
-    """The knobs of a beam search.
+    """The settings of a beam search.
 
     >>> BeamSettings(num_beams=2, num_best=3)
     Traceback (most recent call last):
@@ -104,7 +104,7 @@ PLAIN = BeamSettings()
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """A finished text and what it was ranked by."""
+    """A finished text and its score."""
 
     score: float  # log p over length to the power of the length penalty
     logprob: float  # nats, of all its new tokens together

@@ -14,7 +14,7 @@ may tip a choice between two tokens that are nearly tied.
 
 This is *not* the rejection rule of the literature (accept x with probability min(1, p(x) / q(x)), else draw from the
 rest of p), which keeps the distribution, but gives another text than plain generation and must know q exactly. It is
-needed where draws are consumed one after the other; here position 17 has its own, whoever asks and however often. A
+needed where draws are consumed one after the other; here each position has its own draw, however often it is used. A
 draft model draws its guess with that very number, so that it agrees wherever the two distributions nearly do.
 
 All of it lies in a `Runner` that reads ahead, so generation, streaming, stops, accounts and choices stay as they are.

@@ -1,13 +1,13 @@
 """The context window: what the model sees of a growing text.
 
-    the text still fits       everything; each new token costs one position, the others lie in the cache
-    it has outgrown           on_full="stop": the generation ends with the reason "context"
-    the context               on_full="slide": the oldest tokens leave, except the first `keep_first`, and all that
-                              is left is read again at its new positions
+    shorter than the context      everything; each new token costs one position, the others lie in the cache
+    longer, on_full="stop"        the generation ends with the reason "context"
+    longer, on_full="slide"       the oldest tokens leave, except the first `keep_first`, and all that is left is read
+                                  again at its new positions
 
 No cleverer cache could save this reading again. A cached key was rotated to its old position, and every
 cached value was computed while the tokens that have left could still be seen: cropped, the cache would describe a text
-that nobody wrote. So half of what may leave goes at once, and the next slide is as far away as possible.
+that nobody wrote. So half of the tokens that may leave go at once: the next slide then comes as late as possible.
 
 What is visible is a function of the text's length alone: a text cut short and continued slides at the same places.
 

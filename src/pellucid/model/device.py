@@ -77,7 +77,7 @@ def use_threads(threads: int | None, machine: Machine) -> int:
 
 @contextmanager
 def inference() -> Iterator[None]:
-    """Run the code inside `with` without gradients. Whether dropout acts is told to each pass (`Context.training`), not here.
+    """Run a `with` block without gradients. Whether dropout acts is told to each pass (`Context.training`), not here.
 
     Do not hold it across a `yield` to a caller, who would inherit it.
     """

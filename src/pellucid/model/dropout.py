@@ -1,4 +1,4 @@
-"""Dropout: in training, set a random share of the numbers to 0 and scale up the others by as much.
+"""Dropout: in training, set a random share of the numbers to 0 and scale up the others, so that the mean stays.
 
     y = x · keep / (1 - share)      keep is 0 with probability `share`, else 1
 

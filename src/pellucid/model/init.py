@@ -4,7 +4,7 @@
     zero_projections   embedding N(0, 0.02²) (tied head) or N(0, 1) (untied, whose head starts at 0);
                        reading matrices U(±√(3/fan_in)), writing projections 0: every block starts as the identity
     matched_keys       the same, but keys begin much like queries: Wk = 0.7 Wq + √(1 - 0.7²) U, so that from the first
-                       step a position attends most to positions that hold what it holds itself
+                       step a position attends most to positions whose vectors are like its own
 
 A part says which of these its parameters are (`read`, `write`, `table`, …; see `planning.parts`). Each parameter has a
 random generator of its own, keyed by (seed, name), so its start does not depend on which other parameters exist.

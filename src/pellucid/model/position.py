@@ -158,7 +158,7 @@ class NoRotation(nn.Module):
 
 
 class Rotation(PositionTable):
-    """Rotary positions (RoPE): rotates each pair (i, i + K/2) of a query or key by an angle that grows with its place."""
+    """Rotary positions (RoPE): rotates each pair (i, i + K/2) of a query or key, further for each later position."""
 
     names = ("cos_TK", "sin_TK")
     cos_TK: Tensor
@@ -244,7 +244,7 @@ AnyRotation: TypeAlias = Rotation | NoRotation
 
 
 def build_addition(config: ModelConfig) -> AnyAddition:
-    """The module that adds positions to the embedding. Raises ModelError for a kind of position that has no line here."""
+    """The module that adds positions to the embedding. Raises ModelError for a kind that has no line here."""
     if config.position.kind == "learned":
         return LearnedPosition(config.context_length, config.d_model)
     if config.position.kind == "sinusoidal":

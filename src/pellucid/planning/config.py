@@ -74,7 +74,7 @@ class ModelConfig:
         """The same model with some axes changed, under their flat names.
 
         >>> ModelConfig().revise(norm="layer", norm_eps=1e-5).norm
-        Norm(kind='layer', eps=1e-05)
+        NormConfig(kind='layer', eps=1e-05)
         """
         return resolve(type(self), Layer("model", vars(self)), Layer("axes", axes)).settings
 

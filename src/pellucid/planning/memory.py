@@ -165,7 +165,7 @@ def _weight_formula(weight_type: WeightType) -> str:
 
 
 def _state_lines(optimizer: Optimizer, compute_type: ComputeType) -> Iterator[Line]:
-    """What lives from step to step. AdamW keeps two averages of each weight, Muon one of each block matrix."""
+    """Weights, gradients and optimizer state. AdamW keeps two averages of each weight, Muon one of each block matrix."""
     yield "weights", "4 x parameters"
     if compute_type != "float32":
         yield "compute_copies", "compute_bytes x parameters"

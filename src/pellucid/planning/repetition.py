@@ -90,7 +90,7 @@ def worth_of_parameters(parameters: float, unique: float, law: Law = LAW) -> flo
 
 
 def passes_by_heart(parameters: float, unique: float, *, dropout: float, law: Law = LAW) -> float:
-    """After how many passes a model of this size begins to learn the text by heart.
+    """After how many passes (epochs) a model of this size begins to overfit, that is, to learn the text by heart.
 
     >>> round(passes_by_heart(10.5e6, 1.0e6, dropout=0), 1), round(passes_by_heart(10.5e6, 1.0e6, dropout=0.2))
     (2.6, 28)
@@ -99,7 +99,7 @@ def passes_by_heart(parameters: float, unique: float, *, dropout: float, law: La
 
 
 def most_passes(parameters: float, unique: float, *, dropout: float, row_tokens: int, law: Law = LAW) -> float:
-    """As many passes as are good, but at least one, and enough for `fewest_updates` of one row each.
+    """The most passes (epochs) that are useful: at least one, and enough for `fewest_updates` of one row each.
 
     >>> most_passes(10.5e6, 7000, dropout=0, row_tokens=256) == 100 * 256 / 7000
     True

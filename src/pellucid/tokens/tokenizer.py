@@ -95,7 +95,7 @@ class Tokenizer:
             raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
 
     def ending_at(self, ids: Iterable[int]) -> Tokenizer:
-        """The same tokenizer for a model whose texts end at `ids` too; where it has no <eos>, the first special one is it.
+        """The same tokenizer for a model whose texts end at `ids` too; the first special one is <eos> if there is none.
 
         Raises TokenizerError for an id outside the vocabulary.
         """

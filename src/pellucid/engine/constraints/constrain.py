@@ -145,7 +145,7 @@ class TokenTable:
 
 
 def starts_with_dropped_space(tokenizer: Tokenizer) -> np.ndarray:
-    """For each token whether decoding would drop a part of it at the start of an answer: such a one cannot come first."""
+    """Whether decoding would drop a part of each token at the start of an answer; such a token cannot come first."""
     drops = tokenizer.vocabulary.drops_first_space
     return np.array([drops and data.startswith(b" ") for data in tokenizer.vocabulary.token_bytes])
 

@@ -102,7 +102,7 @@ class KernelRunner:
         self.packed = pack(self.packed.model, self.packed.weights)
 
     def _read(self, sequences: abc.Sequence[Sequence], *, every: bool) -> np.ndarray:
-        """All unread ids, one sequence after the other, `ROWS` at a time; logits after each, or after the last of each."""
+        """Read all unread ids, sequence by sequence, `ROWS` at a time; the logits after each id, or each last one."""
         unread = [sequence.unread for sequence in sequences]
         assert all(unread), "a sequence without unread ids has no row to come"
         counts = [len(ids) for ids in unread]

@@ -52,7 +52,7 @@ def log_probabilities(logits_V: np.ndarray) -> np.ndarray:
 
 
 def locate(weights_N: np.ndarray, target: float) -> int:
-    """The first index up to and including which the weights add up to more than `target`; N when they never do.
+    """The first index at which the running sum of the weights exceeds `target`; N when it never does.
 
     >>> [locate(np.array([0.5, 0.0, 0.5]), target) for target in (0.0, 0.49, 0.5, 1.0)]
     [0, 0, 2, 3]
@@ -71,7 +71,7 @@ def locate(weights_N: np.ndarray, target: float) -> int:
 
 
 def draw(weights_V: np.ndarray, u: float, whole: float | None = None) -> int:
-    """The id into whose segment of the cumulative weights `u` falls; `whole` is their sum where it is known already.
+    """The id whose segment of the cumulative weights holds `u`; `whole` is the weights' sum, if it is known already.
 
     >>> [draw(np.array([0.5, 0.0, 0.5]), u) for u in (0.0, 0.49, 0.5, 0.99)]
     [0, 0, 2, 2]

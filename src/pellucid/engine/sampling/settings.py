@@ -83,7 +83,7 @@ BOUNDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """The knobs of one generation. The stages act in the order that `order` names (see `orders`), each at most once.
+    """The sampling settings of one generation. Each stage acts at most once, in the order `order` (see `orders`).
 
     >>> SamplingSettings(temperature=0.8, top_k=40).stages
     ('temperature', 'top_k')

@@ -71,7 +71,7 @@ GPT2_TABLE = _table(
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One of the architectures that llama.cpp runs: the axes it can say, its tensors, its keys."""
+    """One of the architectures that llama.cpp runs: the axes it supports, its tensors, its keys."""
 
     name: str
     family: Family  # what it can say; only the axes are used
@@ -92,7 +92,7 @@ class Architecture:
 
 
 def _narrowed(family: Family, axes: Mapping[str, tuple[Any, ...]]) -> Family:
-    """A family that can say less."""
+    """The same family with fewer supported values."""
     return replace(family, axes={**family.axes, **axes})
 
 
@@ -110,7 +110,7 @@ ARCHITECTURES = (  # in order of preference when a model's axes fit several
 
 
 def architecture_for(config: ModelConfig) -> Architecture:
-    """The architecture as which a model is written. Raises ModelError when llama.cpp has none that computes the same."""
+    """The architecture under which a model is written. Raises ModelError when llama.cpp has none that computes the same."""
     misfits = {one.name: one.family.misfits(config) for one in ARCHITECTURES}
     for one in ARCHITECTURES:
         if not misfits[one.name]:
