@@ -50,7 +50,3 @@ class Pass:
     cache: KVCache | None
     tap: Tap
     training: bool
-
-    def tap_in(self, path: str) -> Tap:
-        """The tap for the inner parts of `path`, which need not know where they are."""
-        return lambda name, x: self.tap(f"{path}.{name}", x)
