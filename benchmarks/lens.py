@@ -93,7 +93,7 @@ def recording(files: Path, rounds: int) -> Iterator[Floor]:
 
 def plain_pass(model: Decoder, ids: list[int]) -> None:
     """Scores at every position, and nothing else."""
-    with inference(model):
+    with inference():
         model(torch.tensor(ids)[None])
 
 

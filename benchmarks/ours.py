@@ -24,9 +24,11 @@ from typing import Any
 import torch
 
 from pellucid.engine import bench
-from pellucid.engine.build import build_runner
 from pellucid.engine.generate import generate
-from pellucid.engine.settings import EngineSettings, SamplingSettings
+from pellucid.engine.request import Request
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.settings import EngineSettings
 from pellucid.engine.speculative import build_speculative
 from pellucid.store.checkpoint import load_checkpoint, load_model
 
@@ -62,8 +64,9 @@ class Pellucid:
         return {"rate": pace.tokens_per_second}
 
     def greedy(self, ids: list[int], num_tokens: int) -> Answer:
-        settings = SamplingSettings(temperature=0, max_new_tokens=num_tokens, min_new_tokens=num_tokens)
-        return {"ids": [step.id for step in generate(self.runner, self.tokenizer, ids, settings)]}
+        sampling = SamplingSettings(temperature=0, max_new_tokens=num_tokens, min_new_tokens=num_tokens)
+        request = Request(prompt_ids=ids, sampling=sampling)
+        return {"ids": [step.id for step in generate(self.runner, self.tokenizer, request)]}
 
     def copy(self, text: str, num_tokens: int, lookup: bool) -> Answer:
         ids = self.tokenizer.encode_prompt(text)

@@ -27,6 +27,7 @@ from typing import Any
 
 from contest import Floor, finish
 from pellucid.data.loader import windows
+from pellucid.data.objectives.causal import Causal
 from pellucid.data.prepare import open_prepared
 from pellucid.evaluate.likelihood import measure_likelihood
 from pellucid.events import MemoryRecorder
@@ -115,7 +116,9 @@ def bits_per_byte(saved: SavedStep, valid: Any) -> float:
     """Of the whole held-out part."""
     checkpoint = load_checkpoint(saved.directory)
     batches = windows(valid, checkpoint.config.context_length, rows=EVAL_ROWS)
-    return measure_likelihood(load_model(checkpoint).eval(), batches, num_bytes=valid.num_bytes).bits_per_byte
+    return measure_likelihood(
+        load_model(checkpoint).eval(), batches, objective=Causal(), num_bytes=valid.num_bytes
+    ).bits_per_byte
 
 
 def run_apart(text: Path, values: dict[str, Any]) -> dict[str, Any]:

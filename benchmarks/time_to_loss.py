@@ -32,11 +32,11 @@ import torch
 
 import nanogpt
 from pellucid.data.loader import Loader, windows
+from pellucid.data.objectives.causal import Causal
 from pellucid.data.prepare import Prepared, prepare
 from pellucid.data.settings import DataSettings
 from pellucid.data.shards import TokenShards
 from pellucid.data.source import open_source
-from pellucid.data.split import survey
 from pellucid.evaluate.likelihood import measure_likelihood
 from pellucid.model.build import build
 from pellucid.model.device import choose_dtype, use_threads
@@ -127,7 +127,7 @@ def train_once(recipe: Recipe, data: Path, seed: int, started: float) -> dict[st
 def prepare_characters(data: Path, folder: Path) -> tuple[Tokenizer, Prepared]:
     """Text to a character tokenizer and tokens on disk, the last tenth held out."""
     source = open_source(data)
-    num_bytes = survey(source.documents()).num_bytes
+    num_bytes = source.survey.num_bytes
     texts = (document.text for document in source.documents())
     tokenizer = train_tokenizer(texts, num_bytes, TokenizerSettings(kind="char"))
     return tokenizer, prepare(source, tokenizer, folder / "data", DataSettings(report_duplicates=False))
@@ -142,7 +142,7 @@ def validation_loss(
         for name, view in trainer.arena.named(trainer.arena.master):
             model.get_parameter(name).copy_(view)
     batches = windows(valid, config.context_length, rows=EVAL_ROWS)
-    likelihood = measure_likelihood(model, batches, num_bytes=valid.num_bytes)
+    likelihood = measure_likelihood(model, batches, objective=Causal(), num_bytes=valid.num_bytes)
     num_characters = len(tokenizer.decode(valid.tokens(0, valid.num_tokens)))
     return likelihood.nats / num_characters, num_characters
 
@@ -153,6 +153,7 @@ def build_trainer(recipe: Recipe, config: ModelConfig, loader: Loader, seed: int
         build(config, seed=seed),
         loader,
         Pace(steps=recipe.steps, rows=recipe.rows, micro_rows=recipe.rows),
+        objective=Causal(),
         optimizer=recipe.optimizer,
         schedule=recipe.schedule,
         seed=seed,

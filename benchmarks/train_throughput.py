@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import torch
 import transformers
 
+from pellucid.data.objectives.causal import Causal
 from pellucid.model.build import build
 from pellucid.model.device import choose_dtype, use_threads
 from pellucid.planning.config import ModelConfig
@@ -85,6 +86,7 @@ def our_side(
         build(config, seed=0),
         RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
         Pace(steps=10_000, rows=rows, micro_rows=rows),
+        objective=Causal(),
         optimizer=optimizer,
         schedule=ScheduleSettings(),
         seed=0,
@@ -109,7 +111,7 @@ def their_sides(config: ModelConfig, rows: int) -> list[Side]:
     source = RandomRows(vocab_size=config.vocab_size, context_length=config.context_length)
 
     def step(autocast: bool) -> float:
-        ids_BT = source.rows(0, rows).ids_BT
+        ids_BT = source.rows(0, rows).ids_BS[:, :-1]
         with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
             loss = model(input_ids=ids_BT, labels=ids_BT, use_cache=False).loss
         loss.backward()

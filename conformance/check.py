@@ -28,11 +28,10 @@ import numpy as np
 import torch
 from models import nano_sort, nano_taps, random_model, stories
 
-from pellucid.engine.build import build_runner
-from pellucid.engine.generate import encode_prompt
-from pellucid.engine.runner import Runner
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.runner import Runner
 from pellucid.errors import TokenizerError
-from pellucid.model.tap import record
+from pellucid.model.recording import record
 from pellucid.store.checkpoint import Checkpoint, load_model
 from pellucid.store.gguf import load_gguf, save_gguf
 from pellucid.store.gguf_header import read_header
@@ -92,7 +91,7 @@ def compare(
     """Ids of the texts and log-probabilities after each, ours from the checkpoint and theirs from the file."""
     tokenizer, runner = checkpoint.tokenizer, build_runner(load_model(checkpoint).eval())
     ours = [list(tokenizer.encode(text).ids) for text in texts]
-    prompts = [encode_prompt(tokenizer, text)[: checkpoint.config.context_length - 1] for text in PROMPTS]
+    prompts = [tokenizer.encode_prompt(text)[: checkpoint.config.context_length - 1] for text in PROMPTS]
     size = checkpoint.config.vocab_size
     led_to = tokenizer.encode("aa").ids[-1]
     questions: list[dict] = [{"tokenize": text} for text in texts]
@@ -109,26 +108,26 @@ def compare(
 
 def logprobs(runner: Runner, ids: list[int]) -> np.ndarray:
     """Our log-probabilities of the token after some ids."""
-    row = runner.prefill(runner.start(ids, max_length=len(ids)))
+    row = runner.read([runner.start(ids, max_length=len(ids))])[0]
     return torch.from_numpy(row).double().log_softmax(-1).numpy()
 
 
 def greedy(runner: Runner, ids: list[int], count: int, eos_id: int | None) -> list[int]:
     """Our likeliest continuation."""
     sequence = runner.start(ids, max_length=len(ids) + count)
-    row = runner.prefill(sequence)
+    row = runner.read([sequence])[0]
     for _ in range(count):
         sequence.extend([int(row.argmax())])
         if sequence.ids[-1] == eos_id:
             break
-        row = runner.decode([sequence])[0]
+        row = runner.read([sequence])[0]
     return sequence.new_ids
 
 
 def compare_greedy(name: str, checkpoint: Checkpoint, file: Path, peer: Peer, count: int = 64) -> Iterator[Verdict]:
     """Greedy continuations, equal token for token; a first difference must be a tie."""
     tokenizer, runner = checkpoint.tokenizer, build_runner(load_model(checkpoint).eval())
-    prompts = [encode_prompt(tokenizer, text) for text in PROMPTS]
+    prompts = [tokenizer.encode_prompt(text) for text in PROMPTS]
     theirs = peer.ask(file, [{"greedy": ids, "count": count} for ids in prompts])
     equal, ties, wrong = 0, [], []
     for text, ids, told in zip(PROMPTS, prompts, theirs, strict=True):
@@ -170,8 +169,8 @@ def check_stories(data: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
 def check_nano_sort(data: Path) -> Iterator[Verdict]:
     """Every recorded activation against the tap of the same meaning."""
     model, recorded = nano_sort(data / "models" / "gpt_nano_sort")
-    with record(model) as taps, torch.no_grad():
-        model(recorded["idx"].long())
+    with torch.no_grad():
+        taps = record(model, recorded["idx"].long())
     found = nano_taps(taps, model.config)
     # Scores that the mask hides are -inf in the record and a large negative number here.
     apart = {name: torch.where(recorded[name].isfinite(), found[name] - recorded[name], 0.0) for name in found}

@@ -135,23 +135,27 @@ def nano_sort(folder: Path) -> tuple[Decoder, dict[str, Tensor]]:
     return model, {name: _array(entry) for name, entry in partials.items() if name != "config"}
 
 
+ATTENTION = "blocks.0.attention"
+
+
 def nano_taps(taps: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
     """What our taps saw, under the names of the record (which is of the first block, and of every block's end)."""
-    attention, mlp = "blocks.0.attention", "blocks.0.mlp"
-    projections = {
-        letter: taps[f"{attention}.{name}"] for letter, name in (("q", "query"), ("k", "key"), ("v", "value"))
-    }
-    heads = {letter: x.unflatten(-1, (config.n_heads, -1)).transpose(1, 2) for letter, x in projections.items()}
-    blocks = {f"block{layer}": taps[f"blocks.{layer}"] for layer in range(config.n_layers)}
-    embedded = taps["position"]
+    heads = {letter: taps[f"{ATTENTION}.{name}"] for letter, name in (("q", "query"), ("k", "key"), ("v", "value"))}
+    blocks = {f"block{layer}": taps[f"blocks.{layer}.output"] for layer in range(config.n_layers)}
     return {
-        "tok_emb": taps["embed"], "x": embedded, "ln1": taps["blocks.0.attention_norm"], **heads,
-        "qkv": torch.cat(list(projections.values()), -1), "att": taps[f"{attention}.core.scores"],
-        "attSm": taps[f"{attention}.core.weights"], "y": taps[f"{attention}.core"].transpose(1, 2).flatten(2),
-        "yProj": taps[attention], "attnResid": embedded + taps[attention], "ln2": taps["blocks.0.mlp_norm"],
-        "fc": taps[f"{mlp}.up"], "gelu": taps[f"{mlp}.activation"], "mlp": taps[mlp], "mlpResid": taps["blocks.0"],
-        **blocks, "ln_f": taps["final_norm"], "lm_head": taps["head"], "probs": taps["head"].softmax(-1),
+        "tok_emb": taps["embed"], "x": taps["input"], "ln1": taps["blocks.0.attention_norm"], **heads,
+        "qkv": torch.cat([side_by_side(x) for x in heads.values()], -1), "att": taps[f"{ATTENTION}.scores"],
+        "attSm": taps[f"{ATTENTION}.weights"], "y": side_by_side(taps[f"{ATTENTION}.mix"]),
+        "yProj": taps[f"{ATTENTION}.output"], "attnResid": taps["blocks.0.middle"], "ln2": taps["blocks.0.mlp_norm"],
+        "fc": taps["blocks.0.mlp.up"], "gelu": taps["blocks.0.mlp.hidden"], "mlp": taps["blocks.0.mlp.output"],
+        "mlpResid": taps["blocks.0.output"], **blocks, "ln_f": taps["final_norm"], "lm_head": taps["logits"],
+        "probs": taps["logits"].softmax(-1),
     }  # fmt: skip
+
+
+def side_by_side(x_BHTK: Tensor) -> Tensor:
+    """The heads of each position in one row, [B, T, H K]."""
+    return x_BHTK.transpose(1, 2).flatten(2)
 
 
 def _nano_weights(stored: dict, config: ModelConfig) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pellucid
 from pellucid.data.microworld.corpus import documents
+from pellucid.data.objectives.causal import Causal
 from pellucid.data.source import open_source
 from pellucid.evaluate.likelihood import measure_text
 
@@ -24,6 +25,6 @@ print(f"{'tokenizer':<10}{'vocabulary':>11}{'tokens':>9}{'nats/token':>12}{'perp
 for kind in ("char", "bpe"):
     same = {"steps": 60, "model": {"depth": 2, "context_length": 64}, "batch": {"tokens": 1024}}
     lm = pellucid.train(book, folder / kind, tokenizer={"kind": kind}, **same)
-    found = measure_text(lm.model, lm.tokenizer, open_source(unseen).documents())
+    found = measure_text(lm.model, lm.tokenizer, open_source(unseen).documents(), objective=Causal())
     figures = f"{found.loss:>12.3f}{found.perplexity:>12.2f}{found.bits_per_byte:>11.3f}"
     print(f"{kind:<10}{lm.tokenizer.vocab_size:>11,}{found.num_tokens:>9,}{figures}")

@@ -12,7 +12,7 @@ import torch
 
 import pellucid
 from pellucid.model.build import build
-from pellucid.model.tap import record
+from pellucid.model.recording import record
 from pellucid.planning.presets import preset
 from pellucid.tokens.train import train_bpe
 
@@ -25,10 +25,10 @@ else:
     model = build(dataclasses.replace(preset("micro"), vocab_size=tokenizer.vocab_size), seed=0)
 
 ids = tokenizer.encode_prompt(text)[: model.config.context_length]
-with record(model.eval()) as taps, torch.no_grad():
-    model(torch.tensor([ids]))
+with torch.no_grad():
+    taps = record(model, torch.tensor([ids]))
 
-weights_HTS = taps["blocks.0.attention.core.weights"][0].float()  # H heads, T tokens looking, S tokens looked at
+weights_HTS = taps["blocks.0.attention.weights"][0].float()  # H heads, T tokens looking, S tokens looked at
 print(f"block 0, head 0 of {len(weights_HTS)}: each row sums to {weights_HTS[0, -1].sum():.3f}; darker is more\n")
 for place, row_S in enumerate(weights_HTS[0]):
     shades = "".join(" ░▒▓█"[min(4, int(weight * 5))] for weight in row_S.tolist()[: place + 1])

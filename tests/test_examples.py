@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pellucid.training import make_plan, set_up
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import pretrain as recipe
 
@@ -26,10 +27,10 @@ TESTED = (
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """One thread, no measuring, no drawing, and temporary folders that pytest clears away."""
     rates = Rates(training_flops_per_second=1e10, determinism_cost=0.0)
-    monkeypatch.setattr(recipe, "measure_training", lambda *args, **options: rates)
+    monkeypatch.setattr(make_plan, "measure_training", lambda *args, **options: rates)
     monkeypatch.setattr(recipe, "draw_loss", lambda run: None)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(recipe, "use_threads", lambda threads, machine: 1)
+    monkeypatch.setattr(set_up, "use_threads", lambda threads, machine: 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

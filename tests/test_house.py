@@ -28,6 +28,7 @@ LINES = {  # a room imports only from rooms on lower lines; rooms on one line do
     "model": 5,
     "tokens": 4,
     "planning": 4,
+    "arguments": 4,
     "settings": 3,
     "events": 2,
     "setting_values": 2,
@@ -44,14 +45,14 @@ FORBIDDEN = {"data": {"model", "planning", "store"}}  # lower lines that a room 
 FENCES = {  # a third-party name -> the only places in src that may import it
     "safetensors": ("store/",),
     "gguf": ("store/",),
-    "numba": ("engine/kernels/",),
+    "numba": ("engine/runners/kernels/",),
     "pyarrow": ("data/source.py",),
     "tokenizers": ("tokens/",),
     "transformers": (),
     "click": ("cli/",),
     "rich": ("cli/",),
-    "llguidance": ("engine/constrain.py", "engine/grammar_trial.py"),
-    "llvmlite": ("engine/kernels/",),
+    "llguidance": ("engine/constraints/constrain.py", "engine/constraints/grammar_trial.py"),
+    "llvmlite": ("engine/runners/kernels/",),
     "matplotlib": ("training/curve.py", "lens/picture.py"),
     "tensorboard": ("training/metrics.py",),
     "starlette": ("lens/page/",),
@@ -62,6 +63,7 @@ FENCES = {  # a third-party name -> the only places in src that may import it
 NO_TORCH = (
     "errors",
     "counts",
+    "arguments",
     "settings",
     "setting_values",
     "events",
@@ -78,7 +80,7 @@ MAY_IMPORT_LATE = (
     "cli/",
     "api.py",
     "__init__.py",
-    "engine/build.py",
+    "engine/runners/build.py",
 )  # the first two by design; public names and Numba are bound lazily
 LATE_THIRD_PARTY = {
     "anywidget",

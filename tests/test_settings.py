@@ -17,8 +17,8 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from pellucid.engine.beam import BeamSettings
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.speculative import SpeculationSettings
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.settings import SpeculationSettings
 from pellucid.errors import PellucidError, SettingsError
 from pellucid.lessons.settings import LessonSettings
 from pellucid.setting_values import Typed, convert

@@ -15,11 +15,10 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from pellucid.engine.chain import build_stages
-from pellucid.engine.distribution import entropy, probabilities
-from pellucid.engine.sampler import Sampler, pass_through
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import History
+from pellucid.engine.sampling.distribution import entropy, probabilities
+from pellucid.engine.sampling.sampler import Sampler, build_stages, pass_through
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import History
 
 HERE = Path(__file__).parent
 SIZE, SHOWN = 2000, 24

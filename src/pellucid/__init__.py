@@ -30,6 +30,18 @@ _HOMES = {
     "Tokenizer": "pellucid.tokens.tokenizer",
     "ModelConfig": "pellucid.planning.config",
     "TrainSettings": "pellucid.training.settings",
+    "EngineSettings": "pellucid.engine.settings",
+    "SamplingSettings": "pellucid.engine.sampling.settings",
+    "ConstraintSettings": "pellucid.engine.constraints.settings",
+    "BeamSettings": "pellucid.engine.beam",
+    "Step": "pellucid.engine.step",
+    "Completion": "pellucid.engine.step",
+    "Hypothesis": "pellucid.engine.beam",
+    "Score": "pellucid.evaluate.score",
+    "Plan": "pellucid.planning.report",
+    "Trace": "pellucid.lens.trace",
+    "load_trace": "pellucid.lens.trace",
+    "Event": "pellucid.events",
     "PellucidError": "pellucid.errors",
 }
 

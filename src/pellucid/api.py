@@ -7,31 +7,43 @@ for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 
-from pellucid.errors import TokenizerError
+from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_keywords, check_kind, check_path
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.params import count_parameters
+from pellucid.planning.machine import NamedMachine, named_machine
 from pellucid.planning.presets import preset
 from pellucid.planning.report import Plan
 from pellucid.planning.report import plan as plan_model
-from pellucid.settings import Layer, load_toml, resolve
+from pellucid.settings import Layer, load_toml, resolve, setting_names, shallow
+from pellucid.tokens.prompt import Prompt, Prompts, read_prompt, read_prompts
 from pellucid.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a model must not wait for it
+    import torch
+
     from pellucid.engine.beam import Hypothesis
-    from pellucid.engine.runner import Runner
-    from pellucid.engine.settings import EngineSettings
-    from pellucid.engine.stage import Stage
+    from pellucid.engine.constraints.settings import ConstraintSettings
+    from pellucid.engine.generate import Generation
+    from pellucid.engine.request import Request
+    from pellucid.engine.runners.runner import Runner
+    from pellucid.engine.sampling.settings import SamplingSettings
+    from pellucid.engine.sampling.stage import Stage
+    from pellucid.engine.settings import EngineSettings, Weights
     from pellucid.engine.step import Completion, Step
+    from pellucid.evaluate.score import Score
     from pellucid.lens.dispatch import Dispatch
     from pellucid.lens.trace import Trace
     from pellucid.model.decoder import Decoder
     from pellucid.store.checkpoint import Checkpoint
+    from pellucid.store.gguf import Quantization
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -45,63 +57,191 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         """One line: where it is from, how large it is, what reads it; `lm.model` shows its parts."""
-        size, weight = count_parameters(self.config).total, self.model.embed.weight
-        number_format = str(weight.dtype).removeprefix("torch.")
-        where = f"{number_format} on {weight.device}, read by {self.runner.name}"
-        return f"LanguageModel({str(self.checkpoint.directory)!r}, {size:,} parameters, {self.tokenizer!r}, {where})"
+        model, size = self.model, f"{self.model.num_parameters:,} parameters"
+        where = f"{str(model.dtype).removeprefix('torch.')} on {model.device}, read by {self.runner.name}"
+        return f"LanguageModel({str(self.checkpoint.directory)!r}, {size}, {self.tokenizer!r}, {where})"
 
     @property
     def config(self) -> ModelConfig:
         """The model's shape."""
         return self.model.config
 
-    def generate(
-        self,
-        prompt: str,
-        *,
-        extra: Sequence[Stage] = (),
-        explain: bool = False,
-        recorder: Recorder = NULL,
-        **sampling: Any,
-    ) -> Iterator[Step]:
-        """Continue a text token by token; `sampling` are the fields of `SamplingSettings`.
+    def start(self, request: Request, *, recorder: Recorder = NULL) -> Generation:
+        """Begin what a request asks for; an iterator of steps. Raises what `pellucid.engine.generate` raises."""
+        from pellucid.engine.generate import generate
 
-        `extra` are stages before those of the settings, such as a constraint.
+        return generate(self.runner, self.tokenizer, request, recorder=recorder)
+
+    def request(
+        self,
+        prompt: Prompt = "",
+        *,
+        constraint: ConstraintSettings | None = None,
+        stages: Sequence[Stage] = (),
+        num_choices: int = 1,
+        lookup: int | None = None,
+        draft: LanguageModel | None = None,
+        explain: bool = False,
+        **sampling: Any,
+    ) -> Request:
+        """One prompt and how to continue it, in keywords; `sampling` are the fields of `SamplingSettings`.
+
+        A prompt is text, or ids, which are read as they are. `constraint` is the form that the answer must have,
+        `stages` are sampler stages of your own, which act before those of the settings. `lookup` guesses up to so many
+        tokens ahead from what came before, `draft` with a smaller model: the same text, sooner. `explain` gives each
+        step the account of its choice.
+
+        Raises SettingsError for an unknown keyword, SamplingError for values out of range, RequestError for what is no
+        prompt, or several.
+        """
+        from pellucid.engine.request import Request
+        from pellucid.engine.settings import SpeculationSettings
+
+        return Request(
+            sampling=_read_sampling(sampling),
+            prompt_ids=read_prompt(prompt, self.tokenizer),
+            constraint=constraint,
+            stages=stages,
+            num_choices=num_choices,
+            speculation=None if lookup is None else SpeculationSettings(max_tokens=lookup),
+            draft=None if draft is None else draft.runner,
+            explain=explain,
+        )
+
+    def generate(self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Any) -> Generation:
+        """Continue one prompt token by token; `asked` are the keywords of `request`, the sampler's knobs among them.
+
+        A list of prompts is refused: steps of several texts in one stream would not say whose they are; `complete`
+        takes it.
 
         Raises SamplingError for values out of range, ContextError for a prompt that fills the context.
         """
-        from pellucid.engine.generate import generate
-        from pellucid.engine.settings import SamplingSettings
+        return self.start(self.request(prompt, **asked), recorder=recorder)
 
-        settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        ids = self.tokenizer.encode_prompt(prompt)
-        return generate(self.runner, self.tokenizer, ids, settings, extra=extra, explain=explain, recorder=recorder)
+    @overload
+    def complete(self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Any) -> Completion: ...
+    @overload
+    def complete(self, prompt: Prompts, *, recorder: Recorder = NULL, **asked: Any) -> list[Completion]: ...
+    def complete(
+        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **asked: Any
+    ) -> Completion | list[Completion]:
+        """Continue a prompt to its end; the answer with its ids, log-probabilities and why it ended.
 
-    def complete(self, prompt: str, *, recorder: Recorder = NULL, **sampling: Any) -> Completion:
-        """Continue a text to its end; the answer with its ids, log-probabilities and why it ended."""
+        `asked` are the keywords of `request`. A list of prompts gives a list of answers, each the same as if it had been
+        asked for alone.
+        """
         from pellucid.engine.generate import complete
-        from pellucid.engine.settings import SamplingSettings
 
-        settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        return complete(self.runner, self.tokenizer, self.tokenizer.encode_prompt(prompt), settings, recorder=recorder)
+        def answer(ids: list[int]) -> Completion:
+            return complete(self.runner, self.tokenizer, self.request(ids, **asked), recorder=recorder)
 
+        return self._each(prompt, answer)
+
+    @overload
     def choices(
-        self, prompt: str, *, num_choices: int, recorder: Recorder = NULL, **sampling: Any
-    ) -> tuple[Completion, ...]:
-        """Continue a text several times from one seed, to the ends; choice 0 is the text that `complete` gives."""
+        self, prompt: Prompt = "", *, num_choices: int, recorder: Recorder = NULL, **asked: Any
+    ) -> tuple[Completion, ...]: ...
+    @overload
+    def choices(
+        self, prompt: Prompts, *, num_choices: int, recorder: Recorder = NULL, **asked: Any
+    ) -> list[tuple[Completion, ...]]: ...
+    def choices(
+        self, prompt: Prompt | Prompts = "", *, num_choices: int, recorder: Recorder = NULL, **asked: Any
+    ) -> tuple[Completion, ...] | list[tuple[Completion, ...]]:
+        """Continue a prompt several times from one seed, to the ends; choice 0 is the text that `complete` gives.
+
+        `asked` are the keywords of `request`. A list of prompts gives a list, the choices of each prompt together.
+        """
         from pellucid.engine.choices import complete_choices
-        from pellucid.engine.settings import SamplingSettings
 
-        settings = resolve(SamplingSettings, Layer("call", sampling)).settings
-        ids = self.tokenizer.encode_prompt(prompt)
-        return complete_choices(self.runner, self.tokenizer, ids, settings, num_choices=num_choices, recorder=recorder)
+        check_kind(num_choices, int, "num_choices=3")
 
-    def search(self, prompt: str, *, recorder: Recorder = NULL, **beams: Any) -> tuple[Hypothesis, ...]:
-        """The likeliest continuations that a beam search finds, best first; `beams` are the fields of `BeamSettings`."""
+        def answer(ids: list[int]) -> tuple[Completion, ...]:
+            return complete_choices(self.generate(ids, num_choices=num_choices, recorder=recorder, **asked))
+
+        return self._each(prompt, answer)
+
+    def suggested(self) -> dict[str, Any]:
+        """The sampling settings that the model's generation_config.json suggests: `lm.complete(text, **lm.suggested())`.
+
+        Raises SamplingError for a suggestion that cannot be.
+        """
+        from pellucid.engine.sampling.generation_config import suggest
+
+        return suggest(self.checkpoint.generation, self.tokenizer.end_ids)[0]
+
+    def save_trace(self, path: Path | str, steps: Sequence[Step], request: Request) -> None:
+        """Write down all that led to a finished text, so that `replay` makes it again and compares.
+
+        `steps` are all of a generation with `explain=True`, `request` is that generation's own, its seed known.
+        """
+        from pellucid.engine.transcript import build_transcript, hash_model, save_transcript
+
+        transcript = build_transcript(steps, request, self.tokenizer, model_sha256=hash_model(self.model))
+        save_transcript(transcript, Path(path))
+
+    def replay(self, path: Path | str, *, recorder: Recorder = NULL) -> Iterator[Step]:
+        """Generate the text of a trace again, token by token.
+
+        Raises CorruptFileError for a file that is no trace, RequestError when the model is another one, and at the
+        first token that is not the trace's.
+        """
+        from pellucid.engine.transcript import check_origin, follow, hash_model, load_transcript
+
+        transcript = load_transcript(Path(path))
+        check_origin(transcript, model_sha256=hash_model(self.model), tokenizer=self.tokenizer)
+        return follow(transcript, self.start(transcript.request, recorder=recorder))
+
+    @overload
+    def search(self, prompt: Prompt = "", *, recorder: Recorder = NULL, **beams: Any) -> tuple[Hypothesis, ...]: ...
+    @overload
+    def search(self, prompt: Prompts, *, recorder: Recorder = NULL, **beams: Any) -> list[tuple[Hypothesis, ...]]: ...
+    def search(
+        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **beams: Any
+    ) -> tuple[Hypothesis, ...] | list[tuple[Hypothesis, ...]]:
+        """The likeliest continuations that a beam search finds, best first; `beams` are the fields of `BeamSettings`.
+
+        A list of prompts gives a list, what was found for each prompt together.
+        """
         from pellucid.engine.beam import BeamSettings, search
 
+        check_keywords(beams, setting_names(BeamSettings), SEARCH)
         settings = resolve(BeamSettings, Layer("call", beams)).settings
-        return search(self.runner, self.tokenizer, self.tokenizer.encode_prompt(prompt), settings, recorder=recorder)
+        return self._each(prompt, lambda ids: search(self.runner, self.tokenizer, ids, settings, recorder=recorder))
+
+    @overload
+    def score(self, prompt: Prompt) -> Score: ...
+    @overload
+    def score(self, prompt: Prompts) -> list[Score]: ...
+    def score(self, prompt: Prompt | Prompts) -> Score | list[Score]:
+        """How likely the model finds a text, or ids: the log-probability of each token after those before it.
+
+        A text begins after <bos>, as for `generate`; the first id is given and not predicted. A list gives a list.
+
+        Raises RequestError for fewer than two ids.
+        """
+        from pellucid.evaluate.score import score_ids
+
+        return self._each(prompt, lambda ids: score_ids(self.runner, self.tokenizer, ids))
+
+    def save(self, path: Path | str, *, quantize: Quantization | None = None, recorder: Recorder = NULL) -> Path:
+        """Write the model as it is now: a Hugging Face directory, or a GGUF file where the name ends in .gguf.
+
+        `quantize` is the number format of its matrices, in the words of `pellucid convert`: f32, f16, bf16, and q8_0 in
+        a GGUF file; left out, they are stored as the model holds them. Returns the path.
+
+        Raises StoreError (and its kinds) when something is there already or it cannot be written, SettingsError for a
+        number format that cannot be stored there.
+        """
+        from pellucid.store.convert import convert, stored_format, target_of
+
+        weights = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        dtype = self.model.embed.weight.dtype
+        now = replace(self.checkpoint, config=self.config, weights=weights, tokenizer=self.tokenizer, dtype=dtype)
+        check_path(path, "path")
+        to, chosen = target_of(Path(path)), quantize or stored_format(now)
+        convert(now, Path(path), to=to, number_format=chosen, recorder=recorder)
+        return Path(path)
 
     def lens(self, text: str) -> Any:
         """The lens on a text, live in a notebook: show it as the last line of a cell.
@@ -110,58 +250,90 @@ class LanguageModel:
         """
         from pellucid.lens.page.widget import make_widget
 
-        dispatch = _dispatch(self)
-        dispatch.branches.plant(text)
-        return make_widget(dispatch)
+        return make_widget(_dispatch(self, text))
+
+    def _each(self, prompt: Prompt | Prompts, answer: Callable[[list[int]], T]) -> T | list[T]:
+        """The answer to a prompt, or the list of answers to a list of them; all are read before the first is answered."""
+        rows = read_prompts(prompt, self.tokenizer)
+        if rows is None:
+            return answer(read_prompt(cast("Prompt", prompt), self.tokenizer))
+        return [answer(ids) for ids in rows]
+
+
+def _read_sampling(given: Mapping[str, Any]) -> SamplingSettings:
+    """The sampler's knobs as keywords give them."""
+    from pellucid.engine.sampling.settings import SamplingSettings, spell_bias
+
+    check_keywords(given, setting_names(SamplingSettings), SAMPLING)
+    bias = given.get("logit_bias")
+    spelled = {"logit_bias": spell_bias(bias)} if isinstance(bias, Mapping) else {}
+    return resolve(SamplingSettings, Layer("call", {**given, **spelled})).settings
 
 
 def load(
-    path: Path | str, *, device: str = "auto", engine: EngineSettings | None = None, recorder: Recorder = NULL
+    path: Path | str,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    weights: Weights = "auto",
+    engine: EngineSettings | None = None,
+    recorder: Recorder = NULL,
+    **unknown: Never,
 ) -> LanguageModel:
-    """A language model from a run, a checkpoint, a Hugging Face directory or a .gguf file; `engine` says how to run it.
+    """A language model from a run, a checkpoint, a Hugging Face directory or a .gguf file.
 
-    Of a run it is the best on validation text (`runs/book/latest` is the last), and `recorder` hears which.
+    `dtype` is the number format that the model is held and computed in (fp32 or bf16; auto: as it is stored), `weights`
+    the one that its weights have while it generates (fp32, bf16, int8, int4; auto: as `dtype`), and `engine` says
+    whatever else there is to say of how it is run. Of a run it is the best on validation text (`runs/book/latest` is
+    the last), and `recorder` hears which. A model without a tokenizer takes and gives ids.
 
-    Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError when there is no tokenizer.
+    Raises StoreError (and its kinds) for files that are missing or damaged, SettingsError for an unknown device, number
+    format or keyword, EngineError where the weights cannot have that format here.
     """
-    from pellucid.engine.build import build_runner
+    from pellucid.engine.runners.build import build_runner
     from pellucid.engine.settings import EngineSettings
-    from pellucid.model.device import choose_device
+    from pellucid.model.device import choose_device, read_dtype
     from pellucid.store.checkpoint import load_model
-    from pellucid.store.open import open_checkpoint
+    from pellucid.store.open import open_checkpoint, tokenizer_of
 
+    check_keywords(unknown, ("path", "device", "dtype", "weights", "engine", "recorder"), LOADING)
+    check_path(path, "path")
+    how = EngineSettings() if engine is None else engine
+    check_kind(how, EngineSettings, "engine=pellucid.EngineSettings(kernels=…)")
+    said = {} if weights == "auto" else {"weights": weights}
+    settings = resolve(EngineSettings, Layer("engine", shallow(how)), Layer("call", said)).settings
+    place, number_format = choose_device(str(device)), read_dtype(dtype)
     checkpoint = open_checkpoint(path, recorder=recorder)
-    if checkpoint.tokenizer is None:
-        raise TokenizerError(
-            "this model has no tokenizer", where=str(checkpoint.directory), hint="put its tokenizer.json beside it"
-        )
-    model = load_model(checkpoint, device=choose_device(device)).eval()
-    runner = build_runner(model, engine or EngineSettings(), recorder=recorder)
-    return LanguageModel(model=model, tokenizer=checkpoint.tokenizer, checkpoint=checkpoint, runner=runner)
+    tokenizer = tokenizer_of(checkpoint, recorder=recorder)
+    model = load_model(checkpoint, device=place, dtype=number_format).eval()
+    runner = build_runner(model, settings, recorder=recorder)
+    return LanguageModel(
+        model=model, tokenizer=tokenizer, checkpoint=replace(checkpoint, tokenizer=tokenizer), runner=runner
+    )
 
 
-def trace(lm: LanguageModel, text: str | Sequence[int]) -> Trace:
-    """Every number between a text and the next token: arrays by name, a page to look at them, files to keep.
+def trace(lm: LanguageModel, prompt: Prompt) -> Trace:
+    """Every number between a prompt and the next token: arrays by name, a page to look at them, files to keep.
 
     A text begins as for `generate`, <bos> first where the tokenizer has one; ids are taken as they are. Raises
     ContextError for more than the model's context holds, RequestError for ids that the model does not have.
     """
     from pellucid.lens.answer import At
 
-    dispatch = _dispatch(lm)
-    if isinstance(text, str):
-        dispatch.branches.plant(text)
-    else:
-        dispatch.tree.plant(text)
-    return dispatch.trace(At())
+    return _dispatch(lm, prompt).trace(At())
 
 
-def _dispatch(lm: LanguageModel) -> Dispatch:
+def _dispatch(lm: LanguageModel, prompt: Prompt) -> Dispatch:
+    """The lens on a prompt."""
     from pellucid.lens.dispatch import Dispatch
     from pellucid.lens.models import Models, Opened, run_of
 
+    check_kind(lm, LanguageModel, "give what pellucid.load(path) returns")
+    ids = read_prompt(prompt, lm.tokenizer)
     opened = Opened(model=lm.model, runner=lm.runner, checkpoint=lm.checkpoint)
-    return Dispatch(Models(opened, run=run_of(lm.checkpoint.directory)))
+    dispatch = Dispatch(Models(opened, run=run_of(lm.checkpoint.directory)))
+    dispatch.branches.plant(ids)
+    return dispatch
 
 
 def train(
@@ -182,7 +354,11 @@ def train(
     from pellucid.training.recipes.pretrain import Pretraining, pretrain
     from pellucid.training.settings import TrainSettings
 
-    layers = [load_toml(Path(recipe))] if recipe else []
+    check_path(text, "text")
+    check_path(out, "out")
+    if recipe is not None:
+        check_path(recipe, "recipe")
+    layers = [] if recipe is None else [load_toml(Path(recipe))]
     resolved = resolve(TrainSettings, *layers, Layer("call", settings))
     parent = Path(start_from) if start_from else None
     task = Pretraining(text=text, out=Path(out), resolved=resolved, start_from=parent, extend=extend)
@@ -190,11 +366,23 @@ def train(
     return load(out, device=resolved.settings.device)
 
 
-def plan(model: str | ModelConfig, **options: Any) -> Plan:
-    """What a model would cost, by preset name or config; `options` are those of `planning.report.plan`.
+def plan(model: str | ModelConfig, *, machine: str | NamedMachine | None = None, **options: Any) -> Plan:
+    """What a model would cost, by preset name or config, and on a named machine (such as "h100") how long it takes.
+
+    `options` are the others of `planning.report.plan`: rows, context_length, tokens, optimizer, compute_type.
 
     >>> plan("gpt3").parameters.total
     174604259328
+
+    Raises SettingsError for an unknown preset, machine or option, RequestError for a value of another kind.
     """
+    check_keywords(options, inspect.signature(plan_model).parameters.keys() - {"config", "name", "machine"}, {})
+    for name in ("rows", "context_length", "tokens"):
+        if options.get(name) is not None:
+            check_kind(options[name], int, f"give {name} as a whole number")
     config = preset(model) if isinstance(model, str) else model
-    return plan_model(config, name=model if isinstance(model, str) else "", **options)
+    check_kind(config, ModelConfig, 'give the name of a preset, for example "gpt2", or a ModelConfig')
+    on = named_machine(machine) if isinstance(machine, str) else machine
+    if on is not None:
+        check_kind(on, NamedMachine, 'give the name of a machine, for example "h100"')
+    return plan_model(config, name=model if isinstance(model, str) else "", machine=on, **options)

@@ -57,7 +57,7 @@ def test_stop_ends_the_text(directory):
 def test_explain_shows_shapes_stages_candidates_and_draw(directory):
     knobs = ("--max-new-tokens", "2", "--top-k", "3", "--seed", "1")
     printed = run("generate", directory, "the", "--explain", *knobs).stdout
-    for word in ("token 2", "token 3", "ids 1×2", "ids 1×1", "blocks.*", "head", "top-k 3", "entropy", "u = "):
+    for word in ("token 2", "token 3", "ids 1×2", "ids 1×1", "blocks.*", "logits", "top-k 3", "entropy", "u = "):
         assert word in printed
     assert printed.endswith(run("generate", directory, "the", *knobs).stdout)
     accounts = json.loads(run("generate", directory, "the", "--explain", "--json", *knobs).stdout)["accounts"]

@@ -15,6 +15,7 @@ from pellucid.data.settings import BEFORE
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.store.run import Run
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.training import make_plan
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import pretrain as recipe
 
@@ -32,7 +33,7 @@ def quick() -> Iterator[None]:
     """No measuring and no drawing: neither is asked about here."""
     rates = Rates(training_flops_per_second=1e10, determinism_cost=0.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "measure_training", lambda *args, **options: rates)
+        patch.setattr(make_plan, "measure_training", lambda *args, **options: rates)
         patch.setattr(recipe, "draw_loss", lambda run: None)
         yield
 

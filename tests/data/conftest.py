@@ -5,11 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from pellucid.data.batch import Batch, TokenRows
+from pellucid.data.document import Document
+from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.protocol import RowKey
 from pellucid.data.shards import TokenShards
-from pellucid.data.source import Document
 from pellucid.data.writer import write_shards
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_characters
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[[TokenRows], Batch]:
+    """What causal language modelling asks of some rows."""
+    return lambda rows: Causal().batch(rows, RowKey(seed=0, purpose="a test"))
 
 
 @pytest.fixture(scope="session")

@@ -1,25 +1,44 @@
+"""Rows and batches: what is done to one of their tensors is done to all."""
+
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import Batch, TokenRows
+from pellucid.data.objectives.causal import Causal
+from pellucid.data.objectives.protocol import RowKey
 
 
-def batch_of(rows: int) -> Batch:
-    ids_BT = torch.arange(rows * 3).view(rows, 3)
-    weights_BT = torch.ones(rows, 3)
-    weights_BT[0, 0] = 0
-    return Batch(ids_BT=ids_BT, targets_BT=ids_BT + 1, weights_BT=weights_BT, first_token_B=torch.arange(rows) * 3)
+def rows_of(num: int) -> TokenRows:
+    weights_BS = torch.ones(num, 4)
+    weights_BS[0, 1] = 0
+    ids_BS = torch.arange(num * 4).view(num, 4)
+    index_B = torch.arange(num)
+    return TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=index_B * 3, index_B=index_B)
+
+
+def batch_of(num: int) -> Batch:
+    return Causal().batch(rows_of(num), RowKey(seed=0, purpose="a test"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wider(Batch):
+    """A batch of an objective that is still to come, with an input of its own."""
+
+    source_ids_BS: Tensor
 
 
 def test_split_keeps_rows_in_order() -> None:
-    batch = batch_of(6)
-    parts = batch.split(3)
-    assert [part.num_rows for part in parts] == [2, 2, 2]
-    for name in ("ids_BT", "targets_BT", "weights_BT", "first_token_B"):
-        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
-    assert sum(part.num_targets for part in parts) == batch.num_targets == 17
+    for whole in (rows_of(6), batch_of(6)):
+        parts = whole.split(3)
+        assert [part.num_rows for part in parts] == [2, 2, 2]
+        for name, tensor in vars(whole).items():
+            found = [getattr(part, name) for part in parts]
+            assert torch.equal(torch.cat(found), tensor) if tensor.dim() else found == [tensor] * 3
 
 
 @pytest.mark.parametrize("num", [0, 4, 7])
@@ -28,7 +47,14 @@ def test_split_refuses_unequal_parts(num: int) -> None:
         batch_of(6).split(num)
 
 
-def test_to_moves_every_column() -> None:
-    moved = batch_of(2).to("meta")
-    assert {moved.ids_BT.device.type, moved.targets_BT.device.type} == {"meta"}
-    assert {moved.weights_BT.device.type, moved.first_token_B.device.type} == {"meta"}
+def test_a_field_that_is_added_later_is_carried_along() -> None:
+    wider = Wider(**vars(batch_of(4)), source_ids_BS=torch.arange(20).view(4, 5))
+    assert {tensor.device.type for tensor in vars(wider.to("meta")).values()} == {"meta"}
+    second = wider.split(2)[1]
+    assert type(second) is Wider and second.source_ids_BS.tolist() == wider.source_ids_BS[2:].tolist()
+    assert second.total_weight == wider.total_weight == 11
+
+
+def test_a_row_is_cut_with_the_token_that_follows_it() -> None:
+    cut = rows_of(2).cut(2)
+    assert cut.ids_BS.tolist() == [[0, 1, 2], [4, 5, 6]] and cut.longest == 2

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.data import writer as writer_module
+from pellucid.data.document import Document
 from pellucid.data.shards import MANIFEST, TokenShards
-from pellucid.data.source import Document
 from pellucid.data.writer import ShardWriter, write_shards
 from pellucid.errors import CorruptFileError, NoSpaceError
 

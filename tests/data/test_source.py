@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from pellucid.data.decoding import BLOCK_BYTES
-from pellucid.data.source import Document, open_source
+from pellucid.data.document import Document
+from pellucid.data.source import open_source
 from pellucid.errors import DecodingError, InputError, MissingExtraError, RecordError
 from pellucid.events import MemoryRecorder
 

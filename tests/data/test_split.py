@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pellucid.data.document import Document
 from pellucid.data.settings import DataSettings
-from pellucid.data.source import Document
-from pellucid.data.split import Split, Survey, choose_split, divide, survey
+from pellucid.data.split import Split, choose_split, divide
+from pellucid.data.survey import Survey, survey
 
 
 def documents_of(texts: Sequence[Sequence[str]]) -> list[Document]:

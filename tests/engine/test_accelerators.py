@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid.engine.build import build_runner
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.settings import EngineSettings
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -44,11 +44,11 @@ def test_prompts_of_unequal_length_and_their_steps(device) -> None:
     sequences = [runner.start(ids, max_length=12) for ids in PROMPTS]
     assert {tensor.device.type for s in sequences for tensor in (s.cache.k_LBGSK, s.cache.v_LBGSK)} == {device}
     for sequence, ids in zip(sequences, PROMPTS, strict=True):
-        np.testing.assert_allclose(runner.prefill(sequence), reference(slow, ids)[-1], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(runner.read([sequence])[0], reference(slow, ids)[-1], rtol=1e-4, atol=1e-4)
     for new in (7, 20):
         for sequence in sequences:
             sequence.extend([new])
-        for row_V, sequence in zip(runner.decode(sequences), sequences, strict=True):
+        for row_V, sequence in zip(runner.read(sequences), sequences, strict=True):
             np.testing.assert_allclose(row_V, reference(slow, sequence.ids)[-1], rtol=1e-4, atol=1e-4)
 
 
@@ -56,7 +56,7 @@ def test_a_fork_and_a_shortened_sequence(device) -> None:
     slow, model = build(CONFIG, seed=1).eval(), build(CONFIG, seed=1).eval().to(device)
     runner = TorchRunner(model)
     sequence = runner.start(PROMPTS[2], max_length=12)
-    runner.prefill(sequence)
+    runner.read([sequence])
     twin = sequence.fork()
     sequence.truncate(4)
     for one, new in ((sequence, 2), (twin, 11)):

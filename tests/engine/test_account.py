@@ -11,15 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from torch import Tensor, nn
+from torch import Tensor
 
-from pellucid.engine.account import BLOCK, Row, account_stage, score_prompt
+from pellucid.engine.account import account_stage, score_prompt
 from pellucid.engine.generate import generate
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.distribution import BLOCK, Distribution
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import FunctionStage
 from pellucid.engine.simple import next_logits
-from pellucid.engine.stage import FunctionStage
-from pellucid.engine.torch_runner import TorchRunner, build_cache
-from pellucid.model.position import NoAddition
+from pellucid.model.context import Context
+from pellucid.model.core import ExplicitCore
 from pellucid.planning.shapes import part_shapes
 
 SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_new_tokens=6)
@@ -29,13 +32,20 @@ SETTINGS = SamplingSettings(temperature=0.8, top_k=20, top_p=0.9, seed=3, max_ne
 def steps(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
     return list(
-        generate(TorchRunner(model), merged_tokenizer, merged_tokenizer.encode_prompt("hello"), SETTINGS, explain=True)
+        generate(
+            TorchRunner(model),
+            merged_tokenizer,
+            Request(prompt_ids=merged_tokenizer.encode_prompt("hello"), sampling=SETTINGS, explain=True),
+        )
     )
 
 
 def test_no_account_unless_asked(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
-    assert all(step.account is None for step in generate(TorchRunner(model), merged_tokenizer, [0], SETTINGS))
+    assert all(
+        step.account is None
+        for step in generate(TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0], sampling=SETTINGS))
+    )
 
 
 def test_stages_are_told_in_their_order(steps, merged_tokenizer):
@@ -54,7 +64,9 @@ def test_probabilities_add_up(merged_tokenizer, tiny_model):
     """Shown in full, every column sums to one, and each stage's share kept is the sum of what went in and stayed."""
     model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
     settings = SamplingSettings(temperature=0.8, top_k=5, top_p=0.9, seed=3, max_new_tokens=3)
-    for step in generate(TorchRunner(model), merged_tokenizer, [0], settings, explain=True):
+    for step in generate(
+        TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0], sampling=settings, explain=True)
+    ):
         account = step.account
         assert sum(candidate.probabilities[-1] for candidate in account.candidates) == pytest.approx(1)
         before, after = ([c.probabilities[i] for c in account.candidates] for i in (1, 2))
@@ -77,15 +89,21 @@ def test_shapes_lead_from_ids_to_logits(steps, merged_tokenizer):
     first, second = (step.account.shapes for step in steps[:2])
     prompt_length = steps[0].position
     assert first[0] == ("ids", (1, prompt_length))
-    assert first[-1] == ("head", (1, 1, merged_tokenizer.vocab_size))  # only the last position is scored
+    assert first[-1] == ("logits", (1, 1, merged_tokenizer.vocab_size))  # only the last position is scored
     assert second[0] == ("ids", (1, 1))
-    assert dict(second)["blocks.*.attention.core keys"] == (1, 2, prompt_length + 1, 8)
-    assert dict(second)["blocks.*"] == dict(second)["final_norm"] == (1, 1, 32)
+    assert dict(second)["blocks.*.attention.scores"] == (1, 4, 1, prompt_length + 1)
+    assert dict(second)["blocks.*.output"] == dict(second)["final_norm"] == (1, 1, 32)
 
 
 def test_greedy_has_no_draw(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
-    step = next(generate(TorchRunner(model), merged_tokenizer, [0], SamplingSettings(temperature=0), explain=True))
+    step = next(
+        generate(
+            TorchRunner(model),
+            merged_tokenizer,
+            Request(prompt_ids=[0], sampling=SamplingSettings(temperature=0), explain=True),
+        )
+    )
     assert step.account.u is None
     assert step.account.segment == (0.0, 1.0)
     assert step.account.stages[-1].name == "greedy"
@@ -104,34 +122,19 @@ def test_greedy_has_no_draw(merged_tokenizer, tiny_model):
 @pytest.mark.parametrize(("num_cached", "num_new"), [(0, 5), (4, 1), (3, 2)])
 def test_shapes_are_those_of_the_built_model(tiny_model, axes, num_cached, num_new):
     model = tiny_model(50, **axes).eval()
-    cache = build_cache(model, 8)
+    cache, seen = model.new_cache(8), [("ids", (1, num_new))]
+
+    def note(name: str, x: Tensor) -> Tensor:
+        if not name.startswith("blocks.") or name.startswith("blocks.0."):
+            seen.append((name.replace("blocks.0", "blocks.*"), tuple(x.shape)))
+        return x
+
     with torch.inference_mode():
         if num_cached:
-            model(torch.zeros(1, num_cached, dtype=torch.long), cache=cache)
-        observed = watch(model)
-        model(torch.zeros(1, num_new, dtype=torch.long), cache=cache, last_only=True)
-    assert part_shapes(model.config, num_new=num_new, num_all=num_cached + num_new) == tuple(observed)
-
-
-def watch(model) -> list[tuple[str, tuple[int, ...]]]:
-    """What the parts of a model put out from now on; parts that pass on what they are given are left out."""
-    seen: list[tuple[str, tuple[int, ...]]] = []
-
-    def note(name: str):
-        def hook(part: nn.Module, inputs: tuple, output: object) -> None:
-            if name.endswith(".core"):
-                seen.append((f"{name} keys", tuple(inputs[1].shape)))
-            if isinstance(output, Tensor):
-                seen.append((name, tuple(output.shape)))
-
-        return hook
-
-    model.register_forward_pre_hook(lambda model, inputs: seen.append(("ids", tuple(inputs[0].shape))))
-    for name, part in model.named_modules():
-        passes = isinstance(part, (nn.Identity, nn.Dropout, NoAddition))
-        if name and not passes and (not name.startswith("blocks") or name.startswith("blocks.0")):
-            part.register_forward_hook(note(name.replace("blocks.0", "blocks.*")))
-    return seen
+            model(torch.zeros(1, num_cached, dtype=torch.long), Context(cache=cache))
+        context = Context(cache=cache, core=ExplicitCore(), tap=note)
+        model(torch.zeros(1, num_new, dtype=torch.long), context, last_only=True)
+    assert part_shapes(model.config, num_new=num_new, num_all=num_cached + num_new) == tuple(seen)
 
 
 def softmax(logits_V: np.ndarray) -> np.ndarray:
@@ -148,7 +151,7 @@ rows = arrays(
 
 @given(rows, st.integers(1, 9))
 def test_a_row_is_told_as_textbook_arithmetic_has_it(logits_V, count):
-    row, p_V = Row(logits_V), softmax(logits_V)
+    row, p_V = Distribution(logits_V), softmax(logits_V)
     possible = np.flatnonzero(p_V)
     assert row.num_kept == possible.size
     assert row.top(count) == tuple(sorted(possible.tolist(), key=lambda i: (-logits_V[i], i))[:count])
@@ -163,18 +166,18 @@ def test_a_row_is_told_as_textbook_arithmetic_has_it(logits_V, count):
 @given(st.integers(0, 2**32), st.integers(1, 12))
 def test_the_likeliest_of_a_long_row_without_sorting_it(seed, count):
     logits_V = np.random.default_rng(seed).normal(size=20 * BLOCK + 7).astype(np.float32).round(1)  # many ties
-    assert Row(logits_V).top(count) == tuple(np.argsort(-logits_V, kind="stable")[:count].tolist())
+    assert Distribution(logits_V).top(count) == tuple(np.argsort(-logits_V, kind="stable")[:count].tolist())
 
 
 @given(rows, st.data())
 def test_a_stage_is_told_by_what_it_removed(logits_V, data):
-    before = Row(logits_V)
+    before = Distribution(logits_V)
     removed = data.draw(st.sets(st.integers(0, logits_V.size - 1)))
     left_V = logits_V.copy()
     left_V[list(removed)] = -np.inf
     if left_V.max() == -np.inf:
         return
-    told = account_stage("cut", before, Row(left_V, before), 4)
+    told = account_stage("cut", before, Distribution(left_V, before), 4)
     assert told.num_kept == np.count_nonzero(left_V > -np.inf)
     assert told.mass_kept == pytest.approx(softmax(logits_V)[left_V > -np.inf].sum(), abs=1e-6)
 
@@ -194,7 +197,9 @@ def test_what_a_stage_lifts_is_among_the_candidates(merged_tokenizer, tiny_model
     unlikely = int(next_logits(model, [0]).argmin())
     lift = FunctionStage("lift", lambda logits_V, history: logits_V + 99 * (np.arange(logits_V.size) == unlikely))
     knobs = SamplingSettings(seed=1, max_new_tokens=1)
-    (step,) = generate(TorchRunner(model), merged_tokenizer, [0], knobs, extra=(lift,), explain=True)
+    (step,) = generate(
+        TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0], sampling=knobs, stages=(lift,), explain=True)
+    )
     model_stage, lifted = step.account.stages
     assert (step.id, lifted.name, lifted.top[0]) == (unlikely, "lift", unlikely)
     assert unlikely not in model_stage.top
@@ -214,7 +219,9 @@ def test_the_reading_tells_what_was_computed(steps):
 def test_an_account_is_json(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size, sharpness=15)
     settings = SamplingSettings(top_k=3, seed=1, max_new_tokens=1)
-    (step,) = generate(TorchRunner(model), merged_tokenizer, [0, 5], settings, explain=True)
+    (step,) = generate(
+        TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0, 5], sampling=settings, explain=True)
+    )
     found = json.loads(json.dumps(step.account.to_dict(), allow_nan=False))
     assert found["stages"][1]["name"] == "top-k 3"
     assert found["shapes"][0] == ["ids", [1, 2]]

@@ -11,10 +11,11 @@ import transformers
 
 from pellucid.engine.beam import BeamSettings, highest, search
 from pellucid.engine.generate import complete
-from pellucid.engine.sampler import log_probabilities
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import FunctionStage
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.distribution import log_probabilities
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import FunctionStage
 from pellucid.errors import ContextError, SamplingError, SettingsError
 from pellucid.events import MemoryRecorder
 from pellucid.settings import Layer, resolve
@@ -162,7 +163,11 @@ def every_text(runner, tokenizer, prompt, num_new):
 @pytest.mark.parametrize("stop", [(), ("l",), ("\ufffd", "ll")])
 def test_one_beam_is_greedy(merged_tokenizer, tiny_model, seed, stop):
     runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size, seed=seed))
-    greedy = complete(runner, merged_tokenizer, [0, 9], SamplingSettings(temperature=0, stop=stop, max_new_tokens=12))
+    greedy = complete(
+        runner,
+        merged_tokenizer,
+        Request(prompt_ids=[0, 9], sampling=SamplingSettings(temperature=0, stop=stop, max_new_tokens=12)),
+    )
     (only,) = search(runner, merged_tokenizer, [0, 9], BeamSettings(num_beams=1, stop=stop, max_new_tokens=12))
     assert only.completion.logprobs == pytest.approx(greedy.logprobs, abs=1e-4)
     assert (only.completion.ids, only.completion.text) == (greedy.ids, greedy.text)

@@ -6,13 +6,14 @@ import pytest
 
 from pellucid.engine.choices import complete_choices, generate_choices
 from pellucid.engine.generate import complete, generate
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.request import Request
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.sampler import Sampler
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.speculative import build_speculative
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, RequestError, SamplingError
-from pellucid.events import MemoryRecorder
+from pellucid.events import NULL, MemoryRecorder
 
 KNOBS = [
     {},
@@ -24,22 +25,18 @@ KNOBS = [
 
 
 class Counting:
-    """A runner that counts the positions it reads and the rows it is asked for at once."""
+    """A runner that notes how many ids of each sequence it reads at once."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner, self.config, self.name, self.exact = runner, runner.config, runner.name, runner.exact
-        self.num_read, self.batches = 0, []
+        self.batches = []
 
     def start(self, ids, *, max_length):
         return self.runner.start(ids, max_length=max_length)
 
-    def prefill(self, sequence):
-        self.num_read += len(sequence.unread)
-        return self.runner.prefill(sequence)
-
-    def decode(self, sequences):
-        self.batches.append(len(sequences))
-        return self.runner.decode(sequences)
+    def read(self, sequences):
+        self.batches.append([len(sequence.unread) for sequence in sequences])
+        return self.runner.read(sequences)
 
 
 @pytest.fixture
@@ -50,12 +47,17 @@ def runner(merged_tokenizer, tiny_model):
 @pytest.mark.parametrize("knobs", KNOBS)
 def test_each_choice_is_the_text_it_would_be_alone(runner, merged_tokenizer, knobs):
     settings = SamplingSettings(seed=5, **knobs)
-    found = complete_choices(runner, merged_tokenizer, [0, 9], settings, num_choices=4)
-    assert found[0] == complete(runner, merged_tokenizer, [0, 9], settings)
+    found = complete_choices(begin(runner, merged_tokenizer, [0, 9], settings, 4))
+    assert found[0] == complete(runner, merged_tokenizer, Request(prompt_ids=[0, 9], sampling=settings))
     for index, done in enumerate(found):
         assert list(done.ids) == alone(runner, merged_tokenizer, [0, 9], settings, index, len(done.ids))
     assert len({done.ids for done in found}) == 4
-    assert complete_choices(runner, merged_tokenizer, [0, 9], settings, num_choices=2) == found[:2]
+    assert complete_choices(begin(runner, merged_tokenizer, [0, 9], settings, 2)) == found[:2]
+
+
+def begin(runner, tokenizer, prompt, settings, num_choices, recorder=NULL):
+    request = Request(prompt_ids=prompt, sampling=settings, num_choices=num_choices)
+    return generate(runner, tokenizer, request, recorder=recorder)
 
 
 def alone(runner, tokenizer, ids, settings, index, num_new):
@@ -63,7 +65,7 @@ def alone(runner, tokenizer, ids, settings, index, num_new):
     sampler = Sampler(settings, num_logits=runner.config.vocab_size, num_known=tokenizer.vocab_size, choice=index)
     text = list(ids)
     for _ in range(num_new):
-        row = runner.prefill(runner.start(text, max_length=24))
+        row = runner.read([runner.start(text, max_length=24)])[0]
         text.append(sampler.choose(row, text, len(ids)).id)
     return text[len(ids) :]
 
@@ -71,10 +73,9 @@ def alone(runner, tokenizer, ids, settings, index, num_new):
 def test_the_prompt_is_read_once_and_rounds_are_shared(runner, merged_tokenizer):
     counting = Counting(runner)
     prompt, settings = [0, 9, 4, 4, 7], SamplingSettings(seed=1, max_new_tokens=6)
-    steps = list(generate_choices(counting, merged_tokenizer, prompt, settings, num_choices=3))
-    assert counting.num_read == len(prompt)
-    assert counting.batches[0] == 3
-    assert sum(counting.batches) == len(steps) - 3  # nobody reads the last token of a text
+    steps = list(generate_choices(begin(counting, merged_tokenizer, prompt, settings, 3)))
+    assert counting.batches[:2] == [[len(prompt)], [1, 1, 1]]
+    assert sum(map(len, counting.batches[1:])) == len(steps) - 3  # nobody reads the last token of a text
     rounds = [one.step.position for one in steps]
     assert rounds == sorted(rounds)
     for index in range(3):
@@ -84,41 +85,39 @@ def test_the_prompt_is_read_once_and_rounds_are_shared(runner, merged_tokenizer)
 
 def test_one_choice_is_generate(runner, merged_tokenizer):
     settings = SamplingSettings(seed=3)
-    steps = [one.step for one in generate_choices(runner, merged_tokenizer, [1], settings, num_choices=1)]
-    assert steps == list(generate(runner, merged_tokenizer, [1], settings))
+    steps = [one.step for one in generate_choices(begin(runner, merged_tokenizer, [1], settings, 1))]
+    assert steps == list(generate(runner, merged_tokenizer, Request(prompt_ids=[1], sampling=settings)))
 
 
 def test_greedy_is_one_choice(runner, merged_tokenizer):
     settings = SamplingSettings(temperature=0)
-    assert complete_choices(runner, merged_tokenizer, [1], settings, num_choices=1) == (
-        complete(runner, merged_tokenizer, [1], settings),
+    assert complete_choices(begin(runner, merged_tokenizer, [1], settings, 1)) == (
+        complete(runner, merged_tokenizer, Request(prompt_ids=[1], sampling=settings)),
     )
     with pytest.raises(SamplingError, match="same text"):
-        generate_choices(runner, merged_tokenizer, [1], settings, num_choices=2)
+        generate_choices(begin(runner, merged_tokenizer, [1], settings, 2))
 
 
 def test_choices_may_be_read_ahead(runner, merged_tokenizer):
     settings = SamplingSettings(seed=2)
     ahead = build_speculative(runner, merged_tokenizer, settings)
-    plain, fast = (complete_choices(one, merged_tokenizer, [1, 1], settings, num_choices=3) for one in (runner, ahead))
+    plain, fast = (complete_choices(begin(one, merged_tokenizer, [1, 1], settings, 3)) for one in (runner, ahead))
     assert [done.ids for done in fast] == [done.ids for done in plain]
 
 
 def test_one_open_seed_is_drawn_for_all(runner, merged_tokenizer):
     recorder = MemoryRecorder()
-    found = complete_choices(runner, merged_tokenizer, [1], num_choices=3, recorder=recorder)
+    found = complete_choices(begin(runner, merged_tokenizer, [1], SamplingSettings(), 3, recorder=recorder))
     assert recorder.names() == ["engine.seed_drawn"]
     assert {done.seed for done in found} == {recorder.events[0].data["seed"]}
 
 
 def test_what_is_refused_at_the_call(runner, merged_tokenizer):
     with pytest.raises(SamplingError, match="1 or more"):
-        generate_choices(runner, merged_tokenizer, [1], num_choices=0)
+        generate_choices(begin(runner, merged_tokenizer, [1], SamplingSettings(), 0))
     with pytest.raises(RequestError, match="sliding window"):
-        generate_choices(
-            runner, merged_tokenizer, [1], SamplingSettings(on_full="slide", max_new_tokens=9), num_choices=2
-        )
+        generate_choices(begin(runner, merged_tokenizer, [1], SamplingSettings(on_full="slide", max_new_tokens=9), 2))
     with pytest.raises(RequestError, match="empty"):
-        generate_choices(runner, merged_tokenizer, [], num_choices=2)
+        generate_choices(begin(runner, merged_tokenizer, [], SamplingSettings(), 2))
     with pytest.raises(ContextError):
-        generate_choices(runner, merged_tokenizer, [1] * 24, num_choices=2)
+        generate_choices(begin(runner, merged_tokenizer, [1] * 24, SamplingSettings(), 2))

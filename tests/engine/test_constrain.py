@@ -19,14 +19,15 @@ import pytest
 import tokenizers
 from hypothesis import HealthCheck, given, settings
 
-from pellucid.cli.constrain import build_stages, constraint_options, read_constraint
-from pellucid.engine import grammar_trial
-from pellucid.engine.constrain import Constraint, build_constraint
-from pellucid.engine.constrain_settings import ConstraintSettings
+from pellucid.cli.constrain import constraint_options, read_constraint
+from pellucid.engine.constraints import grammar_trial
+from pellucid.engine.constraints.constrain import Constraint, build_constraint
+from pellucid.engine.constraints.json_schema import ENFORCED, REAL_DAY, read_schema
+from pellucid.engine.constraints.settings import ConstraintSettings
 from pellucid.engine.generate import generate
-from pellucid.engine.json_schema import ENFORCED, REAL_DAY, read_schema
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import MissingExtraError, SamplingError
 from pellucid.events import MemoryRecorder
 from pellucid.tokens.formats import BYTE_TOKENS
@@ -137,6 +138,12 @@ def draw(row_V: np.ndarray, seed: int, position: int) -> int:
     return int((row_V + np.random.default_rng((seed, position)).gumbel(size=row_V.size)).argmax())
 
 
+def allowed(constraint: Constraint, new_ids: list[int]) -> np.ndarray:
+    """Which tokens may follow these: the ones whose logit stays."""
+    zeros_V = np.zeros(constraint._num_known, np.float32)
+    return constraint.apply(zeros_V, SimpleNamespace(ids=new_ids, num_prompt=0)) > -np.inf
+
+
 def write(constraint: Constraint, tokenizer: Tokenizer, next_row, seed: int | None) -> str:
     """Write one answer: as `next_row` prefers, greedily or drawn, and after a while towards an end."""
     history = SimpleNamespace(ids=[0], num_prompt=1)
@@ -183,7 +190,7 @@ def test_a_model_with_random_weights_writes_valid_json(seed, merged_tokenizer, t
     sequence = runner.start([0, 5, 9], max_length=400)
     schema = SCHEMAS[13]
     constraint = build_constraint(for_schema(schema), merged_tokenizer)
-    logits_V = runner.prefill(sequence)
+    logits_V = runner.read([sequence])[0]
     closing = np.pad(closing_row(merged_tokenizer), (0, 7))
     while sequence.ids[-1] != merged_tokenizer.eos_id:
         row_V = constraint.apply(logits_V if len(sequence.ids) < 60 else closing, sequence)
@@ -191,16 +198,17 @@ def test_a_model_with_random_weights_writes_valid_json(seed, merged_tokenizer, t
         greedy = seed is None and len(sequence.ids) < 60
         chosen = int(row_V.argmax()) if greedy else draw(row_V, seed or 0, len(sequence.ids))
         sequence.extend([chosen])
-        logits_V = runner.decode([sequence])[0]
+        logits_V = runner.read([sequence])[0]
     jsonschema.validate(json.loads(merged_tokenizer.decode(sequence.ids[3:])), schema)
 
 
 @pytest.mark.parametrize("temperature", [0, 1])
 def test_generate_streams_an_answer_of_the_form(temperature, merged_tokenizer, tiny_model):
     runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size, context_length=60))
-    constraint = build_constraint(ConstraintSettings(regex="(你好|hello){3}[!?]"), merged_tokenizer)
+    form = ConstraintSettings(regex="(你好|hello){3}[!?]")
     sampling = SamplingSettings(temperature=temperature, seed=None if temperature == 0 else 5)
-    steps = list(generate(runner, merged_tokenizer, [0, 7, 3], sampling, extra=(constraint,), explain=True))
+    request = Request(prompt_ids=[0, 7, 3], sampling=sampling, constraint=form, explain=True)
+    steps = list(generate(runner, merged_tokenizer, request))
     assert re.fullmatch("(你好|hello){3}[!?]", "".join(step.text for step in steps))
     assert steps[-1].finish_reason == "eos"
     assert "regex" in [stage.name for stage in steps[0].account.stages]
@@ -256,10 +264,9 @@ def test_a_grammar_and_the_schema_in_it(merged_tokenizer):
 def test_the_end_is_allowed_when_complete_and_alone_when_nothing_follows(byte_tokenizer):
     constraint = build_constraint(ConstraintSettings(regex="ab|abc"), byte_tokenizer)
     eos_id, ids = byte_tokenizer.eos_id, list(byte_tokenizer.encode("abc").ids)
-    allowed = [set(np.flatnonzero(constraint.allowed(ids[:n])).tolist()) for n in range(4)]
-    assert allowed == [{ids[0]}, {ids[1]}, {ids[2], eos_id}, {eos_id}]
-    assert [constraint.accepts(ids[:n]) for n in range(4)] == [False, False, True, True]
-    assert set(np.flatnonzero(constraint.allowed([*ids, eos_id]))) <= {eos_id}
+    found = [set(np.flatnonzero(allowed(constraint, ids[:n])).tolist()) for n in range(4)]
+    assert found == [{ids[0]}, {ids[1]}, {ids[2], eos_id}, {eos_id}]
+    assert set(np.flatnonzero(allowed(constraint, [*ids, eos_id]))) <= {eos_id}
 
 
 def test_what_is_kept_keeps_its_logit_and_the_input_is_not_touched(byte_tokenizer):
@@ -279,7 +286,7 @@ def test_the_mask_is_a_function_of_the_history(data, merged_tokenizer, grown):
         ids = data.draw(st.sampled_from(texts))
         ids = ids[: data.draw(st.integers(0, len(ids)))]
         fresh = Constraint("fresh", travelled._start, merged_tokenizer)
-        assert (travelled.allowed(ids) == fresh.allowed(ids)).all()
+        assert (allowed(travelled, ids) == allowed(fresh, ids)).all()
 
 
 @pytest.fixture(scope="session")
@@ -293,10 +300,10 @@ def grown(merged_tokenizer):
 def test_a_history_outside_the_form_is_an_error_and_harms_nothing(byte_tokenizer):
     constraint = build_constraint(ConstraintSettings(regex="ab"), byte_tokenizer)
     good, bad = (list(byte_tokenizer.encode(text).ids) for text in ("a", "xx"))
-    before = constraint.allowed(good)
+    before = allowed(constraint, good)
     with pytest.raises(SamplingError, match="outside the form"):
-        constraint.allowed(bad)
-    assert (constraint.allowed(good) == before).all()
+        allowed(constraint, bad)
+    assert (allowed(constraint, good) == before).all()
 
 
 def test_the_space_that_decoding_drops_is_not_counted():
@@ -320,7 +327,7 @@ def test_the_space_that_decoding_drops_is_not_counted():
     engine.add_special_tokens(["<s>", "</s>"])
     tokenizer = Tokenizer.from_json(engine.to_str())
     constraint = build_constraint(ConstraintSettings(regex=" ?h h"), tokenizer)
-    first = np.flatnonzero(constraint.allowed([]))
+    first = np.flatnonzero(allowed(constraint, []))
     assert {tokenizer.token_bytes(i) for i in first} == {b"h"}
     for seed in range(8):
         assert re.fullmatch(" ?h h", write(constraint, tokenizer, random_rows(tokenizer, seed), seed))
@@ -329,13 +336,13 @@ def test_the_space_that_decoding_drops_is_not_counted():
 def test_special_tokens_never_spell_text(merged_tokenizer):
     constraint = build_constraint(ConstraintSettings(regex=r"[<>a-z|_]+"), merged_tokenizer)
     specials = sorted(merged_tokenizer.specials.values())
-    assert not constraint.allowed([])[specials].any()
+    assert not allowed(constraint, [])[specials].any()
 
 
 def test_a_plain_character_is_not_lost_to_its_byte(character_tokenizer):
     """A character tokenizer has `h` twice, as a character and as a byte: the one that the model knows stays possible."""
     for pattern in ("h", "[a-z]+", "h|e"):
-        allowed_V = build_constraint(ConstraintSettings(regex=pattern), character_tokenizer).allowed([])
+        allowed_V = allowed(build_constraint(ConstraintSettings(regex=pattern), character_tokenizer), [])
         assert allowed_V[character_tokenizer.encode("h").ids[0]]
 
 
@@ -438,7 +445,7 @@ def test_a_step_that_costs_too_much_names_its_stage(monkeypatch, byte_tokenizer)
     monkeypatch.setattr(grammar_trial, "try_grammar", lambda grammar, seconds: "")
     with pytest.raises(SamplingError) as caught:
         constraint = build_constraint(ConstraintSettings(regex=r"(\w{1,50} ){1,9}[a-z]+"), byte_tokenizer)
-        constraint.allowed(list(byte_tokenizer.encode("abcdefgh").ids))
+        allowed(constraint, list(byte_tokenizer.encode("abcdefgh").ids))
     assert caught.value.where == "regex"
 
 
@@ -466,7 +473,7 @@ def test_the_decision_is_reported_and_the_extra_is_named(monkeypatch, byte_token
     [
         (["--regex", "a+"], "regex"),
         (["--choice", "a", "--choice", "b, c"], "choices"),
-        (["--json-schema", "schema.json"], "JSON schema"),
+        (["--json-schema", "schema.json"], "json_schema"),
         (["--grammar", "form.lark"], "grammar"),
         ([], None),
     ],
@@ -475,12 +482,14 @@ def test_the_options_of_the_command_line(arguments, kind, byte_tokenizer, tmp_pa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "schema.json").write_text('{"type": "integer"}', encoding="utf-8")
     (tmp_path / "form.lark").write_text('start: "好"', encoding="utf-8")
-    built = []
+    read = []
 
     @click.command()
     @constraint_options
     def verb(**options):
-        built.extend(build_stages(read_constraint(**options), byte_tokenizer, MemoryRecorder()))
+        read.append(read_constraint(**options))
 
     verb.main(arguments, standalone_mode=False)
-    assert [stage.name for stage in built] == ([kind] if kind else [])
+    assert [form.kind for form in read] == [kind]
+    if kind:
+        build_constraint(read[0], byte_tokenizer)

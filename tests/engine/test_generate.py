@@ -12,9 +12,10 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pellucid.engine.generate import complete, generate, settle_seed
 from pellucid.engine.greedy import answer_greedily
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.simple import complete_simply, next_logits
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.engine.window import Window
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import MemoryRecorder
@@ -43,7 +44,7 @@ def test_cached_equals_the_simple_loop(request, tiny_model, knobs, axes, tokeniz
     model = tiny_model(tokenizer.vocab_size, **axes)
     prompt_ids, settings = tokenizer.encode_prompt("hel"), SamplingSettings(**knobs)
     fast, slow = (
-        complete(TorchRunner(model), tokenizer, prompt_ids, settings),
+        complete(TorchRunner(model), tokenizer, Request(prompt_ids=prompt_ids, sampling=settings)),
         complete_simply(model, tokenizer, prompt_ids, settings),
     )
     assert fast.logprobs == pytest.approx(slow.logprobs, abs=1e-4)
@@ -56,7 +57,11 @@ def test_the_stream_is_the_text_at_every_cut(byte_tokenizer, tiny_model, seed):
     model = tiny_model(byte_tokenizer.vocab_size, seed=seed, sharpness=8)
     favour_characters(model)
     steps = list(
-        generate(TorchRunner(model), byte_tokenizer, byte_tokenizer.encode_prompt("x"), SamplingSettings(seed=seed))
+        generate(
+            TorchRunner(model),
+            byte_tokenizer,
+            Request(prompt_ids=byte_tokenizer.encode_prompt("x"), sampling=SamplingSettings(seed=seed)),
+        )
     )
     whole = byte_tokenizer.decode(step.id for step in steps)
     seen = ""
@@ -81,29 +86,60 @@ def favour_characters(model) -> None:
 def test_same_seed_same_text_streamed_or_not(merged_tokenizer, tiny_model):
     model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), merged_tokenizer.encode_prompt("hello")
     once, again = (
-        complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9)) for _ in range(2)
+        complete(
+            TorchRunner(model), merged_tokenizer, Request(prompt_ids=prompt_ids, sampling=SamplingSettings(seed=9))
+        )
+        for _ in range(2)
     )
-    streamed = list(generate(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9), explain=True))
+    streamed = list(
+        generate(
+            TorchRunner(model),
+            merged_tokenizer,
+            Request(prompt_ids=prompt_ids, sampling=SamplingSettings(seed=9), explain=True),
+        )
+    )
     assert once == again
     assert "".join(step.text for step in streamed) == once.text
     assert tuple(step.id for step in streamed) == once.ids
-    assert complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=10)).ids != once.ids
+    assert (
+        complete(
+            TorchRunner(model), merged_tokenizer, Request(prompt_ids=prompt_ids, sampling=SamplingSettings(seed=10))
+        ).ids
+        != once.ids
+    )
 
 
 def test_a_text_cut_short_goes_on_as_it_would_have(merged_tokenizer, tiny_model):
     model, prompt_ids = tiny_model(merged_tokenizer.vocab_size), merged_tokenizer.encode_prompt("hello")
-    whole = complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9))
-    first = complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=9, max_new_tokens=4))
-    rest = complete(TorchRunner(model), merged_tokenizer, [*prompt_ids, *first.ids], SamplingSettings(seed=9))
+    whole = complete(
+        TorchRunner(model), merged_tokenizer, Request(prompt_ids=prompt_ids, sampling=SamplingSettings(seed=9))
+    )
+    first = complete(
+        TorchRunner(model),
+        merged_tokenizer,
+        Request(prompt_ids=prompt_ids, sampling=SamplingSettings(seed=9, max_new_tokens=4)),
+    )
+    rest = complete(
+        TorchRunner(model),
+        merged_tokenizer,
+        Request(prompt_ids=[*prompt_ids, *first.ids], sampling=SamplingSettings(seed=9)),
+    )
     assert first.ids + rest.ids == whole.ids
 
 
 def test_an_open_seed_is_drawn_reported_and_repeatable(merged_tokenizer, tiny_model):
     model, prompt_ids, memory = tiny_model(merged_tokenizer.vocab_size), [0], MemoryRecorder()
-    done = complete(TorchRunner(model), merged_tokenizer, prompt_ids, recorder=memory)
+    done = complete(TorchRunner(model), merged_tokenizer, Request(prompt_ids=prompt_ids), recorder=memory)
     assert memory.names() == ["engine.seed_drawn"]
     assert memory.events[0].data["seed"] == done.seed
-    assert complete(TorchRunner(model), merged_tokenizer, prompt_ids, SamplingSettings(seed=done.seed)) == done
+    assert (
+        complete(
+            TorchRunner(model),
+            merged_tokenizer,
+            Request(prompt_ids=prompt_ids, sampling=SamplingSettings(seed=done.seed)),
+        )
+        == done
+    )
 
 
 def test_greedy_draws_no_seed():
@@ -118,7 +154,7 @@ def test_generation_touches_no_hidden_state(merged_tokenizer, tiny_model):
     model.blocks[1].eval()
     modes = [part.training for part in model.modules()]
     state = torch.random.get_rng_state()
-    steps = generate(TorchRunner(model), merged_tokenizer, [0], SamplingSettings(seed=1))
+    steps = generate(TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0], sampling=SamplingSettings(seed=1)))
     next(steps)
     assert not torch.is_inference_mode_enabled()  # between steps the caller may train
     assert [part.training for part in model.modules()] == modes
@@ -126,7 +162,13 @@ def test_generation_touches_no_hidden_state(merged_tokenizer, tiny_model):
     assert torch.equal(torch.random.get_rng_state(), state)
     model.eval()
     assert (
-        rest == [step.id for step in generate(TorchRunner(model), merged_tokenizer, [0], SamplingSettings(seed=1))][1:]
+        rest
+        == [
+            step.id
+            for step in generate(
+                TorchRunner(model), merged_tokenizer, Request(prompt_ids=[0], sampling=SamplingSettings(seed=1))
+            )
+        ][1:]
     )
 
 
@@ -134,7 +176,7 @@ def test_training_goes_on_after_inference_under_the_same_autocast():
     """Autocast keeps the bf16 copies of weights; copies made without gradients must not serve the next training step."""
     layer, x = torch.nn.Linear(3, 2), torch.ones(1, 3)
     with torch.autocast("cpu", torch.bfloat16):
-        with inference(layer):
+        with inference():
             layer(x)
         layer(x).sum().backward()
     assert layer.weight.grad is not None
@@ -194,7 +236,10 @@ def test_batched_answers_equal_single_ones(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
     prompts = [[7], [3, 4], [9], [5, 6, 7], [8, 1], [2] * 22]
     settings = SamplingSettings(temperature=0, max_new_tokens=6)
-    singly = [list(complete(TorchRunner(model), merged_tokenizer, prompt, settings).ids) for prompt in prompts]
+    singly = [
+        list(complete(TorchRunner(model), merged_tokenizer, Request(prompt_ids=prompt, sampling=settings)).ids)
+        for prompt in prompts
+    ]
     ends = {merged_tokenizer.eos_id, singly[0][2]}
     expected = [ids[: min([ids.index(e) + 1 for e in ends if e in ids], default=6)] for ids in singly]
     assert answer_greedily(model, prompts, max_new_tokens=6, end_ids=ends) == expected
@@ -202,25 +247,33 @@ def test_batched_answers_equal_single_ones(merged_tokenizer, tiny_model):
 
 def test_the_row_never_outgrows_the_context(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size, context_length=8)
-    done = complete(TorchRunner(model), merged_tokenizer, [1, 2, 3, 4, 5, 6, 7], SamplingSettings(temperature=0))
+    done = complete(
+        TorchRunner(model),
+        merged_tokenizer,
+        Request(prompt_ids=[1, 2, 3, 4, 5, 6, 7], sampling=SamplingSettings(temperature=0)),
+    )
     assert (len(done.ids), done.finish_reason) == (1, "context")
     with pytest.raises(ContextError, match=r"8 tokens[\s\S]*context_length=8"):
-        generate(TorchRunner(model), merged_tokenizer, [1] * 8)
+        generate(TorchRunner(model), merged_tokenizer, Request(prompt_ids=[1] * 8))
     with pytest.raises(ContextError, match="900 tokens"):
-        generate(TorchRunner(model), merged_tokenizer, [1] * 900)
+        generate(TorchRunner(model), merged_tokenizer, Request(prompt_ids=[1] * 900))
 
 
 def test_prompts_that_cannot_be_continued(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size)
     assert merged_tokenizer.encode_prompt("") == [merged_tokenizer.bos_id]
     with pytest.raises(RequestError, match="empty"):
-        generate(TorchRunner(model), merged_tokenizer, [])
+        generate(TorchRunner(model), merged_tokenizer, Request(prompt_ids=[]))
     with pytest.raises(RequestError, match="does not have"):
-        generate(TorchRunner(model), merged_tokenizer, [merged_tokenizer.vocab_size])
+        generate(TorchRunner(model), merged_tokenizer, Request(prompt_ids=[merged_tokenizer.vocab_size]))
     with pytest.raises(RequestError, match="does not have"):
-        generate(TorchRunner(model), merged_tokenizer, [-1])
+        generate(TorchRunner(model), merged_tokenizer, Request(prompt_ids=[-1]))
     with pytest.raises(RequestError, match="whole row"):
-        generate(TorchRunner(tiny_model(merged_tokenizer.vocab_size, causal=False)), merged_tokenizer, [1])
+        generate(
+            TorchRunner(tiny_model(merged_tokenizer.vocab_size, causal=False)),
+            merged_tokenizer,
+            Request(prompt_ids=[1]),
+        )
 
 
 def test_a_prompt_that_spells_a_special_token_stays_text(merged_tokenizer):
@@ -231,7 +284,7 @@ def test_a_prompt_that_spells_a_special_token_stays_text(merged_tokenizer):
 
 def test_half_precision_generates(merged_tokenizer, tiny_model):
     model = tiny_model(merged_tokenizer.vocab_size).to(torch.bfloat16)
-    done = complete(TorchRunner(model), merged_tokenizer, [1, 2], SamplingSettings(seed=1))
+    done = complete(TorchRunner(model), merged_tokenizer, Request(prompt_ids=[1, 2], sampling=SamplingSettings(seed=1)))
     assert len(done.ids) == len(done.logprobs) == 22 or done.finish_reason == "eos"
 
 
@@ -246,7 +299,7 @@ def test_a_sliding_window_is_read_afresh(merged_tokenizer, tiny_model, keep_firs
     model = tiny_model(merged_tokenizer.vocab_size, context_length=10, position=position, seed=2)
     prompt_ids = [(7 * i) % 250 + 1 for i in range(prompt_length)]
     knobs = SamplingSettings(temperature=0, keep_first=keep_first, **SLIDE)
-    done = complete(TorchRunner(model), merged_tokenizer, prompt_ids, knobs)
+    done = complete(TorchRunner(model), merged_tokenizer, Request(prompt_ids=prompt_ids, sampling=knobs))
     ids, stride = list(prompt_ids), max(1, (10 - keep_first) // 2)
     for chosen in done.ids:
         gone = 0
@@ -261,7 +314,14 @@ def test_a_sliding_window_is_read_afresh(merged_tokenizer, tiny_model, keep_firs
 def test_a_slide_is_reported_with_its_counts(merged_tokenizer, tiny_model):
     model, memory = tiny_model(merged_tokenizer.vocab_size, context_length=10), MemoryRecorder()
     knobs = SamplingSettings(seed=1, keep_first=2, stop_ids=(), ban=(merged_tokenizer.eos_id,), **SLIDE)
-    steps = list(generate(TorchRunner(model), merged_tokenizer, [1, 2, 3], knobs, explain=True, recorder=memory))
+    steps = list(
+        generate(
+            TorchRunner(model),
+            merged_tokenizer,
+            Request(prompt_ids=[1, 2, 3], sampling=knobs, explain=True),
+            recorder=memory,
+        )
+    )
     slides = [event.data for event in memory.events if event.name == "engine.window_slid"]
     assert slides[0] == {"length": 11, "kept_first": 2, "kept_last": 5, "gone": 4, "read_again": 7}
     assert [slide["length"] for slide in slides] == [11, 15, 19, 23, 27, 31, 35, 39]
@@ -274,28 +334,34 @@ def test_a_slide_is_reported_with_its_counts(merged_tokenizer, tiny_model):
 def test_a_slid_text_cut_short_goes_on_as_it_would_have(merged_tokenizer, tiny_model):
     runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size, context_length=10))
     knobs = SamplingSettings(seed=9, ban=(merged_tokenizer.eos_id,), **SLIDE)
-    whole = complete(runner, merged_tokenizer, [1, 2, 3], knobs).ids
+    whole = complete(runner, merged_tokenizer, Request(prompt_ids=[1, 2, 3], sampling=knobs)).ids
     short = dataclasses.replace(knobs, max_new_tokens=17)
-    assert complete(runner, merged_tokenizer, [1, 2, 3], short).ids == whole[:17]
+    assert complete(runner, merged_tokenizer, Request(prompt_ids=[1, 2, 3], sampling=short)).ids == whole[:17]
     rest = dataclasses.replace(knobs, max_new_tokens=23)
-    assert complete(runner, merged_tokenizer, [1, 2, 3, *whole[:17]], rest).ids == whole[17:]
+    assert (
+        complete(runner, merged_tokenizer, Request(prompt_ids=[1, 2, 3, *whole[:17]], sampling=rest)).ids == whole[17:]
+    )
 
 
 def test_slides_that_cannot_be(merged_tokenizer, tiny_model):
     runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size, context_length=10))
     with pytest.raises(RequestError, match="may never end"):
-        generate(runner, merged_tokenizer, [1], SamplingSettings(seed=1, on_full="slide"))
+        generate(runner, merged_tokenizer, Request(prompt_ids=[1], sampling=SamplingSettings(seed=1, on_full="slide")))
     with pytest.raises(ContextError, match="keep_first"):
-        generate(runner, merged_tokenizer, [1], SamplingSettings(seed=1, keep_first=10, **SLIDE))
+        generate(
+            runner, merged_tokenizer, Request(prompt_ids=[1], sampling=SamplingSettings(seed=1, keep_first=10, **SLIDE))
+        )
     with pytest.raises(RequestError, match="does not have"):
-        generate(runner, merged_tokenizer, [-1] * 20, SamplingSettings(seed=1, **SLIDE))
+        generate(runner, merged_tokenizer, Request(prompt_ids=[-1] * 20, sampling=SamplingSettings(seed=1, **SLIDE)))
 
 
 def test_a_stop_token_ends_the_text(merged_tokenizer, tiny_model):
     runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size))
-    whole = list(generate(runner, merged_tokenizer, [0], SamplingSettings(seed=4)))
+    whole = list(generate(runner, merged_tokenizer, Request(prompt_ids=[0], sampling=SamplingSettings(seed=4))))
     stop_id = whole[3].id
-    cut = complete(runner, merged_tokenizer, [0], SamplingSettings(seed=4, stop_ids=(stop_id,)))
+    cut = complete(
+        runner, merged_tokenizer, Request(prompt_ids=[0], sampling=SamplingSettings(seed=4, stop_ids=(stop_id,)))
+    )
     first = [step.id for step in whole].index(stop_id)
     assert (cut.ids, cut.finish_reason) == (tuple(step.id for step in whole[: first + 1]), "stop")
     assert cut.text == merged_tokenizer.decode(cut.ids[:-1])
@@ -305,10 +371,18 @@ def test_a_minimum_of_tokens_holds_off_stop_tokens(merged_tokenizer, tiny_model)
     runner = TorchRunner(tiny_model(merged_tokenizer.vocab_size))
     letter = 65
     others = tuple(i for i in range(merged_tokenizer.vocab_size) if i not in (letter, merged_tokenizer.eos_id))
-    done = complete(runner, merged_tokenizer, [0], SamplingSettings(seed=4, stop_ids=others, min_new_tokens=3))
+    done = complete(
+        runner,
+        merged_tokenizer,
+        Request(prompt_ids=[0], sampling=SamplingSettings(seed=4, stop_ids=others, min_new_tokens=3)),
+    )
     assert done.ids[:3] == (letter,) * 3
     with pytest.raises(RequestError, match="stop_ids"):
-        generate(runner, merged_tokenizer, [0], SamplingSettings(seed=4, stop_ids=(merged_tokenizer.vocab_size,)))
+        generate(
+            runner,
+            merged_tokenizer,
+            Request(prompt_ids=[0], sampling=SamplingSettings(seed=4, stop_ids=(merged_tokenizer.vocab_size,))),
+        )
 
 
 @given(st.integers(2, 40), st.integers(0, 39), st.integers(1, 200))
@@ -332,14 +406,14 @@ def test_a_cropped_cache_would_describe_another_text(merged_tokenizer, tiny_mode
     model = tiny_model(merged_tokenizer.vocab_size)
     runner, ids = TorchRunner(model), [(7 * i) % 250 + 1 for i in range(12)]
     whole = runner.start(ids[:-1], max_length=12)
-    runner.prefill(whole)
+    runner.read([whole])
     cropped = runner.start(ids[6:-1], max_length=12)
-    runner.prefill(cropped)
-    assert runner.decode([extended(cropped, ids[-1])])[0] == pytest.approx(next_logits(model, ids[6:]), abs=1e-3)
+    runner.read([cropped])
+    assert runner.read([extended(cropped, ids[-1])])[0] == pytest.approx(next_logits(model, ids[6:]), abs=1e-3)
     cropped.truncate(5)
     cropped.cache.k_LBGSK[:, :, :, :5] = whole.cache.k_LBGSK[:, :, :, 6:11]
     cropped.cache.v_LBGSK[:, :, :, :5] = whole.cache.v_LBGSK[:, :, :, 6:11]
-    assert abs(runner.decode([extended(cropped, ids[-1])])[0] - next_logits(model, ids[6:])).max() > 0.5
+    assert abs(runner.read([extended(cropped, ids[-1])])[0] - next_logits(model, ids[6:])).max() > 0.5
 
 
 def extended(sequence, token_id):

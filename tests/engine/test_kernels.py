@@ -17,16 +17,16 @@ import numpy as np
 import pytest
 import torch
 
-from pellucid.engine.build import build_runner
-from pellucid.engine.kernel_runner import KernelRunner, build_kernel_runner
-from pellucid.engine.kernels import product
-from pellucid.engine.kernels.compile import CACHE, has_bf16_dot, kernel
-from pellucid.engine.kernels.functions import exp32, gelu, gelu_tanh
-from pellucid.engine.kernels.lanes import dot_1x1, get, put
-from pellucid.engine.kernels.launch import compile_forward, stopping_between_passes
-from pellucid.engine.kernels.pack import pack, quantize_int4, quantize_int8
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.kernel_runner import ROWS, KernelRunner, build_kernel_runner
+from pellucid.engine.runners.kernels import product
+from pellucid.engine.runners.kernels.compile import CACHE, has_bf16_dot, kernel
+from pellucid.engine.runners.kernels.functions import exp32, gelu, gelu_tanh
+from pellucid.engine.runners.kernels.lanes import dot_1x1, get, put
+from pellucid.engine.runners.kernels.launch import compile_forward, stopping_between_passes
+from pellucid.engine.runners.kernels.pack import pack, quantize_int4, quantize_int8
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.settings import EngineSettings
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, EngineError, RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.model import position
@@ -141,10 +141,10 @@ def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
         pieces.extend(ids[first:])
         assert same_bits(whole_TV, np.concatenate([*rows, runner.score(pieces)])), f"cut at {first}"
     steps = runner.start(ids[:250], max_length=300)  # one at a time, over the edge of a page
-    rows = [runner.prefill(steps)]
+    rows = [runner.read([steps])[0]]
     for token in ids[250:260]:
         steps.extend([token])
-        rows.append(runner.decode([steps])[0])
+        rows.append(runner.read([steps])[0])
     assert same_bits(whole_TV[249:260], np.stack(rows)), "steps"
 
 
@@ -155,15 +155,15 @@ def test_weights_that_change_under_a_runner_are_taken_up_whole(weights, axes):
     model, other, ids = make(**axes), make(seed=5, **axes), some_ids(40)
     runner = KernelRunner(pack(model, weights), num_threads=1, dot=has_bf16_dot())
     begun = runner.start(ids, max_length=60)
-    before = runner.prefill(begun)
+    before = runner.read([begun])[0]
     model.load_state_dict(other.state_dict())
     runner.refresh()
     fresh = KernelRunner(pack(other, weights), num_threads=1, dot=has_bf16_dot())
-    new_V = runner.prefill(runner.start(ids, max_length=60))
-    assert same_bits(new_V, fresh.prefill(fresh.start(ids, max_length=60))) and not same_bits(new_V, before)
+    new_V = runner.read([runner.start(ids, max_length=60)])[0]
+    assert same_bits(new_V, fresh.read([fresh.start(ids, max_length=60)])[0]) and not same_bits(new_V, before)
     begun.extend([1])
     with pytest.raises(RequestError, match="weights that have changed"):
-        runner.decode([begun])
+        runner.read([begun])
 
 
 @pytest.mark.parametrize("weights", FORMATS)
@@ -175,12 +175,29 @@ def test_neighbours_in_a_batch_change_no_bit(weights, size):
     lengths = [(60 * place + 13) % 280 + 1 for place in range(size)]
     batch = [runner.start(ids[:length], max_length=300) for length in lengths]
     for sequence, length in zip(batch, lengths, strict=True):
-        assert same_bits(runner.prefill(sequence), whole_TV[length - 1])
+        assert same_bits(runner.read([sequence])[0], whole_TV[length - 1])
         sequence.extend([ids[length]])
-    assert same_bits(runner.decode(batch), whole_TV[lengths]), "each in its place"
+    assert same_bits(runner.read(batch), whole_TV[lengths]), "each in its place"
     for sequence, length in zip(batch, lengths, strict=True):
         sequence.extend([ids[length + 1]])
-    assert same_bits(runner.decode(batch[::-1]), whole_TV[[n + 1 for n in lengths]][::-1]), "and in any other"
+    assert same_bits(runner.read(batch[::-1]), whole_TV[[n + 1 for n in lengths]][::-1]), "and in any other"
+
+
+@pytest.mark.parametrize("weights", FORMATS)
+def test_prompts_pieces_and_steps_are_read_at_once_without_a_bit_changed(weights):
+    """Each sequence has as many new ids as it likes, more in all than one pass reads; every row is the one read alone."""
+    model, ids = make(), some_ids(300)
+    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
+    whole_TV = runner.score(runner.start(ids, max_length=300))
+    parts = [(0, 300), (120, 121), (0, 1), (40, 290), (7, 9), (299, 300), (0, 250)]  # read before, and then
+    batch = [runner.start(ids[:known], max_length=300) for known, _ in parts]
+    for sequence, (known, length) in zip(batch, parts, strict=True):
+        if known:
+            runner.read([sequence])
+        sequence.extend(ids[known:length])
+    assert sum(len(sequence.unread) for sequence in batch) > ROWS
+    assert same_bits(runner.read(batch), whole_TV[[length - 1 for _, length in parts]])
+    assert [sequence.unread for sequence in batch] == [[]] * len(parts)
 
 
 def test_truncated_and_forked_sequences_go_on_as_if_nothing_had_been():
@@ -188,7 +205,7 @@ def test_truncated_and_forked_sequences_go_on_as_if_nothing_had_been():
     runner = build_runner(model)
     whole_TV = runner.score(runner.start(ids, max_length=300))
     sequence = runner.start(ids[:270], max_length=300)
-    runner.prefill(sequence)
+    runner.read([sequence])
     sequence.extend([1, 2, 3])
     runner.score(sequence)
     fork = sequence.fork()
@@ -208,10 +225,10 @@ def test_torch_itself_does_not_keep_the_bits():
     runner, ids = TorchRunner(model), some_ids(200)
     whole_TV = runner.score(runner.start(ids, max_length=200))
     steps = runner.start(ids[:100], max_length=200)
-    rows = [runner.prefill(steps)]
+    rows = [runner.read([steps])[0]]
     for token in ids[100:120]:
         steps.extend([token])
-        rows.append(runner.decode([steps])[0])
+        rows.append(runner.read([steps])[0])
     assert not same_bits(whole_TV[99:120], np.stack(rows))
 
 
@@ -330,7 +347,7 @@ def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path)
         "    def on_start(self, e): count.append(e.data['dispatcher'].py_func.__name__)\n"
         "    def on_end(self, e): pass\n"
         "event.register('numba:compile', Listener())\n"
-        "from pellucid.engine.kernels.launch import compile_forward, is_compiled\n"
+        "from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled\n"
         "kinds = tuple(np.float32(0) for _ in range(5))\n"
         "known = is_compiled(kinds)\n"
         "if known: compile_forward(kinds)\n"
@@ -352,8 +369,8 @@ def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path)
 def compiling_with(**names: str) -> list[str]:
     """Whether the code is kept, under which folder, and what is said about it, in a process with these variables."""
     script = (
-        "from pellucid.engine.kernels.compile import CACHE\n"
-        "from pellucid.engine.kernel_runner import _about_to_compile\n"
+        "from pellucid.engine.runners.kernels.compile import CACHE\n"
+        "from pellucid.engine.runners.kernel_runner import _about_to_compile\n"
         "event = _about_to_compile('fp32')\n"
         "print(CACHE.directory, event.level, event.message, sep='\\n')\n"
     )
@@ -379,9 +396,9 @@ def test_kernels_run_where_nothing_can_be_kept(tmp_path):
     (tmp_path / "file").write_text("in the way of a folder")
     script = (
         "import numpy as np\n"
-        "from pellucid.engine.kernels import compile, functions\n"
+        "from pellucid.engine.runners.kernels import compile, functions\n"
         "twice = compile.kernel(lambda x: x + x)\n"
-        "from pellucid.engine.kernels.launch import is_compiled\n"
+        "from pellucid.engine.runners.kernels.launch import is_compiled\n"
         "print(twice(np.float32(2)), is_compiled((np.float32(0),)))\n"
     )
     nowhere = {**os.environ, "HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": str(tmp_path / "file")}
@@ -392,7 +409,7 @@ def test_kernels_run_where_nothing_can_be_kept(tmp_path):
 
 def decode_in_a_child(runner, queue) -> None:
     try:
-        runner.prefill(runner.start([1], max_length=4))
+        runner.read([runner.start([1], max_length=4)])
     except EngineError as error:
         queue.put(str(error))
 
@@ -401,7 +418,7 @@ def decode_in_a_child(runner, queue) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the fork is what is tested
 def test_a_forked_child_is_told_instead_of_waiting_for_ever():
     runner = build_runner(make())
-    runner.prefill(runner.start([1], max_length=4))
+    runner.read([runner.start([1], max_length=4)])
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=decode_in_a_child, args=(runner, queue))
@@ -425,14 +442,14 @@ def test_nothing_is_read_outside_the_tables():
     runner = build_runner(make(context_length=8))
     for bad in (-1, ODD["vocab_size"]):
         with pytest.raises(RequestError, match="id"):
-            runner.prefill(runner.start([1, bad], max_length=8))
+            runner.read([runner.start([1, bad], max_length=8)])
     with pytest.raises(ContextError, match="full"):
-        runner.prefill(runner.start([1] * 9, max_length=20))
+        runner.read([runner.start([1] * 9, max_length=20)])
 
 
 def test_the_first_compilation_is_announced(monkeypatch, tmp_path):
     memory = MemoryRecorder()
-    monkeypatch.setattr("pellucid.engine.kernel_runner.is_compiled", lambda kinds: False)
+    monkeypatch.setattr("pellucid.engine.runners.kernel_runner.is_compiled", lambda kinds: False)
     build_kernel_runner(make(), "fp32", num_threads=1, recorder=memory)
     assert [event.name for event in memory.events] == ["engine.compiling", "engine.compiled"]
 
@@ -477,7 +494,7 @@ def test_ctrl_c_while_loops_are_compiled_ends_the_process_in_one_line(tmp_path):
         "import numpy as np\n"
         "from pellucid.cli import app\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may start what runs behind it deaf to it
-        "from pellucid.engine.kernels.launch import compile_forward\n"
+        "from pellucid.engine.runners.kernels.launch import compile_forward\n"
         "def compile_now(*arguments, **options):\n"
         "    print('compiling', flush=True)\n"
         "    compile_forward(tuple(np.float32(0) for _ in range(5)))\n"

@@ -9,8 +9,9 @@ import torch
 
 from pellucid.engine import bench
 from pellucid.engine.generate import generate
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.memory import estimate_weights
@@ -39,18 +40,14 @@ class Counting:
 
     def __init__(self, runner) -> None:
         self.runner, self.config, self.name, self.exact = runner, runner.config, runner.name, runner.exact
-        self.read, self.favourite = [], None
+        self.readings, self.favourite = [], None
 
     def start(self, ids, *, max_length):
         return self.runner.start(ids, max_length=max_length)
 
-    def prefill(self, sequence):
-        self.read.append(("prefill", len(sequence.unread)))
-        return self.favour(self.runner.prefill(sequence))
-
-    def decode(self, sequences):
-        self.read.append(("decode", *(len(sequence.unread) for sequence in sequences)))
-        return self.favour(self.runner.decode(sequences))
+    def read(self, sequences):
+        self.readings.append(tuple(len(sequence.unread) for sequence in sequences))
+        return self.favour(self.runner.read(sequences))
 
     def favour(self, logits):
         if self.favourite is not None:
@@ -65,30 +62,31 @@ def runner():
 
 def test_a_prompt_is_read_once_and_whole(runner):
     pace = bench.measure_prefill(runner, bench.random_ids(runner.config, 40))
-    assert runner.read == [("prefill", 40)] and pace.num_tokens == 40 and pace.seconds > 0
+    assert runner.readings == [(40,)] and pace.num_tokens == 40 and pace.seconds > 0
 
 
 def test_decode_reads_one_token_of_each_and_leaves_no_trace(runner):
     prompts = [bench.random_ids(runner.config, length, seed=length) for length in (9, 5, 7)]
     sequences = bench.read_prompts(runner, prompts, room=6)
-    runner.read.clear()
+    runner.readings.clear()
     pace = bench.measure_decode(runner, sequences, 6)
-    assert pace.num_tokens == 18 and runner.read == [("decode", 1, 1, 1)] * 6
+    assert pace.num_tokens == 18 and runner.readings == [(1, 1, 1)] * 6
     assert [sequence.ids for sequence in sequences] == prompts
     assert [sequence.cache.length for sequence in sequences] == [9, 5, 7]
     fresh = bench.read_prompts(runner, prompts, room=1)
     for row in (*sequences, *fresh):
         row.extend([3])
-    assert np.allclose(runner.decode(sequences), runner.decode(fresh), atol=1e-5)
+    assert np.allclose(runner.read(sequences), runner.read(fresh), atol=1e-5)
 
 
 def test_generate_is_timed_over_the_same_number_of_tokens_whatever_the_model_says(runner, byte_tokenizer):
     runner.favourite = byte_tokenizer.eos_id
     prompt = bench.random_ids(runner.config, 8)
-    assert len(list(generate(runner, byte_tokenizer, prompt, SamplingSettings(temperature=0)))) == 1
-    runner.read.clear()
+    request = Request(prompt_ids=prompt, sampling=SamplingSettings(temperature=0))
+    assert len(list(generate(runner, byte_tokenizer, request))) == 1
+    runner.readings.clear()
     pace = bench.measure_generate(runner, byte_tokenizer, prompt, 5)
-    assert pace.num_tokens == 5 and runner.read == [("prefill", 8)] + [("decode", 1)] * 5
+    assert pace.num_tokens == 5 and runner.readings == [(8,)] + [(1,)] * 5
 
 
 @pytest.mark.parametrize("axes", SHAPES)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.engine.distribution import probabilities
-from pellucid.engine.mirostat import apply_mirostat_1, apply_mirostat_2, count_for_limit, steepness
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.sampling.distribution import probabilities
+from pellucid.engine.sampling.mirostat import apply_mirostat_1, apply_mirostat_2, count_for_limit, steepness
+from pellucid.engine.sampling.sampler import Sampler
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import SamplingError
 
 SIZE = 64

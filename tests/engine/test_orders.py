@@ -11,12 +11,11 @@ import pytest
 import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
-from pellucid.engine.chain import build_stages, describe_chain
-from pellucid.engine.distribution import probabilities
-from pellucid.engine.orders import MASKS, ORDERS, STAGES
-from pellucid.engine.sampler import pass_through
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import History
+from pellucid.engine.sampling.distribution import probabilities
+from pellucid.engine.sampling.orders import MASKS, ORDERS, STAGES
+from pellucid.engine.sampling.sampler import build_stages, describe_chain, pass_through
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import History
 
 SIZE = 60
 IDS, NUM_PROMPT = [4, 9, 9, 17, 4, 33, 9, 17], 5

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
-from pellucid.engine.distribution import probabilities
-from pellucid.engine.orders import Span
-from pellucid.engine.penalties import (
+from pellucid.engine.sampling.distribution import probabilities
+from pellucid.engine.sampling.orders import Lookback
+from pellucid.engine.sampling.penalties import (
     apply_dry,
     apply_frequency,
     apply_no_repeat_ngram,
@@ -118,7 +118,7 @@ def test_dry_grows_with_the_run():
 @given(short, st.integers(0, 14), st.one_of(st.none(), st.integers(1, 20)))
 def test_spans(ids, num_prompt, window):
     num_prompt = min(num_prompt, len(ids))
-    both, prompt, output = (select(ids, num_prompt, Span(scope, window)) for scope in ("both", "prompt", "output"))
+    both, prompt, output = (select(ids, num_prompt, Lookback(scope, window)) for scope in ("both", "prompt", "output"))
     assert both == (ids if window is None else ids[-window:])
     if window is None:
         assert prompt + output == ids

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.engine.distribution import (
+from pellucid.engine.sampling.distribution import (
     BLOCK,
     FEW,
     draw,
@@ -20,10 +20,10 @@ from pellucid.engine.distribution import (
     segment,
     weigh,
 )
-from pellucid.engine.orders import STAGES
-from pellucid.engine.sampler import Sampler, choose
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import FunctionStage, History
+from pellucid.engine.sampling.orders import STAGES
+from pellucid.engine.sampling.sampler import Sampler, choose, pass_through
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import FunctionStage, History
 from pellucid.errors import SamplingError
 from pellucid.keyed_random import uniform
 
@@ -60,7 +60,7 @@ def row(*values: float) -> np.ndarray:
 def test_frequencies_follow_probabilities(knobs):
     logits_V = np.random.default_rng(3).normal(size=12).astype(np.float32)
     sampler, num_draws, history = build(12, **knobs), 10_000, History([1, 2], 1)
-    p_V = probabilities(sampler.process(logits_V, history.ids, 1).astype(np.float64))
+    p_V = probabilities(pass_through(logits_V, sampler.stages, history)[-1].astype(np.float64))
     draws = [choose(logits_V, sampler.stages, uniform(11, i), history).id for i in range(num_draws)]
     counts_V = np.bincount(draws, minlength=12)
     assert (counts_V[p_V == 0] == 0).all()

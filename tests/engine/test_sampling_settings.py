@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from pellucid.engine.generation_config import from_generation_config
-from pellucid.engine.sampler import build_stages
-from pellucid.engine.settings import BOUNDS, SamplingSettings, parse_bias
+from pellucid.engine.sampling.generation_config import from_generation_config
+from pellucid.engine.sampling.sampler import build_stages
+from pellucid.engine.sampling.settings import BOUNDS, SamplingSettings, parse_bias
 from pellucid.errors import SamplingError, SettingsError
 from pellucid.settings import Layer, flatten, parse_assignments, resolve
 

@@ -10,10 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.engine.build import build_runner
 from pellucid.engine.generate import generate, settle_seed
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.request import Request
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.sampler import Sampler
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.speculative import (
     DraftModel,
     PromptLookup,
@@ -22,7 +24,6 @@ from pellucid.engine.speculative import (
     build_speculative,
     speculated,
 )
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import ContextError, RequestError, SamplingError
 from pellucid.events import NULL, MemoryRecorder
 
@@ -59,7 +60,12 @@ def generate_speculatively(
     ahead = build_speculative(
         runner, tokenizer, settled, speculation or SpeculationSettings(), draft=draft, extra=extra
     )
-    steps = generate(ahead, tokenizer, prompt_ids, settled, extra=extra, explain=explain, recorder=recorder)
+    steps = generate(
+        ahead,
+        tokenizer,
+        Request(prompt_ids=prompt_ids, sampling=settled, stages=extra, explain=explain),
+        recorder=recorder,
+    )
 
     def told():
         try:
@@ -75,8 +81,8 @@ class OneByOne(TorchRunner):
 
     exact = True
 
-    def prefill(self, sequence):
-        return self.score(sequence)[-1]
+    def read(self, sequences):
+        return np.stack([self.score(sequence)[-1] for sequence in sequences])
 
     def score(self, sequence):
         part = dataclasses.replace(sequence, ids=sequence.ids[: sequence.cache.length])
@@ -133,7 +139,7 @@ def test_the_steps_are_those_of_plain_generation_to_the_bit(byte_tokenizer, mode
     speculation = SpeculationSettings(
         max_tokens=data.draw(st.integers(1, 9), label="max_tokens"), ngram=data.draw(st.integers(1, 3), label="ngram")
     )
-    plain = list(generate(runner, byte_tokenizer, prompt, request))
+    plain = list(generate(runner, byte_tokenizer, Request(prompt_ids=prompt, sampling=request)))
     assert list(generate_speculatively(runner, byte_tokenizer, prompt, request, speculation, draft=draft)) == plain
 
 
@@ -142,11 +148,11 @@ def test_the_steps_are_those_of_plain_generation_to_the_bit(byte_tokenizer, mode
 def test_no_guess_can_change_a_step(byte_tokenizer, models, data):
     runner = OneByOne(models[data.draw(st.integers(0, 3), label="model")])
     request = SamplingSettings(**data.draw(st.sampled_from(KNOBS)))
-    plain = list(generate(runner, byte_tokenizer, [7, 8], request))
+    plain = list(generate(runner, byte_tokenizer, Request(prompt_ids=[7, 8], sampling=request)))
     text = [7, 8, *(step.id for step in plain), 9, 9]
     noise = Noise(text, data.draw(st.frozensets(st.integers(0, 24)), label="wrong"))
     ahead = SpeculativeRunner(runner, lambda max_length: noise, max_tokens=data.draw(st.integers(1, 9)))
-    assert list(generate(ahead, byte_tokenizer, [7, 8], request)) == plain
+    assert list(generate(ahead, byte_tokenizer, Request(prompt_ids=[7, 8], sampling=request))) == plain
     if request.on_full == "stop":  # after each row but the prompt's: it was at hand, or the model was read
         assert ahead.stats.num_accepted + ahead.stats.num_readings == len(plain) - 1
 
@@ -154,15 +160,15 @@ def test_no_guess_can_change_a_step(byte_tokenizer, models, data):
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_it_is_a_runner_like_the_one_inside(models, data):
-    """Read, decode, score, cut back and fork in any order: the rows are those of the plain runner, to the bit."""
+    """Read, score, cut back and fork in any order: the rows are those of the plain runner, to the bit."""
     plain = OneByOne(models[1])
     ids = st.integers(0, 3)
     ahead = SpeculativeRunner(plain, lambda max_length: PromptLookup(1), max_tokens=5)
     prompt = data.draw(st.lists(ids, min_size=1, max_size=4))
     pairs = [tuple(runner.start(prompt, max_length=20) for runner in (plain, ahead))]
-    assert np.array_equal(plain.prefill(pairs[0][0]), ahead.prefill(pairs[0][1]))
+    assert np.array_equal(plain.read([pairs[0][0]])[0], ahead.read([pairs[0][1]])[0])
     for _ in range(data.draw(st.integers(1, 12))):
-        act = data.draw(st.sampled_from(["decode", "decode", "decode", "score", "prefill", "truncate", "fork"]))
+        act = data.draw(st.sampled_from(["one", "one", "one", "several", "score", "truncate", "fork"]))
         one, two = pairs[data.draw(st.integers(0, len(pairs) - 1))]
         if act == "fork":
             pairs.append((one.fork(), two.fork()))
@@ -170,12 +176,12 @@ def test_it_is_a_runner_like_the_one_inside(models, data):
             length = data.draw(st.integers(0, len(one)))
             one.truncate(length), two.truncate(length)
         else:
-            new = data.draw(st.lists(ids, min_size=1, max_size=1 if act == "decode" else 4))
+            new = data.draw(st.lists(ids, min_size=1, max_size=1 if act == "one" else 4))
             if len(one) + len(new) > 20:
                 continue
             one.extend(new), two.extend(new)
             rows = [
-                runner.decode([sequence]) if act == "decode" else getattr(runner, act)(sequence)
+                runner.score(sequence) if act == "score" else runner.read([sequence])
                 for runner, sequence in ((plain, one), (ahead, two))
             ]
             assert np.array_equal(*rows)
@@ -189,11 +195,11 @@ def test_several_sequences_side_by_side(models):
     pairs = [[runner.start(prompt, max_length=20) for prompt in prompts] for runner in (plain, ahead)]
     for runner, sequences in zip((plain, ahead), pairs, strict=True):
         for sequence in sequences:
-            runner.prefill(sequence)
+            runner.read([sequence])
     for token_id in (2, 1, 3, 3, 3, 2, 1, 2):
         for sequence in (*pairs[0], *pairs[1]):
             sequence.extend([token_id])
-        assert np.array_equal(plain.decode(pairs[0]), ahead.decode(pairs[1]))
+        assert np.array_equal(plain.read(pairs[0]), ahead.read(pairs[1]))
     assert ahead.stats.num_accepted > 0
 
 
@@ -201,7 +207,7 @@ def test_several_sequences_side_by_side(models):
 def test_a_runner_that_is_not_exact_gives_the_same_tokens_too(merged_tokenizer, tiny_model, knobs):
     runner, request = TorchRunner(tiny_model(merged_tokenizer.vocab_size)), SamplingSettings(**knobs)
     prompt = [5, 6, 7, 5, 6]
-    plain = list(generate(runner, merged_tokenizer, prompt, request))
+    plain = list(generate(runner, merged_tokenizer, Request(prompt_ids=prompt, sampling=request)))
     fast = list(generate_speculatively(runner, merged_tokenizer, prompt, request))
     assert [(step.id, step.text, step.finish_reason) for step in fast] == [
         (step.id, step.text, step.finish_reason) for step in plain
@@ -214,7 +220,7 @@ def test_the_runner_that_people_get(merged_tokenizer, tiny_model, knobs):
     """Whatever `build_runner` chooses here: equal to the bit where it says that it is exact."""
     runner, request = build_runner(tiny_model(merged_tokenizer.vocab_size)), SamplingSettings(**knobs)
     prompt = [5, 6, 7, 5, 6, 7, 5]
-    plain = list(generate(runner, merged_tokenizer, prompt, request))
+    plain = list(generate(runner, merged_tokenizer, Request(prompt_ids=prompt, sampling=request)))
     for draft in (None, runner):
         fast = list(generate_speculatively(runner, merged_tokenizer, prompt, request, draft=draft))
         if runner.exact:
@@ -228,7 +234,7 @@ def test_a_draft_draws_what_the_model_draws(byte_tokenizer, tiny_model, knobs):
     runner = OneByOne(tiny_model(byte_tokenizer.vocab_size, context_length=40, sharpness=8))
     request = SamplingSettings(max_new_tokens=24, **knobs)
     ahead = build_speculative(runner, byte_tokenizer, request, draft=runner)
-    steps = list(generate(ahead, byte_tokenizer, [1, 2], request))
+    steps = list(generate(ahead, byte_tokenizer, Request(prompt_ids=[1, 2], sampling=request)))
     assert len(steps) == 24
     assert len({step.id for step in steps}) > 3
     assert ahead.stats.num_readings == 4  # 1 + 3, then three times 1 + 7 ids, of which the last is cut short
@@ -238,11 +244,11 @@ def test_a_draft_draws_what_the_model_draws(byte_tokenizer, tiny_model, knobs):
 def test_the_reach_follows_the_luck(byte_tokenizer, models):
     runner = OneByOne(models[0])
     request = SamplingSettings(temperature=0)
-    text = [1, *(step.id for step in generate(runner, byte_tokenizer, [1], request))]
+    text = [1, *(step.id for step in generate(runner, byte_tokenizer, Request(prompt_ids=[1], sampling=request)))]
     for wrong, expected in ((frozenset(), [3, 7, 9, 0]), (frozenset(range(24)), [3, 1, 1, 1, 1])):
         proposer = Noise(text, wrong)
         ahead = SpeculativeRunner(runner, lambda max_length, one=proposer: one, max_tokens=9)
-        list(generate(ahead, byte_tokenizer, [1], request))
+        list(generate(ahead, byte_tokenizer, Request(prompt_ids=[1], sampling=request)))
         assert proposer.limits[: len(expected)] == expected[: len(proposer.limits)]
         assert len(proposer.limits) >= 3
 
@@ -256,7 +262,7 @@ def test_a_draft_follows_cuts_and_forks(models):
     for act in ("cut", "grow", "fork", "guessed", "grow", "cut", "guessed"):
         expected = Text([*sequence.ids])
         while len(expected.ids) < len(sequence.ids) + 3:
-            row = runner.prefill(runner.start(expected.ids, max_length=24))
+            row = runner.read([runner.start(expected.ids, max_length=24)])[0]
             expected.ids.append(sampler.choose(row, expected.ids, 1).id)
         guess = draft.propose(sequence, 3)
         assert guess == expected.ids[-3:]
@@ -280,7 +286,7 @@ def test_copying_takes_few_readings(byte_tokenizer, tiny_model):
     runner = OneByOne(model)
     request, recorder = SamplingSettings(temperature=0), MemoryRecorder()
     steps = list(generate_speculatively(runner, byte_tokenizer, [1, 2], request, recorder=recorder))
-    assert steps == list(generate(runner, byte_tokenizer, [1, 2], request))
+    assert steps == list(generate(runner, byte_tokenizer, Request(prompt_ids=[1, 2], sampling=request)))
     (event,) = recorder.events
     assert event.name == "engine.speculated"
     assert event.data["accepted"] + event.data["readings"] == len(steps) - 1
@@ -290,7 +296,7 @@ def test_copying_takes_few_readings(byte_tokenizer, tiny_model):
 def test_the_account_is_that_of_the_choice(byte_tokenizer, models):
     """Stages, candidates and draws are those of plain generation; what was read when is the runner's own affair."""
     runner, request = OneByOne(models[0]), SamplingSettings(seed=3, top_k=5, max_new_tokens=8)
-    plain = list(generate(runner, byte_tokenizer, [1, 2], request, explain=True))
+    plain = list(generate(runner, byte_tokenizer, Request(prompt_ids=[1, 2], sampling=request, explain=True)))
     fast = list(generate_speculatively(runner, byte_tokenizer, [1, 2], request, draft=runner, explain=True))
     for one, two in zip(plain, fast, strict=True):
         assert (one.account.stages, one.account.candidates) == (two.account.stages, two.account.candidates)
@@ -312,7 +318,7 @@ def test_a_draft_with_a_shorter_context_stops_guessing(byte_tokenizer, tiny_mode
     runner = OneByOne(tiny_model(byte_tokenizer.vocab_size, context_length=40))
     draft = OneByOne(tiny_model(byte_tokenizer.vocab_size, context_length=10))
     request = SamplingSettings(seed=4)
-    plain = list(generate(runner, byte_tokenizer, [1] * 6, request))
+    plain = list(generate(runner, byte_tokenizer, Request(prompt_ids=[1] * 6, sampling=request)))
     assert list(generate_speculatively(runner, byte_tokenizer, [1] * 6, request, draft=draft)) == plain
     assert len(plain) > 10
 
@@ -334,8 +340,8 @@ def test_a_guess_that_leads_nowhere_is_dropped(byte_tokenizer, models):
 
     runner, draft = OneByOne(models[1]), OneByOne(models[2])
     request = SamplingSettings(temperature=0)
-    plain = list(generate(runner, byte_tokenizer, [3], request))
-    guess = next(generate(draft, byte_tokenizer, [3, plain[0].id], request)).id
+    plain = list(generate(runner, byte_tokenizer, Request(prompt_ids=[3], sampling=request)))
+    guess = next(generate(draft, byte_tokenizer, Request(prompt_ids=[3, plain[0].id], sampling=request))).id
     stage = NothingAfter(guess, [3, *(step.id for step in plain)])
     fast = list(generate_speculatively(runner, byte_tokenizer, [3], request, draft=draft, extra=[stage]))
     assert stage.num_hit > 0

@@ -19,8 +19,8 @@ from transformers import (
     TypicalLogitsWarper,
 )
 
-from pellucid.engine.distribution import entropy, probabilities
-from pellucid.engine.truncation import (
+from pellucid.engine.sampling.distribution import entropy, probabilities
+from pellucid.engine.sampling.truncation import (
     apply_epsilon,
     apply_eta,
     apply_greedy,

@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch.nn import functional as F
 
-from pellucid.data.batch import Batch
-from pellucid.data.source import Document
+from pellucid.data.batch import TokenRows
+from pellucid.data.document import Document
+from pellucid.data.objectives.causal import Causal
 from pellucid.errors import InputError
 from pellucid.evaluate.likelihood import Likelihood, measure_likelihood, measure_text, token_logprobs
 from pellucid.model.build import build
@@ -37,7 +38,7 @@ def sum_naively(model, tokenizer, texts) -> tuple[float, int]:
 
 @pytest.mark.parametrize("rows", [1, 3, 16])
 def test_equals_the_sum_token_by_token(model, tokenizer, rows):
-    measured = measure_text(model, tokenizer, DOCUMENTS, rows=rows)
+    measured = measure_text(model, tokenizer, DOCUMENTS, rows=rows, objective=Causal())
     nats, count = sum_naively(model, tokenizer, TEXTS)
     assert measured.nats == pytest.approx(nats, rel=1e-5)
     assert measured.num_tokens == count
@@ -50,7 +51,7 @@ def test_an_indifferent_model_is_as_unsure_as_its_vocabulary_is_large(tokenizer)
         vocab_size=tokenizer.vocab_size, context_length=8, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=4, d_model=4,
         d_ff=4, tied_head=False,
     )  # fmt: skip
-    measured = measure_text(build(config, seed=0), tokenizer, DOCUMENTS)
+    measured = measure_text(build(config, seed=0), tokenizer, DOCUMENTS, objective=Causal())
     assert measured.perplexity == pytest.approx(tokenizer.vocab_size)
     assert measured.bits_per_byte == pytest.approx(
         measured.num_tokens * math.log2(tokenizer.vocab_size) / measured.num_bytes
@@ -64,25 +65,29 @@ def test_units():
     assert measured.to_dict()["loss"] == measured.loss
 
 
+def rows_of(ids_BS: torch.Tensor, weights_BT: torch.Tensor) -> TokenRows:
+    """Rows of which the tokens after the first weigh so much."""
+    weights_BS = F.pad(weights_BT, (1, 0))
+    index_B = torch.arange(len(ids_BS))
+    return TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=index_B, index_B=index_B)
+
+
 def test_only_what_weighs_is_counted(model):
-    ids_BT = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    ids_BS = torch.tensor([[1, 2, 3, 4], [4, 5, 6, 7]])
     weights_BT = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    batch = Batch(ids_BT=ids_BT, targets_BT=ids_BT + 1, weights_BT=weights_BT, first_token_B=torch.tensor([0, 3]))
-    measured = measure_likelihood(model, [batch], num_bytes=1)
+    measured = measure_likelihood(model, [rows_of(ids_BS, weights_BT)], objective=Causal(), num_bytes=1)
     with torch.no_grad():
-        logprobs = model(ids_BT).logits_BTV.log_softmax(-1).gather(-1, (ids_BT + 1)[..., None])[..., 0]
+        logprobs = model(ids_BS[:, :-1]).logits_BTV.log_softmax(-1).gather(-1, ids_BS[:, 1:, None])[..., 0]
     assert measured.num_tokens == 3
     assert measured.nats == pytest.approx(-float((logprobs * weights_BT).sum()), rel=1e-6)
 
 
-class NeverZero(nn.Module):
+class NeverZero:
     """Thinks that any token may follow, but for token 0."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(5, 1)
+    device = torch.device("cpu")
 
-    def forward(self, ids_BT):
+    def __call__(self, ids_BT, context):
         logits_BTV = torch.zeros(*ids_BT.shape, 5)
         logits_BTV[..., 0] = -math.inf
         return Output(logits_BTV=logits_BTV)
@@ -90,11 +95,8 @@ class NeverZero(nn.Module):
 
 def test_an_impossible_target_at_padding_does_no_harm():
     def measure(*weights):
-        ids_BT, weights_BT = torch.tensor([[1, 2]]), torch.tensor([weights])
-        batch = Batch(
-            ids_BT=ids_BT, targets_BT=torch.tensor([[3, 0]]), weights_BT=weights_BT, first_token_B=torch.tensor([0])
-        )
-        return measure_likelihood(NeverZero(), [batch], num_bytes=1)
+        rows = rows_of(torch.tensor([[1, 3, 0]]), torch.tensor([weights]))
+        return measure_likelihood(NeverZero(), [rows], objective=Causal(), num_bytes=1)
 
     assert measure(1.0, 0.0).nats == pytest.approx(math.log(4))
     assert measure(1.0, 1.0).nats == math.inf
@@ -106,21 +108,18 @@ def test_nothing_hidden_is_touched(model, tokenizer):
     model.train()
     model.blocks[0].mlp.eval()
     modes, state = [part.training for part in model.modules()], torch.random.get_rng_state()
-    first = measure_text(model, tokenizer, DOCUMENTS)
+    first = measure_text(model, tokenizer, DOCUMENTS, objective=Causal())
     assert [part.training for part in model.modules()] == modes
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert measure_text(model, tokenizer, DOCUMENTS) == first  # dropout was off
+    assert measure_text(model, tokenizer, DOCUMENTS, objective=Causal()) == first  # dropout was off
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_failure_restores_the_mode(model):
     model.train()
-    batch = Batch(
-        ids_BT=torch.zeros(1, 99, dtype=torch.long), targets_BT=torch.zeros(1, 99, dtype=torch.long),
-        weights_BT=torch.ones(1, 99), first_token_B=torch.tensor([0]),
-    )  # fmt: skip
+    rows = rows_of(torch.zeros(1, 100, dtype=torch.long), torch.ones(1, 99))
     with pytest.raises(Exception, match="context"):
-        measure_likelihood(model, [batch], num_bytes=1)
+        measure_likelihood(model, [rows], objective=Causal(), num_bytes=1)
     assert model.training
 
 
@@ -130,9 +129,9 @@ def test_autocast_is_the_callers_choice(tokenizer):
         d_model=16, d_ff=24, tied_head=False, norm="layer", qk_norm=False, init="gpt2",
     )  # fmt: skip
     model = build(config, seed=0)
-    exact = measure_text(model, tokenizer, DOCUMENTS)
+    exact = measure_text(model, tokenizer, DOCUMENTS, objective=Causal())
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = measure_text(model, tokenizer, DOCUMENTS)
+        rounded = measure_text(model, tokenizer, DOCUMENTS, objective=Causal())
     assert rounded.nats != exact.nats
     assert rounded.nats == pytest.approx(exact.nats, rel=0.02)
 
@@ -145,7 +144,7 @@ def test_watch_sees_every_batch(model, tokenizer):
             seen.append((batch.num_rows, num_batches))
             yield batch
 
-    measure_text(model, tokenizer, DOCUMENTS, rows=2, watch=watch)
+    measure_text(model, tokenizer, DOCUMENTS, rows=2, watch=watch, objective=Causal())
     assert len(seen) == seen[0][1] > 1
 
 
@@ -155,13 +154,13 @@ def test_token_logprobs_are_the_parts_of_the_whole(model, tokenizer):
     assert "".join(token.text for token in scored) == text
     nats, _ = sum_naively(model, tokenizer, [text])
     assert 0 < nats + sum(token.logprob for token in scored) < 20  # what is missing is the surprise of <eos>
-    whole = measure_text(model, tokenizer, [Document(text=text, origin="")])
+    whole = measure_text(model, tokenizer, [Document(text=text, origin="")], objective=Causal())
     assert whole.num_tokens == len(scored) + 1
     assert all(1 <= token.rank <= tokenizer.vocab_size for token in scored)
     assert all((token.rank == 1) or token.logprob < math.log(0.5) for token in scored)
 
 
 def test_one_character_is_enough_and_nothing_is_not(model, tokenizer):
-    assert measure_text(model, tokenizer, [Document(text="x", origin="")]).num_tokens == 2
+    assert measure_text(model, tokenizer, [Document(text="x", origin="")], objective=Causal()).num_tokens == 2
     with pytest.raises(InputError):
-        measure_text(model, tokenizer, [])
+        measure_text(model, tokenizer, [], objective=Causal())

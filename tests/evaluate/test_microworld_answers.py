@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from pellucid.data.microworld.corpus import documents
 from pellucid.evaluate import microworld
@@ -12,6 +11,7 @@ from pellucid.evaluate.microworld import answer_questions, line_ends, measure_mi
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
 from pellucid.model.output import Output
+from pellucid.model.rows import Rows
 from pellucid.planning.config import ModelConfig
 from pellucid.tokens.train import train_bpe, train_characters
 
@@ -32,21 +32,20 @@ def small_model(vocab_size: int, context_length: int = 512):
     return build(ModelConfig.from_axes(vocab_size=vocab_size, context_length=context_length, **shape), seed=0)
 
 
-class Oracle(nn.Module):
+class Oracle:
     """Knows some rows by heart: whatever beginning of one it has read, it foretells the next token."""
 
     def __init__(self, model, rows) -> None:
-        super().__init__()
-        self.config, self.embed = model.config, model.embed
+        self.config, self.device, self.new_cache = model.config, model.device, model.new_cache
         self.next = {tuple(row[:i]): row[i] for row in rows for i in range(1, len(row))}
         self.seen: dict[int, list[list[int]]] = {}
 
-    def forward(self, ids_BT, *, cache, last_only):
-        new = ids_BT.tolist()
+    def __call__(self, ids_BT, context, *, last_only):
+        cache, new = context.cache, ids_BT.tolist()
         past = self.seen.get(id(cache)) if cache.length else [[] for _ in new]
         rows = [before + ids for before, ids in zip(past, new, strict=True)]
         self.seen[id(cache)] = rows
-        cache.advance(ids_BT.size(1))
+        cache.advance(Rows.of(ids_BT, cache.lengths))
         logits_BTV = torch.zeros(*ids_BT.shape, self.config.vocab_size)
         for b, row in enumerate(rows):
             logits_BTV[b, -1, self.next.get(tuple(row), 0)] = 1.0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scrambled import scrambled
 
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.lens.dispatch import Dispatch
 from pellucid.lens.models import Models, Opened
 from pellucid.model.decoder import Decoder

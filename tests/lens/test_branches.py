@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from pellucid.cli.app import main
-from pellucid.engine.build import build_runner
 from pellucid.engine.generate import complete
-from pellucid.engine.runner import Runner
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.errors import ContextError, CorruptFileError, RequestError, SettingsError
 from pellucid.lens.branches import Branches, read_sampling
 from pellucid.lens.dispatch import Dispatch, open_lens
-from pellucid.lens.rows import Rows
+from pellucid.lens.logits_cache import LogitsCache
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -79,7 +80,7 @@ def ids_after(branches: Branches, node: int, count: int, **sampling) -> list[int
 )
 def test_steps_are_those_of_a_generation(branches: Branches, tokenizer: Tokenizer, sampling: dict) -> None:
     settings = read_sampling({**WARM, **sampling, "max_new_tokens": 8})
-    wanted = complete(branches.runner, tokenizer, branches.tree.here().ids, settings)
+    wanted = complete(branches.runner, tokenizer, Request(prompt_ids=branches.tree.here().ids, sampling=settings))
     one_by_one, node = [], 0
     for _ in wanted.ids:
         one_by_one += ids_after(branches, node, 1, **sampling)
@@ -117,14 +118,14 @@ def test_rows_do_not_depend_on_what_was_asked_before(branches: Branches) -> None
 @pytest.mark.parametrize("seed", range(2))
 def test_rows_stay_right_when_little_can_be_kept(runner: Runner, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts that share beginnings, asked for in any order with room for two rows and two caches."""
-    monkeypatch.setattr("pellucid.lens.rows.NUM_ROWS", 2)
-    monkeypatch.setattr("pellucid.lens.rows.NUM_SEQUENCES", 2)
+    monkeypatch.setattr("pellucid.lens.logits_cache.NUM_ROWS", 2)
+    monkeypatch.setattr("pellucid.lens.logits_cache.NUM_SEQUENCES", 2)
     generator = np.random.default_rng(seed)
     texts = [tuple(generator.integers(0, 3, generator.integers(2, 20)).tolist()) for _ in range(8)]
-    kept = Rows(runner)
+    kept = LogitsCache(runner)
     for text in [*texts, *texts[::-1]]:
         row_V, reading = kept.after(text, 2)
-        np.testing.assert_array_equal(row_V, Rows(runner).after(text, 2)[0])
+        np.testing.assert_array_equal(row_V, LogitsCache(runner).after(text, 2)[0])
         assert reading.num_reused + reading.num_computed == len(text)
     assert len(kept.rows) == len(kept.sequences) == 2
     with pytest.raises(ContextError, match="longer than the context"):

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.engine.distribution import probabilities
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.sampling.distribution import probabilities
+from pellucid.engine.sampling.sampler import Sampler, pass_through
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import History
 from pellucid.errors import RequestError
 from pellucid.keyed_random import uniform
 from pellucid.lens.answer import At
@@ -41,7 +42,7 @@ def test_every_column_sums_to_one_over_the_whole_vocabulary(row: list[float], kn
         listed = sum(candidate["p"][place] for candidate in told["candidates"])
         assert listed + stage["others"] == pytest.approx(1, abs=1e-5)
         assert stage["kept"] >= 1 and 0 <= stage["entropy_bits"] <= math.log2(stage["kept"]) + 1e-4
-    last = probabilities(sampler.process(logits_V, (0,), 1))
+    last = probabilities(pass_through(logits_V, sampler.stages, History((0,), 1))[-1])
     assert [c["p"][-1] for c in told["candidates"]] == pytest.approx(
         [last[c["id"]] for c in told["candidates"]], abs=1e-6
     )

@@ -17,7 +17,7 @@ from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.lessons import heads, next_token, token, window
 from pellucid.lens.lessons.contents import PATH
-from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Figure
 from pellucid.lens.lessons.words import catalogue, myths, say, say_line
 from pellucid.model.build import build
@@ -50,8 +50,8 @@ def dispatch(request, tmp_path_factory) -> Dispatch:
 
 
 @pytest.fixture(scope="module")
-def reading(tmp_path_factory) -> Reading:
-    return Reading(make_dispatch(tmp_path_factory.mktemp("model") / "one"), At())
+def lesson(tmp_path_factory) -> LessonText:
+    return LessonText(make_dispatch(tmp_path_factory.mktemp("model") / "one"), At())
 
 
 def ask(dispatch: Dispatch, method: str, **params):
@@ -77,10 +77,10 @@ def test_the_code_of_a_lesson_finds_the_answer_it_accepts(dispatch, key) -> None
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("key", KEYS)
 def test_every_sentence_has_its_words_and_its_figures(dispatch, key, language) -> None:
-    reading = Reading(dispatch, At())
+    lesson = LessonText(dispatch, At())
     worked_by = lessons.WORKED_BY[key]
-    task = worked_by.open_task(reading)
-    for line in (*task.say, task.ask, *worked_by.explain(reading)):
+    task = worked_by.open_task(lesson)
+    for line in (*task.say, task.ask, *worked_by.explain(lesson)):
         told = say_line(language, key, line.to_dict())
         assert told and not re.search(r"\{\w+\}", told)
         assert "�" not in told
@@ -113,34 +113,34 @@ def test_addresses_name_the_numbers_beside_them(dispatch) -> None:
     assert seen >= 5
 
 
-def test_chances_after_any_ids_are_the_models_own(reading) -> None:
-    for ids in (reading.ids, reading.ids[:3], (*reading.ids[:4], 7, 8), (*reading.ids, 5), (9, 8, 7)):
+def test_chances_after_any_ids_are_the_models_own(lesson) -> None:
+    for ids in (lesson.ids, lesson.ids[:3], (*lesson.ids[:4], 7, 8), (*lesson.ids, 5), (9, 8, 7)):
         with torch.no_grad():
-            expected_V = reading.model(torch.tensor([ids])).logits_BTV[0, -1].double().softmax(-1)
-        np.testing.assert_allclose(reading.after(ids), expected_V.numpy(), atol=1e-5)
+            expected_V = lesson.model(torch.tensor([ids])).logits_BTV[0, -1].double().softmax(-1)
+        np.testing.assert_allclose(lesson.after(ids), expected_V.numpy(), atol=1e-5)
 
 
-def test_losses_are_the_cross_entropy_of_the_true_tokens(reading) -> None:
-    ids_T = torch.tensor(reading.ids)
+def test_losses_are_the_cross_entropy_of_the_true_tokens(lesson) -> None:
+    ids_T = torch.tensor(lesson.ids)
     with torch.no_grad():
-        logits_TV = reading.model(ids_T[None]).logits_BTV[0, :-1]
+        logits_TV = lesson.model(ids_T[None]).logits_BTV[0, :-1]
     expected_T = torch.nn.functional.cross_entropy(logits_TV, ids_T[1:], reduction="none")
-    np.testing.assert_allclose(reading.losses_T, expected_T.numpy(), atol=1e-4)
+    np.testing.assert_allclose(lesson.losses_T, expected_T.numpy(), atol=1e-4)
 
 
 def test_no_pair_of_the_whole_vocabulary_is_likelier_than_the_one_found(tmp_path, monkeypatch) -> None:
     tokenizer = train_characters(["abcdefgh"])
-    reading = Reading(make_dispatch(tmp_path / "small", "abcdefgh", tokenizer), At())
+    lesson = LessonText(make_dispatch(tmp_path / "small", "abcdefgh", tokenizer), At())
     monkeypatch.setattr(next_token, "MOST_FIRST", tokenizer.vocab_size)
     lost = 0
-    for end in range(2, len(reading.ids)):
-        ids = reading.ids[:end]
-        chances_V = reading.after(ids)
-        greedy, best = next_token.find_pairs(reading, ids)
+    for end in range(2, len(lesson.ids)):
+        ids = lesson.ids[:end]
+        chances_V = lesson.after(ids)
+        greedy, best = next_token.find_pairs(lesson, ids)
         everything = {
             (first, second): chances_V[first] * p
             for first in range(len(chances_V))
-            for second, p in enumerate(reading.after((*ids, first)))
+            for second, p in enumerate(lesson.after((*ids, first)))
         }
         assert best.chance == pytest.approx(max(everything.values()))
         first = int(chances_V.argmax())
@@ -150,26 +150,26 @@ def test_no_pair_of_the_whole_vocabulary_is_likelier_than_the_one_found(tmp_path
     assert lost  # or the test would not have seen the case it is about
 
 
-def test_greedy_is_said_to_win_where_it_wins(reading, monkeypatch) -> None:
+def test_greedy_is_said_to_win_where_it_wins(lesson, monkeypatch) -> None:
     monkeypatch.setattr(next_token, "MARGIN", math.inf)
-    assert next_token.explain(reading)[-1].key == "greedy_best"
+    assert next_token.explain(lesson)[-1].key == "greedy_best"
     monkeypatch.setattr(next_token, "MARGIN", 0.0)
-    assert next_token.explain(reading)[-1].key == "greedy_beaten"
+    assert next_token.explain(lesson)[-1].key == "greedy_beaten"
 
 
-def test_weights_crossed_out_after_the_softmax_are_what_the_mask_saves(reading) -> None:
-    row = reading.text_positions[len(reading.text_positions) // 2]
+def test_weights_crossed_out_after_the_softmax_are_what_the_mask_saves(lesson) -> None:
+    row = lesson.text_positions[len(lesson.text_positions) // 2]
     for layer, head in itertools.product(range(2), range(4)):
-        scores_S = heads._unmasked_scores(reading, layer, head, row)
+        scores_S = heads._unmasked_scores(lesson, layer, head, row)
         kept_S = np.exp(scores_S - scores_S.max())[: row + 1]
-        weights_S = reading.trace[f"blocks.{layer}.attention.weights"][head, row, : row + 1]
+        weights_S = lesson.trace[f"blocks.{layer}.attention.weights"][head, row, : row + 1]
         np.testing.assert_allclose(kept_S / kept_S.sum(), weights_S, atol=1e-5)
-    cut = heads.explain(reading)[-1].figures["cut"]
+    cut = heads.explain(lesson)[-1].figures["cut"]
     assert 0 < cut.value < 1
 
 
-def test_temperature_divides_the_gap_and_keeps_the_order(reading) -> None:
-    cold, plain, hot = (line.figures for line in lessons.WORKED_BY["draw"].explain(reading)[:3])
+def test_temperature_divides_the_gap_and_keeps_the_order(lesson) -> None:
+    cold, plain, hot = (line.figures for line in lessons.WORKED_BY["draw"].explain(lesson)[:3])
     assert cold["gap"].value == pytest.approx(2 * plain["gap"].value) == pytest.approx(4 * hot["gap"].value)
     for figures in (cold, plain, hot):
         ratio = figures["chance"].value / figures["second"].value
@@ -195,10 +195,10 @@ def test_letters_are_hidden_where_the_word_is_one_token(tmp_path, tokenizer, key
     assert checked["right"] and checked["said"][-1]["key"] == key
 
 
-def test_the_end_of_the_text_can_be_typed(reading) -> None:
-    task = window.open_task(reading)
-    tail = window._tail(reading)
-    assert task.try_text and len(tail) < len(reading.ids)
+def test_the_end_of_the_text_can_be_typed(lesson) -> None:
+    task = window.open_task(lesson)
+    tail = window._tail(lesson)
+    assert task.try_text and len(tail) < len(lesson.ids)
     assert [TOKENIZER.bos_id, *TOKENIZER.encode(task.try_text).ids] == list(tail)
 
 

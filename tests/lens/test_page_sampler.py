@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pellucid.engine.account import Row, account_stage
-from pellucid.engine.distribution import draw, probabilities, weigh
-from pellucid.engine.sampler import History, Sampler, pass_through
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.account import account_stage
+from pellucid.engine.sampling.distribution import Distribution, draw, probabilities, weigh
+from pellucid.engine.sampling.sampler import Sampler, pass_through
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import History
 
 WEB = Path(__file__).parents[2] / "web"
 V = 50_000
@@ -81,7 +82,7 @@ def check_chain(logits_V, known, sampling, answer, p_V, us) -> None:
     sampler = Sampler(SamplingSettings(**fields, seed=1), num_logits=V, num_known=known)
     rows = pass_through(logits_V, sampler.stages, History((), 0))
     np.testing.assert_allclose(p_V, probabilities(rows[-1]), rtol=0, atol=1e-6, err_msg=str(sampling))
-    told = [Row(row) for row in rows]
+    told = [Distribution(row) for row in rows]
     accounts = [account_stage("", before, after, 1) for before, after in zip(told[:1] + told, told, strict=False)]
     assert [stage["kept"] for stage in answer["stages"]] == [account.num_kept for account in accounts], sampling
     np.testing.assert_allclose([s["mass"] for s in answer["stages"]], [a.mass_kept for a in accounts], atol=1e-6)

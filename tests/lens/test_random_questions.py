@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pellucid.lens
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import PellucidError
 from pellucid.lens import fields
 from pellucid.lens.answer import At

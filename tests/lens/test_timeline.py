@@ -20,11 +20,12 @@ from pellucid.errors import RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.lens.dispatch import Dispatch, open_lens
 from pellucid.lens.timeline import draw_curve, list_exam, principal_plane
-from pellucid.model.tap import record
+from pellucid.model.recording import record
 from pellucid.settings import Layer, resolve
 from pellucid.store.checkpoint import load_checkpoint, load_model
 from pellucid.store.envelope import Quantized
 from pellucid.store.probes import pack_probe, save_probe
+from pellucid.training import make_plan
 from pellucid.training.measure import Rates
 from pellucid.training.probe import see
 from pellucid.training.recipes import pretrain as recipe
@@ -46,7 +47,7 @@ def train_tiny(text: Path, out: Path, settings: dict) -> Path:
     rates = Rates(training_flops_per_second=1e10, determinism_cost=0.0)
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "measure_training", lambda *args, **options: rates)
+        patch.setattr(make_plan, "measure_training", lambda *args, **options: rates)
         patch.setattr(recipe, "draw_loss", lambda run: None)
         shares = iter([0.25, 0.5, 0.875])
         task = Pretraining(
@@ -145,11 +146,12 @@ def test_the_prompt_at_a_checkpoint_is_read_by_that_checkpoint(
     answer = dispatch.answer("timeline.at", {"at": at, "layer": 1, "head": 1, "position": position} if position else
                          {"at": at, "layer": 1, "head": 1})  # fmt: skip
     model, row = model_at(run, step), torch.tensor(dispatch.ids(0))
-    with torch.no_grad(), record(model) as taps:
-        logits_TV = model(row[None]).logits_BTV[0]
+    with torch.no_grad():
+        taps = record(model, row[None])
+    logits_TV = taps["logits"][0]
     place = len(row) - 1 if position is None else position
     np.testing.assert_allclose(answer.arrays["logits"], logits_TV[place], rtol=1e-5, atol=1e-6)
-    weights = taps["blocks.1.attention.core.weights"][0, 1]
+    weights = taps["blocks.1.attention.weights"][0, 1]
     np.testing.assert_allclose(answer.arrays["weights"], weights, rtol=1e-5, atol=1e-6)
     surprise_T = F.cross_entropy(logits_TV[:-1], row[1:], reduction="none")
     np.testing.assert_allclose(answer.arrays["surprise"], surprise_T, rtol=1e-4, atol=1e-6)
@@ -164,12 +166,13 @@ def test_a_probe_says_what_the_model_of_its_step_says(run: Path, dispatch: Dispa
     answer = dispatch.answer("timeline.at", {"at": {"checkpoint": 4}, "text": 1, "layer": 1, "head": 0})
     model, ids = model_at(run, 4), [token["id"] for token in answer.value["tokens"]]
     assert dispatch.tokenizer.decode(ids[1:]) == PROBES[1]
-    with torch.no_grad(), record(model) as taps:
-        logits_TV = model(torch.tensor([ids])).logits_BTV[0]
+    with torch.no_grad():
+        taps = record(model, torch.tensor([ids]))
+    logits_TV = taps["logits"][0]
     np.testing.assert_allclose(answer.arrays["logits"], logits_TV[-1], rtol=1e-4, atol=1e-5)
     weights = answer.arrays["weights"]
     assert isinstance(weights, Quantized)
-    expected = taps["blocks.1.attention.core.weights"][0, 0].numpy()
+    expected = taps["blocks.1.attention.weights"][0, 0].numpy()
     np.testing.assert_allclose(weights.restore(), expected, atol=weights.scale)
 
 
@@ -246,30 +249,25 @@ def test_rows_that_were_sorted_by_length_are_found_again(tmp_path: Path) -> None
     loader = DocumentLoader(open_prepared(run / "data").train, 64, seed=1337, pool=Pool(rows=4, updates=3))
     lines = map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
     read = [line for line in lines if line["kind"] == "train"]
-    assert [line["tokens"] for line in read] == [loader.rows(4 * step, 4).ids_BT.numel() for step in range(6)]
+    assert [line["tokens"] for line in read] == [loader.rows(4 * step, 4).ids_BS[:, 1:].numel() for step in range(6)]
     for step in (2, 4):
         batch, shown = loader.rows(4 * step, 4), dispatch.answer("glass.rows", {"checkpoint": step}).value["rows"]
-        lengths = (batch.weights_BT > 0).sum(1).tolist()
-        assert [row["text"] for row in shown] == [
-            dispatch.tokenizer.decode([*batch.ids_BT[i, :n].tolist(), int(batch.targets_BT[i, n - 1])])
-            for i, n in enumerate(lengths)
-        ]
+        lengths = (batch.weights_BS[:, 1:] > 0).sum(1).tolist()
+        texts = [dispatch.tokenizer.decode(batch.ids_BS[i, : n + 1].tolist()) for i, n in enumerate(lengths)]
+        assert [row["text"] for row in shown] == texts
 
 
 def test_the_rows_under_glass_are_those_that_the_run_read_next(run: Path, dispatch: Dispatch) -> None:
     rows = dispatch.answer("glass.rows", {"checkpoint": 2}).value["rows"]
     batch = Loader(open_prepared(run / "data").train, context_length=16, seed=1337).rows(2 * 4, 4)
-    assert [row["text"] for row in rows] == [
-        dispatch.tokenizer.decode([*ids.tolist(), int(targets[-1])])
-        for ids, targets in zip(batch.ids_BT, batch.targets_BT, strict=True)
-    ]
+    assert [row["text"] for row in rows] == [dispatch.tokenizer.decode(ids) for ids in batch.ids_BS.tolist()]
     value = dispatch.answer("glass", {"at": {"checkpoint": 2}, "row": 1}).value
-    assert [token["fed"]["id"] for token in value["tokens"]] == batch.ids_BT[1].tolist()
-    assert [token["target"]["id"] for token in value["tokens"]] == batch.targets_BT[1].tolist()
+    assert [token["fed"]["id"] for token in value["tokens"]] == batch.ids_BS[1, :-1].tolist()
+    assert [token["target"]["id"] for token in value["tokens"]] == batch.ids_BS[1, 1:].tolist()
     losses = [token["loss_before"] for token in value["tokens"] if token["counts"]]
     model = model_at(run, 2)
-    logits_TV = model(batch.ids_BT[1:2]).logits_BTV[0]
-    by_hand = F.cross_entropy(logits_TV, batch.targets_BT[1], reduction="none") * batch.weights_BT[1]
+    logits_TV = model(batch.ids_BS[1:2, :-1]).logits_BTV[0]
+    by_hand = F.cross_entropy(logits_TV, batch.ids_BS[1, 1:], reduction="none") * batch.weights_BS[1, 1:]
     assert sum(losses) == pytest.approx(by_hand.sum().item(), rel=1e-5)
     assert value["compared"]["matrices"] == "muon" and value["compared"]["rows"] == 4
 

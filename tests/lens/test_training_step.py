@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pellucid.data.batch import TokenRows
 from pellucid.errors import RequestError
 from pellucid.lens.training_step import RULES, glass, row_ids, take_step
 from pellucid.model.build import build
+from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
+from pellucid.model.tap import no_tap
 from pellucid.planning.config import ModelConfig
 
 SMALL = ModelConfig(
@@ -101,11 +104,12 @@ def test_gradients_agree_with_finite_differences() -> None:
 def test_the_gradient_through_the_layers_is_that_of_the_stream() -> None:
     model, row = stirred(SMALL), torch.tensor(IDS)
     step = take_step(model, IDS, rate=0.1, rule="sgd")
-    x_BTD = model.position(model.embed(row[None, :-1]), 0)
+    this_pass = model.open_pass(row[None, :-1], Context())
+    x_BTD = model.position(model.embed(row[None, :-1]), this_pass.positions, no_tap)
     stream = [x_BTD.detach().requires_grad_()]
     x_BTD = stream[0]
     for block in model.blocks:
-        x_BTD = block(x_BTD, model.rotation, 0, None)
+        x_BTD = block(x_BTD, this_pass)
         x_BTD.retain_grad()
         stream.append(x_BTD)
     F.cross_entropy(F.linear(model.final_norm(x_BTD), model.embed.weight)[0], row[1:]).backward()
@@ -185,9 +189,7 @@ def test_a_question_beyond_the_model_says_so(dispatch: SimpleNamespace, wrong: d
 
 
 def test_a_training_row_ends_with_its_last_target() -> None:
-    batch = SimpleNamespace(
-        ids_BT=torch.tensor([[4, 5, 0, 0]]),
-        targets_BT=torch.tensor([[5, 6, 0, 0]]),
-        weights_BT=torch.tensor([[1.0, 1.0, 0.0, 0.0]]),
-    )
-    assert row_ids(batch, 0) == [4, 5, 6]
+    ids_BS, weights_BS = torch.tensor([[4, 5, 6, 0, 0]]), torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0]])
+    at_B = torch.tensor([0])
+    rows = TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=at_B, index_B=at_B)
+    assert row_ids(rows, 0) == [4, 5, 6]

@@ -8,16 +8,16 @@ import re
 import pytest
 import torch
 
+from pellucid.data.objectives.causal import nll
 from pellucid.errors import InputError
 from pellucid.events import MemoryRecorder
 from pellucid.lessons import letters, residual, sampling
-from pellucid.lessons.apprentice import PASSAGE_CHARACTERS, choose_reading, small_config
+from pellucid.lessons.apprentice import PASSAGE_CHARACTERS, choose_corpus, small_config
 from pellucid.lessons.contents import LESSONS, open_lesson
 from pellucid.lessons.page import Chart, Page, Table
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.build import build
 from pellucid.tokens.train import train_characters
-from pellucid.training.losses import nll
 
 QUICK = LessonSettings(quick=True, seed=3)
 TRIALS = {lesson.name: lesson for lesson in LESSONS if lesson.kind == "trial"}
@@ -118,10 +118,10 @@ def test_only_answers_count_and_the_rows_go_round():
     batch = rows.rows(8, 4)
     answers = [
         reader.tokenizer.decode(targets[weights > 0].tolist())
-        for targets, weights in zip(batch.targets_BT, batch.weights_BT, strict=True)
+        for targets, weights in zip(batch.ids_BS, batch.weights_BS, strict=True)
     ]
     assert answers == [str(tasks[index].count) for index in (8, 9, 0, 1)]
-    assert torch.equal(rows.rows(10, 2).ids_BT, rows.rows(0, 2).ids_BT)
+    assert torch.equal(rows.rows(10, 2).ids_BS, rows.rows(0, 2).ids_BS)
 
 
 # -- sampling ---------------------------------------------------------------------------------------------------------
@@ -153,13 +153,13 @@ def test_the_surprise_of_the_real_text_is_that_of_its_tokens_after_the_beginning
 def test_the_end_of_an_own_text_is_held_out(tmp_path):
     path = tmp_path / "book.txt"
     path.write_text("".join(f"第{index}句。" for index in range(5_000)), encoding="utf-8")
-    reading = choose_reading(LessonSettings(text=path))
-    assert all(len(passage) == PASSAGE_CHARACTERS and passage not in reading.train[0] for passage in reading.held_out)
+    corpus = choose_corpus(LessonSettings(text=path))
+    assert all(len(passage) == PASSAGE_CHARACTERS and passage not in corpus.train[0] for passage in corpus.held_out)
 
 
 def test_a_text_that_is_too_short_is_refused_with_its_size(tmp_path):
     path = tmp_path / "note.txt"
     path.write_text("short", encoding="utf-8")
     with pytest.raises(InputError) as caught:
-        choose_reading(LessonSettings(text=path))
+        choose_corpus(LessonSettings(text=path))
     assert "5 characters" in caught.value.found and "6,000" in caught.value.hint

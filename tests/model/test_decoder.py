@@ -10,14 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pellucid.errors import ContextError
-from pellucid.model.build import build, build_empty, build_unfilled
+from pellucid.model.build import build, build_unfilled
 from pellucid.model.cache import ContiguousCache
-from pellucid.model.core import ExplicitCore, SdpaCore
-from pellucid.model.tap import explicit_cores, record
+from pellucid.model.context import Context
+from pellucid.model.core import BatchedCore, ExplicitCore, SdpaCore
+from pellucid.model.recording import record
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.params import parameter_shapes
+from pellucid.planning.layout import steps
+from pellucid.planning.params import count_parameters, parameter_shapes
 from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.planning.presets import PRESETS, preset
+from pellucid.planning.shapes import row_shapes
 
 AXES = {
     "position": ["none", "learned", "sinusoidal", "rotary"],
@@ -31,21 +34,18 @@ AXES = {
 ONE_AT_A_TIME = [{axis: value} for axis, values in AXES.items() for value in values]
 
 
-def cores(model, core):
-    for block in model.blocks:
-        block.attention.core = core().eval()
-    return model
+def shapes_of(config):
+    """The model without memory: names and shapes alone."""
+    return build_unfilled(config, device="meta", dtype=torch.float32)
 
 
 # What a position may see
 
 
 @pytest.mark.parametrize("axes", [{}, {"position": "learned"}, {"position": "none"}, {"qk_norm": False}], ids=str)
-@pytest.mark.parametrize("core", [None, SdpaCore, ExplicitCore])
+@pytest.mark.parametrize("core", [BatchedCore(), SdpaCore(), ExplicitCore()])
 def test_no_gradient_reaches_back_from_a_later_token(axes, core, scrambled, ids_BT):
     model = scrambled(**axes)
-    if core:
-        cores(model, core)
     T = ids_BT.size(1)
     embedded: list[torch.Tensor] = []
 
@@ -54,7 +54,7 @@ def test_no_gradient_reaches_back_from_a_later_token(axes, core, scrambled, ids_
         return embedded[-1]
 
     model.embed.register_forward_hook(keep)
-    logits_BTV = model(ids_BT).logits_BTV
+    logits_BTV = model(ids_BT, Context(core=core)).logits_BTV
     for t in range(T):
         (gradient_BTD,) = torch.autograd.grad(logits_BTV[0, t].square().sum(), embedded[-1], retain_graph=True)
         influence_T = gradient_BTD[0].abs().sum(-1)
@@ -93,14 +93,13 @@ def test_without_positions_only_a_causal_model_can_tell_order(scrambled, ids_BT)
 
 @pytest.mark.parametrize("position", AXES["position"])
 @pytest.mark.parametrize("chunks", [(12,), (1,) * 12, (5, 1, 1, 4, 1), (1, 11), (3, 9)], ids=str)
-@pytest.mark.parametrize("core", [None, SdpaCore, ExplicitCore])
+@pytest.mark.parametrize("core", [BatchedCore(), SdpaCore(), ExplicitCore()])
 def test_cached_equals_uncached(position, chunks, core, scrambled, ids_BT, config):
     model = scrambled(position=position)
-    if core:
-        cores(model, core)
     cache = ContiguousCache(config, batch_size=2, max_length=12, device="cpu", dtype=torch.float32)
     with torch.no_grad():
-        pieces = [model(piece_BT, cache=cache).logits_BTV for piece_BT in ids_BT.split(chunks, dim=1)]
+        context = Context(cache=cache, core=core)
+        pieces = [model(piece_BT, context).logits_BTV for piece_BT in ids_BT.split(chunks, dim=1)]
         whole_BTV = model(ids_BT).logits_BTV
     assert cache.length == 12
     torch.testing.assert_close(torch.cat(pieces, 1), whole_BTV, rtol=1e-5, atol=1e-5)
@@ -112,12 +111,12 @@ def test_a_full_cache_and_a_long_row_are_context_errors(scrambled, ids_BT, confi
         model(torch.cat((ids_BT, ids_BT[:, :1]), 1))
     assert "13 tokens" in caught.value.found and "12" in caught.value.where
     cache = ContiguousCache(config, batch_size=2, max_length=20, device="cpu", dtype=torch.float32)
-    model(ids_BT, cache=cache)
+    model(ids_BT, Context(cache=cache))
     with pytest.raises(ContextError, match="longer"):
-        model(ids_BT[:, :1], cache=cache)
+        model(ids_BT[:, :1], Context(cache=cache))
     small = ContiguousCache(config, batch_size=2, max_length=4, device="cpu", dtype=torch.float32)
     with pytest.raises(ContextError, match="cache is full"):
-        model(ids_BT[:, :5], cache=small)
+        model(ids_BT[:, :5], Context(cache=small))
 
 
 # Building
@@ -142,7 +141,7 @@ def test_every_axis_value_runs_forward_and_back(axes, ids_BT, config):
 @given(axes=st.fixed_dictionaries({axis: st.sampled_from(values) for axis, values in AXES.items()}))
 def test_the_planned_shapes_are_the_built_shapes(axes, config):
     config = config.revise(**axes)
-    built = {name: tuple(parameter.shape) for name, parameter in build_empty(config).named_parameters()}
+    built = {name: tuple(parameter.shape) for name, parameter in shapes_of(config).named_parameters()}
     assert built == parameter_shapes(config)
 
 
@@ -150,7 +149,7 @@ def test_the_planned_shapes_are_the_built_shapes(axes, config):
 def test_every_preset_is_built_as_planned(name):
     config = preset(name)
     few = dataclasses.replace(config, n_layers=min(config.n_layers, 3))  # blocks are alike: three show the pattern
-    model = build_empty(few)
+    model = shapes_of(few)
     assert {n: tuple(p.shape) for n, p in model.named_parameters()} == parameter_shapes(few)
     assert all(parameter.is_meta for parameter in model.parameters())
 
@@ -186,9 +185,8 @@ def test_gpt2_starts_with_its_published_spread(config):
 
 def test_zero_projections_start_every_block_as_the_identity(config, ids_BT):
     model = build(config, seed=0)
-    with record(model) as taps:
-        model(ids_BT)
-    assert torch.equal(taps["blocks.1"], taps["embed"])
+    taps = record(model, ids_BT)
+    assert torch.equal(taps["blocks.1.output"], taps["embed"])
 
 
 def test_matched_keys_begin_much_like_the_queries_that_read_them(config):
@@ -236,41 +234,58 @@ def test_dropout_acts_in_training_only(scrambled, ids_BT):
 @pytest.mark.parametrize("causal", [True, False])
 def test_taps_show_the_weights_and_change_nothing(causal, scrambled, ids_BT):
     model = scrambled(causal=causal)
-    before, inner = model(ids_BT).logits_BTV, [block.attention.core for block in model.blocks]
-    with record(model) as taps:
-        during = model(ids_BT).logits_BTV
-    torch.testing.assert_close(during, before, rtol=1e-5, atol=1e-5)
-    weights_BHTS = taps["blocks.0.attention.core.weights"]
+    before, taps = model(ids_BT).logits_BTV, record(model, ids_BT)
+    torch.testing.assert_close(taps["logits"], before, rtol=1e-5, atol=1e-5)
+    weights_BHTS = taps["blocks.0.attention.weights"]
     assert weights_BHTS.shape == (2, 4, 12, 12)
     torch.testing.assert_close(weights_BHTS.sum(-1), torch.ones(2, 4, 12))
     assert (weights_BHTS.triu(1) == 0).all() == causal
-    assert taps["blocks.0.attention.core.scores"].softmax(-1).equal(weights_BHTS)
-    torch.testing.assert_close(taps["head"], during)
-    assert {"embed", "blocks.1", "blocks.1.mlp", "blocks.1.attention.query", "final_norm"} <= taps.keys()
-    assert [block.attention.core for block in model.blocks] == inner
-    taps.clear()
-    model(ids_BT)
-    assert taps == {}
+    assert taps["blocks.0.attention.scores"].softmax(-1).equal(weights_BHTS)
+    assert torch.equal(model(ids_BT).logits_BTV, before)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(axes=st.fixed_dictionaries({axis: st.sampled_from(values) for axis, values in AXES.items()}))
+def test_a_model_shows_the_tensors_of_the_list_in_their_order(axes, config, ids_BT):
+    config = config.revise(**axes)
+    taps = record(build(config, seed=1), ids_BT)
+    shapes = row_shapes(config, num_tokens=12, num_scored=12)
+    assert list(taps) == list(shapes) == [step.name for step in steps(config)]
+    for name, shape in shapes.items():
+        assert taps[name].shape == (1 if name == "position" else 2, *shape), name
 
 
 def test_the_stream_is_the_sum_of_what_was_written_to_it(scrambled, ids_BT):
-    model = scrambled()
-    with record(model) as taps:
-        model(ids_BT)
+    taps = record(scrambled(), ids_BT)
     total = taps["embed"]
     for layer in range(2):
-        total = total + taps[f"blocks.{layer}.attention"] + taps[f"blocks.{layer}.mlp"]
-        torch.testing.assert_close(taps[f"blocks.{layer}"], total)
+        total = total + taps[f"blocks.{layer}.attention.output"]
+        torch.testing.assert_close(taps[f"blocks.{layer}.middle"], total)
+        total = total + taps[f"blocks.{layer}.mlp.output"]
+        torch.testing.assert_close(taps[f"blocks.{layer}.output"], total)
 
 
-def test_cores_are_put_back_when_the_block_fails(scrambled):
-    model = scrambled()
-    inner = [block.attention.core for block in model.blocks]
-    with pytest.raises(KeyError), explicit_cores(model):
-        assert isinstance(model.blocks[0].attention.core, ExplicitCore)
-        raise KeyError
-    assert [block.attention.core for block in model.blocks] == inner
+def test_what_a_tap_gives_back_goes_on(scrambled, ids_BT):
+    """Every tensor that is shown is the one that is used: with its columns scaled, it changes the scores."""
+    model = scrambled(position="learned")
+    plain_BTV = model(ids_BT, Context(core=ExplicitCore())).logits_BTV
+    for step in steps(model.config):
+
+        def scale(name, x, wanted=step.name):
+            return x * torch.linspace(0.5, 2, x.size(-1)) if name == wanted else x
+
+        changed_BTV = model(ids_BT, Context(core=ExplicitCore(), tap=scale)).logits_BTV
+        assert not torch.allclose(changed_BTV, plain_BTV, atol=1e-4), step.name
+
+
+def test_a_model_says_where_and_how_large_it_is(config):
+    model = build_unfilled(config, device="meta", dtype=torch.float32)
+    assert (model.device.type, model.dtype) == ("meta", torch.float32)
+    assert model.num_parameters == count_parameters(config).total
+    low = build(dataclasses.replace(config, tied_head=False), seed=0, dtype=torch.bfloat16)
+    assert (low.device.type, low.dtype) == ("cpu", torch.bfloat16)
+    assert low.num_parameters == count_parameters(low.config).total
 
 
 def test_a_default_config_builds():
-    assert sum(p.numel() for p in build_empty(ModelConfig()).parameters()) > 0
+    assert sum(p.numel() for p in shapes_of(ModelConfig()).parameters()) > 0

@@ -12,12 +12,16 @@ from pellucid.model.core import (
     BATCHED_CONTEXT_LIMIT,
     BatchedCore,
     ExplicitCore,
+    LoweredMask,
     SdpaCore,
-    build_core,
+    choose_core,
 )
 from pellucid.model.feed_forward import build_activation
+from pellucid.model.mask import Causal, Everything, Window
 from pellucid.model.norm import RmsNorm
 from pellucid.model.position import Rotation, SinusoidalPosition
+from pellucid.model.rows import Rows
+from pellucid.model.tap import no_tap
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -38,13 +42,20 @@ def by_hand(q, k, v, sees) -> torch.Tensor:
     return y
 
 
+def lowered(core, q, k, mask) -> LoweredMask:
+    """A mask for the last queries of some keys."""
+    num_new, num_all = q.size(2), k.size(2)
+    rows = Rows.of(torch.zeros(len(q), num_new), starts=[num_all - num_new] * len(q))
+    return core.lower(mask, rows, n_heads=q.size(1), n_kv_heads=k.size(1), dtype=q.dtype)
+
+
 @pytest.mark.parametrize("core", [ExplicitCore, BatchedCore, SdpaCore])
 @pytest.mark.parametrize(("num_new", "offset", "window"), [(6, 0, 1), (6, 0, 3), (3, 4, 2), (1, 6, 4), (4, 0, 9)])
 def test_no_core_looks_further_back_than_its_window(core, num_new, offset, window):
     S = num_new + offset
     q, k, v = random(2, 4, num_new, 6), random(2, 2, S, 6, seed=1), random(2, 2, S, 6, seed=2)
     expected = by_hand(q, k, v, lambda t, s: t + offset - window < s <= t + offset)
-    torch.testing.assert_close(core(window=window)(q, k, v, causal=True), expected)
+    torch.testing.assert_close(core()(q, k, v, lowered(core(), q, k, Causal() & Window(size=window))), expected)
 
 
 @pytest.mark.parametrize("core", [ExplicitCore, BatchedCore, SdpaCore])
@@ -54,7 +65,7 @@ def test_every_core_is_the_formula(core, heads, kv_heads, num_new, offset, causa
     S = num_new + offset
     q, k, v = random(2, heads, num_new, 6), random(2, kv_heads, S, 6, seed=1), random(2, kv_heads, S, 6, seed=2)
     expected = by_hand(q, k, v, lambda t, s: not causal or s <= t + offset)
-    torch.testing.assert_close(core()(q, k, v, causal=causal and num_new > 1), expected)
+    torch.testing.assert_close(core()(q, k, v, lowered(core(), q, k, Causal() if causal else Everything())), expected)
 
 
 @pytest.mark.parametrize("core", [BatchedCore, SdpaCore])
@@ -63,7 +74,7 @@ def test_every_core_has_the_gradients_of_the_explicit_one(core):
 
     def gradients(kind):
         leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-        return torch.autograd.grad(kind()(*leaves, causal=True).square().sum(), leaves)
+        return torch.autograd.grad(kind()(*leaves, lowered(kind(), *leaves[:2], Causal())).square().sum(), leaves)
 
     for one, two in zip(gradients(core), gradients(ExplicitCore), strict=True):
         torch.testing.assert_close(one, two)
@@ -74,7 +85,7 @@ def test_cores_take_keys_that_are_slices_of_a_cache(core):
     q, store_k, store_v = random(2, 4, 1, 6), random(2, 2, 9, 6, seed=1), random(2, 2, 9, 6, seed=2)
     k, v = store_k[:, :, :7], store_v[:, :, :7]
     torch.testing.assert_close(
-        core()(q, k, v, causal=False), ExplicitCore()(q, k.contiguous(), v.contiguous(), causal=False)
+        core()(q, k, v, LoweredMask()), ExplicitCore()(q, k.contiguous(), v.contiguous(), LoweredMask())
     )
 
 
@@ -82,20 +93,25 @@ def test_cores_take_keys_that_are_slices_of_a_cache(core):
 def test_dropped_weights_keep_their_mean(core):
     q, k, v = (random(1, 2, 3, 4, seed=seed) for seed in range(3))
     torch.manual_seed(0)
-    dropping = core(dropout=0.25).train()
-    mean = torch.stack([dropping(q, k, v, causal=False) for _ in range(4000)]).mean(0)
-    torch.testing.assert_close(mean, core(dropout=0.25).eval()(q, k, v, causal=False), rtol=0.05, atol=0.05)
+    mean = torch.stack([core()(q, k, v, LoweredMask(), dropout=0.25) for _ in range(4000)]).mean(0)
+    torch.testing.assert_close(mean, core()(q, k, v, LoweredMask()), rtol=0.05, atol=0.05)
 
 
 def test_short_contexts_on_a_cpu_take_the_batched_core():
-    assert isinstance(build_core(BATCHED_CONTEXT_LIMIT, dropout=0.0, device="cpu"), BatchedCore)
-    assert isinstance(build_core(BATCHED_CONTEXT_LIMIT + 1, dropout=0.0, device="cpu"), SdpaCore)
-    assert isinstance(build_core(16, dropout=0.0, device="cuda"), SdpaCore)
+    cpu = torch.device("cpu")
+    assert choose_core(BATCHED_CONTEXT_LIMIT, cpu) == BatchedCore()
+    assert choose_core(BATCHED_CONTEXT_LIMIT + 1, cpu) == SdpaCore()
+    assert choose_core(16, torch.device("cuda")) == choose_core(16, torch.device("mps")) == SdpaCore()
+
+
+def turn(rotation, q, k, position):
+    """Queries and keys that begin at this position, turned to theirs."""
+    return rotation(slice(position, position + q.size(2)), q.dtype)(q, k, no_tap)
 
 
 def test_rotation_is_multiplication_by_a_complex_number():
     rotation, x = Rotation(9, 8, 100.0).double(), random(1, 2, 4, 8)
-    turned, _ = rotation(x, x, 3)
+    turned, _ = turn(rotation, x, x, 3)
     pairs = torch.complex(x[..., :4], x[..., 4:])
     angles = torch.arange(3, 7, dtype=torch.float64)[:, None] * 100.0 ** (-torch.arange(4, dtype=torch.float64) / 4)
     expected = pairs * torch.polar(torch.ones_like(angles), angles)
@@ -105,9 +121,9 @@ def test_rotation_is_multiplication_by_a_complex_number():
 def test_rotated_products_depend_on_distance_only():
     rotation = Rotation(40, 8, 10_000.0)
     q, k = random(1, 1, 1, 8).float(), random(1, 1, 1, 8, seed=1).float()
-    products = [float((rotation(q, q, t + 5)[0] * rotation(k, k, t)[1]).sum()) for t in range(30)]
+    products = [float((turn(rotation, q, q, t + 5)[0] * turn(rotation, k, k, t)[1]).sum()) for t in range(30)]
     assert max(products) - min(products) < 1e-4
-    assert abs(products[0] - float((rotation(q, q, 9)[0] * rotation(k, k, 0)[1]).sum())) > 1e-3
+    assert abs(products[0] - float((turn(rotation, q, q, 9)[0] * turn(rotation, k, k, 0)[1]).sum())) > 1e-3
 
 
 def test_sinusoids_are_the_paper_s():

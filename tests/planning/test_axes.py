@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from pellucid.engine.build import LOOPS_KNOW
-from pellucid.engine.kernels.pack import ACTIVATIONS
+from pellucid.engine.runners.build import LOOPS_KNOW
+from pellucid.engine.runners.kernels.pack import ACTIVATIONS
 from pellucid.errors import WeightsError
 from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits, said
 from pellucid.planning.axis_names import FLAT, dotted, flat

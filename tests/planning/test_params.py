@@ -90,7 +90,7 @@ def test_parts_shapes_and_the_built_model_agree(config: ModelConfig) -> None:
     shapes = parameter_shapes(config)
     assert sum(prod(shape) for shape in shapes.values()) == count_parameters(config).total
     with torch.device("meta"):
-        built = Decoder(config, device="meta")
+        built = Decoder(config)
     assert {name: tuple(p.shape) for name, p in built.named_parameters()} == shapes
 
 
@@ -98,7 +98,7 @@ def test_parts_shapes_and_the_built_model_agree(config: ModelConfig) -> None:
 def test_presets_build_to_the_planned_shapes(name: str) -> None:
     config = dataclasses.replace(preset(name), n_layers=2, context_length=64)  # depth and length repeat, no new shapes
     with torch.device("meta"):
-        built = Decoder(config, device="meta")
+        built = Decoder(config)
     assert {name: tuple(p.shape) for name, p in built.named_parameters()} == parameter_shapes(config)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_from
 
 from pellucid.errors import CorruptFileError
-from pellucid.store.envelope import DTYPES, PREFIX, Envelope, Quantized, arrays_of, decode, encode, quantize, to_json
+from pellucid.store.envelope import DTYPES, PREFIX, Envelope, Quantized, arrays_of, decode, encode, to_8_bits, to_json
 
 shapes = arrays_from.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 arrays = st.sampled_from(list(DTYPES.values())).flatmap(lambda dtype: arrays_from.arrays(dtype, shapes))
@@ -47,7 +47,7 @@ finite = arrays_from.arrays(np.float32, arrays_from.array_shapes(), elements=st.
 
 @given(array=finite)
 def test_bytes_are_at_most_half_a_scale_off(array) -> None:
-    packed = decode(encode(Envelope(None, {"x": quantize(array)}))).arrays["x"]
+    packed = decode(encode(Envelope(None, {"x": to_8_bits(array)}))).arrays["x"]
     assert isinstance(packed, Quantized)
     error = np.abs(packed.restore().astype(np.float64) - array)
     assert error.max() <= packed.scale / 2 + 1e-6 * np.abs(array).max()
@@ -57,12 +57,12 @@ def test_bytes_are_at_most_half_a_scale_off(array) -> None:
 
 @pytest.mark.parametrize("array", [np.array([0.0, -np.inf]), np.array([np.nan]), np.zeros((0, 3))])
 def test_what_bytes_cannot_hold_stays_exact(array) -> None:
-    assert quantize(array) is array
+    assert to_8_bits(array) is array
 
 
 def test_a_weight_of_zero_stays_zero() -> None:
     weights = np.array([[1.0, 0.0], [0.3, 0.7]], dtype=np.float32)
-    assert dict(arrays_of(Envelope(None, {"w": quantize(weights)})))["w"][0, 1] == 0
+    assert dict(arrays_of(Envelope(None, {"w": to_8_bits(weights)})))["w"][0, 1] == 0
 
 
 def test_nan_and_infinity_are_null_in_json() -> None:

@@ -125,6 +125,36 @@ def test_the_reference_library_finds_the_same_values_and_numbers(tmp_path: Path,
         assert tensor.tensor_type.name == ours.tensors[tensor.name].form.name
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("number_format", [*FORMATS, "q8_0"])
+def test_the_library_writes_the_same_bytes(tmp_path: Path, shape: str, number_format: str) -> None:
+    """Our writer's twin: the same values and tensors, given to the reference library."""
+    config, path = config_of(shape), tmp_path / "m.gguf"
+    written(path, config, number_format)
+    header, reader = read_header(path), gguf.GGUFReader(path)
+    writer = gguf.GGUFWriter(tmp_path / "theirs.gguf", str(header.values["general.architecture"]))
+    for field in reader.fields.values():
+        if not field.name.startswith(("GGUF.", "general.architecture")):
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=field.types[-1])
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert (tmp_path / "theirs.gguf").read_bytes() == path.read_bytes()
+
+
+def test_a_tokenizer_without_merges_survives(tmp_path: Path) -> None:
+    """The library refuses to write an empty list; a tokenizer that has a token for each byte and no more needs one."""
+    tokenizer = train_bpe(["a"], 258)
+    config, weights = config_of("qwen3", vocab_size=258), weights_of(config_of("qwen3", vocab_size=258))
+    save_gguf(
+        tmp_path / "m.gguf", config=config, weights=weights, tokenizer=tokenizer, number_format="f32", name="trial"
+    )
+    assert load_gguf(tmp_path / "m.gguf").tokenizer.encode("猫 sat").ids == tokenizer.encode("猫 sat").ids
+
+
 def list_of(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 

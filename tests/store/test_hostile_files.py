@@ -17,7 +17,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pellucid.engine.generation_config import from_generation_config
+from pellucid.engine.sampling.generation_config import from_generation_config
 from pellucid.errors import CorruptFileError, PellucidError
 from pellucid.events import NULL
 from pellucid.model.build import build

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import safetensors.torch
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.errors import CorruptFileError, StoreError
+from pellucid.files import replace_file
 from pellucid.store.tensors import DTYPES, read_tensors, serialize
 
 
@@ -91,3 +93,19 @@ def test_a_header_that_promises_too_much_is_a_corrupt_file(tmp_path):
     path.write_bytes((2**63).to_bytes(8, "little") + b"{}")
     with pytest.raises(CorruptFileError):
         read_tensors(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is mapped")
+def test_a_file_that_is_replaced_while_it_is_read_stays_the_one_that_was_opened(tmp_path):
+    """Memory is given back by `release` without opening the name again: it may be another model's by then."""
+    path = tmp_path / "model.safetensors"
+    before, after = {"a": torch.ones(5000), "b": torch.ones(3)}, {"a": torch.zeros(5000), "b": torch.zeros(3)}
+    replace_file(path, contents(before))
+    opened = read_tensors(path)
+    assert torch.equal(opened["a"], before["a"])
+    replace_file(path, contents(after))
+    opened.release()
+    assert all(torch.equal(opened[name], before[name]) for name in before)
+    path.unlink()
+    opened.release()
+    assert torch.equal(opened["a"], before["a"])

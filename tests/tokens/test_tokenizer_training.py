@@ -15,7 +15,7 @@ from pellucid.settings import Layer, resolve
 from pellucid.tokens import plain
 from pellucid.tokens import tokenizer as tokenizer_module
 from pellucid.tokens.choose import choose_tokenizer, train_tokenizer
-from pellucid.tokens.formats import spell
+from pellucid.tokens.formats import BYTE_CHARACTERS
 from pellucid.tokens.patterns import PATTERNS, pattern_name, segments
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
@@ -23,6 +23,11 @@ from pellucid.tokens.train import train_bpe, train_characters
 
 WORDS = st.lists(st.text("abcé", min_size=1, max_size=8), min_size=1, max_size=30)
 MIXED = st.text(st.sampled_from("ab ',中文，。\n\r\t 12x!"), max_size=60)
+
+
+def spell(data: bytes) -> str:
+    """Bytes as the byte-level layout writes them."""
+    return "".join(BYTE_CHARACTERS[byte] for byte in data)
 
 
 @settings(max_examples=60)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import TokenRows
 from pellucid.settings import Layer, Resolved, resolve
+from pellucid.training import make_plan
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.recipes.pretrain import Pretraining
@@ -54,7 +55,7 @@ def one_thread() -> Iterator[None]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No measuring (a plan must not depend on how busy the machine is) and no drawing."""
     rates = Rates(training_flops_per_second=1e10, determinism_cost=0.0)
-    monkeypatch.setattr(recipe, "measure_training", lambda *args, **options: rates)
+    monkeypatch.setattr(make_plan, "measure_training", lambda *args, **options: rates)
     monkeypatch.setattr(recipe, "draw_loss", lambda run: None)
 
 
@@ -91,18 +92,14 @@ class Rows:
         self.vocab_size, self.context_length = vocab_size, context_length
         self.asked: list[int] = []
 
-    def rows(self, start: int, count: int) -> Batch:
+    def rows(self, start: int, count: int) -> TokenRows:
         self.asked.append(start)
         generator = torch.Generator().manual_seed(start)
         shape = (count, self.context_length + 1)
         ids_BS = torch.randint(self.vocab_size, shape, generator=generator)
-        weights_BT = (torch.rand(count, self.context_length, generator=generator) > 0.3).float()
-        return Batch(
-            ids_BT=ids_BS[:, :-1],
-            targets_BT=ids_BS[:, 1:],
-            weights_BT=weights_BT,
-            first_token_B=torch.arange(count) + start,
-        )
+        weights_BS = (torch.rand(shape, generator=generator) > 0.3).float()
+        index_B = torch.arange(count) + start
+        return TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=index_B, index_B=index_B)
 
 
 @pytest.fixture

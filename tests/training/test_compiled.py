@@ -14,15 +14,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from pellucid.data.batch import Batch
+from pellucid.data.objectives.causal import Causal
 from pellucid.errors import ResumeError, SettingsError
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.layout import optimizer_groups
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.store.run import Run
-from pellucid.training import compiled, compiler
+from pellucid.training import compiled, compiler, settle
+from pellucid.training.arena import Arena
 from pellucid.training.loop import Pace, Trainer
-from pellucid.training.precision import Arena
 from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.recipes.pretrain import pretrain
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
@@ -40,6 +43,7 @@ def make_trainer(rows, dtype: torch.dtype, *, compiled: bool = True, micro_rows:
         build(CONFIG.revise(**options.pop("config", {})), seed=3),
         rows,
         Pace(steps=20, rows=4, micro_rows=micro_rows),
+        objective=Causal(),
         optimizer=OptimizerSettings(),
         schedule=ScheduleSettings(),
         seed=5,
@@ -53,9 +57,9 @@ def spoiled(eager, name: str, spoil: Spoil, *, when: Callable[[Tensor], bool] = 
     """The eager step, but the gradient of one parameter (or the loss) comes out otherwise."""
     model = eager.__self__.model
 
-    def step(*batch: Tensor) -> Tensor:
-        loss = eager(*batch)
-        if not when(batch[0]):
+    def step(batch: Batch) -> Tensor:
+        loss = eager(batch)
+        if not when(batch.ids_BT):
             return loss
         if name == "loss":
             return spoil(loss)
@@ -128,7 +132,7 @@ def test_a_right_step_is_used_and_nothing_of_the_run_changes(dtype, rows_of, com
     calls: list[torch.Size] = []
 
     def counted(eager, march):
-        return lambda *batch: calls.append(batch[0].shape) or eager(*batch)
+        return lambda batch: calls.append(batch.ids_BT.shape) or eager(batch)
 
     compile_as(counted)
     one, eager = make_trainer(rows_of(), dtype), make_trainer(rows_of(), dtype, compiled=False)
@@ -153,16 +157,10 @@ def test_a_step_in_other_arithmetic_is_believed(dtype, rows_of, compile_as) -> N
     """What a compiler may do: keep more digits between operations than torch does, and add in another order."""
 
     def wider(eager, march):
-        def step(ids_BT, targets_BT, weights_BT, total_weight):
-            return sum(eager(*(column.flip(0) for column in columns), total_weight) for columns in parts)
+        def step(batch):
+            return sum(eager(part.map(lambda column: column.flip(0))) for part in batch.split(batch.num_rows))
 
-        def flipped(ids_BT, targets_BT, weights_BT, total_weight):
-            nonlocal parts
-            parts = list(zip(*(column.split(1) for column in (ids_BT, targets_BT, weights_BT)), strict=True))
-            return step(ids_BT, targets_BT, weights_BT, total_weight)
-
-        parts: list = []
-        return flipped
+        return step
 
     compile_as(wider)
     assert make_trainer(rows_of(), dtype).settle(march=None) == ""
@@ -173,11 +171,7 @@ def test_a_gradient_that_is_nothing_but_rounding_refuses_no_step(rows_of, compil
     shape = {"qkv_bias": True, "position": "learned", "qk_norm": False, "norm": "layer"}
 
     def in_halves(eager, march):
-        def step(*batch):
-            halves = zip(*(column.chunk(2) for column in batch[:3]), strict=True)
-            return sum(eager(*half, batch[3]) for half in halves)
-
-        return step
+        return lambda batch: sum(eager(half) for half in batch.split(2))
 
     compile_as(in_halves)
     for dtype in (torch.float32, torch.bfloat16):
@@ -189,7 +183,7 @@ def test_a_new_shape_is_asked_again_and_is_eager_alone_when_it_is_wrong(rows_of,
 
     def wrong_for_two_rows(eager, march):
         bad = spoiled(eager, BESIDE_ZEROS, lambda g: g * 2, when=lambda ids_BT: len(ids_BT) == 2)
-        return lambda *batch: asked.append(len(batch[0])) or bad(*batch)
+        return lambda batch: asked.append(batch.num_rows) or bad(batch)
 
     compile_as(wrong_for_two_rows)
     one, eager = (
@@ -215,9 +209,9 @@ def test_without_settling_the_first_update_asks(rows_of, compile_as) -> None:
 def test_all_weights_zero_hide_nothing(rows_of, compile_as) -> None:
     class Unweighted(rows_of):
         def rows(self, start, count):
-            batch = super().rows(start, count)
-            batch.weights_BT.zero_()
-            return batch
+            rows = super().rows(start, count)
+            rows.weights_BS.zero_()
+            return rows
 
     compile_as(lambda eager, march: spoiled(eager, BESIDE_ZEROS, lambda g: g * 2))
     assert BESIDE_ZEROS in make_trainer(Unweighted(), torch.float32).settle(march=None)
@@ -230,7 +224,7 @@ def test_dropout_is_left_out_of_the_comparison(kind, found, rows_of, compile_as)
 
     def other_masks(eager, march):
         step = spoiled(eager, name, spoil)
-        return lambda *batch: torch.rand(3) is not None and step(*batch)
+        return lambda batch: torch.rand(3) is not None and step(batch)
 
     compile_as(other_masks)
     one = make_trainer(rows_of(), torch.float32, config={"dropout": 0.2})
@@ -240,7 +234,7 @@ def test_dropout_is_left_out_of_the_comparison(kind, found, rows_of, compile_as)
 def test_a_step_broken_with_dropout_alone_is_refused(rows_of, compile_as) -> None:
     def broken(eager, march):
         bad = spoiled(eager, BESIDE_ZEROS, lambda g: g * math.nan)
-        return lambda *batch: (bad if eager.__self__.model.training else eager)(*batch)
+        return lambda batch: (bad if eager.__self__.model.training else eager)(batch)
 
     compile_as(broken)
     assert BESIDE_ZEROS in make_trainer(rows_of(), torch.float32, config={"dropout": 0.2}).settle(march=None)
@@ -248,7 +242,7 @@ def test_a_step_broken_with_dropout_alone_is_refused(rows_of, compile_as) -> Non
 
 def test_a_compiler_that_fails_is_a_reason_and_leaves_the_run_as_it_was(rows_of, compile_as) -> None:
     def fails(eager, march):
-        def step(*batch):
+        def step(batch):
             torch.rand(1)
             raise RuntimeError("no C++ compiler\nand a long trace")
 
@@ -315,8 +309,8 @@ def test_other_processors_are_tried_while_it_pays(right, seconds, asked, rows_of
 
 def test_an_arena_gives_its_model_back() -> None:
     model = build(CONFIG, seed=1)
-    first = Arena(model, torch.bfloat16)
-    Arena(model, torch.float64)
+    first = Arena(model, torch.bfloat16, optimizer_groups(CONFIG))
+    Arena(model, torch.float64, optimizer_groups(CONFIG))
     assert model.embed.weight.dtype == torch.float64
     first.attach(model)
     views = dict(first.named(first.weights)), dict(first.named(first.gradients))
@@ -339,7 +333,7 @@ def book(tmp_path: Path, prose) -> Path:
 @pytest.fixture
 def others(monkeypatch) -> None:
     monkeypatch.delenv(compiler.MARCH_VARIABLE, raising=False)
-    monkeypatch.setattr(recipe, "other_marches", lambda march: ("second", "third"))
+    monkeypatch.setattr(settle, "other_marches", lambda march: ("second", "third"))
     monkeypatch.setattr(compiled, "can_run", lambda march: True)
 
 

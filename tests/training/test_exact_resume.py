@@ -28,10 +28,10 @@ from pellucid.events import MemoryRecorder
 from pellucid.store.checkpoint import load_checkpoint, load_training
 from pellucid.store.run import Run
 from pellucid.store.snapshots import list_snapshots
-from pellucid.training import session
+from pellucid.training import make_plan, session
+from pellucid.training import run as run_room
 from pellucid.training.loop import Trainer
 from pellucid.training.metrics import without_wall_clock
-from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.recipes.pretrain import pretrain
 
 pytestmark = [
@@ -72,7 +72,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (session, recipe):
+    for module in (session, make_plan, run_room):
         monkeypatch.setattr(module, "monotonic", clock)
     monkeypatch.setattr(Trainer, "update", clock.update(Trainer.update))
     return clock

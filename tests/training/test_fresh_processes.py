@@ -37,6 +37,7 @@ from pathlib import Path
 import numpy, torch
 from pellucid.settings import Layer, resolve
 from pellucid.training.loop import Trainer
+from pellucid.training import make_plan
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.session import Session
@@ -54,7 +55,7 @@ def watched(self, **options):
 Trainer.settle = watched
 after_step = Session._after_step
 Session._after_step = lambda self, report: after_step(self, report) and report.step < last
-recipe.measure_training = lambda *arguments, **options: Rates(training_flops_per_second=1e10, determinism_cost=0.0)
+make_plan.measure_training = lambda *arguments, **options: Rates(training_flops_per_second=1e10, determinism_cost=0.0)
 recipe.draw_loss = lambda run: None
 recipe.pretrain(recipe.Pretraining(text=text, out=out, resolved=resolve(TrainSettings, Layer("test", changes))))
 """

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from pellucid.errors import CorruptFileError
 from pellucid.events import MemoryRecorder
+from pellucid.store.metrics import evaluations
 from pellucid.store.run import Run
-from pellucid.training import session
+from pellucid.training import make_plan, session
+from pellucid.training import run as run_room
 from pellucid.training.lengths import TOLERANCE, Lengths, TimeBudget
 from pellucid.training.loop import Trainer
 from pellucid.training.measure import Rates
-from pellucid.training.metrics import evaluations
-from pellucid.training.recipes import pretrain as recipe
 from pellucid.training.recipes.pretrain import pretrain
 from pellucid.training.schedule import rate_share
 from pellucid.training.settings import ScheduleSettings
@@ -159,7 +159,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         return honest(trainer)
 
     monkeypatch.setattr(Trainer, "update", update)
-    for module in (session, recipe):
+    for module in (session, make_plan, run_room):
         monkeypatch.setattr(module, "monotonic", clock)
     return clock
 
@@ -196,8 +196,8 @@ def test_a_machine_that_was_measured_under_load_makes_up_for_it(
 ) -> None:
     """Planned at a fraction of its speed, the run uses its minute all the same."""
     rates = Rates(training_flops_per_second=2.5e5, determinism_cost=0.0)
-    monkeypatch.setattr(recipe, "measure_training", lambda *args, **options: rates)
-    monkeypatch.setattr(recipe, "plan_unmeasured", lambda *args, **options: None)  # which so small a run would have
+    monkeypatch.setattr(make_plan, "measure_training", lambda *args, **options: rates)
+    monkeypatch.setattr(make_plan, "plan_unmeasured", lambda *args, **options: None)  # which so small a run would have
     clock.per_update = 1.5
     job = task(book, tmp_path / "run", steps=None, minutes=1, evaluation={"every_steps": 50})
     finished = pretrain(job)

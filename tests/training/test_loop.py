@@ -8,14 +8,15 @@ import math
 import pytest
 import torch
 
+from pellucid.data.objectives.causal import Causal, nll, weighted_loss
 from pellucid.errors import NonFiniteError
 from pellucid.events import MemoryRecorder
 from pellucid.keyed_random import generator_seed
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.layout import optimizer_groups
+from pellucid.training.arena import Arena
 from pellucid.training.loop import Pace, Trainer, train
-from pellucid.training.losses import nll, weighted_loss
-from pellucid.training.precision import Arena
 from pellucid.training.schedule import rate_share
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 
@@ -29,6 +30,7 @@ def trainer(rows, *, micro_rows: int = 4, dtype: torch.dtype = torch.float32, co
         build(config, seed=3),
         rows,
         Pace(steps=20, rows=4, micro_rows=micro_rows),
+        objective=Causal(),
         optimizer=OptimizerSettings(),
         schedule=ScheduleSettings(),
         seed=5,
@@ -47,7 +49,7 @@ def test_accumulated_gradients_equal_the_whole_batch(rows_of) -> None:
 
 def test_loss_is_the_mean_over_what_counts(rows_of) -> None:
     one = trainer(rows_of())
-    batch = rows_of().rows(0, 4)
+    batch = one.objective.batch(rows_of().rows(0, 4), one.key)
     logits_BTV = one.model(batch.ids_BT).logits_BTV
     probabilities = logits_BTV.softmax(-1).gather(-1, batch.targets_BT[..., None])[..., 0]
     by_hand = -(probabilities.log() * batch.weights_BT).sum() / batch.weights_BT.sum()
@@ -93,7 +95,7 @@ def test_weights_are_views_of_one_block_and_bf16_keeps_a_master(rows_of) -> None
 def test_arena_holds_every_parameter_once() -> None:
     model = build(CONFIG, seed=1)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    arena = Arena(model, torch.float32)
+    arena = Arena(model, torch.float32, optimizer_groups(CONFIG))
     named = dict(arena.named(arena.master))
     assert named.keys() == before.keys()
     assert all(torch.equal(named[name], before[name]) for name in before)
@@ -107,7 +109,7 @@ def test_one_bad_batch_is_passed_over_and_recorded(rows_of) -> None:
     one.update()
     before = one.arena.master.clone()
     honest = one._loss
-    one.loss = lambda *batch: honest(*batch) * (math.nan if rows.asked[-1] == 4 else 1.0)
+    one.loss = lambda batch: honest(batch) * (math.nan if rows.asked[-1] == 4 else 1.0)
     report = one.update()
     assert report.step == 2 and math.isfinite(report.loss)
     assert rows.asked == [0, 4, 8] and one.skipped == [1]
@@ -121,7 +123,7 @@ def test_one_bad_batch_is_passed_over_and_recorded(rows_of) -> None:
 def test_two_bad_batches_stop_the_run_and_change_nothing(rows_of) -> None:
     one = trainer(rows_of(), name_rows=lambda first_B: ["a.txt"])
     before = one.arena.master.clone()
-    one.loss = lambda *batch: one._loss(*batch) * math.inf
+    one.loss = lambda batch: one._loss(batch) * math.inf
     with pytest.raises(NonFiniteError, match="two batches in a row") as caught:
         one.update()
     assert "step 1" in caught.value.where and "a.txt" in caught.value.where

@@ -9,8 +9,9 @@ import pytest
 
 from pellucid.errors import LockedError, PellucidError, SettingsError
 from pellucid.store.run import Run, lock_run
-from pellucid.training.recipes.pretrain import open_run, pretrain
+from pellucid.training.recipes.pretrain import RECIPE, pretrain
 from pellucid.training.recipes.quickstart import Start, quickstart
+from pellucid.training.run import open_directory
 
 
 @pytest.mark.usefixtures("quick")
@@ -36,7 +37,7 @@ def test_a_second_call_touches_nothing_before_it_holds_the_lock(tmp_path: Path, 
     book.write_text(prose(200), encoding="utf-8")
     with lock_run(out):
         if begun:
-            open_run(task(book, out))
+            open_directory(task(book, out), RECIPE)
             (out / "tokenizer.json").write_text("{}", encoding="utf-8")
         before = contents(out)
         with pytest.raises(LockedError):

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from pellucid.errors import ModelError
+from pellucid.planning.parts.description import Group
+from pellucid.training.arena import Arena
 from pellucid.training.optim import Optimizer, orthogonalize
-from pellucid.training.precision import Arena
 from pellucid.training.settings import OptimizerSettings
 
 SHAPES = {"a": (6, 10), "b": (6, 10), "tall": (12, 5), "square": (8, 8)}
@@ -22,6 +24,9 @@ class Matrices(nn.Module):
         self.vector = nn.Parameter(torch.linspace(-1, 1, 9))
 
 
+GROUPS: dict[str, Group] = {**dict.fromkeys(SHAPES, "matrix"), "vector": "vector"}
+
+
 def gradients(step: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(100 + step)
     return {name: torch.randn(p.shape, generator=generator) for name, p in Matrices().named_parameters()}
@@ -29,7 +34,7 @@ def gradients(step: int) -> dict[str, torch.Tensor]:
 
 def run_ours(settings: OptimizerSettings, steps: int) -> Matrices:
     model = Matrices()
-    arena = Arena(model, torch.float32)
+    arena = Arena(model, torch.float32, GROUPS)
     optimizer = Optimizer(arena, settings)
     for step in range(steps):
         arena.load(arena.sums, gradients(step))
@@ -98,7 +103,7 @@ def test_cautious_decay_never_works_against_the_update() -> None:
 
 def test_clipping_bounds_the_whole_gradient() -> None:
     model = Matrices()
-    arena = Arena(model, torch.float32)
+    arena = Arena(model, torch.float32, GROUPS)
     optimizer = Optimizer(arena, OptimizerSettings(clip_norm=0.5))
     arena.load(arena.sums, gradients(0))
     optimizer.step(1.0)
@@ -106,7 +111,7 @@ def test_clipping_bounds_the_whole_gradient() -> None:
 
 
 def test_memory_survives_a_round_trip() -> None:
-    arena = Arena(Matrices(), torch.float32)
+    arena = Arena(Matrices(), torch.float32, GROUPS)
     first = Optimizer(arena, OptimizerSettings())
     arena.load(arena.sums, gradients(0))
     first.step(1.0)
@@ -117,5 +122,65 @@ def test_memory_survives_a_round_trip() -> None:
 
 
 def test_muon_keeps_no_second_moment_for_matrices() -> None:
-    names = Optimizer(Arena(Matrices(), torch.float32), OptimizerSettings()).tensors()
+    names = Optimizer(Arena(Matrices(), torch.float32, GROUPS), OptimizerSettings()).tensors()
     assert "second.vector" in names and "second.square" not in names and "first.square" in names
+
+
+class Experts(nn.Module):
+    """Three matrices of 6 x 10, as one parameter with an axis of experts, or one by one."""
+
+    def __init__(self, *, together: bool) -> None:
+        super().__init__()
+        values = torch.randn(3, 6, 10, generator=torch.Generator().manual_seed(4))
+        if together:
+            self.experts = nn.Parameter(values)
+        else:
+            self.experts = nn.ParameterList(nn.Parameter(matrix.clone()) for matrix in values)
+
+
+def updated(model: nn.Module, *, steps: int = 3) -> torch.Tensor:
+    """The matrices after some updates whose gradients are the same for both."""
+    names = [name for name, _ in model.named_parameters()]
+    arena = Arena(model, torch.float32, dict.fromkeys(names, "matrix"))
+    optimizer = Optimizer(arena, OptimizerSettings(weight_decay=0.1))
+    for step in range(steps):
+        gradient = torch.randn(3, 6, 10, generator=torch.Generator().manual_seed(step))
+        arena.sums[: gradient.numel()] = gradient.flatten()
+        optimizer.step(1.0)
+    return arena.master[: 3 * 6 * 10].view(3, 6, 10)
+
+
+def test_an_axis_of_experts_is_a_stack_of_matrices_to_muon() -> None:
+    """To the bit: the same matrices, each orthogonalised by itself."""
+    assert torch.equal(updated(Experts(together=True)), updated(Experts(together=False)))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 10), (2, 3, 10, 6)])
+def test_each_matrix_of_leading_axes_is_orthogonalized_alone(shape: tuple[int, ...]) -> None:
+    stack = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    together = orthogonalize(stack)
+    alone = torch.stack([torch.stack([orthogonalize(matrix[None])[0] for matrix in some]) for some in stack])
+    torch.testing.assert_close(together, alone, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_frozen_parameter_takes_no_memory_and_is_not_changed(dtype: torch.dtype) -> None:
+    model = Matrices()
+    model.square.requires_grad_(False)
+    before = model.square.detach().clone()
+    arena = Arena(model, dtype, GROUPS)
+    optimizer = Optimizer(arena, OptimizerSettings())
+    names = [name for stack in arena.stacks for name in stack.names]
+    assert "square" not in names and {"a", "b", "tall", "vector"} == set(names)
+    assert len(arena.master) == len(optimizer.first) < sum(p.numel() for p in model.parameters())
+    assert model.square.dtype == dtype and model.square.grad is None
+    arena.sums.normal_()
+    optimizer.step(1.0)
+    assert torch.equal(model.square, before.to(dtype))
+    saved = arena.saved_weights(model)
+    assert saved.keys() == dict(model.named_parameters()).keys() and saved["square"].dtype == torch.float32
+
+
+def test_a_parameter_that_no_part_describes_is_not_trained_by_guess() -> None:
+    with pytest.raises(ModelError, match="how this parameter is trained"):
+        Arena(Matrices(), torch.float32, {name: group for name, group in GROUPS.items() if name != "square"})

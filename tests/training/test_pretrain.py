@@ -16,8 +16,8 @@ import torch
 from pellucid.errors import InputError, ResumeError, SettingsError
 from pellucid.events import MemoryRecorder
 from pellucid.store.checkpoint import load_checkpoint, load_model
+from pellucid.store.metrics import best_evaluation, evaluations
 from pellucid.store.run import Run
-from pellucid.training.metrics import best_evaluation, evaluations
 from pellucid.training.recipes.pretrain import draw_loss, pretrain
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -203,7 +203,7 @@ def test_a_run_whose_plan_needs_no_speed_measures_none(tmp_path: Path, task, mon
     def measure(*arguments, **options):
         raise AssertionError("the machine was measured")
 
-    monkeypatch.setattr("pellucid.training.recipes.pretrain.measure_training", measure)
+    monkeypatch.setattr("pellucid.training.make_plan.measure_training", measure)
     text = tmp_path / "hello.txt"
     text.write_text("hello world\n", encoding="utf-8")
     recorder = MemoryRecorder()

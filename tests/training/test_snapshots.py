@@ -15,7 +15,8 @@ from pellucid.errors import NoSpaceError
 from pellucid.events import MemoryRecorder
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.store.run import Run
-from pellucid.store.snapshots import count_bytes, list_snapshots
+from pellucid.store.saved import SavedStep
+from pellucid.store.snapshots import list_snapshots
 from pellucid.training import snapshots
 from pellucid.training.metrics import without_wall_clock
 from pellucid.training.moments import early_steps, thin_out
@@ -29,6 +30,10 @@ def book(tmp_path: Path, prose) -> Path:
     path = tmp_path / "book.txt"
     path.write_text(prose(900), encoding="utf-8")
     return path
+
+
+def count_bytes(saved: SavedStep) -> int:
+    return sum(path.stat().st_size for path in saved.directory.rglob("*") if path.is_file())
 
 
 def steps_of(out: Path) -> list[int]:

@@ -16,8 +16,9 @@ from pellucid.data.microworld.controls import fit_controls
 from pellucid.data.microworld.story import story
 from pellucid.data.settings import DataSettings
 from pellucid.engine.beam import BeamSettings
-from pellucid.engine.constrain_settings import ConstraintSettings
-from pellucid.engine.settings import BOUNDS, EngineSettings, SamplingSettings
+from pellucid.engine.constraints.settings import ConstraintSettings
+from pellucid.engine.sampling.settings import BOUNDS, SamplingSettings
+from pellucid.engine.settings import EngineSettings
 from pellucid.engine.stop import FinishReason
 from pellucid.lessons.settings import LessonSettings
 from pellucid.planning.config import ModelConfig

@@ -1,5 +1,5 @@
 /**
- * From logits to chances, as `pellucid.engine.truncation` does it, over the whole vocabulary and at the speed of a
+ * From logits to chances, as `pellucid.engine.sampling.truncation` does it, over the whole vocabulary and at the speed of a
  * slider: the row is sorted once; after that every stage is one walk down a list that is already in order.
  *
  *     Row          the logits of one step, sorted: likeliest first, of equals the lowest id

@@ -62,7 +62,10 @@ class Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        return speak(importlib.import_module(f"pellucid.cli.{name}").command) if name in VERBS else None
+        if name not in VERBS:
+            return None
+        command = importlib.import_module(f"pellucid.cli.{name}").command
+        return command if command.context_class is PageContext else speak(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):

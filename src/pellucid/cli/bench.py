@@ -32,7 +32,7 @@ GIGA = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lengths:
+class TokenCounts:
     """How much is read and written in each measurement, in tokens."""
 
     prefill: int  # of the prompt whose reading is timed
@@ -106,7 +106,7 @@ def command(
     machine = inspect_machine()
     threads = use_threads(common.threads, machine)
     lm = load(run, device=common.device, engine=settings, recorder=Terminal())
-    lengths = fit_lengths(lm.config, Lengths(prefill=prompt_tokens, context=context, new=new_tokens))
+    lengths = fit_lengths(lm.config, TokenCounts(prefill=prompt_tokens, context=context, new=new_tokens))
     rates, memory = measure(lm, settings, machine, lengths, rounds=rounds, quiet=common.as_json)
     if common.as_json:
         print_json(document(lm, threads, lengths, rates, memory))
@@ -114,7 +114,7 @@ def command(
         show(lm, threads, lengths, rates, memory)
 
 
-def fit_lengths(config: ModelConfig, asked: Lengths) -> Lengths:
+def fit_lengths(config: ModelConfig, asked: TokenCounts) -> TokenCounts:
     """The lengths that the model's context has room for; what had to be cut is told.
 
     Raises SettingsError when the new tokens alone do not fit.
@@ -129,7 +129,9 @@ def fit_lengths(config: ModelConfig, asked: Lengths) -> Lengths:
             where=f"context_length={room}",
             hint=f"at most {room - 2}",
         )
-    fitting = Lengths(prefill=min(asked.prefill, room), context=min(asked.context, room - asked.new - 1), new=asked.new)
+    fitting = TokenCounts(
+        prefill=min(asked.prefill, room), context=min(asked.context, room - asked.new - 1), new=asked.new
+    )
     if fitting != asked:
         message = (
             f"the model's context is {room} tokens: {fitting.prefill} are read, {fitting.context} precede new ones"
@@ -139,7 +141,7 @@ def fit_lengths(config: ModelConfig, asked: Lengths) -> Lengths:
 
 
 def measure(
-    lm: LanguageModel, settings: EngineSettings, machine: Machine, lengths: Lengths, *, rounds: int, quiet: bool
+    lm: LanguageModel, settings: EngineSettings, machine: Machine, lengths: TokenCounts, *, rounds: int, quiet: bool
 ) -> tuple[list[Rate], Memory]:
     """Time the model, then what limits it."""
     from pellucid.engine.bench import (
@@ -175,7 +177,7 @@ def number_format(lm: LanguageModel, settings: EngineSettings) -> Format:
     return "fp32" if lm.checkpoint.dtype.itemsize == 4 else "bf16"
 
 
-def measure_model(lm: LanguageModel, lengths: Lengths, *, rounds: int, quiet: bool) -> dict[str, float]:
+def measure_model(lm: LanguageModel, lengths: TokenCounts, *, rounds: int, quiet: bool) -> dict[str, float]:
     """Median tokens per second of reading, of writing by the runner alone, and of `generate`."""
     from pellucid.engine.bench import measure_decode, measure_generate, measure_prefill, random_ids, read_prompts
 
@@ -199,14 +201,16 @@ def measure_limits(lm: LanguageModel, weights: Format, machine: Machine) -> tupl
 
     from pellucid.training.measure import measure_product, measure_read_bandwidth
 
-    device = lm.model.embed.weight.device
+    device = lm.model.device
     exact = weights == "fp32" or (device.type == "cpu" and not machine.has_bf16)
     product = measure_product(device, torch.float32 if exact else torch.bfloat16)
     num_bytes = min(BANDWIDTH_BYTES, machine.memory_available_bytes // 4)
     return product, measure_read_bandwidth(num_bytes) if device.type == "cpu" else None
 
 
-def document(lm: LanguageModel, threads: int, lengths: Lengths, rates: list[Rate], memory: Memory) -> dict[str, Any]:
+def document(
+    lm: LanguageModel, threads: int, lengths: TokenCounts, rates: list[Rate], memory: Memory
+) -> dict[str, Any]:
     """Everything for machines."""
     return {
         "run": str(lm.checkpoint.directory),
@@ -219,7 +223,7 @@ def document(lm: LanguageModel, threads: int, lengths: Lengths, rates: list[Rate
     }
 
 
-def show(lm: LanguageModel, threads: int, lengths: Lengths, rates: list[Rate], memory: Memory) -> None:
+def show(lm: LanguageModel, threads: int, lengths: TokenCounts, rates: list[Rate], memory: Memory) -> None:
     """Everything for people."""
     exact = words("exact" if lm.runner.exact else "not exact")
     click.echo(f"{lm.runner.name}; {words(f'{threads} threads' if threads > 1 else '1 thread')}; {exact}\n")

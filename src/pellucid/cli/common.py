@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,11 @@ from pellucid.data.decoding import LineEnds
 from pellucid.errors import DecodingError
 from pellucid.events import Event
 from pellucid.settings import setting_names
+
+if TYPE_CHECKING:  # they load torch, which help does without
+    from pellucid.api import LanguageModel
+    from pellucid.engine.settings import EngineSettings
+    from pellucid.store.checkpoint import Checkpoint
 
 MOST_THREADS = 4096  # more than any machine has cores
 ESCAPES = {"\\n": "a line end", "\\t": "a tab", "\\r": "a carriage return"}
@@ -124,9 +129,9 @@ def read_standard_input() -> str:
         raise DecodingError("the text is not UTF-8", found=found, where="standard input", hint=hint) from None
 
 
-def as_trained(prompt: str, newlines: str) -> str:
-    """A prompt with the line ends that a model's training text had (`Checkpoint.newlines`), said aloud if that changes it."""
-    if newlines == "keep" or "\r" not in prompt:
+def as_trained(prompt: str, checkpoint: Checkpoint) -> str:
+    """A prompt with the line ends that a model's training text had, said aloud if that changes it."""
+    if "\r" not in prompt or checkpoint.newlines == "keep":
         return prompt
     ends = LineEnds()
     text = "".join(ends.unify([prompt]))
@@ -183,6 +188,16 @@ def tell_opening(run: object, *, quiet: bool = False) -> None:
     """Say that a model is being opened, before the seconds that this takes."""
     if not quiet:
         tell(f"· opening {run} …", err=True)
+
+
+def open_model(run: str, common: Common, engine: EngineSettings | None = None) -> LanguageModel:
+    """The language model of a run, to be read by as many threads as were asked for."""
+    from pellucid.api import load
+    from pellucid.model.device import use_threads
+    from pellucid.planning.machine import inspect_machine
+
+    use_threads(common.threads, inspect_machine())
+    return load(run, device=common.device, engine=engine, recorder=Terminal())
 
 
 def is_terminal() -> bool:

@@ -1,4 +1,4 @@
-"""The options that hold an answer to a form, and the sampler stage that they ask for."""
+"""The options that hold an answer to a form, and the form that they ask for."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:  # the engine's numpy and llguidance wait until a verb runs
-    from pellucid.engine.constrain import Constraint
-    from pellucid.engine.constrain_settings import ConstraintSettings
-    from pellucid.events import Recorder
-    from pellucid.tokens.tokenizer import Tokenizer
+    from pellucid.engine.constraints.settings import ConstraintSettings
 
 TEXT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -37,20 +34,9 @@ def read_constraint(
     *, regex: str | None, json_schema: Path | None, choices: tuple[str, ...], grammar: Path | None
 ) -> ConstraintSettings:
     """The form that the options ask for, files read."""
-    from pellucid.engine.constrain_settings import ConstraintSettings
+    from pellucid.engine.constraints.settings import ConstraintSettings
 
     return ConstraintSettings(regex=regex, json_schema=_read(json_schema), choices=choices, grammar=_read(grammar))
-
-
-def build_stages(
-    settings: ConstraintSettings | None, tokenizer: Tokenizer, recorder: Recorder
-) -> tuple[Constraint, ...]:
-    """The stage that holds an answer to a form, as `generate(extra=…)` takes it; () when the answer is free."""
-    from pellucid.engine.constrain import build_constraint
-
-    if settings is None or settings.kind is None:
-        return ()
-    return (build_constraint(settings, tokenizer, recorder=recorder),)
 
 
 def _read(path: Path | None) -> str | None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:  # it loads torch, which help does without
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One side of a conversion: what it is, its size, and how well it predicts the text that was given."""
+class ConvertedModel:
+    """One side of a conversion, before or after: what it is, its size, and how well it predicts the text that was given."""
 
     path: Path
     number_format: str
@@ -83,16 +83,17 @@ def command(
         _print(rows)
 
 
-def _row(checkpoint: Checkpoint, number_format: str, common: Common, text: Source | None) -> Row:
+def _row(checkpoint: Checkpoint, number_format: str, common: Common, text: Source | None) -> ConvertedModel:
     path = checkpoint.directory
     files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix == ".safetensors"]
     bits = None if text is None else _bits_per_byte(checkpoint, common, text)
-    return Row(
+    return ConvertedModel(
         path=path, number_format=number_format, num_bytes=sum(f.stat().st_size for f in files), bits_per_byte=bits
     )
 
 
 def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> float:
+    from pellucid.data.objectives.causal import Causal
     from pellucid.errors import TokenizerError
     from pellucid.evaluate.likelihood import measure_text
     from pellucid.model.device import choose_device
@@ -109,10 +110,10 @@ def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> floa
     def watch(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
         return batches if common.as_json else watch_items(batches, num_batches, f"measuring {name}")
 
-    return measure_text(model, tokenizer, documents, rows=ROWS, watch=watch).bits_per_byte
+    return measure_text(model, tokenizer, documents, objective=Causal(), rows=ROWS, watch=watch).bits_per_byte
 
 
-def _print(rows: list[Row]) -> None:
+def _print(rows: list[ConvertedModel]) -> None:
     """Both sides under the columns for which there are figures."""
     cells = [[str(row.path), words(row.number_format), f"{row.num_bytes / 1e6:,.2f}"] for row in rows]
     columns: dict[str, Side] = {"model": "left", "numbers": "left", "MB": "right"}

@@ -24,7 +24,8 @@ from pellucid.events import Event
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
-    from pellucid.data.source import Document, Source
+    from pellucid.data.document import Document
+    from pellucid.data.source import Source
     from pellucid.evaluate.likelihood import Likelihood, ScoredToken
 
     Surprise = tuple[str, ScoredToken]  # the text before a token, and the token
@@ -63,6 +64,7 @@ def command(
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
+    from pellucid.data.objectives.causal import Causal
     from pellucid.data.source import open_source
     from pellucid.evaluate.likelihood import measure_text, unwatched
     from pellucid.model.device import use_threads
@@ -75,7 +77,7 @@ def command(
     for text in texts:
         source = open_source(text, **given, newlines=newlines or lm.checkpoint.newlines, recorder=Terminal())  # type: ignore[arg-type]
         documents, watch = (source.documents(), unwatched) if common.as_json else (_documents(source), _progress)
-        likelihood = measure_text(lm.model, lm.tokenizer, documents, watch=watch)
+        likelihood = measure_text(lm.model, lm.tokenizer, documents, objective=Causal(), watch=watch)
         _warn(text, likelihood, lm.config.vocab_size)
         results.append((text, likelihood, _most_surprising(lm, source, surprising)))
     if common.as_json:
@@ -107,9 +109,7 @@ def _progress(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
 
 def _documents(source: Source) -> Iterator[Document]:
     """The documents, with progress while they become tokens."""
-    from pellucid.data.split import survey
-
-    total = survey(source.documents()).num_characters
+    total = source.survey.num_characters
     return watch_items(source.documents(), total, "tokens", size=lambda document: len(document.text))
 
 

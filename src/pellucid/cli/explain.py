@@ -16,7 +16,7 @@ from pellucid.counts import counted
 if TYPE_CHECKING:  # it loads torch, which help does without
     from rich.console import Console
 
-    from pellucid.engine.account import Account, PromptToken, Reading
+    from pellucid.engine.account import Account, PromptToken, ReadCost
 
 
 def plain(value: Any) -> str:
@@ -53,7 +53,7 @@ def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
         console.print(words(f"{sum(scored):.3f} nats over {len(scored)} tokens, {bits:.3f} bits per token"))
 
 
-def _describe_reading(reading: Reading, choose_seconds: float) -> str:
+def _describe_reading(reading: ReadCost, choose_seconds: float) -> str:
     exact = words("exact" if reading.exact else "not exact")
     positions = words(counted(reading.num_computed, "position"))
     return words(

@@ -5,39 +5,72 @@ The answer goes to standard output, everything about it to standard error, so th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.answer import Request, View, answer, prepare
 from pellucid.cli.common import (
     Common,
     Terminal,
     as_trained,
     common_options,
+    open_model,
+    print_json,
     read_standard_input,
     set_option,
     tell_opening,
+    typed,
     warn_of_escapes,
 )
-from pellucid.cli.constrain import constraint_options
-from pellucid.cli.explain import plain
+from pellucid.cli.constrain import constraint_options, read_constraint
+from pellucid.cli.explain import plain, print_account, print_prompt
 from pellucid.cli.language import tell, words
+from pellucid.cli.screen import Flow, open_console, say
 from pellucid.errors import SamplingError, SettingsError
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
-    from pellucid.engine.constrain_settings import ConstraintSettings
-    from pellucid.engine.settings import EngineSettings, SamplingSettings
-    from pellucid.engine.trace import Trace
+    from pellucid.engine.account import PromptToken
+    from pellucid.engine.constraints.settings import ConstraintSettings
+    from pellucid.engine.generate import Generation
+    from pellucid.engine.request import Request
+    from pellucid.engine.runners.runner import Runner
+    from pellucid.engine.sampling.settings import SamplingSettings
+    from pellucid.engine.step import Step
+    from pellucid.engine.transcript import Transcript
     from pellucid.settings import Resolved
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "stop")
 FORM = ("regex", "json_schema", "choices", "grammar")
 ENGINE = ("weights", "kernels", "exact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is wanted beside the text."""
+
+    as_json: bool
+    num_choices: int
+    explain: bool
+    prompt_logprobs: bool
+    save_trace: Path | None
+    lookup: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What was read from the disk: the model, the one that guesses for it, the settings that its directory suggests."""
+
+    lm: LanguageModel
+    draft: Runner | None
+    suggested: dict[str, Any]
 
 
 @click.command()
@@ -70,7 +103,7 @@ ENGINE = ("weights", "kernels", "exact")
 @click.option("--kernels", type=click.Choice(["auto", "on", "off"]), help="compiled loops on a CPU [default: auto]")
 @click.option("--exact/--no-exact", default=None, help="the same bits whatever else runs [default: exact]")
 @set_option(
-    "pellucid.engine.settings:SamplingSettings",
+    "pellucid.engine.sampling.settings:SamplingSettings",
     "any other knob of the sampler, for example --set repetition_penalty=1.1",
 )
 @common_options
@@ -87,26 +120,29 @@ def command(
     apply, draft = options.pop("generation_config") == "apply", options.pop("draft")
     view, given = View(as_json=common.as_json, **options), _given(common, assignments, knobs)
     _check(view, bool(draft))
-    warn_of_escapes(_resolve(given).settings.stop)  # and a knob out of range is refused before a model is loaded
+    resolved = _resolve(given)  # a knob out of range is refused before a model is loaded
+    warn_of_escapes(resolved.settings.stop)
     tell_opening(run, quiet=common.as_json)
-    from pellucid.api import load  # these load torch, which takes a moment
-    from pellucid.cli.constrain import read_constraint
-    from pellucid.engine.trace import load_trace
-    from pellucid.model.device import use_threads
-    from pellucid.planning.machine import inspect_machine
-
-    asked, trace = read_constraint(**form), load_trace(replay) if replay else None
-    if trace is not None:
+    constraint = read_constraint(**form) if any(value not in (None, ()) for value in form.values()) else None
+    transcript = None
+    if replay is not None:
         _check_replay(view, [*given, *(name for name in FORM if form[name]), *(["prompt"] if prompt else [])], apply)
-    use_threads(common.threads, inspect_machine())
-    engine = _engine_settings(flags)
-    lm = load(run, device=common.device, engine=engine, recorder=Terminal())
-    guesser = load(draft, device=common.device, engine=engine, recorder=Terminal()).runner if draft else None
-    if trace is not None:
-        request = _from_trace(lm, trace)
+        transcript = _load_transcript(replay)
+    opened = _open(run, draft, common, flags, apply=apply)
+    if transcript is None:
+        request = _settle(
+            opened, prompt, _resolve(given, opened.suggested) if opened.suggested else resolved, constraint
+        )
     else:
-        request = _settle(lm, read_standard_input() if prompt == "-" else prompt, given, asked, apply)
-    answer(prepare(lm, request, draft=guesser, lookup=view.lookup), view, trace)
+        request = _ask_again(opened.lm, transcript)
+    generation = opened.lm.start(_complete_request(request, opened, view), recorder=Terminal())
+    exact = "" if generation.runner.exact else words(" (not exact)", err=True)
+    tell(f"· {generation.chain}; runner: {generation.runner.name}{exact}", err=True)
+    scored = _score_prompt(generation, view) if view.prompt_logprobs else []
+    if view.num_choices > 1:
+        _answer_often(generation, view, scored)
+    else:
+        _answer(opened.lm, generation, view, scored, transcript)
 
 
 def _given(common: Common, assignments: tuple[str, ...], knobs: dict[str, Any]) -> dict[str, Any]:
@@ -138,70 +174,171 @@ def _check_replay(view: View, given: Sequence[str], apply: bool) -> None:
         )
 
 
-def _engine_settings(flags: dict[str, Any]) -> EngineSettings:
-    from pellucid.engine.settings import EngineSettings
-    from pellucid.settings import Layer, resolve
-
-    given = {name: value for name, value in flags.items() if value is not None}
-    return resolve(EngineSettings, Layer("command line", given)).settings
-
-
 def _resolve(given: dict[str, Any], suggested: dict[str, Any] | None = None) -> Resolved[SamplingSettings]:
-    from pellucid.engine.settings import SamplingSettings
+    from pellucid.engine.sampling.settings import SamplingSettings
     from pellucid.settings import Layer, resolve
 
     return resolve(SamplingSettings, Layer("generation_config.json", suggested or {}), Layer("command line", given))
 
 
-def _settle(lm: LanguageModel, prompt: str, given: dict[str, Any], form: ConstraintSettings, apply: bool) -> Request:
-    """The request of the command line, each setting that is not a default printed with its source."""
-    from pellucid.engine.generate import settle_seed
+def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *, apply: bool) -> Loaded:
+    """The models, and what the first one's directory suggests, said aloud."""
+    from pellucid.engine.settings import EngineSettings
+    from pellucid.settings import Layer, resolve
 
-    resolved = _resolve(given, _suggestions(lm, apply))
-    chosen = [row for row in resolved.rows() if row[2] != "default"]
-    rows = [f"{key}={plain(value)} ({words(source, err=True)})" for key, value, source in chosen]
-    rest = words("all else at its default" if rows else "every setting at its default", err=True)
-    click.echo("· " + ", ".join([*rows, rest]), err=True)
-    settings = settle_seed(resolved.settings, Terminal())
-    prompt = as_trained(prompt, lm.checkpoint.newlines)
-    ids = lm.tokenizer.encode_prompt(prompt)
-    return Request(prompt=prompt, prompt_ids=ids, settings=settings, form=form if form.kind else None)
+    given = {name: value for name, value in flags.items() if value is not None}
+    engine = resolve(EngineSettings, Layer("command line", given)).settings
+    lm = open_model(run, common, engine)
+    guesser = None if draft is None else open_model(draft, common, engine).runner
+    return Loaded(lm=lm, draft=guesser, suggested=_suggestions(lm, apply))
 
 
 def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
     """What the model's directory suggests, said aloud; {} unless it is to be applied."""
-    from pellucid.engine.generation_config import from_generation_config
-    from pellucid.engine.settings import SamplingSettings
-    from pellucid.settings import shallow
+    from pellucid.engine.sampling.generation_config import suggest
 
     try:
-        suggested, unknown = from_generation_config(lm.checkpoint.generation)
+        changes, unknown = suggest(lm.checkpoint.generation, lm.tokenizer.end_ids)
     except SamplingError as error:
         if apply:
             raise
         fault = words(error.what, err=True, section="errors")
         tell(f"! generation_config.json suggests what cannot be: {fault}, {error.found}", err=True)
         return {}
-    defaults = shallow(SamplingSettings())
-    changes = {name: value for name, value in shallow(suggested).items() if value != defaults[name]}
-    if lm.tokenizer.end_ids.issuperset(changes.get("stop_ids", ())):
-        changes.pop("stop_ids", None)  # they end a text anyway
     if apply and unknown:
         tell(f"! generation_config.json: no counterpart here, not applied: {', '.join(unknown)}", err=True)
     shown = ", ".join(f"{name}={plain(value)}" for name, value in changes.items() if name != "order")
     if shown and not apply:
         tell(f"· generation_config.json suggests {shown} (shown, not applied)", err=True)
-    return changes if apply and shown else {}
+    return changes if apply else {}
 
 
-def _from_trace(lm: LanguageModel, trace: Trace) -> Request:
-    """The request that a trace was made from. Raises RequestError when the model is another one."""
-    from pellucid.engine.trace import check_origin, hash_model
+def _settle(
+    opened: Loaded, prompt: str, resolved: Resolved[SamplingSettings], constraint: ConstraintSettings | None
+) -> Request:
+    """The request of the command line, each setting that is not a default printed with its source."""
+    from pellucid.engine.request import Request
 
-    check_origin(trace, model_sha256=hash_model(lm.model), tokenizer=lm.tokenizer)
-    return Request(
-        prompt=lm.tokenizer.decode(trace.prompt_ids),
-        prompt_ids=list(trace.prompt_ids),
-        settings=trace.sampling_settings,
-        form=trace.constraint_settings,
+    chosen = [row for row in resolved.rows() if row[2] != "default"]
+    rows = [f"{key}={plain(value)} ({words(source, err=True)})" for key, value, source in chosen]
+    rest = words("all else at its default" if rows else "every setting at its default", err=True)
+    click.echo("· " + ", ".join([*rows, rest]), err=True)
+    text = as_trained(read_standard_input() if prompt == "-" else prompt, opened.lm.checkpoint)
+    ids = opened.lm.tokenizer.encode_prompt(text)
+    return Request(prompt_ids=ids, sampling=resolved.settings, constraint=constraint)
+
+
+def _complete_request(request: Request, opened: Loaded, view: View) -> Request:
+    """With what is wanted beside the text, and who guesses ahead."""
+    from pellucid.engine.settings import SpeculationSettings
+
+    return dataclasses.replace(
+        request,
+        num_choices=view.num_choices,
+        speculation=None if view.lookup is None else SpeculationSettings(max_tokens=view.lookup),
+        draft=opened.draft,
+        explain=view.explain or view.save_trace is not None,
     )
+
+
+def _load_transcript(path: Path) -> Transcript:
+    from pellucid.engine.transcript import load_transcript  # it loads torch
+
+    return load_transcript(path)
+
+
+def _ask_again(lm: LanguageModel, transcript: Transcript) -> Request:
+    """The request that a trace was made from. Raises RequestError when the model is another one."""
+    from pellucid.engine.transcript import check_origin, hash_model
+
+    check_origin(transcript, model_sha256=hash_model(lm.model), tokenizer=lm.tokenizer)
+    return transcript.request
+
+
+def _score_prompt(generation: Generation, view: View) -> list[PromptToken]:
+    """What the model thought of each token of the prompt, printed for people."""
+    from pellucid.engine.account import score_prompt
+
+    scored = score_prompt(generation.runner, generation.tokenizer, generation.request.prompt_ids)
+    if not view.as_json:
+        print_prompt(open_console(), scored)
+    return scored
+
+
+def _answer(
+    lm: LanguageModel, generation: Generation, view: View, scored: list[PromptToken], transcript: Transcript | None
+) -> None:
+    """Generate, show, compare with a trace or write one."""
+    from pellucid.engine.generate import collect
+    from pellucid.engine.transcript import follow
+
+    steps = generation if transcript is None else follow(transcript, generation)
+    try:
+        done = list(steps) if view.as_json else _stream(steps, generation, explain=view.explain)
+    finally:
+        generation.report()  # when the text's own line has ended
+    if view.as_json:
+        document = {**dataclasses.asdict(collect(done, generation.request)), **_circumstances(generation, scored)}
+        accounts = [step.account.to_dict() for step in done if step.account] if view.explain else []
+        print_json({**document, "accounts": accounts} if accounts else document)
+    if transcript is not None:
+        tell(f"· equal to the trace in all {len(done)} tokens", err=True)
+    if view.save_trace is not None:
+        _save(lm, generation, done, view.save_trace)
+
+
+def _stream(steps: Iterable[Step], generation: Generation, *, explain: bool) -> list[Step]:
+    """Print the text as it comes, or the account of each token, then how it ended and how fast it went."""
+    watched, flow = sys.stdout.isatty(), Flow()
+    console = open_console() if explain else None
+    if watched and not explain:
+        click.secho(flow.push(generation.tokenizer.decode(generation.request.prompt_ids)), bold=True, nl=False)
+    done, started, first = [], time.perf_counter(), 0.0
+    for step in steps:
+        done.append(step)
+        first = first or time.perf_counter() - started
+        if console is not None and step.account:
+            print_account(console, step.account)
+        else:
+            click.echo(flow.push(step.text) if watched else step.text, nl=False)
+            sys.stdout.flush()
+    seconds = time.perf_counter() - started
+    say("".join(step.text for step in done) if explain else flow.finish())
+    reason = words(done[-1].finish_reason or "", err=True)
+    if len(done) == 1:
+        tell(f"· ended: {reason}; one token, after {first:.2f} s", err=True)
+        return done
+    pace = f"{(len(done) - 1) / (seconds - first):.1f}"
+    tell(f"· ended: {reason}; {len(done)} tokens, the first after {first:.2f} s, then {pace} tokens/s", err=True)
+    return done
+
+
+def _answer_often(generation: Generation, view: View, scored: Sequence[PromptToken]) -> None:
+    """Several texts from one seed, one after the other in the order of their numbers."""
+    from pellucid.engine.choices import complete_choices
+
+    completions = complete_choices(generation)
+    if view.as_json:
+        choices = [dataclasses.asdict(completion) for completion in completions]
+        print_json({"choices": choices, **_circumstances(generation, scored)})
+        return
+    for number, completion in enumerate(completions):
+        say(f"[{number}] {completion.text}")
+    reasons = ", ".join(words(completion.finish_reason, err=True) for completion in completions)
+    tell(f"· ended: {reasons}", err=True)
+
+
+def _circumstances(generation: Generation, scored: Sequence[PromptToken]) -> dict[str, Any]:
+    """What belongs to every answer in JSON: all settings, who read the model, and the prompt's scores if asked for."""
+    from pellucid.settings import to_dict
+
+    request, runner = generation.request, generation.runner
+    form = {"constraint": to_dict(request.constraint)} if request.constraint else {}
+    prompt = {"prompt_logprobs": [dataclasses.asdict(token) for token in scored]} if scored else {}
+    return {"runner": runner.name, "exact": runner.exact, "settings": to_dict(request.sampling), **form, **prompt}
+
+
+def _save(lm: LanguageModel, generation: Generation, steps: Sequence[Step], path: Path) -> None:
+    lm.save_trace(path, steps, generation.request)
+    again = typed("pellucid", "generate", "RUN", "--replay", path)
+    tell(f"· trace in {path}: {again} makes the same text again", err=True)

@@ -105,12 +105,11 @@ def _words(sentence: str, err: bool) -> str:
 
 def speak(command: click.Command) -> click.Command:
     """A verb, and all below it, with pages in the reader's language and with --lang."""
-    if command.context_class is not PageContext:
-        command.context_class = PageContext
-        if not any(parameter.name == "lang" for parameter in command.params):
-            lang_option(command)
-        for below in getattr(command, "commands", {}).values():
-            speak(below)
+    command.context_class = PageContext
+    if not any(parameter.name == "lang" for parameter in command.params):
+        lang_option(command)
+    for below in getattr(command, "commands", {}).values():
+        speak(below)
     return command
 
 

@@ -71,13 +71,15 @@ def locale_language(environment: Mapping[str, str]) -> Language:
 
 def words(sentence: str, *, err: bool = False, section: Section = "screen") -> str:
     """One of our sentences in the language of standard output, or of standard error."""
-    return catalogue.say(language(err=err), section, sentence)
+    spoken = language(err=err)
+    return sentence if spoken == "en" else catalogue.say(spoken, section, sentence)
 
 
 def say_event(event: Event) -> str:
     """An event's sentence, for standard error, with the mark that tells a warning from a remark."""
     mark = "!" if event.level == "warning" else "·"
-    return f"{mark} {catalogue.say_event(language(err=True), event.name, event.message)}"
+    spoken = language(err=True)
+    return f"{mark} {event.message if spoken == 'en' else catalogue.say_event(spoken, event.name, event.message)}"
 
 
 def tell(sentence: str = "", *, err: bool = False, nl: bool = True) -> None:

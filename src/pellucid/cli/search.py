@@ -9,9 +9,9 @@ import click
 
 from pellucid.cli.common import (
     Common,
-    Terminal,
     as_trained,
     common_options,
+    open_model,
     print_json,
     read_standard_input,
     set_option,
@@ -41,11 +41,8 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
     standard input. Each text is shown with its score: log-probability (nats) over length to the power of the penalty.
     """
     tell_opening(run, quiet=common.as_json)
-    from pellucid.api import load
     from pellucid.engine.beam import BeamSettings
     from pellucid.errors import SettingsError
-    from pellucid.model.device import use_threads
-    from pellucid.planning.machine import inspect_machine
     from pellucid.settings import Layer, parse_assignments, resolve
 
     if common.seed is not None:
@@ -54,9 +51,8 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
     layer = Layer("command line", {**given, **parse_assignments(assignments)})
     settings = dataclasses.asdict(resolve(BeamSettings, layer).settings)
     warn_of_escapes(settings["stop"])
-    use_threads(common.threads, inspect_machine())
-    lm = load(run, device=common.device, recorder=Terminal())
-    text = as_trained(read_standard_input() if prompt == "-" else prompt, lm.checkpoint.newlines)
+    lm = open_model(run, common)
+    text = as_trained(read_standard_input() if prompt == "-" else prompt, lm.checkpoint)
     with Watch(quiet=common.as_json) as watch:
         found = lm.search(text, recorder=watch, **settings)
     if common.as_json:

@@ -108,7 +108,6 @@ def train(
     TEXT is a .txt, a folder, .jsonl, .jsonl.gz, .parquet, or - for standard input. What is written is what Hugging Face's AutoTokenizer loads.
     """
     from pellucid.data.source import open_source
-    from pellucid.data.split import survey
     from pellucid.tokens.choose import train_tokenizer
 
     named = {name: value for name, value in (("kind", kind), ("vocab_size", vocab_size)) if value is not None}
@@ -117,18 +116,18 @@ def train(
     check_free(out, force=force)
     reading = {"field": field, "errors": errors, "encoding": encoding or "auto", "newlines": newlines or "lf"}
     source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
-    seen = survey(source.documents())
-    num_bytes = seen.num_bytes
     texts: Iterator[str] = (document.text for document in source.documents())
     if not as_json:
-        texts = watch_items(texts, seen.num_characters, "counting", size=len)
-    tokenizer = train_tokenizer(texts, num_bytes, settings, recorder=Terminal())
+        texts = watch_items(texts, source.survey.num_characters, "counting", size=len)
+    tokenizer = train_tokenizer(texts, source.survey.num_bytes, settings, recorder=Terminal())
     write_tokenizer(tokenizer, out)
     sizes = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
     if as_json:
         print_json({"out": str(out), **sizes, "specials": dict(tokenizer.specials)})
     else:
-        tell(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {num_bytes:,} bytes of text: {out}")
+        tell(
+            f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {source.survey.num_bytes:,} bytes of text: {out}"
+        )
         explained = typed("pellucid", "tokenizer", "explain", out)
         tell(f'next:  {explained} "…"')
 

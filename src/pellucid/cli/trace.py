@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pellucid.cli.common import Common, PlacePath, Terminal, as_trained, common_options, print_json, tell_opening
+from pellucid.cli.common import Common, PlacePath, as_trained, common_options, open_model, print_json, tell_opening
 from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table
@@ -37,13 +37,10 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
     Without a file, what there is to see is summed up; `pellucid lens RUN` opens the page itself.
     """
     tell_opening(run, quiet=common.as_json)
-    from pellucid.api import load, trace
-    from pellucid.model.device import use_threads
-    from pellucid.planning.machine import inspect_machine
+    from pellucid.api import trace
 
-    use_threads(common.threads, inspect_machine())
-    lm = load(run, device=common.device, recorder=Terminal())
-    recorded = trace(lm, as_trained(text, lm.checkpoint.newlines))
+    lm = open_model(run, common)
+    recorded = trace(lm, as_trained(text, lm.checkpoint))
     with Watch(quiet=common.as_json) as watch:
         written = [recorded.save(path, recorder=watch) for path in (*([html] if html else []), *files)]
     if common.as_json:

@@ -1,83 +1,113 @@
-"""A batch: what one step of training or evaluation looks at.
+"""What one step of training or evaluation looks at: rows of text, and what an objective makes of them.
 
-    targets_BT[b, t] is the token that follows ids_BT[b, t];   loss = Σ weights · nll / Σ weights
+    TokenRows    what the text holds there: tokens, and how much each counts     made by a loader
+    Batch        what a model reads, what it should say, what that counts         made by an objective, from rows
 
-B rows, T positions. Weights are 1 where there is something to predict and 0 elsewhere: at padding, and where the target
-is `<bos>`, because nothing in a text says which text comes next. Where a text's own rows say what counts how much
-(`data.weights`), a training batch holds these weights instead of 1.
+B rows · S = T + 1 tokens of a row · T positions that a model reads.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Rows of tokens, the tokens that follow them, and which of those count.
+class Columns:
+    """Tensors that belong together: the first axis of each is the rows, or it is one number for all rows.
 
-    >>> batch = Batch(
-    ...     ids_BT=torch.tensor([[0, 5, 6]]),
-    ...     targets_BT=torch.tensor([[5, 6, 1]]),
-    ...     weights_BT=torch.ones(1, 3),
-    ...     first_token_B=torch.tensor([0]),
-    ... )
-    >>> batch.num_rows, batch.num_targets
-    (1, 3)
+    What is done to one is done to all, so a field that a subclass adds is carried along by itself.
     """
 
-    ids_BT: Tensor  # int64: what the model reads
-    targets_BT: Tensor  # int64: what it should say next; 0 at padding
-    weights_BT: Tensor  # float32: how much the target counts; 1.0 where nothing else was said, 0.0 where it does not
-    first_token_B: Tensor  # int64: where each row begins in the token stream, to name the documents it came from
+    def map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same with each tensor changed.
+
+        >>> rows = TokenRows(ids_BS=torch.zeros(4, 3), weights_BS=torch.ones(4, 3), first_token_B=torch.arange(4), index_B=torch.arange(4))
+        >>> rows.map(lambda tensor: tensor[1:3]).first_token_B
+        tensor([1, 2])
+        """
+        return dataclasses.replace(self, **{name: change(tensor) for name, tensor in vars(self).items()})
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on another device."""
+        return self.map(lambda tensor: tensor.to(device))
 
     @property
     def num_rows(self) -> int:
-        return self.ids_BT.shape[0]
+        return next(len(tensor) for tensor in vars(self).values() if tensor.dim())
 
-    @property
-    def num_targets(self) -> int:
-        """How many tokens count."""
-        return int((self.weights_BT > 0).sum())
-
-    @property
-    def longest(self) -> int:
-        """Positions up to the last one that counts in any row."""
-        counting_T = (self.weights_BT > 0).any(0).nonzero()
-        return int(counting_T.max()) + 1 if len(counting_T) else 0
-
-    def cut(self, positions: int) -> Batch:
-        """The same rows without what stands behind the first so many positions."""
-        return Batch(
-            ids_BT=self.ids_BT[:, :positions],
-            targets_BT=self.targets_BT[:, :positions],
-            weights_BT=self.weights_BT[:, :positions],
-            first_token_B=self.first_token_B,
-        )
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        return Batch(
-            ids_BT=self.ids_BT.to(device),
-            targets_BT=self.targets_BT.to(device),
-            weights_BT=self.weights_BT.to(device),
-            first_token_B=self.first_token_B.to(device),
-        )
-
-    def split(self, num: int) -> tuple[Batch, ...]:
-        """`num` batches of equally many rows, in order: the micro-batches of gradient accumulation.
+    def split(self, num: int) -> tuple[Self, ...]:
+        """`num` parts of equally many rows, in order: the micro-batches of gradient accumulation.
 
         Raises ValueError when the rows do not divide evenly.
         """
         if num < 1 or self.num_rows % num:
             raise ValueError(f"{self.num_rows} rows do not divide into {num} equal parts")
         rows = self.num_rows // num
-        columns = (self.ids_BT, self.targets_BT, self.weights_BT, self.first_token_B)
-        parts = zip(*(column.split(rows) for column in columns), strict=True)
-        return tuple(
-            Batch(ids_BT=ids, targets_BT=targets, weights_BT=weights, first_token_B=first)
-            for ids, targets, weights, first in parts
+
+        spans = (slice(start, start + rows) for start in range(0, self.num_rows, rows))
+        return tuple(self.map(functools.partial(_part, span)) for span in spans)
+
+
+def _part(rows: slice, tensor: Tensor) -> Tensor:
+    return tensor[rows] if tensor.dim() else tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRows(Columns):
+    """Rows of text as tokens, before anything is asked of them.
+
+    A row holds one token more than a model reads: where the next token is predicted, the last one is only a target. The
+    row after it in the text begins with that token, so an objective that predicts within a row leaves the last column out
+    (and meets one token of an epoch twice: the one that follows the window that is not full).
+    """
+
+    ids_BS: Tensor  # int64; 0 at padding
+    weights_BS: (
+        Tensor  # float32: how much each token counts where it is predicted; 1.0 where nothing else was said, 0.0 at
+    )
+    # padding, at `<bos>` (nothing in a text says which text comes next) and at what an earlier row counted
+    first_token_B: Tensor  # int64: where each row begins in the token stream, to name the documents it came from
+    index_B: Tensor  # int64: which row of the run this is; the key of whatever is drawn for it
+
+    @property
+    def longest(self) -> int:
+        """Positions up to the last one whose next token counts in any row.
+
+        >>> TokenRows(
+        ...     ids_BS=torch.tensor([[7, 5, 6, 0]]),
+        ...     weights_BS=torch.tensor([[0.0, 1.0, 1.0, 0.0]]),
+        ...     first_token_B=torch.tensor([0]),
+        ...     index_B=torch.tensor([0]),
+        ... ).longest
+        2
+        """
+        counting_S = (self.weights_BS > 0).any(0).nonzero()
+        return int(counting_S.max()) if len(counting_S) else 0
+
+    def cut(self, positions: int) -> TokenRows:
+        """The same rows without what stands behind the first so many positions and the token that follows them."""
+        return dataclasses.replace(
+            self, ids_BS=self.ids_BS[:, : positions + 1], weights_BS=self.weights_BS[:, : positions + 1]
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Columns):
+    """What a model reads, what it should say at each position, and how much that counts.
+
+        loss = Σ weights · cost / total_weight
+
+    An objective that needs more (another input, scores of another model) adds fields in a subclass.
+    """
+
+    ids_BT: Tensor  # int64: what the model reads
+    targets_BT: Tensor  # int64: what it should say there; anything where the weight is 0
+    weights_BT: Tensor  # float32: how much the target counts; 0.0 where there is nothing to predict
+    total_weight: Tensor  # float32, one number: of the whole update, of which this may be a part

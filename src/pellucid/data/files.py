@@ -24,7 +24,8 @@ from typing import BinaryIO
 from pellucid.counts import counted
 from pellucid.data.decoding import BLOCK_BYTES
 from pellucid.data.encodings import recognise, replaced
-from pellucid.errors import InputError, NoSpaceError
+from pellucid.data.row_text import object_of
+from pellucid.errors import InputError, NoSpaceError, RecordError
 from pellucid.events import Event, Recorder
 from pellucid.files import FULL_DISK
 
@@ -74,7 +75,15 @@ class TextFile:
 
     def open(self) -> BinaryIO:
         """The file's bytes, decompressed if it is a .gz."""
-        return gzip.open(self.path) if self.path.name.lower().endswith(".gz") else self.path.open("rb")  # type: ignore[return-value]
+        return gzip.open(self.path) if self.is_gz else self.path.open("rb")  # type: ignore[return-value]
+
+    def decompressed(self, stream: BinaryIO) -> BinaryIO:
+        """The same from a stream of what lies on the disk."""
+        return gzip.GzipFile(fileobj=stream) if self.is_gz else stream  # type: ignore[return-value]
+
+    @property
+    def is_gz(self) -> bool:
+        return self.path.name.lower().endswith(".gz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,10 +176,8 @@ def _kind_of_nameless(path: Path, field: str, recorder: Recorder) -> str:
     text, _ = replaced(head, recognise(head[:BLOCK_BYTES], whole=len(head) < BLOCK_BYTES).encoding)
     line = text.lstrip("\ufeff").partition("\n")[0]
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return "text"
-    if not isinstance(row, dict):
+        row = object_of(line, NAMELESS)
+    except RecordError:
         return "text"
     shown = f"{json.dumps(row, ensure_ascii=False)[:SHOWN]} …"
     if isinstance(row.get(field), str):

@@ -1,4 +1,4 @@
-"""Which tokens each row of each batch holds: a pure function of (seed, position), so resuming is arithmetic.
+"""Which text each row shows, in which order: a pure function of (seed, position), so resuming is arithmetic.
 
 The token stream is bent into a ring (its last `<eos>` meets its first `<bos>`, as between any two documents) of N
 tokens and cut into W = ceil(N / T) windows of T positions, T the context length. Row number p of the whole run lies in
@@ -7,34 +7,39 @@ epoch e = p div W and shows
     window  = permutation(seed, e)[p mod W]          every window once per epoch, in another order each time
     start   = (offset(seed, e) + window · T) mod N    cut elsewhere each time, so that texts meet new neighbours
 
-Every token is a target exactly once per epoch (but `<bos>`, which nothing foretells). Windows may hold the end of one
-document and the beginning of the next. The one window that is not full is padded, and padding weighs nothing, so every
-batch has the same shape. No state is kept: asked for rows 500 to 531, the loader needs nothing of rows 0 to 499.
+Each row shows the tokens of its window and the one after them, so that every token can be a target exactly once per
+epoch (but `<bos>`, which nothing foretells). What is asked of the rows is an objective's business (`data.objectives`).
+Windows may hold the end of one document and the beginning of the next. The one window that is not full is padded, and
+padding weighs nothing, so every batch has the same shape. No state is kept: asked for rows 500 to 531, the loader needs
+nothing of rows 0 to 499. (The order is worked out for some thousand places at once and kept for the next steps.)
 
 `DocumentLoader` gives each document a row of its own instead, padded on the right: nothing of another text stands before
-it. A causal model needs no mask for that, since it never looks ahead. It can sort by length the rows of a few updates in a
+it. It can sort by length the rows of a few updates in a
 row, a pool, so that the rows of each update are about equally long and the batch ends with the longest of them: little is
 padding then. Which update comes first is drawn anew in every pool.
 
-B rows, T positions.
+Axes: B rows · T positions · S = T + 1 tokens of a row · N places of an order · D documents · U updates of a pool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from pellucid.counts import counted
-from pellucid.data.batch import Batch
+from pellucid.data.batch import TokenRows
 from pellucid.data.permutation import permute
 from pellucid.data.settings import RowKind
 from pellucid.data.shards import TokenShards
 from pellucid.errors import InputError
 from pellucid.keyed_random import number
 
+Places = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # numbers of rows -> where each begins, how long it is
+ORDER_BLOCK = 1 << 12  # places of an epoch whose order is worked out at once
 ROUND_UP = 8  # a row of documents is a multiple of so many positions, which products like
 
 
@@ -49,23 +54,46 @@ class Loader:
         _require_two(shards)
         self.shards, self.row_length, self.seed = shards, context_length, seed
         self.num_rows_per_epoch = -(-shards.num_tokens // context_length)
+        # Two are kept, since an update may begin in one and end in the next.
+        self._order_block = lru_cache(maxsize=2)(self._new_order_block)
+        self._offset = lru_cache(maxsize=2)(self._new_offset)
 
-    def rows(self, start: int, count: int) -> Batch:
-        """The rows [start, start + count) of the run as one batch."""
-        position_B = np.arange(start, start + count)
-        epoch_B, place_B = np.divmod(position_B, self.num_rows_per_epoch)
+    def rows(self, start: int, count: int) -> TokenRows:
+        """The rows [start, start + count) of the run."""
+        index_B = np.arange(start, start + count)
+        epoch_B, place_B = np.divmod(index_B, self.num_rows_per_epoch)
         first_B, length_B = np.empty(count, np.int64), np.empty(count, np.int64)
         for epoch in np.unique(epoch_B):
             here = epoch_B == epoch
             first_B[here], length_B[here] = self._windows(int(epoch), place_B[here])
-        return _gather(self.shards, first_B, length_B, np.zeros_like(first_B), self.row_length, weighted=True)
+        return _gather(self.shards, first_B, length_B, index_B, self.row_length, weighted=True)
+
+    def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[TokenRows]:
+        """The text from beginning to end for evaluation, `rows` at a time, each token a target once (`windows`)."""
+        return windows(self.shards, self.row_length, rows=rows, max_windows=max_rows)
 
     def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         size, num_tokens = self.row_length, self.shards.num_tokens
-        window_B = permute(place_B, self.num_rows_per_epoch, number(self.seed, "data order", epoch))
-        # A text that fits into one window is not rotated: it is read from its beginning.
-        offset = number(self.seed, "data offset", epoch) % num_tokens if num_tokens > size else 0
-        return (offset + window_B * size) % num_tokens, np.minimum(size, num_tokens - window_B * size)
+        window_B = self._order(epoch, place_B)
+        return (self._offset(epoch) + window_B * size) % num_tokens, np.minimum(size, num_tokens - window_B * size)
+
+    def _new_offset(self, epoch: int) -> int:
+        """Where an epoch's first window begins; a text that fits into one is not rotated: it is read from its beginning."""
+        num_tokens = self.shards.num_tokens
+        return number(self.seed, "data offset", epoch) % num_tokens if num_tokens > self.row_length else 0
+
+    def _order(self, epoch: int, place_B: np.ndarray) -> np.ndarray:
+        """Which row of the text comes at each place of an epoch."""
+        block_B, within_B = np.divmod(place_B, ORDER_BLOCK)
+        row_B = np.empty_like(place_B)
+        for block in np.unique(block_B):
+            here = block_B == block
+            row_B[here] = self._order_block(epoch, int(block))[within_B[here]]
+        return row_B
+
+    def _new_order_block(self, epoch: int, block: int) -> np.ndarray:
+        place_N = np.arange(block * ORDER_BLOCK, min((block + 1) * ORDER_BLOCK, self.num_rows_per_epoch))
+        return permute(place_N, self.num_rows_per_epoch, number(self.seed, "data order", epoch))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +127,15 @@ class DocumentLoader(Loader):
         self.num_rows_per_epoch = int(self._ends_D[-1])
         self.num_cut = int((rows_D > 1).sum())
         self.pool = pool
+        self._sorted_pool = lru_cache(maxsize=2)(self._new_sorted_pool)
         positions = self._num_positions()
         self.padding_share = 1 - int(targets_D.sum()) / positions
         self.mean_row_length = positions / self.num_rows_per_epoch
 
-    def rows(self, start: int, count: int) -> Batch:
-        """The rows [start, start + count) of the run as one batch."""
-        batch = super().rows(start, count)
-        return batch if self.pool is None else batch.cut(_width(batch.longest, self.row_length))
+    def rows(self, start: int, count: int) -> TokenRows:
+        """The rows [start, start + count) of the run, as long as the longest of them needs where they are sorted."""
+        rows = super().rows(start, count)
+        return rows if self.pool is None else rows.cut(_width(rows.longest, self.row_length))
 
     def _num_positions(self) -> int:
         """Positions of the first epoch's updates, padding too."""
@@ -125,10 +154,7 @@ class DocumentLoader(Loader):
             row_B[here] = self._sorted_pool(epoch, int(pool))[place_B[here] - pool * size]
         return self._places(row_B)
 
-    def _order(self, epoch: int, place_B: np.ndarray) -> np.ndarray:
-        return permute(place_B, self.num_rows_per_epoch, number(self.seed, "data order", epoch))
-
-    def _sorted_pool(self, epoch: int, pool: int) -> np.ndarray:
+    def _new_sorted_pool(self, epoch: int, pool: int) -> np.ndarray:
         """The rows of a pool in the order they are read: by length, then update by update in an order of its own."""
         assert self.pool is not None
         size = self.pool.rows * self.pool.updates
@@ -141,18 +167,13 @@ class DocumentLoader(Loader):
         )
         return row_N.reshape(self.pool.updates, self.pool.rows)[update_U].reshape(-1)
 
-    def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[Batch]:
+    def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[TokenRows]:
         """The documents from first to last for evaluation, `rows` at a time, each token a target once.
 
-        `max_rows` takes that many rows, evenly spaced. The last batch is filled up with rows that weigh nothing.
+        `max_rows` takes that many rows, evenly spaced. The last rows are filled up with some that weigh nothing.
         """
-        num = min(self.num_rows_per_epoch, max_rows or self.num_rows_per_epoch)
-        row_N = np.arange(num) * self.num_rows_per_epoch // num
-        for begin in range(0, num, rows):
-            first_B, length_B = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-            here = slice(0, len(row_N[begin : begin + rows]))
-            first_B[here], length_B[here] = self._places(row_N[begin : begin + rows])
-            yield _gather(self.shards, first_B, length_B, np.zeros_like(first_B), self.row_length)
+        chosen = _evenly(self.num_rows_per_epoch, max_rows)
+        return _gather_in_order(self.shards, self._places, chosen, rows, self.row_length)
 
     def _places(self, row_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         document_B = np.searchsorted(self._ends_D, row_B, side="right")
@@ -171,77 +192,81 @@ def build_loader(
     return Loader(shards, context_length, seed)
 
 
-def num_windows(num_tokens: int, context_length: int, stride: int | None = None) -> int:
+def num_windows(num_tokens: int, context_length: int) -> int:
     """How many windows `windows` cuts a text into.
 
     >>> num_windows(num_tokens=101, context_length=50), num_windows(num_tokens=102, context_length=50)
     (2, 3)
     """
-    stride = stride or context_length
-    return 1 + max(0, -(-(num_tokens - 1 - context_length) // stride))
+    return 1 + max(0, -(-(num_tokens - 1 - context_length) // context_length))
 
 
 def windows(
-    shards: TokenShards,
-    context_length: int,
-    *,
-    rows: int,
-    stride: int | None = None,
-    max_windows: int | None = None,
-) -> Iterator[Batch]:
+    shards: TokenShards, context_length: int, *, rows: int, max_windows: int | None = None
+) -> Iterator[TokenRows]:
     """The text from beginning to end for evaluation, `rows` windows at a time, each token a target exactly once.
 
-    Windows begin `stride` tokens apart (default: the context length). With a shorter stride they overlap and only the
-    targets that no earlier window had count, so that each is predicted from a longer context. `max_windows` takes that
-    many windows, evenly spaced over the text. The last batch is filled up with rows that weigh nothing. Raises
-    InputError when there are fewer than two tokens.
+    `max_windows` takes that many windows, evenly spaced over the text. The last rows are filled up with some that weigh
+    nothing. Raises InputError when there are fewer than two tokens.
     """
     _require_two(shards)
-    stride = min(stride or context_length, context_length)
-    total = num_windows(shards.num_tokens, context_length, stride)
-    num = min(total, max_windows or total)
-    window_N = np.arange(num) * total // num
-    for begin in range(0, num, rows):
-        window_B = window_N[begin : begin + rows]
-        first_B = np.zeros(rows, np.int64)
-        length_B = np.zeros(rows, np.int64)
-        first_B[: len(window_B)] = window_B * stride
-        length_B[: len(window_B)] = np.minimum(context_length, shards.num_tokens - 1 - window_B * stride)
-        already_B = np.where(first_B > 0, context_length - stride, 0)
-        yield _gather(shards, first_B, length_B, already_B, context_length)
+    last = shards.num_tokens - 1
+
+    def places(window_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        first_B = window_B * context_length
+        return first_B, np.minimum(context_length, last - first_B)
+
+    chosen = _evenly(num_windows(shards.num_tokens, context_length), max_windows)
+    return _gather_in_order(shards, places, chosen, rows, context_length)
+
+
+def _evenly(total: int, most: int | None) -> np.ndarray:
+    """The numbers of `total` rows, or of so many of them, evenly spaced."""
+    num = min(total, most or total)
+    return np.arange(num) * total // num
+
+
+def _gather_in_order(
+    shards: TokenShards, places: Places, chosen_N: np.ndarray, rows: int, context_length: int
+) -> Iterator[TokenRows]:
+    """The chosen rows, so many at a time; the last ones are filled up with rows that weigh nothing."""
+    for begin in range(0, len(chosen_N), rows):
+        some_N = chosen_N[begin : begin + rows]
+        index_B, first_B, length_B = (np.zeros(rows, np.int64) for _ in range(3))
+        here = slice(0, len(some_N))
+        index_B[here], (first_B[here], length_B[here]) = some_N, places(some_N)
+        yield _gather(shards, first_B, length_B, index_B, context_length)
 
 
 def _gather(
     shards: TokenShards,
     first_B: np.ndarray,
     length_B: np.ndarray,
-    skip_B: np.ndarray,
+    index_B: np.ndarray,
     context_length: int,
     *,
     weighted: bool = False,
-) -> Batch:
-    """The windows that begin at `first_B` on the ring; targets skip_B … length_B of each count.
+) -> TokenRows:
+    """The windows that begin at `first_B` on the ring, each of so many tokens and the one after them.
 
     Where tokens have weights of their own, those of weight 0 never count; the others count by them when `weighted`, else 1.
     """
-    first_B1, length_B1, skip_B1 = first_B[:, None], length_B[:, None], skip_B[:, None]
-    column_S = np.arange(context_length + 1)  # S = T + 1: inputs and targets overlap
-    place_BS = (first_B1 + column_S) % shards.num_tokens
+    column_S = np.arange(context_length + 1)
+    place_BS = (first_B[:, None] + column_S) % shards.num_tokens
     ids_BS = shards.take(place_BS).astype(np.int64)
-    ids_BS[(column_S > length_B1) | (length_B1 == 0)] = 0
-    column_T = column_S[:-1]
-    counts_BT = (column_T < length_B1) & (column_T >= skip_B1)
+    counts_BS = (column_S <= length_B[:, None]) & (length_B[:, None] > 0)
+    ids_BS[~counts_BS] = 0
     if shards.manifest.unpredicted_id is not None:
-        counts_BT &= ids_BS[:, 1:] != shards.manifest.unpredicted_id
-    weights_BT = counts_BT.astype(np.float32)
+        counts_BS &= ids_BS != shards.manifest.unpredicted_id
+    weights_BS = counts_BS.astype(np.float32)
     if shards.has_weights:
-        told_BT = shards.weights(place_BS[:, 1:])
-        weights_BT *= told_BT if weighted else told_BT > 0
-    return Batch(
-        ids_BT=torch.from_numpy(ids_BS[:, :-1].copy()),
-        targets_BT=torch.from_numpy(ids_BS[:, 1:].copy()),
-        weights_BT=torch.from_numpy(weights_BT),
+        told_BS = shards.weights(place_BS)
+        weights_BS *= told_BS if weighted else told_BS > 0
+    return TokenRows(
+        ids_BS=torch.from_numpy(ids_BS),
+        weights_BS=torch.from_numpy(weights_BS),
         first_token_B=torch.from_numpy(first_B),
+        index_B=torch.from_numpy(index_B),
     )
 
 

@@ -22,7 +22,8 @@ from pellucid.data.encodings import REPLACEMENT
 from pellucid.data.settings import BEFORE, DataSettings
 from pellucid.data.shards import FORMAT_VERSION, MANIFEST, REBUILD, TokenShards
 from pellucid.data.source import Source, open_as_set
-from pellucid.data.split import Side, Split, Survey, choose_split, divide, mended, survey
+from pellucid.data.split import Side, Split, choose_split, divide, mended
+from pellucid.data.survey import Survey
 from pellucid.data.writer import ShardWriter, encoded_batches, write_shards
 from pellucid.errors import CorruptFileError, InputError
 from pellucid.events import NULL, Event, Recorder
@@ -73,6 +74,8 @@ def prepare(
     what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
     """
     directory, settings = Path(directory), settings or DataSettings()
+    if not (directory / PREPARED).is_file():
+        _ = source.survey  # needed below anyway, and a source that was read knows its fingerprint
     identity = identify(source, tokenizer, settings)
     reused = _is_made_from(directory, identity, recorder)
     if reused:
@@ -137,7 +140,7 @@ def _identity(stored: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _make(source: Source, tokenizer: Tokenizer, directory: Path, settings: DataSettings, recorder: Recorder) -> None:
-    seen = survey(source.documents())
+    seen = source.survey
     if settings.valid_file is None:
         split = choose_split(seen, settings)
     else:

@@ -12,27 +12,29 @@ anything that cannot be read is an error that says where. A source does not clea
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
-import json
 import weakref
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from pellucid.counts import counted
 from pellucid.data.decoding import BLOCK_BYTES, Decoder, LineEnds, byte_blocks, text_blocks
+from pellucid.data.document import Document
 from pellucid.data.encodings import AUTO, check_encoding
 from pellucid.data.files import TextFile, find_files
+from pellucid.data.fingerprint import Fingerprint
+from pellucid.data.row_text import ReadOptions, column_of, read_row
 from pellucid.data.settings import DataSettings
+from pellucid.data.survey import Survey, survey
 from pellucid.data.translation import as_utf8
-from pellucid.data.weights import Span, read_spans, spans_with_line_feeds, spans_within
-from pellucid.errors import InputError, MissingExtraError, RecordError, SettingsError, install
+from pellucid.data.weights import Span, spans_with_line_feeds, spans_within
+from pellucid.errors import InputError, MissingExtraError, SettingsError, install
 from pellucid.events import NULL, Event, Recorder
-from pellucid.settings import nearest
 
 MOST_ALIKE = 5
 OF_ONE_FILE = (  # events that every file of a large folder may cause, and what they say
@@ -41,33 +43,6 @@ OF_ONE_FILE = (  # events that every file of a large folder may cause, and what 
     ("data.encoding_told", "valid UTF-8, read as something else, as asked"),
     ("data.mark_removed", "a byte-order mark removed"),
 )
-LEAVE_OUT = "--errors replace leaves such rows out and counts them"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Document:
-    """One text with a beginning and an end, or one part of it.
-
-    >>> Document(text="Once upon a time", origin="book.txt").last
-    True
-    """
-
-    text: str
-    origin: str  # where it came from: "book.txt", "rows.jsonl:17"
-    part: int = 0  # 0 for the part that begins the text, then 1, 2, …
-    last: bool = True  # whether the text ends here
-    weights: tuple[Span, ...] = ()  # what of this part counts how much; all else weighs 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How the bytes of a source become text."""
-
-    field: str
-    errors: Literal["strict", "replace"]
-    encoding: str
-    newlines: Literal["lf", "keep"]
-    weights: str | None = None  # the field of a row that says what counts how much
 
 
 @dataclass(frozen=True)
@@ -79,7 +54,7 @@ class Source:
 
     description: str
     files: tuple[TextFile, ...]
-    reading: Reading
+    options: ReadOptions
     recorder: _Once
     needs_weights: bool = True  # where weights are named, some row must have them
 
@@ -90,7 +65,8 @@ class Source:
         counted. Raises InputError when nothing else is there, DecodingError for bytes that are not of the encoding,
         RecordError for a broken row.
         """
-        reader = _Reader(self.reading, self.recorder)
+        fingerprint = None if "fingerprint" in vars(self) else Fingerprint()
+        reader = _Reader(self.options, self.recorder, fingerprint)
         num_blank, found = 0, False
         for file in self.files:
             for document in reader.read(file):
@@ -108,6 +84,8 @@ class Source:
                 where=self.description,
                 hint="give text with words in it",
             )
+        if fingerprint is not None:
+            vars(self)["fingerprint"] = fingerprint.text  # as the property would: it need not read the files again
         self.recorder.tell_rest()
         self._tell_weights(reader)
         for event in self._counted(num_blank, reader):
@@ -115,16 +93,16 @@ class Source:
 
     def _tell_weights(self, reader: _Reader) -> None:
         """How many rows have weights; InputError where weights were named and no row has any: the name may be mistyped."""
-        if self.reading.weights is None:
+        if self.options.weights is None:
             return
         if not reader.num_weighed and self.needs_weights:
             raise InputError(
                 "no row has the field that data.weights names",
-                found=f"data.weights = {self.reading.weights}",
+                found=f"data.weights = {self.options.weights}",
                 where=self.description,
                 hint="name the field that the rows have, or leave out data.weights",
             )
-        count, field = reader.num_weighed, self.reading.weights
+        count, field = reader.num_weighed, self.options.weights
         message = f"weights of {self.description}: {counted(count, 'row')} with the field {field}"
         self.recorder.record(Event(name="data.weights", message=message, data={"count": count, "field": field}))
 
@@ -149,14 +127,13 @@ class Source:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over kind, size and contents of every file in order; names do not count, so a folder may be moved."""
-        digest = hashlib.sha256()
-        for file in self.files:
-            digest.update(f"{file.kind} {file.num_bytes}\n".encode())
-            with file.path.open("rb") as stream:
-                while block := stream.read(BLOCK_BYTES):
-                    digest.update(block)
-        return digest.hexdigest()
+        """A hash of all contents, as `data.fingerprint` says; known already where the source was read to its end."""
+        return Fingerprint.of(self.files)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """How much text there is. The source is read for this once; that gives the fingerprint too."""
+        return survey(self.documents())
 
 
 def open_source(
@@ -183,7 +160,9 @@ def open_source(
     [('first', 'a.jsonl:1'), ('second', 'b.txt')]
     """
     once = _Once(recorder)
-    reading = Reading(field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines, weights=weights)
+    options = ReadOptions(
+        field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines, weights=weights
+    )
     found = find_files(location, field=field, plain=folders == "plain", recorder=once)
     if weights is not None and (other := [file.name for file in found.files if file.kind != "rows"]):
         raise SettingsError(
@@ -191,7 +170,7 @@ def open_source(
             found=f"data.weights = {weights}, and {other[0]}",
             hint="leave out data.weights, or give .jsonl",
         )
-    source = Source(found.description, found.files, reading, once, needs_weights)
+    source = Source(found.description, found.files, options, once, needs_weights)
     for path in found.temporary:
         weakref.finalize(source, path.unlink, missing_ok=True)
     return source
@@ -217,8 +196,9 @@ def open_as_set(
 class _Reader:
     """One reading of a source's files, and what it counts on the way."""
 
-    def __init__(self, reading: Reading, recorder: Recorder) -> None:
-        self.reading, self.recorder = reading, recorder
+    def __init__(self, options: ReadOptions, recorder: Recorder, fingerprint: Fingerprint | None) -> None:
+        """`fingerprint` hashes what is read; None where that is known."""
+        self.options, self.recorder, self.fingerprint = options, recorder, fingerprint
         self.ends, self.num_without, self.num_weighed = LineEnds(), 0, 0
 
     def read(self, file: TextFile) -> Iterator[Document]:
@@ -233,25 +213,23 @@ class _Reader:
         except OSError as error:
             raise InputError("the file cannot be read", found=error.strerror or str(error), where=file.name) from error
 
+    def _open(self, file: TextFile) -> AbstractContextManager[BinaryIO]:
+        return file.open() if self.fingerprint is None else self.fingerprint.reading(file)
+
     def _text(self, file: TextFile) -> Iterator[Document]:
-        decoder = Decoder(file.name, self.reading.errors, self.recorder)
-        with file.open() as raw:
-            blocks = text_blocks(as_utf8(raw, self.reading.encoding, decoder), decoder)
+        decoder = Decoder(file.name, self.options.errors, self.recorder)
+        with self._open(file) as raw:
+            blocks = text_blocks(as_utf8(raw, self.options.encoding, decoder), decoder)
             yield from _in_parts(self._with_line_ends(blocks), file.name)
 
     def _rows(self, file: TextFile) -> Iterator[Document]:
-        decoder = Decoder(file.name, self.reading.errors, self.recorder)
-        with file.open() as raw:
-            for number, line in enumerate(as_utf8(raw, self.reading.encoding, decoder), 1):
-                where = f"{file.name}, line {number:,}"
-                row = decoder.decode(line, where)
-                if not row.isspace():  # an empty line, usually the last one, is no row
-                    values = _object_of(row, where)
-                    text = _field_of(values, self.reading, where)
-                    text = None if text is None else _without_surrogates(text, where, decoder)
-                    spans = _spans_of(values, text, self.reading, where)
-                    self.num_weighed += self.reading.weights in values
-                    yield from self._row(text, f"{file.name}:{number}", spans)
+        decoder = Decoder(file.name, self.options.errors, self.recorder)
+        with self._open(file) as raw:
+            for number, line in enumerate(as_utf8(raw, self.options.encoding, decoder), 1):
+                row = read_row(line, number, self.options, decoder)
+                if row is not None:
+                    self.num_weighed += row.is_weighed
+                    yield from self._row(row.text, f"{file.name}:{number}", row.spans)
         decoder.finish()
 
     def _parquet(self, file: TextFile) -> Iterator[Document]:
@@ -263,8 +241,10 @@ class _Reader:
                 "reading .parquet needs pyarrow", where=file.name, hint=install("pyarrow")
             ) from None
         try:
+            if self.fingerprint is not None:  # its parts are not read from first to last
+                self.fingerprint.add(file)
             with parquet.ParquetFile(file.path) as table:
-                for value, number in _column(table.schema_arrow.names, table.iter_batches, file, self.reading):
+                for value, number in column_of(table.schema_arrow.names, table.iter_batches, file.name, self.options):
                     yield from self._row(value, f"{file.name}:{number}")
         except pyarrow.ArrowException as error:
             raise InputError("the .parquet file cannot be read", found=str(error), where=file.name) from error
@@ -272,7 +252,7 @@ class _Reader:
     def _row(self, text: str | None, origin: str, spans: tuple[Span, ...] = ()) -> Iterator[Document]:
         """The document of a row; a row without text is counted."""
         if text is not None and spans:
-            spans = spans if self.reading.newlines == "keep" else spans_with_line_feeds(spans, text)
+            spans = spans if self.options.newlines == "keep" else spans_with_line_feeds(spans, text)
             position = 0
             for document in self._row(text, origin):
                 end = position + len(document.text)
@@ -287,7 +267,7 @@ class _Reader:
             yield from _in_parts(self._with_line_ends(block.decode() for block in blocks), origin)
 
     def _with_line_ends(self, texts: Iterable[str]) -> Iterable[str]:
-        return texts if self.reading.newlines == "keep" else self.ends.unify(texts)
+        return texts if self.options.newlines == "keep" else self.ends.unify(texts)
 
 
 def _in_parts(texts: Iterable[str], origin: str) -> Iterator[Document]:
@@ -298,101 +278,6 @@ def _in_parts(texts: Iterable[str], origin: str) -> Iterator[Document]:
             yield Document(text=held, origin=origin, part=number - 1, last=False)
         held = text
     yield Document(text=held, origin=origin, part=number, last=True)
-
-
-def _object_of(row: str, where: str) -> Mapping[str, object]:
-    try:
-        value = json.loads(row)
-    except (ValueError, RecursionError) as error:
-        hint = 'every line must be one JSON object, such as {"text": "…"}'
-        raise RecordError("the row is not valid JSON", found=str(error), where=where, hint=hint) from None
-    if not isinstance(value, Mapping):
-        raise RecordError(
-            "the row is not a JSON object", found=type(value).__name__, where=where, hint='write {"text": "…"}'
-        )
-    return value
-
-
-def _spans_of(values: Mapping[str, object], text: str | None, reading: Reading, where: str) -> tuple[Span, ...]:
-    """What of a row's text counts how much; nothing said, all weighs 1."""
-    if (
-        reading.weights is None or text is None or not text.strip()
-    ):  # a row without text is left out, whatever else it says
-        return ()
-    value = values.get(reading.weights)
-    return () if value is None else read_spans(value, len(text), reading.weights, where)
-
-
-def _field_of(value: Mapping[str, object], reading: Reading, where: str) -> str | None:
-    """The text of a row; None for a row without one, where such rows are to be left out."""
-    field = reading.field
-    if value.get(field) is None and reading.errors == "replace":
-        return None
-    if field not in value:
-        found = f"the fields {', '.join(map(repr, list(value)[:10]))}" if value else "an empty object"
-        raise RecordError(
-            f"the row has no field {field!r}",
-            found=found,
-            where=where,
-            hint=f"name the field that holds the text: --field …; {LEAVE_OUT}",
-        )
-    if value[field] is None:
-        what = f"the field {field!r} is null: there is no text"
-        raise RecordError(what, found="null", where=where, hint=LEAVE_OUT)
-    if not isinstance(value[field], str):
-        raise RecordError(
-            f"the field {field!r} is not text",
-            found=type(value[field]).__name__,
-            where=where,
-            hint="name another field: --field …",
-        )
-    return str(value[field])
-
-
-def _without_surrogates(text: str, where: str, decoder: Decoder) -> str:
-    r"""JSON can spell half of a character ("\ud83d"), which no UTF-8 text can hold."""
-    try:
-        text.encode()
-        return text
-    except UnicodeEncodeError as error:
-        if decoder.errors == "strict":
-            found = f"half of a character, {text[error.start]!a}, at character {error.start:,} of the text"
-            raise RecordError(
-                "the row's text is not valid Unicode",
-                found=found,
-                where=where,
-                hint="mend the row, or --errors replace puts U+FFFD there",
-            ) from None
-    mended = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
-    decoder.num_replaced += sum("\ud800" <= character <= "\udfff" for character in text)
-    return mended
-
-
-def _column(
-    names: list[str], iter_batches: Callable, file: TextFile, reading: Reading
-) -> Iterator[tuple[str | None, int]]:
-    """The texts of a column with the numbers of their rows; None for a row without one."""
-    if reading.field not in names:
-        found = f"the columns {', '.join(map(repr, names[:10]))}"
-        raise RecordError(
-            f"there is no column {reading.field!r}", found=found, where=file.name, hint=nearest(reading.field, names)
-        )
-    number = 0
-    for batch in iter_batches(batch_size=256, columns=[reading.field]):
-        for text in batch.column(0).to_pylist():
-            number += 1
-            where = f"{file.name}, row {number:,}"
-            if text is None and reading.errors == "strict":
-                raise RecordError(
-                    f"the column {reading.field!r} is null: there is no text", found="null", where=where, hint=LEAVE_OUT
-                )
-            if text is not None and not isinstance(text, str):
-                raise RecordError(
-                    f"the column {reading.field!r} is not text",
-                    found=type(text).__name__,
-                    where=where,
-                )
-            yield text, number
 
 
 class _Once:

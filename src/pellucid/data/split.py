@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pellucid.data.document import Document
 from pellucid.data.settings import DataSettings
-from pellucid.data.source import Document
+from pellucid.data.survey import Survey
 from pellucid.data.weights import spans_within
 
 Side = Literal["train", "valid"]
@@ -26,16 +27,6 @@ MIN_BYTES_HELD_OUT = 200  # less tells nothing about a model, and a text so smal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Survey:
-    """What one reading of the text counts, before anything is decided."""
-
-    num_documents: int
-    num_characters: int
-    num_bytes: int  # UTF-8
-    largest: int  # UTF-8 bytes of the largest document
-
-
-@dataclass(frozen=True, kw_only=True)
 class Split:
     """How the text is divided, and why in one sentence."""
 
@@ -43,23 +34,6 @@ class Split:
     reason: str
     fraction: float = 0.0  # method "documents": the share of documents held out
     cut: int = 0  # method "cut": characters of the whole text that are trained on; the rest is held out
-
-
-def survey(documents: Iterable[Document]) -> Survey:
-    """Count documents, characters and bytes in one pass.
-
-    >>> survey([Document(text="你好", origin="a"), Document(text="hi", origin="b")])
-    Survey(num_documents=2, num_characters=4, num_bytes=8, largest=6)
-    """
-    num_documents = num_characters = num_bytes = size = largest = 0
-    for document in documents:
-        length = len(document.text) if document.text.isascii() else len(document.text.encode())
-        size = length if document.part == 0 else size + length
-        largest = max(largest, size)
-        num_characters += len(document.text)
-        num_bytes += length
-        num_documents += document.last
-    return Survey(num_documents=num_documents, num_characters=num_characters, num_bytes=num_bytes, largest=largest)
 
 
 def choose_split(seen: Survey, settings: DataSettings) -> Split:

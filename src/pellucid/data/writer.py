@@ -20,8 +20,8 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 
+from pellucid.data.document import Document
 from pellucid.data.shards import DOCUMENT, DOCUMENTS, MANIFEST, ORIGINS, Manifest, ShardFile, TokenShards
-from pellucid.data.source import Document
 from pellucid.data.weights import WEIGHTS, runs_of, token_weights
 from pellucid.files import as_bytes, replace_directory, to_json, write_file
 from pellucid.tokens.tokenizer import Tokenizer

@@ -7,7 +7,7 @@
 
 It is read off the rows that really chose the token, so asking for it cannot change the text; and it is made of a few
 passes over rows of float32, so asking costs little. What only people need (texts, shapes) is worked out when somebody
-looks. It is not a recording of the tensors themselves: that is `pellucid.model.tap`.
+looks. It is not a recording of the tensors themselves: that is `pellucid.model.recording`.
 
 Axes: V vocabulary · C candidates.
 """
@@ -21,22 +21,20 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.engine.chain import MODEL
-from pellucid.engine.distribution import segment
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Choice
-from pellucid.engine.stage import Stage
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.sampling.distribution import Distribution
+from pellucid.engine.sampling.sampler import MODEL, Choice
+from pellucid.engine.sampling.stage import Stage
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.shapes import Shape, part_shapes
 from pellucid.tokens.tokenizer import Tokenizer
 
 NUM_CANDIDATES = 8
-BLOCK = 256  # logits per block when the highest are looked for: about the root of a usual vocabulary
 SCORED_AT_ONCE = 128  # rows of logits held while a prompt is scored
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReadCost:
     """What it took to know the logits: who read, what was already there, what was computed, how long it took."""
 
     runner: str
@@ -88,7 +86,7 @@ class Account:
     segment: tuple[float, float]  # the chosen token's part of [0, 1)
     stages: tuple[StageAccount, ...]
     candidates: tuple[Candidate, ...]  # the likeliest after any stage and the chosen one, in the model's order
-    reading: Reading
+    reading: ReadCost
     choose_seconds: float  # what the stages and the draw took
     config: ModelConfig = field(repr=False)
     tokenizer: Tokenizer = field(repr=False, compare=False)
@@ -132,14 +130,14 @@ def build_account(
     *,
     config: ModelConfig,
     position: int,
-    reading: Reading,
+    reading: ReadCost,
     choose_seconds: float = 0.0,
     num_candidates: int = NUM_CANDIDATES,
 ) -> Account:
     """Write up one choice; its rows must have been kept."""
-    rows = [Row(choice.rows[0])]
+    rows = [Distribution(choice.rows[0])]
     for logits_V in choice.rows[1:]:
-        rows.append(rows[-1] if logits_V is rows[-1].logits_V else Row(logits_V, rows[-1]))
+        rows.append(rows[-1] if logits_V is rows[-1].logits_V else Distribution(logits_V, rows[-1]))
     names = (MODEL, *(stage.name for stage in stages))
     stages_told = tuple(
         account_stage(name, before, after, num_candidates)
@@ -165,69 +163,10 @@ def build_account(
     )
 
 
-class Row:
-    """One row of logits as probabilities; only the tokens that are left cost anything.
-
-    `before` is the row that the stage was given: no stage brings back a token that an earlier one has removed.
-
-    >>> row = Row(np.array([0.0, -np.inf, 0.0, 1.0], dtype=np.float32))
-    >>> row.num_kept, row.top(2), row.logprobs(np.array([3])).round(3).tolist()
-    (3, (3, 0), [-0.551])
-    """
-
-    def __init__(self, logits_V: np.ndarray, before: Row | None = None) -> None:
-        self.logits_V = logits_V
-        self.ids: np.ndarray | None = before.ids if before else None  # None: all, which need not be listed
-        self.kept = logits_V if self.ids is None else logits_V[self.ids]
-        if self.kept.min() == -np.inf:
-            places = np.flatnonzero(self.kept > -np.inf)
-            self.ids, self.kept = self.ids_at(places), self.kept[places]
-        self.num_kept, self.highest = self.kept.size, float(self.kept.max())
-        self.shifted = (self.kept - self.highest).astype(np.float32, copy=False)
-        self.weights = np.exp(self.shifted)
-        self.log_total = math.log(float(self.weights.sum()))
-
-    def ids_at(self, places: np.ndarray) -> np.ndarray:
-        """The ids of some places among the tokens that are left."""
-        return places if self.ids is None else self.ids[places]
-
-    def logprobs(self, ids: np.ndarray) -> np.ndarray:
-        """Log-probabilities of some tokens, in nats."""
-        return self.logits_V[ids].astype(np.float64) - self.highest - self.log_total
-
-    def entropy_bits(self) -> float:
-        """-Σ p log₂ p, where log p = shifted - log Σ weights."""
-        nats = self.log_total - float(self.weights @ self.shifted) / math.exp(self.log_total)
-        return max(0.0, nats / math.log(2))
-
-    def mass_of(self, ids: np.ndarray) -> float:
-        """The share of the probability that lies on some tokens."""
-        weights = np.exp((self.logits_V[ids] - self.highest).astype(np.float32, copy=False))
-        return min(1.0, float(weights.sum()) / math.exp(self.log_total))  # never above 1 by rounding
-
-    def segment(self, token_id: int) -> tuple[float, float]:
-        """Where the segment of a token begins and ends between 0 and 1, segments laid out in id order."""
-        return segment(self.weights, token_id if self.ids is None else int(np.searchsorted(self.ids, token_id)))
-
-    def top(self, count: int) -> tuple[int, ...]:
-        """The likeliest tokens, of equals the lowest ids first.
-
-        No sort of the whole row: the count-th highest of the blocks' maxima is a floor under the count-th highest
-        logit, and few logits reach it.
-        """
-        floor = -np.inf
-        if self.num_kept > count * BLOCK:
-            maxima = np.maximum.reduceat(self.kept, np.arange(0, self.num_kept, BLOCK))
-            floor = np.sort(maxima)[-count]
-        places = np.flatnonzero(self.kept >= floor)
-        best = places[np.argsort(-self.kept[places], kind="stable")[:count]]
-        return tuple(self.ids_at(best).tolist())
-
-
-def account_stage(name: str, before: Row, after: Row, num_candidates: int) -> StageAccount:
+def account_stage(name: str, before: Distribution, after: Distribution, num_candidates: int) -> StageAccount:
     """Compare the distributions before and after a stage.
 
-    >>> before, after = (Row(np.log(p)) for p in (np.array([0.5, 0.25, 0.25]), np.array([0.4, 0.4, 1e-300])))
+    >>> before, after = (Distribution(np.log(p)) for p in (np.array([0.5, 0.25, 0.25]), np.array([0.4, 0.4, 1e-300])))
     >>> account_stage("bias", before, after, 2)
     StageAccount(name='bias', num_kept=3, mass_kept=1.0, entropy_bits=1.0, top=(0, 1))
     """
@@ -258,6 +197,6 @@ def score_prompt(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> li
         piece = ids[start : min(start + SCORED_AT_ONCE, len(ids) - 1)]
         sequence.extend(piece)
         for row_V, token_id in zip(runner.score(sequence), ids[start + 1 :], strict=False):
-            logprob = float(Row(row_V).logprobs(np.array([token_id]))[0])
+            logprob = float(Distribution(row_V).logprobs(np.array([token_id]))[0])
             told.append((logprob, int(np.count_nonzero(row_V > row_V[token_id]))))
     return [PromptToken(i, token_label(tokenizer, i), *facts) for i, facts in zip(ids, told, strict=True)]

@@ -22,7 +22,7 @@ Source: Wu et al. 2016 §7 (length penalty), Sutskever et al. 2014 §3.2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Many
+from collections import abc
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,9 +30,10 @@ import numpy as np
 
 from pellucid.counts import counted
 from pellucid.engine.generate import check_prompt, check_stop_ids
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import MODEL, History, Stage, check_row
-from pellucid.engine.sequence import Sequence
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.sampler import MODEL, check_row
+from pellucid.engine.sampling.stage import History, Stage
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import SamplingError
@@ -139,10 +140,10 @@ class Extension:
 def search(
     runner: Runner,
     tokenizer: Tokenizer,
-    prompt_ids: Many[int],
+    prompt_ids: abc.Sequence[int],
     settings: BeamSettings = PLAIN,
     *,
-    extra: Many[Stage] = (),
+    extra: abc.Sequence[Stage] = (),
     recorder: Recorder = NULL,
 ) -> tuple[Hypothesis, ...]:
     """The best continuations that a beam search finds, best first; at most `num_best`.
@@ -162,7 +163,7 @@ class _Search:
     """One search: its rules, and the texts it has finished so far."""
 
     def __init__(
-        self, runner: Runner, tokenizer: Tokenizer, num_prompt: int, settings: BeamSettings, extra: Many[Stage]
+        self, runner: Runner, tokenizer: Tokenizer, num_prompt: int, settings: BeamSettings, extra: abc.Sequence[Stage]
     ) -> None:
         self.runner, self.tokenizer, self.settings, self.extra = runner, tokenizer, settings, extra
         self.num_prompt, self.room = num_prompt, runner.config.context_length - num_prompt
@@ -171,16 +172,16 @@ class _Search:
         self.num_candidates = max(2, 1 + len(self.end_ids)) * settings.num_beams
         self.finished: list[Hypothesis] = []
 
-    def run(self, prompt_ids: Many[int], recorder: Recorder) -> list[Hypothesis]:
+    def run(self, prompt_ids: abc.Sequence[int], recorder: Recorder) -> list[Hypothesis]:
         sequence = self.runner.start(prompt_ids, max_length=self.num_prompt + self.max_new)
-        beams, rows_BV = [Beam(sequence)], self.runner.prefill(sequence)[None]
+        beams, rows_BV = [Beam(sequence)], self.runner.read([sequence])
         num_steps, num_rows = 1, 1
         while True:
             running = self._finish(self._extend(beams, rows_BV))
             if not running or self._is_over(running[0]):
                 break
             beams = advance(running)
-            rows_BV = self.runner.decode([beam.sequence for beam in beams])
+            rows_BV = self.runner.read([beam.sequence for beam in beams])
             num_steps, num_rows = num_steps + 1, num_rows + len(beams)
             data = {"label": "searching", "done": num_steps, "total": self.max_new}
             recorder.record(Event(name="engine.progress", message=f"step {num_steps} of {self.max_new}", data=data))
@@ -193,7 +194,7 @@ class _Search:
         )
         return self.finished
 
-    def _extend(self, beams: Many[Beam], rows_BV: np.ndarray) -> list[Extension]:
+    def _extend(self, beams: abc.Sequence[Beam], rows_BV: np.ndarray) -> list[Extension]:
         """The best extensions by one token, best first: those that may end and enough that do not."""
         found = []
         for beam, logits_V in zip(beams, rows_BV, strict=True):
@@ -208,7 +209,7 @@ class _Search:
             raise SamplingError("no beam can go on", found="every logit of every beam is -inf", where=f"after {names}")
         return sorted(found, key=lambda extension: -extension.total)[: self.num_candidates]
 
-    def _finish(self, extensions: Many[Extension]) -> list[Extension]:
+    def _finish(self, extensions: abc.Sequence[Extension]) -> list[Extension]:
         """Put away those that end, and return the best of the others."""
         running = []
         for place, extension in enumerate(extensions):
@@ -239,7 +240,7 @@ class _Search:
             num_prompt_tokens=self.num_prompt,
         )
 
-    def _read_out(self, new_ids: Many[int]) -> tuple[str, FinishReason | None]:
+    def _read_out(self, new_ids: abc.Sequence[int]) -> tuple[str, FinishReason | None]:
         """The text of these ids and why it ends with the last of them (None: it does not)."""
         ending = StopCondition(
             self.tokenizer,
@@ -265,7 +266,7 @@ class _Search:
         return self._score(best.total, length) <= self.finished[-1].score
 
 
-def advance(extensions: Many[Extension]) -> list[Beam]:
+def advance(extensions: abc.Sequence[Extension]) -> list[Beam]:
     """Each extension as a beam of its own. The first heir of a beam takes its sequence, the others get copies."""
     taken: set[int] = set()
     sequences = []

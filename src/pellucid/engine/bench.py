@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence as Many
+from collections import abc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,9 +23,10 @@ import numpy as np
 import psutil
 
 from pellucid.engine.generate import generate
-from pellucid.engine.runner import Runner
-from pellucid.engine.sequence import Sequence
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.request import Request
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.flops import count_flops
 from pellucid.planning.memory import estimate_kv_cache
@@ -43,7 +44,7 @@ GROUP = 32  # weights that share a scale at int4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class Timing:
     """Some tokens, and the seconds that they took."""
 
     num_tokens: int
@@ -53,7 +54,7 @@ class Pace:
     def tokens_per_second(self) -> float:
         """The rate.
 
-        >>> Pace(num_tokens=30, seconds=0.5).tokens_per_second
+        >>> Timing(num_tokens=30, seconds=0.5).tokens_per_second
         60.0
         """
         return self.num_tokens / self.seconds
@@ -68,23 +69,22 @@ def random_ids(config: ModelConfig, count: int, *, seed: int = 0) -> list[int]:
     return np.random.default_rng(seed).integers(config.vocab_size, size=count).tolist()
 
 
-def read_prompts(runner: Runner, prompts: Many[Many[int]], *, room: int) -> list[Sequence]:
+def read_prompts(runner: Runner, prompts: abc.Sequence[abc.Sequence[int]], *, room: int) -> list[Sequence]:
     """A sequence for each prompt, read, with room for `room` ids more."""
     sequences = [runner.start(ids, max_length=len(ids) + room) for ids in prompts]
-    for sequence in sequences:
-        runner.prefill(sequence)
+    runner.read(sequences)
     return sequences
 
 
-def measure_prefill(runner: Runner, ids: Many[int]) -> Pace:
+def measure_prefill(runner: Runner, ids: abc.Sequence[int]) -> Timing:
     """Time the reading of one prompt, in tokens of the prompt."""
     sequence = runner.start(ids, max_length=len(ids))
     begin = time.perf_counter()
-    runner.prefill(sequence)
-    return Pace(num_tokens=len(ids), seconds=time.perf_counter() - begin)
+    runner.read([sequence])
+    return Timing(num_tokens=len(ids), seconds=time.perf_counter() - begin)
 
 
-def measure_decode(runner: Runner, sequences: Many[Sequence], num_steps: int) -> Pace:
+def measure_decode(runner: Runner, sequences: abc.Sequence[Sequence], num_steps: int) -> Timing:
     """Time steps of one new token for each of some sequences that are read; they are left as they were found.
 
     The runner alone: the ids are given, no token is chosen. The tokens of all sequences count.
@@ -95,23 +95,24 @@ def measure_decode(runner: Runner, sequences: Many[Sequence], num_steps: int) ->
     for token_id in ids:
         for sequence in sequences:
             sequence.extend((token_id,))
-        runner.decode(sequences)
+        runner.read(sequences)
     seconds = time.perf_counter() - begin
     for sequence, length in zip(sequences, lengths, strict=True):
         sequence.truncate(length)
-    return Pace(num_tokens=num_steps * len(sequences), seconds=seconds)
+    return Timing(num_tokens=num_steps * len(sequences), seconds=seconds)
 
 
 def measure_generate(
-    runner: Runner, tokenizer: Tokenizer, ids: Many[int], num_tokens: int, *, explain: bool = False
-) -> Pace:
+    runner: Runner, tokenizer: Tokenizer, ids: abc.Sequence[int], num_tokens: int, *, explain: bool = False
+) -> Timing:
     """The pace of `generate` after its first token: greedy, with the account of each token or without.
 
     The text may not end early, so that every measurement is of the same number of tokens.
     """
-    settings = SamplingSettings(temperature=0, max_new_tokens=num_tokens + 1, min_new_tokens=num_tokens + 1)
-    times = [time.perf_counter() for _ in generate(runner, tokenizer, ids, settings, explain=explain)]
-    return Pace(num_tokens=len(times) - 1, seconds=times[-1] - times[0])
+    sampling = SamplingSettings(temperature=0, max_new_tokens=num_tokens + 1, min_new_tokens=num_tokens + 1)
+    request = Request(prompt_ids=ids, sampling=sampling, explain=explain)
+    times = [time.perf_counter() for _ in generate(runner, tokenizer, request)]
+    return Timing(num_tokens=len(times) - 1, seconds=times[-1] - times[0])
 
 
 def prompt_flops(config: ModelConfig, num_tokens: int) -> int:

@@ -1,84 +1,74 @@
-"""Tokens out: the cached, streaming loop.
+"""Tokens out: a request becomes a generation, and a generation one token after the other.
 
-    read the prompt; then, until it ends: logits -> stages -> draw -> token -> read that token
+    read what is new; then, until it ends: logits -> stages -> draw -> token -> read that token
 
-The cache keeps the keys and values of all positions read, so that each new token costs one position. `simple` is the
-same loop without a cache or a stream; a test holds the two equal. One sequence at a time: batches of requests are the
-scheduler's business.
+The cache keeps the keys and values of all positions read, so that each new token costs one position. `advance` is the
+one step of every loop: it reads what is new in several generations at once and lets each choose by itself. A single
+text is the case of one, several choices from one seed are another, and a batch of requests is a third. `simple` is the
+same loop without a cache or a stream; a test holds the two equal.
 
-Axes: V vocabulary.
+Axes: B generations · V vocabulary.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections import abc
+
+import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine.account import build_account
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import Stage
+from pellucid.engine.account import Account, ReadCost, build_account
+from pellucid.engine.constraints.constrain import build_constraint
+from pellucid.engine.request import Request
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.sampler import Choice, Sampler, build_sampler
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import Stage
+from pellucid.engine.settings import SpeculationSettings
+from pellucid.engine.speculative import SpeculativeRunner, build_speculative, speculated
 from pellucid.engine.step import Completion, Step
-from pellucid.engine.stop import StopCondition
-from pellucid.engine.window import Reader, Window
+from pellucid.engine.stop import FinishReason, StopCondition
+from pellucid.engine.window import Window
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.tokens.tokenizer import Tokenizer
 
-PLAIN = SamplingSettings()
 
-
-def generate(
-    runner: Runner,
-    tokenizer: Tokenizer,
-    prompt_ids: Sequence[int],
-    settings: SamplingSettings = PLAIN,
-    *,
-    extra: Sequence[Stage] = (),
-    explain: bool = False,
-    recorder: Recorder = NULL,
-) -> Iterator[Step]:
-    """Continue a prompt, handing out each token as it is chosen; `explain` adds to each the account of its choice.
-
-    `extra` stages, such as a constraint, act on the logits before those of the settings.
+def generate(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder: Recorder = NULL) -> Generation:
+    """Begin to continue a prompt: iterate over what this returns, and each token comes as it is chosen.
 
     Raises ContextError when the prompt leaves no room, RequestError when it is empty or names an unknown id, or when
-    nothing would ever end the text; all at the call, not at the first step.
+    nothing would ever end the text; SamplingError for what the settings or the constraint cannot be; all at the call,
+    not at the first step.
     """
-    config = runner.config
-    window = build_window(config, prompt_ids, settings)
-    check_stop_ids(config, settings.stop_ids)
-    room = None if window else config.context_length - len(prompt_ids)
-    most = min(n for n in (room, settings.max_new_tokens) if n is not None)
-    sampler = build_sampler(runner, tokenizer, settle_seed(settings, recorder), extra=extra)
-    ending = StopCondition(
-        tokenizer, settings.stop, max_new_tokens=settings.max_new_tokens, room=room, stop_ids=settings.stop_ids
-    )
-    reader = Reader(runner, prompt_ids, max_length=len(prompt_ids) + most, window=window, recorder=recorder)
-    return _steps(reader, sampler, ending, tokenizer, explain)
+    check_request(runner.config, request)
+    sampling = settle_seed(request.sampling, recorder)
+    stages = tuple(request.stages)
+    if request.constraint is not None:
+        stages += (build_constraint(request.constraint, tokenizer, recorder=recorder),)
+    if request.speculation is not None or request.draft is not None:
+        ahead = request.speculation or SpeculationSettings()
+        runner = build_speculative(runner, tokenizer, sampling, ahead, draft=request.draft, extra=stages)
+    settled = dataclasses.replace(request, sampling=sampling)
+    return Generation(runner, tokenizer, settled, stages=stages, recorder=recorder)
 
 
-def complete(
-    runner: Runner,
-    tokenizer: Tokenizer,
-    prompt_ids: Sequence[int],
-    settings: SamplingSettings = PLAIN,
-    *,
-    recorder: Recorder = NULL,
-) -> Completion:
+def complete(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder: Recorder = NULL) -> Completion:
     """Continue a prompt to its end."""
-    settled = settle_seed(settings, recorder)
-    steps = list(generate(runner, tokenizer, prompt_ids, settled, recorder=recorder))
-    return collect(steps, seed=settled.seed, num_prompt_tokens=len(prompt_ids))
+    generation = generate(runner, tokenizer, request, recorder=recorder)
+    steps = list(generation)
+    generation.report()
+    return collect(steps, generation.request)
 
 
-def collect(steps: Sequence[Step], *, seed: int | None, num_prompt_tokens: int) -> Completion:
-    """All steps of one generation as its completion."""
+def collect(steps: abc.Sequence[Step], request: Request) -> Completion:
+    """All steps of one generation as its completion; the seed of the request is known."""
     reason = steps[-1].finish_reason
     assert reason is not None, "the generation has not ended"
     return Completion(
@@ -86,18 +76,143 @@ def collect(steps: Sequence[Step], *, seed: int | None, num_prompt_tokens: int) 
         ids=tuple(step.id for step in steps),
         logprobs=tuple(step.logprob for step in steps),
         finish_reason=reason,
-        seed=seed,
-        num_prompt_tokens=num_prompt_tokens,
+        seed=request.sampling.seed,
+        num_prompt_tokens=len(request.prompt_ids),
     )
 
 
-def build_sampler(
-    runner: Runner, tokenizer: Tokenizer, settings: SamplingSettings, *, extra: Sequence[Stage] = (), choice: int = 0
-) -> Sampler:
-    """The stages of one generation, the seed of its settings known; its text may end at `end_ids` and at `stop_ids`."""
-    end_ids = tokenizer.end_ids | set(settings.stop_ids)
-    num_logits, num_known = runner.config.vocab_size, tokenizer.vocab_size
-    return Sampler(settings, num_logits=num_logits, num_known=num_known, end_ids=end_ids, choice=choice, extra=extra)
+class Generation:
+    """A request in progress: its text so far, what of that is read, how it chooses, when it ends.
+
+    An iterator of steps. Whoever has several steps them together with `advance`: they know nothing of each other.
+    `request` is the one asked for, its seed drawn.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        request: Request,
+        *,
+        stages: abc.Sequence[Stage],
+        recorder: Recorder,
+    ) -> None:
+        """Made by `generate`, which checks the request; `stages` are the caller's and the constraint's."""
+        self.runner, self.tokenizer, self.request, self.recorder = runner, tokenizer, request, recorder
+        self.stages = stages
+        sampling, context_length, num_prompt = request.sampling, runner.config.context_length, len(request.prompt_ids)
+        slides = sampling.on_full == "slide"
+        self.window = Window(context_length=context_length, keep_first=sampling.keep_first) if slides else None
+        self.room = None if slides else context_length - num_prompt
+        most = min(n for n in (self.room, sampling.max_new_tokens) if n is not None)
+        self.max_length = num_prompt + most if self.window is None else min(num_prompt + most, context_length)
+        self.ids, self.num_prompt, self.num_gone = list(request.prompt_ids), num_prompt, 0
+        self.sequence = self._start()  # what the runner sees
+        self.finish_reason: FinishReason | None = None
+        self._take_number(0)
+
+    @property
+    def chain(self) -> str:
+        """The stages that every row passes through, in one line."""
+        return self.sampler.chain
+
+    def __iter__(self) -> Generation:
+        return self
+
+    def __next__(self) -> Step:
+        if self.finish_reason is not None:
+            raise StopIteration
+        return advance((self,))[0]
+
+    def choose(self, logits_V: np.ndarray, cost: ReadCost | None = None) -> Step:
+        """The token that follows, chosen from the row after the last id; with the `cost` of that row its account."""
+        position, started = len(self.ids), time.perf_counter()
+        choice = self.sampler.choose(logits_V, self.ids, self.num_prompt, keep_rows=cost is not None)
+        account = None if cost is None else self._account(choice, cost, time.perf_counter() - started)
+        text, reason = self.ending.push(choice.id)
+        self.finish_reason = reason
+        if reason is None:
+            self._extend(choice.id)
+        return Step(
+            text=text, id=choice.id, position=position, logprob=choice.logprob, finish_reason=reason, account=account
+        )
+
+    def fork(self, number: int) -> Generation:
+        """Another choice from the same seed, `number` of them; before the first token, so that the prompt is shared."""
+        assert len(self.ids) == self.num_prompt, "choices part at the end of the prompt"
+        twin = copy.copy(self)
+        twin.ids, twin.sequence = list(self.ids), self.sequence.fork()
+        twin._take_number(number)
+        return twin
+
+    def report(self) -> None:
+        """Tell what guessing ahead brought so far, if there is any."""
+        if isinstance(self.runner, SpeculativeRunner):
+            self.recorder.record(speculated(self.runner.stats))
+
+    def _take_number(self, number: int) -> None:
+        """What belongs to this choice alone: its draws, and its watch for the end."""
+        sampling = self.request.sampling
+        self.number = number  # among several choices from one seed
+        self.sampler: Sampler = build_sampler(
+            self.runner.config, self.tokenizer, sampling, extra=self.stages, choice=number
+        )
+        self.ending = StopCondition(
+            self.tokenizer,
+            sampling.stop,
+            max_new_tokens=sampling.max_new_tokens,
+            room=self.room,
+            stop_ids=sampling.stop_ids,
+        )
+
+    def _extend(self, token_id: int) -> None:
+        self.ids.append(token_id)
+        if self.window is not None and self.window.num_gone(len(self.ids)) > self.num_gone:
+            self.sequence = self._start()
+        else:
+            self.sequence.extend((token_id,))
+
+    def _start(self) -> Sequence:
+        """A sequence of all that is visible, none of it read."""
+        if self.window is None:
+            return self.runner.start(self.ids, max_length=self.max_length)
+        self.num_gone = self.window.num_gone(len(self.ids))
+        if self.num_gone:
+            self.recorder.record(self.window.slid(len(self.ids)))
+        return self.runner.start(self.window.visible(self.ids), max_length=self.max_length)
+
+    def _account(self, choice: Choice, cost: ReadCost, seconds: float) -> Account:
+        return build_account(
+            choice,
+            self.sampler.stages,
+            self.tokenizer,
+            config=self.runner.config,
+            position=len(self.ids),
+            reading=cost,
+            choose_seconds=seconds,
+        )
+
+
+def advance(generations: abc.Sequence[Generation]) -> list[Step]:
+    """One token more for each of some unfinished generations of one runner, in their order.
+
+    What is new in all of them is read at once: whole prompts and single tokens side by side. With an exact runner no
+    bit of a step depends on which others are there.
+    """
+    runner, sequences = generations[0].runner, [generation.sequence for generation in generations]
+    lengths, started = [sequence.cache.length for sequence in sequences], time.perf_counter()
+    rows_BV = runner.read(sequences)
+    seconds = time.perf_counter() - started
+    steps = []
+    for generation, logits_V, length in zip(generations, rows_BV, lengths, strict=True):
+        cost = None
+        if generation.request.explain:
+            num_new = generation.sequence.cache.length - length
+            cost = ReadCost(
+                runner=runner.name, exact=runner.exact, num_reused=length, num_computed=num_new, seconds=seconds
+            )
+        steps.append(generation.choose(logits_V, cost))
+    return steps
 
 
 def settle_seed(settings: SamplingSettings, recorder: Recorder = NULL) -> SamplingSettings:
@@ -117,22 +232,23 @@ def settle_seed(settings: SamplingSettings, recorder: Recorder = NULL) -> Sampli
     return dataclasses.replace(settings, seed=seed)
 
 
-def build_window(config: ModelConfig, prompt_ids: Sequence[int], settings: SamplingSettings) -> Window | None:
-    """What slides over the text when the context is full; None when the generation ends there. Checks the prompt."""
-    if settings.on_full == "stop":
-        check_prompt(config, prompt_ids)
-        return None
-    check_ids(config, prompt_ids)
-    if settings.max_new_tokens is None:
+def check_request(config: ModelConfig, request: Request) -> None:
+    """Refuse what this model cannot do: the prompt, the tokens that end the text, a text without an end."""
+    sampling = request.sampling
+    if sampling.on_full == "stop":
+        check_prompt(config, request.prompt_ids)
+    else:
+        check_ids(config, request.prompt_ids)
+    if sampling.on_full == "slide" and sampling.max_new_tokens is None:
         raise RequestError(
             "a text that slides through the context may never end",
             found="on_full=slide without max_new_tokens",
             hint="say how many tokens are wanted at most: max_new_tokens",
         )
-    return Window(context_length=config.context_length, keep_first=settings.keep_first)
+    check_stop_ids(config, sampling.stop_ids)
 
 
-def check_prompt(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
+def check_prompt(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
     """Refuse a prompt that this model cannot continue."""
     check_ids(config, prompt_ids)
     if len(prompt_ids) >= config.context_length:
@@ -145,7 +261,7 @@ def check_prompt(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
         )
 
 
-def check_stop_ids(config: ModelConfig, stop_ids: Sequence[int]) -> None:
+def check_stop_ids(config: ModelConfig, stop_ids: abc.Sequence[int]) -> None:
     """Refuse stop tokens that this model can never write."""
     unknown = [token_id for token_id in stop_ids if not 0 <= token_id < config.vocab_size]
     if unknown:
@@ -156,7 +272,7 @@ def check_stop_ids(config: ModelConfig, stop_ids: Sequence[int]) -> None:
         )
 
 
-def check_ids(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
+def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
     """Refuse ids that this model cannot read, whatever their number."""
     if not config.causal:
         raise RequestError("this model sees the whole row at once: it cannot continue a text", found="causal=False")
@@ -171,36 +287,3 @@ def check_ids(config: ModelConfig, prompt_ids: Sequence[int]) -> None:
             where=f"vocab_size={config.vocab_size}",
             hint="encode the prompt with the model's own tokenizer",
         )
-
-
-def _steps(
-    reader: Reader, sampler: Sampler, ending: StopCondition, tokenizer: Tokenizer, explain: bool
-) -> Iterator[Step]:
-    reason = None
-    while reason is None:
-        logits_V, reading = reader.read()
-        position, started = len(reader.ids), time.perf_counter()
-        choice = sampler.choose(logits_V, reader.ids, reader.num_prompt, keep_rows=explain)
-        choose_seconds = time.perf_counter() - started
-        text, reason = ending.push(choice.id)
-        account = None
-        if explain:
-            account = build_account(
-                choice,
-                sampler.stages,
-                tokenizer,
-                config=reader.runner.config,
-                position=position,
-                reading=reading,
-                choose_seconds=choose_seconds,
-            )
-        yield Step(
-            text=text,
-            id=choice.id,
-            position=position,
-            logprob=choice.logprob,
-            finish_reason=reason,
-            account=account,
-        )
-        if reason is None:
-            reader.extend(choice.id)

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.generate import check_prompt
-from pellucid.engine.torch_runner import build_cache
-from pellucid.model.decoder import Decoder
+from pellucid.model.context import Context
 from pellucid.model.device import inference
+from pellucid.model.protocol import Model
 
 ROWS = 64  # prompts side by side: enough to keep two cores busy, few enough for their caches
 
 
 def answer_greedily(
-    model: Decoder, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, end_ids: Set[int]
+    model: Model, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, end_ids: Set[int]
 ) -> list[list[int]]:
     """Continue each prompt with the likeliest tokens, up to and including the first of `end_ids`.
 
@@ -47,15 +47,15 @@ def answer_greedily(
     return answers
 
 
-def _continue(model: Decoder, ids_BT: Tensor, num_new: int, ends_V: Tensor) -> Tensor:
+def _continue(model: Model, ids_BT: Tensor, num_new: int, ends_V: Tensor) -> Tensor:
     """The likeliest continuations, [B, up to num_new], until every row holds an end."""
     num_rows, length = ids_BT.shape
-    cache = build_cache(model, length + num_new, batch_size=num_rows)
+    context = Context(cache=model.new_cache(length + num_new, batch_size=num_rows))
     ended_B = torch.zeros(num_rows, dtype=torch.bool)
     written: list[Tensor] = []
-    with inference(model):
+    with inference():
         while len(written) < num_new and not ended_B.all():
-            logits_BTV = model(ids_BT.to(model.embed.weight.device), cache=cache, last_only=True).logits_BTV
+            logits_BTV = model(ids_BT.to(model.device), context, last_only=True).logits_BTV
             ids_BT = logits_BTV.argmax(-1).cpu()
             written.append(ids_BT)
             ended_B |= ends_V[ids_BT[:, 0]]

@@ -15,19 +15,20 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from pellucid.engine.generate import build_sampler, check_prompt, settle_seed
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.generate import check_prompt, settle_seed
+from pellucid.engine.sampling.sampler import build_sampler
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, find_stop
-from pellucid.engine.torch_runner import TorchRunner
 from pellucid.errors import RequestError
-from pellucid.model.decoder import Decoder
+from pellucid.model.context import Context
 from pellucid.model.device import inference
+from pellucid.model.protocol import Model
 from pellucid.tokens.tokenizer import Tokenizer
 
 
 def complete_simply(
-    model: Decoder, tokenizer: Tokenizer, prompt_ids: Sequence[int], settings: SamplingSettings
+    model: Model, tokenizer: Tokenizer, prompt_ids: Sequence[int], settings: SamplingSettings
 ) -> Completion:
     """Continue a prompt to its end, reading everything again for every token.
 
@@ -37,7 +38,7 @@ def complete_simply(
         raise RequestError("the simple loop has no sliding window", found="on_full=slide", hint="use generate")
     check_prompt(model.config, prompt_ids)
     settings = settle_seed(settings)
-    sampler = build_sampler(TorchRunner(model), tokenizer, settings)
+    sampler = build_sampler(model.config, tokenizer, settings)
     ids, logprobs, reason = list(prompt_ids), [], None
     while reason is None:
         choice = sampler.choose(next_logits(model, ids), ids, len(prompt_ids))
@@ -57,15 +58,15 @@ def complete_simply(
     )
 
 
-def next_logits(model: Decoder, ids: Sequence[int]) -> np.ndarray:
+def next_logits(model: Model, ids: Sequence[int]) -> np.ndarray:
     """Read ids from the first to the last; the scores of what may follow, [V] in float32."""
-    with inference(model):
-        ids_BT = torch.tensor([ids], device=model.embed.weight.device)
-        return model(ids_BT, last_only=True).logits_BTV[0, -1].float().cpu().numpy()
+    with inference():
+        ids_BT = torch.tensor([ids], device=model.device)
+        return model(ids_BT, Context(), last_only=True).logits_BTV[0, -1].float().cpu().numpy()
 
 
 def find_reason(
-    model: Decoder, tokenizer: Tokenizer, ids: Sequence[int], num_prompt: int, settings: SamplingSettings
+    model: Model, tokenizer: Tokenizer, ids: Sequence[int], num_prompt: int, settings: SamplingSettings
 ) -> FinishReason | None:
     """Why the generation ends with the last id; None when it goes on."""
     new_ids = ids[num_prompt:]

@@ -26,8 +26,8 @@ Source: Leviathan et al. 2023 §2 (draft model), Saxena 2023, "Prompt lookup dec
 from __future__ import annotations
 
 import copy
+from collections import abc
 from collections.abc import Callable, Collection
-from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol, cast
@@ -35,32 +35,18 @@ from typing import Protocol, cast
 import numpy as np
 
 from pellucid.counts import counted
-from pellucid.engine.generate import build_sampler
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Sampler
-from pellucid.engine.sequence import Sequence
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.stage import Stage
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.sampler import Sampler, build_sampler
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import Stage
+from pellucid.engine.settings import SpeculationSettings
 from pellucid.errors import RequestError, SamplingError
 from pellucid.events import Event
-from pellucid.settings import setting
 from pellucid.tokens.tokenizer import Tokenizer
 
 FIRST_REACH = 3  # with the token itself four rows
 RECENT = 8  # earlier places that are compared: bounds the work on "aaaa…"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeculationSettings:
-    """How far ahead to guess. Nothing here can change the text."""
-
-    max_tokens: int = setting(7, "most tokens proposed at once", low=1)
-    ngram: int = setting(2, "tokens at the end of the text that must have occurred before (prompt lookup)", low=1)
-
-    def __post_init__(self) -> None:
-        for name in ("max_tokens", "ngram"):
-            if getattr(self, name) < 1:
-                raise RequestError(f"{name} must be 1 or more", found=str(getattr(self, name)))
 
 
 AHEAD = SpeculationSettings()
@@ -165,9 +151,9 @@ class DraftModel:
         if limit < 1:
             return []  # the text has outgrown the draft's context
         self._follow(sequence.ids)
-        self._choose(self.runner.prefill(self.own), sequence.num_prompt)
+        self._choose(self.runner.read([self.own])[0], sequence.num_prompt)
         while self.own.ids[-1] not in self.end_ids and len(self.own) < len(sequence) + limit:
-            logits_V = self.runner.decode([self.own])[0]
+            logits_V = self.runner.read([self.own])[0]
             try:
                 self._choose(logits_V, sequence.num_prompt)
             except SamplingError:  # a ban or a grammar leaves this guess no way on; the text itself may never come here
@@ -237,20 +223,17 @@ class SpeculativeRunner:
             num_proposed=self.num_proposed, num_accepted=self.num_accepted, num_readings=self.num_readings
         )
 
-    def start(self, ids: Many[int], *, max_length: int) -> Sequence:
+    def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         ahead = self.runner.start([], max_length=max_length)
         no_rows = np.empty((0, self.config.vocab_size), dtype=np.float32)
         return Sequence(list(ids), AheadCache(ahead, self.build_proposer(max_length), no_rows))
 
-    def prefill(self, sequence: Sequence) -> np.ndarray:
-        return self.runner.prefill(self._catch_up(sequence))
+    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
+        rows = [self._row(sequence) for sequence in sequences]
+        return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
     def score(self, sequence: Sequence) -> np.ndarray:
         return self.runner.score(self._catch_up(sequence))
-
-    def decode(self, sequences: Many[Sequence]) -> np.ndarray:
-        rows = [self._decode(sequence) for sequence in sequences]
-        return rows[0][None] if len(rows) == 1 else np.stack(rows)
 
     def refresh(self) -> None:
         self.runner.refresh()
@@ -263,9 +246,11 @@ class SpeculativeRunner:
         cache.length += len(unread)
         return cache.ahead
 
-    def _decode(self, sequence: Sequence) -> np.ndarray:
-        """The row after the one unread id, [V]: at hand when the id was guessed."""
+    def _row(self, sequence: Sequence) -> np.ndarray:
+        """The row after the last id, [V]: at hand when that is the one unread id and was guessed."""
         cache = _cache_of(sequence)
+        if not cache.length or len(sequence) != cache.length + 1:
+            return cast(np.ndarray, self.runner.read([self._catch_up(sequence)])[0])
         position, ahead = cache.length, cache.ahead
         if position < len(ahead) and ahead.ids[position] == sequence.ids[position]:
             self.num_accepted += 1
@@ -283,7 +268,7 @@ class SpeculativeRunner:
         limit = min(cache.reach, self.max_tokens, cache.max_length - len(sequence))
         guess = cache.proposer.propose(sequence, limit) if limit > 0 else []
         cache.ahead.extend([*sequence.unread, *guess])
-        cache.rows_TV = self.runner.score(cache.ahead) if guess else self.runner.decode([cache.ahead])
+        cache.rows_TV = self.runner.score(cache.ahead) if guess else self.runner.read([cache.ahead])
         self.num_proposed += len(guess)
         self.num_readings += 1
 
@@ -300,7 +285,7 @@ def build_speculative(
     speculation: SpeculationSettings = AHEAD,
     *,
     draft: Runner | None = None,
-    extra: Many[Stage] = (),
+    extra: abc.Sequence[Stage] = (),
 ) -> SpeculativeRunner:
     """A runner that reads ahead: by prompt lookup, or with the guesses of `draft` when one is given.
 
@@ -319,7 +304,7 @@ def build_speculative(
             where=f"tokenizer of {tokenizer.vocab_size}",
             hint="draft and model must share one tokenizer",
         )
-    sampler = build_sampler(draft, tokenizer, replace(settings, mirostat=0), extra=extra)
+    sampler = build_sampler(draft.config, tokenizer, replace(settings, mirostat=0), extra=extra)
     guess = partial(DraftModel, draft, sampler, tokenizer.end_ids | set(settings.stop_ids))
     return SpeculativeRunner(runner, guess, max_tokens=speculation.max_tokens)
 

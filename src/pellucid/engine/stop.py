@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Literal
 
+from pellucid.errors import SamplingError
 from pellucid.tokens.tokenizer import Tokenizer
 
 FinishReason = Literal["eos", "stop", "length", "context"]
@@ -71,7 +72,7 @@ class StopCondition:
     """Turns drawn ids into text that may be shown, and says when and why to stop.
 
     `room` is how many tokens the context still holds; None when it never fills. The text of a stop token is not shown,
-    as that of a stop string is not.
+    as that of a stop string is not. Raises SamplingError for stop strings without a tokenizer.
     """
 
     def __init__(
@@ -83,6 +84,9 @@ class StopCondition:
         room: int | None,
         stop_ids: Collection[int] = (),
     ) -> None:
+        if stops and not tokenizer.has_text:
+            hint = "give the ids that end a text: stop_ids"
+            raise SamplingError("without a tokenizer no text can end the generation", found=repr(stops), hint=hint)
         self.end_ids, self.max_new_tokens, self.room = tokenizer.end_ids, max_new_tokens, room
         self.decoder, self.stops, self.stop_ids = tokenizer.stream(), StopStrings(stops), frozenset(stop_ids)
         self.num_tokens = 0

@@ -1,4 +1,4 @@
-"""What the model sees of a growing text, and the reading of it.
+"""What the model sees of a growing text.
 
     the text still fits       everything; each new token costs one position, the others lie in the cache
     it has outgrown           on_full="stop": the generation ends with the reason "context"
@@ -11,24 +11,17 @@ that nobody wrote. So half of what may leave goes at once, and the next slide is
 
 What is visible is a function of the text's length alone: a text cut short and continued slides at the same places.
 
-Axes: V vocabulary.
 Source: Dai et al. 2019 §3.1 (what goes wrong when stored states are reused at other positions).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence as Many
+from collections import abc
 from dataclasses import dataclass
 
-import numpy as np
-
 from pellucid.counts import counted
-from pellucid.engine.account import Reading
-from pellucid.engine.runner import Runner
-from pellucid.engine.sequence import Sequence
 from pellucid.errors import ContextError
-from pellucid.events import NULL, Event, Recorder
+from pellucid.events import Event
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,74 +57,17 @@ class Window:
         beyond = max(0, length - self.context_length)
         return -(-beyond // self.stride) * self.stride
 
-    def visible(self, ids: Many[int]) -> list[int]:
+    def visible(self, ids: abc.Sequence[int]) -> list[int]:
         """The ids that are seen, in order."""
         return [*ids[: self.keep_first], *ids[self.keep_first + self.num_gone(len(ids)) :]]
 
-
-class Reader:
-    """Reads one growing text: all its ids, and the sequence of those that the runner sees.
-
-    Without a window the two are the same, and the text must not outgrow the context.
-    """
-
-    def __init__(
-        self,
-        runner: Runner,
-        prompt_ids: Many[int],
-        *,
-        max_length: int,
-        window: Window | None = None,
-        recorder: Recorder = NULL,
-    ) -> None:
-        self.runner, self.window, self.recorder = runner, window, recorder
-        self.ids, self.num_prompt, self.max_length = list(prompt_ids), len(prompt_ids), max_length
-        self.num_gone, self.sequence = 0, self._start()
-
-    def read(self) -> tuple[np.ndarray, Reading]:
-        """The logits after the last id, [V], and what it took to know them."""
-        if self.window is not None and self.window.num_gone(len(self.ids)) > self.num_gone:
-            self.sequence = self._start()
-        sequence, started = self.sequence, time.perf_counter()
-        num_reused, num_computed = sequence.cache.length, len(sequence.unread)
-        one = num_reused and num_computed == 1
-        logits_V = self.runner.decode([sequence])[0] if one else self.runner.prefill(sequence)
-        seconds = time.perf_counter() - started
-        return logits_V, Reading(
-            runner=self.runner.name,
-            exact=self.runner.exact,
-            num_reused=num_reused,
-            num_computed=num_computed,
-            seconds=seconds,
-        )
-
-    def extend(self, token_id: int) -> None:
-        """Add the id that was chosen."""
-        self.ids.append(token_id)
-        self.sequence.extend([token_id])
-
-    def _start(self) -> Sequence:
-        """A sequence of all that is visible, none of it read."""
-        if self.window is None:
-            return self.runner.start(self.ids, max_length=self.max_length)
-        seen, self.num_gone = self.window.visible(self.ids), self.window.num_gone(len(self.ids))
-        if self.num_gone:
-            self._report(len(seen))
-        return self.runner.start(seen, max_length=min(self.max_length, self.window.context_length))
-
-    def _report(self, num_seen: int) -> None:
-        kept = min(self.window.keep_first, num_seen) if self.window else 0
-        self.recorder.record(
-            Event(
-                name="engine.window_slid",
-                message=f"the context is full: of {len(self.ids)} tokens the first {kept} and the last "
-                f"{num_seen - kept} are still seen, {self.num_gone} are not; {num_seen} positions are read again",
-                data={
-                    "length": len(self.ids),
-                    "kept_first": kept,
-                    "kept_last": num_seen - kept,
-                    "gone": self.num_gone,
-                    "read_again": num_seen,
-                },
-            )
+    def slid(self, length: int) -> Event:
+        """What to tell when some of a text of this length have left."""
+        gone = self.num_gone(length)
+        seen, kept = length - gone, min(self.keep_first, length - gone)
+        return Event(
+            name="engine.window_slid",
+            message=f"the context is full: of {length} tokens the first {kept} and the last "
+            f"{seen - kept} are still seen, {gone} are not; {seen} positions are read again",
+            data={"length": length, "kept_first": kept, "kept_last": seen - kept, "gone": gone, "read_again": seen},
         )

@@ -5,8 +5,9 @@
     bits per byte  nats / ln 2 / UTF-8 bytes of the text: the only one that may be compared between tokenizers
 
 Text is cut into windows of the model's context, one after the other (stride = context), each document as
-`<bos> text <eos>`; windows may run from one document into the next, as they do in training. Every token but `<bos>` is
-predicted exactly once, <eos> included; the bytes are those of the text alone.
+`<bos> text <eos>`; windows may run from one document into the next, as they do in training. The model's objective says
+what is predicted there and what that costs: of a causal model every token but `<bos>`, exactly once, <eos> included. The
+bytes are those of the text alone.
 
 Sums are exactly rounded (`math.fsum`), so they do not depend on the size of the batches they were made in.
 
@@ -17,31 +18,35 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import TokenRows
+from pellucid.data.document import Document
 from pellucid.data.loader import num_windows, windows
-from pellucid.data.source import Document
+from pellucid.data.objectives.protocol import LOSS, Objective, RowKey
 from pellucid.data.writer import write_shards
 from pellucid.errors import InputError
-from pellucid.model.decoder import Decoder
+from pellucid.model.context import Context
 from pellucid.model.device import inference
+from pellucid.model.protocol import Model
 from pellucid.tokens.tokenizer import Tokenizer
 
 ROWS = 16  # windows read at once; the result does not depend on it
 
-Watch = Callable[[Iterable[Batch], int], Iterable[Batch]]
+KEY = RowKey(seed=0, purpose="evaluation")  # what an objective draws is the same at each evaluation
+
+Watch = Callable[[Iterable[TokenRows], int], Iterable[TokenRows]]
 
 
-def unwatched(batches: Iterable[Batch], num_batches: int) -> Iterable[Batch]:
-    """Pass the batches on: nobody watches."""
-    return batches
+def unwatched(steps: Iterable[TokenRows], num_steps: int) -> Iterable[TokenRows]:
+    """Pass the rows of each step on: nobody watches."""
+    return steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,7 @@ class Likelihood:
     nats: float  # the sum of -ln probability over all predicted tokens
     num_tokens: int  # tokens predicted
     num_bytes: int  # UTF-8 bytes of the text
+    means: Mapping[str, float] = field(default_factory=dict)  # of what else the objective measures, per predicted token
 
     @property
     def loss(self) -> float:
@@ -84,6 +90,7 @@ class Likelihood:
             "nats": self.nats,
             "num_tokens": self.num_tokens,
             "num_bytes": self.num_bytes,
+            **self.means,
         }
 
 
@@ -97,51 +104,63 @@ class ScoredToken:
     rank: int  # 1 when no token was likelier
 
 
-def measure_likelihood(model: Decoder, batches: Iterable[Batch], *, num_bytes: int) -> Likelihood:
-    """Sum how surprising every target of some batches is to a model, whose training state is left as it was.
+def measure_likelihood(model: Model, steps: Iterable[TokenRows], *, objective: Objective, num_bytes: int) -> Likelihood:
+    """Sum what every target of some rows costs a model, which reads them without dropout.
 
     Runs in the model's number format, or under the autocast that the caller has entered. Logarithms are taken in
     float32, sums in float64. Raises InputError when no target counts.
     """
-    nats_per_row: list[float] = []
-    num_tokens = 0
-    for batch in batches:
-        nats_BT = nll(model, batch)
-        nats_per_row.extend(math.fsum(row) for row in nats_BT.tolist())
-        num_tokens += int(batch.weights_BT.count_nonzero())
+    sums_per_row: dict[str, list[float]] = {LOSS: []}
+    num_tokens, plainly = 0, partial(model, context=Context())  # without dropout, whatever the model is doing elsewhere
+    for rows in steps:
+        batch = objective.batch(rows, KEY).to(model.device)
+        with inference():
+            measured = objective.measure(plainly, batch)
+        weights_BT = batch.weights_BT.cpu().double()
+        for name, values_BT in measured.items():
+            counted_BT = weighted(values_BT.cpu().double(), weights_BT)
+            sums_per_row.setdefault(name, []).extend(math.fsum(row) for row in counted_BT.tolist())
+        num_tokens += int(weights_BT.count_nonzero())
     if num_tokens == 0:
         raise InputError("there is nothing to predict in this text", hint="give at least two tokens")
-    return Likelihood(nats=math.fsum(nats_per_row), num_tokens=num_tokens, num_bytes=num_bytes)
+    sums = {name: math.fsum(per_row) for name, per_row in sums_per_row.items()}
+    nats = sums.pop(LOSS)
+    means = {name: value / num_tokens for name, value in sums.items()}
+    return Likelihood(nats=nats, num_tokens=num_tokens, num_bytes=num_bytes, means=means)
 
 
-def nll(model: Decoder, batch: Batch) -> Tensor:
-    """-ln probability of each target, [B, T] in float64; 0 where the batch has nothing to predict."""
-    device = model.embed.weight.device
-    with inference(model):
-        logits_NV = model(batch.ids_BT.to(device)).logits_BTV.flatten(0, 1)
-        nats_N = F.cross_entropy(logits_NV.float(), batch.targets_BT.to(device).flatten(), reduction="none")
-    weights_N = batch.weights_BT.flatten().double()
-    # Not a plain product: at padding the surprise may be infinite, and 0 x infinity is not 0.
-    return torch.where(weights_N > 0, weights_N * nats_N.cpu().double(), 0.0).view_as(batch.ids_BT)
+def weighted(values_BT: Tensor, weights_BT: Tensor) -> Tensor:
+    """What counts of some values; 0 where a batch has nothing to predict.
+
+    >>> weighted(torch.tensor([math.inf, 2.0]), torch.tensor([0.0, 1.0])).tolist()  # at padding a cost may be infinite
+    [0.0, 2.0]
+    """
+    return torch.where(weights_BT > 0, weights_BT * values_BT, 0.0)
 
 
 def measure_text(
-    model: Decoder, tokenizer: Tokenizer, documents: Iterable[Document], *, rows: int = ROWS, watch: Watch = unwatched
+    model: Model,
+    tokenizer: Tokenizer,
+    documents: Iterable[Document],
+    *,
+    objective: Objective,
+    rows: int = ROWS,
+    watch: Watch = unwatched,
 ) -> Likelihood:
     """How likely a model finds some documents, in memory that does not grow with them.
 
     The tokens go through a temporary directory of shards, so that the windows are those that training validates on.
-    `watch` receives the batches and their number and passes them on: a progress bar, for example.
+    `watch` receives the rows of each step and the number of steps and passes them on: a progress bar, for example.
     """
     size = model.config.context_length
     with tempfile.TemporaryDirectory(prefix="pellucid-eval-", ignore_cleanup_errors=True) as directory:
         shards = write_shards(documents, tokenizer, Path(directory) / "tokens")
-        batches = windows(shards, context_length=size, rows=rows)
-        num_batches = -(-num_windows(shards.num_tokens, size) // rows)
-        return measure_likelihood(model, watch(batches, num_batches), num_bytes=shards.num_bytes)
+        num_steps = -(-num_windows(shards.num_tokens, size) // rows)
+        steps = watch(windows(shards, context_length=size, rows=rows), num_steps)
+        return measure_likelihood(model, steps, objective=objective, num_bytes=shards.num_bytes)
 
 
-def token_logprobs(model: Decoder, tokenizer: Tokenizer, text: str) -> tuple[ScoredToken, ...]:
+def token_logprobs(model: Model, tokenizer: Tokenizer, text: str) -> tuple[ScoredToken, ...]:
     """Each token of a text with its log-probability and rank: where the model was surprised.
 
     The text begins after <bos>; without one its first token has nothing before it and is left out. A text longer than
@@ -152,8 +171,8 @@ def token_logprobs(model: Decoder, tokenizer: Tokenizer, text: str) -> tuple[Sco
     scored: list[ScoredToken] = []
     for start in range(0, len(ids) - 1, size):
         ids_T, targets_T = torch.tensor(ids[start : start + size]), torch.tensor(ids[start + 1 : start + size + 1])
-        with inference(model):
-            logits_BTV = model(ids_T[None].to(model.embed.weight.device)).logits_BTV
+        with inference():
+            logits_BTV = model(ids_T[None].to(model.device), Context()).logits_BTV
         logprobs_TV = logits_BTV[0, : len(targets_T)].cpu().double().log_softmax(-1)
         chosen_T = logprobs_TV.gather(-1, targets_T[:, None])[:, 0]
         ranks_T = 1 + (logprobs_TV > chosen_T[:, None]).sum(-1)

@@ -17,7 +17,7 @@ from typing import Any
 from pellucid.counts import counted
 from pellucid.data.microworld.controls import fit_controls
 from pellucid.data.microworld.corpus import held_out
-from pellucid.data.microworld.score import Row, is_correct, score
+from pellucid.data.microworld.score import GroupScore, is_correct, score
 from pellucid.data.microworld.story import Question, Story, story
 from pellucid.engine.greedy import answer_greedily
 from pellucid.events import NULL, Event, Recorder
@@ -42,16 +42,16 @@ class MicroworldScore:
     """How well a model answers: rows by split, language, kind and hops, and the same rows for each control."""
 
     level: int
-    rows: tuple[Row, ...]
-    controls: Mapping[str, tuple[Row, ...]]
+    rows: tuple[GroupScore, ...]
+    controls: Mapping[str, tuple[GroupScore, ...]]
     answers: tuple[Answer, ...]
 
     @property
-    def totals(self) -> dict[str, Row]:
+    def totals(self) -> dict[str, GroupScore]:
         """For each split, the row of all its questions."""
         return {row.split: row for row in self.rows if row.group == "all"}
 
-    def best_control(self, split: str) -> tuple[str, Row]:
+    def best_control(self, split: str) -> tuple[str, GroupScore]:
         """The control that came closest in a split, by name."""
         rows = [(name, row) for name, found in self.controls.items() for row in found]
         return max(
@@ -154,5 +154,5 @@ def _first_line(reply: str) -> str:
     return reply.split("\n", 1)[0].strip()
 
 
-def _row_dict(row: Row) -> dict[str, Any]:
+def _row_dict(row: GroupScore) -> dict[str, Any]:
     return {**asdict(row), "accuracy": row.accuracy}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pellucid.errors import RequestError
-from pellucid.store.envelope import Envelope, Quantized, quantize
+from pellucid.store.envelope import Envelope, Quantized, to_8_bits
 
 Answer = Envelope  # value: JSON; arrays: name -> numbers
 
@@ -36,4 +36,4 @@ class At:
 
     def pack(self, array: np.ndarray) -> np.ndarray | Quantized:
         """An array as this place wants it: exact, or a byte a value."""
-        return quantize(array) if self.precision == "byte" else array
+        return to_8_bits(array) if self.precision == "byte" else array

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from pellucid.errors import RequestError
 from pellucid.lens.interventions import Target, afford, row
-from pellucid.lens.sites import Site, changed
+from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
-from pellucid.model.tap import record
+from pellucid.model.recording import record
 
 Baseline = Literal["mean", "zero"]
 ROWS_AT_ONCE = 2048  # positions that one backward pass holds
@@ -104,10 +104,12 @@ def _value(model: Decoder, x_BTD: Tensor, ids: Sequence[int], target: Target) ->
 
 def _read(model: Decoder, x_BTD: Tensor, ids: Sequence[int], target: Target) -> Tensor:
     """The target when the embedding gives these rows in place of the text's own."""
-    site = Site(module=model.embed, side="output")
-    with changed(site, lambda own_BTD: x_BTD.to(own_BTD.dtype)):
-        ids_BT = row(model, ids).expand(x_BTD.size(0), -1)
-        return target.read(model(ids_BT, last_only=True).logits_BTV[:, -1].float())
+
+    def embed(name: str, own_BTD: Tensor) -> Tensor:
+        return x_BTD.to(own_BTD.dtype) if name == "embed" else own_BTD
+
+    ids_BT = row(model, ids).expand(x_BTD.size(0), -1)
+    return target.read(model(ids_BT, Context(tap=embed), last_only=True).logits_BTV[:, -1].float())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,24 +128,25 @@ class Contributions:
 
 def contributions(model: Decoder, ids: Sequence[int], target: Target) -> Contributions:
     """Share the target's logit out over the sub-layers: their writing, seen through the last norm and the head."""
-    with inference(model), record(model) as taps:
-        logits_V = model(row(model, ids), last_only=True).logits_BTV[0, -1]
+    with inference():
+        taps = record(model, row(model, ids), last_only=True)
+    logits_V = taps["logits"][0, -1]
     head_VD = model.head_weight.detach()
     logit, direction_D = (_lead(x, target) for x in (logits_V, head_VD))
-    stream_D = taps[f"blocks.{model.config.n_layers - 1}"][0, -1].double()
+    stream_D = taps[f"blocks.{model.config.n_layers - 1}.output"][0, -1].double()
     through_D, constant = _through_norm(model, stream_D, direction_D)
 
     def seen(x_BTD: Tensor) -> float:
         return float(x_BTD[0, -1].double() @ through_D)
 
-    embedded, placed = taps["embed"], taps["position"]
+    embedded, placed = taps["embed"], taps["input"]
     parts = {"embed": seen(embedded), "position": seen(placed.double() - embedded.double())}
     heads = []
     for index, block in enumerate(model.blocks):
-        parts[f"blocks.{index}.attention"] = seen(taps[f"blocks.{index}.attention"])
-        parts[f"blocks.{index}.mlp"] = seen(taps[f"blocks.{index}.mlp"])
+        parts[f"blocks.{index}.attention"] = seen(taps[f"blocks.{index}.attention.output"])
+        parts[f"blocks.{index}.mlp"] = seen(taps[f"blocks.{index}.mlp.output"])
         read_N = block.attention.output.weight.detach().double().T @ through_D
-        mix_BHTK = taps[f"blocks.{index}.attention.core"]
+        mix_BHTK = taps[f"blocks.{index}.attention.mix"]
         heads.append((mix_BHTK[0, :, -1].double() * read_N.view(model.config.n_heads, -1)).sum(-1))
     parts["final_norm"] = constant
     return Contributions(parts=parts, heads_LH=torch.stack(heads), total=float(logit))

@@ -20,16 +20,17 @@ import numpy as np
 from pellucid.counts import counted
 from pellucid.engine.account import Account, build_account
 from pellucid.engine.beam import BeamSettings, search
-from pellucid.engine.generate import build_sampler, check_ids, check_stop_ids, settle_seed
-from pellucid.engine.runner import Runner
-from pellucid.engine.sampler import Sampler, log_probability
-from pellucid.engine.settings import SamplingSettings
+from pellucid.engine.generate import check_ids, check_stop_ids, settle_seed
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.sampling.sampler import Sampler, build_sampler, log_probability
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import ContextError, CorruptFileError, RequestError
-from pellucid.lens.rows import Rows
+from pellucid.lens.logits_cache import LogitsCache
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.tree import Node, Tree, parse
 from pellucid.settings import Layer, resolve
+from pellucid.tokens.prompt import Prompt, read_prompt
 from pellucid.tokens.tokenizer import Tokenizer
 
 NUM_SAMPLERS = 16  # kept because a sampler with mirostat remembers how surprising its choices were
@@ -48,17 +49,17 @@ class Branches:
 
     def __init__(self, runner: Runner, tokenizer: Tokenizer) -> None:
         self.runner, self.tokenizer = runner, tokenizer
-        self.tree, self.rows = Tree(), Rows(runner)
+        self.tree, self.rows = Tree(), LogitsCache(runner)
         self.name = secrets.token_hex(8)  # which tree this is: what a browser keeps of another is not about this one
         self.start: int | None = None  # the text that the lens was opened with: where a new page begins
         self.samplers: dict[SamplingSettings, Sampler] = {}
 
-    def plant(self, text: str) -> Node:
-        """A prompt as a new root. Raises ContextError when the context cannot hold it.
+    def plant(self, prompt: Prompt) -> Node:
+        """A prompt, text or ids, as a new root. Raises ContextError when the context cannot hold it.
 
         A model that sees the whole row at once takes a prompt too: it can be looked at, though not continued.
         """
-        ids = self.tokenizer.encode_prompt(text)
+        ids = read_prompt(prompt, self.tokenizer)
         check_ids(replace(self.runner.config, causal=True), ids)
         context_length = self.runner.config.context_length
         if len(ids) > context_length:
@@ -70,7 +71,7 @@ class Branches:
             )
         return self.tree.plant(ids)
 
-    def row(self, node: int, position: int | None = None, *, rows: Rows | None = None) -> np.ndarray:
+    def row(self, node: int, position: int | None = None, *, rows: LogitsCache | None = None) -> np.ndarray:
         """The logits after a node's text, [V], or after the id at an earlier position of it; `rows` reads them."""
         ids = self.tree.text_ids(node)
         place = len(ids) - 1 if position is None else position
@@ -88,7 +89,7 @@ class Branches:
         """The stages of these settings, whose seed is known."""
         if settings not in self.samplers:
             check_stop_ids(self.runner.config, settings.stop_ids)
-            made = build_sampler(self.runner, self.tokenizer, settings)
+            made = build_sampler(self.runner.config, self.tokenizer, settings)
             self.samplers = dict([*self.samplers.items(), (settings, made)][-NUM_SAMPLERS:])
         return self.samplers[settings]
 

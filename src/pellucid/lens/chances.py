@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.engine.account import Row, account_stage
-from pellucid.engine.chain import MODEL
-from pellucid.engine.generate import build_sampler, settle_seed
-from pellucid.engine.sampler import History, Sampler, pass_through
+from pellucid.engine.account import account_stage
+from pellucid.engine.generate import settle_seed
+from pellucid.engine.sampling.distribution import Distribution
+from pellucid.engine.sampling.sampler import MODEL, Sampler, build_sampler, pass_through
+from pellucid.engine.sampling.stage import History
 from pellucid.keyed_random import uniform
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import read_sampling
-from pellucid.lens.rows import Rows
+from pellucid.lens.logits_cache import LogitsCache
 from pellucid.lens.state import LensState
 
 NUM_CANDIDATES = 24
@@ -33,7 +34,7 @@ NUM_CANDIDATES = 24
 def row_at(lens: LensState, at: At, position: int | None = None) -> np.ndarray:
     """The logits after a node's text (or after an earlier position of it) under a checkpoint, float32 [V]."""
     opened = at.checkpoint in (None, lens.models.step)
-    rows = None if opened else Rows(lens.models.open(at.checkpoint).runner)
+    rows = None if opened else LogitsCache(lens.models.open(at.checkpoint).runner)
     return lens.branches.row(at.node, position, rows=rows)
 
 
@@ -48,7 +49,7 @@ def logits(lens: LensState, *, at: At, position: int | None = None) -> Answer:
 def chances(lens: LensState, *, at: At, sampling: dict[str, Any], count: int = NUM_CANDIDATES) -> Answer:
     """What each stage of the engine's chain makes of the row: figures of the whole, and the likeliest tokens."""
     ids, settings = lens.ids(at.node), settle_seed(read_sampling(sampling))
-    sampler = build_sampler(lens.runner, lens.tokenizer, settings)
+    sampler = build_sampler(lens.runner.config, lens.tokenizer, settings)
     told = account_chain(row_at(lens, at), sampler, ids, lens.tree.num_prompt(at.node), count)
     for candidate in told["candidates"]:
         candidate["label"] = lens.label(candidate["id"])
@@ -58,13 +59,13 @@ def chances(lens: LensState, *, at: At, sampling: dict[str, Any], count: int = N
 def account_chain(logits_V: np.ndarray, sampler: Sampler, ids: tuple[int, ...], num_prompt: int, count: int) -> dict:
     """The account of one row on its way through a sampler: per stage, per candidate, and of all the others together.
 
-    >>> from pellucid.engine.settings import SamplingSettings
+    >>> from pellucid.engine.sampling.settings import SamplingSettings
     >>> row = np.log(np.array([0.5, 0.25, 0.125, 0.125], dtype=np.float32))
     >>> told = account_chain(row, Sampler(SamplingSettings(top_k=2, seed=1), num_logits=4, num_known=4), (3,), 1, 1)
     >>> [(stage["name"], stage["kept"], stage["mass"], round(stage["others"], 5)) for stage in told["stages"]]
     [('model', 4, 1.0, 0.5), ('top-k 2', 2, 0.75, 0.33333)]
     """
-    rows = [Row(row_V) for row_V in pass_through(logits_V, sampler.stages, History(ids, num_prompt))]
+    rows = [Distribution(row_V) for row_V in pass_through(logits_V, sampler.stages, History(ids, num_prompt))]
     names = (MODEL, *(stage.name for stage in sampler.stages))
     accounts = [account_stage(*facts, count) for facts in zip(names, rows[:1] + rows, rows, strict=False)]
     wanted = np.unique([token_id for account in accounts for token_id in account.top])

@@ -4,8 +4,8 @@
 
 The page on a local server, the notebook widget and the recording inside an HTML file all ask the same questions. Each
 part of the lens ends in a table METHODS (name -> function); the tables are joined here, the params of a question are
-checked against the function's signature, and one question is answered at a time, because the models are shared. It
-draws nothing and knows no HTTP.
+checked against the function's signature, and one question is answered at a time, because the texts under way and what is
+kept of them are shared (a model could answer several: nothing is ever changed in it). It draws nothing and knows no HTTP.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from pellucid import __version__
-from pellucid.engine.orders import STAGES
+from pellucid.engine.sampling.orders import STAGES
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
 from pellucid.lens import (

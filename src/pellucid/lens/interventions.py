@@ -18,7 +18,6 @@ Source: Zeiler & Fergus 2014 (occlusion); Vig et al. 2020 and Meng et al. 2022 (
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,9 +25,11 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import RequestError
-from pellucid.lens.sites import Change, Site, changed, find_site, watched
-from pellucid.model.decoder import Decoder
+from pellucid.lens.sites import Site, changing, find_site, watching
+from pellucid.model.context import Context
 from pellucid.model.device import inference
+from pellucid.model.protocol import Model
+from pellucid.model.tap import Tap, no_tap
 from pellucid.planning.params import count_parameters
 
 NOTE = "Attention weights say where a head looked, not what the answer depended on: attention is not an explanation."
@@ -55,20 +56,20 @@ class Target:
         return logits_BV[:, self.id] - logits_BV[:, self.against]
 
 
-def predict(model: Decoder, ids_BT: Tensor, site: Site | None = None, change: Change = torch.clone) -> Tensor:
-    """The logits after the last token of each row, [B, V] float32; with `site`, while the tensor there is changed."""
-    with inference(model), nullcontext() if site is None else changed(site, change):
-        return model(ids_BT, last_only=True).logits_BTV[:, -1].float()
+def predict(model: Model, ids_BT: Tensor, tap: Tap = no_tap) -> Tensor:
+    """The logits after the last token of each row, [B, V] float32, with whatever the tap changes on the way."""
+    with inference():
+        return model(ids_BT, Context(tap=tap), last_only=True).logits_BTV[:, -1].float()
 
 
-def row(model: Decoder, ids: Sequence[int]) -> Tensor:
+def row(model: Model, ids: Sequence[int]) -> Tensor:
     """The ids as a batch of one, where the model is. Raises RequestError when there are none."""
     if not ids:
         raise RequestError("there is no token to read", hint="give a text of at least one token")
-    return torch.tensor([list(ids)], device=model.embed.weight.device)
+    return torch.tensor([list(ids)], device=model.device)
 
 
-def ablate(model: Decoder, ids: Sequence[int], site: Site, how: How = "zero") -> Tensor:
+def ablate(model: Model, ids: Sequence[int], site: Site, how: How = "zero") -> Tensor:
     """The next-token logits [V] without what is at a site.
 
     zero   nothing is there at any position
@@ -76,25 +77,26 @@ def ablate(model: Decoder, ids: Sequence[int], site: Site, how: How = "zero") ->
            about this position in particular is gone
     """
     empty = torch.zeros_like if how == "zero" else lambda x_BTN: x_BTN.mean(1, keepdim=True).expand_as(x_BTN)
-    return predict(model, row(model, ids), site, empty)[0]
+    return predict(model, row(model, ids), changing(site, empty))[0]
 
 
-def ablate_heads(model: Decoder, ids: Sequence[int], target: Target) -> Tensor:
+def ablate_heads(model: Model, ids: Sequence[int], target: Target) -> Tensor:
     """The effect of setting each head to zero, one at a time: [L, H] in nats."""
     config, ids_BT = model.config, row(model, ids)
     afford(model, config.n_layers * config.n_heads * len(ids))
     before = target.read(predict(model, ids_BT))
-    # Row h of the batch runs without head h: a mask over the columns that the output projection reads.
-    mask_HN = (1 - torch.eye(config.n_heads, device=ids_BT.device)).repeat_interleave(config.head_dim, dim=1)
+    # Row h of the batch runs without head h.
+    kept_BH11 = (1 - torch.eye(config.n_heads, device=ids_BT.device))[:, :, None, None]
     effects = []
-    for block in model.blocks:
-        site = Site(module=block.attention.output, side="input")
-        logits_HV = predict(model, ids_BT.expand(config.n_heads, -1), site, lambda x: x * mask_HN[:, None].to(x.dtype))
-        effects.append(target.read(logits_HV) - before)
+    for layer in range(config.n_layers):
+        site = Site(name=f"blocks.{layer}.attention.mix")
+        without_own = changing(site, lambda mix_BHTK: mix_BHTK * kept_BH11.to(mix_BHTK.dtype))
+        logits_BV = predict(model, ids_BT.expand(config.n_heads, -1), without_own)
+        effects.append(target.read(logits_BV) - before)
     return torch.stack(effects)
 
 
-def occlude(model: Decoder, ids: Sequence[int], target: Target, replacement: int | None = None) -> Tensor:
+def occlude(model: Model, ids: Sequence[int], target: Target, replacement: int | None = None) -> Tensor:
     """The effect of losing each token: [T] in nats, NaN where the text would become empty.
 
     replacement=None   the token is left out, so that all later ones move up by one position
@@ -107,7 +109,7 @@ def occlude(model: Decoder, ids: Sequence[int], target: Target, replacement: int
         return torch.full((1,), torch.nan)
     middle = () if replacement is None else (replacement,)
     variants = [[*ids[:place], *middle, *ids[place + 1 :]] for place in range(num_ids)]
-    rows = torch.tensor(variants, device=model.embed.weight.device)
+    rows = torch.tensor(variants, device=model.device)
     # Rows in slices, so that a long text does not need T² positions at once.
     after = torch.cat([target.read(predict(model, part)) for part in rows.split(max(1, 4096 // num_ids))])
     return after - before
@@ -123,7 +125,7 @@ class Patched:
 
 
 def patch(
-    model: Decoder, ids: Sequence[int], source_ids: Sequence[int], site: Site, places: Sequence[tuple[int, int]]
+    model: Model, ids: Sequence[int], source_ids: Sequence[int], site: Site, places: Sequence[tuple[int, int]]
 ) -> Patched:
     """Run `ids` with, at one site, what the model computed there for `source_ids`; `places` are (to, from) positions.
 
@@ -133,8 +135,8 @@ def patch(
     for name, size, wanted in (("text", len(ids), to), ("second text", len(source_ids), taken)):
         if any(not -size <= place < size for place in wanted):
             raise RequestError(f"the {name} has no such position", found=str(wanted), hint=f"it has {size} tokens")
-    with watched(site) as seen:
-        source = predict(model, row(model, source_ids))[0]
+    seen: list[Tensor] = []
+    source = predict(model, row(model, source_ids), watching(site, seen))[0]
 
     def put(x_BTN: Tensor) -> Tensor:
         copy = x_BTN.clone()
@@ -142,10 +144,10 @@ def patch(
         return copy
 
     before = predict(model, row(model, ids))[0]
-    return Patched(before=before, after=predict(model, row(model, ids), site, put)[0], source=source)
+    return Patched(before=before, after=predict(model, row(model, ids), changing(site, put))[0], source=source)
 
 
-def sweep(model: Decoder, ids: Sequence[int], source_ids: Sequence[int], target: Target, kind: SweepKind) -> Tensor:
+def sweep(model: Model, ids: Sequence[int], source_ids: Sequence[int], target: Target, kind: SweepKind) -> Tensor:
     """The effect of patching each layer at each position alone: [L, T] in nats ("residual": [1+L, T], the input first).
 
     Positions are matched from the end (the last with the last); NaN where the second text has no partner.
@@ -158,8 +160,8 @@ def sweep(model: Decoder, ids: Sequence[int], source_ids: Sequence[int], target:
     ids_NT, each = row(model, ids).expand(shared, -1), torch.arange(shared)
     effects = torch.full((len(sites), num_ids), torch.nan)
     for site, effect_T in zip(sites, effects, strict=True):
-        with watched(site) as seen:
-            predict(model, source_BT)
+        seen: list[Tensor] = []
+        predict(model, source_BT, watching(site, seen))
 
         def put(x_NTD: Tensor, source_TD: Tensor = seen[0][0]) -> Tensor:
             """Row i of the batch takes over one position: the i-th of those that have a partner."""
@@ -167,11 +169,11 @@ def sweep(model: Decoder, ids: Sequence[int], source_ids: Sequence[int], target:
             copy[each, num_ids - shared + each] = source_TD[-shared:]
             return copy
 
-        effect_T[-shared:] = target.read(predict(model, ids_NT, site, put)) - before
+        effect_T[-shared:] = target.read(predict(model, ids_NT, changing(site, put))) - before
     return effects
 
 
-def afford(model: Decoder, num_tokens: int) -> None:
+def afford(model: Model, num_tokens: int) -> None:
     """Raise RequestError when reading so many tokens would keep a person waiting."""
     work = 2 * count_parameters(model.config).total * num_tokens
     if work > LARGEST_WORK:

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from pellucid.engine.build import build_runner
-from pellucid.engine.runner import Runner
+from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.runner import Runner
 from pellucid.errors import RequestError, TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.files import file_sha256
@@ -94,9 +94,7 @@ class Models:
         if directory is None:
             found = f"step {step}; saved: {', '.join(map(str, self.steps)) or 'this model is not of a run'}"
             raise RequestError("the run has no such checkpoint", found=found, hint="choose one that is saved")
-        beside = (
-            self.first.model.embed.weight
-        )  # a snapshot's bf16 is computed with in the numbers of the model beside it
+        beside = self.first.model  # a snapshot's bf16 is computed with in the numbers of the model beside it
         checkpoint = load_checkpoint(directory, recorder=self.recorder)
         return _open(checkpoint, beside.device, self.recorder, dtype=beside.dtype)
 

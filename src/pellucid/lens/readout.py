@@ -28,13 +28,13 @@ from pellucid.model.device import inference
 def read_rows(model: Decoder, x_ND: np.ndarray) -> Tensor:
     """Logits [N, V] (float32) that the model's own last norm and head give for each recorded residual stream."""
     weight_VD = model.head_weight
-    with inference(model):
+    with inference():
         return read_stream(model, torch.tensor(x_ND).to(weight_VD)).float().cpu()
 
 
 def read_parts(model: Decoder, v_ND: np.ndarray) -> Tensor:
     """Scores [N, V] (float32): logits that each vector would add to a stream whose size is 1."""
-    with inference(model):
+    with inference():
         scale_D = model.final_norm.weight.float().cpu()
         scaled_ND = centre(model.final_norm, torch.tensor(v_ND)) * scale_D
         return scaled_ND @ model.head_weight.float().cpu().T

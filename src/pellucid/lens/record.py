@@ -4,8 +4,8 @@ The pass keeps the residual stream at every sub-layer and looks at the attention
 layers (queries, scores, feed-forward) are kept too where they are few; where they are many, a layer is made when it is
 asked for, by sending its own input through the same block again with its taps open: the same numbers to the bit,
 without holding L layers of T x T weights at once. Nothing
-is computed by a second implementation: what no module puts out (turned queries, gated activations) is made from recorded
-tensors by the model's own modules. Numbers are handed out as float32, which is exact for float16 and bfloat16 models.
+is computed by a second implementation: every array is a tensor that the model itself shows, under the same name
+(`planning.layout`). Numbers are handed out as float32, which is exact for float16 and bfloat16 models.
 
 Axes: T positions · D width · H query heads · G key/value heads · K head width · F feed-forward width · V vocabulary.
 """
@@ -20,24 +20,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
 from pellucid.lens.token_display import chips_of, label_of, readable
 from pellucid.lens.trace import SCHEMA, Page, Trace
-from pellucid.model import tap
-from pellucid.model.block import Block
+from pellucid.model.context import Context
+from pellucid.model.core import ExplicitCore
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
+from pellucid.model.tap import Taps, kept
 from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.params import count_parameters
+from pellucid.planning.shapes import row_shapes
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_LOGITS = 4_000_000  # numbers; above, logits are kept for the last position only
 NUM_NEXT = 20  # of the likeliest next tokens in a header
 MOST_DETAILS = 100_000_000  # numbers of layers' details that one recording holds
+OF_STREAM = ("attention.output", "middle", "output")  # of a block: kept of every layer, whatever their size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -128,8 +130,8 @@ def describe_model(model: Decoder) -> dict[str, Any]:
         "name": "",
         "sha256": None,
         "family": None,
-        "parameters": count_parameters(config).total,
-        "dtype": str(model.embed.weight.dtype).removeprefix("torch."),
+        "parameters": model.num_parameters,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "checkpoint_step": None,
         "axes": axes | {"mask": "causal" if config.causal else "none"},
     }
@@ -154,8 +156,7 @@ class Recording(Mapping[str, np.ndarray]):
             return _numbers(self._stream[name])
         if name not in self.shapes:
             raise KeyError(name)
-        layer = int(name.split(".")[1])
-        return self.layer(layer)[name]
+        return self.layer(_layer_of(name))[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
@@ -184,8 +185,8 @@ class Recording(Mapping[str, np.ndarray]):
 
     def checks(self) -> list[dict[str, Any]]:
         """What must hold of every recording: rows of weights sum to 1, and the stream ends in the logits."""
-        epsilon = torch.finfo(self.model.embed.weight.dtype).eps
-        with inference(self.model):
+        epsilon = torch.finfo(self.model.dtype).eps
+        with inference():
             lens_TV = read_stream(self.model, self._stream_after(self.model.config.n_layers)[-1:])
         lens_error = float((lens_TV[-1] - self._stream["logits"][-1]).abs().max())
         largest = max(1.0, float(self._stream["logits"][-1].abs().max()))
@@ -195,48 +196,37 @@ class Recording(Mapping[str, np.ndarray]):
         ]
 
     def _record(self) -> None:
-        with inference(self.model):
-            with tap.listen(self.model, self._hear):
-                x_BTD = self.model.hidden(self._ids_BT())
+        with inference():
+            x_BTD = self.model.hidden(self._ids_BT(), Context(core=ExplicitCore(), tap=self._hear))
             rows_TD = x_BTD[0] if self.shapes["logits"][0] == len(self.ids) else x_BTD[0, -1:]
             self._stream["logits"] = read_head(self.model, rows_TD)
-            self._add_sums()
 
-    def _hear(self, name: str, output: Tensor) -> None:
-        """Keep the stream and what is added to it; of the weights only how far their rows are from 1."""
-        if name.endswith("core.weights"):
-            self._row_error = max(self._row_error, float((output.float().sum(-1) - 1).abs().max()))
-        elif name in ("embed", "final_norm") or name.endswith(".attention") or name.rpartition(".")[0] == "blocks":
-            self._stream[name if "." not in name else _stream_name(name)] = output[0]
-        if self._keeps_layers and name.count(".") > 1:
-            _, layer, part = name.split(".", 2)
-            self._taps.setdefault(int(layer), {})[part] = output
-
-    def _add_sums(self) -> None:
-        """What the model sums without a module of its own: embedding and position, block input and attention."""
-        embed_TD = self._stream["embed"]
-        if "position" in self.shapes:
-            self._stream["position"] = self.model.position(torch.zeros_like(embed_TD)[None], 0)[0]
-        self._stream["input"] = self.model.position(embed_TD[None], 0)[0]
-        for layer in range(self.model.config.n_layers):
-            written = self._stream[f"blocks.{layer}.attention.output"]
-            self._stream[f"blocks.{layer}.middle"] = self._stream_after(layer) + written
+    def _hear(self, name: str, x: Tensor) -> Tensor:
+        """Keep the stream and what attention adds to it; of the weights only how far their rows are from 1."""
+        if name.endswith(".attention.weights"):
+            self._row_error = max(self._row_error, float((x.float().sum(-1) - 1).abs().max()))
+        if _is_of_stream(name):
+            self._stream[name] = kept(name, x)[0]
+        elif self._keeps_layers:
+            self._taps.setdefault(_layer_of(name), {})[name] = x
+        return x
 
     def _stream_after(self, num_blocks: int) -> Tensor:
         """The residual stream [T, D] behind that many blocks."""
         return self._stream["input" if num_blocks == 0 else f"blocks.{num_blocks - 1}.output"]
 
     def _open_layer(self, layer: int) -> dict[str, np.ndarray]:
-        block, taps = self.model.blocks[layer], self._taps.pop(layer, None)
+        taps: Mapping[str, Tensor] | None = self._taps.pop(layer, None)
         if taps is None:
-            with inference(self.model), tap.record(block) as taps:
-                block(self._stream_after(layer)[None], self.model.rotation, 0, None)
-        with inference(self.model):
-            tensors = dict(_details(block, self.model.rotation, taps))
-        return {f"blocks.{layer}.{name}": _numbers(tensor) for name, tensor in tensors.items()}
+            heard = Taps()
+            with inference():
+                this_pass = self.model.open_pass(self._ids_BT(), Context(core=ExplicitCore(), tap=heard))
+                self.model.blocks[layer](self._stream_after(layer)[None], this_pass)
+            taps = {name: x for name, x in heard.items() if not _is_of_stream(name)}
+        return {name: _numbers(x[0]) for name, x in taps.items()}
 
     def _ids_BT(self) -> Tensor:
-        return torch.tensor([self.ids], device=self.model.embed.weight.device)
+        return torch.tensor([self.ids], device=self.model.device)
 
 
 def read_head(model: Decoder, x_TD: Tensor) -> Tensor:
@@ -249,56 +239,19 @@ def read_stream(model: Decoder, x_TD: Tensor) -> Tensor:
     return read_head(model, model.final_norm(x_TD))
 
 
-def _details(block: Block, rotation: nn.Module, taps: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    q_BHTK, k_BGTK = taps["attention.query_norm"], taps["attention.key_norm"]
-    yield "attention_norm", taps["attention_norm"][0]
-    yield "attention.query", q_BHTK[0]
-    yield "attention.key", k_BGTK[0]
-    turned_BHTK, turned_BGTK = rotation(q_BHTK, k_BGTK, 0)
-    if turned_BHTK is not q_BHTK:
-        yield "attention.query_rotated", turned_BHTK[0]
-        yield "attention.key_rotated", turned_BGTK[0]
-    yield "attention.value", block.attention.split_heads(taps["attention.value"])[0]
-    yield "attention.scores", taps["attention.core.scores"][0]
-    yield "attention.weights", taps["attention.core.weights"][0]
-    yield "attention.mix", taps["attention.core"][0]
-    yield "mlp_norm", taps["mlp_norm"][0]
-    if "mlp.gate" in taps:
-        yield "mlp.gate", taps["mlp.gate"][0]
-    yield "mlp.up", taps["mlp.up"][0]
-    bent_BTF = taps["mlp.activation"]
-    yield "mlp.hidden", (bent_BTF * taps["mlp.up"] if "mlp.gate" in taps else bent_BTF)[0]
-    yield "mlp.output", taps["mlp"][0]
-
-
 def array_shapes(config: ModelConfig, T: int, *, all_logits: bool = False) -> dict[str, list[int]]:
     """Name -> shape of everything that a recording of T tokens holds, in the order of the computation."""
-    D, V = config.d_model, config.vocab_size
-    shapes = {"embed": [T, D]}
-    if config.position.kind in ("learned", "sinusoidal"):
-        shapes["position"] = [T, D]
-    shapes["input"] = [T, D]
-    for layer in range(config.n_layers):
-        shapes |= {f"blocks.{layer}.{name}": shape for name, shape in _block_shapes(config, T).items()}
-    all_rows = all_logits or T * V <= MOST_LOGITS
-    return shapes | {"final_norm": [T, D], "logits": [T if all_rows else 1, V]}
+    num_scored = T if all_logits or T * config.vocab_size <= MOST_LOGITS else 1
+    shapes = row_shapes(config, num_tokens=T, num_scored=num_scored)
+    return {name: list(shape) for name, shape in shapes.items()}
 
 
-def _block_shapes(config: ModelConfig, T: int) -> dict[str, list[int]]:
-    D, F, H, G, K = config.d_model, config.d_ff, config.n_heads, config.n_kv_heads, config.head_dim
-    query, key, square = [H, T, K], [G, T, K], [H, T, T]
-    shapes = {"attention_norm": [T, D], "attention.query": query, "attention.key": key}
-    if config.position.kind == "rotary":
-        shapes |= {"attention.query_rotated": query, "attention.key_rotated": key}
-    shapes |= {"attention.value": key, "attention.scores": square, "attention.weights": square}
-    shapes |= {"attention.mix": query, "attention.output": [T, D], "middle": [T, D], "mlp_norm": [T, D]}
-    shapes |= {"mlp.gate": [T, F]} if config.feed_forward.gated else {}
-    return shapes | {"mlp.up": [T, F], "mlp.hidden": [T, F], "mlp.output": [T, D], "output": [T, D]}
+def _layer_of(name: str) -> int:
+    return int(name.split(".")[1])
 
 
-def _stream_name(name: str) -> str:
-    """`blocks.3` puts out the stream; `blocks.3.attention` what is added to it."""
-    return f"{name}.output"
+def _is_of_stream(name: str) -> bool:
+    return not name.startswith("blocks.") or name.split(".", 2)[2] in OF_STREAM
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

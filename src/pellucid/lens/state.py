@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, TypeVar
 
-from pellucid.engine.runner import Runner
+from pellucid.engine.runners.runner import Runner
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches
 from pellucid.lens.models import Models

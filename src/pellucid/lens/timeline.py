@@ -23,14 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.state import LensState
-from pellucid.model.decoder import Decoder
+from pellucid.model.context import Context
+from pellucid.model.core import ExplicitCore
 from pellucid.model.device import inference
-from pellucid.model.tap import explicit_cores
+from pellucid.model.protocol import Model
 from pellucid.store.envelope import Envelope, Quantized
 from pellucid.store.metrics import exam_scores
 from pellucid.store.probes import SavedProbe, list_probes, load_probe
@@ -181,19 +183,18 @@ def read_moment(lens: LensState, at: At, layer: int, head: int, position: int | 
     return compute_moment(lens.model(at.checkpoint), ids, step, layer, head, place)
 
 
-def compute_moment(model: Decoder, ids: tuple[int, ...], step: int | None, layer: int, head: int, place: int) -> Moment:
+def compute_moment(model: Model, ids: tuple[int, ...], step: int | None, layer: int, head: int, place: int) -> Moment:
     """One pass of the model over the text."""
-    row = torch.tensor(ids, device=model.embed.weight.device)
+    row = torch.tensor(ids, device=model.device)
     seen: list[np.ndarray] = []
-    with explicit_cores(model), inference(model):
-        block: Any = model.blocks[layer]
-        hook = block.attention.core.weights.register_forward_hook(
-            lambda module, inputs, out: seen.append(out[0, head].float().cpu().numpy())
-        )
-        try:
-            logits_TV = model(row[None]).logits_BTV[0].float()
-        finally:
-            hook.remove()
+
+    def look(name: str, x: Tensor) -> Tensor:
+        if name == f"blocks.{layer}.attention.weights":
+            seen.append(x[0, head].float().cpu().numpy())
+        return x
+
+    with inference():
+        logits_TV = model(row[None], Context(core=ExplicitCore(), tap=look)).logits_BTV[0].float()
         surprise_T = F.cross_entropy(logits_TV[:-1], row[1:], reduction="none")
     return Moment(
         step=step,

@@ -9,7 +9,7 @@
     trace.save("trace.html")                   # the page itself, in one file
 
 The arrays of a trace that was just recorded are computed layer by layer when they are first asked for; those of a file
-are in the file. A trace is about one row of tokens and one model: it is not the account of sampling (`engine.trace`).
+are in the file. A trace is about one row of tokens and one model: it is not the account of sampling (`engine.transcript`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from pellucid.arguments import check_path
 from pellucid.errors import CorruptFileError, InputError, RequestError
 from pellucid.events import NULL, Recorder
 from pellucid.files import explained, replace_file
@@ -152,6 +153,7 @@ def load_trace(path: Path | str) -> Trace:
 
     Raises InputError when there is no such file, CorruptFileError when it holds no trace.
     """
+    check_path(path, "path")
     path = Path(path)
     readers = {".npz": _load_npz, ".json": _load_json}
     try:

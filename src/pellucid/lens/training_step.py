@@ -6,7 +6,7 @@
     adamw       w' = w - rate · gradient / (|gradient| + ε)  AdamW's first update: its memory begins at this gradient
 
 Teacher forcing: the true token is fed at every position, whatever the model would have guessed there. The text is the
-prompt, or a row that the run itself read next after the checkpoint. The weights are changed in a call only
+prompt, or a row that the run itself read next after the checkpoint. The changed weights are lent to a twin of the model
 (`torch.func.functional_call`): the model itself stays as it is.
 
 It is *not* the run's own update: that one averages the gradients of many rows, remembers earlier gradients, follows a
@@ -19,23 +19,25 @@ Source: Goodfellow et al. 2016 §10.2.1 (teacher forcing); Loshchilov & Hutter 2
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import TokenRows
 from pellucid.data.loader import Pool, build_loader
 from pellucid.data.prepare import PREPARED, open_prepared
 from pellucid.data.settings import MOST_POOL, RowKind
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.state import LensState
+from pellucid.model.build import build_unfilled
+from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
+from pellucid.model.tap import Tap, no_tap
 from pellucid.settings import nearest
 from pellucid.untrusted import Table
 
@@ -80,17 +82,24 @@ def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos
         raise RequestError("unknown update rule", found=rule, hint=nearest(rule, list(RULES)))
     if not 0 < rate < float("inf"):
         raise RequestError("the learning rate must be above 0", found=str(rate), hint="for example 0.01")
-    row = torch.tensor(ids, device=model.embed.weight.device)
+    row = torch.tensor(ids, device=model.device)
     ids_T, targets_T = row[:-1], row[1:]
     counts_T = torch.ones_like(targets_T, dtype=torch.bool) if bos_id is None else targets_T != bos_id
     before = {name: weight.detach().float().requires_grad_() for name, weight in model.named_parameters()}
-    with evaluating(model), torch.enable_grad(), streams(model) as seen:
-        logits_TV = call(model, before, ids_T)
+    streams: list[Tensor] = []
+
+    def keep_streams(name: str, x: Tensor) -> Tensor:
+        if name == "input" or (name.count(".") == 2 and name.endswith(".output")):
+            streams.append(x)
+        return x
+
+    with torch.enable_grad():
+        logits_TV = call(model, before, ids_T, keep_streams)
         loss = nll(logits_TV, targets_T)[counts_T].mean()
-        found = torch.autograd.grad(loss, [*before.values(), *seen], materialize_grads=True)
+        found = torch.autograd.grad(loss, [*before.values(), *streams], materialize_grads=True)
     gradients = dict(zip(before, found, strict=False))
     after = {name: RULES[rule](weight.detach(), gradients[name], rate) for name, weight in before.items()}
-    with evaluating(model), torch.no_grad():
+    with torch.no_grad():
         logits_after_TV = call(model, after, ids_T)
     return GlassStep(
         ids_T=ids_T,
@@ -127,35 +136,15 @@ def nll(logits_TV: Tensor, targets_T: Tensor) -> Tensor:
     return F.cross_entropy(logits_TV.float(), targets_T, reduction="none")
 
 
-def call(model: Decoder, weights: Weights, ids_T: Tensor) -> Tensor:
-    """The model's logits [T, V] with other weights in the place of its own."""
-    return functional_call(model, dict(weights), (ids_T[None],)).logits_BTV[0]
+def call(model: Decoder, weights: Weights, ids_T: Tensor, tap: Tap = no_tap) -> Tensor:
+    """The logits [T, V] of a model of the same shape with other weights, without dropout.
 
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """No dropout while the block runs: the update that is shown is the one a reader can repeat."""
-    training = [part for part in model.modules() if part.training]
-    try:
-        for part in training:
-            part.training = False
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
-@contextmanager
-def streams(model: Decoder) -> Iterator[list[Tensor]]:
-    """The residual stream where it begins and after each block, as the calls in the block make it."""
-    seen: list[Tensor] = []
-    parts = (model.position, *model.blocks)
-    hooks = [part.register_forward_hook(lambda module, inputs, output: seen.append(output)) for part in parts]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
+    It is a twin without memory of its own that borrows them: the model itself may be at work elsewhere.
+    """
+    borrowed = {**weights, **dict(model.named_buffers())}
+    return functional_call(
+        build_unfilled(model.config, device="meta", dtype=torch.float32), borrowed, (ids_T[None], Context(tap=tap))
+    ).logits_BTV[0]
 
 
 def glass(
@@ -312,27 +301,27 @@ def compare_with_run(lens: LensState, model: Decoder) -> dict[str, Any]:
         "matrix_rate": settings.get(f"optimizer.{matrices}_rate"),
         "rows": plan.get("rows"),
         "row_tokens": model.config.context_length,
-        "number_format": str(model.embed.weight.dtype).removeprefix("torch."),
+        "number_format": str(model.dtype).removeprefix("torch."),
     }
 
 
 def glass_rows(lens: LensState, *, checkpoint: int | None = None) -> Answer:
     """The rows that the run read next after a checkpoint, as text; empty where its training text is not beside it."""
-    batch = _next_rows(lens, checkpoint)
-    texts = [] if batch is None else [lens.tokenizer.decode(row_ids(batch, row)) for row in range(len(batch.ids_BT))]
+    rows = _next_rows(lens, checkpoint)
+    texts = [] if rows is None else [lens.tokenizer.decode(row_ids(rows, row)) for row in range(rows.num_rows)]
     return Answer(value={"rows": [{"row": row, "text": text} for row, text in enumerate(texts)]}, arrays={})
 
 
 def _training_row(lens: LensState, checkpoint: int | None, row: int) -> list[int]:
-    batch = _next_rows(lens, checkpoint)
-    if batch is None:
+    rows = _next_rows(lens, checkpoint)
+    if rows is None:
         raise RequestError("the training text of this model is not here", hint="look at a step on the prompt instead")
-    if not 0 <= row < len(batch.ids_BT):
-        raise RequestError("there is no such row", found=str(row), hint=f"choose one from 0 to {len(batch.ids_BT) - 1}")
-    return row_ids(batch, row)
+    if not 0 <= row < rows.num_rows:
+        raise RequestError("there is no such row", found=str(row), hint=f"choose one from 0 to {rows.num_rows - 1}")
+    return row_ids(rows, row)
 
 
-def _next_rows(lens: LensState, checkpoint: int | None) -> Batch | None:
+def _next_rows(lens: LensState, checkpoint: int | None) -> TokenRows | None:
     """The first rows of the update after a saved step, as the run's own loader gives them."""
     run = lens.run
     if run is None or "plan" not in run.identity or not (run.path / "data" / PREPARED).is_file():
@@ -355,10 +344,10 @@ def _next_rows(lens: LensState, checkpoint: int | None) -> Batch | None:
     return loader.rows((step + passed_over) * rows, min(MOST_ROWS, rows))
 
 
-def row_ids(batch: Batch, row: int) -> list[int]:
-    """The tokens of one row and its last target; the padding at its end is left out."""
-    length = int(batch.weights_BT[row].nonzero().max()) + 1
-    return [*batch.ids_BT[row, :length].tolist(), int(batch.targets_BT[row, length - 1])]
+def row_ids(rows: TokenRows, row: int) -> list[int]:
+    """The tokens of one row up to the last that counts; the padding at its end is left out."""
+    last = int(rows.weights_BS[row].nonzero().max())
+    return rows.ids_BS[row, : last + 1].tolist()
 
 
 METHODS = {"glass": glass, "glass.rows": glass_rows}

@@ -23,7 +23,7 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_index
 from pellucid.lens.state import LensState
-from pellucid.model.position import Rotation
+from pellucid.model.position import NoAddition, Rotation
 from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
 
@@ -57,12 +57,8 @@ def positions_of(lens: LensState, *, checkpoint: int | None = None, count: int =
         return Answer(value)
     if isinstance(model.rotation, Rotation):
         return _rotary(model.rotation, size, value | _said(config))
-    table_PD = (
-        model.position(torch.zeros(1, size, config.d_model, device=model.embed.weight.device), 0)[0]
-        .detach()
-        .float()
-        .cpu()
-    )
+    assert not isinstance(model.position, NoAddition), "positions are neither turned nor absent: they are added"
+    table_PD = model.position.added(slice(0, size))[0].detach().float().cpu()
     unit_PD = torch.nn.functional.normalize(table_PD, dim=-1)
     return Answer(value, {"table": table_PD.numpy(), "similarity": (unit_PD @ unit_PD.T).numpy()})
 
@@ -124,7 +120,7 @@ def hands_of(lens: LensState, *, at: At, layer: int, head: int, position: int, p
         axis=1,
     )
     gap = float(np.abs(turned_I2 - after_I2).max())
-    limit = 50 * torch.finfo(model.embed.weight.dtype).eps * max(1.0, float(np.abs(before_I2).max()), position)
+    limit = 50 * torch.finfo(model.dtype).eps * max(1.0, float(np.abs(before_I2).max()), position)
     value = {
         "name": name,
         "row": row,

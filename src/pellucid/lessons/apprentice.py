@@ -18,9 +18,11 @@ import psutil
 import torch
 
 from pellucid.counts import counted
+from pellucid.data.document import Document
 from pellucid.data.loader import Loader
 from pellucid.data.microworld.corpus import documents
-from pellucid.data.source import Document, open_source
+from pellucid.data.objectives.causal import Causal
+from pellucid.data.source import open_source
 from pellucid.data.writer import write_shards
 from pellucid.errors import InputError
 from pellucid.events import NULL, Event, Recorder
@@ -30,7 +32,7 @@ from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.feed_forward import FeedForward
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.training.loop import Pace, Rows, StepReport, Trainer, train
+from pellucid.training.loop import Pace, RowSource, StepReport, Trainer, train
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 
 MICROWORLD_LEVEL = 1
@@ -42,7 +44,7 @@ HELD_OUT_SHARE = 0.1  # of a person's own text: its end
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class Corpus:
     """What a lesson's model learns from, and passages that it never sees."""
 
     name: Bilingual
@@ -67,17 +69,17 @@ class Trained:
     seconds: float
 
 
-def choose_reading(settings: LessonSettings, *, recorder: Recorder = NULL) -> Reading:
+def choose_corpus(settings: LessonSettings, *, recorder: Recorder = NULL) -> Corpus:
     """The microworld in both languages, or the text that the settings name; its end is held out."""
     if settings.text is not None:
         return _read_file(settings.text, recorder)
     told = documents(settings.seed, level=MICROWORLD_LEVEL, num_bytes=MICROWORLD_BYTES)
     unseen = documents(settings.seed, level=MICROWORLD_LEVEL, count=NUM_PASSAGES, split="held_out")
     name = Bilingual("microworld stories in English and Chinese", "中英文微型世界故事")
-    return Reading(name=name, train=tuple(told), held_out=tuple(unseen))
+    return Corpus(name=name, train=tuple(told), held_out=tuple(unseen))
 
 
-def _read_file(path: Path, recorder: Recorder) -> Reading:
+def _read_file(path: Path, recorder: Recorder) -> Corpus:
     texts, size = [], 0
     for document in open_source(path, recorder=recorder).documents():
         texts.append(document.text[: MOST_CHARACTERS - size])
@@ -99,9 +101,7 @@ def _read_file(path: Path, recorder: Recorder) -> Reading:
             where=str(path),
             hint=f"give at least {round(PASSAGE_CHARACTERS / HELD_OUT_SHARE):,}, or leave --text out for the microworld",
         )
-    return Reading(
-        name=Bilingual(f"the text {path.name}", f"文本 {path.name}"), train=(whole[:cut],), held_out=passages
-    )
+    return Corpus(name=Bilingual(f"the text {path.name}", f"文本 {path.name}"), train=(whole[:cut],), held_out=passages)
 
 
 def small_config(vocab_size: int, *, context_length: int, n_layers: int, d_model: int) -> ModelConfig:
@@ -121,7 +121,7 @@ def small_config(vocab_size: int, *, context_length: int, n_layers: int, d_model
 
 
 @contextmanager
-def rows_of(texts: Iterable[str], tokenizer: Tokenizer, *, context_length: int, seed: int) -> Iterator[Rows]:
+def rows_of(texts: Iterable[str], tokenizer: Tokenizer, *, context_length: int, seed: int) -> Iterator[RowSource]:
     """Training rows cut from some texts, which lie in a temporary folder until the block ends."""
     with tempfile.TemporaryDirectory(prefix="pellucid-lesson-", ignore_cleanup_errors=True) as folder:
         parts = (Document(text=text, origin=f"text {index}") for index, text in enumerate(texts))
@@ -129,7 +129,7 @@ def rows_of(texts: Iterable[str], tokenizer: Tokenizer, *, context_length: int, 
         yield Loader(shards, context_length=context_length, seed=seed)
 
 
-def teach(model: Decoder, source: Rows, course: Course, *, seed: int, name: str, recorder: Recorder) -> Trained:
+def teach(model: Decoder, source: RowSource, course: Course, *, seed: int, name: str, recorder: Recorder) -> Trained:
     """Train a model; the recorder hears which one, then `training.progress` after each step."""
     message = f"training {name!r}: {counted(course.steps, 'update')} of {counted(course.rows, 'row')}"
     recorder.record(Event(name="lessons.training", message=message, data={"model": name, "steps": course.steps}))
@@ -145,6 +145,7 @@ def teach(model: Decoder, source: Rows, course: Course, *, seed: int, name: str,
         model,
         source,
         Pace(steps=course.steps, rows=course.rows, micro_rows=course.rows),
+        objective=Causal(),
         optimizer=OptimizerSettings(),
         schedule=ScheduleSettings(),
         seed=seed,

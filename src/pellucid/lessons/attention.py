@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 
 from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
-from pellucid.model.core import ExplicitCore
-from pellucid.model.tap import record
+from pellucid.model.core import ExplicitCore, LoweredMask
+from pellucid.model.tap import Taps
 
 Rows = tuple[tuple[float, ...], ...]
 VECTORS: Rows = ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
@@ -74,10 +74,9 @@ def attend(vectors: Rows) -> tuple[Rows, Rows, Rows]:
     >>> attend(((1.0, 0.0), (0.0, 1.0)))[0][1][0]
     0.0
     """
-    core = ExplicitCore()
+    taps = Taps()
     x_BHTK = torch.tensor(vectors, dtype=torch.float64)[None, None]
-    with record(core) as taps:
-        y_BHTK = core(x_BHTK, x_BHTK, x_BHTK, causal=False)
+    y_BHTK = ExplicitCore()(x_BHTK, x_BHTK, x_BHTK, LoweredMask(), tap=taps)
     return rows_of(taps["scores"][0, 0]), rows_of(taps["weights"][0, 0]), rows_of(y_BHTK[0, 0])
 
 
@@ -100,7 +99,7 @@ def _page(question: Bilingual, vectors: Rows, finding: Bilingual) -> Page:
             Paragraph(heading=QUESTION, text=question),
             Formula(text="output = softmax(Q · Kᵀ / √K) · V,  K = 2"),
             Workings(steps=steps),
-            Code(text=code, functions=("pellucid.model.core.ExplicitCore", "pellucid.model.tap.record")),
+            Code(text=code, functions=("pellucid.model.core.ExplicitCore", "pellucid.model.tap.Taps")),
             Paragraph(heading=FINDING, text=finding),
         )
     )

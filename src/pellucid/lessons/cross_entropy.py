@@ -15,8 +15,8 @@ import math
 import torch
 from torch import Tensor
 
+from pellucid.data.objectives.causal import nll, weighted_loss
 from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
-from pellucid.training.losses import nll, weighted_loss
 
 CAUSAL_LOGITS = ((0.5, 2.0, 1.0), (0.0, 1.0, 3.0), (1.0, 1.0, 1.0))
 CAUSAL_TARGETS = (1, 2, 0)  # cat, sat; nothing follows the last, so its target is any id and its weight is 0
@@ -72,7 +72,10 @@ def exercise() -> Page:
                 text="surprise = -ln p(target) = ln Σ exp(l) - l_target      loss = Σ weight · surprise / Σ weight"
             ),
             Workings(steps=_steps()),
-            Code(text=code, functions=("pellucid.training.losses.nll", "pellucid.training.losses.weighted_loss")),
+            Code(
+                text=code,
+                functions=("pellucid.data.objectives.causal.nll", "pellucid.data.objectives.causal.weighted_loss"),
+            ),
             Paragraph(heading=FINDING, text=finding),
         )
     )

@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import TokenRows
 from pellucid.data.microworld.score import wilson
 from pellucid.engine.generate import complete
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.events import NULL, Recorder
 from pellucid.keyed_random import Draws
 from pellucid.lessons.apprentice import Course, Trained, small_config, smooth, teach
@@ -144,14 +145,15 @@ class AnswerRows:
             counts_NT[row, len(prompt) : stop] = 1
         return cls(ids_NT, counts_NT)
 
-    def rows(self, start: int, count: int) -> Batch:
+    def rows(self, start: int, count: int) -> TokenRows:
         """The rows [start, start + count) of the run."""
-        row_B = torch.arange(start, start + count) % len(self.ids_NT)
-        return Batch(
-            ids_BT=self.ids_NT[row_B, :-1],
-            targets_BT=self.ids_NT[row_B, 1:],
-            weights_BT=self.counts_NT[row_B, 1:],
+        index_B = torch.arange(start, start + count)
+        row_B = index_B % len(self.ids_NT)
+        return TokenRows(
+            ids_BS=self.ids_NT[row_B],
+            weights_BS=self.counts_NT[row_B],
             first_token_B=row_B * self.ids_NT.size(1),
+            index_B=index_B,
         )
 
 
@@ -166,7 +168,10 @@ def count_correct(model: Decoder, reader: Reader, tasks: Sequence[Task]) -> int:
     """How many of the tasks the model answers exactly, always taking its likeliest token."""
     greedy = SamplingSettings(temperature=0, max_new_tokens=1)
     prompts = [reader.tokenizer.encode_prompt(task.prompt(spelled=reader.spelled)) for task in tasks]
-    answers = [complete(TorchRunner(model), reader.tokenizer, prompt, greedy).text for prompt in prompts]
+    answers = [
+        complete(TorchRunner(model), reader.tokenizer, Request(prompt_ids=prompt, sampling=greedy)).text
+        for prompt in prompts
+    ]
     return sum(answer == str(task.count) for answer, task in zip(answers, tasks, strict=True))
 
 

@@ -17,8 +17,10 @@ import torch
 from pellucid.lessons.attention import STRETCHED, VECTORS, Rows, rows_of
 from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
 from pellucid.model.attention import Attention
-from pellucid.model.position import NoRotation
-from pellucid.model.tap import record
+from pellucid.model.context import Context
+from pellucid.model.core import ExplicitCore
+from pellucid.model.decoder import Decoder
+from pellucid.model.tap import Taps
 from pellucid.planning.config import ModelConfig
 
 INPUTS: Rows = tuple(left + right for left, right in zip(VECTORS, STRETCHED, strict=True))
@@ -72,7 +74,7 @@ def exercise() -> Page:
             Workings(steps=_steps()),
             Code(
                 text=CODE.format(inputs=[list(row) for row in INPUTS], mix=[list(row) for row in MIX]),
-                functions=("pellucid.model.attention.Attention", "pellucid.model.tap.record"),
+                functions=("pellucid.model.attention.Attention", "pellucid.model.tap.Taps"),
             ),
             Paragraph(heading=FINDING, text=finding),
         )
@@ -80,11 +82,13 @@ def exercise() -> Page:
 
 
 def _steps() -> tuple[Working, ...]:
-    attention = build_by_hand()
-    with record(attention) as taps, torch.no_grad():
-        outputs_TD = attention(torch.tensor([INPUTS], dtype=torch.float64), NoRotation(), 0, None)[0]
-    weights = tuple(rows_of(head) for head in taps["core.weights"][0])
-    gathered_TD = taps["core"][0].transpose(0, 1).flatten(1)
+    taps, x_BTD = Taps(), torch.tensor([INPUTS], dtype=torch.float64)
+    with torch.no_grad():
+        ids_BT = torch.zeros(x_BTD.shape[:2], dtype=torch.long)  # their number is all that a pass asks of them
+        this_pass = Decoder(CONFIG).double().open_pass(ids_BT, Context(core=ExplicitCore(), tap=taps))
+        outputs_TD = build_by_hand()(x_BTD, this_pass)[0]
+    weights = tuple(rows_of(head) for head in taps["blocks.0.attention.weights"][0])
+    gathered_TD = taps["blocks.0.attention.mix"][0].transpose(0, 1).flatten(1)
     return (
         Working(name="inputs", formula="x", meaning=Bilingual("two heads of two numbers", "每行两个头，各两个数"), value=INPUTS, digits=0),
         Working(name="weights", formula="softmax(Q_h · K_hᵀ / √2)", meaning=Bilingual("head 1, then head 2", "先第 1 头，后第 2 头"), value=weights),
@@ -96,7 +100,7 @@ def _steps() -> tuple[Working, ...]:
 
 def build_by_hand() -> Attention:
     """The model's attention with identity projections and the mixing matrix as output."""
-    attention = Attention(CONFIG, layer=0, device="cpu").double()
+    attention = Attention(CONFIG, layer=0).double()
     with torch.no_grad():
         for projection in (attention.query, attention.key, attention.value):
             projection.weight.copy_(torch.eye(CONFIG.d_model))

@@ -19,17 +19,19 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from pellucid.data.source import Document
+from pellucid.data.document import Document
+from pellucid.data.objectives.causal import Causal
 from pellucid.evaluate.likelihood import measure_text
 from pellucid.events import NULL, Recorder
-from pellucid.lessons.apprentice import Course, Reading, Trained, choose_reading, rows_of, small_config, smooth, teach
+from pellucid.lessons.apprentice import Corpus, Course, Trained, choose_corpus, rows_of, small_config, smooth, teach
 from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, Formula, Page, Paragraph, Table
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.block import Block
 from pellucid.model.build import build
-from pellucid.model.cache import KVCache
+from pellucid.model.context import Pass
 from pellucid.model.decoder import Decoder
 from pellucid.model.init import init_weights
+from pellucid.model.tap import no_tap
 from pellucid.planning.config import ModelConfig
 from pellucid.tokens.train import train_bpe
 
@@ -54,15 +56,17 @@ QUICK = Size(vocab_size=300, n_layers=2, d_model=32, course=Course(steps=12, row
 class LosingBlock(Block):
     """The mistake: the second line starts from `x`, not from what the first line made of it."""
 
-    def forward(self, x_BTD: Tensor, rotation: nn.Module, offset: int, cache: KVCache | None) -> Tensor:
-        seen_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), rotation, offset, cache))
-        return x_BTD + self.dropout(self.mlp(self.mlp_norm(seen_BTD)))
+    def forward(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
+        training = this_pass.training
+        gathered_BTD = self.attention(self.attention_norm(x_BTD), this_pass)
+        seen_BTD = x_BTD + self.dropout(gathered_BTD, training=training)
+        return x_BTD + self.dropout(self.mlp(self.mlp_norm(seen_BTD), no_tap), training=training)
 
 
 def build_losing(config: ModelConfig, *, seed: int, device: torch.device | str) -> Decoder:
     """A decoder of losing blocks, whose weights start exactly as those of the right one."""
-    model = Decoder(config, device=device)
-    blocks = nn.ModuleList(LosingBlock(config, layer, device) for layer in range(config.n_layers))
+    model = Decoder(config)
+    blocks = nn.ModuleList(LosingBlock(config, layer) for layer in range(config.n_layers))
     model.blocks = cast("Sequence[Block]", blocks)
     init_weights(model, config, seed)
     return model.to(device=device)
@@ -71,24 +75,24 @@ def build_losing(config: ModelConfig, *, seed: int, device: torch.device | str) 
 def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
     """Train both from the same weights on the same rows, and measure them on unseen text."""
     size = QUICK if settings.quick else FULL
-    reading = choose_reading(settings, recorder=recorder)
-    tokenizer = train_bpe(reading.train, size.vocab_size, recorder=recorder)
+    corpus = choose_corpus(settings, recorder=recorder)
+    tokenizer = train_bpe(corpus.train, size.vocab_size, recorder=recorder)
     config = small_config(tokenizer.vocab_size, context_length=CONTEXT, n_layers=size.n_layers, d_model=size.d_model)
     models = {
         "right block": build(config, seed=settings.seed, device=settings.device),
         "lost residual": build_losing(config, seed=settings.seed, device=settings.device),
     }
-    with rows_of(reading.train, tokenizer, context_length=CONTEXT, seed=settings.seed) as rows:
+    with rows_of(corpus.train, tokenizer, context_length=CONTEXT, seed=settings.seed) as rows:
         trained = {
             name: teach(model, rows, size.course, seed=settings.seed, name=name, recorder=recorder)
             for name, model in models.items()
         }
-    unseen = [Document(text=text, origin=f"held out {i}") for i, text in enumerate(reading.held_out)]
-    losses = [measure_text(model, tokenizer, unseen).loss for model in models.values()]
-    return _page(reading, size, trained, losses)
+    unseen = [Document(text=text, origin=f"held out {i}") for i, text in enumerate(corpus.held_out)]
+    losses = [measure_text(model, tokenizer, unseen, objective=Causal()).loss for model in models.values()]
+    return _page(corpus, size, trained, losses)
 
 
-def _page(reading: Reading, size: Size, trained: dict[str, Trained], unseen: list[float]) -> Page:
+def _page(corpus: Corpus, size: Size, trained: dict[str, Trained], unseen: list[float]) -> Page:
     right, lost = (smooth(one.losses, SMOOTHING) for one in trained.values())
     gap = [(step, late - early) for (step, early), (_, late) in zip(right, lost, strict=True)]
     names = (Bilingual("right block", "正确的块"), Bilingual("lost residual", "丢失残差的块"))
@@ -101,7 +105,7 @@ def _page(reading: Reading, size: Size, trained: dict[str, Trained], unseen: lis
         (
             Paragraph(heading=QUESTION, text=_QUESTION),
             Formula(text="right: x = x + attn(x); x = x + mlp(x)      wrong: x_ = x + attn(x); x = x + mlp(x_)"),
-            Paragraph(heading=SETUP, text=_setup(reading, size)),
+            Paragraph(heading=SETUP, text=_setup(corpus, size)),
             Table(caption=_CAPTION, columns=_COLUMNS, rows=tuple(rows)),
             Chart(name="residual", title="The same model with and without the mistake", series=dict(zip(trained, (right, lost), strict=True)), **labels),
             Chart(name="residual-gap", title="What the mistake costs", series={"lost - right": gap}, **labels),
@@ -121,12 +125,12 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _setup(reading: Reading, size: Size) -> Bilingual:
+def _setup(corpus: Corpus, size: Size) -> Bilingual:
     steps, rows = size.course.steps, size.course.rows
     return Bilingual(
         f"Two models of {size.n_layers} blocks, width {size.d_model}, start from equal weights and learn from "
-        f"{reading.name.en}: the same {steps} updates of {rows} rows of {CONTEXT} tokens.",
-        f"两个 {size.n_layers} 层、宽 {size.d_model} 的模型，从相同的权重出发，读{reading.name.zh}："
+        f"{corpus.name.en}: the same {steps} updates of {rows} rows of {CONTEXT} tokens.",
+        f"两个 {size.n_layers} 层、宽 {size.d_model} 的模型，从相同的权重出发，读{corpus.name.zh}："
         f"同样的 {steps} 次更新，每次 {rows} 行，每行 {CONTEXT} 个词元。",
     )
 

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 
 from pellucid.counts import counted
 from pellucid.engine.generate import complete
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import InputError
 from pellucid.evaluate.likelihood import token_logprobs
 from pellucid.events import NULL, Event, Recorder
-from pellucid.lessons.apprentice import Course, Reading, Trained, choose_reading, rows_of, small_config, teach
+from pellucid.lessons.apprentice import Corpus, Course, Trained, choose_corpus, rows_of, small_config, teach
 from pellucid.lessons.page import FINDING, QUESTION, SETUP, Bilingual, Chart, Page, Paragraph, Table
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.build import build
@@ -74,20 +75,20 @@ class Measured:
 def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> Page:
     """Train a model, then continue the same beginnings under each setting."""
     size = QUICK if settings.quick else FULL
-    reading = choose_reading(settings, recorder=recorder)
-    tokenizer = train_bpe(reading.train, size.vocab_size, recorder=recorder)
+    corpus = choose_corpus(settings, recorder=recorder)
+    tokenizer = train_bpe(corpus.train, size.vocab_size, recorder=recorder)
     config = small_config(tokenizer.vocab_size, context_length=CONTEXT, n_layers=size.n_layers, d_model=size.d_model)
     model = build(config, seed=settings.seed, device=settings.device)
-    with rows_of(reading.train, tokenizer, context_length=CONTEXT, seed=settings.seed) as rows:
+    with rows_of(corpus.train, tokenizer, context_length=CONTEXT, seed=settings.seed) as rows:
         trained = teach(model, rows, size.course, seed=settings.seed, name="sampling", recorder=recorder)
-    beginnings = choose_beginnings(reading, tokenizer, size)
+    beginnings = choose_beginnings(corpus, tokenizer, size)
     real = measure_real(trained, tokenizer, beginnings, size)
     found: dict[str, Measured] = {}
     for name, knobs in list_settings().items():
         found[name] = measure_setting(trained, tokenizer, beginnings, size, settings.seed, knobs)
         message = f"{name}: {counted(size.continuations, 'continuation')}"
         recorder.record(Event(name="lessons.sampled", message=message, data={"setting": name}))
-    return _page(reading, trained, size, real, found)
+    return _page(corpus, trained, size, real, found)
 
 
 def list_settings() -> dict[str, dict[str, float]]:
@@ -100,16 +101,16 @@ def list_settings() -> dict[str, dict[str, float]]:
     return heat | {f"top-k {k}": {"top_k": k} for k in TOP_KS} | {f"top-p {p:g}": {"top_p": p} for p in TOP_PS}
 
 
-def choose_beginnings(reading: Reading, tokenizer: Tokenizer, size: Size) -> list[str]:
+def choose_beginnings(corpus: Corpus, tokenizer: Tokenizer, size: Size) -> list[str]:
     """Held-out texts long enough to be cut into a beginning and a real continuation.
 
     Raises InputError when the text has none.
     """
-    long = [text for text in reading.held_out if len(tokenizer.encode(text).ids) >= 2 * PROMPT_TOKENS]
+    long = [text for text in corpus.held_out if len(tokenizer.encode(text).ids) >= 2 * PROMPT_TOKENS]
     if not long:
         raise InputError(
             "no held-out passage is long enough to continue",
-            found=f"{len(reading.held_out)} passages",
+            found=f"{len(corpus.held_out)} passages",
             hint=f"each must have {2 * PROMPT_TOKENS} tokens or more: give a longer text",
         )
     return long[: size.continuations]
@@ -136,7 +137,7 @@ def measure_setting(
     for index, text in enumerate(beginnings):
         sampling = SamplingSettings(**knobs, seed=seed + index, max_new_tokens=size.new_tokens)  # type: ignore[arg-type]
         prompt = tokenizer.encode_prompt(text)[: PROMPT_TOKENS + 1]  # <bos> and the beginning
-        completion = complete(TorchRunner(trained.model), tokenizer, prompt, sampling)
+        completion = complete(TorchRunner(trained.model), tokenizer, Request(prompt_ids=prompt, sampling=sampling))
         rows.append(tuple(i for i in completion.ids if i != tokenizer.eos_id))
         surprises += [-logprob for logprob in completion.logprobs]
     return measure_rows(rows, surprises)
@@ -168,13 +169,13 @@ def ngrams(row: Sequence[int], n: int) -> list[tuple[int, ...]]:
     return list(zip(*(row[start:] for start in range(n)), strict=False))
 
 
-def _page(reading: Reading, trained: Trained, size: Size, real: Measured, found: dict[str, Measured]) -> Page:
+def _page(corpus: Corpus, trained: Trained, size: Size, real: Measured, found: dict[str, Measured]) -> Page:
     rows = [_row(Bilingual("the real continuations", "真实的后文"), real)]
     rows += [_row(Bilingual(name, _in_chinese(name)), measured) for name, measured in found.items()]
     return Page(
         (
             Paragraph(heading=QUESTION, text=_QUESTION),
-            Paragraph(heading=SETUP, text=_setup(reading, trained, size)),
+            Paragraph(heading=SETUP, text=_setup(corpus, trained, size)),
             Table(caption=_CAPTION, columns=_COLUMNS, rows=tuple(rows)),
             _chart("repetition", "repeated 4-grams", "repeated_4", real, found),
             _chart("diversity", "distinct-2", "distinct_2", real, found),
@@ -202,14 +203,14 @@ def _in_chinese(name: str) -> str:
     return name.replace("temperature", "温度")
 
 
-def _setup(reading: Reading, trained: Trained, size: Size) -> Bilingual:
+def _setup(corpus: Corpus, trained: Trained, size: Size) -> Bilingual:
     parameters = sum(parameter.numel() for parameter in trained.model.parameters())
     loss = trained.losses[-1][1]
     return Bilingual(
-        f"A model of {parameters:,} parameters learned from {reading.name.en} for {size.course.steps} updates "
+        f"A model of {parameters:,} parameters learned from {corpus.name.en} for {size.course.steps} updates "
         f"({trained.seconds:.0f} s, last loss {loss:.2f}). It continues up to {size.continuations} unseen beginnings of "
         f"{PROMPT_TOKENS} tokens by at most {size.new_tokens}, once per setting.",
-        f"一个 {parameters:,} 参数的模型读{reading.name.zh}，更新 {size.course.steps} 次（{trained.seconds:.0f} 秒，"
+        f"一个 {parameters:,} 参数的模型读{corpus.name.zh}，更新 {size.course.steps} 次（{trained.seconds:.0f} 秒，"
         f"最后损失 {loss:.2f}）。它续写至多 {size.continuations} 个未见过的开头（各 {PROMPT_TOKENS} 个词元），"
         f"每种设置续写一次，最多 {size.new_tokens} 个词元。",
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.distribution import probabilities
+from pellucid.engine.sampling.distribution import probabilities
 from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
 
 CLEAR_LEAD = (4.0, 2.0, 0.5)
@@ -81,7 +81,10 @@ def _page(question: Bilingual, logits: tuple[float, ...], finding: Bilingual) ->
             Paragraph(heading=QUESTION, text=question),
             Formula(text="p_i = exp(l_i) / Σ_j exp(l_j)"),
             Workings(steps=steps),
-            Code(text=CODE.format(logits=list(logits)), functions=("pellucid.engine.distribution.probabilities",)),
+            Code(
+                text=CODE.format(logits=list(logits)),
+                functions=("pellucid.engine.sampling.distribution.probabilities",),
+            ),
             Paragraph(heading=FINDING, text=finding),
         )
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.distribution import probabilities
-from pellucid.engine.truncation import apply_temperature
+from pellucid.engine.sampling.distribution import probabilities
+from pellucid.engine.sampling.truncation import apply_temperature
 from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, Page, Paragraph, Working, Workings
 
 LOGITS = (3.0, 1.5, 0.5)
@@ -94,7 +94,10 @@ def _page(question: Bilingual, temperatures: tuple[float, ...], finding: Bilingu
         ),
     )
     code = CODE.format(logits=list(LOGITS), temperatures=list(temperatures))
-    functions = ("pellucid.engine.truncation.apply_temperature", "pellucid.engine.distribution.probabilities")
+    functions = (
+        "pellucid.engine.sampling.truncation.apply_temperature",
+        "pellucid.engine.sampling.distribution.probabilities",
+    )
     return Page(
         (
             Paragraph(heading=QUESTION, text=question),

@@ -19,31 +19,18 @@ def build(
     >>> build(config, seed=1)(torch.tensor([[1, 2, 3]])).logits_BTV.shape
     torch.Size([1, 3, 10])
     """
-    model = build_unfilled(config, device="cpu", dtype=torch.float32, core_device=device)
+    model = build_unfilled(config, device="cpu", dtype=torch.float32)
     init_weights(model, config, seed)
     return model.to(device=device, dtype=dtype)
 
 
-def build_empty(config: ModelConfig) -> Decoder:
-    """The same parts without memory (torch's meta device): names and shapes only."""
-    with torch.device("meta"):
-        return Decoder(config, device="meta")
+def build_unfilled(config: ModelConfig, *, device: torch.device | str, dtype: torch.dtype) -> Decoder:
+    """A model whose parameters hold nothing yet: the caller fills them; on the device "meta" they are shapes alone.
 
-
-def build_unfilled(
-    config: ModelConfig,
-    *,
-    device: torch.device | str,
-    dtype: torch.dtype,
-    core_device: torch.device | str | None = None,
-) -> Decoder:
-    """A model whose parameters hold nothing yet: the caller fills them.
-
-    It is drawn without memory first, so that torch's own initialisation costs nothing and touches no random state;
-    `core_device` is where attention will run when that is not `device`.
+    It is drawn without memory first, so that torch's own initialisation costs nothing and touches no random state.
     """
     with torch.device("meta"):
-        model = Decoder(config, device=core_device or device)
+        model = Decoder(config)
     model.to(dtype=dtype).to_empty(device=device)
     with torch.device(device):
         for table in (module for module in model.modules() if isinstance(module, PositionTable)):

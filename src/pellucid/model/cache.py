@@ -1,7 +1,8 @@
 """The memory of generation: keys and values of the positions already read, so that each new token costs one position.
 
-A cached key was turned to its absolute position when it was written. Dropping the oldest positions would therefore
-leave every later key at the wrong angle: a cache is never cropped from the front.
+Place s of a row holds what was read at place s, so rows of different lengths lie side by side; what lies behind the end
+of a row is never seen. A cached key was turned to its absolute position when it was written. Dropping the oldest
+positions would therefore leave every later key at the wrong angle: a cache is never cropped from the front.
 
 Axes: B batch · G key/value heads · T new positions · S all positions · K head width.
 """
@@ -9,6 +10,7 @@ Axes: B batch · G key/value heads · T new positions · S all positions · K he
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -16,20 +18,24 @@ from torch import Tensor
 
 from pellucid.counts import counted
 from pellucid.errors import ContextError
+from pellucid.model.rows import Rows
 from pellucid.planning.config import ModelConfig
 
 
 class KVCache(Protocol):
-    """What attention asks of a cache."""
+    """What a pass asks of a cache."""
 
-    length: int  # positions held by every layer
-
-    def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the new keys and values of one layer; return all that it now holds."""
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Places of each row that every layer holds."""
         ...
 
-    def advance(self, num_new: int) -> None:
-        """All layers have stored `num_new` positions."""
+    def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Store the new keys and values of one layer; return all that it now holds, [B, G, S, K] each."""
+        ...
+
+    def advance(self, rows: Rows) -> None:
+        """All layers have stored the new ids of these rows."""
         ...
 
 
@@ -42,28 +48,40 @@ class ContiguousCache:
         shape = (config.n_layers, batch_size, config.n_kv_heads, max_length, config.head_dim)
         self.k_LBGSK = torch.zeros(shape, device=device, dtype=dtype)
         self.v_LBGSK = torch.zeros(shape, device=device, dtype=dtype)
-        self.length, self.max_length = 0, max_length
+        self.lengths, self.max_length = [0] * batch_size, max_length
 
-    def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
-        end = self.length + k_BGTK.size(2)
+    @property
+    def length(self) -> int:
+        """Places held by the longest row."""
+        return max(self.lengths)
+
+    def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        end = rows.num_all
         if end > self.max_length:
             raise ContextError(
                 "the key-value cache is full", found=counted(end, "position"), where=f"room for {self.max_length}"
             )
-        self.k_LBGSK[layer, :, :, self.length : end] = k_BGTK
-        self.v_LBGSK[layer, :, :, self.length : end] = v_BGTK
-        return self.k_LBGSK[layer, :, :, :end], self.v_LBGSK[layer, :, :, :end]
+        k_BGSK, v_BGSK = self.k_LBGSK[layer], self.v_LBGSK[layer]
+        if rows.real_N is None:
+            k_BGSK[:, :, rows.start : end] = k_BGTK
+            v_BGSK[:, :, rows.start : end] = v_BGTK
+        else:
+            row_N, column_N, place_N = rows.real_N
+            k_BGSK[row_N, :, place_N] = k_BGTK[row_N, :, column_N]
+            v_BGSK[row_N, :, place_N] = v_BGTK[row_N, :, column_N]
+        return k_BGSK[:, :, :end], v_BGSK[:, :, :end]
 
-    def advance(self, num_new: int) -> None:
-        self.length += num_new
+    def advance(self, rows: Rows) -> None:
+        self.lengths = [start + count for start, count in zip(rows.starts, rows.counts, strict=True)]
 
     def truncate(self, length: int) -> None:
-        """Forget every position from `length` on; what is stored there will be written over."""
+        """Forget every position of every row from `length` on; what is stored there will be written over."""
         assert 0 <= length <= self.length
-        self.length = length
+        self.lengths = [min(held, length) for held in self.lengths]
 
     def fork(self) -> ContiguousCache:
         """A copy of the positions held, with the same room."""
         twin = copy.copy(self)
+        twin.lengths = list(self.lengths)
         twin.k_LBGSK, twin.v_LBGSK = self.k_LBGSK.clone(), self.v_LBGSK.clone()
         return twin

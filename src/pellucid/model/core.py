@@ -2,13 +2,15 @@
 
     weights = softmax(q · kᵀ / √K + bias)        y = weights · v
 
-`bias` is 0 where a position may look and -∞ where it may not (`causal`: at later positions). Three cores compute the same:
+`bias` is 0 where a position may look and -∞ where it may not. Who may look where is a `Mask`; once per pass a core lowers
+it to what it needs (`lower`), and every block then uses that. Three cores compute the same:
 
-    ExplicitCore  one line per symbol; its `scores` and `weights` are modules, so that a recording can read them
+    ExplicitCore  one line per symbol; it shows its scores and weights to the tap
     BatchedCore   two batched products: the fastest for contexts of a few hundred tokens on a CPU
     SdpaCore      torch's fused kernel: never stores the T x S weights, so long contexts fit
 
-Query heads may outnumber key/value heads (grouped heads): R = H / G query heads share each.
+A core holds nothing: all blocks of all models share it. Query heads may outnumber key/value heads (grouped heads):
+R = H / G query heads share each.
 
 Axes: B batch · H query heads · G key/value heads · R = H/G · T new positions · S all positions · K head width.
 Source: Vaswani et al. 2017 eq. 1; Ainslie et al. 2023 (grouped heads).
@@ -17,66 +19,134 @@ Source: Vaswani et al. 2017 eq. 1; Ainslie et al. 2023 (grouped heads).
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from pellucid.model.mask import Causal, Everything, Mask, simplify
+from pellucid.model.rows import Rows
+from pellucid.model.tap import Tap, no_tap
 from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
 
 
-def causal_bias(
-    num_new: int, num_all: int, device: torch.device, dtype: torch.dtype, window: int | None = None
-) -> Tensor:
-    """-∞ above the diagonal: the new positions are the last `num_new` of `num_all`, and none sees a later one.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoweredMask:
+    """A mask as one core wants it for one pass."""
 
-    With a `window` none sees further back than that many positions, its own the last of them.
+    bias: Tensor | None = None  # added to the scores, in the layout of that core's scores; None: nothing is hidden
+    is_causal: bool = False  # the kernel hides later positions by itself
+    blind_B1T1: Tensor | None = None  # where a position may see nothing at all; None: nowhere
 
-    >>> causal_bias(2, 3, torch.device("cpu"), torch.float32)
-    tensor([[0., 0., -inf],
-            [0., 0., 0.]])
+    def silence(self, y_BHTK: Tensor) -> Tensor:
+        """Zeros where a position may see nothing: it gathers nothing."""
+        return y_BHTK if self.blind_B1T1 is None else y_BHTK.masked_fill(self.blind_B1T1, 0.0)
+
+
+class Core(Protocol):
+    """One way to compute attention."""
+
+    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+        """What this core needs of a mask, worked out once for all blocks of a pass."""
+        ...
+
+    def __call__(
+        self,
+        q_BHTK: Tensor,
+        k_BGSK: Tensor,
+        v_BGSK: Tensor,
+        mask: LoweredMask,
+        *,
+        dropout: float = 0.0,
+        tap: Tap = no_tap,
+    ) -> Tensor:
+        """Gather the values, [B, H, T, K]; `dropout` is the share of weights that are dropped."""
+        ...
+
+
+def lower_to_bias(mask: Mask, rows: Rows, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """0 where a place may look and -∞ where not, [B or 1, T, S]; and where one may see nothing, [B or 1, 1, T, 1].
+
+    A row of scores that are all -∞ has no softmax: such a place is let see everything here, and silenced afterwards.
+
+    >>> lower_to_bias(Causal(), Rows.of(torch.zeros(1, 2), starts=[1]), torch.float32)
+    (tensor([[[0., 0., -inf],
+             [0., 0., 0.]]]), None)
     """
-    bias_TS = torch.full((num_new, num_all), -math.inf, device=device, dtype=dtype)
-    later_TS = bias_TS.triu(num_all - num_new + 1)
-    return later_TS if window is None else later_TS + bias_TS.tril(num_all - num_new - window)
+    allowed_BTS = mask.allowed_BTS(rows.places_BT()[..., None], torch.arange(rows.num_all, device=rows.device))
+    blind_B1T1 = None
+    if not mask.sees_itself:
+        blind_BT1 = ~allowed_BTS.any(-1, keepdim=True)
+        allowed_BTS, blind_B1T1 = allowed_BTS | blind_BT1, blind_BT1[:, None]
+    empty_BTS = torch.zeros(allowed_BTS.shape, device=rows.device, dtype=dtype)
+    return empty_BTS.masked_fill(~allowed_BTS, -math.inf), blind_B1T1
 
 
-class ExplicitCore(nn.Module):
+@dataclass(frozen=True)
+class ExplicitCore:
     """The readable one, and the instrument through which scores and weights are seen.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[None, None]
-    >>> ExplicitCore()(x, x, x, causal=False)[0, 0].round(decimals=3).tolist()[2]
+    >>> ExplicitCore()(x, x, x, LoweredMask())[0, 0].round(decimals=3).tolist()[2]
     [0.7519999742507935, 0.7519999742507935]
     """
 
-    def __init__(self, *, dropout: float = 0.0, window: int | None = None) -> None:
-        super().__init__()
-        self.window = window
-        self.scores, self.weights = nn.Identity(), nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+        mask = simplify(mask, rows)
+        if isinstance(mask, Everything):
+            return LoweredMask()
+        bias_BTS, blind_B1T1 = lower_to_bias(mask, rows, dtype)
+        return LoweredMask(bias=bias_BTS[:, None], blind_B1T1=blind_B1T1)
 
-    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, *, causal: bool) -> Tensor:
+    def __call__(
+        self,
+        q_BHTK: Tensor,
+        k_BGSK: Tensor,
+        v_BGSK: Tensor,
+        mask: LoweredMask,
+        *,
+        dropout: float = 0.0,
+        tap: Tap = no_tap,
+    ) -> Tensor:
         repeats = q_BHTK.size(1) // k_BGSK.size(1)
         k_BHSK = k_BGSK.repeat_interleave(repeats, dim=1)
         v_BHSK = v_BGSK.repeat_interleave(repeats, dim=1)
         scores_BHTS = q_BHTK @ k_BHSK.mT / math.sqrt(q_BHTK.size(-1))
-        if causal:
-            T, S = scores_BHTS.shape[-2:]
-            bias_TS = causal_bias(T, S, q_BHTK.device, q_BHTK.dtype, self.window)
-            scores_BHTS = scores_BHTS + bias_TS
-        weights_BHTS = self.weights(self.scores(scores_BHTS).softmax(-1))
-        return self.dropout(weights_BHTS) @ v_BHSK
+        if mask.bias is not None:
+            scores_BHTS = scores_BHTS + mask.bias.to(scores_BHTS.dtype)
+        scores_BHTS = tap("scores", scores_BHTS)
+        weights_BHTS = tap("weights", scores_BHTS.softmax(-1))
+        return mask.silence(_drop(weights_BHTS, dropout) @ v_BHSK)
 
 
-class BatchedCore(nn.Module):
+@dataclass(frozen=True)
+class BatchedCore:
     """Two batched products; the heads that share a key are folded into its rows, so that no key is copied."""
 
-    def __init__(self, *, dropout: float = 0.0, window: int | None = None) -> None:
-        super().__init__()
-        self.window = window
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+        mask = simplify(mask, rows)
+        if isinstance(mask, Everything):
+            return LoweredMask()
+        bias_BTS, blind_B1T1 = lower_to_bias(mask, rows, dtype)
+        B, T, S = bias_BTS.shape
+        G, R = n_kv_heads, n_heads // n_kv_heads
+        if B == 1:
+            return LoweredMask(bias=bias_BTS[0].repeat(R, 1), blind_B1T1=blind_B1T1)
+        bias_BGRTS = bias_BTS[:, None, None].expand(B, G, R, T, S)
+        return LoweredMask(bias=bias_BGRTS.reshape(B * G, R * T, S), blind_B1T1=blind_B1T1)
 
-    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, *, causal: bool) -> Tensor:
+    def __call__(
+        self,
+        q_BHTK: Tensor,
+        k_BGSK: Tensor,
+        v_BGSK: Tensor,
+        mask: LoweredMask,
+        *,
+        dropout: float = 0.0,
+        tap: Tap = no_tap,
+    ) -> Tensor:
         B, H, T, K = q_BHTK.shape
         G, S = k_BGSK.shape[1:3]
         R = H // G
@@ -85,41 +155,54 @@ class BatchedCore(nn.Module):
         k_NKS = k_BGSK.reshape(B * G, S, K).mT
         v_NSK = v_BGSK.reshape(B * G, S, K)
         scale = 1 / math.sqrt(K)
-        if causal:
-            bias_TS = causal_bias(T, S, q_BHTK.device, q_BHTK.dtype, self.window)
-            scores_NRS = torch.baddbmm(bias_TS.repeat(R, 1), q_NRK, k_NKS, alpha=scale)
+        if mask.bias is not None:
+            scores_NRS = torch.baddbmm(mask.bias.to(q_NRK.dtype), q_NRK, k_NKS, alpha=scale)
         else:
             scores_NRS = torch.bmm(q_NRK, k_NKS) * scale
-        weights_NRS = self.dropout(scores_NRS.softmax(-1))
-        return torch.bmm(weights_NRS, v_NSK).view(B, H, T, K)
+        weights_NRS = _drop(scores_NRS.softmax(-1), dropout)
+        return mask.silence(torch.bmm(weights_NRS, v_NSK).view(B, H, T, K))
 
 
-class SdpaCore(nn.Module):
+@dataclass(frozen=True)
+class SdpaCore:
     """torch's fused attention."""
 
-    def __init__(self, *, dropout: float = 0.0, window: int | None = None) -> None:
-        super().__init__()
-        self.dropout, self.window = dropout, window
+    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+        mask = simplify(mask, rows)
+        if isinstance(mask, Everything):
+            return LoweredMask()
+        if isinstance(mask, Causal) and rows.start == 0:  # torch's own causal mask is for whole rows only
+            return LoweredMask(is_causal=True)
+        bias_BTS, blind_B1T1 = lower_to_bias(mask, rows, dtype)
+        return LoweredMask(bias=bias_BTS[0] if len(bias_BTS) == 1 else bias_BTS[:, None], blind_B1T1=blind_B1T1)
 
-    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, *, causal: bool) -> Tensor:
-        T, S = q_BHTK.size(2), k_BGSK.size(2)
-        # torch's own causal mask is for whole rows only, and knows no window.
-        part = causal and (T != S or self.window is not None)
-        return F.scaled_dot_product_attention(
+    def __call__(
+        self,
+        q_BHTK: Tensor,
+        k_BGSK: Tensor,
+        v_BGSK: Tensor,
+        mask: LoweredMask,
+        *,
+        dropout: float = 0.0,
+        tap: Tap = no_tap,
+    ) -> Tensor:
+        y_BHTK = F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
             v_BGSK,
-            attn_mask=causal_bias(T, S, q_BHTK.device, q_BHTK.dtype, self.window) if part else None,
-            is_causal=causal and not part,
-            dropout_p=self.dropout if self.training else 0.0,
+            attn_mask=None if mask.bias is None else mask.bias.to(q_BHTK.dtype),
+            is_causal=mask.is_causal,
+            dropout_p=dropout,
             enable_gqa=q_BHTK.size(1) != k_BGSK.size(1),
         )
+        return mask.silence(y_BHTK)
 
 
-def build_core(
-    context_length: int, *, dropout: float, device: torch.device | str, window: int | None = None
-) -> nn.Module:
+def choose_core(context_length: int, device: torch.device) -> Core:
     """The fastest core for the place: batched products for short contexts on a CPU, else torch's fused kernel."""
-    on_cpu = torch.device(device).type in ("cpu", "meta")
     short = context_length <= BATCHED_CONTEXT_LIMIT
-    return (BatchedCore if on_cpu and short else SdpaCore)(dropout=dropout, window=window)
+    return BatchedCore() if short and device.type in ("cpu", "meta") else SdpaCore()
+
+
+def _drop(weights: Tensor, share: float) -> Tensor:
+    return F.dropout(weights, share) if share else weights

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 
 from pellucid.errors import SettingsError
 from pellucid.planning.machine import Machine
 
 KINDS = ("cpu", "cuda", "mps")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # what a model computes in, by the names used here
 
 
 def choose_device(asked: str) -> torch.device:
@@ -46,9 +46,26 @@ def devices_here() -> list[str]:
 def choose_dtype(asked: str, device: torch.device, machine: Machine) -> torch.dtype:
     """`auto` computes in bf16 where the hardware multiplies it itself, else in fp32; master weights are fp32 always."""
     if asked != "auto":
-        return {"bf16": torch.bfloat16, "fp32": torch.float32}[asked]
+        return DTYPES[asked]
     native = {"cpu": machine.has_bf16, "cuda": device.type == "cuda" and torch.cuda.is_bf16_supported()}
     return torch.bfloat16 if native.get(device.type, False) else torch.float32
+
+
+def read_dtype(asked: str | torch.dtype) -> torch.dtype | None:
+    """The number format that a script asks for, by its name here or as torch's own; None for auto: as it is stored.
+
+    >>> read_dtype("bf16"), read_dtype(torch.float32), read_dtype("auto")
+    (torch.bfloat16, torch.float32, None)
+
+    Raises SettingsError for another one.
+    """
+    if asked in DTYPES.values() or asked == "auto":
+        return None if asked == "auto" else asked  # type: ignore[return-value]
+    if asked not in DTYPES:
+        meant = next((name for name, dtype in DTYPES.items() if str(dtype) == f"torch.{asked}"), "")
+        hint = f"here it is called {meant}" if meant else "give auto, fp32 or bf16"
+        raise SettingsError("a model cannot be computed in this number format", found=str(asked), hint=hint)
+    return DTYPES[str(asked)]
 
 
 def use_threads(threads: int | None, machine: Machine) -> int:
@@ -59,19 +76,14 @@ def use_threads(threads: int | None, machine: Machine) -> int:
 
 
 @contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """Run a block with every part of `model` in evaluation mode and without gradients, then restore each part's mode.
+def inference() -> Iterator[None]:
+    """Run a block without gradients. Whether dropout acts is told to each pass (`Context.training`), not here.
 
     Do not hold it across a `yield` to a caller, who would inherit it.
     """
-    training = [part for part in model.modules() if part.training]
     try:
-        for part in training:
-            part.training = False
         with torch.inference_mode():
             yield
     finally:
-        for part in training:
-            part.training = True
         # Weights that autocast cast in here carry no gradient; a caller's later training step must not reuse them.
         torch.clear_autocast_cache()

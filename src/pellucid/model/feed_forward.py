@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pellucid.errors import ModelError
+from pellucid.model.tap import Tap
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.feed_forward import FeedForwardKind
 
@@ -39,8 +40,9 @@ class FeedForward(nn.Module):
         self.activation = build_activation(config.feed_forward.kind)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward.bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x_BTD)))
+    def forward(self, x_BTD: Tensor, tap: Tap) -> Tensor:
+        hidden_BTF = tap("hidden", self.activation(tap("up", self.up(x_BTD))))
+        return tap("output", self.down(hidden_BTF))
 
 
 class GatedFeedForward(nn.Module):
@@ -53,8 +55,10 @@ class GatedFeedForward(nn.Module):
         self.activation = build_activation(config.feed_forward.kind)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=config.feed_forward.bias)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
+    def forward(self, x_BTD: Tensor, tap: Tap) -> Tensor:
+        gate_BTF = self.activation(tap("gate", self.gate(x_BTD)))
+        hidden_BTF = tap("hidden", gate_BTF * tap("up", self.up(x_BTD)))
+        return tap("output", self.down(hidden_BTF))
 
 
 ACTIVATIONS: Mapping[FeedForwardKind, Callable[[], nn.Module]] = {  # of a gated kind: the gate's

@@ -12,3 +12,8 @@ class Output:
     """Scores before the softmax: `logits_BTV[b, t]` ranks every token that could follow position t of row b."""
 
     logits_BTV: Tensor
+
+    @property
+    def logits(self) -> Tensor:
+        """The same tensor under the name that it has in other libraries."""
+        return self.logits_BTV

@@ -6,10 +6,11 @@
     rotary      each query and key is turned, pair by pair, through the angle t · theta^(-2i/K): their product then
                 depends only on how far apart they stand
 
-Two doors because the kinds enter in two places: `add` works on the embedding, `rotate` on queries and keys. A kind
-that does not use a door has the identity there.
+Two doors because the kinds enter in two places: an addition works on the embedding, a rotation on queries and keys. A
+kind that does not use a door has the identity there. Positions are looked up once per pass: a span of rows of a table
+where all rows of the batch stand at the same positions, single rows where they do not.
 
-Axes: B batch · T positions · D width · H heads · K head width.
+Axes: B batch · T positions · D width · H heads · G key/value heads · K head width.
 Source: Vaswani et al. 2017 §3.5 (sinusoidal), Su et al. 2021 eq. 34 (rotary; the half-split pairing that Llama uses).
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, TypeAlias
 
@@ -24,8 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.errors import ModelError
+from pellucid.model.tap import Tap
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.position import Rotary
+
+Positions: TypeAlias = slice | Tensor  # the same span for every row of the batch, or [B, T]
 
 FIRST_ROWS = 4_096  # positions that have a row of a table from the start; others get theirs when they are used
 
@@ -33,7 +38,7 @@ FIRST_ROWS = 4_096  # positions that have a row of a table from the start; other
 class NoAddition(nn.Module):
     """Leaves the embedding as it is."""
 
-    def forward(self, x_BTD: Tensor, offset: int) -> Tensor:
+    def forward(self, x_BTD: Tensor, positions: Positions, tap: Tap) -> Tensor:
         return x_BTD
 
 
@@ -44,8 +49,12 @@ class LearnedPosition(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(context_length, d_model))
 
-    def forward(self, x_BTD: Tensor, offset: int) -> Tensor:
-        return x_BTD + self.weight[offset : offset + x_BTD.size(1)]
+    def added(self, positions: Positions) -> Tensor:
+        """The vectors of these positions, [B or 1, T, D]."""
+        return look_up(self.weight, positions)
+
+    def forward(self, x_BTD: Tensor, positions: Positions, tap: Tap) -> Tensor:
+        return x_BTD + tap("position", self.added(positions))
 
 
 class PositionTable(nn.Module):
@@ -109,16 +118,43 @@ class SinusoidalPosition(PositionTable):
         even_D = torch.arange(self.d_model) % 2 == 0
         return (torch.where(even_D, angle_TD.sin(), angle_TD.cos()),)
 
-    def forward(self, x_BTD: Tensor, offset: int) -> Tensor:
-        self.reserve(offset + x_BTD.size(1))
-        return x_BTD + self.table_TD[offset : offset + x_BTD.size(1)].to(x_BTD.dtype)
+    def added(self, positions: Positions) -> Tensor:
+        """The waves at these positions, [B or 1, T, D]; rows of a span that are not there yet are made."""
+        if isinstance(positions, slice):
+            self.reserve(positions.stop)
+        return look_up(self.table_TD, positions)
+
+    def forward(self, x_BTD: Tensor, positions: Positions, tap: Tap) -> Tensor:
+        return x_BTD + tap("position", self.added(positions).to(x_BTD.dtype))
+
+
+class NoTurn:
+    """Leaves queries and keys as they are."""
+
+    def __call__(self, q_BHTK: Tensor, k_BGTK: Tensor, tap: Tap) -> tuple[Tensor, Tensor]:
+        return q_BHTK, k_BGTK
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """The turn of queries and keys to the positions of one pass."""
+
+    cos: Tensor  # [1 or B, 1, T, K]
+    sin: Tensor  # its first half is negative: x1 cos - x2 sin, x2 cos + x1 sin
+
+    def __call__(self, q_BHTK: Tensor, k_BGTK: Tensor, tap: Tap) -> tuple[Tensor, Tensor]:
+        cos, sin = self.cos.to(q_BHTK.dtype), self.sin.to(q_BHTK.dtype)
+        return tap("query_rotated", rotate(q_BHTK, cos, sin)), tap("key_rotated", rotate(k_BGTK, cos, sin))
+
+
+AnyTurn: TypeAlias = Turn | NoTurn
 
 
 class NoRotation(nn.Module):
-    """Leaves queries and keys as they are."""
+    """Makes no turns."""
 
-    def forward(self, q_BHTK: Tensor, k_BGTK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
-        return q_BHTK, k_BGTK
+    def forward(self, positions: Positions, dtype: torch.dtype) -> NoTurn:
+        return NoTurn()
 
 
 class Rotation(PositionTable):
@@ -153,12 +189,15 @@ class Rotation(PositionTable):
         cos_TK = angle_TK.cos().repeat(1, 2) * self.factor
         return cos_TK, torch.cat((-angle_TK.sin(), angle_TK.sin()), -1) * self.factor
 
-    def forward(self, q_BHTK: Tensor, k_BGTK: Tensor, offset: int) -> tuple[Tensor, Tensor]:
-        self.reserve(offset + q_BHTK.size(2))
-        span = slice(offset, offset + q_BHTK.size(2))
-        cos_TK = self.cos_TK[span].to(q_BHTK.dtype)
-        sin_TK = self.sin_TK[span].to(q_BHTK.dtype)  # its first half is negative: x1 cos - x2 sin, x2 cos + x1 sin
-        return rotate(q_BHTK, cos_TK, sin_TK), rotate(k_BGTK, cos_TK, sin_TK)
+    def forward(self, positions: Positions, dtype: torch.dtype) -> Turn:
+        """The turn to these positions, for numbers of this type."""
+        cos, sin = (look_up(table, positions)[:, None].to(dtype) for table in (self.cos_TK, self.sin_TK))
+        return Turn(cos, sin)
+
+
+def look_up(table_TN: Tensor, positions: Positions) -> Tensor:
+    """The rows of a table for some positions, [1, T, N] for a span and [B, T, N] for single ones."""
+    return table_TN[positions][None] if isinstance(positions, slice) else table_TN[positions]
 
 
 def rotate(x_BHTK: Tensor, cos_TK: Tensor, sin_TK: Tensor) -> Tensor:

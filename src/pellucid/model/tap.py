@@ -1,62 +1,40 @@
-"""A window in every wall: record what any part of a model puts out, without the model knowing.
+"""A window in every wall: a function that is shown every tensor on its way through a model, and may replace it.
 
-    with record(model) as taps:
-        model(ids_BT)
-    taps["blocks.0.attention.core.weights"]     # [B, H, T, S]
+    tap(name, x) -> x        returns what it was given: it listens;  returns something else: that goes on instead
 
-While recording, every attention core is swapped for `ExplicitCore`, whose scores and weights exist as tensors. A tap's
-name is the module's path; the value is that module's output. `""` is the model itself and is left out. `listen` hears the
-same tensors one by one and keeps none: what a long row would make too large to hold is looked at as it passes.
+It travels in the `Context` of one pass, so the model knows nothing of it and two passes at once do not hear each
+other. Names and shapes of what is shown are listed in `planning.layout`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeAlias
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from pellucid.model.attention import Attention
-from pellucid.model.core import ExplicitCore
-
-
-@contextmanager
-def record(model: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect the output of every module of `model` while the block runs (the last call wins)."""
-    taps: dict[str, Tensor] = {}
-    with listen(model, taps.__setitem__):
-        yield taps
+Tap: TypeAlias = Callable[[str, Tensor], Tensor]
 
 
-@contextmanager
-def listen(model: nn.Module, hear: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Call `hear(name, output)` for every module of `model` that runs while the block does."""
-    with explicit_cores(model):
-        hooks = [module.register_forward_hook(_teller(hear, name)) for name, module in model.named_modules() if name]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+class Taps(dict[str, Tensor]):
+    """A tap that keeps every tensor it is shown, by name, without its gradient.
+
+    >>> import torch
+    >>> taps = Taps()
+    >>> taps("embed", torch.ones(2)).tolist(), list(taps)
+    ([1.0, 1.0], ['embed'])
+    """
+
+    def __call__(self, name: str, x: Tensor) -> Tensor:
+        self[name] = kept(name, x)
+        return x
 
 
-@contextmanager
-def explicit_cores(model: nn.Module) -> Iterator[None]:
-    """Swap every attention core for the one that shows its scores and weights, then put them back."""
-    attentions = [module for module in model.modules() if isinstance(module, Attention)]
-    cores = [attention.core for attention in attentions]
-    try:
-        for attention in attentions:
-            attention.core = ExplicitCore(window=attention.window).train(attention.training)
-        yield
-    finally:
-        for attention, core in zip(attentions, cores, strict=True):
-            attention.core = core
+def kept(name: str, x: Tensor) -> Tensor:
+    """What was shown, without its gradient, such that nothing done to the model later can change it."""
+    return x.detach().clone() if name == "position" else x.detach()  # positions are rows of the table itself
 
 
-def _teller(hear: Callable[[str, Tensor], None], name: str) -> Callable[[nn.Module, tuple, object], None]:
-    def tell(module: nn.Module, inputs: tuple, output: object) -> None:
-        if isinstance(output, Tensor):
-            hear(name, output.detach())
-
-    return tell
+def no_tap(name: str, x: Tensor) -> Tensor:
+    """Nobody listens."""
+    return x

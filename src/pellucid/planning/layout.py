@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.attention import AttentionCore, describe_core, describe_output, describe_projections
-from pellucid.planning.parts.description import STREAM, Line, Part, Step, TensorPlan
+from pellucid.planning.parts.description import STREAM, Group, Line, Part, Step, TensorPlan
 from pellucid.planning.parts.embedding import describe_embedding, describe_head
 from pellucid.planning.parts.feed_forward import describe_feed_forward
 from pellucid.planning.parts.norm import describe_norm
@@ -51,7 +51,7 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
         first=(
             describe_embedding(tied=config.tied_head),
             describe_position(config.position),
-            Part(kept=masks, recorded=(Step(name="input", axes=STREAM),)),
+            Part(kept=masks, steps=(Step(name="input", axes=STREAM, meaning="what the first block reads"),)),
         ),
         block=(
             describe_norm(config.norm, "attention_norm"),
@@ -61,7 +61,7 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
             describe_norm(config.norm, "mlp_norm"),
             describe_feed_forward(config.feed_forward),
             # Both branches are added to the stream, each through its dropout.
-            Part(kept=masks * 2, steps=(Step(name="", axes=STREAM),), recorded=(Step(name="output", axes=STREAM),)),
+            Part(kept=masks * 2, steps=(Step(name="output", axes=STREAM, meaning="the stream after the block"),)),
         ),
         last=(describe_norm(config.norm, "final_norm"), describe_head(tied=config.tied_head)),
     )
@@ -77,5 +77,32 @@ def tensor_plans(config: ModelConfig) -> Iterator[TensorPlan]:
     yield from _tensors(from_parts.last)
 
 
+def optimizer_groups(config: ModelConfig) -> dict[str, Group]:
+    """Which group of the optimizer trains each learned tensor, by the name that the built model gives it.
+
+    >>> optimizer_groups(ModelConfig())["blocks.0.attention.query.weight"]
+    'matrix'
+    """
+    return {tensor.name: tensor.group for tensor in tensor_plans(config)}
+
+
 def _tensors(parts: tuple[Part, ...]) -> Iterator[TensorPlan]:
     return (tensor for part in parts for tensor in part.tensors)
+
+
+def steps(config: ModelConfig) -> Iterator[Step]:
+    """Every tensor that the built model shows on the way from ids to scores, in the order of computation.
+
+    >>> [step.name for step in steps(ModelConfig(n_layers=1))][:4]
+    ['embed', 'input', 'blocks.0.attention_norm', 'blocks.0.attention.query']
+    """
+    from_parts = lay_out(config)
+    yield from _steps(from_parts.first)
+    for layer in range(config.n_layers):
+        for step in _steps(from_parts.block):
+            yield step.within(f"blocks.{layer}.")
+    yield from _steps(from_parts.last)
+
+
+def _steps(parts: tuple[Part, ...]) -> Iterator[Step]:
+    return (step for part in parts for step in part.steps)

@@ -84,7 +84,7 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PlanRow:
     """One line of the printed table; `text` is the value as people read it, `total` marks a sum of the lines above."""
 
     section: str
@@ -174,7 +174,7 @@ def check_fits(memory: MemoryPlan, machine: Machine) -> None:
     )
 
 
-def render(plan: Plan) -> list[Row]:
+def render(plan: Plan) -> list[PlanRow]:
     """The plan as rows of a table, section by section, each account ending in its total.
 
     >>> from pellucid.planning.presets import preset
@@ -194,29 +194,31 @@ def render(plan: Plan) -> list[Row]:
     ]
 
 
-def _account_rows(section: str, account: Account, describe: Callable[[int], str]) -> Iterator[Row]:
+def _account_rows(section: str, account: Account, describe: Callable[[int], str]) -> Iterator[PlanRow]:
     for line in account.terms:
         yield _line(section, line, describe)
     yield _total(section, "total", "", account.total, describe)
 
 
-def _line(section: str, line: Term, describe: Callable[[int], str]) -> Row:
+def _line(section: str, line: Term, describe: Callable[[int], str]) -> PlanRow:
     text = describe(line.value)
-    return Row(section=section, part=line.name, formula=line.formula, figures=line.figures, value=line.value, text=text)
+    return PlanRow(
+        section=section, part=line.name, formula=line.formula, figures=line.figures, value=line.value, text=text
+    )
 
 
-def _total(section: str, part: str, formula: str, value: int, describe: Callable[[int], str]) -> Row:
+def _total(section: str, part: str, formula: str, value: int, describe: Callable[[int], str]) -> PlanRow:
     text = describe(value)
-    return Row(section=section, part=part, formula=formula, figures="", value=value, text=text, total=True)
+    return PlanRow(section=section, part=part, formula=formula, figures="", value=value, text=text, total=True)
 
 
-def _time_rows(plan: Plan) -> Iterator[Row]:
+def _time_rows(plan: Plan) -> Iterator[PlanRow]:
     time = plan.time
     if time is None:
         return
     section = f"time on {time.machine} ({time.source})"
     ratio = time.tokens / plan.parameters.total
-    yield Row(
+    yield PlanRow(
         section=section,
         part="training",
         formula="tokens x FLOPs / FLOPs per second",
@@ -225,7 +227,7 @@ def _time_rows(plan: Plan) -> Iterator[Row]:
         text=f"{describe_seconds(time.seconds)} ({ratio:.3g} tokens per parameter)",
     )
     if time.most_tokens_per_second is not None:
-        yield Row(
+        yield PlanRow(
             section=section,
             part="writing, at most",
             formula="memory bandwidth / bfloat16 weights",

@@ -2,11 +2,10 @@
 
 A runner that calls the torch model and one that calls compiled loops compute the same parts in the same order, so the
 shapes are a fact of the model and not of who runs it. Each part says its own steps. Nothing is run here, and nothing is
-observed: a test holds this table equal to what the built model really puts out. Parts that pass on what they are given (dropout outside training,
-positions that add nothing) are left out.
+observed: a test holds these tables equal to what the built model really shows.
 
 Axes: T new positions · S all positions attended to (those of the cache and the new) · D width · H query heads ·
-G key/value heads · K head width · F feed-forward width · V vocabulary. The leading 1 is the batch.
+G key/value heads · K head width · F feed-forward width · V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from functools import lru_cache
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import sizes
-from pellucid.planning.layout import lay_out
+from pellucid.planning.layout import lay_out, steps
 from pellucid.planning.parts.description import Part
 
-Shape = tuple[str, tuple[int, ...]]  # a part of the model, under its name in the built one, and what it puts out
+Shape = tuple[str, tuple[int, ...]]  # the name of a tensor that the model shows, and its shape
 
 
 @lru_cache(maxsize=4096)  # every step of a generation asks, and those of a second generation ask the same
@@ -27,16 +26,28 @@ def part_shapes(config: ModelConfig, *, num_new: int, num_all: int) -> tuple[Sha
     """What each part puts out when `num_new` ids are read and `num_all` attended to, in the order of computation.
 
     All blocks have the same shapes, so one stands for all under the name `blocks.*`. Only the last position is scored.
+    The leading 1 is the batch.
 
     >>> shapes = part_shapes(ModelConfig(vocab_size=100, d_model=32), num_new=3, num_all=5)
     >>> shapes[0], shapes[-1]
-    (('ids', (1, 3)), ('head', (1, 1, 100)))
+    (('ids', (1, 3)), ('logits', (1, 1, 100)))
     """
     layout = lay_out(config)
     symbols = sizes(config) | {"new": num_new, "all": num_all, "last": 1}
 
     def walk(parts: tuple[Part, ...], path: str = "") -> Iterator[Shape]:
         for step in (step for part in parts for step in part.steps):
-            yield f"{path}{step.name}".removesuffix("."), (1, *(symbols[axis] for axis in step.axes))
+            yield f"{path}{step.name}", (1, *(symbols[axis] for axis in step.axes))
 
-    return (*walk(layout.first), *walk(layout.block, "blocks.*."), *walk(layout.last))
+    ids = ("ids", (1, num_new))
+    return (ids, *walk(layout.first), *walk(layout.block, "blocks.*."), *walk(layout.last))
+
+
+def row_shapes(config: ModelConfig, *, num_tokens: int, num_scored: int) -> dict[str, tuple[int, ...]]:
+    """The shape, for one row read whole, of every tensor that the model shows, by its full name and without the batch.
+
+    >>> row_shapes(ModelConfig(n_layers=1), num_tokens=3, num_scored=1)["blocks.0.attention.weights"]
+    (4, 3, 3)
+    """
+    symbols = sizes(config) | {"new": num_tokens, "all": num_tokens, "last": num_scored}
+    return {step.name: tuple(symbols[axis] for axis in step.axes) for step in steps(config)}

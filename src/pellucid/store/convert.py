@@ -11,14 +11,16 @@ What a format costs in quality is *not* guessed here: `pellucid convert --measur
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from pellucid.errors import SettingsError, StoreError, TokenizerError
 from pellucid.events import NULL, Recorder
+from pellucid.settings import nearest
 from pellucid.store.checkpoint import Checkpoint, save_checkpoint
 from pellucid.store.gguf import SUFFIX, Quantization, save_gguf
+from pellucid.untrusted import shown
 
 Target = Literal["gguf", "hf"]
 DTYPES: dict[Quantization, torch.dtype] = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -46,10 +48,13 @@ def convert(
     Raises StoreError when something is at the destination already, SettingsError for a number format that the target
     does not have, and what `save_gguf` and `save_checkpoint` raise.
     """
+    if number_format not in get_args(Quantization):
+        hint = nearest(str(number_format), list(get_args(Quantization)))
+        raise SettingsError("a number format that is not written", found=shown(number_format), hint=hint)
     if destination.exists():
         raise StoreError("something is here already", where=str(destination), hint="choose another destination")
     if to == "gguf":
-        if checkpoint.tokenizer is None:
+        if checkpoint.tokenizer is None or not checkpoint.tokenizer.has_text:
             raise TokenizerError(
                 "a GGUF file holds its tokenizer, and this model has none", where=str(checkpoint.directory)
             )

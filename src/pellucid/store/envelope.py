@@ -60,10 +60,10 @@ class Envelope:
     arrays: Mapping[str, np.ndarray | Quantized] = field(default_factory=dict)
 
 
-def quantize(array: np.ndarray) -> np.ndarray | Quantized:
+def to_8_bits(array: np.ndarray) -> np.ndarray | Quantized:
     """An array in a byte a value; an array that holds infinities or NaN, or nothing, stays as it is.
 
-    >>> quantize(np.array([0.0, 0.5, 1.0])).stored.tolist()
+    >>> to_8_bits(np.array([0.0, 0.5, 1.0])).stored.tolist()
     [0, 128, 255]
     """
     if not array.size or not np.isfinite(array).all():

@@ -55,6 +55,16 @@ def keep_rows(path: Path, after_step: int) -> None:
     replace_file(path, b"".join(line + b"\n" for line in kept))
 
 
+def evaluations(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The evaluation lines, in order."""
+    return [row for row in rows if row["kind"] == "eval"]
+
+
+def best_evaluation(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The evaluation with the lowest loss (the earliest of equals); None before the first."""
+    return min((row for row in evaluations(rows) if row["loss"] is not None), key=lambda row: row["loss"], default=None)
+
+
 def exam_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, float]]:
     """The share of right answers by step, for each part of the exam; empty when nothing was asked.
 

@@ -6,8 +6,13 @@ from pathlib import Path
 
 from pellucid.events import NULL, Recorder
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint
+from pellucid.store.directory import CONFIG, GENERATION
+from pellucid.store.endings import with_endings
 from pellucid.store.gguf import is_gguf, load_gguf
 from pellucid.store.run import resolve_checkpoint
+from pellucid.store.verify import read_json
+from pellucid.tokens.ids_only import IdsOnly
+from pellucid.tokens.tokenizer import Tokenizer
 
 
 def open_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Checkpoint:
@@ -20,3 +25,11 @@ def open_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Checkpoin
     if is_gguf(path):
         return load_gguf(path, recorder=recorder)
     return load_checkpoint(resolve_checkpoint(path, recorder=recorder), recorder=recorder)
+
+
+def tokenizer_of(checkpoint: Checkpoint, *, recorder: Recorder = NULL) -> Tokenizer:
+    """The tokenizer of a model; of one that came without, `IdsOnly`, its texts ending where the directory says."""
+    if checkpoint.tokenizer is not None:
+        return checkpoint.tokenizer
+    documents = {CONFIG: read_json(checkpoint.directory / CONFIG), GENERATION: checkpoint.generation}
+    return with_endings(IdsOnly.build(checkpoint.config.vocab_size), documents, recorder)

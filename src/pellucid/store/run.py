@@ -33,7 +33,7 @@ from pellucid.files import as_bytes, explained, remove_directory, replace_file, 
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import TrainingFiles, save_checkpoint, verify_checkpoint
 from pellucid.store.directory import describe, is_checkpoint
-from pellucid.store.metrics import MEND_LINE, append_row, drop_torn_line, keep_rows, read_rows
+from pellucid.store.metrics import MEND_LINE, append_row, best_evaluation, drop_torn_line, keep_rows, read_rows
 from pellucid.store.saved import SavedStep, list_saved, name_step
 from pellucid.store.snapshots import list_snapshots
 from pellucid.store.verify import read_json
@@ -184,9 +184,9 @@ class Run:
 
     def best(self) -> SavedStep | None:
         """Of the checkpoints that are there, the one with the lowest validation loss; None when none was evaluated."""
-        losses = self._validation_losses()
-        evaluated = [one for one in self.checkpoints() if one.step in losses]
-        return min(evaluated, key=lambda one: losses[one.step], default=None)
+        saved = {one.step: one for one in self.checkpoints()}
+        best = best_evaluation(row for row in self.read_metrics() if row["step"] in saved)
+        return None if best is None else saved[best["step"]]
 
     def meant(self) -> SavedStep | None:
         """The checkpoint that a person means by the run: the best on validation text, or the last where none was evaluated."""
@@ -219,17 +219,14 @@ class Run:
 
     def _why_best(self, best: SavedStep) -> str:
         """What a person should know of the best checkpoint that is there."""
-        losses, last = self._validation_losses(), self._latest_name()
-        true_best = min(losses, key=lambda step: losses[step])
-        if losses[true_best] < losses[best.step]:
-            return f"the best on validation text of those kept (step {true_best} was better); the last: {self.path / LATEST}"
-        if best.directory.name == last:
+        rows = self.read_metrics()
+        true_best, kept = best_evaluation(rows), best_evaluation(row for row in rows if row["step"] == best.step)
+        if true_best and kept and true_best["loss"] < kept["loss"]:
+            step = true_best["step"]
+            return f"the best on validation text of those kept (step {step} was better); the last: {self.path / LATEST}"
+        if best.directory.name == self._latest_name():
             return "the last, and the best on validation text"
         return f"the best on validation text; the last: {self.path / LATEST}"
-
-    def _validation_losses(self) -> dict[int, float]:
-        rows = self.read_metrics()
-        return {row["step"]: row["loss"] for row in rows if row["kind"] == "eval" and row["loss"] is not None}
 
     def use(self, saved: SavedStep) -> None:
         """Make an older checkpoint the latest one; newer ones stay until they are written again."""

@@ -29,11 +29,6 @@ def list_snapshots(run: Path) -> list[SavedStep]:
     return list_saved(Path(run) / SNAPSHOTS)
 
 
-def count_bytes(saved: SavedStep) -> int:
-    """Bytes of the files of one snapshot."""
-    return sum(path.stat().st_size for path in saved.directory.rglob("*") if path.is_file())
-
-
 def save_snapshot(
     run: Path,
     step: int,

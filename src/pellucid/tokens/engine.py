@@ -49,12 +49,18 @@ def start_engine(document: Mapping[str, Any], vocabulary: Vocabulary) -> tokeniz
 
 @contextmanager
 def contained(what: str) -> Iterator[None]:
-    """Turn the engine's failures into a TokenizerError; its panics are BaseExceptions of a class without a name."""
+    """Turn the engine's failures into a TokenizerError."""
     try:
         yield
     except BaseException as error:
-        if isinstance(error, TokenizerError) or not _is_the_engines(error):
-            raise
+        check_failure(error, what)
+        raise
+
+
+def check_failure(error: BaseException, what: str) -> None:
+    """Raise TokenizerError for a failure of the engine; its panics are BaseExceptions of a class without a name."""
+    is_panic = type(error).__name__ == "PanicException"
+    if is_panic or (isinstance(error, Exception) and not isinstance(error, TokenizerError)):
         raise TokenizerError(what, found=str(error)[:300]) from error
 
 
@@ -75,10 +81,6 @@ def answer(order: Mapping[str, Any]) -> str:
         except BaseException as error:
             return f"{type(error).__name__}: {error}"[:300]
     return ""
-
-
-def _is_the_engines(error: BaseException) -> bool:
-    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _is_ours(document: Mapping[str, Any], vocabulary: Vocabulary) -> bool:

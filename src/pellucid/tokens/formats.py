@@ -35,15 +35,6 @@ CHARACTER_BYTES = {character: byte for byte, character in enumerate(BYTE_CHARACT
 BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(NUM_BYTES))
 
 
-def spell(data: bytes) -> str:
-    """Bytes as the byte-level layout writes them.
-
-    >>> spell("中 a".encode())
-    'ä¸ŃĠa'
-    """
-    return "".join(BYTE_CHARACTERS[byte] for byte in data)
-
-
 def byte_level_json(merges: Sequence[tuple[str, str]], pattern: str) -> str:
     """The `tokenizer.json` of a byte-level BPE with these merges, spelled in byte characters.
 

@@ -126,7 +126,7 @@ def _byte_level_parts(values: Mapping[str, Any], vocab: Mapping[str, int], kinds
             hint="known: " + ", ".join(BY_NAME),
         )  # fmt: skip
     pre = BY_NAME[name]
-    merges = [merge.split(" ", 1) for merge in _texts(values, "merges")]
+    merges = [merge.split(" ", 1) for merge in _texts(values, "merges", least=0)]
     return {
         "normalizer": None,
         "pre_tokenizer": pre_tokenizer_json(pre),
@@ -224,11 +224,11 @@ def _spell_spaces(tokens: list[str], kinds: np.ndarray) -> None:
             tokens[i] = tokens[i].replace(" ", METASPACE)
 
 
-def _texts(values: Mapping[str, Any], name: str) -> list[str]:
+def _texts(values: Mapping[str, Any], name: str, *, least: int = 1) -> list[str]:
     found = values.get(f"{PREFIX}{name}")
-    if not isinstance(found, list) or not found or not all(isinstance(text, str) for text in found):
+    if not isinstance(found, list) or len(found) < least or not all(isinstance(text, str) for text in found):
         raise TokenizerError(f"the file has no {PREFIX}{name}", found=type(found).__name__)
-    longest = max(found, key=len)
+    longest = max(found, key=len, default="")
     if len(longest) > 2 * MOST_TOKEN_CHARACTERS:  # a merge is two tokens
         what = f"an entry of {PREFIX}{name} is longer than any in use"
         raise TokenizerError(what, found=f"{counted(len(longest), 'character')}: {longest[:40]!r} …")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +26,7 @@ import tokenizers
 from pellucid.errors import TokenizerError
 from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.encoding import Encoding
-from pellucid.tokens.engine import contained, start_engine
+from pellucid.tokens.engine import check_failure, contained, start_engine
 from pellucid.tokens.formats import BOS, CONFIG_FILE, EOS, NUM_BYTES, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.stream import StreamDecoder
@@ -56,6 +57,7 @@ class Tokenizer:
     eos_id: int | None  # the id that ends one
     _engine: tokenizers.Tokenizer
     more_ends: tuple[int, ...] = ()  # further ids at which a model's text ends; `ending_at` adds them
+    has_text = True  # not a field: `IdsOnly` stands for the tokenizer of a model that has none
 
     @classmethod
     def from_json(cls, text: str, config: str | None = None) -> Tokenizer:
@@ -76,6 +78,9 @@ class Tokenizer:
     @classmethod
     def load(cls, path: Path | str) -> Tokenizer:
         """A tokenizer from a `tokenizer.json`, or from a directory that holds one."""
+        if not isinstance(path, (str, os.PathLike)):
+            hint = "give the path of a tokenizer.json, or of the directory that holds one"
+            raise TokenizerError("the tokenizer cannot be read", found=shown(path), hint=hint)
         path = Path(path)
         file = path / TOKENIZER_FILE if path.is_dir() else path
         beside = file.parent / CONFIG_FILE
@@ -136,8 +141,11 @@ class Tokenizer:
         Raises TokenizerError for a lone surrogate, which no UTF-8 can hold, and for a byte that no token spells.
         """
         self._check_text(text)
-        with contained(CANNOT_ENCODE):
+        try:
             encoded = self._engine.encode(text, add_special_tokens=False)
+        except BaseException as error:
+            check_failure(error, CANNOT_ENCODE)
+            raise
         return Encoding(tuple(encoded.ids), tuple(encoded.offsets))
 
     def encode_pieces(self, text: str) -> list[Encoding]:
@@ -191,13 +199,13 @@ class Tokenizer:
 
     @property
     def kind(self) -> Kind:
-        """ "bpe" or "char"."""
+        """ "bpe", "char", or "ids" for a model that came without a tokenizer."""
         return self.vocabulary.kind
 
     @property
     def vocab_size(self) -> int:
         """Rows that an embedding needs: the highest id plus one."""
-        return self.vocabulary.size
+        return len(self.vocabulary.token_bytes)
 
     @property
     def specials(self) -> Mapping[str, int]:
@@ -218,7 +226,10 @@ class Tokenizer:
         return {token_id: name for name, token_id in self.specials.items()}
 
     def _check_text(self, text: str) -> None:
-        """Raise TokenizerError for a text of which something would vanish."""
+        """Raise TokenizerError for what is no text, and for a text of which something would vanish."""
+        if not isinstance(text, str):
+            found = f"{shown(text)} ({type(text).__name__})"
+            raise TokenizerError("only text can be encoded", found=found, hint="for ids use decode")
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -242,8 +253,11 @@ class Tokenizer:
                 yield row, part
 
     def _joined(self, ids: Iterable[int], names: Mapping[int, str]) -> bytes:
-        parts = (self.token_bytes(i) or names.get(int(i), "").encode("utf-8") for i in ids)
-        data = b"".join(parts)
+        try:
+            data = b"".join(self.token_bytes(i) or names.get(int(i), "").encode("utf-8") for i in ids)
+        except TypeError:
+            found = f"{shown(ids)} ({type(ids).__name__})"
+            raise TokenizerError("only a list of ids can be decoded", found=found, hint="for text use encode") from None
         return data.removeprefix(b" ") if self.vocabulary.drops_first_space else data
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ from pellucid.tokens.formats import BYTE_CHARACTERS, BYTE_TOKENS, CHARACTER_BYTE
 from pellucid.tokens.patterns import pattern_name
 from pellucid.untrusted import parse_json, shown, whole
 
-Kind = Literal["bpe", "char"]
+Kind = Literal["bpe", "char", "ids"]
 MOST_TOKENS = 1 << 22  # a table has one entry per id: a single huge id must not take the memory
 MOST_TOKEN_CHARACTERS = 1_024  # of one token; the longest in use have some 250
 # Control characters, bytes that UTF-8 never uses, and first bytes of planes 4 to 11, in which no character is assigned.

@@ -19,15 +19,19 @@ Axes: B rows · T positions.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pellucid.training.precision import Arena
+from pellucid.data.batch import Batch
+from pellucid.model.dropout import Dropout
+from pellucid.planning.parts.description import Group
+from pellucid.training.arena import Arena
 
 WIDER = {torch.bfloat16: torch.float32, torch.float32: torch.float64}
 FLOORS = {torch.bfloat16: 2.0**-7, torch.float32: 2.0**-13}
@@ -38,61 +42,41 @@ SEED = 9
 LOSS = "the loss"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepInput:
-    """What a step is given."""
-
-    ids_BT: Tensor
-    targets_BT: Tensor
-    weights_BT: Tensor
-    total_weight: Tensor  # of the whole update
-
-    @property
-    def shape(self) -> torch.Size:
-        """Rows and positions: all that a compiled step depends on."""
-        return self.ids_BT.shape
-
-    def parts(self, num: int) -> Iterator[StepInput]:
-        """The same rows in equal parts, whose losses and gradients add up to those of the whole."""
-        columns = (self.ids_BT, self.targets_BT, self.weights_BT)
-        for ids, targets, weights in zip(*(column.chunk(num) for column in columns), strict=True):
-            yield StepInput(ids_BT=ids, targets_BT=targets, weights_BT=weights, total_weight=self.total_weight)
-
-    def reweighed(self) -> StepInput:
-        """The same tokens with weights of which none is zero (all might be) and none equals another."""
-        generator = torch.Generator().manual_seed(SEED)
-        weights_BT = (0.5 + torch.rand(self.shape, generator=generator)).to(self.weights_BT)
-        total = weights_BT.sum().to(self.total_weight)
-        return StepInput(ids_BT=self.ids_BT, targets_BT=self.targets_BT, weights_BT=weights_BT, total_weight=total)
-
-
-Step = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # the four fields of a StepInput -> loss
+Step = Callable[[Batch], Tensor]  # what it costs: the loss of a batch, from which gradients flow back
 Answer = Mapping[str, Tensor]  # "the loss" and "the gradient of …", in fp32
 
 
-def find_disagreement(fast: Step, slow: Step, model: nn.Module, arena: Arena, given: StepInput) -> str:
+def find_disagreement(fast: Step, slow: Step, model: nn.Module, arena: Arena, given: Batch) -> str:
     """What is wrong with the fast step's answers for `model`, whose weights lie in `arena`; "" when they agree."""
-    dtype, given = arena.weights.dtype, given.reweighed()
+    dtype, given = arena.weights.dtype, reweighed(given)
     # Apple's accelerators have no float64: there the slow step is its own measure, and the floor alone is allowed.
     wider = torch.float32 if arena.device.type == "mps" else WIDER[dtype]
-    rows = len(given.ids_BT)
+    rows = given.num_rows
     with _set_apart(model, arena):
-        wide = _ask(slow, model, given, wider, noise_dtype=dtype, parts=2 if rows % 2 == 0 else rows)
+        ask = functools.partial(_ask, model=model, groups=arena.groups, given=given, noise_dtype=dtype)
+        wide = ask(slow, dtype=wider, parts=2 if rows % 2 == 0 else rows)
         # Compiled dropout draws other masks than torch's from the same seed. So such a step is compared without dropout
         # first; with it (a program of its own) the spread of a few slow steps takes the place of their error, which
         # finds what is broken, not what is inexact.
         for drops in (False, True) if has_dropout(model) else (False,):
             model.train(drops or not has_dropout(model))
-            others = [_ask(slow, model, given, dtype, noise_dtype=dtype) for _ in range(DROPOUT_DRAWS if drops else 1)]
-            answer = _ask(fast, model, given, dtype, noise_dtype=dtype)
+            others = [ask(slow, dtype=dtype) for _ in range(DROPOUT_DRAWS if drops else 1)]
+            answer = ask(fast, dtype=dtype)
             if wrong := _worst(answer, others, wide, dtype, num_tokens=given.ids_BT.numel()):
                 return wrong
     return ""
 
 
+def reweighed(batch: Batch) -> Batch:
+    """The same batch with weights of which none is zero (all might be) and none equals another."""
+    shape, generator = batch.weights_BT.shape, torch.Generator().manual_seed(SEED)
+    weights_BT = (0.5 + torch.rand(shape, generator=generator)).to(batch.weights_BT)
+    return dataclasses.replace(batch, weights_BT=weights_BT, total_weight=weights_BT.sum())
+
+
 def has_dropout(model: nn.Module) -> bool:
     """Whether a model in training draws random numbers."""
-    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    return any(isinstance(module, Dropout) and module.share > 0 for module in model.modules())
 
 
 @contextmanager
@@ -110,10 +94,17 @@ def _set_apart(model: nn.Module, arena: Arena) -> Iterator[None]:
 
 
 def _ask(
-    step: Step, model: nn.Module, given: StepInput, dtype: torch.dtype, *, noise_dtype: torch.dtype, parts: int = 1
+    step: Step,
+    *,
+    model: nn.Module,
+    groups: Mapping[str, Group],
+    given: Batch,
+    dtype: torch.dtype,
+    noise_dtype: torch.dtype,
+    parts: int = 1,
 ) -> Answer:
     """What a step says of a model of noise that computes in `dtype`; the noise is rounded to its own type first."""
-    arena = Arena(model, dtype)
+    arena = Arena(model, dtype, groups)
     noise = torch.randn(len(arena.master), generator=torch.Generator().manual_seed(SEED)).to(arena.device)
     for stack in arena.stacks:
         values = stack.view(noise)  # gains about 1 (at 0 they would hide what lies behind), products of steady size
@@ -121,8 +112,8 @@ def _ask(
         stack.view(arena.master).copy_(values.to(noise_dtype))
     arena.publish()
     loss = torch.zeros((), device=arena.device)
-    for part in given.parts(parts):
-        value = step(part.ids_BT, part.targets_BT, part.weights_BT, part.total_weight)
+    for part in given.split(parts):
+        value = step(part)
         value.backward()
         arena.collect()
         loss += value.detach()

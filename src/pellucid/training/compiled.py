@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pellucid.data.batch import Batch
 from pellucid.errors import DoesNotFitError, EngineError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.machine import inspect_machine
 from pellucid.planning.report import describe_bytes
-from pellucid.training.agreement import BYTES_PER_WEIGHT, Step, StepInput, find_disagreement
+from pellucid.training.agreement import BYTES_PER_WEIGHT, Step, find_disagreement
+from pellucid.training.arena import Arena
 from pellucid.training.compiler import MARCH_VARIABLE, can_run, default_march, use_cache_of
-from pellucid.training.precision import Arena
 from pellucid.training.repeatable import NATIVE, tell_compiler
 
 
@@ -59,18 +60,14 @@ class CompiledStep:
         self._compiled: Step | None = None
         self._steps: dict[torch.Size, Step] = {}
 
-    def __call__(self, ids_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor, total_weight: Tensor) -> Tensor:
-        if ids_BT.shape not in self._steps:
-            given = StepInput(ids_BT=ids_BT, targets_BT=targets_BT, weights_BT=weights_BT, total_weight=total_weight)
-            if fault := self.find_fault(given):
-                self._steps[ids_BT.shape] = self.eager
-                message = f"steps of {_size(given)} are not compiled: {fault}"
-                self.recorder.record(
-                    Event(name="training.eager", message=message, data={"reason": fault}, level="warning")
-                )
-        return self._steps[ids_BT.shape](ids_BT, targets_BT, weights_BT, total_weight)
+    def __call__(self, batch: Batch) -> Tensor:
+        if batch.ids_BT.shape not in self._steps and (fault := self.find_fault(batch)):
+            self._steps[batch.ids_BT.shape] = self.eager
+            message = f"steps of {_size(batch)} are not compiled: {fault}"
+            self.recorder.record(Event(name="training.eager", message=message, data={"reason": fault}, level="warning"))
+        return self._steps[batch.ids_BT.shape](batch)
 
-    def settle(self, given: StepInput, *, march: str, others: Sequence[str] = (), seconds: float = math.inf) -> str:
+    def settle(self, given: Batch, *, march: str, others: Sequence[str] = (), seconds: float = math.inf) -> str:
         """Find a `march` whose step is believed in this shape; returns "", or what is wrong with the last one.
 
         The others are tried in turn while another try like the last fits into the seconds, but not where the compiler
@@ -89,7 +86,7 @@ class CompiledStep:
             self.recorder.record(Event(name="training.disagrees", message=message, data=data, level="warning"))
         return fault
 
-    def find_fault(self, given: StepInput) -> str:
+    def find_fault(self, given: Batch) -> str:
         """What is wrong with the compiled step in this shape; if nothing is, it is used there from now on."""
         message = f"compiling the step for {_size(given)} (for {self.march}; this may take a minute)"
         self.recorder.record(Event(name="training.compiling", message=message, data={"march": self.march}))
@@ -105,13 +102,13 @@ class CompiledStep:
             return f"compiled for {self.march}, {wrong}"
         message = f"compiled for {self.march}: the loss and all gradients agree with the eager step's"
         self.recorder.record(Event(name="training.compiled", message=message, data={"march": self.march}))
-        self._steps[given.shape] = self._compiled
+        self._steps[given.ids_BT.shape] = self._compiled
         return ""
 
-    def _noted(self, *batch: Tensor) -> Tensor:
+    def _noted(self, batch: Batch) -> Tensor:
         """The compiled step, while it is tried."""
         assert self._compiled is not None
-        loss = self._compiled(*batch)
+        loss = self._compiled(batch)
         self.answered = True
         return loss
 
@@ -137,5 +134,5 @@ def _telling_line(error: Exception) -> str:
     return next((line for line in lines if "error:" in line), lines[0])
 
 
-def _size(given: StepInput) -> str:
-    return f"{given.shape[0]} x {given.shape[1]} tokens"
+def _size(given: Batch) -> str:
+    return f"{given.ids_BT.shape[0]} x {given.ids_BT.shape[1]} tokens"

@@ -1,45 +1,47 @@
 """The training loop: one update after another, each a pure function of the state and the step's number.
 
-    for each micro-batch:  loss = weighted surprise / weight of the whole update;  gradients += d loss
+    batch = objective.batch(rows of this step, key)
+    for each micro-batch:  loss = objective.loss(model, micro-batch);  gradients += d loss
     optimizer.step(share of the rate at this step)
 
-Nothing random is carried from step to step: the rows come from (seed, position), dropout is reseeded for each
-(seed, step, micro-batch). So a run that is cut anywhere and continued repeats the same bits.
+Nothing random is carried from step to step: the rows come from (seed, position), what an objective draws for a row from
+(seed, row), and dropout is reseeded for each (seed, step, micro-batch). So a run that is cut anywhere and continued repeats the same bits.
 
 When a loss is not finite the update is not applied: the weights stay as they were, the batch is passed over once (and
 recorded, so that a continued run passes over it too); a second time at the same step stops the run.
 
-Axes: B rows · T positions.
+Axes: B rows.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import Batch, TokenRows
+from pellucid.data.objectives.protocol import Objective, RowKey
 from pellucid.errors import NonFiniteError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.keyed_random import generator_seed
 from pellucid.model.decoder import Decoder
-from pellucid.training.agreement import Step, StepInput, has_dropout
+from pellucid.planning.layout import optimizer_groups
+from pellucid.training.agreement import Step, has_dropout
+from pellucid.training.arena import Arena
 from pellucid.training.compiled import CompiledStep
-from pellucid.training.losses import weighted_loss
 from pellucid.training.optim import Optimizer
-from pellucid.training.precision import Arena
 from pellucid.training.schedule import rate_share
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 
 
-class Rows(Protocol):
-    """Where batches come from: the same position always gives the same rows."""
+class RowSource(Protocol):
+    """Where rows come from: the same position always gives the same rows."""
 
-    def rows(self, start: int, count: int) -> Batch: ...
+    def rows(self, start: int, count: int) -> TokenRows: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +70,10 @@ class Trainer:
     def __init__(
         self,
         model: Decoder,
-        source: Rows,
+        source: RowSource,
         pace: Pace,
         *,
+        objective: Objective,
         optimizer: OptimizerSettings,
         schedule: ScheduleSettings,
         seed: int,
@@ -80,8 +83,9 @@ class Trainer:
         recorder: Recorder = NULL,
     ) -> None:
         self.model, self.source, self.pace, self.schedule = model, source, pace, schedule
+        self.objective, self.key = objective, RowKey(seed=seed, purpose="objective")
         self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
-        self.arena = Arena(model, compute_dtype)
+        self.arena = Arena(model, compute_dtype, optimizer_groups(model.config))
         self.optimizer = Optimizer(self.arena, optimizer)
         self.has_dropout = has_dropout(model)
         self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None
@@ -91,13 +95,8 @@ class Trainer:
     def settle(self, *, march: str | None, others: Sequence[str] = (), seconds: float = math.inf) -> str:
         """Choose the step before the first update, as `CompiledStep.settle` does; the eager one when it finds a fault."""
         assert self.compiled is not None, "there is nothing to settle about an eager step"
-        micro = self.source.rows(self._position(), self.pace.micro_rows).to(self.arena.device)
-        given = StepInput(
-            ids_BT=micro.ids_BT,
-            targets_BT=micro.targets_BT,
-            weights_BT=micro.weights_BT,
-            total_weight=micro.weights_BT.sum(),
-        )
+        rows = self.source.rows(self._position(), self.pace.micro_rows)
+        given = self.objective.batch(rows, self.key).to(self.arena.device)
         others = others if self.arena.device.type == "cpu" else ()  # a graphics card is told no processor
         fault = self.compiled.settle(given, march=march or self.compiled.march, others=others, seconds=seconds)
         if fault:
@@ -107,11 +106,12 @@ class Trainer:
     def update(self) -> StepReport:
         """Learn from the next batch; raises NonFiniteError when two batches in a row at this step have no finite loss."""
         for attempt in (1, 2):
-            batch = self.source.rows(self._position(), self.pace.rows)
+            rows = self.source.rows(self._position(), self.pace.rows)
+            batch = self.objective.batch(rows, self.key)
             loss, gradient_norm = self._gradients(batch)
             if math.isfinite(loss) and math.isfinite(gradient_norm):
                 break
-            self._pass_over(batch, loss, gradient_norm, attempt)
+            self._pass_over(rows, loss, gradient_norm, attempt)
         share = rate_share(self.step, self.pace.steps, self.schedule)
         self.optimizer.step(share)
         self.step += 1
@@ -127,24 +127,28 @@ class Trainer:
         """Fill the arena's sums with the gradients of one update; return its loss and their norm."""
         self.model.train()
         self.arena.clear()
-        total_weight = batch.weights_BT.sum().clamp(min=1.0).to(self.arena.device)
         loss = torch.zeros((), device=self.arena.device)
-        for index, micro in enumerate(batch.split(self.pace.rows // self.pace.micro_rows)):
+        for index, micro in enumerate(self._micro_batches(batch)):
             if self.has_dropout:
                 torch.manual_seed(generator_seed(self.seed, "dropout", self.step, index))
-            micro = micro.to(self.arena.device)
-            part = self.loss(micro.ids_BT, micro.targets_BT, micro.weights_BT, total_weight)
+            part = self.loss(micro)
             part.backward()
             self.arena.collect()
             loss += part.detach()
         return loss.item(), torch.linalg.vector_norm(self.arena.sums).item()
 
-    def _loss(self, ids_BT: Tensor, targets_BT: Tensor, weights_BT: Tensor, total_weight: Tensor) -> Tensor:
-        return weighted_loss(self.model(ids_BT).logits_BTV, targets_BT, weights_BT, total_weight)
+    def _micro_batches(self, batch: Batch) -> Iterator[Batch]:
+        """The parts of a batch that are computed at once, each on the model's device when its turn comes."""
+        num = self.pace.rows // self.pace.micro_rows
+        for micro in (batch,) if num == 1 else batch.split(num):
+            yield micro if micro.total_weight.device == self.arena.device else micro.to(self.arena.device)
 
-    def _pass_over(self, batch: Batch, loss: float, gradient_norm: float, attempt: int) -> None:
+    def _loss(self, batch: Batch) -> Tensor:
+        return self.objective.loss(self.model, batch)
+
+    def _pass_over(self, rows: TokenRows, loss: float, gradient_norm: float, attempt: int) -> None:
         found = f"loss {loss}, gradient norm {gradient_norm}"
-        documents = sorted(set(self.name_rows(batch.first_token_B)))
+        documents = sorted(set(self.name_rows(rows.first_token_B)))
         where = f"step {self.step + 1}, documents {', '.join(documents[:8]) or 'unknown'}"
         if attempt == 2:
             self.arena.clear()
@@ -159,7 +163,7 @@ class Trainer:
             Event(
                 name="training.batch_skipped",
                 message=f"the loss is not finite ({found}) at {where}: this batch is passed over, nothing was changed",
-                data={"step": self.step + 1, "first_tokens": batch.first_token_B.tolist(), "documents": documents},
+                data={"step": self.step + 1, "first_tokens": rows.first_token_B.tolist(), "documents": documents},
                 level="warning",
             )
         )

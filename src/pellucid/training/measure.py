@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pellucid.data.batch import Batch
+from pellucid.data.batch import TokenRows
+from pellucid.data.objectives.causal import Causal
 from pellucid.model.build import build
 from pellucid.planning.flops import count_flops
 from pellucid.planning.scaling import from_depth
@@ -46,14 +47,13 @@ class RandomRows:
     vocab_size: int
     context_length: int
 
-    def rows(self, start: int, count: int) -> Batch:
+    def rows(self, start: int, count: int) -> TokenRows:
         generator = torch.Generator().manual_seed(start)
-        ids_BS = torch.randint(self.vocab_size, (count, self.context_length + 1), generator=generator)
-        return Batch(
-            ids_BT=ids_BS[:, :-1],
-            targets_BT=ids_BS[:, 1:],
-            weights_BT=torch.ones(count, self.context_length),
+        return TokenRows(
+            ids_BS=torch.randint(self.vocab_size, (count, self.context_length + 1), generator=generator),
+            weights_BS=torch.ones(count, self.context_length + 1),
             first_token_B=torch.zeros(count, dtype=torch.int64),
+            index_B=torch.arange(start, start + count),
         )
 
 
@@ -98,6 +98,7 @@ def _small_trainer(
         build(config, seed=0, device=device),
         RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
         Pace(steps=100, rows=rows, micro_rows=rows),
+        objective=Causal(),
         optimizer=OptimizerSettings(),
         schedule=ScheduleSettings(),
         seed=0,

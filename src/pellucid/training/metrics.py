@@ -9,7 +9,7 @@ clock's; all others repeat to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +49,6 @@ class NoBoard:
 
     def close(self) -> None:
         pass
-
-
-def evaluations(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The evaluation lines, in order."""
-    return [row for row in rows if row["kind"] == "eval"]
-
-
-def best_evaluation(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The evaluation with the lowest loss (the earliest of equals); None before the first."""
-    return min((row for row in evaluations(rows) if row["loss"] is not None), key=lambda row: row["loss"], default=None)
 
 
 def without_wall_clock(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ steps of a polynomial iteration that pushes every singular value towards one:
 
     X = G / ‖G‖      five times: A = X Xᵀ;  X = a X + (b A + c A²) X      w -= rate · √max(1, rows/columns) · X
 
-Matrices of one shape are worked on as one stack. Weight decay is decoupled, and cautious: it shrinks a weight only
+Matrices of one shape are worked on as one stack; a parameter with more axes (experts E x D x F) is a stack itself, and each
+of its matrices is worked on alone. Weight decay is decoupled, and cautious: it shrinks a weight only
 where the update shrinks it too.
 
 Source: Loshchilov & Hutter 2019 (AdamW, alg. 2); Jordan et al. 2024 (Muon); Liang et al. 2024 (cautious).
@@ -18,15 +19,28 @@ Source: Loshchilov & Hutter 2019 (AdamW, alg. 2); Jordan et al. 2024 (Muon); Lia
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pellucid.planning.flops import NEWTON_SCHULZ_STEPS
-from pellucid.training.precision import Arena, Stack
+from pellucid.planning.parts.description import Group
+from pellucid.training.arena import Arena, Stack
 from pellucid.training.settings import OptimizerSettings
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest slope at zero that still lands near one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Parameters of one group and shape, and what an update of them reads and writes: views of flat blocks."""
+
+    group: Group
+    gradient: Tensor
+    weight: Tensor
+    first: Tensor  # Muon's momentum, AdamW's m
+    second: Tensor | None  # AdamW's v; None where Muon needs none
 
 
 class Optimizer:
@@ -38,53 +52,57 @@ class Optimizer:
         self.first = torch.zeros_like(arena.master)  # Muon's momentum, AdamW's m
         size = arena.matrix_start if settings.matrices == "muon" else len(arena.master)
         self.second = torch.zeros_like(arena.master[:size])  # AdamW's v; Muon has none
+        self.views = tuple(self._views(stack) for stack in arena.stacks)
+
+    def _views(self, stack: Stack) -> Views:
+        return Views(
+            group=stack.group,
+            gradient=stack.view(self.arena.sums),
+            weight=stack.view(self.arena.master),
+            first=stack.view(self.first),
+            second=stack.view(self.second) if stack.stop <= len(self.second) else None,
+        )
 
     @torch.no_grad()
     def step(self, rate_share: float) -> None:
         """One update; every group's rate is multiplied by `rate_share`, the schedule's word for this step."""
         self.updates += 1
         self._clip()
-        for stack in self.arena.stacks:
-            rate = self.rate(stack.kind) * rate_share
-            if stack.kind == "matrix" and self.settings.matrices == "muon":
-                self._muon(stack, rate, rate_share)
+        for views in self.views:
+            rate = self.rate(views.group) * rate_share
+            if views.second is None:
+                self._muon(views, rate, rate_share)
             else:
-                self._adamw(stack, rate, rate_share)
+                self._adamw(views, views.second, rate, rate_share)
         self.arena.publish()
 
-    def rate(self, kind: str) -> float:
+    def rate(self, group: Group) -> float:
         """The full learning rate of a group."""
-        return getattr(self.settings, f"{self.settings.matrices if kind == 'matrix' else kind}_rate")
+        return getattr(self.settings, f"{self.settings.matrices if group == 'matrix' else group}_rate")
 
     def _clip(self) -> None:
         if self.settings.clip_norm is not None:
             norm = torch.linalg.vector_norm(self.arena.sums)
             self.arena.sums.mul_((self.settings.clip_norm / (norm + 1e-6)).clamp(max=1.0))
 
-    def _muon(self, stack: Stack, rate: float, rate_share: float) -> None:
-        gradient, momentum, weight = (
-            stack.view(self.arena.sums),
-            stack.view(self.first),
-            stack.view(self.arena.master),
-        )
-        beta = self.settings.momentum
-        momentum.lerp_(gradient, 1 - beta)
-        rows, columns = stack.shape
-        update = orthogonalize(gradient.lerp(momentum, beta)).to(weight.dtype) * max(1.0, rows / columns) ** 0.5
+    def _muon(self, views: Views, rate: float, rate_share: float) -> None:
+        beta, weight = self.settings.momentum, views.weight
+        momentum = views.first.lerp_(views.gradient, 1 - beta)
+        rows, columns = weight.shape[-2:]
+        nesterov = views.gradient.lerp(momentum, beta)
+        update = orthogonalize(nesterov).to(weight.dtype) * max(1.0, rows / columns) ** 0.5
         self._decay(weight, update, rate_share)
         weight.sub_(update, alpha=rate)
 
-    def _adamw(self, stack: Stack, rate: float, rate_share: float) -> None:
-        span = slice(stack.start, stack.stop)
-        gradient, weight = self.arena.sums[span], self.arena.master[span]
+    def _adamw(self, views: Views, second: Tensor, rate: float, rate_share: float) -> None:
         beta1, beta2 = self.settings.beta1, self.settings.beta2
-        m = self.first[span].lerp_(gradient, 1 - beta1)
-        v = self.second[span].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        m = views.first.lerp_(views.gradient, 1 - beta1)
+        v = second.mul_(beta2).addcmul_(views.gradient, views.gradient, value=1 - beta2)
         scale = (v / (1 - beta2**self.updates)).sqrt_().add_(self.settings.epsilon)
         update = m.div(scale).div_(1 - beta1**self.updates)
-        if stack.kind == "matrix":
-            self._decay(weight, update, rate_share)
-        weight.sub_(update, alpha=rate)
+        if views.group == "matrix":
+            self._decay(views.weight, update, rate_share)
+        views.weight.sub_(update, alpha=rate)
 
     def _decay(self, weight: Tensor, update: Tensor, rate_share: float) -> None:
         if self.settings.weight_decay:
@@ -106,17 +124,17 @@ class Optimizer:
 
 
 def orthogonalize(stack: Tensor) -> Tensor:
-    """Push all singular values of each matrix [n, rows, columns] towards one; in bf16 where torch multiplies it fast.
+    """Push all singular values of each matrix [..., rows, columns] towards one; in bf16 where torch multiplies it fast.
 
     >>> values = torch.linalg.svdvals(orthogonalize(torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0))).float())
     >>> bool(((values > 0.5) & (values < 1.5)).all())
     True
     """
     a, b, c = NEWTON_SCHULZ
-    tall = stack.size(1) > stack.size(2)
-    x = (stack.mT if tall else stack).to(torch.bfloat16)
+    tall = stack.size(-2) > stack.size(-1)
+    x = (stack.mT if tall else stack).flatten(0, -3).to(torch.bfloat16)
     x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    return (x.mT if tall else x).view(stack.shape)

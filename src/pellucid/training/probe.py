@@ -26,8 +26,8 @@ from pellucid.errors import SettingsError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
-from pellucid.model.tap import record
-from pellucid.store.envelope import Quantized, quantize
+from pellucid.model.recording import record
+from pellucid.store.envelope import Quantized, to_8_bits
 from pellucid.store.probes import forget_probes, list_probes, pack_probe, save_probe
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.moments import due_steps, thin_out
@@ -145,18 +145,19 @@ class Probes:
 
 def see(model: Decoder, ids: Sequence[int]) -> dict[str, np.ndarray | Quantized]:
     """What `store.probes` describes, of one text."""
-    row = torch.tensor(ids, device=model.embed.weight.device)
-    with inference(model), record(model) as taps:
-        logits_TV = model(row[None]).logits_BTV[0].float()
-        stream = [taps["position"], *(taps[f"blocks.{layer}"] for layer in range(model.config.n_layers))]
-        layers = [taps[f"blocks.{layer}.attention.core.weights"][0] for layer in range(model.config.n_layers)]
+    row = torch.tensor(ids, device=model.device)
+    with inference():
+        taps = record(model, row[None])
+        logits_TV = taps["logits"][0].float()
+        stream = [taps["input"], *(taps[f"blocks.{layer}.output"] for layer in range(model.config.n_layers))]
+        layers = [taps[f"blocks.{layer}.attention.weights"][0] for layer in range(model.config.n_layers)]
         surprise_T = F.cross_entropy(logits_TV[:-1], row[1:], reduction="none")
         return {
             "logits": numbers(logits_TV[-1]),
             "surprise": numbers(surprise_T),
             "guess": logits_TV.argmax(-1).to(torch.int32).cpu().numpy(),
             "norms": numbers(torch.stack([x_BTD[0].float().norm(dim=-1) for x_BTD in stream])),
-            "weights": quantize(numbers(torch.stack(layers))),
+            "weights": to_8_bits(numbers(torch.stack(layers))),
             "embed": numbers(model.embed.weight[row]),
         }
 

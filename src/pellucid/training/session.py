@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
@@ -16,21 +18,22 @@ import psutil
 from torch import nn
 
 from pellucid.counts import counted
-from pellucid.data.loader import DocumentLoader, windows
-from pellucid.data.prepare import Prepared
 from pellucid.evaluate.likelihood import Likelihood, measure_likelihood
-from pellucid.events import Event, Recorder
+from pellucid.events import Event
 from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
-from pellucid.store.metrics import EXAM
-from pellucid.store.run import Run, SavedStep
+from pellucid.store.metrics import EXAM, best_evaluation, evaluations
+from pellucid.store.run import SavedStep
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.interrupt import StopRequest
 from pellucid.training.lengths import Lengths, TimeBudget
 from pellucid.training.loop import StepReport, Trainer, train
-from pellucid.training.metrics import Board, NoBoard, best_evaluation, evaluations
+from pellucid.training.metrics import Board, NoBoard
 from pellucid.training.moments import Look
+from pellucid.training.opening import find_opening
 from pellucid.training.plan import RunPlan
 from pellucid.training.probe import Probes
+from pellucid.training.resume import check_same_machine
+from pellucid.training.run import OpenRun
 from pellucid.training.settings import TrainSettings
 from pellucid.training.snapshots import Snapshots
 from pellucid.untrusted import Table
@@ -44,34 +47,61 @@ class Exam(Protocol):
     def __call__(self, model: nn.Module, tokenizer: Tokenizer) -> Mapping[str, float]: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """How a run ended."""
+
+    out: Path
+    step: int
+    steps: int
+    reason: str  # "finished", "patience", or the signal that stopped it
+    checkpoint: Path | None  # the last one
+    best: SavedStep | None  # the one that is used: the best on validation text, or the last
+    opening: str  # a few of the text's own words, to begin with
+
+
 class Session:
     """One process's work on one run, from its newest checkpoint (or the beginning) to its end."""
 
     def __init__(
-        self,
-        run: Run,
-        trainer: Trainer,
-        plan: RunPlan,
-        settings: TrainSettings,
-        tokenizer: Tokenizer,
-        prepared: Prepared,
-        info: Mapping[str, Any],
-        fingerprint: Mapping[str, str],
-        stop: StopRequest,
-        recorder: Recorder,
-        exam: Exam | None = None,
+        self, opened: OpenRun, trainer: Trainer, plan: RunPlan, *, stop: StopRequest, exam: Exam | None = None
     ) -> None:
-        self.run, self.trainer, self.plan, self.settings = run, trainer, plan, settings
-        self.tokenizer, self.prepared, self.info, self.fingerprint = tokenizer, prepared, info, fingerprint
-        self.stop, self.recorder, self.exam = stop, recorder, exam
-        self.stored_fingerprint: Mapping[str, str] = fingerprint  # of the process that wrote the checkpoint
+        self.opened, self.trainer, self.plan, self.stop, self.exam = opened, trainer, plan, stop, exam
+        self.run, self.settings, self.recorder = opened.run, opened.settings, opened.recorder
+        self.info = opened.info()
+        deterministic = self.settings.deterministic
+        self.fingerprint = opened.set_up.fingerprint(plan.march, deterministic=deterministic, recorder=self.recorder)
+        self.stored_fingerprint = self.fingerprint  # of the process that wrote the checkpoint
         self.started = monotonic()
         self.board: Board | NoBoard = NoBoard()
         self.updates_here = self.tokens_here = 0  # in this process
         self.looks: tuple[Look, ...] = ()
-        self.lengths, self.budget = Lengths(run, plan.steps), _time_budget(plan, settings)
+        self.lengths, self.budget = Lengths(self.run, plan.steps), _time_budget(plan, self.settings)
         self.seen: list[tuple[int, float]] = []  # (updates done, seconds of training until then), in all processes
         self.spent_before = 0.0  # seconds of training, in the processes before this one
+
+    def take_up(self) -> None:
+        """Go to where the run stopped, if it had begun. Raises ResumeError where its bits would differ and must not."""
+        saved = self.run.latest()
+        if saved is None:
+            self.run.truncate_metrics(after_step=0)
+            return
+        self.restore(saved)
+        check_same_machine(
+            self.stored_fingerprint,
+            self.fingerprint,
+            require_exact=self.opened.task.require_exact,
+            recorder=self.recorder,
+        )
+        done = saved.step >= self.plan.steps
+        message = (
+            f"this run is finished ({counted(saved.step, 'step')}); to go on, give a new length with --extend"
+            if done
+            else f"going on after step {saved.step} of {self.plan.steps}"
+        )
+        self.recorder.record(
+            Event(name="training.resumed", message=message, data={"step": saved.step, "finished": done})
+        )
 
     def restore(self, saved: SavedStep) -> None:
         """Take weights, optimizer and position from a checkpoint, and forget what was measured after it."""
@@ -109,13 +139,26 @@ class Session:
             return self.stop.signal_name
         return "finished" if self.trainer.step >= self.plan.steps else "patience"
 
+    def finished(self, reason: str) -> Finished:
+        """What `go` left behind, with the reason that it gave."""
+        latest = self.run.latest()
+        return Finished(
+            out=self.run.path,
+            step=self.trainer.step,
+            steps=self.plan.steps,
+            reason=reason,
+            checkpoint=None if latest is None else latest.directory,
+            best=self.run.best() or latest,
+            opening=find_opening(self.opened.prepared.train, self.opened.tokenizer),
+        )
+
     def _open_looks(self) -> Iterator[Look]:
         """What is done at some steps for people to look at."""
         if self.settings.probe.texts:
             yield Probes(
                 self.run.path,
                 self.trainer.model,
-                self.tokenizer,
+                self.opened.tokenizer,
                 self.settings.probe,
                 start=self.trainer.step,
                 steps=self.plan.steps,
@@ -126,7 +169,7 @@ class Session:
             self.run,
             self.trainer,
             self.plan.config,
-            self.tokenizer,
+            self.opened.tokenizer,
             self.info,
             steps=self.plan.steps,
             max_bytes=self.settings.saving.snapshot_bytes,
@@ -202,7 +245,7 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint of this step, then delete those that need not stay."""
         trainer = self.trainer
-        weights = dict(trainer.arena.named(trainer.arena.master))
+        weights = trainer.arena.saved_weights(trainer.model)
         state = {
             "step": trainer.step,
             "updates": trainer.optimizer.updates,
@@ -213,7 +256,7 @@ class Session:
             trainer.step,
             config=self.plan.config,
             weights=weights,
-            tokenizer=self.tokenizer,
+            tokenizer=self.opened.tokenizer,
             info=self.info,
             training=TrainingFiles(tensors=trainer.optimizer.tensors(), state=state),
             recorder=self.recorder,
@@ -232,7 +275,7 @@ class Session:
         likelihood = self.evaluate()
         if likelihood is None:
             return
-        scores = {} if self.exam is None else self.exam(self.trainer.model, self.tokenizer)
+        scores = {} if self.exam is None else self.exam(self.trainer.model, self.opened.tokenizer)
         exam = {f"{EXAM}{part}": score for part, score in scores.items()}
         row = {"kind": "eval", "step": self.trainer.step, **likelihood.to_dict(), **exam}
         self._write(row)
@@ -249,15 +292,13 @@ class Session:
 
         The bytes of a share are counted as its share of all predicted tokens.
         """
-        valid = self.prepared.valid
+        valid = self.opened.prepared.valid
         if valid is None or self.plan.eval_windows == 0:
             return None
-        length, most = self.plan.config.context_length, self.plan.eval_windows
-        if self.settings.data.rows == "documents":  # as it learns: nothing of another text before a text
-            batches = DocumentLoader(valid, length, self.settings.seed).in_order(rows=EVAL_ROWS, max_rows=most)
-        else:
-            batches = windows(valid, context_length=length, rows=EVAL_ROWS, max_windows=most)
-        seen = measure_likelihood(self.trainer.model, batches, num_bytes=valid.num_bytes)
+        rows = self.opened.loader(valid, self.plan.config.context_length)  # as it learns
+        steps = rows.in_order(rows=EVAL_ROWS, max_rows=self.plan.eval_windows)
+        trainer = self.trainer
+        seen = measure_likelihood(trainer.model, steps, objective=trainer.objective, num_bytes=valid.num_bytes)
         targets = valid.num_tokens - valid.num_documents  # nothing predicts a <bos>
         return dataclasses.replace(seen, num_bytes=max(1, round(valid.num_bytes * seen.num_tokens / targets)))
 

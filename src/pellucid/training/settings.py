@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pellucid.data.settings import MOST_POOL, DataSettings
+from pellucid.planning.axis_names import FLAT, dotted
 from pellucid.planning.config import MOST_LAYERS, ModelConfig
 from pellucid.planning.parts.position import MOST_POSITIONS
-from pellucid.settings import partly, setting
+from pellucid.settings import nested, partly, setting
 from pellucid.tokens.settings import TokenizerSettings
 
 
@@ -28,8 +29,10 @@ class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # t
 
     @classmethod
     def translate(cls, axes: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Axes under their flat names, in their groups; in a saved run, None stands for what was not said."""
-        return ModelConfig.translate({name: value for name, value in axes.items() if value is not None})
+        """Axes under their flat names, in their groups; here None stands for what is not said."""
+        unsaid = {FLAT.get(name, name): None for name, value in axes.items() if value is None}
+        said = {name: value for name, value in axes.items() if value is not None}
+        return nested(dotted(said) | unsaid)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ from typing import Any
 from pellucid.errors import NoSpaceError
 from pellucid.events import Event, Recorder
 from pellucid.planning.config import ModelConfig
+from pellucid.store.metrics import best_evaluation
 from pellucid.store.run import Run
 from pellucid.store.snapshots import forget_snapshots, list_snapshots, remove_snapshot, save_snapshot
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.loop import Trainer
-from pellucid.training.metrics import best_evaluation
 from pellucid.training.moments import early_steps, thin_out
 
 MOST_BYTES = 10**9
@@ -80,7 +80,7 @@ class Snapshots:
         """Keep the weights, if this step is due."""
         if step not in self.due:
             return
-        weights = dict(self.trainer.arena.named(self.trainer.arena.master))
+        weights = self.trainer.arena.saved_weights(self.trainer.model)
         try:
             save_snapshot(
                 self.run.path, step, config=self.config, weights=weights, tokenizer=self.tokenizer, info=self.info

@@ -41,7 +41,7 @@ def normalise(reply: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class GroupScore:
     """The score of one group of questions in one split."""
 
     split: str
@@ -70,7 +70,7 @@ def wilson(correct: int, count: int) -> tuple[float, float]:
     return max(0.0, (middle - spread) / (1 + z2 / count)), min(1.0, (middle + spread) / (1 + z2 / count))
 
 
-def score(answers: Iterable[tuple[Story, Question, str]]) -> list[Row]:
+def score(answers: Iterable[tuple[Story, Question, str]]) -> list[GroupScore]:
     """Score replies: for each split all questions together, then by kind, by hops and by language.
 
     >>> from pellucid.data.microworld.story import story
@@ -94,6 +94,8 @@ def score(answers: Iterable[tuple[Story, Question, str]]) -> list[Row]:
         low, high = wilson(correct[key], count[key])
         split, group, value = key
         rows.append(
-            Row(split=split, group=group, value=value, count=count[key], correct=correct[key], low=low, high=high)
+            GroupScore(
+                split=split, group=group, value=value, count=count[key], correct=correct[key], low=low, high=high
+            )
         )
     return rows

@@ -13,7 +13,7 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.lessons import draw, embedding, heads, next_token, position, token, training, window
 from pellucid.lens.lessons.contents import PATH, find_entry
-from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Task
 from pellucid.lens.state import LensState
 
@@ -28,7 +28,7 @@ WORKED_BY: dict[str, ModuleType] = {
     "window": window,
 }
 PREAMBLE = "import torch\nimport pellucid\n"
-RECORD = "from pellucid.model.tap import record\n"
+RECORD = "from pellucid.model.recording import record\n"
 
 
 def list_lessons(lens: LensState) -> Answer:
@@ -38,19 +38,19 @@ def list_lessons(lens: LensState) -> Answer:
 
 def open_lesson(lens: LensState, *, at: At, lesson: str) -> Answer:
     """One lesson on the text of a node: its sentences' figures, what to select, and the question."""
-    entry, reading = find_entry(lesson), Reading(lens, at)
-    task = WORKED_BY[entry.key].open_task(reading)
-    told = {"key": entry.key, "panel": entry.panel, "text": reading.quote(reading.ids), **task.to_dict()}
+    entry, shown = find_entry(lesson), LessonText(lens, at)
+    task = WORKED_BY[entry.key].open_task(shown)
+    told = {"key": entry.key, "panel": entry.panel, "text": shown.quote(shown.ids), **task.to_dict()}
     return Answer({**told, "code": complete_code(lens, at, task.code)})
 
 
 def check(lens: LensState, *, at: At, lesson: str, answer: float) -> Answer:
     """Whether an answer is right, what would have been, and what to see in it."""
-    worked_by, reading = WORKED_BY[find_entry(lesson).key], Reading(lens, at)
-    task: Task = worked_by.open_task(reading)
+    worked_by, shown = WORKED_BY[find_entry(lesson).key], LessonText(lens, at)
+    task: Task = worked_by.open_task(shown)
     if task.choices and answer not in range(len(task.choices)):
         raise RequestError("that is none of the choices", found=str(answer), hint=f"give 0 to {len(task.choices) - 1}")
-    said = [line.to_dict() for line in worked_by.explain(reading)]
+    said = [line.to_dict() for line in worked_by.explain(shown)]
     return Answer({"right": task.is_right(answer), "answer": task.answer, "said": said})
 
 

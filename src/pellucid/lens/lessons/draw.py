@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.distribution import probabilities
-from pellucid.lens.lessons.reading import Reading
+from pellucid.engine.sampling.distribution import probabilities
+from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Line, Task, number, percent
 
 HOT, COLD = 2.0, 0.5
@@ -25,39 +25,39 @@ answer = 100 * float((logits_V / {hot}).softmax(-1).max())
 """
 
 
-def open_task(reading: Reading) -> Task:
+def open_task(lesson: LessonText) -> Task:
     """The favourite's chance at temperature 2."""
-    second, first = (int(i) for i in np.argsort(reading.last_V)[-2:])
-    last = len(reading.ids) - 1
+    second, first = (int(i) for i in np.argsort(lesson.last_V)[-2:])
+    last = len(lesson.ids) - 1
     figures = {
-        "label": reading.token(first),
-        "other": reading.token(second),
-        "high": number(reading.last_V[first], 2, f"logits[{last},{first}]"),
-        "low": number(reading.last_V[second], 2, f"logits[{last},{second}]"),
-        "gap": number(reading.last_V[first] - reading.last_V[second], 2),
+        "label": lesson.token(first),
+        "other": lesson.token(second),
+        "high": number(lesson.last_V[first], 2, f"logits[{last},{first}]"),
+        "low": number(lesson.last_V[second], 2, f"logits[{last},{second}]"),
+        "gap": number(lesson.last_V[first] - lesson.last_V[second], 2),
     }
-    asked = {"label": figures["label"], "chance": percent(reading.chances_V[first]), "hot": number(HOT, 0)}
+    asked = {"label": figures["label"], "chance": percent(lesson.chances_V[first]), "hot": number(HOT, 0)}
     return Task(
         say=(Line("say", figures),),
         ask=Line("ask", asked),
-        answer=100 * float(probabilities(reading.last_V / HOT)[first]),
+        answer=100 * float(probabilities(lesson.last_V / HOT)[first]),
         tolerance=PERCENT,
         select={"token": last, "temperature": HOT},
-        code=CODE.format(ids=list(reading.ids), hot=HOT),
+        code=CODE.format(ids=list(lesson.ids), hot=HOT),
     )
 
 
-def explain(reading: Reading) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[Line, ...]:
     """The two best tokens at a half, one and two."""
-    second, first = (int(i) for i in np.argsort(reading.last_V)[-2:])
+    second, first = (int(i) for i in np.argsort(lesson.last_V)[-2:])
     lines = []
     for temperature in (COLD, 1.0, HOT):
-        logits_V = reading.last_V / temperature
+        logits_V = lesson.last_V / temperature
         chances_V = probabilities(logits_V)
         figures = {
             "temperature": number(temperature, 1),
-            "label": reading.token(first),
-            "other": reading.token(second),
+            "label": lesson.token(first),
+            "other": lesson.token(second),
             "high": number(logits_V[first], 2),
             "low": number(logits_V[second], 2),
             "gap": number(logits_V[first] - logits_V[second], 2),
@@ -65,4 +65,4 @@ def explain(reading: Reading) -> tuple[Line, ...]:
             "second": percent(chances_V[second]),
         }
         lines.append(Line("at", figures))
-    return (*lines, Line("order", {"label": reading.token(first)}))
+    return (*lines, Line("order", {"label": lesson.token(first)}))

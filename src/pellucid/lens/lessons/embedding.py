@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pellucid.keyed_random import uniform
-from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Line, Task, count, number
 
 NUM_CHOICES = 4
@@ -26,32 +26,32 @@ answer = int(cosines_N.argmax())
 """
 
 
-def open_task(reading: Reading) -> Task:
+def open_task(lesson: LessonText) -> Task:
     """Which row of four points most nearly where this one does."""
-    position = _position(reading)
-    token_id = reading.ids[position]
-    choices = _choices(reading, token_id)
-    row_D = reading.embed_VD[token_id]
+    position = _position(lesson)
+    token_id = lesson.ids[position]
+    choices = _choices(lesson, token_id)
+    row_D = lesson.embed_VD[token_id]
     begins = {name: number(row_D[d], address=f"embed[{position},{d}]") for d, name in enumerate(SHOWN_NUMBERS)}
-    label = reading.token(token_id)
-    figures = {"vocab": count(reading.config.vocab_size), "width": count(reading.config.d_model), "label": label}
+    label = lesson.token(token_id)
+    figures = {"vocab": count(lesson.config.vocab_size), "width": count(lesson.config.d_model), "label": label}
     return Task(
         say=(Line("say", {**figures, **begins}),),
         ask=Line("ask", {"label": label}),
-        answer=int(np.argmax(cosines(reading.embed_VD, token_id)[choices])),
-        choices=tuple(reading.token(choice) for choice in choices),
+        answer=int(np.argmax(cosines(lesson.embed_VD, token_id)[choices])),
+        choices=tuple(lesson.token(choice) for choice in choices),
         select={"token": position},
         code=CODE.format(token_id=token_id, choices=choices),
     )
 
 
-def explain(reading: Reading) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[Line, ...]:
     """The cosine of every choice."""
-    token_id = reading.ids[_position(reading)]
-    cosines_V = cosines(reading.embed_VD, token_id)
+    token_id = lesson.ids[_position(lesson)]
+    cosines_V = cosines(lesson.embed_VD, token_id)
     return tuple(
-        Line("cosine", {"label": reading.token(choice), "cosine": number(cosines_V[choice])})
-        for choice in _choices(reading, token_id)
+        Line("cosine", {"label": lesson.token(choice), "cosine": number(cosines_V[choice])})
+        for choice in _choices(lesson, token_id)
     )
 
 
@@ -66,14 +66,14 @@ def cosines(embed_VD: np.ndarray, token_id: int) -> np.ndarray:
     return products_V / np.maximum(norms_V * norms_V[token_id], np.finfo(embed_VD.dtype).tiny)
 
 
-def _position(reading: Reading) -> int:
+def _position(lesson: LessonText) -> int:
     """The token with the longest text: the likeliest to be a word."""
-    return max(reading.text_positions, key=lambda t: (len(reading.tokenizer.token_bytes(reading.ids[t])), -t))
+    return max(lesson.text_positions, key=lambda t: (len(lesson.tokenizer.token_bytes(lesson.ids[t])), -t))
 
 
-def _choices(reading: Reading, token_id: int) -> list[int]:
+def _choices(lesson: LessonText, token_id: int) -> list[int]:
     """The nearest other token and three from the far half, in the order of their ids."""
-    ranked = [int(i) for i in np.argsort(-cosines(reading.embed_VD, token_id), kind="stable") if i != token_id]
+    ranked = [int(i) for i in np.argsort(-cosines(lesson.embed_VD, token_id), kind="stable") if i != token_id]
     far = ranked[len(ranked) // 2 :]
     return sorted([ranked[0], *draw_some(far, NUM_CHOICES - 1, seed=token_id)])
 

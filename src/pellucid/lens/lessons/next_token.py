@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.engine.distribution import entropy
-from pellucid.lens.lessons.reading import Reading
+from pellucid.engine.sampling.distribution import entropy
+from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Figure, Line, Task, count, number, percent, text
 
 SHARES = (0.9, 0.99, 0.999, 0.9999)  # the first that the favourite does not reach alone
@@ -40,67 +40,67 @@ class Pair:
     chance: float
 
 
-def open_task(reading: Reading) -> Task:
+def open_task(lesson: LessonText) -> Task:
     """How many of the likeliest tokens it takes to reach a share."""
-    favourite, last = int(reading.chances_V.argmax()), len(reading.ids) - 1
-    chance = float(reading.chances_V[favourite])
+    favourite, last = int(lesson.chances_V.argmax()), len(lesson.ids) - 1
+    chance = float(lesson.chances_V[favourite])
     figures = {
-        "vocab": count(reading.config.vocab_size),
-        "label": reading.token(favourite),
-        "logit": number(reading.last_V[favourite], address=f"logits[{last},{favourite}]"),
+        "vocab": count(lesson.config.vocab_size),
+        "label": lesson.token(favourite),
+        "logit": number(lesson.last_V[favourite], address=f"logits[{last},{favourite}]"),
         "chance": percent(chance),
         "rest": percent(1 - chance),
     }
     share = next((share for share in SHARES if share > chance), SHARES[-1])
-    needed = int((np.cumsum(np.sort(reading.chances_V)[::-1]) < share).sum()) + 1
+    needed = int((np.cumsum(np.sort(lesson.chances_V)[::-1]) < share).sum()) + 1
     return Task(
         say=(Line("say", figures),),
         ask=Line("ask", {"share": percent(share, 0 if share <= 0.99 else 2)}),
         answer=needed,
         tolerance=needed // 100,
         select={"token": last, "top_p": share},
-        code=CODE.format(ids=list(reading.ids), share=share),
+        code=CODE.format(ids=list(lesson.ids), share=share),
     )
 
 
-def explain(reading: Reading) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[Line, ...]:
     """How open the choice is in bits, and the place where greedy loses most."""
-    bits = entropy(reading.last_V) / np.log(2)
+    bits = entropy(lesson.last_V) / np.log(2)
     told = Line("entropy", {"bits": number(bits, 2), "choices": number(2**bits, 1)})
-    places = [t for t in reading.text_positions if t + 1 < reading.config.context_length][-MOST_PLACES:]
-    found = [(t, *find_pairs(reading, reading.ids[: t + 1])) for t in places]
+    places = [t for t in lesson.text_positions if t + 1 < lesson.config.context_length][-MOST_PLACES:]
+    found = [(t, *find_pairs(lesson, lesson.ids[: t + 1])) for t in places]
     t, greedy, best = max(found, key=lambda one: one[2].chance / one[1].chance)
     searched = {"places": count(len(places))}
     if best.chance <= MARGIN * greedy.chance:
         return (told, Line("greedy_best", searched))
-    return (told, Line("greedy_beaten", {**_beaten(reading, t, greedy, best), **searched}))
+    return (told, Line("greedy_beaten", {**_beaten(lesson, t, greedy, best), **searched}))
 
 
-def find_pairs(reading: Reading, ids: tuple[int, ...]) -> tuple[Pair, Pair]:
+def find_pairs(lesson: LessonText, ids: tuple[int, ...]) -> tuple[Pair, Pair]:
     """The greedy pair after some ids, and the likeliest pair."""
-    chances_V = reading.after(ids)
+    chances_V = lesson.after(ids)
     ranked = [int(i) for i in np.argsort(-chances_V, kind="stable")[:MOST_FIRST]]
-    greedy = best = best_second(reading, ids, ranked[0], chances_V)
+    greedy = best = best_second(lesson, ids, ranked[0], chances_V)
     for first in ranked[1:]:
         if chances_V[first] > best.chance:  # else no pair that begins with it can be likelier
-            best = max(best, best_second(reading, ids, first, chances_V), key=lambda pair: pair.chance)
+            best = max(best, best_second(lesson, ids, first, chances_V), key=lambda pair: pair.chance)
     return greedy, best
 
 
-def best_second(reading: Reading, ids: tuple[int, ...], first: int, chances_V: np.ndarray) -> Pair:
+def best_second(lesson: LessonText, ids: tuple[int, ...], first: int, chances_V: np.ndarray) -> Pair:
     """A first token with the likeliest token after it."""
-    after_V = reading.after((*ids, first))
+    after_V = lesson.after((*ids, first))
     second = int(after_V.argmax())
     return Pair(first=first, second=second, chance=float(chances_V[first] * after_V[second]))
 
 
-def _beaten(reading: Reading, t: int, greedy: Pair, best: Pair) -> dict[str, Figure]:
+def _beaten(lesson: LessonText, t: int, greedy: Pair, best: Pair) -> dict[str, Figure]:
     return {
-        "text": text(reading.quote(reading.ids[: t + 1])),
-        "a": reading.token(greedy.first),
-        "b": reading.token(greedy.second),
+        "text": text(lesson.quote(lesson.ids[: t + 1])),
+        "a": lesson.token(greedy.first),
+        "b": lesson.token(greedy.second),
         "greedy": percent(greedy.chance, 2),
-        "c": reading.token(best.first),
-        "d": reading.token(best.second),
+        "c": lesson.token(best.first),
+        "d": lesson.token(best.second),
         "best": percent(best.chance, 2),
     }

@@ -16,10 +16,9 @@ import math
 from typing import Any
 
 import numpy as np
-import torch
 
 from pellucid.lens.lessons.embedding import NUM_CHOICES, cosines, draw_some
-from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Line, Task, count, number, percent
 
 ROTARY = """\
@@ -29,7 +28,7 @@ answer = float(torch.atan2(sin, cos).rad2deg()) % 360
 """
 ADDED = """\
 model = pellucid.load(RUN).model
-places_TD = model.position(torch.zeros(1, {length}, model.config.d_model), 0)[0]
+places_TD = model.position.added(slice({length}))[0]
 cosines_N = torch.cosine_similarity(places_TD[{position}], places_TD[{choices}], dim=-1)
 answer = int(cosines_N.argmax())
 """
@@ -38,37 +37,37 @@ MOST_PAIRS = 8  # of neighbours that change places
 DEGREES = 1.0  # an answer may be off by this much: it is read from a drawing
 
 
-def open_task(reading: Reading) -> Task:
+def open_task(lesson: LessonText) -> Task:
     """The question for this model's kind of position."""
     ask = {"rotary": _ask_rotary, "learned": _ask_added, "sinusoidal": _ask_added, "none": _ask_none}
-    return ask[reading.config.position.kind](reading)
+    return ask[lesson.config.position.kind](lesson)
 
 
-def explain(reading: Reading) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[Line, ...]:
     """What changes when two neighbours change places: the pair that matters most."""
-    favourite, pairs = int(reading.chances_V.argmax()), _neighbours(reading)
+    favourite, pairs = int(lesson.chances_V.argmax()), _neighbours(lesson)
     if not pairs:  # nothing but one token, repeated
         return ()
-    before = float(reading.chances_V[favourite])
-    after_N = np.array([reading.after(_swap(reading.ids, t))[favourite] for t in pairs])
+    before = float(lesson.chances_V[favourite])
+    after_N = np.array([lesson.after(_swap(lesson.ids, t))[favourite] for t in pairs])
     most = int(np.abs(after_N - before).argmax())
     figures = {
         "tried": count(len(pairs)),
-        "left": reading.token(reading.ids[pairs[most]]),
-        "right": reading.token(reading.ids[pairs[most] + 1]),
-        "label": reading.token(favourite),
+        "left": lesson.token(lesson.ids[pairs[most]]),
+        "right": lesson.token(lesson.ids[pairs[most] + 1]),
+        "label": lesson.token(favourite),
         "before": percent(before),
         "after": percent(after_N[most]),
     }
     return (Line("swapped", figures),)
 
 
-def _ask_rotary(reading: Reading) -> Task:
-    position = reading.text_positions[-1]
-    rotation: Any = reading.model.rotation
+def _ask_rotary(lesson: LessonText) -> Task:
+    position = lesson.text_positions[-1]
+    rotation: Any = lesson.model.rotation
     angles = [math.atan2(-float(rotation.sin_TK[t, 0]), float(rotation.cos_TK[t, 0])) for t in (1, position)]
     figures = {"angle": number(angles[0]), "degrees": number(math.degrees(angles[0]), 3)}
-    asked = {"label": reading.token(reading.ids[position]), "position": count(position)}
+    asked = {"label": lesson.token(lesson.ids[position]), "position": count(position)}
     return Task(
         say=(Line("say"), Line("rotary", figures)),
         ask=Line("ask_rotary", asked),
@@ -79,15 +78,15 @@ def _ask_rotary(reading: Reading) -> Task:
     )
 
 
-def _ask_added(reading: Reading) -> Task:
-    position, length = reading.text_positions[-1], reading.config.context_length
-    with torch.no_grad():
-        places_TD = reading.model.position(torch.zeros(1, length, reading.config.d_model), 0)[0].float().numpy()
+def _ask_added(lesson: LessonText) -> Task:
+    position, length = lesson.text_positions[-1], lesson.config.context_length
+    addition: Any = lesson.model.position
+    places_TD = addition.added(slice(length))[0].detach().float().cpu().numpy()
     cosines_T = cosines(places_TD, position)
     ranked = [int(t) for t in np.argsort(-cosines_T, kind="stable") if t != position]
     choices = sorted([ranked[0], *draw_some(ranked[len(ranked) // 2 :], NUM_CHOICES - 1, seed=position)])
     return Task(
-        say=(Line("say"), Line(reading.config.position.kind)),
+        say=(Line("say"), Line(lesson.config.position.kind)),
         ask=Line("ask_added", {"position": count(position)}),
         answer=int(np.argmax(cosines_T[choices])),
         choices=tuple(count(t) for t in choices),
@@ -96,11 +95,11 @@ def _ask_added(reading: Reading) -> Task:
     )
 
 
-def _ask_none(reading: Reading) -> Task:
-    position = reading.text_positions[-1]
-    asked = {"label": reading.token(reading.ids[position]), "position": count(position)}
+def _ask_none(lesson: LessonText) -> Task:
+    position = lesson.text_positions[-1]
+    asked = {"label": lesson.token(lesson.ids[position]), "position": count(position)}
     code = NONE.format(position=position)
-    answer = position if reading.config.causal else len(reading.ids) - 1
+    answer = position if lesson.config.causal else len(lesson.ids) - 1
     return Task(
         say=(Line("say"), Line("none")),
         ask=Line("ask_none", asked),
@@ -110,10 +109,10 @@ def _ask_none(reading: Reading) -> Task:
     )
 
 
-def _neighbours(reading: Reading) -> list[int]:
+def _neighbours(lesson: LessonText) -> list[int]:
     """Where two neighbours differ, before the last token: the last so many of such places."""
-    last = len(reading.ids) - 1
-    places = [t for t in reading.text_positions if t + 1 < last and reading.ids[t] != reading.ids[t + 1]]
+    last = len(lesson.ids) - 1
+    places = [t for t in lesson.text_positions if t + 1 < last and lesson.ids[t] != lesson.ids[t + 1]]
     return places[-MOST_PAIRS:]
 
 

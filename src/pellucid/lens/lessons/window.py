@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from pellucid.lens.lessons.embedding import NUM_CHOICES
-from pellucid.lens.lessons.reading import Reading
+from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Line, Task, count, percent, text
 
 CODE = """\
@@ -21,54 +21,54 @@ answer = int(logits_V[{choices}].argmax())
 """
 
 
-def open_task(reading: Reading) -> Task:
+def open_task(lesson: LessonText) -> Task:
     """The favourite after the end of the text alone."""
-    tail, used = _tail(reading), len(reading.ids)
-    chances_V = reading.after(tail)
+    tail, used = _tail(lesson), len(lesson.ids)
+    chances_V = lesson.after(tail)
     favourite = int(chances_V.argmax())
-    choices = _choices(int(reading.chances_V.argmax()), chances_V)
-    context = reading.config.context_length
+    choices = _choices(int(lesson.chances_V.argmax()), chances_V)
+    context = lesson.config.context_length
     figures = {"context": count(context), "used": count(used), "left": count(context - used)}
-    end = reading.quote(tail)
+    end = lesson.quote(tail)
     return Task(
         say=(Line("say", figures),),
         ask=Line("ask", {"end": text(end)}),
         answer=choices.index(favourite),
-        choices=tuple(reading.token(choice) for choice in choices),
+        choices=tuple(lesson.token(choice) for choice in choices),
         select={"token": None},
-        try_text=reading.tokenizer.decode(tail),
+        try_text=lesson.tokenizer.decode(tail),
         code=CODE.format(ids=list(tail), choices=choices),
     )
 
 
-def explain(reading: Reading) -> tuple[Line, ...]:
+def explain(lesson: LessonText) -> tuple[Line, ...]:
     """What the favourite of the whole text is worth without its beginning."""
-    tail = _tail(reading)
-    chances_V = reading.after(tail)
-    first, other = int(reading.chances_V.argmax()), int(chances_V.argmax())
+    tail = _tail(lesson)
+    chances_V = lesson.after(tail)
+    first, other = int(lesson.chances_V.argmax()), int(chances_V.argmax())
     figures = {
-        "label": reading.token(first),
-        "whole": percent(reading.chances_V[first]),
+        "label": lesson.token(first),
+        "whole": percent(lesson.chances_V[first]),
         "cut": percent(chances_V[first]),
-        "other": reading.token(other),
-        "gone": count(len(reading.ids) - len(tail)),
+        "other": lesson.token(other),
+        "gone": count(len(lesson.ids) - len(tail)),
     }
     return (Line("cut_same" if other == first else "cut_changed", figures),)
 
 
-def _tail(reading: Reading) -> tuple[int, ...]:
+def _tail(lesson: LessonText) -> tuple[int, ...]:
     """<bos> and about the last half of the text, cut where no word is cut and typing it gives the same ids, if it can."""
-    places = reading.text_positions[1:]
+    places = lesson.text_positions[1:]
     wanted = places[len(places) // 2]
-    start = () if reading.tokenizer.bos_id is None else (reading.tokenizer.bos_id,)
-    nearest = sorted(places, key=lambda t: (_cuts_word(reading, t), abs(t - wanted)))
-    cut = next((t for t in nearest if reading.typed(reading.ids[t:]) is not None), wanted)
-    return (*start, *reading.ids[cut:])
+    start = () if lesson.tokenizer.bos_id is None else (lesson.tokenizer.bos_id,)
+    nearest = sorted(places, key=lambda t: (_cuts_word(lesson, t), abs(t - wanted)))
+    cut = next((t for t in nearest if lesson.typed(lesson.ids[t:]) is not None), wanted)
+    return (*start, *lesson.ids[cut:])
 
 
-def _cuts_word(reading: Reading, t: int) -> bool:
+def _cuts_word(lesson: LessonText, t: int) -> bool:
     """Whether the text would be cut between two letters of a word that is written with Latin letters."""
-    sides = reading.tokenizer.token_bytes(reading.ids[t - 1])[-1:] + reading.tokenizer.token_bytes(reading.ids[t])[:1]
+    sides = lesson.tokenizer.token_bytes(lesson.ids[t - 1])[-1:] + lesson.tokenizer.token_bytes(lesson.ids[t])[:1]
     return len(sides) == 2 and sides.isalnum()  # of bytes: ASCII alone
 
 

@@ -48,22 +48,23 @@ def describe_projections(axes: Attention, position: Position) -> Part:
         tensors += [vector(name, "qk_norms", "head_dim", start="one") for name in names]
         kept.insert(0, Line(name="qk_norms", formula="(8 x (d_attention + d_kv) + 4 x (n_heads + n_kv_heads))"))
     query, key = ("n_heads", "new", "head_dim"), ("n_kv_heads", "new", "head_dim")
-    steps = [Step(name="attention.query", axes=("new", "d_attention"))]
-    steps += [Step(name="attention.query_norm", axes=query)] if axes.qk_norm else []
-    steps += [Step(name="attention.key", axes=("new", "d_kv"))]
-    steps += [Step(name="attention.key_norm", axes=key)] if axes.qk_norm else []
-    steps += [Step(name="attention.value", axes=("new", "d_kv"))]
-    recorded = [Step(name="attention.query", axes=query), Step(name="attention.key", axes=key)]
+    before, turned = "by heads, after their own norm if there is one, before any rotation", "turned to their positions"
+    steps = [
+        Step(name="attention.query", axes=query, meaning=before),
+        Step(name="attention.key", axes=key, meaning=before),
+        Step(name="attention.value", axes=key, meaning="by heads"),
+    ]
     if position.kind == "rotary":
-        recorded += [Step(name="attention.query_rotated", axes=query), Step(name="attention.key_rotated", axes=key)]
-    recorded += [Step(name="attention.value", axes=key)]
-    return Part(tensors=tuple(tensors), kept=tuple(kept), steps=tuple(steps), recorded=tuple(recorded))
+        steps += [
+            Step(name="attention.query_rotated", axes=query, meaning=turned),
+            Step(name="attention.key_rotated", axes=key, meaning=turned),
+        ]
+    return Part(tensors=tuple(tensors), kept=tuple(kept), steps=tuple(steps))
 
 
 def describe_core(core: AttentionCore, *, dropout: bool) -> Part:
     """Scores, weights and the mix of values. With dropout it keeps the weights, the mask and their product."""
     square = ("n_heads", "new", "all")
-    shown = {"scores": square, "weights": square, "mix": ("n_heads", "new", "head_dim")}
     if core == "batched":
         num_kept = 3 if dropout else 1
         kept = [Line(name="attention_weights", formula=f"{num_kept} x n_heads x context_length x compute_bytes")]
@@ -77,11 +78,11 @@ def describe_core(core: AttentionCore, *, dropout: bool) -> Part:
     return Part(
         products=tuple(Line(name=name, formula="d_attention x seen") for name in ("attention_scores", "attention_sum")),
         kept=tuple(kept),
-        steps=(
-            Step(name="attention.core keys", axes=("n_kv_heads", "all", "head_dim")),
-            Step(name="attention.core", axes=("n_heads", "new", "head_dim")),
+        steps=(  # the first two only where the core has them as tensors: the explicit one
+            Step(name="attention.scores", axes=square, meaning="q · k / √K, minus infinity where it may not look"),
+            Step(name="attention.weights", axes=square, meaning="their softmax: every row sums to 1"),
+            Step(name="attention.mix", axes=("n_heads", "new", "head_dim"), meaning="the values, mixed by the weights"),
         ),
-        recorded=tuple(Step(name=f"attention.{name}", axes=axes) for name, axes in shown.items()),
     )
 
 
@@ -90,6 +91,8 @@ def describe_output(axes: Attention) -> Part:
     return Part(
         tensors=matrix("attention.output", "output", "d_model", "d_attention", bias=axes.output_bias, start="write"),
         kept=(Line(name="attention_outputs", formula="compute_bytes x d_attention"),),
-        steps=tuple(Step(name=name, axes=STREAM) for name in ("attention.output", "attention")),
-        recorded=tuple(Step(name=name, axes=STREAM) for name in ("attention.output", "middle")),
+        steps=(
+            Step(name="attention.output", axes=STREAM, meaning="what attention adds to the stream, before dropout"),
+            Step(name="middle", axes=STREAM, meaning="the stream after that"),
+        ),
     )

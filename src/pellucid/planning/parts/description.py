@@ -3,8 +3,8 @@
     tensors    names, axes, which group of the optimizer trains them, how they start
     products   multiplications beside those of its matrices
     kept       what autograd keeps of it from the forward pass until the backward pass has used it
-    steps      what it puts out, as `--explain` walks through it
-    recorded   the arrays of it that a recording holds, as the lens shows them
+    steps      the tensors that it shows, in the order of computation: the taps of the built model (`model.recording`), the
+               arrays of a trace, the walk of `--explain`; a name means the same tensor in all of them
 
 Counts, FLOPs, memory, initialisation, the optimizer's groups, the walk of shapes and the lens's recording are read from
 here. Axes are words (`d_ff`): a shape, a count and a printed formula come from the same ones. No torch.
@@ -53,10 +53,18 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A tensor on the way: its name, and its axes beside the batch; `new` positions are read, `all` are attended to."""
+    """A tensor on the way: its name, what it is, and its axes beside the batch.
+
+    `new` positions are read, `all` are attended to, `last` are scored.
+    """
 
     name: str
     axes: tuple[str, ...]
+    meaning: str
+
+    def within(self, path: str) -> Step:
+        """The same tensor of one block, whose path comes before its name."""
+        return replace(self, name=path + self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +75,6 @@ class Part:
     products: tuple[Line, ...] = ()  # FLOPs for one token; `seen` is how many positions it sees on average
     kept: tuple[Line, ...] = ()  # bytes for one token
     steps: tuple[Step, ...] = ()
-    recorded: tuple[Step, ...] = ()
 
     def multiplications(self) -> Iterator[Line]:
         """What each token is multiplied with: the matrices, then the products beside them."""

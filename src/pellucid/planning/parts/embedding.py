@@ -14,8 +14,7 @@ def describe_embedding(*, tied: bool) -> Part:
         group="tied" if tied else "embedding",
         start="table",
     )
-    output = (Step(name="embed", axes=STREAM),)
-    return Part(tensors=(table,), steps=(Step(name="ids", axes=("new",)), *output), recorded=output)
+    return Part(tensors=(table,), steps=(Step(name="embed", axes=STREAM, meaning="the token's row of the embedding"),))
 
 
 def describe_head(*, tied: bool) -> Part:
@@ -24,6 +23,5 @@ def describe_head(*, tied: bool) -> Part:
     return Part(
         tensors=() if tied else (table,),
         products=(Line(name="head", formula="vocab_size x d_model"),),
-        steps=(Step(name="head", axes=("last", "vocab_size")),),
-        recorded=(Step(name="logits", axes=("last", "vocab_size")),),
+        steps=(Step(name="logits", axes=("last", "vocab_size"), meaning="the score of every token"),),
     )

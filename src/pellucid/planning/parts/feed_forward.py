@@ -39,8 +39,8 @@ def describe_feed_forward(axes: FeedForward) -> Part:
     """
     wide, bias = ("new", "d_ff"), axes.bias
     gate = matrix("mlp.gate", "mlp_gate", "d_ff", "d_model", bias=bias) if axes.gated else ()
-    way = ("mlp.gate", "mlp.activation", "mlp.up") if axes.gated else ("mlp.up", "mlp.activation")
-    shown = ("mlp.gate", "mlp.up", "mlp.hidden") if axes.gated else ("mlp.up", "mlp.hidden")
+    gated = (Step(name="mlp.gate", axes=wide, meaning="the gate before its activation function"),) if axes.gated else ()
+    up = "what the gate scales" if axes.gated else "before the activation function"
     num_kept = 4 if axes.gated else 2
     return Part(
         tensors=(
@@ -50,8 +50,9 @@ def describe_feed_forward(axes: FeedForward) -> Part:
         ),
         kept=(Line(name="feed_forward", formula=f"compute_bytes x {num_kept} x d_ff"),),
         steps=(
-            *(Step(name=name, axes=wide) for name in way),
-            *(Step(name=name, axes=STREAM) for name in ("mlp.down", "mlp")),
+            *gated,
+            Step(name="mlp.up", axes=wide, meaning=up),
+            Step(name="mlp.hidden", axes=wide, meaning="the activations: what the last matrix reads"),
+            Step(name="mlp.output", axes=STREAM, meaning="what the feed-forward adds to the stream, before dropout"),
         ),
-        recorded=(*(Step(name=name, axes=wide) for name in shown), Step(name="mlp.output", axes=STREAM)),
     )

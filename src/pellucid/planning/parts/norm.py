@@ -41,10 +41,8 @@ def describe_norm(norm: Norm, name: str) -> Part:
     tensors = [vector(f"{name}.weight", name, "d_model", start="one")]
     if norm.kind == "layer":
         tensors.append(vector(f"{name}.bias", name, "d_model", start="zero"))
-    output = (Step(name=name, axes=STREAM),)
     return Part(
         tensors=tuple(tensors),
         kept=(Line(name="norms", formula=KEEPS[norm.kind]),),
-        steps=output,
-        recorded=output,
+        steps=(Step(name=name, axes=STREAM, meaning="the stream after this norm"),),
     )

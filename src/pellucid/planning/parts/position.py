@@ -114,8 +114,8 @@ def describe_position(position: Position) -> Part:
         group="tied",
         start="table",
     )
-    output = (Step(name="position", axes=STREAM),)
-    return Part(tensors=(table,) if position.kind == "learned" else (), steps=output, recorded=output)
+    added = Step(name="position", axes=STREAM, meaning="what is added for the position")
+    return Part(tensors=(table,) if position.kind == "learned" else (), steps=(added,))
 
 
 def _check_frequencies(low: float, high: float) -> None:

@@ -31,8 +31,9 @@ from torch import nn
 from pellucid.data.microworld.corpus import held_out
 from pellucid.data.microworld.story import VERSION, Question, Story, story
 from pellucid.engine.generate import complete
-from pellucid.engine.settings import SamplingSettings
-from pellucid.engine.torch_runner import TorchRunner
+from pellucid.engine.request import Request
+from pellucid.engine.runners.torch_runner import TorchRunner
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import ResumeError, advised
 from pellucid.evaluate.microworld import MicroworldScore, measure_languages, measure_microworld
 from pellucid.events import NULL, Event, Recorder
@@ -46,8 +47,9 @@ from pellucid.store.run import is_run, lock_run, resolve_checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.interrupt import is_signal
 from pellucid.training.measure import measure_training
-from pellucid.training.recipes.pretrain import Finished, Pretraining, open_text, pretrain_locked
-from pellucid.training.session import Exam
+from pellucid.training.recipes.pretrain import Pretraining, pretrain_locked
+from pellucid.training.run import open_text
+from pellucid.training.session import Exam, Finished
 from pellucid.training.settings import TrainSettings
 from pellucid.untrusted import Table, read_json, shown
 
@@ -170,7 +172,7 @@ def quickstart(
         corpus = write_corpus(out, size, start, recorder)
         resolved = resolve(TrainSettings, Layer("quickstart", settings_of(size, start)))
         task = Pretraining(text=corpus, out=out, resolved=resolved, exam=exam_of(start))
-        finished = pretrain_locked(task, open_text(task, recorder), recorder=recorder)
+        finished = pretrain_locked(*open_text(task, recorder), recorder=recorder)
     if is_signal(finished.reason):
         return Outcome(finished=finished, size=size.name, score=None, answers=(), continuations=())
     return examine(finished, size, start, num_questions, recorder)
@@ -347,6 +349,8 @@ def examine(finished: Finished, size: Size, start: Start, num_questions: int, re
     for language in LANGUAGES:
         [begun] = held_out(start.seed + 1, level=start.level, split="held_out", count=1, language=language)
         prompt = begun.sentences[0]
-        written = complete(TorchRunner(model), tokenizer, tokenizer.encode_prompt(prompt), greedy)
+        written = complete(
+            TorchRunner(model), tokenizer, Request(prompt_ids=tokenizer.encode_prompt(prompt), sampling=greedy)
+        )
         continuations.append((prompt, written.text))
     return Outcome(finished=finished, size=size.name, score=score, answers=samples, continuations=tuple(continuations))

@@ -1,0 +1,113 @@
+"""What a script gives to the functions of `api`: whatever cannot be is one error that names what is meant.
+
+People come with `max_tokens`, `torch_dtype` or `n_ctx` in their fingers. None of these is taken, as one idea has one
+name; the error says what it is called here.
+
+Source: `generate` and `from_pretrained` of transformers, `Llama` of llama-cpp-python, `SamplingParams` of vLLM.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+from pellucid.errors import RequestError, SettingsError
+from pellucid.settings import nearest
+from pellucid.untrusted import shown
+
+SAMPLING = {
+    **dict.fromkeys(("max_tokens", "max_length", "n_predict", "num_predict", "max_new"), "max_new_tokens"),
+    **dict.fromkeys(("min_tokens", "min_length"), "min_new_tokens"),
+    **dict.fromkeys(("stop_strings", "stop_sequences", "stop_words"), "stop"),
+    **dict.fromkeys(("stop_token_ids", "eos_token_id"), "stop_ids"),
+    **dict.fromkeys(("n", "num_return_sequences"), "lm.choices(prompt, num_choices=…)"),
+    **dict.fromkeys(("num_beams", "beam_width", "length_penalty"), "lm.search(prompt, num_beams=…)"),
+    **dict.fromkeys(("bad_words_ids", "suppress_tokens"), "ban"),
+    **dict.fromkeys(("logprobs", "output_scores"), "completion.logprobs"),
+    **dict.fromkeys(("input_ids", "inputs", "prompts", "text"), "lm.complete(prompt)"),
+    **dict.fromkeys(("echo", "return_full_text"), "prompt + completion.text"),
+    **dict.fromkeys(
+        ("regex", "json_schema", "grammar", "guided_json", "guided_regex", "response_format"),
+        "constraint=pellucid.ConstraintSettings(regex=…)",
+    ),
+    **dict.fromkeys(("draft_model", "assistant_model"), "draft"),
+    **dict.fromkeys(("logits_processor", "extra"), "stages"),
+    "prompt_lookup_num_tokens": "lookup",
+    "do_sample": "temperature=0 (do_sample=False)",
+    "repeat_penalty": "repetition_penalty",
+    "repeat_last_n": "repetition_window",
+    "no_repeat_ngram_size": "no_repeat_ngram",
+    "allowed_token_ids": "allow",
+    "sequence_bias": "logit_bias",
+    "typical": "typical_p",
+    "mirostat_mode": "mirostat",
+    "random_seed": "seed",
+    "stream": "lm.generate(prompt)",
+    "prompt_logprobs": "lm.score(prompt)",
+}
+SEARCH = {
+    **SAMPLING,
+    **dict.fromkeys(("n", "num_return_sequences"), "num_best"),
+    **dict.fromkeys(("beam_width", "beams"), "num_beams"),
+    "length_penalty": "length_penalty",
+}
+LOADING = {
+    **dict.fromkeys(("torch_dtype", "precision", "compute_dtype"), "dtype"),
+    **dict.fromkeys(("quantization_config", "quantize"), "weights"),
+    **dict.fromkeys(("n_ctx", "max_seq_len", "max_model_len"), "lm.config.context_length"),
+    **dict.fromkeys(("n_threads", "num_threads", "threads"), "torch.set_num_threads(n)"),
+    **dict.fromkeys(("model_path", "model", "pretrained_model_name_or_path"), "path"),
+    **dict.fromkeys(("kernels", "exact"), "engine=pellucid.EngineSettings(kernels=…, exact=…)"),
+    "device_map": "device",
+    "n_gpu_layers": 'device="cuda"',
+    "load_in_8bit": 'weights="int8"',
+    "load_in_4bit": 'weights="int4"',
+    "verbose": "recorder",
+}
+
+
+def check_keywords(given: Iterable[str], known: Iterable[str], elsewhere: Mapping[str, str]) -> None:
+    """Raise SettingsError for a keyword that is not known, naming what is meant.
+
+    >>> check_keywords(["max_tokens"], ["max_new_tokens"], SAMPLING)
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.SettingsError: there is no keyword max_tokens
+      try:   here it is called max_new_tokens
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            there = elsewhere.get(name)
+            hint = nearest(name, names) if there is None else f"here it is called {there}"
+            raise SettingsError(f"there is no keyword {name}", hint=hint)
+
+
+def check_path(value: object, name: str) -> None:
+    """Raise SettingsError for what is no path.
+
+    >>> check_path(3, "out")
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.SettingsError: out is not a path
+      found: 3 (int)
+      try:   give it as text, for example "runs/book"
+    """
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        found = f"{shown(value)} ({type(value).__name__})"
+        raise SettingsError(f"{name} is not a path", found=found, hint='give it as text, for example "runs/book"')
+
+
+def check_kind(value: object, kind: type, hint: str) -> None:
+    """Raise RequestError for a value of another kind than is wanted.
+
+    >>> check_kind(3, str, "give a text")
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.RequestError: str is wanted here
+      found: 3 (int)
+      try:   give a text
+    """
+    if not isinstance(value, kind):
+        found = f"{shown(value)} ({type(value).__name__})"
+        raise RequestError(f"{kind.__name__} is wanted here", found=found, hint=hint)

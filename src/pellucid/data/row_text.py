@@ -1,0 +1,147 @@
+"""The text of one row of .jsonl or .parquet: which field holds it, and what a row without text, or with half a character, means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pellucid.data.decoding import Decoder
+from pellucid.data.weights import Span, read_spans
+from pellucid.errors import RecordError
+from pellucid.settings import nearest
+
+LEAVE_OUT = "--errors replace leaves such rows out and counts them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How the bytes of a source become text."""
+
+    field: str
+    errors: Literal["strict", "replace"]
+    encoding: str
+    newlines: Literal["lf", "keep"]
+    weights: str | None = None  # the field of a row that says what counts how much
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowText:
+    """What a row holds of text."""
+
+    text: str | None  # None where there is none, and such rows are to be left out
+    spans: tuple[Span, ...]  # what of it counts how much
+    is_weighed: bool  # whether the row says so at all
+
+
+def read_row(line: bytes, number: int, options: ReadOptions, decoder: Decoder) -> RowText | None:
+    """A line of .jsonl; None for an empty one, usually the last.
+
+    Raises RecordError for a line that is not a row, DecodingError for bytes that are not UTF-8.
+    """
+    where = f"{decoder.origin}, line {number:,}"
+    row = decoder.decode(line, where)
+    if row.isspace():
+        return None
+    values = object_of(row, where)
+    text = _field_of(values, options, where)
+    text = None if text is None else _without_surrogates(text, where, decoder)
+    spans = _spans_of(values, text, options, where)
+    return RowText(text=text, spans=spans, is_weighed=options.weights in values)
+
+
+def object_of(row: str, where: str) -> Mapping[str, object]:
+    """The JSON object of a row. Raises RecordError for anything else."""
+    try:
+        value = json.loads(row)
+    except (ValueError, RecursionError) as error:
+        hint = 'every line must be one JSON object, such as {"text": "…"}'
+        raise RecordError("the row is not valid JSON", found=str(error), where=where, hint=hint) from None
+    if not isinstance(value, Mapping):
+        raise RecordError(
+            "the row is not a JSON object", found=type(value).__name__, where=where, hint='write {"text": "…"}'
+        )
+    return value
+
+
+def _spans_of(values: Mapping[str, object], text: str | None, options: ReadOptions, where: str) -> tuple[Span, ...]:
+    """What of a row's text counts how much; nothing said, all weighs 1."""
+    if (
+        options.weights is None or text is None or not text.strip()
+    ):  # a row without text is left out, whatever else it says
+        return ()
+    value = values.get(options.weights)
+    return () if value is None else read_spans(value, len(text), options.weights, where)
+
+
+def _field_of(value: Mapping[str, object], options: ReadOptions, where: str) -> str | None:
+    """The text of a row; None for a row without one, where such rows are to be left out."""
+    field = options.field
+    if value.get(field) is None and options.errors == "replace":
+        return None
+    if field not in value:
+        found = f"the fields {', '.join(map(repr, list(value)[:10]))}" if value else "an empty object"
+        raise RecordError(
+            f"the row has no field {field!r}",
+            found=found,
+            where=where,
+            hint=f"name the field that holds the text: --field …; {LEAVE_OUT}",
+        )
+    if value[field] is None:
+        what = f"the field {field!r} is null: there is no text"
+        raise RecordError(what, found="null", where=where, hint=LEAVE_OUT)
+    if not isinstance(value[field], str):
+        raise RecordError(
+            f"the field {field!r} is not text",
+            found=type(value[field]).__name__,
+            where=where,
+            hint="name another field: --field …",
+        )
+    return str(value[field])
+
+
+def _without_surrogates(text: str, where: str, decoder: Decoder) -> str:
+    r"""JSON can spell half of a character ("\ud83d"), which no UTF-8 text can hold."""
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError as error:
+        if decoder.errors == "strict":
+            found = f"half of a character, {text[error.start]!a}, at character {error.start:,} of the text"
+            raise RecordError(
+                "the row's text is not valid Unicode",
+                found=found,
+                where=where,
+                hint="mend the row, or --errors replace puts U+FFFD there",
+            ) from None
+    mended = "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    decoder.num_replaced += sum("\ud800" <= character <= "\udfff" for character in text)
+    return mended
+
+
+def column_of(
+    names: list[str], iter_batches: Callable, name: str, options: ReadOptions
+) -> Iterator[tuple[str | None, int]]:
+    """The texts of a column with the numbers of their rows; None for a row without one."""
+    if options.field not in names:
+        found = f"the columns {', '.join(map(repr, names[:10]))}"
+        raise RecordError(
+            f"there is no column {options.field!r}", found=found, where=name, hint=nearest(options.field, names)
+        )
+    number = 0
+    for batch in iter_batches(batch_size=256, columns=[options.field]):
+        for text in batch.column(0).to_pylist():
+            number += 1
+            where = f"{name}, row {number:,}"
+            if text is None and options.errors == "strict":
+                raise RecordError(
+                    f"the column {options.field!r} is null: there is no text", found="null", where=where, hint=LEAVE_OUT
+                )
+            if text is not None and not isinstance(text, str):
+                raise RecordError(
+                    f"the column {options.field!r} is not text",
+                    found=type(text).__name__,
+                    where=where,
+                )
+            yield text, number

@@ -1,0 +1,36 @@
+"""What is asked of a model: a prompt, how it is to be continued, and what is wanted beside the text.
+
+Everything that is known when a request comes in stands here, and nothing that happens to it later: that is a
+`Generation`. Whoever makes one (a script, the command line, a server) makes this one thing.
+"""
+
+from __future__ import annotations
+
+from collections import abc
+from dataclasses import dataclass
+
+from pellucid.engine.constraints.settings import ConstraintSettings
+from pellucid.engine.runners.runner import Runner
+from pellucid.engine.sampling.settings import SamplingSettings
+from pellucid.engine.sampling.stage import Stage
+from pellucid.engine.settings import SpeculationSettings
+
+PLAIN = SamplingSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One prompt and how to continue it. Only the prompt must be given: the rest leaves the model as it is.
+
+    >>> Request(prompt_ids=(1, 2)).sampling == SamplingSettings()
+    True
+    """
+
+    prompt_ids: abc.Sequence[int]  # what the model reads first
+    sampling: SamplingSettings = PLAIN
+    constraint: ConstraintSettings | None = None  # the form of the answer; None: any
+    stages: abc.Sequence[Stage] = ()  # a caller's own, which act before those of the settings and of the constraint
+    num_choices: int = 1  # texts from one seed
+    speculation: SpeculationSettings | None = None  # guess ahead: the same text, sooner
+    draft: Runner | None = None  # the smaller model that guesses; None: the text so far does
+    explain: bool = False  # each step carries the account of its choice

@@ -1,0 +1,249 @@
+"""The runner of compiled loops: reads the model's weights where they lie, and always gives the same bits.
+
+Any rows of any sequences go through one pass (`kernels.forward`), so a prompt read whole, in pieces or beside others,
+a guess that is checked, a batch and a single step are the same arithmetic. Compiled code is shared by all runners of a
+process; one lock lets one of them launch at a time.
+
+Axes: B sequences · T new positions · M rows to be read · V vocabulary.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import abc
+
+import numpy as np
+
+from pellucid.counts import counted
+from pellucid.engine.runners.kernels import forward as F
+from pellucid.engine.runners.kernels.attend import PAGE
+from pellucid.engine.runners.kernels.compile import CACHE, VARIABLE, has_bf16_dot
+from pellucid.engine.runners.kernels.emit import GROUP, GROUPS
+from pellucid.engine.runners.kernels.forward import find_chunks, forward
+from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled, launch, most_threads
+from pellucid.engine.runners.kernels.pack import Packed, pack
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.errors import ContextError, RequestError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+
+ROWS = 512  # of a prompt at a time: bounds the working memory
+SERIAL_BYTES = 4_000_000  # of weights x rows below which one thread is faster than waking the others
+LINE = GROUP * GROUPS  # inputs to which int4 rows are padded
+SMALL = 8  # rows of a pass whose working memory is kept
+
+
+class PagedCache:
+    """Keys and values of one sequence, in pages of `PAGE` positions that are made when they are needed."""
+
+    def __init__(self, packed: Packed, page_shape: tuple[int, ...], dtype: type, max_length: int) -> None:
+        self.packed, self.page_shape, self.dtype = packed, page_shape, dtype  # by which weights it was read
+        self.length, self.max_length = 0, max_length
+        self.pages: list[np.ndarray] = []
+
+    def reserve(self, length: int) -> None:
+        """Make room for `length` positions."""
+        if length > self.max_length:
+            raise ContextError(
+                "the key-value cache is full", found=counted(length, "position"), where=f"room for {self.max_length}"
+            )
+        while len(self.pages) * PAGE < length:
+            self.pages.append(np.zeros(self.page_shape, self.dtype))
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from `length` on; what is stored there will be written over."""
+        assert 0 <= length <= self.length
+        self.length = length
+
+    def fork(self) -> PagedCache:
+        """A copy that goes on by itself."""
+        twin = PagedCache(self.packed, self.page_shape, self.dtype, self.max_length)
+        twin.length, twin.pages = self.length, [page.copy() for page in self.pages]
+        return twin
+
+
+class KernelRunner:
+    """Reads ids with compiled loops. `dot` uses the processor's bf16 dot product (activations rounded to bf16)."""
+
+    exact = True
+
+    def __init__(self, packed: Packed, *, num_threads: int, dot: bool) -> None:
+        self.packed, self.config = packed, packed.config
+        self.num_threads = min(num_threads, most_threads())
+        weights, embed, position = packed.kinds
+        full = packed.weights == "fp32"
+        self.x_type = np.uint16 if dot and not full else np.float32
+        self.cache_type = np.float32 if full else np.uint16
+        self.kinds = weights, self.x_type(0), embed, position, self.cache_type(0)
+        self.row_lengths = row_lengths(self.config)
+        self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[F.K_PADDED]))
+        self.buffers: dict[int, dict[int, np.ndarray]] = {}
+        products = "bf16 dot" if self.x_type is np.uint16 else "fp32"
+        threads = counted(self.num_threads, "thread")
+        self.name = f"kernels, {packed.weights} weights, {products} products, {threads}"
+
+    def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
+        room = min(max_length, self.config.context_length)  # the tables of positions end there
+        return Sequence(list(ids), PagedCache(self.packed, self.page_shape, self.cache_type, room))
+
+    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
+        if any(len(sequence.ids) != sequence.cache.length + 1 for sequence in sequences):
+            return self._read(sequences, every=False)
+        ids = np.array([sequence.ids[-1] for sequence in sequences], np.int64)
+        positions = np.array([sequence.cache.length for sequence in sequences], np.int64)
+        return self._pass(sequences, ids, positions, np.arange(len(ids)), np.arange(len(ids)))
+
+    def score(self, sequence: Sequence) -> np.ndarray:
+        return self._read([sequence], every=True)
+
+    def refresh(self) -> None:
+        """Take up the model's weights as they are now; a sequence that was read with others cannot be read on."""
+        self.packed = pack(self.packed.model, self.packed.weights)
+
+    def _read(self, sequences: abc.Sequence[Sequence], *, every: bool) -> np.ndarray:
+        """All unread ids, one sequence after the other, `ROWS` at a time; logits after each, or after the last of each."""
+        unread = [sequence.unread for sequence in sequences]
+        assert all(unread), "a sequence without unread ids has no row to come"
+        counts = [len(ids) for ids in unread]
+        ids_M = np.concatenate([np.array(ids, np.int64) for ids in unread])
+        positions_M = np.concatenate(
+            [np.arange(sequence.cache.length, len(sequence.ids), dtype=np.int64) for sequence in sequences]
+        )
+        slots_M = np.repeat(np.arange(len(sequences)), counts)
+        wanted_M = np.full(len(ids_M), every)
+        wanted_M[np.cumsum(counts) - 1] = True
+        found = []
+        for start in range(0, len(ids_M), ROWS):
+            piece = slice(start, start + ROWS)
+            slots = slots_M[piece]
+            first, last = int(slots[0]), int(slots[-1])  # only whoever has a row in this piece takes part in it
+            found.append(
+                self._pass(
+                    sequences[first : last + 1],
+                    ids_M[piece],
+                    positions_M[piece],
+                    slots - first,
+                    np.flatnonzero(wanted_M[piece]),
+                )
+            )
+        return np.concatenate(found)
+
+    def _pass(
+        self,
+        sequences: abc.Sequence[Sequence],
+        ids: np.ndarray,
+        positions: np.ndarray,
+        slots: np.ndarray,
+        wanted: np.ndarray,
+    ) -> np.ndarray:
+        """Read rows of several sequences; the logits after the wanted ones."""
+        if not 0 <= ids.min() <= ids.max() < self.config.vocab_size:  # a loop would read whatever lies there
+            raise RequestError(
+                "an id that the model does not have",
+                found=f"ids from {ids.min()} to {ids.max()}",
+                where=f"vocab_size={self.config.vocab_size}",
+            )
+        caches = [self._cache(sequence) for sequence in sequences]
+        lengths = dict(zip(slots.tolist(), (positions + 1).tolist(), strict=True))  # the last row of each counts
+        for slot, length in lengths.items():
+            caches[slot].reserve(length)
+        if (longest := max(lengths.values())) > self.packed.positions.num_held:
+            self.packed.positions.reserve(longest, self.packed.plan)
+        pages = page_table(caches)
+        chunks = find_chunks(slots, together=self.config.n_heads == self.config.n_kv_heads)
+        logits = np.empty((len(wanted), self.config.vocab_size), np.float32)
+        rows = {F.IDS: ids, F.POSITIONS: positions, F.SLOTS: slots, F.PAGES: pages, F.CHUNKS: chunks, F.WANTED: wanted}
+        parts = len(ids) * self.config.n_heads * pages.shape[1] if pages.shape[1] > 1 and len(chunks) < 8 else 0
+        padded = int(self.packed.plan[F.K_PADDED])
+        rest = {
+            F.LOGITS: logits,
+            F.STATES: np.empty(2 * parts, np.float32),
+            F.MIXES: np.empty(parts * padded, np.float32),
+        }
+        plan = self.packed.plan.copy()
+        plan[F.NUM_ROWS : F.NUM_CHUNKS + 1] = len(ids), len(wanted), pages.shape[1], len(chunks)
+        for column, array in {**rows, **rest, **self._buffers(len(ids))}.items():
+            plan[column] = array.ctypes.data
+        plan[F.Y_ROW : F.H_ROW + 1] = self.row_lengths
+        work = self.packed.num_step_bytes * len(ids)
+        with launch(self.num_threads):
+            forward(plan, *self.kinds, self.num_threads == 1 or work < SERIAL_BYTES)
+        for slot, length in lengths.items():
+            caches[slot].length = length
+        return logits
+
+    def _cache(self, sequence: Sequence) -> PagedCache:
+        """Its keys and values, if this runner read them, and with these weights."""
+        cache = sequence.cache
+        if not isinstance(cache, PagedCache) or cache.packed is not self.packed:
+            raise RequestError(
+                "this text was read by another runner, or with weights that have changed since",
+                hint="start a sequence anew, from its ids",
+            )
+        return cache
+
+    def _buffers(self, rows: int) -> dict[int, np.ndarray]:
+        """Working memory for a pass of `rows`; that of small passes is kept, of large ones the last."""
+        if rows not in self.buffers:
+            y_row, a_row, h_row = self.row_lengths
+            plan = self.packed.plan
+            made = {
+                F.X: np.zeros(rows * plan[F.D_PADDED], np.float32),
+                F.Y: np.zeros(rows * y_row, np.float32),
+                F.Q: np.zeros(rows * plan[F.H] * plan[F.K_PADDED], np.float32),
+                F.A: np.zeros(rows * a_row, self.x_type),
+                F.HIDDEN: np.zeros(rows * h_row, self.x_type),
+            }
+            kept = {size: buffers for size, buffers in self.buffers.items() if size <= SMALL}
+            self.buffers = {**kept, rows: made}
+        return self.buffers[rows]
+
+
+def row_lengths(config: ModelConfig) -> tuple[int, int, int]:
+    """Numbers to a row of the outputs, of what products read, and inside the feed-forward.
+
+    What products read is followed by zeros to whole lines of int4 weights, whose padding is 0 too.
+    """
+    read, inside = max(config.d_model, config.d_attention), config.d_ff
+    return (
+        max(config.d_attention + 2 * config.d_kv, 2 * config.d_ff, config.d_model),
+        -(-read // LINE) * LINE,
+        -(-inside // LINE) * LINE,
+    )
+
+
+def page_table(caches: abc.Sequence[PagedCache]) -> np.ndarray:
+    """The address of each page of each sequence, [B, most pages]."""
+    table = np.zeros((len(caches), max(len(cache.pages) for cache in caches)), np.int64)
+    for slot, cache in enumerate(caches):
+        table[slot, : len(cache.pages)] = [page.ctypes.data for page in cache.pages]
+    return table
+
+
+def _about_to_compile(weights: str) -> Event:
+    message, data = f"compiling the loops for {weights} weights", {"directory": str(CACHE.directory or "")}
+    if CACHE.directory is not None:
+        message += " (once on this machine, about ten seconds)"
+        return Event(name="engine.compiling", message=message, data=data)
+    message += (
+        f", ten seconds and more, and again at every call: the code cannot be kept ({CACHE.fault});"
+        f" name a folder that can be written in the variable {VARIABLE}"
+    )
+    return Event(name="engine.compiling", message=message, data={**data, "fault": CACHE.fault}, level="warning")
+
+
+def build_kernel_runner(model: Decoder, weights: str, *, num_threads: int, recorder: Recorder = NULL) -> KernelRunner:
+    """Lay out the weights and have the loops compiled for them; what is not on disk yet takes some seconds, once."""
+    runner = KernelRunner(pack(model, weights), num_threads=num_threads, dot=has_bf16_dot())
+    if is_compiled(runner.kinds):
+        compile_forward(runner.kinds)
+        return runner
+    recorder.record(_about_to_compile(weights))
+    started = time.perf_counter()
+    compile_forward(runner.kinds)
+    seconds = time.perf_counter() - started
+    recorder.record(
+        Event(name="engine.compiled", message=f"compiled in {seconds:.0f} s", data={"seconds": round(seconds, 2)})
+    )
+    return runner

@@ -1,0 +1,115 @@
+"""Launching: one pass at a time in a process, with a stated number of threads, never after a fork.
+
+The threads of compiled loops are the process's own: two launches at once would share them, and in a forked child they
+do not exist, so that the first parallel loop would wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import numba
+import numba.core.event
+import numpy as np
+import torch
+
+from pellucid.engine.runners.kernels.compile import CACHE, host_name
+from pellucid.engine.runners.kernels.forward import NUM_PLANNED, forward
+from pellucid.errors import EngineError
+
+LOCK = threading.Lock()
+OWNER: list[int] = []  # the process that launched first
+
+
+@contextmanager
+def launch(num_threads: int) -> Iterator[None]:
+    """Hold the machine for one pass. Raises EngineError in a process forked after the first launch."""
+    if not OWNER:
+        OWNER.append(os.getpid())
+    if OWNER[0] != os.getpid():
+        raise EngineError(
+            "compiled loops cannot run in a forked process",
+            found="a fork after the first token",
+            hint="start the process with multiprocessing's 'spawn' method",
+        )
+    with LOCK:
+        for_torch = torch.get_num_threads()
+        numba.set_num_threads(num_threads)
+        try:
+            yield
+        finally:
+            if torch.get_num_threads() != for_torch:  # Numba's first launch sets OpenMP's number, which is torch's too
+                torch.set_num_threads(for_torch)
+
+
+def most_threads() -> int:
+    """Threads that compiled loops can use."""
+    return numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # made when it is imported
+
+
+def compile_forward(kinds: tuple[np.generic, ...]) -> None:
+    """Compile the pass for these formats, or load it from disk."""
+    with launch(1), stopping_between_passes():
+        forward(np.zeros(NUM_PLANNED, np.int64), *kinds, True)
+    if (marker := marker_of(kinds)) is not None:
+        marker.touch()
+
+
+@contextmanager
+def stopping_between_passes() -> Iterator[None]:
+    """Let Ctrl-C stop the compiler only between two of its passes, as a KeyboardInterrupt.
+
+    Python raises it wherever it happens to be, and that may be a callback of LLVM or the end of some object: there it is
+    printed and lost, and the compiler goes on, or breaks down later for want of what it was about to keep.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # elsewhere no signal arrives, and whoever has a handler of its own knows what to do
+        return
+    stop = StopAtPass()
+    signal.signal(signal.SIGINT, stop.ask)
+    try:
+        with numba.core.event.install_listener("numba:run_pass", stop):
+            yield
+        stop.answer()
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class StopAtPass(numba.core.event.Listener):
+    """Remembers that Ctrl-C was pressed until a pass of the compiler begins or ends."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Take the signal."""
+        self.asked = True
+
+    def answer(self) -> None:
+        """Stop, if it came. Raises KeyboardInterrupt."""
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def on_start(self, event: numba.core.event.Event) -> None:
+        self.answer()
+
+    def on_end(self, event: numba.core.event.Event) -> None:
+        self.answer()
+
+
+def is_compiled(kinds: tuple[np.generic, ...]) -> bool:
+    """Whether the pass for these formats is on disk already."""
+    marker = marker_of(kinds)
+    return marker is not None and marker.exists()
+
+
+def marker_of(kinds: tuple[np.generic, ...]) -> Path | None:
+    name = f"compiled-{host_name()}-{'-'.join(kind.dtype.name for kind in kinds)}"
+    return CACHE.directory and CACHE.directory / name

@@ -1,0 +1,144 @@
+"""Products of weights with rows of activations: y[m, n] = Σ_k w[n, k] · x[m, k] (· scale) (+ bias).
+
+Outputs are cut into tiles of `TILE` neighbouring rows of the weight, and tiles are shared among the threads. Within a
+tile, blocks of 4 x 4 outputs where there are four rows of activations: what is loaded from memory is used as often as
+possible. A single row of activations reads one row of the weight after the other, as memory is read fastest. No output's
+sum notices.
+
+A matrix is a row of int64 in a table: where it lies and how to step through it (the names below are its columns). Several
+matrices that read the same x are one product, their outputs side by side.
+
+Axes: M rows of activations · N outputs · K inputs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pellucid.engine.runners.kernels.compile import kernel
+from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU2, gelu, gelu_tanh, relu2, silu
+from pellucid.engine.runners.kernels.lanes import (
+    dot_1x1,
+    dot_4x2,
+    dot_4x4,
+    dot_4x4_fetching,
+    get,
+    get_int,
+    kept_whole,
+    put,
+    size_of,
+)
+
+TILE = 32
+WIDE = 4  # outputs of a block
+WEIGHT, WEIGHT_ROW, SCALES, SCALE_ROW, CHANNEL, BIAS, OUTPUTS, INPUTS, NUM_COLUMNS = range(9)
+
+FP32 = np.float32(0)  # names a format
+
+
+@kernel
+def multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, last):
+    """Outputs first .. last-1 of one matrix for every row, unscaled."""
+    kept_whole()
+    w, w_row, k = get_int(matrix, WEIGHT), get_int(matrix, WEIGHT_ROW), get_int(matrix, INPUTS)
+    scales, scale_row = get_int(matrix, SCALES), get_int(matrix, SCALE_ROW)
+    m = 0
+    while m < num_rows:
+        rows = 4 if num_rows - m >= 4 else 2 if num_rows - m >= 2 else 1
+        x_at = x + m * x_row * size_of(x_kind)
+        n = first
+        while n < last:
+            w_at, scales_at, y_at = w + n * w_row, scales + n * scale_row * 4, y + (m * y_row + n) * 4
+            if rows == 1 or last - n < WIDE:
+                for r in range(rows):
+                    one, goal = x_at + r * x_row * size_of(x_kind), y_at + r * y_row * 4
+                    dot_1x1(kind, x_kind, w_at, w_row, scales_at, scale_row, one, x_row, goal, y_row, k)
+                n += 1
+                continue
+            if rows == 2:
+                dot_4x2(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+            elif m == 0:
+                dot_4x4_fetching(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+            else:
+                dot_4x4(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+            n += WIDE
+        m += rows
+    finish_rows(matrix, y, y_row, num_rows, first, last)
+
+
+@kernel
+def finish_rows(matrix, y, y_row, num_rows, first, last):
+    """Each output's own scale and bias, where the matrix has them."""
+    channel, bias = get_int(matrix, CHANNEL), get_int(matrix, BIAS)
+    if channel:
+        for m in range(num_rows):
+            for n in range(first, last):
+                put(FP32, y, m * y_row + n, get(FP32, y, m * y_row + n) * get(FP32, channel, n))
+    if bias:
+        for m in range(num_rows):
+            for n in range(first, last):
+                put(FP32, y, m * y_row + n, get(FP32, y, m * y_row + n) + get(FP32, bias, n))
+
+
+@kernel
+def num_tiles(table, count):
+    """Tiles of `count` matrices of a table."""
+    total = 0
+    for index in range(count):
+        total += (get_int(table, index * NUM_COLUMNS + OUTPUTS) + TILE - 1) // TILE
+    return total
+
+
+@kernel
+def multiply_tile(kind, x_kind, table, count, tile, x, x_row, y, y_row, num_rows):
+    """One tile of `count` matrices whose outputs lie side by side; (first, last) of its outputs in y."""
+    for index in range(count):
+        matrix = table + index * NUM_COLUMNS * 8
+        outputs = get_int(matrix, OUTPUTS)
+        tiles = (outputs + TILE - 1) // TILE
+        if tile < tiles:
+            first, last = tile * TILE, min(tile * TILE + TILE, outputs)
+            multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, last)
+            return
+        tile -= tiles
+        y += outputs * 4
+
+
+@kernel
+def add_rows(y, y_row, stream, stream_row, num_rows, first, last):
+    """stream += y for outputs first .. last-1."""
+    for m in range(num_rows):
+        for n in range(first, last):
+            put(FP32, stream, m * stream_row + n, get(FP32, stream, m * stream_row + n) + get(FP32, y, m * y_row + n))
+
+
+@kernel
+def activate(activation, y, first, last):
+    """The nonlinearity over neighbours."""
+    if activation == GELU:
+        for n in range(first, last):
+            put(FP32, y, n, gelu(get(FP32, y, n)))
+    elif activation == GELU_TANH:
+        for n in range(first, last):
+            put(FP32, y, n, gelu_tanh(get(FP32, y, n)))
+    elif activation == RELU2:
+        for n in range(first, last):
+            put(FP32, y, n, relu2(get(FP32, y, n)))
+    else:
+        for n in range(first, last):
+            put(FP32, y, n, silu(get(FP32, y, n)))
+
+
+@kernel
+def activate_rows(activation, x_kind, gated, size, y, y_row, h, h_row, num_rows, first, last):
+    """h = act(gate) * up, or act(up) without a gate; the two lie side by side in y, `size` outputs each."""
+    kept_whole()
+    for m in range(num_rows):
+        row = y + m * y_row * 4
+        activate(activation, row, first, last)
+        if gated:
+            for n in range(first, last):
+                put(x_kind, h, m * h_row + n, get(FP32, row, n) * get(FP32, row, size + n))
+        else:
+            for n in range(first, last):
+                put(x_kind, h, m * h_row + n, get(FP32, row, n))

@@ -1,0 +1,94 @@
+"""How likely a model finds a text or some ids, token by token: what `LanguageModel.score` hands out.
+
+    logprobs       of each id given all ids before it, in nats, as whoever generates works them out
+    total          their sum: the log-probability of the whole, given its first id
+    loss           the mean: -total / number of them, in nats per token
+    bits per byte  -total / ln 2 / UTF-8 bytes of those ids
+
+More ids than the context holds are read in windows, one after the other, as `likelihood` reads them. It is *not* the
+measure of a whole document: nothing is put at the end of a text, where `measure_text` puts <eos>.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pellucid.engine.account import score_prompt
+from pellucid.engine.generate import check_ids
+from pellucid.engine.runners.runner import Runner
+from pellucid.errors import RequestError
+from pellucid.evaluate.likelihood import Likelihood
+from pellucid.tokens.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How likely a model finds a text: the log-probability of each of its tokens, and what they come to.
+
+    >>> coin = Score(ids=(5, 6), logprobs=(math.log(0.5), math.log(0.5)), num_bytes=1)
+    >>> round(coin.total, 4), round(coin.loss, 4), coin.perplexity, coin.bits_per_byte
+    (-1.3863, 0.6931, 2.0, 2.0)
+    """
+
+    ids: tuple[int, ...]  # the tokens that were predicted: all but the first, which nothing precedes
+    logprobs: tuple[float, ...]  # nats, one per id
+    num_bytes: int | None  # UTF-8 bytes of those ids; None where no tokenizer tells
+
+    @property
+    def total(self) -> float:
+        """The log-probability of all of them together, in nats: 0 or less."""
+        return math.fsum(self.logprobs)
+
+    @property
+    def loss(self) -> float:
+        """Nats per token: the mean of -ln probability."""
+        return self._likelihood.loss
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): the model is as unsure as if it guessed among that many tokens."""
+        return self._likelihood.perplexity
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per UTF-8 byte, the one figure that may be compared between tokenizers.
+
+        Raises RequestError where the bytes are not known, or there are none (special tokens alone).
+        """
+        if not self.num_bytes:
+            found = "no tokenizer tells them" if self.num_bytes is None else "special tokens alone"
+            raise RequestError(
+                "the bytes of these ids are not known", found=found, hint="loss is known: nats per token"
+            )
+        return self._likelihood.bits_per_byte
+
+    @property
+    def _likelihood(self) -> Likelihood:
+        return Likelihood(nats=-self.total, num_tokens=len(self.ids), num_bytes=self.num_bytes or 0)
+
+
+def score_ids(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> Score:
+    """How likely a model finds each of some ids after those before it; the first is given, not predicted.
+
+    Raises RequestError for fewer than two ids, or for one that the model does not have.
+    """
+    check_ids(runner.config, ids)
+    if len(ids) < 2:
+        hint = "give a text, or two ids and more"
+        raise RequestError("there is nothing to predict", found=f"{len(ids)} id", hint=hint)
+    size = runner.config.context_length
+    starts = range(0, len(ids) - 1, size)
+    told = [token for start in starts for token in score_prompt(runner, tokenizer, ids[start : start + size + 1])[1:]]
+    logprobs = tuple(token.logprob for token in told if token.logprob is not None)
+    return Score(ids=tuple(ids[1:]), logprobs=logprobs, num_bytes=_count_bytes(tokenizer, ids))
+
+
+def _count_bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> int | None:
+    """The bytes of all but the first; ids beyond the tokenizer's, which a padded embedding has, spell none."""
+    if not tokenizer.has_text:
+        return None
+    known = [token_id for token_id in ids if token_id < tokenizer.vocab_size]
+    first = len(tokenizer.decode_bytes(known[:1])) if known[:1] == list(ids[:1]) else 0
+    return len(tokenizer.decode_bytes(known)) - first

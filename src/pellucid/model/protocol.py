@@ -1,0 +1,56 @@
+"""What the other rooms ask of a model. Whatever answers this can be trained, run, measured and looked at.
+
+Axes: B batch · T new positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.model.cache import ContiguousCache
+from pellucid.model.context import Context
+from pellucid.model.output import Output
+from pellucid.planning.config import ModelConfig
+
+
+class Model(Protocol):
+    """Ids in, an `Output` out; everything else a pass depends on is in its `Context`."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The axes that it was built from."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are, and where ids must be."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of its weights."""
+        ...
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers were trained; those that two parts share count once."""
+        ...
+
+    def __call__(self, ids_BT: Tensor, context: Context | None = None, *, last_only: bool = False) -> Output:
+        """Read some rows; without a context, plainly, with dropout only if the model is in training mode.
+
+        `last_only` scores the last real position of each row alone, which is all that a continuation needs.
+        """
+        ...
+
+    def new_cache(self, max_length: int, *, batch_size: int = 1) -> ContiguousCache:
+        """An empty cache for rows of up to `max_length`, where the model lives, in its number format."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Its weights by name."""
+        ...

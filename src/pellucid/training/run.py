@@ -1,0 +1,243 @@
+"""A run of any recipe before its first step: its directory opened, its tokenizer made, its text turned into tokens.
+
+    task -> directory (new, or one that this task may go on with) -> parent -> tokenizer -> tokens on disk
+
+A run lives in one directory. The same task on the same directory goes on with it; another one is refused with the
+differences. Everything derived is written into run.json the first time and read from there afterwards. What follows
+(the plan, the trainer, the session that takes the steps) is put together by the recipe, which is short for that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from pellucid.counts import counted
+from pellucid.data.loader import DocumentLoader, Loader, Pool, build_loader
+from pellucid.data.prepare import Prepared, identify, prepare
+from pellucid.data.shards import TokenShards
+from pellucid.data.source import Source, open_as_set
+from pellucid.errors import ResumeError, SettingsError, TrainingError
+from pellucid.events import Event, Recorder
+from pellucid.model.build import build
+from pellucid.model.decoder import Decoder
+from pellucid.planning.config import ModelConfig
+from pellucid.settings import Resolved, plain
+from pellucid.store.checkpoint import Checkpoint, lineage_after, load_checkpoint, load_model
+from pellucid.store.run import Run, is_run, resolve_checkpoint
+from pellucid.tokens.choose import train_tokenizer
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.training.other_text import check_same_text
+from pellucid.training.resume import as_begun, check_same_run
+from pellucid.training.set_up import SetUp
+from pellucid.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTask:
+    """What to do: a text, a directory, settings, and how to treat what is already there."""
+
+    text: Path | str
+    out: Path
+    resolved: Resolved[TrainSettings]
+    start_from: Path | None = None  # weights and tokenizer of another run, checkpoint or Hugging Face directory
+    extend: bool = False  # a finished run may be given another length
+    verify: bool = False  # read all prepared tokens again and compare them with their hashes
+    require_exact: bool = False  # refuse to go on where the bits may differ
+    began: float = field(default_factory=lambda: monotonic())  # from when on the minutes of a time budget count
+
+    @property
+    def settings(self) -> TrainSettings:
+        return self.resolved.settings
+
+    def told(self) -> dict[str, Any]:
+        """All settings as run.json keeps them."""
+        told = {key: plain(value) for key, value, _ in self.resolved.rows()}
+        return told | {"from": str(self.start_from) if self.start_from else None}
+
+
+TaskT = TypeVar("TaskT", bound=RunTask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A run that is open, and everything that its plan, its trainer and its session read."""
+
+    task: RunTask
+    recipe: str
+    run: Run
+    set_up: SetUp
+    parent: Checkpoint | None  # what the model starts from; None starts from nothing
+    tokenizer: Tokenizer
+    prepared: Prepared
+    recorder: Recorder
+
+    @property
+    def settings(self) -> TrainSettings:
+        return self.task.settings
+
+    def info(self) -> Mapping[str, Any]:
+        """What every checkpoint says of where it comes from."""
+        lineage = [] if self.parent is None else lineage_after(self.parent)
+        return {"recipe": self.recipe, "lineage": lineage, "data": dict(self.prepared.identity)}
+
+    def build_model(self, config: ModelConfig) -> Decoder:
+        """The planned model: new, or with its parent's weights."""
+        if self.parent is None:
+            model = build(config, seed=self.settings.seed, device=self.set_up.device)
+        else:
+            model = load_model(self.parent, device=self.set_up.device)
+        model.reserve_positions(config.context_length)
+        return model
+
+    def loader(self, shards: TokenShards, context_length: int, *, pool: Pool | None = None) -> Loader:
+        """The rows of training or validation text, of the kind that the settings ask for."""
+        rows, seed = self.settings.data.rows, self.settings.seed
+        return build_loader(shards, rows=rows, context_length=context_length, seed=seed, pool=pool)
+
+    def train_rows(self, context_length: int, *, rows: int) -> Loader:
+        """The rows of training, so many to an update; of rows that hold a document each, how much is padding is told."""
+        pool = Pool.of(rows, self.settings.batch.pool)
+        loader = self.loader(self.prepared.train, context_length, pool=pool)
+        if isinstance(loader, DocumentLoader):
+            self.recorder.record(_describe_rows(loader))
+        return loader
+
+    def name_rows(self, first_token_B: Tensor) -> list[str]:
+        """The documents that rows of training text begin in, as a person knows them."""
+        train = self.prepared.train
+        return [train.document(train.document_at(token)).origin for token in first_token_B.tolist()]
+
+
+def _describe_rows(loader: DocumentLoader) -> Event:
+    data: dict[str, Any] = {
+        "rows": loader.num_rows_per_epoch,
+        "positions": loader.row_length,
+        "padding_share": loader.padding_share,
+        "cut": loader.num_cut,
+    }
+    message = (
+        f"one document to a row: {counted(data['rows'], 'row')} of {counted(data['positions'], 'position')}"
+        f"{'' if loader.pool is None else ' or fewer, sorted by length'}, {loader.padding_share:.0%} of them padding"
+    )
+    if loader.num_cut:
+        message += f"; longer than a row, and going on in rows of their own: {counted(loader.num_cut, 'document')}"
+    return Event(name="data.rows", message=message, data=data)
+
+
+def open_text(task: TaskT, recorder: Recorder) -> tuple[TaskT, Source]:
+    """The text of a run, and the task under the meaning that its settings had when the run was begun.
+
+    Raises SettingsError for a directory that cannot hold the run, ResumeError for one that holds a run on another text.
+    """
+    _check_place(task)
+    task = _as_begun_there(task)
+    source = open_as_set(task.text, task.settings.data, recorder=recorder)
+    check_same_text(task.out, source)
+    return task, source
+
+
+def open_directory(task: RunTask, recipe: str) -> Run:
+    """The run of this directory: a new one, or the one that is there when this task may go on with it."""
+    told = task.told()
+    sources = {key: source for key, _, source in task.resolved.rows()}
+    if not is_run(task.out):
+        return Run.create(task.out, {"recipe": recipe, "settings": told, "sources": sources})
+    run = Run.open(task.out)
+    if run.identity.get("recipe") != recipe:
+        raise ResumeError(
+            "this directory holds another kind of run",
+            found=str(run.identity.get("recipe")),
+            where=str(task.out),
+            hint="choose another directory",
+        )
+    if "plan" in run.identity:
+        check_same_run(run.part("settings"), told, extend=task.extend, where=str(task.out))
+    else:  # it was refused or cut before it had a plan: nothing is there yet that other settings could contradict
+        run.update_identity({**run.identity, "settings": told, "sources": sources})
+        run.forget_tokenizer()
+    return run
+
+
+def open_run(task: RunTask, run: Run, source: Source, set_up: SetUp, recorder: Recorder) -> OpenRun:
+    """Make ready, or find ready, what the run's directory keeps: its tokenizer, and its text as tokens."""
+    start = task.start_from
+    parent = load_checkpoint(resolve_checkpoint(start, recorder=recorder)) if start else None
+    tokenizer = _ready_tokenizer(run, source, task.settings, parent, recorder)
+    if "data" in run.identity:
+        _check_data(run, identify(source, tokenizer, task.settings.data))
+    tokens = run.path / "data"
+    prepared = prepare(source, tokenizer, tokens, task.settings.data, verify=task.verify, recorder=recorder)
+    return OpenRun(
+        task=task,
+        recipe=run.identity["recipe"],
+        run=run,
+        set_up=set_up,
+        parent=parent,
+        tokenizer=tokenizer,
+        prepared=prepared,
+        recorder=recorder,
+    )
+
+
+def _check_place(task: RunTask) -> None:
+    """Refuse a directory for the run that would be its own text, or whose name no file of weights can be opened by."""
+    text = Path(task.text)
+    if any("\ud800" <= character <= "\udfff" for character in str(task.out)):
+        raise SettingsError(
+            "the name of the run's directory is not UTF-8", found=ascii(str(task.out)), hint="give it another name"
+        )
+    if str(task.text) != "-" and text.is_dir() and text.resolve() == task.out.resolve():
+        raise SettingsError(
+            "the run cannot lie in the folder that it is trained on",
+            found=str(task.out),
+            hint=f"give another directory, for example --out {task.out / 'run'}: a folder that holds a run is not read",
+        )
+
+
+def _as_begun_there(task: TaskT) -> TaskT:
+    if not is_run(task.out):
+        return task
+    stored = Run.open(task.out).identity.get("settings")
+    return dataclasses.replace(task, resolved=as_begun(task.resolved, stored)) if isinstance(stored, Mapping) else task
+
+
+def _ready_tokenizer(
+    run: Run, source: Source, settings: TrainSettings, parent: Checkpoint | None, recorder: Recorder
+) -> Tokenizer:
+    """The run's own tokenizer, made once: the parent's, or one trained on the text."""
+    stored = run.read_tokenizer()
+    if stored is not None:
+        return stored if parent is None or parent.tokenizer is None else stored.ending_at(parent.tokenizer.more_ends)
+    if parent is not None:
+        if parent.tokenizer is None:
+            raise TrainingError("the model to start from has no tokenizer", where=str(parent.directory))
+        tokenizer = parent.tokenizer
+    else:
+        num_bytes = source.survey.num_bytes
+        texts = (document.text for document in source.documents())
+        tokenizer = train_tokenizer(texts, num_bytes, settings.tokenizer, recorder=recorder)
+    run.save_tokenizer(tokenizer)
+    message = f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} tokens"
+    recorder.record(Event(name="training.tokenizer", message=message, data={"sha256": tokenizer.sha256}))
+    return tokenizer
+
+
+def _check_data(run: Run, identity: Mapping[str, str]) -> None:
+    """A run goes on with the data it began with, or not at all."""
+    stored: Mapping[str, Any] = run.part("data")
+    different = [key for key in identity if stored.get(key) != identity[key]]
+    if not different:
+        return
+    raise ResumeError(
+        "the text is not the one this run began with",
+        found=f"different: {', '.join(different)}",
+        where=str(run.path),
+        hint="restore the text, or train in a new directory (--from this one keeps its weights)",
+    )
