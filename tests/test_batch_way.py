@@ -24,7 +24,7 @@ from pellucid.tokens.train import train_characters
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 
-MOST_FILES = 14
+MOST_FILES = 17
 SRC = Path(pellucid.__file__).parent
 TEXT = "the cat sat on the mat and ran to see the old house. " * 20
 

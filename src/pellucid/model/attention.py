@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pellucid.model.context import Pass
 from pellucid.model.norm import RmsNorm
+from pellucid.model.tap import within
 from pellucid.planning.config import ModelConfig
 
 
@@ -33,7 +34,7 @@ class Attention(nn.Module):
         self.key_norm = RmsNorm(config.head_dim, config.norm.eps) if config.attention.qk_norm else nn.Identity()
 
     def forward(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
-        tap = this_pass.tap_in(f"blocks.{self.layer}.attention")
+        tap = within(this_pass.tap, f"blocks.{self.layer}.attention")
         q_BHTK = tap("query", self.query_norm(self.split_heads(self.query(x_BTD))))
         k_BGTK = tap("key", self.key_norm(self.split_heads(self.key(x_BTD))))
         v_BGTK = tap("value", self.split_heads(self.value(x_BTD)))

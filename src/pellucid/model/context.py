@@ -50,7 +50,3 @@ class Pass:
     cache: KVCache | None
     tap: Tap
     training: bool
-
-    def tap_in(self, path: str) -> Tap:
-        """The tap for the parts inside `path`: it puts `path` before the names that they give."""
-        return lambda name, x: self.tap(f"{path}.{name}", x)

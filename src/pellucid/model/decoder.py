@@ -24,7 +24,6 @@ from pellucid.model.block import Block
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context, Pass
 from pellucid.model.core import Core, LoweredMask, choose_core
-from pellucid.model.dropout import Dropout
 from pellucid.model.mask import Causal, Everything, Mask, Padding, Window, check_mask
 from pellucid.model.norm import build_norm
 from pellucid.model.output import Output
@@ -46,7 +45,6 @@ class Decoder(nn.Module):
         self.embed = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.d_model), freeze=False)
         self.position = build_addition(config)
         self.rotation = build_rotation(config)
-        self.dropout = Dropout(config.dropout)
         blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.blocks = cast("Sequence[Block]", blocks)  # a type that ModuleList cannot state
         self.final_norm = build_norm(config.norm, config.d_model)
@@ -128,7 +126,7 @@ class Decoder(nn.Module):
     def _read(self, ids_BT: Tensor, this_pass: Pass) -> Tensor:
         tap = this_pass.tap
         x_BTD = self.position(tap("embed", self.embed(ids_BT)), this_pass.positions, tap)
-        x_BTD = tap("input", self.dropout(x_BTD, training=this_pass.training))
+        x_BTD = tap("input", F.dropout(x_BTD, self.config.dropout if this_pass.training else 0.0))
         for block in self.blocks:
             x_BTD = block(x_BTD, this_pass)
         if this_pass.cache is not None:

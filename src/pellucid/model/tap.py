@@ -38,3 +38,13 @@ def kept(name: str, x: Tensor) -> Tensor:
 def no_tap(name: str, x: Tensor) -> Tensor:
     """The tap that keeps and changes nothing."""
     return x
+
+
+def within(tap: Tap, path: str) -> Tap:
+    """The tap for the inner parts of `path`, which need not know where they are.
+
+    >>> import torch
+    >>> within(lambda name, x: name, "blocks.0.mlp")("up", torch.ones(1))
+    'blocks.0.mlp.up'
+    """
+    return tap if tap is no_tap else lambda name, x: tap(f"{path}.{name}", x)
