@@ -41,7 +41,7 @@ def no_tap(name: str, x: Tensor) -> Tensor:
 
 
 def within(tap: Tap, path: str) -> Tap:
-    """The tap for the inner parts of `path`, which need not know where they are.
+    """The tap for the parts inside `path`: it puts `path` before the names that they give.
 
     >>> import torch
     >>> within(lambda name, x: name, "blocks.0.mlp")("up", torch.ones(1))

@@ -4,9 +4,9 @@
     N' = U_N + U_N R_N (1 - exp(-(N/U_N - 1) / R_N))      likewise for parameters beyond U_N, those that U tokens can fill
     excess = (r N')^-a + D'^-a      the part of the loss that a plan can change, up to a factor
 
-Muennighoff et al. fitted D' and N' to runs on web text, whose loss never rises again. On a small text it does:
-the loss falls for some passes (epochs), then the model learns the text by heart. The number of good passes, P, falls as
-the parameters for each token of the text grow in number; dropout raises it.
+Muennighoff et al. fitted D' and N' to runs on web text, whose loss never rises again. On a small text it
+does: the loss falls for some passes (epochs), then the model learns the text by heart. The number of good passes, P,
+is smaller when there are more parameters for each token of the text; dropout raises it.
 
     P = passes_at_one · (N/U)^-fall · exp(dropout / dropout_scale)
 

@@ -4,9 +4,9 @@
 
 The form is compiled by llguidance into a parser of bytes, which walks a tree of all tokens to find those that can
 follow. So a character may be spread over tokens, and any tokenizer will do. When the text is complete <eos> is allowed
-too, and alone when nothing can follow. The ids generated so far are the only state: the parser
-continues from them, or starts again when they are others, so a sequence may be cut back or forked. An answer need *not*
-end: one that max_new_tokens cuts short is the beginning of an accepted one.
+too, and alone when nothing can follow. The ids generated so far are the only state: the parser continues from them, or
+starts again when they are others, so a sequence may be cut back or forked. An answer need *not* end: one that
+max_new_tokens cuts short is the beginning of an accepted one.
 
 Axes: V vocabulary.
 Source: Koo, Liu & He 2024 (automata over tokens); Willard & Louf 2023.
