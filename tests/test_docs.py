@@ -164,6 +164,15 @@ def test_the_tour_is_short_and_every_stop_leads_to_a_file(tour: str) -> None:
         assert changed.startswith("**"), stop
 
 
+@pytest.mark.parametrize("tour", TOURS)
+def test_what_a_tour_searches_for_is_found(tour: str) -> None:
+    """`grep -rn min_p src/pellucid/engine/sampling`: the word stands in several files there."""
+    searches = re.findall(r"`grep -rn (\w+) (\S+) --include=\*\.py`", text_of(ROOT / "docs" / tour), re.ASCII)
+    assert len(searches) == text_of(ROOT / "docs" / tour).count("`grep ")
+    for word, folder in searches:
+        assert sum(bool(re.search(rf"\b{word}\b", text_of(path))) for path in (ROOT / folder).rglob("*.py")) > 3, word
+
+
 def test_the_tours_of_both_languages_lead_to_the_same_places() -> None:
     english, chinese = (places(tour) for tour in TOURS)
     assert english == chinese
