@@ -138,6 +138,7 @@ def test_the_drawing_of_the_law_is_this_law() -> None:
     drawn = re.findall(r"^ ?(\d+)  (\w+(?:  \w+)*)   ", text, re.MULTILINE)
     assert {room: int(line) for line, rooms in drawn for room in rooms.split()} == LINES
     assert [int(line) for line, _ in drawn] == sorted({*LINES.values()}, reverse=True), "the highest line stands first"
+    assert {*NO_TORCH} == {room for room, line in LINES.items() if line <= 4}, "the text below the drawing says so"
     assert {path.stem for path in SRC.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()} >= {*LINES}
 
 
