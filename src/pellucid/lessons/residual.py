@@ -18,6 +18,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pellucid.data.document import Document
 from pellucid.data.objectives.causal import CausalObjective
@@ -67,10 +68,9 @@ class LosingBlock(Block):
     """The mistake: the second line adds to `x` and not to `x_`, the result of the first line."""
 
     def forward(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
-        training = this_pass.training
-        gathered_BTD = self.attention(self.attention_norm(x_BTD), this_pass)
-        seen_BTD = x_BTD + self.dropout(gathered_BTD, training=training)
-        return x_BTD + self.dropout(self.mlp(self.mlp_norm(seen_BTD), no_tap), training=training)
+        share = self.dropout_share if this_pass.training else 0.0
+        seen_BTD = x_BTD + F.dropout(self.attention(self.attention_norm(x_BTD), this_pass), share)
+        return x_BTD + F.dropout(self.mlp(self.mlp_norm(seen_BTD), no_tap), share)
 
 
 def build_losing(config: ModelConfig, *, seed: int, device: torch.device | str) -> Decoder:

@@ -29,7 +29,6 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
-from pellucid.model.dropout import Dropout
 from pellucid.planning.parts.description import Group
 from pellucid.training.arena import Arena
 
@@ -76,7 +75,7 @@ def reweighed(batch: Batch) -> Batch:
 
 def has_dropout(model: nn.Module) -> bool:
     """Whether a model in training draws random numbers."""
-    return any(isinstance(module, Dropout) and module.share > 0 for module in model.modules())
+    return any(getattr(module, "dropout_share", 0.0) for module in model.modules())
 
 
 @contextmanager
