@@ -39,7 +39,7 @@ class MachineReport:
     bf16_flops_per_second: float
     read_bytes_per_second: float | None  # None on an accelerator: its memory is not the one that is read here
     training_flops_per_second: float
-    determinism_cost: float  # time of a deterministic training step over that of a free one, minus 1
+    determinism_cost: float  # time of a deterministic training step over that of a nondeterministic one, minus 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from pellucid.settings import Layer, parse_assignments, resolve, shallow
 COMMAND_LINE = "command line"
 THIS = "this"
 DEFAULT_MACHINE = "h100"
-DEPTH_VOCABULARY = 8192  # the largest that training chooses by itself
+DEPTH_VOCABULARY = 8192  # the largest vocabulary that training chooses by itself
 MOST_TOKENS = 1e18  # more than there will be text
 MACHINE_COLUMNS: dict[str, Side] = {
     "machine": "left",

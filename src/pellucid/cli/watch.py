@@ -19,7 +19,7 @@ from pellucid.events import Event
 from pellucid.settings import DEFAULT, Resolved
 
 T = TypeVar("T")
-FIRST_SECONDS = 2.0  # of work that is over sooner nothing is said, where no bar is drawn
+FIRST_SECONDS = 2.0  # without a bar, shorter work is not reported
 PLAIN_SECONDS = 5.0  # between lines after that
 
 

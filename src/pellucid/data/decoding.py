@@ -86,7 +86,7 @@ class TextDecoder:
         self.origin, self.errors, self.recorder = origin, errors, recorder
         self.offset = 0
         self.num_replaced = self.num_characters = 0
-        self.encoding = "UTF-8"  # what the bytes were before they came here, for people
+        self.encoding = "UTF-8"  # the original encoding of the bytes, for messages
 
     def decode(self, block: bytes, where: str = "") -> str:
         """The text of the next block; `where` names a finer place than the file, such as a line."""

@@ -118,7 +118,7 @@ class _ShingleIndex:
     """The shingles of the validation text, and where in the training text each was first met."""
 
     def __init__(self, valid: TokenShards, length: int) -> None:
-        # Kept are the hashes that are zero below these bits: the same choice for both texts.
+        # Only hashes that are zero below these bits are kept: the same choice for both texts.
         excess = max(1.0, valid.num_tokens / MAX_SHINGLES)
         self._sample = np.uint64((1 << int(np.ceil(np.log2(excess)))) - 1)
         hashes, positions = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
@@ -142,7 +142,7 @@ class _ShingleIndex:
 
     def look_up(self, hashes: np.ndarray, position: int) -> None:
         """Record which of these training shingles the validation text has too; the first one is at `position`."""
-        # The table of booleans throws out nearly all at one memory access each; the rest is searched exactly.
+        # The table of booleans rejects nearly all hashes with one memory access each; the rest is searched exactly.
         likely = np.flatnonzero(self._maybe[self._slot(hashes)])
         at = np.searchsorted(self.unique, hashes[likely])
         likely, at = likely[at < len(self.unique)], at[at < len(self.unique)]

@@ -43,7 +43,7 @@ COMMON = frozenset(
     "這個們來為國說時會對學過發後裡種經麼還開關點實無與長機動進樣當從現兩問應戰體產將間業萬話給門東聲員論處義幾條氣題爾變總電數報結"
     "場計資許統區隊決馬書則聽卻達難權設記類據邊張該規覺術領確傳師觀讓識帶導爭運頭見誰雲風"
 )
-BY_CHANCE, FEWEST = 0.12, 4  # the share of them that chance gives, at most; the fewest characters that say anything
+BY_CHANCE, FEWEST = 0.12, 4  # the largest share of them by chance; the fewest characters for a decision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def recognise(head: bytes, *, whole: bool, told: str = AUTO) -> Recognised:
         if head.startswith(mark):
             return Recognised(encoding=encoding, how="mark")
     if decode(head, UTF8, whole=whole) is None and not is_but_damaged(head, UTF8):
-        text, _ = replaced(head, GUESSED)  # half a last character is an error that names its place
+        text, _ = replaced(head, GUESSED)  # half a character at the end is an error with its position
         if is_but_damaged(head, GUESSED) and is_chinese(text):
             return Recognised(encoding=GUESSED, how="guess", line=_sample(text))
     return Recognised(encoding=UTF8, how="utf-8")

@@ -23,7 +23,7 @@ class ReadOptions:
     errors: Literal["strict", "replace"]
     encoding: str
     newlines: Literal["lf", "keep"]
-    weights: str | None = None  # the field of a row that says what counts how much
+    weights: str | None = None  # the field of a row that holds its weighted spans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class RowText:
     """The text of a row, and its weights."""
 
     text: str | None  # None where there is none, and such rows are to be left out
-    spans: tuple[Span, ...]  # what of it counts how much
-    is_weighed: bool  # whether the row says so at all
+    spans: tuple[Span, ...]  # its weighted spans
+    is_weighed: bool  # whether the row has the field of weights
 
 
 def read_row(line: bytes, number: int, options: ReadOptions, decoder: TextDecoder) -> RowText | None:

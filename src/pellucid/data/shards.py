@@ -63,7 +63,7 @@ class Manifest:
     num_bytes: int  # UTF-8 bytes of all texts, the denominator of bits per byte
     dtype: str  # "<u2" or "<u4"
     vocab_size: int
-    unpredicted_id: int | None  # the `<bos>` that no target may be, or None where it also ends a text
+    unpredicted_id: int | None  # the `<bos>`, which is never a target; None where it also ends a text
     tokenizer_sha256: str
     source: str
     source_fingerprint: str

@@ -23,7 +23,7 @@ from pellucid.data.weights import spans_within
 
 Side = Literal["train", "valid"]
 
-MIN_DOCUMENTS_HELD_OUT = 8  # with fewer expected, which ones they are would be luck
+MIN_DOCUMENTS_HELD_OUT = 8  # with fewer expected, the choice of documents would be luck
 MOST_HELD_OUT = 0.5  # of the text, however alike its documents are
 MIN_BYTES_HELD_OUT = 200  # less says nothing about a model, and so small a text needs every word for training
 

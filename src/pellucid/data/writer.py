@@ -135,7 +135,7 @@ class ShardWriter:
             self.shards.append(self._shard.close())
             self._shard = None
         weights = self._weights.close()
-        if not weights.size:  # nobody said what counts how much
+        if not weights.size:  # no document has weights
             (self.directory / WEIGHTS).unlink()
         manifest = Manifest(
             num_tokens=self.num_tokens,
@@ -187,7 +187,7 @@ def _frame(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, int | None]:
     dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
     bos, eos = tokenizer.bos_id, tokenizer.eos_id
     before = np.array([] if bos is None else [bos], dtype)
-    # GPT-2 has one mark for both: before each text it ends the one before, so it is written once and is worth predicting.
+    # GPT-2 has one mark for both: the one before a text also ends the previous text, so it is written once and predicted.
     after = np.array([] if eos is None or eos == bos else [eos], dtype)
     return before, after, bos if bos != eos else None
 

@@ -199,7 +199,7 @@ def rotary_frequencies(model: Decoder) -> np.ndarray:
 
 
 def describe_heads(model: Decoder, layer: int) -> dict:
-    """The heads of a layer, which of them share keys and values, and the attention mask in words."""
+    """The heads of a layer, which of them share keys and values, the mask, and whether RoPE and QK-norm are used."""
     config = model.config
     shared = config.n_heads // config.n_kv_heads
     return {

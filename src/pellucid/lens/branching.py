@@ -91,7 +91,7 @@ def load(lens: LensState, *, content: str) -> Answer:
     """Replace this tree by a saved one."""
     try:
         lens.branches.load(content)
-    except CorruptFileError as error:  # what was sent is wrong, and no file of this machine
+    except CorruptFileError as error:  # the uploaded text is wrong, not a file of this machine
         raise RequestError(error.what, found=error.found, where=error.where, hint=error.hint) from error
     return Answer(describe_tree(lens.branches))
 

@@ -94,7 +94,7 @@ class Models:
         if directory is None:
             found = f"step {step}; saved: {', '.join(map(str, self.steps)) or 'this model is not of a run'}"
             raise RequestError("the run has no such checkpoint", found=found, hint="choose one that is saved")
-        beside = self.first.model  # a snapshot's bf16 is computed with in the numbers of the model beside it
+        beside = self.first.model  # a bf16 snapshot is converted to the number format of the opened model
         checkpoint = load_checkpoint(directory, recorder=self.recorder)
         return _open(checkpoint, beside.device, self.recorder, dtype=beside.dtype)
 

@@ -35,7 +35,7 @@ class Site:
     """Part of one tensor that the model passes to its tap (`planning.layout`)."""
 
     name: str
-    part: tuple[slice | int | EllipsisType, ...] = (...,)  # which of its numbers; all of them
+    part: tuple[slice | int | EllipsisType, ...] = (...,)  # the index of the part; by default the whole tensor
 
 
 def find_site(model: Model, kind: Kind, layer: int = 0, index: int | None = None) -> Site:

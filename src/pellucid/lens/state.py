@@ -27,7 +27,7 @@ from pellucid.store.run import Run
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_TRACES = 8
-MOST_KEPT = 60_000_000  # numbers of their streams
+MOST_KEPT = 60_000_000  # numbers in the residual streams of all cached recordings
 
 Kept = TypeVar("Kept")
 

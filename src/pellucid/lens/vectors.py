@@ -27,7 +27,7 @@ from pellucid.model.position import NoAddition, Rotation
 from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
 
-MOST_POSITIONS = 512  # rows of a likeness matrix: it has as many columns
+MOST_POSITIONS = 512  # rows, and columns, of a similarity matrix
 
 
 def vector_of(lens: LensState, *, at: At, position: int) -> Answer:

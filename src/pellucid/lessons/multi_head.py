@@ -84,7 +84,7 @@ def exercise() -> LessonPage:
 def _steps() -> tuple[Working, ...]:
     taps, x_BTD = Taps(), torch.tensor([INPUTS], dtype=torch.float64)
     with torch.no_grad():
-        ids_BT = torch.zeros(x_BTD.shape[:2], dtype=torch.long)  # their number is all that a pass asks of them
+        ids_BT = torch.zeros(x_BTD.shape[:2], dtype=torch.long)  # a pass uses only the number of ids
         this_pass = Decoder(CONFIG).double().open_pass(ids_BT, Context(core=ExplicitCore(), tap=taps))
         outputs_TD = build_by_hand()(x_BTD, this_pass)[0]
     weights = tuple(rows_of(head) for head in taps["blocks.0.attention.weights"][0])

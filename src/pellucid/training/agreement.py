@@ -36,12 +36,12 @@ WIDER = {torch.bfloat16: torch.float32, torch.float32: torch.float64}
 FLOORS = {torch.bfloat16: 2.0**-7, torch.float32: 2.0**-13}
 TIMES_SLOW = 2.0
 DROPOUT_DRAWS = 3  # slow steps whose spread is the measure of what dropout does
-BYTES_PER_WEIGHT = 40  # what a comparison holds at its worst moment, beside a step's own activations
+BYTES_PER_WEIGHT = 40  # the peak memory of a comparison, besides a step's own activations
 SEED = 9
 LOSS = "the loss"
 
 
-ComputeLoss = Callable[[Batch], Tensor]  # what it costs: the loss of a batch, from which gradients flow back
+ComputeLoss = Callable[[Batch], Tensor]  # a training step: the loss of a batch, to be differentiated
 Answer = Mapping[str, Tensor]  # "the loss" and "the gradient of …", in fp32
 
 
@@ -106,7 +106,7 @@ def _ask(
     arena = Arena(model, dtype, groups)
     noise = torch.randn(len(arena.master), generator=torch.Generator().manual_seed(SEED)).to(arena.device)
     for stack in arena.stacks:
-        values = stack.view(noise)  # gains about 1 (at 0 they would hide what lies behind), products of steady size
+        values = stack.view(noise)  # gains of about 1 (0 would hide faults behind them), and products of steady size
         values = values * stack.shape[-1] ** -0.5 if len(stack.shape) > 1 else 1 + values / 4
         stack.view(arena.master).copy_(values.to(noise_dtype))
     arena.publish()

@@ -31,11 +31,11 @@ from pellucid.training.repeatable import NATIVE, tell_compiler
 def compile_with_torch(eager: ComputeLoss, march: str, recorder: Recorder) -> ComputeLoss:
     """A step that torch compiles at its first call, for the processor that `march` names."""
     use_cache_of(march, recorder)
-    logging.getLogger("torch").setLevel(logging.ERROR)  # a missing compiler is an answer here, not a fault
+    logging.getLogger("torch").setLevel(logging.ERROR)  # a missing compiler is a result here, not an error
     tell_compiler()
     if march == default_march():
         return torch.compile(eager, dynamic=False)
-    torch.compiler.reset()  # it would take up what it has compiled for another processor
+    torch.compiler.reset()  # it would reuse code that it compiled for another processor
     options: dict[str, Any] = {"cpp.march": None if march == NATIVE else march}
     return torch.compile(eager, dynamic=False, options=options)
 

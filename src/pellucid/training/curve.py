@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Points = Sequence[tuple[float, float]]
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-DASHES = ("-", "--", "-.", ":")  # a second sign beside colour
+DASHES = ("-", "--", "-.", ":")  # line styles, besides colours
 STYLE: Any = {
     "svg.hashsalt": "pellucid",  # identifiers inside the file depend on the drawing alone
     "font.size": 11.0,

@@ -81,7 +81,7 @@ class TimeBudget:
     """The seconds that a run may take, and the most steps it may have."""
 
     seconds: float
-    most_steps: int  # what the text is good for
+    most_steps: int  # the most steps that are useful for the text
     cooldown_share: float  # of the steps, over which the learning rate falls (cooldown)
 
     def judge(self, seen: Sequence[tuple[int, float]], steps: int) -> tuple[int, str] | None:
@@ -104,7 +104,7 @@ class TimeBudget:
         if fitting > steps:
             wanted = step - 1 <= level and fitting > LENGTHEN_FROM * steps  # no update of the fall is done
         elif per_step is None:
-            wanted = left == 0  # one step, with what is done once at the start: the next may be quicker
+            wanted = left == 0  # one step only, including the work done once at the start: the next may be quicker
         else:
             wanted = (steps - step) * per_step > left + TOLERANCE * self.seconds
         if not wanted:

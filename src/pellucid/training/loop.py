@@ -98,7 +98,7 @@ class Trainer:
         assert self.compiled is not None, "there is nothing to settle about an eager step"
         rows = self.source.rows(self._position(), self.pace.micro_rows)
         given = self.objective.batch(rows, self.key).to(self.arena.device)
-        others = others if self.arena.device.type == "cpu" else ()  # a graphics card is told no processor
+        others = others if self.arena.device.type == "cpu" else ()  # on a graphics card `march` has no meaning
         fault = self.compiled.settle(given, march=march or self.compiled.march, others=others, seconds=seconds)
         if fault:
             self.loss = self._loss

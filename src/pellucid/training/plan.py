@@ -81,7 +81,7 @@ class RunPlan:
     memory: MemoryPlan
     reasons: tuple[Reason, ...]
     budget_seconds: float | None = None  # of training, by the clock; None: the steps alone say when it ends
-    most_steps: int | None = None  # what the text is good for: a clock that has time left may lengthen the run to it
+    most_steps: int | None = None  # useful for this text: a run with time left may be lengthened to it
     epochs: float | None = None  # times through the training text; None in plans made before this was kept
     row_length: int | None = None  # positions of a row on average, padding too; None: the context length
     march: str | None = None  # the processor that steps are compiled for; None until it is settled, and in older runs

@@ -73,7 +73,7 @@ class OpenRun:
     recipe: str
     run: Run
     set_up: SetUp
-    parent: Checkpoint | None  # what the model starts from; None starts from nothing
+    parent: Checkpoint | None  # the model to start from; None: train from scratch
     tokenizer: Tokenizer
     prepared: Prepared
     recorder: Recorder

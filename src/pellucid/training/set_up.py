@@ -22,7 +22,7 @@ class SetUp:
 
     machine: Machine
     device: torch.device
-    dtype: torch.dtype  # what the model computes in
+    dtype: torch.dtype  # the number format that the model computes in
     threads: int
 
     @classmethod

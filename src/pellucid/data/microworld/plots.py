@@ -40,7 +40,7 @@ class Plot:
     minds: bool = False
     days: bool = False
     keep_last: int = 1  # how often, out of six, a question is kept whose answer was named last in the tale
-    keep_first: int = 3  # the same for the answer named first: guessing by place in the tale must not pay
+    keep_first: int = 3  # the same for the answer named first: guessing by position must not help
     follow: int = 0  # how often, out of four, a person moves to a place with somebody else or a container
 
 

@@ -33,7 +33,7 @@ from pellucid.data.microworld.world import UNCLEAR, World
 from pellucid.keyed_random import Draws, chance
 
 IN_SIX = tuple(chance(times, 6) for times in range(7))
-KEEP_UNKNOWN = chance(1, 3)  # of a question that the tale leaves open, or whose answer is nobody or nothing
+KEEP_UNKNOWN = chance(1, 3)  # of a question that the story leaves open, or whose answer is nobody or nothing
 STRANGER, UNHEARD_OF = chance(1, 12), chance(1, 16)  # to ask for a person or a thing that the story does not mention
 
 
@@ -234,7 +234,7 @@ def _believes(draws: Draws, cast: Cast, world: World) -> Asked | None:
     if believed == NO_IDEA:
         return Asked("believes", person, thing, NONE, NONE, NONE, NO_IDEA, ()) if draws.below(2) else None
     if believed == world.place_of(thing) and draws.below(4):
-        return None  # false beliefs are what is worth asking for
+        return None  # false beliefs make the best questions
     return Asked("believes", person, thing, NONE, NONE, NONE, believed, world.belief_cause[person, thing])
 
 

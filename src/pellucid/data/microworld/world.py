@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pellucid.data.microworld.entities import CONTAINER, NOBODY_KNOWS, NONE, PLACE, THING, Happening
 
-UNCLEAR = -2  # a belief that a listener could argue about: no question asks for it
+UNCLEAR = -2  # an ambiguous belief: no question asks for it
 
 
 class World:
@@ -38,7 +38,7 @@ class World:
         self.day = NONE
         self._minds = minds
 
-    # -- what can happen ------------------------------------------------------------------------------------------
+    # -- happenings -----------------------------------------------------------------------------------------------
 
     def move(self, person: int, place: int) -> None:
         self.events.append(Happening("move", person, NONE, place, NONE, 0, self.day))
@@ -91,7 +91,7 @@ class World:
         self.events.append(Happening("lose", person, kind, NONE, NONE, count, self.day))
         self._change_amount(person, kind, -count)
 
-    # -- what is so -----------------------------------------------------------------------------------------------
+    # -- the state ------------------------------------------------------------------------------------------------
 
     def place_of(self, entity: int) -> int:
         """The place that is reached by climbing the parents, or `NOBODY_KNOWS`."""
@@ -120,7 +120,7 @@ class World:
         """The things directly in this place, hand or container (without people)."""
         return [entity for entity, parent in self.parent.items() if parent == holder and entity >= CONTAINER]
 
-    # -- how it becomes so ----------------------------------------------------------------------------------------
+    # -- updates of it --------------------------------------------------------------------------------------------
 
     def _put(self, thing: int, holder: int, cause: tuple[int, ...]) -> None:
         self.parent[thing] = holder

@@ -104,7 +104,7 @@ class LessonText:
     def _read_after(self, ids: abc.Sequence[int]) -> np.ndarray:
         pairs = enumerate(zip(self.ids, ids, strict=False))
         shared = next((t for t, (mine, other) in pairs if mine != other), min(len(self.ids), len(ids)))
-        shared = min(shared, len(ids) - 1) if self.config.causal else 0  # seeing both ways, a token read is not settled
+        shared = min(shared, len(ids) - 1) if self.config.causal else 0  # bidirectional: nothing can be reused
         branch = self._read[0].fork()
         branch.truncate(shared)
         branch.extend(ids[len(branch.ids) :])

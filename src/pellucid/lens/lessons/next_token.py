@@ -20,7 +20,7 @@ from pellucid.engine.sampling.distribution import entropy
 from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import Figure, LessonTask, TaskLine, count, number, percent, text
 
-SHARES = (0.9, 0.99, 0.999, 0.9999)  # the first that the favourite does not reach alone
+SHARES = (0.9, 0.99, 0.999, 0.9999)  # the first share that the likeliest token does not reach alone
 MARGIN = 1.01  # rounding alone never makes a pair a hundredth likelier
 MOST_PLACES, MOST_FIRST = 12, 8  # places of the text and first tokens at each, to answer within a moment
 CODE = """\

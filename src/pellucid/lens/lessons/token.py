@@ -31,7 +31,7 @@ def open_task(lesson: LessonText) -> LessonTask:
     }
     ask = TaskLine("ask", {"word": text(WORD)})
     begin = lesson.tokenizer.bos_id
-    if begin is not None:  # it stands on the row too, in front of every text
+    if begin is not None:  # <bos> is in the row too, before every text
         ask = TaskLine("ask_begun", {**ask.figures, "begin": lesson.token(begin)})
     return LessonTask(
         say=(TaskLine("say", figures),),

@@ -31,7 +31,7 @@ RECIPE = "pretrain"
 class Pretraining(RunTask):
     """The task: a run, and the exam of its model during training."""
 
-    exam: Exam | None = None  # what the model is asked at each evaluation
+    exam: Exam | None = None  # the questions for the model at each evaluation
 
 
 def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
