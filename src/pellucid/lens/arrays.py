@@ -8,6 +8,7 @@ import numpy as np
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.header import Check
 from pellucid.lens.record import check
 from pellucid.lens.state import LensState
 
@@ -20,7 +21,7 @@ def record(lens: LensState, *, at: At) -> Answer:
     return Answer({**header, "checks": [*header["checks"], *cache_checks(lens, at)]})
 
 
-def cache_checks(lens: LensState, at: At) -> list[dict[str, Any]]:
+def cache_checks(lens: LensState, at: At) -> list[Check]:
     """Whether the engine, reading on from its cache, finds the logits that the recording computed from nothing.
 
     Empty for what the engine does not read: another checkpoint, a model that sees both ways, a text that would take long.
