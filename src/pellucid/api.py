@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Never, TypeVar, Unpack, cast, overload
 
 from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_keywords, check_kind, check_path
-from pellucid.engine.keywords import Asked, AskedOfEach, BeamKeywords, Draft, SamplingKeywords
+from pellucid.engine.keywords import BeamKeywords, ChoiceKeywords, Draft, RequestKeywords, SamplingKeywords
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import NamedMachine, named_machine
@@ -109,7 +109,9 @@ class LanguageModel:
             explain=explain,
         )
 
-    def generate(self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[Asked]) -> Generation:
+    def generate(
+        self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+    ) -> Generation:
         """Continue one prompt token by token; `asked` are the keywords of `request`, the sampler's knobs among them.
 
         A list of prompts is refused: steps of several texts in one stream would not say whose they are; `complete`
@@ -120,11 +122,15 @@ class LanguageModel:
         return self.start(self.request(prompt, **asked), recorder=recorder)
 
     @overload
-    def complete(self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[Asked]) -> Completion: ...
-    @overload
-    def complete(self, prompt: Prompts, *, recorder: Recorder = NULL, **asked: Unpack[Asked]) -> list[Completion]: ...
     def complete(
-        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **asked: Unpack[Asked]
+        self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+    ) -> Completion: ...
+    @overload
+    def complete(
+        self, prompt: Prompts, *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+    ) -> list[Completion]: ...
+    def complete(
+        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
     ) -> Completion | list[Completion]:
         """Continue a prompt to its end; the answer with its ids, log-probabilities and why it ended.
 
@@ -140,11 +146,11 @@ class LanguageModel:
 
     @overload
     def choices(
-        self, prompt: Prompt = "", *, num_choices: int, recorder: Recorder = NULL, **asked: Unpack[AskedOfEach]
+        self, prompt: Prompt = "", *, num_choices: int, recorder: Recorder = NULL, **asked: Unpack[ChoiceKeywords]
     ) -> tuple[Completion, ...]: ...
     @overload
     def choices(
-        self, prompt: Prompts, *, num_choices: int, recorder: Recorder = NULL, **asked: Unpack[AskedOfEach]
+        self, prompt: Prompts, *, num_choices: int, recorder: Recorder = NULL, **asked: Unpack[ChoiceKeywords]
     ) -> list[tuple[Completion, ...]]: ...
     def choices(
         self,
@@ -152,7 +158,7 @@ class LanguageModel:
         *,
         num_choices: int,
         recorder: Recorder = NULL,
-        **asked: Unpack[AskedOfEach],
+        **asked: Unpack[ChoiceKeywords],
     ) -> tuple[Completion, ...] | list[tuple[Completion, ...]]:
         """Continue a prompt several times from one seed, to the ends; choice 0 is the text that `complete` gives.
 

@@ -64,7 +64,7 @@ class Draft(Protocol):
     def runner(self) -> Runner: ...
 
 
-class AskedOfEach(SamplingKeywords, total=False):
+class ChoiceKeywords(SamplingKeywords, total=False):
     """What each of several choices is asked for: the keywords of `LanguageModel.request`, but for their number."""
 
     constraint: ConstraintSettings | None
@@ -74,7 +74,7 @@ class AskedOfEach(SamplingKeywords, total=False):
     explain: bool
 
 
-class Asked(AskedOfEach, total=False):
+class RequestKeywords(ChoiceKeywords, total=False):
     """The keywords of `LanguageModel.request`."""
 
     num_choices: int

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from pellucid.untrusted import Json
-
 
 class Chip(TypedDict):
     """One token of the row, as a person can read it."""
@@ -48,7 +46,7 @@ class TracedModel(Origin):
 
     parameters: int
     dtype: str
-    axes: Mapping[str, Json]
+    axes: Mapping[str, object]
 
 
 class ArrayKind(TypedDict):

@@ -38,7 +38,7 @@ from pellucid.lens.page.program import Answerer
 from pellucid.lens.picture import draw_trace
 from pellucid.setting_values import nearest
 from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
-from pellucid.untrusted import Json, Table, parse_json, parse_object, read_bytes
+from pellucid.untrusted import Table, parse_json, parse_object, read_bytes
 
 SCHEMA = 1
 MOST_TRACE_BYTES = 1 << 30
@@ -76,7 +76,7 @@ class Trace:
         return tuple(chip["id"] for chip in self.header["tokens"])
 
     @property
-    def axes(self) -> Mapping[str, Json]:
+    def axes(self) -> Mapping[str, object]:
         """The shape of the model."""
         return self.header["model"]["axes"]
 
