@@ -1,8 +1,8 @@
-"""What the engine's benchmarks share: the same weights for every engine, rounds in turn, and the table of floors.
+"""Code shared by the engine's benchmarks: equal weights for every engine, timed rounds, the table of promised floors.
 
-Each engine is a process that answers requests (`peers.py`, `ours.py`). In a round every one of them answers the same
-request, one after the other, so that whatever else the machine does meets all of them; medians of the rounds are
-compared. The weights are random: speed does not depend on them. They are written once into a folder and kept there.
+Each engine is a process that answers requests (`peers.py`, `ours.py`). In a round each engine answers the same request,
+one after the other, so that other load on the machine affects all of them. Medians of the rounds are compared. The
+weights are random, because speed does not depend on them. They are written once into a folder and kept there.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TYPES = {
 
 
 def llama(n_layers: int, n_heads: int, d_model: int, d_ff: int, vocab_size: int) -> ModelConfig:
-    """A Llama shape: rotary positions, RMS norms, a gate, a head of its own."""
+    """A Llama shape: rotary positions, RMSNorm, gated feed-forward, untied head."""
     return ModelConfig.from_axes(
         vocab_size=vocab_size, context_length=CONTEXT, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_heads,
         head_dim=d_model // n_heads, d_model=d_model, d_ff=d_ff, norm_eps=1e-5, qk_norm=False, tied_head=False,
@@ -62,7 +62,7 @@ SHAPES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What is measured, and with what."""
+    """The model to measure, the engines, and their settings."""
 
     shape: str
     models: Mapping[str, Path]  # a Hugging Face directory of a Llama in fp32, and the same in bf16
@@ -73,12 +73,12 @@ class Setup:
     rounds: int
 
     def ours(self, weights: str, *more: str) -> list[str]:
-        """The command of our side, on the file of its own number format (int8 and int4 are made of bf16)."""
+        """The command of Pellucid, on the file of its number format (int8 and int4 are made from bf16)."""
         program = [sys.executable, str(HERE / "ours.py"), str(self.models["fp32" if weights == "fp32" else "bf16"])]
         return [*program, "--weights", weights, "--threads", str(self.threads), *more]
 
     def llama_cpp(self, kind: str, *, context: int = 2048) -> list[str]:
-        """The command of llama.cpp on a file of this type, which is written when it is not there."""
+        """The command of llama.cpp on a file of this type, which is written if missing."""
         target = self.files / f"{self.shape}-{kind}.gguf"
         if not target.exists():
             partial = target.with_suffix(".partial")
@@ -91,14 +91,14 @@ class Setup:
         return self._command("transformers", str(self.models["fp32"]), "--type", kind)
 
     def ctranslate2(self, kind: str) -> list[str]:
-        """The command of CTranslate2 on its own copy, which is written when it is not there."""
+        """The command of CTranslate2 on its own copy, which is written if missing."""
         target = self.files / f"{self.shape}-ct2"
         if not (target / "model.bin").exists():
             self._peer("ct2", str(self.models["fp32"]), str(target))
         return self._command("ctranslate2", str(target), "--type", kind)
 
     def prompt(self, count: int) -> list[int]:
-        """Ids for every engine alike."""
+        """A prompt as ids, the same for every engine."""
         return random_ids(self.config, count)
 
     def _command(self, engine: str, *arguments: str) -> list[str]:
@@ -110,7 +110,7 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True)
 class Floor:
-    """A promise: what was measured, and what it must reach (`at_most`: must not exceed)."""
+    """A promise: the measured value, and the value that it must reach (`at_most`: must not exceed)."""
 
     what: str
     measured: float
@@ -123,7 +123,7 @@ class Floor:
         return self.measured <= self.floor if self.at_most else self.measured >= self.floor
 
     def to_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """The floor as JSON."""
         sign = "at most" if self.at_most else "at least"
         return {"what": self.what, "measured": round(self.measured, 3), sign: self.floor, "met": self.met}
 
@@ -146,7 +146,7 @@ class Engine:
         return self._answer()
 
     def rate(self, task: str, **request: Any) -> Callable[[], float]:
-        """A turn that asks this and takes the rate."""
+        """A turn for `in_turn`: ask this task and return the rate."""
         return lambda: self.ask(task, **request)["rate"]
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ class Engine:
 
 @contextmanager
 def engines(commands: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Engine]]:
-    """Start some engines, and end them."""
+    """Start some engines, and end them when the block ends."""
     with ExitStack() as stack:
         started = {}
         for name, command in commands.items():
@@ -178,7 +178,7 @@ def engines(commands: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Engine]
 
 
 def in_turn(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Median rate of each, also printed as it is found; the first round, in which caches fill and code compiles, is not counted."""
+    """The median rate of each turn, also printed; the first round (filling caches, compiling code) is not counted."""
     rates: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(rounds + 1):
         for name, turn in turns.items():
@@ -201,7 +201,7 @@ def invented_tokenizer(vocab_size: int) -> Tokenizer:
 
 
 def prepare(given: argparse.Namespace) -> Setup:
-    """The model that was asked for, written if it is not there yet."""
+    """Write the model that was asked for, if it is missing."""
     name = given.model.name if given.model else given.shape
     given.files.mkdir(parents=True, exist_ok=True)
     models = {kind: given.files / f"{name}-{kind}" for kind in ("fp32", "bf16")}
@@ -223,7 +223,7 @@ def prepare(given: argparse.Namespace) -> Setup:
 
 
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The flags that all contests take."""
+    """Parse the flags that all engine benchmarks take."""
     parser.add_argument("--shape", choices=tuple(SHAPES), default="134m", help="a Llama shape with random weights")
     parser.add_argument("--model", type=Path, help="a Hugging Face directory of a Llama, instead of a shape")
     parser.add_argument("--peers-python", type=Path, help="python of the peers' environment (none: ours alone)")
@@ -234,7 +234,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def measure_machine(threads: int, num_bytes: int = 1 << 29) -> dict[str, float]:
-    """What the machine reaches: bytes per second read from memory, FLOP/s of products in two types."""
+    """Measure the machine: bytes per second read from memory, FLOP/s of products in two types."""
     torch.set_num_threads(threads)
     cpu = torch.device("cpu")
     return {

@@ -4,15 +4,15 @@
 
     types         each number format against its counterpart: 128 tokens read, then new ones; the bare runner and `generate`
     batch         4 and 8 prompts of unequal length at once, against one
-    context       after 128, 1,024, 4,096 and 16,384 tokens, against what weights and cache over the bandwidth predict
+    context       after 128, 1,024, 4,096 and 16,384 tokens, against (bytes of weights and cache) / bandwidth
     account       `generate` with the account of every token, against without
-    speculation   guesses looked up in a text that repeats itself, against none; random weights do not go on with the
-                  text, so that the promise is judged only with a model that does (--model)
+    speculation   speculative decoding by prompt lookup in a repetitive text, against none; random weights do not go on
+                  with the text, so the promise is judged only with a trained model (--model)
     start         seconds from the start of `pellucid generate` to its first text, when all is compiled
-    memory        the most that a fresh process holds, over its weights and its cache
+    memory        peak memory of a fresh process, minus its weights and its cache
 
-llama.cpp is judged by its own predicted-per-second, which counts its sampling (greedy) in; ours is judged by
-`generate` where the two are compared, so that both have chosen their tokens.
+For llama.cpp its own predicted-per-second counts, which includes its (greedy) sampling. Where the two are compared,
+ours is `generate`, which includes sampling too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COPIED = "The river ran past the mill, the mill ground the corn, and the corn be
 
 
 def measure_types(setup: Setup, given: argparse.Namespace) -> Result:
-    """Every number format against the same one of the others."""
+    """Measure every number format against the same format of the other engines."""
     report, floors = {}, []
     for weights in given.types:
         part, promises = measure_type(setup, weights, given.tokens, given.shape)
@@ -54,7 +54,7 @@ def measure_types(setup: Setup, given: argparse.Namespace) -> Result:
 
 
 def measure_type(setup: Setup, weights: str, num_tokens: int, shape: str) -> Result:
-    """One number format."""
+    """Measure one number format."""
     ours = {"pellucid": setup.ours(weights)}
     if weights == "int4":
         ours["pellucid int8"] = setup.ours("int8")
@@ -76,14 +76,14 @@ def measure_type(setup: Setup, weights: str, num_tokens: int, shape: str) -> Res
 
 
 def count_same(started: dict[str, Engine], ids: list[int], num_tokens: int = 16) -> dict[str, int]:
-    """How many of the first greedy tokens each engine shares with ours: all of them in fp32, if the weights are the same."""
+    """How many of the first greedy tokens each engine shares with ours: all in fp32, if the weights are the same."""
     answers = {name: engine.ask("greedy", ids=ids, num_tokens=num_tokens)["ids"] for name, engine in started.items()}
     pairs = {name: zip(answer, answers["pellucid"], strict=True) for name, answer in answers.items()}
     return {name: sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both)) for name, both in pairs.items()}
 
 
 def opponents(setup: Setup, weights: str) -> dict[str, list[str]]:
-    """The commands of those that have this number format."""
+    """The commands of the other engines that have this number format."""
     commands = {"llama.cpp": setup.llama_cpp(TYPES[weights])}
     if weights in ("fp32", "bf16"):
         commands["transformers"] = setup.transformers(weights)
@@ -93,7 +93,7 @@ def opponents(setup: Setup, weights: str) -> dict[str, list[str]]:
 
 
 def ratios(rates: dict[str, float]) -> dict[str, float]:
-    """How many times faster `generate` is than each of the others."""
+    """How many times faster `generate` is than each other engine."""
     return {name: round(rates["pellucid"] / rate, 3) for name, rate in rates.items() if name != "pellucid"}
 
 
@@ -114,7 +114,7 @@ def type_floors(weights: str, shape: str, rates: dict[str, float], share: float)
 
 
 def measure_batch(setup: Setup, given: argparse.Namespace) -> Result:
-    """Several prompts at once, the runner alone."""
+    """Measure several prompts at once, with the bare runner."""
     prompt = setup.prompt(PROMPT_TOKENS)
     with engines({"pellucid": setup.ours("bf16")}) as started:
         runner = started["pellucid"]
@@ -132,7 +132,7 @@ def measure_batch(setup: Setup, given: argparse.Namespace) -> Result:
 
 
 def measure_context(setup: Setup, given: argparse.Namespace) -> Result:
-    """After more and more tokens, beside what the bytes predict; llama.cpp's curve beside ours."""
+    """Measure longer and longer contexts against the prediction from bytes; llama.cpp's curve beside ours."""
     commands = {"pellucid": setup.ours("bf16")}
     if setup.peers_python:
         commands["llama.cpp"] = setup.llama_cpp("BF16", context=max(given.contexts) + given.tokens + PROMPT_TOKENS)
@@ -140,7 +140,7 @@ def measure_context(setup: Setup, given: argparse.Namespace) -> Result:
     for length in given.contexts:
         bandwidth = measure_machine(setup.threads)["read_bytes_per_second"]
         asked = {"ids": setup.prompt(length), "num_tokens": given.tokens}
-        with engines(commands) as started:  # anew: nothing of the last length stays in memory
+        with engines(commands) as started:  # a new process, so that nothing of the last length stays in memory
             turns = {f"{name}, after {length}": engine.rate("decode", **asked) for name, engine in started.items()}
             facts, rates = started["pellucid"].ask("facts"), in_turn(turns, setup.rounds)
         positions = length + given.tokens / 2
@@ -153,7 +153,7 @@ def measure_context(setup: Setup, given: argparse.Namespace) -> Result:
 
 
 def measure_account(setup: Setup, given: argparse.Namespace) -> Result:
-    """What it costs to account for every token."""
+    """Measure the cost of the account of every token."""
     asked = {"ids": setup.prompt(PROMPT_TOKENS), "num_tokens": given.tokens}
     with engines({"pellucid": setup.ours("bf16")}) as started:
         turns = {
@@ -166,7 +166,7 @@ def measure_account(setup: Setup, given: argparse.Namespace) -> Result:
 
 
 def measure_speculation(setup: Setup, given: argparse.Namespace) -> Result:
-    """A text that repeats itself, with and without guesses from it."""
+    """Measure a repetitive text with and without prompt lookup."""
     with engines({"pellucid": setup.ours("bf16")}) as started:
         runner: Engine = started["pellucid"]
         asked = {"text": COPIED * 4, "num_tokens": given.tokens}
@@ -179,7 +179,7 @@ def measure_speculation(setup: Setup, given: argparse.Namespace) -> Result:
 
 
 def measure_start(setup: Setup, given: argparse.Namespace) -> Result:
-    """Fresh processes, the first of which may compile and is not counted."""
+    """Time fresh processes; the first one may compile and is not counted."""
     command = [*PELLUCID, "generate", str(setup.models["bf16"]), "a", "--temperature", "0", "--max-new-tokens", "16"]
     times = [seconds_to_first_byte(command) for _ in range(3)]
     seconds = min(times[1:])
@@ -190,7 +190,7 @@ def measure_start(setup: Setup, given: argparse.Namespace) -> Result:
 
 
 def measure_memory(setup: Setup, given: argparse.Namespace) -> Result:
-    """The peak of a process that has loaded, read a prompt and written."""
+    """Peak memory of a process that has loaded a model, read a prompt and generated."""
     report, floors = {}, []
     for weights in given.types:
         with engines({"pellucid": setup.ours(weights)}) as started:

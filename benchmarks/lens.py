@@ -7,12 +7,12 @@
 | recording | attention, stream and feed-forward of 256 tokens recorded in under twice a plain pass, at 10M and 134M |
 | prompt | a text of 1,024 tokens is open, with one layer's attention, in under 2 seconds, at 10M and 134M |
 | page | the page can be used within 1 second of its address being entered (10M) |
-| slider | a slider moved to the columns drawn anew: under 16 ms with 50,000 tokens |
-| step | a step on the page at 134M: under 0.3 seconds beyond the model's own time for the token |
-| probes | looks while training: under 2 % of the run |
+| slider | from a slider's movement to new columns: under 16 ms with 50,000 tokens |
+| step | a generated token on the page at 134M: under 0.3 seconds beyond the model's own time for the token |
+| probes | probes while training: under 2 % of the run |
 
-Weights are random: speed does not depend on them. The page runs in Debian's Chromium through Playwright; its parts are
-left out, and named as such, where one of the two is missing.
+Weights are random, because speed does not depend on them. The page runs in Debian's Chromium through Playwright. Where
+one of the two is missing, the parts that need them are skipped and reported.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ STORY = "A cat sat by the door and looked at the rain. 一只猫坐在门口，�
 
 
 def model_of(shape: str, files: Path) -> Path:
-    """A checkpoint of this shape with random weights, written when it is not there."""
+    """A checkpoint of this shape with random weights, written if missing."""
     config, directory = SHAPES[shape], files / f"lens-{shape}"
     if not is_checkpoint(directory):
         weights = {name: weight.detach() for name, weight in build(config, seed=0).named_parameters()}
@@ -70,7 +70,7 @@ def model_of(shape: str, files: Path) -> Path:
 
 
 def median_seconds(run: Callable[[], object], rounds: int) -> float:
-    """Of several times; the first, in which memory is fetched, is not counted."""
+    """The median of several times; the first, which allocates memory, is not counted."""
     times = []
     for _ in range(rounds + 1):
         begin = time.perf_counter()
@@ -80,7 +80,7 @@ def median_seconds(run: Callable[[], object], rounds: int) -> float:
 
 
 def recording(files: Path, rounds: int) -> Iterator[Floor]:
-    """A plain pass over 256 tokens, and the pass of a recording, in turn."""
+    """Time a plain pass over 256 tokens and a recording of it, in turn."""
     for shape in ("10m", "134m"):
         model, ids = build(SHAPES[shape], seed=0).eval(), random_ids(SHAPES[shape], 256)
         ratios = []
@@ -92,15 +92,15 @@ def recording(files: Path, rounds: int) -> Iterator[Floor]:
 
 
 def plain_pass(model: Decoder, ids: list[int]) -> None:
-    """Scores at every position, and nothing else."""
+    """A forward pass with logits at every position, and nothing else."""
     with inference():
         model(torch.tensor(ids)[None])
 
 
 def prompt(files: Path, rounds: int) -> Iterator[Floor]:
-    """From the text of 1,024 tokens to its header and one layer's attention, as the page asks for them.
+    """Time from a text of 1,024 tokens to its header and one layer's attention, as the page asks for them.
 
-    A plain pass over the same text is named beside it: at 134M in float32 it alone may take the two seconds.
+    A plain pass over the same text is reported too: at 134M in float32 it alone may take the two seconds.
     """
     for shape in ("10m", "134m"):
         dispatch = open_lens(model_of(shape, files))
@@ -158,7 +158,7 @@ def opened(model: Path, text: str, threads: int) -> Iterator[tuple[Any, str]]:
 
 
 def page(files: Path, rounds: int, threads: int) -> Iterator[Floor]:
-    """From entering the address to a row of tokens that can be selected and a button that can be pressed."""
+    """Time from entering the address until tokens can be selected and the button can be pressed."""
     ready = "() => document.querySelectorAll('[role=option]').length > 1 && !document.querySelector('button.primary').disabled"
     seconds = []
     with opened(model_of("10m", files), "the quick brown fox jumps over", threads) as (browser, url):
@@ -191,7 +191,7 @@ SEEN = "() => document.querySelector('[data-panel=chances] table')?.innerText"
 
 
 def slider(files: Path, rounds: int, threads: int) -> Iterator[Floor]:
-    """From the slider's event to columns laid out anew; painting them is the browser's own and is not counted."""
+    """Time from the slider's event to the new layout of the columns; the browser's painting is not counted."""
     with opened(model_of("50k", files), "the quick brown fox", threads) as (browser, url):
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
         tab.goto(url)
@@ -207,7 +207,7 @@ def slider(files: Path, rounds: int, threads: int) -> Iterator[Floor]:
 
 
 def step(files: Path, rounds: int, threads: int) -> Iterator[Floor]:
-    """From the button to the new chip on the row, less what the engine needs for one token."""
+    """Time from the button to the new token on the page, minus the engine's time for one token."""
     model = model_of("134m", files)
     with opened(model, "the quick brown fox jumps over the lazy dog", threads) as (browser, url):
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -228,7 +228,7 @@ def step(files: Path, rounds: int, threads: int) -> Iterator[Floor]:
 
 
 def engine_seconds(model: Path) -> float:
-    """What one token takes without any page."""
+    """The engine's time for one token, without any page."""
     steps, times, last = pellucid.load(model, device="cpu").generate("the quick brown fox", max_new_tokens=16), [], 0.0
     for _ in steps:
         now = time.perf_counter()
@@ -238,7 +238,7 @@ def engine_seconds(model: Path) -> float:
 
 
 def probes(files: Path, rounds: int) -> Iterator[Floor]:
-    """A short run with two texts looked at, at the settings that a person gets."""
+    """Time a short run with two probe texts, with default settings."""
     with tempfile.TemporaryDirectory() as name:
         book, recorder = Path(name) / "book.txt", MemoryRecorder()
         book.write_text(STORY * 3000, encoding="utf-8")

@@ -1,9 +1,9 @@
 """The peer of `time_to_loss`: karpathy/nanoGPT's two character recipes, run from a checkout, never imported.
 
-Its checkout is copied, the three files that its `data/shakespeare_char/prepare.py` makes are written from the same text
-by the same rule (sorted characters, the first 90 % to train on), and its own `train.py` is run with the command line
-that its README gives. Only the steps count for it: start-up is left out, and a step that was logged together with an
-evaluation counts as the median step. Both choices favour the peer.
+The checkout is copied. The three files of its `data/shakespeare_char/prepare.py` are written from the same text by the
+same rule (sorted characters, the first 90 % for training). Then its own `train.py` runs with the command line of its
+README. Only its steps count: start-up is left out, and a step that was logged together with an evaluation counts as the
+median step. Both choices favour the peer.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ print(json.dumps({"loss": nats / (len(ids) - 1), "step": saved["iter_num"], "par
 
 
 def prepare(checkout: Path, text: Path, folder: Path) -> Path:
-    """A copy of the checkout in `folder` with its data made from `text`."""
+    """Copy the checkout into `folder` and make its data from `text`."""
     copy = folder / "nanogpt"
     shutil.copytree(checkout, copy, ignore=shutil.ignore_patterns(".git"))
     data = text.read_bytes().decode("utf-8")
@@ -78,7 +78,7 @@ def prepare(checkout: Path, text: Path, folder: Path) -> Path:
 
 
 def run_cpu_recipe(copy: Path, steps: int) -> dict[str, float]:
-    """Its CPU recipe to the end (`steps` is 2,000 there): seconds of its steps, and the loss of what it saved."""
+    """Run its CPU recipe to the end (`steps` is 2,000 there): seconds of its steps, and the loss of its checkpoint."""
     length = [f"--max_iters={steps}", f"--lr_decay_iters={steps}", f"--eval_interval={min(250, steps)}"]
     seconds, num_steps = _train(copy, [*CPU_RECIPE, *length])
     command = [sys.executable, "-c", SCORE, "out-shakespeare-char/ckpt.pt"]
@@ -87,7 +87,7 @@ def run_cpu_recipe(copy: Path, steps: int) -> dict[str, float]:
 
 
 def time_gpu_recipe(copy: Path, steps: int) -> dict[str, float]:
-    """Some steps of its GPU recipe (64 x 256, dropout 0.2), and what the whole and the best part of it would take."""
+    """Time some steps of its GPU recipe (64 x 256, dropout 0.2); estimate the whole recipe and the part to its best."""
     seconds, num_steps = _train(copy, [*GPU_RECIPE, f"--max_iters={steps}"])
     each = seconds / num_steps
     return {

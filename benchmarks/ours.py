@@ -5,12 +5,12 @@
 Beside `prefill`, `decode`, `greedy` and `memory` (described there) it answers
 
     decode with "batch": b       b prompts of unequal length at once; the tokens of all count
-    generate with "explain"      tokens per second of the whole `generate`, the account on or off
-    copy with "lookup"           the same after a text, with or without guesses looked up in it
-    facts                        the runner's name, the bytes that a token reads
+    generate with "explain"      tokens per second of the whole `generate`, with or without the account
+    copy with "lookup"           the same after a given text, with or without prompt lookup
+    facts                        the runner's name, the bytes read for each token
 
-`decode` is the bare runner, `generate` what a person gets. The model is loaded in the number format it runs in (int8 and
-int4 from bf16).
+`decode` is the bare runner; `generate` is the public function. The model is loaded in the number format it runs in
+(int8 and int4 from bf16).
 """
 
 from __future__ import annotations

@@ -2,15 +2,15 @@
 
     python benchmarks/own_text.py --data BOOK.txt --bytes 20000 1000000 --minutes 1 5
 
-For each length of text (the first so many bytes of the data) and each time, one run is left to the plan; then every
-depth and number of passes of the sweep is run, in the same time by the clock, each in a fresh process. What counts is the
-model that is handed over, the best checkpoint, by its bits per byte on the whole held-out part. Both sides choose their
-checkpoint on a share of that part. Passes that the time does not allow are run once for each depth, with as many as fit.
+For each length of text (the first so many bytes of the data) and each time, one run uses the plan. Then the sweep runs
+every depth and number of epochs in the same wall-clock time, each in a fresh process. The measure is bits per byte of
+the best checkpoint on the whole held-out part; both sides choose their checkpoint on a share of that part. When the
+time does not allow a number of epochs, each depth is run once with as many as fit.
 
-Promised: the plan is within 3 % of the best of the sweep. The sweep also shows which constant of `planning.repetition`
-to change when it is not: its table gives size, passes and dropout of every run. Run it on a machine that does nothing else:
-on a busy one a run reads less text than the one before it. (With `--threads 1` and a core to itself, steady work on another
-core meets all runs alike.)
+Promised: the plan is within 3 % of the best of the sweep. If it is not, the table of size, epochs and dropout of every
+run shows which constant of `planning.repetition` to change. Run it on a machine that does nothing else: on a busy one
+some runs read less text than others. (With `--threads 1` and a core to itself, steady work on another core affects all
+runs equally.)
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ EVAL_ROWS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What is tried beside the plan."""
+    """The depths and numbers of epochs that are tried beside the plan."""
 
     depths: Sequence[int]
     passes: Sequence[float]
@@ -55,7 +55,7 @@ class Sweep:
     weight_decays: Sequence[float]
 
     def cells(self, plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Settings of each run; passes beyond what the plan's rate allows are one run for each depth."""
+        """The settings of each run; epochs beyond what the plan's rate allows become one run for each depth."""
         for depth in self.depths:
             for dropout in self.dropouts:
                 for decay in self.weight_decays:
@@ -70,14 +70,14 @@ class Sweep:
 
 
 def passes_in_time(plan: dict[str, Any], depth: int, dropout: float) -> float:
-    """About how many passes a depth has time for, by the arithmetic that the planned run really got through."""
+    """About how many epochs a depth has time for, estimated from the FLOPs that the planned run really did."""
     config = from_depth(depth, vocab_size=plan["vocab_size"], context_length=plan["context_length"]).config
     flops = count_flops(config).training * (DROPOUT_TIME if dropout else 1)
     return plan["flops_per_second"] * plan["budget_seconds"] / flops / plan["train_tokens"]
 
 
 def train_once(text: Path, out: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """One run in this process, and what it came to."""
+    """Do one run in this process; return its results."""
     heard = MemoryRecorder()
     task = Pretraining(text=text, out=out, resolved=resolve(TrainSettings, Layer("benchmark", values)))
     finished = pretrain(task, recorder=heard)
@@ -113,7 +113,7 @@ def train_once(text: Path, out: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def bits_per_byte(saved: SavedStep, valid: Any) -> float:
-    """Of the whole held-out part."""
+    """Bits per byte of a checkpoint on the whole held-out part."""
     checkpoint = load_checkpoint(saved.directory)
     batches = windows(valid, checkpoint.config.context_length, rows=EVAL_ROWS)
     return measure_likelihood(
@@ -122,7 +122,7 @@ def bits_per_byte(saved: SavedStep, valid: Any) -> float:
 
 
 def run_apart(text: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """One run in a process of its own, in a directory that is thrown away."""
+    """Do one run in its own process, in a directory that is deleted."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, "--data", str(text), "--one", json.dumps(values), "--out", f"{folder}/run"]
         ran = subprocess.run(command, capture_output=True, text=True)
@@ -132,7 +132,7 @@ def run_apart(text: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def contest(text: Path, base: dict[str, Any], sweep: Sweep) -> dict[str, Any]:
-    """The plan's run and every run of the sweep, in the same time; `base` is what all runs share."""
+    """Do the plan's run and every run of the sweep, in the same time; `base` has the settings of all runs."""
     planned = run_apart(text, base)
     print_row("plan", planned)
     runs = []
@@ -145,7 +145,7 @@ def contest(text: Path, base: dict[str, Any], sweep: Sweep) -> dict[str, Any]:
 
 
 def print_row(name: str, found: dict[str, Any]) -> None:
-    """One run in a line, as soon as it is there."""
+    """Print one run as a line, as soon as it is done."""
     print(
         f"{name:<6} depth {found['depth']:>2}  {found['parameters']:>11,} parameters  {found['passes']:>7.2f} passes"
         f"  dropout {found['dropout']:.1f}  {found['bits_per_byte']:.4f} bits per byte at step {found['best_step']} of"
@@ -156,7 +156,7 @@ def print_row(name: str, found: dict[str, Any]) -> None:
 
 
 def cut(data: Path, num_bytes: int, folder: Path) -> Path:
-    """The first so many bytes of the data, to the last whole character."""
+    """The first `num_bytes` bytes of the data, up to the last whole character."""
     with data.open("rb") as file:
         head = file.read(num_bytes)
     if len(head) < num_bytes:

@@ -13,8 +13,8 @@ An engine loads its model, prints one line of JSON, and then answers each line o
     {"task": "greedy", "ids": […], "num_tokens": n}   -> {"ids": the likeliest tokens, to see that the weights are the same}
     {"task": "memory"}                                -> {"bytes": peak resident memory}
 
-Nothing of this project is imported: it need not be installed there. GGUF files are written from a Hugging Face
-directory of a Llama by the `gguf` library, every matrix in the one type, with invented tokens: prompts are ids here.
+Nothing of this project is imported, so it need not be installed there. The `gguf` library writes GGUF files from a
+Hugging Face directory of a Llama, every matrix in one type. The tokens are invented, because prompts are ids here.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ NAMES = {  # Hugging Face -> GGUF
 
 
 class LlamaCpp:
-    """llama.cpp through xllamacpp, judged by its own clock."""
+    """llama.cpp through xllamacpp, timed by its own clock."""
 
     def __init__(self, model: str, given: argparse.Namespace) -> None:
         import xllamacpp
@@ -155,7 +155,7 @@ class CTranslate2:
         return {"ids": self._generate(ids, num_tokens)[1]}
 
     def _generate(self, ids: list[int], num_tokens: int) -> tuple[list[float], list[int]]:
-        """The moments at which tokens came, and the tokens."""
+        """The time at which each token came, and the tokens."""
         times: list[float] = []
         (found,) = self.engine.generate_batch(
             [[self.tokens[token_id] for token_id in ids]],
@@ -183,7 +183,7 @@ def rate_of(times: list[float], num_tokens: int) -> float:
 
 
 def serve(engine: Any, answers: Any) -> None:
-    """Answer one request per line until the other side is gone."""
+    """Answer one request per line until the input ends."""
     print(json.dumps({"ready": True}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
@@ -193,13 +193,13 @@ def serve(engine: Any, answers: Any) -> None:
 
 
 def peak_memory_bytes() -> int:
-    """As Linux reports it for this process alone."""
+    """Peak resident memory of this process, as Linux reports it."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 def write_gguf(source: Path, target: Path, kind: str) -> None:
-    """A Llama's Hugging Face directory as one GGUF file, its matrices in one type, its vectors in F32."""
+    """Write a Llama's Hugging Face directory as one GGUF file, its matrices in one type, its vectors in F32."""
     import gguf
 
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -218,7 +218,7 @@ def write_gguf(source: Path, target: Path, kind: str) -> None:
 
 
 def write_shape(writer: Any, config: dict[str, Any]) -> None:
-    """The shape of the network."""
+    """Write the shape of the network."""
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -232,7 +232,7 @@ def write_shape(writer: Any, config: dict[str, Any]) -> None:
 
 
 def write_vocabulary(writer: Any, vocab_size: int, kinds: Any) -> None:
-    """Three special tokens, the bytes, and invented words: a vocabulary that loads."""
+    """Write a vocabulary that loads: three special tokens, the bytes, and invented words."""
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     tokens = ["<unk>", "<s>", "</s>", *bytes_]
     types = [kinds.UNKNOWN, kinds.CONTROL, kinds.CONTROL, *[kinds.BYTE] * len(bytes_)]
@@ -264,7 +264,7 @@ def tensors_of(source: Path, config: dict[str, Any]) -> Iterator[tuple[str, Any]
 
 
 def write_ct2(source: Path, target: Path) -> None:
-    """A directory as CTranslate2 reads it, in float32: other types are made of it when it is loaded."""
+    """Write a directory that CTranslate2 reads, in float32; it converts to other types when it loads."""
     import ctranslate2
 
     ctranslate2.converters.TransformersConverter(str(source)).convert(str(target), force=True)

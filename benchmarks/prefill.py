@@ -2,9 +2,9 @@
 
     python benchmarks/prefill.py --peers-python ENV/bin/python [--shape 1m|17m|134m | --model DIR] [--tokens 512]
 
-A prompt is read into an empty cache, up to the logits after its last token. Ours is measured in fp32 and bf16, exact
-(the default) and not; llama.cpp in three types, of which the fastest counts, by its own prompt-per-second; the others
-in the types they are used in. The promises are about 512 tokens and the shape of 134M.
+A prompt is read into an empty KV cache, up to the logits after its last token. Pellucid is measured in fp32 and bf16,
+exact (the default) and not. llama.cpp is measured in three types by its own prompt-per-second; the fastest counts. The
+others are measured in their usual types. The promises are about 512 tokens and the shape of 134M.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLOORS = {"exact": (2.0, 1.0), "not exact": (2.5, 1.2)}  # times llama.cpp's bes
 
 
 def commands(setup: Setup) -> dict[str, list[str]]:
-    """Everybody who reads the prompt."""
+    """The commands of all engines that read the prompt."""
     sides = {
         f"pellucid {weights}, {how}": setup.ours(weights, *flags)
         for weights in ("bf16", "fp32")
@@ -35,7 +35,7 @@ def commands(setup: Setup) -> dict[str, list[str]]:
 
 
 def floors_of(rates: dict[str, float]) -> list[Floor]:
-    """The promises, where the peers were there."""
+    """The promises against the engines that were measured."""
     best = max((rate for name, rate in rates.items() if name.startswith("llama.cpp")), default=None)
     if best is None:
         return []

@@ -2,10 +2,10 @@
 
     python benchmarks/prepare.py --data BOOK.txt … [--megabytes 1000] [--form jsonl|txt]
 
-Text of the asked size is made by recombining sentences of the given files with 5 % of the words mutated, so that no
-cache of words flatters anybody. It is then prepared (read, counted, split, encoded, hashed, written, checked for
-duplicates) in a process of its own, whose peak resident memory the operating system reports; the same is done with a
-tenth of the size, so that growth would show. The peer is `tokenizers` called directly on the same texts with the same
+Text of the given size is made by recombining sentences of the given files with 5 % of the words changed, so that no
+side profits from a cache of words. It is then prepared (read, counted, split, encoded, hashed, written, checked for
+duplicates) in its own process, whose peak resident memory the operating system reports. The same is done with a tenth
+of the size, to show whether memory grows. The peer is `tokenizers`, called directly on the same texts with the same
 tokenizer file: `encode_batch_fast` on batches of the same size, ids kept for one batch, nothing written.
 """
 
@@ -57,7 +57,7 @@ engine.encode_batch_fast(batch, add_special_tokens=False)
 
 
 def recombined(sentences: list[str], seed: int) -> Iterator[str]:
-    """Documents of random sentences, one word in twenty changed by a letter."""
+    """Documents of random sentences; one word in twenty has one letter changed."""
     numbers = random.Random(seed)
     letters = "abcdefghijklmnopqrstuvwxyz"
 
@@ -99,7 +99,7 @@ def make_inputs(data: list[Path], folder: Path, vocab_size: int, form: str, size
 
 
 def measure(program: str, *arguments: Path) -> dict[str, float]:
-    """Wall and processor seconds and peak resident megabytes of a Python program in a process of its own."""
+    """Wall and CPU seconds and peak resident megabytes of a Python program in its own process."""
     begin = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)])
     _, status, usage = os.wait4(process.pid, 0)

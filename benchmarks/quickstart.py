@@ -2,11 +2,12 @@
 
     python benchmarks/quickstart.py --out runs-of-quickstart --sizes medium --precisions bf16 fp32 --seeds 1 2 3 4 5
 
-Each run is the command's own: same stories, model, training and exam (300 questions of each language and split), in a
-process of its own. A run that is already in `--out` is read, not repeated, so that the table can grow over several calls.
-`--at-once` runs several side by side, one thread each; seconds then mean little, answers are the same.
+Each run is that of the command: same stories, model, training and exam (300 questions of each language and split), in
+its own process. A run that is already in `--out` is read, not repeated, so that the table can grow over several calls.
+`--at-once` runs several side by side, one thread each; the seconds then mean little, the answers are the same.
 
-Promised, in each language: 95 % on new worlds and 90 % on each other split. The best control (it understands nothing) is printed beside.
+Promised, in each language: 95 % on new worlds and 90 % on each other split. The best control (a baseline that
+understands nothing) is printed too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NUM_QUESTIONS = 300
 
 
 def run_apart(out: Path, cell: dict[str, Any], threads: int | None) -> dict[str, Any]:
-    """One quickstart in a process of its own, unless its exam is already there."""
+    """Run one quickstart in its own process, unless its exam is already there."""
     name = "-".join(str(value) for value in cell.values())
     folder = out / name
     if not (folder / "exam.json").is_file():
@@ -63,7 +64,7 @@ def read_exam(folder: Path) -> dict[str, Any]:
 
 
 def print_row(found: dict[str, Any]) -> None:
-    """One run in a line of a Markdown table, as soon as it is there."""
+    """Print one run as a line of a Markdown table, as soon as it is done."""
     shares = (" / ".join(f"{100 * found['shares'][split][language]:.0f}" for language in LANGUAGES) for split in SPLITS)
     controls = " ".join(f"{100 * share:.0f}" for share in found["controls"].values())
     cells = [found["name"], *shares, controls, f"{found['seconds']:.0f} s"]

@@ -2,9 +2,9 @@
 
     python benchmarks/start.py [--repeats 10]
 
-Each command runs in a fresh process. Beside it, in turn, run the two that nothing can beat: Python doing nothing, and
-Python importing torch. A model of 1.4 million parameters is trained for two steps in a temporary folder; `pellucid
-generate` is timed from the start of its process to the first bytes of its answer.
+Each command runs in a fresh process. Two lower bounds run in turn with it: Python doing nothing, and Python importing
+torch. A model of 1.4 million parameters is trained for two steps in a temporary folder; `pellucid generate` is timed
+from the start of its process to the first bytes of its answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def make_run(folder: Path) -> Path:
-    """A run of two steps."""
+    """Train a run of two steps."""
     text, out = folder / "text.txt", folder / "run"
     text.write_text(TEXT, encoding="utf-8")
     command = [*PELLUCID, "train", str(text), "--out", str(out), "--steps", "2", "--depth", str(DEPTH)]
@@ -38,14 +38,14 @@ def make_run(folder: Path) -> Path:
 
 
 def seconds_of_command(command: list[str]) -> float:
-    """Seconds from start to end."""
+    """Seconds from the start to the end of a command."""
     begin = time.perf_counter()
     subprocess.run(command, check=True, **SILENT)
     return time.perf_counter() - begin
 
 
 def seconds_to_first_byte(command: list[str]) -> float:
-    """Seconds from start to the first byte on standard output."""
+    """Seconds from the start of a command to its first byte on standard output."""
     begin = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None

@@ -2,12 +2,12 @@
 
     python benchmarks/time_to_loss.py --data tinyshakespeare.txt --recipe cpu [--seeds 5] [--nanogpt DIR]
 
-Time runs from the start of a fresh process to the last update: importing, reading, tokenizer, split, tokens, compiling
-and training are in it, evaluation is not. The loss is nats per character over the whole validation part (the last tenth
-of the text: 111,540 characters), in windows of the training context at stride = context, computed in fp32 from the fp32
-master weights of the last step. The end mark of the text is predicted too, and its surprise is added to the
-characters'. Every parameter counts, also the 256 byte rows that the character tokenizer holds for unseen characters.
-No averaging of weights, no averaging over seeds before the loss is taken, nothing learned at test time.
+The time is measured from the start of a fresh process to the last update. It includes importing, reading, tokenizer,
+split, tokens, compiling and training, but not evaluation. The loss is nats per character over the whole validation part
+(the last tenth of the text: 111,540 characters), in windows of the training context at stride = context, computed in
+fp32 from the fp32 master weights of the last step. The end mark of the text is predicted too, and its loss is added.
+Every parameter counts, also the 256 byte rows that the character tokenizer holds for unseen characters. No averaging of
+weights, no averaging over seeds before the loss is taken, nothing learned at test time.
 
 Targets: nanoGPT's CPU recipe reaches 1.886 with 795,904 parameters, its GPU recipe 1.4697 at best with 10,646,784; it
 does not count its position embeddings in these figures, which is the stricter bound for the models here.
@@ -55,7 +55,7 @@ EVAL_ROWS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One run: the model, the pace, the rates, and what has to be reached with how many parameters."""
+    """One recipe: model, batch size and steps, learning rates, and the target loss and number of parameters."""
 
     model: ModelConfig  # vocab_size is the tokenizer's
     rows: int
@@ -96,7 +96,7 @@ RECIPES = {
 
 
 def train_once(recipe: Recipe, data: Path, seed: int, started: float) -> dict[str, object]:
-    """One run in this process, which began at `started` (seconds since the epoch)."""
+    """Do one run in this process, which began at `started` (seconds since the epoch)."""
     machine, device = inspect_machine(), torch.device("cpu")
     threads, dtype = use_threads(None, machine), choose_dtype("auto", device, machine)
     use_determinism(True)
@@ -125,7 +125,7 @@ def train_once(recipe: Recipe, data: Path, seed: int, started: float) -> dict[st
 
 
 def prepare_characters(data: Path, folder: Path) -> tuple[Tokenizer, Prepared]:
-    """Text to a character tokenizer and tokens on disk, the last tenth held out."""
+    """Make a character tokenizer and tokens on disk; the last tenth of the text is held out."""
     source = open_source(data)
     num_bytes = source.survey.num_bytes
     texts = (document.text for document in source.documents())
@@ -163,7 +163,7 @@ def build_trainer(recipe: Recipe, config: ModelConfig, loader: Loader, seed: int
 
 
 def run_seed(name: str, recipe: Recipe, data: Path, seed: int) -> dict[str, object]:
-    """One seed in a process of its own; `recipe` carries what the command line changed."""
+    """Run one seed in its own process; `recipe` includes the changes of the command line."""
     changed = json.dumps({"steps": recipe.steps, "compiled": recipe.compiled})
     command = [sys.executable, __file__, "--data", str(data), "--recipe", name, "--one", changed, "--seed", str(seed)]
     ran = subprocess.run([*command, "--started", repr(time.time())], capture_output=True, text=True)
@@ -173,7 +173,7 @@ def run_seed(name: str, recipe: Recipe, data: Path, seed: int) -> dict[str, obje
 
 
 def summary(name: str, recipe: Recipe, runs: list[dict], peer: dict[str, float] | None) -> dict[str, object]:
-    """All runs and what they come to."""
+    """All runs and their summary."""
     seconds = [run["seconds"] for run in runs]
     losses = [run["loss"] for run in runs]
     median = statistics.median(seconds)
@@ -198,7 +198,7 @@ def summary(name: str, recipe: Recipe, runs: list[dict], peer: dict[str, float] 
 
 
 def print_table(report: dict) -> None:
-    """The same in a few lines for people."""
+    """Print the summary in a few lines for people."""
     print(f"\n{'seed':>6} {'seconds':>9} {'loss':>9} {'parameters':>12}")
     for run in report["runs"]:
         print(f"{run['seed']:>6} {run['seconds']:>9.2f} {run['loss']:>9.4f} {run['parameters']:>12,}")
@@ -239,7 +239,7 @@ def main() -> None:
 
 
 def run_peer(name: str, checkout: Path, data: Path, steps: int | None) -> dict[str, float]:
-    """nanoGPT's recipe of the same name."""
+    """Run nanoGPT's recipe of the same name."""
     with tempfile.TemporaryDirectory() as folder:
         copy = nanogpt.prepare(checkout, data, Path(folder))
         if name == "cpu":

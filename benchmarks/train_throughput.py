@@ -2,8 +2,8 @@
 
     python benchmarks/train_throughput.py --shape 10m|124m [--rounds 8] [--eager]
 
-Four sides take steps in turn, in one process on the same random tokens, so that whatever else the machine does meets
-all of them; medians are compared. A step is a whole update: rows, forward, backward, optimizer.
+Four sides take steps in turn, in one process on the same random tokens, so that other load on the machine affects all
+of them. Medians are compared. A step is a whole update: rows, forward, backward, optimizer.
 
     pellucid, GPT-2's axes       this project's Trainer (by default Muon) on the very shape that transformers builds
     pellucid, its own shape      the same Trainer on the default shape of about the same size (`from_depth`)
@@ -48,7 +48,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What is measured: GPT-2's axes, the depth of our own shape of that size, and the rows of an update."""
+    """The models to measure: GPT-2's axes, the depth of our own shape of that size, and the rows of an update."""
 
     gpt2: ModelConfig
     depth: int
@@ -57,7 +57,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of those that take steps."""
+    """One side of the comparison: a model with its training step."""
 
     name: str
     config: ModelConfig
@@ -81,7 +81,7 @@ SHAPES = {
 def our_side(
     name: str, config: ModelConfig, rows: int, dtype: torch.dtype, optimizer: OptimizerSettings, *, compiled: bool
 ) -> Side:
-    """A Trainer as a run builds it."""
+    """Pellucid's side: a Trainer as a run builds it."""
     trainer = Trainer(
         build(config, seed=0),
         RandomRows(vocab_size=config.vocab_size, context_length=config.context_length),
@@ -99,7 +99,7 @@ def our_side(
 
 
 def their_sides(config: ModelConfig, rows: int) -> list[Side]:
-    """transformers' GPT-2 and AdamW, plain and under autocast; both sides share one model."""
+    """The sides of transformers: GPT-2 and AdamW, plain and under autocast; both share one model."""
     model = transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
             vocab_size=config.vocab_size, n_positions=config.context_length, n_embd=config.d_model,
@@ -127,7 +127,7 @@ def their_sides(config: ModelConfig, rows: int) -> list[Side]:
 
 
 def measure(sides: list[Side], rounds: int) -> dict[str, float]:
-    """Median seconds of a step by side, in turn; the first step of each (which may compile) is not counted."""
+    """Median seconds of a step for each side, measured in turn; the first step (which may compile) is not counted."""
     seconds: dict[str, list[float]] = {side.name: [] for side in sides}
     for _ in range(rounds + 1):
         for side in sides:
@@ -137,7 +137,7 @@ def measure(sides: list[Side], rounds: int) -> dict[str, float]:
 
 
 def describe(side: Side, seconds: float, rows: int, peak: float) -> dict[str, object]:
-    """One side's figures."""
+    """The figures of one side."""
     tokens = rows * side.config.context_length
     flops_per_second = count_flops(side.config).training * tokens / seconds
     return {

@@ -9,8 +9,8 @@
                   two are not comparable and the program says so
 
 BEFORE and AFTER are checkouts. Both are called through the command line, with the same arguments, in turn, each in a
-fresh process, and every second pair in the other order. Printed are the ratios after / before: their median and all of
-them. It is promised that the median lies within 2 %.
+fresh process, and every second pair in the other order. It prints the ratios after / before: their median and all of
+them. The promise is that the median is within 2 % of 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SETTINGS = (
 
 
 def call(checkout: Path, *arguments: str) -> str:
-    """What `pellucid …` of a checkout prints."""
+    """Run `pellucid …` of a checkout; return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(checkout / "src"), "OMP_WAIT_POLICY": "passive"}
     command = [sys.executable, "-m", "pellucid", *arguments]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=checkout)
@@ -48,7 +48,7 @@ def call(checkout: Path, *arguments: str) -> str:
 
 
 def train(checkout: Path, data: Path, out: Path) -> tuple[float, list[dict[str, Any]]]:
-    """Seconds of a whole run, and its rows of metrics."""
+    """Train a run; return its seconds and its metric lines."""
     began = time.perf_counter()
     changes = [part for setting in SETTINGS for part in ("--set", setting)]
     call(checkout, "train", str(data), "--out", str(out), *changes)
@@ -71,14 +71,14 @@ def measure_step(checkout: Path, data: Path, folder: Path) -> float:
 
 
 def measure_loss(checkout: Path, data: Path, folder: Path, losses: set[float]) -> float:
-    """Runs per second: the whole of a run, from its start to its last update, whose loss is remembered."""
+    """Runs per second, from the start of a run to its last update; the loss of each run is stored in `losses`."""
     seconds, rows = train(checkout, data, Path(tempfile.mkdtemp(dir=folder)) / "run")
     losses.add(rows[-1]["loss"])
     return 1 / seconds
 
 
 def in_turn(pairs: int, before: Callable[[], float], after: Callable[[], float]) -> dict[str, Any]:
-    """The ratios after / before of so many pairs, every second one in the other order."""
+    """The ratios after / before of `pairs` pairs, every second one in the other order."""
     ratios = []
     for pair in range(pairs):
         order = (before, after) if pair % 2 == 0 else (after, before)
@@ -93,7 +93,7 @@ def in_turn(pairs: int, before: Callable[[], float], after: Callable[[], float])
 
 
 def main() -> None:
-    """Measure the parts that were asked for."""
+    """Measure and print the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)

@@ -54,14 +54,14 @@ TEXTS = (
     "naïve café — “quotes” … 😀🇨🇳👩‍👩‍👧", "x=1;y+=2 # comment\r\nfor(i=0;i<10;i++){}", "<s></s><|endoftext|> [INST]", "Ünïcödé ΑΒΓ привет ١٢٣ ½",
     "WE'RE HERE; I'LL GO. don’t", "a", " ", "\n", "日本語とEnglishの混在 123。", "!!!???...", "e\u0301 combining",
 )  # fmt: skip
-# llama.cpp rounds activations as it does weights, and looks GPT-2's activation up in a table of float16.
+# llama.cpp rounds activations like weights, and reads GPT-2's activation function from a table of float16.
 TOLERANCE = {"f32": 1e-3, "f32 gpt2": 5e-3, "f16": 1e-2, "bf16": 0.1, "q8_0": 0.15}
 GAP = 1e-2  # two tokens closer than this may change places
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One check: whether it held, and the figure it rests on."""
+    """One check: whether it passed, and the measured figure."""
 
     name: str
     held: bool
@@ -70,7 +70,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Peer:
-    """llama.cpp in its own environment."""
+    """llama.cpp in its own Python environment."""
 
     python: str
 
@@ -88,7 +88,7 @@ class Peer:
 def compare(
     name: str, checkpoint: Checkpoint, file: Path, peer: Peer, tolerance: float, texts=TEXTS
 ) -> Iterator[Verdict]:
-    """Ids of the texts and log-probabilities after each, ours from the checkpoint and theirs from the file."""
+    """Compare the ids of texts and the log-probabilities after each: ours from the checkpoint, theirs from the file."""
     tokenizer, runner = checkpoint.tokenizer, build_runner(load_model(checkpoint).eval())
     ours = [list(tokenizer.encode(text).ids) for text in texts]
     prompts = [tokenizer.encode_prompt(text)[: checkpoint.config.context_length - 1] for text in PROMPTS]
@@ -125,7 +125,7 @@ def greedy(runner: Runner, ids: list[int], count: int, eos_id: int | None) -> li
 
 
 def compare_greedy(name: str, checkpoint: Checkpoint, file: Path, peer: Peer, count: int = 64) -> Iterator[Verdict]:
-    """Greedy continuations, equal token for token; a first difference must be a tie."""
+    """Compare greedy continuations token by token; the first difference must be a tie."""
     tokenizer, runner = checkpoint.tokenizer, build_runner(load_model(checkpoint).eval())
     prompts = [tokenizer.encode_prompt(text) for text in PROMPTS]
     theirs = peer.ask(file, [{"greedy": ids, "count": count} for ids in prompts])
@@ -143,7 +143,7 @@ def compare_greedy(name: str, checkpoint: Checkpoint, file: Path, peer: Peer, co
 
 
 def check_smollm2(path: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
-    """The quantised file as we read it, against llama.cpp on the same numbers in float32."""
+    """Compare the quantised file as we read it with llama.cpp on the same numbers in float32."""
     checkpoint = load_gguf(path)
     file = folder / "smollm2-f32.gguf"
     save_gguf(
@@ -154,7 +154,7 @@ def check_smollm2(path: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
 
 
 def check_stories(data: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
-    """llama2.c's file through our GGUF: the known story, from both."""
+    """Convert llama2.c's model to GGUF and compare both continuations with its known story."""
     file = folder / "stories260K.gguf"
     config, weights, tokenizer = stories(data / "models" / "stories260K")
     save_gguf(file, config=config, weights=weights, tokenizer=tokenizer, number_format="f32", name="stories260K")
@@ -167,7 +167,7 @@ def check_stories(data: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
 
 
 def check_nano_sort(data: Path) -> Iterator[Verdict]:
-    """Every recorded activation against the tap of the same meaning."""
+    """Compare every recorded activation with the tap of the same meaning."""
     model, recorded = nano_sort(data / "models" / "gpt_nano_sort")
     with torch.no_grad():
         taps = record(model, recorded["idx"].long())
@@ -181,7 +181,7 @@ def check_nano_sort(data: Path) -> Iterator[Verdict]:
 
 
 def check_written(peer: Peer, folder: Path) -> Iterator[Verdict]:
-    """What was never anybody else's: every architecture, tokenizer and number format that is written."""
+    """Compare random models of every architecture, tokenizer and number format that Pellucid writes."""
     text = " ".join((*PROMPTS, *TEXTS)) * 3
     tokenizers: dict[str, Tokenizer] = {
         pattern: train_bpe([text], 400, pattern=pattern) for pattern in ("qwen2", "llama3", "gpt2")
@@ -209,7 +209,7 @@ def check_written(peer: Peer, folder: Path) -> Iterator[Verdict]:
 
 
 def check_vocabularies(folder: Path) -> Iterator[Verdict]:
-    """llama.cpp's own pairs of text and ids, for every real vocabulary of a kind that is read here."""
+    """Compare with llama.cpp's own pairs of text and ids, for every real vocabulary of a kind that Pellucid reads."""
     for file in sorted(folder.glob("*.gguf")):
         inputs, outputs = file.with_name(f"{file.name}.inp"), file.with_name(f"{file.name}.out")
         if not inputs.is_file():

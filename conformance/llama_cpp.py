@@ -1,9 +1,8 @@
-"""llama.cpp's answers to a file of questions, printed as JSON: `python llama_cpp.py MODEL.gguf QUESTIONS.json`.
+"""Print llama.cpp's answers to a file of questions as JSON: `python llama_cpp.py MODEL.gguf QUESTIONS.json`.
 
-Runs in an environment of its own that holds `xllamacpp` (llama.cpp, compiled) and nothing of this project. A question is
-`{"tokenize": text}`, `{"logprobs": ids, "count": vocabulary, "led_to": id}` (after the last id, over the whole vocabulary) or
-`{"greedy": ids, "count": n}`.
-Keys and values are kept in float32, one thread computes.
+This program runs in its own environment, which has `xllamacpp` (compiled llama.cpp) and nothing of this project. A
+question is `{"tokenize": text}`, `{"logprobs": ids, "count": vocabulary, "led_to": id}` (after the last id, over the
+whole vocabulary) or `{"greedy": ids, "count": n}`. Keys and values are stored in float32; one thread computes.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import xllamacpp
 
 
 def start(model: str, context: int) -> xllamacpp.Server:
-    """A server of one model on this machine only."""
+    """Start a server of one model, on this machine only."""
     settings = xllamacpp.CommonParams()
     settings.model.path = model
     settings.n_ctx, settings.n_parallel, settings.n_gpu_layers, settings.warmup = context, 1, 0, False
@@ -28,7 +27,7 @@ def start(model: str, context: int) -> xllamacpp.Server:
 
 
 def ask(server: xllamacpp.Server, path: str, body: dict) -> dict:
-    """One answer of the server."""
+    """Ask the server once and return its answer."""
     request = urllib.request.Request(
         server.listening_address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
@@ -43,7 +42,7 @@ def answer(server: xllamacpp.Server, question: dict) -> object:
         return ask(server, "/tokenize", body)["tokens"]
     body = {"temperature": 0, "cache_prompt": False, "post_sampling_probs": False, "return_tokens": True}
     if "logprobs" in question:
-        # It tells nothing of a token that is no whole text, so it is led to one that is; what it tells is not changed by it.
+        # It reports nothing for a token that is not whole text, so it is forced to one that is; the report stays the same.
         led = {"logit_bias": [[question["led_to"], 1e6]], "ignore_eos": True}
         asked = {"prompt": question["logprobs"], "n_predict": 1, "n_probs": question["count"], **led}
         rows = ask(server, "/completion", body | asked)["completion_probabilities"][0]["top_logprobs"]

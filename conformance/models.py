@@ -1,8 +1,8 @@
 """The models that the conformance checks run on: two published ones in formats of their own, and random ones.
 
-stories260K is in llama2.c's format: seven int32 (a negative vocabulary means a head of its own), then every tensor as
-float32, queries and keys with neighbouring rows paired; its tokenizer is a list of (score, length, bytes). gpt-nano-sort
-is JSON with base64 float32, from minGPT, whose activation is GELU's tanh form.
+stories260K is in llama2.c's format: seven int32 (a negative vocabulary means an untied head), then every tensor as
+float32; rotary pairs are neighbouring rows of queries and keys. Its tokenizer is a list of (score, length, bytes).
+gpt-nano-sort is JSON with base64 float32, from minGPT, whose activation function is the tanh form of GELU.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ SHAPES: dict[str, dict] = {
 
 
 def random_model(shape: str, vocab_size: int) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """A model of a shape whose numbers are large enough that every part matters."""
+    """A random model whose weights are large enough for every part to matter."""
     config = ModelConfig.from_axes(vocab_size=vocab_size, **{**SIZES, **SHAPES[shape]})
     generator = torch.Generator().manual_seed(1)
     weights = {}
@@ -68,7 +68,7 @@ def random_model(shape: str, vocab_size: int) -> tuple[ModelConfig, dict[str, Te
 
 
 def stories(folder: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer]:
-    """stories260K: its shape, its weights under our names, its tokenizer."""
+    """Read stories260K: its shape, its weights under our names, its tokenizer."""
     data = (folder / "stories260K.bin").read_bytes()
     d_model, d_ff, n_layers, n_heads, n_kv_heads, vocab_size, context_length = struct.unpack_from("<7i", data)
     config = ModelConfig.from_axes(
@@ -119,7 +119,7 @@ def _stories_tokenizer(path: Path, size: int) -> Tokenizer:
 
 
 def nano_sort(folder: Path) -> tuple[Decoder, dict[str, Tensor]]:
-    """gpt-nano-sort: the model, and the record of one forward pass by the names of its authors (`idx`: what it read)."""
+    """Read gpt-nano-sort: the model, and the record of one forward pass under its authors' names (`idx`: the input)."""
     stored = json.loads((folder / "gpt-nano-sort-model.json").read_text())
     partials = json.loads((folder / "gpt-nano-sort-t0-partials.json").read_text())
     sizes = stored["config"]
@@ -139,7 +139,7 @@ ATTENTION = "blocks.0.attention"
 
 
 def nano_taps(taps: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """What our taps saw, under the names of the record (which is of the first block, and of every block's end)."""
+    """The activations of our taps under the record's names (it has the first block, and the output of every block)."""
     heads = {letter: taps[f"{ATTENTION}.{name}"] for letter, name in (("q", "query"), ("k", "key"), ("v", "value"))}
     blocks = {f"block{layer}": taps[f"blocks.{layer}.output"] for layer in range(config.n_layers)}
     return {
@@ -154,7 +154,7 @@ def nano_taps(taps: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tens
 
 
 def side_by_side(x_BHTK: Tensor) -> Tensor:
-    """The heads of each position in one row, [B, T, H K]."""
+    """Concatenate the heads of each position, [B, T, H K]."""
     return x_BHTK.transpose(1, 2).flatten(2)
 
 

@@ -1,10 +1,11 @@
-"""The import law: which room may know which. It is data here; DESIGN's table is the same table."""
+"""The import law: which room may know which. It is data here; `docs/inside/imports.md` draws it."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -131,6 +132,16 @@ def test_rooms_import_only_downwards(path: Path) -> None:
         where = f"{path.relative_to(SRC)}:{node.lineno} imports {name}"
         assert other == room or LINES[other] < LINES[room], where
         assert other not in FORBIDDEN.get(room, ()), where
+
+
+def test_the_drawing_of_the_law_is_this_law() -> None:
+    """Each line of the drawing: its number, the rooms that stand on it, and what they are for."""
+    text = (SRC.parents[1] / "docs" / "inside" / "imports.md").read_text(encoding="utf-8")
+    drawn = re.findall(r"^ ?(\d+)  (\w+(?:  \w+)*)   ", text, re.MULTILINE)
+    assert {room: int(line) for line, rooms in drawn for room in rooms.split()} == LINES
+    assert [int(line) for line, _ in drawn] == sorted({*LINES.values()}, reverse=True), "the highest line stands first"
+    assert {*NO_TORCH} == {room for room, line in LINES.items() if line <= 4}, "the text below the drawing says so"
+    assert {path.stem for path in SRC.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()} >= {*LINES}
 
 
 def test_no_circle_of_files_anywhere() -> None:

@@ -1,4 +1,4 @@
-"""The few things that a person's script calls: load a model, train one, plan one, use one.
+"""The Python API: load a model, train one, plan one, use one.
 
 lm = pellucid.load("runs/book")
 for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class LanguageModel:
-    """A model with its tokenizer, ready to continue text. `model` is a plain torch module, `runner` what reads it."""
+    """A model with its tokenizer, ready to continue text. `model` is a torch module, `runner` computes its logits."""
 
     model: Decoder
     tokenizer: Tokenizer
@@ -68,7 +68,7 @@ class LanguageModel:
         return self.model.config
 
     def start(self, request: Request, *, recorder: Recorder = NULL) -> Generation:
-        """Begin what a request asks for; an iterator of steps. Raises what `pellucid.engine.generate` raises."""
+        """Begin a generation, which is an iterator of steps. Raises what `pellucid.engine.generate` raises."""
         from pellucid.engine.generate import generate
 
         return generate(self.runner, self.tokenizer, request, recorder=recorder)
@@ -301,7 +301,7 @@ def load(
     `dtype` is the number format that the model is held and computed in (fp32 or bf16; auto: as it is stored), `weights`
     the one that its weights have while it generates (fp32, bf16, int8, int4; auto: as `dtype`), and `engine` says
     whatever else there is to say of how it is run. Of a run it is the best on validation text (`runs/book/latest` is
-    the last), and `recorder` hears which. A model without a tokenizer takes and gives ids.
+    the last), and an event says which. A model without a tokenizer takes and gives ids.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, SettingsError for an unknown device, number
     format or keyword, EngineError where the weights cannot have that format here.

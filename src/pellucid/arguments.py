@@ -1,7 +1,7 @@
-"""What a script gives to the functions of `api`: whatever cannot be is one error that names what is meant.
+"""Checks of the arguments that a script gives to the functions of `api`: the error for a wrong one names the right one.
 
-People come with `max_tokens`, `torch_dtype` or `n_ctx` in their fingers. None of these is taken, as one idea has one
-name; the error says what it is called here.
+Many people know `max_tokens`, `torch_dtype` or `n_ctx` from other libraries. None of these is accepted, since one idea
+has one name; the error says the name that is used here.
 
 Source: `generate` and `from_pretrained` of transformers, `Llama` of llama-cpp-python, `SamplingParams` of vLLM.
 """
@@ -84,7 +84,7 @@ def check_keywords(given: Iterable[str], known: Iterable[str], elsewhere: Mappin
 
 
 def check_path(value: object, name: str) -> None:
-    """Raise SettingsError for what is no path.
+    """Raise SettingsError for a value that is not a path.
 
     >>> check_path(3, "out")
     Traceback (most recent call last):
@@ -99,7 +99,7 @@ def check_path(value: object, name: str) -> None:
 
 
 def check_kind(value: object, kind: type, hint: str) -> None:
-    """Raise RequestError for a value of another kind than is wanted.
+    """Raise RequestError for a value of another type than the one wanted.
 
     >>> check_kind(3, str, "give a text")
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""How many of something, as one says it."""
+"""Counts in words: "1 token", "2 tokens"."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class PellucidError(Exception):
 
 @contextmanager
 def advised(hint: str) -> Iterator[None]:
-    """Add what to try to an error of ours that does not say it: whoever reads a file knows what the file is for.
+    """Add a hint to a PellucidError that has none: the caller that reads a file knows what the file is for.
 
     >>> with advised("write it again"):
     ...     raise CorruptFileError("cannot read notes.json")

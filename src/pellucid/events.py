@@ -1,7 +1,7 @@
-"""How any room reports a decision without knowing who listens.
+"""Events: how any room reports a decision without knowing who listens.
 
-A room that shrinks a default, skips a row or falls back to a slower path records an `Event`. Who listens (the
-terminal, a file, a test, the lens) is chosen by whoever calls. Nothing is decided in silence.
+A room that shrinks a default, skips a row or falls back to a slower path records an `Event`. The caller chooses the
+recorder that receives it (the terminal, a file, a test, the lens). Nothing is decided in silence.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Event:
 
 
 class Recorder(Protocol):
-    """Anything that takes events."""
+    """The interface of everything that receives events."""
 
     def record(self, event: Event) -> None: ...
 
 
 class NullRecorder:
-    """Takes every event and tells nobody: the default of functions that are called from code."""
+    """Drops every event: the default of functions that are called from code."""
 
     def record(self, event: Event) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Writing so that a reader sees the old contents or the new, never half of either.
+"""Atomic writes to the disk: a reader sees the old contents or the new, never half of either.
 
 Everything is written beside its place under a name that starts with `.tmp-`, forced to the disk, and renamed into
 place; the directory entry is forced too. A process that is killed leaves at most a `.tmp-` name behind (or, between the
@@ -6,7 +6,7 @@ two renames that replace a directory, the old contents under `.old-`); `sweep` r
 back. A disk that is full becomes a NoSpaceError after the half-written copy is removed.
 
 The calls are os.mkdir, os.open, os.write, os.fsync, os.replace, os.ftruncate and shutil.rmtree: a test that replaces
-those can fail or kill at each of them. Nothing here keeps two writers apart: a run's lock does.
+those can fail or kill at each of them. Two writers at once are *not* kept apart here: a run's lock does that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FULL_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Give `path` new contents, at once or not at all.
+    """Replace the contents of `path` atomically: all at once or not at all.
 
     Raises NoSpaceError when the disk is full, StoreError when it cannot be written; the old contents stay.
     """
@@ -36,7 +36,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def replace_file_pieces(path: Path, chunks: Iterable[bytes | memoryview], num_bytes: int) -> None:
-    """The same for contents of `num_bytes` that come piece by piece."""
+    """As `replace_file`, for contents of `num_bytes` that come piece by piece."""
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
         with explained(path, num_bytes):
@@ -71,7 +71,7 @@ class NewDirectory:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """A file to write beside the final one; it takes that one's place when the block ends well, and vanishes otherwise."""
+    """A temporary file to write: it replaces `path` when the block ends well, and is removed otherwise."""
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}")
     try:
         with explained(path):
@@ -227,7 +227,7 @@ def sync_directory(path: Path) -> None:
 
 
 def _first_file(path: Path) -> Path:
-    """The file that stands on the way to `path`, where a directory should be."""
+    """The first file on the way to `path`, where a directory should be."""
     return next((place for place in reversed([path, *path.parents]) if place.exists() and not place.is_dir()), path)
 
 

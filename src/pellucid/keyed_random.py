@@ -1,4 +1,4 @@
-"""Chance without state: every random number is a function of a seed, of what it is for, and of its place.
+"""Random numbers without state (counter-based): each is a function of a seed, of its purpose and of its place.
 
     number(seed, purpose, place)    = BLAKE2b("seed/purpose/place"), 64 bits
     uniform(seed, position)         = the same for the purpose "sample", as a number in [0, 1)
@@ -6,12 +6,12 @@
     Draws(key)                      = a sequence: block i is SHAKE-128(key, i), read as 96 little-endian integers of 32
                                       bits, used from the last to the first
 
-No generator's state moves on, so nothing that happens between two draws can change the second: not a batch, not a
-stream, not a text cut back and continued; and there is nothing to save when a run stops. The standard library's
+There is no generator whose state moves on. So nothing between two draws can change the second (batches, streaming, a
+text cut back and continued), and there is no state to save when a run stops. The standard library's
 `random` is not used: its sequences are not promised to stay the same between Python versions. Only integers are
 computed here, so every platform draws the same. This is not a source of secrets.
 
-What was drawn in one way is drawn in that way for good: golden values hang on it. A new purpose uses `number`.
+Existing purposes keep their formulas for ever: golden values depend on them. A new purpose uses `number`.
 
 Source: Salmon et al. 2011 (counter-based random numbers).
 """
@@ -67,7 +67,7 @@ def _bits(key: str) -> int:
 
 
 def chance(times: int, out_of: int) -> int:
-    """How many of the 2**32 integers `happens` so often: the least p with below(out_of) >= times from p on.
+    """The probability times / out_of in units of 2**-32, as `happens` takes it; rounded up, to agree with `below`.
 
     >>> chance(1, 4) == 2**30
     True
@@ -81,7 +81,7 @@ def _blocks(key: str) -> Iterator[tuple[int, ...]]:
 
 
 class Draws:
-    """A sequence of chance draws that the same key always repeats. (`below` is uniform only up to n / 2**32.)
+    """A sequence of random draws; equal keys give equal sequences. (`below` is uniform only up to n / 2**32.)
 
     >>> draws, again = Draws("an example"), Draws("an example")
     >>> [draws.below(10) for _ in range(200)] == [again.below(10) for _ in range(200)]
@@ -98,7 +98,7 @@ class Draws:
         return self._word() * n >> 32
 
     def happens(self, chance: int) -> bool:
-        """Whether something of this chance comes about: a comparison, where `below` costs a product.
+        """True with this probability, in the units of `chance`: a comparison, where `below` costs a product.
 
         >>> draws, again = Draws("an example"), Draws("an example")
         >>> [draws.happens(chance(2, 7)) for _ in range(200)] == [again.below(7) < 2 for _ in range(200)]
@@ -111,7 +111,7 @@ class Draws:
         return items[self._word() * len(items) >> 32]
 
     def sample(self, items: Sequence[T], count: int) -> list[T]:
-        """This many different items, in random order."""
+        """`count` different items, in random order."""
         word, n = self._word, len(items)
         chosen: list[T] = []
         while len(chosen) < count:

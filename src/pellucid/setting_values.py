@@ -1,4 +1,4 @@
-"""One value of a setting: read as the type that its field declares, and held within its range.
+"""One value of a setting: read as the type that its field declares, and checked against its range.
 
 Text is read as that type (`"16"` for a whole number), an empty word as none, and a value of another kind or out of range
 is an error that says what the field takes. No torch here.
@@ -19,11 +19,11 @@ from pellucid.errors import SettingsError
 from pellucid.untrusted import shown, whole
 
 MOST = 2**64  # no count or seed reaches it; more would overflow wherever it is used
-LONGEST = 10**40  # longer whole numbers are not even repeated
+LONGEST = 10**40  # a message does not repeat longer whole numbers
 
 
 class Typed(str):
-    """A value as a person typed it after `--set name=`: only here does a comma part the items of a list."""
+    """A value typed after `--set name=`: only in such a value does a comma separate the items of a list."""
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -59,7 +59,7 @@ def check_range(value: Any, field: dataclasses.Field, key: str, source: str, bef
 
 
 def say_range(field: dataclasses.Field, key: str, before: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """What to give instead of a number out of range, and what the setting is without it: as a layer `before` has it."""
+    """The hint for a number out of range: what to give, and the value that holds without it (from a layer `before`)."""
     low, high, above = (
         None if field.metadata.get(end) is None else _figure(field.metadata[end]) for end in ("low", "high", "above")
     )
@@ -89,7 +89,7 @@ def _figure(number: float) -> str:
 def convert(value: Any, hint: Any, key: str, source: str) -> Any:
     """A value of a layer as the type that its field declares; text is read as that type.
 
-    A text given for a list is one item, commas and all; only text that was `Typed` is parted at its commas.
+    A text given for a list is one item, commas and all; only text that was `Typed` is split at its commas.
     """
     kind = "str" if isinstance(value, str) else type(value).__name__
     failure = SettingsError(f"{key} wants {describe_type(hint)}", found=f"{shown(value)} ({kind})", where=source)
@@ -118,7 +118,7 @@ def convert(value: Any, hint: Any, key: str, source: str) -> Any:
 
 
 def _items(value: Any, failure: SettingsError) -> list[Any]:
-    """What a list holds."""
+    """The items of a list."""
     if isinstance(value, Typed):
         items = value.split(",") if value else []
         if "" in items:

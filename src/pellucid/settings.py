@@ -120,7 +120,7 @@ def setting_names(cls: type, prefix: str = "") -> Iterator[str]:
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values under dotted keys as the tree that they name.
+    """Values under dotted keys as a tree of dictionaries.
 
     >>> nested({"seed": 3, "batch.rows": 8})
     {'seed': 3, 'batch': {'rows': 8}}
@@ -132,7 +132,7 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def partly(cls: type, *, without: tuple[str, ...] = ()) -> type:
-    """A tree of settings like `cls` of which any part may be given: every leaf is optional, None where nothing is said.
+    """A settings class like `cls` with every leaf optional: None where no value is given.
 
     >>> @dataclass(frozen=True, kw_only=True)
     ... class Batch:
@@ -174,7 +174,7 @@ def _partly_one_of(groups: tuple[type, ...], meaning: str) -> type:
 
 
 def given(settings: Any) -> dict[str, Any]:
-    """What was said in a tree of settings that may be given in part, as nested dictionaries.
+    """The values that are given in a `partly` tree of settings, as nested dictionaries.
 
     >>> @dataclass(frozen=True, kw_only=True)
     ... class Batch:
@@ -260,7 +260,7 @@ def load_toml(path: Path) -> Layer:
 
 @dataclass
 class _Said:
-    """Which layer is being read, and what was said by those before it."""
+    """The layer that is being read, and the values of the layers before it."""
 
     source: str = ""
     sources: dict[str, str] = dataclasses.field(default_factory=dict)  # the layer of each key

@@ -1,7 +1,7 @@
-"""What was found good before, so that it is not looked at again: stamps in the user's cache directory.
+"""A cache of checks: what was found good before is not checked again (stamps in the user's cache directory).
 
 A file that was hashed is stamped with its size, time and inode, and is read again when one of them changed. A text that
-an engine took without harm is stamped by its hash. Where the cache cannot be written, everything is simply looked at
+an engine took without harm is stamped by its hash. Where the cache cannot be written, everything is checked
 each time. Stamps guard against damage and save time; they are *not* a defence against somebody who may write here.
 """
 

@@ -1,8 +1,8 @@
-"""A trial in a process of its own: whatever a foreign text costs an engine, or does to it, happens there.
+"""Trials in a child process (a sandbox): if a text from outside crashes an engine, only the child is lost.
 
 An engine written in another language may abort, panic or take all memory when a text was made for that, and the whole
 process goes with it. So such a text is tried once in a child process, within a given time and memory; what survives is
-then used here. The child is `python trial.py MODULE`: it reads its order, lets itself have no more than the memory, and
+then used here. The child is `python trial.py MODULE`: it reads its order, limits its own memory, and
 answers with what the module's `answer(order)` returns. Both are JSON. The memory limit holds on Linux and macOS;
 elsewhere time alone is limited.
 """
@@ -46,7 +46,7 @@ def try_apart(module: str, order: Any, *, seconds: float, memory_bytes: int = ME
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Let this process have no more than this, where the system knows such limits."""
+    """Limit the memory of this process, where the system knows such limits."""
     if sys.platform != "win32":
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

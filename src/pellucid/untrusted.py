@@ -1,8 +1,8 @@
-"""Values from a file that anybody may have written: its JSON, and the numbers in it, read within bounds.
+"""Untrusted JSON, from a file that anybody may have written, read within bounds of size, depth, type and range.
 
 Python's own reader takes numbers of any length, NaN, infinity, the same key twice and nesting without end, and each of
-them fails much later and far away from the file. Here they fail at once, as a ValueError that says which. What a key
-means is the caller's matter, and so is the kind of PellucidError that a person sees.
+them fails much later and far away from the file. Here they fail at once, as a ValueError that says which. The caller
+knows what a key means, and which PellucidError a person sees.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from pellucid.lens.lessons.contents import PATH
 from pellucid.lens.page.server import STATUS, read_params
 from pellucid.lens.questions import list_questions
 from pellucid.model.build import build
+from pellucid.model.context import Context
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import save_checkpoint
 from pellucid.store.envelope import encode
@@ -189,7 +190,7 @@ def test_a_row_of_the_embedding_that_no_token_uses_may_be_the_likeliest(tmp_path
     ids = [TOKENIZER.bos_id, *TOKENIZER.encode("hello there 你好").ids]
     with torch.no_grad():
         model.head.weight.normal_(std=0.02)
-        model.head.weight[302] = 9 * model.hidden(torch.tensor([ids]))[0, -1]
+        model.head.weight[302] = 9 * model.hidden(torch.tensor([ids]), Context())[0, -1]
     save_checkpoint(tmp_path / "m", config=config, weights=model.state_dict(), tokenizer=TOKENIZER, info={})
     dispatch = open_lens(tmp_path / "m", text="hello there 你好")
     assert dispatch.answer("record", {}).value["next"][0]["label"] == "[302]"

@@ -1,7 +1,8 @@
-"""The command `pellucid`: one file per verb, loaded only when the verb is used.
+"""The command `pellucid`: one file per verb (subcommand), loaded only when the verb is used.
 
-Each verb's file defines `command`. Help for all verbs needs none of them: the table below holds their one-line help.
-Errors become messages here, in one place: a `PellucidError` prints its four sentences and exits with the code of the table.
+Each verb's file defines `command`. The help for all verbs loads none of these files: the table below holds their
+one-line help. Errors become messages here: a `PellucidError` prints its four sentences and exits with the code in the
+table.
 """
 
 from __future__ import annotations
@@ -127,10 +128,10 @@ def run(arguments: list[str]) -> int:
 
 
 def lose_output(error: OSError, *, as_json: bool) -> int:
-    """Say that the output cannot be written, where that can be said; raises `error` again when it was something else."""
+    """Report that the output cannot be written, if a stream is left for that; any other `error` is raised again."""
     if error.filename is not None or error.errno not in OUTPUT_FAULTS:
         raise error
-    stream = find_broken_stream() or sys.stdout  # an unbuffered one has forgotten what it could not write
+    stream = find_broken_stream() or sys.stdout  # an unbuffered stream no longer holds what it could not write
     abandon(stream)
     if isinstance(error, BrokenPipeError):  # the reader of a pipe (head, less) has left
         code = 141
@@ -147,7 +148,7 @@ def lose_output(error: OSError, *, as_json: bool) -> int:
 
 
 def report(error: errors.PellucidError, *, as_json: bool) -> int:
-    """Tell a person (or a machine) what went wrong; return the exit code."""
+    """Print an error for people or as JSON; return the exit code."""
     if as_json:
         told = error if asked_language() is None else translate(error)
         say(to_json(told.to_dict()), err=True)
@@ -157,7 +158,7 @@ def report(error: errors.PellucidError, *, as_json: bool) -> int:
 
 
 def report_option(error: click.NoSuchOption, *, as_json: bool) -> int:
-    """Tell what a flag that is not there may have meant; return the exit code."""
+    """Print which flag or setting an unknown flag may have meant; return the exit code."""
     explained = explain_option(error)
     if isinstance(explained, errors.PellucidError):
         return report(explained, as_json=as_json)
@@ -166,7 +167,7 @@ def report_option(error: click.NoSuchOption, *, as_json: bool) -> int:
 
 
 def translate(error: errors.PellucidError) -> errors.PellucidError:
-    """The same error with its four sentences in the language of standard error."""
+    """The error with its four sentences in the language of standard error."""
     what, found, where, hint = (
         words(part, err=True, section="errors") for part in (error.what, error.found, error.where, error.hint)
     )
@@ -174,7 +175,7 @@ def translate(error: errors.PellucidError) -> errors.PellucidError:
 
 
 def describe(error: errors.PellucidError) -> str:
-    """An error as a person reads it.
+    """The text of an error for people.
 
     >>> print(describe(errors.InputError("the file is empty", where="book.txt")))
     error: the file is empty

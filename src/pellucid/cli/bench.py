@@ -1,7 +1,7 @@
-"""`pellucid bench`: how fast a model reads and writes here, beside what the machine itself reaches.
+"""`pellucid bench`: how fast a model reads prompts and generates tokens here, compared with the machine's own limits.
 
-Writing is limited by reading the weights from memory, reading a prompt by products; both limits are measured on the
-spot, after the model, so that the memory they take is not counted as the model's. Medians of a few rounds.
+Generation is limited by memory bandwidth, prompt reading by matrix products. Both limits are measured after the model,
+so that the memory they take is not counted as the model's. All figures are medians of a few rounds.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ GIGA = 1e9
 
 @dataclass(frozen=True, kw_only=True)
 class TokenCounts:
-    """How much is read and written in each measurement, in tokens."""
+    """The number of tokens read and generated in each measurement."""
 
     prefill: int  # of the prompt whose reading is timed
-    context: int  # there before the first new token that is timed
+    context: int  # in the context before the first new token that is timed
     new: int  # new tokens that are timed; `generate` writes one before them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """One thing that was timed: its tokens, what they cost, and what the machine could do of that in a second."""
+    """One timed operation: tokens per second, the cost of a token, and the machine's limit for that cost."""
 
     name: str
     tokens_per_second: float
@@ -52,13 +52,13 @@ class Rate:
 
     @property
     def share(self) -> float | None:
-        """Share of the machine's limit that was reached."""
+        """The share of the machine's limit that was reached."""
         return self.limit_per_second and self.tokens_per_second * self.cost_per_token / self.limit_per_second
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes that the model takes, and the most that this process held."""
+    """The bytes of the model, and the peak memory of this process."""
 
     weights: int
     cache: int
@@ -115,7 +115,7 @@ def command(
 
 
 def fit_lengths(config: ModelConfig, asked: TokenCounts) -> TokenCounts:
-    """The lengths that the model's context has room for; what had to be cut is told.
+    """Reduce the lengths to the model's context; every reduction is reported.
 
     Raises SettingsError when the new tokens alone do not fit.
     """
@@ -143,7 +143,7 @@ def fit_lengths(config: ModelConfig, asked: TokenCounts) -> TokenCounts:
 def measure(
     lm: LanguageModel, settings: EngineSettings, machine: Machine, lengths: TokenCounts, *, rounds: int, quiet: bool
 ) -> tuple[list[Rate], Memory]:
-    """Time the model, then what limits it."""
+    """Time the model, then the machine's limits."""
     from pellucid.engine.bench import (
         cache_bytes_per_position,
         model_bytes,
@@ -171,7 +171,7 @@ def measure(
 
 
 def number_format(lm: LanguageModel, settings: EngineSettings) -> Format:
-    """The number format in which the weights are read."""
+    """The number format of the weights that are read."""
     if settings.weights != "auto":
         return settings.weights
     return "fp32" if lm.checkpoint.dtype.itemsize == 4 else "bf16"
@@ -196,7 +196,7 @@ def measure_model(lm: LanguageModel, lengths: TokenCounts, *, rounds: int, quiet
 
 
 def measure_limits(lm: LanguageModel, weights: Format, machine: Machine) -> tuple[float, float | None]:
-    """(FLOP/s of a large product, bytes per second read from memory): what no runner here can beat."""
+    """(FLOP/s of a large product, bytes per second read from memory): the limits of any runner on this machine."""
     import torch
 
     from pellucid.training.measure import measure_product, measure_read_bandwidth
@@ -211,7 +211,7 @@ def measure_limits(lm: LanguageModel, weights: Format, machine: Machine) -> tupl
 def document(
     lm: LanguageModel, threads: int, lengths: TokenCounts, rates: list[Rate], memory: Memory
 ) -> dict[str, Any]:
-    """Everything for machines."""
+    """All results as JSON."""
     return {
         "run": str(lm.checkpoint.directory),
         "runner": lm.runner.name,
@@ -224,7 +224,7 @@ def document(
 
 
 def show(lm: LanguageModel, threads: int, lengths: TokenCounts, rates: list[Rate], memory: Memory) -> None:
-    """Everything for people."""
+    """Print all results for people."""
     exact = words("exact" if lm.runner.exact else "not exact")
     click.echo(f"{lm.runner.name}; {words(f'{threads} threads' if threads > 1 else '1 thread')}; {exact}\n")
     explained = {
@@ -243,7 +243,7 @@ def show(lm: LanguageModel, threads: int, lengths: TokenCounts, rates: list[Rate
 
 
 def cells(rate: Rate) -> tuple[str, str, str, str]:
-    """One rate as people read it."""
+    """One rate as the cells of a table row."""
     reached = f"{rate.tokens_per_second * rate.cost_per_token / GIGA:,.1f} {rate.unit}"
     if rate.limit_per_second is None:
         return f"{rate.tokens_per_second:,.1f}", reached, words("not measured"), "-"

@@ -1,4 +1,4 @@
-"""What the verbs share: the common flags, printing for people or machines, and listening to events."""
+"""Code shared by the verbs: the common flags, output for people or as JSON, and the printing of events."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Common:
 
 
 def common_options(function: Callable) -> Callable:
-    """Add --device --threads --seed --json --lang; the function receives all but the last as `common: Common`."""
+    """Decorator: add --device --threads --seed --json --lang; all but the last arrive as `common: Common`."""
 
     @lang_option
     @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps")
@@ -66,7 +66,7 @@ def common_options(function: Callable) -> Callable:
 
 
 class PlacePath(click.Path):
-    """The path of a file or directory; an empty one, as an unset variable of the shell gives, is no place."""
+    """The path of a file or directory. An empty path, as an unset shell variable gives, is an error."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
@@ -78,20 +78,20 @@ PLACE = PlacePath(path_type=Path)
 
 
 class SetOption(click.Option):
-    """The option --set of a verb; it knows by name the settings that it reaches, and opens them when they are asked for."""
+    """The option --set of a verb; it holds the names of its settings classes and imports them only when needed."""
 
     def __init__(self, *names: Any, settings: str, **attributes: Any) -> None:
         super().__init__(*names, **attributes)
         self.settings = settings
 
     def known(self) -> list[str]:
-        """The dotted names of all of them."""
+        """The dotted names of all settings."""
         module, name = self.settings.split(":")
         return list(setting_names(getattr(importlib.import_module(module), name)))
 
 
 def set_option(settings: str, meaning: str, *, metavar: str = "NAME=VALUE") -> Callable:
-    """Add --set for a dataclass of settings, named as `module:Class`: some are slow to import."""
+    """Decorator: add --set for a dataclass of settings, named as `module:Class` because some are slow to import."""
     return click.option(
         "--set", "assignments", cls=SetOption, settings=settings, multiple=True, metavar=metavar, help=meaning
     )
@@ -109,18 +109,18 @@ newlines_option = click.option(
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
-    """A value as JSON, readable in any language; what a terminal would obey, or no UTF-8 can hold, is escaped."""
+    """A value as JSON with readable non-ASCII text; terminal control characters and lone surrogates are escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
     return HARMFUL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     click.echo(as_json(value, indent=2))
 
 
 def read_standard_input() -> str:
-    """All of standard input, exactly as it is; DecodingError where it is not UTF-8."""
+    """Read all of standard input, unchanged; DecodingError where it is not UTF-8."""
     try:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -130,7 +130,7 @@ def read_standard_input() -> str:
 
 
 def as_trained(prompt: str, checkpoint: Checkpoint) -> str:
-    """A prompt with the line ends that a model's training text had, said aloud if that changes it."""
+    """The prompt with the line ends of the model's training text; a change is reported."""
     if "\r" not in prompt or checkpoint.newlines == "keep":
         return prompt
     ends = LineEnds()
@@ -142,7 +142,7 @@ def as_trained(prompt: str, checkpoint: Checkpoint) -> str:
 
 
 def warn_of_escapes(stops: Iterable[str]) -> None:
-    """Say what a stop text looks for that was typed as a programmer would: no shell makes `\\n` a line end by itself."""
+    """Warn about a stop text with a typed escape such as `\\n`: the shell does not turn it into a line end."""
     for stop in stops:
         for escape, meaning in ESCAPES.items():
             if escape in stop:
@@ -154,7 +154,7 @@ def warn_of_escapes(stops: Iterable[str]) -> None:
 
 
 def typed(*words: str | Path) -> str:
-    """A command as it is to be typed into a shell here: texts and paths with spaces or signs are quoted.
+    """A command line for this computer's shell: texts and paths with spaces or special characters are quoted.
 
     >>> print(typed("pellucid", "generate", Path("my runs/a"), "Who's there?"))
     pellucid generate 'my runs/a' 'Who'"'"'s there?'
@@ -165,9 +165,9 @@ def typed(*words: str | Path) -> str:
 
 
 def program() -> str:
-    """How this program is called here: by its name where a shell finds this very one by it, else by its path.
+    """How to call this program: by its name if the shell finds this program under it, else by its path.
 
-    In a clone whose `.venv` nobody activated that is `.venv/bin/pellucid`.
+    In a clone whose `.venv` is not activated, that is `.venv/bin/pellucid`.
     """
     called, found = Path(sys.argv[0]), shutil.which("pellucid")
     if called.stem != "pellucid" or not called.is_file() or (found and Path(found).resolve() == called.resolve()):
@@ -177,7 +177,7 @@ def program() -> str:
 
 
 class Terminal:
-    """Listens to events and prints each as one line on standard error, out of the way of results."""
+    """A recorder that prints each event as one line on standard error, apart from the results."""
 
     def record(self, event: Event) -> None:
         if not event.name.endswith(".progress"):  # a bar's ticks: `Watch` draws them
@@ -185,13 +185,13 @@ class Terminal:
 
 
 def tell_opening(run: object, *, quiet: bool = False) -> None:
-    """Say that a model is being opened, before the seconds that this takes."""
+    """Report that a model is being opened, because this takes seconds."""
     if not quiet:
         tell(f"· opening {run} …", err=True)
 
 
 def open_model(run: str, common: Common, engine: EngineSettings | None = None) -> LanguageModel:
-    """The language model of a run, to be read by as many threads as were asked for."""
+    """Open the language model of a run, with the number of threads that was asked for."""
     from pellucid.api import load
     from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
@@ -201,5 +201,5 @@ def open_model(run: str, common: Common, engine: EngineSettings | None = None) -
 
 
 def is_terminal() -> bool:
-    """Whether a person watches (else: plain lines, no redrawing)."""
+    """Whether standard error is a terminal (else: plain lines, no redrawing)."""
     return sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""The options that hold an answer to a form, and the form that they ask for."""
+"""The options for constrained decoding (--regex --json-schema --choice --grammar), and the constraint they make."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TEXT_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def constraint_options(function: Callable) -> Callable:
-    """Add --regex --json-schema --choice --grammar; the function receives regex, json_schema, choices, grammar."""
+    """Decorator: add --regex --json-schema --choice --grammar; they arrive as regex, json_schema, choices, grammar."""
     for option in reversed(
         (
             click.option("--regex", metavar="PATTERN", help="the answer as a whole matches this regular expression"),
@@ -33,7 +33,7 @@ def constraint_options(function: Callable) -> Callable:
 def read_constraint(
     *, regex: str | None, json_schema: Path | None, choices: tuple[str, ...], grammar: Path | None
 ) -> ConstraintSettings:
-    """The form that the options ask for, files read."""
+    """The constraint that the options ask for; this reads their files."""
     from pellucid.engine.constraints.settings import ConstraintSettings
 
     return ConstraintSettings(regex=regex, json_schema=_read(json_schema), choices=choices, grammar=_read(grammar))

@@ -1,4 +1,4 @@
-"""`pellucid convert`: a model into a GGUF file or a Hugging Face directory, and what that costs."""
+"""`pellucid convert`: write a model as a GGUF file or a Hugging Face directory, and measure the loss of quality."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # it loads torch, which help does without
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertedModel:
-    """One side of a conversion, before or after: what it is, its size, and how well it predicts the text that was given."""
+    """The model before or after a conversion: its format, its size, and its loss on the given text."""
 
     path: Path
     number_format: str
@@ -114,7 +114,7 @@ def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> floa
 
 
 def _print(rows: list[ConvertedModel]) -> None:
-    """Both sides under the columns for which there are figures."""
+    """Print the model before and after, with the columns for which there are figures."""
     cells = [[str(row.path), words(row.number_format), f"{row.num_bytes / 1e6:,.2f}"] for row in rows]
     columns: dict[str, Side] = {"model": "left", "numbers": "left", "MB": "right"}
     measured: dict[str, Side] = {"bits/byte": "right", "change": "right"}

@@ -1,7 +1,7 @@
-"""`pellucid doctor`: what this machine offers, how fast it really is, what a run would use, and why.
+"""`pellucid doctor`: what hardware this machine has, its measured speed, what a run would use, and why.
 
-What is offered is asked of the system, how fast it is is measured (a few seconds), and what would be used comes from
-the same functions that a run calls. Nothing is changed.
+The hardware is read from the system, the speed is measured (a few seconds), and the choices come from the same
+functions that a run calls. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BANDWIDTH_BYTES = 1 << 29  # read to measure bandwidth: more than any cache hold
 
 @dataclass(frozen=True, kw_only=True)
 class MachineReport:
-    """What the machine reached just now; bytes and FLOPs per second."""
+    """The measured speed of the machine, in bytes and FLOPs per second."""
 
     fp32_flops_per_second: float
     bf16_flops_per_second: float
@@ -53,7 +53,7 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something that holds this machine back, and what to do about it."""
+    """A problem that slows this machine down, and what to do about it."""
 
     what: str
     hint: str
@@ -98,7 +98,7 @@ def command(common: Common, trial: bool) -> None:
 
 
 def measure(machine: Machine, device: torch.device, dtype: torch.dtype) -> MachineReport:
-    """The rates of products, of reading memory and of a training step."""
+    """Measure the rates of matrix products, of memory reads and of a training step."""
     import torch
 
     from pellucid.training.measure import measure_product, measure_read_bandwidth, measure_training
@@ -125,7 +125,7 @@ def try_to_compile(device: torch.device, dtype: torch.dtype, *, quiet: bool) -> 
 
 
 def use_of_device(asked: str, device: torch.device) -> Use:
-    """The device, and what else was looked for."""
+    """The device that a run would use, and the reason."""
     found = [name for name, there in accelerators().items() if there]
     why = f"{found[0]} is there" if found else "there is neither CUDA nor MPS"
     return Use(name="device", what=str(device), why=why if asked == "auto" else "as asked")
@@ -139,7 +139,7 @@ def accelerators() -> dict[str, bool]:
 
 
 def use_of_dtype(machine: Machine, device: torch.device, dtype: torch.dtype) -> Use:
-    """The number format that a model computes in."""
+    """The number format that a run would compute in, and the reason."""
     name = str(dtype).removeprefix("torch.")
     where = "the processor" if device.type == "cpu" else device.type
     native = "multiplies bfloat16 itself" if name == "bfloat16" else "does not multiply bfloat16 itself"
@@ -147,14 +147,14 @@ def use_of_dtype(machine: Machine, device: torch.device, dtype: torch.dtype) -> 
 
 
 def use_of_threads(asked: int | None, threads: int, machine: Machine) -> Use:
-    """The number of threads, and what limits it."""
+    """The number of threads that a run would use, and what limits it."""
     limited = "" if machine.cores == machine.cores_present else f", of {machine.cores_present} that are there"
     why = "as asked" if asked else f"the cores that this process may use{limited}"
     return Use(name="threads", what=str(threads), why=why)
 
 
 def use_of_core(device: torch.device) -> Use:
-    """How attention is computed."""
+    """The attention core that a run would use."""
     if device.type != "cpu":
         return Use(name="attention", what="torch's fused kernel", why="it never stores the attention weights")
     what = f"batched products up to a context of {BATCHED_CONTEXT_LIMIT}"
@@ -163,7 +163,7 @@ def use_of_core(device: torch.device) -> Use:
 
 
 def use_of_compile(device: torch.device, tried: CompileTrial | None) -> Use:
-    """Whether training would be compiled: by arithmetic, where the compiled step agrees with the eager one."""
+    """Whether a run would be compiled: only if the compiled step agrees with the eager one, and if it saves time."""
     from pellucid.training.compiler import compiler_name, default_march
     from pellucid.training.plan import COMPILE_SAVING, COMPILE_SECONDS
 
@@ -178,12 +178,12 @@ def use_of_compile(device: torch.device, tried: CompileTrial | None) -> Use:
 
 
 def processor_load() -> float:
-    """Programs that wanted to run at once over the last minute, on average; 0 where the system does not tell."""
+    """The load average of the last minute; 0 where the system has none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def find_problems(machine: Machine, device: torch.device, load: float, compile_fault: str) -> Iterator[Problem]:
-    """What holds this machine back; `load` was read before anything was measured."""
+    """The problems of this machine; `load` was read before anything was measured."""
     import torch
 
     free = machine.memory_available_bytes
@@ -210,7 +210,7 @@ def find_problems(machine: Machine, device: torch.device, load: float, compile_f
 def document(
     machine: Machine, measured: MachineReport, uses: tuple[Use, ...], problems: tuple[Problem, ...]
 ) -> dict[str, Any]:
-    """The whole examination for machines."""
+    """All results as JSON."""
     import torch
 
     return {
@@ -223,7 +223,7 @@ def document(
 
 
 def show(machine: Machine, measured: MachineReport, uses: tuple[Use, ...], problems: tuple[Problem, ...]) -> None:
-    """The whole examination for people."""
+    """Print all results for people."""
     print_table({"machine": "left", "": "left"}, [tuple(map(words, row)) for row in machine_rows(machine)])
     print_table({"measured now": "left", "": "right"}, [tuple(map(words, row)) for row in measured_rows(measured)])
     used = [tuple(map(words, (use.name, use.what, use.why))) for use in uses]
@@ -235,7 +235,7 @@ def show(machine: Machine, measured: MachineReport, uses: tuple[Use, ...], probl
 
 
 def machine_rows(machine: Machine) -> Iterator[tuple[str, str]]:
-    """What the system says of itself."""
+    """The hardware that the system reports, as table rows."""
     import torch
 
     yield "system", f"{machine.system}, Python {machine.python}"
@@ -251,7 +251,7 @@ def machine_rows(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def measured_rows(measured: MachineReport) -> Iterator[tuple[str, str]]:
-    """The rates as people read them."""
+    """The measured rates as table rows."""
     yield "float32 product", f"{measured.fp32_flops_per_second / 1e9:,.0f} GFLOP/s"
     yield "bfloat16 product", f"{measured.bf16_flops_per_second / 1e9:,.0f} GFLOP/s"
     if measured.read_bytes_per_second is not None:

@@ -1,4 +1,4 @@
-"""`pellucid eval`: how likely a model finds a text, and which tokens surprised it."""
+"""`pellucid eval`: loss, perplexity and bits per byte of a text under a model, and its least likely tokens."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def command(
 
 
 def _most_surprising(lm: LanguageModel, source: Source, count: int, num_before: int = 12) -> list[Surprise]:
-    """The least likely tokens of the first document, each with the text before it, most surprising first."""
+    """The least likely tokens of the first document, each with the text before it, least likely first."""
     from pellucid.evaluate.likelihood import token_logprobs
 
     if not count:
@@ -103,18 +103,18 @@ def _most_surprising(lm: LanguageModel, source: Source, count: int, num_before: 
 
 
 def _progress(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
-    """The batches, with progress on standard error."""
+    """Pass the batches on, with progress on standard error."""
     return watch_items(batches, num_batches, "reading")
 
 
 def _documents(source: Source) -> Iterator[Document]:
-    """The documents, with progress while they become tokens."""
+    """The documents, with progress while they are tokenised."""
     total = source.survey.num_characters
     return watch_items(source.documents(), total, "tokens", size=lambda document: len(document.text))
 
 
 def _warn(text: str, measured: Likelihood, vocab_size: int) -> None:
-    """Say when guessing every token alike would have done better."""
+    """Warn when a uniform guess over the vocabulary would have had a lower loss."""
     if not measured.perplexity <= vocab_size:  # written so that NaN is told too
         message = (
             f"{text}: a perplexity of {measured.perplexity:,.5g} is worse than guessing among all {vocab_size:,} tokens "
@@ -144,7 +144,7 @@ def _print(results: list[tuple[str, Likelihood, list[Surprise]]]) -> None:
 
 
 def _cells(measured: Likelihood) -> tuple[str, ...]:
-    """A text's figures as people read them."""
+    """The figures of a text as table cells."""
     figures = (f"{measured.loss:.4f}", f"{measured.perplexity:,.5g}", f"{measured.bits_per_byte:.4f}")
     return (*figures, f"{measured.num_tokens:,}", f"{measured.num_bytes:,}")
 

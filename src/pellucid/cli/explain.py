@@ -1,4 +1,4 @@
-"""Accounts for people: how each token came about, and what the model thought of the prompt."""
+"""Print how each token was chosen (`--explain`), and the log-probabilities of the prompt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plain(value: Any) -> str:
 
 
 def print_account(console: Console, account: Account) -> None:
-    """One token: shapes from ids to logits, what each stage did, the candidates, the draw, the choice."""
+    """Print one token's account: shapes from ids to logits, each sampler stage, candidates, the draw, the choice."""
     console.rule(words(f"token {account.position}"), align="left")
     console.print(cell(" → ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in account.shapes)))
     console.print(cell(_describe_reading(account.reading, account.choose_seconds)))
@@ -39,7 +39,7 @@ def print_account(console: Console, account: Account) -> None:
 
 
 def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
-    """How likely the model found each token of the prompt, and their sum."""
+    """Print the log-probability of each token of the prompt, and their sum."""
     headings = ("id", words("token"), words("log-probability"), words("rank"))
     table = Table(*headings, box=None, title=words("prompt"), title_justify="left")
     for token in tokens:

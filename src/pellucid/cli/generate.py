@@ -1,6 +1,6 @@
-"""`pellucid generate`: continue a prompt, streaming.
+"""`pellucid generate`: continue a prompt, and print each token as it comes.
 
-The answer goes to standard output, everything about it to standard error, so that a pipe receives the text alone.
+The text goes to standard output and everything about it to standard error, so that a pipe receives the text alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ENGINE = ("weights", "kernels", "exact")
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What is wanted beside the text."""
+    """The output that was asked for beside the text."""
 
     as_json: bool
     num_choices: int
@@ -66,7 +66,7 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """What was read from the disk: the model, the one that guesses for it, the settings that its directory suggests."""
+    """Everything read from the disk: the model, its draft model, the settings that its directory suggests."""
 
     lm: LanguageModel
     draft: Runner | None
@@ -120,7 +120,7 @@ def command(
     apply, draft = options.pop("generation_config") == "apply", options.pop("draft")
     view, given = View(as_json=common.as_json, **options), _given(common, assignments, knobs)
     _check(view, bool(draft))
-    resolved = _resolve(given)  # a knob out of range is refused before a model is loaded
+    resolved = _resolve(given)  # a setting out of range is refused before a model is loaded
     warn_of_escapes(resolved.settings.stop)
     tell_opening(run, quiet=common.as_json)
     constraint = read_constraint(**form) if any(value not in (None, ()) for value in form.values()) else None
@@ -146,7 +146,7 @@ def command(
 
 
 def _given(common: Common, assignments: tuple[str, ...], knobs: dict[str, Any]) -> dict[str, Any]:
-    """What the command line says about sampling."""
+    """The sampling settings given on the command line."""
     from pellucid.settings import parse_assignments
 
     named = {name: value for name, value in {**knobs, "seed": common.seed}.items() if value not in (None, ())}
@@ -154,7 +154,7 @@ def _given(common: Common, assignments: tuple[str, ...], knobs: dict[str, Any]) 
 
 
 def _check(view: View, draft: bool) -> None:
-    """Refuse flags that contradict each other."""
+    """Raise an error for flags that contradict each other."""
     if view.num_choices > 1 and (view.explain or view.save_trace):
         raise SettingsError(
             "the account of several texts at once is not kept",
@@ -182,7 +182,7 @@ def _resolve(given: dict[str, Any], suggested: Mapping[str, object] | None = Non
 
 
 def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *, apply: bool) -> Loaded:
-    """The models, and what the first one's directory suggests, said aloud."""
+    """Open the models; report the settings that the first one's directory suggests."""
     from pellucid.engine.settings import EngineSettings
     from pellucid.settings import Layer, resolve
 
@@ -194,7 +194,7 @@ def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *,
 
 
 def _suggestions(lm: LanguageModel, apply: bool) -> Mapping[str, object]:
-    """What the model's directory suggests, said aloud; {} unless it is to be applied."""
+    """Report the settings that the model's directory suggests; return them if they are to be applied, else {}."""
     from pellucid.engine.sampling.generation_config import suggest
 
     try:
@@ -216,7 +216,7 @@ def _suggestions(lm: LanguageModel, apply: bool) -> Mapping[str, object]:
 def _settle(
     opened: Loaded, prompt: str, resolved: Resolved[SamplingSettings], constraint: ConstraintSettings | None
 ) -> Request:
-    """The request of the command line, each setting that is not a default printed with its source."""
+    """The request of the command line; each setting that is not a default is printed with its source."""
     from pellucid.engine.request import Request
 
     chosen = [row for row in resolved.rows() if row[2] != "default"]
@@ -229,7 +229,7 @@ def _settle(
 
 
 def _complete_request(request: Request, opened: Loaded, view: View) -> Request:
-    """With what is wanted beside the text, and who guesses ahead."""
+    """Add to the request the output beside the text, and speculative decoding."""
     from pellucid.engine.settings import SpeculationSettings
 
     return dataclasses.replace(
@@ -248,7 +248,7 @@ def _load_transcript(path: Path) -> Transcript:
 
 
 def _ask_again(lm: LanguageModel, transcript: Transcript) -> Request:
-    """The request that a trace was made from. Raises RequestError when the model is another one."""
+    """The request that a trace was made from. Raises RequestError when it was made with another model."""
     from pellucid.engine.transcript import check_origin, hash_model
 
     check_origin(transcript, model_sha256=hash_model(lm.model), tokenizer=lm.tokenizer)
@@ -256,7 +256,7 @@ def _ask_again(lm: LanguageModel, transcript: Transcript) -> Request:
 
 
 def _score_prompt(generation: Generation, view: View) -> list[PromptToken]:
-    """What the model thought of each token of the prompt, printed for people."""
+    """The log-probability of each token of the prompt; printed for people."""
     from pellucid.engine.account import score_prompt
 
     scored = score_prompt(generation.runner, generation.tokenizer, generation.request.prompt_ids)
@@ -268,7 +268,7 @@ def _score_prompt(generation: Generation, view: View) -> list[PromptToken]:
 def _answer(
     lm: LanguageModel, generation: Generation, view: View, scored: list[PromptToken], transcript: Transcript | None
 ) -> None:
-    """Generate, show, compare with a trace or write one."""
+    """Generate and print the text; compare it with a trace, or write one."""
     from pellucid.engine.generate import collect
     from pellucid.engine.transcript import follow
 
@@ -314,7 +314,7 @@ def _stream(steps: Iterable[Step], generation: Generation, *, explain: bool) -> 
 
 
 def _answer_often(generation: Generation, view: View, scored: Sequence[PromptToken]) -> None:
-    """Several texts from one seed, one after the other in the order of their numbers."""
+    """Generate several texts from one seed, one after the other in the order of their numbers."""
     from pellucid.engine.choices import complete_choices
 
     completions = complete_choices(generation)
@@ -329,7 +329,7 @@ def _answer_often(generation: Generation, view: View, scored: Sequence[PromptTok
 
 
 def _circumstances(generation: Generation, scored: Sequence[PromptToken]) -> dict[str, Any]:
-    """What belongs to every answer in JSON: all settings, who read the model, and the prompt's scores if asked for."""
+    """The JSON fields of every answer: all settings, the runner, and the prompt's scores if asked for."""
     from pellucid.settings import to_dict
 
     request, runner = generation.request, generation.runner

@@ -1,6 +1,6 @@
-"""The guided lessons of `pellucid learn`: a question about a person's own model, answered by doing and checked by it.
+"""The guided lessons of `pellucid learn`: a question about the reader's own model, whose answer the model checks.
 
-At a terminal the answer is asked for; in a pipe, or with `--answer`, nothing is.
+In a terminal the program asks for the answer; in a pipe, or with `--answer`, it does not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
 def guide(
     lesson: Lesson, common: Common, language: Language, model: Path | None, prompt: str | None, answer: str | None
 ) -> None:
-    """Tell the lesson, then check the answer that was given, or ask for one."""
+    """Print the lesson, then check the answer that was given, or ask for one."""
     tell_opening(lesson.name, quiet=common.as_json)
     from pellucid.events import NULL
     from pellucid.lessons.guided import open_guided
@@ -54,7 +54,7 @@ def guide(
 
 
 def converse(guided: Guided, language: Language) -> None:
-    """Ask until the answer is right; an empty answer has it shown."""
+    """Ask until the answer is right; after an empty answer, show it."""
     from pellucid.errors import RequestError
     from pellucid.lens.lessons.words import say
 
@@ -75,7 +75,7 @@ def converse(guided: Guided, language: Language) -> None:
 
 
 def close(checked: Checked, language: Language, *, told: bool = True) -> None:
-    """What the program says to an answer; `told` is false when the answer was asked for, not given."""
+    """Print the reply to an answer; `told` is false when the reader asked to see the answer."""
     from pellucid.lens.lessons.words import say
 
     if told:
@@ -87,7 +87,7 @@ def close(checked: Checked, language: Language, *, told: bool = True) -> None:
 
 
 def to_dict(guided: Guided, lesson: Lesson, language: Language, answer: str | None) -> dict[str, Any]:
-    """The lesson for machines; `checked` is null when no answer was given."""
+    """The lesson as JSON; `checked` is null when no answer was given."""
 
     checked = None if answer is None else guided.check(answer)
     found = checked and {"right": checked.right, "answer": checked.answer, "sections": checked.page.to_dict(language)}

@@ -1,7 +1,7 @@
-"""Help and the errors of a mistyped command, in the reader's language.
+"""Help pages and usage errors in the reader's language.
 
-click builds its pages through a formatter and says its errors as sentences; both pass through here. What click has no
-words for is looked up like any other sentence (`words/zh/help.json`). Chinese is wrapped by the columns it takes.
+click builds its pages with a formatter and writes its errors as sentences; both are translated here. Every sentence is
+looked up in `words/zh/help.json`. Chinese is wrapped by its width in columns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WIDEST_NAME = 30  # columns for the names of options, as click has it
 
 
 class HelpPage(click.HelpFormatter):
-    """A page of help: click's own in English, in Chinese with its words looked up."""
+    """A formatter for help pages: click's own in English; in Chinese each sentence is looked up."""
 
     err = False  # whether it goes to standard error
 
@@ -68,7 +68,7 @@ class HelpPage(click.HelpFormatter):
 
 
 class PageContext(click.Context):
-    """A context whose help is such a page."""
+    """A click context that uses `HelpPage`."""
 
     formatter_class = HelpPage
 
@@ -83,7 +83,7 @@ def paragraphs_of(text: str) -> list[str]:
 
 
 def split_extra(text: str) -> tuple[str, list[str]]:
-    """An option's help, and what click adds to it.
+    """Split an option's help from the extras that click adds to it.
 
     >>> split_extra("rows computed at once  [default: 1; x>=1]")
     ('rows computed at once', ['default: 1', 'x>=1'])
@@ -94,7 +94,7 @@ def split_extra(text: str) -> tuple[str, list[str]]:
 
 
 def describe(text: str, err: bool) -> str:
-    """An option's help with click's additions, each looked up."""
+    """An option's help and click's extras, each translated."""
     told, extra = split_extra(" ".join(text.split("\n")))
     return _words(told, err) + (f"  [{'; '.join(_words(one, err) for one in extra)}]" if extra else "")
 
@@ -104,7 +104,7 @@ def _words(sentence: str, err: bool) -> str:
 
 
 def speak(command: click.Command) -> click.Command:
-    """A verb, and all below it, with pages in the reader's language and with --lang."""
+    """Give a verb and all its subcommands --lang and help in the reader's language."""
     command.context_class = PageContext
     if not any(parameter.name == "lang" for parameter in command.params):
         lang_option(command)
@@ -125,7 +125,7 @@ def show_usage_error(error: click.UsageError) -> None:
 
 
 def explain_option(error: click.NoSuchOption) -> SettingsError | click.NoSuchOption:
-    """The error for a flag that is not there: where it is a setting after all, it names the --set that stands for it."""
+    """The error for an unknown flag; if a setting has that name, the error names the --set to use."""
     known = [name for one in _parameters(error.ctx) if isinstance(one, SetOption) for name in one.known()]
     wanted = error.option_name.lstrip("-").replace("-", "_")
     here = [name for name in known if name.rpartition(".")[2] == wanted]
@@ -140,7 +140,7 @@ def explain_option(error: click.NoSuchOption) -> SettingsError | click.NoSuchOpt
 
 
 def nearest_name(wanted: str, known: Mapping[str, str]) -> str:
-    """The known name that is like the wanted one, in full; empty where none is.
+    """The full known name that is most similar to the wanted one; empty where none is similar.
 
     >>> nearest_name("repetition_penaltie", {"repetition_penalty": "sampling.repetition_penalty"})
     'sampling.repetition_penalty'

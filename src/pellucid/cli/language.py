@@ -1,6 +1,6 @@
-"""Which language the command line speaks: the one that `--lang` asks for, else the locale's where a terminal listens.
+"""The language of the command line: `--lang` if given, else the locale's language when the output is a terminal.
 
-Logs, JSON and what goes through a pipe stay English unless `--lang` is given: programs read them.
+Logs, JSON and output through a pipe stay English unless `--lang` is given, because programs read them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _asked: list[Language] = []  # by --lang, the innermost last
 
 
 def ask(language: str | None) -> None:
-    """Speak this language from now on; None: what the locale says."""
+    """Use this language from now on; None: the locale's language."""
     _asked[:] = [] if language is None else ["zh" if language == "zh" else "en"]
 
 
 def find_asked(arguments: Sequence[str]) -> str | None:
-    """The language that a command line asks for, found before click reads it: its own errors are to be in it too.
+    """The language in --lang. It is read before click parses the command, so that click's errors are translated too.
 
     >>> find_asked(["train", "BOOK.txt", "--lang=zh"]), find_asked(["--lang", "en", "plan"]), find_asked(["plan"])
     ('zh', 'en', None)
@@ -46,7 +46,7 @@ def find_asked(arguments: Sequence[str]) -> str | None:
 
 
 def asked_language() -> Language | None:
-    """What `--lang` asked for."""
+    """The language that `--lang` asked for, if any."""
     return _asked[-1] if _asked else None
 
 
@@ -70,20 +70,20 @@ def locale_language(environment: Mapping[str, str]) -> Language:
 
 
 def words(sentence: str, *, err: bool = False, section: Section = "screen") -> str:
-    """One of our sentences in the language of standard output, or of standard error."""
+    """Translate one of our sentences into the language of standard output, or of standard error."""
     spoken = language(err=err)
     return sentence if spoken == "en" else catalogue.say(spoken, section, sentence)
 
 
 def say_event(event: Event) -> str:
-    """An event's sentence, for standard error, with the mark that tells a warning from a remark."""
+    """An event's sentence, translated for standard error; a warning is marked."""
     mark = "!" if event.level == "warning" else "·"
     spoken = language(err=True)
     return f"{mark} {event.message if spoken == 'en' else catalogue.say_event(spoken, event.name, event.message)}"
 
 
 def tell(sentence: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print one of our sentences."""
+    """Print one of our sentences, translated."""
     say(words(sentence, err=err), err=err, nl=nl)
 
 
@@ -95,7 +95,7 @@ def _take(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 
 
 def lang_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --lang, which means the same before and after every verb."""
+    """Decorator: add --lang, which means the same before and after every verb."""
     option = click.option(
         "--lang",
         type=click.Choice(LANGUAGES),

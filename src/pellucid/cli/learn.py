@@ -1,5 +1,6 @@
-"""`pellucid learn`: lessons, each with its formula, its numbers step by step and the code that repeats them; and the
-guided lessons of the lens, whose questions are answered here (`guided.py`).
+"""`pellucid learn`: lessons, each with its formula, its numbers step by step and the code that repeats them.
+
+The guided lessons of the lens ask questions, which are answered in the terminal (`guided.py`).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def command(common: Common, lesson: str, **options: Any) -> None:
 
 
 def tell(lesson: Lesson, common: Common, language: Language, out: Path | None, text: Path | None, quick: bool) -> None:
-    """Work a lesson through and show it whole."""
+    """Compute a lesson and print all of it."""
     if out:
         make_directory(out)
     page = work_through(lesson, common, text=text, quick=quick)
@@ -76,7 +77,7 @@ def tell(lesson: Lesson, common: Common, language: Language, out: Path | None, t
 
 
 def list_lessons(language: Language, *, as_json: bool) -> None:
-    """All lessons, one a line."""
+    """Print all lessons, one a line."""
     from pellucid.lessons.contents import KINDS, LESSONS
 
     if as_json:
@@ -94,7 +95,7 @@ def list_lessons(language: Language, *, as_json: bool) -> None:
 
 
 def check_options(lesson: Lesson, given: Mapping[str, Any]) -> None:
-    """Refuse an option that this lesson would ignore."""
+    """Raise an error for an option that this lesson would ignore."""
     from pellucid.errors import SettingsError
 
     for option, value in given.items():
@@ -104,7 +105,7 @@ def check_options(lesson: Lesson, given: Mapping[str, Any]) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make the folder for the plots before a model is trained: a wrong path should not cost a minute."""
+    """Create the folder for the plots before a model is trained, so that a wrong path does not cost a minute."""
     from pellucid.errors import InputError
 
     try:
@@ -116,7 +117,7 @@ def make_directory(path: Path) -> None:
 
 
 def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bool) -> LessonPage:
-    """Open the lesson; a trial is watched while it trains."""
+    """Compute the lesson; a trial shows its progress while it trains."""
     if lesson.kind == "trial":
         tell_opening(lesson.name, quiet=common.as_json)
     from pellucid.cli.watch import Watch
@@ -136,7 +137,7 @@ def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bo
 
 
 def draw(page: LessonPage, directory: Path) -> list[Path]:
-    """Write the page's charts."""
+    """Draw the page's charts as files."""
     from pellucid.lessons.page import Chart
     from pellucid.training.curve import draw_curves
 

@@ -66,7 +66,7 @@ def command(common: Common, run: str, prompt: str | None, port: int, browser: bo
 
 
 def offer_quickstart(common: Common, prompt: str | None) -> str:
-    """Train quickstart's model, if nothing lies in runs/ and a person says yes; the run to open, empty for the list."""
+    """Train quickstart's model if runs/ is empty and a person agrees; return the run to open, empty for the list."""
     from pellucid.cli.quickstart import command as quickstart
     from pellucid.store.run import is_run
 
@@ -84,7 +84,7 @@ def offer_quickstart(common: Common, prompt: str | None) -> str:
 
 
 def open_answerer(run: str, prompt: str | None, device: str) -> Answerer:
-    """The lens on the model, or the lobby when none is named."""
+    """The lens on the model, or the list of runs when no model is named."""
     from pellucid.lens.dispatch import open_lens
     from pellucid.lens.page.lobby import Lobby
     from pellucid.model.device import choose_device
@@ -100,7 +100,7 @@ def open_answerer(run: str, prompt: str | None, device: str) -> Answerer:
 
 
 def has_display(environment: os._Environ[str] | dict[str, str]) -> bool:
-    """Whether a browser could be seen here: always on Windows and macOS, elsewhere where a display is named.
+    """Whether this computer can show a browser: always on Windows and macOS, elsewhere when a display is named.
 
     >>> has_display({"WAYLAND_DISPLAY": "wayland-0"})
     True

@@ -1,4 +1,4 @@
-"""How a lesson looks on a terminal: its title, and each kind of section of its page, once."""
+"""Print a lesson in the terminal: its title, and each kind of section of its page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
 
 
 def describe(lesson: Lesson, language: Language) -> dict[str, Any]:
-    """A lesson's entry for machines."""
+    """A lesson's entry in the list, as JSON."""
     return {
         "number": lesson.number,
         "name": lesson.name,
@@ -25,7 +25,7 @@ def describe(lesson: Lesson, language: Language) -> dict[str, Any]:
 
 
 def show_title(lesson: Lesson, language: Language) -> None:
-    """What the lesson is called, and of which kind it is."""
+    """Print the lesson's title and kind."""
     from pellucid.lessons.contents import KINDS
 
     title = f"{lesson.number}. {lesson.title.say(language)}  [{KINDS[lesson.kind].say(language)}]"
@@ -33,7 +33,7 @@ def show_title(lesson: Lesson, language: Language) -> None:
 
 
 def show(page: LessonPage, language: Language, *, drawn: bool) -> None:
-    """A page for people."""
+    """Print a page for people."""
     from pellucid.lessons import page as sections
 
     views = {
@@ -79,13 +79,13 @@ def show_table(table: LessonTable, language: Language) -> None:
 
 
 def show_chart(chart: Any, language: Language) -> None:
-    """A terminal shows no curves: `--out` draws them."""
+    """Print a hint to `--out`, because a terminal cannot show curves."""
     told = "图：{}（加 --out 目录 画出来）" if language == "zh" else "plot: {} (add --out DIR to draw it)"
     click.echo(told.format(chart.title) + "\n")
 
 
 def show_nothing(chart: Any, language: Language) -> None:
-    """The files that hold the curves are named at the end."""
+    """Print nothing for a chart: the names of the files are printed at the end."""
 
 
 def heading(text: str) -> None:

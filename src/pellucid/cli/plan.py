@@ -1,6 +1,6 @@
-"""`pellucid plan`: what a model has, costs and needs, each figure beside the formula it was computed from.
+"""`pellucid plan`: parameters, FLOPs, memory and time of a model, each with the formula it was computed from.
 
-A model is a preset, one dial (`--depth`), or a directory that holds one; single axes may be overridden. Only a directory
+A model is a preset, a depth (`--depth`), or a directory that holds one; single axes may be overridden. Only a directory
 and `--machine this` load torch: the rest is arithmetic.
 """
 
@@ -50,7 +50,7 @@ SHAPE = ("n_layers", "d_model", "n_heads", "n_kv_heads", "head_dim", "d_ff", "vo
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A model to plan: its name, its shape, and why each size is what it is (where that was derived)."""
+    """A model to plan: its name, its shape, and the reason for each derived size."""
 
     name: str
     config: ModelConfig
@@ -58,7 +58,7 @@ class Drawing:
 
 
 def whole_number(ctx: click.Context, parameter: click.Parameter, value: float | None) -> int | None:
-    """A count as people write large ones (`300e9`)."""
+    """Read a whole number that may be written as `300e9`."""
     if value is not None and not 1 <= value <= MOST_TOKENS:  # written so that NaN fails too
         raise click.BadParameter(f"{value:g} is not between 1 and {MOST_TOKENS:g}", ctx, parameter)
     return None if value is None else int(value)
@@ -150,7 +150,7 @@ def command(
 
 
 def draw(model: str | None, depth: int | None, context_length: int | None, axes: Mapping[str, Any]) -> Drawing:
-    """The shape that was asked for: by name, by depth or from disk, then the overridden axes.
+    """The model shape that was asked for, by name, by depth or from disk, with the overridden axes.
 
     >>> draw("gpt2", None, None, {"n_layers": "6"}).config.n_layers
     6
@@ -170,7 +170,7 @@ def draw(model: str | None, depth: int | None, context_length: int | None, axes:
 
 
 def from_dial(depth: int, context_length: int | None, axes: Mapping[str, Any]) -> Drawing:
-    """A shape derived from its depth; the vocabulary has to be known first, since it decides whether the head is tied."""
+    """A shape derived from its depth; the vocabulary size must be known, because it decides whether the head is tied."""
     vocab_size = convert(axes.get("vocab_size", DEPTH_VOCABULARY), int, "vocab_size", COMMAND_LINE)
     length = {} if context_length is None else {"context_length": context_length}
     derived = from_depth(depth, vocab_size=vocab_size, **length)
@@ -180,7 +180,7 @@ def from_dial(depth: int, context_length: int | None, axes: Mapping[str, Any]) -
 
 
 def by_name(model: str) -> Drawing:
-    """A preset, or what a path holds; a path called like a preset is written `./gpt2`."""
+    """A preset, or the model at a path; a path with the name of a preset is written `./gpt2`."""
     if model not in PRESETS and Path(model).exists():
         with advised("give a preset (`pellucid plan --list`), a run, a Hugging Face directory or its config.json"):
             return Drawing(name=model, config=stored_config(Path(model)))
@@ -206,7 +206,7 @@ def stored_config(path: Path) -> ModelConfig:
 
 
 def choose_machine(name: str, common: Common) -> tuple[NamedMachine, str]:
-    """The machine to estimate time for (measured now when it is `this`), and the number format it computes in."""
+    """The machine to estimate time for (`this` is measured now), and the number format it computes in."""
     if name != THIS:
         return named_machine(name, also=(THIS,)), "bfloat16"
     with waiting("measuring for a few seconds", quiet=common.as_json):
@@ -214,7 +214,7 @@ def choose_machine(name: str, common: Common) -> tuple[NamedMachine, str]:
 
 
 def measure_here(common: Common) -> tuple[NamedMachine, str]:
-    """This machine, by a short training measurement in the format that a run would choose."""
+    """Measure this machine with a short training run in the number format that a run would choose."""
     from pellucid.model.device import choose_device, choose_dtype, use_threads
     from pellucid.training.measure import measure_read_bandwidth, measure_training
     from pellucid.training.settings import TrainSettings
@@ -231,7 +231,7 @@ def measure_here(common: Common) -> tuple[NamedMachine, str]:
 
 
 def describe(drawn: Plan, reasons: Iterable[Reason], machine: NamedMachine) -> dict[str, Any]:
-    """The plan for machines."""
+    """The plan as JSON."""
     return {
         **drawn.to_dict(),
         "reasons": [shallow(reason) for reason in reasons],
@@ -245,7 +245,7 @@ def fits(drawn: Plan, machine: NamedMachine) -> dict[str, bool]:
 
 
 def show(drawn: Plan, reasons: tuple[Reason, ...], machine: NamedMachine, assumed: str) -> None:
-    """The plan for people: four lines that sum it up, the shape, the reasons, then one table for each account."""
+    """Print the plan for people: a summary of four lines, the shape, the reasons, then the tables."""
     summary = list(summarise(drawn, machine))
     width = max(cell_len(words(name)) for name, _ in summary)
     for name, text in summary:
@@ -265,7 +265,7 @@ def show(drawn: Plan, reasons: tuple[Reason, ...], machine: NamedMachine, assume
 
 
 def summarise(drawn: Plan, machine: NamedMachine) -> Iterator[tuple[str, str]]:
-    """What most people want to know first: parameters, memory, compute and time, a line each."""
+    """The summary: parameters, memory, compute and time, a line each."""
     time, there = drawn.time, describe_bytes(machine.memory_bytes)
     assert time is not None, "a machine was named"
     whole, name = time.tokens * drawn.flops.training, machine.name
@@ -290,7 +290,7 @@ def summarise(drawn: Plan, machine: NamedMachine) -> Iterator[tuple[str, str]]:
 
 
 def list_known(*, as_json: bool) -> None:
-    """Every preset with its size, every machine with its peak."""
+    """Print every preset with its size, and every machine with its peak speed."""
     sizes = {name: count_parameters(config).total for name, config in PRESETS.items()}
     if as_json:
         presets = [{"name": name, "parameters": sizes[name], **flat(PRESETS[name])} for name in PRESETS]

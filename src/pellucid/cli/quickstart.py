@@ -1,4 +1,4 @@
-"""`pellucid quickstart`: from nothing to a model that answers, in minutes."""
+"""`pellucid quickstart`: train a small model from scratch on the microworld, in minutes, and ask it questions."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def command(common: Common, out: Path, size: str | None, precision: Any, level: 
 
 
 def show(outcome: Any) -> None:
-    """The exam, some answers, some continuations, and what to type next."""
+    """Print the exam, some answers, some continuations, and what to type next."""
     tell("\nA few questions about worlds it has never seen:\n")
     last = None
     for sample in outcome.answers:
@@ -117,7 +117,7 @@ def show(outcome: Any) -> None:
 
 
 def show_score(score: Any) -> None:
-    """Exact answers by split, with their intervals, beside the best control."""
+    """Print the share of exact answers by split, with intervals, beside the best control."""
     rows = []
     for split, title in SPLIT_NAMES.items():
         row = score.totals[split]

@@ -1,8 +1,8 @@
-"""What leaves the program: text that cannot harm a terminal, and the same bytes in every pipe.
+"""Safe output: no control characters on a terminal, exact UTF-8 in every pipe.
 
-A terminal obeys some characters, and a model, a file's name or a row of a data set may hold them. So whatever goes to a
-terminal passes `harmless`. Output that is no terminal is exact, and UTF-8 whatever the system's code page is. Rich
-draws only through `open_console` and `cell`, which read no markup: `x[red]y.txt` is the name of a file.
+A terminal obeys control characters, and the text of a model, a file name or a row of data may contain them. So all text
+for a terminal passes `harmless`. Other output is exact, and UTF-8 whatever the system's code page is. Rich draws only
+through `open_console` and `cell`, which read no markup: `x[red]y.txt` is the name of a file.
 """
 
 from __future__ import annotations
@@ -45,39 +45,39 @@ class Flow:
         self.held = ""
 
     def push(self, text: str) -> str:
-        """What may be shown now."""
+        """Add text; return the part that may be shown now."""
         text = self.held + text
         self.held = "\r" if text.endswith("\r") else ""
         return harmless(text[: len(text) - len(self.held)])
 
     def finish(self) -> str:
-        """What was held back, now that nothing follows."""
+        """End the text; return the part that was held back."""
         held, self.held = self.held, ""
         return harmless(held)
 
 
 def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print text that came from anywhere: harmless on a terminal, exact elsewhere."""
+    """Print text from any source: made harmless on a terminal, exact elsewhere."""
     shown = (sys.stderr if err else sys.stdout).isatty()
     click.echo(harmless(text) if shown else text, err=err, nl=nl)
 
 
 def cell(text: str) -> Text:
-    """Text for rich, as it is: no markup, nothing that a terminal would obey."""
+    """Text for rich without markup and without control characters."""
     from rich.text import Text
 
     return Text(harmless(text))
 
 
 def open_console(*, stderr: bool = False, **options: Any) -> Console:
-    """Rich, reading no markup and no emoji names in anybody's text."""
+    """A rich console that interprets no markup and no emoji names."""
     from rich.console import Console
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
 
 
 def open_streams() -> None:
-    """Write UTF-8 and plain line feeds where nobody watches; what an encoding cannot hold is spelled, never an error."""
+    """Set pipes and files to UTF-8 with plain line feeds; a character that cannot be encoded is escaped, no error."""
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started this: then it is empty
@@ -89,7 +89,7 @@ def open_streams() -> None:
 
 
 def find_broken_stream() -> TextIO | None:
-    """Standard output or standard error, when it can no longer be written."""
+    """Find the stream (standard output or standard error) that can no longer be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -99,7 +99,7 @@ def find_broken_stream() -> TextIO | None:
 
 
 def abandon(stream: TextIO) -> None:
-    """Let what a broken stream still holds vanish: Python would try to write it again at the exit."""
+    """Discard the buffer of a broken stream, because Python would try to write it again at exit."""
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())

@@ -1,4 +1,4 @@
-"""`pellucid search`: the likeliest continuations of a prompt, best first (beam search). Nothing is drawn."""
+"""`pellucid search`: beam search for the likeliest continuations of a prompt, best first. Nothing is sampled."""
 
 from __future__ import annotations
 

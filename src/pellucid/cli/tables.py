@@ -20,9 +20,9 @@ Side = Literal["left", "right"]
 
 
 def print_table(columns: Mapping[str, Side], rows: Sequence[Sequence[str]], *, strong: Collection[int] = ()) -> None:
-    """Print rows under their headings (heading -> the side its cells keep to); the rows numbered in `strong` stand out.
+    """Print a table (`columns`: heading -> alignment of its cells); the rows with numbers in `strong` are emphasised.
 
-    The headings are looked up in the reader's language; the cells are printed as they are.
+    The headings are translated; the cells are printed as they are.
     """
     columns = {words(heading): side for heading, side in columns.items()}
     if sys.stdout.isatty():
@@ -95,7 +95,7 @@ def _fold(line: str, width: int) -> str:
 
 
 def _units(line: str) -> Iterator[str]:
-    """What must not be broken: a word, a character of Chinese, each with the signs that keep to it."""
+    """The units that a line break must not split: a word, or a Chinese character, with its punctuation."""
     unit = ""
     for piece in PIECES.findall(line):
         keeps = piece[0] in NEVER_FIRST or (unit and unit[-1] in NEVER_LAST) or not unit.strip()

@@ -1,4 +1,4 @@
-"""`pellucid tokenizer`: train a tokenizer, turn text into ids and back, and see how a text came apart.
+"""`pellucid tokenizer`: train a tokenizer, encode text to ids, decode ids, and explain how a text was split.
 
 Results go to standard output and remarks to standard error, so that `encode` may be piped into `decode`.
 """
@@ -216,7 +216,7 @@ def open_tokenizer(where: Path) -> Tokenizer:
 
 
 def check_free(out: Path, *, force: bool) -> None:
-    """Raise StoreError where a tokenizer must not be written: over another one (unless `force`), or beside a model."""
+    """Raise StoreError when a tokenizer would replace another one (unless `force`) or lie beside a model."""
     if any((out / name).is_file() for name in ("run.json", "config.json")):
         raise StoreError(
             "a model is in this directory, and its weights belong to its own tokenizer",
@@ -230,7 +230,7 @@ def check_free(out: Path, *, force: bool) -> None:
 
 
 def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
-    """Write the tokenizer's files; `tokenizer.json`, by which it is found, last."""
+    """Write the tokenizer's files; `tokenizer.json` is written last, because readers look for it."""
     from pellucid.files import explained, replace_file
 
     with explained(out, 0):
@@ -240,7 +240,7 @@ def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
 
 
 def read_id(word: str) -> int:
-    """One id as a person writes it."""
+    """Read one id as a person writes it."""
     if not (word.isascii() and word.isdigit()):
         raise InputError("ids are whole numbers with spaces between", found=repr(word), hint="for example: 72 105")
     return int(word)
@@ -264,7 +264,7 @@ def merge_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
 
 
 def piece_document(piece: Piece) -> dict[str, Any]:
-    """A piece for machines; bytes in hexadecimal."""
+    """A piece as JSON; bytes in hexadecimal."""
     merges = [{"rank": m.rank, "left": m.left.hex(" "), "right": m.right.hex(" ")} for m in piece.merges]
     tokens = [{"id": token.id, "bytes": token.bytes.hex(" "), "text": token.text} for token in piece.tokens]
     return {"text": piece.text, "start": piece.start, "end": piece.end, "merges": merges, "tokens": tokens}
@@ -281,5 +281,5 @@ def show_bytes(data: bytes) -> str:
 
 
 def quote(text: str) -> str:
-    """Text between quotation marks, its spaces and line ends visible."""
+    """Text between quotation marks, with visible spaces and line ends."""
     return json.dumps(text, ensure_ascii=False)

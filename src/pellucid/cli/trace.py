@@ -1,4 +1,4 @@
-"""`pellucid trace`: every number between a text and its next token, on the screen in short, in files in full."""
+"""`pellucid trace`: record every activation between a text and its next token; a summary on screen, all in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pellucid train TEXT --out RUN`: a model from a person's own text."""
+"""`pellucid train TEXT --out RUN`: train a model on a person's own text."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def command(
 def settings_of(
     common: Common, recipe: Path | None, assignments: tuple[str, ...], named: dict[str, Any]
 ) -> Resolved[TrainSettings]:
-    """Defaults, then the recipe, then the command line."""
+    """The resolved settings: defaults, overridden by the recipe, overridden by the command line."""
     layers = [load_toml(recipe)] if recipe else []
     values = parse_assignments(assignments)
     device = None if common.device == "auto" else common.device
@@ -133,7 +133,7 @@ def settings_of(
 
 
 def report(finished: Any, *, as_json: bool) -> None:
-    """How the run ended, and what to type next."""
+    """Print how the run ended, and what to type next."""
     if as_json:
         print_json(
             {

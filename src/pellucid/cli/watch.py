@@ -1,7 +1,7 @@
-"""Watching work: a run's settings and plan, its steps as one progress bar, and whatever else takes longer than a moment.
+"""Progress display: a run's settings and plan, a progress bar for its steps, and any other work that takes long.
 
-It is a Recorder: it knows events by name and nothing else of the rooms that send them. When the output is not a
-terminal there is no bar, only a line now and then.
+`Watch` is a Recorder: it knows events by name and nothing else of the code that sends them. When the output is not a
+terminal, there is no bar, only a line now and then.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLAIN_SECONDS = 5.0  # between lines after that
 def watch_items(
     items: Iterable[T], total: int, label: str, *, size: Callable[[T], int] = lambda item: 1
 ) -> Iterator[T]:
-    """Pass items on and show how many of `total` are done; an item counts as much as `size` says."""
+    """Pass items on and show how many of `total` are done; `size` says how much an item counts."""
     bar, done, started = (Bar() if is_terminal() else Lines()), 0, time.monotonic()
     try:
         for item in items:
@@ -38,7 +38,7 @@ def watch_items(
 
 
 def waiting(message: str, *, quiet: bool) -> AbstractContextManager[Any]:
-    """Say on standard error what is being waited for, where nobody can know for how long."""
+    """Print on standard error what the program is waiting for, when the duration is unknown."""
     if quiet:
         return nullcontext()
     if not is_terminal():
@@ -77,11 +77,11 @@ class Watch:
             self.say(say_event(event))
 
     def say(self, text: str) -> None:
-        """One line, above the bar."""
+        """Print one line, above the bar."""
         self.bar.say(text)
 
     def settings(self, resolved: Resolved) -> None:
-        """The settings that somebody chose, with who chose them; the defaults are in run.json."""
+        """Print the settings that are not defaults, each with its source; the defaults are in run.json."""
         if self.quiet:
             return
         chosen = [(key, value, source) for key, value, source in resolved.rows() if source != DEFAULT]
@@ -172,7 +172,7 @@ class Bar(NoBar):
         if name not in self.tasks:
             self.progress.start()
             self.tasks[name] = self.progress.add_task(words(name, err=True), total=total, text=text)
-        going = done < total or name == "training"  # what is done gives its line to what comes next
+        going = done < total or name == "training"  # a finished bar gives its line to the next one
         self.progress.update(self.tasks[name], completed=done, total=total, text=text, visible=going)
 
     def say(self, text: str) -> None:
@@ -194,7 +194,7 @@ def describe(data: Mapping[str, Any]) -> str:
 
 
 def left(seconds: float) -> str:
-    """The time that is left.
+    """The remaining time, formatted.
 
     >>> left(75.2), left(7384)
     ('1:15 left', '2:03:04 left')
@@ -206,7 +206,7 @@ def left(seconds: float) -> str:
 
 
 def progress(done: int, total: int, seconds_left: float | None) -> str:
-    """How much of some work is done, more than was expected being all of it, and the time that is left once it is known.
+    """The share of the work that is done (at most 100 %), and the remaining time once it is known.
 
     >>> progress(1, 3, 75.2), progress(7, 3, None)
     ('33%  1:15 left', '100%')

@@ -1,9 +1,9 @@
-"""What one step of training or evaluation looks at: rows of text, and what an objective makes of them.
+"""The data of one training or evaluation step: rows of tokens, and the batch that an objective makes of them.
 
-    TokenRows    what the text holds there: tokens, and how much each counts     made by a loader
-    Batch        what a model reads, what it should say, what that counts         made by an objective, from rows
+    TokenRows    tokens of the text, and how much each counts            made by a loader
+    Batch        inputs, targets and the weight of each target           made by an objective, from rows
 
-B rows · S = T + 1 tokens of a row · T positions that a model reads.
+Axes: B rows · S = T + 1 tokens of a row · T positions that a model reads.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Tensors that belong together: the first axis of each is the rows, or it is one number for all rows.
+    """Tensors that belong together. The first axis of each is the rows, or it is one number for all rows.
 
-    What is done to one is done to all, so a field that a subclass adds is carried along by itself.
+    Every method treats all fields alike, so it also handles a field that a subclass adds.
     """
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The same with each tensor changed.
+        """A copy with `change` applied to each tensor.
 
         >>> rows = TokenRows(ids_BS=torch.zeros(4, 3), weights_BS=torch.ones(4, 3), first_token_B=torch.arange(4), index_B=torch.arange(4))
         >>> rows.map(lambda tensor: tensor[1:3]).first_token_B
@@ -35,7 +35,7 @@ class Columns:
         return dataclasses.replace(self, **{name: change(tensor) for name, tensor in vars(self).items()})
 
     def to(self, device: torch.device | str) -> Self:
-        """The same on another device."""
+        """A copy on another device."""
         return self.map(lambda tensor: tensor.to(device))
 
     @property
@@ -43,7 +43,7 @@ class Columns:
         return next(len(tensor) for tensor in vars(self).values() if tensor.dim())
 
     def split(self, num: int) -> tuple[Self, ...]:
-        """`num` parts of equally many rows, in order: the micro-batches of gradient accumulation.
+        """Split into `num` parts of equally many rows, in order: the micro-batches of gradient accumulation.
 
         Raises ValueError when the rows do not divide evenly.
         """
@@ -60,11 +60,11 @@ def _rows_between(start: int, stop: int, tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRows(Columns):
-    """Rows of text as tokens, before anything is asked of them.
+    """Rows of text as tokens, before an objective makes inputs and targets of them.
 
-    A row holds one token more than a model reads: where the next token is predicted, the last one is only a target. The
-    row after it in the text begins with that token, so an objective that predicts within a row leaves the last column out
-    (and meets one token of an epoch twice: the one that follows the window that is not full).
+    A row holds one token more than a model reads: for next-token prediction the last token is only a target. The next
+    row of the text begins with that token, so an objective that predicts tokens of the row itself leaves the last
+    column out (and sees one token of an epoch twice: the one after the window that is not full).
     """
 
     ids_BS: Tensor  # int64; 0 at padding
@@ -77,7 +77,7 @@ class TokenRows(Columns):
 
     @property
     def longest(self) -> int:
-        """Positions up to the last one whose next token counts in any row.
+        """The number of positions up to the last one whose next token counts in any row.
 
         >>> TokenRows(
         ...     ids_BS=torch.tensor([[7, 5, 6, 0]]),
@@ -91,7 +91,7 @@ class TokenRows(Columns):
         return int(counting_S.max()) if len(counting_S) else 0
 
     def cut(self, positions: int) -> TokenRows:
-        """The same rows without what stands behind the first so many positions and the token that follows them."""
+        """The rows cut to the first `positions` positions and the one token after them, their last target."""
         return dataclasses.replace(
             self, ids_BS=self.ids_BS[:, : positions + 1], weights_BS=self.weights_BS[:, : positions + 1]
         )
@@ -99,14 +99,14 @@ class TokenRows(Columns):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(Columns):
-    """What a model reads, what it should say at each position, and how much that counts.
+    """Inputs of a model, the target at each position, and the weight of each target in the loss.
 
         loss = Σ weights · cost / total_weight
 
     An objective that needs more (another input, scores of another model) adds fields in a subclass.
     """
 
-    ids_BT: Tensor  # int64: what the model reads
-    targets_BT: Tensor  # int64: what it should say there; anything where the weight is 0
+    ids_BT: Tensor  # int64: the inputs that the model reads
+    targets_BT: Tensor  # int64: the token it should predict there; any id where the weight is 0
     weights_BT: Tensor  # float32: how much the target counts; 0.0 where there is nothing to predict
-    total_weight: Tensor  # float32, one number: of the whole update, of which this may be a part
+    total_weight: Tensor  # float32, one number: of the whole update, of which this batch may be one micro-batch

@@ -1,10 +1,10 @@
-"""Bytes to text, in bounded memory: UTF-8 only, every exception named with its byte offset.
+"""Decode UTF-8 bytes to text in bounded memory; every error names its byte offset.
 
-A stream is read in blocks of about one megabyte that end where a paragraph, a line, a word or at least a character
-ends. UTF-8 never hides a newline inside a character, so each block decodes on its own and a file larger than memory is
-no special case. A byte-order mark at the start is removed and reported. `LineEnds` makes CRLF and a lone CR one line
-feed, unless they are to be kept. Nothing else is changed: spaces and control characters are the text's own. This module
-knows bytes, not files: opening them is `source`'s work, and what is not UTF-8 comes through `translation` first.
+A stream is read in blocks of about one megabyte. A block ends where a paragraph, a line, a word or at least a character
+ends. No UTF-8 character contains the byte of a newline, so each block decodes on its own, and a file may be larger than
+memory. A byte-order mark at the start is removed and reported. `LineEnds` turns CRLF and a lone CR into one line feed,
+unless they are to be kept. Nothing else is changed, neither spaces nor control characters. This module knows bytes, not
+files: `source` opens files, and `translation` first turns other encodings into UTF-8.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _cut(data: bytes, size: int) -> int:
 
 
 class TextDecoder:
-    """Decodes the successive blocks of one file, counting bytes, so that an error can say where it stands.
+    """Decodes the successive blocks of one file and counts bytes, so that an error can name its byte offset.
 
     Raises DecodingError at bytes that are not UTF-8 (under `errors="replace"` they become U+FFFD and are counted),
     InputError for bytes that are no text at all.
@@ -111,7 +111,7 @@ class TextDecoder:
         return text
 
     def check_share(self, num_new: int, block: bytes, at: int) -> None:
-        """Refuse to go on where much of the text, not a damaged place, has become U+FFFD: it is in another encoding.
+        """Raise DecodingError when much of the text has become U+FFFD: it is in another encoding, not damaged.
 
         `num_new` characters of `block` have just been read; the first that could not be is at byte `at`.
         """
@@ -170,7 +170,7 @@ class TextDecoder:
 
 
 class LineEnds:
-    r"""Line ends as one line feed, and how many were something else.
+    r"""Turns CRLF and lone CR into one line feed, and counts them.
 
     >>> ends = LineEnds()
     >>> list(ends.unify(["one\r", "\ntwo\rthree"])), ends.num_crlf, ends.num_cr

@@ -1,4 +1,4 @@
-"""A document: one text as it enters, with a beginning and an end."""
+"""A document: one text of a source, with a beginning and an end."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ class Document:
     origin: str  # where it came from: "book.txt", "rows.jsonl:17"
     part: int = 0  # 0 for the part that begins the text, then 1, 2, …
     last: bool = True  # whether the text ends here
-    weights: tuple[Span, ...] = ()  # what of this part counts how much; all else weighs 1
+    weights: tuple[Span, ...] = ()  # spans of this part that have a weight of their own; all else weighs 1

@@ -1,15 +1,15 @@
-"""Does the validation text also occur in the training text?
+"""Find validation text that also occurs in the training text (contamination, train/validation leakage).
 
-A model that has read the test knows the answers. Two looks at finished shards:
+A model that has read the test knows the answers. Finished shards are compared in two ways:
 
-    exact   a validation document whose 64-bit hash equals a training document's
-    near    a passage of the validation text of whose shingles at least half occur somewhere in the training text
+    exact   a validation document has the same 64-bit hash as a training document
+    near    at least half of the shingles of a validation passage occur somewhere in the training text
 
-A shingle is a run of n tokens, about 32 bytes or more; a passage is a document or a stretch of 512 tokens of a long one.
-The hash of a run of 2k tokens comes from the hashes of its halves, h(2k, i) = h(k, i) · A^k + h(k, i + k) modulo 2^64, so
-n tokens cost log2(n) multiplications. The hashes of the validation text (at most a million; beyond that a fixed share
-of all hash values, the same on both sides) stay in memory, the training text flows past them: memory does not grow.
-This finds copied text, not text that says the same in other words.
+A shingle is a run of n tokens, about 32 bytes or more; a passage is a document or a stretch of 512 tokens of a long
+one. The hash of a run of 2k tokens comes from the hashes of its halves, h(2k, i) = h(k, i) · A^k + h(k, i + k) modulo
+2^64, so n tokens cost log2(n) multiplications. The hashes of the validation text (at most a million; beyond that a
+fixed share of all hash values, the same on both sides) stay in memory; the training text is read in chunks, so memory
+does not grow. This finds copied text, not text that says the same in other words.
 
 Source: Broder, "On the resemblance and containment of documents" (1997).
 """
@@ -35,7 +35,7 @@ _FILTER_BITS = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """One passage of the validation text that the training text holds too."""
+    """One passage of the validation text that also occurs in the training text."""
 
     valid_origin: str
     valid_start: int  # position of the passage in the validation tokens
@@ -45,7 +45,7 @@ class Match:
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicateReport:
-    """How much of the validation text was seen in training."""
+    """How much of the validation text also occurs in the training text."""
 
     num_exact: int  # validation documents that equal a training document
     num_near: int  # passages at or above NEAR_SHARE
@@ -137,11 +137,11 @@ class _ShingleIndex:
 
     @property
     def seen_at(self) -> np.ndarray:
-        """For every shingle of the validation text a training position that holds it too, or -1."""
+        """For every shingle of the validation text, the training position where it was first found, or -1."""
         return self._first_seen[self.which]
 
     def look_up(self, hashes: np.ndarray, position: int) -> None:
-        """Note which of these training shingles, the first of them at `position`, the validation text has."""
+        """Record which of these training shingles the validation text has too; the first one is at `position`."""
         # The table of booleans throws out nearly all at one memory access each; the rest is searched exactly.
         likely = np.flatnonzero(self._maybe[self._slot(hashes)])
         at = np.searchsorted(self.unique, hashes[likely])
@@ -157,7 +157,7 @@ class _ShingleIndex:
 
 
 def _document_starts(positions: np.ndarray, shards: TokenShards) -> tuple[np.ndarray, np.ndarray]:
-    """For each position where its document starts and where the next one does."""
+    """For each position, where its document starts and where the next document starts."""
     starts = np.concatenate([records["start"] for records in shards.document_records()]).astype(np.int64)
     bounds = np.append(starts, shards.num_tokens)
     document = np.searchsorted(starts, positions, side="right") - 1

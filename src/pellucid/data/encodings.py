@@ -1,9 +1,9 @@
-"""Which encoding a text is in.
+"""Detect the character encoding of a text.
 
-Text is UTF-8. It is read as another encoding when a byte-order mark or the person says so, or when its first megabyte
-is not UTF-8 and cannot well be anything but GB18030 (which holds GBK and GB2312): all of it decodes (but for a damaged
-place or two), and the Chinese that comes out is made of common characters, far more than chance would give. Korean, Japanese, Big5 and Western texts
-often decode as GB18030 too, to rare characters in no order; nothing else is ever guessed.
+Text is read as UTF-8. It is read as another encoding in two cases. First, a byte-order mark or the person names it.
+Second, its first megabyte is not UTF-8 and is almost certainly GB18030 (which contains GBK and GB2312): nearly all of
+it decodes, and the decoded Chinese has many more common characters than chance would give. Korean, Japanese, Big5 and
+Western texts often decode as GB18030 too, but to rare characters. No other encoding is ever guessed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pellucid.errors import SettingsError
 AUTO, UTF8, GUESSED = "auto", "utf-8", "gb18030"
 REPLACEMENT = "\ufffd"
 CANDIDATES = (UTF8, GUESSED, "big5", "shift_jis", "euc_kr", "cp1252", "cp1251")
-DAMAGE = 1000  # characters to a damaged place, in a text that is of an encoding all the same
+DAMAGE = 1000  # a text is still in an encoding when it has at most one damaged place in so many characters
 SHOWN, SHOWN_BYTES = 24, 400  # characters of a line that are shown, bytes of it that are decoded for them
 # The UTF-32 marks come first: the little-endian one begins with the UTF-16 one.
 MARKS = {
@@ -48,7 +48,7 @@ BY_CHANCE, FEWEST = 0.12, 4  # the share of them that chance gives, at most; the
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """The encoding of a text, how it is known, and for a guess a decoded line."""
+    """The encoding of a text, how it is known, and, for a guess, a decoded line."""
 
     encoding: str
     how: Literal["told", "mark", "utf-8", "guess"]
@@ -56,12 +56,12 @@ class Recognised:
 
 
 def check_encoding(name: str) -> str:
-    """The name of a known encoding as Python writes it, or "auto".
+    """The Python name of a known encoding, or "auto".
 
     >>> check_encoding("GBK"), check_encoding("UTF8")
     ('gbk', 'utf-8')
 
-    Raises SettingsError for a name that is none.
+    Raises SettingsError for an unknown name.
     """
     if name == AUTO:
         return AUTO
@@ -80,7 +80,7 @@ def check_encoding(name: str) -> str:
 
 
 def recognise(head: bytes, *, whole: bool, told: str = AUTO) -> Recognised:
-    """The encoding of a text that begins with `head` (`whole`: and ends with it).
+    """The encoding of a text that begins with `head` (`whole`: `head` is all of it).
 
     >>> recognise("从前有座山，山里有座庙。".encode("gbk"), whole=True)
     Recognised(encoding='gb18030', how='guess', line='从前有座山，山里有座庙。')
@@ -100,7 +100,7 @@ def recognise(head: bytes, *, whole: bool, told: str = AUTO) -> Recognised:
 
 
 def is_chinese(text: str) -> bool:
-    """Whether a decoded text must be Chinese: common characters, more than chance gives by three standard deviations."""
+    """Whether a decoded text must be Chinese: its common characters exceed chance by three standard deviations."""
     foreign = [c for c in text if ord(c) > 0x7F]
     han = [c for c in foreign if "\u3400" <= c <= "\u9fff"]
     num_common = sum(c in COMMON for c in han)
@@ -114,7 +114,7 @@ def is_chinese(text: str) -> bool:
 
 
 def decode(data: bytes, encoding: str, *, whole: bool) -> str | None:
-    """The text of some bytes, which may end inside a character unless they are the `whole`; None if there is none."""
+    """Decode bytes, which may end inside a character unless they are the `whole`; None if they do not decode."""
     try:
         return codecs.getincrementaldecoder(encoding)("strict").decode(data, final=whole)
     except UnicodeDecodeError:
@@ -122,7 +122,7 @@ def decode(data: bytes, encoding: str, *, whole: bool) -> str | None:
 
 
 def replaced(data: bytes, encoding: str) -> tuple[str, int]:
-    """The text of some bytes, which may end inside a character, with U+FFFD where they are not of the encoding; how often.
+    """Decode bytes, which may end inside a character, with U+FFFD for wrong bytes; (text, number of U+FFFD).
 
     >>> replaced(b"caf\\xe9 noir", "utf-8")
     ('caf\ufffd noir', 1)
@@ -133,15 +133,15 @@ def replaced(data: bytes, encoding: str) -> tuple[str, int]:
 
 
 def is_but_damaged(data: bytes, encoding: str) -> bool:
-    """Whether some bytes are of an encoding but for very few places, at most one in a thousand characters."""
+    """Whether bytes are in an encoding, apart from at most one damaged place in a thousand characters."""
     text, count = replaced(data, encoding)
     return count <= max(1, len(text) // DAMAGE)
 
 
 def advise(data: bytes, at: int, *, tried: str = UTF8, replacing: bool = False) -> str:
-    """What to try for bytes that are not of the encoding `tried`, beginning with byte `at`: a decoded line of each other.
+    """Advice for bytes that are not in the encoding `tried` from byte `at` on: the line in each other encoding.
 
-    `replacing`: --errors replace was given already.
+    `replacing` says that --errors replace was given already.
 
     >>> print(advise("café noir".encode("cp1252"), 3))
     name the encoding whose line reads well: --encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”; or --errors replace puts U+FFFD there
@@ -163,7 +163,7 @@ def advise(data: bytes, at: int, *, tried: str = UTF8, replacing: bool = False) 
 
 
 def _lines_of_others(data: bytes, at: int, tried: str) -> Iterator[tuple[str, str]]:
-    """Each other encoding that the bytes may be of, and the line of byte `at` read as it."""
+    """Each other encoding that the bytes may be in, with the line of byte `at` decoded in it."""
     start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
     line = data[start : end if end >= 0 else len(data)][:SHOWN_BYTES]
     for name in CANDIDATES:
@@ -177,7 +177,7 @@ def _lines_of_others(data: bytes, at: int, tried: str) -> Iterator[tuple[str, st
 
 
 def _is_large_and_damaged(data: bytes, encoding: str) -> bool:
-    """As `is_but_damaged`, for data long enough that it says something."""
+    """As `is_but_damaged`, and the data is long enough for the share to mean something."""
     return len(data) >= 2 * DAMAGE and is_but_damaged(data, encoding)
 
 

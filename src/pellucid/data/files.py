@@ -1,9 +1,9 @@
-"""Which files a person means by a path: the file, all texts of a folder, or what comes through a pipe.
+"""Find the text files that a path names: one file, all texts of a folder, or the contents of a pipe.
 
-A folder is searched with its subfolders. Links to folders are followed, each real folder once, so that a loop ends.
-A folder that holds a run or a model is never text, wherever it lies. What is not read is told: other kinds of files,
-links that lead nowhere or back, pipes and devices. A pipe is read to its end into a temporary file first, because a
-text is read more than once: for the tokenizer, for the split, for the tokens.
+A folder is searched with its subfolders. Links to folders are followed, each real folder once, so that a loop ends. A
+folder that holds a run or a model is never text, wherever it lies. The search reports what it does not read: other
+kinds of files, links that lead nowhere or back, pipes and devices. A pipe is first copied to a temporary file, because
+a text is read more than once: for the tokenizer, for the split, for the tokens.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class TextFile:
         return gzip.open(self.path) if self.is_gz else self.path.open("rb")  # type: ignore[return-value]
 
     def decompressed(self, stream: BinaryIO) -> BinaryIO:
-        """The same from a stream of what lies on the disk."""
+        """Decompress a stream of the file's bytes as they are on the disk."""
         return gzip.GzipFile(fileobj=stream) if self.is_gz else stream  # type: ignore[return-value]
 
     @property
@@ -88,7 +88,7 @@ class TextFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The files behind a path, what to call them together, and those that were made for the occasion."""
+    """The files that a path names, one description for all of them, and the temporary ones among them."""
 
     files: tuple[TextFile, ...]
     description: str
@@ -98,10 +98,10 @@ class Found:
 def find_files(location: Path | str, *, field: str, plain: bool, recorder: Recorder) -> Found:
     """The text files that `location` names; "-" is standard input. A `plain` search follows no links and judges no folder.
 
-    What comes through a pipe without a name is rows when its first line is one, with its text in `field`.
+    A pipe has no file name; it is read as rows when its first line is a row with its text in `field`.
 
-    Raises InputError for what is not there, is empty, holds a run, or is not text; NoSpaceError for a pipe that brings
-    more than the disk can hold.
+    Raises InputError for a path that is missing, empty, a run, or not text; NoSpaceError for a pipe that is larger than
+    the free disk.
     """
     if str(location) == "-":
         return _spool(sys.stdin.buffer, STANDARD_INPUT, Path(NAMELESS), field, recorder)
@@ -136,7 +136,7 @@ def _described(path: Path, files: Sequence[TextFile], count: str = "") -> Found:
 
 
 def _comes_to_an_end(device: Path) -> bool:
-    """Whether a character device can be read whole: a terminal can, and /dev/null; /dev/zero cannot."""
+    """Whether reading a character device comes to an end: a terminal and /dev/null do, /dev/zero does not."""
     if os.path.samefile(device, os.devnull):
         return True
     with device.open("rb", buffering=0) as stream:
@@ -144,7 +144,7 @@ def _comes_to_an_end(device: Path) -> bool:
 
 
 def _spool(stream: BinaryIO, name: str, named: Path, field: str, recorder: Recorder) -> Found:
-    """All that a stream holds, as a temporary file of the kind that its name says."""
+    """Copy a stream into a temporary file of the kind that its name says."""
     _refuse_other_kinds(named)
     try:
         handle, made = tempfile.mkstemp(prefix="pellucid-", suffix="".join(named.suffixes[-2:]) or ".txt")
@@ -170,7 +170,7 @@ def _spool(stream: BinaryIO, name: str, named: Path, field: str, recorder: Recor
 
 
 def _kind_of_nameless(path: Path, field: str, recorder: Recorder) -> str:
-    """How to read what came without a name: as rows, when the first line is a row with its text in `field`."""
+    """How to read text without a file name: as rows, when the first line is a row with its text in `field`."""
     with path.open("rb") as stream:
         head = stream.read(MOST_ROW_BYTES)
     text, _ = replaced(head, recognise(head[:BLOCK_BYTES], whole=len(head) < BLOCK_BYTES).encoding)
@@ -223,7 +223,7 @@ def _named_file(path: Path, recorder: Recorder) -> TextFile:
 
 
 def readable(name: str) -> str:
-    r"""The name of a file as any text may hold it: bytes of it that are not UTF-8 are spelled.
+    r"""The name of a file as valid Unicode text: bytes that are not UTF-8 are written as escapes.
 
     >>> readable("caf\udce9.txt")
     'caf\\xe9.txt'
@@ -247,7 +247,7 @@ def _similar_name(path: Path) -> str:
 
 
 def holds_model(folder: Path) -> str:
-    """Whether a folder is a run's or a model's, in words; empty when it may be text.
+    """Says in words that a folder holds a run or a model; empty when it may be text.
 
     >>> holds_model(Path(__file__).parent)
     ''
@@ -289,7 +289,7 @@ def _files_of_folder(folder: Path, plain: bool, recorder: Recorder) -> tuple[Tex
 
 
 def _told(folder: Path, skipped: list[str], walk: _Walk) -> Iterator[Event]:
-    """One line for each way in which files were left out or taken in."""
+    """One line for each reason why files were left out or followed."""
     there = folder.name
     if skipped:
         message = f"{counted(len(skipped), 'file')} left out of {there}, of kinds that are not read: {_few(skipped)}"
@@ -319,7 +319,7 @@ def _told_of_links(there: str, walk: _Walk) -> Iterator[Event]:
 
 
 def _few(items: list[str]) -> str:
-    """The first of them by name."""
+    """The first few items by name."""
     return ", ".join(items[:5] + ["…"] * (len(items) > 5))
 
 
@@ -342,7 +342,7 @@ class _Walk:
     links_left: list[str] = field(default_factory=list)
 
     def enter(self, folder: Path, prefix: str) -> None:
-        """Take up the files of a folder and its real subfolders."""
+        """Collect the files of a folder and its real subfolders."""
         self.seen.add(_identity(folder))
         try:
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -368,7 +368,7 @@ class _Walk:
             self.enter(path, f"{name}/")
 
     def follow(self) -> None:
-        """Enter the folders behind the links, and those behind the links that turn up there."""
+        """Enter the folders that links point to, and in turn the links that are found there."""
         while self.links:
             name, path = self.links.pop(0)
             real = path.resolve()

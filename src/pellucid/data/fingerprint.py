@@ -1,8 +1,9 @@
-"""Whether two sources hold the same contents: a hash of their files, taken while they are read for something else.
+"""The fingerprint of a source: a hash of its files, computed while they are read for another purpose.
 
     fingerprint = SHA-256 over kind, size and contents of every file in order
 
-Names do not count, so a folder may be moved. The contents are the bytes on the disk: those of a .gz are hashed as they are.
+Two sources with the same fingerprint hold the same contents. File names do not count, so a folder may be moved. The
+contents are the bytes on the disk: a .gz is hashed compressed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, files: Iterable[TextFile]) -> str:
-        """The fingerprint of files that nobody reads."""
+        """The fingerprint of files that are read for nothing else."""
         fingerprint = cls()
         for file in files:
             fingerprint.add(file)
@@ -36,13 +37,13 @@ class Fingerprint:
         return self._digest.hexdigest()
 
     def add(self, file: TextFile) -> None:
-        """Hash a file without giving it to anybody."""
+        """Hash a file that is read for nothing else."""
         with self.reading(file):
             pass
 
     @contextmanager
     def reading(self, file: TextFile) -> Iterator[BinaryIO]:
-        """A file's text to read, decompressed if it is a .gz; its bytes are hashed on the way, and the rest at the end."""
+        """Open a file to read, decompressed if it is a .gz; bytes are hashed as they are read, the rest at the end."""
         self._digest.update(f"{file.kind} {file.num_bytes}\n".encode())
         with file.path.open("rb", buffering=0) as raw:
             hashed = _Hashed(raw, self._digest)
@@ -52,7 +53,7 @@ class Fingerprint:
 
 
 class _Hashed(io.RawIOBase):
-    """A file whose bytes are hashed when they are read for the first time: readers look at its beginning twice."""
+    """A file whose bytes are hashed when first read; a second read of its beginning is not hashed again."""
 
     def __init__(self, raw: io.FileIO, digest: Any) -> None:  # hashlib does not name the type of its hashes
         self._raw, self._digest, self._done = raw, digest, 0
@@ -76,7 +77,7 @@ class _Hashed(io.RawIOBase):
         return count
 
     def finish(self) -> None:
-        """Hash what nobody has read."""
+        """Hash the rest of the file, which was not read."""
         self._raw.seek(self._done)
         while block := self._raw.read(BLOCK_BYTES):
             self._digest.update(block)

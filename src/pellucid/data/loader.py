@@ -1,22 +1,22 @@
-"""Which text each row shows, in which order: a pure function of (seed, position), so resuming is arithmetic.
+"""The data loader: which tokens each training row holds, in which shuffled order.
 
-The token stream is bent into a ring (its last `<eos>` meets its first `<bos>`, as between any two documents) of N
-tokens and cut into W = ceil(N / T) windows of T positions, T the context length. Row number p of the whole run lies in
-epoch e = p div W and shows
+Each row is a pure function of (seed, row number), so a resumed run needs no saved loader state. The N tokens of the
+stream are treated as a ring (its last `<eos>` is followed by its first `<bos>`, as between any two documents). The ring
+is cut into W = ceil(N / T) windows of T positions, T the context length. Row number p of the run is in epoch
+e = p div W and holds
 
     window  = permutation(seed, e)[p mod W]          every window once per epoch, in another order each time
     start   = (offset(seed, e) + window · T) mod N    cut elsewhere each time, so that texts meet new neighbours
 
-Each row shows the tokens of its window and the one after them, so that every token can be a target exactly once per
-epoch (but `<bos>`, which nothing foretells). What is asked of the rows is an objective's business (`data.objectives`).
-Windows may hold the end of one document and the beginning of the next. The one window that is not full is padded, and
-padding weighs nothing, so every batch has the same shape. No state is kept: asked for rows 500 to 531, the loader needs
-nothing of rows 0 to 499. (The order is worked out for some thousand places at once and kept for the next steps.)
+Each row holds the tokens of its window and the one after them, so that every token can be a target exactly once per
+epoch (except `<bos>`, which nothing predicts). An objective (`data.objectives`) makes inputs and targets of the rows.
+A window may hold the end of one document and the beginning of the next. The one window that is not full is padded, and
+padding has weight 0, so every batch has the same shape. Rows 500 to 531 can be computed without rows 0 to 499. (The
+order of a few thousand rows is computed at once and cached.)
 
-`DocumentLoader` gives each document a row of its own instead, padded on the right: nothing of another text stands before
-it. It can sort by length the rows of a few updates in a
-row, a pool, so that the rows of each update are about equally long and the batch ends with the longest of them: little is
-padding then. Which update comes first is drawn anew in every pool.
+`DocumentLoader` gives each document a row of its own instead, padded on the right, so no other text stands before it.
+It can sort the rows of a few successive updates (a pool) by length. Then the rows of one update are about equally long
+and have little padding. The order of the updates within a pool is random.
 
 Axes: B rows · T positions · S = T + 1 tokens of a row · N places of an order · D documents · U updates of a pool.
 """
@@ -46,8 +46,8 @@ ROUND_UP = 8  # a row of documents is a multiple of so many positions, which pro
 class Loader:
     """Rows of training text in a random order that depends on the seed alone.
 
-    `rows(start, count)` gives the rows [start, start + count) of the run, counted from 0 and running on through the
-    epochs. `num_rows_per_epoch` rows show every token once. Raises InputError when there are fewer than two tokens.
+    `rows(start, count)` gives the rows [start, start + count) of the run, counted from 0 through all epochs.
+    `num_rows_per_epoch` rows hold every token once. Raises InputError when there are fewer than two tokens.
     """
 
     def __init__(self, shards: TokenShards, context_length: int, seed: int) -> None:
@@ -69,7 +69,7 @@ class Loader:
         return _gather(self.shards, first_B, length_B, index_B, self.row_length, weighted=True)
 
     def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[TokenRows]:
-        """The text from beginning to end for evaluation, `rows` at a time, each token a target once (`windows`)."""
+        """The text from beginning to end for evaluation, `rows` at a time; each token is a target once (`windows`)."""
         return windows(self.shards, self.row_length, rows=rows, max_windows=max_rows)
 
     def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,12 +78,12 @@ class Loader:
         return (self._offset(epoch) + window_B * size) % num_tokens, np.minimum(size, num_tokens - window_B * size)
 
     def _new_offset(self, epoch: int) -> int:
-        """Where an epoch's first window begins; a text that fits into one is not rotated: it is read from its beginning."""
+        """Where an epoch's first window begins; a text that fits into one window is always read from its beginning."""
         num_tokens = self.shards.num_tokens
         return number(self.seed, "data offset", epoch) % num_tokens if num_tokens > self.row_length else 0
 
     def _order(self, epoch: int, place_B: np.ndarray) -> np.ndarray:
-        """Which row of the text comes at each place of an epoch."""
+        """Which row of the text comes at each place of the epoch's order."""
         block_B, within_B = np.divmod(place_B, ORDER_BLOCK)
         row_B = np.empty_like(place_B)
         for block in np.unique(block_B):
@@ -105,16 +105,17 @@ class Pool:
 
     @classmethod
     def of(cls, rows: int, updates: int | None) -> Pool | None:
-        """The pool of so many updates; None where rows stay as they come."""
+        """The pool of so many updates; None where rows are not sorted."""
         return cls(rows=rows, updates=updates) if updates else None
 
 
 class DocumentLoader(Loader):
     """Rows that hold one document each, padded on the right.
 
-    A row has as many positions as the longest document needs, at most the context; a document that is longer goes on in
-    rows of its own. With a `pool` a batch has as many positions as its own longest row needs. `padding_share` says how
-    much of an epoch is padding, `mean_row_length` how many positions a row has, padding too, `num_cut` how many documents are longer than a row.
+    A row has as many positions as the longest document needs, at most the context; a longer document continues in
+    further rows. With a `pool` a batch has as many positions as its own longest row needs. `padding_share` is the share
+    of an epoch that is padding, `mean_row_length` the positions of a row with padding, `num_cut` the number of
+    documents that are longer than a row.
     """
 
     def __init__(self, shards: TokenShards, context_length: int, seed: int, pool: Pool | None = None) -> None:
@@ -133,12 +134,12 @@ class DocumentLoader(Loader):
         self.mean_row_length = positions / self.num_rows_per_epoch
 
     def rows(self, start: int, count: int) -> TokenRows:
-        """The rows [start, start + count) of the run, as long as the longest of them needs where they are sorted."""
+        """The rows [start, start + count) of the run; with a pool, no longer than the longest of them needs."""
         rows = super().rows(start, count)
         return rows if self.pool is None else rows.cut(_width(rows.longest, self.row_length))
 
     def _num_positions(self) -> int:
-        """Positions of the first epoch's updates, padding too."""
+        """The number of positions in the first epoch's updates, padding included."""
         if self.pool is None:
             return self.num_rows_per_epoch * self.row_length
         _, length_N = self._windows(0, np.arange(self.num_rows_per_epoch))
@@ -155,7 +156,7 @@ class DocumentLoader(Loader):
         return self._places(row_B)
 
     def _new_sorted_pool(self, epoch: int, pool: int) -> np.ndarray:
-        """The rows of a pool in the order they are read: by length, then update by update in an order of its own."""
+        """The rows of a pool in reading order: sorted by length, cut into updates, and the updates shuffled."""
         assert self.pool is not None
         size = self.pool.rows * self.pool.updates
         row_N = self._order(epoch, np.arange(pool * size, min((pool + 1) * size, self.num_rows_per_epoch)))
@@ -168,9 +169,9 @@ class DocumentLoader(Loader):
         return row_N.reshape(self.pool.updates, self.pool.rows)[update_U].reshape(-1)
 
     def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[TokenRows]:
-        """The documents from first to last for evaluation, `rows` at a time, each token a target once.
+        """The documents from first to last for evaluation, `rows` at a time; each token is a target once.
 
-        `max_rows` takes that many rows, evenly spaced. The last rows are filled up with some that weigh nothing.
+        `max_rows` takes that many rows, evenly spaced. The last batch is filled up with rows of weight 0.
         """
         chosen = _evenly(self.num_rows_per_epoch, max_rows)
         return _gather_in_order(self.shards, self._places, chosen, rows, self.row_length)
@@ -186,14 +187,14 @@ class DocumentLoader(Loader):
 def build_loader(
     shards: TokenShards, *, rows: RowKind, context_length: int, seed: int, pool: Pool | None = None
 ) -> Loader:
-    """The loader of this kind of rows. Raises InputError when there are fewer than two tokens."""
+    """The loader for this kind of rows. Raises InputError when there are fewer than two tokens."""
     if rows == "documents":
         return DocumentLoader(shards, context_length, seed, pool)
     return Loader(shards, context_length, seed)
 
 
 def num_windows(num_tokens: int, context_length: int) -> int:
-    """How many windows `windows` cuts a text into.
+    """The number of windows that `windows` cuts a text into.
 
     >>> num_windows(num_tokens=101, context_length=50), num_windows(num_tokens=102, context_length=50)
     (2, 3)
@@ -204,10 +205,10 @@ def num_windows(num_tokens: int, context_length: int) -> int:
 def windows(
     shards: TokenShards, context_length: int, *, rows: int, max_windows: int | None = None
 ) -> Iterator[TokenRows]:
-    """The text from beginning to end for evaluation, `rows` windows at a time, each token a target exactly once.
+    """The text from beginning to end for evaluation, `rows` windows at a time; each token is a target exactly once.
 
-    `max_windows` takes that many windows, evenly spaced over the text. The last rows are filled up with some that weigh
-    nothing. Raises InputError when there are fewer than two tokens.
+    `max_windows` takes that many windows, evenly spaced over the text. The last batch is filled up with rows of weight
+    0. Raises InputError when there are fewer than two tokens.
     """
     _require_two(shards)
     last = shards.num_tokens - 1
@@ -221,7 +222,7 @@ def windows(
 
 
 def _evenly(total: int, most: int | None) -> np.ndarray:
-    """The numbers of `total` rows, or of so many of them, evenly spaced."""
+    """The indices of all `total` rows, or of at most `most` of them, evenly spaced."""
     num = min(total, most or total)
     return np.arange(num) * total // num
 
@@ -229,7 +230,7 @@ def _evenly(total: int, most: int | None) -> np.ndarray:
 def _gather_in_order(
     shards: TokenShards, places: Places, chosen_N: np.ndarray, rows: int, context_length: int
 ) -> Iterator[TokenRows]:
-    """The chosen rows, so many at a time; the last ones are filled up with rows that weigh nothing."""
+    """The chosen rows, `rows` at a time; the last batch is filled up with rows of weight 0."""
     for begin in range(0, len(chosen_N), rows):
         some_N = chosen_N[begin : begin + rows]
         index_B, first_B, length_B = (np.zeros(rows, np.int64) for _ in range(3))
@@ -247,9 +248,9 @@ def _gather(
     *,
     weighted: bool = False,
 ) -> TokenRows:
-    """The windows that begin at `first_B` on the ring, each of so many tokens and the one after them.
+    """The windows that begin at `first_B` on the ring: `length_B` tokens each, and the one after them.
 
-    Where tokens have weights of their own, those of weight 0 never count; the others count by them when `weighted`, else 1.
+    A token whose own weight is 0 never counts. Any other token counts its weight when `weighted`, else 1.
     """
     column_S = np.arange(context_length + 1)
     place_BS = (first_B[:, None] + column_S) % shards.num_tokens
@@ -271,7 +272,7 @@ def _gather(
 
 
 def _width(longest: int, most: int) -> int:
-    """Positions of rows of which the longest has so many."""
+    """The positions that a batch of rows gets when its longest row needs `longest`."""
     return min(most, max(ROUND_UP, -(-longest // ROUND_UP) * ROUND_UP))
 
 

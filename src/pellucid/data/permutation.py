@@ -1,14 +1,14 @@
-"""Random order without memory: numbers and permutations that are pure functions of (seed, purpose, index).
+"""Shuffling without memory: a random permutation that is a pure function of (key, index), by a Feistel network.
 
-Shuffling a list needs the whole list; a Feistel network needs nothing. It splits a number of 2h bits into two halves
+Shuffling a list needs the whole list; a Feistel network needs none of it. It splits a number of 2h bits into two halves
 and, in each round, mixes one half into the other:
 
     (left, right) -> (right, left XOR hash(key, round, right))
 
 Each round can be undone, so the network maps the numbers below 4^h one to one onto themselves, whatever the hash. To
 permute exactly `size` numbers, a result that is too large is put through again until it is small enough (cycle
-walking), which keeps the map one to one and takes four passes on average at worst. The item at any place is
-found in constant time and memory. This is not cryptography: the hash is only good enough to look random.
+walking). This keeps the map one to one and takes at most four passes on average. The item at any place is found in
+constant time and memory. This is not cryptography: the hash is only good enough to look random.
 
 Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains" (2002).
 """
@@ -23,7 +23,7 @@ ROUNDS = 6
 
 
 def permute(index_B: np.ndarray, size: int, key: int) -> np.ndarray:
-    """Where each index below `size` goes under the permutation that belongs to `key`.
+    """The permuted place of each index below `size`; `key` chooses the permutation.
 
     >>> sorted(permute(np.arange(10), 10, key=7).tolist()) == list(range(10))
     True

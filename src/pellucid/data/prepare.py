@@ -1,10 +1,10 @@
-"""Text to everything that training reads: `train/` and `valid/` token shards, made once and recognised afterwards.
+"""Prepare a text for training: tokenise it, split it, and write `train/` and `valid/` token shards, once.
 
     survey -> split -> encode and write -> look for duplicates
 
 The folder's `prepared.json` says which text, tokenizer and settings it was made from, and the hash of each side's
-manifest, which has the hashes of all others. Asked again for the same, the folder is verified and used as it is; asked
-for anything else, the difference is reported and it is made anew beside the old one.
+manifest; the manifest has the hashes of all other files. When the same is asked for again, the folder is verified and
+used as it is. When anything differs, the difference is reported and a new folder is made beside the old one.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Prepared:
 
 
 def identify(source: Source, tokenizer: Tokenizer, settings: DataSettings) -> dict[str, str]:
-    """What prepared tokens depend on, by name: two runs with equal identities see equal data."""
+    """Everything that prepared tokens depend on, by name: two runs with equal identities see equal data."""
     chosen = {name: value for name, value in asdict(settings).items() if (name, value) not in BEFORE.items()}
     named = {f"data.{name}": str(value) for name, value in chosen.items() if name not in NOT_IN_TOKENS}
     valid = "" if settings.valid_file is None else _open_valid(settings, NULL).fingerprint
@@ -68,10 +68,10 @@ def prepare(
     verify: bool = False,
     recorder: Recorder = NULL,
 ) -> Prepared:
-    """Tokenise and split a source into `directory`, or open what is there when it was made from the same.
+    """Tokenise and split a source into `directory`, or open the shards there when they were made from the same.
 
-    What is there is compared with its hashes, and read again for that where it changed (always, with `verify`). Raises
-    what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
+    Existing shards are compared with their hashes; a file is read again only where it changed (always, with `verify`).
+    Raises what reading the source raises, CorruptFileError for damaged shards, NoSpaceError when the disk is full.
     """
     directory, settings = Path(directory), settings or DataSettings()
     if not (directory / PREPARED).is_file():
@@ -111,7 +111,7 @@ def open_prepared(directory: Path | str) -> Prepared:
 
 
 def _verify(directory: Path, prepared: Prepared, tokenizer: Tokenizer, always: bool, recorder: Recorder) -> None:
-    """Compare what is used again with what was written."""
+    """Compare existing shards with the hashes they were written with."""
     for side in (prepared.train, prepared.valid):
         if side is None:
             continue
@@ -167,7 +167,7 @@ def _write_sides(
     seen: Survey,
     recorder: Recorder,
 ) -> int:
-    """Write the tokens of both sides; returns how many bytes of text are held out."""
+    """Write the training and the validation tokens; return how many bytes of text are held out."""
     data = {
         **asdict(split),
         "documents": seen.num_documents,
@@ -205,7 +205,7 @@ def _write_valid_file(tokenizer: Tokenizer, directory: Path, settings: DataSetti
 
 
 def _open_valid(settings: DataSettings, recorder: Recorder) -> Source:
-    """The text to validate on. It is opened more than once, which a pipe cannot be: raises InputError for one."""
+    """Open the validation text. It is read more than once, so a pipe raises InputError."""
     path = Path(str(settings.valid_file))
     if str(path) == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
         raise InputError(
@@ -215,7 +215,7 @@ def _open_valid(settings: DataSettings, recorder: Recorder) -> Source:
 
 
 def _read_stored(directory: Path) -> dict[str, Any] | None:
-    """What `prepared.json` says; None where there is none."""
+    """The contents of `prepared.json`; None where there is none."""
     path = directory / PREPARED
     if not path.is_file():
         return None

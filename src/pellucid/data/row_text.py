@@ -1,4 +1,4 @@
-"""The text of one row of .jsonl or .parquet: which field holds it, and what a row without text, or with half a character, means."""
+"""The text of one row of .jsonl or .parquet: its field, and the treatment of missing text and lone surrogates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ReadOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RowText:
-    """What a row holds of text."""
+    """The text of a row, and its weights."""
 
     text: str | None  # None where there is none, and such rows are to be left out
     spans: tuple[Span, ...]  # what of it counts how much
@@ -66,7 +66,7 @@ def object_of(row: str, where: str) -> Mapping[str, object]:
 
 
 def _spans_of(values: Mapping[str, object], text: str | None, options: ReadOptions, where: str) -> tuple[Span, ...]:
-    """What of a row's text counts how much; nothing said, all weighs 1."""
+    """The weighted spans of a row's text; without any, all of it weighs 1."""
     if (
         options.weights is None or text is None or not text.strip()
     ):  # a row without text is left out, whatever else it says
@@ -102,7 +102,7 @@ def _field_of(value: Mapping[str, object], options: ReadOptions, where: str) -> 
 
 
 def _without_surrogates(text: str, where: str, decoder: TextDecoder) -> str:
-    r"""JSON can spell half of a character ("\ud83d"), which no UTF-8 text can hold."""
+    r"""Replace or refuse lone surrogates: JSON can spell half of a character ("\ud83d"), which UTF-8 cannot."""
     try:
         text.encode()
         return text

@@ -1,7 +1,7 @@
-"""What a person can say about their text: where it lies in a row, how its bytes are read, how much to hold out.
+"""Settings of the data: where the text is in a row, how its bytes are read, how much is held out for validation.
 
-These are settings only: plain values, no torch, nothing is read here. The text itself is named by the caller, so that
-the same settings serve any number of texts.
+Plain values only: nothing is read here, and no torch is imported. The caller names the text itself, so the same
+settings serve any number of texts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pellucid.settings import setting
 RowKind = Literal["stream", "documents"]
 MOST_POOL = 4096  # updates whose rows are sorted by length together
 
-# What each setting meant before there was one. A run that was begun then goes on under these values, to the bit, and
-# they are named neither in its run.json nor in what its tokens were made from.
+# The behaviour before each of these settings existed. A run of that time continues with these values, to the bit. They
+# are written neither into its run.json nor into the identity of its tokens.
 BEFORE = {"encoding": UTF8, "newlines": "keep", "folders": "plain", "rows": "stream", "weights": None}
 
 

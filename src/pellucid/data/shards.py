@@ -1,14 +1,14 @@
-"""Tokens on disk: one long stream of ids in a few plain files that are mapped into memory, never loaded.
+"""Token shards: the token ids of a text on disk, one long stream in a few plain files that are memory-mapped.
 
     tokens-00000.bin …   ids, little-endian uint16 (uint32 for vocabularies above 65,536), nothing else
     documents.bin        one record per document: where it starts, its UTF-8 bytes, its hash, where its origin is written
     origins.jsonl        one JSON string per document: "book.txt", "rows.jsonl:17"
-    weights.bin          where tokens weigh something else than 1 in training, if any do (`weights`)
+    weights.bin          the runs of tokens whose training weight is not 1, if there are any (`weights`)
     manifest.json        counts, hashes, the source and the tokenizer they belong to; written last
 
-Every document is `<bos> text <eos>`, one after the other; a tokenizer whose two marks are one token gets it once, and one
-that lacks a mark gets none. A position is an index into the whole stream, whatever file it falls in. Sizes are checked on opening; `verify` compares
-hashes. This module reads; `writer` writes.
+Every document is written as `<bos> text <eos>`, one after the other. Where the tokenizer has one token for both marks,
+it is written once; a mark that the tokenizer lacks is left out. A position is an index into the whole stream, whatever
+file it falls in. Sizes are checked on opening; `verify` compares hashes. This module reads; `writer` writes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ShardFile:
 
     @classmethod
     def from_dict(cls, values: object, where: str = "") -> ShardFile:
-        """A file of a manifest. Raises CorruptFileError for one that does not lie in the manifest's own directory."""
+        """Read one file entry of a manifest. Raises CorruptFileError for a file outside the manifest's directory."""
         table = Table(values, where, "a file of the manifest")
         name = table.word("name")
         if Path(name).name != name or "\0" in name:
@@ -75,7 +75,7 @@ class Manifest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> Manifest:
-        """The manifest that `to_dict` gave. Raises CorruptFileError for values that cannot be or do not agree."""
+        """Read what `to_dict` wrote. Raises CorruptFileError for impossible or contradictory values."""
         table = Table(values, where, "the manifest")
         if unknown := values.keys() - {field.name for field in fields(cls)}:
             raise table.wrong(sorted(unknown)[0], ValueError("no part of a manifest has this name"))
@@ -93,7 +93,7 @@ class Manifest:
         return manifest
 
     def _check(self, table: Table) -> None:
-        """The counts must be those that the sizes of the files give."""
+        """Raise CorruptFileError when the counts do not agree with the file sizes."""
         if self.dtype not in DTYPES:
             raise table.wrong("dtype", ValueError(f"{self.dtype} is not one of {', '.join(DTYPES)}"))
         if sum(file.size for file in self.tokens) != self.num_tokens * np.dtype(self.dtype).itemsize:
@@ -105,7 +105,7 @@ class Manifest:
 
     @property
     def files(self) -> tuple[ShardFile, ...]:
-        """Every file of the directory but the manifest itself."""
+        """Every file of the directory except the manifest itself."""
         return *self.tokens, self.documents, self.origins, *([] if self.weights is None else [self.weights])
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class TokenShards:
         return self.manifest.num_bytes
 
     def tokens(self, start: int, stop: int) -> np.ndarray:
-        """The ids [start, stop) as an array of `manifest.dtype`; positions beyond the ends give nothing."""
+        """The ids [start, stop) as an array of `manifest.dtype`; positions outside the stream are left out."""
         start, stop = max(0, start), min(stop, self.num_tokens)
         if start >= stop:
             return np.empty(0, self.manifest.dtype)
@@ -189,11 +189,11 @@ class TokenShards:
 
     @property
     def has_weights(self) -> bool:
-        """Whether some token weighs something else than 1."""
+        """Whether some token has a training weight other than 1."""
         return self.manifest.weights is not None
 
     def weights(self, positions: np.ndarray) -> np.ndarray:
-        """How much the tokens at these positions count in training, float32."""
+        """The training weights of the tokens at these positions, float32."""
         return weights_at(self._weights, positions)
 
     def document_starts(self) -> np.ndarray:
@@ -219,7 +219,7 @@ class TokenShards:
         return StoredDocument(index=index, origin=origin, start=start, stop=stop, num_bytes=num_bytes)
 
     def chunks(self, size: int, overlap: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-        """(position, ids) over the whole stream, each chunk repeating the last `overlap` ids of the one before.
+        """(position, ids) over the whole stream; each chunk repeats the last `overlap` ids of the one before.
 
         Reads the files instead of mapping them, so that a long scan holds one chunk in memory.
         """
@@ -234,15 +234,15 @@ class TokenShards:
                     tail = chunk[max(0, chunk.size - overlap) :] if overlap else tail
 
     def document_records(self, size: int = 1 << 16) -> Iterator[np.ndarray]:
-        """The document records (`DOCUMENT`) in order, some at a time."""
+        """The document records (`DOCUMENT`) in order, `size` at a time."""
         with (self.directory / DOCUMENTS).open("rb") as stream:
             while (records := np.fromfile(stream, DOCUMENT, size)).size:
                 yield records
 
     def verify(self, *, always: bool = True) -> None:
-        """Compare every file with the hash it was written with, and see that every id is one of the vocabulary.
+        """Compare every file with the hash it was written with, and check that every id is in the vocabulary.
 
-        Without `always`, files that were found good before and have kept size, time and inode are not read again.
+        Without `always`, a file that was verified before and has kept its size, time and inode is not read again.
         Raises CorruptFileError naming the first file that differs.
         """
         stamps = Stamps(self.directory)
@@ -276,7 +276,7 @@ class TokenShards:
             self._verify_weights(path)
 
     def _verify_documents(self, path: Path) -> None:
-        """Documents follow one another, and their origins are written where the records say."""
+        """Check that documents follow one another and that their origins are where the records say."""
         before = 0
         for records in self.document_records():
             starts = records["start"].astype(np.int64)
@@ -286,7 +286,7 @@ class TokenShards:
             before = int(starts[-1])
 
     def _verify_weights(self, path: Path) -> None:
-        """Runs of tokens follow one another within the stream, and no weight is negative or not a number."""
+        """Check that weighted runs lie in order within the stream and that each weight is a number of 0 or more."""
         records = self._weights
         starts, stops = records["start"].astype(np.int64), records["stop"].astype(np.int64)
         edges = np.stack((starts, stops), 1).ravel()

@@ -1,12 +1,12 @@
-"""The one door through which text enters: a file, a folder, rows of .jsonl or .parquet, a pipe, or standard input.
+"""Read text as documents, from a file, a folder, rows of .jsonl or .parquet, a pipe, or standard input.
 
     location -> files -> Document, Document, …
 
-A source can be read any number of times and gives the same documents each time, one after the other, in memory that
-does not grow with the text. A text longer than about one megabyte arrives as consecutive parts of one document, so that
-whoever writes tokens can mark its true beginning and its true end. Files that are not read, rows that hold no text,
-another encoding than UTF-8, line ends that are changed and marks that are removed are reported as events, once;
-anything that cannot be read is an error that says where. A source does not clean, shuffle or tokenise.
+All text enters the program here. A source can be read any number of times. It gives the same documents each time, one
+after the other, in memory that does not grow with the text. A text longer than about one megabyte arrives as
+consecutive parts of one document, so that the writer of tokens can mark its true beginning and its true end. Skipped
+files, rows without text, encodings other than UTF-8, changed line ends and removed marks are reported as events, once.
+Text that cannot be read is an error that says where. A source does not clean, shuffle or tokenise.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ OF_ONE_FILE = (  # events that every file of a large folder may cause, and what 
 class Source:
     """Text that can be read again and again.
 
-    Made by `open_source`. `description` is for people; `fingerprint` tells whether two sources hold the same contents.
+    Made by `open_source`. `description` is for people; two sources with one `fingerprint` hold the same contents.
     """
 
     description: str
@@ -61,9 +61,9 @@ class Source:
     def documents(self) -> Iterator[Document]:
         """Every document in order, read anew on each call.
 
-        Documents of blank space only, and rows without text where errors are to be passed over, are dropped and
-        counted. Raises InputError when nothing else is there, DecodingError for bytes that are not of the encoding,
-        RecordError for a broken row.
+        Documents of blank space only are dropped and counted; so are rows without text under `errors="replace"`. Raises
+        InputError when no document is left, DecodingError for bytes that are not in the encoding, RecordError for a
+        broken row.
         """
         fingerprint = None if "fingerprint" in vars(self) else Fingerprint()
         reader = _Reader(self.options, self.recorder, fingerprint)
@@ -92,7 +92,7 @@ class Source:
             self.recorder.record(event)
 
     def _tell_weights(self, reader: _Reader) -> None:
-        """How many rows have weights; InputError where weights were named and no row has any: the name may be mistyped."""
+        """Report how many rows have weights. Raises InputError when none has the named field: it may be mistyped."""
         if self.options.weights is None:
             return
         if not reader.num_weighed and self.needs_weights:
@@ -107,7 +107,7 @@ class Source:
         self.recorder.record(Event(name="data.weights", message=message, data={"count": count, "field": field}))
 
     def _counted(self, num_blank: int, reader: _Reader) -> Iterator[Event]:
-        """What was dropped or changed on the way, each kind in one line."""
+        """Report what was dropped or changed, each kind in one line."""
         if num_blank:
             message = f"left out of {self.description}: {counted(num_blank, 'document')} with blank space only"
             yield Event(name="data.blank_dropped", message=message, data={"count": num_blank})
@@ -127,12 +127,12 @@ class Source:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all contents, as `data.fingerprint` says; known already where the source was read to its end."""
+        """A hash of all contents (`data.fingerprint`); already known when the source was read to its end."""
         return Fingerprint.of(self.files)
 
     @cached_property
     def survey(self) -> Survey:
-        """How much text there is. The source is read for this once; that gives the fingerprint too."""
+        """Count documents, characters and bytes. This reads the source once and computes the fingerprint too."""
         return survey(self.documents())
 
 
@@ -179,7 +179,7 @@ def open_source(
 def open_as_set(
     location: Path | str, settings: DataSettings, *, recorder: Recorder = NULL, needs_weights: bool = True
 ) -> Source:
-    """Open a source the way a run's settings say; a text to validate on need not say what counts how much."""
+    """Open a source as a run's settings say; a validation text needs no weights."""
     return open_source(
         location,
         field=settings.field,
@@ -194,10 +194,10 @@ def open_as_set(
 
 
 class _Reader:
-    """One reading of a source's files, and what it counts on the way."""
+    """One pass over a source's files, with counts of what it met."""
 
     def __init__(self, options: ReadOptions, recorder: Recorder, fingerprint: Fingerprint | None) -> None:
-        """`fingerprint` hashes what is read; None where that is known."""
+        """`fingerprint` hashes what is read; None when the fingerprint is already known."""
         self.options, self.recorder, self.fingerprint = options, recorder, fingerprint
         self.ends, self.num_without, self.num_weighed = LineEnds(), 0, 0
 
@@ -281,9 +281,9 @@ def _in_parts(texts: Iterable[str], origin: str) -> Iterator[Document]:
 
 
 class _Once:
-    """Passes an event on the first time only: a source is read several times, a person wants to be told once.
+    """Passes each event on only once, because a source is read several times and a person wants to be told once.
 
-    Of what is said of single files, the first few are told one by one, and the others by their number.
+    Of the events about single files, the first few are passed on one by one; of the others only the number is told.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -302,7 +302,7 @@ class _Once:
         self.recorder.record(event)
 
     def tell_rest(self) -> None:
-        """Say of how many further files the same is true."""
+        """Report how many further files caused the same event."""
         for name, what in OF_ONE_FILE:
             if more := self.origins.get(name, [])[MOST_ALIKE:]:
                 message = (

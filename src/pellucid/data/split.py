@@ -1,10 +1,12 @@
-"""Which text is trained on and which is held out for validation.
+"""The train/validation split: which text is trained on and which is held out for validation.
 
-By document, when there are enough of them: a document is held out when the hash of its text, read as a number in
-[0, 1), is below the fraction. The choice depends on the text alone, so equal texts land on the same side, and adding
-text never moves a document from training to validation. By contiguous cut otherwise, as for one long book: the last
-part of the text, to the character. Parts of a held-out document go where its first part goes. Neither looks at tokens,
-so the same text is held out whatever the tokenizer, and bits per byte compare.
+    by document   where there are enough documents. A document is held out when the hash of its text, read as a number
+                  in [0, 1), is below the fraction. All parts of a document go to the same side.
+    by cut        otherwise, for example for one long book. The last part of the text, to the character, is held out.
+
+The hash depends on the text alone, so equal texts are on the same side, and adding text never moves a document from
+training to validation. Neither way looks at tokens, so the same text is held out whatever the tokenizer, and bits per
+byte can be compared.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ Side = Literal["train", "valid"]
 
 MIN_DOCUMENTS_HELD_OUT = 8  # with fewer expected, which ones they are would be luck
 MOST_HELD_OUT = 0.5  # of the text, however alike its documents are
-MIN_BYTES_HELD_OUT = 200  # less tells nothing about a model, and a text so small needs every word for training
+MIN_BYTES_HELD_OUT = 200  # less says nothing about a model, and so small a text needs every word for training
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How the text is divided, and why in one sentence."""
+    """How the text is divided, and the reason in one sentence."""
 
     method: Literal["none", "documents", "cut"]
     reason: str
@@ -37,7 +39,7 @@ class Split:
 
 
 def choose_split(seen: Survey, settings: DataSettings) -> Split:
-    """Decide how to hold text out.
+    """Choose how validation text is held out: by document or by cut.
 
     >>> book = Survey(num_documents=1, num_characters=1_115_394, num_bytes=1_115_394, largest=1_115_394)
     >>> choose_split(book, DataSettings()).cut
@@ -58,9 +60,9 @@ def choose_split(seen: Survey, settings: DataSettings) -> Split:
 
 
 def mended(split: Split, seen: Survey, num_held_out: int) -> Split | None:
-    """Another split where one by documents held out nothing, or most; None where it did well.
+    """Another split, when the one by document held out nothing or most of the text; None when it did well.
 
-    Equal texts have equal hashes: of many rows with few different texts, the hash may take none, or nearly all.
+    Equal texts have equal hashes, so with many rows of few different texts the hash may hold out none or nearly all.
     """
     if split.method != "documents" or 0 < num_held_out <= MOST_HELD_OUT * seen.num_bytes:
         return None
@@ -74,7 +76,7 @@ def _cut(seen: Survey, fraction: float, why: str) -> Split:
 
 
 def divide(documents: Iterable[Document], split: Split) -> Iterator[tuple[Side, Document]]:
-    """Every document, or part of one, with the side it belongs to."""
+    """Each document, or part of one, with its side of the split."""
     if split.method == "documents":
         return _by_document(documents, split.fraction)
     if split.method == "cut":

@@ -1,4 +1,4 @@
-"""What one reading of a text tells about it, before anything is decided: how much there is."""
+"""The size of a text, counted in one pass: documents, characters, bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pellucid.data.document import Document
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """Documents, characters and bytes of a text."""
+    """The number of documents, characters and bytes of a text."""
 
     num_documents: int
     num_characters: int

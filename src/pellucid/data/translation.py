@@ -1,6 +1,6 @@
-"""A text in any encoding as UTF-8, a piece at a time, so that all that follows knows one encoding only.
+"""Convert text in any encoding to UTF-8, piece by piece, so that all later code knows only UTF-8.
 
-What was chosen is reported, a guess with a decoded line, so that a person sees whether it is right.
+The chosen encoding is reported; a guess is reported with a decoded line, so that a person sees whether it is right.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ CHUNK_BYTES = 1 << 16
 
 
 def as_utf8(stream: BinaryIO, told: str, decoder: TextDecoder) -> BinaryIO:
-    """A text's bytes as UTF-8 for `decoder`: `stream` itself, from its start, or one that translates.
+    """The bytes of a text as UTF-8 for `decoder`: `stream` itself, from its start, or a stream that converts it.
 
-    Reading the other raises DecodingError at bytes that are not of its encoding; where the decoder replaces such bytes,
-    so does it, and the decoder counts them.
+    Reading a converting stream raises DecodingError at bytes that are not in its encoding. If the decoder replaces such
+    bytes, the stream does so too, and the decoder counts them.
     """
     head = stream.read(BLOCK_BYTES)
     stream.seek(0)
@@ -46,7 +46,7 @@ def _report(found: Recognised, head: bytes, decoder: TextDecoder) -> None:
 
 
 class Translator(io.RawIOBase):
-    """UTF-8 out of a stream in another encoding."""
+    """A stream of UTF-8, read from a stream in another encoding."""
 
     def __init__(self, stream: BinaryIO, encoding: str, decoder: TextDecoder) -> None:
         self.stream, self.decoder, self.offset = stream, decoder, 0

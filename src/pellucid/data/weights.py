@@ -1,12 +1,13 @@
-"""How much each token counts in training: a person's spans of characters, as weights of tokens, beside the ids.
+"""Loss weights: how much each token counts in training, given by a person for spans of characters.
 
     a row of .jsonl     {"text": "Where is Anna? The garden.", "weights": [[15, 25, 3.0]]}
     its document        Span(start=15, stop=25, weight=3.0)           characters of the text
     its tokens          a token takes the largest weight of the characters that it stands for
     weights.bin         one record for each run of tokens whose weight is not 1
 
-What no span names weighs 1; 0 leaves a token out of the loss, though the model still reads it. Training multiplies the
-loss of each target by its weight and divides by their sum; evaluation leaves out what weighs 0 and counts all else as 1.
+Text outside all spans weighs 1. Weight 0 leaves a token out of the loss, but the model still reads it. Training
+multiplies the loss of each target by its weight and divides by the sum of the weights. Evaluation leaves out tokens of
+weight 0 and counts all others as 1.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MOST_WEIGHT = 1e6
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """The characters [start, stop) of a text, and how much they count."""
+    """The characters [start, stop) of a text, and their weight."""
 
     start: int
     stop: int
@@ -56,7 +57,7 @@ def spans_with_line_feeds(spans: Iterable[Span], text: str) -> tuple[Span, ...]:
 
 
 def read_spans(value: Any, length: int, field: str, where: str) -> tuple[Span, ...]:
-    """The spans of a row, in order: [[first, last + 1, weight], …] for a text of `length` characters.
+    """Read the spans of a row, in order: [[first, last + 1, weight], …] for a text of `length` characters.
 
     Raises RecordError for anything else: another shape, a place outside the text, spans that overlap, a weight that is
     negative or not a number.
@@ -91,12 +92,12 @@ def read_spans(value: Any, length: int, field: str, where: str) -> tuple[Span, .
 
 
 def is_weight(value: np.ndarray | np.floating) -> np.ndarray | np.bool_:
-    """Whether each number can be a weight."""
+    """Whether each number can be a weight: from 0 to MOST_WEIGHT."""
     return (value >= 0) & (value <= MOST_WEIGHT)  # false for what is not a number
 
 
 def token_weights(text: str, spans: Sequence[Span], num_bytes_N: np.ndarray, where: str) -> np.ndarray:
-    """The weight of each token of a text, float32 [N], given how many bytes of it each token spells.
+    """The weight of each token of a text, float32 [N]; `num_bytes_N` says how many bytes of the text each token spells.
 
     Raises TokenizerError when the tokens do not spell the text, so that no character has a token.
 
@@ -120,7 +121,7 @@ def token_weights(text: str, spans: Sequence[Span], num_bytes_N: np.ndarray, whe
 
 
 def runs_of(weights_N: np.ndarray, start: int) -> np.ndarray:
-    """The runs of equal weights other than 1 as records (`WEIGHT`), for tokens whose first stands at `start`.
+    """The runs of equal weights other than 1 as records (`WEIGHT`); the first token is at position `start`.
 
     >>> runs_of(np.array([1, 3, 3, 1, 0], np.float32), 10).tolist()
     [(11, 13, 3.0), (14, 15, 0.0)]

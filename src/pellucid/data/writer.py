@@ -1,8 +1,8 @@
-"""Documents to token shards, in one pass and bounded memory.
+"""Tokenise documents and write them as token shards, in one pass and bounded memory.
 
-Parts of documents are gathered into batches of a few megabytes, which the tokenizer encodes on all cores at once; while
-one batch is encoded the one before is written. Everything goes to a folder beside the final one, which is renamed when
-the last byte is on disk: a directory of shards is complete or it is not there.
+Parts of documents are gathered into batches of a few megabytes. The tokenizer encodes a batch on all cores while the
+previous batch is written. Everything is written to a temporary folder, which is renamed when the last byte is on disk:
+a directory of shards is complete or it does not exist.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def write_shards(
 ) -> TokenShards:
     """Tokenise documents into a new directory of shards and open it.
 
-    Raises NoSpaceError when the disk is full; what stood at `directory` before is untouched then.
+    Raises NoSpaceError when the disk is full; the old contents of `directory` are then untouched.
     """
     directory = Path(directory)
     with replace_directory(directory) as new, ShardWriter(new.path, tokenizer, shard_tokens) as writer:
@@ -58,7 +58,7 @@ def write_shards(
 def encoded_batches(
     documents: Iterable[tuple[Key, Document]], tokenizer: Tokenizer
 ) -> Iterator[list[tuple[Key, Document, np.ndarray]]]:
-    """Batches of (key, document part, its ids) in order, always encoding one batch ahead of the caller."""
+    """Batches of (key, document part, its ids) in order; one batch is always encoded ahead of the caller."""
     with ThreadPoolExecutor(max_workers=1) as encoder:
         waiting: deque = deque()
         for batch in _batches(documents):
@@ -88,7 +88,7 @@ def _batches(documents: Iterable[tuple[Key, Document]]) -> Iterator[list[tuple[K
 
 
 class ShardWriter:
-    """Writes one token stream into a folder: add parts in order, then finish, within a `with` that closes the files."""
+    """Writes one token stream into a folder: add parts in order, then finish; `with` closes the files."""
 
     def __init__(self, directory: Path, tokenizer: Tokenizer, shard_tokens: int = SHARD_TOKENS) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ class ShardWriter:
             self._end_document(document.origin)
 
     def finish(self, source: str, source_fingerprint: str) -> Manifest:
-        """Close the files and write the manifest, the last of them."""
+        """Close the files, then write the manifest."""
         if self._shard is not None:
             self.shards.append(self._shard.close())
             self._shard = None
@@ -183,7 +183,7 @@ class ShardWriter:
 
 
 def _frame(tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, int | None]:
-    """What stands before and after each text, and the id that no target may be."""
+    """The ids before and after each text, and the id that is never a target."""
     dtype = "<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4"
     bos, eos = tokenizer.bos_id, tokenizer.eos_id
     before = np.array([] if bos is None else [bos], dtype)
@@ -211,6 +211,6 @@ class _HashedFile:
         return ShardFile(name=self.path.name, size=self.size, sha256=self._hash.hexdigest())
 
     def abandon(self) -> None:
-        """Let go of the file, whatever could not be written; after `close` this does nothing."""
+        """Close the file although writing it failed; after `close` this does nothing."""
         with suppress(OSError):  # the failure that led here is the one to report
             self._stream.close()

@@ -1,13 +1,13 @@
-"""The account of one step: every number between the ids that went in and the token that came out.
+"""The account of one decoding step: every number between the ids that went in and the token that came out.
 
-    reading      what the runner did to know the logits: positions found in the cache, positions computed, seconds
+    reading      how the runner got the logits: positions found in the cache, positions computed, seconds
     stages       for the model's row and after each stage of the sampler: tokens kept, probability kept, entropy
     candidates   the likeliest tokens after any of the stages, with their log-probabilities after each
     draw         the number u, and the segment of [0, 1) that belongs to the chosen token
 
-It is read off the rows that really chose the token, so asking for it cannot change the text; and it is made of a few
-passes over rows of float32, so asking costs little. What only people need (texts, shapes) is worked out when somebody
-looks. It is not a recording of the tensors themselves: that is `pellucid.model.recording`.
+It is computed from the rows that chose the token, so it cannot change the text. It needs a few passes over rows of
+float32, so it costs little. What only people need (texts, shapes) is computed when somebody looks. It is *not* a
+recording of the tensors themselves: that is `pellucid.model.recording`.
 
 Axes: V vocabulary · C candidates.
 """
@@ -34,7 +34,7 @@ SCORED_AT_ONCE = 128  # rows of logits held while a prompt is scored
 
 @dataclass(frozen=True, kw_only=True)
 class ReadCost:
-    """What it took to know the logits: who read, what was already there, what was computed, how long it took."""
+    """How the logits were computed: by which runner, with how many cached and new positions, in what time."""
 
     runner: str
     exact: bool  # whether the bits of the row depend on the ids alone
@@ -58,13 +58,13 @@ class Candidate:
 
     @property
     def probabilities(self) -> tuple[float, ...]:
-        """The same between 0 and 1."""
+        """Its probability after each stage, between 0 and 1."""
         return tuple(map(math.exp, self.logprobs))
 
 
 @dataclass(frozen=True)
 class StageAccount:
-    """What one stage left: how many tokens, which share of the probability it was given, and how open the choice is."""
+    """What one stage left: how many tokens, which share of the probability, and the entropy of the choice."""
 
     name: str
     num_kept: int
@@ -133,7 +133,7 @@ def build_account(
     choose_seconds: float = 0.0,
     num_candidates: int = NUM_CANDIDATES,
 ) -> Account:
-    """Write up one choice; its rows must have been kept."""
+    """The account of one choice, whose rows must have been kept."""
     rows = [Distribution(choice.rows[0])]
     for logits_V in choice.rows[1:]:
         rows.append(rows[-1] if logits_V is rows[-1].logits_V else Distribution(logits_V, rows[-1]))
@@ -189,7 +189,7 @@ class PromptToken:
 
 
 def score_prompt(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> list[PromptToken]:
-    """What the model thought of each token of a prompt; a few rows of logits exist at a time."""
+    """The log-probability and rank of each token of a prompt; only a few rows of logits exist at a time."""
     told: list[tuple[float | None, int | None]] = [(None, None)]
     sequence = runner.start([], max_length=len(ids))
     for start in range(0, len(ids) - 1, SCORED_AT_ONCE):

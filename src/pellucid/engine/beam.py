@@ -14,7 +14,7 @@ token that ends a text adds num_beams to them). The search is over when no text 
 For a > 0 a score can still rise with the length, so that the heuristic may end too early; it is the default of Hugging
 Face all the same, whose rules these are (`False`, `True`, `"never"` there): equal settings find equal texts. Equal
 scores fall to the better beam, then to the lower id. This is *not* sampling, and it cannot stream: the first token is
-known only when all is over. The likeliest text is often a dull one; to write freely, `generate` is the right door.
+known only when all is over. The likeliest text is often a dull one: use `generate` for free text.
 
 Axes: B beams · V vocabulary.
 Source: Wu et al. 2016 §7 (length penalty), Sutskever et al. 2014 §3.2.
@@ -47,7 +47,7 @@ MOST_BEAMS, MOST_PENALTY = 256, 16.0  # a length of 2^20 to that power is still 
 
 @dataclass(frozen=True, kw_only=True)
 class BeamSettings:
-    """The knobs of a beam search.
+    """The settings of a beam search.
 
     >>> BeamSettings(num_beams=2, num_best=3)
     Traceback (most recent call last):
@@ -105,7 +105,7 @@ PLAIN = BeamSettings()
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """A finished text and what it was ranked by."""
+    """A finished text and its score."""
 
     score: float  # log p over length to the power of the length penalty
     logprob: float  # nats, of all its new tokens together
@@ -268,7 +268,7 @@ class _Search:
 
 
 def advance(extensions: abc.Sequence[Extension]) -> list[Beam]:
-    """Each extension as a beam of its own. The first heir of a beam takes its sequence, the others get copies."""
+    """Each extension as a beam of its own. The first extension of a beam takes its sequence, the others get copies."""
     taken: set[int] = set()
     sequences = []
     for extension in extensions:

@@ -1,11 +1,11 @@
-"""How fast a runner is, and what it reads: the figures that stand beside the machine's own limits.
+"""Benchmark of a runner: tokens per second, and the bytes and FLOPs that limit them on a machine.
 
 Each new token reads every weight once, and the keys and values of all positions before it:
 
     bytes per token = bytes of weights + positions x bytes of cache per position
 
-so that the read bandwidth over these bytes is the most tokens per second that one sequence can get. A prompt shares the
-weights among its positions and is limited by products instead. The runner is timed bare, fed with
+So one sequence gets at most (read bandwidth / bytes per token) tokens per second. A prompt shares the weights among its
+positions, and is limited by matrix products instead. The runner is timed bare, fed with
 given ids, and inside `generate`, where choosing a token and spelling it are paid for too. What the machine itself
 reaches is *not* measured here, nor is the quality of what is generated.
 """

@@ -1,11 +1,11 @@
-"""Tokens out: a request becomes a generation, and a generation one token after the other.
+"""Text generation (autoregressive decoding): a request becomes a `Generation`, which gives one token after the other.
 
     read what is new; then, until it ends: logits -> stages -> draw -> token -> read that token
 
 The cache keeps the keys and values of all positions read, so that each new token costs one position. `advance` is the
-one step of every loop: it reads what is new in several generations at once and lets each choose by itself. A single
-text is the case of one, several choices from one seed are another, and a batch of requests is a third. `simple` is the
-same loop without a cache or a stream; a test holds the two equal.
+one step of every loop: it reads what is new in several generations at once, and each then chooses by itself. A single
+text, several choices from one seed and a batch of requests all use it. `simple` is the same loop without a cache or a
+stream; a test holds the two equal.
 
 Axes: B generations · V vocabulary.
 """
@@ -42,7 +42,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 
 
 def generate(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder: Recorder = NULL) -> Generation:
-    """Begin to continue a prompt: iterate over what this returns, and each token comes as it is chosen.
+    """Begin to continue a prompt; iterate over the result to get each token as soon as it is chosen.
 
     Raises ContextError when the prompt leaves no room, RequestError when it is empty or names an unknown id, or when
     nothing would ever end the text; SamplingError for what the settings or the constraint cannot be; all at the call,
@@ -83,10 +83,10 @@ def collect(steps: abc.Sequence[Step], request: Request) -> Completion:
 
 
 class Generation:
-    """A request in progress: its text so far, what of that is read, how it chooses, when it ends.
+    """A request in progress: its text so far, how much of it is read, how it chooses, when it ends.
 
-    An iterator of steps. Whoever has several steps them together with `advance`: they know nothing of each other.
-    `request` is the one asked for, its seed drawn.
+    It is an iterator of steps. `advance` takes a step of several generations together; they do not affect each other.
+    `request` is the one asked for, with its seed drawn.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Generation:
         return advance((self,))[0]
 
     def choose(self, logits_V: NDArray[np.float32], cost: ReadCost | None = None) -> Step:
-        """The token that follows, chosen from the row after the last id; with the `cost` of that row its account."""
+        """Choose the next token from the row after the last id; given the `cost` of that row, with its account."""
         position, started = len(self.ids), time.perf_counter()
         choice = self.sampler.choose(logits_V, self.ids, self.num_prompt, keep_rows=cost is not None)
         account = None if cost is None else self._account(choice, cost, time.perf_counter() - started)
@@ -152,7 +152,7 @@ class Generation:
             self.recorder.record(speculated(self.runner.stats))
 
     def _take_number(self, number: int) -> None:
-        """What belongs to this choice alone: its draws, and its watch for the end."""
+        """Set up what belongs to this choice alone: its draws, and its stop condition."""
         sampling = self.request.sampling
         self.number = number  # among several choices from one seed
         self.sampler: Sampler = build_sampler(
@@ -217,7 +217,7 @@ def advance(generations: abc.Sequence[Generation]) -> list[Step]:
 
 
 def settle_seed(settings: SamplingSettings, recorder: Recorder = NULL) -> SamplingSettings:
-    """Settings whose seed is known: drawn and reported when it was left open, none when nothing will be drawn."""
+    """The settings with a known seed: drawn and reported when none was given, None when nothing will be drawn."""
     if settings.greedy:
         return dataclasses.replace(settings, seed=None)
     if settings.seed is not None:

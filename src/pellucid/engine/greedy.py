@@ -1,4 +1,4 @@
-"""Many short answers at once: prompts of equal length side by side in one cached batch, the likeliest token each time.
+"""Batched greedy decoding: prompts of equal length side by side in one cached batch, the likeliest token each time.
 
 Prompts are grouped by their length, so no row is padded and every row is read exactly as it would be alone. For
 evaluation, where thousands of answers are wanted; `generate` is for one text with all its knobs.

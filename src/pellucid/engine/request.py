@@ -1,7 +1,7 @@
 """What is asked of a model: a prompt, how it is to be continued, and what is wanted beside the text.
 
-Everything that is known when a request comes in stands here, and nothing that happens to it later: that is a
-`Generation`. Whoever makes one (a script, the command line, a server) makes this one thing.
+It holds what is known when a request comes in; a `Generation` holds what happens to it later. A script, the command
+line and a server all make this one type.
 """
 
 from __future__ import annotations

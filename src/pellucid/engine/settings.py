@@ -1,6 +1,6 @@
-"""How a model is read: what reads its weights, and how far ahead. No torch.
+"""Settings of the engine: the runner, its number format, and speculative decoding. No torch.
 
-How a token is chosen from what was read stands in `sampling.settings`.
+`sampling.settings` says how a token is chosen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Weights = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSettings:
-    """How a model is run: what reads its weights, and in which number format."""
+    """How a model is run: by which runner, and in which number format."""
 
     kernels: Literal["auto", "on", "off"] = setting(
         "auto", "compiled loops on a CPU; auto falls back to torch and says so, on makes that an error"
@@ -27,7 +27,7 @@ class EngineSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeculationSettings:
-    """How far ahead to guess. Nothing here can change the text."""
+    """Speculative decoding: how far ahead to guess. Nothing here can change the text."""
 
     max_tokens: int = setting(7, "most tokens proposed at once", low=1)
     ngram: int = setting(2, "tokens at the end of the text that must have occurred before (prompt lookup)", low=1)

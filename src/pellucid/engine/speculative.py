@@ -14,10 +14,10 @@ may tip a choice between two tokens that are nearly tied.
 
 This is *not* the rejection rule of the literature (accept x with probability min(1, p(x) / q(x)), else draw from the
 rest of p), which keeps the distribution, but gives another text than plain generation and must know q exactly. It is
-needed where draws are consumed one after the other; here position 17 has its own, whoever asks and however often. A
+needed where draws are consumed one after the other; here each position has its own draw, however often it is used. A
 draft model draws its guess with that very number, so that it agrees wherever the two distributions nearly do.
 
-Everything stands in a `Runner` that reads ahead, so generation, streaming, stops, accounts and choices stay as they are.
+All of it lies in a `Runner` that reads ahead, so generation, streaming, stops, accounts and choices stay as they are.
 
 Axes: B sequences · T new positions · V vocabulary.
 Source: Leviathan et al. 2023 §2 (draft model), Saxena 2023, "Prompt lookup decoding".
@@ -54,7 +54,7 @@ AHEAD = SpeculationSettings()
 
 @dataclass(frozen=True, kw_only=True)
 class SpeculationStats:
-    """What guessing brought.
+    """How often the guesses were right.
 
     >>> SpeculationStats(num_proposed=8, num_accepted=6, num_readings=4).acceptance
     0.75
@@ -71,18 +71,18 @@ class SpeculationStats:
 
 
 class Proposer(Protocol):
-    """Guesses how one sequence goes on, from nothing but its ids, which only grow unless it is told otherwise."""
+    """Guesses the next ids of one sequence from its ids alone; these only grow, unless `truncate` is called."""
 
     def propose(self, sequence: Sequence, limit: int) -> list[int]:
         """At most `limit` ids that may follow; none when there is nothing to go by."""
         ...
 
     def truncate(self, length: int) -> None:
-        """The ids from `length` on are no longer those of the sequence."""
+        """Forget the ids from `length` on: the sequence was cut back."""
         ...
 
     def fork(self) -> Proposer:
-        """A copy for a sequence that goes on by itself."""
+        """A copy for another sequence with the same ids so far."""
         ...
 
 
@@ -314,7 +314,7 @@ def _build_lookup(ngram: int, max_length: int) -> PromptLookup:
 
 
 def speculated(stats: SpeculationStats) -> Event:
-    """What guessing brought, as an event."""
+    """How often the guesses were right, as an event."""
     return Event(
         name="engine.speculated",
         message=f"accepted: {stats.num_accepted} of {counted(stats.num_proposed, 'proposed token')} "

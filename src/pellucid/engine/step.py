@@ -1,4 +1,4 @@
-"""What a generation hands out: one `Step` per token while it runs, one `Completion` when it has ended."""
+"""The results of a generation: one `Step` per token while it runs, one `Completion` when it has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a generation ends, and what of its text may be shown before that.
+"""Stop conditions: when a generation ends, and which part of its text may be shown before that.
 
     eos       the model wrote <eos>, or another token that its files name as an end of text
     stop      a stop string is complete, or a stop token was chosen; the text ends before it

@@ -1,4 +1,4 @@
-"""A generation written down: all that led to a text, in one file, so that somebody else can make it again and see.
+"""The transcript of a generation: all that led to a text, in one file, so that anybody can reproduce and check it.
 
     format, version     what kind of file this is; another version is refused, not guessed at
     model, tokenizer    their SHA-256: of the weights as they were used, of `tokenizer.json`

@@ -1,13 +1,13 @@
-"""What the model sees of a growing text.
+"""The context window: what the model sees of a growing text.
 
-    the text still fits       everything; each new token costs one position, the others lie in the cache
-    it has outgrown           on_full="stop": the generation ends with the reason "context"
-    the context               on_full="slide": the oldest tokens leave, except the first `keep_first`, and all that
-                              is left is read again at its new positions
+    shorter than the context      everything; each new token costs one position, the others lie in the cache
+    longer, on_full="stop"        the generation ends with the reason "context"
+    longer, on_full="slide"       the oldest tokens leave, except the first `keep_first`, and all that is left is read
+                                  again at its new positions
 
-Reading again is not a waste that a cleverer cache could save. A cached key was turned to its old position, and every
+No cleverer cache could save this reading again. A cached key was rotated to its old position, and every
 cached value was computed while the tokens that have left could still be seen: cropped, the cache would describe a text
-that nobody wrote. So half of what may leave goes at once, and the next slide is as far away as possible.
+that nobody wrote. So half of the tokens that may leave go at once: the next slide then comes as late as possible.
 
 What is visible is a function of the text's length alone: a text cut short and continued slides at the same places.
 
@@ -28,7 +28,7 @@ from pellucid.events import Event
 class ContextWindow:
     """Which part of a text a model of limited context sees when the oldest tokens may leave.
 
-    >>> window = SlidingWindow(context_length=8, keep_first=2)
+    >>> window = ContextWindow(context_length=8, keep_first=2)
     >>> window.visible(list(range(8))), window.visible(list(range(9)))
     ([0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 5, 6, 7, 8])
 

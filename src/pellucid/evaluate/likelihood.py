@@ -1,12 +1,12 @@
-"""How likely a model finds a text: the one measure that needs no questions.
+"""Loss, perplexity and bits per byte of a text under a model.
 
     loss           nats / number of predicted tokens
     perplexity     exp(loss): the model is as unsure as if it guessed among that many tokens
     bits per byte  nats / ln 2 / UTF-8 bytes of the text: the only one that may be compared between tokenizers
 
-Text is cut into windows of the model's context, one after the other (stride = context), each document as
-`<bos> text <eos>`; windows may run from one document into the next, as they do in training. The model's objective says
-what is predicted there and what that costs: of a causal model every token but `<bos>`, exactly once, <eos> included. The
+Each document becomes `<bos> text <eos>`, and the text is cut into windows of the model's context, one after the other
+(stride = context). A window may run from one document into the next, as in training. The model's objective says what is
+predicted and what that costs: a causal model predicts every token except `<bos>`, exactly once, <eos> included. The
 bytes are those of the text alone.
 
 Sums are exactly rounded (`math.fsum`), so they do not depend on the size of the batches they were made in.
@@ -39,19 +39,19 @@ from pellucid.tokens.tokenizer import Tokenizer
 
 ROWS = 16  # windows read at once; the result does not depend on it
 
-KEY = RowKey(seed=0, purpose="evaluation")  # what an objective draws is the same at each evaluation
+KEY = RowKey(seed=0, purpose="evaluation")  # an objective draws the same random numbers at each evaluation
 
 Watch = Callable[[Iterable[TokenRows], int], Iterable[TokenRows]]
 
 
 def unwatched(steps: Iterable[TokenRows], num_steps: int) -> Iterable[TokenRows]:
-    """Pass the rows of each step on: nobody watches."""
+    """Pass the rows of each step on unchanged, without a progress bar."""
     return steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class Likelihood:
-    """What a model thinks of a text.
+    """The likelihood of a text under a model.
 
     >>> coin = Likelihood(nats=8 * math.log(2), num_tokens=8, num_bytes=4)
     >>> coin.perplexity, coin.bits_per_byte
@@ -61,7 +61,7 @@ class Likelihood:
     nats: float  # the sum of -ln probability over all predicted tokens
     num_tokens: int  # tokens predicted
     num_bytes: int  # UTF-8 bytes of the text
-    means: Mapping[str, float] = field(default_factory=dict)  # of what else the objective measures, per predicted token
+    means: Mapping[str, float] = field(default_factory=dict)  # the other measures of the objective, per predicted token
 
     @property
     def loss(self) -> float:
@@ -78,7 +78,7 @@ class Likelihood:
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits that the model would need to store one byte of the text."""
+        """The bits that the model would need to compress one byte of the text."""
         return self.nats / math.log(2) / self.num_bytes
 
     def to_dict(self) -> dict[str, float]:
@@ -96,7 +96,7 @@ class Likelihood:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredToken:
-    """One token of a text and how surprising the model found it there."""
+    """One token of a text with its log-probability and rank."""
 
     id: int
     text: str
@@ -107,7 +107,7 @@ class ScoredToken:
 def measure_likelihood(
     model: Model, steps: Iterable[TokenRows], *, objective: Objective[Scorer, BatchT], num_bytes: int
 ) -> Likelihood:
-    """Sum what every target of some rows costs a model, which reads them without dropout.
+    """Sum the model's loss over every target of some rows, without dropout.
 
     Runs in the model's number format, or under the autocast that the caller has entered. Logarithms are taken in
     float32, sums in float64. Raises InputError when no target counts.
@@ -132,7 +132,7 @@ def measure_likelihood(
 
 
 def weighted(values_BT: Tensor, weights_BT: Tensor) -> Tensor:
-    """What counts of some values; 0 where a batch has nothing to predict.
+    """Values times weights; exactly 0 where the weight is 0.
 
     >>> weighted(torch.tensor([math.inf, 2.0]), torch.tensor([0.0, 1.0])).tolist()  # at padding a cost may be infinite
     [0.0, 2.0]
@@ -149,9 +149,9 @@ def measure_text(
     rows: int = ROWS,
     watch: Watch = unwatched,
 ) -> Likelihood:
-    """How likely a model finds some documents, in memory that does not grow with them.
+    """The likelihood of some documents under a model, in memory that does not grow with them.
 
-    The tokens go through a temporary directory of shards, so that the windows are those that training validates on.
+    The tokens are written to temporary shards, so that the windows are the same as in validation during training.
     `watch` receives the rows of each step and the number of steps and passes them on: a progress bar, for example.
     """
     size = model.config.context_length
@@ -163,10 +163,10 @@ def measure_text(
 
 
 def token_logprobs(model: Model, tokenizer: Tokenizer, text: str) -> tuple[ScoredToken, ...]:
-    """Each token of a text with its log-probability and rank: where the model was surprised.
+    """Each token of a text with its log-probability and rank.
 
-    The text begins after <bos>; without one its first token has nothing before it and is left out. A text longer than
-    the context is cut into windows.
+    The text begins after <bos>. Without a <bos>, its first token has nothing before it and is left out. A text longer
+    than the context is cut into windows.
     """
     ids = tokenizer.encode_prompt(text)
     size = model.config.context_length

@@ -1,10 +1,10 @@
-"""Ask a model about worlds it has never seen, and score its answers exactly.
+"""Question answering on the microworld: ask a model about worlds it has never seen; score by exact match.
 
-A question is put as training would put it: the tale, a line break, the question. The model goes on with its likeliest
-tokens until the line ends, and the line is right or wrong. Every split is scored apart, each share with its 95 %
-interval, and beside the model stand controls that understand nothing: a score means what it exceeds them by.
+A question is written as in training: the story, a line break, the question. The model continues greedily until the line
+ends, and the line is right or wrong. Every split is scored separately, each share with its 95 % interval. Controls
+(baselines that understand nothing) answer the same questions: only the difference to them means something.
 
-This measures whether the rules of the world were learnt. It is not a measure of fluency: that is `likelihood`.
+This measures whether the rules of the world were learnt. It is *not* a measure of fluency: that is `likelihood`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class MicroworldScore:
-    """How well a model answers: rows by split, language, kind and hops, and the same rows for each control."""
+    """The scores of a model: rows by split, language, kind and hops, and the same rows for each control."""
 
     level: int
     rows: tuple[GroupScore, ...]
@@ -52,7 +52,7 @@ class MicroworldScore:
         return {row.split: row for row in self.rows if row.group == "all"}
 
     def best_control(self, split: str) -> tuple[str, GroupScore]:
-        """The control that came closest in a split, by name."""
+        """The name and score of the best control in a split."""
         rows = [(name, row) for name, found in self.controls.items() for row in found]
         return max(
             ((name, row) for name, row in rows if (row.split, row.group) == (split, "all")),
@@ -101,7 +101,7 @@ def measure_microworld(
 def measure_languages(
     model: Decoder, tokenizer: Tokenizer, *, seed: int, level: int, languages: Sequence[str], num_questions: int
 ) -> dict[str, float]:
-    """For each language, the share of `num_questions` about new worlds that a model answers exactly: a quick look."""
+    """For each language, the share of `num_questions` about new worlds that a model answers exactly (quick)."""
     scores = {}
     for language in languages:
         asked = list(islice(_questions(seed, level, "held_out", language, num_questions), num_questions))
@@ -114,7 +114,7 @@ def measure_languages(
 def answer_questions(
     model: Decoder, tokenizer: Tokenizer, asked: Sequence[tuple[Story, Question]], *, recorder: Recorder = NULL
 ) -> list[str]:
-    """What a model replies to each question, the likeliest line. One that does not fit the context gets no reply."""
+    """The model's greedy reply to each question, one line. A question that does not fit the context gets no reply."""
     prompts = [tokenizer.encode_prompt(tale.prompt(question)) for tale, question in asked]
     fits = [len(prompt) < model.config.context_length for prompt in prompts]
     if not all(fits):
@@ -145,7 +145,7 @@ def _questions(seed: int, level: int, split: str, language: str, count: int) -> 
 
 
 def _longest_answer(tokenizer: Tokenizer, questions: Sequence[Question]) -> int:
-    """Tokens after which no reply can still be right: the longest accepted answer with a space before and a line end."""
+    """The most tokens that a right reply can have: the longest accepted answer, a space before it and a line end."""
     answers = {answer for question in questions for answer in question.answers}
     return max((len(tokenizer.encode(f" {answer}\n").ids) for answer in answers), default=1)
 

@@ -1,12 +1,12 @@
-"""How likely a model finds a text or some ids, token by token: what `LanguageModel.score` hands out.
+"""The log-probability of each token of a text, or of given ids: the result of `LanguageModel.score`.
 
-    logprobs       of each id given all ids before it, in nats, as whoever generates works them out
+    logprobs       of each id given all ids before it, in nats, computed as in generation
     total          their sum: the log-probability of the whole, given its first id
     loss           the mean: -total / number of them, in nats per token
     bits per byte  -total / ln 2 / UTF-8 bytes of those ids
 
 More ids than the context holds are read in windows, one after the other, as `likelihood` reads them. It is *not* the
-measure of a whole document: nothing is put at the end of a text, where `measure_text` puts <eos>.
+measure of a whole document: it adds no <eos> at the end of a text, as `measure_text` does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How likely a model finds a text: the log-probability of each of its tokens, and what they come to.
+    """The log-probability of each token of a text under a model, with sum, mean, perplexity and bits per byte.
 
     >>> coin = Score(ids=(5, 6), logprobs=(math.log(0.5), math.log(0.5)), num_bytes=1)
     >>> round(coin.total, 4), round(coin.loss, 4), coin.perplexity, coin.bits_per_byte
@@ -38,7 +38,7 @@ class Score:
 
     @property
     def total(self) -> float:
-        """The log-probability of all of them together, in nats: 0 or less."""
+        """The log-probability of all tokens together, in nats: 0 or less."""
         return math.fsum(self.logprobs)
 
     @property
@@ -70,9 +70,9 @@ class Score:
 
 
 def score_ids(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> Score:
-    """How likely a model finds each of some ids after those before it; the first is given, not predicted.
+    """The log-probability of each id given those before it; the first id is given, not predicted.
 
-    Raises RequestError for fewer than two ids, or for one that the model does not have.
+    Raises RequestError for fewer than two ids, or for an id that the model does not have.
     """
     check_ids(runner.config, ids)
     if len(ids) < 2:
@@ -86,7 +86,7 @@ def score_ids(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> Score
 
 
 def _count_bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> int | None:
-    """The bytes of all but the first; ids beyond the tokenizer's, which a padded embedding has, spell none."""
+    """The bytes of all ids but the first; ids beyond the tokenizer's (a padded embedding has some) spell none."""
     if not tokenizer.has_text:
         return None
     known = [token_id for token_id in ids if token_id < tokenizer.vocab_size]

@@ -1,4 +1,4 @@
-"""What a question to the lens is about, and what comes back: the two types that all parts of the lens share."""
+"""The two types that all parts of the lens share: `At` (what a question is about) and `Answer` (its result)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Precision = Literal["exact", "byte"]
 
 @dataclass(frozen=True, kw_only=True)
 class At:
-    """A place to look at: a node of the tree of tokens, under one checkpoint of the run."""
+    """The subject of a question: a node of the tree of tokens, under one checkpoint of the run."""
 
     node: int = 0
     checkpoint: int | None = None  # a step of the run; None: the one that was opened
@@ -26,7 +26,7 @@ class At:
 
     @classmethod
     def of(cls, value: object) -> At:
-        """The `at` of a question: {"node": 3, "checkpoint": null, "precision": "byte"}, all parts optional."""
+        """Read the `at` of a question: {"node": 3, "checkpoint": null, "precision": "byte"}, all fields optional."""
         if not isinstance(value, dict) or not set(value) <= {"node", "checkpoint", "precision"}:
             raise RequestError("`at` is not a place", found=repr(value)[:80], hint='for example {"node": 0}')
         at = cls(**value)
@@ -36,5 +36,5 @@ class At:
         return at
 
     def pack(self, array: NDArray[np.float32]) -> NDArray[np.float32] | Quantized:
-        """An array as this place wants it: exact, or a byte a value."""
+        """Encode an array in the precision that the question asks for: exact, or one byte a value."""
         return to_8_bits(array) if self.precision == "byte" else array

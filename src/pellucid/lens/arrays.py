@@ -1,4 +1,4 @@
-"""The first questions of the page: what was recorded, and any part of it by name, whole or cell by cell."""
+"""Questions about the recorded arrays: the header of a recording, and any array by name, whole or in part."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def record(lens: LensState, *, at: At) -> Answer:
 
 
 def cache_checks(lens: LensState, at: At) -> list[Check]:
-    """Whether the engine, reading on from its cache, finds the logits that the recording computed from nothing.
+    """Check that the engine, with its KV cache, gives the same logits as the recording, which used no cache.
 
-    Empty for what the engine does not read: another checkpoint, a model that sees both ways, a text that would take long.
+    Empty when the engine cannot read it: another checkpoint, a bidirectional model, a text that would take too long.
     """
     trace, ids = lens.trace(at), lens.ids(at.node)
     work = len(ids) * trace.header["model"]["parameters"]
@@ -58,7 +58,7 @@ def cell(lens: LensState, *, at: At, name: str, index: list) -> Answer:
 
 
 def pick(array: np.ndarray, index: list[Any], name: str) -> np.ndarray:
-    """A part of an array by numbers, nulls and [start, stop] pairs. Raises RequestError for places outside it."""
+    """Index an array by numbers, nulls and [start, stop] pairs. Raises RequestError for an index out of range."""
     if len(index) > array.ndim:
         raise RequestError(
             f"{name} has {array.ndim} axes",

@@ -1,14 +1,14 @@
-"""Attention, cell by cell: who looks at whom, and every number on the way there.
+"""Attention weights of a head, and every number that leads from queries and keys to the head's output.
 
-    dot      q · k                        the query of one position with the key of another (both turned, where rotary)
+    dot      q · k                        the query of one position with the key of another (both rotated, with RoPE)
     scaled   dot / √K
     score    scaled, or -∞ where the mask forbids: a masked *score*; no weight is ever set to 0
     weight   exp(score - max) / Σ exp     along the row: 1 in all
-    mix      Σ weight · v                 what the head gathered
+    mix      Σ weight · v                 the weighted mean of the values
     output   mix · W_O                    its share of what attention writes into the stream (the shares and a bias add up)
 
-Queries, keys, values, scores, weights and mixes are the recording's own. Dots before the mask exist nowhere in the
-model (a fast core never stores them): they are multiplied again from the recorded queries and keys.
+Queries, keys, values, scores, weights and mixes come from the recording. The model does not store dots before the mask
+(a fast core never has them), so they are computed again from the recorded queries and keys.
 
 Axes: H query heads · G key/value heads · T queries · S keys · K head width · D width.
 """
@@ -33,7 +33,7 @@ Step = Literal["dot", "scaled", "score", "weight"]
 
 
 def attention_of(lens: LensState, *, at: At, layer: int) -> Answer:
-    """The weights of every head of a layer, [H, T, S], and what each head tends to do."""
+    """The attention weights of every head of a layer, [H, T, S], and statistics of each head (`habits`)."""
     model, trace = lens.model(at.checkpoint), lens.trace(at)
     weights_HTS = trace.arrays[f"blocks.{layer}.attention.weights"]
     value = {**describe_heads(model, layer), "habits": [habits(weights_TS) for weights_TS in weights_HTS]}
@@ -41,7 +41,7 @@ def attention_of(lens: LensState, *, at: At, layer: int) -> Answer:
 
 
 def matrix_of(lens: LensState, *, at: At, layer: int, head: int, step: Step) -> Answer:
-    """One head, every query with every key, at one step of the way: [T, S] (-inf where masked, from `score` on)."""
+    """One step of the computation in one head, for every query and key: [T, S] (-inf where masked, from `score` on)."""
     check_choice("step", step, get_args(Step))
     part = HeadRecord.of(lens, at=at, layer=layer, head=head)
     matrix_TS = {
@@ -54,7 +54,7 @@ def matrix_of(lens: LensState, *, at: At, layer: int, head: int, step: Step) -> 
 
 
 def row_of(lens: LensState, *, at: At, layer: int, head: int, query: int) -> Answer:
-    """One query's whole way: dot, scaled, score, exp and weight [S], values [S, K], mix [K] and the head's output [D]."""
+    """Every step for one query: dot, scaled, score, exp and weight [S], values [S, K], mix [K], head output [D]."""
     part = HeadRecord.of(lens, at=at, layer=layer, head=head)
     check_index("query", query, len(part.q_TK))
     dot_S = part.k_SK @ part.q_TK[query]
@@ -83,10 +83,10 @@ def row_of(lens: LensState, *, at: At, layer: int, head: int, query: int) -> Ans
 
 
 def writes_of(lens: LensState, *, at: At, layer: int, head: int, query: int, count: int = 6) -> Answer:
-    """The tokens that a head's output at one position pushes up and down, read straight: see `readout`.
+    """Direct logit attribution of a head at one position: the tokens that its output raises and lowers (`readout`).
 
-    `direct` is what the head adds to the token's logit at that position on the straight way out; what later layers make
-    of it is not in it.
+    `direct` is what the head's output adds to the token's logit at that position directly. Its effect through later
+    layers is *not* included.
     """
     model, trace = lens.model(at.checkpoint), lens.trace(at)
     part = HeadRecord.of(lens, at=at, layer=layer, head=head)
@@ -98,7 +98,7 @@ def writes_of(lens: LensState, *, at: At, layer: int, head: int, query: int, cou
 
 
 def cell_of(lens: LensState, *, at: At, layer: int, head: int, query: int, key: int) -> Answer:
-    """One cell: the two vectors before and after their turn, their products one by one, and what becomes of the sum."""
+    """One cell: query and key before and after rotation, their products one by one, and the steps after the sum."""
     part = HeadRecord.of(lens, at=at, layer=layer, head=head)
     check_index("query", query, len(part.q_TK))
     check_index("key", key, len(part.k_SK))
@@ -134,9 +134,9 @@ def cell_of(lens: LensState, *, at: At, layer: int, head: int, query: int, key: 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRecord:
-    """What the recording holds of one head; a group's heads share keys and values.
+    """The recorded tensors of one head. The heads of a group share keys and values.
 
-    Without rotary positions the vectors before and after the turn are the same.
+    Without rotary positions the vectors before and after the rotation are the same.
     """
 
     q_before_TK: np.ndarray
@@ -177,7 +177,7 @@ class HeadRecord:
 
     @property
     def rotary(self) -> bool:
-        """Whether queries and keys are turned to their positions."""
+        """Whether queries and keys are rotated by their positions (RoPE)."""
         return len(self.frequency_P) > 0
 
     def exponentials(self, query: int) -> np.ndarray:
@@ -185,12 +185,12 @@ class HeadRecord:
         return np.exp(self.scores_TS[query] - self.scores_TS[query].max())
 
     def angles(self, query: int, key: int) -> np.ndarray:
-        """[2, K/2] radians: how far the pairs of the query and of the key were turned (empty where they are not)."""
+        """[2, K/2] radians: the rotation of each pair of the query and of the key (empty without RoPE)."""
         return np.stack([query * self.frequency_P, key * self.frequency_P]).astype(np.float32)
 
 
 def rotary_frequencies(model: Decoder) -> np.ndarray:
-    """[K/2] radians that each pair turns from one position to the next; empty where nothing is turned."""
+    """[K/2] radians by which each pair is rotated from one position to the next; empty without RoPE."""
     rotation = model.rotation
     if not isinstance(rotation, Rotation):
         return np.zeros(0)
@@ -199,7 +199,7 @@ def rotary_frequencies(model: Decoder) -> np.ndarray:
 
 
 def describe_heads(model: Decoder, layer: int) -> dict:
-    """How many heads a layer has, which of them share keys and values, and who may look where."""
+    """The heads of a layer, which of them share keys and values, and the attention mask in words."""
     config = model.config
     shared = config.n_heads // config.n_kv_heads
     return {
@@ -214,7 +214,7 @@ def describe_heads(model: Decoder, layer: int) -> dict:
 
 
 def habits(weights_TS: np.ndarray) -> dict:
-    """Means over the queries of one head: weight on itself, on the token before, on the first; distance; entropy in bits.
+    """Means over a head's queries: weight on itself, on the previous and the first token; distance; entropy (bits).
 
     >>> habits(np.array([[1.0, 0.0], [0.5, 0.5]]))["entropy_bits"]
     0.5

@@ -1,13 +1,13 @@
-"""How a prediction is shared out: over the tokens that were read, and over the parts that wrote into the stream.
+"""Attribution: how much each input token, and each part that writes to the residual stream, adds to a prediction.
 
-    gradient x input       x · ∂f/∂x                  one step of calculus; right where f is straight, rough elsewhere
+    gradient x input       x · ∂f/∂x                  a linear approximation: exact where f is linear, rough elsewhere
     integrated gradients   (x - b) · ∫₀¹ ∂f/∂x(b + α(x - b)) dα        adds up to f(x) - f(b)
-    contributions          f = Σ parts (their writing into the last position's stream) · direction
+    contributions          f = Σ parts (what each adds to the last position's residual stream) · direction
 
-`f` is a `Target`: log p of a token, or its lead over another. `x` are the rows that the text's tokens have in the
-embedding. The integral is taken by Gauss-Legendre quadrature, and what it misses of f(x) - f(b) is reported as the gap.
-Contributions hold the last norm's divisor as it was: then the last layer is linear and the sum exact. It is *not* said
-what a part would do if another were missing (see `cause` for that).
+`f` is a `Target`: log p of a token, or its lead over another. `x` are the embeddings of the text's tokens. The integral
+is computed by Gauss-Legendre quadrature; its error against f(x) - f(b) is reported as the gap. For the contributions
+(direct logit attribution) the divisor of the last norm is held constant, so the last layer is linear and the sum exact.
+They do *not* say what a part would do if another were missing (see `interventions` for that).
 
 Axes: B batch · T positions · D width · L layers · H query heads · K head width.
 Source: Sundararajan et al. 2017 (integrated gradients); Shrikumar et al. 2016 (gradient x input); Elhage et al. 2021
@@ -37,7 +37,7 @@ ROWS_AT_ONCE = 2048  # positions that one backward pass holds
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """What each token has to do with the prediction, in nats; `gap` is what the shares miss of `difference`."""
+    """The contribution of each token to the prediction, in nats; `gap` is `difference` minus their sum."""
 
     scores_T: Tensor
     value: float  # f(x)
@@ -46,7 +46,7 @@ class Shares:
 
 
 def gradient_x_input(model: Decoder, ids: Sequence[int], target: Target) -> Shares:
-    """Each token's embedding times the gradient of the target there, summed over the width."""
+    """Gradient x input: each token's embedding times the gradient of the target there, summed over the width."""
     x_BTD = _embedding(model, ids)
     value_B, gradient_BTD = _gradient(model, x_BTD, ids, target)
     return Shares(scores_T=(x_BTD * gradient_BTD)[0].sum(-1), value=value_B.item())
@@ -55,10 +55,10 @@ def gradient_x_input(model: Decoder, ids: Sequence[int], target: Target) -> Shar
 def integrated_gradients(
     model: Decoder, ids: Sequence[int], target: Target, *, baseline: Baseline = "mean", steps: int = 64
 ) -> Shares:
-    """The gradient averaged on the straight way from a baseline to the text's embeddings, times that way.
+    """Integrated gradients: the mean gradient on the line from a baseline to the embeddings, times their difference.
 
-    `baseline` is a row for every position: the average of the embedding table, or zeros (where a model that
-    normalises its input has a kink that the integral meets badly: the gap shows it).
+    `baseline` is a row for every position: the mean of the embedding table, or zeros. At zero a model that normalises
+    its input is not smooth, so the integral is less exact there; the gap shows it.
     """
     if not 1 <= steps <= 512:
         raise RequestError("steps must lie between 1 and 512", found=str(steps), hint="64 is often enough")
@@ -103,7 +103,7 @@ def _value(model: Decoder, x_BTD: Tensor, ids: Sequence[int], target: Target) ->
 
 
 def _read(model: Decoder, x_BTD: Tensor, ids: Sequence[int], target: Target) -> Tensor:
-    """The target when the embedding gives these rows in place of the text's own."""
+    """The target when these rows replace the embeddings of the text."""
 
     def embed(name: str, own_BTD: Tensor) -> Tensor:
         return x_BTD.to(own_BTD.dtype) if name == "embed" else own_BTD
@@ -114,7 +114,7 @@ def _read(model: Decoder, x_BTD: Tensor, ids: Sequence[int], target: Target) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Contributions:
-    """What each writer of the last position's stream adds to the target's logit (or to its lead), and the whole."""
+    """What each part adds to the target's logit (or to its lead) at the last position, and the total."""
 
     parts: dict[str, float]  # "embed", "position", "blocks.0.attention", "blocks.0.mlp", …, "final_norm" (its bias)
     heads_LH: Tensor  # the attention parts again, by head (biases left out)
@@ -122,12 +122,12 @@ class Contributions:
 
     @property
     def gap(self) -> float:
-        """What the parts miss of the whole: rounding, and nothing else."""
+        """The total minus the sum of the parts: rounding errors only."""
         return self.total - sum(self.parts.values())
 
 
 def contributions(model: Decoder, ids: Sequence[int], target: Target) -> Contributions:
-    """Share the target's logit out over the sub-layers: their writing, seen through the last norm and the head."""
+    """Direct logit attribution: each sub-layer's output, projected through the last norm and the head on the target."""
     with inference():
         taps = record(model, row(model, ids), last_only=True)
     logits_V = taps["logits"][0, -1]
@@ -153,18 +153,18 @@ def contributions(model: Decoder, ids: Sequence[int], target: Target) -> Contrib
 
 
 def _lead(x_VN: Tensor, target: Target) -> Tensor:
-    """A token's row, or its difference to the other token's."""
+    """A token's row, or the difference of the two tokens' rows."""
     row_N = x_VN[target.id].double()
     return row_N if target.against is None else row_N - x_VN[target.against].double()
 
 
 def _through_norm(model: Decoder, stream_D: Tensor, direction_D: Tensor) -> tuple[Tensor, float]:
-    """The direction that the stream is measured along when the norm's divisor stays as it was, and the norm's bias there."""
+    """The direction to project the stream on when the norm's divisor is constant, and the share of the norm's bias."""
     norm, eps = model.final_norm, model.config.norm.eps
     scaled_D = norm.weight.detach().double() * direction_D
     if model.config.norm.kind == "rms":
         return scaled_D / (stream_D.square().mean() + eps).sqrt(), 0.0
     bias = getattr(norm, "bias", None)
     constant = 0.0 if bias is None else float(bias.detach().double() @ direction_D)
-    # LayerNorm takes the mean off first; taking it off the direction instead gives the same product.
+    # LayerNorm subtracts the mean first; subtracting it from the direction instead gives the same product.
     return (scaled_D - scaled_D.mean()) / (stream_D.var(unbiased=False) + eps).sqrt(), constant

@@ -1,11 +1,11 @@
-"""How the tree of branches grows: by draws, by hand, by a search.
+"""Grow the tree of branches: by sampling a token, by choosing one by hand, or by beam search.
 
-    step     the engine's runner and the engine's sampler make the next token: with the same seed the same token as
-             `pellucid generate` on the command line, because a draw is a function of (seed, position) and nothing else
-    choose   a token is taken by hand, at the end or at any earlier place: that is a fork
+    step     the engine's runner and sampler make the next token. With the same seed it is the token that
+             `pellucid generate` draws, because a draw depends only on (seed, position)
+    choose   a person chooses a token, at the end or at any earlier position: that makes a fork
     beam     the likeliest continuations that a beam search finds, each a branch
 
-The questions that a page asks about it are in `branching`.
+The page's questions about the tree are in `branching`.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ NUM_SAMPLERS = 16  # kept because a sampler with mirostat remembers how surprisi
 
 
 def read_sampling(fields: Mapping[str, Any]) -> SamplingSettings:
-    """Settings from the fields that a page has set. Raises SettingsError or SamplingError, naming the field."""
+    """Sampling settings from the fields set on a page. Raises SettingsError or SamplingError, naming the field."""
     return resolve(SamplingSettings, Layer("page", fields)).settings
 
 
 class Branches:
-    """A tree and the model that it grows by.
+    """A tree of tokens and the model that extends it.
 
-    `step` and `choose` answer with the new nodes; the tree's current node is the last of them.
+    `step` and `choose` return the new nodes; the tree's current node is the last of them.
     """
 
     def __init__(self, runner: Runner, tokenizer: Tokenizer) -> None:
@@ -55,9 +55,9 @@ class Branches:
         self.samplers: dict[SamplingSettings, Sampler] = {}
 
     def plant(self, prompt: Prompt) -> Node:
-        """A prompt, text or ids, as a new root. Raises ContextError when the context cannot hold it.
+        """Add a prompt, text or ids, as a new root. Raises ContextError when the context cannot hold it.
 
-        A model that sees the whole row at once takes a prompt too: it can be looked at, though not continued.
+        A bidirectional model takes a prompt too: it can be looked at, but not continued.
         """
         ids = read_prompt(prompt, self.tokenizer)
         check_ids(replace(self.runner.config, causal=True), ids)
@@ -72,7 +72,7 @@ class Branches:
         return self.tree.plant(ids)
 
     def row(self, node: int, position: int | None = None, *, rows: LogitsCache | None = None) -> np.ndarray:
-        """The logits after a node's text, [V], or after the id at an earlier position of it; `rows` reads them."""
+        """The logits after a node's text, [V], or after the id at an earlier `position`; `rows` computes them."""
         ids = self.tree.text_ids(node)
         place = len(ids) - 1 if position is None else position
         if not 0 <= place < len(ids):
@@ -86,7 +86,7 @@ class Branches:
         return (rows or self.rows).after(ids[: place + 1], self.tree.num_prompt(node))[0]
 
     def sampler(self, settings: SamplingSettings) -> Sampler:
-        """The stages of these settings, whose seed is known."""
+        """The sampler for these settings, which must have a seed."""
         if settings not in self.samplers:
             check_stop_ids(self.runner.config, settings.stop_ids)
             made = build_sampler(self.runner.config, self.tokenizer, settings)
@@ -94,7 +94,7 @@ class Branches:
         return self.samplers[settings]
 
     def step(self, node: int, settings: SamplingSettings, count: int = 1) -> tuple[list[Node], list[Account]]:
-        """Up to `count` tokens after a node, each drawn after the one before; fewer when the text ends."""
+        """Sample up to `count` tokens after a node, one after the other; fewer when the text ends."""
         settings = settle_seed(settings)
         nodes: list[Node] = []
         accounts: list[Account] = []
@@ -120,7 +120,7 @@ class Branches:
         return nodes, accounts
 
     def choose(self, node: int, token_id: int) -> Node:
-        """A token taken by hand. Raises RequestError for an id that is none, ContextError when nothing more fits."""
+        """Add a token chosen by hand. Raises RequestError for an unknown id, ContextError when the context is full."""
         if not 0 <= token_id < self.tokenizer.vocab_size:
             found, where = str(token_id), f"ids from 0 to {self.tokenizer.vocab_size - 1}"
             raise RequestError("no token has this id", found=found, where=where, hint="give an id below vocab_size")
@@ -143,7 +143,7 @@ class Branches:
         )
 
     def search(self, node: int, settings: BeamSettings) -> list[Node]:
-        """The last nodes of the texts that a beam search finds from here, the best first."""
+        """Beam search from a node: the last nodes of the texts that it finds, the best first."""
         ids, ends = self.tree.text_ids(node), []
         for found in search(self.runner, self.tokenizer, ids, settings):
             steps, last = found.completion, self.tree.node(node)
@@ -155,7 +155,7 @@ class Branches:
         return ends
 
     def replay(self, node: int, settings: SamplingSettings) -> tuple[StopCondition, FinishReason | None]:
-        """What watches for the end of a text, having seen it up to this node, and why it is over already."""
+        """The stop conditions after they have seen the text up to this node, and the reason if it is already over."""
         root, *steps = self.tree.path(node)
         check_ids(self.runner.config, root.ids)
         room = self.runner.config.context_length - len(root.ids)
@@ -172,11 +172,11 @@ class Branches:
         return ending, reason
 
     def origin(self) -> dict[str, str]:
-        """What a saved tree belongs to: ids mean nothing without their tokenizer."""
+        """The tokenizer and the runner that a saved tree belongs to: ids mean nothing without their tokenizer."""
         return {"tokenizer_sha256": self.tokenizer.sha256, "runner": self.runner.name}
 
     def load(self, text: str, *, where: str = "") -> None:
-        """Put a saved tree in the place of this one. Raises CorruptFileError when it was made with another tokenizer."""
+        """Replace this tree by a saved one. Raises CorruptFileError when that was made with another tokenizer."""
         tree, told = parse(text, where=where)
         if told.get("tokenizer_sha256") != self.tokenizer.sha256:
             found = f"tokenizer {str(told.get('tokenizer_sha256'))[:12]}"
@@ -196,14 +196,14 @@ class Branches:
 
 
 def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
-    """A node as JSON: its facts, its token as a chip (the last of a prompt), a prompt's text, the sum of log-probabilities."""
+    """A node as JSON: its fields, its token (a prompt's last), a prompt's text, the sum of log-probabilities."""
     chip = chips_of(branches.tokenizer, node.ids[-1:])["chips"][0]
     text = branches.tokenizer.decode(node.ids) if node.parent is None else None
     return {**vars(node), "ids": list(node.ids), "token": chip, "text": text, "total": branches.tree.total(node.id)}
 
 
 def describe_tree(branches: Branches) -> dict[str, Any]:
-    """Every node, the current one, the one that a new page begins at, the tree's name and version."""
+    """The whole tree as JSON: every node, the current one, the one that a new page shows first, name and version."""
     tree = branches.tree
     nodes = [describe_node(branches, node) for node in tree.nodes]
     told = {"nodes": nodes, "current": tree.current, "start": branches.start}

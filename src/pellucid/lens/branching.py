@@ -1,4 +1,4 @@
-"""The questions that a page asks about its branches: to see them, and to let them grow (`branches`).
+"""The page's questions about the tree of branches: show it, and grow it (`branches`).
 
 Every answer carries the tree's version, so that a second page on the same tree knows when to ask for it again.
 """
@@ -32,13 +32,13 @@ def tree_of(lens: LensState) -> Answer:
 
 
 def prompt(lens: LensState, *, text: str) -> Answer:
-    """A new root from a text; the tree with it."""
+    """Add a text as a new root; returns the whole tree."""
     lens.branches.plant(text)
     return Answer(describe_tree(lens.branches))
 
 
 def path_of(lens: LensState, *, node: int) -> Answer:
-    """The text from the prompt to a node as chips and groups, and for each token the node that it belongs to."""
+    """The text from the prompt to a node as display tokens and groups, and the node of each token."""
     path = lens.tree.path(node)
     owners = [step.id for step in path for _ in step.ids]
     return Answer(
@@ -47,7 +47,7 @@ def path_of(lens: LensState, *, node: int) -> Answer:
 
 
 def step(lens: LensState, *, node: int, sampling: dict[str, Any], count: int = 1) -> Answer:
-    """Up to `count` tokens after a node, the account of each, and why the text is over (None: it is not)."""
+    """Sample up to `count` tokens after a node: the account of each, and why the text is over (None: it is not)."""
     if not 1 <= count <= MOST_STEPS:
         raise RequestError("so many steps are not taken at once", found=str(count), hint=f"1 to {MOST_STEPS}")
     afford(lens.model(), count)
@@ -59,12 +59,12 @@ def step(lens: LensState, *, node: int, sampling: dict[str, Any], count: int = 1
 
 
 def choose(lens: LensState, *, node: int, id: int) -> Answer:
-    """One token taken by hand after a node: a fork when the node goes on otherwise already."""
+    """Add one token chosen by hand after a node; if the node already has another continuation, this makes a fork."""
     return _grown(lens.branches, [lens.branches.choose(node, id)])
 
 
 def beam(lens: LensState, *, node: int, beams: int = 4, length: int = 8) -> Answer:
-    """The texts that a beam search finds, as branches; `ends` are their last nodes, the likeliest first."""
+    """Beam search after a node; each text becomes a branch, and `ends` are their last nodes, the likeliest first."""
     settings = BeamSettings(num_beams=beams, num_best=beams, max_new_tokens=length, length_penalty=0.0)
     afford(lens.model(), beams * length)
     known = len(lens.tree.nodes)
@@ -73,22 +73,22 @@ def beam(lens: LensState, *, node: int, beams: int = 4, length: int = 8) -> Answ
 
 
 def undo(lens: LensState, *, node: int | None = None) -> Answer:
-    """One token back from a node (None: the current one, which another page may have changed); nothing is deleted."""
+    """Go one token back from a node (None: the current one, which another page may have changed); deletes nothing."""
     return _grown(lens.branches, [lens.tree.undo(node)])
 
 
 def go(lens: LensState, *, node: int) -> Answer:
-    """Look at another node."""
+    """Make another node the current one."""
     return _grown(lens.branches, [lens.tree.go(node)])
 
 
 def save(lens: LensState) -> Answer:
-    """The tree as the text of a JSON file. Whoever asked writes it: no question of a page writes to the disk."""
+    """The tree as the text of a JSON file. The caller writes the file: no question of a page writes to the disk."""
     return Answer({"content": dump(lens.tree, lens.branches.origin())})
 
 
 def load(lens: LensState, *, content: str) -> Answer:
-    """A tree that was saved, in the place of this one."""
+    """Replace this tree by a saved one."""
     try:
         lens.branches.load(content)
     except CorruptFileError as error:  # what was sent is wrong, and no file of this machine

@@ -1,8 +1,7 @@
-"""The card of one token: its bytes, the merges that make it, its place in the embedding table and its neighbours there.
+"""All facts about one token: its bytes, the BPE merges that make it, its embedding row and the nearest other rows.
 
-The merges are found by the readable algorithm (`tokens.plain`) on the token's own symbols, so the replay is the rule at
-work and not a drawing of it. A few tokens of some files cannot be reached that way (no chain of merges leads to them);
-their replay ends early and says so.
+The merges are computed by the readable algorithm (`tokens.plain`) on the token's own symbols, so the replay shows the
+real encoding. In some files no chain of merges leads to some tokens; their replay ends early and says so.
 
 Axes: D width · V vocabulary.
 """
@@ -35,7 +34,7 @@ class Replay:
 
 
 def replay_merges(tokenizer: Tokenizer, token_id: int) -> Replay:
-    """The merges that make a token of its smallest symbols, in the order in which encoding applies them.
+    """The merges that build a token from its smallest symbols, in the order in which encoding applies them.
 
     >>> from pellucid.tokens.train import train_bpe
     >>> tokenizer = train_bpe(["low low low"], 260)
@@ -62,7 +61,7 @@ def replay_merges(tokenizer: Tokenizer, token_id: int) -> Replay:
 
 
 def nearest_rows(weight_VD: torch.Tensor, norms_V: np.ndarray, row: int, count: int) -> list[tuple[int, float]]:
-    """The rows whose direction is closest to one row's: (row, cosine), the closest first, without the row itself."""
+    """The nearest rows by cosine similarity: (row, cosine), the nearest first, without the row itself."""
     with torch.no_grad():
         dots_V = (weight_VD @ weight_VD[row]).float().cpu().numpy()
     cosines_V = dots_V / np.maximum(norms_V * norms_V[row], np.finfo(np.float32).tiny)

@@ -1,12 +1,12 @@
-"""From logits to chances: the sampler's chain over the whole vocabulary, and the numbers that draws are made with.
+"""From logits to probabilities: every sampler stage over the whole vocabulary, and the random numbers of the draws.
 
-    logits    the row itself, [V] in float32: from it the page repeats the chain for any setting, at once and exactly
-    chances   what the engine's own stages make of that row: the tokens each keeps, the mass they had, the entropy left,
-              and for the likeliest tokens the chance after each stage; all others together are one figure
+    logits    the row itself, [V] in float32: the page computes the stages from it for any setting, at once and exactly
+    chances   the result of each of the engine's stages: the tokens it keeps, their probability mass, the entropy, and
+              the probability of each of the likeliest tokens; all other tokens are one sum
     draws     the numbers u in [0, 1) that a seed gives for a position, those of `pellucid generate --seed`
 
-Nothing is cut to "the first fifty": a share of 50 tokens that is called a probability is wrong, and the more so the
-higher the temperature. The row is the engine's, the one that a step draws from, not a second computation of it.
+All V tokens count. A softmax over only the first 50 would give wrong probabilities, and more so at a high temperature.
+The row is the one that the engine draws from, not a second computation.
 
 Axes: V vocabulary.
 """
@@ -39,7 +39,7 @@ def row_at(lens: LensState, at: At, position: int | None = None) -> np.ndarray:
 
 
 def logits(lens: LensState, *, at: At, position: int | None = None) -> Answer:
-    """The whole row of logits after a position: what the page's own chain works on."""
+    """The whole row of logits after a position, for the sampler stages that the page computes itself."""
     row_V = row_at(lens, at, position)
     place = len(lens.ids(at.node)) - 1 if position is None else position
     known = min(lens.tokenizer.vocab_size, len(row_V))
@@ -47,7 +47,7 @@ def logits(lens: LensState, *, at: At, position: int | None = None) -> Answer:
 
 
 def chances(lens: LensState, *, at: At, sampling: dict[str, Any], count: int = NUM_CANDIDATES) -> Answer:
-    """What each stage of the engine's chain makes of the row: figures of the whole, and the likeliest tokens."""
+    """The result of each of the engine's sampler stages: figures of the whole row, and the likeliest tokens."""
     ids, settings = lens.ids(at.node), settle_seed(read_sampling(sampling))
     sampler = build_sampler(lens.runner.config, lens.tokenizer, settings)
     told = account_chain(row_at(lens, at), sampler, ids, lens.tree.num_prompt(at.node), count)
@@ -57,7 +57,7 @@ def chances(lens: LensState, *, at: At, sampling: dict[str, Any], count: int = N
 
 
 def account_chain(logits_V: np.ndarray, sampler: Sampler, ids: tuple[int, ...], num_prompt: int, count: int) -> dict:
-    """The account of one row on its way through a sampler: per stage, per candidate, and of all the others together.
+    """The probabilities of one row after each sampler stage: per candidate, and the sum of all others.
 
     >>> from pellucid.engine.sampling.settings import SamplingSettings
     >>> row = np.log(np.array([0.5, 0.25, 0.125, 0.125], dtype=np.float32))
@@ -90,7 +90,7 @@ def account_chain(logits_V: np.ndarray, sampler: Sampler, ids: tuple[int, ...], 
 
 
 def draws(lens: LensState, *, seed: int, position: int, count: int = 1) -> Answer:
-    """The numbers u of a seed at a position: of the first choice, the second …, as `pellucid generate -n COUNT` has them."""
+    """The numbers u of a seed at a position: for the first text, the second …, as in `pellucid generate -n COUNT`."""
     return Answer({"seed": seed, "position": position}, {"u": draw_many(seed, position, count)})
 
 

@@ -1,11 +1,12 @@
-"""Dispatch: one place where every question about a model is asked, whoever asks.
+"""Dispatch: call the function that answers a question about a model, by the question's name.
 
     answer("attention", {"at": {"node": 3}, "layer": 0}) -> Answer(value, arrays)
 
 The page on a local server, the notebook widget and the recording inside an HTML file all ask the same questions. Each
-part of the lens ends in a table METHODS (name -> function); the tables are joined here, the params of a question are
-checked against the function's signature, and one question is answered at a time, because the texts under way and what is
-kept of them are shared (a model could answer several: nothing is ever changed in it). It draws nothing and knows no HTTP.
+part of the lens ends in a table METHODS (name -> function). This file joins the tables and checks the params of a
+question against the function's signature. It answers one question at a time, because the tree of texts and the cached
+recordings are shared (the model itself is never changed, so it could answer several). It draws nothing and knows no
+HTTP.
 """
 
 from __future__ import annotations
@@ -94,14 +95,14 @@ class Dispatch(LensState):
             return function(self, **read)
 
     def page(self, at: At) -> TracePage:
-        """What shows the recording of a node's text as a page: this, and the questions that the page will ask."""
+        """The source of a page that shows a node's recording: this dispatch, and the page's questions."""
         return TracePage(answerer=self, questions=partial(list_questions, self, at))
 
 
 def open_lens(
     path: Path | str, *, text: str | None = None, device: torch.device | str = "cpu", recorder: Recorder = NULL
 ) -> Dispatch:
-    """The lens on a run, a checkpoint, a Hugging Face directory or a .gguf file; `text` becomes the first prompt.
+    """Open the lens on a run, a checkpoint, a Hugging Face directory or a .gguf file; `text` becomes the first prompt.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError without a tokenizer.
     """
@@ -112,7 +113,7 @@ def open_lens(
 
 
 def about(lens: Dispatch) -> Answer:
-    """What is open: the model, the run's checkpoints with their losses, the texts, the sampler's stages."""
+    """Describe what is open: the model, the run's checkpoints with their losses, the texts, the sampler's stages."""
     opened = lens.models.first
     losses = read_losses(lens.run)
     return Answer(
@@ -133,6 +134,6 @@ def about(lens: Dispatch) -> Answer:
 
 
 def read_losses(run: Run | None) -> dict[int, float | None]:
-    """Step -> validation loss, where it was measured."""
+    """Step -> validation loss, for the steps that were evaluated."""
     rows = run.read_metrics() if run else []
     return {row["step"]: row["loss"] for row in rows if row["kind"] == "eval"}

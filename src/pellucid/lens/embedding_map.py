@@ -1,12 +1,12 @@
-"""Where tokens lie: a map of the vocabulary, the neighbours of a token, and how words move together over training.
+"""The embedding map: token embeddings in two or three dimensions (PCA, UMAP), nearest neighbours, change over training.
 
-    pca         the axes along which the embedding table spreads most: exact, no chance in it, at once
-    umap        keeps neighbours together and gives up distances: slow, needs the extra `umap` (see `umap_map`)
+    pca         the directions of largest variance of the embedding table: exact, deterministic, fast
+    umap        keeps neighbours together but not distances: slow, needs the extra `umap` (see `umap_map`)
     cosine      a · b / (|a| |b|) of two rows of the table, in all its dimensions
 
-A map of D dimensions on a sheet of two loses most of what there is. So each says what it keeps: the share of the
-spread, and of each token's ten nearest neighbours how many are still among its ten nearest on the map. Neighbours are
-always measured in the table, never on the map.
+A map of D dimensions on two loses most of the information. So each map reports how much it keeps: the share of the
+variance, and how many of each token's ten nearest neighbours are still among its ten nearest on the map. Neighbours are
+always computed in the table, never on the map.
 
 Axes: V rows of the embedding that a token uses · D width · C dimensions of the map · W words · P pairs · S checkpoints.
 Source: Pearson 1901 (principal components).
@@ -31,7 +31,7 @@ from pellucid.lens.umap_map import LANDMARKS, UmapJob
 from pellucid.store.checkpoint import load_checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
 
-NEIGHBOURS = 10  # how many nearest ones a map is asked to keep
+NEIGHBOURS = 10  # how many nearest neighbours the quality of a map is measured with
 SAMPLE = 400  # tokens, evenly spaced in the vocabulary, at which that is measured
 UMAP_INPUT = 64  # principal components that UMAP is given
 MOST_WORDS = 12
@@ -39,14 +39,14 @@ MOST_WORDS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """The directions along which a table spreads most, and how much of its variance lies along each."""
+    """The principal components of a table, and the share of its variance along each."""
 
     mean_D: Tensor
     axes_CD: Tensor
     shares_C: Tensor
 
     def place(self, table_VD: Tensor) -> Tensor:
-        """Where rows lie along the axes, [V, C]."""
+        """The coordinates of rows along the components, [V, C]."""
         return (table_VD - self.mean_D) @ self.axes_CD.T
 
 
@@ -67,7 +67,7 @@ def find_principal(table_VD: Tensor, dims: int) -> Principal:
 
 
 def kept_neighbours(table_VD: Tensor, places_VC: Tensor) -> float:
-    """Of the ten nearest tokens by cosine, the share that is among the ten nearest on the map (mean over a sample)."""
+    """The share of the ten nearest tokens by cosine that are also among the ten nearest on the map (sample mean)."""
     num_rows = len(table_VD)
     count = min(NEIGHBOURS, num_rows - 1)
     sample_N = torch.arange(0, num_rows, max(1, num_rows // SAMPLE))
@@ -81,7 +81,7 @@ def kept_neighbours(table_VD: Tensor, places_VC: Tensor) -> float:
 
 
 def find_table(lens: LensState, checkpoint: int | None) -> Tensor:
-    """The embedding at a checkpoint, [V, D] float32: the rows that a token uses. Other weights are not read."""
+    """The embedding table at a checkpoint, [V, D] float32, without unused rows. No other weight is read."""
     if checkpoint in (None, lens.models.step):
         table_VD = lens.model(None).embed.weight.detach()
     else:
@@ -103,8 +103,8 @@ def map_of(
 ) -> Answer:
     """The whole vocabulary as points; arrays xy [V, C], ids [V].
 
-    `axes_of`: a checkpoint whose axes are used, so that the maps of several checkpoints lie on one sheet. A UMAP is made
-    beside the lens: until it is there the answer is {"pending": true} (`wait`: wait for it).
+    `axes_of` is a checkpoint whose axes are used, so that the maps of several checkpoints can be compared. UMAP runs in
+    another process: until it is done, the answer is {"pending": true} (`wait`: wait for it).
     """
     if dims not in (2, 3) or method not in ("pca", "umap"):
         raise RequestError(
@@ -131,12 +131,12 @@ def map_of(
 
 
 def reduce(table_VD: Tensor) -> np.ndarray:
-    """The table in fewer dimensions, its largest principal components: the rest is mostly noise and costs time."""
+    """The table on its largest principal components: the rest is mostly noise and would cost UMAP time."""
     return find_principal(table_VD, UMAP_INPUT).place(table_VD).numpy()
 
 
 def neighbours_of(lens: LensState, *, id: int, count: int = 12, checkpoint: int | None = None) -> Answer:
-    """The tokens whose rows point most nearly the same way, with cosine, dot product and length."""
+    """The nearest tokens by cosine similarity, with cosine, dot product and norm."""
     table_VD = find_table(lens, checkpoint)
     if not 0 <= id < len(table_VD):
         raise RequestError("there is no such token", found=f"id={id}", hint=f"give 0 to {len(table_VD) - 1}")
@@ -156,10 +156,10 @@ def neighbours_of(lens: LensState, *, id: int, count: int = 12, checkpoint: int 
 
 
 def training_of(lens: LensState, *, words: list) -> Answer:
-    """How near the rows of some words were to each other at each checkpoint of the run.
+    """The cosine similarity of some words' embeddings at each checkpoint of the run.
 
     `words` are texts, or ids of tokens. Arrays: cosine [S, P], norms [S, W], and xy [S, W, 2] on the last checkpoint's
-    principal axes. A text of several tokens is the average of their rows, and says so in `words`.
+    principal components. For a text of several tokens the mean of their rows is used; `words` in the answer says so.
     """
     read = [read_word(lens.tokenizer, word) for word in words]
     if not 2 <= len(read) <= MOST_WORDS:
@@ -188,7 +188,7 @@ def training_of(lens: LensState, *, words: list) -> Answer:
 
 
 def read_word(tokenizer: Tokenizer, word: Any) -> list[int]:
-    """The ids of a word, as it stands inside a text when that takes fewer tokens; a number is an id itself."""
+    """The ids of a word, with a space before it when that takes fewer tokens; a number is itself an id."""
     if isinstance(word, int) and not isinstance(word, bool) and 0 <= word < tokenizer.vocab_size:
         return [word]
     if not isinstance(word, str) or not word:

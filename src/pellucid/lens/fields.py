@@ -1,12 +1,12 @@
-"""What a question may hold: every field is looked at here before anyone works on it, and what is not listed is refused.
+"""Validate the fields (params) of a question before it is answered; anything not listed here is refused.
 
-    any value     numbers are finite and no larger than the page's own can be, texts are Unicode and not endless, nothing
-                  lies deeper than a question of the page does
-    a name        belongs to the question, and is there when it must be
-    its kind      is what the question's function says: a whole number, a text, one of some words
-    its range     follows from the name: a layer is a layer of this model in every question, a count is 1 or more
+    any value     numbers are finite and no larger than JavaScript holds exactly; texts are Unicode, of limited length;
+                  nesting is limited to the depth that the page itself uses
+    name          must be a parameter of the question's function, and must be given where it is required
+    kind          must be the type of that parameter: a whole number, a text, one of some words
+    range         follows from the name: a layer is a layer of this model in every question, a count is 1 or more
 
-What only the text can tell (whether a token stands at a position) the question itself checks.
+What depends on the text (whether a position has a token) is checked by the question's own function.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SHOWN = 80  # characters of a wrong value that are told
 
 
 def check_values(params: Any) -> None:
-    """Refuse a question whose values nobody can work on, whatever it asks. Raises RequestError, saying which and why.
+    """Raise RequestError for a value that is invalid in any question, and name it with the reason.
 
     >>> check_values({"at": {"node": 0}, "words": [1, 2]})
     >>> check_values({"rate": float("inf")})
@@ -99,7 +99,7 @@ def is_unicode(text: str) -> bool:
 
 
 def read_fields(config: ModelConfig, method: str, function: Method, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The params of a question as arguments. Raises RequestError naming the one that is unknown, missing or wrong."""
+    """The params of a question as arguments. Raises RequestError, naming the unknown, missing or wrong param."""
     check_values(params)
     wanted, kinds = _signature(function)
     for name in params:
@@ -123,13 +123,13 @@ def read_fields(config: ModelConfig, method: str, function: Method, params: Mapp
 
 @cache
 def _signature(function: Method) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
-    """A question's fields (all parameters but the state), and of which kind each is."""
+    """The fields of a question (all parameters but the state), and the kind of each."""
     wanted = dict(list(inspect.signature(function).parameters.items())[1:])
     return wanted, get_type_hints(function, localns={"LensState": object, "At": At})
 
 
 def check_field(config: ModelConfig, where: str, kind: Any, value: Any) -> None:
-    """Whether a value is of the kind that the function asks for and in the range that its name has.
+    """Check that a value has the kind that the function declares and the range that belongs to its name.
 
     >>> from pellucid.planning.presets import preset
     >>> check_field(preset("gpt2"), "attention: layer", int, 12)
@@ -197,8 +197,8 @@ MOST: dict[str, Callable[[ModelConfig], int]] = {  # of whole numbers by their n
     "predict_after": _last_position,
     "source_position": _last_position,
     "other_position": _last_position,
-    "position": lambda config: config.context_length,  # a number is drawn for the one after the last, too
-    "row": lambda config: max(2 * config.n_layers, 1_000),  # a floor of the tower, or a row of the run's batch
+    "position": lambda config: config.context_length,  # the position after the last token can be drawn too
+    "row": lambda config: max(2 * config.n_layers, 1_000),  # a row of the logit lens, or a row of the run's batch
     "count": lambda config: 100_000,
     "dims": lambda config: 3,
     "beams": lambda config: 16,

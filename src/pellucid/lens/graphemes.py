@@ -1,9 +1,9 @@
-"""Where one written character ends and the next begins.
+"""Grapheme clusters: split a text into characters as a reader sees them.
 
-What a reader sees as one character may be several code points: a letter and its accents, a family of emoji held
-together by joiners, the two letters of a flag, the parts of a Korean syllable. This follows the extended grapheme
-clusters of Unicode's annex 29 with the categories that Python's own `unicodedata` knows, and leaves out two rules that
-need tables of their own: prepended marks (GB9b) and Indic conjuncts (GB9c). No library is added for those.
+One character on the screen may be several code points: a letter and its accents, emoji joined to a family, the two
+letters of a flag, the parts of a Korean syllable. This file follows the extended grapheme clusters of Unicode Annex 29
+with the categories of Python's `unicodedata`. It leaves out two rules that need tables of their own: prepended marks
+(GB9b) and Indic conjuncts (GB9c).
 
 Source: Unicode Standard Annex #29, Text Segmentation, table 1c and rules GB3 to GB13.
 """
@@ -29,7 +29,7 @@ STANDING_MARKS = frozenset("\u102b\u102c\u1038\u1062\u1063\u1064\u1083\u108f\u1a
 
 
 def graphemes(text: str) -> Iterator[tuple[int, int]]:
-    """The characters as a reader counts them: `text[start:end]` for each.
+    """The grapheme clusters of a text as (start, end): each is `text[start:end]`.
 
     >>> [text[a:b] for text in ["e\u0301한👨‍👩‍👧🇨🇳!"] for a, b in graphemes(text)] == ["e\u0301", "한", "👨‍👩‍👧", "🇨🇳", "!"]
     True
@@ -62,7 +62,7 @@ def _breaks(text: str, start: int, place: int) -> bool:
 
 
 def is_pictograph(character: str) -> bool:
-    """Whether joiners hold this to a neighbour: emoji and the older signs that became emoji."""
+    """Whether a joiner can join this character to a neighbour: emoji and the older signs that became emoji."""
     code = ord(character)
     if code in MODIFIERS or code in FLAGS:
         return False
@@ -87,7 +87,7 @@ def _is_control(character: str) -> bool:
 
 
 def _is_syllable_part(left: str, right: str) -> bool:
-    """Korean: leading consonants, vowels and trailing consonants of one syllable."""
+    """Whether two Korean letters (leading consonant, vowel, trailing consonant) belong to one syllable."""
     a, b = ord(left), ord(right)
     open_syllable = a in SYLLABLES and (a - 0xAC00) % 28 == 0
     if a in LEADING:

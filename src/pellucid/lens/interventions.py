@@ -1,14 +1,14 @@
-"""Why this token? Change one thing, run the model again, and see what becomes of its prediction.
+"""Interventions: ablation, occlusion and activation patching: change one thing, run again, compare predictions.
 
-    ablate    take a head, a neuron, a whole attention or feed-forward out
-    occlude   leave a token out of the text, or put another in its place
-    patch     put into one text's run what the model computed for a second text, at one site
+    ablate    remove a head, a neuron, a whole attention or feed-forward
+    occlude   leave a token out of the text, or replace it by another
+    patch     replace the activation at one site by the one that the model computes for a second text
     sweep     the same for every head, or for every layer and position, one after the other
 
-What is read is the prediction after the last token: log p(A), or with a second token B the difference
-log p(A) - log p(B). Effects are after - before, in nats. Each is an experiment with this model on this text: it says
-what the part does here, not what it is for; and it is *not* a reading of attention weights, which say where a head
-looked and not what the answer depended on.
+The measure is the prediction after the last token: log p(A), or with a second token B the difference log p(A) - log
+p(B). Effects are after - before, in nats. Each is an experiment with this model on this text: it says what the part
+does here, not what it is for. It is *not* a reading of attention weights, which say where a head looked and not what
+the answer depended on.
 
 Axes: B batch · T positions · V vocabulary · L layers · H query heads.
 Source: Zeiler & Fergus 2014 (occlusion); Vig et al. 2020 and Meng et al. 2022 (patching); Jain & Wallace 2019
@@ -40,7 +40,7 @@ LARGEST_WORK = 4e12  # floating-point operations that one question may cost: abo
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is measured of a prediction: log p of a token, or its lead over another, in nats.
+    """The measured quantity of a prediction: log p of a token, or its lead over another, in nats.
 
     >>> Target(id=1, against=0).read(torch.tensor([[0.0, 2.0, 5.0]])).tolist()
     [2.0]
@@ -50,31 +50,31 @@ class Target:
     against: int | None = None
 
     def read(self, logits_BV: Tensor) -> Tensor:
-        """The measure of each row, [B]. A difference of log-probabilities is a difference of logits."""
+        """The target's value for each row, [B]. A difference of log-probabilities is a difference of logits."""
         if self.against is None:
             return logits_BV.log_softmax(-1)[:, self.id]
         return logits_BV[:, self.id] - logits_BV[:, self.against]
 
 
 def predict(model: Model, ids_BT: Tensor, tap: Tap = no_tap) -> Tensor:
-    """The logits after the last token of each row, [B, V] float32, with whatever the tap changes on the way."""
+    """The logits after the last token of each row, [B, V] float32; the tap may change activations in the pass."""
     with inference():
         return model(ids_BT, Context(tap=tap), last_only=True).logits_BTV[:, -1].float()
 
 
 def row(model: Model, ids: Sequence[int]) -> Tensor:
-    """The ids as a batch of one, where the model is. Raises RequestError when there are none."""
+    """The ids as a batch of one on the model's device. Raises RequestError when there are none."""
     if not ids:
         raise RequestError("there is no token to read", hint="give a text of at least one token")
     return torch.tensor([list(ids)], device=model.device)
 
 
 def ablate(model: Model, ids: Sequence[int], site: Site, how: How = "zero") -> Tensor:
-    """The next-token logits [V] without what is at a site.
+    """Ablation: the next-token logits [V] when the activation at a site is replaced at every position.
 
-    zero   nothing is there at any position
-    mean   at each position the average over this text's positions: what the part always writes stays, what it says
-           about this position in particular is gone
+    zero   by zero
+    mean   by its mean over this text's positions: what the part always writes stays, what it writes for one position in
+           particular is gone
     """
     empty = torch.zeros_like if how == "zero" else lambda x_BTN: x_BTN.mean(1, keepdim=True).expand_as(x_BTN)
     return predict(model, row(model, ids), changing(site, empty))[0]
@@ -97,10 +97,10 @@ def ablate_heads(model: Model, ids: Sequence[int], target: Target) -> Tensor:
 
 
 def occlude(model: Model, ids: Sequence[int], target: Target, replacement: int | None = None) -> Tensor:
-    """The effect of losing each token: [T] in nats, NaN where the text would become empty.
+    """Occlusion: the effect of removing each token: [T] in nats, NaN where the text would become empty.
 
-    replacement=None   the token is left out, so that all later ones move up by one position
-    replacement=id     that token stands in its place, and nothing moves
+    replacement=None   the token is left out, so all later tokens move forward by one position
+    replacement=id     that token replaces it, and no token moves
     """
     num_ids = len(ids)
     afford(model, num_ids * num_ids)
@@ -127,7 +127,7 @@ class Patched:
 def patch(
     model: Model, ids: Sequence[int], source_ids: Sequence[int], site: Site, places: Sequence[tuple[int, int]]
 ) -> Patched:
-    """Run `ids` with, at one site, what the model computed there for `source_ids`; `places` are (to, from) positions.
+    """Activation patching: run `ids` with activations of `source_ids` at one site; `places` are (to, from) positions.
 
     Raises RequestError for a position that a text does not have.
     """
@@ -174,7 +174,7 @@ def sweep(model: Model, ids: Sequence[int], source_ids: Sequence[int], target: T
 
 
 def afford(model: Model, num_tokens: int) -> None:
-    """Raise RequestError when reading so many tokens would keep a person waiting."""
+    """Raise RequestError when the model would take too long to read so many tokens."""
     work = 2 * count_parameters(model.config).total * num_tokens
     if work > LARGEST_WORK:
         raise RequestError(

@@ -1,13 +1,14 @@
-"""The tower: the residual stream of each token, floor by floor, and what the model would say if it stopped there.
+"""The logit lens: what the model would predict if it stopped after a layer, from the residual stream there.
 
-    rows          the input (embedding, and position where added), then the stream after each attention and after each feed-forward: 2L + 1
+    rows          the input (embedding, and position where it is added), then the residual stream after each attention
+                  and after each feed-forward: R = 2L + 1
     norm          |x|, the length of the stream
-    logit lens    softmax(head · final_norm(x)): the stream of any floor read by the model's own exit
+    logit lens    softmax(head · final_norm(x)): the model's own last norm and head, applied to the stream of any row
 
-The top floor's reading is the model's answer itself. A reading from below is *not* what the model "thinks" there: later
-layers are free to keep an answer in a form that the exit cannot read yet.
+The last row's reading is the model's real prediction. A reading of an earlier row is *not* what the model "thinks"
+there: it may hold the answer in a form that only later layers turn into logits.
 
-Axes: R rows (floors) · T positions · P positions read · D width · V vocabulary.
+Axes: R rows · T positions · P positions read · D width · V vocabulary.
 Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (rank, entropy and divergence by layer).
 """
 
@@ -34,9 +35,9 @@ OPERATIONS_PER_ANSWER = 3e10
 def tower_of(lens: LensState, *, at: At, first: int | None = None, count: int | None = None) -> Answer:
     """Norms of every row at every position, and the logit lens at the positions from `first` on.
 
-    Not told which, it reads as many of the last positions as `OPERATIONS_PER_ANSWER` allow. Arrays: norms [R, T], and
-    [R, P] each: top (the likeliest id), chance (its probability), entropy_bits, divergence_bits (from the last row),
-    and, where a next token is known, next_chance and next_rank (1 is the likeliest; NaN elsewhere).
+    Without `first` and `count`, it reads as many of the last positions as `OPERATIONS_PER_ANSWER` allows. Arrays: norms
+    [R, T], and [R, P] each: top (the likeliest id), chance (its probability), entropy_bits, divergence_bits (KL from
+    the last row), and, where the next token is known, next_chance and next_rank (1 is the likeliest; NaN elsewhere).
     """
     model, trace = lens.model(at.checkpoint), lens.trace(at)
     ids, rows = lens.ids(at.node), stream_rows(trace, model.config.n_layers)
@@ -56,7 +57,7 @@ def tower_of(lens: LensState, *, at: At, first: int | None = None, count: int | 
 
 
 def cell_of(lens: LensState, *, at: At, row: int, position: int, count: int = 10) -> Answer:
-    """The likeliest tokens that one stream reads as, and how each logit changed since the row below."""
+    """The logit lens at one row and position: the likeliest tokens, and how each logit changed since the row before."""
     model, trace = lens.model(at.checkpoint), lens.trace(at)
     rows = stream_rows(trace, model.config.n_layers)
     check_index("row", row, len(rows))
@@ -83,7 +84,7 @@ def cell_of(lens: LensState, *, at: At, row: int, position: int, count: int = 10
 
 
 def apart_of(lens: LensState, *, at: At, text: str, position: int, other_position: int) -> Answer:
-    """The same word in two sentences: how far its two streams have grown apart on each floor.
+    """Compare two positions, such as the same word in two sentences: the distance of their streams in each row.
 
     Arrays, [R] each: cosine, distance (Euclidean), norm and other_norm.
     """
@@ -109,7 +110,7 @@ def apart_of(lens: LensState, *, at: At, text: str, position: int, other_positio
 
 
 def stream_rows(trace: Trace, n_layers: int) -> list[tuple[str, np.ndarray]]:
-    """Every floor of the tower by its address, each [T, D] float32."""
+    """The residual stream of every row by its name, each [T, D] float32."""
     floors = [f"blocks.{layer}.{place}" for layer in range(n_layers) for place in ("middle", "output")]
     return [(name, trace.arrays[name]) for name in ("input", *floors)]
 
@@ -127,10 +128,10 @@ def read_lens(
 
 
 def measure(logits_RV: Tensor, following: int | None) -> dict[str, np.ndarray]:
-    """What is told of one position's readings, [R] each; `following` is the token that really comes next, if known.
+    """The measures of one position in every row, [R] each; `following` is the token that really comes next, if known.
 
-    Written with log Z, so that a row of the vocabulary is exponentiated once: entropy = log Z - Σ p·logit, and the
-    divergence Σ q·(log q - logit) + log Z, with q the last row's chances.
+    With log Z, each row of the vocabulary is exponentiated only once: entropy = log Z - Σ p·logit, and
+    divergence = Σ q·(log q - logit) + log Z, with q the last row's probabilities.
     """
     chance_RV, top = logits_RV.softmax(-1), logits_RV.max(-1)
     top_chance_R = chance_RV.gather(-1, top.indices[:, None])[:, 0]
@@ -150,7 +151,7 @@ def measure(logits_RV: Tensor, following: int | None) -> dict[str, np.ndarray]:
 
 
 def readable_span(num_positions: int, affordable: int, first: int | None, count: int | None) -> range:
-    """The positions to read: those asked for, as far as one answer goes.
+    """The positions to read: those asked for, at most as many as one answer may have.
 
     >>> readable_span(10, 4, None, None)
     range(6, 10)
@@ -164,25 +165,25 @@ def readable_span(num_positions: int, affordable: int, first: int | None, count:
 
 
 def count_affordable(model: Decoder, num_rows: int) -> int:
-    """How many positions one answer may read: a row of readings costs 2·D·V operations a position."""
+    """How many positions one answer may read; each row costs 2·D·V operations a position."""
     return max(1, int(OPERATIONS_PER_ANSWER // (2 * num_rows * model.config.d_model * model.config.vocab_size)))
 
 
 def describe_row(name: str, norms_T: np.ndarray) -> dict:
-    """A floor's address, its layer (none for the ground floor) and the mean length of its streams."""
+    """A row's name, its layer (none for the input) and the mean norm of its streams."""
     parts = name.split(".")
     layer = int(parts[1]) if len(parts) == 3 else None
     return {"name": name, "layer": layer, "place": parts[-1], "norm_mean": float(norms_T.mean())}
 
 
 def check_index(name: str, index: int, size: int) -> None:
-    """Refuse an index outside 0 … size - 1."""
+    """Raise RequestError for an index outside 0 … size - 1."""
     if not 0 <= index < size:
         raise RequestError(f"{name} is out of range", found=str(index), hint=f"give 0 to {size - 1}")
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Refuse what is not one of the choices."""
+    """Raise RequestError for a value that is not one of the choices."""
     if value not in choices:
         raise RequestError(
             f"{name} is not one of its choices", found=repr(value)[:80], hint=f"one of {', '.join(choices)}"

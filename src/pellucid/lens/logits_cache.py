@@ -1,12 +1,12 @@
-"""The logits after any ids, read through the engine's own runner, with the keys and values of earlier reads put to use.
+"""The logits after any ids, computed by the engine's runner; keys and values (KV cache) of earlier reads are reused.
 
     asked for the row after      a b c d e
     a sequence kept holds        a b c x         its first three positions are reused (grey), d and e are computed
 
-Rows lie here for a while too: asked twice, nothing is read, and the answer tells of the first time. A runner whose bits depend on the ids alone (the compiled
-loops) may share any beginning. torch chooses the order of its sums by how many ids it reads at once; there a prompt is
-always read whole and what follows token by token, as `pellucid generate` does, so that the same seed finds the same
-token here and on the command line.
+Rows of logits are cached too: a second request reads nothing and reports the cost of the first. A runner whose bits
+depend on the ids alone (the compiled loops) may reuse any shared beginning. In torch the order of a sum depends on how
+many ids are read at once. So torch always reads a prompt whole and the rest token by token, as `pellucid generate`
+does; the same seed then gives the same token here and on the command line.
 
 Axes: V vocabulary.
 """
@@ -30,7 +30,7 @@ ROOM = 256  # positions that a cache has beyond twice the text it starts with
 
 
 class LogitsCache:
-    """Logits after ids, and what it took to know them."""
+    """The logits after some ids, and how many positions were reused and read for them."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
@@ -76,11 +76,11 @@ class LogitsCache:
         )
 
     def _pieces(self, start: int, num_prompt: int, length: int) -> abc.Sequence[int]:
-        """Where to cut what has to be read: nowhere, or as a generation would have read it."""
+        """The pieces in which the new ids are read: one piece, or those in which a generation would read them."""
         return (length,) if self.runner.exact else range(max(start + 1, min(num_prompt, length)), length + 1)
 
     def _continue(self, ids: tuple[int, ...], num_prompt: int) -> Sequence:
-        """A sequence that holds a beginning of `ids`, as much of it read as can be; it is kept as the one used last."""
+        """The cached sequence that shares the longest beginning with `ids`; it becomes the most recently used one."""
         best, shared = None, 0
         for sequence in self.sequences:
             length = self._usable(sequence, ids, num_prompt)
@@ -97,7 +97,7 @@ class LogitsCache:
         return best
 
     def _usable(self, sequence: Sequence, ids: tuple[int, ...], num_prompt: int) -> int:
-        """How many read positions of a sequence can be put to use; the last id must be read to know its row."""
+        """How many positions of a sequence can be reused; the last id must always be read to get its logits."""
         if sequence.cache.max_length < len(ids):
             return 0
         most = min(sequence.cache.length, len(ids) - 1)

@@ -1,7 +1,7 @@
-"""The models that the lens looks at: one opened at the start, and those of its run at other steps when asked for.
+"""The models of the lens: the one opened at the start, and those of its run at other steps, loaded on demand.
 
-Two models at most are in memory beside the first. A model is named by its step, whether a checkpoint or one of the run's
-early snapshots; None is the one that was opened.
+At most two models are in memory beside the first. A model is named by its step, whether that is a checkpoint or an
+early snapshot of the run; None is the one that was opened.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MOST_MODELS = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Opened:
-    """One model ready to be looked into."""
+    """One loaded model, with its runner and the checkpoint that it comes from."""
 
     model: Decoder
     runner: Runner
@@ -41,7 +41,7 @@ class Opened:
 
     @cached_property
     def about(self) -> Origin:
-        """Where the model is from: what a trace says of it beside its axes."""
+        """The origin of the model, as a trace states it beside the model's axes."""
         directory = self.checkpoint.directory
         named = directory.parent.parent if directory.parent.name == "checkpoints" else directory
         hashes = {directory.name: file_sha256(directory)} if is_gguf(directory) else weights_sha256(directory)
@@ -74,7 +74,7 @@ class Models:
 
     @property
     def steps(self) -> list[int]:
-        """The steps that can be asked for, oldest first; empty for a model that is no run."""
+        """The steps that can be opened, oldest first; empty for a model that is not part of a run."""
         return [saved.step for saved in self.run.moments()] if self.run else []
 
     def open(self, step: int | None) -> Opened:
@@ -100,7 +100,7 @@ class Models:
 
 
 def open_models(path: Path | str, *, device: torch.device | str = "cpu", recorder: Recorder = NULL) -> Models:
-    """A run, a checkpoint, a Hugging Face directory or a .gguf file, opened.
+    """Open a run, a checkpoint, a Hugging Face directory or a .gguf file.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError without a tokenizer.
     """
@@ -116,6 +116,6 @@ def _open(
 
 
 def run_of(directory: Path) -> Run | None:
-    """The run that a checkpoint directory is in, so that its other steps can be looked at too."""
+    """The run that a checkpoint directory belongs to, so that its other steps can be opened too."""
     home = directory.parent.parent
     return Run.open(home) if is_run(home) else None

@@ -1,12 +1,12 @@
-"""The feed-forward as a list of neurons: how strongly each fires here, and what it pushes the answer towards.
+"""The neurons of a feed-forward layer: how strongly each is activated, and which tokens its output makes likelier.
 
     hidden[i]     activation(pre[i])            or activation(gate[i]) · up[i]
     written       Σ hidden[i] · column[i]       column i of the down matrix, added to the stream (and a bias)
     score(v)      head[v] · (norm weight ⊙ centre(column[i]))        a token's score per unit of hidden[i]
     direct(v)     hidden[i] · score(v) / size                        what it adds to that token's logit at this position
 
-`size` is what the final norm divides the finished stream by. The direct part is exact, but it is only the straight
-way to the exit: what later layers make of this neuron is not in it (switching the neuron off shows both together).
+`size` is what the final norm divides the last residual stream by. `direct` (direct logit attribution) is exact, but it
+does *not* include the neuron's effect through later layers (ablating the neuron shows both together).
 
 Axes: T positions · D width · F feed-forward width · V vocabulary.
 Source: Geva et al. 2022, "Transformer Feed-Forward Layers Build Predictions by Promoting Concepts in the Vocabulary Space".
@@ -33,7 +33,8 @@ def neurons_of(
 ) -> Answer:
     """The strongest neurons of a layer at one position, by |hidden| or by the length of what they write.
 
-    Arrays: pre (what the activation bends), activated, hidden [F]; up [F] where there is a gate; the curve [2, points].
+    Arrays: pre (the input of the activation function), activated, hidden [F]; up [F] where there is a gate; curve [2,
+    points], the activation function itself.
     """
     model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
     mlp, path = model.blocks[layer].mlp, f"blocks.{layer}.mlp"
@@ -65,9 +66,9 @@ def neurons_of(
 def neuron_of(
     lens: LensState, *, at: At, layer: int, index: int, position: int | None = None, count: int = 10
 ) -> Answer:
-    """The tokens that one neuron promotes and suppresses, read straight from its column; see the formulas above.
+    """The tokens that one neuron promotes and suppresses, computed from its column; see the formulas above.
 
-    `direct` is at `position` (not given: the last). Arrays: hidden [T], this neuron at every position; column [D].
+    `direct` is for `position` (by default the last). Arrays: hidden [T], this neuron at every position; column [D].
     """
     model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
     check_index("index", index, model.config.d_ff)

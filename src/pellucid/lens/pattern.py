@@ -1,8 +1,8 @@
-"""Searching with somebody's regular expression, in a process of its own: whatever a pattern costs, it costs it there.
+"""Search with a user's regular expression in a child process, with limits on time and memory.
 
-Python's `re` walks back and tries again, so that some short patterns need longer than anybody lives (`((.|.)*)*x$` on
-forty letters), and nothing can stop it but the end of its process. A page cannot afford that. So the texts are handed to
-a child process (`pellucid.trial`), which is ended when its time is over. `answer` is the child's part.
+Python's `re` backtracks, so some short patterns take practically forever (`((.|.)*)*x$` on forty letters), and only the
+end of the process stops them. So the texts are given to a child process (`pellucid.trial`), which is ended when its
+time is over. `answer` runs in the child.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ MEMORY_BYTES = 1 << 30  # of address space
 
 
 def search_texts(pattern: str, texts: Sequence[str], *, seconds: float = SECONDS) -> list[int]:
-    r"""The places of the texts in which the pattern is found.
+    r"""The indices of the texts in which the pattern is found.
 
-    Raises ValueError for what is no regular expression, TimeoutError when the search needs longer than `seconds`,
-    MemoryError when it brings the child down.
+    Raises ValueError for an invalid regular expression, TimeoutError when the search takes longer than `seconds`,
+    MemoryError when the child runs out of memory.
 
     >>> search_texts(r"^h.*o$", ["hello", "help", "ho"])
     [0, 2]
@@ -34,7 +34,7 @@ def search_texts(pattern: str, texts: Sequence[str], *, seconds: float = SECONDS
 
 
 def answer(order: Mapping[str, Any]) -> dict[str, Any]:
-    """The child's part: the places, or why there is no such pattern."""
+    """Run the search in the child: return the indices, or why the pattern is invalid."""
     try:
         pattern = re.compile(order["pattern"])
     except (re.error, OverflowError, RecursionError) as error:

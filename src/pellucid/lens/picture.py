@@ -1,7 +1,7 @@
-"""A trace as one picture for a page or a slide: the likeliest next tokens, and the attention of one layer head by head.
+"""Draw a trace as one picture for print or slides: the likeliest next tokens, and one layer's attention, head by head.
 
-It is a summary that stands still; the page is the place to look around. Labels are drawn in fonts that are installed
-here; a token that none of them can write is labelled with its id.
+It is a static summary; the page is interactive. Labels are drawn in the fonts that are installed on this computer; a
+token that none of them can write is labelled with its id.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COLOUR = "#0072B2"
 
 
 def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kind: Kind, *, layer: int = -1) -> bytes:
-    """The picture of a trace as a file's bytes. `layer` counts from the last if negative."""
+    """The picture of a trace as the bytes of an image file. A negative `layer` counts from the last."""
     # matplotlib takes half a second to import: nobody who draws nothing should wait for it.
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -96,7 +96,7 @@ def find_fonts() -> dict[str, frozenset[int]]:
 
 
 def drawable(label: str, token_id: int, fonts: Mapping[str, frozenset[int]]) -> str:
-    """A label, or `#id` when a sign of it is in none of the fonts. A `$` would begin a formula: it is escaped.
+    """A label, or `#id` when no font has one of its characters. A `$` would begin a formula, so it is escaped.
 
     >>> drawable("cost $", 7, {"A": frozenset(map(ord, "cost $"))}), drawable("你", 8, {"A": frozenset()})
     ('cost \\\\$', '#8')

@@ -1,8 +1,9 @@
-"""What a recording must hold: the questions that the page asks about one text, the most important first.
+"""The questions that a recording must answer in advance: those that the page asks about one text, most important first.
 
-The page in a file has no model behind it. These are the questions of every panel as it opens, then the same for every
-layer, head and position that a reader may select; what only changing something would ask is left to the live page, which
-the page then says. A test opens a recording in a browser and holds this list equal to what the panels ask.
+A page saved in a file has no model behind it. The list has the questions of every panel as it opens, then the same for
+every layer, head and position that a reader may select. Questions that follow only from a change (interventions, new
+texts) are left to the live page; the saved page says so. A test opens a recording in a browser and checks that this
+list is equal to what the panels ask.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ NUM_NEURONS = 3  # of a layer that can be opened
 
 
 def list_questions(lens: LensState, at: At) -> Iterator[Question]:
-    """Every question of the page about the text of one node. Some follow from answers, so the lens is asked meanwhile."""
+    """Every question of the page about the text of one node. Some depend on answers, so the lens is asked for those."""
     return islice(_list_all(lens, at), MOST)
 
 
@@ -51,7 +52,7 @@ def _list_all(lens: LensState, at: At) -> Iterator[Question]:
 
 
 def _of_position(lens: LensState, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
-    """What is asked about the selected token, whatever the layer."""
+    """The questions about the selected token, independent of the layer."""
     token, checkpoint = lens.ids(place["node"])[position], place["checkpoint"]
     yield "card", {"id": token}
     yield "vectors", {"at": place, "position": position}
@@ -71,7 +72,7 @@ def _of_position(lens: LensState, place: dict[str, Any], position: int, last: in
 
 
 def _of_layer(lens: LensState, place: dict[str, Any], layer: int, position: int) -> Iterator[Question]:
-    """What is asked about the selected token in one layer."""
+    """The questions about the selected token in one layer."""
     here = {"at": place, "layer": layer}
     yield "attention", {"at": {**place, "precision": "byte"}, "layer": layer}
     by_value = ("neurons", {**here, "position": position, "count": 10, "by": "value"})
@@ -86,7 +87,7 @@ def _of_layer(lens: LensState, place: dict[str, Any], layer: int, position: int)
 
 
 def _of_cells(lens: LensState, place: dict[str, Any], query: int) -> Iterator[Question]:
-    """What is asked when every step and every cell of a query's rows is looked at."""
+    """The questions about every step and every cell of a query's attention rows."""
     heads = [(layer, head) for layer in range(lens.config.n_layers) for head in range(lens.config.n_heads)]
     for layer, head in heads:
         for step in STEPS[1:]:
@@ -97,7 +98,7 @@ def _of_cells(lens: LensState, place: dict[str, Any], query: int) -> Iterator[Qu
 
 
 def _of_reasons(lens: LensState, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
-    """What is asked about why the model predicts what it does after one token."""
+    """The questions of the panel "Why" about the prediction after one token."""
     of = {"at": place} if position == last else {"at": place, "predict_after": position}
     yield from [("why", of), ("why.occlude", of), ("why.contrast", of), ("why.gradient", of)]
     heads = [(layer, head) for layer in range(lens.config.n_layers) for head in range(lens.config.n_heads)]
@@ -110,12 +111,12 @@ def _of_reasons(lens: LensState, place: dict[str, Any], position: int, last: int
 
 
 def _affords(lens: LensState, readings: int, num_tokens: int) -> bool:
-    """Whether the model can read so many tokens so many times for the sake of a file."""
+    """Whether reading so many tokens so many times takes little enough time for a file."""
     return readings * num_tokens * count_parameters(lens.config).total < MOST_READING
 
 
 def _of_training(lens: LensState, place: dict[str, Any]) -> Iterator[Question]:
-    """What is asked about the run: its curve, this text at every checkpoint, one step under glass."""
+    """The questions about the run: its loss curve, this text at every checkpoint, one training step in detail."""
     node = place["node"]
     steps: list[int | None] = [*reversed(lens.checkpoints)] or [None]  # None: the one state there is
     yield "timeline", {}

@@ -1,12 +1,12 @@
-"""Reading a vector as scores over the vocabulary, the way the model reads its own last one.
+"""Project a vector on the vocabulary with the model's final norm and head: logit lens and direct logit attribution.
 
     logits(x)     = head · final_norm(x)                     a whole residual stream: exact
     scores(v)     = head · (weight ⊙ centre(v))              a part of a stream, before the division by its size
     logits(x)     = Σ scores(part) / size(x) + head · bias   the parts of a stream x: the sum is exact
 
 `size(x)` is the root mean square that the final norm divides by (layer norms: of x minus its mean, which is what `centre`
-subtracts). Every stream is divided by *its own* size: an early stream may be a hundred times smaller than the last, and
-read with the last one's size it would look like no opinion at all.
+subtracts). Every stream is divided by *its own* size. An early stream may be a hundred times smaller than the last;
+divided by the last one's size it would give almost equal logits for all tokens.
 
 Axes: N vectors · D width · V vocabulary.
 Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; Elhage et al. 2021, "A Mathematical Framework for Transformer
@@ -52,7 +52,7 @@ def centre(norm: nn.Module, x_ND: Tensor) -> Tensor:
 
 
 def both_ends(lens: LensState, scores_V: Tensor, factor: float, count: int) -> dict[str, list[dict]]:
-    """The tokens that a part of the stream pushes up most and down most; `direct` is `factor` times the score."""
+    """The tokens with the highest and lowest scores of a part of the stream; `direct` is `factor` times the score."""
 
     def tell(found: Tensor) -> list[dict]:
         return [

@@ -1,11 +1,10 @@
-"""Recording: one pass through the model with its taps open, and then any layer again, on demand.
+"""Record activations: one forward pass with a tap, and the details of any layer again on demand.
 
-The pass keeps the residual stream at every sub-layer and looks at the attention rows as they go by. The details of the
-layers (queries, scores, feed-forward) are kept too where they are few; where they are many, a layer is made when it is
-asked for, by sending its own input through the same block again with its taps open: the same numbers to the bit,
-without holding L layers of T x T weights at once. Nothing
-is computed by a second implementation: every array is a tensor that the model itself shows, under the same name
-(`planning.layout`). Numbers are handed out as float32, which is exact for float16 and bfloat16 models.
+The pass keeps the residual stream at every sub-layer and checks the attention rows. It also keeps the details of the
+layers (queries, scores, feed-forward) when they are small. When they are large, a layer is computed again on request:
+its recorded input goes through the same block with a tap. This gives the same numbers to the bit, without L layers of T
+x T weights in memory at once. There is no second implementation: every array is a tensor of the model itself, under the
+same name (`planning.layout`). Arrays are float32, which is exact for float16 and bfloat16 models.
 
 Axes: T positions · D width · H query heads · G key/value heads · K head width · F feed-forward width · V vocabulary.
 """
@@ -45,7 +44,7 @@ OF_STREAM = ("attention.output", "middle", "output")  # of a block: kept of ever
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LiveTrace(Trace):
-    """A trace with its model behind it."""
+    """A trace that was just recorded, together with its model."""
 
     arrays: Recording
 
@@ -60,11 +59,11 @@ def record_trace(
     all_logits: bool = False,
     page: TracePage | None = None,
 ) -> LiveTrace:
-    """Every number between a row of tokens and the next one.
+    """Record every activation between a row of tokens and the next token.
 
     `text` is what the ids were encoded from, where that is known; `about` goes into the header's `model`. Logits of all
-    positions are kept when there are at most 4 million, or when asked. `page` is who shows the trace. Raises ContextError for a row that is longer than
-    the context, RequestError for ids that the model does not have.
+    positions are kept when they are at most 4 million numbers, or when asked for. `page` shows the trace as a page.
+    Raises ContextError for a row that is longer than the context, RequestError for ids that the model does not have.
 
     >>> from pellucid.model.build import build
     >>> from pellucid.tokens.train import train_bpe
@@ -92,7 +91,7 @@ def record_trace(
 
 
 def likeliest(tokenizer: Tokenizer, logits_V: np.ndarray) -> list[LikelyToken]:
-    """The tokens that the model holds most likely to come next, with their chances over the whole vocabulary."""
+    """The likeliest next tokens, with their probabilities over the whole vocabulary."""
     chances_V = np.exp(logits_V.astype(np.float64) - logits_V.max())
     chances_V /= chances_V.sum()
     best = np.argsort(-chances_V, kind="stable")[:NUM_NEXT]
@@ -101,7 +100,7 @@ def likeliest(tokenizer: Tokenizer, logits_V: np.ndarray) -> list[LikelyToken]:
 
 
 def check_row(config: ModelConfig, ids: Sequence[int]) -> None:
-    """Refuse a row of ids that this model cannot read."""
+    """Raise an error for a row of ids that this model cannot read."""
     if not len(ids):
         raise RequestError("there is no token to look at", hint="give a text of at least one character")
     if len(ids) > config.context_length:
@@ -121,7 +120,7 @@ def check_row(config: ModelConfig, ids: Sequence[int]) -> None:
 
 
 def describe_model(model: Decoder, origin: Origin) -> TracedModel:
-    """What a page must know of a model to draw it: its axes, never its family's habits."""
+    """The axes of a model, from which a page draws it; the name of its family is never used."""
     config = model.config
     names = ("n_layers", "n_heads", "n_kv_heads", "head_dim", "d_model", "d_ff", "vocab_size", "context_length")
     more = ("position", "feed_forward", "norm", "qk_norm", "tied_head", "sliding_window", "sliding_layers")
@@ -136,7 +135,7 @@ def describe_model(model: Decoder, origin: Origin) -> TracedModel:
 
 
 class Recording(Mapping[str, np.ndarray]):
-    """The arrays of one pass by name: the stream and the logits at once, the details of a layer when asked for."""
+    """The arrays of one pass by name: residual stream and logits are kept, a layer's details computed on demand."""
 
     def __init__(self, model: Decoder, ids: Sequence[int], *, all_logits: bool = False) -> None:
         self.model, self.ids = model, tuple(int(i) for i in ids)
@@ -163,7 +162,7 @@ class Recording(Mapping[str, np.ndarray]):
         return len(self.shapes)
 
     def layer(self, layer: int) -> dict[str, np.ndarray]:
-        """All details of one layer, by full name; the layers asked for last are kept."""
+        """All details of one layer, by full name; the layers used last are kept."""
         if layer not in self._details:
             self._details[layer] = self._open_layer(layer)
             while len(self._details) > 1 and sum(map(_size, self._details.values())) > MOST_DETAILS:
@@ -173,16 +172,16 @@ class Recording(Mapping[str, np.ndarray]):
 
     @property
     def num_kept(self) -> int:
-        """How many numbers it holds beside the details of layers."""
+        """How many numbers the recording holds, without the details of layers."""
         return sum(tensor.numel() for tensor in self._stream.values())
 
     def forget(self) -> None:
-        """Let go of all details of layers; they are made again when asked for."""
+        """Free the details of all layers; they are computed again on demand."""
         self._taps.clear()
         self._details.clear()
 
     def checks(self) -> list[Check]:
-        """What must hold of every recording: rows of weights sum to 1, and the stream ends in the logits."""
+        """Checks of the recording: attention rows sum to 1, and the last residual stream gives the logits."""
         epsilon = torch.finfo(self.model.dtype).eps
         with inference():
             lens_TV = read_stream(self.model, self._stream_after(self.model.config.n_layers)[-1:])
@@ -200,7 +199,7 @@ class Recording(Mapping[str, np.ndarray]):
             self._stream["logits"] = read_head(self.model, rows_TD)
 
     def _hear(self, name: str, x: Tensor) -> Tensor:
-        """Keep the stream and what attention adds to it; of the weights only how far their rows are from 1."""
+        """The tap: keep the stream, keep layer details when they are small, and check that attention rows sum to 1."""
         if name.endswith(".attention.weights"):
             self._row_error = max(self._row_error, float((x.float().sum(-1) - 1).abs().max()))
         if _is_of_stream(name):
@@ -210,7 +209,7 @@ class Recording(Mapping[str, np.ndarray]):
         return x
 
     def _stream_after(self, num_blocks: int) -> Tensor:
-        """The residual stream [T, D] behind that many blocks."""
+        """The residual stream [T, D] after that many blocks."""
         return self._stream["input" if num_blocks == 0 else f"blocks.{num_blocks - 1}.output"]
 
     def _open_layer(self, layer: int) -> dict[str, np.ndarray]:
@@ -228,12 +227,12 @@ class Recording(Mapping[str, np.ndarray]):
 
 
 def read_head(model: Decoder, x_TD: Tensor) -> Tensor:
-    """The scores of some positions from the normed stream, by the model's own head, [T, V]."""
+    """The logits [T, V] that the model's own head gives for the normed stream."""
     return model.score(x_TD)
 
 
 def read_stream(model: Decoder, x_TD: Tensor) -> Tensor:
-    """The logit lens: the model's own last norm and head on the stream at any height, [T, V]."""
+    """The logit lens: the model's own last norm and head applied to the stream of any layer, [T, V]."""
     return read_head(model, model.final_norm(x_TD))
 
 
@@ -263,12 +262,12 @@ def _size(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def check(name: str, value: float, limit: float) -> Check:
-    """One thing that must hold: how far off it is, and how far it may be."""
+    """One check: the measured error and the largest allowed one."""
     return {"name": name, "value": value, "limit": limit, "ok": value <= limit}
 
 
 def _decoding_check(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> Check:
-    """How many bytes of the text the tokens do not give back."""
+    """Check that the tokens decode to the text: the number of differences."""
     data = readable(tokenizer.decode_bytes(ids))
     differing = sum(a != b for a, b in zip(data, text)) + abs(len(data) - len(text))
     return check("decoding", float(differing), 0.0)

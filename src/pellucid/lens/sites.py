@@ -1,4 +1,4 @@
-"""Sites: places in a running model where a tensor can be seen or changed from outside.
+"""Sites: where activations can be read or changed during a forward pass, for ablation and activation patching.
 
     input      what enters the first block: embedding plus position          [B, T, D]
     residual   the stream after a block                                      [B, T, D]
@@ -7,8 +7,8 @@
     head       one head's mix of values, before the output projection        [B, T, K]
     neuron     one hidden activation of the feed-forward                     [B, T, 1]
 
-Both ablation and patching are one mechanism: a tap (`model.tap`) that replaces the tensor at a site by a function of
-itself. It belongs to one pass; neither the model's weights nor its parts are touched.
+Ablation and patching use one mechanism: a tap (`model.tap`) that replaces the tensor at a site by a function of it. A
+tap belongs to one pass; neither the model's weights nor its parts are changed.
 
 Axes: B batch · T positions · D width · H query heads · K head width · N numbers at a site.
 """
@@ -32,7 +32,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Some numbers of one tensor that the model shows (`planning.layout`)."""
+    """Part of one tensor that the model passes to its tap (`planning.layout`)."""
 
     name: str
     part: tuple[slice | int | EllipsisType, ...] = (...,)  # which of its numbers; all of them
@@ -73,7 +73,7 @@ def _check(name: str, holds: bool, found: object, wanted: str) -> None:
 
 
 def changing(site: Site, change: Change) -> Tap:
-    """A tap that replaces what is at a site by `change` of it.
+    """A tap that replaces the activation at a site by `change` of it.
 
     >>> import torch
     >>> tap = changing(Site(name="mlp.hidden", part=(..., slice(0, 1))), torch.zeros_like)
@@ -92,7 +92,7 @@ def changing(site: Site, change: Change) -> Tap:
 
 
 def watching(site: Site, seen: list[Tensor]) -> Tap:
-    """A tap that puts a copy of what passes a site into `seen`."""
+    """A tap that stores a copy of the activation at a site in `seen`."""
 
     def tap(name: str, x: Tensor) -> Tensor:
         if name == site.name:

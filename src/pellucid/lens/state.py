@@ -1,8 +1,8 @@
-"""What the lens holds of one model and the other checkpoints of its run: models, texts under way, recordings.
+"""The state of the lens: the models of one run, the tree of texts, and cached recordings.
 
-Every part of the lens answers its questions from this state, and imports it; it imports no part. `dispatch` knows the
-parts, and is the state that they are given. What is slow is kept: models by checkpoint (`models`), recordings by text and
-checkpoint.
+Every part of the lens imports this state and answers its questions from it; the state imports no part. `dispatch`
+imports the parts and is the state that they are given. Slow results are cached: models by checkpoint (`models`),
+recordings by text and checkpoint.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class LensState(ABC):
 
     @abstractmethod
     def answer(self, method: str, params: Mapping[str, object]) -> Answer:
-        """The answer to another question: `dispatch` knows them all."""
+        """Answer another question; implemented by `dispatch`, which knows all questions."""
 
     @abstractmethod
     def page(self, at: At) -> TracePage:
-        """What shows the recording of a node's text as a page."""
+        """The source of a page that shows the recording of a node's text."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -55,7 +55,7 @@ class LensState(ABC):
 
     @property
     def runner(self) -> Runner:
-        """What reads the model that was opened."""
+        """The engine's runner for the model that was opened."""
         return self.models.first.runner
 
     @property
@@ -64,21 +64,21 @@ class LensState(ABC):
 
     @property
     def run(self) -> Run | None:
-        """The run that the model is of, if it is of one."""
+        """The run that the model belongs to, if any."""
         return self.models.run
 
     @property
     def checkpoints(self) -> list[int]:
-        """The steps that can be looked at, oldest first."""
+        """The steps of the run that can be opened, oldest first."""
         return self.models.steps
 
     @property
     def tree(self) -> Tree:
-        """The texts under way."""
+        """The tree of texts."""
         return self.branches.tree
 
     def model(self, checkpoint: int | None = None) -> Decoder:
-        """The model at a step of the run; None: the one that was opened."""
+        """The model at a step of the run; None is the one that was opened."""
         return self.models.open(checkpoint).model
 
     def ids(self, node: int) -> tuple[int, ...]:
@@ -98,7 +98,7 @@ class LensState(ABC):
         return self._traces[key]
 
     def _make_room(self) -> None:
-        """Of older recordings only the stream stays, of long texts only that of the newest; all can be made again."""
+        """Free memory: drop the layer details of recordings, then the oldest recordings; all can be computed again."""
         for trace in self._traces.values():
             trace.arrays.forget()
         while len(self._traces) >= MOST_TRACES or self._num_kept() > MOST_KEPT:
@@ -108,17 +108,17 @@ class LensState(ABC):
         return sum(trace.arrays.num_kept for trace in self._traces.values())
 
     def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
-        """Something about the opened model that takes long to make: made at the first call, kept for the others."""
+        """Cache a slow result about the opened model: `make` is called the first time only."""
         if name not in self._kept:
             self._kept[name] = make()
         return cast("Kept", self._kept[name])  # what `make` gives: a name stands for one kind of thing
 
     def label(self, token_id: int) -> str:
-        """A token in a few signs."""
+        """A short label for a token."""
         return self.labels[token_id]
 
     @cached_property
     def labels(self) -> list[str]:
-        """The label of every row of the embedding; rows that no token uses are named by their number."""
+        """The label of every row of the embedding; a row that no token uses is labelled with its number."""
         known = self.tokenizer.vocab_size
         return [label_of(self.tokenizer, i) if i < known else f"[{i}]" for i in range(self.config.vocab_size)]

@@ -1,15 +1,15 @@
-"""The time machine: the loss of a run, its exam, and the same text under the model as it was at each saved step.
+"""Training dynamics: the loss curve of a run, its exam, and the same text under the model of each saved step.
 
-    what            steps                    from where
+    text            steps                    source
     the prompt      checkpoints, snapshots   computed now, by the model of that step
     a probe text    the probes' steps        recorded while the run trained (`pellucid train … --probe TEXT`)
 
 Snapshots are the early models that every run keeps; here they are checkpoints like the others.
 
-A curve has too many steps for a screen: each of its points is the mean of the updates since the point before it, and
-says of how many. The map shows where each token's row of the embedding points (the row divided by its length, as the
-cosine compares rows), at every step on one plane: that in which the newest directions spread most, seen from zero. So
-it is the tokens that move and not the view, and no token can lie further from the middle than 1.
+A loss curve has too many steps for a screen. Each drawn point is the mean of the updates since the point before it, and
+says of how many. The map shows the direction of each token's embedding (the row divided by its length, as the cosine
+compares rows). All steps are drawn on one plane through zero: the two principal components of the newest directions. So
+only the tokens move and not the view, and no token is further from the middle than 1.
 
 Axes: T positions · S = T positions attended to · V vocabulary · D width · N tokens shown on the map.
 """
@@ -44,7 +44,7 @@ NUM_TOP = 10
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Moment:
-    """One text under the model of one step."""
+    """The results for one text under the model of one step."""
 
     step: int | None
     ids: tuple[int, ...]
@@ -55,7 +55,7 @@ class Moment:
 
 
 def timeline(lens: LensState) -> Answer:
-    """The run as a whole: its loss, its exam, its checkpoints, its probes; empty lists for a model that is of no run."""
+    """The run as a whole: its loss, exam, checkpoints and probes; empty lists for a model that is not part of a run."""
     if lens.run is None:
         return Answer({"run": None, "curve": [], "exam": list_exam([]), "checkpoints": [], "probes": [], "texts": []})
     rows = lens.run.read_metrics()
@@ -76,7 +76,7 @@ def timeline(lens: LensState) -> Answer:
 
 
 def draw_curve(rows: Sequence[Mapping[str, Any]], most: int = MOST_POINTS) -> list[dict[str, Any]]:
-    """A run's metric lines as at most about `most` points; every evaluation is one of them.
+    """The loss curve of a run as at most about `most` points; every evaluation is one of them.
 
     >>> rows = [{"kind": "train", "step": s, "loss": float(s)} for s in (1, 2, 3, 4)]
     >>> draw_curve([*rows, {"kind": "eval", "step": 4, "loss": 9.0}], most=2)
@@ -96,7 +96,7 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], most: int = MOST_POINTS) -> li
 
 
 def list_exam(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the model was asked as it learned: the share of right answers to each part of the exam, at every step it was asked.
+    """The exam during training: the share of right answers to each part, at every step that had an exam.
 
     >>> list_exam([{"kind": "eval", "step": 4, "loss": 9.0, "exam_en": 0.5, "exam_zh": 0.25}])
     {'parts': ['en', 'zh'], 'rows': [{'step': 4, 'shares': [0.5, 0.25]}]}
@@ -110,9 +110,9 @@ def list_exam(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def timeline_at(
     lens: LensState, *, at: At, layer: int = 0, head: int = 0, position: int | None = None, text: int | None = None
 ) -> Answer:
-    """A text at one step: the scores after a position, the surprise at each true next token, one head's attention.
+    """A text at one step: logits after a position, loss (-ln p) at each true next token, one head's attention.
 
-    `text` None is the prompt at the checkpoint of `at`; a number is a text of the probes, at a step they were taken.
+    `text=None` is the prompt at the checkpoint of `at`; a number is a probe text, at a step of the probes.
     """
     moment = read_moment(lens, at, layer, head, position, text)
     chances_V = torch.from_numpy(moment.logits_V.copy()).double().softmax(-1)
@@ -138,7 +138,7 @@ def timeline_at(
 def timeline_learned(
     lens: LensState, *, at: At, id: int, share: float = 0.5, position: int | None = None, text: int | None = None
 ) -> Answer:
-    """When a next token was learned: its chance and rank at every step, and the first at which it led or passed `share`.
+    """When a next token was learned: its probability and rank at every step, and when it first led or passed `share`.
 
     >>> first_where([(10, False), (20, True), (30, True)])
     20
@@ -167,12 +167,12 @@ def timeline_learned(
 
 
 def first_where(marked: Sequence[tuple[int | None, bool]]) -> int | None:
-    """The first step that is marked."""
+    """The first step whose mark is true."""
     return next((step for step, mark in marked if mark), None)
 
 
 def read_moment(lens: LensState, at: At, layer: int, head: int, position: int | None, text: int | None) -> Moment:
-    """The moment from the model of a checkpoint, or from the file of a probe."""
+    """Read a moment: computed by the model of a checkpoint, or stored in the file of a probe."""
     if text is not None:
         return recorded_moment(lens, at.checkpoint, layer, head, text)
     ids = lens.ids(at.node)
@@ -184,7 +184,7 @@ def read_moment(lens: LensState, at: At, layer: int, head: int, position: int | 
 
 
 def compute_moment(model: Model, ids: tuple[int, ...], step: int | None, layer: int, head: int, place: int) -> Moment:
-    """One pass of the model over the text."""
+    """Compute a moment by one forward pass over the text."""
     row = torch.tensor(ids, device=model.device)
     seen: list[np.ndarray] = []
 
@@ -207,7 +207,7 @@ def compute_moment(model: Model, ids: tuple[int, ...], step: int | None, layer: 
 
 
 def recorded_moment(lens: LensState, step: int | None, layer: int, head: int, text: int) -> Moment:
-    """What a probe kept of one of its texts."""
+    """The moment that a probe stored for one of its texts."""
     probe = _probe(lens, step)
     ids = _probe_ids(probe, text)
     return Moment(
@@ -221,7 +221,7 @@ def recorded_moment(lens: LensState, step: int | None, layer: int, head: int, te
 
 
 def _of_head(weights_LHTS: np.ndarray | Quantized, layer: int, head: int) -> np.ndarray | Quantized:
-    """One head's attention; of a model whose numbers were not finite it was kept as it is, not in bytes."""
+    """One head's attention; a probe stores it in bytes, or unchanged when the model's numbers were not finite."""
     if not isinstance(weights_LHTS, Quantized):
         return weights_LHTS[layer, head]
     stored = weights_LHTS.stored[layer, head]
@@ -248,10 +248,10 @@ def _probe_ids(probe: Envelope, text: int) -> tuple[int, ...]:
 
 
 def timeline_map(lens: LensState, *, at: At, text: int | None = None) -> Answer:
-    """Where the tokens' rows point at one step, on the plane in which the newest directions spread most.
+    """The directions of the token embeddings at one step, on the principal plane of the newest directions.
 
-    A checkpoint has the whole vocabulary (of a large one, evenly picked rows, and those of the text); a probe only the
-    tokens of its text.
+    A checkpoint shows the whole vocabulary (or, of a large one, evenly picked rows and those of the text); a probe
+    shows only the tokens of its text.
     """
     newest = lens.model(None).embed.weight
     plane_DP = lens.keep("timeline.plane", lambda: principal_plane(directions(newest.detach().float().cpu().numpy())))
@@ -281,7 +281,7 @@ def timeline_map(lens: LensState, *, at: At, text: int | None = None) -> Answer:
 
 
 def directions(rows_ND: np.ndarray) -> np.ndarray:
-    """Each row divided by its length, float64; a row of zeros points nowhere and stays.
+    """Each row divided by its length, float64; a row of zeros stays zero.
 
     >>> directions(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]
@@ -291,7 +291,7 @@ def directions(rows_ND: np.ndarray) -> np.ndarray:
 
 
 def principal_plane(rows_ND: np.ndarray) -> np.ndarray:
-    """The two directions [D, 2] in which some rows spread most about their mean, each with a fixed sign.
+    """The first two principal components [D, 2] of some rows, each with a fixed sign.
 
     >>> principal_plane(np.array([[0.0, 0, 1], [4, 0, 1], [0, 2, 1], [4, 2, 1]])).T.tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]

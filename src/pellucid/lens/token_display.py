@@ -1,8 +1,8 @@
-"""Tokens as a person can read them: chips in a row, a card for one of them, the whole vocabulary to look through.
+"""Readable labels for tokens, and a text as a row of labelled tokens.
 
-A token is bytes, and its bytes need not be whole characters. So the bytes of all tokens are put together first, and then
-cut into characters as a reader counts them; tokens that share a character form one group, under one bracket. No
-replacement character is ever shown: a part of a character is shown as its bytes in hexadecimal.
+A token is bytes, and its bytes need not be whole characters. So the bytes of all tokens are joined first and then split
+into characters (grapheme clusters). Tokens that share a character form one group. The replacement character U+FFFD is
+never shown: part of a character is shown as its bytes in hexadecimal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MARKS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
 
 
 def label_of(tokenizer: Tokenizer, token_id: int) -> str:
-    """One token in a few signs: its text with white space made visible, or its bytes in hexadecimal.
+    """A short label for a token: its text with white space made visible, or its bytes in hexadecimal.
 
     >>> from pellucid.tokens.train import train_bpe
     >>> letters = train_bpe(["a"], 258)
@@ -32,7 +32,7 @@ def label_of(tokenizer: Tokenizer, token_id: int) -> str:
 
 
 def label_of_bytes(data: bytes) -> str:
-    r"""Some bytes in a few signs, as `label_of` shows them.
+    r"""A short label for some bytes, as `label_of` makes it.
 
     >>> label_of_bytes(b" hi\n"), label_of_bytes(b"a\xe4\xbd"), label_of_bytes(b"\x00")
     ('·hi↵', 'a E4 BD', '00')
@@ -51,15 +51,15 @@ def _sign(character: str) -> str:
 
 
 def readable(data: bytes) -> str:
-    """Bytes as text; those that are no part of a whole character are written out, `<0xE4>`."""
+    """Bytes as text; bytes that are not part of a whole character are written as `<0xE4>`."""
     text = data.decode("utf-8", errors="surrogateescape")
     return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
 
 
 def chips_of(tokenizer: Tokenizer, ids: Sequence[int]) -> dict[str, Any]:
-    """Chips and groups of a row of tokens.
+    """The display of a row of tokens: its tokens ("chips") and the groups of tokens that share characters.
 
-    Each chip: id, text, label, bytes, group, kind ("text", "byte" when its bytes are not whole characters, "special"),
+    Each token: id, text, label, bytes, group, kind ("text", "byte" when its bytes are not whole characters, "special"),
     and its span in the bytes of the row. Each group: its tokens, its text (None where the bytes are no text) and span.
     """
     chips: list[dict[str, Any]] = []
@@ -103,7 +103,7 @@ def _text(data: bytes) -> str | None:
 
 
 def _groups(chips: Sequence[dict[str, Any]], data: bytes) -> list[dict[str, Any]]:
-    """Neighbours are of one group when a character lies across the border between them."""
+    """Group the tokens: neighbours are in one group when a character spans the border between them."""
     inside = _places_inside_characters(data)
     groups: list[dict[str, Any]] = []
     for number, chip in enumerate(chips):

@@ -1,4 +1,4 @@
-"""The questions about tokens as such: a text as tokens, and the label of every id."""
+"""Questions about tokenization: a text as tokens, and the label of every id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pellucid.lens.token_display import chips_of
 
 
 def tokens(lens: LensState, *, text: str) -> Answer:
-    """A text as chips and groups, whether its tokens give it back to the byte, and how many more a prompt has in front."""
+    """A text as display tokens and groups, whether decoding gives the same bytes, and how many tokens a prompt adds."""
     ids = lens.tokenizer.encode(text).ids
     in_front = len(lens.tokenizer.encode_prompt(""))
     told = {"exact": lens.tokenizer.decode(ids) == text, "in_front": in_front}
@@ -16,7 +16,7 @@ def tokens(lens: LensState, *, text: str) -> Answer:
 
 
 def labels(lens: LensState) -> Answer:
-    """The label of every id, in order: what bars and axes show."""
+    """The label of every id, in order, for bars and axes."""
     return Answer({"labels": lens.labels})
 
 

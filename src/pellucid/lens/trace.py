@@ -1,15 +1,15 @@
-"""A trace: every number between a text and the next token, by name.
+"""A trace: every activation between a text and the next token, by name.
 
-    header   what was traced: the model and its axes, the text, its tokens as chips, the names and shapes of the arrays,
-             and the checks that were made
+    header   what was traced: the model and its axes, the text, its tokens for display, the names and shapes of the
+             arrays, and the checks that were made
     arrays   name -> float32 numbers, such as `blocks.3.attention.weights` [H, T, T]
 
     trace = pellucid.trace(lm, "Once upon a time")
     trace["blocks.3.attention.weights"]        # exactly what the page shows
     trace.save("trace.html")                   # the page itself, in one file
 
-The arrays of a trace that was just recorded are computed layer by layer when they are first asked for; those of a file
-are in the file. A trace is about one row of tokens and one model: it is not the account of sampling (`engine.transcript`).
+The arrays of a trace that was just recorded are computed layer by layer on first use; those of a file are in the file.
+A trace is about one row of tokens and one model: it is *not* the account of sampling (`engine.transcript`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SUFFIXES = (".html", ".json", ".npz", ".plens", ".png", ".svg")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TracePage:
-    """Whoever can show a trace as a page: the lens, and the questions that the page will ask it."""
+    """What a trace needs to be shown as a page: the lens, and the questions that the page will ask it."""
 
     answerer: Answerer
     questions: Callable[[], Iterable[Question]]
@@ -57,14 +57,14 @@ class TracePage:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trace:
-    """What was traced (`header`) and its numbers (`arrays`); made by `pellucid.trace` or `load_trace`."""
+    """Recorded activations (`arrays`) with their description (`header`); made by `pellucid.trace` or `load_trace`."""
 
     header: TraceHeader
     arrays: Mapping[str, NDArray[np.float32]]
     page: TracePage | None = None  # None for a trace from a file, which holds numbers and no model
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
-        """One array by name. Raises RequestError for a name that the trace does not have."""
+        """An array by name. Raises RequestError for a name that the trace does not have."""
         if name not in self.arrays:
             hint = nearest(name, list(self.arrays))
             raise RequestError(f"the trace has no array {name!r}", where="header['arrays'] lists them", hint=hint)
@@ -72,12 +72,12 @@ class Trace:
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The traced tokens."""
+        """The ids of the traced tokens."""
         return tuple(chip["id"] for chip in self.header["tokens"])
 
     @property
     def axes(self) -> Mapping[str, object]:
-        """The shape of the model."""
+        """The axes of the model, as in its configuration."""
         return self.header["model"]["axes"]
 
     def save(self, path: Path | str, *, recorder: Recorder = NULL) -> Path:
@@ -105,7 +105,7 @@ class Trace:
         return path
 
     def show(self) -> None:
-        """The page: in a notebook below the cell, else in the browser, from a temporary file."""
+        """Show the page: in a notebook below the cell, else in the browser, from a temporary file."""
         if "IPython.display" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
             sys.modules["IPython.display"].display(self)
             return
@@ -114,7 +114,7 @@ class Trace:
         webbrowser.open(self.save(path).as_uri())
 
     def _repr_html_(self) -> str:
-        """The page in a frame, without a server: what a notebook shows and keeps."""
+        """The page in a frame, without a server, for notebooks to show and save."""
         page = self._page()
         asked = islice(page.questions(), FRAME_QUESTIONS)
         recording = record_answers(page.answerer, asked, limit_bytes=FRAME_BYTES)
@@ -186,5 +186,5 @@ def _load_json(path: Path) -> tuple[object, dict[str, NDArray[np.float32]]]:
 
 
 def _short_numbers(array: NDArray[np.float32]) -> object:
-    """Nested lists of the shortest numbers that are the same float32 again."""
+    """Nested lists of numbers with the fewest digits that still give the same float32."""
     return array.astype(str).astype(np.float64).tolist()

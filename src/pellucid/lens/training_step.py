@@ -1,15 +1,15 @@
-"""One training step under glass: what a text teaches a model in a single update, number by number.
+"""One training step in detail: loss, gradients and weights before and after a single update on one text.
 
     loss        = mean over t of -ln p(true next token | true tokens before it)
     gradient    = d loss / d weight                          one number per weight
     sgd         w' = w - rate · gradient
-    adamw       w' = w - rate · gradient / (|gradient| + ε)  AdamW's first update: its memory begins at this gradient
+    adamw       w' = w - rate · gradient / (|gradient| + ε)  AdamW's first update: both moments begin at this gradient
 
-Teacher forcing: the true token is fed at every position, whatever the model would have guessed there. The text is the
-prompt, or a row that the run itself read next after the checkpoint. The changed weights are lent to a twin of the model
-(`torch.func.functional_call`): the model itself stays as it is.
+Teacher forcing: the model reads the true token at every position, whatever it would have predicted there. The text is
+the prompt, or a row that the run itself read next after the checkpoint. The changed weights are used in a copy of the
+model without weights of its own (`torch.func.functional_call`): the model itself is not changed.
 
-It is *not* the run's own update: that one averages the gradients of many rows, remembers earlier gradients, follows a
+It is *not* the run's own update, which averages the gradients of many rows, has momentum, follows a learning-rate
 schedule, and may use Muon. `compared` in the answer says how the run differs.
 
 Axes: T positions · D width · V vocabulary · L layers.
@@ -52,11 +52,11 @@ Weights = Mapping[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class GlassStep:
-    """One update, before and after."""
+    """One update: the model's state before and after it."""
 
-    ids_T: Tensor  # what was fed
-    targets_T: Tensor  # what came next in truth
-    counts_T: Tensor  # whether a position counts: nothing foretells the beginning of a document
+    ids_T: Tensor  # the input tokens
+    targets_T: Tensor  # the true next tokens
+    counts_T: Tensor  # whether a position counts: nothing predicts the beginning of a document
     before: Weights
     gradients: Weights
     after: Weights
@@ -70,7 +70,7 @@ class GlassStep:
 
 
 def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos_id: int | None = None) -> GlassStep:
-    """Learn once from a text, in float32, and leave the model untouched.
+    """Compute one update on a text, in float32, without changing the model.
 
     `rule` is "sgd" or "adamw". Raises RequestError for a text of fewer than two tokens, another rule, or a bad rate.
     """
@@ -115,12 +115,12 @@ def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos
 
 
 def sgd(weight: Tensor, gradient: Tensor, rate: float) -> Tensor:
-    """Against the gradient, as far as it is steep."""
+    """One SGD update: the weight minus rate times gradient."""
     return weight.sub(gradient, alpha=rate)
 
 
 def adamw(weight: Tensor, gradient: Tensor, rate: float) -> Tensor:
-    """AdamW's first update: both of its means begin as this gradient, so each weight moves by about the rate."""
+    """AdamW's first update: both moments begin at this gradient, so each weight changes by about the rate."""
     return weight.addcdiv(gradient, gradient.abs().add_(ADAMW_EPSILON), value=-rate)
 
 
@@ -139,7 +139,7 @@ def nll(logits_TV: Tensor, targets_T: Tensor) -> Tensor:
 def call(model: Decoder, weights: Weights, ids_T: Tensor, tap: Tap = no_tap) -> Tensor:
     """The logits [T, V] of a model of the same shape with other weights, without dropout.
 
-    It is a twin without memory of its own that borrows them: the model itself may be at work elsewhere.
+    The pass uses a copy of the model without weights of its own, so the model itself may be in use elsewhere.
     """
     borrowed = {**weights, **dict(model.named_buffers())}
     return functional_call(
@@ -157,7 +157,7 @@ def glass(
     position: int | None = None,
     matrix: str | None = None,
 ) -> Answer:
-    """One step on the prompt, or on a `row` of what the run read next; `position` chooses the bars, `matrix` the weights."""
+    """One step on the prompt, or on a `row` the run read next; `position` chooses the bars, `matrix` the weights."""
     model = lens.model(at.checkpoint)
     if not model.config.causal:
         raise RequestError(
@@ -215,7 +215,7 @@ def _mean(nats_T: Tensor, counts_T: Tensor) -> float:
 
 
 def _tokens(lens: LensState, step: GlassStep, before_T: Tensor, after_T: Tensor) -> Iterator[dict[str, Any]]:
-    """Each position: what was fed, what came next in truth, what the model would have guessed, and its surprise."""
+    """For each position: the input token, the true next token, the predicted one, and the loss (nll)."""
     guesses = step.logits_before_TV.argmax(-1).tolist()
     rows = zip(step.ids_T.tolist(), step.targets_T.tolist(), guesses, step.counts_T.tolist(), strict=True)
     for place, (fed, target, guess, counts) in enumerate(rows):
@@ -231,7 +231,7 @@ def _tokens(lens: LensState, step: GlassStep, before_T: Tensor, after_T: Tensor)
 
 
 def _parts(step: GlassStep) -> Iterator[dict[str, Any]]:
-    """Each named part of the model: the size of its weights, of its gradient, and of what the step changed."""
+    """For each named part of the model: the norms of its weights, of its gradient and of the change."""
     for name, weight in step.before.items():
         layer = int(name.split(".")[1]) if name.startswith("blocks.") else None
         yield {
@@ -246,7 +246,7 @@ def _parts(step: GlassStep) -> Iterator[dict[str, Any]]:
 
 
 def _bars(lens: LensState, step: GlassStep, place: int) -> Iterator[dict[str, Any]]:
-    """The likeliest next tokens before and after at one position, and the true one, likeliest before first."""
+    """The likeliest next tokens at one position before and after the step, and the true one, sorted by before."""
     before_V, after_V = step.logits_before_TV[place].softmax(-1), step.logits_after_TV[place].softmax(-1)
     count = min(NUM_BARS, len(before_V))
     target = int(step.targets_T[place])
@@ -263,7 +263,7 @@ def _bars(lens: LensState, step: GlassStep, place: int) -> Iterator[dict[str, An
 
 
 def _window(lens: LensState, step: GlassStep, name: str) -> dict[str, Any]:
-    """The rows and columns of a matrix that changed most, and its largest single changes."""
+    """The rows and columns of a matrix that changed most, and the largest single changes."""
     before_MN, after_MN = step.before[name], step.after[name]
     change_MN = after_MN - before_MN
     rows, columns = (_largest(change_MN.norm(dim=axis)) for axis in (1, 0))
@@ -291,7 +291,7 @@ def _largest(sizes_N: Tensor) -> list[int]:
 
 
 def compare_with_run(lens: LensState, model: Decoder) -> dict[str, Any]:
-    """How the run's own updates differ from the one shown, from its saved settings; empty where there is no run."""
+    """How the run's own updates differ from this one, by its saved settings; empty where there is no run."""
     if lens.run is None:
         return {}
     identity = Table(lens.run.identity, str(lens.run.path))
@@ -307,7 +307,7 @@ def compare_with_run(lens: LensState, model: Decoder) -> dict[str, Any]:
 
 
 def glass_rows(lens: LensState, *, checkpoint: int | None = None) -> Answer:
-    """The rows that the run read next after a checkpoint, as text; empty where its training text is not beside it."""
+    """The rows that the run read next after a checkpoint, as text; empty when its training tokens are not there."""
     rows = _next_rows(lens, checkpoint)
     texts = [] if rows is None else [lens.tokenizer.decode(row_ids(rows, row)) for row in range(rows.num_rows)]
     return Answer(value={"rows": [{"row": row, "text": text} for row, text in enumerate(texts)]}, arrays={})

@@ -1,15 +1,15 @@
-"""Texts that share their beginnings, as one tree of tokens.
+"""A tree of tokens (a trie): texts with the same beginning share nodes.
 
     root     a prompt: all its ids at once
-    node     one token after all those above it; the way from the root down to a node is a text
+    node     one token after all those above it; the path from the root to a node is a text
     fork     a node with two children: the same text, continued in two ways
 
-A node keeps how its token came about: drawn (with which u and seed), chosen by hand, or found by a search; how likely
-the model held it; and what it took to know that. Nodes are numbered as they are made and never change their number, so
-a page, a second page and a file can speak of the same one. The tree holds several prompts at once: a new prompt is a
-new root, and what was written before is not lost.
+A node records where its token came from: drawn (with which u and seed), chosen by hand, or found by a search. It also
+records the token's log-probability and how many positions were read for it. Nodes are numbered as they are made and
+keep their number, so several pages and files can refer to the same node. The tree holds several prompts: a new prompt
+is a new root, and older texts are kept.
 
-These are the books only: it knows no model and no tensor. What lets it grow is `branches`.
+This file is only the data structure, without model or tensors. `branches` makes the tree grow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MadeBy = Literal["prompt", "drawn", "chosen", "beam"]
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One token (or a whole prompt) and how it came about."""
+    """One token (or a whole prompt) and where it came from."""
 
     id: int
     parent: int | None  # None: a prompt
@@ -46,7 +46,7 @@ class Node:
 
 
 class Tree:
-    """Nodes by number, and which of them is looked at.
+    """Nodes by number, and the current node.
 
     >>> tree = Tree()
     >>> root = tree.plant([5, 6])
@@ -66,16 +66,16 @@ class Tree:
         self._totals: list[float] = []  # nats, by node
 
     def plant(self, ids: Sequence[int]) -> Node:
-        """A new root, or the one that holds this prompt already; it becomes the current node."""
+        """Add a root, or find the one that already holds this prompt; it becomes the current node."""
         for node in self.nodes:
             if node.parent is None and node.ids == tuple(ids):
                 return self.go(node.id)
         return self._append(Node(id=len(self.nodes), parent=None, ids=tuple(ids), made_by="prompt"))
 
     def add(self, parent: int, token_id: int, **facts: Any) -> Node:
-        """The child of a node for one token; it becomes the current node. `facts` are fields of `Node`.
+        """Add, or find, the child of a node for one token; it becomes the current node. `facts` are fields of `Node`.
 
-        A token that is drawn or chosen a second time is the same node, with the newer facts.
+        A token that is drawn or chosen a second time keeps its node and gets the newer facts.
         """
         self.node(parent)
         known = self.child(parent, token_id)
@@ -85,12 +85,12 @@ class Tree:
         return self.go(known.id)
 
     def child(self, parent: int, token_id: int) -> Node | None:
-        """The node that continues another with this token, where there is one."""
+        """The child of a node for this token, if there is one."""
         known = self._children.get((parent, token_id))
         return None if known is None else self.nodes[known]
 
     def go(self, node: int) -> Node:
-        """Look at another node."""
+        """Make another node the current one."""
         found = self.node(node)
         if self.current != node:
             self.current, self.version = node, self.version + 1
@@ -114,7 +114,7 @@ class Tree:
         return self.nodes[self.current]
 
     def node(self, node: int) -> Node:
-        """A node by its number. Raises RequestError for a number that no node has."""
+        """The node with this number. Raises RequestError for an unknown number."""
         if not isinstance(node, int) or not 0 <= node < len(self.nodes):
             raise RequestError(
                 "the tree has no such node",
@@ -136,11 +136,11 @@ class Tree:
         return tuple(token_id for step in self.path(node) for token_id in step.ids)
 
     def num_prompt(self, node: int) -> int:
-        """How many of those ids are the prompt's."""
+        """The number of ids in the prompt of a node."""
         return len(self.path(node)[0].ids)
 
     def total(self, node: int) -> float:
-        """The log-probability of all tokens after the prompt together, in nats.
+        """The log-probability of all tokens after the prompt, summed, in nats.
 
         >>> tree = Tree()
         >>> root = tree.plant([1])
@@ -159,14 +159,14 @@ class Tree:
 
 
 def dump(tree: Tree, origin: Mapping[str, str]) -> str:
-    """A tree as the text of a JSON file; `origin` says which model and tokenizer it was grown with."""
+    """A tree as the text of a JSON file; `origin` says which model and tokenizer it was made with."""
     nodes = [dataclasses.asdict(node) for node in tree.nodes]
     whole = {"format": FORMAT, "version": VERSION, **origin, "current": tree.current, "nodes": nodes}
     return json.dumps(whole, ensure_ascii=False, indent=1)
 
 
 def parse(text: str, *, where: str = "") -> tuple[Tree, dict[str, Any]]:
-    """A tree from such a file, and what the file says beside it.
+    """Read a tree and its `origin` from the text of such a file.
 
     >>> tree = Tree()
     >>> root = tree.plant([3])
@@ -195,7 +195,7 @@ def parse(text: str, *, where: str = "") -> tuple[Tree, dict[str, Any]]:
 
 
 def _read_node(tree: Tree, fields: Mapping[str, Any]) -> Node:
-    """One node of a file, checked against those before it."""
+    """Read one node of a file and check it against those before it."""
     node = Node(**{**fields, "ids": tuple(map(int, fields["ids"])), "logprob": float(fields["logprob"])})
     is_root = node.parent is None
     if node.parent is not None:

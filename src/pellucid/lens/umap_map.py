@@ -1,10 +1,10 @@
-"""A map that keeps neighbours together: UMAP, in a process of its own, because it takes a minute and holds its interpreter.
+"""UMAP, a map that keeps neighbours together; it runs in its own process, because it blocks Python for a minute.
 
     python -m pellucid.lens.umap_map ROWS.npy DIMS PLACES.npy
 
-Of a large vocabulary `LANDMARKS` rows, evenly spaced, are laid out; every other row stands at the average of its five
-nearest among them (by cosine). Seeded, on one thread: the same rows give the same map. It is *not* a picture of
-distances: only who is near whom means anything.
+From a large vocabulary UMAP places only `LANDMARKS` rows, evenly spaced. Every other row is placed at the mean of its
+five nearest landmarks (by cosine). It is seeded and uses one thread: the same rows give the same map. It is *not* a
+picture of distances: only neighbourhoods mean something.
 
 Axes: V rows · M landmarks · R reduced width · C dimensions of the map.
 Source: McInnes et al. 2018 (UMAP).
@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 2048
 
 
 class UmapJob:
-    """A map under way. Raises MissingExtraError when the package is not installed, RequestError for too few rows."""
+    """A running UMAP process. Raises MissingExtraError without the package, RequestError for too few rows."""
 
     def __init__(self, rows_VR: np.ndarray, dims: int) -> None:
         if importlib.util.find_spec("umap") is None:
@@ -54,7 +54,7 @@ class UmapJob:
         return self.process.poll() is not None
 
     def wait(self) -> np.ndarray:
-        """The places [V, C]. Raises EngineError when the process failed."""
+        """Wait for the coordinates [V, C]. Raises EngineError when the process failed."""
         if self.process.wait():
             said = self.said.read_text(encoding="utf-8", errors="replace").strip()
             raise EngineError("the map could not be made", found=said.rpartition("\n")[2], hint="choose pca")
@@ -68,7 +68,7 @@ def _end(process: subprocess.Popen, folder: Path) -> None:
 
 
 def lay_out(rows_VR: np.ndarray, dims: int) -> np.ndarray:
-    """The places of all rows, [V, C] float32."""
+    """Compute the coordinates of all rows, [V, C] float32."""
     from umap import UMAP
 
     unit_VR = rows_VR / np.maximum(np.linalg.norm(rows_VR, axis=1, keepdims=True), 1e-12)
@@ -87,7 +87,7 @@ def lay_out(rows_VR: np.ndarray, dims: int) -> np.ndarray:
 
 
 def average_nearest(unit_NR: np.ndarray, unit_MR: np.ndarray, laid_MC: np.ndarray) -> np.ndarray:
-    """Where rows stand among the landmarks: the average place of the nearest ones, [N, C].
+    """Place rows at the mean coordinates of their nearest landmarks, [N, C].
 
     >>> average_nearest(np.eye(2), np.repeat(np.eye(2), 5, axis=0), np.repeat([[0.0], [8.0]], 5, axis=0)).tolist()
     [[0.0], [8.0]]

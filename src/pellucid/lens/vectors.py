@@ -1,12 +1,12 @@
-"""From tokens to vectors: the row lifted out of the table, and how the model is told where the token stands.
+"""Token embeddings and position encodings: learned, sinusoidal or rotary (RoPE).
 
     input       = embed[id] + position[t]                          learned and sinusoidal positions: a row is added
-    (a, b)  ->  (a cos φ - b sin φ, a sin φ + b cos φ)             rotary: pairs of a query or key are turned,
-                φ = t · frequency[i], frequency[i] = theta^(-2i/K) stretched where the model was stretched
+    (a, b)  ->  (a cos φ - b sin φ, a sin φ + b cos φ)             rotary: pairs of a query or key are rotated,
+                φ = t · frequency[i], frequency[i] = theta^(-2i/K) scaled where the context was extended
 
-Likeness of two positions is the cosine of their rows; for turned pairs it is what turning makes of the product of a
-vector with itself, all pairs being equally long: mean cos(distance · frequency). Everything is read from the tables
-that the model itself uses, in the format it uses.
+The similarity of two positions is the cosine of their rows. For rotated pairs it is the product of a vector with itself
+at the two positions, when all pairs are equally long: mean cos(distance · frequency). Everything is read from the
+tables that the model itself uses, in the number format that it uses.
 
 Axes: T positions of the text · P positions of the table · D width · K head width · I = K/2 pairs.
 """
@@ -31,7 +31,7 @@ MOST_POSITIONS = 512  # rows of a likeness matrix: it has as many columns
 
 
 def vector_of(lens: LensState, *, at: At, position: int) -> Answer:
-    """One token's row of the embedding, the position's row where one is added, and their sum: arrays of [D] each."""
+    """One token's embedding row, the position's row where one is added, and their sum: arrays of [D] each."""
     arrays, ids = lens.trace(at).arrays, lens.ids(at.node)
     check_index("position", position, len(ids))
     names = [name for name in ("embed", "position", "input") if name in arrays]
@@ -64,7 +64,7 @@ def positions_of(lens: LensState, *, checkpoint: int | None = None, count: int =
 
 
 def _said(config: ModelConfig) -> dict[str, Any]:
-    """What the model's axes say of its turning."""
+    """The rotary settings in the model's axes."""
     axes = flat(config)
     return {"theta": axes["rope_theta"], "scaling": axes["rope_scaling"], "stretched": axes["rope_factor"] or 1.0}
 
@@ -82,7 +82,7 @@ def _rotary(rotation: Rotation, size: int, value: dict[str, Any]) -> Answer:
 
 
 def find_frequencies(rotation: Rotation) -> Tensor:
-    """Radians that each pair turns from one position to the next, [I]."""
+    """The radians by which each pair is rotated from one position to the next, [I]."""
     pair_I = torch.arange(0, rotation.head_dim, 2, dtype=torch.float32) / rotation.head_dim
     return rotation.stretch(1.0 / rotation.theta**pair_I)
 
@@ -94,10 +94,10 @@ def turning(rotation: Rotation, size: int) -> tuple[Tensor, Tensor]:
 
 
 def hands_of(lens: LensState, *, at: At, layer: int, head: int, position: int, part: str = "query") -> Answer:
-    """One query or key as pairs, like the hands of clocks, before and after turning: arrays before, after [I, 2].
+    """One query or key as pairs (like the hands of clocks), before and after rotation: arrays before, after [I, 2].
 
-    `head` is a query head; asked for its key, the answer is about the key head that it shares. `angles` [I] are
-    radians, not reduced to one turn. The check is how far the turned pairs are from turning them by hand.
+    `head` is a query head; for its key, the answer is about the key head that it shares. `angles` [I] are radians, not
+    reduced to one turn. The check compares the model's rotated pairs with the formula above.
     """
     model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
     config, rotation = model.config, model.rotation

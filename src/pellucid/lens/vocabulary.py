@@ -1,11 +1,11 @@
-"""The whole vocabulary to look through: found by text, bytes, pattern or id; sifted; sorted; a page at a time.
+"""Browse the vocabulary: search by text, bytes, pattern or id; filter; sort; one page at a time.
 
     search   "ing" text that a token contains (upper and lower case alike) · "#262" an id · "0xE4 BD" bytes in order ·
              "/^ [A-Z]/" a regular expression on the token's text
     filter   {"script": "HAN", "kind": "byte", "min_length": 2, "max_length": 8}, lengths in bytes; all parts optional
     sort     "id", "rank" (the merge that made it), "norm" (of its embedding row) or "length"; "-norm" is largest first
 
-A script is named by the first word of a character's Unicode name, which is a good guide and no standard.
+A script is the first word of a character's Unicode name, which is a good approximation but not a standard.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ UNNAMED = "OTHER"
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyEntry:
-    """One token as the browser lists it."""
+    """One token as an entry of the list."""
 
     id: int
     data: bytes
@@ -47,7 +47,7 @@ class VocabularyEntry:
 
     @property
     def length(self) -> int:
-        """Bytes."""
+        """The length of the token in bytes."""
         return len(self.data)
 
 
@@ -61,7 +61,7 @@ def read_ranks(tokenizer: Tokenizer) -> dict[int, int]:
 
 
 def list_tokens(tokenizer: Tokenizer) -> list[VocabularyEntry]:
-    """Every token in the order of ids."""
+    """An entry for every token, in the order of ids."""
     ranks = read_ranks(tokenizer)
     return [_entry(tokenizer, token_id, ranks.get(token_id)) for token_id in range(tokenizer.vocab_size)]
 
@@ -81,7 +81,7 @@ def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None) -> VocabularyE
 
 
 def script_of(text: str) -> str:
-    """The script of a text's first letter, else what its first sign is.
+    """The script of a text's first letter; without letters, the kind of its first character.
 
     >>> script_of(" hello"), script_of("你好"), script_of("42"), script_of("?!"), script_of(" ")
     ('LATIN', 'HAN', 'NUMBER', 'SIGN', 'SPACE')
@@ -96,7 +96,7 @@ def script_of(text: str) -> str:
 
 
 def find(entries: list[VocabularyEntry], search: str) -> list[VocabularyEntry]:
-    """The entries that a search is for. Raises RequestError for bytes, ids and patterns that are none.
+    """The entries that match a search. Raises RequestError for invalid bytes, ids and patterns.
 
     >>> entry = LessonEntry(id=7, data=b"Hi", text="Hi", label="Hi", kind="text", script="LATIN", rank=None)
     >>> [len(find([entry], search)) for search in ("", "hi", "#7", "0x69", "/^H/", "ho")]
@@ -145,7 +145,7 @@ def _search(pattern: str, texts: list[str]) -> list[int]:
 
 
 def sift(entries: list[VocabularyEntry], conditions: Mapping[str, Any]) -> list[VocabularyEntry]:
-    """The entries that fulfil all conditions. Raises RequestError for a condition that is unknown."""
+    """Filter the entries by all conditions. Raises RequestError for an unknown condition."""
     tests: dict[str, Callable[[VocabularyEntry, Any], bool]] = {
         "script": lambda entry, value: entry.script == value,
         "kind": lambda entry, value: entry.kind == value,
@@ -190,7 +190,7 @@ def vocabulary(
     offset: int = 0,
     count: int = 100,
 ) -> Answer:
-    """One page of the tokens that were asked for, how many there are in all, and the scripts to choose from."""
+    """One page of the matching tokens, the number of all matches, and the scripts to choose from."""
     if count > MOST_ROWS:
         raise RequestError("so many rows are not told at once", found=str(count), hint=f"1 to {MOST_ROWS}")
     entries = lens.keep("entries", lambda: list_tokens(lens.tokenizer))

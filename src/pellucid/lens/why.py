@@ -1,8 +1,8 @@
-"""The panel "Why": questions about one prediction, answered by experiments (`cause`) and by sharing it out (`attribution`).
+"""The panel "Why": explain one prediction by ablation and activation patching (`interventions`) and by `attribution`.
 
-Every question takes `at` (which text, under which checkpoint), `predict_after` (the prediction after this token, the last one
-when not told) and a target: `id` (the likeliest token when not told) and, for "why A and not B", `against`. Answers give
-chances as they are and effects in nats: +0.69 makes a token twice as likely, beside all others.
+Every question takes `at` (which text, under which checkpoint), `predict_after` (the token whose next token is
+predicted; by default the last) and a target: `id` (by default the likeliest token) and, for "why A and not B",
+`against`. Answers give probabilities, and effects in nats: +0.69 doubles a token's odds against all others.
 
 Axes: T positions · V vocabulary · L layers · H query heads.
 """
@@ -45,7 +45,7 @@ NUM_LIKELIEST = 8  # candidates that an answer names, to choose A and B from
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a question is about: a model, the ids it has read, and what it makes of the next."""
+    """The subject of a question: a model, the ids it has read, and its prediction of the next one."""
 
     model: Decoder
     ids: tuple[int, ...]
@@ -53,7 +53,7 @@ class Prediction:
     logits_V: Tensor
 
     def describe(self, lens: LensState) -> dict[str, Any]:
-        """The target in words and numbers, and the sentence that stands beside every answer."""
+        """The target in words and numbers, and the sentence that accompanies every answer."""
         value = self.target.read(self.logits_V[None]).item()
         named = [
             None if one is None else _token(lens, one, self.logits_V) for one in (self.target.id, self.target.against)
@@ -94,7 +94,7 @@ def _token(lens: LensState, token: int, logits_V: Tensor) -> dict[str, Any]:
 
 
 def _compared(lens: LensState, asked: Prediction, after_V: Tensor, count: int, **others: Tensor) -> dict[str, Any]:
-    """Chances before and after: the likeliest of either side and the targets in `rows`, all other tokens in one."""
+    """Probabilities before and after: the likeliest tokens of both and the targets in `rows`, all others as one sum."""
     chances = {
         name: x_V.double().softmax(-1)
         for name, x_V in (("before", asked.logits_V), ("after", after_V), *others.items())
@@ -124,7 +124,7 @@ def _row(lens: LensState, token: int, chances: dict[str, Tensor]) -> dict[str, A
 
 
 def _divergence(before_V: Tensor, after_V: Tensor) -> float:
-    """How far the whole prediction moved: KL(before || after) in bits."""
+    """How much the whole prediction changed: KL(before || after) in bits."""
     before_V, after_V = before_V.double().log_softmax(-1), after_V.double().log_softmax(-1)
     return float((before_V.exp() * (before_V - after_V)).nan_to_num(0.0).sum() / np.log(2))
 
@@ -132,7 +132,7 @@ def _divergence(before_V: Tensor, after_V: Tensor) -> float:
 def question_of(
     lens: LensState, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
 ) -> Answer:
-    """The question itself: the prediction that all others are about."""
+    """The prediction that all other questions of the panel are about."""
     return Answer(_ask(lens, at, predict_after, id, against).describe(lens))
 
 
@@ -140,7 +140,7 @@ def ablate_of(
     lens: LensState, *, at: At, layer: int, kind: str, index: int | None = None, how: str = "zero", count: int = 10,
     predict_after: int | None = None, id: int | None = None, against: int | None = None,
 ) -> Answer:  # fmt: skip
-    """The prediction without a head, a neuron, a layer's attention or its feed-forward."""
+    """Ablation: the prediction without a head, a neuron, a layer's attention or its feed-forward."""
     removed, way = _choose("kind", kind, REMOVABLE), _choose("how", how, get_args(How))
     asked = _ask(lens, at, predict_after, id, against)
     after_V = ablate(asked.model, asked.ids, find_site(asked.model, removed, layer, index), way)
@@ -151,7 +151,7 @@ def ablate_of(
 def heads_of(
     lens: LensState, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
 ) -> Answer:
-    """What setting each head of the model to zero, one at a time, does to the target: effects [L, H]."""
+    """Head ablation: the effect on the target of setting each head to zero, one at a time: effects [L, H]."""
     asked = _ask(lens, at, predict_after, id, against)
     effects_LH = ablate_heads(asked.model, asked.ids, asked.target)
     return Answer(asked.describe(lens), {"effects": _numbers(effects_LH)})
@@ -161,7 +161,7 @@ def occlude_of(
     lens: LensState, *, at: At, replacement: int | None = None, predict_after: int | None = None, id: int | None = None,
     against: int | None = None,
 ) -> Answer:  # fmt: skip
-    """What losing each token, one at a time, does to the target."""
+    """Occlusion: the effect on the target of removing each token, one at a time."""
     asked = _ask(lens, at, predict_after, id, against)
     scores_T = occlude(asked.model, asked.ids, asked.target, replacement)
     told = None if replacement is None else {"id": replacement, "label": lens.label(replacement)}
@@ -172,7 +172,7 @@ def gradient_of(
     lens: LensState, *, at: At, method: str = "gradient_x_input", baseline: str = "mean", steps: int = 64,
     predict_after: int | None = None, id: int | None = None, against: int | None = None,
 ) -> Answer:  # fmt: skip
-    """The target shared out over the tokens by its gradient: at the text itself, or on the way there from a baseline."""
+    """Gradient attribution of the target to the tokens: gradient x input, or integrated gradients from a baseline."""
     _choose("method", method, ("gradient_x_input", "integrated"))
     start = _choose("baseline", baseline, get_args(Baseline))
     asked = _ask(lens, at, predict_after, id, against)
@@ -191,7 +191,7 @@ def _shares(shares: Shares) -> dict[str, Any]:
 def contrast_of(
     lens: LensState, *, at: At, predict_after: int | None = None, id: int | None = None, against: int | None = None
 ) -> Answer:
-    """What each sub-layer wrote for A (and against B) into the last stream; the parts add up to the logit or the lead."""
+    """Direct logit attribution: what each sub-layer adds for A (and against B); the sum is the logit or the lead."""
     asked = _ask(lens, at, predict_after, id, against)
     shared = contributions(asked.model, asked.ids, asked.target)
     parts = [{"name": name, "value": value} for name, value in shared.parts.items()]
@@ -204,9 +204,10 @@ def patch_of(
     position: int | None = None, count: int = 10, predict_after: int | None = None, id: int | None = None,
     against: int | None = None,
 ) -> Answer:  # fmt: skip
-    """The prediction with one activation taken over from a second text.
+    """Activation patching: the prediction with one activation taken from a second text.
 
-    `position` (the last when not told) receives what the second text had at `source_position` (its last).
+    `position` (by default the last) receives the activation of the second text at `source_position` (by default its
+    last).
     """
     asked, source_ids = _ask(lens, at, predict_after, id, against), _second(lens, text)
     to = len(asked.ids) - 1 if position is None else position
@@ -222,9 +223,10 @@ def sweep_of(
     lens: LensState, *, at: At, text: str, site: str = "residual", predict_after: int | None = None, id: int | None = None,
     against: int | None = None,
 ) -> Answer:  # fmt: skip
-    """What each layer at each position would change, taken over from a second text: effects [rows, T].
+    """Activation patching from a second text, for each layer and position in turn: effects [rows, T].
 
-    Positions are matched from the end. With no target told, A is what the text predicts and B what the second text does.
+    Positions are matched from the end. By default A is the token that the text predicts, and B the one that the second
+    text predicts.
     """
     swept = _choose("site", site, get_args(SweepKind))
     asked, source_ids = _ask(lens, at, predict_after, id, against), _second(lens, text)
@@ -242,7 +244,7 @@ def sweep_of(
         "rows": ["input", *names] if site == "residual" else names,
         "source_tokens": chips_of(lens.tokenizer, source_ids),
         "source_top": _token(lens, rival, source_V),
-        "goal": goal,  # the effect of being the second text altogether
+        "goal": goal,  # the effect of replacing the whole text by the second one
     }
     return Answer(value, {"effects": _numbers(effects)})
 
@@ -259,7 +261,7 @@ def _numbers(x: Tensor) -> np.ndarray:
 
 
 def _choose(name: str, found: str, options: tuple[Choice, ...]) -> Choice:
-    """The one of the options that was asked for."""
+    """The option that was asked for."""
     for option in options:
         if option == found:
             return option

@@ -1,7 +1,7 @@
-"""A small model trained from nothing for one lesson, and the text it learns from.
+"""Train a small model from scratch for one lesson, and choose the text it learns from.
 
-The lesson builds the model; here it goes through the project's own training loop, and text through its own shards and
-loader, in a temporary folder that is gone afterwards. Nothing is saved: who wants to keep a model uses `pellucid train`.
+The lesson builds the model. This file trains it with the project's own training loop, shards and loader, in a temporary
+folder that is deleted afterwards. Nothing is saved: to keep a model, use `pellucid train`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HELD_OUT_SHARE = 0.1  # of a person's own text: its end
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """What a lesson's model learns from, and passages that it never sees."""
+    """The training text of a lesson's model, and held-out passages that it never sees."""
 
     name: Bilingual
     train: tuple[str, ...]
@@ -54,7 +54,7 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """How a small model is trained: its updates, and the rows of each."""
+    """How a small model is trained: the number of updates, and the rows of each."""
 
     steps: int
     rows: int
@@ -62,7 +62,7 @@ class Course:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A model that has learned, and how that went."""
+    """A trained model and its loss curve."""
 
     model: Decoder
     losses: tuple[tuple[float, float], ...]  # (step, nats per token of the batch learned from)
@@ -105,7 +105,7 @@ def _read_file(path: Path, recorder: Recorder) -> Corpus:
 
 
 def small_config(vocab_size: int, *, context_length: int, n_layers: int, d_model: int) -> ModelConfig:
-    """The project's usual axes at a size that learns in seconds: heads of 32, a feed-forward three times as wide."""
+    """The default shape at a size that learns in seconds: heads of 32, a feed-forward three times the model's width."""
     n_heads = d_model // 32
     return ModelConfig(
         vocab_size=vocab_size,
@@ -122,7 +122,7 @@ def small_config(vocab_size: int, *, context_length: int, n_layers: int, d_model
 
 @contextmanager
 def rows_of(texts: Iterable[str], tokenizer: Tokenizer, *, context_length: int, seed: int) -> Iterator[RowSource]:
-    """Training rows cut from some texts, which lie in a temporary folder until the block ends."""
+    """Training rows cut from some texts, stored in a temporary folder until the `with` block ends."""
     with tempfile.TemporaryDirectory(prefix="pellucid-lesson-", ignore_cleanup_errors=True) as folder:
         parts = (Document(text=text, origin=f"text {index}") for index, text in enumerate(texts))
         shards = write_shards(parts, tokenizer, Path(folder) / "tokens")
@@ -130,7 +130,7 @@ def rows_of(texts: Iterable[str], tokenizer: Tokenizer, *, context_length: int, 
 
 
 def teach(model: Decoder, source: RowSource, course: Course, *, seed: int, name: str, recorder: Recorder) -> Trained:
-    """Train a model; the recorder hears which one, then `training.progress` after each step."""
+    """Train a model; the recorder receives its name, then `training.progress` after each step."""
     message = f"training {name!r}: {counted(course.steps, 'update')} of {counted(course.rows, 'row')}"
     recorder.record(Event(name="lessons.training", message=message, data={"model": name, "steps": course.steps}))
     losses: list[tuple[float, float]] = []
@@ -169,7 +169,7 @@ def _progress(report: StepReport, course: Course, seconds: float) -> Event:
 
 
 def smooth(points: Sequence[tuple[float, float]], width: int) -> list[tuple[float, float]]:
-    """Means over stretches of `width` points, each at the last point of its stretch.
+    """Smooth a curve: the mean of every `width` points, placed at the last of them.
 
     >>> smooth([(1, 4.0), (2, 2.0), (3, 1.0)], 2)
     [(2, 3.0), (3, 1.0)]

@@ -2,8 +2,8 @@
 
     weights = softmax(Q · Kᵀ / √K)        output = weights · V
 
-Queries, keys and values are the vectors themselves (no projections), nothing is masked and there are no positions: what
-is left is the one idea, that each row takes a weighted mean of all rows, weighted by likeness.
+Queries, keys and values are the vectors themselves (no projections), nothing is masked and there are no positions. What
+remains is the main idea: each row becomes a weighted mean of all rows, weighted by similarity.
 
 Axes: B batch (one) · H heads (one) · T positions · K head width.
 Source: Vaswani et al. 2017 eq. 1.

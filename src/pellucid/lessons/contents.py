@@ -1,6 +1,7 @@
-"""The list of lessons: first the eight guided lessons of the lens, which are told on a model that the reader has and
-have the numbers that the page gives them; then arithmetic (three experiments, five exercises) and three trials on models
-trained here.
+"""The list of lessons.
+
+First come the eight guided lessons of the lens, which use a model of the reader and have the page's numbers. Then come
+arithmetic (three experiments, five exercises) and three trials on models that are trained for the lesson.
 
 No torch: a lesson's module is imported when the lesson is opened, so that the list appears at once.
 """
@@ -31,7 +32,7 @@ KINDS: dict[Kind, Bilingual] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """One entry of the list: what it is called, and the function that works it through."""
+    """One entry of the list: its name, and the function that computes it."""
 
     number: int
     name: str
@@ -139,7 +140,7 @@ LESSONS = GUIDED + ARITHMETIC_AND_TRIALS
 
 
 def find_lesson(asked: str) -> Lesson:
-    """The lesson of that number or name.
+    """The lesson with that number or name.
 
     >>> find_lesson("2").name, find_lesson("embedding").number
     ('embedding', 2)
@@ -154,7 +155,7 @@ def find_lesson(asked: str) -> Lesson:
 
 
 def open_lesson(lesson: Lesson, settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
-    """Work a lesson through; a trial trains its models first, which takes up to a minute.
+    """Compute a lesson; a trial trains its models first, which takes up to a minute.
 
     A guided lesson needs a model and an answer: `guided.open_guided`.
     """

@@ -1,9 +1,9 @@
-"""The loss of a causal and of a masked prediction: the same arithmetic, other targets and other weights.
+"""Cross-entropy loss of causal and of masked language modelling: the same formula, other targets and other weights.
 
     loss = Σ weight · (-ln p(target)) / Σ weight
 
-Causal: every position predicts the token after it. Masked: some tokens are hidden, only their positions count, and
-each must name the token that stands there itself.
+Causal: every position predicts the next token. Masked: some tokens are hidden, only their positions count, and each
+predicts the hidden token at its own position.
 
 Axes: B rows (one) · T positions · V vocabulary.
 """
@@ -44,7 +44,7 @@ print(round(causal_loss, 4), round(perplexity, 4), round(masked_loss, 4))
 
 
 def exercise() -> LessonPage:
-    """“the cat sat”, predicted from the left, and with “cat” hidden."""
+    """“the cat sat”, predicted from left to right, and with “cat” hidden."""
     question = Bilingual(
         "The vocabulary is: the, cat, sat. A causal model reads “the” and scores the next token 0.5, 2.0, 1.0; it reads "
         "“the cat” and scores 0, 1, 3. A masked model reads “the [?] sat” and scores the hidden token 0.5, 4.0, 2.0. "

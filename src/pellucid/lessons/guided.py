@@ -1,7 +1,7 @@
-"""The guided lessons of the lens, told on a terminal: the same sentences, questions and checks as on its page.
+"""The guided lessons of the lens in a terminal, with the same sentences, questions and checks as on its page.
 
-Everything is asked of the lens, as the page asks it; here the answers become pages of sections. Which model: the one that
-is named, else the run that was worked on last.
+This file asks the lens the same questions as the page does and turns the answers into pages of sections. The model is
+the one that is named, else the run that was changed last.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pellucid.lessons.page import FINDING, Bilingual, Code, Language, LessonPage
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What the program says to an answer."""
+    """The program's reply to an answer."""
 
     right: bool
-    answer: str  # the right one, as a person would give it
-    page: LessonPage  # what to see in it, and what is often said wrong
+    answer: str  # the right answer, as a person would give it
+    page: LessonPage  # the explanation, and a common misunderstanding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +39,17 @@ class Guided:
 
     @property
     def text(self) -> str:
-        """The text that it is about (the end of a long one)."""
+        """The text of the lesson (only the end of a long one)."""
         return self.task["text"]
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """What can be chosen, the first being number 1; empty where a number is asked for."""
+        """The choices, counted from 1; empty where the answer is a number."""
         return tuple(choice["shown"] for choice in self.task["choices"])
 
     @property
     def page(self) -> LessonPage:
-        """The lesson up to its question, and the Python that finds the answer."""
+        """The lesson up to its question, and the Python code that finds the answer."""
         about = _words("about") + Bilingual(f": {self.text}", f"：{self.text}")
         choices = [f"  {number}  {choice}" for number, choice in enumerate(self.choices, start=1)]
         asked = [self._sentence(self.task["ask"]), *(Bilingual(choice, choice) for choice in choices)]
@@ -104,7 +104,7 @@ def open_guided(
     device: str = "cpu",
     recorder: Recorder = NULL,
 ) -> Guided:
-    """A lesson on a text (by default a sample sentence) under a model (by default the run worked on last).
+    """Open a lesson on a text (by default a sample sentence) and a model (by default the run that was changed last).
 
     Raises StoreError where no model is named and none lies in runs/, RequestError for a text too short.
     """
@@ -116,7 +116,7 @@ def open_guided(
 
 
 def find_newest(folder: Path) -> Path:
-    """The run of a folder that was worked on last. Raises StoreError where there is none."""
+    """The run in a folder that was changed last. Raises StoreError where there is none."""
     runs = Lobby(folder, open_lens).runs()
     if not runs:
         raise StoreError(

@@ -1,12 +1,12 @@
-"""Counting letters: easy when each letter is a token, hard when tokens hide them.
+"""Tokenization and counting letters: easy when each letter is a token, hard when a token holds several letters.
 
-Three models of one shape learn the same questions (`rotaner: r=2`, words made of syllables), and are asked
-about words that none has seen. One reads characters, one byte-level BPE, and one the same BPE with the word spelled out
-(`r o t a n e r: r=2`). The BPE model never sees a letter of a merged token: it has to learn by heart what is inside.
+Three models of one shape learn the same questions (`rotaner: r=2`, words made of syllables). Then they are asked about
+words that none has seen. One reads characters, one byte-level BPE, and one the same BPE with the word spelled out
+(`r o t a n e r: r=2`). The BPE model never sees the letters of a merged token: it has to memorise them.
 
 Only the answers count in the loss: the words themselves are random, and nothing about them could be learned.
 
-It is not a test of intelligence: it shows what a tokenizer leaves for the model to see.
+It is *not* a test of intelligence: it shows how much of the text a tokenizer lets the model see.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LettersSize:
     """How large the trial is."""
 
     questions: int
-    asked: int  # of which words that training never showed
+    asked: int  # of the questions, those about words that are not in the training text
     d_model: int
     course: Course
 
@@ -63,7 +63,7 @@ class LettersTask:
     count: int
 
     def prompt(self, *, spelled: bool) -> str:
-        """The question up to where the answer begins.
+        """The question, without the answer.
 
         >>> LettersTask(word="rotor", letter="r", count=2).prompt(spelled=True)
         'r o t o r: r='
@@ -73,7 +73,7 @@ class LettersTask:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """One way of reading the same questions."""
+    """One of the three models: a tokenizer, and whether words are spelled out."""
 
     name: str
     title: Bilingual
@@ -82,7 +82,7 @@ class Reader:
 
 
 def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
-    """Train the three readers and ask each about unseen words."""
+    """Train the three models and ask each about unseen words."""
     size = QUICK if settings.quick else FULL
     train_tasks = draw_tasks(settings.seed, "train", size.questions)
     known = {task.word for task in train_tasks}
@@ -110,7 +110,7 @@ def draw_tasks(seed: int, part: str, count: int, *, skip: set[str] | frozenset[s
 
 
 def build_readers(tasks: Sequence[LettersTask]) -> list[Reader]:
-    """Characters, byte-level BPE, and the same BPE with spelled words."""
+    """The three readers: characters, byte-level BPE, and the same BPE with spelled words."""
     plain = [document(task, spelled=False) for task in tasks]
     characters, bpe = train_characters(plain), train_bpe(plain, BPE_TOKENS)
     return [
@@ -121,13 +121,13 @@ def build_readers(tasks: Sequence[LettersTask]) -> list[Reader]:
 
 
 def document(task: LettersTask, *, spelled: bool) -> str:
-    """A question with its answer, as training shows it."""
+    """A question with its answer, as in the training text."""
     return f"{task.prompt(spelled=spelled)}{task.count}"
 
 
 @dataclass(frozen=True)
 class AnswerRows:
-    """Training rows of one question each, of which only the answer counts; every row comes once per round."""
+    """Training rows of one question each, where only the answer counts; every row comes once per epoch."""
 
     ids_NT: Tensor
     counts_NT: Tensor  # 1 where a token is part of an answer
@@ -167,7 +167,7 @@ def _teach(
 
 
 def count_correct(model: Decoder, reader: Reader, tasks: Sequence[LettersTask]) -> int:
-    """How many of the tasks the model answers exactly, always taking its likeliest token."""
+    """How many of the tasks the model answers exactly with greedy decoding."""
     greedy = SamplingSettings(temperature=0, max_new_tokens=1)
     prompts = [reader.tokenizer.encode_prompt(task.prompt(spelled=reader.spelled)) for task in tasks]
     answers = [
@@ -222,7 +222,7 @@ def _row(title: Bilingual, hits: int, count: int, tokens: float, seconds: float)
 
 
 def _tokens_per_word(reader: Reader, tasks: Sequence[LettersTask]) -> float:
-    """Tokens of the word itself: those of the whole question less those of the question without it."""
+    """The mean number of tokens in a word: tokens of the question minus tokens of the question without the word."""
     whole = sum(len(reader.tokenizer.encode(task.prompt(spelled=reader.spelled)).ids) for task in tasks)
     frame = sum(len(reader.tokenizer.encode(f": {task.letter}=").ids) for task in tasks)
     return (whole - frame) / len(tasks)

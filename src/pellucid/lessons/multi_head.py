@@ -1,10 +1,10 @@
-"""Two heads side by side, then mixed: multi-head attention by hand.
+"""Multi-head attention by hand: two heads side by side, then mixed by the output projection.
 
     head_h = softmax(Q_h · K_hᵀ / √K) · V_h        y = [head_1, head_2] · Wo
 
-The model's real attention module does it, with weights set by hand: the query, key and value projections are the
-identity, so that head 1 sees the first two numbers of each vector and head 2 the last two. Those are the vectors of
-lessons 11 and 14: what is new is only that both happen at once, and what Wo makes of them.
+The model's real attention module computes it, with weights set by hand. The query, key and value projections are the
+identity, so head 1 sees the first two numbers of each vector and head 2 the last two. These are the vectors of lessons
+11 and 14: new is only that both heads run at once, and that Wo combines them.
 
 Axes: T positions · D width · K head width.
 Source: Vaswani et al. 2017 §3.2.2.

@@ -1,7 +1,7 @@
-"""What a lesson hands out: a page of sections, in English and Chinese, with its numbers as numbers.
+"""The result of a lesson: a page of sections, in English and Chinese, with its numbers as numbers.
 
-A page knows nothing of terminals or files. Who prints it, writes it as JSON or draws its charts is decided by whoever
-asked for it, so a test reads the very figures that a person sees.
+A page knows nothing of terminals or files. The caller prints it, writes it as JSON or draws its charts, so a test reads
+the same figures that a person sees.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Bilingual:
     zh: str
 
     def say(self, language: Language) -> str:
-        """These words in one of the two languages."""
+        """The words in one of the two languages."""
         return self.zh if language == "zh" else self.en
 
     def __add__(self, other: Bilingual) -> Bilingual:
@@ -51,7 +51,7 @@ class Paragraph:
 
 @dataclass(frozen=True, kw_only=True)
 class Formula:
-    """What is computed, in symbols."""
+    """A formula: what the lesson computes, in symbols."""
 
     text: str
 
@@ -131,7 +131,7 @@ class LessonTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """Curves to draw, named for a file. Its words are English: a machine may lack fonts for others."""
+    """Curves to draw, with the name of their file. The words are English: a machine may lack fonts for others."""
 
     name: str
     title: str
@@ -150,7 +150,7 @@ Section: TypeAlias = Paragraph | Formula | Workings | Code | LessonTable | Chart
 
 @dataclass(frozen=True)
 class LessonPage:
-    """One lesson, worked through."""
+    """One lesson with all its results."""
 
     sections: tuple[Section, ...]
 
@@ -159,12 +159,12 @@ class LessonPage:
         return [section for section in self.sections if isinstance(section, kind)]
 
     def to_dict(self, language: Language) -> list[dict[str, Any]]:
-        """The page for machines, its words in one language."""
+        """The page as JSON, its words in one language."""
         return [section.to_dict(language) for section in self.sections]
 
 
 def format_value(value: Value, digits: int) -> str:
-    """Numbers as people write them: a row on one line, a matrix as one line per row, matrices apart by an empty line.
+    """Format numbers for people: a row on one line, a matrix as one line per row, an empty line between matrices.
 
     >>> print(format_value(((0.5, 1.0), (-0.25, 0.0)), 2))
      0.50  1.00

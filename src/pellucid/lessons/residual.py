@@ -1,11 +1,11 @@
-"""The lost residual: a mistake in one line that raises no error and still trains.
+"""A missing residual connection: a mistake in one line that raises no error, and the model still trains.
 
     right      x  = x + attention(norm(x))        wrong      x_ = x + attention(norm(x))
                x  = x + mlp(norm(x))                         x  = x + mlp(norm(x_))
 
-In the wrong block the feed-forward sees what attention gathered, but the stream that goes on to the next block does
-not hold it: every layer's gatherings pass through its own feed-forward or are gone. Shapes are right, gradients flow,
-the loss falls. Only beside the right block does the gap show.
+In the wrong block the feed-forward sees the output of attention, but the residual stream to the next block does not
+contain it. Attention's output reaches later layers only through the block's own feed-forward. Shapes are right,
+gradients flow, the loss falls. Only a comparison with the right block shows the difference.
 
 Axes: B batch · T positions · D width.
 """
@@ -18,6 +18,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pellucid.data.document import Document
 from pellucid.data.objectives.causal import CausalObjective
@@ -64,17 +65,16 @@ QUICK = ResidualSize(vocab_size=300, n_layers=2, d_model=32, course=Course(steps
 
 
 class LosingBlock(Block):
-    """The mistake: the second line starts from `x`, not from what the first line made of it."""
+    """The mistake: the second line adds to `x` and not to `x_`, the result of the first line."""
 
     def forward(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
-        training = this_pass.training
-        gathered_BTD = self.attention(self.attention_norm(x_BTD), this_pass)
-        seen_BTD = x_BTD + self.dropout(gathered_BTD, training=training)
-        return x_BTD + self.dropout(self.mlp(self.mlp_norm(seen_BTD), no_tap), training=training)
+        share = self.dropout_share if this_pass.training else 0.0
+        seen_BTD = x_BTD + F.dropout(self.attention(self.attention_norm(x_BTD), this_pass), share)
+        return x_BTD + F.dropout(self.mlp(self.mlp_norm(seen_BTD), no_tap), share)
 
 
 def build_losing(config: ModelConfig, *, seed: int, device: torch.device | str) -> Decoder:
-    """A decoder of losing blocks, whose weights start exactly as those of the right one."""
+    """A decoder of wrong blocks; its initial weights are exactly those of the right decoder."""
     model = Decoder(config)
     blocks = nn.ModuleList(LosingBlock(config, layer) for layer in range(config.n_layers))
     model.blocks = cast("Sequence[Block]", blocks)
@@ -83,7 +83,7 @@ def build_losing(config: ModelConfig, *, seed: int, device: torch.device | str) 
 
 
 def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
-    """Train both from the same weights on the same rows, and measure them on unseen text."""
+    """Train both decoders from the same weights on the same rows, and measure their loss on unseen text."""
     size = QUICK if settings.quick else FULL
     corpus = choose_corpus(settings, recorder=recorder)
     tokenizer = train_bpe(corpus.train, size.vocab_size, recorder=recorder)

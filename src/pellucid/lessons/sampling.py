@@ -1,14 +1,14 @@
-"""What temperature, top-k and top-p do to a text: measured, not described.
+"""The effect of temperature, top-k and top-p on generated text, measured.
 
-A small model learns, then continues the beginnings of texts it never saw, once per setting. Of each set of
+A small model is trained, then continues the beginnings of texts it never saw, once per setting. For each set of
 continuations:
 
     distinct-2          different pairs of neighbouring tokens / all pairs           (diversity)
     repeated 4-grams    4-grams that stood in the same continuation before / all     (repetition)
     surprise            mean of -ln p under the model itself, before any stage, in nats
 
-The real continuations of the same beginnings are measured too: a good setting comes near them, it does not maximise
-anything. The figures belong to this model and this text.
+The real continuations of the same beginnings are measured too. A good setting comes near them; it does not maximise
+any of these measures. The figures hold for this model and this text only.
 
 Source: Li et al. 2016 (distinct-n), Holtzman et al. 2020 §4 (repetition, and likelihood that is too high).
 """
@@ -63,7 +63,7 @@ TOP_PS = (0.5, 0.9)
 
 @dataclass(frozen=True, kw_only=True)
 class SampledTexts:
-    """What one set of continuations is like."""
+    """The measures of one set of continuations."""
 
     distinct_2: float
     repeated_4: float
@@ -71,7 +71,7 @@ class SampledTexts:
     length: float  # tokens, mean
 
     def distance(self, real: SampledTexts) -> float:
-        """How far from the real continuations: the differences of the shares, and of the surprise as a part of the real."""
+        """The distance to the real continuations: differences of the shares, and the relative difference of surprise."""
         shares = abs(self.distinct_2 - real.distinct_2) + abs(self.repeated_4 - real.repeated_4)
         return shares + abs(self.surprise - real.surprise) / max(real.surprise, 1e-9)
 
@@ -96,7 +96,7 @@ def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
 
 
 def list_settings() -> dict[str, dict[str, float]]:
-    """The name and the knobs of each setting, the model's own distribution among them.
+    """The name and the sampling settings of each trial; one is the model's own distribution.
 
     >>> list(list_settings())[:3]
     ['temperature 0', 'temperature 0.5', 'temperature 1']
@@ -121,7 +121,7 @@ def choose_beginnings(corpus: Corpus, tokenizer: Tokenizer, size: SamplingSize) 
 
 
 def measure_real(trained: Trained, tokenizer: Tokenizer, beginnings: Sequence[str], size: SamplingSize) -> SampledTexts:
-    """The same measures on what really follows."""
+    """Measure the real continuations."""
     rows, surprises = [], []
     for text in beginnings:
         stop = PROMPT_TOKENS + size.new_tokens
@@ -141,7 +141,7 @@ def measure_setting(
     seed: int,
     knobs: dict[str, float],
 ) -> SampledTexts:
-    """Continue each beginning once."""
+    """Measure one setting: continue each beginning once."""
     rows, surprises = [], []
     for index, text in enumerate(beginnings):
         sampling = SamplingSettings(**knobs, seed=seed + index, max_new_tokens=size.new_tokens)  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def measure_rows(rows: Sequence[Sequence[int]], surprises: Sequence[float]) -> S
 
 
 def ngrams(row: Sequence[int], n: int) -> list[tuple[int, ...]]:
-    """All stretches of n neighbours.
+    """All n-grams of a row.
 
     >>> ngrams((1, 2, 3), 2)
     [(1, 2), (2, 3)]
@@ -228,7 +228,7 @@ def _setup(corpus: Corpus, trained: Trained, size: SamplingSize) -> Bilingual:
 
 
 def _chart(name: str, label: str, measure: str, real: SampledTexts, found: dict[str, SampledTexts]) -> Chart:
-    """Each family of settings as a curve from greedy to the model's own distribution; the real text as a dot."""
+    """Chart each family of settings as a curve from greedy to the model's own distribution; the real text is a dot."""
     greedy, plain = found["temperature 0"], found["temperature 1"]
     families = {
         "temperature": [found[f"temperature {value:g}"] for value in TEMPERATURES],

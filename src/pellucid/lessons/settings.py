@@ -1,4 +1,4 @@
-"""What can be chosen about a lesson that trains a model. No torch here."""
+"""The settings of a lesson that trains a model. No torch here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pellucid.settings import setting
 
 @dataclass(frozen=True, kw_only=True)
 class LessonSettings:
-    """How a trial is run; the lessons of pure arithmetic need none of it."""
+    """How a trial is run; the lessons of pure arithmetic need no settings."""
 
     seed: int = setting(1337, "the number all randomness is drawn from", low=0)
     quick: bool = setting(False, "a few steps of a smaller model: shows that it runs, not what it shows")

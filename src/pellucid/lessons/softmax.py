@@ -1,9 +1,9 @@
-"""From scores to probabilities.
+"""Softmax: from scores (logits) to probabilities.
 
     p = exp(l) / Σ exp(l)
 
-A model ends with one score per token. The softmax makes them positive and lets them add up to one; only differences of
-scores count. It is not a probability of being right: it is the share of the bet.
+A model ends with one score per token. The softmax makes the scores positive and makes them add up to one; only
+differences of scores count. The result is *not* a probability of being right: it is how the model divides its bet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ print([round(p, 3) for p in probabilities])
 
 
 def experiment() -> LessonPage:
-    """Three scores with a clear leader."""
+    """Three scores, one clearly the largest."""
     question = Bilingual(
         "After “The sky is” a model gives “blue” the score 4.0, “clear” 2.0 and “green” 0.5. How likely is each?",
         "读到“天空是”之后，模型给“蓝”打 4.0 分，“晴”2.0 分，“绿”0.5 分。三者的概率各是多少？",
@@ -42,7 +42,7 @@ def experiment() -> LessonPage:
 
 
 def exercise() -> LessonPage:
-    """The same with the leader's score lowered to 2.2."""
+    """The same with the largest score lowered to 2.2."""
     question = Bilingual(
         "Lower the first score from 4.0 to 2.2 and leave the others. Work out the three probabilities before you read on.",
         "把第一个分数从 4.0 降到 2.2，其余不变。先自己算出三个概率，再往下看。",

@@ -2,7 +2,8 @@
 
     p = exp(l / T) / Σ exp(l / T)
 
-Below 1 differences grow and the favourite gets more; above 1 they shrink. The order of the tokens never changes.
+Below T = 1 the differences grow and the likeliest token gets more; above 1 they shrink. The order of the tokens never
+changes.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def experiment() -> LessonPage:
 
 
 def exercise() -> LessonPage:
-    """The same at 0.1 and at 5."""
+    """The same three scores at temperatures 0.1 and 5."""
     question = Bilingual(
         "What happens to the scores 3.0, 1.5 and 0.5 at temperature 0.1, and at 5? Guess first: who is left?",
         "得分仍是 3.0、1.5、0.5。温度 0.1 和 5 时会怎样？先猜：还剩下谁？",

@@ -1,9 +1,9 @@
-"""Attention: the only place where positions exchange anything.
+"""Self-attention: the only layer in which positions exchange information.
 
-    q, k, v = x Wq, x Wk, x Wv        split into heads, (normed), (turned to their positions)
+    q, k, v = x Wq, x Wk, x Wv        split into heads, (normed), (rotated by position)
     y = core(q, k, v) Wo
 
-Who may look where, what was read before and how positions turn is the same for all blocks: it comes with the pass.
+The mask, the key-value cache and the rotation by position are the same for all blocks: the `Pass` brings them.
 
 Axes: B batch · T new positions · S all positions · D width · H query heads · G key/value heads · K head width.
 Source: Vaswani et al. 2017 §3.2; Henry et al. 2020 (query-key norm).
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pellucid.model.context import Pass
 from pellucid.model.norm import RmsNorm
+from pellucid.model.tap import within
 from pellucid.planning.config import ModelConfig
 
 
@@ -33,7 +34,7 @@ class Attention(nn.Module):
         self.key_norm = RmsNorm(config.head_dim, config.norm.eps) if config.attention.qk_norm else nn.Identity()
 
     def forward(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
-        tap = this_pass.tap_in(f"blocks.{self.layer}.attention")
+        tap = within(this_pass.tap, f"blocks.{self.layer}.attention")
         q_BHTK = tap("query", self.query_norm(self.split_heads(self.query(x_BTD))))
         k_BGTK = tap("key", self.key_norm(self.split_heads(self.key(x_BTD))))
         v_BGTK = tap("value", self.split_heads(self.value(x_BTD)))

@@ -1,4 +1,4 @@
-"""From the drawings to the building."""
+"""Build a model from its `ModelConfig`, with freshly initialised weights or with none yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pellucid.planning.config import ModelConfig
 def build(
     config: ModelConfig, *, seed: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Decoder:
-    """A model with freshly drawn weights: equal seeds give equal weights on every device.
+    """A model with freshly initialised weights: equal seeds give equal weights on every device.
 
     >>> config = ModelConfig(vocab_size=10, context_length=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_model=8, d_ff=16)
     >>> build(config, seed=1)(torch.tensor([[1, 2, 3]])).logits_BTV.shape
@@ -25,9 +25,9 @@ def build(
 
 
 def build_unfilled(config: ModelConfig, *, device: torch.device | str, dtype: torch.dtype) -> Decoder:
-    """A model whose parameters hold nothing yet: the caller fills them; on the device "meta" they are shapes alone.
+    """A model whose parameters are not initialised: the caller fills them. On the device "meta" they are only shapes.
 
-    It is drawn without memory first, so that torch's own initialisation costs nothing and touches no random state.
+    It is first made on the meta device, so that torch's own initialisation costs nothing and touches no random state.
     """
     with torch.device("meta"):
         model = Decoder(config)

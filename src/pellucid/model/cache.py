@@ -1,8 +1,8 @@
-"""The memory of generation: keys and values of the positions already read, so that each new token costs one position.
+"""The key-value cache: keys and values of the positions already read, so that each new token costs one position.
 
-Place s of a row holds what was read at place s, so rows of different lengths lie side by side; what lies behind the end
-of a row is never seen. A cached key was turned to its absolute position when it was written. Dropping the oldest
-positions would therefore leave every later key at the wrong angle: a cache is never cropped from the front.
+Place s of a row holds the key and value of place s, so rows of different lengths lie side by side. Attention never sees
+what lies behind the end of a row. A key is rotated to its absolute position when it is written. Dropping the oldest
+positions would leave every later key at the wrong angle: so a cache is never cropped from the front.
 
 Axes: B batch · G key/value heads · T new positions · S all positions · K head width.
 """
@@ -23,11 +23,11 @@ from pellucid.planning.config import ModelConfig
 
 
 class KVCache(Protocol):
-    """What a pass asks of a cache."""
+    """What a forward pass asks of a key-value cache."""
 
     @property
     def lengths(self) -> Sequence[int]:
-        """Places of each row that every layer holds."""
+        """How many places of each row every layer holds."""
         ...
 
     def update(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -35,12 +35,12 @@ class KVCache(Protocol):
         ...
 
     def advance(self, rows: Rows) -> None:
-        """All layers have stored the new ids of these rows."""
+        """Count the new ids of these rows as held; called once all layers have stored them."""
         ...
 
 
 class ContiguousCache:
-    """One block of memory per layer, as long as the longest sequence it may hold."""
+    """A cache with one block of memory per layer, as long as the longest sequence it may hold."""
 
     def __init__(
         self, config: ModelConfig, *, batch_size: int, max_length: int, device: torch.device | str, dtype: torch.dtype

@@ -1,11 +1,11 @@
-"""What one pass of a model is told beside its ids (`Context`), and what is worked out from it once (`Pass`).
+"""The inputs of one forward pass beside its ids (`Context`), and what is computed from them once (`Pass`).
 
     model(ids_BT)                                      a plain pass
     model(ids_BT, Context(cache=cache))                goes on from what the cache holds
     model(ids_BT, Context(core=ExplicitCore(), tap=taps))      shows every tensor on its way
 
-A context belongs to its pass. Nothing of it is ever written into the model, so passes of different kinds may run through
-one model at the same time.
+A context belongs to one pass. Nothing of it is ever written into the model, so passes of different kinds may run
+through one model at the same time.
 
 Axes: B batch · T new positions · S all positions · D width.
 """
@@ -27,11 +27,11 @@ from pellucid.model.tap import Tap, no_tap
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
-    """All that a pass depends on beside ids and weights; the plain one reads whole rows as the model was made to."""
+    """All that a forward pass depends on beside ids and weights. The default: whole rows, the model's own mask."""
 
-    cache: KVCache | None = None  # what was read before; takes up what is read now
+    cache: KVCache | None = None  # keys and values read before; the new ones are added
     lengths: Sequence[int] | None = None  # real ids of each row, the rest being padding at its end (None: all are real)
-    mask: Mask | None = None  # who may look where (None: what the model was made with); a block's window comes on top
+    mask: Mask | None = None  # which place may see which (None: the model's own); a block's window comes on top
     positions_BT: Tensor | None = None  # of the new ids, below the row's length (None: their places in the row)
     core: Core | None = None  # what computes attention (None: the fastest for the model's device)
     tap: Tap = no_tap  # is shown every tensor on its way and may replace it
@@ -40,17 +40,13 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pass:
-    """What all blocks of one pass share, worked out once from its context."""
+    """What all blocks of one forward pass share, computed once from its context."""
 
     rows: Rows
     positions: Positions
-    turn: AnyTurn  # of queries and keys, to their positions
+    turn: AnyTurn  # the rotation of queries and keys to their positions
     core: Core
     masks: Mapping[int | None, LoweredMask]  # by the window of a block
     cache: KVCache | None
     tap: Tap
     training: bool
-
-    def tap_in(self, path: str) -> Tap:
-        """The tap for the inner parts of `path`, which need not know where they are."""
-        return lambda name, x: self.tap(f"{path}.{name}", x)

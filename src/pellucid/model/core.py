@@ -1,15 +1,15 @@
-"""The heart of attention: each position gathers the values of the positions whose keys match its query.
+"""Attention cores (scaled dot products): each position mixes the values of the positions whose keys match its query.
 
     weights = softmax(q · kᵀ / √K + bias)        y = weights · v
 
-`bias` is 0 where a position may look and -∞ where it may not. Who may look where is a `Mask`; once per pass a core lowers
-it to what it needs (`lower`), and every block then uses that. Three cores compute the same:
+`bias` is 0 where a position may look and -∞ where it may not; a `Mask` says which. Once per pass a core turns the mask
+into what it needs (`lower`), and every block uses the result. Three cores compute the same:
 
     ExplicitCore  one line per symbol; it shows its scores and weights to the tap
     BatchedCore   two batched products: the fastest for contexts of a few hundred tokens on a CPU
     SdpaCore      torch's fused kernel: never stores the T x S weights, so long contexts fit
 
-A core holds nothing: all blocks of all models share it. Query heads may outnumber key/value heads (grouped heads):
+A core has no state: all blocks of all models share it. Query heads may outnumber key/value heads (grouped heads):
 R = H / G query heads share each.
 
 Axes: B batch · H query heads · G key/value heads · R = H/G · T new positions · S all positions · K head width.
@@ -34,14 +34,14 @@ from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoweredMask:
-    """A mask as one core wants it for one pass."""
+    """A mask in the form that one core needs for one pass."""
 
     bias: Tensor | None = None  # added to the scores, in the layout of that core's scores; None: nothing is hidden
     is_causal: bool = False  # the kernel hides later positions by itself
     blind_B1T1: Tensor | None = None  # where a position may see nothing at all; None: nowhere
 
     def silence(self, y_BHTK: Tensor) -> Tensor:
-        """Zeros where a position may see nothing: it gathers nothing."""
+        """The output, with zeros for every position that may see nothing."""
         return y_BHTK if self.blind_B1T1 is None else y_BHTK.masked_fill(self.blind_B1T1, 0.0)
 
 
@@ -49,7 +49,7 @@ class Core(Protocol):
     """One way to compute attention."""
 
     def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
-        """What this core needs of a mask, worked out once for all blocks of a pass."""
+        """The mask in the form that this core needs, computed once for all blocks of a pass."""
         ...
 
     def __call__(
@@ -67,9 +67,9 @@ class Core(Protocol):
 
 
 def lower_to_bias(mask: Mask, rows: Rows, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
-    """0 where a place may look and -∞ where not, [B or 1, T, S]; and where one may see nothing, [B or 1, 1, T, 1].
+    """The bias, 0 or -∞, [B or 1, T, S]; and which places may see nothing (None: none), [B or 1, 1, T, 1].
 
-    A row of scores that are all -∞ has no softmax: such a place is let see everything here, and silenced afterwards.
+    Softmax is not defined for a row of -∞ alone. So such a place sees everything here, and is set to zero afterwards.
 
     >>> lower_to_bias(Causal(), Rows.of(torch.zeros(1, 2), starts=[1]), torch.float32)
     (tensor([[[0., 0., -inf],
@@ -86,7 +86,7 @@ def lower_to_bias(mask: Mask, rows: Rows, dtype: torch.dtype) -> tuple[Tensor, T
 
 @dataclass(frozen=True)
 class ExplicitCore:
-    """The readable one, and the instrument through which scores and weights are seen.
+    """The readable core, and the only one that can show its scores and weights.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[None, None]
     >>> ExplicitCore()(x, x, x, LoweredMask())[0, 0].round(decimals=3).tolist()[2]
@@ -123,7 +123,7 @@ class ExplicitCore:
 
 @dataclass(frozen=True)
 class BatchedCore:
-    """Two batched products; the heads that share a key are folded into its rows, so that no key is copied."""
+    """Two batched products; query heads that share a key head are stacked as rows, so that no key is copied."""
 
     def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
         mask = simplify(mask, rows)
@@ -165,7 +165,7 @@ class BatchedCore:
 
 @dataclass(frozen=True)
 class SdpaCore:
-    """torch's fused attention."""
+    """torch's fused kernel, `scaled_dot_product_attention`."""
 
     def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
         mask = simplify(mask, rows)
@@ -199,7 +199,7 @@ class SdpaCore:
 
 
 def choose_core(context_length: int, device: torch.device) -> Core:
-    """The fastest core for the place: batched products for short contexts on a CPU, else torch's fused kernel."""
+    """The fastest core for a device: batched products for short contexts on a CPU, else torch's fused kernel."""
     short = context_length <= BATCHED_CONTEXT_LIMIT
     return BatchedCore() if short and device.type in ("cpu", "meta") else SdpaCore()
 

@@ -1,4 +1,4 @@
-"""The decoder: ids in, scores for the next token out.
+"""The decoder-only transformer: ids in, scores (logits) for the next token out.
 
     x = embed(ids) (+ position)
     for each block: x = block(x)
@@ -24,7 +24,6 @@ from pellucid.model.block import Block
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context, Pass
 from pellucid.model.core import Core, LoweredMask, choose_core
-from pellucid.model.dropout import Dropout
 from pellucid.model.mask import Causal, Everything, Mask, Padding, Window, check_mask
 from pellucid.model.norm import build_norm
 from pellucid.model.output import Output
@@ -46,18 +45,17 @@ class Decoder(nn.Module):
         self.embed = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.d_model), freeze=False)
         self.position = build_addition(config)
         self.rotation = build_rotation(config)
-        self.dropout = Dropout(config.dropout)
         blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
-        self.blocks = cast("Sequence[Block]", blocks)  # as which it does not know itself
+        self.blocks = cast("Sequence[Block]", blocks)  # a type that ModuleList cannot state
         self.final_norm = build_norm(config.norm, config.d_model)
         self.head = TiedHead() if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.mask: Mask = Causal() if config.causal else Everything()
         self.windows = tuple(dict.fromkeys(config.window_at(layer) for layer in range(config.n_layers)))
 
     def forward(self, ids_BT: Tensor, context: Context | None = None, *, last_only: bool = False) -> Output:
-        """Scores at every position, or (`last_only`) at the last real one alone, which is all that a continuation needs.
+        """The logits at every position, or with `last_only` at the last real one alone: generation needs no others.
 
-        Without a context the rows are read plainly, with dropout only in training mode (`model.train()`).
+        Without a context this is a plain pass over whole rows, with dropout only in training mode (`model.train()`).
         """
         context = Context(training=self.training) if context is None else context
         this_pass = self.open_pass(ids_BT, context)
@@ -67,7 +65,7 @@ class Decoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are, and where ids must be."""
+        """The device that the weights are on; ids must be there too."""
         return self.embed.weight.device
 
     @property
@@ -77,22 +75,22 @@ class Decoder(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers were trained; those that two parts share count once."""
+        """How many parameters the model has; a tensor that two parts share counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def head_weight(self) -> Tensor:
-        """[V, D]: the row that scores each token; the embedding's own where the head is tied."""
+        """The output head, [V, D]: one row scores one token. A tied head is the embedding's own table."""
         return self.head.weight if isinstance(self.head, nn.Linear) else self.embed.weight
 
     def new_cache(self, max_length: int, *, batch_size: int = 1) -> ContiguousCache:
-        """An empty cache for rows of up to `max_length`, where the model lives, in its number format."""
+        """An empty key-value cache for rows of up to `max_length`, on the model's device, in its number format."""
         return ContiguousCache(
             self.config, batch_size=batch_size, max_length=max_length, device=self.device, dtype=self.dtype
         )
 
     def score(self, x_BTD: Tensor) -> Tensor:
-        """Scores of every token, [B, T, V], for streams that the last norm has seen."""
+        """The logits of every token, [B, T, V], from the residual stream after the last norm."""
         return self.head(x_BTD, self.embed.weight) if isinstance(self.head, TiedHead) else self.head(x_BTD)
 
     def hidden(self, ids_BT: Tensor, context: Context) -> Tensor:
@@ -100,7 +98,7 @@ class Decoder(nn.Module):
         return self._read(ids_BT, self.open_pass(ids_BT, context))
 
     def open_pass(self, ids_BT: Tensor, context: Context) -> Pass:
-        """Work out once what all blocks share: where the rows stand, how they turn, and who sees whom."""
+        """Compute once what all blocks share: the layout of the rows, the rotation by position, and the masks."""
         cache, core = context.cache, context.core or choose_core(self.config.context_length, ids_BT.device)
         rows = Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
         self._check_length(rows)
@@ -120,7 +118,7 @@ class Decoder(nn.Module):
         )
 
     def reserve_positions(self, num_positions: int) -> None:
-        """Make the tables of that many positions ahead of their use, as a compiled step needs."""
+        """Fill the position tables for so many positions ahead of their use, as a compiled step needs."""
         for module in (self.position, self.rotation):
             if isinstance(module, PositionTable):
                 module.reserve(num_positions)
@@ -128,7 +126,7 @@ class Decoder(nn.Module):
     def _read(self, ids_BT: Tensor, this_pass: Pass) -> Tensor:
         tap = this_pass.tap
         x_BTD = self.position(tap("embed", self.embed(ids_BT)), this_pass.positions, tap)
-        x_BTD = tap("input", self.dropout(x_BTD, training=this_pass.training))
+        x_BTD = tap("input", F.dropout(x_BTD, self.config.dropout if this_pass.training else 0.0))
         for block in self.blocks:
             x_BTD = block(x_BTD, this_pass)
         if this_pass.cache is not None:
@@ -136,12 +134,12 @@ class Decoder(nn.Module):
         return tap("final_norm", self.final_norm(x_BTD))
 
     def _lower(self, core: Core, mask: Mask, window: int | None, rows: Rows) -> LoweredMask:
-        """The mask of the blocks with that window, as this core wants it."""
+        """The mask of the blocks with that window, in the form that this core needs."""
         mask = mask if window is None else mask & Window(size=window)
         return core.lower(mask, rows, n_heads=self.config.n_heads, n_kv_heads=self.config.n_kv_heads, dtype=self.dtype)
 
     def _mask(self, rows: Rows, context: Context) -> Mask:
-        """Who sees whom. Where a row sees both ways, its own padding must be hidden from it; else it lies ahead."""
+        """The mask of a pass. Padding lies at the end: a causal row never sees it, any other needs a padding mask."""
         if context.mask is not None:
             return context.mask
         if rows.full or isinstance(self.mask, Causal):
@@ -168,7 +166,7 @@ def _positions(rows: Rows, context: Context) -> Positions:
 
 
 class TiedHead(nn.Module):
-    """Scores each token by how well the stream matches that token's own embedding."""
+    """A head tied to the embedding: a token's logit is the product of the stream with that token's embedding."""
 
     def forward(self, x_BTD: Tensor, embed_VD: Tensor) -> Tensor:
         return F.linear(x_BTD, embed_VD)

@@ -15,7 +15,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}  # what a model compute
 
 
 def choose_device(asked: str) -> torch.device:
-    """`auto` is the fastest that is there: CUDA, then Apple's MPS, then the CPU.
+    """The device of that name; `auto` is the fastest one here: CUDA, then Apple's MPS, then the CPU.
 
     >>> choose_device("cpu")
     device(type='cpu')
@@ -44,7 +44,7 @@ def devices_here() -> list[str]:
 
 
 def choose_dtype(asked: str, device: torch.device, machine: Machine) -> torch.dtype:
-    """`auto` computes in bf16 where the hardware multiplies it itself, else in fp32; master weights are fp32 always."""
+    """The format to compute in; `auto` is bf16 where the hardware has it, else fp32. Master weights stay fp32."""
     if asked != "auto":
         return DTYPES[asked]
     native = {"cpu": machine.has_bf16, "cuda": device.type == "cuda" and torch.cuda.is_bf16_supported()}
@@ -77,7 +77,7 @@ def use_threads(threads: int | None, machine: Machine) -> int:
 
 @contextmanager
 def inference() -> Iterator[None]:
-    """Run a block without gradients. Whether dropout acts is told to each pass (`Context.training`), not here.
+    """Run a `with` block without gradients. Whether dropout acts is told to each pass (`Context.training`), not here.
 
     Do not hold it across a `yield` to a caller, who would inherit it.
     """

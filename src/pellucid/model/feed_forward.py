@@ -1,4 +1,4 @@
-"""The feed-forward: what each position works out alone from what it has gathered.
+"""The feed-forward network (MLP): computed for each position alone, after attention.
 
     gelu       down(gelu(up(x)))              gelu_tanh: its tanh approximation, which GPT-2 uses
     relu2      down(relu(up(x))²)
@@ -25,14 +25,14 @@ from pellucid.planning.parts.feed_forward import FeedForwardKind
 
 
 class SquaredRelu(nn.Module):
-    """max(0, x)²: as cheap as an activation can be."""
+    """The squared ReLU activation, max(0, x)²."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x).square()
 
 
 class FeedForward(nn.Module):
-    """Up to the feed-forward width, through the activation function, and down again."""
+    """A projection up to the feed-forward width, the activation function, and a projection down."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class FeedForward(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """Two projections up; one of them, through the activation function, scales the other (a gate); then down again."""
+    """A gated feed-forward (GLU): two projections up, of which one is activated and scales the other; then one down."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -1,13 +1,13 @@
-"""How weights start.
+"""Weight initialisation: the values that parameters have before training.
 
     gpt2               every matrix N(0, 0.02²); projections that write into the stream N(0, (0.02/√(2L))²); biases 0
     zero_projections   embedding N(0, 0.02²) (tied head) or N(0, 1) (untied, whose head starts at 0);
                        reading matrices U(±√(3/fan_in)), writing projections 0: every block starts as the identity
     matched_keys       the same, but keys begin much like queries: Wk = 0.7 Wq + √(1 - 0.7²) U, so that from the first
-                       step a position attends most to positions that hold what it holds itself
+                       step a position attends most to positions whose vectors are like its own
 
-Which of these a parameter is (`read`, `write`, `table`, …), its part says. Each draws from its own generator, keyed by (seed, name), so that its start does not depend on which other
-parameters exist.
+A part says which of these its parameters are (`read`, `write`, `table`, …; see `planning.parts`). Each parameter has a
+random generator of its own, keyed by (seed, name), so its start does not depend on which other parameters exist.
 
 Source: Radford et al. 2019 §2.3; Trockman & Kolter 2023 (queries and keys that begin alike); the zero start of writing projections: Zhang et al. 2019 (Fixup), Jordan 2024.
 """
@@ -31,7 +31,7 @@ Fill = Callable[[TensorPlan, Sequence[int], ModelConfig, int], Tensor]
 
 
 def init_weights(model: nn.Module, config: ModelConfig, seed: int) -> None:
-    """Fill every parameter of `model` in place, each as its part says that it starts.
+    """Initialise every parameter of `model` in place, each in the way that its part names.
 
     Raises ModelError for a parameter that no part describes.
     """

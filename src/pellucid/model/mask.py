@@ -1,4 +1,4 @@
-"""Masks: which places of a row each place may look at. A mask is data; every attention core makes of it what it needs.
+"""Attention masks: which places of a row each place may look at. A mask is data; each core turns it into what it needs.
 
     Everything            t may see every s
     Causal                s <= t
@@ -9,7 +9,7 @@
     Permutation(ranks)    s comes before t in an order of its own (or is t itself)
     All(masks)            what every one of several masks allows; written `one & another`
 
-`allowed_BTS` of each is its definition and the slow twin of whatever a core does with it. t and s are places in the row
+`allowed_BTS` defines each mask and is the slow twin of what a core does with it. t and s are places in the row
 (`model.rows`), not positions: the documents of a packed row may each count their positions from 0.
 
 Axes: B batch · T new places · S all places.
@@ -29,11 +29,11 @@ from pellucid.model.rows import Rows
 
 
 class Mask(ABC):
-    """Who may look where."""
+    """An attention mask: which place may look at which."""
 
     @property
     def sees_itself(self) -> bool:
-        """Whether every place may look at itself, so that none sees nothing at all."""
+        """Whether every place may look at itself, so that each sees at least one."""
         return True
 
     @abstractmethod
@@ -41,11 +41,11 @@ class Mask(ABC):
         """Whether place t may look at place s, bool [B, T, S]; the first axis is 1 where rows do not differ."""
 
     def hides(self, rows: Rows) -> bool:
-        """Whether it can hide anything in these rows at all."""
+        """Whether the mask can hide anything in these rows."""
         return True
 
     def __and__(self, other: Mask) -> Mask:
-        """What both allow.
+        """The mask that allows what both allow.
 
         >>> Causal() & Window(size=4) & Everything()
         All(masks=(Causal(), Window(size=4), Everything()))
@@ -82,7 +82,7 @@ class Causal(Mask):
 
 @dataclass(frozen=True, kw_only=True)
 class Window(Mask):
-    """No place sees further back than `size` places, itself the last of them."""
+    """A sliding window: each place looks back at most `size` places, counting itself."""
 
     size: int
 
@@ -99,7 +99,7 @@ class Window(Mask):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Padding(Mask):
-    """No place sees what lies behind the end of its row: each row holds `lengths_B` real ids, the rest fills it up."""
+    """No place sees padding: each row holds `lengths_B` real ids, and padding behind them."""
 
     lengths_B: Tensor
 
@@ -123,7 +123,7 @@ class Documents(Mask):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prefix(Mask):
-    """Causal, but the first `lengths_B` places of a row see each other both ways, and everything sees them."""
+    """Causal, but every place also sees all of the first `lengths_B` places of its row (the prefix)."""
 
     lengths_B: Tensor
 
@@ -133,10 +133,10 @@ class Prefix(Mask):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Permutation(Mask):
-    """Causal in another order: `ranks_BS` says when the turn of each place comes, and none sees what comes after it.
+    """Causal in another order: `ranks_BS` numbers the places, and each sees only those with a lower number.
 
-    With `itself` a place sees its own id as well; without, it must foretell it. The first in the order then sees
-    nothing, and gathers nothing (zeros).
+    With `itself` a place also sees its own id; without, it must predict it. The first in the order then sees nothing,
+    and its output is zero.
     """
 
     ranks_BS: Tensor
@@ -153,7 +153,7 @@ class Permutation(Mask):
 
 @dataclass(frozen=True, kw_only=True)
 class All(Mask):
-    """What every one of these masks allows."""
+    """The mask that allows what every one of these masks allows."""
 
     masks: tuple[Mask, ...]
 
@@ -172,7 +172,7 @@ class All(Mask):
 
 
 def simplify(mask: Mask, rows: Rows) -> Mask:
-    """The same mask without the parts that hide nothing in these rows, so that a core sees what is plain.
+    """The same mask without the parts that hide nothing in these rows, so that a core can choose a faster way.
 
     >>> import torch
     >>> simplify(Causal() & Window(size=9), Rows.of(torch.zeros(1, 4))), simplify(Causal(), Rows.of(torch.zeros(1, 1)))

@@ -1,4 +1,4 @@
-"""What a model answers: scores for the next token at every position."""
+"""The output of a model: scores (logits) for the next token at every position."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""How a token knows its place.
+"""Position encodings: how the position of a token enters the model.
 
-    none        it does not; a causal model can still tell order from what each position is allowed to see
+    none        not at all; a causal model can still tell order from what each position is allowed to see
     learned     one trained vector per position, added to the embedding
     sinusoidal  p[t, 2i] = sin(t / 10000^(2i/D)), p[t, 2i+1] = cos(…), added to the embedding
-    rotary      each query and key is turned, pair by pair, through the angle t · theta^(-2i/K): their product then
-                depends only on how far apart they stand
+    rotary      (RoPE) each query and key is rotated, pair by pair, by the angle t · theta^(-2i/K): their product then
+                depends only on the distance between them
 
-Two doors because the kinds enter in two places: an addition works on the embedding, a rotation on queries and keys. A
-kind that does not use a door has the identity there. Positions are looked up once per pass: a span of rows of a table
-where all rows of the batch stand at the same positions, single rows where they do not.
+The kinds enter in two places: an addition acts on the embedding, a rotation on queries and keys. A kind that does not
+use one of them has the identity there. Positions are looked up once per pass: as one span of a table where all rows of
+the batch have the same positions, else row by row.
 
 Axes: B batch · T positions · D width · H heads · G key/value heads · K head width.
 Source: Vaswani et al. 2017 §3.5 (sinusoidal), Su et al. 2021 eq. 34 (rotary; the half-split pairing that Llama uses).
@@ -58,9 +58,9 @@ class LearnedPosition(nn.Module):
 
 
 class PositionTable(nn.Module):
-    """Buffers with a row for each position, made as far as positions are used.
+    """Buffers with a row for each position, which grow as positions are used.
 
-    A model may be made for a million positions; a row that nobody looks at takes no memory. Rows are worked out alone,
+    A model may be made for a million positions; a row that is never used takes no memory. Each row is computed alone,
     so a table that grew holds the same bits as one that was made whole.
     """
 
@@ -86,7 +86,7 @@ class PositionTable(nn.Module):
                 buffer.copy_(rows)
 
     def reserve(self, num_positions: int) -> None:
-        """See to it that the first `num_positions` have their rows."""
+        """Grow the table to at least `num_positions` rows."""
         have = self.num_rows
         if num_positions <= have:
             return
@@ -101,7 +101,7 @@ class PositionTable(nn.Module):
 
 
 class SinusoidalPosition(PositionTable):
-    """Adds waves of growing length; nothing is trained."""
+    """Adds sines and cosines of growing wavelength to the embedding; nothing is trained."""
 
     names = ("table_TD",)
     table_TD: Tensor
@@ -119,7 +119,7 @@ class SinusoidalPosition(PositionTable):
         return (torch.where(even_D, angle_TD.sin(), angle_TD.cos()),)
 
     def added(self, positions: Positions) -> Tensor:
-        """The waves at these positions, [B or 1, T, D]; rows of a span that are not there yet are made."""
+        """The vectors of these positions, [B or 1, T, D]; missing rows of a span are made."""
         if isinstance(positions, slice):
             self.reserve(positions.stop)
         return look_up(self.table_TD, positions)
@@ -137,7 +137,7 @@ class NoTurn:
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """The turn of queries and keys to the positions of one pass."""
+    """The rotation of queries and keys to the positions of one pass."""
 
     cos: Tensor  # [1 or B, 1, T, K]
     sin: Tensor  # its first half is negative: x1 cos - x2 sin, x2 cos + x1 sin
@@ -151,14 +151,14 @@ AnyTurn: TypeAlias = Turn | NoTurn
 
 
 class NoRotation(nn.Module):
-    """Makes no turns."""
+    """No rotary positions: queries and keys stay as they are."""
 
     def forward(self, positions: Positions, dtype: torch.dtype) -> NoTurn:
         return NoTurn()
 
 
 class Rotation(PositionTable):
-    """Turns each pair (i, i + K/2) of a query or key through an angle that grows with its position."""
+    """Rotary positions (RoPE): rotates each pair (i, i + K/2) of a query or key, further for each later position."""
 
     names = ("cos_TK", "sin_TK")
     cos_TK: Tensor
@@ -172,9 +172,9 @@ class Rotation(PositionTable):
         stretch: Callable[[Tensor], Tensor] = lambda f: f,
         factor: float = 1.0,
     ) -> None:
-        """`stretch` turns the frequencies (radians a position) into those of a model made for longer texts.
+        """`stretch` changes the frequencies (radians per position) into those for a longer context.
 
-        What is turned is also multiplied by `factor`.
+        Queries and keys are also multiplied by `factor`.
         """
         super().__init__(context_length, head_dim)
         self.head_dim, self.theta = head_dim, theta
@@ -190,7 +190,7 @@ class Rotation(PositionTable):
         return cos_TK, torch.cat((-angle_TK.sin(), angle_TK.sin()), -1) * self.factor
 
     def forward(self, positions: Positions, dtype: torch.dtype) -> Turn:
-        """The turn to these positions, for numbers of this type."""
+        """The rotation to these positions, in this number format."""
         cos, sin = (look_up(table, positions)[:, None].to(dtype) for table in (self.cos_TK, self.sin_TK))
         return Turn(cos, sin)
 
@@ -244,7 +244,7 @@ AnyRotation: TypeAlias = Rotation | NoRotation
 
 
 def build_addition(config: ModelConfig) -> AnyAddition:
-    """What is added to the embedding. Raises ModelError for a kind of position that has no line here."""
+    """The module that adds positions to the embedding. Raises ModelError for a kind that has no line here."""
     if config.position.kind == "learned":
         return LearnedPosition(config.context_length, config.d_model)
     if config.position.kind == "sinusoidal":
@@ -255,7 +255,7 @@ def build_addition(config: ModelConfig) -> AnyAddition:
 
 
 def build_rotation(config: ModelConfig) -> AnyRotation:
-    """What is done to queries and keys."""
+    """The module that rotates queries and keys."""
     rotary = config.position
     if not isinstance(rotary, Rotary):
         return NoRotation()

@@ -1,4 +1,4 @@
-"""What the other rooms ask of a model. Whatever answers this can be trained, run, measured and looked at.
+"""The interface of a model. Any class that has it can be trained, run, evaluated and looked at.
 
 Axes: B batch · T new positions.
 """
@@ -29,7 +29,7 @@ class Model(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are, and where ids must be."""
+        """The device that its weights are on; ids must be there too."""
         ...
 
     @property
@@ -39,18 +39,18 @@ class Model(Protocol):
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers were trained; those that two parts share count once."""
+        """How many parameters the model has; a tensor that two parts share counts once."""
         ...
 
     def __call__(self, ids_BT: Tensor, context: Context | None = None, *, last_only: bool = False) -> Output:
-        """Read some rows; without a context, plainly, with dropout only if the model is in training mode.
+        """One forward pass over some rows. Without a context it is a plain one, with dropout only in training mode.
 
-        `last_only` scores the last real position of each row alone, which is all that a continuation needs.
+        `last_only` scores the last real position of each row alone: generation needs no others.
         """
         ...
 
     def new_cache(self, max_length: int, *, batch_size: int = 1) -> ContiguousCache:
-        """An empty cache for rows of up to `max_length`, where the model lives, in its number format."""
+        """An empty key-value cache for rows of up to `max_length`, on the model's device, in its number format."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -1,10 +1,10 @@
-"""Recording: every tensor of one pass, by name.
+"""Recording activations: every tensor of one forward pass, by name.
 
     taps = record(model, ids_BT)
     taps["blocks.0.attention.weights"]     # [B, H, T, S]
 
-The pass uses `ExplicitCore`, whose scores and weights exist as tensors. The names are listed in `planning.layout`; the model
-itself stays as it is, so a recording disturbs nobody who uses it meanwhile.
+The pass uses `ExplicitCore`, whose scores and weights exist as tensors. The names are listed in `planning.layout`.
+Nothing is written into the model, so other passes may run through it at the same time.
 
 Axes: B batch · H query heads · T new positions · S all positions.
 """

@@ -1,7 +1,7 @@
-"""Where the new ids of a batch stand: which places of its row each of them takes, and how many the row holds then.
+"""The layout of a batch: which place of its row each new id takes, and how many places the row then holds.
 
     place      0, 1, 2, … along a row, whatever the row is made of; the cache and the masks count in places
-    position   what the embedding or the rotation is told; the place, unless the caller says otherwise
+    position   the number that the embedding or the rotation uses; the place, unless the caller says otherwise
 
 Rows may differ in how much of them was read before (`starts`) and in how many of the new ids are real (`counts`): the
 rest of a shorter row is padding at its end, which is neither kept in the cache nor seen by any real id.
@@ -35,7 +35,7 @@ class Rows:
 
     @classmethod
     def of(cls, ids_BT: Tensor, starts: Sequence[int] | None = None, counts: Sequence[int] | None = None) -> Rows:
-        """Lay out a batch: `starts` is what a cache holds of each row, `counts` how many ids of each row are real.
+        """Lay out a batch: `starts` is how much of each row a cache holds, `counts` how many ids of each row are real.
 
         Raises RequestError for counts or a cache of another number of rows, and for counts that no row can have.
 
@@ -73,7 +73,7 @@ class Rows:
         return (start_B1 + t_T).clamp(max=self.num_all - 1)
 
     def last(self, x_BTD: Tensor) -> Tensor:
-        """Of each row what belongs to its last real id, [B, 1, D]."""
+        """The vector of the last real id of each row, [B, 1, D]."""
         if self.full:
             return x_BTD[:, -1:]
         column_B = torch.tensor(self.counts, device=self.device) - 1

@@ -1,9 +1,9 @@
-"""A window in every wall: a function that is shown every tensor on its way through a model, and may replace it.
+"""Taps (hooks on activations): a function that is given every tensor of a forward pass by name, and may replace it.
 
-    tap(name, x) -> x        returns what it was given: it listens;  returns something else: that goes on instead
+    tap(name, x) -> x        returns the same x: nothing changes;  returns another tensor: the pass goes on with that
 
-It travels in the `Context` of one pass, so the model knows nothing of it and two passes at once do not hear each
-other. Names and shapes of what is shown are listed in `planning.layout`.
+A tap is part of the `Context` of one pass. The model does not store it, so two passes at the same time do not mix.
+Names and shapes of the tensors are listed in `planning.layout`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,20 @@ class Taps(dict[str, Tensor]):
 
 
 def kept(name: str, x: Tensor) -> Tensor:
-    """What was shown, without its gradient, such that nothing done to the model later can change it."""
+    """The tensor without its gradient, safe from later changes of the model."""
     return x.detach().clone() if name == "position" else x.detach()  # positions are rows of the table itself
 
 
 def no_tap(name: str, x: Tensor) -> Tensor:
-    """Nobody listens."""
+    """The tap that keeps and changes nothing."""
     return x
+
+
+def within(tap: Tap, path: str) -> Tap:
+    """The tap for the parts inside `path`: it puts `path` before the names that they give.
+
+    >>> import torch
+    >>> within(lambda name, x: name, "blocks.0.mlp")("up", torch.ones(1))
+    'blocks.0.mlp.up'
+    """
+    return tap if tap is no_tap else lambda name, x: tap(f"{path}.{name}", x)

@@ -1,8 +1,8 @@
-"""Which models something can take, axis by axis; what it does not list it cannot take. Deny by default.
+"""Which models a file format or a runner supports, axis by axis. Deny by default: what is not listed is not supported.
 
 A family of files, or the compiled loops, lists the axes of `ModelConfig` that it knows (`position.theta`), with the values
-that it can say or compute. A model passes when each of its axes is listed with that value, or stands at its neutral
-value, at which a model is as if the axis did not exist. So an axis that is added to `ModelConfig` later is refused by
+that it can say or compute. A model passes when each of its axes is listed with that value, or has its neutral
+value, with which a model is as if the axis did not exist. So an axis that is added to `ModelConfig` later is refused by
 everything that was written before it, unless it is left at neutral.
 """
 
@@ -46,7 +46,7 @@ NEUTRAL: Mapping[str, Any] = {
 
 
 def misfits(config: ModelConfig, known: Axes) -> list[str]:
-    """The axes of a model that are beyond what is `known`, as `axis=value`; none when it fits.
+    """The axes of a model whose values are not among the `known`, as `axis=value`; none when it fits.
 
     >>> plain = ModelConfig.from_axes(position="none", qk_norm=False)
     >>> misfits(plain, {**SIZES, **TRAINING, "norm.kind": ("rms",), "norm.eps": ANY})

@@ -40,9 +40,9 @@ SCALING = {  # the axes that a kind of stretching has
 
 
 def dotted(axes: Mapping[str, object]) -> dict[str, object]:
-    """Axes under either name, each where it lies in its group.
+    """Axes given under either name, each under its dotted name.
 
-    A whole model as it was written when every model had every axis loses those that mean nothing in it.
+    In older files every model has every axis; those that mean nothing in this model are left out.
 
     >>> dotted({"n_layers": 2, "rope_theta": 1e6, "sliding_window": None})
     {'n_layers': 2, 'position.theta': 1000000.0, 'attention.window': None}

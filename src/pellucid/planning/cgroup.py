@@ -2,8 +2,8 @@
 
 A machine may have 64 cores and 256 GB while this process may use 2 and 4. Groups nest, and the tightest of the group
 and its ancestors holds. Version 2 keeps one tree, version 1 one tree per resource; both are read. On other systems, or
-where nothing is limited, the answer is None. The affinity mask (`os.sched_getaffinity`) is *not* read here: it limits
-apart.
+where nothing is limited, the answer is None. The affinity mask (`os.sched_getaffinity`) is *not* read here: it is a
+separate limit.
 
 Source: Linux kernel documentation, admin-guide/cgroup-v2 and cgroup-v1/memory.
 """

@@ -1,9 +1,9 @@
-"""The drawings of a model: every choice that fixes its shape, in one frozen dataclass. No torch.
+"""The configuration of a model: every choice that fixes its architecture, in one frozen dataclass. No torch.
 
-One decoder serves all families because a family is only a point in these axes. The model is built from them once;
-no code asks later which family it is.
+A family (GPT-2, Llama, Qwen3) is only a choice of values for these axes, so one decoder serves all families. The model
+is built from them once; no code asks later which family it is.
 
-What belongs together is a group. A group of several kinds holds only the axes of its kind: a model with learned
+Axes that belong together are a group. A group of several kinds holds only the axes of its kind: a model with learned
 positions has no rotary base.
 """
 
@@ -24,7 +24,7 @@ from pellucid.settings import Layer, nested, resolve, setting
 
 Init = Literal["gpt2", "zero_projections", "matched_keys"]
 
-# Beyond these no model is known; they keep a file from asking for more than there can be.
+# No known model is larger than this. A file that asks for more is refused.
 MOST_TOKENS, MOST_LAYERS, MOST_HEADS, MOST_WIDTH = 1 << 22, 1 << 12, 1 << 14, 1 << 22
 
 
@@ -74,7 +74,7 @@ class ModelConfig:
         """The same model with some axes changed, under their flat names.
 
         >>> ModelConfig().revise(norm="layer", norm_eps=1e-5).norm
-        Norm(kind='layer', eps=1e-05)
+        NormConfig(kind='layer', eps=1e-05)
         """
         return resolve(type(self), Layer("model", vars(self)), Layer("axes", axes)).settings
 
@@ -114,7 +114,7 @@ class ModelConfig:
             )
 
     def window_at(self, layer: int) -> int | None:
-        """How many positions block `layer` lets a position see, itself the last; None: all before it.
+        """How many positions a position sees in block `layer`, counting itself; None: itself and all before it.
 
         >>> mixed = ModelConfig(attention=AttentionConfig(window=SlidingWindow(size=8, layers=(0, 2))))
         >>> [mixed.window_at(layer) for layer in range(mixed.n_layers)]

@@ -1,11 +1,11 @@
-"""How much arithmetic a token costs, part by part.
+"""FLOPs per token (floating-point operations), part by part.
 
 A matrix of `out x in` costs `2 x out x in` FLOPs per token (a multiplication and an addition for each weight).
 Attention adds two products with everything a position may see: its scores `q · k`, and the sum of values by weight.
 A causal position sees on average `(context_length + 1) / 2` positions, itself included. Training costs three times the
 forward pass: the backward pass has two products (one for inputs, one for weights) where the forward has one.
 
-The embedding is a look-up and costs nothing; the head is counted, tied or not. It is *not* counted what is small beside
+The embedding is a look-up and costs nothing; the head is counted, tied or not. *Not* counted is what is small beside
 the products: norms, softmax, rotations, the nonlinearity, biases, the optimizer (`muon_flops` counts Muon apart); nor what a core multiplies only to
 mask it away. The shorthand "6 x parameters x tokens" is close when the context is short beside the width.
 
@@ -34,12 +34,12 @@ class FlopCount(Breakdown):
 
     @property
     def forward(self) -> int:
-        """FLOPs per token to predict."""
+        """FLOPs per token of a forward pass."""
         return self.total
 
     @property
     def training(self) -> int:
-        """FLOPs per token to learn: forward and backward."""
+        """FLOPs per token of training: the forward and the backward pass."""
         return TRAINING_FACTOR * self.total
 
     def to_dict(self) -> dict[str, object]:

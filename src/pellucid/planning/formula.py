@@ -1,7 +1,7 @@
-"""Arithmetic that shows its working: each quantity of a plan is one written formula, and its value is computed from it.
+"""Formulas that are printed and computed: each quantity of a plan is one written formula, which gives its value.
 
 A `Term` is one line of a table: a name, the formula in words (`vocab_size x d_model`), the same formula with figures
-(`50,257 x 12,288`) and the value. All three come from one string, so what is printed is what was computed. An `Breakdown`
+(`50,257 x 12,288`) and the value. All three come from one string, so what is printed is what was computed. A `Breakdown`
 is a list of such lines and their sum. The grammar is whole numbers, names, `+ - x /` and parentheses; it is *not* an
 expression language: no functions, no powers, no fractions in the result.
 """
@@ -31,7 +31,7 @@ NAME = re.compile(r"\b(?!x\b)[A-Za-z_]\w*")
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """One line of a plan: what it is, how it is reckoned, and how much it comes to."""
+    """One line of a plan: its name, its formula and its value."""
 
     name: str
     formula: str

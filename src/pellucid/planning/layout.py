@@ -1,6 +1,6 @@
-"""The parts of a model in the order in which a token meets them: the whole of a `ModelConfig`, before it is built.
+"""The layout of a model: its parts in the order in which they are computed, known from the `ModelConfig` alone.
 
-Everything that counts, estimates, starts, groups or draws a model reads it from here. No torch.
+Parameter counts, FLOPs, memory, initialisation, optimizer groups and the lens all read the parts from here. No torch.
 """
 
 from __future__ import annotations

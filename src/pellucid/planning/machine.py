@@ -1,4 +1,4 @@
-"""What the machine at hand offers, and what some well-known machines do on paper.
+"""What this machine offers, and the published speed and memory of some well-known machines.
 
 `inspect_machine` only asks: it runs no benchmark and imports neither torch nor Numba. It says what this process may
 use, which in a container is less than what the machine has. The named machines are for plans ("how long would GPT-2

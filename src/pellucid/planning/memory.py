@@ -1,4 +1,4 @@
-"""How many bytes a model needs, to be trained and to be used, part by part.
+"""Memory: how many bytes a model needs for training and for inference, part by part.
 
 Training holds, all at once: float32 weights and, where the processor multiplies bfloat16, a copy in it to compute
 with; the gradients in the type computed in, and their float32 sums; the optimizer's state; and the activations: what
@@ -7,7 +7,7 @@ for this model run eagerly, tensor by tensor; a test runs the built model and fi
 `rows` (per micro-batch: accumulated steps cost no more memory), and the weights of the batched attention core with the
 square of the context.
 
-It is *not* counted: Python and torch themselves (about 250 MB), temporaries of the backward pass (the measured peak of
+*Not* counted: Python and torch themselves (about 250 MB), temporaries of the backward pass (the measured peak of
 a step lay at most 5 % above the total), the optimizer's scratch space (which lives while no activations do). A compiled
 step recomputes some of what is listed, so the lines are then too high. Use holds the weights, the KV cache (a key and a
 value vector per key/value head, layer and position) and the logits of one position per row.
@@ -55,7 +55,7 @@ class MemoryPlan(Breakdown):
 
     @property
     def fixed(self) -> int:
-        """Bytes that are there whatever the batch: weights, gradients, optimizer."""
+        """Bytes that do not depend on the batch: weights, gradients, optimizer."""
         return self.total - self.per_row * self.rows
 
 
@@ -165,7 +165,7 @@ def _weight_formula(weight_type: WeightType) -> str:
 
 
 def _state_lines(optimizer: Optimizer, compute_type: ComputeType) -> Iterator[Line]:
-    """What lives from step to step. AdamW keeps two averages of each weight, Muon one of each block matrix."""
+    """Weights, gradients and optimizer state. AdamW keeps two averages of each weight, Muon one of each block matrix."""
     yield "weights", "4 x parameters"
     if compute_type != "float32":
         yield "compute_copies", "compute_bytes x parameters"

@@ -1,4 +1,4 @@
-"""How many numbers a model learns, part by part, before it is built.
+"""Parameter counts: how many numbers a model learns, part by part, before it is built.
 
 Each part of a model (`parts/`) lists its learned tensors: the name in the built model, the part it is counted under, and
 its axes by name (`query: d_attention x d_model`). The shapes, the counts and the printed formulas are read from there. What is counted

@@ -1,12 +1,12 @@
-"""How far one text carries: what reading it again is worth, and when a model begins to learn it by heart.
+"""Several epochs on one text: what repeated tokens are worth, and when a model overfits (learns the text by heart).
 
     D' = U + U R_D (1 - exp(-(D/U - 1) / R_D))      what D tokens read from a text of U are worth in fresh ones
     N' = U_N + U_N R_N (1 - exp(-(N/U_N - 1) / R_N))      likewise for parameters beyond U_N, those that U tokens can fill
     excess = (r N')^-a + D'^-a      the part of the loss that a plan can change, up to a factor
 
-Muennighoff et al. fitted D' and N' to runs on web text, whose loss never rises again. That of a small text does: it falls
-for some passes, then the model learns the text by heart. How many passes are good, P, falls with the parameters that
-there are for each token of the text; dropout puts it off.
+Muennighoff et al. fitted D' and N' to runs on web text, whose loss never rises again. On a small text it
+does: the loss falls for some passes (epochs), then the model learns the text by heart. The number of good passes, P,
+is smaller when there are more parameters for each token of the text; dropout raises it.
 
     P = passes_at_one · (N/U)^-fall · exp(dropout / dropout_scale)
 
@@ -90,7 +90,7 @@ def worth_of_parameters(parameters: float, unique: float, law: Law = LAW) -> flo
 
 
 def passes_by_heart(parameters: float, unique: float, *, dropout: float, law: Law = LAW) -> float:
-    """After how many passes a model of this size begins to learn the text by heart.
+    """After how many passes (epochs) a model of this size begins to overfit, that is, to learn the text by heart.
 
     >>> round(passes_by_heart(10.5e6, 1.0e6, dropout=0), 1), round(passes_by_heart(10.5e6, 1.0e6, dropout=0.2))
     (2.6, 28)
@@ -99,7 +99,7 @@ def passes_by_heart(parameters: float, unique: float, *, dropout: float, law: La
 
 
 def most_passes(parameters: float, unique: float, *, dropout: float, row_tokens: int, law: Law = LAW) -> float:
-    """As many passes as are good, but at least one, and enough for `fewest_updates` of one row each.
+    """The most passes (epochs) that are useful: at least one, and enough for `fewest_updates` of one row each.
 
     >>> most_passes(10.5e6, 7000, dropout=0, row_tokens=256) == 100 * 256 / 7000
     True

@@ -1,4 +1,4 @@
-"""One dial: from a depth, or from a text and a time budget, every other size follows, each with its reason.
+"""Scaling laws: from a depth, or from a text and a time budget, every other size follows, each with its reason.
 
     d_model = aspect x depth        heads = d_model / head_dim        d_ff ≈ 8/3 d_model        (a Qwen3 shape)
 
@@ -281,7 +281,7 @@ class Work:
         return self.of(tokens, tokens / of_an_update)
 
     def tokens(self, flops: float) -> float:
-        """How many tokens that arithmetic is enough for, by halving."""
+        """How many tokens so many FLOPs are enough for, found by halving an interval."""
         low, high = 0.0, flops / self.of_token
         if math.isinf(high):
             return high

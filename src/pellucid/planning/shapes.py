@@ -1,8 +1,8 @@
-"""The shape of everything between ids and logits, worked out from the drawings alone.
+"""The shape of every tensor between ids and logits, computed from the `ModelConfig` alone.
 
 A runner that calls the torch model and one that calls compiled loops compute the same parts in the same order, so the
-shapes are a fact of the model and not of who runs it. Each part says its own steps. Nothing is run here, and nothing is
-observed: a test holds these tables equal to what the built model really shows.
+shapes depend on the model and not on the runner. Each part lists its own steps. No model is run here: a test holds
+these tables equal to the tensors of the built model.
 
 Axes: T new positions · S all positions attended to (those of the cache and the new) · D width · H query heads ·
 G key/value heads · K head width · F feed-forward width · V vocabulary.

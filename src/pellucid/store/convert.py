@@ -1,4 +1,4 @@
-"""From one format on disk to another: the same model, in another file and perhaps with fewer bits.
+"""Converting a model on disk: the same model in another file format, and perhaps with fewer bits per weight.
 
     f32    every number as it is trained
     bf16   8 bits of mantissa: half the bytes

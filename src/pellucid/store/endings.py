@@ -1,4 +1,4 @@
-"""Which tokens end a text, as a model's directory names them: in one file or another, one id or a list.
+"""End-of-text tokens: which ids end a text, as the files of a model's directory name them.
 
 `tokenizer_config.json` names one token, `config.json` and `generation_config.json` one id or several, and each may be
 silent. A model that is not stopped at its end of text writes on, mostly tokens that show nothing, until its context is

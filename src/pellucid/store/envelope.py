@@ -1,4 +1,4 @@
-"""One JSON value and named arrays in one piece of bytes: how numbers travel, and how they lie in trace files.
+"""A binary format for one JSON value and named arrays: used by `.plens` files and for answers to the lens's page.
 
     b"PLENS\\0" · u16 version · u32 length of the header · header (JSON, padded with spaces) · data
     header = {"value": …, "arrays": {name: {"dtype", "shape", "offset", "length", "scale", "zero"}}}

@@ -1,4 +1,4 @@
-"""A model in one GGUF file, the format of llama.cpp: in, as a checkpoint like any other; out, so that llama.cpp runs it.
+"""GGUF files, llama.cpp's format: a model is read like any other checkpoint, and written so that llama.cpp runs it.
 
 Read: the header is checked (`gguf_header`), the sizes become a `ModelConfig` (`names/gguf`), the tokenizer's values go to
 `tokens.gguf`. Weights are unpacked one by one when somebody asks for them, so that a model is in memory once. Written:

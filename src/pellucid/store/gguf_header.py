@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself, read without trusting it: named values, and where each tensor lies.
+"""The header of a GGUF file, read without trusting it: named values, and where each tensor lies.
 
     "GGUF" · version · number of tensors · number of values
     values:  name · type · value        tensors:  name · shape · number format · offset

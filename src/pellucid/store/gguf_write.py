@@ -1,4 +1,4 @@
-"""A GGUF file, piece by piece: values and tensors into bytes, without a second copy of the model in memory.
+"""Writing a GGUF file piece by piece: values and tensors into bytes, without a second copy of the model in memory.
 
 The layout is that of `gguf_header`. A value's type follows from Python's: bool, int (32 bits without sign), float (32
 bits), str, a list of str, or a numpy array of int32 or float32. Tensors are packed one by one, as they are written.

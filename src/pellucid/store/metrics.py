@@ -1,4 +1,4 @@
-"""The numbers of a run as JSON lines: one object a line, appended as training goes on, read by anything.
+"""The metrics of a run as JSON lines: one object a line, appended as training goes on.
 
 A process that is killed may leave half a line at the end; readers pass over it and the next writer removes it. Half a
 line anywhere else is damage, and an error. NaN and infinity are not JSON: they are written as null.

@@ -1,4 +1,4 @@
-"""One door to every model on disk: a run, a checkpoint, a Hugging Face directory, or a GGUF file."""
+"""Opening any model on disk: a run, a checkpoint, a Hugging Face directory, or a GGUF file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run looked at while it trained: the same texts at many steps, one small file for each step.
+"""Probes of a run: what its model predicts on the same few texts at many training steps, one small file for each step.
 
     RUN/probes/step-000300.plens      an envelope: {"format": 1, "step": 300, "texts": [{"text", "ids"}…]} and arrays
 

@@ -5,7 +5,7 @@
     Q4_0, Q4_1, …    fewer bits; Q4_1 adds an offset, x = d · q + m
 
 The plain formats are read and written here. Blocks are unpacked and packed by the `gguf` library, which is the format's
-own reference; it is *not* fast arithmetic on blocks, which never leave this file: a model computes with what comes out.
+own reference; no model computes with blocks, only with the unpacked numbers.
 
 Axes: R rows · C columns.
 Source: the format description at https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.

@@ -1,4 +1,4 @@
-"""A run's directory: who it is, what it measured, what it saved, and who may write to it.
+"""The directory of a training run: its settings, metrics and checkpoints, and the lock of its one writer.
 
     run.json                       settings with their sources, data, version: what makes it this run
     metrics.jsonl  events.jsonl    one line per measurement, one per decision

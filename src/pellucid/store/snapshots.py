@@ -1,4 +1,4 @@
-"""Early moments of a run: the model as it was at steps 0, 1, 2, 4, 8 …, kept to be looked at.
+"""Snapshots of a run: the model as it was at steps 0, 1, 2, 4, 8 …, kept to be looked at.
 
     RUN/snapshots/step-000004/      a Hugging Face directory in bf16: config, weights, tokenizer; no training state
 

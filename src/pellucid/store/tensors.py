@@ -1,4 +1,4 @@
-"""Tensors in a file: the safetensors format, written here piece by piece and read by its own library.
+"""Safetensors files: written here piece by piece, and read by the format's own library.
 
     8 bytes: length of the header · JSON {name: {dtype, shape, data_offsets}} padded to 8 bytes · the tensors' bytes
 

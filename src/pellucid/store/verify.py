@@ -1,4 +1,4 @@
-"""Is what lies on the disk what was written? SHA-256 of every file, remembered by size and time.
+"""Integrity check: whether files are still as they were written, by the SHA-256 of each, remembered by size and time.
 
 A checkpoint's `pellucid.json` lists the hash of each file beside it. Hashing a large file takes a while, so a file that
 was found good is stamped (`pellucid.stamps`) and is read again only when it changed; `always=True` trusts no stamp. It

@@ -1,4 +1,4 @@
-"""Which tokenizer suits a text of a given size, decided by arithmetic and said aloud.
+"""The choice of a tokenizer and its vocabulary size for a text of a given size, by a fixed rule.
 
 Each token of the vocabulary costs a row of the embedding, and a row learns only where its token occurs. The rule: the
 largest power of two from 512 to 8,192 for which the text has 500 bytes per token. A megabyte of text gets 2,048 tokens,

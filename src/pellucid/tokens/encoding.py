@@ -1,8 +1,8 @@
-"""What the tokenizer hands over: ids, and where in the text each of them came from.
+"""The result of encoding a text: ids, and where in the text each of them came from.
 
 An id is a row of the embedding; an offset says which characters of the text it stands for. When one character takes
 several tokens (a rare Chinese character as three bytes), each of those tokens carries the offsets of that character. An
-`Encoding` holds no special tokens: they are placed by id, by whoever frames the text, never by the text itself.
+`Encoding` holds no special tokens: a caller adds them by id; no text becomes one.
 """
 
 from __future__ import annotations

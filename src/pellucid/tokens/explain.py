@@ -2,7 +2,7 @@
 
 The pattern cuts the text into pieces; inside a piece the pair with the lowest rank (learned first) is joined, again and
 again. The merges are found by the readable algorithm of `plain.py` and must end at the ids that the engine gave, so an
-explanation is never a story about another computation.
+explanation always describes the real computation.
 """
 
 from __future__ import annotations

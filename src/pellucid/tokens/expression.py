@@ -1,8 +1,8 @@
-r"""Is a foreign regular expression safe to run? Only if it is of a plain kind that cannot take for ever.
+r"""A safety check for regular expressions from outside: only a plain kind is allowed, which cannot backtrack for ever.
 
 The engine of a `tokenizer.json` (oniguruma) goes back and tries again when a match fails, and an expression like
 `((.|.)*)*x` makes it try 2^n ways. What the published tokenizers need is plain: alternatives of characters and classes,
-each repeated by itself, a look ahead, an optional group. So that is what is taken: nothing that repeats a group, refers
+each repeated by itself, a look ahead, an optional group. So only that is allowed: nothing that repeats a group, refers
 back, calls itself or nests. How many choices may follow each other is limited too, which leaves a small power of the
 text's length; what is slow all the same is found by the trial (`engine.py`).
 """

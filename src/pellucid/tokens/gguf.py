@@ -1,12 +1,12 @@
-"""A tokenizer as the values of a GGUF file: in, a `Tokenizer`; out, what makes llama.cpp give the same ids.
+"""Tokenizers in GGUF files: read into a `Tokenizer`, and written so that llama.cpp gives the same ids.
 
 Two kinds are in use. `gpt2`: byte-level BPE, its tokens and merges as in `tokenizer.json`, and the name of the way in
 which the text is cut. `llama`: SentencePiece's BPE, tokens with scores and no list of merges; two neighbours are joined
 when together they are a token, the best score first, so the merges can be worked out and put in that order. Our
 character tokenizer is written as the second kind.
 
-It takes and gives plain values (str, int, lists); the file is `store`'s. One difference to llama.cpp is kept on
-purpose: a control token is reached by its id alone, never by text that happens to spell it.
+It takes and gives plain values (str, int, lists); `store` reads and writes the file. One difference to llama.cpp is
+kept on purpose: a control token is reached by its id alone, never by text that happens to spell it.
 
 Source: Kudo & Richardson 2018, "SentencePiece"; the key names are those of llama.cpp.
 """

@@ -1,4 +1,4 @@
-"""What of a foreign `tokenizer.json` may reach the engine: a closed list of steps, with their fields and values.
+"""The allow-list for a `tokenizer.json` from outside: the steps that may reach the engine, their fields and values.
 
 The engine trusts its file: some values end the process, others hang it, others let text vanish. So it never gets the
 file. It gets a document made here of the parts that are on the list; anything else is refused by name, the unknown key
@@ -205,9 +205,9 @@ def _offsets(node: Any) -> dict[str, Any] | None:
 
 
 def _added(entries: Any, vocabulary: Vocabulary, normalizer: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The added tokens that are ordinary text, so that none of them takes a space beside it away.
+    """The added tokens that are ordinary text, changed so that none of them removes a space beside it.
 
-    One that strips would, and so would one that is looked up as the normalizer writes it, with a ▁ in front.
+    A token that strips would do so, and so would one that is looked up in normalised text, with a ▁ in front.
     """
     keeps = {"lstrip": False, "rstrip": False}
     keeps |= {} if all(step["type"] in FORMS for step in normalizer) else {"normalized": False}

@@ -1,4 +1,4 @@
-r"""How a text is cut into pieces before any merge: a closed list of regular expressions, each with its name.
+r"""Pre-tokenization: how a text is cut into pieces before any merge, by a closed list of named regular expressions.
 
 A merge never crosses from one piece to the next, so the expression decides what a token can be: `qwen2` keeps digits
 single, `llama3` takes up to three, `gpt2` any number. They are the three that every engine in use reads without

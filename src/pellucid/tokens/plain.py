@@ -1,4 +1,4 @@
-"""Byte pair encoding in its shortest form: what the fast engine computes, written to be read.
+"""Byte-pair encoding (BPE) in its shortest form: what the fast engine computes, written to be read.
 
 Training: count all neighbouring pairs, join the most frequent one everywhere, repeat. Encoding: join the pair that was
 learned first, repeat until no known pair is left. Both work on symbols that can be added: `bytes` or `str`. They take

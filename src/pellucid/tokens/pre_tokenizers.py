@@ -1,4 +1,4 @@
-"""The ways of cutting a text into pieces that GGUF files name, and what each name means.
+"""The pre-tokenizers (ways of cutting a text into pieces) that GGUF files name, and what each name means.
 
 A GGUF file holds no expression, only a name (`tokenizer.ggml.pre`), and llama.cpp knows what it stands for. This is the
 part of that list whose meaning is certain here; a name outside it is refused, because a text cut at other places

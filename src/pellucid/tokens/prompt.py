@@ -1,4 +1,4 @@
-"""What a model is given to read: text, ids, or a list of either.
+"""Prompts: what a model is given to read, as text, ids, or a list of either.
 
     text     its ids, after <bos> where the tokenizer has one
     ids      as they are, nothing is put before them: a list, an `Encoding`, an array or a tensor of one row
@@ -36,7 +36,7 @@ class Numbers(Protocol):
 
 
 def read_prompts(prompts: Prompt | Prompts, tokenizer: Tokenizer) -> list[list[int]] | None:
-    """The ids of each prompt of a list; None for what is one prompt and no list of them.
+    """The ids of each prompt of a list; None for a single prompt.
 
     >>> from pellucid.tokens.train import train_characters
     >>> tokenizer = train_characters(["ab"])

@@ -1,4 +1,4 @@
-"""Ids into text, one at a time, never showing half a character.
+"""Streaming decoder: ids become text one at a time, and half a character is never shown.
 
 A Chinese character is three bytes and may be three tokens. The bytes of each id go through Python's incremental UTF-8
 decoder, which holds back an unfinished character until its last byte arrives: exact, and constant time per token. What

@@ -1,6 +1,6 @@
-"""Text to ids and back: one immutable object around one `tokenizer.json`.
+"""The tokenizer: text to ids and back, one immutable object around one `tokenizer.json`.
 
-The file is the truth, and Hugging Face `tokenizers` runs it, so every program that reads the format gives the same ids.
+The file decides, and Hugging Face `tokenizers` runs it, so every program that reads the format gives the same ids.
 Three promises are added. Text never becomes a control token: what spells `<eos>` is encoded as the characters it is
 made of. Decoding works on bytes, so it is exact: `decode(encode(text).ids) == text` for every text that UTF-8 can hold
 (a file with a normaliser of its own, like Qwen's, first rewrites the text). And no call changes the object, so threads
@@ -96,7 +96,7 @@ class Tokenizer:
             raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
 
     def ending_at(self, ids: Iterable[int]) -> Tokenizer:
-        """The same tokenizer for a model whose texts end at `ids` too; where it has no <eos>, the first special one is it.
+        """The same tokenizer for a model whose texts end at `ids` too; the first special one is <eos> if there is none.
 
         Raises TokenizerError for an id outside the vocabulary.
         """

@@ -1,4 +1,4 @@
-r"""Making a tokenizer from text: byte-level BPE, or one token per character.
+r"""Training a tokenizer: byte-level byte-pair encoding (BPE), or one token per character.
 
 BPE training starts from the 256 bytes and again and again joins the pair of neighbours that occurs most often, until
 the vocabulary is full. `plain.py` is the same in fifteen lines; here Hugging Face's trainer does the counting. Two

@@ -1,4 +1,4 @@
-"""What a `tokenizer.json` says, read without running it: the bytes behind each id, the special tokens, the kind.
+"""The vocabulary of a `tokenizer.json`, read without running it: the bytes of each id, the special tokens, the kind.
 
 Two spellings of bytes are in use, and this is the one place that knows both. Byte-level files (GPT-2, Qwen, ours) write
 each byte as a printable character; byte-fallback files (Llama 2, our character tokenizer) write text as text and the

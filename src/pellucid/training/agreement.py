@@ -1,18 +1,18 @@
-"""Whether a fast step gives the answers of the slow one: the loss of a micro-batch, and every gradient.
+"""Check that a fast training step agrees with the slow one: the loss of a micro-batch, and every gradient.
 
 Compilers err: GCC 12, compiling for a processor that it does not know, made a backward pass of which two gradients were
-NaN and all others right. So each answer of the fast step is held beside two others, the slow step's and the same step's
-in the next wider format:
+NaN and all others right. So each answer of the fast step is compared with two others: the slow step's, and the slow
+step's in the next wider number format:
 
     |fast - wide|  <=  2 |slow - wide| + floor |wide|
 
-The fast arithmetic may be about as rough as torch's own. Where the slow step's errors happen to cancel out, twice
-nothing would be too little, hence the floor: in bfloat16 one rounding (of a loss, the mean over N tokens, 1/√N of it);
-in float32, where the two add thousands of terms in different orders, about a thousand.
+The fast arithmetic may be about as inexact as torch's own. The floor is needed where the slow step's errors happen to
+cancel out and the first term is nearly 0. In bfloat16 it is one rounding (for a loss, the mean over N tokens, 1/√N of
+one). In float32, where the two steps add thousands of terms in different orders, it is about a thousand roundings.
 
-The weights are noise, because a fresh model hides faults: its projections are zero, and so are most of its gradients,
-right or wrong. They lie in memory of their own, so the run's weights, optimizer, position and random numbers stay as
-they are.
+The check uses random weights, because a fresh model hides faults: its projections are zero, and so are most of its
+gradients, right or wrong. These weights have memory of their own, so the run's weights, optimizer, position and random
+numbers stay as they are.
 
 Axes: B rows · T positions.
 """
@@ -29,7 +29,6 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.data.batch import Batch
-from pellucid.model.dropout import Dropout
 from pellucid.planning.parts.description import Group
 from pellucid.training.arena import Arena
 
@@ -47,7 +46,7 @@ Answer = Mapping[str, Tensor]  # "the loss" and "the gradient of …", in fp32
 
 
 def find_disagreement(fast: ComputeLoss, slow: ComputeLoss, model: nn.Module, arena: Arena, given: Batch) -> str:
-    """What is wrong with the fast step's answers for `model`, whose weights lie in `arena`; "" when they agree."""
+    """Describe where the fast step disagrees for `model`, whose weights are in `arena`; "" when the two agree."""
     dtype, given = arena.weights.dtype, reweighed(given)
     # Apple's accelerators have no float64: there the slow step is its own measure, and the floor alone is allowed.
     wider = torch.float32 if arena.device.type == "mps" else WIDER[dtype]
@@ -68,7 +67,7 @@ def find_disagreement(fast: ComputeLoss, slow: ComputeLoss, model: nn.Module, ar
 
 
 def reweighed(batch: Batch) -> Batch:
-    """The same batch with weights of which none is zero (all might be) and none equals another."""
+    """The same batch with new loss weights: none is zero, and no two are equal."""
     shape, generator = batch.weights_BT.shape, torch.Generator().manual_seed(SEED)
     weights_BT = (0.5 + torch.rand(shape, generator=generator)).to(batch.weights_BT)
     return dataclasses.replace(batch, weights_BT=weights_BT, total_weight=weights_BT.sum())
@@ -76,12 +75,12 @@ def reweighed(batch: Batch) -> Batch:
 
 def has_dropout(model: nn.Module) -> bool:
     """Whether a model in training draws random numbers."""
-    return any(isinstance(module, Dropout) and module.share > 0 for module in model.modules())
+    return any(getattr(module, "dropout_share", 0.0) for module in model.modules())
 
 
 @contextmanager
 def _set_apart(model: nn.Module, arena: Arena) -> Iterator[None]:
-    """Whatever is done to the model's weights, gradients and mode, or to torch's random numbers, is undone."""
+    """Restore the model's weights, gradients and mode, and torch's random state, when the block ends."""
     training = model.training
     try:
         with torch.random.fork_rng([arena.device] if arena.device.type == "cuda" else []):
@@ -103,7 +102,7 @@ def _ask(
     noise_dtype: torch.dtype,
     parts: int = 1,
 ) -> Answer:
-    """What a step says of a model of noise that computes in `dtype`; the noise is rounded to its own type first."""
+    """Run a step on a model with random weights, in `dtype`; the weights are first rounded to `noise_dtype`."""
     arena = Arena(model, dtype, groups)
     noise = torch.randn(len(arena.master), generator=torch.Generator().manual_seed(SEED)).to(arena.device)
     for stack in arena.stacks:
@@ -122,7 +121,7 @@ def _ask(
 
 
 def _worst(answer: Answer, others: list[Answer], wide: Answer, dtype: torch.dtype, *, num_tokens: int) -> str:
-    """The part of an answer that is furthest beyond what is allowed, in words; "" when all are within."""
+    """Describe the loss or gradient that exceeds its allowed error most; "" when none does."""
     shares: dict[str, float] = {}
     for part, expected in wide.items():
         floor = FLOORS[dtype] / (math.sqrt(num_tokens) if part == LOSS else 1.0)

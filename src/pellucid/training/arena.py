@@ -1,13 +1,13 @@
-"""Where the weights that are trained lie: a few flat blocks of memory.
+"""Flat memory for training: trained weights, fp32 master weights and gradients lie in a few large blocks.
 
-    master     fp32, what the optimizer changes and what is saved
-    weights    what the model computes with: master itself in fp32, a bf16 copy where the processor multiplies bf16 faster
+    master     fp32: the optimizer updates them, checkpoints save them
+    weights    the model computes with them: master itself in fp32, or a bf16 copy where bf16 products are faster
     gradients  one slot per weight, in the model's type;  sums: fp32, over the micro-batches of one step
 
-Every parameter that is trained is a view into `weights`, its gradient a view into `gradients`. Parameters of equal shape
-lie side by side, so that the optimizer sees them as one stack [n, *shape] without copying anything. Matrices come
-last, so that what only the others need (AdamW's second moment) is one span from the beginning. A frozen parameter (one
-that asks for no gradient) stays where it is: it needs no master copy and no optimizer state.
+Every trained parameter is a view into `weights`, and its gradient is a view into `gradients`. Parameters of equal shape
+lie side by side, so that the optimizer sees them as one stack [n, *shape] without a copy. Matrices come last, so that
+AdamW's second moment, which only the other parameters need, is one span from the beginning. A frozen parameter (one
+without a gradient) stays where it is: it needs no master copy and no optimizer state.
 
 Source: Micikevicius et al. 2017 §3.1 (a master copy in fp32).
 """
@@ -73,9 +73,9 @@ class Arena:
         self.publish()
 
     def attach(self, model: nn.Module) -> None:
-        """Let the model compute with these blocks: its parameters and their gradients become views into them.
+        """Make the model's parameters and their gradients views into these blocks.
 
-        Frozen parameters take the number format that the others compute in.
+        Frozen parameters are converted to the number format that the others compute in.
         """
         parameters = dict(model.named_parameters())
         for frozen in (parameter for parameter in parameters.values() if not parameter.requires_grad):
@@ -91,13 +91,13 @@ class Arena:
         return next((stack.start for stack in self.stacks if stack.group == "matrix"), self.stacks[-1].stop)
 
     def named(self, flat: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """(parameter name, its view into a flat block), in the order of the blocks; a shorter block has fewer."""
+        """(parameter name, its view into `flat`), in the order of the block; a shorter block has fewer parameters."""
         for stack in self.stacks:
             if stack.stop <= len(flat):
                 yield from zip(stack.names, stack.view(flat), strict=True)
 
     def saved_weights(self, model: nn.Module) -> dict[str, Tensor]:
-        """What a checkpoint holds, by name: the master weights, and the frozen parameters of the model."""
+        """The weights of a checkpoint, by name: the master weights, and the frozen parameters of the model."""
         frozen = {name: p.detach().float() for name, p in model.named_parameters() if not p.requires_grad}
         return dict(self.named(self.master)) | frozen
 
@@ -110,18 +110,18 @@ class Arena:
             view.copy_(tensors[name])
 
     def publish(self) -> None:
-        """Round the master weights into those the model computes with."""
+        """Round the master weights into the weights that the model computes with."""
         if self.weights is not self.master:
             self.weights.copy_(self.master)
 
     def collect(self) -> None:
-        """Add the gradients of one micro-batch to the sums, and clear them."""
+        """Gradient accumulation: add the gradients of one micro-batch to the sums, and clear the gradients."""
         if self.sums is not self.gradients:
             self.sums.add_(self.gradients)
             self.gradients.zero_()
 
     def clear(self) -> None:
-        """Forget all gradients."""
+        """Set all gradients and their sums to zero."""
         self.sums.zero_()
         self.gradients.zero_()
 

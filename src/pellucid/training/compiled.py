@@ -1,8 +1,8 @@
-"""The compiled step, believed after it has agreed with the eager one on this machine.
+"""The compiled training step (`torch.compile`): it is used only after it has agreed with the eager one here.
 
-A step that torch compiles takes about a third less time, when it is right. Whether it is, is asked in every shape in
-which it is to be used, before its first use (see `agreement`): a new shape is a new program. Where it is wrong, the
-compiler is told to compile for an earlier processor; where that does not help, the step stays eager.
+A compiled step takes about a third less time. Before its first use in each shape it is compared with the eager step
+(see `agreement`), because each shape is compiled to a new program. Where it is wrong, it is compiled again for an
+earlier processor. Where that does not help, the step stays eager.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pellucid.training.repeatable import NATIVE, tell_compiler
 
 
 def compile_with_torch(eager: ComputeLoss, march: str, recorder: Recorder) -> ComputeLoss:
-    """What torch's compiler makes of a step, when it is first called, for the processors that `march` names."""
+    """A step that torch compiles at its first call, for the processor that `march` names."""
     use_cache_of(march, recorder)
     logging.getLogger("torch").setLevel(logging.ERROR)  # a missing compiler is an answer here, not a fault
     tell_compiler()
@@ -41,7 +41,7 @@ def compile_with_torch(eager: ComputeLoss, march: str, recorder: Recorder) -> Co
 
 
 class CompiledStep:
-    """Stands where the eager step stood: compiled in the shapes in which the two agree, eager in all others."""
+    """Replaces the eager step: compiled in the shapes in which the two agree, eager in all others."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class CompiledStep:
         compile_for: Callable[[ComputeLoss, str, Recorder], ComputeLoss] | None = None,
         recorder: Recorder = NULL,
     ) -> None:
-        """`compile_for` makes a compiled step of the eager one and a `march`; torch's compiler when it is left out."""
+        """`compile_for` makes a compiled step from the eager one and a `march`; by default it is torch's compiler."""
         self.model, self.arena, self.eager, self.recorder = model, arena, eager, recorder
         self.compile_for = compile_for or compile_with_torch
         self.march = default_march()
@@ -68,10 +68,10 @@ class CompiledStep:
         return self._steps[batch.ids_BT.shape](batch)
 
     def settle(self, given: Batch, *, march: str, others: Sequence[str] = (), seconds: float = math.inf) -> str:
-        """Find a `march` whose step is believed in this shape; returns "", or what is wrong with the last one.
+        """Find a `march` whose step agrees with the eager one in this shape; return "", or the last one's fault.
 
-        The others are tried in turn while another try like the last fits into the seconds, but not where the compiler
-        cannot even compile for the processor that it runs on.
+        The `others` are tried in turn while another try, as long as the last, fits into `seconds`. None is tried when
+        the compiler cannot even compile for the processor that it runs on.
         """
         begun, fault = time.monotonic(), ""
         for target, following in itertools.pairwise((march, *others, None)):
@@ -87,7 +87,7 @@ class CompiledStep:
         return fault
 
     def find_fault(self, given: Batch) -> str:
-        """What is wrong with the compiled step in this shape; if nothing is, it is used there from now on."""
+        """Describe the compiled step's fault in this shape; without one (""), it is used in this shape from now on."""
         message = f"compiling the step for {_size(given)} (for {self.march}; this may take a minute)"
         self.recorder.record(Event(name="training.compiling", message=message, data={"march": self.march}))
         try:
@@ -106,21 +106,21 @@ class CompiledStep:
         return ""
 
     def _noted(self, batch: Batch) -> Tensor:
-        """The compiled step, while it is tried."""
+        """Run the compiled step while it is on trial."""
         assert self._compiled is not None
         loss = self._compiled(batch)
         self.answered = True
         return loss
 
     def _check_processor(self) -> None:
-        """Raise EngineError where code for the chosen processor could end this process."""
+        """Raise EngineError when code for the chosen processor could crash this process."""
         if self.arena.device.type == "cpu" and not can_run(self.march):
             raise EngineError(
                 f"it is not known that this processor can run code for {self.march} (if it can: {MARCH_VARIABLE}={self.march})"
             )
 
     def _check_memory(self) -> None:
-        """Raise DoesNotFitError where the comparison, which needs more than a step does, would be killed for it."""
+        """Raise DoesNotFitError when the comparison needs more memory than is free (it needs more than a step does)."""
         needed, free = BYTES_PER_WEIGHT * len(self.arena.master), inspect_machine().memory_available_bytes
         if self.arena.device.type == "cpu" and needed > free:
             raise DoesNotFitError(
@@ -129,7 +129,7 @@ class CompiledStep:
 
 
 def _telling_line(error: Exception) -> str:
-    """One line of a message, which may hold a whole command and its output."""
+    """The most informative line of a message that may hold a whole command and its output."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return next((line for line in lines if "error:" in line), lines[0])
 

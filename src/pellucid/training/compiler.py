@@ -1,10 +1,11 @@
-"""The compiler behind `torch.compile` on a processor: what it may be told to compile for, and where its work is kept.
+"""The C++ compiler behind `torch.compile` on a CPU: which processor it compiles for (`march`), and its cache.
 
-torch hands C++ to the system's compiler, for the processor that the compiler finds ("native"). A compiler older than
-its processor may find the wrong one, so there are others to try: earlier processors whose instructions this one has.
+torch gives C++ to the system's compiler, which compiles for the processor that it detects ("native"). A compiler that
+is older than the processor may detect the wrong one. So there are alternatives: earlier processors whose instructions
+this one has.
 
-What is compiled is kept, and a folder that comes to another processor (a home on a network, an image of a container)
-must not be taken up there. So the folder is named by all that the machine code depends on.
+Compiled code is cached on disk. The cache may later be seen by another processor (a home directory on a network, a
+container image), which must not run it. So the name of the cache folder holds all that the machine code depends on.
 """
 
 from __future__ import annotations
@@ -40,12 +41,12 @@ MOST_OTHERS = 2
 
 
 def default_march() -> str:
-    """What torch compiles for unless it is told otherwise: this processor, or what the environment names."""
+    """The `march` that torch uses by default: this processor, or the one that the environment names."""
     return os.environ.get(MARCH_VARIABLE, NATIVE)
 
 
 def other_marches(march: str) -> tuple[str, ...]:
-    """Earlier processors to compile for instead, at most two; none where torch cannot be told or asked.
+    """Earlier processors to compile for instead, at most two; none where torch offers no way to choose one.
 
     >>> "haswell" in other_marches("haswell")
     False
@@ -54,9 +55,9 @@ def other_marches(march: str) -> tuple[str, ...]:
 
 
 def can_run(march: str) -> bool:
-    """Whether this processor is known to have the instructions of code for `march`: the wrong ones end the process.
+    """Whether this processor is known to have the instructions of `march`; a missing instruction ends the process.
 
-    What the environment names is taken as known.
+    A processor that the environment names is taken as known.
     """
     if march in (NATIVE, default_march()):
         return True
@@ -68,7 +69,7 @@ def can_run(march: str) -> bool:
 
 
 def compiler_name() -> str:
-    """The compiler and its version as a person knows it; "" when there is none.
+    """The name and version of the compiler; "" when there is none.
 
     >>> compiler_name() == "" or compiler_name().split()[0] == Path(_command()).name
     True
@@ -78,9 +79,9 @@ def compiler_name() -> str:
 
 
 def cache_name(march: str) -> str:
-    """What a folder of compiled steps is called: processor, vector instructions, compiler and target, then a digest.
+    """The name of the folder for compiled steps: processor, vector instructions, compiler and target, then a digest.
 
-    The digest holds the rest that decides: what the compiler takes this processor for, its whole version, torch's.
+    The digest covers the rest: the processor that the compiler detects, the compiler's full version, torch's version.
     """
     processor, capability = inspect_machine().processor, torch.backends.cpu.get_cpu_capability()
     readable = [processor, capability, compiler_name() or "no compiler", march or "any"]
@@ -91,7 +92,7 @@ def cache_name(march: str) -> str:
 
 
 def use_cache_of(march: str, recorder: Recorder) -> Path:
-    """Have torch keep what it compiles for `march` in a folder of that name, inside the one that the environment names."""
+    """Make torch cache code for `march` in the folder `cache_name`, inside the one that the environment names."""
     name = cache_name(march)
     base = Path(CHOSEN_CACHE) if CHOSEN_CACHE else Path(platformdirs.user_cache_dir("pellucid")) / "steps"
     folder = base if base.name == name else base / name  # a child process is given its parent's folder
@@ -110,13 +111,13 @@ def use_cache_of(march: str, recorder: Recorder) -> Path:
 
 
 def _command() -> str:
-    """The compiler that torch would call."""
+    """The compiler command that torch would call."""
     return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 
 
 @functools.cache
 def _answer(*arguments: str) -> str:
-    """Everything that the compiler says; "" where there is none."""
+    """The compiler's whole output; "" where there is no compiler."""
     try:
         ended = subprocess.run([_command(), *arguments], capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):

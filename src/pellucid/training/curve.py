@@ -1,8 +1,8 @@
-"""Curves for people: the same drawing as SVG (for pages) and PNG (for anything else).
+"""Plot curves, such as the loss curve of a run, as SVG (for pages) and PNG (for anything else).
 
-Colours come from a palette that colour-blind readers can tell apart, and each curve carries its name at its end, so
-that nobody matches colours against a legend. Equal figures give equal bytes: no date, no random identifiers. Labels
-are drawn with the fonts that matplotlib brings along: keep them to letters that those hold.
+The palette can be told apart by colour-blind readers. Each curve has its name at its end instead of in a legend. Equal
+data give equal bytes: no date, no random identifiers. Labels are drawn with the fonts that matplotlib includes, so they
+may only use letters of those fonts.
 
 Source: Okabe & Ito 2008 (the palette).
 """
@@ -93,7 +93,7 @@ def _name_ends(axes: Axes, drawn: Mapping[str, Points]) -> None:
 
 
 def neighbours(ends: Sequence[tuple], gap: float) -> list[list[tuple]]:
-    """Entries in groups: a new one begins where the first number jumps by more than `gap`.
+    """Group the entries: a new group begins where the first number rises by more than `gap`.
 
     >>> neighbours([(0.1, "a"), (0.2, "b"), (0.9, "c")], 0.25)
     [[(0.1, 'a'), (0.2, 'b')], [(0.9, 'c')]]
@@ -108,7 +108,7 @@ def neighbours(ends: Sequence[tuple], gap: float) -> list[list[tuple]]:
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Rising places, each at least `gap` above the one before and otherwise where it was.
+    """Move sorted positions up where necessary, so that each is at least `gap` above the one before.
 
     >>> spread([0.0, 0.0, 0.5], 0.25)
     [0.0, 0.25, 0.5]

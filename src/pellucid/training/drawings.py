@@ -1,4 +1,4 @@
-"""The curves of a run, drawn from its metric lines: its loss, and the questions that its model was asked."""
+"""Plot the loss curve and the exam scores of a run from its metric lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pellucid.training.curve import draw_curves
 
 
 def draw_loss(run: Run) -> None:
-    """The loss curve of a run as `loss.svg` and `loss.png`."""
+    """Draw the loss curve of a run as `loss.svg` and `loss.png`."""
     rows = run.read_metrics()
     training = [(row["step"], row["loss"]) for row in rows if row["kind"] == "train"]
     series = {"training": training, "validation": [(row["step"], row["loss"]) for row in evaluations(rows)]}
@@ -24,7 +24,7 @@ def draw_loss(run: Run) -> None:
 
 
 def draw_exam(run: Run) -> None:
-    """The shares of right answers over the steps as `exam.svg` and `exam.png`, of a run whose model is asked."""
+    """Draw the share of right answers at each exam as `exam.svg` and `exam.png`, for a run that has an exam."""
     scores = exam_scores(run.read_metrics())
     if scores:
         draw_curves(

@@ -1,4 +1,4 @@
-"""Being asked to stop: the first Ctrl-C (or SIGTERM) finishes the step and saves, the second Ctrl-C quits at once."""
+"""Signal handling: the first Ctrl-C (or SIGTERM) finishes the step and saves; the second Ctrl-C quits at once."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class StopRequest:
 
 
 def is_signal(reason: str) -> bool:
-    """Whether a run ended because a signal asked it to: the reason is the signal's name then."""
+    """Whether a signal ended the run: then the reason is the signal's name."""
     return reason in {number.name for number in ASKING}
 
 
 def exit_code(reason: str) -> int:
-    """What a command exits with after a run that ended for this reason: 128 and the signal's number, as shells have it.
+    """The exit code of a command whose run ended for this reason: 0, or 128 + the signal's number, as in shells.
 
     >>> exit_code("finished"), exit_code("SIGINT"), exit_code("SIGTERM")
     (0, 130, 143)

@@ -1,12 +1,12 @@
-"""How long a run with a time budget is: the steps of its plan, corrected by the clock, each correction on record.
+"""The number of steps of a run with a time budget: planned first, then corrected by the clock, on record.
 
     {"step": 40, "old": 99, "new": 61, "reason": "…"}     RUN/lengths.jsonl, forced to the disk before step 41 begins
 
-Up to the step at which the learning rate begins to fall, every length has the same updates (but for the rise at the very
-beginning), so that is when the length is settled: with all that the clock has shown by then, and both ways. Later it is
-only shortened, where the machine has become slower.
+Before the cooldown of the learning rate begins, runs of all lengths have the same updates (apart from the warmup). So
+the length is fixed at that step, with all measurements so far; it may become longer or shorter. Later it is only
+shortened, when the machine has become slower.
 
-The lines, and not the clock, say what happened: a run that goes on replays those it finds, and the clock is asked again
+The recorded lines, and not the clock, decide: a resumed run replays the lines that it finds and asks the clock again
 only after the last of them. Rows and random numbers depend on neither. A run without a time budget has no lines.
 
 Source: Hägele et al. 2024 (a level rate with a linear fall: the length can be chosen late).
@@ -25,7 +25,7 @@ from pellucid.store.metrics import MEND_LINE
 from pellucid.store.run import LENGTHS, Run
 from pellucid.untrusted import Table
 
-TOLERANCE = 0.03  # of the budget that a run may be over before it is shortened once more: the clock is never quite even
+TOLERANCE = 0.03  # of the budget that a run may be over before it is shortened once more; step times vary a little
 LENGTHEN_FROM = 1.1  # a run is not lengthened by less: it would only be shortened again
 RECENT = 0.15  # of the budget: the stretch of time that the next steps are judged by
 FEWEST_SEEN = 3  # steps that the next ones are judged by, where there are so many
@@ -49,18 +49,18 @@ class Lengths:
         self.lines = [_read(row, run) for row in run.read_lengths()]
 
     def at(self, step: int) -> int:
-        """How many steps the run has, as known when `step` updates are done.
+        """The number of steps of the run, as known when `step` updates are done.
 
-        A later line wins, so that a run which is given another length leaves no older one waiting ahead of it.
+        A later line wins, so an older line for a later step cannot undo a new length.
         """
         return next((line.new for line in reversed(self.lines) if line.step <= step), self.planned)
 
     def is_settled(self, step: int) -> bool:
-        """Whether what happens at this step is on record already: the clock has no say."""
+        """Whether the length at this step is already recorded, so that the clock is not asked."""
         return bool(self.lines) and step <= self.lines[-1].step
 
     def change(self, step: int, new: int, reason: str) -> Length:
-        """Put another length on record, from this step on."""
+        """Record a new length, valid from this step on."""
         line = Length(step=step, old=self.at(step), new=new, reason=reason)
         self.run.append_length(asdict(line))
         self.lines.append(line)
@@ -78,14 +78,14 @@ def _read(row: Mapping[str, Any], run: Run) -> Length:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeBudget:
-    """What a run may take by the clock, and how far its length may go."""
+    """The seconds that a run may take, and the most steps it may have."""
 
     seconds: float
     most_steps: int  # what the text is good for
-    cooldown_share: float  # of the steps, over which the learning rate falls
+    cooldown_share: float  # of the steps, over which the learning rate falls (cooldown)
 
     def judge(self, seen: Sequence[tuple[int, float]], steps: int) -> tuple[int, str] | None:
-        """(another number of steps, why), or None to leave it; `seen` are (updates done, seconds since the start), in order.
+        """(new number of steps, reason), or None for no change; `seen` holds (updates done, seconds since the start).
 
         >>> budget = TimeBudget(seconds=100, most_steps=500, cooldown_share=0.5)
         >>> budget.judge([(step, 2.0 * step) for step in range(1, 26)], 100)  # two seconds a step: 50 fit
@@ -115,9 +115,9 @@ class TimeBudget:
         )
 
     def _per_step(self, seen: Sequence[tuple[int, float]]) -> float | None:
-        """Seconds of a step of late: with what is done between steps, without what is done once at the start.
+        """Recent seconds per step, including the work between steps but not the work done once at the start.
 
-        None where there is only one step to go by.
+        None when only one step has been timed.
         """
         step, spent = seen[-1]
         before = bisect.bisect_right(seen, spent - RECENT * self.seconds, key=lambda one: one[1]) - 1

@@ -1,14 +1,15 @@
-"""The training loop: one update after another, each a pure function of the state and the step's number.
+"""The training loop, with gradient accumulation: each update is a pure function of the state and the step's number.
 
     batch = objective.batch(rows of this step, key)
     for each micro-batch:  loss = objective.loss(model, micro-batch);  gradients += d loss
     optimizer.step(share of the rate at this step)
 
-Nothing random is carried from step to step: the rows come from (seed, position), what an objective draws for a row from
-(seed, row), and dropout is reseeded for each (seed, step, micro-batch). So a run that is cut anywhere and continued repeats the same bits.
+No random state is carried from step to step: the rows come from (seed, position), what an objective draws for a row
+comes from (seed, row), and dropout is reseeded for each (seed, step, micro-batch). So a run that is interrupted
+anywhere and resumed repeats the same bits.
 
-When a loss is not finite the update is not applied: the weights stay as they were, the batch is passed over once (and
-recorded, so that a continued run passes over it too); a second time at the same step stops the run.
+When a loss is not finite, the update is not applied: the weights stay as they were, and the batch is skipped (and
+recorded, so that a resumed run skips it too). A second such batch at the same step stops the run.
 
 Axes: B rows.
 """
@@ -40,14 +41,14 @@ from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 
 
 class RowSource(Protocol):
-    """Where rows come from: the same position always gives the same rows."""
+    """A source of rows (a loader): the same position always gives the same rows."""
 
     def rows(self, start: int, count: int) -> TokenRows: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How many updates, and how much each sees."""
+    """The number of updates, and the batch size of each."""
 
     steps: int
     rows: int  # rows of one update
@@ -56,7 +57,7 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
-    """What one update was like."""
+    """Measurements of one update: loss, gradient norm, tokens."""
 
     step: int  # counted from 1: the number of updates done
     loss: float  # nats per token on the batch just learned from, before the update
@@ -66,7 +67,7 @@ class StepReport:
 
 
 class Trainer:
-    """A model in training: weights, optimizer, and where in the data it stands."""
+    """A model in training: its weights, its optimizer and its position in the data."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class Trainer:
         self.step, self.skipped = 0, list[int]()
 
     def settle(self, *, march: str | None, others: Sequence[str] = (), seconds: float = math.inf) -> str:
-        """Choose the step before the first update, as `CompiledStep.settle` does; the eager one when it finds a fault."""
+        """Choose the compiled or the eager step before the first update, as `CompiledStep.settle`; eager on a fault."""
         assert self.compiled is not None, "there is nothing to settle about an eager step"
         rows = self.source.rows(self._position(), self.pace.micro_rows)
         given = self.objective.batch(rows, self.key).to(self.arena.device)
@@ -105,7 +106,7 @@ class Trainer:
         return fault
 
     def update(self) -> StepReport:
-        """Learn from the next batch; raises NonFiniteError when two batches in a row at this step have no finite loss."""
+        """Do one update on the next batch. Raises NonFiniteError when two batches at this step have no finite loss."""
         for attempt in (1, 2):
             rows = self.source.rows(self._position(), self.pace.rows)
             batch = self.objective.batch(rows, self.key)
@@ -121,11 +122,11 @@ class Trainer:
         )
 
     def _position(self) -> int:
-        """The next row to read: one after those learned from and those passed over."""
+        """The number of the next row: after all rows that were learned from or skipped."""
         return (self.step + len(self.skipped)) * self.pace.rows
 
     def _gradients(self, batch: Batch) -> tuple[float, float]:
-        """Fill the arena's sums with the gradients of one update; return its loss and their norm."""
+        """Fill the arena's sums with the gradients of one update; return the loss and the gradient norm."""
         self.model.train()
         self.arena.clear()
         loss = torch.zeros((), device=self.arena.device)
@@ -139,7 +140,7 @@ class Trainer:
         return loss.item(), torch.linalg.vector_norm(self.arena.sums).item()
 
     def _micro_batches(self, batch: Batch) -> Iterator[Batch]:
-        """The parts of a batch that are computed at once, each on the model's device when its turn comes."""
+        """The micro-batches of a batch, one after the other, each moved to the model's device when its turn comes."""
         num = self.pace.rows // self.pace.micro_rows
         for micro in (batch,) if num == 1 else batch.split(num):
             yield micro if micro.total_weight.device == self.arena.device else micro.to(self.arena.device)
@@ -171,6 +172,6 @@ class Trainer:
 
 
 def train(trainer: Trainer, *, until: int, after_step: Callable[[StepReport], bool]) -> None:
-    """Update until step `until`, or until `after_step` (which evaluates, saves, logs) says stop by returning False."""
+    """Update until step `until`, or until `after_step` (which evaluates, saves, logs) returns False to stop."""
     while trainer.step < until and after_step(trainer.update()):
         pass

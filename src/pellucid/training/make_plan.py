@@ -1,6 +1,7 @@
-"""The plan of one run: the saved one, lengthened when asked, or a new one from a short measurement; told before the first step.
+"""Make the plan of one run: read the saved one (lengthened when asked), or make a new one from a short measurement.
 
-`plan` has the arithmetic; here it meets the run: its text, its machine, its clock.
+The plan is printed before the first step. `plan` has the arithmetic; this file gives it the run's text, machine and
+time.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ MOST_SET_UP = 0.5  # of the minutes: where more goes before the first step, a pe
 
 
 def make_plan(opened: OpenRun) -> RunPlan:
-    """The run's plan, saved with it and told.
+    """The run's plan. It is saved with the run and reported.
 
-    Raises SettingsError for a length that cannot be, CorruptFileError for a saved plan that is damaged or whose
-    validation text is gone.
+    Raises SettingsError for an impossible length, CorruptFileError for a saved plan that is damaged or whose validation
+    text is gone.
     """
     run, task = opened.run, opened.task
     is_new = run.identity.get("plan") is None
@@ -96,7 +97,7 @@ def _measure(opened: OpenRun) -> Rates:
 
 
 def _size_of(opened: OpenRun) -> TextSize:
-    """How much text there is, and how it lies in rows where each holds a document."""
+    """The size of the text; with one document a row, also the shape of the rows."""
     prepared = opened.prepared
     return TextSize(
         train_tokens=prepared.train.num_tokens,
@@ -107,7 +108,7 @@ def _size_of(opened: OpenRun) -> TextSize:
 
 
 def _shape_of_rows(opened: OpenRun, context_length: int) -> RowShape:
-    """How long a row of one document is for a model with this context, and how much of it is text."""
+    """The mean length of one-document rows for a model with this context, and how much of a row is text."""
     settings, rows = opened.settings, opened.settings.batch.rows
     pool = Pool.of(rows, settings.batch.pool) if rows else None  # rows still open: as if unsorted
     loader = DocumentLoader(opened.prepared.train, context_length, settings.seed, pool)
@@ -116,7 +117,7 @@ def _shape_of_rows(opened: OpenRun, context_length: int) -> RowShape:
 
 
 def _tell_large_update(opened: OpenRun, plan: RunPlan, text: TextSize) -> None:
-    """Say so where one update, as large as asked for, reads the same text more than once."""
+    """Warn when one update, as large as asked for, reads the same text more than once."""
     settings, update = opened.settings, plan.tokens // plan.steps
     if not (settings.batch.rows or settings.batch.tokens) or update < 2 * text.train_tokens:
         return
@@ -129,7 +130,7 @@ def _tell_large_update(opened: OpenRun, plan: RunPlan, text: TextSize) -> None:
 
 
 def _tell_set_up(opened: OpenRun, plan: RunPlan, gone: float) -> None:
-    """Say so where most of the minutes went before the first step could be taken."""
+    """Warn when most of the minutes were spent before the first step."""
     settings = opened.settings
     if settings.minutes is None or plan.budget_seconds is None or gone <= MOST_SET_UP * 60 * settings.minutes:
         return
@@ -143,18 +144,18 @@ def _tell_set_up(opened: OpenRun, plan: RunPlan, gone: float) -> None:
 
 
 def _cost(rates: Rates) -> str:
-    """What determinism costs; less than nothing is what a measurement makes of nothing."""
+    """The cost of determinism in words; a negative measurement counts as no cost."""
     share = rates.determinism_cost
     return f"{share:.0%} more time" if share >= 0.01 else "no more time"
 
 
 def _busy(rates: Rates) -> str:
-    """What to add where other programs were in the way."""
+    """A remark to add when other programs disturbed the measurement."""
     return f"; other programs are busy: most tries took {rates.busy:.1f} times as long" if rates.busy > 1.5 else ""
 
 
 def _lengthen(opened: OpenRun, plan: RunPlan) -> RunPlan:
-    """The saved plan with another number of steps; of a run whose length the clock changed, this change is on record too."""
+    """The saved plan with another number of steps; with a time budget the change is recorded in `lengths` too."""
     run, settings = opened.run, opened.settings
     seconds_per_step, times = plan.estimated_seconds / plan.steps, run.read_times()
     if plan.budget_seconds is not None and times and min(times[-1]) > 0:

@@ -1,6 +1,6 @@
-"""What this machine really does: short measurements that a plan rests on. Each runs for a second or two.
+"""Measure this machine's speed (FLOP/s, bandwidth, training steps) for a plan. Each measurement takes a second or two.
 
-The rates depend on what else the machine is doing at that moment; they size a run and estimate its time, nothing more.
+The rates depend on what else the machine is doing at that moment. They only size a run and estimate its time.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from pellucid.training.steady import time_in_turn
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What a training step reaches here."""
+    """The measured speed of a training step on this machine."""
 
     training_flops_per_second: float  # eager training of a small model, arithmetic as `planning.flops` counts it
-    determinism_cost: float  # time of a deterministic step over that of a free one, minus 1
-    busy: float = 1.0  # time of a usual try over that of the best: what else runs takes the rest
+    determinism_cost: float  # time of a deterministic step over that of a nondeterministic one, minus 1
+    busy: float = 1.0  # time of the median try over that of the best; above 1 because of other programs
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompileTrial:
-    """What came of compiling a small model's step."""
+    """The result of compiling a small model's step."""
 
     march: str  # the processor that it was last compiled for
-    fault: str  # why the step is not believed; "" when it is
+    fault: str  # why the step is not used; "" when it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,9 @@ class RandomRows:
 
 
 def measure_training(device: torch.device, dtype: torch.dtype, *, deterministic: bool) -> Rates:
-    """Time a few updates of a small model (four blocks, 16 rows of 128 tokens), deterministic and free in turn.
+    """Time a few updates of a small model (four blocks, 16 rows of 128 tokens), deterministic and not, in turn.
 
-    The best of the tries counts: what else the machine does at the moment passes, and a run's clock sees to the rest.
+    The best of the tries counts, because other load on the machine passes; later the run's own clock corrects the rest.
     """
     trainer = _small_trainer(device, dtype, depth=4, rows=16)
     trainer.update()
@@ -116,14 +116,14 @@ def measure_product(device: torch.device, dtype: torch.dtype, size: int = 2048) 
 
 
 def measure_read_bandwidth(num_bytes: int = 1 << 29) -> float:
-    """Bytes per second at which this process reads memory that no cache holds."""
+    """Memory bandwidth: bytes per second at which this process reads memory that is in no cache."""
     block = torch.ones(num_bytes // 4)
     best = min(seconds_of(block.sum, torch.device("cpu")) for _ in range(4))
     return num_bytes / best
 
 
 def seconds_of(function: Callable[[], object], device: torch.device) -> float:
-    """Seconds that one call takes, the accelerator's work included."""
+    """Seconds that one call takes, including the accelerator's work."""
     synchronize(device)
     start = time.perf_counter()
     function()

@@ -1,10 +1,10 @@
-"""The numbers of a run: JSON lines are the truth; TensorBoard, for those who like it, is a copy of them.
+"""The metrics of a run. They are JSON lines; TensorBoard, when asked for, receives a copy of them.
 
     {"kind": "train", "step": 12, "loss": 3.1, …}     one line per update
     {"kind": "eval", "step": 50, "loss": 2.9, "bits_per_byte": 1.7, …}     one line per evaluation
 
-Fields named `seconds` (of training, in all processes until then) and `tokens_per_second` (of this process) are the wall
-clock's; all others repeat to the bit.
+Two fields depend on the wall clock: `seconds` (of training so far, in all processes) and `tokens_per_second` (of this
+process). All others repeat to the bit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Board:
         self.writer = SummaryWriter(str(directory), purge_step=after_step + 1)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """One metric line."""
+        """Copy one metric line."""
         for key, value in row.items():
             if key not in NOT_PLOTTED and isinstance(value, (int, float)):
                 self.writer.add_scalar(f"{row['kind']}/{key}", value, row["step"])
@@ -52,5 +52,5 @@ class NoBoard:
 
 
 def without_wall_clock(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a line that repeat to the bit."""
+    """The fields of a line that repeat to the bit: all but those of the wall clock."""
     return {key: value for key, value in row.items() if key not in WALL_CLOCK}

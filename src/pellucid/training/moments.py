@@ -1,8 +1,8 @@
-"""When a model is looked at while it trains: close together at the beginning, where most is learned, then less often.
+"""The steps at which a model in training is observed: close together at the beginning, later further apart.
 
-Probes (`probe`) look at texts, snapshots (`snapshots`) keep the weights; both at steps from here, and where there is
-not room for all of them, both leave out the same way. Looking changes nothing that is learned, and nothing that was
-kept is read by a run that goes on.
+Most is learned at the beginning. Probes (`probe`) record texts, snapshots (`snapshots`) keep the weights. Both take
+their steps from here, and both thin them out the same way when there is not room for all. Observation changes nothing
+that is learned, and a resumed run does not read what was kept.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-EVENLY = 40  # looks spread evenly over a run, besides those at 1, 2, 4, 8 … steps
+EVENLY = 40  # steps spread evenly over a run, besides 1, 2, 4, 8 …
 
 
 class Look(Protocol):
-    """Something that is done at some steps of a run, for people to look at."""
+    """An observation made at some steps of a run: a probe or a snapshot."""
 
     def look(self, step: int, elapsed_seconds: float) -> None: ...
 
@@ -25,7 +25,7 @@ class Look(Protocol):
 
 
 def early_steps(steps: int) -> list[int]:
-    """Before the first update, and at doubling distances.
+    """Step 0 and then steps 1, 2, 4, 8, ….
 
     >>> early_steps(20)
     [0, 1, 2, 4, 8, 16]
@@ -34,7 +34,7 @@ def early_steps(steps: int) -> list[int]:
 
 
 def due_steps(steps: int, *, every: int | None = None) -> list[int]:
-    """The early steps, evenly spread ones, and the last; or every so many.
+    """The early steps, evenly spread ones, and the last; or, with `every`, each multiple of it.
 
     >>> due_steps(6), due_steps(100, every=40)
     ([0, 1, 2, 3, 4, 5, 6], [0, 40, 80, 100])
@@ -46,7 +46,7 @@ def due_steps(steps: int, *, every: int | None = None) -> list[int]:
 
 
 def thin_out(steps: Sequence[int], most: int, *, always: Collection[int] = ()) -> list[int]:
-    """At most so many of the steps, evenly in the logarithm of the step: the first, the last and `always` among them.
+    """Choose at most `most` of the steps, evenly in log(step); the first, the last and `always` are kept.
 
     >>> thin_out([0, 1, 2, 4, 8, 16], 3), thin_out([0, 1, 2, 4, 8, 16], 4, always=[8])
     ([0, 4, 16], [0, 1, 8, 16])

@@ -1,4 +1,4 @@
-"""A few of the text's own words, as a first prompt for a model that learned from it."""
+"""Choose a first prompt for a trained model: a few words from its own training text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FIRST_UNSPACED = 0x0E00  # Thai: letters before it (Arabic, Hebrew, Hindi) are w
 
 
 def find_opening(shards: TokenShards, tokenizer: Tokenizer) -> str:
-    """How a document, or a line, from the middle of the text begins; "" where nothing in it reads as words.
+    """The first words of a document, or of a line, from the middle of the text; "" when no line reads as words.
 
-    The beginning of the text is looked at where its middle has no such line.
+    When the middle of the text has no such line, its beginning is searched.
     """
     several = shards.num_documents > 1
     start = shards.document(shards.num_documents // 2).start if several else shards.num_tokens // 2
@@ -30,7 +30,7 @@ def find_opening(shards: TokenShards, tokenizer: Tokenizer) -> str:
 
 
 def _lines_from(start: int, shards: TokenShards, tokenizer: Tokenizer) -> list[str]:
-    """Some lines of the text; a character that the cut goes through is left out, at both ends."""
+    """Some lines of the text; a character that is cut in two at either end is left out."""
     return tokenizer.decode(shards.tokens(start, start + READ_TOKENS).tolist()).strip(REPLACEMENT).splitlines()
 
 
@@ -52,7 +52,7 @@ def first_words(line: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """A long word, or a sentence without spaces, to its first characters; marks of the last one stay with it."""
+    """Cut a long word, or a sentence without spaces, to its first characters, with combining marks of the last one."""
     if len(text) <= (MOST_CHARACTERS if _is_spaced(text) else MOST_UNSPACED):
         return text
     end = MOST_UNSPACED
@@ -62,5 +62,5 @@ def _cut(text: str) -> str:
 
 
 def _is_spaced(text: str) -> bool:
-    """Whether words of this writing stand apart: of Chinese, Japanese and Thai they do not."""
+    """Whether this writing puts spaces between words; Chinese, Japanese and Thai do not."""
     return not any(unicodedata.category(sign) == "Lo" and ord(sign) >= FIRST_UNSPACED for sign in text)

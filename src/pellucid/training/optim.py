@@ -1,17 +1,17 @@
-"""How gradients become changes of the weights: Muon for matrices, AdamW for everything else.
+"""The optimizers: Muon for the matrices inside the blocks, AdamW for everything else.
 
 AdamW scales every coordinate by its own history:
 
     m = β1 m + (1-β1) g      v = β2 v + (1-β2) g²      w -= rate · m̂ / (√v̂ + ε)
 
-Muon asks what a whole matrix does: it makes all directions of the (momentum of the) gradient equally strong, by a few
-steps of a polynomial iteration that pushes every singular value towards one:
+Muon works on a whole matrix: it makes all directions of the (momentum of the) gradient equally strong. A few steps of a
+polynomial iteration push every singular value towards one:
 
     X = G / ‖G‖      five times: A = X Xᵀ;  X = a X + (b A + c A²) X      w -= rate · √max(1, rows/columns) · X
 
-Matrices of one shape are worked on as one stack; a parameter with more axes (experts E x D x F) is a stack itself, and each
-of its matrices is worked on alone. Weight decay is decoupled, and cautious: it shrinks a weight only
-where the update shrinks it too.
+Matrices of one shape are updated as one stack. A parameter with more axes (experts E x D x F) is a stack itself, and
+each of its matrices is updated on its own. Weight decay is decoupled, and cautious: it shrinks a weight only where the
+update shrinks it too.
 
 Source: Loshchilov & Hutter 2019 (AdamW, alg. 2); Jordan et al. 2024 (Muon); Liang et al. 2024 (cautious).
 """
@@ -34,7 +34,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan 2024: steepest slope at zero
 
 @dataclass(frozen=True, kw_only=True)
 class Views:
-    """Parameters of one group and shape, and what an update of them reads and writes: views of flat blocks."""
+    """Parameters of one group and shape, their gradients and their optimizer state: views of flat blocks."""
 
     group: Group
     gradient: Tensor
@@ -44,7 +44,7 @@ class Views:
 
 
 class Optimizer:
-    """Changes an arena's master weights from its gradient sums; its whole memory is in flat blocks too."""
+    """Updates an arena's master weights from its gradient sums; the optimizer state is in flat blocks too."""
 
     def __init__(self, arena: Arena, settings: OptimizerSettings) -> None:
         self.arena, self.settings = arena, settings
@@ -65,7 +65,7 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, rate_share: float) -> None:
-        """One update; every group's rate is multiplied by `rate_share`, the schedule's word for this step."""
+        """Do one update; each group's learning rate is multiplied by `rate_share`, the schedule's value here."""
         self.updates += 1
         self._clip()
         for views in self.views:
@@ -77,7 +77,7 @@ class Optimizer:
         self.arena.publish()
 
     def rate(self, group: Group) -> float:
-        """The full learning rate of a group."""
+        """The full learning rate of a group, before the schedule."""
         return getattr(self.settings, f"{self.settings.matrices if group == 'matrix' else group}_rate")
 
     def _clip(self) -> None:
@@ -110,12 +110,12 @@ class Optimizer:
             weight.sub_(weight * agrees, alpha=self.settings.weight_decay * self.rate("matrix") * rate_share)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a resume needs, by parameter name."""
+        """The optimizer state that a resume needs, by parameter name."""
         named = {f"first.{name}": view for name, view in self.arena.named(self.first)}
         return named | {f"second.{name}": view for name, view in self.arena.named(self.second)}
 
     def load(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """Copy a saved memory back in."""
+        """Restore a saved optimizer state."""
         for prefix, flat in (("first.", self.first), ("second.", self.second)):
             self.arena.load(
                 flat, {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""A directory that holds a run takes no other text: saying which two texts met, and where the other one could go."""
+"""Refuse to train on another text in a directory that holds a run; name both texts and propose another directory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_same_text(out: Path, source: Source) -> None:
 
 
 def _text_of(out: Path) -> str | None:
-    """What the prepared tokens of a run were made from, as it was described then."""
+    """The description of the text that a run's prepared tokens were made from."""
     if not (out / "data" / "train" / MANIFEST).is_file():
         return None
     try:
@@ -47,7 +47,7 @@ def _name(description: str) -> str:
 
 
 def propose_directory(out: Path, description: str) -> Path:
-    """A directory beside `out` that is free, named after the text.
+    """An unused directory beside `out`, named after the text.
 
     >>> propose_directory(Path("runs/book"), "My novel.txt (1,000 bytes)").as_posix()
     'runs/My-novel'

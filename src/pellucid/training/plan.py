@@ -1,7 +1,8 @@
-"""The plan of a run: every figure that was left open, worked out from the text, the machine and the time, with its reason.
+"""The plan of a run: each setting that was left open (model size, batch size, steps, …), with its reason.
 
-It is made once, printed (`plan_text`) before the first step, saved with the run and read back on resume: a run that continues never
-derives its figures anew. Explicit settings are taken as they are; one that cannot hold is an error.
+The plan is derived once from the text, the machine and the time. It is printed (`plan_text`) before the first step,
+saved with the run and read back on resume: a resumed run never derives its figures again. Explicit settings are taken
+as they are; an impossible one is an error.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ MAY_BE_ZERO = ("eval_windows",)  # of the whole figures of a saved plan
 MEMORY_SHARE = 0.5  # of the free memory that one micro-batch may take
 COMPILE_SECONDS, COMPILE_SAVING = 60.0, 0.3  # what compiling costs once, and the share of a step that it saves
 
-SLOWEST_FLOPS, FASTEST_FLOPS = 1e9, 1e15  # a second: every machine lies between
+SLOWEST_FLOPS, FASTEST_FLOPS = 1e9, 1e15  # FLOP/s: the speed of every machine lies between
 UNMEASURED_SECONDS = 15.0  # a run that is shorter even on the slowest machine may go without measuring
 DEPEND_ON_RATE = ("estimated_seconds", "reasons")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowShape:
-    """A row of training: its positions, and how many of them hold text on average; the others are padding."""
+    """The shape of a training row: its positions, and the mean number that hold text; the others are padding."""
 
     length: int
     tokens: float
@@ -50,7 +51,7 @@ class RowShape:
 
 @dataclass(frozen=True, kw_only=True)
 class TextSize:
-    """How much text there is, in tokens."""
+    """The size of the text in tokens."""
 
     train_tokens: int
     valid_tokens: int
@@ -58,7 +59,7 @@ class TextSize:
     rows_of: Callable[[int], RowShape] | None = None  # of a context length; None: every position of a row is text
 
     def rows(self, context_length: int) -> RowShape:
-        """The rows that the training text makes for a model with this context."""
+        """The shape of the training rows for a model with this context."""
         if self.rows_of is not None:
             return self.rows_of(context_length)
         return RowShape(length=context_length, tokens=context_length)
@@ -87,11 +88,11 @@ class RunPlan:
 
     @property
     def tokens(self) -> int:
-        """Positions that the whole run learns from."""
+        """The number of positions that the whole run learns from."""
         return self.steps * self.rows * (self.row_length or self.config.context_length)
 
     def to_dict(self) -> dict[str, Json]:
-        """What is saved with the run."""
+        """The plan as it is saved with the run."""
         values = as_fields(self) | {"config": to_dict(self.config), "reasons": [as_fields(r) for r in self.reasons]}
         return values | {"memory": self.memory.total}
 
@@ -106,10 +107,10 @@ def plan_run(
     given: ModelConfig | None = None,
     seconds_gone: float = 0.0,
 ) -> RunPlan:
-    """Work out the run; `bf16` says what it computes in, `given` is the shape of a model to start from.
+    """Derive the plan of a run; `bf16` says whether it computes in bf16, `given` is the shape of a model to start from.
 
-    `seconds_gone` of the minutes were spent on preparing. Raises DoesNotFitError, with the figures, when even one row
-    at a time needs more memory than is free.
+    `seconds_gone` is the part of the minutes already spent on preparation. Raises DoesNotFitError, with the figures,
+    when even one row at a time needs more memory than is free.
     """
     check_settings(settings)
     budget = _budget(settings, seconds_gone)
@@ -150,9 +151,9 @@ def plan_unmeasured(
     given: ModelConfig | None = None,
     seconds_gone: float = 0.0,
 ) -> RunPlan | None:
-    """The plan of a run so small that how fast the machine is changes nothing about it; None when it does.
+    """The plan of a run that is too small to depend on the machine's speed; None for a larger run.
 
-    Measuring takes longer than such a run.
+    Measuring the speed would take longer than such a run.
     """
 
     def planned(flops_per_second: float) -> RunPlan:
@@ -173,8 +174,11 @@ def plan_unmeasured(
 
 
 def check_settings(settings: TrainSettings) -> None:
-    """Raise SettingsError for what cannot hold whatever the text is: no such preset, a size said twice, rows that cannot
-    be sorted, or a compiled step, which has one shape, beside them."""
+    """Raise SettingsError for settings that are wrong for any text.
+
+    These are an unknown preset, a size said twice, rows that cannot be sorted, and sorted rows with a compiled step
+    (which has one shape).
+    """
     if settings.model.preset is not None:
         preset(settings.model.preset)
     if settings.batch.rows is not None and settings.batch.tokens is not None:
@@ -201,7 +205,7 @@ def check_settings(settings: TrainSettings) -> None:
 
 
 def _budget(settings: TrainSettings, seconds_gone: float) -> float | None:
-    """Seconds that training may take by the clock, where minutes were given."""
+    """The seconds that training may take by the clock; None when no minutes were given."""
     if settings.minutes is None:
         return None
     whole = 60 * settings.minutes
@@ -215,7 +219,7 @@ def _budget(settings: TrainSettings, seconds_gone: float) -> float | None:
 def _fit(
     settings: TrainSettings, text: TextSize, flops_per_second: float, seconds: float, given: ModelConfig | None
 ) -> Fit:
-    """The model and how much it reads: the size is chosen first, where it is open, then the rest for that very shape."""
+    """Choose the model size first, where it is open, then how much text that model reads."""
     tokens = _asked_tokens(settings, text)
     dropouts = dropouts_for(text.train_tokens, tokens)
 
@@ -249,13 +253,13 @@ def _fit(
         dropouts if is_open else [config.dropout],
         math.inf if as_long_as_asked else seconds,
     )
-    # What a person set, or a model brought along, has no reason of ours.
+    # A value that a person set or that the given model has needs no reason.
     kept = (one for one in found.reasons if one.field not in axes and (is_open or one.field != "dropout"))
     return dataclasses.replace(found, reasons=tuple(kept))
 
 
 def _chosen(depth: int, sizes: Sequence[Derived]) -> Derived:
-    """The size of this depth, with why it was taken of several."""
+    """The candidate size of this depth, with the reason why it was chosen."""
     shape = next(one for one in sizes if one.depth == depth)
     if len(sizes) == 1:
         return shape
@@ -272,7 +276,7 @@ def _chosen(depth: int, sizes: Sequence[Derived]) -> Derived:
 
 
 def _asked_tokens(settings: TrainSettings, text: TextSize) -> int | None:
-    """How many tokens a person wants to be learned from, over all passes; None when that is open."""
+    """The number of training tokens that a person asked for, over all passes; None when it is open."""
     batch = settings.batch
     if settings.steps is not None and batch.rows is not None:
         return settings.steps * batch.rows * text.rows(settings.model.context_length or DEFAULT_CONTEXT).length
@@ -284,14 +288,14 @@ def _asked_tokens(settings: TrainSettings, text: TextSize) -> int | None:
 
 
 def overrides(asked: ModelSettings) -> Mapping[str, Any]:
-    """The single axes that a person set."""
+    """The single axes of the model that a person set."""
     return {name: value for name, value in given_parts(asked).items() if name not in ("preset", "depth")}
 
 
 def _pace(
     settings: TrainSettings, text: TextSize, fit: Fit, shape: RowShape, reasons: list[Reason]
 ) -> tuple[int, int, int]:
-    """(steps, rows per step, the most steps that the text is good for)."""
+    """(steps, rows per step, the most steps that are useful for this text)."""
     schedule = derive_schedule(fit.config, fit.tokens)
     tokens, rows = settings.batch.tokens, settings.batch.rows
     if rows is None and tokens is None:
@@ -308,7 +312,7 @@ def _pace(
 
 
 def _most_steps(settings: TrainSettings, text: TextSize, fit: Fit, tokens_per_step: float) -> int:
-    """What a clock that has time left may lengthen the run to: what was asked for, or what the text is good for."""
+    """The most steps that time left over may lengthen the run to: those asked for, or those useful for this text."""
     if settings.steps is not None:
         return settings.steps
     asked = _asked_tokens(settings, text)
@@ -318,7 +322,7 @@ def _most_steps(settings: TrainSettings, text: TextSize, fit: Fit, tokens_per_st
 def _micro_rows(
     settings: TrainSettings, config: ModelConfig, rows: int, machine: Machine, compute_type: ComputeType
 ) -> tuple[int, MemoryPlan]:
-    """The most rows that fit at once and divide the batch; an explicit figure that does not divide it is an error."""
+    """The micro-batch: the most rows that fit in memory and divide the batch; an explicit number must divide it."""
 
     def memory(count: int) -> MemoryPlan:
         optimizer = settings.optimizer.matrices
@@ -364,7 +368,7 @@ def _evaluations(
 
 
 def _compile_pays(settings: TrainSettings, seconds: float) -> bool:
-    """Whether compiling is asked for, or would save more than it costs."""
+    """Whether compilation was asked for, or would save more time than it costs."""
     if settings.compile != "auto":
         return settings.compile == "on"
     if settings.batch.pool is not None:  # each length of row would be compiled anew
@@ -373,9 +377,9 @@ def _compile_pays(settings: TrainSettings, seconds: float) -> bool:
 
 
 def saved_plan(values: Mapping[str, Any], estimate: Callable[[ModelConfig, int], MemoryPlan]) -> RunPlan:
-    """A plan as `to_dict` saved it; its memory is estimated again, since this may be another machine.
+    """Read a plan that `to_dict` saved; its memory is estimated again, since this may be another machine.
 
-    Raises CorruptFileError for figures that are missing or cannot be.
+    Raises CorruptFileError for missing or impossible figures.
     """
     _check_saved(Table(values, "run.json", "the plan"))
     config = resolve(ModelConfig, Layer("run.json", values["config"])).settings

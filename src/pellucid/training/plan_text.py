@@ -1,4 +1,4 @@
-"""The plan of a run as people read it: a few lines, and, for whoever asks why, every figure with its reason."""
+"""The plan of a run as text: a few lines of summary, and a table of every figure with its reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHAPE = ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size", "context_length
 
 
 def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
-    """(name, what will be done) in a few lines, before the first step."""
+    """(name, what the run will do): a few lines, printed before the first step."""
     config = plan.config
     dropout = f", dropout {config.dropout:g}" if config.dropout else ""
     yield (
@@ -38,7 +38,7 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
 
 
 def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
-    """(figure, value, reason) of everything that was worked out."""
+    """(figure, value, reason) for every derived figure."""
     reasons = {reason.field: reason.why for reason in plan.reasons}
     config, count = plan.config, count_parameters(plan.config).total
     yield "parameters", f"{count:,}", f"{plan.tokens / count:.2g} training tokens for each"
@@ -83,7 +83,7 @@ def _why_compiled(plan: RunPlan) -> str:
 
 
 def name_count(number: int) -> str:
-    """A number of things as one says it.
+    """A large number, shortened for people.
 
     >>> name_count(1_721_856), name_count(345), name_count(12_400)
     ('1.7M', '345', '12k')
@@ -95,7 +95,7 @@ def name_count(number: int) -> str:
 
 
 def name_times(times: float) -> str:
-    """How much of a text is read, or how often.
+    """In words: which part of a text is read, or how often.
 
     >>> name_times(1.0), name_times(0.137), name_times(4.31)
     ('once through the text', '14 % of the text', '4.3 times through the text')
@@ -108,7 +108,7 @@ def name_times(times: float) -> str:
 
 
 def name_time(seconds: float) -> str:
-    """A time as one says it.
+    """A duration in units that people use.
 
     >>> name_time(8.2), name_time(75), name_time(600), name_time(7300)
     ('8 s', '1 min 15 s', '10 min', '2 h 1 min')

@@ -1,12 +1,13 @@
-"""Looking at the same texts while a model trains, under a budget of time and of bytes.
+"""Probes: record what the model computes for the same texts at some steps, within a budget of time and of bytes.
 
     due     steps chosen before the run: close together at its beginning, where most is learned, then evenly spread
             (`training.moments`, which snapshots share)
     time    spent + cost of one more < share · (time that the run will take) · (1 + progress) / 2
-    bytes   the first look shows how large one is; only as many steps stay due as fit
+    bytes   the first probe shows how large one is; only as many steps stay due as fit
 
-Half of the time may be spent at once, the rest as the run goes on. Whatever is passed over is counted and reported. A
-look changes nothing: no random number is drawn, no weight, no mode. It reads the weights that the model computes with.
+Half of the time may be spent at once, the rest as the run goes on. Skipped probes are counted and reported. A probe
+changes nothing: it draws no random number and leaves weights and mode as they are. It reads the weights that the model
+computes with.
 
 Axes: B = 1 row · T positions · V vocabulary · D width · L layers · H heads.
 """
@@ -33,11 +34,11 @@ from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.moments import due_steps, thin_out
 from pellucid.training.settings import ProbeSettings
 
-FIRST_SECONDS = 0.05  # what a look is taken to cost before the first one: very short runs are not looked at
+FIRST_SECONDS = 0.05  # the assumed cost of a probe before the first one, so that very short runs have none
 
 
 class Probes:
-    """The looks of one process at its run."""
+    """The probes that one process makes of its run."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Probes:
         recorder: Recorder = NULL,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """`start` is the step that training goes on from; what an earlier process saw after it is removed."""
+        """`start` is the step that training continues from; probes of an earlier process after it are removed."""
         self.run, self.model, self.settings, self.recorder, self.clock = run, model, settings, recorder, clock
         self.start, self.steps = start, steps
         self.seconds_per_step = estimated_seconds / steps
@@ -75,7 +76,7 @@ class Probes:
                 )  # fmt: skip
 
     def look(self, step: int, elapsed_seconds: float) -> None:
-        """Look now, if this step is due and the budget allows it; `elapsed_seconds` is how long this process trained."""
+        """Probe the model, if this step is due and the budget allows it; this process has trained `elapsed_seconds`."""
         self.elapsed = elapsed_seconds
         if step not in self.due:
             return
@@ -106,7 +107,7 @@ class Probes:
         return self.seconds + self.cost < allowed
 
     def _fit_bytes(self, step: int, num_bytes: int) -> None:
-        """Leave only as many steps due as there is room for, by the size of one look."""
+        """Keep only as many steps due as fit into the bytes, given the size of one probe."""
         due = [later for later in self.due if later >= step]
         fitting = thin_out(due, (self.settings.max_bytes - self.num_bytes) // num_bytes)
         if len(fitting) < len(due):
@@ -119,12 +120,12 @@ class Probes:
         self.due = fitting
 
     def resize(self, steps: int) -> None:
-        """The run has another length: its new end is looked at instead of the old one."""
+        """Adapt to a new length of the run: its new last step is due instead of the old one."""
         self.due = sorted({step for step in self.due if step < steps and step != self.steps} | {steps})
         self.steps = steps
 
     def close(self) -> None:
-        """Report what was kept, what was passed over, and what it cost."""
+        """Report how many probes were kept and skipped, and what they cost."""
         if not self.kept and not self.skipped:
             return
         share = self.seconds / max(self.elapsed, 1e-9)
@@ -144,7 +145,7 @@ class Probes:
 
 
 def see(model: Decoder, ids: Sequence[int]) -> dict[str, np.ndarray | Quantized]:
-    """What `store.probes` describes, of one text."""
+    """The arrays of one text that a probe records, as `store.probes` describes them."""
     row = torch.tensor(ids, device=model.device)
     with inference():
         taps = record(model, row[None])
@@ -163,5 +164,5 @@ def see(model: Decoder, ids: Sequence[int]) -> dict[str, np.ndarray | Quantized]
 
 
 def numbers(tensor: Tensor) -> np.ndarray:
-    """A tensor as float32 numbers: of half-precision ones, exactly the same."""
+    """A tensor as float32 numbers, which hold half-precision values exactly."""
     return tensor.float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""What must be equal for a run to repeat to the bit: deterministic algorithms, and the fingerprint of a set-up."""
+"""Reproducibility: deterministic algorithms, and the fingerprint of a set-up, which must be equal for equal bits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NATIVE = "native"  # a compiler's word for the processor that it runs on
 
 
 def use_determinism(on: bool) -> None:
-    """Only algorithms that give the same bits each time (or any algorithm)."""
+    """Let torch use only deterministic algorithms, which give the same bits each time (`on=False`: any algorithm)."""
     # As torch.use_deterministic_algorithms(on), without importing the compiler to tell it too (see `tell_compiler`).
     torch.set_deterministic_debug_mode("error" if on else "default")
     # Every tensor made here is written before it is read; filling fresh memory would only cost time.
@@ -20,7 +20,7 @@ def use_determinism(on: bool) -> None:
 
 
 def tell_compiler() -> None:
-    """Make compiled steps as deterministic as the rest."""
+    """Make torch's compiler deterministic too."""
     torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
 
 
@@ -33,7 +33,7 @@ def fingerprint(
     deterministic: bool,
     machine: Machine,
 ) -> Mapping[str, str]:
-    """What two runs must share for their bits to be equal; `march` is what steps are compiled for, None if they are not."""
+    """The facts that two runs must share for equal bits; `march`: what steps are compiled for, None if eager."""
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else machine.processor
     return {
         "torch": torch.__version__,

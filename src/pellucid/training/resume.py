@@ -1,4 +1,4 @@
-"""Whether a directory's run may go on with the settings that were just given, and what differs if not."""
+"""Check whether a run may be resumed with the settings that were just given, and name the differences if not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pellucid.events import Event, Recorder
 from pellucid.settings import DEFAULT, Layer, Resolved, flatten, nested, plain, resolve
 from pellucid.training.settings import ModelSettings, TrainSettings
 
-# Settings that change where and how fast a run computes, or what it keeps, but not what it is.
+# Settings that change where and how fast a run computes, or what it keeps, but not what it learns.
 MAY_DIFFER = (
     "device",
     "threads",
@@ -33,9 +33,9 @@ LENGTH = ("steps", "epochs", "minutes")
 
 
 def as_begun(resolved: Resolved[TrainSettings], stored: Mapping[str, Any]) -> Resolved[TrainSettings]:
-    """The settings of a call that goes on with a run: one that is younger than the run keeps what it meant before.
+    """The settings for resuming a run. A setting that did not exist when the run began takes its old behaviour.
 
-    `stored` are the run's own settings. What a person sets stays as it is, and is then a difference.
+    `stored` are the run's own settings. A value that a person sets is kept, and then counts as a difference.
     """
     old: dict[str, Any] = {name: value for name, value in BEFORE.items() if stored.get(f"data.{name}", value) == value}
     kept = {name: old[name] for name in old if resolved.sources.get(f"data.{name}", DEFAULT) == DEFAULT}
@@ -77,7 +77,7 @@ def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, exten
 
 
 def _as_named_today(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's own settings, those of its model in the groups in which they lie today."""
+    """A run's own settings, with its model settings in today's groups."""
     start = "model."
     model = {key.removeprefix(start): value for key, value in stored.items() if key.startswith(start)}
     others = {key: value for key, value in stored.items() if not key.startswith(start)}
@@ -88,7 +88,7 @@ def _as_named_today(stored: Mapping[str, Any]) -> dict[str, Any]:
 def check_same_machine(
     stored: Mapping[str, str], now: Mapping[str, str], *, require_exact: bool, recorder: Recorder
 ) -> None:
-    """Say what differs between the machine state a checkpoint was made under and this one; bits may then differ too.
+    """Report how this machine differs from the one that made the checkpoint; bits may then differ too.
 
     Raises ResumeError when `require_exact`.
     """

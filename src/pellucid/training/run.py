@@ -1,10 +1,10 @@
-"""A run of any recipe before its first step: its directory opened, its tokenizer made, its text turned into tokens.
+"""Open a run of any recipe: its directory, its tokenizer, and its text as tokens; all that comes before the first step.
 
-    task -> directory (new, or one that this task may go on with) -> parent -> tokenizer -> tokens on disk
+    task -> directory (new, or one that this task may resume) -> parent -> tokenizer -> tokens on disk
 
-A run lives in one directory. The same task on the same directory goes on with it; another one is refused with the
-differences. Everything derived is written into run.json the first time and read from there afterwards. What follows
-(the plan, the trainer, the session that takes the steps) is put together by the recipe, which is short for that.
+A run has one directory. The same task on the same directory resumes the run; another task is refused with the
+differences. Everything derived is written into run.json the first time and read from there afterwards. The recipe then
+makes the plan, the trainer and the session that takes the steps.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from pellucid.untrusted import Json
 
 @dataclass(frozen=True, kw_only=True)
 class RunTask:
-    """What to do: a text, a directory, settings, and how to treat what is already there."""
+    """What to train: a text, a directory, settings, and how to treat a run that is already there."""
 
     text: Path | str
     out: Path
@@ -58,7 +58,7 @@ class RunTask:
         return self.resolved.settings
 
     def told(self) -> dict[str, Json]:
-        """All settings as run.json keeps them."""
+        """All settings as they are written into run.json."""
         told = {key: plain(value) for key, value, _ in self.resolved.rows()}
         return told | {"from": str(self.start_from) if self.start_from else None}
 
@@ -68,7 +68,7 @@ TaskT = TypeVar("TaskT", bound=RunTask)
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRun:
-    """A run that is open, and everything that its plan, its trainer and its session read."""
+    """An open run: everything that its plan, its trainer and its session read."""
 
     task: RunTask
     recipe: str
@@ -84,12 +84,12 @@ class OpenRun:
         return self.task.settings
 
     def info(self) -> Mapping[str, Json]:
-        """What every checkpoint says of where it comes from."""
+        """The origin that is written into every checkpoint: recipe, lineage of parents, identity of the data."""
         lineage: list[Json] = [] if self.parent is None else lineage_after(self.parent)
         return {"recipe": self.recipe, "lineage": lineage, "data": dict(self.prepared.identity)}
 
     def build_model(self, config: ModelConfig) -> Decoder:
-        """The planned model: new, or with its parent's weights."""
+        """Build the planned model: new, or with its parent's weights."""
         if self.parent is None:
             model = build(config, seed=self.settings.seed, device=self.set_up.device)
         else:
@@ -98,12 +98,12 @@ class OpenRun:
         return model
 
     def loader(self, shards: TokenShards, context_length: int, *, pool: Pool | None = None) -> Loader:
-        """The rows of training or validation text, of the kind that the settings ask for."""
+        """The loader of training or validation rows, of the kind that the settings ask for."""
         rows, seed = self.settings.data.rows, self.settings.seed
         return build_loader(shards, rows=rows, context_length=context_length, seed=seed, pool=pool)
 
     def train_rows(self, context_length: int, *, rows: int) -> Loader:
-        """The rows of training, so many to an update; of rows that hold a document each, how much is padding is told."""
+        """The loader of training rows, `rows` to an update; with one document a row, the padding is reported."""
         pool = Pool.of(rows, self.settings.batch.pool)
         loader = self.loader(self.prepared.train, context_length, pool=pool)
         if isinstance(loader, DocumentLoader):
@@ -111,7 +111,7 @@ class OpenRun:
         return loader
 
     def name_rows(self, first_token_B: Tensor) -> list[str]:
-        """The documents that rows of training text begin in, as a person knows them."""
+        """The origins of the documents in which these training rows begin."""
         train = self.prepared.train
         return [train.document(train.document_at(token)).origin for token in first_token_B.tolist()]
 
@@ -133,7 +133,7 @@ def _describe_rows(loader: DocumentLoader) -> Event:
 
 
 def open_text(task: TaskT, recorder: Recorder) -> tuple[TaskT, Source]:
-    """The text of a run, and the task under the meaning that its settings had when the run was begun.
+    """Open the text of a run; also return the task, with its settings as they were understood when the run began.
 
     Raises SettingsError for a directory that cannot hold the run, ResumeError for one that holds a run on another text.
     """
@@ -145,7 +145,7 @@ def open_text(task: TaskT, recorder: Recorder) -> tuple[TaskT, Source]:
 
 
 def open_directory(task: RunTask, recipe: str) -> Run:
-    """The run of this directory: a new one, or the one that is there when this task may go on with it."""
+    """The run in this directory: a new one, or the existing one when this task may resume it."""
     told = task.told()
     sources: dict[str, Json] = {key: source for key, _, source in task.resolved.rows()}
     if not is_run(task.out):
@@ -160,14 +160,14 @@ def open_directory(task: RunTask, recipe: str) -> Run:
         )
     if "plan" in run.identity:
         check_same_run(run.part("settings"), told, extend=task.extend, where=str(task.out))
-    else:  # it was refused or cut before it had a plan: nothing is there yet that other settings could contradict
+    else:  # the run was refused or interrupted before it had a plan: nothing there can contradict other settings yet
         run.update_identity({**run.identity, "settings": told, "sources": sources})
         run.forget_tokenizer()
     return run
 
 
 def open_run(task: RunTask, run: Run, source: Source, set_up: SetUp, recorder: Recorder) -> OpenRun:
-    """Make ready, or find ready, what the run's directory keeps: its tokenizer, and its text as tokens."""
+    """Make the run's tokenizer and tokens, or open those that its directory already has."""
     start = task.start_from
     parent = load_checkpoint(resolve_checkpoint(start, recorder=recorder)) if start else None
     tokenizer = _ready_tokenizer(run, source, task.settings, parent, recorder)
@@ -188,7 +188,7 @@ def open_run(task: RunTask, run: Run, source: Source, set_up: SetUp, recorder: R
 
 
 def _check_place(task: RunTask) -> None:
-    """Refuse a directory for the run that would be its own text, or whose name no file of weights can be opened by."""
+    """Refuse a run directory that is the text itself, or whose name makes a weights file impossible to open."""
     text = Path(task.text)
     if any("\ud800" <= character <= "\udfff" for character in str(task.out)):
         raise SettingsError(
@@ -212,7 +212,7 @@ def _as_begun_there(task: TaskT) -> TaskT:
 def _ready_tokenizer(
     run: Run, source: Source, settings: TrainSettings, parent: Checkpoint | None, recorder: Recorder
 ) -> Tokenizer:
-    """The run's own tokenizer, made once: the parent's, or one trained on the text."""
+    """The run's tokenizer, made once: the parent's, or one trained on the text."""
     stored = run.read_tokenizer()
     if stored is not None:
         return stored if parent is None or parent.tokenizer is None else stored.ending_at(parent.tokenizer.more_ends)
@@ -231,7 +231,7 @@ def _ready_tokenizer(
 
 
 def _check_data(run: Run, identity: Mapping[str, str]) -> None:
-    """A run goes on with the data it began with, or not at all."""
+    """Raise ResumeError when the data differ from those that the run began with."""
     stored: Mapping[str, Json] = run.part("data")
     different = [key for key in identity if stored.get(key) != identity[key]]
     if not different:

@@ -1,4 +1,4 @@
-"""How the learning rate moves over a run: up in a straight line, level, down in a straight line.
+"""The learning-rate schedule: linear warmup, constant, linear cooldown (warmup-stable-decay).
 
     share(s) = min(1, (s+1) / warmup)                                while warming up, then 1, then
              = final + (1 - final) · (steps - s) / cooldown          over the last `cooldown` steps

@@ -1,8 +1,8 @@
-"""What happens around the steps of a run: measure, evaluate, save, stop.
+"""The work around the steps of a run: metrics, checkpoints, evaluation, early stopping.
 
-At every step: one metric line. At a boundary: save, then look, then evaluate, so that nothing that these do can lose a
-checkpoint. Whatever this room remembers between steps it reads back from the metric lines: they are the truth, and a
-run that was cut between a save and its evaluation evaluates when it goes on.
+Every step writes one metric line. At a boundary the session saves first, then makes probes and snapshots, then
+evaluates, so that a failure there cannot lose a checkpoint. All state between steps is read back from the metric lines.
+So a run that was interrupted between a save and its evaluation evaluates when it is resumed.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ EVAL_ROWS = 32  # windows evaluated at once; the result does not depend on it
 
 
 class Exam(Protocol):
-    """Questions that a run asks its model at each evaluation, the same ones each time: scores by name, from 0 to 1."""
+    """Questions that a run asks its model at each evaluation, always the same ones: scores by name, from 0 to 1."""
 
     def __call__(self, model: nn.Module, tokenizer: Tokenizer) -> Mapping[str, float]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """How a run ended."""
+    """The result of a run: why and where it ended."""
 
     out: Path
     step: int
@@ -61,7 +61,7 @@ class Finished:
 
 
 class Session:
-    """One process's work on one run, from its newest checkpoint (or the beginning) to its end."""
+    """The work of one process on one run, from its newest checkpoint (or the beginning) to its end."""
 
     def __init__(
         self, opened: OpenRun, trainer: Trainer, plan: RunPlan, *, stop: StopRequest, exam: Exam | None = None
@@ -81,7 +81,7 @@ class Session:
         self.spent_before = 0.0  # seconds of training, in the processes before this one
 
     def take_up(self) -> None:
-        """Go to where the run stopped, if it had begun. Raises ResumeError where its bits would differ and must not."""
+        """Resume from the newest checkpoint, if any. Raises ResumeError when exact bits are required but impossible."""
         saved = self.run.latest()
         if saved is None:
             self.run.truncate_metrics(after_step=0)
@@ -104,7 +104,7 @@ class Session:
         )
 
     def restore(self, saved: SavedStep) -> None:
-        """Take weights, optimizer and position from a checkpoint, and forget what was measured after it."""
+        """Restore weights, optimizer and position from a checkpoint, and drop metrics written after it."""
         state, arena = load_training(saved.directory), self.trainer.arena
         table = Table(state.state, str(saved.directory), "the training state")
         arena.load(arena.master, load_checkpoint(saved.directory).weights)
@@ -116,7 +116,7 @@ class Session:
         self._set_length(self.lengths.at(saved.step))
 
     def go(self) -> str:
-        """Train to the end of the plan; returns why it ended: finished, patience, or the signal's name."""
+        """Train to the end of the plan; return why it ended: finished, patience (early stopping), or a signal's name."""
         if self.settings.tensorboard:
             self.board = Board(self.run.path / "tensorboard", after_step=self.trainer.step)
         self.seen = self.run.read_times()
@@ -140,7 +140,7 @@ class Session:
         return "finished" if self.trainer.step >= self.plan.steps else "patience"
 
     def finished(self, reason: str) -> Finished:
-        """What `go` left behind, with the reason that it gave."""
+        """The result of the run after `go`, which gave this reason."""
         latest = self.run.latest()
         return Finished(
             out=self.run.path,
@@ -153,7 +153,7 @@ class Session:
         )
 
     def _open_looks(self) -> Iterator[Look]:
-        """What is done at some steps for people to look at."""
+        """Open the probes and snapshots of this run."""
         if self.settings.probe.texts:
             yield Probes(
                 self.run.path,
@@ -181,11 +181,11 @@ class Session:
             look.look(step, monotonic() - self.started)
 
     def _last_possible(self) -> int:
-        """The step that no clock can lengthen the run beyond."""
+        """The most steps that the run can have, however much time is left."""
         return max(self.plan.steps, self.plan.most_steps or 0)
 
     def _keep_to_the_time(self, step: int) -> None:
-        """Take up the length that is on record for this step, or let the clock change it."""
+        """Apply the length recorded for this step, or let the clock change it."""
         if self.budget is not None and not self.lengths.is_settled(step):
             found = self.budget.judge(self.seen, self.lengths.at(step))
             if found is not None:
@@ -205,7 +205,7 @@ class Session:
                 look.resize(steps)
 
     def is_due(self, every_steps: int) -> bool:
-        """Whether something that happens every so many steps, and at the end, happens now."""
+        """Whether an action that is due every `every_steps` steps, and at the end, is due now."""
         step = self.trainer.step
         return step % every_steps == 0 or step == self.plan.steps
 
@@ -223,7 +223,7 @@ class Session:
         return not stopping and not ended and not (due and self._patience_is_over())
 
     def _measure(self, report: StepReport) -> None:
-        """One metric line, and the same for whoever watches."""
+        """Write one metric line, and report it as an event."""
         self.tokens_here += report.tokens
         self.updates_here += 1
         here = monotonic() - self.started
@@ -243,7 +243,7 @@ class Session:
         self.recorder.record(Event(name="training.progress", message=message, data=data))
 
     def save(self) -> None:
-        """Write a checkpoint of this step, then delete those that need not stay."""
+        """Write a checkpoint of this step, then delete checkpoints that need not be kept."""
         trainer = self.trainer
         weights = trainer.arena.saved_weights(trainer.model)
         state: dict[str, Json] = {
@@ -288,9 +288,9 @@ class Session:
         self.recorder.record(Event(name="training.evaluated", message=message, data=row))
 
     def evaluate(self) -> Likelihood | None:
-        """The likelihood of the plan's share of the validation text; None when there is no such text.
+        """The validation loss on the plan's share of the validation text; None when there is no such text.
 
-        The bytes of a share are counted as its share of all predicted tokens.
+        The bytes of a share are estimated from its share of all predicted tokens.
         """
         valid = self.opened.prepared.valid
         if valid is None or self.plan.eval_windows == 0:
@@ -310,7 +310,7 @@ class Session:
         return any(row["step"] == step for row in evaluations(self.run.read_metrics()))
 
     def _patience_is_over(self) -> bool:
-        """Whether the last evaluations, as many as `patience`, brought nothing better."""
+        """Early stopping: whether the last `patience` evaluations brought no better loss."""
         patience = self.settings.evaluation.patience
         return patience is not None and evaluations_since_best(self.run.read_metrics()) >= patience
 

@@ -1,4 +1,4 @@
-"""Where and how a run computes, and what of it must be equal for the run to repeat to the bit."""
+"""The device, number format and threads of a run, and their fingerprint, which must be equal for equal bits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pellucid.training.settings import TrainSettings
 
 @dataclass(frozen=True, kw_only=True)
 class SetUp:
-    """The machine of a run, and what the run uses of it."""
+    """The machine of a run: device, number format and threads."""
 
     machine: Machine
     device: torch.device
@@ -27,7 +27,7 @@ class SetUp:
 
     @classmethod
     def choose(cls, settings: TrainSettings) -> Self:
-        """What the settings ask for, or the best that is here; the number of threads is fixed by this."""
+        """Choose what the settings ask for, or the best that is available; this also sets torch's number of threads."""
         machine = inspect_machine()
         device = choose_device(settings.device)
         threads = use_threads(settings.threads, machine)
@@ -36,7 +36,7 @@ class SetUp:
         )
 
     def fingerprint(self, march: str | None, *, deterministic: bool, recorder: Recorder) -> Mapping[str, str]:
-        """What two runs must share for their bits to be equal, and told; `march` is what steps are compiled for, if they are."""
+        """The facts that two runs must share for equal bits, also reported; `march`: what steps are compiled for."""
         print_of = fingerprint(
             self.device,
             self.dtype,

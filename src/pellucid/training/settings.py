@@ -1,6 +1,6 @@
-"""Everything that can be chosen about a training run. No torch here.
+"""The settings of a training run. No torch here.
 
-A value of None means "derived": the plan of the run says which figure was taken and why.
+A value of None means "derived": the plan of the run says which value was chosen and why.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # t
 
     @classmethod
     def translate(cls, axes: Mapping[str, object]) -> Mapping[str, object]:
-        """Axes under their flat names, in their groups; here None stands for what is not said."""
+        """Put axes with flat names into their groups; None stands for an axis that was not set."""
         unsaid = {FLAT.get(name, name): None for name, value in axes.items() if value is None}
         said = {name: value for name, value in axes.items() if value is not None}
         return nested(dotted(said) | unsaid)
@@ -37,7 +37,7 @@ class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # t
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
-    """Rates are per update, before the schedule."""
+    """The optimizer; learning rates are per update, before the schedule."""
 
     matrices: Literal["muon", "adamw"] = setting("muon", "what changes the matrices inside the blocks")
     muon_rate: float = setting(0.02, "learning rate of those matrices under muon", low=0)
@@ -58,7 +58,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSettings:
-    """The shape of the learning rate over the run: up, level, down in a straight line."""
+    """The learning-rate schedule: linear warmup, constant, linear cooldown."""
 
     warmup_share: float = setting(0.02, "share of the steps over which the rate rises from zero", low=0, high=1)
     cooldown_share: float = setting(0.6, "share of the steps, at the end, over which it falls", low=0, high=1)
@@ -67,7 +67,7 @@ class ScheduleSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
-    """What one update sees."""
+    """The batch size, and its micro-batches (gradient accumulation)."""
 
     tokens: int | None = setting(None, "tokens per update; rows = tokens / context", low=1)
     rows: int | None = setting(None, "instead of tokens: rows per update", low=1)
@@ -83,7 +83,7 @@ class BatchSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """When the model is tried on text that it does not learn from."""
+    """Validation during training, and early stopping (`patience`)."""
 
     every_steps: int | None = setting(None, "steps between evaluations (derived: about 10 in a run)", low=1)
     max_share: float = setting(0.02, "largest share of the run's tokens that one evaluation may read", low=0, high=1)
@@ -92,7 +92,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SavingSettings:
-    """When checkpoints are written and how many stay."""
+    """When checkpoints are written and which are kept."""
 
     every_steps: int | None = setting(None, "steps between checkpoints (none: before each evaluation)", low=1)
     keep_last: int = setting(2, "newest checkpoints that stay", low=1)
@@ -107,7 +107,7 @@ class SavingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSettings:
-    """Texts that the model is shown while it trains, so that its training can be looked at afterwards."""
+    """Texts that are recorded while the model trains, so that its training can be looked at afterwards."""
 
     texts: tuple[str, ...] = setting((), "texts to look at; none: nothing is looked at, and nothing is spent")
     every_steps: int | None = setting(

@@ -1,4 +1,4 @@
-"""Whether a run's steps are compiled, and for which processor: settled before its first step, and kept in its plan."""
+"""Decide, before the first step, whether a run's steps are compiled and for which processor; the plan keeps it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pellucid.training.run import OpenRun
 def settle_step(opened: OpenRun, trainer: Trainer, plan: RunPlan) -> RunPlan:
     """The plan with the `march` whose compiled step agreed with the eager one, or without a compiled step.
 
-    Chosen before the first checkpoint and kept in the plan; a run that goes on asks again for that one alone. Raises
-    SettingsError when compiling was asked for and does not work at all.
+    It is chosen before the first checkpoint and kept in the plan; a resumed run checks only that `march` again. Raises
+    SettingsError when compilation was asked for and does not work at all.
     """
     run, recorder, wanted = opened.run, opened.recorder, opened.settings.compile == "on"
     if not plan.compiled:

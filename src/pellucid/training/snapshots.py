@@ -1,6 +1,6 @@
-"""Early moments of a run: its weights at steps 0, 1, 2, 4, 8 …, so that its learning can be looked at afterwards.
+"""Snapshots: the weights of a run at steps 0, 1, 2, 4, 8 …, so that its learning can be looked at afterwards.
 
-Every run keeps them, in bf16, within a budget of bytes; a run that goes on neither reads nor needs them.
+Every run keeps them, in bf16, within a budget of bytes. A resumed run neither reads nor needs them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pellucid.training.moments import early_steps, thin_out
 from pellucid.untrusted import Json
 
 MOST_BYTES = 10**9
-MOST_CHECKPOINTS = 4  # in their bytes: what is kept to be looked at stays small beside what is kept to go on
+MOST_CHECKPOINTS = 4  # in their bytes: snapshots stay small beside the checkpoints that a resume needs
 FILES_BYTES, TENSOR_BYTES = 5_000, 150  # of a directory's small files, and of each tensor's entry in the header
 
 
@@ -38,7 +38,7 @@ class Snapshots:
         max_bytes: int | None,
         recorder: Recorder,
     ) -> None:
-        """`max_bytes` None is the default budget; what an earlier process kept after this step is removed."""
+        """`max_bytes=None` is the default budget; snapshots of an earlier process after this step are removed."""
         self.run, self.trainer, self.config, self.tokenizer, self.info = run, trainer, config, tokenizer, info
         self.recorder = recorder
         self.most = self._affordable(max_bytes)
@@ -47,7 +47,7 @@ class Snapshots:
         self.resize(steps)
 
     def _affordable(self, max_bytes: int | None) -> int:
-        """How many snapshots fit into the budget."""
+        """The number of snapshots that fit into the budget."""
         arena, optimizer = self.trainer.arena, self.trainer.optimizer
         small = sum(len(text.encode()) for text in self.tokenizer.files().values()) + FILES_BYTES
         one = 2 * len(arena.master) + TENSOR_BYTES * len(list(arena.named(arena.master))) + small
@@ -60,7 +60,7 @@ class Snapshots:
         return most
 
     def resize(self, steps: int) -> None:
-        """Choose what will be kept of a run of this length, and remove what there is no more room for."""
+        """Choose the steps to keep for a run of this length, and remove snapshots that no longer fit."""
         kept = {saved.step: saved for saved in list_snapshots(self.run.path)}
         due = {step for step in early_steps(steps) if step >= self.trainer.step}
         best = best_evaluation(self.run.read_metrics())
@@ -85,7 +85,7 @@ class Snapshots:
             save_snapshot(
                 self.run.path, step, config=self.config, weights=weights, tokenizer=self.tokenizer, info=self.info
             )
-        except NoSpaceError as error:  # to be looked at only: no reason to end a run
+        except NoSpaceError as error:  # a snapshot is only for looking at: a failure is no reason to end a run
             message = f"no snapshots from step {step} on: {error.what} ({error.found})"
             self.recorder.record(
                 Event(name="training.no_snapshots", message=message, data={"step": step}, level="warning")

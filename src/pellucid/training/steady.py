@@ -1,7 +1,7 @@
-"""Timing something on a machine that does other things too.
+"""Benchmark timing on a machine that also runs other programs.
 
-What else runs can only add time, so the least of several tries is nearest to what the machine can do. One lucky try could
-be a slip of the clock: tries go on until the two best agree, or patience ends.
+Other programs can only add time, so the shortest of several tries is nearest to the machine's real speed. One short try
+could be a clock error, so tries go on until the two best agree or a time limit is reached.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ MOST_SECONDS = 8.0  # after which no further round begins, whether they agree or
 
 @dataclass(frozen=True, kw_only=True)
 class Steady:
-    """The least time of a few tries, in seconds, and how the others were beside it."""
+    """The shortest time of a few tries, in seconds, and the median of them."""
 
     seconds: float
     usual: float  # the median try over the best: 1 on an idle machine
 
     @classmethod
     def of(cls, tries: list[float]) -> Steady:
-        """From all tries.
+        """Compute it from the seconds of all tries.
 
         >>> Steady.of([2.0, 1.0, 8.0])
         Steady(seconds=1.0, usual=2.0)
@@ -36,7 +36,7 @@ class Steady:
 def time_in_turn(
     turns: Mapping[str, Callable[[], float]], *, clock: Callable[[], float] = perf_counter
 ) -> dict[str, Steady]:
-    """Take all turns (each gives its own seconds) round after round, until the two best of each agree."""
+    """Call all turns (each returns its seconds) round after round, until the two best times of each agree."""
     tries: dict[str, list[float]] = {name: [] for name in turns}
     begun, rounds = clock(), 0
     while True:

@@ -1,12 +1,12 @@
-"""Every sentence that the counters say to a person in Chinese: the one catalogue, in `zh/`, a file for each kind.
+"""The translation catalogue: every sentence of the command line, page and server in Chinese, in the files of `zh/`.
 
     help     verbs, their help and options, and click's own words
     events   by the event's name, then its sentences
     errors   what happened, what was found, where, what to try
     screen   tables and closing words of the verbs
 
-Rooms know nothing of it. They speak English, in sentences that stand once in the code; those are the keys here
-(decision 0016). A sentence that is not in the catalogue is said in English; tests find such sentences before a person does.
+The other rooms do not know the catalogue. Their code has English sentences, each written once; these are the keys here
+(decision 0016). A sentence that is not in the catalogue stays English; a test reports such sentences.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SECTIONS: tuple[Section, ...] = ("help", "events", "errors", "screen")
 
 @cache
 def entries(section: Section) -> Mapping[str, str]:
-    """The sentences of a section, English -> Chinese; those of an event begin with its name and a blank."""
+    """The sentences of a section, English -> Chinese; the keys of events begin with the event's name and a space."""
     read = json.loads((files("pellucid.words") / "zh" / f"{section}.json").read_text(encoding="utf-8"))
     if section != "events":
         return read
@@ -34,7 +34,7 @@ def entries(section: Section) -> Mapping[str, str]:
 
 
 def say(language: Language, section: Section, sentence: str) -> str:
-    """A sentence of the code in a language; in English, where the catalogue does not know it.
+    """Translate a sentence of the code; it stays English where the catalogue does not have it.
 
     >>> say("zh", "errors", "the file is empty")
     '文件是空的'
@@ -43,7 +43,7 @@ def say(language: Language, section: Section, sentence: str) -> str:
 
 
 def say_event(language: Language, name: str, message: str) -> str:
-    """An event's sentence in a language."""
+    """Translate an event's sentence."""
     return message if language == "en" else _say("events", f"{name} ", message)
 
 
@@ -53,10 +53,11 @@ def _say(section: Section, scope: str, sentence: str) -> str:
 
 
 def _read(section: Section, scope: str, sentence: str) -> tuple[int, str | None]:
-    """(how many characters are ours, the Chinese), of several readings the one that knows most; (0, None) for none.
+    """The best translation as (number of characters outside gaps, Chinese); (0, None) if no sentence matches.
 
-    A gap may swallow the sentence that follows it (`give a number from {low} to {high}` and `, or leave {key} out`): the
-    reading that knows both sentences has more characters of ours than the one that takes the second for a number.
+    A sentence may match in several ways, because a gap can also match the sentence after it (`give a number from {low}
+    to {high}` and `, or leave {key} out`). The right match knows both sentences, so it has more characters outside
+    gaps.
     """
     told = entries(section).get(scope + sentence)
     if told is not None and "{" not in told:
@@ -76,7 +77,7 @@ def _read(section: Section, scope: str, sentence: str) -> tuple[int, str | None]
 
 @cache
 def _with_gaps(section: Section) -> tuple[tuple[Sentence, Sentence], ...]:
-    """The sentences with gaps; of two that know as much, the one that begins with words of its own comes first."""
+    """The sentences with gaps, in the order they are tried: first those that begin with text, then by most text."""
     return tuple(sorted(_pairs(section), key=lambda pair: (not pair[0].parts[0][0], -pair[0].weight)))
 
 

@@ -1,9 +1,9 @@
-"""A sentence with gaps, as the catalogues write it: `the file is empty`, `{n} tokens for {text}`.
+"""A sentence with gaps (placeholders), as in the catalogues: `the file is empty`, `{n} tokens for {text}`.
 
-The English sentence is the key, its gaps are the fields. A room says its sentence in English, filled; here the sentence
-is known again by what stands between the gaps, and what stood in them is put into the Chinese one. A gap written
-`{gap:say}` in Chinese holds words of ours, which are looked up too. `{n} token(s)` is both 1 token and 2 tokens
-(`pellucid.counts`).
+The English sentence is the key, and its gaps are the fields. The code produces the filled English sentence. This file
+matches it by the text between the gaps and puts the contents of the gaps into the Chinese sentence. A gap written
+`{gap:say}` in Chinese holds a sentence of ours, which is translated too. `{n} token(s)` matches both 1 token and 2
+tokens (`pellucid.counts`).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Sentence:
 
     @property
     def weight(self) -> int:
-        """How many characters are its own: of two sentences that fit, the one with more says more exactly what is meant."""
+        """The number of characters outside gaps; of two sentences that match, the one with more is the better match."""
         return sum(len(text) for text, _, _ in self.parts)
 
     @property
     def skeleton(self) -> str:
-        """The sentence with nameless gaps: what two spellings of the same sentence share.
+        """The sentence with nameless gaps: equal for two spellings of the same sentence.
 
         >>> Sentence("{n} tokens").skeleton == Sentence("{count} tokens").skeleton
         True
@@ -65,7 +65,7 @@ class Sentence:
         return re.compile(pattern, re.DOTALL)
 
     def fields(self, said: str) -> dict[str, str] | None:
-        """What stands in the gaps of a filled sentence; None when it is another sentence."""
+        """The contents of the gaps of a filled sentence; None when it does not match."""
         start, end = self.parts[0][0], self.parts[-1]
         if not said.startswith(start) or (end[1] is None and not said.endswith(end[0].rpartition(ENDING)[2])):
             return None
@@ -74,7 +74,7 @@ class Sentence:
 
     @property
     def said(self) -> tuple[str, ...]:
-        """The gaps that hold words of ours."""
+        """The gaps whose contents are translated too."""
         return tuple(name for _, name, spec in self.parts if name is not None and spec == SAY)
 
     def fill(self, fields: Mapping[str, str]) -> str:

@@ -133,11 +133,16 @@ def open_lens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
             "1",
         ]
         log = tmp_path_factory.mktemp("log") / "stderr.txt"  # a pipe that nobody reads would fill and stop it
-        with log.open("wb") as said:
-            process = subprocess.Popen(
-                command, cwd=folder, stdout=subprocess.PIPE, stderr=said, encoding="utf-8",
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
-            )  # fmt: skip
+        # A shell may have started the tests behind it, deaf to Ctrl-C, and what they start would be deaf too.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with log.open("wb") as said:
+                process = subprocess.Popen(
+                    command, cwd=folder, stdout=subprocess.PIPE, stderr=said, encoding="utf-8",
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},
+                )  # fmt: skip
+        finally:
+            signal.signal(signal.SIGINT, before)
         text = ""
         while not text.endswith("}\n"):
             line = process.stdout.readline()
@@ -195,8 +200,9 @@ def lens(run: Path, open_lens: Callable[..., Program], chromium: str) -> Lens:
     return open_lens(run, "--prompt", TEXT, folder=run.parents[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Any]:
+    """A running browser. Playwright's event loop goes on in this thread meanwhile: other files must not find it there."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser

@@ -1,12 +1,12 @@
-"""Answers of a given form: at every step the tokens that would leave the form get the logit -∞.
+"""Constrained decoding: at every step, the tokens that would break the form of the answer get the logit -∞.
 
     allowed(state) -> mask;   state after a token = next(state, its bytes)
 
 The form is compiled by llguidance into a parser of bytes, which walks a tree of all tokens to find those that can
 follow. So a character may be spread over tokens, and any tokenizer will do. When the text is complete <eos> is allowed
-too, and alone when nothing can follow. What was generated so far is the only state: the parser that this stage keeps
-goes on from where it is, or starts again when it is shown another history, so a sequence may be cut back or forked at
-will. It does not promise that an answer ends: cut short by max_new_tokens it is the beginning of an accepted one.
+too, and alone when nothing can follow. The ids generated so far are the only state: the parser continues from them, or
+starts again when they are others, so a sequence may be cut back or forked. An answer need *not* end: one that
+max_new_tokens cuts short is the beginning of an accepted one.
 
 Axes: V vocabulary.
 Source: Koo, Liu & He 2024 (automata over tokens); Willard & Louf 2023.
@@ -50,7 +50,7 @@ class Constraint:
     def __init__(self, name: str, matcher: Any, tokenizer: Tokenizer) -> None:
         self.name = name
         self._start, self._matcher = matcher, matcher.deep_copy()
-        self._read: list[int] = []  # the ids that the matcher stands behind
+        self._read: list[int] = []  # the ids that the matcher has read
         self._num_known, self._eos_id = tokenizer.vocab_size, tokenizer.eos_id
         self._words = np.zeros((self._num_known + 31) // 32, dtype=np.int32)  # one bit for each known token
         self._fit_first = np.packbits(~starts_with_dropped_space(tokenizer), bitorder="little")
@@ -80,7 +80,7 @@ class Constraint:
         return bits
 
     def _follow(self, new_ids: list[int]) -> None:
-        """Bring the matcher behind `new_ids`: onward, or from the start when they do not go on from where it is."""
+        """Let the matcher read `new_ids`: only the latest, or all when they do not continue what it has read."""
         if new_ids[: len(self._read)] != self._read:
             # The matcher's own rollback leaves wrong masks behind; reading again costs half a microsecond per token.
             self._matcher, self._read = self._start.deep_copy(), []
@@ -124,7 +124,7 @@ def token_tree(tokenizer: Tokenizer) -> Any:
 
 
 class TokenTable:
-    """A tokenizer as llguidance wants to see one: the bytes of each id, and the name of each special one."""
+    """A tokenizer in the form that llguidance takes: the bytes of each id, and the name of each special one."""
 
     is_tokenizer_wrapper = True
 
@@ -145,7 +145,7 @@ class TokenTable:
 
 
 def starts_with_dropped_space(tokenizer: Tokenizer) -> np.ndarray:
-    """For each token whether decoding would drop a part of it at the start of an answer: such a one cannot come first."""
+    """Whether decoding would drop a part of each token at the start of an answer; such a token cannot come first."""
     drops = tokenizer.vocabulary.drops_first_space
     return np.array([drops and data.startswith(b" ") for data in tokenizer.vocabulary.token_bytes])
 
@@ -227,7 +227,7 @@ def _locate(fault: str, reader: SchemaReader, seconds: float) -> tuple[Any, str]
 
 
 def summary(message: str) -> str:
-    """The telling lines of a compiler's message: the others draw its inside.
+    """The useful lines of a compiler's message, without the picture of its internal state.
 
     >>> summary("regex parse error:\\n    (a\\n    ^\\nerror: unclosed group")
     'regex parse error: unclosed group'

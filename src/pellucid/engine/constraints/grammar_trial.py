@@ -1,4 +1,4 @@
-"""A trial compilation, in a process of its own: whatever a grammar costs, it costs it there.
+"""Trial compilation of a grammar in a child process, so that a costly grammar cannot end this one.
 
 The compiler (llguidance, in Rust) counts its work and stops itself in most cases, but not in all: some intersections of
 patterns grow until memory ends, and then the whole process ends with it. A server cannot afford that, nor a notebook.

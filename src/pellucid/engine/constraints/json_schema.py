@@ -1,8 +1,8 @@
-"""Reads a JSON Schema and refuses, by its place, whatever would not be enforced. No torch.
+"""Checks a JSON Schema: whatever would not be enforced is an error that names its place. No torch.
 
-A schema is a promise about the answer. A keyword that is skipped breaks it without a word, so the keywords that hold
-are listed here, with the values for which they hold; everything else is an error with its JSON Pointer. Annotations
-promise nothing and pass. This is not a validator of JSON: it looks at schemas only.
+A schema is a promise about the answer, and a keyword that is ignored breaks it silently. So the keywords that are
+enforced are listed here, with their values; everything else is an error with its JSON Pointer. Annotations promise
+nothing and pass. This is *not* a validator of JSON: it looks at schemas only.
 
 Source: JSON Schema, draft 2020-12 (validation §6, core §10); RFC 6901 (JSON Pointer).
 """
@@ -148,7 +148,7 @@ def check_endings(schemas: Mapping[str, Any]) -> None:
 
 
 def _can_end(schema: Any, pointer: str, ended: set[str]) -> bool:
-    """Whether all that a value must hold is known to end."""
+    """Whether every value that this schema requires is known to be finite."""
     if not isinstance(schema, dict):
         return schema is True
     needed = [schema["$ref"]] if "$ref" in schema else []
@@ -165,7 +165,7 @@ def _can_end(schema: Any, pointer: str, ended: set[str]) -> bool:
 
 
 def compiler_text(schema: dict) -> str:
-    """A checked schema as the compiler reads it: days made real, and the way JSON is written added."""
+    """A checked schema as the compiler gets it: with patterns for real dates and options for how JSON is written."""
     return json.dumps({**_with_real_days(schema), "x-guidance": OPTIONS}, ensure_ascii=False)
 
 

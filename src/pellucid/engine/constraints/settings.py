@@ -1,6 +1,6 @@
 """What form an answer must take: a regular expression, a JSON Schema, a list of choices or a grammar. No torch.
 
-These are the texts as a person wrote them. Whether they can be met is found out by `constrain`, which compiles them.
+These are the texts as a person wrote them. `constrain` compiles them and finds out whether they can be met.
 """
 
 from __future__ import annotations

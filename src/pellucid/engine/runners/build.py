@@ -1,4 +1,4 @@
-"""Which runner a model gets."""
+"""The choice of a model's runner: compiled loops where they can run, else torch."""
 
 from __future__ import annotations
 

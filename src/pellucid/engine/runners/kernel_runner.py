@@ -1,4 +1,4 @@
-"""The runner of compiled loops: reads the model's weights where they lie, and always gives the same bits.
+"""The runner of compiled loops: it reads the model's weights without copying them, and always gives the same bits.
 
 Any rows of any sequences go through one pass (`kernels.forward`), so a prompt read whole, in pieces or beside others,
 a guess that is checked, a batch and a single step are the same arithmetic. Compiled code is shared by all runners of a
@@ -35,7 +35,7 @@ SMALL = 8  # rows of a pass whose working memory is kept
 
 
 class PagedCache:
-    """Keys and values of one sequence, in pages of `PAGE` positions that are made when they are needed."""
+    """The key-value cache of one sequence, in pages of `PAGE` positions that are made when they are needed."""
 
     def __init__(self, packed: Packed, page_shape: tuple[int, ...], dtype: type, max_length: int) -> None:
         self.packed, self.page_shape, self.dtype = packed, page_shape, dtype  # by which weights it was read
@@ -57,7 +57,7 @@ class PagedCache:
         self.length = length
 
     def fork(self) -> PagedCache:
-        """A copy that goes on by itself."""
+        """An independent copy."""
         twin = PagedCache(self.packed, self.page_shape, self.dtype, self.max_length)
         twin.length, twin.pages = self.length, [page.copy() for page in self.pages]
         return twin
@@ -102,7 +102,7 @@ class KernelRunner:
         self.packed = pack(self.packed.model, self.packed.weights)
 
     def _read(self, sequences: abc.Sequence[Sequence], *, every: bool) -> np.ndarray:
-        """All unread ids, one sequence after the other, `ROWS` at a time; logits after each, or after the last of each."""
+        """Read all unread ids, sequence by sequence, `ROWS` at a time; the logits after each id, or each last one."""
         unread = [sequence.unread for sequence in sequences]
         assert all(unread), "a sequence without unread ids has no row to come"
         counts = [len(ids) for ids in unread]

@@ -1,4 +1,4 @@
-"""What a runner is: the part of the engine that turns ids into logits. It knows a model and no text, no sampling.
+"""The interface of a runner: the part of the engine that turns ids into logits. It knows no text and no sampling.
 
     read     read what is new in each of several sequences, one row of logits out for each
     score    read what is new in one sequence, a row of logits out for every id of it
@@ -7,7 +7,7 @@ What is new may be a whole prompt in one sequence and a single id in the next: a
 is one call, and a single request is a batch of one.
 
 Two runners exist: `TorchRunner` calls the torch model and works wherever torch does; `KernelRunner` reads the same
-weights through compiled loops, limited by the memory, and promises that the bits of a row depend on nothing but
+weights through compiled loops, limited by memory bandwidth, and promises that the bits of a row depend on nothing but
 the ids before it. `build.build_runner` chooses.
 
 Axes: B sequences · T new positions · V vocabulary.
@@ -45,5 +45,5 @@ class Runner(Protocol):
         ...
 
     def refresh(self) -> None:
-        """The model's weights have changed: take them up. Sequences started before hold what the old ones read."""
+        """Take up the model's weights after they changed. Sequences started before hold what the old ones computed."""
         ...

@@ -1,10 +1,10 @@
-"""One text under way: its ids, and how many of them have been read.
+"""A sequence in progress: its ids, and how many of them a runner has read.
 
     ids      prompt, then what was generated
     cache    the keys and values of the ids that a runner has read, always a beginning of `ids`
 
-Reading is the runner's business; a sequence only keeps the books, so that its state can be looked at between any two
-steps, cut back to an earlier position (a rejected guess) or forked into two that go on apart.
+A runner reads; a sequence only records what was read. So between any two steps it can be inspected, cut back to an
+earlier position (a rejected guess) or forked into two independent ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pellucid.errors import ContextError
 
 
 class Cache(Protocol):
-    """What a runner keeps of the positions it has read."""
+    """The key-value cache of one sequence: what a runner keeps of the positions it has read."""
 
     max_length: int  # positions there is room for
 
@@ -32,7 +32,7 @@ class Cache(Protocol):
         ...
 
     def fork(self) -> Cache:
-        """A copy that goes on by itself."""
+        """An independent copy."""
         ...
 
 
@@ -84,5 +84,5 @@ class Sequence:
         self.cache.truncate(min(length, self.cache.length))
 
     def fork(self) -> Sequence:
-        """A copy whose future is its own."""
+        """An independent copy."""
         return Sequence(list(self.ids), self.cache.fork(), self.num_prompt)

@@ -1,4 +1,4 @@
-"""The runner that calls the torch model: right everywhere, the oracle of the compiled one.
+"""The runner that calls the torch model: it works on every device, and is the reference for the compiled one.
 
 Sequences are read one after the other, each with a contiguous cache of its own, so a neighbour cannot change a bit.
 A prompt read whole and the same prompt read in pieces may differ in the last bits all the same: torch chooses the

@@ -1,7 +1,7 @@
-"""Each knob of the sampler as a stage: by name, what the settings build.
+"""Builds the sampler's stages from the settings: one builder for each stage, by name.
 
-A stage's name carries its numbers, so that the printed chain is the whole truth about a generation. What each stage
-does stands in `masks`, `penalties`, `truncation` and `mirostat`; in which order they act, in `orders`.
+A stage's name carries its numbers, so that the printed chain tells everything about a generation. `masks`, `penalties`,
+`truncation` and `mirostat` say what each stage does; `orders` says in which order they act.
 
 Axes: V vocabulary.
 """
@@ -39,7 +39,7 @@ def build_vocabulary(around: StageContext) -> Stage:
 
 
 def _of_row(name: str, function: Callable[..., np.ndarray], **arguments: object) -> Stage:
-    """A stage that looks at the row alone."""
+    """A stage that depends on the row alone."""
     return FunctionStage(name, lambda logits_V, history: function(logits_V, **arguments))
 
 

@@ -1,11 +1,11 @@
-"""One row of logits as a distribution: its probabilities, and the token that a number u in [0, 1) falls on.
+"""One row of logits as a distribution: its probabilities (softmax), and the token that a number u in [0, 1) selects.
 
     p_i = exp(l_i - max l) / Σ exp(l - max l)
     draw(u) = the first i with  p_0 + … + p_i > u          segments of [0, 1) laid side by side, in id order
 
 A row is numpy, in the float32 of the runner or in float64; sums are always float64. Adding up 50,000 numbers one
 after the other takes longer than computing them, so `locate` sums blocks first and walks through one block only.
-Weights need not add up to 1: whatever is drawn is drawn from their shares.
+Weights need not add up to 1: a draw uses their shares.
 
 Axes: V vocabulary · N any number of weights.
 """
@@ -31,7 +31,7 @@ def weigh(logits_V: np.ndarray, highest: float | np.floating | None = None) -> n
 
 
 def total(weights_N: np.ndarray) -> float:
-    """Their sum, in float64."""
+    """The sum of the weights, in float64."""
     return float(weights_N.sum(dtype=np.float64))
 
 
@@ -52,7 +52,7 @@ def log_probabilities(logits_V: np.ndarray) -> np.ndarray:
 
 
 def locate(weights_N: np.ndarray, target: float) -> int:
-    """The first index up to and including which the weights add up to more than `target`; N when they never do.
+    """The first index at which the running sum of the weights exceeds `target`; N when it never does.
 
     >>> [locate(np.array([0.5, 0.0, 0.5]), target) for target in (0.0, 0.49, 0.5, 1.0)]
     [0, 0, 2, 3]
@@ -71,7 +71,7 @@ def locate(weights_N: np.ndarray, target: float) -> int:
 
 
 def draw(weights_V: np.ndarray, u: float, whole: float | None = None) -> int:
-    """The id into whose segment of the cumulative weights `u` falls; `whole` is their sum where it is known already.
+    """The id whose segment of the cumulative weights holds `u`; `whole` is the weights' sum, if it is known already.
 
     >>> [draw(np.array([0.5, 0.0, 0.5]), u) for u in (0.0, 0.49, 0.5, 0.99)]
     [0, 0, 2, 2]

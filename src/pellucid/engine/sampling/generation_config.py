@@ -2,7 +2,7 @@
 
 Only what the file says is taken over. Defaults that transformers would add by itself (top-k 50, greedy when the file
 does not mention sampling) are not: a person who asks for the file gets the file. A key that would change the text but
-has no counterpart here is handed back, so that nobody believes it was obeyed. Nothing calls this by itself.
+has no counterpart here is returned, so that the caller can tell. Nobody gets these settings unasked.
 
 Source: transformers `GenerationConfig`.
 """

@@ -1,4 +1,4 @@
-"""Masks and biases: which tokens may be chosen at all, and which get a push, whatever the model thinks of them.
+"""Logit masks and biases: which tokens may be chosen at all, and which become more or less likely.
 
 A mask sets a logit to -∞; a bias is added to it. They act before anything else, so that every later stage sees only
 what is allowed. Pure functions of one row; the ids are checked once, when the stages are built.

@@ -1,4 +1,4 @@
-"""Mirostat: cut the row so that the text stays as surprising as asked, by watching how surprising it was.
+"""Mirostat sampling: a cut that adapts so that the surprise of the text stays near a target τ.
 
     surprise of a choice   S = -log2 p                 bits, after the cut
     limit                  μ ← μ - η · (S - τ)         starts at 2 τ
@@ -8,8 +8,8 @@ the row falls (Zipf's exponent s) and computes from it how many tokens k make up
 
     ε = s - 1          k = (ε 2^μ / (1 - V^-ε))^(1/s)
 
-The limit depends on all choices so far. It is kept by the ids that led to it, not as a variable that moves on: cut a
-sequence back or fork it, and each continuation finds the limit that belongs to it.
+The limit depends on all choices so far. It is stored under the ids that led to it, not in one variable: when a sequence
+is cut back or forked, each continuation finds its own limit.
 
 Axes: V vocabulary · N the tokens that are still possible.
 Source: Basu et al. 2021, algorithms 1 and 2.

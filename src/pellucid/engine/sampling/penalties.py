@@ -1,4 +1,4 @@
-"""Penalties: what a token's past use does to its logit.
+"""Repetition penalties: how the past use of a token changes its logit.
 
     repetition    l > 0: l / r, else l · r          for every id that occurs
     frequency     l - f · count
@@ -101,7 +101,7 @@ def apply_dry(
     allowed_length: int,
     breakers: Set[int] = frozenset(),
 ) -> np.ndarray:
-    """Lower every id that would go on repeating an earlier run, the more the longer the run already is.
+    """Lower every id that would continue the repetition of an earlier run; a longer run costs more.
 
     A run of `allowed_length` tokens costs `multiplier`, each further token `base` times as much. Runs end at breakers
     (line ends, quotation marks), which are never penalised themselves.

@@ -1,8 +1,8 @@
-"""From one row of logits to one token: a list of stages, then one draw.
+"""The sampler: one row of logits passes a list of stages, then one token is drawn.
 
     model → masks, penalties, temperature, cuts … in a stated order → u in [0, 1) falls into one segment → token
 
-The order is a choice, not a law (others cut before they flatten, which gives another distribution from the same
+Engines differ in the order (some cut before they apply the temperature, which gives another distribution from the same
 numbers), so it is written in one place, `orders`, and printed by `--explain`. A token that a stage removes gets the
 logit -∞. Ties fall to the lowest id everywhere, so top-k keeps exactly k, and `top_k=1` is temperature 0.
 
@@ -169,7 +169,7 @@ def choose(
 
 
 def pass_through(logits_V: np.ndarray, stages: Sequence[Stage], history: History) -> list[np.ndarray]:
-    """The row, and what each stage made of it."""
+    """The row before and after each stage."""
     check_row(logits_V, MODEL)
     rows = [logits_V]
     for stage in stages:
@@ -205,7 +205,7 @@ def check_row(logits_V: np.ndarray, name: str) -> None:
 
 
 def _leave_out_idle(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Without the cuts right before temperature 0: they keep the likeliest token, and it takes that one.
+    """The stages without cuts right before temperature 0: cuts keep the likeliest token, and temperature 0 takes it.
 
     >>> _leave_out_idle(("top_k", "typical", "top_p", "min_p", "temperature"))
     ('top_k', 'typical', 'temperature')

@@ -1,4 +1,4 @@
-"""How the next token is chosen: every knob of the sampler, in one frozen dataclass. No torch.
+"""Sampling settings: how the next token is chosen, every knob in one frozen dataclass. No torch.
 
 The defaults change nothing: a plain `generate` samples from the model's own distribution. Ranges are checked whenever
 the dataclass is made, so that code and command line meet the same errors.
@@ -83,7 +83,7 @@ BOUNDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """The knobs of one generation. The stages act in the order that `order` names (see `orders`), each at most once.
+    """The sampling settings of one generation. Each stage acts at most once, in the order `order` (see `orders`).
 
     >>> SamplingSettings(temperature=0.8, top_k=40).stages
     ('temperature', 'top_k')

@@ -1,10 +1,10 @@
-"""What a sampler's stage is: a name for people, and a pure function of one row of logits and of what came before it.
+"""A sampler stage (logits processor): a name, and a pure function of one row of logits and of the ids before it.
 
     row [V], history  ->  row [V]          a token that a stage removes gets the logit -∞
 
-Whoever wants to steer a generation (a grammar, a classifier, a lesson) writes one of these and gives it to `Sampler`
-as `extra`. A stage may remember things to be quick, but what it answers must follow from its arguments alone, because
-sequences are cut back, forked and asked about twice.
+To steer a generation (a grammar, a classifier, a lesson), write a stage and give it to `Sampler` as `extra`. A stage
+may cache things for speed, but its result must depend on its arguments alone, because sequences are cut back, forked
+and asked about twice.
 
 Axes: V vocabulary.
 """

@@ -1,4 +1,4 @@
-"""Temperature, and the cuts that take unlikely tokens away: pure functions of one row of logits.
+"""Softmax temperature, top-k, top-p (nucleus sampling) and the other cuts: pure functions of one row of logits.
 
     temperature    l / T
     top-k          the k highest stay
@@ -32,7 +32,7 @@ TINY, HUGE = 2.0**-126, 2.0**127  # the range of float32: a temperature beyond i
 
 
 def apply_temperature(logits_V: np.ndarray, temperature: float) -> np.ndarray:
-    """Divide by the temperature, after moving the highest logit to 0 (which no probability notices).
+    """Divide by the temperature, after moving the highest logit to 0 (which changes no probability).
 
     >>> probabilities(apply_temperature(np.array([3.0, 1.5, 0.5]), 0.5)).round(4).tolist()
     [0.9465, 0.0471, 0.0064]
@@ -54,7 +54,7 @@ def apply_greedy(logits_V: np.ndarray) -> np.ndarray:
 
 
 def apply_top_k(logits_V: np.ndarray, top_k: int) -> np.ndarray:
-    """Keep the k highest; of equal ones those with the lowest ids.
+    """Top-k sampling: keep the k highest logits; of equal ones those with the lowest ids.
 
     >>> apply_top_k(np.array([1.0, 3.0, 1.0, 2.0]), 3).tolist()
     [1.0, 3.0, -inf, 2.0]
@@ -66,7 +66,7 @@ def apply_top_k(logits_V: np.ndarray, top_k: int) -> np.ndarray:
 
 
 def apply_top_p(logits_V: np.ndarray, top_p: float) -> np.ndarray:
-    """Keep, from the likeliest down, each token before which the probabilities have not yet reached `top_p`.
+    """Nucleus sampling: keep the fewest likeliest tokens whose probabilities together reach `top_p`.
 
     >>> apply_top_p(np.log([0.2, 0.5, 0.3]), 0.6).round(2).tolist()
     [-inf, -0.69, -1.2]
@@ -87,9 +87,9 @@ def apply_min_p(logits_V: np.ndarray, min_p: float) -> np.ndarray:
 
 
 def apply_typical(logits_V: np.ndarray, mass: float) -> np.ndarray:
-    """Keep, from the most typical on, each token before which the probabilities have not yet reached `mass`.
+    """Typical sampling: keep the fewest most typical tokens whose probabilities together reach `mass`.
 
-    A token is typical when its surprise -log p lies near the entropy, the surprise to be expected.
+    A token is typical when its surprise -log p lies near the entropy, which is the expected surprise.
 
     >>> probabilities(apply_typical(np.log([0.4, 0.2, 0.2, 0.2]), 0.5)).round(2).tolist()
     [0.0, 0.33, 0.33, 0.33]
@@ -116,7 +116,7 @@ def apply_epsilon(logits_V: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def apply_eta(logits_V: np.ndarray, epsilon: float) -> np.ndarray:
-    """As epsilon, but the bound falls to √ε · exp(-entropy) where the row is open.
+    """As epsilon, but the bound falls to √ε · exp(-entropy) where the entropy is high.
 
     >>> apply_eta(np.log([0.9, 0.07, 0.03]), 0.05).round(2).tolist()
     [-0.11, -2.66, -inf]
@@ -127,7 +127,7 @@ def apply_eta(logits_V: np.ndarray, epsilon: float) -> np.ndarray:
 def apply_top_n_sigma(logits_V: np.ndarray, n: float) -> np.ndarray:
     """Keep logits at most `n` standard deviations below the highest; the deviation is that of the possible tokens.
 
-    Temperature changes nothing about what stays.
+    Temperature does not change which tokens stay.
 
     >>> probabilities(apply_top_n_sigma(np.log([0.1, 0.2, 0.3, 0.4]), 1.0)).round(4).tolist()
     [0.0, 0.0, 0.4286, 0.5714]
@@ -137,7 +137,7 @@ def apply_top_n_sigma(logits_V: np.ndarray, n: float) -> np.ndarray:
 
 
 def apply_xtc(logits_V: np.ndarray, threshold: float) -> np.ndarray:
-    """Remove every token at least as likely as `threshold` but the least likely of them.
+    """Remove every token at least as likely as `threshold`, except the least likely of them.
 
     >>> probabilities(apply_xtc(np.log([0.4, 0.3, 0.2, 0.1]), 0.29)).round(3).tolist()
     [0.0, 0.5, 0.333, 0.167]

@@ -1,6 +1,6 @@
-"""Attention, before it is built: its axes, and what it learns, multiplies, keeps and puts out.
+"""The description of attention: its axes, parameters, products, activations kept for the backward pass, and outputs.
 
-It is described as three parts in a row: the projections, the core that mixes positions, and the projection back.
+It has three parts in a row: the projections, the core that mixes positions, and the projection back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SlidingWindow:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionConfig:
-    """What attention has beside its heads."""
+    """The axes of attention beside its numbers of heads."""
 
     qk_norm: bool = setting(True, "RMS-normalise each query and key head")
     qkv_bias: bool = setting(False, "biases on the query, key and value projections")
@@ -36,7 +36,7 @@ class AttentionConfig:
 
 
 def describe_projections(axes: AttentionConfig, position: Position) -> Part:
-    """Queries, keys and values, their norms, and their turning by rotary positions."""
+    """Queries, keys and values, their norms, and their rotation by rotary positions."""
     tensors = [
         *matrix("attention.query", "query", "d_attention", "d_model", bias=axes.qkv_bias),
         *matrix("attention.key", "key", "d_kv", "d_model", bias=axes.qkv_bias, start="key"),
@@ -93,7 +93,7 @@ def describe_core(core: AttentionCore, *, dropout: bool) -> Part:
 
 
 def describe_output(axes: AttentionConfig) -> Part:
-    """The projection of what all heads gathered back into the residual stream."""
+    """The output projection, from all heads back into the residual stream."""
     return Part(
         tensors=matrix("attention.output", "output", "d_model", "d_attention", bias=axes.output_bias, start="write"),
         kept=(CostLine(name="attention_outputs", formula="compute_bytes x d_attention"),),

@@ -1,4 +1,4 @@
-"""What is said of a part of the model, once, for everybody who must know it before or beside the built one.
+"""The description of one part of a model: written once, read by everything that must know the part without building it.
 
     tensors    names, axes, which group of the optimizer trains them, how they start
     products   multiplications beside those of its matrices

@@ -1,4 +1,4 @@
-"""The two ends, before they are built: the embedding that ids are looked up in, and the head that scores every token."""
+"""The description of a model's two ends: the embedding that ids are looked up in, and the head that scores tokens."""
 
 from __future__ import annotations
 

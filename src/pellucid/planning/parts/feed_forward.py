@@ -1,4 +1,4 @@
-"""The feed-forward, before it is built: its kinds, and what it learns, keeps and puts out."""
+"""The description of the feed-forward: its kinds, parameters, activations kept for the backward pass, and outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normalisation, before it is built: its axes and what it learns, keeps and puts out."""
+"""The description of normalisation: its axes, parameters, activations kept for the backward pass, and outputs."""
 
 from __future__ import annotations
 

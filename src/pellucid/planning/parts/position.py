@@ -1,4 +1,4 @@
-"""How a token knows its place, before it is built: the kinds of positions, and what they learn."""
+"""The description of position encodings: their kinds, axes and parameters."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Llama3Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class YarnScaling:
-    """As llama3, between two numbers of turns; queries and keys are also multiplied as they turn."""
+    """YaRN: as llama3, but blended between two numbers of turns; queries and keys are also multiplied by a factor."""
 
     kind: Literal["yarn"] = "yarn"
     factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
@@ -68,7 +68,7 @@ RopeScaling = Unscaled | LinearScaling | Llama3Scaling | YarnScaling
 
 @dataclass(frozen=True, kw_only=True)
 class NoPosition:
-    """Nothing says where a token stands; a causal mask alone tells some of it."""
+    """No position encoding; a causal mask alone tells some of the order."""
 
     kind: Literal["none"] = "none"
 
@@ -89,7 +89,7 @@ class Sinusoidal:
 
 @dataclass(frozen=True, kw_only=True)
 class Rotary:
-    """Queries and keys are turned by an angle that grows with the place (RoPE)."""
+    """Queries and keys are rotated by an angle that grows with the position (RoPE)."""
 
     kind: Literal["rotary"] = "rotary"
     theta: float = setting(10_000.0, "base of the rotary wavelengths", low=1, high=MOST_NUMBER)
@@ -104,7 +104,7 @@ Position = NoPosition | Learned | Sinusoidal | Rotary
 
 
 def describe_position(position: Position) -> Part:
-    """What is added to the embedding; rotary positions turn queries and keys, which belong to attention."""
+    """The table added to the embedding, if there is one; rotary positions act on queries and keys, in attention."""
     if position.kind not in ("learned", "sinusoidal"):
         return Part()
     table = TensorPlan(

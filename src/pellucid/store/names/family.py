@@ -1,4 +1,4 @@
-"""One family of models as other programs store it: which axes it can say, its config.json, its names for the tensors.
+"""One family of models as other programs store it: the axes it supports, its config.json, its names for the tensors.
 
 A family is data and two functions. A tensor in a file holds one of our parameters, or several stacked along their first
 axis, and may lie transposed: that is all the difference there is between the families' weights, so one pair of functions
@@ -63,13 +63,13 @@ class Family:
 
     @property
     def meant(self) -> dict[str, Any]:
-        """What a file of this family means where it says nothing: the first value of each list, and neutral for the rest."""
+        """The values that a file implies where it says nothing: the first of each list, and neutral for the rest."""
         first = {axis: values[0] for axis, values in self.axes.items() if isinstance(values, tuple)}
         chosen = {axis: value for axis, value in NEUTRAL.items() if axis.count(".") < 2}  # the rest belongs to one kind
         return {axis: value for axis, value in chosen.items() if axis not in self.axes} | first
 
     def misfits(self, config: ModelConfig) -> list[str]:
-        """The axes of `config` that this family has no words for; none when it fits."""
+        """The axes of `config` that this family does not support; none when it fits."""
         wrong = misfits(config, {**SIZES, **TRAINING, **self.axes})
         values = {axis: attrgetter(axis)(config) for pair in (*self.equal, *self.multiples) for axis in pair}
         clashes = [pair for pair in self.equal if values[pair[0]] != values[pair[1]]]

@@ -1,8 +1,8 @@
-"""Reading a foreign config.json with care: every key is understood, required to be harmless, or an error.
+"""Strict reading of a config.json from outside: every key is understood, known to be harmless, or an error.
 
 A key that nobody read may change the arithmetic (a scaled rotary base, a sliding window, a multiplier), and a model
-computed without it would answer almost right. So what was read is remembered, a list names what is known to be
-harmless, and anything else stops the loading.
+computed without it would be almost right. So every key that is read is remembered, a list names those known to be
+harmless, and any other stops the loading.
 """
 
 from __future__ import annotations

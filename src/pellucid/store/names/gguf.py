@@ -1,9 +1,9 @@
-"""Models as GGUF names them: four architectures, their keys, their tensors.
+"""The names of GGUF files: four architectures, their keys and their tensors.
 
 A GGUF file gives the sizes as values under the architecture's name (`llama.block_count`); whether there are biases or a
 head of its own is seen from the tensors that are there. Matrices lie as ours do, [out, in]. One thing differs: a file
-of the `llama` architecture turns neighbouring rows of a query or key head together (0 with 1, 2 with 3, …), where we
-and Hugging Face turn the halves (0 with K/2, 1 with K/2 + 1, …), so its rows are exchanged on the way.
+of the `llama` architecture rotates neighbouring rows of a query or key head together (0 with 1, 2 with 3, …), where we
+and Hugging Face rotate the halves (0 with K/2, 1 with K/2 + 1, …), so its rows are exchanged on the way.
 
 A key that nobody here reads may change the arithmetic (a scaled rotary base, a sliding window, experts): it is an error.
 """
@@ -71,7 +71,7 @@ GPT2_TABLE = _table(
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One of the architectures that llama.cpp runs: the axes it can say, its tensors, its keys."""
+    """One of the architectures that llama.cpp runs: the axes it supports, its tensors, its keys."""
 
     name: str
     family: Family  # what it can say; only the axes are used
@@ -92,7 +92,7 @@ class Architecture:
 
 
 def _narrowed(family: Family, axes: Mapping[str, tuple[Any, ...]]) -> Family:
-    """A family that can say less."""
+    """The same family with fewer supported values."""
     return replace(family, axes={**family.axes, **axes})
 
 
@@ -110,7 +110,7 @@ ARCHITECTURES = (  # in order of preference when a model's axes fit several
 
 
 def architecture_for(config: ModelConfig) -> Architecture:
-    """The architecture as which a model is written. Raises ModelError when llama.cpp has none that computes the same."""
+    """The architecture under which a model is written. Raises ModelError when llama.cpp has none that computes the same."""
     misfits = {one.name: one.family.misfits(config) for one in ARCHITECTURES}
     for one in ARCHITECTURES:
         if not misfits[one.name]:

@@ -1,4 +1,4 @@
-"""Pellucid's own names, for models whose axes no other family can say (no positions, squared ReLU without biases, …).
+"""Pellucid's own names, for models whose axes no other family supports (no positions, squared ReLU without biases, …).
 
 The directory has the same files; config.json holds the fields of `ModelConfig`, and the tensors keep the names they have
 in the built model. Other programs do not know this model type, and say so.

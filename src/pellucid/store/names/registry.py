@@ -20,7 +20,7 @@ FOREIGN = (QWEN3, LLAMA, QWEN2, GPT2)  # in order of preference when a model's a
 
 
 def family_for(config: ModelConfig, recorder: Recorder) -> Family:
-    """The family under whose names a model is written; our own, with an event, when no other can say its axes."""
+    """The family under whose names a model is written; our own, with an event, when no other supports its axes."""
     misfits = {family.model_type: family.misfits(config) for family in FOREIGN}
     for family in FOREIGN:
         if not misfits[family.model_type]:

@@ -1,4 +1,4 @@
-"""Attention over a cache of pages.
+"""Attention over a paged key-value cache.
 
     scores[r, s] = q[r] · k[s] / √K        weights = softmax(scores)        y[r] = Σ_s weights[r, s] · v[s]
 

@@ -1,7 +1,7 @@
-"""How blocks of sums are spelt in LLVM's language: vectors of sixteen lanes, loops, and the formats of weights.
+"""LLVM code for blocks of dot products: vectors of sixteen lanes, loops, and the formats of weights.
 
-Nothing here is called by kernels; `lanes` wraps it into functions that are. The blocks are spelt out because a
-compiler left to vectorise a sum must be allowed to reorder it.
+Kernels do not call this file; `lanes` wraps it into functions that they call. The code is written out because a
+compiler may vectorise a sum only if it may also reorder it.
 
 Axes: R outputs (rows of a weight) · C rows of activations · k input width.
 """

@@ -1,4 +1,4 @@
-"""One pass through the model for any rows: a decode step, a batch of them, a piece of a prompt. It never asks which.
+"""The forward pass in compiled loops, the same for any rows: a decode step, a batch of them, a piece of a prompt.
 
     x = embed(ids) (+ position)
     for each layer:  x += attention(norm(x)) Woᵀ        x += act(norm(x) ..) W_downᵀ

@@ -29,7 +29,7 @@ OWNER: list[int] = []  # the process that launched first
 
 @contextmanager
 def launch(num_threads: int) -> Iterator[None]:
-    """Hold the machine for one pass. Raises EngineError in a process forked after the first launch."""
+    """Hold the process's threads for one pass. Raises EngineError in a process forked after the first launch."""
     if not OWNER:
         OWNER.append(os.getpid())
     if OWNER[0] != os.getpid():

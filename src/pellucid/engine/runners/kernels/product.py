@@ -1,9 +1,9 @@
-"""Products of weights with rows of activations: y[m, n] = Σ_k w[n, k] · x[m, k] (· scale) (+ bias).
+"""Matrix products of weights with rows of activations: y[m, n] = Σ_k w[n, k] · x[m, k] (· scale) (+ bias).
 
 Outputs are cut into tiles of `TILE` neighbouring rows of the weight, and tiles are shared among the threads. Within a
 tile, blocks of 4 x 4 outputs where there are four rows of activations: what is loaded from memory is used as often as
-possible. A single row of activations reads one row of the weight after the other, as memory is read fastest. No output's
-sum notices.
+possible. A single row of activations reads one row of the weight after the other, as memory is read fastest. The sum
+of an output is the same in every case.
 
 A matrix is a row of int64 in a table: where it lies and how to step through it (the names below are its columns). Several
 matrices that read the same x are one product, their outputs side by side.
