@@ -8,6 +8,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import pellucid
 
 SRC = Path(pellucid.__file__).parent
+ROOT = Path(__file__).parents[1]
 
 LINES = {  # a room imports only from rooms on lower lines; rooms on one line do not know each other
     "cli": 12,
@@ -207,6 +209,16 @@ def test_no_public_name_equals_a_room() -> None:
     for name in pellucid.__all__:
         value = getattr(pellucid, name)
         assert isinstance(value, str) or callable(value), f"{name} was rebound by a submodule"
+
+
+def test_the_home_of_every_public_name_is_checked_strictly() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+    (strict,) = (one["module"] for one in settings["overrides"] if one.get("disallow_any_explicit"))
+    homes = {getattr(pellucid, name).__module__ for name in pellucid.__all__ if name != "__version__"}
+    assert homes <= set(strict)
+    for name in strict:  # one that has moved would be passed over in silence
+        path = SRC / Path(*name.removeprefix("pellucid.").removesuffix(".*").split("."))
+        assert path.is_dir() or path.with_suffix(".py").is_file(), f"mypy is told of {name}, and there is none"
 
 
 def loaded_by(code: str) -> set[str]:

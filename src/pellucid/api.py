@@ -7,16 +7,17 @@ for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Never, TypeVar, Unpack, cast, overload
 
 from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_keywords, check_kind, check_path
+from pellucid.engine.keywords import BeamKeywords, ChoiceKeywords, Draft, RequestKeywords, SamplingKeywords
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import NamedMachine, named_machine
+from pellucid.planning.memory import ComputeType, Optimizer
 from pellucid.planning.presets import preset
 from pellucid.planning.report import Plan
 from pellucid.planning.report import plan as plan_model
@@ -80,9 +81,9 @@ class LanguageModel:
         stages: Sequence[Stage] = (),
         num_choices: int = 1,
         lookup: int | None = None,
-        draft: LanguageModel | None = None,
+        draft: Draft | None = None,
         explain: bool = False,
-        **sampling: Any,
+        **sampling: Unpack[SamplingKeywords],
     ) -> Request:
         """One prompt and how to continue it, in keywords; `sampling` are the fields of `SamplingSettings`.
 
@@ -108,7 +109,9 @@ class LanguageModel:
             explain=explain,
         )
 
-    def generate(self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Any) -> Generation:
+    def generate(
+        self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+    ) -> Generation:
         """Continue one prompt token by token; `asked` are the keywords of `request`, the sampler's knobs among them.
 
         A list of prompts is refused: steps of several texts in one stream would not say whose they are; `complete`
@@ -119,11 +122,15 @@ class LanguageModel:
         return self.start(self.request(prompt, **asked), recorder=recorder)
 
     @overload
-    def complete(self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Any) -> Completion: ...
-    @overload
-    def complete(self, prompt: Prompts, *, recorder: Recorder = NULL, **asked: Any) -> list[Completion]: ...
     def complete(
-        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **asked: Any
+        self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+    ) -> Completion: ...
+    @overload
+    def complete(
+        self, prompt: Prompts, *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+    ) -> list[Completion]: ...
+    def complete(
+        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
     ) -> Completion | list[Completion]:
         """Continue a prompt to its end; the answer with its ids, log-probabilities and why it ended.
 
@@ -139,14 +146,19 @@ class LanguageModel:
 
     @overload
     def choices(
-        self, prompt: Prompt = "", *, num_choices: int, recorder: Recorder = NULL, **asked: Any
+        self, prompt: Prompt = "", *, num_choices: int, recorder: Recorder = NULL, **asked: Unpack[ChoiceKeywords]
     ) -> tuple[Completion, ...]: ...
     @overload
     def choices(
-        self, prompt: Prompts, *, num_choices: int, recorder: Recorder = NULL, **asked: Any
+        self, prompt: Prompts, *, num_choices: int, recorder: Recorder = NULL, **asked: Unpack[ChoiceKeywords]
     ) -> list[tuple[Completion, ...]]: ...
     def choices(
-        self, prompt: Prompt | Prompts = "", *, num_choices: int, recorder: Recorder = NULL, **asked: Any
+        self,
+        prompt: Prompt | Prompts = "",
+        *,
+        num_choices: int,
+        recorder: Recorder = NULL,
+        **asked: Unpack[ChoiceKeywords],
     ) -> tuple[Completion, ...] | list[tuple[Completion, ...]]:
         """Continue a prompt several times from one seed, to the ends; choice 0 is the text that `complete` gives.
 
@@ -161,7 +173,7 @@ class LanguageModel:
 
         return self._each(prompt, answer)
 
-    def suggested(self) -> dict[str, Any]:
+    def suggested(self) -> SamplingKeywords:
         """The sampling settings that the model's generation_config.json suggests: `lm.complete(text, **lm.suggested())`.
 
         Raises SamplingError for a suggestion that cannot be.
@@ -193,11 +205,15 @@ class LanguageModel:
         return follow(transcript, self.start(transcript.request, recorder=recorder))
 
     @overload
-    def search(self, prompt: Prompt = "", *, recorder: Recorder = NULL, **beams: Any) -> tuple[Hypothesis, ...]: ...
-    @overload
-    def search(self, prompt: Prompts, *, recorder: Recorder = NULL, **beams: Any) -> list[tuple[Hypothesis, ...]]: ...
     def search(
-        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **beams: Any
+        self, prompt: Prompt = "", *, recorder: Recorder = NULL, **beams: Unpack[BeamKeywords]
+    ) -> tuple[Hypothesis, ...]: ...
+    @overload
+    def search(
+        self, prompt: Prompts, *, recorder: Recorder = NULL, **beams: Unpack[BeamKeywords]
+    ) -> list[tuple[Hypothesis, ...]]: ...
+    def search(
+        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **beams: Unpack[BeamKeywords]
     ) -> tuple[Hypothesis, ...] | list[tuple[Hypothesis, ...]]:
         """The likeliest continuations that a beam search finds, best first; `beams` are the fields of `BeamSettings`.
 
@@ -243,7 +259,7 @@ class LanguageModel:
         convert(now, Path(path), to=to, number_format=chosen, recorder=recorder)
         return Path(path)
 
-    def lens(self, text: str) -> Any:
+    def lens(self, text: str) -> object:
         """The lens on a text, live in a notebook: show it as the last line of a cell.
 
         Raises MissingExtraError without the extra `notebook`; `pellucid.trace(lm, text)` needs none.
@@ -260,7 +276,7 @@ class LanguageModel:
         return [answer(ids) for ids in rows]
 
 
-def _read_sampling(given: Mapping[str, Any]) -> SamplingSettings:
+def _read_sampling(given: SamplingKeywords) -> SamplingSettings:
     """The sampler's knobs as keywords give them."""
     from pellucid.engine.sampling.settings import SamplingSettings, spell_bias
 
@@ -344,7 +360,7 @@ def train(
     start_from: Path | str | None = None,
     extend: bool = False,
     recorder: Recorder = NULL,
-    **settings: Any,
+    **settings: object,
 ) -> LanguageModel:
     """Train a model on a text (or go on where the run in `out` stopped) and return it.
 
@@ -366,23 +382,44 @@ def train(
     return load(out, device=resolved.settings.device)
 
 
-def plan(model: str | ModelConfig, *, machine: str | NamedMachine | None = None, **options: Any) -> Plan:
+def plan(
+    model: str | ModelConfig,
+    *,
+    machine: str | NamedMachine | None = None,
+    rows: int = 1,
+    context_length: int | None = None,
+    tokens: int | None = None,
+    optimizer: Optimizer = "adamw",
+    compute_type: ComputeType = "bfloat16",
+    **unknown: Never,
+) -> Plan:
     """What a model would cost, by preset name or config, and on a named machine (such as "h100") how long it takes.
 
-    `options` are the others of `planning.report.plan`: rows, context_length, tokens, optimizer, compute_type.
+    `rows` of `context_length` tokens (None: the model's whole context) make a micro-batch, `tokens` is what it would be
+    trained on (None: 20 per parameter), `compute_type` the number format it computes in.
 
     >>> plan("gpt3").parameters.total
     174604259328
 
     Raises SettingsError for an unknown preset, machine or option, RequestError for a value of another kind.
     """
-    check_keywords(options, inspect.signature(plan_model).parameters.keys() - {"config", "name", "machine"}, {})
-    for name in ("rows", "context_length", "tokens"):
-        if options.get(name) is not None:
-            check_kind(options[name], int, f"give {name} as a whole number")
+    sizes = {"rows": rows, "context_length": context_length, "tokens": tokens}
+    check_keywords(unknown, (*sizes, "machine", "optimizer", "compute_type"), {})
+    for name, size in sizes.items():
+        if size is not None:
+            check_kind(size, int, f"give {name} as a whole number")
     config = preset(model) if isinstance(model, str) else model
     check_kind(config, ModelConfig, 'give the name of a preset, for example "gpt2", or a ModelConfig')
     on = named_machine(machine) if isinstance(machine, str) else machine
     if on is not None:
         check_kind(on, NamedMachine, 'give the name of a machine, for example "h100"')
-    return plan_model(config, name=model if isinstance(model, str) else "", machine=on, **options)
+    return plan_model(
+        config,
+        name=model if isinstance(model, str) else "",
+        rows=rows,
+        context_length=context_length,
+        tokens=tokens,
+        optimizer=optimizer,
+        compute_type=compute_type,
+        machine=on,
+    )

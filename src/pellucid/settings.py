@@ -23,7 +23,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
 
 from pellucid.errors import SettingsError
 from pellucid.setting_values import Typed, check_range, convert, is_none, nearest, say_range
-from pellucid.untrusted import read_bytes, shown
+from pellucid.untrusted import Json, read_bytes, shown
 
 MOST_RECIPE_BYTES = 1 << 20
 RECIPE = "give a file of settings in TOML, for example with the line: steps = 100"
@@ -194,7 +194,7 @@ def given(settings: Any) -> dict[str, Any]:
     return said
 
 
-def to_dict(settings: Any) -> dict[str, Any]:
+def to_dict(settings: Any) -> dict[str, Json]:
     """The tree as nested dictionaries of plain values, ready for JSON or TOML."""
     return {
         f.name: to_dict(v) if dataclasses.is_dataclass(v) else plain(v)
@@ -203,7 +203,7 @@ def to_dict(settings: Any) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any) -> Json:
     """A setting's value as JSON can hold it."""
     if isinstance(value, Path):
         return str(value)

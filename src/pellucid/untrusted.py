@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pellucid.errors import CorruptFileError, PellucidError
 
@@ -25,6 +25,8 @@ MOST_WHOLE = 1 << 53  # beyond it a number of JSON is not exact in every reader
 HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # how half of a surrogate pair may be written
 REQUIRED: Any = object()
 
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"  # what a JSON text can hold
+
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """The contents of a file. Raises ValueError for one of more than `most` bytes, OSError as the system does."""
@@ -35,7 +37,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     return data
 
 
-def parse_json(text: str | bytes, *, most_values: int = MOST_VALUES) -> Any:
+def parse_json(text: str | bytes, *, most_values: int = MOST_VALUES) -> Json:
     """The value of a JSON text.
 
     >>> parse_json('{"a": [1, 2.5]}')
@@ -66,7 +68,15 @@ def parse_json(text: str | bytes, *, most_values: int = MOST_VALUES) -> Any:
 TOO_DEEP = f"more than {MOST_DEPTH} levels of nesting"
 
 
-def read_json(path: Path) -> Any:
+def parse_object(text: str | bytes, *, most_values: int = MOST_VALUES) -> dict[str, Json]:
+    """The object of a JSON text. Raises ValueError for what `parse_json` refuses, and for another value."""
+    value = parse_json(text, most_values=most_values)
+    if not isinstance(value, dict):
+        raise ValueError(f"{shown(value)} is not an object")
+    return value
+
+
+def read_json(path: Path) -> Json:
     """The value in a JSON file. Raises CorruptFileError when it does not hold one, or cannot be read."""
     try:
         return parse_json(read_bytes(path))
@@ -102,6 +112,13 @@ def number(value: object, *, low: float = -math.inf, high: float = math.inf) -> 
     return found
 
 
+def word(value: object) -> str:
+    """A string. Raises ValueError for any other value."""
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is not a string")
+    return value
+
+
 def shown(value: object) -> str:
     """A value for a person: short, whatever it is."""
     if isinstance(value, int) and value.bit_length() > 64 * 4:  # Python refuses to write the longest ones
@@ -133,7 +150,7 @@ class Table:
 
     def word(self, key: str, default: Any = REQUIRED) -> str:
         """A string."""
-        return self._read(key, default, lambda value: _kind(value, str, "a string"))
+        return self._read(key, default, word)
 
     def table(self, key: str, default: Any = REQUIRED) -> Mapping[str, Any]:
         """An object."""
@@ -149,9 +166,7 @@ class Table:
 
     def words(self, key: str, default: Any = REQUIRED) -> list[str]:
         """A list of strings."""
-        return self._read(
-            key, default, lambda value: [_kind(item, str, "a string") for item in _kind(value, list, "a list")]
-        )
+        return self._read(key, default, lambda value: [word(item) for item in _kind(value, list, "a list")])
 
     def _read(self, key: str, default: Any, convert: Any) -> Any:
         value = self.values.get(key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ class Loaded:
 
     lm: LanguageModel
     draft: Runner | None
-    suggested: dict[str, Any]
+    suggested: Mapping[str, object]
 
 
 @click.command()
@@ -174,7 +174,7 @@ def _check_replay(view: View, given: Sequence[str], apply: bool) -> None:
         )
 
 
-def _resolve(given: dict[str, Any], suggested: dict[str, Any] | None = None) -> Resolved[SamplingSettings]:
+def _resolve(given: dict[str, Any], suggested: Mapping[str, object] | None = None) -> Resolved[SamplingSettings]:
     from pellucid.engine.sampling.settings import SamplingSettings
     from pellucid.settings import Layer, resolve
 
@@ -193,7 +193,7 @@ def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *,
     return Loaded(lm=lm, draft=guesser, suggested=_suggestions(lm, apply))
 
 
-def _suggestions(lm: LanguageModel, apply: bool) -> dict[str, Any]:
+def _suggestions(lm: LanguageModel, apply: bool) -> Mapping[str, object]:
     """Report the settings that the model's directory suggests; return them if they are to be applied, else {}."""
     from pellucid.engine.sampling.generation_config import suggest
 

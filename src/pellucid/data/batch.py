@@ -50,13 +50,12 @@ class Columns:
         if num < 1 or self.num_rows % num:
             raise ValueError(f"{self.num_rows} rows do not divide into {num} equal parts")
         rows = self.num_rows // num
+        starts = range(0, self.num_rows, rows)
+        return tuple(self.map(functools.partial(_rows_between, start, start + rows)) for start in starts)
 
-        spans = (slice(start, start + rows) for start in range(0, self.num_rows, rows))
-        return tuple(self.map(functools.partial(_part, span)) for span in spans)
 
-
-def _part(rows: slice, tensor: Tensor) -> Tensor:
-    return tensor[rows] if tensor.dim() else tensor
+def _rows_between(start: int, stop: int, tensor: Tensor) -> Tensor:
+    return tensor[start:stop] if tensor.dim() else tensor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ import numpy as np
 from pellucid.data.weights import WEIGHT, is_weight, weights_at
 from pellucid.errors import CorruptFileError
 from pellucid.stamps import Stamps
-from pellucid.untrusted import Table, parse_json, read_json, shown
+from pellucid.untrusted import Table, parse_json, read_json, shown, word
 
 FORMAT_VERSION = 1
 MANIFEST, DOCUMENTS, ORIGINS = "manifest.json", "documents.bin", "origins.jsonl"
@@ -214,7 +214,7 @@ class TokenShards:
         end = self._documents[index + 1]["start"] if index + 1 < self.num_documents else self.num_tokens
         with (self.directory / ORIGINS).open("rb") as origins:
             origins.seek(int(record["origin_at"]))
-            origin = parse_json(origins.readline())
+            origin = word(parse_json(origins.readline()))
         start, stop, num_bytes = int(record["start"]), int(end), int(record["num_bytes"])
         return StoredDocument(index=index, origin=origin, start=start, stop=stop, num_bytes=num_bytes)
 
@@ -314,11 +314,10 @@ def _read_manifest(path: Path) -> Manifest:
     if not path.is_file():
         raise CorruptFileError("there are no prepared tokens here", found="no manifest", where=str(path), hint=REBUILD)
     try:
-        values = read_json(path)
-        table = Table(values, str(path), "the manifest")
+        table = Table(read_json(path), str(path), "the manifest")
         if (version := table.whole("version")) != FORMAT_VERSION:
             found = f"version {version}, this program reads {FORMAT_VERSION}"
             raise CorruptFileError("the prepared tokens are of another version", found=found, where=str(path))
-        return Manifest.from_dict(values, str(path))
+        return Manifest.from_dict(table.values, str(path))
     except CorruptFileError as error:
         raise CorruptFileError(error.what, found=error.found, where=str(path), hint=REBUILD) from error

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -102,7 +101,7 @@ class Account:
         num_new = self.reading.num_computed
         return part_shapes(self.config, num_new=num_new, num_all=self.reading.num_reused + num_new)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """All figures as JSON can hold them; the log-probability of a removed token is null."""
         return {
             "position": self.position,

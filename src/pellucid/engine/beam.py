@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pellucid.counts import counted
 from pellucid.engine.generate import check_prompt, check_stop_ids
@@ -194,7 +195,7 @@ class _Search:
         )
         return self.finished
 
-    def _extend(self, beams: abc.Sequence[Beam], rows_BV: np.ndarray) -> list[Extension]:
+    def _extend(self, beams: abc.Sequence[Beam], rows_BV: NDArray[np.float32]) -> list[Extension]:
         """The best extensions by one token, best first: those that may end and enough that do not."""
         found = []
         for beam, logits_V in zip(beams, rows_BV, strict=True):
@@ -282,13 +283,13 @@ def advance(extensions: abc.Sequence[Extension]) -> list[Beam]:
     ]
 
 
-def log_normaliser(logits_V: np.ndarray) -> float:
+def log_normaliser(logits_V: NDArray[np.float32]) -> float:
     """log Σ exp(l), in nats."""
     highest_logit = logits_V.max()
     return float(highest_logit) + float(np.log(np.exp(logits_V - highest_logit).sum(dtype=np.float64)))
 
 
-def highest(logits_V: np.ndarray, count: int, normaliser: float) -> list[tuple[int, float]]:
+def highest(logits_V: NDArray[np.float32], count: int, normaliser: float) -> list[tuple[int, float]]:
     """The ids of the `count` highest logits and their log-probabilities, best first; of equal ones the lowest ids.
 
     >>> highest(np.array([1.0, 3.0, 1.0, 2.0]), 3, 0.0)

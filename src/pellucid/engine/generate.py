@@ -19,6 +19,7 @@ import time
 from collections import abc
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pellucid.counts import counted
 from pellucid.engine.account import Account, ReadCost, build_account
@@ -124,7 +125,7 @@ class Generation:
             raise StopIteration
         return advance((self,))[0]
 
-    def choose(self, logits_V: np.ndarray, cost: ReadCost | None = None) -> Step:
+    def choose(self, logits_V: NDArray[np.float32], cost: ReadCost | None = None) -> Step:
         """Choose the next token from the row after the last id; given the `cost` of that row, with its account."""
         position, started = len(self.ids), time.perf_counter()
         choice = self.sampler.choose(logits_V, self.ids, self.num_prompt, keep_rows=cost is not None)

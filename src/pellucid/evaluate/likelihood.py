@@ -29,12 +29,12 @@ from torch import Tensor
 from pellucid.data.batch import TokenRows
 from pellucid.data.document import Document
 from pellucid.data.loader import num_windows, windows
-from pellucid.data.objectives.protocol import LOSS, Objective, RowKey
+from pellucid.data.objectives.protocol import LOSS, BatchT, Objective, RowKey
 from pellucid.data.writer import write_shards
 from pellucid.errors import InputError
 from pellucid.model.context import Context
 from pellucid.model.device import inference
-from pellucid.model.protocol import Model
+from pellucid.model.protocol import Model, Scorer
 from pellucid.tokens.tokenizer import Tokenizer
 
 ROWS = 16  # windows read at once; the result does not depend on it
@@ -104,7 +104,9 @@ class ScoredToken:
     rank: int  # 1 when no token was likelier
 
 
-def measure_likelihood(model: Model, steps: Iterable[TokenRows], *, objective: Objective, num_bytes: int) -> Likelihood:
+def measure_likelihood(
+    model: Model, steps: Iterable[TokenRows], *, objective: Objective[Scorer, BatchT], num_bytes: int
+) -> Likelihood:
     """Sum the model's loss over every target of some rows, without dropout.
 
     Runs in the model's number format, or under the autocast that the caller has entered. Logarithms are taken in
@@ -143,7 +145,7 @@ def measure_text(
     tokenizer: Tokenizer,
     documents: Iterable[Document],
     *,
-    objective: Objective,
+    objective: Objective[Scorer, BatchT],
     rows: int = ROWS,
     watch: Watch = unwatched,
 ) -> Likelihood:

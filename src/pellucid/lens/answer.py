@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pellucid.errors import RequestError
 from pellucid.store.envelope import Envelope, Quantized, to_8_bits
@@ -24,7 +25,7 @@ class At:
     precision: Precision = "exact"
 
     @classmethod
-    def of(cls, value: Any) -> At:
+    def of(cls, value: object) -> At:
         """Read the `at` of a question: {"node": 3, "checkpoint": null, "precision": "byte"}, all fields optional."""
         if not isinstance(value, dict) or not set(value) <= {"node", "checkpoint", "precision"}:
             raise RequestError("`at` is not a place", found=repr(value)[:80], hint='for example {"node": 0}')
@@ -34,6 +35,6 @@ class At:
             raise RequestError("`at` is not a place", found=repr(value)[:80], hint='for example {"node": 0}')
         return at
 
-    def pack(self, array: np.ndarray) -> np.ndarray | Quantized:
+    def pack(self, array: NDArray[np.float32]) -> NDArray[np.float32] | Quantized:
         """Encode an array in the precision that the question asks for: exact, or one byte a value."""
         return to_8_bits(array) if self.precision == "byte" else array

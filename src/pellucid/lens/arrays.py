@@ -8,6 +8,7 @@ import numpy as np
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.header import Check
 from pellucid.lens.record import check
 from pellucid.lens.state import LensState
 
@@ -20,7 +21,7 @@ def record(lens: LensState, *, at: At) -> Answer:
     return Answer({**header, "checks": [*header["checks"], *cache_checks(lens, at)]})
 
 
-def cache_checks(lens: LensState, at: At) -> list[dict[str, Any]]:
+def cache_checks(lens: LensState, at: At) -> list[Check]:
     """Check that the engine, with its KV cache, gives the same logits as the recording, which used no cache.
 
     Empty when the engine cannot read it: another checkpoint, a bidirectional model, a text that would take too long.

@@ -118,7 +118,7 @@ def about(lens: Dispatch) -> Answer:
     losses = read_losses(lens.run)
     return Answer(
         {
-            "model": describe_model(opened.model) | opened.about,
+            "model": describe_model(opened.model, opened.about),
             "runner": {"name": lens.runner.name, "exact": lens.runner.exact},
             "tokenizer": {"kind": lens.tokenizer.kind, "size": lens.tokenizer.vocab_size},
             "run": str(lens.run.path) if lens.run else None,

@@ -10,7 +10,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from pellucid.engine.runners.runner import Runner
 from pellucid.errors import RequestError, TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.files import file_sha256
+from pellucid.lens.header import Origin
 from pellucid.model.decoder import Decoder
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
 from pellucid.store.directory import weights_sha256
@@ -40,7 +40,7 @@ class Opened:
     checkpoint: Checkpoint
 
     @cached_property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Origin:
         """The origin of the model, as a trace states it beside the model's axes."""
         directory = self.checkpoint.directory
         named = directory.parent.parent if directory.parent.name == "checkpoints" else directory
@@ -49,7 +49,7 @@ class Opened:
             "name": named.name or str(named),
             "sha256": hashes,
             "family": family_for(self.model.config, NULL).model_type,
-            "checkpoint_step": self.checkpoint.info.get("step"),
+            "checkpoint_step": self.checkpoint.step,
         }
 
 
@@ -70,7 +70,7 @@ class Models:
     @property
     def step(self) -> int | None:
         """The step of the checkpoint that was opened."""
-        return self.first.checkpoint.info.get("step")
+        return self.first.checkpoint.step
 
     @property
     def steps(self) -> list[int]:

@@ -15,7 +15,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
+from pellucid.lens.header import Check, LikelyToken, Origin, TracedModel, TraceHeader
 from pellucid.lens.token_display import chips_of, label_of, readable
 from pellucid.lens.trace import SCHEMA, Trace, TracePage
 from pellucid.model.context import Context
@@ -38,6 +38,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 MOST_LOGITS = 4_000_000  # numbers; above, logits are kept for the last position only
 NUM_NEXT = 20  # of the likeliest next tokens in a header
 MOST_DETAILS = 100_000_000  # numbers of layers' details that one recording holds
+NOWHERE: Origin = {"name": "", "sha256": None, "family": None, "checkpoint_step": None}  # a model that is in no file
 OF_STREAM = ("attention.output", "middle", "output")  # of a block: kept of every layer, whatever their size
 
 
@@ -54,7 +55,7 @@ def record_trace(
     ids: Sequence[int],
     *,
     text: str | None = None,
-    about: Mapping[str, Any] | None = None,
+    about: Origin = NOWHERE,
     all_logits: bool = False,
     page: TracePage | None = None,
 ) -> LiveTrace:
@@ -75,9 +76,9 @@ def record_trace(
     recording = Recording(model, ids, all_logits=all_logits)
     row = chips_of(tokenizer, ids)
     told = readable(tokenizer.decode_bytes(ids)) if text is None else text
-    header = {
+    header: TraceHeader = {
         "schema": SCHEMA,
-        "model": describe_model(model) | dict(about or {}),
+        "model": describe_model(model, about),
         "text": told,
         "tokens": row["chips"],
         "groups": row["groups"],
@@ -89,7 +90,7 @@ def record_trace(
     return LiveTrace(header=header, arrays=recording, page=page)
 
 
-def likeliest(tokenizer: Tokenizer, logits_V: np.ndarray) -> list[dict[str, Any]]:
+def likeliest(tokenizer: Tokenizer, logits_V: np.ndarray) -> list[LikelyToken]:
     """The likeliest next tokens, with their probabilities over the whole vocabulary."""
     chances_V = np.exp(logits_V.astype(np.float64) - logits_V.max())
     chances_V /= chances_V.sum()
@@ -118,7 +119,7 @@ def check_row(config: ModelConfig, ids: Sequence[int]) -> None:
         )
 
 
-def describe_model(model: Decoder) -> dict[str, Any]:
+def describe_model(model: Decoder, origin: Origin) -> TracedModel:
     """The axes of a model, from which a page draws it; the name of its family is never used."""
     config = model.config
     names = ("n_layers", "n_heads", "n_kv_heads", "head_dim", "d_model", "d_ff", "vocab_size", "context_length")
@@ -126,12 +127,9 @@ def describe_model(model: Decoder) -> dict[str, Any]:
     every = flat(config)
     axes = {name: every[name] for name in (*names, *more)} | {"gated": config.feed_forward.gated}
     return {
-        "name": "",
-        "sha256": None,
-        "family": None,
+        **origin,
         "parameters": model.num_parameters,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "checkpoint_step": None,
         "axes": axes | {"mask": "causal" if config.causal else "none"},
     }
 
@@ -182,7 +180,7 @@ class Recording(Mapping[str, np.ndarray]):
         self._taps.clear()
         self._details.clear()
 
-    def checks(self) -> list[dict[str, Any]]:
+    def checks(self) -> list[Check]:
         """Checks of the recording: attention rows sum to 1, and the last residual stream gives the logits."""
         epsilon = torch.finfo(self.model.dtype).eps
         with inference():
@@ -263,12 +261,12 @@ def _size(arrays: Mapping[str, np.ndarray]) -> int:
     return sum(array.size for array in arrays.values())
 
 
-def check(name: str, value: float, limit: float) -> dict[str, Any]:
+def check(name: str, value: float, limit: float) -> Check:
     """One check: the measured error and the largest allowed one."""
     return {"name": name, "value": value, "limit": limit, "ok": value <= limit}
 
 
-def _decoding_check(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> dict[str, Any]:
+def _decoding_check(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> Check:
     """Check that the tokens decode to the text: the number of differences."""
     data = readable(tokenizer.decode_bytes(ids))
     differing = sum(a != b for a, b in zip(data, text)) + abs(len(data) - len(text))

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from pellucid.engine.runners.runner import Runner
 from pellucid.lens.answer import Answer, At
@@ -38,11 +38,11 @@ class LensState(ABC):
     def __init__(self, models: Models) -> None:
         self.models = models
         self.branches = Branches(self.runner, self.tokenizer)
-        self._kept: dict[str, Any] = {}
+        self._kept: dict[str, object] = {}
         self._traces: OrderedDict[tuple[tuple[int, ...], int | None], LiveTrace] = OrderedDict()
 
     @abstractmethod
-    def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
+    def answer(self, method: str, params: Mapping[str, object]) -> Answer:
         """Answer another question; implemented by `dispatch`, which knows all questions."""
 
     @abstractmethod
@@ -111,7 +111,7 @@ class LensState(ABC):
         """Cache a slow result about the opened model: `make` is called the first time only."""
         if name not in self._kept:
             self._kept[name] = make()
-        return self._kept[name]
+        return cast("Kept", self._kept[name])  # what `make` gives: a name stands for one kind of thing
 
     def label(self, token_id: int) -> str:
         """A short label for a token."""

@@ -23,20 +23,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pellucid.arguments import check_path
 from pellucid.errors import CorruptFileError, InputError, RequestError
 from pellucid.events import NULL, Recorder
 from pellucid.files import explained, replace_file
+from pellucid.lens.header import TraceHeader
 from pellucid.lens.page.html import Question, frame, record_answers, render_html, write_html
 from pellucid.lens.page.program import Answerer
 from pellucid.lens.picture import draw_trace
 from pellucid.setting_values import nearest
 from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
-from pellucid.untrusted import parse_json, read_bytes
+from pellucid.untrusted import Table, parse_json, parse_object, read_bytes
 
 SCHEMA = 1
 MOST_TRACE_BYTES = 1 << 30
@@ -57,11 +59,11 @@ class TracePage:
 class Trace:
     """Recorded activations (`arrays`) with their description (`header`); made by `pellucid.trace` or `load_trace`."""
 
-    header: Mapping[str, Any]
-    arrays: Mapping[str, np.ndarray]
+    header: TraceHeader
+    arrays: Mapping[str, NDArray[np.float32]]
     page: TracePage | None = None  # None for a trace from a file, which holds numbers and no model
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
         """An array by name. Raises RequestError for a name that the trace does not have."""
         if name not in self.arrays:
             hint = nearest(name, list(self.arrays))
@@ -74,7 +76,7 @@ class Trace:
         return tuple(chip["id"] for chip in self.header["tokens"])
 
     @property
-    def axes(self) -> Mapping[str, Any]:
+    def axes(self) -> Mapping[str, object]:
         """The axes of the model, as in its configuration."""
         return self.header["model"]["axes"]
 
@@ -143,8 +145,7 @@ class Trace:
 
     def _to_npz(self) -> bytes:
         file = io.BytesIO()
-        named: dict[str, Any] = dict(self.arrays)
-        np.savez_compressed(file, header=np.array(to_json(self.header)), **named)
+        np.savez_compressed(file, allow_pickle=False, header=np.array(to_json(self.header)), **self.arrays)
         return file.getvalue()
 
 
@@ -164,25 +165,26 @@ def load_trace(path: Path | str) -> Trace:
         raise CorruptFileError("this file holds no trace", found=str(error)[:200], where=str(path)) from error
     if not isinstance(header, dict) or header.get("schema") != SCHEMA:
         raise CorruptFileError("this file holds no trace of this version", where=str(path))
-    return Trace(header=header, arrays=arrays)
+    return Trace(header=cast("TraceHeader", header), arrays=arrays)  # of this version: taken at its word
 
 
-def _load_plens(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
+def _load_plens(path: Path) -> tuple[object, dict[str, NDArray[np.float32]]]:
     envelope = decode(path.read_bytes(), where=str(path))
     return envelope.value, dict(arrays_of(envelope))
 
 
-def _load_npz(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
+def _load_npz(path: Path) -> tuple[object, dict[str, NDArray[np.float32]]]:
     with np.load(path, allow_pickle=False) as file:
         return parse_json(str(file["header"])), {name: file[name] for name in file.files if name != "header"}
 
 
-def _load_json(path: Path) -> tuple[Any, dict[str, np.ndarray]]:
-    document = parse_json(read_bytes(path, MOST_TRACE_BYTES), most_values=2 * MOST_JSON)
-    arrays = {name: np.array(lists, dtype=np.float32) for name, lists in document["arrays"].items()}
+def _load_json(path: Path) -> tuple[object, dict[str, NDArray[np.float32]]]:
+    document = parse_object(read_bytes(path, MOST_TRACE_BYTES), most_values=2 * MOST_JSON)
+    lists = Table(document, str(path)).table("arrays")
+    arrays = {name: np.array(numbers, dtype=np.float32) for name, numbers in lists.items()}
     return document["header"], {name: np.where(np.isnan(array), -np.inf, array) for name, array in arrays.items()}
 
 
-def _short_numbers(array: np.ndarray) -> Any:
+def _short_numbers(array: NDArray[np.float32]) -> object:
     """Nested lists of numbers with the fewest digits that still give the same float32."""
     return array.astype(str).astype(np.float64).tolist()

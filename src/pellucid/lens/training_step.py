@@ -294,7 +294,8 @@ def compare_with_run(lens: LensState, model: Decoder) -> dict[str, Any]:
     """How the run's own updates differ from this one, by its saved settings; empty where there is no run."""
     if lens.run is None:
         return {}
-    settings, plan = lens.run.identity.get("settings", {}), lens.run.identity.get("plan", {})
+    identity = Table(lens.run.identity, str(lens.run.path))
+    settings, plan = identity.table("settings", {}), identity.table("plan", {})
     matrices = settings.get("optimizer.matrices")
     return {
         "matrices": matrices,

@@ -5,7 +5,7 @@ Axes: B batch · T new positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -15,6 +15,8 @@ from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context
 from pellucid.model.output import Output
 from pellucid.planning.config import ModelConfig
+
+Scorer = Callable[[Tensor], Output]  # a model with all settled but the ids: what an objective is given
 
 
 class Model(Protocol):

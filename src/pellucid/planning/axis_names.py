@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any
 
 FLAT = {
     "position": "position.kind",
@@ -40,7 +39,7 @@ SCALING = {  # the axes that a kind of stretching has
 }
 
 
-def dotted(axes: Mapping[str, Any]) -> dict[str, Any]:
+def dotted(axes: Mapping[str, object]) -> dict[str, object]:
     """Axes given under either name, each under its dotted name.
 
     In older files every model has every axis; those that mean nothing in this model are left out.
@@ -49,7 +48,7 @@ def dotted(axes: Mapping[str, Any]) -> dict[str, Any]:
     {'n_layers': 2, 'position.theta': 1000000.0, 'attention.window': None}
     """
     axes = _in_force(axes) if axes.keys() >= FLAT.keys() else axes
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in axes.items():
         if name == "sliding_window" and (value is None or str(value).lower() in ("none", "null")):
             found["attention.window"] = None
@@ -60,15 +59,19 @@ def dotted(axes: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _in_force(axes: Mapping[str, Any]) -> dict[str, Any]:
+def _in_force(axes: Mapping[str, object]) -> dict[str, object]:
     """The axes that mean something in a model that was written with all of them."""
-    idle = {*ROPE} if axes["position"] != "rotary" else {*SCALING["yarn"]} - {*SCALING.get(axes["rope_scaling"], ROPE)}
+    idle = (
+        {*ROPE}
+        if axes["position"] != "rotary"
+        else {*SCALING["yarn"]} - {*SCALING.get(str(axes["rope_scaling"]), ROPE)}
+    )
     if axes["sliding_window"] is None:
         idle.add("sliding_layers")
     return {name: value for name, value in axes.items() if name not in idle}
 
 
-def flat(config: Any) -> dict[str, Any]:
+def flat(config: object) -> dict[str, object]:
     """Every axis of a model under its flat name; None for an axis that this model does not have.
 
     >>> from pellucid.planning.config import ModelConfig
@@ -82,7 +85,7 @@ def flat(config: Any) -> dict[str, Any]:
     return plain | {name: _at(config, path) for name, path in FLAT.items()}
 
 
-def _at(config: Any, path: str) -> Any:
+def _at(config: object, path: str) -> object:
     try:
         return attrgetter(path)(config)
     except AttributeError:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pellucid.errors import ModelError
 from pellucid.planning.axis_names import dotted
@@ -60,7 +60,7 @@ class ModelConfig:
     init: Init = setting("zero_projections", "how weights start")
 
     @classmethod
-    def from_axes(cls, **axes: Any) -> Self:
+    def from_axes(cls, **axes: object) -> Self:
         """A model from single axes under their flat names; the rest stays as it is by default.
 
         >>> ModelConfig.from_axes(position="rotary", rope_theta=500_000.0, qk_norm=False).position
@@ -70,7 +70,7 @@ class ModelConfig:
         """
         return resolve(cls, Layer("axes", axes)).settings
 
-    def revise(self, **axes: Any) -> Self:
+    def revise(self, **axes: object) -> Self:
         """The same model with some axes changed, under their flat names.
 
         >>> ModelConfig().revise(norm="layer", norm_eps=1e-5).norm
@@ -79,7 +79,7 @@ class ModelConfig:
         return resolve(type(self), Layer("model", vars(self)), Layer("axes", axes)).settings
 
     @classmethod
-    def translate(cls, axes: Mapping[str, Any]) -> Mapping[str, Any]:
+    def translate(cls, axes: Mapping[str, object]) -> Mapping[str, object]:
         """Axes under flat names, as files and `--set` say them too, in their groups."""
         return nested(dotted(axes))
 

@@ -15,7 +15,6 @@ Source: Kaplan et al. 2020 §2.1; Chowdhery et al. 2022 appendix B (which counts
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Breakdown, sizes, term
@@ -43,7 +42,7 @@ class FlopCount(Breakdown):
         """FLOPs per token of training: the forward and the backward pass."""
         return TRAINING_FACTOR * self.total
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The account for machines, with its training figure."""
         return super().to_dict() | {"context_length": self.context_length, "training": self.training}
 

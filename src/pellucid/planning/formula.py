@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from pellucid.counts import counted
 from pellucid.errors import SettingsError
@@ -39,7 +38,7 @@ class Term:
     figures: str
     value: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The line for machines (`--json`)."""
         return {"name": self.name, "formula": self.formula, "figures": self.figures, "value": self.value}
 
@@ -63,7 +62,7 @@ class Breakdown:
                 return term.value
         raise KeyError(name)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The account for machines (`--json`)."""
         return {"unit": self.unit, "total": self.total, "parts": [term.to_dict() for term in self.terms]}
 

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from importlib import metadata, util
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import psutil
 
@@ -54,7 +53,7 @@ class Machine:
         """Whether the processor multiplies bfloat16 numbers itself (about four times as fast as float32)."""
         return not BF16_FEATURES.isdisjoint(self.features)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Every field for machines (`--json`)."""
         return asdict(self) | {"features": list(self.features), "has_bf16": self.has_bf16}
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from pellucid.errors import DoesNotFitError
 from pellucid.planning.axis_names import flat
@@ -68,7 +67,7 @@ class Plan:
         """One line; `to_dict()` holds all of it, `pellucid plan` prints it."""
         return f"Plan({self.name!r}, {self.parameters.total:,} parameters)"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The plan for machines (`--json`)."""
         return {
             "name": self.name,

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ from pellucid.store.names.registry import family_for, read_config
 from pellucid.store.tensors import MappedTensors, read_tensors, serialize
 from pellucid.store.verify import check_files, read_json
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.untrusted import Table, shown
+from pellucid.untrusted import Json, Table, shown
 
 FORMAT = 1
 TRAINING_AXES = ("dropout", "init")  # matter only to whoever trains; no config.json is trusted to hold them
@@ -62,10 +62,15 @@ class Checkpoint:
     config: ModelConfig
     weights: Mapping[str, Tensor]
     tokenizer: Tokenizer | None
-    info: Mapping[str, Any]  # pellucid.json; {} for a directory that another program wrote
-    generation: Mapping[str, Any]  # generation_config.json: its ends of text are the tokenizer's, the rest is shown
+    info: Mapping[str, Json]  # pellucid.json; {} for a directory that another program wrote
+    generation: Mapping[str, Json]  # generation_config.json: its ends of text are the tokenizer's, the rest is shown
     dtype: torch.dtype  # the number format of the weights
     release: Callable[[], None] = lambda: None  # gives back the memory of weights that have been read
+
+    @property
+    def step(self) -> int | None:
+        """The step of its run; None for a model that says nothing of one."""
+        return Table(self.info, str(self.directory / INFO)).whole("step", None)
 
     @property
     def newlines(self) -> Literal["lf", "keep"]:
@@ -84,7 +89,7 @@ class TrainingFiles:
     """What training needs beside the weights to go on: tensors by name, and JSON values."""
 
     tensors: Mapping[str, Tensor]
-    state: Mapping[str, Any]
+    state: Mapping[str, Json]
 
 
 def save_checkpoint(
@@ -93,7 +98,7 @@ def save_checkpoint(
     config: ModelConfig,
     weights: Mapping[str, Tensor],
     tokenizer: Tokenizer | None,
-    info: Mapping[str, Any],
+    info: Mapping[str, Json],
     training: TrainingFiles | None = None,
     recorder: Recorder = NULL,
 ) -> None:
@@ -190,7 +195,7 @@ def load_model(
     return model
 
 
-def verify_checkpoint(directory: Path, *, always: bool = False) -> dict[str, Any]:
+def verify_checkpoint(directory: Path, *, always: bool = False) -> dict[str, Json]:
     """Check a checkpoint's files against the hashes in pellucid.json, which is returned ({} where there is none).
 
     Files that were hashed before and have kept their size and time are trusted, unless `always`.
@@ -203,17 +208,17 @@ def verify_checkpoint(directory: Path, *, always: bool = False) -> dict[str, Any
     if not (directory / INFO).is_file():
         return {}
     info = read_json(directory / INFO)
+    notes = Table(info, str(directory / INFO))
     if info.get("format") != FORMAT or not isinstance(info.get("files"), dict):
         raise CorruptFileError(
             "pellucid.json is not of the format read here",
             found=f"format={shown(info.get('format'))}",
             where=str(directory),
         )
-    notes = Table(info, str(directory / INFO))
     notes.whole("step", None)
     if not all(isinstance(ancestor, dict) for ancestor in notes.items("lineage", [])):
         raise CorruptFileError("the lineage in pellucid.json is not a list of objects", where=str(directory))
-    check_files(directory, info["files"], always=always)
+    check_files(directory, notes.table("files"), always=always)
     return info
 
 
@@ -254,20 +259,21 @@ def check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig, where: str
         )
 
 
-def lineage_after(parent: Checkpoint) -> list[Mapping[str, Any]]:
+def lineage_after(parent: Checkpoint) -> list[Json]:
     """The lineage of a model trained from `parent`: the parent's own ancestors, then the parent."""
-    ancestor = {
+    notes = Table(parent.info, str(parent.directory / INFO))
+    ancestor: dict[str, Json] = {
         "directory": str(parent.directory),
-        "weights_sha256": parent.info.get("files", {}).get("model.safetensors"),
-        "step": parent.info.get("step"),
+        "weights_sha256": notes.table("files", {}).get("model.safetensors"),
+        "step": parent.step,
         "recipe": parent.info.get("recipe"),
     }
-    return [*parent.info.get("lineage", []), ancestor]
+    return [*notes.items("lineage", []), ancestor]
 
 
 def _config_json(
     family: Family, config: ModelConfig, dtype: torch.dtype, tokenizer: Tokenizer | None
-) -> dict[str, Any]:
+) -> dict[str, Json]:
     name = str(dtype).removeprefix("torch.")
     return {
         "architectures": [family.architecture],
@@ -280,9 +286,11 @@ def _config_json(
     }
 
 
-def _generation_json(tokenizer: Tokenizer | None) -> dict[str, Any]:
+def _generation_json(tokenizer: Tokenizer | None) -> dict[str, Json]:
     """What other programs should do by default: what Pellucid does, sample from the model's own distribution."""
-    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": ending_ids(tokenizer)} if tokenizer else {}
+    ids: dict[str, Json] = (
+        {"bos_token_id": tokenizer.bos_id, "eos_token_id": ending_ids(tokenizer)} if tokenizer else {}
+    )
     return {**ids, "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 

@@ -8,16 +8,16 @@ full. So all ids that any of the files names end a text.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from pellucid.errors import CorruptFileError
 from pellucid.events import Event, Recorder
 from pellucid.tokens.tokenizer import EOS_NAMES, Tokenizer
+from pellucid.untrusted import Json
 
 KEY = "eos_token_id"
 
 
-def with_endings(tokenizer: Tokenizer, documents: Mapping[str, Mapping[str, Any]], recorder: Recorder) -> Tokenizer:
+def with_endings(tokenizer: Tokenizer, documents: Mapping[str, Mapping[str, Json]], recorder: Recorder) -> Tokenizer:
     """The tokenizer with every end of text that the documents (file name -> content) name.
 
     Where none is named, a special token that is commonly one is taken for it, and said. Raises CorruptFileError for
@@ -41,15 +41,15 @@ def with_endings(tokenizer: Tokenizer, documents: Mapping[str, Mapping[str, Any]
     return tokenizer
 
 
-def ending_ids(tokenizer: Tokenizer | None) -> int | list[int] | None:
+def ending_ids(tokenizer: Tokenizer | None) -> Json:
     """What `eos_token_id` says of a tokenizer: one id, several with <eos> first, or nothing."""
     if tokenizer is None or not tokenizer.end_ids:
         return None
     ids = sorted(tokenizer.end_ids, key=lambda token_id: (token_id != tokenizer.eos_id, token_id))
-    return ids[0] if len(ids) == 1 else ids
+    return ids[0] if len(ids) == 1 else [*ids]
 
 
-def _ids(name: str, document: Mapping[str, Any]) -> Iterator[int]:
+def _ids(name: str, document: Mapping[str, Json]) -> Iterator[int]:
     found = document.get(KEY)
     for value in found if isinstance(found, list) else [] if found is None else [found]:
         if not isinstance(value, int) or isinstance(value, bool):

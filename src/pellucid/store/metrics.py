@@ -20,7 +20,7 @@ EXAM = "exam_"  # of an evaluation line: exam_en, exam_zh, …, the shares of qu
 MEND_LINE = "put the file back from a copy, or mend this line by hand"
 
 
-def append_row(path: Path, row: Mapping[str, Any], *, sync: bool = False) -> None:
+def append_row(path: Path, row: Mapping[str, object], *, sync: bool = False) -> None:
     """Add one object as a line; `sync` waits until it is on the disk."""
     finite = {key: _finite(value) for key, value in row.items()}
     append_line(path, json.dumps(finite, ensure_ascii=False, allow_nan=False), sync=sync)
@@ -65,6 +65,18 @@ def best_evaluation(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | No
     return min((row for row in evaluations(rows) if row["loss"] is not None), key=lambda row: row["loss"], default=None)
 
 
+def evaluations_since_best(rows: Iterable[Mapping[str, Any]]) -> int:
+    """How many evaluations came after the best one; 0 before the first.
+
+    >>> losses = (2.0, 1.0, 1.5, 1.2)
+    >>> evaluations_since_best({"kind": "eval", "step": step, "loss": loss} for step, loss in enumerate(losses))
+    2
+    """
+    seen = evaluations(rows)
+    best = best_evaluation(seen)
+    return 0 if best is None else sum(row["step"] > best["step"] for row in seen)
+
+
 def exam_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, float]]:
     """The share of right answers by step, for each part of the exam; empty when nothing was asked.
 
@@ -89,7 +101,7 @@ def drop_torn_line(path: Path) -> None:
         replace_file(path, data[: data.rfind(b"\n") + 1])
 
 
-def _checked(row: Any, where: str, of_kinds: bool) -> dict[str, Any]:
+def _checked(row: object, where: str, of_kinds: bool) -> dict[str, Any]:
     """A row whose step, loss, shares and (in a file of several kinds) kind are what readers count on."""
     with advised(MEND_LINE):
         table = Table(row, where, "the line")
@@ -106,5 +118,5 @@ def _whole_lines(data: bytes) -> list[bytes]:
     return data.split(b"\n")[:-1]
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value

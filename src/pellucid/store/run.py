@@ -38,7 +38,7 @@ from pellucid.store.saved import SavedStep, list_saved, name_step
 from pellucid.store.snapshots import list_snapshots
 from pellucid.store.verify import read_json
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.untrusted import Table, read_bytes, shown
+from pellucid.untrusted import Json, Table, read_bytes, shown
 
 RUN, LATEST, CHECKPOINTS, METRICS, EVENTS = "run.json", "latest", "checkpoints", "metrics.jsonl", "events.jsonl"
 LENGTHS = "lengths.jsonl"
@@ -51,11 +51,11 @@ MOST_NAME = 1_000  # bytes of `latest`
 class Run:
     """One run directory; made by `Run.create` or `Run.open`. It is also a Recorder: events become lines in events.jsonl."""
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Json]) -> None:
         self.path, self.identity = path, identity
 
     @classmethod
-    def create(cls, path: Path, identity: Mapping[str, Any]) -> Run:
+    def create(cls, path: Path, identity: Mapping[str, Json]) -> Run:
         """A new run in a directory that holds none yet. Raises ResumeError when one is there."""
         path = Path(path)
         if is_run(path):
@@ -91,12 +91,12 @@ class Run:
         model = saved[-1].directory
         return advised(f"put back a whole run.json from a copy; its model can be used without it: give {model}")
 
-    def part(self, name: str) -> Mapping[str, Any]:
+    def part(self, name: str) -> Mapping[str, Json]:
         """A part of run.json that must be there. Raises CorruptFileError when it is not."""
         with self.advised():
             return Table(self.identity, str(self.path / RUN)).table(name)
 
-    def update_identity(self, identity: Mapping[str, Any]) -> None:
+    def update_identity(self, identity: Mapping[str, Json]) -> None:
         """Write run.json anew (a run that is extended has other settings than it began with)."""
         self.identity = dict(identity)
         text = to_json(self.identity) + "\n"
@@ -113,7 +113,7 @@ class Run:
         config: ModelConfig,
         weights: Mapping[str, Tensor],
         tokenizer: Tokenizer | None,
-        info: Mapping[str, Any],
+        info: Mapping[str, Json],
         training: TrainingFiles | None = None,
         recorder: Recorder = NULL,
     ) -> Path:
@@ -249,7 +249,7 @@ class Run:
             message = f"checkpoint of step {one.step} deleted (kept: the newest {keep_last})"
             recorder.record(Event(name="store.checkpoint_deleted", message=message, data={"step": one.step}))
 
-    def append_metrics(self, row: Mapping[str, Any]) -> None:
+    def append_metrics(self, row: Mapping[str, object]) -> None:
         """Add one line to metrics.jsonl."""
         append_row(self.path / METRICS, row)
 
@@ -267,7 +267,7 @@ class Run:
         """Forget what was measured after a step: training goes on from there and measures it again."""
         keep_rows(self.path / METRICS, after_step)
 
-    def append_length(self, row: Mapping[str, Any]) -> None:
+    def append_length(self, row: Mapping[str, object]) -> None:
         """Add one line to lengths.jsonl and force it to the disk: no step may be taken under a length that is not there."""
         append_row(self.path / LENGTHS, row, sync=True)
 
@@ -281,11 +281,16 @@ class Run:
         if lengths:
             with advised(MEND_LINE):
                 return Table(lengths[-1], str(self.path / LENGTHS), "the last line").whole("new")
-        return self.identity.get("plan", {}).get("steps")
+        return Table(self.part("plan"), str(self.path / RUN)).whole("steps", None) if "plan" in self.identity else None
 
     def record(self, event: Event) -> None:
         """Add one line to events.jsonl."""
-        row = {"name": event.name, "level": event.level, "message": event.message, "data": dict(event.data)}
+        row: dict[str, object] = {
+            "name": event.name,
+            "level": event.level,
+            "message": event.message,
+            "data": dict(event.data),
+        }
         append_row(self.path / EVENTS, row)
 
     def _latest_name(self) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import save_checkpoint
 from pellucid.store.saved import SavedStep, list_saved, name_step
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import Json
 
 SNAPSHOTS = "snapshots"
 
@@ -36,7 +36,7 @@ def save_snapshot(
     config: ModelConfig,
     weights: Mapping[str, Tensor],
     tokenizer: Tokenizer | None,
-    info: Mapping[str, Any],
+    info: Mapping[str, Json],
 ) -> SavedStep:
     """Write the snapshot of one step, at once or not at all. Raises NoSpaceError when the disk is full."""
     saved = SavedStep(step=step, directory=Path(run) / SNAPSHOTS / name_step(step))

@@ -14,14 +14,13 @@ import json
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pellucid.errors import CorruptFileError, StoreError
-from pellucid.untrusted import parse_json
+from pellucid.untrusted import Table, parse_object
 
 DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16",
@@ -72,19 +71,22 @@ class MappedTensors(dict[str, Tensor]):
         with path.open("rb") as file:
             self.file = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         length = int.from_bytes(self.file[:8], "little")
-        header = parse_json(self.file[8 : 8 + length])
+        header = parse_object(self.file[8 : 8 + length])
         super().__init__(
-            (name, self._view(entry, 8 + length)) for name, entry in header.items() if name != "__metadata__"
+            (name, self._view(Table(entry, str(path), name), 8 + length))
+            for name, entry in header.items()
+            if name != "__metadata__"
         )
 
-    def _view(self, entry: Mapping[str, Any], start: int) -> Tensor:
-        if entry["dtype"] not in FORMATS:
-            raise StoreError("a number format that is not read here", found=entry["dtype"], where=", ".join(FORMATS))
-        dtype, (first, last) = FORMATS[entry["dtype"]], entry["data_offsets"]
+    def _view(self, entry: Table, start: int) -> Tensor:
+        name, shape, (first, last) = entry.word("dtype"), entry.wholes("shape"), entry.wholes("data_offsets")
+        if name not in FORMATS:
+            raise StoreError("a number format that is not read here", found=name, where=", ".join(FORMATS))
+        dtype = FORMATS[name]
         if first == last:
-            return torch.empty(entry["shape"], dtype=dtype)
+            return torch.empty(shape, dtype=dtype)
         count = (last - first) // dtype.itemsize
-        return torch.frombuffer(self.file, dtype=dtype, count=count, offset=start + first).reshape(entry["shape"])
+        return torch.frombuffer(self.file, dtype=dtype, count=count, offset=start + first).reshape(shape)
 
     def release(self) -> None:
         """Give back the memory of what has been read so far; it is read again when it is looked at."""

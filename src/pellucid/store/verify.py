@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from pellucid import untrusted
 from pellucid.errors import CorruptFileError
 from pellucid.files import file_sha256
 from pellucid.stamps import Stamps
+from pellucid.untrusted import Json
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Json]:
     """The JSON object in a file; CorruptFileError when it does not hold one."""
     value = untrusted.read_json(path)
     if not isinstance(value, dict):

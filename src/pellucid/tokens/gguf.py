@@ -25,8 +25,8 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.formats import BYTE_TOKENS, config_json
 from pellucid.tokens.pre_tokenizers import BY_NAME, find_pre_tokenizer, pre_tokenizer_json
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
-from pellucid.untrusted import parse_json, shown, whole
+from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS, read_document
+from pellucid.untrusted import parse_object, shown, whole
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 SPECIAL = (UNKNOWN, CONTROL)  # what text never becomes
@@ -68,7 +68,7 @@ def tokenizer_from_values(values: Mapping[str, Any]) -> Tokenizer:
     text = json.dumps(document | build(values, vocab, kinds), ensure_ascii=False)
     begins = _flag(values, "add_bos_token", kind == SENTENCEPIECE or BY_NAME[values[f"{PREFIX}pre"]].adds_bos)
     names = [None if i is None else tokens[i] for i in (specials["bos"] if begins else None, specials["eos"])]
-    config = parse_json(config_json(*names))
+    config = parse_object(config_json(*names))
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
     named = [specials[name] for name in ENDS]
@@ -82,7 +82,7 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
 
     Raises TokenizerError for a tokenizer that llama.cpp would run differently.
     """
-    document, vocabulary = parse_json(tokenizer.json), tokenizer.vocabulary
+    document, vocabulary = read_document(tokenizer.json), tokenizer.vocabulary
     tokens = [f"[PAD{i}]" for i in range(num_rows)]
     kinds = np.full(num_rows, UNUSED, dtype=np.int32)
     for token, i in vocabulary.ids.items():
@@ -103,7 +103,7 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
     }
     ids |= _further_ends(tokenizer, recorder)
     values |= {name: i for name, i in ids.items() if i is not None}
-    template = parse_json(tokenizer.config).get("chat_template")
+    template = parse_object(tokenizer.config).get("chat_template")
     more = {CHAT_TEMPLATE: template} if isinstance(template, str) else {}
     return {f"{PREFIX}{name}": value for name, value in values.items()} | more
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from operator import index
-from typing import Any
+from typing import Protocol, SupportsIndex, runtime_checkable
 
 from pellucid.errors import RequestError
 from pellucid.tokens.encoding import Encoding
@@ -20,7 +20,19 @@ from pellucid.untrusted import shown
 
 Prompt = str | Sequence[int] | Encoding
 Prompts = list[str] | list[list[int]] | list[Prompt]  # a list, as a text is a sequence of texts itself
+
+
 EXAMPLE = 'give a text, a list of ids, or a list of either, for example ["Once upon", "In the end"]'
+
+
+@runtime_checkable
+class Numbers(Protocol):
+    """An array, or a tensor on any device."""
+
+    @property
+    def ndim(self) -> int: ...
+
+    def tolist(self) -> list[object]: ...
 
 
 def read_prompts(prompts: Prompt | Prompts, tokenizer: Tokenizer) -> list[list[int]] | None:
@@ -38,7 +50,7 @@ def read_prompts(prompts: Prompt | Prompts, tokenizer: Tokenizer) -> list[list[i
     items = _items(prompts)
     if isinstance(items, str) or not any(map(_is_prompt, items)):
         return None
-    return [read_prompt(item, tokenizer) for item in items]
+    return [_read(item, tokenizer) for item in items]
 
 
 def read_prompt(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
@@ -50,6 +62,10 @@ def read_prompt(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
 
     Raises RequestError for what is no prompt or more than one, TokenizerError for a text that cannot be encoded.
     """
+    return _read(prompt, tokenizer)
+
+
+def _read(prompt: object, tokenizer: Tokenizer) -> list[int]:
     items = _items(prompt)
     if isinstance(items, str):
         return tokenizer.encode_prompt(items)
@@ -62,18 +78,18 @@ def read_prompt(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
     return [_read_id(item) for item in items]
 
 
-def _is_prompt(item: Any) -> bool:
+def _is_prompt(item: object) -> bool:
     """Whether something that a list holds is a prompt itself, and not an id."""
     return isinstance(item, (str, Sequence, Encoding)) or getattr(item, "ndim", 0) > 0
 
 
-def _items(prompt: Any) -> str | list[Any]:
+def _items(prompt: object) -> str | list[object]:
     """A text as it is, everything else as the list of what it holds."""
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, Encoding):
         return list(prompt.ids)
-    if getattr(prompt, "ndim", 0) > 0:  # an array, or a tensor on any device
+    if isinstance(prompt, Numbers) and prompt.ndim > 0:
         return prompt.tolist()
     if isinstance(prompt, Sequence) and not isinstance(prompt, (bytes, bytearray)):
         return list(prompt)
@@ -85,9 +101,9 @@ def _items(prompt: Any) -> str | list[Any]:
     )
 
 
-def _read_id(item: Any) -> int:
+def _read_id(item: object) -> int:
     try:
-        if isinstance(item, bool):
+        if isinstance(item, bool) or not isinstance(item, SupportsIndex):
             raise TypeError
         return index(item)
     except TypeError:

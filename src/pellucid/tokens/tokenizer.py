@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.characters import CharacterTable
@@ -31,7 +32,7 @@ from pellucid.tokens.formats import BOS, CONFIG_FILE, EOS, NUM_BYTES, TOKENIZER_
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.stream import StreamDecoder
 from pellucid.tokens.vocabulary import Kind, Vocabulary, read_document, read_vocabulary
-from pellucid.untrusted import parse_json, read_bytes, shown
+from pellucid.untrusted import Json, parse_json, read_bytes, shown
 
 BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "<|endoftext|>")  # tried in order where no tokenizer_config.json tells
 EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "<|endoftext|>")
@@ -158,13 +159,13 @@ class Tokenizer:
         pieces = (list(zip(*piece, strict=True)) for _, piece in by_piece)
         return [Encoding(ids, offsets) for ids, offsets, _ in pieces]
 
-    def encode_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def encode_ids(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
         """The ids of many texts, uint32, without offsets: the fast path, equal to `encode` id for id."""
         for text in texts:
             self._check_text(text)
         if self._characters is not None:
             return [self._characters.encode(text) for text in texts]
-        rows: list[list[np.ndarray]] = [[] for _ in texts]
+        rows: list[list[NDArray[np.uint32]]] = [[] for _ in texts]
         for group in _groups(self._parts(texts)):
             with contained(CANNOT_ENCODE):
                 encoded = self._engine.encode_batch_fast([part for _, part in group], add_special_tokens=False)
@@ -263,7 +264,9 @@ class Tokenizer:
     def __repr__(self) -> str:
         return f"Tokenizer(kind={self.kind!r}, vocab_size={self.vocab_size}, sha256={self.sha256[:12]!r})"
 
-    def __reduce__(self) -> tuple:  # a pickled engine would forget that text must not become control tokens
+    def __reduce__(
+        self,
+    ) -> tuple[object, ...]:  # a pickled engine would forget that text must not become control tokens
         return _restore, (self.json, self.config, self.more_ends)
 
 
@@ -292,7 +295,7 @@ def _surrogate(text: str, error: UnicodeEncodeError) -> TokenizerError:
     )
 
 
-def _read_config(text: str) -> dict:
+def _read_config(text: str) -> dict[str, Json]:
     try:
         config = parse_json(text)
     except ValueError as error:

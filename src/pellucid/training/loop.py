@@ -30,6 +30,7 @@ from pellucid.errors import NonFiniteError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.keyed_random import generator_seed
 from pellucid.model.decoder import Decoder
+from pellucid.model.protocol import Scorer
 from pellucid.planning.layout import optimizer_groups
 from pellucid.training.agreement import ComputeLoss, has_dropout
 from pellucid.training.arena import Arena
@@ -74,7 +75,7 @@ class Trainer:
         source: RowSource,
         pace: Pace,
         *,
-        objective: Objective,
+        objective: Objective[Scorer, Batch],
         optimizer: OptimizerSettings,
         schedule: ScheduleSettings,
         seed: int,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from time import monotonic
-from typing import Any
 
 import torch
 
@@ -25,6 +24,7 @@ from pellucid.training.measure import Rates, measure_training
 from pellucid.training.plan import RowShape, RunPlan, TextSize, overrides, plan_run, plan_unmeasured, saved_plan
 from pellucid.training.plan_text import summary, table
 from pellucid.training.run import OpenRun
+from pellucid.untrusted import Json
 
 MOST_SET_UP = 0.5  # of the minutes: where more goes before the first step, a person is told
 
@@ -35,10 +35,11 @@ def make_plan(opened: OpenRun) -> RunPlan:
     Raises SettingsError for an impossible length, CorruptFileError for a saved plan that is damaged or whose validation
     text is gone.
     """
-    saved, task = opened.run.identity.get("plan"), opened.task
-    plan = _new_plan(opened) if saved is None else _saved_plan(opened, saved)
-    if saved is None or task.extend:
-        run, data = opened.run, dict(opened.prepared.identity)
+    run, task = opened.run, opened.task
+    is_new = run.identity.get("plan") is None
+    plan = _new_plan(opened) if is_new else _saved_plan(opened, run.part("plan"))
+    if is_new or task.extend:
+        data: dict[str, Json] = dict(opened.prepared.identity)
         run.update_identity({**run.identity, "settings": task.told(), "plan": plan.to_dict(), "data": data})
     told = {"summary": [list(line) for line in summary(plan)], "table": [list(line) for line in table(plan)]}
     message = "the plan of the run"
@@ -49,7 +50,7 @@ def make_plan(opened: OpenRun) -> RunPlan:
     return plan
 
 
-def _saved_plan(opened: OpenRun, saved: Mapping[str, Any]) -> RunPlan:
+def _saved_plan(opened: OpenRun, saved: Mapping[str, Json]) -> RunPlan:
     settings = opened.settings
 
     def memory(config: ModelConfig, rows: int) -> MemoryPlan:

@@ -26,7 +26,7 @@ from pellucid.settings import Layer, resolve, to_dict
 from pellucid.settings import given as given_parts
 from pellucid.settings import shallow as as_fields
 from pellucid.training.settings import ModelSettings, TrainSettings
-from pellucid.untrusted import REQUIRED, Table
+from pellucid.untrusted import REQUIRED, Json, Table
 
 DEFAULT_MINUTES = 10.0
 DEFAULT_CONTEXT = 256
@@ -91,7 +91,7 @@ class RunPlan:
         """The number of positions that the whole run learns from."""
         return self.steps * self.rows * (self.row_length or self.config.context_length)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Json]:
         """The plan as it is saved with the run."""
         values = as_fields(self) | {"config": to_dict(self.config), "reasons": [as_fields(r) for r in self.reasons]}
         return values | {"memory": self.memory.total}

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -37,6 +37,7 @@ from pellucid.training.other_text import check_same_text
 from pellucid.training.resume import as_begun, check_same_run
 from pellucid.training.set_up import SetUp
 from pellucid.training.settings import TrainSettings
+from pellucid.untrusted import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class RunTask:
     def settings(self) -> TrainSettings:
         return self.resolved.settings
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> dict[str, Json]:
         """All settings as they are written into run.json."""
         told = {key: plain(value) for key, value, _ in self.resolved.rows()}
         return told | {"from": str(self.start_from) if self.start_from else None}
@@ -82,9 +83,9 @@ class OpenRun:
     def settings(self) -> TrainSettings:
         return self.task.settings
 
-    def info(self) -> Mapping[str, Any]:
+    def info(self) -> Mapping[str, Json]:
         """The origin that is written into every checkpoint: recipe, lineage of parents, identity of the data."""
-        lineage = [] if self.parent is None else lineage_after(self.parent)
+        lineage: list[Json] = [] if self.parent is None else lineage_after(self.parent)
         return {"recipe": self.recipe, "lineage": lineage, "data": dict(self.prepared.identity)}
 
     def build_model(self, config: ModelConfig) -> Decoder:
@@ -116,14 +117,14 @@ class OpenRun:
 
 
 def _describe_rows(loader: DocumentLoader) -> Event:
-    data: dict[str, Any] = {
+    data = {
         "rows": loader.num_rows_per_epoch,
         "positions": loader.row_length,
         "padding_share": loader.padding_share,
         "cut": loader.num_cut,
     }
     message = (
-        f"one document to a row: {counted(data['rows'], 'row')} of {counted(data['positions'], 'position')}"
+        f"one document to a row: {counted(loader.num_rows_per_epoch, 'row')} of {counted(loader.row_length, 'position')}"
         f"{'' if loader.pool is None else ' or fewer, sorted by length'}, {loader.padding_share:.0%} of them padding"
     )
     if loader.num_cut:
@@ -146,7 +147,7 @@ def open_text(task: TaskT, recorder: Recorder) -> tuple[TaskT, Source]:
 def open_directory(task: RunTask, recipe: str) -> Run:
     """The run in this directory: a new one, or the existing one when this task may resume it."""
     told = task.told()
-    sources = {key: source for key, _, source in task.resolved.rows()}
+    sources: dict[str, Json] = {key: source for key, _, source in task.resolved.rows()}
     if not is_run(task.out):
         return Run.create(task.out, {"recipe": recipe, "settings": told, "sources": sources})
     run = Run.open(task.out)
@@ -176,7 +177,7 @@ def open_run(task: RunTask, run: Run, source: Source, set_up: SetUp, recorder: R
     prepared = prepare(source, tokenizer, tokens, task.settings.data, verify=task.verify, recorder=recorder)
     return OpenRun(
         task=task,
-        recipe=run.identity["recipe"],
+        recipe=str(run.identity["recipe"]),
         run=run,
         set_up=set_up,
         parent=parent,
@@ -231,7 +232,7 @@ def _ready_tokenizer(
 
 def _check_data(run: Run, identity: Mapping[str, str]) -> None:
     """Raise ResumeError when the data differ from those that the run began with."""
-    stored: Mapping[str, Any] = run.part("data")
+    stored: Mapping[str, Json] = run.part("data")
     different = [key for key in identity if stored.get(key) != identity[key]]
     if not different:
         return

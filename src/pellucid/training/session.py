@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 from torch import nn
@@ -21,7 +21,7 @@ from pellucid.counts import counted
 from pellucid.evaluate.likelihood import Likelihood, measure_likelihood
 from pellucid.events import Event
 from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
-from pellucid.store.metrics import EXAM, best_evaluation, evaluations
+from pellucid.store.metrics import EXAM, best_evaluation, evaluations, evaluations_since_best
 from pellucid.store.run import SavedStep
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.interrupt import StopRequest
@@ -36,7 +36,7 @@ from pellucid.training.resume import check_same_machine
 from pellucid.training.run import OpenRun
 from pellucid.training.settings import TrainSettings
 from pellucid.training.snapshots import Snapshots
-from pellucid.untrusted import Table
+from pellucid.untrusted import Json, Table
 
 EVAL_ROWS = 32  # windows evaluated at once; the result does not depend on it
 
@@ -246,10 +246,10 @@ class Session:
         """Write a checkpoint of this step, then delete checkpoints that need not be kept."""
         trainer = self.trainer
         weights = trainer.arena.saved_weights(trainer.model)
-        state = {
+        state: dict[str, Json] = {
             "step": trainer.step,
             "updates": trainer.optimizer.updates,
-            "skipped": trainer.skipped,
+            "skipped": [*trainer.skipped],
             "fingerprint": dict(self.fingerprint),
         }
         directory = self.run.save(
@@ -302,7 +302,7 @@ class Session:
         targets = valid.num_tokens - valid.num_documents  # nothing predicts a <bos>
         return dataclasses.replace(seen, num_bytes=max(1, round(valid.num_bytes * seen.num_tokens / targets)))
 
-    def _write(self, row: Mapping[str, Any]) -> None:
+    def _write(self, row: Mapping[str, object]) -> None:
         self.run.append_metrics(row)
         self.board.add(row)
 
@@ -312,11 +312,7 @@ class Session:
     def _patience_is_over(self) -> bool:
         """Early stopping: whether the last `patience` evaluations brought no better loss."""
         patience = self.settings.evaluation.patience
-        rows = evaluations(self.run.read_metrics()) if patience else []
-        best = best_evaluation(rows)
-        if patience is None or best is None:
-            return False
-        return sum(row["step"] > best["step"] for row in rows) >= patience
+        return patience is not None and evaluations_since_best(self.run.read_metrics()) >= patience
 
 
 def _time_budget(plan: RunPlan, settings: TrainSettings) -> TimeBudget | None:

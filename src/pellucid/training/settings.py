@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pellucid.data.settings import MOST_POOL, DataSettings
 from pellucid.planning.axis_names import FLAT, dotted
@@ -18,7 +18,7 @@ from pellucid.tokens.settings import TokenizerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # type: ignore[misc]
+class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # type: ignore[misc, explicit-any]  # a class that is made
     """The model to train: a preset, or one dial (depth), or neither; any axis of `ModelConfig` may be overridden."""
 
     preset: str | None = setting(None, "a named shape, for example gpt2 or tiny-gpt2 (see `pellucid plan --list`)")
@@ -28,7 +28,7 @@ class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # t
     context_length: int | None = setting(None, "positions the model can hold, in tokens", low=2, high=MOST_POSITIONS)
 
     @classmethod
-    def translate(cls, axes: Mapping[str, Any]) -> Mapping[str, Any]:
+    def translate(cls, axes: Mapping[str, object]) -> Mapping[str, object]:
         """Put axes with flat names into their groups; None stands for an axis that was not set."""
         unsaid = {FLAT.get(name, name): None for name, value in axes.items() if value is None}
         said = {name: value for name, value in axes.items() if value is not None}

@@ -6,7 +6,6 @@ Every run keeps them, in bf16, within a budget of bytes. A resumed run neither r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from pellucid.errors import NoSpaceError
 from pellucid.events import Event, Recorder
@@ -17,6 +16,7 @@ from pellucid.store.snapshots import forget_snapshots, list_snapshots, remove_sn
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.loop import Trainer
 from pellucid.training.moments import early_steps, thin_out
+from pellucid.untrusted import Json
 
 MOST_BYTES = 10**9
 MOST_CHECKPOINTS = 4  # in their bytes: snapshots stay small beside the checkpoints that a resume needs
@@ -32,7 +32,7 @@ class Snapshots:
         trainer: Trainer,
         config: ModelConfig,
         tokenizer: Tokenizer,
-        info: Mapping[str, Any],
+        info: Mapping[str, Json],
         *,
         steps: int,
         max_bytes: int | None,

@@ -19,6 +19,7 @@ from collections import abc
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.planning.config import ModelConfig
@@ -35,11 +36,11 @@ class Runner(Protocol):
         """A new sequence that holds these ids, none of them read yet, and has room for `max_length`."""
         ...
 
-    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
+    def read(self, sequences: abc.Sequence[Sequence]) -> NDArray[np.float32]:
         """Read every unread id of each sequence, one at least; the logits after the last of each, [B, V] in their order."""
         ...
 
-    def score(self, sequence: Sequence) -> np.ndarray:
+    def score(self, sequence: Sequence) -> NDArray[np.float32]:
         """Read every unread id; the logits after each of them, [T, V]."""
         ...
 

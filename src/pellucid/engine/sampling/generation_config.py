@@ -10,8 +10,9 @@ Source: transformers `GenerationConfig`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
+from pellucid.engine.keywords import SamplingKeywords
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import SamplingError
 from pellucid.settings import shallow
@@ -78,7 +79,7 @@ def from_generation_config(config: Mapping[str, Any]) -> tuple[SamplingSettings,
     return SamplingSettings(**values, order="hf"), tuple(unknown)
 
 
-def suggest(config: Mapping[str, Any], end_ids: Collection[int]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def suggest(config: Mapping[str, Any], end_ids: Collection[int]) -> tuple[SamplingKeywords, tuple[str, ...]]:
     """The settings, by name, that a file would change, and its keys that have no counterpart here.
 
     Ids that end a text anyway (`end_ids`) change nothing, and neither does an order alone.
@@ -93,7 +94,7 @@ def suggest(config: Mapping[str, Any], end_ids: Collection[int]) -> tuple[dict[s
     changes = {name: value for name, value in shallow(suggested).items() if value != defaults[name]}
     if set(changes.get("stop_ids", ())) <= set(end_ids):
         changes.pop("stop_ids", None)
-    return (changes if changes.keys() - {"order"} else {}), unknown
+    return cast("SamplingKeywords", changes if changes.keys() - {"order"} else {}), unknown  # its fields, by name
 
 
 def _convert(key: str, value: Any) -> Any:

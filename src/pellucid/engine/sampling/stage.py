@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Stage(Protocol):
         """As it is printed, with its numbers: "top-p 0.9"."""
         ...
 
-    def apply(self, logits_V: np.ndarray, history: History) -> np.ndarray:
+    def apply(self, logits_V: NDArray[np.float32], history: History) -> NDArray[np.float32]:
         """A new row, or the same one when nothing changes; never written in place."""
         ...
 
@@ -44,4 +45,4 @@ class FunctionStage:
     """A stage made of a function."""
 
     name: str
-    apply: Callable[[np.ndarray, History], np.ndarray]
+    apply: Callable[[NDArray[np.float32], History], NDArray[np.float32]]
