@@ -46,7 +46,7 @@ def vector_of(lens: LensState, *, at: At, position: int) -> Answer:
 
 
 def positions_of(lens: LensState, *, checkpoint: int | None = None, count: int = 64) -> Answer:
-    """How positions are told apart. Arrays: similarity [P, P]; table [P, D] where rows are added; for turned pairs
+    """The similarity of positions. Arrays: similarity [P, P]; table [P, D] where rows are added; for rotated pairs
     frequency [I] (radians a position), cos and sin [P, I] (with the factor that stretching may add).
     """
     model = lens.model(checkpoint)
