@@ -26,7 +26,7 @@ from pellucid.training.plan_text import summary, table
 from pellucid.training.run import OpenRun
 from pellucid.untrusted import Json
 
-MOST_SET_UP = 0.5  # of the minutes: when more is spent before the first step, a warning is printed
+MOST_SET_UP = 0.5  # of the minutes: more before the first step is a warning
 
 
 def make_plan(opened: OpenRun) -> RunPlan:
