@@ -68,9 +68,7 @@ class TokenRows(Columns):
     """
 
     ids_BS: Tensor  # int64; 0 at padding
-    weights_BS: (
-        Tensor  # float32: how much each token counts where it is predicted; 1.0 by default, 0.0 at
-    )
+    weights_BS: Tensor  # float32: how much each token counts where it is predicted; 1.0 by default, 0.0 at
     # padding, at `<bos>` (nothing in a text says which text comes next) and at what an earlier row counted
     first_token_B: Tensor  # int64: where each row begins in the token stream, to name the documents it came from
     index_B: Tensor  # int64: which row of the run this is; the key of whatever is drawn for it
