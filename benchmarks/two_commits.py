@@ -2,11 +2,10 @@
 
     python benchmarks/two_commits.py BEFORE AFTER --data tinyshakespeare.txt [--pairs 10] [--only PART …]
 
-    decode        new tokens per second of the bare runner (`pellucid bench`), fp32 and int8, on a run of the earlier commit
-    generate      the same with sampling and stops
-    step          tokens per second of an update, the median of one run
-    loss          seconds from the start of `pellucid train` to its last update; both runs end at the same loss, or the
-                  two are not comparable and the program says so
+    decode    new tokens per second of the bare runner (`pellucid bench`) in fp32 and int8, and with sampling and stops,
+              on a run of the earlier commit
+    train     tokens per second of an update (the median of a run), and whole runs per second, from the start of
+              `pellucid train` to its end; all runs end at the same loss, or the program says that they differ
 
 BEFORE and AFTER are checkouts. Both are called through the command line, with the same arguments, in turn, each in a
 fresh process, and every second pair in the other order. It prints the ratios after / before: their median and all of
@@ -30,7 +29,8 @@ from typing import Any
 
 WITHIN = 0.02
 STEPS = 60
-PARTS = ("decode", "generate", "step", "loss")
+PARTS = ("decode", "train")
+Rates = dict[str, float]
 SETTINGS = (
     "seed=7", "compile=off", "precision=fp32", f"steps={STEPS}", "tokenizer.vocab_size=512", "model.depth=4",
     "model.context_length=128", "batch.rows=32", "evaluation.every_steps=60", "data.report_duplicates=false",
@@ -57,39 +57,41 @@ def train(checkout: Path, data: Path, out: Path) -> tuple[float, list[dict[str, 
     return seconds, [row for row in rows if row["kind"] == "train"]
 
 
-def measure_decode(checkout: Path, run: Path, weights: str, rate: str) -> float:
-    """Tokens per second: `decode` of the bare runner, `generate` with sampling and stops."""
+def measure_decode(checkout: Path, run: Path) -> dict[str, float]:
+    """Tokens per second: of the bare runner in two number formats, and with sampling and stops."""
     lengths = ("--prompt-tokens", "16", "--context", "16", "--new-tokens", "96", "--rounds", "5")
-    told = json.loads(call(checkout, "bench", str(run), "--weights", weights, "--json", *lengths))
-    return float(told["rates"][rate]["tokens_per_second"])
+    told = {
+        weights: json.loads(call(checkout, "bench", str(run), "--weights", weights, "--json", *lengths))["rates"]
+        for weights in ("fp32", "int8")
+    }
+    rates = {f"decode {weights}": told[weights]["decode"] for weights in told}
+    rates["generate fp32"] = told["fp32"]["generate"]
+    return {name: float(rate["tokens_per_second"]) for name, rate in rates.items()}
 
 
-def measure_step(checkout: Path, data: Path, folder: Path) -> float:
-    """Tokens per second of an update."""
-    _, rows = train(checkout, data, Path(tempfile.mkdtemp(dir=folder)) / "run")
-    return statistics.median(row["tokens_per_second"] for row in rows[5:])
-
-
-def measure_loss(checkout: Path, data: Path, folder: Path, losses: set[float]) -> float:
-    """Runs per second, from the start of a run to its last update; the loss of each run is stored in `losses`."""
+def measure_run(checkout: Path, data: Path, folder: Path, losses: set[float]) -> dict[str, float]:
+    """Rates of one run: tokens per second of an update, and whole runs per second; its last loss is remembered."""
     seconds, rows = train(checkout, data, Path(tempfile.mkdtemp(dir=folder)) / "run")
     losses.add(rows[-1]["loss"])
-    return 1 / seconds
+    return {"step": statistics.median(row["tokens_per_second"] for row in rows[5:]), "loss": 1 / seconds}
 
 
-def in_turn(pairs: int, before: Callable[[], float], after: Callable[[], float]) -> dict[str, Any]:
-    """The ratios after / before of `pairs` pairs, every second one in the other order."""
-    ratios = []
+def in_turn(pairs: int, before: Callable[[], Rates], after: Callable[[], Rates]) -> dict[str, dict[str, Any]]:
+    """The ratios after / before of so many pairs, every second one in the other order."""
+    ratios: dict[str, list[float]] = {}
     for pair in range(pairs):
         order = (before, after) if pair % 2 == 0 else (after, before)
         first, second = order[0](), order[1]()
-        ratios.append(second / first if pair % 2 == 0 else first / second)
+        earlier, later = (first, second) if pair % 2 == 0 else (second, first)
+        for name in earlier:
+            ratios.setdefault(name, []).append(later[name] / earlier[name])
+    return {name: judge(found) for name, found in ratios.items()}
+
+
+def judge(ratios: list[float]) -> dict[str, Any]:
+    """Whether the later commit is as fast."""
     median = statistics.median(ratios)
-    return {
-        "median": round(median, 4),
-        "kept": abs(median - 1) <= WITHIN,
-        "ratios": [round(ratio, 3) for ratio in ratios],
-    }
+    return {"median": round(median, 4), "kept": abs(median - 1) <= WITHIN, "ratios": [round(one, 3) for one in ratios]}
 
 
 def main() -> None:
@@ -106,17 +108,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="two-commits-") as name:
         folder, losses = Path(name), set[float]()
         train(before, data, folder / "run")
-        measures: dict[str, Callable[[Path], float]] = {
-            "decode fp32": lambda one: measure_decode(one, folder / "run", "fp32", "decode"),
-            "decode int8": lambda one: measure_decode(one, folder / "run", "int8", "decode"),
-            "generate fp32": lambda one: measure_decode(one, folder / "run", "fp32", "generate"),
-            "step": lambda one: measure_step(one, data, folder),
-            "loss": lambda one: measure_loss(one, data, folder, losses),
+        measures: dict[str, Callable[[Path], Rates]] = {
+            "decode": lambda one: measure_decode(one, folder / "run"),
+            "train": lambda one: measure_run(one, data, folder, losses),
         }
-        for part, measure in measures.items():
-            if part.split()[0] in given.only:
-                report[part] = in_turn(given.pairs, partial(measure, before), partial(measure, after))
-                print(part, json.dumps(report[part]), flush=True)
+        for part in given.only:
+            found = in_turn(given.pairs, partial(measures[part], before), partial(measures[part], after))
+            for name, told in found.items():
+                print(name, json.dumps(told), flush=True)
+            report |= found
     if len(losses) > 1:
         raise SystemExit(f"the runs end at different losses: {sorted(losses)}")
     raise SystemExit(0 if all(part["kept"] for part in report.values()) else 1)
