@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Any
 
 WITHIN = 0.02
-STEPS = 60
+STEPS = 30
 PARTS = ("decode", "train")
 Rates = dict[str, float]
 SETTINGS = (
     "seed=7", "compile=off", "precision=fp32", f"steps={STEPS}", "tokenizer.vocab_size=512", "model.depth=4",
-    "model.context_length=128", "batch.rows=32", "evaluation.every_steps=60", "data.report_duplicates=false",
+    "model.context_length=128", "batch.rows=32", "evaluation.every_steps=30", "data.report_duplicates=false",
 )  # fmt: skip
 
 
