@@ -432,11 +432,12 @@ def test_a_kind_is_named_by_a_bare_word_by_its_keys_or_outright() -> None:
     assert drawing({"frame": {"side": 1}}).frame == Square(side=1.0)
 
 
-def test_another_kind_begins_anew_and_the_same_one_goes_on() -> None:
+def test_another_kind_keeps_what_it_has_too() -> None:
     first = {"shape": {"kind": "square", "side": 2.0, "tilt": 5.0}}
     assert drawing(first, {"shape": {"side": 3.0}}).shape == Square(side=3.0, tilt=5.0)
     assert drawing(first, {"shape": "round"}).shape == Round()
     assert drawing(first, {"shape": "round"}, {"shape": {"radius": 2}}).shape == Round(radius=2.0)
+    assert drawing(first, {"shape": "cube"}).shape == Square(kind="cube", side=2.0, tilt=5.0)
     assert drawing({"frame": {"side": 2}}, {"frame": Typed("none")}).frame is None
 
 
@@ -444,7 +445,11 @@ def test_another_kind_begins_anew_and_the_same_one_goes_on() -> None:
     ("values", "what", "hint"),
     [
         ({"shape": "sqare"}, "shape has no kind 'sqare'", "did you mean 'square'?"),
-        ({"shape": {"kind": "round", "tilt": 1}}, "shape of the kind round has no tilt", "known: kind, radius"),
+        (
+            {"shape": {"kind": "round", "tilt": 1}},
+            "shape of the kind round has no tilt",
+            "leave tilt out, or choose shape=square, which has it",
+        ),
         ({"shape": {"sdie": 1}}, "unknown setting shape.sdie", "did you mean 'side'?"),
         ({"shape": {"kind": "cube"}}, "shape.side must be given", "give a number of 0 or more"),
         (
@@ -463,6 +468,31 @@ def test_a_kind_that_cannot_be_is_said(values: dict[str, Any], what: str, hint: 
     with pytest.raises(SettingsError) as caught:
         drawing(values)
     assert (caught.value.what, caught.value.hint) == (what, hint)
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ("shape=cube", "shape.side=2", "shape.tilt=3"),
+        ("shape.side=2", "shape=cube", "shape.tilt=3"),
+        ("shape.side=2", "shape.tilt=3", "shape.kind=cube"),
+    ],
+)
+def test_a_kind_and_its_members_add_up_in_any_order(assignments: tuple[str, ...]) -> None:
+    wanted = Square(kind="cube", side=2.0, tilt=3.0)
+    assert drawing(parse_assignments(assignments)).shape == wanted
+    part = resolve(partly(Drawing), Layer("command line", parse_assignments(assignments))).settings
+    assert resolve(Drawing, Layer("parts", given_parts(part))).settings.shape == wanted
+
+
+def test_a_group_in_part_changes_its_kind_too() -> None:
+    layers = Layer("recipe", {"shape": {"side": 2}}), Layer("command line", {"shape": "round"})
+    assert given_parts(resolve(partly(Drawing), *layers).settings) == {"shape": {"kind": "round"}}
+
+
+def test_none_and_parts_of_one_group_do_not_go_together() -> None:
+    with pytest.raises(SettingsError, match="frame is already given in parts"):
+        parse_assignments(("frame.side=2", "frame=none"))
 
 
 def test_a_tree_given_in_part_says_what_was_said_and_nothing_else() -> None:

@@ -5,8 +5,9 @@ then the command line (`--set batch.rows=8`). Later layers win, and every value 
 that does not exist is an error that names the nearest one.
 
 A group may be one of several kinds (a tagged union: dataclasses whose first field is `kind`). A bare word is a kind with
-its defaults, and a layer that names another kind begins that group anew. A dataclass may have a class method
-`translate(values)`: it is asked to say a layer's keys as they are called today. No torch here.
+its defaults. A layer that names another kind keeps of the group what that kind has too. A dataclass may have a class
+method `translate(values)`, which says a layer's keys as they are called today, and `flat_names`, other names for hints.
+No torch here.
 """
 
 from __future__ import annotations
@@ -170,7 +171,8 @@ def _partly_one_of(groups: tuple[type, ...], meaning: str) -> type:
         )
         for name, hint, field in others.values()
     ]
-    return dataclasses.make_dataclass(f"{groups[0].__name__}Partly", fields, frozen=True, kw_only=True)
+    name = f"{groups[0].__name__}Partly"
+    return dataclasses.make_dataclass(name, fields, frozen=True, kw_only=True, namespace={"kinds": _members(groups)})
 
 
 def given(settings: Any) -> dict[str, Any]:
@@ -232,13 +234,41 @@ def parse_assignments(assignments: tuple[str, ...]) -> dict[str, Any]:
 
 
 def put(tree: dict[str, Any], dotted: str, value: Any) -> None:
-    """Put a value at a dotted key of a nested dictionary."""
+    """Put a value at a dotted key of a nested dictionary; what is said of one group in several places adds up.
+
+    >>> tree = {"shape": "square"}
+    >>> put(tree, "shape.side", 2)
+    >>> tree
+    {'shape': {'kind': 'square', 'side': 2}}
+
+    Raises SettingsError where a key is given both as one value and in parts.
+    """
     *parents, leaf = dotted.split(".")
     for name in parents:
+        if _is_kind(tree.get(name)):
+            tree[name] = {"kind": tree[name]}
         tree = tree.setdefault(name, {})
         if not isinstance(tree, dict):
             raise SettingsError(f"{dotted}: {name} is already given as a single value")
-    tree[leaf] = value
+    known: Any = tree.get(leaf)
+    if isinstance(value, Mapping):
+        if _is_kind(known):
+            known = tree[leaf] = {"kind": known}
+        for name, part in value.items() if isinstance(known, dict) else ():
+            put(known, name, part)
+        if not isinstance(known, dict):
+            tree[leaf] = nested(value)
+    elif isinstance(known, dict) and _is_kind(value):
+        known["kind"] = value
+    elif isinstance(known, dict):
+        raise SettingsError(f"{dotted} is already given in parts", found=shown(value))
+    else:
+        tree[leaf] = value
+
+
+def _is_kind(value: Any) -> bool:
+    """Whether a value may be the bare word for a kind."""
+    return isinstance(value, str) and value.isidentifier() and not is_none(value)
 
 
 def load_toml(path: Path) -> Layer:
@@ -275,7 +305,8 @@ def _merge(cls: type, merged: dict, values: Mapping, prefix: str, said: _Said) -
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in hints:
-            raise SettingsError(f"unknown setting {key}", where=said.source, hint=nearest(name, list(hints)))
+            hint = nearest(name, [*hints, *getattr(cls, "flat_names", ())])
+            raise SettingsError(f"unknown setting {key}", where=said.source, hint=hint)
         if groups := _groups_in(hints[name]):
             is_open = type(None) in get_args(hints[name])
             _merge_group(
@@ -317,17 +348,25 @@ def _merge_group(
     if value is None:
         merged[name], said.sources[key] = None, said.source
         return
-    inner = merged.get(name) or {}
+    inner, members = merged.get(name) or {}, _members(groups).get(value.get("kind"))
+    if members is not None and value["kind"] != inner.get("kind"):
+        inner = {key: said for key, said in inner.items() if key in members}
     if len(groups) == 1:
         group = groups[0]
     elif value:
-        if "kind" in value and value["kind"] != inner.get("kind"):
-            inner = {}  # another kind begins anew
         group = _pick(groups, {**inner, **value}, key, said.source)
     else:
         return
     merged[name] = inner
     _merge(group, inner, value, f"{key}.", said)
+
+
+def _members(groups: tuple[type, ...]) -> dict[Any, frozenset[str]]:
+    """The keys of each kind of a group; none for a group of one kind."""
+    if len(groups) == 1:
+        return getattr(groups[0], "kinds", {})
+    hints = [type_hints(group) for group in groups]
+    return {word: frozenset(hint) for hint in hints for word in get_args(hint["kind"])}
 
 
 def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source: str) -> type:
@@ -340,7 +379,9 @@ def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source:
             hint = nearest(str(kind), list(known))
             raise SettingsError(f"{key} has no kind {shown(kind)}", where=source, hint=hint)
         if others := [name for name in values if name not in type_hints(known[kind])]:
+            having = [word for word, group in known.items() if others[0] in type_hints(group)]
             hint = nearest(others[0], list(type_hints(known[kind])))
+            hint = f"leave {others[0]} out, or choose {key}={having[0]}, which has it" if having else hint
             raise SettingsError(f"{key} of the kind {kind} has no {others[0]}", where=source, hint=hint)
         return known[kind]
     fitting = [word for word, group in known.items() if values.keys() <= type_hints(group).keys()]

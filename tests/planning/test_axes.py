@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import pytest
@@ -14,7 +15,7 @@ from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits, said
 from pellucid.planning.axis_names import FLAT, dotted, flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
-from pellucid.planning.parts.attention import AttentionConfig
+from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.position import NoPosition
 from pellucid.planning.presets import PRESETS
 from pellucid.settings import Layer, flatten, nested, resolve, setting, setting_names
@@ -63,7 +64,7 @@ def test_the_loops_and_every_architecture_refuse_it_too() -> None:
 def test_an_axis_that_is_not_listed_must_be_neutral(axis: str) -> None:
     base = ModelConfig.from_axes(qk_norm=False, **BASES.get(axis, {}))
     [(key, value)] = dotted({axis: OTHER[axis]}).items()
-    known = {name: (value,) for name, value in flatten(base) if name != key}
+    known = {name: (value,) for name, value in flatten(base) if name != key and not key.startswith(f"{name}.")}
     assert said(key, value) in misfits(base.revise(**{axis: OTHER[axis]}), known)
     assert said(key, value) not in misfits(base.revise(**{axis: OTHER[axis]}), {**known, key: (value,)})
 
@@ -94,3 +95,38 @@ def test_a_parameter_without_a_place_and_a_weight_without_a_parameter_are_refuse
 
 def test_the_loops_are_said_to_know_the_activations_that_they_have() -> None:
     assert set(LOOPS_KNOW["feed_forward.kind"]) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        {"qk_norm": False, "attention": {"output_bias": True}},
+        {"attention": {"output_bias": True}, "qk_norm": False},
+        {"rope_theta": 5.0, "position": {"scaling": {"kind": "linear", "factor": 2.0}}},
+        {"norm_eps": 1e-4, "norm": {"kind": "layer"}},
+        {"sliding_window": 8, "attention": {"window": {"layers": (0,)}}},
+        {"feed_forward": "gelu", "mlp_bias": True},
+        {"mlp_bias": True, "feed_forward": "gelu"},
+    ],
+)
+def test_both_names_may_stand_side_by_side(axes) -> None:
+    """What is said under a flat name and what is said in the group add up, in either order; a caller's table stays as it was."""
+    before = repr(axes)
+    config = dict(flatten(ModelConfig.from_axes(**axes)))
+    given = {key: value for name, value in dotted(axes).items() for key, value in leaves(name, value)}
+    assert {key: config[key] for key in given} == given
+    assert repr(axes) == before
+
+
+def leaves(name: str, value):
+    if isinstance(value, dict):
+        return [leaf for inner, part in value.items() for leaf in leaves(f"{name}.{inner}", part)]
+    return [(name, value)]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda one: one.name)
+def test_a_window_has_no_place_in_a_gguf_file(architecture) -> None:
+    config = small(architecture.family)
+    for window in (SlidingWindow(size=8), SlidingWindow(size=8, layers=(0,))):
+        windowed = dataclasses.replace(config, attention=dataclasses.replace(config.attention, window=window))
+        assert "attention.window.size=8" in architecture.family.misfits(windowed)

@@ -155,6 +155,10 @@ def draw(model: str | None, depth: int | None, context_length: int | None, axes:
     >>> draw("gpt2", None, None, {"n_layers": "6"}).config.n_layers
     6
     """
+    if "model" in axes:  # as `train` says it
+        raise SettingsError(
+            "a plan is of the model alone", found="--set model.…", hint="leave model. out: --set n_layers=6"
+        )
     if (model is None) == (depth is None):
         raise SettingsError(
             "give a model or --depth, one of them",

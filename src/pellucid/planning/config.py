@@ -12,10 +12,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pellucid.errors import ModelError
-from pellucid.planning.axis_names import dotted
+from pellucid.planning.axis_names import FLAT, dotted
 from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.feed_forward import FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
@@ -77,6 +77,8 @@ class ModelConfig:
         NormConfig(kind='layer', eps=1e-05)
         """
         return resolve(type(self), Layer("model", vars(self)), Layer("axes", axes)).settings
+
+    flat_names: ClassVar[tuple[str, ...]] = tuple(FLAT)
 
     @classmethod
     def translate(cls, axes: Mapping[str, object]) -> Mapping[str, object]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pellucid.data.settings import MOST_POOL, DataSettings
 from pellucid.planning.axis_names import FLAT, dotted
@@ -26,6 +26,8 @@ class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # t
         None, "one dial: blocks; width, heads and the rest are derived from it", low=1, high=MOST_LAYERS
     )
     context_length: int | None = setting(None, "positions the model can hold, in tokens", low=2, high=MOST_POSITIONS)
+
+    flat_names: ClassVar[tuple[str, ...]] = tuple(FLAT)
 
     @classmethod
     def translate(cls, axes: Mapping[str, object]) -> Mapping[str, object]:
