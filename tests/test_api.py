@@ -531,3 +531,38 @@ def test_what_the_pages_show_runs(page: str, tmp_path: Path, monkeypatch: pytest
     for block in blocks:
         exec(block, names)
     assert (tmp_path / "book-bf16" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        ({"draft": "x"}, "no runner"),
+        ({"lookup": "x"}, "int is wanted"),
+        ({"lookup": True}, "int is wanted"),
+        ({"stages": 3}, "no apply"),
+        ({"stages": [print]}, "no apply"),
+        ({"constraint": "abc"}, "ConstraintSettings is wanted"),
+        ({"explain": "yes"}, "bool is wanted"),
+    ],
+)
+def test_a_request_of_wrong_kinds_is_refused_by_name(
+    lm: pellucid.LanguageModel, asked: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(RequestError, match=what):
+        lm.complete("the", max_new_tokens=2, **asked)
+
+
+def test_a_trace_needs_all_steps_explained_and_the_seed_that_was_drawn(
+    lm: pellucid.LanguageModel, tmp_path: Path
+) -> None:
+    generation = lm.generate("the", explain=True, max_new_tokens=3)
+    steps = list(generation)
+    for given, request, what in (
+        ([], generation.request, "explained steps"),
+        (list(lm.generate("the", seed=1, max_new_tokens=3)), generation.request, "explained steps"),
+        (steps[:-1], generation.request, "has not ended"),
+        (steps, lm.request("the", explain=True, max_new_tokens=3), "seed of this request is not known"),
+    ):
+        with pytest.raises(RequestError, match=what):
+            lm.save_trace(tmp_path / "a.json", given, request)
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Never, TypeVar, Unpack, cast, overload
 
-from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_keywords, check_kind, check_path
+from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_has, check_keywords, check_kind, check_path
 from pellucid.engine.keywords import BeamKeywords, ChoiceKeywords, Draft, RequestKeywords, SamplingKeywords
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
@@ -95,9 +95,17 @@ class LanguageModel:
         Raises SettingsError for an unknown keyword, SamplingError for values out of range, RequestError for what is no
         prompt, or several.
         """
+        from pellucid.engine.constraints.settings import ConstraintSettings
         from pellucid.engine.request import Request
         from pellucid.engine.settings import SpeculationSettings
 
+        if constraint is not None:
+            check_kind(constraint, ConstraintSettings, "constraint=pellucid.ConstraintSettings(regex=…)")
+        check_kind(explain, bool, "explain=True")
+        check_kind(0 if lookup is None else lookup, int, "lookup=3")
+        check_has(draft, "runner", "draft=pellucid.load(path)")
+        for stage in stages if isinstance(stages, Sequence) else (stages,):
+            check_has(stage, "apply", "stages=(…,), each with a name and apply(logits_V, history)")
         return Request(
             sampling=_read_sampling(sampling),
             prompt_ids=read_prompt(prompt, self.tokenizer),
@@ -187,8 +195,9 @@ class LanguageModel:
 
         `steps` are all of a generation with `explain=True`, `request` is that generation's own, its seed known.
         """
-        from pellucid.engine.transcript import build_transcript, hash_model, save_transcript
+        from pellucid.engine.transcript import build_transcript, check_finished, hash_model, save_transcript
 
+        check_finished(steps, request)
         transcript = build_transcript(steps, request, self.tokenizer, model_sha256=hash_model(self.model))
         save_transcript(transcript, Path(path))
 

@@ -98,6 +98,20 @@ def check_path(value: object, name: str) -> None:
         raise SettingsError(f"{name} is not a path", found=found, hint='give it as text, for example "runs/book"')
 
 
+def check_has(value: object, name: str, hint: str) -> None:
+    """Raise RequestError for a value that is given (not None) and lacks what is asked of it by that name.
+
+    >>> check_has("x", "runner", "draft=pellucid.load(path)")
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.RequestError: this has no runner
+      found: 'x' (str)
+      try:   draft=pellucid.load(path)
+    """
+    if value is not None and not hasattr(value, name):
+        raise RequestError(f"this has no {name}", found=f"{shown(value)} ({type(value).__name__})", hint=hint)
+
+
 def check_kind(value: object, kind: type, hint: str) -> None:
     """Raise RequestError for a value of another type than the one wanted.
 
@@ -108,6 +122,6 @@ def check_kind(value: object, kind: type, hint: str) -> None:
       found: 3 (int)
       try:   give a text
     """
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         found = f"{shown(value)} ({type(value).__name__})"
         raise RequestError(f"{kind.__name__} is wanted here", found=found, hint=hint)

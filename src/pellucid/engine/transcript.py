@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from pellucid import __version__
+from pellucid.counts import counted
 from pellucid.engine.constraints.settings import ConstraintSettings
 from pellucid.engine.generate import Generation
 from pellucid.engine.request import Request
@@ -63,6 +64,23 @@ class Transcript:
         sampling = resolve(SamplingSettings, Layer("trace", self.sampling)).settings
         constraint = resolve(ConstraintSettings, Layer("trace", self.constraint)).settings if self.constraint else None
         return Request(prompt_ids=self.prompt_ids, sampling=sampling, constraint=constraint)
+
+
+def check_finished(steps: Sequence[Step], request: Request) -> None:
+    """Raise RequestError for steps or a request that no trace can be made of."""
+    if not steps or any(step.account is None for step in steps):
+        raise RequestError(
+            "a trace is made of explained steps",
+            found=f"{counted(len(steps), 'step')}, {sum(step.account is None for step in steps)} without an account",
+            hint="give all steps of lm.generate(prompt, explain=True)",
+        )
+    if steps[-1].finish_reason is None:
+        raise RequestError("the generation has not ended", hint="go through all its steps first")
+    if request.sampling.seed is None and not request.sampling.greedy:
+        raise RequestError(
+            "the seed of this request is not known",
+            hint="give generation.request, which has the seed that was drawn",
+        )
 
 
 def build_transcript(steps: Iterable[Step], request: Request, tokenizer: Tokenizer, *, model_sha256: str) -> Transcript:
