@@ -29,10 +29,10 @@ class LinearScaling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Llama3Scaling:
-    """Long wavelengths are stretched, short ones are not, those between in part."""
+class BlendedScaling:
+    """Long wavelengths are stretched, short ones are not, those between in part: what llama3 and YaRN share."""
 
-    kind: Literal["llama3"] = "llama3"
+    kind: str
     factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
     low_frequency: float = setting(
         1.0, "turns within original_context below which all is stretched", low=0, high=MOST_NUMBER
@@ -41,26 +41,26 @@ class Llama3Scaling:
     original_context: int = setting(8192, "the context length before stretching, in tokens", low=1, high=MOST_POSITIONS)
 
     def __post_init__(self) -> None:
-        _check_frequencies(self.low_frequency, self.high_frequency)
+        low, high = self.low_frequency, self.high_frequency
+        if high <= low:
+            raise ModelError("high_frequency must be above low_frequency", found=f"{low}, {high}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class YarnScaling:
-    """YaRN: as llama3, but blended between two numbers of turns; queries and keys are also multiplied by a factor."""
+class Llama3Scaling(BlendedScaling):
+    """The blend runs evenly over the number of turns."""
+
+    kind: Literal["llama3"] = "llama3"
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnScaling(BlendedScaling):
+    """YaRN: the blend runs evenly over the pairs; queries and keys are also multiplied by a factor."""
 
     kind: Literal["yarn"] = "yarn"
-    factor: float = setting(1.0, "how many times longer the stretched wavelengths are", low=1, high=MOST_NUMBER)
-    low_frequency: float = setting(
-        1.0, "turns within original_context below which all is stretched", low=0, high=MOST_NUMBER
-    )
-    high_frequency: float = setting(4.0, "turns above which nothing is", low=0, high=MOST_NUMBER)
-    original_context: int = setting(8192, "the context length before stretching, in tokens", low=1, high=MOST_POSITIONS)
     attention_factor: float = setting(
         1.0, "queries and keys are multiplied by this as they turn", low=0, high=MOST_NUMBER
     )
-
-    def __post_init__(self) -> None:
-        _check_frequencies(self.low_frequency, self.high_frequency)
 
 
 RopeScaling = Unscaled | LinearScaling | Llama3Scaling | YarnScaling
@@ -116,8 +116,3 @@ def describe_position(position: Position) -> Part:
     )
     added = Activation(name="position", axes=STREAM, meaning="what is added for the position")
     return Part(tensors=(table,) if position.kind == "learned" else (), steps=(added,))
-
-
-def _check_frequencies(low: float, high: float) -> None:
-    if high <= low:
-        raise ModelError("high_frequency must be above low_frequency", found=f"{low}, {high}")
