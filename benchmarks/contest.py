@@ -29,7 +29,9 @@ from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import load_checkpoint, save_checkpoint
 from pellucid.store.directory import is_checkpoint
-from pellucid.tokens.formats import BYTE_CHARACTERS, byte_level_json
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS
+from pellucid.tokens.layout import as_text
+from pellucid.tokens.models import bpe
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.measure import measure_product, measure_read_bandwidth
 
@@ -197,7 +199,7 @@ def invented_tokenizer(vocab_size: int) -> Tokenizer:
     pairs = [(left, right) for left in string.ascii_letters for right in string.ascii_letters]
     triples = [(left + right, letter) for left, right in pairs for letter in string.ascii_letters]
     num_merges = vocab_size - len(BYTE_CHARACTERS) - 2  # two special tokens
-    return Tokenizer.from_json(byte_level_json([*pairs, *triples][:num_merges], "qwen2"))
+    return Tokenizer.from_json(as_text(bpe.layout([*pairs, *triples][:num_merges], "qwen2")))
 
 
 def prepare(given: argparse.Namespace) -> Setup:

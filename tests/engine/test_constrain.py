@@ -30,7 +30,7 @@ from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import MissingExtraError, SamplingError
 from pellucid.events import MemoryRecorder
-from pellucid.tokens.formats import BYTE_TOKENS
+from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_characters
 

@@ -17,7 +17,7 @@ from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import load_checkpoint, save_checkpoint
 from pellucid.store.convert import convert
 from pellucid.store.open import open_checkpoint
-from pellucid.tokens.formats import config_json
+from pellucid.tokens.layout import config_json
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pellucid.errors import TokenizerError
 from pellucid.events import MemoryRecorder
-from pellucid.tokens.formats import BYTE_TOKENS
+from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.gguf import (
     BYTE,
     CONTROL,

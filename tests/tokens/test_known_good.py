@@ -15,10 +15,12 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens import engine
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS
 from pellucid.tokens.engine import answer
 from pellucid.tokens.expression import check_expression
-from pellucid.tokens.formats import BYTE_CHARACTERS, BYTE_TOKENS, byte_level_json
 from pellucid.tokens.known_good import ALLOWED
+from pellucid.tokens.layout import as_text
+from pellucid.tokens.models import bpe
 from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
@@ -33,7 +35,7 @@ def fresh_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def byte_level(**changes: Any) -> dict[str, Any]:
-    return json.loads(byte_level_json([("h", "e"), ("t", "he")], "gpt2")) | changes
+    return json.loads(as_text(bpe.layout([("h", "e"), ("t", "he")], "gpt2"))) | changes
 
 
 def spaced(**changes: Any) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from pellucid.errors import TokenizerError
-from pellucid.tokens.formats import BYTE_CHARACTERS, BYTE_TOKENS, byte_level_json, character_json, config_json
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS
+from pellucid.tokens.layout import as_text, config_json
+from pellucid.tokens.models import bpe, character
 from pellucid.tokens.tokenizer import Tokenizer
 
 
@@ -29,7 +31,7 @@ def gpt2_like() -> str:
 
 def qwen_like() -> str:
     """The layout of Qwen 3: a normaliser, special tokens, and added tokens that are not special."""
-    document = json.loads(byte_level_json([("h", "e")], "qwen2"))
+    document = json.loads(as_text(bpe.layout([("h", "e")], "qwen2")))
     document["normalizer"] = {"type": "NFC"}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     document["added_tokens"].append({"id": 259, "content": "<think>", **flags})
@@ -131,7 +133,10 @@ def broken(change: Callable[[dict], object], make: Callable[[], str] = gpt2_like
         ("[" * 100_000, "not valid JSON"),
         ("[]", "not a JSON object"),
         ("{}", "model is not a JSON object"),
-        (broken(lambda d: d["model"].update(type="Unigram")), "not BPE"),
+        (broken(lambda d: d["model"].update(type="Trigram")), "of an unknown kind"),
+        (broken(lambda d: d["model"].update(type="Unigram")), "vocab is not a list"),
+        (broken(lambda d: d["model"].update(type="WordPiece")), "unknown token is not among"),
+        (broken(lambda d: d["model"].update(type="WordLevel")), "unknown token is not among"),
         (broken(lambda d: d["model"]["vocab"].update(a=66)), "same id"),
         (broken(lambda d: d["model"]["vocab"].update(a=4_000_000_000)), "in range"),
         (broken(lambda d: d["model"]["vocab"].update(a=-1)), "in range"),
@@ -160,7 +165,7 @@ JUNK = st.one_of(
 @settings(max_examples=150, deadline=None)  # some are tried in a child process
 @given(data=st.data())
 def test_no_mutated_file_escapes_as_another_error(data: st.DataObject) -> None:
-    make = data.draw(st.sampled_from([gpt2_like, llama2_like, qwen_like, lambda: character_json("ab")]))
+    make = data.draw(st.sampled_from([gpt2_like, llama2_like, qwen_like, lambda: as_text(character.layout("ab"))]))
     document = json.loads(make())
     node, junk = document, data.draw(JUNK)
     while True:

@@ -14,8 +14,8 @@ from pellucid.events import MemoryRecorder
 from pellucid.settings import Layer, resolve
 from pellucid.tokens import plain
 from pellucid.tokens import tokenizer as tokenizer_module
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.choose import choose_tokenizer, train_tokenizer
-from pellucid.tokens.formats import BYTE_CHARACTERS
 from pellucid.tokens.patterns import PATTERNS, pattern_name, segments
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer

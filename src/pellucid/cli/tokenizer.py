@@ -32,7 +32,7 @@ from pellucid.errors import InputError, StoreError
 from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
 from pellucid.tokens.explain import Piece, explain
-from pellucid.tokens.formats import TOKENIZER_FILE
+from pellucid.tokens.layout import TOKENIZER_FILE
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
 

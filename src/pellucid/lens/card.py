@@ -18,7 +18,7 @@ from pellucid.lens.state import LensState
 from pellucid.lens.token_display import kind_of, label_of_bytes
 from pellucid.lens.vocabulary import embedding_norms, read_ranks
 from pellucid.tokens import plain
-from pellucid.tokens.formats import BYTE_TOKENS
+from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.tokenizer import Tokenizer
 
 NUM_NEIGHBOURS = 8

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pellucid.tokens.formats import BYTE_TOKENS
+from pellucid.tokens.byte_characters import BYTE_TOKENS
 
 LONGEST_CHARACTER = 4  # bytes of UTF-8
 UNSEEN = -1

@@ -18,8 +18,8 @@ import tokenizers
 
 from pellucid.errors import TokenizerError
 from pellucid.stamps import remember_trial, was_tried
-from pellucid.tokens.formats import byte_level_document, character_document
 from pellucid.tokens.known_good import engine_document
+from pellucid.tokens.models import bpe, character
 from pellucid.tokens.vocabulary import Vocabulary
 from pellucid.trial import try_apart
 
@@ -86,9 +86,9 @@ def answer(order: Mapping[str, Any]) -> str:
 def _is_ours(document: Mapping[str, Any], vocabulary: Vocabulary) -> bool:
     """Whether this program would have written the same document for these merges, or these characters."""
     if vocabulary.pattern is not None:
-        return document == byte_level_document(vocabulary.merges, vocabulary.pattern)
+        return document == bpe.layout(vocabulary.merges, vocabulary.pattern)
     characters = sorted(token for token in vocabulary.ids if len(token) == 1)
-    return vocabulary.kind == "char" and document == character_document(characters)
+    return vocabulary.kind == "char" and document == character.layout(characters)
 
 
 def _try(text: str, vocabulary: Vocabulary) -> None:

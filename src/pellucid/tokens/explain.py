@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens import plain
+from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.encoding import Encoding
-from pellucid.tokens.formats import BYTE_TOKENS
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_CHARACTERS = 2_000  # the readable algorithm takes quadratic time, and nobody reads more

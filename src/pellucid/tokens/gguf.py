@@ -22,10 +22,12 @@ import numpy as np
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.formats import BYTE_TOKENS, config_json
+from pellucid.tokens.byte_characters import BYTE_TOKENS
+from pellucid.tokens.document import read_document
+from pellucid.tokens.layout import config_json
 from pellucid.tokens.pre_tokenizers import BY_NAME, find_pre_tokenizer, pre_tokenizer_json
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS, read_document
+from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
 from pellucid.untrusted import parse_object, shown, whole
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6

@@ -4,38 +4,39 @@ The engine trusts its file: some values end the process, others hang it, others 
 file. It gets a document made here of the parts that are on the list; anything else is refused by name, the unknown key
 as well as the unknown kind.
 
-    normalizer       unicode forms; spaces written as ▁; a ▁ in front
-    pre_tokenizer    cuts that keep every character, then bytes as characters
-    model            BPE, its tokens and merges without the special ones
+    normalizer       unicode forms; spaces written as ▁; a ▁ in front; for kinds that lose text anyway what they change
+    pre_tokenizer    cuts that keep every character, then bytes as characters; for such kinds cuts at spaces
+    model            one of `models/`, its tokens without the special ones
     added_tokens     those that are ordinary text
     not passed on    special tokens, post-processors (they only place special tokens), the decoder (decoding is done
                      here), truncation and padding
 
 Special tokens stay out, so that no merge, no whole-piece lookup and no byte fallback can lead to one: what spells
-`<eos>` becomes the tokens of its characters, whichever way the file would have had it. A character that no token can
-spell is an error of the engine (its unknown token is one that does not exist), never a lost character.
+`<eos>` becomes the tokens of its characters, whichever way the file would have had it. For BPE a character that no token
+can spell is an error of the engine (its unknown token is one that does not exist), never a lost character. For words,
+WordPiece and Unigram it may become the unknown token, which is counted (`Tokenizer.count_unknown`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.expression import check_expression
-from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS, Vocabulary
+from pellucid.tokens.models.kinds import MODELS
+from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS, Check, Vocabulary
 from pellucid.untrusted import shown
 
-UNSPELLED = "\ue000no token spells this"  # the engine's unknown token: looked up, and not there
 MOST_STEPS = 64
+MOST_TABLE = 1 << 21  # characters of a table of replacements; the largest in use has 400,000
 LAYOUT = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
     "model",
 )  # fmt: skip
 ADDED_FIELDS = ("id", "content", "single_word", "lstrip", "rstrip", "normalized", "special")
 KEEPING = ("Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")  # not Removed
-
-Check = Callable[[Any], bool]
 
 
 def _flag(value: Any) -> bool:
@@ -56,6 +57,18 @@ def _pattern(value: Any) -> bool:
     if kind == "Regex":
         check_expression(text)
     return kind == "Regex" or (kind == "String" and len(text) <= MOST_TOKEN_CHARACTERS)
+
+
+def _short(value: Any) -> bool:
+    """A few characters that stand for others."""
+    return isinstance(value, str) and len(value) <= 8
+
+
+def _table(value: Any) -> bool:
+    """SentencePiece's table of replacements, in base64."""
+    return (
+        isinstance(value, str) and len(value) <= MOST_TABLE and re.fullmatch(r"[A-Za-z0-9+/]*={0,2}", value) is not None
+    )
 
 
 BYTE_LEVEL: dict[str, Check] = {"add_prefix_space": _flag, "trim_offsets": _flag, "use_regex": _flag}
@@ -84,19 +97,21 @@ ALLOWED: dict[str, dict[str, dict[str, Check]]] = {
         "Strip": {"content": _is(" "), "start": _is(0, 1), "stop": _is(0)},
     },
 }
+# What changes or drops text may pass in kinds that do not promise to give it back.
+LOSSY: dict[str, dict[str, dict[str, Check]]] = {
+    "normalizer": {
+        "BertNormalizer": {"clean_text": _flag, "handle_chinese_chars": _flag, "strip_accents": _is(None, True, False),
+                           "lowercase": _flag},
+        "Lowercase": {},
+        "StripAccents": {},
+        "Strip": {"strip_left": _flag, "strip_right": _flag},
+        "Precompiled": {"precompiled_charsmap": _table},
+        "Replace": {"pattern": _pattern, "content": _short},
+    },
+    "pre_tokenizer": {"BertPreTokenizer": {}, "Whitespace": {}, "WhitespaceSplit": {}},
+    "decoder": {"WordPiece": {"prefix": _short, "cleanup": _flag}},
+}  # fmt: skip
 CHILDREN = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
-MODEL: dict[str, Check] = {
-    "type": _is("BPE"),
-    "dropout": _is(None, 0, 0.0),
-    "unk_token": lambda value: value is None or isinstance(value, str),
-    "continuing_subword_prefix": _is(None, ""),
-    "end_of_word_suffix": _is(None, ""),
-    "fuse_unk": _flag,
-    "byte_fallback": _flag,
-    "ignore_merges": _flag,
-    "vocab": lambda value: isinstance(value, dict),
-    "merges": lambda value: isinstance(value, list),
-}
 OFFSETS = "ByteLevel"  # the one post-processor that is passed on: it says which characters a token covers
 PLACING = ("TemplateProcessing", "BertProcessing", "RobertaProcessing")  # they place special tokens, which callers do
 
@@ -104,8 +119,14 @@ PLACING = ("TemplateProcessing", "BertProcessing", "RobertaProcessing")  # they 
 def engine_document(document: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
     """The document that the engine gets. Raises TokenizerError for anything that is not on the list."""
     _check_keys(document, LAYOUT, "the file")
-    steps = {section: list(_steps(document.get(section), section)) for section in ALLOWED}
+    is_lossy = vocabulary.kind not in ("bpe", "char")
+    steps = {
+        section: list(_steps(document.get(section), section, known | (LOSSY[section] if is_lossy else {})))
+        for section, known in ALLOWED.items()
+    }
     _check_together(steps)
+    if vocabulary.kind == "unigram" and not _hides_spaces(steps):
+        raise _refusal("pre_tokenizer", f"spaces reach a Unigram as they are, not as {METASPACE} or byte characters")
     return {
         "version": "1.0",
         "truncation": None,
@@ -119,7 +140,7 @@ def engine_document(document: Mapping[str, Any], vocabulary: Vocabulary) -> dict
     }
 
 
-def _steps(node: Any, section: str, depth: int = 0) -> Iterator[dict[str, Any]]:
+def _steps(node: Any, section: str, known: Mapping[str, dict[str, Check]], depth: int = 0) -> Iterator[dict[str, Any]]:
     """The steps of a section in order, each one checked."""
     if node is None:
         return
@@ -130,11 +151,11 @@ def _steps(node: Any, section: str, depth: int = 0) -> Iterator[dict[str, Any]]:
         if not isinstance(node.get(children), list) or len(node[children]) > MOST_STEPS:
             raise _refusal(section, f"a Sequence whose {children} are no list, or too many")
         for child in node[children]:
-            yield from _steps(child, section, depth + 1)
+            yield from _steps(child, section, known, depth + 1)
         return
-    fields = ALLOWED[section].get(kind) if isinstance(kind, str) else None
+    fields = known.get(kind) if isinstance(kind, str) else None
     if fields is None:
-        raise _refusal(section, f"type {shown(kind)}", "known: " + ", ".join(("Sequence", *ALLOWED[section])))
+        raise _refusal(section, f"type {shown(kind)}", "known: " + ", ".join(("Sequence", *known)))
     yield {"type": kind, **_checked({k: v for k, v in node.items() if k != "type"}, fields, f"{section} {kind}")}
 
 
@@ -168,6 +189,13 @@ def _check_together(steps: Mapping[str, list[dict[str, Any]]]) -> None:
                        f"{'reads' if reads else 'does not read'} them so")  # fmt: skip
     if _drops_space(steps["decoder"]) and not _adds_space(steps):
         raise _refusal("decoder", "it drops a first space that nothing has put there")
+
+
+def _hides_spaces(steps: Mapping[str, list[dict[str, Any]]]) -> bool:
+    """Whether no plain space reaches the model."""
+    kinds = {step["type"] for step in steps["pre_tokenizer"]}
+    written = any(step["type"] == "Replace" and step["pattern"] == {"String": " "} for step in steps["normalizer"])
+    return bool(kinds & {"Metaspace", "ByteLevel"}) or written
 
 
 def _drops_space(decoders: list[dict[str, Any]]) -> bool:
@@ -221,21 +249,9 @@ def _added(entries: Any, vocabulary: Vocabulary, normalizer: list[dict[str, Any]
 
 
 def _model(node: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
-    fields = _checked(node, MODEL, "model")
+    kind = MODELS[node.get("type", "BPE")]
     ordinary = {content: i for content, i in vocabulary.added.items() if content not in vocabulary.specials}
-    merges = [pair for pair in vocabulary.merges if not vocabulary.specials.keys() & {*pair, pair[0] + pair[1]}]
-    return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": UNSPELLED,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": fields.get("byte_fallback", False),
-        "ignore_merges": fields.get("ignore_merges", False),
-        "vocab": {**vocabulary.ids, **ordinary},
-        "merges": merges,
-    }
+    return kind.for_engine(_checked(node, kind.FIELDS, "model"), vocabulary, {**vocabulary.ids, **ordinary})
 
 
 def _refusal(where: str, found: str, hint: str = "") -> TokenizerError:

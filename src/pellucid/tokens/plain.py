@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
-from pellucid.tokens.formats import BYTE_CHARACTERS
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 
 Symbol = TypeVar("Symbol", str, bytes)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.settings import setting
-from pellucid.tokens.formats import SMALLEST
+from pellucid.tokens.layout import SMALLEST
 from pellucid.tokens.patterns import DEFAULT_PATTERN
 
 # A pair occurs at most once per byte, and the engine counts pairs in 31 bits: below this no count can overflow.

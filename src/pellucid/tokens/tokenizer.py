@@ -25,13 +25,15 @@ import tokenizers
 from numpy.typing import NDArray
 
 from pellucid.errors import TokenizerError
+from pellucid.tokens.byte_characters import NUM_BYTES
 from pellucid.tokens.characters import CharacterTable
+from pellucid.tokens.document import read_document, read_vocabulary
 from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.engine import check_failure, contained, start_engine
-from pellucid.tokens.formats import BOS, CONFIG_FILE, EOS, NUM_BYTES, TOKENIZER_FILE, config_json
+from pellucid.tokens.layout import BOS, CONFIG_FILE, EOS, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.stream import StreamDecoder
-from pellucid.tokens.vocabulary import Kind, Vocabulary, read_document, read_vocabulary
+from pellucid.tokens.vocabulary import Kind, Vocabulary
 from pellucid.untrusted import Json, parse_json, read_bytes, shown
 
 BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "<|endoftext|>")  # tried in order where no tokenizer_config.json tells
@@ -64,8 +66,8 @@ class Tokenizer:
     def from_json(cls, text: str, config: str | None = None) -> Tokenizer:
         """A tokenizer from the text of a `tokenizer.json` and, where there is one, of its `tokenizer_config.json`.
 
-        Raises TokenizerError for a file that is broken, of another kind than BPE, unable to spell every byte, or not
-        known to be good for the engine.
+        Raises TokenizerError for a file that is broken, of a kind that is not known, a BPE that cannot spell every byte,
+        or one with parts not known to be good for the engine.
         """
         document = read_document(text)
         vocabulary = read_vocabulary(document)
@@ -190,6 +192,8 @@ class Tokenizer:
 
     def token_text(self, token_id: int) -> str:
         """One token for people: its text, the name of a special one, `<0xE4>` for each byte of a partial character."""
+        if token_id == self.vocabulary.unknown_id:
+            return str(self.vocabulary.unknown)
         text = self.token_bytes(token_id).decode("utf-8", errors="surrogateescape")
         shown = (f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
         return "".join(shown) or self._names.get(token_id, "")
@@ -200,7 +204,7 @@ class Tokenizer:
 
     @property
     def kind(self) -> Kind:
-        """ "bpe", "char", or "ids" for a model that came without a tokenizer."""
+        """ "word", "char", "bpe", "wordpiece", "unigram", or "ids" for a model that came without a tokenizer."""
         return self.vocabulary.kind
 
     @property
@@ -225,6 +229,20 @@ class Tokenizer:
     @cached_property
     def _names(self) -> dict[int, str]:
         return {token_id: name for name, token_id in self.specials.items()}
+
+    @property
+    def exact(self) -> bool:
+        """Whether `decode(encode(text).ids) == text` for every text; `losses` says why not."""
+        return not self.vocabulary.losses
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What a text may lose when it is encoded, in words."""
+        return self.vocabulary.losses
+
+    def count_unknown(self, ids: Iterable[int]) -> int:
+        """How many of some ids are the unknown token: text that was lost."""
+        return 0 if self.vocabulary.unknown_id is None else sum(i == self.vocabulary.unknown_id for i in ids)
 
     def _check_text(self, text: str) -> None:
         """Raise TokenizerError for what is no text, and for a text of which something would vanish."""

@@ -24,7 +24,9 @@ from tokenizers import models, pre_tokenizers, trainers
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.formats import BYTE_CHARACTERS, SMALLEST, byte_level_json, character_json
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS
+from pellucid.tokens.layout import SMALLEST, as_text
+from pellucid.tokens.models import bpe, character
 from pellucid.tokens.patterns import DEFAULT_PATTERN, PATTERNS, segments
 from pellucid.tokens.settings import MOST_SAMPLE_BYTES, MOST_TOKENS, SAMPLE_BYTES
 from pellucid.tokens.tokenizer import Tokenizer
@@ -62,7 +64,7 @@ def train_bpe(
     if not sample.used:
         raise _no_text()
     sample.report(recorder)
-    tokenizer = Tokenizer.from_json(byte_level_json(merges, pattern))
+    tokenizer = Tokenizer.from_json(as_text(bpe.layout(merges, pattern)))
     if tokenizer.vocab_size < vocab_size:
         message = f"vocabulary {vocab_size:,} -> {tokenizer.vocab_size:,}: no other pair occurs {LEAST_COUNT} times"
         data = {"asked": vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
@@ -94,7 +96,7 @@ def train_characters(texts: Iterable[str], *, vocab_size: int | None = None, rec
         message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be spelled in bytes"
         data = {"dropped": len(dropped), "share": share, "vocab_size": vocab_size}
         recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
-    return Tokenizer.from_json(character_json(sorted(kept)))
+    return Tokenizer.from_json(as_text(character.layout(sorted(kept))))
 
 
 class _Sample:
