@@ -138,8 +138,8 @@ def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bo
 
 def draw(page: LessonPage, directory: Path) -> list[Path]:
     """Draw the page's charts as files."""
+    from pellucid.drawing.curves import draw_curves
     from pellucid.lessons.page import Chart
-    from pellucid.training.curve import draw_curves
 
     return [
         file

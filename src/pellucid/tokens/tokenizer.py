@@ -30,6 +30,7 @@ from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.document import read_document, read_vocabulary
 from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.engine import check_failure, contained, start_engine
+from pellucid.tokens.labels import readable
 from pellucid.tokens.layout import BOS, CONFIG_FILE, EOS, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.stream import StreamDecoder
@@ -194,9 +195,7 @@ class Tokenizer:
         """One token for people: its text, the name of a special one, `<0xE4>` for each byte of a partial character."""
         if token_id == self.vocabulary.unknown_id:
             return str(self.vocabulary.unknown)
-        text = self.token_bytes(token_id).decode("utf-8", errors="surrogateescape")
-        shown = (f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
-        return "".join(shown) or self._names.get(token_id, "")
+        return readable(self.token_bytes(token_id)) or self._names.get(token_id, "")
 
     def stream(self) -> StreamDecoder:
         """A decoder that takes ids one by one and never shows half a character."""
