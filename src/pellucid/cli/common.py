@@ -97,6 +97,7 @@ def set_option(settings: str, meaning: str, *, metavar: str = "NAME=VALUE") -> C
     )
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 encoding_option = click.option(
     "--encoding",
     default=None,

@@ -5,7 +5,6 @@ Results go to standard output and remarks to standard error, so that `encode` ma
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from pellucid.cli.common import (
     PLACE,
     Terminal,
     encoding_option,
+    json_option,
     newlines_option,
     print_json,
     read_standard_input,
@@ -24,17 +24,19 @@ from pellucid.cli.common import (
     typed,
 )
 from pellucid.cli.language import tell
-from pellucid.cli.screen import say
+from pellucid.cli.screen import quote, say
 from pellucid.cli.tables import Side, print_table
+from pellucid.cli.tokenizer_compare import compare
+from pellucid.cli.tokenizer_file import check_free, open_tokenizer, where_argument, write_tokenizer
+from pellucid.cli.tokenizer_show import show
 from pellucid.cli.watch import watch_items
 from pellucid.counts import counted
-from pellucid.errors import InputError, StoreError
+from pellucid.errors import InputError
 from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
 from pellucid.tokens.explain import Piece, explain
-from pellucid.tokens.layout import TOKENIZER_FILE
+from pellucid.tokens.labels import readable
 from pellucid.tokens.settings import TokenizerSettings
-from pellucid.tokens.tokenizer import Tokenizer
 
 STANDARD_INPUT = "-"
 TOKEN_COLUMNS: dict[str, Side] = {
@@ -51,8 +53,6 @@ MERGE_COLUMNS: dict[str, Side] = {
     "right": "left",
     "joined": "left",
 }
-json_option = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-where_argument = click.argument("where", metavar="DIR", type=PLACE)
 
 
 @click.group()
@@ -61,6 +61,10 @@ def command() -> None:
 
     DIR is a tokenizer.json, a directory that holds one, or a run.
     """
+
+
+command.add_command(show)
+command.add_command(compare)
 
 
 @command.command()
@@ -198,47 +202,6 @@ def explain_text(where: Path, text: str, as_json: bool) -> None:
         print_table(MERGE_COLUMNS, merges)
 
 
-def open_tokenizer(where: Path) -> Tokenizer:
-    """The tokenizer of a file, a directory, or a run's latest checkpoint."""
-    if where.is_file() or (where / TOKENIZER_FILE).is_file():
-        return Tokenizer.load(where)
-    from pellucid.store.directory import describe  # they load torch, which only a run without its own file needs
-    from pellucid.store.run import is_run, resolve_checkpoint
-
-    if is_run(where):
-        return Tokenizer.load(resolve_checkpoint(where))
-    raise InputError(
-        "no tokenizer is here",
-        found=describe(where),
-        where=str(where),
-        hint="give a run or a directory with a tokenizer.json; `pellucid tokenizer train` makes one",
-    )
-
-
-def check_free(out: Path, *, force: bool) -> None:
-    """Raise StoreError when a tokenizer would replace another one (unless `force`) or lie beside a model."""
-    if any((out / name).is_file() for name in ("run.json", "config.json")):
-        raise StoreError(
-            "a model is in this directory, and its weights belong to its own tokenizer",
-            where=str(out),
-            hint="write to another directory",
-        )
-    if (out / TOKENIZER_FILE).is_file() and not force:
-        raise StoreError(
-            "a tokenizer is already here", where=str(out), hint="--force replaces it; or choose another directory"
-        )
-
-
-def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
-    """Write the tokenizer's files; `tokenizer.json` is written last, because readers look for it."""
-    from pellucid.files import explained, replace_file
-
-    with explained(out, 0):
-        out.mkdir(parents=True, exist_ok=True)
-    for name, content in sorted(tokenizer.files().items(), reverse=True):
-        replace_file(out / name, content.encode("utf-8"))
-
-
 def read_id(word: str) -> int:
     """Read one id as a person writes it."""
     if not (word.isascii() and word.isdigit()):
@@ -259,7 +222,7 @@ def merge_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
     label = quote(piece.text)
     for merge in piece.merges:
         parts = (merge.left, merge.right, merge.left + merge.right)
-        yield (label, f"{merge.rank:,}", *(quote(show_bytes(part)) for part in parts))
+        yield (label, f"{merge.rank:,}", *(quote(readable(part)) for part in parts))
         label = ""
 
 
@@ -268,18 +231,3 @@ def piece_document(piece: Piece) -> dict[str, Any]:
     merges = [{"rank": m.rank, "left": m.left.hex(" "), "right": m.right.hex(" ")} for m in piece.merges]
     tokens = [{"id": token.id, "bytes": token.bytes.hex(" "), "text": token.text} for token in piece.tokens]
     return {"text": piece.text, "start": piece.start, "end": piece.end, "merges": merges, "tokens": tokens}
-
-
-def show_bytes(data: bytes) -> str:
-    """Bytes for people: text where they are text, `<0xE4>` where they are part of a character.
-
-    >>> show_bytes("中".encode()), show_bytes("中".encode()[:2])
-    ('中', '<0xE4><0xB8>')
-    """
-    text = data.decode("utf-8", errors="surrogateescape")
-    return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
-
-
-def quote(text: str) -> str:
-    """Text between quotation marks, with visible spaces and line ends."""
-    return json.dumps(text, ensure_ascii=False)

@@ -13,6 +13,23 @@ HAN, NUMBER, SIGN, SPACE, UNNAMED = "HAN", "NUMBER", "SIGN", "SPACE", "OTHER"
 STANDS_FOR = {"CJK": HAN, "IDEOGRAPHIC": HAN}  # first words that stand for another name
 NOT_WRITING = frozenset({NUMBER, SIGN, SPACE})
 
+PLAIN_NAMES = {
+    "LATIN": "Latin letters",
+    HAN: "Chinese characters",
+    "CYRILLIC": "Cyrillic letters",
+    "GREEK": "Greek letters",
+    "ARABIC": "Arabic letters",
+    "HEBREW": "Hebrew letters",
+    "DEVANAGARI": "Devanagari letters",
+    "THAI": "Thai letters",
+    "HANGUL": "Korean syllables",
+    "HIRAGANA": "Japanese hiragana",
+    "KATAKANA": "Japanese katakana",
+    NUMBER: "digits",
+    SIGN: "punctuation and symbols",
+    SPACE: "white space",
+}
+
 
 def script_of(text: str) -> str:
     """The script of a text's first letter; without letters, the kind of its first character.
@@ -27,6 +44,15 @@ def script_of(text: str) -> str:
     if NUMBER in scripts:
         return NUMBER
     return SPACE if text.isspace() else SIGN
+
+
+def plain_name(script: str) -> str:
+    """A script in words.
+
+    >>> plain_name("HAN"), plain_name("RUNIC")
+    ('Chinese characters', 'Runic')
+    """
+    return PLAIN_NAMES.get(script, script.capitalize())
 
 
 @lru_cache(maxsize=1 << 16)

@@ -1,0 +1,127 @@
+"""`pellucid tokenizer compare`: what several tokenizers make of one text, side by side, and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+
+from pellucid.cli.common import (
+    PLACE,
+    PlacePath,
+    Terminal,
+    encoding_option,
+    json_option,
+    newlines_option,
+    print_json,
+)
+from pellucid.cli.language import language
+from pellucid.cli.screen import say
+from pellucid.cli.tokenizer_file import open_tokenizer
+from pellucid.cli.tokenizer_measured import measurement_document, print_measurements, shown_scripts
+from pellucid.data.source import Source, open_source
+from pellucid.errors import TokenizerError
+from pellucid.events import Event
+from pellucid.tokens.compare import Measurement, Sample, draw_sample, measure
+from pellucid.tokens.scripts import NOT_WRITING, plain_name
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.words import catalogue
+
+PICTURE = "tokens-per-character"
+TITLE, X_LABEL = "What a character costs", "tokens for each character: less is shorter"
+
+
+@click.command()
+@click.argument("places", metavar="DIR...", nargs=-1, required=True, type=PLACE)
+@click.option("--text", required=True, help="the text to measure on: a file, a folder, or - for standard input")
+@click.option("--out", type=PlacePath(file_okay=False, path_type=Path), help="draw the bars here, as SVG and PNG")
+@click.option(
+    "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
+)
+@encoding_option
+@newlines_option
+@json_option
+def compare(
+    places: tuple[Path, ...],
+    text: str,
+    out: Path | None,
+    field: str,
+    encoding: str | None,
+    newlines: str | None,
+    as_json: bool,
+) -> None:
+    """Measure tokenizers on the same text.
+
+    Tokens for each character and each word of every script, the words that are cut worst, bytes for each token, what was
+    lost, speed. A token belongs to the script of the first letter that it covers.
+    """
+    tokenizers = {name: open_tokenizer(place) for name, place in zip(name_places(places), places, strict=True)}
+    source = open_source(
+        text,
+        field=field,
+        encoding=encoding or "auto",
+        newlines=newlines or "lf",
+        recorder=Terminal(),  # type: ignore[arg-type]
+    )
+    sample = sample_source(source)
+    measured = {name: measure_named(name, tokenizer, sample) for name, tokenizer in tokenizers.items()}
+    files = draw(measured, out) if out else []
+    if as_json:
+        told = {name: measurement_document(one) for name, one in measured.items()}
+        characters = {"characters": sample.num_characters, "of": sample.total_characters}
+        print_json({"text": text, "sample": characters, "tokenizers": told, "plots": [str(file) for file in files]})
+        return
+    print_measurements(measured)
+    for file in files:
+        say(f"· {file}", err=True)
+
+
+def name_places(places: Sequence[Path]) -> list[str]:
+    """A short name for each place: its last part, or the whole path where two would be alike.
+
+    >>> name_places([Path("runs/a"), Path("b/tokenizer.json")]), name_places([Path("x/a"), Path("y/a")])
+    (['a', 'b'], ['x/a', 'y/a'])
+    """
+    short = [place.parent.name if place.name == "tokenizer.json" else place.stem for place in places]
+    return [
+        str(place) if short.count(name) > 1 or not name else name for name, place in zip(short, places, strict=True)
+    ]
+
+
+def sample_source(source: Source) -> Sample:
+    """Take the part of a text that is measured, and report how large it is."""
+    texts = (document.text for document in source.documents())
+    sample = draw_sample(texts, source.survey.num_characters)
+    message = f"measured on {sample.num_characters:,} of the text's {sample.total_characters:,} characters"
+    data = {"characters": sample.num_characters, "of": sample.total_characters}
+    Terminal().record(Event(name="tokens.measured", message=message, data=data))
+    return sample
+
+
+def measure_named(name: str, tokenizer: Tokenizer, sample: Sample) -> Measurement:
+    """Measure one tokenizer; an error says which it is."""
+    try:
+        return measure(tokenizer, sample)
+    except TokenizerError as error:
+        raise TokenizerError(error.what, found=error.found, where=name, hint=error.hint) from error
+
+
+def draw(measured: Mapping[str, Measurement], out: Path) -> list[Path]:
+    """Draw tokens per character for each script that the text is written in."""
+    from pellucid.drawing.bars import can_write, draw_bars
+
+    first = next(iter(measured.values()))
+    places = [place for place, one in enumerate(shown_scripts(first)) if one.script not in NOT_WRITING]
+    scripts = [plain_name(shown_scripts(first)[place].script) for place in places]
+    spoken = language()
+    title, x_label, *groups = (catalogue.say(spoken, "screen", words) for words in (TITLE, X_LABEL, *scripts))
+    if not can_write("".join((title, x_label, *groups))):
+        message = "the picture is in English: no font on this computer has Chinese letters"
+        Terminal().record(Event(name="cli.picture_english", message=message, level="warning"))
+        title, x_label, groups = TITLE, X_LABEL, scripts
+    series = {
+        f"{name} ({one.vocab_size:,})": [shown_scripts(one)[place].tokens_per_character for place in places]
+        for name, one in measured.items()
+    }
+    return draw_bars(groups, series, title=title, x_label=x_label, path_without_suffix=out / PICTURE)

@@ -1,0 +1,55 @@
+"""Where a tokenizer is on the disk: how it is found, and how it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pellucid.cli.common import PLACE
+from pellucid.errors import InputError, StoreError
+from pellucid.tokens.layout import TOKENIZER_FILE
+from pellucid.tokens.tokenizer import Tokenizer
+
+where_argument = click.argument("where", metavar="DIR", type=PLACE)
+
+
+def open_tokenizer(where: Path) -> Tokenizer:
+    """The tokenizer of a file, a directory, or a run's latest checkpoint."""
+    if where.is_file() or (where / TOKENIZER_FILE).is_file():
+        return Tokenizer.load(where)
+    from pellucid.store.directory import describe  # they load torch, which only a run without its own file needs
+    from pellucid.store.run import is_run, resolve_checkpoint
+
+    if is_run(where):
+        return Tokenizer.load(resolve_checkpoint(where))
+    raise InputError(
+        "no tokenizer is here",
+        found=describe(where),
+        where=str(where),
+        hint="give a run or a directory with a tokenizer.json; `pellucid tokenizer train` makes one",
+    )
+
+
+def check_free(out: Path, *, force: bool) -> None:
+    """Raise StoreError when a tokenizer would replace another one (unless `force`) or lie beside a model."""
+    if any((out / name).is_file() for name in ("run.json", "config.json")):
+        raise StoreError(
+            "a model is in this directory, and its weights belong to its own tokenizer",
+            where=str(out),
+            hint="write to another directory",
+        )
+    if (out / TOKENIZER_FILE).is_file() and not force:
+        raise StoreError(
+            "a tokenizer is already here", where=str(out), hint="--force replaces it; or choose another directory"
+        )
+
+
+def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
+    """Write the tokenizer's files; `tokenizer.json` is written last, because readers look for it."""
+    from pellucid.files import explained, replace_file
+
+    with explained(out, 0):
+        out.mkdir(parents=True, exist_ok=True)
+    for name, content in sorted(tokenizer.files().items(), reverse=True):
+        replace_file(out / name, content.encode("utf-8"))
