@@ -26,7 +26,8 @@ from pellucid.cli.common import (
 from pellucid.cli.language import tell
 from pellucid.cli.screen import quote, say
 from pellucid.cli.tables import Side, print_table
-from pellucid.cli.tokenizer_compare import compare
+from pellucid.cli.tokenizer_compare import compare, sample_source
+from pellucid.cli.tokenizer_effect import effect_document, print_effect
 from pellucid.cli.tokenizer_file import check_free, open_tokenizer, where_argument, write_tokenizer
 from pellucid.cli.tokenizer_show import show
 from pellucid.cli.watch import watch_items
@@ -34,6 +35,7 @@ from pellucid.counts import counted
 from pellucid.errors import InputError
 from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
+from pellucid.tokens.compare import measure
 from pellucid.tokens.explain import Piece, explain
 from pellucid.tokens.labels import readable
 from pellucid.tokens.settings import TokenizerSettings
@@ -92,6 +94,7 @@ command.add_command(compare)
     "pellucid.tokens.settings:TokenizerSettings",
     "any other setting: pattern, sample_bytes, max_han, max_token_bytes",
 )
+@click.option("--measure-on", metavar="TEXT", help="measure the result on this text [default: a sample of TEXT itself]")
 @click.option("--force", is_flag=True, help="replace a tokenizer that is already there")
 @json_option
 def train(
@@ -104,6 +107,7 @@ def train(
     encoding: str | None,
     newlines: str | None,
     assignments: tuple[str, ...],
+    measure_on: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -125,13 +129,24 @@ def train(
         texts = watch_items(texts, source.survey.num_characters, "counting", size=len)
     tokenizer = train_tokenizer(texts, source.survey.num_bytes, settings, recorder=Terminal())
     write_tokenizer(tokenizer, out)
+    other = open_source(measure_on, **reading, recorder=Terminal()) if measure_on else None  # type: ignore[arg-type]
+    sample = sample_source(other or source, seen=other is None)
+    measured = measure(tokenizer, sample)
     sizes = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
     if as_json:
-        print_json({"out": str(out), **sizes, "specials": dict(tokenizer.specials)})
+        print_json(
+            {
+                "out": str(out),
+                **sizes,
+                "specials": dict(tokenizer.specials),
+                "effect": effect_document(tokenizer, sample, measured),
+            }
+        )
     else:
         tell(
             f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {source.survey.num_bytes:,} bytes of text: {out}"
         )
+        print_effect(tokenizer, sample, measured)
         explained = typed("pellucid", "tokenizer", "explain", out)
         tell(f'next:  {explained} "…"')
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from pellucid.cli.bar_words import drawable
 from pellucid.cli.common import (
     PLACE,
     PlacePath,
@@ -16,9 +17,9 @@ from pellucid.cli.common import (
     newlines_option,
     print_json,
 )
-from pellucid.cli.language import language
+from pellucid.cli.language import words
 from pellucid.cli.screen import say
-from pellucid.cli.tokenizer_file import open_tokenizer
+from pellucid.cli.tokenizer_file import open_tokenizers
 from pellucid.cli.tokenizer_measured import measurement_document, print_measurements, shown_scripts
 from pellucid.data.source import Source, open_source
 from pellucid.errors import TokenizerError
@@ -26,10 +27,9 @@ from pellucid.events import Event
 from pellucid.tokens.compare import Measurement, Sample, draw_sample, measure
 from pellucid.tokens.scripts import NOT_WRITING, plain_name
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.words import catalogue
 
 PICTURE = "tokens-per-character"
-TITLE, X_LABEL = "What a character costs", "tokens for each character: less is shorter"
+TITLE, X_LABEL = "What a character costs", "tokens for each character: fewer make a shorter text"
 
 
 @click.command()
@@ -56,14 +56,9 @@ def compare(
     Tokens for each character and each word of every script, the words that are cut worst, bytes for each token, what was
     lost, speed. A token belongs to the script of the first letter that it covers.
     """
-    tokenizers = {name: open_tokenizer(place) for name, place in zip(name_places(places), places, strict=True)}
-    source = open_source(
-        text,
-        field=field,
-        encoding=encoding or "auto",
-        newlines=newlines or "lf",
-        recorder=Terminal(),  # type: ignore[arg-type]
-    )
+    tokenizers = open_tokenizers(places)
+    reading = {"field": field, "encoding": encoding or "auto", "newlines": newlines or "lf"}
+    source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
     sample = sample_source(source)
     measured = {name: measure_named(name, tokenizer, sample) for name, tokenizer in tokenizers.items()}
     files = draw(measured, out) if out else []
@@ -77,23 +72,13 @@ def compare(
         say(f"· {file}", err=True)
 
 
-def name_places(places: Sequence[Path]) -> list[str]:
-    """A short name for each place: its last part, or the whole path where two would be alike.
-
-    >>> name_places([Path("runs/a"), Path("b/tokenizer.json")]), name_places([Path("x/a"), Path("y/a")])
-    (['a', 'b'], ['x/a', 'y/a'])
-    """
-    short = [place.parent.name if place.name == "tokenizer.json" else place.stem for place in places]
-    return [
-        str(place) if short.count(name) > 1 or not name else name for name, place in zip(short, places, strict=True)
-    ]
-
-
-def sample_source(source: Source) -> Sample:
-    """Take the part of a text that is measured, and report how large it is."""
+def sample_source(source: Source, *, seen: bool = False) -> Sample:
+    """Take the part of a text that is measured, and report how large it is; `seen`: a tokenizer learned from the text."""
     texts = (document.text for document in source.documents())
     sample = draw_sample(texts, source.survey.num_characters)
     message = f"measured on {sample.num_characters:,} of the text's {sample.total_characters:,} characters"
+    if seen:
+        message += ", which the tokenizer learned from (--measure-on TEXT measures on another)"
     data = {"characters": sample.num_characters, "of": sample.total_characters}
     Terminal().record(Event(name="tokens.measured", message=message, data=data))
     return sample
@@ -109,19 +94,16 @@ def measure_named(name: str, tokenizer: Tokenizer, sample: Sample) -> Measuremen
 
 def draw(measured: Mapping[str, Measurement], out: Path) -> list[Path]:
     """Draw tokens per character for each script that the text is written in."""
-    from pellucid.drawing.bars import can_write, draw_bars
+    from pellucid.drawing.bars import draw_bars
 
     first = next(iter(measured.values()))
     places = [place for place, one in enumerate(shown_scripts(first)) if one.script not in NOT_WRITING]
-    scripts = [plain_name(shown_scripts(first)[place].script) for place in places]
-    spoken = language()
-    title, x_label, *groups = (catalogue.say(spoken, "screen", words) for words in (TITLE, X_LABEL, *scripts))
-    if not can_write("".join((title, x_label, *groups))):
-        message = "the picture is in English: no font on this computer has Chinese letters"
-        Terminal().record(Event(name="cli.picture_english", message=message, level="warning"))
-        title, x_label, groups = TITLE, X_LABEL, scripts
+    english = (TITLE, X_LABEL, *(plain_name(shown_scripts(first)[place].script) for place in places))
+    title, x_label, *groups = drawable(english, [words(text) for text in english])
     series = {
-        f"{name} ({one.vocab_size:,})": [shown_scripts(one)[place].tokens_per_character for place in places]
+        words(f"{name}, {one.vocab_size:,} tokens"): [
+            shown_scripts(one)[place].tokens_per_character for place in places
+        ]
         for name, one in measured.items()
     }
     return draw_bars(groups, series, title=title, x_label=x_label, path_without_suffix=out / PICTURE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -29,6 +30,23 @@ def open_tokenizer(where: Path) -> Tokenizer:
         where=str(where),
         hint="give a run or a directory with a tokenizer.json; `pellucid tokenizer train` makes one",
     )
+
+
+def open_tokenizers(places: Sequence[Path]) -> dict[str, Tokenizer]:
+    """Several tokenizers under short names."""
+    return {name: open_tokenizer(place) for name, place in zip(name_places(places), places, strict=True)}
+
+
+def name_places(places: Sequence[Path]) -> list[str]:
+    """A short name for each place: its last part, or the whole path where two would be alike.
+
+    >>> name_places([Path("runs/a"), Path("b/tokenizer.json")]), name_places([Path("x/a"), Path("y/a")])
+    (['a', 'b'], ['x/a', 'y/a'])
+    """
+    short = [place.parent.name if place.name == "tokenizer.json" else place.stem for place in places]
+    return [
+        str(place) if short.count(name) > 1 or not name else name for name, place in zip(short, places, strict=True)
+    ]
 
 
 def check_free(out: Path, *, force: bool) -> None:

@@ -13,6 +13,7 @@ from pellucid.cli.language import tell, words
 from pellucid.cli.screen import quote
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
+from pellucid.counts import counted
 from pellucid.tokens.browse import TokenKind, VocabularyEntry, find, list_tokens, order, sift
 from pellucid.tokens.scripts import common_han, plain_name
 from pellucid.tokens.summary import VocabularySummary, summarize
@@ -20,10 +21,10 @@ from pellucid.tokens.summary import VocabularySummary, summarize
 MOST_SHOWN_CHARACTERS, MOST_SHOWN_BYTES = 40, 16  # of one token in a table; JSON has all
 MOST_SCRIPTS = 10
 KINDS = {
-    "text": "whole characters",
+    "text": "text",
     "byte": "part of a character",
     "special": "special",
-    "unused": "no token has this id",
+    "unused": "unused",
 }
 COLUMNS: dict[str, Side] = {"id": "right", "token": "left", "script": "left", "bytes": "left", "role": "left"}
 
@@ -32,7 +33,9 @@ COLUMNS: dict[str, Side] = {"id": "right", "token": "left", "script": "left", "b
 @where_argument
 @click.option("--search", default="", metavar="TEXT", help="a text in the token, #262, 0xE4BD or /regular expression/")
 @click.option("--script", metavar="NAME", help="tokens of one script: LATIN, HAN, NUMBER, …")
-@click.option("--role", type=click.Choice(get_args(TokenKind)), help="whole text, part of a character, special, unused")
+@click.option(
+    "--role", type=click.Choice(get_args(TokenKind)), help="text, byte (part of a character), special, or unused"
+)
 @click.option("--min-length", type=int, help="tokens of at least so many bytes")
 @click.option("--max-length", type=int, help="tokens of at most so many bytes")
 @click.option(
@@ -53,8 +56,8 @@ def show(
 ) -> None:
     """Show the tokens of a vocabulary as text.
 
-    Bytes that are only a part of a character are written in hexadecimal. A summary comes first: what the vocabulary may
-    lose, its scripts, its Chinese tokens by length, its longest tokens.
+    Bytes that are only a part of a character are written in hexadecimal. Where nothing is searched for, a summary comes
+    first: what the vocabulary may lose, its scripts, its Chinese tokens by length, its longest tokens.
     """
     tokenizer = open_tokenizer(where)
     entries = list_tokens(tokenizer)
@@ -66,7 +69,8 @@ def show(
         rows = [entry_document(entry) for entry in found[:count]]
         print_json({"summary": summary_document(summary), "found": len(found), "tokens": rows})
         return
-    print_summary(summary)
+    if not search and not conditions:
+        print_summary(summary)
     print_tokens(found[:count])
     tell(f"{min(count, len(found)):,} of {len(found):,} tokens that fit; --count shows more")
 
@@ -85,7 +89,7 @@ def print_summary(summary: VocabularySummary) -> None:
     shown, others = summary.by_script[:MOST_SCRIPTS], summary.by_script[MOST_SCRIPTS:]
     rows = [(words(plain_name(script)), f"{count:,}") for script, count in shown]
     if others:
-        rows.append((words(f"{len(others):,} other scripts"), f"{sum(count for _, count in others):,}"))
+        rows.append((words(counted(len(others), "other script")), f"{sum(count for _, count in others):,}"))
     print_table({"script": "left", "number": "right"}, rows)
     if any(summary.han_by_length):
         columns: dict[str, Side] = {"Chinese characters in a token": "left"}
@@ -95,7 +99,8 @@ def print_summary(summary: VocabularySummary) -> None:
         f"{summary.num_common_han:,} of the {len(common_han()):,} most common Chinese characters (GB 2312, level 1) are one token"
     )
     tell()
-    rows = [(shorten(entry.text), f"{len(entry.text):,}") for entry in summary.longest]
+    longest = (*summary.longest, *summary.longest_han)
+    rows = [(shorten(entry.text), f"{len(entry.text):,}") for entry in longest]
     print_table({"longest tokens": "left", "characters": "right"}, rows)
 
 
@@ -143,4 +148,5 @@ def summary_document(summary: VocabularySummary) -> dict[str, Any]:
         "han_by_length": summary.han_by_length,
         "common_han": summary.num_common_han,
         "longest": [entry_document(entry) for entry in summary.longest],
+        "longest_han": [entry_document(entry) for entry in summary.longest_han],
     }

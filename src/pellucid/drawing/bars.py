@@ -49,6 +49,7 @@ def draw_bars(
         axes.set_yticks(range(len(groups)), list(map(plain, groups)))
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
+        axes.set_axisbelow(True)
         axes.margins(x=0.12)  # room for the figures beside the bars
         axes.set_xlabel(plain(x_label))
         figure.suptitle(plain(title), fontsize=12)

@@ -12,7 +12,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import Kind
 
 LONGEST_HAN = 5  # tokens of this many Chinese characters and more are counted together
-NUM_LONGEST = 10
+NUM_LONGEST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class VocabularySummary:
     han_by_length: tuple[int, ...]  # tokens of Chinese characters only: of 1, 2, 3, 4, and of 5 or more
     num_common_han: int  # of the characters of `common_han`, those that are one token
     longest: tuple[VocabularyEntry, ...]  # in characters
+    longest_han: tuple[VocabularyEntry, ...]  # of Chinese characters only: here a dirty text shows
 
 
 def summarize(tokenizer: Tokenizer, entries: Sequence[VocabularyEntry]) -> VocabularySummary:
@@ -40,9 +41,9 @@ def summarize(tokenizer: Tokenizer, entries: Sequence[VocabularyEntry]) -> Vocab
     (2, (2, 0, 0, 0, 0), 2)
     """
     texts = [entry for entry in entries if entry.kind == "text"]
-    han = [entry.text.strip() for entry in texts if is_han(entry.text.strip())]
-    lengths = Counter(min(len(text), LONGEST_HAN) for text in han)
-    longest = sorted(texts, key=lambda entry: (-len(entry.text), entry.id))
+    by_length = sorted(texts, key=lambda entry: (-len(entry.text), entry.id))
+    han = [entry for entry in by_length if is_han(entry.text.strip())]
+    lengths = Counter(min(len(entry.text.strip()), LONGEST_HAN) for entry in han)
     return VocabularySummary(
         kind=tokenizer.kind,
         size=tokenizer.vocab_size,
@@ -51,7 +52,8 @@ def summarize(tokenizer: Tokenizer, entries: Sequence[VocabularyEntry]) -> Vocab
         by_script=tuple(Counter(entry.script for entry in texts).most_common()),
         han_by_length=tuple(lengths[length] for length in range(1, LONGEST_HAN + 1)),
         num_common_han=len({entry.text for entry in texts} & set(common_han())),
-        longest=tuple(longest[:NUM_LONGEST]),
+        longest=tuple(by_length[:NUM_LONGEST]),
+        longest_han=tuple(han[:NUM_LONGEST]),
     )
 
 
