@@ -11,6 +11,8 @@ from typing import get_args
 import pytest
 
 from pellucid.cli.quickstart import LANGUAGE_NAMES, SPLIT_NAMES
+from pellucid.cli.tokenizer_compare import TITLE, X_LABEL
+from pellucid.cli.tokenizer_show import KINDS
 from pellucid.data.encodings import advise
 from pellucid.data.microworld.controls import fit_controls
 from pellucid.data.microworld.story import story
@@ -28,6 +30,9 @@ from pellucid.planning.report import describe_seconds, plan, render
 from pellucid.planning.scaling import DEPTHS, from_depth
 from pellucid.setting_values import describe_type, say_range
 from pellucid.settings import type_hints
+from pellucid.tokens.losses import METASPACE_LOSS, NORMALIZER_LOSSES, SPACES_LOSS, UNKNOWN_LOSS
+from pellucid.tokens.patterns import IN_WORDS
+from pellucid.tokens.scripts import PLAIN_NAMES
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.training.lengths import TimeBudget
 from pellucid.training.settings import TrainSettings
@@ -89,6 +94,19 @@ def words_of_the_screen() -> set[str]:
     }
     told |= {"1 thread", "2 threads"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
+    told |= {*PLAIN_NAMES.values(), *KINDS.values(), *IN_WORDS.values(), TITLE, X_LABEL}
+    told |= {UNKNOWN_LOSS, SPACES_LOSS, METASPACE_LOSS, *NORMALIZER_LOSSES.values()}
+    told |= {
+        "words cut worst",
+        "characters of several tokens",
+        "tokens per word",
+        "score",
+        "rank",
+        "5 and more",
+        "id",
+        "role",
+    }
+    told |= {"occurs", "word", "in a way of its own"}
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}
     told |= {machine.description for machine in MACHINES.values() if not machine.description.startswith("NVIDIA")}
     return told | {name.replace("_", " ") for name in fit_controls([story(0, 0, level=0, language="en")])}

@@ -22,14 +22,12 @@ from pellucid.cli.screen import say
 from pellucid.cli.tokenizer_file import open_tokenizers
 from pellucid.cli.tokenizer_measured import measurement_document, print_measurements, shown_scripts
 from pellucid.data.source import Source, open_source
-from pellucid.errors import TokenizerError
 from pellucid.events import Event
-from pellucid.tokens.compare import Measurement, Sample, draw_sample, measure
+from pellucid.tokens.compare import Measurement, TextSample, draw_sample, measure_all
 from pellucid.tokens.scripts import NOT_WRITING, plain_name
-from pellucid.tokens.tokenizer import Tokenizer
 
 PICTURE = "tokens-per-character"
-TITLE, X_LABEL = "What a character costs", "tokens for each character: fewer make a shorter text"
+TITLE, X_LABEL = "How many tokens a character takes", "tokens for each character"
 
 
 @click.command()
@@ -56,11 +54,10 @@ def compare(
     Tokens for each character and each word of every script, the words that are cut worst, bytes for each token, what was
     lost, speed. A token belongs to the script of the first letter that it covers.
     """
-    tokenizers = open_tokenizers(places)
     reading = {"field": field, "encoding": encoding or "auto", "newlines": newlines or "lf"}
     source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
     sample = sample_source(source)
-    measured = {name: measure_named(name, tokenizer, sample) for name, tokenizer in tokenizers.items()}
+    measured = measure_all(open_tokenizers(places), sample)
     files = draw(measured, out) if out else []
     if as_json:
         told = {name: measurement_document(one) for name, one in measured.items()}
@@ -72,24 +69,16 @@ def compare(
         say(f"· {file}", err=True)
 
 
-def sample_source(source: Source, *, seen: bool = False) -> Sample:
+def sample_source(source: Source, *, seen: bool = False) -> TextSample:
     """Take the part of a text that is measured, and report how large it is; `seen`: a tokenizer learned from the text."""
     texts = (document.text for document in source.documents())
     sample = draw_sample(texts, source.survey.num_characters)
-    message = f"measured on {sample.num_characters:,} of the text's {sample.total_characters:,} characters"
+    message = f"measured on {sample.num_characters:,} of {sample.total_characters:,} characters"
     if seen:
         message += ", which the tokenizer learned from (--measure-on TEXT measures on another)"
     data = {"characters": sample.num_characters, "of": sample.total_characters}
     Terminal().record(Event(name="tokens.measured", message=message, data=data))
     return sample
-
-
-def measure_named(name: str, tokenizer: Tokenizer, sample: Sample) -> Measurement:
-    """Measure one tokenizer; an error says which it is."""
-    try:
-        return measure(tokenizer, sample)
-    except TokenizerError as error:
-        raise TokenizerError(error.what, found=error.found, where=name, hint=error.hint) from error
 
 
 def draw(measured: Mapping[str, Measurement], out: Path) -> list[Path]:

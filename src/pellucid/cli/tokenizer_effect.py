@@ -8,7 +8,7 @@ from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.tokenizer_measured import NONE, measurement_document, shown_scripts
-from pellucid.tokens.compare import Measurement, Sample
+from pellucid.tokens.compare import Measurement, TextSample
 from pellucid.tokens.labels import label_of_bytes
 from pellucid.tokens.patterns import IN_WORDS
 from pellucid.tokens.scripts import NOT_WRITING, plain_name, script_of
@@ -25,7 +25,7 @@ COLUMNS: dict[str, Side] = {
 }
 
 
-def print_effect(tokenizer: Tokenizer, sample: Sample, measured: Measurement) -> None:
+def print_effect(tokenizer: Tokenizer, sample: TextSample, measured: Measurement) -> None:
     """Print the split, pieces of a line or two, and the tokens for each character and word of every script."""
     tell(f"how a text is split: {describe_split(tokenizer)}")
     for pieces in split_lines(tokenizer, sample, measured):
@@ -46,7 +46,7 @@ def describe_split(tokenizer: Tokenizer) -> str:
     return IN_WORDS.get(str(tokenizer.vocabulary.pattern), "in a way of its own")
 
 
-def split_lines(tokenizer: Tokenizer, sample: Sample, measured: Measurement) -> list[tuple[str, ...]]:
+def split_lines(tokenizer: Tokenizer, sample: TextSample, measured: Measurement) -> list[tuple[str, ...]]:
     """The pieces of a line for each of the most frequent scripts, spaces made visible."""
     scripts = [one.script for one in measured.scripts if one.script not in NOT_WRITING][:MOST_LINES]
     lines = [line.strip()[:LINE] for block in sample.blocks for line in block.splitlines()[1:-1] or [block]]
@@ -59,7 +59,7 @@ def _pieces(tokenizer: Tokenizer, line: str) -> tuple[str, ...]:
     return tuple(label_of_bytes(line[start:end].encode("utf-8")) for start, end in spans)
 
 
-def effect_document(tokenizer: Tokenizer, sample: Sample, measured: Measurement) -> dict[str, Any]:
+def effect_document(tokenizer: Tokenizer, sample: TextSample, measured: Measurement) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "split": describe_split(tokenizer),

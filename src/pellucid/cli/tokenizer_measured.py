@@ -114,7 +114,8 @@ def _cut_document(cut: CutWord) -> dict[str, Any]:
 
 def _total(name: str, one: Measurement) -> tuple[str, ...]:
     figures = (f"{one.vocab_size:,}", f"{one.num_tokens:,}", f"{one.tokens_per_character:.3f}")
-    rates = (f"{one.bytes_per_token:.2f}", f"{one.num_unknown:,}", f"{one.megabytes_per_second:.1f}")
+    size = NONE if one.bytes_per_token is None else f"{one.bytes_per_token:.2f}"
+    rates = (size, f"{one.num_unknown:,}", f"{one.megabytes_per_second:.1f}")
     return (name, one.kind, *figures, *rates)
 
 

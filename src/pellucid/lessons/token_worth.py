@@ -25,7 +25,7 @@ from pellucid.lessons.page import (
     Paragraph,
 )
 from pellucid.lessons.settings import LessonSettings
-from pellucid.tokens.compare import Measurement, ScriptMeasure, draw_sample, measure
+from pellucid.tokens.compare import Measurement, ScriptMeasure, draw_sample, measure_all
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
 
@@ -42,8 +42,9 @@ def measurement(
     texts = (*corpus.train, *corpus.held_out) if tokenizers else corpus.held_out
     sample = draw_sample(texts, sum(map(len, texts)))
     chosen = tokenizers or train_some(corpus.train)
-    measured = {name: measure(tokenizer, sample) for name, tokenizer in chosen.items()}
-    return _page(corpus, measured, trained=not tokenizers)
+    measured = measure_all(chosen, sample)
+    finding = _finding(measured) if settings.text else _finding(measured) + FEW_WORDS
+    return _page(_setup(corpus, trained=not tokenizers), measured, finding)
 
 
 def train_some(texts: Sequence[str]) -> dict[str, Tokenizer]:
@@ -56,7 +57,7 @@ def train_some(texts: Sequence[str]) -> dict[str, Tokenizer]:
     return {"characters": train_characters(texts), **{f"BPE {one.vocab_size:,}": one for one in made}}
 
 
-def _page(corpus: Corpus, measured: Mapping[str, Measurement], *, trained: bool) -> LessonPage:
+def _page(setup: Bilingual, measured: Mapping[str, Measurement], finding: Bilingual) -> LessonPage:
     return LessonPage(
         (
             Paragraph(
@@ -67,10 +68,10 @@ def _page(corpus: Corpus, measured: Mapping[str, Measurement], *, trained: bool)
                     "一个词元等于几个字母、几个单词、几个汉字？教程的回答是：3 到 4 个字母，四分之三个单词，一个汉字，或者 1.8 个汉字。哪个对？",
                 ),
             ),
-            Paragraph(heading=SETUP, text=_setup(corpus, trained=trained)),
+            Paragraph(heading=SETUP, text=setup),
             _table(measured),
             _chart(measured),
-            Paragraph(heading=FINDING, text=_finding(measured)),
+            Paragraph(heading=FINDING, text=finding),
             _known(),
             Paragraph(heading=Bilingual("Where these facts come from", "这些事实从哪里来"), text=_sources()),
         )
@@ -79,12 +80,15 @@ def _page(corpus: Corpus, measured: Mapping[str, Measurement], *, trained: bool)
 
 CONCLUSION = Bilingual(
     ". So no such number belongs to tokens. It belongs to a vocabulary and a text. A larger vocabulary has longer tokens, and "
-    "so has one that was learned from text like this; text unlike it is cut more finely. The microworld has some hundred "
-    "words, so a small vocabulary already holds them whole; a book does not fit so well (--text BOOK.txt). Each claim was "
-    "true of somebody's vocabulary and somebody's text. Measure yours.",
+    "so has one that was learned from text like this; text unlike it is cut more finely. Each claim was true of somebody's "
+    "vocabulary and somebody's text. Measure yours.",
     "。所以没有一个属于“词元”的数，它属于一份词表和一份文本。词表更大，或是从相似的文本学来的，词元就更长；遇到不相似的文本，"
-    "就切得更碎。微型世界只有几百个词，小词表就装得下整个的词；一本书就没有这么合适（--text 书.txt）。"
-    "教程里的每个数，在某人的词表和某人的文本上都曾是真的。请量你自己的。",
+    "就切得更碎。教程里的每个数，在某人的词表和某人的文本上都曾是真的。请量你自己的。",
+)
+FEW_WORDS = Bilingual(
+    " The microworld has some hundred words, so a small vocabulary already holds them whole; a book is another matter: "
+    "--text BOOK.txt.",
+    "微型世界只有几百个词，小词表就装得下整个的词；一本书就不一样了：--text 书.txt。",
 )
 COUNTED = Bilingual(
     " The letters of a script are divided by the tokens that begin with one of them, with the space before it or without. A "
@@ -155,16 +159,19 @@ def _script(measured: Measurement, name: str) -> ScriptMeasure | None:
 
 
 def _chart(measured: Mapping[str, Measurement]) -> BarChart:
+    groups = (
+        Bilingual("Latin letters", "拉丁字母"),
+        Bilingual("words", "单词"),
+        Bilingual("Chinese characters", "汉字"),
+    )
+    worths = {_name(name): _worth(one) for name, one in measured.items()}
+    there = [place for place in range(len(groups)) if any(worth[place] is not None for worth in worths.values())]
     return BarChart(
         name="token-worth",
         title=Bilingual("What one token is worth", "一个词元值多少"),
         x_label=Bilingual("for each token", "每个词元"),
-        groups=(
-            Bilingual("Latin letters", "拉丁字母"),
-            Bilingual("words", "单词"),
-            Bilingual("Chinese characters", "汉字"),
-        ),
-        series={_name(name): _worth(one) for name, one in measured.items()},
+        groups=tuple(groups[place] for place in there),
+        series={name: [worth[place] for place in there] for name, worth in worths.items()},
     )
 
 

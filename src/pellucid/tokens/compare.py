@@ -1,6 +1,6 @@
 """How a tokenizer cuts a text: tokens for each character and word of every script, the words cut worst, the speed.
 
-    texts -> Sample (bounded, spread evenly) -> Measurement, one for each tokenizer
+    texts -> TextSample (bounded, spread evenly) -> Measurement, one for each tokenizer
 
 A token belongs to the script of the first letter that it covers: `" hello"` is LATIN, `"，他"` is HAN. A character that
 takes several tokens (a rare Chinese character as three bytes) counts each of them. A word is a run of letters of one
@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -36,7 +36,7 @@ _Cut = tuple[int, ...]  # the ids of the tokens that one occurrence of a word be
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class TextSample:
     """The part of a text that is measured."""
 
     blocks: tuple[str, ...]
@@ -127,12 +127,12 @@ class Measurement:
         return self.num_tokens / self.num_characters
 
     @property
-    def bytes_per_token(self) -> float:
-        """UTF-8 bytes for each token."""
-        return self.num_bytes / self.num_tokens
+    def bytes_per_token(self) -> float | None:
+        """UTF-8 bytes for each token; None for a text that became no token."""
+        return self.num_bytes / self.num_tokens if self.num_tokens else None
 
 
-def draw_sample(texts: Iterable[str], total_characters: int, *, limit: int = SAMPLE_CHARACTERS) -> Sample:
+def draw_sample(texts: Iterable[str], total_characters: int, *, limit: int = SAMPLE_CHARACTERS) -> TextSample:
     """A part of some texts of about `limit` characters, in blocks spread evenly from beginning to end.
 
     `total_characters`: of all the texts. Raises TokenizerError where there is no text.
@@ -152,10 +152,10 @@ def draw_sample(texts: Iterable[str], total_characters: int, *, limit: int = SAM
             seen += len(block)
     if not blocks:
         raise TokenizerError("there is no text to measure a tokenizer on", hint="give at least one character")
-    return Sample(blocks=tuple(blocks), total_characters=seen)
+    return TextSample(blocks=tuple(blocks), total_characters=seen)
 
 
-def measure(tokenizer: Tokenizer, sample: Sample) -> Measurement:
+def measure(tokenizer: Tokenizer, sample: TextSample) -> Measurement:
     """Measure a tokenizer on a sample.
 
     >>> from pellucid.tokens.train import train_characters
@@ -187,6 +187,17 @@ def measure(tokenizer: Tokenizer, sample: Sample) -> Measurement:
         worst_han=_worst(word for word in cut_words if word.script == HAN and word.num_tokens > 1),
         megabytes_per_second=measure_speed(tokenizer, sample.blocks, num_bytes),
     )
+
+
+def measure_all(tokenizers: Mapping[str, Tokenizer], sample: TextSample) -> dict[str, Measurement]:
+    """Measure several tokenizers, name -> tokenizer, on one sample; an error says which of them has it."""
+    measured = {}
+    for name, tokenizer in tokenizers.items():
+        try:
+            measured[name] = measure(tokenizer, sample)
+        except TokenizerError as error:
+            raise TokenizerError(error.what, found=error.found, where=name, hint=error.hint) from error
+    return measured
 
 
 def measure_speed(tokenizer: Tokenizer, texts: Sequence[str], num_bytes: int) -> float:
@@ -249,7 +260,7 @@ def _worst(words: Iterable[CutWord]) -> tuple[CutWord, ...]:
     return tuple(often[:NUM_WORST])
 
 
-def _measures(sample: Sample, tokens: Counter[str]) -> tuple[ScriptMeasure, ...]:
+def _measures(sample: TextSample, tokens: Counter[str]) -> tuple[ScriptMeasure, ...]:
     characters: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     words: Counter[str] = Counter()
