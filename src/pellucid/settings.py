@@ -135,6 +135,8 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 def partly(cls: type, *, without: tuple[str, ...] = ()) -> type:
     """A settings class like `cls` with every leaf optional: None where no value is given.
 
+    A typed word is read as `cls` reads it: "none" is an error where `cls` allows no None.
+
     >>> @dataclass(frozen=True, kw_only=True)
     ... class Batch:
     ...     rows: int = setting(4, "rows at once", low=1)
@@ -149,7 +151,8 @@ def partly(cls: type, *, without: tuple[str, ...] = ()) -> type:
             is_open = type(None) in get_args(hint)
             fields.append((field.name, group | None if is_open else group, setting(group(), "")))
         elif field.name not in without:
-            fields.append((field.name, hint | None, dataclasses.field(default=None, metadata=field.metadata)))
+            metadata = {**field.metadata, "given_as": hint}
+            fields.append((field.name, hint | None, dataclasses.field(default=None, metadata=metadata)))
     return dataclasses.make_dataclass(f"{cls.__name__}Partly", fields, frozen=True, kw_only=True)
 
 
@@ -158,7 +161,8 @@ def _partly_one_of(groups: tuple[type, ...], meaning: str) -> type:
     if len(groups) == 1:
         return partly(groups[0])
     words = tuple(word for group in groups for word in get_args(type_hints(group)["kind"]))
-    kind: Any = ("kind", Literal[words] | None, setting(None, meaning))
+    metadata = {"meaning": meaning, "given_as": Literal[words]}
+    kind: Any = ("kind", Literal[words] | None, dataclasses.field(default=None, metadata=metadata))
     parts = [
         (field, type_hints(part)[field.name]) for part in map(partly, groups) for field in dataclasses.fields(part)
     ]
@@ -409,9 +413,10 @@ def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, said: _Said
             if field.name in merged:
                 values[field.name] = _construct_group(groups, merged[field.name], key, said)
         elif field.name in merged:
-            source = said.sources[key]
+            source, value = said.sources[key], merged[field.name]
+            hint = field.metadata.get("given_as", hints[field.name]) if value is not None else hints[field.name]
             try:
-                value = convert(merged[field.name], hints[field.name], key, source)
+                value = convert(value, hint, key, source)
             except SettingsError as error:
                 error.hint = error.hint or say_range(field, key, said.before)
                 raise
