@@ -161,7 +161,7 @@ def _partly_one_of(groups: tuple[type, ...], meaning: str) -> type:
     if len(groups) == 1:
         return partly(groups[0])
     words = tuple(word for group in groups for word in get_args(type_hints(group)["kind"]))
-    metadata = {"meaning": meaning, "given_as": Literal[words]}
+    metadata = {**setting(None, meaning).metadata, "given_as": Literal[words]}
     kind: Any = ("kind", Literal[words] | None, dataclasses.field(default=None, metadata=metadata))
     parts = [
         (field, type_hints(part)[field.name]) for part in map(partly, groups) for field in dataclasses.fields(part)
