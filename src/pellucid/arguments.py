@@ -1,4 +1,5 @@
-"""Checks of the arguments that a script gives to the functions of `api`: the error for a wrong one names the right one.
+"""Checks of the arguments that a script gives: to the functions of `api`, to settings. The error for a wrong one names
+the right one.
 
 Many people know `max_tokens`, `torch_dtype` or `n_ctx` from other libraries. None of these is accepted, since one idea
 has one name; the error says the name that is used here.
@@ -8,8 +9,10 @@ Source: `generate` and `from_pretrained` of transformers, `Llama` of llama-cpp-p
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
+from typing import Self
 
 from pellucid.errors import RequestError, SettingsError
 from pellucid.setting_values import nearest
@@ -81,6 +84,31 @@ def check_keywords(given: Iterable[str], known: Iterable[str], elsewhere: Mappin
             there = elsewhere.get(name)
             hint = nearest(name, names) if there is None else f"here it is called {there}"
             raise SettingsError(f"there is no keyword {name}", hint=hint)
+
+
+class Named:
+    """A dataclass of settings whose constructor names the keyword that is meant where one is not known.
+
+    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
+    ... class Batch(Named):
+    ...     rows: int = 4
+    >>> Batch(row=2)
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.SettingsError: there is no keyword row
+      try:   did you mean 'rows'?
+    """
+
+    def __new__(cls, **given: object) -> Self:
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
+        if not given.keys() <= known:
+            check_keywords(given, known, cls.elsewhere())
+        return super().__new__(cls)
+
+    @classmethod
+    def elsewhere(cls) -> Mapping[str, str]:
+        """Other names of what is set here, each with what it is called."""
+        return {}
 
 
 def check_path(value: object, name: str) -> None:

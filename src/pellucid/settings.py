@@ -112,7 +112,7 @@ def setting_names(cls: type, prefix: str = "") -> Iterator[str]:
     """The dotted key of every leaf of a tree of settings, from its classes alone."""
     seen = set()
     for name, hint in type_hints(cls).items():
-        groups = _groups_in(hint)
+        groups = groups_in(hint)
         leaves = (leaf for group in groups for leaf in setting_names(group, f"{prefix}{name}."))
         for leaf in leaves if groups else (f"{prefix}{name}",):
             if leaf not in seen:
@@ -146,7 +146,7 @@ def partly(cls: type, *, without: tuple[str, ...] = ()) -> type:
     fields: list[tuple[str, Any, Any]] = []
     for field in dataclasses.fields(cls):
         hint = type_hints(cls)[field.name]
-        if groups := _groups_in(hint):
+        if groups := groups_in(hint):
             group = _partly_one_of(groups, field.metadata.get("meaning", ""))
             is_open = type(None) in get_args(hint)
             fields.append((field.name, group | None if is_open else group, setting(group(), "")))
@@ -311,7 +311,7 @@ def _merge(cls: type, merged: dict, values: Mapping, prefix: str, said: _Said) -
         if name not in hints:
             hint = nearest(name, [*hints, *getattr(cls, "flat_names", ())])
             raise SettingsError(f"unknown setting {key}", where=said.source, hint=hint)
-        if groups := _groups_in(hints[name]):
+        if groups := groups_in(hints[name]):
             is_open = type(None) in get_args(hints[name])
             _merge_group(
                 groups,
@@ -407,7 +407,7 @@ def shallow(settings: Any) -> dict[str, Any]:
 def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, said: _Said) -> S:
     hints, values = type_hints(cls), dict[str, Any]()  # type: ignore[arg-type]  # a cache does not know its argument
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        groups = _groups_in(hints[field.name])
+        groups = groups_in(hints[field.name])
         key = f"{prefix}{field.name}"
         if groups:
             if field.name in merged:
@@ -441,7 +441,7 @@ def type_hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _groups_in(hint: Any) -> tuple[type, ...]:
+def groups_in(hint: Any) -> tuple[type, ...]:
     """The dataclasses that a field may hold; none for a field of one value."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return tuple(option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pellucid.arguments import Named
 from pellucid.data.encodings import AUTO, UTF8
 from pellucid.settings import setting
 
@@ -22,7 +23,7 @@ BEFORE = {"encoding": UTF8, "newlines": "keep", "folders": "plain", "rows": "str
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
+class DataSettings(Named):
     """How text becomes training and validation data.
 
     >>> DataSettings().valid_fraction

@@ -29,6 +29,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.arguments import SEARCH, Named
 from pellucid.counts import counted
 from pellucid.engine.generate import check_prompt, check_stop_ids
 from pellucid.engine.runners.runner import Runner
@@ -46,7 +47,7 @@ MOST_BEAMS, MOST_PENALTY = 256, 16.0  # a length of 2^20 to that power is still 
 
 
 @dataclass(frozen=True, kw_only=True)
-class BeamSettings:
+class BeamSettings(Named):
     """The settings of a beam search.
 
     >>> BeamSettings(num_beams=2, num_best=3)
@@ -73,6 +74,11 @@ class BeamSettings:
     )
     stop: tuple[str, ...] = setting((), "texts that end a beam; they are not part of the answer")
     stop_ids: tuple[int, ...] = setting((), "tokens that end a beam, beside <eos>; their text is not shown")
+
+    @classmethod
+    def elsewhere(cls) -> abc.Mapping[str, str]:
+        """The names of these settings in other libraries."""
+        return SEARCH
 
     def __post_init__(self) -> None:
         for name in ("num_beams", "max_new_tokens"):

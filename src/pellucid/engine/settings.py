@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pellucid.arguments import Named
 from pellucid.errors import RequestError
 from pellucid.settings import setting
 
@@ -15,7 +16,7 @@ Weights = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineSettings:
+class EngineSettings(Named):
     """How a model is run: by which runner, and in which number format."""
 
     kernels: Literal["auto", "on", "off"] = setting(
@@ -26,7 +27,7 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeculationSettings:
+class SpeculationSettings(Named):
     """Speculative decoding: how far ahead to guess. Nothing here can change the text."""
 
     max_tokens: int = setting(7, "most tokens proposed at once", low=1)

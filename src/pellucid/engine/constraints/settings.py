@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pellucid.arguments import Named
 from pellucid.errors import SamplingError
 from pellucid.settings import setting
 
@@ -16,7 +17,7 @@ KINDS: tuple[Kind, ...] = ("regex", "json_schema", "choices", "grammar")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConstraintSettings:
+class ConstraintSettings(Named):
     """The form of an answer, in one of four languages; without any the answer is free.
 
     >>> ConstraintSettings(choices=("yes", "no")).kind

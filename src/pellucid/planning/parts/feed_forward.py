@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from pellucid.arguments import Named
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, matrix
 from pellucid.settings import setting
 
@@ -17,7 +18,7 @@ GATED: Mapping[FeedForwardKind, bool] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedForwardConfig:
+class FeedForwardConfig(Named):
     """The network at each place, after attention."""
 
     kind: FeedForwardKind = setting(

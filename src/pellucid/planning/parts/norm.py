@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from pellucid.arguments import Named
 from pellucid.errors import ModelError
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, vector
 from pellucid.settings import setting
@@ -21,7 +22,7 @@ KEEPS: Mapping[NormKind, str] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormConfig:
+class NormConfig(Named):
     """Normalisation before attention, before the feed-forward and at the end."""
 
     kind: NormKind = setting("rms", "normalisation before attention, before the feed-forward and at the end")
