@@ -159,7 +159,7 @@ def open_directory(task: RunTask, recipe: str) -> Run:
             hint="choose another directory",
         )
     if "plan" in run.identity:
-        check_same_run(run.part("settings"), told, extend=task.extend, where=str(task.out))
+        check_same_run(run.part("settings"), told, run.part("plan"), extend=task.extend, where=str(task.out))
     else:  # the run was refused or interrupted before it had a plan: nothing there can contradict other settings yet
         run.update_identity({**run.identity, "settings": told, "sources": sources})
         run.forget_tokenizer()
