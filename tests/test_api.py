@@ -345,6 +345,15 @@ def test_what_is_no_prompt(lm: pellucid.LanguageModel, prompt: Any) -> None:
         assert error.value.what
 
 
+def test_no_ids_are_an_empty_prompt_whatever_the_tokenizer_has(lm: pellucid.LanguageModel) -> None:
+    assert lm.tokenizer.bos_id is not None and lm.complete("", max_new_tokens=1).num_prompt_tokens == 1
+    for call in (lm.complete, lm.search, lm.score):
+        with pytest.raises(RequestError) as error:
+            call([])
+        assert error.value.what == "the prompt is empty"
+        assert error.value.hint.startswith("ids are read as they are: give at least one; a text begins with <bos>")
+
+
 def test_prompts_that_the_model_cannot_hold(lm: pellucid.LanguageModel) -> None:
     for call in (lm.complete, lm.generate, lambda p: pellucid.trace(lm, p)):
         with pytest.raises(ContextError):

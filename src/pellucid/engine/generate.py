@@ -278,9 +278,8 @@ def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
     if not config.causal:
         raise RequestError("this model sees the whole row at once: it cannot continue a text", found="causal=False")
     if not len(prompt_ids):
-        raise RequestError(
-            "the prompt is empty and the tokenizer has no <bos> to start from", hint="give at least one token"
-        )
+        hint = "ids are read as they are: give at least one; a text begins with <bos> where the tokenizer has one"
+        raise RequestError("the prompt is empty", hint=hint)
     if not 0 <= min(prompt_ids) <= max(prompt_ids) < config.vocab_size:
         raise RequestError(
             "the prompt names a token that the model does not have",
