@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Never, TypeVar, Unpack, cast, overload
 
 from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_has, check_keywords, check_kind, check_path
 from pellucid.engine.keywords import BeamKeywords, ChoiceKeywords, Draft, RequestKeywords, SamplingKeywords
+from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import NamedMachine, named_machine
@@ -164,7 +165,7 @@ class LanguageModel:
         self,
         prompt: Prompt | Prompts = "",
         *,
-        num_choices: int,
+        num_choices: int | None = None,
         recorder: Recorder = NULL,
         **asked: Unpack[ChoiceKeywords],
     ) -> tuple[Completion, ...] | list[tuple[Completion, ...]]:
@@ -174,10 +175,14 @@ class LanguageModel:
         """
         from pellucid.engine.choices import complete_choices
 
+        check_keywords(asked, RequestKeywords.__annotations__, SAMPLING)  # n=3, before num_choices is missed
+        if num_choices is None:
+            raise RequestError("num_choices must be given", hint="num_choices=3")
         check_kind(num_choices, int, "num_choices=3")
+        number = num_choices
 
         def answer(ids: list[int]) -> tuple[Completion, ...]:
-            return complete_choices(self.generate(ids, num_choices=num_choices, recorder=recorder, **asked))
+            return complete_choices(self.generate(ids, num_choices=number, recorder=recorder, **asked))
 
         return self._each(prompt, answer)
 
