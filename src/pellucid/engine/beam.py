@@ -117,6 +117,16 @@ class Hypothesis:
     logprob: float  # nats, of all its new tokens together
     completion: Completion
 
+    @property
+    def text(self) -> str:
+        """Its text, as `Completion.text`."""
+        return self.completion.text
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Its new tokens, the closing one included, as `Completion.ids`."""
+        return self.completion.ids
+
 
 @dataclass(frozen=True)
 class Beam:
