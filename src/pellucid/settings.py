@@ -6,7 +6,8 @@ that does not exist is an error that names the nearest one.
 
 A group may be one of several kinds (a tagged union: dataclasses whose first field is `kind`). A bare word is a kind with
 its defaults. A layer that names another kind keeps of the group what that kind has too. A dataclass may have a class
-method `translate(values)`, which says a layer's keys as they are called today, and `flat_names`, other names for hints.
+method `translate(values)`, which says a layer's keys as they are called today, and, for hints, `flat_names`, other names
+that it takes, and `elsewhere()`, names that it does not take with what they are called here.
 No torch here.
 """
 
@@ -309,7 +310,12 @@ def _merge(cls: type, merged: dict, values: Mapping, prefix: str, said: _Said) -
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in hints:
-            hint = nearest(name, [*hints, *getattr(cls, "flat_names", ())])
+            there = getattr(cls, "elsewhere", dict)().get(name)
+            hint = (
+                f"here it is called {there}"
+                if there in hints
+                else nearest(name, [*hints, *getattr(cls, "flat_names", ())])
+            )
             raise SettingsError(f"unknown setting {key}", where=said.source, hint=hint)
         if groups := groups_in(hints[name]):
             is_open = type(None) in get_args(hints[name])

@@ -69,6 +69,19 @@ def test_an_error_of_ours_has_its_four_sentences_in_chinese(run, tmp_path) -> No
     assert json.loads(run("plan", "gtp3", "--json").err)["what"] == "there is no preset 'gtp3'"
 
 
+@pytest.mark.parametrize(
+    ("flag", "ours"),
+    [
+        ("--max-tokens", "--max-new-tokens"),
+        ("--repeat-penalty", "--set repetition_penalty=…"),
+        ("--n-predict", "--max-new-tokens"),
+    ],
+)
+def test_a_flag_of_another_program_names_ours(run, flag: str, ours: str) -> None:
+    code, _, err = run("generate", "x", flag, "5")
+    assert code == 2 and f"there is no flag {flag}" in err and ours in err
+
+
 @pytest.mark.parametrize("flag", ["--repetition-penalty", "--repetition-penaltie"])
 def test_a_flag_that_is_a_setting_names_its_set(run, flag) -> None:
     code, _, err = run("generate", "x", flag, "1.1")
