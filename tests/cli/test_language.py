@@ -82,6 +82,13 @@ def test_a_flag_of_another_program_names_ours(run, flag: str, ours: str) -> None
     assert code == 2 and f"there is no flag {flag}" in err and ours in err
 
 
+@pytest.mark.parametrize("flag", ["--exact", "--no-exact"])
+def test_a_flag_that_was_removed_says_why(run, flag: str) -> None:
+    code, _, err = run("generate", "x", flag)
+    assert code == 2 and f"there is no flag {flag} any more" in err
+    assert "it changed nothing" in err and "--kernels on: the compiled loops" in err
+
+
 @pytest.mark.parametrize("flag", ["--repetition-penalty", "--repetition-penaltie"])
 def test_a_flag_that_is_a_setting_names_its_set(run, flag) -> None:
     code, _, err = run("generate", "x", flag, "1.1")

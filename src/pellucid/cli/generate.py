@@ -49,7 +49,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
 FILE = click.Path(dir_okay=False, path_type=Path)
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "stop")
 FORM = ("regex", "json_schema", "choices", "grammar")
-ENGINE = ("weights", "kernels", "exact")
+ENGINE = ("weights", "kernels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,6 @@ class Loaded:
 @click.option("--lookup", type=click.IntRange(1), metavar="N", help="guess up to N tokens from what came before")
 @click.option("--weights", type=click.Choice(["auto", "fp32", "bf16", "int8", "int4"]), help="their number format here")
 @click.option("--kernels", type=click.Choice(["auto", "on", "off"]), help="compiled loops on a CPU [default: auto]")
-@click.option("--exact/--no-exact", default=None, help="the same bits whatever else runs [default: exact]")
 @set_option(
     "pellucid.engine.sampling.settings:SamplingSettings",
     "any other knob of the sampler, for example --set repetition_penalty=1.1",

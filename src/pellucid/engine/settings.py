@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +24,11 @@ class EngineSettings(Named):
         "auto", "compiled loops on a CPU; auto falls back to torch and says so, on makes that an error"
     )
     weights: Weights = setting("auto", "number format of the weights while generating (auto: as they were loaded)")
-    exact: bool = setting(True, "the same bits whatever else runs; off may use whatever is fastest")
+
+    @classmethod
+    def elsewhere(cls) -> Mapping[str, str]:
+        """A setting that there was: it changed nothing."""
+        return {"exact": 'kernels="on": the compiled loops are always exact, torch never is'}
 
 
 @dataclass(frozen=True, kw_only=True)
