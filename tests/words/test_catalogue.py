@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 
+from pellucid.cli.help import REMOVED
 from pellucid.cli.quickstart import LANGUAGE_NAMES, SPLIT_NAMES
 from pellucid.data.encodings import advise
 from pellucid.data.microworld.controls import fit_controls
@@ -46,7 +47,18 @@ def words_of_errors() -> set[str]:
     """What errors say that is made while the program runs: kinds of values, and the ranges of the sampler."""
     kinds = {describe_type(hint) for cls in SETTINGS for hint in leaf_types(cls)}
     bounds = {text for bound in BOUNDS.values() for text in (bound.words, bound.hint) if text}
-    return {*kinds, *bounds, *LABELS, "training", "inference", "command line", "neither", "machine", "cgroup"}
+    return {
+        *kinds,
+        *bounds,
+        *LABELS,
+        *REMOVED.values(),
+        "training",
+        "inference",
+        "command line",
+        "neither",
+        "machine",
+        "cgroup",
+    }
 
 
 def leaf_types(cls: type) -> Iterator[object]:
