@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Never, TypeVar, Unpack, cast, overload
 
-from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_has, check_keywords, check_kind, check_path
+from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_has, check_kind, check_path
 from pellucid.engine.keywords import BeamKeywords, ChoiceKeywords, Draft, RequestKeywords, SamplingKeywords
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
@@ -22,6 +22,7 @@ from pellucid.planning.memory import ComputeType, Optimizer
 from pellucid.planning.presets import preset
 from pellucid.planning.report import Plan
 from pellucid.planning.report import plan as plan_model
+from pellucid.setting_values import check_keywords
 from pellucid.settings import Layer, load_toml, resolve, setting_names, shallow
 from pellucid.tokens.prompt import Prompt, Prompts, read_prompt, read_prompts
 from pellucid.tokens.tokenizer import Tokenizer

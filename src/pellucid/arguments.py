@@ -1,5 +1,4 @@
-"""Checks of the arguments that a script gives: to the functions of `api`, to settings. The error for a wrong one names
-the right one.
+"""Checks of the arguments that a script gives to the functions of `api`: the error for a wrong one names the right one.
 
 Many people know `max_tokens`, `torch_dtype` or `n_ctx` from other libraries. None of these is accepted, since one idea
 has one name; the error says the name that is used here.
@@ -10,13 +9,9 @@ parameters of OpenAI, Ollama and MLX LM.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Iterable, Mapping
-from typing import Self
 
 from pellucid.errors import RequestError, SettingsError
-from pellucid.setting_values import nearest
 from pellucid.untrusted import shown
 
 SAMPLING = {
@@ -78,48 +73,6 @@ LOADING = {
     "load_in_4bit": 'weights="int4"',
     "verbose": "recorder",
 }
-
-
-def check_keywords(given: Iterable[str], known: Iterable[str], elsewhere: Mapping[str, str]) -> None:
-    """Raise SettingsError for a keyword that is not known, naming what is meant.
-
-    >>> check_keywords(["max_tokens"], ["max_new_tokens"], SAMPLING)
-    Traceback (most recent call last):
-    ...
-    pellucid.errors.SettingsError: there is no keyword max_tokens
-      try:   here it is called max_new_tokens
-    """
-    names = list(known)
-    for name in given:
-        if name not in names:
-            there = elsewhere.get(name)
-            hint = nearest(name, names) if there is None else f"here it is called {there}"
-            raise SettingsError(f"there is no keyword {name}", hint=hint)
-
-
-class Named:
-    """A dataclass of settings whose constructor names the keyword that is meant where one is not known.
-
-    >>> @dataclasses.dataclass(frozen=True, kw_only=True)
-    ... class Batch(Named):
-    ...     rows: int = 4
-    >>> Batch(row=2)
-    Traceback (most recent call last):
-    ...
-    pellucid.errors.SettingsError: there is no keyword row
-      try:   did you mean 'rows'?
-    """
-
-    def __new__(cls, **given: object) -> Self:
-        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
-        if not given.keys() <= known:
-            check_keywords(given, known, cls.elsewhere())
-        return super().__new__(cls)
-
-    @classmethod
-    def elsewhere(cls) -> Mapping[str, str]:
-        """Other names of what is set here, each with what it is called."""
-        return {}
 
 
 def check_path(value: object, name: str) -> None:

@@ -21,10 +21,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pellucid.errors import SettingsError
-from pellucid.setting_values import Typed, check_range, convert, is_none, nearest, say_range
+from pellucid.setting_values import Typed, check_keywords, check_range, convert, is_none, nearest, say_range
 from pellucid.untrusted import Json, read_bytes, shown
 
 MOST_RECIPE_BYTES = 1 << 20
@@ -54,6 +54,31 @@ class Resolved(Generic[S]):
         """(dotted key, value, source) for every leaf, in the order of the dataclasses."""
         for key, value in flatten(self.settings):
             yield key, value, self.sources.get(key, DEFAULT)
+
+
+class Named:
+    """A dataclass of settings whose constructor names the keyword that is meant where one is not known.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Batch(Named):
+    ...     rows: int = 4
+    >>> Batch(row=2)
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.SettingsError: there is no keyword row
+      try:   did you mean 'rows'?
+    """
+
+    def __new__(cls, **given: object) -> Self:
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
+        if not given.keys() <= known:
+            check_keywords(given, known, cls.elsewhere())
+        return super().__new__(cls)
+
+    @classmethod
+    def elsewhere(cls) -> Mapping[str, str]:
+        """Other names of what is set here, each with what it is called."""
+        return {}
 
 
 def setting(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pellucid.data.batch import TokenRows
 from pellucid.errors import RequestError
-from pellucid.lens.training_step import RULES, training_step, row_ids, take_step
+from pellucid.lens.training_step import RULES, row_ids, take_step, training_step
 from pellucid.model.build import build
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder

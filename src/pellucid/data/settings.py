@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pellucid.arguments import Named
 from pellucid.data.encodings import AUTO, UTF8
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 RowKind = Literal["stream", "documents"]
 MOST_POOL = 4096  # updates whose rows are sorted by length together

@@ -29,7 +29,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.arguments import SEARCH, Named
+from pellucid.arguments import SEARCH
 from pellucid.counts import counted
 from pellucid.engine.generate import check_prompt, check_stop_ids
 from pellucid.engine.runners.runner import Runner
@@ -40,7 +40,7 @@ from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import SamplingError
 from pellucid.events import NULL, Event, Recorder
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_BEAMS, MOST_PENALTY = 256, 16.0  # a length of 2^20 to that power is still a number

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from pellucid.arguments import Named
 from pellucid.errors import RequestError
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 Weights = Literal["auto", "fp32", "bf16", "int8", "int4"]
 

@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
-from pellucid.arguments import Named
 from pellucid.errors import ModelError
 from pellucid.planning.axis_names import FLAT, dotted
 from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.feed_forward import FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
 from pellucid.planning.parts.position import MOST_POSITIONS, Position, Rotary
-from pellucid.settings import Layer, groups_in, nested, resolve, setting, type_hints
+from pellucid.settings import Layer, Named, groups_in, nested, resolve, setting, type_hints
 
 Init = Literal["gpt2", "zero_projections", "matched_keys"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pellucid.arguments import Named
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 from pellucid.tokens.formats import SMALLEST
 from pellucid.tokens.patterns import DEFAULT_PATTERN
 

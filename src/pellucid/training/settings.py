@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pellucid.arguments import Named
 from pellucid.data.settings import MOST_POOL, DataSettings
 from pellucid.planning.axis_names import FLAT, dotted
 from pellucid.planning.config import MOST_LAYERS, ModelConfig
 from pellucid.planning.parts.position import MOST_POSITIONS
-from pellucid.settings import nested, partly, setting
+from pellucid.settings import Named, nested, partly, setting
 from pellucid.tokens.settings import TokenizerSettings
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pellucid.arguments import Named
 from pellucid.errors import SamplingError
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 Kind = Literal["regex", "json_schema", "choices", "grammar"]
 KINDS: tuple[Kind, ...] = ("regex", "json_schema", "choices", "grammar")

@@ -13,11 +13,11 @@ from numbers import Real
 from operator import index
 from typing import Literal, SupportsFloat, SupportsIndex, get_args
 
-from pellucid.arguments import SAMPLING, Named
+from pellucid.arguments import SAMPLING
 from pellucid.engine.sampling.orders import LLAMA_CPP_MIROSTAT, ORDERS, PROHIBITIONS, STAGES, Lookback, Order
 from pellucid.errors import SamplingError
 from pellucid.setting_values import MOST, nearest
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 ScopeSetting = Literal["order", "prompt", "output", "both"]
 OrderName = Literal["pellucid", "llama.cpp", "vllm", "hf", "mlx"]

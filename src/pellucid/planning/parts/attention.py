@@ -8,10 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pellucid.arguments import Named
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, matrix, vector
 from pellucid.planning.parts.position import MOST_POSITIONS, Position
-from pellucid.settings import REQUIRED, setting
+from pellucid.settings import REQUIRED, Named, setting
 
 AttentionCore = Literal["batched", "fused"]
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from pellucid.arguments import Named
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, matrix
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu", "geglu", "relu2"]
 GATED: Mapping[FeedForwardKind, bool] = MappingProxyType(

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from pellucid.arguments import Named
 from pellucid.errors import ModelError
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, vector
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 NormKind = Literal["layer", "layer_no_bias", "rms"]
 LAYER_KEEPS = "compute_bytes x (2 x d_model + 2)"  # its input, its output, two statistics

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from pellucid.arguments import Named
 from pellucid.errors import ModelError
 from pellucid.planning.parts.description import STREAM, Activation, Part, TensorPlan
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 MOST_POSITIONS, MOST_NUMBER = 1 << 24, 1e15  # beyond these no model is known
 
