@@ -206,6 +206,17 @@ def test_choices_held_wrong(lm: pellucid.LanguageModel, number: Any) -> None:
         lm.choices("the", num_choices=number)
 
 
+@covers("LanguageModel.finish")
+def test_a_generation_is_finished_with_all_its_choices(lm: pellucid.LanguageModel) -> None:
+    for number in (1, 3):
+        request = lm.request("the", num_choices=number, seed=1, max_new_tokens=3)
+        assert lm.finish(lm.start(request)) == lm.choices("the", num_choices=number, seed=1, max_new_tokens=3)
+    assert lm.finish(lm.generate("the", seed=1, max_new_tokens=3)) == (lm.complete("the", seed=1, max_new_tokens=3),)
+    for one in (lm.complete, lm.generate):  # they give one text, and would pass over the others
+        with pytest.raises(SettingsError, match=r"lm\.choices\(prompt, num_choices=…\)"):
+            one("the", num_choices=3)
+
+
 def test_choices_without_their_number_say_what_to_give(lm: pellucid.LanguageModel) -> None:
     with pytest.raises(RequestError, match="num_choices must be given") as error:
         lm.choices("the")  # type: ignore[call-overload]
@@ -514,6 +525,8 @@ def test_a_trace_is_saved_and_replayed(
     steps = list(generation)
     lm.save_trace(tmp_path / "a.json", steps, generation.request)
     assert [step.id for step in lm.replay(tmp_path / "a.json")] == [step.id for step in steps]
+    again = lm.replay(tmp_path / "a.json", explain=True, lookup=2)
+    assert all(step.account for step in again) and again.generation.request.sampling == generation.request.sampling
     with pytest.raises(RequestError, match="another tokenizer"):
         mute.replay(tmp_path / "a.json")
 

@@ -21,7 +21,7 @@ SAMPLING = {
     **dict.fromkeys(("stop_strings", "stop_string", "stop_sequences", "stop_sequence", "stop_words"), "stop"),
     **dict.fromkeys(("stop_token", "stop_tokens", "stopping_criteria"), "stop (for texts) or stop_ids (for ids)"),
     **dict.fromkeys(("stop_token_ids", "stop_token_id", "eos_token_id", "eos_token_ids"), "stop_ids"),
-    **dict.fromkeys(("n", "num_return_sequences", "best_of"), "lm.choices(prompt, num_choices=…)"),
+    **dict.fromkeys(("n", "num_choices", "num_return_sequences", "best_of"), "lm.choices(prompt, num_choices=…)"),
     **dict.fromkeys(("num_beams", "beam_width", "length_penalty"), "lm.search(prompt, num_beams=…)"),
     **dict.fromkeys(("bad_words_ids", "suppress_tokens"), "ban"),
     **dict.fromkeys(("logprobs", "top_logprobs", "output_scores", "output_logits"), "completion.logprobs"),
