@@ -82,6 +82,13 @@ def test_a_flag_of_another_program_names_ours(run, flag: str, ours: str) -> None
     assert code == 2 and f"there is no flag {flag}" in err and ours in err
 
 
+@pytest.mark.parametrize("verb", ["eval", "plan", "convert", "bench", "doctor", "lens", "trace", "search"])
+def test_a_verb_that_draws_nothing_has_no_seed(run, verb: str) -> None:
+    assert "--seed" not in run(verb, "--help").out
+    code, _, err = run(verb, "x", "y", "--seed", "1")
+    assert code == 2 and "there is no flag --seed" in err and "nothing is drawn at random here" in err
+
+
 @pytest.mark.parametrize("flag", ["--exact", "--no-exact"])
 def test_a_flag_that_was_removed_says_why(run, flag: str) -> None:
     code, _, err = run("generate", "x", flag)

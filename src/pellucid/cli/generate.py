@@ -23,6 +23,7 @@ from pellucid.cli.common import (
     open_model,
     print_json,
     read_standard_input,
+    seed_option,
     set_option,
     tell_opening,
     typed,
@@ -104,6 +105,7 @@ class Loaded:
     "pellucid.engine.sampling.settings:SamplingSettings",
     "any other knob of the sampler, for example --set repetition_penalty=1.1",
 )
+@seed_option
 @common_options
 def command(
     common: Common, run: str, prompt: str, assignments: tuple[str, ...], replay: Path | None, **options: Any

@@ -134,6 +134,9 @@ def explain_option(error: click.NoSuchOption) -> SettingsError | click.NoSuchOpt
     """The error for an unknown flag; if a setting has that name, the error names the --set to use."""
     known = [name for one in _parameters(error.ctx) if isinstance(one, SetOption) for name in one.known()]
     wanted = error.option_name.lstrip("-").replace("-", "_")
+    if wanted == "seed":
+        what = f"there is no flag {error.option_name}"
+        return SettingsError(what, found="nothing is drawn at random here", hint="leave --seed out")
     if wanted in REMOVED:
         what = f"there is no flag {error.option_name} any more"
         return SettingsError(what, found="it changed nothing", hint=REMOVED[wanted])
