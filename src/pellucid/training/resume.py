@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pellucid.data.settings import BEFORE
+from pellucid.data.settings import BEFORE, ONCE_DEFAULT
 from pellucid.errors import ResumeError
 from pellucid.events import Event, Recorder
 from pellucid.planning.config import ModelConfig
@@ -40,6 +40,7 @@ def as_begun(resolved: Resolved[TrainSettings], stored: Mapping[str, Any]) -> Re
     `stored` are the run's own settings. A value that a person sets is kept, and then counts as a difference.
     """
     old: dict[str, Any] = {name: value for name, value in BEFORE.items() if stored.get(f"data.{name}", value) == value}
+    old |= {name: value for name, value in ONCE_DEFAULT.items() if stored.get(f"data.{name}") == value}
     kept = {name: old[name] for name in old if resolved.sources.get(f"data.{name}", DEFAULT) == DEFAULT}
     data = dataclasses.replace(resolved.settings.data, **kept)
     sources = {**resolved.sources, **{f"data.{name}": "run.json" for name in kept}}
