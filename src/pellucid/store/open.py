@@ -29,7 +29,7 @@ def open_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Checkpoin
 
 def check_there(path: Path | str) -> None:
     """Raise StoreError (and its kinds) where no model is; its files are not read yet."""
-    if not (is_gguf(Path(path)) and Path(path).is_file()):
+    if not is_gguf(Path(path)):
         resolve_checkpoint(path)
 
 
