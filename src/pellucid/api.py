@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     from pellucid.engine.sampling.stage import Stage
     from pellucid.engine.settings import EngineSettings, Weights
     from pellucid.engine.step import Completion, Step
-    from pellucid.engine.transcript import Replay, Transcript
+    from pellucid.engine.transcript import Replayed, Transcript
     from pellucid.evaluate.score import Score
     from pellucid.lens.dispatch import Dispatch
     from pellucid.lens.trace import Trace
@@ -220,13 +220,13 @@ class LanguageModel:
         draft: Draft | None = None,
         explain: bool = False,
         recorder: Recorder = NULL,
-    ) -> Replay:
+    ) -> Replayed:
         """Generate the text of a trace again, token by token; the trace says how, the keywords are those of `request`.
 
         Raises CorruptFileError for a file that is no trace, RequestError when the model is another one, and at the
         first token that is not the trace's.
         """
-        from pellucid.engine.transcript import Replay, Transcript, check_origin, hash_model, load_transcript
+        from pellucid.engine.transcript import Replayed, Transcript, check_origin, hash_model, load_transcript
 
         transcript = trace if isinstance(trace, Transcript) else load_transcript(Path(trace))
         check_origin(transcript, model_sha256=hash_model(self.model), tokenizer=self.tokenizer)
@@ -235,7 +235,7 @@ class LanguageModel:
             transcript.request,
         )
         request = replace(asked, sampling=told.sampling, constraint=told.constraint)
-        return Replay(transcript, self.start(request, recorder=recorder))
+        return Replayed(transcript, self.start(request, recorder=recorder))
 
     @overload
     def search(

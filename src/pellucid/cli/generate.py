@@ -43,7 +43,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.engine.request import Request
     from pellucid.engine.sampling.settings import SamplingSettings
     from pellucid.engine.step import Step
-    from pellucid.engine.transcript import Replay, Transcript
+    from pellucid.engine.transcript import Replayed, Transcript
     from pellucid.settings import Resolved
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -129,7 +129,7 @@ def command(
         _check_replay(view, [*given, *(name for name in FORM if form[name]), *(["prompt"] if prompt else [])], apply)
         transcript = _load_transcript(replay)
     opened = _open(run, draft, common, flags, apply=apply)
-    steps: Generation | Replay
+    steps: Generation | Replayed
     if transcript is None:
         resolved = _resolve(given, opened.suggested) if opened.suggested else resolved
         steps = generation = opened.lm.start(_settle(opened, prompt, resolved, constraint, view), recorder=Terminal())
@@ -248,7 +248,7 @@ def _load_transcript(path: Path) -> Transcript:
 
 
 def _answer(
-    lm: LanguageModel, steps: Generation | Replay, generation: Generation, view: View, scored: Sequence[PromptToken]
+    lm: LanguageModel, steps: Generation | Replayed, generation: Generation, view: View, scored: Sequence[PromptToken]
 ) -> None:
     """Generate and print the text; `steps` are compared with a trace in a replay. Write a trace if asked."""
     try:

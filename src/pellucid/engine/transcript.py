@@ -158,7 +158,7 @@ def follow(transcript: Transcript, generation: Generation) -> Iterator[Step]:
         raise _differ(transcript, made + 1, f"an end, the trace has token {transcript.steps[made]['id']}", runner)
 
 
-class Replay:
+class Replayed:
     """A text that is made again from its trace: an iterator of steps, each compared with the trace's (see `follow`)."""
 
     def __init__(self, transcript: Transcript, generation: Generation) -> None:
@@ -166,7 +166,7 @@ class Replay:
         self.generation = generation
         self._steps = follow(transcript, generation)
 
-    def __iter__(self) -> Replay:
+    def __iter__(self) -> Replayed:
         return self
 
     def __next__(self) -> Step:
