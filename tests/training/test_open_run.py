@@ -81,7 +81,7 @@ def test_a_run_that_read_a_linked_file_twice_goes_on_so(tmp_path: Path, task, pr
     (folder / "b.txt").symlink_to(folder / "a.txt")
     pretrain(task(folder, out, data={"folders": "follow"}))
     assert pretrain(task(folder, out)).step == 6
-    with pytest.raises(ResumeError, match="other settings"):
+    with pytest.raises(ResumeError, match="not the one this run began with"):
         pretrain(task(folder, out, data={"folders": "once"}))
 
 
