@@ -31,7 +31,7 @@ KINDS: dict[Kind, Bilingual] = {
     "experiment": Bilingual("experiment", "实验"),
     "exercise": Bilingual("exercise", "练习"),
     "trial": Bilingual("trial (trains a model)", "试验（训练模型）"),
-    "measurement": Bilingual("measurement (your own tokenizers)", "测量（用你自己的分词器）"),
+    "measurement": Bilingual("measurement", "测量"),
     "guided": Bilingual("guided (your own model)", "引导课（用你自己的模型）"),
 }
 
