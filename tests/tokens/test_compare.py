@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.errors import TokenizerError
@@ -23,6 +23,7 @@ def measured(tokenizer: Tokenizer, text: str) -> Measurement:
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=list(TOKENIZERS))
+@settings(deadline=None)
 @given(text=st.text(alphabet="aé z猫。ЖД0９ \n\t😀𠮷", min_size=1))
 def test_tokens_by_script_are_the_plain_count(tokenizer: Tokenizer, text: str) -> None:
     """The slow twin: a token at a time, its script read from the characters that it covers."""
