@@ -49,6 +49,8 @@ def test_show_in_chinese_and_an_order_that_is_not_known(run, place):
     assert "汉字" in run("tokenizer", "show", place / "bpe", "--lang", "zh").out
     code, _, err = run("tokenizer", "show", place / "bpe", "--sort", "lenght")
     assert code == 5 and "length" in err
+    code, _, err = run("tokenizer", "show", place / "bpe", "--script", "latine")
+    assert code == 5 and "LATIN" in err
 
 
 def test_compare_prints_each_tokenizer_and_draws_them(run, place):

@@ -14,6 +14,8 @@ from pellucid.cli.screen import quote
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
 from pellucid.counts import counted
+from pellucid.errors import RequestError
+from pellucid.setting_values import nearest
 from pellucid.tokens.browse import TokenKind, VocabularyEntry, find, list_tokens, order, sift
 from pellucid.tokens.scripts import common_han, plain_name
 from pellucid.tokens.summary import VocabularySummary, summarize
@@ -63,6 +65,8 @@ def show(
     entries = list_tokens(tokenizer)
     summary = summarize(tokenizer, entries)
     wanted = {"script": script and script.upper(), "kind": role, "min_length": min_length, "max_length": max_length}
+    if script:
+        check_script(script.upper(), entries)
     conditions = {name: value for name, value in wanted.items() if value is not None}
     found = order(find(sift(entries, conditions), search), sort)
     if as_json:
@@ -73,6 +77,13 @@ def show(
         print_summary(summary)
     print_tokens(found[:count])
     tell(f"{min(count, len(found)):,} of {len(found):,} tokens that fit; --count shows more")
+
+
+def check_script(script: str, entries: Sequence[VocabularyEntry]) -> None:
+    """Raise RequestError for a script that no token has, naming the nearest."""
+    there = sorted({entry.script for entry in entries if entry.kind == "text"})
+    if script not in there:
+        raise RequestError("no token has this script", found=script, hint=nearest(script, there))
 
 
 def print_summary(summary: VocabularySummary) -> None:
