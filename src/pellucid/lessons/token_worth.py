@@ -50,8 +50,9 @@ def measurement(
 def train_some(texts: Sequence[str]) -> dict[str, Tokenizer]:
     """One tokenizer of characters, and BPE tokenizers of three sizes; a text may be too plain to fill the largest.
 
-    >>> list(train_some(["ab " * 9]))
-    ['characters', 'BPE 262']
+    >>> made = train_some(["ab " * 9])
+    >>> [(name.split()[0], tokenizer.kind) for name, tokenizer in made.items()]  # the sizes of all three are the same
+    [('characters', 'char'), ('BPE', 'bpe')]
     """
     made = [train_bpe(texts, size) for size in VOCABULARIES]
     return {"characters": train_characters(texts), **{f"BPE {one.vocab_size:,}": one for one in made}}
