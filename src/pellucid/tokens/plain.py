@@ -116,22 +116,22 @@ def train_wordpiece(words: Mapping[str, int], num_merges: int, least_count: int 
     >>> train_wordpiece({"low": 5, "lower": 2, "newer": 6}, 3)
     ['e', 'l', 'n', 'o', 'r', 'w', '##e', '##o', '##r', '##w', '##er', '##wer', 'lo']
     """
-    cut = [([(word[0],), *((CONTINUES + inner,) for inner in word[1:])], count) for word, count in words.items()]
-    alphabet = [(symbol,) for symbol in wordpiece_alphabet(words)]
-    age = {symbol: place for place, symbol in enumerate(alphabet)}
-    merges = learn_merges(cut, age, num_merges, least_count)
+    inner = {symbol for word in words for symbol in symbols_of(word)[1:]}
+    alphabet: list[tuple[str, ...]] = [(symbol,) for symbol in (*sorted({*"".join(words)}), *sorted(inner))]
+    cut: list[tuple[list[tuple[str, ...]], int]] = [
+        ([(symbol,) for symbol in symbols_of(word)], n) for word, n in words.items()
+    ]
+    merges = learn_merges(cut, {symbol: place for place, symbol in enumerate(alphabet)}, num_merges, least_count)
     return list(dict.fromkeys(map(spell_wordpiece, [*alphabet, *(left + right for left, right in merges)])))
 
 
-def wordpiece_alphabet(words: Iterable[str]) -> list[str]:
-    """Every character, then with `##` every one that stands inside of a word; each in the order of code points.
+def symbols_of(word: str) -> list[str]:
+    """The characters of a word as WordPiece tokens.
 
-    >>> wordpiece_alphabet(["abc", "b"])
-    ['a', 'b', 'c', '##b', '##c']
+    >>> symbols_of("low")
+    ['l', '##o', '##w']
     """
-    words = list(words)
-    inner = {character for word in words for character in word[1:]}
-    return [*sorted({*inner, *(word[0] for word in words)}), *(CONTINUES + character for character in sorted(inner))]
+    return [*word[:1], *(CONTINUES + character for character in word[1:])]
 
 
 def spell_wordpiece(symbols: Sequence[str]) -> str:
@@ -175,9 +175,7 @@ def match_wordpiece(word: str, tokens: Container[str]) -> Iterator[tuple[str, in
 # Unigram
 
 
-def encode_unigram(
-    piece: Spelling, scores: Mapping[Spelling, float], unknown: Spelling, byte_tokens: Sequence[Spelling] = ()
-) -> list[Spelling]:
+def encode_unigram(piece: str, scores: Mapping[str, float], unknown: str, byte_tokens: Sequence[str] = ()) -> list[str]:
     """The tokens of one piece: the best way of cutting it; neighbouring unknown characters are one unknown token.
 
     With `byte_tokens`, the 256 tokens of a byte fallback, unknown characters are spelled by their bytes instead.
@@ -186,7 +184,7 @@ def encode_unigram(
     ['ab', '<unk>']
     """
     [(_, best)] = best_ways(piece, scores)
-    tokens: list[Spelling] = []
+    tokens: list[str] = []
     for is_known, run in groupby(best, key=scores.__contains__):
         if is_known:
             tokens += run
@@ -207,35 +205,42 @@ def best_ways(
     [(-3.0, ('a', 'ab')), (-3.5, ('a', 'a', 'b'))]
     """
     unknown = min(scores.values()) - UNKNOWN_PENALTY
-    ways: list[list[tuple[float, tuple[Spelling, ...]]]] = [[(0.0, ())]]
+    ways: list[list[tuple[float, tuple[int, ...]]]] = [[(0.0, (0,))]]  # to each place: score, where it was cut
     for end in range(1, len(piece) + 1):
-        fits = [(start, piece[start:end]) for start in range(end)]
-        edges = [(start, token) for start, token in fits if token in scores or len(token) == 1]
-        found = [(way[0] + scores.get(token, unknown), (*way[1], token)) for start, token in edges for way in ways[start]]
+        starts = [start for start in range(end) if piece[start:end] in scores or start == end - 1]
+        found = [
+            (score + scores.get(piece[start:end], unknown), (*places, end))
+            for start in starts
+            for score, places in ways[start]
+        ]
         ways.append(sorted(found, key=lambda way: -way[0])[:number])
-    return ways[-1]
+    return [(score, tuple(piece[start:end] for start, end in pairwise(places))) for score, places in ways[-1]]
 
 
 def train_unigram(pieces: Mapping[bytes, int], vocab_size: int, longest: int = 16) -> dict[bytes, float]:
     """Learn at most `vocab_size` tokens, the 256 bytes among them, and the score of each: the logarithm of its probability.
 
-    From far too many substrings a quarter is dropped at a time, those that the text misses least.
+    From far too many substrings a quarter is dropped at a time, those that the text misses least. What the text hardly
+    uses goes too, as long as there are more than asked for.
 
     >>> list(train_unigram({b"low": 5, b"lower": 2, b"newer": 6}, 259))[256:]
     [b'newer', b'low', b'lower']
     """
-    counts = {token: count * max(1, len(token.decode(errors="ignore"))) for token, count in unigram_seeds(pieces, longest)}
+    counts = {
+        token: count * max(1, len(token.decode(errors="ignore"))) for token, count in unigram_seeds(pieces, longest)
+    }
     scores = unigram_scores(counts)
     while True:
         for _ in range(2):
             expected = expected_counts(pieces, scores)
-            scores = unigram_scores({t: expected[t] for t in scores if len(t) == 1 or expected[t] >= LEAST_EXPECTED})
+            full = len(scores) <= vocab_size
+            kept = [t for t in scores if full or len(t) == 1 or expected[t] >= LEAST_EXPECTED]
+            scores = unigram_scores({token: expected[token] for token in kept})
         if len(scores) <= vocab_size:
             return scores
         losses = unigram_losses(pieces, scores)
-        best = sorted(scores, key=lambda token: -losses.get(token, math.inf))
-        kept = set(best[: max(vocab_size, len(scores) * 3 // 4)])
-        scores = unigram_scores({token: expected[token] for token in scores if token in kept})
+        best = sorted(scores, key=lambda token: -losses.get(token, math.inf))[: max(vocab_size, len(scores) * 3 // 4)]
+        scores = unigram_scores({token: expected[token] for token in scores if token in set(best)})
 
 
 def unigram_seeds(pieces: Mapping[bytes, int], longest: int) -> list[tuple[bytes, int]]:

@@ -94,12 +94,12 @@ def train(
     while True:
         for _ in range(ROUNDS):
             counts = _expect(corpus, lattice, counts)
-            kept = (counts >= plain.LEAST_EXPECTED) | (lattice.lengths == 0)
+            kept = (counts >= plain.LEAST_EXPECTED) | (lattice.lengths == 0) | (len(counts) <= vocab_size)
             lattice, counts = lattice.keep(kept), counts[kept]
         if len(counts) <= vocab_size:
             return _sorted_tokens(corpus, lattice, _estimate(lattice, counts)[0])
         most, of = KEPT
-        kept = _choose(corpus, lattice, counts, max(vocab_size, len(counts) * most // of))
+        kept = _largest(_weigh(corpus, lattice, counts), max(vocab_size, len(counts) * most // of))
         lattice, counts = lattice.keep(kept), counts[kept]
 
 
@@ -160,16 +160,21 @@ def _expect(corpus: UnigramCorpus, lattice: UnigramLattice, counts: Reals) -> Re
     return _of_tokens(lattice, expected)
 
 
-def _choose(corpus: UnigramCorpus, lattice: UnigramLattice, counts: Reals, size: int) -> NDArray[np.bool_]:
-    """Of each token, whether it is among the `size` that the text would miss most."""
+def _weigh(corpus: UnigramCorpus, lattice: UnigramLattice, counts: Reals) -> Reals:
+    """How much likelihood the text would lose without each token; the bytes cannot be missed."""
     scores, _ = _estimate(lattice, counts)
     used = np.zeros(len(scores))
     loops.cut(corpus.starts, corpus.counts, *lattice.edges, scores, used)
-    used = _of_tokens(lattice, used)
     losses = np.full(len(counts), np.inf)
+    used = _of_tokens(lattice, used)
     loops.weigh(lattice.places, lattice.lengths, *lattice.edges, lattice.spelled, scores, used, losses)
-    kept = np.zeros(len(counts), np.bool_)
-    kept[np.argsort(-losses, kind="stable")[:size]] = True
+    return losses
+
+
+def _largest(numbers: Reals, size: int) -> NDArray[np.bool_]:
+    """Of each number, whether it is among the `size` largest; the earlier wins a tie."""
+    kept = np.zeros(len(numbers), np.bool_)
+    kept[np.argsort(-numbers, kind="stable")[:size]] = True
     return kept
 
 

@@ -88,7 +88,9 @@ def read_pieces(pieces: Mapping[bytes, int]) -> UnigramCorpus:
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
     codes = np.frombuffer("\0".join([*texts, ""]).encode("utf-32-le"), dtype="<i4").astype(np.int32)
     codes[starts[1:] - 1] = END
-    return UnigramCorpus(codes=codes, starts=starts, counts=np.array([pieces[piece] for piece in ordered], dtype=np.float64))
+    return UnigramCorpus(
+        codes=codes, starts=starts, counts=np.array([pieces[piece] for piece in ordered], dtype=np.float64)
+    )
 
 
 def find_seeds(corpus: UnigramCorpus, longest: int, most: int) -> tuple[UnigramLattice, np.ndarray]:

@@ -1,0 +1,241 @@
+"""WordPiece: words are cut from the left, each time by the longest token that fits, as BERT does.
+
+    text -> normaliser: spaces around 汉, lower case, no accents -> words and punctuation marks -> longest match first
+
+A token that goes on inside of a word is written with `##`. A word that cannot be finished with the tokens there are
+becomes [UNK] as a whole, so decoding does not give every text back. Training is BPE over characters, as Hugging Face
+does it; but there the order of its hash tables decides between equals, and here code points do.
+
+Source: Wu et al. 2016, "Google's Neural Machine Translation System", section 4.1; Devlin et al. 2019, "BERT".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import normalizers, pre_tokenizers
+
+from pellucid.counts import counted
+from pellucid.errors import TokenizerError
+from pellucid.events import NULL, Event, Recorder
+from pellucid.tokens import plain
+from pellucid.tokens.models.documents import document
+
+PAD, CLS, SEP, MASK = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
+SPECIALS = (PAD, plain.UNKNOWN_WORD, CLS, SEP, MASK)  # they have the first ids, as in BERT's files
+LEAST_COUNT = 2  # of a pair, and of a character
+
+
+class MergeLoop(Protocol):
+    """What learns merges: words as symbols 0, 1, … of `num_symbols`, behind one another, and how often each occurs.
+
+    It returns at most `num_merges` pairs in the order in which they were joined. What a pair makes is the next symbol,
+    unless an earlier pair made the same. Among pairs that occur equally often the one with the lower symbols wins.
+    """
+
+    def __call__(
+        self,
+        symbols: NDArray[np.int32],
+        starts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        *,
+        num_symbols: int,
+        num_merges: int,
+        least_count: int,
+    ) -> Sequence[tuple[int, int]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongestMatch:
+    """The longest token that fits at a place of a word, `word[start:end]`; `misses` longer ones were tried before."""
+
+    token: str
+    start: int
+    end: int
+    misses: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordPieceExplanation:
+    """The matches in a word from the left, and the tokens it became: [UNK] where the matches do not reach its end."""
+
+    word: str
+    matches: tuple[LongestMatch, ...]
+    tokens: tuple[str, ...]
+    is_too_long: bool  # more than 100 characters: nothing was tried
+
+
+def count_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool | None) -> Counter[str]:
+    """The words that BERT's normaliser makes of texts, and how often each occurs.
+
+    >>> count_words(["Größe, 人工"], lowercase=True, strip_accents=None)
+    Counter({'große': 1, ',': 1, '人': 1, '工': 1})
+    """
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+    return words
+
+
+def train(
+    words: Mapping[str, int], vocab_size: int, *, merge: MergeLoop | None = None, recorder: Recorder = NULL
+) -> list[str]:
+    """Learn at most `vocab_size` tokens, BERT's five special ones first, from words and how often each occurs.
+
+    Every character that occurs twice comes before any merge, the most frequent ones where not all fit: a word with a
+    character that is missing is unknown, without a merge it is only longer. Words of more than 100 characters, which
+    are never encoded, are left out. `merge`: what learns the merges, the readable algorithm where it is None.
+    Events: `tokens.characters_dropped`. Raises TokenizerError where not one character fits.
+
+    >>> train({"low": 5, "lower": 2, "newer": 6}, 21)[-3:]
+    ['ne', 'newer', 'low']
+    """
+    words = {word: count for word, count in words.items() if 0 < len(word) <= plain.MOST_WORD_CHARACTERS}
+    alphabet = _choose_alphabet(words, vocab_size - len(SPECIALS), recorder)
+    number = {symbol: place for place, symbol in enumerate(alphabet)}
+    symbols = [[number.get(symbol, -1) for symbol in plain.symbols_of(word)] for word in sorted(words)]
+    kept = [(one, words[word]) for one, word in zip(symbols, sorted(words)) if min(one) >= 0]
+    room = vocab_size - len(SPECIALS) - len(alphabet)
+    pairs = (merge or merge_plainly)(
+        np.array([symbol for one, _ in kept for symbol in one], dtype=np.int32),
+        np.cumsum([0, *(len(one) for one, _ in kept)], dtype=np.int64),
+        np.array([count for _, count in kept], dtype=np.int64),
+        num_symbols=len(alphabet),
+        num_merges=room + room // 8,  # some make what an earlier one has made
+        least_count=LEAST_COUNT,
+    )
+    tokens = dict.fromkeys(alphabet)
+    spelled = list(alphabet)
+    for left, right in pairs:
+        token = plain.spell_wordpiece([spelled[left], spelled[right]])
+        if token not in tokens:
+            tokens[token] = None
+            spelled.append(token)
+    return [*SPECIALS, *spelled][:vocab_size]
+
+
+def merge_plainly(
+    symbols: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    *,
+    num_symbols: int,
+    num_merges: int,
+    least_count: int,
+) -> list[tuple[int, int]]:
+    """The merge loop in its readable form, quadratic in time.
+
+    >>> merge_plainly(np.array([0, 1, 0, 1]), np.array([0, 4]), np.array([1]), num_symbols=2, num_merges=9, least_count=2)
+    [(0, 1)]
+    """
+    words: list[tuple[list[tuple[str, ...]], int]] = [
+        ([(str(symbol),) for symbol in symbols[start:end]], int(count))
+        for start, end, count in zip(starts, starts[1:], counts)
+    ]
+    age: dict[tuple[str, ...], int] = {(str(symbol),): symbol for symbol in range(num_symbols)}
+    merges = plain.learn_merges(words, age, num_merges, least_count)
+    for left, right in merges:
+        age.setdefault(left + right, len(age))
+    return [(age[left], age[right]) for left, right in merges]
+
+
+def layout(tokens: Sequence[str], *, lowercase: bool, strip_accents: bool | None) -> dict[str, object]:
+    """The `tokenizer.json` of these tokens as a value, as BERT's is laid out; their places are the ids.
+
+    `strip_accents`: None strips them where letters become lower case.
+
+    >>> layout([*SPECIALS, "a"], lowercase=True, strip_accents=None)["model"]["vocab"]["a"]
+    5
+    """
+    ids = {token: place for place, token in enumerate(tokens)}
+    normalizer = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": strip_accents,
+        "lowercase": lowercase,
+    }
+    model = {
+        "type": "WordPiece",
+        "unk_token": plain.UNKNOWN_WORD,
+        "continuing_subword_prefix": plain.CONTINUES,
+        "max_input_chars_per_word": plain.MOST_WORD_CHARACTERS,
+        "vocab": ids,
+    }
+    return document(
+        model=model,
+        specials={name: ids[name] for name in SPECIALS},
+        normalizer=normalizer,
+        pre_tokenizer={"type": "BertPreTokenizer"},
+        post_processor=_template(ids),
+        decoder={"type": "WordPiece", "prefix": plain.CONTINUES, "cleanup": True},
+    )
+
+
+def explain(word: str, tokens: Mapping[str, int]) -> WordPieceExplanation:
+    """Each match in a word, as the normaliser left it; `tokens`: token -> id.
+
+    >>> [(match.token, match.misses) for match in explain("lowest", {"low": 0, "##est": 1, "##e": 2}).matches]
+    [('low', 3), ('##est', 0)]
+    """
+    matches, start = [], 0
+    for token, misses in plain.match_wordpiece(word, tokens):
+        end = len(word) - misses
+        matches.append(LongestMatch(token=token, start=start, end=end, misses=misses))
+        start = end
+    return WordPieceExplanation(
+        word=word,
+        matches=tuple(matches),
+        tokens=tuple(plain.encode_wordpiece(word, tokens)),
+        is_too_long=len(word) > plain.MOST_WORD_CHARACTERS,
+    )
+
+
+def _choose_alphabet(words: Mapping[str, int], room: int, recorder: Recorder) -> list[str]:
+    """The symbols of the most frequent characters: each as it is, and with `##` if it stands inside of a word."""
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    inner = {character for word in words for character in word[1:]}
+    kept: set[str] = set()
+    for character in sorted(counts, key=lambda character: (-counts[character], character)):
+        room -= 2 if character in inner else 1
+        if room < 0 or counts[character] < LEAST_COUNT:
+            break
+        kept.add(character)
+    if not kept:
+        what = f"a vocabulary needs its {len(SPECIALS)} special tokens and one character that occurs twice"
+        raise TokenizerError(what, found=counted(len(counts), "character"))
+    if dropped := [character for character in counts if character not in kept]:
+        share = sum(counts[character] for character in dropped) / counts.total()
+        message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be unknown"
+        recorder.record(
+            Event(name="tokens.characters_dropped", message=message, data={"dropped": len(dropped), "share": share})
+        )
+    return [*sorted(kept), *(plain.CONTINUES + character for character in sorted(kept & inner))]
+
+
+def _template(ids: Mapping[str, int]) -> dict[str, object]:
+    """Where special tokens stand: [CLS] A [SEP], or [CLS] A [SEP] B [SEP]."""
+
+    def special(name: str, part: int) -> dict[str, object]:
+        return {"SpecialToken": {"id": name, "type_id": part}}
+
+    def text(name: str, part: int) -> dict[str, object]:
+        return {"Sequence": {"id": name, "type_id": part}}
+
+    single = [special(CLS, 0), text("A", 0), special(SEP, 0)]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, text("B", 1), special(SEP, 1)],
+        "special_tokens": {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in (CLS, SEP)},
+    }
