@@ -208,11 +208,8 @@ def best_ways(
     ways: list[list[tuple[float, tuple[int, ...]]]] = [[(0.0, (0,))]]  # to each place: score, where it was cut
     for end in range(1, len(piece) + 1):
         starts = [start for start in range(end) if piece[start:end] in scores or start == end - 1]
-        found = [
-            (score + scores.get(piece[start:end], unknown), (*places, end))
-            for start in starts
-            for score, places in ways[start]
-        ]
+        steps = [(start, scores.get(piece[start:end], unknown)) for start in starts]
+        found = [(way[0] + score, way[1] + (end,)) for start, score in steps for way in ways[start]]
         ways.append(sorted(found, key=lambda way: -way[0])[:number])
     return [(score, tuple(piece[start:end] for start, end in pairwise(places))) for score, places in ways[-1]]
 

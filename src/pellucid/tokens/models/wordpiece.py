@@ -31,11 +31,12 @@ SPECIALS = (PAD, plain.UNKNOWN_WORD, CLS, SEP, MASK)  # they have the first ids,
 LEAST_COUNT = 2  # of a pair, and of a character
 
 
-class MergeLoop(Protocol):
-    """What learns merges: words as symbols 0, 1, … of `num_symbols`, behind one another, and how often each occurs.
+class LearnMerges(Protocol):
+    """What learns merges: of words as symbols 0, 1, … of `num_symbols`, behind one another, each with its count.
 
-    It returns at most `num_merges` pairs in the order in which they were joined. What a pair makes is the next symbol,
-    unless an earlier pair made the same. Among pairs that occur equally often the one with the lower symbols wins.
+    It returns pairs in the order in which they were joined, until there are `most_new` new symbols or no pair occurs
+    `least_count` times. What a pair makes is the next symbol, unless an earlier pair made the same. Among pairs that
+    occur equally often the one with the lower symbols wins.
     """
 
     def __call__(
@@ -45,9 +46,9 @@ class MergeLoop(Protocol):
         counts: NDArray[np.int64],
         *,
         num_symbols: int,
-        num_merges: int,
+        most_new: int,
         least_count: int,
-    ) -> Sequence[tuple[int, int]]: ...
+    ) -> Iterable[tuple[int, int]]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,11 @@ class WordPieceExplanation:
     tokens: tuple[str, ...]
     is_too_long: bool  # more than 100 characters: nothing was tried
 
+    @property
+    def reached(self) -> int:
+        """The place in the word that the matches reach: its end, or where nothing fits."""
+        return self.matches[-1].end if self.matches else 0
+
 
 def count_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool | None) -> Counter[str]:
     """The words that BERT's normaliser makes of texts, and how often each occurs.
@@ -85,7 +91,7 @@ def count_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool | 
 
 
 def train(
-    words: Mapping[str, int], vocab_size: int, *, merge: MergeLoop | None = None, recorder: Recorder = NULL
+    words: Mapping[str, int], vocab_size: int, *, merge: LearnMerges | None = None, recorder: Recorder = NULL
 ) -> list[str]:
     """Learn at most `vocab_size` tokens, BERT's five special ones first, from words and how often each occurs.
 
@@ -102,13 +108,12 @@ def train(
     number = {symbol: place for place, symbol in enumerate(alphabet)}
     symbols = [[number.get(symbol, -1) for symbol in plain.symbols_of(word)] for word in sorted(words)]
     kept = [(one, words[word]) for one, word in zip(symbols, sorted(words)) if min(one) >= 0]
-    room = vocab_size - len(SPECIALS) - len(alphabet)
     pairs = (merge or merge_plainly)(
         np.array([symbol for one, _ in kept for symbol in one], dtype=np.int32),
         np.cumsum([0, *(len(one) for one, _ in kept)], dtype=np.int64),
         np.array([count for _, count in kept], dtype=np.int64),
         num_symbols=len(alphabet),
-        num_merges=room + room // 8,  # some make what an earlier one has made
+        most_new=vocab_size - len(SPECIALS) - len(alphabet),
         least_count=LEAST_COUNT,
     )
     tokens = dict.fromkeys(alphabet)
@@ -127,12 +132,12 @@ def merge_plainly(
     counts: NDArray[np.int64],
     *,
     num_symbols: int,
-    num_merges: int,
+    most_new: int,
     least_count: int,
 ) -> list[tuple[int, int]]:
     """The merge loop in its readable form, quadratic in time.
 
-    >>> merge_plainly(np.array([0, 1, 0, 1]), np.array([0, 4]), np.array([1]), num_symbols=2, num_merges=9, least_count=2)
+    >>> merge_plainly(np.array([0, 1, 0, 1]), np.array([0, 4]), np.array([1]), num_symbols=2, most_new=9, least_count=2)
     [(0, 1)]
     """
     words: list[tuple[list[tuple[str, ...]], int]] = [
@@ -140,7 +145,7 @@ def merge_plainly(
         for start, end, count in zip(starts, starts[1:], counts)
     ]
     age: dict[tuple[str, ...], int] = {(str(symbol),): symbol for symbol in range(num_symbols)}
-    merges = plain.learn_merges(words, age, num_merges, least_count)
+    merges = plain.learn_merges(words, age, most_new + most_new // 8, least_count)  # some make what is there already
     for left, right in merges:
         age.setdefault(left + right, len(age))
     return [(age[left], age[right]) for left, right in merges]
@@ -177,6 +182,25 @@ def layout(tokens: Sequence[str], *, lowercase: bool, strip_accents: bool | None
         post_processor=_template(ids),
         decoder={"type": "WordPiece", "prefix": plain.CONTINUES, "cleanup": True},
     )
+
+
+def config(*, lowercase: bool, strip_accents: bool | None) -> dict[str, object]:
+    """The `tokenizer_config.json` that goes with it; transformers takes the normaliser's settings from here.
+
+    >>> config(lowercase=True, strip_accents=None)["do_lower_case"]
+    True
+    """
+    return {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": lowercase,
+        "strip_accents": strip_accents,
+        "tokenize_chinese_chars": True,
+        "pad_token": PAD,
+        "unk_token": plain.UNKNOWN_WORD,
+        "cls_token": CLS,
+        "sep_token": SEP,
+        "mask_token": MASK,
+    }
 
 
 def explain(word: str, tokens: Mapping[str, int]) -> WordPieceExplanation:
