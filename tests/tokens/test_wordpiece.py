@@ -50,11 +50,12 @@ def test_neither_order_nor_rare_characters_change_the_rest(page: str) -> None:
 def test_characters_that_do_not_fit_are_told() -> None:
     recorder = MemoryRecorder()
     words = {"ab": 9, "中": 5, "国": 1, "x" * 101: 7}
-    assert wordpiece.train(words, 9, recorder=recorder) == [*wordpiece.SPECIALS, "a", "b", "中", "##b"]
+    assert wordpiece.train(words, 10, recorder=recorder)[5:] == ["a", "b", "中", "##b", "ab"]
     assert [event.data["dropped"] for event in recorder.events] == [1]
+    assert wordpiece.train(words, 99)[5:] == ["a", "b", "中", "##b", "ab", "国"]  # there is room
     assert wordpiece.train({"ab": 9, "中": 5}, 7)[5:] == ["a"]
     with pytest.raises(TokenizerError, match="5 special tokens and one character"):
-        wordpiece.train({"a": 1}, 100)
+        wordpiece.train({"a": 1}, 5)
 
 
 @pytest.fixture(scope="module", params=SETTINGS, ids=["lowercase", "cased"])
@@ -126,6 +127,12 @@ def test_an_explanation_ends_where_the_tokens_do(word: str) -> None:
 def test_a_word_of_more_than_100_characters_is_not_tried() -> None:
     explanation = wordpiece.explain("a" * 101, {"a": 0, "##a": 1})
     assert (explanation.is_too_long, explanation.matches, explanation.tokens) == (True, (), ("[UNK]",))
+
+
+@given(text=TEXTS)
+def test_words_are_counted_as_if_the_text_were_cut_whole(engine, options, text: str) -> None:
+    words = engine.pre_tokenizer.pre_tokenize_str(engine.normalizer.normalize_str(text))
+    assert wordpiece.count_words([text], **options) == Counter(word for word, _ in words)
 
 
 def test_words_are_counted_as_berts_normaliser_leaves_them() -> None:

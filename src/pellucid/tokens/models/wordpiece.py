@@ -84,9 +84,17 @@ def count_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool | 
     """
     normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     splitter = pre_tokenizers.BertPreTokenizer()
-    words: Counter[str] = Counter()
+    chunks: Counter[str] = Counter()
     for text in texts:
-        words.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+        chunks.update(text.replace("\n", " ").split(" "))  # a space parts words whatever stands beside it
+    parts: Counter[str] = Counter()
+    for chunk, count in chunks.items():
+        for part in normalizer.normalize_str(chunk).split(" "):
+            parts[part] += count
+    words: Counter[str] = Counter()
+    for part, count in parts.items():
+        for word, _ in splitter.pre_tokenize_str(part):
+            words[word] += count
     return words
 
 
@@ -96,34 +104,44 @@ def train(
     """Learn at most `vocab_size` tokens, BERT's five special ones first, from words and how often each occurs.
 
     Every character that occurs twice comes before any merge, the most frequent ones where not all fit: a word with a
-    character that is missing is unknown, without a merge it is only longer. Words of more than 100 characters, which
-    are never encoded, are left out. `merge`: what learns the merges, the readable algorithm where it is None.
+    character that is missing is unknown, without a merge it is only longer. Room that is left at the end goes to the
+    other characters. Words of more than 100 characters, which are never encoded, are left out. `merge`: what learns
+    the merges, the readable algorithm where it is None.
     Events: `tokens.characters_dropped`. Raises TokenizerError where not one character fits.
 
     >>> train({"low": 5, "lower": 2, "newer": 6}, 21)[-3:]
     ['ne', 'newer', 'low']
     """
-    words = {word: count for word, count in words.items() if 0 < len(word) <= plain.MOST_WORD_CHARACTERS}
-    alphabet = _choose_alphabet(words, vocab_size - len(SPECIALS), recorder)
+    words = {word: words[word] for word in sorted(words) if 0 < len(word) <= plain.MOST_WORD_CHARACTERS}
+    symbols = _symbols_by_frequency(words)
+    alphabet = _fitting(symbols, vocab_size - len(SPECIALS), LEAST_COUNT)
     number = {symbol: place for place, symbol in enumerate(alphabet)}
-    symbols = [[number.get(symbol, -1) for symbol in plain.symbols_of(word)] for word in sorted(words)]
-    kept = [(one, words[word]) for one, word in zip(symbols, sorted(words)) if min(one) >= 0]
-    pairs = (merge or merge_plainly)(
-        np.array([symbol for one, _ in kept for symbol in one], dtype=np.int32),
-        np.cumsum([0, *(len(one) for one, _ in kept)], dtype=np.int64),
-        np.array([count for _, count in kept], dtype=np.int64),
-        num_symbols=len(alphabet),
-        most_new=vocab_size - len(SPECIALS) - len(alphabet),
-        least_count=LEAST_COUNT,
+    numbered = [([number.get(symbol, -1) for symbol in plain.symbols_of(word)], words[word]) for word in words]
+    kept = [(word, count) for word, count in numbered if min(word) >= 0]
+    learn = merge or merge_plainly
+    pairs = (
+        learn(
+            np.array([symbol for word, _ in kept for symbol in word], dtype=np.int32),
+            np.cumsum([0, *(len(word) for word, _ in kept)], dtype=np.int64),
+            np.array([count for _, count in kept], dtype=np.int64),
+            num_symbols=len(alphabet),
+            most_new=vocab_size - len(SPECIALS) - len(alphabet),
+            least_count=LEAST_COUNT,
+        )
+        if kept
+        else ()
     )
+    spelled = dict(enumerate(alphabet))
     tokens = dict.fromkeys(alphabet)
-    spelled = list(alphabet)
     for left, right in pairs:
         token = plain.spell_wordpiece([spelled[left], spelled[right]])
         if token not in tokens:
-            tokens[token] = None
-            spelled.append(token)
-    return [*SPECIALS, *spelled][:vocab_size]
+            tokens[token] = spelled[len(spelled)] = token
+    learned = [*SPECIALS, *tokens][:vocab_size]
+    others = {character: count for character, count in symbols.items() if character not in tokens}
+    learned += _fitting(others, vocab_size - len(learned), 1)
+    _report_dropped(symbols, learned, recorder)
+    return learned
 
 
 def merge_plainly(
@@ -222,29 +240,39 @@ def explain(word: str, tokens: Mapping[str, int]) -> WordPieceExplanation:
     )
 
 
-def _choose_alphabet(words: Mapping[str, int], room: int, recorder: Recorder) -> list[str]:
-    """The symbols of the most frequent characters: each as it is, and with `##` if it stands inside of a word."""
+def _symbols_by_frequency(words: Mapping[str, int]) -> dict[str, tuple[int, list[str]]]:
+    """Each character, the most frequent first: how often it occurs, and its symbols, with `##` if it stands inside."""
     counts: Counter[str] = Counter()
     for word, count in words.items():
         for character in word:
             counts[character] += count
     inner = {character for word in words for character in word[1:]}
-    kept: set[str] = set()
-    for character in sorted(counts, key=lambda character: (-counts[character], character)):
-        room -= 2 if character in inner else 1
-        if room < 0 or counts[character] < LEAST_COUNT:
+    ordered = sorted(counts, key=lambda character: (-counts[character], character))
+    return {c: (counts[c], [c, plain.CONTINUES + c] if c in inner else [c]) for c in ordered}
+
+
+def _fitting(characters: Mapping[str, tuple[int, list[str]]], room: int, least_count: int) -> list[str]:
+    """The symbols of the first characters, as many as there is room for: those that begin words, then those inside."""
+    fitting: list[str] = []
+    for count, symbols in characters.values():
+        if len(fitting) + len(symbols) > room or count < least_count:
             break
-        kept.add(character)
-    if not kept:
-        what = f"a vocabulary needs its {len(SPECIALS)} special tokens and one character that occurs twice"
-        raise TokenizerError(what, found=counted(len(counts), "character"))
-    if dropped := [character for character in counts if character not in kept]:
-        share = sum(counts[character] for character in dropped) / counts.total()
+        fitting += symbols
+    return sorted(fitting, key=lambda symbol: (len(symbol), symbol))
+
+
+def _report_dropped(
+    characters: Mapping[str, tuple[int, list[str]]], learned: Iterable[str], recorder: Recorder
+) -> None:
+    dropped = characters.keys() - set(learned)
+    if len(dropped) == len(characters):
+        what = f"a vocabulary needs its {len(SPECIALS)} special tokens and one character"
+        raise TokenizerError(what, found=counted(len(characters), "character"))
+    if dropped:
+        share = sum(characters[one][0] for one in dropped) / sum(count for count, _ in characters.values())
         message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be unknown"
-        recorder.record(
-            Event(name="tokens.characters_dropped", message=message, data={"dropped": len(dropped), "share": share})
-        )
-    return [*sorted(kept), *(plain.CONTINUES + character for character in sorted(kept & inner))]
+        data = {"dropped": len(dropped), "share": share}
+        recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
 
 
 def _template(ids: Mapping[str, int]) -> dict[str, object]:
