@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
@@ -28,15 +27,13 @@ from pellucid.tokens import plain
 from pellucid.tokens.fast import unigram as loops
 from pellucid.tokens.formats import BYTE_CHARACTERS, NUM_BYTES
 from pellucid.tokens.models.documents import BYTE_LEVEL, document, split_by
-from pellucid.tokens.models.unigram_lattice import UnigramCorpus, UnigramLattice, find_seeds, read_pieces
+from pellucid.tokens.models.unigram_lattice import Bools, Reals, UnigramCorpus, UnigramLattice, find_seeds, read_pieces
 
 MOST_CHARACTERS = 16  # of a token
 MOST_SEEDS = 1_000_000
 ROUNDS = 2  # of EM between two prunings
 KEPT = 3, 4  # of the tokens, at each pruning
 GRAIN = 1024.0  # scores are multiples of its inverse
-
-Reals = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +168,7 @@ def _weigh(corpus: UnigramCorpus, lattice: UnigramLattice, counts: Reals) -> Rea
     return losses
 
 
-def _largest(numbers: Reals, size: int) -> NDArray[np.bool_]:
+def _largest(numbers: Reals, size: int) -> Bools:
     """Of each number, whether it is among the `size` largest; the earlier wins a tie."""
     kept = np.zeros(len(numbers), np.bool_)
     kept[np.argsort(-numbers, kind="stable")[:size]] = True

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pellucid.tokens.formats import NUM_BYTES
 
@@ -19,14 +20,20 @@ ASCII = 128
 LONGEST_CHARACTER = 4  # bytes
 END = -1  # stands behind the last character of each piece
 
+Int8 = NDArray[np.int8]
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Reals = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnigramCorpus:
     """All pieces behind one another: `codes[starts[i]:starts[i + 1]]` are the characters of piece i, then END."""
 
-    codes: np.ndarray  # int32, code points
-    starts: np.ndarray  # int64, one more than there are pieces
-    counts: np.ndarray  # float64, whole numbers: how often each piece occurs
+    codes: Int32  # code points
+    starts: Int64  # one more than there are pieces
+    counts: Reals  # whole numbers: how often each piece occurs
 
     def text(self, place: int, length: int) -> bytes:
         """The characters from one place on, as UTF-8."""
@@ -41,18 +48,19 @@ class UnigramLattice:
     tokens spell one character in bytes.
     """
 
-    first: np.ndarray  # int64
-    length: np.ndarray  # int8: of each edge, characters
-    token: np.ndarray  # int32: of each edge
-    places: np.ndarray  # int64: of each token, a node where it begins
-    lengths: np.ndarray  # int64: of each token, characters; 0 for the bytes, which always stay
-    spelled: np.ndarray  # int32 (characters, 4): bytes of each character beyond ASCII, -1 where there are fewer
+    first: Int64
+    length: Int8  # of each edge, characters
+    token: Int32  # of each edge
+    places: Int64  # of each token, a node where it begins
+    lengths: Int64  # of each token, characters; 0 for the bytes, which always stay
+    spelled: Int32  # (characters, 4): bytes of each character beyond ASCII, -1 where there are fewer
 
     @property
-    def edges(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def edges(self) -> tuple[Int64, Int8, Int32]:
+        """What the loops need to go through the lattice."""
         return self.first, self.length, self.token
 
-    def keep(self, kept: np.ndarray) -> UnigramLattice:
+    def keep(self, kept: Bools) -> UnigramLattice:
         """The lattice of the tokens that are kept, with new numbers; `kept` says yes or no of each."""
         edge_kept = np.concatenate([kept, np.ones(len(self.spelled), bool)])
         number = np.cumsum(edge_kept) - 1
@@ -73,11 +81,11 @@ class _Level:
     """The substrings of one length that occur twice: their places, and which substring stands at each."""
 
     size: int
-    where: np.ndarray  # int64: places in the corpus, rising
-    group: np.ndarray  # int64: of each place, the number of its substring
-    count: np.ndarray  # float64: of each substring
-    place: np.ndarray  # int64: of each substring, the first place where it stands
-    closed: np.ndarray  # bool: of each substring, whether what follows it varies
+    where: Int64  # places in the corpus, rising
+    group: Int64  # of each place, the number of its substring
+    count: Reals  # of each substring
+    place: Int64  # of each substring, the first place where it stands
+    closed: Bools  # of each substring, whether what follows it varies
 
 
 def read_pieces(pieces: Mapping[bytes, int]) -> UnigramCorpus:
@@ -93,7 +101,7 @@ def read_pieces(pieces: Mapping[bytes, int]) -> UnigramCorpus:
     )
 
 
-def find_seeds(corpus: UnigramCorpus, longest: int, most: int) -> tuple[UnigramLattice, np.ndarray]:
+def find_seeds(corpus: UnigramCorpus, longest: int, most: int) -> tuple[UnigramLattice, Reals]:
     """The lattice of the 256 bytes, every character and the `most` best substrings; and how often each token occurs.
 
     The best are those that cover most of the text: number of occurrences × characters.
@@ -101,34 +109,46 @@ def find_seeds(corpus: UnigramCorpus, longest: int, most: int) -> tuple[UnigramL
     characters, *longer = _grow(corpus, longest)
     codes = corpus.codes[characters.place]
     wide = np.flatnonzero(codes >= ASCII)  # the others are bytes
-    sizes = np.concatenate([np.full(len(level.count), level.size) for level in longer] or [np.zeros(0, np.int64)])
-    counts = np.concatenate([level.count for level in longer] or [np.zeros(0)])
-    places = np.concatenate([level.place for level in longer] or [np.zeros(0, np.int64)])
-    closed = np.concatenate([level.closed for level in longer] or [np.zeros(0, bool)])
-    order = np.argsort(-counts * sizes, kind="stable")  # the shorter first where two are equal, then by code points
-    chosen = order[closed[order]][:most]
-    number = np.full(len(sizes), -1, np.int64)
-    number[chosen] = NUM_BYTES + len(wide) + np.arange(len(chosen))
-    num_tokens = NUM_BYTES + len(wide) + len(chosen)
-
-    own = np.where(codes < ASCII, codes, -1).astype(np.int64)  # the token of each character
-    own[wide] = NUM_BYTES + np.arange(len(wide))
-    spelling = np.full(len(codes), -1, np.int64)
-    spelling[wide] = num_tokens + np.arange(len(wide))
-    edges = [(characters.where, 1, own[characters.group]), (characters.where, 1, spelling[characters.group])]
-    offset = 0
-    for level in longer:
-        edges.append((level.where, level.size, number[offset : offset + len(level.count)][level.group]))
-        offset += len(level.count)
+    chosen = _choose(longer, most)
     byte_counts = np.zeros(NUM_BYTES)
     byte_counts[codes[codes < ASCII]] = characters.count[codes < ASCII]
+    counts = np.concatenate([byte_counts, characters.count[wide], *(level.count for level in longer)])
+    places = np.concatenate([np.zeros(NUM_BYTES, np.int64), characters.place[wide], *(level.place for level in longer)])
+    sizes = [np.full(len(level.count), level.size, np.int64) for level in longer]
+    lengths = np.concatenate([np.zeros(NUM_BYTES, np.int64), np.ones(len(wide), np.int64), *sizes])
+
+    first = NUM_BYTES + len(wide)  # the number of the first seed, before the others are left out
+    order = np.concatenate([np.arange(first), first + chosen])
+    number = np.full(len(counts), -1, np.int64)
+    number[order] = np.arange(len(order))
+    own = codes.astype(np.int64)  # the token of each character
+    own[wide] = NUM_BYTES + np.arange(len(wide))
+    spelling = np.full(len(codes), -1, np.int64)
+    spelling[wide] = len(order) + np.arange(len(wide))
+    edges = [(characters.where, 1, own[characters.group]), (characters.where, 1, spelling[characters.group])]
+    for level in longer:
+        edges.append((level.where, level.size, number[first + level.group]))
+        first += len(level.count)
+    starts, length, token = _sorted_edges(edges, len(corpus.codes))
     lattice = UnigramLattice(
-        **_edges(edges, len(corpus.codes)),
-        places=np.concatenate([np.zeros(NUM_BYTES, np.int64), characters.place[wide], places[chosen]]),
-        lengths=np.concatenate([np.zeros(NUM_BYTES, np.int64), np.ones(len(wide), np.int64), sizes[chosen]]),
+        first=starts,
+        length=length,
+        token=token,
+        places=places[order],
+        lengths=lengths[order],
         spelled=_spell(codes[wide]),
     )
-    return lattice, np.concatenate([byte_counts, characters.count[wide], counts[chosen]])
+    return lattice, counts[order]
+
+
+def _choose(levels: list[_Level], most: int) -> Int64:
+    """The best substrings of all levels, numbered through; where two are equal the shorter, then by code points."""
+    if not levels:
+        return np.zeros(0, np.int64)
+    covered = np.concatenate([level.count * level.size for level in levels])
+    order = np.argsort(-covered, kind="stable")
+    closed = np.concatenate([level.closed for level in levels])
+    return order[closed[order]][:most]
 
 
 def _grow(corpus: UnigramCorpus, longest: int) -> list[_Level]:
@@ -148,10 +168,10 @@ def _grow(corpus: UnigramCorpus, longest: int) -> list[_Level]:
     return levels
 
 
-def _level(size: int, where: np.ndarray, keys: np.ndarray, weights: np.ndarray, *, least: int) -> _Level:
+def _level(size: int, where: Int64, keys: Int64, weights: Reals, *, least: int) -> _Level:
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     group = group.reshape(-1)
-    count = np.bincount(group, weights=weights[where], minlength=len(first))
+    count = np.bincount(group, weights=weights[where], minlength=len(first)).astype(np.float64)
     often = count >= least
     stays = often[group]
     number = np.cumsum(often) - 1
@@ -165,18 +185,18 @@ def _level(size: int, where: np.ndarray, keys: np.ndarray, weights: np.ndarray, 
     )
 
 
-def _edges(found: list[tuple[np.ndarray, int, np.ndarray]], num_nodes: int) -> dict[str, np.ndarray]:
+def _sorted_edges(found: list[tuple[Int64, int, Int64]], num_nodes: int) -> tuple[Int64, Int8, Int32]:
     """Edges (begin, length, token; -1 for none) in the order of their ends, the longest first."""
-    found.reverse()
-    ends = np.concatenate([(begin + size)[token >= 0] for begin, size, token in found])
-    length = np.concatenate([np.full(int((token >= 0).sum()), size, np.int8) for _, size, token in found])
-    tokens = np.concatenate([token[token >= 0] for _, _, token in found]).astype(np.int32)
+    found = [(begin[token >= 0], size, token[token >= 0]) for begin, size, token in reversed(found)]
+    ends = np.concatenate([begin + size for begin, size, _ in found])
+    length = np.concatenate([np.full(len(begin), size, np.int8) for begin, size, _ in found])
+    token = np.concatenate([token.astype(np.int32) for _, _, token in found])
     order = np.argsort(ends, kind="stable")
     first = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(ends, minlength=num_nodes))])
-    return {"first": first, "length": length[order], "token": tokens[order]}
+    return first, length[order], token[order]
 
 
-def _spell(codes: np.ndarray) -> np.ndarray:
+def _spell(codes: Int32) -> Int32:
     spelled = np.full((len(codes), LONGEST_CHARACTER), -1, np.int32)
     for row, code in enumerate(codes):
         data = chr(code).encode()
