@@ -31,6 +31,7 @@ CONTINUES = "##"  # before a WordPiece token that does not begin a word
 UNKNOWN_WORD = "[UNK]"
 MOST_WORD_CHARACTERS = 100  # WordPiece takes a longer word for unknown
 UNKNOWN_PENALTY = 10.0  # Unigram: how much less than the rarest token an unknown character scores
+SEEDS_PER_TOKEN = 4  # Unigram: substrings to begin with; with more of them, tokens fit other texts less well
 LEAST_EXPECTED = 0.5  # Unigram: a token that is expected less often is dropped; a byte counts as much
 
 
@@ -223,9 +224,8 @@ def train_unigram(pieces: Mapping[bytes, int], vocab_size: int, longest: int = 1
     >>> list(train_unigram({b"low": 5, b"lower": 2, b"newer": 6}, 259))[256:]
     [b'newer', b'low', b'lower']
     """
-    counts = {
-        token: count * max(1, len(token.decode(errors="ignore"))) for token, count in unigram_seeds(pieces, longest)
-    }
+    seeds = unigram_seeds(pieces, longest, SEEDS_PER_TOKEN * vocab_size)
+    counts = {token: count * max(1, len(token.decode(errors="ignore"))) for token, count in seeds}
     scores = unigram_scores(counts)
     while True:
         for _ in range(2):
@@ -240,10 +240,12 @@ def train_unigram(pieces: Mapping[bytes, int], vocab_size: int, longest: int = 1
         scores = unigram_scores({token: expected[token] for token in scores if token in set(best)})
 
 
-def unigram_seeds(pieces: Mapping[bytes, int], longest: int) -> list[tuple[bytes, int]]:
-    """The bytes, every character, and every substring that occurs twice and not always before the same character.
+def unigram_seeds(pieces: Mapping[bytes, int], longest: int, most: int) -> list[tuple[bytes, int]]:
+    """The bytes, every character, and the best substrings that occur twice and not always before the same character.
 
-    >>> unigram_seeds({b"abab": 1}, 16)[256:]
+    The best are those that cover most of the text: occurrences × characters.
+
+    >>> unigram_seeds({b"abab": 1}, 16, 9)[256:]
     [(b'ab', 2)]
     """
     counts: Counter[str] = Counter()
@@ -257,7 +259,7 @@ def unigram_seeds(pieces: Mapping[bytes, int], longest: int) -> list[tuple[bytes
     longer.sort(key=lambda text: (-counts[text] * len(text), len(text), text))
     wide = sorted(text for text in counts if len(text) == 1 and not text.isascii())
     single = [(bytes([byte]), counts[chr(byte)] if byte < 128 else 0) for byte in range(256)]
-    return single + [(text.encode(), counts[text]) for text in wide + longer]
+    return single + [(text.encode(), counts[text]) for text in wide + longer[:most]]
 
 
 def unigram_scores(counts: Mapping[bytes, float]) -> dict[bytes, float]:

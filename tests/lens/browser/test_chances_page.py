@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-OTHERS = "text,vectors,tower,attention,feedForward,why,training,takeAway"
+OTHERS = "text,vectors,logitLens,attention,feedForward,why,training,takeAway"
 
 
 def open_panels(page, url: str, sampling: dict, *, closed: str = OTHERS) -> None:

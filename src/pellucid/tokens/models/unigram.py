@@ -7,7 +7,7 @@ the text would miss least. A token is whole characters or one byte. The 256 byte
 spelled; they are written in byte characters, as in byte-level BPE. Scores are rounded to multiples of 2^-10: a sum of
 a thousand of them is exact in 32 bits too, so that every program finds the same best way.
 
-Differences to SentencePiece: substrings are counted as often as their piece occurs, not once for each different piece;
+Differences to SentencePiece: there are four seeds for each token, not a million; substrings are counted as often as their piece occurs, not once for each different piece;
 characters are no exception when tokens are dropped, since bytes spell them; and the last tokens to go are those that
 the text misses least, too, not those that are rarest.
 
@@ -30,7 +30,6 @@ from pellucid.tokens.models.documents import BYTE_LEVEL, document, split_by
 from pellucid.tokens.models.unigram_lattice import Bools, Reals, UnigramCorpus, UnigramLattice, find_seeds, read_pieces
 
 MOST_CHARACTERS = 16  # of a token
-MOST_SEEDS = 1_000_000
 ROUNDS = 2  # of EM between two prunings
 KEPT = 3, 4  # of the tokens, at each pruning
 GRAIN = 1024.0  # scores are multiples of its inverse
@@ -86,7 +85,7 @@ def train(
         message = "Numba is not installed: Unigram is trained by slow loops, with the same result"
         recorder.record(Event(name="tokens.slow_way", message=message, data={"kind": "unigram"}))
     corpus = read_pieces(pieces)
-    lattice, counts = find_seeds(corpus, longest, MOST_SEEDS)
+    lattice, counts = find_seeds(corpus, longest, plain.SEEDS_PER_TOKEN * vocab_size)
     counts *= np.maximum(lattice.lengths, 1)
     while True:
         for _ in range(ROUNDS):
