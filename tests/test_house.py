@@ -49,7 +49,7 @@ FORBIDDEN = {"data": {"model", "planning", "store"}}  # lower lines that a room 
 FENCES = {  # a third-party name -> the only places in src that may import it
     "safetensors": ("store/",),
     "gguf": ("store/",),
-    "numba": ("engine/runners/kernels/",),
+    "numba": ("engine/runners/kernels/", "tokens/fast/"),
     "pyarrow": ("data/source.py",),
     "tokenizers": ("tokens/",),
     "transformers": (),

@@ -27,6 +27,7 @@ IN_WORDS = {
     "gpt2": "a word with the space before it, all digits of a number, signs in a row together",
 }  # what each makes one piece
 DEFAULT_PATTERN = "qwen2"
+HAN = r"\p{Han}"  # one Chinese character
 
 # Only characters on which every version of Unicode agrees, so that Python and the regex engine cannot differ.
 BOUNDARY = re.compile(r"(?<=\S)(?= )|(?<=[A-Za-z\u4e00-\u9fa5])(?=[\n，。])")

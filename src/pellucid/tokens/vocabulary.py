@@ -26,6 +26,7 @@ MOST_TOKENS = 1 << 22  # a table has one entry per id: a single huge id must not
 MOST_TOKEN_CHARACTERS = 1_024  # of one token; the longest in use have some 250
 METASPACE = "▁"  # how SentencePiece writes a space
 UNKNOWN_BYTES = "\ufffd".encode()  # what the unknown token decodes to: text was there, and is lost
+UNREACHED = "\ue000no text is spelled so"  # the name that the engine gets for the unknown token: no text becomes it
 HINT = "give the tokenizer.json of a tokenizer of words, characters, BPE, WordPiece or Unigram"
 
 
