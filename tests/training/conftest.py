@@ -107,11 +107,11 @@ def rows_of() -> type[Rows]:
     return Rows
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prose():
     return make_prose
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def task():
     return make_task
