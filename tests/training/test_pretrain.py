@@ -75,6 +75,20 @@ def test_another_setting_is_refused_by_name(book: Path, tmp_path: Path, task) ->
     assert "seed: 1337 there, 1 now" in caught.value.found and "optimizer.muon_rate" in caught.value.found
 
 
+def test_a_setting_that_was_left_open_may_be_given_the_value_that_was_chosen(book: Path, tmp_path: Path, task) -> None:
+    pretrain(task(book, tmp_path / "run"))
+    plan = Run.open(tmp_path / "run").part("plan")
+    config = {"norm": "rms", "norm_eps": 1e-6, "rope_theta": 10_000.0, "sliding_window": None, "tied_head": True}
+    same = {
+        "model": {**config, "dropout": plan["config"]["dropout"]},
+        "saving": {"every_steps": plan["save_every_steps"]},
+    }
+    assert pretrain(task(book, tmp_path / "run", **same)).step == 6
+    with pytest.raises(ResumeError) as caught:
+        pretrain(task(book, tmp_path / "run", model={"norm": "layer"}, saving={"every_steps": 77}))
+    assert caught.value.found == "model.norm.kind: None there, layer now; saving.every_steps: None there, 77 now"
+
+
 def test_a_longer_run_needs_extend(book: Path, tmp_path: Path, task) -> None:
     import dataclasses
 

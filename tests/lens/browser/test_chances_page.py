@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command import call, undone
 
-OTHERS = "text,vectors,tower,attention,feedForward,why,training,takeAway"
+OTHERS = "text,vectors,logitLens,attention,feedForward,why,training,takeAway"
 
 
 def open_panels(page, url: str, sampling: dict, *, closed: str = OTHERS) -> None:

@@ -155,7 +155,7 @@ def test_masked_cells_print_no_number(fresh, page, chips) -> None:
 
 
 def test_the_slider_stands_below_the_step_that_it_names(lens, page) -> None:
-    page.goto(f"{lens.url}#closed=text,vectors,tower,attention,feedForward,chances,draw,loop,why,takeAway")
+    page.goto(f"{lens.url}#closed=text,vectors,logitLens,attention,feedForward,chances,draw,loop,why,takeAway")
     panel = page.locator("[data-panel=training]")
     panel.scroll_into_view_if_needed()
     slider = panel.get_by_role("slider", name="Step of the run")
