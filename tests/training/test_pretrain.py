@@ -195,8 +195,14 @@ def test_tensorboard_copies_the_metrics(book: Path, tmp_path: Path, task) -> Non
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, book: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "pellucid", "train", str(book), "--out", str(out), "--steps", "100000",
-               "--threads", "1", "--depth", "1", "--set", "compile=off", "--set", "evaluation.every_steps=100000"]  # fmt: skip
+    command = [sys.executable, "-m", "pellucid", "train", str(book), "--out", str(out), "--steps", "15000"]
+    tiny = {"n_layers": 1, "d_model": 8, "n_heads": 1, "n_kv_heads": 1, "head_dim": 8, "d_ff": 8, "context_length": 8}
+    settings = {f"model.{name}": value for name, value in tiny.items()} | {
+        "batch.tokens": 8, "compile": "off", "threads": 1, "evaluation.every_steps": 100_000
+    }  # fmt: skip
+    command += [
+        word for name, value in settings.items() for word in ("--set", f"{name}={value}")
+    ]  # no speed is measured
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120

@@ -32,9 +32,10 @@ STILL = """() => new Promise(done => {
 
 
 @pytest.fixture(scope="module")
-def fresh(run: Path, open_lens, chromium):
+def fresh(run: Path, serving):
     """A lens whose tree these tests may change, opened with a text that has characters of several tokens."""
-    return open_lens(run, "--prompt", "小猫？你 👩\u200d👩\u200d👧 the cat", folder=run.parents[1])
+    with serving(run, "小猫？你 👩\u200d👩\u200d👧 the cat") as lens:
+        yield lens
 
 
 def address(lens, text: str) -> str:
