@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -24,10 +23,10 @@ from pellucid.cli.common import (
     typed,
 )
 from pellucid.cli.language import tell
-from pellucid.cli.screen import quote, say
-from pellucid.cli.tables import Side, print_table
+from pellucid.cli.screen import say
 from pellucid.cli.tokenizer_compare import compare, sample_source
 from pellucid.cli.tokenizer_effect import effect_document, print_effect
+from pellucid.cli.tokenizer_explain import STANDARD_INPUT, explain_text
 from pellucid.cli.tokenizer_file import check_free, open_tokenizer, where_argument, write_tokenizer
 from pellucid.cli.tokenizer_show import show
 from pellucid.cli.watch import watch_items
@@ -36,25 +35,7 @@ from pellucid.errors import InputError
 from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
 from pellucid.tokens.compare import measure
-from pellucid.tokens.explain import Piece, explain
-from pellucid.tokens.labels import readable
 from pellucid.tokens.settings import TokenizerSettings
-
-STANDARD_INPUT = "-"
-TOKEN_COLUMNS: dict[str, Side] = {
-    "piece": "left",
-    "characters": "left",
-    "id": "right",
-    "token": "left",
-    "bytes": "left",
-}
-MERGE_COLUMNS: dict[str, Side] = {
-    "merges of": "left",
-    "rank": "right",
-    "left": "left",
-    "right": "left",
-    "joined": "left",
-}
 
 
 @click.group()
@@ -65,6 +46,7 @@ def command() -> None:
     """
 
 
+command.add_command(explain_text)
 command.add_command(show)
 command.add_command(compare)
 
@@ -198,51 +180,8 @@ def decode(where: Path, ids: tuple[str, ...], show_special: bool, as_json: bool)
         say(text, nl=sys.stdout.isatty())  # in a pipe the text and nothing else
 
 
-@command.command(name="explain")
-@where_argument
-@click.argument("text")
-@json_option
-def explain_text(where: Path, text: str, as_json: bool) -> None:
-    """Show how TEXT became its tokens.
-
-    The pieces that no token crosses, the ids in each with their bytes, and every merge in the order it was applied.
-    """
-    text = read_standard_input() if text == STANDARD_INPUT else text
-    pieces = explain(open_tokenizer(where), text)
-    if as_json:
-        print_json([piece_document(piece) for piece in pieces])
-        return
-    print_table(TOKEN_COLUMNS, [cells for piece in pieces for cells in token_rows(piece)])
-    if merges := [cells for piece in pieces for cells in merge_rows(piece)]:
-        print_table(MERGE_COLUMNS, merges)
-
-
 def read_id(word: str) -> int:
     """Read one id as a person writes it."""
     if not (word.isascii() and word.isdigit()):
         raise InputError("ids are whole numbers with spaces between", found=repr(word), hint="for example: 72 105")
     return int(word)
-
-
-def token_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
-    """A piece's tokens as rows under TOKEN_COLUMNS; the piece stands beside its first."""
-    label = (quote(piece.text), f"{piece.start}-{piece.end}")
-    for token in piece.tokens:
-        yield (*label, str(token.id), quote(token.text), token.bytes.hex(" "))
-        label = ("", "")
-
-
-def merge_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
-    """A piece's merges as rows under MERGE_COLUMNS, in the order in which they were applied."""
-    label = quote(piece.text)
-    for merge in piece.merges:
-        parts = (merge.left, merge.right, merge.left + merge.right)
-        yield (label, f"{merge.rank:,}", *(quote(readable(part)) for part in parts))
-        label = ""
-
-
-def piece_document(piece: Piece) -> dict[str, Any]:
-    """A piece as JSON; bytes in hexadecimal."""
-    merges = [{"rank": m.rank, "left": m.left.hex(" "), "right": m.right.hex(" ")} for m in piece.merges]
-    tokens = [{"id": token.id, "bytes": token.bytes.hex(" "), "text": token.text} for token in piece.tokens]
-    return {"text": piece.text, "start": piece.start, "end": piece.end, "merges": merges, "tokens": tokens}

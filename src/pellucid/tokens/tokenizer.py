@@ -162,6 +162,12 @@ class Tokenizer:
         pieces = (list(zip(*piece, strict=True)) for _, piece in by_piece)
         return [Encoding(ids, offsets) for ids, offsets, _ in pieces]
 
+    def normalize(self, text: str) -> str:
+        """The text as the file's normaliser leaves it, before it is cut; the same text where there is no normaliser."""
+        self._check_text(text)
+        with contained(CANNOT_ENCODE):
+            return self._engine.normalizer.normalize_str(text) if self._engine.normalizer else text
+
     def encode_ids(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
         """The ids of many texts, uint32, without offsets: the fast path, equal to `encode` id for id."""
         for text in texts:

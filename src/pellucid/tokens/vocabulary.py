@@ -48,6 +48,7 @@ class Vocabulary:
         None  # the token that stands for text which no other token spells; None: every text is spelled
     )
     pattern: str | None  # a name from patterns.py, or None: the file cuts pieces in a way of its own
+    is_byte_level: bool = False  # every byte is written as one printable character
     drops_first_space: bool  # SentencePiece adds a space before the text; decoding takes it away
     ignores_merges: bool = False  # a piece that is itself a token needs no merges
     unspelled: bytes = b""  # the bytes that no token spells: text with one of them cannot be encoded
