@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pellucid.cli.language import words
 from pellucid.cli.screen import quote
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
-from pellucid.tokens.explain import How, MergesExplanation, Piece, explain
+from pellucid.tokens.explain import MergesExplanation, Piece, explain
 from pellucid.tokens.labels import readable
 from pellucid.tokens.models.unigram import UnigramExplanation
 from pellucid.tokens.models.word import WordExplanation
@@ -25,16 +26,16 @@ STANDARD_INPUT = "-"
 TOKEN_COLUMNS: dict[str, Side] = {
     "piece": "left", "characters": "left", "id": "right", "token": "left", "bytes": "left",
 }  # fmt: skip
-COLUMNS: dict[type[How], dict[str, Side]] = {
-    MergesExplanation: {"merges of": "left", "rank": "right", "left": "left", "right": "left", "joined": "left"},
-    WordPieceExplanation: {
-        "word": "left", "longest token that fits": "left", "longer ones tried": "right", "left over": "left",
-    },
-    UnigramExplanation: {
-        "piece": "left", "characters": "left", "token that fits": "left", "score": "right", "taken": "left",
-    },
-    WordExplanation: {"piece": "left", "in the vocabulary": "left"},
+MERGE_COLUMNS: dict[str, Side] = {
+    "merges of": "left", "rank": "right", "left": "left", "right": "left", "joined": "left",
 }  # fmt: skip
+MATCH_COLUMNS: dict[str, Side] = {
+    "word": "left", "longest token that fits": "left", "longer ones tried": "right", "left over": "left",
+}  # fmt: skip
+LATTICE_COLUMNS: dict[str, Side] = {
+    "piece": "left", "place": "left", "token that fits": "left", "score": "right", "taken": "left",
+}  # fmt: skip
+WORD_COLUMNS: dict[str, Side] = {"piece": "left", "in the vocabulary": "left"}
 BEST, SECOND, BOTH = "best", "second", "best and second"
 
 
@@ -55,10 +56,15 @@ def explain_text(where: Path, text: str, as_json: bool) -> None:
         print_json([piece_document(piece) for piece in pieces])
         return
     print_table(TOKEN_COLUMNS, [cells for piece in pieces for cells in token_rows(piece)])
-    for kind, columns in COLUMNS.items():
-        rows = [cells for piece in pieces if type(piece.how) is kind for cells in how_rows(tokenizer, piece)]
-        if rows:
-            print_table(columns, rows)
+    steps = [cells for piece in pieces for cells in how_rows(tokenizer, piece)]
+    for kind, columns in (
+        (MergesExplanation, MERGE_COLUMNS),
+        (WordPieceExplanation, MATCH_COLUMNS),
+        (UnigramExplanation, LATTICE_COLUMNS),
+        (WordExplanation, WORD_COLUMNS),
+    ):
+        if steps and type(pieces[0].how) is kind:  # one tokenizer, one kind
+            print_table(columns, steps)
 
 
 def token_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
@@ -70,7 +76,7 @@ def token_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
 
 
 def how_rows(tokenizer: Tokenizer, piece: Piece) -> Iterator[tuple[str, ...]]:
-    """How a piece's tokens were found, as rows under the COLUMNS of its kind; the piece stands beside the first."""
+    """How a piece's tokens were found, as rows under the columns of its kind; the piece stands beside the first."""
     match piece.how:
         case MergesExplanation():
             found = merge_rows(piece.how)
@@ -126,7 +132,7 @@ def spans(tokens: tuple[str, ...]) -> set[tuple[int, int]]:
     ends = [0]
     for token in tokens:
         ends.append(ends[-1] + len(token))
-    return set(zip(ends, ends[1:], strict=False))
+    return set(pairwise(ends))
 
 
 def shown(tokenizer: Tokenizer, token: str) -> str:
