@@ -13,13 +13,14 @@ than any token could be.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.tokens.fast.classes import HAN, LETTER, LOWER, NEWLINE, NUMBER, OTHER, SPACE, UPPER, read_classes
-from pellucid.tokens.fast.compile import PADDING, get, loop
+from pellucid.tokens.fast.compile import PADDING, byte_at, loop
 
 WORDS, CAPITALS, GPT2 = range(3)  # the three ways of cutting
 ENDLESS = 1 << 30
@@ -35,8 +36,9 @@ class Scanner(NamedTuple):
     joins_tail: bool  # white space at the end of a text is one piece, whatever it is made of
     max_han: int  # most Chinese characters of one piece; ENDLESS for no limit, and then they may have neighbours
     longest: int  # most bytes of one piece
-    classes: NDArray[np.uint8]
-    folds: NDArray[np.uint8]
+    classes: int  # where the table lies in memory; it stays there as long as the process runs
+    folds: int
+    num_folds: int
 
 
 WAYS = {  # pattern -> its way, the most digits of a piece, whether the last white space is one piece
@@ -55,9 +57,17 @@ def open_scanner(pattern: str, *, max_han: int = 0, longest: int = ENDLESS) -> S
     """
     way, most_digits, joins_tail = WAYS[pattern]
     classes, folds = read_classes()
-    if way == GPT2:  # knows small letters only
-        folds = np.where(np.arange(len(folds)) == folds, folds, 0).astype(np.uint8)
-    return Scanner(way, most_digits, joins_tail, max_han or ENDLESS, longest, classes, folds)
+    table = _small_folds() if way == GPT2 else folds
+    return Scanner(
+        way, most_digits, joins_tail, max_han or ENDLESS, longest, classes.ctypes.data, table.ctypes.data, len(table)
+    )
+
+
+@lru_cache(maxsize=1)
+def _small_folds() -> NDArray[np.uint8]:
+    """Contractions of small letters only."""
+    folds = read_classes().folds
+    return np.where(np.arange(len(folds)) == folds, folds, 0).astype(np.uint8)
 
 
 def split(text: str, pattern: str, *, max_han: int = 0, longest: int = ENDLESS) -> list[str]:
@@ -72,7 +82,7 @@ def split(text: str, pattern: str, *, max_han: int = 0, longest: int = ENDLESS) 
     pieces: list[str] = []
     place = 0
     while place < len(data):
-        for end in ends[: find_ends(scanner, padded, place, len(data), held, ends)].tolist():
+        for end in ends[: find_ends(scanner, padded.ctypes.data, place, len(data), held, ends)].tolist():
             pieces.append(data[place:end].decode("utf-8"))
             place = end
     return pieces
@@ -81,63 +91,63 @@ def split(text: str, pattern: str, *, max_han: int = 0, longest: int = ENDLESS) 
 @loop
 def code_at(text, place):
     """The code point whose first byte stands at `place`."""
-    first = np.int64(get(text, place))
+    first = np.int64(byte_at(text, place))
     if first < 0x80:
         return first
-    second = np.int64(get(text, place + 1)) & 0x3F
+    second = np.int64(byte_at(text, place + 1)) & 0x3F
     if first < 0xE0:
         return (first & 0x1F) << 6 | second
-    third = np.int64(get(text, place + 2)) & 0x3F
+    third = np.int64(byte_at(text, place + 2)) & 0x3F
     if first < 0xF0:
         return (first & 0x0F) << 12 | second << 6 | third
-    return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(get(text, place + 3)) & 0x3F
+    return (first & 0x07) << 18 | second << 12 | third << 6 | np.int64(byte_at(text, place + 3)) & 0x3F
 
 
 @loop
 def width_at(text, place):
     """How many bytes the character has whose first byte stands at `place`."""
-    first = get(text, place)
+    first = byte_at(text, place)
     return np.int64(1) if first < 0x80 else np.int64(2) + (first >= 0xE0) + (first >= 0xF0)
 
 
 @loop
 def class_at(text, place, classes):
     """The classes of the character at `place`."""
-    first = get(text, place)
-    return get(classes, np.int64(first)) if first < 0x80 else get(classes, code_at(text, place))
+    first = byte_at(text, place)
+    return byte_at(classes, np.int64(first)) if first < 0x80 else byte_at(classes, code_at(text, place))
 
 
 @loop
 def run_end(text, place, stop, wanted, classes):
     """Where a run of characters ends that all belong to one of the wanted classes."""
     while place < stop:
-        first = get(text, place)
+        first = byte_at(text, place)
         if first < 0x80:
-            if not get(classes, np.int64(first)) & wanted:
+            if not byte_at(classes, np.int64(first)) & wanted:
                 return place
             place += 1
         else:
-            if not get(classes, code_at(text, place)) & wanted:
+            if not byte_at(classes, code_at(text, place)) & wanted:
                 return place
             place += width_at(text, place)
     return place
 
 
 @loop
-def contraction_end(text, place, stop, folds):
+def contraction_end(scanner, text, place, stop):
     """Where 's 't 'm 'd 're 've 'll ends that begins at `place` with its apostrophe; `place` where there is none."""
     second = place + 1
     if second >= stop:
         return place
     code = code_at(text, second)
-    letter = get(folds, code) if code < len(folds) else np.uint8(0)
+    letter = byte_at(scanner.folds, code) if code < scanner.num_folds else np.uint8(0)
     if letter == ord("s") or letter == ord("t") or letter == ord("m") or letter == ord("d"):
         return second + width_at(text, second)
     third = second + width_at(text, second)
     if third >= stop or letter == 0:
         return place
     code = code_at(text, third)
-    last = get(folds, code) if code < len(folds) else np.uint8(0)
+    last = byte_at(scanner.folds, code) if code < scanner.num_folds else np.uint8(0)
     if (last == ord("e") and (letter == ord("r") or letter == ord("v"))) or (letter == ord("l") and last == ord("l")):
         return third + width_at(text, third)
     return place
@@ -175,12 +185,12 @@ def space_end(text, place, stop, keeps_newlines, joins_tail, classes):
 @loop
 def other_end(text, place, stop, behind, slash, classes):
     r"""Where ` ?[^\s\p{L}\p{N}]+` ends, with the line ends behind it (in o200k slashes too); `place` where it does not fit."""
-    start = place + 1 if get(text, place) == BLANK else place
+    start = place + 1 if byte_at(text, place) == BLANK else place
     if start >= stop or not class_at(text, start, classes) & OTHER:
         return place
     end = run_end(text, start, stop, OTHER, classes)
     while behind and end < stop:
-        byte = get(text, end)
+        byte = byte_at(text, end)
         if byte != 10 and byte != 13 and not (slash and byte == SLASH):
             break
         end += 1
@@ -188,32 +198,34 @@ def other_end(text, place, stop, behind, slash, classes):
 
 
 @loop
-def words_end(text, place, stop, most_digits, joins_tail, classes, folds):
+def words_end(scanner, text, place, stop):
     """The end of the piece that begins at `place`: qwen2, llama3, cl100k."""
-    if get(text, place) == APOSTROPHE:
-        end = contraction_end(text, place, stop, folds)
+    classes = scanner.classes
+    if byte_at(text, place) == APOSTROPHE:
+        end = contraction_end(scanner, text, place, stop)
         if end > place:
             return end
     kind = class_at(text, place, classes)
     if kind & LETTER:
         return run_end(text, place, stop, LETTER, classes)
     if kind & NUMBER:
-        return digits_end(text, place, stop, most_digits, classes)
+        return digits_end(text, place, stop, scanner.most_digits, classes)
     second = place + width_at(text, place)
     if not kind & NEWLINE and second < stop and class_at(text, second, classes) & LETTER:
         return run_end(text, second, stop, LETTER, classes)
     end = other_end(text, place, stop, True, False, classes)
-    return end if end > place else space_end(text, place, stop, True, joins_tail, classes)
+    return end if end > place else space_end(text, place, stop, True, scanner.joins_tail, classes)
 
 
 @loop
-def gpt2_end(text, place, stop, classes, folds):
+def gpt2_end(scanner, text, place, stop):
     """The end of the piece that begins at `place`: gpt2."""
-    if get(text, place) == APOSTROPHE:
-        end = contraction_end(text, place, stop, folds)
+    classes = scanner.classes
+    if byte_at(text, place) == APOSTROPHE:
+        end = contraction_end(scanner, text, place, stop)
         if end > place:
             return end
-    start = place + 1 if get(text, place) == BLANK and place + 1 < stop else place
+    start = place + 1 if byte_at(text, place) == BLANK and place + 1 < stop else place
     kind = class_at(text, start, classes)
     if not kind & SPACE:
         return run_end(text, start, stop, kind & (LETTER | NUMBER | OTHER), classes)
@@ -221,8 +233,9 @@ def gpt2_end(text, place, stop, classes, folds):
 
 
 @loop
-def capitals_end(text, place, stop, most_digits, classes, folds):
+def capitals_end(scanner, text, place, stop):
     """The end of the piece that begins at `place`: o200k, where small letters end a word that a capital began."""
+    classes = scanner.classes
     kind = class_at(text, place, classes)
     if not kind & (LETTER | NUMBER | NEWLINE):
         second = place + width_at(text, place)
@@ -234,16 +247,16 @@ def capitals_end(text, place, stop, most_digits, classes, folds):
             if end == second and not kind & (UPPER | LOWER):
                 end = word_end(text, second, stop, False, classes)
             if end > second or kind & (UPPER | LOWER):
-                return suffix_end(text, end, stop, folds)
+                return suffix_end(scanner, text, end, stop)
         elif kind & (UPPER | LOWER):
             return second
     elif kind & LETTER:
         end = word_end(text, place, stop, True, classes)
         if end == place:
             end = word_end(text, place, stop, False, classes)
-        return suffix_end(text, end, stop, folds)
+        return suffix_end(scanner, text, end, stop)
     elif kind & NUMBER:
-        return digits_end(text, place, stop, most_digits, classes)
+        return digits_end(text, place, stop, scanner.most_digits, classes)
     end = other_end(text, place, stop, True, True, classes)
     return end if end > place else space_end(text, place, stop, True, False, classes)
 
@@ -266,10 +279,10 @@ def word_end(text, place, stop, small, classes):
 
 
 @loop
-def suffix_end(text, place, stop, folds):
+def suffix_end(scanner, text, place, stop):
     """The end of a word with the contraction behind it."""
-    if place < stop and get(text, place) == APOSTROPHE:
-        return contraction_end(text, place, stop, folds)
+    if place < stop and byte_at(text, place) == APOSTROPHE:
+        return contraction_end(scanner, text, place, stop)
     return place
 
 
@@ -277,10 +290,10 @@ def suffix_end(text, place, stop, folds):
 def piece_end(scanner, text, place, stop):
     """The end of the piece that begins at `place`."""
     if scanner.way == WORDS:
-        return words_end(text, place, stop, scanner.most_digits, scanner.joins_tail, scanner.classes, scanner.folds)
+        return words_end(scanner, text, place, stop)
     if scanner.way == GPT2:
-        return gpt2_end(text, place, stop, scanner.classes, scanner.folds)
-    return capitals_end(text, place, stop, scanner.most_digits, scanner.classes, scanner.folds)
+        return gpt2_end(scanner, text, place, stop)
+    return capitals_end(scanner, text, place, stop)
 
 
 @loop
@@ -290,14 +303,14 @@ def part_end(scanner, text, place, end):
     if scanner.max_han < ENDLESS:
         part, num = place, 0
         while part < end:
-            is_han = get(text, part) >= 0x80 and class_at(text, part, scanner.classes) & HAN
+            is_han = byte_at(text, part) >= 0x80 and class_at(text, part, scanner.classes) & HAN
             if num == scanner.max_han or (num and not is_han) or (part > place and is_han and not num):
                 break
             num = num + 1 if is_han else 0
             part += width_at(text, part)
     if part - place > scanner.longest:
         part = place + scanner.longest
-        while get(text, part) & 0xC0 == 0x80:  # inside of a character
+        while byte_at(text, part) & 0xC0 == 0x80:  # inside of a character
             part -= 1
     return part
 
