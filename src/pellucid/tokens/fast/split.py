@@ -26,6 +26,7 @@ WORDS, CAPITALS, GPT2 = range(3)  # the three ways of cutting
 ENDLESS = 1 << 30
 APOSTROPHE, BLANK, SLASH = ord("'"), ord(" "), ord("/")
 BATCH = 4_096  # pieces found at a time
+WHOLE, CUT = range(2)  # what is held from call to call
 
 
 class Scanner(NamedTuple):
@@ -78,7 +79,7 @@ def split(text: str, pattern: str, *, max_han: int = 0, longest: int = ENDLESS) 
     """
     scanner, data = open_scanner(pattern, max_han=max_han, longest=longest), text.encode("utf-8")
     padded = np.frombuffer(data + bytes(PADDING), np.uint8)
-    held, ends = np.zeros(1, np.int64), np.empty(BATCH, np.int64)
+    held, ends = np.zeros(2, np.int64), np.empty(BATCH, np.int64)
     pieces: list[str] = []
     place = 0
     while place < len(data):
@@ -319,15 +320,16 @@ def part_end(scanner, text, place, end):
 def find_ends(scanner, text, start, stop, held, ends):
     """Write where pieces end, from `start` on, until `ends` is full or the text is at its end. Returns how many.
 
-    `held`: a single number that stays from call to call, where the piece ends of which a part was the last one written.
-    It must be at most `start` for a new text.
+    `held` stays from call to call: where the piece ends of which a part was the last one written (0 for a new text), and
+    how often a piece was cut because it was too long.
     """
-    num, place, whole = 0, start, max(held[0], start)
+    num, place, whole = 0, start, max(held[WHOLE], start)
     while place < stop and num < len(ends):
         if place == whole:
             whole = piece_end(scanner, text, place, stop)
-        place = part_end(scanner, text, place, whole)
-        ends[num] = place
+        end = part_end(scanner, text, place, whole)
+        held[CUT] += end < whole and end - place > scanner.longest - 4
+        ends[num] = place = end
         num += 1
-    held[0] = whole
+    held[WHOLE] = whole
     return num
