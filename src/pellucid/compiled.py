@@ -60,13 +60,19 @@ def find_cache(room: Path) -> CodeFolder:
     return CodeFolder(directory=None, fault="; ".join(faults))
 
 
-def compile_loop(function: Callable[..., Any], folder: CodeFolder, *, parallel: bool = False) -> Any:
-    """Compile a loop when it is first called, for the types it is called with; `parallel` spreads `prange`."""
+def compile_loop(
+    function: Callable[..., Any], folder: CodeFolder, *, parallel: bool = False, inside: bool = False
+) -> Any:
+    """Compile a loop when it is first called, for the types it is called with.
+
+    `parallel` spreads `prange`; `inside` makes its machine code part of every loop that calls it.
+    """
     keep = folder.directory is not None
     config: Any = numba.config  # its names are made when it is imported
     before, config.CACHE_DIR = config.CACHE_DIR, str(folder.directory) if keep else ""
     try:
-        return numba.njit(cache=keep, nogil=True, error_model="numpy", fastmath=False, parallel=parallel)(function)
+        options = {"parallel": True} if parallel else {"forceinline": True} if inside else {}
+        return numba.njit(cache=keep, nogil=True, error_model="numpy", fastmath=False, **options)(function)
     finally:
         config.CACHE_DIR = before
 

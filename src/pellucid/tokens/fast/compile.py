@@ -1,6 +1,7 @@
 """How this room's loops are compiled, and the few reads of memory that NumPy has no word for.
 
     @loop                  a function compiled to machine code (`pellucid.compiled`); it releases Python's lock
+    @inner                 a small one that becomes part of the loops that call it
     byte_at(text, i)       one byte of a text
     word_at(text, i)       8 neighbouring bytes as one number, wherever they lie
 
@@ -28,6 +29,11 @@ PADDING = 32
 def loop(function: Callable[..., Any]) -> Any:
     """Compile a loop when it is first called, for the types it is called with."""
     return compile_loop(function, CACHE)
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """Compile a small function that becomes part of the loops that call it: arrays then cost nothing to hand over."""
+    return compile_loop(function, CACHE, inside=True)
 
 
 def _load(builder, address, index, bits):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.tokens.fast.compile import PADDING, byte_at, loop, word_at
+from pellucid.tokens.fast.compile import PADDING, byte_at, inner, loop, word_at
 from pellucid.tokens.fast.split import BATCH, CUT, WHOLE, find_ends, open_scanner
 from pellucid.tokens.fast.threads import count_threads
 
@@ -174,14 +174,14 @@ def _num_slots(num: int) -> int:
     return max(FEWEST_SLOTS, 1 << (3 * num).bit_length())
 
 
-@loop
+@inner
 def mixed(number):
     """A number whose every bit depends on many bits of the given one."""
     number *= FACTOR
     return number ^ (number >> np.uint64(32))
 
 
-@loop
+@inner
 def hash_of(text, place, size):
     """A hash of some bytes, 64 bits."""
     value = mixed(np.uint64(size))
@@ -194,7 +194,7 @@ def hash_of(text, place, size):
     return value
 
 
-@loop
+@inner
 def is_same(text, place, other, other_place, size):
     """Whether the same bytes stand at two places."""
     while size >= 8:
@@ -207,7 +207,7 @@ def is_same(text, place, other, other_place, size):
     return (word_at(text, place) ^ word_at(other, other_place)) & rest == 0
 
 
-@loop
+@inner
 def find_slot(slots, rows_PC, hashed, text, place, size, known):
     """The slot of a piece: the one that leads to its row, or the empty one where that would be written."""
     last = np.uint64(len(slots) - 1)

@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.tokens.fast.count import mixed
-from pellucid.tokens.fast.compile import loop
+from pellucid.tokens.fast.compile import inner, loop
 
 COUNT, PAIR, FIRST, NUM = range(4)  # the columns of an entry
 # The columns of a pair: itself + 1 (0 is an empty slot), its count, and while one merge runs the number of new cells where
@@ -224,12 +224,12 @@ def _with_pairs(state: State, num_more: int) -> State:
     return state._replace(pairs_PC=pairs_PC)
 
 
-@loop
+@inner
 def pair_of(left, right):
     return np.int64(left) << 32 | np.int64(right)
 
 
-@loop
+@inner
 def find_pair(pairs_PC, pair):
     """The slot of a pair, or the empty one where it would be written."""
     last = np.uint64(len(pairs_PC) - 1)
@@ -309,7 +309,7 @@ def add_entry(state, slot, least):
         sift_up(entries_EC, place)
 
 
-@loop
+@inner
 def comes_first(heap_EC, one, other):
     """Whether an entry is merged before another."""
     if heap_EC[one, COUNT] != heap_EC[other, COUNT]:
@@ -317,7 +317,7 @@ def comes_first(heap_EC, one, other):
     return heap_EC[one, PAIR] < heap_EC[other, PAIR]
 
 
-@loop
+@inner
 def swap(heap_EC, one, other):
     for column in range(4):
         kept = heap_EC[one, column]
@@ -460,7 +460,8 @@ def merge_some(state, goal, least, longest, most_steps):
 def merge_entry(state, entry, least, longest):
     """Join a pair in all cells of an entry; pairs that come about become new entries."""
     numbers, pairs_PC, symbols_N, spans_N = state.numbers, state.pairs_PC, state.symbols_N, state.spans_N
-    log_slots, log_cells, starts_W = state.log_slots, state.log_cells, state.starts_W
+    log_slots, log_cells, starts_W, counts_W = state.log_slots, state.log_cells, state.starts_W, state.counts_W
+    words_N, token_sizes_V, arena = state.words_N, state.token_sizes_V, state.arena
     pair, count = state.heap_EC[entry, PAIR], state.heap_EC[entry, COUNT]
     first, last = state.heap_EC[entry, FIRST], state.heap_EC[entry, FIRST] + state.heap_EC[entry, NUM]
     left, right = np.int32(pair >> 32), np.int32(pair & 0xFFFFFFFF)
@@ -471,28 +472,28 @@ def merge_entry(state, entry, least, longest):
     numbers[MERGES] += 1
     logged = 0
     for place in range(first, last):
-        cell = np.int64(state.arena[place])
+        cell = np.int64(arena[place])
         if symbols_N[cell] != left:
             continue
-        word = state.words_N[cell]
+        word = words_N[cell]
         begin, end, second = starts_W[word], starts_W[word + 1], cell + spans_N[cell]
         if second >= end or symbols_N[second] != right:
             continue
-        times, third = state.counts_W[word], second + spans_N[second]
+        times, third = counts_W[word], second + spans_N[second]
         symbols_N[second], symbols_N[cell] = EMPTY, joined
         spans_N[cell] = spans_N[third - 1] = third - cell
         if cell > begin:
             before = cell - spans_N[cell - 1]
             neighbour = symbols_N[before]
             lose_pair(pairs_PC, pair_of(neighbour, left), times)
-            if state.token_sizes_V[neighbour] < most:
+            if token_sizes_V[neighbour] < most:
                 log_slots[logged] = gain_pair(pairs_PC, numbers, pair_of(neighbour, joined), times)
                 log_cells[logged] = before
                 logged += 1
         if third < end:
             neighbour = symbols_N[third]
             lose_pair(pairs_PC, pair_of(right, neighbour), times)
-            if state.token_sizes_V[neighbour] < most:
+            if token_sizes_V[neighbour] < most:
                 log_slots[logged] = gain_pair(pairs_PC, numbers, pair_of(joined, neighbour), times)
                 log_cells[logged] = cell
                 logged += 1
@@ -501,13 +502,13 @@ def merge_entry(state, entry, least, longest):
         if pairs_PC[slot, FRESH] > 0:
             add_entry(state, slot, least)
         if pairs_PC[slot, FRESH] != NOT_KEPT:
-            state.arena[-1 - pairs_PC[slot, FRESH]] = log_cells[one]
+            arena[-1 - pairs_PC[slot, FRESH]] = log_cells[one]
             pairs_PC[slot, FRESH] -= 1
     for one in range(logged):
         pairs_PC[log_slots[one], FRESH] = 0
 
 
-@loop
+@inner
 def lose_pair(pairs_PC, pair, times):
     """A pair occurs `times` times less; one that would be too long was never counted."""
     slot = find_pair(pairs_PC, pair)
@@ -515,7 +516,7 @@ def lose_pair(pairs_PC, pair, times):
         pairs_PC[slot, PAIR_COUNT] -= times
 
 
-@loop
+@inner
 def gain_pair(pairs_PC, numbers, pair, times):
     """A pair occurs in one more cell. Returns its slot."""
     slot = find_pair(pairs_PC, pair)
