@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from pellucid.tokens.fast.compile import PADDING, byte_at, inner, loop, word_at
 from pellucid.tokens.fast.split import BATCH, CUT, WHOLE, find_ends, open_scanner
 from pellucid.tokens.fast.threads import count_threads
+from pellucid.tokens.merge_limits import LONGEST
 
 HASH, PLACE, SIZE, COUNT = range(4)  # the columns of a row
 ROUND = 1 << 24  # bytes of text that are counted together
-LONGEST = 1_024  # bytes of a piece: no vocabulary in use has a token as long
 MOST_PIECES = 1 << 21
 FEWEST_SLOTS = 1 << 12
 UPPER_HALF = np.uint64(0xFFFFFFFF00000000)

@@ -300,17 +300,17 @@ def piece_end(scanner, text, place, stop):
 @loop
 def part_end(scanner, text, place, end):
     """The end of the first part of a piece: it is cut around Chinese characters, and where it is too long."""
-    part = end
+    part, most = end, place + scanner.longest
     if scanner.max_han < ENDLESS:
         part, num = place, 0
-        while part < end:
+        while part < end and part <= most:
             is_han = byte_at(text, part) >= 0x80 and class_at(text, part, scanner.classes) & HAN
             if num == scanner.max_han or (num and not is_han) or (part > place and is_han and not num):
                 break
             num = num + 1 if is_han else 0
             part += width_at(text, part)
-    if part - place > scanner.longest:
-        part = place + scanner.longest
+    if part > most:
+        part = most
         while byte_at(text, part) & 0xC0 == 0x80:  # inside of a character
             part -= 1
     return part
