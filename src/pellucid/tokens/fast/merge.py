@@ -46,6 +46,7 @@ PAIR_KEY, PAIR_COUNT, FRESH = range(3)
 NOT_KEPT = -(1 << 62)
 DONE, GOING_ON, NEEDS_ROOM = range(3)
 STEPS = 1 << 22  # cells that are looked at in one call: a tenth of a second, then Ctrl-C and progress have their turn
+ROOM = 1 << 12  # entries, tokens and so on that there is room for at first
 MOST_CELLS = 1 << 31  # cells have 32 bits
 EMPTY = -1
 ENDLESS = 1 << 30
@@ -89,7 +90,7 @@ class MergeLoop:
 
     `symbols`: all words, one after the other, int32 from 0 to `len(sizes) - 1`. `starts`: where each word begins, and
     where the last one ends. `counts`: how often each word occurs, int64. `sizes`: the length of each base symbol in any
-    unit; `longest`: see above. `most_new`: how many new symbols are wanted.
+    unit; `longest`: see above. `most_new`: how many new symbols are wanted. `room` changes nothing but the time it takes.
 
     >>> words, sizes = np.array([0, 1, 0, 1, 2], np.int32), np.ones(3, np.int64)
     >>> loop = MergeLoop(words, np.array([0, 5]), np.array([1]), sizes=sizes, most_new=2, least_count=1)
@@ -107,11 +108,13 @@ class MergeLoop:
         most_new: int,
         least_count: int = 2,
         longest: int = ENDLESS,
+        room: int = ROOM,
     ) -> None:
         assert len(symbols) < MOST_CELLS
         self._num_base, self._most_new, self._least, self._longest = len(sizes), most_new, least_count, longest
         self._state = start_state(
-            symbols.astype(np.int32), starts.astype(np.int64), counts.astype(np.int64), sizes.astype(np.int64), least_count
+            np.asarray(symbols, np.int32), np.asarray(starts, np.int64), np.asarray(counts, np.int64),
+            np.asarray(sizes, np.int64), least_count, room,
         )
 
     @property
@@ -141,17 +144,17 @@ class MergeLoop:
 
 def start_state(
     symbols_N: NDArray[np.int32], starts_W: NDArray[np.int64], counts_W: NDArray[np.int64], sizes_V: NDArray[np.int64],
-    least_count: int,
+    least_count: int, room: int,
 ) -> State:
     """The state before the first merge: every pair of neighbours is an entry."""
-    num_base, num_cells, room = len(sizes_V), len(symbols_N), 1 << 12
+    num_base, num_cells = len(sizes_V), len(symbols_N)
     state = State(
         symbols_N=symbols_N.copy(),
         words_N=np.repeat(np.arange(len(counts_W), dtype=np.int32), np.diff(starts_W)),
         spans_N=np.ones(num_cells, np.int32),
         starts_W=starts_W,
         counts_W=counts_W,
-        pairs_PC=np.zeros((4 * room, 3), np.int64),
+        pairs_PC=np.zeros((1 << (4 * room).bit_length(), 3), np.int64),
         heap_EC=np.zeros((room, 4), np.int64),
         waiting_EC=np.zeros((room, 4), np.int64),
         arena=np.zeros(num_cells + room, np.int32),
@@ -183,7 +186,7 @@ def make_room(state: State) -> State:
     new_pairs = min(new_cells, 2 * int(numbers[TOKENS]) + 2)
     if numbers[ARENA_END] + new_cells > len(state.arena):
         live = int(state.heap_EC[: numbers[ENTRIES], NUM].sum() + state.waiting_EC[: numbers[WAITING], NUM].sum())
-        arena = np.empty(live + live // 4 + new_cells + (1 << 16), np.int32)
+        arena = np.empty(live + live // 4 + new_cells, np.int32)
         move_entries(state, arena)
         state = state._replace(arena=arena)
     if 2 * (numbers[PAIRS] + new_pairs) > len(state.pairs_PC):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import numpy as np
 
-from pellucid.compiled import VARIABLE, stopping_between_passes
 from pellucid.counts import counted
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.fast.compile import CACHE, is_compiled, mark_compiled
+from pellucid.tokens.fast.compile import is_compiled
 from pellucid.tokens.fast.count import PieceCounter, PieceCounts
 from pellucid.tokens.fast.merge import MergeLoop, Merges
+from pellucid.tokens.fast.telling import telling_of_compilation
 from pellucid.tokens.formats import BYTE_CHARACTERS, NUM_BYTES
 from pellucid.tokens.merge_limits import LEAST_COUNT, LONGEST, Limits
 
@@ -44,34 +42,9 @@ def compile_loops(recorder: Recorder) -> None:
     with telling_of_compilation(TRAINING, recorder):
         counter = PieceCounter("qwen2", num_threads=1)
         counter.feed("to be or not to be " * 9)
-        _learn(counter.finish(), Limits(num_tokens=NUM_BYTES + 9, pattern="qwen2"), NULL)
-
-
-@contextmanager
-def telling_of_compilation(name: str, recorder: Recorder) -> Iterator[None]:
-    """Say that loops are being compiled, where they are not on disk yet; Ctrl-C stops it."""
-    if not is_compiled(name):
-        recorder.record(_about_to_compile())
-    started = time.perf_counter()
-    with stopping_between_passes():
-        yield
-    if not is_compiled(name):
-        seconds = time.perf_counter() - started
-        data = {"seconds": round(seconds, 2)}
-        recorder.record(Event(name="tokens.compiled", message=f"compiled in {seconds:.0f} s", data=data))
-        mark_compiled(name)
-
-
-def _about_to_compile() -> Event:
-    data = {"directory": str(CACHE.directory or "")}
-    if CACHE.directory is not None:
-        message = "compiling the tokenizer's loops (once on this machine, about ten seconds)"
-        return Event(name="tokens.compiling", message=message, data=data)
-    message = (
-        f"compiling the tokenizer's loops, ten seconds and more, and again at every call: the code cannot be kept"
-        f" ({CACHE.fault}); name a folder that can be written in the variable {VARIABLE}"
-    )
-    return Event(name="tokens.compiling", message=message, data={**data, "fault": CACHE.fault}, level="warning")
+        pieces = counter.finish()
+        words, sizes = SYMBOLS[pieces.text], np.ones(NUM_BYTES, np.int64)
+        MergeLoop(words, pieces.starts, pieces.counts, sizes=sizes, most_new=9, room=1).run()  # where room must be made
 
 
 def _learn(pieces: PieceCounts, limits: Limits, recorder: Recorder) -> list[tuple[str, str]]:
