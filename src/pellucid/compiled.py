@@ -71,8 +71,9 @@ def compile_loop(
     config: Any = numba.config  # its names are made when it is imported
     before, config.CACHE_DIR = config.CACHE_DIR, str(folder.directory) if keep else ""
     try:
-        options = {"parallel": True} if parallel else {"forceinline": True} if inside else {}
-        return numba.njit(cache=keep, nogil=True, error_model="numpy", fastmath=False, **options)(function)
+        return numba.njit(
+            cache=keep, nogil=True, error_model="numpy", fastmath=False, parallel=parallel, forceinline=inside
+        )(function)
     finally:
         config.CACHE_DIR = before
 

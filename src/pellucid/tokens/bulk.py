@@ -71,7 +71,7 @@ class BulkEncoder:
             self._encoder = None if fault else encoder
         self._settled = True
         if fault:
-            message = f"the tokenizer's file is run by Hugging Face's engine, which takes longer: {fault}"
+            message = f"Hugging Face's engine encodes the text, which takes longer: {fault}"
             recorder.record(Event(name="tokens.encoding_slowly", message=message, data={"reason": fault}))
 
     def _find_fault(self, encoder: Encoder) -> str:

@@ -25,7 +25,9 @@ from pellucid.tokens.formats import BYTE_CHARACTERS
 from pellucid.tokens.merge_limits import LEAST_COUNT, LONGEST, Limits
 from pellucid.tokens.patterns import PATTERNS
 
-LONG_RUN = re.compile(rf"\S{{{LONGEST // 4}}}|\s{{{LONGEST // 4}}}")  # where a longer piece could be: four bytes a character
+LONG_RUN = re.compile(
+    rf"\S{{{LONGEST // 4}}}|\s{{{LONGEST // 4}}}"
+)  # where a longer piece could be: four bytes a character
 ENDLESS_BLOCK = 1 << 14  # characters of a text in which there was no place to cut
 # Measured: the trainer takes about half a second for a megabyte of English or Chinese; the loops a tenth of that, after
 # half a second for starting them, or ten seconds where they have to be compiled.

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class PieceCounts:
 
     def __iter__(self) -> Iterator[tuple[bytes, int]]:
         data, starts = self.text.tobytes(), self.starts.tolist()
-        for start, stop, count in zip(starts, starts[1:], self.counts.tolist()):
+        for (start, stop), count in zip(pairwise(starts), self.counts.tolist(), strict=True):
             yield data[start:stop], count
 
 
@@ -110,7 +111,7 @@ class PieceCounter:
         ends = np.cumsum([0, *map(len, waiting)])
         text = np.frombuffer(b"".join([*waiting, bytes(PADDING)]), np.uint8)
         shares = np.searchsorted(ends, np.linspace(0, ends[-1], self._num_threads + 1))
-        parts = [ends[first : last + 1] for first, last in zip(shares, shares[1:]) if first < last]
+        parts = [ends[first : last + 1] for first, last in pairwise(shares) if first < last]
         self._counting = (text, [self._pool.submit(count_pieces, self._scanner, text, part) for part in parts])
 
     def _end_round(self) -> None:
@@ -142,7 +143,9 @@ class _Table:
         self.text = _with_room(self.text, size + PADDING)
         if 2 * most > len(self.slots):
             self.slots = place_rows(self.rows_PC[: self.num], _num_slots(most))
-        self.num, self.end = join_rows(rows_PC, text.ctypes.data, self.rows_PC, self.num, self.slots, self.text, self.end)
+        self.num, self.end = join_rows(
+            rows_PC, text.ctypes.data, self.rows_PC, self.num, self.slots, self.text, self.end
+        )
 
     def shrink(self, most: int) -> int:
         """Forget the rarest pieces until at most `most` are left. Returns how many occurrences that were."""

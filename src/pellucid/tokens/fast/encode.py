@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.tokens.fast.classes import LETTER, SPACE
 from pellucid.tokens.fast.compile import PADDING, byte_at, inner, loop, word_at
 from pellucid.tokens.fast.count import hash_of, is_same, mixed
-from pellucid.tokens.fast.classes import LETTER, SPACE
 from pellucid.tokens.fast.split import BATCH, WHOLE, class_at, code_at, find_ends, open_scanner
 from pellucid.tokens.fast.threads import count_threads
 
@@ -84,8 +85,7 @@ class Encoder:
         text = np.frombuffer(b"".join([*group, bytes(PADDING)]), np.uint8)
         starts, owners = find_segments(text, bounds, self._scanner.classes, SEGMENT)
         shares = np.linspace(0, len(owners), min(len(owners), 4 * self._num_threads) + 1).astype(np.int64)
-        parts = list(pool.map(lambda part: self._encode_part(text, starts[part[0] : part[1] + 1]),
-                              zip(shares, shares[1:])))  # fmt: skip
+        parts = list(pool.map(lambda share: self._encode_part(text, starts[share[0] : share[1] + 1]), pairwise(shares)))
         ids = np.concatenate([ids for ids, _ in parts]) if parts else np.empty(0, np.uint32)
         nums = np.zeros(len(group), np.int64)
         np.add.at(nums, owners, np.concatenate([nums for _, nums in parts]) if parts else owners)
@@ -100,16 +100,16 @@ class Encoder:
             cache = self._caches.pop()
         except IndexError:
             cache = np.zeros((CACHE_SLOTS, 8), np.uint64)
-        ids = np.empty(int(starts[-1] - starts[0]), np.uint32)  # at most one id for each byte; pages unused cost nothing
+        ids = np.empty(
+            int(starts[-1] - starts[0]), np.uint32
+        )  # at most one id for each byte; pages unused cost nothing
         nums = np.empty(len(starts) - 1, np.int64)
         num = encode_segments(self._scanner, text, starts, self._tables, cache, ids, nums)
         self._caches.append(cache)
         return ids[:num], nums
 
 
-def build_tables(
-    byte_ids: Sequence[int], merges: Sequence[tuple[int, int, int]], whole: Mapping[bytes, int]
-) -> Tables:
+def build_tables(byte_ids: Sequence[int], merges: Sequence[tuple[int, int, int]], whole: Mapping[bytes, int]) -> Tables:
     """The tables of a vocabulary, as `Encoder` takes it."""
     merges_MC = np.array(merges, np.int64).reshape(-1, 3)
     merges_PC = np.zeros((1 << max(4, (2 * len(merges)).bit_length()), 2), np.int64)

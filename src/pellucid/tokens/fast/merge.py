@@ -36,8 +36,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.tokens.fast.count import mixed
 from pellucid.tokens.fast.compile import inner, loop
+from pellucid.tokens.fast.count import mixed
 
 COUNT, PAIR, FIRST, NUM = range(4)  # the columns of an entry
 # The columns of a pair: itself + 1 (0 is an empty slot), its count, and while one merge runs the number of new cells where
@@ -51,7 +51,7 @@ MOST_CELLS = 1 << 31  # cells have 32 bits
 EMPTY = -1
 ENDLESS = 1 << 30
 # The numbers that change from call to call.
-(ENTRIES, WAITING, ARENA_END, TOKENS, TOKEN_END, MERGES, PAIRS, REVIVED, DEMAND) = range(9)
+(ENTRIES, WAITING, ARENA_END, TOKENS, TOKEN_END, MERGES, PAIRS, REVIVED, DEMAND, LOOKED_AT) = range(10)
 
 
 class State(NamedTuple):
@@ -113,14 +113,23 @@ class MergeLoop:
         assert len(symbols) < MOST_CELLS
         self._num_base, self._most_new, self._least, self._longest = len(sizes), most_new, least_count, longest
         self._state = start_state(
-            np.asarray(symbols, np.int32), np.asarray(starts, np.int64), np.asarray(counts, np.int64),
-            np.asarray(sizes, np.int64), least_count, room,
+            np.asarray(symbols, np.int32),
+            np.asarray(starts, np.int64),
+            np.asarray(counts, np.int64),
+            np.asarray(sizes, np.int64),
+            least_count,
+            room,
         )
 
     @property
     def num_new(self) -> int:
         """How many new symbols there are so far."""
         return int(self._state.numbers[TOKENS]) - self._num_base
+
+    @property
+    def num_looked_at(self) -> int:
+        """How many cells all merges so far went through: the work, whatever the machine."""
+        return int(self._state.numbers[LOOKED_AT])
 
     def steps(self) -> Iterator[int]:
         """Go on until all is learned; yields the number of new symbols a few times each second."""
@@ -139,12 +148,16 @@ class MergeLoop:
     def learned(self) -> Merges:
         """The merges so far."""
         num = int(self._state.numbers[MERGES])
-        return Merges(pairs=self._state.merges[: 2 * num].reshape(-1, 2), counts=self._state.merge_counts[:num])
+        return Merges(pairs=self._state.merges[:num], counts=self._state.merge_counts[:num])
 
 
 def start_state(
-    symbols_N: NDArray[np.int32], starts_W: NDArray[np.int64], counts_W: NDArray[np.int64], sizes_V: NDArray[np.int64],
-    least_count: int, room: int,
+    symbols_N: NDArray[np.int32],
+    starts_W: NDArray[np.int64],
+    counts_W: NDArray[np.int64],
+    sizes_V: NDArray[np.int64],
+    least_count: int,
+    room: int,
 ) -> State:
     """The state before the first merge: every pair of neighbours is an entry."""
     num_base, num_cells = len(sizes_V), len(symbols_N)
@@ -164,9 +177,9 @@ def start_state(
         token_starts_V=_longer(np.arange(num_base + 1), num_base + room),
         token_sizes_V=_longer(sizes_V, num_base + room),
         token_slots=np.zeros(1 << (4 * (num_base + room)).bit_length(), np.int32),
-        merges=np.zeros(2 * room, np.int32),
+        merges=np.zeros((room, 2), np.int32),
         merge_counts=np.zeros(room, np.int64),
-        numbers=np.zeros(DEMAND + 1, np.int64),
+        numbers=np.zeros(LOOKED_AT + 1, np.int64),
     )
     state.numbers[TOKENS] = state.numbers[TOKEN_END] = num_base
     place_tokens(state)
@@ -192,16 +205,16 @@ def make_room(state: State) -> State:
     if 2 * (numbers[PAIRS] + new_pairs) > len(state.pairs_PC):
         state = _with_pairs(state, new_pairs)
     num_entries, num_tokens = int(numbers[ENTRIES] + numbers[WAITING]) + new_pairs, int(numbers[TOKENS]) + 2
-    longest = int(np.diff(state.token_starts_V[:num_tokens - 1]).max(initial=1))
+    longest = int(np.diff(state.token_starts_V[: num_tokens - 1]).max(initial=1))
     state = state._replace(
         heap_EC=_longer(state.heap_EC, num_entries),
         waiting_EC=_longer(state.waiting_EC, num_entries),
         log_slots=_longer(state.log_slots, new_cells),
         log_cells=_longer(state.log_cells, new_cells),
-        merges=_longer(state.merges, 2 * int(numbers[MERGES]) + 2),
+        merges=_longer(state.merges, int(numbers[MERGES]) + 1),
         merge_counts=_longer(state.merge_counts, int(numbers[MERGES]) + 1),
         token_starts_V=_longer(state.token_starts_V, num_tokens + 1),
-        token_sizes_V=_longer(state.token_sizes_V, num_tokens + 1),  # as long as the starts
+        token_sizes_V=_longer(state.token_sizes_V, num_tokens + 1),
         parts=_longer(state.parts, int(numbers[TOKEN_END]) + 2 * longest),
     )
     if 2 * num_tokens > len(state.token_slots):
@@ -415,8 +428,8 @@ def has_room(state, num):
         and 2 * (numbers[PAIRS] + new_pairs) <= len(state.pairs_PC)
         and num_entries <= min(len(state.heap_EC), len(state.waiting_EC))
         and new_cells <= len(state.log_cells)
-        and numbers[MERGES] < len(state.merge_counts)
-        and numbers[TOKENS] + 2 <= min(len(starts_V) - 1, len(state.token_slots) // 2)
+        and numbers[MERGES] < min(len(state.merges), len(state.merge_counts))
+        and numbers[TOKENS] + 2 <= min(len(starts_V) - 1, len(state.token_sizes_V), len(state.token_slots) // 2)
         and numbers[TOKEN_END] + num_parts <= len(state.parts)
     )
 
@@ -454,6 +467,7 @@ def merge_some(state, goal, least, longest, most_steps):
             return NEEDS_ROOM
         else:
             steps += heap_EC[0, NUM]
+            numbers[LOOKED_AT] += heap_EC[0, NUM]
             take_first(state)
             merge_entry(state, numbers[ENTRIES], least, longest)
     return DONE
@@ -471,7 +485,7 @@ def merge_entry(state, entry, least, longest):
     joined = join_tokens(state, left, right)
     most = longest - state.token_sizes_V[joined]  # a neighbour must be shorter than this
     merge = numbers[MERGES]
-    state.merges[2 * merge], state.merges[2 * merge + 1], state.merge_counts[merge] = left, right, count
+    state.merges[merge, 0], state.merges[merge, 1], state.merge_counts[merge] = left, right, count
     numbers[MERGES] += 1
     logged = 0
     for place in range(first, last):
