@@ -114,7 +114,7 @@ def test_unknown_pattern_and_sample_size_are_refused() -> None:
     with pytest.raises(TokenizerError, match="known: qwen2, llama3, gpt2"):
         train_bpe(["text"], 300, pattern="gpt9")
     with pytest.raises(TokenizerError, match="sample_bytes must lie between"):
-        train_bpe(["text"], 300, sample_bytes=1 << 31)
+        train_bpe(["text"], 300, sample_bytes=(1 << 40) + 1)
 
 
 def test_an_error_in_the_texts_passes_through_unchanged() -> None:
