@@ -30,7 +30,6 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
-from prepare import SENTENCE, measure, recombined
 from tokenizers import models, pre_tokenizers
 
 from pellucid.events import NULL
@@ -39,6 +38,7 @@ from pellucid.tokens.fast.training import learn_by_loops
 from pellucid.tokens.formats import BYTE_CHARACTERS
 from pellucid.tokens.merge_limits import Limits
 from pellucid.tokens.patterns import PATTERNS, segments
+from prepare import SENTENCE, measure, recombined
 
 THREADS = 2
 VOCAB_SIZE = 8_192

@@ -31,7 +31,7 @@ LINES = {  # a room imports only from rooms on lower lines; rooms on one line do
     "model": 5,
     "tokens": 4,
     "planning": 4,
-    "arguments": 4,
+    "arguments": 3,
     "settings": 3,
     "events": 2,
     "setting_values": 2,

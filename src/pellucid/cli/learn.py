@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, PlacePath, common_options, print_json, tell_opening
+from pellucid.cli.common import Common, PlacePath, common_options, print_json, seed_option, tell_opening
 from pellucid.cli.language import asked_language
 from pellucid.cli.language import language as speaking
 from pellucid.cli.lesson_page import describe, show, show_title
@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
 @click.option("--prompt", metavar="TEXT", help="guided lessons: the text to look into [default: a sample sentence]")
 @click.option("--answer", metavar="NUMBER", help="guided lessons: check this answer instead of asking for one")
 @click.option("--quick", is_flag=True, help="trials only: a few steps, to see that it runs")
+@seed_option
 @common_options
 def command(common: Common, lesson: str, **options: Any) -> None:
     """Work through LESSON, by number or name; without it, list the lessons.
