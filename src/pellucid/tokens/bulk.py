@@ -24,8 +24,8 @@ from pellucid.tokens.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from pellucid.tokens.fast.encode import Encoder
 
-# Measured: the engine takes a second for some seven megabytes; starting takes about a second (loading the loops, building
-# the tables, the comparison), compiling about ten, once on a machine.
+# The engine takes a second for some seven megabytes. Starting takes less than that (Numba's import, loading the loops, the
+# tables, the comparison), compiling tens of seconds on a busy machine, once.
 WORTH_STARTING, WORTH_COMPILING = 1 << 22, 1 << 26  # characters
 SCRIPTS = (
     "The quick brown fox didn't jump; they'LL say it's FINE, we'Ve 3.14159 reasons & 1,000,000 doubts.\r\n\r\n\tif (x != y)"

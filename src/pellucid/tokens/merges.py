@@ -29,8 +29,8 @@ LONG_RUN = re.compile(
     rf"\S{{{LONGEST // 4}}}|\s{{{LONGEST // 4}}}"
 )  # where a longer piece could be: four bytes a character
 ENDLESS_BLOCK = 1 << 14  # characters of a text in which there was no place to cut
-# Measured: the trainer takes about half a second for a megabyte of English or Chinese; the loops a tenth of that, after
-# half a second for starting them, or ten seconds where they have to be compiled.
+# On a busy machine the trainer took 0.3 to 1.5 s for a megabyte, English the least; the loops a third to a tenth of that, after
+# half a second for loading them, or 15 to 40 where they had to be compiled.
 WORTH_STARTING, WORTH_COMPILING = 1 << 20, 6_000_000  # bytes of text
 
 
