@@ -86,4 +86,10 @@ def unknown_tokenizer() -> Tokenizer:
     }  # fmt: skip
     decoder = {"type": "WordPiece", "prefix": "##", "cleanup": True}
     steps = {"type": "BertPreTokenizer"}
-    return Tokenizer.from_json(json.dumps(layout.document(model, num_tokens=3, pre_tokenizer=steps, decoder=decoder)))
+    return Tokenizer.from_json(
+        json.dumps(
+            layout.document(
+                model, specials=layout.numbered(["<bos>", "<eos>"], 3), pre_tokenizer=steps, decoder=decoder
+            )
+        )
+    )
