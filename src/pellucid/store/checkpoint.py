@@ -42,11 +42,11 @@ from pellucid.store.directory import (
     is_checkpoint,
     weight_files,
 )
-from pellucid.store.endings import ending_ids, with_endings
 from pellucid.store.names.family import Family, to_foreign, to_ours
 from pellucid.store.names.registry import family_for, read_config
 from pellucid.store.tensors import MappedTensors, read_tensors, serialize
 from pellucid.store.verify import check_files, read_json
+from pellucid.tokens.read_roles import settle_roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import Json, Table, shown
 
@@ -143,7 +143,7 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
     generation = read_json(directory / GENERATION) if (directory / GENERATION).is_file() else {}
     if tokenizer is not None:
         documents = {str(directory / CONFIG): described, str(directory / GENERATION): generation}
-        tokenizer = with_endings(tokenizer, documents, recorder)
+        tokenizer = tokenizer.with_roles(settle_roles(tokenizer.roles, tokenizer.vocabulary, documents, recorder))
     return Checkpoint(
         directory=directory,
         config=config,
@@ -279,8 +279,7 @@ def _config_json(
         "architectures": [family.architecture],
         "model_type": family.model_type,
         **family.config_to_hf(config),
-        "bos_token_id": tokenizer.bos_id if tokenizer else None,
-        "eos_token_id": ending_ids(tokenizer),
+        **(_role_ids(tokenizer) if tokenizer else {"bos_token_id": None, "eos_token_id": None}),
         "dtype": name,
         "torch_dtype": name,  # the name that readers older than transformers 5 know
     }
@@ -288,10 +287,19 @@ def _config_json(
 
 def _generation_json(tokenizer: Tokenizer | None) -> dict[str, Json]:
     """What other programs should do by default: what Pellucid does, sample from the model's own distribution."""
-    ids: dict[str, Json] = (
-        {"bos_token_id": tokenizer.bos_id, "eos_token_id": ending_ids(tokenizer)} if tokenizer else {}
-    )
+    ids = _role_ids(tokenizer) if tokenizer else {}
     return {**ids, "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+
+def _role_ids(tokenizer: Tokenizer) -> dict[str, Json]:
+    """The ids that other programs look for; of several ends of text <eos> comes first."""
+    ends = sorted(tokenizer.end_ids, key=lambda token_id: (token_id != tokenizer.eos_id, token_id))
+    more = {role: tokenizer.roles.first(role) for role in ("pad", "decoder_start")}
+    return {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": [*ends] if len(ends) > 1 else ends[0] if ends else None,
+        **{f"{role}_token_id": token_id for role, token_id in more.items() if token_id is not None},
+    }
 
 
 def _write_tensors(new: NewDirectory, name: str, tensors: Mapping[str, Tensor]) -> None:

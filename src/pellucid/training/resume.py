@@ -6,11 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pellucid.data.settings import BEFORE
+from pellucid.data.settings import BEFORE as DATA_BEFORE
 from pellucid.errors import ResumeError
 from pellucid.events import Event, Recorder
 from pellucid.settings import DEFAULT, Layer, Resolved, flatten, nested, plain, resolve
+from pellucid.tokens.settings import BEFORE as TOKENIZER_BEFORE
 from pellucid.training.settings import ModelSettings, TrainSettings
+
+# Section -> the settings that were added to it, at the value by which earlier runs behaved.
+BEFORE: Mapping[str, Mapping[str, Any]] = {"data": DATA_BEFORE, "tokenizer": TOKENIZER_BEFORE}
 
 # Settings that change where and how fast a run computes, or what it keeps, but not what it learns.
 MAY_DIFFER = (
@@ -37,17 +41,21 @@ def as_begun(resolved: Resolved[TrainSettings], stored: Mapping[str, Any]) -> Re
 
     `stored` are the run's own settings. A value that a person sets is kept, and then counts as a difference.
     """
-    old: dict[str, Any] = {name: value for name, value in BEFORE.items() if stored.get(f"data.{name}", value) == value}
-    kept = {name: old[name] for name in old if resolved.sources.get(f"data.{name}", DEFAULT) == DEFAULT}
-    data = dataclasses.replace(resolved.settings.data, **kept)
-    sources = {**resolved.sources, **{f"data.{name}": "run.json" for name in kept}}
-    return Resolved(dataclasses.replace(resolved.settings, data=data), sources)
+    settings, sources = resolved.settings, dict(resolved.sources)
+    for section, before in BEFORE.items():
+        keys = {name: f"{section}.{name}" for name in before}
+        old = {name: value for name, value in before.items() if stored.get(keys[name], value) == value}
+        kept = {name: old[name] for name in old if sources.get(keys[name], DEFAULT) == DEFAULT}
+        part = dataclasses.replace(getattr(settings, section), **kept)
+        settings = dataclasses.replace(settings, **{section: part})
+        sources |= {keys[name]: "run.json" for name in kept}
+    return Resolved(settings, sources)
 
 
 def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, extend: bool, where: str) -> None:
     """Raise ResumeError listing every setting that differs from the run's own; `extend` allows another length.
 
-    >>> old = {f"data.{name}": value for name, value in BEFORE.items()}
+    >>> old = _before()
     >>> check_same_run({"seed": 1}, {"seed": 2, **old}, extend=False, where="runs/book")
     Traceback (most recent call last):
     ...
@@ -56,7 +64,7 @@ def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, exten
       where: runs/book
       try:   repeat the command that made it, or choose another directory
     """
-    stored = {f"data.{name}": value for name, value in BEFORE.items()} | _as_named_today(stored)
+    stored = _before() | _as_named_today(stored)
     ignored = MAY_DIFFER + (LENGTH if extend else ())
     different = [
         f"{key}: {stored.get(key)} there, {asked.get(key)} now"
@@ -74,6 +82,10 @@ def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, exten
         if only_length
         else "repeat the command that made it, or choose another directory",
     )
+
+
+def _before() -> dict[str, Any]:
+    return {f"{section}.{name}": value for section, before in BEFORE.items() for name, value in before.items()}
 
 
 def _as_named_today(stored: Mapping[str, Any]) -> dict[str, Any]:

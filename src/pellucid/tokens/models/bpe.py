@@ -55,17 +55,19 @@ def for_engine(node: Mapping[str, Any], vocabulary: Vocabulary, tokens: Mapping[
     }
 
 
-def layout(merges: Sequence[tuple[str, str]], pattern: str) -> dict[str, Any]:
+def layout(merges: Sequence[tuple[str, str]], pattern: str, specials: Sequence[str]) -> dict[str, Any]:
     """The `tokenizer.json` of a byte-level BPE with these merges, spelled in byte characters.
 
-    >>> layout([("a", "b")], "qwen2")["model"]["vocab"]["ab"]
+    >>> layout([("a", "b")], "qwen2", ["<eos>"])["model"]["vocab"]["ab"]
     256
     """
     tokens = dict.fromkeys((*BYTE_CHARACTERS, *(left + right for left, right in merges)))
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
     model = {**settings(), "vocab": vocab, "merges": [list(pair) for pair in merges]}
     steps = shared.byte_level_pieces(pattern)
-    return shared.document(model, num_tokens=len(vocab), pre_tokenizer=steps, decoder=shared.BYTE_LEVEL)
+    return shared.document(
+        model, num_tokens=len(vocab), pre_tokenizer=steps, decoder=shared.BYTE_LEVEL, specials=specials
+    )
 
 
 def settings(**changes: bool) -> dict[str, Any]:
