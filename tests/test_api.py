@@ -31,7 +31,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
 
 TEXT = "the cat sat on the mat"
-TOKENIZER = train_bpe([TEXT * 9], 270)
+TOKENIZER = train_bpe([TEXT * 9], 270, specials="none")
 CONFIG = pellucid.ModelConfig(
     vocab_size=TOKENIZER.vocab_size,
     context_length=16,

@@ -227,7 +227,7 @@ def test_truncated_weights_without_hashes(own_run: Path, refused) -> None:
 
 def test_a_foreign_tokenizer_beside_hashed_weights(own_run: Path, refused) -> None:
     checkpoint = own_run / "checkpoints" / "step-000002"
-    train_bpe([TEXT], 260).save(checkpoint)
+    train_bpe([TEXT], 260, specials="none").save(checkpoint)
     found = refused(4, "generate", checkpoint, "The")
     assert "tokenizer.json is not what was saved" in found["what"] or "tokenizer_config.json is not" in found["what"]
 
@@ -235,7 +235,7 @@ def test_a_foreign_tokenizer_beside_hashed_weights(own_run: Path, refused) -> No
 def test_a_foreign_tokenizer_with_more_tokens_than_the_model(own_run: Path, refused) -> None:
     checkpoint = own_run / "checkpoints" / "step-000002"
     (checkpoint / "pellucid.json").unlink()
-    train_bpe([TEXT], 290).save(checkpoint)
+    train_bpe([TEXT], 290, specials="none").save(checkpoint)
     found = refused(3, "generate", checkpoint, "The")
     assert found["what"] == "the tokenizer does not belong to these weights"
     assert found["found"] == "290 tokens, but 280 embedding rows" and "trained with" in found["try"]

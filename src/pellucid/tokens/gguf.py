@@ -26,7 +26,7 @@ from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.document import read_document
 from pellucid.tokens.layout import config_json
 from pellucid.tokens.pre_tokenizers import BY_NAME, find_pre_tokenizer, pre_tokenizer_json
-from pellucid.tokens.roles import END_NAMES, ENDS, GUESSED, NAMES, Claim, Role, Roles
+from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Role, Roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
 from pellucid.untrusted import parse_object, shown, whole
@@ -76,14 +76,13 @@ def tokenizer_from_values(values: Mapping[str, Any]) -> Tokenizer:
     begins = _flag(values, "add_bos_token", kind == SENTENCEPIECE or BY_NAME[values[f"{PREFIX}pre"]].adds_bos)
     if not begins:
         del specials["bos"]
-    named: dict[Role, str | None] = {role: None if (i := specials.get(role)) is None else tokens[i] for role in GUESSED}
-    config = parse_object(config_json(named))
+    config = parse_object(config_json({"bos": None, "eos": None}))  # the roles below are written into it
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
     keys = [(KEYS[name], i, f"{PREFIX}{name}_token_id") for name, i in specials.items() if i is not None]
     stops = [i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)]
     common = [(role, i, STOPPED_AT) for i in stops for role in ENDS if tokens[i] in NAMES[role]]
-    tokenizer = Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n", where=GGUF)
+    tokenizer = Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
     claims = [Claim(role=role, ids=(i,), where=where) for role, i, where in (*keys, *common)]
     return tokenizer.with_roles(Roles(tuple(claims)).told(tokenizer.roles.claims))
 

@@ -61,10 +61,9 @@ class Tokenizer:
     has_text = True  # not a field: `IdsOnly` stands for the tokenizer of a model that has none
 
     @classmethod
-    def from_json(cls, text: str, config: str | None = None, *, where: str = CONFIG_FILE) -> Tokenizer:
+    def from_json(cls, text: str, config: str | None = None) -> Tokenizer:
         """A tokenizer from the text of a `tokenizer.json` and, where there is one, of its `tokenizer_config.json`.
 
-        `where`: the file that the config is from, as `roles` shall name it.
         Raises TokenizerError for a file that is broken, of a kind that is not known, a BPE that cannot spell every byte,
         or one with parts not known to be good for the engine.
         """
@@ -76,7 +75,7 @@ class Tokenizer:
             names = {token_id: name for name, token_id in vocabulary.specials.items()}
             config = config_json({role: names.get(roles.first(role)) for role in GUESSED})
         else:
-            roles = Roles(tuple(read_names(_read_config(config, vocabulary), vocabulary, where)))
+            roles = Roles(tuple(read_names(_read_config(config, vocabulary), vocabulary, CONFIG_FILE)))
             roles = roles.told(guess_roles(vocabulary, roles, [role for role in ROLES if role not in GUESSED]))
         return cls(text, config, vocabulary, roles, engine)
 
