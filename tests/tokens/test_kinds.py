@@ -34,7 +34,9 @@ def wordpiece(*more: str) -> dict[str, Any]:
     }  # fmt: skip
     decoder = {"type": "WordPiece", "prefix": "##", "cleanup": True}
     steps = {"type": "BertPreTokenizer"}
-    return layout.document(model, num_tokens=len(tokens), normalizer=BERT, pre_tokenizer=steps, decoder=decoder, specials=PLAIN)
+    return layout.document(
+        model, num_tokens=len(tokens), normalizer=BERT, pre_tokenizer=steps, decoder=decoder, specials=PLAIN
+    )
 
 
 def unigram(**changes: Any) -> dict[str, Any]:
@@ -68,7 +70,9 @@ def byte_unigram() -> dict[str, Any]:
     scores = {**dict.fromkeys(BYTE_CHARACTERS, -9.0), "Ġthe": -1.0, "the": -1.5}
     model = {"type": "Unigram", "unk_id": None, "vocab": [list(one) for one in scores.items()], "byte_fallback": False}
     steps = layout.byte_level_pieces("qwen2")
-    return layout.document(model, num_tokens=len(scores), pre_tokenizer=steps, decoder=layout.BYTE_LEVEL, specials=PLAIN)
+    return layout.document(
+        model, num_tokens=len(scores), pre_tokenizer=steps, decoder=layout.BYTE_LEVEL, specials=PLAIN
+    )
 
 
 def load(document: dict[str, Any]) -> Tokenizer:

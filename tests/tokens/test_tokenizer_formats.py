@@ -165,7 +165,11 @@ JUNK = st.one_of(
 @settings(max_examples=150, deadline=None)  # some are tried in a child process
 @given(data=st.data())
 def test_no_mutated_file_escapes_as_another_error(data: st.DataObject) -> None:
-    make = data.draw(st.sampled_from([gpt2_like, llama2_like, qwen_like, lambda: as_text(character.layout("ab", ["<bos>", "<eos>"]))]))
+    make = data.draw(
+        st.sampled_from(
+            [gpt2_like, llama2_like, qwen_like, lambda: as_text(character.layout("ab", ["<bos>", "<eos>"]))]
+        )
+    )
     document = json.loads(make())
     node, junk = document, data.draw(JUNK)
     while True:

@@ -47,9 +47,7 @@ def train_tokenizer(
     """
     chosen = choose_tokenizer(num_bytes, settings, recorder=recorder)
     if chosen.kind == "char":
-        return train_characters(
-            texts, vocab_size=chosen.vocab_size, specials=chosen.specials, recorder=recorder
-        )
+        return train_characters(texts, vocab_size=chosen.vocab_size, specials=chosen.specials, recorder=recorder)
     assert chosen.vocab_size is not None
     return train_bpe(
         texts,

@@ -44,7 +44,9 @@ KEYS: Mapping[str, Role] = {  # how llama.cpp calls the roles; "seperator" is it
     "fim_mid": "fim_middle", "fim_pad": "fim_pad", "fim_rep": "fim_repo", "fim_sep": "fim_separator",
 }  # fmt: skip
 CONTROLS = ("bos", "eos", "eot", "eom")  # what no text may become, whatever the file calls it
-STOPPED_AT = "a name at which llama.cpp stops"  # although no key names it, if the file calls it a control token or its own
+STOPPED_AT = (
+    "a name at which llama.cpp stops"  # although no key names it, if the file calls it a control token or its own
+)
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
@@ -122,7 +124,11 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
 def _further_ends(tokenizer: Tokenizer, recorder: Recorder) -> dict[str, int]:
     """The keys for ends of text beside <eos>; a GGUF file names two, and others by their spelling alone."""
     names = {token_id: name for name, token_id in tokenizer.vocabulary.added.items()}
-    further = [token_id for token_id in tokenizer.roles.ends if token_id != tokenizer.eos_id and names.get(token_id) not in END_NAMES]
+    further = [
+        token_id
+        for token_id in tokenizer.roles.ends
+        if token_id != tokenizer.eos_id and names.get(token_id) not in END_NAMES
+    ]
     if lost := further[2:]:
         message = f"a GGUF file has no place for so many ends of text: {lost} will not end one there"
         recorder.record(Event(name="tokens.gguf_ends_lost", message=message, data={"ids": lost}, level="warning"))

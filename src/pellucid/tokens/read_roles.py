@@ -14,11 +14,26 @@ from pathlib import PurePath
 
 from pellucid.errors import CorruptFileError
 from pellucid.events import Event, Recorder
-from pellucid.tokens.roles import BY_NAME, ENDS, GUESSED, MODEL_FILES, NAMES, NUMBERED, ORDINARY, ROLES, Claim, Role, Roles
+from pellucid.tokens.roles import (
+    BY_NAME,
+    ENDS,
+    GUESSED,
+    MODEL_FILES,
+    NAMES,
+    NUMBERED,
+    ORDINARY,
+    ROLES,
+    Claim,
+    Role,
+    Roles,
+)
 from pellucid.tokens.vocabulary import Vocabulary
 from pellucid.untrusted import Json
 
-GROUPS = ("extra_special_tokens", "model_specific_special_tokens")  # objects of further named tokens; lists have no roles
+GROUPS = (
+    "extra_special_tokens",
+    "model_specific_special_tokens",
+)  # objects of further named tokens; lists have no roles
 NO_ID = -1  # how some files say "none"
 
 

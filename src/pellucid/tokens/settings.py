@@ -38,7 +38,8 @@ class TokenizerSettings:
     max_han: int = setting(4, "most Chinese characters in one token; 0 sets no limit", low=0)
     max_token_bytes: int = setting(64, "longest token, in bytes", low=1)
     specials: Specials = setting(
-        "standard", "special tokens: standard reserves pad, mask, cls, sep, turn marks and 16 spares; none has bos and eos"
+        "standard",
+        "special tokens: standard reserves pad, mask, cls, sep, turn marks and 16 spares; none has bos and eos",
     )
 
 

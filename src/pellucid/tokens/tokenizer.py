@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
 from pellucid.errors import TokenizerError
+from pellucid.events import NULL, Recorder
+from pellucid.tokens import extend
 from pellucid.tokens.byte_characters import NUM_BYTES
 from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.document import read_document, read_vocabulary
@@ -32,11 +35,11 @@ from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.engine import check_failure, contained, start_engine
 from pellucid.tokens.layout import CONFIG_FILE, MAP_FILE, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
-from pellucid.tokens.read_roles import find_id, guess_roles, name_in, read_names
-from pellucid.tokens.roles import BY_NAME, GUESSED, NUMBERED, ROLES, Role, Roles
+from pellucid.tokens.read_roles import find_id, guess_roles, name_in, read_names, settle_roles
+from pellucid.tokens.roles import BY_NAME, GUESSED, MODEL_FILES, NUMBERED, ROLES, Role, Roles
 from pellucid.tokens.stream import StreamDecoder
 from pellucid.tokens.vocabulary import Kind, Vocabulary
-from pellucid.untrusted import Json, parse_json, read_bytes, shown
+from pellucid.untrusted import Json, parse_json, read_bytes, read_object, shown
 
 SEGMENT = 1 << 14  # characters that one thread encodes at a time
 CANNOT_ENCODE = "this tokenizer has no token for something in the text"
@@ -80,8 +83,12 @@ class Tokenizer:
         return cls(text, config, vocabulary, roles, engine)
 
     @classmethod
-    def load(cls, path: Path | str) -> Tokenizer:
-        """A tokenizer from a `tokenizer.json`, or from a directory that holds one."""
+    def load(cls, path: Path | str, *, recorder: Recorder = NULL) -> Tokenizer:
+        """A tokenizer from a `tokenizer.json`, or from a directory that holds one.
+
+        The files beside it say which tokens have which roles; `read_roles` has the events. Raises TokenizerError for
+        a tokenizer that cannot be read, CorruptFileError for a model's config beside it that cannot.
+        """
         if not isinstance(path, (str, os.PathLike)):
             hint = "give the path of a tokenizer.json, or of the directory that holds one"
             raise TokenizerError("the tokenizer cannot be read", found=shown(path), hint=hint)
@@ -98,7 +105,11 @@ class Tokenizer:
             more = read_names(_parse_config(texts.get(MAP_FILE, "{}")), tokenizer.vocabulary, MAP_FILE)
         except TokenizerError as error:
             raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
-        return tokenizer.with_roles(tokenizer.roles.told(more))
+        roles, models = tokenizer.roles.told(more), [file.parent / name for name in MODEL_FILES]
+        if any(path.is_file() for path in models):
+            documents = {str(path): read_object(path) for path in models if path.is_file()}
+            roles = settle_roles(roles, tokenizer.vocabulary, documents, recorder)
+        return tokenizer.with_roles(roles)
 
     def with_roles(self, roles: Roles) -> Tokenizer:
         """The same tokenizer with these roles; what its config did not say is written into it.
@@ -115,6 +126,36 @@ class Tokenizer:
             text = json.dumps({**config, **told}, ensure_ascii=False, indent=2) + "\n"
             tokenizer = dataclasses.replace(tokenizer, config=text)
         return tokenizer
+
+    def with_tokens(self, names: Sequence[str], *, roles: Mapping[str, Role] = MappingProxyType({})) -> Tokenizer:
+        """A tokenizer with more special tokens, and with every old id as it was.
+
+        Each name takes a spare id, or the next after the last. `roles`: name -> the role that it takes over. A model
+        needs a row for each: `pellucid.store.grow` adds them.
+
+        >>> from pellucid.tokens.train import train_characters
+        >>> old = train_characters(["ab"], specials="none")
+        >>> new = old.with_tokens(["<|im_end|>"], roles={"<|im_end|>": "turn_end"})
+        >>> new.specials["<|im_end|>"] == old.vocab_size, new.roles["turn_end"] == (old.vocab_size,)
+        (True, True)
+
+        Raises TokenizerError for a name that cannot be one, or that a token has, and for what is no role.
+        """
+        if not self.has_text:
+            self._check_text("")
+        if unknown := [name for name in roles if name not in names]:
+            raise TokenizerError("a role is given to a token that is not added", found=shown(unknown[0]))
+        own = {*self.vocabulary.ids.values()}
+        spares = [token_id for token_id in self.roles.get("spare", ()) if token_id not in own]
+        text = extend.with_tokens(self.json, self.vocabulary, names, spares)
+        specials = read_vocabulary(read_document(text)).specials
+        given = {name: roles.get(name) for name in names}
+        config = extend.with_names(
+            _parse_config(self.config), self.vocabulary, given, {name: specials[name] for name in names}
+        )
+        kept = [c for c in self.roles.claims if c.where not in (BY_NAME, CONFIG_FILE) and c.role not in given.values()]
+        tokenizer = Tokenizer.from_json(text, config)
+        return tokenizer.with_roles(tokenizer.roles.told(kept))
 
     def _told(self) -> dict[str, str]:
         """What a config has to say of the roles that files gave, `eos_token` and the like."""
