@@ -33,9 +33,9 @@ from pellucid.store.names.registry import family_for
 from pellucid.store.open import open_checkpoint
 from pellucid.store.quantize import BY_NAME
 from pellucid.store.run import Run
-from pellucid.untrusted import read_object
 from pellucid.tokens.train import train_characters
 from pellucid.training.settings import TrainSettings
+from pellucid.untrusted import read_object
 
 SIZES = {
     "vocab_size": 262,

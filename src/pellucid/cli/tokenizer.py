@@ -1,4 +1,4 @@
-"""`pellucid tokenizer`: train a tokenizer, encode text to ids, decode ids, and explain how a text was split.
+"""`pellucid tokenizer`: train, show and extend a tokenizer, encode text, decode ids, explain how a text was split.
 
 Results go to standard output and remarks to standard error, so that `encode` may be piped into `decode`.
 """
@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -29,10 +29,12 @@ from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import watch_items
 from pellucid.counts import counted
 from pellucid.errors import InputError, StoreError
-from pellucid.events import Event
+from pellucid.events import NULL, Event, Recorder
 from pellucid.settings import Layer, parse_assignments, resolve
 from pellucid.tokens.explain import Piece, explain
 from pellucid.tokens.layout import TOKENIZER_FILE
+from pellucid.tokens.read_roles import describe_ends
+from pellucid.tokens.roles import NUMBERED, ROLES, Role
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -44,6 +46,7 @@ TOKEN_COLUMNS: dict[str, Side] = {
     "token": "left",
     "bytes": "left",
 }
+ROLE_COLUMNS: dict[str, Side] = {"role": "left", "id": "right", "token": "left", "said by": "left"}
 MERGE_COLUMNS: dict[str, Side] = {
     "merges of": "left",
     "rank": "right",
@@ -73,6 +76,11 @@ def command() -> None:
 )
 @click.option("--vocab-size", type=int, help="tokens in the vocabulary [default: chosen by the size of the text]")
 @click.option(
+    "--specials",
+    type=click.Choice(["standard", "none"]),
+    help="standard reserves pad, mask, cls, sep, turn marks and 16 spare ids; none has bos and eos [default: standard]",
+)
+@click.option(
     "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
 )
 @click.option(
@@ -95,6 +103,7 @@ def train(
     out: Path,
     kind: str | None,
     vocab_size: int | None,
+    specials: str | None,
     field: str,
     errors: str,
     encoding: str | None,
@@ -110,7 +119,8 @@ def train(
     from pellucid.data.source import open_source
     from pellucid.tokens.choose import train_tokenizer
 
-    named = {name: value for name, value in (("kind", kind), ("vocab_size", vocab_size)) if value is not None}
+    named = {"kind": kind, "vocab_size": vocab_size, "specials": specials}
+    named = {name: value for name, value in named.items() if value is not None}
     layer = Layer("command line", {**parse_assignments(assignments), **named})
     settings = resolve(TokenizerSettings, layer).settings
     check_free(out, force=force)
@@ -198,15 +208,91 @@ def explain_text(where: Path, text: str, as_json: bool) -> None:
         print_table(MERGE_COLUMNS, merges)
 
 
-def open_tokenizer(where: Path) -> Tokenizer:
+@command.command()
+@where_argument
+@json_option
+def show(where: Path, as_json: bool) -> None:
+    """Show what a tokenizer is, and which of its tokens have which roles.
+
+    A role is a job: to begin or end a text, to fill up a batch, to open or end a turn. The files of a model each name
+    some, so each row says which file does. The last line is all that ends a text.
+    """
+    tokenizer = open_tokenizer(where, recorder=Terminal())
+    roles, ends = tokenizer.roles, describe_ends(tokenizer.roles, tokenizer.vocabulary)
+    if as_json:
+        claims = [{"role": claim.role, "ids": claim.ids, "where": claim.where} for claim in roles.claims]
+        sizes = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
+        print_json({**sizes, "exact": tokenizer.exact, "roles": dict(roles), "claims": claims, "ends": roles.ends})
+        return
+    tell(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens")
+    print_table(ROLE_COLUMNS, list(role_rows(tokenizer)))
+    tell(ends)
+
+
+@command.command()
+@where_argument
+@click.argument("names", nargs=-1, required=True, metavar="TOKENS…")
+@click.option("--out", type=PLACE, required=True, help="the directory to write into")
+@click.option("--role", "given", multiple=True, metavar="ROLE=TOKEN", help="a role that a new token takes over")
+@json_option
+def add(where: Path, names: tuple[str, ...], out: Path, given: tuple[str, ...], as_json: bool) -> None:
+    """Add special tokens to a tokenizer, or to a model with its tokenizer.
+
+    Every old id stays. A new token takes a spare id, or the next after the last. In a model its row starts as the mean
+    of the rows in use, in the embedding and in the output head; the model grows only where it has no row to spare.
+    """
+    roles = dict(map(read_role, given))
+    if where.suffix == ".gguf" or any((where / name).is_file() for name in ("run.json", "config.json")):
+        from pellucid.store.grow import add_tokens
+        from pellucid.store.open import open_checkpoint
+
+        checkpoint = open_checkpoint(where, recorder=Terminal())
+        tokenizer = add_tokens(checkpoint, out, names, roles=roles, recorder=Terminal()).tokenizer
+        assert tokenizer is not None, "add_tokens refuses a model without one"
+    else:
+        check_free(out, force=False)
+        tokenizer = open_tokenizer(where, recorder=Terminal()).with_tokens(names, roles=roles)
+        write_tokenizer(tokenizer, out)
+    ids = {name: tokenizer.specials[name] for name in names}
+    if as_json:
+        print_json({"out": str(out), "vocab_size": tokenizer.vocab_size, "ids": ids})
+    else:
+        for name, token_id in ids.items():
+            say(f"{token_id:>8}  {name}")
+        tell(f"{counted(len(ids), 'new token')}, {tokenizer.vocab_size:,} in all: {out}")
+
+
+def read_role(word: str) -> tuple[str, Role]:
+    """A token and its role, from ROLE=TOKEN."""
+    role, equals, name = word.partition("=")
+    if not equals or role not in ROLES:
+        raise InputError("a role is given as ROLE=TOKEN", found=repr(word), hint="roles: " + ", ".join(ROLES))
+    return name, cast("Role", role)
+
+
+def role_rows(tokenizer: Tokenizer) -> Iterator[tuple[str, ...]]:
+    """Roles as rows under ROLE_COLUMNS, one for each id; of those that go by number the first and the last."""
+    for role, ids in tokenizer.roles.items():
+        shown = [str(token_id) for token_id in ids] if role not in NUMBERED else [f"{ids[0]} … {ids[-1]}"]
+        ends = ids if role not in NUMBERED else ids[:1]
+        for word, token_id in zip(shown, ends, strict=True):
+            said = ", ".join(tokenizer.roles.said_by(role, token_id))
+            yield role, word, tokenizer.token_text(token_id), said
+
+
+def open_tokenizer(where: Path, *, recorder: Recorder = NULL) -> Tokenizer:
     """The tokenizer of a file, a directory, or a run's latest checkpoint."""
+    if where.suffix == ".gguf":
+        from pellucid.store.open import open_checkpoint, tokenizer_of
+
+        return tokenizer_of(open_checkpoint(where, recorder=recorder), recorder=recorder)
     if where.is_file() or (where / TOKENIZER_FILE).is_file():
-        return Tokenizer.load(where)
+        return Tokenizer.load(where, recorder=recorder)
     from pellucid.store.directory import describe  # they load torch, which only a run without its own file needs
     from pellucid.store.run import is_run, resolve_checkpoint
 
     if is_run(where):
-        return Tokenizer.load(resolve_checkpoint(where))
+        return Tokenizer.load(resolve_checkpoint(where), recorder=recorder)
     raise InputError(
         "no tokenizer is here",
         found=describe(where),

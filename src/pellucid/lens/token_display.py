@@ -21,7 +21,7 @@ def label_of(tokenizer: Tokenizer, token_id: int) -> str:
     """A short label for a token: its text with white space made visible, or its bytes in hexadecimal.
 
     >>> from pellucid.tokens.train import train_bpe
-    >>> letters = train_bpe(["a"], 258)
+    >>> letters = train_bpe(["a"], 258, specials="none")
     >>> [label_of(letters, i) for i in letters.encode(" 你").ids]
     ['·', 'E4', 'BD', 'A0']
     """

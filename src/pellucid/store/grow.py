@@ -12,22 +12,51 @@ from the same mean, with a little noise, since version 4.46.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from pellucid.counts import counted
-from pellucid.errors import TokenizerError
+from pellucid.errors import StoreError, TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.layout import tensor_plans
-from pellucid.store.checkpoint import Checkpoint
+from pellucid.store.checkpoint import Checkpoint, lineage_after, save_checkpoint
+from pellucid.tokens.roles import Role
 from pellucid.tokens.tokenizer import Tokenizer
 
 
+def add_tokens(
+    checkpoint: Checkpoint,
+    destination: Path,
+    names: Sequence[str],
+    *,
+    roles: Mapping[str, Role] = MappingProxyType({}),
+    recorder: Recorder = NULL,
+) -> Checkpoint:
+    """Write a model with more special tokens to a new directory: `Tokenizer.with_tokens`, and a row for each.
+
+    Raises StoreError when something is at the destination already, and what `with_tokens` and `grow` raise.
+    """
+    if destination.exists():
+        raise StoreError("something is here already", where=str(destination), hint="choose another destination")
+    if checkpoint.tokenizer is None:
+        raise TokenizerError("this model has no tokenizer to add tokens to", where=str(checkpoint.directory))
+    grown = grow(checkpoint, checkpoint.tokenizer.with_tokens(names, roles=roles), recorder=recorder)
+    info = {
+        **checkpoint.info, "lineage": lineage_after(checkpoint), "tokens_added": list(names)
+    }  # fmt: skip
+    save_checkpoint(
+        destination, config=grown.config, weights=grown.weights, tokenizer=grown.tokenizer, info=info, recorder=recorder
+    )  # fmt: skip
+    return grown
+
+
 def grow(checkpoint: Checkpoint, tokenizer: Tokenizer, *, recorder: Recorder = NULL) -> Checkpoint:
-    """The same model with a trained-for row for each token of `tokenizer`, which `Tokenizer.with_tokens` made of its own.
+    """The same model with a row for each token of `tokenizer`, which `Tokenizer.with_tokens` made of its own.
 
     Event: `store.rows_started`, which rows are new and how they start. Raises TokenizerError for a tokenizer in which
     an old id has another meaning.

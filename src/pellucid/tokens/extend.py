@@ -33,7 +33,9 @@ def with_tokens(text: str, vocabulary: Vocabulary, names: Sequence[str], spares:
         if free:
             free.pop(0)["content"] = name
         else:
-            added.append({"id": vocabulary.size + len(added) - len(document.get("added_tokens") or ()), "content": name, **FLAGS})
+            added.append(
+                {"id": vocabulary.size + len(added) - len(document.get("added_tokens") or ()), "content": name, **FLAGS}
+            )
     return as_text({**document, "added_tokens": added})
 
 

@@ -105,10 +105,11 @@ def settle_roles(
     """The roles of a tokenizer after its model's documents (file name -> content) have spoken too.
 
     Where none names an end of text, a special token that is commonly one is taken for it. Events: an id that no token
-    has, files that contradict each other, a guess, no end at all, and all that ends a text where several files say it.
+    has, files that contradict each other, a guess, no end at all, and all that ends a text where the model names more than the tokenizer.
     Raises CorruptFileError for what is not a list of ids.
     """
     claims = [claim for where, document in documents.items() for claim in read_ids(document, where)]
+    known = {*roles.ends}
     roles = roles.told(_within(claims, vocabulary.size, recorder))
     for one, other in roles.contradictions():
         message = (
@@ -119,7 +120,7 @@ def settle_roles(
         recorder.record(Event(name="tokens.role_contradicted", message=message, data=data, level="warning"))
     if not roles.ends:
         return _guess_end(roles, vocabulary, recorder)
-    if any(claim.where in MODEL_FILES and claim.role in ENDS for claim in roles.claims) and len(roles.ends) > 1:
+    if len(roles.ends) > 1 and not {*roles.ends} <= known:
         message = describe_ends(roles, vocabulary)
         recorder.record(Event(name="tokens.ends", message=message, data={"ids": roles.ends}))
     return roles
@@ -136,10 +137,11 @@ def describe_ends(roles: Roles, vocabulary: Vocabulary) -> str:
     if not roles.ends:
         return "no token ends a text"
     names = {token_id: name for name, token_id in vocabulary.added.items()}
-    said = [
-        f"{names.get(token_id, token_id)} ({', '.join(dict.fromkeys(w for role in ENDS for w in roles.said_by(role, token_id)))})"
-        for token_id in roles.ends
-    ]
+    said = []
+    for token_id in roles.ends:
+        files = dict.fromkeys(where for role in ENDS for where in roles.said_by(role, token_id))
+        others = [where for where in files if where != BY_NAME]
+        said.append(f"{names.get(token_id, token_id)} ({', '.join(others or [BY_NAME])})")
     return f"a text ends at {', '.join(said)}"
 
 
