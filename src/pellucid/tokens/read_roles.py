@@ -111,18 +111,11 @@ def settle_roles(
     claims = [claim for where, document in documents.items() for claim in read_ids(document, where)]
     known = {*roles.ends}
     roles = roles.told(_within(claims, vocabulary.size, recorder))
-    for one, other in roles.contradictions():
-        message = (
-            f"{one.where} and {other.where} name different tokens as {one.role}: {_list(one.ids)} and {_list(other.ids)}; "
-            f"{'a text ends at either' if one.role in ENDS else f'{one.where} is believed'}"
-        )
-        data = {"role": one.role, one.where: one.ids, other.where: other.ids}
-        recorder.record(Event(name="tokens.role_contradicted", message=message, data=data, level="warning"))
+    _tell_contradictions(roles, recorder)
     if not roles.ends:
         return _guess_end(roles, vocabulary, recorder)
     if len(roles.ends) > 1 and not {*roles.ends} <= known:
-        message = describe_ends(roles, vocabulary)
-        recorder.record(Event(name="tokens.ends", message=message, data={"ids": roles.ends}))
+        recorder.record(Event(name="tokens.ends", message=describe_ends(roles, vocabulary), data={"ids": roles.ends}))
     return roles
 
 
@@ -143,6 +136,15 @@ def describe_ends(roles: Roles, vocabulary: Vocabulary) -> str:
         others = [where for where in files if where != BY_NAME]
         said.append(f"{names.get(token_id, token_id)} ({', '.join(others or [BY_NAME])})")
     return f"a text ends at {', '.join(said)}"
+
+
+def _tell_contradictions(roles: Roles, recorder: Recorder) -> None:
+    for one, other in roles.contradictions():
+        first, second = (", ".join(map(str, claim.ids)) for claim in (one, other))
+        outcome = "a text ends at each" if one.role in ENDS else "the first is believed"
+        message = f"{one.where} says {one.role} is {first}, {other.where} says {second}: {outcome}"
+        data = {"role": one.role, one.where: one.ids, other.where: other.ids}
+        recorder.record(Event(name="tokens.role_contradicted", message=message, data=data, level="warning"))
 
 
 def _within(claims: Iterable[Claim], size: int, recorder: Recorder) -> Iterator[Claim]:
@@ -167,7 +169,3 @@ def _guess_end(roles: Roles, vocabulary: Vocabulary, recorder: Recorder) -> Role
     message = f"no file names the token that ends a text: {name} is taken for it"
     recorder.record(Event(name="tokens.end_guessed", message=message, data={"token": name}, level="warning"))
     return roles.told(guessed)
-
-
-def _list(ids: Iterable[int]) -> str:
-    return ", ".join(map(str, ids))
