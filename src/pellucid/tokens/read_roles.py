@@ -18,7 +18,6 @@ from pellucid.tokens.roles import (
     BY_NAME,
     ENDS,
     GUESSED,
-    MODEL_FILES,
     NAMES,
     NUMBERED,
     ORDINARY,

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Role = Literal[
@@ -90,6 +89,18 @@ class Roles(Mapping[Role, tuple[int, ...]]):
     """
 
     claims: tuple[Claim, ...] = ()
+    begin: int | None = field(init=False)  # the id that is put before a text
+    ends: tuple[int, ...] = field(init=False)  # the ids at which a text ends
+    _ids: Mapping[Role, tuple[int, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Work out once what every request asks for."""
+        # GPT-2 and Qwen name a <bos> in the model's files, and put none before a text.
+        begin = next((claim.ids[0] for claim in self._of("bos") if claim.where not in MODEL_FILES), None)
+        # What ends a turn or a message ends a text too, if more than its familiar name says so.
+        said = [claim for role in ENDS for claim in self._of(role) if role == "eos" or claim.where != BY_NAME]
+        for name, value in (("begin", begin), ("ends", _union(said)), ("_ids", self._all())):
+            object.__setattr__(self, name, value)
 
     def __getitem__(self, role: Role) -> tuple[int, ...]:
         return self._ids[role]
@@ -103,17 +114,6 @@ class Roles(Mapping[Role, tuple[int, ...]]):
     def first(self, role: Role) -> int | None:
         """The id that has a role, the first where several have it; None where none has."""
         return self._ids.get(role, (None,))[0]
-
-    @property
-    def ends(self) -> tuple[int, ...]:
-        """The ids at which a text ends: every end of text, turn or message that is more than a familiar name."""
-        said = [claim for role in ENDS for claim in self._of(role) if role == "eos" or claim.where != BY_NAME]
-        return tuple(dict.fromkeys(token_id for claim in said for token_id in claim.ids))
-
-    @property
-    def begin(self) -> int | None:
-        """The id that is put before a text. GPT-2 and Qwen name one in the model's files, and put none before a text."""
-        return next((claim.ids[0] for claim in self._of("bos") if claim.where not in MODEL_FILES), None)
 
     def said_by(self, role: Role, token_id: int) -> tuple[str, ...]:
         """The files that give an id a role."""
@@ -134,13 +134,12 @@ class Roles(Mapping[Role, tuple[int, ...]]):
         claims = [claim for claim in self.claims if claim.role == role]
         return sorted(claims, key=lambda claim: claim.where == BY_NAME)
 
-    @cached_property
-    def _ids(self) -> dict[Role, tuple[int, ...]]:
-        ids: dict[Role, tuple[int, ...]] = {}
-        for role in ROLES:
-            claims = self._of(role)
-            if role not in ENDS and role not in NUMBERED:
-                claims = claims[:1]
-            if found := tuple(dict.fromkeys(token_id for claim in claims for token_id in claim.ids)):
-                ids[role] = found
-        return ids
+    def _all(self) -> Mapping[Role, tuple[int, ...]]:
+        """Role -> ids: of several files the first is believed, save where a role may have many ids."""
+        claims = {role: self._of(role) for role in ROLES}
+        kept = {role: found if role in (*ENDS, *NUMBERED) else found[:1] for role, found in claims.items()}
+        return {role: _union(found) for role, found in kept.items() if found}
+
+
+def _union(claims: Iterable[Claim]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(token_id for claim in claims for token_id in claim.ids))

@@ -171,12 +171,12 @@ class Tokenizer:
         """The id that begins a document, where the tokenizer has one."""
         return self.roles.begin
 
-    @property
+    @cached_property
     def eos_id(self) -> int | None:
         """The id that ends a document: the first special one of those that end a text."""
         return next((token_id for token_id in self.roles.ends if token_id in self._names), None)
 
-    @property
+    @cached_property
     def end_ids(self) -> frozenset[int]:
         """The ids at which a model's text ends: <eos>, ends of turns, and others that the model's files name."""
         return frozenset(self.roles.ends)
