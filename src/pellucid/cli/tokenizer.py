@@ -5,11 +5,9 @@ Results go to standard output and remarks to standard error, so that `encode` ma
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import click
 
@@ -17,6 +15,7 @@ from pellucid.cli.common import (
     PLACE,
     Terminal,
     encoding_option,
+    json_option,
     newlines_option,
     print_json,
     read_standard_input,
@@ -25,37 +24,19 @@ from pellucid.cli.common import (
 )
 from pellucid.cli.language import tell
 from pellucid.cli.screen import say
-from pellucid.cli.tables import Side, print_table
+from pellucid.cli.tokenizer_add import add
+from pellucid.cli.tokenizer_compare import compare, sample_source
+from pellucid.cli.tokenizer_effect import effect_document, print_effect
+from pellucid.cli.tokenizer_explain import STANDARD_INPUT, explain_text
+from pellucid.cli.tokenizer_file import check_free, open_tokenizer, where_argument, write_tokenizer
+from pellucid.cli.tokenizer_show import show
 from pellucid.cli.watch import watch_items
 from pellucid.counts import counted
-from pellucid.errors import InputError, StoreError
-from pellucid.events import NULL, Event, Recorder
+from pellucid.errors import InputError
+from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
-from pellucid.tokens.explain import Piece, explain
-from pellucid.tokens.layout import TOKENIZER_FILE
-from pellucid.tokens.read_roles import describe_ends
-from pellucid.tokens.roles import NUMBERED, ROLES, Role
+from pellucid.tokens.compare import measure
 from pellucid.tokens.settings import TokenizerSettings
-from pellucid.tokens.tokenizer import Tokenizer
-
-STANDARD_INPUT = "-"
-TOKEN_COLUMNS: dict[str, Side] = {
-    "piece": "left",
-    "characters": "left",
-    "id": "right",
-    "token": "left",
-    "bytes": "left",
-}
-ROLE_COLUMNS: dict[str, Side] = {"role": "left", "id": "right", "token": "left", "said by": "left"}
-MERGE_COLUMNS: dict[str, Side] = {
-    "merges of": "left",
-    "rank": "right",
-    "left": "left",
-    "right": "left",
-    "joined": "left",
-}
-json_option = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-where_argument = click.argument("where", metavar="DIR", type=PLACE)
 
 
 @click.group()
@@ -64,6 +45,12 @@ def command() -> None:
 
     DIR is a tokenizer.json, a directory that holds one, or a run.
     """
+
+
+command.add_command(explain_text)
+command.add_command(show)
+command.add_command(compare)
+command.add_command(add)
 
 
 @command.command()
@@ -96,6 +83,7 @@ def command() -> None:
     "pellucid.tokens.settings:TokenizerSettings",
     "any other setting: pattern, sample_bytes, max_han, max_token_bytes",
 )
+@click.option("--measure-on", metavar="TEXT", help="measure the result on this text [default: a sample of TEXT itself]")
 @click.option("--force", is_flag=True, help="replace a tokenizer that is already there")
 @json_option
 def train(
@@ -109,6 +97,7 @@ def train(
     encoding: str | None,
     newlines: str | None,
     assignments: tuple[str, ...],
+    measure_on: str | None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -120,8 +109,8 @@ def train(
     from pellucid.tokens.choose import train_tokenizer
 
     named = {"kind": kind, "vocab_size": vocab_size, "specials": specials}
-    named = {name: value for name, value in named.items() if value is not None}
-    layer = Layer("command line", {**parse_assignments(assignments), **named})
+    given = {name: value for name, value in named.items() if value is not None}
+    layer = Layer("command line", {**parse_assignments(assignments), **given})
     settings = resolve(TokenizerSettings, layer).settings
     check_free(out, force=force)
     reading = {"field": field, "errors": errors, "encoding": encoding or "auto", "newlines": newlines or "lf"}
@@ -131,13 +120,24 @@ def train(
         texts = watch_items(texts, source.survey.num_characters, "counting", size=len)
     tokenizer = train_tokenizer(texts, source.survey.num_bytes, settings, recorder=Terminal())
     write_tokenizer(tokenizer, out)
+    other = open_source(measure_on, **reading, recorder=Terminal()) if measure_on else None  # type: ignore[arg-type]
+    sample = sample_source(other or source, seen=other is None)
+    measured = measure(tokenizer, sample)
     sizes = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
     if as_json:
-        print_json({"out": str(out), **sizes, "specials": dict(tokenizer.specials)})
+        print_json(
+            {
+                "out": str(out),
+                **sizes,
+                "specials": dict(tokenizer.specials),
+                "effect": effect_document(tokenizer, sample, measured),
+            }
+        )
     else:
         tell(
             f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {source.survey.num_bytes:,} bytes of text: {out}"
         )
+        print_effect(tokenizer, sample, measured)
         explained = typed("pellucid", "tokenizer", "explain", out)
         tell(f'next:  {explained} "…"')
 
@@ -189,183 +189,8 @@ def decode(where: Path, ids: tuple[str, ...], show_special: bool, as_json: bool)
         say(text, nl=sys.stdout.isatty())  # in a pipe the text and nothing else
 
 
-@command.command(name="explain")
-@where_argument
-@click.argument("text")
-@json_option
-def explain_text(where: Path, text: str, as_json: bool) -> None:
-    """Show how TEXT became its tokens.
-
-    The pieces that no token crosses, the ids in each with their bytes, and every merge in the order it was applied.
-    """
-    text = read_standard_input() if text == STANDARD_INPUT else text
-    pieces = explain(open_tokenizer(where), text)
-    if as_json:
-        print_json([piece_document(piece) for piece in pieces])
-        return
-    print_table(TOKEN_COLUMNS, [cells for piece in pieces for cells in token_rows(piece)])
-    if merges := [cells for piece in pieces for cells in merge_rows(piece)]:
-        print_table(MERGE_COLUMNS, merges)
-
-
-@command.command()
-@where_argument
-@json_option
-def show(where: Path, as_json: bool) -> None:
-    """Show what a tokenizer is, and which of its tokens have which roles.
-
-    A role is a job: to begin or end a text, to fill up a batch, to open or end a turn. The files of a model each name
-    some, so each row says which file does. The last line is all that ends a text.
-    """
-    tokenizer = open_tokenizer(where, recorder=Terminal())
-    roles, ends = tokenizer.roles, describe_ends(tokenizer.roles, tokenizer.vocabulary)
-    if as_json:
-        claims = [{"role": claim.role, "ids": claim.ids, "where": claim.where} for claim in roles.claims]
-        sizes = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
-        print_json({**sizes, "exact": tokenizer.exact, "roles": dict(roles), "claims": claims, "ends": roles.ends})
-        return
-    tell(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens")
-    print_table(ROLE_COLUMNS, list(role_rows(tokenizer)))
-    tell(ends)
-
-
-@command.command()
-@where_argument
-@click.argument("names", nargs=-1, required=True, metavar="TOKENS…")
-@click.option("--out", type=PLACE, required=True, help="the directory to write into")
-@click.option("--role", "given", multiple=True, metavar="ROLE=TOKEN", help="a role that a new token takes over")
-@json_option
-def add(where: Path, names: tuple[str, ...], out: Path, given: tuple[str, ...], as_json: bool) -> None:
-    """Add special tokens to a tokenizer, or to a model with its tokenizer.
-
-    Every old id stays. A new token takes a spare id, or the next after the last. In a model its row starts as the mean
-    of the rows in use, in the embedding and in the output head; the model grows only where it has no row to spare.
-    """
-    roles = dict(map(read_role, given))
-    if where.suffix == ".gguf" or any((where / name).is_file() for name in ("run.json", "config.json")):
-        from pellucid.store.grow import add_tokens
-        from pellucid.store.open import open_checkpoint
-
-        checkpoint = open_checkpoint(where, recorder=Terminal())
-        tokenizer = add_tokens(checkpoint, out, names, roles=roles, recorder=Terminal()).tokenizer
-        assert tokenizer is not None, "add_tokens refuses a model without one"
-    else:
-        check_free(out, force=False)
-        tokenizer = open_tokenizer(where, recorder=Terminal()).with_tokens(names, roles=roles)
-        write_tokenizer(tokenizer, out)
-    ids = {name: tokenizer.specials[name] for name in names}
-    if as_json:
-        print_json({"out": str(out), "vocab_size": tokenizer.vocab_size, "ids": ids})
-    else:
-        for name, token_id in ids.items():
-            say(f"{token_id:>8}  {name}")
-        tell(f"{counted(len(ids), 'new token')}, {tokenizer.vocab_size:,} in all: {out}")
-
-
-def read_role(word: str) -> tuple[str, Role]:
-    """A token and its role, from ROLE=TOKEN."""
-    role, equals, name = word.partition("=")
-    if not equals or role not in ROLES:
-        raise InputError("a role is given as ROLE=TOKEN", found=repr(word), hint="roles: " + ", ".join(ROLES))
-    return name, cast("Role", role)
-
-
-def role_rows(tokenizer: Tokenizer) -> Iterator[tuple[str, ...]]:
-    """Roles as rows under ROLE_COLUMNS, one for each id; of those that go by number the first and the last."""
-    for role, ids in tokenizer.roles.items():
-        shown = [str(token_id) for token_id in ids] if role not in NUMBERED else [f"{ids[0]} … {ids[-1]}"]
-        ends = ids if role not in NUMBERED else ids[:1]
-        for word, token_id in zip(shown, ends, strict=True):
-            said = ", ".join(tokenizer.roles.said_by(role, token_id))
-            yield role, word, tokenizer.token_text(token_id), said
-
-
-def open_tokenizer(where: Path, *, recorder: Recorder = NULL) -> Tokenizer:
-    """The tokenizer of a file, a directory, or a run's latest checkpoint."""
-    if where.suffix == ".gguf":
-        from pellucid.store.open import open_checkpoint, tokenizer_of
-
-        return tokenizer_of(open_checkpoint(where, recorder=recorder), recorder=recorder)
-    if where.is_file() or (where / TOKENIZER_FILE).is_file():
-        return Tokenizer.load(where, recorder=recorder)
-    from pellucid.store.directory import describe  # they load torch, which only a run without its own file needs
-    from pellucid.store.run import is_run, resolve_checkpoint
-
-    if is_run(where):
-        return Tokenizer.load(resolve_checkpoint(where), recorder=recorder)
-    raise InputError(
-        "no tokenizer is here",
-        found=describe(where),
-        where=str(where),
-        hint="give a run or a directory with a tokenizer.json; `pellucid tokenizer train` makes one",
-    )
-
-
-def check_free(out: Path, *, force: bool) -> None:
-    """Raise StoreError when a tokenizer would replace another one (unless `force`) or lie beside a model."""
-    if any((out / name).is_file() for name in ("run.json", "config.json")):
-        raise StoreError(
-            "a model is in this directory, and its weights belong to its own tokenizer",
-            where=str(out),
-            hint="write to another directory",
-        )
-    if (out / TOKENIZER_FILE).is_file() and not force:
-        raise StoreError(
-            "a tokenizer is already here", where=str(out), hint="--force replaces it; or choose another directory"
-        )
-
-
-def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
-    """Write the tokenizer's files; `tokenizer.json` is written last, because readers look for it."""
-    from pellucid.files import explained, replace_file
-
-    with explained(out, 0):
-        out.mkdir(parents=True, exist_ok=True)
-    for name, content in sorted(tokenizer.files().items(), reverse=True):
-        replace_file(out / name, content.encode("utf-8"))
-
-
 def read_id(word: str) -> int:
     """Read one id as a person writes it."""
     if not (word.isascii() and word.isdigit()):
         raise InputError("ids are whole numbers with spaces between", found=repr(word), hint="for example: 72 105")
     return int(word)
-
-
-def token_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
-    """A piece's tokens as rows under TOKEN_COLUMNS; the piece stands beside its first."""
-    label = (quote(piece.text), f"{piece.start}-{piece.end}")
-    for token in piece.tokens:
-        yield (*label, str(token.id), quote(token.text), token.bytes.hex(" "))
-        label = ("", "")
-
-
-def merge_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
-    """A piece's merges as rows under MERGE_COLUMNS, in the order in which they were applied."""
-    label = quote(piece.text)
-    for merge in piece.merges:
-        parts = (merge.left, merge.right, merge.left + merge.right)
-        yield (label, f"{merge.rank:,}", *(quote(show_bytes(part)) for part in parts))
-        label = ""
-
-
-def piece_document(piece: Piece) -> dict[str, Any]:
-    """A piece as JSON; bytes in hexadecimal."""
-    merges = [{"rank": m.rank, "left": m.left.hex(" "), "right": m.right.hex(" ")} for m in piece.merges]
-    tokens = [{"id": token.id, "bytes": token.bytes.hex(" "), "text": token.text} for token in piece.tokens]
-    return {"text": piece.text, "start": piece.start, "end": piece.end, "merges": merges, "tokens": tokens}
-
-
-def show_bytes(data: bytes) -> str:
-    """Bytes for people: text where they are text, `<0xE4>` where they are part of a character.
-
-    >>> show_bytes("中".encode()), show_bytes("中".encode()[:2])
-    ('中', '<0xE4><0xB8>')
-    """
-    text = data.decode("utf-8", errors="surrogateescape")
-    return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
-
-
-def quote(text: str) -> str:
-    """Text between quotation marks, with visible spaces and line ends."""
-    return json.dumps(text, ensure_ascii=False)

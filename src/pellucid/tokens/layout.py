@@ -42,25 +42,29 @@ FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": F
 def document(
     model: Mapping[str, Any],
     *,
-    num_tokens: int,
+    specials: Mapping[str, int],
     normalizer: Mapping[str, Any] | None = None,
     pre_tokenizer: Mapping[str, Any] | None,
+    post_processor: Mapping[str, Any] | None = None,
     decoder: Mapping[str, Any],
-    specials: Iterable[str],
 ) -> dict[str, Any]:
-    """A whole document around a model of `num_tokens` tokens; the special tokens take the ids after them."""
-    added = [{"id": num_tokens + place, "content": name, **FLAGS} for place, name in enumerate(specials)]
+    """A whole document around a model. `specials`: special token -> id."""
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added,
+        "added_tokens": [{"id": token_id, "content": name, **FLAGS} for name, token_id in specials.items()],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": None,
+        "post_processor": post_processor,
         "decoder": decoder,
         "model": model,
     }
+
+
+def numbered(names: Iterable[str], first: int) -> dict[str, int]:
+    """Special tokens with the ids from `first` on: behind the tokens of the model."""
+    return {name: first + place for place, name in enumerate(names)}
 
 
 def split(expression: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def layout(characters: Iterable[str], specials: Sequence[str]) -> dict[str, Any]
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
     model = {**bpe.settings(byte_fallback=True), "vocab": vocab, "merges": []}
     decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
-    return shared.document(model, num_tokens=len(vocab), pre_tokenizer=None, decoder=decoder, specials=specials)
+    return shared.document(model, specials=shared.numbered(specials, len(vocab)), pre_tokenizer=None, decoder=decoder)
 
 
 def is_characters(document: Mapping[str, Any], vocab: Iterable[str], specials: Mapping[str, int]) -> bool:
