@@ -112,7 +112,7 @@ def test_explain_shows_pieces_merges_and_bytes(run, directory):
 
 def test_a_run_lends_its_tokenizer(run, directory, tmp_path):
     config = preset("micro")
-    tokenizer = train_bpe([TEXT], 258)
+    tokenizer = train_bpe([TEXT], 258, specials="none")
     experiment = Run.create(tmp_path / "run", {"recipe": "test"})
     code, _, err = run("tokenizer", "encode", experiment.path, "cat")
     assert code == 4 and "has not saved a checkpoint" in err

@@ -89,7 +89,7 @@ def unknown_tokenizer() -> Tokenizer:
     return Tokenizer.from_json(
         json.dumps(
             layout.document(
-                model, specials=layout.numbered(["<bos>", "<eos>"], 3), pre_tokenizer=steps, decoder=decoder
+                model, specials=layout.numbered(layout.special_names("none"), 3), pre_tokenizer=steps, decoder=decoder
             )
         )
     )

@@ -9,21 +9,26 @@ import click
 
 from pellucid.cli.common import PLACE
 from pellucid.errors import InputError, StoreError
+from pellucid.events import NULL, Recorder
 from pellucid.tokens.layout import TOKENIZER_FILE
 from pellucid.tokens.tokenizer import Tokenizer
 
 where_argument = click.argument("where", metavar="DIR", type=PLACE)
 
 
-def open_tokenizer(where: Path) -> Tokenizer:
+def open_tokenizer(where: Path, *, recorder: Recorder = NULL) -> Tokenizer:
     """The tokenizer of a file, a directory, or a run's latest checkpoint."""
+    if where.suffix == ".gguf":
+        from pellucid.store.open import open_checkpoint, tokenizer_of
+
+        return tokenizer_of(open_checkpoint(where, recorder=recorder), recorder=recorder)
     if where.is_file() or (where / TOKENIZER_FILE).is_file():
-        return Tokenizer.load(where)
+        return Tokenizer.load(where, recorder=recorder)
     from pellucid.store.directory import describe  # they load torch, which only a run without its own file needs
     from pellucid.store.run import is_run, resolve_checkpoint
 
     if is_run(where):
-        return Tokenizer.load(resolve_checkpoint(where))
+        return Tokenizer.load(resolve_checkpoint(where), recorder=recorder)
     raise InputError(
         "no tokenizer is here",
         found=describe(where),

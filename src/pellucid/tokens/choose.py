@@ -47,7 +47,7 @@ def train_tokenizer(
     """
     chosen = choose_tokenizer(num_bytes, settings, recorder=recorder)
     if chosen.kind == "char":
-        return train_characters(texts, vocab_size=chosen.vocab_size, recorder=recorder)
+        return train_characters(texts, vocab_size=chosen.vocab_size, specials=chosen.specials, recorder=recorder)
     assert chosen.vocab_size is not None
     return train_bpe(
         texts,
@@ -57,5 +57,6 @@ def train_tokenizer(
         total_bytes=num_bytes,
         max_han=chosen.max_han,
         max_token_bytes=chosen.max_token_bytes,
+        specials=chosen.specials,
         recorder=recorder,
     )

@@ -26,6 +26,7 @@ from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.document import read_document
 from pellucid.tokens.layout import config_json
 from pellucid.tokens.pre_tokenizers import BY_NAME, find_pre_tokenizer, pre_tokenizer_json
+from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Role, Roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
 from pellucid.untrusted import parse_object, shown, whole
@@ -37,10 +38,15 @@ CHAT_TEMPLATE = "tokenizer.chat_template"
 BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"
 LLAMA_IDS = {"bos": 1, "eos": 2}  # what llama.cpp assumes for SentencePiece files that do not say
 MOST_MERGED, MERGED_PER_CHARACTER = 1 << 20, 16  # characters of all merges; vocabularies in use have some 3 for each
-ENDS = ("eos", "eot", "eom")  # of a text, a turn, a message: whichever the file names, llama.cpp stops there
-# Tokens at which llama.cpp stops although no key names them, where the file calls them control tokens or its own.
-END_NAMES = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>",
-             "</s>", "<eos>", "<EOT>", "_<EOT>", "[EOT]", "<end_of_utterance>", "<｜end▁of▁sentence｜>"}  # fmt: skip
+KEYS: Mapping[str, Role] = {  # how llama.cpp calls the roles; "seperator" is its spelling
+    "bos": "bos", "eos": "eos", "eot": "turn_end", "eom": "message_end", "unknown": "unk", "seperator": "sep",
+    "padding": "pad", "cls": "cls", "mask": "mask", "fim_pre": "fim_prefix", "fim_suf": "fim_suffix",
+    "fim_mid": "fim_middle", "fim_pad": "fim_pad", "fim_rep": "fim_repo", "fim_sep": "fim_separator",
+}  # fmt: skip
+CONTROLS = ("bos", "eos", "eot", "eom")  # what no text may become, whatever the file calls it
+STOPPED_AT = (
+    "a name at which llama.cpp stops"  # although no key names it, if the file calls it a control token or its own
+)
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
@@ -55,8 +61,9 @@ def tokenizer_from_values(values: Mapping[str, Any]) -> Tokenizer:
                              hint=f"supported: {BYTE_LEVEL} (byte-level BPE), {SENTENCEPIECE} (SentencePiece)")  # fmt: skip
     tokens = _texts(values, "tokens")
     kinds = _numbers(values, "token_type", len(tokens), default=NORMAL)
-    specials = {name: _special_id(values, name, len(tokens), kind) for name in ("bos", *ENDS)}
-    kinds = [CONTROL if i in specials.values() else given for i, given in enumerate(kinds)]
+    specials = {name: _special_id(values, name, len(tokens), kind) for name in KEYS}
+    controls = {specials[name] for name in CONTROLS}
+    kinds = [CONTROL if i in controls else given for i, given in enumerate(kinds)]
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     if len(vocab) < len(tokens) - kinds.count(UNUSED):
         raise TokenizerError("two tokens of the file are spelled the same way")
@@ -69,14 +76,17 @@ def tokenizer_from_values(values: Mapping[str, Any]) -> Tokenizer:
     document = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": None}
     text = json.dumps(document | build(values, vocab, kinds), ensure_ascii=False)
     begins = _flag(values, "add_bos_token", kind == SENTENCEPIECE or BY_NAME[values[f"{PREFIX}pre"]].adds_bos)
-    names = [None if i is None else tokens[i] for i in (specials["bos"] if begins else None, specials["eos"])]
-    config = parse_object(config_json(*names))
+    if not begins:
+        del specials["bos"]
+    config = parse_object(config_json({"bos": None, "eos": None}))  # the roles below are written into it
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
-    named = [specials[name] for name in ENDS]
-    common = [i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)]
+    keys = [(KEYS[name], i, f"{PREFIX}{name}_token_id") for name, i in specials.items() if i is not None]
+    stops = [i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)]
+    common = [(role, i, STOPPED_AT) for i in stops for role in ENDS if tokens[i] in NAMES[role]]
     tokenizer = Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
-    return tokenizer.ending_at(i for i in (*named, *common) if i is not None)
+    claims = [Claim(role=role, ids=(i,), where=where) for role, i, where in (*keys, *common)]
+    return tokenizer.with_roles(Roles(tuple(claims)).told(tokenizer.roles.claims))
 
 
 def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Recorder = NULL) -> dict[str, Any]:
@@ -95,7 +105,8 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
         values = _sentencepiece_values(tokenizer, document, tokens, kinds)
     else:
         values = _byte_level_values(tokenizer, document, recorder)
-    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    ids = {f"{name}_token_id": tokenizer.roles.first(role) for name, role in KEYS.items() if role not in ENDS}
+    ids |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     ids["bos_token_id"] = ids["eos_token_id"] if ids["bos_token_id"] is None else ids["bos_token_id"]
     values |= {
         "tokens": tokens,
@@ -113,7 +124,11 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
 def _further_ends(tokenizer: Tokenizer, recorder: Recorder) -> dict[str, int]:
     """The keys for ends of text beside <eos>; a GGUF file names two, and others by their spelling alone."""
     names = {token_id: name for name, token_id in tokenizer.vocabulary.added.items()}
-    further = [token_id for token_id in tokenizer.more_ends if names.get(token_id) not in END_NAMES]
+    further = [
+        token_id
+        for token_id in tokenizer.roles.ends
+        if token_id != tokenizer.eos_id and names.get(token_id) not in END_NAMES
+    ]
     if lost := further[2:]:
         message = f"a GGUF file has no place for so many ends of text: {lost} will not end one there"
         recorder.record(Event(name="tokens.gguf_ends_lost", message=message, data={"ids": lost}, level="warning"))

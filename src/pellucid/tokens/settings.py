@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.settings import Named, setting
-from pellucid.tokens.layout import SMALLEST
+from pellucid.tokens.layout import SMALLEST, Specials
 from pellucid.tokens.patterns import DEFAULT_PATTERN
 
 MOST_SAMPLE_BYTES = 1 << 40  # no limit in practice; counts have 64 bits
@@ -35,3 +35,10 @@ class TokenizerSettings(Named):
     sample_bytes: int = setting(SAMPLE_BYTES, "most bytes of text to train on", low=1, high=MOST_SAMPLE_BYTES)
     max_han: int = setting(4, "most Chinese characters in one token; 0 sets no limit", low=0)
     max_token_bytes: int = setting(64, "longest token, in bytes", low=1)
+    specials: Specials = setting(
+        "standard",
+        "special tokens: standard reserves pad, mask, cls, sep, turn marks and 16 spares; none has bos and eos",
+    )
+
+
+BEFORE = {"specials": "none"}  # how runs behaved that were begun before these settings existed

@@ -14,12 +14,13 @@ Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Sub
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.layout import SMALLEST, as_text
+from pellucid.tokens.byte_characters import NUM_BYTES
+from pellucid.tokens.layout import Specials, as_text, config_of, special_names
 from pellucid.tokens.merge_limits import LEAST_COUNT, Limits
 from pellucid.tokens.merges import learn_merges
 from pellucid.tokens.models import bpe, character
@@ -28,7 +29,6 @@ from pellucid.tokens.settings import MOST_SAMPLE_BYTES, MOST_TOKENS, SAMPLE_BYTE
 from pellucid.tokens.tokenizer import Tokenizer
 
 BLOCK = 1 << 12  # characters: a text is handed over, and thinned, in blocks
-NUM_SPECIALS = 2
 
 
 def train_bpe(
@@ -40,29 +40,31 @@ def train_bpe(
     total_bytes: int | None = None,
     max_han: int = 4,
     max_token_bytes: int = 64,
+    specials: Specials = "standard",
     recorder: Recorder = NULL,
 ) -> Tokenizer:
-    """Learn a byte-level BPE of at most `vocab_size` tokens: the 256 bytes, the merges, `<bos>` and `<eos>`.
+    """Learn a byte-level BPE of at most `vocab_size` tokens: the 256 bytes, the merges, the special tokens.
 
     `total_bytes`: size of all texts, where it is known; with it a text larger than `sample_bytes` is thinned evenly,
     without it training stops at the limit. `max_han`: most Chinese characters in a token, 0 for no limit.
     Events: `tokens.sampled` when not all of the text was used, `tokens.vocabulary_small` when the text cannot fill
     the vocabulary. Raises TokenizerError for an impossible size, an unknown pattern, no text, or a lone surrogate.
 
-    >>> tokenizer = train_bpe(["low low low"], 260)
+    >>> tokenizer = train_bpe(["low low low"], 260, specials="none")
     >>> [tokenizer.token_text(i) for i in tokenizer.encode("lowest").ids]
     ['low', 'e', 's', 't']
     """
-    _check_request(vocab_size, pattern, sample_bytes)
+    _check_request(vocab_size, specials, pattern, sample_bytes)
+    names = special_names(specials)
     sample = _Sample(texts, sample_bytes, total_bytes)
     limits = Limits(
-        num_tokens=vocab_size - NUM_SPECIALS, pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
+        num_tokens=vocab_size - len(names), pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
     )
     merges = learn_merges(sample, limits, recorder=recorder)
     if not sample.used:
         raise _no_text()
     sample.report(recorder)
-    tokenizer = Tokenizer.from_json(as_text(bpe.layout(merges, pattern)))
+    tokenizer = Tokenizer.from_json(as_text(bpe.layout(merges, pattern, names)), config_of(specials))
     if tokenizer.vocab_size < vocab_size:
         message = f"vocabulary {vocab_size:,} -> {tokenizer.vocab_size:,}: no other pair occurs {LEAST_COUNT} times"
         data = {"asked": vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
@@ -70,17 +72,24 @@ def train_bpe(
     return tokenizer
 
 
-def train_characters(texts: Iterable[str], *, vocab_size: int | None = None, recorder: Recorder = NULL) -> Tokenizer:
+def train_characters(
+    texts: Iterable[str],
+    *,
+    vocab_size: int | None = None,
+    specials: Specials = "standard",
+    recorder: Recorder = NULL,
+) -> Tokenizer:
     """Give every character of the texts a token, in the order of their code points; others are spelled in bytes.
 
     `vocab_size` keeps only the most frequent characters, so that bytes, characters and special tokens are that many.
     Events: `tokens.characters_dropped` when that leaves some out. Raises TokenizerError for no text.
 
-    >>> train_characters(["abba"]).vocab_size == 256 + 2 + 2
+    >>> train_characters(["abba"], specials="none").vocab_size == 256 + 2 + 2
     True
     """
-    if vocab_size is not None and vocab_size < SMALLEST:
-        raise _too_small(vocab_size)
+    names = special_names(specials)
+    if vocab_size is not None:
+        _check_size(vocab_size, names)
     counts: Counter[str] = Counter()
     for text in texts:
         _num_bytes(text)
@@ -88,13 +97,13 @@ def train_characters(texts: Iterable[str], *, vocab_size: int | None = None, rec
     if not counts:
         raise _no_text()
     by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
-    kept = by_frequency if vocab_size is None else by_frequency[: vocab_size - SMALLEST]
+    kept = by_frequency if vocab_size is None else by_frequency[: vocab_size - NUM_BYTES - len(names)]
     if dropped := by_frequency[len(kept) :]:
         share = sum(counts[character] for character in dropped) / counts.total()
         message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be spelled in bytes"
         data = {"dropped": len(dropped), "share": share, "vocab_size": vocab_size}
         recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
-    return Tokenizer.from_json(as_text(character.layout(sorted(kept))))
+    return Tokenizer.from_json(as_text(character.layout(sorted(kept), names)), config_of(specials))
 
 
 class _Sample:
@@ -129,9 +138,8 @@ class _Sample:
             recorder.record(Event(name="tokens.sampled", message=message, data=data))
 
 
-def _check_request(vocab_size: int, pattern: str, sample_bytes: int) -> None:
-    if vocab_size < SMALLEST:
-        raise _too_small(vocab_size)
+def _check_request(vocab_size: int, specials: Specials, pattern: str, sample_bytes: int) -> None:
+    _check_size(vocab_size, special_names(specials))
     if vocab_size > MOST_TOKENS:  # the engine makes room for all of them first, and ends the process where it cannot
         hint = f"ask for {MOST_TOKENS:,} or fewer"
         raise TokenizerError("no model has so large a vocabulary", found=f"{vocab_size:,} tokens", hint=hint)
@@ -149,12 +157,13 @@ def _num_bytes(text: str) -> int:
         raise TokenizerError("a text holds half of a surrogate pair, which is not a character", found=found) from None
 
 
-def _too_small(vocab_size: int) -> TokenizerError:
-    return TokenizerError(
-        f"a vocabulary needs at least {SMALLEST} tokens: 256 bytes, <bos> and <eos>",
-        found=str(vocab_size),
-        hint=f"ask for {SMALLEST} or more",
-    )
+def _check_size(vocab_size: int, names: Sequence[str]) -> None:
+    """Raise TokenizerError for a vocabulary without room for the bytes and the special tokens."""
+    smallest = NUM_BYTES + len(names)
+    if vocab_size < smallest:
+        hint = f"ask for {smallest} or more" + ("" if len(names) == 2 else ", or for specials=none")
+        what = f"a vocabulary needs at least {smallest} tokens: 256 bytes and {len(names)} special tokens"
+        raise TokenizerError(what, found=str(vocab_size), hint=hint)
 
 
 def _no_text() -> TokenizerError:

@@ -54,10 +54,10 @@ def for_engine(node: Mapping[str, Any], vocabulary: Vocabulary, tokens: Mapping[
     }
 
 
-def layout(merges: Sequence[tuple[str, str]], pattern: str) -> dict[str, Any]:
+def layout(merges: Sequence[tuple[str, str]], pattern: str, specials: Sequence[str]) -> dict[str, Any]:
     """The `tokenizer.json` of a byte-level BPE with these merges, spelled in byte characters.
 
-    >>> layout([("a", "b")], "qwen2")["model"]["vocab"]["ab"]
+    >>> layout([("a", "b")], "qwen2", ["<eos>"])["model"]["vocab"]["ab"]
     256
     """
     tokens = dict.fromkeys((*BYTE_CHARACTERS, *(left + right for left, right in merges)))
@@ -65,7 +65,7 @@ def layout(merges: Sequence[tuple[str, str]], pattern: str) -> dict[str, Any]:
     model = {**settings(), "vocab": vocab, "merges": [list(pair) for pair in merges]}
     steps = shared.byte_level_pieces(pattern)
     return shared.document(
-        model, specials=shared.numbered(shared.SPECIALS, len(vocab)), pre_tokenizer=steps, decoder=shared.BYTE_LEVEL
+        model, specials=shared.numbered(specials, len(vocab)), pre_tokenizer=steps, decoder=shared.BYTE_LEVEL
     )
 
 
