@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pellucid.errors import TokenizerError
 from pellucid.events import MemoryRecorder
 from pellucid.tokens.byte_characters import BYTE_TOKENS
-from pellucid.tokens.gguf import (
+from pellucid.tokens.formats.gguf import (
     BYTE,
     CONTROL,
     NORMAL,
@@ -23,7 +23,7 @@ from pellucid.tokens.gguf import (
     tokenizer_from_values,
     tokenizer_to_values,
 )
-from pellucid.tokens.pre_tokenizers import BY_NAME, PRE_TOKENIZERS, find_pre_tokenizer, pre_tokenizer_json
+from pellucid.tokens.formats.pre_tokenizers import BY_NAME, PRE_TOKENIZERS, find_pre_tokenizer, pre_tokenizer_json
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
 

@@ -68,9 +68,18 @@ def find_pre_tokenizer(node: Mapping[str, Any] | None, *, ignores_merges: bool) 
     >>> find_pre_tokenizer(pre_tokenizer_json(BY_NAME["dbrx"]), ignores_merges=False).name
     'smaug-bpe'
     """
-    expressions = tuple(_expressions(node or {}))
+    expressions = cutting_expressions(node)
     found = (one for one in PRE_TOKENIZERS if (one.expressions, one.ignores_merges) == (expressions, ignores_merges))
     return next(found, None)
+
+
+def cutting_expressions(node: Mapping[str, Any] | None) -> tuple[str | None, ...]:
+    """The expressions that cut a text one after the other; None stands for a step that cuts in another way.
+
+    >>> cutting_expressions({"type": "ByteLevel"}) == (PATTERNS["gpt2"],)
+    True
+    """
+    return tuple(_expressions(node or {}))
 
 
 def _expressions(node: Mapping[str, Any]) -> Iterator[str | None]:

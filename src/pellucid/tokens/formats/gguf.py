@@ -25,7 +25,7 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.document import read_document
 from pellucid.tokens.layout import config_json
-from pellucid.tokens.pre_tokenizers import BY_NAME, find_pre_tokenizer, pre_tokenizer_json
+from pellucid.tokens.formats.pre_tokenizers import BY_NAME, find_pre_tokenizer, pre_tokenizer_json
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
 from pellucid.untrusted import parse_object, shown, whole

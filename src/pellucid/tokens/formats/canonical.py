@@ -1,0 +1,72 @@
+"""The one form in which a tokenizer is kept here, whatever form it came in: the text of a `tokenizer.json` and its config.
+
+Each file beside this one knows one form and turns plain values into this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pellucid.errors import TokenizerError
+from pellucid.tokens.layout import as_text, config_json
+from pellucid.tokens.patterns import PATTERNS
+
+MODEL_FIELDS: dict[str, Any] = {
+    "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+    "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+}  # fmt: skip
+FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerFiles:
+    """What `Tokenizer.from_json` takes."""
+
+    json: str  # of a tokenizer.json
+    config: str | None  # of a tokenizer_config.json; None: nothing is said, and <bos> and <eos> are known by their names
+
+
+def canonical(document: Mapping[str, Any], *, bos: str | None, eos: str | None) -> TokenizerFiles:
+    """The files of a document, and of a config that names two special tokens."""
+    return TokenizerFiles(json=as_text(document), config=config_json(bos, eos))
+
+
+def whole_document(
+    model: Mapping[str, Any],
+    added: Iterable[Mapping[str, Any]],
+    *,
+    normalizer: Mapping[str, Any] | None = None,
+    pre_tokenizer: Mapping[str, Any] | None = None,
+    decoder: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A `tokenizer.json` around a model, with tokens that carry their own ids."""
+    return {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": list(added), "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer, "post_processor": None, "decoder": decoder, "model": model,
+    }  # fmt: skip
+
+
+def added_token(content: str, token_id: int, *, special: bool) -> dict[str, Any]:
+    """An entry of `added_tokens`: a token beside the model's own."""
+    return {"id": token_id, "content": content, **FLAGS, "special": special}
+
+
+def bpe_model(vocab: Mapping[str, int], merges: Iterable[Iterable[str]], **fields: Any) -> dict[str, Any]:
+    """The `model` of a BPE."""
+    return {**MODEL_FIELDS, **fields, "vocab": dict(vocab), "merges": [list(pair) for pair in merges]}
+
+
+def steps(children: str, *nodes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Steps of a section, one after the other; None for none."""
+    return {"type": "Sequence", children: list(nodes)} if nodes else None
+
+
+def check_pattern(pattern: str | None, hint: str) -> str:
+    """A pattern that was chosen. Raises TokenizerError when none was, or one that is not listed."""
+    if pattern is None:
+        raise TokenizerError("the file does not say where its tokenizer cuts a text", hint=hint)
+    if pattern not in PATTERNS:
+        raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(PATTERNS))
+    return pattern
