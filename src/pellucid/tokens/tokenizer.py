@@ -21,7 +21,6 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import tokenizers
 from numpy.typing import NDArray
 
 from pellucid.errors import TokenizerError
@@ -32,6 +31,7 @@ from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.engine import check_failure, contained, start_engine
 from pellucid.tokens.layout import BOS, CONFIG_FILE, EOS, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
+from pellucid.tokens.sentencepiece_engine import Engine
 from pellucid.tokens.stream import StreamDecoder
 from pellucid.tokens.vocabulary import Kind, Vocabulary
 from pellucid.untrusted import Json, parse_json, read_bytes, shown
@@ -58,7 +58,7 @@ class Tokenizer:
     vocabulary: Vocabulary
     bos_id: int | None  # the id that begins a document, where the tokenizer has one
     eos_id: int | None  # the id that ends one
-    _engine: tokenizers.Tokenizer
+    _engine: Engine
     more_ends: tuple[int, ...] = ()  # further ids at which a model's text ends; `ending_at` adds them
     has_text = True  # not a field: `IdsOnly` stands for the tokenizer of a model that has none
 
