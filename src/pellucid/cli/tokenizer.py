@@ -32,11 +32,13 @@ from pellucid.errors import InputError, StoreError
 from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
 from pellucid.tokens.explain import Piece, explain
+from pellucid.tokens.formats.find import find_tokenizer
 from pellucid.tokens.layout import TOKENIZER_FILE
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
 
-STANDARD_INPUT = "-"
+STANDARD_INPUT, GGUF = "-", ".gguf"
+FORMS = ("tokenizer.json", "tiktoken", "merges.txt", "vocab.txt", "gguf")  # those of store/tokenizer_files.py
 TOKEN_COLUMNS: dict[str, Side] = {
     "piece": "left",
     "characters": "left",
@@ -59,7 +61,7 @@ where_argument = click.argument("where", metavar="DIR", type=PLACE)
 def command() -> None:
     """Train, use and explain tokenizers.
 
-    DIR is a tokenizer.json, a directory that holds one, or a run.
+    DIR is a tokenizer.json or a tokenizer in another form (see convert), a directory that holds one, or a run.
     """
 
 
@@ -179,6 +181,37 @@ def decode(where: Path, ids: tuple[str, ...], show_special: bool, as_json: bool)
         say(text, nl=sys.stdout.isatty())  # in a pipe the text and nothing else
 
 
+@command.command()
+@click.argument("where", metavar="WHERE", type=PLACE)
+@click.option("--to", "form", type=click.Choice(FORMS), default=FORMS[0], show_default=True, help="the form to write")
+@click.option("--out", type=PLACE, required=True, help="the directory to write into")
+@click.option("--pattern", help="where a text is cut, if the file does not say: gpt2, qwen2, llama3, cl100k, o200k, …")
+@click.option("--lowercase/--no-lowercase", default=None, help="for a vocab.txt: whether capitals become small letters")
+@click.option("--force", is_flag=True, help="replace a tokenizer that is already there")
+@json_option
+def convert(
+    where: Path, form: str, out: Path, pattern: str | None, lowercase: bool | None, force: bool, as_json: bool
+) -> None:
+    """Write the tokenizer in WHERE in another form.
+
+    WHERE is a tokenizer.json, a .tiktoken file, a SentencePiece .model, a vocab.json beside its merges.txt, a vocab.txt, a
+    .gguf file, a directory that holds one of them (the first of these), or a run. What is written is read back, and
+    refused if it gives other ids.
+    """
+    from pellucid.store.tokenizer_files import save_tokenizer
+
+    tokenizer = open_tokenizer(where, pattern=pattern, lowercase=lowercase)
+    check_free(out, force=force)
+    written = save_tokenizer(tokenizer, out, form, recorder=Terminal())  # type: ignore[arg-type]
+    sizes = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
+    if as_json:
+        print_json({"files": [str(path) for path in written], **sizes, "losses": tokenizer.losses})
+    else:
+        tell(f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens: {', '.join(map(str, written))}")
+        for loss in tokenizer.losses:
+            tell(f"not exact: {loss}")
+
+
 @command.command(name="explain")
 @where_argument
 @click.argument("text")
@@ -198,13 +231,16 @@ def explain_text(where: Path, text: str, as_json: bool) -> None:
         print_table(MERGE_COLUMNS, merges)
 
 
-def open_tokenizer(where: Path) -> Tokenizer:
-    """The tokenizer of a file, a directory, or a run's latest checkpoint."""
-    if where.is_file() or (where / TOKENIZER_FILE).is_file():
-        return Tokenizer.load(where)
-    from pellucid.store.directory import describe  # they load torch, which only a run without its own file needs
+def open_tokenizer(where: Path, *, pattern: str | None = None, lowercase: bool | None = None) -> Tokenizer:
+    """The tokenizer of a file, a directory, or a run's latest checkpoint; what a form leaves open may be chosen."""
+    if (where.is_dir() and find_tokenizer(where)) or (where.is_file() and not where.name.endswith(GGUF)):
+        return Tokenizer.load(where, pattern=pattern, lowercase=lowercase)
+    from pellucid.store.directory import describe  # they load torch, which only these need
     from pellucid.store.run import is_run, resolve_checkpoint
+    from pellucid.store.tokenizer_files import load_tokenizer
 
+    if where.is_file():
+        return load_tokenizer(where, pattern=pattern)
     if is_run(where):
         return Tokenizer.load(resolve_checkpoint(where))
     raise InputError(

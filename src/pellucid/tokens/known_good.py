@@ -25,7 +25,7 @@ from typing import Any
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.expression import check_expression
-from pellucid.tokens.losses import EDGE_SPACES, PLAIN_SPACE, SPACE_RUNS
+from pellucid.tokens.losses import EDGE_SPACES, PLAIN_SPACE, REPLACED, SPACE_RUNS
 from pellucid.tokens.models.kinds import MODELS
 from pellucid.tokens.spelling import flat
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS, Check, Vocabulary
@@ -127,6 +127,8 @@ def engine_document(document: Mapping[str, Any], vocabulary: Vocabulary) -> dict
         section: list(_steps(document.get(section), section, known | (LOSSY[section] if is_lossy else {})))
         for section, known in ALLOWED.items()
     }
+    if not is_lossy:
+        _check_replaced(steps["normalizer"])
     _check_together(steps)
     if vocabulary.kind == "unigram" and not _hides_spaces(steps):
         raise _refusal("pre_tokenizer", f"spaces reach a Unigram as they are, not as {METASPACE} or byte characters")
@@ -184,6 +186,13 @@ def _checked(node: Mapping[str, Any], fields: Mapping[str, Check], where: str) -
 def _check_keys(node: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     if unknown := [key for key in node if key not in known]:
         raise _refusal(where, f"an unknown key {shown(unknown[0])}", "known: " + ", ".join(known))
+
+
+def _check_replaced(normalizer: list[dict[str, Any]]) -> None:
+    """What SentencePiece does to spaces is replaced, and nothing else."""
+    for step in normalizer:
+        if step["type"] == "Replace" and (step.get("pattern"), step.get("content")) not in REPLACED:
+            raise _refusal("normalizer Replace", shown(step))
 
 
 def _check_together(steps: Mapping[str, list[dict[str, Any]]]) -> None:

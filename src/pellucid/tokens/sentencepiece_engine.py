@@ -71,7 +71,9 @@ class SentencePieceEngine:
     def encode_batch_fast(self, input: list[str], *, add_special_tokens: bool) -> list[Row]:
         """Many texts, without offsets."""
         texts = [self.charsmap.apply(text) for text in input]
-        return [self._row(one, None) for one in self.engine.encode_batch_fast(texts, add_special_tokens=add_special_tokens)]
+        return [
+            self._row(one, None) for one in self.engine.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+        ]
 
     def _row(self, encoded: tokenizers.Encoding, rewritten: Rewritten | None) -> Row:
         row = Row([], [], [])

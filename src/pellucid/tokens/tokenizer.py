@@ -29,12 +29,13 @@ from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.document import read_document, read_vocabulary
 from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.engine import check_failure, contained, start_engine
+from pellucid.tokens.formats.find import Chosen, find_tokenizer, read_tokenizer
 from pellucid.tokens.layout import BOS, CONFIG_FILE, EOS, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.sentencepiece_engine import Engine
 from pellucid.tokens.stream import StreamDecoder
 from pellucid.tokens.vocabulary import Kind, Vocabulary
-from pellucid.untrusted import Json, parse_json, read_bytes, shown
+from pellucid.untrusted import Json, parse_json, shown
 
 BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "<|endoftext|>")  # tried in order where no tokenizer_config.json tells
 EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "<|endoftext|>")
@@ -79,21 +80,21 @@ class Tokenizer:
         return cls(text, config, vocabulary, bos_id, eos_id, engine)
 
     @classmethod
-    def load(cls, path: Path | str) -> Tokenizer:
-        """A tokenizer from a `tokenizer.json`, or from a directory that holds one."""
+    def load(cls, path: Path | str, *, pattern: str | None = None, lowercase: bool | None = None) -> Tokenizer:
+        """A tokenizer from a `tokenizer.json`, from another form (`formats/find.py` lists them), or from a directory.
+
+        `pattern`, `lowercase`: what the other forms may leave open, chosen by hand. Raises TokenizerError for a file that
+        is none, or leaves open what nobody chose.
+        """
         if not isinstance(path, (str, os.PathLike)):
             hint = "give the path of a tokenizer.json, or of the directory that holds one"
             raise TokenizerError("the tokenizer cannot be read", found=shown(path), hint=hint)
-        path = Path(path)
-        file = path / TOKENIZER_FILE if path.is_dir() else path
-        beside = file.parent / CONFIG_FILE
+        file = find_tokenizer(Path(path)) or (Path(path) / TOKENIZER_FILE if Path(path).is_dir() else Path(path))
         try:
-            config = read_bytes(beside).decode("utf-8") if beside.is_file() else None
-            text = read_bytes(file).decode("utf-8")
+            files = read_tokenizer(file, Chosen(pattern=pattern, lowercase=lowercase))
+            return cls.from_json(files.json, files.config)
         except (OSError, ValueError) as error:
             raise TokenizerError("the tokenizer cannot be read", found=str(error), where=str(file)) from error
-        try:
-            return cls.from_json(text, config)
         except TokenizerError as error:
             raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
 

@@ -25,7 +25,9 @@ class TokenizerFiles:
     """What `Tokenizer.from_json` takes."""
 
     json: str  # of a tokenizer.json
-    config: str | None  # of a tokenizer_config.json; None: nothing is said, and <bos> and <eos> are known by their names
+    config: (
+        str | None
+    )  # of a tokenizer_config.json; None: nothing is said, and <bos> and <eos> are known by their names
 
 
 def canonical(document: Mapping[str, Any], *, bos: str | None, eos: str | None) -> TokenizerFiles:

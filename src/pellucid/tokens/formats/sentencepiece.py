@@ -109,10 +109,15 @@ def model_document(model: SentencePieceModel) -> dict[str, Any]:
     return whole_document(
         build(model),
         added,
-        normalizer=steps("normalizers", *_normalizers(model)),
+        normalizer=normalizer(model),
         pre_tokenizer=steps("pretokenizers", *(_cuts(model) if model.kind == "bpe" else ())),
         decoder=decoder(model),
     )
+
+
+def normalizer(model: SentencePieceModel) -> dict[str, Any] | None:
+    """The steps that rewrite a text before it is cut."""
+    return steps("normalizers", *_normalizers(model))
 
 
 def decoder(model: SentencePieceModel) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
@@ -53,7 +54,7 @@ SAME = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class Unsaid:
     """What a rank file does not say."""
 
     pattern: str  # a name from patterns.py
@@ -61,14 +62,14 @@ class Choice:
 
 
 PUBLISHED = {  # sha256 of a file -> what tiktoken itself takes for it
-    "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930": Choice(pattern="gpt2", specials={END: 50256}),
-    "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069": Choice(pattern="gpt2", specials={END: 50256}),
-    "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7": Choice(
+    "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930": Unsaid(pattern="gpt2", specials={END: 50256}),
+    "94b5ca7dff4d00767bc256fdd1b27e5b17361d7b8a5f968547f9f23eb70d2069": Unsaid(pattern="gpt2", specials={END: 50256}),
+    "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7": Unsaid(
         pattern="cl100k",
         specials={END: 100257, "<|fim_prefix|>": 100258, "<|fim_middle|>": 100259, "<|fim_suffix|>": 100260,
                   "<|endofprompt|>": 100276},
     ),
-    "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d": Choice(
+    "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d": Unsaid(
         pattern="o200k", specials={END: 199999, "<|endofprompt|>": 200018}
     ),
 }  # fmt: skip
@@ -84,14 +85,14 @@ def read_tiktoken(data: bytes, sidecar: str | None = None, *, pattern: str | Non
     if pattern is None and known is not None:
         pattern = known.pattern
     name = check_pattern(pattern, "choose it: --pattern qwen2, llama3, gpt2, cl100k or o200k")
-    return from_ranks(read_ranks(data), Choice(pattern=name, specials=known.specials if known else {}))
+    return from_ranks(read_ranks(data), Unsaid(pattern=name, specials=known.specials if known else {}))
 
 
-def from_ranks(ranks: Mapping[bytes, int], choice: Choice) -> TokenizerFiles:
+def from_ranks(ranks: Mapping[bytes, int], choice: Unsaid) -> TokenizerFiles:
     """A tokenizer from the ranks of its tokens.
 
     >>> ranks = {bytes([byte]): byte for byte in range(256)} | {b"lo": 256, b"low": 257}
-    >>> files = from_ranks(ranks, Choice(pattern="gpt2", specials={"<|endoftext|>": 258}))
+    >>> files = from_ranks(ranks, Unsaid(pattern="gpt2", specials={"<|endoftext|>": 258}))
     >>> parse_object(files.json)["model"]["merges"]
     [['l', 'o'], ['lo', 'w']]
     """
@@ -142,9 +143,7 @@ def find_merges(ranks: Mapping[bytes, int]) -> tuple[list[tuple[bytes, bytes]], 
     """
     if sum(len(token) ** 2 for token in ranks) > MOST_STEPS:
         longest = max(map(len, ranks))
-        raise TokenizerError(
-            "the tokens of the file are too long for their number", found=counted(longest, "byte")
-        )
+        raise TokenizerError("the tokens of the file are too long for their number", found=counted(longest, "byte"))
     merges, unreached = [], []
     for token in sorted(ranks, key=ranks.__getitem__):
         if len(token) > 1:
@@ -160,7 +159,7 @@ def _parts(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     """What joining makes of a token's bytes, stopped before the join that makes the token itself."""
     parts = [token[i : i + 1] for i in range(len(token))]
     last = len(ranks) + MOST_TOKENS
-    sums = [ranks.get(left + right, last) for left, right in zip(parts, parts[1:], strict=False)]
+    sums = [ranks.get(left + right, last) for left, right in pairwise(parts)]
     while len(parts) > 2 and (best := min(sums)) < last:
         i = sums.index(best)
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
@@ -172,7 +171,7 @@ def _parts(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
     return parts
 
 
-def read_sidecar(text: str) -> Choice:
+def read_sidecar(text: str) -> Unsaid:
     """What a sidecar says. Raises TokenizerError for an expression that is not listed."""
     try:
         table = Table(parse_object(text), "the file beside the ranks")
@@ -183,8 +182,10 @@ def read_sidecar(text: str) -> Choice:
     name = pattern_name(expression) or SAME.get(expression)
     if name is None:
         hint = "known: " + ", ".join(PATTERNS)
-        raise TokenizerError("the ranks cut text with an expression that is not listed", found=shown(expression), hint=hint)
-    return Choice(pattern=name, specials=specials)
+        raise TokenizerError(
+            "the ranks cut text with an expression that is not listed", found=shown(expression), hint=hint
+        )
+    return Unsaid(pattern=name, specials=specials)
 
 
 def write_tiktoken(json_text: str, vocabulary: Vocabulary, *, name: str, recorder: Recorder = NULL) -> dict[str, bytes]:
@@ -195,7 +196,12 @@ def write_tiktoken(json_text: str, vocabulary: Vocabulary, *, name: str, recorde
     """
     document = read_document(json_text)
     expressions = cutting_expressions(document.get("pre_tokenizer"))
-    if vocabulary.kind != "bpe" or len(expressions) != 1 or expressions[0] is None or document["model"].get("byte_fallback"):
+    if (
+        vocabulary.kind != "bpe"
+        or len(expressions) != 1
+        or expressions[0] is None
+        or document["model"].get("byte_fallback")
+    ):
         raise TokenizerError(
             "tiktoken runs byte-level BPE with one pattern, and this tokenizer is another kind", found=vocabulary.kind
         )
