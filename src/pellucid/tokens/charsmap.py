@@ -162,4 +162,5 @@ def _next_level(
 def _offset(units: NDArray[np.uint32], nodes: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Where the children of nodes lie: each at this place, with its byte flipped in."""
     unit = units[nodes]
-    return nodes ^ ((unit >> 10) << ((unit & (1 << 9)) >> 6))
+    found: NDArray[np.uint32] = nodes ^ ((unit >> 10) << ((unit & (1 << 9)) >> 6)).astype(np.uint32)
+    return found

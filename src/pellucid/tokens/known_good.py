@@ -150,7 +150,7 @@ def without_table(parts: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
 
     The table is run here (`charsmap.py`). One that comes after other steps stays with the engine.
     """
-    steps = list(flat(parts["normalizer"], CHILDREN["normalizer"]))
+    steps = list(map(dict, flat(parts["normalizer"], CHILDREN["normalizer"])))
     if not steps or steps[0]["type"] != TABLE:
         return parts, None
     return {**parts, "normalizer": _sequence(steps[1:], "normalizer")}, steps[0].get(TABLE_FIELD, "")

@@ -68,12 +68,14 @@ class SentencePieceEngine:
         encoded = self.engine.encode(rewritten.text, add_special_tokens=add_special_tokens)
         return self._row(encoded, rewritten)
 
-    def encode_batch_fast(self, input: list[str], *, add_special_tokens: bool) -> list[Row]:
-        """Many texts, without offsets."""
+    def encode_batch_fast(self, input: list[str], *, add_special_tokens: bool) -> Sequence[Encoded]:
+        """Many texts, without offsets into the original."""
         texts = [self.charsmap.apply(text) for text in input]
-        return [
-            self._row(one, None) for one in self.engine.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
-        ]
+        if self.unknown_id is None:
+            fast: Sequence[Encoded] = self.engine.encode_batch_fast(texts, add_special_tokens=add_special_tokens)
+            return fast
+        rows = self.engine.encode_batch(texts, add_special_tokens=add_special_tokens)  # the fast one keeps no text
+        return [self._row(one, None) for one in rows]
 
     def _row(self, encoded: tokenizers.Encoding, rewritten: Rewritten | None) -> Row:
         row = Row([], [], [])

@@ -19,6 +19,7 @@ from pellucid.errors import TokenizerError
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.document import read_document
 from pellucid.tokens.formats.canonical import (
+    FLAGS,
     TokenizerFiles,
     added_token,
     bpe_model,
@@ -97,7 +98,10 @@ def write_merges(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, byte
     lines = [f"{HEADER}: 0.2", *(f"{left} {right}" for left, right in vocabulary.merges), ""]
     text = json.dumps(tokens, ensure_ascii=False)
     files = {"vocab.json": text.encode("utf-8"), "merges.txt": "\n".join(lines).encode("utf-8")}
-    return files, {"tokenizer_class": name} if name else {}
+    added: dict[str, Json] = {
+        str(i): {"content": token, **FLAGS, "special": token in vocabulary.specials} for token, i in vocabulary.added.items()
+    }
+    return files, {"added_tokens_decoder": added, **({"tokenizer_class": name} if name else {})}
 
 
 def _merges(text: str) -> list[tuple[str, str]]:

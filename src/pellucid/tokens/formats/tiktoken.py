@@ -19,7 +19,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -208,8 +208,10 @@ def write_tiktoken(json_text: str, vocabulary: Vocabulary, *, name: str, recorde
     ranks = {bytes(CHARACTER_BYTES[c] for c in token): i for token, i in vocabulary.ids.items()
              if token not in vocabulary.added and _is_spelled(token)}  # fmt: skip
     _check_same(ranks, vocabulary)
-    for warning in _lost(document, vocabulary):
-        recorder.record(warning)
+    if document.get("normalizer") is not None:
+        _tell_normalizer(recorder)
+    if ordinary := sorted(vocabulary.added.keys() - vocabulary.specials.keys()):
+        _tell_added(ordinary, recorder)
     lines = [b"%s %d\n" % (base64.b64encode(token), ranks[token]) for token in sorted(ranks, key=ranks.__getitem__)]
     sidecar = {"name": name, "pat_str": expressions[0], "special_tokens": dict(vocabulary.added)}
     text = json.dumps(sidecar, ensure_ascii=False, indent=2) + "\n"
@@ -227,13 +229,14 @@ def _check_same(ranks: Mapping[bytes, int], vocabulary: Vocabulary) -> None:
     raise TokenizerError("tiktoken joins by rank, and this tokenizer's merges are in another order", found=found)
 
 
-def _lost(document: Mapping[str, object], vocabulary: Vocabulary) -> Iterator[Event]:
-    if document.get("normalizer") is not None:
-        message = "tiktoken does not rewrite characters before it reads them, and this tokenizer does"
-        yield Event(name="tokens.tiktoken_no_normalizer", message=message, level="warning")
-    if ordinary := sorted(vocabulary.added.keys() - vocabulary.specials.keys()):
-        message = f"tiktoken has no added tokens that text may spell; these are special there: {' '.join(ordinary)}"
-        yield Event(name="tokens.tiktoken_no_added", message=message, data={"tokens": ordinary}, level="warning")
+def _tell_normalizer(recorder: Recorder) -> None:
+    message = "tiktoken does not rewrite characters before it reads them, and this tokenizer does"
+    recorder.record(Event(name="tokens.tiktoken_no_normalizer", message=message, level="warning"))
+
+
+def _tell_added(ordinary: list[str], recorder: Recorder) -> None:
+    message = f"tiktoken has no added tokens that text may spell; these are special there: {' '.join(ordinary)}"
+    recorder.record(Event(name="tokens.tiktoken_no_added", message=message, data={"tokens": ordinary}, level="warning"))
 
 
 def _spell(token: bytes) -> str:

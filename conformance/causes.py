@@ -1,0 +1,59 @@
+"""Known causes of differences between tokenizers: which strings each explains.
+
+A cause is no excuse by itself: it has to be checked on the string. Most name single characters on which two tables of
+Unicode, of different years, do not agree; the two are asked for each such character alone.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from pellucid.tokens.tokenizer import Tokenizer
+
+Ask = Callable[[list[str]], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A cause by its name, and which of some strings it explains."""
+
+    name: str
+    explains: Callable[[Collection[str], Ask, Tokenizer], set[str]]
+
+
+def _characters(texts: Collection[str], ask: Ask, tokenizer: Tokenizer) -> set[str]:
+    """The strings with a character that alone, between letters, becomes other ids."""
+    characters = sorted(set("".join(texts)))
+    probes = [f"a{character}a" for character in characters]
+    theirs, ours = ask(probes), tokenizer.encode_ids(probes)
+    guilty = {c for c, one, other in zip(characters, theirs, ours, strict=True) if one != other.tolist()}
+    return {text for text in texts if guilty & set(text)}
+
+
+def _composed(texts: Collection[str], _: Ask, __: Tokenizer) -> set[str]:
+    return {text for text in texts if unicodedata.normalize("NFC", text) != text}
+
+
+def _final_sigma(texts: Collection[str], _: Ask, __: Tokenizer) -> set[str]:
+    return {text for text in texts if "Σ" in text}
+
+
+def _after_user_defined(texts: Collection[str], _: Ask, tokenizer: Tokenizer) -> set[str]:
+    own = ("<sep>", "lit", "[CLS]")
+    return {
+        text for text in texts
+        if any(unicodedata.combining(after[0]) for piece in own for after in text.split(piece)[1:] if after)
+    }  # fmt: skip
+
+
+NONE: tuple[Cause, ...] = ()
+TABLES = Cause("a character that one of the two tables of Unicode does not know, or has in another class", _characters)
+BERT = (
+    TABLES,
+    Cause("composed first (NFC) by transformers' Python, not by BERT's own code nor here", _composed),
+    Cause("Σ at the end of a word becomes ς in Python, σ in BERT's C++ and Rust", _final_sigma),
+)
+USER_DEFINED = (Cause("a combining mark behind a user-defined piece, which tokenizer.json cannot keep apart", _after_user_defined),)
+LLAMA_CPP = (TABLES,)
