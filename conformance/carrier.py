@@ -19,13 +19,19 @@ VALUES = {
     "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.rope.dimension_count": WIDTH,
 }  # fmt: skip
 VECTORS = ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm")
-MATRICES = tuple(f"blk.0.{part}" for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"))
+MATRICES = tuple(
+    f"blk.0.{part}" for part in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")
+)
 
 
 def write_carrier(path: Path, values: Mapping[str, Any], num_tokens: int) -> None:
     """Write the values of a tokenizer (`tokenizer.…`) into a model of that many tokens."""
     own = {name: value for name, value in values.items() if name.startswith("tokenizer.")}
-    shapes = {"token_embd": (num_tokens, WIDTH), **dict.fromkeys(MATRICES, (WIDTH, WIDTH)), **dict.fromkeys(VECTORS, (WIDTH,))}
+    shapes = {
+        "token_embd": (num_tokens, WIDTH),
+        **dict.fromkeys(MATRICES, (WIDTH, WIDTH)),
+        **dict.fromkeys(VECTORS, (WIDTH,)),
+    }
     tensors = {f"{name}.weight": _zeros(shape) for name, shape in shapes.items()}
     with path.open("wb") as file:
         for chunk in serialize_gguf({**VALUES, **own}, tensors)[1]:

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from tokenizers import normalizers
+
 from pellucid.tokens.tokenizer import Tokenizer
 
 Ask = Callable[[list[str]], list[list[int]]]
@@ -48,6 +50,17 @@ def _after_user_defined(texts: Collection[str], _: Ask, tokenizer: Tokenizer) ->
     }  # fmt: skip
 
 
+def _composes_otherwise(texts: Collection[str], _: Ask, __: Tokenizer) -> set[str]:
+    """The engine's tables and Python's are of different years, and put marks into different orders."""
+    return {text for text in texts if unicodedata.normalize("NFC", text) != normalizers.NFC().normalize_str(text)}
+
+
+def _long_word(texts: Collection[str], _: Ask, tokenizer: Tokenizer) -> set[str]:
+    if tokenizer.kind != "wordpiece":
+        return set()
+    return {text for text in texts if any(len(unicodedata.normalize("NFD", word)) > 100 for word in text.split())}
+
+
 NONE: tuple[Cause, ...] = ()
 TABLES = Cause("a character that one of the two tables of Unicode does not know, or has in another class", _characters)
 BERT = (
@@ -55,5 +68,11 @@ BERT = (
     Cause("composed first (NFC) by transformers' Python, not by BERT's own code nor here", _composed),
     Cause("Σ at the end of a word becomes ς in Python, σ in BERT's C++ and Rust", _final_sigma),
 )
-USER_DEFINED = (Cause("a combining mark behind a user-defined piece, which tokenizer.json cannot keep apart", _after_user_defined),)
-LLAMA_CPP = (TABLES,)
+USER_DEFINED = (
+    Cause("a combining mark behind a user-defined piece, which tokenizer.json cannot keep apart", _after_user_defined),
+)
+NORMALIZED = (Cause("marks are put in order (NFC) by tables of different years", _composes_otherwise),)
+LLAMA_CPP = (
+    Cause("a word of more than 100 characters, unknown to BERT, which llama.cpp cuts all the same", _long_word),
+    TABLES,
+)

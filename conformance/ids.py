@@ -25,7 +25,7 @@ from typing import Any
 
 import tokenizers as engine
 from carrier import write_carrier
-from causes import BERT, LLAMA_CPP, NONE, USER_DEFINED, Cause
+from causes import BERT, LLAMA_CPP, NONE, NORMALIZED, USER_DEFINED, Cause
 from strings import strings
 
 from pellucid.errors import TokenizerError
@@ -101,7 +101,9 @@ class Peer:
 def compare(row: Row, peer: Peer, count: int) -> Found:
     """Compare ids on `count` strings."""
     tokens = [text for data in row.tokenizer.vocabulary.token_bytes if (text := data.decode("utf-8", errors="ignore"))]
-    texts = list(strings(count, SEED, tokens, longest=row.longest))
+    missing = row.tokenizer.vocabulary.unspelled  # we refuse a text with such a byte, others drop it
+    drawn = strings(count, SEED, tokens, longest=row.longest)
+    texts = [text for text in drawn if not missing or not set(missing) & set(text.encode("utf-8"))]
     ours = [ids.tolist() for ids in row.tokenizer.encode_ids(texts)]
     for text, ids in islice(zip(texts, ours, strict=True), 0, None, 50):
         assert list(row.tokenizer.encode(text).ids) == ids, f"encode and encode_ids differ on {text!r}"
@@ -134,14 +136,23 @@ def ranks(data: Path, folder: Path) -> Iterator[Row]:
         save_tokenizer(tokenizer, written, "tiktoken")
         files = {"ranks": str(written / "tokenizer.tiktoken"), "sidecar": str(written / "tokenizer.tiktoken.json")}
         yield Row(name=f"{name} (tokenizer.json, written as .tiktoken)", tokenizer=tokenizer, judge="tiktoken",
-                  question={"judge": "tiktoken", "files": files, "added": ordinary, "form": form})  # fmt: skip
+                  question={"judge": "tiktoken", "files": files, "added": ordinary, "form": form},
+                  causes=NORMALIZED if form else NONE)  # fmt: skip
 
 
 def sentencepiece(data: Path, folder: Path, peer: Peer) -> Iterator[Row]:
     """Llama 2's model, and models that sentencepiece trains now."""
     models = {"Llama 2": data / "tokenizers" / "llama2_tokenizer.model"}
-    lines = [line for file in sorted((data / "text").glob("*.txt"))[:4] for line in file.read_text(errors="replace")[:200_000].splitlines()]
-    lines += [line for file in sorted((data / "chinese").glob("*.txt"))[:2] for line in file.read_text(errors="replace")[:100_000].splitlines()]
+    lines = [
+        line
+        for file in sorted((data / "text").glob("*.txt"))[:4]
+        for line in file.read_text(errors="replace")[:200_000].splitlines()
+    ]
+    lines += [
+        line
+        for file in sorted((data / "chinese").glob("*.txt"))[:2]
+        for line in file.read_text(errors="replace")[:100_000].splitlines()
+    ]
     for name, options in TRAINED.items():
         models[name] = folder / f"{len(models)}.model"
         peer.ask({"judge": "train", "options": {"vocab_size": 6_000, "character_coverage": 0.99, **options},
@@ -172,7 +183,11 @@ def gguf(vocabularies: Path, data: Path, folder: Path) -> Iterator[Row]:
             continue
         pre = {"tokenizer.ggml.pre": "gpt-2"} if name in UNNAMED else {}
         yield _carried(f"{name} (GGUF)", tokenizer, {**values, **pre}, folder / f"{name}.gguf")
-    for name, source in (("GPT-2", "gpt2_encoder.json"), ("Llama 2", "llama2_tokenizer.model"), ("minimind", "minimind_tokenizer.json")):
+    for name, source in (
+        ("GPT-2", "gpt2_encoder.json"),
+        ("Llama 2", "llama2_tokenizer.model"),
+        ("minimind", "minimind_tokenizer.json"),
+    ):
         tokenizer = Tokenizer.load(data / source)
         values = tokenizer_to_values(tokenizer, tokenizer.vocab_size)
         yield _carried(f"{name} (written as GGUF)", tokenizer, values, folder / f"{source}.gguf")
@@ -204,19 +219,19 @@ def main() -> None:
     parser.add_argument("--vocabularies", type=Path, required=True)
     parser.add_argument("--peer", required=True, help="a Python that has the judges")
     parser.add_argument("--count", type=int, default=100_000, help="strings for each vocabulary")
-    parser.add_argument("--only", default="", help="rows whose name has this")
+    parser.add_argument(
+        "--judge", choices=["tiktoken", "sentencepiece", "bert", "llama.cpp"], help="only the rows of one"
+    )
     parser.add_argument("--write", type=Path, help="a page with the marks of the table")
     arguments = parser.parse_args()
     peer, found = Peer(arguments.peer), []
     with tempfile.TemporaryDirectory() as directory:
         folder, data = Path(directory), arguments.data / "tokenizers"
-        parts: list[Callable[[], Iterator[Row]]] = [
-            lambda: ranks(data, folder), lambda: sentencepiece(arguments.data, folder, peer), lambda: wordpiece(data),
-            lambda: gguf(arguments.vocabularies, data, folder),
-        ]  # fmt: skip
-        for row in (row for part in parts for row in part()):
-            if arguments.only not in f"{row.name} {row.judge}":
-                continue
+        parts: dict[str, Callable[[], Iterator[Row]]] = {
+            "tiktoken": lambda: ranks(data, folder), "sentencepiece": lambda: sentencepiece(arguments.data, folder, peer),
+            "bert": lambda: wordpiece(data), "llama.cpp": lambda: gguf(arguments.vocabularies, data, folder),
+        }  # fmt: skip
+        for row in (row for judge, rows in parts.items() if arguments.judge in (None, judge) for row in rows()):
             start = time.perf_counter()
             found.append(compare(row, peer, arguments.count))
             print(" | ".join(found[-1].cells()), f"({time.perf_counter() - start:.0f} s)", flush=True)

@@ -98,7 +98,11 @@ def train_sentencepiece(question: dict) -> None:
 
     with open(question["files"]["model"], "wb") as file:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(question["texts"]), model_writer=file, minloglevel=2, num_threads=1, **question["options"]
+            sentence_iterator=iter(question["texts"]),
+            model_writer=file,
+            minloglevel=2,
+            num_threads=1,
+            **question["options"],
         )
 
 

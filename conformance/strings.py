@@ -1,11 +1,11 @@
 """Random and hostile strings for comparing tokenizers: the same seed gives the same strings.
 
-    atoms       what tokenizers have failed on: emoji sequences, combining marks, both Unicode forms of a letter, NUL, line
-                ends of every kind, full-width forms, rare ideographs, digits, contractions, ladders of spaces, code
-    characters  any assigned or unassigned code point, alone or beside others of its block
-    tokens      tokens of the vocabulary itself, in any order
-    lookalikes  text that spells special tokens, bytes, or the mark of a space
-    runs        one atom again and again
+atoms       what tokenizers have failed on: emoji sequences, combining marks, both Unicode forms of a letter, NUL, line
+            ends of every kind, full-width forms, rare ideographs, digits, contractions, ladders of spaces, code
+characters  any assigned or unassigned code point, alone or beside others of its block
+tokens      tokens of the vocabulary itself, in any order
+lookalikes  text that spells special tokens, bytes, or the mark of a space
+runs        one atom again and again
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def by_rank(piece: bytes, known: dict[bytes, int]) -> list[int]:
     if piece in known:
         return [known[piece]]
     parts = [piece[i : i + 1] for i in range(len(piece))]
-    while joinable := [(known[parts[i] + parts[i + 1]], i) for i in range(len(parts) - 1) if parts[i] + parts[i + 1] in known]:
+    while joinable := [
+        (known[parts[i] + parts[i + 1]], i) for i in range(len(parts) - 1) if parts[i] + parts[i + 1] in known
+    ]:
         _, i = min(joinable)
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
     return [known[part] for part in parts]
@@ -73,7 +75,7 @@ BY_RANK = Tokenizer.from_json(read_tiktoken(RANKS, pattern="gpt2").json)
 
 def test_a_token_that_no_join_makes_is_used_for_a_piece_that_is_nothing_else() -> None:
     merges, unreached = find_merges(read_ranks(RANKS))
-    assert unreached == ["dé".encode(), b"bcdab"] and (b"abc", b"d") in merges
+    assert unreached == ["dé".encode(), b"bcdab"] and (b"ab", b"cd") in merges
     whole = read_ranks(RANKS)[b"bcdab"]
     assert BY_RANK.encode("bcdab").ids == (whole,) and whole not in BY_RANK.encode("bcdaba").ids
 
@@ -107,7 +109,8 @@ def test_the_pattern_of_ranks_is_known_by_hash_or_said_or_asked_for(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"YQ== 1\nYQ== 2\n", b"YQ== 1\nYg== 1\n", b"YQ==\n", b"YQ== -1\n", b"Y! 1\n", b"YQ== 99999999999\n", b" 1\n"]
+    "data",
+    [b"", b"YQ== 1\nYQ== 2\n", b"YQ== 1\nYg== 1\n", b"YQ==\n", b"YQ== -1\n", b"Y! 1\n", b"YQ== 99999999999\n", b" 1\n"],
 )
 def test_what_is_no_rank_file_is_refused(data: bytes) -> None:
     with pytest.raises(TokenizerError):
@@ -115,7 +118,10 @@ def test_what_is_no_rank_file_is_refused(data: bytes) -> None:
 
 
 def test_tiktoken_is_refused_what_it_would_run_otherwise(tmp_path: Path) -> None:
-    for tokenizer in (train_characters(CORPUS), Tokenizer.from_json(read_vocab_txt("[UNK]\na\n", {}, lowercase=True).json)):
+    for tokenizer in (
+        train_characters(CORPUS),
+        Tokenizer.from_json(read_vocab_txt("[UNK]\na\n", {}, lowercase=True).json),
+    ):
         with pytest.raises(TokenizerError, match="another kind"):
             save_tokenizer(tokenizer, tmp_path, "tiktoken")
     document = json.loads(OURS["gpt2"].json)
@@ -210,15 +216,25 @@ def varint(value: int) -> bytes:
     return bytes([*parts, value])
 
 
-PIECES = [("<unk>", 0.0, UNKNOWN), ("<s>", 0.0, CONTROL), ("</s>", 0.0, CONTROL), ("<sep>", 0.0, USER_DEFINED), ("old", -1.0, UNUSED)]
+PIECES = [
+    ("<unk>", 0.0, UNKNOWN),
+    ("<s>", 0.0, CONTROL),
+    ("</s>", 0.0, CONTROL),
+    ("<sep>", 0.0, USER_DEFINED),
+    ("old", -1.0, UNUSED),
+]
 WORDS = ["abc", "bc", "▁ab", "ab", "▁a", "▁", "a", "b", "c", "<"]  # the best score first
 
 
-def model(kind: int, *, fallback: bool = True, normalizer: bytes = b"", trainer: bytes = b"", more: bytes = b"") -> bytes:
+def model(
+    kind: int, *, fallback: bool = True, normalizer: bytes = b"", trainer: bytes = b"", more: bytes = b""
+) -> bytes:
     """A small `.model`: type 1 is Unigram, 2 is BPE."""
     pieces = PIECES + ([(token, 0.0, BYTE) for token in BYTE_TOKENS] if fallback else [])
     pieces += [(word, -float(i + 2), NORMAL) for i, word in enumerate(WORDS)]
-    entries = b"".join(field(1, field(1, text.encode()) + field(2, score) + field(3, sort)) for text, score, sort in pieces)
+    entries = b"".join(
+        field(1, field(1, text.encode()) + field(2, score) + field(3, sort)) for text, score, sort in pieces
+    )
     return entries + field(2, field(3, kind) + field(35, int(fallback)) + trainer) + field(3, normalizer) + more
 
 
@@ -241,7 +257,10 @@ def test_text_that_spells_a_byte_or_a_control_piece_stays_text(tokenizer: Tokeni
     spelled = ["<", *(BYTE_TOKENS[byte] for byte in b"0x41>")]
     assert pieces_of(tokenizer, "<0x41>")[-6:] == spelled
     assert pieces_of(tokenizer, "a<sep><0x41><sep>") == ["▁a", "<sep>", *spelled, "<sep>"]
-    assert "<s>" not in pieces_of(tokenizer, "<s>") and pieces_of(tokenizer, "old") == ["▁", *(BYTE_TOKENS[b] for b in b"old")]
+    assert "<s>" not in pieces_of(tokenizer, "<s>") and pieces_of(tokenizer, "old") == [
+        "▁",
+        *(BYTE_TOKENS[b] for b in b"old"),
+    ]
     assert (tokenizer.bos_id, tokenizer.eos_id) == (1, 2)
 
 
@@ -314,14 +333,22 @@ def test_the_wire_format_is_read_or_refused(data: bytes) -> None:
 
 def test_scores_and_ids_of_a_model_are_kept() -> None:
     read = read_model(model(1))
-    assert (read.kind, read.bos_id, read.byte_fallback, len(read.pieces)) == ("unigram", 1, True, 256 + len(PIECES) + len(WORDS))
+    assert (read.kind, read.bos_id, read.byte_fallback, len(read.pieces)) == (
+        "unigram",
+        1,
+        True,
+        256 + len(PIECES) + len(WORDS),
+    )
     assert read.scores[-1] == -float(len(WORDS) + 1)
 
 
 # --- the table of replacements ---
 
 
-@given(st.dictionaries(st.text("abé\u0301", min_size=1, max_size=3), st.text("xyz", max_size=3), max_size=6), st.text("abécx\u0301"))
+@given(
+    st.dictionaries(st.text("abé\u0301", min_size=1, max_size=3), st.text("xyz", max_size=3), max_size=6),
+    st.text("abécx\u0301"),
+)
 def test_the_longest_entry_is_replaced_and_every_character_has_its_origin(entries: dict[str, str], text: str) -> None:
     plain, at = "", 0
     while at < len(text):
@@ -332,7 +359,9 @@ def test_the_longest_entry_is_replaced_and_every_character_has_its_origin(entrie
     rewritten = table.rewrite(text)
     assert rewritten.text == table.apply(text) == plain
     assert len(rewritten.starts) == len(rewritten.ends) == len(plain)
-    assert rewritten.starts == sorted(rewritten.starts) and all(0 <= s < e for s, e in zip(rewritten.starts, rewritten.ends, strict=True))
+    assert rewritten.starts == sorted(rewritten.starts) and all(
+        0 <= s < e for s, e in zip(rewritten.starts, rewritten.ends, strict=True)
+    )
 
 
 @given(st.binary(max_size=300))

@@ -65,10 +65,13 @@ def steps(children: str, *nodes: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"type": "Sequence", children: list(nodes)} if nodes else None
 
 
-def check_pattern(pattern: str | None, hint: str) -> str:
+def check_pattern(pattern: str | None) -> str:
     """A pattern that was chosen. Raises TokenizerError when none was, or one that is not listed."""
     if pattern is None:
-        raise TokenizerError("the file does not say where its tokenizer cuts a text", hint=hint)
+        raise TokenizerError(
+            "the file does not say where its tokenizer cuts a text",
+            hint="choose it: --pattern gpt2, qwen2, llama3, cl100k or o200k",
+        )
     if pattern not in PATTERNS:
         raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(PATTERNS))
     return pattern

@@ -56,8 +56,7 @@ def read_merges(
     nobody says it, and for files that do not fit together.
     """
     chosen, composes = CLASSES.get(str(config.get("tokenizer_class")), (None, False))
-    hint = "choose it: --pattern gpt2, qwen2, llama3, cl100k or o200k"
-    name = check_pattern(pattern or chosen, hint)
+    name = check_pattern(pattern or chosen)
     try:
         vocab = check_ids(as_object(parse_json(vocab_text), "vocab.json"))
     except ValueError as error:
@@ -99,7 +98,8 @@ def write_merges(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, byte
     text = json.dumps(tokens, ensure_ascii=False)
     files = {"vocab.json": text.encode("utf-8"), "merges.txt": "\n".join(lines).encode("utf-8")}
     added: dict[str, Json] = {
-        str(i): {"content": token, **FLAGS, "special": token in vocabulary.specials} for token, i in vocabulary.added.items()
+        str(i): {"content": token, **FLAGS, "special": token in vocabulary.specials}
+        for token, i in vocabulary.added.items()
     }
     return files, {"added_tokens_decoder": added, **({"tokenizer_class": name} if name else {})}
 

@@ -84,7 +84,7 @@ def read_tiktoken(data: bytes, sidecar: str | None = None, *, pattern: str | Non
     known = read_sidecar(sidecar) if sidecar is not None else PUBLISHED.get(hashlib.sha256(data).hexdigest())
     if pattern is None and known is not None:
         pattern = known.pattern
-    name = check_pattern(pattern, "choose it: --pattern qwen2, llama3, gpt2, cl100k or o200k")
+    name = check_pattern(pattern)
     return from_ranks(read_ranks(data), Unsaid(pattern=name, specials=known.specials if known else {}))
 
 
