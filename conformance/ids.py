@@ -236,7 +236,7 @@ def main() -> None:
             found.append(compare(row, peer, arguments.count))
             print(" | ".join(found[-1].cells()), f"({time.perf_counter() - start:.0f} s)", flush=True)
             for text, theirs, ours in sorted(found[-1].left, key=lambda one: len(one[0]))[:5]:
-                print(f"    {ascii(text[:80])}: {theirs[:12]} there, {ours[:12]} here")
+                print(f"    {text[:80]!a}: {theirs[:12]} there, {ours[:12]} here")
     if arguments.write:
         write_table(arguments.write, table(found))
     sys.exit(1 if any(one.left for one in found) else 0)
