@@ -1,6 +1,6 @@
 """Our side of the contests: this project's engine behind the protocol of `peers.py`.
 
-    python ours.py DIR --weights fp32|bf16|int8|int4 --threads N [--kernels auto|on|off] [--inexact]
+    python ours.py DIR --weights fp32|bf16|int8|int4 --threads N [--kernels auto|on|off]
 
 Beside `prefill`, `decode`, `greedy` and `memory` (described there) it answers
 
@@ -42,7 +42,7 @@ class Pellucid:
         torch.set_num_threads(given.threads)
         checkpoint = load_checkpoint(given.model)
         dtype = torch.float32 if given.weights == "fp32" else torch.bfloat16
-        settings = EngineSettings(kernels=given.kernels, weights=given.weights, exact=not given.inexact)
+        settings = EngineSettings(kernels=given.kernels, weights=given.weights)
         if checkpoint.tokenizer is None:
             raise SystemExit(f"{given.model} has no tokenizer, and generate spells what it writes")
         self.weights, self.tokenizer = given.weights, checkpoint.tokenizer
@@ -93,7 +93,6 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--weights", choices=tuple(bench.BITS), default="bf16")
     parser.add_argument("--kernels", choices=("auto", "on", "off"), default="auto")
-    parser.add_argument("--inexact", action="store_true")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     engine = Pellucid(parser.parse_args())
     print(json.dumps({"ready": True}), flush=True)

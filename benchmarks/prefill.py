@@ -2,8 +2,8 @@
 
     python benchmarks/prefill.py --peers-python ENV/bin/python [--shape 1m|17m|134m | --model DIR] [--tokens 512]
 
-A prompt is read into an empty KV cache, up to the logits after its last token. Pellucid is measured in fp32 and bf16,
-exact (the default) and not. llama.cpp is measured in three types by its own prompt-per-second; the fastest counts. The
+A prompt is read into an empty KV cache, up to the logits after its last token. Pellucid is measured in fp32 and bf16.
+llama.cpp is measured in three types by its own prompt-per-second; the fastest counts. The
 others are measured in their usual types. The promises are about 512 tokens and the shape of 134M.
 """
 
@@ -15,18 +15,13 @@ from typing import Any
 from contest import Floor, Setup, engines, finish, in_turn, measure_machine, parse, prepare
 from pellucid.engine.bench import prompt_flops
 
-OURS = {"exact": (), "not exact": ("--inexact",)}
 LLAMA_CPP_TYPES = ("F32", "BF16", "Q8_0")
-FLOORS = {"exact": (2.0, 1.0), "not exact": (2.5, 1.2)}  # times llama.cpp's best type, times transformers, both at bf16
+FLOORS = (2.0, 1.0)  # times llama.cpp's best type, times transformers, both at bf16
 
 
 def commands(setup: Setup) -> dict[str, list[str]]:
     """The commands of all engines that read the prompt."""
-    sides = {
-        f"pellucid {weights}, {how}": setup.ours(weights, *flags)
-        for weights in ("bf16", "fp32")
-        for how, flags in OURS.items()
-    }
+    sides = {f"pellucid {weights}": setup.ours(weights) for weights in ("bf16", "fp32")}
     if setup.peers_python:
         sides |= {f"llama.cpp {kind}": setup.llama_cpp(kind) for kind in LLAMA_CPP_TYPES}
         sides |= {f"transformers {kind}": setup.transformers(kind) for kind in ("fp32", "bf16")}
@@ -39,18 +34,11 @@ def floors_of(rates: dict[str, float]) -> list[Floor]:
     best = max((rate for name, rate in rates.items() if name.startswith("llama.cpp")), default=None)
     if best is None:
         return []
-    floors = []
-    for how, (over_llama_cpp, over_transformers) in FLOORS.items():
-        ours = rates[f"pellucid bf16, {how}"]
-        floors += [
-            Floor(what=f"bf16, {how}, times llama.cpp's best type", measured=ours / best, floor=over_llama_cpp),
-            Floor(
-                what=f"bf16, {how}, times transformers",
-                measured=ours / rates["transformers bf16"],
-                floor=over_transformers,
-            ),
-        ]
-    return floors
+    ours, (over_llama_cpp, over_transformers) = rates["pellucid bf16"], FLOORS
+    return [
+        Floor(what="bf16, times llama.cpp's best type", measured=ours / best, floor=over_llama_cpp),
+        Floor(what="bf16, times transformers", measured=ours / rates["transformers bf16"], floor=over_transformers),
+    ]
 
 
 def main() -> None:

@@ -206,10 +206,31 @@ def test_choices_held_wrong(lm: pellucid.LanguageModel, number: Any) -> None:
         lm.choices("the", num_choices=number)
 
 
+@covers("LanguageModel.finish")
+def test_a_generation_is_finished_with_all_its_choices(lm: pellucid.LanguageModel) -> None:
+    for number in (1, 3):
+        request = lm.request("the", num_choices=number, seed=1, max_new_tokens=3)
+        assert lm.finish(lm.start(request)) == lm.choices("the", num_choices=number, seed=1, max_new_tokens=3)
+    assert lm.finish(lm.generate("the", seed=1, max_new_tokens=3)) == (lm.complete("the", seed=1, max_new_tokens=3),)
+    for one in (lm.complete, lm.generate):  # they give one text, and would pass over the others
+        with pytest.raises(SettingsError, match=r"lm\.choices\(prompt, num_choices=…\)"):
+            one("the", num_choices=3)
+
+
+def test_choices_without_their_number_say_what_to_give(lm: pellucid.LanguageModel) -> None:
+    with pytest.raises(RequestError, match="num_choices must be given") as error:
+        lm.choices("the")  # type: ignore[call-overload]
+    assert error.value.hint == "num_choices=3"
+    with pytest.raises(SettingsError, match=r"there is no keyword n\n.*num_choices="):
+        lm.choices("the", n=3)  # type: ignore[call-overload]
+
+
 @covers("LanguageModel.search", "Hypothesis", "BeamSettings")
 def test_search(lm: pellucid.LanguageModel) -> None:
     best = lm.search("the", num_beams=3, num_best=2, max_new_tokens=3)
     assert [isinstance(one, pellucid.Hypothesis) for one in best] == [True, True]
+    assert [(one.text, one.ids) for one in best] == [(one.completion.text, one.completion.ids) for one in best]
+    assert best[0].text == lm.tokenizer.decode([i for i in best[0].ids if i not in lm.tokenizer.end_ids])
     assert lm.search(["the", "cat"], num_beams=3, num_best=2, max_new_tokens=3)[0] == best
     assert pellucid.BeamSettings(num_beams=3).num_best == 1
     with pytest.raises(SettingsError, match="num_best"):
@@ -312,6 +333,12 @@ def test_logit_bias_is_a_table_of_ids(lm: pellucid.LanguageModel) -> None:
         ({"num_return_sequences": 2}, "lm.choices"),
         ({"stream": True}, "lm.generate"),
         ({"input_ids": [5]}, "lm.complete(prompt)"),
+        *(({name: 4}, "here it is called max_new_tokens") for name in ("max_completion_tokens", "n_predict")),
+        *(({name: "."}, "here it is called stop (for texts) or stop_ids") for name in ("stop_token", "stop_tokens")),
+        *(({name: 3}, "here it is called stop_ids") for name in ("stop_token_ids", "eos_token_id")),
+        ({"stop_sequences": ["."]}, "here it is called stop"),
+        ({"repeat_penalty": 1.1}, "here it is called repetition_penalty"),
+        ({"top_logprobs": 3}, "completion.logprobs"),
         ({"temprature": 1}, "did you mean 'temperature'?"),
         ({"temperature": "hot"}, "temperature wants a number"),
         ({"temperature": None}, "temperature wants a number"),
@@ -343,6 +370,15 @@ def test_what_is_no_prompt(lm: pellucid.LanguageModel, prompt: Any) -> None:
         with pytest.raises(RequestError) as error:
             call(prompt)
         assert error.value.what
+
+
+def test_no_ids_are_an_empty_prompt_whatever_the_tokenizer_has(lm: pellucid.LanguageModel) -> None:
+    assert lm.tokenizer.bos_id is not None and lm.complete("", max_new_tokens=1).num_prompt_tokens == 1
+    for call in (lm.complete, lm.search, lm.score):
+        with pytest.raises(RequestError) as error:
+            call([])
+        assert error.value.what == "the prompt is empty"
+        assert error.value.hint.startswith("ids are read as they are: give at least one; a text begins with <bos>")
 
 
 def test_prompts_that_the_model_cannot_hold(lm: pellucid.LanguageModel) -> None:
@@ -381,6 +417,23 @@ def test_lens_held_wrong(lm: pellucid.LanguageModel) -> None:
 def test_the_model_is_a_plain_torch_module(lm: pellucid.LanguageModel) -> None:
     out = lm.model(torch.tensor([[5, 6]]))
     assert out.logits is out.logits_BTV and out.logits.shape == (1, 2, CONFIG.vocab_size)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        ([[1, 2, 3]], "list"),
+        (np.array([[1, 2, 3]]), "ndarray"),
+        ("the cat", "str"),
+        (torch.tensor([1, 2, 3]), "a tensor of 1 axes, torch.int64"),
+        (torch.ones(1, 3), "a tensor of 2 axes, torch.float32"),
+    ],
+)
+def test_the_module_says_what_it_reads(lm: pellucid.LanguageModel, wrong: Any, found: str) -> None:
+    with pytest.raises(RequestError) as error:
+        lm.model(wrong)
+    assert error.value.found == found and "torch.tensor([[5, 6, 7]])" in error.value.hint
+    assert lm.model(torch.tensor([[5, 6]], dtype=torch.int32)).logits.shape[:2] == (1, 2)
 
 
 def test_a_model_without_a_tokenizer_works_on_ids(lm: pellucid.LanguageModel, mute: pellucid.LanguageModel) -> None:
@@ -472,6 +525,8 @@ def test_a_trace_is_saved_and_replayed(
     steps = list(generation)
     lm.save_trace(tmp_path / "a.json", steps, generation.request)
     assert [step.id for step in lm.replay(tmp_path / "a.json")] == [step.id for step in steps]
+    again = lm.replay(tmp_path / "a.json", explain=True, lookup=2)
+    assert all(step.account for step in again) and again.generation.request.sampling == generation.request.sampling
     with pytest.raises(RequestError, match="another tokenizer"):
         mute.replay(tmp_path / "a.json")
 

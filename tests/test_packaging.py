@@ -108,5 +108,9 @@ def test_the_command_works(run_installed) -> None:
     assert plan["parameters"]["total"] == 174_604_259_328
 
 
-def test_the_module_runs_as_a_program(run_installed) -> None:
-    assert json.loads(run_installed("python", "-m", "pellucid", "doctor", "--threads", "1", "--json"))
+def test_the_module_runs_as_a_program_and_trains(run_installed, tmp_path: Path) -> None:
+    text, out = tmp_path / "text.txt", tmp_path / "run"
+    text.write_text("the cat sat on the mat. " * 40)
+    options = ["--steps", "2", "--threads", "1", "--depth", "1", "--set", "compile=off", "--json"]
+    said = run_installed("python", "-m", "pellucid", "train", str(text), "--out", str(out), *options)
+    assert json.loads(said)["step"] == 2 and (out / "latest").is_file()

@@ -342,7 +342,11 @@ def field_at(key: str) -> tuple[Any, dataclasses.Field]:
 def assignments(draw: st.DrawFn) -> dict[str, Any]:
     """Some keys of TrainSettings, each with a value that it may hold."""
     keys = draw(st.lists(st.sampled_from(LEAVES), unique=True, max_size=6))
-    return {key: draw(values_of(hint, field.metadata)) for key in keys for hint, field in [field_at(key)]}
+    return {
+        key: draw(values_of(field.metadata.get("given_as", hint), field.metadata))  # what is not set has no word
+        for key in keys
+        for hint, field in [field_at(key)]
+    }
 
 
 def as_typed(value: Any) -> str:
@@ -500,6 +504,32 @@ def test_a_tree_given_in_part_says_what_was_said_and_nothing_else() -> None:
     assert given_parts(part) == {"shape": {"side": 2.0}}
     assert given_parts(resolve(partly(Drawing), Layer("recipe", {"frame": Typed("none")})).settings) == {"frame": None}
     assert given_parts(partly(Drawing)()) == {}
+
+
+@pytest.mark.parametrize(
+    ("assignment", "what", "listed"),
+    [
+        (
+            "model.norm=none",
+            "model.norm.kind wants one of layer, layer_no_bias, rms",
+            "known: layer, layer_no_bias, rms",
+        ),
+        ("model.init=null", "model.init wants one of gpt2, zero_projections, matched_keys", "known: gpt2, "),
+        ("model.n_layers=none", "model.n_layers wants a whole number", "give a number from 1 to 4,096"),
+    ],
+)
+def test_none_is_not_silently_a_setting_that_was_not_set(assignment: str, what: str, listed: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolve(TrainSettings, Layer("command line", parse_assignments((assignment,))))
+    assert caught.value.what == what and caught.value.hint.startswith(listed)
+
+
+def test_none_stays_a_word_where_it_is_a_value() -> None:
+    typed = parse_assignments(("model.position=none", "model.attention.window=none", "model.depth=none"))
+    model = resolve(
+        TrainSettings, Layer("recipe", {"model": {"depth": 2}}), Layer("command line", typed)
+    ).settings.model
+    assert given_parts(model) == {"position": {"kind": "none"}, "attention": {"window": None}}
 
 
 def test_what_a_setting_is_without_a_value_is_what_the_layer_below_says() -> None:

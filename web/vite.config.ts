@@ -30,5 +30,5 @@ export default defineConfig(({ mode }) => ({
     lib: { entry: "src/entry.ts", formats: ["es"], fileName: () => "lens.js" },
     reportCompressedSize: true,
   },
-  test: { include: ["test/**/*.test.ts"], environment: "./test/environment.ts" },
+  test: { include: ["test/**/*.test.ts"], environment: "./test/environment.ts", isolate: false }, // one start for all files
 }));

@@ -7,13 +7,14 @@ for step in lm.generate("Once upon", temperature=0.8, max_new_tokens=40):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Never, TypeVar, Unpack, cast, overload
 
-from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_has, check_keywords, check_kind, check_path
+from pellucid.arguments import LOADING, SAMPLING, SEARCH, check_has, check_kind, check_path
 from pellucid.engine.keywords import BeamKeywords, ChoiceKeywords, Draft, RequestKeywords, SamplingKeywords
+from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import NamedMachine, named_machine
@@ -21,6 +22,7 @@ from pellucid.planning.memory import ComputeType, Optimizer
 from pellucid.planning.presets import preset
 from pellucid.planning.report import Plan
 from pellucid.planning.report import plan as plan_model
+from pellucid.setting_values import check_keywords
 from pellucid.settings import Layer, load_toml, resolve, setting_names, shallow
 from pellucid.tokens.prompt import Prompt, Prompts, read_prompt, read_prompts
 from pellucid.tokens.tokenizer import Tokenizer
@@ -37,6 +39,7 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     from pellucid.engine.sampling.stage import Stage
     from pellucid.engine.settings import EngineSettings, Weights
     from pellucid.engine.step import Completion, Step
+    from pellucid.engine.transcript import Replayed, Transcript
     from pellucid.evaluate.score import Score
     from pellucid.lens.dispatch import Dispatch
     from pellucid.lens.trace import Trace
@@ -72,6 +75,16 @@ class LanguageModel:
         from pellucid.engine.generate import generate
 
         return generate(self.runner, self.tokenizer, request, recorder=recorder)
+
+    def finish(self, generation: Generation) -> tuple[Completion, ...]:
+        """All the texts that a request asks for, from its generation: one, or its choices, to their ends.
+
+        Raises SamplingError when all of several choices would be the same text (temperature 0).
+        """
+        from pellucid.engine.choices import complete_choices
+
+        several = generation.request.num_choices != 1
+        return complete_choices(generation) if several else (generation.complete(),)
 
     def request(
         self,
@@ -118,7 +131,7 @@ class LanguageModel:
         )
 
     def generate(
-        self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+        self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[ChoiceKeywords]
     ) -> Generation:
         """Continue one prompt token by token; `asked` are the keywords of `request`, the sampler's knobs among them.
 
@@ -127,30 +140,26 @@ class LanguageModel:
 
         Raises SamplingError for values out of range, ContextError for a prompt that fills the context.
         """
+        check_keywords(asked, ChoiceKeywords.__annotations__, SAMPLING)  # num_choices: this is one text
         return self.start(self.request(prompt, **asked), recorder=recorder)
 
     @overload
     def complete(
-        self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+        self, prompt: Prompt = "", *, recorder: Recorder = NULL, **asked: Unpack[ChoiceKeywords]
     ) -> Completion: ...
     @overload
     def complete(
-        self, prompt: Prompts, *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+        self, prompt: Prompts, *, recorder: Recorder = NULL, **asked: Unpack[ChoiceKeywords]
     ) -> list[Completion]: ...
     def complete(
-        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **asked: Unpack[RequestKeywords]
+        self, prompt: Prompt | Prompts = "", *, recorder: Recorder = NULL, **asked: Unpack[ChoiceKeywords]
     ) -> Completion | list[Completion]:
         """Continue a prompt to its end; the answer with its ids, log-probabilities and why it ended.
 
         `asked` are the keywords of `request`. A list of prompts gives a list of answers, each the same as if it had been
         asked for alone.
         """
-        from pellucid.engine.generate import complete
-
-        def answer(ids: list[int]) -> Completion:
-            return complete(self.runner, self.tokenizer, self.request(ids, **asked), recorder=recorder)
-
-        return self._each(prompt, answer)
+        return self._each(prompt, lambda ids: self.generate(ids, recorder=recorder, **asked).complete())
 
     @overload
     def choices(
@@ -164,7 +173,7 @@ class LanguageModel:
         self,
         prompt: Prompt | Prompts = "",
         *,
-        num_choices: int,
+        num_choices: int | None = None,
         recorder: Recorder = NULL,
         **asked: Unpack[ChoiceKeywords],
     ) -> tuple[Completion, ...] | list[tuple[Completion, ...]]:
@@ -172,12 +181,14 @@ class LanguageModel:
 
         `asked` are the keywords of `request`. A list of prompts gives a list, the choices of each prompt together.
         """
-        from pellucid.engine.choices import complete_choices
-
+        check_keywords(asked, RequestKeywords.__annotations__, SAMPLING)  # n=3, before num_choices is missed
+        if num_choices is None:
+            raise RequestError("num_choices must be given", hint="num_choices=3")
         check_kind(num_choices, int, "num_choices=3")
+        number = num_choices
 
         def answer(ids: list[int]) -> tuple[Completion, ...]:
-            return complete_choices(self.generate(ids, num_choices=num_choices, recorder=recorder, **asked))
+            return self.finish(self.start(self.request(ids, num_choices=number, **asked), recorder=recorder))
 
         return self._each(prompt, answer)
 
@@ -201,17 +212,30 @@ class LanguageModel:
         transcript = build_transcript(steps, request, self.tokenizer, model_sha256=hash_model(self.model))
         save_transcript(transcript, Path(path))
 
-    def replay(self, path: Path | str, *, recorder: Recorder = NULL) -> Iterator[Step]:
-        """Generate the text of a trace again, token by token.
+    def replay(
+        self,
+        trace: Path | str | Transcript,
+        *,
+        lookup: int | None = None,
+        draft: Draft | None = None,
+        explain: bool = False,
+        recorder: Recorder = NULL,
+    ) -> Replayed:
+        """Generate the text of a trace again, token by token; the trace says how, the keywords are those of `request`.
 
         Raises CorruptFileError for a file that is no trace, RequestError when the model is another one, and at the
         first token that is not the trace's.
         """
-        from pellucid.engine.transcript import check_origin, follow, hash_model, load_transcript
+        from pellucid.engine.transcript import Replayed, Transcript, check_origin, hash_model, load_transcript
 
-        transcript = load_transcript(Path(path))
+        transcript = trace if isinstance(trace, Transcript) else load_transcript(Path(trace))
         check_origin(transcript, model_sha256=hash_model(self.model), tokenizer=self.tokenizer)
-        return follow(transcript, self.start(transcript.request, recorder=recorder))
+        asked, told = (
+            self.request(transcript.prompt_ids, lookup=lookup, draft=draft, explain=explain),
+            transcript.request,
+        )
+        request = replace(asked, sampling=told.sampling, constraint=told.constraint)
+        return Replayed(transcript, self.start(request, recorder=recorder))
 
     @overload
     def search(

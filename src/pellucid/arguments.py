@@ -3,46 +3,54 @@
 Many people know `max_tokens`, `torch_dtype` or `n_ctx` from other libraries. None of these is accepted, since one idea
 has one name; the error says the name that is used here.
 
-Source: `generate` and `from_pretrained` of transformers, `Llama` of llama-cpp-python, `SamplingParams` of vLLM.
+Source: `generate` and `from_pretrained` of transformers, `Llama` of llama-cpp-python, `SamplingParams` of vLLM, the
+parameters of OpenAI, Ollama and MLX LM.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
 
 from pellucid.errors import RequestError, SettingsError
-from pellucid.setting_values import nearest
 from pellucid.untrusted import shown
 
 SAMPLING = {
-    **dict.fromkeys(("max_tokens", "max_length", "n_predict", "num_predict", "max_new"), "max_new_tokens"),
+    **dict.fromkeys(("max_tokens", "max_length", "max_completion_tokens", "max_output_tokens"), "max_new_tokens"),
+    **dict.fromkeys(("n_predict", "num_predict", "max_new", "num_tokens", "length"), "max_new_tokens"),
     **dict.fromkeys(("min_tokens", "min_length"), "min_new_tokens"),
-    **dict.fromkeys(("stop_strings", "stop_sequences", "stop_words"), "stop"),
-    **dict.fromkeys(("stop_token_ids", "eos_token_id"), "stop_ids"),
-    **dict.fromkeys(("n", "num_return_sequences"), "lm.choices(prompt, num_choices=…)"),
+    **dict.fromkeys(("stop_strings", "stop_string", "stop_sequences", "stop_sequence", "stop_words"), "stop"),
+    **dict.fromkeys(("stop_token", "stop_tokens", "stopping_criteria"), "stop (for texts) or stop_ids (for ids)"),
+    **dict.fromkeys(("stop_token_ids", "stop_token_id", "eos_token_id", "eos_token_ids"), "stop_ids"),
+    **dict.fromkeys(("n", "num_choices", "num_return_sequences", "best_of"), "lm.choices(prompt, num_choices=…)"),
     **dict.fromkeys(("num_beams", "beam_width", "length_penalty"), "lm.search(prompt, num_beams=…)"),
     **dict.fromkeys(("bad_words_ids", "suppress_tokens"), "ban"),
-    **dict.fromkeys(("logprobs", "output_scores"), "completion.logprobs"),
-    **dict.fromkeys(("input_ids", "inputs", "prompts", "text"), "lm.complete(prompt)"),
+    **dict.fromkeys(("logprobs", "top_logprobs", "output_scores", "output_logits"), "completion.logprobs"),
+    **dict.fromkeys(("input_ids", "inputs", "prompts", "text", "prompt_token_ids"), "lm.complete(prompt)"),
     **dict.fromkeys(("echo", "return_full_text"), "prompt + completion.text"),
     **dict.fromkeys(
         ("regex", "json_schema", "grammar", "guided_json", "guided_regex", "response_format"),
         "constraint=pellucid.ConstraintSettings(regex=…)",
     ),
     **dict.fromkeys(("draft_model", "assistant_model"), "draft"),
-    **dict.fromkeys(("logits_processor", "extra"), "stages"),
+    **dict.fromkeys(("logits_processor", "logits_processors", "extra"), "stages"),
+    **dict.fromkeys(("stream", "streamer"), "lm.generate(prompt)"),
+    **dict.fromkeys(("repeat_penalty", "rep_pen"), "repetition_penalty"),
+    **dict.fromkeys(("repeat_last_n", "penalty_last_n", "repetition_context_size"), "repetition_window"),
+    **dict.fromkeys(("samplers", "sampler_seq"), "order"),
     "prompt_lookup_num_tokens": "lookup",
+    "temp": "temperature",
+    "n_keep": "keep_first",
+    "dry_sequence_breakers": "dry_breakers",
+    "dry_penalty_last_n": "dry_window",
+    "ignore_eos": "ban=lm.tokenizer.end_ids",
+    "generation_config": "lm.complete(prompt, **lm.suggested())",
     "do_sample": "temperature=0 (do_sample=False)",
-    "repeat_penalty": "repetition_penalty",
-    "repeat_last_n": "repetition_window",
     "no_repeat_ngram_size": "no_repeat_ngram",
     "allowed_token_ids": "allow",
     "sequence_bias": "logit_bias",
     "typical": "typical_p",
     "mirostat_mode": "mirostat",
     "random_seed": "seed",
-    "stream": "lm.generate(prompt)",
     "prompt_logprobs": "lm.score(prompt)",
 }
 SEARCH = {
@@ -54,33 +62,17 @@ SEARCH = {
 LOADING = {
     **dict.fromkeys(("torch_dtype", "precision", "compute_dtype"), "dtype"),
     **dict.fromkeys(("quantization_config", "quantize"), "weights"),
-    **dict.fromkeys(("n_ctx", "max_seq_len", "max_model_len"), "lm.config.context_length"),
+    **dict.fromkeys(("n_ctx", "num_ctx", "max_seq_len", "max_seq_length", "max_model_len"), "lm.config.context_length"),
     **dict.fromkeys(("n_threads", "num_threads", "threads"), "torch.set_num_threads(n)"),
     **dict.fromkeys(("model_path", "model", "pretrained_model_name_or_path"), "path"),
-    **dict.fromkeys(("kernels", "exact"), "engine=pellucid.EngineSettings(kernels=…, exact=…)"),
+    "kernels": "engine=pellucid.EngineSettings(kernels=…)",
+    "exact": 'engine=pellucid.EngineSettings(kernels="on"): the compiled loops are always exact, torch never is',
     "device_map": "device",
     "n_gpu_layers": 'device="cuda"',
     "load_in_8bit": 'weights="int8"',
     "load_in_4bit": 'weights="int4"',
     "verbose": "recorder",
 }
-
-
-def check_keywords(given: Iterable[str], known: Iterable[str], elsewhere: Mapping[str, str]) -> None:
-    """Raise SettingsError for a keyword that is not known, naming what is meant.
-
-    >>> check_keywords(["max_tokens"], ["max_new_tokens"], SAMPLING)
-    Traceback (most recent call last):
-    ...
-    pellucid.errors.SettingsError: there is no keyword max_tokens
-      try:   here it is called max_new_tokens
-    """
-    names = list(known)
-    for name in given:
-        if name not in names:
-            there = elsewhere.get(name)
-            hint = nearest(name, names) if there is None else f"here it is called {there}"
-            raise SettingsError(f"there is no keyword {name}", hint=hint)
 
 
 def check_path(value: object, name: str) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -30,6 +30,23 @@ def nearest(name: str, known: list[str]) -> str:
     """A hint that names the closest known word, or lists them all."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(known))
+
+
+def check_keywords(given: Iterable[str], known: Iterable[str], elsewhere: Mapping[str, str]) -> None:
+    """Raise SettingsError for a keyword that is not known, naming what is meant; `elsewhere` has names of other libraries.
+
+    >>> check_keywords(["max_tokens"], ["max_new_tokens"], {"max_tokens": "max_new_tokens"})
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.SettingsError: there is no keyword max_tokens
+      try:   here it is called max_new_tokens
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            there = elsewhere.get(name)
+            hint = nearest(name, names) if there is None else f"here it is called {there}"
+            raise SettingsError(f"there is no keyword {name}", hint=hint)
 
 
 def is_none(value: Any) -> bool:

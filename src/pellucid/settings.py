@@ -6,7 +6,8 @@ that does not exist is an error that names the nearest one.
 
 A group may be one of several kinds (a tagged union: dataclasses whose first field is `kind`). A bare word is a kind with
 its defaults. A layer that names another kind keeps of the group what that kind has too. A dataclass may have a class
-method `translate(values)`, which says a layer's keys as they are called today, and `flat_names`, other names for hints.
+method `translate(values)`, which says a layer's keys as they are called today, and, for hints, `flat_names`, other names
+that it takes, and `elsewhere()`, names that it does not take with what they are called here.
 No torch here.
 """
 
@@ -20,10 +21,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Generic, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pellucid.errors import SettingsError
-from pellucid.setting_values import Typed, check_range, convert, is_none, nearest, say_range
+from pellucid.setting_values import Typed, check_keywords, check_range, convert, is_none, nearest, say_range
 from pellucid.untrusted import Json, read_bytes, shown
 
 MOST_RECIPE_BYTES = 1 << 20
@@ -53,6 +54,31 @@ class Resolved(Generic[S]):
         """(dotted key, value, source) for every leaf, in the order of the dataclasses."""
         for key, value in flatten(self.settings):
             yield key, value, self.sources.get(key, DEFAULT)
+
+
+class Named:
+    """A dataclass of settings whose constructor names the keyword that is meant where one is not known.
+
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Batch(Named):
+    ...     rows: int = 4
+    >>> Batch(row=2)
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.SettingsError: there is no keyword row
+      try:   did you mean 'rows'?
+    """
+
+    def __new__(cls, **given: object) -> Self:
+        known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # every subclass is a dataclass
+        if not given.keys() <= known:
+            check_keywords(given, known, cls.elsewhere())
+        return super().__new__(cls)
+
+    @classmethod
+    def elsewhere(cls) -> Mapping[str, str]:
+        """Other names of what is set here, each with what it is called."""
+        return {}
 
 
 def setting(
@@ -112,7 +138,7 @@ def setting_names(cls: type, prefix: str = "") -> Iterator[str]:
     """The dotted key of every leaf of a tree of settings, from its classes alone."""
     seen = set()
     for name, hint in type_hints(cls).items():
-        groups = _groups_in(hint)
+        groups = groups_in(hint)
         leaves = (leaf for group in groups for leaf in setting_names(group, f"{prefix}{name}."))
         for leaf in leaves if groups else (f"{prefix}{name}",):
             if leaf not in seen:
@@ -135,6 +161,8 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 def partly(cls: type, *, without: tuple[str, ...] = ()) -> type:
     """A settings class like `cls` with every leaf optional: None where no value is given.
 
+    A typed word is read as `cls` reads it: "none" is an error where `cls` allows no None.
+
     >>> @dataclass(frozen=True, kw_only=True)
     ... class Batch:
     ...     rows: int = setting(4, "rows at once", low=1)
@@ -144,12 +172,13 @@ def partly(cls: type, *, without: tuple[str, ...] = ()) -> type:
     fields: list[tuple[str, Any, Any]] = []
     for field in dataclasses.fields(cls):
         hint = type_hints(cls)[field.name]
-        if groups := _groups_in(hint):
+        if groups := groups_in(hint):
             group = _partly_one_of(groups, field.metadata.get("meaning", ""))
             is_open = type(None) in get_args(hint)
             fields.append((field.name, group | None if is_open else group, setting(group(), "")))
         elif field.name not in without:
-            fields.append((field.name, hint | None, dataclasses.field(default=None, metadata=field.metadata)))
+            metadata = {**field.metadata, "given_as": hint}
+            fields.append((field.name, hint | None, dataclasses.field(default=None, metadata=metadata)))
     return dataclasses.make_dataclass(f"{cls.__name__}Partly", fields, frozen=True, kw_only=True)
 
 
@@ -158,7 +187,8 @@ def _partly_one_of(groups: tuple[type, ...], meaning: str) -> type:
     if len(groups) == 1:
         return partly(groups[0])
     words = tuple(word for group in groups for word in get_args(type_hints(group)["kind"]))
-    kind: Any = ("kind", Literal[words] | None, setting(None, meaning))
+    metadata = {**setting(None, meaning).metadata, "given_as": Literal[words]}
+    kind: Any = ("kind", Literal[words] | None, dataclasses.field(default=None, metadata=metadata))
     parts = [
         (field, type_hints(part)[field.name]) for part in map(partly, groups) for field in dataclasses.fields(part)
     ]
@@ -305,9 +335,14 @@ def _merge(cls: type, merged: dict, values: Mapping, prefix: str, said: _Said) -
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in hints:
-            hint = nearest(name, [*hints, *getattr(cls, "flat_names", ())])
+            there = getattr(cls, "elsewhere", dict)().get(name)
+            hint = (
+                f"here it is called {there}"
+                if there in hints
+                else nearest(name, [*hints, *getattr(cls, "flat_names", ())])
+            )
             raise SettingsError(f"unknown setting {key}", where=said.source, hint=hint)
-        if groups := _groups_in(hints[name]):
+        if groups := groups_in(hints[name]):
             is_open = type(None) in get_args(hints[name])
             _merge_group(
                 groups,
@@ -403,15 +438,16 @@ def shallow(settings: Any) -> dict[str, Any]:
 def _construct(cls: type[S], merged: Mapping[str, Any], prefix: str, said: _Said) -> S:
     hints, values = type_hints(cls), dict[str, Any]()  # type: ignore[arg-type]  # a cache does not know its argument
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        groups = _groups_in(hints[field.name])
+        groups = groups_in(hints[field.name])
         key = f"{prefix}{field.name}"
         if groups:
             if field.name in merged:
                 values[field.name] = _construct_group(groups, merged[field.name], key, said)
         elif field.name in merged:
-            source = said.sources[key]
+            source, value = said.sources[key], merged[field.name]
+            hint = field.metadata.get("given_as", hints[field.name]) if value is not None else hints[field.name]
             try:
-                value = convert(merged[field.name], hints[field.name], key, source)
+                value = convert(value, hint, key, source)
             except SettingsError as error:
                 error.hint = error.hint or say_range(field, key, said.before)
                 raise
@@ -436,7 +472,7 @@ def type_hints(cls: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-def _groups_in(hint: Any) -> tuple[type, ...]:
+def groups_in(hint: Any) -> tuple[type, ...]:
     """The dataclasses that a field may hold; none for a field of one value."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return tuple(option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option))

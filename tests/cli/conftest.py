@@ -1,46 +1,21 @@
 from __future__ import annotations
 
-import io
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from typing import NamedTuple
 
 import pytest
-import torch
+from command import Outcome, call, undone
 
-from pellucid.cli.app import main
-from pellucid.cli.language import ask
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import save_checkpoint
 from pellucid.tokens.train import train_bpe
 
 
-class Outcome(NamedTuple):
-    """What a command answered."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Outcome]]:
+def run() -> Iterator[Callable[..., Outcome]]:
     """Run the command line in this process, piped: `run("plan", "gpt3")`, and undo what it set for the process."""
-
-    def call(*arguments: object, stdin: bytes = b"") -> Outcome:
-        out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        return Outcome(ended.value.code, out.getvalue(), err.getvalue())
-
-    threads = torch.get_num_threads()
-    yield call
-    torch.set_num_threads(threads)
-    ask(None)  # the language
-    torch.use_deterministic_algorithms(False)
+    with undone():
+        yield call
 
 
 @pytest.fixture(scope="session")

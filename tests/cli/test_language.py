@@ -69,6 +69,33 @@ def test_an_error_of_ours_has_its_four_sentences_in_chinese(run, tmp_path) -> No
     assert json.loads(run("plan", "gtp3", "--json").err)["what"] == "there is no preset 'gtp3'"
 
 
+@pytest.mark.parametrize(
+    ("flag", "ours"),
+    [
+        ("--max-tokens", "--max-new-tokens"),
+        ("--repeat-penalty", "--set repetition_penalty=…"),
+        ("--n-predict", "--max-new-tokens"),
+    ],
+)
+def test_a_flag_of_another_program_names_ours(run, flag: str, ours: str) -> None:
+    code, _, err = run("generate", "x", flag, "5")
+    assert code == 2 and f"there is no flag {flag}" in err and ours in err
+
+
+@pytest.mark.parametrize("verb", ["eval", "plan", "convert", "bench", "doctor", "lens", "trace", "search"])
+def test_a_verb_that_draws_nothing_has_no_seed(run, verb: str) -> None:
+    assert "--seed" not in run(verb, "--help").out
+    code, _, err = run(verb, "x", "y", "--seed", "1")
+    assert code == 2 and "there is no flag --seed" in err and "nothing is drawn at random here" in err
+
+
+@pytest.mark.parametrize("flag", ["--exact", "--no-exact"])
+def test_a_flag_that_was_removed_says_why(run, flag: str) -> None:
+    code, _, err = run("generate", "x", flag)
+    assert code == 2 and f"there is no flag {flag} any more" in err
+    assert "it changed nothing" in err and "--kernels on: the compiled loops" in err
+
+
 @pytest.mark.parametrize("flag", ["--repetition-penalty", "--repetition-penaltie"])
 def test_a_flag_that_is_a_setting_names_its_set(run, flag) -> None:
     code, _, err = run("generate", "x", flag, "1.1")

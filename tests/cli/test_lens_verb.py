@@ -45,6 +45,27 @@ def test_a_path_that_is_not_there(run, tmp_path: Path) -> None:
     assert outcome.code == 4 and "where:" in outcome.err and not outcome.out
 
 
+@pytest.mark.parametrize("name", ["nothing", "nothing.gguf", "empty"])
+def test_a_missing_model_is_told_before_a_missing_page(run, tmp_path: Path, built: Path, name: str) -> None:
+    built.unlink()
+    (tmp_path / "empty").mkdir()
+    outcome = run("lens", tmp_path / name, "--no-browser")
+    assert outcome.code == 4 and "no model is here" in outcome.err and "not built" not in outcome.err
+    outcome = run("lens", save(tmp_path / "model"), "--no-browser")
+    assert outcome.code == 4 and "the lens's page is not built" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["trace.unknown_suffix", "trace"])
+def test_a_trace_that_cannot_be_written_is_refused_before_a_model_is_opened(
+    run, tmp_path: Path, built: Path, name: str
+) -> None:
+    outcome = run("trace", tmp_path / "nothing", "the cat", "--save", tmp_path / name)
+    assert outcome.code == 5 and "a trace is not written like this" in outcome.err and ".plens" in outcome.err
+    built.unlink()
+    outcome = run("trace", tmp_path / "nothing", "the cat", "--html", tmp_path / "page.html")
+    assert outcome.code == 4 and "the lens's page is not built" in outcome.err
+
+
 def test_a_file_that_is_no_model(run, tmp_path: Path) -> None:
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF" + b"\0" * 20)

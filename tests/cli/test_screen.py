@@ -106,8 +106,7 @@ def test_a_terminal_that_cannot_show_a_character_is_told_its_number(monkeypatch:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize("flags", [(), ("--json",)])
-@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("flags", "unbuffered"), [((), ""), (("--json",), "1")])
 def test_an_output_that_is_full_is_an_error_in_words(answers: Path, flags: tuple[str, ...], unbuffered: str) -> None:
     command = ("tokenizer", "encode", str(answers), "你好", *flags)
     with Path("/dev/full").open("wb") as full:

@@ -39,7 +39,7 @@ def test_choice_0_is_the_text_alone(directory):
     [
         (["--num-beams", "0"], 2, "num_beams"),
         (["--num-best", "9"], 5, "num_best must lie between 1 and num_beams"),
-        (["--seed", "1"], 2, "a search draws nothing"),
+        (["--seed", "1"], 2, "nothing is drawn at random here"),
         (["--set", "temperature=1"], 2, "temperature"),
         (["--length-penalty", "nan"], 2, "give a number from -16 to 16"),
         (["--length-penalty", "1e30"], 2, "length_penalty must be at most 16"),

@@ -50,7 +50,7 @@ def test_links_to_folders_are_followed_once_and_loops_end(tmp_path: Path) -> Non
     (folder / "gone.txt").symlink_to(tmp_path / "gone.txt")
     (folder / "file.txt").symlink_to(folder / "b" / "1.txt")
     recorder = MemoryRecorder()
-    assert origins(folder, recorder) == ["a/sub/2.txt", "b/1.txt", "file.txt"]
+    assert origins(folder, recorder) == ["a/sub/2.txt", "b/1.txt"]
     assert told(recorder, "links_followed") == [f"a → {elsewhere.resolve()}"]
     left = told(recorder, "links_left")
     assert sorted(name.split(" ")[0] for name in left) == [
@@ -58,11 +58,28 @@ def test_links_to_folders_are_followed_once_and_loops_end(tmp_path: Path) -> Non
         "a/root",
         "again",
         "b/up",
+        "file.txt",
         "gone.txt",
         "inner",
         "self",
     ]
     assert origins(folder, recorder, folders="plain") == ["b/1.txt", "file.txt"]
+    assert origins(folder, recorder, folders="follow") == ["a/sub/2.txt", "b/1.txt", "file.txt"]  # as runs began before
+
+
+def test_a_file_with_links_to_it_is_read_once(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "folder", write(tmp_path / "elsewhere.txt", "from elsewhere")
+    real = write(folder / "z.txt")
+    (folder / "a.txt").symlink_to(real)
+    for name in ("b.txt", "c.txt", "notes.unknown"):
+        (folder / name).symlink_to(elsewhere)
+    recorder = MemoryRecorder()
+    assert origins(folder, recorder) == ["b.txt", "z.txt"]  # the real file, or the first link to one outside
+    assert told(recorder, "links_left") == [
+        "a.txt (that file was read already, as z.txt)",
+        "c.txt (that file was read already, as b.txt)",
+        "notes.unknown (that file was read already, as b.txt)",
+    ]
 
 
 def test_a_link_that_is_given_and_leads_nowhere(tmp_path: Path) -> None:

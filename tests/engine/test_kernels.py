@@ -338,7 +338,7 @@ def test_tables_of_positions_grow_under_the_loops(axes, monkeypatch):
         assert same_bits(*rows)
 
 
-def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path):
+def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads():
     script = (
         "import sys, numba, numba.core.event as event, numpy as np, torch\n"
         "torch.set_num_threads(1)\n"
@@ -356,55 +356,43 @@ def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path)
         "print(count[-1])\n"  # whatever is compiled is counted
     )
 
-    def look(cache) -> list[str]:
-        command = [sys.executable, "-W", "error", "-c", script]
-        environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.split()
-
     compile_forward(tuple(FP32 for _ in range(5)))  # the first process is this one
-    assert look(CACHE.directory.parents[1]) == ["True", "0", "1", "<lambda>"]
-    assert look(tmp_path)[0] == "False"
+    command = [sys.executable, "-W", "error", "-c", script]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(CACHE.directory.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["True", "0", "1", "<lambda>"]
 
 
 def compiling_with(**names: str) -> list[str]:
-    """Whether the code is kept, under which folder, and what is said about it, in a process with these variables."""
+    """In a process with these variables: what a loop gives that is not kept, whether the model's are known, the folder, what is said."""
     script = (
-        "from pellucid.engine.runners.kernels.compile import CACHE\n"
+        "import numpy as np\n"
+        "from pellucid.engine.runners.kernels.compile import CACHE, kernel\n"
+        "from pellucid.engine.runners.kernels.launch import is_compiled\n"
         "from pellucid.engine.runners.kernel_runner import _about_to_compile\n"
+        "given = kernel(lambda x: x + x)(np.float32(2)) if CACHE.directory is None else ''\n"
         "event = _about_to_compile('fp32')\n"
+        "print(given, is_compiled(tuple(np.float32(0) for _ in range(5))))\n"
         "print(CACHE.directory, event.level, event.message, sep='\\n')\n"
     )
     known = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**known, **names})
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env={**known, **names})
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_where_nothing_can_be_kept_the_reason_and_the_variable_are_said(tmp_path):
+def test_where_nothing_can_be_kept_loops_run_and_the_reason_and_the_variable_are_said(tmp_path):
     (tmp_path / "file").write_text("in the way of a folder")
     nowhere = {"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": str(tmp_path / "file")}
-    directory, level, message = compiling_with(**nowhere)
-    assert (directory, level) == ("None", "warning")
+    ran, directory, level, message = compiling_with(**nowhere)
+    assert (ran, directory, level) == ("4.0 False", "None", "warning")
     assert "at every call" in message and str(tmp_path / "file") in message and "NUMBA_CACHE_DIR" in message
     assert "once on this machine" not in message
-    directory, level, message = compiling_with(**nowhere, NUMBA_CACHE_DIR=str(tmp_path / "mine"))
+    ran, directory, level, message = compiling_with(**nowhere, NUMBA_CACHE_DIR=str(tmp_path / "mine"))
+    assert ran == " False", "in a new folder nothing is known"
     assert directory.startswith(str(tmp_path / "mine")) and level == "info" and "once on this machine" in message
     assert not list(tmp_path.glob("mine/kernels/*/tmp*"))
-
-
-def test_kernels_run_where_nothing_can_be_kept(tmp_path):
-    (tmp_path / "file").write_text("in the way of a folder")
-    script = (
-        "import numpy as np\n"
-        "from pellucid.engine.runners.kernels import compile, functions\n"
-        "twice = compile.kernel(lambda x: x + x)\n"
-        "from pellucid.engine.runners.kernels.launch import is_compiled\n"
-        "print(twice(np.float32(2)), is_compiled((np.float32(0),)))\n"
-    )
-    nowhere = {**os.environ, "HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": str(tmp_path / "file")}
-    nowhere.pop("NUMBA_CACHE_DIR", None)
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, env=nowhere)
-    assert done.stdout.split() == ["4.0", "False"], done.stderr
 
 
 def decode_in_a_child(runner, queue) -> None:

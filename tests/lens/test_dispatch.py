@@ -65,7 +65,7 @@ def test_every_answer_about_a_text_is_json_without_nan(dispatch) -> None:
         "tree",
         "record",
         "labels",
-        "tower",
+        "logit_lens",
         "attention",
         "chances",
         "card",

@@ -1,4 +1,4 @@
-"""The tower against models that really end where a row of it stands."""
+"""The logit lens against models that really end where a row of it stands."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ask(dispatch, method, **params):
 
 
 def model_that_ends_at(model, row):
-    """A model whose last floor is `row` of the tower: later sub-layers write nothing."""
+    """A model whose last row is `row` of the readings: later sub-layers write nothing."""
     cut = copy.deepcopy(model)
     for layer, block in enumerate(cut.blocks):
         block.attention = block.attention if row > 2 * layer else Silence()
@@ -40,7 +40,7 @@ def model_that_ends_at(model, row):
 
 
 def test_each_row_reads_as_the_model_that_ends_there(dispatch):
-    answer, ids = ask(dispatch, "tower"), torch.tensor([dispatch.ids(0)])
+    answer, ids = ask(dispatch, "logit_lens"), torch.tensor([dispatch.ids(0)])
     for row in range(len(answer.value["rows"])):
         with torch.no_grad():
             chances_TV = model_that_ends_at(dispatch.model(None), row)(ids).logits_BTV[0].softmax(-1)
@@ -49,13 +49,13 @@ def test_each_row_reads_as_the_model_that_ends_there(dispatch):
 
 
 def test_the_last_row_is_the_models_answer(dispatch):
-    answer = ask(dispatch, "tower")
+    answer = ask(dispatch, "logit_lens")
     assert answer.value["check"]["ok"] and answer.value["check"]["value"] < 1e-4
     np.testing.assert_allclose(answer.arrays["divergence_bits"][-1], 0, atol=1e-5)
 
 
 def test_measures_are_what_they_say(dispatch):
-    answer, ids = ask(dispatch, "tower"), dispatch.ids(0)
+    answer, ids = ask(dispatch, "logit_lens"), dispatch.ids(0)
     with torch.no_grad():
         chances_TV = dispatch.model(None)(torch.tensor([ids])).logits_BTV[0].double().softmax(-1)
     entropy_T = -(chances_TV * chances_TV.log2()).sum(-1)
@@ -71,7 +71,7 @@ def test_measures_are_what_they_say(dispatch):
 
 
 def test_divergence_is_measured_from_the_models_answer(dispatch):
-    answer, ids = ask(dispatch, "tower"), torch.tensor([dispatch.ids(0)])
+    answer, ids = ask(dispatch, "logit_lens"), torch.tensor([dispatch.ids(0)])
     with torch.no_grad():
         last_TV = dispatch.model(None)(ids).logits_BTV[0].double().log_softmax(-1)
         first_TV = model_that_ends_at(dispatch.model(None), 0)(ids).logits_BTV[0].double().log_softmax(-1)
@@ -80,7 +80,7 @@ def test_divergence_is_measured_from_the_models_answer(dispatch):
 
 
 def test_norms_are_lengths_of_the_streams(dispatch):
-    answer = ask(dispatch, "tower")
+    answer = ask(dispatch, "logit_lens")
     start_D = dispatch.model(None).embed.weight[dispatch.ids(0)[0]].detach()
     if dispatch.model(None).config.position.kind == "rotary":
         assert answer.arrays["norms"][0, 0] == pytest.approx(float(start_D.norm()), rel=1e-5)
@@ -90,12 +90,12 @@ def test_norms_are_lengths_of_the_streams(dispatch):
 
 
 def test_a_window_of_positions_says_the_same_as_the_whole(dispatch):
-    whole, part = ask(dispatch, "tower"), ask(dispatch, "tower", first=2, count=3)
+    whole, part = ask(dispatch, "logit_lens"), ask(dispatch, "logit_lens", first=2, count=3)
     assert (part.value["first"], part.value["count"]) == (2, 3)
     for name in ("top", "chance", "entropy_bits", "next_rank"):
         np.testing.assert_allclose(part.arrays[name], whole.arrays[name][:, 2:5], rtol=1e-5)
     with pytest.raises(RequestError, match="first is out of range"):
-        ask(dispatch, "tower", first=100)
+        ask(dispatch, "logit_lens", first=100)
 
 
 def test_large_vocabularies_are_read_a_few_positions_at_a_time(dispatch):
@@ -104,36 +104,36 @@ def test_large_vocabularies_are_read_a_few_positions_at_a_time(dispatch):
     assert OPERATIONS_PER_ANSWER / 2 < spent <= OPERATIONS_PER_ANSWER
 
 
-def test_a_cell_says_what_its_floor_added(dispatch):
+def test_a_cell_says_what_its_sublayer_added(dispatch):
     cell, below = (
-        ask(dispatch, "tower.cell", row=3, position=2, count=4),
-        ask(dispatch, "tower.cell", row=2, position=2, count=99999),
+        ask(dispatch, "logit_lens.cell", row=3, position=2, count=4),
+        ask(dispatch, "logit_lens.cell", row=2, position=2, count=99999),
     )
     before = {candidate["id"]: candidate["logit"] for candidate in below.value["candidates"]}
     for candidate in cell.value["candidates"]:
         assert candidate["change"] == pytest.approx(candidate["logit"] - before[candidate["id"]], abs=1e-4)
     assert sum(candidate["p"] for candidate in below.value["candidates"]) == pytest.approx(1, abs=1e-4)
-    assert ask(dispatch, "tower.cell", row=0, position=0).value["candidates"][0]["change"] is None
+    assert ask(dispatch, "logit_lens.cell", row=0, position=0).value["candidates"][0]["change"] is None
 
 
 def test_the_same_sentence_never_grows_apart(dispatch):
-    same = ask(dispatch, "tower.apart", text=TEXT, position=2, other_position=2)
+    same = ask(dispatch, "logit_lens.apart", text=TEXT, position=2, other_position=2)
     np.testing.assert_allclose(same.arrays["distance"], 0, atol=1e-5)
     np.testing.assert_allclose(same.arrays["cosine"], 1, atol=1e-6)
 
 
 def test_the_same_word_elsewhere_starts_as_one_vector_and_grows_apart(dispatch):
-    apart = ask(dispatch, "tower.apart", text="b" + TEXT[1:], position=2, other_position=2)
+    apart = ask(dispatch, "logit_lens.apart", text="b" + TEXT[1:], position=2, other_position=2)
     assert apart.arrays["distance"][0] == 0
     assert (apart.arrays["distance"][1:] > 1e-3).all()
     with pytest.raises(RequestError, match="no token"):
-        ask(dispatch, "tower.apart", text="", position=0, other_position=0)
+        ask(dispatch, "logit_lens.apart", text="", position=0, other_position=0)
 
 
 def test_the_parts_of_the_stream_add_up_to_the_logits(dispatch):
     """embedding + what each sub-layer writes, each read alone, over the stream's size, and the norm's bias: all of it."""
     model, arrays = dispatch.model(None), dispatch.trace(AT).arrays
-    names = [row["name"] for row in ask(dispatch, "tower").value["rows"]]
+    names = [row["name"] for row in ask(dispatch, "logit_lens").value["rows"]]
     streams_RD = np.stack([arrays[name][-1] for name in names])
     parts_RD = np.concatenate([streams_RD[:1], np.diff(streams_RD, axis=0)])
     total_V = read_parts(model, parts_RD).sum(0) / stream_size(model, streams_RD[-1:])

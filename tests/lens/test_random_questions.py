@@ -177,7 +177,7 @@ def test_every_refusal_of_a_question_says_what_to_try() -> None:
 
 
 def test_a_pattern_without_end_is_ended(dispatch, monkeypatch) -> None:
-    monkeypatch.setattr("pellucid.lens.pattern.search_texts.__kwdefaults__", {"seconds": 0.5})
+    monkeypatch.setattr("pellucid.tokens.search.search_texts.__kwdefaults__", {"seconds": 0.5})
     with pytest.raises(PellucidError, match="too long to search with"):
         dispatch.answer("vocabulary", {"search": "/((.|.)*)*x$/"})
     assert dispatch.answer("vocabulary", {"search": "/^he/"}).value["total"]

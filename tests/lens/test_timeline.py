@@ -231,12 +231,12 @@ def test_a_model_of_no_run_has_no_timeline_but_the_present(run: Path, tmp_path: 
     assert value["run"] is None and value["exam"] == {"parts": [], "rows": []}
     assert alone.answer("timeline.at", {"at": {}}).value["step"] == 6
     assert len(alone.answer("timeline.learned", {"at": {}, "id": 5}).value["rows"]) == 1
-    assert alone.answer("glass.rows", {}).value["rows"] == []
-    assert alone.answer("glass", {"at": {}}).value["compared"] == {}
+    assert alone.answer("training_step.rows", {}).value["rows"] == []
+    assert alone.answer("training_step", {"at": {}}).value["compared"] == {}
     with pytest.raises(RequestError, match="kept no probes"):
         alone.answer("timeline.at", {"at": {}, "text": 0})
     with pytest.raises(RequestError, match="training text"):
-        alone.answer("glass", {"at": {}, "row": 0})
+        alone.answer("training_step", {"at": {}, "row": 0})
 
 
 def test_rows_that_were_sorted_by_length_are_found_again(tmp_path: Path) -> None:
@@ -251,17 +251,20 @@ def test_rows_that_were_sorted_by_length_are_found_again(tmp_path: Path) -> None
     read = [line for line in lines if line["kind"] == "train"]
     assert [line["tokens"] for line in read] == [loader.rows(4 * step, 4).ids_BS[:, 1:].numel() for step in range(6)]
     for step in (2, 4):
-        batch, shown = loader.rows(4 * step, 4), dispatch.answer("glass.rows", {"checkpoint": step}).value["rows"]
+        batch, shown = (
+            loader.rows(4 * step, 4),
+            dispatch.answer("training_step.rows", {"checkpoint": step}).value["rows"],
+        )
         lengths = (batch.weights_BS[:, 1:] > 0).sum(1).tolist()
         texts = [dispatch.tokenizer.decode(batch.ids_BS[i, : n + 1].tolist()) for i, n in enumerate(lengths)]
         assert [row["text"] for row in shown] == texts
 
 
-def test_the_rows_under_glass_are_those_that_the_run_read_next(run: Path, dispatch: Dispatch) -> None:
-    rows = dispatch.answer("glass.rows", {"checkpoint": 2}).value["rows"]
+def test_the_rows_of_a_step_are_those_that_the_run_read_next(run: Path, dispatch: Dispatch) -> None:
+    rows = dispatch.answer("training_step.rows", {"checkpoint": 2}).value["rows"]
     batch = Loader(open_prepared(run / "data").train, context_length=16, seed=1337).rows(2 * 4, 4)
     assert [row["text"] for row in rows] == [dispatch.tokenizer.decode(ids) for ids in batch.ids_BS.tolist()]
-    value = dispatch.answer("glass", {"at": {"checkpoint": 2}, "row": 1}).value
+    value = dispatch.answer("training_step", {"at": {"checkpoint": 2}, "row": 1}).value
     assert [token["fed"]["id"] for token in value["tokens"]] == batch.ids_BS[1, :-1].tolist()
     assert [token["target"]["id"] for token in value["tokens"]] == batch.ids_BS[1, 1:].tolist()
     losses = [token["loss_before"] for token in value["tokens"] if token["counts"]]

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.lens.graphemes import graphemes
-from pellucid.lens.token_display import chips_of, label_of, readable
+from pellucid.lens.token_display import chips_of
+from pellucid.tokens.browse import label_of
+from pellucid.tokens.labels import readable
 from pellucid.tokens.train import train_bpe, train_characters
 
 BYTES = train_bpe(["a"], 258)

@@ -1,4 +1,4 @@
-"""One training step under glass: equal to torch's own optimizers on a copy, and nothing of the model is touched."""
+"""One training step in full: equal to torch's own optimizers on a copy, and nothing of the model is touched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pellucid.data.batch import TokenRows
 from pellucid.errors import RequestError
-from pellucid.lens.training_step import RULES, glass, row_ids, take_step
+from pellucid.lens.training_step import RULES, row_ids, take_step, training_step
 from pellucid.model.build import build
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
@@ -166,7 +166,7 @@ AT = SimpleNamespace(node=0, checkpoint=None, precision="exact")
 
 
 def test_what_the_page_gets_is_what_the_step_did(dispatch: SimpleNamespace) -> None:
-    answer = glass(dispatch, at=AT, learning_rate=0.2, position=2, matrix="blocks.1.mlp.up.weight")
+    answer = training_step(dispatch, at=AT, learning_rate=0.2, position=2, matrix="blocks.1.mlp.up.weight")
     value, step = answer.value, take_step(dispatch.model(None), IDS, rate=0.2, rule="sgd")
     assert value["loss"]["after"] < value["loss"]["before"] and value["loss"]["tokens"] == 7
     assert [row["target"]["id"] for row in value["tokens"]] == IDS[1:]
@@ -185,7 +185,7 @@ def test_what_the_page_gets_is_what_the_step_did(dispatch: SimpleNamespace) -> N
 @pytest.mark.parametrize("wrong", [{"position": 7}, {"matrix": "blocks.9.mlp.up.weight"}, {"row": 0}])
 def test_a_question_beyond_the_model_says_so(dispatch: SimpleNamespace, wrong: dict) -> None:
     with pytest.raises(RequestError):
-        glass(dispatch, at=AT, **wrong)
+        training_step(dispatch, at=AT, **wrong)
 
 
 def test_a_training_row_ends_with_its_last_target() -> None:

@@ -1,12 +1,13 @@
 """Kill a saving process at every call by which it changes the disk, and look at what is left.
 
-Run as a script (a fresh, single-threaded process may fork; pytest's may not): each child saves step 2 of a run whose
-step 1 is complete, and is killed with SIGKILL at its n-th such call (before it, or after half of a write). Then the
-parent opens the run as the next process would. Prints one JSON line per kill.
+Run as a script (a fresh, single-threaded process may fork; pytest's may not): each child saves a checkpoint (step 2) of a
+run whose step 1 is complete, or step 1 once more, and is killed with SIGKILL at its n-th such call (before it, or after
+half of a write). Then the parent opens the run as the next process would. Prints one JSON line per child.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -24,13 +25,13 @@ from pellucid.store.run import Run
 CONFIG = ModelConfig(
     vocab_size=11, context_length=5, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_model=8, d_ff=9
 )
+WEIGHTS = {step: build(CONFIG, seed=step).state_dict() for step in (1, 2)}
 CALLS = ("mkdir", "open", "write", "fsync", "replace", "unlink", "rmdir")
 
 
 def save(run: Run, step: int) -> None:
     training = TrainingFiles(tensors={"momentum": torch.full((3,), float(step))}, state={"step": step})
-    weights = build(CONFIG, seed=step).state_dict()
-    run.save(step, config=CONFIG, weights=weights, tokenizer=None, info={}, training=training)
+    run.save(step, config=CONFIG, weights=WEIGHTS[step], tokenizer=None, info={}, training=training)
     run.append_metrics({"kind": "train", "step": step, "loss": 1 / step})
 
 
@@ -56,8 +57,8 @@ def kill_at(number: int, *, half: bool) -> None:
         setattr(os, name, watched(name))
 
 
-def killed(start: Path, directory: Path, number: int, steps: tuple[int, ...], *, half: bool) -> bool:
-    """Save `steps` in a child that dies at its `number`-th call; False when it lived to the end."""
+def killed(start: Path, directory: Path, number: int, step: int, *, half: bool) -> bool:
+    """Save `step` in a child that dies at its `number`-th call; False when it lived to the end."""
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(start, directory)
     child = os.fork()
@@ -65,8 +66,7 @@ def killed(start: Path, directory: Path, number: int, steps: tuple[int, ...], *,
         run = Run.open(directory)
         with run.lock():
             kill_at(number, half=half)
-            for step in steps:
-                save(run, step)
+            save(run, step)
         os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
@@ -77,9 +77,7 @@ def look(directory: Path) -> dict:
     with run.lock():
         latest = run.latest()
         checkpoint, training = load_checkpoint(latest.directory), load_training(latest.directory)
-        whole = all(
-            torch.equal(checkpoint.weights[n], w) for n, w in build(CONFIG, seed=latest.step).state_dict().items()
-        )
+        whole = all(torch.equal(checkpoint.weights[n], w) for n, w in WEIGHTS[latest.step].items())
         left = [p.name for folder in (directory, directory / "checkpoints") for p in folder.iterdir()]
         return {
             "latest": latest.step,
@@ -90,18 +88,20 @@ def look(directory: Path) -> dict:
         }
 
 
-def main(folder: Path, steps: tuple[int, ...]) -> None:
+def main(folder: Path) -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # a child that tidies up would copy the memory that it shares with this process
     os.fsync = lambda descriptor: None  # a kill, unlike a power cut, loses nothing that was written
     start = folder / "start"
     save(Run.create(start, {}), 1)
-    for half in (False, True):
-        number = 1
-        while killed(start, folder / "run", number, steps, half=half):
-            print(json.dumps({"call": number, "half": half, **look(folder / "run")}))
-            number += 1
-    print(json.dumps({"call": 0, "half": False, **look(folder / "run")}))
+    for step in (2, 1):
+        for half in (False, True):
+            number = 1
+            while killed(start, folder / "run", number, step, half=half):
+                print(json.dumps({"step": step, "killed": True, "half": half, **look(folder / "run")}))
+                number += 1
+        print(json.dumps({"step": step, "killed": False, "half": False, **look(folder / "run")}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), tuple(map(int, sys.argv[2].split(","))))
+    main(Path(sys.argv[1]))

@@ -243,19 +243,24 @@ def test_a_checkpoint_directory_resolves_to_itself(run, save):
     assert resolve_checkpoint(directory) == resolve_checkpoint(str(directory)) == directory
 
 
+@pytest.fixture(scope="module")
+def found_after_kills(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    script, folder = Path(__file__).with_name("killed_save.py"), tmp_path_factory.mktemp("killed")
+    done = subprocess.run([sys.executable, script, folder], capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
-@pytest.mark.parametrize("steps", ["2", "1"])
-def test_killed_at_every_write_the_run_goes_on(tmp_path, steps):
+@pytest.mark.parametrize("step", [2, 1])
+def test_killed_at_every_write_the_run_goes_on(found_after_kills: list[dict], step: int) -> None:
     """`2` saves a new checkpoint, `1` replaces the one that is there; either way a whole one is found afterwards."""
-    script = Path(__file__).with_name("killed_save.py")
-    done = subprocess.run([sys.executable, script, tmp_path, steps], capture_output=True, text=True, check=True)
-    *kills, last = map(json.loads, done.stdout.splitlines())
+    *kills, last = (found for found in found_after_kills if found["step"] == step)
     assert len(kills) > 50
     for found in kills:
-        assert found["whole"] and found["left over"] == [], found
+        assert found["killed"] and found["whole"] and found["left over"] == [], found
         assert found["latest"] in found["checkpoints"] and found["metrics"][0] == 1
-    assert last["latest"] == int(steps) and last["checkpoints"][-1] == int(steps)
-    assert steps == "1" or {found["latest"] for found in kills} == {1, 2}
+    assert not last["killed"] and last["latest"] == step and last["checkpoints"][-1] == step
+    assert step == 1 or {found["latest"] for found in kills} == {1, 2}
 
 
 def test_a_run_keeps_its_tokenizer(run):

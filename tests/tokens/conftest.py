@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from pellucid.tokens import layout
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
 
@@ -72,3 +74,20 @@ def hard_text(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def page() -> str:
     return PAGE
+
+
+@pytest.fixture(scope="session")
+def unknown_tokenizer() -> Tokenizer:
+    """A small WordPiece, which has an unknown token."""
+    vocab = {"[UNK]": 0, "cat": 1, "##s": 2}
+    model = {
+        "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
+        "vocab": vocab,
+    }  # fmt: skip
+    decoder = {"type": "WordPiece", "prefix": "##", "cleanup": True}
+    steps = {"type": "BertPreTokenizer"}
+    return Tokenizer.from_json(
+        json.dumps(
+            layout.document(model, specials=layout.numbered(layout.SPECIALS, 3), pre_tokenizer=steps, decoder=decoder)
+        )
+    )

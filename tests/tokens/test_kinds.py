@@ -2,76 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_documents import byte_unigram, load, unigram, wordpiece, words
 
 from pellucid.errors import TokenizerError
-from pellucid.tokens import layout
-from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.losses import UNKNOWN_LOSS
-from pellucid.tokens.tokenizer import Tokenizer
-
-BERT = {
-    "type": "BertNormalizer",
-    "clean_text": True,
-    "handle_chinese_chars": True,
-    "strip_accents": None,
-    "lowercase": True,
-}
-METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
-
-
-def wordpiece(*more: str) -> dict[str, Any]:
-    tokens = ["[UNK]", "un", "##happi", "##ness", "apple", "我", "想", ",", *more]
-    model = {
-        "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100,
-        "vocab": {token: i for i, token in enumerate(tokens)},
-    }  # fmt: skip
-    decoder = {"type": "WordPiece", "prefix": "##", "cleanup": True}
-    steps = {"type": "BertPreTokenizer"}
-    return layout.document(model, num_tokens=len(tokens), normalizer=BERT, pre_tokenizer=steps, decoder=decoder)
-
-
-def unigram(**changes: Any) -> dict[str, Any]:
-    """T5's layout: special tokens stand in the list."""
-    scores = {
-        "<pad>": 0.0,
-        "</s>": 0.0,
-        "<unk>": 0.0,
-        "▁": -2.0,
-        "▁the": -1.0,
-        "t": -4.0,
-        "h": -4.0,
-        "e": -4.0,
-        "中": -5.0,
-    }
-    model = {"type": "Unigram", "unk_id": 2, "vocab": [list(one) for one in scores.items()], "byte_fallback": False}
-    made = layout.document(
-        model | changes, num_tokens=0, pre_tokenizer=METASPACE, decoder=METASPACE, specials=["<pad>", "</s>", "<unk>"]
-    )
-    return made
-
-
-def words() -> dict[str, Any]:
-    vocab = {"<unk>": 0, "the": 1, "Ġthe": 2, "Ġcat": 3}
-    model = {"type": "WordLevel", "vocab": vocab, "unk_token": "<unk>"}
-    steps = layout.byte_level_pieces("qwen2")
-    return layout.document(model, num_tokens=len(vocab), pre_tokenizer=steps, decoder=layout.BYTE_LEVEL)
-
-
-def byte_unigram() -> dict[str, Any]:
-    scores = {**dict.fromkeys(BYTE_CHARACTERS, -9.0), "Ġthe": -1.0, "the": -1.5}
-    model = {"type": "Unigram", "unk_id": None, "vocab": [list(one) for one in scores.items()], "byte_fallback": False}
-    steps = layout.byte_level_pieces("qwen2")
-    return layout.document(model, num_tokens=len(scores), pre_tokenizer=steps, decoder=layout.BYTE_LEVEL)
-
-
-def load(document: dict[str, Any]) -> Tokenizer:
-    return Tokenizer.from_json(json.dumps(document))
 
 
 @pytest.mark.parametrize(
@@ -100,11 +39,12 @@ def test_each_kind_is_read_and_run(
 def test_text_never_becomes_a_control_token_in_any_kind(document: dict[str, Any]) -> None:
     tokenizer = load(document)
     control = set(tokenizer.specials.values()) - {tokenizer.vocabulary.unknown_id}
-    for name in [*tokenizer.specials, " 1", " 2", "\ue000no word is spelled so"]:
+    for name in [*tokenizer.specials, " 1", " 2", "\ue000no text is spelled so"]:
         assert not control & set(tokenizer.encode(f"{name} a{name}the {name}").ids)
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_a_unigram_of_bytes_is_exact(text: str) -> None:
     tokenizer = load(byte_unigram())
     assert tokenizer.exact and tokenizer.decode(tokenizer.encode(text).ids) == text

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_documents import byte_unigram, load, unigram, wordpiece, words
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.explain import explain
+from pellucid.tokens.models.unigram import UnigramExplanation
+from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
 
@@ -50,3 +55,36 @@ def test_an_explanation_of_one_word() -> None:
 def test_an_explanation_has_a_limit(bpe: Tokenizer) -> None:
     with pytest.raises(TokenizerError, match=r"at most 2,000 characters"):
         explain(bpe, "a" * 2001)
+
+
+# Other kinds
+
+
+def test_wordpiece_tells_the_longest_match_and_what_was_tried_before() -> None:
+    known, unknown, *_ = explain(load(wordpiece("##ha", "##ppi")), "Unhappiness Unhappy, 我")
+    assert isinstance(known.how, WordPieceExplanation) and isinstance(unknown.how, WordPieceExplanation)
+    assert [(match.token, match.misses) for match in known.how.matches] == [("un", 9), ("##happi", 4), ("##ness", 0)]
+    assert [match.token for match in unknown.how.matches] == ["un", "##ha"] and unknown.how.tokens == ("[UNK]",)
+
+
+def test_unigram_tells_all_that_fits_and_the_two_best_ways() -> None:
+    [piece, lost] = explain(load(unigram()), "the x")
+    assert isinstance(piece.how, UnigramExplanation) and isinstance(lost.how, UnigramExplanation)
+    assert piece.how.best.tokens == ("▁the",) and piece.how.best.score == -1.0
+    assert piece.how.runner_up is not None and piece.how.runner_up.tokens == ("▁", "t", "h", "e")
+    assert ("▁the", 0, 4, -1.0) in [(one.token, one.start, one.end, one.score) for one in piece.how.fitting]
+    assert [token.text for token in lost.tokens] == [" ", "<unk>"] and not lost.how.fitting[-1].is_known
+
+
+def test_words_are_known_or_not() -> None:
+    found = [piece.how for piece in explain(load(words()), "the cat sat")]
+    assert [(one.piece, one.is_known) for one in found] == [("the", True), ("Ġcat", True), ("Ġsat", False)]
+
+
+@given(text=TEXT)
+@settings(deadline=None)
+@pytest.mark.parametrize("make", [wordpiece, unigram, words, byte_unigram], ids=lambda make: make.__name__)
+def test_every_explanation_ends_at_the_engines_ids(make: Callable[[], dict[str, Any]], text: str) -> None:
+    tokenizer = load(make())
+    pieces = explain(tokenizer, text)  # it compares each piece, and raises where they differ
+    assert [token.id for piece in pieces for token in piece.tokens] == list(tokenizer.encode(text).ids)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -51,12 +51,21 @@ def one_thread() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session")
+def make_quick() -> Callable[[pytest.MonkeyPatch], None]:
     """No measuring (a plan must not depend on how busy the machine is) and no drawing."""
-    rates = Rates(training_flops_per_second=1e10, determinism_cost=0.0)
-    monkeypatch.setattr(make_plan, "measure_training", lambda *args, **options: rates)
-    monkeypatch.setattr(recipe, "draw_loss", lambda run: None)
+
+    def make(patch: pytest.MonkeyPatch) -> None:
+        rates = Rates(training_flops_per_second=1e10, determinism_cost=0.0)
+        patch.setattr(make_plan, "measure_training", lambda *args, **options: rates)
+        patch.setattr(recipe, "draw_loss", lambda run: None)
+
+    return make
+
+
+@pytest.fixture
+def quick(make_quick: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    make_quick(monkeypatch)
 
 
 def make_prose(num_words: int, seed: int = 0) -> str:
@@ -107,11 +116,11 @@ def rows_of() -> type[Rows]:
     return Rows
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def prose():
     return make_prose
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def task():
     return make_task

@@ -76,9 +76,9 @@ COMPILED = SETTINGS | {
 }
 
 
-@pytest.fixture
-def book(tmp_path: Path, prose) -> Path:
-    path = tmp_path / "book.txt"
+@pytest.fixture(scope="module")
+def book(tmp_path_factory: pytest.TempPathFactory, prose) -> Path:
+    path = tmp_path_factory.mktemp("text") / "book.txt"
     path.write_text(prose(20_000), encoding="utf-8")
     return path
 
@@ -109,11 +109,17 @@ def why_not() -> str:
     return "" if other_marches(FAULTY) else "this torch cannot be told another processor"
 
 
+@pytest.fixture(scope="module")
+def compiled_run(tmp_path_factory: pytest.TempPathFactory, book: Path, kept: Path) -> Path:
+    """A whole run of compiled steps; where the compiler errs it has found that and compiled for another processor."""
+    out = tmp_path_factory.mktemp("compiled") / "run"
+    train(book, out, COMPILED, **{CACHE_VARIABLE: str(kept)}, **({} if why_not() else {MARCH_VARIABLE: FAULTY}))
+    return out
+
+
 @pytest.mark.skipif(bool(why_not()), reason=why_not())
-def test_a_run_goes_on_where_the_compiler_errs(tmp_path: Path, book: Path, kept: Path) -> None:
-    out = tmp_path / "run"
-    settings = COMPILED | {"steps": 3, "evaluation": {"every_steps": 3}}
-    train(book, out, settings, **{MARCH_VARIABLE: FAULTY, CACHE_VARIABLE: str(kept)})
+def test_a_run_goes_on_where_the_compiler_errs(compiled_run: Path, kept: Path) -> None:
+    out = compiled_run
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     [wrong] = [event for event in events if event["name"] == "training.disagrees"]
     assert FAULTY in wrong["message"] and "key_norm.weight is not finite" in wrong["message"]
@@ -121,26 +127,38 @@ def test_a_run_goes_on_where_the_compiler_errs(tmp_path: Path, book: Path, kept:
     plan = json.loads((out / "run.json").read_text())["plan"]
     assert plan["compiled"] and plan["march"] == right["data"]["march"] == other_marches(FAULTY)[0]
     steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in steps if row["kind"] == "train"] == [1, 2, 3]
+    assert [row["step"] for row in steps if row["kind"] == "train"] == [1, 2, 3, 4, 5, 6]
     assert all(row["skipped"] == 0 for row in steps if row["kind"] == "train")
     assert any(FAULTY in folder.name for folder in kept.iterdir())
 
 
-@pytest.mark.parametrize("way", ["compiled", "threads"])
-def test_stopped_and_continued_equals_untouched(way: str, tmp_path: Path, book: Path, kept: Path) -> None:
-    settings, variables = (THREADS, {}) if way == "threads" else (COMPILED, {CACHE_VARIABLE: str(kept)})
-    if way == "compiled" and not why_not():
-        variables |= {MARCH_VARIABLE: other_marches(FAULTY)[0]}  # what the test above has compiled
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(book, whole, settings, **variables)
-    train(book, cut, settings, last=3, **variables)
-    stopped = Run.open(cut).latest()
+def test_compiled_and_stopped_and_continued_equals_untouched(
+    compiled_run: Path, tmp_path: Path, book: Path, kept: Path
+) -> None:
+    """What the untouched run had to find out, if the compiler errs, the others are told: all three compile the same."""
+    march = "" if why_not() else other_marches(FAULTY)[0]
+    stop_and_continue(
+        book, tmp_path / "cut", COMPILED, **{CACHE_VARIABLE: str(kept)}, **({MARCH_VARIABLE: march} if march else {})
+    )
+    assert_same(compiled_run, tmp_path / "cut")
+    fingerprint = load_training(compiled_run / "checkpoints/step-000006").state["fingerprint"]
+    assert (fingerprint["threads"], fingerprint["compiled"]) == ("1", f"True for {march}" if march else "True")
+
+
+def test_by_two_threads_and_stopped_and_continued_equals_untouched(tmp_path: Path, book: Path) -> None:
+    train(book, tmp_path / "whole", THREADS)
+    stop_and_continue(book, tmp_path / "cut", THREADS)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+    fingerprint = load_training(tmp_path / "whole" / "checkpoints/step-000006").state["fingerprint"]
+    assert (fingerprint["threads"], fingerprint["compiled"]) == ("2", "False")
+
+
+def stop_and_continue(book: Path, out: Path, settings: dict, **variables: str) -> None:
+    """One process trains to the middle, another goes on to the end."""
+    train(book, out, settings, last=3, **variables)
+    stopped = Run.open(out).latest()
     assert stopped is not None and stopped.step < 6
-    train(book, cut, settings, **variables)
-    assert_same(whole, cut)
-    fingerprint = load_training(whole / "checkpoints/step-000006").state["fingerprint"]
-    named = f"True for {variables[MARCH_VARIABLE]}" if MARCH_VARIABLE in variables else "True"
-    assert (fingerprint["threads"], fingerprint["compiled"]) == (("2", "False") if way == "threads" else ("1", named))
+    train(book, out, settings, **variables)
 
 
 def assert_same(left: Path, right: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pellucid.errors import LockedError, PellucidError, SettingsError
+from pellucid.errors import InputError, LockedError, PellucidError, ResumeError, SettingsError
 from pellucid.store.run import Run, lock_run
 from pellucid.training.recipes.pretrain import RECIPE, pretrain
 from pellucid.training.recipes.quickstart import Start, quickstart
@@ -52,6 +52,37 @@ def test_a_text_that_is_not_there_leaves_no_directory(tmp_path: Path, task) -> N
     with pytest.raises(PellucidError):
         pretrain(task(tmp_path / "nothing.txt", tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("content", [b"abc\xff\xfe\xfa broken", b"", b" \n \n"])
+def test_a_text_that_cannot_be_read_leaves_no_directory(tmp_path: Path, task, content: bytes) -> None:
+    (tmp_path / "bad.txt").write_bytes(content)
+    with pytest.raises(InputError):
+        pretrain(task(tmp_path / "bad.txt", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_settings_that_no_text_could_meet_leave_no_directory(tmp_path: Path, task, prose) -> None:
+    (tmp_path / "book.txt").write_text(prose(200), encoding="utf-8")
+    for wrong in ({"device": "cuda:77"}, {"model": {"preset": "gtp3"}}):
+        with pytest.raises(SettingsError):
+            pretrain(task(tmp_path / "book.txt", tmp_path / "run", **wrong))
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_that_read_a_linked_file_twice_goes_on_so(tmp_path: Path, task, prose) -> None:
+    """It was begun when links to files were always read: its run.json says `follow`, and a command that says nothing keeps that."""
+    folder, out = tmp_path / "folder", tmp_path / "run"
+    folder.mkdir()
+    (folder / "a.txt").write_text(prose(200), encoding="utf-8")
+    (folder / "b.txt").symlink_to(folder / "a.txt")
+    pretrain(task(folder, out, data={"folders": "follow"}))
+    assert pretrain(task(folder, out)).step == 6
+    with pytest.raises(ResumeError, match="not the one this run began with"):
+        pretrain(task(folder, out, data={"folders": "once"}))
 
 
 @pytest.mark.usefixtures("quick")

@@ -182,9 +182,10 @@ def test_minutes_that_go_into_set_up_are_told(tmp_path: Path, task, prose) -> No
 def test_an_update_larger_than_its_text_is_told(tmp_path: Path, task, prose) -> None:
     book = tmp_path / "book.txt"
     book.write_text(prose(900))
-    for tokens, names in ((40_000, ["training.large_update"]), (64, [])):
+    for tokens, rows, names in ((40_000, 500, ["training.large_update"]), (64, 4, [])):
         heard = MemoryRecorder()
-        pretrain(task(book, tmp_path / str(tokens), steps=1, batch={"tokens": tokens}), recorder=heard)
+        batch = {"tokens": tokens, "micro_rows": rows}
+        pretrain(task(book, tmp_path / str(tokens), steps=1, batch=batch), recorder=heard)
         told = [event for event in heard.events if event.name == "training.large_update"]
         assert [event.name for event in told] == names
         assert all(event.data["update_tokens"] > 2 * event.data["train_tokens"] for event in told)

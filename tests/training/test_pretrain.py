@@ -75,6 +75,20 @@ def test_another_setting_is_refused_by_name(book: Path, tmp_path: Path, task) ->
     assert "seed: 1337 there, 1 now" in caught.value.found and "optimizer.muon_rate" in caught.value.found
 
 
+def test_a_setting_that_was_left_open_may_be_given_the_value_that_was_chosen(book: Path, tmp_path: Path, task) -> None:
+    pretrain(task(book, tmp_path / "run"))
+    plan = Run.open(tmp_path / "run").part("plan")
+    config = {"norm": "rms", "norm_eps": 1e-6, "rope_theta": 10_000.0, "sliding_window": None, "tied_head": True}
+    same = {
+        "model": {**config, "dropout": plan["config"]["dropout"]},
+        "saving": {"every_steps": plan["save_every_steps"]},
+    }
+    assert pretrain(task(book, tmp_path / "run", **same)).step == 6
+    with pytest.raises(ResumeError) as caught:
+        pretrain(task(book, tmp_path / "run", model={"norm": "layer"}, saving={"every_steps": 77}))
+    assert caught.value.found == "model.norm.kind: None there, layer now; saving.every_steps: None there, 77 now"
+
+
 def test_a_longer_run_needs_extend(book: Path, tmp_path: Path, task) -> None:
     import dataclasses
 
@@ -181,8 +195,14 @@ def test_tensorboard_copies_the_metrics(book: Path, tmp_path: Path, task) -> Non
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(number: signal.Signals, book: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "pellucid", "train", str(book), "--out", str(out), "--steps", "100000",
-               "--threads", "1", "--depth", "1", "--set", "compile=off", "--set", "evaluation.every_steps=100000"]  # fmt: skip
+    command = [sys.executable, "-m", "pellucid", "train", str(book), "--out", str(out), "--steps", "15000"]
+    tiny = {"n_layers": 1, "d_model": 8, "n_heads": 1, "n_kv_heads": 1, "head_dim": 8, "d_ff": 8, "context_length": 8}
+    settings = {f"model.{name}": value for name, value in tiny.items()} | {
+        "batch.tokens": 8, "compile": "off", "threads": 1, "evaluation.every_steps": 100_000
+    }  # fmt: skip
+    command += [
+        word for name, value in settings.items() for word in ("--set", f"{name}={value}")
+    ]  # no speed is measured
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120

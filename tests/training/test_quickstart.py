@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from pellucid.data.microworld.corpus import documents
 from pellucid.data.microworld.story import story
@@ -16,19 +19,23 @@ from pellucid.planning.flops import count_flops
 from pellucid.tokens.train import train_bpe
 from pellucid.training.measure import Rates
 from pellucid.training.recipes import quickstart as recipe
-from pellucid.training.recipes.quickstart import LADDERS, SPLITS, Ladder, QuickstartSize, Start, quickstart
+from pellucid.training.recipes.quickstart import LADDERS, SPLITS, Ladder, Outcome, QuickstartSize, Start, quickstart
 
 TINY = QuickstartSize(
     name="small", least_flops_per_second=0.0, n_layers=2, d_model=32, n_heads=2, d_ff=48, steps=24, rows=20
 )
 
 
-@pytest.fixture
-def tiny_ladder(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+def make_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = Rates(training_flops_per_second=1e11, determinism_cost=0.0)
     monkeypatch.setattr(recipe, "measure_training", lambda *args, **options: rates)
     monkeypatch.setattr(recipe, "LADDERS", {level: Ladder(vocabulary=1024, sizes=(TINY,)) for level in LADDERS})
     monkeypatch.setattr(recipe, "EXAM_QUESTIONS", 4)
+
+
+@pytest.fixture
+def tiny_ladder(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    make_tiny(monkeypatch)
 
 
 def metrics(out: Path) -> list[str]:
@@ -40,12 +47,30 @@ def run(out: Path, **options: object):
     return quickstart(out, start=Start(device="cpu", threads=1, **options), num_questions=6, recorder=recorder)
 
 
-@pytest.mark.usefixtures("tiny_ladder")
-def test_it_leaves_stories_a_model_and_an_exam(tmp_path: Path) -> None:
-    recorder = MemoryRecorder()
-    outcome = run(tmp_path / "run", recorder=recorder)
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A quickstart that has ended: its directory is only read."""
+
+    out: Path
+    outcome: Outcome
+    heard: MemoryRecorder
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    out, heard = tmp_path_factory.mktemp("quickstart") / "run", MemoryRecorder()
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patched:
+        make_tiny(patched)
+        outcome = run(out, recorder=heard)
+    torch.set_num_threads(threads)
+    return Done(out=out, outcome=outcome, heard=heard)
+
+
+def test_it_leaves_stories_a_model_and_an_exam(done: Done) -> None:
+    out, outcome = done.out, done.outcome
     assert outcome.finished.step == 24 and outcome.size == "small"
-    stories = (tmp_path / "run" / "stories.jsonl").read_text(encoding="utf-8")
+    stories = (out / "stories.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line)["text"] for line in stories.splitlines()]
     assert any("Where is" in row for row in rows) and any("在哪" in row for row in rows)
     assert set(outcome.score.totals) == set(SPLITS)
@@ -54,42 +79,37 @@ def test_it_leaves_stories_a_model_and_an_exam(tmp_path: Path) -> None:
         assert row.count >= 6 and 0 <= row.low < row.high <= 1 and row.low - 1e-9 <= row.accuracy <= row.high + 1e-9
     assert {sample.story.language for sample in outcome.answers} == {"en", "zh"}
     assert len(outcome.continuations) == 2
-    exam = json.loads((tmp_path / "run" / "exam.json").read_text(encoding="utf-8"))
+    exam = json.loads((out / "exam.json").read_text(encoding="utf-8"))
     assert exam["controls"] and exam["rows"]
-    choice = json.loads((tmp_path / "run" / "quickstart.json").read_text(encoding="utf-8"))
+    choice = json.loads((out / "quickstart.json").read_text(encoding="utf-8"))
     assert choice["size"] == "small" and choice["flops_per_second"] == 1e11
-    assert "quickstart.size" in recorder.names()
+    assert "quickstart.size" in done.heard.names()
 
 
 @pytest.mark.usefixtures("tiny_ladder")
-def test_the_same_call_goes_on_and_another_is_refused(tmp_path: Path) -> None:
-    first = run(tmp_path / "run")
+def test_the_same_call_goes_on_and_another_is_refused(done: Done, tmp_path: Path) -> None:
+    shutil.copytree(done.out, tmp_path / "run")
     again = run(tmp_path / "run")
-    assert again.finished.step == first.finished.step
-    assert again.score.rows == first.score.rows and again.continuations == first.continuations
+    assert again.finished.step == done.outcome.finished.step
+    assert again.score.rows == done.outcome.score.rows and again.continuations == done.outcome.continuations
     with pytest.raises(ResumeError, match="another quickstart") as refused:
         run(tmp_path / "run", seed=2, precision="fp32")
     assert "seed: 1337 there, 2 now; precision: auto there, fp32 now" in str(refused.value)
 
 
-@pytest.mark.usefixtures("tiny_ladder")
-def test_a_story_has_a_row_and_is_read_once(tmp_path: Path) -> None:
-    recorder = MemoryRecorder()
-    run(tmp_path / "run", recorder=recorder)
-    [rows] = [event.data for event in recorder.events if event.name == "data.rows"]
+def test_a_story_has_a_row_and_is_read_once(done: Done) -> None:
+    [rows] = [event.data for event in done.heard.events if event.name == "data.rows"]
     assert rows["rows"] >= TINY.steps * TINY.rows and rows["cut"] == 0 and rows["padding_share"] < 0.2
-    tokens = [json.loads(line)["tokens"] for line in metrics(tmp_path / "run") if '"train"' in line]
-    [plan] = [event.data for event in recorder.events if event.name == "training.plan"]
+    tokens = [json.loads(line)["tokens"] for line in metrics(done.out) if '"train"' in line]
+    [plan] = [event.data for event in done.heard.events if event.name == "training.plan"]
     assert plan["row_length"] * TINY.rows == pytest.approx(sum(tokens) / len(tokens), rel=0.05), "the mean, as planned"
     assert all(number % TINY.rows == 0 for number in tokens)
     assert len(set(tokens)) > 1 and max(tokens) <= rows["positions"] * TINY.rows, "a batch ends with its longest row"
 
 
-@pytest.mark.usefixtures("tiny_ladder")
-def test_answers_count_the_more_the_rarer_their_kind_of_question(tmp_path: Path) -> None:
-    run(tmp_path / "run")
+def test_answers_count_the_more_the_rarer_their_kind_of_question(done: Done) -> None:
     weighed: dict[tuple[str, int], set[float]] = {}
-    for index, line in enumerate((tmp_path / "run" / "stories.jsonl").read_text(encoding="utf-8").splitlines()):
+    for index, line in enumerate((done.out / "stories.jsonl").read_text(encoding="utf-8").splitlines()):
         row, told = json.loads(line), story(1337, index, level=0, language=("en", "zh")[index % 2])
         assert row["text"] == told.text
         spans = {(start, stop): weight for start, stop, weight in row["weights"]}
@@ -101,13 +121,11 @@ def test_answers_count_the_more_the_rarer_their_kind_of_question(tmp_path: Path)
     assert weights["where_person", 1] == min(weights.values()) == 1
 
 
-@pytest.mark.usefixtures("tiny_ladder")
-def test_the_exam_of_each_language_is_a_curve_of_the_run(tmp_path: Path) -> None:
-    run(tmp_path / "run")
-    asked = [json.loads(line) for line in metrics(tmp_path / "run") if '"eval"' in line]
+def test_the_exam_of_each_language_is_a_curve_of_the_run(done: Done) -> None:
+    asked = [json.loads(line) for line in metrics(done.out) if '"eval"' in line]
     assert len(asked) == recipe.EVALUATIONS
     assert all(0 <= row[f"exam_{language}"] <= 1 for row in asked for language in ("en", "zh"))
-    assert (tmp_path / "run" / "exam.svg").is_file() and (tmp_path / "run" / "exam.png").is_file()
+    assert (done.out / "exam.svg").is_file() and (done.out / "exam.png").is_file()
 
 
 @pytest.mark.usefixtures("tiny_ladder")

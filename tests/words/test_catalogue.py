@@ -10,7 +10,10 @@ from typing import get_args
 
 import pytest
 
+from pellucid.cli.help import REMOVED
 from pellucid.cli.quickstart import LANGUAGE_NAMES, SPLIT_NAMES
+from pellucid.cli.tokenizer_compare import TITLE, X_LABEL
+from pellucid.cli.tokenizer_show import KINDS
 from pellucid.data.encodings import advise
 from pellucid.data.microworld.controls import fit_controls
 from pellucid.data.microworld.story import story
@@ -28,6 +31,9 @@ from pellucid.planning.report import describe_seconds, plan, render
 from pellucid.planning.scaling import DEPTHS, from_depth
 from pellucid.setting_values import describe_type, say_range
 from pellucid.settings import type_hints
+from pellucid.tokens.losses import METASPACE_LOSS, NORMALIZER_LOSSES, SPACES_LOSS, UNKNOWN_LOSS
+from pellucid.tokens.patterns import IN_WORDS
+from pellucid.tokens.scripts import PLAIN_NAMES
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.training.lengths import TimeBudget
 from pellucid.training.settings import TrainSettings
@@ -46,7 +52,20 @@ def words_of_errors() -> set[str]:
     """What errors say that is made while the program runs: kinds of values, and the ranges of the sampler."""
     kinds = {describe_type(hint) for cls in SETTINGS for hint in leaf_types(cls)}
     bounds = {text for bound in BOUNDS.values() for text in (bound.words, bound.hint) if text}
-    return {*kinds, *bounds, *LABELS, "training", "inference", "command line", "neither", "machine", "cgroup"}
+    return {
+        *kinds,
+        *bounds,
+        *LABELS,
+        *REMOVED.values(),
+        *differences("there"),
+        *differences("then"),
+        "training",
+        "inference",
+        "command line",
+        "neither",
+        "machine",
+        "cgroup",
+    }
 
 
 def leaf_types(cls: type) -> Iterator[object]:
@@ -89,6 +108,19 @@ def words_of_the_screen() -> set[str]:
     }
     told |= {"1 thread", "2 threads"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
+    told |= {*PLAIN_NAMES.values(), *KINDS.values(), *IN_WORDS.values(), TITLE, X_LABEL}
+    told |= {UNKNOWN_LOSS, SPACES_LOSS, METASPACE_LOSS, *NORMALIZER_LOSSES.values()}
+    told |= {
+        "words cut worst",
+        "characters of several tokens",
+        "tokens per word",
+        "score",
+        "rank",
+        "5 and more",
+        "id",
+        "role",
+    }
+    told |= {"occurs", "word", "in a way of its own"}
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}
     told |= {machine.description for machine in MACHINES.values() if not machine.description.startswith("NVIDIA")}
     return told | {name.replace("_", " ") for name in fit_controls([story(0, 0, level=0, language="en")])}
@@ -99,7 +131,13 @@ def words_of_events() -> set[str]:
     budget = TimeBudget(seconds=100, most_steps=500, cooldown_share=0.5)
     found = budget.judge([(step, 2.0 * step) for step in range(1, 26)], 100)
     assert found is not None
-    return {f"training.length {found[1]}"}
+    return {f"training.length {found[1]}", *(f"training.other_fingerprint {text}" for text in differences("then"))}
+
+
+def differences(when: str) -> set[str]:
+    """One difference between a run and what is asked of it now, and several: `there` of settings, `then` of machines."""
+    one = f"seed: 1337 {when}, 9 now"
+    return {one, f"{one}; steps: 4 {when}, 5 now"}
 
 
 def told_in_chinese(section: str, text: str) -> str:
@@ -206,6 +244,17 @@ def test_a_sentence_within_a_sentence_is_known_and_swallows_nothing() -> None:
         "写出读得通的那一行的编码：--encoding cp1252 “café noir”, --encoding cp1251 “cafй noir”；或用 --errors replace 在那里放 U+FFFD"
     )
     assert say("zh", "errors", "give 3, or leave it out") == "请给 3，或者不写"
+
+
+def test_every_difference_of_a_run_is_said() -> None:
+    found = "model.norm.kind: None there, layer now; seed: 1337 there, 9 now; steps: 4 there, 5 now"
+    assert say("zh", "errors", found) == (
+        "model.norm.kind：那里是 None，现在是 layer；seed：那里是 1337，现在是 9；steps：那里是 4，现在是 5"
+    )
+    message = (
+        "going on under another set-up, so the bits may differ from an uninterrupted run: torch: 2.1 then, 2.2 now"
+    )
+    assert say_event("zh", "training.other_fingerprint", message).endswith("不同：torch：当时是 2.1，现在是 2.2")
 
 
 def test_a_sentence_that_is_not_known_stays_english() -> None:

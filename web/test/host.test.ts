@@ -17,9 +17,9 @@ describe("a recording", () => {
   it("answers what was recorded, plain or packed, and says so when it was not", async () => {
     const packed = await new Response(new Blob([answer]).stream().pipeThrough(new CompressionStream("deflate"))).arrayBuffer();
     for (const [compression, bytes] of [["none", answer], ["deflate", packed]] as const) {
-      const host = recordingHost({ compression, answers: { 'tower{"at":{"node":0},"layer":1}': base64(bytes) } });
-      expect((await host.ask("tower", { layer: 1, at: { node: 0 } })).value).toEqual({ n: 7 });
-      await expect(host.ask("tower", { layer: 2 })).rejects.toMatchObject({ told: { kind: "recording" } });
+      const host = recordingHost({ compression, answers: { 'logit_lens{"at":{"node":0},"layer":1}': base64(bytes) } });
+      expect((await host.ask("logit_lens", { layer: 1, at: { node: 0 } })).value).toEqual({ n: 7 });
+      await expect(host.ask("logit_lens", { layer: 2 })).rejects.toMatchObject({ told: { kind: "recording" } });
     }
   });
 });

@@ -42,12 +42,12 @@ describe("a question", () => {
   function follow(inSight = () => true): [Question<number>, () => void] {
     let question!: Question<number>;
     const end = $effect.root(() => {
-      question = new Question<number>(() => ["tower", { at: lens.at, layer: lens.view.layer }], inSight);
+      question = new Question<number>(() => ["logit_lens", { at: lens.at, layer: lens.view.layer }], inSight);
     });
     flushSync();
     return [question, end];
   }
-  const about = (layer: number) => `tower{"at":{"checkpoint":null,"node":0},"layer":${layer}}`;
+  const about = (layer: number) => `logit_lens{"at":{"checkpoint":null,"node":0},"layer":${layer}}`;
 
   it("is asked again when what it reads changes, and an answer that comes too late is dropped", async () => {
     const [question, end] = follow();

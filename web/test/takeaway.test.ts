@@ -23,12 +23,12 @@ describe("what was asked", () => {
   it("remembers what was answered about a node or about none, newest first and once", async () => {
     const asks = remembering(host);
     await asks.ask("about", {});
-    await asks.ask("tower", { at: { node: 1 } });
-    await asks.ask("tower", { at: { node: 2 } });
+    await asks.ask("logit_lens", { at: { node: 1 } });
+    await asks.ask("logit_lens", { at: { node: 2 } });
     await asks.ask("card", { id: 5 });
     await asks.ask("about", {});
     await expect(asks.ask("refused", {})).rejects.toThrow("no");
-    expect(askedAbout(1)).toEqual([["about", {}], ["card", { id: 5 }], ["tower", { at: { node: 1 } }]]);
-    expect(askedAbout(2).map(([method]) => method)).toEqual(["about", "card", "tower"]);
+    expect(askedAbout(1)).toEqual([["about", {}], ["card", { id: 5 }], ["logit_lens", { at: { node: 1 } }]]);
+    expect(askedAbout(2).map(([method]) => method)).toEqual(["about", "card", "logit_lens"]);
   });
 });

@@ -39,30 +39,35 @@ class Common:
 
     device: str
     threads: int | None
-    seed: int | None
     as_json: bool
+    seed: int | None = None  # None too where nothing is drawn
 
 
 def common_options(function: Callable) -> Callable:
-    """Decorator: add --device --threads --seed --json --lang; all but the last arrive as `common: Common`."""
+    """Decorator: add --device --threads --json --lang; all but the last arrive as `common: Common`.
+
+    A verb that draws random numbers has `seed_option` too, above this one.
+    """
 
     @lang_option
     @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 or mps")
     @click.option(
         "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads (default: the cores this process may use)"
     )
-    @click.option(
-        "--seed",
-        type=click.IntRange(min=0),
-        help="the number all randomness is drawn from (unset: 1337 in training, else drawn and printed)",
-    )
     @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-    def wrapped(device: str, threads: int | None, seed: int | None, as_json: bool, **options: Any) -> Any:
+    def wrapped(device: str, threads: int | None, as_json: bool, seed: int | None = None, **options: Any) -> Any:
         return function(common=Common(device=device, threads=threads, seed=seed, as_json=as_json), **options)
 
     wrapped.__name__, wrapped.__doc__ = function.__name__, function.__doc__
     wrapped.__click_params__ = wrapped.__click_params__ + getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     return wrapped
+
+
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="the number all randomness is drawn from (unset: 1337 in training, else drawn and printed)",
+)
 
 
 class PlacePath(click.Path):
@@ -97,6 +102,7 @@ def set_option(settings: str, meaning: str, *, metavar: str = "NAME=VALUE") -> C
     )
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
 encoding_option = click.option(
     "--encoding",
     default=None,

@@ -23,6 +23,7 @@ from pellucid.cli.common import (
     open_model,
     print_json,
     read_standard_input,
+    seed_option,
     set_option,
     tell_opening,
     typed,
@@ -40,16 +41,15 @@ if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.engine.constraints.settings import ConstraintSettings
     from pellucid.engine.generate import Generation
     from pellucid.engine.request import Request
-    from pellucid.engine.runners.runner import Runner
     from pellucid.engine.sampling.settings import SamplingSettings
     from pellucid.engine.step import Step
-    from pellucid.engine.transcript import Transcript
+    from pellucid.engine.transcript import Replayed, Transcript
     from pellucid.settings import Resolved
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "max_new_tokens", "stop")
 FORM = ("regex", "json_schema", "choices", "grammar")
-ENGINE = ("weights", "kernels", "exact")
+ENGINE = ("weights", "kernels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Loaded:
     """Everything read from the disk: the model, its draft model, the settings that its directory suggests."""
 
     lm: LanguageModel
-    draft: Runner | None
+    draft: LanguageModel | None
     suggested: Mapping[str, object]
 
 
@@ -101,11 +101,11 @@ class Loaded:
 @click.option("--lookup", type=click.IntRange(1), metavar="N", help="guess up to N tokens from what came before")
 @click.option("--weights", type=click.Choice(["auto", "fp32", "bf16", "int8", "int4"]), help="their number format here")
 @click.option("--kernels", type=click.Choice(["auto", "on", "off"]), help="compiled loops on a CPU [default: auto]")
-@click.option("--exact/--no-exact", default=None, help="the same bits whatever else runs [default: exact]")
 @set_option(
     "pellucid.engine.sampling.settings:SamplingSettings",
     "any other knob of the sampler, for example --set repetition_penalty=1.1",
 )
+@seed_option
 @common_options
 def command(
     common: Common, run: str, prompt: str, assignments: tuple[str, ...], replay: Path | None, **options: Any
@@ -129,20 +129,24 @@ def command(
         _check_replay(view, [*given, *(name for name in FORM if form[name]), *(["prompt"] if prompt else [])], apply)
         transcript = _load_transcript(replay)
     opened = _open(run, draft, common, flags, apply=apply)
+    steps: Generation | Replayed
     if transcript is None:
-        request = _settle(
-            opened, prompt, _resolve(given, opened.suggested) if opened.suggested else resolved, constraint
-        )
+        resolved = _resolve(given, opened.suggested) if opened.suggested else resolved
+        steps = generation = opened.lm.start(_settle(opened, prompt, resolved, constraint, view), recorder=Terminal())
     else:
-        request = _ask_again(opened.lm, transcript)
-    generation = opened.lm.start(_complete_request(request, opened, view), recorder=Terminal())
+        steps = opened.lm.replay(
+            transcript, lookup=view.lookup, draft=opened.draft, explain=view.explain, recorder=Terminal()
+        )
+        generation = steps.generation
     exact = "" if generation.runner.exact else words(" (not exact)", err=True)
     tell(f"· {generation.chain}; runner: {generation.runner.name}{exact}", err=True)
-    scored = _score_prompt(generation, view) if view.prompt_logprobs else []
+    scored = generation.score_prompt() if view.prompt_logprobs else []
+    if scored and not view.as_json:
+        print_prompt(open_console(), scored)
     if view.num_choices > 1:
-        _answer_often(generation, view, scored)
+        _answer_often(opened.lm, generation, view, scored)
     else:
-        _answer(opened.lm, generation, view, scored, transcript)
+        _answer(opened.lm, steps, generation, view, scored)
 
 
 def _given(common: Common, assignments: tuple[str, ...], knobs: dict[str, Any]) -> dict[str, Any]:
@@ -189,7 +193,7 @@ def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *,
     given = {name: value for name, value in flags.items() if value is not None}
     engine = resolve(EngineSettings, Layer("command line", given)).settings
     lm = open_model(run, common, engine)
-    guesser = None if draft is None else open_model(draft, common, engine).runner
+    guesser = None if draft is None else open_model(draft, common, engine)
     return Loaded(lm=lm, draft=guesser, suggested=_suggestions(lm, apply))
 
 
@@ -214,10 +218,11 @@ def _suggestions(lm: LanguageModel, apply: bool) -> Mapping[str, object]:
 
 
 def _settle(
-    opened: Loaded, prompt: str, resolved: Resolved[SamplingSettings], constraint: ConstraintSettings | None
+    opened: Loaded, prompt: str, resolved: Resolved[SamplingSettings], constraint: ConstraintSettings | None, view: View
 ) -> Request:
     """The request of the command line; each setting that is not a default is printed with its source."""
     from pellucid.engine.request import Request
+    from pellucid.engine.settings import SpeculationSettings
 
     chosen = [row for row in resolved.rows() if row[2] != "default"]
     rows = [f"{key}={plain(value)} ({words(source, err=True)})" for key, value, source in chosen]
@@ -225,18 +230,13 @@ def _settle(
     click.echo("· " + ", ".join([*rows, rest]), err=True)
     text = as_trained(read_standard_input() if prompt == "-" else prompt, opened.lm.checkpoint)
     ids = opened.lm.tokenizer.encode_prompt(text)
-    return Request(prompt_ids=ids, sampling=resolved.settings, constraint=constraint)
-
-
-def _complete_request(request: Request, opened: Loaded, view: View) -> Request:
-    """Add to the request the output beside the text, and speculative decoding."""
-    from pellucid.engine.settings import SpeculationSettings
-
-    return dataclasses.replace(
-        request,
+    return Request(
+        prompt_ids=ids,
+        sampling=resolved.settings,
+        constraint=constraint,
         num_choices=view.num_choices,
         speculation=None if view.lookup is None else SpeculationSettings(max_tokens=view.lookup),
-        draft=opened.draft,
+        draft=None if opened.draft is None else opened.draft.runner,
         explain=view.explain or view.save_trace is not None,
     )
 
@@ -247,41 +247,19 @@ def _load_transcript(path: Path) -> Transcript:
     return load_transcript(path)
 
 
-def _ask_again(lm: LanguageModel, transcript: Transcript) -> Request:
-    """The request that a trace was made from. Raises RequestError when it was made with another model."""
-    from pellucid.engine.transcript import check_origin, hash_model
-
-    check_origin(transcript, model_sha256=hash_model(lm.model), tokenizer=lm.tokenizer)
-    return transcript.request
-
-
-def _score_prompt(generation: Generation, view: View) -> list[PromptToken]:
-    """The log-probability of each token of the prompt; printed for people."""
-    from pellucid.engine.account import score_prompt
-
-    scored = score_prompt(generation.runner, generation.tokenizer, generation.request.prompt_ids)
-    if not view.as_json:
-        print_prompt(open_console(), scored)
-    return scored
-
-
 def _answer(
-    lm: LanguageModel, generation: Generation, view: View, scored: list[PromptToken], transcript: Transcript | None
+    lm: LanguageModel, steps: Generation | Replayed, generation: Generation, view: View, scored: Sequence[PromptToken]
 ) -> None:
-    """Generate and print the text; compare it with a trace, or write one."""
-    from pellucid.engine.generate import collect
-    from pellucid.engine.transcript import follow
-
-    steps = generation if transcript is None else follow(transcript, generation)
+    """Generate and print the text; `steps` are compared with a trace in a replay. Write a trace if asked."""
     try:
         done = list(steps) if view.as_json else _stream(steps, generation, explain=view.explain)
     finally:
         generation.report()  # when the text's own line has ended
     if view.as_json:
-        document = {**dataclasses.asdict(collect(done, generation.request)), **_circumstances(generation, scored)}
+        document = {**dataclasses.asdict(generation.collect(done)), **_circumstances(generation, scored)}
         accounts = [step.account.to_dict() for step in done if step.account] if view.explain else []
         print_json({**document, "accounts": accounts} if accounts else document)
-    if transcript is not None:
+    if steps is not generation:
         tell(f"· equal to the trace in all {len(done)} tokens", err=True)
     if view.save_trace is not None:
         _save(lm, generation, done, view.save_trace)
@@ -313,11 +291,9 @@ def _stream(steps: Iterable[Step], generation: Generation, *, explain: bool) -> 
     return done
 
 
-def _answer_often(generation: Generation, view: View, scored: Sequence[PromptToken]) -> None:
+def _answer_often(lm: LanguageModel, generation: Generation, view: View, scored: Sequence[PromptToken]) -> None:
     """Generate several texts from one seed, one after the other in the order of their numbers."""
-    from pellucid.engine.choices import complete_choices
-
-    completions = complete_choices(generation)
+    completions = lm.finish(generation)
     if view.as_json:
         choices = [dataclasses.asdict(completion) for completion in completions]
         print_json({"choices": choices, **_circumstances(generation, scored)})

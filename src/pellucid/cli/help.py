@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import click
 from rich.cells import cell_len
 
+from pellucid.arguments import SAMPLING
 from pellucid.cli.common import SetOption
 from pellucid.cli.language import lang_option, language, words
 from pellucid.cli.tables import wrap
@@ -21,6 +22,11 @@ from pellucid.setting_values import nearest
 EXTRA = re.compile(
     r"^(?P<help>.*?)(?:  \[(?P<extra>[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\])?$", re.DOTALL
 )  # click adds: [default: 1]
+# Flags that there were, each with what to do instead.
+REMOVED = dict.fromkeys(
+    ("exact", "no_exact"),
+    "--kernels on: the compiled loops always give the same bits whatever else runs, torch never promises it",
+)
 WIDEST_NAME = 30  # columns for the names of options, as click has it
 
 
@@ -128,6 +134,17 @@ def explain_option(error: click.NoSuchOption) -> SettingsError | click.NoSuchOpt
     """The error for an unknown flag; if a setting has that name, the error names the --set to use."""
     known = [name for one in _parameters(error.ctx) if isinstance(one, SetOption) for name in one.known()]
     wanted = error.option_name.lstrip("-").replace("-", "_")
+    if wanted == "seed":
+        what = f"there is no flag {error.option_name}"
+        return SettingsError(what, found="nothing is drawn at random here", hint="leave --seed out")
+    if wanted in REMOVED:
+        what = f"there is no flag {error.option_name} any more"
+        return SettingsError(what, found="it changed nothing", hint=REMOVED[wanted])
+    called = SAMPLING.get(wanted, "") if "temperature" in known else ""  # its name in other libraries
+    flags = [flag for one in _parameters(error.ctx) if one.name == called for flag in one.opts]
+    if flags:
+        return SettingsError(f"there is no flag {error.option_name}", hint=f"here it is called {flags[-1]}")
+    wanted = called if called in known else wanted
     here = [name for name in known if name.rpartition(".")[2] == wanted]
     close = nearest_name(wanted, {name.rpartition(".")[2]: name for name in known})
     if here or (close and not error.possibilities):

@@ -5,21 +5,23 @@ The guided lessons of the lens ask questions, which are answered in the terminal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, PlacePath, common_options, print_json, tell_opening
+from pellucid.cli.common import Common, PlacePath, common_options, print_json, seed_option, tell_opening
 from pellucid.cli.language import asked_language
 from pellucid.cli.language import language as speaking
 from pellucid.cli.lesson_page import describe, show, show_title
 from pellucid.cli.tables import print_table
+from pellucid.cli.tokenizer_file import open_tokenizers
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.lessons.contents import Lesson
     from pellucid.lessons.page import Language, LessonPage
+    from pellucid.lessons.settings import LessonSettings
 
 
 @click.command()
@@ -28,7 +30,16 @@ if TYPE_CHECKING:  # they load torch, which help does without
     "--out", type=PlacePath(file_okay=False, path_type=Path), help="write the lesson's plots here, as SVG and PNG"
 )
 @click.option(
-    "--text", type=PlacePath(path_type=Path), help="train on this text, not on the microworld (sampling, residual)"
+    "--text",
+    type=PlacePath(path_type=Path),
+    help="train on this text, not on the microworld (sampling, residual, token-worth)",
+)
+@click.option(
+    "--tokenizer",
+    "tokenizers",
+    type=PlacePath(path_type=Path),
+    multiple=True,
+    help="measure this tokenizer (token-worth); may be given several times",
 )
 @click.option(
     "--model", type=PlacePath(path_type=Path), help="guided lessons: the model [default: the newest run in runs/]"
@@ -36,6 +47,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
 @click.option("--prompt", metavar="TEXT", help="guided lessons: the text to look into [default: a sample sentence]")
 @click.option("--answer", metavar="NUMBER", help="guided lessons: check this answer instead of asking for one")
 @click.option("--quick", is_flag=True, help="trials only: a few steps, to see that it runs")
+@seed_option
 @common_options
 def command(common: Common, lesson: str, **options: Any) -> None:
     """Work through LESSON, by number or name; without it, list the lessons.
@@ -53,19 +65,27 @@ def command(common: Common, lesson: str, **options: Any) -> None:
         list_lessons(language, as_json=common.as_json)
         return
     chosen = find_lesson(lesson)
-    check_options(chosen, {f"--{name}": value for name, value in options.items()})
+    check_options(chosen, {f"--{name.removesuffix('s')}": value for name, value in options.items()})
     if chosen.kind == "guided":
         guide(chosen, common, language, options["model"], options["prompt"], options["answer"])
     else:
-        tell(chosen, common, language, options["out"], options["text"], options["quick"])
+        settings = read_settings(chosen, common, text=options["text"], quick=options["quick"])
+        tell(chosen, common, language, settings, options["tokenizers"], options["out"])
 
 
-def tell(lesson: Lesson, common: Common, language: Language, out: Path | None, text: Path | None, quick: bool) -> None:
+def tell(
+    lesson: Lesson,
+    common: Common,
+    language: Language,
+    settings: LessonSettings,
+    tokenizers: Sequence[Path],
+    out: Path | None,
+) -> None:
     """Compute a lesson and print all of it."""
     if out:
         make_directory(out)
-    page = work_through(lesson, common, text=text, quick=quick)
-    files = draw(page, out) if out else []
+    page = work_through(lesson, settings, tokenizers, quiet=common.as_json)
+    files = draw(page, out, language) if out else []
     if common.as_json:
         plots = [str(file) for file in files]
         print_json({**describe(lesson, language), "sections": page.to_dict(language), "plots": plots})
@@ -116,39 +136,48 @@ def make_directory(path: Path) -> None:
         ) from error
 
 
-def work_through(lesson: Lesson, common: Common, *, text: Path | None, quick: bool) -> LessonPage:
-    """Compute the lesson; a trial shows its progress while it trains."""
-    if lesson.kind == "trial":
+def read_settings(lesson: Lesson, common: Common, *, text: Path | None, quick: bool) -> LessonSettings:
+    """The settings of a lesson; one that computes with a model is told how many threads it may use."""
+    if lesson.kind in ("trial", "measurement"):
         tell_opening(lesson.name, quiet=common.as_json)
-    from pellucid.cli.watch import Watch
-    from pellucid.events import Event
-    from pellucid.lessons.contents import open_lesson
     from pellucid.lessons.settings import LessonSettings
     from pellucid.model.device import choose_device, use_threads
     from pellucid.planning.machine import inspect_machine
 
     use_threads(common.threads, inspect_machine())
     seed = LessonSettings().seed if common.seed is None else common.seed
-    settings = LessonSettings(seed=seed, quick=quick, text=text, device=str(choose_device(common.device)))
-    with Watch(quiet=common.as_json) as watch:
+    return LessonSettings(seed=seed, quick=quick, text=text, device=str(choose_device(common.device)))
+
+
+def work_through(lesson: Lesson, settings: LessonSettings, tokenizers: Sequence[Path], *, quiet: bool) -> LessonPage:
+    """Compute the lesson; a trial shows its progress while it trains."""
+    from pellucid.cli.watch import Watch
+    from pellucid.events import Event
+    from pellucid.lessons.contents import open_lesson
+
+    opened = open_tokenizers(tokenizers)
+    with Watch(quiet=quiet) as watch:
         if lesson.kind == "trial":
+            seed = settings.seed
             watch.record(Event(name="lessons.seed", message=f"seed {seed}", data={"seed": seed}))
-        return open_lesson(lesson, settings, recorder=watch)
+        return open_lesson(lesson, settings, tokenizers=opened, recorder=watch)
 
 
-def draw(page: LessonPage, directory: Path) -> list[Path]:
+def draw(page: LessonPage, directory: Path, language: Language) -> list[Path]:
     """Draw the page's charts as files."""
-    from pellucid.lessons.page import Chart
-    from pellucid.training.curve import draw_curves
+    from pellucid.cli.bar_words import drawable
+    from pellucid.drawing.bars import draw_bars
+    from pellucid.drawing.curves import draw_curves
+    from pellucid.lessons.page import BarChart, Chart
 
-    return [
-        file
-        for chart in page.of(Chart)
-        for file in draw_curves(
-            chart.series,
-            title=chart.title,
-            x_label=chart.x_label,
-            y_label=chart.y_label,
-            path_without_suffix=directory / chart.name,
-        )
-    ]
+    files: list[Path] = []
+    for chart in page.of(Chart):
+        labels = {"title": chart.title, "x_label": chart.x_label, "y_label": chart.y_label}
+        files += draw_curves(chart.series, **labels, path_without_suffix=directory / chart.name)
+    for bars in page.of(BarChart):
+        said = (bars.title, bars.x_label, *bars.groups, *bars.series)
+        title, x_label, *rest = drawable([one.en for one in said], [one.say(language) for one in said])
+        groups, names = rest[: len(bars.groups)], rest[len(bars.groups) :]
+        series = dict(zip(names, bars.series.values(), strict=True))
+        files += draw_bars(groups, series, title=title, x_label=x_label, path_without_suffix=directory / bars.name)
+    return files

@@ -35,7 +35,10 @@ def command(common: Common, run: str, prompt: str | None, port: int, browser: bo
     its address. Ctrl-C ends it.
     """
     from pellucid.lens.page.program import find_program
+    from pellucid.store.open import check_there
 
+    if run:
+        check_there(run)  # a model that is missing is told before a page that is missing
     program = find_program()
     run = run or offer_quickstart(common, prompt)
     tell_opening(run or RUNS, quiet=common.as_json)

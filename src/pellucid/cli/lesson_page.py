@@ -43,6 +43,7 @@ def show(page: LessonPage, language: Language, *, drawn: bool) -> None:
         sections.Code: show_code,
         sections.LessonTable: show_table,
         sections.Chart: show_nothing if drawn else show_chart,
+        sections.BarChart: show_nothing if drawn else show_chart,
     }
     for section in page.sections:
         views[type(section)](section, language)  # type: ignore[operator]
@@ -79,9 +80,10 @@ def show_table(table: LessonTable, language: Language) -> None:
 
 
 def show_chart(chart: Any, language: Language) -> None:
-    """Print a hint to `--out`, because a terminal cannot show curves."""
+    """Print a hint to `--out`, because a terminal cannot show pictures."""
     told = "图：{}（加 --out 目录 画出来）" if language == "zh" else "plot: {} (add --out DIR to draw it)"
-    click.echo(told.format(chart.title) + "\n")
+    title = chart.title if isinstance(chart.title, str) else chart.title.say(language)
+    click.echo(told.format(title) + "\n")
 
 
 def show_nothing(chart: Any, language: Language) -> None:

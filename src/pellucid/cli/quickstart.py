@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import PLACE, Common, common_options, print_json, tell_opening, typed
+from pellucid.cli.common import PLACE, Common, common_options, print_json, seed_option, tell_opening, typed
 from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
@@ -51,6 +51,7 @@ LANGUAGE_NAMES = {"en": "English", "zh": "Chinese"}
     show_default=True,
     help="0: eight people in six rooms, three minutes on two fast cores; 1: forty-four people in sixteen places, ten",
 )
+@seed_option
 @common_options
 def command(common: Common, out: Path, size: str | None, precision: Any, level: str) -> int:
     """Learn a small world from nothing in minutes, then talk about it.

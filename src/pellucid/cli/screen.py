@@ -8,6 +8,7 @@ through `open_console` and `cell`, which read no markup: `x[red]y.txt` is the na
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import sys
@@ -36,6 +37,11 @@ def harmless(text: str) -> str:
     ('\u3000你好 👨\u200d👩\n', 'one�two �[2J')
     """
     return HARMFUL.sub(REPLACEMENT, text.replace("\r\n", "\n"))
+
+
+def quote(text: str) -> str:
+    """Text between quotation marks, with visible spaces and line ends."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 class Flow:

@@ -42,11 +42,8 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.engine.beam import BeamSettings
-    from pellucid.errors import SettingsError
     from pellucid.settings import Layer, parse_assignments, resolve
 
-    if common.seed is not None:
-        raise SettingsError("a search draws nothing", found=f"--seed {common.seed}", hint="leave --seed out")
     given = {name: value for name, value in options.items() if value not in (None, ())}
     layer = Layer("command line", {**given, **parse_assignments(assignments)})
     settings = dataclasses.asdict(resolve(BeamSettings, layer).settings)

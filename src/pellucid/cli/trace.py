@@ -38,11 +38,15 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import trace
+    from pellucid.lens.trace import check_suffix
 
+    paths = (*([html] if html else []), *files)
+    for path in paths:
+        check_suffix(path)  # before a model is opened
     lm = open_model(run, common)
     recorded = trace(lm, as_trained(text, lm.checkpoint))
     with Watch(quiet=common.as_json) as watch:
-        written = [recorded.save(path, recorder=watch) for path in (*([html] if html else []), *files)]
+        written = [recorded.save(path, recorder=watch) for path in paths]
     if common.as_json:
         print_json({"header": dict(recorded.header), "files": list(map(str, written))})
         return

@@ -14,6 +14,7 @@ from pellucid.cli.common import (
     common_options,
     encoding_option,
     print_json,
+    seed_option,
     set_option,
     tell_opening,
     typed,
@@ -76,6 +77,7 @@ NAMED = {  # named flags and the settings they stand for
 @click.option("--verify", is_flag=True, help="read all prepared tokens again and compare them with their hashes")
 @click.option("--require-exact", is_flag=True, help="go on only where the bits would equal an uninterrupted run's")
 @set_option("pellucid.training.settings:TrainSettings", "any other setting, for example --set optimizer.muon_rate=0.01")
+@seed_option
 @common_options
 def command(
     common: Common,

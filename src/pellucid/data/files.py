@@ -1,7 +1,7 @@
 """Find the text files that a path names: one file, all texts of a folder, or the contents of a pipe.
 
-A folder is searched with its subfolders. Links to folders are followed, each real folder once, so that a loop ends. A
-folder that holds a run or a model is never text, wherever it lies. The search reports what it does not read: other
+A folder is searched with its subfolders. Links are followed, each real folder and file once, so that a loop ends and no
+text is read twice. A folder that holds a run or a model is never text, wherever it lies. The search reports what it does not read: other
 kinds of files, links that lead nowhere or back, pipes and devices. A pipe is first copied to a temporary file, because
 a text is read more than once: for the tokenizer, for the split, for the tokens.
 """
@@ -25,6 +25,7 @@ from pellucid.counts import counted
 from pellucid.data.decoding import BLOCK_BYTES
 from pellucid.data.encodings import recognise, replaced
 from pellucid.data.row_text import object_of
+from pellucid.data.settings import FolderKind
 from pellucid.errors import InputError, NoSpaceError, RecordError
 from pellucid.events import Event, Recorder
 from pellucid.files import FULL_DISK
@@ -95,8 +96,8 @@ class Found:
     temporary: tuple[Path, ...] = ()
 
 
-def find_files(location: Path | str, *, field: str, plain: bool, recorder: Recorder) -> Found:
-    """The text files that `location` names; "-" is standard input. A `plain` search follows no links and judges no folder.
+def find_files(location: Path | str, *, field: str, folders: FolderKind, recorder: Recorder) -> Found:
+    """The text files that `location` names; "-" is standard input. `folders` says how a folder is searched (`DataSettings`).
 
     A pipe has no file name; it is read as rows when its first line is a row with its text in `field`.
 
@@ -109,7 +110,7 @@ def find_files(location: Path | str, *, field: str, plain: bool, recorder: Recor
         raise InputError("the name of the text is empty", hint="give a file, a folder, a pipe, or -")
     path = Path(location)
     if path.is_dir():
-        files = _files_of_folder(path, plain, recorder)
+        files = _files_of_folder(path, folders, recorder)
         return _described(path, files, f"{len(files):,} files, ")
     try:
         status = path.stat()
@@ -263,14 +264,16 @@ def holds_model(folder: Path) -> str:
     return "a model" if "config.json" in names and any(name.endswith(_WEIGHTS) for name in names) else ""
 
 
-def _files_of_folder(folder: Path, plain: bool, recorder: Recorder) -> tuple[TextFile, ...]:
+def _files_of_folder(folder: Path, folders: FolderKind, recorder: Recorder) -> tuple[TextFile, ...]:
+    plain = folders == "plain"
     if not plain and (held := holds_model(folder)):
         raise InputError(
             f"this folder holds {held}, which is never text", where=str(folder), hint="give the text it was made from"
         )
-    walk = _Walk(folder, plain)
+    walk = _Walk(folder, folders)
     walk.enter(folder, "")
     walk.follow()
+    walk.take_links()
     names = sorted(walk.files)
     files = tuple(
         TextFile(path=walk.files[name], name=name, kind=kind)
@@ -332,8 +335,9 @@ class _Walk:
     """A search of a folder: real folders first, then what links lead to, each real folder once."""
 
     top: Path
-    plain: bool
+    folders: FolderKind
     files: dict[str, Path] = field(default_factory=dict)
+    file_links: list[tuple[str, Path]] = field(default_factory=list)  # not taken yet, where each file is read once
     links: list[tuple[str, Path]] = field(default_factory=list)  # to folders, not followed yet
     seen: set[tuple[int, int]] = field(default_factory=set)
     special: list[str] = field(default_factory=list)
@@ -354,13 +358,15 @@ class _Walk:
         path, is_link = Path(entry.path), entry.is_symlink()
         if is_link and not path.exists():
             self.links_left.append(f"{name} (nothing is at {os.readlink(path)})")
+        elif entry.is_file() and is_link and self.folders == "once":
+            self.file_links.append((name, path))
         elif entry.is_file():
             self.files[name] = path
         elif not entry.is_dir():
             self.special.append(name)
-        elif self.plain and is_link:
+        elif self.folders == "plain" and is_link:
             self.links_left.append(f"{name} (links are not followed)")
-        elif not self.plain and (held := holds_model(path)):
+        elif self.folders != "plain" and (held := holds_model(path)):
             self.models.append(f"{name} ({held})")
         elif is_link:
             self.links.append((name, path))
@@ -380,9 +386,20 @@ class _Walk:
                 self.links_followed.append(f"{name} → {real}")
                 self.enter(path, f"{name}/")
 
+    def take_links(self) -> None:
+        """Add what links to files lead to, unless that file is read already."""
+        there = [path for name, path in self.files.items() if _kind(Path(name)) is not None] if self.file_links else []
+        read = {_identity(path): path for path in there}
+        for name, path in sorted(self.file_links):
+            if (known := read.get(_identity(path))) is None:
+                self.files[name] = path
+                read |= {_identity(path): path} if _kind(Path(name)) is not None else {}
+            else:
+                self.links_left.append(f"{name} (that file was read already, as {readable(known.name)})")
 
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
     return status.st_dev, status.st_ino
 
 

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Literal
 
 from pellucid.data.encodings import AUTO, UTF8
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 RowKind = Literal["stream", "documents"]
+FolderKind = Literal["once", "follow", "plain"]
 MOST_POOL = 4096  # updates whose rows are sorted by length together
 
 # The behaviour before each of these settings existed. A run of that time continues with these values, to the bit. They
 # are written neither into its run.json nor into the identity of its tokens.
 BEFORE = {"encoding": UTF8, "newlines": "keep", "folders": "plain", "rows": "stream", "weights": None}
+ONCE_DEFAULT = {"folders": "follow"}  # defaults of later runs, which are written into their run.json, and stay theirs
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
+class DataSettings(Named):
     """How text becomes training and validation data.
 
     >>> DataSettings().valid_fraction
@@ -41,8 +43,10 @@ class DataSettings:
         AUTO, "how bytes become text: auto is UTF-8, or what a mark says, or GB18030 where it must be that; or a name"
     )
     newlines: Literal["lf", "keep"] = setting("lf", "CRLF and lone CR: read as LF and counted, or kept as they are")
-    folders: Literal["follow", "plain"] = setting(
-        "follow", "follow links to folders and leave out folders that hold a run or a model, or (plain) neither"
+    folders: FolderKind = setting(
+        "once",
+        "follow links, each real folder and file once, and leave out folders that hold a run or a model; (follow) a file"
+        " again for each link to it; (plain) links to folders not followed, no folder left out",
     )
     valid_fraction: float = setting(
         0.1, "share of the text held out for validation; 0 holds nothing out", low=0, high=0.5

@@ -29,7 +29,7 @@ from pellucid.data.encodings import AUTO, check_encoding
 from pellucid.data.files import TextFile, find_files
 from pellucid.data.fingerprint import Fingerprint
 from pellucid.data.row_text import ReadOptions, column_of, read_row
-from pellucid.data.settings import DataSettings
+from pellucid.data.settings import DataSettings, FolderKind
 from pellucid.data.survey import Survey, survey
 from pellucid.data.translation import as_utf8
 from pellucid.data.weights import Span, spans_with_line_feeds, spans_within
@@ -143,7 +143,7 @@ def open_source(
     errors: Literal["strict", "replace"] = "strict",
     encoding: str = AUTO,
     newlines: Literal["lf", "keep"] = "lf",
-    folders: Literal["follow", "plain"] = "follow",
+    folders: FolderKind = "once",
     weights: str | None = None,
     needs_weights: bool = True,
     recorder: Recorder = NULL,
@@ -163,7 +163,7 @@ def open_source(
     options = ReadOptions(
         field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines, weights=weights
     )
-    found = find_files(location, field=field, plain=folders == "plain", recorder=once)
+    found = find_files(location, field=field, folders=folders, recorder=once)
     if weights is not None and (other := [file.name for file in found.files if file.kind != "rows"]):
         raise SettingsError(
             "only rows of .jsonl can say what counts how much",

@@ -29,6 +29,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.arguments import SEARCH
 from pellucid.counts import counted
 from pellucid.engine.generate import check_prompt, check_stop_ids
 from pellucid.engine.runners.runner import Runner
@@ -39,14 +40,14 @@ from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import SamplingError
 from pellucid.events import NULL, Event, Recorder
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_BEAMS, MOST_PENALTY = 256, 16.0  # a length of 2^20 to that power is still a number
 
 
 @dataclass(frozen=True, kw_only=True)
-class BeamSettings:
+class BeamSettings(Named):
     """The settings of a beam search.
 
     >>> BeamSettings(num_beams=2, num_best=3)
@@ -73,6 +74,11 @@ class BeamSettings:
     )
     stop: tuple[str, ...] = setting((), "texts that end a beam; they are not part of the answer")
     stop_ids: tuple[int, ...] = setting((), "tokens that end a beam, beside <eos>; their text is not shown")
+
+    @classmethod
+    def elsewhere(cls) -> abc.Mapping[str, str]:
+        """The names of these settings in other libraries."""
+        return SEARCH
 
     def __post_init__(self) -> None:
         for name in ("num_beams", "max_new_tokens"):
@@ -110,6 +116,16 @@ class Hypothesis:
     score: float  # log p over length to the power of the length penalty
     logprob: float  # nats, of all its new tokens together
     completion: Completion
+
+    @property
+    def text(self) -> str:
+        """Its text, as `Completion.text`."""
+        return self.completion.text
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Its new tokens, the closing one included, as `Completion.ids`."""
+        return self.completion.ids
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections import abc
 from dataclasses import dataclass
 
 from pellucid.counts import counted
-from pellucid.engine.generate import Generation, advance, collect
+from pellucid.engine.generate import Generation, advance
 from pellucid.engine.request import Request
 from pellucid.engine.step import Completion, Step
 from pellucid.errors import RequestError, SamplingError
@@ -44,7 +44,7 @@ def complete_choices(first: Generation) -> tuple[Completion, ...]:
     for one in generate_choices(first):
         steps[one.index].append(one.step)
     first.report()
-    return tuple(collect(steps_of_one, first.request) for steps_of_one in steps)
+    return tuple(first.collect(steps_of_one) for steps_of_one in steps)
 
 
 def check_choices(request: Request) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.counts import counted
-from pellucid.engine.account import Account, ReadCost, build_account
+from pellucid.engine.account import Account, PromptToken, ReadCost, build_account, score_prompt
 from pellucid.engine.constraints.constrain import build_constraint
 from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import Runner
@@ -62,24 +62,7 @@ def generate(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder
 
 def complete(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder: Recorder = NULL) -> Completion:
     """Continue a prompt to its end."""
-    generation = generate(runner, tokenizer, request, recorder=recorder)
-    steps = list(generation)
-    generation.report()
-    return collect(steps, generation.request)
-
-
-def collect(steps: abc.Sequence[Step], request: Request) -> Completion:
-    """All steps of one generation as its completion; the seed of the request is known."""
-    reason = steps[-1].finish_reason
-    assert reason is not None, "the generation has not ended"
-    return Completion(
-        text="".join(step.text for step in steps),
-        ids=tuple(step.id for step in steps),
-        logprobs=tuple(step.logprob for step in steps),
-        finish_reason=reason,
-        seed=request.sampling.seed,
-        num_prompt_tokens=len(request.prompt_ids),
-    )
+    return generate(runner, tokenizer, request, recorder=recorder).complete()
 
 
 class Generation:
@@ -145,6 +128,29 @@ class Generation:
         twin.ids, twin.sequence = list(self.ids), self.sequence.fork()
         twin._take_number(number)
         return twin
+
+    def complete(self) -> Completion:
+        """Go on to the end; the text as a whole."""
+        steps = list(self)
+        self.report()
+        return self.collect(steps)
+
+    def collect(self, steps: abc.Sequence[Step]) -> Completion:
+        """All steps of this text as its completion."""
+        reason = steps[-1].finish_reason
+        assert reason is not None, "the generation has not ended"
+        return Completion(
+            text="".join(step.text for step in steps),
+            ids=tuple(step.id for step in steps),
+            logprobs=tuple(step.logprob for step in steps),
+            finish_reason=reason,
+            seed=self.request.sampling.seed,
+            num_prompt_tokens=len(self.request.prompt_ids),
+        )
+
+    def score_prompt(self) -> list[PromptToken]:
+        """How likely the model found each token of the prompt."""
+        return score_prompt(self.runner, self.tokenizer, self.request.prompt_ids)
 
     def report(self) -> None:
         """Tell what guessing ahead brought so far, if there is any."""
@@ -278,9 +284,8 @@ def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
     if not config.causal:
         raise RequestError("this model sees the whole row at once: it cannot continue a text", found="causal=False")
     if not len(prompt_ids):
-        raise RequestError(
-            "the prompt is empty and the tokenizer has no <bos> to start from", hint="give at least one token"
-        )
+        hint = "ids are read as they are: give at least one; a text begins with <bos> where the tokenizer has one"
+        raise RequestError("the prompt is empty", hint=hint)
     if not 0 <= min(prompt_ids) <= max(prompt_ids) < config.vocab_size:
         raise RequestError(
             "the prompt names a token that the model does not have",

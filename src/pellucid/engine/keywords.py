@@ -65,7 +65,7 @@ class Draft(Protocol):
 
 
 class ChoiceKeywords(SamplingKeywords, total=False):
-    """What each of several choices is asked for: the keywords of `LanguageModel.request`, but for their number."""
+    """What one text, or each of several choices, is asked for: the keywords of `LanguageModel.request` but their number."""
 
     constraint: ConstraintSettings | None
     stages: Sequence[Stage]

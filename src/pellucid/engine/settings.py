@@ -5,28 +5,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.errors import RequestError
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 Weights = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineSettings:
+class EngineSettings(Named):
     """How a model is run: by which runner, and in which number format."""
 
     kernels: Literal["auto", "on", "off"] = setting(
         "auto", "compiled loops on a CPU; auto falls back to torch and says so, on makes that an error"
     )
     weights: Weights = setting("auto", "number format of the weights while generating (auto: as they were loaded)")
-    exact: bool = setting(True, "the same bits whatever else runs; off may use whatever is fastest")
+
+    @classmethod
+    def elsewhere(cls) -> Mapping[str, str]:
+        """A setting that there was: it changed nothing."""
+        return {"exact": 'kernels="on": the compiled loops are always exact, torch never is'}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeculationSettings:
+class SpeculationSettings(Named):
     """Speculative decoding: how far ahead to guess. Nothing here can change the text."""
 
     max_tokens: int = setting(7, "most tokens proposed at once", low=1)

@@ -158,6 +158,21 @@ def follow(transcript: Transcript, generation: Generation) -> Iterator[Step]:
         raise _differ(transcript, made + 1, f"an end, the trace has token {transcript.steps[made]['id']}", runner)
 
 
+class Replayed:
+    """A text that is made again from its trace: an iterator of steps, each compared with the trace's (see `follow`)."""
+
+    def __init__(self, transcript: Transcript, generation: Generation) -> None:
+        """`generation` makes the steps; its request is the trace's."""
+        self.generation = generation
+        self._steps = follow(transcript, generation)
+
+    def __iter__(self) -> Replayed:
+        return self
+
+    def __next__(self) -> Step:
+        return next(self._steps)
+
+
 def hash_model(model: Decoder) -> str:
     """The SHA-256 of a model as it is used: its axes and every weight in its number format."""
     axes = {name: value for name, value in to_dict(model.config).items() if name not in TRAINING_AXES}

@@ -15,10 +15,11 @@ import torch
 
 from pellucid.lens.answer import Answer
 from pellucid.lens.state import LensState
-from pellucid.lens.token_display import kind_of, label_of_bytes
-from pellucid.lens.vocabulary import embedding_norms, read_ranks
+from pellucid.lens.vocabulary import embedding_norms
 from pellucid.tokens import plain
+from pellucid.tokens.browse import kind_of, read_ranks
 from pellucid.tokens.byte_characters import BYTE_TOKENS
+from pellucid.tokens.labels import label_of_bytes
 from pellucid.tokens.tokenizer import Tokenizer
 
 NUM_NEIGHBOURS = 8
@@ -84,7 +85,7 @@ def card(lens: LensState, *, id: int) -> Answer:
             "id": id,
             "text": tokenizer.token_text(id) if known else "",
             "label": lens.label(id),
-            "kind": kind_of(data) if known else "unused",
+            "kind": kind_of(tokenizer, id) if known else "unused",
             "bytes": list(data),
             "merges": [[*map(label_of_bytes, merge[:3]), merge[3]] for merge in replay.merges],
             "rows": [list(map(label_of_bytes, row)) for row in replay.rows],

@@ -32,7 +32,7 @@ OPERATIONS_PER_ANSWER = 3e10
 """Multiplications and additions spent on one page of readings: well under a second on a laptop."""
 
 
-def tower_of(lens: LensState, *, at: At, first: int | None = None, count: int | None = None) -> Answer:
+def readings_of(lens: LensState, *, at: At, first: int | None = None, count: int | None = None) -> Answer:
     """Norms of every row at every position, and the logit lens at the positions from `first` on.
 
     Without `first` and `count`, it reads as many of the last positions as `OPERATIONS_PER_ANSWER` allows. Arrays: norms
@@ -111,8 +111,8 @@ def apart_of(lens: LensState, *, at: At, text: str, position: int, other_positio
 
 def stream_rows(trace: Trace, n_layers: int) -> list[tuple[str, np.ndarray]]:
     """The residual stream of every row by its name, each [T, D] float32."""
-    floors = [f"blocks.{layer}.{place}" for layer in range(n_layers) for place in ("middle", "output")]
-    return [(name, trace.arrays[name]) for name in ("input", *floors)]
+    sublayers = [f"blocks.{layer}.{place}" for layer in range(n_layers) for place in ("middle", "output")]
+    return [(name, trace.arrays[name]) for name in ("input", *sublayers)]
 
 
 def read_lens(
@@ -190,4 +190,4 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         )
 
 
-METHODS = {"tower": tower_of, "tower.cell": cell_of, "tower.apart": apart_of}
+METHODS = {"logit_lens": readings_of, "logit_lens.cell": cell_of, "logit_lens.apart": apart_of}

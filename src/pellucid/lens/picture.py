@@ -13,26 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from pellucid.drawing.style import PALETTE, find_fonts
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Kind = Literal["png", "svg"]
 NUM_BARS = 12
 MOST_HEADS = 12
-FONTS = (
-    *(
-        "DejaVu Sans",
-        "Noto Sans CJK SC",
-        "Noto Sans SC",
-        "Noto Serif CJK SC",
-        "PingFang SC",
-        "Microsoft YaHei",
-        "SimHei",
-    ),
-    *("WenQuanYi Micro Hei", "Arial Unicode MS"),
-)  # tried in this order
 STYLE: Any = {"svg.hashsalt": "pellucid", "svg.fonttype": "none", "font.size": 9.0}
-COLOUR = "#0072B2"
 
 
 def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kind: Kind, *, layer: int = -1) -> bytes:
@@ -67,7 +56,7 @@ def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kind
 def _draw_bars(place: Axes, header: Mapping[str, Any], fonts: Mapping[str, frozenset[int]]) -> None:
     best = header["next"][:NUM_BARS]
     names = [drawable(bar["label"], bar["id"], fonts) for bar in best]
-    bars = place.barh(range(len(best)), [bar["p"] for bar in best], color=COLOUR)
+    bars = place.barh(range(len(best)), [bar["p"] for bar in best], color=PALETTE[0])
     place.bar_label(bars, labels=[f"{bar['p']:.3f}" for bar in best], padding=3)
     place.set_yticks(range(len(best)), names)
     place.invert_yaxis()
@@ -84,15 +73,6 @@ def _draw_head(place: Axes, weights_HTT: np.ndarray, head: int, labels: Sequence
     shown = range(len(labels)) if len(labels) <= 24 else []
     place.set_xticks(shown, [labels[i] for i in shown], rotation=90, fontsize=6)
     place.set_yticks(shown, [labels[i] for i in shown], fontsize=6)
-
-
-def find_fonts() -> dict[str, frozenset[int]]:
-    """The fonts of `FONTS` that are installed, each with the code points that it can write."""
-    from matplotlib import font_manager
-
-    installed = {entry.name: entry.fname for entry in font_manager.fontManager.ttflist}
-    names = [name for name in FONTS if name in installed]
-    return {name: frozenset(font_manager.get_font(installed[name]).get_charmap()) for name in names}
 
 
 def drawable(label: str, token_id: int, fonts: Mapping[str, frozenset[int]]) -> str:

@@ -61,10 +61,10 @@ def _of_position(lens: LensState, place: dict[str, Any], position: int, last: in
     yield "draws", {"seed": 0, "position": position + 1, "count": 1000}
     yield "tokens", {"text": lens.tokenizer.decode(lens.ids(place["node"])[: position + 1])}
     if position == last:
-        yield "tower", {"at": place, "count": 40}
+        yield "logit_lens", {"at": place, "count": 40}
         yield "map", {"method": "pca", "dims": 2, "checkpoint": checkpoint}
         yield "vectors.positions", {"checkpoint": checkpoint, "count": 64}
-    yield "tower.cell", {"at": place, "row": 2 * lens.config.n_layers, "position": position, "count": 8}
+    yield "logit_lens.cell", {"at": place, "row": 2 * lens.config.n_layers, "position": position, "count": 8}
     near = ("neighbours", {"id": token, "checkpoint": checkpoint})
     yield near
     found = [neighbour["id"] for neighbour in lens.answer(*near).value["neighbours"][:NUM_TOGETHER]]
@@ -123,8 +123,8 @@ def _of_training(lens: LensState, place: dict[str, Any]) -> Iterator[Question]:
     if lens.run is not None:
         yield "timeline.learned", {"at": {"node": node}, "id": lens.trace(At(node=node)).header["next"][0]["id"]}
     newest = steps[0]
-    yield "glass.rows", {"checkpoint": newest}
-    yield "glass", {"at": {"node": node, "checkpoint": newest}, "learning_rate": 0.01, "rule": "sgd"}
+    yield "training_step.rows", {"checkpoint": newest}
+    yield "training_step", {"at": {"node": node, "checkpoint": newest}, "learning_rate": 0.01, "rule": "sgd"}
     for step in steps:
         yield "timeline.map", {"at": {"node": node, "checkpoint": step}}
     for step in steps:

@@ -23,7 +23,7 @@ from torch import Tensor
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
 from pellucid.lens.header import Check, LikelyToken, Origin, TracedModel, TraceHeader
-from pellucid.lens.token_display import chips_of, label_of, readable
+from pellucid.lens.token_display import chips_of
 from pellucid.lens.trace import SCHEMA, Trace, TracePage
 from pellucid.model.context import Context
 from pellucid.model.core import ExplicitCore
@@ -33,6 +33,8 @@ from pellucid.model.tap import Taps, kept
 from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.shapes import row_shapes
+from pellucid.tokens.browse import label_of
+from pellucid.tokens.labels import readable
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_LOGITS = 4_000_000  # numbers; above, logits are kept for the last position only

@@ -18,12 +18,12 @@ from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches
 from pellucid.lens.models import Models
 from pellucid.lens.record import LiveTrace, record_trace
-from pellucid.lens.token_display import label_of
 from pellucid.lens.trace import TracePage
 from pellucid.lens.tree import Tree
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.store.run import Run
+from pellucid.tokens.browse import label_of
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_TRACES = 8

@@ -1,59 +1,18 @@
-"""Readable labels for tokens, and a text as a row of labelled tokens.
+"""The display of a text as a row of labelled tokens ("chips").
 
 A token is bytes, and its bytes need not be whole characters. So the bytes of all tokens are joined first and then split
-into characters (grapheme clusters). Tokens that share a character form one group. The replacement character U+FFFD is
-never shown: part of a character is shown as its bytes in hexadecimal.
+into characters (grapheme clusters). Tokens that share a character form one group.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from pellucid.lens.graphemes import graphemes
+from pellucid.tokens.browse import kind_of, label_of
+from pellucid.tokens.labels import is_text
 from pellucid.tokens.tokenizer import Tokenizer
-
-MARKS = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
-
-
-def label_of(tokenizer: Tokenizer, token_id: int) -> str:
-    """A short label for a token: its text with white space made visible, or its bytes in hexadecimal.
-
-    >>> from pellucid.tokens.train import train_bpe
-    >>> letters = train_bpe(["a"], 258)
-    >>> [label_of(letters, i) for i in letters.encode(" 你").ids]
-    ['·', 'E4', 'BD', 'A0']
-    """
-    data = tokenizer.token_bytes(token_id)
-    if not data:
-        return tokenizer.token_text(token_id)
-    return label_of_bytes(data)
-
-
-def label_of_bytes(data: bytes) -> str:
-    r"""A short label for some bytes, as `label_of` makes it.
-
-    >>> label_of_bytes(b" hi\n"), label_of_bytes(b"a\xe4\xbd"), label_of_bytes(b"\x00")
-    ('·hi↵', 'a E4 BD', '00')
-    """
-    text = data.decode("utf-8", errors="surrogateescape")
-    return " ".join("".join(map(_sign, text)).split())
-
-
-def _sign(character: str) -> str:
-    if 0xDC80 <= ord(character) <= 0xDCFF:  # a byte that is no part of a whole character
-        return f" {ord(character) - 0xDC00:02X} "
-    if character in MARKS:
-        return MARKS[character]
-    hidden = unicodedata.category(character) in ("Cc", "Zl", "Zp")
-    return f" {ord(character):02X} " if hidden else character
-
-
-def readable(data: bytes) -> str:
-    """Bytes as text; bytes that are not part of a whole character are written as `<0xE4>`."""
-    text = data.decode("utf-8", errors="surrogateescape")
-    return "".join(f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
 
 
 def chips_of(tokenizer: Tokenizer, ids: Sequence[int]) -> dict[str, Any]:
@@ -82,24 +41,10 @@ def _chip(tokenizer: Tokenizer, token_id: int, data: bytes, start: int) -> dict[
         "label": label_of(tokenizer, token_id),
         "bytes": list(data),
         "group": 0,
-        "kind": kind_of(data),
+        "kind": kind_of(tokenizer, token_id),
         "start": start,
         "end": start + len(data),
     }
-
-
-def kind_of(data: bytes) -> str:
-    """ "special" for a token without bytes, "byte" for bytes that are not whole characters, else "text"."""
-    if not data:
-        return "special"
-    return "byte" if _text(data) is None else "text"
-
-
-def _text(data: bytes) -> str | None:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 def _groups(chips: Sequence[dict[str, Any]], data: bytes) -> list[dict[str, Any]]:
@@ -113,7 +58,9 @@ def _groups(chips: Sequence[dict[str, Any]], data: bytes) -> list[dict[str, Any]
             groups.append({"tokens": [number]})
     for group in groups:
         first, last = chips[group["tokens"][0]], chips[group["tokens"][-1]]
-        group |= {"text": _text(data[first["start"] : last["end"]]), "start": first["start"], "end": last["end"]}
+        part = data[first["start"] : last["end"]]
+        text = part.decode("utf-8") if is_text(part) else None
+        group |= {"text": text, "start": first["start"], "end": last["end"]}
     return groups
 
 

@@ -34,7 +34,7 @@ from pellucid.events import NULL, Recorder
 from pellucid.files import explained, replace_file
 from pellucid.lens.header import TraceHeader
 from pellucid.lens.page.html import Question, frame, record_answers, render_html, write_html
-from pellucid.lens.page.program import Answerer
+from pellucid.lens.page.program import Answerer, find_program
 from pellucid.lens.picture import draw_trace
 from pellucid.setting_values import nearest
 from pellucid.store.envelope import Envelope, arrays_of, decode, encode, to_json
@@ -87,6 +87,7 @@ class Trace:
         was read from a file; StoreError when the page is not built, or the file cannot be written.
         """
         path = Path(path)
+        check_suffix(path)
         writers: dict[str, Callable[[], bytes]] = {
             ".json": self._to_json,
             ".npz": self._to_npz,
@@ -98,10 +99,8 @@ class Trace:
             page = self._page()
             with explained(path, 0):
                 write_html(page.answerer, page.questions(), path, title=self._title, recorder=recorder)
-        elif path.suffix in writers:
-            replace_file(path, writers[path.suffix]())
         else:
-            raise RequestError("a trace is not written like this", found=path.name, hint="use " + ", ".join(SUFFIXES))
+            replace_file(path, writers[path.suffix]())
         return path
 
     def show(self) -> None:
@@ -147,6 +146,14 @@ class Trace:
         file = io.BytesIO()
         np.savez_compressed(file, allow_pickle=False, header=np.array(to_json(self.header)), **self.arrays)
         return file.getvalue()
+
+
+def check_suffix(path: Path) -> None:
+    """Raise RequestError for a file name whose suffix says no form of a trace, StoreError for a page that is not built."""
+    if path.suffix not in SUFFIXES:
+        raise RequestError("a trace is not written like this", found=path.name, hint="use " + ", ".join(SUFFIXES))
+    if path.suffix == ".html":
+        find_program()
 
 
 def load_trace(path: Path | str) -> Trace:

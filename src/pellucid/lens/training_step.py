@@ -51,7 +51,7 @@ Weights = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlassStep:
+class TrainingStep:
     """One update: the model's state before and after it."""
 
     ids_T: Tensor  # the input tokens
@@ -69,7 +69,7 @@ class GlassStep:
         return nll(self.logits_before_TV, self.targets_T), nll(self.logits_after_TV, self.targets_T)
 
 
-def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos_id: int | None = None) -> GlassStep:
+def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos_id: int | None = None) -> TrainingStep:
     """Compute one update on a text, in float32, without changing the model.
 
     `rule` is "sgd" or "adamw". Raises RequestError for a text of fewer than two tokens, another rule, or a bad rate.
@@ -101,7 +101,7 @@ def take_step(model: Decoder, ids: Sequence[int], *, rate: float, rule: str, bos
     after = {name: RULES[rule](weight.detach(), gradients[name], rate) for name, weight in before.items()}
     with torch.no_grad():
         logits_after_TV = call(model, after, ids_T)
-    return GlassStep(
+    return TrainingStep(
         ids_T=ids_T,
         targets_T=targets_T,
         counts_T=counts_T,
@@ -147,7 +147,7 @@ def call(model: Decoder, weights: Weights, ids_T: Tensor, tap: Tap = no_tap) -> 
     ).logits_BTV[0]
 
 
-def glass(
+def training_step(
     lens: LensState,
     *,
     at: At,
@@ -193,7 +193,7 @@ def glass(
     return Answer(value=value, arrays=arrays)
 
 
-def _position(step: GlassStep, asked: int | None) -> int:
+def _position(step: TrainingStep, asked: int | None) -> int:
     last = len(step.targets_T) - 1
     if asked is not None and not 0 <= asked <= last:
         raise RequestError(
@@ -202,7 +202,7 @@ def _position(step: GlassStep, asked: int | None) -> int:
     return last if asked is None else asked
 
 
-def _matrix(step: GlassStep, asked: str | None) -> str:
+def _matrix(step: TrainingStep, asked: str | None) -> str:
     matrices = [name for name, weight in step.before.items() if weight.dim() == 2]
     if asked is not None and asked not in matrices:
         raise RequestError("the model has no such matrix", found=asked, hint=nearest(asked, matrices))
@@ -214,7 +214,7 @@ def _mean(nats_T: Tensor, counts_T: Tensor) -> float:
     return nats_T[counts_T].double().mean().item()
 
 
-def _tokens(lens: LensState, step: GlassStep, before_T: Tensor, after_T: Tensor) -> Iterator[dict[str, Any]]:
+def _tokens(lens: LensState, step: TrainingStep, before_T: Tensor, after_T: Tensor) -> Iterator[dict[str, Any]]:
     """For each position: the input token, the true next token, the predicted one, and the loss (nll)."""
     guesses = step.logits_before_TV.argmax(-1).tolist()
     rows = zip(step.ids_T.tolist(), step.targets_T.tolist(), guesses, step.counts_T.tolist(), strict=True)
@@ -230,7 +230,7 @@ def _tokens(lens: LensState, step: GlassStep, before_T: Tensor, after_T: Tensor)
         }
 
 
-def _parts(step: GlassStep) -> Iterator[dict[str, Any]]:
+def _parts(step: TrainingStep) -> Iterator[dict[str, Any]]:
     """For each named part of the model: the norms of its weights, of its gradient and of the change."""
     for name, weight in step.before.items():
         layer = int(name.split(".")[1]) if name.startswith("blocks.") else None
@@ -245,7 +245,7 @@ def _parts(step: GlassStep) -> Iterator[dict[str, Any]]:
         }
 
 
-def _bars(lens: LensState, step: GlassStep, place: int) -> Iterator[dict[str, Any]]:
+def _bars(lens: LensState, step: TrainingStep, place: int) -> Iterator[dict[str, Any]]:
     """The likeliest next tokens at one position before and after the step, and the true one, sorted by before."""
     before_V, after_V = step.logits_before_TV[place].softmax(-1), step.logits_after_TV[place].softmax(-1)
     count = min(NUM_BARS, len(before_V))
@@ -262,7 +262,7 @@ def _bars(lens: LensState, step: GlassStep, place: int) -> Iterator[dict[str, An
         }
 
 
-def _window(lens: LensState, step: GlassStep, name: str) -> dict[str, Any]:
+def _window(lens: LensState, step: TrainingStep, name: str) -> dict[str, Any]:
     """The rows and columns of a matrix that changed most, and the largest single changes."""
     before_MN, after_MN = step.before[name], step.after[name]
     change_MN = after_MN - before_MN
@@ -306,7 +306,7 @@ def compare_with_run(lens: LensState, model: Decoder) -> dict[str, Any]:
     }
 
 
-def glass_rows(lens: LensState, *, checkpoint: int | None = None) -> Answer:
+def rows_ahead(lens: LensState, *, checkpoint: int | None = None) -> Answer:
     """The rows that the run read next after a checkpoint, as text; empty when its training tokens are not there."""
     rows = _next_rows(lens, checkpoint)
     texts = [] if rows is None else [lens.tokenizer.decode(row_ids(rows, row)) for row in range(rows.num_rows)]
@@ -351,4 +351,4 @@ def row_ids(rows: TokenRows, row: int) -> list[int]:
     return rows.ids_BS[row, : last + 1].tolist()
 
 
-METHODS = {"glass": glass, "glass.rows": glass_rows}
+METHODS = {"training_step": training_step, "training_step.rows": rows_ahead}

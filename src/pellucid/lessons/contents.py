@@ -1,7 +1,8 @@
 """The list of lessons.
 
 First come the eight guided lessons of the lens, which use a model of the reader and have the page's numbers. Then come
-arithmetic (three experiments, five exercises) and three trials on models that are trained for the lesson.
+arithmetic (three experiments, five exercises), three trials on models that are trained for the lesson, and a measurement
+of tokenizers.
 
 No torch: a lesson's module is imported when the lesson is opened, so that the list appears at once.
 """
@@ -9,7 +10,9 @@ No torch: a lesson's module is imported when the lesson is opened, so that the l
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from pellucid.errors import RequestError
@@ -19,13 +22,16 @@ from pellucid.lens.lessons.words import say
 from pellucid.lessons.page import Bilingual, LessonPage
 from pellucid.lessons.settings import LessonSettings
 from pellucid.setting_values import nearest
+from pellucid.tokens.tokenizer import Tokenizer
 
-Kind = Literal["experiment", "exercise", "trial", "guided"]
+Kind = Literal["experiment", "exercise", "trial", "measurement", "guided"]
+NO_TOKENIZERS: Mapping[str, Tokenizer] = MappingProxyType({})
 
 KINDS: dict[Kind, Bilingual] = {
     "experiment": Bilingual("experiment", "实验"),
     "exercise": Bilingual("exercise", "练习"),
     "trial": Bilingual("trial (trains a model)", "试验（训练模型）"),
+    "measurement": Bilingual("measurement", "测量"),
     "guided": Bilingual("guided (your own model)", "引导课（用你自己的模型）"),
 }
 
@@ -135,6 +141,14 @@ ARITHMETIC_AND_TRIALS = (
         function="residual:trial",
         options=("--out", "--quick", "--text"),
     ),
+    Lesson(
+        number=len(GUIDED) + 12,
+        name="token-worth",
+        kind="measurement",
+        title=Bilingual("What is one token worth?", "一个词元值多少？"),
+        function="token_worth:measurement",
+        options=("--out", "--text", "--tokenizer"),
+    ),
 )
 LESSONS = GUIDED + ARITHMETIC_AND_TRIALS
 
@@ -154,11 +168,21 @@ def find_lesson(asked: str) -> Lesson:
     raise RequestError("there is no such lesson", found=asked, where=f"lessons 1 to {len(LESSONS)}", hint=hint)
 
 
-def open_lesson(lesson: Lesson, settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
+def open_lesson(
+    lesson: Lesson,
+    settings: LessonSettings,
+    *,
+    tokenizers: Mapping[str, Tokenizer] = NO_TOKENIZERS,
+    recorder: Recorder = NULL,
+) -> LessonPage:
     """Compute a lesson; a trial trains its models first, which takes up to a minute.
+
+    `tokenizers`: name -> tokenizer, what a measurement measures.
 
     A guided lesson needs a model and an answer: `guided.open_guided`.
     """
     module, function = lesson.function.split(":")
     work_through = getattr(importlib.import_module(f"pellucid.lessons.{module}"), function)
+    if lesson.kind == "measurement":
+        return work_through(settings, tokenizers=tokenizers, recorder=recorder)
     return work_through(settings, recorder=recorder) if lesson.kind == "trial" else work_through()

@@ -145,7 +145,24 @@ class Chart:
         return {"section": "chart", "name": self.name, **labels, "series": series}
 
 
-Section: TypeAlias = Paragraph | Formula | Workings | Code | LessonTable | Chart
+@dataclass(frozen=True, kw_only=True)
+class BarChart:
+    """Bars to draw, with the name of their file: one for each series in each group."""
+
+    name: str
+    title: Bilingual
+    x_label: Bilingual
+    groups: tuple[Bilingual, ...]
+    series: Mapping[Bilingual, Sequence[float | None]]  # None: no bar
+
+    def to_dict(self, language: Language) -> dict[str, Any]:
+        series = {name.say(language): list(values) for name, values in self.series.items()}
+        groups = [group.say(language) for group in self.groups]
+        labels = {"title": self.title.say(language), "x_label": self.x_label.say(language)}
+        return {"section": "bars", "name": self.name, **labels, "groups": groups, "series": series}
+
+
+Section: TypeAlias = Paragraph | Formula | Workings | Code | LessonTable | Chart | BarChart
 
 
 @dataclass(frozen=True)

@@ -14,5 +14,7 @@ class LessonSettings:
 
     seed: int = setting(1337, "the number all randomness is drawn from", low=0)
     quick: bool = setting(False, "a few steps of a smaller model: shows that it runs, not what it shows")
-    text: Path | None = setting(None, "a text to train on instead of the microworld (lessons sampling and residual)")
+    text: Path | None = setting(
+        None, "a text to train on instead of the microworld (lessons sampling, residual and token-worth)"
+    )
     device: str = setting("cpu", "where the models are trained")

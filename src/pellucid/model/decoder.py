@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pellucid.counts import counted
-from pellucid.errors import ContextError
+from pellucid.errors import ContextError, RequestError
 from pellucid.model.block import Block
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context, Pass
@@ -30,6 +30,8 @@ from pellucid.model.output import Output
 from pellucid.model.position import Positions, PositionTable, build_addition, build_rotation
 from pellucid.model.rows import Rows
 from pellucid.planning.config import ModelConfig
+
+ID_TYPES = (torch.int64, torch.int32)
 
 
 class Decoder(nn.Module):
@@ -56,7 +58,10 @@ class Decoder(nn.Module):
         """The logits at every position, or with `last_only` at the last real one alone: generation needs no others.
 
         Without a context this is a plain pass over whole rows, with dropout only in training mode (`model.train()`).
+        Raises RequestError for what is not a table of ids.
         """
+        if not isinstance(ids_BT, Tensor) or ids_BT.ndim != 2 or ids_BT.dtype not in ID_TYPES:
+            raise _no_ids(ids_BT)
         context = Context(training=self.training) if context is None else context
         this_pass = self.open_pass(ids_BT, context)
         x_BTD = self._read(ids_BT, this_pass)
@@ -155,6 +160,13 @@ class Decoder(nn.Module):
                 where=f"context_length={self.config.context_length}",
                 hint="shorten the prompt, or train with a longer context_length",
             )
+
+
+def _no_ids(given: object) -> RequestError:
+    """The error for an input that is no table of ids."""
+    kind = f"a tensor of {given.ndim} axes, {given.dtype}" if isinstance(given, Tensor) else type(given).__name__
+    hint = "give torch.tensor([[5, 6, 7]]): one row of ids, and model.device as its device"
+    return RequestError("the model reads a tensor of ids, [batch, positions]", found=kind, hint=hint)
 
 
 def _positions(rows: Rows, context: Context) -> Positions:

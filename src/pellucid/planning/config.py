@@ -20,7 +20,7 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.feed_forward import FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
 from pellucid.planning.parts.position import MOST_POSITIONS, Position, Rotary
-from pellucid.settings import Layer, nested, resolve, setting
+from pellucid.settings import Layer, Named, groups_in, nested, resolve, setting, type_hints
 
 Init = Literal["gpt2", "zero_projections", "matched_keys"]
 
@@ -29,7 +29,7 @@ MOST_TOKENS, MOST_LAYERS, MOST_HEADS, MOST_WIDTH = 1 << 22, 1 << 12, 1 << 14, 1 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Named):
     """The axes of a transformer.
 
     >>> ModelConfig(vocab_size=100, context_length=32, n_layers=2, n_heads=4, n_kv_heads=2, head_dim=8, d_model=32, d_ff=64).d_attention
@@ -79,6 +79,13 @@ class ModelConfig:
         return resolve(type(self), Layer("model", vars(self)), Layer("axes", axes)).settings
 
     flat_names: ClassVar[tuple[str, ...]] = tuple(FLAT)
+
+    @classmethod
+    def elsewhere(cls) -> Mapping[str, str]:
+        """The flat names, each with its place in a group."""
+        return {
+            name: f"{_spell(cls, path)}; ModelConfig.from_axes({name}=…) takes it too" for name, path in FLAT.items()
+        }
 
     @classmethod
     def translate(cls, axes: Mapping[str, object]) -> Mapping[str, object]:
@@ -137,3 +144,17 @@ class ModelConfig:
 
 
 GROUPS = ("position", "attention", "feed_forward", "norm")
+
+
+def _spell(cls: type, path: str) -> str:
+    """An axis at a dotted path as an argument of the constructor.
+
+    >>> _spell(ModelConfig, "position.scaling.factor")
+    'position=Rotary(scaling=LinearScaling(factor=…))'
+    """
+    name, _, rest = path.partition(".")
+    if not rest:
+        return f"{name}=…"
+    groups = groups_in(type_hints(cls)[name])
+    group = next(group for group in groups if rest.partition(".")[0] in type_hints(group))
+    return f"{name}={group.__name__}({_spell(group, rest)})"

@@ -27,6 +27,12 @@ def open_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Checkpoin
     return load_checkpoint(resolve_checkpoint(path, recorder=recorder), recorder=recorder)
 
 
+def check_there(path: Path | str) -> None:
+    """Raise StoreError (and its kinds) where no model is; its files are not read yet."""
+    if not is_gguf(Path(path)):
+        resolve_checkpoint(path)
+
+
 def tokenizer_of(checkpoint: Checkpoint, *, recorder: Recorder = NULL) -> Tokenizer:
     """The tokenizer of a model; of one that came without, `IdsOnly`, its texts ending where the directory says."""
     if checkpoint.tokenizer is not None:

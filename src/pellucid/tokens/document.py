@@ -14,6 +14,7 @@ from typing import Any
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.losses import find_losses
 from pellucid.tokens.models.character import is_characters
 from pellucid.tokens.models.kinds import KIND_OF, MODELS
@@ -75,6 +76,7 @@ def read_vocabulary(document: Mapping[str, Any]) -> Vocabulary:
         scores=MappingProxyType(dict(model.scores)),
         unknown=model.unknown,
         pattern=_pattern(document, ordinary_added=len(added) > len(specials)),
+        is_byte_level=spelling.alphabet == BYTE_CHARACTERS,
         drops_first_space=spelling.drops_first_space,
         ignores_merges=model.ignores_merges,
         unspelled=missing if kind in ("bpe", "char") else b"",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pellucid.tokens.byte_characters import NUM_BYTES
@@ -17,6 +18,7 @@ BOS, EOS = "<bos>", "<eos>"
 SPECIALS = (BOS, EOS)
 SMALLEST = NUM_BYTES + len(SPECIALS)  # every byte, and the special tokens
 TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+NOTHING: Mapping[str, int] = MappingProxyType({})
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
@@ -24,25 +26,36 @@ FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": F
 def document(
     model: Mapping[str, Any],
     *,
-    num_tokens: int,
+    specials: Mapping[str, int],
+    ordinary: Mapping[str, int] = NOTHING,
     normalizer: Mapping[str, Any] | None = None,
     pre_tokenizer: Mapping[str, Any] | None,
+    post_processor: Mapping[str, Any] | None = None,
     decoder: Mapping[str, Any],
-    specials: Iterable[str] = SPECIALS,
 ) -> dict[str, Any]:
-    """A whole document around a model of `num_tokens` tokens; the special tokens take the ids after them."""
-    added = [{"id": num_tokens + place, "content": name, **FLAGS} for place, name in enumerate(specials)]
+    """A whole document around a model.
+
+    `specials`: special token -> id. `ordinary`: tokens beside the model's own that text may spell.
+    """
+    added = sorted({**ordinary, **specials}.items(), key=lambda one: one[1])
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added,
+        "added_tokens": [
+            {"id": token_id, "content": name, **FLAGS, "special": name in specials} for name, token_id in added
+        ],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
-        "post_processor": None,
+        "post_processor": post_processor,
         "decoder": decoder,
         "model": model,
     }
+
+
+def numbered(names: Iterable[str], first: int) -> dict[str, int]:
+    """Special tokens with the ids from `first` on: behind the tokens of the model."""
+    return {name: first + place for place, name in enumerate(names)}
 
 
 def split(expression: str) -> dict[str, Any]:

@@ -26,7 +26,13 @@ PATTERNS = {
     r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
 }
+IN_WORDS = {
+    "qwen2": "a word with the space or sign before it, every digit alone, signs in a row together",
+    "llama3": "a word with the space or sign before it, up to three digits, signs in a row together",
+    "gpt2": "a word with the space before it, all digits of a number, signs in a row together",
+}  # what each makes one piece
 DEFAULT_PATTERN = "qwen2"
+HAN = r"\p{Han}"  # one Chinese character
 
 # Only characters on which every version of Unicode agrees, so that Python and the regex engine cannot differ.
 BOUNDARY = re.compile(r"(?<=\S)(?= )|(?<=[A-Za-z\u4e00-\u9fa5])(?=[\n，。])")

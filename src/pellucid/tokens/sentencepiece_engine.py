@@ -34,8 +34,19 @@ class Encoded(Protocol):
         """The number of the piece that each lies in."""
 
 
+class Normalizer(Protocol):
+    """What rewrites a text before it is cut."""
+
+    def normalize_str(self, sequence: str) -> str:
+        """The text after it."""
+
+
 class Engine(Protocol):
     """What a tokenizer asks of its engine."""
+
+    @property
+    def normalizer(self) -> Normalizer | None:
+        """What rewrites a text first; None: nothing does."""
 
     def encode(self, sequence: str, *, add_special_tokens: bool) -> Encoded:
         """One text."""
@@ -76,6 +87,17 @@ class SentencePieceEngine:
             return fast
         rows = self.engine.encode_batch(texts, add_special_tokens=add_special_tokens)  # the fast one keeps no text
         return [self._row(one, None) for one in rows]
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """The table of replacements and the engine's own steps behind it."""
+        return self
+
+    def normalize_str(self, sequence: str) -> str:
+        """The text after both."""
+        text, steps = self.charsmap.apply(sequence), self.engine.normalizer
+        rewritten: str = steps.normalize_str(text) if steps else text
+        return rewritten
 
     def _row(self, encoded: tokenizers.Encoding, rewritten: Rewritten | None) -> Row:
         row = Row([], [], [])

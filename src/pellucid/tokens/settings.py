@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 from pellucid.tokens.layout import SMALLEST
 from pellucid.tokens.patterns import DEFAULT_PATTERN
 
@@ -20,7 +20,7 @@ SAMPLE_BYTES = 6_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerSettings:
+class TokenizerSettings(Named):
     """What kind of tokenizer to train, and how.
 
     >>> TokenizerSettings(kind="char").vocab_size is None

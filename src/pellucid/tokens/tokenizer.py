@@ -30,6 +30,7 @@ from pellucid.tokens.document import read_document, read_vocabulary
 from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.engine import check_failure, contained, start_engine
 from pellucid.tokens.formats.find import Chosen, find_tokenizer, read_tokenizer
+from pellucid.tokens.labels import readable
 from pellucid.tokens.layout import BOS, CONFIG_FILE, EOS, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.sentencepiece_engine import Engine
@@ -162,6 +163,12 @@ class Tokenizer:
         pieces = (list(zip(*piece, strict=True)) for _, piece in by_piece)
         return [Encoding(ids, offsets) for ids, offsets, _ in pieces]
 
+    def normalize(self, text: str) -> str:
+        """The text as the file's normaliser leaves it, before it is cut; the same text where there is no normaliser."""
+        self._check_text(text)
+        with contained(CANNOT_ENCODE):
+            return self._engine.normalizer.normalize_str(text) if self._engine.normalizer else text
+
     def encode_ids(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
         """The ids of many texts, uint32, without offsets: the fast path, equal to `encode` id for id."""
         for text in texts:
@@ -195,9 +202,7 @@ class Tokenizer:
         """One token for people: its text, the name of a special one, `<0xE4>` for each byte of a partial character."""
         if token_id == self.vocabulary.unknown_id:
             return str(self.vocabulary.unknown)
-        text = self.token_bytes(token_id).decode("utf-8", errors="surrogateescape")
-        shown = (f"<0x{ord(c) - 0xDC00:02X}>" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in text)
-        return "".join(shown) or self._names.get(token_id, "")
+        return readable(self.token_bytes(token_id)) or self._names.get(token_id, "")
 
     def stream(self) -> StreamDecoder:
         """A decoder that takes ids one by one and never shows half a character."""

@@ -26,6 +26,7 @@ MOST_TOKENS = 1 << 22  # a table has one entry per id: a single huge id must not
 MOST_TOKEN_CHARACTERS = 1_024  # of one token; the longest in use have some 250
 METASPACE = "▁"  # how SentencePiece writes a space
 UNKNOWN_BYTES = "\ufffd".encode()  # what the unknown token decodes to: text was there, and is lost
+UNREACHED = "\ue000no text is spelled so"  # the name that the engine gets for the unknown token: no text becomes it
 HINT = "give the tokenizer.json of a tokenizer of words, characters, BPE, WordPiece or Unigram"
 
 
@@ -47,6 +48,7 @@ class Vocabulary:
         None  # the token that stands for text which no other token spells; None: every text is spelled
     )
     pattern: str | None  # a name from patterns.py, or None: the file cuts pieces in a way of its own
+    is_byte_level: bool = False  # every byte is written as one printable character
     drops_first_space: bool  # SentencePiece adds a space before the text; decoding takes it away
     ignores_merges: bool = False  # a piece that is itself a token needs no merges
     unspelled: bytes = b""  # the bytes that no token spells: text with one of them cannot be encoded

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from pellucid.drawing.curves import draw_curves
 from pellucid.store.metrics import evaluations, exam_scores
 from pellucid.store.run import Run
-from pellucid.training.curve import draw_curves
 
 
 def draw_loss(run: Run) -> None:

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pellucid.data.settings import BEFORE
+from pellucid.data.settings import BEFORE, ONCE_DEFAULT
 from pellucid.errors import ResumeError
 from pellucid.events import Event, Recorder
+from pellucid.planning.config import ModelConfig
 from pellucid.settings import DEFAULT, Layer, Resolved, flatten, nested, plain, resolve
 from pellucid.training.settings import ModelSettings, TrainSettings
+from pellucid.untrusted import Json, Table
 
 # Settings that change where and how fast a run computes, or what it keeps, but not what it learns.
 MAY_DIFFER = (
@@ -38,17 +40,22 @@ def as_begun(resolved: Resolved[TrainSettings], stored: Mapping[str, Any]) -> Re
     `stored` are the run's own settings. A value that a person sets is kept, and then counts as a difference.
     """
     old: dict[str, Any] = {name: value for name, value in BEFORE.items() if stored.get(f"data.{name}", value) == value}
+    old |= {name: value for name, value in ONCE_DEFAULT.items() if stored.get(f"data.{name}") == value}
     kept = {name: old[name] for name in old if resolved.sources.get(f"data.{name}", DEFAULT) == DEFAULT}
     data = dataclasses.replace(resolved.settings.data, **kept)
     sources = {**resolved.sources, **{f"data.{name}": "run.json" for name in kept}}
     return Resolved(dataclasses.replace(resolved.settings, data=data), sources)
 
 
-def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, extend: bool, where: str) -> None:
+def check_same_run(
+    stored: Mapping[str, Any], asked: Mapping[str, Any], plan: Mapping[str, Json], *, extend: bool, where: str
+) -> None:
     """Raise ResumeError listing every setting that differs from the run's own; `extend` allows another length.
 
+    A setting that the run left open may be given the value that its plan chose.
+
     >>> old = {f"data.{name}": value for name, value in BEFORE.items()}
-    >>> check_same_run({"seed": 1}, {"seed": 2, **old}, extend=False, where="runs/book")
+    >>> check_same_run({"seed": 1}, {"seed": 2, **old}, {}, extend=False, where="runs/book")
     Traceback (most recent call last):
     ...
     pellucid.errors.ResumeError: this directory holds a run with other settings
@@ -58,14 +65,14 @@ def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, exten
     """
     stored = {f"data.{name}": value for name, value in BEFORE.items()} | _as_named_today(stored)
     ignored = MAY_DIFFER + (LENGTH if extend else ())
-    different = [
-        f"{key}: {stored.get(key)} there, {asked.get(key)} now"
-        for key in sorted({*stored, *asked})
-        if stored.get(key) != asked.get(key) and key not in ignored
-    ]
-    if not different:
+    keys = [key for key in sorted({*stored, *asked}) if stored.get(key) != asked.get(key) and key not in ignored]
+    if any(stored.get(key) is None for key in keys):
+        chosen = _chosen(Table(plan, "run.json", "the plan"))
+        keys = [key for key in keys if stored.get(key) is not None or asked[key] != chosen.get(key)]
+    if not keys:
         return
-    only_length = all(line.split(":")[0] in LENGTH for line in different)
+    different = [f"{key}: {stored.get(key)} there, {asked.get(key)} now" for key in keys]
+    only_length = all(key in LENGTH for key in keys)
     raise ResumeError(
         "this directory holds a run with other settings",
         found="; ".join(different),
@@ -74,6 +81,22 @@ def check_same_run(stored: Mapping[str, Any], asked: Mapping[str, Any], *, exten
         if only_length
         else "repeat the command that made it, or choose another directory",
     )
+
+
+def _chosen(plan: Table) -> dict[str, Json]:
+    """The values that the plan of a run chose for settings, under the names of the settings."""
+    config = resolve(ModelConfig, Layer("run.json", plan.table("config"))).settings
+    rows = plan.whole("rows")
+    chosen = {f"model.{key}": plain(value) for key, value in flatten(config)} | {
+        "tokenizer.vocab_size": config.vocab_size,
+        "batch.rows": rows,
+        "batch.tokens": rows * (plan.whole("row_length", None) or config.context_length),
+        "batch.micro_rows": plan.whole("micro_rows"),
+        "evaluation.every_steps": plan.whole("eval_every_steps"),
+        "saving.every_steps": plan.whole("save_every_steps"),
+    }
+    by_clock = plan.number("budget_seconds", None) is not None
+    return chosen if by_clock else chosen | {"steps": plan.whole("steps")}
 
 
 def _as_named_today(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pellucid.errors import ResumeError, SettingsError, TrainingError
 from pellucid.events import Event, Recorder
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import choose_device
 from pellucid.planning.config import ModelConfig
 from pellucid.settings import Resolved, plain
 from pellucid.store.checkpoint import Checkpoint, lineage_after, load_checkpoint, load_model
@@ -34,6 +35,7 @@ from pellucid.store.run import Run, is_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.other_text import check_same_text
+from pellucid.training.plan import check_settings
 from pellucid.training.resume import as_begun, check_same_run
 from pellucid.training.set_up import SetUp
 from pellucid.training.settings import TrainSettings
@@ -135,12 +137,19 @@ def _describe_rows(loader: DocumentLoader) -> Event:
 def open_text(task: TaskT, recorder: Recorder) -> tuple[TaskT, Source]:
     """Open the text of a run; also return the task, with its settings as they were understood when the run began.
 
-    Raises SettingsError for a directory that cannot hold the run, ResumeError for one that holds a run on another text.
+    The text of a new run is read once before its directory is made: a text that cannot be read leaves nothing behind.
+
+    Raises SettingsError for settings or a directory that cannot make a run, InputError (and its kinds) for the text,
+    ResumeError for a directory that holds a run on another text.
     """
+    check_settings(task.settings)  # before any text is read
+    choose_device(task.settings.device)
     _check_place(task)
     task = _as_begun_there(task)
     source = open_as_set(task.text, task.settings.data, recorder=recorder)
     check_same_text(task.out, source)
+    if not is_run(task.out):
+        _ = source.survey  # kept: the tokenizer and the split need it
     return task, source
 
 
@@ -159,7 +168,7 @@ def open_directory(task: RunTask, recipe: str) -> Run:
             hint="choose another directory",
         )
     if "plan" in run.identity:
-        check_same_run(run.part("settings"), told, extend=task.extend, where=str(task.out))
+        check_same_run(run.part("settings"), told, run.part("plan"), extend=task.extend, where=str(task.out))
     else:  # the run was refused or interrupted before it had a plan: nothing there can contradict other settings yet
         run.update_identity({**run.identity, "settings": told, "sources": sources})
         run.forget_tokenizer()

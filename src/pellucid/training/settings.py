@@ -13,7 +13,7 @@ from pellucid.data.settings import MOST_POOL, DataSettings
 from pellucid.planning.axis_names import FLAT, dotted
 from pellucid.planning.config import MOST_LAYERS, ModelConfig
 from pellucid.planning.parts.position import MOST_POSITIONS
-from pellucid.settings import nested, partly, setting
+from pellucid.settings import Named, nested, partly, setting
 from pellucid.tokens.settings import TokenizerSettings
 
 
@@ -38,7 +38,7 @@ class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # t
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerSettings:
+class OptimizerSettings(Named):
     """The optimizer; learning rates are per update, before the schedule."""
 
     matrices: Literal["muon", "adamw"] = setting("muon", "what changes the matrices inside the blocks")
@@ -59,7 +59,7 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleSettings:
+class ScheduleSettings(Named):
     """The learning-rate schedule: linear warmup, constant, linear cooldown."""
 
     warmup_share: float = setting(0.02, "share of the steps over which the rate rises from zero", low=0, high=1)
@@ -68,7 +68,7 @@ class ScheduleSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchSettings:
+class BatchSettings(Named):
     """The batch size, and its micro-batches (gradient accumulation)."""
 
     tokens: int | None = setting(None, "tokens per update; rows = tokens / context", low=1)
@@ -84,7 +84,7 @@ class BatchSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
+class EvaluationSettings(Named):
     """Validation during training, and early stopping (`patience`)."""
 
     every_steps: int | None = setting(None, "steps between evaluations (derived: about 10 in a run)", low=1)
@@ -93,7 +93,7 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SavingSettings:
+class SavingSettings(Named):
     """When checkpoints are written and which are kept."""
 
     every_steps: int | None = setting(None, "steps between checkpoints (none: before each evaluation)", low=1)
@@ -108,7 +108,7 @@ class SavingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSettings:
+class ProbeSettings(Named):
     """Texts that are recorded while the model trains, so that its training can be looked at afterwards."""
 
     texts: tuple[str, ...] = setting((), "texts to look at; none: nothing is looked at, and nothing is spent")
@@ -122,7 +122,7 @@ class ProbeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(Named):
     """One training run."""
 
     seed: int = setting(1337, "the number all randomness is drawn from", low=0)

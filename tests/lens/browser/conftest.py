@@ -45,7 +45,7 @@ SETTLE = """async longest => {
   const pause = time => new Promise(done => setTimeout(done, time));
   const frame = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
   const waiting = part => part.querySelector(".skeleton, [aria-busy=true]");
-  for (let quiet = 0; quiet < 2;) {
+  do {
     for (const panel of document.querySelectorAll("[data-panel]")) {
       panel.scrollIntoView({ block: "center" });
       for (let frames = 0; frames < 2; frames = waiting(panel) ? 0 : frames + 1) {  // in the first it learns that it is seen
@@ -54,8 +54,7 @@ SETTLE = """async longest => {
       }
     }
     await pause(200);  // the longest that a panel waits for the reader to stop typing, and more
-    quiet = waiting(document) ? 0 : quiet + 1;
-  }
+  } while (waiting(document));
 }"""
 
 
@@ -195,9 +194,10 @@ def empty(run: Path, chromium: str) -> Iterator[Lens]:
 
 
 @pytest.fixture(scope="session")
-def lens(run: Path, open_lens: Callable[..., Program], chromium: str) -> Lens:
+def lens(run: Path, chromium: str) -> Iterator[Lens]:
     """A lens on the small run with a text already in it."""
-    return open_lens(run, "--prompt", TEXT, folder=run.parents[1])
+    with serve_lens(run, TEXT) as lens:
+        yield lens
 
 
 @pytest.fixture(scope="module")

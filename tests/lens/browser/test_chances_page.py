@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command import call, undone
 
-OTHERS = "text,vectors,tower,attention,feedForward,why,training,takeAway"
+OTHERS = "text,vectors,logitLens,attention,feedForward,why,training,takeAway"
 
 
 def open_panels(page, url: str, sampling: dict, *, closed: str = OTHERS) -> None:
@@ -84,12 +83,12 @@ def test_the_draw_is_what_the_step_takes_and_the_command_line_repeats(fresh, run
     said = re.search("falls on “(.*)”, whose", panel.locator(".verdict").inner_text())[1]
     command = shlex.split(panel.locator("code").inner_text())
     assert command[:2] == ["pellucid", "generate"] and command[2] == str(run)
-    words = [sys.executable, "-m", "pellucid", *command[1:], "--json"]
-    done = subprocess.run(words, capture_output=True, encoding="utf-8", check=True)
+    with undone():
+        done = call(*command[1:], "--json")
     panel.get_by_role("button", name=f"Append “{said}”").click()
     page.locator("section.bar [data-position='2']").wait_for()
     node = fresh.ask("tree").value["nodes"][-1]
-    assert json.loads(done.stdout)["ids"] == node["ids"] and node["token"]["label"] == said
+    assert json.loads(done.out)["ids"] == node["ids"] and node["token"]["label"] == said
     assert (node["made_by"], node["seed"]) == ("drawn", 11)
 
 

@@ -32,9 +32,10 @@ STILL = """() => new Promise(done => {
 
 
 @pytest.fixture(scope="module")
-def fresh(run: Path, open_lens, chromium):
+def fresh(run: Path, serving):
     """A lens whose tree these tests may change, opened with a text that has characters of several tokens."""
-    return open_lens(run, "--prompt", "小猫？你 👩\u200d👩\u200d👧 the cat", folder=run.parents[1])
+    with serving(run, "小猫？你 👩\u200d👩\u200d👧 the cat") as lens:
+        yield lens
 
 
 def address(lens, text: str) -> str:
@@ -154,7 +155,7 @@ def test_masked_cells_print_no_number(fresh, page, chips) -> None:
 
 
 def test_the_slider_stands_below_the_step_that_it_names(lens, page) -> None:
-    page.goto(f"{lens.url}#closed=text,vectors,tower,attention,feedForward,chances,draw,loop,why,takeAway")
+    page.goto(f"{lens.url}#closed=text,vectors,logitLens,attention,feedForward,chances,draw,loop,why,takeAway")
     panel = page.locator("[data-panel=training]")
     panel.scroll_into_view_if_needed()
     slider = panel.get_by_role("slider", name="Step of the run")

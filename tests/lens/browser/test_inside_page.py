@@ -1,4 +1,4 @@
-"""The inside of the model as a person looks at it: the tower, attention and feed-forward, beside the dispatch's own numbers."""
+"""The inside of the model as a person looks at it: the logit lens, attention and feed-forward, beside the dispatch's own numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pellucid.store.envelope import arrays_of
 
 AT = {"node": 0, "checkpoint": None}
-PANELS = {"text", "vectors", "tower", "attention", "feedForward", "chances", "draw", "loop", "why", "training"}
+PANELS = {"text", "vectors", "logitLens", "attention", "feedForward", "chances", "draw", "loop", "why", "training"}
 
 
 def open_panel(lens, page, key: str, **address: object):
@@ -31,14 +31,14 @@ def shown_number(text: str) -> float:
     return float(text.replace("−", "-").replace("∞", "inf").rstrip(" %"))
 
 
-def test_the_tower_shows_the_readings_of_every_floor(lens, page) -> None:
-    panel = open_panel(lens, page, "tower", token=2)
+def test_the_logit_lens_shows_the_readings_of_every_row(lens, page) -> None:
+    panel = open_panel(lens, page, "logitLens", token=2)
     panel.locator("td.cell button").first.wait_for()
-    answer = lens.ask("tower", at=AT, count=40)
+    answer = lens.ask("logit_lens", at=AT, count=40)
     read = dict(arrays_of(answer))
     rows = panel.locator("tbody tr")
     assert rows.count() == len(answer.value["rows"]) == 7
-    top = rows.first.locator("td.cell")  # the last floor stands on top
+    top = rows.first.locator("td.cell")  # the last row stands on top
     for column in (0, 2, answer.value["count"] - 1):
         label, figure = top.nth(column).locator("span").all_inner_texts()
         assert label.strip() == answer.value["labels"][str(read["top"][-1, column])].strip()
@@ -48,8 +48,8 @@ def test_the_tower_shows_the_readings_of_every_floor(lens, page) -> None:
     assert "equals the model's logits" in panel.inner_text()
 
 
-def test_the_tower_is_walked_by_arrow_keys(lens, page) -> None:
-    panel = open_panel(lens, page, "tower", token=2)
+def test_the_logit_lens_is_walked_by_arrow_keys(lens, page) -> None:
+    panel = open_panel(lens, page, "logitLens", token=2)
     chosen = panel.locator("td.cell button[aria-pressed=true]")
     chosen.focus()
     page.keyboard.press("ArrowDown")
@@ -60,7 +60,7 @@ def test_the_tower_is_walked_by_arrow_keys(lens, page) -> None:
 
 
 def test_a_second_sentence_grows_apart(lens, page) -> None:
-    panel = open_panel(lens, page, "tower")
+    panel = open_panel(lens, page, "logitLens")
     panel.get_by_role("textbox", name="a second sentence").fill("the mat sat")
     panel.get_by_role("button", name="Compare").click()
     panel.locator("svg circle").first.wait_for()
@@ -71,7 +71,7 @@ def test_a_second_sentence_grows_apart(lens, page) -> None:
     ids = [chip["id"] for chip in other]
     mine = lens.ask("record", at=AT).value["tokens"][last]["id"]
     position = len(ids) - 1 - ids[::-1].index(mine) if mine in ids else len(ids) - 1
-    found = arrays(lens, "tower.apart", text="the mat sat", position=last, other_position=position)
+    found = arrays(lens, "logit_lens.apart", text="the mat sat", position=last, other_position=position)
     first = re.search(r"Cosine (\S+) at the input", apart.inner_text())[1]
     assert shown_number(first) == pytest.approx(float(found["cosine"][0]), abs=0.006)
 

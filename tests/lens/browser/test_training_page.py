@@ -18,7 +18,7 @@ from pellucid.store.checkpoint import load_checkpoint, load_model
 from pellucid.store.probes import pack_probe, save_probe
 from pellucid.training.probe import see
 
-OTHERS = "text,vectors,tower,attention,feedForward,chances,draw,loop,why,takeAway"
+OTHERS = "text,vectors,logitLens,attention,feedForward,chances,draw,loop,why,takeAway"
 
 
 def open_panel(page, url: str):
@@ -82,9 +82,9 @@ def test_a_pinned_step_stays_for_comparison(lens, page) -> None:
     check_bars(panel, newer, older)
 
 
-def test_one_step_under_glass_shows_the_steps_numbers(lens, page) -> None:
+def test_one_step_in_full_shows_the_steps_numbers(lens, page) -> None:
     panel = open_panel(page, lens.url)
-    told = lens.ask("glass", at={"checkpoint": 20}, learning_rate=0.01, rule="sgd").value
+    told = lens.ask("training_step", at={"checkpoint": 20}, learning_rate=0.01, rule="sgd").value
     loss = panel.locator("p.loss .num")
     loss.first.wait_for()
     assert [float(text) for text in loss.all_inner_texts()] == pytest.approx(
@@ -97,7 +97,7 @@ def test_one_step_under_glass_shows_the_steps_numbers(lens, page) -> None:
         shown = float(row.locator("td").nth(3).inner_text().strip("()"))
         assert shown == pytest.approx(token["loss_before"], rel=0.01)
     panel.get_by_role("button", name="AdamW, first update").click()
-    adamw = lens.ask("glass", at={"checkpoint": 20}, learning_rate=0.001, rule="adamw").value
+    adamw = lens.ask("training_step", at={"checkpoint": 20}, learning_rate=0.001, rule="adamw").value
     page.wait_for_function(
         "after => Math.abs(Number(document.querySelectorAll('p.loss .num')[1].innerText) - after) < 2e-3 * Math.abs(after)",
         arg=adamw["loss"]["after"],
@@ -108,7 +108,7 @@ def test_a_weight_of_the_matrix_can_be_read(lens, page) -> None:
     panel = open_panel(page, lens.url)
     name = "blocks.1.attention.query.weight"
     panel.get_by_label("Matrix").select_option(name)
-    told = lens.ask("glass", at={"checkpoint": 20}, learning_rate=0.01, rule="sgd", matrix=name)
+    told = lens.ask("training_step", at={"checkpoint": 20}, learning_rate=0.01, rule="sgd", matrix=name)
     cells = panel.locator(f'td[title^="{name}["]')
     cells.first.wait_for()
     panel.get_by_role("button", name="after", exact=True).click()

@@ -8,7 +8,7 @@ import pytest
 from pellucid.store.envelope import arrays_of
 
 AT = {"node": 0, "checkpoint": None}
-PANELS = {"text", "vectors", "tower", "attention", "feedForward", "chances", "draw", "loop", "why", "training"}
+PANELS = {"text", "vectors", "logitLens", "attention", "feedForward", "chances", "draw", "loop", "why", "training"}
 
 
 def open_panel(lens, page, key: str, **address: object):

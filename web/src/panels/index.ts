@@ -7,10 +7,10 @@ import Attention from "./Attention.svelte";
 import Chances from "./Chances.svelte";
 import Draw from "./Draw.svelte";
 import FeedForward from "./FeedForward.svelte";
+import LogitLens from "./LogitLens.svelte";
 import Loop from "./Loop.svelte";
 import TakeAway from "./TakeAway.svelte";
 import Text from "./Text.svelte";
-import Tower from "./Tower.svelte";
 import Training from "./Training.svelte";
 import Vectors from "./Vectors.svelte";
 import Why from "./Why.svelte";
@@ -23,7 +23,7 @@ export interface PanelEntry {
 export const panels: readonly PanelEntry[] = [
   { key: "text", component: Text },
   { key: "vectors", component: Vectors },
-  { key: "tower", component: Tower },
+  { key: "logitLens", component: LogitLens },
   { key: "attention", component: Attention },
   { key: "feedForward", component: FeedForward },
   { key: "chances", component: Chances },

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.errors import SamplingError
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 Kind = Literal["regex", "json_schema", "choices", "grammar"]
 KINDS: tuple[Kind, ...] = ("regex", "json_schema", "choices", "grammar")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConstraintSettings:
+class ConstraintSettings(Named):
     """The form of an answer, in one of four languages; without any the answer is free.
 
     >>> ConstraintSettings(choices=("yes", "no")).kind

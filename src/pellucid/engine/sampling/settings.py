@@ -13,10 +13,11 @@ from numbers import Real
 from operator import index
 from typing import Literal, SupportsFloat, SupportsIndex, get_args
 
+from pellucid.arguments import SAMPLING
 from pellucid.engine.sampling.orders import LLAMA_CPP_MIROSTAT, ORDERS, PROHIBITIONS, STAGES, Lookback, Order
 from pellucid.errors import SamplingError
 from pellucid.setting_values import MOST, nearest
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 ScopeSetting = Literal["order", "prompt", "output", "both"]
 OrderName = Literal["pellucid", "llama.cpp", "vllm", "hf", "mlx"]
@@ -82,7 +83,7 @@ BOUNDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingSettings:
+class SamplingSettings(Named):
     """The sampling settings of one generation. Each stage acts at most once, in the order `order` (see `orders`).
 
     >>> SamplingSettings(temperature=0.8, top_k=40).stages
@@ -148,6 +149,11 @@ class SamplingSettings:
         "stop", "when the context is full: end, or let the oldest tokens leave and read the rest again"
     )
     keep_first: int = setting(1, "with on_full=slide: how many of the first tokens stay (1: <bos>)")
+
+    @classmethod
+    def elsewhere(cls) -> Mapping[str, str]:
+        """The names of these knobs in other libraries."""
+        return SAMPLING
 
     def __post_init__(self) -> None:
         if isinstance(self.logit_bias, Mapping):  # as code writes it; files and --set know lists of text

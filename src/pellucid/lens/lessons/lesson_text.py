@@ -20,7 +20,7 @@ from pellucid.engine.sampling.distribution import log_probabilities, probabiliti
 from pellucid.errors import RequestError
 from pellucid.lens.lessons.task import Figure, text
 from pellucid.lens.state import LensState
-from pellucid.lens.token_display import label_of
+from pellucid.tokens.browse import label_of
 
 if TYPE_CHECKING:
     from pellucid.lens.answer import At

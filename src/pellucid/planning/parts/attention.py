@@ -10,13 +10,13 @@ from typing import Literal
 
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, matrix, vector
 from pellucid.planning.parts.position import MOST_POSITIONS, Position
-from pellucid.settings import REQUIRED, setting
+from pellucid.settings import REQUIRED, Named, setting
 
 AttentionCore = Literal["batched", "fused"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlidingWindow:
+class SlidingWindow(Named):
     """A sliding window: how far back a position sees, and in which blocks."""
 
     size: int = setting(REQUIRED, "a position sees this many, itself the last", low=1, high=MOST_POSITIONS)
@@ -26,7 +26,7 @@ class SlidingWindow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionConfig:
+class AttentionConfig(Named):
     """The axes of attention beside its numbers of heads."""
 
     qk_norm: bool = setting(True, "RMS-normalise each query and key head")

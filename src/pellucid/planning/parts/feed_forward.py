@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, matrix
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 FeedForwardKind = Literal["gelu", "gelu_tanh", "swiglu", "geglu", "relu2"]
 GATED: Mapping[FeedForwardKind, bool] = MappingProxyType(
@@ -17,7 +17,7 @@ GATED: Mapping[FeedForwardKind, bool] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeedForwardConfig:
+class FeedForwardConfig(Named):
     """The network at each place, after attention."""
 
     kind: FeedForwardKind = setting(

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pellucid.errors import ModelError
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, vector
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 NormKind = Literal["layer", "layer_no_bias", "rms"]
 LAYER_KEEPS = "compute_bytes x (2 x d_model + 2)"  # its input, its output, two statistics
@@ -21,7 +21,7 @@ KEEPS: Mapping[NormKind, str] = MappingProxyType(
 
 
 @dataclass(frozen=True, kw_only=True)
-class NormConfig:
+class NormConfig(Named):
     """Normalisation before attention, before the feed-forward and at the end."""
 
     kind: NormKind = setting("rms", "normalisation before attention, before the feed-forward and at the end")

@@ -8,20 +8,20 @@ from typing import Literal
 
 from pellucid.errors import ModelError
 from pellucid.planning.parts.description import STREAM, Activation, Part, TensorPlan
-from pellucid.settings import setting
+from pellucid.settings import Named, setting
 
 MOST_POSITIONS, MOST_NUMBER = 1 << 24, 1e15  # beyond these no model is known
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unscaled:
+class Unscaled(Named):
     """Rotary wavelengths as they were."""
 
     kind: Literal["none"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearScaling:
+class LinearScaling(Named):
     """Every wavelength is stretched by the same factor (position interpolation)."""
 
     kind: Literal["linear"] = "linear"
@@ -29,7 +29,7 @@ class LinearScaling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlendedScaling:
+class BlendedScaling(Named):
     """Long wavelengths are stretched, short ones are not, those between in part: what llama3 and YaRN share."""
 
     kind: str
@@ -67,28 +67,28 @@ RopeScaling = Unscaled | LinearScaling | Llama3Scaling | YarnScaling
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoPosition:
+class NoPosition(Named):
     """No position encoding; a causal mask alone tells some of the order."""
 
     kind: Literal["none"] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned:
+class Learned(Named):
     """A learned vector for each place, added to the embedding (GPT-2)."""
 
     kind: Literal["learned"] = "learned"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sinusoidal:
+class Sinusoidal(Named):
     """A fixed vector of sines and cosines for each place, added to the embedding."""
 
     kind: Literal["sinusoidal"] = "sinusoidal"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rotary:
+class Rotary(Named):
     """Queries and keys are rotated by an angle that grows with the position (RoPE)."""
 
     kind: Literal["rotary"] = "rotary"

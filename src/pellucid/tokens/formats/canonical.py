@@ -17,7 +17,6 @@ MODEL_FIELDS: dict[str, Any] = {
     "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
     "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
 }  # fmt: skip
-FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,26 +32,6 @@ class TokenizerFiles:
 def canonical(document: Mapping[str, Any], *, bos: str | None, eos: str | None) -> TokenizerFiles:
     """The files of a document, and of a config that names two special tokens."""
     return TokenizerFiles(json=as_text(document), config=config_json(bos, eos))
-
-
-def whole_document(
-    model: Mapping[str, Any],
-    added: Iterable[Mapping[str, Any]],
-    *,
-    normalizer: Mapping[str, Any] | None = None,
-    pre_tokenizer: Mapping[str, Any] | None = None,
-    decoder: Mapping[str, Any],
-) -> dict[str, Any]:
-    """A `tokenizer.json` around a model, with tokens that carry their own ids."""
-    return {
-        "version": "1.0", "truncation": None, "padding": None, "added_tokens": list(added), "normalizer": normalizer,
-        "pre_tokenizer": pre_tokenizer, "post_processor": None, "decoder": decoder, "model": model,
-    }  # fmt: skip
-
-
-def added_token(content: str, token_id: int, *, special: bool) -> dict[str, Any]:
-    """An entry of `added_tokens`: a token beside the model's own."""
-    return {"id": token_id, "content": content, **FLAGS, "special": special}
 
 
 def bpe_model(vocab: Mapping[str, int], merges: Iterable[Iterable[str]], **fields: Any) -> dict[str, Any]:

@@ -28,9 +28,10 @@ import numpy as np
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.document import read_document
-from pellucid.tokens.formats.canonical import added_token, bpe_model, whole_document
+from pellucid.tokens.formats.canonical import bpe_model
 from pellucid.tokens.formats.pre_tokenizers import (
     BY_NAME,
     PreTokenizer,
@@ -53,8 +54,6 @@ from pellucid.tokens.formats.sentencepiece import (
 )
 from pellucid.tokens.formats.vocab_txt import PREFIX as WORDPIECE_PREFIX
 from pellucid.tokens.formats.vocab_txt import wordpiece_document
-from pellucid.tokens.layout import BYTE_LEVEL as BYTE_LEVEL_STEP
-from pellucid.tokens.layout import config_json, split
 from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
@@ -96,7 +95,7 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     text = json.dumps(BUILD[kind](values, vocab, kinds, pre), ensure_ascii=False)
     begins = _flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos))
     names = [None if i is None else tokens[i] for i in (specials["bos"] if begins else None, specials["eos"])]
-    config = parse_object(config_json(*names))
+    config = parse_object(layout.config_json(*names))
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
     named = [specials[name] for name in ENDS]
@@ -164,11 +163,12 @@ def _byte_level(
 ) -> dict[str, Any]:
     assert pre is not None
     merges = [merge.split(" ", 1) for merge in _texts(values, "merges", least=0)]
-    return whole_document(
+    return layout.document(
         bpe_model(vocab, merges, ignore_merges=pre.ignores_merges),
-        _added(vocab, kinds),
+        specials=_of_kind(vocab, kinds, *SPECIAL),
+        ordinary=_of_kind(vocab, kinds, USER_DEFINED),
         pre_tokenizer=pre_tokenizer_json(pre),
-        decoder=BYTE_LEVEL_STEP,
+        decoder=layout.BYTE_LEVEL,
     )
 
 
@@ -183,10 +183,12 @@ def _sentencepiece(
     )  # fmt: skip
     unknown = next((token for token, i in vocab.items() if kinds[i] == UNKNOWN), None)
     merges = score_merges({token: i for token, i in vocab.items() if kinds[i] == NORMAL}, scores)
-    return whole_document(
+    return layout.document(
         bpe_model(vocab, merges, byte_fallback=True, unk_token=unknown, fuse_unk=True),
-        _added(vocab, kinds),
+        specials=_of_kind(vocab, kinds, *SPECIAL),
+        ordinary=_of_kind(vocab, kinds, USER_DEFINED),
         normalizer=normalizer(model),
+        pre_tokenizer=None,
         decoder=decoder(model),
     )
 
@@ -199,11 +201,12 @@ def _gemma(
     model = SentencePieceModel(
         kind="bpe", pieces=list(vocab), scores=(), types=kinds, byte_fallback=True, fewer_spaces=False, space_first=False
     )  # fmt: skip
-    return whole_document(
+    return layout.document(
         bpe_model(vocab, merges, byte_fallback=True),
-        _added(vocab, kinds),
+        specials=_of_kind(vocab, kinds, *SPECIAL),
+        ordinary=_of_kind(vocab, kinds, USER_DEFINED),
         normalizer=normalizer(model),
-        pre_tokenizer=split(r"[^\n]+|\n+"),
+        pre_tokenizer=layout.split(r"[^\n]+|\n+"),
         decoder=decoder(model),
     )
 
@@ -255,13 +258,9 @@ BUILD: Mapping[str, Callable[..., dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def _added(vocab: Mapping[str, int], kinds: Sequence[int]) -> list[dict[str, Any]]:
-    """The tokens beside the model's own: control tokens, and those that a user defined."""
-    return [
-        added_token(token, i, special=kinds[i] in SPECIAL)
-        for token, i in vocab.items()
-        if kinds[i] in (*SPECIAL, USER_DEFINED) and token
-    ]
+def _of_kind(vocab: Mapping[str, int], kinds: Sequence[int], *wanted: int) -> dict[str, int]:
+    """The tokens of some types, which stand beside the model's own."""
+    return {token: i for token, i in vocab.items() if kinds[i] in wanted and token}
 
 
 def _unmark(token: str) -> str:

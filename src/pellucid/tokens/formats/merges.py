@@ -16,18 +16,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from pellucid.errors import TokenizerError
+from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.document import read_document
 from pellucid.tokens.formats.canonical import (
-    FLAGS,
     TokenizerFiles,
-    added_token,
     bpe_model,
     check_pattern,
-    whole_document,
 )
 from pellucid.tokens.formats.pre_tokenizers import cutting_expressions
-from pellucid.tokens.layout import BYTE_LEVEL, as_text, byte_level_pieces
 from pellucid.tokens.patterns import pattern_name
 from pellucid.tokens.vocabulary import Vocabulary, as_object, check_id, check_ids
 from pellucid.untrusted import Json, parse_json, shown
@@ -68,18 +65,20 @@ def read_merges(
     space_first = config.get("add_prefix_space") is True
     if space_first and name != "gpt2":
         raise TokenizerError("a space in front of the text is known for the pattern gpt2 alone", found=name)
-    pieces = {**BYTE_LEVEL, "add_prefix_space": True, "use_regex": True} if space_first else byte_level_pieces(name)
-    document = whole_document(
+    pieces = (
+        {**layout.BYTE_LEVEL, "add_prefix_space": True, "use_regex": True}
+        if space_first
+        else layout.byte_level_pieces(name)
+    )
+    document = layout.document(
         bpe_model(vocab, merges),
-        [
-            added_token(token, i, special=special)
-            for token, (i, special) in sorted(added.items(), key=lambda one: one[1])
-        ],
+        specials={token: i for token, (i, special) in added.items() if special},
+        ordinary={token: i for token, (i, special) in added.items() if not special},
         normalizer={"type": "NFC"} if composes and pattern is None else None,
         pre_tokenizer=pieces,
-        decoder=BYTE_LEVEL,
+        decoder=layout.BYTE_LEVEL,
     )
-    return TokenizerFiles(json=as_text(document), config=config_text)
+    return TokenizerFiles(json=layout.as_text(document), config=config_text)
 
 
 def write_merges(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, bytes], dict[str, Json]]:
@@ -98,7 +97,7 @@ def write_merges(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, byte
     text = json.dumps(tokens, ensure_ascii=False)
     files = {"vocab.json": text.encode("utf-8"), "merges.txt": "\n".join(lines).encode("utf-8")}
     added: dict[str, Json] = {
-        str(i): {"content": token, **FLAGS, "special": token in vocabulary.specials}
+        str(i): {"content": token, **layout.FLAGS, "special": token in vocabulary.specials}
         for token, i in vocabulary.added.items()
     }
     return files, {"added_tokens_decoder": added, **({"tokenizer_class": name} if name else {})}

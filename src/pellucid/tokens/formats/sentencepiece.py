@@ -26,17 +26,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pellucid.errors import TokenizerError
+from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.formats.canonical import (
     TokenizerFiles,
-    added_token,
     bpe_model,
     canonical,
     steps,
-    whole_document,
 )
 from pellucid.tokens.formats.protobuf import BYTES, FIXED32, VARINT, fields
-from pellucid.tokens.layout import split
 from pellucid.tokens.losses import EDGE_SPACES, PLAIN_SPACE, SPACE_RUNS
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKENS, check_id
 from pellucid.untrusted import shown
@@ -103,12 +101,11 @@ def read_model(data: bytes) -> SentencePieceModel:
 
 def model_document(model: SentencePieceModel) -> dict[str, Any]:
     """The `tokenizer.json` of a SentencePiece model."""
-    hidden = {i for i, kind in enumerate(model.types) if kind in (UNKNOWN, CONTROL, UNUSED)}
-    added = [added_token(model.pieces[i], i, special=True) for i in sorted(hidden)]
+    hidden = [i for i, kind in enumerate(model.types) if kind in (UNKNOWN, CONTROL, UNUSED)]
     build = _unigram if model.kind == "unigram" else _bpe
-    return whole_document(
+    return layout.document(
         build(model),
-        added,
+        specials={model.pieces[i]: i for i in hidden},
         normalizer=normalizer(model),
         pre_tokenizer=steps("pretokenizers", *(_cuts(model) if model.kind == "bpe" else ())),
         decoder=decoder(model),
@@ -192,13 +189,13 @@ def _cuts(model: SentencePieceModel) -> Iterator[dict[str, Any]]:
     own = [piece for piece, kind in zip(model.pieces, model.types, strict=True) if kind == USER_DEFINED]
     if not own:
         return
-    yield split("|".join(map(re.escape, sorted(own, key=len, reverse=True))))
+    yield layout.split("|".join(map(re.escape, sorted(own, key=len, reverse=True))))
     if model.byte_fallback:
         joined = _joined(model)
         firsts = {len(_join(token, joined, model.scores)[0]) for token in BYTE_TOKENS}
         if firsts != {1}:
             raise TokenizerError("the file has user-defined pieces, and pieces that begin like the name of a byte")
-        yield split(r"\A<(?=0x[0-9A-F]{2}>\z)")
+        yield layout.split(r"\A<(?=0x[0-9A-F]{2}>\z)")
 
 
 def _joined(model: SentencePieceModel) -> dict[str, int]:

@@ -26,18 +26,16 @@ from itertools import pairwise
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS, CHARACTER_BYTES
 from pellucid.tokens.document import read_document
 from pellucid.tokens.formats.canonical import (
     TokenizerFiles,
-    added_token,
     bpe_model,
     canonical,
     check_pattern,
-    whole_document,
 )
 from pellucid.tokens.formats.pre_tokenizers import cutting_expressions
-from pellucid.tokens.layout import BYTE_LEVEL, byte_level_pieces
 from pellucid.tokens.patterns import PATTERNS, pattern_name
 from pellucid.tokens.vocabulary import MOST_TOKEN_CHARACTERS, MOST_TOKENS, Vocabulary
 from pellucid.untrusted import Table, parse_object, shown, whole
@@ -101,11 +99,11 @@ def from_ranks(ranks: Mapping[bytes, int], choice: Unsaid) -> TokenizerFiles:
     if len(vocab) < len(ranks) + len(choice.specials):
         raise TokenizerError("a special token is spelled like another token", found=shown(sorted(choice.specials)))
     pairs = [(_spell(left), _spell(right)) for left, right in merges]
-    document = whole_document(
+    document = layout.document(
         bpe_model(vocab, pairs, ignore_merges=bool(unreached)),
-        [added_token(name, i, special=True) for name, i in sorted(choice.specials.items(), key=lambda item: item[1])],
-        pre_tokenizer=byte_level_pieces(choice.pattern),
-        decoder=BYTE_LEVEL,
+        specials=choice.specials,
+        pre_tokenizer=layout.byte_level_pieces(choice.pattern),
+        decoder=layout.BYTE_LEVEL,
     )
     end = END if END in choice.specials else None
     return canonical(document, bos=end, eos=end)

@@ -13,8 +13,9 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pellucid.errors import TokenizerError
+from pellucid.tokens import layout
 from pellucid.tokens.document import read_document
-from pellucid.tokens.formats.canonical import TokenizerFiles, added_token, canonical, whole_document
+from pellucid.tokens.formats.canonical import TokenizerFiles, canonical
 from pellucid.tokens.vocabulary import Vocabulary, check_id
 from pellucid.untrusted import Json, shown
 
@@ -67,10 +68,10 @@ def wordpiece_document(
     splits_chinese: bool = True,
 ) -> dict[str, Any]:
     """The `tokenizer.json` of BERT's tokenizer; accents are stripped with the capitals where `strip_accents` is None."""
-    return whole_document(
+    return layout.document(
         {"type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": PREFIX,
          "max_input_chars_per_word": MOST_CHARACTERS, "vocab": dict(vocab)},
-        [added_token(token, i, special=True) for token, i in vocab.items() if i in specials],
+        specials={token: i for token, i in vocab.items() if i in specials},
         normalizer={"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": splits_chinese,
                     "strip_accents": strip_accents, "lowercase": lowercase},
         pre_tokenizer={"type": "BertPreTokenizer"},

@@ -15,10 +15,9 @@ from typing import Any
 from pellucid.errors import TokenizerError
 from pellucid.tokens import layout as shared
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS
-from pellucid.tokens.vocabulary import HINT, Check, ModelTokens, Vocabulary, as_list, as_object, check_ids
+from pellucid.tokens.vocabulary import HINT, UNREACHED, Check, ModelTokens, Vocabulary, as_list, as_object, check_ids
 from pellucid.untrusted import shown
 
-UNSPELLED = "\ue000no token spells this"  # the engine's unknown token: looked up, and not there
 FIELDS: dict[str, Check] = {
     "type": lambda value: value == "BPE",
     "dropout": lambda value: value is None or (type(value) in (int, float) and value == 0),
@@ -49,7 +48,7 @@ def for_engine(node: Mapping[str, Any], vocabulary: Vocabulary, tokens: Mapping[
     merges = [pair for pair in vocabulary.merges if not vocabulary.specials.keys() & {*pair, pair[0] + pair[1]}]
     return {
         **settings(byte_fallback=node.get("byte_fallback", False), ignore_merges=node.get("ignore_merges", False)),
-        "unk_token": UNSPELLED,
+        "unk_token": UNREACHED,
         "vocab": dict(tokens),
         "merges": merges,
     }
@@ -65,7 +64,9 @@ def layout(merges: Sequence[tuple[str, str]], pattern: str) -> dict[str, Any]:
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
     model = {**settings(), "vocab": vocab, "merges": [list(pair) for pair in merges]}
     steps = shared.byte_level_pieces(pattern)
-    return shared.document(model, num_tokens=len(vocab), pre_tokenizer=steps, decoder=shared.BYTE_LEVEL)
+    return shared.document(
+        model, specials=shared.numbered(shared.SPECIALS, len(vocab)), pre_tokenizer=steps, decoder=shared.BYTE_LEVEL
+    )
 
 
 def settings(**changes: bool) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def layout(characters: Iterable[str]) -> dict[str, Any]:
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
     model = {**bpe.settings(byte_fallback=True), "vocab": vocab, "merges": []}
     decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
-    return shared.document(model, num_tokens=len(vocab), pre_tokenizer=None, decoder=decoder)
+    return shared.document(
+        model, specials=shared.numbered(shared.SPECIALS, len(vocab)), pre_tokenizer=None, decoder=decoder
+    )
 
 
 def is_characters(document: Mapping[str, Any], vocab: Iterable[str], specials: Mapping[str, int]) -> bool:

@@ -1,22 +1,37 @@
-"""WordPiece: from the left of a word the longest token that fits; what continues a word is marked with `##` (BERT).
+"""WordPiece: words are cut from the left, each time by the longest token that fits, as BERT does.
 
-A word is what lies between spaces and punctuation; a Chinese character is a word of its own. A word that cannot be cut
-into tokens becomes the unknown token as a whole, and spaces are not stored, so decoding is *not* exact.
+    text -> normaliser: spaces around 汉, lower case, no accents -> words and punctuation marks -> longest match first
 
-Source: Wu et al. 2016, "Google's Neural Machine Translation System" §4.1; Devlin et al. 2019, "BERT".
+A token that goes on inside of a word is written with `##`. A word that cannot be finished with the tokens there are
+becomes [UNK] as a whole, so decoding does not give every text back. Training is BPE over characters, as Hugging Face
+does it; but there the order of its hash tables decides between equals, and here code points do.
+
+Source: Wu et al. 2016, "Google's Neural Machine Translation System", section 4.1; Devlin et al. 2019, "BERT".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import normalizers, pre_tokenizers
+
+from pellucid.counts import counted
 from pellucid.errors import TokenizerError
-from pellucid.tokens.vocabulary import HINT, Check, ModelTokens, Vocabulary, as_object, check_ids
+from pellucid.events import NULL, Event, Recorder
+from pellucid.tokens import layout as shared
+from pellucid.tokens import plain
+from pellucid.tokens.vocabulary import HINT, UNREACHED, Check, ModelTokens, Vocabulary, as_object, check_ids
 from pellucid.untrusted import shown
 
-MOST_CHARACTERS = 10_000  # of a word that is cut at all: matching takes their square
-UNKNOWN = "\ue000no word is spelled so"  # the engine's name for the unknown token: no text becomes it
+PAD, CLS, SEP, MASK = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
+SPECIALS = (PAD, plain.UNKNOWN_WORD, CLS, SEP, MASK)  # they have the first ids, as in BERT's files
+MOST_CHARACTERS = 10_000  # of a word that a file may ask to cut: matching takes their square
+LEAST_COUNT = 2  # of a pair, and of a character
 FIELDS: dict[str, Check] = {
     "type": lambda value: value == "WordPiece",
     "unk_token": lambda value: isinstance(value, str),
@@ -24,6 +39,51 @@ FIELDS: dict[str, Check] = {
     "max_input_chars_per_word": lambda value: type(value) is int and 0 < value <= MOST_CHARACTERS,
     "vocab": lambda value: isinstance(value, dict),
 }
+
+
+class LearnMerges(Protocol):
+    """What learns merges: of words as symbols 0, 1, … of `num_symbols`, behind one another, each with its count.
+
+    It returns pairs in the order in which they were joined, until there are `most_new` new symbols or no pair occurs
+    `least_count` times. What a pair makes is the next symbol, unless an earlier pair made the same. Among pairs that
+    occur equally often the one with the lower symbols wins.
+    """
+
+    def __call__(
+        self,
+        symbols: NDArray[np.int32],
+        starts: NDArray[np.int64],
+        counts: NDArray[np.int64],
+        *,
+        num_symbols: int,
+        most_new: int,
+        least_count: int,
+    ) -> Iterable[tuple[int, int]]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongestMatch:
+    """The longest token that fits at a place of a word, `word[start:end]`; `misses` longer ones were tried before."""
+
+    token: str
+    start: int
+    end: int
+    misses: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordPieceExplanation:
+    """The matches in a word from the left, and the tokens it became: [UNK] where the matches do not reach its end."""
+
+    word: str
+    matches: tuple[LongestMatch, ...]
+    tokens: tuple[str, ...]
+    is_too_long: bool  # more than 100 characters: nothing was tried
+
+    @property
+    def reached(self) -> int:
+        """The place in the word that the matches reach: its end, or where nothing fits."""
+        return self.matches[-1].end if self.matches else 0
 
 
 def read(node: Mapping[str, Any]) -> ModelTokens:
@@ -41,8 +101,225 @@ def for_engine(node: Mapping[str, Any], vocabulary: Vocabulary, tokens: Mapping[
     kept = {token: token_id for token, token_id in tokens.items() if token_id != vocabulary.unknown_id}
     return {
         "type": "WordPiece",
-        "unk_token": UNKNOWN,
+        "unk_token": UNREACHED,
         "continuing_subword_prefix": node.get("continuing_subword_prefix", "##"),
         "max_input_chars_per_word": node.get("max_input_chars_per_word", 100),
-        "vocab": {**kept, UNKNOWN: vocabulary.unknown_id},
+        "vocab": {**kept, UNREACHED: vocabulary.unknown_id},
+    }
+
+
+def count_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool | None) -> Counter[str]:
+    """The words that BERT's normaliser makes of texts, and how often each occurs.
+
+    >>> count_words(["Größe, 人工"], lowercase=True, strip_accents=None)
+    Counter({'große': 1, ',': 1, '人': 1, '工': 1})
+    """
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    chunks: Counter[str] = Counter()
+    for text in texts:
+        chunks.update(text.replace("\n", " ").split(" "))  # a space parts words whatever stands beside it
+    parts: Counter[str] = Counter()
+    for chunk, count in chunks.items():
+        for part in normalizer.normalize_str(chunk).split(" "):
+            parts[part] += count
+    words: Counter[str] = Counter()
+    for part, count in parts.items():
+        for word, _ in splitter.pre_tokenize_str(part):
+            words[word] += count
+    return words
+
+
+def train(
+    words: Mapping[str, int], vocab_size: int, *, merge: LearnMerges | None = None, recorder: Recorder = NULL
+) -> list[str]:
+    """Learn at most `vocab_size` tokens, BERT's five special ones first, from words and how often each occurs.
+
+    Every character that occurs twice comes before any merge, the most frequent ones where not all fit: a word with a
+    character that is missing is unknown, without a merge it is only longer. Room that is left at the end goes to the
+    other characters. Words of more than 100 characters, which are never encoded, are left out. `merge`: what learns
+    the merges, the readable algorithm where it is None.
+    Events: `tokens.characters_dropped`. Raises TokenizerError where not one character fits.
+
+    >>> train({"low": 5, "lower": 2, "newer": 6}, 21)[-3:]
+    ['ne', 'newer', 'low']
+    """
+    words = {word: words[word] for word in sorted(words) if 0 < len(word) <= plain.MOST_WORD_CHARACTERS}
+    symbols = _symbols_by_frequency(words)
+    alphabet = _fitting(symbols, vocab_size - len(SPECIALS), LEAST_COUNT)
+    number = {symbol: place for place, symbol in enumerate(alphabet)}
+    numbered = [([number.get(symbol, -1) for symbol in plain.symbols_of(word)], words[word]) for word in words]
+    kept = [(word, count) for word, count in numbered if min(word) >= 0]
+    learn = merge or merge_plainly
+    pairs = (
+        learn(
+            np.array([symbol for word, _ in kept for symbol in word], dtype=np.int32),
+            np.cumsum([0, *(len(word) for word, _ in kept)], dtype=np.int64),
+            np.array([count for _, count in kept], dtype=np.int64),
+            num_symbols=len(alphabet),
+            most_new=vocab_size - len(SPECIALS) - len(alphabet),
+            least_count=LEAST_COUNT,
+        )
+        if kept
+        else ()
+    )
+    spelled = dict(enumerate(alphabet))
+    tokens = dict.fromkeys(alphabet)
+    for left, right in pairs:
+        token = plain.spell_wordpiece([spelled[left], spelled[right]])
+        if token not in tokens:
+            tokens[token] = spelled[len(spelled)] = token
+    learned = [*SPECIALS, *tokens][:vocab_size]
+    others = {character: count for character, count in symbols.items() if character not in tokens}
+    learned += _fitting(others, vocab_size - len(learned), 1)
+    _report_dropped(symbols, learned, recorder)
+    return learned
+
+
+def merge_plainly(
+    symbols: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    *,
+    num_symbols: int,
+    most_new: int,
+    least_count: int,
+) -> list[tuple[int, int]]:
+    """The merge loop in its readable form, quadratic in time.
+
+    >>> merge_plainly(np.array([0, 1, 0, 1]), np.array([0, 4]), np.array([1]), num_symbols=2, most_new=9, least_count=2)
+    [(0, 1)]
+    """
+    words: list[tuple[list[tuple[str, ...]], int]] = [
+        ([(str(symbol),) for symbol in symbols[start:end]], int(count))
+        for start, end, count in zip(starts, starts[1:], counts)
+    ]
+    age: dict[tuple[str, ...], int] = {(str(symbol),): symbol for symbol in range(num_symbols)}
+    merges = plain.learn_merges(words, age, most_new + most_new // 8, least_count)  # some make what is there already
+    for left, right in merges:
+        age.setdefault(left + right, len(age))
+    return [(age[left], age[right]) for left, right in merges]
+
+
+def layout(tokens: Sequence[str], *, lowercase: bool, strip_accents: bool | None) -> dict[str, Any]:
+    """The `tokenizer.json` of these tokens as a value, as BERT's is laid out; their places are the ids.
+
+    `strip_accents`: None strips them where letters become lower case.
+
+    >>> layout([*SPECIALS, "a"], lowercase=True, strip_accents=None)["model"]["vocab"]["a"]
+    5
+    """
+    ids = {token: place for place, token in enumerate(tokens)}
+    normalizer = {
+        "type": "BertNormalizer",
+        "clean_text": True,
+        "handle_chinese_chars": True,
+        "strip_accents": strip_accents,
+        "lowercase": lowercase,
+    }
+    model = {
+        "type": "WordPiece",
+        "unk_token": plain.UNKNOWN_WORD,
+        "continuing_subword_prefix": plain.CONTINUES,
+        "max_input_chars_per_word": plain.MOST_WORD_CHARACTERS,
+        "vocab": ids,
+    }
+    return shared.document(
+        model,
+        specials={name: ids[name] for name in SPECIALS},
+        normalizer=normalizer,
+        pre_tokenizer={"type": "BertPreTokenizer"},
+        post_processor=_template(ids),
+        decoder={"type": "WordPiece", "prefix": plain.CONTINUES, "cleanup": True},
+    )
+
+
+def config(*, lowercase: bool, strip_accents: bool | None) -> dict[str, Any]:
+    """The `tokenizer_config.json` that goes with it; transformers takes the normaliser's settings from here.
+
+    >>> config(lowercase=True, strip_accents=None)["do_lower_case"]
+    True
+    """
+    return {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": lowercase,
+        "strip_accents": strip_accents,
+        "tokenize_chinese_chars": True,
+        "pad_token": PAD,
+        "unk_token": plain.UNKNOWN_WORD,
+        "cls_token": CLS,
+        "sep_token": SEP,
+        "mask_token": MASK,
+    }
+
+
+def explain(word: str, tokens: Mapping[str, int]) -> WordPieceExplanation:
+    """Each match in a word, as the normaliser left it; `tokens`: token -> id.
+
+    >>> [(match.token, match.misses) for match in explain("lowest", {"low": 0, "##est": 1, "##e": 2}).matches]
+    [('low', 3), ('##est', 0)]
+    """
+    matches, start = [], 0
+    for token, misses in plain.match_wordpiece(word, tokens):
+        end = len(word) - misses
+        matches.append(LongestMatch(token=token, start=start, end=end, misses=misses))
+        start = end
+    return WordPieceExplanation(
+        word=word,
+        matches=tuple(matches),
+        tokens=tuple(plain.encode_wordpiece(word, tokens)),
+        is_too_long=len(word) > plain.MOST_WORD_CHARACTERS,
+    )
+
+
+def _symbols_by_frequency(words: Mapping[str, int]) -> dict[str, tuple[int, list[str]]]:
+    """Each character, the most frequent first: how often it occurs, and its symbols, with `##` if it stands inside."""
+    counts: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+    inner = {character for word in words for character in word[1:]}
+    ordered = sorted(counts, key=lambda character: (-counts[character], character))
+    return {c: (counts[c], [c, plain.CONTINUES + c] if c in inner else [c]) for c in ordered}
+
+
+def _fitting(characters: Mapping[str, tuple[int, list[str]]], room: int, least_count: int) -> list[str]:
+    """The symbols of the first characters, as many as there is room for: those that begin words, then those inside."""
+    fitting: list[str] = []
+    for count, symbols in characters.values():
+        if len(fitting) + len(symbols) > room or count < least_count:
+            break
+        fitting += symbols
+    return sorted(fitting, key=lambda symbol: (len(symbol), symbol))
+
+
+def _report_dropped(
+    characters: Mapping[str, tuple[int, list[str]]], learned: Iterable[str], recorder: Recorder
+) -> None:
+    dropped = characters.keys() - set(learned)
+    if len(dropped) == len(characters):
+        what = f"a vocabulary needs its {len(SPECIALS)} special tokens and one character"
+        raise TokenizerError(what, found=counted(len(characters), "character"))
+    if dropped:
+        share = sum(characters[one][0] for one in dropped) / sum(count for count, _ in characters.values())
+        message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be unknown"
+        data = {"dropped": len(dropped), "share": share}
+        recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
+
+
+def _template(ids: Mapping[str, int]) -> dict[str, Any]:
+    """Where special tokens stand: [CLS] A [SEP], or [CLS] A [SEP] B [SEP]."""
+
+    def special(name: str, part: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": name, "type_id": part}}
+
+    def text(name: str, part: int) -> dict[str, Any]:
+        return {"Sequence": {"id": name, "type_id": part}}
+
+    single = [special(CLS, 0), text("A", 0), special(SEP, 0)]
+    return {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, text("B", 1), special(SEP, 1)],
+        "special_tokens": {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in (CLS, SEP)},
     }

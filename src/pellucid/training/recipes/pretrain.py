@@ -17,7 +17,6 @@ from pellucid.training.drawings import draw_exam, draw_loss
 from pellucid.training.interrupt import StopRequest
 from pellucid.training.loop import Pace, Trainer
 from pellucid.training.make_plan import make_plan
-from pellucid.training.plan import check_settings
 from pellucid.training.repeatable import use_determinism
 from pellucid.training.run import RunTask, open_directory, open_run, open_text
 from pellucid.training.session import Exam, Finished, Session
@@ -48,7 +47,6 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
 def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = NULL) -> Finished:
     """As `pretrain`, for a caller that holds the lock of the run's directory."""
     settings = task.settings
-    check_settings(settings)  # before any text is read
     set_up = SetUp.choose(settings)
     run = open_directory(task, RECIPE)
     with StopRequest() as stop:

@@ -1,11 +1,11 @@
-/** What the question `glass` answers: one training step, before and after. */
+/** What the question `training_step` answers: one training step, before and after. */
 
 interface Token {
   id: number;
   label: string;
 }
 
-export interface GlassToken {
+export interface StepToken {
   position: number;
   fed: Token;
   target: Token;
@@ -15,7 +15,7 @@ export interface GlassToken {
   loss_after: number;
 }
 
-export interface GlassPart {
+export interface StepPart {
   name: string;
   layer: number | null;
   part: string;
@@ -25,7 +25,7 @@ export interface GlassPart {
   change_norm: number;
 }
 
-export interface GlassChange {
+export interface StepChange {
   row: number;
   column: number;
   before: number;
@@ -33,21 +33,21 @@ export interface GlassChange {
   after: number;
 }
 
-export interface GlassValue {
+export interface StepValue {
   rule: string;
   learning_rate: number;
   loss: { before: number; after: number; tokens: number };
-  tokens: GlassToken[];
-  parts: GlassPart[];
+  tokens: StepToken[];
+  parts: StepPart[];
   position: number;
   bars: { id: number; label: string; target: boolean; before: number; after: number }[];
-  matrix: { name: string; shape: number[]; rows: number[]; columns: number[]; row_labels: string[] | null; changes: GlassChange[] };
+  matrix: { name: string; shape: number[]; rows: number[]; columns: number[]; row_labels: string[] | null; changes: StepChange[] };
   matrices: string[];
   compared: { matrices?: string; matrix_rate?: number; rows?: number; row_tokens?: number; number_format?: string };
 }
 
 /** The parts inside the blocks as a grid: layers from the top down, kinds of part across. */
-export function gridOf(parts: readonly GlassPart[]): { layers: number[]; kinds: string[]; at: (layer: number, kind: string) => GlassPart | undefined } {
+export function gridOf(parts: readonly StepPart[]): { layers: number[]; kinds: string[]; at: (layer: number, kind: string) => StepPart | undefined } {
   const inside = parts.filter((part) => part.layer !== null);
   const layers = [...new Set(inside.map((part) => part.layer!))].sort((a, b) => b - a);
   const kinds = [...new Set(inside.map((part) => part.part))];

@@ -1,36 +1,20 @@
-"""Plot curves, such as the loss curve of a run, as SVG (for pages) and PNG (for anything else).
-
-The palette can be told apart by colour-blind readers. Each curve has its name at its end instead of in a legend. Equal
-data give equal bytes: no date, no random identifiers. Labels are drawn with the fonts that matplotlib includes, so they
-may only use letters of those fonts.
-
-Source: Okabe & Ito 2008 (the palette).
-"""
+"""Plot curves, such as the loss curve of a run. Each curve has its name at its end instead of in a legend."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pellucid.drawing.style import PALETTE, STYLE, write_figure
 from pellucid.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", "--", "-.", ":")  # line styles, besides colours
-STYLE: Any = {
-    "svg.hashsalt": "pellucid",  # identifiers inside the file depend on the drawing alone
-    "font.size": 11.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-}
 LABEL_GAP = 0.06  # of the axis' height: names closer than this are moved apart
 LABEL_WIDTH = 0.2  # of the axis' width: names further apart than this cannot meet
 
@@ -52,7 +36,6 @@ def draw_curves(
     drawn = {name: points for name, points in finite.items() if points}
     if not drawn:
         raise InputError("there is nothing to draw", found="no finite points", where=title)
-    path_without_suffix.parent.mkdir(parents=True, exist_ok=True)
     with rc_context(STYLE):
         figure = Figure(figsize=(8.0, 4.5), layout="constrained")
         FigureCanvasAgg(figure)  # draws into memory: no window, no display needed
@@ -61,7 +44,7 @@ def draw_curves(
         for index, points in enumerate(drawn.values()):
             _draw(axes, points, index)
         _name_ends(axes, drawn)
-        return [_write(figure, path_without_suffix, suffix) for suffix in ("svg", "png")]
+        return write_figure(figure, path_without_suffix)
 
 
 def _draw(axes: Axes, points: Points, index: int) -> None:
@@ -117,11 +100,3 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     for place in places:
         moved.append(max(place, moved[-1] + gap) if moved else place)
     return moved
-
-
-def _write(figure: Figure, path_without_suffix: Path, suffix: str) -> Path:
-    path = path_without_suffix.with_name(f"{path_without_suffix.name}.{suffix}")
-    # None leaves the entry out; the date and the version of the library would make equal drawings differ.
-    metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
-    figure.savefig(path, metadata=metadata, dpi=120)
-    return path

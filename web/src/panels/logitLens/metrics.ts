@@ -1,4 +1,4 @@
-/** What a cell of the tower can tell of its reading: as a number, and as a strength of colour between 0 and 1. */
+/** What a cell of the logit lens can tell of its reading: as a number, and as a strength of colour between 0 and 1. */
 import type { NamedArray } from "../../envelope";
 import { number, percent } from "../../format";
 import { lens } from "../../state.svelte";
@@ -6,7 +6,7 @@ import { lens } from "../../state.svelte";
 export const METRICS = ["chance", "next_chance", "next_rank", "entropy_bits", "divergence_bits"] as const;
 export type Metric = (typeof METRICS)[number];
 
-/** One floor: its address, the layer it belongs to (none for the ground floor) and where in the layer it stands. */
+/** One row: its address, the layer it belongs to (none for the input) and where in the layer it stands. */
 export interface Row {
   name: string;
   layer: number | null;
@@ -14,8 +14,8 @@ export interface Row {
   norm_mean: number;
 }
 
-export function floorName({ layer, place }: Pick<Row, "layer" | "place">): string {
-  return lens.t(`tower.places.${place}`, { layer: layer ?? 0 });
+export function rowName({ layer, place }: Pick<Row, "layer" | "place">): string {
+  return lens.t(`logitLens.places.${place}`, { layer: layer ?? 0 });
 }
 
 /** Ranks run over a vocabulary: their colour follows the logarithm. Bits are strong when few are left. */

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pellucid.drawing.curves import LABEL_GAP, draw_curves, spread
 from pellucid.errors import InputError
-from pellucid.training.curve import LABEL_GAP, draw_curves, spread
 
 SERIES = {"right": [(0, 3.0), (1, 2.0), (2, 1.5)], "wrong": [(0, 3.0), (1, 2.2), (2, 1.6)]}
 LABELS = {"title": "loss", "x_label": "step", "y_label": "nats"}
