@@ -26,12 +26,16 @@ class Cause:
 
 
 def _characters(texts: Collection[str], ask: Ask, tokenizer: Tokenizer) -> set[str]:
-    """The strings with a character that alone, between letters, becomes other ids."""
+    """The strings with a character that alone, between letters, becomes other ids, and that agree without it."""
     characters = sorted(set("".join(texts)))
     probes = [f"a{character}a" for character in characters]
     theirs, ours = ask(probes), tokenizer.encode_ids(probes)
     guilty = {c for c, one, other in zip(characters, theirs, ours, strict=True) if one != other.tolist()}
-    return {text for text in texts if guilty & set(text)}
+    bare = {text: "".join(c for c in text if c not in guilty) for text in texts if guilty & set(text)}
+    if not bare:
+        return set()
+    theirs, ours = ask(list(bare.values())), tokenizer.encode_ids(list(bare.values()))
+    return {text for text, one, other in zip(bare, theirs, ours, strict=True) if one == other.tolist()}
 
 
 def _composed(texts: Collection[str], _: Ask, __: Tokenizer) -> set[str]:
@@ -40,6 +44,31 @@ def _composed(texts: Collection[str], _: Ask, __: Tokenizer) -> set[str]:
 
 def _final_sigma(texts: Collection[str], _: Ask, __: Tokenizer) -> set[str]:
     return {text for text in texts if "Σ" in text}
+
+
+def _tied(texts: Collection[str], ask: Ask, tokenizer: Tokenizer) -> set[str]:
+    """SentencePiece adds scores in 32 bits: two cuts whose scores are equal, or almost, may change places."""
+    score = {
+        i: tokenizer.vocabulary.scores[token]
+        for token, i in tokenizer.vocabulary.ids.items()
+        if tokenizer.vocabulary.scores
+    }
+    unknown, asked = tokenizer.vocabulary.unknown_id, list(texts)
+    if not score:
+        return set()
+    found = set()
+    for text, theirs in zip(asked, ask(asked), strict=True):
+        ours = list(tokenizer.encode(text).ids)
+        sums = [sum(score.get(i, 0.0) for i in ids) for ids in (theirs, ours)]
+        if theirs.count(unknown) == ours.count(unknown) and abs(sums[0] - sums[1]) <= 1e-6 * max(map(abs, sums)):
+            found.add(text)
+    return found
+
+
+def _called_control(texts: Collection[str], _: Ask, tokenizer: Tokenizer) -> set[str]:
+    """llama.cpp knows names of control tokens, and takes them for such whatever the file says."""
+    ordinary = tokenizer.vocabulary.added.keys() - tokenizer.specials.keys()
+    return {text for text in texts if any(name in text for name in ordinary)}
 
 
 def _after_user_defined(texts: Collection[str], _: Ask, tokenizer: Tokenizer) -> set[str]:
@@ -69,10 +98,15 @@ BERT = (
     Cause("Σ at the end of a word becomes ς in Python, σ in BERT's C++ and Rust", _final_sigma),
 )
 USER_DEFINED = (
+    Cause("two cuts with the same score, which SentencePiece adds up in 32 bits", _tied),
     Cause("a combining mark behind a user-defined piece, which tokenizer.json cannot keep apart", _after_user_defined),
 )
 NORMALIZED = (Cause("marks are put in order (NFC) by tables of different years", _composes_otherwise),)
 LLAMA_CPP = (
+    Cause(
+        "text that spells a token which the file calls ordinary and llama.cpp, by its name, a control token",
+        _called_control,
+    ),
     Cause("a word of more than 100 characters, unknown to BERT, which llama.cpp cuts all the same", _long_word),
     TABLES,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import runpy
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -371,3 +372,34 @@ def test_a_damaged_table_is_refused(blob: bytes) -> None:
         reading()
     except TokenizerError:
         return
+
+
+# --- the strings of the conformance check, as far as they can be judged without other programs ---
+
+
+def hostile(count: int) -> list[str]:
+    """Strings of `conformance/strings.py`."""
+    file = Path(__file__).parents[2] / "conformance" / "strings.py"
+    module = runpy.run_path(str(file))
+    return list(module["strings"](count, 3, ["the", " cat", "猫"], longest=300))
+
+
+def test_hostile_strings_survive_every_form(tmp_path: Path) -> None:
+    texts = hostile(400)
+    for name in ("gpt2", "o200k"):
+        for form in ("tiktoken", "gguf", "merges.txt"):
+            save_tokenizer(OURS[name], tmp_path / name / form, form)
+            file = tmp_path / name / form
+            back = load_tokenizer(next(file.glob("*.gguf"), file), pattern=name)
+            for text in texts:
+                assert back.encode(text).ids == OURS[name].encode(text).ids
+                assert back.decode(back.encode(text).ids) == text
+
+
+def test_hostile_strings_lose_in_a_sentencepiece_model_what_it_says_it_loses() -> None:
+    bare = [loaded(model(kind, normalizer=field(3, 0) + field(4, 0))) for kind in (1, 2)]
+    for text in hostile(400):
+        for tokenizer in bare:
+            assert tokenizer.losses == ("a ▁ in the text comes back as a space",)
+            assert tokenizer.decode(tokenizer.encode(text).ids) == text.replace("▁", " ")
+            assert tokenizer.encode_ids([text])[0].tolist() == list(tokenizer.encode(text).ids)
