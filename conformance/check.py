@@ -35,7 +35,7 @@ from pellucid.model.recording import record
 from pellucid.store.checkpoint import Checkpoint, load_model
 from pellucid.store.gguf import load_gguf, save_gguf
 from pellucid.store.gguf_header import read_header
-from pellucid.tokens.gguf import tokenizer_from_values
+from pellucid.tokens.formats.gguf import tokenizer_from_values
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
 

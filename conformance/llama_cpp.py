@@ -59,4 +59,5 @@ def main() -> None:
     print(json.dumps([answer(server, question) for question in questions["ask"]]), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

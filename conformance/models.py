@@ -23,7 +23,7 @@ from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
 from pellucid.store.names.gguf import to_halves
-from pellucid.tokens.gguf import BYTE, CONTROL, METASPACE, NORMAL, UNKNOWN, tokenizer_from_values
+from pellucid.tokens.formats.gguf import BYTE, CONTROL, METASPACE, NORMAL, UNKNOWN, tokenizer_from_values
 from pellucid.tokens.tokenizer import Tokenizer
 
 ORDER = (

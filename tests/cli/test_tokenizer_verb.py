@@ -128,3 +128,24 @@ def test_a_place_without_a_tokenizer_is_an_error(run, tmp_path):
     for where in (tmp_path, tmp_path / "none"):
         code, _, err = run("tokenizer", "encode", where, "hi")
         assert code == 3 and "no tokenizer is here" in err
+
+
+def test_convert_writes_forms_that_every_verb_reads(run, directory, tmp_path):
+    ids = run("tokenizer", "encode", directory, ODD).out
+    for form, name in (
+        ("tiktoken", "."),
+        ("gguf", "tokenizer.gguf"),
+        ("tokenizer.json", "."),
+        ("merges.txt", "vocab.json"),
+    ):
+        code, out, _ = run("tokenizer", "convert", directory, "--to", form, "--out", tmp_path / form)
+        assert code == 0 and str(tmp_path / form) in out
+        chosen = ("--pattern", "qwen2") if form == "merges.txt" else ()
+        assert (
+            run("tokenizer", "convert", tmp_path / form / name, *chosen, "--out", tmp_path / f"{form} back").code == 0
+        )
+        assert run("tokenizer", "encode", tmp_path / f"{form} back", ODD).out == ids
+    code, _, err = run("tokenizer", "convert", tmp_path / "merges.txt", "--out", tmp_path / "none")
+    assert code != 0 and "--pattern" in err and not (tmp_path / "none").exists()
+    files = json.loads(run("tokenizer", "convert", directory, "--out", tmp_path / "j", "--json").out)["files"]
+    assert [Path(file).name for file in files] == ["tokenizer_config.json", "tokenizer.json"]

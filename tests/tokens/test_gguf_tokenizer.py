@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pellucid.errors import TokenizerError
 from pellucid.events import MemoryRecorder
 from pellucid.tokens.byte_characters import BYTE_TOKENS
-from pellucid.tokens.gguf import (
+from pellucid.tokens.formats.gguf import (
     BYTE,
     CONTROL,
     NORMAL,
@@ -23,7 +23,7 @@ from pellucid.tokens.gguf import (
     tokenizer_from_values,
     tokenizer_to_values,
 )
-from pellucid.tokens.pre_tokenizers import BY_NAME, PRE_TOKENIZERS, find_pre_tokenizer, pre_tokenizer_json
+from pellucid.tokens.formats.pre_tokenizers import BY_NAME, PRE_TOKENIZERS, find_pre_tokenizer, pre_tokenizer_json
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
 
@@ -183,7 +183,7 @@ def test_a_character_tokenizer_that_has_the_space_mark_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"model": "bert"}, "kind of tokenizer"),
+        ({"model": "rwkv"}, "kind of tokenizer"),
         ({"model": None}, "kind of tokenizer"),
         ({"tokens": None}, "has no tokenizer.ggml.tokens"),
         ({"tokens": ["a"] * 280, "token_type": None, "scores": np.zeros(280)}, "spelled the same way"),
@@ -224,7 +224,8 @@ def test_where_a_file_is_silent_a_text_begins_as_llama_cpp_begins_it(name: str, 
     del values["tokenizer.ggml.add_bos_token"]
     if said is not None:
         values["tokenizer.ggml.add_bos_token"] = said
-    begins = name in ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral") if said is None else said
+    llama3 = ("llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "falcon-h1", "midm-2.0", "lfm2", "jina-v5-nano")
+    begins = name in (*llama3, "tekken") if said is None else said
     assert (tokenizer_from_values(values).bos_id is not None) == begins
 
 

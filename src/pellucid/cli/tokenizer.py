@@ -26,6 +26,7 @@ from pellucid.cli.language import tell
 from pellucid.cli.screen import say
 from pellucid.cli.tokenizer_add import add
 from pellucid.cli.tokenizer_compare import compare, sample_source
+from pellucid.cli.tokenizer_convert import convert
 from pellucid.cli.tokenizer_effect import effect_document, print_effect
 from pellucid.cli.tokenizer_explain import STANDARD_INPUT, explain_text
 from pellucid.cli.tokenizer_file import check_free, open_tokenizer, where_argument, write_tokenizer
@@ -43,7 +44,7 @@ from pellucid.tokens.settings import TokenizerSettings
 def command() -> None:
     """Train, use and explain tokenizers.
 
-    DIR is a tokenizer.json, a directory that holds one, or a run.
+    DIR is a tokenizer.json or a tokenizer in another form (see convert), a directory that holds one, or a run.
     """
 
 
@@ -51,6 +52,7 @@ command.add_command(explain_text)
 command.add_command(show)
 command.add_command(compare)
 command.add_command(add)
+command.add_command(convert)
 
 
 @command.command()

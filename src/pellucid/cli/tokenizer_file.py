@@ -10,23 +10,26 @@ import click
 from pellucid.cli.common import PLACE
 from pellucid.errors import InputError, StoreError
 from pellucid.events import NULL, Recorder
+from pellucid.tokens.formats.find import find_tokenizer
 from pellucid.tokens.layout import TOKENIZER_FILE
 from pellucid.tokens.tokenizer import Tokenizer
 
+GGUF = ".gguf"
 where_argument = click.argument("where", metavar="DIR", type=PLACE)
 
 
-def open_tokenizer(where: Path, *, recorder: Recorder = NULL) -> Tokenizer:
-    """The tokenizer of a file, a directory, or a run's latest checkpoint."""
-    if where.suffix == ".gguf":
-        from pellucid.store.open import open_checkpoint, tokenizer_of
-
-        return tokenizer_of(open_checkpoint(where, recorder=recorder), recorder=recorder)
-    if where.is_file() or (where / TOKENIZER_FILE).is_file():
-        return Tokenizer.load(where, recorder=recorder)
-    from pellucid.store.directory import describe  # they load torch, which only a run without its own file needs
+def open_tokenizer(
+    where: Path, *, pattern: str | None = None, lowercase: bool | None = None, recorder: Recorder = NULL
+) -> Tokenizer:
+    """The tokenizer of a file, a directory, or a run's latest checkpoint; what a form leaves open may be chosen."""
+    if (where.is_dir() and find_tokenizer(where)) or (where.is_file() and not where.name.endswith(GGUF)):
+        return Tokenizer.load(where, pattern=pattern, lowercase=lowercase, recorder=recorder)
+    from pellucid.store.directory import describe  # they load torch, which only these need
     from pellucid.store.run import is_run, resolve_checkpoint
+    from pellucid.store.tokenizer_files import load_tokenizer
 
+    if where.is_file():
+        return load_tokenizer(where, pattern=pattern)
     if is_run(where):
         return Tokenizer.load(resolve_checkpoint(where), recorder=recorder)
     raise InputError(

@@ -1,7 +1,7 @@
 """GGUF files, llama.cpp's format: a model is read like any other checkpoint, and written so that llama.cpp runs it.
 
 Read: the header is checked (`gguf_header`), the sizes become a `ModelConfig` (`names/gguf`), the tokenizer's values go to
-`tokens.gguf`. Weights are unpacked one by one when somebody asks for them, so that a model is in memory once. Written:
+`tokens.formats.gguf`. Weights are unpacked one by one when somebody asks for them, so that a model is in memory once. Written:
 matrices in the chosen number format, norms and biases in float32, as llama.cpp's own converter does.
 
 A model is computed in the narrowest format that holds every number of its file: bfloat16 for a file of bfloat16,
@@ -40,7 +40,7 @@ from pellucid.store.names.gguf import (
     to_neighbours,
 )
 from pellucid.store.quantize import BY_NAME, NumberFormat, dequantize, quantize
-from pellucid.tokens.gguf import tokenizer_from_values, tokenizer_to_values
+from pellucid.tokens.formats.gguf import tokenizer_from_values, tokenizer_to_values
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import shown
 

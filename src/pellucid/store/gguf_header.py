@@ -34,9 +34,9 @@ MOST_ALIGNMENT = 1 << 20
 MOST_STRINGS = 1 << 22  # entries of one list of strings: Python needs some 60 bytes for each, the file only 8
 MOST_TENSORS, MOST_VALUES = 1 << 17, 1 << 16  # Python needs some 500 bytes for each, the file only 30
 MOST_AXES = 4
-U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10
+U8, I8, U32, I32, F32, BOOL, STRING, ARRAY, U64 = 0, 1, 4, 5, 6, 7, 8, 9, 10
 SCALARS: dict[int, np.dtype[Any]] = {
-    0: np.dtype("u1"), 1: np.dtype("i1"), 2: np.dtype("<u2"), 3: np.dtype("<i2"), U32: np.dtype("<u4"),
+    U8: np.dtype("u1"), I8: np.dtype("i1"), 2: np.dtype("<u2"), 3: np.dtype("<i2"), U32: np.dtype("<u4"),
     I32: np.dtype("<i4"), F32: np.dtype("<f4"), BOOL: np.dtype("u1"), U64: np.dtype("<u8"), 11: np.dtype("<i8"),
     12: np.dtype("<f8"),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """Writing a GGUF file piece by piece: values and tensors into bytes, without a second copy of the model in memory.
 
 The layout is that of `gguf_header`. A value's type follows from Python's: bool, int (32 bits without sign), float (32
-bits), str, a list of str, or a numpy array of int32 or float32. Tensors are packed one by one, as they are written.
+bits), str, a list of str, or a numpy array of int8, uint8, int32 or float32. Tensors are packed one by one, as they are written.
 
 Source: the format description at https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pellucid.store.gguf_header import ARRAY, BOOL, DEFAULT_ALIGNMENT, F32, I32, MAGIC, STRING, U32, padded
+from pellucid.store.gguf_header import ARRAY, BOOL, DEFAULT_ALIGNMENT, F32, I8, I32, MAGIC, STRING, U8, U32, padded
 from pellucid.store.quantize import NumberFormat
 
 VERSION = 3
-ARRAY_TYPES = {np.dtype("i4"): I32, np.dtype("f4"): F32}
+ARRAY_TYPES = {np.dtype("u1"): U8, np.dtype("i1"): I8, np.dtype("i4"): I32, np.dtype("f4"): F32}
 
 
 @dataclass(frozen=True, kw_only=True)

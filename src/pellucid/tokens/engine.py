@@ -8,6 +8,7 @@ remembered by its hash, beside the version of the engine.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +19,11 @@ import tokenizers
 
 from pellucid.errors import TokenizerError
 from pellucid.stamps import remember_trial, was_tried
-from pellucid.tokens.known_good import engine_document
+from pellucid.tokens.byte_characters import BYTE_TOKENS
+from pellucid.tokens.charsmap import read_charsmap
+from pellucid.tokens.known_good import engine_document, without_table
 from pellucid.tokens.models import bpe, character
+from pellucid.tokens.sentencepiece_engine import Engine, SentencePieceEngine
 from pellucid.tokens.vocabulary import Vocabulary
 from pellucid.trial import try_apart
 
@@ -30,9 +34,10 @@ MOST_TOKENS = 20_000  # whose spelling is tried
 HINT = "use the file of another conversion of this model"
 
 
-def start_engine(document: Mapping[str, Any], vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+def start_engine(document: Mapping[str, Any], vocabulary: Vocabulary) -> Engine:
     """The engine of a document. Raises TokenizerError for one that is not known to be good, or fails its trial."""
-    text = json.dumps(engine_document(document, vocabulary), ensure_ascii=False)
+    parts, table = without_table(engine_document(document, vocabulary))
+    text = json.dumps(parts, ensure_ascii=False)
     stamp = f"tokenizers {tokenizers.__version__}\n{text}"
     if not _is_ours(document, vocabulary) and not was_tried(stamp):
         _try(text, vocabulary)
@@ -44,7 +49,15 @@ def start_engine(document: Mapping[str, Any], vocabulary: Vocabulary) -> tokeniz
         if content not in vocabulary.specials and engine.token_to_id(content) != token_id:
             found = f"{content!r} is {token_id} in the file and {engine.token_to_id(content)} to the engine"
             raise TokenizerError("an added token has another id than the file says", found=found)
-    return engine
+    spells_bytes = vocabulary.kind == "unigram" and document["model"].get("byte_fallback")
+    if table is None and not spells_bytes:
+        return engine
+    return SentencePieceEngine(
+        engine=engine,
+        charsmap=read_charsmap(base64.b64decode(table or "")),
+        unknown_id=vocabulary.unknown_id if spells_bytes else None,
+        byte_ids=tuple(vocabulary.ids[token] for token in BYTE_TOKENS) if spells_bytes else (),
+    )
 
 
 @contextmanager

@@ -25,11 +25,14 @@ from typing import Any
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.expression import check_expression
+from pellucid.tokens.losses import EDGE_SPACES, PLAIN_SPACE, REPLACED, SPACE_RUNS
 from pellucid.tokens.models.kinds import MODELS
+from pellucid.tokens.spelling import flat
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS, Check, Vocabulary
 from pellucid.untrusted import shown
 
 MOST_STEPS = 64
+TABLE, TABLE_FIELD = "Precompiled", "precompiled_charsmap"
 MOST_TABLE = 1 << 21  # characters of a table of replacements; the largest in use has 400,000
 LAYOUT = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
@@ -79,7 +82,8 @@ ALLOWED: dict[str, dict[str, dict[str, Check]]] = {
     "normalizer": {
         **FORMS,
         "Prepend": {"prepend": _is(METASPACE)},
-        "Replace": {"pattern": _is({"String": " "}), "content": _is(METASPACE)},
+        TABLE: {TABLE_FIELD: _table},
+        "Replace": {"pattern": _is(PLAIN_SPACE, EDGE_SPACES, SPACE_RUNS), "content": _is(METASPACE, "", " ")},
     },
     "pre_tokenizer": {
         "ByteLevel": BYTE_LEVEL,
@@ -105,7 +109,6 @@ LOSSY: dict[str, dict[str, dict[str, Check]]] = {
         "Lowercase": {},
         "StripAccents": {},
         "Strip": {"strip_left": _flag, "strip_right": _flag},
-        "Precompiled": {"precompiled_charsmap": _table},
         "Replace": {"pattern": _pattern, "content": _short},
     },
     "pre_tokenizer": {"BertPreTokenizer": {}, "Whitespace": {}, "WhitespaceSplit": {}},
@@ -124,6 +127,8 @@ def engine_document(document: Mapping[str, Any], vocabulary: Vocabulary) -> dict
         section: list(_steps(document.get(section), section, known | (LOSSY[section] if is_lossy else {})))
         for section, known in ALLOWED.items()
     }
+    if not is_lossy:
+        _check_replaced(steps["normalizer"])
     _check_together(steps)
     if vocabulary.kind == "unigram" and not _hides_spaces(steps):
         raise _refusal("pre_tokenizer", f"spaces reach a Unigram as they are, not as {METASPACE} or byte characters")
@@ -132,12 +137,23 @@ def engine_document(document: Mapping[str, Any], vocabulary: Vocabulary) -> dict
         "truncation": None,
         "padding": None,
         "added_tokens": list(_added(document.get("added_tokens"), vocabulary, steps["normalizer"])),
-        "normalizer": _sequence(steps, "normalizer"),
-        "pre_tokenizer": _sequence(steps, "pre_tokenizer"),
+        "normalizer": _sequence(steps["normalizer"], "normalizer"),
+        "pre_tokenizer": _sequence(steps["pre_tokenizer"], "pre_tokenizer"),
         "post_processor": _offsets(document.get("post_processor")),
         "decoder": None,
         "model": _model(document["model"], vocabulary),
     }
+
+
+def without_table(parts: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The engine's document without the table of replacements that comes first, and that table in base64 (None: none).
+
+    The table is run here (`charsmap.py`). One that comes after other steps stays with the engine.
+    """
+    steps = list(map(dict, flat(parts["normalizer"], CHILDREN["normalizer"])))
+    if not steps or steps[0]["type"] != TABLE:
+        return parts, None
+    return {**parts, "normalizer": _sequence(steps[1:], "normalizer")}, steps[0].get(TABLE_FIELD, "")
 
 
 def _steps(node: Any, section: str, known: Mapping[str, dict[str, Check]], depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -172,6 +188,13 @@ def _check_keys(node: Mapping[str, Any], known: tuple[str, ...], where: str) -> 
         raise _refusal(where, f"an unknown key {shown(unknown[0])}", "known: " + ", ".join(known))
 
 
+def _check_replaced(normalizer: list[dict[str, Any]]) -> None:
+    """What SentencePiece does to spaces is replaced, and nothing else."""
+    for step in normalizer:
+        if step["type"] == "Replace" and (step.get("pattern"), step.get("content")) not in REPLACED:
+            raise _refusal("normalizer Replace", shown(step))
+
+
 def _check_together(steps: Mapping[str, list[dict[str, Any]]]) -> None:
     """What is written must be what is read back: else text would vanish or change between the two."""
     kinds = [step["type"] for step in steps["pre_tokenizer"]]
@@ -182,7 +205,8 @@ def _check_together(steps: Mapping[str, list[dict[str, Any]]]) -> None:
                            "the decoder reads them so")  # fmt: skip
     elif "ByteLevel" in kinds:
         raise _refusal("pre_tokenizer", "it writes bytes as characters (ByteLevel), and the decoder does not read them")
-    writes = any(step["type"] in ("Replace", "Metaspace") for step in steps["normalizer"] + steps["pre_tokenizer"])
+    written = steps["normalizer"] + steps["pre_tokenizer"]
+    writes = any(step["type"] == "Metaspace" or step.get("content") == METASPACE for step in written)
     reads = any(kind in ("Replace", "Metaspace") for kind in decoders)
     if writes != reads:
         raise _refusal("decoder", f"spaces are {'' if writes else 'not '}written as {METASPACE}, and it "
@@ -214,8 +238,7 @@ def _prepends(metaspace: Mapping[str, Any]) -> bool:
     return metaspace.get("prepend_scheme", "always") != "never" and metaspace.get("add_prefix_space", True)
 
 
-def _sequence(steps: Mapping[str, list[dict[str, Any]]], section: str) -> dict[str, Any] | None:
-    found = steps[section]
+def _sequence(found: list[dict[str, Any]], section: str) -> dict[str, Any] | None:
     return {"type": "Sequence", CHILDREN[section]: found} if len(found) > 1 else found[0] if found else None
 
 

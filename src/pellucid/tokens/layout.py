@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pellucid.errors import TokenizerError
@@ -35,6 +36,7 @@ SETS: Mapping[Specials, Mapping[Role, Sequence[str]]] = {"standard": STANDARD, "
 USUAL: tuple[Role, ...] = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")  # the roles that every program knows
 SMALLEST = NUM_BYTES + len(PLAIN)  # every byte, and where a text begins and ends
 TOKENIZER_FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
+NOTHING: Mapping[str, int] = MappingProxyType({})
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
@@ -43,17 +45,24 @@ def document(
     model: Mapping[str, Any],
     *,
     specials: Mapping[str, int],
+    ordinary: Mapping[str, int] = NOTHING,
     normalizer: Mapping[str, Any] | None = None,
     pre_tokenizer: Mapping[str, Any] | None,
     post_processor: Mapping[str, Any] | None = None,
     decoder: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A whole document around a model. `specials`: special token -> id."""
+    """A whole document around a model.
+
+    `specials`: special token -> id. `ordinary`: tokens beside the model's own that text may spell.
+    """
+    added = sorted({**ordinary, **specials}.items(), key=lambda one: one[1])
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": token_id, "content": name, **FLAGS} for name, token_id in specials.items()],
+        "added_tokens": [
+            {"id": token_id, "content": name, **FLAGS, "special": name in specials} for name, token_id in added
+        ],
         "normalizer": normalizer,
         "pre_tokenizer": pre_tokenizer,
         "post_processor": post_processor,

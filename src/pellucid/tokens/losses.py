@@ -15,6 +15,10 @@ from pellucid.tokens.vocabulary import METASPACE
 UNKNOWN_LOSS = "text that no token spells becomes the unknown token"
 SPACES_LOSS = "spaces and line ends are not stored; single spaces are put back by rule"
 METASPACE_LOSS = "a ▁ in the text comes back as a space"
+PREFIX_LOSS = "a space is put in front of the text"
+PLAIN_SPACE: dict[str, str] = {"String": " "}
+EDGE_SPACES = {"Regex": r"\A +|[ ▁]+\z"}  # SentencePiece takes a ▁ at the end for a space that it wrote itself
+SPACE_RUNS = {"Regex": " {2,}"}
 NORMALIZER_LOSSES = {
     "NFC": "characters are composed (NFC)",
     "NFD": "characters are taken apart (NFD)",
@@ -27,6 +31,8 @@ NORMALIZER_LOSSES = {
     "Replace": "some characters are replaced",
     "BertNormalizer": "control characters are removed, and every white space becomes a space",
 }
+REPLACED = ((PLAIN_SPACE, METASPACE), (EDGE_SPACES, ""), (SPACE_RUNS, " "))
+REPLACED_LOSSES = (METASPACE_LOSS, NORMALIZER_LOSSES["Strip"], "several spaces become one")
 
 
 def find_losses(document: Mapping[str, Any], *, has_unknown: bool) -> tuple[str, ...]:
@@ -42,8 +48,9 @@ def find_losses(document: Mapping[str, Any], *, has_unknown: bool) -> tuple[str,
 def _normalizer(document: Mapping[str, Any]) -> Iterator[str]:
     for step in flat(document.get("normalizer"), "normalizers"):
         kind = str(step.get("type"))
-        if kind == "Replace" and step.get("pattern") == {"String": " "} and step.get("content") == METASPACE:
-            yield METASPACE_LOSS
+        pattern, content = step.get("pattern"), step.get("content")
+        if kind == "Replace" and (pattern, content) in REPLACED:
+            yield REPLACED_LOSSES[REPLACED.index((pattern, content))]
         elif kind in NORMALIZER_LOSSES:
             yield NORMALIZER_LOSSES[kind]
         if kind == "BertNormalizer" and step.get("lowercase"):
@@ -56,5 +63,7 @@ def _pieces(document: Mapping[str, Any]) -> Iterator[str]:
     for step in flat(document.get("pre_tokenizer"), "pretokenizers"):
         if step.get("type") == "Metaspace":
             yield METASPACE_LOSS
+        elif step.get("type") == "ByteLevel" and step.get("add_prefix_space"):
+            yield PREFIX_LOSS
         elif step.get("type") in ("BertPreTokenizer", "Whitespace", "WhitespaceSplit"):
             yield SPACES_LOSS

@@ -22,7 +22,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import tokenizers
 from numpy.typing import NDArray
 
 from pellucid.errors import TokenizerError
@@ -34,11 +33,13 @@ from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.document import read_document, read_vocabulary
 from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.engine import check_failure, contained, start_engine
+from pellucid.tokens.formats.find import Chosen, find_tokenizer, read_tokenizer
 from pellucid.tokens.labels import readable
 from pellucid.tokens.layout import CONFIG_FILE, MAP_FILE, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.read_roles import find_id, guess_roles, name_in, read_names, settle_roles
 from pellucid.tokens.roles import BY_NAME, GUESSED, MODEL_FILES, NUMBERED, ROLES, Role, Roles
+from pellucid.tokens.sentencepiece_engine import Engine
 from pellucid.tokens.stream import StreamDecoder
 from pellucid.tokens.vocabulary import Kind, Vocabulary
 from pellucid.untrusted import Json, parse_json, read_bytes, read_object, shown
@@ -62,7 +63,7 @@ class Tokenizer:
     config: str
     vocabulary: Vocabulary
     roles: Roles  # which ids begin a text, end it, fill a batch …, and which file says so
-    _engine: tokenizers.Tokenizer
+    _engine: Engine
     has_text = True  # not a field: `IdsOnly` stands for the tokenizer of a model that has none
 
     @classmethod
@@ -85,26 +86,32 @@ class Tokenizer:
         return cls(text, config, vocabulary, roles, engine)
 
     @classmethod
-    def load(cls, path: Path | str, *, recorder: Recorder = NULL) -> Tokenizer:
-        """A tokenizer from a `tokenizer.json`, or from a directory that holds one.
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        pattern: str | None = None,
+        lowercase: bool | None = None,
+        recorder: Recorder = NULL,
+    ) -> Tokenizer:
+        """A tokenizer from a `tokenizer.json`, from another form (`formats/find.py` lists them), or from a directory.
 
-        The files beside it say which tokens have which roles; `read_roles` has the events. Raises TokenizerError for
-        a tokenizer that cannot be read, CorruptFileError for a model's config beside it that cannot.
+        `pattern`, `lowercase`: what the other forms may leave open, chosen by hand. The files beside it say which tokens
+        have which roles; `read_roles` has the events. Raises TokenizerError for a file that is no tokenizer, or leaves
+        open what nobody chose, CorruptFileError for a model's config beside it that cannot be read.
         """
         if not isinstance(path, (str, os.PathLike)):
             hint = "give the path of a tokenizer.json, or of the directory that holds one"
             raise TokenizerError("the tokenizer cannot be read", found=shown(path), hint=hint)
-        path = Path(path)
-        file = path / TOKENIZER_FILE if path.is_dir() else path
-        beside = {name: file.parent / name for name in (CONFIG_FILE, MAP_FILE)}
+        file = find_tokenizer(Path(path)) or (Path(path) / TOKENIZER_FILE if Path(path).is_dir() else Path(path))
+        beside = file.parent / MAP_FILE
         try:
-            texts = {name: read_bytes(path).decode("utf-8") for name, path in beside.items() if path.is_file()}
-            text = read_bytes(file).decode("utf-8")
+            files = read_tokenizer(file, Chosen(pattern=pattern, lowercase=lowercase))
+            tokenizer = cls.from_json(files.json, files.config)
+            named = read_bytes(beside).decode("utf-8") if beside.is_file() else "{}"
+            more = read_names(_parse_config(named), tokenizer.vocabulary, MAP_FILE)
         except (OSError, ValueError) as error:
             raise TokenizerError("the tokenizer cannot be read", found=str(error), where=str(file)) from error
-        try:
-            tokenizer = cls.from_json(text, texts.get(CONFIG_FILE))
-            more = read_names(_parse_config(texts.get(MAP_FILE, "{}")), tokenizer.vocabulary, MAP_FILE)
         except TokenizerError as error:
             raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
         roles, models = tokenizer.roles.told(more), [file.parent / name for name in MODEL_FILES]

@@ -9,7 +9,7 @@ Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Sub
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pellucid.errors import TokenizerError
@@ -62,14 +62,21 @@ def layout(merges: Sequence[tuple[str, str]], pattern: str, specials: Sequence[s
     """
     tokens = dict.fromkeys((*BYTE_CHARACTERS, *(left + right for left, right in merges)))
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
-    model = {**settings(), "vocab": vocab, "merges": [list(pair) for pair in merges]}
     steps = shared.byte_level_pieces(pattern)
     return shared.document(
-        model, specials=shared.numbered(specials, len(vocab)), pre_tokenizer=steps, decoder=shared.BYTE_LEVEL
+        model(vocab, merges),
+        specials=shared.numbered(specials, len(vocab)),
+        pre_tokenizer=steps,
+        decoder=shared.BYTE_LEVEL,
     )
 
 
-def settings(**changes: bool) -> dict[str, Any]:
+def model(vocab: Mapping[str, int], merges: Iterable[Iterable[str]], **changes: Any) -> dict[str, Any]:
+    """The `model` of a `tokenizer.json`, all its settings neutral but the changes."""
+    return {**settings(**changes), "vocab": dict(vocab), "merges": [list(pair) for pair in merges]}
+
+
+def settings(**changes: Any) -> dict[str, Any]:
     """The fields of a BPE model in a `tokenizer.json`, all neutral but the changes."""
     return {
         "type": "BPE",

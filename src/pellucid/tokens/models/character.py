@@ -23,7 +23,7 @@ def layout(characters: Iterable[str], specials: Sequence[str]) -> dict[str, Any]
     """
     tokens = dict.fromkeys((*BYTE_TOKENS, *characters))
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
-    model = {**bpe.settings(byte_fallback=True), "vocab": vocab, "merges": []}
+    model = bpe.model(vocab, (), byte_fallback=True)
     decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
     return shared.document(model, specials=shared.numbered(specials, len(vocab)), pre_tokenizer=None, decoder=decoder)
 

@@ -27,7 +27,7 @@ from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens import layout as shared
 from pellucid.tokens import plain
-from pellucid.tokens.byte_characters import BYTE_CHARACTERS, NUM_BYTES
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS, NUM_BYTES
 from pellucid.tokens.fast import unigram as loops
 from pellucid.tokens.models.unigram_lattice import Bools, Reals, UnigramCorpus, UnigramLattice, find_seeds, read_pieces
 from pellucid.tokens.vocabulary import HINT, Check, ModelTokens, Vocabulary, as_list, check_ids
@@ -102,17 +102,18 @@ def read(node: Mapping[str, Any]) -> ModelTokens:
 def for_engine(node: Mapping[str, Any], vocabulary: Vocabulary, tokens: Mapping[str, int]) -> dict[str, Any]:
     """The model that the engine gets: special tokens and gaps keep their places under names that no text spells.
 
-    Such a name begins with a plain space, which this kind never sees: spaces are ▁, or a byte character.
+    Such a name begins with a plain space, which this kind never sees: spaces are ▁, or a byte character. So do the byte
+    tokens of byte fallback, which is done afterwards (`sentencepiece_engine.py`).
     """
-    spelled = {token_id: token for token, token_id in tokens.items()}
-    least = min((vocabulary.scores[token] for token in tokens), default=0.0)
+    bytes_aside = BYTE_TOKENS if node.get("byte_fallback") else ()
+    spelled = {token_id: token for token, token_id in tokens.items() if token not in bytes_aside}
+    least = min((vocabulary.scores[token] for token in spelled.values()), default=0.0)
     entries: list[list[Any]] = []
     for token_id in range(len(vocabulary.scores)):
         token = spelled.get(token_id)
         aside = token is None or token_id == vocabulary.unknown_id
         entries.append([f" {token_id}", least] if aside else [token, vocabulary.scores[str(token)]])
-    byte_fallback = bool(node.get("byte_fallback", False))
-    return {"type": "Unigram", "unk_id": vocabulary.unknown_id, "vocab": entries, "byte_fallback": byte_fallback}
+    return {"type": "Unigram", "unk_id": vocabulary.unknown_id, "vocab": entries, "byte_fallback": False}
 
 
 def train(

@@ -1,9 +1,15 @@
 """Tokenizers in GGUF files: read into a `Tokenizer`, and written so that llama.cpp gives the same ids.
 
-Two kinds are in use. `gpt2`: byte-level BPE, its tokens and merges as in `tokenizer.json`, and the name of the way in
-which the text is cut. `llama`: SentencePiece's BPE, tokens with scores and no list of merges; two neighbours are joined
-when together they are a token, the best score first, so the merges can be worked out and put in that order. Our
-character tokenizer is written as the second kind.
+Five kinds are read.
+
+    gpt2     byte-level BPE: tokens and merges as in `tokenizer.json`, and the name of the way in which the text is cut
+    llama    SentencePiece's BPE: tokens with scores, from which the merges can be worked out
+    t5       SentencePiece's Unigram: tokens with scores, and its table of replacements
+    gemma4   BPE with merges over text as it is: a space as ▁, other bytes as `<0xE4>`, cut at line ends alone
+    bert     WordPiece; a token that begins a word has a ▁, where `vocab.txt` marks those that do not with ##
+
+The first two are written, our character tokenizer as the second. A file of the first kind that does not name its way of
+cutting, or calls it `default`, needs one chosen by hand: llama.cpp takes one of its own and warns, which no tokenizer uses.
 
 It takes and gives plain values (str, int, lists); `store` reads and writes the file. One difference to llama.cpp is
 kept on purpose: a control token is reached by its id alone, never by text that happens to spell it.
@@ -14,7 +20,7 @@ Source: Kudo & Richardson 2018, "SentencePiece"; the key names are those of llam
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,63 +28,79 @@ import numpy as np
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.document import read_document
-from pellucid.tokens.layout import config_json
-from pellucid.tokens.pre_tokenizers import BY_NAME, find_pre_tokenizer, pre_tokenizer_json
+from pellucid.tokens.formats.pre_tokenizers import (
+    BY_NAME,
+    PreTokenizer,
+    chosen_pre_tokenizer,
+    find_pre_tokenizer,
+    pre_tokenizer_json,
+)
+from pellucid.tokens.formats.sentencepiece import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNKNOWN,
+    UNUSED,
+    USER_DEFINED,
+    SentencePieceModel,
+    decoder,
+    model_document,
+    normalizer,
+    score_merges,
+)
+from pellucid.tokens.formats.vocab_txt import PREFIX as WORDPIECE_PREFIX
+from pellucid.tokens.formats.vocab_txt import wordpiece_document
+from pellucid.tokens.models import bpe
+from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Role, Roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
 from pellucid.untrusted import parse_object, shown, whole
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 SPECIAL = (UNKNOWN, CONTROL)  # what text never becomes
 PREFIX = "tokenizer.ggml."
 CHAT_TEMPLATE = "tokenizer.chat_template"
-BYTE_LEVEL, SENTENCEPIECE = "gpt2", "llama"
-LLAMA_IDS = {"bos": 1, "eos": 2}  # what llama.cpp assumes for SentencePiece files that do not say
-MOST_MERGED, MERGED_PER_CHARACTER = 1 << 20, 16  # characters of all merges; vocabularies in use have some 3 for each
+BYTE_LEVEL, SENTENCEPIECE, UNIGRAM, GEMMA, WORDPIECE = "gpt2", "llama", "t5", "gemma4", "bert"
+ASSUMED = {SENTENCEPIECE: {"bos": 1, "eos": 2}, UNIGRAM: {"eos": 1}}  # what llama.cpp assumes where a file does not say
+WORDPIECE_ROLES = {"unknown": 100, "cls": 101, "seperator": 102, "padding": 0, "mask": 103}  # spelled as the files do
 KEYS: Mapping[str, Role] = {  # how llama.cpp calls the roles; "seperator" is its spelling
     "bos": "bos", "eos": "eos", "eot": "turn_end", "eom": "message_end", "unknown": "unk", "seperator": "sep",
     "padding": "pad", "cls": "cls", "mask": "mask", "fim_pre": "fim_prefix", "fim_suf": "fim_suffix",
     "fim_mid": "fim_middle", "fim_pad": "fim_pad", "fim_rep": "fim_repo", "fim_sep": "fim_separator",
 }  # fmt: skip
 CONTROLS = ("bos", "eos", "eot", "eom")  # what no text may become, whatever the file calls it
-STOPPED_AT = (
-    "a name at which llama.cpp stops"  # although no key names it, if the file calls it a control token or its own
-)
-FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+STOPPED_AT = "a name at which llama.cpp stops"  # no key names it, but the file calls it a control token or its own
 
 
-def tokenizer_from_values(values: Mapping[str, Any]) -> Tokenizer:
+def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = None) -> Tokenizer:
     """The tokenizer that a GGUF file's values describe.
 
-    Raises TokenizerError for values that are missing or do not fit together, and for a kind that is not supported.
+    `pattern`: how a byte-level tokenizer cuts a text, chosen by hand: a name of `patterns.py` or of `pre_tokenizers.py`;
+    it goes before what the file says. Raises TokenizerError for values that are missing or do not fit together, and for a
+    kind that is not supported.
     """
     kind = values.get(f"{PREFIX}model")
-    if not isinstance(kind, str) or kind not in (BYTE_LEVEL, SENTENCEPIECE):
+    if not isinstance(kind, str) or kind not in BUILD:
         raise TokenizerError("this kind of tokenizer is not supported", found=f"{PREFIX}model={shown(kind)}",
-                             hint=f"supported: {BYTE_LEVEL} (byte-level BPE), {SENTENCEPIECE} (SentencePiece)")  # fmt: skip
+                             hint="supported: " + ", ".join(BUILD))  # fmt: skip
     tokens = _texts(values, "tokens")
     kinds = _numbers(values, "token_type", len(tokens), default=NORMAL)
     specials = {name: _special_id(values, name, len(tokens), kind) for name in KEYS}
+    if kind == WORDPIECE:  # [CLS] begins a text and [SEP] ends it, which is no end of writing
+        specials |= dict.fromkeys(CONTROLS)
     controls = {specials[name] for name in CONTROLS}
     kinds = [CONTROL if i in controls else given for i, given in enumerate(kinds)]
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     if len(vocab) < len(tokens) - kinds.count(UNUSED):
         raise TokenizerError("two tokens of the file are spelled the same way")
-    build = _byte_level_parts if kind == BYTE_LEVEL else _sentencepiece_parts
-    added = [
-        {"id": i, "content": tokens[i], **FLAGS, "special": kinds[i] in SPECIAL}
-        for i in range(len(tokens))
-        if kinds[i] in (*SPECIAL, USER_DEFINED) and tokens[i]
-    ]
-    document = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "post_processor": None}
-    text = json.dumps(document | build(values, vocab, kinds), ensure_ascii=False)
-    begins = _flag(values, "add_bos_token", kind == SENTENCEPIECE or BY_NAME[values[f"{PREFIX}pre"]].adds_bos)
-    if not begins:
-        del specials["bos"]
-    config = parse_object(config_json({"bos": None, "eos": None}))  # the roles below are written into it
+    pre = _pre_tokenizer(values, pattern) if kind == BYTE_LEVEL else None
+    text = json.dumps(BUILD[kind](values, vocab, kinds, pre), ensure_ascii=False)
+    if not _flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos)):
+        specials["bos"] = None
+    config = parse_object(layout.config_json({"bos": None, "eos": None}))  # the roles below are written into it
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
     keys = [(KEYS[name], i, f"{PREFIX}{name}_token_id") for name, i in specials.items() if i is not None]
@@ -135,62 +157,136 @@ def _further_ends(tokenizer: Tokenizer, recorder: Recorder) -> dict[str, int]:
     return dict(zip(("eot_token_id", "eom_token_id"), further, strict=False))
 
 
-def _byte_level_parts(values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int]) -> dict[str, Any]:
+def _pre_tokenizer(values: Mapping[str, Any], pattern: str | None) -> PreTokenizer:
+    """How the text is cut: as a person chose, or as the file says."""
+    if pattern is not None:
+        return chosen_pre_tokenizer(pattern)
     name = values.get(f"{PREFIX}pre")
     if not isinstance(name, str) or name not in BY_NAME:
         raise TokenizerError(
             "the file cuts its text in a way that is not known here", found=f"{PREFIX}pre={shown(name)}",
-            hint="known: " + ", ".join(BY_NAME),
+            hint="choose one (--pattern): " + ", ".join(dict.fromkeys((*PATTERNS, *BY_NAME))),
         )  # fmt: skip
-    pre = BY_NAME[name]
+    return BY_NAME[name]
+
+
+def _byte_level(
+    values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], pre: PreTokenizer | None
+) -> dict[str, Any]:
+    assert pre is not None
     merges = [merge.split(" ", 1) for merge in _texts(values, "merges", least=0)]
-    return {
-        "normalizer": None,
-        "pre_tokenizer": pre_tokenizer_json(pre),
-        "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
-        "model": _model(vocab, merges, ignore_merges=pre.ignores_merges),
-    }
+    return layout.document(
+        bpe.model(vocab, merges, ignore_merges=pre.ignores_merges),
+        specials=_of_kind(vocab, kinds, *SPECIAL),
+        ordinary=_of_kind(vocab, kinds, USER_DEFINED),
+        pre_tokenizer=pre_tokenizer_json(pre),
+        decoder=layout.BYTE_LEVEL,
+    )
 
 
-def _sentencepiece_parts(values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int]) -> dict[str, Any]:
+def _sentencepiece(
+    values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
+) -> dict[str, Any]:
+    """The kind `llama`. What a user defined is an added token here: llama.cpp cuts it out before it puts a space in front."""
     scores = _numbers(values, "scores", len(kinds))
-    spaced = _flag(values, "add_space_prefix", True)
+    model = SentencePieceModel(
+        kind="bpe", pieces=list(vocab), scores=scores, types=kinds, byte_fallback=True, fewer_spaces=False,
+        space_first=_flag(values, "add_space_prefix", True),
+    )  # fmt: skip
     unknown = next((token for token, i in vocab.items() if kinds[i] == UNKNOWN), None)
-    to_metaspace = {"type": "Replace", "pattern": {"String": " "}, "content": METASPACE}
-    to_space = {"type": "Replace", "pattern": {"String": METASPACE}, "content": " "}
-    normalizers = [*([{"type": "Prepend", "prepend": METASPACE}] if spaced else []), to_metaspace]
-    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if spaced else []
-    merges = list(_merges({token: i for token, i in vocab.items() if kinds[i] == NORMAL}, scores))
-    return {
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
-        "pre_tokenizer": None,
-        "decoder": {"type": "Sequence", "decoders": [to_space, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]},
-        "model": _model(vocab, merges, byte_fallback=True, unk_token=unknown, fuse_unk=True),
+    merges = score_merges({token: i for token, i in vocab.items() if kinds[i] == NORMAL}, scores)
+    return layout.document(
+        bpe.model(vocab, merges, byte_fallback=True, unk_token=unknown, fuse_unk=True),
+        specials=_of_kind(vocab, kinds, *SPECIAL),
+        ordinary=_of_kind(vocab, kinds, USER_DEFINED),
+        normalizer=normalizer(model),
+        pre_tokenizer=None,
+        decoder=decoder(model),
+    )
+
+
+def _gemma(
+    values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
+) -> dict[str, Any]:
+    """The kind `gemma4`."""
+    merges = [merge.split(" ", 1) for merge in _texts(values, "merges", least=0)]
+    model = SentencePieceModel(
+        kind="bpe", pieces=list(vocab), scores=(), types=kinds, byte_fallback=True, fewer_spaces=False, space_first=False
+    )  # fmt: skip
+    return layout.document(
+        bpe.model(vocab, merges, byte_fallback=True),
+        specials=_of_kind(vocab, kinds, *SPECIAL),
+        ordinary=_of_kind(vocab, kinds, USER_DEFINED),
+        normalizer=normalizer(model),
+        pre_tokenizer=layout.split(r"[^\n]+|\n+"),
+        decoder=decoder(model),
+    )
+
+
+def _unigram(
+    values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
+) -> dict[str, Any]:
+    """The kind `t5`."""
+    table = values.get(f"{PREFIX}precompiled_charsmap")
+    tokens = _texts(values, "tokens")
+    types = [UNKNOWN if i == values.get(f"{PREFIX}unknown_token_id", 2) else kind for i, kind in enumerate(kinds)]
+    return model_document(
+        SentencePieceModel(
+            kind="unigram", pieces=tokens, scores=_numbers(values, "scores", len(kinds)), types=types, byte_fallback=False,
+            table=table.tobytes() if isinstance(table, np.ndarray) else b"",
+            space_first=_flag(values, "add_space_prefix", False),
+            fewer_spaces=_flag(values, "remove_extra_whitespaces", False),
+        )
+    )  # fmt: skip
+
+
+def _wordpiece(
+    values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
+) -> dict[str, Any]:
+    """The kind `bert`."""
+    count = len(kinds)
+    roles = {
+        _role_id(values, name, usual, count)
+        for name, usual in WORDPIECE_ROLES.items()
+        if f"{PREFIX}{name}_token_id" in values or usual < count
     }
+    specials = {i for i, kind in enumerate(kinds) if kind in SPECIAL} | roles
+    unknown = _role_id(values, "unknown", WORDPIECE_ROLES["unknown"], count)
+    spelled = {token if i in specials else _unmark(token): i for token, i in vocab.items()}
+    lowercase = _flag(values, "normalizer.lowercase", True)
+    if len(spelled) < len(vocab):
+        raise TokenizerError("two tokens of the file are spelled the same way")
+    return wordpiece_document(
+        spelled,
+        specials,
+        unknown=next(token for token, i in spelled.items() if i == unknown),
+        lowercase=lowercase,
+        strip_accents=_flag(values, "normalizer.strip_accents", lowercase),
+    )
 
 
-def _merges(ids: Mapping[str, int], scores: Sequence[float]) -> Iterator[list[str]]:
-    """Every way of joining two tokens to a third, best score first; equal scores in the order of the ids.
-
-    Raises TokenizerError when their number says that the tokens were made to be many, not to be read.
-    """
-    known = {token: token for token in ids}  # one string for each spelling, however often it is named
-    order = sorted((token for token in ids if len(token) > 1), key=lambda token: (-scores[ids[token]], ids[token]))
-    left = MOST_MERGED + MERGED_PER_CHARACTER * sum(map(len, ids))
-    for token in order:
-        splits = ((known.get(token[:cut]), known.get(token[cut:])) for cut in range(1, len(token)))
-        pairs = [(one, other) for one, other in splits if one is not None and other is not None]
-        left -= len(pairs) * len(token)
-        if left < 0:
-            raise TokenizerError("the tokens of the file can be joined in too many ways", found=shown(token[:40]))
-        yield from map(list, sorted(pairs, key=lambda pair: (ids[pair[0]], ids[pair[1]])))
+BUILD: Mapping[str, Callable[..., dict[str, Any]]] = {
+    BYTE_LEVEL: _byte_level, GEMMA: _gemma, SENTENCEPIECE: _sentencepiece, UNIGRAM: _unigram, WORDPIECE: _wordpiece,
+}  # fmt: skip
 
 
-def _model(vocab: Mapping[str, int], merges: list[list[str]], **fields: Any) -> dict[str, Any]:
-    return {
-        "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-        "fuse_unk": False, "byte_fallback": False, "ignore_merges": False, **fields, "vocab": vocab, "merges": merges,
-    }  # fmt: skip
+def _of_kind(vocab: Mapping[str, int], kinds: Sequence[int], *wanted: int) -> dict[str, int]:
+    """The tokens of some types, which stand beside the model's own."""
+    return {token: i for token, i in vocab.items() if kinds[i] in wanted and token}
+
+
+def _unmark(token: str) -> str:
+    """A token of the kind `bert` as `vocab.txt` spells it."""
+    if token.startswith(METASPACE) and len(token) > 1:
+        return token.removeprefix(METASPACE)
+    return token if token.startswith("[") and token.endswith("]") and len(token) > 2 else f"{WORDPIECE_PREFIX}{token}"
+
+
+def _role_id(values: Mapping[str, Any], name: str, usual: int, count: int) -> int:
+    try:
+        return whole(values.get(f"{PREFIX}{name}_token_id", usual), high=count - 1)
+    except ValueError as error:
+        raise TokenizerError(f"{PREFIX}{name}_token_id is not the id of a token", found=shown(error)) from None
 
 
 def _byte_level_values(tokenizer: Tokenizer, document: Mapping[str, Any], recorder: Recorder) -> dict[str, Any]:
@@ -269,7 +365,7 @@ def _numbers(values: Mapping[str, Any], name: str, count: int, default: float | 
 
 
 def _special_id(values: Mapping[str, Any], name: str, count: int, kind: str) -> int | None:
-    found = values.get(f"{PREFIX}{name}_token_id", LLAMA_IDS.get(name) if kind == SENTENCEPIECE else None)
+    found = values.get(f"{PREFIX}{name}_token_id", ASSUMED.get(kind, {}).get(name))
     if found is None or (isinstance(found, int) and found == 0xFFFFFFFF):  # both mean: none
         return None
     try:

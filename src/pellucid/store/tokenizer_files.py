@@ -1,0 +1,100 @@
+"""A tokenizer in any form, read and written: the forms of `tokens/formats`, and the vocabulary inside a GGUF file.
+
+What is written is read back and compared before anybody relies on it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pellucid.errors import TokenizerError
+from pellucid.events import NULL, Recorder
+from pellucid.files import replace_file
+from pellucid.store.gguf import is_gguf
+from pellucid.store.gguf_header import read_header
+from pellucid.store.gguf_write import serialize_gguf
+from pellucid.tokens.formats.gguf import tokenizer_from_values, tokenizer_to_values
+from pellucid.tokens.formats.merges import write_merges
+from pellucid.tokens.formats.tiktoken import SUFFIX, write_tiktoken
+from pellucid.tokens.formats.vocab_txt import write_vocab_txt
+from pellucid.tokens.layout import CONFIG_FILE
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import parse_object
+
+Form = Literal["tokenizer.json", "tiktoken", "merges.txt", "vocab.txt", "gguf"]
+FORMS: tuple[Form, ...] = get_args(Form)
+NAME = "tokenizer"  # of the files whose name does not say what they are
+FILE = {  # the file that is read back
+    "tokenizer.json": "tokenizer.json", "tiktoken": f"{NAME}{SUFFIX}", "merges.txt": "vocab.json", "vocab.txt": "vocab.txt",
+    "gguf": f"{NAME}.gguf",
+}  # fmt: skip
+PROBES = (
+    "", " ", "Hello, world!", "  it's 12345\n\n\tand 'LL\r\n", "你好，世界。人工智能 ㄅ 𠮷", "naïve café ½ ①", "😀👩‍👩‍👧🇨🇳",
+    "def f(x):\n    return x**2  # x", "<s><eos><|endoftext|>[UNK]<0x41>▁", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "привет ١٢٣ 日本語 한국어",
+)  # fmt: skip
+
+
+def load_tokenizer(path: Path, *, pattern: str | None = None, lowercase: bool | None = None) -> Tokenizer:
+    """The tokenizer of a GGUF file, or of what `Tokenizer.load` takes; what a form leaves open may be chosen by hand."""
+    if not is_gguf(path):
+        return Tokenizer.load(path, pattern=pattern, lowercase=lowercase)
+    try:
+        return tokenizer_from_values(read_header(path).values, pattern=pattern)
+    except TokenizerError as error:
+        raise TokenizerError(error.what, found=error.found, where=str(path), hint=error.hint) from error
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: Path, form: Form, *, recorder: Recorder = NULL) -> list[Path]:
+    """Write a tokenizer's files in a form, and read them back.
+
+    Raises TokenizerError for a tokenizer that other programs would run differently from that form. The last of the paths
+    is the file that readers look for; it is written last. Nothing is written before it has been read back elsewhere.
+    """
+    files = _files(tokenizer, form, recorder)
+    last = FILE[form]
+    names = [*(name for name in files if name != last), last]
+    with tempfile.TemporaryDirectory() as trial:
+        for name in names:
+            (Path(trial) / name).write_bytes(files[name])
+        _check_back(tokenizer, Path(trial) / last)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        replace_file(directory / name, files[name])
+    return [directory / name for name in names]
+
+
+def _files(tokenizer: Tokenizer, form: Form, recorder: Recorder) -> dict[str, bytes]:
+    if form == "tiktoken":
+        return write_tiktoken(tokenizer.json, tokenizer.vocabulary, name=NAME, recorder=recorder)
+    if form == "gguf":
+        return {FILE[form]: _vocabulary_file(tokenizer, recorder)}
+    files = {name: text.encode("utf-8") for name, text in tokenizer.files().items()}
+    if form == "tokenizer.json":
+        return files
+    write = write_merges if form == "merges.txt" else write_vocab_txt
+    written, said = write(tokenizer.vocabulary, tokenizer.json)
+    config = {**parse_object(tokenizer.config), **said}
+    return written | {CONFIG_FILE: (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode("utf-8")}
+
+
+def _vocabulary_file(tokenizer: Tokenizer, recorder: Recorder) -> bytes:
+    """A GGUF file without tensors, as llama.cpp's own tests of vocabularies have them."""
+    values: Mapping[str, Any] = {
+        "general.architecture": "llama",
+        "general.name": NAME,
+        **tokenizer_to_values(tokenizer, tokenizer.vocab_size, recorder=recorder),
+    }
+    return b"".join(bytes(chunk) for chunk in serialize_gguf(values, {})[1])
+
+
+def _check_back(tokenizer: Tokenizer, file: Path) -> None:
+    """Raise TokenizerError when the file gives other ids."""
+    chosen = tokenizer.vocabulary.pattern if file.name == FILE["merges.txt"] else None
+    back = load_tokenizer(file, pattern=chosen)
+    for text in PROBES:
+        if back.encode(text).ids != tokenizer.encode(text).ids:
+            raise TokenizerError("the file that was written gives other ids", found=repr(text), where=file.name)
