@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tokenizers
 from numpy.typing import NDArray
 
 from pellucid.events import Event, Recorder
 from pellucid.tokens.engine import trial_texts
+from pellucid.tokens.sentencepiece_engine import Engine
 from pellucid.tokens.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SCRIPTS = (
 class BulkEncoder:
     """Gives the ids of many texts, or nothing where the engine should give them."""
 
-    def __init__(self, vocabulary: Vocabulary, engine: tokenizers.Tokenizer) -> None:
+    def __init__(self, vocabulary: Vocabulary, engine: Engine) -> None:
         self._vocabulary, self._engine = vocabulary, engine
         self._encoder: Encoder | None = None
         self._seen = 0  # characters so far
@@ -80,7 +80,7 @@ class BulkEncoder:
         texts = [text for text in texts if not self._unspelled.intersection(text.encode("utf-8"))]
         expected = self._engine.encode_batch_fast(texts, add_special_tokens=False)
         for text, encoding, ids in zip(texts, expected, encoder.encode(texts), strict=True):
-            if encoding.ids != ids.tolist():
+            if list(encoding.ids) != ids.tolist():
                 return f"the compiled loops give other ids for {text[:20]!r}"
         return ""
 
