@@ -17,7 +17,7 @@ from pellucid.tokens import tokenizer as tokenizer_module
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.choose import choose_tokenizer, train_tokenizer
 from pellucid.tokens.layout import special_names
-from pellucid.tokens.patterns import PATTERNS, TRAINABLE, pattern_name, segments
+from pellucid.tokens.patterns import PATTERNS, pattern_name, segments
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
@@ -165,7 +165,7 @@ def test_every_character_of_the_text_is_one_token(characters: Tokenizer, page: s
     assert characters.vocab_size == 256 + len(set(page)) + len(special_names("standard"))
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", PATTERNS)
 @settings(max_examples=80)
 @given(text=MIXED, size=st.integers(1, 5))
 def test_cutting_a_text_into_segments_changes_no_id(name: str, text: str, size: int) -> None:

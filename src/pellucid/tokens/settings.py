@@ -29,7 +29,7 @@ class TokenizerSettings(Named):
     vocab_size: int | None = setting(
         None, "tokens, special ones included; none chooses by the size of the text", low=SMALLEST, high=MOST_TOKENS
     )
-    pattern: Literal["qwen2", "llama3", "gpt2"] = setting(
+    pattern: Literal["qwen2", "llama3", "gpt2", "cl100k", "o200k"] = setting(
         DEFAULT_PATTERN, "how a text is cut into pieces before merging"
     )
     sample_bytes: int = setting(SAMPLE_BYTES, "most bytes of text to train on", low=1, high=MOST_SAMPLE_BYTES)

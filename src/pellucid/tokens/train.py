@@ -24,7 +24,7 @@ from pellucid.tokens.layout import Specials, as_text, config_of, special_names
 from pellucid.tokens.merge_limits import LEAST_COUNT, Limits
 from pellucid.tokens.merges import learn_merges
 from pellucid.tokens.models import bpe, character
-from pellucid.tokens.patterns import DEFAULT_PATTERN, TRAINABLE, segments
+from pellucid.tokens.patterns import DEFAULT_PATTERN, PATTERNS, segments
 from pellucid.tokens.settings import MOST_SAMPLE_BYTES, MOST_TOKENS, SAMPLE_BYTES
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -143,8 +143,8 @@ def _check_request(vocab_size: int, specials: Specials, pattern: str, sample_byt
     if vocab_size > MOST_TOKENS:  # the engine makes room for all of them first, and ends the process where it cannot
         hint = f"ask for {MOST_TOKENS:,} or fewer"
         raise TokenizerError("no model has so large a vocabulary", found=f"{vocab_size:,} tokens", hint=hint)
-    if pattern not in TRAINABLE:
-        raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(TRAINABLE))
+    if pattern not in PATTERNS:
+        raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(PATTERNS))
     if not 0 < sample_bytes <= MOST_SAMPLE_BYTES:
         raise TokenizerError(f"sample_bytes must lie between 1 and {MOST_SAMPLE_BYTES:,}", found=f"{sample_bytes:,}")
 
