@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import click
 
@@ -54,4 +53,4 @@ def read_role(word: str) -> tuple[str, Role]:
     role, equals, name = word.partition("=")
     if not equals or role not in ROLES:
         raise InputError("a role is given as ROLE=TOKEN", found=repr(word), hint="roles: " + ", ".join(ROLES))
-    return name, cast("Role", role)
+    return name, role

@@ -27,6 +27,7 @@ from pellucid.planning.layout import tensor_plans
 from pellucid.store.checkpoint import Checkpoint, lineage_after, save_checkpoint
 from pellucid.tokens.roles import Role
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import Json
 
 
 def add_tokens(
@@ -46,9 +47,7 @@ def add_tokens(
     if checkpoint.tokenizer is None:
         raise TokenizerError("this model has no tokenizer to add tokens to", where=str(checkpoint.directory))
     grown = grow(checkpoint, checkpoint.tokenizer.with_tokens(names, roles=roles), recorder=recorder)
-    info = {
-        **checkpoint.info, "lineage": lineage_after(checkpoint), "tokens_added": list(names)
-    }  # fmt: skip
+    info: dict[str, Json] = {**checkpoint.info, "lineage": lineage_after(checkpoint), "tokens_added": [*names]}
     save_checkpoint(
         destination, config=grown.config, weights=grown.weights, tokenizer=grown.tokenizer, info=info, recorder=recorder
     )  # fmt: skip
@@ -72,9 +71,10 @@ def grow(checkpoint: Checkpoint, tokenizer: Tokenizer, *, recorder: Recorder = N
     if new_ids:
         more = num_rows - checkpoint.config.vocab_size
         shape = f"the model grows by {counted(more, 'row')} to {num_rows:,}" if more else "the model keeps its shape"
+        ids, names = ", ".join(map(str, new_ids)), " and ".join(tables)
         message = (
-            f"{counted(len(new_ids), 'new token')}: the rows {', '.join(map(str, new_ids))} of {' and '.join(tables)} "
-            f"start as the mean of the {len(in_use):,} rows in use; {shape}"
+            f"{counted(len(new_ids), 'new token')} ({ids}): in {names} each row starts as the mean of the {len(in_use):,} rows "
+            f"in use; {shape}"
         )
         data = {"ids": new_ids, "tables": tables, "rows": num_rows, "rows_before": checkpoint.config.vocab_size}
         recorder.record(Event(name="store.rows_started", message=message, data=data))

@@ -77,7 +77,7 @@ class Tokenizer:
         if config is None:
             roles = Roles(tuple(guess_roles(vocabulary, Roles(), ROLES)))
             names = {token_id: name for name, token_id in vocabulary.specials.items()}
-            config = config_json({role: names.get(roles.first(role)) for role in GUESSED})
+            config = config_json({role: next((names[i] for i in roles.get(role, ())), None) for role in GUESSED})
         else:
             roles = Roles(tuple(read_names(_read_config(config, vocabulary), vocabulary, CONFIG_FILE)))
             roles = roles.told(guess_roles(vocabulary, roles, [role for role in ROLES if role not in GUESSED]))
