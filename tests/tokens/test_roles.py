@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 
 from pellucid.errors import CorruptFileError, TokenizerError
 from pellucid.events import MemoryRecorder
+from pellucid.tokens.gguf import tokenizer_from_values, tokenizer_to_values
 from pellucid.tokens.ids_only import IdsOnly
 from pellucid.tokens.layout import as_text, config_json, special_names
 from pellucid.tokens.models import bpe
@@ -222,3 +223,13 @@ def test_names_and_roles_that_cannot_be_are_refused(names: list[str], roles: dic
 def test_a_model_without_text_takes_no_tokens() -> None:
     with pytest.raises(TokenizerError, match="no tokenizer"):
         IdsOnly.build(300).with_tokens(["<a>"])
+
+
+def test_roles_go_into_a_gguf_file_and_back() -> None:
+    tokenizer = train_bpe(["the cat sat on the mat"] * 9, 290)
+    values = tokenizer_to_values(tokenizer, tokenizer.vocab_size)
+    assert values["tokenizer.ggml.padding_token_id"] == tokenizer.roles.first("pad")
+    assert values["tokenizer.ggml.seperator_token_id"] == tokenizer.roles.first("sep")
+    back = tokenizer_from_values(values)
+    assert dict(back.roles) == dict(tokenizer.roles) and back.end_ids == tokenizer.end_ids
+    assert back.roles.said_by("mask", back.roles["mask"][0])[0] == "tokenizer.ggml.mask_token_id"

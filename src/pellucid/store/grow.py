@@ -47,9 +47,13 @@ def add_tokens(
     if checkpoint.tokenizer is None:
         raise TokenizerError("this model has no tokenizer to add tokens to", where=str(checkpoint.directory))
     grown = grow(checkpoint, checkpoint.tokenizer.with_tokens(names, roles=roles), recorder=recorder)
+<<<<<<< HEAD
     info: dict[str, Json] = {
         **checkpoint.info, "lineage": lineage_after(checkpoint), "tokens_added": [*names]
     }  # fmt: skip
+=======
+    info: dict[str, Json] = {**checkpoint.info, "lineage": lineage_after(checkpoint), "tokens_added": [*names]}
+>>>>>>> roles
     save_checkpoint(
         destination, config=grown.config, weights=grown.weights, tokenizer=grown.tokenizer, info=info, recorder=recorder
     )  # fmt: skip
@@ -73,9 +77,10 @@ def grow(checkpoint: Checkpoint, tokenizer: Tokenizer, *, recorder: Recorder = N
     if new_ids:
         more = num_rows - checkpoint.config.vocab_size
         shape = f"the model grows by {counted(more, 'row')} to {num_rows:,}" if more else "the model keeps its shape"
+        ids, names = ", ".join(map(str, new_ids)), " and ".join(tables)
         message = (
-            f"{counted(len(new_ids), 'new token')}: the rows {', '.join(map(str, new_ids))} of {' and '.join(tables)} "
-            f"start as the mean of the {len(in_use):,} rows in use; {shape}"
+            f"{counted(len(new_ids), 'new token')} ({ids}): in {names} each row starts as the mean of the {len(in_use):,} rows "
+            f"in use; {shape}"
         )
         data = {"ids": new_ids, "tables": tables, "rows": num_rows, "rows_before": checkpoint.config.vocab_size}
         recorder.record(Event(name="store.rows_started", message=message, data=data))
