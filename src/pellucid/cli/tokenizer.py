@@ -60,8 +60,8 @@ command.add_command(convert)
 @click.option("--out", type=PLACE, required=True, help="the directory to write the tokenizer into")
 @click.option(
     "--kind",
-    type=click.Choice(["auto", "bpe", "char"]),
-    help="byte-level BPE, or one token per character [default: auto, which takes BPE]",
+    type=click.Choice(["auto", "bpe", "unigram", "wordpiece", "word", "char"]),
+    help="byte-level BPE, Unigram, WordPiece, whole words, or characters [default: auto, which takes BPE]",
 )
 @click.option("--vocab-size", type=int, help="tokens in the vocabulary [default: chosen by the size of the text]")
 @click.option(

@@ -47,13 +47,7 @@ def add_tokens(
     if checkpoint.tokenizer is None:
         raise TokenizerError("this model has no tokenizer to add tokens to", where=str(checkpoint.directory))
     grown = grow(checkpoint, checkpoint.tokenizer.with_tokens(names, roles=roles), recorder=recorder)
-<<<<<<< HEAD
-    info: dict[str, Json] = {
-        **checkpoint.info, "lineage": lineage_after(checkpoint), "tokens_added": [*names]
-    }  # fmt: skip
-=======
     info: dict[str, Json] = {**checkpoint.info, "lineage": lineage_after(checkpoint), "tokens_added": [*names]}
->>>>>>> roles
     save_checkpoint(
         destination, config=grown.config, weights=grown.weights, tokenizer=grown.tokenizer, info=info, recorder=recorder
     )  # fmt: skip

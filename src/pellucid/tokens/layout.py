@@ -7,7 +7,7 @@ normaliser, no added space and no post-processor unless a kind needs one: what g
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ USUAL: tuple[Role, ...] = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")  # 
 SMALLEST = NUM_BYTES + len(PLAIN)  # every byte, and where a text begins and ends
 TOKENIZER_FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 NOTHING: Mapping[str, int] = MappingProxyType({})
+NO_NAMES: Mapping[Role, str] = MappingProxyType({})
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
@@ -87,20 +88,22 @@ def byte_level_pieces(pattern: str, *more: str) -> dict[str, Any]:
     return {"type": "Sequence", "pretokenizers": steps}
 
 
-def special_names(specials: Specials) -> tuple[str, ...]:
+def special_names(specials: Specials, *, without: Collection[Role] = ()) -> tuple[str, ...]:
     """The names of the special tokens, in the order of their ids. Raises TokenizerError for an unknown set.
+
+    `without`: roles for which the kind of the tokenizer has tokens of its own.
 
     >>> len(special_names("standard")), special_names("none")
     (24, ('<bos>', '<eos>'))
     """
     if specials not in SETS:
         raise TokenizerError("no such set of special tokens", found=str(specials), hint="known: " + ", ".join(SETS))
-    return tuple(name for names in SETS[specials].values() for name in names)
+    return tuple(name for role, names in SETS[specials].items() if role not in without for name in names)
 
 
-def config_of(specials: Specials) -> str:
-    """The `tokenizer_config.json` of a tokenizer that is trained here."""
-    named = {role: names[0] for role, names in SETS[specials].items() if role not in NUMBERED}
+def config_of(specials: Specials, own: Mapping[Role, str] = NO_NAMES) -> str:
+    """The `tokenizer_config.json` of a tokenizer that is trained here. `own`: tokens that its kind has for roles."""
+    named = {role: names[0] for role, names in SETS[specials].items() if role not in NUMBERED} | dict(own)
     return config_json(named, [name for role, names in SETS[specials].items() if role not in USUAL for name in names])
 
 

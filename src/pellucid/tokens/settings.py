@@ -25,7 +25,9 @@ class TokenizerSettings(Named):
     True
     """
 
-    kind: Literal["auto", "bpe", "char"] = setting("auto", "byte-level BPE, or one token per character; auto takes BPE")
+    kind: Literal["auto", "bpe", "unigram", "wordpiece", "word", "char"] = setting(
+        "auto", "byte-level BPE, Unigram, WordPiece, whole words, or characters; auto takes BPE"
+    )
     vocab_size: int | None = setting(
         None, "tokens, special ones included; none chooses by the size of the text", low=SMALLEST, high=MOST_TOKENS
     )
@@ -34,6 +36,7 @@ class TokenizerSettings(Named):
     )
     sample_bytes: int = setting(SAMPLE_BYTES, "most bytes of text to train on", low=1, high=MOST_SAMPLE_BYTES)
     max_han: int = setting(4, "most Chinese characters in one token; 0 sets no limit", low=0)
+    lowercase: bool = setting(False, "WordPiece: capitals become small letters, accents are removed")
     max_token_bytes: int = setting(64, "longest token, in bytes", low=1)
     specials: Specials = setting(
         "standard",

@@ -78,13 +78,8 @@ class Tokenizer:
         engine = start_engine(document, vocabulary)
         if config is None:
             roles = Roles(tuple(guess_roles(vocabulary, Roles(), ROLES)))
-<<<<<<< HEAD
-            names: dict[int | None, str] = {token_id: name for name, token_id in vocabulary.specials.items()}
-            config = config_json({role: names.get(roles.first(role)) for role in GUESSED})
-=======
             names = {token_id: name for name, token_id in vocabulary.specials.items()}
             config = config_json({role: next((names[i] for i in roles.get(role, ())), None) for role in GUESSED})
->>>>>>> roles
         else:
             roles = Roles(tuple(read_names(_read_config(config, vocabulary), vocabulary, CONFIG_FILE)))
             roles = roles.told(guess_roles(vocabulary, roles, [role for role in ROLES if role not in GUESSED]))
