@@ -15,6 +15,7 @@ from pellucid.data.document import Document
 from pellucid.data.shards import MANIFEST, TokenShards
 from pellucid.data.writer import ShardWriter, write_shards
 from pellucid.errors import CorruptFileError, NoSpaceError
+from pellucid.events import Recorder
 
 TEXTS = st.lists(st.text("abc 你\n", max_size=12), min_size=1, max_size=6)
 
@@ -83,7 +84,7 @@ def test_positions_outside_are_errors(make_shards) -> None:
 
 
 def fake_tokenizer(vocab_size: int, bos_id: int | None, eos_id: int | None) -> SimpleNamespace:
-    def encode_ids(texts: list[str]) -> list[np.ndarray]:
+    def encode_ids(texts: list[str], *, recorder: Recorder) -> list[np.ndarray]:
         return [np.array([ord(character) for character in text], np.uint32) for text in texts]
 
     return SimpleNamespace(vocab_size=vocab_size, bos_id=bos_id, eos_id=eos_id, sha256="", encode_ids=encode_ids)

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 import torch
 
+from pellucid.compiled import stopping_between_passes
 from pellucid.engine.runners.build import build_runner
 from pellucid.engine.runners.kernel_runner import ROWS, KernelRunner, build_kernel_runner
 from pellucid.engine.runners.kernels import product
 from pellucid.engine.runners.kernels.compile import CACHE, has_bf16_dot, kernel
 from pellucid.engine.runners.kernels.functions import exp32, gelu, gelu_tanh
 from pellucid.engine.runners.kernels.lanes import dot_1x1, get, put
-from pellucid.engine.runners.kernels.launch import compile_forward, stopping_between_passes
+from pellucid.engine.runners.kernels.launch import compile_forward
 from pellucid.engine.runners.kernels.pack import pack, quantize_int4, quantize_int8
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.settings import EngineSettings

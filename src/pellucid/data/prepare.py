@@ -181,7 +181,7 @@ def _write_sides(
             side: stack.enter_context(ShardWriter(directory / side, tokenizer, settings.shard_tokens)) for side in sides
         }
         done = 0
-        for batch in encoded_batches(divide(source.documents(), split), tokenizer):
+        for batch in encoded_batches(divide(source.documents(), split), tokenizer, recorder=recorder):
             for side, document, ids in batch:
                 writers[side].add(document, ids)
                 done += len(document.text)

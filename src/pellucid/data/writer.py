@@ -23,6 +23,7 @@ import numpy as np
 from pellucid.data.document import Document
 from pellucid.data.shards import DOCUMENT, DOCUMENTS, MANIFEST, ORIGINS, Manifest, ShardFile, TokenShards
 from pellucid.data.weights import WEIGHTS, runs_of, token_weights
+from pellucid.events import NULL, Recorder
 from pellucid.files import as_bytes, replace_directory, to_json, write_file
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -56,14 +57,14 @@ def write_shards(
 
 
 def encoded_batches(
-    documents: Iterable[tuple[Key, Document]], tokenizer: Tokenizer
+    documents: Iterable[tuple[Key, Document]], tokenizer: Tokenizer, *, recorder: Recorder = NULL
 ) -> Iterator[list[tuple[Key, Document, np.ndarray]]]:
     """Batches of (key, document part, its ids) in order; one batch is always encoded ahead of the caller."""
     with ThreadPoolExecutor(max_workers=1) as encoder:
         waiting: deque = deque()
         for batch in _batches(documents):
             texts = [document.text for _, document in batch]
-            waiting.append((batch, encoder.submit(tokenizer.encode_ids, texts)))
+            waiting.append((batch, encoder.submit(tokenizer.encode_ids, texts, recorder=recorder)))
             if len(waiting) > 1:
                 yield _with_ids(*waiting.popleft())
         for batch, future in waiting:

@@ -105,7 +105,7 @@ def _is_ours(document: Mapping[str, Any], vocabulary: Vocabulary) -> bool:
 
 
 def _try(text: str, vocabulary: Vocabulary) -> None:
-    order = {"document": text, "texts": list(_texts(vocabulary))}
+    order = {"document": text, "texts": list(trial_texts(vocabulary))}
     try:
         fault = try_apart(__name__, order, seconds=TRIAL_SECONDS)
     except (TimeoutError, MemoryError) as error:
@@ -114,7 +114,7 @@ def _try(text: str, vocabulary: Vocabulary) -> None:
         raise TokenizerError("the tokenizer fails when it is tried", found=fault, hint=HINT)
 
 
-def _texts(vocabulary: Vocabulary) -> Iterator[str]:
+def trial_texts(vocabulary: Vocabulary) -> Iterator[str]:
     """Texts that reach each part of an engine: single characters, long runs, what the tokens spell."""
     yield ""
     yield from ALONE

@@ -9,12 +9,10 @@ from pellucid.settings import Named, setting
 from pellucid.tokens.layout import SMALLEST
 from pellucid.tokens.patterns import DEFAULT_PATTERN
 
-# A pair occurs at most once per byte, and the engine counts pairs in 31 bits: below this no count can overflow.
-MOST_SAMPLE_BYTES = 2_000_000_000
+MOST_SAMPLE_BYTES = 1 << 40  # no limit in practice; counts have 64 bits
 MOST_TOKENS = 1 << 22  # of a vocabulary: as many as a model can have
 
-# Chinese poems, where few pieces repeat, cost the trainer about 70 bytes of memory for each byte of text. And more text
-# stops paying: 8,192 tokens trained on 5, 10 and 20 MB of Chinese hold 1.191, 1.196 and 1.196 characters each
+# More text stops paying: 8,192 tokens trained on 5, 10 and 20 MB of Chinese hold 1.191, 1.196 and 1.196 characters each
 # (on a part of the same corpus).
 SAMPLE_BYTES = 6_000_000
 

@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.errors import TokenizerError
+from pellucid.events import NULL, Recorder
+from pellucid.tokens.bulk import BulkEncoder
 from pellucid.tokens.byte_characters import NUM_BYTES
 from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.document import read_document, read_vocabulary
@@ -169,12 +171,17 @@ class Tokenizer:
         with contained(CANNOT_ENCODE):
             return self._engine.normalizer.normalize_str(text) if self._engine.normalizer else text
 
-    def encode_ids(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
-        """The ids of many texts, uint32, without offsets: the fast path, equal to `encode` id for id."""
+    def encode_ids(self, texts: Sequence[str], *, recorder: Recorder = NULL) -> list[NDArray[np.uint32]]:
+        """The ids of many texts, uint32, without offsets: the fast path, equal to `encode` id for id.
+
+        Events: those of `BulkEncoder.encode`.
+        """
         for text in texts:
             self._check_text(text)
         if self._characters is not None:
             return [self._characters.encode(text) for text in texts]
+        if (bulk := self._bulk.encode(texts, recorder=recorder)) is not None:
+            return bulk
         rows: list[list[NDArray[np.uint32]]] = [[] for _ in texts]
         for group in _groups(self._parts(texts)):
             with contained(CANNOT_ENCODE):
@@ -231,6 +238,10 @@ class Tokenizer:
     @cached_property
     def _characters(self) -> CharacterTable | None:
         return CharacterTable(self.vocabulary.ids) if self.kind == "char" else None
+
+    @cached_property
+    def _bulk(self) -> BulkEncoder:
+        return BulkEncoder(self.vocabulary, self._engine)
 
     @cached_property
     def _names(self) -> dict[int, str]:

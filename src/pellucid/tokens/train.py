@@ -1,8 +1,7 @@
 r"""Training a tokenizer: byte-level byte-pair encoding (BPE), or one token per character.
 
 BPE training starts from the 256 bytes and again and again joins the pair of neighbours that occurs most often, until
-the vocabulary is full. `plain.py` is the same in fifteen lines; here Hugging Face's trainer does the counting. Two
-things are decided here. While training, Chinese text is cut more finely than it will be later (`\p{Han}{1,4}`), so
+the vocabulary is full. `plain.py` is the same in fifteen lines, `merges.py` does it fast. Two things are decided here. While training, Chinese text is cut more finely than it will be later (`\p{Han}{1,4}`), so
 that no token is a whole sentence or a comma with a word stuck to it; the file that is written has only the plain
 pattern. And the sample is bounded: a text larger than `sample_bytes` is thinned evenly, so that its last page counts
 like its first.
@@ -14,26 +13,22 @@ Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Sub
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-
-import tokenizers
-from tokenizers import models, pre_tokenizers, trainers
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.layout import SMALLEST, as_text
+from pellucid.tokens.merge_limits import LEAST_COUNT, Limits
+from pellucid.tokens.merges import learn_merges
 from pellucid.tokens.models import bpe, character
-from pellucid.tokens.patterns import DEFAULT_PATTERN, PATTERNS, segments
+from pellucid.tokens.patterns import DEFAULT_PATTERN, TRAINABLE, segments
 from pellucid.tokens.settings import MOST_SAMPLE_BYTES, MOST_TOKENS, SAMPLE_BYTES
 from pellucid.tokens.tokenizer import Tokenizer
 
-BLOCK = 1 << 12  # characters: a text is handed over, and thinned, in blocks; the engine holds 256 of them at a time
+BLOCK = 1 << 12  # characters: a text is handed over, and thinned, in blocks
 NUM_SPECIALS = 2
-LEAST_COUNT = 2  # a pair seen once is not a pattern
 
 
 def train_bpe(
@@ -60,7 +55,10 @@ def train_bpe(
     """
     _check_request(vocab_size, pattern, sample_bytes)
     sample = _Sample(texts, sample_bytes, total_bytes)
-    merges = _count_merges(sample, vocab_size - NUM_SPECIALS, pattern, max_han, max_token_bytes)
+    limits = Limits(
+        num_tokens=vocab_size - NUM_SPECIALS, pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
+    )
+    merges = learn_merges(sample, limits, recorder=recorder)
     if not sample.used:
         raise _no_text()
     sample.report(recorder)
@@ -131,38 +129,14 @@ class _Sample:
             recorder.record(Event(name="tokens.sampled", message=message, data=data))
 
 
-def _count_merges(
-    sample: Iterable[str], num_tokens: int, pattern: str, max_han: int, max_token_bytes: int
-) -> list[tuple[str, str]]:
-    steps = [_split(PATTERNS[pattern])]
-    if max_han:
-        steps.append(_split(rf"\p{{Han}}{{1,{max_han}}}"))
-    steps.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
-    engine = tokenizers.Tokenizer(models.BPE())
-    engine.pre_tokenizer = pre_tokenizers.Sequence(steps)
-    trainer = trainers.BpeTrainer(
-        vocab_size=num_tokens,
-        min_frequency=LEAST_COUNT,
-        initial_alphabet=list(BYTE_CHARACTERS),
-        max_token_length=max_token_bytes,
-        show_progress=False,
-    )
-    engine.train_from_iterator(sample, trainer)
-    return [(left, right) for left, right in json.loads(engine.to_str())["model"]["merges"]]
-
-
-def _split(expression: str) -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
-
-
 def _check_request(vocab_size: int, pattern: str, sample_bytes: int) -> None:
     if vocab_size < SMALLEST:
         raise _too_small(vocab_size)
     if vocab_size > MOST_TOKENS:  # the engine makes room for all of them first, and ends the process where it cannot
         hint = f"ask for {MOST_TOKENS:,} or fewer"
         raise TokenizerError("no model has so large a vocabulary", found=f"{vocab_size:,} tokens", hint=hint)
-    if pattern not in PATTERNS:
-        raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(PATTERNS))
+    if pattern not in TRAINABLE:
+        raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(TRAINABLE))
     if not 0 < sample_bytes <= MOST_SAMPLE_BYTES:
         raise TokenizerError(f"sample_bytes must lie between 1 and {MOST_SAMPLE_BYTES:,}", found=f"{sample_bytes:,}")
 

@@ -14,10 +14,11 @@ from collections import abc
 
 import numpy as np
 
+from pellucid.compiled import VARIABLE
 from pellucid.counts import counted
 from pellucid.engine.runners.kernels import forward as F
 from pellucid.engine.runners.kernels.attend import PAGE
-from pellucid.engine.runners.kernels.compile import CACHE, VARIABLE, has_bf16_dot
+from pellucid.engine.runners.kernels.compile import CACHE, has_bf16_dot
 from pellucid.engine.runners.kernels.emit import GROUP, GROUPS
 from pellucid.engine.runners.kernels.forward import find_chunks, forward
 from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled, launch, most_threads

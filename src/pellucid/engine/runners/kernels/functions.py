@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from pellucid.engine.runners.kernels.compile import inline_kernel
+from pellucid.compiled import inline_kernel
 from pellucid.engine.runners.kernels.lanes import from_bits, fused, to_bits
 
 f32 = np.float32

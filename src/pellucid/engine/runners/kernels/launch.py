@@ -7,19 +7,17 @@ do not exist, so that the first parallel loop would wait for ever.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import numba
-import numba.core.event
 import numpy as np
 import torch
 
-from pellucid.engine.runners.kernels.compile import CACHE, host_name
+from pellucid.compiled import host_name, stopping_between_passes
+from pellucid.engine.runners.kernels.compile import CACHE
 from pellucid.engine.runners.kernels.forward import NUM_PLANNED, forward
 from pellucid.errors import EngineError
 
@@ -59,49 +57,6 @@ def compile_forward(kinds: tuple[np.generic, ...]) -> None:
         forward(np.zeros(NUM_PLANNED, np.int64), *kinds, True)
     if (marker := marker_of(kinds)) is not None:
         marker.touch()
-
-
-@contextmanager
-def stopping_between_passes() -> Iterator[None]:
-    """Let Ctrl-C stop the compiler only between two of its passes, as a KeyboardInterrupt.
-
-    Python raises it wherever it happens to be, and that may be a callback of LLVM or the end of some object: there it is
-    printed and lost, and the compiler goes on, or breaks down later for want of what it was about to keep.
-    """
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # elsewhere no signal arrives, and whoever has a handler of its own knows what to do
-        return
-    stop = StopAtPass()
-    signal.signal(signal.SIGINT, stop.ask)
-    try:
-        with numba.core.event.install_listener("numba:run_pass", stop):
-            yield
-        stop.answer()
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-class StopAtPass(numba.core.event.Listener):
-    """Remembers that Ctrl-C was pressed until a pass of the compiler begins or ends."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """Take the signal."""
-        self.asked = True
-
-    def answer(self) -> None:
-        """Stop, if it came. Raises KeyboardInterrupt."""
-        if self.asked:
-            raise KeyboardInterrupt
-
-    def on_start(self, event: numba.core.event.Event) -> None:
-        self.answer()
-
-    def on_end(self, event: numba.core.event.Event) -> None:
-        self.answer()
 
 
 def is_compiled(kinds: tuple[np.generic, ...]) -> bool:

@@ -1,0 +1,38 @@
+"""Saying that loops are being compiled, which takes some seconds, once on each machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pellucid.compiled import VARIABLE, stopping_between_passes
+from pellucid.events import Event, Recorder
+from pellucid.tokens.fast.compile import CACHE, is_compiled, mark_compiled
+
+
+@contextmanager
+def telling_of_compilation(name: str, recorder: Recorder) -> Iterator[None]:
+    """Say that loops are being compiled, where they are not on disk yet; Ctrl-C stops it."""
+    if not is_compiled(name):
+        recorder.record(_about_to_compile())
+    started = time.perf_counter()
+    with stopping_between_passes():
+        yield
+    if not is_compiled(name):
+        seconds = time.perf_counter() - started
+        data = {"seconds": round(seconds, 2)}
+        recorder.record(Event(name="tokens.compiled", message=f"compiled in {seconds:.0f} s", data=data))
+        mark_compiled(name)
+
+
+def _about_to_compile() -> Event:
+    data = {"directory": str(CACHE.directory or "")}
+    if CACHE.directory is not None:
+        message = "compiling the tokenizer's loops (once on this machine, about ten seconds)"
+        return Event(name="tokens.compiling", message=message, data=data)
+    message = (
+        f"compiling the tokenizer's loops, ten seconds and more, and again at every call: the code cannot be kept"
+        f" ({CACHE.fault}); name a folder that can be written in the variable {VARIABLE}"
+    )
+    return Event(name="tokens.compiling", message=message, data={**data, "fault": CACHE.fault}, level="warning")

@@ -1,0 +1,113 @@
+r"""Learning the merges of byte-pair encoding from text: with compiled loops, or by Hugging Face's trainer.
+
+    a stream of texts -> pieces and how often each occurs -> merges, the most frequent pair first
+
+Both ways give the same merges. The loops (`fast/count.py`, `fast/merge.py`) are some times faster, count in 64 bits and
+take O(n log n) time whatever the text, but they have to be compiled once on each machine. So a small text is left to the
+trainer, unless it holds a run without any place to cut: on those the trainer takes quadratic time.
+
+A piece of more than `LONGEST` bytes is cut before it is counted, on both ways: no vocabulary has tokens as long.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+import tokenizers
+from tokenizers import models, pre_tokenizers, trainers
+
+from pellucid.events import NULL, Event, Recorder
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS
+from pellucid.tokens.merge_limits import LEAST_COUNT, LONGEST, Limits
+from pellucid.tokens.patterns import PATTERNS
+
+LONG_RUN = re.compile(
+    rf"\S{{{LONGEST // 4}}}|\s{{{LONGEST // 4}}}"
+)  # where a longer piece could be: four bytes a character
+ENDLESS_BLOCK = 1 << 14  # characters of a text in which there was no place to cut
+# On a busy machine the trainer took 0.3 to 1.5 s for a megabyte, English the least; the loops a third to a tenth of that, after
+# half a second for loading them, or 15 to 40 where they had to be compiled.
+WORTH_STARTING, WORTH_COMPILING = 1 << 20, 6_000_000  # bytes of text
+
+
+def learn_merges(texts: Iterable[str], limits: Limits, *, recorder: Recorder = NULL) -> list[tuple[str, str]]:
+    """The merges of some texts in order, each token spelled in byte characters.
+
+    Events: `tokens.training_slowly` where the loops cannot run, and those of `fast.training.learn_by_loops`.
+
+    >>> learn_merges(["low low low"], Limits(num_tokens=258, pattern="qwen2"))
+    [('l', 'o'), ('lo', 'w')]
+    """
+    if obstacle := find_obstacle():
+        message = f"Hugging Face's trainer learns the merges, which takes longer: {obstacle}"
+        recorder.record(Event(name="tokens.training_slowly", message=message, data={"reason": obstacle}))
+        return learn_by_engine(texts, limits)
+    texts = iter(texts)
+    first: list[str] = []
+    size = 0
+    for text in texts:
+        first.append(text)
+        size += len(text.encode("utf-8"))
+        if len(text) > ENDLESS_BLOCK or size >= WORTH_STARTING:
+            from pellucid.tokens.fast.training import is_ready, learn_by_loops  # Numba is optional
+
+            if len(text) > ENDLESS_BLOCK or size >= WORTH_COMPILING or is_ready():
+                return learn_by_loops(chain(first, texts), limits, recorder=recorder)
+    return learn_by_engine(first, limits)
+
+
+def find_obstacle() -> str:
+    """Why compiled loops cannot run here; empty when they can."""
+    return "" if importlib.util.find_spec("numba") else "Numba is not installed"
+
+
+def learn_by_engine(texts: Iterable[str], limits: Limits) -> list[tuple[str, str]]:
+    """The same by Hugging Face's trainer: the slow twin, which also counts in 31 bits."""
+    texts = list(texts)
+    steps = [_split(PATTERNS[limits.pattern])]
+    if limits.max_han:
+        steps.append(_split(rf"\p{{Han}}{{1,{limits.max_han}}}"))
+    cutter = pre_tokenizers.Sequence(steps)
+    engine = tokenizers.Tokenizer(models.BPE())
+    if any(_has_long_piece(text, cutter) for text in texts):  # then the trainer gets pieces: cut and spelled here
+        texts = [" ".join(_spelled_pieces(text, cutter)) for text in texts]
+        engine.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    else:
+        spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        engine.pre_tokenizer = pre_tokenizers.Sequence([*steps, spell])
+    trainer = trainers.BpeTrainer(
+        vocab_size=limits.num_tokens,
+        min_frequency=LEAST_COUNT,
+        initial_alphabet=list(BYTE_CHARACTERS),
+        max_token_length=limits.max_token_bytes,
+        show_progress=False,
+    )
+    engine.train_from_iterator(texts, trainer)
+    return [(left, right) for left, right in json.loads(engine.to_str())["model"]["merges"]]
+
+
+def _split(expression: str) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Split(tokenizers.Regex(expression), "isolated")
+
+
+def _has_long_piece(text: str, cutter: pre_tokenizers.PreTokenizer) -> bool:
+    """Whether some piece is longer than `LONGEST` bytes."""
+    found = cutter.pre_tokenize_str(text) if LONG_RUN.search(text) else ()
+    return any(len(piece.encode("utf-8")) > LONGEST for piece, _ in found)
+
+
+def _spelled_pieces(text: str, cutter: pre_tokenizers.PreTokenizer) -> Iterator[str]:
+    """The pieces of a text in byte characters, the long ones in parts of as many whole characters as fit."""
+    for piece, _ in cutter.pre_tokenize_str(text):
+        data = piece.encode("utf-8")
+        start = 0
+        while start < len(data):
+            stop = start + LONGEST
+            while stop < len(data) and data[stop] & 0xC0 == 0x80:  # inside of a character
+                stop -= 1
+            yield "".join(BYTE_CHARACTERS[byte] for byte in data[start:stop])
+            start = stop
