@@ -87,7 +87,8 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     specials = {name: _special_id(values, name, len(tokens), kind) for name in ("bos", *ENDS)}
     if kind == WORDPIECE:  # its roles are others: [CLS] begins a text and [SEP] ends it, which is no end of writing
         specials = dict.fromkeys(specials)
-    kinds = [CONTROL if i in specials.values() else given for i, given in enumerate(kinds)]
+    ends = {i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)}
+    kinds = [CONTROL if i in specials.values() or i in ends else given for i, given in enumerate(kinds)]
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     if len(vocab) < len(tokens) - kinds.count(UNUSED):
         raise TokenizerError("two tokens of the file are spelled the same way")
@@ -99,9 +100,8 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
     named = [specials[name] for name in ENDS]
-    common = [i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)]
     tokenizer = Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
-    return tokenizer.ending_at(i for i in (*named, *common) if i is not None)
+    return tokenizer.ending_at(i for i in (*named, *sorted(ends)) if i is not None)
 
 
 def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Recorder = NULL) -> dict[str, Any]:
