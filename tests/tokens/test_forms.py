@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pellucid.errors import TokenizerError
 from pellucid.events import MemoryRecorder
 from pellucid.store.tokenizer_files import load_tokenizer, save_tokenizer
+from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.charsmap import Charsmap, read_charsmap
 from pellucid.tokens.formats.find import find_tokenizer
@@ -38,7 +39,15 @@ from pellucid.tokens.train import train_bpe, train_characters
 CORPUS = ["The cat sat on 12 mats, didn't it? 小猫坐在垫子上，你好。 low lower lowest\n\n  x"] * 9
 TEXTS = st.text(st.sampled_from("the ca小猫é😀 \n▁<0x41>'s\u0301")) | st.text()
 PATTERNS = ("qwen2", "llama3", "gpt2", "cl100k", "o200k")
-OURS = {name: train_bpe(CORPUS, 300, pattern=name) for name in PATTERNS}
+
+
+def cut_by(pattern: str) -> Tokenizer:
+    """A trained tokenizer with another pattern: not every one is trained with."""
+    document = json.loads(train_bpe(CORPUS, 300, pattern="qwen2").json)
+    return Tokenizer.from_json(json.dumps({**document, "pre_tokenizer": layout.byte_level_pieces(pattern)}))
+
+
+OURS = {name: cut_by(name) for name in PATTERNS}
 
 
 # --- tiktoken ---

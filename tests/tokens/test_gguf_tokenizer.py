@@ -246,3 +246,12 @@ def test_ends_that_are_known_by_their_spelling() -> None:
         tokens[place - 3], kinds[place - 3] = name, kind
     tokenizer = tokenizer_from_values(values)
     assert tokenizer.end_ids == {*OURS["qwen2"].end_ids, len(tokens) - 3, len(tokens) - 2}
+
+
+def test_text_that_spells_an_end_stays_text_whatever_the_file_calls_it() -> None:
+    """Phi-3's file calls </s> a token of its own; as in llama.cpp a text that spells it is no end."""
+    values = sentencepiece_values()
+    values["tokenizer.ggml.token_type"][2] = USER_DEFINED
+    values["tokenizer.ggml.eos_token_id"] = 0xFFFFFFFF
+    tokenizer = tokenizer_from_values(values)
+    assert 2 in tokenizer.end_ids and 2 not in tokenizer.encode("a</s>").ids

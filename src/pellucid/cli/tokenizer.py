@@ -131,6 +131,7 @@ def train(
             {
                 "out": str(out),
                 **sizes,
+                "losses": tokenizer.losses,
                 "specials": dict(tokenizer.specials),
                 "effect": effect_document(tokenizer, sample, measured),
             }
@@ -139,6 +140,8 @@ def train(
         tell(
             f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {source.survey.num_bytes:,} bytes of text: {out}"
         )
+        for loss in tokenizer.losses:
+            tell(f"not exact: {loss}")
         print_effect(tokenizer, sample, measured)
         explained = typed("pellucid", "tokenizer", "explain", out)
         tell(f'next:  {explained} "…"')

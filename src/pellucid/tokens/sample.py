@@ -11,7 +11,7 @@ from pellucid.tokens.patterns import segments
 BLOCK = 1 << 12  # characters: a text is handed over, and thinned, in blocks
 
 
-class TextSample:
+class TrainingSample:
     """The blocks of text that training sees: all of them, or an evenly spaced part of about `limit` bytes."""
 
     def __init__(self, texts: Iterable[str], limit: int, total: int | None) -> None:

@@ -27,7 +27,7 @@ from pellucid.tokens.merges import learn_merges
 from pellucid.tokens.models import bpe, character, unigram, word, wordpiece
 from pellucid.tokens.patterns import DEFAULT_PATTERN, PATTERNS
 from pellucid.tokens.pieces import count_pieces, find_merger
-from pellucid.tokens.sample import TextSample, num_bytes
+from pellucid.tokens.sample import TrainingSample, num_bytes
 from pellucid.tokens.settings import MOST_SAMPLE_BYTES, MOST_TOKENS, SAMPLE_BYTES
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import parse_object
@@ -60,7 +60,7 @@ def train_bpe(
     """
     _check_request(vocab_size, specials, pattern, sample_bytes)
     names = special_names(specials)
-    sample = TextSample(texts, sample_bytes, total_bytes)
+    sample = TrainingSample(texts, sample_bytes, total_bytes)
     limits = Limits(
         num_tokens=vocab_size - len(names), pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
     )
@@ -131,7 +131,7 @@ def train_unigram(
     """
     _check_request(vocab_size, specials, pattern, sample_bytes)
     names = special_names(specials)
-    sample = TextSample(texts, sample_bytes, total_bytes)
+    sample = TrainingSample(texts, sample_bytes, total_bytes)
     pieces = count_pieces(sample, pattern, max_han=max_han, recorder=recorder)
     tokens = unigram.train(_checked(pieces), vocab_size - len(names), recorder=recorder)
     sample.report(recorder)
@@ -161,7 +161,7 @@ def train_words(
     """
     _check_request(vocab_size, specials, pattern, sample_bytes)
     names = special_names(specials)
-    sample = TextSample(texts, sample_bytes, total_bytes)
+    sample = TrainingSample(texts, sample_bytes, total_bytes)
     pieces = count_pieces(sample, pattern, max_han=1, recorder=recorder)
     words = word.train(_checked(pieces), vocab_size - 1 - len(names))
     sample.report(recorder)
@@ -191,7 +191,7 @@ def train_wordpiece(
     ['[UNK]', ' low']
     """
     _check_request(vocab_size, specials, DEFAULT_PATTERN, sample_bytes)
-    sample = TextSample(texts, sample_bytes, total_bytes)
+    sample = TrainingSample(texts, sample_bytes, total_bytes)
     words = wordpiece.count_words(sample, lowercase=lowercase, strip_accents=None)
     more = special_names(specials, without=wordpiece.ROLES)
     merge = find_merger(sum(map(len, words)), recorder=recorder)

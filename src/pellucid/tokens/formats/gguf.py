@@ -91,7 +91,8 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     specials = {name: _special_id(values, name, len(tokens), kind) for name in KEYS}
     if kind == WORDPIECE:  # [CLS] begins a text and [SEP] ends it, which is no end of writing
         specials |= dict.fromkeys(CONTROLS)
-    controls = {specials[name] for name in CONTROLS}
+    stops = {i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)}
+    controls = stops | {specials[name] for name in CONTROLS}
     kinds = [CONTROL if i in controls else given for i, given in enumerate(kinds)]
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     if len(vocab) < len(tokens) - kinds.count(UNUSED):
@@ -104,8 +105,7 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
     keys = [(KEYS[name], i, f"{PREFIX}{name}_token_id") for name, i in specials.items() if i is not None]
-    stops = [i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)]
-    common = [(role, i, STOPPED_AT) for i in stops for role in ENDS if tokens[i] in NAMES[role]]
+    common = [(role, i, STOPPED_AT) for i in sorted(stops) for role in ENDS if tokens[i] in NAMES[role]]
     tokenizer = Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
     claims = [Claim(role=role, ids=(i,), where=where) for role, i, where in (*keys, *common)]
     return tokenizer.with_roles(Roles(tuple(claims)).told(tokenizer.roles.claims))
