@@ -81,7 +81,7 @@ def tiny(**changes: object) -> Resolved[TrainSettings]:
         "device": "cpu",
         "steps": 6,
         "compile": "off",
-        "tokenizer": {"vocab_size": 300},
+        "tokenizer": {"vocab_size": 322},
         "model": {"n_layers": 2, "d_model": 16, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8, "d_ff": 24,
                   "context_length": 16, "depth": 1},
         "batch": {"tokens": 64, "micro_rows": 2},

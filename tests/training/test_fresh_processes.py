@@ -59,7 +59,7 @@ make_plan.measure_training = lambda *arguments, **options: Rates(training_flops_
 recipe.draw_loss = lambda run: None
 recipe.pretrain(recipe.Pretraining(text=text, out=out, resolved=resolve(TrainSettings, Layer("test", changes))))
 """
-SETTINGS = {"device": "cpu", "steps": 6, "tokenizer": {"vocab_size": 300}, "evaluation": {"every_steps": 2}}
+SETTINGS = {"device": "cpu", "steps": 6, "tokenizer": {"vocab_size": 322}, "evaluation": {"every_steps": 2}}
 THREADS = SETTINGS | {
     "threads": 2,
     "compile": "off",
