@@ -77,7 +77,8 @@ class Found:
         """The row of the table."""
         why = "; ".join(f"{count}: {cause}" for cause, count in self.explained.items())
         unexplained = f"{len(self.left)}: not explained" if self.left else ""
-        return [self.row.name, self.row.tokenizer.kind, f"{self.num_strings:,}", f"{self.num_different:,}", ENGINE,
+        engine = "compiled loops" if self.row.tokenizer._bulk._encoder else ENGINE  # what has carried `encode_ids`
+        return [self.row.name, self.row.tokenizer.kind, f"{self.num_strings:,}", f"{self.num_different:,}", engine,
                 self.row.judge, "; ".join(filter(None, (why, unexplained)))]  # fmt: skip
 
 
