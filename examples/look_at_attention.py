@@ -21,7 +21,7 @@ if len(sys.argv) > 1:
     lm = pellucid.load(sys.argv[1])
     model, tokenizer = lm.model, lm.tokenizer
 else:
-    tokenizer = train_bpe([text] * 9, 280)
+    tokenizer = train_bpe([text] * 9, 300)
     model = build(dataclasses.replace(preset("micro"), vocab_size=tokenizer.vocab_size), seed=0)
 
 ids = tokenizer.encode_prompt(text)[: model.config.context_length]

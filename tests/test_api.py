@@ -27,11 +27,13 @@ from pellucid.errors import (
 from pellucid.model.build import build
 from pellucid.store.checkpoint import save_checkpoint
 from pellucid.tokens.ids_only import IdsOnly
+from pellucid.tokens.roles import Claim, Roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
 
 TEXT = "the cat sat on the mat"
-TOKENIZER = train_bpe([TEXT * 9], 270)
+ENDS_AT_7 = Roles((Claim(role="eos", ids=(7,), where="config.json"),))
+TOKENIZER = train_bpe([TEXT * 9], 270, specials="none")
 CONFIG = pellucid.ModelConfig(
     vocab_size=TOKENIZER.vocab_size,
     context_length=16,
@@ -464,7 +466,7 @@ def test_a_model_without_a_tokenizer_says_what_to_do_about_text(mute: pellucid.L
 
 
 def test_a_model_without_a_tokenizer_ends_where_its_directory_says(tmp_path: Path) -> None:
-    path = save_model(tmp_path / "m", tokenizer=IdsOnly.build(CONFIG.vocab_size).ending_at([7]))
+    path = save_model(tmp_path / "m", tokenizer=IdsOnly.build(CONFIG.vocab_size).with_roles(ENDS_AT_7))
     lm = pellucid.load(path, device="cpu", engine=pellucid.EngineSettings(kernels="off"))
     done = lm.complete([5], temperature=0, logit_bias={7: 1000})
     assert (done.ids, done.finish_reason) == ((7,), "eos") and not (path / "tokenizer.json").exists()

@@ -89,6 +89,7 @@ MAY_IMPORT_LATE = (
     "__init__.py",
     "engine/runners/build.py",
     "tokens/merges.py",
+    "tokens/pieces.py",
     "tokens/bulk.py",
 )  # the first two by design; public names and Numba are bound lazily
 LATE_THIRD_PARTY = {

@@ -12,7 +12,7 @@ from pellucid.tokens.train import train_bpe
 
 
 def test_everything_that_a_script_holds_is_printed_in_a_line(tmp_path: Path) -> None:
-    tokenizer = train_bpe(["hello there"], 264)
+    tokenizer = train_bpe(["hello there"], 264, specials="none")
     config = ModelConfig(
         vocab_size=264, context_length=8, n_layers=3, n_heads=2, n_kv_heads=1, head_dim=4, d_model=8, d_ff=16
     )

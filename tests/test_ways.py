@@ -85,7 +85,7 @@ def drawn(title: str) -> set[str]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small model with its tokenizer, on disk."""
-    tokenizer = train_bpe([TEXT], 280)
+    tokenizer = train_bpe([TEXT], 280, specials="none")
     config = ModelConfig(vocab_size=tokenizer.vocab_size, context_length=24, init="gpt2", **SHAPE)
     path = tmp_path_factory.mktemp("ways") / "model"
     weights = dict(build(config, seed=0).named_parameters())
@@ -95,7 +95,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def build_trainer(folder: Path, dtype: torch.dtype) -> Trainer:
     """A small model in training on a text of its own."""
-    tokenizer = train_bpe([TEXT], 280)
+    tokenizer = train_bpe([TEXT], 280, specials="none")
     shards = write_shards([Document(text=TEXT, origin="a text")], tokenizer, folder / "tokens")
     config = ModelConfig(vocab_size=tokenizer.vocab_size, context_length=16, **SHAPE)
     return Trainer(

@@ -84,6 +84,14 @@ def read_json(path: Path) -> Json:
         raise CorruptFileError(f"cannot read {path.name}", found=shown(error), where=str(path)) from error
 
 
+def read_object(path: Path) -> dict[str, Json]:
+    """The object in a JSON file. Raises CorruptFileError when it does not hold one, or cannot be read."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise CorruptFileError(f"{path.name} does not hold a JSON object", found=type(value).__name__, where=str(path))
+    return value
+
+
 def whole(value: object, *, low: int = 0, high: int = MOST_WHOLE) -> int:
     """A whole number between `low` and `high`. Raises ValueError for any other value.
 

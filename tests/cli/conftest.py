@@ -21,7 +21,7 @@ def run() -> Iterator[Callable[..., Outcome]]:
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small model with its tokenizer, on disk."""
-    tokenizer = train_bpe(["the cat sat. 猫坐着。 " * 9], 280)
+    tokenizer = train_bpe(["the cat sat. 猫坐着。 " * 9], 280, specials="none")
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size, context_length=24, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=8,
         d_model=16, d_ff=24, init="gpt2",

@@ -21,7 +21,7 @@ from pellucid.training.settings import TrainSettings
 TEXT = "The cat sat on the mat. 小猫坐在垫子上。\n" * 30
 SIZES = {"n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8, "d_model": 16, "d_ff": 24, "context_length": 16}
 SMALL = [
-    "--steps", "2", "--threads", "1", "--device", "cpu", "--depth", "1", "--vocab-size", "280", "--set", "compile=off",
+    "--steps", "2", "--threads", "1", "--device", "cpu", "--depth", "1", "--vocab-size", "302", "--set", "compile=off",
     "--set", "batch.tokens=64", *(word for name, size in SIZES.items() for word in ("--set", f"model.{name}={size}")),
 ]  # fmt: skip
 
@@ -44,7 +44,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bad-input")
     (folder / "book.txt").write_text(TEXT, encoding="utf-8")
     values = {
-        "steps": 2, "threads": 1, "device": "cpu", "compile": "off", "tokenizer": {"vocab_size": 280},
+        "steps": 2, "threads": 1, "device": "cpu", "compile": "off", "tokenizer": {"vocab_size": 302},
         "model": {"depth": 1, **SIZES}, "batch": {"tokens": 64}, "saving": {"every_steps": 1},
     }  # fmt: skip
     settings = resolve(TrainSettings, Layer("test", values))
@@ -227,7 +227,7 @@ def test_truncated_weights_without_hashes(own_run: Path, refused) -> None:
 
 def test_a_foreign_tokenizer_beside_hashed_weights(own_run: Path, refused) -> None:
     checkpoint = own_run / "checkpoints" / "step-000002"
-    train_bpe([TEXT], 260).save(checkpoint)
+    train_bpe([TEXT], 260, specials="none").save(checkpoint)
     found = refused(4, "generate", checkpoint, "The")
     assert "tokenizer.json is not what was saved" in found["what"] or "tokenizer_config.json is not" in found["what"]
 
@@ -235,10 +235,10 @@ def test_a_foreign_tokenizer_beside_hashed_weights(own_run: Path, refused) -> No
 def test_a_foreign_tokenizer_with_more_tokens_than_the_model(own_run: Path, refused) -> None:
     checkpoint = own_run / "checkpoints" / "step-000002"
     (checkpoint / "pellucid.json").unlink()
-    train_bpe([TEXT], 290).save(checkpoint)
+    train_bpe([TEXT], 320).save(checkpoint)
     found = refused(3, "generate", checkpoint, "The")
     assert found["what"] == "the tokenizer does not belong to these weights"
-    assert found["found"] == "290 tokens, but 280 embedding rows" and "trained with" in found["try"]
+    assert found["found"] == "314 tokens, but 302 embedding rows" and "trained with" in found["try"]
 
 
 def test_a_tokenizer_that_is_no_tokenizer(own_run: Path, refused) -> None:
@@ -274,7 +274,7 @@ def test_sampling_out_of_range(flags: list[str], what: str, found: str, trained:
 def test_a_prompt_longer_than_the_context(trained: Path, refused) -> None:
     error = refused(5, "generate", trained, TEXT, "--threads", "1")
     assert "no room" in error["what"] and error["where"] == "context_length=16" and "15 tokens" in error["try"]
-    assert int(error["found"].split()[0]) > 16
+    assert int(error["found"].split()[0].replace(",", "")) > 16
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def known_limits(monkeypatch):
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    tokenizer = train_bpe(["the cat sat. 猫坐着。 " * 9], 280)
+    tokenizer = train_bpe(["the cat sat. 猫坐着。 " * 9], 280, specials="none")
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size, context_length=48, n_layers=2, n_heads=2, n_kv_heads=1, head_dim=8,
         d_model=16, d_ff=24, init="gpt2",

@@ -19,7 +19,7 @@ TEXT = "the cat sat on the mat. 猫坐在垫子上。 "
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = train_bpe([TEXT * 9], 280)
+    tokenizer = train_bpe([TEXT * 9], 280, specials="none")
     config = ModelConfig(
         vocab_size=tokenizer.vocab_size, context_length=24, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=8, d_model=32,
         d_ff=64, init="gpt2",

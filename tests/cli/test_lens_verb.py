@@ -35,7 +35,7 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def save(folder: Path, *, with_tokenizer: bool = True) -> Path:
     weights = {name: parameter.detach() for name, parameter in build(CONFIG, seed=1).named_parameters()}
-    tokenizer = train_bpe(["a"], 258) if with_tokenizer else None
+    tokenizer = train_bpe(["a"], 258, specials="none") if with_tokenizer else None
     save_checkpoint(folder, config=dataclasses.replace(CONFIG), weights=weights, tokenizer=tokenizer, info={})
     return folder
 

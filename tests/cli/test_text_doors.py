@@ -22,7 +22,7 @@ from pellucid.training.recipes import pretrain as recipe
 TEXT = "The cat sat on the mat.\n\n小猫坐在垫子上。他说：\n" * 30
 SIZES = {"n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8, "d_model": 16, "d_ff": 24, "context_length": 24}
 SMALL = [
-    "--steps", "2", "--threads", "1", "--device", "cpu", "--depth", "1", "--vocab-size", "280", "--set", "compile=off",
+    "--steps", "2", "--threads", "1", "--device", "cpu", "--depth", "1", "--vocab-size", "302", "--set", "compile=off",
     "--set", "batch.tokens=48", *(word for name, size in SIZES.items() for word in ("--set", f"model.{name}={size}")),
 ]  # fmt: skip
 BRIEF = ["--threads", "1", "--device", "cpu"]
@@ -88,7 +88,7 @@ def unix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from pellucid.api import train
 
     folder = tmp_path_factory.mktemp("unix")
-    options = {"threads": 1, "device": "cpu", "compile": "off", "tokenizer": {"vocab_size": 280}}
+    options = {"threads": 1, "device": "cpu", "compile": "off", "tokenizer": {"vocab_size": 302}}
     train(
         write(folder / "book.txt", TEXT),
         folder / "run",
@@ -146,8 +146,8 @@ def test_a_file_name_is_no_markup(run, tmp_path: Path, directory: str, monkeypat
 def test_a_tokenizer_is_trained_from_a_pipe(run, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(TEXT.encode("gbk"),), daemon=True).start()
-    assert run("tokenizer", "train", tmp_path / "pipe", "--out", tmp_path / "a", "--vocab-size", "280").code == 0
-    whole = run("tokenizer", "train", "-", "--out", tmp_path / "b", "--vocab-size", "280", stdin=TEXT.encode())
+    assert run("tokenizer", "train", tmp_path / "pipe", "--out", tmp_path / "a", "--vocab-size", "302").code == 0
+    whole = run("tokenizer", "train", "-", "--out", tmp_path / "b", "--vocab-size", "302", stdin=TEXT.encode())
     assert whole.code == 0
     assert (tmp_path / "a" / "tokenizer.json").read_bytes() == (tmp_path / "b" / "tokenizer.json").read_bytes()
 

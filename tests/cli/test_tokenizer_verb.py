@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from pellucid.model.build import build
 from pellucid.planning.presets import preset
+from pellucid.store.checkpoint import load_checkpoint, save_checkpoint
 from pellucid.store.run import Run
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
@@ -112,7 +114,7 @@ def test_explain_shows_pieces_merges_and_bytes(run, directory):
 
 def test_a_run_lends_its_tokenizer(run, directory, tmp_path):
     config = preset("micro")
-    tokenizer = train_bpe([TEXT], 258)
+    tokenizer = train_bpe([TEXT], 258, specials="none")
     experiment = Run.create(tmp_path / "run", {"recipe": "test"})
     code, _, err = run("tokenizer", "encode", experiment.path, "cat")
     assert code == 4 and "has not saved a checkpoint" in err
@@ -149,3 +151,32 @@ def test_convert_writes_forms_that_every_verb_reads(run, directory, tmp_path):
     assert code != 0 and "--pattern" in err and not (tmp_path / "none").exists()
     files = json.loads(run("tokenizer", "convert", directory, "--out", tmp_path / "j", "--json").out)["files"]
     assert [Path(file).name for file in files] == ["tokenizer_config.json", "tokenizer.json"]
+
+
+def test_add_gives_a_tokenizer_new_tokens_and_show_names_their_roles(run, tmp_path):
+    train_bpe([TEXT * 20], 300).save(tmp_path / "tok")
+    arguments = ("tokenizer", "add", tmp_path / "tok", "<tool>", "<|done|>", "--role", "turn_end=<|done|>")
+    added = json.loads(run(*arguments, "--out", tmp_path / "more", "--json").out)
+    tokenizer = Tokenizer.load(tmp_path / "more")
+    assert added["ids"] == {name: tokenizer.specials[name] for name in ("<tool>", "<|done|>")}
+    assert added["vocab_size"] == 300  # two of the spare ids
+    shown = run("tokenizer", "show", tmp_path / "more").out
+    assert "a text ends at <eos> (tokenizer_config.json), <|done|> (tokenizer_config.json)" in shown
+    roles = json.loads(run("tokenizer", "show", tmp_path / "more", "--role", "turn_end", "--json").out)
+    assert roles["roles"]["ids"]["turn_end"] == [added["ids"]["<|done|>"]]
+    assert [row["id"] for row in roles["tokens"]] == [added["ids"]["<|done|>"]]
+    assert run(*arguments, "--out", tmp_path / "tok").code == 4  # nothing is replaced
+    refused = run("tokenizer", "add", tmp_path / "tok", "<a>", "--role", "king=<a>", "--out", tmp_path / "x")
+    assert refused.code != 0 and "ROLE=TOKEN" in refused.err
+
+
+def test_add_gives_a_model_rows_for_new_tokens(run, directory, tmp_path):
+    """The fixture's tokenizer alone is no model; one with weights beside it grows."""
+    config = dataclasses.replace(preset("micro"), vocab_size=300)
+    weights = dict(build(config, seed=0).named_parameters())
+    save_checkpoint(tmp_path / "m", config=config, weights=weights, tokenizer=Tokenizer.load(directory), info={})
+    done = run("tokenizer", "add", tmp_path / "m", "<tool>", "--out", tmp_path / "grown")
+    assert done.code == 0 and "1 new token (284)" in done.err and "284  <tool>" in done.out
+    assert "starts as the mean of the 284 rows in use; the model keeps its shape" in done.err
+    grown = load_checkpoint(tmp_path / "grown")
+    assert grown.config.vocab_size == 300 and grown.tokenizer.specials["<tool>"] == 284

@@ -22,13 +22,13 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> Tokenizer:
     """One token per byte: characters of several bytes are spread over several tokens."""
-    return train_bpe(["a"], 258)
+    return train_bpe(["a"], 258, specials="none")
 
 
 @pytest.fixture(scope="session")
 def merged_tokenizer() -> Tokenizer:
     """Tokens of one byte up to whole words, in two languages."""
-    return train_bpe(["hello world, 你好世界。hello there, 你好 " * 20], 300)
+    return train_bpe(["hello world, 你好世界。hello there, 你好 " * 20], 300, specials="none")
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ class DeskOfOneText(Dispatch):
 def desk_of(model: Decoder, text: str) -> Dispatch:
     """A dispatch on a model in memory, with a tokenizer of one token a byte."""
     checkpoint = Checkpoint(
-        directory=Path(__file__), config=model.config, weights={}, tokenizer=train_bpe(["a"], 258), info={},
+        directory=Path(__file__), config=model.config, weights={}, tokenizer=train_bpe(["a"], 258, specials="none"), info={},
         generation={}, dtype=torch.float32,
     )  # fmt: skip
     opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)

@@ -34,7 +34,9 @@ def dispatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dispatch:
     path.write_text("const a = 1;\nexport { a as mount, a as recordingHost };\n", encoding="utf-8")
     monkeypatch.setattr(program, "BUILT", path)
     weights = {name: parameter.detach() for name, parameter in build(CONFIG, seed=1).named_parameters()}
-    save_checkpoint(tmp_path / "model", config=CONFIG, weights=weights, tokenizer=train_bpe(["a"], 258), info={})
+    save_checkpoint(
+        tmp_path / "model", config=CONFIG, weights=weights, tokenizer=train_bpe(["a"], 258, specials="none"), info={}
+    )
     return open_lens(tmp_path / "model", text="abca")
 
 

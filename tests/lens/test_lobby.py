@@ -39,7 +39,7 @@ def lobby(tmp_path: Path) -> Lobby:
     for age, name in enumerate(("newer", "older")):
         run = Run.create(tmp_path / "runs" / name, {})
         for step in (5, 10):
-            run.save(step, config=CONFIG, weights=weights, tokenizer=train_bpe(["a"], 258), info={})
+            run.save(step, config=CONFIG, weights=weights, tokenizer=train_bpe(["a"], 258, specials="none"), info={})
         os.utime(run.path, (1_000_000 - age, 1_000_000 - age))
     Run.create(tmp_path / "runs" / "begun", {})
     (tmp_path / "runs" / "notes").mkdir()

@@ -20,7 +20,7 @@ from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import load_checkpoint, load_model
 from pellucid.tokens.train import train_bpe
 
-TOKENIZER = train_bpe(["a"], 258)
+TOKENIZER = train_bpe(["a"], 258, specials="none")
 IDS = TOKENIZER.encode("abc 你d!").ids
 LLAMA_LIKE = {
     "vocab_size": 258, "hidden_size": 24, "intermediate_size": 44, "num_hidden_layers": 3, "num_attention_heads": 4,

@@ -13,7 +13,7 @@ from pellucid.tokens.browse import label_of
 from pellucid.tokens.labels import readable
 from pellucid.tokens.train import train_bpe, train_characters
 
-BYTES = train_bpe(["a"], 258)
+BYTES = train_bpe(["a"], 258, specials="none")
 MERGED = train_bpe(["hello world, 你好世界。hello there, 你好 👨‍👩‍👧 " * 20], 320)
 LETTERS = train_characters(["hello 你好"])
 TOKENIZERS = [BYTES, MERGED, LETTERS]

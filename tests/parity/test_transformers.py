@@ -196,8 +196,10 @@ def test_their_tokenizer_reads_our_directory_and_gives_the_same_ids(train, tmp_p
     plain = text.replace("<eos>", "<end>")  # there, text may become a control token; here it may not
     assert tuple(theirs(plain, add_special_tokens=False)["input_ids"]) == tokenizer.encode(plain).ids
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    assert (model.config.bos_token_id, model.config.eos_token_id) == (tokenizer.bos_id, tokenizer.eos_id)
-    assert model.generation_config.do_sample and model.generation_config.eos_token_id == tokenizer.eos_id
+    ends = [tokenizer.eos_id, tokenizer.roles.first("turn_end")]
+    assert (model.config.bos_token_id, model.config.eos_token_id) == (tokenizer.bos_id, ends)
+    assert (model.config.pad_token_id, theirs.pad_token_id) == (tokenizer.roles.first("pad"),) * 2
+    assert model.generation_config.do_sample and model.generation_config.eos_token_id == ends
     assert load_checkpoint(tmp_path / "model").tokenizer.encode(text) == tokenizer.encode(text)
 
 

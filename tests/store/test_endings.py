@@ -28,11 +28,11 @@ PLAIN = "A"  # an ordinary token
 
 def tokenizer_with(*, eos: str | None) -> Tokenizer:
     """A tokenizer with three special tokens, of which its own config names one as the end of text, or none."""
-    document = json.loads(train_bpe(TEXTS, 280).json)
+    document = json.loads(train_bpe(TEXTS, 280, specials="none").json)
     flags = {key: value for key, value in document["added_tokens"][0].items() if key not in ("id", "content")}
     first = len(document["model"]["vocab"])
     document["added_tokens"] = [{"id": first + n, "content": name, **flags} for n, name in enumerate(SPECIAL)]
-    return Tokenizer.from_json(json.dumps(document), config_json(None, eos))
+    return Tokenizer.from_json(json.dumps(document), config_json({"bos": None, "eos": eos}))
 
 
 def make(path: Path, *, eos: str | None = None, **named: Any) -> Path:
@@ -91,7 +91,7 @@ def test_generation_stops_at_every_end_that_is_named_anywhere(
 def test_where_nothing_names_an_end_a_common_one_is_taken_and_said(tmp_path: Path) -> None:
     directory, recorder = make(tmp_path / "model"), MemoryRecorder()
     tokenizer = load_checkpoint(directory, recorder=recorder).tokenizer
-    assert tokenizer.eos_id == END and recorder.names() == ["store.end_guessed"]
+    assert tokenizer.eos_id == END and recorder.names() == ["tokens.end_guessed"]
     assert "<|endoftext|>" in recorder.events[0].message
     assert finish(directory, END) == ("eos", "", 1)
 
@@ -101,7 +101,7 @@ def test_a_model_without_any_end_says_so(tmp_path: Path) -> None:
     path = directory / "tokenizer.json"
     path.write_text(path.read_text(encoding="utf-8").replace("<|endoftext|>", "<|other|>"), encoding="utf-8")
     assert load_checkpoint(directory, recorder=recorder).tokenizer.end_ids == frozenset()
-    assert recorder.names() == ["store.no_end"]
+    assert recorder.names() == ["tokens.no_end"]
 
 
 @pytest.mark.parametrize("found", ["2", True, 1.5, [END, "x"], {"a": 1}, [[1]], [None]])
@@ -116,7 +116,7 @@ def test_an_end_that_is_no_id_is_refused(tmp_path: Path, name: str, found: Any) 
 def test_an_end_that_no_token_has_is_passed_over_and_said(tmp_path: Path, found: Any) -> None:
     recorder = MemoryRecorder()
     tokenizer = load_checkpoint(make(tmp_path / "model", config=found), recorder=recorder).tokenizer
-    assert tokenizer.end_ids == {END} and "store.end_unknown" in recorder.names()
+    assert tokenizer.end_ids == {END} and "tokens.role_unknown" in recorder.names()
 
 
 def test_ends_go_with_the_model(tmp_path: Path) -> None:

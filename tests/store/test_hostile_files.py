@@ -33,9 +33,9 @@ from pellucid.store.names.registry import family_for
 from pellucid.store.open import open_checkpoint
 from pellucid.store.quantize import BY_NAME
 from pellucid.store.run import Run
-from pellucid.store.verify import read_json
 from pellucid.tokens.train import train_characters
 from pellucid.training.settings import TrainSettings
+from pellucid.untrusted import read_object
 
 SIZES = {
     "vocab_size": 262,
@@ -55,7 +55,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {"sliding_window": 5}, "llama": {"qk_norm": False, **LLAMA3}, "qwen2": {"qk_norm": False, "qkv_bias": True, **YARN},
     "gpt2": GPT2, "pellucid": {"position": "none"},
 }  # fmt: skip
-TOKENIZER = train_characters(["abcd"])
+TOKENIZER = train_characters(["abcd"], specials="none")
 HUGE = 10**400
 JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.integers(-(2**80), 2**80), st.floats(), st.text(max_size=3),
@@ -222,7 +222,7 @@ def test_a_key_that_is_given_twice_is_refused(models) -> None:
     twice = text.replace('"vocab_size"', '"hidden_size": 16, "vocab_size"')
     with pytest.raises(CorruptFileError) as error:
         (directory / "copy.json").write_text(twice)
-        read_json(directory / "copy.json")
+        read_object(directory / "copy.json")
     assert "hidden_size" in error.value.found
 
 

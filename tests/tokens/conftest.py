@@ -88,6 +88,8 @@ def unknown_tokenizer() -> Tokenizer:
     steps = {"type": "BertPreTokenizer"}
     return Tokenizer.from_json(
         json.dumps(
-            layout.document(model, specials=layout.numbered(layout.SPECIALS, 3), pre_tokenizer=steps, decoder=decoder)
+            layout.document(
+                model, specials=layout.numbered(layout.special_names("none"), 3), pre_tokenizer=steps, decoder=decoder
+            )
         )
     )

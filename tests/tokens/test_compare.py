@@ -15,7 +15,11 @@ from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
 
 TEXT = "the cat sat on the mat, and the dog sat too. 猫坐在垫子上，狗坐在猫上。 Я вижу кота 42!\n"
-TOKENIZERS = {"bytes": train_bpe(["a"], 258), "bpe": train_bpe([TEXT * 9], 330), "char": train_characters([TEXT])}
+TOKENIZERS = {
+    "bytes": train_bpe(["a"], 258, specials="none"),
+    "bpe": train_bpe([TEXT * 9], 330),
+    "char": train_characters([TEXT]),
+}
 
 
 def measured(tokenizer: Tokenizer, text: str) -> Measurement:
@@ -56,7 +60,7 @@ def test_a_character_of_three_bytes_counts_three_tokens() -> None:
 
 def test_the_words_cut_worst_come_first_and_the_frequent_ones_before_the_rare() -> None:
     text = "common common common common strange strange rareness rareness rareness onlyonce "
-    tokenizer = train_bpe(["common " * 9], 262)
+    tokenizer = train_bpe(["common " * 9], 262, specials="none")
     words = measured(tokenizer, text).worst_words
     assert [(word.text, word.count) for word in words] == [("rareness", 3), ("strange", 2), ("common", 4)]
     assert words[0].tokens_per_character >= words[-1].tokens_per_character

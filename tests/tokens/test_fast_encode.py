@@ -17,7 +17,7 @@ from pellucid.tokens import bulk as bulk_module
 from pellucid.tokens.fast import encode as encode_module
 from pellucid.tokens.fast.encode import Encoder
 from pellucid.tokens.fast.opening import open_encoder
-from pellucid.tokens.patterns import TRAINABLE
+from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
 
@@ -54,7 +54,7 @@ def encoder_of(tokenizer: Tokenizer, num_threads: int = 2) -> Encoder:
     return open_encoder(tokenizer.vocabulary, recorder=MemoryRecorder(), num_threads=num_threads)
 
 
-@pytest.mark.parametrize("pattern", TRAINABLE)
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_ids_equal_the_engines(pattern: str, open_trained: Callable[[str], Tokenizer]) -> None:
     tokenizer, numbers = open_trained(pattern), random.Random(0)
     encoder = encoder_of(tokenizer)

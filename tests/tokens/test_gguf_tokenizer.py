@@ -242,10 +242,10 @@ def test_ends_of_turns_and_messages_end_a_text() -> None:
 def test_ends_that_are_known_by_their_spelling() -> None:
     values = tokenizer_to_values(OURS["qwen2"], OURS["qwen2"].vocab_size + 3)
     tokens, kinds = values["tokenizer.ggml.tokens"], values["tokenizer.ggml.token_type"]
-    for place, (name, kind) in enumerate((("<|im_end|>", CONTROL), ("<|eot_id|>", USER_DEFINED), ("</s>", NORMAL))):
+    for place, (name, kind) in enumerate((("<|end|>", CONTROL), ("<|eot_id|>", USER_DEFINED), ("</s>", NORMAL))):
         tokens[place - 3], kinds[place - 3] = name, kind
     tokenizer = tokenizer_from_values(values)
-    assert tokenizer.end_ids == {tokenizer.eos_id, len(tokens) - 3, len(tokens) - 2}
+    assert tokenizer.end_ids == {*OURS["qwen2"].end_ids, len(tokens) - 3, len(tokens) - 2}
 
 
 def test_text_that_spells_an_end_stays_text_whatever_the_file_calls_it() -> None:

@@ -31,7 +31,7 @@ def gpt2_like() -> str:
 
 def qwen_like() -> str:
     """The layout of Qwen 3: a normaliser, special tokens, and added tokens that are not special."""
-    document = json.loads(as_text(bpe.layout([("h", "e")], "qwen2")))
+    document = json.loads(as_text(bpe.layout([("h", "e")], "qwen2", ["<bos>", "<eos>"])))
     document["normalizer"] = {"type": "NFC"}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     document["added_tokens"].append({"id": 259, "content": "<think>", **flags})
@@ -165,7 +165,11 @@ JUNK = st.one_of(
 @settings(max_examples=150, deadline=None)  # some are tried in a child process
 @given(data=st.data())
 def test_no_mutated_file_escapes_as_another_error(data: st.DataObject) -> None:
-    make = data.draw(st.sampled_from([gpt2_like, llama2_like, qwen_like, lambda: as_text(character.layout("ab"))]))
+    make = data.draw(
+        st.sampled_from(
+            [gpt2_like, llama2_like, qwen_like, lambda: as_text(character.layout("ab", ["<bos>", "<eos>"]))]
+        )
+    )
     document = json.loads(make())
     node, junk = document, data.draw(JUNK)
     while True:
@@ -196,7 +200,7 @@ def survives_or_refuses(text: str) -> None:
 
 
 def test_the_config_tells_transformers_to_leave_text_alone() -> None:
-    assert json.loads(config_json("<bos>", None)) == {
+    assert json.loads(config_json({"bos": "<bos>", "eos": None})) == {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<bos>",
         "eos_token": None,

@@ -16,7 +16,8 @@ from pellucid.tokens import plain
 from pellucid.tokens import tokenizer as tokenizer_module
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.choose import choose_tokenizer, train_tokenizer
-from pellucid.tokens.patterns import PATTERNS, TRAINABLE, pattern_name, segments
+from pellucid.tokens.layout import special_names
+from pellucid.tokens.patterns import PATTERNS, pattern_name, segments
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
@@ -33,7 +34,7 @@ def spell(data: bytes) -> str:
 @settings(max_examples=60)
 @given(words=WORDS, size=st.integers(258, 290))
 def test_merges_equal_the_readable_algorithm(words: list[str], size: int) -> None:
-    trained = train_bpe(words, size)  # a word of letters is one piece
+    trained = train_bpe(words, size, specials="none")  # a word of letters is one piece
     expected = plain.train(Counter(word.encode() for word in words), size - 258)
     assert trained.vocabulary.merges[: len(expected)] == tuple((spell(a), spell(b)) for a, b in expected)
     assert trained.vocab_size <= size
@@ -42,7 +43,7 @@ def test_merges_equal_the_readable_algorithm(words: list[str], size: int) -> Non
 @settings(max_examples=60)
 @given(words=WORDS, probe=st.text("abcé", max_size=20))
 def test_encoding_equals_the_readable_algorithm(words: list[str], probe: str) -> None:
-    trained = train_bpe(words, 280)
+    trained = train_bpe(words, 280, specials="none")
     ranks = {pair: rank for rank, pair in reversed(list(enumerate(trained.vocabulary.merges)))}
     expected = plain.encode(list(spell(probe.encode())), ranks)
     assert [trained.vocabulary.ids[symbol] for symbol in expected] == list(trained.encode(probe).ids)
@@ -58,7 +59,7 @@ def test_the_textbook_example() -> None:
 
 def test_tokens_have_their_ids_in_the_order_of_merges(bpe: Tokenizer) -> None:
     joined = dict.fromkeys(left + right for left, right in bpe.vocabulary.merges)
-    assert [bpe.vocabulary.ids[token] for token in joined] == list(range(256, bpe.vocab_size - 2))
+    assert [bpe.vocabulary.ids[token] for token in joined] == list(range(256, bpe.vocab_size - len(bpe.specials)))
 
 
 def test_training_is_deterministic_and_does_not_depend_on_the_order_of_texts(page: str) -> None:
@@ -69,12 +70,14 @@ def test_training_is_deterministic_and_does_not_depend_on_the_order_of_texts(pag
 
 def test_chinese_tokens_are_short_and_keep_clear_of_punctuation() -> None:
     tokenizer = train_bpe(["，天下大势分久必合，合久必分。"] * 50, 400)
-    texts = [tokenizer.token_text(i) for i in range(256, tokenizer.vocab_size - 2)]
+    texts = [tokenizer.token_text(i) for i in range(256, tokenizer.vocab_size - len(tokenizer.specials))]
     assert any(len(text) == 4 for text in texts if "<" not in text)
     assert all(len(text) <= 4 for text in texts if "<" not in text)
     assert not any("，" in text and len(text) > 1 for text in texts if "<" not in text)
     unlimited = train_bpe(["，天下大势分久必合，合久必分。"] * 50, 400, max_han=0)
-    assert "，天下大势分久必合" in [unlimited.token_text(i) for i in range(256, unlimited.vocab_size - 2)]
+    assert "，天下大势分久必合" in [
+        unlimited.token_text(i) for i in range(256, unlimited.vocab_size - len(unlimited.specials))
+    ]
 
 
 def test_no_token_is_longer_than_asked() -> None:
@@ -87,7 +90,7 @@ def test_no_token_is_longer_than_asked() -> None:
 def test_the_smallest_texts_work_and_the_smaller_vocabulary_is_told(text: str) -> None:
     recorder = MemoryRecorder()
     tokenizer = train_bpe([text], 512, recorder=recorder)
-    assert tokenizer.vocab_size == 258
+    assert tokenizer.vocab_size == 256 + len(special_names("standard"))
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
     assert recorder.names() == ["tokens.vocabulary_small"]
 
@@ -100,8 +103,8 @@ def test_a_vocabulary_that_fills_up_is_exactly_as_asked(page: str) -> None:
 
 @pytest.mark.parametrize("train", [train_bpe, lambda texts, size: train_characters(texts, vocab_size=size)])
 def test_impossible_requests_are_refused(train) -> None:
-    with pytest.raises(TokenizerError, match="at least 258"):
-        train(["text"], 257)
+    with pytest.raises(TokenizerError, match="at least 280 tokens: 256 bytes and 24 special tokens"):
+        train(["text"], 279)
     with pytest.raises(TokenizerError, match="no text"):
         train([], 300)
     with pytest.raises(TokenizerError, match="no text"):
@@ -129,7 +132,7 @@ def test_an_error_in_the_texts_passes_through_unchanged() -> None:
 def test_a_large_text_is_thinned_evenly_when_its_size_is_known() -> None:
     texts = [word * 10_000 for word in ("red ", "green ", "blue ", "white ", "black ", "brown ", "gold ", "pink ")]
     total, recorder = sum(map(len, texts)) // 4, MemoryRecorder()
-    tokenizer = train_bpe(texts, 300, sample_bytes=total, total_bytes=total * 4, recorder=recorder)
+    tokenizer = train_bpe(texts, 320, sample_bytes=total, total_bytes=total * 4, recorder=recorder)
     sampled = next(event for event in recorder.events if event.name == "tokens.sampled")
     assert 0.7 * total <= sampled.data["used_bytes"] <= total
     assert {b" red", b" blue", b" brown", b" pink"} <= set(tokenizer.vocabulary.token_bytes)
@@ -151,7 +154,7 @@ def test_without_a_known_size_training_reads_no_further_than_the_limit() -> None
 
 def test_rare_characters_fall_to_bytes_and_it_is_told() -> None:
     recorder = MemoryRecorder()
-    tokenizer = train_characters(["aaabbc中"], vocab_size=260, recorder=recorder)
+    tokenizer = train_characters(["aaabbc中"], vocab_size=260, specials="none", recorder=recorder)
     assert [tokenizer.token_text(i) for i in tokenizer.encode("ab").ids] == ["a", "b"]
     assert list(tokenizer.encode("c中").ids) == list("c中".encode())
     assert recorder.events[0].data == {"dropped": 2, "share": 2 / 7, "vocab_size": 260}
@@ -159,10 +162,10 @@ def test_rare_characters_fall_to_bytes_and_it_is_told() -> None:
 
 def test_every_character_of_the_text_is_one_token(characters: Tokenizer, page: str) -> None:
     assert len(characters.encode(page)) == len(page)
-    assert characters.vocab_size == 258 + len(set(page))
+    assert characters.vocab_size == 256 + len(set(page)) + len(special_names("standard"))
 
 
-@pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.parametrize("name", PATTERNS)
 @settings(max_examples=80)
 @given(text=MIXED, size=st.integers(1, 5))
 def test_cutting_a_text_into_segments_changes_no_id(name: str, text: str, size: int) -> None:
@@ -203,8 +206,10 @@ def test_what_a_person_sets_is_taken_as_it_is() -> None:
 
 def test_training_by_settings(page: str) -> None:
     assert train_tokenizer([page], 400, TokenizerSettings(kind="char")).kind == "char"
-    by_settings = train_tokenizer([page], len(page.encode()), TokenizerSettings(vocab_size=280, pattern="gpt2"))
-    assert by_settings.sha256 == train_bpe([page], 280, pattern="gpt2").sha256
+    plain_settings = TokenizerSettings(vocab_size=270, specials="none")
+    assert list(train_tokenizer([page], 400, plain_settings).specials) == ["<bos>", "<eos>"]
+    by_settings = train_tokenizer([page], len(page.encode()), TokenizerSettings(vocab_size=290, pattern="gpt2"))
+    assert by_settings.sha256 == train_bpe([page], 290, pattern="gpt2").sha256
 
 
 def test_settings_check_their_ranges() -> None:

@@ -20,7 +20,7 @@ def test_a_refused_run_does_not_block_the_mended_command(tmp_path: Path, task, p
     book.write_text(prose(200), encoding="utf-8")
     with pytest.raises(SettingsError):
         pretrain(task(book, tmp_path / "run", batch={"micro_rows": 3}))
-    finished = pretrain(task(book, tmp_path / "run", tokenizer={"vocab_size": 280}))
+    finished = pretrain(task(book, tmp_path / "run", tokenizer={"vocab_size": 302}))
     assert finished.step == 6
     assert (tmp_path / "run" / "tokenizer.json").is_file()
 
@@ -41,7 +41,7 @@ def test_a_second_call_touches_nothing_before_it_holds_the_lock(tmp_path: Path, 
             (out / "tokenizer.json").write_text("{}", encoding="utf-8")
         before = contents(out)
         with pytest.raises(LockedError):
-            pretrain(task(book, out, tokenizer={"vocab_size": 280}))
+            pretrain(task(book, out, tokenizer={"vocab_size": 302}))
         with pytest.raises(LockedError):
             quickstart(out, start=Start())
         assert contents(out) == before

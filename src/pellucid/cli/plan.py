@@ -198,14 +198,13 @@ def stored_config(path: Path) -> ModelConfig:
     from pellucid.store.directory import CONFIG, INFO
     from pellucid.store.names.registry import read_config
     from pellucid.store.run import resolve_checkpoint
-    from pellucid.store.verify import read_json
-    from pellucid.untrusted import Table
+    from pellucid.untrusted import Table, read_object
 
     file = resolve_checkpoint(path) / CONFIG if path.is_dir() else path
     notes = file.with_name(INFO)
-    told = Table(read_json(notes), str(notes)).table("config", {}) if notes.is_file() else {}
+    told = Table(read_object(notes), str(notes)).table("config", {}) if notes.is_file() else {}
     more_axes = {axis: told[axis] for axis in TRAINING_AXES if axis in told}
-    _, config = read_config(read_json(file), str(file), more_axes=more_axes)
+    _, config = read_config(read_object(file), str(file), more_axes=more_axes)
     return config
 
 

@@ -1,4 +1,4 @@
-"""`pellucid tokenizer`: train a tokenizer, encode text to ids, decode ids, and explain how a text was split.
+"""`pellucid tokenizer`: train, show and extend a tokenizer, encode text, decode ids, explain how a text was split.
 
 Results go to standard output and remarks to standard error, so that `encode` may be piped into `decode`.
 """
@@ -24,6 +24,7 @@ from pellucid.cli.common import (
 )
 from pellucid.cli.language import tell
 from pellucid.cli.screen import say
+from pellucid.cli.tokenizer_add import add
 from pellucid.cli.tokenizer_compare import compare, sample_source
 from pellucid.cli.tokenizer_convert import convert
 from pellucid.cli.tokenizer_effect import effect_document, print_effect
@@ -50,6 +51,7 @@ def command() -> None:
 command.add_command(explain_text)
 command.add_command(show)
 command.add_command(compare)
+command.add_command(add)
 command.add_command(convert)
 
 
@@ -58,10 +60,15 @@ command.add_command(convert)
 @click.option("--out", type=PLACE, required=True, help="the directory to write the tokenizer into")
 @click.option(
     "--kind",
-    type=click.Choice(["auto", "bpe", "char"]),
-    help="byte-level BPE, or one token per character [default: auto, which takes BPE]",
+    type=click.Choice(["auto", "bpe", "unigram", "wordpiece", "word", "char"]),
+    help="byte-level BPE, Unigram, WordPiece, whole words, or characters [default: auto, which takes BPE]",
 )
 @click.option("--vocab-size", type=int, help="tokens in the vocabulary [default: chosen by the size of the text]")
+@click.option(
+    "--specials",
+    type=click.Choice(["standard", "none"]),
+    help="standard reserves pad, mask, cls, sep, turn marks and 16 spare ids; none has bos and eos [default: standard]",
+)
 @click.option(
     "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
 )
@@ -86,6 +93,7 @@ def train(
     out: Path,
     kind: str | None,
     vocab_size: int | None,
+    specials: str | None,
     field: str,
     errors: str,
     encoding: str | None,
@@ -102,8 +110,9 @@ def train(
     from pellucid.data.source import open_source
     from pellucid.tokens.choose import train_tokenizer
 
-    named = {name: value for name, value in (("kind", kind), ("vocab_size", vocab_size)) if value is not None}
-    layer = Layer("command line", {**parse_assignments(assignments), **named})
+    named = {"kind": kind, "vocab_size": vocab_size, "specials": specials}
+    given = {name: value for name, value in named.items() if value is not None}
+    layer = Layer("command line", {**parse_assignments(assignments), **given})
     settings = resolve(TokenizerSettings, layer).settings
     check_free(out, force=force)
     reading = {"field": field, "errors": errors, "encoding": encoding or "auto", "newlines": newlines or "lf"}
@@ -122,6 +131,7 @@ def train(
             {
                 "out": str(out),
                 **sizes,
+                "losses": tokenizer.losses,
                 "specials": dict(tokenizer.specials),
                 "effect": effect_document(tokenizer, sample, measured),
             }
@@ -130,6 +140,8 @@ def train(
         tell(
             f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {source.survey.num_bytes:,} bytes of text: {out}"
         )
+        for loss in tokenizer.losses:
+            tell(f"not exact: {loss}")
         print_effect(tokenizer, sample, measured)
         explained = typed("pellucid", "tokenizer", "explain", out)
         tell(f'next:  {explained} "…"')

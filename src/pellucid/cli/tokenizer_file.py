@@ -9,6 +9,7 @@ import click
 
 from pellucid.cli.common import PLACE
 from pellucid.errors import InputError, StoreError
+from pellucid.events import NULL, Recorder
 from pellucid.tokens.formats.find import find_tokenizer
 from pellucid.tokens.layout import TOKENIZER_FILE
 from pellucid.tokens.tokenizer import Tokenizer
@@ -17,10 +18,12 @@ GGUF = ".gguf"
 where_argument = click.argument("where", metavar="DIR", type=PLACE)
 
 
-def open_tokenizer(where: Path, *, pattern: str | None = None, lowercase: bool | None = None) -> Tokenizer:
+def open_tokenizer(
+    where: Path, *, pattern: str | None = None, lowercase: bool | None = None, recorder: Recorder = NULL
+) -> Tokenizer:
     """The tokenizer of a file, a directory, or a run's latest checkpoint; what a form leaves open may be chosen."""
     if (where.is_dir() and find_tokenizer(where)) or (where.is_file() and not where.name.endswith(GGUF)):
-        return Tokenizer.load(where, pattern=pattern, lowercase=lowercase)
+        return Tokenizer.load(where, pattern=pattern, lowercase=lowercase, recorder=recorder)
     from pellucid.store.directory import describe  # they load torch, which only these need
     from pellucid.store.run import is_run, resolve_checkpoint
     from pellucid.store.tokenizer_files import load_tokenizer
@@ -28,7 +31,7 @@ def open_tokenizer(where: Path, *, pattern: str | None = None, lowercase: bool |
     if where.is_file():
         return load_tokenizer(where, pattern=pattern)
     if is_run(where):
-        return Tokenizer.load(resolve_checkpoint(where))
+        return Tokenizer.load(resolve_checkpoint(where), recorder=recorder)
     raise InputError(
         "no tokenizer is here",
         found=describe(where),

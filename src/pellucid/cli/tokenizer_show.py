@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from pellucid.cli.common import json_option, print_json
+from pellucid.cli.common import Terminal, json_option, print_json
 from pellucid.cli.language import tell, words
 from pellucid.cli.screen import quote
 from pellucid.cli.tables import Side, print_table
@@ -17,8 +17,11 @@ from pellucid.counts import counted
 from pellucid.errors import RequestError
 from pellucid.setting_values import nearest
 from pellucid.tokens.browse import TokenKind, VocabularyEntry, find, list_tokens, order, sift
+from pellucid.tokens.read_roles import describe_ends
+from pellucid.tokens.roles import NUMBERED, ROLES
 from pellucid.tokens.scripts import common_han, plain_name
 from pellucid.tokens.summary import VocabularySummary, summarize
+from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_SHOWN_CHARACTERS, MOST_SHOWN_BYTES = 40, 16  # of one token in a table; JSON has all
 MOST_SCRIPTS = 10
@@ -28,6 +31,7 @@ KINDS = {
     "special": "special",
     "unused": "unused",
 }
+ROLE_COLUMNS: dict[str, Side] = {"role": "left", "id": "right", "token": "left", "said by": "left"}
 COLUMNS: dict[str, Side] = {"id": "right", "token": "left", "script": "left", "bytes": "left", "role": "left"}
 
 
@@ -36,7 +40,10 @@ COLUMNS: dict[str, Side] = {"id": "right", "token": "left", "script": "left", "b
 @click.option("--search", default="", metavar="TEXT", help="a text in the token, #262, 0xE4BD or /regular expression/")
 @click.option("--script", metavar="NAME", help="tokens of one script: LATIN, HAN, NUMBER, …")
 @click.option(
-    "--role", type=click.Choice(get_args(TokenKind)), help="text, byte (part of a character), special, or unused"
+    "--role",
+    type=click.Choice([*get_args(TokenKind), *ROLES]),
+    metavar="ROLE",
+    help="text, byte (part of a character), special, unused; or a job, such as eos, pad or spare",
 )
 @click.option("--min-length", type=int, help="tokens of at least so many bytes")
 @click.option("--max-length", type=int, help="tokens of at most so many bytes")
@@ -59,22 +66,28 @@ def show(
     """Show the tokens of a vocabulary as text.
 
     Bytes that are only a part of a character are written in hexadecimal. Where nothing is searched for, a summary comes
-    first: what the vocabulary may lose, its scripts, its Chinese tokens by length, its longest tokens.
+    first: what the vocabulary may lose, its scripts, its Chinese tokens by length, its longest tokens, and the roles of
+    its special tokens. A role is a job, such as to end a text; each row says which file gives it.
     """
-    tokenizer = open_tokenizer(where)
+    tokenizer = open_tokenizer(where, recorder=Terminal())
     entries = list_tokens(tokenizer)
     summary = summarize(tokenizer, entries)
-    wanted = {"script": script and script.upper(), "kind": role, "min_length": min_length, "max_length": max_length}
+    kind = None if role in ROLES else role
+    wanted = {"script": script and script.upper(), "kind": kind, "min_length": min_length, "max_length": max_length}
     if script:
         check_script(script.upper(), entries)
     conditions = {name: value for name, value in wanted.items() if value is not None}
     found = order(find(sift(entries, conditions), search), sort)
+    if role in ROLES:
+        found = [entry for entry in found if entry.id in tokenizer.roles.get(role, ())]
     if as_json:
         rows = [entry_document(entry) for entry in found[:count]]
-        print_json({"summary": summary_document(summary), "found": len(found), "tokens": rows})
+        roles = role_document(tokenizer)
+        print_json({"summary": summary_document(summary), "roles": roles, "found": len(found), "tokens": rows})
         return
-    if not search and not conditions:
+    if not search and not conditions and role is None:
         print_summary(summary)
+        print_roles(tokenizer)
     print_tokens(found[:count])
     tell(f"{min(count, len(found)):,} of {len(found):,} tokens that fit; --count shows more")
 
@@ -113,6 +126,30 @@ def print_summary(summary: VocabularySummary) -> None:
     longest = (*summary.longest, *summary.longest_han)
     rows = [(shorten(entry.text), f"{len(entry.text):,}") for entry in longest]
     print_table({"longest tokens": "left", "characters": "right"}, rows)
+
+
+def print_roles(tokenizer: Tokenizer) -> None:
+    """Print which tokens have which roles and who says so, then all that ends a text, in one line."""
+    if tokenizer.roles:
+        print_table(ROLE_COLUMNS, list(role_rows(tokenizer)))
+    tell(describe_ends(tokenizer.roles, tokenizer.vocabulary))
+    tell()
+
+
+def role_rows(tokenizer: Tokenizer) -> Iterator[tuple[str, ...]]:
+    """Roles as rows under ROLE_COLUMNS, one for each id; of those that go by number the first and the last."""
+    for role, ids in tokenizer.roles.items():
+        numbered = role in NUMBERED and len(ids) > 1
+        for token_id in ids[:1] if numbered else ids:
+            said = ", ".join(tokenizer.roles.said_by(role, token_id))
+            yield role, f"{ids[0]} … {ids[-1]}" if numbered else str(token_id), tokenizer.token_text(token_id), said
+
+
+def role_document(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Roles as JSON: the ids of each, what each file says, and what ends a text."""
+    roles = tokenizer.roles
+    claims = [{"role": claim.role, "ids": claim.ids, "where": claim.where} for claim in roles.claims]
+    return {"ids": dict(roles), "claims": claims, "ends": roles.ends}
 
 
 def print_tokens(entries: Sequence[VocabularyEntry]) -> None:

@@ -37,8 +37,8 @@ from pellucid.files import replace_file
 from pellucid.model.decoder import Decoder
 from pellucid.settings import Layer, resolve, to_dict
 from pellucid.store.checkpoint import TRAINING_AXES
-from pellucid.store.verify import read_json
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import read_object
 
 FORMAT, VERSION = "pellucid-trace", 1
 
@@ -110,7 +110,7 @@ def save_transcript(transcript: Transcript, path: Path) -> None:
 
 def load_transcript(path: Path) -> Transcript:
     """Read a transcript. Raises CorruptFileError for a file that is none, or one of another version."""
-    document = read_json(Path(path))
+    document = read_object(Path(path))
     if document.get("format") != FORMAT:
         raise CorruptFileError("this file is not a trace", where=str(path), hint="make one with --save-trace FILE")
     if document.get("version") != VERSION:

@@ -38,7 +38,7 @@ def replay_merges(tokenizer: Tokenizer, token_id: int) -> Replay:
     """The merges that build a token from its smallest symbols, in the order in which encoding applies them.
 
     >>> from pellucid.tokens.train import train_bpe
-    >>> tokenizer = train_bpe(["low low low"], 260)
+    >>> tokenizer = train_bpe(["low low low"], 260, specials="none")
     >>> replay_merges(tokenizer, tokenizer.encode("low").ids[0]).merges
     ((b'l', b'o', b'lo', 0), (b'lo', b'w', b'low', 1))
     """

@@ -70,7 +70,7 @@ def record_trace(
     >>> from pellucid.model.build import build
     >>> from pellucid.tokens.train import train_bpe
     >>> config = ModelConfig(vocab_size=258, context_length=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=4, d_model=8, d_ff=16)
-    >>> trace = record_trace(build(config, seed=1), train_bpe(["a"], 258), [104, 105])
+    >>> trace = record_trace(build(config, seed=1), train_bpe(["a"], 258, specials="none"), [104, 105])
     >>> trace["blocks.0.attention.weights"].shape, trace.header["text"]
     ((2, 2, 2), 'hi')
     """

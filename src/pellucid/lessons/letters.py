@@ -112,7 +112,7 @@ def draw_tasks(seed: int, part: str, count: int, *, skip: set[str] | frozenset[s
 def build_readers(tasks: Sequence[LettersTask]) -> list[Reader]:
     """The three readers: characters, byte-level BPE, and the same BPE with spelled words."""
     plain = [document(task, spelled=False) for task in tasks]
-    characters, bpe = train_characters(plain), train_bpe(plain, BPE_TOKENS)
+    characters, bpe = train_characters(plain, specials="none"), train_bpe(plain, BPE_TOKENS, specials="none")
     return [
         Reader(name="characters", title=Bilingual("characters", "字符级"), tokenizer=characters, spelled=False),
         Reader(name="BPE", title=Bilingual("BPE", "BPE"), tokenizer=bpe, spelled=False),

@@ -86,7 +86,7 @@ def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
     """Train both decoders from the same weights on the same rows, and measure their loss on unseen text."""
     size = QUICK if settings.quick else FULL
     corpus = choose_corpus(settings, recorder=recorder)
-    tokenizer = train_bpe(corpus.train, size.vocab_size, recorder=recorder)
+    tokenizer = train_bpe(corpus.train, size.vocab_size, specials="none", recorder=recorder)
     config = small_config(tokenizer.vocab_size, context_length=CONTEXT, n_layers=size.n_layers, d_model=size.d_model)
     models = {
         "right block": build(config, seed=settings.seed, device=settings.device),

@@ -80,7 +80,7 @@ def trial(settings: LessonSettings, *, recorder: Recorder = NULL) -> LessonPage:
     """Train a model, then continue the same beginnings under each setting."""
     size = QUICK if settings.quick else FULL
     corpus = choose_corpus(settings, recorder=recorder)
-    tokenizer = train_bpe(corpus.train, size.vocab_size, recorder=recorder)
+    tokenizer = train_bpe(corpus.train, size.vocab_size, specials="none", recorder=recorder)
     config = small_config(tokenizer.vocab_size, context_length=CONTEXT, n_layers=size.n_layers, d_model=size.d_model)
     model = build(config, seed=settings.seed, device=settings.device)
     with rows_of(corpus.train, tokenizer, context_length=CONTEXT, seed=settings.seed) as rows:

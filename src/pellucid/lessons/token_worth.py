@@ -54,8 +54,8 @@ def train_some(texts: Sequence[str]) -> dict[str, Tokenizer]:
     >>> [(name.split()[0], tokenizer.kind) for name, tokenizer in made.items()]  # the sizes of all three are the same
     [('characters', 'char'), ('BPE', 'bpe')]
     """
-    made = [train_bpe(texts, size) for size in VOCABULARIES]
-    return {"characters": train_characters(texts), **{f"BPE {one.vocab_size:,}": one for one in made}}
+    made = [train_bpe(texts, size, specials="none") for size in VOCABULARIES]
+    return {"characters": train_characters(texts, specials="none"), **{f"BPE {one.vocab_size:,}": one for one in made}}
 
 
 def _page(setup: Bilingual, measured: Mapping[str, Measurement], finding: Bilingual) -> LessonPage:

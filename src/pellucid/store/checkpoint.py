@@ -42,13 +42,12 @@ from pellucid.store.directory import (
     is_checkpoint,
     weight_files,
 )
-from pellucid.store.endings import ending_ids, with_endings
 from pellucid.store.names.family import Family, to_foreign, to_ours
 from pellucid.store.names.registry import family_for, read_config
 from pellucid.store.tensors import MappedTensors, read_tensors, serialize
-from pellucid.store.verify import check_files, read_json
+from pellucid.store.verify import check_files
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.untrusted import Json, Table, shown
+from pellucid.untrusted import Json, Table, read_object, shown
 
 FORMAT = 1
 TRAINING_AXES = ("dropout", "init")  # matter only to whoever trains; no config.json is trusted to hold them
@@ -133,17 +132,14 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
     where = str(directory / CONFIG)
     told = Table(info, str(directory / INFO)).table("config", {})
     training_axes = {axis: told[axis] for axis in TRAINING_AXES if axis in told}
-    described = read_json(directory / CONFIG)
+    described = read_object(directory / CONFIG)
     family, config = read_config(described, where, more_axes=training_axes)
     files = [read_tensors(path) for path in weight_files(directory)]
     stored = {name: tensor for file in files for name, tensor in file.items()}
     weights = to_ours(family, config, stored, str(directory))
     tokenizer = _read_tokenizer(directory, recorder)
     check_tokenizer(tokenizer, config, str(directory))
-    generation = read_json(directory / GENERATION) if (directory / GENERATION).is_file() else {}
-    if tokenizer is not None:
-        documents = {str(directory / CONFIG): described, str(directory / GENERATION): generation}
-        tokenizer = with_endings(tokenizer, documents, recorder)
+    generation = read_object(directory / GENERATION) if (directory / GENERATION).is_file() else {}
     return Checkpoint(
         directory=directory,
         config=config,
@@ -173,7 +169,7 @@ def load_training(directory: Path) -> TrainingFiles:
             hint="start a new run from its weights instead of resuming",
         )
     return TrainingFiles(
-        tensors=read_tensors(directory / TRAINING_TENSORS), state=read_json(directory / TRAINING_STATE)
+        tensors=read_tensors(directory / TRAINING_TENSORS), state=read_object(directory / TRAINING_STATE)
     )
 
 
@@ -207,7 +203,7 @@ def verify_checkpoint(directory: Path, *, always: bool = False) -> dict[str, Jso
         )  # fmt: skip
     if not (directory / INFO).is_file():
         return {}
-    info = read_json(directory / INFO)
+    info = read_object(directory / INFO)
     notes = Table(info, str(directory / INFO))
     if info.get("format") != FORMAT or not isinstance(info.get("files"), dict):
         raise CorruptFileError(
@@ -279,8 +275,7 @@ def _config_json(
         "architectures": [family.architecture],
         "model_type": family.model_type,
         **family.config_to_hf(config),
-        "bos_token_id": tokenizer.bos_id if tokenizer else None,
-        "eos_token_id": ending_ids(tokenizer),
+        **(_role_ids(tokenizer) if tokenizer else {"bos_token_id": None, "eos_token_id": None}),
         "dtype": name,
         "torch_dtype": name,  # the name that readers older than transformers 5 know
     }
@@ -288,10 +283,19 @@ def _config_json(
 
 def _generation_json(tokenizer: Tokenizer | None) -> dict[str, Json]:
     """What other programs should do by default: what Pellucid does, sample from the model's own distribution."""
-    ids: dict[str, Json] = (
-        {"bos_token_id": tokenizer.bos_id, "eos_token_id": ending_ids(tokenizer)} if tokenizer else {}
-    )
+    ids = _role_ids(tokenizer) if tokenizer else {}
     return {**ids, "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+
+
+def _role_ids(tokenizer: Tokenizer) -> dict[str, Json]:
+    """The ids that other programs look for; of several ends of text <eos> comes first."""
+    ends = sorted(tokenizer.end_ids, key=lambda token_id: (token_id != tokenizer.eos_id, token_id))
+    more = {role: tokenizer.roles.first(role) for role in ("pad", "decoder_start")}
+    return {
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": [*ends] if len(ends) > 1 else ends[0] if ends else None,
+        **{f"{role}_token_id": token_id for role, token_id in more.items() if token_id is not None},
+    }
 
 
 def _write_tensors(new: NewDirectory, name: str, tensors: Mapping[str, Tensor]) -> None:
@@ -301,7 +305,7 @@ def _write_tensors(new: NewDirectory, name: str, tensors: Mapping[str, Tensor]) 
 
 def _read_tokenizer(directory: Path, recorder: Recorder) -> Tokenizer | None:
     if (directory / TOKENIZER).is_file():
-        return Tokenizer.load(directory)
+        return Tokenizer.load(directory, recorder=recorder)
     recorder.record(
         Event(
             name="store.no_tokenizer",

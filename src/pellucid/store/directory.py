@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pellucid.errors import CorruptFileError, WeightsError
 from pellucid.files import file_sha256
-from pellucid.store.verify import read_json
+from pellucid.untrusted import read_object
 
 CONFIG, WEIGHTS, INFO, GENERATION = "config.json", "model.safetensors", "pellucid.json", "generation_config.json"
 SHARDS = "model.safetensors.index.json"
@@ -51,7 +51,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def _shards(directory: Path) -> list[Path]:
-    index = read_json(directory / SHARDS).get("weight_map")
+    index = read_object(directory / SHARDS).get("weight_map")
     names = sorted(set(map(str, index.values()))) if isinstance(index, dict) else []
     if not names or any(Path(name).name != name for name in names):
         raise CorruptFileError(f"{SHARDS} does not list the files beside it", where=str(directory))

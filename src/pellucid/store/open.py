@@ -7,12 +7,12 @@ from pathlib import Path
 from pellucid.events import NULL, Recorder
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint
 from pellucid.store.directory import CONFIG, GENERATION
-from pellucid.store.endings import with_endings
 from pellucid.store.gguf import is_gguf, load_gguf
 from pellucid.store.run import resolve_checkpoint
-from pellucid.store.verify import read_json
 from pellucid.tokens.ids_only import IdsOnly
+from pellucid.tokens.read_roles import settle_roles
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import read_object
 
 
 def open_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Checkpoint:
@@ -37,5 +37,6 @@ def tokenizer_of(checkpoint: Checkpoint, *, recorder: Recorder = NULL) -> Tokeni
     """The tokenizer of a model; of one that came without, `IdsOnly`, its texts ending where the directory says."""
     if checkpoint.tokenizer is not None:
         return checkpoint.tokenizer
-    documents = {CONFIG: read_json(checkpoint.directory / CONFIG), GENERATION: checkpoint.generation}
-    return with_endings(IdsOnly.build(checkpoint.config.vocab_size), documents, recorder)
+    documents = {CONFIG: read_object(checkpoint.directory / CONFIG), GENERATION: checkpoint.generation}
+    tokenizer = IdsOnly.build(checkpoint.config.vocab_size)
+    return tokenizer.with_roles(settle_roles(tokenizer.roles, tokenizer.vocabulary, documents, recorder))

@@ -36,9 +36,8 @@ from pellucid.store.directory import describe, is_checkpoint
 from pellucid.store.metrics import MEND_LINE, append_row, best_evaluation, drop_torn_line, keep_rows, read_rows
 from pellucid.store.saved import SavedStep, list_saved, name_step
 from pellucid.store.snapshots import list_snapshots
-from pellucid.store.verify import read_json
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.untrusted import Json, Table, read_bytes, shown
+from pellucid.untrusted import Json, Table, read_bytes, read_object, shown
 
 RUN, LATEST, CHECKPOINTS, METRICS, EVENTS = "run.json", "latest", "checkpoints", "metrics.jsonl", "events.jsonl"
 LENGTHS = "lengths.jsonl"
@@ -77,7 +76,7 @@ class Run:
             raise StoreError("no run is in this directory", found=describe(path), where=str(path))
         run = cls(path, {})
         with run.advised():
-            run.identity = read_json(path / RUN)
+            run.identity = read_object(path / RUN)
             table = Table(run.identity, str(path / RUN))
             for part in PARTS:
                 table.table(part, {})
@@ -352,7 +351,7 @@ def lock_run(path: Path) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     try:
-        holder = read_json(path / HOLDER)
+        holder = read_object(path / HOLDER)
     except StoreError:  # it holds the lock but has not written its name yet
         return "a process that has not given its name yet"
     return f"process {shown(holder.get('pid'))} on {shown(holder.get('host'))}"

@@ -14,15 +14,6 @@ from pellucid import untrusted
 from pellucid.errors import CorruptFileError
 from pellucid.files import file_sha256
 from pellucid.stamps import Stamps
-from pellucid.untrusted import Json
-
-
-def read_json(path: Path) -> dict[str, Json]:
-    """The JSON object in a file; CorruptFileError when it does not hold one."""
-    value = untrusted.read_json(path)
-    if not isinstance(value, dict):
-        raise CorruptFileError(f"{path.name} does not hold a JSON object", found=type(value).__name__, where=str(path))
-    return value
 
 
 def check_files(directory: Path, hashes: Mapping[str, str], *, always: bool = False) -> None:

@@ -80,7 +80,7 @@ class BulkEncoder:
         texts = [text for text in texts if not self._unspelled.intersection(text.encode("utf-8"))]
         expected = self._engine.encode_batch_fast(texts, add_special_tokens=False)
         for text, encoding, ids in zip(texts, expected, encoder.encode(texts), strict=True):
-            if encoding.ids != ids.tolist():
+            if list(encoding.ids) != ids.tolist():
                 return f"the compiled loops give other ids for {text[:20]!r}"
         return ""
 

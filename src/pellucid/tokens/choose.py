@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import TypedDict
 
 from pellucid.events import NULL, Event, Recorder
+from pellucid.tokens.layout import Specials
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.train import train_bpe, train_characters
+from pellucid.tokens.train import train_bpe, train_characters, train_unigram, train_wordpiece, train_words
 
 LADDER = (512, 1024, 2048, 4096, 8192)
 BYTES_PER_TOKEN = 500
@@ -29,7 +31,7 @@ def choose_tokenizer(num_bytes: int, settings: TokenizerSettings, *, recorder: R
     """
     kind = "bpe" if settings.kind == "auto" else settings.kind
     size = settings.vocab_size
-    if kind == "bpe" and size is None:
+    if kind != "char" and size is None:
         size = max((step for step in LADDER if step * BYTES_PER_TOKEN <= num_bytes), default=LADDER[0])
         message = f"vocabulary of {size:,} tokens: {num_bytes:,} bytes of text, about {BYTES_PER_TOKEN} for each token"
         data = {"kind": kind, "vocab_size": size, "num_bytes": num_bytes, "bytes_per_token": BYTES_PER_TOKEN}
@@ -47,15 +49,35 @@ def train_tokenizer(
     """
     chosen = choose_tokenizer(num_bytes, settings, recorder=recorder)
     if chosen.kind == "char":
-        return train_characters(texts, vocab_size=chosen.vocab_size, recorder=recorder)
+        return train_characters(texts, vocab_size=chosen.vocab_size, specials=chosen.specials, recorder=recorder)
     assert chosen.vocab_size is not None
+    shared: _Shared = {
+        "sample_bytes": chosen.sample_bytes,
+        "total_bytes": num_bytes,
+        "specials": chosen.specials,
+        "recorder": recorder,
+    }
+    match chosen.kind:
+        case "wordpiece":
+            return train_wordpiece(texts, chosen.vocab_size, lowercase=chosen.lowercase, **shared)
+        case "word":
+            return train_words(texts, chosen.vocab_size, pattern=chosen.pattern, **shared)
+        case "unigram":
+            return train_unigram(texts, chosen.vocab_size, pattern=chosen.pattern, max_han=chosen.max_han, **shared)
     return train_bpe(
         texts,
         chosen.vocab_size,
         pattern=chosen.pattern,
-        sample_bytes=chosen.sample_bytes,
-        total_bytes=num_bytes,
         max_han=chosen.max_han,
         max_token_bytes=chosen.max_token_bytes,
-        recorder=recorder,
+        **shared,
     )
+
+
+class _Shared(TypedDict):
+    """The arguments that the training of every kind but characters takes."""
+
+    sample_bytes: int
+    total_bytes: int
+    specials: Specials
+    recorder: Recorder

@@ -98,10 +98,11 @@ def answer(order: Mapping[str, Any]) -> str:
 
 def _is_ours(document: Mapping[str, Any], vocabulary: Vocabulary) -> bool:
     """Whether this program would have written the same document for these merges, or these characters."""
+    specials = tuple(vocabulary.specials)
     if vocabulary.pattern is not None:
-        return document == bpe.layout(vocabulary.merges, vocabulary.pattern)
+        return document == bpe.layout(vocabulary.merges, vocabulary.pattern, specials)
     characters = sorted(token for token in vocabulary.ids if len(token) == 1)
-    return vocabulary.kind == "char" and document == character.layout(characters)
+    return vocabulary.kind == "char" and document == character.layout(characters, specials)
 
 
 def _try(text: str, vocabulary: Vocabulary) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import tokenizers
 
 from pellucid.errors import TokenizerError
+from pellucid.tokens.roles import Roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import Vocabulary
 
@@ -18,7 +19,7 @@ from pellucid.tokens.vocabulary import Vocabulary
 class IdsOnly(Tokenizer):
     """A tokenizer without text, for ids from 0 to `vocab_size` - 1; made by `build`.
 
-    >>> IdsOnly.build(300).ending_at([7]).token_text(12)
+    >>> IdsOnly.build(300).token_text(12)
     '#12'
     >>> IdsOnly.build(300).encode_prompt("hello")
     Traceback (most recent call last):
@@ -36,7 +37,7 @@ class IdsOnly(Tokenizer):
             kind="ids", token_bytes=(b"",) * vocab_size, added={}, specials={}, ids={}, merges=(), pattern=None,
             drops_first_space=False, ignores_merges=False, unspelled=b"",
         )  # fmt: skip
-        return cls("", "", vocabulary, None, None, tokenizers.Tokenizer(tokenizers.models.BPE()))
+        return cls("", "", vocabulary, Roles(), tokenizers.Tokenizer(tokenizers.models.BPE()))
 
     def files(self) -> dict[str, str]:
         """No file: another program would take one for a tokenizer."""
@@ -63,8 +64,8 @@ class IdsOnly(Tokenizer):
         return f"IdsOnly(vocab_size={self.vocab_size})"
 
     def __reduce__(self) -> tuple:
-        return _restore, (self.vocab_size, self.more_ends)
+        return _restore, (self.vocab_size, self.roles)
 
 
-def _restore(vocab_size: int, more_ends: tuple[int, ...]) -> Tokenizer:
-    return IdsOnly.build(vocab_size).ending_at(more_ends)
+def _restore(vocab_size: int, roles: Roles) -> Tokenizer:
+    return IdsOnly.build(vocab_size).with_roles(roles)

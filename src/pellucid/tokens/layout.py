@@ -7,18 +7,37 @@ normaliser, no added space and no post-processor unless a kind needs one: what g
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
+from pellucid.errors import TokenizerError
 from pellucid.tokens.byte_characters import NUM_BYTES
 from pellucid.tokens.patterns import PATTERNS
+from pellucid.tokens.roles import NUMBERED, Role
 
-BOS, EOS = "<bos>", "<eos>"
-SPECIALS = (BOS, EOS)
-SMALLEST = NUM_BYTES + len(SPECIALS)  # every byte, and the special tokens
-TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+# The special tokens of a tokenizer that is trained here: their names by role, in the order of their ids. The standard
+# ones leave room for all that may come after pretraining (masks, classes, turns of a conversation, and what nobody has
+# thought of yet), so that no later stage changes the shape of a model.
+Specials = Literal["standard", "none"]
+NUM_SPARE = 16
+PLAIN: Mapping[Role, Sequence[str]] = {"bos": ["<bos>"], "eos": ["<eos>"]}
+STANDARD: Mapping[Role, Sequence[str]] = {
+    **PLAIN,
+    "pad": ["<pad>"],
+    "mask": ["<mask>"],
+    "cls": ["<cls>"],
+    "sep": ["<sep>"],
+    "turn_start": ["<|im_start|>"],
+    "turn_end": ["<|im_end|>"],
+    "spare": [f"<spare_{number}>" for number in range(NUM_SPARE)],
+}
+SETS: Mapping[Specials, Mapping[Role, Sequence[str]]] = {"standard": STANDARD, "none": PLAIN}
+USUAL: tuple[Role, ...] = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")  # the roles that every program knows
+SMALLEST = NUM_BYTES + len(PLAIN)  # every byte, and where a text begins and ends
+TOKENIZER_FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 NOTHING: Mapping[str, int] = MappingProxyType({})
+NO_NAMES: Mapping[Role, str] = MappingProxyType({})
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 
@@ -69,12 +88,34 @@ def byte_level_pieces(pattern: str, *more: str) -> dict[str, Any]:
     return {"type": "Sequence", "pretokenizers": steps}
 
 
-def config_json(bos: str | None, eos: str | None) -> str:
-    """The `tokenizer_config.json` that makes `AutoTokenizer` treat the text exactly as we do."""
+def special_names(specials: Specials, *, without: Collection[Role] = ()) -> tuple[str, ...]:
+    """The names of the special tokens, in the order of their ids. Raises TokenizerError for an unknown set.
+
+    `without`: roles for which the kind of the tokenizer has tokens of its own.
+
+    >>> len(special_names("standard")), special_names("none")
+    (24, ('<bos>', '<eos>'))
+    """
+    if specials not in SETS:
+        raise TokenizerError("no such set of special tokens", found=str(specials), hint="known: " + ", ".join(SETS))
+    return tuple(name for role, names in SETS[specials].items() if role not in without for name in names)
+
+
+def config_of(specials: Specials, own: Mapping[Role, str] = NO_NAMES) -> str:
+    """The `tokenizer_config.json` of a tokenizer that is trained here. `own`: tokens that its kind has for roles."""
+    named = {role: names[0] for role, names in SETS[specials].items() if role not in NUMBERED} | dict(own)
+    return config_json(named, [name for role, names in SETS[specials].items() if role not in USUAL for name in names])
+
+
+def config_json(named: Mapping[Role, str | None], additional: Sequence[str] = ()) -> str:
+    """The `tokenizer_config.json` that makes `AutoTokenizer` treat the text exactly as we do.
+
+    `named`: the tokens of roles; `additional`: special tokens beside the usual ones, in the order of their ids.
+    """
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": bos,
-        "eos_token": eos,
+        **{f"{role}_token": name for role, name in named.items()},
+        **({"additional_special_tokens": list(additional)} if additional else {}),
         "clean_up_tokenization_spaces": False,
     }
     return json.dumps(config, ensure_ascii=False, indent=2) + "\n"

@@ -68,17 +68,14 @@ def find_obstacle() -> str:
 def learn_by_engine(texts: Iterable[str], limits: Limits) -> list[tuple[str, str]]:
     """The same by Hugging Face's trainer: the slow twin, which also counts in 31 bits."""
     texts = list(texts)
-    steps = [_split(PATTERNS[limits.pattern])]
-    if limits.max_han:
-        steps.append(_split(rf"\p{{Han}}{{1,{limits.max_han}}}"))
-    cutter = pre_tokenizers.Sequence(steps)
+    cutter = cutter_of(limits.pattern, limits.max_han)
     engine = tokenizers.Tokenizer(models.BPE())
     if any(_has_long_piece(text, cutter) for text in texts):  # then the trainer gets pieces: cut and spelled here
         texts = [" ".join(_spelled_pieces(text, cutter)) for text in texts]
         engine.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
     else:
         spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        engine.pre_tokenizer = pre_tokenizers.Sequence([*steps, spell])
+        engine.pre_tokenizer = pre_tokenizers.Sequence([cutter, spell])
     trainer = trainers.BpeTrainer(
         vocab_size=limits.num_tokens,
         min_frequency=LEAST_COUNT,
@@ -88,6 +85,14 @@ def learn_by_engine(texts: Iterable[str], limits: Limits) -> list[tuple[str, str
     )
     engine.train_from_iterator(texts, trainer)
     return [(left, right) for left, right in json.loads(engine.to_str())["model"]["merges"]]
+
+
+def cutter_of(pattern: str, max_han: int) -> pre_tokenizers.PreTokenizer:
+    """What cuts a text into pieces for training: the pattern, then runs of more than `max_han` Chinese characters."""
+    steps = [_split(PATTERNS[pattern])]
+    if max_han:
+        steps.append(_split(rf"\p{{Han}}{{1,{max_han}}}"))
+    return pre_tokenizers.Sequence(steps)
 
 
 def _split(expression: str) -> pre_tokenizers.PreTokenizer:
@@ -103,11 +108,16 @@ def _has_long_piece(text: str, cutter: pre_tokenizers.PreTokenizer) -> bool:
 def _spelled_pieces(text: str, cutter: pre_tokenizers.PreTokenizer) -> Iterator[str]:
     """The pieces of a text in byte characters, the long ones in parts of as many whole characters as fit."""
     for piece, _ in cutter.pre_tokenize_str(text):
-        data = piece.encode("utf-8")
-        start = 0
-        while start < len(data):
-            stop = start + LONGEST
-            while stop < len(data) and data[stop] & 0xC0 == 0x80:  # inside of a character
-                stop -= 1
-            yield "".join(BYTE_CHARACTERS[byte] for byte in data[start:stop])
-            start = stop
+        for part in cut(piece.encode("utf-8")):
+            yield "".join(BYTE_CHARACTERS[byte] for byte in part)
+
+
+def cut(data: bytes) -> Iterator[bytes]:
+    """A piece in parts of as many whole characters as fit into `LONGEST` bytes."""
+    start = 0
+    while start < len(data):
+        stop = start + LONGEST
+        while stop < len(data) and data[stop] & 0xC0 == 0x80:  # inside of a character
+            stop -= 1
+        yield data[start:stop]
+        start = stop

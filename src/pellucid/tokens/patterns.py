@@ -2,7 +2,7 @@ r"""Pre-tokenization: how a text is cut into pieces before any merge, by a close
 
 A merge never crosses from one piece to the next, so the expression decides what a token can be: `qwen2` keeps digits
 single, `llama3` takes up to three, `gpt2` any number. They are the three that every engine in use reads without
-trouble, and the ones to train with. `cl100k` and `o200k` are read too: tiktoken's rank files are cut by them. All are
+trouble, and the ones to prefer. `cl100k` and `o200k` cut the text of tiktoken's rank files. All are
 written without possessive quantifiers, because the engine behind the `tokenizer.json` format reads `\p{N}{1,3}+` as "one
 to three, repeated".
 
@@ -34,7 +34,6 @@ IN_WORDS = {
 }  # what each makes one piece
 DEFAULT_PATTERN = "qwen2"
 HAN = r"\p{Han}"  # one Chinese character
-TRAINABLE = ("qwen2", "llama3", "gpt2")
 
 # Only characters on which every version of Unicode agrees, so that Python and the regex engine cannot differ.
 BOUNDARY = re.compile(r"(?<=\S)(?= )|(?<=[A-Za-z\u4e00-\u9fa5])(?=[\n，。])")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.settings import Named, setting
-from pellucid.tokens.layout import SMALLEST
+from pellucid.tokens.layout import SMALLEST, Specials
 from pellucid.tokens.patterns import DEFAULT_PATTERN
 
 MOST_SAMPLE_BYTES = 1 << 40  # no limit in practice; counts have 64 bits
@@ -25,13 +25,23 @@ class TokenizerSettings(Named):
     True
     """
 
-    kind: Literal["auto", "bpe", "char"] = setting("auto", "byte-level BPE, or one token per character; auto takes BPE")
+    kind: Literal["auto", "bpe", "unigram", "wordpiece", "word", "char"] = setting(
+        "auto", "byte-level BPE, Unigram, WordPiece, whole words, or characters; auto takes BPE"
+    )
     vocab_size: int | None = setting(
         None, "tokens, special ones included; none chooses by the size of the text", low=SMALLEST, high=MOST_TOKENS
     )
-    pattern: Literal["qwen2", "llama3", "gpt2"] = setting(
+    pattern: Literal["qwen2", "llama3", "gpt2", "cl100k", "o200k"] = setting(
         DEFAULT_PATTERN, "how a text is cut into pieces before merging"
     )
     sample_bytes: int = setting(SAMPLE_BYTES, "most bytes of text to train on", low=1, high=MOST_SAMPLE_BYTES)
     max_han: int = setting(4, "most Chinese characters in one token; 0 sets no limit", low=0)
+    lowercase: bool = setting(False, "WordPiece: capitals become small letters, accents are removed")
     max_token_bytes: int = setting(64, "longest token, in bytes", low=1)
+    specials: Specials = setting(
+        "standard",
+        "special tokens: standard reserves pad, mask, cls, sep, turn marks and 16 spares; none has bos and eos",
+    )
+
+
+BEFORE = {"specials": "none"}  # how runs behaved that were begun before these settings existed

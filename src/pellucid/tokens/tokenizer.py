@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Recorder
+from pellucid.tokens import extend
 from pellucid.tokens.bulk import BulkEncoder
 from pellucid.tokens.byte_characters import NUM_BYTES
 from pellucid.tokens.characters import CharacterTable
@@ -33,15 +35,15 @@ from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.engine import check_failure, contained, start_engine
 from pellucid.tokens.formats.find import Chosen, find_tokenizer, read_tokenizer
 from pellucid.tokens.labels import readable
-from pellucid.tokens.layout import BOS, CONFIG_FILE, EOS, TOKENIZER_FILE, config_json
+from pellucid.tokens.layout import CONFIG_FILE, MAP_FILE, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
+from pellucid.tokens.read_roles import find_id, guess_roles, name_in, read_names, settle_roles
+from pellucid.tokens.roles import BY_NAME, GUESSED, MODEL_FILES, NUMBERED, ROLES, Role, Roles
 from pellucid.tokens.sentencepiece_engine import Engine
 from pellucid.tokens.stream import StreamDecoder
 from pellucid.tokens.vocabulary import Kind, Vocabulary
-from pellucid.untrusted import Json, parse_json, shown
+from pellucid.untrusted import Json, parse_json, read_bytes, read_object, shown
 
-BOS_NAMES = (BOS, "<s>", "<|begin_of_text|>", "<|endoftext|>")  # tried in order where no tokenizer_config.json tells
-EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "<|endoftext|>")
 SEGMENT = 1 << 14  # characters that one thread encodes at a time
 CANNOT_ENCODE = "this tokenizer has no token for something in the text"
 GROUP = 1 << 20  # characters in flight at once: the engine holds about 30 bytes for each byte of text
@@ -60,10 +62,8 @@ class Tokenizer:
     json: str
     config: str
     vocabulary: Vocabulary
-    bos_id: int | None  # the id that begins a document, where the tokenizer has one
-    eos_id: int | None  # the id that ends one
+    roles: Roles  # which ids begin a text, end it, fill a batch …, and which file says so
     _engine: Engine
-    more_ends: tuple[int, ...] = ()  # further ids at which a model's text ends; `ending_at` adds them
     has_text = True  # not a field: `IdsOnly` stands for the tokenizer of a model that has none
 
     @classmethod
@@ -77,54 +77,118 @@ class Tokenizer:
         vocabulary = read_vocabulary(document)
         engine = start_engine(document, vocabulary)
         if config is None:
-            config = config_json(_first_of(BOS_NAMES, vocabulary), _first_of(EOS_NAMES, vocabulary))
-        fields = _read_config(config)
-        bos_id, eos_id = (_named_id(key, fields.get(key), vocabulary) for key in ("bos_token", "eos_token"))
-        return cls(text, config, vocabulary, bos_id, eos_id, engine)
+            roles = Roles(tuple(guess_roles(vocabulary, Roles(), ROLES)))
+            names = {token_id: name for name, token_id in vocabulary.specials.items()}
+            config = config_json({role: next((names[i] for i in roles.get(role, ())), None) for role in GUESSED})
+        else:
+            roles = Roles(tuple(read_names(_read_config(config, vocabulary), vocabulary, CONFIG_FILE)))
+            roles = roles.told(guess_roles(vocabulary, roles, [role for role in ROLES if role not in GUESSED]))
+        return cls(text, config, vocabulary, roles, engine)
 
     @classmethod
-    def load(cls, path: Path | str, *, pattern: str | None = None, lowercase: bool | None = None) -> Tokenizer:
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        pattern: str | None = None,
+        lowercase: bool | None = None,
+        recorder: Recorder = NULL,
+    ) -> Tokenizer:
         """A tokenizer from a `tokenizer.json`, from another form (`formats/find.py` lists them), or from a directory.
 
-        `pattern`, `lowercase`: what the other forms may leave open, chosen by hand. Raises TokenizerError for a file that
-        is none, or leaves open what nobody chose.
+        `pattern`, `lowercase`: what the other forms may leave open, chosen by hand. The files beside it say which tokens
+        have which roles; `read_roles` has the events. Raises TokenizerError for a file that is no tokenizer, or leaves
+        open what nobody chose, CorruptFileError for a model's config beside it that cannot be read.
         """
         if not isinstance(path, (str, os.PathLike)):
             hint = "give the path of a tokenizer.json, or of the directory that holds one"
             raise TokenizerError("the tokenizer cannot be read", found=shown(path), hint=hint)
         file = find_tokenizer(Path(path)) or (Path(path) / TOKENIZER_FILE if Path(path).is_dir() else Path(path))
+        beside = file.parent / MAP_FILE
         try:
             files = read_tokenizer(file, Chosen(pattern=pattern, lowercase=lowercase))
-            return cls.from_json(files.json, files.config)
+            tokenizer = cls.from_json(files.json, files.config)
+            named = read_bytes(beside).decode("utf-8") if beside.is_file() else "{}"
+            more = read_names(_parse_config(named), tokenizer.vocabulary, MAP_FILE)
         except (OSError, ValueError) as error:
             raise TokenizerError("the tokenizer cannot be read", found=str(error), where=str(file)) from error
         except TokenizerError as error:
             raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
+        roles, models = tokenizer.roles.told(more), [file.parent / name for name in MODEL_FILES]
+        if any(path.is_file() for path in models):
+            documents = {str(path): read_object(path) for path in models if path.is_file()}
+            roles = settle_roles(roles, tokenizer.vocabulary, documents, recorder)
+        return tokenizer.with_roles(roles)
 
-    def ending_at(self, ids: Iterable[int]) -> Tokenizer:
-        """The same tokenizer for a model whose texts end at `ids` too; the first special one is <eos> if there is none.
+    def with_roles(self, roles: Roles) -> Tokenizer:
+        """The same tokenizer with these roles; what its config did not say is written into it.
 
         Raises TokenizerError for an id outside the vocabulary.
         """
-        ids = tuple(dict.fromkeys((*self.more_ends, *ids)))
-        for token_id in ids:
+        for token_id in (token_id for claim in roles.claims for token_id in claim.ids):
             self.token_bytes(token_id)
-        eos_id = self.eos_id if self.eos_id is not None else next((i for i in ids if i in self._names), None)
-        config = self.config
-        if (
-            eos_id is not None and eos_id != self.eos_id
-        ):  # written down, so that the files alone make the same tokenizer
-            config = json.dumps(
-                {**_read_config(config), "eos_token": self._names[eos_id]}, ensure_ascii=False, indent=2
-            )
-            config += "\n"
-        more_ends = tuple(token_id for token_id in ids if token_id != eos_id)
-        return dataclasses.replace(self, config=config, eos_id=eos_id, more_ends=more_ends)
+        tokenizer = dataclasses.replace(self, roles=roles)
+        told = tokenizer._told()
+        config = _parse_config(self.config) if told else {}
+        told = {key: name for key, name in told.items() if config.get(key) is None}
+        if told:  # so that the files alone make the same tokenizer
+            text = json.dumps({**config, **told}, ensure_ascii=False, indent=2) + "\n"
+            tokenizer = dataclasses.replace(tokenizer, config=text)
+        return tokenizer
+
+    def with_tokens(self, names: Sequence[str], *, roles: Mapping[str, Role] = MappingProxyType({})) -> Tokenizer:
+        """A tokenizer with more special tokens, and with every old id as it was.
+
+        Each name takes a spare id, or the next after the last. `roles`: name -> the role that it takes over. A model
+        needs a row for each: `pellucid.store.grow` adds them.
+
+        >>> from pellucid.tokens.train import train_characters
+        >>> old = train_characters(["ab"], specials="none")
+        >>> new = old.with_tokens(["<|im_end|>"], roles={"<|im_end|>": "turn_end"})
+        >>> new.specials["<|im_end|>"] == old.vocab_size, new.roles["turn_end"] == (old.vocab_size,)
+        (True, True)
+
+        Raises TokenizerError for a name that cannot be one, or that a token has, and for what is no role.
+        """
+        if not self.has_text:
+            self._check_text("")
+        if unknown := [name for name in roles if name not in names]:
+            raise TokenizerError("a role is given to a token that is not added", found=shown(unknown[0]))
+        own = {*self.vocabulary.ids.values()}
+        spares = [token_id for token_id in self.roles.get("spare", ()) if token_id not in own]
+        text = extend.with_tokens(self.json, self.vocabulary, names, spares)
+        specials = read_vocabulary(read_document(text)).specials
+        given = {name: roles.get(name) for name in names}
+        config = extend.with_names(
+            _parse_config(self.config), self.vocabulary, given, {name: specials[name] for name in names}
+        )
+        kept = [c for c in self.roles.claims if c.where not in (BY_NAME, CONFIG_FILE) and c.role not in given.values()]
+        tokenizer = Tokenizer.from_json(text, config)
+        return tokenizer.with_roles(tokenizer.roles.told(kept))
+
+    def _told(self) -> dict[str, str]:
+        """What a config has to say of the roles that files gave, `eos_token` and the like."""
+        ids: dict[Role, int | None] = {"bos": self.bos_id, "eos": self.eos_id}
+        for claim in self.roles.claims:
+            if claim.role not in (*NUMBERED, *GUESSED, "decoder_start") and claim.where != BY_NAME:
+                ids.setdefault(claim.role, claim.ids[0])
+        names = {token_id: name for name, token_id in self.vocabulary.added.items()}
+        return {f"{role}_token": names[token_id] for role, token_id in ids.items() if token_id in names}
 
     @property
+    def bos_id(self) -> int | None:
+        """The id that begins a document, where the tokenizer has one."""
+        return self.roles.begin
+
+    @cached_property
+    def eos_id(self) -> int | None:
+        """The id that ends a document: the first special one of those that end a text."""
+        return next((token_id for token_id in self.roles.ends if token_id in self._names), None)
+
+    @cached_property
     def end_ids(self) -> frozenset[int]:
-        """The ids at which a model's text ends: <eos>, and others that the model's files name."""
-        return frozenset(self.more_ends if self.eos_id is None else (self.eos_id, *self.more_ends))
+        """The ids at which a model's text ends: <eos>, ends of turns, and others that the model's files name."""
+        return frozenset(self.roles.ends)
 
     def files(self) -> dict[str, str]:
         """File name -> content: all that another program needs to load this tokenizer."""
@@ -302,11 +366,11 @@ class Tokenizer:
     def __reduce__(
         self,
     ) -> tuple[object, ...]:  # a pickled engine would forget that text must not become control tokens
-        return _restore, (self.json, self.config, self.more_ends)
+        return _restore, (self.json, self.config, self.roles)
 
 
-def _restore(text: str, config: str, more_ends: tuple[int, ...]) -> Tokenizer:
-    return Tokenizer.from_json(text, config).ending_at(more_ends)
+def _restore(text: str, config: str, roles: Roles) -> Tokenizer:
+    return dataclasses.replace(Tokenizer.from_json(text, config), roles=roles)
 
 
 def _groups(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
@@ -330,7 +394,18 @@ def _surrogate(text: str, error: UnicodeEncodeError) -> TokenizerError:
     )
 
 
-def _read_config(text: str) -> dict[str, Json]:
+def _read_config(text: str, vocabulary: Vocabulary) -> dict[str, Json]:
+    """A config. Raises TokenizerError for one that names as <bos> or <eos> what is no special token."""
+    config = _parse_config(text)
+    for key in ("bos_token", "eos_token"):
+        name = name_in(config.get(key))
+        if name is not None and find_id(name, vocabulary) not in vocabulary.specials.values():
+            what = f"the tokenizer's config names a {key} that is not a special token"
+            raise TokenizerError(what, found=shown(name))
+    return config
+
+
+def _parse_config(text: str) -> dict[str, Json]:
     try:
         config = parse_json(text)
     except ValueError as error:
@@ -338,16 +413,3 @@ def _read_config(text: str) -> dict[str, Json]:
     if not isinstance(config, dict):
         raise TokenizerError("the tokenizer's config is not a JSON object", found=type(config).__name__)
     return config
-
-
-def _first_of(names: Iterable[str], vocabulary: Vocabulary) -> str | None:
-    return next((name for name in names if name in vocabulary.specials), None)
-
-
-def _named_id(key: str, token: object, vocabulary: Vocabulary) -> int | None:
-    name = token.get("content") if isinstance(token, dict) else token
-    if name is None:
-        return None
-    if not isinstance(name, str) or name not in vocabulary.specials:
-        raise TokenizerError(f"the tokenizer's config names a {key} that is not a special token", found=shown(name))
-    return vocabulary.specials[name]

@@ -1,4 +1,4 @@
-r"""Training a tokenizer: byte-level byte-pair encoding (BPE), or one token per character.
+r"""Training a tokenizer of any kind: byte-level BPE, Unigram, WordPiece, words, characters.
 
 BPE training starts from the 256 bytes and again and again joins the pair of neighbours that occurs most often, until
 the vocabulary is full. `plain.py` is the same in fifteen lines, `merges.py` does it fast. Two things are decided here. While training, Chinese text is cut more finely than it will be later (`\p{Han}{1,4}`), so
@@ -14,21 +14,25 @@ Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Sub
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.layout import SMALLEST, as_text
+from pellucid.tokens.byte_characters import NUM_BYTES
+from pellucid.tokens.layout import Specials, as_text, config_of, special_names
 from pellucid.tokens.merge_limits import LEAST_COUNT, Limits
 from pellucid.tokens.merges import learn_merges
-from pellucid.tokens.models import bpe, character
-from pellucid.tokens.patterns import DEFAULT_PATTERN, TRAINABLE, segments
+from pellucid.tokens.models import bpe, character, unigram, word, wordpiece
+from pellucid.tokens.patterns import DEFAULT_PATTERN, PATTERNS
+from pellucid.tokens.pieces import count_pieces, find_merger
+from pellucid.tokens.sample import TrainingSample, num_bytes
 from pellucid.tokens.settings import MOST_SAMPLE_BYTES, MOST_TOKENS, SAMPLE_BYTES
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import parse_object
 
-BLOCK = 1 << 12  # characters: a text is handed over, and thinned, in blocks
-NUM_SPECIALS = 2
+C = TypeVar("C", str, bytes)
 
 
 def train_bpe(
@@ -40,29 +44,31 @@ def train_bpe(
     total_bytes: int | None = None,
     max_han: int = 4,
     max_token_bytes: int = 64,
+    specials: Specials = "standard",
     recorder: Recorder = NULL,
 ) -> Tokenizer:
-    """Learn a byte-level BPE of at most `vocab_size` tokens: the 256 bytes, the merges, `<bos>` and `<eos>`.
+    """Learn a byte-level BPE of at most `vocab_size` tokens: the 256 bytes, the merges, the special tokens.
 
     `total_bytes`: size of all texts, where it is known; with it a text larger than `sample_bytes` is thinned evenly,
     without it training stops at the limit. `max_han`: most Chinese characters in a token, 0 for no limit.
     Events: `tokens.sampled` when not all of the text was used, `tokens.vocabulary_small` when the text cannot fill
     the vocabulary. Raises TokenizerError for an impossible size, an unknown pattern, no text, or a lone surrogate.
 
-    >>> tokenizer = train_bpe(["low low low"], 260)
+    >>> tokenizer = train_bpe(["low low low"], 260, specials="none")
     >>> [tokenizer.token_text(i) for i in tokenizer.encode("lowest").ids]
     ['low', 'e', 's', 't']
     """
-    _check_request(vocab_size, pattern, sample_bytes)
-    sample = _Sample(texts, sample_bytes, total_bytes)
+    _check_request(vocab_size, specials, pattern, sample_bytes)
+    names = special_names(specials)
+    sample = TrainingSample(texts, sample_bytes, total_bytes)
     limits = Limits(
-        num_tokens=vocab_size - NUM_SPECIALS, pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
+        num_tokens=vocab_size - len(names), pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
     )
     merges = learn_merges(sample, limits, recorder=recorder)
     if not sample.used:
         raise _no_text()
     sample.report(recorder)
-    tokenizer = Tokenizer.from_json(as_text(bpe.layout(merges, pattern)))
+    tokenizer = Tokenizer.from_json(as_text(bpe.layout(merges, pattern, names)), config_of(specials))
     if tokenizer.vocab_size < vocab_size:
         message = f"vocabulary {vocab_size:,} -> {tokenizer.vocab_size:,}: no other pair occurs {LEAST_COUNT} times"
         data = {"asked": vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
@@ -70,91 +76,166 @@ def train_bpe(
     return tokenizer
 
 
-def train_characters(texts: Iterable[str], *, vocab_size: int | None = None, recorder: Recorder = NULL) -> Tokenizer:
+def train_characters(
+    texts: Iterable[str],
+    *,
+    vocab_size: int | None = None,
+    specials: Specials = "standard",
+    recorder: Recorder = NULL,
+) -> Tokenizer:
     """Give every character of the texts a token, in the order of their code points; others are spelled in bytes.
 
     `vocab_size` keeps only the most frequent characters, so that bytes, characters and special tokens are that many.
     Events: `tokens.characters_dropped` when that leaves some out. Raises TokenizerError for no text.
 
-    >>> train_characters(["abba"]).vocab_size == 256 + 2 + 2
+    >>> train_characters(["abba"], specials="none").vocab_size == 256 + 2 + 2
     True
     """
-    if vocab_size is not None and vocab_size < SMALLEST:
-        raise _too_small(vocab_size)
+    names = special_names(specials)
+    if vocab_size is not None:
+        _check_size(vocab_size, names)
     counts: Counter[str] = Counter()
     for text in texts:
-        _num_bytes(text)
+        num_bytes(text)
         counts.update(text)
     if not counts:
         raise _no_text()
     by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
-    kept = by_frequency if vocab_size is None else by_frequency[: vocab_size - SMALLEST]
+    kept = by_frequency if vocab_size is None else by_frequency[: vocab_size - NUM_BYTES - len(names)]
     if dropped := by_frequency[len(kept) :]:
         share = sum(counts[character] for character in dropped) / counts.total()
         message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be spelled in bytes"
         data = {"dropped": len(dropped), "share": share, "vocab_size": vocab_size}
         recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
-    return Tokenizer.from_json(as_text(character.layout(sorted(kept))))
+    return Tokenizer.from_json(as_text(character.layout(sorted(kept), names)), config_of(specials))
 
 
-class _Sample:
-    """The blocks of text that training sees: all of them, or an evenly spaced part of about `limit` bytes."""
+def train_unigram(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    pattern: str = DEFAULT_PATTERN,
+    sample_bytes: int = SAMPLE_BYTES,
+    total_bytes: int | None = None,
+    max_han: int = 4,
+    specials: Specials = "standard",
+    recorder: Recorder = NULL,
+) -> Tokenizer:
+    """Learn a Unigram of at most `vocab_size` tokens: the 256 bytes, likely pieces of words, the special tokens.
 
-    def __init__(self, texts: Iterable[str], limit: int, total: int | None) -> None:
-        self._texts, self._limit = texts, limit
-        self._share = 1.0 if total is None else min(1.0, limit / max(total, 1))
-        self.seen = self.used = 0
-        self.whole = True
+    The arguments, events and errors are those of `train_bpe`.
 
-    def __iter__(self) -> Iterator[str]:
-        for text in self._texts:
-            for block in segments(text, BLOCK):
-                size = _num_bytes(block)
-                due = self.used <= self.seen * self._share
-                self.seen += size
-                if self.used + size > self._limit and self.used:
-                    self.whole = False
-                    return
-                if due:
-                    self.used += size
-                    yield block
-                else:
-                    self.whole = False
-
-    def report(self, recorder: Recorder) -> None:
-        """Say so when part of the text was left out."""
-        if not self.whole:
-            message = f"the tokenizer is trained on {self.used:,} bytes of the text (limit {self._limit:,})"
-            data = {"used_bytes": self.used, "limit_bytes": self._limit, "share": self._share}
-            recorder.record(Event(name="tokens.sampled", message=message, data=data))
+    >>> tokenizer = train_unigram(["low lower lowest"] * 9, 262, specials="none")
+    >>> tokenizer.exact, tokenizer.decode(tokenizer.encode("lowest 中").ids)
+    (True, 'lowest 中')
+    """
+    _check_request(vocab_size, specials, pattern, sample_bytes)
+    names = special_names(specials)
+    sample = TrainingSample(texts, sample_bytes, total_bytes)
+    pieces = count_pieces(sample, pattern, max_han=max_han, recorder=recorder)
+    tokens = unigram.train(_checked(pieces), vocab_size - len(names), recorder=recorder)
+    sample.report(recorder)
+    tokenizer = Tokenizer.from_json(
+        as_text(unigram.layout(tokens, pattern=pattern, specials=names)), config_of(specials)
+    )
+    return _filled(tokenizer, vocab_size, recorder)
 
 
-def _check_request(vocab_size: int, pattern: str, sample_bytes: int) -> None:
-    if vocab_size < SMALLEST:
-        raise _too_small(vocab_size)
+def train_words(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    pattern: str = DEFAULT_PATTERN,
+    sample_bytes: int = SAMPLE_BYTES,
+    total_bytes: int | None = None,
+    specials: Specials = "standard",
+    recorder: Recorder = NULL,
+) -> Tokenizer:
+    """Give each of the most frequent words a token, every Chinese character being a word; all others are unknown.
+
+    The arguments, events and errors are those of `train_bpe`.
+
+    >>> tokenizer = train_words(["the cat and the dog"], 260, specials="none")
+    >>> [tokenizer.token_text(i) for i in tokenizer.encode("the fox").ids]
+    ['the', '<unk>']
+    """
+    _check_request(vocab_size, specials, pattern, sample_bytes)
+    names = special_names(specials)
+    sample = TrainingSample(texts, sample_bytes, total_bytes)
+    pieces = count_pieces(sample, pattern, max_han=1, recorder=recorder)
+    words = word.train(_checked(pieces), vocab_size - 1 - len(names))
+    sample.report(recorder)
+    tokenizer = Tokenizer.from_json(
+        as_text(word.layout(words, pattern=pattern, specials=names)), config_of(specials, {"unk": word.UNKNOWN})
+    )
+    return _filled(tokenizer, vocab_size, recorder)
+
+
+def train_wordpiece(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    lowercase: bool = False,
+    sample_bytes: int = SAMPLE_BYTES,
+    total_bytes: int | None = None,
+    specials: Specials = "standard",
+    recorder: Recorder = NULL,
+) -> Tokenizer:
+    """Learn a WordPiece of at most `vocab_size` tokens: BERT's special ones, characters and parts of words, the others.
+
+    `lowercase`: capitals become small letters and accents are removed. The other arguments, the events and the errors are
+    those of `train_bpe`; `tokens.characters_dropped` where characters of the text are unknown.
+
+    >>> tokenizer = train_wordpiece(["low lower lowest"] * 9, 300, specials="none")
+    >>> [tokenizer.token_text(i) for i in tokenizer.encode("slow low").ids]
+    ['[UNK]', ' low']
+    """
+    _check_request(vocab_size, specials, DEFAULT_PATTERN, sample_bytes)
+    sample = TrainingSample(texts, sample_bytes, total_bytes)
+    words = wordpiece.count_words(sample, lowercase=lowercase, strip_accents=None)
+    more = special_names(specials, without=wordpiece.ROLES)
+    merge = find_merger(sum(map(len, words)), recorder=recorder)
+    tokens = wordpiece.train(_checked(words), vocab_size - len(more), merge=merge, recorder=recorder)
+    sample.report(recorder)
+    layout = wordpiece.layout(tokens, lowercase=lowercase, strip_accents=None, specials=more)
+    settings = wordpiece.config(lowercase=lowercase, strip_accents=None)
+    config = {**parse_object(config_of(specials, wordpiece.ROLES)), **settings}
+    return _filled(Tokenizer.from_json(as_text(layout), as_text(config)), vocab_size, recorder)
+
+
+def _checked(counts: Mapping[C, int]) -> Mapping[C, int]:
+    if not counts:
+        raise _no_text()
+    return counts
+
+
+def _filled(tokenizer: Tokenizer, vocab_size: int, recorder: Recorder) -> Tokenizer:
+    """The same tokenizer; say so when the text had less variety than the vocabulary asked for."""
+    if tokenizer.vocab_size < vocab_size:
+        message = f"vocabulary {vocab_size:,} -> {tokenizer.vocab_size:,}: the text has no more different parts"
+        data = {"asked": vocab_size, "vocab_size": tokenizer.vocab_size}
+        recorder.record(Event(name="tokens.vocabulary_small", message=message, data=data))
+    return tokenizer
+
+
+def _check_request(vocab_size: int, specials: Specials, pattern: str, sample_bytes: int) -> None:
+    _check_size(vocab_size, special_names(specials))
     if vocab_size > MOST_TOKENS:  # the engine makes room for all of them first, and ends the process where it cannot
         hint = f"ask for {MOST_TOKENS:,} or fewer"
         raise TokenizerError("no model has so large a vocabulary", found=f"{vocab_size:,} tokens", hint=hint)
-    if pattern not in TRAINABLE:
-        raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(TRAINABLE))
+    if pattern not in PATTERNS:
+        raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(PATTERNS))
     if not 0 < sample_bytes <= MOST_SAMPLE_BYTES:
         raise TokenizerError(f"sample_bytes must lie between 1 and {MOST_SAMPLE_BYTES:,}", found=f"{sample_bytes:,}")
 
 
-def _num_bytes(text: str) -> int:
-    try:
-        return len(text.encode("utf-8"))
-    except UnicodeEncodeError as error:
-        found = f"U+{ord(text[error.start]):04X} at character {error.start}"
-        raise TokenizerError("a text holds half of a surrogate pair, which is not a character", found=found) from None
-
-
-def _too_small(vocab_size: int) -> TokenizerError:
-    return TokenizerError(
-        f"a vocabulary needs at least {SMALLEST} tokens: 256 bytes, <bos> and <eos>",
-        found=str(vocab_size),
-        hint=f"ask for {SMALLEST} or more",
-    )
+def _check_size(vocab_size: int, names: Sequence[str]) -> None:
+    """Raise TokenizerError for a vocabulary without room for the bytes and the special tokens."""
+    smallest = NUM_BYTES + len(names)
+    if vocab_size < smallest:
+        hint = f"ask for {smallest} or more" + ("" if len(names) == 2 else ", or for specials=none")
+        what = f"a vocabulary needs at least {smallest} tokens: 256 bytes and {len(names)} special tokens"
+        raise TokenizerError(what, found=str(vocab_size), hint=hint)
 
 
 def _no_text() -> TokenizerError:

@@ -6,13 +6,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pellucid.data.settings import BEFORE, ONCE_DEFAULT
+from pellucid.data.settings import BEFORE as DATA_BEFORE
+from pellucid.data.settings import ONCE_DEFAULT
 from pellucid.errors import ResumeError
 from pellucid.events import Event, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.settings import DEFAULT, Layer, Resolved, flatten, nested, plain, resolve
+from pellucid.tokens.settings import BEFORE as TOKENIZER_BEFORE
 from pellucid.training.settings import ModelSettings, TrainSettings
 from pellucid.untrusted import Json, Table
+
+# Section -> the settings that were added to it, at the value by which earlier runs behaved.
+BEFORE: Mapping[str, Mapping[str, Any]] = {"data": DATA_BEFORE, "tokenizer": TOKENIZER_BEFORE}
+ONCE: Mapping[str, Mapping[str, Any]] = {"data": ONCE_DEFAULT}  # and those whose default was another once
 
 # Settings that change where and how fast a run computes, or what it keeps, but not what it learns.
 MAY_DIFFER = (
@@ -39,12 +45,15 @@ def as_begun(resolved: Resolved[TrainSettings], stored: Mapping[str, Any]) -> Re
 
     `stored` are the run's own settings. A value that a person sets is kept, and then counts as a difference.
     """
-    old: dict[str, Any] = {name: value for name, value in BEFORE.items() if stored.get(f"data.{name}", value) == value}
-    old |= {name: value for name, value in ONCE_DEFAULT.items() if stored.get(f"data.{name}") == value}
-    kept = {name: old[name] for name in old if resolved.sources.get(f"data.{name}", DEFAULT) == DEFAULT}
-    data = dataclasses.replace(resolved.settings.data, **kept)
-    sources = {**resolved.sources, **{f"data.{name}": "run.json" for name in kept}}
-    return Resolved(dataclasses.replace(resolved.settings, data=data), sources)
+    settings, sources = resolved.settings, dict(resolved.sources)
+    for section, before in BEFORE.items():
+        old = {name: value for name, value in before.items() if stored.get(f"{section}.{name}", value) == value}
+        once = ONCE.get(section, {})
+        old |= {name: value for name, value in once.items() if stored.get(f"{section}.{name}") == value}
+        kept = {name: old[name] for name in old if sources.get(f"{section}.{name}", DEFAULT) == DEFAULT}
+        settings = dataclasses.replace(settings, **{section: dataclasses.replace(getattr(settings, section), **kept)})
+        sources |= {f"{section}.{name}": "run.json" for name in kept}
+    return Resolved(settings, sources)
 
 
 def check_same_run(
@@ -54,7 +63,7 @@ def check_same_run(
 
     A setting that the run left open may be given the value that its plan chose.
 
-    >>> old = {f"data.{name}": value for name, value in BEFORE.items()}
+    >>> old = _before()
     >>> check_same_run({"seed": 1}, {"seed": 2, **old}, {}, extend=False, where="runs/book")
     Traceback (most recent call last):
     ...
@@ -63,7 +72,7 @@ def check_same_run(
       where: runs/book
       try:   repeat the command that made it, or choose another directory
     """
-    stored = {f"data.{name}": value for name, value in BEFORE.items()} | _as_named_today(stored)
+    stored = _before() | _as_named_today(stored)
     ignored = MAY_DIFFER + (LENGTH if extend else ())
     keys = [key for key in sorted({*stored, *asked}) if stored.get(key) != asked.get(key) and key not in ignored]
     if any(stored.get(key) is None for key in keys):
@@ -81,6 +90,10 @@ def check_same_run(
         if only_length
         else "repeat the command that made it, or choose another directory",
     )
+
+
+def _before() -> dict[str, Any]:
+    return {f"{section}.{name}": value for section, before in BEFORE.items() for name, value in before.items()}
 
 
 def _chosen(plan: Table) -> dict[str, Json]:

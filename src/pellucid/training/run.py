@@ -224,7 +224,9 @@ def _ready_tokenizer(
     """The run's tokenizer, made once: the parent's, or one trained on the text."""
     stored = run.read_tokenizer()
     if stored is not None:
-        return stored if parent is None or parent.tokenizer is None else stored.ending_at(parent.tokenizer.more_ends)
+        if parent is None or parent.tokenizer is None:
+            return stored
+        return stored.with_roles(stored.roles.told(parent.tokenizer.roles.claims))
     if parent is not None:
         if parent.tokenizer is None:
             raise TrainingError("the model to start from has no tokenizer", where=str(parent.directory))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pellucid.counts import counted
 from pellucid.events import NULL, Event, Recorder
@@ -30,11 +31,36 @@ def learn_by_loops(texts: Iterable[str], limits: Limits, *, recorder: Recorder =
 
     Events: `tokens.compiling`, `tokens.progress`, `tokens.pieces_cut`, `tokens.pieces_forgotten`.
     """
+    return _learn(count(texts, limits.pattern, max_han=limits.max_han, recorder=recorder), limits, recorder)
+
+
+def count(texts: Iterable[str], pattern: str, *, max_han: int, recorder: Recorder = NULL) -> PieceCounts:
+    """The pieces of some texts and how often each occurs.
+
+    Events: `tokens.compiling`, `tokens.pieces_cut`, `tokens.pieces_forgotten`.
+    """
     compile_loops(recorder)
-    counter = PieceCounter(limits.pattern, max_han=limits.max_han)
+    counter = PieceCounter(pattern, max_han=max_han)
     for text in texts:
         counter.feed(text)
-    return _learn(counter.finish(), limits, recorder)
+    pieces = counter.finish()
+    _report(pieces, recorder)
+    return pieces
+
+
+def merge_symbols(
+    symbols: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    *,
+    num_symbols: int,
+    most_new: int,
+    least_count: int,
+) -> list[tuple[int, int]]:
+    """The merges of words as symbols: `models.wordpiece.LearnMerges` by the compiled loop."""
+    sizes = np.ones(num_symbols, np.int64)
+    loop = MergeLoop(symbols, starts, counts, sizes=sizes, most_new=most_new, least_count=least_count)
+    return [(left, right) for left, right in loop.run().pairs.tolist()]
 
 
 def compile_loops(recorder: Recorder) -> None:
@@ -48,7 +74,6 @@ def compile_loops(recorder: Recorder) -> None:
 
 
 def _learn(pieces: PieceCounts, limits: Limits, recorder: Recorder) -> list[tuple[str, str]]:
-    _report(pieces, recorder)
     wanted = limits.num_tokens - NUM_BYTES
     loop = MergeLoop(
         SYMBOLS[pieces.text],

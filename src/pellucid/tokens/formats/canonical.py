@@ -5,18 +5,13 @@ Each file beside this one knows one form and turns plain values into this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.layout import as_text, config_json
 from pellucid.tokens.patterns import PATTERNS
-
-MODEL_FIELDS: dict[str, Any] = {
-    "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-    "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +26,7 @@ class TokenizerFiles:
 
 def canonical(document: Mapping[str, Any], *, bos: str | None, eos: str | None) -> TokenizerFiles:
     """The files of a document, and of a config that names two special tokens."""
-    return TokenizerFiles(json=as_text(document), config=config_json(bos, eos))
-
-
-def bpe_model(vocab: Mapping[str, int], merges: Iterable[Iterable[str]], **fields: Any) -> dict[str, Any]:
-    """The `model` of a BPE."""
-    return {**MODEL_FIELDS, **fields, "vocab": dict(vocab), "merges": [list(pair) for pair in merges]}
+    return TokenizerFiles(json=as_text(document), config=config_json({"bos": bos, "eos": eos}))
 
 
 def steps(children: str, *nodes: Mapping[str, Any]) -> dict[str, Any] | None:

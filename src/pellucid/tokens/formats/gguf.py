@@ -31,7 +31,6 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.document import read_document
-from pellucid.tokens.formats.canonical import bpe_model
 from pellucid.tokens.formats.pre_tokenizers import (
     BY_NAME,
     PreTokenizer,
@@ -54,7 +53,9 @@ from pellucid.tokens.formats.sentencepiece import (
 )
 from pellucid.tokens.formats.vocab_txt import PREFIX as WORDPIECE_PREFIX
 from pellucid.tokens.formats.vocab_txt import wordpiece_document
+from pellucid.tokens.models import bpe
 from pellucid.tokens.patterns import PATTERNS
+from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Role, Roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
 from pellucid.untrusted import parse_object, shown, whole
@@ -65,10 +66,13 @@ CHAT_TEMPLATE = "tokenizer.chat_template"
 BYTE_LEVEL, SENTENCEPIECE, UNIGRAM, GEMMA, WORDPIECE = "gpt2", "llama", "t5", "gemma4", "bert"
 ASSUMED = {SENTENCEPIECE: {"bos": 1, "eos": 2}, UNIGRAM: {"eos": 1}}  # what llama.cpp assumes where a file does not say
 WORDPIECE_ROLES = {"unknown": 100, "cls": 101, "seperator": 102, "padding": 0, "mask": 103}  # spelled as the files do
-ENDS = ("eos", "eot", "eom")  # of a text, a turn, a message: whichever the file names, llama.cpp stops there
-# Tokens at which llama.cpp stops although no key names them, where the file calls them control tokens or its own.
-END_NAMES = {"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>",
-             "</s>", "<eos>", "<EOT>", "_<EOT>", "[EOT]", "<end_of_utterance>", "<｜end▁of▁sentence｜>"}  # fmt: skip
+KEYS: Mapping[str, Role] = {  # how llama.cpp calls the roles; "seperator" is its spelling
+    "bos": "bos", "eos": "eos", "eot": "turn_end", "eom": "message_end", "unknown": "unk", "seperator": "sep",
+    "padding": "pad", "cls": "cls", "mask": "mask", "fim_pre": "fim_prefix", "fim_suf": "fim_suffix",
+    "fim_mid": "fim_middle", "fim_pad": "fim_pad", "fim_rep": "fim_repo", "fim_sep": "fim_separator",
+}  # fmt: skip
+CONTROLS = ("bos", "eos", "eot", "eom")  # what no text may become, whatever the file calls it
+STOPPED_AT = "a name at which llama.cpp stops"  # no key names it, but the file calls it a control token or its own
 
 
 def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = None) -> Tokenizer:
@@ -84,24 +88,27 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
                              hint="supported: " + ", ".join(BUILD))  # fmt: skip
     tokens = _texts(values, "tokens")
     kinds = _numbers(values, "token_type", len(tokens), default=NORMAL)
-    specials = {name: _special_id(values, name, len(tokens), kind) for name in ("bos", *ENDS)}
-    if kind == WORDPIECE:  # its roles are others: [CLS] begins a text and [SEP] ends it, which is no end of writing
-        specials = dict.fromkeys(specials)
-    ends = {i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)}
-    kinds = [CONTROL if i in specials.values() or i in ends else given for i, given in enumerate(kinds)]
+    specials = {name: _special_id(values, name, len(tokens), kind) for name in KEYS}
+    if kind == WORDPIECE:  # [CLS] begins a text and [SEP] ends it, which is no end of writing
+        specials |= dict.fromkeys(CONTROLS)
+    stops = {i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)}
+    controls = stops | {specials[name] for name in CONTROLS}
+    kinds = [CONTROL if i in controls else given for i, given in enumerate(kinds)]
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     if len(vocab) < len(tokens) - kinds.count(UNUSED):
         raise TokenizerError("two tokens of the file are spelled the same way")
     pre = _pre_tokenizer(values, pattern) if kind == BYTE_LEVEL else None
     text = json.dumps(BUILD[kind](values, vocab, kinds, pre), ensure_ascii=False)
-    begins = _flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos))
-    names = [None if i is None else tokens[i] for i in (specials["bos"] if begins else None, specials["eos"])]
-    config = parse_object(layout.config_json(*names))
+    if not _flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos)):
+        specials["bos"] = None
+    config = parse_object(layout.config_json({"bos": None, "eos": None}))  # the roles below are written into it
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
-    named = [specials[name] for name in ENDS]
+    keys = [(KEYS[name], i, f"{PREFIX}{name}_token_id") for name, i in specials.items() if i is not None]
+    common = [(role, i, STOPPED_AT) for i in sorted(stops) for role in ENDS if tokens[i] in NAMES[role]]
     tokenizer = Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
-    return tokenizer.ending_at(i for i in (*named, *sorted(ends)) if i is not None)
+    claims = [Claim(role=role, ids=(i,), where=where) for role, i, where in (*keys, *common)]
+    return tokenizer.with_roles(Roles(tuple(claims)).told(tokenizer.roles.claims))
 
 
 def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Recorder = NULL) -> dict[str, Any]:
@@ -120,7 +127,8 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
         values = _sentencepiece_values(tokenizer, document, tokens, kinds)
     else:
         values = _byte_level_values(tokenizer, document, recorder)
-    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    ids = {f"{name}_token_id": tokenizer.roles.first(role) for name, role in KEYS.items() if role not in ENDS}
+    ids |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     ids["bos_token_id"] = ids["eos_token_id"] if ids["bos_token_id"] is None else ids["bos_token_id"]
     values |= {
         "tokens": tokens,
@@ -138,7 +146,11 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
 def _further_ends(tokenizer: Tokenizer, recorder: Recorder) -> dict[str, int]:
     """The keys for ends of text beside <eos>; a GGUF file names two, and others by their spelling alone."""
     names = {token_id: name for name, token_id in tokenizer.vocabulary.added.items()}
-    further = [token_id for token_id in tokenizer.more_ends if names.get(token_id) not in END_NAMES]
+    further = [
+        token_id
+        for token_id in tokenizer.roles.ends
+        if token_id != tokenizer.eos_id and names.get(token_id) not in END_NAMES
+    ]
     if lost := further[2:]:
         message = f"a GGUF file has no place for so many ends of text: {lost} will not end one there"
         recorder.record(Event(name="tokens.gguf_ends_lost", message=message, data={"ids": lost}, level="warning"))
@@ -164,7 +176,7 @@ def _byte_level(
     assert pre is not None
     merges = [merge.split(" ", 1) for merge in _texts(values, "merges", least=0)]
     return layout.document(
-        bpe_model(vocab, merges, ignore_merges=pre.ignores_merges),
+        bpe.model(vocab, merges, ignore_merges=pre.ignores_merges),
         specials=_of_kind(vocab, kinds, *SPECIAL),
         ordinary=_of_kind(vocab, kinds, USER_DEFINED),
         pre_tokenizer=pre_tokenizer_json(pre),
@@ -184,7 +196,7 @@ def _sentencepiece(
     unknown = next((token for token, i in vocab.items() if kinds[i] == UNKNOWN), None)
     merges = score_merges({token: i for token, i in vocab.items() if kinds[i] == NORMAL}, scores)
     return layout.document(
-        bpe_model(vocab, merges, byte_fallback=True, unk_token=unknown, fuse_unk=True),
+        bpe.model(vocab, merges, byte_fallback=True, unk_token=unknown, fuse_unk=True),
         specials=_of_kind(vocab, kinds, *SPECIAL),
         ordinary=_of_kind(vocab, kinds, USER_DEFINED),
         normalizer=normalizer(model),
@@ -202,7 +214,7 @@ def _gemma(
         kind="bpe", pieces=list(vocab), scores=(), types=kinds, byte_fallback=True, fewer_spaces=False, space_first=False
     )  # fmt: skip
     return layout.document(
-        bpe_model(vocab, merges, byte_fallback=True),
+        bpe.model(vocab, merges, byte_fallback=True),
         specials=_of_kind(vocab, kinds, *SPECIAL),
         ordinary=_of_kind(vocab, kinds, USER_DEFINED),
         normalizer=normalizer(model),

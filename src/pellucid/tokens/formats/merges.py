@@ -21,10 +21,10 @@ from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.document import read_document
 from pellucid.tokens.formats.canonical import (
     TokenizerFiles,
-    bpe_model,
     check_pattern,
 )
 from pellucid.tokens.formats.pre_tokenizers import cutting_expressions
+from pellucid.tokens.models import bpe
 from pellucid.tokens.patterns import pattern_name
 from pellucid.tokens.vocabulary import Vocabulary, as_object, check_id, check_ids
 from pellucid.untrusted import Json, parse_json, shown
@@ -71,7 +71,7 @@ def read_merges(
         else layout.byte_level_pieces(name)
     )
     document = layout.document(
-        bpe_model(vocab, merges),
+        bpe.model(vocab, merges),
         specials={token: i for token, (i, special) in added.items() if special},
         ordinary={token: i for token, (i, special) in added.items() if not special},
         normalizer={"type": "NFC"} if composes and pattern is None else None,

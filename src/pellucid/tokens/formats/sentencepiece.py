@@ -30,12 +30,12 @@ from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.formats.canonical import (
     TokenizerFiles,
-    bpe_model,
     canonical,
     steps,
 )
 from pellucid.tokens.formats.protobuf import BYTES, FIXED32, VARINT, fields
 from pellucid.tokens.losses import EDGE_SPACES, PLAIN_SPACE, SPACE_RUNS
+from pellucid.tokens.models import bpe
 from pellucid.tokens.vocabulary import METASPACE, MOST_TOKENS, check_id
 from pellucid.untrusted import shown
 
@@ -175,7 +175,7 @@ def _bpe(model: SentencePieceModel) -> dict[str, Any]:
         _check_reached(joined, model.scores)
     merges = score_merges(joined, model.scores)
     unknown = model.pieces[model.types.index(UNKNOWN)]
-    return bpe_model(
+    return bpe.model(
         vocab, merges, unk_token=unknown, fuse_unk=True, byte_fallback=model.byte_fallback, ignore_merges=bool(own)
     )
 

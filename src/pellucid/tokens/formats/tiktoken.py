@@ -31,11 +31,11 @@ from pellucid.tokens.byte_characters import BYTE_CHARACTERS, CHARACTER_BYTES
 from pellucid.tokens.document import read_document
 from pellucid.tokens.formats.canonical import (
     TokenizerFiles,
-    bpe_model,
     canonical,
     check_pattern,
 )
 from pellucid.tokens.formats.pre_tokenizers import cutting_expressions
+from pellucid.tokens.models import bpe
 from pellucid.tokens.patterns import PATTERNS, pattern_name
 from pellucid.tokens.vocabulary import MOST_TOKEN_CHARACTERS, MOST_TOKENS, Vocabulary
 from pellucid.untrusted import Table, parse_object, shown, whole
@@ -100,7 +100,7 @@ def from_ranks(ranks: Mapping[bytes, int], choice: Unsaid) -> TokenizerFiles:
         raise TokenizerError("a special token is spelled like another token", found=shown(sorted(choice.specials)))
     pairs = [(_spell(left), _spell(right)) for left, right in merges]
     document = layout.document(
-        bpe_model(vocab, pairs, ignore_merges=bool(unreached)),
+        bpe.model(vocab, pairs, ignore_merges=bool(unreached)),
         specials=choice.specials,
         pre_tokenizer=layout.byte_level_pieces(choice.pattern),
         decoder=layout.BYTE_LEVEL,

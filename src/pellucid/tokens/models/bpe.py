@@ -9,7 +9,7 @@ Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Sub
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pellucid.errors import TokenizerError
@@ -54,22 +54,29 @@ def for_engine(node: Mapping[str, Any], vocabulary: Vocabulary, tokens: Mapping[
     }
 
 
-def layout(merges: Sequence[tuple[str, str]], pattern: str) -> dict[str, Any]:
+def layout(merges: Sequence[tuple[str, str]], pattern: str, specials: Sequence[str]) -> dict[str, Any]:
     """The `tokenizer.json` of a byte-level BPE with these merges, spelled in byte characters.
 
-    >>> layout([("a", "b")], "qwen2")["model"]["vocab"]["ab"]
+    >>> layout([("a", "b")], "qwen2", ["<eos>"])["model"]["vocab"]["ab"]
     256
     """
     tokens = dict.fromkeys((*BYTE_CHARACTERS, *(left + right for left, right in merges)))
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
-    model = {**settings(), "vocab": vocab, "merges": [list(pair) for pair in merges]}
     steps = shared.byte_level_pieces(pattern)
     return shared.document(
-        model, specials=shared.numbered(shared.SPECIALS, len(vocab)), pre_tokenizer=steps, decoder=shared.BYTE_LEVEL
+        model(vocab, merges),
+        specials=shared.numbered(specials, len(vocab)),
+        pre_tokenizer=steps,
+        decoder=shared.BYTE_LEVEL,
     )
 
 
-def settings(**changes: bool) -> dict[str, Any]:
+def model(vocab: Mapping[str, int], merges: Iterable[Iterable[str]], **changes: Any) -> dict[str, Any]:
+    """The `model` of a `tokenizer.json`, all its settings neutral but the changes."""
+    return {**settings(**changes), "vocab": dict(vocab), "merges": [list(pair) for pair in merges]}
+
+
+def settings(**changes: Any) -> dict[str, Any]:
     """The fields of a BPE model in a `tokenizer.json`, all neutral but the changes."""
     return {
         "type": "BPE",

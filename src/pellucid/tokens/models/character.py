@@ -5,7 +5,7 @@ In a file this is a BPE without merges and with byte fallback, because other pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pellucid.tokens import layout as shared
@@ -15,19 +15,17 @@ from pellucid.tokens.models import bpe
 _BYTE_TOKEN_SET = frozenset(BYTE_TOKENS)
 
 
-def layout(characters: Iterable[str]) -> dict[str, Any]:
+def layout(characters: Iterable[str], specials: Sequence[str]) -> dict[str, Any]:
     """The `tokenizer.json` of a tokenizer with one token per character and 256 byte tokens for all others.
 
-    >>> layout("ab")["model"]["vocab"]["b"]
+    >>> layout("ab", ["<eos>"])["model"]["vocab"]["b"]
     257
     """
     tokens = dict.fromkeys((*BYTE_TOKENS, *characters))
     vocab = {token: token_id for token_id, token in enumerate(tokens)}
-    model = {**bpe.settings(byte_fallback=True), "vocab": vocab, "merges": []}
+    model = bpe.model(vocab, (), byte_fallback=True)
     decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]}
-    return shared.document(
-        model, specials=shared.numbered(shared.SPECIALS, len(vocab)), pre_tokenizer=None, decoder=decoder
-    )
+    return shared.document(model, specials=shared.numbered(specials, len(vocab)), pre_tokenizer=None, decoder=decoder)
 
 
 def is_characters(document: Mapping[str, Any], vocab: Iterable[str], specials: Mapping[str, int]) -> bool:

@@ -25,11 +25,13 @@ from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens import layout as shared
 from pellucid.tokens import plain
+from pellucid.tokens.roles import Role
 from pellucid.tokens.vocabulary import HINT, UNREACHED, Check, ModelTokens, Vocabulary, as_object, check_ids
 from pellucid.untrusted import shown
 
 PAD, CLS, SEP, MASK = "[PAD]", "[CLS]", "[SEP]", "[MASK]"
-SPECIALS = (PAD, plain.UNKNOWN_WORD, CLS, SEP, MASK)  # they have the first ids, as in BERT's files
+ROLES: Mapping[Role, str] = {"pad": PAD, "unk": plain.UNKNOWN_WORD, "cls": CLS, "sep": SEP, "mask": MASK}
+SPECIALS = tuple(ROLES.values())  # they have the first ids, as in BERT's files
 MOST_CHARACTERS = 10_000  # of a word that a file may ask to cut: matching takes their square
 LEAST_COUNT = 2  # of a pair, and of a character
 FIELDS: dict[str, Check] = {
@@ -201,10 +203,12 @@ def merge_plainly(
     return [(age[left], age[right]) for left, right in merges]
 
 
-def layout(tokens: Sequence[str], *, lowercase: bool, strip_accents: bool | None) -> dict[str, Any]:
+def layout(
+    tokens: Sequence[str], *, lowercase: bool, strip_accents: bool | None, specials: Sequence[str] = ()
+) -> dict[str, Any]:
     """The `tokenizer.json` of these tokens as a value, as BERT's is laid out; their places are the ids.
 
-    `strip_accents`: None strips them where letters become lower case.
+    `strip_accents`: None strips them where letters become lower case. `specials`: more special tokens, behind the others.
 
     >>> layout([*SPECIALS, "a"], lowercase=True, strip_accents=None)["model"]["vocab"]["a"]
     5
@@ -226,7 +230,7 @@ def layout(tokens: Sequence[str], *, lowercase: bool, strip_accents: bool | None
     }
     return shared.document(
         model,
-        specials={name: ids[name] for name in SPECIALS},
+        specials={**{name: ids[name] for name in SPECIALS}, **shared.numbered(specials, len(ids))},
         normalizer=normalizer,
         pre_tokenizer={"type": "BertPreTokenizer"},
         post_processor=_template(ids),
@@ -245,11 +249,7 @@ def config(*, lowercase: bool, strip_accents: bool | None) -> dict[str, Any]:
         "do_lower_case": lowercase,
         "strip_accents": strip_accents,
         "tokenize_chinese_chars": True,
-        "pad_token": PAD,
-        "unk_token": plain.UNKNOWN_WORD,
-        "cls_token": CLS,
-        "sep_token": SEP,
-        "mask_token": MASK,
+        **{f"{role}_token": name for role, name in ROLES.items()},
     }
 
 

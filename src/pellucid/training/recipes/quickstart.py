@@ -54,7 +54,7 @@ from pellucid.training.settings import TrainSettings
 from pellucid.untrusted import Table, read_json, shown
 
 ANOTHER = "give another --out"
-RECIPE = 5  # counted up when the same command would make another run
+RECIPE = 6  # counted up when the same command would make another run
 CORPUS, CHOICE = "stories.jsonl", "quickstart.json"
 PROBES = ("Anna went to the", "小梅走进")  # shown to the model again and again while it learns
 LANGUAGES = ("en", "zh")

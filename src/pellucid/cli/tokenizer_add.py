@@ -1,0 +1,56 @@
+"""`pellucid tokenizer add`: more special tokens for a tokenizer, or for a model with its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pellucid.cli.common import PLACE, Terminal, json_option, print_json
+from pellucid.cli.language import tell
+from pellucid.cli.screen import say
+from pellucid.cli.tokenizer_file import check_free, open_tokenizer, where_argument, write_tokenizer
+from pellucid.counts import counted
+from pellucid.errors import InputError
+from pellucid.tokens.roles import ROLES, Role
+
+
+@click.command()
+@where_argument
+@click.argument("names", nargs=-1, required=True, metavar="TOKENS…")
+@click.option("--out", type=PLACE, required=True, help="the directory to write into")
+@click.option("--role", "given", multiple=True, metavar="ROLE=TOKEN", help="a role that a new token takes over")
+@json_option
+def add(where: Path, names: tuple[str, ...], out: Path, given: tuple[str, ...], as_json: bool) -> None:
+    """Add special tokens to a tokenizer, or to a model with its tokenizer.
+
+    Every old id stays. A new token takes a spare id, or the next after the last. In a model its row starts as the mean
+    of the rows in use, in the embedding and in the output head; the model grows only where it has no row to spare.
+    """
+    roles = dict(map(read_role, given))
+    if where.suffix == ".gguf" or any((where / name).is_file() for name in ("run.json", "config.json")):
+        from pellucid.store.grow import add_tokens
+        from pellucid.store.open import open_checkpoint
+
+        checkpoint = open_checkpoint(where, recorder=Terminal())
+        tokenizer = add_tokens(checkpoint, out, names, roles=roles, recorder=Terminal()).tokenizer
+        assert tokenizer is not None, "add_tokens refuses a model without one"
+    else:
+        check_free(out, force=False)
+        tokenizer = open_tokenizer(where, recorder=Terminal()).with_tokens(names, roles=roles)
+        write_tokenizer(tokenizer, out)
+    ids = {name: tokenizer.specials[name] for name in names}
+    if as_json:
+        print_json({"out": str(out), "vocab_size": tokenizer.vocab_size, "ids": ids})
+        return
+    for name, token_id in ids.items():
+        say(f"{token_id:>8}  {name}")
+    tell(f"{counted(len(ids), 'new token')}, {tokenizer.vocab_size:,} in all: {out}")
+
+
+def read_role(word: str) -> tuple[str, Role]:
+    """A token and its role, from ROLE=TOKEN."""
+    role, equals, name = word.partition("=")
+    if not equals or role not in ROLES:
+        raise InputError("a role is given as ROLE=TOKEN", found=repr(word), hint="roles: " + ", ".join(ROLES))
+    return name, role

@@ -1,0 +1,68 @@
+"""More special tokens for a vocabulary that exists: every old id stays, so that a model's old rows keep their meaning.
+
+A new token takes the id of a spare one, whose row a model already has; where no spare is left, the next after the last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pellucid.errors import TokenizerError
+from pellucid.tokens.document import read_document
+from pellucid.tokens.layout import FLAGS, USUAL, as_text
+from pellucid.tokens.roles import NUMBERED, ROLES, Role
+from pellucid.tokens.vocabulary import MOST_TOKEN_CHARACTERS, Vocabulary
+from pellucid.untrusted import Json, shown
+
+ADDITIONAL = "additional_special_tokens"
+HINT = "give each new token a name of its own, for example <|tool|>"
+
+
+def with_tokens(text: str, vocabulary: Vocabulary, names: Sequence[str], spares: Sequence[int]) -> str:
+    """A `tokenizer.json` with more special tokens, on the spare ids first.
+
+    Raises TokenizerError for a name that cannot be one, or that a token has already.
+    """
+    _check_names(names, vocabulary)
+    document = read_document(text)
+    added: list[dict[str, Any]] = [dict(entry) for entry in document.get("added_tokens") or ()]
+    free = [entry for token_id in spares for entry in added if entry["id"] == token_id]
+    for name in names:
+        if free:
+            free.pop(0)["content"] = name
+        else:
+            added.append(
+                {"id": vocabulary.size + len(added) - len(document.get("added_tokens") or ()), "content": name, **FLAGS}
+            )
+    return as_text({**document, "added_tokens": added})
+
+
+def with_names(
+    config: Mapping[str, Json], vocabulary: Vocabulary, names: Mapping[str, Role | None], ids: Mapping[str, int]
+) -> str:
+    """The `tokenizer_config.json` to go with it: `names` with their roles, each written as other programs read it.
+
+    `ids`: name -> id of the new tokens. Raises TokenizerError for what is no role, or one that goes by number.
+    """
+    for role in names.values():
+        if role is not None and (role not in ROLES or role in NUMBERED or role == "decoder_start"):
+            known = ", ".join(one for one in ROLES if one not in NUMBERED and one != "decoder_start")
+            raise TokenizerError("no token can be given this role", found=shown(role), hint=f"known: {known}")
+    before = {token_id: name for name, token_id in vocabulary.added.items()}
+    renamed = {before[token_id]: name for name, token_id in ids.items() if token_id in before}
+    listed = config.get(ADDITIONAL)
+    kept = [renamed.get(str(name), name) for name in listed] if isinstance(listed, list) else []
+    further = [name for name, role in names.items() if role not in USUAL and name not in kept]
+    told = {f"{role}_token": name for name, role in names.items() if role is not None}
+    more = {ADDITIONAL: [*kept, *further]} if kept or further else {}
+    return json.dumps({**config, **told, **more}, ensure_ascii=False, indent=2) + "\n"
+
+
+def _check_names(names: Sequence[str], vocabulary: Vocabulary) -> None:
+    for place, name in enumerate(names):
+        if not isinstance(name, str) or not name or len(name) > MOST_TOKEN_CHARACTERS:
+            raise TokenizerError("this cannot be the name of a token", found=shown(name), hint=HINT)
+        if name in vocabulary.added or name in vocabulary.ids or name in names[:place]:
+            raise TokenizerError("a token has this name already", found=shown(name), hint=HINT)
