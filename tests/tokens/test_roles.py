@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pellucid.tokens.gguf import tokenizer_from_values, tokenizer_to_values
 from transformers import AutoTokenizer
 
 from pellucid.errors import CorruptFileError, TokenizerError
 from pellucid.events import MemoryRecorder
+from pellucid.tokens.formats.gguf import tokenizer_from_values, tokenizer_to_values
 from pellucid.tokens.ids_only import IdsOnly
 from pellucid.tokens.layout import as_text, config_json, special_names
 from pellucid.tokens.models import bpe
