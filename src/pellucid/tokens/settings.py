@@ -44,4 +44,4 @@ class TokenizerSettings(Named):
     )
 
 
-BEFORE = {"specials": "none"}  # how runs behaved that were begun before these settings existed
+BEFORE = {"specials": "none", "lowercase": False}  # how runs behaved that were begun before these settings existed
