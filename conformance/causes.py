@@ -47,6 +47,7 @@ def _characters(texts: Collection[str], ask: Ask, tokenizer: Tokenizer) -> set[s
         for place, (one, other) in enumerate(zip(theirs, ours, strict=True))
         if one != other.tolist()
     }
+    guilty |= {c for c in characters if unicodedata.category(c) == "Cn"}  # of no year that this Python knows
     bare = {text: "".join(c for c in text if c not in guilty) for text in texts if guilty & set(text)}
     if not bare:
         return set()
