@@ -15,6 +15,18 @@ from tokenizers import normalizers
 from pellucid.tokens.tokenizer import Tokenizer
 
 Ask = Callable[[list[str]], list[list[int]]]
+NEIGHBOURS = (
+    ("a", "a"),
+    ("1", "1"),
+    ("!", "!"),
+    (" ", " "),
+    ("中", "中"),
+    ("\n", "\n"),
+    ("a", ""),
+    ("", "a"),
+    ("!", "a"),
+    ("a", "!"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,11 +38,16 @@ class Cause:
 
 
 def _characters(texts: Collection[str], ask: Ask, tokenizer: Tokenizer) -> set[str]:
-    """The strings with a character that alone, between letters, becomes other ids, and that agree without it."""
+    """The strings with a character that between plain neighbours becomes other ids, and that agree without it."""
     characters = sorted(set("".join(texts)))
-    probes = [f"a{character}a" for character in characters]
+    probes = [before + c + after for c in characters for before, after in NEIGHBOURS]
     theirs, ours = ask(probes), tokenizer.encode_ids(probes)
-    guilty = {c for c, one, other in zip(characters, theirs, ours, strict=True) if one != other.tolist()}
+    guilty = {
+        characters[place // len(NEIGHBOURS)]
+        for place, (one, other) in enumerate(zip(theirs, ours, strict=True))
+        if one != other.tolist()
+    }
+    guilty |= {c for c in characters if unicodedata.category(c) == "Cn"}  # of no year that this Python knows
     bare = {text: "".join(c for c in text if c not in guilty) for text in texts if guilty & set(text)}
     if not bare:
         return set()
