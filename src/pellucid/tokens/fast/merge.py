@@ -95,7 +95,7 @@ class MergeLoop:
     >>> words, sizes = np.array([0, 1, 0, 1, 2], np.int32), np.ones(3, np.int64)
     >>> loop = MergeLoop(words, np.array([0, 5]), np.array([1]), sizes=sizes, most_new=2, least_count=1)
     >>> loop.run().pairs.tolist()
-    [[0, 1], [1, 2]]
+    [[0, 1], [3, 2]]
     """
 
     def __init__(
