@@ -158,9 +158,10 @@ def test_branches_are_saved_and_opened(fresh, page, tmp_path: Path) -> None:
         panel.get_by_role("button", name="Save branches").click()
     download.value.save_as(tmp_path / "branches.json")
     before = fresh.ask("tree").value["nodes"]
-    fresh.ask("prompt", text="sat")
+    panel.get_by_role("button", name="× 10").click()  # ten more, which the file does not have
+    panel.locator("[data-node='20']").wait_for()
     panel.locator("input[type=file]").set_input_files(tmp_path / "branches.json")
-    panel.locator("[data-node='10']").wait_for()
+    panel.locator("[data-node='20']").wait_for(state="detached")
     assert fresh.ask("tree").value["nodes"] == before
 
 
