@@ -296,7 +296,7 @@ def test_exp_is_within_two_units_in_the_last_place():
     assert applied(0, edges)[:4].tolist() == [0, 0, 0, 1] and np.isfinite(applied(0, edges)).all()
 
 
-def test_bends_equal_torch():
+def test_activations_equal_torch():
     x = np.linspace(-12, 12, 10_001, dtype=np.float32)
     for which, approximate in ((1, "none"), (2, "tanh")):
         exact = torch.nn.functional.gelu(torch.from_numpy(x).double(), approximate=approximate).numpy()
