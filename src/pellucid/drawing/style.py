@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pellucid.files import explained
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -46,7 +48,8 @@ def find_fonts() -> dict[str, frozenset[int]]:
 
 def write_figure(figure: Figure, path_without_suffix: Path) -> list[Path]:
     """Write `<path>.svg` and `<path>.png`, and return both paths."""
-    path_without_suffix.parent.mkdir(parents=True, exist_ok=True)
+    with explained(path_without_suffix.parent):
+        path_without_suffix.parent.mkdir(parents=True, exist_ok=True)
     paths = [path_without_suffix.with_name(f"{path_without_suffix.name}.{suffix}") for suffix in ("svg", "png")]
     for path in paths:
         # None leaves the entry out; the date and the version of the library would make equal drawings differ.

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Recorder
-from pellucid.files import replace_file
+from pellucid.files import explained, replace_file
 from pellucid.store.gguf import is_gguf
 from pellucid.store.gguf_header import read_header
 from pellucid.store.gguf_write import serialize_gguf
@@ -61,7 +61,8 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, form: Form, *, recorde
         for name in names:
             (Path(trial) / name).write_bytes(files[name])
         _check_back(tokenizer, Path(trial) / last)
-    directory.mkdir(parents=True, exist_ok=True)
+    with explained(directory, 0):
+        directory.mkdir(parents=True, exist_ok=True)
     for name in names:
         replace_file(directory / name, files[name])
     return [directory / name for name in names]

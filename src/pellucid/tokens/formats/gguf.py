@@ -117,6 +117,9 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
     Raises TokenizerError for a tokenizer that llama.cpp would run differently.
     """
     document, vocabulary = read_document(tokenizer.json), tokenizer.vocabulary
+    if vocabulary.kind not in ("bpe", "char"):  # others would be read as a BPE without merges, and give other ids
+        hint = "convert to a Hugging Face directory, or train with --kind bpe"
+        raise TokenizerError("a tokenizer of this kind cannot be written as GGUF", found=vocabulary.kind, hint=hint)
     tokens = [f"[PAD{i}]" for i in range(num_rows)]
     kinds = np.full(num_rows, UNUSED, dtype=np.int32)
     for token, i in vocabulary.ids.items():
