@@ -233,3 +233,11 @@ def test_roles_go_into_a_gguf_file_and_back() -> None:
     back = tokenizer_from_values(values)
     assert dict(back.roles) == dict(tokenizer.roles) and back.end_ids == tokenizer.end_ids
     assert back.roles.said_by("mask", back.roles["mask"][0])[0] == "tokenizer.ggml.mask_token_id"
+
+
+@pytest.mark.parametrize("role", ["unk", "decoder_start", "spare", "king"])
+def test_a_role_that_belongs_to_the_model_is_not_given_away(role: Any) -> None:
+    """A WordPiece without its own [UNK] would end other programs."""
+    tokenizer = train_characters(["ab"])
+    with pytest.raises(TokenizerError, match="no token can be given this role"):
+        tokenizer.with_tokens(["<x>"], roles={"<x>": role})

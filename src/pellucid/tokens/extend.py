@@ -19,6 +19,9 @@ from pellucid.untrusted import Json, shown
 ADDITIONAL = "additional_special_tokens"
 HINT = "give each new token a name of its own, for example <|tool|>"
 
+# Roles that a new token can be given: not those that go by number, nor those that the model's own tokens have by its nature.
+GIVEN = tuple(role for role in ROLES if role not in NUMBERED and role not in ("decoder_start", "unk"))
+
 
 def with_tokens(text: str, vocabulary: Vocabulary, names: Sequence[str], spares: Sequence[int]) -> str:
     """A `tokenizer.json` with more special tokens, on the spare ids first.
@@ -47,8 +50,8 @@ def with_names(
     `ids`: name -> id of the new tokens. Raises TokenizerError for what is no role, or one that goes by number.
     """
     for role in names.values():
-        if role is not None and (role not in ROLES or role in NUMBERED or role == "decoder_start"):
-            known = ", ".join(one for one in ROLES if one not in NUMBERED and one != "decoder_start")
+        if role is not None and role not in GIVEN:
+            known = ", ".join(GIVEN)
             raise TokenizerError("no token can be given this role", found=shown(role), hint=f"known: {known}")
     before = {token_id: name for name, token_id in vocabulary.added.items()}
     renamed = {before[token_id]: name for name, token_id in ids.items() if token_id in before}
