@@ -46,6 +46,16 @@ def learn_merges(texts: Iterable[str], limits: Limits, *, recorder: Recorder = N
         message = f"Hugging Face's trainer learns the merges, which takes longer: {obstacle}"
         recorder.record(Event(name="tokens.training_slowly", message=message, data={"reason": obstacle}))
         return learn_by_engine(texts, limits)
+    texts, is_worth_it = weigh(texts)
+    if is_worth_it:
+        from pellucid.tokens.fast.training import learn_by_loops  # Numba is optional
+
+        return learn_by_loops(texts, limits, recorder=recorder)
+    return learn_by_engine(texts, limits)
+
+
+def weigh(texts: Iterable[str]) -> tuple[Iterable[str], bool]:
+    """The same texts, and whether they are enough for compiled loops, or hold a run on which the engine takes too long."""
     texts = iter(texts)
     first: list[str] = []
     size = 0
@@ -53,11 +63,11 @@ def learn_merges(texts: Iterable[str], limits: Limits, *, recorder: Recorder = N
         first.append(text)
         size += len(text.encode("utf-8"))
         if len(text) > ENDLESS_BLOCK or size >= WORTH_STARTING:
-            from pellucid.tokens.fast.training import is_ready, learn_by_loops  # Numba is optional
+            from pellucid.tokens.fast.training import is_ready  # Numba is optional
 
             if len(text) > ENDLESS_BLOCK or size >= WORTH_COMPILING or is_ready():
-                return learn_by_loops(chain(first, texts), limits, recorder=recorder)
-    return learn_by_engine(first, limits)
+                return chain(first, texts), True
+    return first, False
 
 
 def find_obstacle() -> str:

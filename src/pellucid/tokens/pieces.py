@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import chain
 
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.merge_limits import LONGEST
-from pellucid.tokens.merges import ENDLESS_BLOCK, WORTH_COMPILING, WORTH_STARTING, cut, cutter_of, find_obstacle
+from pellucid.tokens.merges import cut, cutter_of, find_obstacle, weigh
 from pellucid.tokens.models.wordpiece import LearnMerges
 
 WORTH_MERGING = 50_000  # characters of different words: fewer are joined by the readable loop in a moment
@@ -27,23 +26,17 @@ def count_pieces(texts: Iterable[str], pattern: str, *, max_han: int, recorder: 
     ...     "猫".encode(): 2}
     True
     """
-    texts = iter(texts)
     obstacle = find_obstacle()
     if obstacle:
         message = f"Hugging Face's engine counts the pieces, which takes longer: {obstacle}"
         recorder.record(Event(name="tokens.counting_slowly", message=message, data={"reason": obstacle}))
         return _count_by_engine(texts, pattern, max_han)
-    first: list[str] = []
-    size = 0
-    for text in texts:
-        first.append(text)
-        size += len(text.encode("utf-8"))
-        if len(text) > ENDLESS_BLOCK or size >= WORTH_STARTING:
-            from pellucid.tokens.fast.training import count, is_ready  # Numba is optional
+    texts, is_worth_it = weigh(texts)
+    if is_worth_it:
+        from pellucid.tokens.fast.training import count  # Numba is optional
 
-            if len(text) > ENDLESS_BLOCK or size >= WORTH_COMPILING or is_ready():
-                return dict(count(chain(first, texts), pattern, max_han=max_han, recorder=recorder))
-    return _count_by_engine(first, pattern, max_han)
+        return dict(count(texts, pattern, max_han=max_han, recorder=recorder))
+    return _count_by_engine(texts, pattern, max_han)
 
 
 def find_merger(num_characters: int, *, recorder: Recorder = NULL) -> LearnMerges | None:
