@@ -15,7 +15,7 @@ from pellucid.cli.language import words
 from pellucid.cli.screen import quote
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
-from pellucid.tokens.explain import MergesExplanation, Piece, explain
+from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation, explain
 from pellucid.tokens.labels import readable
 from pellucid.tokens.models.unigram import UnigramExplanation
 from pellucid.tokens.models.word import WordExplanation
@@ -63,7 +63,7 @@ def explain_text(where: Path, text: str, as_json: bool) -> None:
         (UnigramExplanation, LATTICE_COLUMNS),
         (WordExplanation, WORD_COLUMNS),
     ):
-        if steps and type(pieces[0].how) is kind:  # one tokenizer, one kind
+        if steps and any(type(piece.how) is kind for piece in pieces):  # one tokenizer, one kind
             print_table(columns, steps)
 
 
@@ -86,6 +86,8 @@ def how_rows(tokenizer: Tokenizer, piece: Piece) -> Iterator[tuple[str, ...]]:
             found = lattice_rows(tokenizer, piece.how)
         case WordExplanation():
             found = iter([(words("yes") if piece.how.is_known else words("no: it is unknown"),)])
+        case WholeExplanation():
+            found = iter(())  # the first table has all there is to tell
     label = quote(piece.text)
     for cells in found:
         yield (label, *cells)
