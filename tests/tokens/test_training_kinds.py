@@ -85,7 +85,7 @@ def test_the_loops_and_the_engine_count_the_same_pieces(max_han: int, monkeypatc
     monkeypatch.setattr("pellucid.tokens.pieces.find_obstacle", lambda: "Numba is not installed")
     recorder = MemoryRecorder()
     slow = count_pieces([text, "x" * (merges.ENDLESS_BLOCK + 1)], "qwen2", max_han=max_han, recorder=recorder)
-    assert fast == slow and recorder.names() == ["tokens.counting_slowly"]
+    assert fast == slow and recorder.names() == ["tokens.counting_slowly", "tokens.pieces_cut"]
 
 
 def test_wordpiece_is_the_same_by_the_compiled_merge_loop(monkeypatch: pytest.MonkeyPatch) -> None:
