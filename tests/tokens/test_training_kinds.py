@@ -63,6 +63,19 @@ def test_a_saved_tokenizer_is_the_same(trained: Tokenizer, tmp_path) -> None:
     assert back.encode(TEXT[:200]) == trained.encode(TEXT[:200]) and dict(back.roles) == dict(trained.roles)
 
 
+def test_what_is_written_here_is_not_tried_when_it_is_read(trained: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr("pellucid.tokens.engine.was_tried", lambda stamp: False)
+    monkeypatch.setattr("pellucid.tokens.engine.remember_trial", lambda stamp: None)
+    monkeypatch.setattr("pellucid.tokens.engine._try", lambda text, vocabulary: tried.append(vocabulary.kind))
+    document = json.loads(trained.json)
+    Tokenizer.from_json(json.dumps(document), trained.config)
+    assert tried == []
+    document["normalizer"] = {"type": "NFC"}
+    Tokenizer.from_json(json.dumps(document), trained.config)
+    assert tried == [trained.kind if trained.kind != "char" else "bpe"]
+
+
 def test_lowercase_is_a_choice_of_wordpiece() -> None:
     small, large = train("wordpiece", lowercase=True), train("wordpiece")
     assert small.encode("THE").ids == small.encode("the").ids and small.count_unknown(small.encode("THE").ids) == 0

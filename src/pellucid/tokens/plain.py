@@ -80,8 +80,6 @@ def forget_rarest(counts: Counter[Spelling], most: int) -> tuple[Counter[Spellin
 def train(pieces: Mapping[bytes, int], num_merges: int, least_count: int = 2) -> list[tuple[bytes, bytes]]:
     """Learn merges from pieces and how often each occurs; the earlier symbols win a tie.
 
-    Where two pairs make the same token, `fast/merge.py` and Hugging Face's trainer count otherwise from there on.
-
     >>> train({b"low": 5, b"lower": 2, b"newer": 6}, 3)
     [(b'e', b'r'), (b'w', b'er'), (b'l', b'o')]
     """
@@ -104,7 +102,7 @@ def learn_merges(
         if best is None or counts[best] < least_count:
             return
         yield best
-        age.setdefault(best[0] + best[1], newest + number)
+        age[best[0] + best[1]] = newest + number
         words = [(join(symbols, best), count) for symbols, count in words]
 
 

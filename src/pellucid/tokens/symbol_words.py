@@ -48,8 +48,8 @@ class LearnMerges(Protocol):
     """What learns merges: pairs of symbols in the order in which they are joined, one after the other.
 
     It ends when there are `most_new` new symbols, or when no pair occurs `least_count` times. What a pair makes is the
-    next symbol, unless an earlier pair made the same. Among pairs that occur equally often the one with the lower symbols
-    wins. `fast/merge.py` says which rule holds where two ways lead to one symbol.
+    next symbol; `fast/merge.py` says why no earlier pair can have made the same. Among pairs that occur equally often the
+    one with the lower symbols wins.
     """
 
     def __call__(self, words: SymbolWords, *, most_new: int, least_count: int) -> Iterable[tuple[int, int]]: ...

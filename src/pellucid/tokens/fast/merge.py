@@ -4,23 +4,20 @@
     merge_state.py     the arrays that it works on
     merge_pairs.py     how often each pair occurs
     merge_heap.py      which pair comes next, and where it occurs
-    merge_tokens.py    what each symbol is made of
     merge_room.py      memory: at the start, and more of it
 
 A merge goes through the cells of its entry, left to right, and through nothing else: each step takes one symbol away, so
 all merges of a text of n symbols together take O(n log n) time, whatever the text. A word may be as long as it likes.
 
-The merges are those of Hugging Face's trainer, one by one, so that a tokenizer does not depend on which of the two made
-it. That settles what the textbook's algorithm (`plain.train`) leaves open, from the first merge on that makes a token
-which is there already ("abc" from "ab" and "c", then from "a" and "bc"):
+The merges are those of the readable algorithm (`plain.train`) and of Hugging Face's trainer, one by one, so that a
+tokenizer does not depend on which of them made it. A token of `longest` symbols is one too long, unless it is a pair of
+base symbols.
 
-    one symbol         both are one symbol, with one id; such a merge makes no new token and uses up no place
-    counts stay        a pair that was joined keeps the count of its joins; where it comes about again, it counts on from
-                       there (in the textbook from nothing), so it may be joined before a pair that occurs more often
-    the later counts   a pair that is joined a second time has the rank of the second time alone
-
-Up to that merge, and with it, all three ways are equal; after it this loop and the trainer still are. A token of
-`longest` symbols is one too long, unless it is a pair of base symbols.
+No two merges make the same token ("abc" from "ab" and "c", then from "a" and "bc"), so nobody has to look for one that is
+there already. A boundary between two symbols is only ever taken away. Where "a" and "bc" stand side by side, the boundary
+before "a" and that behind "bc" have been there from the start; so no merge reached across them, and what lies between was
+joined as it is in a word of its own, as it was where "ab" and "c" made the token. For the same reason no pair comes about
+again that was merged.
 
 Counts are int64: they can overflow only above 2^63 = 9.2 · 10^18 occurrences, more than any text has bytes.
 
@@ -56,7 +53,6 @@ from pellucid.tokens.fast.merge_state import (
     TOKENS,
     WAITING,
 )
-from pellucid.tokens.fast.merge_tokens import join_tokens
 from pellucid.tokens.symbol_words import SymbolWords
 
 DONE, GOING_ON, NEEDS_ROOM = range(3)
@@ -167,8 +163,10 @@ def merge_entry(state, entry, least, longest):
     pair, count = state.heap_EC[entry, PAIR], state.heap_EC[entry, COUNT]
     first, last = state.heap_EC[entry, FIRST], state.heap_EC[entry, FIRST] + state.heap_EC[entry, NUM]
     left, right = np.int32(pair >> 32), np.int32(pair & 0xFFFFFFFF)
-    joined = join_tokens(state, left, right)
-    most = longest - state.token_sizes_V[joined]  # a neighbour must be shorter than this
+    joined = np.int32(numbers[TOKENS])
+    numbers[TOKENS] += 1
+    token_sizes_V[joined] = token_sizes_V[left] + token_sizes_V[right]
+    most = longest - token_sizes_V[joined]  # a neighbour must be shorter than this
     merge = numbers[MERGES]
     state.merges[merge, 0], state.merges[merge, 1], state.merge_counts[merge] = left, right, count
     numbers[MERGES] += 1

@@ -21,15 +21,12 @@ from pellucid.tokens.fast.merge_state import (
     LOOKED_AT,
     MERGES,
     NUM,
-    PAIR,
     PAIR_COUNT,
     PAIRS,
-    TOKEN_END,
     TOKENS,
     WAITING,
     State,
 )
-from pellucid.tokens.fast.merge_tokens import place_tokens
 from pellucid.tokens.symbol_words import SymbolWords
 
 
@@ -48,16 +45,12 @@ def start_state(words: SymbolWords, least_count: int, room: int) -> State:
         arena=np.zeros(num_cells + room, np.int32),
         log_slots=np.zeros(room, np.int32),
         log_cells=np.zeros(room, np.int32),
-        parts=_longer(np.arange(num_base, dtype=np.int32), num_base + room),
-        token_starts_V=_longer(np.arange(num_base + 1), num_base + room),
         token_sizes_V=_longer(np.ones(num_base, np.int64), num_base + room),
-        token_slots=np.zeros(1 << (4 * (num_base + room)).bit_length(), np.int32),
         merges=np.zeros((room, 2), np.int32),
         merge_counts=np.zeros(room, np.int64),
         numbers=np.zeros(LOOKED_AT + 1, np.int64),
     )
-    state.numbers[TOKENS] = state.numbers[TOKEN_END] = num_base
-    place_tokens(state)
+    state.numbers[TOKENS] = num_base
     cell = 0
     while (cell := count_first_pairs(state, cell)) < num_cells:
         state = _with_pairs(state, len(state.pairs_PC))
@@ -73,17 +66,13 @@ def has_room(state, num):
     numbers, new_cells = state.numbers, 2 * num
     new_pairs = min(new_cells, 2 * numbers[TOKENS] + 2)
     num_entries = numbers[ENTRIES] + numbers[WAITING] + new_pairs
-    pair = state.heap_EC[0, PAIR]
-    left, right, starts_V = pair >> 32, pair & 0xFFFFFFFF, state.token_starts_V
-    num_parts = starts_V[left + 1] - starts_V[left] + starts_V[right + 1] - starts_V[right]
     return (
         numbers[ARENA_END] + new_cells <= len(state.arena)
         and 2 * (numbers[PAIRS] + new_pairs) <= len(state.pairs_PC)
         and num_entries <= min(len(state.heap_EC), len(state.waiting_EC))
         and new_cells <= len(state.log_cells)
         and numbers[MERGES] < min(len(state.merges), len(state.merge_counts))
-        and numbers[TOKENS] + 2 <= min(len(starts_V) - 1, len(state.token_sizes_V), len(state.token_slots) // 2)
-        and numbers[TOKEN_END] + num_parts <= len(state.parts)
+        and numbers[TOKENS] < len(state.token_sizes_V)
     )
 
 
@@ -99,23 +88,16 @@ def make_room(state: State) -> State:
         state = state._replace(arena=arena)
     if 2 * (numbers[PAIRS] + new_pairs) > len(state.pairs_PC):
         state = _with_pairs(state, new_pairs)
-    num_entries, num_tokens = int(numbers[ENTRIES] + numbers[WAITING]) + new_pairs, int(numbers[TOKENS]) + 2
-    longest = int(np.diff(state.token_starts_V[: num_tokens - 1]).max(initial=1))
-    state = state._replace(
+    num_entries = int(numbers[ENTRIES] + numbers[WAITING]) + new_pairs
+    return state._replace(
         heap_EC=_longer(state.heap_EC, num_entries),
         waiting_EC=_longer(state.waiting_EC, num_entries),
         log_slots=_longer(state.log_slots, new_cells),
         log_cells=_longer(state.log_cells, new_cells),
         merges=_longer(state.merges, int(numbers[MERGES]) + 1),
         merge_counts=_longer(state.merge_counts, int(numbers[MERGES]) + 1),
-        token_starts_V=_longer(state.token_starts_V, num_tokens + 1),
-        token_sizes_V=_longer(state.token_sizes_V, num_tokens + 1),
-        parts=_longer(state.parts, int(numbers[TOKEN_END]) + 2 * longest),
+        token_sizes_V=_longer(state.token_sizes_V, int(numbers[TOKENS]) + 1),
     )
-    if 2 * num_tokens > len(state.token_slots):
-        state = state._replace(token_slots=np.zeros(4 * len(state.token_slots), np.int32))
-        place_tokens(state)
-    return state
 
 
 def _longer(array: NDArray[Any], size: int) -> NDArray[Any]:

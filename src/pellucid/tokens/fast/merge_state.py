@@ -23,7 +23,7 @@ COUNT, PAIR, FIRST, NUM = range(4)  # the columns of an entry
 PAIR_KEY, PAIR_COUNT, FRESH = range(3)
 NOT_KEPT = -(1 << 62)
 # The numbers that change from call to call.
-(ENTRIES, WAITING, ARENA_END, TOKENS, TOKEN_END, MERGES, PAIRS, REVIVED, DEMAND, LOOKED_AT) = range(10)
+(ENTRIES, WAITING, ARENA_END, TOKENS, MERGES, PAIRS, REVIVED, DEMAND, LOOKED_AT) = range(9)
 
 
 class State(NamedTuple):
@@ -40,10 +40,7 @@ class State(NamedTuple):
     arena: NDArray[np.int32]
     log_slots: NDArray[np.int32]  # the new pairs of one merge, in order
     log_cells: NDArray[np.int32]
-    parts: NDArray[np.int32]  # the base symbols of all tokens, one after the other
-    token_starts_V: NDArray[np.int64]
     token_sizes_V: NDArray[np.int64]  # in base symbols
-    token_slots: NDArray[np.int32]  # a token + 1, by the hash of its base symbols
     merges: NDArray[np.int32]  # left, right
     merge_counts: NDArray[np.int64]
     numbers: NDArray[np.int64]

@@ -84,15 +84,8 @@ def _run(loop: MergeLoop, wanted: int, recorder: Recorder) -> Merges:
 
 
 def _spelled(merges: Merges) -> list[tuple[str, str]]:
-    """Pairs of symbols as pairs of tokens; of a pair that was merged twice the later one counts."""
+    """Pairs of symbols as pairs of tokens in byte characters."""
     tokens = [BYTE_CHARACTERS[byte] for byte in ALPHABET]
-    known = set(tokens)
-    pairs: dict[tuple[str, str], None] = {}
     for left, right in merges.pairs.tolist():
-        pair = (tokens[left], tokens[right])
-        pairs.pop(pair, None)
-        pairs[pair] = None
-        if (token := pair[0] + pair[1]) not in known:
-            known.add(token)
-            tokens.append(token)
-    return list(pairs)
+        tokens.append(tokens[left] + tokens[right])
+    return [(tokens[left], tokens[right]) for left, right in merges.pairs.tolist()]

@@ -111,12 +111,10 @@ def train(
     learn, most_new = merge or merge_plainly, vocab_size - len(SPECIALS) - len(alphabet)
     symbol_words = SymbolWords.of(kept, len(alphabet))
     pairs = learn(symbol_words, most_new=most_new, least_count=LEAST_COUNT) if kept else ()
-    spelled = dict(enumerate(alphabet))
-    tokens = dict.fromkeys(alphabet)
+    spelled = [*alphabet]
     for left, right in pairs:
-        token = plain.spell_wordpiece([spelled[left], spelled[right]])
-        if token not in tokens:
-            tokens[token] = spelled[len(spelled)] = token
+        spelled.append(plain.spell_wordpiece([spelled[left], spelled[right]]))
+    tokens = dict.fromkeys(spelled)
     learned = [*SPECIALS, *tokens][:vocab_size]
     others = {character: count for character, count in symbols.items() if character not in tokens}
     learned += _fitting(others, vocab_size - len(learned), 1)
@@ -137,11 +135,10 @@ def merge_plainly(
     ]
     age: dict[tuple[str, ...], int] = {(str(symbol),): symbol for symbol in range(words.num_symbols)}
     merges = []
-    most = most_new + most_new // 8  # some make what is there already
-    for left, right in plain.learn_merges(spelled, age, most, least_count):
-        age.setdefault(left + right, len(age))
+    for left, right in plain.learn_merges(spelled, age, most_new, least_count):
+        age[left + right] = len(age)
         merges.append((age[left], age[right]))
-        recorder.record(merging(len(age) - words.num_symbols, most_new))
+        recorder.record(merging(len(merges), most_new))
     return merges
 
 
