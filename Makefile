@@ -41,6 +41,7 @@ JUDGES := xllamacpp==2026.10.11549 tiktoken==0.14.0 sentencepiece==0.2.3 transfo
 STRINGS ?= 100000  # for each vocabulary
 conformance: .venv/.installed $(PEER)/.fetched
 	PYTHONPATH=src $(PEER)/bin/python conformance/known_cuts.py --data $(DATA)/tokenizers
+	$(BIN)/python conformance/record.py --peer $(PEER)/bin/python --check tests/helpers/judged.json
 	$(BIN)/python conformance/ids.py --data $(DATA) --peer $(PEER)/bin/python --vocabularies $(PEER)/models --count $(STRINGS) \
 		--write docs/tokenizers.md
 	$(BIN)/python conformance/check.py --data $(DATA) --peer $(PEER)/bin/python \

@@ -20,10 +20,12 @@ import numpy as np
 import tokenizers
 from tokenizers import normalizers
 
+from pellucid.tokens.formats.pre_tokenizers import DEEPSEEK_RUNS, DEEPSEEK_SIGNS
 from pellucid.tokens.plain import CONTINUES
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import METASPACE
 
+SEVERAL = "several of these"
 Ask = Callable[[list[str]], list[list[int]]]
 Read = Callable[[str], str]
 
@@ -87,7 +89,7 @@ def explain(case: Case, causes: Sequence[Cause]) -> tuple[dict[str, int], list[D
             texts = list(map(reads[habit.name], texts))
         ids = (rules[0](case) if rules else case.ours)(texts)
         still = [one for one, found in zip(left, ids, strict=True) if found != one.theirs]
-        counts[" + ".join(habit.name for habit in together)] += len(left) - len(still)
+        counts[together[0].name if len(together) == 1 else SEVERAL] += len(left) - len(still)
         left = still
     for check in (cause for cause in causes if isinstance(cause, Check)):
         explained = check.explains(Case(different=left, ask=case.ask, tokenizer=case.tokenizer)) if left else set()
@@ -219,6 +221,16 @@ def _with_controls(case: Case) -> Ask:
     )
 
 
+def _lists_without_spaces(case: Case) -> Ask:
+    """Our tokenizer, where the lists of characters in its expressions have no space among them."""
+    cut = json.loads(case.tokenizer.json)["pre_tokenizer"]
+    for step in cut["pretokenizers"]:
+        for listed in (DEEPSEEK_SIGNS, DEEPSEEK_RUNS.strip("[]+")):
+            if expression := step.get("pattern", {}).get("Regex"):
+                step["pattern"]["Regex"] = expression.replace(f"[{listed}]", rf"[{listed}&&[^\s]]")
+    return _changed(case.tokenizer, pre_tokenizer=cut)
+
+
 # SentencePiece
 
 
@@ -259,6 +271,8 @@ SCORES = (
 LLAMA_CPP = (
     Habit(name="control", means="text that spells a token which the file calls ordinary and llama.cpp, by its name, a control token",
           run=_with_controls),
+    Habit(name="listed spaces", means="llama.cpp hides U+3000 and its like from lists of characters, which DeepSeek's expressions have them in",
+          run=_lists_without_spaces),
     Check(name="newer", means=f"{UNICODE}; with anything else in its place both sides agree",
           explains=_alike_without_newer),
 )  # fmt: skip

@@ -20,7 +20,9 @@ class Peer:
     python: str
 
     def ask(self, question: Mapping[str, Any], texts: Sequence[str]) -> Any:
-        """What `judges.py` answers about texts."""
+        """What `judges.py` answers about texts; nobody is asked about none."""
+        if not texts:
+            return []
         with tempfile.TemporaryDirectory() as directory:
             asked, answered = Path(directory) / "question.json", Path(directory) / "answer.json"
             asked.write_text(json.dumps({**question, "texts": list(texts)}), encoding="utf-8")

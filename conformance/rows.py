@@ -94,11 +94,11 @@ def wordpiece(data: Path) -> Iterator[Row]:
                       question={"judge": "bert", "lowercase": lowercase, "files": {"vocab": str(file)}})  # fmt: skip
 
 
-def gguf(vocabularies: Path, data: Path, folder: Path, only: str) -> Iterator[Row]:
-    """llama.cpp's own vocabularies, each inside a small model; and some that were written here. `only`: in the name."""
+def gguf(vocabularies: Path, data: Path, folder: Path, only: Sequence[str]) -> Iterator[Row]:
+    """llama.cpp's own vocabularies, each inside a small model; and some that were written here. `only`: one of them in the name."""
     for file in sorted(vocabularies.glob("*.gguf")):
         name = file.stem.removeprefix("ggml-vocab-")
-        if only not in f"{name} (GGUF)":
+        if not any(part in f"{name} (GGUF)" for part in only):
             continue
         values = read_header(file).values
         try:
@@ -113,7 +113,7 @@ def gguf(vocabularies: Path, data: Path, folder: Path, only: str) -> Iterator[Ro
         ("Llama 2", "llama2_tokenizer.model"),
         ("minimind", "minimind_tokenizer.json"),
     ):
-        if only not in f"{name} (written as GGUF)":
+        if not any(part in f"{name} (written as GGUF)" for part in only):
             continue
         tokenizer = Tokenizer.load(data / source)
         values = tokenizer_to_values(tokenizer, tokenizer.vocab_size)
@@ -128,11 +128,11 @@ def _carried(name: str, tokenizer: Tokenizer, values: Mapping[str, Any], file: P
 
 
 def every_row(
-    data: Path, vocabularies: Path, folder: Path, peer: Peer, only: str
+    data: Path, vocabularies: Path, folder: Path, peer: Peer, only: Sequence[str]
 ) -> Mapping[str, Callable[[], Iterator[Row]]]:
     """The rows of each judge, made when they are asked for. `folder`: a place for files that are written on the way.
 
-    `only`: a part of the name; vocabularies that take long to open are skipped by it, of others the caller takes what fits.
+    `only`: parts of names; GGUF files without one are not opened, of the other rows the caller takes what fits.
     """
     files = data / "tokenizers"
     return {
