@@ -221,14 +221,21 @@ def _with_controls(case: Case) -> Ask:
     )
 
 
-def _lists_without_spaces(case: Case) -> Ask:
-    """Our tokenizer, where the lists of characters in its expressions have no space among them."""
-    cut = json.loads(case.tokenizer.json)["pre_tokenizer"]
-    for step in cut["pretokenizers"]:
-        for listed in (DEEPSEEK_SIGNS, DEEPSEEK_RUNS.strip("[]+")):
-            if expression := step.get("pattern", {}).get("Regex"):
-                step["pattern"]["Regex"] = expression.replace(f"[{listed}]", rf"[{listed}&&[^\s]]")
-    return _changed(case.tokenizer, pre_tokenizer=cut)
+SPACES_OUT = {f"[{listed}]": rf"[{listed}&&[^\s]]" for listed in (DEEPSEEK_SIGNS, DEEPSEEK_RUNS.strip("[]+"))}
+LETTERS_ONLY = {
+    r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]": r"[\p{L}&&[^a-z]]",
+    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]": r"[\p{L}&&[^A-Z]]",
+}
+
+
+def _cut_otherwise(case: Case, *, changes: Mapping[str, str]) -> Ask:
+    """Our tokenizer, with changes in the expressions that cut the text."""
+    cut = json.loads(case.tokenizer.json)["pre_tokenizer"] or {}
+    for step in cut.get("pretokenizers", ()):
+        if "Regex" in step.get("pattern", {}):
+            for ours, theirs in changes.items():
+                step["pattern"]["Regex"] = step["pattern"]["Regex"].replace(ours, theirs)
+    return _changed(case.tokenizer, pre_tokenizer=cut or None)
 
 
 # SentencePiece
@@ -256,11 +263,11 @@ NORMALIZED = (
           read=lambda _: partial(unicodedata.normalize, "NFC"), run=_without_normalizer),
 )  # fmt: skip
 BERT = (
+    Habit(name="Unicode", means=f"{UNICODE}; the judge's reading of it gives the judge's ids", read=_read_newer),
     Habit(name="composed", means="composed first (NFC) by transformers' Python, not by BERT's own code nor here",
           read=lambda _: _compose),
     Habit(name="Chinese", means="U+2B820 to U+2B91F are Chinese to BERT; the engine, and llama.cpp after it, begin at U+2B920",
           read=lambda _: _translate(FORGOTTEN)),
-    Habit(name="Unicode", means=f"{UNICODE}; the judge's reading of it gives the judge's ids", read=_read_newer),
     Habit(name="Σ", means="at the end of a word it becomes ς in Python, σ in BERT's C++ and Rust",
           read=lambda _: _final_sigma),
 )  # fmt: skip
@@ -272,7 +279,9 @@ LLAMA_CPP = (
     Habit(name="control", means="text that spells a token which the file calls ordinary and llama.cpp, by its name, a control token",
           run=_with_controls),
     Habit(name="listed spaces", means="llama.cpp hides U+3000 and its like from lists of characters, which DeepSeek's expressions have them in",
-          run=_lists_without_spaces),
+          run=partial(_cut_otherwise, changes=SPACES_OUT)),
+    Habit(name="capitals", means="llama.cpp has no classes for capitals: in gpt-4o and tekken it takes letters that are not a-z, not A-Z, and no marks",
+          run=partial(_cut_otherwise, changes=LETTERS_ONLY)),
     Check(name="newer", means=f"{UNICODE}; with anything else in its place both sides agree",
           explains=_alike_without_newer),
 )  # fmt: skip

@@ -60,7 +60,7 @@ CROSSING = (  # what some ways of cutting keep together and others part: every b
     "1234567", " 1234", "x12", "'S", "'RE", "don't", "e\u0301x", "!\n\n", ".\r\n", " \n", "  \n", "\n\n\n", "\n  ", "\t\t", "。\n", "，中", "中文字", " 中", "?a",
     "(a", " (", " !", "!!", "_in", "+=", "$a", "½½", "\u0301a", "aB", "ABc", "/\n", "か\u3099", "中a", "٣٣", "\u3000中", "㐀㐀", "éé", "🇨🇳", "ⴀⴀ", "\u200da",
 )  # fmt: skip
-GGUF_NAMES = ("gpt-2", "qwen2", "qwen35", "llama-bpe", "smaug-bpe", "smollm", "falcon", "deepseek-coder", "deepseek-llm", "deepseek-v3")  # fmt: skip
+GGUF_NAMES = ("gpt-2", "qwen2", "qwen35", "llama-bpe", "smaug-bpe", "smollm", "falcon", "deepseek-coder", "deepseek-llm", "deepseek-v3", "gpt-4o", "tekken")  # fmt: skip
 
 
 def make_files(peer: Peer) -> dict[str, str]:
