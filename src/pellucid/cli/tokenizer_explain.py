@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from pellucid.cli.tables import Side, print_table
 from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
 from pellucid.tokens.explain import MergesExplanation, Piece, explain
 from pellucid.tokens.labels import readable
-from pellucid.tokens.models.unigram import UnigramExplanation
+from pellucid.tokens.models.unigram import UnigramExplanation, WayOfCutting
 from pellucid.tokens.models.word import WordExplanation
 from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
@@ -30,10 +29,10 @@ MERGE_COLUMNS: dict[str, Side] = {
     "merges of": "left", "rank": "right", "left": "left", "right": "left", "joined": "left",
 }  # fmt: skip
 MATCH_COLUMNS: dict[str, Side] = {
-    "word": "left", "longest token that fits": "left", "longer ones tried": "right", "left over": "left",
+    "word": "left", "longest token that fits": "left", "longer beginnings that are no token": "right", "left over": "left",
 }  # fmt: skip
 LATTICE_COLUMNS: dict[str, Side] = {
-    "piece": "left", "place": "left", "token that fits": "left", "score": "right", "taken": "left",
+    "piece": "left", "its characters": "left", "token that fits": "left", "score": "right", "taken": "left",
 }  # fmt: skip
 WORD_COLUMNS: dict[str, Side] = {"piece": "left", "in the vocabulary": "left"}
 BEST, SECOND, BOTH = "best", "second", "best and second"
@@ -47,13 +46,14 @@ def explain_text(where: Path, text: str, as_json: bool) -> None:
     """Show how TEXT became its tokens.
 
     The pieces that no token crosses, the ids in each with their bytes, and how they were found: the merges of BPE in
-    the order they were applied, the longest matches of WordPiece, the scores and the best way of Unigram.
+    the order they were applied, the longest matches of WordPiece, the scores and the best way of Unigram. Places are
+    counted in characters of the text, those of a Unigram's tokens from the start of their piece.
     """
     text = read_standard_input() if text == STANDARD_INPUT else text
     tokenizer = open_tokenizer(where)
     pieces = explain(tokenizer, text)
     if as_json:
-        print_json([piece_document(piece) for piece in pieces])
+        print_json([piece_document(tokenizer, piece) for piece in pieces])
         return
     print_table(TOKEN_COLUMNS, [cells for piece in pieces for cells in token_rows(piece)])
     steps = [cells for piece in pieces for cells in how_rows(tokenizer, piece)]
@@ -111,10 +111,8 @@ def match_rows(how: WordPieceExplanation) -> Iterator[tuple[str, ...]]:
 
 def lattice_rows(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[tuple[str, ...]]:
     """Every token that fits, with its score and the ways that take it; then the sums of the two best ways."""
-    best, second = (spans(way.tokens) if way else set() for way in (how.best, how.runner_up))
     for one in how.fitting:
-        span = (one.start, one.end)
-        taken = BOTH if span in best & second else BEST if span in best else SECOND if span in second else ""
+        taken = BOTH if one.in_best and one.in_second else BEST if one.in_best else SECOND if one.in_second else ""
         text = quote(shown(tokenizer, one.token)) if one.is_known else words("unknown character")
         yield f"{one.start}-{one.end}", text, f"{one.score:.3f}", words(taken) if taken else ""
     for name, way in ((BEST, how.best), (SECOND, how.runner_up)):
@@ -123,27 +121,35 @@ def lattice_rows(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[tupl
             yield "", cut, f"{way.score:.3f}", words(name)
 
 
-def spans(tokens: tuple[str, ...]) -> set[tuple[int, int]]:
-    """Where the tokens of a way of cutting begin and end.
-
-    >>> sorted(spans(("un", "do")))
-    [(0, 2), (2, 4)]
-    """
-    ends = [0]
-    for token in tokens:
-        ends.append(ends[-1] + len(token))
-    return set(pairwise(ends))
-
-
 def shown(tokenizer: Tokenizer, token: str) -> str:
     """A token of the file as text for people; a character without a token as it is."""
     token_id = tokenizer.vocabulary.ids.get(token)
     return token if token_id is None else tokenizer.token_text(token_id)
 
 
-def piece_document(piece: Piece) -> dict[str, Any]:
+def piece_document(tokenizer: Tokenizer, piece: Piece) -> dict[str, Any]:
     """A piece as JSON; bytes in hexadecimal. `how` is what was done beside merges."""
     merges = [{"rank": m.rank, "left": m.left.hex(" "), "right": m.right.hex(" ")} for m in piece.merges]
     tokens = [{"id": token.id, "bytes": token.bytes.hex(" "), "text": token.text} for token in piece.tokens]
     told = {"text": piece.text, "start": piece.start, "end": piece.end, "merges": merges, "tokens": tokens}
-    return told if isinstance(piece.how, MergesExplanation) else {**told, "how": dataclasses.asdict(piece.how)}
+    match piece.how:
+        case MergesExplanation():
+            return told
+        case UnigramExplanation():
+            how = {"piece": piece.text, **lattice_document(tokenizer, piece.how)}
+        case WordExplanation():
+            token = shown(tokenizer, piece.how.token)
+            how = {"piece": piece.text, "token": token, "is_known": piece.how.is_known}
+        case WordPieceExplanation():
+            how = dataclasses.asdict(piece.how)
+    return {**told, "how": how}
+
+
+def lattice_document(tokenizer: Tokenizer, how: UnigramExplanation) -> dict[str, Any]:
+    """What fits in a piece, and the ways through it, as JSON, with tokens as text for people."""
+
+    def readable_way(way: WayOfCutting | None) -> dict[str, Any] | None:
+        return way and {"tokens": [shown(tokenizer, token) for token in way.tokens], "score": way.score}
+
+    fitting = [{**dataclasses.asdict(one), "token": shown(tokenizer, one.token)} for one in how.fitting]
+    return {"fitting": fitting, "best": readable_way(how.best), "runner_up": readable_way(how.runner_up)}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.layout import Specials
-from pellucid.tokens.settings import TokenizerSettings
+from pellucid.tokens.settings import KINDS, TokenizerSettings, check_taken
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters, train_unigram, train_wordpiece, train_words
 
@@ -24,12 +24,16 @@ BYTES_PER_TOKEN = 500
 def choose_tokenizer(num_bytes: int, settings: TokenizerSettings, *, recorder: Recorder = NULL) -> TokenizerSettings:
     """The settings with nothing left open: `kind` is "bpe" or "char", and a BPE has a `vocab_size`.
 
-    `num_bytes`: size of the whole text. Each choice is an event `tokens.chosen` with its reason.
+    `num_bytes`: size of the whole text. Each choice is an event `tokens.chosen` with its reason. Raises SettingsError for
+    a setting that the kind would not look at.
 
     >>> choose_tokenizer(1_100_000, TokenizerSettings()).vocab_size
     2048
     """
-    kind = "bpe" if settings.kind == "auto" else settings.kind
+    kind: Any = KINDS.get(settings.kind, settings.kind)
+    defaults = TokenizerSettings()
+    names = [field.name for field in dataclasses.fields(settings)]
+    check_taken(kind, [name for name in names if getattr(settings, name) != getattr(defaults, name)])
     size = settings.vocab_size
     if kind != "char" and size is None:
         size = max((step for step in LADDER if step * BYTES_PER_TOKEN <= num_bytes), default=LADDER[0])

@@ -1,8 +1,9 @@
 """How a text became its tokens, replayed for each kind of tokenizer.
 
     bpe, char     the merges, in the order in which they were applied
-    wordpiece     from the left, the longest token that fits, and how many longer ones were tried
-    unigram       every token that fits with its score, the best way through them, and the second best
+    wordpiece     from the left, the longest token that fits, and how many longer beginnings are no token
+    unigram       every token that fits with its score, the best way through them, and the second best; places count the
+                  characters of the piece (of a byte-level file, those that a byte is part of)
     word          whether the piece is a word of the vocabulary
 
 The replay is computed by the readable algorithms of `plain.py` and must end at the ids that the engine gave, so an
@@ -12,15 +13,16 @@ explanation always describes the real computation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TypeAlias
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens import plain
-from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS, CHARACTER_BYTES
 from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.models import unigram, word, wordpiece
-from pellucid.tokens.models.unigram import UnigramExplanation
+from pellucid.tokens.models.unigram import FittingToken, UnigramExplanation
 from pellucid.tokens.models.word import WordExplanation
 from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
@@ -143,7 +145,7 @@ class _Replay:
         found = unigram.explain(self._as_read(text, encoding), self.scores)
         expected = plain.encode_unigram(found.piece, self.scores, self.vocabulary.unknown or "", self._byte_tokens)
         self._check(expected, self._spelled(encoding))
-        return found
+        return _in_characters(found) if self.vocabulary.is_byte_level else found
 
     def _word(self, text: str, encoding: Encoding) -> WordExplanation:
         found = word.explain(self._as_read(text, encoding), self.known)
@@ -169,6 +171,8 @@ class _Replay:
 
     def _spell(self, text: str) -> str:
         text = self.tokenizer.normalize(text)
+        if self.vocabulary.kind == "wordpiece":
+            text = text.strip()  # BERT's normaliser puts spaces around a Chinese character
         return "".join(BYTE_CHARACTERS[byte] for byte in text.encode()) if self.vocabulary.is_byte_level else text
 
     @property
@@ -179,3 +183,15 @@ class _Replay:
     def _check(self, replayed: Sequence[str], spelled: Sequence[str]) -> None:
         if list(replayed) != list(spelled):
             raise TokenizerError("the engine and the readable algorithm disagree on a piece", found=repr(spelled)[:200])
+
+
+def _in_characters(how: UnigramExplanation) -> UnigramExplanation:
+    """The same explanation of a byte-level piece with places in characters: a byte covers its whole character, as in offsets."""
+    data = bytes(CHARACTER_BYTES[character] for character in how.piece)
+    first = [byte & 0xC0 != 0x80 for byte in data]  # whether a character of UTF-8 begins there
+    begun = [0, *accumulate(map(int, first))]  # the characters that have begun before each byte
+
+    def moved(one: FittingToken) -> FittingToken:
+        return replace(one, start=begun[one.start + 1] - 1, end=begun[one.end])
+
+    return replace(how, fitting=tuple(map(moved, how.fitting)))

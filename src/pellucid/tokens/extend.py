@@ -32,14 +32,25 @@ def with_tokens(text: str, vocabulary: Vocabulary, names: Sequence[str], spares:
     document = read_document(text)
     added: list[dict[str, Any]] = [dict(entry) for entry in document.get("added_tokens") or ()]
     free = [entry for token_id in spares for entry in added if entry["id"] == token_id]
+    renamed: dict[str, str] = {}
     for name in names:
         if free:
-            free.pop(0)["content"] = name
+            spare = free.pop(0)
+            renamed[spare["content"]], spare["content"] = name, name
         else:
             added.append(
                 {"id": vocabulary.size + len(added) - len(document.get("added_tokens") or ()), "content": name, **FLAGS}
             )
-    return as_text({**document, "added_tokens": added})
+    model = document["model"]
+    told = {**model, "vocab": _renamed(model["vocab"], renamed)}
+    return as_text({**document, "added_tokens": added, "model": told})
+
+
+def _renamed(vocab: Any, names: Mapping[str, str]) -> Any:
+    """A model's own list of tokens, where some files have the special ones too (GGUF, Gemma), under their new names."""
+    if isinstance(vocab, dict):
+        return {names.get(token, token): token_id for token, token_id in vocab.items()}
+    return [[names.get(token, token), score] for token, score in vocab]
 
 
 def with_names(

@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pellucid.errors import TokenizerError
-from pellucid.tokens.byte_characters import NUM_BYTES
 from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.roles import NUMBERED, Role
 
@@ -34,7 +33,6 @@ STANDARD: Mapping[Role, Sequence[str]] = {
 }
 SETS: Mapping[Specials, Mapping[Role, Sequence[str]]] = {"standard": STANDARD, "none": PLAIN}
 USUAL: tuple[Role, ...] = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")  # the roles that every program knows
-SMALLEST = NUM_BYTES + len(PLAIN)  # every byte, and where a text begins and ends
 TOKENIZER_FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 NOTHING: Mapping[str, int] = MappingProxyType({})
 NO_NAMES: Mapping[Role, str] = MappingProxyType({})

@@ -21,7 +21,7 @@ from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.byte_characters import NUM_BYTES
-from pellucid.tokens.layout import Specials, as_text, config_of, special_names
+from pellucid.tokens.layout import PLAIN, Specials, as_text, config_of, special_names
 from pellucid.tokens.merge_limits import LEAST_COUNT, Limits
 from pellucid.tokens.merges import learn_merges
 from pellucid.tokens.models import bpe, character, unigram, word, wordpiece
@@ -33,6 +33,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import parse_object
 
 C = TypeVar("C", str, bytes)
+BYTES = "256 bytes"  # what every vocabulary needs that can spell all texts
 
 
 def train_bpe(
@@ -58,8 +59,9 @@ def train_bpe(
     >>> [tokenizer.token_text(i) for i in tokenizer.encode("lowest").ids]
     ['low', 'e', 's', 't']
     """
-    _check_request(vocab_size, specials, pattern, sample_bytes)
     names = special_names(specials)
+    _check_request(vocab_size, pattern, sample_bytes)
+    _check_size(vocab_size, names, NUM_BYTES, BYTES)
     sample = TrainingSample(texts, sample_bytes, total_bytes)
     limits = Limits(
         num_tokens=vocab_size - len(names), pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
@@ -93,7 +95,7 @@ def train_characters(
     """
     names = special_names(specials)
     if vocab_size is not None:
-        _check_size(vocab_size, names)
+        _check_size(vocab_size, names, NUM_BYTES, BYTES)
     counts: Counter[str] = Counter()
     for text in texts:
         num_bytes(text)
@@ -129,8 +131,9 @@ def train_unigram(
     >>> tokenizer.exact, tokenizer.decode(tokenizer.encode("lowest 中").ids)
     (True, 'lowest 中')
     """
-    _check_request(vocab_size, specials, pattern, sample_bytes)
     names = special_names(specials)
+    _check_request(vocab_size, pattern, sample_bytes)
+    _check_size(vocab_size, names, NUM_BYTES, BYTES)
     sample = TrainingSample(texts, sample_bytes, total_bytes)
     pieces = count_pieces(sample, pattern, max_han=max_han, recorder=recorder)
     tokens = unigram.train(_checked(pieces), vocab_size - len(names), recorder=recorder)
@@ -159,8 +162,9 @@ def train_words(
     >>> [tokenizer.token_text(i) for i in tokenizer.encode("the fox").ids]
     ['the', '<unk>']
     """
-    _check_request(vocab_size, specials, pattern, sample_bytes)
     names = special_names(specials)
+    _check_request(vocab_size, pattern, sample_bytes)
+    _check_size(vocab_size, names, 2, "the unknown word and one other")
     sample = TrainingSample(texts, sample_bytes, total_bytes)
     pieces = count_pieces(sample, pattern, max_han=1, recorder=recorder)
     words = word.train(_checked(pieces), vocab_size - 1 - len(names))
@@ -190,10 +194,11 @@ def train_wordpiece(
     >>> [tokenizer.token_text(i) for i in tokenizer.encode("slow low").ids]
     ['[UNK]', ' low']
     """
-    _check_request(vocab_size, specials, DEFAULT_PATTERN, sample_bytes)
+    more = special_names(specials, without=wordpiece.ROLES)
+    _check_request(vocab_size, DEFAULT_PATTERN, sample_bytes)
+    _check_size(vocab_size, more, len(wordpiece.SPECIALS) + 1, "BERT's own five tokens, one character")
     sample = TrainingSample(texts, sample_bytes, total_bytes)
     words = wordpiece.count_words(sample, lowercase=lowercase, strip_accents=None)
-    more = special_names(specials, without=wordpiece.ROLES)
     merge = find_merger(sum(map(len, words)), recorder=recorder)
     tokens = wordpiece.train(_checked(words), vocab_size - len(more), merge=merge, recorder=recorder)
     sample.report(recorder)
@@ -218,8 +223,7 @@ def _filled(tokenizer: Tokenizer, vocab_size: int, recorder: Recorder) -> Tokeni
     return tokenizer
 
 
-def _check_request(vocab_size: int, specials: Specials, pattern: str, sample_bytes: int) -> None:
-    _check_size(vocab_size, special_names(specials))
+def _check_request(vocab_size: int, pattern: str, sample_bytes: int) -> None:
     if vocab_size > MOST_TOKENS:  # the engine makes room for all of them first, and ends the process where it cannot
         hint = f"ask for {MOST_TOKENS:,} or fewer"
         raise TokenizerError("no model has so large a vocabulary", found=f"{vocab_size:,} tokens", hint=hint)
@@ -229,12 +233,12 @@ def _check_request(vocab_size: int, specials: Specials, pattern: str, sample_byt
         raise TokenizerError(f"sample_bytes must lie between 1 and {MOST_SAMPLE_BYTES:,}", found=f"{sample_bytes:,}")
 
 
-def _check_size(vocab_size: int, names: Sequence[str]) -> None:
-    """Raise TokenizerError for a vocabulary without room for the bytes and the special tokens."""
-    smallest = NUM_BYTES + len(names)
+def _check_size(vocab_size: int, names: Sequence[str], own: int, needs: str) -> None:
+    """Raise TokenizerError for a vocabulary without room for the special tokens and the `own` ones that its kind needs."""
+    smallest = own + len(names)
     if vocab_size < smallest:
-        hint = f"ask for {smallest} or more" + ("" if len(names) == 2 else ", or for specials=none")
-        what = f"a vocabulary needs at least {smallest} tokens: 256 bytes and {len(names)} special tokens"
+        hint = f"ask for {smallest} or more" + ("" if len(names) == len(PLAIN) else ", or for specials=none")
+        what = f"a vocabulary needs at least {smallest} tokens: {needs} and {len(names)} special tokens"
         raise TokenizerError(what, found=str(vocab_size), hint=hint)
 
 

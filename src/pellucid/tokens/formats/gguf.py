@@ -97,6 +97,10 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     if len(vocab) < len(tokens) - kinds.count(UNUSED):
         raise TokenizerError("two tokens of the file are spelled the same way")
+    if pattern is not None and kind != BYTE_LEVEL:
+        raise TokenizerError(
+            f"a tokenizer of the kind {kind} is not cut by a pattern", found=f"--pattern {pattern}", hint="leave it out"
+        )
     pre = _pre_tokenizer(values, pattern) if kind == BYTE_LEVEL else None
     text = json.dumps(BUILD[kind](values, vocab, kinds, pre), ensure_ascii=False)
     if not _flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos)):

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,8 @@ class FittingToken:
     end: int
     score: float
     is_known: bool
+    in_best: bool = False  # the best way of cutting takes it here
+    in_second: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,9 @@ class WayOfCutting:
 
     tokens: tuple[str, ...]
     score: float
+
+
+NO_WAY = WayOfCutting(tokens=(), score=0.0)  # where there is no second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,15 +181,30 @@ def explain(piece: str, scores: Mapping[str, float]) -> UnigramExplanation:
     unknown = min(scores.values()) - plain.UNKNOWN_PENALTY
     fitting = plain.fitting_tokens(piece, {*scores, *piece})
     ways = [WayOfCutting(tokens=tokens, score=score) for score, tokens in plain.best_ways(piece, scores, 2)]
+    best, second = (_spans(way.tokens) for way in (ways[0], ways[1] if len(ways) > 1 else NO_WAY))
     return UnigramExplanation(
         piece=piece,
         fitting=tuple(
-            FittingToken(token=token, start=start, end=end, score=scores.get(token, unknown), is_known=token in scores)
+            FittingToken(
+                token=token,
+                start=start,
+                end=end,
+                score=scores.get(token, unknown),
+                is_known=token in scores,
+                in_best=(start, end) in best,
+                in_second=(start, end) in second,
+            )
             for start, end, token in fitting
         ),
         best=ways[0],
         runner_up=ways[1] if len(ways) > 1 else None,
     )
+
+
+def _spans(tokens: Sequence[str]) -> set[tuple[int, int]]:
+    """Where the tokens of a way of cutting begin and end."""
+    ends = [0, *accumulate(map(len, tokens))]
+    return set(pairwise(ends))
 
 
 def _estimate(lattice: UnigramLattice, counts: Reals) -> tuple[Reals, Reals]:
