@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from pellucid.errors import RequestError
@@ -73,12 +73,14 @@ def list_tokens(tokenizer: Tokenizer) -> list[VocabularyEntry]:
     spelled = {i: token for token, i in vocabulary.ids.items()} | {i: token for token, i in vocabulary.added.items()}
     scores = {vocabulary.ids[token]: score for token, score in vocabulary.scores.items() if token in vocabulary.ids}
     return [
-        replace(_entry(tokenizer, token_id, ranks.get(token_id), scores.get(token_id)), spelled=spelled.get(token_id, ""))
+        _entry(tokenizer, token_id, ranks.get(token_id), scores.get(token_id), spelled.get(token_id, ""))
         for token_id in range(tokenizer.vocab_size)
     ]
 
 
-def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None, score: float | None) -> VocabularyEntry:
+def _entry(
+    tokenizer: Tokenizer, token_id: int, rank: int | None, score: float | None, spelled: str
+) -> VocabularyEntry:
     data, text = tokenizer.token_bytes(token_id), tokenizer.token_text(token_id)
     kind = kind_of(tokenizer, token_id)
     return VocabularyEntry(
@@ -90,6 +92,7 @@ def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None, score: float |
         script=script_of(text) if kind == "text" else kind.upper(),
         rank=rank,
         score=score,
+        spelled=spelled,
     )
 
 

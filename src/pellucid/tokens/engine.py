@@ -97,8 +97,11 @@ def answer(order: Mapping[str, Any]) -> str:
 
 
 def _is_ours(document: Mapping[str, Any], vocabulary: Vocabulary) -> bool:
-    """Whether this program would have written the same document for these merges, or these characters."""
-    specials = tuple(vocabulary.specials)
+    """Whether this program would have written the same document for these merges, or these characters.
+
+    Where special tokens stand around a text is no matter of the engine.
+    """
+    specials, document = tuple(vocabulary.specials), {**document, "post_processor": None}
     if vocabulary.pattern is not None:
         return document == bpe.layout(vocabulary.merges, vocabulary.pattern, specials)
     characters = sorted(token for token in vocabulary.ids if len(token) == 1)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.document import read_document
-from pellucid.tokens.layout import FLAGS, USUAL, as_text
+from pellucid.tokens.layout import FLAGS, USUAL, as_text, with_beginning
 from pellucid.tokens.roles import NUMBERED, ROLES, Role
 from pellucid.tokens.vocabulary import MOST_TOKEN_CHARACTERS, Vocabulary
 from pellucid.untrusted import Json, shown
@@ -23,8 +23,10 @@ HINT = "give each new token a name of its own, for example <|tool|>"
 GIVEN = tuple(role for role in ROLES if role not in NUMBERED and role not in ("decoder_start", "unk"))
 
 
-def with_tokens(text: str, vocabulary: Vocabulary, names: Sequence[str], spares: Sequence[int]) -> str:
-    """A `tokenizer.json` with more special tokens, on the spare ids first.
+def with_tokens(
+    text: str, vocabulary: Vocabulary, names: Sequence[str], spares: Sequence[int], *, begin: str | None = None
+) -> str:
+    """A `tokenizer.json` with more special tokens, on the spare ids first; `begin` stands before a text from now on.
 
     Raises TokenizerError for a name that cannot be one, or that a token has already.
     """
@@ -43,7 +45,8 @@ def with_tokens(text: str, vocabulary: Vocabulary, names: Sequence[str], spares:
             )
     model = document["model"]
     told = {**model, "vocab": _renamed(model["vocab"], renamed)}
-    return as_text({**document, "added_tokens": added, "model": told})
+    extended = {**document, "added_tokens": added, "model": told}
+    return as_text(extended if begin is None else with_beginning(extended, begin))
 
 
 def _renamed(vocab: Any, names: Mapping[str, str]) -> Any:

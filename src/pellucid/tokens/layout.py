@@ -70,6 +70,25 @@ def document(
     }
 
 
+def with_beginning(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The same document, telling other programs to put a special token before every text, as a prompt has it here.
+
+    >>> plain = document({"type": "BPE"}, specials={"<bos>": 7}, pre_tokenizer=None, decoder={})
+    >>> with_beginning(plain, "<bos>")["post_processor"]["special_tokens"]["<bos>"]["ids"]
+    [7]
+    """
+    token_id = next(entry["id"] for entry in document["added_tokens"] if entry["content"] == name)
+    texts = [{"Sequence": {"id": text, "type_id": part}} for part, text in enumerate("AB")]
+    first = {"SpecialToken": {"id": name, "type_id": 0}}
+    processor = {
+        "type": "TemplateProcessing",
+        "single": [first, texts[0]],
+        "pair": [first, *texts],
+        "special_tokens": {name: {"id": name, "ids": [token_id], "tokens": [name]}},
+    }
+    return {**document, "post_processor": processor}
+
+
 def numbered(names: Iterable[str], first: int) -> dict[str, int]:
     """Special tokens with the ids from `first` on: behind the tokens of the model."""
     return {name: first + place for place, name in enumerate(names)}

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.byte_characters import NUM_BYTES
-from pellucid.tokens.layout import PLAIN, Specials, as_text, config_of, special_names
+from pellucid.tokens.layout import PLAIN, Specials, as_text, config_of, special_names, with_beginning
 from pellucid.tokens.merge_limits import LEAST_COUNT, Limits
 from pellucid.tokens.merges import learn_merges
 from pellucid.tokens.models import bpe, character, unigram, word, wordpiece
@@ -70,7 +70,7 @@ def train_bpe(
     if not sample.used:
         raise _no_text()
     sample.report(recorder)
-    tokenizer = Tokenizer.from_json(as_text(bpe.layout(merges, pattern, names)), config_of(specials))
+    tokenizer = _made(bpe.layout(merges, pattern, names), config_of(specials))
     if tokenizer.vocab_size < vocab_size:
         message = f"vocabulary {vocab_size:,} -> {tokenizer.vocab_size:,}: no other pair occurs {LEAST_COUNT} times"
         data = {"asked": vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
@@ -109,7 +109,7 @@ def train_characters(
         message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be spelled in bytes"
         data = {"dropped": len(dropped), "share": share, "vocab_size": vocab_size}
         recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
-    return Tokenizer.from_json(as_text(character.layout(sorted(kept), names)), config_of(specials))
+    return _made(character.layout(sorted(kept), names), config_of(specials))
 
 
 def train_unigram(
@@ -138,9 +138,7 @@ def train_unigram(
     pieces = count_pieces(sample, pattern, max_han=max_han, recorder=recorder)
     tokens = unigram.train(_checked(pieces), vocab_size - len(names), recorder=recorder)
     sample.report(recorder)
-    tokenizer = Tokenizer.from_json(
-        as_text(unigram.layout(tokens, pattern=pattern, specials=names)), config_of(specials)
-    )
+    tokenizer = _made(unigram.layout(tokens, pattern=pattern, specials=names), config_of(specials))
     return _filled(tokenizer, vocab_size, recorder)
 
 
@@ -169,9 +167,8 @@ def train_words(
     pieces = count_pieces(sample, pattern, max_han=1, recorder=recorder)
     words = word.train(_checked(pieces), vocab_size - 1 - len(names))
     sample.report(recorder)
-    tokenizer = Tokenizer.from_json(
-        as_text(word.layout(words, pattern=pattern, specials=names)), config_of(specials, {"unk": word.UNKNOWN})
-    )
+    config = config_of(specials, {"unk": word.UNKNOWN})
+    tokenizer = _made(word.layout(words, pattern=pattern, specials=names), config)
     return _filled(tokenizer, vocab_size, recorder)
 
 
@@ -203,9 +200,17 @@ def train_wordpiece(
     tokens = wordpiece.train(_checked(words), vocab_size - len(more), merge=merge, recorder=recorder)
     sample.report(recorder)
     layout = wordpiece.layout(tokens, lowercase=lowercase, strip_accents=None, specials=more)
+    own = parse_object(config_of(specials, wordpiece.ROLES))
     settings = wordpiece.config(lowercase=lowercase, strip_accents=None)
-    config = {**parse_object(config_of(specials, wordpiece.ROLES)), **settings}
-    return _filled(Tokenizer.from_json(as_text(layout), as_text(config)), vocab_size, recorder)
+    # Not BERT's class: transformers would put [CLS] and [SEP] around a text, whatever the file says.
+    config = {**own, **settings, "tokenizer_class": own["tokenizer_class"]}
+    return _filled(_made(layout, as_text(config)), vocab_size, recorder)
+
+
+def _made(layout: Mapping[str, Any], config: str) -> Tokenizer:
+    """A tokenizer by its document, which puts <bos> before a text in other programs too."""
+    [begin] = PLAIN["bos"]
+    return Tokenizer.from_json(as_text(with_beginning(layout, begin)), config)
 
 
 def _checked(counts: Mapping[C, int]) -> Mapping[C, int]:

@@ -8,7 +8,7 @@ Five kinds are read.
     gemma4   BPE with merges over text as it is: a space as ▁, other bytes as `<0xE4>`, cut at line ends alone
     bert     WordPiece; a token that begins a word has a ▁, where `vocab.txt` marks those that do not with ##
 
-The first two are written, our character tokenizer as the second. A file of the first kind that does not name its way of
+The first two and the last are written, our character tokenizer as the second. A file of the first kind that does not name its way of
 cutting, or calls it `default`, needs one chosen by hand: llama.cpp takes one of its own and warns, which no tokenizer uses.
 
 It takes and gives plain values (str, int, lists); `store` reads and writes the file. One difference to llama.cpp is
@@ -31,6 +31,7 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.document import read_document
+from pellucid.tokens.formats.canonical import WRITTEN, forms_instead, kind_in_words
 from pellucid.tokens.formats.pre_tokenizers import (
     BY_NAME,
     PreTokenizer,
@@ -57,7 +58,7 @@ from pellucid.tokens.models import bpe
 from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Role, Roles
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
+from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS, Vocabulary
 from pellucid.untrusted import parse_object, shown, whole
 
 SPECIAL = (UNKNOWN, CONTROL)  # what text never becomes
@@ -71,6 +72,8 @@ KEYS: Mapping[str, Role] = {  # how llama.cpp calls the roles; "seperator" is it
     "padding": "pad", "cls": "cls", "mask": "mask", "fim_pre": "fim_prefix", "fim_suf": "fim_suffix",
     "fim_mid": "fim_middle", "fim_pad": "fim_pad", "fim_rep": "fim_repo", "fim_sep": "fim_separator",
 }  # fmt: skip
+NONE = 0xFFFFFFFF  # the id of a token that a file says it has not
+WORDPIECE_KEYS = tuple((name, KEYS[name]) for name in WORDPIECE_ROLES)
 CONTROLS = ("bos", "eos", "eot", "eom")  # what no text may become, whatever the file calls it
 STOPPED_AT = "a name at which llama.cpp stops"  # no key names it, but the file calls it a control token or its own
 
@@ -90,7 +93,8 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     kinds = _numbers(values, "token_type", len(tokens), default=NORMAL)
     specials = {name: _special_id(values, name, len(tokens), kind) for name in KEYS}
     if kind == WORDPIECE:  # [CLS] begins a text and [SEP] ends it, which is no end of writing
-        specials |= dict.fromkeys(CONTROLS)
+        around = {specials["cls"], specials["seperator"]}
+        specials |= {name: None for name in CONTROLS if specials[name] in around}
     stops = {i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)}
     controls = stops | {specials[name] for name in CONTROLS}
     kinds = [CONTROL if i in controls else given for i, given in enumerate(kinds)]
@@ -102,9 +106,12 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
             f"a tokenizer of the kind {kind} is not cut by a pattern", found=f"--pattern {pattern}", hint="leave it out"
         )
     pre = _pre_tokenizer(values, pattern) if kind == BYTE_LEVEL else None
-    text = json.dumps(BUILD[kind](values, vocab, kinds, pre), ensure_ascii=False)
+    document = BUILD[kind](values, vocab, kinds, pre)
     if not _flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos)):
         specials["bos"] = None
+    begin = specials["bos"]
+    begun = document if begin is None else layout.with_beginning(document, tokens[begin])
+    text = json.dumps(begun, ensure_ascii=False)
     config = parse_object(layout.config_json({"bos": None, "eos": None}))  # the roles below are written into it
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
@@ -121,17 +128,21 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
     Raises TokenizerError for a tokenizer that llama.cpp would run differently.
     """
     document, vocabulary = read_document(tokenizer.json), tokenizer.vocabulary
-    if vocabulary.kind not in ("bpe", "char"):  # others would be read as a BPE without merges, and give other ids
-        hint = "convert to a Hugging Face directory, or train with --kind bpe"
-        raise TokenizerError("a tokenizer of this kind cannot be written as GGUF", found=vocabulary.kind, hint=hint)
+    if "gguf" not in WRITTEN[vocabulary.kind]:  # others would be read as a BPE without merges, and give other ids
+        raise TokenizerError(
+            "a tokenizer of this kind cannot be written as GGUF",
+            found=kind_in_words(vocabulary), hint=forms_instead(vocabulary, "gguf"),
+        )  # fmt: skip
     tokens = [f"[PAD{i}]" for i in range(num_rows)]
     kinds = np.full(num_rows, UNUSED, dtype=np.int32)
     for token, i in vocabulary.ids.items():
         tokens[i], kinds[i] = token, NORMAL
     for token, i in vocabulary.added.items():
         tokens[i], kinds[i] = token, CONTROL if token in vocabulary.specials else USER_DEFINED
-    if document["model"].get("byte_fallback"):
-        values = _sentencepiece_values(tokenizer, document, tokens, kinds)
+    if vocabulary.kind == "wordpiece":
+        values = _wordpiece_values(tokenizer, document, tokens, recorder)
+    elif document["model"].get("byte_fallback"):
+        values = _sentencepiece_values(tokenizer, document, tokens, kinds, recorder)
     else:
         values = _byte_level_values(tokenizer, document, recorder)
     ids = {f"{name}_token_id": tokenizer.roles.first(role) for name, role in KEYS.items() if role not in ENDS}
@@ -255,7 +266,7 @@ def _wordpiece(
     roles = {
         _role_id(values, name, usual, count)
         for name, usual in WORDPIECE_ROLES.items()
-        if f"{PREFIX}{name}_token_id" in values or usual < count
+        if values.get(f"{PREFIX}{name}_token_id", usual if usual < count else NONE) != NONE
     }
     specials = {i for i, kind in enumerate(kinds) if kind in SPECIAL} | roles
     unknown = _role_id(values, "unknown", WORDPIECE_ROLES["unknown"], count)
@@ -301,7 +312,8 @@ def _byte_level_values(tokenizer: Tokenizer, document: Mapping[str, Any], record
     normalizer = document.get("normalizer")
     if pre is None or (normalizer or {"type": "NFC"}) != {"type": "NFC"}:
         raise TokenizerError(
-            "llama.cpp knows no way of cutting a text like this tokenizer's", found=json.dumps(document["pre_tokenizer"])[:200]
+            "llama.cpp knows no way of cutting a text like this tokenizer's",
+            found=json.dumps(document["pre_tokenizer"])[:200], hint=forms_instead(tokenizer.vocabulary, "gguf"),
         )  # fmt: skip
     if normalizer:
         message = "llama.cpp does not compose characters (NFC) before it reads them, this tokenizer does"
@@ -311,13 +323,15 @@ def _byte_level_values(tokenizer: Tokenizer, document: Mapping[str, Any], record
 
 
 def _sentencepiece_values(
-    tokenizer: Tokenizer, document: Mapping[str, Any], tokens: list[str], kinds: np.ndarray
+    tokenizer: Tokenizer, document: Mapping[str, Any], tokens: list[str], kinds: np.ndarray, recorder: Recorder
 ) -> dict[str, Any]:
     """The kind `llama`; changes `tokens` and `kinds` where that kind writes them differently."""
     vocabulary = tokenizer.vocabulary
     spelled = document.get("normalizer") or document.get("pre_tokenizer")  # spaces are ▁ already
     if not spelled:
-        _spell_spaces(tokens, kinds)
+        _spell_spaces(tokens, kinds, tokenizer.vocabulary)
+        message = f"a GGUF file writes a space as {METASPACE}: where a text has that character, it is read as a space"
+        recorder.record(Event(name="tokens.gguf_space_mark", message=message, level="warning"))
     for token in BYTE_TOKENS:
         kinds[vocabulary.ids[token]] = BYTE
     if unknown := document["model"].get("unk_token"):
@@ -334,14 +348,52 @@ def _sentencepiece_values(
     }
 
 
-def _spell_spaces(tokens: list[str], kinds: np.ndarray) -> None:
-    if any(METASPACE in token for token, kind in zip(tokens, kinds, strict=True) if kind == NORMAL):
+def _spell_spaces(tokens: list[str], kinds: np.ndarray, vocabulary: Vocabulary) -> None:
+    marked = [token for token, kind in zip(tokens, kinds, strict=True) if kind == NORMAL and METASPACE in token]
+    if marked:
         raise TokenizerError(
-            f"a GGUF file writes a space as {METASPACE}, and this tokenizer has a token with that character"
-        )
+            f"a GGUF file writes a space as {METASPACE}, and this tokenizer has a token with that character",
+            found=f"{kind_in_words(vocabulary)}: {shown(marked[0])}", hint=forms_instead(vocabulary, "gguf"),
+        )  # fmt: skip
     for i, kind in enumerate(kinds):
         if kind == NORMAL:
             tokens[i] = tokens[i].replace(" ", METASPACE)
+
+
+def _wordpiece_values(
+    tokenizer: Tokenizer, document: Mapping[str, Any], tokens: list[str], recorder: Recorder
+) -> dict[str, Any]:
+    """The kind `bert`; changes `tokens` to what begins a word (▁) and what goes on with it (no mark)."""
+    vocabulary, normalizer = tokenizer.vocabulary, document.get("normalizer") or {}
+    if normalizer.get("type") != "BertNormalizer" or not normalizer.get("handle_chinese_chars"):
+        raise TokenizerError(
+            "llama.cpp prepares a text for WordPiece as BERT does, and this tokenizer does not",
+            found=json.dumps(normalizer)[:200], hint=forms_instead(vocabulary, "gguf"),
+        )  # fmt: skip
+    for token, i in vocabulary.ids.items():
+        tokens[i] = _mark(token)
+        if _unmark(tokens[i]) != token:
+            raise TokenizerError(
+                f"a GGUF file marks the beginning of a word with {METASPACE}, which this token has inside",
+                found=shown(token), hint=forms_instead(vocabulary, "gguf"),
+            )  # fmt: skip
+    message = "llama.cpp puts [SEP] behind every text of a WordPiece when it is asked for special tokens"
+    recorder.record(Event(name="tokens.gguf_adds_sep", message=message, level="warning"))
+    lowercase, accents = normalizer["lowercase"], normalizer["strip_accents"]
+    missing = {f"{name}_token_id": NONE for name, role in WORDPIECE_KEYS if tokenizer.roles.first(role) is None}
+    return {
+        "model": WORDPIECE,
+        "normalizer.lowercase": lowercase,
+        "normalizer.strip_accents": lowercase if accents is None else accents,
+        **missing,
+    }
+
+
+def _mark(token: str) -> str:
+    """A token of `vocab.txt` as the kind `bert` spells it."""
+    if token.startswith(WORDPIECE_PREFIX) and len(token) > len(WORDPIECE_PREFIX):
+        return token.removeprefix(WORDPIECE_PREFIX)
+    return token if token.startswith("[") and token.endswith("]") and len(token) > 2 else f"{METASPACE}{token}"
 
 
 def _texts(values: Mapping[str, Any], name: str, *, least: int = 1) -> list[str]:
@@ -373,7 +425,7 @@ def _numbers(values: Mapping[str, Any], name: str, count: int, default: float | 
 
 def _special_id(values: Mapping[str, Any], name: str, count: int, kind: str) -> int | None:
     found = values.get(f"{PREFIX}{name}_token_id", ASSUMED.get(kind, {}).get(name))
-    if found is None or (isinstance(found, int) and found == 0xFFFFFFFF):  # both mean: none
+    if found is None or (isinstance(found, int) and found == NONE):  # both mean: none
         return None
     try:
         return whole(found, high=count - 1)
