@@ -33,6 +33,7 @@ from pellucid.setting_values import describe_type, say_range
 from pellucid.settings import type_hints
 from pellucid.tokens.losses import METASPACE_LOSS, NORMALIZER_LOSSES, SPACES_LOSS, UNKNOWN_LOSS
 from pellucid.tokens.patterns import IN_WORDS
+from pellucid.tokens.roles import BY_NAME, ROLES
 from pellucid.tokens.scripts import PLAIN_NAMES
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.training.lengths import TimeBudget
@@ -108,6 +109,7 @@ def words_of_the_screen() -> set[str]:
     }
     told |= {"1 thread", "2 threads"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
+    told |= {f"{words}; every Chinese character alone" for words in IN_WORDS.values()}
     told |= {*PLAIN_NAMES.values(), *KINDS.values(), *IN_WORDS.values(), TITLE, X_LABEL}
     told |= {UNKNOWN_LOSS, SPACES_LOSS, METASPACE_LOSS, *NORMALIZER_LOSSES.values()}
     told |= {
@@ -120,7 +122,7 @@ def words_of_the_screen() -> set[str]:
         "id",
         "role",
     }
-    told |= {"occurs", "word", "in a way of its own"}
+    told |= {"occurs", "word", BY_NAME, *ROLES}
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}
     told |= {machine.description for machine in MACHINES.values() if not machine.description.startswith("NVIDIA")}
     return told | {name.replace("_", " ") for name in fit_controls([story(0, 0, level=0, language="en")])}
@@ -247,9 +249,9 @@ def test_a_sentence_within_a_sentence_is_known_and_swallows_nothing() -> None:
 
 
 def test_every_difference_of_a_run_is_said() -> None:
-    found = "model.norm.kind: None there, layer now; seed: 1337 there, 9 now; steps: 4 there, 5 now"
+    found = "model.norm.kind: none there, layer now; seed: 1337 there, 9 now; steps: 4 there, 5 now"
     assert say("zh", "errors", found) == (
-        "model.norm.kind：那里是 None，现在是 layer；seed：那里是 1337，现在是 9；steps：那里是 4，现在是 5"
+        "model.norm.kind：那里是没有设定，现在是 layer；seed：那里是 1337，现在是 9；steps：那里是 4，现在是 5"
     )
     message = (
         "going on under another set-up, so the bits may differ from an uninterrupted run: torch: 2.1 then, 2.2 now"

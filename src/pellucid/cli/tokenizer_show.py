@@ -46,7 +46,12 @@ COLUMNS: dict[str, Side] = {"id": "right", "token": "left", "script": "left", "b
 
 @click.command()
 @where_argument
-@click.option("--search", default="", metavar="TEXT", help="a text in the token or, with ##, ▁ or Ġ, in the file; #262, 0xE4BD, /regular expression/")
+@click.option(
+    "--search",
+    default="",
+    metavar="TEXT",
+    help="a text in the token or, with ##, ▁ or Ġ, in the file; #262, 0xE4BD, /regular expression/",
+)
 @click.option("--script", metavar="NAME", help="tokens of one script: LATIN, HAN, NUMBER, …")
 @click.option(
     "--role",
@@ -86,9 +91,7 @@ def show(
     if script:
         check_script(script.upper(), entries)
     check_sort(entries, sort)
-    if min_length is not None and max_length is not None and min_length > max_length:
-        found = f"--min-length {min_length} --max-length {max_length}"
-        raise RequestError("no token is longer than the one and shorter than the other", found=found)
+    check_lengths(min_length, max_length)
     conditions = {name: value for name, value in wanted.items() if value is not None}
     found = order(find(sift(entries, conditions), search), sort)
     if role in ROLES:
@@ -110,6 +113,13 @@ def check_script(script: str, entries: Sequence[VocabularyEntry]) -> None:
     there = sorted({entry.script for entry in entries if entry.kind == "text"})
     if script not in there:
         raise RequestError("no token has this script", found=script, hint=nearest(script, there))
+
+
+def check_lengths(least: int | None, most: int | None) -> None:
+    """Raise RequestError for two lengths between which nothing can lie."""
+    if least is not None and most is not None and least > most:
+        found = f"--min-length {least} --max-length {most}"
+        raise RequestError("no token is longer than the one and shorter than the other", found=found)
 
 
 def print_summary(summary: VocabularySummary) -> None:
@@ -154,8 +164,13 @@ def role_rows(tokenizer: Tokenizer) -> Iterator[tuple[str, ...]]:
     for role, ids in tokenizer.roles.items():
         numbered = role in NUMBERED and len(ids) > 1
         for token_id in ids[:1] if numbered else ids:
-            said = ", ".join(tokenizer.roles.said_by(role, token_id))
-            yield role, f"{ids[0]} … {ids[-1]}" if numbered else str(token_id), tokenizer.token_text(token_id), said
+            said = ", ".join(words(where) for where in tokenizer.roles.said_by(role, token_id))
+            yield (
+                words(role),
+                f"{ids[0]} … {ids[-1]}" if numbered else str(token_id),
+                tokenizer.token_text(token_id),
+                said,
+            )
 
 
 def role_document(tokenizer: Tokenizer) -> dict[str, Any]:

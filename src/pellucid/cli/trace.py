@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pellucid.cli.common import Common, PlacePath, as_trained, common_options, open_model, pattern_option, print_json, tell_opening
+from pellucid.cli.common import (
+    Common,
+    PlacePath,
+    as_trained,
+    common_options,
+    open_model,
+    pattern_option,
+    print_json,
+    tell_opening,
+)
 from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table

@@ -25,7 +25,7 @@ from pellucid.tokens.formats.vocab_txt import write_vocab_txt
 from pellucid.tokens.layout import CONFIG_FILE
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import METASPACE
-from pellucid.untrusted import parse_object
+from pellucid.untrusted import parse_object, shown
 
 Form = Literal["tokenizer.json", "tiktoken", "merges.txt", "vocab.txt", "gguf"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -114,6 +114,6 @@ def _check_back(tokenizer: Tokenizer, file: Path, form: Form) -> None:
             continue  # the form cannot tell it from a space, and has said so
         if back.encode(text).ids != tokenizer.encode(text).ids:
             raise TokenizerError(
-                "the file that was written gives other ids", found=f"{kind_in_words(tokenizer.vocabulary)}: {text!r}",
+                "the file that was written gives other ids", found=f"{kind_in_words(tokenizer.vocabulary)}: {shown(text)}",
                 where=file.name, hint=forms_instead(tokenizer.vocabulary, form),
             )  # fmt: skip

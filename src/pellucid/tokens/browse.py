@@ -78,9 +78,7 @@ def list_tokens(tokenizer: Tokenizer) -> list[VocabularyEntry]:
     ]
 
 
-def _entry(
-    tokenizer: Tokenizer, token_id: int, rank: int | None, score: float | None, spelled: str
-) -> VocabularyEntry:
+def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None, score: float | None, spelled: str) -> VocabularyEntry:
     data, text = tokenizer.token_bytes(token_id), tokenizer.token_text(token_id)
     kind = kind_of(tokenizer, token_id)
     return VocabularyEntry(
@@ -157,9 +155,7 @@ def _find_test(search: str) -> Callable[[VocabularyEntry], bool]:
         return lambda entry: part in entry.data
     folded = search.casefold()
     by_spelling = seeks_spelling(search)
-    return lambda entry: (
-        folded in entry.text.casefold() or (by_spelling and folded in entry.spelled.casefold())
-    )
+    return lambda entry: folded in entry.text.casefold() or (by_spelling and folded in entry.spelled.casefold())
 
 
 def _bytes(search: str) -> bytes:

@@ -14,7 +14,6 @@ from pellucid.tokens.layout import as_text, config_json, with_beginning
 from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.vocabulary import Kind, Vocabulary
 
-
 WRITTEN: Mapping[Kind, tuple[str, ...]] = {  # the forms in which each kind can be written
     "bpe": ("tokenizer.json", "tiktoken", "merges.txt", "gguf"),
     "char": ("tokenizer.json", "gguf"),

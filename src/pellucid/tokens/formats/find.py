@@ -21,13 +21,14 @@ from itertools import chain
 from pathlib import Path
 
 from pellucid.errors import TokenizerError
+from pellucid.tokens.formats.added_tokens import ADDED_FILE, with_added_tokens
 from pellucid.tokens.formats.canonical import TokenizerFiles
 from pellucid.tokens.formats.merges import NAMES as PAIRS
 from pellucid.tokens.formats.merges import read_merges
 from pellucid.tokens.formats.sentencepiece import read_sentencepiece
 from pellucid.tokens.formats.tiktoken import SIDECAR, SUFFIX, read_tiktoken
 from pellucid.tokens.formats.vocab_txt import read_vocab_txt
-from pellucid.tokens.layout import CONFIG_FILE, TOKENIZER_FILE
+from pellucid.tokens.layout import CONFIG_FILE, MAP_FILE, TOKENIZER_FILE
 from pellucid.untrusted import Json, parse_object, read_bytes
 
 MODEL_NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
@@ -88,36 +89,46 @@ def read_tokenizer(file: Path, chosen: Chosen) -> TokenizerFiles:
 
     Raises TokenizerError for a form that is not known, and for a choice that the form does not leave open.
     """
-    beside = file.parent / CONFIG_FILE
-    config_text = _text(beside) if beside.is_file() else None
-    config: Mapping[str, Json] = parse_object(config_text) if config_text is not None else {}
     pair = next(((start, names) for names in PAIRS if (start := _start(file.name, names)) is not None), None)
-    _check_open(file, chosen, pattern=pair is not None or _is_ranks(file), lowercase=file.name.endswith(VOCAB_TXT))
-    if pair is not None:
-        start, names = pair
-        vocab, merges = (_text(file.parent / f"{start}{name}") for name in names)
-        pattern = chosen.pattern or ("gpt2" if names == PAIRS[1] else None)
-        return read_merges(vocab, merges, config, pattern=pattern, config_text=config_text)
-    if file.name.endswith(VOCAB_TXT):
-        return read_vocab_txt(_text(file), config, lowercase=chosen.lowercase)
-    if file.suffix == ".json":
-        return TokenizerFiles(json=_text(file), config=config_text)
+    is_list = file.name.endswith(VOCAB_TXT)
     if is_gguf(file):
         raise TokenizerError(
             "a GGUF file is read with its model", found=file.name,
             hint="pellucid.load(FILE).tokenizer, or `pellucid tokenizer convert FILE --out DIR`",
         )  # fmt: skip
-    data = read_bytes(file)
-    if _is_ranks(file):
+    config_text, config = _beside(file, CONFIG_FILE)
+    is_ranks = pair is None and not is_list and file.suffix != ".json" and _is_ranks(file)
+    _check_open(file, chosen, pattern=pair is not None or is_ranks, lowercase=is_list)
+    if is_ranks:
         sidecar = file.with_name(file.name + SIDECAR)
-        return read_tiktoken(data, _text(sidecar) if sidecar.is_file() else None, pattern=chosen.pattern)
-    if file.suffix == ".model":
-        found = read_sentencepiece(data)
-        return TokenizerFiles(json=found.json, config=config_text or found.config)
-    raise TokenizerError(
-        "no form of a tokenizer has such a name", found=file.name,
-        hint="known: tokenizer.json, *.model, *.tiktoken, vocab.json with merges.txt, vocab.txt, *.gguf",
-    )  # fmt: skip
+        text = _text(sidecar) if sidecar.is_file() else None
+        return read_tiktoken(read_bytes(file), text, pattern=chosen.pattern)
+    if pair is not None:
+        start, names = pair
+        vocab, merges = (_text(file.parent / f"{start}{name}") for name in names)
+        pattern = chosen.pattern or ("gpt2" if names == PAIRS[1] else None)
+        found = read_merges(vocab, merges, config, pattern=pattern, config_text=config_text)
+    elif is_list:
+        found = read_vocab_txt(_text(file), config, lowercase=chosen.lowercase)
+    elif file.suffix == ".json":
+        return TokenizerFiles(json=_text(file), config=config_text)
+    elif file.suffix == ".model":
+        model = read_sentencepiece(read_bytes(file))
+        found = TokenizerFiles(json=model.json, config=config_text or model.config)
+    else:
+        raise TokenizerError(
+            "no form of a tokenizer has such a name", found=file.name,
+            hint="known: tokenizer.json, *.model, *.tiktoken, vocab.json with merges.txt, vocab.txt, *.gguf",
+        )  # fmt: skip
+    _, listed = _beside(file, ADDED_FILE)
+    return with_added_tokens(found, listed, config, _beside(file, MAP_FILE)[1]) if listed else found
+
+
+def _beside(file: Path, name: str) -> tuple[str | None, Mapping[str, Json]]:
+    """The text and the values of a JSON file beside another; None and nothing where it is not there."""
+    beside = file.parent / name
+    text = _text(beside) if beside.is_file() else None
+    return text, parse_object(text) if text is not None else {}
 
 
 def _check_open(file: Path, chosen: Chosen, *, pattern: bool, lowercase: bool) -> None:
