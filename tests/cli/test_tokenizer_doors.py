@@ -80,7 +80,11 @@ def test_the_destination_is_checked_before_the_work(run, text, tmp_path, monkeyp
 )
 def test_a_setting_that_a_kind_ignores_is_refused(run, text, tmp_path, kind, setting, taken):
     code, _, err = run("tokenizer", "train", text, "--kind", kind, "--set", setting, "--out", tmp_path / "out")
-    assert code == 2 and f"has no setting {setting.partition('=')[0]}" in err and err.rstrip().endswith(f"it takes {taken}")
+    assert (
+        code == 2
+        and f"has no setting {setting.partition('=')[0]}" in err
+        and err.rstrip().endswith(f"it takes {taken}")
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,7 +120,11 @@ def test_show_refuses_what_cannot_be(run, tmp_path):
 def test_show_finds_what_stands_in_the_file(run, tmp_path):
     train_wordpiece([TEXT * 20], 120).save(tmp_path / "wordpiece")
     BPE.save(tmp_path / "bpe")
-    for place, search, spelled in (("wordpiece", "##A", "##a"), ("bpe", "Ġth", "Ġthe"), ("wordpiece", "/^##t$/", "##t")):
+    for place, search, spelled in (
+        ("wordpiece", "##A", "##a"),
+        ("bpe", "Ġth", "Ġthe"),
+        ("wordpiece", "/^##t$/", "##t"),
+    ):
         found = json.loads(run("tokenizer", "show", tmp_path / place, "--search", search, "--json").out)["tokens"]
         assert spelled in [token["spelled"] for token in found], search
     out = run("tokenizer", "show", tmp_path / "wordpiece", "--search", "##a").out

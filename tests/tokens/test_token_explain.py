@@ -16,7 +16,7 @@ from pellucid.tokens.explain import explain
 from pellucid.tokens.models.unigram import UnigramExplanation
 from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.train import train_bpe
+from pellucid.tokens.train import train_bpe, train_unigram
 
 TEXT = st.text(st.sampled_from("the was of 合分久必，。'sl\n 123é😀"), max_size=40)
 
@@ -88,3 +88,21 @@ def test_every_explanation_ends_at_the_engines_ids(make: Callable[[], dict[str, 
     tokenizer = load(make())
     pieces = explain(tokenizer, text)  # it compares each piece, and raises where they differ
     assert [token.id for piece in pieces for token in piece.tokens] == list(tokenizer.encode(text).ids)
+
+
+def test_places_of_a_byte_level_unigram_count_characters() -> None:
+    tokenizer = train_unigram(["小猫 小猫 小狗 小狗 cat cat"] * 20, 270, specials="none", max_han=2)
+    [piece] = explain(tokenizer, "小猫")
+    assert isinstance(piece.how, UnigramExplanation)
+    placed = {(one.token, one.start, one.end) for one in piece.how.fitting}
+    spelled = {tokenizer.vocabulary.token_bytes[tokenizer.vocabulary.ids[token]]: (a, b) for token, a, b in placed}
+    assert spelled["小猫".encode()] == (0, 2)
+    assert [spelled[bytes([byte])] for byte in "小".encode()] == [(0, 1)] * 3  # each byte covers its character
+    assert [spelled[bytes([byte])] for byte in "猫".encode()] == [(1, 2)] * 3
+    assert [one.token for one in piece.how.fitting if one.in_best] == list(piece.how.best.tokens)
+
+
+def test_an_unknown_chinese_character_is_tried_once() -> None:
+    *_, lost = explain(load(wordpiece("##ha")), "un 龘")
+    assert isinstance(lost.how, WordPieceExplanation)
+    assert (lost.how.word, lost.how.matches, lost.how.reached) == ("龘", (), 0)

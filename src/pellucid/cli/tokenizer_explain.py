@@ -149,7 +149,9 @@ def lattice_document(tokenizer: Tokenizer, how: UnigramExplanation) -> dict[str,
     """What fits in a piece, and the ways through it, as JSON, with tokens as text for people."""
 
     def readable_way(way: WayOfCutting | None) -> dict[str, Any] | None:
-        return None if way is None else {"tokens": [shown(tokenizer, token) for token in way.tokens], "score": way.score}
+        return (
+            None if way is None else {"tokens": [shown(tokenizer, token) for token in way.tokens], "score": way.score}
+        )
 
     fitting = [{**dataclasses.asdict(one), "token": shown(tokenizer, one.token)} for one in how.fitting]
     return {"fitting": fitting, "best": readable_way(how.best), "runner_up": readable_way(how.runner_up)}
