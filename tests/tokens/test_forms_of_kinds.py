@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from transformers import AutoTokenizer
@@ -59,13 +59,17 @@ def test_a_kind_is_written_as_the_table_says_or_refused_with_what_to_try(
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_bpe_over_characters_is_sent_to_other_forms_than_one_over_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["tiktoken", "merges.txt", "vocab.txt"])
+def test_a_bpe_over_characters_is_sent_to_other_forms_than_one_over_bytes(tmp_path: Path, form: Any) -> None:
+    document = json.loads(train("char").json)
+    document["model"]["merges"] = [["l", "o"]]
+    document["model"]["vocab"]["lo"] = len(document["model"]["vocab"])
+    shifted = [{**entry, "id": entry["id"] + 1} for entry in document["added_tokens"]]
+    over_characters = Tokenizer.from_json(json.dumps({**document, "added_tokens": shifted}))
     with pytest.raises(TokenizerError) as caught:
-        save_tokenizer(load(byte_unigram()), tmp_path, "gguf")
-    assert (caught.value.found, caught.value.hint) == (
-        "unigram",
-        "such a tokenizer is written with --to tokenizer.json",
-    )
+        save_tokenizer(over_characters, tmp_path, form)
+    assert caught.value.found == "bpe, not byte-level"
+    assert caught.value.hint == "such a tokenizer is written with --to tokenizer.json or --to gguf"
 
 
 @pytest.mark.parametrize("lowercase", [True, False])

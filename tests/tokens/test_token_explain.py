@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizer_documents import byte_unigram, load, unigram, wordpiece, words
 
 from pellucid.errors import TokenizerError
-from pellucid.tokens.explain import explain
+from pellucid.tokens.explain import explain, in_characters
 from pellucid.tokens.models.unigram import UnigramExplanation
 from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
@@ -94,7 +94,7 @@ def test_places_of_a_byte_level_unigram_count_characters() -> None:
     tokenizer = train_unigram(["小猫 小猫 小狗 小狗 cat cat"] * 20, 270, specials="none", max_han=2)
     [piece] = explain(tokenizer, "小猫")
     assert isinstance(piece.how, UnigramExplanation)
-    placed = {(one.token, one.start, one.end) for one in piece.how.fitting}
+    placed = {(one.token, one.start, one.end) for one in in_characters(tokenizer, piece.how).fitting}
     spelled = {tokenizer.vocabulary.token_bytes[tokenizer.vocabulary.ids[token]]: (a, b) for token, a, b in placed}
     assert spelled["小猫".encode()] == (0, 2)
     assert [spelled[bytes([byte])] for byte in "小".encode()] == [(0, 1)] * 3  # each byte covers its character
