@@ -44,6 +44,7 @@ def card(lens: LensState, *, id: int) -> Answer:
             "label": lens.label(id),
             "kind": kind_of(tokenizer, id) if known else "unused",
             "bytes": list(data),
+            "tokenizer": tokenizer.kind,
             "how": None if how is None else tell(tokenizer, how),
             "rank": ranks.get(id),
             "score": tokenizer.vocabulary.scores.get(explainer.spelled.get(id, "")),
