@@ -37,6 +37,9 @@ class DeskOfOneText(Dispatch):
     def ids(self, node: int) -> tuple[int, ...]:
         return self.row
 
+    def text(self, node: int) -> None:
+        return None
+
 
 def desk_of(model: Decoder, text: str) -> Dispatch:
     """A dispatch on a model in memory, with a tokenizer of one token a byte."""
