@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pellucid.counts import counted
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.state import LensState
@@ -36,7 +37,12 @@ def replay(lens: LensState, *, at: At, position: int) -> Answer:
     """
     root, ids, tokenizer = lens.tree.path(at.node)[0], lens.ids(at.node), lens.tokenizer
     if position >= len(ids):
-        raise RequestError("no token stands at this position", found=str(position), where=f"{len(ids)} tokens")
+        raise RequestError(
+            "no token stands at this position",
+            found=str(position),
+            where=counted(len(ids), "token"),
+            hint="count the positions from 0",
+        )
     in_front = len(tokenizer.encode_prompt(""))
     if root.text is None or not in_front <= position < len(root.ids):
         return Answer({"kind": tokenizer.kind, "piece": None})
