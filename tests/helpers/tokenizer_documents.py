@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from pellucid.tokens import layout
-from pellucid.tokens.byte_characters import BYTE_CHARACTERS
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS
+from pellucid.tokens.models import bpe
 from pellucid.tokens.tokenizer import Tokenizer
 
 ENDS = ("<bos>", "<eos>")
@@ -76,3 +77,43 @@ def byte_unigram() -> dict[str, Any]:
 
 def load(document: dict[str, Any]) -> Tokenizer:
     return Tokenizer.from_json(json.dumps(document))
+
+
+def llama_bpe() -> dict[str, Any]:
+    """Llama 2's layout: a space is ▁, one is put in front, and what has no token is spelled by byte tokens."""
+    tokens = ["<unk>", *BYTE_TOKENS, "▁", "a", "b", "t", "h", "e", "中", "th", "the", "▁the", "▁a"]
+    merges = [["t", "h"], ["th", "e"], ["▁", "the"], ["▁", "a"]]
+    model = bpe.model(
+        {token: place for place, token in enumerate(tokens)},
+        merges,
+        byte_fallback=True,
+        unk_token="<unk>",
+        fuse_unk=True,
+    )
+    space = {"String": " "}
+    prefix = [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": space, "content": "▁"}]
+    back = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    made = layout.document(
+        model,
+        specials={"<unk>": 0},
+        normalizer={"type": "Sequence", "normalizers": prefix},
+        pre_tokenizer=None,
+        decoder={"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]},
+    )
+    return made
+
+
+def fallback_unigram() -> dict[str, Any]:
+    """A Unigram of SentencePiece with byte fallback, which rewrites the text first (NFKC)."""
+    scores = {"<unk>": 0.0, **dict.fromkeys(BYTE_TOKENS, -9.0)}
+    scores |= {"▁": -2.0, "▁the": -1.0, "t": -4.0, "h": -4.0, "e": -4.0, "中": -5.0, "fi": -3.0, "1": -4.0, "2": -4.0}
+    model = {"type": "Unigram", "unk_id": 0, "vocab": [list(one) for one in scores.items()], "byte_fallback": True}
+    decoders = [{"type": "ByteFallback"}, {"type": "Fuse"}, METASPACE]
+    return layout.document(
+        model,
+        normalizer={"type": "NFKC"},
+        pre_tokenizer=METASPACE,
+        decoder={"type": "Sequence", "decoders": decoders},
+        specials={"<unk>": 0},
+    )

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from tokenizer_documents import byte_unigram, fallback_unigram, llama_bpe, load, unigram, wordpiece, words
 
 from pellucid.tokens import layout
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.train import train_bpe, train_characters
+from pellucid.tokens.train import train_bpe, train_characters, train_unigram, train_wordpiece, train_words
 
 PAGE = (
     "It was the best of times, it was the worst of times; it's 1859 and we'll see 12345 lights.\n\n"
@@ -64,6 +65,31 @@ def characters() -> Tokenizer:
 @pytest.fixture(scope="session", params=["bpe", "characters"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return request.getfixturevalue(request.param)
+
+
+TRAINED = {
+    "bpe": lambda: train_bpe([PAGE] * 3, 400),
+    "char": lambda: train_characters([PAGE]),
+    "unigram": lambda: train_unigram([PAGE] * 3, 400),
+    "word": lambda: train_words([PAGE] * 3, 320),
+    "wordpiece": lambda: train_wordpiece([PAGE] * 3, 320),
+    "wordpiece-lowercase": lambda: train_wordpiece([PAGE] * 3, 320, lowercase=True),
+}
+READ = {
+    "read-wordpiece": wordpiece,
+    "read-unigram": unigram,
+    "read-words": words,
+    "read-unigram-of-bytes": byte_unigram,
+    "read-bpe-with-byte-fallback": llama_bpe,
+    "read-unigram-with-byte-fallback": fallback_unigram,
+}
+
+
+@pytest.fixture(scope="session", params=[*TRAINED, *READ])
+def every_kind(request: pytest.FixtureRequest) -> Tokenizer:
+    """A tokenizer of each kind, trained here and read from the layouts of other programs."""
+    name = request.param
+    return TRAINED[name]() if name in TRAINED else load(READ[name]())
 
 
 @pytest.fixture(params=HARD_TEXTS, ids=lambda text: ascii(text)[:24])

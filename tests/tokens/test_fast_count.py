@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pellucid.tokens import plain
 from pellucid.tokens.fast import count as count_module
 from pellucid.tokens.fast.count import COUNT, PieceCounter, PieceCounts
 from pellucid.tokens.fast.split import split
@@ -86,3 +87,16 @@ def test_counts_have_64_bits() -> None:
 
 def found_type(counter: PieceCounter) -> np.dtype:
     return counter._table.rows_PC.dtype
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=TEXTS, most=st.integers(1, 6), round_size=st.integers(1, 60), num_threads=st.integers(1, 3))
+def test_what_is_forgotten_is_what_the_readable_algorithm_forgets(
+    texts: list[str], most: int, round_size: int, num_threads: int
+) -> None:
+    blocks = ([piece.encode() for piece in split(text, "qwen2")] for text in texts)
+    expected, num_forgotten = plain.count_bounded(blocks, round_size, most)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(count_module, "ROUND", round_size)
+        found = counted(texts, most_pieces=most, num_threads=num_threads)
+    assert (dict(found), found.num_forgotten) == (expected, num_forgotten)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,7 +59,8 @@ def test_offsets_cover_the_text_in_order(tokenizer: Tokenizer, text: str) -> Non
 
 
 def test_offsets_name_the_characters_of_each_token(bpe: Tokenizer, page: str) -> None:
-    for token_id, (start, end) in zip(*dataclasses.astuple(bpe.encode(page)), strict=True):
+    encoding = bpe.encode(page)
+    for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
         assert bpe.token_bytes(token_id) in page[start:end].encode("utf-8")
 
 

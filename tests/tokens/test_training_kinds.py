@@ -63,6 +63,19 @@ def test_a_saved_tokenizer_is_the_same(trained: Tokenizer, tmp_path) -> None:
     assert back.encode(TEXT[:200]) == trained.encode(TEXT[:200]) and dict(back.roles) == dict(trained.roles)
 
 
+def test_what_is_written_here_is_not_tried_when_it_is_read(trained: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr("pellucid.tokens.engine.was_tried", lambda stamp: False)
+    monkeypatch.setattr("pellucid.tokens.engine.remember_trial", lambda stamp: None)
+    monkeypatch.setattr("pellucid.tokens.engine._try", lambda text, vocabulary: tried.append(vocabulary.kind))
+    document = json.loads(trained.json)
+    Tokenizer.from_json(json.dumps(document), trained.config)
+    assert tried == []
+    document["normalizer"] = {"type": "NFC"}
+    Tokenizer.from_json(json.dumps(document), trained.config)
+    assert tried == [trained.kind if trained.kind != "char" else "bpe"]
+
+
 def test_lowercase_is_a_choice_of_wordpiece() -> None:
     small, large = train("wordpiece", lowercase=True), train("wordpiece")
     assert small.encode("THE").ids == small.encode("the").ids and small.count_unknown(small.encode("THE").ids) == 0
@@ -85,7 +98,7 @@ def test_the_loops_and_the_engine_count_the_same_pieces(max_han: int, monkeypatc
     monkeypatch.setattr("pellucid.tokens.pieces.find_obstacle", lambda: "Numba is not installed")
     recorder = MemoryRecorder()
     slow = count_pieces([text, "x" * (merges.ENDLESS_BLOCK + 1)], "qwen2", max_han=max_han, recorder=recorder)
-    assert fast == slow and recorder.names() == ["tokens.counting_slowly"]
+    assert fast == slow and recorder.names() == ["tokens.counting_slowly", "tokens.pieces_cut"]
 
 
 def test_wordpiece_is_the_same_by_the_compiled_merge_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from pellucid.errors import TokenizerError
 from pellucid.events import MemoryRecorder
 from pellucid.tokens import plain
 from pellucid.tokens.models import wordpiece
+from pellucid.tokens.models.wordpiece_words import count_words
 
 WORDS = st.dictionaries(st.text("abcé中", min_size=1, max_size=8), st.integers(2, 40), min_size=1, max_size=12)
 
@@ -40,7 +41,7 @@ def test_training_equals_the_readable_algorithm(words: dict[str, int], num_merge
 
 
 def test_neither_order_nor_rare_characters_change_the_rest(page: str) -> None:
-    words = wordpiece.count_words([page] * 3, lowercase=True, strip_accents=None)
+    words = count_words([page] * 3, lowercase=True, strip_accents=None)
     trained = wordpiece.train(words, 130)
     assert len(trained) == 130 and len(set(trained)) == 130
     assert wordpiece.train(dict(reversed(words.items())), 130) == trained
@@ -65,7 +66,7 @@ def options(request: pytest.FixtureRequest) -> dict[str, bool | None]:
 
 @pytest.fixture(scope="module")
 def vocabulary(page: str, options) -> list[str]:
-    words = wordpiece.count_words([page, "e\u0301É 👨👩"] * 3, **options)
+    words = count_words([page, "e\u0301É 👨👩"] * 3, **options)
     return wordpiece.train(words, 260)
 
 
@@ -132,9 +133,9 @@ def test_a_word_of_more_than_100_characters_is_not_tried() -> None:
 @given(text=TEXTS)
 def test_words_are_counted_as_if_the_text_were_cut_whole(engine, options, text: str) -> None:
     words = engine.pre_tokenizer.pre_tokenize_str(engine.normalizer.normalize_str(text))
-    assert wordpiece.count_words([text], **options) == Counter(word for word, _ in words)
+    assert count_words([text], **options) == Counter(word for word, _ in words)
 
 
 def test_words_are_counted_as_berts_normaliser_leaves_them() -> None:
-    counts = wordpiece.count_words(["Don't 天下\u0000天"], lowercase=False, strip_accents=False)
+    counts = count_words(["Don't 天下\u0000天"], lowercase=False, strip_accents=False)
     assert counts == Counter({"天": 2, "Don": 1, "'": 1, "t": 1, "下": 1})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -31,7 +32,7 @@ from pellucid.cli.tokenizer_effect import effect_document, print_effect
 from pellucid.cli.tokenizer_explain import STANDARD_INPUT, explain_text
 from pellucid.cli.tokenizer_file import check_free, open_tokenizer, where_argument, write_tokenizer
 from pellucid.cli.tokenizer_show import show
-from pellucid.cli.watch import watch_items
+from pellucid.cli.watch import Watch
 from pellucid.counts import counted
 from pellucid.errors import InputError
 from pellucid.events import Event
@@ -118,9 +119,8 @@ def train(
     reading = {"field": field, "errors": errors, "encoding": encoding or "auto", "newlines": newlines or "lf"}
     source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
     texts: Iterator[str] = (document.text for document in source.documents())
-    if not as_json:
-        texts = watch_items(texts, source.survey.num_characters, "counting", size=len)
-    tokenizer = train_tokenizer(texts, source.survey.num_bytes, settings, recorder=Terminal())
+    with nullcontext(Terminal()) if as_json else Watch(quiet=False) as recorder:
+        tokenizer = train_tokenizer(texts, source.survey.num_bytes, settings, recorder=recorder)
     write_tokenizer(tokenizer, out)
     other = open_source(measure_on, **reading, recorder=Terminal()) if measure_on else None  # type: ignore[arg-type]
     sample = sample_source(other or source, seen=other is None)
@@ -161,7 +161,8 @@ def encode(where: Path, text: str, as_json: bool) -> None:
     encoding = tokenizer.encode(text)
     if as_json:
         tokens = [tokenizer.token_text(token_id) for token_id in encoding.ids]
-        print_json({"ids": encoding.ids, "tokens": tokens, "offsets": encoding.offsets})
+        spans = {"offsets": encoding.offsets, "byte_offsets": encoding.byte_offsets}
+        print_json({"ids": encoding.ids, "tokens": tokens, **spans})
         return
     click.echo(" ".join(map(str, encoding.ids)))
     num_bytes, num_tokens = len(text.encode("utf-8")), len(encoding.ids)

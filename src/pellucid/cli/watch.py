@@ -60,6 +60,7 @@ class Watch:
             "lens.progress": self._count,
             "quickstart.progress": self._count,
             "store.progress": self._count,
+            "tokens.progress": self._count,
             "training.plan": self._plan,
         }
         self.began: dict[str, tuple[float, int]] = {}  # label -> when it was first heard of, and how much was done then

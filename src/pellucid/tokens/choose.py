@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import TypedDict
 
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.layout import Specials
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.train import train_bpe, train_characters, train_unigram, train_wordpiece, train_words
+from pellucid.tokens.train import (
+    TrainingOptions,
+    train_bpe,
+    train_characters,
+    train_unigram,
+    train_wordpiece,
+    train_words,
+)
 
 LADDER = (512, 1024, 2048, 4096, 8192)
 BYTES_PER_TOKEN = 500
@@ -49,9 +54,15 @@ def train_tokenizer(
     """
     chosen = choose_tokenizer(num_bytes, settings, recorder=recorder)
     if chosen.kind == "char":
-        return train_characters(texts, vocab_size=chosen.vocab_size, specials=chosen.specials, recorder=recorder)
+        return train_characters(
+            texts,
+            vocab_size=chosen.vocab_size,
+            total_bytes=num_bytes,
+            specials=chosen.specials,
+            recorder=recorder,
+        )
     assert chosen.vocab_size is not None
-    shared: _Shared = {
+    shared: TrainingOptions = {
         "sample_bytes": chosen.sample_bytes,
         "total_bytes": num_bytes,
         "specials": chosen.specials,
@@ -72,12 +83,3 @@ def train_tokenizer(
         max_token_bytes=chosen.max_token_bytes,
         **shared,
     )
-
-
-class _Shared(TypedDict):
-    """The arguments that the training of every kind but characters takes."""
-
-    sample_bytes: int
-    total_bytes: int
-    specials: Specials
-    recorder: Recorder

@@ -2,8 +2,9 @@
 
     the file -> only what is known to be good (`known_good`) -> tried once in a child process -> started here
 
-A file that this program could have written itself is not tried, and neither is one that was tried before: it is
-remembered by its hash, beside the version of the engine.
+A file that this program would have written itself for the same tokens (`ours.py`) is not tried, whatever its kind: its
+steps are listed here, and tokens alone do no harm. Neither is one that was tried before: it is remembered by its hash,
+beside the version of the engine. A trial takes a second of a processor's time or more, seven on the clock of a busy machine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pellucid.stamps import remember_trial, was_tried
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.charsmap import read_charsmap
 from pellucid.tokens.known_good import engine_document, without_table
-from pellucid.tokens.models import bpe, character
+from pellucid.tokens.ours import is_ours
 from pellucid.tokens.sentencepiece_engine import Engine, SentencePieceEngine
 from pellucid.tokens.vocabulary import Vocabulary
 from pellucid.trial import try_apart
@@ -39,7 +40,7 @@ def start_engine(document: Mapping[str, Any], vocabulary: Vocabulary) -> Engine:
     parts, table = without_table(engine_document(document, vocabulary))
     text = json.dumps(parts, ensure_ascii=False)
     stamp = f"tokenizers {tokenizers.__version__}\n{text}"
-    if not _is_ours(document, vocabulary) and not was_tried(stamp):
+    if not is_ours(document, vocabulary) and not was_tried(stamp):
         _try(text, vocabulary)
         remember_trial(stamp)
     with contained("the tokenizer cannot be read"):
@@ -94,15 +95,6 @@ def answer(order: Mapping[str, Any]) -> str:
         except BaseException as error:
             return f"{type(error).__name__}: {error}"[:300]
     return ""
-
-
-def _is_ours(document: Mapping[str, Any], vocabulary: Vocabulary) -> bool:
-    """Whether this program would have written the same document for these merges, or these characters."""
-    specials = tuple(vocabulary.specials)
-    if vocabulary.pattern is not None:
-        return document == bpe.layout(vocabulary.merges, vocabulary.pattern, specials)
-    characters = sorted(token for token in vocabulary.ids if len(token) == 1)
-    return vocabulary.kind == "char" and document == character.layout(characters, specials)
 
 
 def _try(text: str, vocabulary: Vocabulary) -> None:

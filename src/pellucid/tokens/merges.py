@@ -21,9 +21,11 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.byte_characters import BYTE_CHARACTERS
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS, NUM_BYTES
 from pellucid.tokens.merge_limits import LEAST_COUNT, LONGEST, Limits
 from pellucid.tokens.patterns import PATTERNS
+from pellucid.tokens.progress import merging
+from pellucid.tokens.text_bytes import text_bytes
 
 LONG_RUN = re.compile(
     rf"\S{{{LONGEST // 4}}}|\s{{{LONGEST // 4}}}"
@@ -37,7 +39,7 @@ WORTH_STARTING, WORTH_COMPILING = 1 << 20, 6_000_000  # bytes of text
 def learn_merges(texts: Iterable[str], limits: Limits, *, recorder: Recorder = NULL) -> list[tuple[str, str]]:
     """The merges of some texts in order, each token spelled in byte characters.
 
-    Events: `tokens.training_slowly` where the loops cannot run, and those of `fast.training.learn_by_loops`.
+    Events: `tokens.training_slowly` where the loops cannot run, `tokens.progress`, and those of `fast.training.learn_by_loops`.
 
     >>> learn_merges(["low low low"], Limits(num_tokens=258, pattern="qwen2"))
     [('l', 'o'), ('lo', 'w')]
@@ -45,13 +47,13 @@ def learn_merges(texts: Iterable[str], limits: Limits, *, recorder: Recorder = N
     if obstacle := find_obstacle():
         message = f"Hugging Face's trainer learns the merges, which takes longer: {obstacle}"
         recorder.record(Event(name="tokens.training_slowly", message=message, data={"reason": obstacle}))
-        return learn_by_engine(texts, limits)
+        return _learn_slowly(texts, limits, recorder)
     texts, is_worth_it = weigh(texts)
     if is_worth_it:
         from pellucid.tokens.fast.training import learn_by_loops  # Numba is optional
 
         return learn_by_loops(texts, limits, recorder=recorder)
-    return learn_by_engine(texts, limits)
+    return _learn_slowly(texts, limits, recorder)
 
 
 def weigh(texts: Iterable[str]) -> tuple[Iterable[str], bool]:
@@ -61,7 +63,7 @@ def weigh(texts: Iterable[str]) -> tuple[Iterable[str], bool]:
     size = 0
     for text in texts:
         first.append(text)
-        size += len(text.encode("utf-8"))
+        size += len(text_bytes(text))
         if len(text) > ENDLESS_BLOCK or size >= WORTH_STARTING:
             from pellucid.tokens.fast.training import is_ready  # Numba is optional
 
@@ -73,6 +75,14 @@ def weigh(texts: Iterable[str]) -> tuple[Iterable[str], bool]:
 def find_obstacle() -> str:
     """Why compiled loops cannot run here; empty when they can."""
     return "" if importlib.util.find_spec("numba") else "Numba is not installed"
+
+
+def _learn_slowly(texts: Iterable[str], limits: Limits, recorder: Recorder) -> list[tuple[str, str]]:
+    """By the trainer, which says nothing while it learns: so a long wait is announced by a progress of none."""
+    texts = list(texts)
+    if sum(map(len, texts)) >= WORTH_STARTING:
+        recorder.record(merging(0, limits.num_tokens - NUM_BYTES))
+    return learn_by_engine(texts, limits)
 
 
 def learn_by_engine(texts: Iterable[str], limits: Limits) -> list[tuple[str, str]]:

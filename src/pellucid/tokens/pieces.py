@@ -5,13 +5,15 @@ Small texts are left to the engine, so that nothing is compiled for them.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.merge_limits import LONGEST
+from pellucid.tokens import plain
+from pellucid.tokens.merge_limits import LONGEST, MOST_PIECES, ROUND, tell_cut, tell_forgotten
 from pellucid.tokens.merges import cut, cutter_of, find_obstacle, weigh
-from pellucid.tokens.models.wordpiece import LearnMerges
+from pellucid.tokens.models.wordpiece import merge_plainly
+from pellucid.tokens.symbol_words import LearnMerges
 
 WORTH_MERGING = 50_000  # characters of different words: fewer are joined by the readable loop in a moment
 
@@ -30,30 +32,45 @@ def count_pieces(texts: Iterable[str], pattern: str, *, max_han: int, recorder: 
     if obstacle:
         message = f"Hugging Face's engine counts the pieces, which takes longer: {obstacle}"
         recorder.record(Event(name="tokens.counting_slowly", message=message, data={"reason": obstacle}))
-        return _count_by_engine(texts, pattern, max_han)
+        return _count_by_engine(texts, pattern, max_han, recorder)
     texts, is_worth_it = weigh(texts)
     if is_worth_it:
         from pellucid.tokens.fast.training import count  # Numba is optional
 
         return dict(count(texts, pattern, max_han=max_han, recorder=recorder))
-    return _count_by_engine(texts, pattern, max_han)
+    return _count_by_engine(texts, pattern, max_han, recorder)
 
 
-def find_merger(num_characters: int, *, recorder: Recorder = NULL) -> LearnMerges | None:
-    """What joins the symbols of words that have so many characters in all: compiled loops, or None, the readable loop."""
-    if num_characters < WORTH_MERGING or find_obstacle():
-        return None
+def find_merger(num_characters: int, *, recorder: Recorder = NULL) -> LearnMerges:
+    """What joins the symbols of words that have so many characters in all: compiled loops, or the readable loop.
+
+    Events: `tokens.training_slowly` where the loops cannot run, `tokens.compiling`, `tokens.compiled`, and later, while they are joined,
+    `tokens.progress`.
+    """
+    if num_characters < WORTH_MERGING:
+        return merge_plainly
+    if obstacle := find_obstacle():
+        message = f"the readable loop learns the merges, which takes longer: {obstacle}"
+        recorder.record(Event(name="tokens.training_slowly", message=message, data={"reason": obstacle}))
+        return partial(merge_plainly, recorder=recorder)
     from pellucid.tokens.fast.training import compile_loops, merge_symbols
 
     compile_loops(recorder)
-    return merge_symbols
+    return partial(merge_symbols, recorder=recorder)
 
 
-def _count_by_engine(texts: Iterable[str], pattern: str, max_han: int) -> dict[bytes, int]:
-    cutter = cutter_of(pattern, max_han)
-    counts: Counter[bytes] = Counter()
-    for text in texts:
-        for piece, _ in cutter.pre_tokenize_str(text):
-            data = piece.encode("utf-8")
-            counts.update([data] if len(data) <= LONGEST else cut(data))
-    return dict(counts)
+def _count_by_engine(texts: Iterable[str], pattern: str, max_han: int, recorder: Recorder) -> Mapping[bytes, int]:
+    """The same by Hugging Face's engine, within the same bounds."""
+    cutter, num_cut = cutter_of(pattern, max_han), 0
+
+    def blocks() -> Iterator[list[bytes]]:
+        nonlocal num_cut
+        for text in texts:
+            whole = [piece.encode("utf-8") for piece, _ in cutter.pre_tokenize_str(text)]
+            num_cut += sum(len(piece) > LONGEST for piece in whole)
+            yield [part for piece in whole for part in cut(piece)]
+
+    counts, num_forgotten = plain.count_bounded(blocks(), ROUND, MOST_PIECES)
+    tell_cut(num_cut, recorder)
+    tell_forgotten(num_forgotten, len(counts), recorder)
+    return counts

@@ -35,6 +35,45 @@ SEEDS_PER_TOKEN = 4  # Unigram: substrings to begin with; with more of them, tok
 LEAST_EXPECTED = 0.5  # Unigram: a token that is expected less often is dropped; a byte counts as much
 
 
+# Counting
+
+
+def count_bounded(blocks: Iterable[Sequence[Spelling]], round_size: int, most: int) -> tuple[Counter[Spelling], int]:
+    """How often each piece occurs, in bounded memory, and how many occurrences were forgotten for that.
+
+    `blocks`: the pieces of the text in order, some at a time. A round ends with the block that makes it `round_size` long;
+    then, and at the end, the rarest pieces are forgotten until at most `most` are left.
+
+    >>> count_bounded([["to", " be"], [" or"], [" not"], [" to", " be"]], 7, 2)
+    (Counter({' be': 2}), 4)
+    """
+    counts: Counter[Spelling] = Counter()
+    size = num_forgotten = 0
+    for block in blocks:
+        counts.update(block)
+        size += sum(map(len, block))
+        if size >= round_size:
+            counts, num = forget_rarest(counts, most)
+            size, num_forgotten = 0, num_forgotten + num
+    counts, num = forget_rarest(counts, most)
+    return counts, num_forgotten + num
+
+
+def forget_rarest(counts: Counter[Spelling], most: int) -> tuple[Counter[Spelling], int]:
+    """Without the rarest pieces, so that at most `most` are left, and how many occurrences were forgotten.
+
+    Pieces that occur equally often stay or go together: which came first makes no difference.
+
+    >>> forget_rarest(Counter({"a": 5, "b": 2, "c": 1, "d": 1}), 3)
+    (Counter({'a': 5, 'b': 2}), 2)
+    """
+    if len(counts) <= most:
+        return counts, 0
+    least = sorted(counts.values(), reverse=True)[most]  # all up to this count go
+    kept = Counter({piece: count for piece, count in counts.items() if count > least})
+    return kept, counts.total() - kept.total()
+
+
 # Byte-pair encoding
 
 
@@ -46,27 +85,25 @@ def train(pieces: Mapping[bytes, int], num_merges: int, least_count: int = 2) ->
     """
     words = [([bytes([byte]) for byte in piece], count) for piece, count in pieces.items()]
     age = {bytes([byte]): ord(character) for byte, character in enumerate(BYTE_CHARACTERS)}
-    return learn_merges(words, age, num_merges, least_count)
+    return list(learn_merges(words, age, num_merges, least_count))
 
 
 def learn_merges(
     words: Iterable[tuple[list[Symbol], int]], age: Mapping[Symbol, int], num_merges: int, least_count: int
-) -> list[tuple[Symbol, Symbol]]:
+) -> Iterator[tuple[Symbol, Symbol]]:
     """Join the most frequent pair everywhere, and again; `age` orders the symbols at the start."""
     words, age, newest = list(words), dict(age), max(age.values(), default=0)
-    merges: list[tuple[Symbol, Symbol]] = []
-    while len(merges) < num_merges:
+    for number in range(1, num_merges + 1):
         counts: Counter[tuple[Symbol, Symbol]] = Counter()
         for symbols, count in words:
             for pair in pairwise(symbols):
                 counts[pair] += count
         best = min(counts, key=lambda pair: (-counts[pair], age[pair[0]], age[pair[1]]), default=None)
         if best is None or counts[best] < least_count:
-            break
-        merges.append(best)
-        age.setdefault(best[0] + best[1], newest + len(merges))
+            return
+        yield best
+        age[best[0] + best[1]] = newest + number
         words = [(join(symbols, best), count) for symbols, count in words]
-    return merges
 
 
 def join(symbols: Sequence[Symbol], pair: tuple[Symbol, Symbol]) -> list[Symbol]:
@@ -122,7 +159,7 @@ def train_wordpiece(words: Mapping[str, int], num_merges: int, least_count: int 
     cut: list[tuple[list[tuple[str, ...]], int]] = [
         ([(symbol,) for symbol in symbols_of(word)], n) for word, n in words.items()
     ]
-    merges = learn_merges(cut, {symbol: place for place, symbol in enumerate(alphabet)}, num_merges, least_count)
+    merges = list(learn_merges(cut, {symbol: place for place, symbol in enumerate(alphabet)}, num_merges, least_count))
     return list(dict.fromkeys(map(spell_wordpiece, [*alphabet, *(left + right for left, right in merges)])))
 
 

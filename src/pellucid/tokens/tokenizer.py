@@ -31,7 +31,7 @@ from pellucid.tokens.bulk import BulkEncoder
 from pellucid.tokens.byte_characters import NUM_BYTES
 from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.document import read_document, read_vocabulary
-from pellucid.tokens.encoding import Encoding
+from pellucid.tokens.encoding import Encoding, Span, find_byte_offsets
 from pellucid.tokens.engine import check_failure, contained, start_engine
 from pellucid.tokens.formats.find import Chosen, find_tokenizer, read_tokenizer
 from pellucid.tokens.labels import readable
@@ -41,6 +41,7 @@ from pellucid.tokens.read_roles import find_id, guess_roles, name_in, read_names
 from pellucid.tokens.roles import BY_NAME, GUESSED, MODEL_FILES, NUMBERED, ROLES, Role, Roles
 from pellucid.tokens.sentencepiece_engine import Engine
 from pellucid.tokens.stream import StreamDecoder
+from pellucid.tokens.text_bytes import text_bytes
 from pellucid.tokens.vocabulary import Kind, Vocabulary
 from pellucid.untrusted import Json, parse_json, read_bytes, read_object, shown
 
@@ -207,7 +208,7 @@ class Tokenizer:
         return start + list(self.encode(text).ids)
 
     def encode(self, text: str) -> Encoding:
-        """The ids of a text with the characters each covers; no special token is added or recognised.
+        """The ids of a text with the characters and bytes each covers; no special token is added or recognised.
 
         Raises TokenizerError for a lone surrogate, which no UTF-8 can hold, and for a byte that no token spells.
         """
@@ -217,17 +218,19 @@ class Tokenizer:
         except BaseException as error:
             check_failure(error, CANNOT_ENCODE)
             raise
-        return Encoding(tuple(encoded.ids), tuple(encoded.offsets))
+        ids, offsets = tuple(encoded.ids), tuple(encoded.offsets)
+        return Encoding(ids, offsets, self._byte_offsets(text, ids, offsets))
 
     def encode_pieces(self, text: str) -> list[Encoding]:
         """The same ids as `encode`, one Encoding per piece that the pattern cuts (per character without a pattern)."""
         self._check_text(text)
         with contained(CANNOT_ENCODE):
             encoded = self._engine.encode(text, add_special_tokens=False)
-        rows = zip(encoded.ids, encoded.offsets, encoded.word_ids, strict=True)
-        by_piece = groupby(rows, key=lambda row: row[1] if self.kind == "char" else row[2])
+        byte_offsets = self._byte_offsets(text, encoded.ids, encoded.offsets)
+        rows = zip(encoded.ids, encoded.offsets, byte_offsets, encoded.word_ids, strict=True)
+        by_piece = groupby(rows, key=lambda row: row[1] if self.kind == "char" else row[3])
         pieces = (list(zip(*piece, strict=True)) for _, piece in by_piece)
-        return [Encoding(ids, offsets) for ids, offsets, _ in pieces]
+        return [Encoding(ids, offsets, byte_offsets) for ids, offsets, byte_offsets, _ in pieces]
 
     def normalize(self, text: str) -> str:
         """The text as the file's normaliser leaves it, before it is cut; the same text where there is no normaliser."""
@@ -330,10 +333,7 @@ class Tokenizer:
         if not isinstance(text, str):
             found = f"{shown(text)} ({type(text).__name__})"
             raise TokenizerError("only text can be encoded", found=found, hint="for ids use decode")
-        try:
-            data = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise _surrogate(text, error) from None
+        data = text_bytes(text)
         if self._spelled is not None and (lost := data.translate(None, self._spelled)):
             raise TokenizerError(
                 "this tokenizer has no token for a byte of the text",
@@ -346,6 +346,12 @@ class Tokenizer:
         """The bytes that tokens spell, where some are missing."""
         missing = self.vocabulary.unspelled
         return bytes(byte for byte in range(NUM_BYTES) if byte not in missing) if missing else None
+
+    def _byte_offsets(self, text: str, ids: Sequence[int], offsets: Sequence[Span]) -> tuple[Span, ...]:
+        spelled = [self.vocabulary.token_bytes[token_id] for token_id in ids]
+        if spelled and self.vocabulary.drops_first_space:  # the space that was put in front is no part of the text
+            spelled[0] = spelled[0].removeprefix(b" ")
+        return find_byte_offsets(text, offsets, spelled)
 
     def _parts(self, texts: Sequence[str]) -> Iterator[tuple[int, str]]:
         for row, text in enumerate(texts):
@@ -384,14 +390,6 @@ def _groups(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]
             group, waiting = [], 0
     if group:
         yield group
-
-
-def _surrogate(text: str, error: UnicodeEncodeError) -> TokenizerError:
-    return TokenizerError(
-        "the text holds half of a surrogate pair, which is not a character",
-        found=f"U+{ord(text[error.start]):04X} at character {error.start}",
-        hint="decode the bytes that the text came from as UTF-8",
-    )
 
 
 def _read_config(text: str, vocabulary: Vocabulary) -> dict[str, Json]:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
@@ -25,14 +26,76 @@ from pellucid.tokens.layout import Specials, as_text, config_of, special_names
 from pellucid.tokens.merge_limits import LEAST_COUNT, Limits
 from pellucid.tokens.merges import learn_merges
 from pellucid.tokens.models import bpe, character, unigram, word, wordpiece
+from pellucid.tokens.models.wordpiece_words import count_words
 from pellucid.tokens.patterns import DEFAULT_PATTERN, PATTERNS
 from pellucid.tokens.pieces import count_pieces, find_merger
-from pellucid.tokens.sample import TrainingSample, num_bytes
+from pellucid.tokens.sample import TrainingSample
 from pellucid.tokens.settings import MOST_SAMPLE_BYTES, MOST_TOKENS, SAMPLE_BYTES
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import parse_object
 
 C = TypeVar("C", str, bytes)
+NO_MORE_PAIRS = f"no other pair occurs {LEAST_COUNT} times"
+NO_MORE_PARTS = "the text has no more different parts"
+
+
+class TrainingOptions(TypedDict, total=False):
+    """What the training of every kind but characters takes beside its own arguments; `Training` has the defaults.
+
+    Events of all of them: `tokens.progress`, `tokens.sampled` when not all of the text was used,
+    `tokens.vocabulary_small` when the text cannot fill the vocabulary.
+    """
+
+    sample_bytes: int  # most bytes of text to learn from
+    total_bytes: (
+        int | None
+    )  # of all texts, where known: a larger text is thinned evenly; else reading stops at the limit
+    specials: Specials
+    recorder: Recorder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training of a tokenizer: what was asked for, and what is left out and said at its end.
+
+    Raises TokenizerError for an impossible size or an unknown pattern.
+    """
+
+    vocab_size: int
+    pattern: str = DEFAULT_PATTERN
+    sample_bytes: int = SAMPLE_BYTES
+    total_bytes: int | None = None
+    specials: Specials = "standard"
+    recorder: Recorder = NULL
+
+    def __post_init__(self) -> None:
+        _check_size(self.vocab_size, special_names(self.specials))
+        if (
+            self.vocab_size > MOST_TOKENS
+        ):  # the engine makes room for all of them first, and ends the process where it cannot
+            hint = f"ask for {MOST_TOKENS:,} or fewer"
+            raise TokenizerError("no model has so large a vocabulary", found=f"{self.vocab_size:,} tokens", hint=hint)
+        if self.pattern not in PATTERNS:
+            raise TokenizerError("no such pattern", found=self.pattern, hint="known: " + ", ".join(PATTERNS))
+        if not 0 < self.sample_bytes <= MOST_SAMPLE_BYTES:
+            what = f"sample_bytes must lie between 1 and {MOST_SAMPLE_BYTES:,}"
+            raise TokenizerError(what, found=f"{self.sample_bytes:,}")
+
+    def sample(self, texts: Iterable[str]) -> TrainingSample:
+        """The part of the texts to learn from."""
+        return TrainingSample(texts, self.sample_bytes, self.total_bytes, recorder=self.recorder)
+
+    def finish(
+        self, sample: TrainingSample, layout: Mapping[str, Any], config: str, *, shortage: str = NO_MORE_PARTS
+    ) -> Tokenizer:
+        """The tokenizer of a layout; what of the text was left out is said, and that the vocabulary is not full."""
+        sample.report()
+        tokenizer = Tokenizer.from_json(as_text(layout), config)
+        if tokenizer.vocab_size < self.vocab_size:
+            message = f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: {shortage}"
+            data = {"asked": self.vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
+            self.recorder.record(Event(name="tokens.vocabulary_small", message=message, data=data))
+        return tokenizer
 
 
 def train_bpe(
@@ -40,53 +103,43 @@ def train_bpe(
     vocab_size: int,
     *,
     pattern: str = DEFAULT_PATTERN,
-    sample_bytes: int = SAMPLE_BYTES,
-    total_bytes: int | None = None,
     max_han: int = 4,
     max_token_bytes: int = 64,
-    specials: Specials = "standard",
-    recorder: Recorder = NULL,
+    **options: Unpack[TrainingOptions],
 ) -> Tokenizer:
     """Learn a byte-level BPE of at most `vocab_size` tokens: the 256 bytes, the merges, the special tokens.
 
-    `total_bytes`: size of all texts, where it is known; with it a text larger than `sample_bytes` is thinned evenly,
-    without it training stops at the limit. `max_han`: most Chinese characters in a token, 0 for no limit.
-    Events: `tokens.sampled` when not all of the text was used, `tokens.vocabulary_small` when the text cannot fill
-    the vocabulary. Raises TokenizerError for an impossible size, an unknown pattern, no text, or a lone surrogate.
+    `max_han`: most Chinese characters in a token, 0 for no limit. `options`, events: `TrainingOptions`; and those of
+    `merges.learn_merges`. Raises TokenizerError for an impossible size, an unknown pattern, no text, or a lone surrogate.
 
     >>> tokenizer = train_bpe(["low low low"], 260, specials="none")
     >>> [tokenizer.token_text(i) for i in tokenizer.encode("lowest").ids]
     ['low', 'e', 's', 't']
     """
-    _check_request(vocab_size, specials, pattern, sample_bytes)
-    names = special_names(specials)
-    sample = TrainingSample(texts, sample_bytes, total_bytes)
+    training = Training(vocab_size=vocab_size, pattern=pattern, **options)
+    names, sample = special_names(training.specials), training.sample(texts)
     limits = Limits(
         num_tokens=vocab_size - len(names), pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
     )
-    merges = learn_merges(sample, limits, recorder=recorder)
+    merges = learn_merges(sample, limits, recorder=training.recorder)
     if not sample.used:
         raise _no_text()
-    sample.report(recorder)
-    tokenizer = Tokenizer.from_json(as_text(bpe.layout(merges, pattern, names)), config_of(specials))
-    if tokenizer.vocab_size < vocab_size:
-        message = f"vocabulary {vocab_size:,} -> {tokenizer.vocab_size:,}: no other pair occurs {LEAST_COUNT} times"
-        data = {"asked": vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
-        recorder.record(Event(name="tokens.vocabulary_small", message=message, data=data))
-    return tokenizer
+    layout = bpe.layout(merges, pattern, names)
+    return training.finish(sample, layout, config_of(training.specials), shortage=NO_MORE_PAIRS)
 
 
 def train_characters(
     texts: Iterable[str],
     *,
     vocab_size: int | None = None,
+    total_bytes: int | None = None,
     specials: Specials = "standard",
     recorder: Recorder = NULL,
 ) -> Tokenizer:
     """Give every character of the texts a token, in the order of their code points; others are spelled in bytes.
 
     `vocab_size` keeps only the most frequent characters, so that bytes, characters and special tokens are that many.
-    Events: `tokens.characters_dropped` when that leaves some out. Raises TokenizerError for no text.
+    `total_bytes`: of all texts, where known. Events: `tokens.progress`, `tokens.characters_dropped` when that leaves some out. Raises TokenizerError for no text.
 
     >>> train_characters(["abba"], specials="none").vocab_size == 256 + 2 + 2
     True
@@ -95,9 +148,8 @@ def train_characters(
     if vocab_size is not None:
         _check_size(vocab_size, names)
     counts: Counter[str] = Counter()
-    for text in texts:
-        num_bytes(text)
-        counts.update(text)
+    for block in TrainingSample(texts, None, total_bytes, recorder=recorder):
+        counts.update(block)
     if not counts:
         raise _no_text()
     by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
@@ -115,30 +167,24 @@ def train_unigram(
     vocab_size: int,
     *,
     pattern: str = DEFAULT_PATTERN,
-    sample_bytes: int = SAMPLE_BYTES,
-    total_bytes: int | None = None,
     max_han: int = 4,
-    specials: Specials = "standard",
-    recorder: Recorder = NULL,
+    **options: Unpack[TrainingOptions],
 ) -> Tokenizer:
     """Learn a Unigram of at most `vocab_size` tokens: the 256 bytes, likely pieces of words, the special tokens.
 
-    The arguments, events and errors are those of `train_bpe`.
+    The arguments and errors are those of `train_bpe`. Events: `TrainingOptions`, and those of `pieces.count_pieces` and
+    `unigram.train`.
 
     >>> tokenizer = train_unigram(["low lower lowest"] * 9, 262, specials="none")
     >>> tokenizer.exact, tokenizer.decode(tokenizer.encode("lowest 中").ids)
     (True, 'lowest 中')
     """
-    _check_request(vocab_size, specials, pattern, sample_bytes)
-    names = special_names(specials)
-    sample = TrainingSample(texts, sample_bytes, total_bytes)
-    pieces = count_pieces(sample, pattern, max_han=max_han, recorder=recorder)
-    tokens = unigram.train(_checked(pieces), vocab_size - len(names), recorder=recorder)
-    sample.report(recorder)
-    tokenizer = Tokenizer.from_json(
-        as_text(unigram.layout(tokens, pattern=pattern, specials=names)), config_of(specials)
-    )
-    return _filled(tokenizer, vocab_size, recorder)
+    training = Training(vocab_size=vocab_size, pattern=pattern, **options)
+    names, sample = special_names(training.specials), training.sample(texts)
+    pieces = count_pieces(sample, pattern, max_han=max_han, recorder=training.recorder)
+    tokens = unigram.train(_checked(pieces), vocab_size - len(names), recorder=training.recorder)
+    layout = unigram.layout(tokens, pattern=pattern, specials=names)
+    return training.finish(sample, layout, config_of(training.specials))
 
 
 def train_words(
@@ -146,87 +192,52 @@ def train_words(
     vocab_size: int,
     *,
     pattern: str = DEFAULT_PATTERN,
-    sample_bytes: int = SAMPLE_BYTES,
-    total_bytes: int | None = None,
-    specials: Specials = "standard",
-    recorder: Recorder = NULL,
+    **options: Unpack[TrainingOptions],
 ) -> Tokenizer:
     """Give each of the most frequent words a token, every Chinese character being a word; all others are unknown.
 
-    The arguments, events and errors are those of `train_bpe`.
+    The arguments and errors are those of `train_bpe`. Events: `TrainingOptions`, and those of `pieces.count_pieces`.
 
     >>> tokenizer = train_words(["the cat and the dog"], 260, specials="none")
     >>> [tokenizer.token_text(i) for i in tokenizer.encode("the fox").ids]
     ['the', '<unk>']
     """
-    _check_request(vocab_size, specials, pattern, sample_bytes)
-    names = special_names(specials)
-    sample = TrainingSample(texts, sample_bytes, total_bytes)
-    pieces = count_pieces(sample, pattern, max_han=1, recorder=recorder)
+    training = Training(vocab_size=vocab_size, pattern=pattern, **options)
+    names, sample = special_names(training.specials), training.sample(texts)
+    pieces = count_pieces(sample, pattern, max_han=1, recorder=training.recorder)
     words = word.train(_checked(pieces), vocab_size - 1 - len(names))
-    sample.report(recorder)
-    tokenizer = Tokenizer.from_json(
-        as_text(word.layout(words, pattern=pattern, specials=names)), config_of(specials, {"unk": word.UNKNOWN})
-    )
-    return _filled(tokenizer, vocab_size, recorder)
+    layout = word.layout(words, pattern=pattern, specials=names)
+    return training.finish(sample, layout, config_of(training.specials, {"unk": word.UNKNOWN}))
 
 
 def train_wordpiece(
-    texts: Iterable[str],
-    vocab_size: int,
-    *,
-    lowercase: bool = False,
-    sample_bytes: int = SAMPLE_BYTES,
-    total_bytes: int | None = None,
-    specials: Specials = "standard",
-    recorder: Recorder = NULL,
+    texts: Iterable[str], vocab_size: int, *, lowercase: bool = False, **options: Unpack[TrainingOptions]
 ) -> Tokenizer:
     """Learn a WordPiece of at most `vocab_size` tokens: BERT's special ones, characters and parts of words, the others.
 
-    `lowercase`: capitals become small letters and accents are removed. The other arguments, the events and the errors are
-    those of `train_bpe`; `tokens.characters_dropped` where characters of the text are unknown.
+    `lowercase`: capitals become small letters and accents are removed. The other arguments and the errors are those of
+    `train_bpe`. Events: `TrainingOptions`, and those of `wordpiece_words.count_words` and `wordpiece.train`.
 
     >>> tokenizer = train_wordpiece(["low lower lowest"] * 9, 300, specials="none")
     >>> [tokenizer.token_text(i) for i in tokenizer.encode("slow low").ids]
     ['[UNK]', ' low']
     """
-    _check_request(vocab_size, specials, DEFAULT_PATTERN, sample_bytes)
-    sample = TrainingSample(texts, sample_bytes, total_bytes)
-    words = wordpiece.count_words(sample, lowercase=lowercase, strip_accents=None)
+    training = Training(vocab_size=vocab_size, **options)
+    specials, recorder, sample = training.specials, training.recorder, training.sample(texts)
+    words = count_words(sample, lowercase=lowercase, strip_accents=None, recorder=recorder)
     more = special_names(specials, without=wordpiece.ROLES)
     merge = find_merger(sum(map(len, words)), recorder=recorder)
     tokens = wordpiece.train(_checked(words), vocab_size - len(more), merge=merge, recorder=recorder)
-    sample.report(recorder)
     layout = wordpiece.layout(tokens, lowercase=lowercase, strip_accents=None, specials=more)
     settings = wordpiece.config(lowercase=lowercase, strip_accents=None)
     config = {**parse_object(config_of(specials, wordpiece.ROLES)), **settings}
-    return _filled(Tokenizer.from_json(as_text(layout), as_text(config)), vocab_size, recorder)
+    return training.finish(sample, layout, as_text(config))
 
 
 def _checked(counts: Mapping[C, int]) -> Mapping[C, int]:
     if not counts:
         raise _no_text()
     return counts
-
-
-def _filled(tokenizer: Tokenizer, vocab_size: int, recorder: Recorder) -> Tokenizer:
-    """The same tokenizer; say so when the text had less variety than the vocabulary asked for."""
-    if tokenizer.vocab_size < vocab_size:
-        message = f"vocabulary {vocab_size:,} -> {tokenizer.vocab_size:,}: the text has no more different parts"
-        data = {"asked": vocab_size, "vocab_size": tokenizer.vocab_size}
-        recorder.record(Event(name="tokens.vocabulary_small", message=message, data=data))
-    return tokenizer
-
-
-def _check_request(vocab_size: int, specials: Specials, pattern: str, sample_bytes: int) -> None:
-    _check_size(vocab_size, special_names(specials))
-    if vocab_size > MOST_TOKENS:  # the engine makes room for all of them first, and ends the process where it cannot
-        hint = f"ask for {MOST_TOKENS:,} or fewer"
-        raise TokenizerError("no model has so large a vocabulary", found=f"{vocab_size:,} tokens", hint=hint)
-    if pattern not in PATTERNS:
-        raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(PATTERNS))
-    if not 0 < sample_bytes <= MOST_SAMPLE_BYTES:
-        raise TokenizerError(f"sample_bytes must lie between 1 and {MOST_SAMPLE_BYTES:,}", found=f"{sample_bytes:,}")
 
 
 def _check_size(vocab_size: int, names: Sequence[str]) -> None:

@@ -28,11 +28,9 @@ from numpy.typing import NDArray
 from pellucid.tokens.fast.compile import PADDING, byte_at, inner, loop, word_at
 from pellucid.tokens.fast.split import BATCH, CUT, WHOLE, find_ends, open_scanner
 from pellucid.tokens.fast.threads import count_threads
-from pellucid.tokens.merge_limits import LONGEST
+from pellucid.tokens.merge_limits import LONGEST, MOST_PIECES, ROUND
 
 HASH, PLACE, SIZE, COUNT = range(4)  # the columns of a row
-ROUND = 1 << 24  # bytes of text that are counted together
-MOST_PIECES = 1 << 21
 FEWEST_SLOTS = 1 << 12
 UPPER_HALF = np.uint64(0xFFFFFFFF00000000)
 LOWER_HALF = np.uint64(0x00000000FFFFFFFF)

@@ -17,31 +17,39 @@ Source: Kudo 2018, "Subword Regularization", section 3.2; Rabiner 1989, "A Tutor
 
 from __future__ import annotations
 
+import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-try:
-    import numba
-except ImportError:  # it lags new Pythons
-    numba = None  # type: ignore[assignment]
+from pellucid.events import Event, Recorder
 
-IS_COMPILED = numba is not None
+IS_COMPILED = importlib.util.find_spec("numba") is not None  # it lags new Pythons
+if IS_COMPILED:
+    from pellucid.tokens.fast.compile import loop
+    from pellucid.tokens.fast.telling import telling_of_compilation
+else:
+
+    def loop(function: Callable[..., Any]) -> Any:
+        """The loop as it is."""
+        return function
+
+    @contextmanager
+    def telling_of_compilation(name: str, recorder: Recorder) -> Iterator[None]:
+        """Say that the loops run as they are."""
+        message = "Numba is not installed: Unigram is trained by slow loops, with the same result"
+        recorder.record(Event(name="tokens.slow_way", message=message, data={"kind": "unigram"}))
+        yield
+
+
 TINY = 2.0**-250  # a sum below this is scaled up, so that no product of two of them underflows
 LOG_2_HIGH, LOG_2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # their sum is log(2), the first is short
 SQRT_HALF = 0.70710678118654752440
 NOTHING = -1e300  # the score of a place that no path has reached
 LOST = 1 << 40  # the shift of a sum without terms
-
-
-def loop(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a loop where Numba is there; `fastmath` stays off, since it would change the order of sums."""
-    if numba is None:
-        return function
-    compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=False)(function)
-    return compiled
 
 
 @loop

@@ -24,12 +24,13 @@ from typing import Any
 import numpy as np
 
 from pellucid.errors import TokenizerError
-from pellucid.events import NULL, Event, Recorder
+from pellucid.events import NULL, Recorder
 from pellucid.tokens import layout as shared
 from pellucid.tokens import plain
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS, NUM_BYTES
 from pellucid.tokens.fast import unigram as loops
 from pellucid.tokens.models.unigram_lattice import Bools, Reals, UnigramCorpus, UnigramLattice, find_seeds, read_pieces
+from pellucid.tokens.progress import pruning
 from pellucid.tokens.vocabulary import HINT, Check, ModelTokens, Vocabulary, as_list, check_ids
 from pellucid.untrusted import shown
 
@@ -123,19 +124,23 @@ def train(
 
     The 256 bytes come first, then the others, the most probable first. `longest`: most characters in a token. The
     result depends on the pieces and their counts only, to the bit, not on their order, the machine or its threads.
-    Events: `tokens.slow_way` where Numba is missing. Raises TokenizerError for a size below 256.
+    Events: `tokens.compiling`, `tokens.compiled`, `tokens.slow_way` where Numba is missing, `tokens.progress`. Raises TokenizerError for a size below 256.
 
     >>> [token.decode() for token, _ in train({b"low": 5, b"lower": 2, b"newer": 6}, 259)[256:]]
     ['newer', 'low', 'lower']
     """
     if vocab_size < NUM_BYTES:
         raise TokenizerError("a vocabulary needs a token for each of the 256 bytes", found=f"{vocab_size} tokens")
-    if not loops.IS_COMPILED:
-        message = "Numba is not installed: Unigram is trained by slow loops, with the same result"
-        recorder.record(Event(name="tokens.slow_way", message=message, data={"kind": "unigram"}))
-    corpus = read_pieces(pieces)
+    with loops.telling_of_compilation("unigram", recorder):
+        _train(read_pieces({b"to be or not to be": 2}), NUM_BYTES, longest, NULL)
+    return _train(read_pieces(pieces), vocab_size, longest, recorder)
+
+
+def _train(corpus: UnigramCorpus, vocab_size: int, longest: int, recorder: Recorder) -> list[tuple[bytes, float]]:
+    recorder.record(pruning(0, _num_rounds(plain.SEEDS_PER_TOKEN * vocab_size, vocab_size)))
     lattice, counts = find_seeds(corpus, longest, plain.SEEDS_PER_TOKEN * vocab_size)
     counts *= np.maximum(lattice.lengths, 1)
+    num_done = 0
     while True:
         for _ in range(ROUNDS):
             counts = _expect(corpus, lattice, counts)
@@ -143,6 +148,8 @@ def train(
             lattice, counts = lattice.keep(kept), counts[kept]
         if len(counts) <= vocab_size:
             return _sorted_tokens(corpus, lattice, _estimate(lattice, counts)[0])
+        num_done += 1
+        recorder.record(pruning(num_done, num_done + _num_rounds(len(counts), vocab_size)))
         most, of = KEPT
         kept = _largest(_weigh(corpus, lattice, counts), max(vocab_size, len(counts) * most // of))
         lattice, counts = lattice.keep(kept), counts[kept]
@@ -214,6 +221,15 @@ def _weigh(corpus: UnigramCorpus, lattice: UnigramLattice, counts: Reals) -> Rea
     used = _of_tokens(lattice, used)
     loops.weigh(lattice.places, lattice.lengths, *lattice.edges, lattice.spelled, scores, used, losses)
     return losses
+
+
+def _num_rounds(size: int, wanted: int) -> int:
+    """How many rounds `size` tokens need at most to become `wanted`; the last drops none."""
+    most, of = KEPT
+    rounds = 0
+    while size > wanted:
+        size, rounds = max(wanted, size * most // of), rounds + 1
+    return rounds
 
 
 def _largest(numbers: Reals, size: int) -> Bools:

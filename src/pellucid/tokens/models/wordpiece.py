@@ -14,18 +14,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-from tokenizers import normalizers, pre_tokenizers
+from typing import Any
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens import layout as shared
 from pellucid.tokens import plain
+from pellucid.tokens.progress import merging
 from pellucid.tokens.roles import Role
+from pellucid.tokens.symbol_words import LearnMerges, SymbolWords
 from pellucid.tokens.vocabulary import HINT, UNREACHED, Check, ModelTokens, Vocabulary, as_object, check_ids
 from pellucid.untrusted import shown
 
@@ -41,26 +39,6 @@ FIELDS: dict[str, Check] = {
     "max_input_chars_per_word": lambda value: type(value) is int and 0 < value <= MOST_CHARACTERS,
     "vocab": lambda value: isinstance(value, dict),
 }
-
-
-class LearnMerges(Protocol):
-    """What learns merges: of words as symbols 0, 1, … of `num_symbols`, behind one another, each with its count.
-
-    It returns pairs in the order in which they were joined, until there are `most_new` new symbols or no pair occurs
-    `least_count` times. What a pair makes is the next symbol, unless an earlier pair made the same. Among pairs that
-    occur equally often the one with the lower symbols wins.
-    """
-
-    def __call__(
-        self,
-        symbols: NDArray[np.int32],
-        starts: NDArray[np.int64],
-        counts: NDArray[np.int64],
-        *,
-        num_symbols: int,
-        most_new: int,
-        least_count: int,
-    ) -> Iterable[tuple[int, int]]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,28 +95,6 @@ def for_engine(node: Mapping[str, Any], vocabulary: Vocabulary, tokens: Mapping[
     }
 
 
-def count_words(texts: Iterable[str], *, lowercase: bool, strip_accents: bool | None) -> Counter[str]:
-    """The words that BERT's normaliser makes of texts, and how often each occurs.
-
-    >>> count_words(["Größe, 人工"], lowercase=True, strip_accents=None)
-    Counter({'große': 1, ',': 1, '人': 1, '工': 1})
-    """
-    normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-    splitter = pre_tokenizers.BertPreTokenizer()
-    chunks: Counter[str] = Counter()
-    for text in texts:
-        chunks.update(text.replace("\n", " ").split(" "))  # a space parts words whatever stands beside it
-    parts: Counter[str] = Counter()
-    for chunk, count in chunks.items():
-        for part in normalizer.normalize_str(chunk).split(" "):
-            parts[part] += count
-    words: Counter[str] = Counter()
-    for part, count in parts.items():
-        for word, _ in splitter.pre_tokenize_str(part):
-            words[word] += count
-    return words
-
-
 def train(
     words: Mapping[str, int], vocab_size: int, *, merge: LearnMerges | None = None, recorder: Recorder = NULL
 ) -> list[str]:
@@ -159,25 +115,13 @@ def train(
     number = {symbol: place for place, symbol in enumerate(alphabet)}
     numbered = [([number.get(symbol, -1) for symbol in plain.symbols_of(word)], words[word]) for word in words]
     kept = [(word, count) for word, count in numbered if min(word) >= 0]
-    learn = merge or merge_plainly
-    pairs = (
-        learn(
-            np.array([symbol for word, _ in kept for symbol in word], dtype=np.int32),
-            np.cumsum([0, *(len(word) for word, _ in kept)], dtype=np.int64),
-            np.array([count for _, count in kept], dtype=np.int64),
-            num_symbols=len(alphabet),
-            most_new=vocab_size - len(SPECIALS) - len(alphabet),
-            least_count=LEAST_COUNT,
-        )
-        if kept
-        else ()
-    )
-    spelled = dict(enumerate(alphabet))
-    tokens = dict.fromkeys(alphabet)
+    learn, most_new = merge or merge_plainly, vocab_size - len(SPECIALS) - len(alphabet)
+    symbol_words = SymbolWords.of(kept, len(alphabet))
+    pairs = learn(symbol_words, most_new=most_new, least_count=LEAST_COUNT) if kept else ()
+    spelled = [*alphabet]
     for left, right in pairs:
-        token = plain.spell_wordpiece([spelled[left], spelled[right]])
-        if token not in tokens:
-            tokens[token] = spelled[len(spelled)] = token
+        spelled.append(plain.spell_wordpiece([spelled[left], spelled[right]]))
+    tokens = dict.fromkeys(spelled)
     learned = [*SPECIALS, *tokens][:vocab_size]
     others = {character: count for character, count in symbols.items() if character not in tokens}
     learned += _fitting(others, vocab_size - len(learned), 1)
@@ -186,28 +130,23 @@ def train(
 
 
 def merge_plainly(
-    symbols: NDArray[np.int32],
-    starts: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    *,
-    num_symbols: int,
-    most_new: int,
-    least_count: int,
+    words: SymbolWords, *, most_new: int, least_count: int, recorder: Recorder = NULL
 ) -> list[tuple[int, int]]:
-    """The merge loop in its readable form, quadratic in time.
+    """The merge loop in its readable form, quadratic in time: it is a `symbol_words.LearnMerges`.
 
-    >>> merge_plainly(np.array([0, 1, 0, 1]), np.array([0, 4]), np.array([1]), num_symbols=2, most_new=9, least_count=2)
+    >>> merge_plainly(SymbolWords.of([([0, 1, 0, 1], 1)], 2), most_new=9, least_count=2)
     [(0, 1)]
     """
-    words: list[tuple[list[tuple[str, ...]], int]] = [
-        ([(str(symbol),) for symbol in symbols[start:end]], int(count))
-        for start, end, count in zip(starts, starts[1:], counts)
+    spelled: list[tuple[list[tuple[str, ...]], int]] = [
+        ([(str(symbol),) for symbol in word], count) for word, count in words
     ]
-    age: dict[tuple[str, ...], int] = {(str(symbol),): symbol for symbol in range(num_symbols)}
-    merges = plain.learn_merges(words, age, most_new + most_new // 8, least_count)  # some make what is there already
-    for left, right in merges:
-        age.setdefault(left + right, len(age))
-    return [(age[left], age[right]) for left, right in merges]
+    age: dict[tuple[str, ...], int] = {(str(symbol),): symbol for symbol in range(words.num_symbols)}
+    merges = []
+    for left, right in plain.learn_merges(spelled, age, most_new, least_count):
+        age[left + right] = len(age)
+        merges.append((age[left], age[right]))
+        recorder.record(merging(len(merges), most_new))
+    return merges
 
 
 def layout(
