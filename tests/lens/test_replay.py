@@ -87,8 +87,8 @@ def test_the_lattice_is_told_with_both_ways(lens_on: Opener) -> None:
     ]  # fmt: skip
     assert {"label": "·the", "start": 0, "end": 4, "score": -1.0, "is_known": True} in how["fitting"]
     assert how["ways"] == [
-        {"score": -1.0, "tokens": ["·the"], "cuts": [0, 4]},
-        {"score": -14.0, "tokens": ["·", "t", "h", "e"], "cuts": [0, 1, 2, 3, 4]},
+        {"score": -1.0, "tokens": ["·the"], "spans": [[0, 4]]},
+        {"score": -14.0, "tokens": ["·", "t", "h", "e"], "spans": [[0, 1], [1, 2], [2, 3], [3, 4]]},
     ]
 
 

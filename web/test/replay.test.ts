@@ -22,8 +22,8 @@ describe("a lattice", () => {
     characters: [..."abcd"].map((label, start) => ({ label, start, end: start + 1 })),
     fitting: [fitting("a", 0), fitting("ab", 0), fitting("b", 1), fitting("c", 2), fitting("d", 3)],
     ways: [
-      { score: -3, tokens: ["ab", "c", "d"], cuts: [0, 2, 3, 4] },
-      { score: -4, tokens: ["a", "b", "c", "d"], cuts: [0, 1, 2, 3, 4] },
+      { score: -3, tokens: ["ab", "c", "d"], spans: [[0, 2], [2, 3], [3, 4]] },
+      { score: -4, tokens: ["a", "b", "c", "d"], spans: [[0, 1], [1, 2], [2, 3], [3, 4]] },
     ],
   };
 

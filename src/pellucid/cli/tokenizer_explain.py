@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,7 @@ def match_rows(how: WordPieceExplanation) -> Iterator[tuple[str, ...]]:
 
 def lattice_rows(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[tuple[str, ...]]:
     """Every token that fits, with its score and the ways that take it; then the sums of the two best ways."""
-    best, second = (spans(way.tokens) if way else set() for way in (how.best, how.runner_up))
+    best, second = (set(way.spans if way else ()) for way in (how.best, how.runner_up))
     for one in how.fitting:
         span = (one.start, one.end)
         taken = BOTH if span in best & second else BEST if span in best else SECOND if span in second else ""
@@ -128,18 +127,6 @@ def lattice_rows(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[tupl
         if way is not None:
             cut = " ".join(quote(shown(tokenizer, token)) for token in way.tokens)
             yield "", cut, f"{way.score:.3f}", words(name)
-
-
-def spans(tokens: tuple[str, ...]) -> set[tuple[int, int]]:
-    """Where the tokens of a way of cutting begin and end.
-
-    >>> sorted(spans(("un", "do")))
-    [(0, 2), (2, 4)]
-    """
-    ends = [0]
-    for token in tokens:
-        ends.append(ends[-1] + len(token))
-    return set(pairwise(ends))
 
 
 def shown(tokenizer: Tokenizer, token: str) -> str:

@@ -104,10 +104,7 @@ def _tell_lattice(tokenizer: Tokenizer, how: UnigramExplanation) -> dict[str, An
         return token if token_id is None else label_of(tokenizer, token_id)
 
     def way(one: WayOfCutting) -> dict[str, Any]:
-        ends = [0]
-        for token in one.tokens:
-            ends.append(ends[-1] + len(token))
-        return {"score": one.score, "tokens": list(map(label, one.tokens)), "cuts": ends}
+        return {"score": one.score, "tokens": list(map(label, one.tokens)), "spans": list(map(list, one.spans))}
 
     fitting = [
         {"label": label(one.token), "start": one.start, "end": one.end, "score": one.score, "is_known": one.is_known}

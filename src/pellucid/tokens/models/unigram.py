@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,15 @@ class WayOfCutting:
 
     tokens: tuple[str, ...]
     score: float
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Where each token begins and ends in the piece.
+
+        >>> WayOfCutting(tokens=("un", "do"), score=-7.0).spans
+        ((0, 2), (2, 4))
+        """
+        return tuple(pairwise(accumulate(map(len, self.tokens), initial=0)))
 
 
 @dataclass(frozen=True, kw_only=True)

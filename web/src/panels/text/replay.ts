@@ -8,7 +8,7 @@ export interface Match { token: string | null; start: number; end: number; misse
 export interface MatchesHow { by: "matches"; characters: string[]; matches: Match[]; is_too_long: boolean }
 
 export interface Fitting { label: string; start: number; end: number; score: number; is_known: boolean }
-export interface Way { score: number; tokens: string[]; cuts: number[] }
+export interface Way { score: number; tokens: string[]; spans: [start: number, end: number][] }
 export interface LatticeHow {
   by: "lattice";
   characters: { label: string; start: number; end: number }[];
@@ -60,10 +60,7 @@ export function segmentsOf({ characters, fitting, ways }: LatticeHow): Segment[]
 }
 
 function takenBy(ways: readonly Way[], { start, end }: Fitting): Taken {
-  const [best, second] = [0, 1].map((way) => {
-    const place = ways[way]?.cuts.indexOf(start) ?? -1;
-    return place >= 0 && ways[way]!.cuts[place + 1] === end;
-  });
+  const [best, second] = [0, 1].map((way) => ways[way]?.spans.some((span) => span[0] === start && span[1] === end));
   return best && second ? "both" : best ? "best" : second ? "second" : "no";
 }
 
