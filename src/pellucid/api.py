@@ -380,10 +380,9 @@ def _dispatch(lm: LanguageModel, prompt: Prompt) -> Dispatch:
     from pellucid.lens.models import Models, Opened, run_of
 
     check_kind(lm, LanguageModel, "give what pellucid.load(path) returns")
-    ids = read_prompt(prompt, lm.tokenizer)
     opened = Opened(model=lm.model, runner=lm.runner, checkpoint=lm.checkpoint)
     dispatch = Dispatch(Models(opened, run=run_of(lm.checkpoint.directory)))
-    dispatch.branches.plant(ids)
+    dispatch.branches.plant(prompt)
     return dispatch
 
 

@@ -117,11 +117,10 @@ class Explainer:
         self.spelled = {token_id: token for token, token_id in self.vocabulary.ids.items()}
         for token, token_id in self.vocabulary.added.items():
             self.spelled.setdefault(token_id, token)
-        kinds: Mapping[str, Callable[[str, Encoding], How]] = {
+        self._by_kind: Mapping[str, Callable[[str, Encoding], How]] = {
             "bpe": self._merges, "char": self._merges, "wordpiece": self._matches, "unigram": self._lattice,
             "word": self._word,
         }  # fmt: skip
-        self._by_kind = kinds[self.vocabulary.kind]
         self.ranks: dict[tuple[str, str], int] = {}
         for rank, pair in enumerate(self.vocabulary.merges):
             self.ranks.setdefault(pair, rank)
@@ -134,7 +133,7 @@ class Explainer:
         start, end = encoding.offsets[0][0], encoding.offsets[-1][1]
         _check_length(text[start:end])
         added = self._added.issuperset(encoding.ids)
-        how = WholeExplanation(is_added=True) if added else self._by_kind(text, encoding)
+        how = WholeExplanation(is_added=True) if added else self._by_kind[self.vocabulary.kind](text, encoding)
         tokens = (
             Token(id=i, bytes=self.tokenizer.token_bytes(i), text=self.tokenizer.token_text(i)) for i in encoding.ids
         )

@@ -70,9 +70,7 @@ class Training:
     recorder: Recorder = NULL
 
     def __post_init__(self) -> None:
-        if (
-            self.vocab_size > MOST_TOKENS
-        ):  # the engine makes room for all of them first, and ends the process where it cannot
+        if self.vocab_size > MOST_TOKENS:  # the engine makes room for all of them first, and ends where it cannot
             hint = f"ask for {MOST_TOKENS:,} or fewer"
             raise TokenizerError("no model has so large a vocabulary", found=f"{self.vocab_size:,} tokens", hint=hint)
         if self.pattern not in PATTERNS:

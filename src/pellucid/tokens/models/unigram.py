@@ -71,6 +71,15 @@ class WayOfCutting:
     tokens: tuple[str, ...]
     score: float
 
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Where each token begins and ends in the piece.
+
+        >>> WayOfCutting(tokens=("un", "do"), score=-7.0).spans
+        ((0, 2), (2, 4))
+        """
+        return tuple(pairwise(accumulate(map(len, self.tokens), initial=0)))
+
 
 NO_WAY = WayOfCutting(tokens=(), score=0.0)  # where there is no second
 
@@ -188,7 +197,7 @@ def explain(piece: str, scores: Mapping[str, float]) -> UnigramExplanation:
     unknown = min(scores.values()) - plain.UNKNOWN_PENALTY
     fitting = plain.fitting_tokens(piece, {*scores, *piece})
     ways = [WayOfCutting(tokens=tokens, score=score) for score, tokens in plain.best_ways(piece, scores, 2)]
-    best, second = (_spans(way.tokens) for way in (ways[0], ways[1] if len(ways) > 1 else NO_WAY))
+    best, second = (set(way.spans) for way in (ways[0], ways[1] if len(ways) > 1 else NO_WAY))
     return UnigramExplanation(
         piece=piece,
         fitting=tuple(
@@ -206,12 +215,6 @@ def explain(piece: str, scores: Mapping[str, float]) -> UnigramExplanation:
         best=ways[0],
         runner_up=ways[1] if len(ways) > 1 else None,
     )
-
-
-def _spans(tokens: Sequence[str]) -> set[tuple[int, int]]:
-    """Where the tokens of a way of cutting begin and end."""
-    ends = [0, *accumulate(map(len, tokens))]
-    return set(pairwise(ends))
 
 
 def _estimate(lattice: UnigramLattice, counts: Reals) -> tuple[Reals, Reals]:
