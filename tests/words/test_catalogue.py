@@ -13,6 +13,7 @@ import pytest
 from pellucid.cli.help import REMOVED
 from pellucid.cli.quickstart import LANGUAGE_NAMES, SPLIT_NAMES
 from pellucid.cli.tokenizer_compare import TITLE, X_LABEL
+from pellucid.cli.tokenizer_explain_picture import LEGEND
 from pellucid.cli.tokenizer_show import KINDS
 from pellucid.data.encodings import advise
 from pellucid.data.microworld.controls import fit_controls
@@ -108,7 +109,7 @@ def words_of_the_screen() -> set[str]:
     }
     told |= {"1 thread", "2 threads"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
-    told |= {*PLAIN_NAMES.values(), *KINDS.values(), *IN_WORDS.values(), TITLE, X_LABEL}
+    told |= {*PLAIN_NAMES.values(), *KINDS.values(), *IN_WORDS.values(), *LEGEND.values(), TITLE, X_LABEL}
     told |= {UNKNOWN_LOSS, SPACES_LOSS, METASPACE_LOSS, *NORMALIZER_LOSSES.values()}
     told |= {
         "words cut worst",

@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import json_option, print_json, read_standard_input
+from pellucid.cli.common import PlacePath, json_option, print_json, read_standard_input
 from pellucid.cli.language import words
-from pellucid.cli.screen import quote
+from pellucid.cli.screen import quote, say
 from pellucid.cli.tables import Side, print_table
+from pellucid.cli.tokenizer_explain_picture import draw_cuts
 from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
-from pellucid.tokens.explain import MergesExplanation, Piece, explain
+from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation, explain
 from pellucid.tokens.labels import readable
 from pellucid.tokens.models.unigram import UnigramExplanation
 from pellucid.tokens.models.word import WordExplanation
@@ -23,6 +24,7 @@ from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
 
 STANDARD_INPUT = "-"
+out_option = click.option("--out", type=PlacePath(file_okay=False, path_type=Path), help="draw it here, as SVG and PNG")
 TOKEN_COLUMNS: dict[str, Side] = {
     "piece": "left", "characters": "left", "id": "right", "token": "left", "bytes": "left",
 }  # fmt: skip
@@ -42,8 +44,9 @@ BEST, SECOND, BOTH = "best", "second", "best and second"
 @click.command(name="explain")
 @where_argument
 @click.argument("text")
+@out_option
 @json_option
-def explain_text(where: Path, text: str, as_json: bool) -> None:
+def explain_text(where: Path, text: str, out: Path | None, as_json: bool) -> None:
     """Show how TEXT became its tokens.
 
     The pieces that no token crosses, the ids in each with their bytes, and how they were found: the merges of BPE in
@@ -52,6 +55,8 @@ def explain_text(where: Path, text: str, as_json: bool) -> None:
     text = read_standard_input() if text == STANDARD_INPUT else text
     tokenizer = open_tokenizer(where)
     pieces = explain(tokenizer, text)
+    for file in draw_cuts(tokenizer, pieces, out) if out else ():
+        say(f"· {file}", err=True)
     if as_json:
         print_json([piece_document(piece) for piece in pieces])
         return
@@ -63,7 +68,7 @@ def explain_text(where: Path, text: str, as_json: bool) -> None:
         (UnigramExplanation, LATTICE_COLUMNS),
         (WordExplanation, WORD_COLUMNS),
     ):
-        if steps and type(pieces[0].how) is kind:  # one tokenizer, one kind
+        if steps and any(type(piece.how) is kind for piece in pieces):  # one tokenizer, one kind
             print_table(columns, steps)
 
 
@@ -86,6 +91,8 @@ def how_rows(tokenizer: Tokenizer, piece: Piece) -> Iterator[tuple[str, ...]]:
             found = lattice_rows(tokenizer, piece.how)
         case WordExplanation():
             found = iter([(words("yes") if piece.how.is_known else words("no: it is unknown"),)])
+        case WholeExplanation():
+            found = iter(())  # the first table has all there is to tell
     label = quote(piece.text)
     for cells in found:
         yield (label, *cells)

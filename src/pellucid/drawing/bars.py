@@ -83,6 +83,15 @@ def can_write(text: str) -> bool:
     return all(any(ord(sign) in signs for signs in fonts) for sign in text if not sign.isspace())
 
 
+def written(text: str) -> str:
+    """Text of unknown origin as it can be drawn: a sign that no font here has becomes its code point.
+
+    >>> written("a\U0010fffd")
+    'aU+10FFFD'
+    """
+    return "".join(plain(sign) if can_write(sign) else f"U+{ord(sign):04X}" for sign in text)
+
+
 def plain(text: str) -> str:
     """Text as matplotlib draws it: a `$` would begin a formula."""
     return text.replace("$", "\\$")

@@ -7,6 +7,8 @@ Source: Okabe & Ito 2008 (the palette).
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +39,20 @@ FONTS = (
 )  # tried in this order
 
 
+@cache
 def find_fonts() -> dict[str, frozenset[int]]:
     """The fonts of `FONTS` that are installed, each with the code points that it can write."""
     from matplotlib import font_manager
 
-    installed = {entry.name: entry.fname for entry in font_manager.fontManager.ttflist}
+    manager = font_manager.fontManager
+    if not any(
+        entry.name in FONTS[1:] for entry in manager.ttflist
+    ):  # the list is kept on disk and may be older than a font
+        known = {entry.fname for entry in manager.ttflist}
+        for path in sorted(set(font_manager.findSystemFonts()) - known):
+            with suppress(RuntimeError):  # a font that matplotlib cannot read
+                manager.addfont(path)
+    installed = {entry.name: entry.fname for entry in manager.ttflist}
     names = [name for name in FONTS if name in installed]
     return {name: frozenset(font_manager.get_font(installed[name]).get_charmap()) for name in names}
 

@@ -27,9 +27,11 @@ from pellucid.lessons.page import (
 from pellucid.lessons.settings import LessonSettings
 from pellucid.tokens.compare import Measurement, ScriptMeasure, draw_sample, measure_all
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.train import train_bpe, train_characters
+from pellucid.tokens.train import train_bpe, train_characters, train_unigram, train_wordpiece, train_words
 
 VOCABULARIES = (512, 2_048, 8_192)
+OF_OTHER_KINDS = 2_048
+IN_CHINESE = {"characters": "字符", "words": "整词"}
 NONE = Bilingual("–", "–")
 LATIN, HAN = "LATIN", "HAN"
 
@@ -37,7 +39,7 @@ LATIN, HAN = "LATIN", "HAN"
 def measurement(
     settings: LessonSettings, *, tokenizers: Mapping[str, Tokenizer], recorder: Recorder = NULL
 ) -> LessonPage:
-    """Measure the tokenizers on held-out text; without any, train one on characters and three of growing vocabulary."""
+    """Measure the tokenizers on held-out text; without any, train one of each kind, and BPE with growing vocabularies."""
     corpus = choose_corpus(settings, recorder=recorder)
     texts = (*corpus.train, *corpus.held_out) if tokenizers else corpus.held_out
     sample = draw_sample(texts, sum(map(len, texts)))
@@ -48,14 +50,20 @@ def measurement(
 
 
 def train_some(texts: Sequence[str]) -> dict[str, Tokenizer]:
-    """One tokenizer of characters, and BPE tokenizers of three sizes; a text may be too plain to fill the largest.
+    """A tokenizer of each kind, BPE in three sizes; a text may be too plain to fill the largest.
 
     >>> made = train_some(["ab " * 9])
-    >>> [(name.split()[0], tokenizer.kind) for name, tokenizer in made.items()]  # the sizes of all three are the same
-    [('characters', 'char'), ('BPE', 'bpe')]
+    >>> [tokenizer.kind for tokenizer in made.values()]  # the sizes of all three BPE are the same
+    ['char', 'bpe', 'unigram', 'wordpiece', 'word']
     """
-    made = [train_bpe(texts, size, specials="none") for size in VOCABULARIES]
-    return {"characters": train_characters(texts, specials="none"), **{f"BPE {one.vocab_size:,}": one for one in made}}
+    made = {"characters": train_characters(texts, specials="none")}
+    for size in VOCABULARIES:
+        bpe = train_bpe(texts, size, specials="none")
+        made[f"BPE {bpe.vocab_size:,}"] = bpe
+    made["Unigram"] = train_unigram(texts, OF_OTHER_KINDS, specials="none")
+    made["WordPiece"] = train_wordpiece(texts, OF_OTHER_KINDS, specials="none")
+    made["words"] = train_words(texts, OF_OTHER_KINDS, specials="none")
+    return made
 
 
 def _page(setup: Bilingual, measured: Mapping[str, Measurement], finding: Bilingual) -> LessonPage:
@@ -93,8 +101,10 @@ FEW_WORDS = Bilingual(
 )
 COUNTED = Bilingual(
     " The letters of a script are divided by the tokens that begin with one of them, with the space before it or without. A "
-    "word is a run of letters; Chinese has no spaces, so there only characters are counted.",
-    "用一种文字的字母数，除以其中以它开头的词元数（前面带不带空格都算）。连着的字母算一个单词；中文没有空格，所以只数汉字。",
+    "word is a run of letters; Chinese has no spaces, so there only characters are counted. An unknown token stands for text "
+    "that is lost: only words and WordPiece have it, the others fall back to bytes.",
+    "用一种文字的字母数，除以其中以它开头的词元数（前面带不带空格都算）。连着的字母算一个单词；中文没有空格，所以只数汉字。"
+    "未知词元代表丢失的文本：只有整词和 WordPiece 会有，其余的改用字节拼写。",
 )
 
 
@@ -103,9 +113,10 @@ def _setup(corpus: Corpus, *, trained: bool) -> Bilingual:
         return Bilingual("Your tokenizers read: ", "你的分词器读的是：") + corpus.name + Bilingual(".", "。") + COUNTED
     return (
         Bilingual(
-            "Four tokenizers learn from the same text, one from characters and three by byte-pair encoding (BPE) with growing "
-            "vocabularies, and read a part of it that they have not seen: ",
-            "四个分词器学习同一份文本：一个按字符，三个用字节对编码（BPE），词表一个比一个大；然后读其中没有见过的部分：",
+            "Seven tokenizers learn from the same text: one from characters, three by byte-pair encoding (BPE) with growing "
+            "vocabularies, and one each by Unigram, WordPiece and whole words. They read a part of it that they have not seen: ",
+            "七个分词器学习同一份文本：一个按字符，三个用字节对编码（BPE），词表一个比一个大，Unigram、WordPiece、整词各一个；"
+            "然后读其中没有见过的部分：",
         )
         + corpus.name
         + Bilingual(
@@ -123,8 +134,9 @@ def _table(measured: Mapping[str, Measurement]) -> LessonTable:
         Bilingual("3–4", "3–4"),
         Bilingual("0.75", "0.75"),
         Bilingual("1, 1.8", "1，1.8"),
+        NONE,
     )
-    rows = [(_name(name), one.vocab_size, *map(_cell, _worth(one))) for name, one in measured.items()]
+    rows = [(_name(name), one.vocab_size, *map(_cell, _worth(one)), one.num_unknown) for name, one in measured.items()]
     return LessonTable(
         caption=Bilingual("What one token is worth", "一个词元值多少"),
         columns=(
@@ -133,6 +145,7 @@ def _table(measured: Mapping[str, Measurement]) -> LessonTable:
             Bilingual("Latin letters", "拉丁字母"),
             Bilingual("words", "单词"),
             Bilingual("Chinese characters", "汉字"),
+            Bilingual("unknown tokens", "未知词元"),
         ),
         rows=(*rows, claims),
         digits=2,
@@ -140,7 +153,7 @@ def _table(measured: Mapping[str, Measurement]) -> LessonTable:
 
 
 def _name(name: str) -> Bilingual:
-    return Bilingual(name, "字符" if name == "characters" else name)
+    return Bilingual(name, IN_CHINESE.get(name, name))
 
 
 def _cell(value: float | None) -> Bilingual | float:

@@ -4,6 +4,7 @@
     wordpiece     from the left, the longest token that fits, and how many longer ones were tried
     unigram       every token that fits with its score, the best way through them, and the second best
     word          whether the piece is a word of the vocabulary
+    any           a token that was added by hand is taken whole, before anything else is tried
 
 The replay is computed by the readable algorithms of `plain.py` and must end at the ids that the engine gave, so an
 explanation always describes the real computation.
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.tokens import plain
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS
@@ -30,21 +32,33 @@ MOST_CHARACTERS = 2_000  # the readable algorithms take quadratic time, and nobo
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """Two neighbours joined: `rank` counts the merges that were learned before this one."""
+    """Two neighbours joined, wherever they stand in the piece.
+
+    `rank` counts the merges that were learned before this one, `places` are those of the joined parts in the new row.
+    """
 
     rank: int
     left: bytes
     right: bytes
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergesExplanation:
-    """The merges that were applied to a piece, in their order; none for a tokenizer of characters."""
+    """The smallest parts of a piece, and the merges applied to them in their order; none for characters."""
 
+    parts: tuple[bytes, ...]
     merges: tuple[Merge, ...]
 
 
-How: TypeAlias = MergesExplanation | WordPieceExplanation | UnigramExplanation | WordExplanation
+@dataclass(frozen=True, kw_only=True)
+class WholeExplanation:
+    """A piece that is one token as it stands: added by hand, or in a vocabulary that is asked before its merges."""
+
+    is_added: bool
+
+
+How: TypeAlias = MergesExplanation | WordPieceExplanation | UnigramExplanation | WordExplanation | WholeExplanation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +96,18 @@ def explain(tokenizer: Tokenizer, text: str) -> tuple[Piece, ...]:
     >>> [(merge.rank, merge.left, merge.right) for merge in piece.merges]
     [(0, b'l', b'o'), (1, b'lo', b'w')]
     """
+    _check_length(text)
+    explainer = Explainer(tokenizer)
+    return tuple(explainer.piece(text, encoding) for encoding in tokenizer.encode_pieces(text))
+
+
+def _check_length(text: str) -> None:
     if len(text) > MOST_CHARACTERS:
         found = f"{len(text):,} characters"
         raise TokenizerError(f"an explanation covers at most {MOST_CHARACTERS:,} characters", found=found)
-    replay = _Replay(tokenizer)
-    return tuple(_piece(tokenizer, text, encoding, replay) for encoding in tokenizer.encode_pieces(text))
 
 
-def _piece(tokenizer: Tokenizer, text: str, encoding: Encoding, replay: _Replay) -> Piece:
-    start, end = encoding.offsets[0][0], encoding.offsets[-1][1]
-    tokens = (Token(id=i, bytes=tokenizer.token_bytes(i), text=tokenizer.token_text(i)) for i in encoding.ids)
-    return Piece(text=text[start:end], start=start, end=end, how=replay(text, encoding), tokens=tuple(tokens))
-
-
-class _Replay:
+class Explainer:
     """Finds the tokens of a piece again, by the readable algorithm of the tokenizer's kind."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -113,21 +125,79 @@ class _Replay:
             self.ranks.setdefault(pair, rank)
         ordinary = {token: i for token, i in self.vocabulary.ids.items() if token != self.vocabulary.unknown}
         self.known, self.scores = ordinary, {token: self.vocabulary.scores.get(token, 0.0) for token in ordinary}
+        self._added = frozenset(self.vocabulary.added.values()) - {self.vocabulary.unknown_id}
 
-    def __call__(self, text: str, encoding: Encoding) -> How:
-        return self._by_kind(text, encoding)
+    def piece(self, text: str, encoding: Encoding) -> Piece:
+        """One piece of a text, as `Tokenizer.encode_pieces` cut it."""
+        start, end = encoding.offsets[0][0], encoding.offsets[-1][1]
+        _check_length(text[start:end])
+        added = self._added.issuperset(encoding.ids)
+        how = WholeExplanation(is_added=True) if added else self._by_kind(text, encoding)
+        tokens = (
+            Token(id=i, bytes=self.tokenizer.token_bytes(i), text=self.tokenizer.token_text(i)) for i in encoding.ids
+        )
+        return Piece(text=text[start:end], start=start, end=end, how=how, tokens=tuple(tokens))
 
-    def _merges(self, text: str, encoding: Encoding) -> MergesExplanation:
+    def piece_of(self, text: str, number: int) -> tuple[Piece, int]:
+        """The piece that holds token `number` of a text, and how many tokens stand before the piece.
+
+        Raises TokenizerError where the text has no such token, and for a piece of more than 2,000 characters.
+
+        >>> from pellucid.tokens.train import train_bpe
+        >>> piece, before = Explainer(train_bpe(["low low low"], 260, specials="none")).piece_of("low low", 1)
+        >>> piece.text, before
+        (' low', 1)
+        """
+        before = 0
+        for encoding in self.tokenizer.encode_pieces(text):
+            if before + len(encoding.ids) > number:
+                return self.piece(text, encoding), before
+            before += len(encoding.ids)
+        raise TokenizerError("the text has no such token", found=str(number), where=counted(before, "token"))
+
+    def token(self, token_id: int) -> How | None:
+        """How a token is made of smaller ones: its merges (BPE), or the other ways to cut it (Unigram).
+
+        In some files no chain of merges leads to some tokens; the merges then end early. None for a token that is not
+        made of others: a special or added one, a byte, and all of the other kinds.
+
+        >>> from pellucid.tokens.train import train_bpe
+        >>> tokenizer = train_bpe(["low low low"], 260, specials="none")
+        >>> [merge.rank for merge in Explainer(tokenizer).token(tokenizer.encode("low").ids[0]).merges]
+        [0, 1]
+        """
+        token = self.spelled.get(token_id)
+        if token is None or token in BYTE_TOKENS or token_id in self._added or token not in self.known:
+            return None
+        match self.vocabulary.kind:
+            case "bpe":
+                return self._explain_merges(list(token))[0]
+            case "unigram":
+                return unigram.explain(token, self.scores)
+            case _:
+                return None
+
+    def _merges(self, text: str, encoding: Encoding) -> How:
         spelled = self._spelled(encoding)
         symbols = [symbol for token in spelled for symbol in ((token,) if token in BYTE_TOKENS else token)]
-        steps = list(plain.steps(symbols, self.ranks))
-        self._check(steps[-1][1] if steps else symbols, spelled)
+        explained, ends = self._explain_merges(symbols)
+        if self.vocabulary.ignores_merges and len(spelled) == 1 and ends != spelled:
+            return WholeExplanation(is_added=False)
+        self._check(ends, spelled)
+        return explained
 
-        def data(symbol: str) -> bytes:
-            return self.vocabulary.token_bytes[self.vocabulary.ids[symbol]]
+    def _explain_merges(self, symbols: list[str]) -> tuple[MergesExplanation, list[str]]:
+        """The merges from some symbols on, and the symbols at their end."""
+        parts, merges = tuple(map(self._data, symbols)), []
+        for pair, after in plain.steps(symbols, self.ranks):
+            left, right = map(self._data, pair)
+            merges.append(Merge(rank=self.ranks[pair], left=left, right=right, places=_joined(symbols, after)))
+            symbols = after
+        return MergesExplanation(parts=parts, merges=tuple(merges)), symbols
 
-        merges = (Merge(rank=self.ranks[pair], left=data(pair[0]), right=data(pair[1])) for pair, _ in steps)
-        return MergesExplanation(merges=tuple(merges))
+    def _data(self, symbol: str) -> bytes:
+        known = self.vocabulary.ids.get(symbol)
+        return symbol.encode() if known is None else self.vocabulary.token_bytes[known]
 
     def _matches(self, text: str, encoding: Encoding) -> WordPieceExplanation:
         spelled = self._spelled(encoding)
@@ -179,3 +249,13 @@ class _Replay:
     def _check(self, replayed: Sequence[str], spelled: Sequence[str]) -> None:
         if list(replayed) != list(spelled):
             raise TokenizerError("the engine and the readable algorithm disagree on a piece", found=repr(spelled)[:200])
+
+
+def _joined(before: Sequence[str], after: Sequence[str]) -> tuple[int, ...]:
+    """The places in the row after a merge of the parts that the merge made."""
+    places, read = [], 0
+    for place, symbol in enumerate(after):
+        is_new = symbol != before[read]  # longer than the part that stood there
+        places += [place] * is_new
+        read += 1 + is_new
+    return tuple(places)

@@ -30,6 +30,8 @@ PATTERNS = {
 IN_WORDS = {
     "qwen2": "a word with the space or sign before it, every digit alone, signs in a row together",
     "llama3": "a word with the space or sign before it, up to three digits, signs in a row together",
+    "cl100k": "a word with the space or sign before it, up to three digits, signs in a row together",
+    "o200k": "a word with the space or sign before it, parted where capitals begin, up to three digits, signs in a row together",
     "gpt2": "a word with the space before it, all digits of a number, signs in a row together",
 }  # what each makes one piece
 DEFAULT_PATTERN = "qwen2"

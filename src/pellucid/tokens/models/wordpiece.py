@@ -65,6 +65,13 @@ class WordPieceExplanation:
         """The place in the word that the matches reach: its end, or where nothing fits."""
         return self.matches[-1].end if self.matches else 0
 
+    def tried(self, match: LongestMatch | None) -> tuple[str, ...]:
+        """What was tried in vain before a match, the longest first; None: all that was tried where nothing fits."""
+        start, end = (self.reached, self.reached) if match is None else (match.start, match.end)
+        prefix = plain.CONTINUES if start else ""
+        ends = range(len(self.word), end, -1) if not self.is_too_long else ()
+        return tuple(prefix + self.word[start:longer] for longer in ends)
+
 
 def read(node: Mapping[str, Any]) -> ModelTokens:
     """The tokens of a file's model."""

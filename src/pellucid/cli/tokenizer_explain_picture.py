@@ -1,0 +1,143 @@
+"""The picture of `pellucid tokenizer explain`: what each piece of a text was cut into, and how that was found.
+
+The lowest row is what was there from the start. BPE: each merge is a box above the parts that it joins, with its rank.
+Unigram: every token that fits, with its score; the best way is blue, the second best dashed. WordPiece, words: the match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+
+from pellucid.cli.bar_words import drawable
+from pellucid.cli.language import words
+from pellucid.drawing.boxes import Box, BoxLook, Panel, draw_boxes
+from pellucid.tokens.byte_characters import CHARACTER_BYTES
+from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation
+from pellucid.tokens.labels import label_of_bytes
+from pellucid.tokens.models.unigram import FittingToken, UnigramExplanation, WayOfCutting
+from pellucid.tokens.models.word import WordExplanation
+from pellucid.tokens.models.wordpiece import WordPieceExplanation
+from pellucid.tokens.tokenizer import Tokenizer
+
+PICTURE = "cuts"
+TITLE = "How the text became its tokens"
+LEGEND = {
+    BoxLook.SIGN: "the text",
+    BoxLook.STEP: "fits, or was joined on the way",
+    BoxLook.RESULT: "a token of the result",
+    BoxLook.RIVAL: "of the second best way",
+    BoxLook.LOST: "unknown: lost",
+}
+
+
+def draw_cuts(tokenizer: Tokenizer, pieces: Sequence[Piece], out: Path, name: str = PICTURE) -> list[Path]:
+    """Draw every piece of a text into the directory `out`, as SVG and PNG."""
+    title, *meanings = drawable((TITLE, *LEGEND.values()), [words(text) for text in (TITLE, *LEGEND.values())])
+    panels = [
+        Panel(title=label_of_bytes(piece.text.encode()), boxes=tuple(boxes(tokenizer, piece))) for piece in pieces
+    ]
+    legend = dict(zip(LEGEND, meanings, strict=True))
+    return draw_boxes(panels, title=title, legend=legend, path_without_suffix=out / name)
+
+
+def boxes(tokenizer: Tokenizer, piece: Piece) -> Iterator[Box]:
+    """The boxes of one piece, by how its tokens were found."""
+    match piece.how:
+        case MergesExplanation():
+            yield from merge_boxes(piece.how)
+        case UnigramExplanation():
+            yield from lattice_boxes(tokenizer, piece.how)
+        case WordPieceExplanation():
+            yield from match_boxes(piece.how)
+        case WordExplanation():
+            known = piece.how.is_known
+            text = label_of_bytes(piece.text.encode()) if known else piece.how.token
+            yield from whole_boxes(piece, text, BoxLook.RESULT if known else BoxLook.LOST)
+        case WholeExplanation():
+            yield from whole_boxes(piece, piece.text, BoxLook.RESULT)
+
+
+def merge_boxes(how: MergesExplanation) -> Iterator[Box]:
+    """The smallest parts in the lowest row; each merge above the higher of the two that it joins."""
+    row = [
+        Box(start=i, end=i + 1, level=0, text=label_of_bytes(part), look=BoxLook.SIGN)
+        for i, part in enumerate(how.parts)
+    ]
+    for merge in how.merges:
+        joined = label_of_bytes(merge.left + merge.right)
+        for place in merge.places:
+            left, right = row[place : place + 2]
+            yield from (left, right)
+            level = 1 + max(left.level, right.level)
+            row[place : place + 2] = [
+                Box(start=left.start, end=right.end, level=level, text=joined, note=f"{merge.rank:,}")
+            ]
+    for box in row:
+        yield Box(**{**vars(box), "look": BoxLook.RESULT})
+
+
+def lattice_boxes(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[Box]:
+    """Every token that fits, in the lowest level with room for it; the shortest are lowest."""
+    best, second = (spans(way) for way in (how.best, how.runner_up))
+    levels: list[int] = []  # of each level, the column that it is free from
+    yield from sign_boxes(_signs(tokenizer, how.piece))
+    for fitting in sorted(how.fitting, key=lambda one: (one.end - one.start, one.start)):
+        level = next((i for i, free in enumerate(levels) if free <= fitting.start), len(levels))
+        levels[level : level + 1] = [fitting.end]
+        span = (fitting.start, fitting.end)
+        look = BoxLook.RESULT if span in best else BoxLook.RIVAL if span in second else BoxLook.STEP
+        yield Box(
+            start=fitting.start,
+            end=fitting.end,
+            level=1 + level,
+            text=_label(tokenizer, fitting),
+            note=f"{fitting.score:.1f}",
+            look=look if fitting.is_known else BoxLook.LOST,
+        )
+
+
+def match_boxes(how: WordPieceExplanation) -> Iterator[Box]:
+    """The longest matches one after the other; the rest of a word in which nothing fits is lost, and so the whole word."""
+    yield from sign_boxes(how.word)
+    is_whole = how.reached == len(how.word)
+    for match in how.matches:
+        look = BoxLook.RESULT if is_whole else BoxLook.STEP
+        yield Box(start=match.start, end=match.end, level=1, text=match.token, look=look)
+    if not is_whole:
+        yield Box(start=0, end=len(how.word), level=2, text=how.tokens[0], look=BoxLook.LOST)
+
+
+def whole_boxes(piece: Piece, text: str, look: BoxLook) -> Iterator[Box]:
+    """A piece that is one token, or an unknown word."""
+    yield from sign_boxes(map(label_of_bytes, map(str.encode, piece.text)))
+    yield Box(start=0, end=len(piece.text), level=1, text=text, look=look)
+
+
+def sign_boxes(signs: Sequence[str] | Iterator[str]) -> Iterator[Box]:
+    """The lowest row."""
+    for place, sign in enumerate(signs):
+        yield Box(start=place, end=place + 1, level=0, text=sign, look=BoxLook.SIGN)
+
+
+def spans(way: WayOfCutting | None) -> set[tuple[int, int]]:
+    """Where the tokens of a way of cutting begin and end.
+
+    >>> sorted(spans(WayOfCutting(tokens=("un", "do"), score=-7.0)))
+    [(0, 2), (2, 4)]
+    """
+    tokens = way.tokens if way else ()
+    return set(pairwise(accumulate(map(len, tokens), initial=0)))
+
+
+def _signs(tokenizer: Tokenizer, piece: str) -> Iterator[str]:
+    """The signs of a piece as the model reads it: bytes, for a byte-level vocabulary, or characters."""
+    if tokenizer.vocabulary.is_byte_level:
+        return (label_of_bytes(bytes([CHARACTER_BYTES[sign]])) for sign in piece)
+    return iter(piece.replace("▁", "·"))
+
+
+def _label(tokenizer: Tokenizer, fitting: FittingToken) -> str:
+    token_id = tokenizer.vocabulary.ids.get(fitting.token)
+    return fitting.token if token_id is None else label_of_bytes(tokenizer.token_bytes(token_id))
