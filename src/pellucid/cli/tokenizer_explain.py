@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pellucid.cli.common import PlacePath, json_option, print_json, read_standard_input
+from pellucid.cli.common import PLACE, PlacePath, Terminal, json_option, print_json, read_standard_input
 from pellucid.cli.language import words
 from pellucid.cli.screen import quote, say
 from pellucid.cli.tables import Side, print_table
-from pellucid.cli.tokenizer_explain_picture import draw_cuts
-from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
+from pellucid.cli.tokenizer_explain_picture import PICTURE, draw_cuts
+from pellucid.cli.tokenizer_file import open_tokenizer
+from pellucid.data.microworld.corpus import documents
+from pellucid.events import Event
+from pellucid.tokens.choose import train_every_kind
 from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation, explain, in_characters
 from pellucid.tokens.labels import readable
 from pellucid.tokens.models.unigram import UnigramExplanation, WayOfCutting
@@ -23,6 +26,12 @@ from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
 
 STANDARD_INPUT = "-"
+STORY_SEED, STORY_LEVEL, STORY_BYTES, SMALL_VOCABULARY = (
+    1337,
+    1,
+    300_000,
+    2_048,
+)  # for the tokenizers that are trained here
 out_option = click.option("--out", type=PlacePath(file_okay=False, path_type=Path), help="draw it here, as SVG and PNG")
 TOKEN_COLUMNS: dict[str, Side] = {
     "piece": "left", "characters": "left", "id": "right", "token": "left", "bytes": "left",
@@ -41,25 +50,52 @@ BEST, SECOND, BOTH = "best", "second", "best and second"
 
 
 @click.command(name="explain")
-@where_argument
-@click.argument("text")
+@click.argument("arguments", metavar="[DIR] TEXT", nargs=-1, required=True)
 @out_option
 @json_option
-def explain_text(where: Path, text: str, out: Path | None, as_json: bool) -> None:
+def explain_text(arguments: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Show how TEXT became its tokens.
 
     The pieces that no token crosses, the ids in each with their bytes, and how they were found: the merges of BPE in
     the order they were applied, the longest matches of WordPiece, the scores and the best way of Unigram. Places are
     counted in characters of the text, those of a Unigram's tokens from the start of their piece.
+
+    Without DIR a small tokenizer of each kind is trained first, on stories of the microworld.
     """
+    *places, text = arguments
     text = read_standard_input() if text == STANDARD_INPUT else text
-    tokenizer = open_tokenizer(where)
-    pieces = explain(tokenizer, text)
-    for file in draw_cuts(tokenizer, pieces, out) if out else ():
-        say(f"· {file}", err=True)
+    tokenizers = chosen_tokenizers(places, text)
+    found = {name: explain(tokenizer, text) for name, tokenizer in tokenizers.items()}
+    if out is not None:
+        for name, pieces in found.items():
+            for file in draw_cuts(tokenizers[name], pieces, out, PICTURE if places else f"{PICTURE}-{name}"):
+                say(f"· {file}", err=True)
     if as_json:
-        print_json([piece_document(tokenizer, piece) for piece in pieces])
+        told = {name: [piece_document(tokenizers[name], piece) for piece in pieces] for name, pieces in found.items()}
+        print_json(told if not places else next(iter(told.values())))
         return
+    for name, pieces in found.items():
+        if not places:
+            say(words(f"{name}, {tokenizers[name].vocab_size:,} tokens") + "\n")
+        print_explanation(tokenizers[name], pieces)
+
+
+def chosen_tokenizers(places: Sequence[str], text: str) -> dict[str, Tokenizer]:
+    """The tokenizer of a place under its name; without a place one of each kind, trained now."""
+    if len(places) > 1:
+        raise click.UsageError(f"Got unexpected extra argument ({text})")
+    if places:
+        return {places[0]: open_tokenizer(PLACE.convert(places[0], None, None))}
+    if Path(text).is_dir() or Path(text).is_file():
+        raise click.UsageError("Missing argument 'TEXT'.")
+    message = f"training a tokenizer of each kind on {STORY_BYTES:,} bytes of microworld stories"
+    Terminal().record(Event(name="tokens.demonstration", message=message, data={"bytes": STORY_BYTES}))
+    stories = list(documents(STORY_SEED, level=STORY_LEVEL, num_bytes=STORY_BYTES))
+    return train_every_kind(stories, SMALL_VOCABULARY)
+
+
+def print_explanation(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> None:
+    """The tokens as a table, and below it how they were found."""
     print_table(TOKEN_COLUMNS, [cells for piece in pieces for cells in token_rows(piece)])
     steps = [cells for piece in pieces for cells in how_rows(tokenizer, piece)]
     for kind, columns in (

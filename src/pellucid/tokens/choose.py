@@ -8,11 +8,11 @@ four megabytes or more get 8,192. What a person sets is taken as it is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.settings import KINDS, TokenizerSettings, check_taken
+from pellucid.tokens.settings import KINDS, TAKES, TokenizerSettings, check_taken
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import (
     TrainingOptions,
@@ -88,3 +88,19 @@ def train_tokenizer(
         max_token_bytes=chosen.max_token_bytes,
         **shared,
     )
+
+
+def train_every_kind(texts: Sequence[str], vocab_size: int, *, recorder: Recorder = NULL) -> dict[str, Tokenizer]:
+    """A tokenizer of each kind from the same texts, without reserved tokens, to compare them; characters get all they need.
+
+    >>> list(train_every_kind(["to be or not to be"] * 9, 300))
+    ['bpe', 'unigram', 'wordpiece', 'word', 'char']
+    """
+    num_bytes = sum(len(text.encode()) for text in texts)
+    made: dict[str, Tokenizer] = {}
+    kind: Any
+    for kind in TAKES:
+        size = None if kind == "char" else vocab_size
+        settings = TokenizerSettings(kind=kind, vocab_size=size, specials="none")
+        made[kind] = train_tokenizer(texts, num_bytes, settings, recorder=recorder)
+    return made
