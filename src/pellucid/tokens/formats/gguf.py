@@ -25,13 +25,26 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.document import read_document
 from pellucid.tokens.formats.canonical import WRITTEN, forms_instead, kind_in_words
+from pellucid.tokens.formats.gguf_values import (
+    BYTE_LEVEL,
+    GEMMA,
+    KEYS,
+    PREFIX,
+    SENTENCEPIECE,
+    UNIGRAM,
+    WORDPIECE,
+    flag,
+    numbers,
+    special_id,
+    texts,
+)
+from pellucid.tokens.formats.gguf_wordpiece import read_wordpiece, wordpiece_values
 from pellucid.tokens.formats.pre_tokenizers import (
     BY_NAME,
     PreTokenizer,
@@ -52,28 +65,15 @@ from pellucid.tokens.formats.sentencepiece import (
     normalizer,
     score_merges,
 )
-from pellucid.tokens.formats.vocab_txt import PREFIX as WORDPIECE_PREFIX
-from pellucid.tokens.formats.vocab_txt import wordpiece_document
 from pellucid.tokens.models import bpe
 from pellucid.tokens.patterns import PATTERNS
-from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Role, Roles
+from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Roles
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS, Vocabulary
-from pellucid.untrusted import parse_object, shown, whole
+from pellucid.tokens.vocabulary import METASPACE, Vocabulary
+from pellucid.untrusted import parse_object, shown
 
 SPECIAL = (UNKNOWN, CONTROL)  # what text never becomes
-PREFIX = "tokenizer.ggml."
 CHAT_TEMPLATE = "tokenizer.chat_template"
-BYTE_LEVEL, SENTENCEPIECE, UNIGRAM, GEMMA, WORDPIECE = "gpt2", "llama", "t5", "gemma4", "bert"
-ASSUMED = {SENTENCEPIECE: {"bos": 1, "eos": 2}, UNIGRAM: {"eos": 1}}  # what llama.cpp assumes where a file does not say
-WORDPIECE_ROLES = {"unknown": 100, "cls": 101, "seperator": 102, "padding": 0, "mask": 103}  # spelled as the files do
-KEYS: Mapping[str, Role] = {  # how llama.cpp calls the roles; "seperator" is its spelling
-    "bos": "bos", "eos": "eos", "eot": "turn_end", "eom": "message_end", "unknown": "unk", "seperator": "sep",
-    "padding": "pad", "cls": "cls", "mask": "mask", "fim_pre": "fim_prefix", "fim_suf": "fim_suffix",
-    "fim_mid": "fim_middle", "fim_pad": "fim_pad", "fim_rep": "fim_repo", "fim_sep": "fim_separator",
-}  # fmt: skip
-NONE = 0xFFFFFFFF  # the id of a token that a file says it has not
-WORDPIECE_KEYS = tuple((name, KEYS[name]) for name in WORDPIECE_ROLES)
 CONTROLS = ("bos", "eos", "eot", "eom")  # what no text may become, whatever the file calls it
 STOPPED_AT = "a name at which llama.cpp stops"  # no key names it, but the file calls it a control token or its own
 
@@ -89,9 +89,9 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     if not isinstance(kind, str) or kind not in BUILD:
         raise TokenizerError("this kind of tokenizer is not supported", found=f"{PREFIX}model={shown(kind)}",
                              hint="supported: " + ", ".join(BUILD))  # fmt: skip
-    tokens = _texts(values, "tokens")
-    kinds = _numbers(values, "token_type", len(tokens), default=NORMAL)
-    specials = {name: _special_id(values, name, len(tokens), kind) for name in KEYS}
+    tokens = texts(values, "tokens")
+    kinds = numbers(values, "token_type", len(tokens), default=NORMAL)
+    specials = {name: special_id(values, name, len(tokens), kind) for name in KEYS}
     if kind == WORDPIECE:  # [CLS] begins a text and [SEP] ends it, which is no end of writing
         around = {specials["cls"], specials["seperator"]}
         specials |= {name: None for name in CONTROLS if specials[name] in around}
@@ -107,7 +107,7 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
         )
     pre = _pre_tokenizer(values, pattern) if kind == BYTE_LEVEL else None
     document = BUILD[kind](values, vocab, kinds, pre)
-    if not _flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos)):
+    if not flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos)):
         specials["bos"] = None
     begin = specials["bos"]
     begun = document if begin is None else layout.with_beginning(document, tokens[begin])
@@ -140,7 +140,7 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
     for token, i in vocabulary.added.items():
         tokens[i], kinds[i] = token, CONTROL if token in vocabulary.specials else USER_DEFINED
     if vocabulary.kind == "wordpiece":
-        values = _wordpiece_values(tokenizer, document, tokens, recorder)
+        values = wordpiece_values(tokenizer, document, tokens, recorder)
     elif document["model"].get("byte_fallback"):
         values = _sentencepiece_values(tokenizer, document, tokens, kinds, recorder)
     else:
@@ -192,7 +192,7 @@ def _byte_level(
     values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], pre: PreTokenizer | None
 ) -> dict[str, Any]:
     assert pre is not None
-    merges = [merge.split(" ", 1) for merge in _texts(values, "merges", least=0)]
+    merges = [merge.split(" ", 1) for merge in texts(values, "merges", least=0)]
     return layout.document(
         bpe.model(vocab, merges, ignore_merges=pre.ignores_merges),
         specials=_of_kind(vocab, kinds, *SPECIAL),
@@ -206,10 +206,10 @@ def _sentencepiece(
     values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
 ) -> dict[str, Any]:
     """The kind `llama`. What a user defined is an added token here: llama.cpp cuts it out before it puts a space in front."""
-    scores = _numbers(values, "scores", len(kinds))
+    scores = numbers(values, "scores", len(kinds))
     model = SentencePieceModel(
         kind="bpe", pieces=list(vocab), scores=scores, types=kinds, byte_fallback=True, fewer_spaces=False,
-        space_first=_flag(values, "add_space_prefix", True),
+        space_first=flag(values, "add_space_prefix", True),
     )  # fmt: skip
     unknown = next((token for token, i in vocab.items() if kinds[i] == UNKNOWN), None)
     merges = score_merges({token: i for token, i in vocab.items() if kinds[i] == NORMAL}, scores)
@@ -227,7 +227,7 @@ def _gemma(
     values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
 ) -> dict[str, Any]:
     """The kind `gemma4`."""
-    merges = [merge.split(" ", 1) for merge in _texts(values, "merges", least=0)]
+    merges = [merge.split(" ", 1) for merge in texts(values, "merges", least=0)]
     model = SentencePieceModel(
         kind="bpe", pieces=list(vocab), scores=(), types=kinds, byte_fallback=True, fewer_spaces=False, space_first=False
     )  # fmt: skip
@@ -246,65 +246,26 @@ def _unigram(
 ) -> dict[str, Any]:
     """The kind `t5`."""
     table = values.get(f"{PREFIX}precompiled_charsmap")
-    tokens = _texts(values, "tokens")
+    tokens = texts(values, "tokens")
     types = [UNKNOWN if i == values.get(f"{PREFIX}unknown_token_id", 2) else kind for i, kind in enumerate(kinds)]
     return model_document(
         SentencePieceModel(
-            kind="unigram", pieces=tokens, scores=_numbers(values, "scores", len(kinds)), types=types, byte_fallback=False,
+            kind="unigram", pieces=tokens, scores=numbers(values, "scores", len(kinds)), types=types, byte_fallback=False,
             table=table.tobytes() if isinstance(table, np.ndarray) else b"",
-            space_first=_flag(values, "add_space_prefix", False),
-            fewer_spaces=_flag(values, "remove_extra_whitespaces", False),
+            space_first=flag(values, "add_space_prefix", False),
+            fewer_spaces=flag(values, "remove_extra_whitespaces", False),
         )
     )  # fmt: skip
 
 
-def _wordpiece(
-    values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
-) -> dict[str, Any]:
-    """The kind `bert`."""
-    count = len(kinds)
-    roles = {
-        _role_id(values, name, usual, count)
-        for name, usual in WORDPIECE_ROLES.items()
-        if values.get(f"{PREFIX}{name}_token_id", usual if usual < count else NONE) != NONE
-    }
-    specials = {i for i, kind in enumerate(kinds) if kind in SPECIAL} | roles
-    unknown = _role_id(values, "unknown", WORDPIECE_ROLES["unknown"], count)
-    spelled = {token if i in specials else _unmark(token): i for token, i in vocab.items()}
-    lowercase = _flag(values, "normalizer.lowercase", True)
-    if len(spelled) < len(vocab):
-        raise TokenizerError("two tokens of the file are spelled the same way")
-    return wordpiece_document(
-        spelled,
-        specials,
-        unknown=next(token for token, i in spelled.items() if i == unknown),
-        lowercase=lowercase,
-        strip_accents=_flag(values, "normalizer.strip_accents", lowercase),
-    )
-
-
 BUILD: Mapping[str, Callable[..., dict[str, Any]]] = {
-    BYTE_LEVEL: _byte_level, GEMMA: _gemma, SENTENCEPIECE: _sentencepiece, UNIGRAM: _unigram, WORDPIECE: _wordpiece,
+    BYTE_LEVEL: _byte_level, GEMMA: _gemma, SENTENCEPIECE: _sentencepiece, UNIGRAM: _unigram, WORDPIECE: lambda values, vocab, kinds, _: read_wordpiece(values, vocab, kinds),
 }  # fmt: skip
 
 
 def _of_kind(vocab: Mapping[str, int], kinds: Sequence[int], *wanted: int) -> dict[str, int]:
     """The tokens of some types, which stand beside the model's own."""
     return {token: i for token, i in vocab.items() if kinds[i] in wanted and token}
-
-
-def _unmark(token: str) -> str:
-    """A token of the kind `bert` as `vocab.txt` spells it."""
-    if token.startswith(METASPACE) and len(token) > 1:
-        return token.removeprefix(METASPACE)
-    return token if token.startswith("[") and token.endswith("]") and len(token) > 2 else f"{WORDPIECE_PREFIX}{token}"
-
-
-def _role_id(values: Mapping[str, Any], name: str, usual: int, count: int) -> int:
-    try:
-        return whole(values.get(f"{PREFIX}{name}_token_id", usual), high=count - 1)
-    except ValueError as error:
-        raise TokenizerError(f"{PREFIX}{name}_token_id is not the id of a token", found=shown(error)) from None
 
 
 def _byte_level_values(tokenizer: Tokenizer, document: Mapping[str, Any], recorder: Recorder) -> dict[str, Any]:
@@ -358,76 +319,3 @@ def _spell_spaces(tokens: list[str], kinds: np.ndarray, vocabulary: Vocabulary) 
     for i, kind in enumerate(kinds):
         if kind == NORMAL:
             tokens[i] = tokens[i].replace(" ", METASPACE)
-
-
-def _wordpiece_values(
-    tokenizer: Tokenizer, document: Mapping[str, Any], tokens: list[str], recorder: Recorder
-) -> dict[str, Any]:
-    """The kind `bert`; changes `tokens` to what begins a word (▁) and what goes on with it (no mark)."""
-    vocabulary, normalizer = tokenizer.vocabulary, document.get("normalizer") or {}
-    if normalizer.get("type") != "BertNormalizer" or not normalizer.get("handle_chinese_chars"):
-        raise TokenizerError(
-            "llama.cpp prepares a text for WordPiece as BERT does, and this tokenizer does not",
-            found=json.dumps(normalizer)[:200], hint=forms_instead(vocabulary, "gguf"),
-        )  # fmt: skip
-    for token, i in vocabulary.ids.items():
-        tokens[i] = _mark(token)
-        if _unmark(tokens[i]) != token:
-            raise TokenizerError(
-                f"a GGUF file marks the beginning of a word with {METASPACE}, which this token has inside",
-                found=shown(token), hint=forms_instead(vocabulary, "gguf"),
-            )  # fmt: skip
-    message = "llama.cpp puts [SEP] behind every text of a WordPiece when it is asked for special tokens"
-    recorder.record(Event(name="tokens.gguf_adds_sep", message=message, level="warning"))
-    lowercase, accents = normalizer["lowercase"], normalizer["strip_accents"]
-    missing = {f"{name}_token_id": NONE for name, role in WORDPIECE_KEYS if tokenizer.roles.first(role) is None}
-    return {
-        "model": WORDPIECE,
-        "normalizer.lowercase": lowercase,
-        "normalizer.strip_accents": lowercase if accents is None else accents,
-        **missing,
-    }
-
-
-def _mark(token: str) -> str:
-    """A token of `vocab.txt` as the kind `bert` spells it."""
-    if token.startswith(WORDPIECE_PREFIX) and len(token) > len(WORDPIECE_PREFIX):
-        return token.removeprefix(WORDPIECE_PREFIX)
-    return token if token.startswith("[") and token.endswith("]") and len(token) > 2 else f"{METASPACE}{token}"
-
-
-def _texts(values: Mapping[str, Any], name: str, *, least: int = 1) -> list[str]:
-    found = values.get(f"{PREFIX}{name}")
-    if not isinstance(found, list) or len(found) < least or not all(isinstance(text, str) for text in found):
-        raise TokenizerError(f"the file has no {PREFIX}{name}", found=type(found).__name__)
-    longest = max(found, key=len, default="")
-    if len(longest) > 2 * MOST_TOKEN_CHARACTERS:  # a merge is two tokens
-        what = f"an entry of {PREFIX}{name} is longer than any in use"
-        raise TokenizerError(what, found=f"{counted(len(longest), 'character')}: {longest[:40]!r} …")
-    return found
-
-
-def _flag(values: Mapping[str, Any], name: str, default: bool) -> bool:
-    found = values.get(f"{PREFIX}{name}", default)
-    if not isinstance(found, bool):
-        raise TokenizerError(f"{PREFIX}{name} is neither true nor false", found=shown(found))
-    return found
-
-
-def _numbers(values: Mapping[str, Any], name: str, count: int, default: float | None = None) -> list[Any]:
-    found = values.get(f"{PREFIX}{name}")
-    if found is None and default is not None:
-        return [default] * count
-    if not isinstance(found, np.ndarray) or len(found) != count or not np.isfinite(found).all():
-        raise TokenizerError(f"{PREFIX}{name} does not have a number for each of the {count:,} tokens")
-    return found.tolist()
-
-
-def _special_id(values: Mapping[str, Any], name: str, count: int, kind: str) -> int | None:
-    found = values.get(f"{PREFIX}{name}_token_id", ASSUMED.get(kind, {}).get(name))
-    if found is None or (isinstance(found, int) and found == NONE):  # both mean: none
-        return None
-    try:
-        return whole(found, high=count - 1)
-    except ValueError as error:
-        raise TokenizerError(f"{PREFIX}{name}_token_id is not the id of a token", found=shown(error)) from None
