@@ -23,7 +23,7 @@ from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.byte_characters import NUM_BYTES
 from pellucid.tokens.layout import PLAIN, Specials, as_text, config_of, special_names, with_beginning
-from pellucid.tokens.merge_limits import LEAST_COUNT, Limits
+from pellucid.tokens.merge_limits import Limits
 from pellucid.tokens.merges import learn_merges
 from pellucid.tokens.models import bpe, character, unigram, word, wordpiece
 from pellucid.tokens.models.wordpiece_words import count_words
@@ -36,8 +36,6 @@ from pellucid.untrusted import parse_object
 
 C = TypeVar("C", str, bytes)
 BYTES = "256 bytes"  # what every vocabulary needs that can spell all texts
-NO_MORE_PAIRS = f"no other pair occurs {LEAST_COUNT} times"
-NO_MORE_PARTS = "the text has no more different parts"
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -83,14 +81,12 @@ class Training:
         """The part of the texts to learn from."""
         return TrainingSample(texts, self.sample_bytes, self.total_bytes, recorder=self.recorder)
 
-    def finish(
-        self, sample: TrainingSample, layout: Mapping[str, Any], config: str, *, shortage: str = NO_MORE_PARTS
-    ) -> Tokenizer:
+    def finish(self, sample: TrainingSample, layout: Mapping[str, Any], config: str) -> Tokenizer:
         """The tokenizer of a layout; what of the text was left out is said, and that the vocabulary is not full."""
         sample.report()
         tokenizer = _made(layout, config)
         if tokenizer.vocab_size < self.vocab_size:
-            message = f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: {shortage}"
+            message = f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: no other part of the text is frequent enough"
             data = {"asked": self.vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
             self.recorder.record(Event(name="tokens.vocabulary_small", message=message, data=data))
         return tokenizer
@@ -124,7 +120,7 @@ def train_bpe(
     if not sample.used:
         raise _no_text()
     layout = bpe.layout(merges, pattern, names)
-    return training.finish(sample, layout, config_of(training.specials), shortage=NO_MORE_PAIRS)
+    return training.finish(sample, layout, config_of(training.specials))
 
 
 def train_characters(
