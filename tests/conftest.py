@@ -1,10 +1,17 @@
-"""The order of the files: those that take longest come first, so that no worker is left with one of them at the end."""
+"""The order of the files: those that take longest come first, so that no worker is left with one of them at the end.
+
+And no example of a property has to be done within a time: on a busy machine the same one takes ten times as long.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 TESTS = Path(__file__).parent
 LONGEST = (  # by seconds on two cores; the first compiles the loops that many others load

@@ -326,6 +326,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     weights: Weights = "auto",
     engine: EngineSettings | None = None,
+    pattern: str | None = None,
     recorder: Recorder = NULL,
     **unknown: Never,
 ) -> LanguageModel:
@@ -334,7 +335,8 @@ def load(
     `dtype` is the number format that the model is held and computed in (fp32 or bf16; auto: as it is stored), `weights`
     the one that its weights have while it generates (fp32, bf16, int8, int4; auto: as `dtype`), and `engine` says
     whatever else there is to say of how it is run. Of a run it is the best on validation text (`runs/book/latest` is
-    the last), and an event says which. A model without a tokenizer takes and gives ids.
+    the last), and an event says which. A model without a tokenizer takes and gives ids. `pattern` chooses how the
+    tokenizer of a .gguf file cuts a text (qwen2, llama3, gpt2 …) where the file does not say.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, SettingsError for an unknown device, number
     format or keyword, EngineError where the weights cannot have that format here.
@@ -345,14 +347,14 @@ def load(
     from pellucid.store.checkpoint import load_model
     from pellucid.store.open import open_checkpoint, tokenizer_of
 
-    check_keywords(unknown, ("path", "device", "dtype", "weights", "engine", "recorder"), LOADING)
+    check_keywords(unknown, ("path", "device", "dtype", "weights", "engine", "pattern", "recorder"), LOADING)
     check_path(path, "path")
     how = EngineSettings() if engine is None else engine
     check_kind(how, EngineSettings, "engine=pellucid.EngineSettings(kernels=…)")
     said = {} if weights == "auto" else {"weights": weights}
     settings = resolve(EngineSettings, Layer("engine", shallow(how)), Layer("call", said)).settings
     place, number_format = choose_device(str(device)), read_dtype(dtype)
-    checkpoint = open_checkpoint(path, recorder=recorder)
+    checkpoint = open_checkpoint(path, pattern=pattern, recorder=recorder)
     tokenizer = tokenizer_of(checkpoint, recorder=recorder)
     model = load_model(checkpoint, device=place, dtype=number_format).eval()
     runner = build_runner(model, settings, recorder=recorder)
@@ -378,10 +380,9 @@ def _dispatch(lm: LanguageModel, prompt: Prompt) -> Dispatch:
     from pellucid.lens.models import Models, Opened, run_of
 
     check_kind(lm, LanguageModel, "give what pellucid.load(path) returns")
-    ids = read_prompt(prompt, lm.tokenizer)
     opened = Opened(model=lm.model, runner=lm.runner, checkpoint=lm.checkpoint)
     dispatch = Dispatch(Models(opened, run=run_of(lm.checkpoint.directory)))
-    dispatch.branches.plant(ids)
+    dispatch.branches.plant(prompt)
     return dispatch
 
 

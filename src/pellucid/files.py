@@ -48,6 +48,23 @@ def replace_file_pieces(path: Path, chunks: Iterable[bytes | memoryview], num_by
         raise
 
 
+def check_directory(path: Path) -> None:
+    """Raise StoreError where no file could be written into a directory that is there or would be made; nothing is left.
+
+    Asked before long work, so that its result has a place.
+    """
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    with explained(path):
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+        trial = there / f"{TEMPORARY}{path.name}-{os.getpid()}"
+        try:
+            os.mkdir(trial)
+        finally:
+            if trial.exists():
+                os.rmdir(trial)
+
+
 class NewDirectory:
     """A directory being written: files go in one by one, and each one's SHA-256 is kept."""
 

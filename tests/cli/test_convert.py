@@ -78,3 +78,23 @@ def test_refusals_leave_nothing_behind(convert, directory: Path, tmp_path: Path)
     assert convert(tmp_path / "out", "--to", "hf", "--quantize", "q8_0").code == 2
     assert convert(tmp_path / "out.gguf", "--measure", tmp_path / "absent.txt").code == 3
     assert {path.name for path in tmp_path.iterdir()} == {"there.gguf"}
+
+
+def test_a_pattern_is_chosen_where_a_file_does_not_say_it(convert, run, directory: Path, tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    assert convert(file).code == 0
+    file.write_bytes(file.read_bytes().replace(b"qwen2", b"nobod", 1))  # the name of the way in which a text is cut
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    one = ("--max-new-tokens", "1", "--set", "temperature=0")
+    verbs = (("generate", file, "the", *one), ("convert", file, tmp_path / "hf"), ("eval", file, text),
+             ("search", file, "the", "--max-new-tokens", "1"), ("trace", file, "the"))  # fmt: skip
+    for arguments in verbs:
+        refused = run(*arguments, "--threads", "1", "--device", "cpu")
+        assert refused.code != 0 and "choose one (--pattern): qwen2" in refused.err, arguments[0]
+        told = run(*arguments, "--pattern", "qwen2", "--threads", "1", "--device", "cpu")
+        assert told.code == 0, (arguments[0], told.err)
+    assert continued(tmp_path / "hf") == continued(directory)
+    assert load(file, pattern="qwen2", device="cpu").tokenizer.vocabulary.pattern == "qwen2"
+    refused = run("generate", directory, "the", "--pattern", "gpt2", *one)
+    assert refused.code != 0 and "only the tokenizer of a GGUF file may leave open" in refused.err

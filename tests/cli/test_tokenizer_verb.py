@@ -75,6 +75,8 @@ def test_encode_and_decode_take_arguments_and_speak_json(run, directory):
     encoded = json.loads(run("tokenizer", "encode", directory, ODD, "--json").out)
     assert encoded["ids"] == list(tokenizer.encode(ODD).ids)
     assert encoded["tokens"] == [tokenizer.token_text(token_id) for token_id in encoded["ids"]]
+    parts = [ODD.encode()[start:end] for start, end in encoded["byte_offsets"]]
+    assert b"".join(parts) == ODD.encode() and len(encoded["offsets"]) == len(parts)
     decoded = json.loads(run("tokenizer", "decode", directory, *encoded["ids"], "--json").out)
     assert decoded["text"] == ODD and bytes.fromhex(decoded["bytes"]).decode() == ODD
     remark = run("tokenizer", "encode", directory, ODD).err

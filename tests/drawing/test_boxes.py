@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pellucid.drawing.boxes import MOST_COLUMNS, MOST_PANELS, Box, BoxLook, Panel, draw_boxes
+from pellucid.drawing.boxes import MOST_COLUMNS, MOST_ROWS, Box, BoxLook, Panel, draw_boxes
 from pellucid.errors import InputError
 
 LEGEND = {look: look.value for look in BoxLook}
@@ -36,7 +36,7 @@ def test_only_looks_that_occur_are_in_the_legend(tmp_path):
     assert b"<!-- sign -->" in drawn and b"<!-- rival -->" not in drawn
 
 
-@pytest.mark.parametrize("panels", [[], [panel(1)] * (MOST_PANELS + 1), [panel(MOST_COLUMNS + 1)]])
+@pytest.mark.parametrize("panels", [[], [panel(12)] * (MOST_ROWS + 1), [panel(MOST_COLUMNS + 1)]])
 def test_nothing_and_too_much_are_errors(tmp_path, panels):
     with pytest.raises(InputError):
         draw(tmp_path / "x", panels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pellucid.lens.models import Models, Opened
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import Checkpoint
+from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
 
 GROUPED = ModelConfig(
@@ -37,16 +39,33 @@ class DeskOfOneText(Dispatch):
     def ids(self, node: int) -> tuple[int, ...]:
         return self.row
 
+    def text(self, node: int) -> None:
+        return None
 
-def desk_of(model: Decoder, text: str) -> Dispatch:
-    """A dispatch on a model in memory, with a tokenizer of one token a byte."""
+
+def models_of(model: Decoder, tokenizer: Tokenizer) -> Models:
+    """A model in memory as the lens opens it."""
     checkpoint = Checkpoint(
-        directory=Path(__file__), config=model.config, weights={}, tokenizer=train_bpe(["a"], 258, specials="none"), info={},
-        generation={}, dtype=torch.float32,
+        directory=Path(__file__), config=model.config, weights={}, tokenizer=tokenizer, info={}, generation={},
+        dtype=torch.float32,
     )  # fmt: skip
     opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)
     opened.__dict__["about"] = {"name": "scrambled"}
-    return DeskOfOneText(Models(opened), checkpoint.tokenizer.encode(text).ids)
+    return Models(opened)
+
+
+def desk_of(model: Decoder, text: str) -> Dispatch:
+    """A dispatch on a model in memory, with a tokenizer of one token a byte."""
+    tokenizer = train_bpe(["a"], 258, specials="none")
+    return DeskOfOneText(models_of(model, tokenizer), tokenizer.encode(text).ids)
+
+
+@pytest.fixture(scope="session")
+def lens_on() -> Callable[[Tokenizer], Dispatch]:
+    """Makes a dispatch without a text, on a small model with this tokenizer."""
+    return lambda tokenizer: Dispatch(
+        models_of(scrambled(GROUPED.revise(vocab_size=tokenizer.vocab_size, context_length=64)), tokenizer)
+    )
 
 
 @pytest.fixture(params=CONFIGS, scope="module")

@@ -216,7 +216,10 @@ def test_branches_are_saved_and_come_back(dispatch: Dispatch, tmp_path: Path) ->
     assert after["nodes"] == before["nodes"] and after["current"] == before["current"]
     assert after["version"] > before["version"]
     whole = json.loads(content)
-    for change in ({"tokenizer_sha256": "0" * 64}, {"nodes": [{**whole["nodes"][0], "ids": [9999]}], "current": 0}):
+    other_ids, other_text = {**whole["nodes"][0], "ids": [9999]}, {**whole["nodes"][0], "text": "another text"}
+    for change in (
+        {"tokenizer_sha256": "0" * 64}, {"nodes": [other_ids], "current": 0}, {"nodes": [other_text], "current": 0}
+    ):  # fmt: skip
         with pytest.raises((CorruptFileError, RequestError)):
             dispatch.answer("branches.load", {"content": json.dumps({**whole, **change})})
 

@@ -208,10 +208,16 @@ def test_rows_that_no_token_uses_have_a_label(dispatch) -> None:
 def test_a_token_card_replays_its_merges(dispatch) -> None:
     [token] = TOKENIZER.encode("hello").ids
     card = ask(dispatch, "card", id=token)
-    assert card["whole"] and card["rows"][-1] == ["hello"] and card["rows"][0] == list("hello")
-    assert [merge[2] for merge in card["merges"]][-1] == "hello" and card["merges"][-1][3] == card["rank"]
+    how = card["how"]
+    row = how["parts"]
+    assert row == list("hello")
+    for merge in how["merges"]:
+        for place in merge["places"]:
+            assert row[place : place + 2] == [merge["left"], merge["right"]]
+            row = [*row[:place], merge["joined"], *row[place + 2 :]]
+    assert row == ["hello"] == [how["merges"][-1]["joined"]] and how["merges"][-1]["rank"] == card["rank"]
     ranks = {pair: rank for rank, pair in enumerate(TOKENIZER.vocabulary.merges)}
-    assert all(ranks[left, right] == rank for left, right, _, rank in card["merges"])
+    assert all(ranks[merge["left"], merge["right"]] == merge["rank"] for merge in how["merges"])
 
 
 def test_neighbours_are_the_nearest_by_cosine(dispatch) -> None:

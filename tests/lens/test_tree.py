@@ -96,6 +96,8 @@ def broken(change) -> str:
         lambda whole: whole["nodes"][1].update(id=0),
         lambda whole: whole["nodes"][1].update(ids=[3, 4]),
         lambda whole: whole["nodes"][0].update(ids=[]),
+        lambda whole: whole["nodes"][0].update(text=7),
+        lambda whole: whole["nodes"][1].update(text="a"),
         lambda whole: whole["nodes"][1].update(made_by="magic"),
         lambda whole: whole["nodes"][1].update(colour="red"),
         lambda whole: whole["nodes"].append({**whole["nodes"][1], "id": 2}),

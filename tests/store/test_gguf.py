@@ -19,9 +19,10 @@ from pellucid.events import MemoryRecorder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
 from pellucid.store.checkpoint import load_model
-from pellucid.store.gguf import is_gguf, load_gguf, save_gguf
+from pellucid.store.gguf import load_gguf, save_gguf
 from pellucid.store.gguf_header import read_header
 from pellucid.store.quantize import BY_NAME, dequantize, quantize
+from pellucid.tokens.formats.find import is_gguf
 from pellucid.tokens.train import train_bpe
 
 TOKENIZER = train_bpe(["the cat sat on the mat. 猫坐在垫子上。 " * 9], 300)

@@ -213,8 +213,10 @@ def test_training_by_settings(page: str) -> None:
 
 
 def test_settings_check_their_ranges() -> None:
-    with pytest.raises(SettingsError, match="vocab_size must be at least 258"):
-        resolve(TokenizerSettings, Layer("command line", {"vocab_size": "12"}))
+    with pytest.raises(SettingsError, match="vocab_size must be at least 4"):  # of whole words; each kind has its own
+        resolve(TokenizerSettings, Layer("command line", {"vocab_size": "3"}))
+    with pytest.raises(TokenizerError, match="at least 258 tokens: 256 bytes and 2 special tokens"):
+        train_tokenizer(["a"], 1, TokenizerSettings(vocab_size=257, specials="none"))
 
 
 _TRAINED: dict[str, Tokenizer] = {}

@@ -86,7 +86,7 @@ def test_a_setting_that_was_left_open_may_be_given_the_value_that_was_chosen(boo
     assert pretrain(task(book, tmp_path / "run", **same)).step == 6
     with pytest.raises(ResumeError) as caught:
         pretrain(task(book, tmp_path / "run", model={"norm": "layer"}, saving={"every_steps": 77}))
-    assert caught.value.found == "model.norm.kind: None there, layer now; saving.every_steps: None there, 77 now"
+    assert caught.value.found == "model.norm.kind: none there, layer now; saving.every_steps: none there, 77 now"
 
 
 def test_a_longer_run_needs_extend(book: Path, tmp_path: Path, task) -> None:

@@ -34,6 +34,7 @@ from pellucid.setting_values import describe_type, say_range
 from pellucid.settings import type_hints
 from pellucid.tokens.losses import METASPACE_LOSS, NORMALIZER_LOSSES, SPACES_LOSS, UNKNOWN_LOSS
 from pellucid.tokens.patterns import IN_WORDS
+from pellucid.tokens.roles import BY_NAME, ROLES
 from pellucid.tokens.scripts import PLAIN_NAMES
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.training.lengths import TimeBudget
@@ -66,6 +67,8 @@ def words_of_errors() -> set[str]:
         "neither",
         "machine",
         "cgroup",
+        "none",
+        "nothing is there; looked for: runs/book",
     }
 
 
@@ -109,6 +112,7 @@ def words_of_the_screen() -> set[str]:
     }
     told |= {"1 thread", "2 threads"}
     told |= {"compiling costs about 9 s once and saves about 9% of a step; tried, and it works here"}
+    told |= {f"{words}; every Chinese character alone" for words in IN_WORDS.values()}
     told |= {*PLAIN_NAMES.values(), *KINDS.values(), *IN_WORDS.values(), *LEGEND.values(), TITLE, X_LABEL}
     told |= {UNKNOWN_LOSS, SPACES_LOSS, METASPACE_LOSS, *NORMALIZER_LOSSES.values()}
     told |= {
@@ -121,7 +125,7 @@ def words_of_the_screen() -> set[str]:
         "id",
         "role",
     }
-    told |= {"occurs", "word", "in a way of its own"}
+    told |= {"occurs", "word", BY_NAME, *ROLES, *ENDS_BY_NAME}
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}
     told |= {machine.description for machine in MACHINES.values() if not machine.description.startswith("NVIDIA")}
     return told | {name.replace("_", " ") for name in fit_controls([story(0, 0, level=0, language="en")])}
@@ -132,7 +136,11 @@ def words_of_events() -> set[str]:
     budget = TimeBudget(seconds=100, most_steps=500, cooldown_share=0.5)
     found = budget.judge([(step, 2.0 * step) for step in range(1, 26)], 100)
     assert found is not None
-    return {f"training.length {found[1]}", *(f"training.other_fingerprint {text}" for text in differences("then"))}
+    return {
+        f"training.length {found[1]}",
+        *(f"tokens.ends {text}" for text in ENDS_BY_NAME),
+        *(f"training.other_fingerprint {text}" for text in differences("then")),
+    }
 
 
 def differences(when: str) -> set[str]:
@@ -145,6 +153,7 @@ def told_in_chinese(section: str, text: str) -> str:
     return say_event("zh", *text.split(" ", 1)) if section == "events" else say("zh", section, text)
 
 
+ENDS_BY_NAME = ("<eos> (its name)", "<eos> (its name), <|im_end|> (its name)")
 MADE = {"errors": words_of_errors, "screen": words_of_the_screen, "help": lambda: CLICK, "events": words_of_events}
 CLICK = {
     "default: 3", "required", "[ARGS]...", "COMMAND", "Try 'pellucid train --help' for help.", "Error: wrong",
@@ -248,9 +257,9 @@ def test_a_sentence_within_a_sentence_is_known_and_swallows_nothing() -> None:
 
 
 def test_every_difference_of_a_run_is_said() -> None:
-    found = "model.norm.kind: None there, layer now; seed: 1337 there, 9 now; steps: 4 there, 5 now"
+    found = "model.norm.kind: none there, layer now; seed: 1337 there, 9 now; steps: 4 there, 5 now"
     assert say("zh", "errors", found) == (
-        "model.norm.kind：那里是 None，现在是 layer；seed：那里是 1337，现在是 9；steps：那里是 4，现在是 5"
+        "model.norm.kind：那里是 没有设定，现在是 layer；seed：那里是 1337，现在是 9；steps：那里是 4，现在是 5"
     )
     message = (
         "going on under another set-up, so the bits may differ from an uninterrupted run: torch: 2.1 then, 2.2 now"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, print_json, set_option, tell_opening
+from pellucid.cli.common import Common, Terminal, common_options, pattern_option, print_json, set_option, tell_opening
 from pellucid.cli.language import words
 from pellucid.cli.tables import print_table
 from pellucid.cli.watch import waiting, watch_items
@@ -79,6 +79,7 @@ class Memory:
     help="number format of the weights while generating [default: auto, as they were loaded]",
 )
 @set_option("pellucid.engine.settings:EngineSettings", "a setting of the engine, for example --set kernels=off")
+@pattern_option
 @common_options
 def command(
     common: Common,
@@ -105,7 +106,7 @@ def command(
     settings = resolve(EngineSettings, Layer("command line", given)).settings
     machine = inspect_machine()
     threads = use_threads(common.threads, machine)
-    lm = load(run, device=common.device, engine=settings, recorder=Terminal())
+    lm = load(run, device=common.device, engine=settings, pattern=common.pattern, recorder=Terminal())
     lengths = fit_lengths(lm.config, TokenCounts(prefill=prompt_tokens, context=context, new=new_tokens))
     rates, memory = measure(lm, settings, machine, lengths, rounds=rounds, quiet=common.as_json)
     if common.as_json:

@@ -41,12 +41,13 @@ class Common:
     threads: int | None
     as_json: bool
     seed: int | None = None  # None too where nothing is drawn
+    pattern: str | None = None  # None too where no model is opened
 
 
 def common_options(function: Callable) -> Callable:
     """Decorator: add --device --threads --json --lang; all but the last arrive as `common: Common`.
 
-    A verb that draws random numbers has `seed_option` too, above this one.
+    A verb that draws random numbers has `seed_option` too, above this one, and one that opens a model `pattern_option`.
     """
 
     @lang_option
@@ -55,8 +56,16 @@ def common_options(function: Callable) -> Callable:
         "--threads", type=click.IntRange(1, MOST_THREADS), help="CPU threads (default: the cores this process may use)"
     )
     @click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
-    def wrapped(device: str, threads: int | None, as_json: bool, seed: int | None = None, **options: Any) -> Any:
-        return function(common=Common(device=device, threads=threads, seed=seed, as_json=as_json), **options)
+    def wrapped(
+        device: str,
+        threads: int | None,
+        as_json: bool,
+        seed: int | None = None,
+        pattern: str | None = None,
+        **options: Any,
+    ) -> Any:
+        common = Common(device=device, threads=threads, seed=seed, pattern=pattern, as_json=as_json)
+        return function(common=common, **options)
 
     wrapped.__name__, wrapped.__doc__ = function.__name__, function.__doc__
     wrapped.__click_params__ = wrapped.__click_params__ + getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
@@ -67,6 +76,13 @@ seed_option = click.option(
     "--seed",
     type=click.IntRange(min=0),
     help="the number all randomness is drawn from (unset: 1337 in training, else drawn and printed)",
+)
+
+
+pattern_option = click.option(
+    "--pattern",
+    metavar="NAME",
+    help="where a text is cut, if a .gguf file does not say: gpt2, qwen2, llama3, cl100k, o200k, …",
 )
 
 
@@ -203,7 +219,7 @@ def open_model(run: str, common: Common, engine: EngineSettings | None = None) -
     from pellucid.planning.machine import inspect_machine
 
     use_threads(common.threads, inspect_machine())
-    return load(run, device=common.device, engine=engine, recorder=Terminal())
+    return load(run, device=common.device, engine=engine, pattern=common.pattern, recorder=Terminal())
 
 
 def is_terminal() -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.common import PLACE, Common, Terminal, common_options, print_json, tell_opening
+from pellucid.cli.common import PLACE, Common, Terminal, common_options, pattern_option, print_json, tell_opening
 from pellucid.cli.language import words
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import Watch, watch_items
@@ -52,6 +52,7 @@ class ConvertedModel:
     metavar="TEXT",
     help=f"also measure bits per byte of this held-out text, before and after, in windows of {WINDOW:,} tokens",
 )
+@pattern_option
 @common_options
 def command(
     common: Common, source: str, destination: Path, to: str | None, quantize: str | None, measure: str | None
@@ -69,7 +70,7 @@ def command(
     from pellucid.store.open import open_checkpoint
 
     use_threads(common.threads, inspect_machine())
-    checkpoint = open_checkpoint(source, recorder=Terminal())
+    checkpoint = open_checkpoint(source, pattern=common.pattern, recorder=Terminal())
     # Opened once, as a pipe can be, and before the work: a text that is not there should be known by then.
     text = None if measure is None else open_source(measure, newlines=checkpoint.newlines, recorder=Terminal())
     chosen, target = quantize or stored_format(checkpoint), to or target_of(destination)

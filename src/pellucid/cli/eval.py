@@ -14,6 +14,7 @@ from pellucid.cli.common import (
     common_options,
     encoding_option,
     newlines_option,
+    pattern_option,
     print_json,
     tell_opening,
 )
@@ -52,6 +53,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
     default=0,
     help="also show this many tokens of each text's first document that surprised the model most",
 )
+@pattern_option
 @common_options
 def command(
     common: Common, run: str, texts: tuple[str, ...], surprising: int, newlines: str | None, **reading: str | None
@@ -71,7 +73,7 @@ def command(
     from pellucid.planning.machine import inspect_machine
 
     use_threads(common.threads, inspect_machine())
-    lm = load(run, device=common.device, recorder=Terminal())
+    lm = load(run, device=common.device, pattern=common.pattern, recorder=Terminal())
     given = {name: value for name, value in reading.items() if value is not None}
     results = []
     for text in texts:

@@ -21,6 +21,7 @@ from pellucid.cli.common import (
     as_trained,
     common_options,
     open_model,
+    pattern_option,
     print_json,
     read_standard_input,
     seed_option,
@@ -105,6 +106,7 @@ class Loaded:
     "pellucid.engine.sampling.settings:SamplingSettings",
     "any other knob of the sampler, for example --set repetition_penalty=1.1",
 )
+@pattern_option
 @seed_option
 @common_options
 def command(
@@ -193,7 +195,7 @@ def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *,
     given = {name: value for name, value in flags.items() if value is not None}
     engine = resolve(EngineSettings, Layer("command line", given)).settings
     lm = open_model(run, common, engine)
-    guesser = None if draft is None else open_model(draft, common, engine)
+    guesser = None if draft is None else open_model(draft, dataclasses.replace(common, pattern=None), engine)
     return Loaded(lm=lm, draft=guesser, suggested=_suggestions(lm, apply))
 
 

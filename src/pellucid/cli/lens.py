@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, is_terminal, print_json, tell_opening
+from pellucid.cli.common import Common, Terminal, common_options, is_terminal, pattern_option, print_json, tell_opening
 from pellucid.cli.language import asked_language, tell, words
 from pellucid.errors import SettingsError
 
@@ -26,6 +26,7 @@ RUNS = Path("runs")
 @click.option("--prompt", metavar="TEXT", help="the text to look into first [default: asked for in the page]")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="on 127.0.0.1 [default: any free one]")
 @click.option("--browser/--no-browser", default=True, help="open the page in the browser [default: where there is one]")
+@pattern_option
 @common_options
 def command(common: Common, run: str, prompt: str | None, port: int, browser: bool) -> None:
     """Open RUN in the lens: a run, a checkpoint, a Hugging Face directory or a .gguf file.
@@ -47,7 +48,7 @@ def command(common: Common, run: str, prompt: str | None, port: int, browser: bo
     from pellucid.planning.machine import inspect_machine
 
     use_threads(common.threads, inspect_machine())
-    answerer = open_answerer(run, prompt, common.device)
+    answerer = open_answerer(run, prompt, common)
     door, language = open_door(port), asked_language()
     url = door.url + (f"#{urlencode({'language': language})}" if language else "")
 
@@ -86,15 +87,15 @@ def offer_quickstart(common: Common, prompt: str | None) -> str:
     return "runs/quickstart"
 
 
-def open_answerer(run: str, prompt: str | None, device: str) -> Answerer:
+def open_answerer(run: str, prompt: str | None, common: Common) -> Answerer:
     """The lens on the model, or the list of runs when no model is named."""
     from pellucid.lens.dispatch import open_lens
     from pellucid.lens.page.lobby import Lobby
     from pellucid.model.device import choose_device
 
-    chosen = choose_device(device)
+    chosen = choose_device(common.device)
     if run:
-        return open_lens(run, text=prompt, device=chosen, recorder=Terminal())
+        return open_lens(run, text=prompt, device=chosen, pattern=common.pattern, recorder=Terminal())
     if prompt is not None:
         raise SettingsError(
             "a prompt needs a model", found="--prompt without RUN", hint="pellucid lens RUN --prompt TEXT"

@@ -12,6 +12,7 @@ from pellucid.cli.common import (
     as_trained,
     common_options,
     open_model,
+    pattern_option,
     print_json,
     read_standard_input,
     set_option,
@@ -33,6 +34,7 @@ from pellucid.cli.watch import Watch
 @click.option("--length-penalty", type=float, help="above 1 favours longer texts, 0 shorter ones [default: 1]")
 @click.option("--early-stopping", type=click.Choice(["heuristic", "always", "never"]), help="when the search is over")
 @set_option("pellucid.engine.beam:BeamSettings", "any other setting of the search")
+@pattern_option
 @common_options
 def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...], **options: Any) -> None:
     """Search for the likeliest continuations of PROMPT with the model in RUN.

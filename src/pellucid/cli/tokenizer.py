@@ -38,7 +38,7 @@ from pellucid.errors import InputError
 from pellucid.events import Event
 from pellucid.settings import Layer, parse_assignments, resolve
 from pellucid.tokens.compare import measure
-from pellucid.tokens.settings import TokenizerSettings
+from pellucid.tokens.settings import TokenizerSettings, check_taken
 
 
 @click.group()
@@ -84,7 +84,7 @@ command.add_command(convert)
 @newlines_option
 @set_option(
     "pellucid.tokens.settings:TokenizerSettings",
-    "any other setting: pattern, sample_bytes, max_han, max_token_bytes",
+    "any other setting of the kind: pattern, sample_bytes, max_han, max_token_bytes, lowercase",
 )
 @click.option("--measure-on", metavar="TEXT", help="measure the result on this text [default: a sample of TEXT itself]")
 @click.option("--force", is_flag=True, help="replace a tokenizer that is already there")
@@ -115,6 +115,7 @@ def train(
     given = {name: value for name, value in named.items() if value is not None}
     layer = Layer("command line", {**parse_assignments(assignments), **given})
     settings = resolve(TokenizerSettings, layer).settings
+    check_taken(settings.kind, layer.values)
     check_free(out, force=force)
     reading = {"field": field, "errors": errors, "encoding": encoding or "auto", "newlines": newlines or "lf"}
     source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
@@ -197,6 +198,6 @@ def decode(where: Path, ids: tuple[str, ...], show_special: bool, as_json: bool)
 
 def read_id(word: str) -> int:
     """Read one id as a person writes it."""
-    if not (word.isascii() and word.isdigit()):
+    if not (word.isascii() and word.removeprefix("-").isdigit()):
         raise InputError("ids are whole numbers with spaces between", found=repr(word), hint="for example: 72 105")
     return int(word)

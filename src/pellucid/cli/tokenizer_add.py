@@ -9,9 +9,17 @@ import click
 from pellucid.cli.common import PLACE, Terminal, json_option, print_json
 from pellucid.cli.language import tell
 from pellucid.cli.screen import say
-from pellucid.cli.tokenizer_file import check_free, open_tokenizer, where_argument, write_tokenizer
+from pellucid.cli.tokenizer_file import (
+    MODEL_MARKS,
+    check_free,
+    locate_tokenizer,
+    open_tokenizer,
+    where_argument,
+    write_tokenizer,
+)
 from pellucid.counts import counted
 from pellucid.errors import InputError
+from pellucid.tokens.formats.find import is_gguf
 from pellucid.tokens.roles import ROLES, Role
 
 
@@ -28,7 +36,7 @@ def add(where: Path, names: tuple[str, ...], out: Path, given: tuple[str, ...], 
     of the rows in use, in the embedding and in the output head; the model grows only where it has no row to spare.
     """
     roles = dict(map(read_role, given))
-    if where.suffix == ".gguf" or any((where / name).is_file() for name in ("run.json", "config.json")):
+    if is_model(where):
         from pellucid.store.grow import add_tokens
         from pellucid.store.open import open_checkpoint
 
@@ -46,6 +54,18 @@ def add(where: Path, names: tuple[str, ...], out: Path, given: tuple[str, ...], 
     for name, token_id in ids.items():
         say(f"{token_id:>8}  {name}")
     tell(f"{counted(len(ids), 'new token')}, {tokenizer.vocab_size:,} in all: {out}")
+
+
+def is_model(where: Path) -> bool:
+    """Whether weights belong to the tokenizer at a path: a run, a checkpoint, or a GGUF file with tensors."""
+    if any((where / name).is_file() for name in MODEL_MARKS):
+        return True
+    file = locate_tokenizer(where)
+    if not is_gguf(file):
+        return False
+    from pellucid.store.gguf_header import read_header
+
+    return bool(read_header(file).tensors)
 
 
 def read_role(word: str) -> tuple[str, Role]:

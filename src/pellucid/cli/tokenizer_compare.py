@@ -23,6 +23,7 @@ from pellucid.cli.tokenizer_file import open_tokenizers
 from pellucid.cli.tokenizer_measured import measurement_document, print_measurements, shown_scripts
 from pellucid.data.source import Source, open_source
 from pellucid.events import Event
+from pellucid.files import check_directory
 from pellucid.tokens.compare import Measurement, TextSample, draw_sample, measure_all
 from pellucid.tokens.scripts import NOT_WRITING, plain_name
 
@@ -55,6 +56,8 @@ def compare(
     lost, speed. A token belongs to the script of the first letter that it covers.
     """
     reading = {"field": field, "encoding": encoding or "auto", "newlines": newlines or "lf"}
+    if out is not None:
+        check_directory(out)
     source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
     sample = sample_source(source)
     measured = measure_all(open_tokenizers(places), sample)

@@ -9,8 +9,8 @@ from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.tokenizer_measured import NONE, measurement_document, shown_scripts
 from pellucid.tokens.compare import Measurement, TextSample
+from pellucid.tokens.describe_split import describe_split
 from pellucid.tokens.labels import label_of_bytes
-from pellucid.tokens.patterns import IN_WORDS
 from pellucid.tokens.scripts import NOT_WRITING, plain_name, script_of
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -37,13 +37,6 @@ def print_effect(tokenizer: Tokenizer, sample: TextSample, measured: Measurement
         counts = (f"{one.num_characters:,}", f"{one.num_words:,}" if one.num_words else NONE)
         rows.append((words(plain_name(one.script)), *counts, f"{one.tokens_per_character:.3f}", per_word))
     print_table(COLUMNS, rows)
-
-
-def describe_split(tokenizer: Tokenizer) -> str:
-    """How a tokenizer splits a text into pieces that no token crosses, in words."""
-    if tokenizer.kind == "char":
-        return "every character is a piece"
-    return IN_WORDS.get(str(tokenizer.vocabulary.pattern), "in a way of its own")
 
 
 def split_lines(tokenizer: Tokenizer, sample: TextSample, measured: Measurement) -> list[tuple[str, ...]]:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pellucid.cli.common import PlacePath, json_option, print_json, read_standard_input
+from pellucid.cli.common import PLACE, PlacePath, Terminal, json_option, print_json, read_standard_input
 from pellucid.cli.language import words
 from pellucid.cli.screen import quote, say
 from pellucid.cli.tables import Side, print_table
-from pellucid.cli.tokenizer_explain_picture import draw_cuts
-from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
-from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation, explain
+from pellucid.cli.tokenizer_explain_picture import PICTURE, draw_cuts
+from pellucid.cli.tokenizer_file import open_tokenizer
+from pellucid.data.microworld.corpus import documents
+from pellucid.events import Event
+from pellucid.tokens.choose import train_every_kind
+from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation, explain, in_characters
 from pellucid.tokens.labels import readable
-from pellucid.tokens.models.unigram import UnigramExplanation
+from pellucid.tokens.models.unigram import UnigramExplanation, WayOfCutting
 from pellucid.tokens.models.word import WordExplanation
 from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
 
 STANDARD_INPUT = "-"
+STORY_SEED, STORY_LEVEL, STORY_BYTES, SMALL_VOCABULARY = (
+    1337,
+    1,
+    300_000,
+    2_048,
+)  # for the tokenizers that are trained here
 out_option = click.option("--out", type=PlacePath(file_okay=False, path_type=Path), help="draw it here, as SVG and PNG")
 TOKEN_COLUMNS: dict[str, Side] = {
     "piece": "left", "characters": "left", "id": "right", "token": "left", "bytes": "left",
@@ -32,34 +40,62 @@ MERGE_COLUMNS: dict[str, Side] = {
     "merges of": "left", "rank": "right", "left": "left", "right": "left", "joined": "left",
 }  # fmt: skip
 MATCH_COLUMNS: dict[str, Side] = {
-    "word": "left", "longest token that fits": "left", "longer ones tried": "right", "left over": "left",
+    "word": "left", "longest token that fits": "left", "longer beginnings that are no token": "right", "left over": "left",
 }  # fmt: skip
 LATTICE_COLUMNS: dict[str, Side] = {
-    "piece": "left", "place": "left", "token that fits": "left", "score": "right", "taken": "left",
+    "piece": "left", "its characters": "left", "token that fits": "left", "score": "right", "taken": "left",
 }  # fmt: skip
 WORD_COLUMNS: dict[str, Side] = {"piece": "left", "in the vocabulary": "left"}
 BEST, SECOND, BOTH = "best", "second", "best and second"
 
 
 @click.command(name="explain")
-@where_argument
-@click.argument("text")
+@click.argument("arguments", metavar="[DIR] TEXT", nargs=-1, required=True)
 @out_option
 @json_option
-def explain_text(where: Path, text: str, out: Path | None, as_json: bool) -> None:
+def explain_text(arguments: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Show how TEXT became its tokens.
 
     The pieces that no token crosses, the ids in each with their bytes, and how they were found: the merges of BPE in
-    the order they were applied, the longest matches of WordPiece, the scores and the best way of Unigram.
+    the order they were applied, the longest matches of WordPiece, the scores and the best way of Unigram. Places are
+    counted in characters of the text, those of a Unigram's tokens from the start of their piece.
+
+    Without DIR a small tokenizer of each kind is trained first, on stories of the microworld.
     """
+    *places, text = arguments
     text = read_standard_input() if text == STANDARD_INPUT else text
-    tokenizer = open_tokenizer(where)
-    pieces = explain(tokenizer, text)
-    for file in draw_cuts(tokenizer, pieces, out) if out else ():
-        say(f"· {file}", err=True)
+    tokenizers = chosen_tokenizers(places, text)
+    found = {name: explain(tokenizer, text) for name, tokenizer in tokenizers.items()}
+    if out is not None:
+        for name, pieces in found.items():
+            for file in draw_cuts(tokenizers[name], pieces, out, PICTURE if places else f"{PICTURE}-{name}"):
+                say(f"· {file}", err=True)
     if as_json:
-        print_json([piece_document(piece) for piece in pieces])
+        told = {name: [piece_document(tokenizers[name], piece) for piece in pieces] for name, pieces in found.items()}
+        print_json(told if not places else next(iter(told.values())))
         return
+    for name, pieces in found.items():
+        if not places:
+            say(words(f"{name}, {tokenizers[name].vocab_size:,} tokens") + "\n")
+        print_explanation(tokenizers[name], pieces)
+
+
+def chosen_tokenizers(places: Sequence[str], text: str) -> dict[str, Tokenizer]:
+    """The tokenizer of a place under its name; without a place one of each kind, trained now."""
+    if len(places) > 1:
+        raise click.UsageError(f"Got unexpected extra argument ({text})")
+    if places:
+        return {places[0]: open_tokenizer(PLACE.convert(places[0], None, None))}
+    if Path(text).is_dir() or Path(text).is_file():
+        raise click.UsageError("Missing argument 'TEXT'.")
+    message = f"training a tokenizer of each kind on {STORY_BYTES:,} bytes of microworld stories"
+    Terminal().record(Event(name="tokens.demonstration", message=message, data={"bytes": STORY_BYTES}))
+    stories = list(documents(STORY_SEED, level=STORY_LEVEL, num_bytes=STORY_BYTES))
+    return train_every_kind(stories, SMALL_VOCABULARY)
+
+
+def print_explanation(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> None:
+    """The tokens as a table, and below it how they were found."""
     print_table(TOKEN_COLUMNS, [cells for piece in pieces for cells in token_rows(piece)])
     steps = [cells for piece in pieces for cells in how_rows(tokenizer, piece)]
     for kind, columns in (
@@ -118,10 +154,8 @@ def match_rows(how: WordPieceExplanation) -> Iterator[tuple[str, ...]]:
 
 def lattice_rows(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[tuple[str, ...]]:
     """Every token that fits, with its score and the ways that take it; then the sums of the two best ways."""
-    best, second = (spans(way.tokens) if way else set() for way in (how.best, how.runner_up))
-    for one in how.fitting:
-        span = (one.start, one.end)
-        taken = BOTH if span in best & second else BEST if span in best else SECOND if span in second else ""
+    for one in in_characters(tokenizer, how).fitting:
+        taken = BOTH if one.in_best and one.in_second else BEST if one.in_best else SECOND if one.in_second else ""
         text = quote(shown(tokenizer, one.token)) if one.is_known else words("unknown character")
         yield f"{one.start}-{one.end}", text, f"{one.score:.3f}", words(taken) if taken else ""
     for name, way in ((BEST, how.best), (SECOND, how.runner_up)):
@@ -130,27 +164,40 @@ def lattice_rows(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[tupl
             yield "", cut, f"{way.score:.3f}", words(name)
 
 
-def spans(tokens: tuple[str, ...]) -> set[tuple[int, int]]:
-    """Where the tokens of a way of cutting begin and end.
-
-    >>> sorted(spans(("un", "do")))
-    [(0, 2), (2, 4)]
-    """
-    ends = [0]
-    for token in tokens:
-        ends.append(ends[-1] + len(token))
-    return set(pairwise(ends))
-
-
 def shown(tokenizer: Tokenizer, token: str) -> str:
     """A token of the file as text for people; a character without a token as it is."""
     token_id = tokenizer.vocabulary.ids.get(token)
     return token if token_id is None else tokenizer.token_text(token_id)
 
 
-def piece_document(piece: Piece) -> dict[str, Any]:
+def piece_document(tokenizer: Tokenizer, piece: Piece) -> dict[str, Any]:
     """A piece as JSON; bytes in hexadecimal. `how` is what was done beside merges."""
     merges = [{"rank": m.rank, "left": m.left.hex(" "), "right": m.right.hex(" ")} for m in piece.merges]
     tokens = [{"id": token.id, "bytes": token.bytes.hex(" "), "text": token.text} for token in piece.tokens]
     told = {"text": piece.text, "start": piece.start, "end": piece.end, "merges": merges, "tokens": tokens}
-    return told if isinstance(piece.how, MergesExplanation) else {**told, "how": dataclasses.asdict(piece.how)}
+    match piece.how:
+        case MergesExplanation():
+            return told
+        case UnigramExplanation():
+            how = {"piece": piece.text, **lattice_document(tokenizer, piece.how)}
+        case WordExplanation():
+            token = shown(tokenizer, piece.how.token)
+            how = {"piece": piece.text, "token": token, "is_known": piece.how.is_known}
+        case WordPieceExplanation() | WholeExplanation():
+            how = dataclasses.asdict(piece.how)
+    return {**told, "how": how}
+
+
+def lattice_document(tokenizer: Tokenizer, how: UnigramExplanation) -> dict[str, Any]:
+    """What fits in a piece, and the ways through it, as JSON, with tokens as text for people."""
+
+    def readable_way(way: WayOfCutting | None) -> dict[str, Any] | None:
+        return (
+            None if way is None else {"tokens": [shown(tokenizer, token) for token in way.tokens], "score": way.score}
+        )
+
+    fitting = [
+        {**dataclasses.asdict(one), "token": shown(tokenizer, one.token)}
+        for one in in_characters(tokenizer, how).fitting
+    ]
+    return {"fitting": fitting, "best": readable_way(how.best), "runner_up": readable_way(how.runner_up)}

@@ -7,7 +7,6 @@ Unigram: every token that fits, with its score; the best way is blue, the second
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
 from pathlib import Path
 
 from pellucid.cli.bar_words import drawable
@@ -16,7 +15,7 @@ from pellucid.drawing.boxes import Box, BoxLook, Panel, draw_boxes
 from pellucid.tokens.byte_characters import CHARACTER_BYTES
 from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation
 from pellucid.tokens.labels import label_of_bytes
-from pellucid.tokens.models.unigram import FittingToken, UnigramExplanation, WayOfCutting
+from pellucid.tokens.models.unigram import FittingToken, UnigramExplanation
 from pellucid.tokens.models.word import WordExplanation
 from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
@@ -80,14 +79,12 @@ def merge_boxes(how: MergesExplanation) -> Iterator[Box]:
 
 def lattice_boxes(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[Box]:
     """Every token that fits, in the lowest level with room for it; the shortest are lowest."""
-    best, second = (spans(way) for way in (how.best, how.runner_up))
     levels: list[int] = []  # of each level, the column that it is free from
     yield from sign_boxes(_signs(tokenizer, how.piece))
     for fitting in sorted(how.fitting, key=lambda one: (one.end - one.start, one.start)):
         level = next((i for i, free in enumerate(levels) if free <= fitting.start), len(levels))
         levels[level : level + 1] = [fitting.end]
-        span = (fitting.start, fitting.end)
-        look = BoxLook.RESULT if span in best else BoxLook.RIVAL if span in second else BoxLook.STEP
+        look = BoxLook.RESULT if fitting.in_best else BoxLook.RIVAL if fitting.in_second else BoxLook.STEP
         yield Box(
             start=fitting.start,
             end=fitting.end,
@@ -119,16 +116,6 @@ def sign_boxes(signs: Sequence[str] | Iterator[str]) -> Iterator[Box]:
     """The lowest row."""
     for place, sign in enumerate(signs):
         yield Box(start=place, end=place + 1, level=0, text=sign, look=BoxLook.SIGN)
-
-
-def spans(way: WayOfCutting | None) -> set[tuple[int, int]]:
-    """Where the tokens of a way of cutting begin and end.
-
-    >>> sorted(spans(WayOfCutting(tokens=("un", "do"), score=-7.0)))
-    [(0, 2), (2, 4)]
-    """
-    tokens = way.tokens if way else ()
-    return set(pairwise(accumulate(map(len, tokens), initial=0)))
 
 
 def _signs(tokenizer: Tokenizer, piece: str) -> Iterator[str]:

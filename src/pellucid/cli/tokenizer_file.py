@@ -10,11 +10,11 @@ import click
 from pellucid.cli.common import PLACE
 from pellucid.errors import InputError, StoreError
 from pellucid.events import NULL, Recorder
-from pellucid.tokens.formats.find import find_tokenizer
-from pellucid.tokens.layout import TOKENIZER_FILE
+from pellucid.files import check_directory, explained, replace_file
+from pellucid.tokens.formats.find import describe_search, find_tokenizer, is_gguf
 from pellucid.tokens.tokenizer import Tokenizer
 
-GGUF = ".gguf"
+MODEL_MARKS = ("run.json", "config.json")  # the files that say: weights are here
 where_argument = click.argument("where", metavar="DIR", type=PLACE)
 
 
@@ -22,21 +22,29 @@ def open_tokenizer(
     where: Path, *, pattern: str | None = None, lowercase: bool | None = None, recorder: Recorder = NULL
 ) -> Tokenizer:
     """The tokenizer of a file, a directory, or a run's latest checkpoint; what a form leaves open may be chosen."""
-    if (where.is_dir() and find_tokenizer(where)) or (where.is_file() and not where.name.endswith(GGUF)):
-        return Tokenizer.load(where, pattern=pattern, lowercase=lowercase, recorder=recorder)
-    from pellucid.store.directory import describe  # they load torch, which only these need
-    from pellucid.store.run import is_run, resolve_checkpoint
-    from pellucid.store.tokenizer_files import load_tokenizer
+    file = locate_tokenizer(where)
+    if not is_gguf(file):
+        return Tokenizer.load(file, pattern=pattern, lowercase=lowercase, recorder=recorder)
+    from pellucid.store.tokenizer_files import load_tokenizer  # it loads torch, which only this form needs
 
-    if where.is_file():
-        return load_tokenizer(where, pattern=pattern)
-    if is_run(where):
-        return Tokenizer.load(resolve_checkpoint(where), recorder=recorder)
+    return load_tokenizer(file, pattern=pattern, lowercase=lowercase)
+
+
+def locate_tokenizer(where: Path) -> Path:
+    """The file that is, or begins, the tokenizer a person means by a path. Raises InputError where there is none."""
+    if (file := find_tokenizer(where)) is not None:
+        return file
+    from pellucid.store.directory import describe
+    from pellucid.store.run import is_run, resolve_checkpoint
+
+    place = resolve_checkpoint(where) if is_run(where) else where
+    if (file := find_tokenizer(place)) is not None:
+        return file
     raise InputError(
         "no tokenizer is here",
-        found=describe(where),
-        where=str(where),
-        hint="give a run or a directory with a tokenizer.json; `pellucid tokenizer train` makes one",
+        found=f"{describe(place)}; {describe_search(place)}",
+        where=str(place),
+        hint="give a run, or one of these files or its directory; `pellucid tokenizer train` makes one",
     )
 
 
@@ -58,23 +66,28 @@ def name_places(places: Sequence[Path]) -> list[str]:
 
 
 def check_free(out: Path, *, force: bool) -> None:
-    """Raise StoreError when a tokenizer would replace another one (unless `force`) or lie beside a model."""
-    if any((out / name).is_file() for name in ("run.json", "config.json")):
+    """Raise StoreError when a tokenizer cannot be written here: asked before the work, not after it.
+
+    It would replace another one (unless `force`), lie beside a model, or lie where no directory can be made.
+    """
+    if any((out / name).is_file() for name in MODEL_MARKS):
         raise StoreError(
             "a model is in this directory, and its weights belong to its own tokenizer",
             where=str(out),
             hint="write to another directory",
         )
-    if (out / TOKENIZER_FILE).is_file() and not force:
+    if (file := find_tokenizer(out)) is not None and out.is_dir() and not force:
         raise StoreError(
-            "a tokenizer is already here", where=str(out), hint="--force replaces it; or choose another directory"
+            "a tokenizer is already here",
+            found=file.name,
+            where=str(out),
+            hint="--force replaces it; or choose another directory",
         )
+    check_directory(out)
 
 
 def write_tokenizer(tokenizer: Tokenizer, out: Path) -> None:
     """Write the tokenizer's files; `tokenizer.json` is written last, because readers look for it."""
-    from pellucid.files import explained, replace_file
-
     with explained(out, 0):
         out.mkdir(parents=True, exist_ok=True)
     for name, content in sorted(tokenizer.files().items(), reverse=True):

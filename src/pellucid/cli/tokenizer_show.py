@@ -16,7 +16,16 @@ from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
 from pellucid.counts import counted
 from pellucid.errors import RequestError
 from pellucid.setting_values import nearest
-from pellucid.tokens.browse import TokenKind, VocabularyEntry, find, list_tokens, order, sift
+from pellucid.tokens.browse import (
+    TokenKind,
+    VocabularyEntry,
+    check_sort,
+    find,
+    list_tokens,
+    order,
+    seeks_spelling,
+    sift,
+)
 from pellucid.tokens.read_roles import describe_ends
 from pellucid.tokens.roles import NUMBERED, ROLES
 from pellucid.tokens.scripts import common_han, plain_name
@@ -37,7 +46,12 @@ COLUMNS: dict[str, Side] = {"id": "right", "token": "left", "script": "left", "b
 
 @click.command()
 @where_argument
-@click.option("--search", default="", metavar="TEXT", help="a text in the token, #262, 0xE4BD or /regular expression/")
+@click.option(
+    "--search",
+    default="",
+    metavar="TEXT",
+    help="a text in the token or, with ##, ▁ or Ġ, in the file; #262, 0xE4BD, /regular expression/",
+)
 @click.option("--script", metavar="NAME", help="tokens of one script: LATIN, HAN, NUMBER, …")
 @click.option(
     "--role",
@@ -45,8 +59,8 @@ COLUMNS: dict[str, Side] = {"id": "right", "token": "left", "script": "left", "b
     metavar="ROLE",
     help="text, byte (part of a character), special, unused; or a job, such as eos, pad or spare",
 )
-@click.option("--min-length", type=int, help="tokens of at least so many bytes")
-@click.option("--max-length", type=int, help="tokens of at most so many bytes")
+@click.option("--min-length", type=click.IntRange(min=0), help="tokens of at least so many bytes")
+@click.option("--max-length", type=click.IntRange(min=0), help="tokens of at most so many bytes")
 @click.option(
     "--sort", default="id", show_default=True, metavar="ORDER", help="id, rank, score or length; -length: longest first"
 )
@@ -76,19 +90,21 @@ def show(
     wanted = {"script": script and script.upper(), "kind": kind, "min_length": min_length, "max_length": max_length}
     if script:
         check_script(script.upper(), entries)
+    check_sort(entries, sort)
+    check_lengths(min_length, max_length)
     conditions = {name: value for name, value in wanted.items() if value is not None}
     found = order(find(sift(entries, conditions), search), sort)
     if role in ROLES:
         found = [entry for entry in found if entry.id in tokenizer.roles.get(role, ())]
     if as_json:
-        rows = [entry_document(entry) for entry in found[:count]]
+        rows = [entry_document(entry, spelled=seeks_spelling(search)) for entry in found[:count]]
         roles = role_document(tokenizer)
         print_json({"summary": summary_document(summary), "roles": roles, "found": len(found), "tokens": rows})
         return
     if not search and not conditions and role is None:
         print_summary(summary)
         print_roles(tokenizer)
-    print_tokens(found[:count])
+    print_tokens(found[:count], spelled=seeks_spelling(search))
     tell(f"{min(count, len(found)):,} of {len(found):,} tokens that fit; --count shows more")
 
 
@@ -97,6 +113,13 @@ def check_script(script: str, entries: Sequence[VocabularyEntry]) -> None:
     there = sorted({entry.script for entry in entries if entry.kind == "text"})
     if script not in there:
         raise RequestError("no token has this script", found=script, hint=nearest(script, there))
+
+
+def check_lengths(least: int | None, most: int | None) -> None:
+    """Raise RequestError for two lengths between which nothing can lie."""
+    if least is not None and most is not None and least > most:
+        found = f"--min-length {least} --max-length {most}"
+        raise RequestError("no token is longer than the one and shorter than the other", found=found)
 
 
 def print_summary(summary: VocabularySummary) -> None:
@@ -141,8 +164,13 @@ def role_rows(tokenizer: Tokenizer) -> Iterator[tuple[str, ...]]:
     for role, ids in tokenizer.roles.items():
         numbered = role in NUMBERED and len(ids) > 1
         for token_id in ids[:1] if numbered else ids:
-            said = ", ".join(tokenizer.roles.said_by(role, token_id))
-            yield role, f"{ids[0]} … {ids[-1]}" if numbered else str(token_id), tokenizer.token_text(token_id), said
+            said = ", ".join(words(where) for where in tokenizer.roles.said_by(role, token_id))
+            yield (
+                words(role),
+                f"{ids[0]} … {ids[-1]}" if numbered else str(token_id),
+                tokenizer.token_text(token_id),
+                said,
+            )
 
 
 def role_document(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -152,9 +180,13 @@ def role_document(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"ids": dict(roles), "claims": claims, "ends": roles.ends}
 
 
-def print_tokens(entries: Sequence[VocabularyEntry]) -> None:
-    """Print tokens as rows; a column for ranks or scores where there are any."""
+def print_tokens(entries: Sequence[VocabularyEntry], *, spelled: bool = False) -> None:
+    """Print tokens as rows; a column for ranks or scores where there are any, and for the file's spelling if wanted."""
     columns, rows = dict(COLUMNS), [list(token_row(entry)) for entry in entries]
+    if spelled:
+        columns["in the file"] = "left"
+        for row, entry in zip(rows, entries, strict=True):
+            row.append(shorten(entry.spelled))
     for name, written in (("rank", "{:,}"), ("score", "{:.3f}")):
         values = [getattr(entry, name) for entry in entries]
         if any(value is not None for value in values):
@@ -177,9 +209,9 @@ def shorten(text: str) -> str:
     return quote(text) if len(text) <= MOST_SHOWN_CHARACTERS else quote(text[:MOST_SHOWN_CHARACTERS]) + " …"
 
 
-def entry_document(entry: VocabularyEntry) -> dict[str, Any]:
-    """A token as JSON; bytes in hexadecimal."""
-    names = ("id", "text", "script", "rank", "score", "length")
+def entry_document(entry: VocabularyEntry, *, spelled: bool = False) -> dict[str, Any]:
+    """A token as JSON; bytes in hexadecimal, and the file's spelling if wanted."""
+    names = ("id", "text", "script", "rank", "score", "length", *(("spelled",) if spelled else ()))
     shown = {name: getattr(entry, name) for name in names}
     return shown | {"bytes": entry.data.hex(" "), "role": entry.kind}
 

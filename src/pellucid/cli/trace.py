@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pellucid.cli.common import Common, PlacePath, as_trained, common_options, open_model, print_json, tell_opening
+from pellucid.cli.common import (
+    Common,
+    PlacePath,
+    as_trained,
+    common_options,
+    open_model,
+    pattern_option,
+    print_json,
+    tell_opening,
+)
 from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table
@@ -30,6 +39,7 @@ MOST_SHOWN = 10
     type=PlacePath(dir_okay=False, path_type=Path),
     help="a file; its suffix says which: .plens .npz .json (the numbers), .png .svg (a picture), .html",
 )
+@pattern_option
 @common_options
 def command(common: Common, run: str, text: str, html: Path | None, files: tuple[Path, ...]) -> None:
     """Record what the model in RUN computes for TEXT: the stream, attention, feed-forward and chances of every layer.

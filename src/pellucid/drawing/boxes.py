@@ -18,7 +18,7 @@ from pellucid.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_PANELS, MOST_COLUMNS = 12, 40
+MOST_ROWS, MOST_COLUMNS = 12, 40  # more cannot be read
 LEAST_COLUMNS = 12  # the width of a page on a telephone; a longer row of signs makes the picture wider
 COLUMN, LEVEL, TITLE, MARGINS = 0.42, 0.36, 0.34, 0.9  # inches
 GAP, BETWEEN = 0.06, 1  # columns between two boxes, and between two panels side by side
@@ -81,16 +81,21 @@ def draw_boxes(
 ) -> list[Path]:
     """Draw the panels below one another and write SVG and PNG; `legend`: what each look means, of those that occur.
 
-    Raises InputError for nothing to draw, and for more than can be read: 12 panels, or 40 columns in one.
+    Raises InputError for nothing to draw, and for more than can be read: 12 rows of panels, or 40 columns.
     """
     # matplotlib takes half a second to import: nobody who draws nothing should wait for it.
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    _check(panels, title)
+    if not panels:
+        raise InputError("there is nothing to draw", found="no boxes", where=title)
     columns = max(LEAST_COLUMNS, *(panel.num_columns for panel in panels))
     rows = _rows(panels, columns)
+    if len(rows) > MOST_ROWS or columns > MOST_COLUMNS:
+        found = f"{len(rows):,} rows of pieces, the longest of {columns:,} signs"
+        hint = f"draw at most {MOST_ROWS} rows of at most {MOST_COLUMNS} signs"
+        raise InputError("the text is too long for a picture", found=found, where=title, hint=hint)
     heights = [TITLE + LEVEL * max(panel.num_levels for panel in row) for row in rows]
     with rc_context({**STYLE, "axes.grid": False, "font.family": list(find_fonts())}):
         figure = Figure(figsize=(columns * COLUMN, MARGINS + sum(heights)), layout="constrained")
@@ -114,16 +119,6 @@ def _rows(panels: Iterable[Panel], columns: int) -> list[list[Panel]]:
         rows[-1].append(panel)
         taken += BETWEEN + panel.num_columns
     return rows
-
-
-def _check(panels: Sequence[Panel], title: str) -> None:
-    if not panels:
-        raise InputError("there is nothing to draw", found="no boxes", where=title)
-    columns = max(panel.num_columns for panel in panels)
-    if len(panels) > MOST_PANELS or columns > MOST_COLUMNS:
-        found = f"{len(panels):,} pieces, the longest of {columns:,} signs"
-        hint = f"draw at most {MOST_PANELS} pieces of at most {MOST_COLUMNS} signs"
-        raise InputError("the text is too long for a picture", found=found, where=title, hint=hint)
 
 
 def _draw_row(axes: Axes, row: Sequence[Panel], columns: int) -> None:

@@ -69,7 +69,7 @@ class Branches:
                 where=f"context_length={context_length}",
                 hint=f"shorten it to {context_length} tokens or fewer",
             )
-        return self.tree.plant(ids)
+        return self.tree.plant(ids, prompt if isinstance(prompt, str) else None)
 
     def row(self, node: int, position: int | None = None, *, rows: LogitsCache | None = None) -> np.ndarray:
         """The logits after a node's text, [V], or after the id at an earlier `position`; `rows` computes them."""
@@ -183,6 +183,10 @@ class Branches:
             raise CorruptFileError("these branches belong to another model", found=found, where=where)
         for node in tree.nodes:
             check_ids(replace(self.runner.config, causal=True), node.ids)
+            if node.text is not None and tuple(self.tokenizer.encode_prompt(node.text)) != node.ids:
+                raise CorruptFileError(
+                    "the ids of a prompt are not those of its text", found=f"node {node.id}", where=where
+                )
         tree.version = self.tree.version + 1
         self.tree, self.name, self.start = tree, secrets.token_hex(8), None
 
@@ -198,7 +202,9 @@ class Branches:
 def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
     """A node as JSON: its fields, its token (a prompt's last), a prompt's text, the sum of log-probabilities."""
     chip = chips_of(branches.tokenizer, node.ids[-1:])["chips"][0]
-    text = branches.tokenizer.decode(node.ids) if node.parent is None else None
+    text = node.text
+    if node.parent is None and text is None:
+        text = branches.tokenizer.decode(node.ids)
     return {**vars(node), "ids": list(node.ids), "token": chip, "text": text, "total": branches.tree.total(node.id)}
 
 

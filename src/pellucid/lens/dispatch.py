@@ -32,6 +32,7 @@ from pellucid.lens import (
     embedding_map,
     logit_lens,
     neurons,
+    replay,
     timeline,
     tokens,
     training_step,
@@ -56,6 +57,7 @@ PARTS = (
     arrays,
     tokens,
     card,
+    replay,
     vocabulary,
     branching,
     chances,
@@ -100,13 +102,20 @@ class Dispatch(LensState):
 
 
 def open_lens(
-    path: Path | str, *, text: str | None = None, device: torch.device | str = "cpu", recorder: Recorder = NULL
+    path: Path | str,
+    *,
+    text: str | None = None,
+    device: torch.device | str = "cpu",
+    pattern: str | None = None,
+    recorder: Recorder = NULL,
 ) -> Dispatch:
     """Open the lens on a run, a checkpoint, a Hugging Face directory or a .gguf file; `text` becomes the first prompt.
 
+    `pattern`: how the tokenizer of a .gguf file cuts a text, where the file does not say.
+
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError without a tokenizer.
     """
-    dispatch = Dispatch(open_models(path, device=device, recorder=recorder))
+    dispatch = Dispatch(open_models(path, device=device, pattern=pattern, recorder=recorder))
     if text is not None:
         dispatch.branches.start = dispatch.branches.plant(text).id
     return dispatch

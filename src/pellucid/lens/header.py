@@ -69,7 +69,7 @@ class Check(TypedDict):
 
     name: str
     value: float
-    limit: float
+    limit: float | None  # None: any
     ok: bool
 
 

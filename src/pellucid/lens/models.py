@@ -22,10 +22,10 @@ from pellucid.lens.header import Origin
 from pellucid.model.decoder import Decoder
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
 from pellucid.store.directory import weights_sha256
-from pellucid.store.gguf import is_gguf
 from pellucid.store.names.registry import family_for
 from pellucid.store.open import open_checkpoint
 from pellucid.store.run import Run, is_run
+from pellucid.tokens.formats.find import is_gguf
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_MODELS = 2
@@ -99,12 +99,14 @@ class Models:
         return _open(checkpoint, beside.device, self.recorder, dtype=beside.dtype)
 
 
-def open_models(path: Path | str, *, device: torch.device | str = "cpu", recorder: Recorder = NULL) -> Models:
+def open_models(
+    path: Path | str, *, device: torch.device | str = "cpu", pattern: str | None = None, recorder: Recorder = NULL
+) -> Models:
     """Open a run, a checkpoint, a Hugging Face directory or a .gguf file.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, TokenizerError without a tokenizer.
     """
-    checkpoint = open_checkpoint(path, recorder=recorder)
+    checkpoint = open_checkpoint(path, pattern=pattern, recorder=recorder)
     return Models(_open(checkpoint, device, recorder), run=run_of(checkpoint.directory), recorder=recorder)
 
 

@@ -54,6 +54,7 @@ def _list_all(lens: LensState, at: At) -> Iterator[Question]:
 def _of_position(lens: LensState, place: dict[str, Any], position: int, last: int) -> Iterator[Question]:
     """The questions about the selected token, independent of the layer."""
     token, checkpoint = lens.ids(place["node"])[position], place["checkpoint"]
+    yield "replay", {"at": place, "position": position}
     yield "card", {"id": token}
     yield "vectors", {"at": place, "position": position}
     yield "logits", {"at": place} if position == last else {"at": place, "position": position}

@@ -24,6 +24,7 @@ from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.store.run import Run
 from pellucid.tokens.browse import label_of
+from pellucid.tokens.labels import readable
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_TRACES = 8
@@ -39,7 +40,7 @@ class LensState(ABC):
         self.models = models
         self.branches = Branches(self.runner, self.tokenizer)
         self._kept: dict[str, object] = {}
-        self._traces: OrderedDict[tuple[tuple[int, ...], int | None], LiveTrace] = OrderedDict()
+        self._traces: OrderedDict[tuple[tuple[int, ...], str | None, int | None], LiveTrace] = OrderedDict()
 
     @abstractmethod
     def answer(self, method: str, params: Mapping[str, object]) -> Answer:
@@ -85,15 +86,25 @@ class LensState(ABC):
         """All ids from the first of the prompt to this node."""
         return self.tree.text_ids(node)
 
+    def text(self, node: int) -> str | None:
+        """The text from the first of the prompt to this node; None for a prompt that was given as ids."""
+        root = self.tree.path(node)[0]
+        if root.text is None:
+            return None
+        prompt, whole = (readable(self.tokenizer.decode_bytes(ids)) for ids in (root.ids, self.ids(node)))
+        return root.text + whole.removeprefix(prompt)
+
     def trace(self, at: At) -> LiveTrace:
         """The recording of a node's text under a checkpoint; the newest eight are kept."""
         step = None if at.checkpoint == self.models.step else at.checkpoint
-        key = (self.ids(at.node), step)
+        ids, text = self.ids(at.node), self.text(at.node)
+        key = (ids, text, step)
         if key not in self._traces:
             self._make_room()
             opened = self.models.open(step)
-            recorded = record_trace(opened.model, self.tokenizer, key[0], about=opened.about, page=self.page(at))
-            self._traces[key] = recorded
+            self._traces[key] = record_trace(
+                opened.model, self.tokenizer, ids, text=text, about=opened.about, page=self.page(at)
+            )
         self._traces.move_to_end(key)
         return self._traces[key]
 

@@ -37,6 +37,7 @@ class Node:
     parent: int | None  # None: a prompt
     ids: tuple[int, ...]  # all of a prompt, else one
     made_by: MadeBy
+    text: str | None = None  # what a prompt was encoded from: its ids may not say everything; None: it was given as ids
     logprob: float = 0.0  # nats, under the model's own distribution; 0 for a prompt, which is given
     u: float | None = None  # the draw; None when nothing was drawn
     seed: int | None = None  # what the draw came from
@@ -65,12 +66,12 @@ class Tree:
         self._children: dict[tuple[int, int], int] = {}  # (parent, token) -> node
         self._totals: list[float] = []  # nats, by node
 
-    def plant(self, ids: Sequence[int]) -> Node:
+    def plant(self, ids: Sequence[int], text: str | None = None) -> Node:
         """Add a root, or find the one that already holds this prompt; it becomes the current node."""
         for node in self.nodes:
-            if node.parent is None and node.ids == tuple(ids):
+            if node.parent is None and (node.ids, node.text) == (tuple(ids), text):
                 return self.go(node.id)
-        return self._append(Node(id=len(self.nodes), parent=None, ids=tuple(ids), made_by="prompt"))
+        return self._append(Node(id=len(self.nodes), parent=None, ids=tuple(ids), made_by="prompt", text=text))
 
     def add(self, parent: int, token_id: int, **facts: Any) -> Node:
         """Add, or find, the child of a node for one token; it becomes the current node. `facts` are fields of `Node`.
@@ -204,4 +205,6 @@ def _read_node(tree: Tree, fields: Mapping[str, Any]) -> Node:
         raise ValueError(f"node {node.id}")
     if not node.ids or (not is_root and (len(node.ids) != 1 or (node.parent, node.ids[0]) in tree._children)):
         raise ValueError(f"the ids of node {node.id}")
+    if not (node.text is None or (is_root and isinstance(node.text, str))):
+        raise ValueError(f"the text of node {node.id}")
     return node

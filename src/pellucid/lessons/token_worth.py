@@ -25,12 +25,14 @@ from pellucid.lessons.page import (
     Paragraph,
 )
 from pellucid.lessons.settings import LessonSettings
+from pellucid.tokens.choose import train_every_kind
 from pellucid.tokens.compare import Measurement, ScriptMeasure, draw_sample, measure_all
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.train import train_bpe, train_characters, train_unigram, train_wordpiece, train_words
+from pellucid.tokens.train import train_bpe
 
 VOCABULARIES = (512, 2_048, 8_192)
 OF_OTHER_KINDS = 2_048
+OTHER_KINDS = {"Unigram": "unigram", "WordPiece": "wordpiece", "words": "word"}
 IN_CHINESE = {"characters": "字符", "words": "整词"}
 NONE = Bilingual("–", "–")
 LATIN, HAN = "LATIN", "HAN"
@@ -56,14 +58,10 @@ def train_some(texts: Sequence[str]) -> dict[str, Tokenizer]:
     >>> [tokenizer.kind for tokenizer in made.values()]  # the sizes of all three BPE are the same
     ['char', 'bpe', 'unigram', 'wordpiece', 'word']
     """
-    made = {"characters": train_characters(texts, specials="none")}
-    for size in VOCABULARIES:
-        bpe = train_bpe(texts, size, specials="none")
-        made[f"BPE {bpe.vocab_size:,}"] = bpe
-    made["Unigram"] = train_unigram(texts, OF_OTHER_KINDS, specials="none")
-    made["WordPiece"] = train_wordpiece(texts, OF_OTHER_KINDS, specials="none")
-    made["words"] = train_words(texts, OF_OTHER_KINDS, specials="none")
-    return made
+    every = train_every_kind(texts, OF_OTHER_KINDS)
+    sizes = [train_bpe(texts, size, specials="none") for size in VOCABULARIES]
+    others = {name: every[kind] for name, kind in OTHER_KINDS.items()}
+    return {"characters": every["char"], **{f"BPE {one.vocab_size:,}": one for one in sizes}, **others}
 
 
 def _page(setup: Bilingual, measured: Mapping[str, Measurement], finding: Bilingual) -> LessonPage:

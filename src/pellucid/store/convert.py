@@ -19,7 +19,8 @@ from pellucid.errors import SettingsError, StoreError, TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.setting_values import nearest
 from pellucid.store.checkpoint import Checkpoint, save_checkpoint
-from pellucid.store.gguf import SUFFIX, Quantization, save_gguf
+from pellucid.store.gguf import Quantization, save_gguf
+from pellucid.tokens.formats.find import GGUF
 from pellucid.untrusted import shown
 
 Target = Literal["gguf", "hf"]
@@ -32,7 +33,7 @@ def target_of(destination: Path) -> Target:
     >>> target_of(Path("model.gguf")), target_of(Path("model"))
     ('gguf', 'hf')
     """
-    return "gguf" if destination.suffix == SUFFIX else "hf"
+    return "gguf" if destination.suffix == GGUF else "hf"
 
 
 def stored_format(checkpoint: Checkpoint) -> Quantization:

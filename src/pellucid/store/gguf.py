@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.errors import CorruptFileError, TokenizerError, WeightsError
+from pellucid.errors import CorruptFileError, WeightsError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.files import replace_file_pieces
 from pellucid.planning.config import ModelConfig
@@ -40,11 +40,11 @@ from pellucid.store.names.gguf import (
     to_neighbours,
 )
 from pellucid.store.quantize import BY_NAME, NumberFormat, dequantize, quantize
-from pellucid.tokens.formats.gguf import tokenizer_from_values, tokenizer_to_values
+from pellucid.store.tokenizer_files import read_gguf_tokenizer
+from pellucid.tokens.formats.gguf import tokenizer_to_values
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import shown
 
-SUFFIX = ".gguf"
 Quantization = Literal["f32", "f16", "bf16", "q8_0"]
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}  # llama.cpp's number for a file that is mostly of one format
 QUANTIZATION_VERSION = 2
@@ -52,16 +52,8 @@ FALLBACK = BY_NAME["F16"]  # for rows that are not whole blocks, as llama.cpp do
 ALWAYS_F32 = ("position.weight",)  # beside everything with one axis
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether a path is meant as a GGUF file: by its name, or by its first four bytes."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return path.suffix == SUFFIX or file.read(4) == b"GGUF"
-
-
-def load_gguf(path: Path, *, recorder: Recorder = NULL) -> Checkpoint:
-    """Read a model from a GGUF file.
+def load_gguf(path: Path, *, pattern: str | None = None, recorder: Recorder = NULL) -> Checkpoint:
+    """Read a model from a GGUF file. `pattern`: how its tokenizer cuts a text, chosen by hand where the file does not say.
 
     Raises StoreError (and its kinds) for a damaged file, ModelError for a model that is not built here, TokenizerError
     for a tokenizer that is not.
@@ -72,7 +64,7 @@ def load_gguf(path: Path, *, recorder: Recorder = NULL) -> Checkpoint:
     _check_formats(header)
     architecture, config = read_architecture(header.values, shapes, str(path))
     weights = GgufWeights(header, architecture, config)
-    tokenizer = _tokenizer(header)
+    tokenizer = read_gguf_tokenizer(header, pattern=pattern)
     check_tokenizer(tokenizer, config, str(path))
     counts = Counter(tensor.form.name for tensor in header.tensors.values())
     formats = ", ".join(f"{count} {name}" for name, count in counts.most_common())
@@ -143,13 +135,6 @@ def _file_type(header: Header) -> int:
     if not isinstance(found, int) or isinstance(found, bool):
         raise CorruptFileError("general.file_type is not a number", found=shown(found), where=str(header.path))
     return found
-
-
-def _tokenizer(header: Header) -> Tokenizer:
-    try:
-        return tokenizer_from_values(header.values)
-    except TokenizerError as error:
-        raise TokenizerError(error.what, found=error.found, where=str(header.path), hint=error.hint) from error
 
 
 @dataclass(frozen=True)

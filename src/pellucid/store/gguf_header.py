@@ -25,8 +25,8 @@ import numpy as np
 
 from pellucid.errors import CorruptFileError, StoreError
 from pellucid.store.quantize import FORMATS, NumberFormat
+from pellucid.tokens.formats.find import GGUF_MAGIC
 
-MAGIC = b"GGUF"
 VERSIONS = (2, 3)  # version 1 counted in 32 bits and is no longer written
 ALIGNMENT = "general.alignment"
 DEFAULT_ALIGNMENT = 32
@@ -129,7 +129,7 @@ class _Cursor:
 
 
 def _header(cursor: _Cursor) -> Header:
-    if cursor.take(4, "the first word") != MAGIC:
+    if cursor.take(4, "the first word") != GGUF_MAGIC:
         raise CorruptFileError("this is not a GGUF file", found="it does not begin with GGUF", where=str(cursor.path))
     version = cursor.u32("the version")
     if version not in VERSIONS:

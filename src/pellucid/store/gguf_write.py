@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pellucid.store.gguf_header import ARRAY, BOOL, DEFAULT_ALIGNMENT, F32, I8, I32, MAGIC, STRING, U8, U32, padded
+from pellucid.store.gguf_header import ARRAY, BOOL, DEFAULT_ALIGNMENT, F32, I8, I32, STRING, U8, U32, padded
 from pellucid.store.quantize import NumberFormat
+from pellucid.tokens.formats.find import GGUF_MAGIC
 
 VERSION = 3
 ARRAY_TYPES = {np.dtype("u1"): U8, np.dtype("i1"): I8, np.dtype("i4"): I32, np.dtype("f4"): F32}
@@ -49,7 +50,7 @@ def serialize_gguf(
     >>> size == sum(len(chunk) for chunk in chunks)
     True
     """
-    head = bytearray(MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(values)))
+    head = bytearray(GGUF_MAGIC + struct.pack("<IQQ", VERSION, len(tensors), len(values)))
     for name, value in values.items():
         head += _string(name) + _value(value)
     offset = 0

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint
 from pellucid.store.directory import CONFIG, GENERATION
-from pellucid.store.gguf import is_gguf, load_gguf
+from pellucid.store.gguf import load_gguf
 from pellucid.store.run import resolve_checkpoint
+from pellucid.tokens.formats.find import is_gguf
 from pellucid.tokens.ids_only import IdsOnly
 from pellucid.tokens.read_roles import settle_roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import read_object
 
 
-def open_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Checkpoint:
+def open_checkpoint(path: Path | str, *, pattern: str | None = None, recorder: Recorder = NULL) -> Checkpoint:
     """The model that a person means by a path; of a run, its best checkpoint on validation text.
+
+    `pattern`: how the tokenizer of a GGUF file cuts a text, chosen by hand where the file does not say.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, ModelError for a model that is not built
     here, TokenizerError for a tokenizer that does not belong to the weights.
     """
     path = Path(path)
     if is_gguf(path):
-        return load_gguf(path, recorder=recorder)
+        return load_gguf(path, pattern=pattern, recorder=recorder)
+    if pattern is not None:
+        raise TokenizerError(
+            "only the tokenizer of a GGUF file may leave open where a text is cut",
+            found=f"pattern {pattern}", where=str(path), hint="leave the pattern out: the model's tokenizer.json says it",
+        )  # fmt: skip
     return load_checkpoint(resolve_checkpoint(path, recorder=recorder), recorder=recorder)
 
 

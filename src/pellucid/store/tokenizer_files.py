@@ -14,23 +14,25 @@ from typing import Any, Literal, get_args
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.files import explained, replace_file
-from pellucid.store.gguf import is_gguf
-from pellucid.store.gguf_header import read_header
+from pellucid.store.gguf_header import Header, read_header
 from pellucid.store.gguf_write import serialize_gguf
+from pellucid.tokens.formats.canonical import forms_instead, kind_in_words
+from pellucid.tokens.formats.find import GGUF, find_tokenizer, is_gguf
 from pellucid.tokens.formats.gguf import tokenizer_from_values, tokenizer_to_values
 from pellucid.tokens.formats.merges import write_merges
 from pellucid.tokens.formats.tiktoken import SUFFIX, write_tiktoken
 from pellucid.tokens.formats.vocab_txt import write_vocab_txt
 from pellucid.tokens.layout import CONFIG_FILE
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.untrusted import parse_object
+from pellucid.tokens.vocabulary import METASPACE
+from pellucid.untrusted import parse_object, shown
 
 Form = Literal["tokenizer.json", "tiktoken", "merges.txt", "vocab.txt", "gguf"]
 FORMS: tuple[Form, ...] = get_args(Form)
 NAME = "tokenizer"  # of the files whose name does not say what they are
 FILE = {  # the file that is read back
     "tokenizer.json": "tokenizer.json", "tiktoken": f"{NAME}{SUFFIX}", "merges.txt": "vocab.json", "vocab.txt": "vocab.txt",
-    "gguf": f"{NAME}.gguf",
+    "gguf": f"{NAME}{GGUF}",
 }  # fmt: skip
 PROBES = (
     "", " ", "Hello, world!", "  it's 12345\n\n\tand 'LL\r\n", "你好，世界。人工智能 ㄅ 𠮷", "naïve café ½ ①", "😀👩‍👩‍👧🇨🇳",
@@ -38,14 +40,25 @@ PROBES = (
 )  # fmt: skip
 
 
-def load_tokenizer(path: Path, *, pattern: str | None = None, lowercase: bool | None = None) -> Tokenizer:
-    """The tokenizer of a GGUF file, or of what `Tokenizer.load` takes; what a form leaves open may be chosen by hand."""
-    if not is_gguf(path):
-        return Tokenizer.load(path, pattern=pattern, lowercase=lowercase)
+def load_tokenizer(
+    path: Path, *, pattern: str | None = None, lowercase: bool | None = None, recorder: Recorder = NULL
+) -> Tokenizer:
+    """The tokenizer of a file or of a directory that holds one, in any form; what a form leaves open may be chosen by hand.
+
+    Raises what `Tokenizer.load` raises, and StoreError (and its kinds) for a damaged GGUF file.
+    """
+    file = find_tokenizer(path) or path
+    if not is_gguf(file):
+        return Tokenizer.load(path, pattern=pattern, lowercase=lowercase, recorder=recorder)
+    return read_gguf_tokenizer(read_header(file), pattern=pattern)
+
+
+def read_gguf_tokenizer(header: Header, *, pattern: str | None = None) -> Tokenizer:
+    """The tokenizer that the header of a GGUF file describes. Raises TokenizerError with the place of the file."""
     try:
-        return tokenizer_from_values(read_header(path).values, pattern=pattern)
+        return tokenizer_from_values(header.values, pattern=pattern)
     except TokenizerError as error:
-        raise TokenizerError(error.what, found=error.found, where=str(path), hint=error.hint) from error
+        raise TokenizerError(error.what, found=error.found, where=str(header.path), hint=error.hint) from error
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path, form: Form, *, recorder: Recorder = NULL) -> list[Path]:
@@ -60,7 +73,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, form: Form, *, recorde
     with tempfile.TemporaryDirectory() as trial:
         for name in names:
             (Path(trial) / name).write_bytes(files[name])
-        _check_back(tokenizer, Path(trial) / last)
+        _check_back(tokenizer, Path(trial) / last, form)
     with explained(directory, 0):
         directory.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -92,10 +105,15 @@ def _vocabulary_file(tokenizer: Tokenizer, recorder: Recorder) -> bytes:
     return b"".join(bytes(chunk) for chunk in serialize_gguf(values, {})[1])
 
 
-def _check_back(tokenizer: Tokenizer, file: Path) -> None:
+def _check_back(tokenizer: Tokenizer, file: Path, form: Form) -> None:
     """Raise TokenizerError when the file gives other ids."""
     chosen = tokenizer.vocabulary.pattern if file.name == FILE["merges.txt"] else None
     back = load_tokenizer(file, pattern=chosen)
     for text in PROBES:
+        if tokenizer.kind == "char" and METASPACE in text and file.name.endswith(GGUF):
+            continue  # the form cannot tell it from a space, and has said so
         if back.encode(text).ids != tokenizer.encode(text).ids:
-            raise TokenizerError("the file that was written gives other ids", found=repr(text), where=file.name)
+            raise TokenizerError(
+                "the file that was written gives other ids", found=f"{kind_in_words(tokenizer.vocabulary)}: {shown(text)}",
+                where=file.name, hint=forms_instead(tokenizer.vocabulary, form),
+            )  # fmt: skip

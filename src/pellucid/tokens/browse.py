@@ -1,7 +1,8 @@
 """Browse the vocabulary of a tokenizer: an entry for each token; search by text, bytes, pattern or id; filter; sort.
 
 search   "ing" text that a token contains (upper and lower case alike) · "#262" an id · "0xE4 BD" bytes in order ·
-         "/^ [A-Z]/" a regular expression on the token's text
+         "/^ [A-Z]/" a regular expression on the token's text · with "##", "▁", "Ġ" or "Ċ" in it, the marks of files, also
+         what the file writes for the token
 filter   {"script": "HAN", "kind": "byte", "min_length": 2, "max_length": 8}, lengths in bytes; all parts optional
 sort     "id", "rank" (the merge that made it), "score" (Unigram) or "length"; "-length" is longest first
 """
@@ -15,11 +16,15 @@ from typing import Literal
 
 from pellucid.errors import RequestError
 from pellucid.setting_values import nearest
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS
 from pellucid.tokens.labels import is_text, label_of_bytes
+from pellucid.tokens.plain import CONTINUES
 from pellucid.tokens.scripts import script_of
 from pellucid.tokens.search import search_texts
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.tokens.vocabulary import METASPACE
 
+MARKS = (CONTINUES, METASPACE, *(BYTE_CHARACTERS[byte] for byte in b" \n"))  # how files write what text does not have
 MOST_PATTERN = 1_000  # characters of a regular expression
 
 TokenKind = Literal["text", "byte", "special", "unused"]
@@ -38,6 +43,7 @@ class VocabularyEntry:
     script: str
     rank: int | None  # None: no merge made it
     score: float | None = None  # Unigram: its log-probability
+    spelled: str = ""  # what the file writes for it: ##ing, ▁the, Ġthe
 
     @property
     def length(self) -> int:
@@ -64,14 +70,15 @@ def list_tokens(tokenizer: Tokenizer) -> list[VocabularyEntry]:
     """
     vocabulary = tokenizer.vocabulary
     ranks = read_ranks(tokenizer)
+    spelled = {i: token for token, i in vocabulary.ids.items()} | {i: token for token, i in vocabulary.added.items()}
     scores = {vocabulary.ids[token]: score for token, score in vocabulary.scores.items() if token in vocabulary.ids}
     return [
-        _entry(tokenizer, token_id, ranks.get(token_id), scores.get(token_id))
+        _entry(tokenizer, token_id, ranks.get(token_id), scores.get(token_id), spelled.get(token_id, ""))
         for token_id in range(tokenizer.vocab_size)
     ]
 
 
-def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None, score: float | None) -> VocabularyEntry:
+def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None, score: float | None, spelled: str) -> VocabularyEntry:
     data, text = tokenizer.token_bytes(token_id), tokenizer.token_text(token_id)
     kind = kind_of(tokenizer, token_id)
     return VocabularyEntry(
@@ -83,6 +90,7 @@ def _entry(tokenizer: Tokenizer, token_id: int, rank: int | None, score: float |
         script=script_of(text) if kind == "text" else kind.upper(),
         rank=rank,
         score=score,
+        spelled=spelled,
     )
 
 
@@ -121,9 +129,21 @@ def find(entries: Sequence[VocabularyEntry], search: str) -> list[VocabularyEntr
     [1, 1, 1, 1, 1, 0]
     """
     if len(search) > 2 and search.startswith("/") and search.endswith("/"):
-        return [entries[place] for place in _search(search[1:-1], [entry.text for entry in entries])]
+        places = {*_search(search[1:-1], [entry.text for entry in entries])}
+        if seeks_spelling(search):
+            places |= {*_search(search[1:-1], [entry.spelled for entry in entries])}
+        return [entries[place] for place in sorted(places)]
     test = _find_test(search)
     return [entry for entry in entries if test(entry)]
+
+
+def seeks_spelling(search: str) -> bool:
+    """Whether a search has a mark that only files write: `##` inside of a word, ▁ or Ġ for a space, Ċ for a line end.
+
+    >>> seeks_spelling("##ing"), seeks_spelling("#262")
+    (True, False)
+    """
+    return any(mark in search for mark in MARKS)
 
 
 def _find_test(search: str) -> Callable[[VocabularyEntry], bool]:
@@ -134,7 +154,8 @@ def _find_test(search: str) -> Callable[[VocabularyEntry], bool]:
         part = _bytes(search)
         return lambda entry: part in entry.data
     folded = search.casefold()
-    return lambda entry: folded in entry.text.casefold()
+    by_spelling = seeks_spelling(search)
+    return lambda entry: folded in entry.text.casefold() or (by_spelling and folded in entry.spelled.casefold())
 
 
 def _bytes(search: str) -> bytes:
@@ -183,6 +204,17 @@ SORTS: Mapping[str, SortKey] = {
     "score": lambda entry: entry.score,
     "length": lambda entry: entry.length,
 }
+
+
+def check_sort(entries: Sequence[VocabularyEntry], sort: str) -> None:
+    """Raise RequestError for an order that is not known, or by which no token of a vocabulary has a place."""
+    name = sort.removeprefix("-")
+    known = [key for key, value in SORTS.items() if any(value(entry) is not None for entry in entries)]
+    if name in SORTS and name not in known:
+        raise RequestError(
+            f"no token of this vocabulary has a {name}", found=sort, hint=f"it is sorted by {', '.join(known)}"
+        )
+    order([], sort)
 
 
 def order(entries: Sequence[VocabularyEntry], sort: str, sorts: Mapping[str, SortKey] = SORTS) -> list[VocabularyEntry]:

@@ -8,10 +8,11 @@ four megabytes or more get 8,192. What a person sets is taken as it is.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pellucid.events import NULL, Event, Recorder
-from pellucid.tokens.settings import TokenizerSettings
+from pellucid.tokens.settings import KINDS, TAKES, TokenizerSettings, check_taken
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import (
     TrainingOptions,
@@ -29,12 +30,16 @@ BYTES_PER_TOKEN = 500
 def choose_tokenizer(num_bytes: int, settings: TokenizerSettings, *, recorder: Recorder = NULL) -> TokenizerSettings:
     """The settings with nothing left open: `kind` is "bpe" or "char", and a BPE has a `vocab_size`.
 
-    `num_bytes`: size of the whole text. Each choice is an event `tokens.chosen` with its reason.
+    `num_bytes`: size of the whole text. Each choice is an event `tokens.chosen` with its reason. Raises SettingsError for
+    a setting that the kind would not look at.
 
     >>> choose_tokenizer(1_100_000, TokenizerSettings()).vocab_size
     2048
     """
-    kind = "bpe" if settings.kind == "auto" else settings.kind
+    kind: Any = KINDS.get(settings.kind, settings.kind)
+    defaults = TokenizerSettings()
+    names = [field.name for field in dataclasses.fields(settings)]
+    check_taken(kind, [name for name in names if getattr(settings, name) != getattr(defaults, name)])
     size = settings.vocab_size
     if kind != "char" and size is None:
         size = max((step for step in LADDER if step * BYTES_PER_TOKEN <= num_bytes), default=LADDER[0])
@@ -83,3 +88,19 @@ def train_tokenizer(
         max_token_bytes=chosen.max_token_bytes,
         **shared,
     )
+
+
+def train_every_kind(texts: Sequence[str], vocab_size: int, *, recorder: Recorder = NULL) -> dict[str, Tokenizer]:
+    """A tokenizer of each kind from the same texts, without reserved tokens, to compare them; characters get all they need.
+
+    >>> list(train_every_kind(["to be or not to be"] * 9, 300))
+    ['bpe', 'unigram', 'wordpiece', 'word', 'char']
+    """
+    num_bytes = sum(len(text.encode()) for text in texts)
+    made: dict[str, Tokenizer] = {}
+    kind: Any
+    for kind in TAKES:
+        size = None if kind == "char" else vocab_size
+        settings = TokenizerSettings(kind=kind, vocab_size=size, specials="none")
+        made[kind] = train_tokenizer(texts, num_bytes, settings, recorder=recorder)
+    return made

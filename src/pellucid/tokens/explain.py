@@ -1,8 +1,9 @@
 """How a text became its tokens, replayed for each kind of tokenizer.
 
     bpe, char     the merges, in the order in which they were applied
-    wordpiece     from the left, the longest token that fits, and how many longer ones were tried
-    unigram       every token that fits with its score, the best way through them, and the second best
+    wordpiece     from the left, the longest token that fits, and how many longer beginnings are no token
+    unigram       every token that fits with its score, the best way through them, and the second best; places count the
+                  signs of the file (`in_characters` the characters of the text)
     word          whether the piece is a word of the vocabulary
     any           a token that was added by hand is taken whole, before anything else is tried
 
@@ -13,16 +14,17 @@ explanation always describes the real computation.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TypeAlias
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.tokens import plain
-from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS
+from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS, CHARACTER_BYTES
 from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.models import unigram, word, wordpiece
-from pellucid.tokens.models.unigram import UnigramExplanation
+from pellucid.tokens.models.unigram import FittingToken, UnigramExplanation
 from pellucid.tokens.models.word import WordExplanation
 from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
@@ -115,11 +117,10 @@ class Explainer:
         self.spelled = {token_id: token for token, token_id in self.vocabulary.ids.items()}
         for token, token_id in self.vocabulary.added.items():
             self.spelled.setdefault(token_id, token)
-        kinds: Mapping[str, Callable[[str, Encoding], How]] = {
+        self._by_kind: Mapping[str, Callable[[str, Encoding], How]] = {
             "bpe": self._merges, "char": self._merges, "wordpiece": self._matches, "unigram": self._lattice,
             "word": self._word,
         }  # fmt: skip
-        self._by_kind = kinds[self.vocabulary.kind]
         self.ranks: dict[tuple[str, str], int] = {}
         for rank, pair in enumerate(self.vocabulary.merges):
             self.ranks.setdefault(pair, rank)
@@ -132,7 +133,7 @@ class Explainer:
         start, end = encoding.offsets[0][0], encoding.offsets[-1][1]
         _check_length(text[start:end])
         added = self._added.issuperset(encoding.ids)
-        how = WholeExplanation(is_added=True) if added else self._by_kind(text, encoding)
+        how = WholeExplanation(is_added=True) if added else self._by_kind[self.vocabulary.kind](text, encoding)
         tokens = (
             Token(id=i, bytes=self.tokenizer.token_bytes(i), text=self.tokenizer.token_text(i)) for i in encoding.ids
         )
@@ -239,6 +240,8 @@ class Explainer:
 
     def _spell(self, text: str) -> str:
         text = self.tokenizer.normalize(text)
+        if self.vocabulary.kind == "wordpiece":
+            text = text.strip()  # BERT's normaliser puts spaces around a Chinese character
         return "".join(BYTE_CHARACTERS[byte] for byte in text.encode()) if self.vocabulary.is_byte_level else text
 
     @property
@@ -249,6 +252,27 @@ class Explainer:
     def _check(self, replayed: Sequence[str], spelled: Sequence[str]) -> None:
         if list(replayed) != list(spelled):
             raise TokenizerError("the engine and the readable algorithm disagree on a piece", found=repr(spelled)[:200])
+
+
+def in_characters(tokenizer: Tokenizer, how: UnigramExplanation) -> UnigramExplanation:
+    """The same explanation with places in characters: of a byte-level piece a byte covers its whole character, as in offsets.
+
+    >>> from pellucid.tokens.train import train_unigram
+    >>> tokenizer = train_unigram(["汉字 汉字 汉字"] * 9, 260, specials="none")
+    >>> [piece] = explain(tokenizer, "汉")
+    >>> {(one.start, one.end) for one in in_characters(tokenizer, piece.how).fitting}
+    {(0, 1)}
+    """
+    if not tokenizer.vocabulary.is_byte_level:
+        return how
+    data = bytes(CHARACTER_BYTES[character] for character in how.piece)
+    first = [byte & 0xC0 != 0x80 for byte in data]  # whether a character of UTF-8 begins there
+    begun = [0, *accumulate(map(int, first))]  # the characters that have begun before each byte
+
+    def moved(one: FittingToken) -> FittingToken:
+        return replace(one, start=begun[one.start + 1] - 1, end=begun[one.end])
+
+    return replace(how, fitting=tuple(map(moved, how.fitting)))
 
 
 def _joined(before: Sequence[str], after: Sequence[str]) -> tuple[int, ...]:

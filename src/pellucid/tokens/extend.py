@@ -11,7 +11,7 @@ from typing import Any
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.document import read_document
-from pellucid.tokens.layout import FLAGS, USUAL, as_text
+from pellucid.tokens.layout import FLAGS, USUAL, as_text, with_beginning
 from pellucid.tokens.roles import NUMBERED, ROLES, Role
 from pellucid.tokens.vocabulary import MOST_TOKEN_CHARACTERS, Vocabulary
 from pellucid.untrusted import Json, shown
@@ -23,8 +23,10 @@ HINT = "give each new token a name of its own, for example <|tool|>"
 GIVEN = tuple(role for role in ROLES if role not in NUMBERED and role not in ("decoder_start", "unk"))
 
 
-def with_tokens(text: str, vocabulary: Vocabulary, names: Sequence[str], spares: Sequence[int]) -> str:
-    """A `tokenizer.json` with more special tokens, on the spare ids first.
+def with_tokens(
+    text: str, vocabulary: Vocabulary, names: Sequence[str], spares: Sequence[int], *, begin: str | None = None
+) -> str:
+    """A `tokenizer.json` with more special tokens, on the spare ids first; `begin` stands before a text from now on.
 
     Raises TokenizerError for a name that cannot be one, or that a token has already.
     """
@@ -32,14 +34,26 @@ def with_tokens(text: str, vocabulary: Vocabulary, names: Sequence[str], spares:
     document = read_document(text)
     added: list[dict[str, Any]] = [dict(entry) for entry in document.get("added_tokens") or ()]
     free = [entry for token_id in spares for entry in added if entry["id"] == token_id]
+    renamed: dict[str, str] = {}
     for name in names:
         if free:
-            free.pop(0)["content"] = name
+            spare = free.pop(0)
+            renamed[spare["content"]], spare["content"] = name, name
         else:
             added.append(
                 {"id": vocabulary.size + len(added) - len(document.get("added_tokens") or ()), "content": name, **FLAGS}
             )
-    return as_text({**document, "added_tokens": added})
+    model = document["model"]
+    told = {**model, "vocab": _renamed(model["vocab"], renamed)}
+    extended = {**document, "added_tokens": added, "model": told}
+    return as_text(extended if begin is None else with_beginning(extended, begin))
+
+
+def _renamed(vocab: Any, names: Mapping[str, str]) -> Any:
+    """A model's own list of tokens, where some files have the special ones too (GGUF, Gemma), under their new names."""
+    if isinstance(vocab, dict):
+        return {names.get(token, token): token_id for token, token_id in vocab.items()}
+    return [[names.get(token, token), score] for token, score in vocab]
 
 
 def with_names(

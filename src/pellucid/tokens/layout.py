@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pellucid.errors import TokenizerError
-from pellucid.tokens.byte_characters import NUM_BYTES
 from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.roles import NUMBERED, Role
 
@@ -34,7 +33,6 @@ STANDARD: Mapping[Role, Sequence[str]] = {
 }
 SETS: Mapping[Specials, Mapping[Role, Sequence[str]]] = {"standard": STANDARD, "none": PLAIN}
 USUAL: tuple[Role, ...] = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")  # the roles that every program knows
-SMALLEST = NUM_BYTES + len(PLAIN)  # every byte, and where a text begins and ends
 TOKENIZER_FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 NOTHING: Mapping[str, int] = MappingProxyType({})
 NO_NAMES: Mapping[Role, str] = MappingProxyType({})
@@ -70,6 +68,25 @@ def document(
         "decoder": decoder,
         "model": model,
     }
+
+
+def with_beginning(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The same document, telling other programs to put a special token before every text, as a prompt has it here.
+
+    >>> plain = document({"type": "BPE"}, specials={"<bos>": 7}, pre_tokenizer=None, decoder={})
+    >>> with_beginning(plain, "<bos>")["post_processor"]["special_tokens"]["<bos>"]["ids"]
+    [7]
+    """
+    token_id = next(entry["id"] for entry in document["added_tokens"] if entry["content"] == name)
+    texts = [{"Sequence": {"id": text, "type_id": part}} for part, text in enumerate("AB")]
+    first = {"SpecialToken": {"id": name, "type_id": 0}}
+    processor = {
+        "type": "TemplateProcessing",
+        "single": [first, texts[0]],
+        "pair": [first, *texts],
+        "special_tokens": {name: {"id": name, "ids": [token_id], "tokens": [name]}},
+    }
+    return {**document, "post_processor": processor}
 
 
 def numbered(names: Iterable[str], first: int) -> dict[str, int]:

@@ -157,7 +157,8 @@ class Tokenizer:
             raise TokenizerError("a role is given to a token that is not added", found=shown(unknown[0]))
         own = {*self.vocabulary.ids.values()}
         spares = [token_id for token_id in self.roles.get("spare", ()) if token_id not in own]
-        text = extend.with_tokens(self.json, self.vocabulary, names, spares)
+        begin = next((name for name, role in roles.items() if role == "bos"), None)
+        text = extend.with_tokens(self.json, self.vocabulary, names, spares, begin=begin)
         specials = read_vocabulary(read_document(text)).specials
         given = {name: roles.get(name) for name in names}
         config = extend.with_names(

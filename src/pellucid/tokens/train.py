@@ -22,8 +22,8 @@ from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.byte_characters import NUM_BYTES
-from pellucid.tokens.layout import Specials, as_text, config_of, special_names
-from pellucid.tokens.merge_limits import LEAST_COUNT, Limits
+from pellucid.tokens.layout import PLAIN, Specials, as_text, config_of, special_names, with_beginning
+from pellucid.tokens.merge_limits import Limits
 from pellucid.tokens.merges import learn_merges
 from pellucid.tokens.models import bpe, character, unigram, word, wordpiece
 from pellucid.tokens.models.wordpiece_words import count_words
@@ -35,8 +35,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import parse_object
 
 C = TypeVar("C", str, bytes)
-NO_MORE_PAIRS = f"no other pair occurs {LEAST_COUNT} times"
-NO_MORE_PARTS = "the text has no more different parts"
+BYTES = "256 bytes"  # what every vocabulary needs that can spell all texts
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -69,10 +68,7 @@ class Training:
     recorder: Recorder = NULL
 
     def __post_init__(self) -> None:
-        _check_size(self.vocab_size, special_names(self.specials))
-        if (
-            self.vocab_size > MOST_TOKENS
-        ):  # the engine makes room for all of them first, and ends the process where it cannot
+        if self.vocab_size > MOST_TOKENS:  # the engine makes room for all of them first, and ends where it cannot
             hint = f"ask for {MOST_TOKENS:,} or fewer"
             raise TokenizerError("no model has so large a vocabulary", found=f"{self.vocab_size:,} tokens", hint=hint)
         if self.pattern not in PATTERNS:
@@ -85,14 +81,12 @@ class Training:
         """The part of the texts to learn from."""
         return TrainingSample(texts, self.sample_bytes, self.total_bytes, recorder=self.recorder)
 
-    def finish(
-        self, sample: TrainingSample, layout: Mapping[str, Any], config: str, *, shortage: str = NO_MORE_PARTS
-    ) -> Tokenizer:
+    def finish(self, sample: TrainingSample, layout: Mapping[str, Any], config: str) -> Tokenizer:
         """The tokenizer of a layout; what of the text was left out is said, and that the vocabulary is not full."""
         sample.report()
-        tokenizer = Tokenizer.from_json(as_text(layout), config)
+        tokenizer = _made(layout, config)
         if tokenizer.vocab_size < self.vocab_size:
-            message = f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: {shortage}"
+            message = f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: no other part of the text is frequent enough"
             data = {"asked": self.vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
             self.recorder.record(Event(name="tokens.vocabulary_small", message=message, data=data))
         return tokenizer
@@ -118,6 +112,7 @@ def train_bpe(
     """
     training = Training(vocab_size=vocab_size, pattern=pattern, **options)
     names, sample = special_names(training.specials), training.sample(texts)
+    _check_size(vocab_size, names, NUM_BYTES, BYTES)
     limits = Limits(
         num_tokens=vocab_size - len(names), pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
     )
@@ -125,7 +120,7 @@ def train_bpe(
     if not sample.used:
         raise _no_text()
     layout = bpe.layout(merges, pattern, names)
-    return training.finish(sample, layout, config_of(training.specials), shortage=NO_MORE_PAIRS)
+    return training.finish(sample, layout, config_of(training.specials))
 
 
 def train_characters(
@@ -146,7 +141,7 @@ def train_characters(
     """
     names = special_names(specials)
     if vocab_size is not None:
-        _check_size(vocab_size, names)
+        _check_size(vocab_size, names, NUM_BYTES, BYTES)
     counts: Counter[str] = Counter()
     for block in TrainingSample(texts, None, total_bytes, recorder=recorder):
         counts.update(block)
@@ -159,7 +154,7 @@ def train_characters(
         message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be spelled in bytes"
         data = {"dropped": len(dropped), "share": share, "vocab_size": vocab_size}
         recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
-    return Tokenizer.from_json(as_text(character.layout(sorted(kept), names)), config_of(specials))
+    return _made(character.layout(sorted(kept), names), config_of(specials))
 
 
 def train_unigram(
@@ -181,6 +176,7 @@ def train_unigram(
     """
     training = Training(vocab_size=vocab_size, pattern=pattern, **options)
     names, sample = special_names(training.specials), training.sample(texts)
+    _check_size(vocab_size, names, NUM_BYTES, BYTES)
     pieces = count_pieces(sample, pattern, max_han=max_han, recorder=training.recorder)
     tokens = unigram.train(_checked(pieces), vocab_size - len(names), recorder=training.recorder)
     layout = unigram.layout(tokens, pattern=pattern, specials=names)
@@ -204,6 +200,7 @@ def train_words(
     """
     training = Training(vocab_size=vocab_size, pattern=pattern, **options)
     names, sample = special_names(training.specials), training.sample(texts)
+    _check_size(vocab_size, names, 2, "the unknown word and one other")
     pieces = count_pieces(sample, pattern, max_han=1, recorder=training.recorder)
     words = word.train(_checked(pieces), vocab_size - 1 - len(names))
     layout = word.layout(words, pattern=pattern, specials=names)
@@ -224,14 +221,23 @@ def train_wordpiece(
     """
     training = Training(vocab_size=vocab_size, **options)
     specials, recorder, sample = training.specials, training.recorder, training.sample(texts)
-    words = count_words(sample, lowercase=lowercase, strip_accents=None, recorder=recorder)
     more = special_names(specials, without=wordpiece.ROLES)
+    _check_size(vocab_size, more, len(wordpiece.SPECIALS) + 1, "BERT's own five tokens, one character")
+    words = count_words(sample, lowercase=lowercase, strip_accents=None, recorder=recorder)
     merge = find_merger(sum(map(len, words)), recorder=recorder)
     tokens = wordpiece.train(_checked(words), vocab_size - len(more), merge=merge, recorder=recorder)
     layout = wordpiece.layout(tokens, lowercase=lowercase, strip_accents=None, specials=more)
+    own = parse_object(config_of(specials, wordpiece.ROLES))
     settings = wordpiece.config(lowercase=lowercase, strip_accents=None)
-    config = {**parse_object(config_of(specials, wordpiece.ROLES)), **settings}
+    # Not BERT's class: transformers would put [CLS] and [SEP] around a text, whatever the file says.
+    config = {**own, **settings, "tokenizer_class": own["tokenizer_class"]}
     return training.finish(sample, layout, as_text(config))
+
+
+def _made(layout: Mapping[str, Any], config: str) -> Tokenizer:
+    """A tokenizer by its document, which puts <bos> before a text in other programs too."""
+    [begin] = PLAIN["bos"]
+    return Tokenizer.from_json(as_text(with_beginning(layout, begin)), config)
 
 
 def _checked(counts: Mapping[C, int]) -> Mapping[C, int]:
@@ -240,12 +246,12 @@ def _checked(counts: Mapping[C, int]) -> Mapping[C, int]:
     return counts
 
 
-def _check_size(vocab_size: int, names: Sequence[str]) -> None:
-    """Raise TokenizerError for a vocabulary without room for the bytes and the special tokens."""
-    smallest = NUM_BYTES + len(names)
+def _check_size(vocab_size: int, names: Sequence[str], own: int, needs: str) -> None:
+    """Raise TokenizerError for a vocabulary without room for the special tokens and the `own` ones that its kind needs."""
+    smallest = own + len(names)
     if vocab_size < smallest:
-        hint = f"ask for {smallest} or more" + ("" if len(names) == 2 else ", or for specials=none")
-        what = f"a vocabulary needs at least {smallest} tokens: 256 bytes and {len(names)} special tokens"
+        hint = f"ask for {smallest} or more" + ("" if len(names) == len(PLAIN) else ", or for specials=none")
+        what = f"a vocabulary needs at least {smallest} tokens: {needs} and {len(names)} special tokens"
         raise TokenizerError(what, found=str(vocab_size), hint=hint)
 
 

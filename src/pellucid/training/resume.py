@@ -80,7 +80,7 @@ def check_same_run(
         keys = [key for key in keys if stored.get(key) is not None or asked[key] != chosen.get(key)]
     if not keys:
         return
-    different = [f"{key}: {stored.get(key)} there, {asked.get(key)} now" for key in keys]
+    different = [f"{key}: {_said(stored.get(key))} there, {_said(asked.get(key))} now" for key in keys]
     only_length = all(key in LENGTH for key in keys)
     raise ResumeError(
         "this directory holds a run with other settings",
@@ -90,6 +90,11 @@ def check_same_run(
         if only_length
         else "repeat the command that made it, or choose another directory",
     )
+
+
+def _said(value: Any) -> Any:
+    """A setting's value as a person sets it."""
+    return "none" if value is None else value
 
 
 def _before() -> dict[str, Any]:

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.errors import TokenizerError
-from pellucid.tokens.layout import as_text, config_json
+from pellucid.tokens.layout import as_text, config_json, with_beginning
 from pellucid.tokens.patterns import PATTERNS
+from pellucid.tokens.vocabulary import Kind, Vocabulary
+
+WRITTEN: Mapping[Kind, tuple[str, ...]] = {  # the forms in which each kind can be written
+    "bpe": ("tokenizer.json", "tiktoken", "merges.txt", "gguf"),
+    "char": ("tokenizer.json", "gguf"),
+    "wordpiece": ("tokenizer.json", "vocab.txt", "gguf"),
+    "unigram": ("tokenizer.json",),
+    "word": ("tokenizer.json",),
+}
+OVER_CHARACTERS = ("tokenizer.json", "gguf")  # a BPE that is not byte-level
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +35,24 @@ class TokenizerFiles:
 
 
 def canonical(document: Mapping[str, Any], *, bos: str | None, eos: str | None) -> TokenizerFiles:
-    """The files of a document, and of a config that names two special tokens."""
-    return TokenizerFiles(json=as_text(document), config=config_json({"bos": bos, "eos": eos}))
+    """The files of a document, and of a config that names two special tokens; `bos` stands before every text."""
+    begun = document if bos is None else with_beginning(document, bos)
+    return TokenizerFiles(json=as_text(begun), config=config_json({"bos": bos, "eos": eos}))
+
+
+def kind_in_words(vocabulary: Vocabulary) -> str:
+    """The kind of a tokenizer as a refusal says it: of a BPE, whether it joins bytes."""
+    if vocabulary.kind == "bpe":
+        return "bpe, byte-level" if vocabulary.is_byte_level else "bpe, not byte-level"
+    return vocabulary.kind
+
+
+def forms_instead(vocabulary: Vocabulary, refused: str) -> str:
+    """What to try where a form was refused: the other forms in which such a tokenizer can be written."""
+    forms = WRITTEN[vocabulary.kind]
+    if vocabulary.kind == "bpe" and not vocabulary.is_byte_level:
+        forms = OVER_CHARACTERS
+    return f"such a tokenizer is written with --to {' or --to '.join(form for form in forms if form != refused)}"
 
 
 def steps(children: str, *nodes: Mapping[str, Any]) -> dict[str, Any] | None:

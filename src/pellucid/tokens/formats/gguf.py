@@ -8,7 +8,7 @@ Five kinds are read.
     gemma4   BPE with merges over text as it is: a space as ▁, other bytes as `<0xE4>`, cut at line ends alone
     bert     WordPiece; a token that begins a word has a ▁, where `vocab.txt` marks those that do not with ##
 
-The first two are written, our character tokenizer as the second. A file of the first kind that does not name its way of
+The first two and the last are written, our character tokenizer as the second. A file of the first kind that does not name its way of
 cutting, or calls it `default`, needs one chosen by hand: llama.cpp takes one of its own and warns, which no tokenizer uses.
 
 It takes and gives plain values (str, int, lists); `store` reads and writes the file. One difference to llama.cpp is
@@ -25,12 +25,26 @@ from typing import Any
 
 import numpy as np
 
-from pellucid.counts import counted
 from pellucid.errors import TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens import layout
 from pellucid.tokens.byte_characters import BYTE_TOKENS
 from pellucid.tokens.document import read_document
+from pellucid.tokens.formats.canonical import WRITTEN, forms_instead, kind_in_words
+from pellucid.tokens.formats.gguf_values import (
+    BYTE_LEVEL,
+    GEMMA,
+    KEYS,
+    PREFIX,
+    SENTENCEPIECE,
+    UNIGRAM,
+    WORDPIECE,
+    flag,
+    numbers,
+    special_id,
+    texts,
+)
+from pellucid.tokens.formats.gguf_wordpiece import read_wordpiece, wordpiece_values
 from pellucid.tokens.formats.pre_tokenizers import (
     BY_NAME,
     PreTokenizer,
@@ -51,26 +65,15 @@ from pellucid.tokens.formats.sentencepiece import (
     normalizer,
     score_merges,
 )
-from pellucid.tokens.formats.vocab_txt import PREFIX as WORDPIECE_PREFIX
-from pellucid.tokens.formats.vocab_txt import wordpiece_document
 from pellucid.tokens.models import bpe
 from pellucid.tokens.patterns import PATTERNS
-from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Role, Roles
+from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Roles
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.vocabulary import METASPACE, MOST_TOKEN_CHARACTERS
-from pellucid.untrusted import parse_object, shown, whole
+from pellucid.tokens.vocabulary import METASPACE, Vocabulary
+from pellucid.untrusted import parse_object, shown
 
 SPECIAL = (UNKNOWN, CONTROL)  # what text never becomes
-PREFIX = "tokenizer.ggml."
 CHAT_TEMPLATE = "tokenizer.chat_template"
-BYTE_LEVEL, SENTENCEPIECE, UNIGRAM, GEMMA, WORDPIECE = "gpt2", "llama", "t5", "gemma4", "bert"
-ASSUMED = {SENTENCEPIECE: {"bos": 1, "eos": 2}, UNIGRAM: {"eos": 1}}  # what llama.cpp assumes where a file does not say
-WORDPIECE_ROLES = {"unknown": 100, "cls": 101, "seperator": 102, "padding": 0, "mask": 103}  # spelled as the files do
-KEYS: Mapping[str, Role] = {  # how llama.cpp calls the roles; "seperator" is its spelling
-    "bos": "bos", "eos": "eos", "eot": "turn_end", "eom": "message_end", "unknown": "unk", "seperator": "sep",
-    "padding": "pad", "cls": "cls", "mask": "mask", "fim_pre": "fim_prefix", "fim_suf": "fim_suffix",
-    "fim_mid": "fim_middle", "fim_pad": "fim_pad", "fim_rep": "fim_repo", "fim_sep": "fim_separator",
-}  # fmt: skip
 CONTROLS = ("bos", "eos", "eot", "eom")  # what no text may become, whatever the file calls it
 STOPPED_AT = "a name at which llama.cpp stops"  # no key names it, but the file calls it a control token or its own
 
@@ -86,21 +89,29 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     if not isinstance(kind, str) or kind not in BUILD:
         raise TokenizerError("this kind of tokenizer is not supported", found=f"{PREFIX}model={shown(kind)}",
                              hint="supported: " + ", ".join(BUILD))  # fmt: skip
-    tokens = _texts(values, "tokens")
-    kinds = _numbers(values, "token_type", len(tokens), default=NORMAL)
-    specials = {name: _special_id(values, name, len(tokens), kind) for name in KEYS}
+    tokens = texts(values, "tokens")
+    kinds = numbers(values, "token_type", len(tokens), default=NORMAL)
+    specials = {name: special_id(values, name, len(tokens), kind) for name in KEYS}
     if kind == WORDPIECE:  # [CLS] begins a text and [SEP] ends it, which is no end of writing
-        specials |= dict.fromkeys(CONTROLS)
+        around = {specials["cls"], specials["seperator"]}
+        specials |= {name: None for name in CONTROLS if specials[name] in around}
     stops = {i for i, token in enumerate(tokens) if token in END_NAMES and kinds[i] in (CONTROL, USER_DEFINED)}
     controls = stops | {specials[name] for name in CONTROLS}
     kinds = [CONTROL if i in controls else given for i, given in enumerate(kinds)]
     vocab = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     if len(vocab) < len(tokens) - kinds.count(UNUSED):
         raise TokenizerError("two tokens of the file are spelled the same way")
+    if pattern is not None and kind != BYTE_LEVEL:
+        raise TokenizerError(
+            f"a tokenizer of the kind {kind} is not cut by a pattern", found=f"--pattern {pattern}", hint="leave it out"
+        )
     pre = _pre_tokenizer(values, pattern) if kind == BYTE_LEVEL else None
-    text = json.dumps(BUILD[kind](values, vocab, kinds, pre), ensure_ascii=False)
-    if not _flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos)):
+    document = BUILD[kind](values, vocab, kinds, pre)
+    if not flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos)):
         specials["bos"] = None
+    begin = specials["bos"]
+    begun = document if begin is None else layout.with_beginning(document, tokens[begin])
+    text = json.dumps(begun, ensure_ascii=False)
     config = parse_object(layout.config_json({"bos": None, "eos": None}))  # the roles below are written into it
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
@@ -117,17 +128,21 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
     Raises TokenizerError for a tokenizer that llama.cpp would run differently.
     """
     document, vocabulary = read_document(tokenizer.json), tokenizer.vocabulary
-    if vocabulary.kind not in ("bpe", "char"):  # others would be read as a BPE without merges, and give other ids
-        hint = "convert to a Hugging Face directory, or train with --kind bpe"
-        raise TokenizerError("a tokenizer of this kind cannot be written as GGUF", found=vocabulary.kind, hint=hint)
+    if "gguf" not in WRITTEN[vocabulary.kind]:  # others would be read as a BPE without merges, and give other ids
+        raise TokenizerError(
+            "a tokenizer of this kind cannot be written as GGUF",
+            found=kind_in_words(vocabulary), hint=forms_instead(vocabulary, "gguf"),
+        )  # fmt: skip
     tokens = [f"[PAD{i}]" for i in range(num_rows)]
     kinds = np.full(num_rows, UNUSED, dtype=np.int32)
     for token, i in vocabulary.ids.items():
         tokens[i], kinds[i] = token, NORMAL
     for token, i in vocabulary.added.items():
         tokens[i], kinds[i] = token, CONTROL if token in vocabulary.specials else USER_DEFINED
-    if document["model"].get("byte_fallback"):
-        values = _sentencepiece_values(tokenizer, document, tokens, kinds)
+    if vocabulary.kind == "wordpiece":
+        values = wordpiece_values(tokenizer, document, tokens, recorder)
+    elif document["model"].get("byte_fallback"):
+        values = _sentencepiece_values(tokenizer, document, tokens, kinds, recorder)
     else:
         values = _byte_level_values(tokenizer, document, recorder)
     ids = {f"{name}_token_id": tokenizer.roles.first(role) for name, role in KEYS.items() if role not in ENDS}
@@ -177,7 +192,7 @@ def _byte_level(
     values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], pre: PreTokenizer | None
 ) -> dict[str, Any]:
     assert pre is not None
-    merges = [merge.split(" ", 1) for merge in _texts(values, "merges", least=0)]
+    merges = [merge.split(" ", 1) for merge in texts(values, "merges", least=0)]
     return layout.document(
         bpe.model(vocab, merges, ignore_merges=pre.ignores_merges),
         specials=_of_kind(vocab, kinds, *SPECIAL),
@@ -191,10 +206,10 @@ def _sentencepiece(
     values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
 ) -> dict[str, Any]:
     """The kind `llama`. What a user defined is an added token here: llama.cpp cuts it out before it puts a space in front."""
-    scores = _numbers(values, "scores", len(kinds))
+    scores = numbers(values, "scores", len(kinds))
     model = SentencePieceModel(
         kind="bpe", pieces=list(vocab), scores=scores, types=kinds, byte_fallback=True, fewer_spaces=False,
-        space_first=_flag(values, "add_space_prefix", True),
+        space_first=flag(values, "add_space_prefix", True),
     )  # fmt: skip
     unknown = next((token for token, i in vocab.items() if kinds[i] == UNKNOWN), None)
     merges = score_merges({token: i for token, i in vocab.items() if kinds[i] == NORMAL}, scores)
@@ -212,7 +227,7 @@ def _gemma(
     values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
 ) -> dict[str, Any]:
     """The kind `gemma4`."""
-    merges = [merge.split(" ", 1) for merge in _texts(values, "merges", least=0)]
+    merges = [merge.split(" ", 1) for merge in texts(values, "merges", least=0)]
     model = SentencePieceModel(
         kind="bpe", pieces=list(vocab), scores=(), types=kinds, byte_fallback=True, fewer_spaces=False, space_first=False
     )  # fmt: skip
@@ -231,45 +246,20 @@ def _unigram(
 ) -> dict[str, Any]:
     """The kind `t5`."""
     table = values.get(f"{PREFIX}precompiled_charsmap")
-    tokens = _texts(values, "tokens")
+    tokens = texts(values, "tokens")
     types = [UNKNOWN if i == values.get(f"{PREFIX}unknown_token_id", 2) else kind for i, kind in enumerate(kinds)]
     return model_document(
         SentencePieceModel(
-            kind="unigram", pieces=tokens, scores=_numbers(values, "scores", len(kinds)), types=types, byte_fallback=False,
+            kind="unigram", pieces=tokens, scores=numbers(values, "scores", len(kinds)), types=types, byte_fallback=False,
             table=table.tobytes() if isinstance(table, np.ndarray) else b"",
-            space_first=_flag(values, "add_space_prefix", False),
-            fewer_spaces=_flag(values, "remove_extra_whitespaces", False),
+            space_first=flag(values, "add_space_prefix", False),
+            fewer_spaces=flag(values, "remove_extra_whitespaces", False),
         )
     )  # fmt: skip
 
 
-def _wordpiece(
-    values: Mapping[str, Any], vocab: Mapping[str, int], kinds: Sequence[int], _: PreTokenizer | None
-) -> dict[str, Any]:
-    """The kind `bert`."""
-    count = len(kinds)
-    roles = {
-        _role_id(values, name, usual, count)
-        for name, usual in WORDPIECE_ROLES.items()
-        if f"{PREFIX}{name}_token_id" in values or usual < count
-    }
-    specials = {i for i, kind in enumerate(kinds) if kind in SPECIAL} | roles
-    unknown = _role_id(values, "unknown", WORDPIECE_ROLES["unknown"], count)
-    spelled = {token if i in specials else _unmark(token): i for token, i in vocab.items()}
-    lowercase = _flag(values, "normalizer.lowercase", True)
-    if len(spelled) < len(vocab):
-        raise TokenizerError("two tokens of the file are spelled the same way")
-    return wordpiece_document(
-        spelled,
-        specials,
-        unknown=next(token for token, i in spelled.items() if i == unknown),
-        lowercase=lowercase,
-        strip_accents=_flag(values, "normalizer.strip_accents", lowercase),
-    )
-
-
 BUILD: Mapping[str, Callable[..., dict[str, Any]]] = {
-    BYTE_LEVEL: _byte_level, GEMMA: _gemma, SENTENCEPIECE: _sentencepiece, UNIGRAM: _unigram, WORDPIECE: _wordpiece,
+    BYTE_LEVEL: _byte_level, GEMMA: _gemma, SENTENCEPIECE: _sentencepiece, UNIGRAM: _unigram, WORDPIECE: lambda values, vocab, kinds, _: read_wordpiece(values, vocab, kinds),
 }  # fmt: skip
 
 
@@ -278,26 +268,13 @@ def _of_kind(vocab: Mapping[str, int], kinds: Sequence[int], *wanted: int) -> di
     return {token: i for token, i in vocab.items() if kinds[i] in wanted and token}
 
 
-def _unmark(token: str) -> str:
-    """A token of the kind `bert` as `vocab.txt` spells it."""
-    if token.startswith(METASPACE) and len(token) > 1:
-        return token.removeprefix(METASPACE)
-    return token if token.startswith("[") and token.endswith("]") and len(token) > 2 else f"{WORDPIECE_PREFIX}{token}"
-
-
-def _role_id(values: Mapping[str, Any], name: str, usual: int, count: int) -> int:
-    try:
-        return whole(values.get(f"{PREFIX}{name}_token_id", usual), high=count - 1)
-    except ValueError as error:
-        raise TokenizerError(f"{PREFIX}{name}_token_id is not the id of a token", found=shown(error)) from None
-
-
 def _byte_level_values(tokenizer: Tokenizer, document: Mapping[str, Any], recorder: Recorder) -> dict[str, Any]:
     pre = find_pre_tokenizer(document.get("pre_tokenizer"), ignores_merges=tokenizer.vocabulary.ignores_merges)
     normalizer = document.get("normalizer")
     if pre is None or (normalizer or {"type": "NFC"}) != {"type": "NFC"}:
         raise TokenizerError(
-            "llama.cpp knows no way of cutting a text like this tokenizer's", found=json.dumps(document["pre_tokenizer"])[:200]
+            "llama.cpp knows no way of cutting a text like this tokenizer's",
+            found=json.dumps(document["pre_tokenizer"])[:200], hint=forms_instead(tokenizer.vocabulary, "gguf"),
         )  # fmt: skip
     if normalizer:
         message = "llama.cpp does not compose characters (NFC) before it reads them, this tokenizer does"
@@ -307,13 +284,15 @@ def _byte_level_values(tokenizer: Tokenizer, document: Mapping[str, Any], record
 
 
 def _sentencepiece_values(
-    tokenizer: Tokenizer, document: Mapping[str, Any], tokens: list[str], kinds: np.ndarray
+    tokenizer: Tokenizer, document: Mapping[str, Any], tokens: list[str], kinds: np.ndarray, recorder: Recorder
 ) -> dict[str, Any]:
     """The kind `llama`; changes `tokens` and `kinds` where that kind writes them differently."""
     vocabulary = tokenizer.vocabulary
     spelled = document.get("normalizer") or document.get("pre_tokenizer")  # spaces are ▁ already
     if not spelled:
-        _spell_spaces(tokens, kinds)
+        _spell_spaces(tokens, kinds, tokenizer.vocabulary)
+        message = f"a GGUF file writes a space as {METASPACE}: where a text has that character, it is read as a space"
+        recorder.record(Event(name="tokens.gguf_space_mark", message=message, level="warning"))
     for token in BYTE_TOKENS:
         kinds[vocabulary.ids[token]] = BYTE
     if unknown := document["model"].get("unk_token"):
@@ -330,48 +309,13 @@ def _sentencepiece_values(
     }
 
 
-def _spell_spaces(tokens: list[str], kinds: np.ndarray) -> None:
-    if any(METASPACE in token for token, kind in zip(tokens, kinds, strict=True) if kind == NORMAL):
+def _spell_spaces(tokens: list[str], kinds: np.ndarray, vocabulary: Vocabulary) -> None:
+    marked = [token for token, kind in zip(tokens, kinds, strict=True) if kind == NORMAL and METASPACE in token]
+    if marked:
         raise TokenizerError(
-            f"a GGUF file writes a space as {METASPACE}, and this tokenizer has a token with that character"
-        )
+            f"a GGUF file writes a space as {METASPACE}, and this tokenizer has a token with that character",
+            found=f"{kind_in_words(vocabulary)}: {shown(marked[0])}", hint=forms_instead(vocabulary, "gguf"),
+        )  # fmt: skip
     for i, kind in enumerate(kinds):
         if kind == NORMAL:
             tokens[i] = tokens[i].replace(" ", METASPACE)
-
-
-def _texts(values: Mapping[str, Any], name: str, *, least: int = 1) -> list[str]:
-    found = values.get(f"{PREFIX}{name}")
-    if not isinstance(found, list) or len(found) < least or not all(isinstance(text, str) for text in found):
-        raise TokenizerError(f"the file has no {PREFIX}{name}", found=type(found).__name__)
-    longest = max(found, key=len, default="")
-    if len(longest) > 2 * MOST_TOKEN_CHARACTERS:  # a merge is two tokens
-        what = f"an entry of {PREFIX}{name} is longer than any in use"
-        raise TokenizerError(what, found=f"{counted(len(longest), 'character')}: {longest[:40]!r} …")
-    return found
-
-
-def _flag(values: Mapping[str, Any], name: str, default: bool) -> bool:
-    found = values.get(f"{PREFIX}{name}", default)
-    if not isinstance(found, bool):
-        raise TokenizerError(f"{PREFIX}{name} is neither true nor false", found=shown(found))
-    return found
-
-
-def _numbers(values: Mapping[str, Any], name: str, count: int, default: float | None = None) -> list[Any]:
-    found = values.get(f"{PREFIX}{name}")
-    if found is None and default is not None:
-        return [default] * count
-    if not isinstance(found, np.ndarray) or len(found) != count or not np.isfinite(found).all():
-        raise TokenizerError(f"{PREFIX}{name} does not have a number for each of the {count:,} tokens")
-    return found.tolist()
-
-
-def _special_id(values: Mapping[str, Any], name: str, count: int, kind: str) -> int | None:
-    found = values.get(f"{PREFIX}{name}_token_id", ASSUMED.get(kind, {}).get(name))
-    if found is None or (isinstance(found, int) and found == 0xFFFFFFFF):  # both mean: none
-        return None
-    try:
-        return whole(found, high=count - 1)
-    except ValueError as error:
-        raise TokenizerError(f"{PREFIX}{name}_token_id is not the id of a token", found=shown(error)) from None

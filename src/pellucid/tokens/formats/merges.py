@@ -22,6 +22,8 @@ from pellucid.tokens.document import read_document
 from pellucid.tokens.formats.canonical import (
     TokenizerFiles,
     check_pattern,
+    forms_instead,
+    kind_in_words,
 )
 from pellucid.tokens.formats.pre_tokenizers import cutting_expressions
 from pellucid.tokens.models import bpe
@@ -87,7 +89,10 @@ def write_merges(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, byte
     Where no class stands for the pattern, the config says none, and the pattern has to be chosen when they are read.
     """
     if vocabulary.kind != "bpe" or not vocabulary.ids.keys() >= {*BYTE_CHARACTERS}:
-        raise TokenizerError("only a byte-level BPE is a vocab.json and a merges.txt", found=vocabulary.kind)
+        raise TokenizerError(
+            "only a byte-level BPE is a vocab.json and a merges.txt",
+            found=kind_in_words(vocabulary), hint=forms_instead(vocabulary, "merges.txt"),
+        )  # fmt: skip
     document = read_document(json_text)
     way = (pattern_name(str(next(iter(cutting_expressions(document.get("pre_tokenizer"))), ""))),
            document.get("normalizer") == {"type": "NFC"})  # fmt: skip

@@ -33,6 +33,8 @@ from pellucid.tokens.formats.canonical import (
     TokenizerFiles,
     canonical,
     check_pattern,
+    forms_instead,
+    kind_in_words,
 )
 from pellucid.tokens.formats.pre_tokenizers import cutting_expressions
 from pellucid.tokens.models import bpe
@@ -201,8 +203,9 @@ def write_tiktoken(json_text: str, vocabulary: Vocabulary, *, name: str, recorde
         or document["model"].get("byte_fallback")
     ):
         raise TokenizerError(
-            "tiktoken runs byte-level BPE with one pattern, and this tokenizer is another kind", found=vocabulary.kind
-        )
+            "tiktoken runs byte-level BPE with one pattern, and this tokenizer is another kind",
+            found=kind_in_words(vocabulary), hint=forms_instead(vocabulary, "tiktoken"),
+        )  # fmt: skip
     ranks = {bytes(CHARACTER_BYTES[c] for c in token): i for token, i in vocabulary.ids.items()
              if token not in vocabulary.added and _is_spelled(token)}  # fmt: skip
     _check_same(ranks, vocabulary)
@@ -224,7 +227,10 @@ def _check_same(ranks: Mapping[bytes, int], vocabulary: Vocabulary) -> None:
         return
     other = next((pair for pair, found in zip(ours, merges, strict=False) if pair != found), None)
     found = f"{counted(len(unreached), 'token')} that no merge makes" if other is None else f"the merge {other!r}"
-    raise TokenizerError("tiktoken joins by rank, and this tokenizer's merges are in another order", found=found)
+    hint = forms_instead(vocabulary, "tiktoken")
+    raise TokenizerError(
+        "tiktoken joins by rank, and this tokenizer's merges are in another order", found=found, hint=hint
+    )
 
 
 def _tell_normalizer(recorder: Recorder) -> None:

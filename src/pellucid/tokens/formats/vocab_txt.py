@@ -15,7 +15,7 @@ from typing import Any
 from pellucid.errors import TokenizerError
 from pellucid.tokens import layout
 from pellucid.tokens.document import read_document
-from pellucid.tokens.formats.canonical import TokenizerFiles, canonical
+from pellucid.tokens.formats.canonical import TokenizerFiles, canonical, forms_instead, kind_in_words
 from pellucid.tokens.vocabulary import Vocabulary, check_id
 from pellucid.untrusted import Json, shown
 
@@ -86,8 +86,16 @@ def write_vocab_txt(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, b
     """
     tokens = {i: token for token, i in {**vocabulary.ids, **vocabulary.added}.items()}
     normalizer = read_document(json_text).get("normalizer") or {}
-    if normalizer.get("type") != "BertNormalizer" or sorted(tokens) != list(range(len(tokens))):
-        raise TokenizerError("only BERT's WordPiece without gaps between its ids is a vocab.txt", found=vocabulary.kind)
+    if normalizer.get("type") != "BertNormalizer":
+        raise TokenizerError(
+            "only BERT's WordPiece is a vocab.txt",
+            found=kind_in_words(vocabulary), hint=forms_instead(vocabulary, "vocab.txt"),
+        )  # fmt: skip
+    if gaps := sorted({*range(len(tokens))} - tokens.keys()):
+        raise TokenizerError(
+            "a vocab.txt numbers its lines, and an id of this tokenizer has no token",
+            found=f"{gaps[0]}", hint=forms_instead(vocabulary, "vocab.txt"),
+        )  # fmt: skip
     text = "".join(f"{tokens[i]}\n" for i in range(len(tokens)))
     said = {
         "tokenizer_class": "BertTokenizer",

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,8 @@ class FittingToken:
     end: int
     score: float
     is_known: bool
+    in_best: bool = False  # the best way of cutting takes it here
+    in_second: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,18 @@ class WayOfCutting:
 
     tokens: tuple[str, ...]
     score: float
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """Where each token begins and ends in the piece.
+
+        >>> WayOfCutting(tokens=("un", "do"), score=-7.0).spans
+        ((0, 2), (2, 4))
+        """
+        return tuple(pairwise(accumulate(map(len, self.tokens), initial=0)))
+
+
+NO_WAY = WayOfCutting(tokens=(), score=0.0)  # where there is no second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,10 +197,19 @@ def explain(piece: str, scores: Mapping[str, float]) -> UnigramExplanation:
     unknown = min(scores.values()) - plain.UNKNOWN_PENALTY
     fitting = plain.fitting_tokens(piece, {*scores, *piece})
     ways = [WayOfCutting(tokens=tokens, score=score) for score, tokens in plain.best_ways(piece, scores, 2)]
+    best, second = (set(way.spans) for way in (ways[0], ways[1] if len(ways) > 1 else NO_WAY))
     return UnigramExplanation(
         piece=piece,
         fitting=tuple(
-            FittingToken(token=token, start=start, end=end, score=scores.get(token, unknown), is_known=token in scores)
+            FittingToken(
+                token=token,
+                start=start,
+                end=end,
+                score=scores.get(token, unknown),
+                is_known=token in scores,
+                in_best=(start, end) in best,
+                in_second=(start, end) in second,
+            )
             for start, end, token in fitting
         ),
         best=ways[0],

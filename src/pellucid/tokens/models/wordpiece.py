@@ -142,6 +142,7 @@ def merge_plainly(
     ]
     age: dict[tuple[str, ...], int] = {(str(symbol),): symbol for symbol in range(words.num_symbols)}
     merges = []
+    recorder.record(merging(0, most_new))
     for left, right in plain.learn_merges(spelled, age, most_new, least_count):
         age[left + right] = len(age)
         merges.append((age[left], age[right]))

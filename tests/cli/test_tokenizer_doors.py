@@ -1,0 +1,152 @@
+"""The verbs of `pellucid tokenizer` hold one door: where a tokenizer is found, and what is refused before the work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pellucid.store.tokenizer_files import save_tokenizer
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.tokens.train import train_bpe, train_characters, train_wordpiece
+
+TEXT = "the cat sat on the mat; the dog sat on the cat. 猫坐在垫子上，狗坐在猫上。\n"
+BPE = train_bpe([TEXT * 20], 300)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT * 20, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("form", ["tokenizer.json", "tiktoken", "gguf"])
+def test_every_verb_finds_a_directory_of_one_file(run, text, tmp_path, form):
+    place = tmp_path / "place"
+    save_tokenizer(BPE, place, form)
+    for arguments in (
+        ("encode", place, "the"),
+        ("decode", place, "97"),
+        ("explain", place, "the"),
+        ("show", place, "--count", "1"),
+        ("compare", place, "--text", text),
+        ("convert", place, "--out", tmp_path / "converted"),
+        ("add", place, "<|tool|>", "--out", tmp_path / "more"),
+    ):
+        code, _, err = run("tokenizer", *arguments)
+        assert code == 0, (arguments[0], err)
+    for made in ("converted", "more"):
+        assert Tokenizer.load(tmp_path / made).encode(TEXT).ids == BPE.encode(TEXT).ids
+    assert Tokenizer.load(tmp_path / "more").specials["<|tool|>"] == BPE.roles["spare"][0]
+
+
+def test_a_place_without_one_says_where_it_looked(run, tmp_path):
+    for verb in (("encode",), ("explain",), ("add", "<x>", "--out", tmp_path / "out")):
+        code, _, err = run("tokenizer", verb[0], tmp_path, *(verb[1:] or ("x",)))
+        assert code == 3 and "looked for: tokenizer.json, tokenizer.model" in err and "one *.gguf" in err
+    for name in ("a", "b"):
+        save_tokenizer(BPE, tmp_path / name, "gguf")[0].rename(tmp_path / f"{name}.gguf")
+    assert "there are several .gguf files" in run("tokenizer", "encode", tmp_path, "x").err
+
+
+def test_the_destination_is_checked_before_the_work(run, text, tmp_path, monkeypatch):
+    monkeypatch.setattr("pellucid.tokens.choose.train_tokenizer", None)  # it is not reached
+    (tmp_path / "file").write_text("x")
+    save_tokenizer(BPE, tmp_path / "old", "tiktoken")
+    for out, why in (
+        ("file", "a file lies where a directory is wanted"),
+        ("file/inside/it", "a file lies where a directory is wanted"),
+        ("old", "a tokenizer is already here"),
+    ):
+        code, _, err = run("tokenizer", "train", text, "--kind", "wordpiece", "--out", tmp_path / out)
+        assert code == 4 and why in err, out
+    code, _, err = run("tokenizer", "train", text, "--out", "/proc/nothing/here")
+    assert code == 4 and "cannot write here" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "old", "text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "taken"),
+    [
+        ("char", "pattern=gpt2", "kind, vocab_size, specials"),
+        ("char", "sample_bytes=100", "kind, vocab_size, specials"),
+        ("wordpiece", "pattern=qwen2", "kind, vocab_size, specials, sample_bytes, lowercase"),
+        ("word", "max_han=2", "kind, vocab_size, specials, pattern, sample_bytes"),
+        ("unigram", "max_token_bytes=9", "kind, vocab_size, specials, pattern, sample_bytes, max_han"),
+        ("auto", "lowercase=true", "kind, vocab_size, specials, pattern, sample_bytes, max_han, max_token_bytes"),
+    ],
+)
+def test_a_setting_that_a_kind_ignores_is_refused(run, text, tmp_path, kind, setting, taken):
+    code, _, err = run("tokenizer", "train", text, "--kind", kind, "--set", setting, "--out", tmp_path / "out")
+    assert (
+        code == 2
+        and f"has no setting {setting.partition('=')[0]}" in err
+        and err.rstrip().endswith(f"it takes {taken}")
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "needs"),
+    [
+        ("bpe", 258, "256 bytes"),
+        ("word", 4, "the unknown word and one other"),
+        ("wordpiece", 8, "BERT's own five tokens, one character"),
+    ],
+)
+def test_each_kind_has_its_own_smallest_vocabulary(run, tmp_path, kind, least, needs):
+    arguments = ("tokenizer", "train", "-", "--kind", kind, "--specials", "none", "--out", tmp_path / "out")
+    words = b"a a b b " * 9
+    assert run(*arguments, "--vocab-size", least, stdin=words).code == 0
+    if least > 4:  # the bound of the setting itself
+        code, _, err = run(*arguments, "--force", "--vocab-size", least - 1, stdin=words)
+        assert code != 0 and f"a vocabulary needs at least {least} tokens: {needs} and 2 special tokens" in err
+
+
+def test_show_refuses_what_cannot_be(run, tmp_path):
+    BPE.save(tmp_path / "bpe")
+    train_characters([TEXT]).save(tmp_path / "char")
+    for place, options, why in (
+        ("bpe", ("--sort", "-score"), "no token of this vocabulary has a score"),
+        ("char", ("--sort", "rank"), "it is sorted by id, length"),
+        ("bpe", ("--min-length", "-1"), "--min-length"),
+        ("bpe", ("--min-length", "3", "--max-length", "2"), "no token is longer"),
+    ):
+        code, _, err = run("tokenizer", "show", tmp_path / place, *options)
+        assert code != 0 and why in err, options
+
+
+def test_show_finds_what_stands_in_the_file(run, tmp_path):
+    train_wordpiece([TEXT * 20], 120).save(tmp_path / "wordpiece")
+    BPE.save(tmp_path / "bpe")
+    for place, search, spelled in (
+        ("wordpiece", "##A", "##a"),
+        ("bpe", "Ġth", "Ġthe"),
+        ("wordpiece", "/^##t$/", "##t"),
+    ):
+        found = json.loads(run("tokenizer", "show", tmp_path / place, "--search", search, "--json").out)["tokens"]
+        assert spelled in [token["spelled"] for token in found], search
+    out = run("tokenizer", "show", tmp_path / "wordpiece", "--search", "##a").out
+    assert "in the file" in out and '"##a"' in out
+    assert "in the file" not in run("tokenizer", "show", tmp_path / "bpe", "--search", "th").out
+
+
+def test_a_negative_number_is_no_id_and_the_range_is_said(run, tmp_path):
+    BPE.save(tmp_path / "bpe")
+    code, _, err = run("tokenizer", "decode", tmp_path / "bpe", "--", "-1")
+    assert code == 3 and "-1; the ids run from 0 to 299" in err
+
+
+def test_a_choice_that_changes_nothing_is_refused(run, tmp_path):
+    BPE.save(tmp_path / "bpe")
+    for options in (("--pattern", "gpt2"), ("--lowercase",)):
+        code, _, err = run("tokenizer", "convert", tmp_path / "bpe", *options, "--out", tmp_path / "out")
+        assert code == 3 and "leave" in err and not (tmp_path / "out").exists()
+
+
+def test_roles_and_their_sources_are_told_in_chinese(run, tmp_path):
+    config = json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<bos>", "eos_token": "<eos>"})
+    Tokenizer.from_json(BPE.json, config).save(tmp_path / "bpe")
+    out = run("tokenizer", "show", tmp_path / "bpe", "--lang", "zh").out
+    assert "bos（文本开头）" in out and "按它的名字" in out and "its name" not in out
