@@ -101,7 +101,6 @@ def explain(case: Case, causes: Sequence[Cause]) -> tuple[dict[str, int], list[D
 # Unicode's tables. A character whose class is the same since Unicode 3.2 (2002) is no matter of years.
 
 STAND_INS = ("", " ", "‽", "Ꙗ")  # dropped, a space, a sign, a letter: what a character may be to BERT
-NEIGHBOURS = (("a", "a"), ("1", "1"), ("!", "!"), (" ", " "), ("中", "中"), ("\n", "\n"), ("a", ""), ("", "a"), ("!", "a"), ("a", "!"))  # fmt: skip
 
 
 def _newer(different: Sequence[Difference]) -> list[str]:
@@ -109,7 +108,7 @@ def _newer(different: Sequence[Difference]) -> list[str]:
     characters = sorted(set("".join(one.text for one in different)))
     return [
         c for c in characters
-        if unicodedata.category(c) in ("Cn", "Co") or unicodedata.ucd_3_2_0.category(c) != unicodedata.category(c)
+        if unicodedata.category(c) == "Cn" or unicodedata.ucd_3_2_0.category(c) != unicodedata.category(c)
     ]  # fmt: skip
 
 
@@ -129,14 +128,11 @@ def _translate(table: Mapping[int, str]) -> Read:
 
 
 def _alike_without_newer(case: Case) -> set[str]:
-    """A newer character becomes other ids between plain neighbours; with anything else in its place both sides agree."""
-    newer = _newer(case.different)
-    probes = [before + c + after for c in newer for before, after in NEIGHBOURS]
-    pairs = enumerate(zip(case.ask(probes), case.ours(probes), strict=True))
-    guilty = {newer[place // len(NEIGHBOURS)] for place, (theirs, ours) in pairs if theirs != ours}
-    alike = {one.text for one in case.different if guilty & set(one.text)}
+    """With anything else in the place of the newer characters, and all others left as they are, both sides agree."""
+    newer = set(_newer(case.different))
+    alike = {one.text for one in case.different if newer & set(one.text)}
     for stand_in in (*STAND_INS, "1", "中"):
-        table = str.maketrans(dict.fromkeys(guilty, stand_in))
+        table = str.maketrans(dict.fromkeys(newer, stand_in))
         texts = sorted(alike)
         others = [text.translate(table) for text in texts]
         pairs = zip(texts, case.ask(others), case.ours(others), strict=True)

@@ -6,6 +6,10 @@ vocabularies: every pattern, both SentencePiece models, BERT's list, every way o
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from judged import open_judged, read_record
 
@@ -35,3 +39,21 @@ def test_the_ways_of_cutting_are_told_apart() -> None:
     assert alike == {
         ("llama.cpp: llama-bpe", "llama.cpp: smaug-bpe")
     }  # these differ in whole tokens that no merge makes
+
+
+def test_a_cause_explains_only_what_it_gives_the_ids_of() -> None:
+    """A Σ in a string is no excuse for ids that have nothing to do with it."""
+    causes = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "conformance" / "causes.py")))
+    tokenizer = open_judged("bert: lower case", RECORD["files"])
+
+    def judge(texts: list[str]) -> list[list[int]]:
+        return [ids.tolist() for ids in tokenizer.encode_ids([text.replace("aΣ", "aς") for text in texts])]
+
+    texts = ["aΣ the cat", "Σ the cat"]
+    right, wrong = judge(texts)[0], [7, 7, 7]
+    ours = [ids.tolist() for ids in tokenizer.encode_ids(texts)]
+    different = [
+        causes.Difference(text, ids, mine) for text, ids, mine in zip(texts, (right, wrong), ours, strict=True)
+    ]
+    case = causes.Case(different=different, ask=judge, tokenizer=tokenizer)
+    assert causes.explain(case, causes.BERT) == ({"Σ": 1}, [different[1]])
