@@ -206,10 +206,14 @@ SORTS: Mapping[str, SortKey] = {
 }
 
 
+def known_sorts(entries: Sequence[VocabularyEntry], sorts: Mapping[str, SortKey] = SORTS) -> list[str]:
+    """The orders by which some token has a place: a rank is of BPE, a score of Unigram."""
+    return [name for name, value in sorts.items() if any(value(entry) is not None for entry in entries)]
+
+
 def check_sort(entries: Sequence[VocabularyEntry], sort: str) -> None:
     """Raise RequestError for an order that is not known, or by which no token of a vocabulary has a place."""
-    name = sort.removeprefix("-")
-    known = [key for key, value in SORTS.items() if any(value(entry) is not None for entry in entries)]
+    name, known = sort.removeprefix("-"), known_sorts(entries)
     if name in SORTS and name not in known:
         raise RequestError(
             f"no token of this vocabulary has a {name}", found=sort, hint=f"it is sorted by {', '.join(known)}"
