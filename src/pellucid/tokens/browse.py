@@ -121,6 +121,12 @@ def label_of(tokenizer: Tokenizer, token_id: int) -> str:
     return label_of_bytes(tokenizer.token_bytes(token_id))
 
 
+def label_of_spelled(tokenizer: Tokenizer, token: str) -> str:
+    """A short label for a token as the file spells it; a character without a token is its own label."""
+    token_id = tokenizer.vocabulary.ids.get(token)
+    return token if token_id is None else label_of(tokenizer, token_id)
+
+
 def find(entries: Sequence[VocabularyEntry], search: str) -> list[VocabularyEntry]:
     """The entries that match a search. Raises RequestError for invalid bytes, ids and patterns.
 
