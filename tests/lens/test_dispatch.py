@@ -254,6 +254,10 @@ def test_the_vocabulary_is_searched(dispatch, params, holds) -> None:
     assert len(everything) == TOKENIZER.vocab_size
 
 
+def test_only_orders_that_the_vocabulary_has_are_offered(dispatch) -> None:
+    assert ask(dispatch, "vocabulary", count=1)["sorts"] == ["id", "rank", "length", "norm"]  # BPE has no scores
+
+
 def test_the_vocabulary_is_sorted_and_paged(dispatch) -> None:
     norms = [row["norm"] for row in ask(dispatch, "vocabulary", sort="-norm", count=1000)["rows"]]
     assert norms == sorted(norms, reverse=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_documents import byte_unigram, load, unigram, wordpiece, words
+from tokenizer_documents import byte_unigram, load, unigram, words
 
 from pellucid.errors import TokenizerError
 from pellucid.events import MemoryRecorder
@@ -259,7 +259,7 @@ def test_text_that_spells_an_end_stays_text_whatever_the_file_calls_it() -> None
     assert 2 in tokenizer.end_ids and 2 not in tokenizer.encode("a</s>").ids
 
 
-@pytest.mark.parametrize("make", [unigram, wordpiece, words, byte_unigram], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [unigram, words, byte_unigram], ids=lambda make: make.__name__)
 def test_a_kind_that_the_file_cannot_hold_is_refused(make: Callable[[], dict[str, Any]]) -> None:
     """Written as a BPE without merges it would be read without an error, and give other ids."""
     tokenizer = load(make())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +20,7 @@ from pellucid.tokens.layout import special_names
 from pellucid.tokens.patterns import PATTERNS, pattern_name, segments
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.train import train_bpe, train_characters
+from pellucid.tokens.train import train_bpe, train_characters, train_unigram, train_wordpiece, train_words
 
 WORDS = st.lists(st.text("abcé", min_size=1, max_size=8), min_size=1, max_size=30)
 MIXED = st.text(st.sampled_from("ab ',中文，。\n\r\t 12x!"), max_size=60)
@@ -243,10 +243,19 @@ def test_segments_are_what_the_fast_path_uses(bpe: Tokenizer, page: str, monkeyp
     assert seen == [tokenizer_module.SEGMENT]
 
 
-@pytest.mark.parametrize("size", [257, (1 << 22) + 1, 10**12])
+@pytest.mark.parametrize("size", [3, (1 << 22) + 1, 10**12])
 def test_a_vocabulary_that_no_model_has_is_refused(size: int) -> None:
     with pytest.raises(TokenizerError) as caught:
         train_bpe(["a text"], size)
     assert "ask for" in caught.value.hint
     with pytest.raises(SettingsError, match="vocab_size must be at"):
         resolve(TokenizerSettings, Layer("command line", {"vocab_size": str(size)}))
+
+
+@pytest.mark.parametrize(
+    ("train", "least"), [(train_bpe, 258), (train_unigram, 258), (train_wordpiece, 8), (train_words, 4)]
+)
+def test_each_kind_says_its_smallest_vocabulary(train: Callable[..., Tokenizer], least: int) -> None:
+    with pytest.raises(TokenizerError, match=f"at least {least} tokens"):
+        train(["a text"], least - 1, specials="none")
+    assert train(["a a a"], least, specials="none").vocab_size <= least

@@ -96,7 +96,7 @@ def chosen_tokenizers(places: Sequence[str], text: str) -> dict[str, Tokenizer]:
 
 def print_explanation(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> None:
     """The tokens as a table, and below it how they were found."""
-    print_table(TOKEN_COLUMNS, [cells for piece in pieces for cells in token_rows(piece)])
+    print_table(TOKEN_COLUMNS, [cells for piece in pieces for cells in token_rows(tokenizer, piece)])
     steps = [cells for piece in pieces for cells in how_rows(tokenizer, piece)]
     for kind, columns in (
         (MergesExplanation, MERGE_COLUMNS),
@@ -108,11 +108,12 @@ def print_explanation(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> None:
             print_table(columns, steps)
 
 
-def token_rows(piece: Piece) -> Iterator[tuple[str, ...]]:
-    """A piece's tokens as rows under TOKEN_COLUMNS; the piece stands beside its first."""
+def token_rows(tokenizer: Tokenizer, piece: Piece) -> Iterator[tuple[str, ...]]:
+    """A piece's tokens as rows under TOKEN_COLUMNS; the piece stands beside its first. An unknown token has no bytes."""
     label = (quote(piece.text), f"{piece.start}-{piece.end}")
     for token in piece.tokens:
-        yield (*label, str(token.id), quote(token.text), token.bytes.hex(" "))
+        spelled = "" if token.id == tokenizer.vocabulary.unknown_id else token.bytes.hex(" ")
+        yield (*label, str(token.id), quote(token.text), spelled)
         label = ("", "")
 
 

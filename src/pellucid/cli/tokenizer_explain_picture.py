@@ -12,10 +12,10 @@ from pathlib import Path
 from pellucid.cli.bar_words import drawable
 from pellucid.cli.language import words
 from pellucid.drawing.boxes import Box, BoxLook, Panel, draw_boxes
-from pellucid.tokens.byte_characters import CHARACTER_BYTES
-from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation
+from pellucid.tokens.browse import label_of_spelled
+from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation, read_signs
 from pellucid.tokens.labels import label_of_bytes
-from pellucid.tokens.models.unigram import FittingToken, UnigramExplanation
+from pellucid.tokens.models.unigram import UnigramExplanation
 from pellucid.tokens.models.word import WordExplanation
 from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
@@ -80,7 +80,8 @@ def merge_boxes(how: MergesExplanation) -> Iterator[Box]:
 def lattice_boxes(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[Box]:
     """Every token that fits, in the lowest level with room for it; the shortest are lowest."""
     levels: list[int] = []  # of each level, the column that it is free from
-    yield from sign_boxes(_signs(tokenizer, how.piece))
+    for sign in read_signs(tokenizer, how.piece):
+        yield Box(start=sign.start, end=sign.end, level=0, text=sign.label, look=BoxLook.SIGN)
     for fitting in sorted(how.fitting, key=lambda one: (one.end - one.start, one.start)):
         level = next((i for i, free in enumerate(levels) if free <= fitting.start), len(levels))
         levels[level : level + 1] = [fitting.end]
@@ -89,7 +90,7 @@ def lattice_boxes(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[Box
             start=fitting.start,
             end=fitting.end,
             level=1 + level,
-            text=_label(tokenizer, fitting),
+            text=label_of_spelled(tokenizer, fitting.token),
             note=f"{fitting.score:.1f}",
             look=look if fitting.is_known else BoxLook.LOST,
         )
@@ -97,7 +98,7 @@ def lattice_boxes(tokenizer: Tokenizer, how: UnigramExplanation) -> Iterator[Box
 
 def match_boxes(how: WordPieceExplanation) -> Iterator[Box]:
     """The longest matches one after the other; the rest of a word in which nothing fits is lost, and so the whole word."""
-    yield from sign_boxes(how.word)
+    yield from character_boxes(how.word)
     is_whole = how.reached == len(how.word)
     for match in how.matches:
         look = BoxLook.RESULT if is_whole else BoxLook.STEP
@@ -108,23 +109,12 @@ def match_boxes(how: WordPieceExplanation) -> Iterator[Box]:
 
 def whole_boxes(piece: Piece, text: str, look: BoxLook) -> Iterator[Box]:
     """A piece that is one token, or an unknown word."""
-    yield from sign_boxes(map(label_of_bytes, map(str.encode, piece.text)))
+    yield from character_boxes(piece.text)
     yield Box(start=0, end=len(piece.text), level=1, text=text, look=look)
 
 
-def sign_boxes(signs: Sequence[str] | Iterator[str]) -> Iterator[Box]:
-    """The lowest row."""
-    for place, sign in enumerate(signs):
-        yield Box(start=place, end=place + 1, level=0, text=sign, look=BoxLook.SIGN)
-
-
-def _signs(tokenizer: Tokenizer, piece: str) -> Iterator[str]:
-    """The signs of a piece as the model reads it: bytes, for a byte-level vocabulary, or characters."""
-    if tokenizer.vocabulary.is_byte_level:
-        return (label_of_bytes(bytes([CHARACTER_BYTES[sign]])) for sign in piece)
-    return iter(piece.replace("▁", "·"))
-
-
-def _label(tokenizer: Tokenizer, fitting: FittingToken) -> str:
-    token_id = tokenizer.vocabulary.ids.get(fitting.token)
-    return fitting.token if token_id is None else label_of_bytes(tokenizer.token_bytes(token_id))
+def character_boxes(characters: str) -> Iterator[Box]:
+    """The lowest row, one column for each character."""
+    for place, character in enumerate(characters):
+        text = label_of_bytes(character.encode())
+        yield Box(start=place, end=place + 1, level=0, text=text, look=BoxLook.SIGN)

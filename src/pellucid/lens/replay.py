@@ -6,21 +6,20 @@ was cut out of nothing, and its card tells how it is made of smaller ones (`card
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from pellucid.counts import counted
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.state import LensState
-from pellucid.tokens.browse import label_of
-from pellucid.tokens.byte_characters import CHARACTER_BYTES
-from pellucid.tokens.explain import Explainer, How, MergesExplanation, WholeExplanation
+from pellucid.tokens.browse import label_of, label_of_spelled
+from pellucid.tokens.explain import Explainer, How, MergesExplanation, WholeExplanation, read_signs
 from pellucid.tokens.labels import label_of_bytes
 from pellucid.tokens.models.unigram import UnigramExplanation, WayOfCutting
 from pellucid.tokens.models.word import WordExplanation
 from pellucid.tokens.models.wordpiece import LongestMatch, WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.tokens.vocabulary import METASPACE
 
 MOST_TRIED = 8  # candidates of WordPiece told by name for one match
 
@@ -100,8 +99,7 @@ def _tell_matches(how: WordPieceExplanation) -> dict[str, Any]:
 
 def _tell_lattice(tokenizer: Tokenizer, how: UnigramExplanation) -> dict[str, Any]:
     def label(token: str) -> str:
-        token_id = tokenizer.vocabulary.ids.get(token)
-        return token if token_id is None else label_of(tokenizer, token_id)
+        return label_of_spelled(tokenizer, token)
 
     def way(one: WayOfCutting) -> dict[str, Any]:
         return {"score": one.score, "tokens": list(map(label, one.tokens)), "spans": list(map(list, one.spans))}
@@ -111,20 +109,12 @@ def _tell_lattice(tokenizer: Tokenizer, how: UnigramExplanation) -> dict[str, An
         for one in how.fitting
     ]
     ways = [way(one) for one in (how.best, how.runner_up) if one is not None]
-    return {"by": "lattice", "characters": _characters(tokenizer, how.piece), "fitting": fitting, "ways": ways}
-
-
-def _characters(tokenizer: Tokenizer, piece: str) -> list[dict[str, Any]]:
-    """The characters of a piece in the spelling of the file, with their places: one each, or one for every byte."""
-    if not tokenizer.vocabulary.is_byte_level:
-        return [{"label": "·" if c == METASPACE else c, "start": i, "end": i + 1} for i, c in enumerate(piece)]
-    text = bytes(map(CHARACTER_BYTES.__getitem__, piece)).decode("utf-8", errors="surrogateescape")
-    told, place = [], 0
-    for character in text:
-        data = character.encode("utf-8", errors="surrogateescape")
-        told.append({"label": label_of_bytes(data), "start": place, "end": place + len(data)})
-        place += len(data)
-    return told
+    return {
+        "by": "lattice",
+        "characters": list(map(asdict, read_signs(tokenizer, how.piece))),
+        "fitting": fitting,
+        "ways": ways,
+    }
 
 
 METHODS = {"replay": replay}

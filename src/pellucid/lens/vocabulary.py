@@ -14,7 +14,7 @@ import torch
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.lens.state import LensState
-from pellucid.tokens.browse import SORTS, VocabularyEntry, find, list_tokens, order, sift
+from pellucid.tokens.browse import SORTS, VocabularyEntry, find, known_sorts, list_tokens, order, sift
 
 MOST_ROWS = 1_000  # in one answer
 
@@ -34,7 +34,7 @@ def vocabulary(
     offset: int = 0,
     count: int = 100,
 ) -> Answer:
-    """One page of the matching tokens, the number of all matches, and the scripts to choose from."""
+    """One page of the matching tokens, the number of all matches, and the scripts and orders to choose from."""
     if count > MOST_ROWS:
         raise RequestError("so many rows are not told at once", found=str(count), hint=f"1 to {MOST_ROWS}")
     entries = lens.keep("entries", lambda: list_tokens(lens.tokenizer))
@@ -43,7 +43,8 @@ def vocabulary(
     sorts = {**SORTS, "norm": lambda entry: float(norms_V[entry.id])}
     found = order(find(sift(entries, filter or {}), search), sort, sorts)
     rows = [_row(entry, float(norms_V[entry.id])) for entry in found[offset : offset + count]]
-    return Answer({"rows": rows, "total": len(found), "scripts": [{"script": s, "count": n} for s, n in scripts]})
+    told = [{"script": s, "count": n} for s, n in scripts]
+    return Answer({"rows": rows, "total": len(found), "scripts": told, "sorts": known_sorts(entries, sorts)})
 
 
 def _row(entry: VocabularyEntry, norm: float) -> dict[str, Any]:

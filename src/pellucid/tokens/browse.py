@@ -121,6 +121,12 @@ def label_of(tokenizer: Tokenizer, token_id: int) -> str:
     return label_of_bytes(tokenizer.token_bytes(token_id))
 
 
+def label_of_spelled(tokenizer: Tokenizer, token: str) -> str:
+    """A short label for a token as the file spells it; a character without a token is its own label."""
+    token_id = tokenizer.vocabulary.ids.get(token)
+    return token if token_id is None else label_of(tokenizer, token_id)
+
+
 def find(entries: Sequence[VocabularyEntry], search: str) -> list[VocabularyEntry]:
     """The entries that match a search. Raises RequestError for invalid bytes, ids and patterns.
 
@@ -206,10 +212,14 @@ SORTS: Mapping[str, SortKey] = {
 }
 
 
+def known_sorts(entries: Sequence[VocabularyEntry], sorts: Mapping[str, SortKey] = SORTS) -> list[str]:
+    """The orders by which some token has a place: a rank is of BPE, a score of Unigram."""
+    return [name for name, value in sorts.items() if any(value(entry) is not None for entry in entries)]
+
+
 def check_sort(entries: Sequence[VocabularyEntry], sort: str) -> None:
     """Raise RequestError for an order that is not known, or by which no token of a vocabulary has a place."""
-    name = sort.removeprefix("-")
-    known = [key for key, value in SORTS.items() if any(value(entry) is not None for entry in entries)]
+    name, known = sort.removeprefix("-"), known_sorts(entries)
     if name in SORTS and name not in known:
         raise RequestError(
             f"no token of this vocabulary has a {name}", found=sort, hint=f"it is sorted by {', '.join(known)}"

@@ -23,11 +23,13 @@ from pellucid.errors import TokenizerError
 from pellucid.tokens import plain
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS, CHARACTER_BYTES
 from pellucid.tokens.encoding import Encoding
+from pellucid.tokens.labels import label_of_bytes
 from pellucid.tokens.models import unigram, word, wordpiece
 from pellucid.tokens.models.unigram import FittingToken, UnigramExplanation
 from pellucid.tokens.models.word import WordExplanation
 from pellucid.tokens.models.wordpiece import WordPieceExplanation
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.tokens.vocabulary import METASPACE
 
 MOST_CHARACTERS = 2_000  # the readable algorithms take quadratic time, and nobody reads more
 
@@ -273,6 +275,34 @@ def in_characters(tokenizer: Tokenizer, how: UnigramExplanation) -> UnigramExpla
         return replace(one, start=begun[one.start + 1] - 1, end=begun[one.end])
 
     return replace(how, fitting=tuple(map(moved, how.fitting)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sign:
+    """What a person reads at the places [start, end) of a piece as the file spells it: a character, or a byte alone."""
+
+    label: str
+    start: int
+    end: int
+
+
+def read_signs(tokenizer: Tokenizer, piece: str) -> tuple[Sign, ...]:
+    """The characters of a piece in the spelling of the file; in a byte-level file one takes a place for each byte.
+
+    >>> from pellucid.tokens.train import train_unigram
+    >>> tokenizer = train_unigram(["a汉"] * 9, 260, specials="none")
+    >>> [piece] = explain(tokenizer, "a汉")
+    >>> [(sign.label, sign.start, sign.end) for sign in read_signs(tokenizer, piece.how.piece)]
+    [('a', 0, 1), ('汉', 1, 4)]
+    """
+    if not tokenizer.vocabulary.is_byte_level:
+        return tuple(Sign(label="·" if c == METASPACE else c, start=i, end=i + 1) for i, c in enumerate(piece))
+    text = bytes(map(CHARACTER_BYTES.__getitem__, piece)).decode("utf-8", errors="surrogateescape")
+    parts = [character.encode("utf-8", errors="surrogateescape") for character in text]
+    ends = accumulate(map(len, parts))
+    return tuple(
+        Sign(label=label_of_bytes(part), start=end - len(part), end=end) for part, end in zip(parts, ends, strict=True)
+    )
 
 
 def _joined(before: Sequence[str], after: Sequence[str]) -> tuple[int, ...]:

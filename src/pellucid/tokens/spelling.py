@@ -89,8 +89,17 @@ def _unspaced(token: str) -> bytes:
 def _word_bytes(token: str, prefix: str | None) -> bytes:
     if prefix and token.startswith(prefix) and token != prefix:
         return token[len(prefix) :].encode("utf-8")
-    joins = token[0] in CLOSING or unicodedata.name(token[0], "").startswith("CJK ")
-    return (token if joins else " " + token).encode("utf-8")
+    return (token if _joins(token[0]) else " " + token).encode("utf-8")
+
+
+def _joins(character: str) -> bool:
+    """Whether no space stands before a token that begins so: Chinese characters and signs, and what closes a phrase.
+
+    >>> [_joins(character) for character in "a,，人한"]
+    [False, True, True, True, False]
+    """
+    is_wide_sign = unicodedata.category(character)[0] in "PS" and unicodedata.east_asian_width(character) in "WF"
+    return character in CLOSING or is_wide_sign or unicodedata.name(character, "").startswith("CJK ")
 
 
 def _replaces_metaspace(decoder: Mapping[str, Any]) -> bool:
