@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 
 Encode = Callable[[list[str]], list[list[int]]]
 BETWEEN, AT_ONCE = -1, 500  # what stands between two strings in a request to llama.cpp, and how many it has
+RUNNING: list[object] = []  # llama.cpp's servers: one that is ended soon after its start may wait for itself for ever
 
 
 def tiktoken_encoding(question: dict) -> Callable[[str], list[int]]:
@@ -97,7 +99,7 @@ def llama_cpp(question: dict) -> Encode:
             answers += parted(json.loads(connection.getresponse().read())["tokens"])
         return answers
 
-    encode.server = server
+    RUNNING.append(server)
     return encode
 
 
@@ -154,3 +156,4 @@ if __name__ == "__main__":
         found = answer(json.load(file))
     with open(sys.argv[2], "w", encoding="utf-8") as file:
         json.dump(found, file)
+    os._exit(0)  # with whatever is running
