@@ -104,7 +104,8 @@ def match_boxes(how: WordPieceExplanation) -> Iterator[Box]:
         look = BoxLook.RESULT if is_whole else BoxLook.STEP
         yield Box(start=match.start, end=match.end, level=1, text=match.token, look=look)
     if not is_whole:
-        yield Box(start=0, end=len(how.word), level=2, text=how.tokens[0], look=BoxLook.LOST)
+        level = 2 if how.matches else 1
+        yield Box(start=0, end=len(how.word), level=level, text=how.tokens[0], look=BoxLook.LOST)
 
 
 def whole_boxes(piece: Piece, text: str, look: BoxLook) -> Iterator[Box]:
