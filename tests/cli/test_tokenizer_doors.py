@@ -67,6 +67,19 @@ def test_the_destination_is_checked_before_the_work(run, text, tmp_path, monkeyp
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "old", "text.txt"]
 
 
+def test_the_text_to_measure_on_is_read_before_the_training(run, text, tmp_path):
+    (tmp_path / "broken.txt").write_bytes(b"a\xff\xfe\xfa" * 9)
+    for other in ("nope", "broken.txt"):
+        code, _, err = run("tokenizer", "train", text, "--out", tmp_path / "t20", "--measure-on", tmp_path / other)
+        assert code == 3 and other in err and not (tmp_path / "t20").exists(), other
+
+
+def test_every_tokenizer_is_opened_before_the_text_is_measured(run, text, tmp_path):
+    BPE.save(tmp_path / "bpe")
+    code, _, err = run("tokenizer", "compare", tmp_path / "bpe", tmp_path / "nonex", "--text", text)
+    assert code == 3 and "no tokenizer is here" in err and "measured on" not in err
+
+
 @pytest.mark.parametrize(
     ("kind", "setting", "taken"),
     [
