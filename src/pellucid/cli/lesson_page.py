@@ -75,8 +75,8 @@ def show_code(code: Code, language: Language) -> None:
 
 def show_table(table: LessonTable, language: Language) -> None:
     heading(table.caption.say(language))
-    columns = {column.say(language): "left" if index == 0 else "right" for index, column in enumerate(table.columns)}
-    print_table(columns, table.shown(language))  # type: ignore[arg-type]
+    first, *others = [column.say(language) for column in table.columns]
+    print_table({first: "left"}, table.shown(language), names=others)  # in their language already; some are names of files
 
 
 def show_chart(chart: Any, language: Language) -> None:
