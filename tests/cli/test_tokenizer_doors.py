@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pellucid.errors import TokenizerError
 from pellucid.store.tokenizer_files import save_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters, train_wordpiece
@@ -78,6 +79,63 @@ def test_every_tokenizer_is_opened_before_the_text_is_measured(run, text, tmp_pa
     BPE.save(tmp_path / "bpe")
     code, _, err = run("tokenizer", "compare", tmp_path / "bpe", tmp_path / "nonex", "--text", text)
     assert code == 3 and "no tokenizer is here" in err and "measured on" not in err
+
+
+def test_the_name_of_a_tokenizer_is_no_word_of_ours(run, text, tmp_path):
+    """In Chinese a heading is translated, a directory's name is not, even where it is spelled like a heading."""
+    for name in ("word", "characters", "id"):
+        BPE.save(tmp_path / name)
+    places = [tmp_path / name for name in ("word", "characters", "id")]
+    out = run("tokenizer", "compare", *places, "--text", text, "--lang", "zh").out
+    [heading, _] = [line.split() for line in out.splitlines() if line.endswith("id")]
+    assert heading[-3:] == ["word", "characters", "id"]
+
+
+def test_a_tokenizer_given_twice_is_refused(run, text, tmp_path):
+    BPE.save(tmp_path / "bpe")
+    for again in (tmp_path / "bpe", tmp_path / "bpe" / "tokenizer.json", tmp_path / "bpe" / ".." / "bpe"):
+        code, _, err = run("tokenizer", "compare", tmp_path / "bpe", again, "--text", text)
+        assert code == 3 and "a tokenizer is given twice" in err and f"found: {again}, which is" in err, again
+
+
+def test_advice_names_only_flags_that_the_verb_has(run, text, tmp_path):
+    BPE.save(tmp_path / "bpe")
+    code, _, err = run("tokenizer", "add", tmp_path / "bpe", "<t>", "--out", tmp_path / "bpe")
+    assert code == 4 and err.endswith("try:   choose another directory\n")
+    for verb in (("train", text), ("convert", tmp_path / "bpe")):
+        code, _, err = run("tokenizer", *verb, "--out", tmp_path / "bpe")
+        assert code == 4 and err.endswith("try:   --force replaces it; or choose another directory\n"), verb
+
+
+def test_advice_on_a_small_vocabulary_is_true(run, text, tmp_path):
+    arguments = ("tokenizer", "train", text, "--out", tmp_path / "out", "--vocab-size")
+    err = run(*arguments, 100).err
+    assert err.endswith("try:   ask for 280 or more, or for 258 or more with --specials none\n")
+    assert run(*arguments, 100, "--specials", "none").err.endswith("try:   ask for 258 or more\n")
+    assert run(*arguments, 258, "--specials", "none").code == 0
+    assert run(*arguments, 280, "--force").code == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "why", "hint"),
+    [
+        (("<t>", "--role", "foo=<t>"), "there is no such role\n  found: 'foo'\n", "these roles: bos, eos, pad, "),
+        (("<t>", "--role", "eos"), "a role is given as ROLE=TOKEN", "roles: bos, eos, pad, "),
+        (("<t>", "--role", "eos=<u>"), "a role is given to a token that is not added", "name that token too"),
+        (("<t>", "--role", "eos=<t>", "--role", "pad=<t>"), "two roles\n  found: <t>: eos, pad", "one role"),
+        (("<tool>", "<tool>"), "a new token is given twice\n  found: '<tool>'", "give each of them once"),
+        (("<eos>",), "a token has this name already", "a name of its own"),
+    ],
+)
+def test_add_says_what_is_wrong_with_a_name_or_role(run, tmp_path, names, why, hint):
+    BPE.save(tmp_path / "bpe")
+    code, _, err = run("tokenizer", "add", tmp_path / "bpe", *names, "--out", tmp_path / "out")
+    assert code == 3 and why in err and hint in err.rpartition("try:")[2], err
+
+
+def test_one_name_is_no_list_of_names():
+    with pytest.raises(TokenizerError, match="the names of new tokens come in a list\n  found: '<tool>'"):
+        BPE.with_tokens("<tool>")
 
 
 @pytest.mark.parametrize(

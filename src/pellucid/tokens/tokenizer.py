@@ -154,7 +154,8 @@ class Tokenizer:
         if not self.has_text:
             self._check_text("")
         if unknown := [name for name in roles if name not in names]:
-            raise TokenizerError("a role is given to a token that is not added", found=shown(unknown[0]))
+            hint = "name that token too, or leave its role out"
+            raise TokenizerError("a role is given to a token that is not added", found=shown(unknown[0]), hint=hint)
         own = {*self.vocabulary.ids.values()}
         spares = [token_id for token_id in self.roles.get("spare", ()) if token_id not in own]
         begin = next((name for name, role in roles.items() if role == "bos"), None)
