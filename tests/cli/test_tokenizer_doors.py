@@ -138,6 +138,70 @@ def test_one_name_is_no_list_of_names():
         BPE.with_tokens("<tool>")
 
 
+def test_a_picture_that_cannot_be_drawn_is_refused_with_advice(run, tmp_path):
+    BPE.save(tmp_path / "bpe")
+    (tmp_path / "file").write_text("x")
+    code, out, err = run("tokenizer", "explain", tmp_path / "bpe", "x" * 99, "--out", tmp_path / "plots")
+    assert code == 3 and not out and f"where: {tmp_path / 'plots' / 'cuts'}\n" in err
+    assert err.endswith("try:   leave --out out, or give a shorter text: at most 12 rows of at most 40 signs\n")
+    for out in ("file", "file/inside"):
+        for verb in (("explain", tmp_path / "bpe", "x"), ("compare", tmp_path / "bpe", "--text", tmp_path / "file")):
+            code, _, err = run("tokenizer", *verb, "--out", tmp_path / out)
+            assert code == 4 and "a file lies where a directory is wanted" in err, (verb, out)
+
+
+def test_refusals_say_what_to_try(run, tmp_path):
+    BPE.save(tmp_path / "bpe")
+    (tmp_path / "bad.gguf").write_bytes(b"GGML" * 9)
+    for arguments, hint in (
+        (("explain", tmp_path / "bpe", "x" * 2_001), "give a shorter text"),
+        (("decode", tmp_path / "bpe", "300"), "give an id of this tokenizer"),
+        (("show", tmp_path / "bpe", "--search", "#99999"), "give an id of this tokenizer"),
+        (("show", tmp_path / "bpe", "--min-length", 5, "--max-length", 3), "give the smaller number to --min-length"),
+        (("show", tmp_path / "bpe", "--script", "KLINGON"), "known: HAN, LATIN, NUMBER, SIGN, SPACE"),
+        (("encode", tmp_path / "bad.gguf", "x"), "give the path of one; a file of another kind may have its ending"),
+    ):
+        code, _, err = run("tokenizer", *arguments)
+        assert code != 0 and f"try:   {hint}" in err, (arguments[0], err)
+    assert "99999; the ids run from 0 to 299" in run("tokenizer", "show", tmp_path / "bpe", "--search", "#99999").err
+
+
+def test_show_names_a_longest_token_once_and_has_no_bytes_for_lost_text(run, tmp_path):
+    train_characters(["猫坐"]).save(tmp_path / "char")
+    out = run("tokenizer", "show", tmp_path / "char", "--count", 999).out
+    table = out.partition("longest tokens")[2].partition("role")[0]
+    assert table.count('"猫"') == 1
+    assert out.splitlines()[-1].endswith("tokens that fit")
+    assert run("tokenizer", "show", tmp_path / "char", "--count", 2).out.endswith(
+        "tokens that fit; --count shows more\n"
+    )
+    train_wordpiece([TEXT * 20], 120).save(tmp_path / "wordpiece")
+    out = run("tokenizer", "show", tmp_path / "wordpiece", "--search", "[UNK]").out
+    assert '"[UNK]"' in out and "ef bf bd" not in out
+
+
+def test_a_byte_of_the_file_is_not_another_in_small_letters(run, tmp_path):
+    """In a byte-level file Ġ is a space and ġ the byte 7F."""
+    BPE.save(tmp_path / "bpe")
+    found = json.loads(run("tokenizer", "show", tmp_path / "bpe", "--search", "Ġ", "--json", "--count", 999).out)
+    assert {32, 127} & {token["id"] for token in found["tokens"]} == {32}
+
+
+def test_a_tokenizer_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(TokenizerError) as missing:
+        Tokenizer.load(tmp_path / "nope")
+    assert str(missing.value) == (
+        f"no tokenizer is here\n  found: looked for: {tmp_path / 'nope'}\n  where: {tmp_path / 'nope'}\n"
+        "  try:   give the path of a tokenizer.json, or of the directory that holds one"
+    )
+    with pytest.raises(TokenizerError, match="no tokenizer is here"):
+        Tokenizer.load(tmp_path / "x-merges.txt")
+    (tmp_path / "x-merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(TokenizerError, match=r"^x-vocab\.json is missing\n") as missing:
+        Tokenizer.load(tmp_path / "x-merges.txt")
+    assert missing.value.hint == "put x-vocab.json beside x-merges.txt"
+
+
 @pytest.mark.parametrize(
     ("kind", "setting", "taken"),
     [

@@ -76,7 +76,8 @@ def show_code(code: Code, language: Language) -> None:
 def show_table(table: LessonTable, language: Language) -> None:
     heading(table.caption.say(language))
     first, *others = [column.say(language) for column in table.columns]
-    print_table({first: "left"}, table.shown(language), names=others)  # in their language already; some are names of files
+    # The headings are in their language already, and some are names of files.
+    print_table({first: "left"}, table.shown(language), names=others)
 
 
 def show_chart(chart: Any, language: Language) -> None:

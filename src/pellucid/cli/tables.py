@@ -64,7 +64,9 @@ def _aligned(headings: Sequence[str], sides: Sequence[Side], rows: Sequence[Sequ
         yield "  ".join(padded).rstrip()
 
 
-def _draw(headings: Sequence[str], sides: Sequence[Side], rows: Sequence[Sequence[str]], strong: Collection[int]) -> None:
+def _draw(
+    headings: Sequence[str], sides: Sequence[Side], rows: Sequence[Sequence[str]], strong: Collection[int]
+) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)

@@ -10,7 +10,6 @@ import click
 from pellucid.cli.bar_words import drawable
 from pellucid.cli.common import (
     PLACE,
-    PlacePath,
     Terminal,
     encoding_option,
     json_option,
@@ -34,7 +33,7 @@ TITLE, X_LABEL = "How many tokens a character takes", "tokens for each character
 @click.command()
 @click.argument("places", metavar="DIR...", nargs=-1, required=True, type=PLACE)
 @click.option("--text", required=True, help="the text to measure on: a file, a folder, or - for standard input")
-@click.option("--out", type=PlacePath(file_okay=False, path_type=Path), help="draw the bars here, as SVG and PNG")
+@click.option("--out", type=PLACE, help="draw the bars here, as SVG and PNG")
 @click.option(
     "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
 )
