@@ -123,7 +123,11 @@ def test_advice_on_a_small_vocabulary_is_true(run, text, tmp_path):
         (("<t>", "--role", "eos"), "a role is given as ROLE=TOKEN", "roles: bos, eos, pad, "),
         (("<t>", "--role", "eos=<u>"), "a role is given to a token that is not added", "name that token too"),
         (("<t>", "--role", "eos=<t>", "--role", "pad=<t>"), "two roles\n  found: <t>: eos, pad", "one role"),
-        (("<tool>", "<tool>"), "a new token is given twice\n  found: '<tool>'", "give each of them once"),
+        (
+            ("<tool>", "<tool>"),
+            "a new token has this name already: it is given twice\n  found: '<tool>'",
+            "give each of them once",
+        ),
         (("<eos>",), "a token has this name already", "a name of its own"),
     ],
 )

@@ -32,7 +32,8 @@ def print_table(
     person's own, such as names of files, and are printed as they are too, even where one is spelled like a heading.
     """
     headings = [*map(words, columns), *names]
-    sides: list[Side] = [*columns.values(), *("right" for _ in names)]
+    sides: list[Side] = [*columns.values()]
+    sides += ["right"] * len(names)
     if sys.stdout.isatty():
         _draw(headings, sides, rows, strong)
     else:

@@ -85,6 +85,8 @@ def _check_names(names: Sequence[str], vocabulary: Vocabulary) -> None:
         if not isinstance(name, str) or not name or len(name) > MOST_TOKEN_CHARACTERS:
             raise TokenizerError("this cannot be the name of a token", found=shown(name), hint=HINT)
         if name in names[:place]:
-            raise TokenizerError("a new token is given twice", found=shown(name), hint="give each of them once")
+            raise TokenizerError(
+                "a new token has this name already: it is given twice", found=shown(name), hint="give each of them once"
+            )
         if name in vocabulary.added or name in vocabulary.ids:
             raise TokenizerError("a token has this name already", found=shown(name), hint=HINT)
