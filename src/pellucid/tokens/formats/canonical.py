@@ -82,7 +82,7 @@ def check_pattern(pattern: str | None) -> str:
     if pattern is None:
         raise TokenizerError(
             "the file does not say where its tokenizer cuts a text",
-            hint="choose it: --pattern gpt2, qwen2, llama3, cl100k or o200k",
+            hint="`pellucid tokenizer convert` and the verbs that open a model take --pattern gpt2, qwen2, llama3, cl100k or o200k",
         )
     if pattern not in PATTERNS:
         raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(PATTERNS))

@@ -38,7 +38,7 @@ def read_vocab_txt(text: str, config: Mapping[str, Json], *, lowercase: bool | N
     if lowercase is None:
         raise TokenizerError(
             "the file does not say whether capitals become small letters",
-            hint="choose it: --lowercase or --no-lowercase, or put a tokenizer_config.json with do_lower_case beside it",
+            hint="`pellucid tokenizer convert` takes --lowercase or --no-lowercase; or put a tokenizer_config.json with do_lower_case beside it",
         )
     vocab = {token.rstrip("\r"): i for i, token in enumerate(text.removesuffix("\n").split("\n"))}
     if len(vocab) < text.removesuffix("\n").count("\n") + 1 or "" in vocab:
