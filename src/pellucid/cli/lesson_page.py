@@ -75,8 +75,9 @@ def show_code(code: Code, language: Language) -> None:
 
 def show_table(table: LessonTable, language: Language) -> None:
     heading(table.caption.say(language))
-    columns = {column.say(language): "left" if index == 0 else "right" for index, column in enumerate(table.columns)}
-    print_table(columns, table.shown(language))  # type: ignore[arg-type]
+    first, *others = [column.say(language) for column in table.columns]
+    # The headings are in their language already, and some are names of files.
+    print_table({first: "left"}, table.shown(language), names=others)
 
 
 def show_chart(chart: Any, language: Language) -> None:

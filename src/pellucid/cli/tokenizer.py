@@ -26,7 +26,7 @@ from pellucid.cli.common import (
 from pellucid.cli.language import tell
 from pellucid.cli.screen import say
 from pellucid.cli.tokenizer_add import add
-from pellucid.cli.tokenizer_compare import compare, sample_source
+from pellucid.cli.tokenizer_compare import compare, read_sample, report_sample
 from pellucid.cli.tokenizer_convert import convert
 from pellucid.cli.tokenizer_effect import effect_document, print_effect
 from pellucid.cli.tokenizer_explain import STANDARD_INPUT, explain_text
@@ -119,12 +119,15 @@ def train(
     check_free(out, force=force)
     reading = {"field": field, "errors": errors, "encoding": encoding or "auto", "newlines": newlines or "lf"}
     source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
+    # Another text to measure on is read before the training, so that what is wrong with it is said before the work.
+    other = open_source(measure_on, **reading, recorder=Terminal()) if measure_on else None  # type: ignore[arg-type]
+    sample = None if other is None else read_sample(other)
     texts: Iterator[str] = (document.text for document in source.documents())
     with nullcontext(Terminal()) if as_json else Watch(quiet=False) as recorder:
         tokenizer = train_tokenizer(texts, source.survey.num_bytes, settings, recorder=recorder)
     write_tokenizer(tokenizer, out)
-    other = open_source(measure_on, **reading, recorder=Terminal()) if measure_on else None  # type: ignore[arg-type]
-    sample = sample_source(other or source, seen=other is None)
+    sample = sample or read_sample(source)
+    report_sample(sample, seen=other is None)
     measured = measure(tokenizer, sample)
     sizes = {"kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size, "sha256": tokenizer.sha256}
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -19,6 +20,7 @@ from pellucid.cli.tokenizer_file import (
 )
 from pellucid.counts import counted
 from pellucid.errors import InputError
+from pellucid.tokens.extend import GIVEN
 from pellucid.tokens.formats.find import is_gguf
 from pellucid.tokens.roles import ROLES, Role
 
@@ -35,7 +37,7 @@ def add(where: Path, names: tuple[str, ...], out: Path, given: tuple[str, ...], 
     Every old id stays. A new token takes a spare id, or the next after the last. In a model its row starts as the mean
     of the rows in use, in the embedding and in the output head; the model grows only where it has no row to spare.
     """
-    roles = dict(map(read_role, given))
+    roles = read_given(given)
     if is_model(where):
         from pellucid.store.grow import add_tokens
         from pellucid.store.open import open_checkpoint
@@ -44,7 +46,7 @@ def add(where: Path, names: tuple[str, ...], out: Path, given: tuple[str, ...], 
         tokenizer = add_tokens(checkpoint, out, names, roles=roles, recorder=Terminal()).tokenizer
         assert tokenizer is not None, "add_tokens refuses a model without one"
     else:
-        check_free(out, force=False)
+        check_free(out)
         tokenizer = open_tokenizer(where, recorder=Terminal()).with_tokens(names, roles=roles)
         write_tokenizer(tokenizer, out)
     ids = {name: tokenizer.specials[name] for name in names}
@@ -68,9 +70,22 @@ def is_model(where: Path) -> bool:
     return bool(read_header(file).tensors)
 
 
+def read_given(given: Sequence[str]) -> dict[str, Role]:
+    """Token -> the role that it takes over, from all --role. Raises InputError for a token that is given two."""
+    roles: dict[str, Role] = {}
+    for name, role in map(read_role, given):
+        if roles.setdefault(name, role) != role:
+            found = f"{name}: {roles[name]}, {role}"
+            raise InputError("a token is given two roles", found=found, hint="give each new token one role")
+    return roles
+
+
 def read_role(word: str) -> tuple[str, Role]:
     """A token and its role, from ROLE=TOKEN."""
     role, equals, name = word.partition("=")
-    if not equals or role not in ROLES:
-        raise InputError("a role is given as ROLE=TOKEN", found=repr(word), hint="roles: " + ", ".join(ROLES))
+    if not equals:
+        raise InputError("a role is given as ROLE=TOKEN", found=repr(word), hint="roles: " + ", ".join(GIVEN))
+    if role not in ROLES:
+        hint = f"give ROLE=TOKEN with one of these roles: {', '.join(GIVEN)}"
+        raise InputError("there is no such role", found=repr(role), hint=hint)
     return name, role

@@ -10,7 +10,6 @@ import click
 from pellucid.cli.bar_words import drawable
 from pellucid.cli.common import (
     PLACE,
-    PlacePath,
     Terminal,
     encoding_option,
     json_option,
@@ -34,7 +33,7 @@ TITLE, X_LABEL = "How many tokens a character takes", "tokens for each character
 @click.command()
 @click.argument("places", metavar="DIR...", nargs=-1, required=True, type=PLACE)
 @click.option("--text", required=True, help="the text to measure on: a file, a folder, or - for standard input")
-@click.option("--out", type=PlacePath(file_okay=False, path_type=Path), help="draw the bars here, as SVG and PNG")
+@click.option("--out", type=PLACE, help="draw the bars here, as SVG and PNG")
 @click.option(
     "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
 )
@@ -58,9 +57,10 @@ def compare(
     reading = {"field": field, "encoding": encoding or "auto", "newlines": newlines or "lf"}
     if out is not None:
         check_directory(out)
-    source = open_source(text, **reading, recorder=Terminal())  # type: ignore[arg-type]
-    sample = sample_source(source)
-    measured = measure_all(open_tokenizers(places), sample)
+    tokenizers = open_tokenizers(places)
+    sample = read_sample(open_source(text, **reading, recorder=Terminal()))  # type: ignore[arg-type]
+    report_sample(sample)
+    measured = measure_all(tokenizers, sample)
     files = draw(measured, out) if out else []
     if as_json:
         told = {name: measurement_document(one) for name, one in measured.items()}
@@ -72,16 +72,19 @@ def compare(
         say(f"· {file}", err=True)
 
 
-def sample_source(source: Source, *, seen: bool = False) -> TextSample:
-    """Take the part of a text that is measured, and report how large it is; `seen`: a tokenizer learned from the text."""
+def read_sample(source: Source) -> TextSample:
+    """The part of a text that is measured."""
     texts = (document.text for document in source.documents())
-    sample = draw_sample(texts, source.survey.num_characters)
+    return draw_sample(texts, source.survey.num_characters)
+
+
+def report_sample(sample: TextSample, *, seen: bool = False) -> None:
+    """Report how large the part is that is measured; `seen`: a tokenizer learned from the text."""
     message = f"measured on {sample.num_characters:,} of {sample.total_characters:,} characters"
     if seen:
         message += ", which the tokenizer learned from (--measure-on TEXT measures on another)"
     data = {"characters": sample.num_characters, "of": sample.total_characters}
     Terminal().record(Event(name="tokens.measured", message=message, data=data))
-    return sample
 
 
 def draw(measured: Mapping[str, Measurement], out: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import PLACE, PlacePath, Terminal, json_option, print_json, read_standard_input
+from pellucid.cli.common import PLACE, Terminal, json_option, print_json, read_standard_input
 from pellucid.cli.language import words
 from pellucid.cli.screen import quote, say
 from pellucid.cli.tables import Side, print_table
@@ -17,6 +17,7 @@ from pellucid.cli.tokenizer_explain_picture import PICTURE, draw_cuts
 from pellucid.cli.tokenizer_file import open_tokenizer
 from pellucid.data.microworld.corpus import documents
 from pellucid.events import Event
+from pellucid.files import check_directory
 from pellucid.tokens.choose import train_every_kind
 from pellucid.tokens.explain import MergesExplanation, Piece, WholeExplanation, explain, in_characters
 from pellucid.tokens.labels import readable
@@ -32,7 +33,7 @@ STORY_SEED, STORY_LEVEL, STORY_BYTES, SMALL_VOCABULARY = (
     300_000,
     2_048,
 )  # for the tokenizers that are trained here
-out_option = click.option("--out", type=PlacePath(file_okay=False, path_type=Path), help="draw it here, as SVG and PNG")
+out_option = click.option("--out", type=PLACE, help="draw it here, as SVG and PNG")
 TOKEN_COLUMNS: dict[str, Side] = {
     "piece": "left", "characters": "left", "id": "right", "token": "left", "bytes": "left",
 }  # fmt: skip
@@ -62,6 +63,8 @@ def explain_text(arguments: tuple[str, ...], out: Path | None, as_json: bool) ->
 
     Without DIR a small tokenizer of each kind is trained first, on stories of the microworld.
     """
+    if out is not None:
+        check_directory(out)
     *places, text = arguments
     text = read_standard_input() if text == STANDARD_INPUT else text
     tokenizers = chosen_tokenizers(places, text)

@@ -49,7 +49,12 @@ def locate_tokenizer(where: Path) -> Path:
 
 
 def open_tokenizers(places: Sequence[Path]) -> dict[str, Tokenizer]:
-    """Several tokenizers under short names."""
+    """Several tokenizers under short names. Raises InputError for one that is given twice."""
+    files = [locate_tokenizer(place).resolve() for place in places]
+    for number, (place, file) in enumerate(zip(places, files, strict=True)):
+        if file in files[:number]:
+            found = f"{place}, which is {file}"
+            raise InputError("a tokenizer is given twice", found=found, hint="give each of them once")
     return {name: open_tokenizer(place) for name, place in zip(name_places(places), places, strict=True)}
 
 
@@ -65,10 +70,11 @@ def name_places(places: Sequence[Path]) -> list[str]:
     ]
 
 
-def check_free(out: Path, *, force: bool) -> None:
+def check_free(out: Path, *, force: bool | None = None) -> None:
     """Raise StoreError when a tokenizer cannot be written here: asked before the work, not after it.
 
-    It would replace another one (unless `force`), lie beside a model, or lie where no directory can be made.
+    It would replace another one (unless `force`; None where a verb has no --force), lie beside a model, or lie where no
+    directory can be made.
     """
     if any((out / name).is_file() for name in MODEL_MARKS):
         raise StoreError(
@@ -81,7 +87,7 @@ def check_free(out: Path, *, force: bool) -> None:
             "a tokenizer is already here",
             found=file.name,
             where=str(out),
-            hint="--force replaces it; or choose another directory",
+            hint="choose another directory" if force is None else "--force replaces it; or choose another directory",
         )
     check_directory(out)
 

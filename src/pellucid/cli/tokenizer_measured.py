@@ -49,14 +49,14 @@ def _print_by_script(
     count: Callable[[ScriptMeasure], int],
     value: Callable[[ScriptMeasure], float | None],
 ) -> None:
-    columns: dict[str, Side] = {title: "left", heading: "right", **dict.fromkeys(measured, "right")}
+    columns: dict[str, Side] = {title: "left", heading: "right"}
     rows = []
     for places in zip(*(shown_scripts(one) for one in measured.values()), strict=True):
         if count(places[0]):
             figures = (NONE if (number := value(place)) is None else f"{number:.3f}" for place in places)
             rows.append((words(plain_name(places[0].script)), f"{count(places[0]):,}", *figures))
     if rows:
-        print_table(columns, rows)
+        print_table(columns, rows, names=[*measured])
 
 
 def shown_scripts(measured: Measurement) -> list[ScriptMeasure]:

@@ -15,7 +15,6 @@ from pellucid.cli.tables import Side, print_table
 from pellucid.cli.tokenizer_file import open_tokenizer, where_argument
 from pellucid.counts import counted
 from pellucid.errors import RequestError
-from pellucid.setting_values import nearest
 from pellucid.tokens.browse import (
     TokenKind,
     VocabularyEntry,
@@ -25,6 +24,7 @@ from pellucid.tokens.browse import (
     order,
     seeks_spelling,
     sift,
+    sought_id,
 )
 from pellucid.tokens.read_roles import describe_ends
 from pellucid.tokens.roles import NUMBERED, ROLES
@@ -92,6 +92,8 @@ def show(
         check_script(script.upper(), entries)
     check_sort(entries, sort)
     check_lengths(min_length, max_length)
+    if (wanted_id := sought_id(search)) is not None:
+        tokenizer.token_bytes(wanted_id)  # raises for one outside of the vocabulary
     conditions = {name: value for name, value in wanted.items() if value is not None}
     found = order(find(sift(entries, conditions), search), sort)
     if role in ROLES:
@@ -105,21 +107,24 @@ def show(
         print_summary(summary)
         print_roles(tokenizer)
     print_tokens(found[:count], spelled=seeks_spelling(search))
-    tell(f"{min(count, len(found)):,} of {len(found):,} tokens that fit; --count shows more")
+    if count < len(found):
+        tell(f"{count:,} of {len(found):,} tokens that fit; --count shows more")
+    else:
+        tell(f"{len(found):,} of {len(found):,} tokens that fit")
 
 
 def check_script(script: str, entries: Sequence[VocabularyEntry]) -> None:
-    """Raise RequestError for a script that no token has, naming the nearest."""
+    """Raise RequestError for a script that no token has, naming those that are there."""
     there = sorted({entry.script for entry in entries if entry.kind == "text"})
     if script not in there:
-        raise RequestError("no token has this script", found=script, hint=nearest(script, there))
+        raise RequestError("no token has this script", found=script, hint=f"known: {', '.join(there)}")
 
 
 def check_lengths(least: int | None, most: int | None) -> None:
     """Raise RequestError for two lengths between which nothing can lie."""
     if least is not None and most is not None and least > most:
-        found = f"--min-length {least} --max-length {most}"
-        raise RequestError("no token is longer than the one and shorter than the other", found=found)
+        found, hint = f"--min-length {least} --max-length {most}", "give the smaller number to --min-length"
+        raise RequestError("no token is longer than the one and shorter than the other", found=found, hint=hint)
 
 
 def print_summary(summary: VocabularySummary) -> None:
@@ -146,7 +151,7 @@ def print_summary(summary: VocabularySummary) -> None:
         f"{summary.num_common_han:,} of the {len(common_han()):,} most common Chinese characters (GB 2312, level 1) are one token"
     )
     tell()
-    longest = (*summary.longest, *summary.longest_han)
+    longest = dict.fromkeys((*summary.longest, *summary.longest_han))  # the longest of all may be Chinese ones
     rows = [(shorten(entry.text), f"{len(entry.text):,}") for entry in longest]
     print_table({"longest tokens": "left", "characters": "right"}, rows)
 
@@ -198,8 +203,12 @@ def print_tokens(entries: Sequence[VocabularyEntry], *, spelled: bool = False) -
 
 
 def token_row(entry: VocabularyEntry) -> tuple[str, ...]:
-    """A token as a row under COLUMNS."""
-    data = entry.data[:MOST_SHOWN_BYTES].hex(" ") + (" …" if len(entry.data) > MOST_SHOWN_BYTES else "")
+    """A token as a row under COLUMNS; one that stands for lost text has no bytes of its own."""
+    data = (
+        ""
+        if entry.kind == "special"
+        else entry.data[:MOST_SHOWN_BYTES].hex(" ") + (" …" if len(entry.data) > MOST_SHOWN_BYTES else "")
+    )
     script = entry.script if entry.kind == "text" else ""
     return str(entry.id), shorten(entry.text), script, data, words(KINDS[entry.kind])
 

@@ -89,13 +89,15 @@ def draw_boxes(
     from matplotlib.figure import Figure
 
     if not panels:
-        raise InputError("there is nothing to draw", found="no boxes", where=title)
+        hint = "leave --out out, or give a text"
+        raise InputError("there is nothing to draw", found="no boxes", where=str(path_without_suffix), hint=hint)
     columns = max(LEAST_COLUMNS, *(panel.num_columns for panel in panels))
     rows = _rows(panels, columns)
     if len(rows) > MOST_ROWS or columns > MOST_COLUMNS:
         found = f"{len(rows):,} rows of pieces, the longest of {columns:,} signs"
-        hint = f"draw at most {MOST_ROWS} rows of at most {MOST_COLUMNS} signs"
-        raise InputError("the text is too long for a picture", found=found, where=title, hint=hint)
+        hint = f"leave --out out, or give a shorter text: at most {MOST_ROWS} rows of at most {MOST_COLUMNS} signs"
+        where = str(path_without_suffix)
+        raise InputError("the text is too long for a picture", found=found, where=where, hint=hint)
     heights = [TITLE + LEVEL * max(panel.num_levels for panel in row) for row in rows]
     with rc_context({**STYLE, "axes.grid": False, "font.family": list(find_fonts())}):
         figure = Figure(figsize=(columns * COLUMN, MARGINS + sum(heights)), layout="constrained")

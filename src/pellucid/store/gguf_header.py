@@ -130,7 +130,10 @@ class _Cursor:
 
 def _header(cursor: _Cursor) -> Header:
     if cursor.take(4, "the first word") != GGUF_MAGIC:
-        raise CorruptFileError("this is not a GGUF file", found="it does not begin with GGUF", where=str(cursor.path))
+        raise CorruptFileError(
+            "this is not a GGUF file", found="it does not begin with GGUF", where=str(cursor.path),
+            hint="give the path of one; a file of another kind may have its ending, or a download may have failed",
+        )  # fmt: skip
     version = cursor.u32("the version")
     if version not in VERSIONS:
         raise cursor.fail("its version is not one of 2, 3 (little-endian)", version)

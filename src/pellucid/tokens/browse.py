@@ -152,16 +152,34 @@ def seeks_spelling(search: str) -> bool:
     return any(mark in search for mark in MARKS)
 
 
+def sought_id(search: str) -> int | None:
+    """The id that a search asks for; None for another search.
+
+    >>> sought_id("#262"), sought_id("262")
+    (262, None)
+    """
+    return int(search[1:]) if search.startswith("#") and search[1:].isdecimal() else None
+
+
 def _find_test(search: str) -> Callable[[VocabularyEntry], bool]:
-    if search.startswith("#") and search[1:].isdecimal():
-        wanted = int(search[1:])
+    if (wanted := sought_id(search)) is not None:
         return lambda entry: entry.id == wanted
     if search.lower().startswith("0x"):
         part = _bytes(search)
         return lambda entry: part in entry.data
     folded = search.casefold()
     by_spelling = seeks_spelling(search)
-    return lambda entry: folded in entry.text.casefold() or (by_spelling and folded in entry.spelled.casefold())
+    small = _small(search)
+    return lambda entry: folded in entry.text.casefold() or (by_spelling and small in _small(entry.spelled))
+
+
+def _small(spelled: str) -> str:
+    """The spelling of a file with A to Z as small letters: a letter beyond them may stand for a byte, and ġ is not Ġ.
+
+    >>> _small("##Ing"), _small("ĠThe")
+    ('##ing', 'Ġthe')
+    """
+    return "".join(character.lower() if character.isascii() else character for character in spelled)
 
 
 def _bytes(search: str) -> bytes:

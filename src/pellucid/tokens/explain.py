@@ -108,7 +108,8 @@ def explain(tokenizer: Tokenizer, text: str) -> tuple[Piece, ...]:
 def _check_length(text: str) -> None:
     if len(text) > MOST_CHARACTERS:
         found = f"{len(text):,} characters"
-        raise TokenizerError(f"an explanation covers at most {MOST_CHARACTERS:,} characters", found=found)
+        what = f"an explanation covers at most {MOST_CHARACTERS:,} characters"
+        raise TokenizerError(what, found=found, hint="give a shorter text")
 
 
 class Explainer:

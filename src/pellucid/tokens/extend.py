@@ -78,8 +78,13 @@ def with_names(
 
 
 def _check_names(names: Sequence[str], vocabulary: Vocabulary) -> None:
+    if isinstance(names, str):  # it would be taken letter by letter
+        hint = "give a list of names, also for one token"
+        raise TokenizerError("the names of new tokens come in a list", found=shown(names), hint=hint)
     for place, name in enumerate(names):
         if not isinstance(name, str) or not name or len(name) > MOST_TOKEN_CHARACTERS:
             raise TokenizerError("this cannot be the name of a token", found=shown(name), hint=HINT)
-        if name in vocabulary.added or name in vocabulary.ids or name in names[:place]:
+        if name in names[:place]:
+            raise TokenizerError("a new token is given twice", found=shown(name), hint="give each of them once")
+        if name in vocabulary.added or name in vocabulary.ids:
             raise TokenizerError("a token has this name already", found=shown(name), hint=HINT)

@@ -33,7 +33,7 @@ from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.document import read_document, read_vocabulary
 from pellucid.tokens.encoding import Encoding, Span, find_byte_offsets
 from pellucid.tokens.engine import check_failure, contained, start_engine
-from pellucid.tokens.formats.find import Chosen, find_tokenizer, read_tokenizer
+from pellucid.tokens.formats.find import Chosen, describe_search, find_tokenizer, read_tokenizer
 from pellucid.tokens.labels import readable
 from pellucid.tokens.layout import CONFIG_FILE, MAP_FILE, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
@@ -105,12 +105,19 @@ class Tokenizer:
             hint = "give the path of a tokenizer.json, or of the directory that holds one"
             raise TokenizerError("the tokenizer cannot be read", found=shown(path), hint=hint)
         file = find_tokenizer(Path(path)) or (Path(path) / TOKENIZER_FILE if Path(path).is_dir() else Path(path))
+        if not file.exists():
+            hint = "give the path of a tokenizer.json, or of the directory that holds one"
+            raise TokenizerError("no tokenizer is here", found=describe_search(Path(path)), where=str(path), hint=hint)
         beside = file.parent / MAP_FILE
         try:
             files = read_tokenizer(file, Chosen(pattern=pattern, lowercase=lowercase))
             tokenizer = cls.from_json(files.json, files.config)
             named = read_bytes(beside).decode("utf-8") if beside.is_file() else "{}"
             more = read_names(_parse_config(named), tokenizer.vocabulary, MAP_FILE)
+        except FileNotFoundError as error:
+            name = Path(error.filename).name
+            hint = f"put {name} beside {file.name}"
+            raise TokenizerError(f"{name} is missing", where=str(file), hint=hint) from error
         except (OSError, ValueError) as error:
             raise TokenizerError("the tokenizer cannot be read", found=str(error), where=str(file)) from error
         except TokenizerError as error:
@@ -154,7 +161,8 @@ class Tokenizer:
         if not self.has_text:
             self._check_text("")
         if unknown := [name for name in roles if name not in names]:
-            raise TokenizerError("a role is given to a token that is not added", found=shown(unknown[0]))
+            hint = "name that token too, or leave its role out"
+            raise TokenizerError("a role is given to a token that is not added", found=shown(unknown[0]), hint=hint)
         own = {*self.vocabulary.ids.values()}
         spares = [token_id for token_id in self.roles.get("spare", ()) if token_id not in own]
         begin = next((name for name, role in roles.items() if role == "bos"), None)
@@ -270,7 +278,7 @@ class Tokenizer:
         """The bytes of one token, b"" for a special one. Raises TokenizerError for an id outside the vocabulary."""
         if not 0 <= token_id < self.vocab_size:
             found = f"{int(token_id)}; the ids run from 0 to {self.vocab_size - 1}"
-            raise TokenizerError("no token has this id", found=found)
+            raise TokenizerError("no token has this id", found=found, hint="give an id of this tokenizer")
         return self.vocabulary.token_bytes[token_id]
 
     def token_text(self, token_id: int) -> str:

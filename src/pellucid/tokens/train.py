@@ -250,7 +250,10 @@ def _check_size(vocab_size: int, names: Sequence[str], own: int, needs: str) -> 
     """Raise TokenizerError for a vocabulary without room for the special tokens and the `own` ones that its kind needs."""
     smallest = own + len(names)
     if vocab_size < smallest:
-        hint = f"ask for {smallest} or more" + ("" if len(names) == len(PLAIN) else ", or for specials=none")
+        least = own + len(PLAIN)
+        hint = f"ask for {smallest} or more" + (
+            "" if smallest == least else f", or for {least} or more with --specials none"
+        )
         what = f"a vocabulary needs at least {smallest} tokens: {needs} and {len(names)} special tokens"
         raise TokenizerError(what, found=str(vocab_size), hint=hint)
 
