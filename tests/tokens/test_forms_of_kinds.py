@@ -17,6 +17,7 @@ from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.describe_split import describe_split
 from pellucid.tokens.formats.canonical import WRITTEN
 from pellucid.tokens.formats.gguf import tokenizer_from_values, tokenizer_to_values
+from pellucid.tokens.roles import Claim, Roles
 from pellucid.tokens.settings import TAKES, TokenizerSettings
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_wordpiece
@@ -49,14 +50,35 @@ def test_a_kind_is_written_as_the_table_says_or_refused_with_what_to_try(
     forms = WRITTEN[trained.kind]
     if form in forms:
         file = save_tokenizer(trained, tmp_path, form)[-1]  # type: ignore[arg-type]
-        back = load_tokenizer(file, pattern="qwen2" if form == "merges.txt" else None)  # no class stands for it
+        back = load_tokenizer(file)
         assert all(back.encode(text).ids == trained.encode(text).ids for text in TEXTS)
+        assert (dict(back.roles), back.roles.ends) == (dict(trained.roles), trained.roles.ends)
+        assert back.encode_prompt("a") == trained.encode_prompt("a") and back.specials == trained.specials
         return
     with pytest.raises(TokenizerError) as caught:
         save_tokenizer(trained, tmp_path, form)  # type: ignore[arg-type]
     assert caught.value.found.partition(",")[0] == trained.kind
     assert caught.value.hint == f"such a tokenizer is written with --to {' or --to '.join(forms)}"
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(("kind", "form"), [("bpe", "tiktoken"), ("bpe", "merges.txt"), ("wordpiece", "vocab.txt")])
+def test_a_form_and_back_keeps_the_roles_for_other_programs(tmp_path: Path, kind: str, form: Any) -> None:
+    tokenizer = train(kind)
+    save_tokenizer(tokenizer, tmp_path / "form", form)
+    save_tokenizer(load_tokenizer(tmp_path / "form"), tmp_path / "back", "tokenizer.json")
+    reference = AutoTokenizer.from_pretrained(tmp_path / "back")
+    pad = "[PAD]" if kind == "wordpiece" else "<pad>"
+    assert (reference.bos_token, reference.eos_token, reference.pad_token) == ("<bos>", "<eos>", pad)
+    assert reference("low").input_ids == tokenizer.encode_prompt("low")
+
+
+def test_roles_that_a_form_cannot_say_are_told(tmp_path: Path) -> None:
+    tokenizer = train("bpe")
+    sentinel = Roles((*tokenizer.roles.claims, Claim(role="message_end", ids=(300,), where="config.json")))
+    recorder = MemoryRecorder()
+    save_tokenizer(tokenizer.with_roles(sentinel), tmp_path, "gguf", recorder=recorder)
+    assert ("tokens.roles_lost" in recorder.names()) == (load_tokenizer(tmp_path).roles.get("message_end") != (300,))
 
 
 @pytest.mark.parametrize("form", ["tiktoken", "merges.txt", "vocab.txt"])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pellucid.errors import TokenizerError
-from pellucid.events import NULL, Recorder
+from pellucid.events import NULL, Event, Recorder
 from pellucid.files import explained, replace_file
 from pellucid.store.gguf_header import Header, read_header
 from pellucid.store.gguf_write import serialize_gguf
@@ -66,6 +66,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, form: Form, *, recorde
 
     Raises TokenizerError for a tokenizer that other programs would run differently from that form. The last of the paths
     is the file that readers look for; it is written last. Nothing is written before it has been read back elsewhere.
+    Events: those of the forms, and `tokens.roles_lost`.
     """
     files = _files(tokenizer, form, recorder)
     last = FILE[form]
@@ -73,7 +74,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, form: Form, *, recorde
     with tempfile.TemporaryDirectory() as trial:
         for name in names:
             (Path(trial) / name).write_bytes(files[name])
-        _check_back(tokenizer, Path(trial) / last, form)
+        _check_back(tokenizer, Path(trial) / last, form, recorder)
     with explained(directory, 0):
         directory.mkdir(parents=True, exist_ok=True)
     for name in names:
@@ -82,16 +83,21 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, form: Form, *, recorde
 
 
 def _files(tokenizer: Tokenizer, form: Form, recorder: Recorder) -> dict[str, bytes]:
-    if form == "tiktoken":
-        return write_tiktoken(tokenizer.json, tokenizer.vocabulary, name=NAME, recorder=recorder)
     if form == "gguf":
         return {FILE[form]: _vocabulary_file(tokenizer, recorder)}
     files = {name: text.encode("utf-8") for name, text in tokenizer.files().items()}
     if form == "tokenizer.json":
         return files
+    if form == "tiktoken":
+        ranks = write_tiktoken(tokenizer.json, tokenizer.vocabulary, name=NAME, recorder=recorder)
+        return ranks | {CONFIG_FILE: files[CONFIG_FILE]}  # the roles of its tokens
     write = write_merges if form == "merges.txt" else write_vocab_txt
     written, said = write(tokenizer.vocabulary, tokenizer.json)
-    config = {**parse_object(tokenizer.config), **said}
+    config = {
+        key: value
+        for key, value in {**parse_object(tokenizer.config), **said}.items()
+        if key not in said or value is not None
+    }
     return written | {CONFIG_FILE: (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode("utf-8")}
 
 
@@ -105,10 +111,12 @@ def _vocabulary_file(tokenizer: Tokenizer, recorder: Recorder) -> bytes:
     return b"".join(bytes(chunk) for chunk in serialize_gguf(values, {})[1])
 
 
-def _check_back(tokenizer: Tokenizer, file: Path, form: Form) -> None:
-    """Raise TokenizerError when the file gives other ids."""
-    chosen = tokenizer.vocabulary.pattern if file.name == FILE["merges.txt"] else None
-    back = load_tokenizer(file, pattern=chosen)
+def _check_back(tokenizer: Tokenizer, file: Path, form: Form, recorder: Recorder) -> None:
+    """Raise TokenizerError when the file gives other ids. Events: `tokens.roles_lost` for roles that it cannot say."""
+    back = load_tokenizer(file)
+    if lost := [role for role, ids in tokenizer.roles.items() if back.roles.get(role) != ids]:
+        message = f"this form does not say which tokens have these roles: {', '.join(lost)}"
+        recorder.record(Event(name="tokens.roles_lost", message=message, data={"roles": lost}, level="warning"))
     for text in PROBES:
         if tokenizer.kind == "char" and METASPACE in text and file.name.endswith(GGUF):
             continue  # the form cannot tell it from a space, and has said so

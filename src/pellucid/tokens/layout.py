@@ -124,13 +124,16 @@ def config_of(specials: Specials, own: Mapping[Role, str] = NO_NAMES) -> str:
     return config_json(named, [name for role, names in SETS[specials].items() if role not in USUAL for name in names])
 
 
+FAST_CLASS = "PreTrainedTokenizerFast"  # transformers' class that runs any tokenizer.json as it is
+
+
 def config_json(named: Mapping[Role, str | None], additional: Sequence[str] = ()) -> str:
     """The `tokenizer_config.json` that makes `AutoTokenizer` treat the text exactly as we do.
 
     `named`: the tokens of roles; `additional`: special tokens beside the usual ones, in the order of their ids.
     """
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
+        "tokenizer_class": FAST_CLASS,
         **{f"{role}_token": name for role, name in named.items()},
         **({"additional_special_tokens": list(additional)} if additional else {}),
         "clean_up_tokenization_spaces": False,

@@ -34,7 +34,7 @@ def with_added_tokens(files: TokenizerFiles, listed: Mapping[str, Json], *said: 
     """
     document = read_document(files.json)
     entries = {entry["content"]: entry for entry in document["added_tokens"]}
-    special = {name for one in said for name in _named(one)}
+    special = {name for one in said for name in named_tokens(one)}
     for content, token_id in listed.items():
         if not content:
             raise TokenizerError("an added token has no text", found=f"{ADDED_FILE}: {shown(token_id)}")
@@ -48,8 +48,12 @@ def with_added_tokens(files: TokenizerFiles, listed: Mapping[str, Json], *said: 
     return TokenizerFiles(json=as_text({**document, "added_tokens": added}), config=files.config)
 
 
-def _named(values: Mapping[str, Json]) -> Iterator[Json]:
-    """The names of special tokens in a config: `bos_token` and the like, and the list of further ones."""
+def named_tokens(values: Mapping[str, Json]) -> Iterator[str]:
+    """The names of special tokens in a config: `bos_token` and the like, and the list of further ones.
+
+    >>> list(named_tokens({"pad_token": "<pad>", "additional_special_tokens": ["<spare_0>"]}))
+    ['<pad>', '<spare_0>']
+    """
     listed = values.get(ADDITIONAL)
     for value in [
         *(value for key, value in values.items() if key.endswith("_token")),

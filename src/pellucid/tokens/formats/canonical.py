@@ -5,14 +5,18 @@ Each file beside this one knows one form and turns plain values into this.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pellucid.errors import TokenizerError
-from pellucid.tokens.layout import as_text, config_json, with_beginning
+from pellucid.tokens.document import read_document
+from pellucid.tokens.layout import FAST_CLASS, as_text, config_json, with_beginning
 from pellucid.tokens.patterns import PATTERNS
+from pellucid.tokens.read_roles import name_in
 from pellucid.tokens.vocabulary import Kind, Vocabulary
+from pellucid.untrusted import Json, parse_object
 
 WRITTEN: Mapping[Kind, tuple[str, ...]] = {  # the forms in which each kind can be written
     "bpe": ("tokenizer.json", "tiktoken", "merges.txt", "gguf"),
@@ -40,6 +44,19 @@ def canonical(document: Mapping[str, Any], *, bos: str | None, eos: str | None) 
     return TokenizerFiles(json=as_text(begun), config=config_json({"bos": bos, "eos": eos}))
 
 
+def with_config(files: TokenizerFiles, config: Mapping[str, Json]) -> TokenizerFiles:
+    """The same tokenizer with what the config beside its file says of roles; its <bos> stands before every text.
+
+    The class that the config names is of the form that was read, and not of the `tokenizer.json` that is made of it.
+    """
+    own, document = parse_object(files.config or config_json({})), read_document(files.json)
+    said = {**own, **config, "tokenizer_class": FAST_CLASS}
+    begin = name_in(said.get("bos_token"))
+    specials = {entry["content"] for entry in document["added_tokens"] if entry["special"]}
+    begun = with_beginning(document, begin) if isinstance(begin, str) and begin in specials else document
+    return TokenizerFiles(json=as_text(begun), config=json.dumps(said, ensure_ascii=False, indent=2) + "\n")
+
+
 def kind_in_words(vocabulary: Vocabulary) -> str:
     """The kind of a tokenizer as a refusal says it: of a BPE, whether it joins bytes."""
     if vocabulary.kind == "bpe":
@@ -65,7 +82,7 @@ def check_pattern(pattern: str | None) -> str:
     if pattern is None:
         raise TokenizerError(
             "the file does not say where its tokenizer cuts a text",
-            hint="choose it: --pattern gpt2, qwen2, llama3, cl100k or o200k",
+            hint="`pellucid tokenizer convert` and the verbs that open a model take --pattern gpt2, qwen2, llama3, cl100k or o200k",
         )
     if pattern not in PATTERNS:
         raise TokenizerError("no such pattern", found=pattern, hint="known: " + ", ".join(PATTERNS))

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from pellucid.errors import TokenizerError
 from pellucid.tokens.formats.added_tokens import ADDED_FILE, with_added_tokens
-from pellucid.tokens.formats.canonical import TokenizerFiles
+from pellucid.tokens.formats.canonical import TokenizerFiles, with_config
 from pellucid.tokens.formats.merges import NAMES as PAIRS
 from pellucid.tokens.formats.merges import read_merges
 from pellucid.tokens.formats.sentencepiece import read_sentencepiece
@@ -102,7 +102,7 @@ def read_tokenizer(file: Path, chosen: Chosen) -> TokenizerFiles:
     if is_ranks:
         sidecar = file.with_name(file.name + SIDECAR)
         text = _text(sidecar) if sidecar.is_file() else None
-        return read_tiktoken(read_bytes(file), text, pattern=chosen.pattern)
+        return with_config(read_tiktoken(read_bytes(file), text, pattern=chosen.pattern), config)
     if pair is not None:
         start, names = pair
         vocab, merges = (_text(file.parent / f"{start}{name}") for name in names)

@@ -24,6 +24,7 @@ from pellucid.tokens.formats.canonical import (
     check_pattern,
     forms_instead,
     kind_in_words,
+    with_config,
 )
 from pellucid.tokens.formats.pre_tokenizers import cutting_expressions
 from pellucid.tokens.models import bpe
@@ -33,6 +34,7 @@ from pellucid.untrusted import Json, parse_json, shown
 
 NAMES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))  # transformers', and OpenAI's own
 HEADER = "#version"
+PATTERN_KEY = "pellucid_pattern"  # in the config that is written here where no class of others stands for the pattern
 CLASSES = {  # the class in tokenizer_config.json -> the pattern, and whether characters are composed (NFC)
     "GPT2Tokenizer": ("gpt2", False), "GPT2TokenizerFast": ("gpt2", False),
     "RobertaTokenizer": ("gpt2", False), "RobertaTokenizerFast": ("gpt2", False),
@@ -54,7 +56,8 @@ def read_merges(
     `pattern`: a name from `patterns.py`, chosen by hand; it goes before the config's class. Raises TokenizerError when
     nobody says it, and for files that do not fit together.
     """
-    chosen, composes = CLASSES.get(str(config.get("tokenizer_class")), (None, False))
+    said = config.get(PATTERN_KEY)
+    chosen, composes = CLASSES.get(str(config.get("tokenizer_class")), (said if isinstance(said, str) else None, False))
     name = check_pattern(pattern or chosen)
     try:
         vocab = check_ids(as_object(parse_json(vocab_text), "vocab.json"))
@@ -80,13 +83,14 @@ def read_merges(
         pre_tokenizer=pieces,
         decoder=layout.BYTE_LEVEL,
     )
-    return TokenizerFiles(json=layout.as_text(document), config=config_text)
+    files = TokenizerFiles(json=layout.as_text(document), config=config_text)
+    return with_config(files, config) if config else files
 
 
 def write_merges(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, bytes], dict[str, Json]]:
     """The two files of a byte-level BPE (special tokens are in `vocab.json` too), and what its config has to say.
 
-    Where no class stands for the pattern, the config says none, and the pattern has to be chosen when they are read.
+    Where no class of transformers stands for the pattern, the config names the pattern, and no class.
     """
     if vocabulary.kind != "bpe" or not vocabulary.ids.keys() >= {*BYTE_CHARACTERS}:
         raise TokenizerError(
@@ -94,9 +98,9 @@ def write_merges(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, byte
             found=kind_in_words(vocabulary), hint=forms_instead(vocabulary, "merges.txt"),
         )  # fmt: skip
     document = read_document(json_text)
-    way = (pattern_name(str(next(iter(cutting_expressions(document.get("pre_tokenizer"))), ""))),
-           document.get("normalizer") == {"type": "NFC"})  # fmt: skip
-    name = next((name for name, known in CLASSES.items() if known == way), None)
+    pattern = pattern_name(str(next(iter(cutting_expressions(document.get("pre_tokenizer"))), "")))
+    composes = document.get("normalizer") == {"type": "NFC"}
+    name = next((name for name, known in CLASSES.items() if known == (pattern, composes)), None)
     tokens = dict(sorted({**vocabulary.ids, **vocabulary.added}.items(), key=lambda item: item[1]))
     lines = [f"{HEADER}: 0.2", *(f"{left} {right}" for left, right in vocabulary.merges), ""]
     text = json.dumps(tokens, ensure_ascii=False)
@@ -105,7 +109,7 @@ def write_merges(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, byte
         str(i): {"content": token, **layout.FLAGS, "special": token in vocabulary.specials}
         for token, i in vocabulary.added.items()
     }
-    return files, {"added_tokens_decoder": added, **({"tokenizer_class": name} if name else {})}
+    return files, {"added_tokens_decoder": added, "tokenizer_class": name, PATTERN_KEY: None if name else pattern}
 
 
 def _merges(text: str) -> list[tuple[str, str]]:

@@ -15,7 +15,8 @@ from typing import Any
 from pellucid.errors import TokenizerError
 from pellucid.tokens import layout
 from pellucid.tokens.document import read_document
-from pellucid.tokens.formats.canonical import TokenizerFiles, canonical, forms_instead, kind_in_words
+from pellucid.tokens.formats.added_tokens import named_tokens
+from pellucid.tokens.formats.canonical import TokenizerFiles, canonical, forms_instead, kind_in_words, with_config
 from pellucid.tokens.vocabulary import Vocabulary, check_id
 from pellucid.untrusted import Json, shown
 
@@ -37,7 +38,7 @@ def read_vocab_txt(text: str, config: Mapping[str, Json], *, lowercase: bool | N
     if lowercase is None:
         raise TokenizerError(
             "the file does not say whether capitals become small letters",
-            hint="choose it: --lowercase or --no-lowercase, or put a tokenizer_config.json with do_lower_case beside it",
+            hint="`pellucid tokenizer convert` takes --lowercase or --no-lowercase; or put a tokenizer_config.json with do_lower_case beside it",
         )
     vocab = {token.rstrip("\r"): i for i, token in enumerate(text.removesuffix("\n").split("\n"))}
     if len(vocab) < text.removesuffix("\n").count("\n") + 1 or "" in vocab:
@@ -49,13 +50,13 @@ def read_vocab_txt(text: str, config: Mapping[str, Json], *, lowercase: bool | N
         raise TokenizerError("the tokenizer's unknown token is not among its tokens", found=shown(unknown))
     document = wordpiece_document(
         vocab,
-        {i for token, i in vocab.items() if token in names.values()},
+        {vocab[token] for token in (*names.values(), *named_tokens(config)) if token in vocab},
         unknown=unknown,
         lowercase=lowercase,
         strip_accents=_flag(config, "strip_accents"),
         splits_chinese=_flag(config, "tokenize_chinese_chars") is not False,
     )
-    return canonical(document, bos=None, eos=None)
+    return with_config(canonical(document, bos=None, eos=None), config)
 
 
 def wordpiece_document(
