@@ -537,8 +537,8 @@ def test_the_tokenizer_held_wrong(lm: pellucid.LanguageModel) -> None:
     for text in (None, 5, b"the", ["the"]):
         with pytest.raises(TokenizerError, match="decode"):
             lm.tokenizer.encode(text)  # type: ignore[arg-type]
-    for place in (None, 5, "nowhere"):
-        with pytest.raises(TokenizerError, match="cannot be read"):
+    for place, what in ((None, "cannot be read"), (5, "cannot be read"), ("nowhere", "no tokenizer is here")):
+        with pytest.raises(TokenizerError, match=what):
             pellucid.Tokenizer.load(place)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="path"):
         pellucid.load_trace(5)  # type: ignore[arg-type]
