@@ -16,7 +16,7 @@ def describe_split(tokenizer: Tokenizer) -> str:
     >>> describe_split(train_characters(["a b"]))
     'every character is a piece'
     >>> describe_split(train_words(["a b"], 300))[-29:]
-    ' every Chinese character alone'
+    'every Chinese character alone'
     """
     if tokenizer.kind == "char":
         return "every character is a piece"

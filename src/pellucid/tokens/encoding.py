@@ -36,7 +36,7 @@ class Encoding:
 
 
 def find_byte_offsets(text: str, offsets: Sequence[Span], spelled: Sequence[bytes]) -> tuple[Span, ...]:
-    """The bytes that each token covers, by the characters that it covers and the bytes that it spells.
+    r"""The bytes that each token covers, by the characters that it covers and the bytes that it spells.
 
     Tokens that share a character share it out, each the bytes that it spells, where these together are what stands in
     the text; else each of them covers the bytes of all its characters.

@@ -44,8 +44,8 @@ def count_bounded(blocks: Iterable[Sequence[Spelling]], round_size: int, most: i
     `blocks`: the pieces of the text in order, some at a time. A round ends with the block that makes it `round_size` long;
     then, and at the end, the rarest pieces are forgotten until at most `most` are left.
 
-    >>> count_bounded([["to", " be"], [" or"], [" not"], [" to", " be"]], 7, 2)
-    (Counter({' be': 2}), 4)
+    >>> count_bounded([["to", " be"], [" be"], [" not"], [" be"]], 8, 2)
+    (Counter({' be': 3}), 2)
     """
     counts: Counter[Spelling] = Counter()
     size = num_forgotten = 0
