@@ -170,6 +170,13 @@ def test_merges_come_back_with_their_special_tokens(tmp_path: Path) -> None:
         Tokenizer.load(tmp_path / "gpt2")
 
 
+def test_merges_that_would_lose_a_normalizer_are_refused(tmp_path: Path) -> None:
+    composed = {**json.loads(OURS["llama3"].json), "normalizer": {"type": "NFC"}}
+    with pytest.raises(TokenizerError, match="characters are rewritten first") as error:
+        save_tokenizer(Tokenizer.from_json(json.dumps(composed)), tmp_path, "merges.txt")
+    assert "--to tokenizer.json" in error.value.hint and not list(tmp_path.iterdir())
+
+
 def test_a_space_in_front_is_said_to_be_lost(tmp_path: Path) -> None:
     save_tokenizer(OURS["gpt2"], tmp_path, "merges.txt")
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())

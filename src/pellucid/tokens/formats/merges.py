@@ -101,6 +101,11 @@ def write_merges(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, byte
     pattern = pattern_name(str(next(iter(cutting_expressions(document.get("pre_tokenizer"))), "")))
     composes = document.get("normalizer") == {"type": "NFC"}
     name = next((name for name, known in CLASSES.items() if known == (pattern, composes)), None)
+    if name is None and document.get("normalizer") is not None:
+        raise TokenizerError(
+            "a vocab.json and a merges.txt do not say that characters are rewritten first, and this tokenizer does that",
+            found=shown(document["normalizer"]), hint=forms_instead(vocabulary, "merges.txt"),
+        )  # fmt: skip
     tokens = dict(sorted({**vocabulary.ids, **vocabulary.added}.items(), key=lambda item: item[1]))
     lines = [f"{HEADER}: 0.2", *(f"{left} {right}" for left, right in vocabulary.merges), ""]
     text = json.dumps(tokens, ensure_ascii=False)
