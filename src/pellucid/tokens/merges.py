@@ -25,7 +25,7 @@ from pellucid.tokens.byte_characters import BYTE_CHARACTERS, NUM_BYTES
 from pellucid.tokens.merge_limits import LEAST_COUNT, LONGEST, Limits
 from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.progress import merging
-from pellucid.tokens.text_bytes import text_bytes
+from pellucid.tokens.utf8 import text_bytes
 
 LONG_RUN = re.compile(
     rf"\S{{{LONGEST // 4}}}|\s{{{LONGEST // 4}}}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
 
-from pellucid.errors import CorruptFileError
+from pellucid.errors import CorruptFileError, TokenizerError
 from pellucid.events import Event, Recorder
 from pellucid.tokens.roles import (
     BY_NAME,
@@ -27,13 +27,35 @@ from pellucid.tokens.roles import (
     Roles,
 )
 from pellucid.tokens.vocabulary import Vocabulary
-from pellucid.untrusted import Json
+from pellucid.untrusted import Json, parse_json, shown
 
 GROUPS = (
     "extra_special_tokens",
     "model_specific_special_tokens",
 )  # objects of further named tokens; lists have no roles
 NO_ID = -1  # how some files say "none"
+
+
+def read_config(text: str, vocabulary: Vocabulary) -> dict[str, Json]:
+    """A `tokenizer_config.json`. Raises TokenizerError for one that names as <bos> or <eos> what is no special token."""
+    config = parse_config(text)
+    for key in ("bos_token", "eos_token"):
+        name = name_in(config.get(key))
+        if name is not None and find_id(name, vocabulary) not in vocabulary.specials.values():
+            what = f"the tokenizer's config names a {key} that is not a special token"
+            raise TokenizerError(what, found=shown(name))
+    return config
+
+
+def parse_config(text: str) -> dict[str, Json]:
+    """The object in a `tokenizer_config.json` or a `special_tokens_map.json`. Raises TokenizerError where there is none."""
+    try:
+        config = parse_json(text)
+    except ValueError as error:
+        raise TokenizerError("the tokenizer's config is not valid JSON", found=shown(error)) from None
+    if not isinstance(config, dict):
+        raise TokenizerError("the tokenizer's config is not a JSON object", found=type(config).__name__)
+    return config
 
 
 def read_names(document: Mapping[str, Json], vocabulary: Vocabulary, where: str) -> list[Claim]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.progress import reading
-from pellucid.tokens.text_bytes import text_bytes
+from pellucid.tokens.utf8 import text_bytes
 
 BLOCK = 1 << 12  # characters: a text is handed over, and thinned, in blocks
 TICK = 1 << 18  # bytes between two events of progress

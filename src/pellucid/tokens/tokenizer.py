@@ -37,13 +37,12 @@ from pellucid.tokens.formats.find import Chosen, describe_search, find_tokenizer
 from pellucid.tokens.labels import readable
 from pellucid.tokens.layout import CONFIG_FILE, MAP_FILE, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
-from pellucid.tokens.read_roles import find_id, guess_roles, name_in, read_names, settle_roles
+from pellucid.tokens.read_roles import guess_roles, parse_config, read_config, read_names, settle_roles
 from pellucid.tokens.roles import BY_NAME, GUESSED, MODEL_FILES, NUMBERED, ROLES, Role, Roles
-from pellucid.tokens.sentencepiece_engine import Engine
-from pellucid.tokens.stream import StreamDecoder
-from pellucid.tokens.text_bytes import text_bytes
+from pellucid.tokens.sentencepiece_engine import Encoded, Engine
+from pellucid.tokens.utf8 import StreamDecoder, text_bytes
 from pellucid.tokens.vocabulary import Kind, Vocabulary
-from pellucid.untrusted import Json, parse_json, read_bytes, read_object, shown
+from pellucid.untrusted import read_bytes, read_object, shown
 
 SEGMENT = 1 << 14  # characters that one thread encodes at a time
 CANNOT_ENCODE = "this tokenizer has no token for something in the text"
@@ -82,7 +81,7 @@ class Tokenizer:
             names = {token_id: name for name, token_id in vocabulary.specials.items()}
             config = config_json({role: next((names[i] for i in roles.get(role, ())), None) for role in GUESSED})
         else:
-            roles = Roles(tuple(read_names(_read_config(config, vocabulary), vocabulary, CONFIG_FILE)))
+            roles = Roles(tuple(read_names(read_config(config, vocabulary), vocabulary, CONFIG_FILE)))
             roles = roles.told(guess_roles(vocabulary, roles, [role for role in ROLES if role not in GUESSED]))
         return cls(text, config, vocabulary, roles, engine)
 
@@ -113,7 +112,7 @@ class Tokenizer:
             files = read_tokenizer(file, Chosen(pattern=pattern, lowercase=lowercase))
             tokenizer = cls.from_json(files.json, files.config)
             named = read_bytes(beside).decode("utf-8") if beside.is_file() else "{}"
-            more = read_names(_parse_config(named), tokenizer.vocabulary, MAP_FILE)
+            more = read_names(parse_config(named), tokenizer.vocabulary, MAP_FILE)
         except FileNotFoundError as error:
             name = Path(error.filename).name
             hint = f"put {name} beside {file.name}"
@@ -137,7 +136,7 @@ class Tokenizer:
             self.token_bytes(token_id)
         tokenizer = dataclasses.replace(self, roles=roles)
         told = tokenizer._told()
-        config = _parse_config(self.config) if told else {}
+        config = parse_config(self.config) if told else {}
         told = {key: name for key, name in told.items() if config.get(key) is None}
         if told:  # so that the files alone make the same tokenizer
             text = json.dumps({**config, **told}, ensure_ascii=False, indent=2) + "\n"
@@ -170,7 +169,7 @@ class Tokenizer:
         specials = read_vocabulary(read_document(text)).specials
         given = {name: roles.get(name) for name in names}
         config = extend.with_names(
-            _parse_config(self.config), self.vocabulary, given, {name: specials[name] for name in names}
+            parse_config(self.config), self.vocabulary, given, {name: specials[name] for name in names}
         )
         kept = [c for c in self.roles.claims if c.where not in (BY_NAME, CONFIG_FILE) and c.role not in given.values()]
         tokenizer = Tokenizer.from_json(text, config)
@@ -214,27 +213,20 @@ class Tokenizer:
     def encode_prompt(self, text: str) -> list[int]:
         """The ids that a model reads before it writes: <bos> (where the tokenizer has one), then the text."""
         start = [] if self.bos_id is None else [self.bos_id]
-        return start + list(self.encode(text).ids)
+        return [*start, *self._run(text).ids]
 
     def encode(self, text: str) -> Encoding:
         """The ids of a text with the characters and bytes each covers; no special token is added or recognised.
 
         Raises TokenizerError for a lone surrogate, which no UTF-8 can hold, and for a byte that no token spells.
         """
-        self._check_text(text)
-        try:
-            encoded = self._engine.encode(text, add_special_tokens=False)
-        except BaseException as error:
-            check_failure(error, CANNOT_ENCODE)
-            raise
+        encoded = self._run(text)
         ids, offsets = tuple(encoded.ids), tuple(encoded.offsets)
         return Encoding(ids, offsets, self._byte_offsets(text, ids, offsets))
 
     def encode_pieces(self, text: str) -> list[Encoding]:
         """The same ids as `encode`, one Encoding per piece that the pattern cuts (per character without a pattern)."""
-        self._check_text(text)
-        with contained(CANNOT_ENCODE):
-            encoded = self._engine.encode(text, add_special_tokens=False)
+        encoded = self._run(text)
         byte_offsets = self._byte_offsets(text, encoded.ids, encoded.offsets)
         rows = zip(encoded.ids, encoded.offsets, byte_offsets, encoded.word_ids, strict=True)
         by_piece = groupby(rows, key=lambda row: row[1] if self.kind == "char" else row[3])
@@ -356,6 +348,15 @@ class Tokenizer:
         missing = self.vocabulary.unspelled
         return bytes(byte for byte in range(NUM_BYTES) if byte not in missing) if missing else None
 
+    def _run(self, text: str) -> Encoded:
+        """The engine's own result."""
+        self._check_text(text)
+        try:
+            return self._engine.encode(text, add_special_tokens=False)
+        except BaseException as error:
+            check_failure(error, CANNOT_ENCODE)
+            raise
+
     def _byte_offsets(self, text: str, ids: Sequence[int], offsets: Sequence[Span]) -> tuple[Span, ...]:
         spelled = [self.vocabulary.token_bytes[token_id] for token_id in ids]
         if spelled and self.vocabulary.drops_first_space:  # the space that was put in front is no part of the text
@@ -399,24 +400,3 @@ def _groups(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]
             group, waiting = [], 0
     if group:
         yield group
-
-
-def _read_config(text: str, vocabulary: Vocabulary) -> dict[str, Json]:
-    """A config. Raises TokenizerError for one that names as <bos> or <eos> what is no special token."""
-    config = _parse_config(text)
-    for key in ("bos_token", "eos_token"):
-        name = name_in(config.get(key))
-        if name is not None and find_id(name, vocabulary) not in vocabulary.specials.values():
-            what = f"the tokenizer's config names a {key} that is not a special token"
-            raise TokenizerError(what, found=shown(name))
-    return config
-
-
-def _parse_config(text: str) -> dict[str, Json]:
-    try:
-        config = parse_json(text)
-    except ValueError as error:
-        raise TokenizerError("the tokenizer's config is not valid JSON", found=shown(error)) from None
-    if not isinstance(config, dict):
-        raise TokenizerError("the tokenizer's config is not a JSON object", found=type(config).__name__)
-    return config
