@@ -8,11 +8,12 @@ harmless, and any other stops the loading.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pellucid.errors import ModelError
 from pellucid.untrusted import Table, shown
 
+T = TypeVar("T")
 MOST_SHOWN = 12  # unknown keys in one message
 
 # Bookkeeping, training and generation: none of these enters the computation of logits.
@@ -39,6 +40,18 @@ class Fields(Table):
         self.seen.add(name)
         if name in self.values and not any(_equal(self.values[name], one) for one in allowed):
             raise self.unsupported(name, self.values[name])
+
+    def nullable(self, name: str, read: Callable[[str], T], default: T | None) -> T | None:
+        """What `read` reads, `default` where the key is absent, None where a file says null: that there is none.
+
+        >>> fields = Fields({"sliding_window": None}, "config.json")
+        >>> fields.nullable("sliding_window", fields.whole, 4096), fields.nullable("other", fields.whole, 4096)
+        (None, 4096)
+        """
+        self.seen.add(name)
+        if name not in self.values:
+            return default
+        return None if self.values[name] is None else read(name)
 
     def check_all_read(self) -> None:
         """Raise ModelError when a key is neither read nor known to be harmless."""
