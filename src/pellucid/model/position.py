@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from pellucid.errors import ModelError, RequestError
 from pellucid.model.tap import Tap
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.parts.position import Learned, Rotary, Sinusoidal
+from pellucid.planning.parts.position import Rotary
 
 Positions: TypeAlias = slice | Tensor  # the same span for every row of the batch, or [B, T]
 
@@ -271,11 +271,12 @@ AnySegments: TypeAlias = SegmentTable | NoSegments
 
 def build_addition(config: ModelConfig) -> AnyAddition:
     """The module that adds positions to the embedding. Raises ModelError for a kind that has no line here."""
-    if isinstance(config.position, Learned):
-        return LearnedPosition(config.context_length, config.d_model, config.position.first)
-    if isinstance(config.position, Sinusoidal):
-        return SinusoidalPosition(config.context_length, config.d_model, halves=config.position.halves)
-    if config.position.kind in ("none", "rotary"):
+    position = config.position
+    if position.kind == "learned":
+        return LearnedPosition(config.context_length, config.d_model, position.first)
+    if position.kind == "sinusoidal":
+        return SinusoidalPosition(config.context_length, config.d_model, halves=position.halves)
+    if position.kind in ("none", "rotary"):
         return NoAddition()
     raise ModelError("torch has no line for this kind of position", found=config.position.kind)
 

@@ -59,6 +59,9 @@ class Family:
     axes: Axes  # what of ModelConfig this family can say, under dotted keys; no more
     equal: tuple[tuple[str, str], ...] = ()  # axes that this family cannot tell apart
     multiples: tuple[tuple[str, str], ...] = ()  # the first must be a multiple of the second
+    needs: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # axes of groups that every model of it has: those of a usual one
     config_to_hf: Callable[[ModelConfig], dict[str, Any]]
     config_from_hf: Callable[
         [Fields], dict[str, Any]
@@ -70,16 +73,25 @@ class Family:
     @property
     def meant(self) -> dict[str, Any]:
         """The values that a file implies where it says nothing: the first of each list, and neutral for the rest."""
-        first = {axis: values[0] for axis, values in self.axes.items() if isinstance(values, tuple)}
+        listed = {axis: values[0] for axis, values in self.axes.items() if isinstance(values, tuple)}
+        groups = {axis.rpartition(".")[0] for axis in self.needs}
+        # What belongs to a group that a model may lack is left out, like what belongs to one kind of a group.
+        first = {
+            axis: value for axis, value in listed.items() if axis.count(".") < 2 or axis.rpartition(".")[0] in groups
+        }
         # The rest belongs to one kind of a group.
         chosen = {
             axis: value for axis, value in NEUTRAL.items() if axis.count(".") < 2 and not axis.startswith("position.")
         }
         chosen["position.kind"] = NEUTRAL["position.kind"]
-        return {axis: value for axis, value in chosen.items() if axis not in self.axes} | first
+        chosen = {axis: value for axis, value in chosen.items() if axis not in self.axes and axis not in groups}
+        return chosen | first | dict(self.needs)
 
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family does not support; none when it fits."""
+        lacking = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
+        if absent := [said(group, None) for group in lacking if attrgetter(group)(config) is None]:
+            return absent
         wrong = misfits(config, {**SIZES, **TRAINING, **self.axes})
         values = {axis: attrgetter(axis)(config) for pair in (*self.equal, *self.multiples) for axis in pair}
         clashes = [pair for pair in self.equal if values[pair[0]] != values[pair[1]]]

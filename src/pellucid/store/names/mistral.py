@@ -27,7 +27,7 @@ from pellucid.store.names.llama import (
     rotary_to_hf,
 )
 
-WINDOW = 4096  # of a Mistral file that does not say
+WINDOW, MIXTRAL_WIDTH = 4096, 14_336  # of a file that does not say
 PLAIN = {**biases(qkv=False, output=False, mlp=False), "attention.qk_norm": False}
 EVERY_LAYER: Axes = {"attention.window.size": ANY, "attention.window.layers": (None,)}
 EXPERTS = "block_sparse_moe"
@@ -115,6 +115,12 @@ MIXTRAL = Family(
         "feed_forward.experts.layers": (None,),
     },
     equal=(("d_ff", "feed_forward.experts.width"),),
+    needs={
+        "d_ff": MIXTRAL_WIDTH,
+        "feed_forward.experts.width": MIXTRAL_WIDTH,
+        "feed_forward.experts.count": 8,
+        "feed_forward.experts.active": 2,
+    },
     config_to_hf=_mixtral_to_hf,
     config_from_hf=_mixtral_from_hf,
     layout=_mixtral_layout,

@@ -140,6 +140,7 @@ QWEN3_MOE = Family(
         ),
     },
     equal=QWEN3.equal,
+    needs={"feed_forward.experts.count": 128, "feed_forward.experts.active": 8, "feed_forward.experts.width": 768},
     config_to_hf=_moe_to_hf,
     config_from_hf=_moe_from_hf,
     layout=_moe_layout,
