@@ -21,13 +21,14 @@ from pellucid.store.names.llama import (
     ROTARY_NUMBERS,
     ROTARY_PREFIX,
     biases,
+    rope_from_hf,
     rotary_from_hf,
     rotary_layout,
     rotary_table,
     rotary_to_hf,
 )
 
-WINDOW, MIXTRAL_WIDTH = 4096, 14_336  # of a file that does not say
+WINDOW, MIXTRAL_WIDTH, MIXTRAL_BASE = 4096, 14_336, 1_000_000.0  # of a file that does not say
 PLAIN = {**biases(qkv=False, output=False, mlp=False), "attention.qk_norm": False}
 EVERY_LAYER: Axes = {"attention.window.size": ANY, "attention.window.layers": (None,)}
 EXPERTS = "block_sparse_moe"
@@ -85,7 +86,8 @@ def _mixtral_from_hf(fields: Fields) -> dict[str, Any]:
         "balance": fields.number("router_aux_loss_coef", 0.001),
     }
     axes = {f"feed_forward.experts.{name}": value for name, value in experts.items()}
-    return rotary_from_hf(fields, {**PLAIN, **_window_from_hf(fields, None), **axes})
+    rope = rope_from_hf(fields, fields.table("rope_parameters", {}), theta=MIXTRAL_BASE)
+    return rotary_from_hf(fields, {**PLAIN, **rope, **_window_from_hf(fields, None), **axes})
 
 
 def _mixtral_layout(config: ModelConfig) -> list[Stored]:
