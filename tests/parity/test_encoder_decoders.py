@@ -113,7 +113,9 @@ def assert_same(ours, theirs) -> None:
 @pytest.mark.parametrize("name", FOREIGN)
 def test_their_directory_loads_here_and_computes_the_same(name, tmp_path):
     theirs = transformers.AutoModelForSeq2SeqLM.from_config(FOREIGN[name]())
+    fixed = {key: value.clone() for key, value in theirs.state_dict().items() if "embed_positions" in key}
     scramble(theirs)
+    theirs.load_state_dict(fixed, strict=False)  # Marian's sines are constants, which no file holds
     theirs.save_pretrained(tmp_path)
     assert_same(load_model(load_checkpoint(tmp_path)), theirs)
 
