@@ -154,19 +154,23 @@ def tensor_plans(config: ModelConfig) -> Iterator[TensorPlan]:
     """Every learned tensor under the name that the built model gives it, in its order."""
     from_parts = lay_out(config)
     yield from _tensors(from_parts.first)
-    for path, parts in _inside(from_parts):
+    for path, parts in (*_encoder_parts(from_parts), *_block_parts(from_parts)):
         for tensor in _tensors(parts):
             yield tensor.within(path)
     yield from _tensors(from_parts.last)
 
 
-def _inside(layout: Layout) -> Iterator[tuple[str, tuple[Part, ...]]]:
-    """The parts between the two ends, each with the path of its names."""
-    relative = [part for part in layout.encoded if not part.steps]
-    yield "encoder.", tuple(relative)
+def _encoder_parts(layout: Layout) -> Iterator[tuple[str, tuple[Part, ...]]]:
+    """The parts of an encoder, each with the path of its names: its relative positions, its blocks, the norm behind them."""
+    before = tuple(part for part in layout.encoded if not part.steps)
+    yield "encoder.", before
     for layer, block in enumerate(layout.encoder):
         yield f"encoder.blocks.{layer}.", block
-    yield "encoder.", tuple(part for part in layout.encoded if part not in relative)
+    yield "encoder.", tuple(part for part in layout.encoded if part not in before)
+
+
+def _block_parts(layout: Layout) -> Iterator[tuple[str, tuple[Part, ...]]]:
+    """The parts of every block, with the path of its names."""
     for layer, block in enumerate(layout.blocks):
         yield f"blocks.{layer}.", block
 
@@ -191,10 +195,14 @@ def steps(config: ModelConfig) -> Iterator[Activation]:
     ['embed', 'input', 'blocks.0.attention_norm', 'blocks.0.attention.query']
     """
     from_parts = lay_out(config)
+    if from_parts.encoder:  # it embeds the source as the decoder does its text
+        for path, parts in (("encoder.", from_parts.first), *_encoder_parts(from_parts)):
+            for step in _steps(parts):
+                yield step.of_source().within(path)
     yield from _steps(from_parts.first)
-    for path, parts in _inside(from_parts):
+    for path, parts in _block_parts(from_parts):
         for step in _steps(parts):
-            yield (step.of_source() if path.startswith("encoder.") else step).within(path)
+            yield step.within(path)
     yield from _steps(from_parts.last)
 
 
