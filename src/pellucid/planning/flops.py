@@ -14,6 +14,7 @@ Source: Kaplan et al. 2020 §2.1; Chowdhery et al. 2022 appendix B (which counts
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from pellucid.planning.config import ModelConfig
@@ -86,5 +87,6 @@ def muon_flops(config: ModelConfig) -> int:
     True
     """
     symbols = sizes(config, None)
-    sides = [sorted(symbols[axis] for axis in formula.split(" x ")) for _, formula in block_matrices(config)]
-    return config.n_layers * sum(NEWTON_SCHULZ_STEPS * (4 * m * m * n + 2 * m**3) for m, n in sides)
+    shapes = [[symbols[axis] for axis in formula.split(" x ")] for _, formula in block_matrices(config)]
+    sides = [(math.prod(shape[:-2]), *sorted(shape[-2:])) for shape in shapes]  # how many lie stacked, and their sides
+    return sum(count * NEWTON_SCHULZ_STEPS * (4 * m * m * n + 2 * m**3) for count, m, n in sides)

@@ -62,14 +62,16 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {tensor.name: tuple(symbols[axis] for axis in tensor.axes) for tensor in tensor_plans(config)}
 
 
-def block_matrices(config: ModelConfig, layer: int = 0) -> list[tuple[str, str]]:
-    """(part, formula) of each weight matrix of one block: where the arithmetic happens, and what Muon trains.
+def block_matrices(config: ModelConfig) -> list[tuple[str, str]]:
+    """(part, formula) of each weight matrix of all blocks: where the arithmetic happens, and what Muon trains.
 
     >>> from pellucid.planning.presets import preset
-    >>> block_matrices(preset("gpt2"))[0]
-    ('query', 'd_attention x d_model')
+    >>> matrices = block_matrices(preset("gpt2"))
+    >>> matrices[0], len(matrices)
+    (('query', 'd_attention x d_model'), 72)
     """
-    tensors = (tensor for part in lay_out(config).blocks[layer] for tensor in part.tensors)
+    layout = lay_out(config)
+    tensors = (tensor for block in (*layout.encoder, *layout.blocks) for part in block for tensor in part.tensors)
     return [(tensor.part, " x ".join(tensor.axes)) for tensor in tensors if tensor.group == "matrix"]
 
 
