@@ -27,7 +27,7 @@ from pellucid.planning.parts.position import Rotary
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Memory:
+class EncodedSource:
     """What an encoder made of the source, [B, S, D]: a decoder's cross-attention reads it.
 
     Each block makes keys and values of it when it first reads it, and finds them again at every later step.
@@ -53,7 +53,7 @@ class Context:
     mask: Mask | None = None  # which place may see which (None: the model's own); a block's window comes on top
     positions_BT: Tensor | None = None  # of the new ids, below the row's length (None: their places in the row)
     segments_BT: Tensor | None = None  # which part of its row each new id belongs to, from 0 (None: the first)
-    memory: Memory | None = None  # what the encoder made of the source, where the model has an encoder
+    memory: EncodedSource | None = None  # what the encoder made of the source, where the model has an encoder
     core: Core | None = None  # what computes attention (None: the fastest for the model's device)
     tap: Tap = no_tap  # is shown every tensor on its way and may replace it
     training: bool = False  # whether dropout acts
@@ -69,7 +69,7 @@ class Pass:
     core: Core
     masks: Mapping[int | None, LoweredMask]  # by the window of a block
     segments_BT: Tensor | None
-    memory: Memory | None
+    memory: EncodedSource | None
     source_mask: LoweredMask  # of cross-attention
     cache: KVCache | None
     tap: Tap

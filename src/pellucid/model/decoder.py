@@ -24,9 +24,9 @@ from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
 from pellucid.model.block import Block, shown
 from pellucid.model.cache import ContiguousCache
-from pellucid.model.context import Context, Memory, Pass
+from pellucid.model.context import Context, EncodedSource, Pass
 from pellucid.model.core import Core, LoweredMask, choose_core
-from pellucid.model.encoder import Encoder
+from pellucid.model.encoder import SourceEncoder
 from pellucid.model.head import Head, build_cap, build_transform
 from pellucid.model.mask import Causal, Everything, Mask, Near, Padding, Window, check_mask
 from pellucid.model.norm import build_norm
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         self.embed_norm = build_norm(config.norm, config.d_model) if config.embedding.norm else nn.Identity()
         self.rotations = Rotations(config)
         self.relative = build_relative(config, causal=config.causal)
-        self.encoder = None if config.encoder is None else Encoder(config, config.encoder)
+        self.encoder = None if config.encoder is None else SourceEncoder(config, config.encoder)
         cross = config.encoder is not None
         blocks = nn.ModuleList(Block(config, layer, cross=cross) for layer in range(config.n_layers))
         self.blocks = cast("Sequence[Block]", blocks)  # a type that ModuleList cannot state
@@ -131,7 +131,7 @@ class Decoder(nn.Module):
         """The residual stream after the last norm, [B, T, D]: what the head reads."""
         return self._read(ids_BT, self.open_pass(ids_BT, context))
 
-    def encode(self, source_BS: Tensor, context: Context | None = None) -> Memory:
+    def encode(self, source_BS: Tensor, context: Context | None = None) -> EncodedSource:
         """What the encoder makes of the source: the `memory` of a context for the decoder.
 
         Of the context only `lengths`, `core`, `tap` and `training` count. Raises RequestError for a model without an encoder.
@@ -142,7 +142,7 @@ class Decoder(nn.Module):
         context = Context(training=self.training) if context is None else context
         this_pass = self._open(source_BS, context, Everything(), self.encoder.relative)
         source_BSD = self.encoder(self._embed(source_BS, this_pass, "encoder."), this_pass)
-        return Memory(source_BSD=source_BSD, lengths=context.lengths)
+        return EncodedSource(source_BSD=source_BSD, lengths=context.lengths)
 
     def open_pass(self, ids_BT: Tensor, context: Context) -> Pass:
         """Compute once what all blocks share: the layout of the rows, the rotation by position, and the masks."""
@@ -198,7 +198,7 @@ class Decoder(nn.Module):
         x_BTD = shown(tap, "embed_norm", self.embed_norm)(self.segment(x_BTD, this_pass.segments_BT, tap))
         return tap("input", F.dropout(x_BTD, self.config.dropout if this_pass.training else 0.0))
 
-    def _source_mask(self, core: Core, rows: Rows, memory: Memory | None) -> LoweredMask:
+    def _source_mask(self, core: Core, rows: Rows, memory: EncodedSource | None) -> LoweredMask:
         """The mask of cross-attention: everything but the padding of the source."""
         if memory is None or memory.lengths is None:
             return LoweredMask()

@@ -26,7 +26,7 @@ from pellucid.planning.config import EncoderConfig, ModelConfig
 PATH = "encoder.blocks"
 
 
-class Encoder(nn.Module):
+class SourceEncoder(nn.Module):
     """The blocks of the source side and the norm behind them."""
 
     def __init__(self, config: ModelConfig, axes: EncoderConfig) -> None:
