@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pellucid.counts import counted
 from pellucid.errors import CorruptFileError, ModelError, SettingsError, StoreError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.config import ModelConfig
@@ -95,13 +96,13 @@ def load_llama2c(path: Path, *, recorder: Recorder = NULL) -> Checkpoint:
     """
     path = Path(path)
     header, size = _read_header(path), path.stat().st_size
+    if (
+        size < 8 * header.config.d_model * header.config.n_layers
+    ):  # two norms, before a table of that many layers is made
+        raise _other_size(f"{size:,} bytes for {counted(header.config.n_layers, 'layer')}", str(path))
     places = _places(header, str(path))
     if places[-1].end != size:
-        raise CorruptFileError(
-            "the file is not a checkpoint of llama2.c, or a damaged one",
-            found=f"{size:,} bytes instead of the {places[-1].end:,} of the sizes it begins with", where=str(path),
-            hint="it may be cut short: copy or download it again",
-        )  # fmt: skip
+        raise _other_size(f"{size:,} bytes instead of the {places[-1].end:,} of the sizes it begins with", str(path))
     file = np.memmap(path, dtype=np.uint8, mode="r")
     by_name = {place.name: place for place in places}
     if ROTATION in by_name:
@@ -143,6 +144,13 @@ def _read_header(path: Path) -> _Header:
     else:
         tied, sizes[5] = int(sizes[5] > 0), abs(sizes[5])
     return _Header(version=version, config=_config(sizes, bool(tied), str(path)), group=group)
+
+
+def _other_size(found: str, where: str) -> CorruptFileError:
+    return CorruptFileError(
+        "the file is not a checkpoint of llama2.c, or a damaged one", found=found, where=where,
+        hint="it may be cut short: copy or download it again",
+    )  # fmt: skip
 
 
 def _config(sizes: list[int], tied: bool, where: str) -> ModelConfig:
