@@ -32,7 +32,7 @@ POINTS = np.array(
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class BlockType:
     """One type of block: the numbers that it holds, its fields, and the function that unpacks [N] blocks."""
 
     count: int
@@ -168,17 +168,17 @@ def _layout(*fields: tuple[str, str] | tuple[str, str, int]) -> np.dtype[Any]:
 
 
 D, E, M = ("d", "<f2"), ("e", "<f2"), ("m", "<f2")
-BLOCKS: Mapping[str, Block] = {
-    "Q4_0": Block(32, _layout(D, ("q", "u1", 16)), _q4_0),
-    "Q4_1": Block(32, _layout(D, M, ("q", "u1", 16)), _q4_1),
-    "Q5_0": Block(32, _layout(D, ("high", "u1", 4), ("q", "u1", 16)), _q5_0),
-    "Q5_1": Block(32, _layout(D, M, ("high", "u1", 4), ("q", "u1", 16)), _q5_1),
-    "Q8_0": Block(32, _layout(D, ("q", "i1", 32)), _q8_0),
-    "IQ4_NL": Block(32, _layout(D, ("q", "u1", 16)), _iq4_nl),
-    "Q2_K": Block(256, _layout(("scales", "u1", 16), ("q", "u1", 64), D, E), _q2_k),
-    "Q3_K": Block(256, _layout(("high", "u1", 32), ("q", "u1", 64), ("scales", "u1", 12), D), _q3_k),
-    "Q4_K": Block(256, _layout(D, E, ("scales", "u1", 12), ("q", "u1", 128)), _q4_k),
-    "Q5_K": Block(256, _layout(D, E, ("scales", "u1", 12), ("high", "u1", 32), ("q", "u1", 128)), _q5_k),
-    "Q6_K": Block(256, _layout(("q", "u1", 128), ("high", "u1", 64), ("scales", "i1", 16), D), _q6_k),
-    "IQ4_XS": Block(256, _layout(D, ("high", "u1", 2), ("low", "u1", 4), ("q", "u1", 128)), _iq4_xs),
+BLOCKS: Mapping[str, BlockType] = {
+    "Q4_0": BlockType(32, _layout(D, ("q", "u1", 16)), _q4_0),
+    "Q4_1": BlockType(32, _layout(D, M, ("q", "u1", 16)), _q4_1),
+    "Q5_0": BlockType(32, _layout(D, ("high", "u1", 4), ("q", "u1", 16)), _q5_0),
+    "Q5_1": BlockType(32, _layout(D, M, ("high", "u1", 4), ("q", "u1", 16)), _q5_1),
+    "Q8_0": BlockType(32, _layout(D, ("q", "i1", 32)), _q8_0),
+    "IQ4_NL": BlockType(32, _layout(D, ("q", "u1", 16)), _iq4_nl),
+    "Q2_K": BlockType(256, _layout(("scales", "u1", 16), ("q", "u1", 64), D, E), _q2_k),
+    "Q3_K": BlockType(256, _layout(("high", "u1", 32), ("q", "u1", 64), ("scales", "u1", 12), D), _q3_k),
+    "Q4_K": BlockType(256, _layout(D, E, ("scales", "u1", 12), ("q", "u1", 128)), _q4_k),
+    "Q5_K": BlockType(256, _layout(D, E, ("scales", "u1", 12), ("high", "u1", 32), ("q", "u1", 128)), _q5_k),
+    "Q6_K": BlockType(256, _layout(("q", "u1", 128), ("high", "u1", 64), ("scales", "i1", 16), D), _q6_k),
+    "IQ4_XS": BlockType(256, _layout(D, ("high", "u1", 2), ("low", "u1", 4), ("q", "u1", 128)), _iq4_xs),
 }

@@ -131,7 +131,7 @@ def _read_header(path: Path) -> _Header:
     if data.startswith(PICKLES):
         raise refused_pickle(path.name, str(path.parent))
     if len(data) < NEW.size:
-        found = f"{len(data)} bytes"
+        found = counted(len(data), "byte")
         raise CorruptFileError(
             "the file is not a checkpoint of llama2.c: it is too short", found=found, where=str(path)
         )
