@@ -50,6 +50,7 @@ NORM_EPS, THETA = 1e-5, 10_000.0
 ATTENTION = ("attention.query", "attention.key", "attention.value", "attention.output")
 MLP = ("mlp.gate", "mlp.down", "mlp.up")
 ROTATION = "rotation"  # the place of the cosines and sines, which are no parameter
+HINT = "a .bin may be something else: give a checkpoint of llama2.c, or a directory with model.safetensors"
 GENERATION: Mapping[str, Json] = {"bos_token_id": 1, "eos_token_id": [2, 1]}  # </s> is hardly ever trained
 
 
@@ -156,10 +157,11 @@ def _other_size(found: str, where: str) -> CorruptFileError:
 def _config(sizes: list[int], tied: bool, where: str) -> ModelConfig:
     d_model, d_ff, n_layers, n_heads, n_kv_heads, vocab_size, context_length = sizes
     if n_heads < 1 or d_model % n_heads:
-        found = f"n_heads={n_heads}, d_model={d_model}"
-        raise CorruptFileError(
-            "the model's sizes make no sense: heads do not share the width", found=found, where=where
+        what, found = (
+            "the model's sizes make no sense: heads do not share the width",
+            f"n_heads={n_heads}, d_model={d_model}",
         )
+        raise CorruptFileError(what, found=found, where=where, hint=HINT)
     axes = LLAMA.meant | biases(qkv=False, output=False, mlp=False) | {
         "d_model": d_model, "d_ff": d_ff, "n_layers": n_layers, "n_heads": n_heads, "n_kv_heads": n_kv_heads,
         "vocab_size": vocab_size, "context_length": context_length, "head_dim": d_model // n_heads, "tied_head": tied,
@@ -168,9 +170,8 @@ def _config(sizes: list[int], tied: bool, where: str) -> ModelConfig:
     try:
         return resolve(ModelConfig, Layer(where, nested(axes))).settings
     except (SettingsError, ModelError) as error:
-        raise CorruptFileError(
-            f"the model's sizes make no sense: {error.what}", found=error.found, where=where
-        ) from error
+        what = f"the model's sizes make no sense: {error.what}"
+        raise CorruptFileError(what, found=error.found, where=where, hint=HINT) from error
 
 
 def _places(header: _Header, where: str) -> list[_Place]:
