@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Breakdown, Term, sizes, term
-from pellucid.planning.layout import count_in_blocks, lay_out, tensor_plans
+from pellucid.planning.layout import ENCODER, count_in_blocks, lay_out, tensor_plans
 from pellucid.planning.parts.description import Part
 
 EMBEDDINGS = ("token_embedding", "position_embedding", "segment_embedding")
@@ -79,6 +79,9 @@ def _formulas(config: ModelConfig) -> Iterator[tuple[str, str]]:
     yield from _sums(layout.first)
     for (name, formula), times in count_in_blocks(map(_sums, layout.blocks)).items():
         yield name, f"({formula}) x {times}" if " + " in formula else f"{formula} x {times}"
+    for (name, formula), times in count_in_blocks(map(_sums, layout.encoder), ENCODER).items():
+        yield f"encoder_{name}", f"({formula}) x {times}" if " + " in formula else f"{formula} x {times}"
+    yield from ((f"encoder_{name}", formula) for name, formula in _sums(layout.encoded))
     yield from _sums(layout.last)
 
 

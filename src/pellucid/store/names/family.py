@@ -38,6 +38,7 @@ class Stored:
     holds: tuple[str, ...]
     transposed: bool = False
     expert: int | None = None
+    as_row: bool = False  # a vector that lies as a matrix of one row
 
     def at(self, layer: int) -> Stored:
         """The same entry with the layer's number filled in."""
@@ -69,6 +70,10 @@ class Family:
     layout: Callable[[ModelConfig], list[Stored]]
     prefix: str = ""  # in front of every name but the head's; files saved without the head lack it
     ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))  # constants that old files store beside the weights
+    heads: tuple[str, ...] = (HEAD,)  # a tied head, which some files hold a second time
+    repeats: Mapping[str, str] = field(
+        default_factory=dict
+    )  # other tensors that some files hold twice: name -> original
 
     @property
     def meant(self) -> dict[str, Any]:
@@ -104,10 +109,11 @@ def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:
 
     Raises WeightsError when the model has a parameter that no entry holds: it would be lost.
     """
+    num_layers = max(config.n_layers, config.encoder.n_layers if config.encoder else 0)
     entries, num_experts = [], config.feed_forward.experts.count if config.feed_forward.experts else 0
     for whole in table:
         for entry in whole.of(num_experts) if "{e}" in whole.name else [whole]:
-            entries += [entry.at(layer) for layer in range(config.n_layers)] if "{i}" in entry.name else [entry]
+            entries += [entry.at(layer) for layer in range(num_layers)] if "{i}" in entry.name else [entry]
     shapes = parameter_shapes(config)
     kept = [entry for entry in entries if entry.holds[0] in shapes]
     if lost := shapes.keys() - {name for entry in kept for name in entry.holds}:
@@ -123,7 +129,7 @@ def to_foreign(family: Family, config: ModelConfig, weights: Mapping[str, Tensor
     for entry in family.layout(config):
         held = [weights[name] if entry.expert is None else weights[name][entry.expert] for name in entry.holds]
         stacked = held[0] if len(held) == 1 else torch.cat(held)
-        tensors[entry.name] = stacked.mT if entry.transposed else stacked
+        tensors[entry.name] = stacked.mT if entry.transposed else stacked[None] if entry.as_row else stacked
     return tensors
 
 
@@ -154,7 +160,7 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
         )  # fmt: skip
     weights, experts = dict[str, Tensor](), dict[str, list[Tensor]]()
     for name, entry in layout.items():
-        stacked = found[name].mT if entry.transposed else found[name]
+        stacked = found[name].mT if entry.transposed else found[name][0] if entry.as_row else found[name]
         if entry.expert is not None:
             experts.setdefault(entry.holds[0], []).append(stacked)
             continue
@@ -167,21 +173,23 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
 def _with_prefix(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if any(name.startswith(family.prefix) for name in tensors):
         return dict(tensors)
-    return {name if name == HEAD else family.prefix + name: tensor for name, tensor in tensors.items()}
+    return {name if name in family.heads else family.prefix + name: tensor for name, tensor in tensors.items()}
 
 
 def _without_constants(family: Family, config: ModelConfig, found: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Drop what old files store beside the weights, and a tied head that repeats the embedding."""
+    """Drop what old files store beside the weights, a tied head that repeats the embedding, and what else repeats."""
     found = {name: tensor for name, tensor in found.items() if not family.ignored.search(name)}
-    embedding = found.get(next(entry.name for entry in family.layout(config) if entry.holds == ("embed.weight",)))
-    if not config.tied_head or embedding is None or HEAD not in found:
-        return found
-    if not torch.equal(found.pop(HEAD), embedding):
-        raise WeightsError(
-            f"config.json says that the head is tied, but {HEAD} differs from the token embedding",
-            where=where,
-            hint="set tie_word_embeddings to false in config.json if the two were trained apart",
-        )
+    embedding = next(entry.name for entry in family.layout(config) if entry.holds == ("embed.weight",))
+    for head in family.heads if config.tied_head else ():
+        if embedding in found and head in found and not torch.equal(found.pop(head), found[embedding]):
+            raise WeightsError(
+                f"config.json says that the head is tied, but {head} differs from the token embedding",
+                where=where,
+                hint="set tie_word_embeddings to false in config.json if the two were trained apart",
+            )
+    for twin, original in family.repeats.items():
+        if twin in found and original in found and not torch.equal(found.pop(twin), found[original]):
+            raise WeightsError(f"{twin} should repeat {original}, and differs from it", where=where)
     return found
 
 
@@ -190,7 +198,7 @@ def _stored_shape(entry: Stored, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     if entry.expert is not None:
         return first[1:]
     shape = (sum(shapes[name][0] for name in entry.holds), *first[1:])
-    return shape[::-1] if entry.transposed else shape
+    return shape[::-1] if entry.transposed else (1, *shape) if entry.as_row else shape
 
 
 def _faults(name: str, tensor: Tensor, wanted: tuple[int, ...]) -> list[str]:
