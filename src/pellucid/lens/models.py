@@ -26,7 +26,6 @@ from pellucid.store.directory import weights_sha256
 from pellucid.store.names.registry import family_for
 from pellucid.store.open import open_checkpoint
 from pellucid.store.run import Run, is_run
-from pellucid.tokens.formats.find import is_gguf
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_MODELS = 2
@@ -45,7 +44,7 @@ class Opened:
         """The origin of the model, as a trace states it beside the model's axes."""
         directory = self.checkpoint.directory
         named = directory.parent.parent if directory.parent.name == "checkpoints" else directory
-        hashes = {directory.name: file_sha256(directory)} if is_gguf(directory) else weights_sha256(directory)
+        hashes = {directory.name: file_sha256(directory)} if directory.is_file() else weights_sha256(directory)
         return {
             "name": named.name or str(named),
             "sha256": hashes,

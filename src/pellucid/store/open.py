@@ -1,4 +1,4 @@
-"""Opening any model on disk: a run, a checkpoint, a Hugging Face directory, or a GGUF file."""
+"""Opening any model on disk: a run, a checkpoint, a Hugging Face directory, a GGUF file, or llama2.c's `.bin`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pellucid.events import NULL, Recorder
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint
 from pellucid.store.directory import CONFIG, GENERATION
 from pellucid.store.gguf import load_gguf
+from pellucid.store.llama2c import is_llama2c, load_llama2c
 from pellucid.store.run import resolve_checkpoint
 from pellucid.tokens.formats.find import is_gguf
 from pellucid.tokens.ids_only import IdsOnly
@@ -33,19 +34,22 @@ def open_checkpoint(path: Path | str, *, pattern: str | None = None, recorder: R
             "only the tokenizer of a GGUF file may leave open where a text is cut",
             found=f"pattern {pattern}", where=str(path), hint="leave the pattern out: the model's tokenizer.json says it",
         )  # fmt: skip
+    if is_llama2c(path):
+        return load_llama2c(path, recorder=recorder)
     return load_checkpoint(resolve_checkpoint(path, recorder=recorder), recorder=recorder)
 
 
 def check_there(path: Path | str) -> None:
     """Raise StoreError (and its kinds) where no model is; its files are not read yet."""
-    if not is_gguf(Path(path)):
+    if not is_gguf(Path(path)) and not is_llama2c(Path(path)):
         resolve_checkpoint(path)
 
 
 def tokenizer_of(checkpoint: Checkpoint, *, recorder: Recorder = NULL) -> Tokenizer:
-    """The tokenizer of a model; of one that came without, `IdsOnly`, its texts ending where the directory says."""
+    """The tokenizer of a model; of one that came without, `IdsOnly`, its texts ending where its files say."""
     if checkpoint.tokenizer is not None:
         return checkpoint.tokenizer
-    documents = {CONFIG: read_object(checkpoint.directory / CONFIG), GENERATION: checkpoint.generation}
+    config = checkpoint.directory / CONFIG  # a model in a single file has none
+    documents = {CONFIG: read_object(config) if config.is_file() else {}, GENERATION: checkpoint.generation}
     tokenizer = IdsOnly.build(checkpoint.config.vocab_size)
     return tokenizer.with_roles(settle_roles(tokenizer.roles, tokenizer.vocabulary, documents, recorder))
