@@ -13,7 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
+
+from pellucid.store.hub import download
 
 LARGE = (".safetensors", ".gguf", ".bin")
 
@@ -55,7 +62,8 @@ class HubServer:
     drips: bool = False  # sends a byte now and then
     no_ranges: bool = False  # knows no requests for a part
     hashless: bool = False
-    done: threading.Event = field(default_factory=threading.Event)  # ends what is silent
+    is_silent: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)  # ends the silence
 
     def add(self, repository: str, commit: str, files: Mapping[str, bytes], *revisions: str) -> None:
         """Give a repository one more commit; `revisions` point to it now."""
@@ -82,6 +90,7 @@ class HubServer:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = 60
     hub: HubServer
 
     def log_message(self, *arguments: object) -> None:
@@ -125,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
         hub, first = self.hub, 0
         if self.headers["Range"] and not hub.no_ranges:
             first = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
-        if first > len(data):
+        if first and first >= len(data):
             return self.answer(416, {})
         is_large = name.endswith(LARGE)
         body = data[first:] + (hub.surplus if is_large else b"")
@@ -136,7 +145,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
         self.end_headers()
         if hub.silent and is_large:
+            hub.is_silent.set()
             hub.done.wait(60)
+            self.close_connection = True
         elif hub.drips and is_large:
             for place in range(len(body)):
                 if hub.done.wait(0.01):
@@ -181,3 +192,23 @@ def serving() -> Iterator[HubServer]:
             server.shutdown()
             server.server_close()
             thread.join()
+
+
+@contextmanager
+def only_server(folder: Path) -> Iterator[HubServer]:
+    """A server that is the only one there is: huggingface_hub knows no other, and keeps everything in `folder`."""
+    with serving() as hub, pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "ENDPOINT": hub.url, "HF_ASSETS_CACHE": str(folder / "assets"), "HF_HUB_CACHE": str(folder / "hub"),
+            "HF_TOKEN_PATH": str(folder / "token"), "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_IMPLICIT_TOKEN": False,
+        }.items():  # fmt: skip
+            patch.setattr(constants, name, value)
+        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("NO_PROXY", "*")
+        patch.setattr(download, "PAUSES", (0.0, 0.0, 0.0))
+        close_session()  # it remembers the proxies of its time
+        try:
+            yield hub
+        finally:
+            close_session()

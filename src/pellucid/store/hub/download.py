@@ -17,17 +17,17 @@ from pellucid.errors import BrokenOffError, CorruptFileError, FetchError
 from pellucid.events import Event, Recorder
 from pellucid.files import explained, file_git_sha1, file_sha256, sync_file
 from pellucid.store.hub.listing import RemoteFile
-from pellucid.store.hub.server import AGAIN, Reply, Server
+from pellucid.store.hub.server import AGAIN, Reply, Hub
 
 PAUSES = (1.0, 4.0, 15.0)  # seconds before the next try; then it is given up
 AMPLE_BYTES = 16 << 20  # a try that brought so much is not counted: the connection is poor, but it is one
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class RemoteCommit:
     """One commit of a repository on a server."""
 
-    server: Server
+    server: Hub
     repository: str
     commit: str
 
@@ -41,7 +41,9 @@ class Origin:
         return self.server.open(self.server.file_url(self.repository, self.commit, file.name), self.page, first=first)
 
 
-def bring(origin: Origin, file: RemoteFile, part: Path, *, report: Callable[[int], None], recorder: Recorder) -> str:
+def bring(
+    origin: RemoteCommit, file: RemoteFile, part: Path, *, report: Callable[[int], None], recorder: Recorder
+) -> str:
     """Bring a file to `part`, where some of it may be already; its SHA-256. `report` is told how many bytes are there.
 
     Raises FetchError (and its kind), CorruptFileError for other contents than the server had said, NoSpaceError.
@@ -67,7 +69,7 @@ def check_contents(path: Path, file: RemoteFile, page: str) -> str:
     sha256 = file_sha256(path)
     found, wanted = (sha256, file.sha256) if file.sha256 else (file_git_sha1(path), file.git_sha1)
     if found != wanted:
-        kind = "SHA-256" if file.sha256 else "git's SHA-1"
+        kind = "SHA-256" if file.sha256 else "SHA-1 of git"
         raise CorruptFileError(
             f"{file.name} is not what the server said it would be", found=f"{kind} {found[:12]}… instead of {wanted[:12]}…",
             where=page, hint="nothing of it was kept: ask again, and if it is the same, tell the repository's owner",
@@ -75,7 +77,9 @@ def check_contents(path: Path, file: RemoteFile, page: str) -> str:
     return sha256
 
 
-def _complete(origin: Origin, file: RemoteFile, part: Path, report: Callable[[int], None], recorder: Recorder) -> None:
+def _complete(
+    origin: RemoteCommit, file: RemoteFile, part: Path, report: Callable[[int], None], recorder: Recorder
+) -> None:
     """Bring what is missing of a file, over breaks of the connection."""
     pauses = iter(PAUSES)
     while True:
@@ -95,7 +99,7 @@ def _complete(origin: Origin, file: RemoteFile, part: Path, report: Callable[[in
             time.sleep(pause)
 
 
-def _go_on(origin: Origin, file: RemoteFile, part: Path, report: Callable[[int], None]) -> None:
+def _go_on(origin: RemoteCommit, file: RemoteFile, part: Path, report: Callable[[int], None]) -> None:
     """One request for what is missing of a file."""
     there = _size(part)
     report(min(there, file.num_bytes))

@@ -19,10 +19,10 @@ from pellucid.errors import CorruptFileError, FetchError, NoSpaceError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.files import explained, file_sha256, replacing_file, sync_directory
 from pellucid.planning.report import describe_bytes
-from pellucid.store.hub.download import Origin, bring, check_contents
+from pellucid.store.hub.download import RemoteCommit, bring, check_contents
 from pellucid.store.hub.listing import Listing, RemoteFile, choose_file, choose_parts, read_listing
 from pellucid.store.hub.name import COMMIT, HubName
-from pellucid.store.hub.server import Server, find_shared, find_surroundings
+from pellucid.store.hub.server import Hub, find_shared, find_surroundings
 from pellucid.store.hub.shelf import Fetched, Shelf, StoredFile
 
 SPARE_BYTES = 256 << 20  # of the disk stay free
@@ -43,13 +43,13 @@ def fetch(name: HubName, *, update: bool = False, recorder: Recorder = NULL) -> 
     shelf = Shelf(around.folder, name.repository)
     if around.offline:
         raise FetchError(
-            "HF_HUB_OFFLINE forbids to ask a server", found=f"asked for: {name}", where=str(shelf.root),
+            "HF_HUB_OFFLINE is set, so no server is asked", found=f"asked for: {name}", where=str(shelf.root),
             hint="unset it, or name a model that was fetched before",
         )  # fmt: skip
     with shelf.lock():
-        server, before = Server(around.endpoint), shelf.commit(name.revision)
+        server, before = Hub(around.endpoint), shelf.commit(name.revision)
         listing = _ask(server, name, name.revision if update or not before else before)
-        origin = Origin(server=server, repository=name.repository, commit=listing.commit)
+        origin = RemoteCommit(server=server, repository=name.repository, commit=listing.commit)
         fetched = _Fetching(name=name, shelf=shelf, origin=origin, recorder=recorder).run(listing)
     if before not in ("", fetched.commit):
         message = f"the files of commit {before[:12]} stay in {shelf.root / before}: delete them if nobody needs them"
@@ -62,7 +62,7 @@ def find_fetched(name: HubName) -> Fetched | None:
     return Shelf(find_surroundings().folder, name.repository).find(name)
 
 
-def _ask(server: Server, name: HubName, revision: str) -> Listing:
+def _ask(server: Hub, name: HubName, revision: str) -> Listing:
     """What the server says of a revision."""
     page = server.page(name.repository)
     listing = read_listing(server.read(server.listing_url(name.repository, revision), page), page)
@@ -80,8 +80,8 @@ def remove_damaged(fetched: Fetched, *, recorder: Recorder = NULL) -> bool:
     damaged = [path for path, file in fetched.files.items() if file_sha256(fetched.home / path) != file.sha256]
     for path in damaged:
         (fetched.home / path).unlink()
-        message = f"{path} is no longer what was fetched, and is fetched again"
-        recorder.record(Event(name="store.fetch_damaged", message=message, data={"file": path}, level="warning"))
+        damage = f"{path} is no longer what was fetched, and is fetched again"
+        recorder.record(Event(name="store.fetch_damaged", message=damage, data={"file": path}, level="warning"))
     if not damaged:
         checked, size = counted(len(fetched.files), "file"), describe_bytes(fetched.num_bytes)
         message = (
@@ -97,7 +97,7 @@ class _Fetching:
 
     name: HubName
     shelf: Shelf
-    origin: Origin
+    origin: RemoteCommit
     recorder: Recorder
     total: int = 0  # bytes that are missing at the start
     done: int = 0
@@ -159,8 +159,8 @@ class _Fetching:
         """Say what comes. Raises NoSpaceError where it would not fit."""
         commit, self.total = self.origin.commit[:12], sum(file.num_bytes for file in missing.values())
         if not missing:
-            message = f"nothing to fetch: all files of commit {commit} are here"
-            self.recorder.record(Event(name="store.fetch_nothing", message=message, data={"commit": commit}))
+            nothing = f"nothing to fetch: all files of commit {commit} are here"
+            self.recorder.record(Event(name="store.fetch_nothing", message=nothing, data={"commit": commit}))
             return
         parts = [self.shelf.part(file) for file in missing.values()]
         coming = self.total - sum(part.stat().st_size for part in parts if part.is_file())

@@ -68,7 +68,7 @@ class Listing:
                     hint="ask another server: HF_ENDPOINT names it",
                 )  # fmt: skip
             if file.num_bytes > MOST_BYTES and not file.name.endswith((GGUF, ".safetensors")):
-                found = f"{file.name}: {file.num_bytes:,} bytes"
+                found = f"{file.name} has {file.num_bytes:,} bytes"
                 raise FetchError(
                     "a file beside the weights is larger than any that is read", found=found, where=self.page
                 )
@@ -160,11 +160,11 @@ def _shards(index: bytes, listing: Listing) -> list[str]:
     try:
         values = Table(parse_object(index), listing.page, SHARDS).table("weight_map")
     except ValueError as error:
-        raise FetchError(f"{SHARDS} cannot be read", found=shown(error), where=listing.page) from None
+        raise FetchError("the index of the weights cannot be read", found=shown(error), where=listing.page) from None
     names = sorted({str(name) for name in values.values()})
     if not names or any(not SHARD.fullmatch(name) or name not in listing.files for name in names):
         found = _some([name for name in names if name not in listing.files]) or "no files"
-        raise FetchError(f"{SHARDS} names weights that the repository does not have", found=found, where=listing.page)
+        raise FetchError("the index names weights that the repository does not have", found=found, where=listing.page)
     return names
 
 

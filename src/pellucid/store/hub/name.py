@@ -70,7 +70,8 @@ def parse_name(path: Path | str) -> HubName:
         raise SettingsError("the name of a model on a server begins with hf:", found=shown(text), hint=hint)
     if not rest and _is_word(owner):
         raise SettingsError("the name lacks the owner of the repository", found=shown(text), hint=FORMS)
-    if not _is_word(owner) or not _is_word(name) or not REVISION.fullmatch(revision) or ".." in revision:
+    is_whole = _is_word(owner) and _is_word(name) and not rest.endswith("/")
+    if not is_whole or not REVISION.fullmatch(revision) or ".." in revision:
         raise SettingsError("this is not the name of a model on a server", found=shown(text), hint=FORMS)
     if file and (PurePosixPath(file).suffix != GGUF or not all(map(FOLDER.fullmatch, file.split("/")))):
         raise SettingsError("only a .gguf file of a repository can be asked for alone", found=shown(text), hint=FORMS)

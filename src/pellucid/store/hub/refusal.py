@@ -30,7 +30,7 @@ def refuse(status: int, headers: Mapping[str, str], page: str) -> FetchError:
     if status in (401, 404):
         return FetchError(
             "there is no such model, or it is private", found=found, where=page,
-            hint="look at owner and name; for a private one say who you are: HF_TOKEN=…, or `hf auth login`",
+            hint="check the owner and the name; for a private one say who you are: HF_TOKEN=…, or `hf auth login`",
         )  # fmt: skip
     if status == 403:
         return FetchError(

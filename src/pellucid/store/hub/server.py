@@ -81,7 +81,7 @@ class Reply:
                 began, got = time.monotonic(), 0
 
 
-class Server:
+class Hub:
     """One server, asked with one person's token."""
 
     def __init__(self, endpoint: str) -> None:
@@ -136,7 +136,7 @@ class Server:
             hint = "HF_ENDPOINT is the address of the server, for example https://huggingface.co"
             raise FetchError("this is no address of a server", found=shown(error), where=page, hint=hint) from error
         except self.errors.ConnectError as error:
-            hint = "look after the network, or after HF_ENDPOINT; models that were fetched before open without either"
+            hint = "check the network, and HF_ENDPOINT; a model that was fetched before opens without either"
             what = "the server cannot be reached"
             raise BrokenOffError(what, found=shown(error), where=self.endpoint, hint=hint) from error
         except self.errors.HTTPError as error:
