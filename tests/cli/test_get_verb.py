@@ -13,14 +13,12 @@ from pathlib import Path
 
 import pytest
 from command import call
-from hub_server import HubServer, only_server
+from hub_server import BIG, ONE, TWO, HubServer, only_server
 
 from pellucid.cli import watch
 from pellucid.cli.common import Terminal
 from pellucid.events import Event
 
-ONE, TWO = "1" * 40, "2" * 40
-BIG = bytes(range(256)) * 400
 SMALL = {"config.json": b'{"a": 1}', "model.safetensors": BIG}
 
 
@@ -90,7 +88,7 @@ def test_refusals_in_both_languages(hub) -> None:
 def test_a_verb_fetches_the_model_it_is_given(hub, directory, tmp_path, run) -> None:
     files = {path.name: path.read_bytes() for path in Path(directory).iterdir() if path.is_file()}
     hub.add("a/c", ONE, files, "main")
-    code, out, err = run("convert", "hf:a/c", tmp_path / "copy")
+    code, _, err = run("convert", "hf:a/c", tmp_path / "copy")
     assert code == 0 and "· fetching hf:a/c: " in err
     assert (tmp_path / "copy" / "model.safetensors").read_bytes() == files["model.safetensors"]
     hub.asked.clear()

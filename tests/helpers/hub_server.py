@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -21,8 +22,15 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
 from pellucid.store.hub import download
+from pellucid.store.hub.fetch import fetch
+from pellucid.store.hub.name import parse_name
+from pellucid.store.hub.shelf import Fetched
 
 LARGE = (".safetensors", ".gguf", ".bin")
+ONE, TWO = "1" * 40, "2" * 40  # commits
+BIG = bytes(range(256)) * 400  # stands for weights, where nobody opens them
+SMALL = {"config.json": b'{"a": 1}', "tokenizer.json": b"{}", "model.safetensors": BIG}
+WEIGHTS = f"/storage/a/b/resolve/{ONE}/model.safetensors"  # where the server keeps them
 
 
 @dataclass
@@ -212,3 +220,13 @@ def only_server(folder: Path) -> Iterator[HubServer]:
             yield hub
         finally:
             close_session()
+
+
+def get(name: str = "hf:a/b", **asked: Any) -> Fetched:
+    """Fetch a model by its name."""
+    return fetch(parse_name(name), **asked)
+
+
+def names_below(folder: Path) -> set[str]:
+    """The files in a folder and below it."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}

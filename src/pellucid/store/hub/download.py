@@ -17,7 +17,7 @@ from pellucid.errors import BrokenOffError, CorruptFileError, FetchError
 from pellucid.events import Event, Recorder
 from pellucid.files import explained, file_git_sha1, file_sha256, sync_file
 from pellucid.store.hub.listing import RemoteFile
-from pellucid.store.hub.server import AGAIN, Reply, Hub
+from pellucid.store.hub.server import AGAIN, Hub, Reply
 
 PAUSES = (1.0, 4.0, 15.0)  # seconds before the next try; then it is given up
 AMPLE_BYTES = 16 << 20  # a try that brought so much is not counted: the connection is poor, but it is one

@@ -23,7 +23,7 @@ FORMS = "hf:OWNER/NAME, hf:OWNER/NAME/FILE.gguf or hf:OWNER/NAME@REVISION"
 WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
 FOLDER = re.compile(r"[^.\s\\:*?\"<>|\x00-\x1f\x7f][^\\:*?\"<>|\x00-\x1f\x7f]*")  # a name on every system
 REVISION = re.compile(r"[A-Za-z0-9_][\w.+-]*(?:/[\w.+-]+)*")
-TWICE = re.compile(r"\.\.|--")  # neither is in the name of any repository, and a folder here is called OWNER--NAME
+NEVER = re.compile(r"\.\.|--|\.git$")  # in the name of no repository; a folder here is called OWNER--NAME
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -79,4 +79,4 @@ def parse_name(path: Path | str) -> HubName:
 
 
 def _is_word(text: str) -> bool:
-    return WORD.fullmatch(text) is not None and TWICE.search(text) is None
+    return WORD.fullmatch(text) is not None and NEVER.search(text) is None
