@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,7 +69,7 @@ class HubServer:
     silent: bool = False  # says nothing after the headers
     drips: bool = False  # sends a byte now and then
     no_ranges: bool = False  # knows no requests for a part
-    hashless: bool = False
+    unsaid: Sequence[str] = ()  # what the list leaves out of each file
     is_silent: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)  # ends the silence
 
@@ -87,13 +87,11 @@ class HubServer:
         """What the list of files says of one."""
         size = self.sizes.get(name, len(data))
         blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        said: dict[str, object] = {"rfilename": name, "size": size}
-        if self.hashless:
-            return said
+        said: dict[str, object] = {"rfilename": name, "size": size, "blobId": blob}
         if name.endswith(LARGE):
-            sha256 = hashlib.sha256(data).hexdigest()
-            return {**said, "blobId": "0" * 40, "lfs": {"size": size, "sha256": sha256, "pointerSize": 134}}
-        return {**said, "blobId": blob}
+            lfs = {"size": size, "sha256": hashlib.sha256(data).hexdigest(), "pointerSize": 134}
+            said |= {"blobId": "0" * 40, "lfs": lfs}
+        return {key: value for key, value in said.items() if key not in self.unsaid}
 
 
 class Handler(BaseHTTPRequestHandler):

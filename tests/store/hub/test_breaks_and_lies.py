@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +15,13 @@ from pellucid.errors import (
     BrokenOffError,
     CorruptFileError,
     FetchError,
+    StoreError,
 )
 from pellucid.events import Event, MemoryRecorder
 from pellucid.store.hub import download, server
 from pellucid.store.hub import fetch as fetching
+from pellucid.store.hub.listing import choose_file, choose_parts, read_listing
+from pellucid.store.hub.name import parse_name
 
 # Breaks
 
@@ -154,11 +161,13 @@ def test_other_contents_than_were_said_are_thrown_away(hub, shelf, name, kind) -
     assert nothing_of(name, shelf)
 
 
-def test_a_server_without_hashes_is_refused(hub) -> None:
+@pytest.mark.parametrize("missing", [("size", "lfs"), ("blobId", "lfs")])
+def test_a_server_that_does_not_say_what_comes_is_refused(hub, missing) -> None:
     hub.add("a/b", ONE, SMALL, "main")
-    hub.hashless = True
-    with pytest.raises(FetchError, match="the server gives no hash"):
+    hub.unsaid = missing
+    with pytest.raises(FetchError, match="the server gives no size or no hash") as caught:
         get()
+    assert caught.value.found == "config.json"
 
 
 def test_a_file_beside_the_weights_has_a_bound(hub) -> None:
@@ -200,3 +209,29 @@ def test_another_commit_than_was_asked_for_is_refused(hub) -> None:
     hub.add("a/b", ONE, SMALL, TWO)
     with pytest.raises(FetchError, match="the server gives another commit than was asked for"):
         get(f"hf:a/b@{TWO}")
+
+
+def damaged(data: bytes, count: int) -> Iterator[bytes]:
+    """Copies with a byte exchanged, lost or repeated."""
+    draw = random.Random(3)
+    for number in range(count):
+        place = draw.randrange(len(data))
+        middle = (bytes([draw.randrange(256)]), b"", data[place : place + 1] * 2)[number % 3]
+        yield data[:place] + middle + data[place + 1 :]
+
+
+def test_a_thousand_damaged_lists_are_read_or_refused(hub, shelf) -> None:
+    hub.add("a/b", ONE, {**SMALL, "b.gguf": BIG, "README.md": b"x"}, "main")
+    files = [hub.describe(name, data) for name, data in hub.repositories["a/b"].commits[ONE].items()]
+    whole = json.dumps({"sha": ONE, "siblings": files}).encode()
+    outcomes = Counter()
+    for text in damaged(whole, 1000):
+        try:
+            told = read_listing(text, "page")
+            chosen = choose_file(told, parse_name("hf:a/b"))
+            names = [one.name for one in (told.check([chosen]) if chosen else choose_parts(told, lambda file: b""))]
+            outcomes[tuple(names)] += 1
+        except StoreError as error:
+            assert error.where == "page"
+            outcomes["refused"] += 1
+    assert outcomes.keys() == {"refused", ("config.json", "model.safetensors"), tuple(SMALL), ("b.gguf",)}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import sys
-from collections import namedtuple
+from collections import Counter, namedtuple
 
 import filelock
 import pytest
@@ -17,6 +18,7 @@ from pellucid.errors import (
     LockedError,
     NoSpaceError,
 )
+from pellucid.store.hub.fetch import find_fetched
 
 # The disk
 
@@ -56,6 +58,25 @@ def test_two_do_not_fetch_the_same_at_once(hub, shelf) -> None:
         assert get().commit == ONE  # what is here is nobody's to wait for
         with pytest.raises(LockedError, match="another process is fetching from this repository"):
             get(update=True)
+
+
+def test_a_thousand_damaged_records_are_read_or_refused(hub, shelf) -> None:
+    hub.add("a/b", ONE, SMALL, "main")
+    here, draw, outcomes = get(), random.Random(5), Counter()
+    record = shelf / ONE / "fetched.json"
+    whole = record.read_bytes()
+    for number in range(1000):
+        place = draw.randrange(len(whole))
+        middle = (bytes([draw.randrange(256)]), b"", whole[place : place + 1] * 2)[number % 3]
+        record.write_bytes(whole[:place] + middle + whole[place + 1 :])
+        try:
+            found = find_fetched(here.name)
+            outcomes["here" if found else "not here"] += 1
+            assert found is None or found.path == here.path
+        except CorruptFileError as error:
+            assert error.where == str(record) and error.hint
+            outcomes["refused"] += 1
+    assert outcomes.keys() == {"here", "not here", "refused"}
 
 
 def test_a_record_that_is_damaged_says_what_to_do(hub, shelf) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from pellucid.errors import FetchError, WeightsError
 from pellucid.store.directory import CONFIG, GENERATION, INFO, SHARDS, TRAINING_STATE, TRAINING_TENSORS, WEIGHTS
-from pellucid.store.hub.name import COMMIT, HubName
+from pellucid.store.hub.name import COMMIT, HubName, is_single
 from pellucid.tokens.formats.added_tokens import ADDED_FILE
 from pellucid.tokens.formats.find import GGUF, NAMED
 from pellucid.tokens.formats.merges import NAMES as PAIRS
@@ -34,7 +33,7 @@ BESIDE = (
     TRAINING_TENSORS,
     *TOKENIZER_FILES,
 )  # what a model may have beside its weights
-SHARD = re.compile(r"[\w.-]+\.safetensors")
+SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
 PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 PICKLE_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,7 +41,10 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
-    """A file as the server describes it: `sha256` of a large one, `git_sha1` (git's hash of a blob) of any other."""
+    """A file as the server describes it: `sha256` of a large one, `git_sha1` (git's hash of a blob) of any other.
+
+    What the server does not say is -1 or empty.
+    """
 
     name: str
     num_bytes: int
@@ -62,9 +64,9 @@ class Listing:
         """These files. Raises FetchError for one without a hash, or of a size that no file of its kind has."""
         files = [self.files[name] for name in names]
         for file in files:
-            if not file.sha256 and not file.git_sha1:
+            if file.num_bytes < 0 or not (file.sha256 or file.git_sha1):
                 raise FetchError(
-                    "the server gives no hash, so that nothing would show a wrong file", found=file.name, where=self.page,
+                    "the server gives no size or no hash, so that nothing would show a wrong file", found=file.name, where=self.page,
                     hint="ask another server: HF_ENDPOINT names it",
                 )  # fmt: skip
             if file.num_bytes > MOST_BYTES and not file.name.endswith((GGUF, ".safetensors")):
@@ -94,7 +96,7 @@ def _read_file(item: Table) -> RemoteFile:
     sha256, git_sha1 = large.word("sha256", ""), item.word("blobId", "")
     return RemoteFile(
         name=item.word("rfilename"),
-        num_bytes=large.whole("size", item.whole("size", 0), high=MOST_WHOLE),
+        num_bytes=large.whole("size", item.whole("size", -1), high=MOST_WHOLE),
         sha256=sha256 if SHA256.fullmatch(sha256) else "",
         git_sha1=git_sha1 if not large.values and COMMIT.fullmatch(git_sha1) else "",
     )
@@ -110,7 +112,7 @@ def choose_file(listing: Listing, name: HubName) -> str:
         return name.file
     if CONFIG in listing.files and (WEIGHTS in listing.files or SHARDS in listing.files):
         return ""
-    found = sorted(file for file in listing.files if PurePosixPath(file).suffix == GGUF)
+    found = sorted(filter(is_single, listing.files))
     if len(found) == 1:
         _check_gguf(listing, found[0])
         return found[0]
@@ -133,7 +135,7 @@ def choose_file(listing: Listing, name: HubName) -> str:
 
 def _check_gguf(listing: Listing, file: str) -> None:
     if file not in listing.files:
-        found = _some(sorted(one for one in listing.files if one.endswith(GGUF))) or "no GGUF file"
+        found = _some(sorted(filter(is_single, listing.files))) or "no GGUF file"
         raise FetchError("the repository has no such file", found=found, where=listing.page)
     if PART.search(file):
         hint = "name a file that is whole, or fetch the parts and join them with llama.cpp's `llama-gguf-split --merge`"

@@ -21,7 +21,7 @@ PREFIX = "hf:"
 MAIN = "main"
 FORMS = "hf:OWNER/NAME, hf:OWNER/NAME/FILE.gguf or hf:OWNER/NAME@REVISION"
 WORD = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?")
-FOLDER = re.compile(r"[^.\s\\:*?\"<>|\x00-\x1f\x7f][^\\:*?\"<>|\x00-\x1f\x7f]*")  # a name on every system
+FOLDER = re.compile(r"[A-Za-z0-9_(\[][\w .,+=()\[\]~@&-]{0,100}", re.ASCII)  # a name on every system, and below `home`
 REVISION = re.compile(r"[A-Za-z0-9_][\w.+-]*(?:/[\w.+-]+)*")
 NEVER = re.compile(r"\.\.|--|\.git$")  # in the name of no repository; a folder here is called OWNER--NAME
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -73,9 +73,18 @@ def parse_name(path: Path | str) -> HubName:
     is_whole = _is_word(owner) and _is_word(name) and not rest.endswith("/")
     if not is_whole or not REVISION.fullmatch(revision) or ".." in revision:
         raise SettingsError("this is not the name of a model on a server", found=shown(text), hint=FORMS)
-    if file and (PurePosixPath(file).suffix != GGUF or not all(map(FOLDER.fullmatch, file.split("/")))):
+    if file and not is_single(file):
         raise SettingsError("only a .gguf file of a repository can be asked for alone", found=shown(text), hint=FORMS)
     return HubName(f"{owner}/{name}", file, revision)
+
+
+def is_single(file: str) -> bool:
+    """Whether a path in a repository is that of a GGUF file which can lie in a folder here.
+
+    >>> is_single("q8/b.gguf"), is_single("b.bin"), is_single("../b.gguf"), is_single("/b.gguf")
+    (True, False, False, False)
+    """
+    return PurePosixPath(file).suffix == GGUF and all(map(FOLDER.fullmatch, file.split("/")))
 
 
 def _is_word(text: str) -> bool:
