@@ -20,8 +20,8 @@ def command(name: str, update: bool, as_json: bool) -> None:
     main. Config, tokenizer, safetensors and GGUF are fetched; no pickle and no code. What is here already is checked by
     its hashes, and nobody is asked. After a break or Ctrl-C the same command goes on from there.
 
-    Every verb takes the same name for a model, and fetches it where it is not here: nothing else asks a server. Models
-    lie in HF_HOME (by default ~/.cache/huggingface), under assets/pellucid; the directory is printed.
+    Every verb that opens a model takes such a name, and fetches what is not here: nothing else asks a server. Models lie
+    in HF_HOME (by default ~/.cache/huggingface), under assets/pellucid; the directory is printed.
     """
     from pellucid.store.hub.fetch import fetch, find_fetched, remove_damaged
     from pellucid.store.hub.name import parse_name
