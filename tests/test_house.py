@@ -64,6 +64,8 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "uvicorn": ("lens/page/",),
     "anywidget": ("lens/page/",),
     "umap": ("lens/umap_map.py",),
+    "huggingface_hub": ("store/hub/server.py",),
+    "httpx2": ("store/hub/server.py",),
 }
 NO_TORCH = (
     "errors",
@@ -99,6 +101,7 @@ LATE_THIRD_PARTY = {
     "tensorboard",
     "matplotlib",
     "llguidance",
+    "huggingface_hub",
 }  # optional, or slow to import
 VAGUE = ("util", "helper", "misc", "common_")
 
