@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -29,7 +30,9 @@ from pellucid.data.objectives.protocol import Objective, RowKey
 from pellucid.errors import NonFiniteError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.keyed_random import generator_seed
+from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
+from pellucid.model.experts import Routing
 from pellucid.model.protocol import Scorer
 from pellucid.planning.layout import optimizer_groups
 from pellucid.training.agreement import ComputeLoss, has_dropout
@@ -89,7 +92,7 @@ class Trainer:
         self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
         self.arena = Arena(model, compute_dtype, optimizer_groups(model.config))
         self.optimizer = Optimizer(self.arena, optimizer)
-        self.has_dropout = has_dropout(model)
+        self.has_dropout, self.experts = has_dropout(model), model.config.feed_forward.experts
         self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None
         self.loss: ComputeLoss = self.compiled or self._loss
         self.step, self.skipped = 0, list[int]()
@@ -146,7 +149,13 @@ class Trainer:
             yield micro if micro.total_weight.device == self.arena.device else micro.to(self.arena.device)
 
     def _loss(self, batch: Batch) -> Tensor:
-        return self.objective.loss(self.model, batch)
+        if self.experts is None:
+            return self.objective.loss(self.model, batch)
+        routing = Routing()
+        loss = self.objective.loss(partial(self.model, context=Context(tap=routing, training=True)), batch)
+        share = batch.weights_BT.sum() / batch.total_weight  # of a micro-batch in its update
+        uneven = routing.balance() * self.experts.balance * share
+        return loss + (uneven - uneven.detach())  # the gradients know of it, the number stays nats per token
 
     def _pass_over(self, rows: TokenRows, loss: float, gradient_norm: float, attempt: int) -> None:
         found = f"loss {loss}, gradient norm {gradient_norm}"
