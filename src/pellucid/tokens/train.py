@@ -224,7 +224,7 @@ def train_wordpiece(
     more = special_names(specials, without=wordpiece.ROLES)
     _check_size(vocab_size, more, len(wordpiece.SPECIALS) + 1, "BERT's own five tokens, one character")
     words = count_words(sample, lowercase=lowercase, strip_accents=None, recorder=recorder)
-    merge = find_merger(sum(map(len, words)), recorder=recorder)
+    merge = find_merger(sum(map(len, words)), vocab_size, recorder=recorder)
     tokens = wordpiece.train(_checked(words), vocab_size - len(more), merge=merge, recorder=recorder)
     layout = wordpiece.layout(tokens, lowercase=lowercase, strip_accents=None, specials=more)
     own = parse_object(config_of(specials, wordpiece.ROLES))
