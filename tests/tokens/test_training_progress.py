@@ -70,7 +70,11 @@ def test_each_stage_begins_at_nothing_and_goes_on_to_its_end(
     ],
 )
 def test_who_merges_is_chosen_by_words_and_merges(
-    num_characters: int, most_merges: int, by_loops: bool, by_loops_of_disk: bool, is_compiled: bool,
+    num_characters: int,
+    most_merges: int,
+    by_loops: bool,
+    by_loops_of_disk: bool,
+    is_compiled: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     training = pytest.importorskip("pellucid.tokens.fast.training")

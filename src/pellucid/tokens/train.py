@@ -91,8 +91,12 @@ class Training:
         sample.report()
         tokenizer = _made(layout, config)
         if tokenizer.vocab_size < self.vocab_size:
-            part = "part of the text" if longest is None else f"part of the text of at most {counted(longest, 'byte')}"
-            message = f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: no other {part} is frequent enough"
+            message = (
+                f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: no other part of the text is frequent enough"
+                if longest is None
+                else f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: no other part of the text of at most"
+                f" {counted(longest, 'byte')} is frequent enough"
+            )
             data = {"asked": self.vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
             self.recorder.record(Event(name="tokens.vocabulary_small", message=message, data=data))
         return tokenizer
@@ -160,7 +164,7 @@ def train_characters(
     kept = by_frequency if vocab_size is None else by_frequency[: vocab_size - NUM_BYTES - len(names)]
     if dropped := by_frequency[len(kept) :]:
         share = sum(counts[character] for character in dropped) / counts.total()
-        message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be spelled in bytes"
+        message = f"{counted(len(dropped), 'character')} ({share:.2%} of the text) found no room in the vocabulary, and will be spelled in bytes"
         data = {"dropped": len(dropped), "share": share, "vocab_size": vocab_size}
         recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
     return _made(character.layout(sorted(kept), names), config_of(specials))

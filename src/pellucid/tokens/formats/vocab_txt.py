@@ -68,7 +68,10 @@ def wordpiece_document(
     strip_accents: bool | None,
     splits_chinese: bool = True,
 ) -> dict[str, Any]:
-    """The `tokenizer.json` of BERT's tokenizer; accents are stripped with the capitals where `strip_accents` is None."""
+    """The `tokenizer.json` of BERT's tokenizer; accents are stripped with the capitals where `strip_accents` is None.
+
+    The decoder takes the spaces before punctuation marks away, as in all files of `BertTokenizerFast`.
+    """
     return layout.document(
         {"type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": PREFIX,
          "max_input_chars_per_word": MOST_CHARACTERS, "vocab": dict(vocab)},
@@ -76,7 +79,7 @@ def wordpiece_document(
         normalizer={"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": splits_chinese,
                     "strip_accents": strip_accents, "lowercase": lowercase},
         pre_tokenizer={"type": "BertPreTokenizer"},
-        decoder={"type": "WordPiece", "prefix": PREFIX, "cleanup": False},
+        decoder={"type": "WordPiece", "prefix": PREFIX, "cleanup": True},
     )  # fmt: skip
 
 
