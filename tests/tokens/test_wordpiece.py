@@ -161,7 +161,7 @@ def test_words_that_are_too_long_to_learn_from_are_told() -> None:
 
 def test_characters_without_room_are_told_whatever_their_share() -> None:
     recorder = MemoryRecorder()
-    wordpiece.train({"a": 2, **{character: 1 for character in "bcdefgh"}}, 6, recorder=recorder)
+    wordpiece.train({"a": 2, **dict.fromkeys("bcdefgh", 1)}, 6, recorder=recorder)
     assert recorder.events[-1].message == (
         "7 characters (77.78% of the text) found no room in the vocabulary, and will be unknown"
     )
