@@ -142,7 +142,7 @@ def train(
         )
     else:
         tell(
-            f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {source.survey.num_bytes:,} bytes of text: {out}"
+            f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {counted(source.survey.num_bytes, 'byte')} of text: {out}"
         )
         for loss in tokenizer.losses:
             tell(f"not exact: {loss}")
@@ -189,8 +189,8 @@ def decode(where: Path, ids: tuple[str, ...], show_special: bool, as_json: bool)
     not UTF-8 become U+FFFD.
     """
     tokenizer = open_tokenizer(where)
-    words = read_standard_input().split() if ids in ((), (STANDARD_INPUT,)) else ids
-    numbers = [read_id(word) for word in words]
+    given = read_standard_input() if ids in ((), (STANDARD_INPUT,)) else " ".join(ids)
+    numbers = [read_id(word) for word in given.split()]
     text = tokenizer.decode(numbers, show_special=show_special)
     if as_json:
         tokens = [tokenizer.token_text(token_id) for token_id in numbers]
