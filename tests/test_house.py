@@ -64,6 +64,7 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "uvicorn": ("lens/page/",),
     "anywidget": ("lens/page/",),
     "umap": ("lens/umap_map.py",),
+    "rjieba": ("data/words.py",),
 }
 NO_TORCH = (
     "errors",
@@ -99,6 +100,7 @@ LATE_THIRD_PARTY = {
     "tensorboard",
     "matplotlib",
     "llguidance",
+    "rjieba",
 }  # optional, or slow to import
 VAGUE = ("util", "helper", "misc", "common_")
 

@@ -255,7 +255,8 @@ def _gather(
     column_S = np.arange(context_length + 1)
     place_BS = (first_B[:, None] + column_S) % shards.num_tokens
     ids_BS = shards.take(place_BS).astype(np.int64)
-    counts_BS = (column_S <= length_B[:, None]) & (length_B[:, None] > 0)
+    filled_B = np.where(length_B > 0, length_B + 1, 0)
+    counts_BS = column_S < filled_B[:, None]
     ids_BS[~counts_BS] = 0
     if shards.manifest.unpredicted_id is not None:
         counts_BS &= ids_BS != shards.manifest.unpredicted_id
@@ -266,6 +267,7 @@ def _gather(
     return TokenRows(
         ids_BS=torch.from_numpy(ids_BS),
         weights_BS=torch.from_numpy(weights_BS),
+        lengths_B=torch.from_numpy(filled_B),
         first_token_B=torch.from_numpy(first_B),
         index_B=torch.from_numpy(index_B),
     )

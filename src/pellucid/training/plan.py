@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.data.loader import num_windows
+from pellucid.data.objectives.settings import ObjectiveSettings
 from pellucid.errors import DoesNotFitError, SettingsError
+from pellucid.evaluate.objective import check_can_learn, is_causal
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import Machine
 from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
@@ -176,11 +178,15 @@ def plan_unmeasured(
 def check_settings(settings: TrainSettings) -> None:
     """Raise SettingsError for settings that are wrong for any text.
 
-    These are an unknown preset, a size said twice, rows that cannot be sorted, and sorted rows with a compiled step
-    (which has one shape).
+    These are an unknown preset, a model that does not fit the objective, a size said twice, rows that cannot be sorted,
+    and sorted rows with a compiled step (which has one shape).
     """
+    causal = settings.model.causal
     if settings.model.preset is not None:
-        preset(settings.model.preset)
+        shape = preset(settings.model.preset)
+        causal = shape.causal if causal is None else causal
+    if causal is not None:
+        check_can_learn(settings.objective, causal=causal)
     if settings.batch.rows is not None and settings.batch.tokens is not None:
         found = f"{settings.batch.rows}, {settings.batch.tokens}"
         raise SettingsError(
@@ -243,7 +249,7 @@ def _fit(
         sizes = ladder(vocab_size=text.vocab_size, context_length=length)
         if asked.depth is not None:
             sizes = (from_depth(asked.depth, vocab_size=text.vocab_size, context_length=length),)
-        shape = _chosen(fit(sizes, dropouts, seconds).depth, sizes)
+        shape = _sighted(_chosen(fit(sizes, dropouts, seconds).depth, sizes), settings.objective)
     axes = {} if given is not None else overrides(asked)
     config = resolve(ModelConfig, Layer("model", as_fields(shape.config)), Layer("settings", axes)).settings
     is_open = given is None and asked.preset is None and asked.dropout is None
@@ -253,9 +259,19 @@ def _fit(
         dropouts if is_open else [config.dropout],
         math.inf if as_long_as_asked else seconds,
     )
+    check_can_learn(settings.objective, causal=config.causal)
     # A value that a person set or that the given model has needs no reason.
     kept = (one for one in found.reasons if one.field not in axes and (is_open or one.field != "dropout"))
     return dataclasses.replace(found, reasons=tuple(kept))
+
+
+def _sighted(shape: Derived, objective: ObjectiveSettings) -> Derived:
+    """A shape that sees both sides where the objective predicts from them."""
+    if is_causal(objective):
+        return shape
+    reason = Reason(field="causal", value=False, why="the objective predicts from both sides")
+    config = dataclasses.replace(shape.config, causal=False)
+    return dataclasses.replace(shape, config=config, reasons=(*shape.reasons, reason))
 
 
 def _chosen(depth: int, sizes: Sequence[Derived]) -> Derived:

@@ -42,7 +42,7 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
     reasons = {reason.field: reason.why for reason in plan.reasons}
     config, count = plan.config, count_parameters(plan.config).total
     yield "parameters", f"{count:,}", f"{plan.tokens / count:.2g} training tokens for each"
-    for name in SHAPE:
+    for name in SHAPE if config.causal else (*SHAPE, "causal"):
         value = getattr(config, name)
         yield (
             name,
