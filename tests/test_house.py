@@ -64,7 +64,7 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "uvicorn": ("lens/page/",),
     "anywidget": ("lens/page/",),
     "umap": ("lens/umap_map.py",),
-    "rjieba": ("data/words.py",),
+    "rjieba": ("data/whole_words.py",),
 }
 NO_TORCH = (
     "errors",

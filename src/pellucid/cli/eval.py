@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
     from pellucid.data.document import Document
     from pellucid.data.source import Source
-    from pellucid.evaluate.likelihood import MeasuredLoss, ScoredToken
+    from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, ScoredToken
 
     Surprise = tuple[str, ScoredToken]  # the text before a token, and the token
 
@@ -128,13 +128,15 @@ def _warn(text: str, measured: MeasuredLoss, vocab_size: int) -> None:
     from pellucid.evaluate.likelihood import Likelihood
 
     if isinstance(measured, Likelihood):
-        figure = f"a perplexity of {measured.perplexity:,.5g}"
+        message = (
+            f"{text}: a perplexity of {measured.perplexity:,.5g} is worse than guessing among all {vocab_size:,} tokens "
+            "of the vocabulary alike: the model has learned other text than this, or nothing"
+        )
     else:
-        figure = f"a loss of {measured.loss:.4f}"
-    message = (
-        f"{text}: {figure} is worse than guessing among all {vocab_size:,} tokens "
-        "of the vocabulary alike: the model has learned other text than this, or nothing"
-    )
+        message = (
+            f"{text}: a loss of {measured.loss:.4f} is worse than guessing among all {vocab_size:,} tokens "
+            "of the vocabulary alike: the model has learned other text than this, or nothing"
+        )
     data = {"text": text, "loss": measured.loss, "vocab_size": vocab_size}
     Terminal().record(Event(name="evaluate.worse_than_guessing", message=message, data=data, level="warning"))
 
@@ -148,8 +150,18 @@ def _surprise_dict(rows: list[Surprise]) -> dict[str, Any]:
 
 
 def _print(results: list[tuple[str, MeasuredLoss, list[Surprise]]], objective: str) -> None:
-    columns = _columns(results[0][1], objective)
-    print_table(columns, [(text, *_cells(measured)) for text, measured, _ in results])
+    from pellucid.evaluate.likelihood import Likelihood
+
+    likelihoods = [(text, measured) for text, measured, _ in results if isinstance(measured, Likelihood)]
+    others = [(text, measured) for text, measured, _ in results if not isinstance(measured, Likelihood)]
+    if likelihoods:
+        figures = ("loss, nats/token", "perplexity", "bits/byte", "tokens", "bytes")
+        columns: dict[str, Side] = {"text": "left", **dict.fromkeys(figures, "right")}
+        print_table(columns, [(text, *_cells(measured)) for text, measured in likelihoods])
+    if others:
+        tell(f"loss of the objective {objective}, which is not the likelihood of a text:")
+        own: dict[str, Side] = {"text": "left", "loss, nats/token": "right", "predicted tokens": "right"}
+        print_table(own, [(text, *_own_cells(measured)) for text, measured in others], names=[*others[0][1].means])
     for text, _, rows in results:
         if rows:
             tell(f"most surprising in {text}:")
@@ -157,26 +169,16 @@ def _print(results: list[tuple[str, MeasuredLoss, list[Surprise]]], objective: s
             print_table(surprises, [_surprise_cells(before, token) for before, token in rows])
 
 
-def _columns(measured: MeasuredLoss, objective: str) -> dict[str, Side]:
-    """The headings of the figures that the objective has."""
-    from pellucid.evaluate.likelihood import Likelihood
-
-    if isinstance(measured, Likelihood):
-        figures = ("loss, nats/token", "perplexity", "bits/byte", "tokens", "bytes")
-    else:
-        figures = (f"{objective} loss, nats/token", *measured.means, "predicted tokens")
-    return {"text": "left", **dict.fromkeys(figures, "right")}
+def _cells(measured: Likelihood) -> tuple[str, ...]:
+    """The figures of a text as table cells."""
+    figures = (f"{measured.loss:.4f}", f"{measured.perplexity:,.5g}", f"{measured.bits_per_byte:.4f}")
+    return (*figures, f"{measured.num_tokens:,}", f"{measured.num_bytes:,}")
 
 
-def _cells(measured: MeasuredLoss) -> tuple[str, ...]:
-    """The figures of a text as table cells, in the order of their headings."""
-    from pellucid.evaluate.likelihood import Likelihood
-
-    loss, tokens = f"{measured.loss:.4f}", f"{measured.num_tokens:,}"
-    if isinstance(measured, Likelihood):
-        figures = (loss, f"{measured.perplexity:,.5g}", f"{measured.bits_per_byte:.4f}", tokens)
-        return (*figures, f"{measured.num_bytes:,}")
-    return (loss, *(f"{value:.4f}" for value in measured.means.values()), tokens)
+def _own_cells(measured: MeasuredLoss) -> tuple[str, ...]:
+    """The figures of an objective that gives no likelihood, and its other measures."""
+    measures = (f"{value:.4f}" for value in measured.means.values())
+    return (f"{measured.loss:.4f}", f"{measured.num_tokens:,}", *measures)
 
 
 def _surprise_cells(before: str, token: ScoredToken) -> tuple[str, ...]:

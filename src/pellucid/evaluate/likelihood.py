@@ -34,7 +34,7 @@ from pellucid.data.loader import num_windows, windows
 from pellucid.data.objectives.protocol import LOSS, BatchT, Objective, RowKey
 from pellucid.data.writer import write_shards
 from pellucid.errors import InputError, RequestError
-from pellucid.evaluate.reader import Reader
+from pellucid.evaluate.asked_model import AskedModel
 from pellucid.model.context import Context
 from pellucid.model.device import inference
 from pellucid.model.protocol import Model
@@ -118,18 +118,18 @@ class ScoredToken:
     rank: int  # 1 when no token was likelier
 
 
-def measure_loss(model: Model, steps: Iterable[TokenRows], *, objective: Objective[Reader, BatchT]) -> MeasuredLoss:
+def measure_loss(model: Model, steps: Iterable[TokenRows], *, objective: Objective[AskedModel, BatchT]) -> MeasuredLoss:
     """Sum the model's loss over every target of some rows, without dropout.
 
     Runs in the model's number format, or under the autocast that the caller has entered. Logarithms are taken in
     float32, sums in float64. Raises InputError when no target counts.
     """
     sums_per_row: dict[str, list[float]] = {LOSS: []}
-    num_tokens, reader = 0, Reader(model=model)  # without dropout, whatever the model is doing elsewhere
+    num_tokens, asked = 0, AskedModel(model=model)  # without dropout, whatever the model is doing elsewhere
     for rows in steps:
         batch = objective.batch(rows, KEY).to(model.device)
         with inference():
-            measured = objective.measure(reader, batch)
+            measured = objective.measure(asked, batch)
         weights_BT = batch.weights_BT.cpu().double()
         for name, values_BT in measured.items():
             counted_BT = weighted(values_BT.cpu().double(), weights_BT)
@@ -145,7 +145,7 @@ def measure_loss(model: Model, steps: Iterable[TokenRows], *, objective: Objecti
 
 
 def measure_likelihood(
-    model: Model, steps: Iterable[TokenRows], *, objective: Objective[Reader, BatchT], num_bytes: int
+    model: Model, steps: Iterable[TokenRows], *, objective: Objective[AskedModel, BatchT], num_bytes: int
 ) -> Likelihood:
     """As `measure_loss`, for the rows of a text of so many bytes, by an objective whose loss is the text's likelihood."""
     return Likelihood(**shallow(measure_loss(model, steps, objective=objective)), num_bytes=num_bytes)
@@ -165,7 +165,7 @@ def measure_text(
     tokenizer: Tokenizer,
     documents: Iterable[Document],
     *,
-    objective: Objective[Reader, BatchT],
+    objective: Objective[AskedModel, BatchT],
     rows: int = ROWS,
     watch: Watch = unwatched,
 ) -> MeasuredLoss:

@@ -27,7 +27,7 @@ from torch import Tensor
 from pellucid.data.batch import Batch, TokenRows
 from pellucid.data.objectives.protocol import Objective, RowKey
 from pellucid.errors import NonFiniteError
-from pellucid.evaluate.reader import Reader
+from pellucid.evaluate.asked_model import AskedModel
 from pellucid.events import NULL, Event, Recorder
 from pellucid.keyed_random import generator_seed
 from pellucid.model.decoder import Decoder
@@ -75,7 +75,7 @@ class Trainer:
         source: RowSource,
         pace: Pace,
         *,
-        objective: Objective[Reader, Batch],
+        objective: Objective[AskedModel, Batch],
         optimizer: OptimizerSettings,
         schedule: ScheduleSettings,
         seed: int,
@@ -85,7 +85,7 @@ class Trainer:
         recorder: Recorder = NULL,
     ) -> None:
         self.model, self.source, self.pace, self.schedule = model, source, pace, schedule
-        self.reader = Reader(model=model, in_training=lambda: model.training)
+        self.asked = AskedModel(model=model, in_training=lambda: model.training)
         self.objective, self.key = objective, RowKey(seed=seed, purpose="objective")
         self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
         self.arena = Arena(model, compute_dtype, optimizer_groups(model.config))
@@ -147,7 +147,7 @@ class Trainer:
             yield micro if micro.total_weight.device == self.arena.device else micro.to(self.arena.device)
 
     def _loss(self, batch: Batch) -> Tensor:
-        return self.objective.loss(self.reader, batch)
+        return self.objective.loss(self.asked, batch)
 
     def _pass_over(self, rows: TokenRows, loss: float, gradient_norm: float, attempt: int) -> None:
         found = f"loss {loss}, gradient norm {gradient_norm}"

@@ -42,13 +42,15 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
     reasons = {reason.field: reason.why for reason in plan.reasons}
     config, count = plan.config, count_parameters(plan.config).total
     yield "parameters", f"{count:,}", f"{plan.tokens / count:.2g} training tokens for each"
-    for name in SHAPE if config.causal else (*SHAPE, "causal"):
+    for name in SHAPE:
         value = getattr(config, name)
         yield (
             name,
             f"{value:,}" if type(value) is int else str(value),
             reasons.get(name, "as asked, or as the model has it"),
         )
+    if not config.causal:
+        yield "causal", "no", reasons.get("causal", "as asked, or as the model has it")
     yield (
         "update",
         f"{counted(plan.rows, 'row')} x {plan.row_length or config.context_length}",

@@ -21,9 +21,9 @@ from pellucid.counts import counted
 from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, measure_loss
 from pellucid.evaluate.objective import OBJECTIVE
 from pellucid.events import Event
+from pellucid.settings import shallow
 from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
 from pellucid.store.metrics import EXAM, best_evaluation, evaluations, evaluations_since_best
-from pellucid.settings import shallow
 from pellucid.store.run import SavedStep
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.interrupt import StopRequest
@@ -281,25 +281,23 @@ class Session:
             return
         scores = {} if self.exam is None else self.exam(self.trainer.model, self.opened.tokenizer)
         exam = {f"{EXAM}{part}": score for part, score in scores.items()}
-        row = {"kind": "eval", "step": self.trainer.step, **self._named(measured), **measured.to_dict(), **exam}
+        named = {} if isinstance(measured, Likelihood) else {OBJECTIVE: self.trainer.objective.name}
+        row = {"kind": "eval", "step": self.trainer.step, **named, **measured.to_dict(), **exam}
         self._write(row)
-        message = f"step {self.trainer.step}: {self._describe(measured)}"
+        if isinstance(measured, Likelihood):
+            message = (
+                f"step {self.trainer.step}: validation loss {measured.loss:.4f}, perplexity {measured.perplexity:.2f},"
+                f" {measured.bits_per_byte:.4f} bits per byte"
+            )
+        else:
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in measured.means.items())
+            message = (
+                f"step {self.trainer.step}: validation loss of the objective {self.trainer.objective.name}"
+                f" {measured.loss:.4f}, {figures}"
+            )
         if scores:
             message += "; right answers: " + ", ".join(f"{part} {score:.0%}" for part, score in scores.items())
         self.recorder.record(Event(name="training.evaluated", message=message, data=row))
-
-    def _named(self, measured: MeasuredLoss) -> Mapping[str, str]:
-        """The name of a loss that is not the likelihood of the text."""
-        return {} if isinstance(measured, Likelihood) else {OBJECTIVE: self.trainer.objective.name}
-
-    def _describe(self, measured: MeasuredLoss) -> str:
-        if isinstance(measured, Likelihood):
-            return (
-                f"validation loss {measured.loss:.4f}, perplexity {measured.perplexity:.2f},"
-                f" {measured.bits_per_byte:.4f} bits per byte"
-            )
-        figures = "".join(f", {name} {value:.4f}" for name, value in measured.means.items())
-        return f"validation loss of the {self.trainer.objective.name} objective {measured.loss:.4f}{figures}"
 
     def evaluate(self) -> MeasuredLoss | None:
         """The validation loss on the plan's share of the validation text; None when there is no such text.

@@ -28,7 +28,8 @@ class ModelSettings(partly(ModelConfig, without=("vocab_size",))):  # type: igno
     )
     context_length: int | None = setting(None, "positions the model can hold, in tokens", low=2, high=MOST_POSITIONS)
     causal: bool | None = setting(
-        None, "a position sees only itself and earlier ones (derived: as the objective needs it, or as the preset has it)"
+        None,
+        "a position sees only itself and earlier ones (derived: as the objective needs it, or as the preset has it)",
     )
 
     flat_names: ClassVar[tuple[str, ...]] = tuple(FLAT)

@@ -9,7 +9,7 @@ from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.objectives.masked import MaskedObjective, ReadsBothSides
 from pellucid.data.objectives.protocol import Objective
 from pellucid.data.objectives.settings import MaskedSettings, ObjectiveSettings
-from pellucid.data.words import settle_words
+from pellucid.data.whole_words import settle_words
 from pellucid.events import Recorder
 from pellucid.tokens.tokenizer import Tokenizer
 

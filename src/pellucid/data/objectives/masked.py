@@ -34,7 +34,7 @@ from pellucid.data.draws import uniform_draws
 from pellucid.data.objectives.causal import nll, weighted_loss
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey, Scores
 from pellucid.data.objectives.settings import MaskedSettings
-from pellucid.data.words import SingleTokens, WholeWords, Words
+from pellucid.data.whole_words import SingleTokens, WholeWords, Words
 from pellucid.errors import TokenizerError
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -96,7 +96,7 @@ class MaskedObjective:
                 hint="leave out tokenizer.specials=none, or add one to the model: pellucid tokenizer add … --role mask=<mask>",
             )
         kind = settings.whole_words
-        assert kind != "auto", "what is left open is settled before (data.words.settle_words)"
+        assert kind != "auto", "what is left open is settled before (data.whole_words.settle_words)"
         words = SingleTokens() if kind == "off" else WholeWords.of(tokenizer, kind)
         return cls(settings=settings, mask_id=mask_id, is_text_V=text_ids(tokenizer), words=words)
 
@@ -152,8 +152,9 @@ class MaskedObjective:
 def text_ids(tokenizer: Tokenizer) -> NDArray[np.bool_]:
     """Which ids of a tokenizer stand for text, [V]: not the special ones, the unknown one, or those without a token."""
     is_text_V = np.array([bool(spelled) for spelled in tokenizer.vocabulary.token_bytes])
-    special = {*tokenizer.specials.values(), tokenizer.vocabulary.unknown_id} - {None}
-    is_text_V[list(special)] = False
+    is_text_V[[*tokenizer.specials.values()]] = False
+    if tokenizer.vocabulary.unknown_id is not None:
+        is_text_V[tokenizer.vocabulary.unknown_id] = False
     return is_text_V
 
 

@@ -38,7 +38,10 @@ class MaskedSettings(Named):
     share: float = setting(0.15, "share of the tokens that are predicted", above=0, high=1)
     mask_share: float = setting(0.8, "of the predicted tokens: share shown as the mask token", low=0, high=1)
     random_share: float = setting(
-        0.1, "of the predicted tokens: share shown as a token drawn at random; the rest is shown as it is", low=0, high=1
+        0.1,
+        "of the predicted tokens: share shown as a token drawn at random; the rest is shown as it is",
+        low=0,
+        high=1,
     )
     whole_words: WordKind = setting(
         "off",

@@ -20,14 +20,14 @@ from pellucid.model.protocol import Model
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
+class AskedModel:
     """A model that can be asked by name for what an objective needs.
 
     >>> import torch
     >>> from pellucid.model.build import build
     >>> from pellucid.planning.config import ModelConfig
-    >>> reader = Reader(model=build(ModelConfig(vocab_size=9, causal=False), seed=0))
-    >>> reader(torch.tensor([[1, 2, 0]]), lengths_B=torch.tensor([2])).logits_BTV.shape
+    >>> asked = AskedModel(model=build(ModelConfig(vocab_size=9, causal=False), seed=0))
+    >>> asked(torch.tensor([[1, 2, 0]]), lengths_B=torch.tensor([2])).logits_BTV.shape
     torch.Size([1, 3, 9])
     """
 
