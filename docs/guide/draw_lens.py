@@ -37,7 +37,9 @@ section.bar { position: static !important }
 def main(run: str) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium-headless-shell") or shutil.which("chromium"), args=["--no-sandbox"]
+        )
         for language, text in TEXTS.items():
             dispatch, door, opened = branched(run, text), open_door(), threading.Event()
             server = Server(build_app(dispatch, door, page=find_program()), opened.set)

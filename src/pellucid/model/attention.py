@@ -11,10 +11,13 @@ Source: Vaswani et al. 2017 §3.2; Henry et al. 2020 (query-key norm).
 
 from __future__ import annotations
 
+import dataclasses
+
 from torch import Tensor, nn
 
 from pellucid.model.context import Pass
-from pellucid.model.norm import RmsNorm
+from pellucid.model.core import Scoring
+from pellucid.model.norm import RmsNorm, build_norm
 from pellucid.model.tap import within
 from pellucid.planning.config import ModelConfig
 
@@ -25,24 +28,26 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.head_dim, self.dropout_share = layer, config.head_dim, config.dropout
-        self.window = config.window_at(layer)
+        self.window, self.rotary = config.window_at(layer), config.rotation_at(layer)
         self.query = nn.Linear(config.d_model, config.d_attention, bias=config.attention.qkv_bias)
         self.key = nn.Linear(config.d_model, config.d_kv, bias=config.attention.qkv_bias)
         self.value = nn.Linear(config.d_model, config.d_kv, bias=config.attention.qkv_bias)
         self.output = nn.Linear(config.d_attention, config.d_model, bias=config.attention.output_bias)
-        self.query_norm = RmsNorm(config.head_dim, config.norm.eps) if config.attention.qk_norm else nn.Identity()
-        self.key_norm = RmsNorm(config.head_dim, config.norm.eps) if config.attention.qk_norm else nn.Identity()
+        self.query_norm = build_head_norm(config)
+        self.key_norm = build_head_norm(config)
+        self.scoring = Scoring.of(config)
 
     def forward(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
         tap = within(this_pass.tap, f"blocks.{self.layer}.attention")
         q_BHTK = tap("query", self.query_norm(self.split_heads(self.query(x_BTD))))
         k_BGTK = tap("key", self.key_norm(self.split_heads(self.key(x_BTD))))
         v_BGTK = tap("value", self.split_heads(self.value(x_BTD)))
-        q_BHTK, k_BGTK = this_pass.turn(q_BHTK, k_BGTK, tap)
+        q_BHTK, k_BGTK = this_pass.turns[self.rotary](q_BHTK, k_BGTK, tap)
         cache, mask = this_pass.cache, this_pass.masks[self.window]
         k_BGSK, v_BGSK = (k_BGTK, v_BGTK) if cache is None else cache.update(self.layer, k_BGTK, v_BGTK, this_pass.rows)
         dropout = self.dropout_share if this_pass.training else 0.0
-        y_BHTK = tap("mix", this_pass.core(q_BHTK, k_BGSK, v_BGSK, mask, dropout=dropout, tap=tap))
+        y_BHTK = this_pass.core(q_BHTK, k_BGSK, v_BGSK, mask, scoring=self.scoring, dropout=dropout, tap=tap)
+        y_BHTK = tap("mix", y_BHTK)
         return tap("output", self.output(y_BHTK.transpose(1, 2).flatten(2)))
 
     @property
@@ -53,3 +58,10 @@ class Attention(nn.Module):
     def split_heads(self, x_BTN: Tensor) -> Tensor:
         """[B, T, heads x K] -> [B, heads, T, K]."""
         return x_BTN.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+def build_head_norm(config: ModelConfig) -> nn.Module:
+    """The norm over one query or key head: an RMS norm, or nothing."""
+    if not config.attention.qk_norm:
+        return nn.Identity()
+    return build_norm(dataclasses.replace(config.norm, kind="rms"), config.head_dim)

@@ -23,6 +23,7 @@ from pellucid.model.mask import Mask
 from pellucid.model.position import AnyTurn, Positions
 from pellucid.model.rows import Rows
 from pellucid.model.tap import Tap, no_tap
+from pellucid.planning.parts.position import Rotary
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +34,7 @@ class Context:
     lengths: Sequence[int] | None = None  # real ids of each row, the rest being padding at its end (None: all are real)
     mask: Mask | None = None  # which place may see which (None: the model's own); a block's window comes on top
     positions_BT: Tensor | None = None  # of the new ids, below the row's length (None: their places in the row)
+    segments_BT: Tensor | None = None  # which part of its row each new id belongs to, from 0 (None: the first)
     core: Core | None = None  # what computes attention (None: the fastest for the model's device)
     tap: Tap = no_tap  # is shown every tensor on its way and may replace it
     training: bool = False  # whether dropout acts
@@ -44,9 +46,10 @@ class Pass:
 
     rows: Rows
     positions: Positions
-    turn: AnyTurn  # the rotation of queries and keys to their positions
+    turns: Mapping[Rotary | None, AnyTurn]  # how queries and keys turn to their positions, by the rotation of a block
     core: Core
     masks: Mapping[int | None, LoweredMask]  # by the window of a block
+    segments_BT: Tensor | None
     cache: KVCache | None
     tap: Tap
     training: bool

@@ -1,6 +1,6 @@
 """The decoder-only transformer: ids in, scores (logits) for the next token out.
 
-    x = embed(ids) (+ position)
+    x = embed(ids) (+ position) (+ segment)
     for each block: x = block(x)
     logits = norm(x) · headᵀ
 
@@ -11,6 +11,7 @@ Axes: B batch · T new positions · D width · V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -20,15 +21,17 @@ from torch.nn import functional as F
 
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
-from pellucid.model.block import Block
+from pellucid.model.block import Block, shown
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context, Pass
 from pellucid.model.core import Core, LoweredMask, choose_core
-from pellucid.model.mask import Causal, Everything, Mask, Padding, Window, check_mask
+from pellucid.model.head import Head, build_cap, build_transform
+from pellucid.model.mask import Causal, Everything, Mask, Near, Padding, Window, check_mask
 from pellucid.model.norm import build_norm
 from pellucid.model.output import Output
-from pellucid.model.position import Positions, PositionTable, build_addition, build_rotation
+from pellucid.model.position import AnyRotation, Positions, PositionTable, Rotations, build_addition, build_segments
 from pellucid.model.rows import Rows
+from pellucid.model.tap import Tap, no_tap
 from pellucid.planning.config import ModelConfig
 
 ID_TYPES = (torch.int64, torch.int32)
@@ -45,12 +48,17 @@ class Decoder(nn.Module):
         self.config = config
         # Not nn.Embedding(V, D): drawing its default start on the meta device would import torch's compiler.
         self.embed = nn.Embedding.from_pretrained(torch.empty(config.vocab_size, config.d_model), freeze=False)
+        self.embed_scale = math.sqrt(config.d_model) if config.embedding.scaled else 1.0
         self.position = build_addition(config)
-        self.rotation = build_rotation(config)
+        self.segment = build_segments(config)
+        self.embed_norm = build_norm(config.norm, config.d_model) if config.embedding.norm else nn.Identity()
+        self.rotations = Rotations(config)
         blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.blocks = cast("Sequence[Block]", blocks)  # a type that ModuleList cannot state
-        self.final_norm = build_norm(config.norm, config.d_model)
-        self.head = TiedHead() if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.final_norm = build_norm(config.norm, config.d_model) if config.norm.last else nn.Identity()
+        self.transform = build_transform(config)
+        self.head = Head(config)
+        self.cap = build_cap(config)
         self.mask: Mask = Causal() if config.causal else Everything()
         self.windows = tuple(dict.fromkeys(config.window_at(layer) for layer in range(config.n_layers)))
 
@@ -65,7 +73,7 @@ class Decoder(nn.Module):
         context = Context(training=self.training) if context is None else context
         this_pass = self.open_pass(ids_BT, context)
         x_BTD = self._read(ids_BT, this_pass)
-        logits_BTV = self.score(this_pass.rows.last(x_BTD) if last_only else x_BTD)
+        logits_BTV = self.score(this_pass.rows.last(x_BTD) if last_only else x_BTD, this_pass.tap)
         return Output(logits_BTV=this_pass.tap("logits", logits_BTV))
 
     @property
@@ -86,7 +94,12 @@ class Decoder(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """The output head, [V, D]: one row scores one token. A tied head is the embedding's own table."""
-        return self.head.weight if isinstance(self.head, nn.Linear) else self.embed.weight
+        return self.head.table(self.embed.weight)
+
+    @property
+    def rotation(self) -> AnyRotation:
+        """The rotation of queries and keys in the first block."""
+        return self.rotations.at(0)
 
     def new_cache(self, max_length: int, *, batch_size: int = 1) -> ContiguousCache:
         """An empty key-value cache for rows of up to `max_length`, on the model's device, in its number format."""
@@ -94,9 +107,12 @@ class Decoder(nn.Module):
             self.config, batch_size=batch_size, max_length=max_length, device=self.device, dtype=self.dtype
         )
 
-    def score(self, x_BTD: Tensor) -> Tensor:
+    def score(self, x_BTD: Tensor, tap: Tap = no_tap) -> Tensor:
         """The logits of every token, [B, T, V], from the residual stream after the last norm."""
-        return self.head(x_BTD, self.embed.weight) if isinstance(self.head, TiedHead) else self.head(x_BTD)
+        if not isinstance(self.transform, nn.Identity):
+            x_BTD = tap("transform", self.transform(x_BTD))
+        logits_BTV: Tensor = self.cap(self.head(x_BTD, self.embed.weight))
+        return logits_BTV
 
     def hidden(self, ids_BT: Tensor, context: Context) -> Tensor:
         """The residual stream after the last norm, [B, T, D]: what the head reads."""
@@ -104,7 +120,7 @@ class Decoder(nn.Module):
 
     def open_pass(self, ids_BT: Tensor, context: Context) -> Pass:
         """Compute once what all blocks share: the layout of the rows, the rotation by position, and the masks."""
-        cache, core = context.cache, context.core or choose_core(self.config.context_length, ids_BT.device)
+        cache, core = context.cache, context.core or choose_core(self.config, ids_BT.device)
         rows = Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
         self._check_length(rows)
         positions = _positions(rows, context)
@@ -114,9 +130,10 @@ class Decoder(nn.Module):
         return Pass(
             rows=rows,
             positions=positions,
-            turn=self.rotation(positions, self.dtype),
+            turns=self.rotations(positions, self.dtype),
             core=core,
             masks={window: self._lower(core, mask, window, rows) for window in self.windows},
+            segments_BT=context.segments_BT,
             cache=cache,
             tap=context.tap,
             training=context.training,
@@ -124,23 +141,26 @@ class Decoder(nn.Module):
 
     def reserve_positions(self, num_positions: int) -> None:
         """Fill the position tables for so many positions ahead of their use, as a compiled step needs."""
-        for module in (self.position, self.rotation):
+        for module in (self.position, *self.rotations.modules()):
             if isinstance(module, PositionTable):
                 module.reserve(num_positions)
 
     def _read(self, ids_BT: Tensor, this_pass: Pass) -> Tensor:
         tap = this_pass.tap
-        x_BTD = self.position(tap("embed", self.embed(ids_BT)), this_pass.positions, tap)
+        embed_BTD = self.embed(ids_BT) if self.embed_scale == 1.0 else self.embed(ids_BT) * self.embed_scale
+        x_BTD = self.position(tap("embed", embed_BTD), this_pass.positions, tap)
+        x_BTD = shown(tap, "embed_norm", self.embed_norm)(self.segment(x_BTD, this_pass.segments_BT, tap))
         x_BTD = tap("input", F.dropout(x_BTD, self.config.dropout if this_pass.training else 0.0))
         for block in self.blocks:
             x_BTD = block(x_BTD, this_pass)
         if this_pass.cache is not None:
             this_pass.cache.advance(this_pass.rows)
-        return tap("final_norm", self.final_norm(x_BTD))
+        return shown(tap, "final_norm", self.final_norm)(x_BTD)
 
     def _lower(self, core: Core, mask: Mask, window: int | None, rows: Rows) -> LoweredMask:
         """The mask of the blocks with that window, in the form that this core needs."""
-        mask = mask if window is None else mask & Window(size=window)
+        if window is not None:
+            mask = mask & (Window(size=window) if self.config.causal else Near(size=window))
         return core.lower(mask, rows, n_heads=self.config.n_heads, n_kv_heads=self.config.n_kv_heads, dtype=self.dtype)
 
     def _mask(self, rows: Rows, context: Context) -> Mask:
@@ -175,10 +195,3 @@ def _positions(rows: Rows, context: Context) -> Positions:
     if rows.start is not None:
         return slice(rows.start, rows.start + rows.num_new)
     return rows.places_BT()
-
-
-class TiedHead(nn.Module):
-    """A head tied to the embedding: a token's logit is the product of the stream with that token's embedding."""
-
-    def forward(self, x_BTD: Tensor, embed_VD: Tensor) -> Tensor:
-        return F.linear(x_BTD, embed_VD)

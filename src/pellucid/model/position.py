@@ -2,7 +2,7 @@
 
     none        not at all; a causal model can still tell order from what each position is allowed to see
     learned     one trained vector per position, added to the embedding
-    sinusoidal  p[t, 2i] = sin(t / 10000^(2i/D)), p[t, 2i+1] = cos(…), added to the embedding
+    sinusoidal  p[t, 2i] = sin(t / 10000^(2i/D)), p[t, 2i+1] = cos(…), added to the embedding (or: all sines first)
     rotary      (RoPE) each query and key is rotated, pair by pair, by the angle t · theta^(-2i/K): their product then
                 depends only on the distance between them
 
@@ -17,7 +17,7 @@ Source: Vaswani et al. 2017 §3.5 (sinusoidal), Su et al. 2021 eq. 34 (rotary; t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, TypeAlias
@@ -25,7 +25,7 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, RequestError
 from pellucid.model.tap import Tap
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.position import Rotary
@@ -43,18 +43,41 @@ class NoAddition(nn.Module):
 
 
 class LearnedPosition(nn.Module):
-    """Adds a trained vector for each absolute position."""
+    """Adds a trained vector for each absolute position; `first` rows of the table stand before that of position 0."""
 
-    def __init__(self, context_length: int, d_model: int) -> None:
+    def __init__(self, context_length: int, d_model: int, first: int = 0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(context_length, d_model))
+        self.weight, self.first = nn.Parameter(torch.empty(first + context_length, d_model)), first
 
     def added(self, positions: Positions) -> Tensor:
         """The vectors of these positions, [B or 1, T, D]."""
-        return look_up(self.weight, positions)
+        return look_up(self.weight[self.first :], positions)
 
     def forward(self, x_BTD: Tensor, positions: Positions, tap: Tap) -> Tensor:
         return x_BTD + tap("position", self.added(positions))
+
+
+class SegmentTable(nn.Module):
+    """Adds a trained vector for the part of the row that a token belongs to (BERT: first text, second text)."""
+
+    def __init__(self, num_segments: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_segments, d_model))
+
+    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None, tap: Tap) -> Tensor:
+        added = self.weight[:1] if segments_BT is None else self.weight[segments_BT]
+        return x_BTD + tap("segment", added.expand_as(x_BTD))
+
+
+class NoSegments(nn.Module):
+    """Leaves the embedding as it is. Raises RequestError for segments that are given all the same."""
+
+    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None, tap: Tap) -> Tensor:
+        if segments_BT is not None:
+            raise RequestError(
+                "this model does not tell the parts of a row apart", found="segments_BT", hint="leave them out"
+            )
+        return x_BTD
 
 
 class PositionTable(nn.Module):
@@ -106,17 +129,19 @@ class SinusoidalPosition(PositionTable):
     names = ("table_TD",)
     table_TD: Tensor
 
-    def __init__(self, context_length: int, d_model: int) -> None:
+    def __init__(self, context_length: int, d_model: int, *, halves: bool = False) -> None:
+        """`halves`: all sines come first, then all cosines; else they alternate, as in the paper."""
         super().__init__(context_length, d_model)
-        self.d_model = d_model
+        self.d_model, self.halves = d_model, halves
         self.reset_buffers()
 
     def rows(self, start: int, stop: int) -> tuple[Tensor, ...]:
         t_T1 = torch.arange(start, stop, dtype=torch.float64)[:, None]
-        pair_D = torch.arange(self.d_model) // 2 * 2
-        angle_TD = t_T1 * 10_000.0 ** (-pair_D.double() / self.d_model)
-        even_D = torch.arange(self.d_model) % 2 == 0
-        return (torch.where(even_D, angle_TD.sin(), angle_TD.cos()),)
+        coordinate_D, num_sines = torch.arange(self.d_model), (self.d_model + 1) // 2
+        pair_D = coordinate_D % num_sines if self.halves else coordinate_D // 2
+        is_sine_D = coordinate_D < num_sines if self.halves else coordinate_D % 2 == 0
+        angle_TD = t_T1 * 10_000.0 ** (-2 * pair_D.double() / self.d_model)
+        return (torch.where(is_sine_D, angle_TD.sin(), angle_TD.cos()),)
 
     def added(self, positions: Positions) -> Tensor:
         """The vectors of these positions, [B or 1, T, D]; missing rows of a span are made."""
@@ -241,23 +266,50 @@ def _pair_of_turns(turns: float, original_context: int, theta: float, head_dim: 
 
 AnyAddition: TypeAlias = LearnedPosition | SinusoidalPosition | NoAddition
 AnyRotation: TypeAlias = Rotation | NoRotation
+AnySegments: TypeAlias = SegmentTable | NoSegments
 
 
 def build_addition(config: ModelConfig) -> AnyAddition:
     """The module that adds positions to the embedding. Raises ModelError for a kind that has no line here."""
-    if config.position.kind == "learned":
-        return LearnedPosition(config.context_length, config.d_model)
-    if config.position.kind == "sinusoidal":
-        return SinusoidalPosition(config.context_length, config.d_model)
-    if config.position.kind in ("none", "rotary"):
+    position = config.position
+    if position.kind == "learned":
+        return LearnedPosition(config.context_length, config.d_model, position.first)
+    if position.kind == "sinusoidal":
+        return SinusoidalPosition(config.context_length, config.d_model, halves=position.halves)
+    if position.kind in ("none", "rotary"):
         return NoAddition()
     raise ModelError("torch has no line for this kind of position", found=config.position.kind)
 
 
-def build_rotation(config: ModelConfig) -> AnyRotation:
-    """The module that rotates queries and keys."""
-    rotary = config.position
-    if not isinstance(rotary, Rotary):
+def build_segments(config: ModelConfig) -> AnySegments:
+    """The module that adds a vector for the part of the row."""
+    num_segments = config.embedding.segments
+    return SegmentTable(num_segments, config.d_model) if num_segments else NoSegments()
+
+
+class Rotations(nn.Module):
+    """The rotations of a model: one for each way in which its blocks rotate, most models have one."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.by_layer = tuple(config.rotation_at(layer) for layer in range(config.n_layers))
+        self.kinds = tuple(dict.fromkeys(self.by_layer))
+        self.modules_of_kinds = nn.ModuleList(build_rotation(config, kind) for kind in self.kinds)
+
+    def at(self, layer: int) -> AnyRotation:
+        """That of one block."""
+        found: AnyRotation = self.modules_of_kinds[self.kinds.index(self.by_layer[layer])]  # type: ignore[assignment]
+        return found
+
+    def forward(self, positions: Positions, dtype: torch.dtype) -> Mapping[Rotary | None, AnyTurn]:
+        """The turn to these positions, by the way in which a block rotates."""
+        modules = zip(self.kinds, self.modules_of_kinds, strict=True)
+        return {kind: module(positions, dtype) for kind, module in modules}
+
+
+def build_rotation(config: ModelConfig, rotary: Rotary | None) -> AnyRotation:
+    """The module that rotates queries and keys in that way; None: not at all."""
+    if rotary is None:
         return NoRotation()
     stretch = partial(stretch_frequencies, rotary=rotary, head_dim=config.head_dim)
     factor = rotary.scaling.attention_factor if rotary.scaling.kind == "yarn" else 1.0

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Breakdown, sizes, term
-from pellucid.planning.layout import lay_out
+from pellucid.planning.layout import count_in_blocks, lay_out
 from pellucid.planning.params import block_matrices
 
 TRAINING_FACTOR = 3
@@ -58,7 +58,8 @@ def count_flops(config: ModelConfig, *, context_length: int | None = None) -> Fl
     symbols = sizes(config, context_length)
     seen = "(context_length + 1) / 2" if config.causal else "context_length"
     layout = lay_out(config)
-    lines = [(line, "x n_layers") for part in layout.block for line in part.multiplications()]
+    blocks = ([line for part in block for line in part.multiplications()] for block in layout.blocks)
+    lines = [(line, f"x {times}") for line, times in count_in_blocks(blocks).items()]
     lines += [(line, "") for part in layout.last for line in part.multiplications()]
     formulas = [(line.name, f"2 x {line.formula.replace('seen', seen)} {times}".rstrip()) for line, times in lines]
     terms = [term(name, formula, symbols) for name, formula in formulas]

@@ -37,6 +37,7 @@ class TensorPlan:
     axes: tuple[str, ...]
     group: Group
     start: Start
+    met: tuple[str, ...] = ()  # the axes of what one token is multiplied with, where that is not all of it
 
     def within(self, path: str) -> TensorPlan:
         """The same tensor of one block, whose path comes before its name."""
@@ -80,7 +81,7 @@ class Part:
         """What each token is multiplied with: the matrices, then the products beside them."""
         for tensor in self.tensors:
             if tensor.group == "matrix":
-                yield CostLine(name=tensor.part, formula=" x ".join(tensor.axes))
+                yield CostLine(name=tensor.part, formula=" x ".join(tensor.met or tensor.axes))
         yield from self.products
 
 

@@ -10,7 +10,7 @@ from pellucid.errors import ModelError
 from pellucid.planning.parts.description import STREAM, Activation, Part, TensorPlan
 from pellucid.settings import Named, setting
 
-MOST_POSITIONS, MOST_NUMBER = 1 << 24, 1e15  # beyond these no model is known
+MOST_POSITIONS, MOST_NUMBER, MOST_FIRST = 1 << 24, 1e15, 1 << 10  # beyond these no model is known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,9 @@ class Learned(Named):
     """A learned vector for each place, added to the embedding (GPT-2)."""
 
     kind: Literal["learned"] = "learned"
+    first: int = setting(
+        0, "the row of the first place; rows before it are never read (RoBERTa)", low=0, high=MOST_FIRST
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,7 @@ class Sinusoidal(Named):
     """A fixed vector of sines and cosines for each place, added to the embedding."""
 
     kind: Literal["sinusoidal"] = "sinusoidal"
+    halves: bool = setting(False, "all sines come before all cosines (Marian), and do not alternate with them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,13 @@ class Rotary(Named):
     kind: Literal["rotary"] = "rotary"
     theta: float = setting(10_000.0, "base of the rotary wavelengths", low=1, high=MOST_NUMBER)
     scaling: RopeScaling = setting(Unscaled(), "how rotary wavelengths were stretched for longer contexts")
+    window_theta: float | None = setting(
+        None,
+        "another base for blocks with a sliding window, which is not stretched (none: the same)",
+        low=1,
+        high=MOST_NUMBER,
+    )
+    skipped: tuple[int, ...] = setting((), "the blocks that do not rotate, counted from 0")
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.theta):
@@ -105,14 +116,16 @@ Position = NoPosition | Learned | Sinusoidal | Rotary
 
 def describe_position(position: Position) -> Part:
     """The table added to the embedding, if there is one; rotary positions act on queries and keys, in attention."""
-    if position.kind not in ("learned", "sinusoidal"):
+    if not isinstance(position, Learned | Sinusoidal):
         return Part()
+    added = Activation(name="position", axes=STREAM, meaning="what is added for the position")
+    if isinstance(position, Sinusoidal):
+        return Part(steps=(added,))
     table = TensorPlan(
         name="position.weight",
         part="position_embedding",
-        axes=("context_length", "d_model"),
+        axes=("position_rows" if position.first else "context_length", "d_model"),
         group="tied",
         start="table",
     )
-    added = Activation(name="position", axes=STREAM, meaning="what is added for the position")
-    return Part(tensors=(table,) if position.kind == "learned" else (), steps=(added,))
+    return Part(tensors=(table,), steps=(added,))
