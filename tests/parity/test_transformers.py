@@ -6,15 +6,12 @@ wrote.
 
 from __future__ import annotations
 
-import copy
 import json
-import tempfile
-from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from saved import gradients_as_saved
 from scrambled import scramble
 from torch.nn import functional as F
 
@@ -162,16 +159,6 @@ def assert_same(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
             parameter.grad, gradients[name], rtol=TOLERANCE, atol=TOLERANCE, msg=lambda m, n=name: f"{n}: {m}"
         )
         assert parameter.grad.abs().max() > 0, name
-
-
-def gradients_as_saved(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Its gradients under the names of its files: in memory, experts lie stacked, gate upon up."""
-    twin = copy.deepcopy(model)
-    for parameter, original in zip(twin.parameters(), model.parameters(), strict=True):
-        parameter.data = original.grad
-    with tempfile.TemporaryDirectory() as folder:
-        twin.save_pretrained(folder)
-        return load_file(Path(folder) / "model.safetensors")
 
 
 @pytest.mark.parametrize("name", FOREIGN)

@@ -69,6 +69,10 @@ class Family:
     layout: Callable[[ModelConfig], list[Stored]]
     prefix: str = ""  # in front of every name but the head's; files saved without the head lack it
     ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))  # constants that old files store beside the weights
+    heads: tuple[str, ...] = (HEAD,)  # a tied head, which some files hold a second time
+    repeats: Mapping[str, str] = field(
+        default_factory=dict
+    )  # other tensors that some files hold twice: name -> original
 
     @property
     def meant(self) -> dict[str, Any]:
@@ -167,21 +171,23 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
 def _with_prefix(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if any(name.startswith(family.prefix) for name in tensors):
         return dict(tensors)
-    return {name if name == HEAD else family.prefix + name: tensor for name, tensor in tensors.items()}
+    return {name if name in family.heads else family.prefix + name: tensor for name, tensor in tensors.items()}
 
 
 def _without_constants(family: Family, config: ModelConfig, found: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Drop what old files store beside the weights, and a tied head that repeats the embedding."""
+    """Drop what old files store beside the weights, a tied head that repeats the embedding, and what else repeats."""
     found = {name: tensor for name, tensor in found.items() if not family.ignored.search(name)}
-    embedding = found.get(next(entry.name for entry in family.layout(config) if entry.holds == ("embed.weight",)))
-    if not config.tied_head or embedding is None or HEAD not in found:
-        return found
-    if not torch.equal(found.pop(HEAD), embedding):
-        raise WeightsError(
-            f"config.json says that the head is tied, but {HEAD} differs from the token embedding",
-            where=where,
-            hint="set tie_word_embeddings to false in config.json if the two were trained apart",
-        )
+    embedding = next(entry.name for entry in family.layout(config) if entry.holds == ("embed.weight",))
+    for head in family.heads if config.tied_head else ():
+        if embedding in found and head in found and not torch.equal(found.pop(head), found[embedding]):
+            raise WeightsError(
+                f"config.json says that the head is tied, but {head} differs from the token embedding",
+                where=where,
+                hint="set tie_word_embeddings to false in config.json if the two were trained apart",
+            )
+    for twin, original in family.repeats.items():
+        if twin in found and original in found and not torch.equal(found.pop(twin), found[original]):
+            raise WeightsError(f"{twin} should repeat {original}, and differs from it", where=where)
     return found
 
 

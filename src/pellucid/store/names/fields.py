@@ -19,11 +19,11 @@ MOST_SHOWN = 12  # unknown keys in one message
 # Bookkeeping, training and generation: none of these enters the computation of logits.
 HARMLESS = frozenset(
     """_name_or_path architectures bos_token_id chunk_size_feed_forward decoder_start_token_id dtype eos_token_id
-    finetuning_task gradient_checkpointing id2label initializer_range is_decoder is_encoder_decoder label2id
+    classifier_dropout finetuning_task gradient_checkpointing id2label initializer_range is_decoder is_encoder_decoder label2id
     max_window_layers model_type n_ctx output_attentions output_hidden_states output_router_logits pad_token_id predict_special_tokens
     prefix pretraining_tp problem_type reorder_and_upcast_attn return_dict sep_token_id task_specific_params
     tokenizer_class torch_dtype torchscript transformers_version unk_token_id use_bfloat16 use_cache
-    attention_dropout attn_pdrop embd_pdrop resid_pdrop
+    attention_dropout attention_probs_dropout_prob attn_pdrop embd_pdrop hidden_dropout_prob resid_pdrop
     summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj""".split()  # noqa: SIM905 (fifty names read better as a paragraph)
 )
 

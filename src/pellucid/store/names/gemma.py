@@ -60,6 +60,7 @@ BIASES = (("attention.qkv_bias", "attention.output_bias"),)
 HEAD_DIM, WINDOW, SCALAR = 256, 4096, 256  # of a file that does not say
 LEAST_SCALAR = 1e-6
 GLOBAL_BASE, LOCAL_BASE = 1_000_000.0, 10_000.0  # of Gemma 3
+OLDER = ("rope_theta", "rope_local_base_freq")
 GEMMA2_PATTERN, GEMMA3_PATTERN = 2, 6  # every so many layers one sees everything
 
 
@@ -118,12 +119,17 @@ def _gemma2_from_hf(fields: Fields) -> dict[str, Any]:
 def _gemma3_to_hf(config: ModelConfig) -> dict[str, Any]:
     rotary = config.position
     assert isinstance(rotary, Rotary), "a family says what it can store, and is asked first"
+    return {**_shared_to_hf(config), **two_bases_to_hf(rotary)}
+
+
+def two_bases_to_hf(rotary: Rotary) -> dict[str, Any]:
+    """The rotary bases of layers that see everything and of layers with a window, and the stretching of the first."""
     local = rotary.theta if rotary.window_theta is None else rotary.window_theta
     parameters = {
         FULL: {"rope_theta": rotary.theta, **rope_scaling_to_hf(rotary)},
         SLIDING: {"rope_theta": local, "rope_type": "default"},
     }
-    return {**_shared_to_hf(config), "rope_parameters": parameters, "rope_local_base_freq": local}
+    return {"rope_parameters": parameters}
 
 
 def _gemma3_from_hf(fields: Fields) -> dict[str, Any]:
@@ -131,24 +137,31 @@ def _gemma3_from_hf(fields: Fields) -> dict[str, Any]:
     fields.whole("_sliding_window_pattern", pattern)
     axes = _shared_from_hf(fields, pattern=pattern, attention_cap=None, head_cap=None)
     return rotary_from_hf(
-        fields, {**axes, **_two_bases(fields), "attention.qk_norm": True}, head_dim=HEAD_DIM, tied=True
+        fields,
+        {**axes, **two_bases(fields, GLOBAL_BASE, LOCAL_BASE, older=OLDER), "attention.qk_norm": True},
+        head_dim=HEAD_DIM,
+        tied=True,
     )
 
 
-def _two_bases(fields: Fields) -> dict[str, Any]:
-    """The bases of both kinds of layers, and the stretching of those that see everything."""
+def two_bases(fields: Fields, full_base: float, local_base: float, *, older: tuple[str, str]) -> dict[str, Any]:
+    """The bases of both kinds of layers, and the stretching of those that see everything.
+
+    `older`: the keys of the two in files before transformers 5; the bases are those of a file that does not say.
+    """
     both = fields.table("rope_parameters", {})
     if set(both) - {FULL, SLIDING}:
         raise fields.unsupported("rope_parameters", dict(both))
     inner = Fields(both, fields.where)
     full, local = inner.table(FULL, {}), Fields(inner.table(SLIDING, {}), fields.where)
     local.require("rope_type", "default")
-    bases = [local.number("rope_theta", None, low=1), fields.number("rope_local_base_freq", None, low=1)]
+    bases = [local.number("rope_theta", None, low=1), fields.number(older[1], None, low=1)]
     stated = [base for base in bases if base is not None]
     if len({*stated}) > 1:
-        raise fields.unsupported("rope_local_base_freq", stated)
+        raise fields.unsupported(older[1], stated)
     local.check_all_read()
-    return {**rope_from_hf(fields, full, theta=GLOBAL_BASE), "position.window_theta": (stated or [LOCAL_BASE])[0]}
+    axes = rope_from_hf(fields, full, theta=fields.number(older[0], full_base, low=1))
+    return {**axes, "position.window_theta": (stated or [local_base])[0]}
 
 
 GEMMA2 = Family(
