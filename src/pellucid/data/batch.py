@@ -116,6 +116,11 @@ class Batch(Columns):
     weights_BT: Tensor  # float32: how much the target counts; 0.0 where there is nothing to predict
     total_weight: Tensor  # float32, one number: of the whole update, of which this batch may be one micro-batch
 
+    def weights_of(self, measured: Tensor) -> Tensor:
+        """How much each number of a measure counts in its mean: measures are taken at each target."""
+        assert measured.shape == self.weights_BT.shape, "a measure has one number for each target"
+        return self.weights_BT
+
 
 @dataclass(frozen=True, kw_only=True)
 class PaddedBatch(Batch):

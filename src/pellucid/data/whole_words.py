@@ -67,12 +67,8 @@ class WholeWords:
         return cls(token_bytes=tokenizer.vocabulary.token_bytes, cut_han=_cutter(kind))
 
     def begin(self, ids_T: np.ndarray) -> np.ndarray:
-        spelled = [self.token_bytes[token_id] or NOTHING_SPELLED for token_id in ids_T.tolist()]
-        sizes_T = np.array([len(piece) for piece in spelled], np.int64)
-        # Half a character at the edge of the row becomes surrogates, one for each byte, so that no byte is lost.
-        text = b"".join(spelled).decode("utf-8", errors="surrogateescape")
-        word_starts = np.fromiter(self._starts(text), np.int64)
-        return np.isin(np.cumsum(sizes_T) - sizes_T, word_starts)
+        text, first_byte_T = spell(ids_T, self.token_bytes)
+        return np.isin(first_byte_T, np.fromiter(self._starts(text), np.int64))
 
     def _starts(self, text: str) -> Iterator[int]:
         """The byte at which each word of a text begins."""
@@ -81,7 +77,22 @@ class WholeWords:
             run = "".join(characters)
             for word in self.cut_han(run) if kind == HAN else run if kind in (SIGN, SPACE) else (run,):
                 yield start
-                start += len(word.encode("utf-8", errors="surrogateescape"))
+                start += num_bytes(word)
+
+
+def spell(ids_T: np.ndarray, token_bytes: Sequence[bytes]) -> tuple[str, np.ndarray]:
+    """The text that some tokens spell, and at which of its bytes each token begins, int64 [T].
+
+    Half a character at the edge of a row becomes surrogates, one for each byte, so that no byte is lost.
+    """
+    spelled = [token_bytes[token_id] or NOTHING_SPELLED for token_id in ids_T.tolist()]
+    sizes_T = np.array([len(piece) for piece in spelled], np.int64)
+    return b"".join(spelled).decode("utf-8", errors="surrogateescape"), np.cumsum(sizes_T) - sizes_T
+
+
+def num_bytes(text: str) -> int:
+    """The bytes of a text that `spell` gave."""
+    return len(text.encode("utf-8", errors="surrogateescape"))
 
 
 @lru_cache(maxsize=1 << 16)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +60,7 @@ class MeasuredLoss:
 
     nats: float  # the sum of -ln probability over all predicted tokens
     num_tokens: int  # tokens predicted
-    means: Mapping[str, float] = field(default_factory=dict)  # the other measures of the objective, per predicted token
+    means: Mapping[str, float] = field(default_factory=dict)  # the other measures of the objective
 
     @property
     def loss(self) -> float:
@@ -125,23 +126,24 @@ def measure_loss(model: Model, steps: Iterable[TokenRows], *, objective: Objecti
     float32, sums in float64. Raises InputError when no target counts.
     """
     sums_per_row: dict[str, list[float]] = {LOSS: []}
-    num_tokens, asked = 0, AskedModel(model=model)  # without dropout, whatever the model is doing elsewhere
+    counts: Counter[str] = Counter()
+    asked = AskedModel(model=model)  # without dropout, whatever the model is doing elsewhere
     for rows in steps:
         batch = objective.batch(rows, KEY).to(model.device)
         with inference():
             measured = objective.measure(asked, batch)
-        weights_BT = batch.weights_BT.cpu().double()
-        for name, values_BT in measured.items():
-            counted_BT = weighted(values_BT.cpu().double(), weights_BT)
-            sums_per_row.setdefault(name, []).extend(math.fsum(row) for row in counted_BT.tolist())
-        num_tokens += int(weights_BT.count_nonzero())
-    if num_tokens == 0:
+        for name, values in measured.items():
+            weights = batch.weights_of(values).cpu().double()
+            counting = weighted(values.cpu().double(), weights).reshape(batch.num_rows, -1)
+            sums_per_row.setdefault(name, []).extend(math.fsum(row) for row in counting.tolist())
+            counts[name] += int(weights.count_nonzero())
+    if counts[LOSS] == 0:
         hint = "give at least two tokens" if objective.is_likelihood else "give more text: only a share is predicted"
         raise InputError("there is nothing to predict in this text", hint=hint)
     sums = {name: math.fsum(per_row) for name, per_row in sums_per_row.items()}
     nats = sums.pop(LOSS)
-    means = {name: value / num_tokens for name, value in sums.items()}
-    return MeasuredLoss(nats=nats, num_tokens=num_tokens, means=means)
+    means = {name: value / counts[name] for name, value in sums.items() if counts[name]}
+    return MeasuredLoss(nats=nats, num_tokens=counts[LOSS], means=means)
 
 
 def measure_likelihood(

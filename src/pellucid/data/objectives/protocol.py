@@ -83,7 +83,7 @@ class Objective(Protocol[ModelT_contra, BatchT]):
         ...
 
     def measure(self, model: ModelT_contra, batch: BatchT) -> Mapping[str, Tensor]:
-        """The measures of an evaluation, by name: one number for each weight of the batch; their weighted mean counts.
+        """The measures of an evaluation, by name: one number for each target; their mean counts, as `batch.weights_of` weighs.
 
         One of them is "loss": the loss at each position, in nats.
         """

@@ -58,6 +58,24 @@ class MaskedSettings(Named):
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpanSettings(Named):
+    """Hide spans of a text, and write down what they held. The defaults are T5's."""
+
+    kind: Literal["spans"] = "spans"
+    share: float = setting(0.15, "share of the tokens that lie in hidden spans", above=0, high=1)
+    mean_length: float = setting(3.0, "mean length of a hidden span, in tokens", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PermutationSettings(Named):
+    """Predict the last tokens of a random order. The default is XLNet's."""
+
+    kind: Literal["permutation"] = "permutation"
+    one_in: int = setting(6, "of so many tokens the last one in the order is predicted (K)", low=1)
+
+
+# What a run can be trained by: the kinds for which there is a model to train.
 ObjectiveSettings = CausalSettings | MaskedSettings
 
 
