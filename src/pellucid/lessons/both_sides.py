@@ -10,7 +10,7 @@ Axes: B rows (one) · T positions · S all positions · V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from math import inf, log
 
 import torch
@@ -90,8 +90,8 @@ def exercise() -> LessonPage:
 
 
 def _steps() -> tuple[Working, ...]:
-    left = [_chances(place, lambda other, place=place: other < place) for place in (1, 2)]
-    around = _chances(HIDDEN, lambda other: other != HIDDEN)
+    left = [_chances(place, range(place)) for place in (1, 2)]
+    around = _chances(HIDDEN, (0, 2))
     targets = [VOCABULARY.index(word) for word in SENTENCE]
     causal_sum, causal_loss = _losses(left, targets[1:], [1.0, 1.0])
     nothing_asked = (1 / len(VOCABULARY),) * len(VOCABULARY)  # whatever a model says there, it has weight 0
@@ -118,13 +118,10 @@ def _seen(mask: Mask) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(row) for row in allowed_TS.double().tolist())
 
 
-def _chances(place: int, sees: Callable[[int], bool]) -> tuple[float, ...]:
-    """How often each word of the vocabulary stands at a place, among the sentences that agree in what is seen."""
-    fitting = [
-        sentence
-        for sentence in SENTENCES
-        if all(sentence[other] == SENTENCE[other] for other in range(len(SENTENCE)) if sees(other))
-    ]
+def _chances(place: int, seen: Iterable[int]) -> tuple[float, ...]:
+    """How often each word of the vocabulary stands at a place, among the sentences that agree at the places seen."""
+    seen = [*seen]
+    fitting = [sentence for sentence in SENTENCES if all(sentence[at] == SENTENCE[at] for at in seen)]
     return tuple(sum(sentence[place] == word for sentence in fitting) / len(fitting) for word in VOCABULARY)
 
 
