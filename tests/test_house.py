@@ -65,6 +65,8 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "anywidget": ("lens/page/",),
     "umap": ("lens/umap_map.py",),
     "rjieba": ("data/whole_words.py",),
+    "huggingface_hub": ("store/hub/server.py",),
+    "httpx2": ("store/hub/server.py",),
 }
 NO_TORCH = (
     "errors",
@@ -101,6 +103,7 @@ LATE_THIRD_PARTY = {
     "matplotlib",
     "llguidance",
     "rjieba",
+    "huggingface_hub",
 }  # optional, or slow to import
 VAGUE = ("util", "helper", "misc", "common_")
 

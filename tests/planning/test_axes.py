@@ -13,13 +13,13 @@ from pellucid.engine.runners.kernels.pack import ACTIVATIONS
 from pellucid.errors import WeightsError
 from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits, said
 from pellucid.planning.axis_names import FLAT, dotted, flat
-from pellucid.planning.config import ModelConfig
+from pellucid.planning.config import EncoderConfig, ModelConfig
 from pellucid.planning.params import parameter_shapes
 from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig, HeadTransform
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
-from pellucid.planning.parts.position import Learned, NoPosition, Sinusoidal
+from pellucid.planning.parts.position import Learned, NoPosition, Relative, Sinusoidal
 from pellucid.planning.presets import PRESETS
 from pellucid.settings import Layer, flatten, nested, resolve, setting, setting_names
 from pellucid.store.names.family import Stored, expand, to_foreign
@@ -76,7 +76,13 @@ def test_neutral_values_pass_without_being_listed() -> None:
     bare = ModelConfig(position=NoPosition(), attention=AttentionConfig(qk_norm=False))
     rest = {"norm.kind": ("rms",), "norm.eps": (1e-6,), "feed_forward.kind": ("swiglu",), "tied_head": (True,)}
     assert misfits(bare, {**SIZES, **TRAINING, **rest}) == []
-    assert {*NEUTRAL} <= {*setting_names(ModelConfig), "attention.window", "feed_forward.experts", "head.transform"}
+    assert {*NEUTRAL} <= {
+        *setting_names(ModelConfig),
+        "attention.window",
+        "feed_forward.experts",
+        "head.transform",
+        "encoder",
+    }
 
 
 WHOLE = ModelConfig(
@@ -89,12 +95,20 @@ WHOLE = ModelConfig(
 )
 
 
+BOTH_SIDES = ModelConfig(position=Relative(), encoder=EncoderConfig(n_layers=2))
+
+
 def test_every_axis_has_one_name_that_means_the_same() -> None:
-    groups = {"feed_forward.experts", "head.transform"}  # absent in most models
-    models = (ModelConfig(), WHOLE, ModelConfig(position=Sinusoidal()))
+    groups = {"feed_forward.experts", "head.transform", "encoder"}  # absent in most models
+    models = (ModelConfig(), WHOLE, ModelConfig(position=Sinusoidal()), BOTH_SIDES)
     said_of_any = {FLAT.get(name, name) for config in models for name in flat(config)}
     assert {*setting_names(ModelConfig)} == said_of_any - groups
-    for config in (*PRESETS.values(), WHOLE, ModelConfig.from_axes(sliding_window=4, sliding_layers=(1,), **YARN)):
+    for config in (
+        *PRESETS.values(),
+        WHOLE,
+        BOTH_SIDES,
+        ModelConfig.from_axes(sliding_window=4, sliding_layers=(1,), **YARN),
+    ):
         assert ModelConfig.from_axes(**flat(config)) == config
 
 

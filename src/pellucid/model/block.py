@@ -21,7 +21,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pellucid.model.attention import Attention
+from pellucid.model.attention import Attention, CrossAttention
 from pellucid.model.context import Pass
 from pellucid.model.experts import Mixture
 from pellucid.model.feed_forward import AnyFeedForward, build_feed_forward
@@ -35,25 +35,33 @@ Norm = Callable[[Tensor], Tensor]
 class Block(nn.Module):
     """One layer of the transformer."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig, layer: int, *, path: str = "blocks", cross: bool = False) -> None:
+        """`path`: what its names begin with; `cross`: it reads an encoder's output too."""
         super().__init__()
-        self.layer, self.dropout_share = layer, config.dropout
+        self.path, self.dropout_share = f"{path}.{layer}", config.dropout
         placement = config.norm.placement
         self.join = JOIN[placement]
         self.attention_norm = _norm(config, there=placement != "after" and (config.norm.first or layer > 0))
-        self.attention = Attention(config, layer)
+        self.attention = Attention(config, layer, path=path)
         self.attention_output_norm = _norm(config, there=placement != "before")
+        self.cross_norm = _norm(config, there=cross and placement != "after")
+        self.cross = CrossAttention(config, layer) if cross else None
+        self.cross_output_norm = _norm(config, there=cross and placement != "before")
         self.mlp_norm = _norm(config, there=placement != "after")
         self.mlp = build_branch(config, layer)
         self.mlp_output_norm = _norm(config, there=placement != "before")
 
     def forward(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
-        path, share = f"blocks.{self.layer}", self.dropout_share if this_pass.training else 0.0
-        tap = within(this_pass.tap, path)
+        share = self.dropout_share if this_pass.training else 0.0
+        tap = within(this_pass.tap, self.path)
         branch_BTD = self.attention(shown(tap, "attention_norm", self.attention_norm)(x_BTD), this_pass)
         output_norm = shown(tap, "attention_output_norm", self.attention_output_norm)
         x_BTD = tap("middle", self.join(x_BTD, branch_BTD, output_norm, share))
-        branch_BTD = self.mlp(shown(tap, "mlp_norm", self.mlp_norm)(x_BTD), within(this_pass.tap, f"{path}.mlp"))
+        if self.cross is not None:
+            branch_BTD = self.cross(shown(tap, "cross_norm", self.cross_norm)(x_BTD), this_pass)
+            output_norm = shown(tap, "cross_output_norm", self.cross_output_norm)
+            x_BTD = tap("looked", self.join(x_BTD, branch_BTD, output_norm, share))
+        branch_BTD = self.mlp(shown(tap, "mlp_norm", self.mlp_norm)(x_BTD), within(tap, "mlp"))
         return tap("output", self.join(x_BTD, branch_BTD, shown(tap, "mlp_output_norm", self.mlp_output_norm), share))
 
 

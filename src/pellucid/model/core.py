@@ -73,8 +73,20 @@ class Scoring:
 class Core(Protocol):
     """One way to compute attention."""
 
-    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
-        """The mask in the form that this core needs, computed once for all blocks of a pass."""
+    def lower(
+        self,
+        mask: Mask,
+        rows: Rows,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        dtype: torch.dtype,
+        added_BHTS: Tensor | None = None,
+    ) -> LoweredMask:
+        """The mask in the form that this core needs, computed once for all blocks of a pass.
+
+        `added_BHTS`: what is added to every score besides, for the distance.
+        """
         ...
 
     def __call__(
@@ -119,12 +131,21 @@ class ExplicitCore:
     [0.7519999742507935, 0.7519999742507935]
     """
 
-    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+    def lower(
+        self,
+        mask: Mask,
+        rows: Rows,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        dtype: torch.dtype,
+        added_BHTS: Tensor | None = None,
+    ) -> LoweredMask:
         mask = simplify(mask, rows)
-        if isinstance(mask, Everything):
+        if isinstance(mask, Everything) and added_BHTS is None:
             return LoweredMask()
         bias_BTS, blind_B1T1 = lower_to_bias(mask, rows, dtype)
-        return LoweredMask(bias=bias_BTS[:, None], blind_B1T1=blind_B1T1)
+        return LoweredMask(bias=_with(added_BHTS, bias_BTS[:, None]), blind_B1T1=blind_B1T1)
 
     def __call__(
         self,
@@ -152,17 +173,26 @@ class ExplicitCore:
 class BatchedCore:
     """Two batched products; query heads that share a key head are stacked as rows, so that no key is copied."""
 
-    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+    def lower(
+        self,
+        mask: Mask,
+        rows: Rows,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        dtype: torch.dtype,
+        added_BHTS: Tensor | None = None,
+    ) -> LoweredMask:
         mask = simplify(mask, rows)
-        if isinstance(mask, Everything):
+        if isinstance(mask, Everything) and added_BHTS is None:
             return LoweredMask()
         bias_BTS, blind_B1T1 = lower_to_bias(mask, rows, dtype)
-        B, T, S = bias_BTS.shape
         G, R = n_kv_heads, n_heads // n_kv_heads
-        if B == 1:
+        if len(bias_BTS) == 1 and added_BHTS is None:
             return LoweredMask(bias=bias_BTS[0].repeat(R, 1), blind_B1T1=blind_B1T1)
-        bias_BGRTS = bias_BTS[:, None, None].expand(B, G, R, T, S)
-        return LoweredMask(bias=bias_BGRTS.reshape(B * G, R * T, S), blind_B1T1=blind_B1T1)
+        bias_BHTS = _with(added_BHTS, bias_BTS[:, None]).expand(rows.num_rows, n_heads, -1, -1)
+        T, S = bias_BHTS.shape[2:]
+        return LoweredMask(bias=bias_BHTS.reshape(rows.num_rows * G, R * T, S), blind_B1T1=blind_B1T1)
 
     def __call__(
         self,
@@ -195,14 +225,27 @@ class BatchedCore:
 class SdpaCore:
     """torch's fused kernel, `scaled_dot_product_attention`."""
 
-    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+    def lower(
+        self,
+        mask: Mask,
+        rows: Rows,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        dtype: torch.dtype,
+        added_BHTS: Tensor | None = None,
+    ) -> LoweredMask:
         mask = simplify(mask, rows)
-        if isinstance(mask, Everything):
+        if isinstance(mask, Everything) and added_BHTS is None:
             return LoweredMask()
-        if isinstance(mask, Causal) and rows.start == 0:  # torch's own causal mask is for whole rows only
+        if (
+            isinstance(mask, Causal) and rows.start == 0 and added_BHTS is None
+        ):  # torch's own causal mask is for whole rows only
             return LoweredMask(is_causal=True)
         bias_BTS, blind_B1T1 = lower_to_bias(mask, rows, dtype)
-        return LoweredMask(bias=bias_BTS[0] if len(bias_BTS) == 1 else bias_BTS[:, None], blind_B1T1=blind_B1T1)
+        if len(bias_BTS) == 1 and added_BHTS is None:
+            return LoweredMask(bias=bias_BTS[0], blind_B1T1=blind_B1T1)
+        return LoweredMask(bias=_with(added_BHTS, bias_BTS[:, None]), blind_B1T1=blind_B1T1)
 
     def __call__(
         self,
@@ -240,3 +283,8 @@ def choose_core(config: ModelConfig, device: torch.device) -> Core:
 
 def _drop(weights: Tensor, share: float) -> Tensor:
     return F.dropout(weights, share) if share else weights
+
+
+def _with(added_BHTS: Tensor | None, bias_B1TS: Tensor) -> Tensor:
+    """The bias of the mask, with what is added for the distance."""
+    return bias_B1TS if added_BHTS is None else bias_B1TS + added_BHTS

@@ -11,6 +11,7 @@ Axes: B batch · T new positions · D width · V vocabulary.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import cast
@@ -23,15 +24,25 @@ from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
 from pellucid.model.block import Block, shown
 from pellucid.model.cache import ContiguousCache
-from pellucid.model.context import Context, Pass
+from pellucid.model.context import Context, EncodedSource, Pass
 from pellucid.model.core import Core, LoweredMask, choose_core
+from pellucid.model.encoder import SourceEncoder
 from pellucid.model.head import Head, build_cap, build_transform
 from pellucid.model.mask import Causal, Everything, Mask, Near, Padding, Window, check_mask
 from pellucid.model.norm import build_norm
 from pellucid.model.output import Output
-from pellucid.model.position import AnyRotation, Positions, PositionTable, Rotations, build_addition, build_segments
+from pellucid.model.position import (
+    AnyRelative,
+    AnyRotation,
+    Positions,
+    PositionTable,
+    Rotations,
+    build_addition,
+    build_relative,
+    build_segments,
+)
 from pellucid.model.rows import Rows
-from pellucid.model.tap import Tap, no_tap
+from pellucid.model.tap import Tap, no_tap, within
 from pellucid.planning.config import ModelConfig
 
 ID_TYPES = (torch.int64, torch.int32)
@@ -53,7 +64,10 @@ class Decoder(nn.Module):
         self.segment = build_segments(config)
         self.embed_norm = build_norm(config.norm, config.d_model) if config.embedding.norm else nn.Identity()
         self.rotations = Rotations(config)
-        blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.relative = build_relative(config, causal=config.causal)
+        self.encoder = None if config.encoder is None else SourceEncoder(config, config.encoder)
+        cross = config.encoder is not None
+        blocks = nn.ModuleList(Block(config, layer, cross=cross) for layer in range(config.n_layers))
         self.blocks = cast("Sequence[Block]", blocks)  # a type that ModuleList cannot state
         self.final_norm = build_norm(config.norm, config.d_model) if config.norm.last else nn.Identity()
         self.transform = build_transform(config)
@@ -68,8 +82,7 @@ class Decoder(nn.Module):
         Without a context this is a plain pass over whole rows, with dropout only in training mode (`model.train()`).
         Raises RequestError for what is not a table of ids.
         """
-        if not isinstance(ids_BT, Tensor) or ids_BT.ndim != 2 or ids_BT.dtype not in ID_TYPES:
-            raise _no_ids(ids_BT)
+        _check_ids(ids_BT)
         context = Context(training=self.training) if context is None else context
         this_pass = self.open_pass(ids_BT, context)
         x_BTD = self._read(ids_BT, this_pass)
@@ -118,22 +131,46 @@ class Decoder(nn.Module):
         """The residual stream after the last norm, [B, T, D]: what the head reads."""
         return self._read(ids_BT, self.open_pass(ids_BT, context))
 
+    def encode(self, source_BS: Tensor, context: Context | None = None) -> EncodedSource:
+        """What the encoder makes of the source: the `memory` of a context for the decoder.
+
+        Of the context only `lengths`, `core`, `tap` and `training` count. Raises RequestError for a model without an encoder.
+        """
+        if self.encoder is None:
+            raise RequestError("this model has no encoder: it reads one text", hint="give the ids to the model itself")
+        _check_ids(source_BS)
+        context = Context(training=self.training) if context is None else context
+        this_pass = self._open(source_BS, context, Everything(), self.encoder.relative)
+        source_BSD = self.encoder(self._embed(source_BS, this_pass, "encoder."), this_pass)
+        return EncodedSource(source_BSD=source_BSD, lengths=context.lengths)
+
     def open_pass(self, ids_BT: Tensor, context: Context) -> Pass:
         """Compute once what all blocks share: the layout of the rows, the rotation by position, and the masks."""
+        if (self.encoder is None) != (context.memory is None):
+            found = "no memory" if context.memory is None else "a memory"
+            hint = "give Context(memory=model.encode(source)) to a model with an encoder, and only there"
+            raise RequestError("a decoder reads a memory where there is an encoder", found=found, hint=hint)
+        return self._open(ids_BT, context, self.mask, self.relative)
+
+    def _open(self, ids_BT: Tensor, context: Context, own: Mask, relative: AnyRelative) -> Pass:
+        """What all blocks of a pass share; `own`, `relative`: the mask and what is added to scores on this side."""
         cache, core = context.cache, context.core or choose_core(self.config, ids_BT.device)
         rows = Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
         self._check_length(rows)
         positions = _positions(rows, context)
         self.reserve_positions(rows.num_all)
-        mask = self._mask(rows, context)
+        mask = self._mask(rows, context, own)
         check_mask(mask, rows)
+        added_BHTS = relative(rows.places_BT()[..., None], torch.arange(rows.num_all, device=rows.device))
         return Pass(
             rows=rows,
             positions=positions,
             turns=self.rotations(positions, self.dtype),
             core=core,
-            masks={window: self._lower(core, mask, window, rows) for window in self.windows},
+            masks={window: self._lower(core, mask, window, rows, added_BHTS) for window in self.windows},
             segments_BT=context.segments_BT,
+            memory=context.memory,
+            source_mask=self._source_mask(core, rows, context.memory),
             cache=cache,
             tap=context.tap,
             training=context.training,
@@ -146,31 +183,46 @@ class Decoder(nn.Module):
                 module.reserve(num_positions)
 
     def _read(self, ids_BT: Tensor, this_pass: Pass) -> Tensor:
-        tap = this_pass.tap
-        embed_BTD = self.embed(ids_BT) if self.embed_scale == 1.0 else self.embed(ids_BT) * self.embed_scale
-        x_BTD = self.position(tap("embed", embed_BTD), this_pass.positions, tap)
-        x_BTD = shown(tap, "embed_norm", self.embed_norm)(self.segment(x_BTD, this_pass.segments_BT, tap))
-        x_BTD = tap("input", F.dropout(x_BTD, self.config.dropout if this_pass.training else 0.0))
+        tap, x_BTD = this_pass.tap, self._embed(ids_BT, this_pass)
         for block in self.blocks:
             x_BTD = block(x_BTD, this_pass)
         if this_pass.cache is not None:
             this_pass.cache.advance(this_pass.rows)
         return shown(tap, "final_norm", self.final_norm)(x_BTD)
 
-    def _lower(self, core: Core, mask: Mask, window: int | None, rows: Rows) -> LoweredMask:
+    def _embed(self, ids_BT: Tensor, this_pass: Pass, path: str = "") -> Tensor:
+        """What the first block reads, [B, T, D]; `path`: what the names of the tensors begin with."""
+        tap = within(this_pass.tap, path.removesuffix(".")) if path else this_pass.tap
+        embed_BTD = self.embed(ids_BT) if self.embed_scale == 1.0 else self.embed(ids_BT) * self.embed_scale
+        x_BTD = self.position(tap("embed", embed_BTD), this_pass.positions, tap)
+        x_BTD = shown(tap, "embed_norm", self.embed_norm)(self.segment(x_BTD, this_pass.segments_BT, tap))
+        return tap("input", F.dropout(x_BTD, self.config.dropout if this_pass.training else 0.0))
+
+    def _source_mask(self, core: Core, rows: Rows, memory: EncodedSource | None) -> LoweredMask:
+        """The mask of cross-attention: everything but the padding of the source."""
+        if memory is None or memory.lengths is None:
+            return LoweredMask()
+        lengths_B = torch.tensor(memory.lengths, device=rows.device)
+        looked_at = dataclasses.replace(rows, num_all=memory.source_BSD.size(1))
+        mask = Padding(lengths_B=lengths_B)
+        heads, kv_heads = self.config.n_heads, self.config.n_kv_heads
+        return core.lower(mask, looked_at, n_heads=heads, n_kv_heads=kv_heads, dtype=self.dtype)
+
+    def _lower(self, core: Core, mask: Mask, window: int | None, rows: Rows, added_BHTS: Tensor | None) -> LoweredMask:
         """The mask of the blocks with that window, in the form that this core needs."""
         if window is not None:
             mask = mask & (Window(size=window) if self.config.causal else Near(size=window))
-        return core.lower(mask, rows, n_heads=self.config.n_heads, n_kv_heads=self.config.n_kv_heads, dtype=self.dtype)
+        heads, kv_heads = self.config.n_heads, self.config.n_kv_heads
+        return core.lower(mask, rows, n_heads=heads, n_kv_heads=kv_heads, dtype=self.dtype, added_BHTS=added_BHTS)
 
-    def _mask(self, rows: Rows, context: Context) -> Mask:
+    def _mask(self, rows: Rows, context: Context, own: Mask) -> Mask:
         """The mask of a pass. Padding lies at the end: a causal row never sees it, any other needs a padding mask."""
         if context.mask is not None:
             return context.mask
-        if rows.full or isinstance(self.mask, Causal):
-            return self.mask
+        if rows.full or isinstance(own, Causal):
+            return own
         ends = [start + count for start, count in zip(rows.starts, rows.counts, strict=True)]
-        return self.mask & Padding(lengths_B=torch.tensor(ends, device=rows.device))
+        return own & Padding(lengths_B=torch.tensor(ends, device=rows.device))
 
     def _check_length(self, rows: Rows) -> None:
         if rows.num_all > self.config.context_length:
@@ -182,11 +234,13 @@ class Decoder(nn.Module):
             )
 
 
-def _no_ids(given: object) -> RequestError:
-    """The error for an input that is no table of ids."""
+def _check_ids(given: object) -> None:
+    """Raise RequestError for an input that is no table of ids."""
+    if isinstance(given, Tensor) and given.ndim == 2 and given.dtype in ID_TYPES:
+        return
     kind = f"a tensor of {given.ndim} axes, {given.dtype}" if isinstance(given, Tensor) else type(given).__name__
     hint = "give torch.tensor([[5, 6, 7]]): one row of ids, and model.device as its device"
-    return RequestError("the model reads a tensor of ids, [batch, positions]", found=kind, hint=hint)
+    raise RequestError("the model reads a tensor of ids, [batch, positions]", found=kind, hint=hint)
 
 
 def _positions(rows: Rows, context: Context) -> Positions:

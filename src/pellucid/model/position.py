@@ -5,9 +5,10 @@
     sinusoidal  p[t, 2i] = sin(t / 10000^(2i/D)), p[t, 2i+1] = cos(…), added to the embedding (or: all sines first)
     rotary      (RoPE) each query and key is rotated, pair by pair, by the angle t · theta^(-2i/K): their product then
                 depends only on the distance between them
+    relative    a learned number for each head and distance, added to the scores
 
-The kinds enter in two places: an addition acts on the embedding, a rotation on queries and keys. A kind that does not
-use one of them has the identity there. Positions are looked up once per pass: as one span of a table where all rows of
+The kinds enter in three places: an addition acts on the embedding, a rotation on queries and keys, a relative position on
+the scores. A kind that does not use one of them has the identity there. Positions are looked up once per pass: as one span of a table where all rows of
 the batch have the same positions, else row by row.
 
 Axes: B batch · T positions · D width · H heads · G key/value heads · K head width.
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from pellucid.errors import ModelError, RequestError
 from pellucid.model.tap import Tap
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.parts.position import Rotary
+from pellucid.planning.parts.position import Relative, Rotary
 
 Positions: TypeAlias = slice | Tensor  # the same span for every row of the batch, or [B, T]
 
@@ -266,6 +267,7 @@ def _pair_of_turns(turns: float, original_context: int, theta: float, head_dim: 
 
 AnyAddition: TypeAlias = LearnedPosition | SinusoidalPosition | NoAddition
 AnyRotation: TypeAlias = Rotation | NoRotation
+AnyRelative: TypeAlias = "RelativePosition | NoRelative"
 AnySegments: TypeAlias = SegmentTable | NoSegments
 
 
@@ -276,7 +278,7 @@ def build_addition(config: ModelConfig) -> AnyAddition:
         return LearnedPosition(config.context_length, config.d_model, position.first)
     if position.kind == "sinusoidal":
         return SinusoidalPosition(config.context_length, config.d_model, halves=position.halves)
-    if position.kind in ("none", "rotary"):
+    if position.kind in ("none", "rotary", "relative"):
         return NoAddition()
     raise ModelError("torch has no line for this kind of position", found=config.position.kind)
 
@@ -285,6 +287,49 @@ def build_segments(config: ModelConfig) -> AnySegments:
     """The module that adds a vector for the part of the row."""
     num_segments = config.embedding.segments
     return SegmentTable(num_segments, config.d_model) if num_segments else NoSegments()
+
+
+class RelativePosition(nn.Module):
+    """A learned number for each head and distance, added to the scores (T5).
+
+    A causal model tells `buckets` distances back apart, any other half as many in each direction: one by one up to half
+    of those, then in steps that grow with the distance, and everything from `farthest` on as one.
+
+    >>> RelativePosition(Relative(buckets=8, farthest=20), 1, causal=True).bucket(torch.tensor([0, -1, -3, -4, -9, -99])).tolist()
+    [0, 1, 3, 4, 6, 7]
+    """
+
+    def __init__(self, axes: Relative, n_heads: int, *, causal: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(axes.buckets, n_heads))
+        self.axes, self.causal = axes, causal
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """The number of the bucket of each distance, counted from the query: keys before it are negative."""
+        each = self.axes.buckets if self.causal else self.axes.buckets // 2
+        ahead = torch.zeros_like(distance) if self.causal else (distance > 0).long() * each
+        far = (-distance).clamp(min=0) if self.causal else distance.abs()
+        near = each // 2
+        steps = (far.clamp(min=1).float() / near).log() / math.log(self.axes.farthest / near) * (each - near)
+        return ahead + torch.where(far < near, far, (near + steps.long()).clamp(max=each - 1))
+
+    def forward(self, t_BT1: Tensor, s_S: Tensor) -> Tensor:
+        """What is added to the scores, [B or 1, H, T, S]."""
+        added_BTSH: Tensor = self.weight[self.bucket(s_S - t_BT1)]
+        return added_BTSH.permute(0, 3, 1, 2)
+
+
+class NoRelative(nn.Module):
+    """Adds nothing to the scores."""
+
+    def forward(self, t_BT1: Tensor, s_S: Tensor) -> None:
+        return None
+
+
+def build_relative(config: ModelConfig, *, causal: bool) -> AnyRelative:
+    """What is added to the scores for the distance."""
+    axes = config.position
+    return RelativePosition(axes, config.n_heads, causal=causal) if axes.kind == "relative" else NoRelative()
 
 
 class Rotations(nn.Module):

@@ -59,6 +59,7 @@ NEUTRAL: Mapping[str, Any] = {
     "head.transform": None,
     "head.scaled": False,
     "head.softcap": None,
+    "encoder": None,
     "causal": True,
 }
 

@@ -21,12 +21,23 @@ from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig
 from pellucid.planning.parts.feed_forward import FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
 from pellucid.planning.parts.position import MOST_POSITIONS, Position, Rotary
-from pellucid.settings import Layer, Named, groups_in, nested, resolve, setting, type_hints
-
-Init = Literal["gpt2", "zero_projections", "matched_keys"]
+from pellucid.settings import REQUIRED, Layer, Named, groups_in, nested, resolve, setting, type_hints
 
 # No known model is larger than this. A file that asks for more is refused.
 MOST_TOKENS, MOST_LAYERS, MOST_HEADS, MOST_WIDTH = 1 << 22, 1 << 12, 1 << 14, 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(Named):
+    """An encoder beside the decoder, which reads what it makes of a source text (cross-attention).
+
+    Its blocks are like the decoder's, and see the whole source. Both sides share the token embedding.
+    """
+
+    n_layers: int = setting(REQUIRED, "blocks of the encoder", low=1, high=MOST_LAYERS)
+
+
+Init = Literal["gpt2", "zero_projections", "matched_keys"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +67,9 @@ class ModelConfig(Named):
     norm: NormConfig = setting(NormConfig(), "")
     head: HeadConfig = setting(HeadConfig(), "")
     tied_head: bool = setting(True, "the output head is the token embedding, transposed")
+    encoder: EncoderConfig | None = setting(
+        None, "an encoder whose output the blocks read too (none: decoder or encoder alone)"
+    )
     causal: bool = setting(True, "a position sees only itself and earlier ones")
     dropout: float = setting(
         0.0, "share of activations dropped in training (embedding, attention, both residual branches)", low=0, high=0.99
@@ -117,6 +131,8 @@ class ModelConfig(Named):
             self._check_layers("position.skipped", self.position.skipped)
         if self.feed_forward.experts is not None and self.feed_forward.experts.layers is not None:
             self._check_layers("feed_forward.experts.layers", self.feed_forward.experts.layers)
+        if self.encoder is not None:
+            self._check_encoder()
         if self.head.scaled and not self.tied_head:
             raise ModelError("only a tied head is scaled", found="head.scaled=True, tied_head=False")
 
@@ -129,6 +145,17 @@ class ModelConfig(Named):
             )
         if window.layers is not None:
             self._check_layers("sliding_layers", window.layers)
+
+    def _check_encoder(self) -> None:
+        """Raise ModelError for what an encoder–decoder cannot have: both sides share all axes but their number of blocks."""
+        experts, rotary = self.feed_forward.experts, self.position
+        if not self.causal:
+            raise ModelError("beside an encoder stands a causal decoder", found="causal=False")
+        if self.attention.window or (experts and experts.layers) or (isinstance(rotary, Rotary) and rotary.skipped):
+            raise ModelError(
+                "what differs from block to block is not known of an encoder beside a decoder",
+                found="attention.window, feed_forward.experts.layers or position.skipped",
+            )
 
     def _check_layers(self, name: str, layers: tuple[int, ...]) -> None:
         if not layers or sorted({*layers} & {*range(self.n_layers)}) != list(layers):

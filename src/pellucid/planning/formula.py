@@ -18,7 +18,7 @@ from fractions import Fraction
 from pellucid.counts import counted
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.parts.position import Learned
+from pellucid.planning.parts.position import Learned, Relative
 
 OPERATIONS: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
@@ -124,6 +124,10 @@ def _sizes_of_parts(config: ModelConfig) -> dict[str, int]:
     experts, found = config.feed_forward.experts, dict[str, int]()
     if isinstance(config.position, Learned):
         found["position_rows"] = config.context_length + config.position.first
+    if isinstance(config.position, Relative):
+        found["position_buckets"] = config.position.buckets
+    if config.encoder is not None:
+        found["n_encoder_layers"] = config.encoder.n_layers
     if config.embedding.segments:
         found["n_segments"] = config.embedding.segments
     if experts is not None:

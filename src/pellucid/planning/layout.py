@@ -13,7 +13,13 @@ from itertools import chain
 from typing import TypeVar
 
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.parts.attention import AttentionCore, describe_core, describe_output, describe_projections
+from pellucid.planning.parts.attention import (
+    AttentionCore,
+    describe_core,
+    describe_cross,
+    describe_output,
+    describe_projections,
+)
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Group, Part, TensorPlan
 from pellucid.planning.parts.embedding import (
     describe_embedding,
@@ -35,6 +41,8 @@ class Layout:
     """A model's parts: those before the blocks, those of each block, those after."""
 
     first: tuple[Part, ...]
+    encoder: tuple[tuple[Part, ...], ...]  # the blocks of an encoder beside the decoder; () where there is none
+    encoded: tuple[Part, ...]  # what stands around them: its table of positions, the norm behind its last block
     blocks: tuple[tuple[Part, ...], ...]
     last: tuple[Part, ...]
 
@@ -46,13 +54,20 @@ class Layout:
     def kept(self) -> Iterator[tuple[CostLine, str]]:
         """What autograd keeps for each token, and how often (`n_layers`), those of the blocks first."""
         in_blocks = count_in_blocks([line for part in block for line in part.kept] for block in self.blocks)
-        outside = Counter(line for part in (*self.first, *self.last) for line in part.kept)
-        for line in dict.fromkeys((*in_blocks, *outside)):
-            blocks, others = in_blocks.get(line, ""), str(outside[line]) if outside[line] else ""
-            yield line, f"({blocks} + {others})" if blocks and others else blocks or others
+        in_encoder = count_in_blocks(
+            ([line for part in block for line in part.kept] for block in self.encoder), ENCODER
+        )
+        outside = Counter(line for part in (*self.first, *self.encoded, *self.last) for line in part.kept)
+        for line in dict.fromkeys((*in_blocks, *in_encoder, *outside)):
+            counts = [in_blocks.get(line, ""), in_encoder.get(line, ""), str(outside[line]) if outside[line] else ""]
+            found = [count for count in counts if count]
+            yield line, f"({' + '.join(found)})" if len(found) > 1 else found[0]
 
 
-def count_in_blocks(blocks: Iterable[Iterable[T]]) -> dict[T, str]:
+ENCODER = "n_encoder_layers"
+
+
+def count_in_blocks(blocks: Iterable[Iterable[T]], symbol: str = "n_layers") -> dict[T, str]:
     """How often each thing stands in all blocks together, as a factor of a formula.
 
     >>> count_in_blocks([["norm", "norm", "experts"], ["norm", "norm"]])
@@ -64,7 +79,7 @@ def count_in_blocks(blocks: Iterable[Iterable[T]]) -> dict[T, str]:
         each = {count[thing] for count in counts}
         (some,) = each if len(each) == 1 else (0,)
         total = str(sum(count[thing] for count in counts))
-        found[thing] = {0: total, 1: "n_layers"}.get(some, f"{some} x n_layers")
+        found[thing] = {0: total, 1: symbol}.get(some, f"{some} x {symbol}")
     return found
 
 
@@ -84,7 +99,9 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
             describe_embedding_norm(config.embedding, config.norm),
             Part(kept=masks, steps=(Activation(name="input", axes=STREAM, meaning="what the first block reads"),)),
         ),
-        blocks=tuple(_block(config, layer, core) for layer in range(config.n_layers)),
+        encoder=tuple(_block(config, 0, core) for _ in range(config.encoder.n_layers)) if config.encoder else (),
+        encoded=_encoded(config),
+        blocks=tuple(_block(config, layer, core, cross=config.encoder is not None) for layer in range(config.n_layers)),
         last=(
             *((describe_norm(config.norm, "final_norm"),) if config.norm.last else ()),
             describe_transform(config.head, config.norm),
@@ -93,7 +110,15 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
     )
 
 
-def _block(config: ModelConfig, layer: int, core: AttentionCore) -> tuple[Part, ...]:
+def _encoded(config: ModelConfig) -> tuple[Part, ...]:
+    """What stands around the blocks of an encoder, if there is one."""
+    if config.encoder is None:
+        return ()
+    relative = (describe_position(config.position),) if config.position.kind == "relative" else ()
+    return (*relative, *((describe_norm(config.norm, "final_norm"),) if config.norm.last else ()))
+
+
+def _block(config: ModelConfig, layer: int, core: AttentionCore, *, cross: bool = False) -> tuple[Part, ...]:
     """The parts of one block. Both branches are added to the stream, each through its dropout."""
     norm, placement = config.norm, config.norm.placement
     masks = (MASK,) if config.dropout else ()
@@ -106,8 +131,17 @@ def _block(config: ModelConfig, layer: int, core: AttentionCore) -> tuple[Part, 
     )
     has_experts = config.has_experts(layer)
     mlp = (describe_experts(config.feed_forward) if has_experts else describe_feed_forward(config.feed_forward),)
+    looked = Part(
+        kept=masks, steps=(Activation(name="looked", axes=STREAM, meaning="the stream after cross-attention"),)
+    )
+    crossed = (describe_cross(config.attention, core, dropout=bool(config.dropout)),)
+    branches = [
+        ("attention", attention, middle),
+        *([("cross", crossed, looked)] if cross else []),
+        ("mlp", mlp, output),
+    ]
     parts: list[Part] = []
-    for name, branch, end in (("attention", attention, middle), ("mlp", mlp, output)):
+    for name, branch, end in branches:
         before = placement != "after" and (norm.first or layer > 0 or name != "attention")
         parts += [describe_norm(norm, f"{name}_norm")] if before else []
         parts += branch
@@ -120,10 +154,25 @@ def tensor_plans(config: ModelConfig) -> Iterator[TensorPlan]:
     """Every learned tensor under the name that the built model gives it, in its order."""
     from_parts = lay_out(config)
     yield from _tensors(from_parts.first)
-    for layer, block in enumerate(from_parts.blocks):
-        for tensor in _tensors(block):
-            yield tensor.within(f"blocks.{layer}.")
+    for path, parts in (*_encoder_parts(from_parts), *_block_parts(from_parts)):
+        for tensor in _tensors(parts):
+            yield tensor.within(path)
     yield from _tensors(from_parts.last)
+
+
+def _encoder_parts(layout: Layout) -> Iterator[tuple[str, tuple[Part, ...]]]:
+    """The parts of an encoder, each with the path of its names: its relative positions, its blocks, the norm behind them."""
+    before = tuple(part for part in layout.encoded if not part.steps)
+    yield "encoder.", before
+    for layer, block in enumerate(layout.encoder):
+        yield f"encoder.blocks.{layer}.", block
+    yield "encoder.", tuple(part for part in layout.encoded if part not in before)
+
+
+def _block_parts(layout: Layout) -> Iterator[tuple[str, tuple[Part, ...]]]:
+    """The parts of every block, with the path of its names."""
+    for layer, block in enumerate(layout.blocks):
+        yield f"blocks.{layer}.", block
 
 
 def optimizer_groups(config: ModelConfig) -> dict[str, Group]:
@@ -146,10 +195,14 @@ def steps(config: ModelConfig) -> Iterator[Activation]:
     ['embed', 'input', 'blocks.0.attention_norm', 'blocks.0.attention.query']
     """
     from_parts = lay_out(config)
+    if from_parts.encoder:  # it embeds the source as the decoder does its text
+        for path, parts in (("encoder.", from_parts.first), *_encoder_parts(from_parts)):
+            for step in _steps(parts):
+                yield step.of_source().within(path)
     yield from _steps(from_parts.first)
-    for layer, block in enumerate(from_parts.blocks):
-        for step in _steps(block):
-            yield step.within(f"blocks.{layer}.")
+    for path, parts in _block_parts(from_parts):
+        for step in _steps(parts):
+            yield step.within(path)
     yield from _steps(from_parts.last)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Breakdown, Term, sizes, term
-from pellucid.planning.layout import count_in_blocks, lay_out, tensor_plans
+from pellucid.planning.layout import ENCODER, count_in_blocks, lay_out, tensor_plans
 from pellucid.planning.parts.description import Part
 
 EMBEDDINGS = ("token_embedding", "position_embedding", "segment_embedding")
@@ -62,14 +62,16 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {tensor.name: tuple(symbols[axis] for axis in tensor.axes) for tensor in tensor_plans(config)}
 
 
-def block_matrices(config: ModelConfig, layer: int = 0) -> list[tuple[str, str]]:
-    """(part, formula) of each weight matrix of one block: where the arithmetic happens, and what Muon trains.
+def block_matrices(config: ModelConfig) -> list[tuple[str, str]]:
+    """(part, formula) of each weight matrix of all blocks: where the arithmetic happens, and what Muon trains.
 
     >>> from pellucid.planning.presets import preset
-    >>> block_matrices(preset("gpt2"))[0]
-    ('query', 'd_attention x d_model')
+    >>> matrices = block_matrices(preset("gpt2"))
+    >>> matrices[0], len(matrices)
+    (('query', 'd_attention x d_model'), 72)
     """
-    tensors = (tensor for part in lay_out(config).blocks[layer] for tensor in part.tensors)
+    layout = lay_out(config)
+    tensors = (tensor for block in (*layout.encoder, *layout.blocks) for part in block for tensor in part.tensors)
     return [(tensor.part, " x ".join(tensor.axes)) for tensor in tensors if tensor.group == "matrix"]
 
 
@@ -79,6 +81,9 @@ def _formulas(config: ModelConfig) -> Iterator[tuple[str, str]]:
     yield from _sums(layout.first)
     for (name, formula), times in count_in_blocks(map(_sums, layout.blocks)).items():
         yield name, f"({formula}) x {times}" if " + " in formula else f"{formula} x {times}"
+    for (name, formula), times in count_in_blocks(map(_sums, layout.encoder), ENCODER).items():
+        yield f"encoder_{name}", f"({formula}) x {times}" if " + " in formula else f"{formula} x {times}"
+    yield from ((f"encoder_{name}", formula) for name, formula in _sums(layout.encoded))
     yield from _sums(layout.last)
 
 

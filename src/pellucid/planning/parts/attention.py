@@ -5,7 +5,7 @@ It has three parts in a row: the projections, the core that mixes positions, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, matrix, vector
@@ -98,6 +98,37 @@ def describe_core(core: AttentionCore, axes: AttentionConfig, *, dropout: bool) 
             ),
         ),
     )
+
+
+def describe_cross(axes: AttentionConfig, core: AttentionCore, *, dropout: bool) -> Part:
+    """Cross-attention: queries of the stream look at keys and values of the encoder's output, unturned."""
+    parts = (describe_projections(axes, None), describe_core(core, axes, dropout=dropout), describe_output(axes))
+    tensors = [tensor for part in parts for tensor in part.tensors]
+    steps = [step for part in parts for step in part.steps]
+    return Part(
+        tensors=tuple(replace(tensor, name=_crossed(tensor.name), part=f"cross_{tensor.part}") for tensor in tensors),
+        products=tuple(
+            CostLine(name=f"cross_{line.name}", formula="d_attention x context_length") for line in parts[1].products
+        ),
+        kept=tuple(replace(line, name=f"cross_{line.name}") for part in parts for line in part.kept),
+        steps=tuple(
+            replace(
+                step, name=_crossed(step.name), axes=tuple(OF_SOURCE.get((step.name, axis), axis) for axis in step.axes)
+            )
+            for step in steps
+        ),
+    )
+
+
+# Keys and values are the encoder's, and the source is what is looked at; all else is the stream's.
+OF_SOURCE = {
+    ("attention.key", "new"): "source", ("attention.value", "new"): "source",
+    ("attention.scores", "all"): "source", ("attention.weights", "all"): "source",
+}  # fmt: skip
+
+
+def _crossed(name: str) -> str:
+    return name.replace("attention.", "cross.", 1)
 
 
 def _say_scores(axes: AttentionConfig) -> str:

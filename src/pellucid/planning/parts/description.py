@@ -56,12 +56,16 @@ class CostLine:
 class Activation:
     """A tensor on the way: its name, what it is, and its axes beside the batch.
 
-    `new` positions are read, `all` are attended to, `last` are scored.
+    `new` positions are read, `all` are attended to, `last` are scored; `source` are read by an encoder.
     """
 
     name: str
     axes: tuple[str, ...]
     meaning: str
+
+    def of_source(self) -> Activation:
+        """The same tensor in an encoder, which reads the whole source at once."""
+        return replace(self, axes=tuple("source" if axis in ("new", "all") else axis for axis in self.axes))
 
     def within(self, path: str) -> Activation:
         """The same tensor of one block, whose path comes before its name."""

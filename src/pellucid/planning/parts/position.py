@@ -10,7 +10,12 @@ from pellucid.errors import ModelError
 from pellucid.planning.parts.description import STREAM, Activation, Part, TensorPlan
 from pellucid.settings import Named, setting
 
-MOST_POSITIONS, MOST_NUMBER, MOST_FIRST = 1 << 24, 1e15, 1 << 10  # beyond these no model is known
+MOST_POSITIONS, MOST_NUMBER, MOST_FIRST, MOST_BUCKETS = (
+    1 << 24,
+    1e15,
+    1 << 10,
+    1 << 12,
+)  # beyond these no model is known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,11 +116,33 @@ class Rotary(Named):
             raise ModelError("the base of rotary wavelengths must be a finite number", found=f"theta={self.theta}")
 
 
-Position = NoPosition | Learned | Sinusoidal | Rotary
+@dataclass(frozen=True, kw_only=True)
+class Relative(Named):
+    """A learned number for each head and distance, added to the scores; far distances share one (T5)."""
+
+    kind: Literal["relative"] = "relative"
+    buckets: int = setting(
+        32, "numbers for each head: one for each near distance, then one for ever more", low=2, high=MOST_BUCKETS
+    )
+    farthest: int = setting(128, "all distances from here on share one number", low=2, high=MOST_POSITIONS)
+
+    def __post_init__(self) -> None:
+        if self.buckets % 4 or self.farthest <= self.buckets // 2:
+            raise ModelError(
+                "buckets of distances must be a multiple of 4, and reach beyond half their number",
+                found=f"buckets={self.buckets}, farthest={self.farthest}",
+            )
+
+
+Position = NoPosition | Learned | Sinusoidal | Rotary | Relative
 
 
 def describe_position(position: Position) -> Part:
-    """The table added to the embedding, if there is one; rotary positions act on queries and keys, in attention."""
+    """The table of positions, if there is one; rotary positions act on queries and keys, in attention."""
+    if isinstance(position, Relative):
+        axes = ("position_buckets", "n_heads")
+        table = TensorPlan(name="relative.weight", part="relative_positions", axes=axes, group="tied", start="table")
+        return Part(tensors=(table,))
     if not isinstance(position, Learned | Sinusoidal):
         return Part()
     added = Activation(name="position", axes=STREAM, meaning="what is added for the position")

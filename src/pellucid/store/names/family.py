@@ -38,6 +38,7 @@ class Stored:
     holds: tuple[str, ...]
     transposed: bool = False
     expert: int | None = None
+    as_row: bool = False  # a vector that lies as a matrix of one row
 
     def at(self, layer: int) -> Stored:
         """The same entry with the layer's number filled in."""
@@ -108,10 +109,11 @@ def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:
 
     Raises WeightsError when the model has a parameter that no entry holds: it would be lost.
     """
+    num_layers = max(config.n_layers, config.encoder.n_layers if config.encoder else 0)
     entries, num_experts = [], config.feed_forward.experts.count if config.feed_forward.experts else 0
     for whole in table:
         for entry in whole.of(num_experts) if "{e}" in whole.name else [whole]:
-            entries += [entry.at(layer) for layer in range(config.n_layers)] if "{i}" in entry.name else [entry]
+            entries += [entry.at(layer) for layer in range(num_layers)] if "{i}" in entry.name else [entry]
     shapes = parameter_shapes(config)
     kept = [entry for entry in entries if entry.holds[0] in shapes]
     if lost := shapes.keys() - {name for entry in kept for name in entry.holds}:
@@ -127,7 +129,7 @@ def to_foreign(family: Family, config: ModelConfig, weights: Mapping[str, Tensor
     for entry in family.layout(config):
         held = [weights[name] if entry.expert is None else weights[name][entry.expert] for name in entry.holds]
         stacked = held[0] if len(held) == 1 else torch.cat(held)
-        tensors[entry.name] = stacked.mT if entry.transposed else stacked
+        tensors[entry.name] = stacked.mT if entry.transposed else stacked[None] if entry.as_row else stacked
     return tensors
 
 
@@ -158,7 +160,7 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
         )  # fmt: skip
     weights, experts = dict[str, Tensor](), dict[str, list[Tensor]]()
     for name, entry in layout.items():
-        stacked = found[name].mT if entry.transposed else found[name]
+        stacked = found[name].mT if entry.transposed else found[name][0] if entry.as_row else found[name]
         if entry.expert is not None:
             experts.setdefault(entry.holds[0], []).append(stacked)
             continue
@@ -196,7 +198,7 @@ def _stored_shape(entry: Stored, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     if entry.expert is not None:
         return first[1:]
     shape = (sum(shapes[name][0] for name in entry.holds), *first[1:])
-    return shape[::-1] if entry.transposed else shape
+    return shape[::-1] if entry.transposed else (1, *shape) if entry.as_row else shape
 
 
 def _faults(name: str, tensor: Tensor, wanted: tuple[int, ...]) -> list[str]:
