@@ -174,12 +174,15 @@ def test_the_loss_by_hand() -> None:
 def test_a_tokenizer_needs_sentinels_an_end_and_a_beginning() -> None:
     plain = train_characters(["abc"], specials="standard")
     with pytest.raises(TokenizerError) as caught:
-        SpansObjective.of(SpanSettings(), plain, context_length=64)
-    assert caught.value.found == "0 with the role sentinel, 4 needed for rows of 64 tokens"
+        SpansObjective.of(SpanSettings(), plain)
+    assert caught.value.found == "0 with the role sentinel, 2 needed for rows of 2 tokens"
     names = [f"<extra_id_{number}>" for number in range(4)]
-    built = SpansObjective.of(SpanSettings(), plain.with_tokens(names), context_length=64)
+    built = SpansObjective.of(SpanSettings(), plain.with_tokens(names))
     assert len(built.sentinel_ids) == 4 and built.end_id == plain.eos_id and built.start_id == plain.roles.first("pad")
+    with pytest.raises(TokenizerError) as caught:
+        built.batch(rows_of(torch.full((1, 85), 7)), KEY)
+    assert caught.value.found == "4 with the role sentinel, 5 needed for rows of 84 tokens"
     with pytest.raises(TokenizerError, match="begin with"):
-        SpansObjective.of(
-            SpanSettings(), train_characters(["abc"], specials="none").with_tokens(names), context_length=64
-        )
+        SpansObjective.of(SpanSettings(), train_characters(["abc"], specials="none").with_tokens(names))
+    ready = SpansObjective.of(SpanSettings(), train_characters(["abc"], specials="sentinels"))
+    assert len(ready.sentinel_ids) == 100

@@ -72,10 +72,10 @@ def command(
 
     use_threads(common.threads, inspect_machine())
     checkpoint = open_checkpoint(source, pattern=common.pattern, recorder=Terminal())
-    if measure is not None and not checkpoint.config.causal:
+    if measure is not None and (not checkpoint.config.causal or checkpoint.config.encoder is not None):
         raise RequestError(
             "this model does not predict the next token: it has no bits per byte",
-            found="--measure, causal=False",
+            found="--measure",
             hint="leave --measure out, and compare the losses that pellucid eval gives of both",
         )
     # Opened once, as a pipe can be, and before the work: a text that is not there should be known by then.

@@ -194,10 +194,10 @@ def token_logprobs(model: Model, tokenizer: Tokenizer, text: str) -> tuple[Score
     The text begins after <bos>. Without a <bos>, its first token has nothing before it and is left out. A text longer
     than the context is cut into windows. Raises RequestError for a model that does not predict the next token.
     """
-    if not model.config.causal:
+    if not model.config.causal or model.config.encoder is not None:
         raise RequestError(
-            "this model sees the whole row at once: it does not tell how likely a token is after those before it",
-            found="causal=False",
+            "this model does not tell how likely a token is after those before it alone",
+            found="it sees the whole row" if model.config.encoder is None else "it reads a source as well",
             hint="leave out --surprising: its own loss is measured all the same",
         )
     ids = tokenizer.encode_prompt(text)

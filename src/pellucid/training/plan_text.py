@@ -51,6 +51,12 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
         )
     if not config.causal:
         yield "causal", "no", reasons.get("causal", "as asked, or as the model has it")
+    if config.encoder is not None:
+        yield (
+            "encoder blocks",
+            str(config.encoder.n_layers),
+            reasons.get("encoder", "as asked, or as the model has it"),
+        )
     yield (
         "update",
         f"{counted(plan.rows, 'row')} x {plan.row_length or config.context_length}",

@@ -19,11 +19,8 @@ from typing import TypeVar
 from torch import Tensor
 
 from pellucid.counts import counted
-from pellucid.data.batch import Batch
 from pellucid.data.loader import DocumentLoader, Loader, Pool, build_loader
-from pellucid.data.objectives.build import build_objective, settle_objective
-from pellucid.data.objectives.masked import ReadsBothSides
-from pellucid.data.objectives.protocol import Objective
+from pellucid.data.objectives.build import AnyObjective, build_objective, settle_objective
 from pellucid.data.objectives.settings import ObjectiveSettings, read_objective
 from pellucid.data.prepare import Prepared, identify, prepare
 from pellucid.data.shards import TokenShards
@@ -85,7 +82,7 @@ class OpenRun:
     parent: Checkpoint | None  # the model to start from; None: train from scratch
     tokenizer: Tokenizer
     asked: ObjectiveSettings  # what the objective asks, with nothing left open
-    objective: Objective[ReadsBothSides, Batch]
+    objective: AnyObjective
     prepared: Prepared
     recorder: Recorder
 

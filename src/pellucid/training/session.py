@@ -19,7 +19,7 @@ from torch import nn
 
 from pellucid.counts import counted
 from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, measure_loss
-from pellucid.evaluate.objective import OBJECTIVE
+from pellucid.evaluate.objective import OBJECTIVE, sight_of
 from pellucid.events import Event
 from pellucid.settings import shallow
 from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
@@ -152,7 +152,7 @@ class Session:
             reason=reason,
             checkpoint=None if latest is None else latest.directory,
             best=self.run.best() or latest,
-            continues_text=self.plan.config.causal,
+            continues_text=sight_of(self.plan.config) == "before",
             opening=find_opening(self.opened.prepared.train, self.opened.tokenizer),
         )
 

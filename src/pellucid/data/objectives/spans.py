@@ -78,33 +78,30 @@ class SpansObjective:
     is_text_V: NDArray[np.bool_]  # which ids stand for text; no other is hidden
 
     @classmethod
-    def of(cls, settings: SpanSettings, tokenizer: Tokenizer, *, context_length: int) -> Self:
-        """The objective for text of a tokenizer, in rows of so many tokens.
+    def of(cls, settings: SpanSettings, tokenizer: Tokenizer) -> Self:
+        """The objective for text of a tokenizer.
 
-        Raises TokenizerError for one with too few sentinels, without an end of text, or with nothing for a decoder to
-        begin with.
+        Raises TokenizerError for one without sentinels or an end of text, or with nothing for a decoder to begin with.
         """
         check_end(tokenizer)
         assert tokenizer.eos_id is not None, "just checked"
-        sentinel_ids = tokenizer.roles.get("sentinel", ())
-        needed = 1 + num_spans(context_length, settings)[1]
-        if len(sentinel_ids) < needed:
-            raise TokenizerError(
-                "the tokenizer has too few sentinels for hidden spans",
-                found=f"{len(sentinel_ids)} with the role sentinel, {needed} needed for rows of {context_length:,} tokens",
-                hint="add some: pellucid tokenizer add … '<extra_id_0>' '<extra_id_1>' …, or hide less: objective.share",
-            )
-        return cls(
+        objective = cls(
             settings=settings,
-            sentinel_ids=sentinel_ids,
+            sentinel_ids=tokenizer.roles.get("sentinel", ()),
             start_id=start_id(tokenizer),
             end_id=tokenizer.eos_id,
             is_text_V=text_ids(tokenizer),
         )
+        objective._check_sentinels(2)  # the shortest row that hides something
+        return objective
 
     def batch(self, rows: TokenRows, key: RowKey) -> SourceBatch:
-        """Sources with sentinels, and what the sentinels stand for. The last column is left out: the next row has it."""
+        """Sources with sentinels, and what the sentinels stand for. The last column is left out: the next row has it.
+
+        Raises TokenizerError for rows so long that the sentinels do not suffice.
+        """
         ids_BT, told_BT = rows.ids_BS[:, :-1], rows.weights_BS[:, :-1]
+        self._check_sentinels(ids_BT.size(1))
         parts = []
         for ids_T, told_T, length, row_key in zip(
             ids_BT, told_BT, rows.lengths_B, key.of_each(rows.index_B), strict=True
@@ -128,6 +125,15 @@ class SpansObjective:
     def measure(self, model: ReadsSource, batch: SourceBatch) -> Mapping[str, Tensor]:
         """At each place of the targets, [B, T]: the nll, in nats, and whether the target is the model's likeliest token."""
         return source_measures(model, batch)
+
+    def _check_sentinels(self, length: int) -> None:
+        needed = 1 + num_spans(length, self.settings)[1]
+        if len(self.sentinel_ids) < needed:
+            raise TokenizerError(
+                "the tokenizer has too few sentinels for hidden spans",
+                found=f"{len(self.sentinel_ids)} with the role sentinel, {needed} needed for rows of {length:,} tokens",
+                hint="add --set tokenizer.specials=sentinels, hide less (objective.share), or take a shorter context",
+            )
 
     def _split(
         self, ids_T: NDArray[np.int64], told_T: NDArray[np.float32], key: np.uint64

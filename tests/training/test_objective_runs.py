@@ -1,4 +1,4 @@
-"""Whole runs by a masked objective: they learn, resume, say what they measure, and refuse what does not fit."""
+"""Whole runs by objectives that are not causal: they learn, resume, say what they measure, and refuse what does not fit."""
 
 from __future__ import annotations
 
@@ -174,3 +174,84 @@ def test_an_objective_that_is_not_known_in_a_file_is_said(book: Path, tmp_path: 
     damaged = dataclasses.replace(checkpoint, info={**checkpoint.info, "objective": {"kind": "unheard"}})
     with pytest.raises(CorruptFileError, match="trained by"):
         objective_of(damaged, checkpoint.tokenizer)
+
+
+# -- hidden spans: an encoder and a decoder ---------------------------------------------------------------------------
+
+SPANS = {"objective": {"kind": "spans", "share": 0.3}, "tokenizer": {"vocab_size": 400, "specials": "sentinels"}}
+
+
+def test_spans_are_learned_by_an_encoder_and_a_decoder(book: Path, tmp_path: Path, task) -> None:
+    finished = pretrain(task(book, tmp_path / "run", **SPANS, steps=40, batch={"tokens": 256, "micro_rows": 8}))
+    run = Run.open(tmp_path / "run")
+    losses = [row["loss"] for row in run.read_metrics() if row["kind"] == "train"]
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    last = evaluations(run.read_metrics())[-1]
+    assert last["objective"] == "spans" and not last.keys() & {"perplexity", "bits_per_byte"}
+    checkpoint = load_checkpoint(finished.checkpoint)
+    assert checkpoint.config.encoder.n_layers == checkpoint.config.n_layers == 2 and not finished.continues_text
+    reasons = {reason["field"]: reason["why"] for reason in run.part("plan")["reasons"]}
+    assert "the objective reads a source" in reasons["encoder"]
+    document = Document(text=book.read_text(encoding="utf-8"), origin="book")
+    own = objective_of(checkpoint, checkpoint.tokenizer)
+    measured = measure_text(load_model(checkpoint), checkpoint.tokenizer, [document], objective=own)
+    assert measured.loss < losses[0] and not isinstance(measured, Likelihood)
+
+
+def test_a_run_of_spans_that_goes_on_hides_the_same(book: Path, tmp_path: Path, task) -> None:
+    pretrain(task(book, tmp_path / "whole", **SPANS, saving={"keep_last": 9}))
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "step-000006")
+    (tmp_path / "cut" / LATEST).write_text("step-000004\n", encoding="utf-8")
+    pretrain(task(book, tmp_path / "cut", **SPANS, saving={"keep_last": 9}))
+    whole, cut = (Run.open(tmp_path / name) for name in ("whole", "cut"))
+    assert [*map(without_wall_clock, cut.read_metrics())] == [*map(without_wall_clock, whole.read_metrics())]
+
+
+def test_the_padding_of_a_source_is_not_seen() -> None:
+    config = ModelConfig.from_axes(
+        vocab_size=20, context_length=8, n_layers=1, n_heads=2, n_kv_heads=1, head_dim=8, d_model=16, d_ff=24,
+        init="gpt2", encoder={"n_layers": 1},
+    )  # fmt: skip
+    asked = AskedModel(model=build(config, seed=1))
+    ids_BT, source_BS = torch.tensor([[1, 2, 3], [1, 2, 3]]), torch.tensor([[4, 5, 6, 7], [8, 9, 0, 0]])
+    together = asked(ids_BT, source_BS=source_BS, source_lengths_B=torch.tensor([4, 2])).logits_BTV
+    alone = asked(ids_BT[1:], source_BS=source_BS[1:, :2], source_lengths_B=torch.tensor([2])).logits_BTV
+    assert torch.allclose(together[1], alone[0], atol=1e-6)
+    other = asked(ids_BT, source_BS=source_BS, source_lengths_B=torch.tensor([4, 3])).logits_BTV
+    assert not torch.allclose(other[1], alone[0], atol=1e-4)
+    empty = asked(ids_BT, source_BS=source_BS, source_lengths_B=torch.tensor([4, 0])).logits_BTV
+    assert empty.isfinite().all(), "a row that fills up a batch has no source"
+
+
+@pytest.mark.parametrize(
+    ("changes", "found", "hint"),
+    [
+        (
+            {"objective": "spans", "model": {"preset": "tiny-gpt2"}},
+            "objective=spans, causal=True",
+            "model.encoder.n_layers",
+        ),
+        (
+            {"objective": "spans", "model": {"causal": False, "encoder": None}},
+            "objective=spans, causal=False",
+            "encoder",
+        ),
+        (
+            {"objective": "masked", "model": {"causal": True, "encoder": {"n_layers": 1}}},
+            "a model with an encoder",
+            "causal",
+        ),
+        ({"objective": "spans", "compile": "on"}, "objective=spans, compile=on", "compile=on"),
+    ],
+)
+def test_hidden_spans_need_an_encoder(changes: dict, found: str, hint: str, tmp_path: Path, task) -> None:
+    with pytest.raises(SettingsError) as caught:
+        pretrain(task(tmp_path / "no.txt", tmp_path / "run", **changes))
+    assert found in caught.value.found and hint in caught.value.hint
+
+
+def test_hidden_spans_need_sentinels(book: Path, tmp_path: Path, task) -> None:
+    with pytest.raises(TokenizerError) as caught:
+        pretrain(task(book, tmp_path / "run", objective="spans"))
+    assert "sentinel" in caught.value.found and "specials=sentinels" in caught.value.hint
