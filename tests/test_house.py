@@ -64,6 +64,7 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "uvicorn": ("lens/page/",),
     "anywidget": ("lens/page/",),
     "umap": ("lens/umap_map.py",),
+    "rjieba": ("data/whole_words.py",),
     "huggingface_hub": ("store/hub/server.py",),
     "httpx2": ("store/hub/server.py",),
 }
@@ -101,6 +102,7 @@ LATE_THIRD_PARTY = {
     "tensorboard",
     "matplotlib",
     "llguidance",
+    "rjieba",
     "huggingface_hub",
 }  # optional, or slow to import
 VAGUE = ("util", "helper", "misc", "common_")

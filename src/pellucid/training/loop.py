@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -28,12 +27,11 @@ from torch import Tensor
 from pellucid.data.batch import Batch, TokenRows
 from pellucid.data.objectives.protocol import Objective, RowKey
 from pellucid.errors import NonFiniteError
+from pellucid.evaluate.asked_model import AskedModel
 from pellucid.events import NULL, Event, Recorder
 from pellucid.keyed_random import generator_seed
-from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.experts import Routing
-from pellucid.model.protocol import Scorer
 from pellucid.planning.layout import optimizer_groups
 from pellucid.training.agreement import ComputeLoss, has_dropout
 from pellucid.training.arena import Arena
@@ -78,7 +76,7 @@ class Trainer:
         source: RowSource,
         pace: Pace,
         *,
-        objective: Objective[Scorer, Batch],
+        objective: Objective[AskedModel, Batch],
         optimizer: OptimizerSettings,
         schedule: ScheduleSettings,
         seed: int,
@@ -88,6 +86,7 @@ class Trainer:
         recorder: Recorder = NULL,
     ) -> None:
         self.model, self.source, self.pace, self.schedule = model, source, pace, schedule
+        self.asked = AskedModel(model=model, in_training=lambda: model.training)
         self.objective, self.key = objective, RowKey(seed=seed, purpose="objective")
         self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
         self.arena = Arena(model, compute_dtype, optimizer_groups(model.config))
@@ -150,9 +149,9 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> Tensor:
         if self.experts is None:
-            return self.objective.loss(self.model, batch)
+            return self.objective.loss(self.asked, batch)
         routing = Routing()
-        loss = self.objective.loss(partial(self.model, context=Context(tap=routing, training=True)), batch)
+        loss = self.objective.loss(replace(self.asked, tap=routing), batch)
         share = batch.weights_BT.sum() / batch.total_weight  # of a micro-batch in its update
         uneven = routing.balance() * self.experts.balance * share
         return loss + (uneven - uneven.detach())  # the gradients know of it, the number stays nats per token
