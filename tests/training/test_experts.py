@@ -48,7 +48,7 @@ class Rows:
         steps = torch.randint(1, 3, (count, 17), generator=generator)
         ids_BS = (steps.cumsum(1) + torch.arange(count)[:, None]) % 20
         return TokenRows(
-            ids_BS=ids_BS, weights_BS=torch.ones(count, 17), first_token_B=torch.arange(start, start + count),
+            ids_BS=ids_BS, weights_BS=torch.ones(count, 17), lengths_B=torch.full((count,), 17), first_token_B=torch.arange(start, start + count),
             index_B=torch.arange(start, start + count),
         )  # fmt: skip
 

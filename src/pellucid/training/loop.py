@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -86,12 +86,13 @@ class Trainer:
         recorder: Recorder = NULL,
     ) -> None:
         self.model, self.source, self.pace, self.schedule = model, source, pace, schedule
-        self.asked = AskedModel(model=model, in_training=lambda: model.training)
+        self.has_dropout, self.experts = has_dropout(model), model.config.feed_forward.experts
+        asked = AskedModel(model=model, in_training=lambda: model.training)
+        self.asked = asked if objective.asks_more or self.experts else cast("AskedModel", model)  # ids alone: itself
         self.objective, self.key = objective, RowKey(seed=seed, purpose="objective")
         self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
         self.arena = Arena(model, compute_dtype, optimizer_groups(model.config))
         self.optimizer = Optimizer(self.arena, optimizer)
-        self.has_dropout, self.experts = has_dropout(model), model.config.feed_forward.experts
         self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None
         self.loss: ComputeLoss = self.compiled or self._loss
         self.step, self.skipped = 0, list[int]()
