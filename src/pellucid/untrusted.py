@@ -144,7 +144,7 @@ def kind_of(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """A value for a person: short, whatever it is.
+    r"""A value for a person: short, whatever it is.
 
     >>> try:
     ...     _ = b"caf\xe9".decode()
