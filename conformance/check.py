@@ -4,6 +4,7 @@
     stories260K     a real model in llama2.c's format: its known story, from us and from llama.cpp
     gpt-nano-sort   every recorded activation of one forward pass, met at our taps
     written         random models of every architecture and kind of tokenizer, in every number format
+    blocks          random quantised blocks of every type that is unpacked here, as an embedding that llama.cpp unpacks too
     vocabularies    the real ones that llama.cpp tests itself with, texts and ids
 
     python conformance/check.py --data DATA --smollm2 FILE.gguf --vocabularies FOLDER --peer PYTHON
@@ -26,15 +27,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from models import nano_sort, nano_taps, random_model, stories
+from models import nano_sort, nano_taps, random_model
 
 from pellucid.engine.runners.build import build_runner
 from pellucid.engine.runners.runner import Runner
 from pellucid.errors import TokenizerError
 from pellucid.model.recording import record
+from pellucid.store.blocks import BLOCKS
 from pellucid.store.checkpoint import Checkpoint, load_model
 from pellucid.store.gguf import load_gguf, save_gguf
 from pellucid.store.gguf_header import read_header
+from pellucid.store.gguf_write import TensorToWrite, serialize_gguf
+from pellucid.store.llama2c import load_llama2c
+from pellucid.store.quantize import BY_NAME
 from pellucid.tokens.formats.gguf import tokenizer_from_values
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
@@ -156,13 +161,15 @@ def check_smollm2(path: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
 def check_stories(data: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
     """Convert llama2.c's model to GGUF and compare both continuations with its known story."""
     file = folder / "stories260K.gguf"
-    config, weights, tokenizer = stories(data / "models" / "stories260K")
-    save_gguf(file, config=config, weights=weights, tokenizer=tokenizer, number_format="f32", name="stories260K")
-    checkpoint = load_gguf(file)
+    checkpoint = load_llama2c(data / "models" / "stories260K" / "stories260K.bin")
+    save_gguf(
+        file, config=checkpoint.config, weights=checkpoint.weights, tokenizer=checkpoint.tokenizer, number_format="f32",
+        name="stories260K",
+    )  # fmt: skip
     runner = build_runner(load_model(checkpoint).eval())
     told = checkpoint.tokenizer.decode(greedy(runner, [checkpoint.tokenizer.bos_id], 80, None))
-    yield Verdict("stories260K: its known story", told.startswith(STORY), repr(told[:60]))
-    yield from compare("stories260K", checkpoint, file, peer, TOLERANCE["f32"])
+    yield Verdict("stories260K (.bin): its known story", told.startswith(STORY), repr(told[:60]))
+    yield from compare("stories260K (.bin read, GGUF in llama.cpp)", checkpoint, file, peer, TOLERANCE["f32"])
     yield from compare_greedy("stories260K", checkpoint, file, peer)
 
 
@@ -194,6 +201,7 @@ def check_written(peer: Peer, folder: Path) -> Iterator[Verdict]:
         ("gpt2", "gpt2"),
         ("llama-biased", "qwen2"),
         ("llama-linear", "qwen2"),
+        ("llama-llama3", "qwen2"),
         ("qwen3-yarn", "qwen2"),
     ]
     for shape, kind in pairs:
@@ -206,6 +214,35 @@ def check_written(peer: Peer, folder: Path) -> Iterator[Verdict]:
             name = f"{shape}, {kind}, {number_format}"
             tolerance = TOLERANCE.get(f"{number_format} {shape}", TOLERANCE[number_format])
             yield from compare(name, load_gguf(file), file, peer, tolerance)
+
+
+def check_blocks(peer: Peer, folder: Path) -> Iterator[Verdict]:
+    """Compare models whose embedding is random blocks: llama.cpp unpacks its rows to the bit, and rounds nothing else."""
+    tokenizer = train_bpe([" ".join((*PROMPTS, *TEXTS)) * 3], 400)
+    config, weights = random_model("llama", tokenizer.vocab_size, d_model=256, tied_head=False)
+    plain = folder / "blocks.gguf"
+    save_gguf(plain, config=config, weights=weights, tokenizer=tokenizer, number_format="f32", name="blocks")
+    header, data = read_header(plain), np.fromfile(plain, dtype=np.uint8)
+    for name, block in BLOCKS.items():
+        rows = np.random.default_rng(1).integers(
+            0, 256, (config.vocab_size, 256 // block.count * block.layout.itemsize), np.uint8
+        )
+        fields = rows.reshape(-1).view(block.layout)
+        for scale in {"d", "e", "m"} & {*block.layout.names}:
+            fields[scale] = 2.0**-8 if block.count == 256 else 2.0**-4
+        tensors = {
+            tensor.name: TensorToWrite(
+                shape=tensor.shape, form=tensor.form,
+                pack=lambda tensor=tensor: torch.from_numpy(data[tensor.offset : tensor.offset + tensor.num_bytes]),
+            )
+            for tensor in header.tensors.values()
+        }  # fmt: skip
+        tensors["token_embd.weight"] = TensorToWrite(
+            shape=(config.vocab_size, 256), form=BY_NAME[name], pack=lambda rows=rows: torch.from_numpy(rows)
+        )
+        file = folder / f"blocks-{name}.gguf"
+        file.write_bytes(b"".join(bytes(chunk) for chunk in serialize_gguf(header.values, tensors)[1]))
+        yield from compare(f"blocks of {name}", load_gguf(file), file, peer, TOLERANCE["f32"])
 
 
 def check_vocabularies(folder: Path) -> Iterator[Verdict]:
@@ -239,6 +276,7 @@ def main() -> None:
         folder = Path(directory)
         checks = (
             check_vocabularies(arguments.vocabularies), check_nano_sort(arguments.data), check_stories(arguments.data, peer, folder), check_written(peer, folder),
+            check_blocks(peer, folder),
             check_smollm2(arguments.smollm2, peer, folder),
         )  # fmt: skip
         for verdict in (one for check in checks for one in check):

@@ -1,7 +1,5 @@
-"""The models that the conformance checks run on: two published ones in formats of their own, and random ones.
+"""The models that the conformance checks run on: a published one in a format of its own, and random ones.
 
-stories260K is in llama2.c's format: seven int32 (a negative vocabulary means an untied head), then every tensor as
-float32; rotary pairs are neighbouring rows of queries and keys. Its tokenizer is a list of (score, length, bytes).
 gpt-nano-sort is JSON with base64 float32, from minGPT, whose activation function is the tanh form of GELU.
 """
 
@@ -10,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,14 +19,7 @@ from pellucid.model.build import build_unfilled
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
-from pellucid.store.names.gguf import to_halves
-from pellucid.tokens.formats.gguf import BYTE, CONTROL, METASPACE, NORMAL, UNKNOWN, tokenizer_from_values
-from pellucid.tokens.tokenizer import Tokenizer
 
-ORDER = (
-    "attention_norm", "attention.query", "attention.key", "attention.value", "attention.output", "mlp_norm", "mlp.gate",
-    "mlp.down", "mlp.up",
-)  # fmt: skip
 SIZES = {
     "context_length": 256,
     "n_layers": 2,
@@ -45,6 +35,7 @@ SHAPES: dict[str, dict] = {
     "llama": {"qk_norm": False, "norm_eps": 1e-5, "rope_theta": 500_000.0},
     "llama-biased": {"qk_norm": False, "qkv_bias": True, "output_bias": True, "mlp_bias": True},
     "llama-linear": {"qk_norm": False, "rope_scaling": "linear", "rope_factor": 2.5},
+    "llama-llama3": {"qk_norm": False, "rope_scaling": "llama3", "rope_factor": 8.0, "rope_original_context": 64},
     "qwen3-yarn": {
         "rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_context": 64, "rope_high_frequency": 32.0,
         "rope_attention_factor": 0.1 * math.log(4) + 1,
@@ -56,66 +47,15 @@ SHAPES: dict[str, dict] = {
 }  # fmt: skip
 
 
-def random_model(shape: str, vocab_size: int) -> tuple[ModelConfig, dict[str, Tensor]]:
+def random_model(shape: str, vocab_size: int, **axes: object) -> tuple[ModelConfig, dict[str, Tensor]]:
     """A random model whose weights are large enough for every part to matter."""
-    config = ModelConfig.from_axes(vocab_size=vocab_size, **{**SIZES, **SHAPES[shape]})
+    config = ModelConfig.from_axes(vocab_size=vocab_size, **{**SIZES, **SHAPES[shape], **axes})
     generator = torch.Generator().manual_seed(1)
     weights = {}
     for name, size in parameter_shapes(config).items():
         x = torch.randn(size, generator=generator)
         weights[name] = x * size[-1] ** -0.5 if len(size) == 2 else x * 0.1 + (0 if name.endswith("bias") else 1)
     return config, weights
-
-
-def stories(folder: Path) -> tuple[ModelConfig, dict[str, Tensor], Tokenizer]:
-    """Read stories260K: its shape, its weights under our names, its tokenizer."""
-    data = (folder / "stories260K.bin").read_bytes()
-    d_model, d_ff, n_layers, n_heads, n_kv_heads, vocab_size, context_length = struct.unpack_from("<7i", data)
-    config = ModelConfig.from_axes(
-        vocab_size=abs(vocab_size), context_length=context_length, n_layers=n_layers, n_heads=n_heads, n_kv_heads=n_kv_heads,
-        head_dim=d_model // n_heads, d_model=d_model, d_ff=d_ff, norm_eps=1e-5, qk_norm=False, tied_head=vocab_size > 0,
-    )  # fmt: skip
-    numbers, at = np.frombuffer(data, "<f4", offset=28), 0
-    shapes, weights = parameter_shapes(config), {}
-
-    def take(name: str) -> None:
-        nonlocal at
-        count = int(np.prod(shapes[name]))
-        weights[name] = torch.from_numpy(numbers[at : at + count].copy()).view(shapes[name])
-        at += count
-
-    take("embed.weight")
-    for part in ORDER:
-        for layer in range(n_layers):
-            name = f"blocks.{layer}.{part}.weight"
-            take(name)
-            heads = {"attention.query": n_heads, "attention.key": n_kv_heads}.get(part)
-            weights[name] = to_halves(weights[name], heads) if heads else weights[name]
-    take("final_norm.weight")
-    return config, weights, _stories_tokenizer(folder / "tok512.bin", config.vocab_size)
-
-
-def _stories_tokenizer(path: Path, size: int) -> Tokenizer:
-    data, at = path.read_bytes(), 4
-    tokens, scores = [], []
-    for _ in range(size):
-        score, length = struct.unpack_from("<fi", data, at)
-        tokens.append(data[at + 8 : at + 8 + length].decode("utf-8"))
-        scores.append(score)
-        at += 8 + length
-    kinds = [BYTE if token.startswith("<0x") else NORMAL for token in tokens]
-    tokens[:3], kinds[:3] = ["<unk>", "<s>", "</s>"], [UNKNOWN, CONTROL, CONTROL]
-    spelled = [
-        token if kind != NORMAL else token.replace(" ", METASPACE) for token, kind in zip(tokens, kinds, strict=True)
-    ]
-    return tokenizer_from_values(
-        {
-            "tokenizer.ggml.model": "llama",
-            "tokenizer.ggml.tokens": spelled,
-            "tokenizer.ggml.scores": np.array(scores, dtype=np.float32),
-            "tokenizer.ggml.token_type": np.array(kinds, dtype=np.int32),
-        }
-    )
 
 
 def nano_sort(folder: Path) -> tuple[Decoder, dict[str, Tensor]]:

@@ -18,8 +18,8 @@ from pellucid.training.recipes import pretrain as recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TESTED = (
-    "compare_bits_per_byte", "explain_a_step", "look_at_attention", "plan_before_building", "tokenizer_step_by_step",
-    "train_and_generate",
+    "compare_bits_per_byte", "explain_a_step", "look_at_attention", "masked_lm", "plan_before_building",
+    "tokenizer_step_by_step", "train_and_generate",
 )  # fmt: skip
 
 
@@ -100,6 +100,15 @@ def test_plan_before_building(example) -> None:
     printed = example("plan_before_building", "gpt2", "gpt3")
     assert "124,439,808" in printed and "174,604,259,328" in printed
     assert re.search(r"token_embedding +617,558,016  vocab_size x d_model", printed)
+
+
+def test_masked_lm(example) -> None:
+    printed = example("masked_lm")
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+)", printed)]
+    assert losses[0] > 2.5 and losses[-1] < 0.3, "at first all 22 words are alike"
+    filled = re.findall(r"<mask>.* ->  (\S+) \((\d+)%\)", printed)
+    assert [word for word, _ in filled] == ["milk", "dog", "牛奶", "院子"]
+    assert all(int(chance) > 60 for _, chance in filled)
 
 
 def test_compare_bits_per_byte(example) -> None:

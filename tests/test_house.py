@@ -64,6 +64,9 @@ FENCES = {  # a third-party name -> the only places in src that may import it
     "uvicorn": ("lens/page/",),
     "anywidget": ("lens/page/",),
     "umap": ("lens/umap_map.py",),
+    "rjieba": ("data/whole_words.py",),
+    "huggingface_hub": ("store/hub/server.py",),
+    "httpx2": ("store/hub/server.py",),
 }
 NO_TORCH = (
     "errors",
@@ -99,6 +102,8 @@ LATE_THIRD_PARTY = {
     "tensorboard",
     "matplotlib",
     "llguidance",
+    "rjieba",
+    "huggingface_hub",
 }  # optional, or slow to import
 VAGUE = ("util", "helper", "misc", "common_")
 

@@ -330,13 +330,14 @@ def load(
     recorder: Recorder = NULL,
     **unknown: Never,
 ) -> LanguageModel:
-    """A language model from a run, a checkpoint, a Hugging Face directory or a .gguf file.
+    """A language model from a run, a checkpoint, a Hugging Face directory, a .gguf file, or by its name.
 
     `dtype` is the number format that the model is held and computed in (fp32 or bf16; auto: as it is stored), `weights`
     the one that its weights have while it generates (fp32, bf16, int8, int4; auto: as `dtype`), and `engine` says
     whatever else there is to say of how it is run. Of a run it is the best on validation text (`runs/book/latest` is
     the last), and an event says which. A model without a tokenizer takes and gives ids. `pattern` chooses how the
-    tokenizer of a .gguf file cuts a text (qwen2, llama3, gpt2 …) where the file does not say.
+    tokenizer of a .gguf file cuts a text (qwen2, llama3, gpt2 …) where the file does not say. A name (`hf:OWNER/NAME`,
+    `hf:OWNER/NAME/FILE.gguf`, `hf:OWNER/NAME@REVISION`) is fetched where it is not here, and not asked for again.
 
     Raises StoreError (and its kinds) for files that are missing or damaged, SettingsError for an unknown device, number
     format or keyword, EngineError where the weights cannot have that format here.

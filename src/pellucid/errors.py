@@ -11,7 +11,9 @@
     │   ├── CorruptFileError      contents that do not match their hash, or cannot be read
     │   ├── WeightsError          weights that are missing, left over or of another shape
     │   ├── LockedError           another process is writing here
-    │   └── NoSpaceError          the disk is full; nothing older was touched
+    │   ├── NoSpaceError          the disk is full; nothing older was touched
+    │   └── FetchError            a model that cannot be fetched by its name
+    │       └── BrokenOffError    the connection or the server gave up: the same call goes on from there
     ├── RequestError              what was asked of a model
     │   ├── SamplingError         temperature, top_k, top_p, seed out of range
     │   └── ContextError          more tokens than the context holds
@@ -110,6 +112,12 @@ class LockedError(StoreError): ...
 
 
 class NoSpaceError(StoreError): ...
+
+
+class FetchError(StoreError): ...
+
+
+class BrokenOffError(FetchError): ...
 
 
 class RequestError(PellucidError): ...

@@ -236,6 +236,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_git_sha1(path: Path) -> str:
+    """The SHA-1 under which git keeps a file's bytes, in hexadecimal."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: digest).hexdigest()
+
+
 def sync_directory(path: Path) -> None:
     """Force a directory's entries to the disk (Windows keeps them itself and cannot open a directory)."""
     if os.name == "nt":

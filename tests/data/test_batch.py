@@ -17,8 +17,10 @@ def rows_of(num: int) -> TokenRows:
     weights_BS = torch.ones(num, 4)
     weights_BS[0, 1] = 0
     ids_BS = torch.arange(num * 4).view(num, 4)
-    index_B = torch.arange(num)
-    return TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=index_B * 3, index_B=index_B)
+    index_B, lengths_B = torch.arange(num), torch.full((num,), 4)
+    return TokenRows(
+        ids_BS=ids_BS, weights_BS=weights_BS, lengths_B=lengths_B, first_token_B=index_B * 3, index_B=index_B
+    )
 
 
 def batch_of(num: int) -> Batch:
@@ -58,3 +60,4 @@ def test_a_field_that_is_added_later_is_carried_along() -> None:
 def test_a_row_is_cut_with_the_token_that_follows_it() -> None:
     cut = rows_of(2).cut(2)
     assert cut.ids_BS.tolist() == [[0, 1, 2], [4, 5, 6]] and cut.longest == 2
+    assert cut.lengths_B.tolist() == [3, 3]

@@ -68,8 +68,8 @@ def test_units():
 def rows_of(ids_BS: torch.Tensor, weights_BT: torch.Tensor) -> TokenRows:
     """Rows of which the tokens after the first weigh so much."""
     weights_BS = F.pad(weights_BT, (1, 0))
-    index_B = torch.arange(len(ids_BS))
-    return TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=index_B, index_B=index_B)
+    index_B, lengths_B = torch.arange(len(ids_BS)), torch.full((len(ids_BS),), ids_BS.size(1))
+    return TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, lengths_B=lengths_B, first_token_B=index_B, index_B=index_B)
 
 
 def test_only_what_weighs_is_counted(model):

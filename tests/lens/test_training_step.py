@@ -190,6 +190,6 @@ def test_a_question_beyond_the_model_says_so(dispatch: SimpleNamespace, wrong: d
 
 def test_a_training_row_ends_with_its_last_target() -> None:
     ids_BS, weights_BS = torch.tensor([[4, 5, 6, 0, 0]]), torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0]])
-    at_B = torch.tensor([0])
-    rows = TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=at_B, index_B=at_B)
+    at_B, lengths_B = torch.tensor([0]), torch.tensor([3])
+    rows = TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, lengths_B=lengths_B, first_token_B=at_B, index_B=at_B)
     assert row_ids(rows, 0) == [4, 5, 6]

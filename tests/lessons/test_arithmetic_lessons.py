@@ -80,6 +80,18 @@ def test_cross_entropy_by_hand():
     assert steps["masked_loss"].value == pytest.approx(hidden, abs=1e-5)
 
 
+def test_masked_and_causal_by_hand():
+    """The causal model: P(cat | the) = 4/8, P(sat | the cat) = 3/4. The masked one: P(cat | the [?] sat) = 3/4."""
+    steps = steps_of("both-sides")
+    assert shown("both-sides", "seen_causal", 0) == rows("1 0 0\n1 1 0\n1 1 1")
+    assert shown("both-sides", "seen_masked", 0) == rows("1 1 1\n1 1 1\n1 1 1")
+    assert steps["causal_chances"].value == (0.5, 0.75) and steps["masked_chance"].value == 0.75
+    assert steps["causal_sum"].value == pytest.approx(0.693147 + 0.287682, abs=1e-6)
+    assert steps["causal_loss"].value == pytest.approx(0.490415, abs=1e-6)
+    assert steps["masked_loss"].value == pytest.approx(0.287682, abs=1e-6)
+    assert steps["gain"].value == pytest.approx(math.log(1.5))
+
+
 @pytest.mark.parametrize("name", ARITHMETIC)
 def test_the_printed_code_gives_every_number_of_the_page(name):
     page = page_of(name)

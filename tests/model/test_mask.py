@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.errors import RequestError
-from pellucid.model.core import BatchedCore, ExplicitCore, SdpaCore, lower_to_bias
+from pellucid.model.core import BatchedCore, ExplicitCore, Scoring, SdpaCore, lower_to_bias
 from pellucid.model.mask import (
     All,
     Causal,
@@ -112,7 +112,7 @@ def test_every_core_lowers_every_mask_to_the_formula(case, kv_heads, seed):
     expected = by_hand(q, k, v, allowed_BTS)
     for core in (ExplicitCore(), BatchedCore(), SdpaCore()):
         lowered = core.lower(mask, rows, n_heads=4, n_kv_heads=kv_heads, dtype=q.dtype)
-        torch.testing.assert_close(core(q, k, v, lowered), expected)
+        torch.testing.assert_close(core(q, k, v, lowered, scoring=Scoring(scale=6**-0.5)), expected)
 
 
 def by_hand(q, k, v, allowed_BTS):
@@ -133,7 +133,7 @@ def by_hand(q, k, v, allowed_BTS):
 def test_who_sees_nothing_gathers_nothing_and_learns_nothing(core):
     rows, mask = Rows.of(torch.zeros(1, 3)), Permutation(ranks_BS=torch.tensor([[1, 0, 2]]), itself=False)
     q, k, v = (torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(n)).requires_grad_() for n in range(3))
-    y = core(q, k, v, core.lower(mask, rows, n_heads=2, n_kv_heads=2, dtype=q.dtype))
+    y = core(q, k, v, core.lower(mask, rows, n_heads=2, n_kv_heads=2, dtype=q.dtype), scoring=Scoring(scale=0.5))
     assert (y[:, :, 1] == 0).all() and (y[:, :, 0] == v[:, :, 1]).all()
     y.square().sum().backward()
     assert all(x.grad.isfinite().all() for x in (q, k, v)) and (q.grad[:, :, 1] == 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from pellucid.model.core import (
     BatchedCore,
     ExplicitCore,
     LoweredMask,
+    Scoring,
     SdpaCore,
     choose_core,
 )
@@ -22,6 +24,10 @@ from pellucid.model.norm import RmsNorm
 from pellucid.model.position import Rotation, SinusoidalPosition
 from pellucid.model.rows import Rows
 from pellucid.model.tap import no_tap
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.attention import AttentionConfig
+
+PLAIN = Scoring(scale=6**-0.5)  # of heads as wide as here
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -55,7 +61,9 @@ def test_no_core_looks_further_back_than_its_window(core, num_new, offset, windo
     S = num_new + offset
     q, k, v = random(2, 4, num_new, 6), random(2, 2, S, 6, seed=1), random(2, 2, S, 6, seed=2)
     expected = by_hand(q, k, v, lambda t, s: t + offset - window < s <= t + offset)
-    torch.testing.assert_close(core()(q, k, v, lowered(core(), q, k, Causal() & Window(size=window))), expected)
+    torch.testing.assert_close(
+        core()(q, k, v, lowered(core(), q, k, Causal() & Window(size=window)), scoring=PLAIN), expected
+    )
 
 
 @pytest.mark.parametrize("core", [ExplicitCore, BatchedCore, SdpaCore])
@@ -65,7 +73,9 @@ def test_every_core_is_the_formula(core, heads, kv_heads, num_new, offset, causa
     S = num_new + offset
     q, k, v = random(2, heads, num_new, 6), random(2, kv_heads, S, 6, seed=1), random(2, kv_heads, S, 6, seed=2)
     expected = by_hand(q, k, v, lambda t, s: not causal or s <= t + offset)
-    torch.testing.assert_close(core()(q, k, v, lowered(core(), q, k, Causal() if causal else Everything())), expected)
+    torch.testing.assert_close(
+        core()(q, k, v, lowered(core(), q, k, Causal() if causal else Everything()), scoring=PLAIN), expected
+    )
 
 
 @pytest.mark.parametrize("core", [BatchedCore, SdpaCore])
@@ -74,7 +84,9 @@ def test_every_core_has_the_gradients_of_the_explicit_one(core):
 
     def gradients(kind):
         leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-        return torch.autograd.grad(kind()(*leaves, lowered(kind(), *leaves[:2], Causal())).square().sum(), leaves)
+        return torch.autograd.grad(
+            kind()(*leaves, lowered(kind(), *leaves[:2], Causal()), scoring=PLAIN).square().sum(), leaves
+        )
 
     for one, two in zip(gradients(core), gradients(ExplicitCore), strict=True):
         torch.testing.assert_close(one, two)
@@ -85,7 +97,8 @@ def test_cores_take_keys_that_are_slices_of_a_cache(core):
     q, store_k, store_v = random(2, 4, 1, 6), random(2, 2, 9, 6, seed=1), random(2, 2, 9, 6, seed=2)
     k, v = store_k[:, :, :7], store_v[:, :, :7]
     torch.testing.assert_close(
-        core()(q, k, v, LoweredMask()), ExplicitCore()(q, k.contiguous(), v.contiguous(), LoweredMask())
+        core()(q, k, v, LoweredMask(), scoring=PLAIN),
+        ExplicitCore()(q, k.contiguous(), v.contiguous(), LoweredMask(), scoring=PLAIN),
     )
 
 
@@ -93,15 +106,33 @@ def test_cores_take_keys_that_are_slices_of_a_cache(core):
 def test_dropped_weights_keep_their_mean(core):
     q, k, v = (random(1, 2, 3, 4, seed=seed) for seed in range(3))
     torch.manual_seed(0)
-    mean = torch.stack([core()(q, k, v, LoweredMask(), dropout=0.25) for _ in range(4000)]).mean(0)
-    torch.testing.assert_close(mean, core()(q, k, v, LoweredMask()), rtol=0.05, atol=0.05)
+    mean = torch.stack([core()(q, k, v, LoweredMask(), scoring=PLAIN, dropout=0.25) for _ in range(4000)]).mean(0)
+    torch.testing.assert_close(mean, core()(q, k, v, LoweredMask(), scoring=PLAIN), rtol=0.05, atol=0.05)
 
 
 def test_short_contexts_on_a_cpu_take_the_batched_core():
-    cpu = torch.device("cpu")
-    assert choose_core(BATCHED_CONTEXT_LIMIT, cpu) == BatchedCore()
-    assert choose_core(BATCHED_CONTEXT_LIMIT + 1, cpu) == SdpaCore()
-    assert choose_core(16, torch.device("cuda")) == choose_core(16, torch.device("mps")) == SdpaCore()
+    short, long = (ModelConfig(context_length=BATCHED_CONTEXT_LIMIT + more) for more in (0, 1))
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert choose_core(short, cpu) == BatchedCore() and choose_core(long, cpu) == SdpaCore()
+    assert choose_core(short, cuda) == choose_core(short, torch.device("mps")) == SdpaCore()
+    bent = dataclasses.replace(long, attention=AttentionConfig(softcap=50.0))
+    assert choose_core(bent, cpu) == choose_core(bent, cuda) == BatchedCore()  # the fused kernel cannot bend scores
+
+
+@pytest.mark.parametrize("mask", [Causal(), Everything()])
+def test_scores_may_have_another_scale_and_a_soft_cap(mask):
+    """Both cores that can bend are the formula: softmax(c · tanh(s · q·k / c))."""
+    q, k, v = random(2, 4, 5, 6), random(2, 2, 5, 6, seed=1), random(2, 2, 5, 6, seed=2)
+    scoring = Scoring(scale=0.7, softcap=1.5)
+    wide_k, wide_v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+    scores = 1.5 * torch.tanh(0.7 * torch.einsum("bhtk,bhsk->bhts", q, wide_k) / 1.5)
+    if mask == Causal():
+        scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -math.inf)
+    expected = torch.einsum("bhts,bhsk->bhtk", scores.softmax(-1), wide_v)
+    for core in (ExplicitCore(), BatchedCore()):
+        torch.testing.assert_close(core(q, k, v, lowered(core, q, k, mask), scoring=scoring), expected)
+    with pytest.raises(AssertionError):
+        SdpaCore()(q, k, v, LoweredMask(), scoring=scoring)
 
 
 def turn(rotation, q, k, position):

@@ -11,6 +11,7 @@ import json
 import pytest
 import torch
 import transformers
+from saved import gradients_as_saved
 from scrambled import scramble
 from torch.nn import functional as F
 
@@ -65,6 +66,44 @@ FOREIGN = {
         **LLAMA_LIKE, head_dim=6, tie_word_embeddings=False, attention_bias=True,
         rope_parameters={"rope_type": "default", "rope_theta": 777.0},
     ),
+    "mistral": lambda: transformers.MistralConfig(**LLAMA_LIKE, sliding_window=5),
+    "mistral-no-window": lambda: transformers.MistralConfig(**LLAMA_LIKE, sliding_window=None, head_dim=10),
+    "gemma2": lambda: transformers.Gemma2Config(
+        **LLAMA_LIKE, head_dim=10, sliding_window=5, query_pre_attn_scalar=24, attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+    ),
+    "gemma2-without-caps": lambda: transformers.Gemma2Config(
+        **LLAMA_LIKE, head_dim=8, sliding_window=4, attn_logit_softcapping=None, final_logit_softcapping=None,
+        attention_bias=True,
+    ),
+    "gemma3": lambda: transformers.Gemma3TextConfig(
+        **LLAMA_LIKE, head_dim=10, sliding_window=5, query_pre_attn_scalar=7,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
+    "gemma3-linear": lambda: transformers.Gemma3TextConfig(
+        **LLAMA_LIKE, head_dim=8, sliding_window=4, final_logit_softcapping=9.0,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+        rope_parameters={
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 500.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 77.0},
+        },
+    ),
+    "smollm3": lambda: transformers.SmolLM3Config(**LLAMA_LIKE, no_rope_layers=[1, 0, 1], pad_token_id=None),
+    "smollm3-windows": lambda: transformers.SmolLM3Config(
+        **LLAMA_LIKE, no_rope_layer_interval=2, use_sliding_window=True, sliding_window=4, attention_bias=True,
+        pad_token_id=None,
+    ),
+    "mixtral": lambda: transformers.MixtralConfig(**LLAMA_LIKE, num_local_experts=5, num_experts_per_tok=2),
+    "mixtral-window-one-expert": lambda: transformers.MixtralConfig(
+        **LLAMA_LIKE, num_local_experts=3, num_experts_per_tok=1, head_dim=10, sliding_window=6
+    ),
+    "qwen3-moe": lambda: transformers.Qwen3MoeConfig(
+        **LLAMA_LIKE, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=12, head_dim=10
+    ),
+    "qwen3-moe-some-dense": lambda: transformers.Qwen3MoeConfig(
+        **LLAMA_LIKE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, norm_topk_prob=True,
+        mlp_only_layers=[1], tie_word_embeddings=True,
+    ),
 }  # fmt: skip
 OURS = {
     "gpt2": ModelConfig.from_axes(
@@ -113,7 +152,7 @@ def assert_same(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
     loss(ours_BTV).backward()
     loss(theirs_BTV).backward()
     family, config = read_config(theirs.config.to_dict(), "memory")
-    gradients = to_ours(family, config, {n: p.grad for n, p in theirs.named_parameters()}, "memory")
+    gradients = to_ours(family, config, gradients_as_saved(theirs), "memory")
     assert gradients.keys() == dict(ours.named_parameters()).keys()
     for name, parameter in ours.named_parameters():
         torch.testing.assert_close(

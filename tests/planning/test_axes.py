@@ -13,10 +13,13 @@ from pellucid.engine.runners.kernels.pack import ACTIVATIONS
 from pellucid.errors import WeightsError
 from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, misfits, said
 from pellucid.planning.axis_names import FLAT, dotted, flat
-from pellucid.planning.config import ModelConfig
+from pellucid.planning.config import EncoderConfig, ModelConfig
 from pellucid.planning.params import parameter_shapes
 from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
-from pellucid.planning.parts.position import NoPosition
+from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig, HeadTransform
+from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
+from pellucid.planning.parts.norm import NormConfig
+from pellucid.planning.parts.position import Learned, NoPosition, Relative, Sinusoidal
 from pellucid.planning.presets import PRESETS
 from pellucid.settings import Layer, flatten, nested, resolve, setting, setting_names
 from pellucid.store.names.family import Stored, expand, to_foreign
@@ -73,12 +76,39 @@ def test_neutral_values_pass_without_being_listed() -> None:
     bare = ModelConfig(position=NoPosition(), attention=AttentionConfig(qk_norm=False))
     rest = {"norm.kind": ("rms",), "norm.eps": (1e-6,), "feed_forward.kind": ("swiglu",), "tied_head": (True,)}
     assert misfits(bare, {**SIZES, **TRAINING, **rest}) == []
-    assert {*NEUTRAL} <= {*setting_names(ModelConfig), "attention.window"}
+    assert {*NEUTRAL} <= {
+        *setting_names(ModelConfig),
+        "attention.window",
+        "feed_forward.experts",
+        "head.transform",
+        "encoder",
+    }
 
 
-def test_every_axis_has_one_flat_name_that_means_the_same() -> None:
-    assert {*setting_names(ModelConfig)} == {FLAT.get(name, name) for name in flat(ModelConfig())}
-    for config in (*PRESETS.values(), ModelConfig.from_axes(sliding_window=4, sliding_layers=(1,), **YARN)):
+WHOLE = ModelConfig(
+    position=Learned(first=2),
+    embedding=EmbeddingConfig(segments=2, norm=True),
+    attention=AttentionConfig(window=SlidingWindow(size=3), scale=0.5, softcap=2.0),
+    feed_forward=FeedForwardConfig(experts=Experts(count=4, active=2, width=8, layers=(1,))),
+    norm=NormConfig(placement="around", one_plus=True),
+    head=HeadConfig(bias=True, transform=HeadTransform()),
+)
+
+
+BOTH_SIDES = ModelConfig(position=Relative(), encoder=EncoderConfig(n_layers=2))
+
+
+def test_every_axis_has_one_name_that_means_the_same() -> None:
+    groups = {"feed_forward.experts", "head.transform", "encoder"}  # absent in most models
+    models = (ModelConfig(), WHOLE, ModelConfig(position=Sinusoidal()), BOTH_SIDES)
+    said_of_any = {FLAT.get(name, name) for config in models for name in flat(config)}
+    assert {*setting_names(ModelConfig)} == said_of_any - groups
+    for config in (
+        *PRESETS.values(),
+        WHOLE,
+        BOTH_SIDES,
+        ModelConfig.from_axes(sliding_window=4, sliding_layers=(1,), **YARN),
+    ):
         assert ModelConfig.from_axes(**flat(config)) == config
 
 

@@ -20,7 +20,7 @@ from pellucid.planning.parts.position import Rotary
 @pytest.mark.parametrize(
     ("axes", "words"),
     [
-        ({"sliding_window": 4, "causal": False}, "needs a causal model"),
+        ({"sliding_window": 4, "causal": False}, "a causal model looks back, any other to both sides"),
         ({"sliding_window": 4, "sliding_layers": ()}, "must name blocks"),
         ({"sliding_window": 4, "sliding_layers": (4,)}, "must name blocks"),
         ({"sliding_window": 4, "sliding_layers": (-1,)}, "must name blocks"),

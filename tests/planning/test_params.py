@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.other_presets import OTHER_FAMILIES
 from pellucid.planning.params import block_matrices, count_parameters, parameter_shapes
 from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.planning.presets import PRESETS, preset
@@ -96,7 +97,8 @@ def test_parts_shapes_and_the_built_model_agree(config: ModelConfig) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "gpt3"])
 def test_presets_build_to_the_planned_shapes(name: str) -> None:
-    config = dataclasses.replace(preset(name), n_layers=2, context_length=64)  # depth and length repeat, no new shapes
+    shallow = {} if name in OTHER_FAMILIES else {"n_layers": 2}  # depth and length repeat, no new shapes
+    config = dataclasses.replace(preset(name), context_length=64, **shallow)
     with torch.device("meta"):
         built = Decoder(config)
     assert {name: tuple(p.shape) for name, p in built.named_parameters()} == parameter_shapes(config)
@@ -109,6 +111,6 @@ def test_more_of_anything_is_more_parameters(config: ModelConfig, axis: str) -> 
 
 
 def test_block_matrices_are_what_has_two_axes() -> None:
-    assert [part for part, _ in block_matrices(preset("tiny"))] == [
+    assert [part for part, _ in block_matrices(dataclasses.replace(preset("tiny"), n_layers=1))] == [
         "query", "key", "value", "output", "mlp_gate", "mlp_up", "mlp_down"
     ]  # fmt: skip

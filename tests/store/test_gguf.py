@@ -10,6 +10,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from gguf_files import SHAPES, SIZES, STRETCHED, TOKENIZER, config_of, rewritten, weights_of, written
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
@@ -17,7 +18,6 @@ import pellucid
 from pellucid.errors import CorruptFileError, ModelError, StoreError, WeightsError
 from pellucid.events import MemoryRecorder
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.params import parameter_shapes
 from pellucid.store.checkpoint import load_model
 from pellucid.store.gguf import load_gguf, save_gguf
 from pellucid.store.gguf_header import read_header
@@ -25,50 +25,8 @@ from pellucid.store.quantize import BY_NAME, dequantize, quantize
 from pellucid.tokens.formats.find import is_gguf
 from pellucid.tokens.train import train_bpe
 
-TOKENIZER = train_bpe(["the cat sat on the mat. 猫坐在垫子上。 " * 9], 300)
-SIZES: dict[str, Any] = {
-    "vocab_size": TOKENIZER.vocab_size, "context_length": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16,
-    "d_model": 64, "d_ff": 96,
-}  # fmt: skip
-SHAPES: dict[str, dict[str, Any]] = {
-    "qwen3": {"qk_norm": True, "rope_theta": 1e6},
-    "qwen2": {"qk_norm": False, "qkv_bias": True, "tied_head": False},
-    "llama": {"qk_norm": False, "norm_eps": 1e-5},
-    "gpt2": {
-        "position": "learned", "norm": "layer", "norm_eps": 1e-5, "feed_forward": "gelu_tanh", "qk_norm": False,
-        "qkv_bias": True, "output_bias": True, "mlp_bias": True, "n_kv_heads": 4,
-    },
-}  # fmt: skip
-STRETCHED: dict[str, dict[str, Any]] = {  # transformers' reader of these files has no words for them
-    "llama-linear": {"qk_norm": False, "rope_scaling": "linear", "rope_factor": 2.5},
-    "qwen3-yarn": {
-        "rope_scaling": "yarn",
-        "rope_factor": 4.0,
-        "rope_original_context": 6,
-        "rope_high_frequency": 32.0,
-        "rope_attention_factor": 0.1 * math.log(4) + 1,
-    },
-}
 LLAMA = SHAPES["llama"] | {"qkv_bias": True, "output_bias": True, "mlp_bias": True}
 FORMATS = {"f32": 0.0, "f16": 2.0**-11, "bf16": 2.0**-8}  # the largest relative rounding
-
-
-def config_of(shape: str, **axes: Any) -> ModelConfig:
-    return ModelConfig.from_axes(**{**SIZES, **(SHAPES | STRETCHED)[shape], **axes})
-
-
-def weights_of(config: ModelConfig) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    shapes = parameter_shapes(config).items()
-    return {name: torch.randn(shape, generator=generator) * 0.3 + (len(shape) == 1) for name, shape in shapes}
-
-
-def written(path: Path, config: ModelConfig, number_format: Any = "f32", **options: Any) -> dict[str, torch.Tensor]:
-    weights = weights_of(config)
-    save_gguf(
-        path, config=config, weights=weights, tokenizer=TOKENIZER, number_format=number_format, name="trial", **options
-    )  # fmt: skip
-    return weights
 
 
 def logits(model: torch.nn.Module, ids: torch.Tensor) -> torch.Tensor:
@@ -194,6 +152,27 @@ def test_a_foreign_quantised_file_with_a_tokenizer_is_a_language_model(tmp_path:
     assert "store.gguf_read" in recorder.names()
 
 
+def test_the_blocks_of_real_files_are_the_libraries_numbers_in_our_places(tmp_path: Path) -> None:
+    """A mix as llama.cpp's own tool makes it: each matrix in another format, queries and keys with their rows exchanged."""
+    config = config_of("llama", d_model=256, d_ff=256, head_dim=64)
+    written(tmp_path / "plain.gguf", config)
+    draw, forms = np.random.default_rng(5), iter(("Q6_K", "Q4_K", "Q5_K", "Q3_K", "Q2_K", "IQ4_XS", "IQ4_NL", "Q5_1"))
+    tensors: dict[str, tuple[np.ndarray, str]] = {}
+    for tensor in gguf.GGUFReader(tmp_path / "plain.gguf").tensors:
+        if tensor.data.ndim == 2 and not tensor.name.startswith("blk.1."):
+            form = next(forms)
+            row = BY_NAME[form].num_bytes(tensor.data.shape[1])
+            tensors[tensor.name] = draw.integers(0, 60, (tensor.data.shape[0], row), dtype=np.uint8), form
+    weights = load_gguf(rewritten(tmp_path / "plain.gguf", tmp_path / "mixed.gguf", tensors=tensors)).weights
+    theirs = {name: gguf.dequantize(raw, gguf.GGMLQuantizationType[form]) for name, (raw, form) in tensors.items()}
+    embedding, query = theirs["token_embd.weight"], theirs["blk.0.attn_q.weight"]
+    np.testing.assert_array_equal(weights["embed.weight"].numpy(), embedding)
+    np.testing.assert_array_equal(weights["blocks.0.mlp.up.weight"].numpy(), theirs["blk.0.ffn_up.weight"])
+    halves = query.reshape(config.n_heads, 32, 2, 256).transpose(0, 2, 1, 3).reshape(256, 256)
+    np.testing.assert_array_equal(weights["blocks.0.attention.query.weight"].numpy(), halves)
+    assert len(theirs) == 8 and load_model(load_gguf(tmp_path / "mixed.gguf")).embed.weight.dtype == torch.float32
+
+
 def test_bf16_stays_bf16_only_where_nothing_is_lost(tmp_path: Path) -> None:
     config = config_of("qwen3")
     rounded = {name: weight.bfloat16().float() for name, weight in weights_of(config).items()}
@@ -233,28 +212,6 @@ def test_numbers_beyond_the_format_are_refused(tmp_path: Path) -> None:
 def test_what_llama_cpp_cannot_compute_is_not_written(tmp_path: Path, axes: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="no GGUF architecture"):
         written(tmp_path / "m.gguf", ModelConfig.from_axes(**SIZES, **axes))
-
-
-def rewritten(source: Path, path: Path, *, drop: str = "", **changed: Any) -> Path:
-    """A copy of a file with other values (dots as `__`), or without a value or tensor."""
-    reader = gguf.GGUFReader(source)
-    changed = {name.replace("__", "."): value for name, value in changed.items()}
-    architecture = changed.pop("general.architecture", reader.fields["general.architecture"].contents())
-    writer = gguf.GGUFWriter(path, architecture)
-    kinds = {int: gguf.GGUFValueType.UINT32, str: gguf.GGUFValueType.STRING, float: gguf.GGUFValueType.FLOAT32}
-    for field in reader.fields.values():
-        if not field.name.startswith(("GGUF.", "general.architecture")) and field.name not in (drop, *changed):
-            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=field.types[-1])
-    for name, value in changed.items():
-        writer.add_key_value(name, value, kinds[type(value)])
-    for tensor in reader.tensors:
-        if tensor.name != drop:
-            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.mark.parametrize(

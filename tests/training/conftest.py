@@ -107,8 +107,10 @@ class Rows:
         shape = (count, self.context_length + 1)
         ids_BS = torch.randint(self.vocab_size, shape, generator=generator)
         weights_BS = (torch.rand(shape, generator=generator) > 0.3).float()
-        index_B = torch.arange(count) + start
-        return TokenRows(ids_BS=ids_BS, weights_BS=weights_BS, first_token_B=index_B, index_B=index_B)
+        index_B, lengths_B = torch.arange(count) + start, torch.full((count,), shape[1])
+        return TokenRows(
+            ids_BS=ids_BS, weights_BS=weights_BS, lengths_B=lengths_B, first_token_B=index_B, index_B=index_B
+        )
 
 
 @pytest.fixture

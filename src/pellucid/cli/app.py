@@ -35,6 +35,7 @@ VERBS = {
     "lens": "Look inside: a page with every number between a text and its next token.",
     "learn": "Lessons: the textbook's arithmetic, and experiments on models trained here.",
     "bench": "How fast a model reads and writes here, beside the machine's own limits.",
+    "get": "Fetch a model by its name from huggingface.co, once; afterwards it opens without a network.",
     "convert": "A model into a GGUF file or a Hugging Face directory, and what that costs.",
     "doctor": "What this machine offers, what will be used, and why.",
 }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import click
 
 from pellucid.cli.language import lang_option, say_event, tell, words
 from pellucid.cli.screen import HARMFUL, say
+from pellucid.cli.watch import FETCHING, Lines, Watch
 from pellucid.counts import counted
 from pellucid.data.decoding import LineEnds
 from pellucid.errors import DecodingError
@@ -199,10 +201,20 @@ def program() -> str:
 
 
 class Terminal:
-    """A recorder that prints each event as one line on standard error, apart from the results."""
+    """A recorder that prints each event as one line on standard error, apart from the results.
+
+    Of the ticks of bars it shows a download's alone, as a line now and then: that may take hours.
+    """
+
+    @cached_property
+    def watch(self) -> Watch:
+        """What draws a download."""
+        return Watch(quiet=False, bar=Lines())
 
     def record(self, event: Event) -> None:
-        if not event.name.endswith(".progress"):  # a bar's ticks: `Watch` draws them
+        if event.name == FETCHING:
+            self.watch.record(event)
+        elif not event.name.endswith(".progress"):  # a bar's ticks: `Watch` draws them
             say(say_event(event), err=True)
 
 
@@ -220,8 +232,3 @@ def open_model(run: str, common: Common, engine: EngineSettings | None = None) -
 
     use_threads(common.threads, inspect_machine())
     return load(run, device=common.device, engine=engine, pattern=common.pattern, recorder=Terminal())
-
-
-def is_terminal() -> bool:
-    """Whether standard error is a terminal (else: plain lines, no redrawing)."""
-    return sys.stderr.isatty()

@@ -13,6 +13,7 @@ from pellucid.cli.common import PLACE, Common, Terminal, common_options, pattern
 from pellucid.cli.language import words
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import Watch, watch_items
+from pellucid.errors import RequestError
 
 # Both sides are read in windows of this many tokens: a longer context costs minutes and hardly changes the difference.
 WINDOW = 1024
@@ -71,6 +72,12 @@ def command(
 
     use_threads(common.threads, inspect_machine())
     checkpoint = open_checkpoint(source, pattern=common.pattern, recorder=Terminal())
+    if measure is not None and (not checkpoint.config.causal or checkpoint.config.encoder is not None):
+        raise RequestError(
+            "this model does not predict the next token: it has no bits per byte",
+            found="--measure",
+            hint="leave --measure out, and compare the losses that pellucid eval gives of both",
+        )
     # Opened once, as a pipe can be, and before the work: a text that is not there should be known by then.
     text = None if measure is None else open_source(measure, newlines=checkpoint.newlines, recorder=Terminal())
     chosen, target = quantize or stored_format(checkpoint), to or target_of(destination)
@@ -96,7 +103,7 @@ def _row(checkpoint: Checkpoint, number_format: str, common: Common, text: Sourc
 def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> float:
     from pellucid.data.objectives.causal import CausalObjective
     from pellucid.errors import TokenizerError
-    from pellucid.evaluate.likelihood import measure_text
+    from pellucid.evaluate.likelihood import Likelihood, measure_text
     from pellucid.model.device import choose_device
     from pellucid.store.checkpoint import load_model
 
@@ -111,7 +118,9 @@ def _bits_per_byte(checkpoint: Checkpoint, common: Common, text: Source) -> floa
     def watch(batches: Iterable[Any], num_batches: int) -> Iterable[Any]:
         return batches if common.as_json else watch_items(batches, num_batches, f"measuring {name}")
 
-    return measure_text(model, tokenizer, documents, objective=CausalObjective(), rows=ROWS, watch=watch).bits_per_byte
+    measured = measure_text(model, tokenizer, documents, objective=CausalObjective(), rows=ROWS, watch=watch)
+    assert isinstance(measured, Likelihood), "the causal objective gives one"
+    return measured.bits_per_byte
 
 
 def _print(rows: list[ConvertedModel]) -> None:

@@ -1,4 +1,7 @@
-"""`pellucid eval`: loss, perplexity and bits per byte of a text under a model, and its least likely tokens."""
+"""`pellucid eval`: loss, perplexity and bits per byte of a text under a model, and its least likely tokens.
+
+A model that does not predict the next token has the loss of its own objective, and neither of the others.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
     from pellucid.data.document import Document
     from pellucid.data.source import Source
-    from pellucid.evaluate.likelihood import Likelihood, ScoredToken
+    from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, ScoredToken
 
     Surprise = tuple[str, ScoredToken]  # the text before a token, and the token
 
@@ -62,34 +65,37 @@ def command(
 
     Text is read in windows of the model's context, one after the other, each document between <bos> and <eos>. Only
     bits per byte may be compared between models with different tokenizers. Line ends are read as those of the text that
-    the model was trained on were.
+    the model was trained on were. A model that was trained by another objective, such as masked tokens, is measured by
+    its own loss, which is not the likelihood of the text.
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
-    from pellucid.data.objectives.causal import CausalObjective
     from pellucid.data.source import open_source
     from pellucid.evaluate.likelihood import measure_text, unwatched
+    from pellucid.evaluate.objective import objective_of
     from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
 
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, pattern=common.pattern, recorder=Terminal())
     given = {name: value for name, value in reading.items() if value is not None}
+    objective = objective_of(lm.checkpoint, lm.tokenizer)
     results = []
     for text in texts:
         source = open_source(text, **given, newlines=newlines or lm.checkpoint.newlines, recorder=Terminal())  # type: ignore[arg-type]
         documents, watch = (source.documents(), unwatched) if common.as_json else (_documents(source), _progress)
-        likelihood = measure_text(lm.model, lm.tokenizer, documents, objective=CausalObjective(), watch=watch)
-        _warn(text, likelihood, lm.config.vocab_size)
-        results.append((text, likelihood, _most_surprising(lm, source, surprising)))
+        most = _most_surprising(lm, source, surprising)
+        measured = measure_text(lm.model, lm.tokenizer, documents, objective=objective, watch=watch)
+        _warn(text, measured, lm.config.vocab_size)
+        results.append((text, measured, most))
     if common.as_json:
-        size = {"vocab_size": lm.config.vocab_size}
+        more = {"vocab_size": lm.config.vocab_size, "objective": objective.name}
         rows = [
-            {"text": text, **measured.to_dict(), **size, **_surprise_dict(most)} for text, measured, most in results
+            {"text": text, **measured.to_dict(), **more, **_surprise_dict(most)} for text, measured, most in results
         ]
         print_json(rows)
     else:
-        _print(results)
+        _print(results, objective.name)
 
 
 def _most_surprising(lm: LanguageModel, source: Source, count: int, num_before: int = 12) -> list[Surprise]:
@@ -115,15 +121,24 @@ def _documents(source: Source) -> Iterator[Document]:
     return watch_items(source.documents(), total, "tokens", size=lambda document: len(document.text))
 
 
-def _warn(text: str, measured: Likelihood, vocab_size: int) -> None:
+def _warn(text: str, measured: MeasuredLoss, vocab_size: int) -> None:
     """Warn when a uniform guess over the vocabulary would have had a lower loss."""
-    if not measured.perplexity <= vocab_size:  # written so that NaN is told too
+    if measured.loss <= math.log(vocab_size):
+        return
+    from pellucid.evaluate.likelihood import Likelihood
+
+    if isinstance(measured, Likelihood):
         message = (
             f"{text}: a perplexity of {measured.perplexity:,.5g} is worse than guessing among all {vocab_size:,} tokens "
             "of the vocabulary alike: the model has learned other text than this, or nothing"
         )
-        data = {"text": text, "perplexity": measured.perplexity, "vocab_size": vocab_size}
-        Terminal().record(Event(name="evaluate.worse_than_guessing", message=message, data=data, level="warning"))
+    else:
+        message = (
+            f"{text}: a loss of {measured.loss:.4f} is worse than guessing among all {vocab_size:,} tokens "
+            "of the vocabulary alike: the model has learned other text than this, or nothing"
+        )
+    data = {"text": text, "loss": measured.loss, "vocab_size": vocab_size}
+    Terminal().record(Event(name="evaluate.worse_than_guessing", message=message, data=data, level="warning"))
 
 
 def _surprise_dict(rows: list[Surprise]) -> dict[str, Any]:
@@ -134,10 +149,19 @@ def _surprise_dict(rows: list[Surprise]) -> dict[str, Any]:
     return {"surprising": described} if described else {}
 
 
-def _print(results: list[tuple[str, Likelihood, list[Surprise]]]) -> None:
-    figures = ("loss, nats/token", "perplexity", "bits/byte", "tokens", "bytes")
-    columns: dict[str, Side] = {"text": "left", **dict.fromkeys(figures, "right")}
-    print_table(columns, [(text, *_cells(measured)) for text, measured, _ in results])
+def _print(results: list[tuple[str, MeasuredLoss, list[Surprise]]], objective: str) -> None:
+    from pellucid.evaluate.likelihood import Likelihood
+
+    likelihoods = [(text, measured) for text, measured, _ in results if isinstance(measured, Likelihood)]
+    others = [(text, measured) for text, measured, _ in results if not isinstance(measured, Likelihood)]
+    if likelihoods:
+        figures = ("loss, nats/token", "perplexity", "bits/byte", "tokens", "bytes")
+        columns: dict[str, Side] = {"text": "left", **dict.fromkeys(figures, "right")}
+        print_table(columns, [(text, *_cells(measured)) for text, measured in likelihoods])
+    if others:
+        tell(f"loss of the objective {objective}, which is not the likelihood of a text:")
+        own: dict[str, Side] = {"text": "left", "loss, nats/token": "right", "predicted tokens": "right"}
+        print_table(own, [(text, *_own_cells(measured)) for text, measured in others], names=[*others[0][1].means])
     for text, _, rows in results:
         if rows:
             tell(f"most surprising in {text}:")
@@ -149,6 +173,12 @@ def _cells(measured: Likelihood) -> tuple[str, ...]:
     """The figures of a text as table cells."""
     figures = (f"{measured.loss:.4f}", f"{measured.perplexity:,.5g}", f"{measured.bits_per_byte:.4f}")
     return (*figures, f"{measured.num_tokens:,}", f"{measured.num_bytes:,}")
+
+
+def _own_cells(measured: MeasuredLoss) -> tuple[str, ...]:
+    """The figures of an objective that gives no likelihood, and its other measures."""
+    measures = (f"{value:.4f}" for value in measured.means.values())
+    return (f"{measured.loss:.4f}", f"{measured.num_tokens:,}", *measures)
 
 
 def _surprise_cells(before: str, token: ScoredToken) -> tuple[str, ...]:

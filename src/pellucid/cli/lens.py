@@ -11,8 +11,9 @@ from urllib.parse import urlencode
 
 import click
 
-from pellucid.cli.common import Common, Terminal, common_options, is_terminal, pattern_option, print_json, tell_opening
+from pellucid.cli.common import Common, Terminal, common_options, pattern_option, print_json, tell_opening
 from pellucid.cli.language import asked_language, tell, words
+from pellucid.cli.screen import is_terminal
 from pellucid.errors import SettingsError
 
 if TYPE_CHECKING:  # it loads torch, which help does without

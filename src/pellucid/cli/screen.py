@@ -86,6 +86,11 @@ def open_console(*, stderr: bool = False, **options: Any) -> Console:
     return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
 
 
+def is_terminal() -> bool:
+    """Whether standard error is a terminal (else: plain lines, no redrawing)."""
+    return sys.stderr.isatty()
+
+
 def open_streams() -> None:
     """Set pipes and files to UTF-8 with plain line feeds; a character that cannot be encoded is escaped, no error."""
     for name in ("stdin", "stdout", "stderr"):

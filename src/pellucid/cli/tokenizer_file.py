@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pellucid.cli.common import PLACE
+from pellucid.cli.common import PLACE, Terminal
 from pellucid.errors import InputError, StoreError
 from pellucid.events import NULL, Recorder
 from pellucid.files import check_directory, explained, replace_file
@@ -35,8 +35,11 @@ def locate_tokenizer(where: Path) -> Path:
     if (file := find_tokenizer(where)) is not None:
         return file
     from pellucid.store.directory import describe
+    from pellucid.store.hub.name import is_hub_name
     from pellucid.store.run import is_run, resolve_checkpoint
 
+    if is_hub_name(where):
+        return locate_tokenizer(resolve_checkpoint(where, recorder=Terminal()))
     place = resolve_checkpoint(where) if is_run(where) else where
     if (file := find_tokenizer(place)) is not None:
         return file

@@ -158,8 +158,10 @@ def report(finished: Any, *, as_json: bool) -> None:
     if finished.best is not None and finished.best.step != finished.step:
         tell(f"the best model on validation text is that of step {finished.best.step}: it is the one used below.")
     opening = [finished.opening] if finished.opening else []
-    commands = (typed("pellucid", "generate", out, *opening), typed("pellucid", "eval", out, "OTHER.txt"))
+    commands = [typed("pellucid", "eval", out, "OTHER.txt"), typed("pellucid", "lens", out)]
+    if finished.continues_text:
+        commands.insert(0, typed("pellucid", "generate", out, *opening))
     label = words("next:  ")
-    for command in (*commands, typed("pellucid", "lens", out)):
+    for command in commands:
         click.echo(label + command)
         label = " " * cell_len(label)

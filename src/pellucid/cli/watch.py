@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from pellucid.cli.common import is_terminal
 from pellucid.cli.language import say_event, words
-from pellucid.cli.screen import harmless, open_console, say
+from pellucid.cli.screen import harmless, is_terminal, open_console, say
 from pellucid.cli.tables import Side, plain_lines
 from pellucid.events import Event
 from pellucid.settings import DEFAULT, Resolved
@@ -21,6 +20,7 @@ from pellucid.settings import DEFAULT, Resolved
 T = TypeVar("T")
 FIRST_SECONDS = 2.0  # without a bar, shorter work is not reported
 PLAIN_SECONDS = 5.0  # between lines after that
+FETCHING = "store.fetching.progress"
 
 
 def watch_items(
@@ -50,15 +50,16 @@ def waiting(message: str, *, quiet: bool) -> AbstractContextManager[Any]:
 class Watch:
     """Prints a run's events on standard error; `quiet` keeps only warnings, `why` gives each figure of the plan its reason."""
 
-    def __init__(self, *, quiet: bool, why: bool = False) -> None:
+    def __init__(self, *, quiet: bool, why: bool = False, bar: NoBar | None = None) -> None:
         self.why = why
-        self.quiet, self.bar = quiet, NoBar() if quiet else (Bar() if is_terminal() else Lines())
+        self.quiet, self.bar = quiet, bar or (NoBar() if quiet else (Bar() if is_terminal() else Lines()))
         self.views: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "training.progress": self.bar.step,
             "data.progress": self._characters,
             "engine.progress": self._count,
             "lens.progress": self._count,
             "quickstart.progress": self._count,
+            FETCHING: self._count,
             "store.progress": self._count,
             "tokens.progress": self._count,
             "training.plan": self._plan,

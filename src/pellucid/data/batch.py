@@ -28,9 +28,10 @@ class Columns:
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """A copy with `change` applied to each tensor.
 
-        >>> rows = TokenRows(ids_BS=torch.zeros(4, 3), weights_BS=torch.ones(4, 3), first_token_B=torch.arange(4), index_B=torch.arange(4))
-        >>> rows.map(lambda tensor: tensor[1:3]).first_token_B
-        tensor([1, 2])
+        >>> ids_BT = torch.tensor([[5], [6], [7]])
+        >>> batch = Batch(ids_BT=ids_BT, targets_BT=ids_BT, weights_BT=torch.ones(3, 1), total_weight=torch.tensor([3.0]))
+        >>> batch.map(lambda tensor: tensor[1:3]).ids_BT.tolist()
+        [[6], [7]]
         """
         return dataclasses.replace(self, **{name: change(tensor) for name, tensor in vars(self).items()})
 
@@ -70,8 +71,9 @@ class TokenRows(Columns):
     ids_BS: Tensor  # int64; 0 at padding
     weights_BS: Tensor  # float32: how much each token counts where it is predicted; 1.0 by default, 0.0 at
     # padding, at `<bos>` (nothing in a text says which text comes next) and at what an earlier row counted
+    lengths_B: Tensor  # int64: how many of its tokens are text; the rest of the row is padding
     first_token_B: Tensor  # int64: where each row begins in the token stream, to name the documents it came from
-    index_B: Tensor  # int64: which row of the run this is; the key of whatever is drawn for it
+    index_B: Tensor  # int64: which row of the run this is, counted through all epochs; the key of what is drawn for it
 
     @property
     def longest(self) -> int:
@@ -80,6 +82,7 @@ class TokenRows(Columns):
         >>> TokenRows(
         ...     ids_BS=torch.tensor([[7, 5, 6, 0]]),
         ...     weights_BS=torch.tensor([[0.0, 1.0, 1.0, 0.0]]),
+        ...     lengths_B=torch.tensor([3]),
         ...     first_token_B=torch.tensor([0]),
         ...     index_B=torch.tensor([0]),
         ... ).longest
@@ -90,8 +93,12 @@ class TokenRows(Columns):
 
     def cut(self, positions: int) -> TokenRows:
         """The rows cut to the first `positions` positions and the one token after them, their last target."""
+        columns = positions + 1
         return dataclasses.replace(
-            self, ids_BS=self.ids_BS[:, : positions + 1], weights_BS=self.weights_BS[:, : positions + 1]
+            self,
+            ids_BS=self.ids_BS[:, :columns],
+            weights_BS=self.weights_BS[:, :columns],
+            lengths_B=self.lengths_B.clamp(max=columns),
         )
 
 
@@ -108,3 +115,15 @@ class Batch(Columns):
     targets_BT: Tensor  # int64: the token it should predict there; any id where the weight is 0
     weights_BT: Tensor  # float32: how much the target counts; 0.0 where there is nothing to predict
     total_weight: Tensor  # float32, one number: of the whole update, of which this batch may be one micro-batch
+
+    def weights_of(self, measured: Tensor) -> Tensor:
+        """How much each number of a measure counts in its mean: measures are taken at each target."""
+        assert measured.shape == self.weights_BT.shape, "a measure has one number for each target"
+        return self.weights_BT
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaddedBatch(Batch):
+    """A batch whose rows are of several lengths: a model that looks ahead is told where the padding begins."""
+
+    lengths_B: Tensor  # int64: the ids of each row that are read; the rest is padding

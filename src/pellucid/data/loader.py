@@ -66,7 +66,7 @@ class Loader:
         for epoch in np.unique(epoch_B):
             here = epoch_B == epoch
             first_B[here], length_B[here] = self._windows(int(epoch), place_B[here])
-        return _gather(self.shards, first_B, length_B, index_B, self.row_length, weighted=True)
+        return gather(self.shards, first_B, length_B, index_B, self.row_length, weighted=True)
 
     def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[TokenRows]:
         """The text from beginning to end for evaluation, `rows` at a time; each token is a target once (`windows`)."""
@@ -122,7 +122,7 @@ class DocumentLoader(Loader):
         super().__init__(shards, context_length, seed)
         starts_D = shards.document_starts()
         targets_D = np.diff(starts_D, append=shards.num_tokens) - 1  # a document's first token is no target
-        self.row_length = _width(int(targets_D.max()), context_length)
+        self.row_length = width_for(int(targets_D.max()), context_length)
         rows_D = np.maximum(1, -(-targets_D // self.row_length))
         self._starts_D, self._targets_D, self._ends_D = starts_D, targets_D, np.cumsum(rows_D)
         self.num_rows_per_epoch = int(self._ends_D[-1])
@@ -136,7 +136,7 @@ class DocumentLoader(Loader):
     def rows(self, start: int, count: int) -> TokenRows:
         """The rows [start, start + count) of the run; with a pool, no longer than the longest of them needs."""
         rows = super().rows(start, count)
-        return rows if self.pool is None else rows.cut(_width(rows.longest, self.row_length))
+        return rows if self.pool is None else rows.cut(width_for(rows.longest, self.row_length))
 
     def _num_positions(self) -> int:
         """The number of positions in the first epoch's updates, padding included."""
@@ -144,7 +144,7 @@ class DocumentLoader(Loader):
             return self.num_rows_per_epoch * self.row_length
         _, length_N = self._windows(0, np.arange(self.num_rows_per_epoch))
         updates = np.split(length_N, np.arange(self.pool.rows, len(length_N), self.pool.rows))
-        return sum(len(length_B) * _width(int(length_B.max()), self.row_length) for length_B in updates)
+        return sum(len(length_B) * width_for(int(length_B.max()), self.row_length) for length_B in updates)
 
     def _windows(self, epoch: int, place_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if self.pool is None:
@@ -236,10 +236,10 @@ def _gather_in_order(
         index_B, first_B, length_B = (np.zeros(rows, np.int64) for _ in range(3))
         here = slice(0, len(some_N))
         index_B[here], (first_B[here], length_B[here]) = some_N, places(some_N)
-        yield _gather(shards, first_B, length_B, index_B, context_length)
+        yield gather(shards, first_B, length_B, index_B, context_length)
 
 
-def _gather(
+def gather(
     shards: TokenShards,
     first_B: np.ndarray,
     length_B: np.ndarray,
@@ -255,7 +255,8 @@ def _gather(
     column_S = np.arange(context_length + 1)
     place_BS = (first_B[:, None] + column_S) % shards.num_tokens
     ids_BS = shards.take(place_BS).astype(np.int64)
-    counts_BS = (column_S <= length_B[:, None]) & (length_B[:, None] > 0)
+    filled_B = np.where(length_B > 0, length_B + 1, 0)
+    counts_BS = column_S < filled_B[:, None]
     ids_BS[~counts_BS] = 0
     if shards.manifest.unpredicted_id is not None:
         counts_BS &= ids_BS != shards.manifest.unpredicted_id
@@ -266,12 +267,13 @@ def _gather(
     return TokenRows(
         ids_BS=torch.from_numpy(ids_BS),
         weights_BS=torch.from_numpy(weights_BS),
+        lengths_B=torch.from_numpy(filled_B),
         first_token_B=torch.from_numpy(first_B),
         index_B=torch.from_numpy(index_B),
     )
 
 
-def _width(longest: int, most: int) -> int:
+def width_for(longest: int, most: int) -> int:
     """The positions that a batch of rows gets when its longest row needs `longest`."""
     return min(most, max(ROUND_UP, -(-longest // ROUND_UP) * ROUND_UP))
 

@@ -39,12 +39,12 @@ def _feistel(number_B: np.ndarray, half_bits: np.uint64, key: int) -> np.ndarray
     mask = (np.uint64(1) << half_bits) - np.uint64(1)
     left_B, right_B = number_B >> half_bits, number_B & mask
     for turn in range(ROUNDS):
-        left_B, right_B = right_B, left_B ^ (_mix(right_B ^ np.uint64(number(key, "round", turn))) & mask)
+        left_B, right_B = right_B, left_B ^ (mix(right_B ^ np.uint64(number(key, "round", turn))) & mask)
     return (left_B << half_bits) | right_B
 
 
-def _mix(number_B: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64: every bit of the result depends on every bit of the number."""
+def mix(number_B: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64: every bit of the result depends on every bit of the number (uint64, any shape)."""
     number_B = (number_B ^ (number_B >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     number_B = (number_B ^ (number_B >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return number_B ^ (number_B >> np.uint64(31))

@@ -1,8 +1,11 @@
-"""Loss, perplexity and bits per byte of a text under a model.
+"""The loss of a text under a model; and, where it is the text's likelihood, its perplexity and bits per byte.
 
     loss           nats / number of predicted tokens
     perplexity     exp(loss): the model is as unsure as if it guessed among that many tokens
     bits per byte  nats / ln 2 / UTF-8 bytes of the text: the only one that may be compared between tokenizers
+
+The last two are for objectives whose loss is -ln p(text) (`is_likelihood`). Others have a loss of their own name: a
+masked model predicts a few tokens from all the rest, so its loss says nothing of how likely the text is.
 
 Each document becomes `<bos> text <eos>`, and the text is cut into windows of the model's context, one after the other
 (stride = context). A window may run from one document into the next, as in training. The model's objective says what is
@@ -18,9 +21,9 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,10 +34,12 @@ from pellucid.data.document import Document
 from pellucid.data.loader import num_windows, windows
 from pellucid.data.objectives.protocol import LOSS, BatchT, Objective, RowKey
 from pellucid.data.writer import write_shards
-from pellucid.errors import InputError
+from pellucid.errors import InputError, RequestError
+from pellucid.evaluate.asked_model import AskedModel
 from pellucid.model.context import Context
 from pellucid.model.device import inference
-from pellucid.model.protocol import Model, Scorer
+from pellucid.model.protocol import Model
+from pellucid.settings import shallow
 from pellucid.tokens.tokenizer import Tokenizer
 
 ROWS = 16  # windows read at once; the result does not depend on it
@@ -50,7 +55,25 @@ def unwatched(steps: Iterable[TokenRows], num_steps: int) -> Iterable[TokenRows]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Likelihood:
+class MeasuredLoss:
+    """The loss of a model on some rows, by an objective."""
+
+    nats: float  # the sum of -ln probability over all predicted tokens
+    num_tokens: int  # tokens predicted
+    means: Mapping[str, float] = field(default_factory=dict)  # the other measures of the objective
+
+    @property
+    def loss(self) -> float:
+        """Nats per predicted token."""
+        return self.nats / self.num_tokens
+
+    def to_dict(self) -> dict[str, float]:
+        """All figures, ready for JSON."""
+        return {"loss": self.loss, "nats": self.nats, "num_tokens": self.num_tokens, **self.means}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihood(MeasuredLoss):
     """The likelihood of a text under a model.
 
     >>> coin = Likelihood(nats=8 * math.log(2), num_tokens=8, num_bytes=4)
@@ -58,15 +81,7 @@ class Likelihood:
     (2.0, 2.0)
     """
 
-    nats: float  # the sum of -ln probability over all predicted tokens
-    num_tokens: int  # tokens predicted
     num_bytes: int  # UTF-8 bytes of the text
-    means: Mapping[str, float] = field(default_factory=dict)  # the other measures of the objective, per predicted token
-
-    @property
-    def loss(self) -> float:
-        """Nats per predicted token."""
-        return self.nats / self.num_tokens
 
     @property
     def perplexity(self) -> float:
@@ -104,31 +119,38 @@ class ScoredToken:
     rank: int  # 1 when no token was likelier
 
 
-def measure_likelihood(
-    model: Model, steps: Iterable[TokenRows], *, objective: Objective[Scorer, BatchT], num_bytes: int
-) -> Likelihood:
+def measure_loss(model: Model, steps: Iterable[TokenRows], *, objective: Objective[AskedModel, BatchT]) -> MeasuredLoss:
     """Sum the model's loss over every target of some rows, without dropout.
 
     Runs in the model's number format, or under the autocast that the caller has entered. Logarithms are taken in
     float32, sums in float64. Raises InputError when no target counts.
     """
     sums_per_row: dict[str, list[float]] = {LOSS: []}
-    num_tokens, plainly = 0, partial(model, context=Context())  # without dropout, whatever the model is doing elsewhere
+    counts: Counter[str] = Counter()
+    asked = AskedModel(model=model)  # without dropout, whatever the model is doing elsewhere
     for rows in steps:
         batch = objective.batch(rows, KEY).to(model.device)
         with inference():
-            measured = objective.measure(plainly, batch)
-        weights_BT = batch.weights_BT.cpu().double()
-        for name, values_BT in measured.items():
-            counted_BT = weighted(values_BT.cpu().double(), weights_BT)
-            sums_per_row.setdefault(name, []).extend(math.fsum(row) for row in counted_BT.tolist())
-        num_tokens += int(weights_BT.count_nonzero())
-    if num_tokens == 0:
-        raise InputError("there is nothing to predict in this text", hint="give at least two tokens")
+            measured = objective.measure(asked, batch)
+        for name, values in measured.items():
+            weights = batch.weights_of(values).cpu().double()
+            counting = weighted(values.cpu().double(), weights).reshape(batch.num_rows, -1)
+            sums_per_row.setdefault(name, []).extend(math.fsum(row) for row in counting.tolist())
+            counts[name] += int(weights.count_nonzero())
+    if counts[LOSS] == 0:
+        hint = "give at least two tokens" if objective.is_likelihood else "give more text: only a share is predicted"
+        raise InputError("there is nothing to predict in this text", hint=hint)
     sums = {name: math.fsum(per_row) for name, per_row in sums_per_row.items()}
     nats = sums.pop(LOSS)
-    means = {name: value / num_tokens for name, value in sums.items()}
-    return Likelihood(nats=nats, num_tokens=num_tokens, num_bytes=num_bytes, means=means)
+    means = {name: value / counts[name] for name, value in sums.items() if counts[name]}
+    return MeasuredLoss(nats=nats, num_tokens=counts[LOSS], means=means)
+
+
+def measure_likelihood(
+    model: Model, steps: Iterable[TokenRows], *, objective: Objective[AskedModel, BatchT], num_bytes: int
+) -> Likelihood:
+    """As `measure_loss`, for the rows of a text of so many bytes, by an objective whose loss is the text's likelihood."""
+    return Likelihood(**shallow(measure_loss(model, steps, objective=objective)), num_bytes=num_bytes)
 
 
 def weighted(values_BT: Tensor, weights_BT: Tensor) -> Tensor:
@@ -145,11 +167,13 @@ def measure_text(
     tokenizer: Tokenizer,
     documents: Iterable[Document],
     *,
-    objective: Objective[Scorer, BatchT],
+    objective: Objective[AskedModel, BatchT],
     rows: int = ROWS,
     watch: Watch = unwatched,
-) -> Likelihood:
-    """The likelihood of some documents under a model, in memory that does not grow with them.
+) -> MeasuredLoss:
+    """The loss of some documents under a model, in memory that does not grow with them.
+
+    By an objective whose loss is the likelihood of the text, a `Likelihood`.
 
     The tokens are written to temporary shards, so that the windows are the same as in validation during training.
     `watch` receives the rows of each step and the number of steps and passes them on: a progress bar, for example.
@@ -159,15 +183,23 @@ def measure_text(
         shards = write_shards(documents, tokenizer, Path(directory) / "tokens")
         num_steps = -(-num_windows(shards.num_tokens, size) // rows)
         steps = watch(windows(shards, context_length=size, rows=rows), num_steps)
-        return measure_likelihood(model, steps, objective=objective, num_bytes=shards.num_bytes)
+        if objective.is_likelihood:
+            return measure_likelihood(model, steps, objective=objective, num_bytes=shards.num_bytes)
+        return measure_loss(model, steps, objective=objective)
 
 
 def token_logprobs(model: Model, tokenizer: Tokenizer, text: str) -> tuple[ScoredToken, ...]:
     """Each token of a text with its log-probability and rank.
 
     The text begins after <bos>. Without a <bos>, its first token has nothing before it and is left out. A text longer
-    than the context is cut into windows.
+    than the context is cut into windows. Raises RequestError for a model that does not predict the next token.
     """
+    if not model.config.causal or model.config.encoder is not None:
+        raise RequestError(
+            "this model does not tell how likely a token is after those before it alone",
+            found="it sees the whole row" if model.config.encoder is None else "it reads a source as well",
+            hint="leave out --surprising: its own loss is measured all the same",
+        )
     ids = tokenizer.encode_prompt(text)
     size = model.config.context_length
     scored: list[ScoredToken] = []

@@ -29,6 +29,7 @@ from pellucid.lens.interventions import Target, afford, row
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
+from pellucid.model.norm import present
 from pellucid.model.recording import record
 
 Baseline = Literal["mean", "zero"]
@@ -160,7 +161,7 @@ def _lead(x_VN: Tensor, target: Target) -> Tensor:
 
 def _through_norm(model: Decoder, stream_D: Tensor, direction_D: Tensor) -> tuple[Tensor, float]:
     """The direction to project the stream on when the norm's divisor is constant, and the share of the norm's bias."""
-    norm, eps = model.final_norm, model.config.norm.eps
+    norm, eps = present(model.final_norm), model.config.norm.eps
     scaled_D = norm.weight.detach().double() * direction_D
     if model.config.norm.kind == "rms":
         return scaled_D / (stream_D.square().mean() + eps).sqrt(), 0.0

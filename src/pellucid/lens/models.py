@@ -19,13 +19,13 @@ from pellucid.errors import RequestError, TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.files import file_sha256
 from pellucid.lens.header import Origin
+from pellucid.lens.shows import check_shown
 from pellucid.model.decoder import Decoder
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
 from pellucid.store.directory import weights_sha256
 from pellucid.store.names.registry import family_for
 from pellucid.store.open import open_checkpoint
 from pellucid.store.run import Run, is_run
-from pellucid.tokens.formats.find import is_gguf
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_MODELS = 2
@@ -44,7 +44,7 @@ class Opened:
         """The origin of the model, as a trace states it beside the model's axes."""
         directory = self.checkpoint.directory
         named = directory.parent.parent if directory.parent.name == "checkpoints" else directory
-        hashes = {directory.name: file_sha256(directory)} if is_gguf(directory) else weights_sha256(directory)
+        hashes = {directory.name: file_sha256(directory)} if directory.is_file() else weights_sha256(directory)
         return {
             "name": named.name or str(named),
             "sha256": hashes,
@@ -113,6 +113,7 @@ def open_models(
 def _open(
     checkpoint: Checkpoint, device: torch.device | str, recorder: Recorder, *, dtype: torch.dtype | None = None
 ) -> Opened:
+    check_shown(checkpoint.config, str(checkpoint.directory))
     model = load_model(checkpoint, device=device, dtype=dtype).eval()
     return Opened(model=model, runner=build_runner(model, recorder=recorder), checkpoint=checkpoint)
 

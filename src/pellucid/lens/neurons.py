@@ -23,6 +23,7 @@ from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_choice, check_index
 from pellucid.lens.readout import both_ends, read_parts, stream_size
 from pellucid.lens.state import LensState
+from pellucid.model.feed_forward import dense
 
 CURVE_POINTS = 121
 """Points at which the activation curve is computed for drawing."""
@@ -37,7 +38,7 @@ def neurons_of(
     points], the activation function itself.
     """
     model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
-    mlp, path = model.blocks[layer].mlp, f"blocks.{layer}.mlp"
+    mlp, path = dense(model.blocks[layer].mlp), f"blocks.{layer}.mlp"
     hidden_TF = arrays[f"{path}.hidden"]
     check_index("position", position, len(hidden_TF))
     pre_F = arrays[f"{path}.gate" if model.config.feed_forward.gated else f"{path}.up"][position]
@@ -75,7 +76,7 @@ def neuron_of(
     hidden_T = arrays[f"blocks.{layer}.mlp.hidden"][:, index]
     position = len(hidden_T) - 1 if position is None else position
     check_index("position", position, len(hidden_T))
-    column_D = model.blocks[layer].mlp.down.weight[:, index].detach().float().cpu().numpy()
+    column_D = dense(model.blocks[layer].mlp).down.weight[:, index].detach().float().cpu().numpy()
     scores_V = read_parts(model, column_D[None])[0]
     finished_TD = arrays[f"blocks.{model.config.n_layers - 1}.output"]
     size = float(stream_size(model, finished_TD[position : position + 1])[0])

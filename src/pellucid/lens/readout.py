@@ -23,6 +23,7 @@ from pellucid.lens.record import read_stream
 from pellucid.lens.state import LensState
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
+from pellucid.model.norm import present
 
 
 def read_rows(model: Decoder, x_ND: np.ndarray) -> Tensor:
@@ -35,14 +36,15 @@ def read_rows(model: Decoder, x_ND: np.ndarray) -> Tensor:
 def read_parts(model: Decoder, v_ND: np.ndarray) -> Tensor:
     """Scores [N, V] (float32): logits that each vector would add to a stream whose size is 1."""
     with inference():
-        scale_D = model.final_norm.weight.float().cpu()
-        scaled_ND = centre(model.final_norm, torch.tensor(v_ND)) * scale_D
+        norm = present(model.final_norm)
+        scale_D = norm.weight.float().cpu()
+        scaled_ND = centre(norm, torch.tensor(v_ND)) * scale_D
         return scaled_ND @ model.head_weight.float().cpu().T
 
 
 def stream_size(model: Decoder, x_ND: np.ndarray) -> Tensor:
     """[N]: what the final norm divides each stream by."""
-    norm = model.final_norm
+    norm = present(model.final_norm)
     return (centre(norm, torch.tensor(x_ND)).square().mean(-1) + norm.eps).sqrt()
 
 

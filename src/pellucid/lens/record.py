@@ -23,6 +23,7 @@ from torch import Tensor
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
 from pellucid.lens.header import Check, LikelyToken, Origin, TracedModel, TraceHeader
+from pellucid.lens.shows import check_shown
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.trace import SCHEMA, Trace, TracePage
 from pellucid.model.context import Context
@@ -65,7 +66,8 @@ def record_trace(
 
     `text` is what the ids were encoded from, where that is known; `about` goes into the header's `model`. Logits of all
     positions are kept when they are at most 4 million numbers, or when asked for. `page` shows the trace as a page.
-    Raises ContextError for a row that is longer than the context, RequestError for ids that the model does not have.
+    Raises ContextError for a row that is longer than the context, RequestError for ids that the model does not have,
+    ModelError for a model that the lens does not show (`shows`).
 
     >>> from pellucid.model.build import build
     >>> from pellucid.tokens.train import train_bpe
@@ -74,6 +76,7 @@ def record_trace(
     >>> trace["blocks.0.attention.weights"].shape, trace.header["text"]
     ((2, 2, 2), 'hi')
     """
+    check_shown(model.config)
     check_row(model.config, ids)
     recording = Recording(model, ids, all_logits=all_logits)
     row = chips_of(tokenizer, ids)

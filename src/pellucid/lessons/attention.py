@@ -11,10 +11,12 @@ Source: Vaswani et al. 2017 eq. 1.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from pellucid.lessons.page import FINDING, QUESTION, Bilingual, Code, Formula, LessonPage, Paragraph, Working, Workings
-from pellucid.model.core import ExplicitCore, LoweredMask
+from pellucid.model.core import ExplicitCore, LoweredMask, Scoring
 from pellucid.model.tap import Taps
 
 Rows = tuple[tuple[float, ...], ...]
@@ -76,7 +78,9 @@ def attend(vectors: Rows) -> tuple[Rows, Rows, Rows]:
     """
     taps = Taps()
     x_BHTK = torch.tensor(vectors, dtype=torch.float64)[None, None]
-    y_BHTK = ExplicitCore()(x_BHTK, x_BHTK, x_BHTK, LoweredMask(), tap=taps)
+    y_BHTK = ExplicitCore()(
+        x_BHTK, x_BHTK, x_BHTK, LoweredMask(), scoring=Scoring(scale=1 / math.sqrt(x_BHTK.size(-1))), tap=taps
+    )
     return rows_of(taps["scores"][0, 0]), rows_of(taps["weights"][0, 0]), rows_of(y_BHTK[0, 0])
 
 

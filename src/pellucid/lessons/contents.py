@@ -1,7 +1,7 @@
 """The list of lessons.
 
 First come the eight guided lessons of the lens, which use a model of the reader and have the page's numbers. Then come
-arithmetic (three experiments, five exercises), three trials on models that are trained for the lesson, and a measurement
+arithmetic (three experiments, six exercises), three trials on models that are trained for the lesson, and a measurement
 of tokenizers.
 
 No torch: a lesson's module is imported when the lesson is opened, so that the list appears at once.
@@ -119,6 +119,13 @@ ARITHMETIC_AND_TRIALS = (
     ),
     Lesson(
         number=len(GUIDED) + 9,
+        name="both-sides",
+        kind="exercise",
+        title=Bilingual("Masked and causal: both sides, or the left alone", "掩码与因果：看两边，还是只看左边"),
+        function="both_sides:exercise",
+    ),
+    Lesson(
+        number=len(GUIDED) + 10,
         name="sampling",
         kind="trial",
         title=Bilingual("What temperature, top-k and top-p do to a text", "温度、top-k 与 top-p 怎样改变文本"),
@@ -126,7 +133,7 @@ ARITHMETIC_AND_TRIALS = (
         options=("--out", "--quick", "--text"),
     ),
     Lesson(
-        number=len(GUIDED) + 10,
+        number=len(GUIDED) + 11,
         name="letters",
         kind="trial",
         title=Bilingual("Counting letters that a token hides", "数一数藏在词元里的字母"),
@@ -134,7 +141,7 @@ ARITHMETIC_AND_TRIALS = (
         options=("--out", "--quick"),
     ),
     Lesson(
-        number=len(GUIDED) + 11,
+        number=len(GUIDED) + 12,
         name="residual",
         kind="trial",
         title=Bilingual("A lost residual: the mistake that still trains", "丢失的残差：照样能训练的错误"),
@@ -142,7 +149,7 @@ ARITHMETIC_AND_TRIALS = (
         options=("--out", "--quick", "--text"),
     ),
     Lesson(
-        number=len(GUIDED) + 12,
+        number=len(GUIDED) + 13,
         name="token-worth",
         kind="measurement",
         title=Bilingual("What is one token worth?", "一个词元值多少？"),

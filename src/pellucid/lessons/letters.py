@@ -131,6 +131,7 @@ class AnswerRows:
 
     ids_NT: Tensor
     counts_NT: Tensor  # 1 where a token is part of an answer
+    lengths_N: Tensor
 
     @classmethod
     def of(cls, reader: Reader, tasks: Sequence[LettersTask]) -> AnswerRows:
@@ -139,11 +140,13 @@ class AnswerRows:
         answers = [list(reader.tokenizer.encode(str(task.count)).ids) for task in tasks]
         ids_NT = torch.zeros(len(tasks), max(map(len, prompts)) + max(map(len, answers)), dtype=torch.int64)
         counts_NT = torch.zeros(ids_NT.shape)
+        lengths_N = torch.zeros(len(tasks), dtype=torch.int64)
         for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             stop = len(prompt) + len(answer)
             ids_NT[row, :stop] = torch.tensor(prompt + answer)
             counts_NT[row, len(prompt) : stop] = 1
-        return cls(ids_NT, counts_NT)
+            lengths_N[row] = stop
+        return cls(ids_NT, counts_NT, lengths_N)
 
     def rows(self, start: int, count: int) -> TokenRows:
         """The rows [start, start + count) of the run."""
@@ -152,6 +155,7 @@ class AnswerRows:
         return TokenRows(
             ids_BS=self.ids_NT[row_B],
             weights_BS=self.counts_NT[row_B],
+            lengths_B=self.lengths_N[row_B],
             first_token_B=row_B * self.ids_NT.size(1),
             index_B=index_B,
         )

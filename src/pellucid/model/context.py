@@ -12,8 +12,8 @@ Axes: B batch · T new positions · S all positions · D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -23,6 +23,25 @@ from pellucid.model.mask import Mask
 from pellucid.model.position import AnyTurn, Positions
 from pellucid.model.rows import Rows
 from pellucid.model.tap import Tap, no_tap
+from pellucid.planning.parts.position import Rotary
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedSource:
+    """What an encoder made of the source, [B, S, D]: a decoder's cross-attention reads it.
+
+    Each block makes keys and values of it when it first reads it, and finds them again at every later step.
+    """
+
+    source_BSD: Tensor
+    lengths: Sequence[int] | None  # real positions of each row, the rest being padding at its end (None: all are real)
+    _made: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def keys_and_values(self, layer: int, make: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Those of one block; `make` computes them the first time."""
+        if layer not in self._made:
+            self._made[layer] = make(self.source_BSD)
+        return self._made[layer]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +52,8 @@ class Context:
     lengths: Sequence[int] | None = None  # real ids of each row, the rest being padding at its end (None: all are real)
     mask: Mask | None = None  # which place may see which (None: the model's own); a block's window comes on top
     positions_BT: Tensor | None = None  # of the new ids, below the row's length (None: their places in the row)
+    segments_BT: Tensor | None = None  # which part of its row each new id belongs to, from 0 (None: the first)
+    memory: EncodedSource | None = None  # what the encoder made of the source, where the model has an encoder
     core: Core | None = None  # what computes attention (None: the fastest for the model's device)
     tap: Tap = no_tap  # is shown every tensor on its way and may replace it
     training: bool = False  # whether dropout acts
@@ -44,9 +65,12 @@ class Pass:
 
     rows: Rows
     positions: Positions
-    turn: AnyTurn  # the rotation of queries and keys to their positions
+    turns: Mapping[Rotary | None, AnyTurn]  # how queries and keys turn to their positions, by the rotation of a block
     core: Core
     masks: Mapping[int | None, LoweredMask]  # by the window of a block
+    segments_BT: Tensor | None
+    memory: EncodedSource | None
+    source_mask: LoweredMask  # of cross-attention
     cache: KVCache | None
     tap: Tap
     training: bool

@@ -2,6 +2,8 @@
 
     weights = softmax(q · kᵀ / √K + bias)        y = weights · v
 
+Some models multiply by another number than 1/√K, or bend the scores: c · tanh(score / c), which stays below c (`Scoring`).
+
 `bias` is 0 where a position may look and -∞ where it may not; a `Mask` says which. Once per pass a core turns the mask
 into what it needs (`lower`), and every block uses the result. Three cores compute the same:
 
@@ -29,6 +31,7 @@ from torch.nn import functional as F
 from pellucid.model.mask import Causal, Everything, Mask, simplify
 from pellucid.model.rows import Rows
 from pellucid.model.tap import Tap, no_tap
+from pellucid.planning.config import ModelConfig
 from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
 
 
@@ -45,11 +48,45 @@ class LoweredMask:
         return y_BHTK if self.blind_B1T1 is None else y_BHTK.masked_fill(self.blind_B1T1, 0.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How products of queries and keys become scores.
+
+    >>> Scoring(scale=0.5, softcap=2.0).bend(torch.tensor([0.0, 1e9])).tolist()
+    [0.0, 2.0]
+    """
+
+    scale: float
+    softcap: float | None = None
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> Scoring:
+        """That of a model."""
+        axes = config.attention
+        return cls(scale=1 / math.sqrt(config.head_dim) if axes.scale is None else axes.scale, softcap=axes.softcap)
+
+    def bend(self, scores: Tensor) -> Tensor:
+        """Scores kept between minus and plus the soft cap; the same scores where there is none."""
+        return scores if self.softcap is None else self.softcap * (scores / self.softcap).tanh()
+
+
 class Core(Protocol):
     """One way to compute attention."""
 
-    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
-        """The mask in the form that this core needs, computed once for all blocks of a pass."""
+    def lower(
+        self,
+        mask: Mask,
+        rows: Rows,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        dtype: torch.dtype,
+        added_BHTS: Tensor | None = None,
+    ) -> LoweredMask:
+        """The mask in the form that this core needs, computed once for all blocks of a pass.
+
+        `added_BHTS`: what is added to every score besides, for the distance.
+        """
         ...
 
     def __call__(
@@ -59,6 +96,7 @@ class Core(Protocol):
         v_BGSK: Tensor,
         mask: LoweredMask,
         *,
+        scoring: Scoring,
         dropout: float = 0.0,
         tap: Tap = no_tap,
     ) -> Tensor:
@@ -89,16 +127,25 @@ class ExplicitCore:
     """The readable core, and the only one that can show its scores and weights.
 
     >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])[None, None]
-    >>> ExplicitCore()(x, x, x, LoweredMask())[0, 0].round(decimals=3).tolist()[2]
+    >>> ExplicitCore()(x, x, x, LoweredMask(), scoring=Scoring(scale=2**-0.5))[0, 0].round(decimals=3).tolist()[2]
     [0.7519999742507935, 0.7519999742507935]
     """
 
-    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+    def lower(
+        self,
+        mask: Mask,
+        rows: Rows,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        dtype: torch.dtype,
+        added_BHTS: Tensor | None = None,
+    ) -> LoweredMask:
         mask = simplify(mask, rows)
-        if isinstance(mask, Everything):
+        if isinstance(mask, Everything) and added_BHTS is None:
             return LoweredMask()
         bias_BTS, blind_B1T1 = lower_to_bias(mask, rows, dtype)
-        return LoweredMask(bias=bias_BTS[:, None], blind_B1T1=blind_B1T1)
+        return LoweredMask(bias=_with(added_BHTS, bias_BTS[:, None]), blind_B1T1=blind_B1T1)
 
     def __call__(
         self,
@@ -107,13 +154,14 @@ class ExplicitCore:
         v_BGSK: Tensor,
         mask: LoweredMask,
         *,
+        scoring: Scoring,
         dropout: float = 0.0,
         tap: Tap = no_tap,
     ) -> Tensor:
         repeats = q_BHTK.size(1) // k_BGSK.size(1)
         k_BHSK = k_BGSK.repeat_interleave(repeats, dim=1)
         v_BHSK = v_BGSK.repeat_interleave(repeats, dim=1)
-        scores_BHTS = q_BHTK @ k_BHSK.mT / math.sqrt(q_BHTK.size(-1))
+        scores_BHTS = scoring.bend(q_BHTK @ k_BHSK.mT * scoring.scale)
         if mask.bias is not None:
             scores_BHTS = scores_BHTS + mask.bias.to(scores_BHTS.dtype)
         scores_BHTS = tap("scores", scores_BHTS)
@@ -125,17 +173,26 @@ class ExplicitCore:
 class BatchedCore:
     """Two batched products; query heads that share a key head are stacked as rows, so that no key is copied."""
 
-    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+    def lower(
+        self,
+        mask: Mask,
+        rows: Rows,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        dtype: torch.dtype,
+        added_BHTS: Tensor | None = None,
+    ) -> LoweredMask:
         mask = simplify(mask, rows)
-        if isinstance(mask, Everything):
+        if isinstance(mask, Everything) and added_BHTS is None:
             return LoweredMask()
         bias_BTS, blind_B1T1 = lower_to_bias(mask, rows, dtype)
-        B, T, S = bias_BTS.shape
         G, R = n_kv_heads, n_heads // n_kv_heads
-        if B == 1:
+        if len(bias_BTS) == 1 and added_BHTS is None:
             return LoweredMask(bias=bias_BTS[0].repeat(R, 1), blind_B1T1=blind_B1T1)
-        bias_BGRTS = bias_BTS[:, None, None].expand(B, G, R, T, S)
-        return LoweredMask(bias=bias_BGRTS.reshape(B * G, R * T, S), blind_B1T1=blind_B1T1)
+        bias_BHTS = _with(added_BHTS, bias_BTS[:, None]).expand(rows.num_rows, n_heads, -1, -1)
+        T, S = bias_BHTS.shape[2:]
+        return LoweredMask(bias=bias_BHTS.reshape(rows.num_rows * G, R * T, S), blind_B1T1=blind_B1T1)
 
     def __call__(
         self,
@@ -144,6 +201,7 @@ class BatchedCore:
         v_BGSK: Tensor,
         mask: LoweredMask,
         *,
+        scoring: Scoring,
         dropout: float = 0.0,
         tap: Tap = no_tap,
     ) -> Tensor:
@@ -154,11 +212,11 @@ class BatchedCore:
         q_NRK = q_BHTK.reshape(B * G, R * T, K)
         k_NKS = k_BGSK.reshape(B * G, S, K).mT
         v_NSK = v_BGSK.reshape(B * G, S, K)
-        scale = 1 / math.sqrt(K)
-        if mask.bias is not None:
-            scores_NRS = torch.baddbmm(mask.bias.to(q_NRK.dtype), q_NRK, k_NKS, alpha=scale)
+        if mask.bias is not None and scoring.softcap is None:
+            scores_NRS = torch.baddbmm(mask.bias.to(q_NRK.dtype), q_NRK, k_NKS, alpha=scoring.scale)
         else:
-            scores_NRS = torch.bmm(q_NRK, k_NKS) * scale
+            scores_NRS = scoring.bend(torch.bmm(q_NRK, k_NKS) * scoring.scale)
+            scores_NRS = scores_NRS if mask.bias is None else scores_NRS + mask.bias.to(q_NRK.dtype)
         weights_NRS = _drop(scores_NRS.softmax(-1), dropout)
         return mask.silence(torch.bmm(weights_NRS, v_NSK).view(B, H, T, K))
 
@@ -167,14 +225,27 @@ class BatchedCore:
 class SdpaCore:
     """torch's fused kernel, `scaled_dot_product_attention`."""
 
-    def lower(self, mask: Mask, rows: Rows, *, n_heads: int, n_kv_heads: int, dtype: torch.dtype) -> LoweredMask:
+    def lower(
+        self,
+        mask: Mask,
+        rows: Rows,
+        *,
+        n_heads: int,
+        n_kv_heads: int,
+        dtype: torch.dtype,
+        added_BHTS: Tensor | None = None,
+    ) -> LoweredMask:
         mask = simplify(mask, rows)
-        if isinstance(mask, Everything):
+        if isinstance(mask, Everything) and added_BHTS is None:
             return LoweredMask()
-        if isinstance(mask, Causal) and rows.start == 0:  # torch's own causal mask is for whole rows only
+        if (
+            isinstance(mask, Causal) and rows.start == 0 and added_BHTS is None
+        ):  # torch's own causal mask is for whole rows only
             return LoweredMask(is_causal=True)
         bias_BTS, blind_B1T1 = lower_to_bias(mask, rows, dtype)
-        return LoweredMask(bias=bias_BTS[0] if len(bias_BTS) == 1 else bias_BTS[:, None], blind_B1T1=blind_B1T1)
+        if len(bias_BTS) == 1 and added_BHTS is None:
+            return LoweredMask(bias=bias_BTS[0], blind_B1T1=blind_B1T1)
+        return LoweredMask(bias=_with(added_BHTS, bias_BTS[:, None]), blind_B1T1=blind_B1T1)
 
     def __call__(
         self,
@@ -183,9 +254,11 @@ class SdpaCore:
         v_BGSK: Tensor,
         mask: LoweredMask,
         *,
+        scoring: Scoring,
         dropout: float = 0.0,
         tap: Tap = no_tap,
     ) -> Tensor:
+        assert scoring.softcap is None, "the fused kernel cannot bend scores: `choose_core` gives another one"
         y_BHTK = F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
@@ -193,16 +266,25 @@ class SdpaCore:
             attn_mask=None if mask.bias is None else mask.bias.to(q_BHTK.dtype),
             is_causal=mask.is_causal,
             dropout_p=dropout,
+            scale=scoring.scale,
             enable_gqa=q_BHTK.size(1) != k_BGSK.size(1),
         )
         return mask.silence(y_BHTK)
 
 
-def choose_core(context_length: int, device: torch.device) -> Core:
-    """The fastest core for a device: batched products for short contexts on a CPU, else torch's fused kernel."""
-    short = context_length <= BATCHED_CONTEXT_LIMIT
-    return BatchedCore() if short and device.type in ("cpu", "meta") else SdpaCore()
+def choose_core(config: ModelConfig, device: torch.device) -> Core:
+    """The fastest core for a device: batched products for short contexts on a CPU, else torch's fused kernel.
+
+    The fused kernel cannot bend scores: models with a soft cap have the batched one everywhere.
+    """
+    short = config.context_length <= BATCHED_CONTEXT_LIMIT
+    return BatchedCore() if config.attention.softcap or (short and device.type in ("cpu", "meta")) else SdpaCore()
 
 
 def _drop(weights: Tensor, share: float) -> Tensor:
     return F.dropout(weights, share) if share else weights
+
+
+def _with(added_BHTS: Tensor | None, bias_B1TS: Tensor) -> Tensor:
+    """The bias of the mask, with what is added for the distance."""
+    return bias_B1TS if added_BHTS is None else bias_B1TS + added_BHTS

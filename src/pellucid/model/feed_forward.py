@@ -1,9 +1,10 @@
 """The feed-forward network (MLP): computed for each position alone, after attention.
 
     gelu       down(gelu(up(x)))              gelu_tanh: its tanh approximation, which GPT-2 uses
+    relu, silu down(relu(up(x))), down(silu(up(x)))
     relu2      down(relu(up(x))²)
     swiglu     down(silu(gate(x)) * up(x))    three matrices: the gate decides how much of `up` passes
-    geglu      down(gelu(gate(x)) * up(x))
+    geglu      down(gelu(gate(x)) * up(x))    geglu_tanh: with GELU's tanh approximation (Gemma, T5)
 
 Axes: B batch · T positions · D width · F feed-forward width.
 Source: Hendrycks & Gimpel 2016 (GELU); So et al. 2021 (squared ReLU); Shazeer 2020 (SwiGLU, GEGLU).
@@ -66,7 +67,10 @@ ACTIVATIONS: Mapping[FeedForwardKind, Callable[[], nn.Module]] = {  # of a gated
     "gelu_tanh": partial(nn.GELU, approximate="tanh"),
     "swiglu": nn.SiLU,
     "geglu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
     "relu2": SquaredRelu,
+    "geglu_tanh": partial(nn.GELU, approximate="tanh"),
 }
 
 
@@ -78,6 +82,12 @@ def build_activation(kind: FeedForwardKind) -> nn.Module:
 
 
 AnyFeedForward: TypeAlias = FeedForward | GatedFeedForward
+
+
+def dense(mlp: nn.Module) -> AnyFeedForward:
+    """A feed-forward where a model is known to have one, and no experts."""
+    assert isinstance(mlp, FeedForward | GatedFeedForward), "whoever asks has checked the model's axes"
+    return mlp
 
 
 def build_feed_forward(config: ModelConfig) -> AnyFeedForward:

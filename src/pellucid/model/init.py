@@ -70,7 +70,7 @@ def _even(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int
 
 
 def _like_queries(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
-    query = _uniform(plan.name.replace(".key.", ".query."), (config.d_attention, shape[1]), seed)
+    query = _uniform(plan.name.replace(".key.", ".query."), (config.d_attention, shape[-1]), seed)
     # Query heads that share a key head: the key begins like the first of them.
     shared = query.unflatten(0, (config.n_kv_heads, -1, config.head_dim))[:, 0].flatten(0, 1)
     return LIKENESS * shared + math.sqrt(1 - LIKENESS**2) * _uniform(plan.name, shape, seed)
@@ -89,7 +89,7 @@ STARTS: dict[Init, dict[Start, Fill]] = {
 
 
 def _uniform(name: str, shape: Sequence[int], seed: int) -> Tensor:
-    bound = math.sqrt(3 / shape[1])
+    bound = math.sqrt(3 / shape[-1])
     return (torch.rand(tuple(shape), generator=_generator(name, seed)) * 2 - 1) * bound
 
 

@@ -3,6 +3,7 @@
     Everything            t may see every s
     Causal                s <= t
     Window(size)          t - s < size: itself and the size - 1 places before it (and, without Causal, whatever follows)
+    Near(size)            |t - s| < size: a window that reaches as far ahead as back
     Padding(lengths)      s < length of the row
     Documents(numbers)    t and s lie in the same document
     Prefix(lengths)       s <= t, or s lies in the first part of the row, which everything sees
@@ -92,6 +93,23 @@ class Window(Mask):
 
     def allowed_BTS(self, t_BT1: Tensor, s_S: Tensor) -> Tensor:
         return s_S > t_BT1 - self.size
+
+    def hides(self, rows: Rows) -> bool:
+        return self.size < rows.num_all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near(Mask):
+    """A window on both sides: each place sees those less than `size` places away, in either direction."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise RequestError("a window holds at least one place", found=f"size={self.size}")
+
+    def allowed_BTS(self, t_BT1: Tensor, s_S: Tensor) -> Tensor:
+        return (s_S - t_BT1).abs() < self.size
 
     def hides(self, rows: Rows) -> bool:
         return self.size < rows.num_all

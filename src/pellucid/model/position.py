@@ -2,12 +2,13 @@
 
     none        not at all; a causal model can still tell order from what each position is allowed to see
     learned     one trained vector per position, added to the embedding
-    sinusoidal  p[t, 2i] = sin(t / 10000^(2i/D)), p[t, 2i+1] = cos(…), added to the embedding
+    sinusoidal  p[t, 2i] = sin(t / 10000^(2i/D)), p[t, 2i+1] = cos(…), added to the embedding (or: all sines first)
     rotary      (RoPE) each query and key is rotated, pair by pair, by the angle t · theta^(-2i/K): their product then
                 depends only on the distance between them
+    relative    a learned number for each head and distance, added to the scores
 
-The kinds enter in two places: an addition acts on the embedding, a rotation on queries and keys. A kind that does not
-use one of them has the identity there. Positions are looked up once per pass: as one span of a table where all rows of
+The kinds enter in three places: an addition acts on the embedding, a rotation on queries and keys, a relative position on
+the scores. A kind that does not use one of them has the identity there. Positions are looked up once per pass: as one span of a table where all rows of
 the batch have the same positions, else row by row.
 
 Axes: B batch · T positions · D width · H heads · G key/value heads · K head width.
@@ -17,7 +18,7 @@ Source: Vaswani et al. 2017 §3.5 (sinusoidal), Su et al. 2021 eq. 34 (rotary; t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, TypeAlias
@@ -25,10 +26,10 @@ from typing import ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, RequestError
 from pellucid.model.tap import Tap
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.parts.position import Rotary
+from pellucid.planning.parts.position import Relative, Rotary
 
 Positions: TypeAlias = slice | Tensor  # the same span for every row of the batch, or [B, T]
 
@@ -43,18 +44,41 @@ class NoAddition(nn.Module):
 
 
 class LearnedPosition(nn.Module):
-    """Adds a trained vector for each absolute position."""
+    """Adds a trained vector for each absolute position; `first` rows of the table stand before that of position 0."""
 
-    def __init__(self, context_length: int, d_model: int) -> None:
+    def __init__(self, context_length: int, d_model: int, first: int = 0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(context_length, d_model))
+        self.weight, self.first = nn.Parameter(torch.empty(first + context_length, d_model)), first
 
     def added(self, positions: Positions) -> Tensor:
         """The vectors of these positions, [B or 1, T, D]."""
-        return look_up(self.weight, positions)
+        return look_up(self.weight[self.first :], positions)
 
     def forward(self, x_BTD: Tensor, positions: Positions, tap: Tap) -> Tensor:
         return x_BTD + tap("position", self.added(positions))
+
+
+class SegmentTable(nn.Module):
+    """Adds a trained vector for the part of the row that a token belongs to (BERT: first text, second text)."""
+
+    def __init__(self, num_segments: int, d_model: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_segments, d_model))
+
+    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None, tap: Tap) -> Tensor:
+        added = self.weight[:1] if segments_BT is None else self.weight[segments_BT]
+        return x_BTD + tap("segment", added.expand_as(x_BTD))
+
+
+class NoSegments(nn.Module):
+    """Leaves the embedding as it is. Raises RequestError for segments that are given all the same."""
+
+    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None, tap: Tap) -> Tensor:
+        if segments_BT is not None:
+            raise RequestError(
+                "this model does not tell the parts of a row apart", found="segments_BT", hint="leave them out"
+            )
+        return x_BTD
 
 
 class PositionTable(nn.Module):
@@ -106,17 +130,19 @@ class SinusoidalPosition(PositionTable):
     names = ("table_TD",)
     table_TD: Tensor
 
-    def __init__(self, context_length: int, d_model: int) -> None:
+    def __init__(self, context_length: int, d_model: int, *, halves: bool = False) -> None:
+        """`halves`: all sines come first, then all cosines; else they alternate, as in the paper."""
         super().__init__(context_length, d_model)
-        self.d_model = d_model
+        self.d_model, self.halves = d_model, halves
         self.reset_buffers()
 
     def rows(self, start: int, stop: int) -> tuple[Tensor, ...]:
         t_T1 = torch.arange(start, stop, dtype=torch.float64)[:, None]
-        pair_D = torch.arange(self.d_model) // 2 * 2
-        angle_TD = t_T1 * 10_000.0 ** (-pair_D.double() / self.d_model)
-        even_D = torch.arange(self.d_model) % 2 == 0
-        return (torch.where(even_D, angle_TD.sin(), angle_TD.cos()),)
+        coordinate_D, num_sines = torch.arange(self.d_model), (self.d_model + 1) // 2
+        pair_D = coordinate_D % num_sines if self.halves else coordinate_D // 2
+        is_sine_D = coordinate_D < num_sines if self.halves else coordinate_D % 2 == 0
+        angle_TD = t_T1 * 10_000.0 ** (-2 * pair_D.double() / self.d_model)
+        return (torch.where(is_sine_D, angle_TD.sin(), angle_TD.cos()),)
 
     def added(self, positions: Positions) -> Tensor:
         """The vectors of these positions, [B or 1, T, D]; missing rows of a span are made."""
@@ -241,23 +267,94 @@ def _pair_of_turns(turns: float, original_context: int, theta: float, head_dim: 
 
 AnyAddition: TypeAlias = LearnedPosition | SinusoidalPosition | NoAddition
 AnyRotation: TypeAlias = Rotation | NoRotation
+AnyRelative: TypeAlias = "RelativePosition | NoRelative"
+AnySegments: TypeAlias = SegmentTable | NoSegments
 
 
 def build_addition(config: ModelConfig) -> AnyAddition:
     """The module that adds positions to the embedding. Raises ModelError for a kind that has no line here."""
-    if config.position.kind == "learned":
-        return LearnedPosition(config.context_length, config.d_model)
-    if config.position.kind == "sinusoidal":
-        return SinusoidalPosition(config.context_length, config.d_model)
-    if config.position.kind in ("none", "rotary"):
+    position = config.position
+    if position.kind == "learned":
+        return LearnedPosition(config.context_length, config.d_model, position.first)
+    if position.kind == "sinusoidal":
+        return SinusoidalPosition(config.context_length, config.d_model, halves=position.halves)
+    if position.kind in ("none", "rotary", "relative"):
         return NoAddition()
     raise ModelError("torch has no line for this kind of position", found=config.position.kind)
 
 
-def build_rotation(config: ModelConfig) -> AnyRotation:
-    """The module that rotates queries and keys."""
-    rotary = config.position
-    if not isinstance(rotary, Rotary):
+def build_segments(config: ModelConfig) -> AnySegments:
+    """The module that adds a vector for the part of the row."""
+    num_segments = config.embedding.segments
+    return SegmentTable(num_segments, config.d_model) if num_segments else NoSegments()
+
+
+class RelativePosition(nn.Module):
+    """A learned number for each head and distance, added to the scores (T5).
+
+    A causal model tells `buckets` distances back apart, any other half as many in each direction: one by one up to half
+    of those, then in steps that grow with the distance, and everything from `farthest` on as one.
+
+    >>> RelativePosition(Relative(buckets=8, farthest=20), 1, causal=True).bucket(torch.tensor([0, -1, -3, -4, -9, -99])).tolist()
+    [0, 1, 3, 4, 6, 7]
+    """
+
+    def __init__(self, axes: Relative, n_heads: int, *, causal: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(axes.buckets, n_heads))
+        self.axes, self.causal = axes, causal
+
+    def bucket(self, distance: Tensor) -> Tensor:
+        """The number of the bucket of each distance, counted from the query: keys before it are negative."""
+        each = self.axes.buckets if self.causal else self.axes.buckets // 2
+        ahead = torch.zeros_like(distance) if self.causal else (distance > 0).long() * each
+        far = (-distance).clamp(min=0) if self.causal else distance.abs()
+        near = each // 2
+        steps = (far.clamp(min=1).float() / near).log() / math.log(self.axes.farthest / near) * (each - near)
+        return ahead + torch.where(far < near, far, (near + steps.long()).clamp(max=each - 1))
+
+    def forward(self, t_BT1: Tensor, s_S: Tensor) -> Tensor:
+        """What is added to the scores, [B or 1, H, T, S]."""
+        added_BTSH: Tensor = self.weight[self.bucket(s_S - t_BT1)]
+        return added_BTSH.permute(0, 3, 1, 2)
+
+
+class NoRelative(nn.Module):
+    """Adds nothing to the scores."""
+
+    def forward(self, t_BT1: Tensor, s_S: Tensor) -> None:
+        return None
+
+
+def build_relative(config: ModelConfig, *, causal: bool) -> AnyRelative:
+    """What is added to the scores for the distance."""
+    axes = config.position
+    return RelativePosition(axes, config.n_heads, causal=causal) if axes.kind == "relative" else NoRelative()
+
+
+class Rotations(nn.Module):
+    """The rotations of a model: one for each way in which its blocks rotate, most models have one."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.by_layer = tuple(config.rotation_at(layer) for layer in range(config.n_layers))
+        self.kinds = tuple(dict.fromkeys(self.by_layer))
+        self.modules_of_kinds = nn.ModuleList(build_rotation(config, kind) for kind in self.kinds)
+
+    def at(self, layer: int) -> AnyRotation:
+        """That of one block."""
+        found: AnyRotation = self.modules_of_kinds[self.kinds.index(self.by_layer[layer])]  # type: ignore[assignment]
+        return found
+
+    def forward(self, positions: Positions, dtype: torch.dtype) -> Mapping[Rotary | None, AnyTurn]:
+        """The turn to these positions, by the way in which a block rotates."""
+        modules = zip(self.kinds, self.modules_of_kinds, strict=True)
+        return {kind: module(positions, dtype) for kind, module in modules}
+
+
+def build_rotation(config: ModelConfig, rotary: Rotary | None) -> AnyRotation:
+    """The module that rotates queries and keys in that way; None: not at all."""
+    if rotary is None:
         return NoRotation()
     stretch = partial(stretch_frequencies, rotary=rotary, head_dim=config.head_dim)
     factor = rotary.scaling.attention_factor if rotary.scaling.kind == "yarn" else 1.0

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from operator import attrgetter
 
+from pellucid.settings import flatten, plain
+
 FLAT = {
     "position": "position.kind",
     "rope_theta": "position.theta",
@@ -72,17 +74,17 @@ def _in_force(axes: Mapping[str, object]) -> dict[str, object]:
 
 
 def flat(config: object) -> dict[str, object]:
-    """Every axis of a model under its flat name; None for an axis that this model does not have.
+    """Every axis of a model: under its flat name where it has one (None: this model has no such axis), else dotted.
 
     >>> from pellucid.planning.config import ModelConfig
     >>> from pellucid.planning.parts.position import Learned
     >>> axes = flat(ModelConfig(position=Learned()))
-    >>> axes["position"], axes["rope_theta"], axes["qk_norm"]
-    ('learned', None, True)
+    >>> axes["position"], axes["rope_theta"], axes["qk_norm"], axes["norm.placement"]
+    ('learned', None, True, 'before')
     """
-    groups = {path.partition(".")[0] for path in FLAT.values()}
-    plain = {name: value for name, value in vars(config).items() if name not in groups}
-    return plain | {name: _at(config, path) for name, path in FLAT.items()}
+    named = {*FLAT.values(), "attention.window"}
+    dotted_names = {name: plain(value) for name, value in flatten(config) if name not in named}
+    return dotted_names | {name: _at(config, path) for name, path in FLAT.items()}
 
 
 def _at(config: object, path: str) -> object:

@@ -17,15 +17,27 @@ from typing import ClassVar, Literal, Self
 from pellucid.errors import ModelError
 from pellucid.planning.axis_names import FLAT, dotted
 from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
+from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig
 from pellucid.planning.parts.feed_forward import FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
 from pellucid.planning.parts.position import MOST_POSITIONS, Position, Rotary
-from pellucid.settings import Layer, Named, groups_in, nested, resolve, setting, type_hints
-
-Init = Literal["gpt2", "zero_projections", "matched_keys"]
+from pellucid.settings import REQUIRED, Layer, Named, groups_in, nested, resolve, setting, type_hints
 
 # No known model is larger than this. A file that asks for more is refused.
 MOST_TOKENS, MOST_LAYERS, MOST_HEADS, MOST_WIDTH = 1 << 22, 1 << 12, 1 << 14, 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig(Named):
+    """An encoder beside the decoder, which reads what it makes of a source text (cross-attention).
+
+    Its blocks are like the decoder's, and see the whole source. Both sides share the token embedding.
+    """
+
+    n_layers: int = setting(REQUIRED, "blocks of the encoder", low=1, high=MOST_LAYERS)
+
+
+Init = Literal["gpt2", "zero_projections", "matched_keys"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +61,15 @@ class ModelConfig(Named):
     d_model: int = setting(128, "width of the residual stream", low=1, high=MOST_WIDTH)
     d_ff: int = setting(384, "width inside the feed-forward", low=1, high=MOST_WIDTH)
     position: Position = setting(Rotary(), "how a token knows its place")
+    embedding: EmbeddingConfig = setting(EmbeddingConfig(), "")
     attention: AttentionConfig = setting(AttentionConfig(), "")
     feed_forward: FeedForwardConfig = setting(FeedForwardConfig(), "")
     norm: NormConfig = setting(NormConfig(), "")
+    head: HeadConfig = setting(HeadConfig(), "")
     tied_head: bool = setting(True, "the output head is the token embedding, transposed")
+    encoder: EncoderConfig | None = setting(
+        None, "an encoder whose output the blocks read too (none: decoder or encoder alone)"
+    )
     causal: bool = setting(True, "a position sees only itself and earlier ones")
     dropout: float = setting(
         0.0, "share of activations dropped in training (embedding, attention, both residual branches)", low=0, high=0.99
@@ -110,16 +127,42 @@ class ModelConfig(Named):
             raise ModelError("rotary positions turn pairs: head_dim must be even", found=f"head_dim={self.head_dim}")
         if self.attention.window is not None:
             self._check_window(self.attention.window)
+        if isinstance(self.position, Rotary) and self.position.skipped:
+            self._check_layers("position.skipped", self.position.skipped)
+        if self.feed_forward.experts is not None and self.feed_forward.experts.layers is not None:
+            self._check_layers("feed_forward.experts.layers", self.feed_forward.experts.layers)
+        if self.encoder is not None:
+            self._check_encoder()
+        if self.head.scaled and not self.tied_head:
+            raise ModelError("only a tied head is scaled", found="head.scaled=True, tied_head=False")
 
     def _check_window(self, window: SlidingWindow) -> None:
-        if not self.causal:
-            raise ModelError("a sliding window needs a causal model", found="causal=False")
-        layers = window.layers
-        if layers is not None and (not layers or sorted({*layers} & {*range(self.n_layers)}) != list(layers)):
+        if self.causal == window.both_sides:
             raise ModelError(
-                "sliding_layers must name blocks of this model, each once, in their order",
-                found=f"sliding_layers={list(layers)}, n_layers={self.n_layers}",
-                hint="blocks are counted from 0; without sliding_window none has a window",
+                "a causal model looks back, any other to both sides",
+                found=f"causal={self.causal}, attention.window.both_sides={window.both_sides}",
+                hint="set attention.window.both_sides=true for a model that is not causal, and only there",
+            )
+        if window.layers is not None:
+            self._check_layers("sliding_layers", window.layers)
+
+    def _check_encoder(self) -> None:
+        """Raise ModelError for what an encoder–decoder cannot have: both sides share all axes but their number of blocks."""
+        experts, rotary = self.feed_forward.experts, self.position
+        if not self.causal:
+            raise ModelError("beside an encoder stands a causal decoder", found="causal=False")
+        if self.attention.window or (experts and experts.layers) or (isinstance(rotary, Rotary) and rotary.skipped):
+            raise ModelError(
+                "what differs from block to block is not known of an encoder beside a decoder",
+                found="attention.window, feed_forward.experts.layers or position.skipped",
+            )
+
+    def _check_layers(self, name: str, layers: tuple[int, ...]) -> None:
+        if not layers or sorted({*layers} & {*range(self.n_layers)}) != list(layers):
+            raise ModelError(
+                f"{name} must name blocks of this model, each once, in their order",
+                found=f"{name}={list(layers)}, n_layers={self.n_layers}",
+                hint="blocks are counted from 0; leave it out where it concerns none, or all",
             )
 
     def window_at(self, layer: int) -> int | None:
@@ -132,6 +175,28 @@ class ModelConfig(Named):
         window = self.attention.window
         return None if window is None or (window.layers is not None and layer not in window.layers) else window.size
 
+    def rotation_at(self, layer: int) -> Rotary | None:
+        """How block `layer` rotates queries and keys; None: not at all.
+
+        >>> mixed = ModelConfig(
+        ...     position=Rotary(theta=1e6, window_theta=1e4, skipped=(1,)),
+        ...     attention=AttentionConfig(window=SlidingWindow(size=8, layers=(0, 2))),
+        ... )
+        >>> [rotary and rotary.theta for rotary in map(mixed.rotation_at, range(4))]
+        [10000.0, None, 10000.0, 1000000.0]
+        """
+        rotary = self.position
+        if not isinstance(rotary, Rotary) or layer in rotary.skipped:
+            return None
+        if rotary.window_theta is None or self.window_at(layer) is None:
+            return Rotary(theta=rotary.theta, scaling=rotary.scaling)
+        return Rotary(theta=rotary.window_theta)
+
+    def has_experts(self, layer: int) -> bool:
+        """Whether block `layer` has a mixture of experts instead of one feed-forward."""
+        experts = self.feed_forward.experts
+        return experts is not None and (experts.layers is None or layer in experts.layers)
+
     @property
     def d_attention(self) -> int:
         """Width of all query heads side by side."""
@@ -143,7 +208,7 @@ class ModelConfig(Named):
         return self.n_kv_heads * self.head_dim
 
 
-GROUPS = ("position", "attention", "feed_forward", "norm")
+GROUPS = ("position", "embedding", "attention", "feed_forward", "norm", "head")
 
 
 def _spell(cls: type, path: str) -> str:

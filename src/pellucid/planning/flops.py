@@ -14,11 +14,12 @@ Source: Kaplan et al. 2020 §2.1; Chowdhery et al. 2022 appendix B (which counts
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Breakdown, sizes, term
-from pellucid.planning.layout import lay_out
+from pellucid.planning.layout import ENCODER, count_in_blocks, lay_out
 from pellucid.planning.params import block_matrices
 
 TRAINING_FACTOR = 3
@@ -58,9 +59,20 @@ def count_flops(config: ModelConfig, *, context_length: int | None = None) -> Fl
     symbols = sizes(config, context_length)
     seen = "(context_length + 1) / 2" if config.causal else "context_length"
     layout = lay_out(config)
-    lines = [(line, "x n_layers") for part in layout.block for line in part.multiplications()]
+    blocks = ([line for part in block for line in part.multiplications()] for block in layout.blocks)
+    lines = [(line, f"x {times}") for line, times in count_in_blocks(blocks).items()]
+    encoder = ([line for part in block for line in part.multiplications()] for block in layout.encoder)
+    lines += [
+        (replace(line, name=f"encoder_{line.name}"), f"x {times}")
+        for line, times in count_in_blocks(encoder, ENCODER).items()
+    ]
     lines += [(line, "") for part in layout.last for line in part.multiplications()]
-    formulas = [(line.name, f"2 x {line.formula.replace('seen', seen)} {times}".rstrip()) for line, times in lines]
+    seen_by = {
+        name: "context_length" if name.startswith("encoder_") else seen for name in (line.name for line, _ in lines)
+    }
+    formulas = [
+        (line.name, f"2 x {line.formula.replace('seen', seen_by[line.name])} {times}".rstrip()) for line, times in lines
+    ]
     terms = [term(name, formula, symbols) for name, formula in formulas]
     return FlopCount(terms=tuple(terms), context_length=symbols["context_length"])
 
@@ -75,5 +87,6 @@ def muon_flops(config: ModelConfig) -> int:
     True
     """
     symbols = sizes(config, None)
-    sides = [sorted(symbols[axis] for axis in formula.split(" x ")) for _, formula in block_matrices(config)]
-    return config.n_layers * sum(NEWTON_SCHULZ_STEPS * (4 * m * m * n + 2 * m**3) for m, n in sides)
+    shapes = [[symbols[axis] for axis in formula.split(" x ")] for _, formula in block_matrices(config)]
+    sides = [(math.prod(shape[:-2]), *sorted(shape[-2:])) for shape in shapes]  # how many lie stacked, and their sides
+    return sum(count * NEWTON_SCHULZ_STEPS * (4 * m * m * n + 2 * m**3) for count, m, n in sides)

@@ -18,6 +18,7 @@ from fractions import Fraction
 from pellucid.counts import counted
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.position import Learned, Relative
 
 OPERATIONS: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
@@ -115,4 +116,20 @@ def sizes(config: ModelConfig, context_length: int | None = None) -> dict[str, i
             hint=f"give a number from 1 to {config.context_length:,}",
         )
     names = ("vocab_size", "n_layers", "n_heads", "n_kv_heads", "head_dim", "d_model", "d_ff", "d_attention", "d_kv")
-    return {name: getattr(config, name) for name in names} | {"context_length": length}
+    return {name: getattr(config, name) for name in names} | {"context_length": length, **_sizes_of_parts(config)}
+
+
+def _sizes_of_parts(config: ModelConfig) -> dict[str, int]:
+    """The symbols of parts that only some models have."""
+    experts, found = config.feed_forward.experts, dict[str, int]()
+    if isinstance(config.position, Learned):
+        found["position_rows"] = config.context_length + config.position.first
+    if isinstance(config.position, Relative):
+        found["position_buckets"] = config.position.buckets
+    if config.encoder is not None:
+        found["n_encoder_layers"] = config.encoder.n_layers
+    if config.embedding.segments:
+        found["n_segments"] = config.embedding.segments
+    if experts is not None:
+        found |= {"n_experts": experts.count, "n_active": experts.active, "d_expert": experts.width}
+    return found

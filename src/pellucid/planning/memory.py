@@ -17,6 +17,7 @@ Source: Korthikanti et al. 2022 §4.1 (activations); Shazeer 2019 (the cache).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -147,14 +148,13 @@ def estimate_kv_cache(config: ModelConfig, cache_type: ComputeType = "bfloat16")
 def _symbols(config: ModelConfig, rows: int, context_length: int | None) -> dict[str, int]:
     if rows < 1:
         raise SettingsError("a batch has at least one row", found=f"rows={rows}", hint="give rows of 1 or more")
-    shapes = parameter_shapes(config).values()
-    block = sum(evaluate(formula, sizes(config)) for _, formula in block_matrices(config))
+    matrices = [shape for shape in parameter_shapes(config).values() if len(shape) > 1]  # those of experts lie stacked
     return sizes(config, context_length) | {
         "rows": rows,
         "parameters": count_parameters(config).total,
-        "block_matrix_weights": block * config.n_layers,
-        "matrix_weights": sum(shape[0] * shape[1] for shape in shapes if len(shape) == 2),
-        "matrix_rows": sum(shape[0] for shape in shapes if len(shape) == 2),
+        "block_matrix_weights": sum(evaluate(formula, sizes(config)) for _, formula in block_matrices(config)),
+        "matrix_weights": sum(math.prod(shape) for shape in matrices),
+        "matrix_rows": sum(math.prod(shape[:-1]) for shape in matrices),
     }
 
 

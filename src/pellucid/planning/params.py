@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Breakdown, Term, sizes, term
-from pellucid.planning.layout import lay_out, tensor_plans
+from pellucid.planning.layout import ENCODER, count_in_blocks, lay_out, tensor_plans
+from pellucid.planning.parts.description import Part
 
-EMBEDDINGS = ("token_embedding", "position_embedding")
+EMBEDDINGS = ("token_embedding", "position_embedding", "segment_embedding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,24 +63,34 @@ def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def block_matrices(config: ModelConfig) -> list[tuple[str, str]]:
-    """(part, formula) of each weight matrix of one block: where the arithmetic happens, and what Muon trains.
+    """(part, formula) of each weight matrix of all blocks: where the arithmetic happens, and what Muon trains.
 
     >>> from pellucid.planning.presets import preset
-    >>> block_matrices(preset("gpt2"))[0]
-    ('query', 'd_attention x d_model')
+    >>> matrices = block_matrices(preset("gpt2"))
+    >>> matrices[0], len(matrices)
+    (('query', 'd_attention x d_model'), 72)
     """
-    tensors = (tensor for part in lay_out(config).block for tensor in part.tensors)
+    layout = lay_out(config)
+    tensors = (tensor for block in (*layout.encoder, *layout.blocks) for part in block for tensor in part.tensors)
     return [(tensor.part, " x ".join(tensor.axes)) for tensor in tensors if tensor.group == "matrix"]
 
 
 def _formulas(config: ModelConfig) -> Iterator[tuple[str, str]]:
     """(part, formula), tensors of one part added up: `(d_attention x d_model + d_attention) x n_layers`."""
     layout = lay_out(config)
-    for parts, per_block in ((layout.first, False), (layout.block, True), (layout.last, False)):
-        products: dict[str, list[str]] = {}
-        for tensor in (tensor for part in parts for tensor in part.tensors):
-            products.setdefault(tensor.part, []).append(" x ".join(tensor.axes))
-        for name, summands in products.items():
-            formula = " + ".join(summands)
-            bracketed = f"({formula})" if len(summands) > 1 else formula
-            yield name, f"{bracketed} x n_layers" if per_block else formula
+    yield from _sums(layout.first)
+    for (name, formula), times in count_in_blocks(map(_sums, layout.blocks)).items():
+        yield name, f"({formula}) x {times}" if " + " in formula else f"{formula} x {times}"
+    for (name, formula), times in count_in_blocks(map(_sums, layout.encoder), ENCODER).items():
+        yield f"encoder_{name}", f"({formula}) x {times}" if " + " in formula else f"{formula} x {times}"
+    yield from ((f"encoder_{name}", formula) for name, formula in _sums(layout.encoded))
+    yield from _sums(layout.last)
+
+
+def _sums(parts: tuple[Part, ...]) -> Iterator[tuple[str, str]]:
+    """(part, formula) of some parts, tensors of one part added up."""
+    products: dict[str, list[str]] = {}
+    for tensor in (tensor for part in parts for tensor in part.tensors):
+        products.setdefault(tensor.part, []).append(" x ".join(tensor.axes))
+    for name, summands in products.items():
+        yield name, " + ".join(summands)

@@ -1,5 +1,7 @@
 """Models by name: the published shapes of GPT-2, GPT-3, Qwen3 and Llama-like models, and small ones to learn on.
 
+Those of other families stand in `other_presets`.
+
 A preset is only a point in the axes of `ModelConfig`; it holds no weights. The small ones fit a page (`micro`), a
 minute (`tiny`, `tiny-gpt2`) or a well-known recipe (`nanogpt-char`).
 
@@ -15,6 +17,7 @@ from types import MappingProxyType
 
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.other_presets import OTHER_FAMILIES
 from pellucid.planning.parts.attention import AttentionConfig
 from pellucid.planning.parts.feed_forward import FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
@@ -142,5 +145,6 @@ PRESETS: Mapping[str, ModelConfig] = MappingProxyType(
         ),
         "tinyllama-1.1b": _llama(22, 32, 4, 2048, 5632, vocab_size=32_000, context_length=2048, theta=10_000.0),
         "llama3-8b": _llama(32, 32, 8, 4096, 14_336, vocab_size=128_256, context_length=8192, theta=500_000.0),
+        **OTHER_FAMILIES,
     }
 )

@@ -10,8 +10,9 @@ G key/value heads · K head width · F feed-forward width · V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import sizes
@@ -22,10 +23,10 @@ Shape = tuple[str, tuple[int, ...]]  # the name of a tensor that the model shows
 
 
 @lru_cache(maxsize=4096)  # every step of a generation asks, and those of a second generation ask the same
-def part_shapes(config: ModelConfig, *, num_new: int, num_all: int) -> tuple[Shape, ...]:
+def part_shapes(config: ModelConfig, *, num_new: int, num_all: int, num_source: int = 0) -> tuple[Shape, ...]:
     """What each part puts out when `num_new` ids are read and `num_all` attended to, in the order of computation.
 
-    All blocks have the same shapes, so one stands for all under the name `blocks.*`. Only the last position is scored.
+    What blocks have in common has the same shape in each, so one stands for all under the name `blocks.*`. Only the last position is scored.
     The leading 1 is the batch.
 
     >>> shapes = part_shapes(ModelConfig(vocab_size=100, d_model=32), num_new=3, num_all=5)
@@ -33,21 +34,23 @@ def part_shapes(config: ModelConfig, *, num_new: int, num_all: int) -> tuple[Sha
     (('ids', (1, 3)), ('logits', (1, 1, 100)))
     """
     layout = lay_out(config)
-    symbols = sizes(config) | {"new": num_new, "all": num_all, "last": 1}
+    symbols = sizes(config) | {"new": num_new, "all": num_all, "last": 1, "source": num_source}
 
-    def walk(parts: tuple[Part, ...], path: str = "") -> Iterator[Shape]:
-        for step in (step for part in parts for step in part.steps):
+    def walk(parts: Iterable[Part], path: str = "") -> Iterator[Shape]:
+        for step in dict.fromkeys(step for part in parts for step in part.steps):
             yield f"{path}{step.name}", (1, *(symbols[axis] for axis in step.axes))
 
     ids = ("ids", (1, num_new))
-    return (ids, *walk(layout.first), *walk(layout.block, "blocks.*."), *walk(layout.last))
+    return (ids, *walk(layout.first), *walk(chain(*layout.kinds), "blocks.*."), *walk(layout.last))
 
 
-def row_shapes(config: ModelConfig, *, num_tokens: int, num_scored: int) -> dict[str, tuple[int, ...]]:
+def row_shapes(
+    config: ModelConfig, *, num_tokens: int, num_scored: int, num_source: int = 0
+) -> dict[str, tuple[int, ...]]:
     """The shape, for one row read whole, of every tensor that the model shows, by its full name and without the batch.
 
     >>> row_shapes(ModelConfig(n_layers=1), num_tokens=3, num_scored=1)["blocks.0.attention.weights"]
     (4, 3, 3)
     """
-    symbols = sizes(config) | {"new": num_tokens, "all": num_tokens, "last": num_scored}
+    symbols = sizes(config) | {"new": num_tokens, "all": num_tokens, "last": num_scored, "source": num_source}
     return {step.name: tuple(symbols[axis] for axis in step.axes) for step in steps(config)}

@@ -267,6 +267,9 @@ def lineage_after(parent: Checkpoint) -> list[Json]:
     return [*notes.items("lineage", []), ancestor]
 
 
+NO_IDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}  # else readers assume ids of their own
+
+
 def _config_json(
     family: Family, config: ModelConfig, dtype: torch.dtype, tokenizer: Tokenizer | None
 ) -> dict[str, Json]:
@@ -274,8 +277,8 @@ def _config_json(
     return {
         "architectures": [family.architecture],
         "model_type": family.model_type,
-        **family.config_to_hf(config),
-        **(_role_ids(tokenizer) if tokenizer else {"bos_token_id": None, "eos_token_id": None}),
+        **(_role_ids(tokenizer) if tokenizer else NO_IDS),
+        **family.config_to_hf(config),  # last: RoBERTa's positions begin behind its id of padding
         "dtype": name,
         "torch_dtype": name,  # the name that readers older than transformers 5 know
     }

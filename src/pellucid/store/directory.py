@@ -40,14 +40,19 @@ def weight_files(directory: Path) -> list[Path]:
         return _shards(directory)
     pickles = [name for name in PICKLES if (directory / name).is_file()]
     if pickles:
-        raise WeightsError(
-            "the weights are stored as a Python pickle, which is not opened: opening one can run any program",
-            found=pickles[0],
-            where=str(directory),
-            hint="save it again as safetensors, on a machine where you trust it: "
-            "AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)",
-        )
+        raise refused_pickle(pickles[0], str(directory))
     raise WeightsError(f"{WEIGHTS} is missing", found=describe(directory), where=str(directory))
+
+
+def refused_pickle(name: str, where: str) -> WeightsError:
+    """The error for a file of weights that is a Python pickle."""
+    return WeightsError(
+        "the weights are stored as a Python pickle, which is not opened: opening one can run any program",
+        found=name,
+        where=where,
+        hint="save it again as safetensors, on a machine where you trust it: "
+        "AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR)",
+    )
 
 
 def _shards(directory: Path) -> list[Path]:

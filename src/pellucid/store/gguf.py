@@ -30,12 +30,14 @@ from pellucid.planning.params import parameter_shapes
 from pellucid.store.checkpoint import Checkpoint, check_tokenizer, check_weights
 from pellucid.store.gguf_header import Header, StoredTensor, read_header
 from pellucid.store.gguf_write import TensorToWrite, serialize_gguf
+from pellucid.store.lazy_weights import LazyWeights
 from pellucid.store.names.family import Stored
 from pellucid.store.names.gguf import (
     Architecture,
     architecture_for,
     config_to_values,
-    read_architecture,
+    find_architecture,
+    read_axes,
     to_halves,
     to_neighbours,
 )
@@ -62,8 +64,10 @@ def load_gguf(path: Path, *, pattern: str | None = None, recorder: Recorder = NU
     header = read_header(path)
     shapes = {name: tensor.shape for name, tensor in header.tensors.items()}
     _check_formats(header)
-    architecture, config = read_architecture(header.values, shapes, str(path))
-    weights = GgufWeights(header, architecture, config)
+    architecture = find_architecture(header.values, str(path))
+    constants = {name: _read_constant(header, name) for name in architecture.constants if name in header.tensors}
+    config = read_axes(architecture, header.values, shapes, str(path), constants=constants)
+    weights = _read_weights(header, architecture, config)
     tokenizer = read_gguf_tokenizer(header, pattern=pattern)
     check_tokenizer(tokenizer, config, str(path))
     counts = Counter(tensor.form.name for tensor in header.tensors.values())
@@ -106,6 +110,7 @@ def save_gguf(
         entry.name: _to_write(entry, architecture, config, weights, form, recorder)
         for entry in architecture.layout(config)
     }
+    tensors |= {name: _constant_to_write(value) for name, value in architecture.constants_of(config).items()}
     num_bytes, chunks = serialize_gguf(values, tensors)
     replace_file_pieces(Path(path), _reported(chunks, num_bytes, recorder), num_bytes)
 
@@ -147,43 +152,44 @@ class _Part:
     num_paired_heads: int
 
 
-class GgufWeights(Mapping[str, Tensor]):
-    """The parameters of a file under our names, each unpacked when it is looked up, in one number format (`dtype`).
+def _read_weights(header: Header, architecture: Architecture, config: ModelConfig) -> LazyWeights:
+    """The parameters of a file under our names. Raises WeightsError when its tensors are not those of `config`."""
+    parts, file = _parts(header, architecture, config), _map(header)
 
-    Raises WeightsError when the file's tensors are not those of `config`.
-    """
-
-    def __init__(self, header: Header, architecture: Architecture, config: ModelConfig) -> None:
-        self._file = np.memmap(header.path, dtype=np.uint8, mode="r")
-        self._parts = _parts(header, architecture, config)
-        self.dtype = torch.bfloat16 if self._fits_bf16(header) else torch.float32
-
-    def __getitem__(self, name: str) -> Tensor:
-        part = self._parts[name]
-        x = self._rows(part.tensor, part.first_row, part.shape[0]).reshape(part.shape).to(self.dtype)
+    def unpack(part: _Part) -> Tensor:
+        x = _rows(file, part.tensor, part.first_row, part.shape[0]).reshape(part.shape)
         return to_halves(x, part.num_paired_heads) if part.num_paired_heads else x
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._parts  # Mapping would unpack the weight to find out
+    makers = {name: partial(unpack, part) for name, part in parts.items()}
+    matrices = {part.tensor.form.name for part in parts.values() if len(part.shape) > 1}
+    vectors = (unpack(part) for part in parts.values() if len(part.shape) == 1)
+    fits_bf16 = matrices == {"BF16"} and all(torch.equal(x, x.bfloat16().to(x.dtype)) for x in vectors)
+    return LazyWeights(makers, torch.bfloat16 if fits_bf16 else torch.float32)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parts)
 
-    def __len__(self) -> int:
-        return len(self._parts)
+def _map(header: Header) -> np.ndarray:
+    return np.memmap(header.path, dtype=np.uint8, mode="r")
 
-    def _rows(self, tensor: StoredTensor, first: int, count: int) -> Tensor:
-        raw = self._file[tensor.offset : tensor.offset + tensor.num_bytes]
-        if len(tensor.shape) == 1:  # one row, of which some columns are wanted
-            return dequantize(raw, tensor.form)[first : first + count]
-        return dequantize(raw.reshape(tensor.shape[0], -1)[first : first + count], tensor.form)
 
-    def _fits_bf16(self, header: Header) -> bool:
-        forms = {tensor.form.name for tensor in header.tensors.values() if len(tensor.shape) > 1}
-        vectors = [tensor for tensor in header.tensors.values() if len(tensor.shape) == 1]
-        return forms == {"BF16"} and all(
-            torch.equal(x, x.bfloat16().to(x.dtype)) for x in (self._rows(v, 0, v.shape[0]) for v in vectors)
-        )
+def _rows(file: np.ndarray, tensor: StoredTensor, first: int, count: int) -> Tensor:
+    raw = file[tensor.offset : tensor.offset + tensor.num_bytes]
+    if len(tensor.shape) == 1:  # one row, of which some columns are wanted
+        return dequantize(raw, tensor.form)[first : first + count]
+    return dequantize(raw.reshape(tensor.shape[0], -1)[first : first + count], tensor.form)
+
+
+def _read_constant(header: Header, name: str) -> np.ndarray:
+    """A tensor that holds no weights: a vector of float32. Raises CorruptFileError for another one."""
+    tensor = header.tensors[name]
+    if len(tensor.shape) != 1 or tensor.form != BY_NAME["F32"]:
+        found = f"{tensor.form.name} of the shape {tensor.shape}"
+        raise CorruptFileError(f"{name} is not a vector of float32", found=found, where=str(header.path))
+    return _rows(_map(header), tensor, 0, tensor.shape[0]).numpy()
+
+
+def _constant_to_write(value: np.ndarray) -> TensorToWrite:
+    form = BY_NAME["F32"]
+    return TensorToWrite(shape=value.shape, form=form, pack=partial(quantize, torch.from_numpy(value), form))
 
 
 def _parts(header: Header, architecture: Architecture, config: ModelConfig) -> dict[str, _Part]:
@@ -194,7 +200,7 @@ def _parts(header: Header, architecture: Architecture, config: ModelConfig) -> d
         )
     shapes = parameter_shapes(config)
     layout = architecture.layout(config)
-    _check_tensors(header, layout, shapes)
+    _check_tensors(header, architecture.constants, layout, shapes)
     parts: dict[str, _Part] = {}
     for entry in layout:
         first = 0
@@ -205,10 +211,12 @@ def _parts(header: Header, architecture: Architecture, config: ModelConfig) -> d
     return {name: parts[name] for name in shapes}
 
 
-def _check_tensors(header: Header, layout: list[Stored], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_tensors(
+    header: Header, constants: tuple[str, ...], layout: list[Stored], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
     wanted = {entry.name: _stacked(entry, shapes) for entry in layout}
     faults = [f"missing: {name}" for name in wanted if name not in header.tensors]
-    faults += [f"left over: {name}" for name in header.tensors if name not in wanted]
+    faults += [f"left over: {name}" for name in header.tensors if name not in wanted and name not in constants]
     for name, shape in wanted.items():
         tensor = header.tensors.get(name)
         if tensor is not None and tensor.shape != shape:

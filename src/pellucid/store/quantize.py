@@ -1,11 +1,10 @@
 """Number formats of a GGUF file: bytes of a tensor into numbers, and numbers into bytes.
 
-    F32, F16, BF16   one number after the other
-    Q8_0             32 numbers share a scale: x = d · q, q a signed byte (34 bytes for 32 numbers)
-    Q4_0, Q4_1, …    fewer bits; Q4_1 adds an offset, x = d · q + m
+    F32, F16, BF16            one number after the other
+    Q8_0, Q4_K, …             numbers that share scales: `blocks` unpacks the types that files commonly have
+    IQ1, IQ2, IQ3 and others  the `gguf` library unpacks them
 
-The plain formats are read and written here. Blocks are unpacked and packed by the `gguf` library, which is the format's
-own reference; no model computes with blocks, only with the unpacked numbers.
+The plain formats are written here, blocks by the library. No model computes with blocks, only with the unpacked numbers.
 
 Axes: R rows · C columns.
 Source: the format description at https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import StoreError
+from pellucid.store.blocks import BLOCKS, unpack_blocks
 
 PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 ROWS_AT_ONCE = 4096  # packed at a time: bounds the memory beside the model
@@ -50,7 +50,7 @@ BY_NAME = {one.name: one for one in FORMATS.values()}
 def dequantize(raw: np.ndarray, form: NumberFormat) -> Tensor:
     """The numbers of some rows of bytes, [R, bytes of a row] -> [R, C]: plain formats as they are, blocks in float32.
 
-    Raises StoreError for a format that holds no weights (or that the library cannot unpack).
+    Raises StoreError for a format that holds no weights, and for one that nobody here unpacks.
 
     >>> dequantize(np.array([[0, 60, 0, 64]], dtype=np.uint8), BY_NAME["F16"])
     tensor([[1., 2.]], dtype=torch.float16)
@@ -61,6 +61,8 @@ def dequantize(raw: np.ndarray, form: NumberFormat) -> Tensor:
     try:
         # Damaged scales may be infinite or not a number: such numbers come out, and no warning beside them.
         with np.errstate(all="ignore"):
+            if form.name in BLOCKS:
+                return torch.from_numpy(unpack_blocks(raw, form.name))
             return torch.from_numpy(gguf.dequantize(raw, gguf.GGMLQuantizationType(form.code)))
     except NotImplementedError as error:
         raise StoreError(f"weights in the format {form.name} cannot be read", found=str(error)) from error

@@ -33,6 +33,8 @@ from pellucid.files import as_bytes, explained, remove_directory, replace_file, 
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import TrainingFiles, save_checkpoint, verify_checkpoint
 from pellucid.store.directory import describe, is_checkpoint
+from pellucid.store.hub.fetch import fetch
+from pellucid.store.hub.name import is_hub_name, parse_name
 from pellucid.store.metrics import MEND_LINE, append_row, best_evaluation, drop_torn_line, keep_rows, read_rows
 from pellucid.store.saved import SavedStep, list_saved, name_step
 from pellucid.store.snapshots import list_snapshots
@@ -42,7 +44,7 @@ from pellucid.untrusted import Json, Table, read_bytes, read_object, shown
 RUN, LATEST, CHECKPOINTS, METRICS, EVENTS = "run.json", "latest", "checkpoints", "metrics.jsonl", "events.jsonl"
 LENGTHS = "lengths.jsonl"
 LOCK, HOLDER = ".lock", ".holder.json"
-PARTS = ("settings", "sources", "plan", "data")  # of run.json, where they are there: objects
+PARTS = ("settings", "sources", "plan", "data", "objective")  # of run.json, where they are there: objects
 BEST = "best"  # RUN/best names no file: it is read from the metrics
 MOST_NAME = 1_000  # bytes of `latest`
 
@@ -365,9 +367,12 @@ def is_run(path: Path) -> bool:
 def resolve_checkpoint(path: Path | str, *, recorder: Recorder = NULL) -> Path:
     """The checkpoint directory that a person means: of a run its best (or `RUN/latest`), else the directory itself.
 
-    Of a run that was never tried on validation text it is the latest. Which one was taken is an event. Raises
-    StoreError saying what was found when it is none of them.
+    Of a run that was never tried on validation text it is the latest. Which one was taken is an event. A name that
+    begins with `hf:` is looked up, and fetched where it is not here (it may be a GGUF file). Raises StoreError saying
+    what was found when it is none of them.
     """
+    if is_hub_name(path):
+        return fetch(parse_name(path), recorder=recorder).path
     path = Path(path)
     if path.name in (BEST, LATEST) and is_run(path.parent) and not path.is_dir():
         run = Run.open(path.parent)

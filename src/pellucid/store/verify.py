@@ -20,7 +20,7 @@ def check_files(directory: Path, hashes: Mapping[str, str], *, always: bool = Fa
     """Raise CorruptFileError unless every listed file is there with the contents it was written with."""
     stamps = Stamps(directory)
     for name, expected in hashes.items():
-        if not isinstance(expected, str) or not _lies_inside(name):
+        if not isinstance(expected, str) or not lies_inside(name):
             what = "the list of files names one that cannot be"
             raise CorruptFileError(what, found=untrusted.shown(name), where=str(directory))
         path = directory / name
@@ -42,6 +42,6 @@ def check_files(directory: Path, hashes: Mapping[str, str], *, always: bool = Fa
     stamps.save()
 
 
-def _lies_inside(name: str) -> bool:
+def lies_inside(name: str) -> bool:
     """Whether a name from a file is that of something in the same directory or below it."""
     return bool(name) and "\0" not in name and not name.startswith("/") and ".." not in PurePosixPath(name).parts

@@ -18,8 +18,9 @@ from pellucid.tokens.roles import NUMBERED, Role
 # The special tokens of a tokenizer that is trained here: their names by role, in the order of their ids. The standard
 # ones leave room for all that may come after pretraining (masks, classes, turns of a conversation, and what nobody has
 # thought of yet), so that no later stage changes the shape of a model.
-Specials = Literal["standard", "none"]
+Specials = Literal["standard", "sentinels", "none"]
 NUM_SPARE = 16
+NUM_SENTINELS = 100  # as many as T5 has
 PLAIN: Mapping[Role, Sequence[str]] = {"bos": ["<bos>"], "eos": ["<eos>"]}
 STANDARD: Mapping[Role, Sequence[str]] = {
     **PLAIN,
@@ -31,7 +32,11 @@ STANDARD: Mapping[Role, Sequence[str]] = {
     "turn_end": ["<|im_end|>"],
     "spare": [f"<spare_{number}>" for number in range(NUM_SPARE)],
 }
-SETS: Mapping[Specials, Mapping[Role, Sequence[str]]] = {"standard": STANDARD, "none": PLAIN}
+SENTINELS: Mapping[Role, Sequence[str]] = {
+    **STANDARD,
+    "sentinel": [f"<extra_id_{number}>" for number in range(NUM_SENTINELS)],
+}
+SETS: Mapping[Specials, Mapping[Role, Sequence[str]]] = {"standard": STANDARD, "sentinels": SENTINELS, "none": PLAIN}
 USUAL: tuple[Role, ...] = ("bos", "eos", "unk", "pad", "cls", "sep", "mask")  # the roles that every program knows
 TOKENIZER_FILE, CONFIG_FILE, MAP_FILE = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 NOTHING: Mapping[str, int] = MappingProxyType({})

@@ -43,7 +43,8 @@ class TokenizerSettings(Named):
     max_token_bytes: int = setting(64, "longest token, in bytes", low=1)
     specials: Specials = setting(
         "standard",
-        "special tokens: standard reserves pad, mask, cls, sep, turn marks and 16 spares; none has bos and eos",
+        "special tokens: standard reserves pad, mask, cls, sep, turn marks and 16 spares; sentinels has 100 of them too, for"
+        " hidden spans; none has bos and eos",
     )
 
 

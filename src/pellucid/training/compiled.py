@@ -40,6 +40,9 @@ def compile_with_torch(eager: ComputeLoss, march: str, recorder: Recorder) -> Co
     return torch.compile(eager, dynamic=False, options=options)
 
 
+Form = tuple[type[Batch], tuple[torch.Size, ...]]
+
+
 class CompiledStep:
     """Replaces the eager step: compiled in the shapes in which the two agree, eager in all others."""
 
@@ -58,14 +61,14 @@ class CompiledStep:
         self.march = default_march()
         self.answered = False  # whether a compiled step gave any answer, right or wrong
         self._compiled: ComputeLoss | None = None
-        self._steps: dict[torch.Size, ComputeLoss] = {}
+        self._steps: dict[Form, ComputeLoss] = {}
 
     def __call__(self, batch: Batch) -> Tensor:
-        if batch.ids_BT.shape not in self._steps and (fault := self.find_fault(batch)):
-            self._steps[batch.ids_BT.shape] = self.eager
+        if _form(batch) not in self._steps and (fault := self.find_fault(batch)):
+            self._steps[_form(batch)] = self.eager
             message = f"steps of {_size(batch)} are not compiled: {fault}"
             self.recorder.record(Event(name="training.eager", message=message, data={"reason": fault}, level="warning"))
-        return self._steps[batch.ids_BT.shape](batch)
+        return self._steps[_form(batch)](batch)
 
     def settle(self, given: Batch, *, march: str, others: Sequence[str] = (), seconds: float = math.inf) -> str:
         """Find a `march` whose step agrees with the eager one in this shape; return "", or the last one's fault.
@@ -102,7 +105,7 @@ class CompiledStep:
             return f"compiled for {self.march}, {wrong}"
         message = f"compiled for {self.march}: the loss and all gradients agree with the eager step's"
         self.recorder.record(Event(name="training.compiled", message=message, data={"march": self.march}))
-        self._steps[given.ids_BT.shape] = self._compiled
+        self._steps[_form(given)] = self._compiled
         return ""
 
     def _noted(self, batch: Batch) -> Tensor:
@@ -126,6 +129,11 @@ class CompiledStep:
             raise DoesNotFitError(
                 f"comparing it with the eager step needs {describe_bytes(needed)}, {describe_bytes(free)} are free"
             )
+
+
+def _form(batch: Batch) -> Form:
+    """What a program is compiled for: the kind of a batch, and the shape of each of its tensors."""
+    return type(batch), tuple(tensor.shape for tensor in vars(batch).values())
 
 
 def _telling_line(error: Exception) -> str:

@@ -16,9 +16,11 @@ from pellucid.counts import counted
 from pellucid.data.loader import DocumentLoader, Pool
 from pellucid.data.shards import REBUILD
 from pellucid.errors import CorruptFileError, SettingsError
+from pellucid.evaluate.objective import OBJECTIVE
 from pellucid.events import Event
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.memory import MemoryPlan, estimate_training_memory
+from pellucid.settings import to_dict
 from pellucid.training.lengths import Lengths
 from pellucid.training.measure import Rates, measure_training
 from pellucid.training.plan import RowShape, RunPlan, TextSize, overrides, plan_run, plan_unmeasured, saved_plan
@@ -40,7 +42,8 @@ def make_plan(opened: OpenRun) -> RunPlan:
     plan = _new_plan(opened) if is_new else _saved_plan(opened, run.part("plan"))
     if is_new or task.extend:
         data: dict[str, Json] = dict(opened.prepared.identity)
-        run.update_identity({**run.identity, "settings": task.told(), "plan": plan.to_dict(), "data": data})
+        made: dict[str, Json] = {"plan": plan.to_dict(), "data": data, OBJECTIVE: to_dict(opened.asked)}
+        run.update_identity({**run.identity, "settings": task.told(), **made})
     told = {"summary": [list(line) for line in summary(plan)], "table": [list(line) for line in table(plan)]}
     message = "the plan of the run"
     opened.recorder.record(Event(name="training.plan", message=message, data={**plan.to_dict(), **told}))

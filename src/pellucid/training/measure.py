@@ -52,6 +52,7 @@ class RandomRows:
         return TokenRows(
             ids_BS=torch.randint(self.vocab_size, (count, self.context_length + 1), generator=generator),
             weights_BS=torch.ones(count, self.context_length + 1),
+            lengths_B=torch.full((count,), self.context_length + 1),
             first_token_B=torch.zeros(count, dtype=torch.int64),
             index_B=torch.arange(start, start + count),
         )

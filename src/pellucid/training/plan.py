@@ -15,6 +15,7 @@ from typing import Any
 
 from pellucid.data.loader import num_windows
 from pellucid.errors import DoesNotFitError, SettingsError
+from pellucid.evaluate.objective import NEEDS, check_can_learn, sight_of
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import Machine
 from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
@@ -25,6 +26,7 @@ from pellucid.planning.scaling import Derived, Fit, Reason, Work, derive_schedul
 from pellucid.settings import Layer, resolve, to_dict
 from pellucid.settings import given as given_parts
 from pellucid.settings import shallow as as_fields
+from pellucid.training.objective_shape import check_objective, derive_sight
 from pellucid.training.settings import ModelSettings, TrainSettings
 from pellucid.untrusted import REQUIRED, Json, Table
 
@@ -176,11 +178,10 @@ def plan_unmeasured(
 def check_settings(settings: TrainSettings) -> None:
     """Raise SettingsError for settings that are wrong for any text.
 
-    These are an unknown preset, a size said twice, rows that cannot be sorted, and sorted rows with a compiled step
-    (which has one shape).
+    These are an unknown preset, a model that does not fit the objective, a size said twice, rows that cannot be sorted,
+    and sorted rows with a compiled step (which has one shape).
     """
-    if settings.model.preset is not None:
-        preset(settings.model.preset)
+    check_objective(settings)
     if settings.batch.rows is not None and settings.batch.tokens is not None:
         found = f"{settings.batch.rows}, {settings.batch.tokens}"
         raise SettingsError(
@@ -244,8 +245,13 @@ def _fit(
         if asked.depth is not None:
             sizes = (from_depth(asked.depth, vocab_size=text.vocab_size, context_length=length),)
         shape = _chosen(fit(sizes, dropouts, seconds).depth, sizes)
-    axes = {} if given is not None else overrides(asked)
-    config = resolve(ModelConfig, Layer("model", as_fields(shape.config)), Layer("settings", axes)).settings
+    axes: Mapping[str, Any] = {} if given is not None else overrides(asked)
+    derived: Mapping[str, object] = {}
+    if given is None and asked.preset is None:
+        derived, reasons = derive_sight(settings.objective, asked.n_layers or shape.config.n_layers)
+        shape = dataclasses.replace(shape, reasons=(*shape.reasons, *reasons))
+    layers = (Layer("model", as_fields(shape.config)), Layer("objective", derived), Layer("settings", axes))
+    config = resolve(ModelConfig, *layers).settings
     is_open = given is None and asked.preset is None and asked.dropout is None
     as_long_as_asked = tokens is not None and settings.minutes is None
     found = fit(
@@ -253,6 +259,7 @@ def _fit(
         dropouts if is_open else [config.dropout],
         math.inf if as_long_as_asked else seconds,
     )
+    check_can_learn(settings.objective, sight_of(config))
     # A value that a person set or that the given model has needs no reason.
     kept = (one for one in found.reasons if one.field not in axes and (is_open or one.field != "dropout"))
     return dataclasses.replace(found, reasons=tuple(kept))
@@ -371,7 +378,9 @@ def _compile_pays(settings: TrainSettings, seconds: float) -> bool:
     """Whether compilation was asked for, or would save more time than it costs."""
     if settings.compile != "auto":
         return settings.compile == "on"
-    if settings.batch.pool is not None:  # each length of row would be compiled anew
+    if (
+        settings.batch.pool is not None or NEEDS[settings.objective.kind] == "source"
+    ):  # each length would be compiled anew
         return False
     return COMPILE_SAVING * seconds > COMPILE_SECONDS
 

@@ -49,6 +49,14 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
             f"{value:,}" if type(value) is int else str(value),
             reasons.get(name, "as asked, or as the model has it"),
         )
+    if not config.causal:
+        yield "causal", "no", reasons.get("causal", "as asked, or as the model has it")
+    if config.encoder is not None:
+        yield (
+            "encoder blocks",
+            str(config.encoder.n_layers),
+            reasons.get("encoder", "as asked, or as the model has it"),
+        )
     yield (
         "update",
         f"{counted(plan.rows, 'row')} x {plan.row_length or config.context_length}",

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from pellucid.data.objectives.settings import BEFORE as OBJECTIVE_BEFORE
 from pellucid.data.settings import BEFORE as DATA_BEFORE
 from pellucid.data.settings import ONCE_DEFAULT
 from pellucid.errors import ResumeError
@@ -17,7 +18,11 @@ from pellucid.training.settings import ModelSettings, TrainSettings
 from pellucid.untrusted import Json, Table
 
 # Section -> the settings that were added to it, at the value by which earlier runs behaved.
-BEFORE: Mapping[str, Mapping[str, Any]] = {"data": DATA_BEFORE, "tokenizer": TOKENIZER_BEFORE}
+BEFORE: Mapping[str, Mapping[str, Any]] = {
+    "data": DATA_BEFORE,
+    "objective": OBJECTIVE_BEFORE,
+    "tokenizer": TOKENIZER_BEFORE,
+}
 ONCE: Mapping[str, Mapping[str, Any]] = {"data": ONCE_DEFAULT}  # and those whose default was another once
 
 # Settings that change where and how fast a run computes, or what it keeps, but not what it learns.

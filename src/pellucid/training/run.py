@@ -1,6 +1,6 @@
 """Open a run of any recipe: its directory, its tokenizer, and its text as tokens; all that comes before the first step.
 
-    task -> directory (new, or one that this task may resume) -> parent -> tokenizer -> tokens on disk
+    task -> directory (new, or one that this task may resume) -> parent -> tokenizer -> objective -> tokens on disk
 
 A run has one directory. The same task on the same directory resumes the run; another task is refused with the
 differences. Everything derived is written into run.json the first time and read from there afterwards. The recipe then
@@ -20,18 +20,21 @@ from torch import Tensor
 
 from pellucid.counts import counted
 from pellucid.data.loader import DocumentLoader, Loader, Pool, build_loader
+from pellucid.data.objectives.build import AnyObjective, build_objective, settle_objective
+from pellucid.data.objectives.settings import ObjectiveSettings, read_objective
 from pellucid.data.prepare import Prepared, identify, prepare
 from pellucid.data.shards import TokenShards
 from pellucid.data.source import Source, open_as_set
 from pellucid.errors import ResumeError, SettingsError, TrainingError
+from pellucid.evaluate.objective import OBJECTIVE
 from pellucid.events import Event, Recorder
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import choose_device
 from pellucid.planning.config import ModelConfig
-from pellucid.settings import Resolved, plain
+from pellucid.settings import Resolved, plain, to_dict
 from pellucid.store.checkpoint import Checkpoint, lineage_after, load_checkpoint, load_model
-from pellucid.store.run import Run, is_run, resolve_checkpoint
+from pellucid.store.run import RUN, Run, is_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.other_text import check_same_text
@@ -78,6 +81,8 @@ class OpenRun:
     set_up: SetUp
     parent: Checkpoint | None  # the model to start from; None: train from scratch
     tokenizer: Tokenizer
+    asked: ObjectiveSettings  # what the objective asks, with nothing left open
+    objective: AnyObjective
     prepared: Prepared
     recorder: Recorder
 
@@ -86,9 +91,10 @@ class OpenRun:
         return self.task.settings
 
     def info(self) -> Mapping[str, Json]:
-        """The origin that is written into every checkpoint: recipe, lineage of parents, identity of the data."""
+        """The origin that is written into every checkpoint: recipe, objective, lineage of parents, identity of the data."""
         lineage: list[Json] = [] if self.parent is None else lineage_after(self.parent)
-        return {"recipe": self.recipe, "lineage": lineage, "data": dict(self.prepared.identity)}
+        data: dict[str, Json] = dict(self.prepared.identity)
+        return {"recipe": self.recipe, OBJECTIVE: to_dict(self.asked), "lineage": lineage, "data": data}
 
     def build_model(self, config: ModelConfig) -> Decoder:
         """Build the planned model: new, or with its parent's weights."""
@@ -180,6 +186,8 @@ def open_run(task: RunTask, run: Run, source: Source, set_up: SetUp, recorder: R
     start = task.start_from
     parent = load_checkpoint(resolve_checkpoint(start, recorder=recorder)) if start else None
     tokenizer = _ready_tokenizer(run, source, task.settings, parent, recorder)
+    asked = _settled_objective(run, task.settings, recorder)
+    objective = build_objective(asked, tokenizer)  # before the text is encoded: the tokenizer may lack what it needs
     if "data" in run.identity:
         _check_data(run, identify(source, tokenizer, task.settings.data))
     tokens = run.path / "data"
@@ -191,6 +199,8 @@ def open_run(task: RunTask, run: Run, source: Source, set_up: SetUp, recorder: R
         set_up=set_up,
         parent=parent,
         tokenizer=tokenizer,
+        asked=asked,
+        objective=objective,
         prepared=prepared,
         recorder=recorder,
     )
@@ -239,6 +249,14 @@ def _ready_tokenizer(
     message = f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} tokens"
     recorder.record(Event(name="training.tokenizer", message=message, data={"sha256": tokenizer.sha256}))
     return tokenizer
+
+
+def _settled_objective(run: Run, settings: TrainSettings, recorder: Recorder) -> ObjectiveSettings:
+    """The run's objective: as it was settled when the run began, whatever is installed now."""
+    if "plan" in run.identity and OBJECTIVE in run.identity:
+        with run.advised():
+            return read_objective(run.part(OBJECTIVE), str(run.path / RUN))
+    return settle_objective(settings.objective, recorder)
 
 
 def _check_data(run: Run, identity: Mapping[str, str]) -> None:

@@ -18,8 +18,10 @@ import psutil
 from torch import nn
 
 from pellucid.counts import counted
-from pellucid.evaluate.likelihood import Likelihood, measure_likelihood
+from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, measure_loss
+from pellucid.evaluate.objective import OBJECTIVE, sight_of
 from pellucid.events import Event
+from pellucid.settings import shallow
 from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
 from pellucid.store.metrics import EXAM, best_evaluation, evaluations, evaluations_since_best
 from pellucid.store.run import SavedStep
@@ -57,6 +59,7 @@ class Finished:
     reason: str  # "finished", "patience", or the signal that stopped it
     checkpoint: Path | None  # the last one
     best: SavedStep | None  # the one that is used: the best on validation text, or the last
+    continues_text: bool  # whether the model predicts what comes next; else it fills in what is hidden
     opening: str  # a few of the text's own words, to begin with
 
 
@@ -149,6 +152,7 @@ class Session:
             reason=reason,
             checkpoint=None if latest is None else latest.directory,
             best=self.run.best() or latest,
+            continues_text=sight_of(self.plan.config) == "before",
             opening=find_opening(self.opened.prepared.train, self.opened.tokenizer),
         )
 
@@ -272,35 +276,46 @@ class Session:
         self.run.prune(saving.keep_last, saving.keep_every, protect=protect, recorder=self.recorder)
 
     def _evaluate(self) -> None:
-        likelihood = self.evaluate()
-        if likelihood is None:
+        measured = self.evaluate()
+        if measured is None:
             return
         scores = {} if self.exam is None else self.exam(self.trainer.model, self.opened.tokenizer)
         exam = {f"{EXAM}{part}": score for part, score in scores.items()}
-        row = {"kind": "eval", "step": self.trainer.step, **likelihood.to_dict(), **exam}
+        named = {} if isinstance(measured, Likelihood) else {OBJECTIVE: self.trainer.objective.name}
+        row = {"kind": "eval", "step": self.trainer.step, **named, **measured.to_dict(), **exam}
         self._write(row)
-        message = (
-            f"step {self.trainer.step}: validation loss {likelihood.loss:.4f}, perplexity {likelihood.perplexity:.2f},"
-            f" {likelihood.bits_per_byte:.4f} bits per byte"
-        )
+        if isinstance(measured, Likelihood):
+            message = (
+                f"step {self.trainer.step}: validation loss {measured.loss:.4f}, perplexity {measured.perplexity:.2f},"
+                f" {measured.bits_per_byte:.4f} bits per byte"
+            )
+        else:
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in measured.means.items())
+            message = (
+                f"step {self.trainer.step}: validation loss of the objective {self.trainer.objective.name}"
+                f" {measured.loss:.4f}, {figures}"
+            )
         if scores:
             message += "; right answers: " + ", ".join(f"{part} {score:.0%}" for part, score in scores.items())
         self.recorder.record(Event(name="training.evaluated", message=message, data=row))
 
-    def evaluate(self) -> Likelihood | None:
+    def evaluate(self) -> MeasuredLoss | None:
         """The validation loss on the plan's share of the validation text; None when there is no such text.
 
-        The bytes of a share are estimated from its share of all predicted tokens.
+        Of an objective whose loss is the likelihood of the text, a `Likelihood`: the bytes of a share are estimated from
+        its share of all predicted tokens.
         """
         valid = self.opened.prepared.valid
         if valid is None or self.plan.eval_windows == 0:
             return None
         rows = self.opened.loader(valid, self.plan.config.context_length)  # as it learns
         steps = rows.in_order(rows=EVAL_ROWS, max_rows=self.plan.eval_windows)
-        trainer = self.trainer
-        seen = measure_likelihood(trainer.model, steps, objective=trainer.objective, num_bytes=valid.num_bytes)
+        measured = measure_loss(self.trainer.model, steps, objective=self.trainer.objective)
+        if not self.trainer.objective.is_likelihood:
+            return measured
         targets = valid.num_tokens - valid.num_documents  # nothing predicts a <bos>
-        return dataclasses.replace(seen, num_bytes=max(1, round(valid.num_bytes * seen.num_tokens / targets)))
+        num_bytes = max(1, round(valid.num_bytes * measured.num_tokens / targets))
+        return Likelihood(**shallow(measured), num_bytes=num_bytes)
 
     def _write(self, row: Mapping[str, object]) -> None:
         self.run.append_metrics(row)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from pellucid.data.objectives.settings import CausalSettings, ObjectiveSettings
 from pellucid.data.settings import MOST_POOL, DataSettings
 from pellucid.planning.axis_names import FLAT, dotted
 from pellucid.planning.config import MOST_LAYERS, ModelConfig
@@ -18,7 +19,7 @@ from pellucid.tokens.settings import TokenizerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # type: ignore[misc, explicit-any]  # a class that is made
+class ModelSettings(partly(ModelConfig, without=("vocab_size",))):  # type: ignore[misc, explicit-any]  # a class that is made
     """The model to train: a preset, or one dial (depth), or neither; any axis of `ModelConfig` may be overridden."""
 
     preset: str | None = setting(None, "a named shape, for example gpt2 or tiny-gpt2 (see `pellucid plan --list`)")
@@ -26,6 +27,10 @@ class ModelSettings(partly(ModelConfig, without=("vocab_size", "causal"))):  # t
         None, "one dial: blocks; width, heads and the rest are derived from it", low=1, high=MOST_LAYERS
     )
     context_length: int | None = setting(None, "positions the model can hold, in tokens", low=2, high=MOST_POSITIONS)
+    causal: bool | None = setting(
+        None,
+        "a position sees only itself and earlier ones (derived: as the objective needs it, or as the preset has it)",
+    )
 
     flat_names: ClassVar[tuple[str, ...]] = tuple(FLAT)
 
@@ -144,6 +149,9 @@ class TrainSettings(Named):
     tokenizer: TokenizerSettings = setting(TokenizerSettings(), "")
     model: ModelSettings = setting(ModelSettings(), "")
     data: DataSettings = setting(DataSettings(), "")
+    objective: ObjectiveSettings = setting(
+        CausalSettings(), "what the model learns to predict: the next token (causal), or hidden tokens (masked)"
+    )
     batch: BatchSettings = setting(BatchSettings(), "")
     optimizer: OptimizerSettings = setting(OptimizerSettings(), "")
     schedule: ScheduleSettings = setting(ScheduleSettings(), "")

@@ -14,20 +14,13 @@ Source: Bengio et al. 2003, "A Neural Probabilistic Language Model", §2.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from pellucid.data.batch import Batch, TokenRows
-from pellucid.data.objectives.protocol import LOSS, RowKey
-
-
-class Scores(Protocol):
-    """The output of a model: its logits."""
-
-    @property
-    def logits_BTV(self) -> Tensor: ...
+from pellucid.data.objectives.protocol import LOSS, RowKey, Scores
 
 
 class ScoresTokens(Protocol):
@@ -43,6 +36,7 @@ class CausalObjective:
     >>> rows = TokenRows(
     ...     ids_BS=torch.tensor([[0, 5, 6, 1]]),
     ...     weights_BS=torch.tensor([[0.0, 1.0, 1.0, 1.0]]),
+    ...     lengths_B=torch.tensor([4]),
     ...     first_token_B=torch.tensor([0]),
     ...     index_B=torch.tensor([0]),
     ... )
@@ -50,6 +44,10 @@ class CausalObjective:
     >>> batch.ids_BT.tolist(), batch.targets_BT.tolist(), batch.total_weight.item()
     ([[0, 5, 6]], [[5, 6, 1]], 3.0)
     """
+
+    name: ClassVar[str] = "causal"
+    is_likelihood: ClassVar[bool] = True
+    asks_more: ClassVar[bool] = False
 
     def batch(self, rows: TokenRows, key: RowKey) -> Batch:
         """Inputs, and targets shifted by one token; nothing is random."""

@@ -5,14 +5,15 @@ It has three parts in a row: the projections, the core that mixes positions, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pellucid.planning.parts.description import STREAM, Activation, CostLine, Part, matrix, vector
-from pellucid.planning.parts.position import MOST_POSITIONS, Position
+from pellucid.planning.parts.position import MOST_POSITIONS, Rotary
 from pellucid.settings import REQUIRED, Named, setting
 
 AttentionCore = Literal["batched", "fused"]
+MOST_SCALE = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class SlidingWindow(Named):
     layers: tuple[int, ...] | None = setting(
         None, "the blocks with that sliding window, counted from 0 (none: every block)"
     )
+    both_sides: bool = setting(False, "it reaches as far ahead as back, for models that are not causal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +35,14 @@ class AttentionConfig(Named):
     qkv_bias: bool = setting(False, "biases on the query, key and value projections")
     output_bias: bool = setting(False, "bias on the projection out of attention")
     window: SlidingWindow | None = setting(None, "a sliding window (none: a position sees all before it)")
+    scale: float | None = setting(None, "scores are q · k times this (none: 1/√head_dim)", above=0, high=MOST_SCALE)
+    softcap: float | None = setting(
+        None, "scores are bent to lie between minus this and this: c · tanh(score / c)", above=0, high=MOST_SCALE
+    )
 
 
-def describe_projections(axes: AttentionConfig, position: Position) -> Part:
-    """Queries, keys and values, their norms, and their rotation by rotary positions."""
+def describe_projections(axes: AttentionConfig, rotary: Rotary | None) -> Part:
+    """Queries, keys and values, their norms, and their rotation in a block that has one."""
     tensors = [
         *matrix("attention.query", "query", "d_attention", "d_model", bias=axes.qkv_bias),
         *matrix("attention.key", "key", "d_kv", "d_model", bias=axes.qkv_bias, start="key"),
@@ -54,7 +60,7 @@ def describe_projections(axes: AttentionConfig, position: Position) -> Part:
         Activation(name="attention.key", axes=key, meaning=before),
         Activation(name="attention.value", axes=key, meaning="by heads"),
     ]
-    if position.kind == "rotary":
+    if rotary is not None:
         steps += [
             Activation(name="attention.query_rotated", axes=query, meaning=turned),
             Activation(name="attention.key_rotated", axes=key, meaning=turned),
@@ -62,7 +68,7 @@ def describe_projections(axes: AttentionConfig, position: Position) -> Part:
     return Part(tensors=tuple(tensors), kept=tuple(kept), steps=tuple(steps))
 
 
-def describe_core(core: AttentionCore, *, dropout: bool) -> Part:
+def describe_core(core: AttentionCore, axes: AttentionConfig, *, dropout: bool) -> Part:
     """Scores, weights and the mix of values. With dropout it keeps the weights, the mask and their product."""
     square = ("n_heads", "new", "all")
     if core == "batched":
@@ -82,7 +88,9 @@ def describe_core(core: AttentionCore, *, dropout: bool) -> Part:
         kept=tuple(kept),
         steps=(  # the first two only where the core has them as tensors: the explicit one
             Activation(
-                name="attention.scores", axes=square, meaning="q · k / √K, minus infinity where it may not look"
+                name="attention.scores",
+                axes=square,
+                meaning=f"{_say_scores(axes)}, minus infinity where it may not look",
             ),
             Activation(name="attention.weights", axes=square, meaning="their softmax: every row sums to 1"),
             Activation(
@@ -90,6 +98,43 @@ def describe_core(core: AttentionCore, *, dropout: bool) -> Part:
             ),
         ),
     )
+
+
+def describe_cross(axes: AttentionConfig, core: AttentionCore, *, dropout: bool) -> Part:
+    """Cross-attention: queries of the stream look at keys and values of the encoder's output, unturned."""
+    parts = (describe_projections(axes, None), describe_core(core, axes, dropout=dropout), describe_output(axes))
+    tensors = [tensor for part in parts for tensor in part.tensors]
+    steps = [step for part in parts for step in part.steps]
+    return Part(
+        tensors=tuple(replace(tensor, name=_crossed(tensor.name), part=f"cross_{tensor.part}") for tensor in tensors),
+        products=tuple(
+            CostLine(name=f"cross_{line.name}", formula="d_attention x context_length") for line in parts[1].products
+        ),
+        kept=tuple(replace(line, name=f"cross_{line.name}") for part in parts for line in part.kept),
+        steps=tuple(
+            replace(
+                step, name=_crossed(step.name), axes=tuple(OF_SOURCE.get((step.name, axis), axis) for axis in step.axes)
+            )
+            for step in steps
+        ),
+    )
+
+
+# Keys and values are the encoder's, and the source is what is looked at; all else is the stream's.
+OF_SOURCE = {
+    ("attention.key", "new"): "source", ("attention.value", "new"): "source",
+    ("attention.scores", "all"): "source", ("attention.weights", "all"): "source",
+}  # fmt: skip
+
+
+def _crossed(name: str) -> str:
+    return name.replace("attention.", "cross.", 1)
+
+
+def _say_scores(axes: AttentionConfig) -> str:
+    """The formula of the scores."""
+    scores = "q · k / √K" if axes.scale is None else f"{axes.scale:.4g} · (q · k)"
+    return scores if axes.softcap is None else f"{axes.softcap:g} · tanh({scores} / {axes.softcap:g})"
 
 
 def describe_output(axes: AttentionConfig) -> Part:
@@ -101,6 +146,5 @@ def describe_output(axes: AttentionConfig) -> Part:
             Activation(
                 name="attention.output", axes=STREAM, meaning="what attention adds to the stream, before dropout"
             ),
-            Activation(name="middle", axes=STREAM, meaning="the stream after that"),
         ),
     )

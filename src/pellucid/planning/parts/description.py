@@ -37,6 +37,7 @@ class TensorPlan:
     axes: tuple[str, ...]
     group: Group
     start: Start
+    met: tuple[str, ...] = ()  # the axes of what one token is multiplied with, where that is not all of it
 
     def within(self, path: str) -> TensorPlan:
         """The same tensor of one block, whose path comes before its name."""
@@ -55,12 +56,16 @@ class CostLine:
 class Activation:
     """A tensor on the way: its name, what it is, and its axes beside the batch.
 
-    `new` positions are read, `all` are attended to, `last` are scored.
+    `new` positions are read, `all` are attended to, `last` are scored; `source` are read by an encoder.
     """
 
     name: str
     axes: tuple[str, ...]
     meaning: str
+
+    def of_source(self) -> Activation:
+        """The same tensor in an encoder, which reads the whole source at once."""
+        return replace(self, axes=tuple("source" if axis in ("new", "all") else axis for axis in self.axes))
 
     def within(self, path: str) -> Activation:
         """The same tensor of one block, whose path comes before its name."""
@@ -80,7 +85,7 @@ class Part:
         """What each token is multiplied with: the matrices, then the products beside them."""
         for tensor in self.tensors:
             if tensor.group == "matrix":
-                yield CostLine(name=tensor.part, formula=" x ".join(tensor.axes))
+                yield CostLine(name=tensor.part, formula=" x ".join(tensor.met or tensor.axes))
         yield from self.products
 
 

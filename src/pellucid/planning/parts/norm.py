@@ -13,6 +13,7 @@ from pellucid.planning.parts.description import STREAM, Activation, CostLine, Pa
 from pellucid.settings import Named, setting
 
 NormKind = Literal["layer", "layer_no_bias", "rms"]
+Placement = Literal["before", "after", "around"]
 LAYER_KEEPS = "compute_bytes x (2 x d_model + 2)"  # its input, its output, two statistics
 # What autograd keeps for each token. rms: its input and the normed input in float32, the scaled output, one root.
 KEEPS: Mapping[NormKind, str] = MappingProxyType(
@@ -22,14 +23,32 @@ KEEPS: Mapping[NormKind, str] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class NormConfig(Named):
-    """Normalisation before attention, before the feed-forward and at the end."""
+    """Normalisation: its formula, and where in a block it stands.
 
-    kind: NormKind = setting("rms", "normalisation before attention, before the feed-forward and at the end")
+    A branch is attention or the feed-forward. `before`: x + f(norm(x)), and one norm behind the last block. `after`:
+    norm(x + f(x)), as the original Transformer has it. `around`: x + norm(f(norm(x))), and one behind the last block.
+    """
+
+    kind: NormKind = setting("rms", "what is computed: layer, layer_no_bias or rms")
     eps: float = setting(1e-6, "added to the variance before the root", low=0, high=1)
+    placement: Placement = setting(
+        "before", "where the norms of a branch stand: before it, after the sum, or around it"
+    )
+    one_plus: bool = setting(False, "scales are 1 + weight, so that weights of 0 change nothing")
+    first: bool = setting(True, "the first block has a norm before its attention")
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.eps):
             raise ModelError("what is added to the variance must be a finite number", found=f"eps={self.eps}")
+        if self.one_plus and self.kind != "rms":
+            raise ModelError("only an RMS norm has scales of 1 + weight", found=f"norm={self.kind}")
+        if not self.first and self.placement != "before":
+            raise ModelError("only a norm before the branch can be left out", found=f"placement={self.placement}")
+
+    @property
+    def last(self) -> bool:
+        """Whether there is a norm behind the last block: where a block ends with one there is none."""
+        return self.placement != "after"
 
 
 def describe_norm(norm: NormConfig, name: str) -> Part:
@@ -38,7 +57,7 @@ def describe_norm(norm: NormConfig, name: str) -> Part:
     >>> [tensor.name for tensor in describe_norm(NormConfig(kind="layer"), "final_norm").tensors]
     ['final_norm.weight', 'final_norm.bias']
     """
-    tensors = [vector(f"{name}.weight", name, "d_model", start="one")]
+    tensors = [vector(f"{name}.weight", name, "d_model", start="zero" if norm.one_plus else "one")]
     if norm.kind == "layer":
         tensors.append(vector(f"{name}.bias", name, "d_model", start="zero"))
     return Part(

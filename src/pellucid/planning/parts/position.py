@@ -10,7 +10,12 @@ from pellucid.errors import ModelError
 from pellucid.planning.parts.description import STREAM, Activation, Part, TensorPlan
 from pellucid.settings import Named, setting
 
-MOST_POSITIONS, MOST_NUMBER = 1 << 24, 1e15  # beyond these no model is known
+MOST_POSITIONS, MOST_NUMBER, MOST_FIRST, MOST_BUCKETS = (
+    1 << 24,
+    1e15,
+    1 << 10,
+    1 << 12,
+)  # beyond these no model is known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,9 @@ class Learned(Named):
     """A learned vector for each place, added to the embedding (GPT-2)."""
 
     kind: Literal["learned"] = "learned"
+    first: int = setting(
+        0, "the row of the first place; rows before it are never read (RoBERTa)", low=0, high=MOST_FIRST
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +93,7 @@ class Sinusoidal(Named):
     """A fixed vector of sines and cosines for each place, added to the embedding."""
 
     kind: Literal["sinusoidal"] = "sinusoidal"
+    halves: bool = setting(False, "all sines come before all cosines (Marian), and do not alternate with them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,25 +103,56 @@ class Rotary(Named):
     kind: Literal["rotary"] = "rotary"
     theta: float = setting(10_000.0, "base of the rotary wavelengths", low=1, high=MOST_NUMBER)
     scaling: RopeScaling = setting(Unscaled(), "how rotary wavelengths were stretched for longer contexts")
+    window_theta: float | None = setting(
+        None,
+        "another base for blocks with a sliding window, which is not stretched (none: the same)",
+        low=1,
+        high=MOST_NUMBER,
+    )
+    skipped: tuple[int, ...] = setting((), "the blocks that do not rotate, counted from 0")
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.theta):
             raise ModelError("the base of rotary wavelengths must be a finite number", found=f"theta={self.theta}")
 
 
-Position = NoPosition | Learned | Sinusoidal | Rotary
+@dataclass(frozen=True, kw_only=True)
+class Relative(Named):
+    """A learned number for each head and distance, added to the scores; far distances share one (T5)."""
+
+    kind: Literal["relative"] = "relative"
+    buckets: int = setting(
+        32, "numbers for each head: one for each near distance, then one for ever more", low=2, high=MOST_BUCKETS
+    )
+    farthest: int = setting(128, "all distances from here on share one number", low=2, high=MOST_POSITIONS)
+
+    def __post_init__(self) -> None:
+        if self.buckets % 4 or self.farthest <= self.buckets // 2:
+            raise ModelError(
+                "buckets of distances must be a multiple of 4, and reach beyond half their number",
+                found=f"buckets={self.buckets}, farthest={self.farthest}",
+            )
+
+
+Position = NoPosition | Learned | Sinusoidal | Rotary | Relative
 
 
 def describe_position(position: Position) -> Part:
-    """The table added to the embedding, if there is one; rotary positions act on queries and keys, in attention."""
-    if position.kind not in ("learned", "sinusoidal"):
+    """The table of positions, if there is one; rotary positions act on queries and keys, in attention."""
+    if isinstance(position, Relative):
+        axes = ("position_buckets", "n_heads")
+        table = TensorPlan(name="relative.weight", part="relative_positions", axes=axes, group="tied", start="table")
+        return Part(tensors=(table,))
+    if not isinstance(position, Learned | Sinusoidal):
         return Part()
+    added = Activation(name="position", axes=STREAM, meaning="what is added for the position")
+    if isinstance(position, Sinusoidal):
+        return Part(steps=(added,))
     table = TensorPlan(
         name="position.weight",
         part="position_embedding",
-        axes=("context_length", "d_model"),
+        axes=("position_rows" if position.first else "context_length", "d_model"),
         group="tied",
         start="table",
     )
-    added = Activation(name="position", axes=STREAM, meaning="what is added for the position")
-    return Part(tensors=(table,) if position.kind == "learned" else (), steps=(added,))
+    return Part(tensors=(table,), steps=(added,))

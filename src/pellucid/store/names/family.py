@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
@@ -30,18 +30,25 @@ WEIGHT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 class Stored:
     """One tensor of a file: its name there, the parameters it holds (stacked), and whether it lies transposed.
 
-    `{i}` in the names stands for the number of the layer.
+    `{i}` in the names stands for the number of the layer. `{e}` stands for that of an expert: our parameter holds the
+    matrices of all experts, a file each of them by itself.
     """
 
     name: str
     holds: tuple[str, ...]
     transposed: bool = False
+    expert: int | None = None
+    as_row: bool = False  # a vector that lies as a matrix of one row
 
     def at(self, layer: int) -> Stored:
         """The same entry with the layer's number filled in."""
         number = str(layer)
         holds = tuple(name.replace("{i}", number) for name in self.holds)
-        return Stored(self.name.replace("{i}", number), holds, self.transposed)
+        return replace(self, name=self.name.replace("{i}", number), holds=holds)
+
+    def of(self, num_experts: int) -> list[Stored]:
+        """One entry for each expert."""
+        return [replace(self, name=self.name.replace("{e}", str(e)), expert=e) for e in range(num_experts)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,9 @@ class Family:
     axes: Axes  # what of ModelConfig this family can say, under dotted keys; no more
     equal: tuple[tuple[str, str], ...] = ()  # axes that this family cannot tell apart
     multiples: tuple[tuple[str, str], ...] = ()  # the first must be a multiple of the second
+    needs: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # axes of groups that every model of it has: those of a usual one
     config_to_hf: Callable[[ModelConfig], dict[str, Any]]
     config_from_hf: Callable[
         [Fields], dict[str, Any]
@@ -60,16 +70,33 @@ class Family:
     layout: Callable[[ModelConfig], list[Stored]]
     prefix: str = ""  # in front of every name but the head's; files saved without the head lack it
     ignored: re.Pattern[str] = field(default=re.compile(r"(?!)"))  # constants that old files store beside the weights
+    heads: tuple[str, ...] = (HEAD,)  # a tied head, which some files hold a second time
+    repeats: Mapping[str, str] = field(
+        default_factory=dict
+    )  # other tensors that some files hold twice: name -> original
 
     @property
     def meant(self) -> dict[str, Any]:
         """The values that a file implies where it says nothing: the first of each list, and neutral for the rest."""
-        first = {axis: values[0] for axis, values in self.axes.items() if isinstance(values, tuple)}
-        chosen = {axis: value for axis, value in NEUTRAL.items() if axis.count(".") < 2}  # the rest belongs to one kind
-        return {axis: value for axis, value in chosen.items() if axis not in self.axes} | first
+        listed = {axis: values[0] for axis, values in self.axes.items() if isinstance(values, tuple)}
+        groups = {axis.rpartition(".")[0] for axis in self.needs}
+        # What belongs to a group that a model may lack is left out, like what belongs to one kind of a group.
+        first = {
+            axis: value for axis, value in listed.items() if axis.count(".") < 2 or axis.rpartition(".")[0] in groups
+        }
+        # The rest belongs to one kind of a group.
+        chosen = {
+            axis: value for axis, value in NEUTRAL.items() if axis.count(".") < 2 and not axis.startswith("position.")
+        }
+        chosen["position.kind"] = NEUTRAL["position.kind"]
+        chosen = {axis: value for axis, value in chosen.items() if axis not in self.axes and axis not in groups}
+        return chosen | first | dict(self.needs)
 
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family does not support; none when it fits."""
+        lacking = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
+        if absent := [said(group, None) for group in lacking if attrgetter(group)(config) is None]:
+            return absent
         wrong = misfits(config, {**SIZES, **TRAINING, **self.axes})
         values = {axis: attrgetter(axis)(config) for pair in (*self.equal, *self.multiples) for axis in pair}
         clashes = [pair for pair in self.equal if values[pair[0]] != values[pair[1]]]
@@ -82,9 +109,11 @@ def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:
 
     Raises WeightsError when the model has a parameter that no entry holds: it would be lost.
     """
-    entries = []
-    for entry in table:
-        entries += [entry.at(layer) for layer in range(config.n_layers)] if "{i}" in entry.name else [entry]
+    num_layers = max(config.n_layers, config.encoder.n_layers if config.encoder else 0)
+    entries, num_experts = [], config.feed_forward.experts.count if config.feed_forward.experts else 0
+    for whole in table:
+        for entry in whole.of(num_experts) if "{e}" in whole.name else [whole]:
+            entries += [entry.at(layer) for layer in range(num_layers)] if "{i}" in entry.name else [entry]
     shapes = parameter_shapes(config)
     kept = [entry for entry in entries if entry.holds[0] in shapes]
     if lost := shapes.keys() - {name for entry in kept for name in entry.holds}:
@@ -98,9 +127,9 @@ def to_foreign(family: Family, config: ModelConfig, weights: Mapping[str, Tensor
         raise WeightsError("the weights are not those of the model", found=", ".join(sorted(other)[:6]))
     tensors = {}
     for entry in family.layout(config):
-        held = [weights[name] for name in entry.holds]
+        held = [weights[name] if entry.expert is None else weights[name][entry.expert] for name in entry.holds]
         stacked = held[0] if len(held) == 1 else torch.cat(held)
-        tensors[entry.name] = stacked.mT if entry.transposed else stacked
+        tensors[entry.name] = stacked.mT if entry.transposed else stacked[None] if entry.as_row else stacked
     return tensors
 
 
@@ -129,39 +158,47 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
             f"the weights do not fit the {family.model_type} model that config.json describes", found=shown, where=where,
             hint="config.json and the weights must come from the same model",
         )  # fmt: skip
-    weights: dict[str, Tensor] = {}
+    weights, experts = dict[str, Tensor](), dict[str, list[Tensor]]()
     for name, entry in layout.items():
-        stacked = found[name].mT if entry.transposed else found[name]
+        stacked = found[name].mT if entry.transposed else found[name][0] if entry.as_row else found[name]
+        if entry.expert is not None:
+            experts.setdefault(entry.holds[0], []).append(stacked)
+            continue
         parts = stacked.split([shapes[held][0] for held in entry.holds])
         weights.update(zip(entry.holds, parts, strict=True))
+    weights |= {name: torch.stack(matrices) for name, matrices in experts.items()}
     return {name: weights[name] for name in shapes}
 
 
 def _with_prefix(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if any(name.startswith(family.prefix) for name in tensors):
         return dict(tensors)
-    return {name if name == HEAD else family.prefix + name: tensor for name, tensor in tensors.items()}
+    return {name if name in family.heads else family.prefix + name: tensor for name, tensor in tensors.items()}
 
 
 def _without_constants(family: Family, config: ModelConfig, found: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Drop what old files store beside the weights, and a tied head that repeats the embedding."""
+    """Drop what old files store beside the weights, a tied head that repeats the embedding, and what else repeats."""
     found = {name: tensor for name, tensor in found.items() if not family.ignored.search(name)}
-    embedding = found.get(next(entry.name for entry in family.layout(config) if entry.holds == ("embed.weight",)))
-    if not config.tied_head or embedding is None or HEAD not in found:
-        return found
-    if not torch.equal(found.pop(HEAD), embedding):
-        raise WeightsError(
-            f"config.json says that the head is tied, but {HEAD} differs from the token embedding",
-            where=where,
-            hint="set tie_word_embeddings to false in config.json if the two were trained apart",
-        )
+    embedding = next(entry.name for entry in family.layout(config) if entry.holds == ("embed.weight",))
+    for head in family.heads if config.tied_head else ():
+        if embedding in found and head in found and not torch.equal(found.pop(head), found[embedding]):
+            raise WeightsError(
+                f"config.json says that the head is tied, but {head} differs from the token embedding",
+                where=where,
+                hint="set tie_word_embeddings to false in config.json if the two were trained apart",
+            )
+    for twin, original in family.repeats.items():
+        if twin in found and original in found and not torch.equal(found.pop(twin), found[original]):
+            raise WeightsError(f"{twin} should repeat {original}, and differs from it", where=where)
     return found
 
 
 def _stored_shape(entry: Stored, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
     first = shapes[entry.holds[0]]
+    if entry.expert is not None:
+        return first[1:]
     shape = (sum(shapes[name][0] for name in entry.holds), *first[1:])
-    return shape[::-1] if entry.transposed else shape
+    return shape[::-1] if entry.transposed else (1, *shape) if entry.as_row else shape
 
 
 def _faults(name: str, tensor: Tensor, wanted: tuple[int, ...]) -> list[str]:

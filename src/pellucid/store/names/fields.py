@@ -8,21 +8,22 @@ harmless, and any other stops the loading.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pellucid.errors import ModelError
 from pellucid.untrusted import Table, shown
 
+T = TypeVar("T")
 MOST_SHOWN = 12  # unknown keys in one message
 
 # Bookkeeping, training and generation: none of these enters the computation of logits.
 HARMLESS = frozenset(
     """_name_or_path architectures bos_token_id chunk_size_feed_forward decoder_start_token_id dtype eos_token_id
-    finetuning_task gradient_checkpointing id2label initializer_range is_decoder is_encoder_decoder label2id
-    max_window_layers model_type n_ctx output_attentions output_hidden_states pad_token_id predict_special_tokens
+    classifier_dropout finetuning_task gradient_checkpointing id2label initializer_range is_decoder is_encoder_decoder label2id
+    max_window_layers model_type n_ctx output_attentions output_hidden_states output_router_logits pad_token_id predict_special_tokens
     prefix pretraining_tp problem_type reorder_and_upcast_attn return_dict sep_token_id task_specific_params
     tokenizer_class torch_dtype torchscript transformers_version unk_token_id use_bfloat16 use_cache
-    attention_dropout attn_pdrop embd_pdrop resid_pdrop
+    attention_dropout attention_probs_dropout_prob attn_pdrop embd_pdrop hidden_dropout_prob resid_pdrop
     summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj""".split()  # noqa: SIM905 (fifty names read better as a paragraph)
 )
 
@@ -39,6 +40,18 @@ class Fields(Table):
         self.seen.add(name)
         if name in self.values and not any(_equal(self.values[name], one) for one in allowed):
             raise self.unsupported(name, self.values[name])
+
+    def nullable(self, name: str, read: Callable[[str], T], default: T | None) -> T | None:
+        """What `read` reads, `default` where the key is absent, None where a file says null: that there is none.
+
+        >>> fields = Fields({"sliding_window": None}, "config.json")
+        >>> fields.nullable("sliding_window", fields.whole, 4096), fields.nullable("other", fields.whole, 4096)
+        (None, 4096)
+        """
+        self.seen.add(name)
+        if name not in self.values:
+            return default
+        return None if self.values[name] is None else read(name)
 
     def check_all_read(self) -> None:
         """Raise ModelError when a key is neither read nor known to be harmless."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pellucid.planning.axes import ANY, Axes
@@ -40,7 +40,7 @@ ROTARY_NUMBERS: Axes = {
     "position.scaling.attention_factor": ANY,
 }
 
-_BLOCK = {
+ROTARY_BLOCK = {
     "input_layernorm": "attention_norm",
     "self_attn.q_proj": "attention.query",
     "self_attn.k_proj": "attention.key",
@@ -67,16 +67,24 @@ YARN_KEYS = {
 MOST_STRETCH, MOST_TURNS = 1e6, 1e9  # far beyond any model in use; beyond them the arithmetic of angles fails
 ROTARY_PREFIX = "model."
 ROTARY_IGNORED = re.compile(r"rotary_emb\.inv_freq$")
-ROTARY_TABLE = (
-    Stored("model.embed_tokens.weight", ("embed.weight",)),
-    *(
-        Stored(f"model.layers.{{i}}.{theirs}.{kind}", (f"blocks.{{i}}.{ours}.{kind}",))
-        for theirs, ours in _BLOCK.items()
-        for kind in ("weight", "bias")
-    ),
-    Stored("model.norm.weight", ("final_norm.weight",)),
-    Stored(HEAD, ("head.weight",)),
-)
+
+
+def rotary_table(block: Mapping[str, str], *more: Stored) -> tuple[Stored, ...]:
+    """The tensors of a Llama-like file whose blocks have these layers: name there -> name here."""
+    return (
+        Stored("model.embed_tokens.weight", ("embed.weight",)),
+        *(
+            Stored(f"model.layers.{{i}}.{theirs}.{kind}", (f"blocks.{{i}}.{ours}.{kind}",))
+            for theirs, ours in block.items()
+            for kind in ("weight", "bias")
+        ),
+        *more,
+        Stored("model.norm.weight", ("final_norm.weight",)),
+        Stored(HEAD, ("head.weight",)),
+    )
+
+
+ROTARY_TABLE = rotary_table(ROTARY_BLOCK)
 
 
 def biases(*, qkv: Any, output: Any, mlp: Any) -> dict[str, Any]:
@@ -103,8 +111,8 @@ def rotary_to_hf(config: ModelConfig) -> dict[str, Any]:
         "hidden_size": config.d_model,
         "intermediate_size": config.d_ff,
         "rope_theta": rotary.theta,
-        "rope_parameters": {"rope_theta": rotary.theta, **_rope_scaling_to_hf(rotary)},
-        **({} if rotary.scaling.kind == "none" else {"rope_scaling": _rope_scaling_to_hf(rotary)}),
+        "rope_parameters": {"rope_theta": rotary.theta, **rope_scaling_to_hf(rotary)},
+        **({} if rotary.scaling.kind == "none" else {"rope_scaling": rope_scaling_to_hf(rotary)}),
         "rms_norm_eps": config.norm.eps,
         "hidden_act": "silu",
         "tie_word_embeddings": config.tied_head,
@@ -112,9 +120,15 @@ def rotary_to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rotary_from_hf(fields: Fields, family_axes: Mapping[str, Any]) -> dict[str, Any]:
-    """The shared keys read back; `family_axes` are what the family adds."""
-    fields.require("hidden_act", "silu")
+def rotary_from_hf(
+    fields: Fields, family_axes: Mapping[str, Any], *, head_dim: int | None = None, tied: bool = False
+) -> dict[str, Any]:
+    """The shared keys read back; `family_axes` are what the family adds or says instead.
+
+    `head_dim`, `tied`: what the family means by a file that does not say.
+    """
+    if "feed_forward.kind" not in family_axes:
+        fields.require("hidden_act", "silu")
     fields.require("partial_rotary_factor", None, 1, 1.0)
     n_heads, d_model = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     axes = {axis: values[0] for axis, values in ROTARY_AXES.items()} | {
@@ -123,18 +137,18 @@ def rotary_from_hf(fields: Fields, family_axes: Mapping[str, Any]) -> dict[str, 
         "n_layers": fields.whole("num_hidden_layers"),
         "n_heads": n_heads,
         "n_kv_heads": fields.whole("num_key_value_heads", n_heads),
-        "head_dim": fields.whole("head_dim", d_model // max(n_heads, 1)),
+        "head_dim": fields.whole("head_dim", head_dim or d_model // max(n_heads, 1)),
         "d_model": d_model,
         "d_ff": fields.whole("intermediate_size"),
-        **_rope_from_hf(fields),
+        **({} if "position.theta" in family_axes else rope_from_hf(fields, fields.table("rope_parameters", {}))),
         "norm.eps": fields.number("rms_norm_eps", 1e-6),
-        "tied_head": fields.flag("tie_word_embeddings", False),
+        "tied_head": fields.flag("tie_word_embeddings", tied),
     }
     fields.check_all_read()
     return {**axes, **family_axes}
 
 
-def _rope_scaling_to_hf(rotary: Rotary) -> dict[str, Any]:
+def rope_scaling_to_hf(rotary: Rotary) -> dict[str, Any]:
     """The stretching of rotary wavelengths, under transformers' names."""
     scaling = rotary.scaling
     if scaling.kind == "none":
@@ -147,14 +161,17 @@ def _rope_scaling_to_hf(rotary: Rotary) -> dict[str, Any]:
     }
 
 
-def _rope_from_hf(fields: Fields) -> dict[str, Any]:
-    """The base of the rotary wavelengths and their stretching, which may be said in two places that must agree."""
-    parameters, older = fields.table("rope_parameters", {}), fields.table("rope_scaling", {})
+def rope_from_hf(fields: Fields, parameters: Mapping[str, Any], *, theta: float = 10_000.0) -> dict[str, Any]:
+    """The base of the rotary wavelengths and their stretching, which may be said in two places that must agree.
+
+    `parameters`: the newer of the places; `theta`: the base where neither says one.
+    """
+    older = fields.table("rope_scaling", {})
     outside = fields.number("rope_theta", None, low=1)
     inside = Fields(parameters, fields.where).number("rope_theta", None, low=1)
     if outside is not None and inside is not None and outside != inside:
         raise fields.unsupported("rope_theta", [outside, inside])
-    theta = next((base for base in (inside, outside) if base is not None), 10_000.0)
+    theta = next((base for base in (inside, outside) if base is not None), theta)
     stretchings = [_stretching(table, fields) for table in (parameters, older) if set(table) - {"rope_theta"}]
     if any(one != stretchings[0] for one in stretchings):
         raise fields.unsupported("rope_scaling", dict(older))
@@ -213,8 +230,13 @@ def sliding_window_to_hf(config: ModelConfig) -> dict[str, Any]:
         "use_sliding_window": True,
         "sliding_window": window.size,
         "max_window_layers": 0,
-        "layer_types": [FULL if config.window_at(layer) is None else SLIDING for layer in range(config.n_layers)],
+        "layer_types": layer_types(config),
     }
+
+
+def layer_types(config: ModelConfig) -> list[str]:
+    """Which layers have a sliding window, in transformers' words."""
+    return [FULL if config.window_at(layer) is None else SLIDING for layer in range(config.n_layers)]
 
 
 def sliding_window_from_hf(fields: Fields) -> dict[str, Any]:
@@ -224,11 +246,17 @@ def sliding_window_from_hf(fields: Fields) -> dict[str, Any]:
     if used and not window:
         raise fields.unsupported("use_sliding_window", True)
     fields.seen.add("sliding_window")
-    num_layers = fields.whole("num_hidden_layers")
     first = fields.whole("max_window_layers", FIRST_SLIDING)
+    return window_of_layers(fields, window, lambda layer: layer >= first)
+
+
+def window_of_layers(fields: Fields, window: int, slides: Callable[[int], bool]) -> dict[str, Any]:
+    """The axes of a window (0: there is none) in the layers that `layer_types` names, else in those that `slides` names."""
+    num_layers = fields.whole("num_hidden_layers")
     kinds = fields.words("layer_types", [])
     if not kinds:
-        sliding = list(range(first, min(num_layers, MOST_LAYERS))) if window else []  # more are refused later
+        some = range(min(num_layers, MOST_LAYERS)) if window else ()  # more are refused later
+        sliding = [layer for layer in some if slides(layer)]
     elif len(kinds) == num_layers and {*kinds} <= {FULL, SLIDING} and (window or SLIDING not in kinds):
         sliding = [layer for layer, kind in enumerate(kinds) if kind == SLIDING]
     else:

@@ -1,4 +1,4 @@
-"""Qwen2 and Qwen3: Llama's files with small differences.
+"""Qwen2 and Qwen3, and Qwen3 with experts: Llama's files with small differences.
 
 Qwen2 always has biases on query, key and value and nowhere else. Qwen3 has none by default and normalises each query
 and key head. Both may say that all layers, or some of them, see a sliding window.
@@ -11,17 +11,19 @@ from __future__ import annotations
 from typing import Any
 
 from pellucid.planning.axes import ANY, Axes
-from pellucid.planning.config import ModelConfig
-from pellucid.store.names.family import Family
+from pellucid.planning.config import MOST_LAYERS, ModelConfig
+from pellucid.store.names.family import Family, Stored, expand
 from pellucid.store.names.fields import Fields
 from pellucid.store.names.llama import (
     ROTARY_AXES,
+    ROTARY_BLOCK,
     ROTARY_IGNORED,
     ROTARY_NUMBERS,
     ROTARY_PREFIX,
     biases,
     rotary_from_hf,
     rotary_layout,
+    rotary_table,
     rotary_to_hf,
     sliding_window_from_hf,
     sliding_window_to_hf,
@@ -49,6 +51,51 @@ def _qwen3_from_hf(fields: Fields) -> dict[str, Any]:
     return rotary_from_hf(fields, {**more, **sliding_window_from_hf(fields)})
 
 
+def _moe_to_hf(config: ModelConfig) -> dict[str, Any]:
+    experts = config.feed_forward.experts
+    assert experts is not None, "a family says what it can store, and is asked first"
+    return {
+        **_qwen3_to_hf(config),
+        "num_experts": experts.count,
+        "num_experts_per_tok": experts.active,
+        "moe_intermediate_size": experts.width,
+        "norm_topk_prob": experts.normalised,
+        "router_aux_loss_coef": experts.balance,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [layer for layer in range(config.n_layers) if not config.has_experts(layer)],
+    }
+
+
+def _moe_from_hf(fields: Fields) -> dict[str, Any]:
+    num_layers = min(fields.whole("num_hidden_layers"), MOST_LAYERS)  # more are refused later
+    every, without = fields.whole("decoder_sparse_step", 1, low=1), fields.wholes("mlp_only_layers", [])
+    layers = tuple(layer for layer in range(num_layers) if (layer + 1) % every == 0 and layer not in without)
+    experts = {
+        "count": fields.whole("num_experts", fields.whole("num_local_experts", 128)),
+        "active": fields.whole("num_experts_per_tok", 8),
+        "width": fields.whole("moe_intermediate_size", 768),
+        "normalised": fields.flag("norm_topk_prob", False),
+        "balance": fields.number("router_aux_loss_coef", 0.001),
+        "layers": None if len(layers) == num_layers else layers,
+    }
+    bias = fields.flag("attention_bias", False)
+    axes = {f"feed_forward.experts.{name}": value for name, value in experts.items()}
+    more = {**biases(qkv=bias, output=bias, mlp=False), "attention.qk_norm": True, **sliding_window_from_hf(fields)}
+    return rotary_from_hf(fields, {**more, **axes})
+
+
+def _moe_layout(config: ModelConfig) -> list[Stored]:
+    return expand(MOE_TABLE, config)
+
+
+MOE_TABLE = rotary_table(
+    ROTARY_BLOCK,
+    Stored("model.layers.{i}.mlp.gate.weight", ("blocks.{i}.mlp.router.weight",)),
+    *(
+        Stored(f"model.layers.{{i}}.mlp.experts.{{e}}.{name}_proj.weight", (f"blocks.{{i}}.mlp.{name}",))
+        for name in ("gate", "up", "down")
+    ),
+)
 QWEN2 = Family(
     model_type="qwen2",
     architecture="Qwen2ForCausalLM",
@@ -75,6 +122,28 @@ QWEN3 = Family(
     config_to_hf=_qwen3_to_hf,
     config_from_hf=_qwen3_from_hf,
     layout=rotary_layout,
+    prefix=ROTARY_PREFIX,
+    ignored=ROTARY_IGNORED,
+)
+
+QWEN3_MOE = Family(
+    model_type="qwen3_moe",
+    architecture="Qwen3MoeForCausalLM",
+    axes={
+        **QWEN3.axes,
+        **dict.fromkeys(
+            [
+                f"feed_forward.experts.{name}"
+                for name in ("count", "active", "width", "normalised", "balance", "layers")
+            ],
+            ANY,
+        ),
+    },
+    equal=QWEN3.equal,
+    needs={"feed_forward.experts.count": 128, "feed_forward.experts.active": 8, "feed_forward.experts.width": 768},
+    config_to_hf=_moe_to_hf,
+    config_from_hf=_moe_from_hf,
+    layout=_moe_layout,
     prefix=ROTARY_PREFIX,
     ignored=ROTARY_IGNORED,
 )

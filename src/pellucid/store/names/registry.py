@@ -9,14 +9,23 @@ from pellucid.errors import CorruptFileError, ModelError, SettingsError
 from pellucid.events import Event, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.settings import Layer, nested, resolve
+from pellucid.store.names.bert import BERT, ROBERTA
 from pellucid.store.names.family import Family
 from pellucid.store.names.fields import Fields
+from pellucid.store.names.gemma import GEMMA2, GEMMA3
 from pellucid.store.names.gpt2 import GPT2
 from pellucid.store.names.llama import LLAMA
+from pellucid.store.names.marian import MARIAN
+from pellucid.store.names.mistral import MISTRAL, MIXTRAL
+from pellucid.store.names.modernbert import MODERNBERT
 from pellucid.store.names.pellucid import PELLUCID
-from pellucid.store.names.qwen import QWEN2, QWEN3
+from pellucid.store.names.qwen import QWEN2, QWEN3, QWEN3_MOE
+from pellucid.store.names.smollm import SMOLLM3
+from pellucid.store.names.t5 import T5
 
-FOREIGN = (QWEN3, LLAMA, QWEN2, GPT2)  # in order of preference when a model's axes fit several
+FOREIGN = (  # in order of preference when a model's axes fit several
+    QWEN3, LLAMA, QWEN2, MISTRAL, SMOLLM3, GPT2, GEMMA3, GEMMA2, MIXTRAL, QWEN3_MOE, BERT, ROBERTA, MODERNBERT, T5, MARIAN,
+)  # fmt: skip
 
 
 def family_for(config: ModelConfig, recorder: Recorder) -> Family:

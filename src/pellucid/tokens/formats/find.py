@@ -9,7 +9,8 @@ In a directory the first of these that is there:
     *.tiktoken                              a rank file, the only one
     *.gguf                                  a GGUF file, the only one: `store` reads it
 
-`tokenizer_config.json` beside any of them says which tokens have roles, `added_tokens.json` which are added.
+`tokenizer_config.json` beside any of them says which tokens have roles, `added_tokens.json` which are added. A `.bin` of
+llama2.c is read where its name is given.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from pellucid.errors import TokenizerError
 from pellucid.tokens.formats.added_tokens import ADDED_FILE, with_added_tokens
 from pellucid.tokens.formats.canonical import TokenizerFiles, with_config
+from pellucid.tokens.formats.llama2c import read_llama2c
 from pellucid.tokens.formats.merges import NAMES as PAIRS
 from pellucid.tokens.formats.merges import read_merges
 from pellucid.tokens.formats.sentencepiece import read_sentencepiece
@@ -37,6 +39,7 @@ GGUF = ".gguf"
 GGUF_MAGIC = b"GGUF"  # how such a file begins, whatever its name
 NAMED = (TOKENIZER_FILE, *MODEL_NAMES, *(name for name, _ in PAIRS), VOCAB_TXT)  # in the order in which they are taken
 ONLY = (SUFFIX, GGUF)  # of these endings a directory may hold one file, under any name
+PIECES = {".model": read_sentencepiece, ".bin": read_llama2c}  # SentencePiece's own, and llama2.c's list of the same
 LINE_BYTES = 4096  # more than the line of any token takes
 RANK_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]+\r?\n")
 
@@ -112,13 +115,13 @@ def read_tokenizer(file: Path, chosen: Chosen) -> TokenizerFiles:
         found = read_vocab_txt(read_text(file), config, lowercase=chosen.lowercase)
     elif file.suffix == ".json":
         return TokenizerFiles(json=read_text(file), config=config_text)
-    elif file.suffix == ".model":
-        model = read_sentencepiece(read_bytes(file))
+    elif file.suffix in PIECES:
+        model = PIECES[file.suffix](read_bytes(file))
         found = TokenizerFiles(json=model.json, config=config_text or model.config)
     else:
         raise TokenizerError(
             "no form of a tokenizer has such a name", found=file.name,
-            hint="known: tokenizer.json, *.model, *.tiktoken, vocab.json with merges.txt, vocab.txt, *.gguf",
+            hint="known: tokenizer.json, *.model, *.tiktoken, vocab.json with merges.txt, vocab.txt, *.gguf, llama2.c's *.bin",
         )  # fmt: skip
     _, listed = _beside(file, ADDED_FILE)
     return with_added_tokens(found, listed, config, _beside(file, MAP_FILE)[1]) if listed else found

@@ -95,7 +95,7 @@ def read_model(data: bytes) -> SentencePieceModel:
         )
     except ValueError as error:
         raise TokenizerError("the file is not a SentencePiece model", found=shown(error), hint=HINT) from None
-    _check_pieces(model)
+    check_pieces(model)
     return model
 
 
@@ -223,7 +223,7 @@ def _join(text: str, ids: Mapping[str, int], scores: Sequence[float]) -> list[st
     return parts
 
 
-def _check_pieces(model: SentencePieceModel) -> None:
+def check_pieces(model: SentencePieceModel) -> None:
     """Raise TokenizerError for pieces that SentencePiece itself would refuse."""
     if not 0 < len(model.pieces) <= MOST_TOKENS or model.types.count(UNKNOWN) != 1:
         found = f"{len(model.pieces):,} pieces, {model.types.count(UNKNOWN)} of them unknown"

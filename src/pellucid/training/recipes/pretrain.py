@@ -1,6 +1,6 @@
-"""Pretraining: train a causal language model on a text.
+"""Pretraining: train a language model on a text, by the objective of the settings.
 
-    open the text -> tokenizer -> tokens on disk -> plan -> build (or resume) -> train
+    open the text -> tokenizer -> objective -> tokens on disk -> plan -> build (or resume) -> train
 
 A run has one directory, and the same command on the same directory resumes it (`training.run`).
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.source import Source
 from pellucid.events import NULL, Fanout, Recorder, WithoutProgress
 from pellucid.store.run import lock_run
@@ -57,7 +56,7 @@ def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = N
             opened.build_model(plan.config),
             opened.train_rows(plan.config.context_length, rows=plan.rows),
             Pace(steps=plan.steps, rows=plan.rows, micro_rows=plan.micro_rows),
-            objective=CausalObjective(),
+            objective=opened.objective,
             optimizer=settings.optimizer,
             schedule=settings.schedule,
             seed=settings.seed,

@@ -22,8 +22,8 @@ from pellucid.engine.runners.kernels.emit import GROUP, GROUPS
 from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU2, SILU
 from pellucid.engine.runners.kernels.product import NUM_COLUMNS
 from pellucid.model.decoder import Decoder
-from pellucid.model.feed_forward import GatedFeedForward
-from pellucid.model.norm import AnyNorm
+from pellucid.model.feed_forward import GatedFeedForward, dense
+from pellucid.model.norm import present
 from pellucid.model.position import LearnedPosition, PositionTable, Rotation, SinusoidalPosition
 from pellucid.planning.config import ModelConfig
 
@@ -82,7 +82,7 @@ def pack(model: Decoder, weights: str) -> Packed:
     config, kept = model.config, list[np.ndarray]()
     matrices = np.zeros((config.n_layers * F.PER_LAYER + 1, NUM_COLUMNS), np.int64)
     for layer, block in enumerate(model.blocks):
-        attention, mlp = block.attention, block.mlp
+        attention, mlp = block.attention, dense(block.mlp)
         gate = mlp.gate if isinstance(mlp, GatedFeedForward) else None
         parts = (attention.query, attention.key, attention.value, attention.output, gate, mlp.up, mlp.down)
         for index, part in enumerate(parts):
@@ -91,9 +91,8 @@ def pack(model: Decoder, weights: str) -> Packed:
     matrices[-1] = pack_matrix(model.head_weight, None, weights, kept)
     embed, positions = as_array(model.embed.weight), Positions(model)
     num_step_bytes = sum(array.nbytes for array in kept)
-    norms: list[AnyNorm] = [
-        *(norm for block in model.blocks for norm in (block.attention_norm, block.mlp_norm)), model.final_norm
-    ]  # fmt: skip
+    in_blocks = [norm for block in model.blocks for norm in (block.attention_norm, block.mlp_norm)]
+    norms = [present(norm) for norm in (*in_blocks, model.final_norm)]
     biases = [norm.bias for norm in norms if isinstance(norm, nn.LayerNorm) and norm.bias is not None]
     small = {
         F.MATRICES: matrices,

@@ -1,0 +1,90 @@
+"""Which objective a model can have, and which one it has learned, as its files say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pellucid.data.objectives.build import AnyObjective, build_objective
+from pellucid.data.objectives.settings import (
+    CausalSettings,
+    MaskedSettings,
+    ObjectiveSettings,
+    SpanSettings,
+    read_objective,
+)
+from pellucid.errors import SettingsError
+from pellucid.planning.config import ModelConfig
+from pellucid.store.checkpoint import Checkpoint
+from pellucid.store.directory import INFO
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import Table
+
+OBJECTIVE = "objective"  # in pellucid.json and run.json: the settings of the objective that was learned
+
+
+Sight = Literal["before", "whole row", "source"]  # what a model sees of a text: its kind, as far as objectives care
+NEEDS: Mapping[str, Sight] = {"causal": "before", "masked": "whole row", "spans": "source"}
+USUAL: Mapping[Sight, ObjectiveSettings] = {
+    "before": CausalSettings(),
+    "whole row": MaskedSettings(),
+    "source": SpanSettings(),
+}
+
+
+def sight_of(config: ModelConfig) -> Sight:
+    """What a model sees: what stands before a position, the whole row, or a source of its own (encoder and decoder).
+
+    >>> sight_of(ModelConfig(causal=False))
+    'whole row'
+    """
+    if config.encoder is not None:
+        return "source"
+    return "before" if config.causal else "whole row"
+
+
+def check_can_learn(settings: ObjectiveSettings, sight: Sight) -> None:
+    """Raise SettingsError when a model that sees so much cannot learn an objective.
+
+    >>> check_can_learn(MaskedSettings(), "whole row")
+    """
+    needed = NEEDS[settings.kind]
+    if needed == sight:
+        return
+    if sight == "source":
+        found = f"objective={settings.kind}, a model with an encoder and a decoder"
+    else:
+        found = f"objective={settings.kind}, causal={sight == 'before'}"
+    if needed == "before":
+        raise SettingsError(
+            "this objective needs a causal model of one text: any other would read the answer",
+            found=found,
+            hint="take another objective, such as --set objective=masked, or another model",
+        )
+    if needed == "whole row":
+        raise SettingsError(
+            "this objective needs a model that sees the whole row, and a causal model sees only what stands before",
+            found=found,
+            hint="add --set model.causal=false, or leave --set objective out",
+        )
+    raise SettingsError(
+        "this objective needs a model with an encoder, which reads the source, and a decoder",
+        found=found,
+        hint="add --set model.encoder.n_layers=4, or leave --set objective out",
+    )
+
+
+def objective_of(checkpoint: Checkpoint, tokenizer: Tokenizer) -> AnyObjective:
+    """The objective that a model was trained by.
+
+    Where its files say nothing (another program wrote them), a causal model predicts the next token, one that sees the
+    whole row masked tokens, in BERT's shares, and one with an encoder hidden spans, in T5's.
+
+    Raises CorruptFileError for files that name no such objective, TokenizerError for a tokenizer that lacks a token.
+    """
+    where = str(checkpoint.directory / INFO)
+    told = Table(checkpoint.info, where).table(OBJECTIVE, None)
+    sight = sight_of(checkpoint.config)
+    settings = USUAL[sight] if told is None else read_objective(told, where)
+    check_can_learn(settings, sight)
+    return build_objective(settings, tokenizer)

@@ -1,0 +1,108 @@
+"""A mixture of experts (MoE): many feed-forwards, of which a router picks a few for each token.
+
+    shares = softmax(router(x))                         one number for every expert
+    chosen = the `active` experts with the largest      (their shares may be divided by their sum)
+    y = Σ share · expert(x)                             over the chosen
+
+A token meets only its chosen experts: the model holds many weights and computes with few. No token is dropped and none
+waits: an expert takes all that are sent to it. Left alone, a router sends everything to the few experts that are best at
+first; `balance` is the loss that keeps all in use.
+
+Axes: B batch · T positions · N = B x T tokens · D width · E experts · A experts that a token is sent to · F expert width.
+Source: Shazeer et al. 2017 §2 (the router); Fedus et al. 2022 eq. 4-6 (the loss); Jiang et al. 2024 (Mixtral).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pellucid.model.feed_forward import build_activation
+from pellucid.model.tap import Tap
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.feed_forward import Experts
+
+
+class Mixture(nn.Module):
+    """A router and its experts, whose matrices lie stacked: `up` is [E, F, D]."""
+
+    def __init__(self, config: ModelConfig, axes: Experts) -> None:
+        super().__init__()
+        wide = (axes.count, axes.width, config.d_model)
+        self.num_active, self.normalised = axes.active, axes.normalised
+        self.router = nn.Linear(config.d_model, axes.count, bias=False)
+        self.register_parameter("gate", nn.Parameter(torch.empty(wide)) if config.feed_forward.gated else None)
+        self.up = nn.Parameter(torch.empty(wide))
+        self.down = nn.Parameter(torch.empty(axes.count, config.d_model, axes.width))
+        self.activation = build_activation(config.feed_forward.kind)
+
+    gate: Tensor | None
+
+    def forward(self, x_BTD: Tensor, tap: Tap) -> Tensor:
+        shares_BTE = tap("router", self.router(x_BTD).softmax(-1, dtype=torch.float32))
+        shares_BTA, chosen_BTA = shares_BTE.topk(self.num_active, dim=-1)
+        if self.normalised:
+            shares_BTA = shares_BTA / shares_BTA.sum(-1, keepdim=True)
+        chosen_BTA, shares_BTA = tap("chosen", chosen_BTA), tap("shares", shares_BTA.to(x_BTD.dtype))
+        return tap("output", self.mix(x_BTD, chosen_BTA, shares_BTA))
+
+    def mix(self, x_BTD: Tensor, chosen_BTA: Tensor, shares_BTA: Tensor) -> Tensor:
+        """The sum of what the chosen experts make of each token: each expert takes all of its tokens at once."""
+        x_ND, chosen_NA, shares_NA = x_BTD.flatten(0, 1), chosen_BTA.flatten(0, 1), shares_BTA.flatten(0, 1)
+        y_ND = torch.zeros_like(x_ND)
+        for expert in chosen_NA.unique().tolist():
+            token_M, place_M = (chosen_NA == expert).nonzero(as_tuple=True)
+            made_MD = self.expert(expert, x_ND[token_M]) * shares_NA[token_M, place_M, None]
+            y_ND = y_ND.index_add(0, token_M, made_MD)
+        return y_ND.view_as(x_BTD)
+
+    def expert(self, number: int, x_MD: Tensor) -> Tensor:
+        """What one expert makes of some tokens."""
+        up_MF = F.linear(x_MD, self.up[number])
+        hidden_MF = (
+            self.activation(up_MF) if self.gate is None else self.activation(F.linear(x_MD, self.gate[number])) * up_MF
+        )
+        return F.linear(hidden_MF, self.down[number])
+
+
+class Routing:
+    """A tap that keeps what the routers of a pass decided, with its gradient."""
+
+    def __init__(self) -> None:
+        self.shares: list[Tensor] = []
+        self.chosen: list[Tensor] = []
+
+    def __call__(self, name: str, x: Tensor) -> Tensor:
+        if name.endswith(".mlp.router"):
+            self.shares.append(x)
+        if name.endswith(".mlp.chosen"):
+            self.chosen.append(x)
+        return x
+
+    def balance(self) -> Tensor:
+        """How unevenly the experts of all blocks were used."""
+        return balance(self.shares, self.chosen)
+
+    def counts_LE(self) -> Tensor:
+        """How many tokens each expert of each block was sent."""
+        num_experts = self.shares[0].size(-1)
+        return torch.stack([one.flatten().bincount(minlength=num_experts) for one in self.chosen])
+
+
+def balance(router_BTE: Sequence[Tensor], chosen_BTA: Sequence[Tensor]) -> Tensor:
+    """How unevenly the experts of all blocks are used: 1 x `active` when evenly, up to `experts` x `active`.
+
+    E · Σ (share of tokens sent to the expert) · (mean share that the router gave it), over tokens of all blocks.
+
+    >>> even = torch.full((1, 2, 2), 0.5)
+    >>> balance([even], [torch.tensor([[[0], [1]]])]).item()
+    1.0
+    """
+    shares_NE = torch.cat([one.flatten(0, 1) for one in router_BTE])
+    chosen_NA = torch.cat([one.flatten(0, 1) for one in chosen_BTA])
+    num_experts = shares_NE.size(-1)
+    sent_E = F.one_hot(chosen_NA, num_experts).sum(1).float().mean(0)
+    return num_experts * (sent_E * shares_NE.mean(0)).sum()

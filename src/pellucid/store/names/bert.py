@@ -1,0 +1,176 @@
+"""BERT and RoBERTa: encoders with norms after the sums, learned positions, segments, and a layer before the head.
+
+RoBERTa's files differ in names, and in that positions begin behind the id of padding: with `pad_token_id` 1 the first
+token has row 2 of the table, and 514 rows hold 512 positions.
+
+Source: Devlin et al. 2019 (BERT), Liu et al. 2019 (RoBERTa); the key names are those of transformers' BertConfig and
+RobertaConfig.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pellucid.planning.axes import ANY, Axes
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.position import Learned
+from pellucid.store.names.activations import NAMES, read_activation
+from pellucid.store.names.family import Family, Stored, expand
+from pellucid.store.names.fields import Fields
+
+LAYER = {
+    "attention.self.query": "attention.query",
+    "attention.self.key": "attention.key",
+    "attention.self.value": "attention.value",
+    "attention.output.dense": "attention.output",
+    "attention.output.LayerNorm": "attention_output_norm",
+    "intermediate.dense": "mlp.up",
+    "output.dense": "mlp.down",
+    "output.LayerNorm": "mlp_output_norm",
+}
+BERT_HEAD = {
+    "cls.predictions.transform.dense": "transform.dense",
+    "cls.predictions.transform.LayerNorm": "transform.norm",
+    "cls.predictions": "head",  # its bias; the table is the embedding
+}
+ROBERTA_HEAD = {"lm_head.dense": "transform.dense", "lm_head.layer_norm": "transform.norm", "lm_head": "head"}
+
+AXES: dict[str, tuple[Any, ...]] = {  # those with few values; the first of each is what a file means that does not say
+    "position.kind": ("learned",),
+    "norm.kind": ("layer",),
+    "norm.placement": ("after",),
+    "embedding.norm": (True,),
+    "attention.qk_norm": (False,),
+    "attention.qkv_bias": (True,),
+    "attention.output_bias": (True,),
+    "feed_forward.kind": tuple(NAMES),
+    "feed_forward.bias": (True,),
+    "head.bias": (True,),
+    "tied_head": (True,),
+    "causal": (False,),
+}
+ENCODER: Axes = {**AXES, "norm.eps": ANY, "embedding.segments": ANY, "head.transform.bias": (True,)}
+SQUARE = (("n_kv_heads", "n_heads"), ("d_attention", "d_model"))
+
+
+def _table(prefix: str, head: Mapping[str, str]) -> tuple[Stored, ...]:
+    tables = {"word_embeddings": "embed", "position_embeddings": "position", "token_type_embeddings": "segment"}
+    return (
+        *(Stored(f"{prefix}embeddings.{theirs}.weight", (f"{ours}.weight",)) for theirs, ours in tables.items()),
+        *_pairs({f"{prefix}embeddings.LayerNorm": "embed_norm"}),
+        *_pairs({f"{prefix}encoder.layer.{{i}}.{theirs}": f"blocks.{{i}}.{ours}" for theirs, ours in LAYER.items()}),
+        *_pairs(head),
+    )
+
+
+def _pairs(layers: Mapping[str, str]) -> Iterator[Stored]:
+    """The weight and the bias of some layers."""
+    for theirs, ours in layers.items():
+        yield from (Stored(f"{theirs}.{kind}", (f"{ours}.{kind}",)) for kind in ("weight", "bias"))
+
+
+def _layout_by(table: Iterable[Stored]) -> Any:
+    return lambda config: expand(table, config)
+
+
+def _to_hf(config: ModelConfig) -> dict[str, Any]:
+    return {
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "hidden_size": config.d_model,
+        "intermediate_size": config.d_ff,
+        "type_vocab_size": config.embedding.segments,
+        "hidden_act": NAMES[config.feed_forward.kind][0],
+        "layer_norm_eps": config.norm.eps,
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "tie_word_embeddings": True,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+    }
+
+
+def _from_hf(fields: Fields) -> dict[str, Any]:
+    fields.require("position_embedding_type", "absolute")
+    fields.require("is_decoder", False)
+    fields.require("add_cross_attention", False)
+    fields.require("tie_word_embeddings", True)
+    n_heads, d_model = fields.whole("num_attention_heads"), fields.whole("hidden_size")
+    if n_heads < 1 or d_model % n_heads:
+        raise fields.unsupported("num_attention_heads", n_heads)
+    kind = read_activation(fields, "hidden_act", "gelu")
+    return {axis: values[0] for axis, values in AXES.items()} | {
+        "vocab_size": fields.whole("vocab_size"),
+        "context_length": fields.whole("max_position_embeddings"),
+        "n_layers": fields.whole("num_hidden_layers"),
+        "n_heads": n_heads,
+        "n_kv_heads": n_heads,
+        "head_dim": d_model // n_heads,
+        "d_model": d_model,
+        "d_ff": fields.whole("intermediate_size"),
+        "embedding.segments": fields.whole("type_vocab_size", 2),
+        "feed_forward.kind": kind,
+        "head.transform.activation": kind,
+        "head.transform.bias": True,
+        "norm.eps": fields.number("layer_norm_eps", 1e-12),
+    }
+
+
+def _bert_from_hf(fields: Fields) -> dict[str, Any]:
+    axes = _from_hf(fields)
+    fields.check_all_read()
+    return axes
+
+
+def _roberta_to_hf(config: ModelConfig) -> dict[str, Any]:
+    assert isinstance(config.position, Learned), "a family says what it can store, and is asked first"
+    first = config.position.first
+    return {**_to_hf(config), "max_position_embeddings": first + config.context_length, "pad_token_id": first - 1}
+
+
+def _roberta_from_hf(fields: Fields) -> dict[str, Any]:
+    axes, first = _from_hf(fields), fields.whole("pad_token_id", 1) + 1
+    if axes["context_length"] <= first:
+        raise fields.unsupported("max_position_embeddings", axes["context_length"])
+    fields.check_all_read()
+    return {
+        **axes,
+        "context_length": axes["context_length"] - first,
+        "position.first": first,
+        "head.transform.activation": "gelu",
+    }
+
+
+BERT = Family(
+    model_type="bert",
+    architecture="BertForMaskedLM",
+    axes={**ENCODER, "head.transform.activation": tuple(NAMES)},
+    equal=(*SQUARE, ("feed_forward.kind", "head.transform.activation")),
+    needs={"head.transform.activation": "gelu"},
+    config_to_hf=_to_hf,
+    config_from_hf=_bert_from_hf,
+    layout=_layout_by(_table("bert.", BERT_HEAD)),
+    prefix="bert.",
+    ignored=re.compile(r"\.position_ids$"),
+    heads=("cls.predictions.decoder.weight",),
+    repeats={"cls.predictions.decoder.bias": "cls.predictions.bias"},
+)
+
+ROBERTA = Family(
+    model_type="roberta",
+    architecture="RobertaForMaskedLM",
+    axes={**ENCODER, "head.transform.activation": ("gelu",), "position.first": ANY},
+    equal=SQUARE,
+    needs={"head.transform.activation": "gelu"},
+    config_to_hf=_roberta_to_hf,
+    config_from_hf=_roberta_from_hf,
+    layout=_layout_by(_table("roberta.", ROBERTA_HEAD)),
+    prefix="roberta.",
+    ignored=re.compile(r"\.position_ids$"),
+    heads=("lm_head.decoder.weight",),
+    repeats={"lm_head.decoder.bias": "lm_head.bias"},
+)

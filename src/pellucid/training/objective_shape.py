@@ -1,0 +1,51 @@
+"""The shape of a model that can learn an objective: what follows from the objective, and what contradicts it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pellucid.data.objectives.settings import ObjectiveSettings
+from pellucid.errors import SettingsError
+from pellucid.evaluate.objective import NEEDS, check_can_learn, sight_of
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.presets import preset
+from pellucid.planning.scaling import Reason
+from pellucid.settings import Layer, given, resolve, shallow
+from pellucid.training.settings import TrainSettings
+
+SIGHT = ("causal", "encoder")  # the axes that decide what a model sees
+
+
+def derive_sight(objective: ObjectiveSettings, n_layers: int) -> tuple[Mapping[str, object], tuple[Reason, ...]]:
+    """The axes with which a model of so many blocks sees what the objective predicts from, and why they are so.
+
+    >>> from pellucid.data.objectives.settings import MaskedSettings
+    >>> derive_sight(MaskedSettings(), 4)[0]
+    {'causal': False}
+    """
+    needed = NEEDS[objective.kind]
+    if needed == "whole row":
+        why = "the objective predicts from both sides"
+        return {"causal": False}, (Reason(field="causal", value=False, why=why),)
+    if needed == "source":
+        why = "the objective reads a source; as many blocks as the decoder has"
+        return {"encoder": {"n_layers": n_layers}}, (Reason(field="encoder", value=n_layers, why=why),)
+    return {}, ()
+
+
+def check_objective(settings: TrainSettings) -> None:
+    """Raise SettingsError for a model that cannot learn the objective, as far as it is asked for, and for its compiled step.
+
+    A preset has its own sight; without one it follows from the objective, unless it is asked for.
+    """
+    asked, name = settings.model, settings.model.preset
+    derived = shallow(preset(name)) if name is not None else derive_sight(settings.objective, 1)[0]
+    said = {axis: value for axis, value in given(asked).items() if axis in SIGHT}
+    config = resolve(ModelConfig, Layer("derived", derived), Layer("settings", said)).settings
+    check_can_learn(settings.objective, sight_of(config))
+    if NEEDS[settings.objective.kind] == "source" and settings.compile == "on":
+        raise SettingsError(
+            "sources have many lengths, and a compiled step has one",
+            found=f"objective={settings.objective.kind}, compile=on",
+            hint="leave --set compile=on out",
+        )
