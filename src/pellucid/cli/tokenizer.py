@@ -110,10 +110,15 @@ def train(
     """
     from pellucid.data.source import open_source
     from pellucid.tokens.choose import train_tokenizer
+    from pellucid.tokens.train import check_vocab_size
 
     named = {"kind": kind, "vocab_size": vocab_size, "specials": specials}
     given = {name: value for name, value in named.items() if value is not None}
     layer = Layer("command line", {**parse_assignments(assignments), **given})
+    if vocab_size is not None:  # what is too few depends on the kind
+        without = {name: value for name, value in layer.values.items() if name != "vocab_size"}
+        chosen = resolve(TokenizerSettings, Layer("command line", without)).settings
+        check_vocab_size(chosen.kind, vocab_size, chosen.specials)
     settings = resolve(TokenizerSettings, layer).settings
     check_taken(settings.kind, layer.values)
     check_free(out, force=force)

@@ -8,11 +8,12 @@ from typing import Literal
 
 from pellucid.errors import SettingsError
 from pellucid.settings import Named, setting
-from pellucid.tokens.layout import Specials
+from pellucid.tokens.layout import PLAIN, Specials
 from pellucid.tokens.patterns import DEFAULT_PATTERN
 
 MOST_SAMPLE_BYTES = 1 << 40  # no limit in practice; counts have 64 bits
 MOST_TOKENS = 1 << 22  # of a vocabulary: as many as a model can have
+SMALLEST = 2 + len(PLAIN)  # of whole words: the unknown one, one that is known, and where a text begins and ends
 
 # More text stops paying: 8,192 tokens trained on 5, 10 and 20 MB of Chinese hold 1.191, 1.196 and 1.196 characters each
 # (on a part of the same corpus).
@@ -30,8 +31,8 @@ class TokenizerSettings(Named):
     kind: Literal["auto", "bpe", "unigram", "wordpiece", "word", "char"] = setting(
         "auto", "byte-level BPE, Unigram, WordPiece, whole words, or characters; auto takes BPE"
     )
-    vocab_size: int | None = setting(  # how few it may be depends on the kind, which says so
-        None, "tokens, special ones included; none chooses by the size of the text", high=MOST_TOKENS
+    vocab_size: int | None = setting(
+        None, "tokens, special ones included; none chooses by the size of the text", low=SMALLEST, high=MOST_TOKENS
     )
     pattern: Literal["qwen2", "llama3", "gpt2", "cl100k", "o200k"] = setting(
         DEFAULT_PATTERN, "how a text is cut into pieces before merging"

@@ -122,7 +122,7 @@ def train_bpe(
     """
     training = Training(vocab_size=vocab_size, pattern=pattern, **options)
     names, sample = special_names(training.specials), training.sample(texts)
-    _check_size(vocab_size, names, NUM_BYTES, BYTES)
+    check_vocab_size("bpe", vocab_size, training.specials)
     limits = Limits(
         num_tokens=vocab_size - len(names), pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
     )
@@ -154,7 +154,7 @@ def train_characters(
     """
     names = special_names(specials)
     if vocab_size is not None:
-        _check_size(vocab_size, names, NUM_BYTES, BYTES)
+        check_vocab_size("char", vocab_size, specials)
     counts: Counter[str] = Counter()
     for block in TrainingSample(texts, None, total_bytes, recorder=recorder):
         counts.update(block)
@@ -189,7 +189,7 @@ def train_unigram(
     """
     training = Training(vocab_size=vocab_size, pattern=pattern, **options)
     names, sample = special_names(training.specials), training.sample(texts)
-    _check_size(vocab_size, names, NUM_BYTES, BYTES)
+    check_vocab_size("unigram", vocab_size, training.specials)
     pieces = count_pieces(sample, pattern, max_han=max_han, recorder=training.recorder)
     tokens = unigram.train(_checked(pieces), vocab_size - len(names), recorder=training.recorder)
     layout = unigram.layout(tokens, pattern=pattern, specials=names)
@@ -213,7 +213,7 @@ def train_words(
     """
     training = Training(vocab_size=vocab_size, pattern=pattern, **options)
     names, sample = special_names(training.specials), training.sample(texts)
-    _check_size(vocab_size, names, 2, "the unknown word and one other")
+    check_vocab_size("word", vocab_size, training.specials)
     pieces = count_pieces(sample, pattern, max_han=1, recorder=training.recorder)
     words = word.train(_checked(pieces), vocab_size - 1 - len(names))
     layout = word.layout(words, pattern=pattern, specials=names)
@@ -235,7 +235,7 @@ def train_wordpiece(
     training = Training(vocab_size=vocab_size, **options)
     specials, recorder, sample = training.specials, training.recorder, training.sample(texts)
     more = special_names(specials, without=wordpiece.ROLES)
-    _check_size(vocab_size, more, len(wordpiece.SPECIALS) + 1, "BERT's own five tokens, one character")
+    check_vocab_size("wordpiece", vocab_size, specials)
     words = count_words(sample, lowercase=lowercase, strip_accents=None, recorder=recorder)
     merge = find_merger(sum(map(len, words)), vocab_size, recorder=recorder)
     tokens = wordpiece.train(_checked(words), vocab_size - len(more), merge=merge, recorder=recorder)
@@ -257,6 +257,25 @@ def _checked(counts: Mapping[C, int]) -> Mapping[C, int]:
     if not counts:
         raise _no_text()
     return counts
+
+
+def check_vocab_size(kind: str, vocab_size: int, specials: Specials) -> None:
+    """Raise TokenizerError for a vocabulary without room for what every tokenizer of a kind has.
+
+    >>> check_vocab_size("word", 3, "none")
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.TokenizerError: a vocabulary needs at least 4 tokens: the unknown word and one other and 2 special tokens
+      found: 3
+      try:   ask for 4 or more
+    """
+    if kind == "wordpiece":
+        more = special_names(specials, without=wordpiece.ROLES)
+        _check_size(vocab_size, more, len(wordpiece.SPECIALS) + 1, "BERT's own five tokens, one character")
+    elif kind == "word":
+        _check_size(vocab_size, special_names(specials), 2, "the unknown word and one other")
+    else:
+        _check_size(vocab_size, special_names(specials), NUM_BYTES, BYTES)
 
 
 def _check_size(vocab_size: int, names: Sequence[str], own: int, needs: str) -> None:
