@@ -22,10 +22,9 @@ from typing import ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
-from pellucid.data.batch import Batch, TokenRows
+from pellucid.data.batch import Batch, PairRows, TokenRows
 from pellucid.data.objectives.causal import nll, weighted_loss
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey, Scores
-from pellucid.data.pairs import PairRows
 from pellucid.errors import SettingsError, TokenizerError
 from pellucid.tokens.tokenizer import Tokenizer
 
