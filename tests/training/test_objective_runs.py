@@ -29,6 +29,7 @@ from pellucid.training.recipes.pretrain import pretrain
 
 pytestmark = pytest.mark.usefixtures("quick")
 MASKED = {"kind": "masked", "share": 0.3}
+ROWS = {"rows": 24, "micro_rows": 24, "tokens": None}
 SMALL = {"n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "d_ff": 48, "context_length": 20, "depth": None}
 
 
@@ -281,7 +282,7 @@ def pairs(tmp_path: Path) -> Path:
 
 def test_pairs_are_learned_and_resumed(pairs: Path, tmp_path: Path, task) -> None:
     heard = MemoryRecorder()
-    asked = {**PAIRS, "steps": 40, "batch": {"rows": 24}, "saving": {"keep_last": 99, "every_steps": 10}}
+    asked = {**PAIRS, "steps": 40, "batch": ROWS, "saving": {"keep_last": 99, "every_steps": 10}}
     finished = pretrain(task(pairs, tmp_path / "whole", **asked), recorder=heard)
     run = Run.open(tmp_path / "whole")
     losses = [row["loss"] for row in run.read_metrics() if row["kind"] == "train"]
@@ -302,7 +303,7 @@ def test_pairs_are_learned_and_resumed(pairs: Path, tmp_path: Path, task) -> Non
 
 def test_a_pair_is_translated_by_a_model_that_has_learned_it(pairs: Path, tmp_path: Path, task) -> None:
     """Greedily, token by token: what training asked for is what the model says."""
-    asked = {**PAIRS, "steps": 150, "batch": {"rows": 24, "pool": 2}, "model": {**SMALL, "d_model": 32, "head_dim": 16}}
+    asked = {**PAIRS, "steps": 80, "batch": {**ROWS, "pool": 2}, "model": {**SMALL, "d_model": 32, "head_dim": 16}}
     checkpoint = load_checkpoint(pretrain(task(pairs, tmp_path / "run", **asked)).checkpoint)
     model, tokenizer = AskedModel(model=load_model(checkpoint)), checkpoint.tokenizer
     source = [tokenizer.bos_id, *tokenizer.encode("two dogs run").ids, tokenizer.eos_id]
