@@ -88,7 +88,7 @@ def read_object(path: Path) -> dict[str, Json]:
     """The object in a JSON file. Raises CorruptFileError when it does not hold one, or cannot be read."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise CorruptFileError(f"{path.name} does not hold a JSON object", found=type(value).__name__, where=str(path))
+        raise CorruptFileError(f"{path.name} does not hold a JSON object", found=kind_of(value), where=str(path))
     return value
 
 
@@ -127,8 +127,33 @@ def word(value: object) -> str:
     return value
 
 
+def kind_of(value: object) -> str:
+    """What a value of JSON is, for a person.
+
+    >>> kind_of([1, 2]), kind_of(None)
+    ('a list', 'nothing')
+    """
+    kinds = (
+        (bool, "true or false"),
+        (int | float, "a number"),
+        (str, "a text"),
+        (list, "a list"),
+        (dict, "a JSON object"),
+    )
+    return next((told for kind, told in kinds if isinstance(value, kind)), "nothing")
+
+
 def shown(value: object) -> str:
-    """A value for a person: short, whatever it is."""
+    r"""A value for a person: short, whatever it is.
+
+    >>> try:
+    ...     _ = b"caf\xe9".decode()
+    ... except ValueError as error:
+    ...     shown(error)
+    'byte 0xE9 at byte offset 3 is not UTF-8'
+    """
+    if isinstance(value, UnicodeDecodeError):
+        return f"byte 0x{value.object[value.start]:02X} at byte offset {value.start:,} is not UTF-8"
     if isinstance(value, int) and value.bit_length() > 64 * 4:  # Python refuses to write the longest ones
         return f"a number of {value.bit_length():,} bits"
     text = str(value) if isinstance(value, Exception) else repr(value)
@@ -140,7 +165,7 @@ class Table:
 
     def __init__(self, values: object, where: str, name: str = "") -> None:
         if not isinstance(values, Mapping):
-            found = type(values).__name__
+            found = kind_of(values)
             raise CorruptFileError(f"{name or 'the file'} is not a JSON object", found=found, where=where)
         self.values, self.where, self.name = values, where, name
 

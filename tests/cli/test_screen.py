@@ -138,6 +138,21 @@ def test_closed_streams_end_in_no_traceback(answers: Path) -> None:
         assert done.returncode == code and b"Traceback" not in done.stderr, done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes of another kind")
+@pytest.mark.parametrize("asked", [("encode", "low"), ("show",), ("explain", "low")], ids=lambda asked: asked[0])
+def test_every_verb_ends_alike_when_the_reader_of_its_pipe_has_left(answers: Path, asked: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "pellucid", "tokenizer", asked[0], str(answers), *asked[1:]],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(pellucid.__file__).parents[1])},
+    )
+    os.close(writer)
+    assert (done.returncode, b"Traceback" in done.stderr) == (141, False)
+
+
 @pytest.mark.parametrize("on_path", [True, False])
 def test_a_next_command_names_the_program_as_a_shell_here_finds_it(tmp_path, monkeypatch, on_path: bool) -> None:
     program = tmp_path / ".venv" / "bin" / "pellucid"

@@ -122,6 +122,14 @@ def test_advice_on_a_small_vocabulary_is_true(run, text, tmp_path):
         (("<t>", "--role", "foo=<t>"), "there is no such role\n  found: 'foo'\n", "these roles: bos, eos, pad, "),
         (("<t>", "--role", "eos"), "a role is given as ROLE=TOKEN", "roles: bos, eos, pad, "),
         (("<t>", "--role", "eos=<u>"), "a role is given to a token that is not added", "name that token too"),
+        (("<t>", "--role", "eos=<t>", "--role", "eos=<t>"), "a role is given twice\n  found: eos=<t>\n", "once"),
+        (
+            ("<t>", "<u>", "--role", "eos=<t>", "--role", "eos=<u>"),
+            "a role is given to two tokens\n  found: eos: '<t>', '<u>'\n",
+            "give each role to one new token",
+        ),
+        (("\x1b[31mred",), "this cannot be the name of a token\n  found: '\\x1b[31mred'\n", "<|tool|>"),
+        (("  ",), "this cannot be the name of a token\n  found: '  '\n", "<|tool|>"),
         (("<t>", "--role", "eos=<t>", "--role", "pad=<t>"), "two roles\n  found: <t>: eos, pad", "one role"),
         (
             ("<tool>", "<tool>"),

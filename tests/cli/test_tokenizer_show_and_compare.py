@@ -77,6 +77,21 @@ def test_places_with_one_name_are_told_apart():
     assert name_places([Path("x/a"), Path("y/a"), Path("b")]) == ["x/a", "y/a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "line"),
+    [
+        ("word", 30, "unknown: 0 of 84 tokens (0.00%)"),
+        ("word", 12, "unknown: 30 of 84 tokens (35.71%)"),
+        ("wordpiece", 16, "unknown: 69 of 93 tokens (74.19%)"),
+        ("bpe", 290, None),
+    ],
+)
+def test_training_shows_what_is_unknown_where_a_kind_can_lose_text(run, place, kind, size, line):
+    arguments = ("--specials", "none", "--kind", kind, "--vocab-size", size)
+    out = run("tokenizer", "train", place / "text.txt", "--out", place / "lossy", *arguments).out
+    assert ("unknown:" in out) == (line is not None) and (line or "") in out
+
+
 def test_training_shows_the_split_and_its_effect(run, place):
     arguments = ("tokenizer", "train", place / "text.txt", "--out", place / "new", "--vocab-size", 290)
     out, err = run(*arguments)[1:]

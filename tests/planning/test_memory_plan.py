@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pellucid.errors import SettingsError
+from pellucid.errors import ModelError, SettingsError
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.memory import (
@@ -16,6 +16,7 @@ from pellucid.planning.memory import (
     estimate_training_memory,
     estimate_weights,
 )
+from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
 from pellucid.planning.presets import preset
 
 BASE = ModelConfig(
@@ -119,3 +120,14 @@ def test_longer_rows_need_more(context: int) -> None:
 def test_no_rows_is_an_error() -> None:
     with pytest.raises(SettingsError):
         estimate_training_memory(preset("tiny"), rows=0)
+
+
+def test_an_encoder_s_output_is_cached_beside_the_text() -> None:
+    """A decoder with an encoder keeps keys and values of the source too: as many again, at the same length."""
+    plan = estimate_inference_memory(preset("t5-small"), cache_type="bfloat16")
+    assert plan["cross_kv_cache"] == plan["kv_cache"] == 512 * 2 * 6 * 512 * 2
+
+
+def test_experts_with_biases_are_refused_and_no_bias_is_dropped_in_silence() -> None:
+    with pytest.raises(ModelError, match="experts have no biases"):
+        FeedForwardConfig(bias=True, experts=Experts(count=2, active=1, width=4))

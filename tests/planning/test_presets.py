@@ -26,7 +26,8 @@ def test_gpt2_is_the_default_of_its_reference() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_heads_fill_the_width_unless_the_family_widens_them(name: str) -> None:
     config = preset(name)
-    assert config.d_attention == config.d_model or name in ("qwen3-0.6b", "qwen3-4b", "qwen3-32b")
+    widened = ("qwen3-0.6b", "qwen3-4b", "qwen3-32b", "qwen3-30b-a3b", "gemma2-2b", "gemma3-270m")
+    assert config.d_attention == config.d_model or name in widened
 
 
 def test_presets_cannot_be_changed() -> None:

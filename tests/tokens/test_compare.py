@@ -81,6 +81,12 @@ def test_the_sample_is_spread_over_the_text_and_bounded() -> None:
     assert "".join(draw_sample([text], len(text), limit=len(text)).blocks) == text
 
 
+@pytest.mark.parametrize("unit", ["a", "猫", " "])
+def test_one_endless_line_is_measured_in_part_too(unit: str) -> None:
+    sample = draw_sample([unit * 400_000] * 2, 800_000)
+    assert sample.total_characters == 800_000 and sample.num_characters == 299_008
+
+
 def test_unknown_text_is_counted_and_a_text_may_have_no_token(unknown_tokenizer: Tokenizer) -> None:
     found = measured(unknown_tokenizer, "cats zebra cat")
     assert (found.num_tokens, found.num_unknown) == (4, 1) and found.losses

@@ -84,7 +84,15 @@ def test_overlapping_runs_are_joined_from_the_left() -> None:
 )
 def test_merges_equal_the_librarys_trainer(texts: list[str], num_tokens: int, max_token_bytes: int) -> None:
     limits = Limits(num_tokens=num_tokens, pattern="qwen2", max_token_bytes=max_token_bytes)
-    assert learn_by_loops(texts, limits) == learn_by_engine(texts, limits)
+    merges = learn_by_loops(texts, limits)
+    assert merges == learn_by_engine(texts, limits)
+    assert all(len(left + right) <= max_token_bytes for left, right in merges)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pieces=WORDS, num=st.integers(1, 40), longest=st.sampled_from([1, 2, 3, 4, 5]))
+def test_the_limit_is_that_of_the_readable_algorithm(pieces: dict[bytes, int], num: int, longest: int) -> None:
+    assert spelled(learn(pieces, num, longest=longest)) == plain.train(pieces, num, longest=longest)
 
 
 @pytest.mark.parametrize("max_han", [0, 4])

@@ -73,6 +73,20 @@ def test_a_form_and_back_keeps_the_roles_for_other_programs(tmp_path: Path, kind
     assert reference("low").input_ids == tokenizer.encode_prompt("low")
 
 
+@pytest.mark.parametrize("cleanup", [True, False])
+def test_a_wordpiece_decodes_in_other_programs_as_before_or_its_loss_is_told(tmp_path: Path, cleanup: bool) -> None:
+    tokenizer = train("wordpiece")
+    document = json.loads(tokenizer.json)
+    assert document["decoder"]["cleanup"] is True
+    document["decoder"]["cleanup"] = cleanup
+    tokenizer, recorder = Tokenizer.from_json(json.dumps(document), tokenizer.config), MemoryRecorder()
+    save_tokenizer(tokenizer, tmp_path / "form", "vocab.txt", recorder=recorder)
+    save_tokenizer(load_tokenizer(tmp_path / "form"), tmp_path / "back", "tokenizer.json")
+    reference = AutoTokenizer.from_pretrained(tmp_path / "back").backend_tokenizer
+    assert reference.decode(tokenizer.encode("the cat, lowest").ids) == "the cat, lowest"
+    assert ("tokens.decoder_lost" in recorder.names()) == (not cleanup)
+
+
 def test_roles_that_a_form_cannot_say_are_told(tmp_path: Path) -> None:
     tokenizer = train("bpe")
     sentinel = Roles((*tokenizer.roles.claims, Claim(role="message_end", ids=(300,), where="config.json")))

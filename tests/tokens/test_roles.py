@@ -213,6 +213,12 @@ def test_a_new_token_may_take_over_a_role(tmp_path: Path) -> None:
         (["<a>"], {"<b>": "pad"}, "that is not added"),
         (["<a>"], {"<a>": "king"}, "cannot be given|can be given this role"),
         (["<a>"], {"<a>": "spare"}, "can be given this role"),
+        (["   "], {}, "cannot be the name"),
+        (["\u3000"], {}, "cannot be the name"),
+        (["<\x1b[31m>"], {}, "cannot be the name of a token\n  found: '<.x1b.31m>'"),
+        (["<a\nb>"], {}, "cannot be the name"),
+        (["<\u202e>"], {}, "cannot be the name"),
+        (["<a>", "<b>"], {"<a>": "turn_end", "<b>": "turn_end"}, "to two tokens\n  found: turn_end: '<a>', '<b>'"),
     ],
 )
 def test_names_and_roles_that_cannot_be_are_refused(names: list[str], roles: dict[str, Any], fault: str) -> None:

@@ -80,10 +80,31 @@ def test_chinese_tokens_are_short_and_keep_clear_of_punctuation() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("max_token_bytes", "tokens", "why"),
+    [
+        (1, [], "no other part of the text of at most 1 byte is frequent enough"),
+        (2, ["ab", "cd", "ef"], "no other part of the text of at most 2 bytes is frequent enough"),
+        (3, ["ab", "cd", "ef"], "no other part of the text of at most 3 bytes is frequent enough"),
+        (4, ["ab", "cd", "ef", "abcd"], "no other part of the text of at most 4 bytes is frequent enough"),
+        (5, ["ab", "cd", "ef", "abcd"], "no other part of the text of at most 5 bytes is frequent enough"),
+        (6, ["ab", "cd", "ef", "abcd", "abcdef"], "no other part of the text of at most 6 bytes is frequent enough"),
+        (64, ["ab", "cd", "ef", "abcd", "abcdef"], "no other part of the text is frequent enough"),
+    ],
+)
+def test_the_longest_token_has_as_many_bytes_as_asked(max_token_bytes: int, tokens: list[str], why: str) -> None:
+    recorder = MemoryRecorder()
+    asked = {"max_token_bytes": max_token_bytes, "specials": "none", "recorder": recorder}
+    tokenizer = train_bpe(["abcdef\nabcdef\nabcdef"], 300, **asked)  # type: ignore[arg-type]
+    found = [tokenizer.token_text(i) for i in range(256, tokenizer.vocab_size - len(tokenizer.specials))]
+    assert found == tokens
+    assert recorder.events[-1].message == f"vocabulary 300 -> {258 + len(tokens)}: {why}"
+
+
 def test_no_token_is_longer_than_asked() -> None:
     texts = ["=" * 200 + "\n" + "x" * 200] * 3
     longest = [max(map(len, train_bpe(texts, 400, max_token_bytes=m).vocabulary.token_bytes)) for m in (4, 16, 1000)]
-    assert longest[0] <= 4 < longest[1] <= 16 < longest[2]
+    assert longest[0] == 4 and longest[1] == 16 < longest[2]
 
 
 @pytest.mark.parametrize("text", ["a", "中", "ab", "\n", "\0"])

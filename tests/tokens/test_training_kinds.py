@@ -104,7 +104,8 @@ def test_the_loops_and_the_engine_count_the_same_pieces(max_han: int, monkeypatc
 def test_wordpiece_is_the_same_by_the_compiled_merge_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     readable = train("wordpiece")
-    monkeypatch.setattr("pellucid.tokens.pieces.WORTH_MERGING", 0)
+    monkeypatch.setattr("pellucid.tokens.pieces.WORTH_STARTING", 0)
+    monkeypatch.setattr("pellucid.tokens.pieces.WORTH_COMPILING", 0)
     assert train("wordpiece").json == readable.json
 
 

@@ -53,7 +53,8 @@ def test_characters_that_do_not_fit_are_told() -> None:
     recorder = MemoryRecorder()
     words = {"ab": 9, "中": 5, "国": 1, "x" * 101: 7}
     assert wordpiece.train(words, 10, recorder=recorder)[5:] == ["a", "b", "中", "##b", "ab"]
-    assert [event.data["dropped"] for event in recorder.events] == [1]
+    told = [(event.name, event.data.get("dropped")) for event in recorder.events]
+    assert told == [("tokens.words_left_out", None), ("tokens.characters_dropped", 1)]
     assert wordpiece.train(words, 99)[5:] == ["a", "b", "中", "##b", "ab", "国"]  # there is room
     assert wordpiece.train({"ab": 9, "中": 5}, 7)[5:] == ["a"]
     with pytest.raises(TokenizerError, match="5 special tokens and one character"):
@@ -139,6 +140,31 @@ def test_a_word_of_more_than_100_characters_is_not_tried() -> None:
 def test_words_are_counted_as_if_the_text_were_cut_whole(engine, options, text: str) -> None:
     words = engine.pre_tokenizer.pre_tokenize_str(engine.normalizer.normalize_str(text))
     assert count_words([text], **options) == Counter(word for word, _ in words)
+
+
+def test_a_text_without_spaces_is_refused_with_what_to_try() -> None:
+    with pytest.raises(TokenizerError) as caught:
+        wordpiece.train({"a" * 101: 2}, 300)
+    assert (
+        caught.value.what
+        == "WordPiece learns nothing from words of more than 100 characters, and the text has no others"
+    )
+    assert caught.value.found == "2 words"
+    assert caught.value.hint == "bpe, unigram and char need no spaces: take one of these kinds"
+
+
+def test_words_that_are_too_long_to_learn_from_are_told() -> None:
+    recorder = MemoryRecorder()
+    assert wordpiece.train({"a" * 101: 2, "bc": 1}, 300, recorder=recorder)[5:] == ["b", "c", "##c"]
+    assert [event.message for event in recorder.events] == ["2 words of more than 100 characters will be unknown"]
+
+
+def test_characters_without_room_are_told_whatever_their_share() -> None:
+    recorder = MemoryRecorder()
+    wordpiece.train({"a": 2, **dict.fromkeys("bcdefgh", 1)}, 6, recorder=recorder)
+    assert recorder.events[-1].message == (
+        "7 characters (77.78% of the text) found no room in the vocabulary, and will be unknown"
+    )
 
 
 def test_words_are_counted_as_berts_normaliser_leaves_them() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -43,6 +44,7 @@ class HiddenBatch(Batch):
 class Hidden:
     """Hide some tokens of each row behind one id, and ask for them; the model looks both ways."""
 
+    asks_more: ClassVar[bool] = False
     mask_id: int = 299
     share: float = 0.3
 

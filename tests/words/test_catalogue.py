@@ -32,6 +32,7 @@ from pellucid.planning.report import describe_seconds, plan, render
 from pellucid.planning.scaling import DEPTHS, from_depth
 from pellucid.setting_values import describe_type, say_range
 from pellucid.settings import type_hints
+from pellucid.tokens.formats import protobuf
 from pellucid.tokens.losses import METASPACE_LOSS, NORMALIZER_LOSSES, SPACES_LOSS, UNKNOWN_LOSS
 from pellucid.tokens.patterns import IN_WORDS
 from pellucid.tokens.roles import BY_NAME, ROLES
@@ -39,6 +40,7 @@ from pellucid.tokens.scripts import PLAIN_NAMES
 from pellucid.tokens.settings import TokenizerSettings
 from pellucid.training.lengths import TimeBudget
 from pellucid.training.settings import TrainSettings
+from pellucid.untrusted import kind_of
 from pellucid.words.catalogue import SECTIONS, entries, say, say_event
 from pellucid.words.sentence import SAY, Sentence
 
@@ -50,14 +52,31 @@ SETTINGS = (
 LABELS = ("error: ", "  found: ", "  where: ", "  try:   ")
 
 
+BROKEN_MESSAGES = (b"\x0a\x1f", b"\x08", b"\x00", b"\x0b", b"\x08" + b"\xff" * 12)
+
+
+def broken_message(data: bytes) -> str:
+    """What is wrong with bytes that are no message of Protocol Buffers."""
+    with pytest.raises(ValueError) as caught:
+        list(protobuf.fields(data))
+    return str(caught.value)
+
+
 def words_of_errors() -> set[str]:
     """What errors say that is made while the program runs: kinds of values, and the ranges of the sampler."""
     kinds = {describe_type(hint) for cls in SETTINGS for hint in leaf_types(cls)}
+    kinds |= {kind_of(value) for value in (None, True, 1, "a", [], {})}
     bounds = {text for bound in BOUNDS.values() for text in (bound.words, bound.hint) if text}
     return {
         *kinds,
         *bounds,
+        *(broken_message(data) for data in BROKEN_MESSAGES),
         *LABELS,
+        "more than 8,388,608 fields",
+        "8 bytes of 12",
+        "invalid start byte",
+        "invalid continuation byte",
+        "unexpected end of data",
         *REMOVED.values(),
         *differences("there"),
         *differences("then"),

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import importlib
 import sys
+from typing import Any
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -55,6 +56,10 @@ EXIT_CODES = {  # the nearest class in an error's ancestry decides
 OUTPUT_FAULTS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EINVAL}
 
 
+class ReaderLeft(Exception):
+    """Nobody reads the output any more; its cause is the error of the system."""
+
+
 class Verbs(click.Group):
     """A group that imports a verb's file only when that verb runs."""
 
@@ -72,6 +77,13 @@ class Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; click would end the program itself, with another code, where the reader of a pipe has left."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderLeft from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -109,6 +121,9 @@ def run(arguments: list[str]) -> int:
     try:
         code = root.main(arguments, prog_name="pellucid", standalone_mode=False)
         return code if isinstance(code, int) else 0
+    except ReaderLeft as left:
+        assert left.__cause__ is not None
+        raise left.__cause__ from None
     except errors.PellucidError as error:
         return report(error, as_json="--json" in arguments)
     except NoArgsIsHelpError as error:  # nothing was asked: what can be

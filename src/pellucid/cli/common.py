@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,8 +206,10 @@ class Terminal:
     Of the ticks of bars it shows a download's alone, as a line now and then: that may take hours.
     """
 
-    def __init__(self) -> None:
-        self.watch = Watch(quiet=False, bar=Lines())
+    @cached_property
+    def watch(self) -> Watch:
+        """What draws a download."""
+        return Watch(quiet=False, bar=Lines())
 
     def record(self, event: Event) -> None:
         if event.name == FETCHING:

@@ -112,6 +112,10 @@ def _words(sentence: str, err: bool) -> str:
 def speak(command: click.Command) -> click.Command:
     """Give a verb and all its subcommands --lang and help in the reader's language."""
     command.context_class = PageContext
+    if (
+        command.help and not command.short_help
+    ):  # click would cut it at a width, and nobody knows a sentence that is cut
+        command.short_help = paragraphs_of(command.help)[0]
     if not any(parameter.name == "lang" for parameter in command.params):
         lang_option(command)
     for below in getattr(command, "commands", {}).values():

@@ -76,10 +76,14 @@ def cell(text: str) -> Text:
 
 
 def open_console(*, stderr: bool = False, **options: Any) -> Console:
-    """A rich console that interprets no markup and no emoji names."""
+    """A rich console that interprets no markup and no emoji names, and leaves a closed pipe to `app.lose_output`."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+    class PlainConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich calls this where it caught the error, and would end the program with a code of its own
+
+    return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
 
 
 def is_terminal() -> bool:

@@ -110,10 +110,15 @@ def train(
     """
     from pellucid.data.source import open_source
     from pellucid.tokens.choose import train_tokenizer
+    from pellucid.tokens.train import check_vocab_size
 
     named = {"kind": kind, "vocab_size": vocab_size, "specials": specials}
     given = {name: value for name, value in named.items() if value is not None}
     layer = Layer("command line", {**parse_assignments(assignments), **given})
+    if vocab_size is not None:  # what is too few depends on the kind
+        without = {name: value for name, value in layer.values.items() if name != "vocab_size"}
+        chosen = resolve(TokenizerSettings, Layer("command line", without)).settings
+        check_vocab_size(chosen.kind, vocab_size, chosen.specials)
     settings = resolve(TokenizerSettings, layer).settings
     check_taken(settings.kind, layer.values)
     check_free(out, force=force)
@@ -142,7 +147,7 @@ def train(
         )
     else:
         tell(
-            f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {source.survey.num_bytes:,} bytes of text: {out}"
+            f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, from {counted(source.survey.num_bytes, 'byte')} of text: {out}"
         )
         for loss in tokenizer.losses:
             tell(f"not exact: {loss}")
@@ -189,8 +194,8 @@ def decode(where: Path, ids: tuple[str, ...], show_special: bool, as_json: bool)
     not UTF-8 become U+FFFD.
     """
     tokenizer = open_tokenizer(where)
-    words = read_standard_input().split() if ids in ((), (STANDARD_INPUT,)) else ids
-    numbers = [read_id(word) for word in words]
+    given = read_standard_input() if ids in ((), (STANDARD_INPUT,)) else " ".join(ids)
+    numbers = [read_id(word) for word in given.split()]
     text = tokenizer.decode(numbers, show_special=show_special)
     if as_json:
         tokens = [tokenizer.token_text(token_id) for token_id in numbers]

@@ -71,9 +71,11 @@ def is_model(where: Path) -> bool:
 
 
 def read_given(given: Sequence[str]) -> dict[str, Role]:
-    """Token -> the role that it takes over, from all --role. Raises InputError for a token that is given two."""
+    """Token -> the role that it takes over, from all --role. Raises InputError for a token that is given two, or one twice."""
     roles: dict[str, Role] = {}
     for name, role in map(read_role, given):
+        if roles.get(name) == role:
+            raise InputError("a role is given twice", found=f"{role}={name}", hint="give each of them once")
         if roles.setdefault(name, role) != role:
             found = f"{name}: {roles[name]}, {role}"
             raise InputError("a token is given two roles", found=found, hint="give each new token one role")

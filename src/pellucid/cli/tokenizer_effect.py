@@ -8,9 +8,11 @@ from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.tokenizer_measured import NONE, measurement_document, shown_scripts
+from pellucid.counts import counted
 from pellucid.tokens.compare import Measurement, TextSample
 from pellucid.tokens.describe_split import describe_split
 from pellucid.tokens.labels import label_of_bytes
+from pellucid.tokens.losses import UNKNOWN_LOSS
 from pellucid.tokens.scripts import NOT_WRITING, plain_name, script_of
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -26,7 +28,7 @@ COLUMNS: dict[str, Side] = {
 
 
 def print_effect(tokenizer: Tokenizer, sample: TextSample, measured: Measurement) -> None:
-    """Print the split, pieces of a line or two, and the tokens for each character and word of every script."""
+    """Print the split, pieces of a line or two, the tokens for each character and word of every script, and the unknown ones."""
     tell(f"how a text is split: {describe_split(tokenizer)}")
     for pieces in split_lines(tokenizer, sample, measured):
         say("  " + " | ".join(pieces))
@@ -37,6 +39,9 @@ def print_effect(tokenizer: Tokenizer, sample: TextSample, measured: Measurement
         counts = (f"{one.num_characters:,}", f"{one.num_words:,}" if one.num_words else NONE)
         rows.append((words(plain_name(one.script)), *counts, f"{one.tokens_per_character:.3f}", per_word))
     print_table(COLUMNS, rows)
+    if UNKNOWN_LOSS in measured.losses:
+        share = measured.num_unknown / max(measured.num_tokens, 1)
+        tell(f"unknown: {measured.num_unknown:,} of {counted(measured.num_tokens, 'token')} ({share:.2%})")
 
 
 def split_lines(tokenizer: Tokenizer, sample: TextSample, measured: Measurement) -> list[tuple[str, ...]]:

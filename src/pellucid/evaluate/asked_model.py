@@ -18,6 +18,7 @@ from pellucid.model.context import Context, EncodedSource
 from pellucid.model.mask import Padding
 from pellucid.model.output import Output
 from pellucid.model.protocol import Model
+from pellucid.model.tap import Tap, no_tap
 
 
 class Encodes(Protocol):
@@ -40,6 +41,7 @@ class AskedModel:
 
     model: Model
     in_training: Callable[[], bool] = lambda: False  # whether dropout acts
+    tap: Tap = no_tap  # is shown every tensor of the pass over the ids
 
     def __call__(
         self,
@@ -57,7 +59,7 @@ class AskedModel:
         """
         mask = None if lengths_B is None else Padding(lengths_B=lengths_B)
         memory = None if source_BS is None else self._encode(source_BS, source_lengths_B)
-        return self.model(ids_BT, Context(mask=mask, memory=memory, training=self.in_training()))
+        return self.model(ids_BT, Context(mask=mask, memory=memory, tap=self.tap, training=self.in_training()))
 
     def _encode(self, source_BS: Tensor, lengths_B: Tensor | None) -> EncodedSource:
         # A row that only fills up a batch has an empty source; its targets count nothing, so any id may be read there.

@@ -107,7 +107,7 @@ class Decoder(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """The output head, [V, D]: one row scores one token. A tied head is the embedding's own table."""
-        return self.head.table(self.embed.weight)
+        return self.embed.weight if self.head.weight is None else self.head.weight
 
     @property
     def rotation(self) -> AnyRotation:
@@ -124,7 +124,8 @@ class Decoder(nn.Module):
         """The logits of every token, [B, T, V], from the residual stream after the last norm."""
         if not isinstance(self.transform, nn.Identity):
             x_BTD = tap("transform", self.transform(x_BTD))
-        logits_BTV: Tensor = self.cap(self.head(x_BTD, self.embed.weight))
+        x_BTD = x_BTD if self.head.scale == 1.0 else x_BTD * self.head.scale
+        logits_BTV: Tensor = self.cap(F.linear(x_BTD, self.head_weight, self.head.bias))
         return logits_BTV
 
     def hidden(self, ids_BT: Tensor, context: Context) -> Tensor:

@@ -68,6 +68,30 @@ class Mixture(nn.Module):
         return F.linear(hidden_MF, self.down[number])
 
 
+class Routing:
+    """A tap that keeps what the routers of a pass decided, with its gradient."""
+
+    def __init__(self) -> None:
+        self.shares: list[Tensor] = []
+        self.chosen: list[Tensor] = []
+
+    def __call__(self, name: str, x: Tensor) -> Tensor:
+        if name.endswith(".mlp.router"):
+            self.shares.append(x)
+        if name.endswith(".mlp.chosen"):
+            self.chosen.append(x)
+        return x
+
+    def balance(self) -> Tensor:
+        """How unevenly the experts of all blocks were used."""
+        return balance(self.shares, self.chosen)
+
+    def counts_LE(self) -> Tensor:
+        """How many tokens each expert of each block was sent."""
+        num_experts = self.shares[0].size(-1)
+        return torch.stack([one.flatten().bincount(minlength=num_experts) for one in self.chosen])
+
+
 def balance(router_BTE: Sequence[Tensor], chosen_BTA: Sequence[Tensor]) -> Tensor:
     """How unevenly the experts of all blocks are used: 1 x `active` when evenly, up to `experts` x `active`.
 

@@ -15,7 +15,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pellucid.model.feed_forward import build_activation
 from pellucid.model.norm import build_norm
@@ -24,7 +23,10 @@ from pellucid.planning.parts.embedding import HeadTransform
 
 
 class Head(nn.Module):
-    """The product with a table: its own, or the embedding where it is tied."""
+    """What the head holds: a table of its own, unless it is tied, and a bias where there is one.
+
+    The product is the decoder's (`Decoder.score`), which has the embedding too.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -35,14 +37,6 @@ class Head(nn.Module):
 
     weight: Tensor | None
     bias: Tensor | None
-
-    def table(self, embed_VD: Tensor) -> Tensor:
-        """The rows that tokens are scored by, [V, D]."""
-        return embed_VD if self.weight is None else self.weight
-
-    def forward(self, x_BTD: Tensor, embed_VD: Tensor) -> Tensor:
-        x_BTD = x_BTD if self.scale == 1.0 else x_BTD * self.scale
-        return F.linear(x_BTD, self.table(embed_VD), self.bias)
 
 
 class Transform(nn.Module):

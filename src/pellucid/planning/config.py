@@ -80,8 +80,9 @@ class ModelConfig(Named):
     def from_axes(cls, **axes: object) -> Self:
         """A model from single axes under their flat names; the rest stays as it is by default.
 
-        >>> ModelConfig.from_axes(position="rotary", rope_theta=500_000.0, qk_norm=False).position
-        Rotary(kind='rotary', theta=500000.0, scaling=Unscaled(kind='none'))
+        >>> config = ModelConfig.from_axes(position="rotary", rope_theta=500_000.0, qk_norm=False)
+        >>> config.position.theta, config.attention.qk_norm
+        (500000.0, False)
 
         Raises SettingsError for an axis that does not exist or a value out of range.
         """
@@ -90,8 +91,9 @@ class ModelConfig(Named):
     def revise(self, **axes: object) -> Self:
         """The same model with some axes changed, under their flat names.
 
-        >>> ModelConfig().revise(norm="layer", norm_eps=1e-5).norm
-        NormConfig(kind='layer', eps=1e-05)
+        >>> norm = ModelConfig().revise(norm="layer", norm_eps=1e-5).norm
+        >>> norm.kind, norm.eps
+        ('layer', 1e-05)
         """
         return resolve(type(self), Layer("model", vars(self)), Layer("axes", axes)).settings
 

@@ -60,6 +60,9 @@ class MemoryPlan(Breakdown):
         return self.total - self.per_row * self.rows
 
 
+KV_CACHE = "rows x context_length x 2 x n_layers x d_kv x cache_bytes"
+
+
 def estimate_training_memory(
     config: ModelConfig,
     *,
@@ -113,7 +116,8 @@ def estimate_inference_memory(
     symbols = _symbols(config, rows, context_length) | {"cache_bytes": BYTES[cache_type]}
     lines = [
         ("weights", _weight_formula(weight_type)),
-        ("kv_cache", "rows x context_length x 2 x n_layers x d_kv x cache_bytes"),
+        ("kv_cache", KV_CACHE),
+        *([("cross_kv_cache", KV_CACHE)] if config.encoder else []),  # of the source, which may be as long
         ("logits", "rows x 4 x vocab_size"),
     ]
     return MemoryPlan(

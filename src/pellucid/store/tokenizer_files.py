@@ -16,6 +16,7 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.files import explained, replace_file
 from pellucid.store.gguf_header import Header, read_header
 from pellucid.store.gguf_write import serialize_gguf
+from pellucid.tokens.document import read_document
 from pellucid.tokens.formats.canonical import forms_instead, kind_in_words
 from pellucid.tokens.formats.find import GGUF, find_tokenizer, is_gguf
 from pellucid.tokens.formats.gguf import tokenizer_from_values, tokenizer_to_values
@@ -66,7 +67,7 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, form: Form, *, recorde
 
     Raises TokenizerError for a tokenizer that other programs would run differently from that form. The last of the paths
     is the file that readers look for; it is written last. Nothing is written before it has been read back elsewhere.
-    Events: those of the forms, and `tokens.roles_lost`.
+    Events: those of the forms, `tokens.roles_lost`, and `tokens.decoder_lost`.
     """
     files = _files(tokenizer, form, recorder)
     last = FILE[form]
@@ -112,8 +113,13 @@ def _vocabulary_file(tokenizer: Tokenizer, recorder: Recorder) -> bytes:
 
 
 def _check_back(tokenizer: Tokenizer, file: Path, form: Form, recorder: Recorder) -> None:
-    """Raise TokenizerError when the file gives other ids. Events: `tokens.roles_lost` for roles that it cannot say."""
+    """Raise TokenizerError when the file gives other ids.
+
+    Events: `tokens.roles_lost` for roles that it cannot say, `tokens.decoder_lost` for spaces that it cannot say.
+    """
     back = load_tokenizer(file)
+    if tokenizer.kind == "wordpiece" and _cleans_up(back) != _cleans_up(tokenizer):
+        _tell_lost_spaces(recorder)
     if lost := [role for role, ids in tokenizer.roles.items() if back.roles.get(role) != ids]:
         message = f"this form does not say which tokens have these roles: {', '.join(lost)}"
         recorder.record(Event(name="tokens.roles_lost", message=message, data={"roles": lost}, level="warning"))
@@ -125,3 +131,13 @@ def _check_back(tokenizer: Tokenizer, file: Path, form: Form, recorder: Recorder
                 "the file that was written gives other ids", found=f"{kind_in_words(tokenizer.vocabulary)}: {shown(text)}",
                 where=file.name, hint=forms_instead(tokenizer.vocabulary, form),
             )  # fmt: skip
+
+
+def _tell_lost_spaces(recorder: Recorder) -> None:
+    message = "this form does not say that spaces before punctuation marks stay: other programs take them away"
+    recorder.record(Event(name="tokens.decoder_lost", message=message, data={}, level="warning"))
+
+
+def _cleans_up(tokenizer: Tokenizer) -> bool:
+    """Whether the decoder of a WordPiece takes the spaces before punctuation marks away."""
+    return bool((read_document(tokenizer.json).get("decoder") or {}).get("cleanup"))

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pellucid.counts import counted
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.settings import KINDS, TAKES, TokenizerSettings, check_taken
 from pellucid.tokens.tokenizer import Tokenizer
@@ -43,7 +44,7 @@ def choose_tokenizer(num_bytes: int, settings: TokenizerSettings, *, recorder: R
     size = settings.vocab_size
     if kind != "char" and size is None:
         size = max((step for step in LADDER if step * BYTES_PER_TOKEN <= num_bytes), default=LADDER[0])
-        message = f"vocabulary of {size:,} tokens: {num_bytes:,} bytes of text, about {BYTES_PER_TOKEN} for each token"
+        message = f"vocabulary of {size:,} tokens: {counted(num_bytes, 'byte')} of text, about {BYTES_PER_TOKEN} for each token"
         data = {"kind": kind, "vocab_size": size, "num_bytes": num_bytes, "bytes_per_token": BYTES_PER_TOKEN}
         recorder.record(Event(name="tokens.chosen", message=message, data=data))
     return dataclasses.replace(settings, kind=kind, vocab_size=size)

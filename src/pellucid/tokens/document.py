@@ -30,7 +30,7 @@ from pellucid.tokens.vocabulary import (
     as_object,
     check_id,
 )
-from pellucid.untrusted import parse_json, shown
+from pellucid.untrusted import kind_of, parse_json, shown
 
 Added = tuple[str, int, bool]  # content, id, whether it is special
 # Control characters, bytes that UTF-8 never uses, and first bytes of planes 4 to 11, in which no character is assigned.
@@ -40,9 +40,12 @@ RARE_BYTES = frozenset({*range(9), 11, 12, *range(14, 32), 127, 0xC0, 0xC1, 0xF1
 def read_document(text: str) -> Mapping[str, Any]:
     """The JSON object of a `tokenizer.json`. Raises TokenizerError for another text."""
     try:
-        return as_object(parse_json(text), "the file")
+        document = parse_json(text)
     except ValueError as error:
         raise TokenizerError("the tokenizer is not valid JSON", found=shown(error), hint=HINT) from None
+    if not isinstance(document, dict):
+        raise TokenizerError("the file is not a JSON object", found=kind_of(document), hint=HINT)
+    return document
 
 
 def read_vocabulary(document: Mapping[str, Any]) -> Vocabulary:
@@ -50,7 +53,9 @@ def read_vocabulary(document: Mapping[str, Any]) -> Vocabulary:
 
     Raises TokenizerError for a model of an unknown kind, ids that clash, or bytes that have no token.
     """
-    node = as_object(document.get("model"), "model")
+    if "model" not in document:
+        raise _no_model(document)
+    node = as_object(document["model"], "model")
     name = node.get("type", "BPE")
     if not isinstance(name, str) or name not in MODELS:
         raise TokenizerError("the tokenizer's model is of an unknown kind", found=shown(name), hint=HINT)
@@ -82,6 +87,15 @@ def read_vocabulary(document: Mapping[str, Any]) -> Vocabulary:
         unspelled=missing if kind in ("bpe", "char") else b"",
         losses=find_losses(document, has_unknown=model.unknown is not None and not is_complete),
     )
+
+
+def _no_model(document: Mapping[str, Any]) -> TokenizerError:
+    if document and all(type(value) is int for value in document.values()):
+        return TokenizerError(
+            "the file is a vocab.json under another name", found=counted(len(document), "token"),
+            hint="name it vocab.json again, with its merges.txt beside it",
+        )  # fmt: skip
+    return TokenizerError("the file is JSON, but not a tokenizer's: it has no model", hint=HINT)
 
 
 def _unspelled(model: ModelTokens, specials: Mapping[str, int], spelling: Spelling) -> bytes:

@@ -6,6 +6,7 @@ A new token takes the id of a spare one, whose row a model already has; where no
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from pellucid.tokens.roles import NUMBERED, ROLES, Role
 from pellucid.tokens.vocabulary import MOST_TOKEN_CHARACTERS, Vocabulary
 from pellucid.untrusted import Json, shown
 
+# What a terminal would obey, what turns the text around it, half characters: nobody could see such a name, or type it.
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 ADDITIONAL = "additional_special_tokens"
 HINT = "give each new token a name of its own, for example <|tool|>"
 
@@ -61,12 +64,18 @@ def with_names(
 ) -> str:
     """The `tokenizer_config.json` to go with it: `names` with their roles, each written as other programs read it.
 
-    `ids`: name -> id of the new tokens. Raises TokenizerError for what is no role, or one that goes by number.
+    `ids`: name -> id of the new tokens. Raises TokenizerError for what is no role, one that goes by number, or one
+    that is given twice.
     """
     for role in names.values():
         if role is not None and role not in GIVEN:
             known = ", ".join(GIVEN)
             raise TokenizerError("no token can be given this role", found=shown(role), hint=f"known: {known}")
+    by_role: dict[Role, str] = {}
+    for name, role in names.items():
+        if role is not None and by_role.setdefault(role, name) != name:
+            found = f"{role}: {shown(by_role[role])}, {shown(name)}"
+            raise TokenizerError("a role is given to two tokens", found=found, hint="give each role to one new token")
     before = {token_id: name for name, token_id in vocabulary.added.items()}
     renamed = {before[token_id]: name for name, token_id in ids.items() if token_id in before}
     listed = config.get(ADDITIONAL)
@@ -82,7 +91,7 @@ def _check_names(names: Sequence[str], vocabulary: Vocabulary) -> None:
         hint = "give a list of names, also for one token"
         raise TokenizerError("the names of new tokens come in a list", found=shown(names), hint=hint)
     for place, name in enumerate(names):
-        if not isinstance(name, str) or not name or len(name) > MOST_TOKEN_CHARACTERS:
+        if not isinstance(name, str) or not name.strip() or len(name) > MOST_TOKEN_CHARACTERS or UNSEEN.search(name):
             raise TokenizerError("this cannot be the name of a token", found=shown(name), hint=HINT)
         if name in names[:place]:
             raise TokenizerError(

@@ -24,7 +24,7 @@ class Limits:
     num_tokens: int  # the 256 bytes included
     pattern: str  # a name from patterns.py
     max_han: int = 4  # most Chinese characters of one token, 0 for no limit
-    max_token_bytes: int = 64
+    max_token_bytes: int = 64  # of the longest token
 
 
 def tell_cut(num_cut: int, recorder: Recorder) -> None:

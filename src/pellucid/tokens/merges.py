@@ -97,10 +97,10 @@ def learn_by_engine(texts: Iterable[str], limits: Limits) -> list[tuple[str, str
         spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         engine.pre_tokenizer = pre_tokenizers.Sequence([cutter, spell])
     trainer = trainers.BpeTrainer(
-        vocab_size=limits.num_tokens,
+        vocab_size=limits.num_tokens if limits.max_token_bytes > 1 else NUM_BYTES,  # its limit lets every pair through
         min_frequency=LEAST_COUNT,
         initial_alphabet=list(BYTE_CHARACTERS),
-        max_token_length=limits.max_token_bytes,
+        max_token_length=limits.max_token_bytes + 1,  # what it is given is one too long
         show_progress=False,
     )
     engine.train_from_iterator(texts, trainer)

@@ -15,7 +15,9 @@ from pellucid.tokens.merges import cut, cutter_of, find_obstacle, weigh
 from pellucid.tokens.models.wordpiece import merge_plainly
 from pellucid.tokens.symbol_words import LearnMerges
 
-WORTH_MERGING = 50_000  # characters of different words: fewer are joined by the readable loop in a moment
+# Symbols that the readable loop goes through: about a million a second on a busy machine. The compiled loops start within a second,
+# or within half a minute where they have to be compiled.
+WORTH_STARTING, WORTH_COMPILING = 1_000_000, 30_000_000
 
 
 def count_pieces(texts: Iterable[str], pattern: str, *, max_han: int, recorder: Recorder = NULL) -> Mapping[bytes, int]:
@@ -41,20 +43,23 @@ def count_pieces(texts: Iterable[str], pattern: str, *, max_han: int, recorder: 
     return _count_by_engine(texts, pattern, max_han, recorder)
 
 
-def find_merger(num_characters: int, *, recorder: Recorder = NULL) -> LearnMerges:
-    """What joins the symbols of words that have so many characters in all: compiled loops, or the readable loop.
+def find_merger(num_characters: int, most_merges: int, *, recorder: Recorder = NULL) -> LearnMerges:
+    """What learns at most so many merges of words with so many characters in all: compiled loops, or the readable loop.
 
-    Events: `tokens.training_slowly` where the loops cannot run, `tokens.compiling`, `tokens.compiled`, and later, while they are joined,
+    The readable loop goes through all symbols for each merge, so it is left to small texts, and to few merges. Events: `tokens.training_slowly` where the loops cannot run, `tokens.compiling`, `tokens.compiled`, and later, while they are joined,
     `tokens.progress`.
     """
-    if num_characters < WORTH_MERGING:
-        return merge_plainly
+    work = num_characters * min(most_merges, num_characters)  # a merge takes a symbol away at least
+    if work < WORTH_STARTING:
+        return partial(merge_plainly, recorder=recorder)
     if obstacle := find_obstacle():
         message = f"the readable loop learns the merges, which takes longer: {obstacle}"
         recorder.record(Event(name="tokens.training_slowly", message=message, data={"reason": obstacle}))
         return partial(merge_plainly, recorder=recorder)
-    from pellucid.tokens.fast.training import compile_loops, merge_symbols
+    from pellucid.tokens.fast.training import compile_loops, is_ready, merge_symbols  # Numba is optional
 
+    if work < WORTH_COMPILING and not is_ready():
+        return partial(merge_plainly, recorder=recorder)
     compile_loops(recorder)
     return partial(merge_symbols, recorder=recorder)
 

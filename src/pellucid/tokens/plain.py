@@ -77,27 +77,34 @@ def forget_rarest(counts: Counter[Spelling], most: int) -> tuple[Counter[Spellin
 # Byte-pair encoding
 
 
-def train(pieces: Mapping[bytes, int], num_merges: int, least_count: int = 2) -> list[tuple[bytes, bytes]]:
-    """Learn merges from pieces and how often each occurs; the earlier symbols win a tie.
+def train(
+    pieces: Mapping[bytes, int], num_merges: int, least_count: int = 2, longest: int | None = None
+) -> list[tuple[bytes, bytes]]:
+    """Learn merges from pieces and how often each occurs; the earlier symbols win a tie. `longest`: most bytes of a token.
 
     >>> train({b"low": 5, b"lower": 2, b"newer": 6}, 3)
     [(b'e', b'r'), (b'w', b'er'), (b'l', b'o')]
     """
     words = [([bytes([byte]) for byte in piece], count) for piece, count in pieces.items()]
     age = {bytes([byte]): ord(character) for byte, character in enumerate(BYTE_CHARACTERS)}
-    return list(learn_merges(words, age, num_merges, least_count))
+    return list(learn_merges(words, age, num_merges, least_count, longest))
 
 
 def learn_merges(
-    words: Iterable[tuple[list[Symbol], int]], age: Mapping[Symbol, int], num_merges: int, least_count: int
+    words: Iterable[tuple[list[Symbol], int]],
+    age: Mapping[Symbol, int],
+    num_merges: int,
+    least_count: int,
+    longest: int | None = None,
 ) -> Iterator[tuple[Symbol, Symbol]]:
-    """Join the most frequent pair everywhere, and again; `age` orders the symbols at the start."""
+    """Join the most frequent pair everywhere, and again; `age` orders the symbols at the start, `longest` bounds their sum."""
     words, age, newest = list(words), dict(age), max(age.values(), default=0)
     for number in range(1, num_merges + 1):
         counts: Counter[tuple[Symbol, Symbol]] = Counter()
         for symbols, count in words:
             for pair in pairwise(symbols):
-                counts[pair] += count
+                if longest is None or len(pair[0]) + len(pair[1]) <= longest:
+                    counts[pair] += count
         best = min(counts, key=lambda pair: (-counts[pair], age[pair[0]], age[pair[1]]), default=None)
         if best is None or counts[best] < least_count:
             return

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from pellucid.counts import counted
 from pellucid.events import Event
 
 
 def reading(done: int, total: int) -> Event:
     """Bytes of the text that were counted."""
-    return _progress("counting", done, total, f"{done:,} of {total:,} bytes of text")
+    return _progress("counting", done, total, f"{done:,} of {counted(total, 'byte')} of text")
 
 
 def merging(done: int, total: int) -> Event:

@@ -27,7 +27,7 @@ from pellucid.tokens.roles import (
     Roles,
 )
 from pellucid.tokens.vocabulary import Vocabulary
-from pellucid.untrusted import Json, parse_json, shown
+from pellucid.untrusted import Json, kind_of, parse_json, shown
 
 GROUPS = (
     "extra_special_tokens",
@@ -54,7 +54,7 @@ def parse_config(text: str) -> dict[str, Json]:
     except ValueError as error:
         raise TokenizerError("the tokenizer's config is not valid JSON", found=shown(error)) from None
     if not isinstance(config, dict):
-        raise TokenizerError("the tokenizer's config is not a JSON object", found=type(config).__name__)
+        raise TokenizerError("the tokenizer's config is not a JSON object", found=kind_of(config))
     return config
 
 

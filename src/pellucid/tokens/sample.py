@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from pellucid.counts import counted
 from pellucid.events import NULL, Event, Recorder
 from pellucid.tokens.patterns import segments
 from pellucid.tokens.progress import reading
@@ -67,6 +68,6 @@ class TrainingSample:
     def report(self) -> None:
         """Say so when part of the text was left out."""
         if not self.whole:
-            message = f"the tokenizer is trained on {self.used:,} bytes of the text (limit {self._limit:,})"
+            message = f"the tokenizer is trained on {counted(self.used, 'byte')} of the text (limit {self._limit:,})"
             data = {"used_bytes": self.used, "limit_bytes": self._limit, "share": self._share}
             self._recorder.record(Event(name="tokens.sampled", message=message, data=data))

@@ -33,7 +33,7 @@ from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.document import read_document, read_vocabulary
 from pellucid.tokens.encoding import Encoding, Span, find_byte_offsets
 from pellucid.tokens.engine import check_failure, contained, start_engine
-from pellucid.tokens.formats.find import Chosen, describe_search, find_tokenizer, read_tokenizer
+from pellucid.tokens.formats.find import Chosen, describe_search, find_tokenizer, read_text, read_tokenizer
 from pellucid.tokens.labels import readable
 from pellucid.tokens.layout import CONFIG_FILE, MAP_FILE, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
@@ -42,7 +42,7 @@ from pellucid.tokens.roles import BY_NAME, GUESSED, MODEL_FILES, NUMBERED, ROLES
 from pellucid.tokens.sentencepiece_engine import Encoded, Engine
 from pellucid.tokens.utf8 import StreamDecoder, text_bytes
 from pellucid.tokens.vocabulary import Kind, Vocabulary
-from pellucid.untrusted import read_bytes, read_object, shown
+from pellucid.untrusted import read_object, shown
 
 SEGMENT = 1 << 14  # characters that one thread encodes at a time
 CANNOT_ENCODE = "this tokenizer has no token for something in the text"
@@ -111,14 +111,14 @@ class Tokenizer:
         try:
             files = read_tokenizer(file, Chosen(pattern=pattern, lowercase=lowercase))
             tokenizer = cls.from_json(files.json, files.config)
-            named = read_bytes(beside).decode("utf-8") if beside.is_file() else "{}"
+            named = read_text(beside) if beside.is_file() else "{}"
             more = read_names(parse_config(named), tokenizer.vocabulary, MAP_FILE)
         except FileNotFoundError as error:
             name = Path(error.filename).name
             hint = f"put {name} beside {file.name}"
             raise TokenizerError(f"{name} is missing", where=str(file), hint=hint) from error
         except (OSError, ValueError) as error:
-            raise TokenizerError("the tokenizer cannot be read", found=str(error), where=str(file)) from error
+            raise TokenizerError("the tokenizer cannot be read", found=shown(error), where=str(file)) from error
         except TokenizerError as error:
             raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
         roles, models = tokenizer.roles.told(more), [file.parent / name for name in MODEL_FILES]

@@ -81,12 +81,22 @@ class Training:
         """The part of the texts to learn from."""
         return TrainingSample(texts, self.sample_bytes, self.total_bytes, recorder=self.recorder)
 
-    def finish(self, sample: TrainingSample, layout: Mapping[str, Any], config: str) -> Tokenizer:
-        """The tokenizer of a layout; what of the text was left out is said, and that the vocabulary is not full."""
+    def finish(
+        self, sample: TrainingSample, layout: Mapping[str, Any], config: str, *, longest: int | None = None
+    ) -> Tokenizer:
+        """The tokenizer of a layout; what of the text was left out is said, and that the vocabulary is not full.
+
+        `longest`: the most bytes of a token, where a part of the text may have been too long.
+        """
         sample.report()
         tokenizer = _made(layout, config)
         if tokenizer.vocab_size < self.vocab_size:
-            message = f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: no other part of the text is frequent enough"
+            message = (
+                f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: no other part of the text is frequent enough"
+                if longest is None
+                else f"vocabulary {self.vocab_size:,} -> {tokenizer.vocab_size:,}: no other part of the text of at most"
+                f" {counted(longest, 'byte')} is frequent enough"
+            )
             data = {"asked": self.vocab_size, "vocab_size": tokenizer.vocab_size, "sample_bytes": sample.used}
             self.recorder.record(Event(name="tokens.vocabulary_small", message=message, data=data))
         return tokenizer
@@ -103,7 +113,7 @@ def train_bpe(
 ) -> Tokenizer:
     """Learn a byte-level BPE of at most `vocab_size` tokens: the 256 bytes, the merges, the special tokens.
 
-    `max_han`: most Chinese characters in a token, 0 for no limit. `options`, events: `TrainingOptions`; and those of
+    `max_han`: most Chinese characters in a token, 0 for no limit. `max_token_bytes`: of the longest token. `options`, events: `TrainingOptions`; and those of
     `merges.learn_merges`. Raises TokenizerError for an impossible size, an unknown pattern, no text, or a lone surrogate.
 
     >>> tokenizer = train_bpe(["low low low"], 260, specials="none")
@@ -112,7 +122,7 @@ def train_bpe(
     """
     training = Training(vocab_size=vocab_size, pattern=pattern, **options)
     names, sample = special_names(training.specials), training.sample(texts)
-    _check_size(vocab_size, names, NUM_BYTES, BYTES)
+    check_vocab_size("bpe", vocab_size, training.specials)
     limits = Limits(
         num_tokens=vocab_size - len(names), pattern=pattern, max_han=max_han, max_token_bytes=max_token_bytes
     )
@@ -120,7 +130,10 @@ def train_bpe(
     if not sample.used:
         raise _no_text()
     layout = bpe.layout(merges, pattern, names)
-    return training.finish(sample, layout, config_of(training.specials))
+    # Only two tokens of which one has more than half of the limit can have been too long together.
+    longest_token = max((len(left + right) for left, right in merges), default=1)
+    longest = max_token_bytes if 2 * longest_token > max_token_bytes else None
+    return training.finish(sample, layout, config_of(training.specials), longest=longest)
 
 
 def train_characters(
@@ -141,7 +154,7 @@ def train_characters(
     """
     names = special_names(specials)
     if vocab_size is not None:
-        _check_size(vocab_size, names, NUM_BYTES, BYTES)
+        check_vocab_size("char", vocab_size, specials)
     counts: Counter[str] = Counter()
     for block in TrainingSample(texts, None, total_bytes, recorder=recorder):
         counts.update(block)
@@ -151,7 +164,7 @@ def train_characters(
     kept = by_frequency if vocab_size is None else by_frequency[: vocab_size - NUM_BYTES - len(names)]
     if dropped := by_frequency[len(kept) :]:
         share = sum(counts[character] for character in dropped) / counts.total()
-        message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be spelled in bytes"
+        message = f"{counted(len(dropped), 'character')} ({share:.2%} of the text) found no room in the vocabulary, and will be spelled in bytes"
         data = {"dropped": len(dropped), "share": share, "vocab_size": vocab_size}
         recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
     return _made(character.layout(sorted(kept), names), config_of(specials))
@@ -176,7 +189,7 @@ def train_unigram(
     """
     training = Training(vocab_size=vocab_size, pattern=pattern, **options)
     names, sample = special_names(training.specials), training.sample(texts)
-    _check_size(vocab_size, names, NUM_BYTES, BYTES)
+    check_vocab_size("unigram", vocab_size, training.specials)
     pieces = count_pieces(sample, pattern, max_han=max_han, recorder=training.recorder)
     tokens = unigram.train(_checked(pieces), vocab_size - len(names), recorder=training.recorder)
     layout = unigram.layout(tokens, pattern=pattern, specials=names)
@@ -200,7 +213,7 @@ def train_words(
     """
     training = Training(vocab_size=vocab_size, pattern=pattern, **options)
     names, sample = special_names(training.specials), training.sample(texts)
-    _check_size(vocab_size, names, 2, "the unknown word and one other")
+    check_vocab_size("word", vocab_size, training.specials)
     pieces = count_pieces(sample, pattern, max_han=1, recorder=training.recorder)
     words = word.train(_checked(pieces), vocab_size - 1 - len(names))
     layout = word.layout(words, pattern=pattern, specials=names)
@@ -222,9 +235,9 @@ def train_wordpiece(
     training = Training(vocab_size=vocab_size, **options)
     specials, recorder, sample = training.specials, training.recorder, training.sample(texts)
     more = special_names(specials, without=wordpiece.ROLES)
-    _check_size(vocab_size, more, len(wordpiece.SPECIALS) + 1, "BERT's own five tokens, one character")
+    check_vocab_size("wordpiece", vocab_size, specials)
     words = count_words(sample, lowercase=lowercase, strip_accents=None, recorder=recorder)
-    merge = find_merger(sum(map(len, words)), recorder=recorder)
+    merge = find_merger(sum(map(len, words)), vocab_size, recorder=recorder)
     tokens = wordpiece.train(_checked(words), vocab_size - len(more), merge=merge, recorder=recorder)
     layout = wordpiece.layout(tokens, lowercase=lowercase, strip_accents=None, specials=more)
     own = parse_object(config_of(specials, wordpiece.ROLES))
@@ -244,6 +257,25 @@ def _checked(counts: Mapping[C, int]) -> Mapping[C, int]:
     if not counts:
         raise _no_text()
     return counts
+
+
+def check_vocab_size(kind: str, vocab_size: int, specials: Specials) -> None:
+    """Raise TokenizerError for a vocabulary without room for what every tokenizer of a kind has.
+
+    >>> check_vocab_size("word", 3, "none")
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.TokenizerError: a vocabulary needs at least 4 tokens: the unknown word and one other and 2 special tokens
+      found: 3
+      try:   ask for 4 or more
+    """
+    if kind == "wordpiece":
+        more = special_names(specials, without=wordpiece.ROLES)
+        _check_size(vocab_size, more, len(wordpiece.SPECIALS) + 1, "BERT's own five tokens, one character")
+    elif kind == "word":
+        _check_size(vocab_size, special_names(specials), 2, "the unknown word and one other")
+    else:
+        _check_size(vocab_size, special_names(specials), NUM_BYTES, BYTES)
 
 
 def _check_size(vocab_size: int, names: Sequence[str], own: int, needs: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pellucid.counts import counted
 from pellucid.errors import TokenizerError
-from pellucid.untrusted import shown, whole
+from pellucid.untrusted import kind_of, shown, whole
 
 Kind = Literal["word", "char", "bpe", "wordpiece", "unigram", "ids"]
 Check = Callable[[Any], bool]  # whether a value of a file may pass
@@ -102,7 +102,7 @@ def check_id(token: str, token_id: object) -> int:
 def as_object(node: object, name: str) -> Mapping[str, Any]:
     """A JSON object of the file. Raises TokenizerError for anything else."""
     if not isinstance(node, dict):
-        raise TokenizerError(f"the tokenizer's {name} is not a JSON object", found=type(node).__name__, hint=HINT)
+        raise TokenizerError(f"the tokenizer's {name} is not a JSON object", found=kind_of(node), hint=HINT)
     return node
 
 
@@ -111,5 +111,5 @@ def as_list(node: object, name: str) -> list[Any]:
     if node is None:
         return []
     if not isinstance(node, list):
-        raise TokenizerError(f"the tokenizer's {name} is not a list", found=type(node).__name__, hint=HINT)
+        raise TokenizerError(f"the tokenizer's {name} is not a list", found=kind_of(node), hint=HINT)
     return node

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from pellucid.evaluate.asked_model import AskedModel
 from pellucid.events import NULL, Event, Recorder
 from pellucid.keyed_random import generator_seed
 from pellucid.model.decoder import Decoder
+from pellucid.model.experts import Routing
 from pellucid.planning.layout import optimizer_groups
 from pellucid.training.agreement import ComputeLoss, has_dropout
 from pellucid.training.arena import Arena
@@ -85,12 +86,13 @@ class Trainer:
         recorder: Recorder = NULL,
     ) -> None:
         self.model, self.source, self.pace, self.schedule = model, source, pace, schedule
-        self.asked = AskedModel(model=model, in_training=lambda: model.training)
+        self.has_dropout, self.experts = has_dropout(model), model.config.feed_forward.experts
+        asked = AskedModel(model=model, in_training=lambda: model.training)
+        self.asked = asked if objective.asks_more or self.experts else cast("AskedModel", model)  # ids alone: itself
         self.objective, self.key = objective, RowKey(seed=seed, purpose="objective")
         self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
         self.arena = Arena(model, compute_dtype, optimizer_groups(model.config))
         self.optimizer = Optimizer(self.arena, optimizer)
-        self.has_dropout = has_dropout(model)
         self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None
         self.loss: ComputeLoss = self.compiled or self._loss
         self.step, self.skipped = 0, list[int]()
@@ -147,7 +149,13 @@ class Trainer:
             yield micro if micro.total_weight.device == self.arena.device else micro.to(self.arena.device)
 
     def _loss(self, batch: Batch) -> Tensor:
-        return self.objective.loss(self.asked, batch)
+        if self.experts is None:
+            return self.objective.loss(self.asked, batch)
+        routing = Routing()
+        loss = self.objective.loss(replace(self.asked, tap=routing), batch)
+        share = batch.weights_BT.sum() / batch.total_weight  # of a micro-batch in its update
+        uneven = routing.balance() * self.experts.balance * share
+        return loss + (uneven - uneven.detach())  # the gradients know of it, the number stays nats per token
 
     def _pass_over(self, rows: TokenRows, loss: float, gradient_norm: float, attempt: int) -> None:
         found = f"loss {loss}, gradient norm {gradient_norm}"

@@ -47,6 +47,7 @@ class CausalObjective:
 
     name: ClassVar[str] = "causal"
     is_likelihood: ClassVar[bool] = True
+    asks_more: ClassVar[bool] = False
 
     def batch(self, rows: TokenRows, key: RowKey) -> Batch:
         """Inputs, and targets shifted by one token; nothing is random."""

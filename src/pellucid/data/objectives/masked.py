@@ -75,6 +75,7 @@ class MaskedObjective:
 
     name: ClassVar[str] = "masked"
     is_likelihood: ClassVar[bool] = False
+    asks_more: ClassVar[bool] = True
 
     settings: MaskedSettings
     mask_id: int

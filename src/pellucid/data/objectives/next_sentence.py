@@ -81,6 +81,7 @@ class NextSentenceObjective:
 
     name: ClassVar[str] = "next_sentence"
     is_likelihood: ClassVar[bool] = False
+    asks_more: ClassVar[bool] = True
 
     masked: MaskedObjective
     cls_id: int

@@ -23,7 +23,7 @@ BEFORE = {"kind": "causal"}
 class CausalSettings(Named):
     """Predict each token from those before it."""
 
-    kind: Literal["causal"] = "causal"
+    kind: Literal["causal"] = setting("causal", "what is predicted: the next token")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class MaskedSettings(Named):
     0.1
     """
 
-    kind: Literal["masked"] = "masked"
+    kind: Literal["masked"] = setting("masked", "what is predicted: hidden tokens")
     share: float = setting(0.15, "share of the tokens that are predicted", above=0, high=1)
     mask_share: float = setting(0.8, "of the predicted tokens: share shown as the mask token", low=0, high=1)
     random_share: float = setting(
@@ -62,7 +62,7 @@ class MaskedSettings(Named):
 class SpanSettings(Named):
     """Hide spans of a text, and write down what they held. The defaults are T5's."""
 
-    kind: Literal["spans"] = "spans"
+    kind: Literal["spans"] = setting("spans", "what is predicted: hidden spans")
     share: float = setting(0.15, "share of the tokens that lie in hidden spans", above=0, high=1)
     mean_length: float = setting(3.0, "mean length of a hidden span, in tokens", low=1)
 
@@ -78,7 +78,7 @@ class Seq2SeqSettings(Named):
 class PermutationSettings(Named):
     """Predict the last tokens of a random order. The default is XLNet's."""
 
-    kind: Literal["permutation"] = "permutation"
+    kind: Literal["permutation"] = setting("permutation", "what is predicted: the end of a random order")
     one_in: int = setting(6, "of so many tokens the last one in the order is predicted (K)", low=1)
 
 

@@ -50,6 +50,12 @@ class FeedForwardConfig(Named):
     bias: bool = setting(False, "biases in the feed-forward")
     experts: Experts | None = setting(None, "a mixture of experts (none: one feed-forward for every token)")
 
+    def __post_init__(self) -> None:
+        if self.experts is not None and self.bias:
+            raise ModelError(
+                "experts have no biases", found="feed_forward.bias=True", hint="leave feed_forward.bias out"
+            )
+
     @property
     def gated(self) -> bool:
         """Whether there is a gate matrix."""

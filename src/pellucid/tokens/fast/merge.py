@@ -10,8 +10,7 @@ A merge goes through the cells of its entry, left to right, and through nothing 
 all merges of a text of n symbols together take O(n log n) time, whatever the text. A word may be as long as it likes.
 
 The merges are those of the readable algorithm (`plain.train`) and of Hugging Face's trainer, one by one, so that a
-tokenizer does not depend on which of them made it. A token of `longest` symbols is one too long, unless it is a pair of
-base symbols.
+tokenizer does not depend on which of them made it. No token has more than `longest` base symbols.
 
 No two merges make the same token ("abc" from "ab" and "c", then from "a" and "bc"), so nobody has to look for one that is
 there already. A boundary between two symbols is only ever taken away. Where "a" and "bc" stand side by side, the boundary
@@ -74,7 +73,7 @@ class Merges:
 class MergeLoop:
     """Learns merges from words of symbols.
 
-    `most_new`: how many new symbols are wanted. `longest`: base symbols of a token, see above. `room` changes nothing but
+    `most_new`: how many new symbols are wanted. `longest`: most base symbols of a token. `room` changes nothing but
     the time it takes.
 
     >>> loop = MergeLoop(SymbolWords.of([([0, 1, 0, 1, 2], 1)], 3), most_new=2, least_count=1)
@@ -86,7 +85,8 @@ class MergeLoop:
         self, words: SymbolWords, *, most_new: int, least_count: int = 2, longest: int = ENDLESS, room: int = ROOM
     ) -> None:
         assert len(words.symbols) < MOST_CELLS
-        self._num_base, self._most_new, self._least, self._longest = words.num_symbols, most_new, least_count, longest
+        self._num_base, self._least, self._longest = words.num_symbols, least_count, longest
+        self._most_new = most_new if longest > 1 else 0  # the pairs of the start have two
         self._state = start_state(words, least_count, room)
 
     @property
@@ -166,7 +166,7 @@ def merge_entry(state, entry, least, longest):
     joined = np.int32(numbers[TOKENS])
     numbers[TOKENS] += 1
     token_sizes_V[joined] = token_sizes_V[left] + token_sizes_V[right]
-    most = longest - token_sizes_V[joined]  # a neighbour must be shorter than this
+    most = longest - token_sizes_V[joined]  # of a neighbour
     merge = numbers[MERGES]
     state.merges[merge, 0], state.merges[merge, 1], state.merge_counts[merge] = left, right, count
     numbers[MERGES] += 1
@@ -186,14 +186,14 @@ def merge_entry(state, entry, least, longest):
             before = cell - spans_N[cell - 1]
             neighbour = symbols_N[before]
             lose_pair(pairs_PC, pair_of(neighbour, left), times)
-            if token_sizes_V[neighbour] < most:
+            if token_sizes_V[neighbour] <= most:
                 log_slots[logged] = gain_pair(pairs_PC, numbers, pair_of(neighbour, joined), times)
                 log_cells[logged] = before
                 logged += 1
         if third < end:
             neighbour = symbols_N[third]
             lose_pair(pairs_PC, pair_of(right, neighbour), times)
-            if token_sizes_V[neighbour] < most:
+            if token_sizes_V[neighbour] <= most:
                 log_slots[logged] = gain_pair(pairs_PC, numbers, pair_of(joined, neighbour), times)
                 log_cells[logged] = cell
                 logged += 1

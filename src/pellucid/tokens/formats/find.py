@@ -31,7 +31,7 @@ from pellucid.tokens.formats.sentencepiece import read_sentencepiece
 from pellucid.tokens.formats.tiktoken import SIDECAR, SUFFIX, read_tiktoken
 from pellucid.tokens.formats.vocab_txt import read_vocab_txt
 from pellucid.tokens.layout import CONFIG_FILE, MAP_FILE, TOKENIZER_FILE
-from pellucid.untrusted import Json, parse_object, read_bytes
+from pellucid.untrusted import Json, parse_object, read_bytes, shown
 
 MODEL_NAMES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 VOCAB_TXT = "vocab.txt"
@@ -104,17 +104,17 @@ def read_tokenizer(file: Path, chosen: Chosen) -> TokenizerFiles:
     _check_open(file, chosen, pattern=pair is not None or is_ranks, lowercase=is_list)
     if is_ranks:
         sidecar = file.with_name(file.name + SIDECAR)
-        text = _text(sidecar) if sidecar.is_file() else None
+        text = read_text(sidecar) if sidecar.is_file() else None
         return with_config(read_tiktoken(read_bytes(file), text, pattern=chosen.pattern), config)
     if pair is not None:
         start, names = pair
-        vocab, merges = (_text(file.parent / f"{start}{name}") for name in names)
+        vocab, merges = (read_text(file.parent / f"{start}{name}") for name in names)
         pattern = chosen.pattern or ("gpt2" if names == PAIRS[1] else None)
         found = read_merges(vocab, merges, config, pattern=pattern, config_text=config_text)
     elif is_list:
-        found = read_vocab_txt(_text(file), config, lowercase=chosen.lowercase)
+        found = read_vocab_txt(read_text(file), config, lowercase=chosen.lowercase)
     elif file.suffix == ".json":
-        return TokenizerFiles(json=_text(file), config=config_text)
+        return TokenizerFiles(json=read_text(file), config=config_text)
     elif file.suffix in PIECES:
         model = PIECES[file.suffix](read_bytes(file))
         found = TokenizerFiles(json=model.json, config=config_text or model.config)
@@ -130,7 +130,7 @@ def read_tokenizer(file: Path, chosen: Chosen) -> TokenizerFiles:
 def _beside(file: Path, name: str) -> tuple[str | None, Mapping[str, Json]]:
     """The text and the values of a JSON file beside another; None and nothing where it is not there."""
     beside = file.parent / name
-    text = _text(beside) if beside.is_file() else None
+    text = read_text(beside) if beside.is_file() else None
     return text, parse_object(text) if text is not None else {}
 
 
@@ -161,5 +161,12 @@ def _start(name: str, pair: tuple[str, str]) -> str | None:
     return next((name.removesuffix(end) for end in pair if name.endswith(end)), None)
 
 
-def _text(file: Path) -> str:
-    return read_bytes(file).decode("utf-8")
+def read_text(file: Path) -> str:
+    """The text of a file. Raises TokenizerError for one that is not UTF-8."""
+    try:
+        return read_bytes(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(
+            f"{file.name} is not a text in UTF-8", found=shown(error),
+            hint="a SentencePiece model is read under the name tokenizer.model",
+        ) from None  # fmt: skip

@@ -84,8 +84,8 @@ def read_tiktoken(data: bytes, sidecar: str | None = None, *, pattern: str | Non
     known = read_sidecar(sidecar) if sidecar is not None else PUBLISHED.get(hashlib.sha256(data).hexdigest())
     if pattern is None and known is not None:
         pattern = known.pattern
-    name = check_pattern(pattern)
-    return from_ranks(read_ranks(data), Unsaid(pattern=name, specials=known.specials if known else {}))
+    ranks, name = read_ranks(data), check_pattern(pattern)  # what is no rank file needs no pattern
+    return from_ranks(ranks, Unsaid(pattern=name, specials=known.specials if known else {}))
 
 
 def from_ranks(ranks: Mapping[bytes, int], choice: Unsaid) -> TokenizerFiles:
@@ -121,18 +121,27 @@ def read_ranks(data: bytes) -> dict[bytes, int]:
     for number, line in enumerate(data.splitlines(), 1):
         if not line:
             continue
-        try:
-            spelled, rank = line.split()
-            token = base64.b64decode(spelled, validate=True)
-            if not token or len(token) > MOST_TOKEN_CHARACTERS or token in ranks or not rank.isdigit() or len(rank) > 9:
-                raise ValueError("an empty token, one too long or given twice, or a rank that is none")
-            ranks[token] = whole(int(rank), high=MOST_TOKENS - 1)
-        except (ValueError, binascii.Error) as error:
+        token, rank = _read_line(line)
+        if token is None or rank is None or token in ranks:
             what = "the file is not a list of tokens in base64 with their ranks"
-            raise TokenizerError(what, found=f"line {number:,}: {shown(line[:60])}: {shown(error)}") from None
+            seen = line[:60].decode("utf-8", errors="replace")
+            hint = "each line holds a token in base64, which no other line has, a space, and its rank"
+            raise TokenizerError(what, found=f"line {number:,}: “{seen}”", hint=hint)
+        ranks[token] = rank
     if len(set(ranks.values())) < len(ranks) or not ranks:
         raise TokenizerError("the file gives one rank to two tokens, or has none")
     return ranks
+
+
+def _read_line(line: bytes) -> tuple[bytes | None, int | None]:
+    """The token and the rank on a line, None for what is none."""
+    spelled, _, rank = line.strip().partition(b" ")
+    try:
+        token = base64.b64decode(spelled, validate=True)
+    except binascii.Error:
+        token = b""
+    is_rank = rank.isdigit() and len(rank) <= 9 and int(rank) < MOST_TOKENS
+    return token if 0 < len(token) <= MOST_TOKEN_CHARACTERS else None, int(rank) if is_rank else None
 
 
 def find_merges(ranks: Mapping[bytes, int]) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:

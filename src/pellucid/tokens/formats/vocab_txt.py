@@ -18,10 +18,11 @@ from pellucid.tokens.document import read_document
 from pellucid.tokens.formats.added_tokens import named_tokens
 from pellucid.tokens.formats.canonical import TokenizerFiles, canonical, forms_instead, kind_in_words, with_config
 from pellucid.tokens.vocabulary import Vocabulary, check_id
-from pellucid.untrusted import Json, shown
+from pellucid.untrusted import Json, parse_json, shown
 
 UNKNOWN, PREFIX = "[UNK]", "##"
 ROLES = {"unk_token": UNKNOWN, "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+UNDER_ITS_NAME = "read it under its own name: tokenizer.json, or vocab.json with its merges.txt beside it"
 MOST_CHARACTERS = 100  # of a word; a longer one is unknown as a whole
 
 
@@ -34,6 +35,8 @@ def read_vocab_txt(text: str, config: Mapping[str, Json], *, lowercase: bool | N
     >>> read_vocab_txt("[UNK]\\nthe\\ncat\\n##s", {}, lowercase=True).json.count("[UNK]")
     3
     """
+    if is_json(text):
+        raise TokenizerError("the file is JSON, and a vocab.txt is a list of tokens, one a line", hint=UNDER_ITS_NAME)
     lowercase = _flag(config, "do_lower_case") if lowercase is None else lowercase
     if lowercase is None:
         raise TokenizerError(
@@ -68,7 +71,10 @@ def wordpiece_document(
     strip_accents: bool | None,
     splits_chinese: bool = True,
 ) -> dict[str, Any]:
-    """The `tokenizer.json` of BERT's tokenizer; accents are stripped with the capitals where `strip_accents` is None."""
+    """The `tokenizer.json` of BERT's tokenizer; accents are stripped with the capitals where `strip_accents` is None.
+
+    The decoder takes the spaces before punctuation marks away, as in all files of `BertTokenizerFast`.
+    """
     return layout.document(
         {"type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": PREFIX,
          "max_input_chars_per_word": MOST_CHARACTERS, "vocab": dict(vocab)},
@@ -76,7 +82,7 @@ def wordpiece_document(
         normalizer={"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": splits_chinese,
                     "strip_accents": strip_accents, "lowercase": lowercase},
         pre_tokenizer={"type": "BertPreTokenizer"},
-        decoder={"type": "WordPiece", "prefix": PREFIX, "cleanup": False},
+        decoder={"type": "WordPiece", "prefix": PREFIX, "cleanup": True},
     )  # fmt: skip
 
 
@@ -105,6 +111,18 @@ def write_vocab_txt(vocabulary: Vocabulary, json_text: str) -> tuple[dict[str, b
         "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
     }
     return {"vocab.txt": text.encode("utf-8")}, said
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is a JSON object or list, and not lines of which the first begins like one.
+
+    >>> is_json('{"a": 1}'), is_json("[UNK]\\n{")
+    (True, False)
+    """
+    try:
+        return text.lstrip().startswith(("{", "[")) and isinstance(parse_json(text), dict | list)
+    except ValueError:
+        return False
 
 
 def _flag(config: Mapping[str, Json], name: str) -> bool | None:

@@ -104,12 +104,13 @@ def train(
     character that is missing is unknown, without a merge it is only longer. Room that is left at the end goes to the
     other characters. Words of more than 100 characters, which are never encoded, are left out. `merge`: what learns
     the merges, the readable algorithm where it is None.
-    Events: `tokens.characters_dropped`. Raises TokenizerError where not one character fits.
+    Events: `tokens.words_left_out`, `tokens.characters_dropped`. Raises TokenizerError where every word is too long, and
+    where not one character fits.
 
     >>> train({"low": 5, "lower": 2, "newer": 6}, 21)[-3:]
     ['ne', 'newer', 'low']
     """
-    words = {word: words[word] for word in sorted(words) if 0 < len(word) <= plain.MOST_WORD_CHARACTERS}
+    words = _short(words, recorder)
     symbols = _symbols_by_frequency(words)
     alphabet = _fitting(symbols, vocab_size - len(SPECIALS), LEAST_COUNT)
     number = {symbol: place for place, symbol in enumerate(alphabet)}
@@ -219,6 +220,21 @@ def explain(word: str, tokens: Mapping[str, int]) -> WordPieceExplanation:
     )
 
 
+def _short(words: Mapping[str, int], recorder: Recorder) -> dict[str, int]:
+    """The words that will be encoded, in order; the longer ones, which become unknown as a whole, are told."""
+    short = {word: words[word] for word in sorted(words) if 0 < len(word) <= plain.MOST_WORD_CHARACTERS}
+    num_long = sum(count for word, count in words.items() if len(word) > plain.MOST_WORD_CHARACTERS)
+    if num_long and not short:
+        raise TokenizerError(
+            f"WordPiece learns nothing from words of more than {plain.MOST_WORD_CHARACTERS} characters, and the text has no others",
+            found=counted(num_long, "word"), hint="bpe, unigram and char need no spaces: take one of these kinds",
+        )  # fmt: skip
+    if num_long:
+        message = f"{counted(num_long, 'word')} of more than {plain.MOST_WORD_CHARACTERS} characters will be unknown"
+        recorder.record(Event(name="tokens.words_left_out", message=message, data={"words": num_long}))
+    return short
+
+
 def _symbols_by_frequency(words: Mapping[str, int]) -> dict[str, tuple[int, list[str]]]:
     """Each character, the most frequent first: how often it occurs, and its symbols, with `##` if it stands inside."""
     counts: Counter[str] = Counter()
@@ -249,7 +265,7 @@ def _report_dropped(
         raise TokenizerError(what, found=counted(len(characters), "character"))
     if dropped:
         share = sum(characters[one][0] for one in dropped) / sum(count for count, _ in characters.values())
-        message = f"{counted(len(dropped), 'rare character')} ({share:.2%} of the text) will be unknown"
+        message = f"{counted(len(dropped), 'character')} ({share:.2%} of the text) found no room in the vocabulary, and will be unknown"
         data = {"dropped": len(dropped), "share": share}
         recorder.record(Event(name="tokens.characters_dropped", message=message, data=data))
 
