@@ -261,7 +261,7 @@ def test_hidden_spans_need_sentinels(book: Path, tmp_path: Path, task) -> None:
 
 # -- pairs of texts ---------------------------------------------------------------------------------------------------
 
-PAIRS = {"objective": "seq2seq", "data": {"rows": "pairs", "source": "1", "field": "2"}, "tokenizer": {"kind": "char"}}
+PAIRS = {"objective": "seq2seq", "data": {"rows": "pairs", "source": "1", "field": "2"}, "tokenizer": {"kind": "word"}}
 ENGLISH = {"one": "一", "two": "二", "three": "三", "cats": "猫", "dogs": "狗", "sit": "坐", "run": "跑"}
 
 
@@ -270,7 +270,7 @@ def pairs(tmp_path: Path) -> Path:
     """Three words and their translation, word by word."""
     path = tmp_path / "pairs.tsv"
     lines = [
-        (f"{a} {b} {c}", "".join(ENGLISH[word] for word in (a, b, c)))
+        (f"{a} {b} {c}", " ".join(ENGLISH[word] for word in (a, b, c)))
         for _ in range(6)
         for a in ("one", "two", "three")
         for b in ("cats", "dogs")
@@ -312,7 +312,7 @@ def test_a_pair_is_translated_by_a_model_that_has_learned_it(pairs: Path, tmp_pa
         source_BS, lengths_B = torch.tensor([source]), torch.tensor([len(source)])
         logits_BTV = model(torch.tensor([told]), source_BS=source_BS, source_lengths_B=lengths_B).logits_BTV
         told.append(int(logits_BTV[0, -1].argmax()))
-    assert tokenizer.decode(told) == "二狗跑"
+    assert tokenizer.decode(told) == "二 狗 跑"
 
 
 @pytest.mark.parametrize(
