@@ -16,7 +16,7 @@ from pellucid.data.batch import PairRows
 from pellucid.data.document import Document
 from pellucid.data.loader import DocumentLoader, PairLoader, Pool
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey
-from pellucid.data.objectives.seq2seq import Seq2SeqObjective, SourceBatch, start_id
+from pellucid.data.objectives.seq2seq import Seq2SeqObjective, SourceBatch
 from pellucid.data.pairs import PairSource, as_pairs
 from pellucid.data.settings import DataSettings
 from pellucid.data.shards import TokenShards
@@ -25,6 +25,7 @@ from pellucid.data.split import choose_split, divide, mended
 from pellucid.data.survey import survey
 from pellucid.data.writer import write_shards
 from pellucid.errors import InputError, RecordError, SettingsError, TokenizerError
+from pellucid.tokens.prompt import decoder_start
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_characters
 
@@ -196,7 +197,7 @@ def test_what_cannot_be_asked_is_refused(stored: TokenShards, signs: Tokenizer) 
     one_mark = dataclasses.replace(signs, roles=type(signs.roles)(()))
     with pytest.raises(TokenizerError, match="ends a text"):
         Seq2SeqObjective.of(one_mark)
-    assert start_id(signs) == signs.roles.first("pad")
+    assert decoder_start(signs) == signs.roles.first("pad")
 
 
 def test_a_pair_is_held_out_as_a_whole(tmp_path: Path) -> None:

@@ -68,6 +68,11 @@ class Loader:
             first_B[here], length_B[here] = self._windows(int(epoch), place_B[here])
         return gather(self.shards, first_B, length_B, index_B, self.row_length, weighted=True)
 
+    @property
+    def num_rows_in_order(self) -> int:
+        """How many rows `in_order` has."""
+        return num_windows(self.shards.num_tokens, self.row_length)
+
     def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[TokenRows]:
         """The text from beginning to end for evaluation, `rows` at a time; each token is a target once (`windows`)."""
         return windows(self.shards, self.row_length, rows=rows, max_windows=max_rows)
@@ -173,6 +178,10 @@ class DocumentLoader(Loader):
             np.arange(self.pool.updates), self.pool.updates, number(self.seed, f"pool of epoch {epoch}", pool)
         )
         return row_N.reshape(self.pool.updates, self.pool.rows)[update_U].reshape(-1)
+
+    @property
+    def num_rows_in_order(self) -> int:
+        return self.num_rows_per_epoch
 
     def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[TokenRows]:
         """The documents from first to last for evaluation, `rows` at a time; each token is a target once.
