@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from pellucid.cli.common import json_option, print_json
-from pellucid.cli.language import tell
+from pellucid.cli.language import tell, words
 from pellucid.cli.watch import watch_items
+from pellucid.counts import counted
 from pellucid.data.microworld.corpus import documents
 from pellucid.data.microworld.plots import LEVELS
 from pellucid.data.microworld.splits import SPLITS
@@ -22,6 +23,7 @@ from pellucid.files import replace_file
 STORIES = "stories"
 LANGUAGES = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
 MOST = 10_000_000  # rows
+PAIRS = "--set objective=seq2seq --set data.rows=pairs --set data.source=source --field target"
 
 
 @click.command()
@@ -53,13 +55,9 @@ def command(kind: str, out: Path, count: int, as_json: bool, **asked: Any) -> No
     if as_json:
         print_json({"path": str(out), "rows": count, "kind": kind, **asked})
         return
-    tell(f"{count} rows: {out}")
-    fields = (
-        ""
-        if kind == STORIES
-        else " --set objective=seq2seq --set data.rows=pairs --set data.source=source --field target"
-    )
-    tell(f"next:  pellucid train {out} --out runs/{kind}{fields}")
+    tell(f"{counted(count, 'row')}: {out}")
+    flags = "" if kind == STORIES else f" {PAIRS}"
+    click.echo(words("next:  ") + f"pellucid train {out} --out runs/{kind}{flags}")
 
 
 def _rows(kind: str, count: int, level: int, language: str, split: str, seed: int) -> Iterator[dict[str, Any]]:
