@@ -96,7 +96,13 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 NEUTRAL = {"position_embedding_type": ("absolute",), "tie_word_embeddings": (True,), "directionality": ("bidi",)}
-POOLER = ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type")  # of a program before transformers
+POOLER = (
+    "fc_size",
+    "num_attention_heads",
+    "num_fc_layers",
+    "size_per_head",
+    "type",
+)  # of a program before transformers
 
 
 def _from_hf(fields: Fields) -> dict[str, Any]:

@@ -100,7 +100,9 @@ def _shared_from_hf(
     fields.require("use_bidirectional_attention", False, None)
     fields.require("sliding_window_size", fields.values.get("sliding_window", WINDOW))  # some files say it twice
     bias = fields.flag("attention_bias", False)
-    window = fields.nullable("sliding_window", fields.whole, WINDOW) or 0
+    window = fields.nullable("sliding_window", lambda key: fields.whole(key, low=1), WINDOW)
+    if window is None and not fields.words("layer_types", []):  # then some have one, and it is not said how far it goes
+        raise fields.unsupported("sliding_window", None)
     return {
         **{axis: values[0] for axis, values in SHARED.items()},
         "attention.qkv_bias": bias,
@@ -108,7 +110,7 @@ def _shared_from_hf(
         "attention.scale": fields.number("query_pre_attn_scalar", SCALAR, low=LEAST_SCALAR) ** -0.5,
         "attention.softcap": fields.nullable("attn_logit_softcapping", fields.number, attention_cap),
         "head.softcap": fields.nullable("final_logit_softcapping", fields.number, head_cap),
-        **window_of_layers(fields, window, lambda layer: (layer + 1) % pattern != 0),
+        **window_of_layers(fields, window or 0, lambda layer: (layer + 1) % pattern != 0),
     }
 
 

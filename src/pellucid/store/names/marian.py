@@ -98,10 +98,12 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
     (n_heads, others), (d_ff, other_d_ff) = (
         [fields.whole(f"{side}_{key}") for side in SIDES] for key in ("attention_heads", "ffn_dim")
     )
-    if n_heads < 1 or d_model % n_heads or n_heads != others:
-        raise fields.unsupported("decoder_attention_heads", others)
+    if n_heads < 1 or d_model % n_heads:
+        raise fields.unsupported("encoder_attention_heads", n_heads)
+    if n_heads != others:
+        raise fields.unsupported(f"encoder_attention_heads={n_heads} and decoder_attention_heads", others, n_heads)
     if d_ff != other_d_ff:
-        raise fields.unsupported("decoder_ffn_dim", other_d_ff)
+        raise fields.unsupported(f"encoder_ffn_dim={d_ff} and decoder_ffn_dim", other_d_ff, d_ff)
     num_layers = fields.whole("encoder_layers")
     fields.require("num_hidden_layers", num_layers)  # the same by the name that all families share
     axes = {axis: values[0] for axis, values in AXES.items()} | {

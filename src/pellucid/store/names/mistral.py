@@ -53,8 +53,8 @@ def _window_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 def _window_from_hf(fields: Fields, default: int | None) -> dict[str, Any]:
     """A window in every layer; null says that there is none."""
-    window = fields.nullable("sliding_window", fields.whole, default)
-    return {"attention.window.size": window} if window else {}
+    window = fields.nullable("sliding_window", lambda key: fields.whole(key, low=1), default)
+    return {} if window is None else {"attention.window.size": window}
 
 
 def _mistral_to_hf(config: ModelConfig) -> dict[str, Any]:

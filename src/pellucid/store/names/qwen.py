@@ -34,7 +34,11 @@ from pellucid.store.names.llama import (
 )
 
 WINDOW: Axes = {"attention.window.size": ANY, "attention.window.layers": ANY}
-QWEN2_SILENT, QWEN3_SILENT, MOE_SILENT = Silent(n_kv_heads=32), Silent(n_kv_heads=32, head_dim=128), Silent(n_kv_heads=4)
+QWEN2_SILENT, QWEN3_SILENT, MOE_SILENT = (
+    Silent(n_kv_heads=32),
+    Silent(n_kv_heads=32, head_dim=128),
+    Silent(n_kv_heads=4),
+)
 
 
 def _qwen2_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -96,7 +100,9 @@ def _moe_window_from_hf(fields: Fields) -> dict[str, Any]:
     fields.require("max_window_layers", 0) if window else fields.pass_over("max_window_layers")
     axes = window_of_layers(fields, window, lambda layer: True)
     if "attention.window.layers" in axes:
-        raise fields.unsupported("layer_types", fields.words("layer_types"), [SLIDING] * fields.whole("num_hidden_layers"))
+        raise fields.unsupported(
+            "layer_types", fields.words("layer_types"), [SLIDING] * fields.whole("num_hidden_layers")
+        )
     return axes
 
 

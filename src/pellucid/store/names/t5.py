@@ -113,6 +113,9 @@ def _read(fields: Fields, feed_forward: str, *, tied: bool) -> dict[str, Any]:
     _, _, activation = FEED_FORWARDS[kinds[0]].rpartition("-")  # two further keys repeat it
     fields.require("is_gated_act", kind.startswith("gated-"))
     fields.require("dense_act_fn", "gelu_new" if kind == "gated-gelu" else activation)
+    scaled = fields.flag("scale_decoder_outputs", tied)
+    if scaled and not tied:
+        raise fields.unsupported("tie_word_embeddings=False and scale_decoder_outputs", True, False)
     num_layers, n_heads = fields.whole("num_layers"), fields.whole("num_heads")
     axes = {axis: values[0] for axis, values in AXES.items()} | {
         "vocab_size": fields.whole("vocab_size"),
@@ -129,7 +132,7 @@ def _read(fields: Fields, feed_forward: str, *, tied: bool) -> dict[str, Any]:
         "norm.eps": fields.number("layer_norm_epsilon", 1e-6),
         "feed_forward.kind": kinds[0],
         "tied_head": tied,
-        "head.scaled": fields.flag("scale_decoder_outputs", tied),
+        "head.scaled": scaled,
     }
     fields.pass_over("initializer_factor", "dropout_rate")  # training
     fields.check_all_read()
