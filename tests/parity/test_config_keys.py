@@ -71,7 +71,7 @@ SIZES = {
     "max_position_embeddings": 50,
 }  # fmt: skip
 LITTLE: dict[str, dict[str, Any]] = {  # sizes alone, at odd values: everything else is left to the class
-    **{name: SIZES for name in CLASSES},
+    **dict.fromkeys(CLASSES, SIZES),
     "gpt2": {"vocab_size": 100, "n_positions": 50, "n_embd": 96, "n_layer": 8, "n_head": 12},
     "t5": {"vocab_size": 100, "d_model": 96, "d_kv": 8, "d_ff": 70, "num_layers": 8, "num_heads": 12},
     "mt5": {"vocab_size": 100, "d_model": 96, "d_kv": 8, "d_ff": 70, "num_layers": 8, "num_heads": 12},
