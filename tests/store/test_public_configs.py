@@ -1,14 +1,19 @@
 """config.json files as people publish them: each is read to the figures that its authors state, or refused for a reason.
 
-Only configurations are read: no weights. Counts of parameters are those that the models' pages state, where they state them.
+Counts of parameters are those that the models' pages state, where they state them. What is opened has the file's own keys
+and small sizes.
 """
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
+import torch
 from public_configs import FILES
+from safetensors.torch import save_file
 
 from pellucid.errors import ModelError
 from pellucid.planning.config import ModelConfig
@@ -16,7 +21,9 @@ from pellucid.planning.params import parameter_shapes
 from pellucid.planning.parts.attention import SlidingWindow
 from pellucid.planning.parts.feed_forward import Experts
 from pellucid.planning.parts.position import Llama3Scaling, Rotary
+from pellucid.store.names.family import to_foreign
 from pellucid.store.names.registry import read_config
+from pellucid.store.open import open_checkpoint
 
 READ = {  # family, layers, width, heads, key heads, width of a head, of the feed-forward, tokens, positions, tied, parameters
     "ALLaM-7B-Instruct-preview": ("llama", 32, 4096, 32, 32, 128, 11008, 64_000, 4_096, False, 7_000_559_616),
@@ -81,6 +88,17 @@ REFUSED = {
     "roberta-base (old)": ("a kind of model that is not supported", "model_type=None, architectures=None"),
 }
 
+SMALL = {  # sizes in the names of all families
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers", "encoder_layers", "decoder_layers"), 2),
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model"), 24),
+    **dict.fromkeys(("num_attention_heads", "n_head", "num_heads", "encoder_attention_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("intermediate_size", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim", "moe_intermediate_size"), 31),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx"), 19),
+    **dict.fromkeys(("sliding_window", "sliding_window_size"), 5),
+    **dict.fromkeys(("num_local_experts", "num_experts"), 9),
+    "vocab_size": 37, "num_key_value_heads": 2, "head_dim": 6, "d_kv": 6,
+}  # fmt: skip
+
 
 def read(name: str) -> tuple[str, ModelConfig]:
     """The family and the axes of one of the files."""
@@ -102,6 +120,27 @@ def test_it_is_read_to_the_figures_of_its_authors(name):
         config.vocab_size, config.context_length, config.tied_head, num_parameters,
     )  # fmt: skip
     assert found == READ[name]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_directory_with_its_keys_opens_as_other_programs_keep_it(name, tmp_path):
+    """Links to files named by their hashes, beside what is not ours to read."""
+    values = {key: SMALL[key] if key in SMALL and told else told for key, told in FILES[name]["config"].items()}
+    values |= {"layer_types": values["layer_types"][:2]} if "layer_types" in values else {}
+    family, config = read_config(values, name)
+    generator = torch.Generator().manual_seed(1)
+    weights = {key: torch.randn(shape, generator=generator) for key, shape in parameter_shapes(config).items()}
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "f00d"
+    blobs.mkdir(), snapshot.mkdir(parents=True)
+    (blobs / "1").write_text(json.dumps(values), encoding="utf-8")
+    tensors = to_foreign(family, config, weights)
+    save_file({key: tensor.contiguous().clone() for key, tensor in tensors.items()}, blobs / "2")
+    (snapshot / "config.json").symlink_to(Path("../../blobs/1"))
+    (snapshot / "model.safetensors").symlink_to(Path("../../blobs/2"))
+    (snapshot / "README.md").write_text("about it"), (snapshot / "pytorch_model.bin").write_text("a pickle")
+    opened = open_checkpoint(snapshot)
+    assert opened.config == config and (config.n_layers, config.d_model, config.vocab_size) == (2, 24, 37)
+    assert all(torch.equal(opened.weights[key], tensor) for key, tensor in weights.items())
 
 
 @pytest.mark.parametrize("name", REFUSED)
