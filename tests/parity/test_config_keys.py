@@ -57,6 +57,7 @@ CHANGES_NOTHING = {
     "qwen2": {"max_window_layers", "sliding_window"},  # while `use_sliding_window` is false
     "qwen3": {"max_window_layers", "sliding_window"},
     "qwen3_moe": {"sliding_window"},
+    "gemma3_text": {"_sliding_window_pattern"},  # the list of layers says it
     "smollm3": {"no_rope_layer_interval", "sliding_window"},  # the list of layers says what the interval would
     "modernbert": {
         "classifier_pooling", "deterministic_flash_attn", "embedding_dropout", "initializer_cutoff_factor", "mlp_dropout",
@@ -152,6 +153,70 @@ def test_keys_of_transformers_4_are_accepted_at_the_value_that_it_wrote(name):
         changed = {**values, key: other(key, older[key], values)}
         expected = {"nothing"} if key in HARMLESS else {"refused", "nothing"} if key == "is_decoder" else {"refused"}
         assert outcome(changed, key, before) in expected, key
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_is_harmless_may_say_anything(name):
+    values = told(name)
+    assert read({**dict.fromkeys(HARMLESS, "another"), **values}) == read(values)
+    assert not HARMLESS.keys() & NEUTRAL.keys() and all(HARMLESS.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "accepted", "refused"),
+    [
+        ("llama", "rope_interleaved", False, True),
+        ("llama", "is_llama_config", True, False),
+        ("qwen2", "use_mrope", False, True),
+        ("mixtral", "moe_frequency", 1, 2),
+        ("gpt2", "n_ctx", 1024, 512),
+        ("gemma2", "sliding_window_size", 4096, 512),
+        ("bert", "directionality", "bidi", "left-to-right"),
+        ("bert", "position_embedding_type", "absolute", "relative_key"),
+        ("modernbert", "layer_norm_eps", 1e-5, 1e-6),
+        ("marian", "add_bias_logits", False, True),
+        ("marian", "normalize_before", False, True),
+        ("marian", "normalize_embedding", False, True),
+        ("marian", "add_final_layer_norm", False, True),
+        ("marian", "static_position_embeddings", True, False),
+        ("marian", "do_blenderbot_90_layernorm", False, True),
+        ("marian", "num_hidden_layers", 12, 6),
+        ("llama", "auto_map", {}, {"AutoModel": "modeling.Model"}),
+        ("llama", "quantization_config", None, {"bits": 4}),
+    ],
+)
+def test_keys_of_one_family_are_accepted_at_exactly_their_neutral_value(name, key, accepted, refused):
+    values = told(name)
+    assert read({**values, key: accepted}) == read(values)
+    assert outcome({**values, key: refused}, key, read(values)) == "refused"
+
+
+def test_a_pattern_without_its_list_must_be_the_one_that_is_computed():
+    values = {**LITTLE["gemma3_text"], "model_type": "gemma3_text"}
+    assert read({**values, "_sliding_window_pattern": 6}) == read(values)
+    assert outcome({**values, "_sliding_window_pattern": 3}, "_sliding_window_pattern", read(values)) == "refused"
+    with_window = read({**values, "sliding_window_pattern": 3, "_sliding_window_pattern": 3}).attention.window
+    assert with_window is not None and with_window.layers == (0, 1, 3, 4, 6, 7)
+
+
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
+def test_modernbert_with_stretched_rotations_is_refused(key):
+    stretched = {"rope_type": "linear", "factor": 2.0}
+    values = told("modernbert")
+    changed = (
+        {"rope_scaling": stretched}
+        if key == "rope_scaling"
+        else {key: {**values[key], "full_attention": {**stretched, "rope_theta": 160_000.0}}}
+    )
+    assert outcome({**values, **changed}, "rope_", read(values)) == "refused"
+
+
+def test_a_file_without_model_type_is_known_by_its_architecture():
+    values = {key: what for key, what in told("gpt2").items() if key != "model_type"}
+    assert read({**values, "architectures": ["GPT2LMHeadModel"]}) == read(told("gpt2"))
+    for architectures in (None, ["GPT2Model"], ["GPT2LMHeadModel", "BertForMaskedLM"]):
+        with pytest.raises(PellucidError, match="model_type=None"):
+            read({**values, "architectures": architectures})
 
 
 @pytest.mark.parametrize("name", CLASSES)

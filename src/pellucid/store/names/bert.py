@@ -3,8 +3,8 @@
 RoBERTa's files differ in names, and in that positions begin behind the id of padding: with `pad_token_id` 1 the first
 token has row 2 of the table, and 514 rows hold 512 positions. XLM-R and CamemBERT are RoBERTa in other languages.
 
-Source: Devlin et al. 2019 (BERT), Liu et al. 2019 (RoBERTa), Conneau et al. 2020 (XLM-R); the key names are those of transformers' BertConfig and
-RobertaConfig.
+Source: Devlin et al. 2019 (BERT), Liu et al. 2019 (RoBERTa), Conneau et al. 2020 (XLM-R), Martin et al. 2020 (CamemBERT);
+the key names are those of transformers' BertConfig and RobertaConfig.
 """
 
 from __future__ import annotations
@@ -96,13 +96,7 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 NEUTRAL = {"position_embedding_type": ("absolute",), "tie_word_embeddings": (True,), "directionality": ("bidi",)}
-POOLER = (
-    "fc_size",
-    "num_attention_heads",
-    "num_fc_layers",
-    "size_per_head",
-    "type",
-)  # of a program before transformers
+POOLER = ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type")  # another program's, never built
 
 
 def _from_hf(fields: Fields) -> dict[str, Any]:

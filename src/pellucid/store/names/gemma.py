@@ -137,7 +137,10 @@ def two_bases_to_hf(rotary: Rotary) -> dict[str, Any]:
 
 def _gemma3_from_hf(fields: Fields) -> dict[str, Any]:
     pattern = fields.whole("sliding_window_pattern", GEMMA3_PATTERN, low=1)
-    fields.require("_sliding_window_pattern", pattern)  # transformers writes it and never reads it
+    if fields.words("layer_types", []):
+        fields.pass_over("_sliding_window_pattern")  # transformers writes it beside the list and never reads it
+    else:
+        fields.require("_sliding_window_pattern", pattern)
     axes = _shared_from_hf(fields, pattern=pattern, attention_cap=None, head_cap=None)
     bases = two_bases(fields, GLOBAL_BASE, LOCAL_BASE, older=OLDER)
     return rotary_from_hf(fields, {**axes, **bases, "attention.qk_norm": True}, SILENT)

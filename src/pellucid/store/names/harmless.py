@@ -19,7 +19,7 @@ REASONS: Mapping[str, str] = {  # why -> the keys
     "what other programs do with the file": """
         transformers.js_config move_model_to_device selective_checkpoint_enabled sequence_parallel_enabled""",
     "the weights say themselves of which type they are": "dtype torch_dtype use_bfloat16",
-    "ids of tokens, which are read where the roles of tokens are settled": """
+    "ids of tokens: what they are for is settled with the tokenizer's roles, not in the network": """
         bos_token_id cls_token_id decoder_start_token_id eos_token_id mask_token_id pad_token_id sep_token_id
         unk_token_id""",
     "the labels and the head of a classifier, which is not this model's head": """

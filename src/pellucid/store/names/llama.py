@@ -133,10 +133,7 @@ class Silent:
     tied: bool = False
 
 
-SAYS_ALL = Silent()
-
-
-def rotary_from_hf(fields: Fields, family_axes: Mapping[str, Any], silent: Silent = SAYS_ALL) -> dict[str, Any]:
+def rotary_from_hf(fields: Fields, family_axes: Mapping[str, Any], silent: Silent) -> dict[str, Any]:
     """The shared keys read back; `family_axes` are what the family adds or says instead."""
     if "feed_forward.kind" not in family_axes:
         fields.require("hidden_act", "silu", "swish")
@@ -298,7 +295,8 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
 def _from_hf(fields: Fields) -> dict[str, Any]:
     fields.require_all(NEUTRAL)
     bias, mlp_bias = fields.flag("attention_bias", False), fields.flag("mlp_bias", False)
-    return rotary_from_hf(fields, {**biases(qkv=bias, output=bias, mlp=mlp_bias), "attention.qk_norm": False})
+    axes = {**biases(qkv=bias, output=bias, mlp=mlp_bias), "attention.qk_norm": False}
+    return rotary_from_hf(fields, axes, Silent())
 
 
 LLAMA = Family(

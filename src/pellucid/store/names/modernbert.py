@@ -98,11 +98,9 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
     fields.pass_over(*HARMLESS)
     activation, bias = read_activation(fields, "hidden_activation", "gelu"), fields.flag("attention_bias", False)
     if activation not in GATED:
-        raise fields.unsupported("hidden_activation", activation, *GATED)
+        raise fields.unsupported("hidden_activation", activation, *(name for kind in GATED for name in NAMES[kind]))  # type: ignore[index]
     bases = two_bases(fields, GLOBAL_BASE, LOCAL_BASE, older=("global_rope_theta", "local_rope_theta"))
-    if (
-        "position.scaling.kind" in bases
-    ):  # transformers stretches both kinds of layers by the older key, one by the newer
+    if "position.scaling.kind" in bases:  # by the older key both kinds of layers are stretched, by the newer either
         raise fields.unsupported("rope_scaling", bases["position.scaling.kind"], None)
     window = window_of_layers(fields, reach // 2 + 1, lambda layer: layer % every != 0)
     axes = {axis: values[0] for axis, values in AXES.items()} | {
