@@ -31,6 +31,7 @@ from pellucid.planning.parts.embedding import (
 from pellucid.planning.parts.feed_forward import describe_experts, describe_feed_forward
 from pellucid.planning.parts.norm import describe_norm
 from pellucid.planning.parts.position import describe_position
+from pellucid.planning.parts.streams import PATH, asked_steps, describe_distances, describe_question
 
 MASK = CostLine(name="dropout_masks", formula="compute_bytes x d_model")
 T = TypeVar("T")
@@ -96,6 +97,7 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
             describe_embedding(config.embedding, tied=config.tied_head),
             describe_position(config.position),
             describe_segments(config.embedding),
+            *((describe_question(),) if config.streams else ()),
             describe_embedding_norm(config.embedding, config.norm),
             Part(kept=masks, steps=(Activation(name="input", axes=STREAM, meaning="what the first block reads"),)),
         ),
@@ -126,6 +128,7 @@ def _block(config: ModelConfig, layer: int, core: AttentionCore, *, cross: bool 
     output = Part(kept=masks, steps=(Activation(name="output", axes=STREAM, meaning="the stream after the block"),))
     attention = (
         describe_projections(config.attention, config.rotation_at(layer)),
+        *((describe_distances(),) if config.streams else ()),
         describe_core(core, config.attention, dropout=bool(config.dropout)),
         describe_output(config.attention),
     )
@@ -203,7 +206,14 @@ def steps(config: ModelConfig) -> Iterator[Activation]:
     for path, parts in _block_parts(from_parts):
         for step in _steps(parts):
             yield step.within(path)
-    yield from _steps(from_parts.last)
+    if config.streams is None:
+        yield from _steps(from_parts.last)
+        return
+    yield Activation(name=f"{PATH}input", axes=STREAM, meaning="what every query begins with").of_query()
+    for path, parts in _block_parts(from_parts):
+        yield from asked_steps(parts, path)
+    for step in _steps(from_parts.last):
+        yield step.of_query()
 
 
 def _steps(parts: tuple[Part, ...]) -> Iterator[Activation]:
