@@ -22,9 +22,11 @@ from pellucid.store.names.pellucid import PELLUCID
 from pellucid.store.names.qwen import QWEN2, QWEN3, QWEN3_MOE
 from pellucid.store.names.smollm import SMOLLM3
 from pellucid.store.names.t5 import T5
+from pellucid.store.names.xlnet import XLNET
 
 FOREIGN = (  # in order of preference when a model's axes fit several
     QWEN3, LLAMA, QWEN2, MISTRAL, SMOLLM3, GPT2, GEMMA3, GEMMA2, MIXTRAL, QWEN3_MOE, BERT, ROBERTA, MODERNBERT, T5, MARIAN,
+    XLNET,
 )  # fmt: skip
 
 
