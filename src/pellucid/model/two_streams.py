@@ -75,7 +75,8 @@ class TwoStreams(Decoder):
         _check_context(ids_BT, context)
         earlier, (num_rows, num_new) = context.earlier, ids_BT.shape
         num_held = 0 if earlier is None else earlier.length
-        if num_new > self.config.context_length:
+        # A place that is only asked for holds no token.
+        if num_new > self.config.context_length + (context.order is not None):
             raise ContextError(
                 "the segment is longer than the model's context",
                 found=counted(num_new, "token"),

@@ -76,7 +76,7 @@ class PermutationSettings(Named):
 
 
 # What a run can be trained by: the kinds for which there is a model to train.
-ObjectiveSettings = CausalSettings | MaskedSettings | SpanSettings
+ObjectiveSettings = CausalSettings | MaskedSettings | SpanSettings | PermutationSettings
 
 
 @dataclass(frozen=True, kw_only=True)
