@@ -66,7 +66,7 @@ class DistanceAttention(Attention):
         if self.layer not in this_pass.contents:
             this_pass.contents[self.layer] = self.read_content(x_BTD, this_pass)
         k_BGSK, v_BGSK, r_HRK = this_pass.contents[self.layer]
-        added_BHTS = tap("relative", self.score_relative(q_BHTK, r_HRK, this_pass) * self.scoring.scale)
+        added_BHTS = tap("relative", self.score_relative(q_BHTK, r_HRK, this_pass))
         core = this_pass.core
         mask = core.lower(
             this_pass.mask, this_pass.rows, n_heads=self.n_heads, n_kv_heads=self.n_kv_heads, dtype=added_BHTS.dtype,
@@ -86,8 +86,9 @@ class DistanceAttention(Attention):
         return k_BGSK, v_BGSK, self.split_heads(self.distance(stream.sines_RD)[None])[0]
 
     def score_relative(self, q_BHTK: Tensor, r_HRK: Tensor, stream: Stream) -> Tensor:
-        """What the distance and the segment add to the scores, before they are scaled, [B, H, T, S]."""
-        by_distance_BHTR = (q_BHTK + self.by_head(self.distance_bias)) @ r_HRK.mT
+        """What the distance and the segment add to the scores, [B, H, T, S]."""
+        scale = self.scoring.scale  # of the queries: they are fewer than the scores
+        by_distance_BHTR = (q_BHTK + self.by_head(self.distance_bias)) * scale @ r_HRK.mT
         if stream.columns_BPS is None:
             added_BHTS = shift(by_distance_BHTR)
         else:
@@ -95,7 +96,7 @@ class DistanceAttention(Attention):
         if stream.other_BPS is None:
             return added_BHTS
         e_H2K = self.segments.unflatten(-1, (self.n_heads, -1)).transpose(0, 1)
-        by_segment_BHT2 = (q_BHTK + self.by_head(self.segment_bias)) @ e_H2K.mT
+        by_segment_BHT2 = (q_BHTK + self.by_head(self.segment_bias)) * scale @ e_H2K.mT
         same_BHT1, other_BHT1 = by_segment_BHT2.split(1, dim=-1)
         return added_BHTS + torch.where(stream.other_BPS[:, None], other_BHT1, same_BHT1)
 
