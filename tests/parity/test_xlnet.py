@@ -160,7 +160,9 @@ def test_segment_by_segment_with_what_was_read_before(name, tmp_path):
     memory, mems = ours.new_memory(), None
     for end in (5, 9, 13):
         ids_BT = IDS_BT[:, max(0, end - 4) : end]
-        order = Order(ranks_BT=torch.tensor([[1, 0, 3, 2], [0, 2, 1, 3]]), places_BP=torch.tensor([[0, 3, 2], [2, 1, 3]]))
+        order = Order(
+            ranks_BT=torch.tensor([[1, 0, 3, 2], [0, 2, 1, 3]]), places_BP=torch.tensor([[0, 3, 2], [2, 1, 3]])
+        )
         last = {"order": order} if end == 13 else {}
         words = permuted(order.ranks_BT, order.places_BP) if end == 13 else {}
         segments_BT = torch.ones_like(ids_BT) if end == 9 else None

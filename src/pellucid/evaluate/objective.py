@@ -24,7 +24,9 @@ from pellucid.untrusted import Table
 OBJECTIVE = "objective"  # in pellucid.json and run.json: the settings of the objective that was learned
 
 
-Sight = Literal["before", "whole row", "source", "any order"]  # what a model sees of a text: its kind, as far as objectives care
+Sight = Literal[
+    "before", "whole row", "source", "any order"
+]  # what a model sees of a text: its kind, as far as objectives care
 NEEDS: Mapping[str, Sight] = {"causal": "before", "masked": "whole row", "spans": "source", "permutation": "any order"}
 USUAL: Mapping[Sight, ObjectiveSettings] = {
     "before": CausalSettings(),

@@ -80,7 +80,9 @@ class Context:
     positions_BT: Tensor | None = None  # of the new ids, below the row's length (None: their places in the row)
     segments_BT: Tensor | None = None  # which part of its row each new id belongs to, from 0 (None: the first)
     memory: EncodedSource | None = None  # what the encoder made of the source, where the model has an encoder
-    order: Order | None = None  # which places are predicted in which order, by a model of two streams (None: its content)
+    order: Order | None = (
+        None  # which places are predicted in which order, by a model of two streams (None: its content)
+    )
     earlier: SegmentMemory | None = None  # what such a model read of earlier segments; the new one is added
     core: Core | None = None  # what computes attention (None: the fastest for the model's device)
     tap: Tap = no_tap  # is shown every tensor on its way and may replace it

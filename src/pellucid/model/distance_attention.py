@@ -11,8 +11,8 @@ a span of places without a copy; `pick` is its slow twin, and serves queries at 
 
 The content stream makes keys and values (of a memory of earlier segments too). The query stream reads the same ones.
 
-Axes: B batch · T new places · P asked places · S all places · D width · H heads · G key/value heads · K head width · R = S + T - 1
-distances, from the farthest back.
+Axes: B batch · T new places · P asked places · S all places · D width · H heads · G key/value heads · K head width · R = S + T
+distances, from the farthest back (the last is one more than occurs: `shift` needs the room).
 Source: Dai et al. 2019, "Transformer-XL", §3.3 and appendix B; Yang et al. 2019, "XLNet", §2.3 to §2.5.
 """
 
@@ -106,15 +106,15 @@ class DistanceAttention(Attention):
 
 
 def shift(x_BHTR: Tensor) -> Tensor:
-    """Each row moved to the left until its own place stands where it is 0 away; row t begins T - 1 - t columns later.
+    """Each row moved to the left, so that its first score stands first: row t begins T - 1 - t columns later.
 
-    >>> shift(torch.tensor([[2, 1, 0, -1], [2, 1, 0, -1]])).tolist()  # the distances of three places from the last two
+    >>> shift(torch.tensor([[2, 1, 0, -1, -2], [2, 1, 0, -1, -2]])).tolist()  # the distances from the last two of three places
     [[1, 0, -1], [2, 1, 0]]
     """
     num_new, num_distances = x_BHTR.shape[-2:]
-    # In one line after the other, a step of R - 1 goes down a row and one column back.
+    # With all rows in one line, a step of R - 1 goes down a row and one column back.
     line = x_BHTR.flatten(-2)[..., num_new - 1 : num_new - 1 + num_new * (num_distances - 1)]
-    return line.unflatten(-1, (num_new, num_distances - 1))[..., : num_distances - num_new + 1]
+    return line.unflatten(-1, (num_new, num_distances - 1))[..., : num_distances - num_new]
 
 
 def pick(x_BHPR: Tensor, columns_BPS: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ def pick(x_BHPR: Tensor, columns_BPS: Tensor) -> Tensor:
 def columns_of(places_BP: Tensor, num_new: int, num_all: int) -> Tensor:
     """Where among the distances of a pass those from some places stand, [B, P, S]; a place is counted from the first new one.
 
-    >>> columns_of(torch.tensor([[1, 0]]), 2, 3).tolist()  # of the distances 2, 1, 0, -1
+    >>> columns_of(torch.tensor([[1, 0]]), 2, 3).tolist()  # of the distances 2, 1, 0, -1, -2
     [[[0, 1, 2], [1, 2, 3]]]
     """
     return num_new - 1 - places_BP[..., None] + torch.arange(num_all, device=places_BP.device)
@@ -136,9 +136,9 @@ def distance_sines(num_new: int, num_all: int, width: int, farthest: int | None)
     """Sines, then cosines, of every distance from a new place to any place, farthest back first, [R, D], in float64.
 
     >>> distance_sines(1, 2, 2, None).round(decimals=4).tolist()
-    [[0.8415, 0.5403], [0.0, 1.0]]
+    [[0.8415, 0.5403], [0.0, 1.0], [-0.8415, 0.5403]]
     """
-    distance_R = torch.arange(num_all - 1, -num_new, -1, dtype=torch.float64)
+    distance_R = torch.arange(num_all - 1, -num_new - 1, -1, dtype=torch.float64)
     if farthest is not None:
         distance_R = distance_R.clamp(-farthest, farthest)
     frequency = 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)

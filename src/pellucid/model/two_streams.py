@@ -159,7 +159,9 @@ def _check_context(ids_BT: Tensor, context: Context) -> None:
         )
     earlier, segments_BT = context.earlier, context.segments_BT
     if earlier is not None and context.lengths is not None:
-        raise RequestError("padding cannot be held for the next segment", found="lengths and earlier", hint="fill the rows")
+        raise RequestError(
+            "padding cannot be held for the next segment", found="lengths and earlier", hint="fill the rows"
+        )
     if earlier is not None and earlier.length and len(earlier.held[0]) != len(ids_BT):
         found = f"{len(earlier.held[0])} rows held, {len(ids_BT)} rows of ids"
         raise RequestError("the memory of earlier segments is of other rows", found=found)

@@ -69,9 +69,7 @@ def count_flops(config: ModelConfig, *, context_length: int | None = None) -> Fl
         for line, times in count_in_blocks(encoder, ENCODER).items()
     ]
     if config.streams is not None:
-        lines += [
-            (replace(line, name=f"asked_{line.name}"), times) for line, times in lines if line.name not in SHARED
-        ]
+        lines += [(replace(line, name=f"asked_{line.name}"), times) for line, times in lines if line.name not in SHARED]
     lines += [(line, "") for part in layout.last for line in part.multiplications()]
     seen_by = {
         name: "context_length" if name.startswith("encoder_") else seen for name in (line.name for line, _ in lines)

@@ -46,6 +46,7 @@ class Layout:
     encoded: tuple[Part, ...]  # what stands around them: its table of positions, the norm behind its last block
     blocks: tuple[tuple[Part, ...], ...]
     last: tuple[Part, ...]
+    num_streams: int = 1  # that pass through the blocks
 
     @property
     def kinds(self) -> tuple[tuple[Part, ...], ...]:
@@ -54,7 +55,8 @@ class Layout:
 
     def kept(self) -> Iterator[tuple[CostLine, str]]:
         """What autograd keeps for each token, and how often (`n_layers`), those of the blocks first."""
-        in_blocks = count_in_blocks([line for part in block for line in part.kept] for block in self.blocks)
+        lines = ([line for part in block for line in part.kept] * self.num_streams for block in self.blocks)
+        in_blocks = count_in_blocks(lines)
         in_encoder = count_in_blocks(
             ([line for part in block for line in part.kept] for block in self.encoder), ENCODER
         )
@@ -109,6 +111,7 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
             describe_transform(config.head, config.norm),
             describe_head(config.head, tied=config.tied_head),
         ),
+        num_streams=2 if config.streams else 1,
     )
 
 

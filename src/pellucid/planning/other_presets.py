@@ -85,7 +85,9 @@ def _t5(n_layers: int, n_heads: int, d_model: int, d_ff: int) -> ModelConfig:
     )
 
 
-def _xlnet(n_layers: int, n_heads: int, d_model: int, *, vocab_size: int = 32_000, context_length: int = 512) -> ModelConfig:
+def _xlnet(
+    n_layers: int, n_heads: int, d_model: int, *, vocab_size: int = 32_000, context_length: int = 512
+) -> ModelConfig:
     return ModelConfig(
         vocab_size=vocab_size,
         context_length=context_length,

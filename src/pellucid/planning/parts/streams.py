@@ -29,9 +29,18 @@ class Streams(Named):
 
 
 def describe_question() -> Part:
-    """The vector that every query begins with."""
+    """The vector that every query begins with; and what only queries keep, as if every place were asked for.
+
+    They pick their scores out of the products with all distances, twice as many as places: a block keeps those, and
+    all share the columns that were picked.
+    """
     table = TensorPlan(name="question", part="question", axes=("d_model",), group="tied", start="table")
-    return Part(tensors=(table,))
+    picked = "(8 x context_length + n_layers x compute_bytes x 2 x n_heads x context_length)"
+    kept = (
+        CostLine(name="sines_of_distances", formula="compute_bytes x 2 x d_model"),
+        CostLine(name="asked_distances", formula=picked),
+    )
+    return Part(tensors=(table,), kept=kept)
 
 
 def describe_distances() -> Part:
@@ -45,9 +54,10 @@ def describe_distances() -> Part:
     )
     (keys,) = matrix("attention.distance", "distance", "d_attention", "d_model", bias=False)
     return Part(
-        # A row of T tokens has 2 T - 1 distances, so each token brings two.
+        # A row of T tokens has 2 T distances, so each token brings two.
         tensors=(replace(keys, met=("2", *keys.axes)), *biases, segments),
         products=(CostLine(name="distance_scores", formula="d_attention x seen"),),
+        kept=(CostLine(name="distances", formula="compute_bytes x 3 x d_attention"),),  # queries, and two keys a token
         steps=(
             Activation(
                 name="attention.relative",

@@ -102,7 +102,10 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
         raise fields.unsupported("n_head", n_heads)
     fields.require("d_head", d_model // n_heads, None)
     for twin, value in {
-        "n_token": vocab_size, "hidden_size": d_model, "num_attention_heads": n_heads, "num_hidden_layers": n_layers,
+        "n_token": vocab_size,
+        "hidden_size": d_model,
+        "num_attention_heads": n_heads,
+        "num_hidden_layers": n_layers,
     }.items():  # other names of the same
         fields.require(twin, value)
     axes = {axis: values[0] for axis, values in AXES.items()} | {
