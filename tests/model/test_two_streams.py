@@ -167,17 +167,22 @@ def test_the_formulas_of_the_paper_place_by_place(core, segments: bool, num_held
 def test_a_prediction_depends_on_exactly_what_is_known_before_it() -> None:
     """By the gradient at the embedding of every place: a place of the same or a later rank has none, its own neither."""
     model = built()
-    table = model.embed.weight
     for row in range(2):
+        order = Order(ranks_BT=RANKS_BT[row : row + 1], places_BP=PLACES_BP[row : row + 1])
         for index, place in enumerate(PLACES_BP[row].tolist()):
-            rows_TD = []
-            model.embed.register_forward_hook(lambda module, given, x: rows_TD.append(x) or x.retain_grad())
-            table.grad = None
-            order = Order(ranks_BT=RANKS_BT[row : row + 1], places_BP=PLACES_BP[row : row + 1])
-            model(IDS_BT[row : row + 1], Context(order=order)).logits_BTV[0, index].square().sum().backward()
-            seen_T = rows_TD[0].grad[0].abs().amax(-1) > 0
+            taps = KeptGradients()
+            model(IDS_BT[row : row + 1], Context(order=order, tap=taps)).logits_BTV[0, index].square().sum().backward()
+            seen_T = taps["embed"].grad[0].abs().amax(-1) > 0
             assert seen_T.tolist() == (RANKS_BT[row] < RANKS_BT[row, place]).tolist()
-            model.embed._forward_hooks.clear()
+
+
+class KeptGradients(dict):
+    """A tap that keeps every tensor, and the gradient that reaches it."""
+
+    def __call__(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        x.retain_grad()
+        self[name] = x
+        return x
 
 
 def test_padding_is_not_seen_and_a_place_that_sees_nothing_is_scored_all_the_same() -> None:
