@@ -149,6 +149,15 @@ def test_an_encoder_s_output_is_cached_beside_the_text() -> None:
     assert plan["cross_kv_cache"] == plan["kv_cache"] == 512 * 2 * 6 * 512 * 2
 
 
+def test_two_streams_have_a_memory_and_no_cache() -> None:
+    """States of earlier segments, one for each block and place: as many as it is made to keep, or one whole segment."""
+    base = preset("xlnet-base")
+    assert estimate_inference_memory(base, cache_type="bfloat16")["segment_memory"] == 512 * 12 * 768 * 2
+    short = estimate_inference_memory(base.revise(streams={"memory": 100}))
+    assert short["segment_memory"] == 100 * 12 * 768 * 4 and "kv_cache" not in {line.name for line in short.terms}
+    assert estimate_kv_cache(base).value == 12 * 768 * 2
+
+
 def test_experts_with_biases_are_refused_and_no_bias_is_dropped_in_silence() -> None:
     with pytest.raises(ModelError, match="experts have no biases"):
         FeedForwardConfig(bias=True, experts=Experts(count=2, active=1, width=4))
