@@ -7,7 +7,7 @@ import torch
 from scrambled import scramble
 
 from pellucid.model.build import build
-from pellucid.model.context import Context, Order
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.core import BatchedCore, ExplicitCore, SdpaCore
 from pellucid.model.recording import record
 from pellucid.model.tap import Taps
@@ -90,7 +90,7 @@ STREAMS = {
 }  # fmt: skip
 EVERY = {**DECODERS, **ENCODERS, **BOTH, **STREAMS}
 IDS_BT = torch.randint(0, 31, (2, 17), generator=torch.Generator().manual_seed(3))
-ORDER = Order(
+ORDER = ReadingOrder(
     ranks_BT=torch.arange(17).flip(0).expand(2, -1).clamp(max=4), places_BP=torch.tensor([[5, 3, 1, 2], [0, 6, 4, 7]])
 )
 SOURCE_BS = torch.randint(0, 31, (2, 11), generator=torch.Generator().manual_seed(4))
@@ -121,7 +121,7 @@ def test_what_is_planned_is_what_is_built(name):
 def test_every_tensor_that_is_shown_is_listed_in_its_order_and_shape(name):
     config, model, taps = EVERY[name], built(EVERY[name]), Taps()
     memory = model.encode(SOURCE_BS[:1], Context(core=ExplicitCore(), tap=taps)) if config.encoder else None
-    order = Order(ranks_BT=ORDER.ranks_BT[:1], places_BP=ORDER.places_BP[:1]) if config.streams else None
+    order = ReadingOrder(ranks_BT=ORDER.ranks_BT[:1], places_BP=ORDER.places_BP[:1]) if config.streams else None
     model(IDS_BT[:1], Context(core=ExplicitCore(), tap=taps, memory=memory, order=order))
     found = {key: tuple(x.shape[1:]) for key, x in taps.items()}
     wanted = row_shapes(config, num_tokens=17, num_scored=4 if order else 17, num_source=11, num_asked=4)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pellucid.errors import ContextError, ModelError, RequestError
 from pellucid.model.build import build
-from pellucid.model.context import Context, Order
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.core import BatchedCore, ExplicitCore
 from pellucid.model.distance_attention import columns_of, distance_sines, pick, shift
 from pellucid.model.mask import Causal
@@ -38,7 +38,7 @@ IDS_BT = torch.randint(0, 23, (2, T), generator=torch.Generator().manual_seed(2)
 RANKS_BT = torch.tensor([[0, 3, 1, 0, 2, 5, 0, 4, 0], [2, 0, 0, 1, 0, 0, 0, 0, 3]])
 PLACES_BP = torch.tensor([[2, 4, 1], [3, 0, 8]])
 SEGMENTS_BT = (torch.arange(T) > 4).long().expand(2, -1)
-ORDER = Order(ranks_BT=RANKS_BT, places_BP=PLACES_BP)
+ORDER = ReadingOrder(ranks_BT=RANKS_BT, places_BP=PLACES_BP)
 
 
 def built(config: ModelConfig = CONFIG):
@@ -168,7 +168,7 @@ def test_a_prediction_depends_on_exactly_what_is_known_before_it() -> None:
     """By the gradient at the embedding of every place: a place of the same or a later rank has none, its own neither."""
     model = built()
     for row in range(2):
-        order = Order(ranks_BT=RANKS_BT[row : row + 1], places_BP=PLACES_BP[row : row + 1])
+        order = ReadingOrder(ranks_BT=RANKS_BT[row : row + 1], places_BP=PLACES_BP[row : row + 1])
         for index, place in enumerate(PLACES_BP[row].tolist()):
             taps = KeptGradients()
             model(IDS_BT[row : row + 1], Context(order=order, tap=taps)).logits_BTV[0, index].square().sum().backward()
@@ -187,11 +187,11 @@ class KeptGradients(dict):
 
 def test_padding_is_not_seen_and_a_place_that_sees_nothing_is_scored_all_the_same() -> None:
     model = built()
-    order = Order(ranks_BT=RANKS_BT.clamp(max=4), places_BP=torch.tensor([[2, 4], [3, 0]]))
+    order = ReadingOrder(ranks_BT=RANKS_BT.clamp(max=4), places_BP=torch.tensor([[2, 4], [3, 0]]))
     together = model(IDS_BT, Context(order=order, lengths=[9, 5])).logits_BTV
-    alone = Order(ranks_BT=order.ranks_BT[1:, :5], places_BP=order.places_BP[1:])
+    alone = ReadingOrder(ranks_BT=order.ranks_BT[1:, :5], places_BP=order.places_BP[1:])
     torch.testing.assert_close(together[1:], model(IDS_BT[1:, :5], Context(order=alone)).logits_BTV)
-    blind = Order(ranks_BT=torch.zeros(2, T, dtype=torch.long), places_BP=PLACES_BP)
+    blind = ReadingOrder(ranks_BT=torch.zeros(2, T, dtype=torch.long), places_BP=PLACES_BP)
     assert model(IDS_BT, Context(order=blind)).logits_BTV.isfinite().all()
 
 
@@ -243,10 +243,10 @@ ONE_STREAM = ModelConfig(**{**SIZES, "causal": True})
         (CONFIG, {"positions_BT": RANKS_BT}, "reads whole rows"),
         (CONFIG, {"earlier": "new", "lengths": [9, 5]}, "padding cannot be held"),
         (CONFIG, {"segments_BT": SEGMENTS_BT[:, :4]}, "each id belongs to one segment"),
-        (CONFIG, {"order": Order(ranks_BT=RANKS_BT[:, :4], places_BP=PLACES_BP)}, "a rank for each id"),
-        (CONFIG, {"order": Order(ranks_BT=RANKS_BT, places_BP=PLACES_BP[:, :0])}, "a rank for each id"),
-        (CONFIG, {"order": Order(ranks_BT=RANKS_BT, places_BP=PLACES_BP + 3)}, "places of its rows"),
-        (CONFIG, {"order": Order(ranks_BT=RANKS_BT - 1, places_BP=PLACES_BP)}, "ranks from 0"),
+        (CONFIG, {"order": ReadingOrder(ranks_BT=RANKS_BT[:, :4], places_BP=PLACES_BP)}, "a rank for each id"),
+        (CONFIG, {"order": ReadingOrder(ranks_BT=RANKS_BT, places_BP=PLACES_BP[:, :0])}, "a rank for each id"),
+        (CONFIG, {"order": ReadingOrder(ranks_BT=RANKS_BT, places_BP=PLACES_BP + 3)}, "places of its rows"),
+        (CONFIG, {"order": ReadingOrder(ranks_BT=RANKS_BT - 1, places_BP=PLACES_BP)}, "ranks from 0"),
     ],
 )
 def test_a_context_of_another_kind_is_refused(config: ModelConfig, context: dict, says: str) -> None:
@@ -294,7 +294,7 @@ def test_axes_that_do_not_go_together_are_refused(axes: dict) -> None:
 def test_logits_of_the_plain_pass_are_the_content_s() -> None:
     """Without an order every place sees every place, itself too: what is scored is what it is known as."""
     model = built()
-    seen = Order(ranks_BT=torch.zeros_like(RANKS_BT), places_BP=PLACES_BP)
+    seen = ReadingOrder(ranks_BT=torch.zeros_like(RANKS_BT), places_BP=PLACES_BP)
     assert model(IDS_BT).logits_BTV.shape == (2, T, 23)
     hidden = model.hidden(IDS_BT, Context())
     torch.testing.assert_close(F.linear(hidden, model.embed.weight), model(IDS_BT).logits_BTV)

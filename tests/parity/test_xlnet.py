@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from pellucid.engine.runners.build import build_runner
 from pellucid.errors import ModelError
 from pellucid.model.build import build
-from pellucid.model.context import Context, Order
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.segment_memory import SegmentMemory
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.attention import AttentionConfig
@@ -88,7 +88,7 @@ def theirs_of(theirs, case: str) -> torch.Tensor:
 
 
 def ours_of(ours, case: str) -> torch.Tensor:
-    order = Order(ranks_BT=RANKS_BT, places_BP=PLACES_BP) if "order" in case else None
+    order = ReadingOrder(ranks_BT=RANKS_BT, places_BP=PLACES_BP) if "order" in case else None
     segments_BT = SEGMENTS_BT if "segments" in case else None
     logits = ours(IDS_BT, Context(lengths=LENGTHS, order=order, segments_BT=segments_BT)).logits_BTV
     if order is not None:
@@ -160,7 +160,7 @@ def test_segment_by_segment_with_what_was_read_before(name, tmp_path):
     memory, mems = ours.new_memory(), None
     for end in (5, 9, 13):
         ids_BT = IDS_BT[:, max(0, end - 4) : end]
-        order = Order(
+        order = ReadingOrder(
             ranks_BT=torch.tensor([[1, 0, 3, 2], [0, 2, 1, 3]]), places_BP=torch.tensor([[0, 3, 2], [2, 1, 3]])
         )
         last = {"order": order} if end == 13 else {}

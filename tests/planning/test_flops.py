@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from pellucid.model.context import Context, Order
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.decoder import Decoder
 from pellucid.model.two_streams import TwoStreams
 from pellucid.planning.config import EncoderConfig
@@ -90,7 +90,7 @@ def test_two_streams_counted_by_torch() -> None:
     model.to_empty(device="cpu").requires_grad_(False)
     place_BT = torch.arange(32)[None]
     with FlopCounterMode(display=False) as counter:
-        model(torch.zeros_like(place_BT), Context(order=Order(ranks_BT=place_BT, places_BP=place_BT)))
+        model(torch.zeros_like(place_BT), Context(order=ReadingOrder(ranks_BT=place_BT, places_BP=place_BT)))
     count = count_flops(config)
     scores = count["distance_scores"] + count["asked_distance_scores"]
     assert counter.get_total_flops() == (count.forward + scores) * 32

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.errors import ModelError, SettingsError
-from pellucid.model.context import Context, Order
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.decoder import Decoder
 from pellucid.model.two_streams import TwoStreams
 from pellucid.planning.config import ModelConfig
@@ -31,7 +31,7 @@ STATE = ("weights", "compute_copies", "gradients", "gradient_sums", "optimizer",
 ROWS = 3
 
 
-def saved_bytes(config: ModelConfig, dtype: torch.dtype, order: Order | None = None) -> int:
+def saved_bytes(config: ModelConfig, dtype: torch.dtype, order: ReadingOrder | None = None) -> int:
     """Bytes that autograd keeps for the backward pass of the built model, each storage once, weights left out."""
     model = (TwoStreams if order else Decoder)(config).to(dtype)
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
@@ -97,7 +97,7 @@ def test_two_streams_keep_at_most_what_is_planned(axes: dict, compute_type: str)
     config = STREAMS.revise(**axes)
     all_BP = torch.arange(config.context_length).expand(ROWS, -1)
     saved = [
-        saved_bytes(config, getattr(torch, compute_type), Order(ranks_BT=all_BP, places_BP=all_BP[:, ::one_in]))
+        saved_bytes(config, getattr(torch, compute_type), ReadingOrder(ranks_BT=all_BP, places_BP=all_BP[:, ::one_in]))
         for one_in in (1, 6)
     ]
     assert 1 < planned_bytes(config, compute_type) / saved[0] < 1.05 and saved[1] < 0.7 * saved[0]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import RequestError
-from pellucid.model.context import Context, Order
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.device import inference
 from pellucid.model.protocol import Model
 
@@ -75,7 +75,7 @@ def _ask(model: Model, ids: Sequence[int], places: Sequence[int], *, asked: Sequ
     _check_places(model, ids, places)
     turns = {place: turn for turn, place in enumerate(places, start=1)}
     ranks_BT = torch.tensor([[turns.get(place, 0) for place in range(len(ids))]], device=model.device)
-    order = Order(ranks_BT=ranks_BT, places_BP=torch.tensor([[*asked]], device=model.device))
+    order = ReadingOrder(ranks_BT=ranks_BT, places_BP=torch.tensor([[*asked]], device=model.device))
     with inference():
         ids_BT = torch.tensor([[*ids]], device=model.device)
         return model(ids_BT, Context(order=order)).logits_BTV[0].cpu().double().log_softmax(-1)

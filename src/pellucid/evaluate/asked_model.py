@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from torch import Tensor
 
-from pellucid.model.context import Context, EncodedSource, Order
+from pellucid.model.context import Context, EncodedSource, ReadingOrder
 from pellucid.model.mask import Padding
 from pellucid.model.output import Output
 from pellucid.model.protocol import Model
@@ -64,7 +64,7 @@ class AskedModel:
         memory = None if source_BS is None else self._encode(source_BS, source_lengths_B)
         order = None
         if ranks_BT is not None and places_BP is not None:
-            order = Order(ranks_BT=ranks_BT, places_BP=places_BP)
+            order = ReadingOrder(ranks_BT=ranks_BT, places_BP=places_BP)
         training = self.in_training()
         return self.model(ids_BT, Context(mask=mask, memory=memory, order=order, tap=self.tap, training=training))
 

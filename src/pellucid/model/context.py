@@ -47,7 +47,7 @@ class EncodedSource:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Order:
+class ReadingOrder:
     """In which order a row becomes known, and which of its places are asked for: by a model of two streams.
 
     The content of a place sees all places of its own rank and lower; a query sees lower ranks only, so not its own token.
@@ -80,7 +80,7 @@ class Context:
     positions_BT: Tensor | None = None  # of the new ids, below the row's length (None: their places in the row)
     segments_BT: Tensor | None = None  # which part of its row each new id belongs to, from 0 (None: the first)
     memory: EncodedSource | None = None  # what the encoder made of the source, where the model has an encoder
-    order: Order | None = (
+    order: ReadingOrder | None = (
         None  # which places are predicted in which order, by a model of two streams (None: its content)
     )
     earlier: SegmentMemory | None = None  # what such a model read of earlier segments; the new one is added

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.model.attention import Attention
-from pellucid.model.context import Order, Pass
+from pellucid.model.context import ReadingOrder, Pass
 from pellucid.model.mask import Mask
 from pellucid.model.segment_memory import SegmentMemory
 from pellucid.model.tap import within
@@ -42,7 +42,7 @@ class Stream(Pass):
     columns_BPS: Tensor | None  # where among the distances each score finds its own; None: a span, shifted
     other_BPS: Tensor | None  # whether a query and a key lie in different segments; None: segments are not told
     earlier: SegmentMemory | None
-    order: Order | None
+    order: ReadingOrder | None
     contents: dict[int, Content] = field(default_factory=dict)  # of each block; the content stream fills it
 
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
 from pellucid.model.block import shown
-from pellucid.model.context import Context, Order, Pass
+from pellucid.model.context import Context, ReadingOrder, Pass
 from pellucid.model.core import LoweredMask, choose_core
 from pellucid.model.decoder import Decoder
 from pellucid.model.distance_attention import Stream, columns_of, distance_sines
@@ -118,7 +118,7 @@ class TwoStreams(Decoder):
             x_BTD = self._through(*self._ask(this_pass.order, this_pass))
         return shown(this_pass.tap, "final_norm", self.final_norm)(x_BTD)
 
-    def _ask(self, order: Order, content: Stream) -> tuple[Tensor, Stream]:
+    def _ask(self, order: ReadingOrder, content: Stream) -> tuple[Tensor, Stream]:
         """What the queries begin with, [B, P, D], and what the blocks share for them."""
         rows, places_BP = content.rows, order.places_BP
         num_held = rows.num_all - rows.num_new
@@ -138,7 +138,7 @@ class TwoStreams(Decoder):
         return asked.tap("input", F.dropout(x_BPD, self.config.dropout if content.training else 0.0)), asked
 
 
-def _ranks_of_all(order: Order, num_held: int) -> Tensor:
+def _ranks_of_all(order: ReadingOrder, num_held: int) -> Tensor:
     """The rank of every place, [B, S]: what is held comes before everything."""
     return F.pad(order.ranks_BT, (num_held, 0), value=-1)
 

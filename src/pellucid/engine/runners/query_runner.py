@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from pellucid.engine.runners.sequence import Sequence
-from pellucid.model.context import Context, Order
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.device import inference
 from pellucid.model.protocol import Model
 
@@ -72,7 +72,7 @@ class QueryRunner:
         """The logits of the place behind some ids, [V]."""
         known = len(ids)
         ranks_BT = torch.tensor([[0] * known + [1]], device=self.model.device)
-        order = Order(ranks_BT=ranks_BT, places_BP=torch.tensor([[known]], device=self.model.device))
+        order = ReadingOrder(ranks_BT=ranks_BT, places_BP=torch.tensor([[known]], device=self.model.device))
         with inference():
             ids_BT = torch.tensor([[*ids, ANY_ID]], device=self.model.device)
             return self.model(ids_BT, Context(order=order)).logits_BTV[0, 0].float().cpu().numpy()
