@@ -13,6 +13,7 @@ from saved import gradients_as_saved
 from scrambled import scramble
 from torch.nn import functional as F
 
+from pellucid.api import load
 from pellucid.errors import RequestError
 from pellucid.model.build import build
 from pellucid.model.context import Context
@@ -139,6 +140,31 @@ def test_step_by_step_through_a_cache_is_the_whole_row_at_once(name):
     memory, cache = ours.encode(SOURCE_BS, Context(lengths=LENGTHS)), ours.new_cache(20, batch_size=2)
     steps = [ours(TARGET_BT[:, t : t + 1], Context(memory=memory, cache=cache)).logits_BTV for t in range(14)]
     torch.testing.assert_close(torch.cat(steps, 1), logits_of(ours), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["t5", "marian"])
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_the_same_text_is_written_about_a_source(name, num_beams, tmp_path):
+    """Greedily and with beams, as transformers' `generate` writes it."""
+    theirs = transformers.AutoModelForSeq2SeqLM.from_config(FOREIGN[name]())
+    fixed = {key: value.clone() for key, value in theirs.state_dict().items() if "embed_positions" in key}
+    scramble(theirs)
+    theirs.load_state_dict(fixed, strict=False)
+    theirs.eval().save_pretrained(tmp_path)
+    lm = load(tmp_path)
+    for row, length in enumerate(LENGTHS):
+        source = SOURCE_BS[row : row + 1, :length]
+        settings = {
+            "num_beams": num_beams,
+            "max_new_tokens": 9,
+            "do_sample": False,
+            "eos_token_id": 1,
+            "forced_eos_token_id": None,
+            "decoder_start_token_id": theirs.config.pad_token_id,
+        }
+        told = theirs.generate(source, **settings)[0, 1:].tolist()
+        found = lm.search(source[0].tolist(), num_beams=num_beams, max_new_tokens=9, stop_ids=(1,))[0]
+        assert list(found.ids) == told
 
 
 def test_a_pass_without_the_source_is_refused_and_one_with_too_much_as_well():

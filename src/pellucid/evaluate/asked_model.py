@@ -10,21 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 from torch import Tensor
 
 from pellucid.model.context import Context, EncodedSource, ReadingOrder
 from pellucid.model.mask import Padding
 from pellucid.model.output import Output
-from pellucid.model.protocol import Model
+from pellucid.model.protocol import Encodes, Model
 from pellucid.model.tap import Tap, no_tap
-
-
-class Encodes(Protocol):
-    """A model with an encoder."""
-
-    def encode(self, source_BS: Tensor, context: Context) -> EncodedSource: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +57,8 @@ class AskedModel:
         mask = None if lengths_B is None else Padding(lengths_B=lengths_B)
         memory = None if source_BS is None else self._encode(source_BS, source_lengths_B)
         order = None
-        if ranks_BT is not None and places_BP is not None:
+        if ranks_BT is not None:
+            assert places_BP is not None, "an order without places asks for nothing"
             order = ReadingOrder(ranks_BT=ranks_BT, places_BP=places_BP)
         training = self.in_training()
         return self.model(ids_BT, Context(mask=mask, memory=memory, order=order, tap=self.tap, training=training))

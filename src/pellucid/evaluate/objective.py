@@ -24,10 +24,15 @@ from pellucid.untrusted import Table
 OBJECTIVE = "objective"  # in pellucid.json and run.json: the settings of the objective that was learned
 
 
-Sight = Literal[
-    "before", "whole row", "source", "any order"
-]  # what a model sees of a text: its kind, as far as objectives care
-NEEDS: Mapping[str, Sight] = {"causal": "before", "masked": "whole row", "spans": "source", "permutation": "any order"}
+# What a model sees of a text: its kind, as far as objectives care.
+Sight = Literal["before", "whole row", "source", "any order"]
+NEEDS: Mapping[str, Sight] = {
+    "causal": "before",
+    "masked": "whole row",
+    "spans": "source",
+    "seq2seq": "source",
+    "permutation": "any order",
+}
 USUAL: Mapping[Sight, ObjectiveSettings] = {
     "before": CausalSettings(),
     "whole row": MaskedSettings(),

@@ -47,8 +47,8 @@ OWN_FORMAT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 def build_runner(model: Decoder, settings: EngineSettings = PLAIN, *, recorder: Recorder = NULL) -> Runner:
     """The fastest runner that these settings allow for this model on this machine.
 
-    Compiled loops on a CPU, torch elsewhere, and for a model of two streams always. Raises EngineError when `kernels` is "on", or a number format was asked
-    for, and the loops cannot run here.
+    Compiled loops on a CPU, torch elsewhere, and for a model of two streams always. Raises EngineError when `kernels` is
+    "on", or a number format was asked for, and the loops cannot run here.
     """
     obstacle = find_obstacle(model)
     wanted = settings.weights
