@@ -132,6 +132,8 @@ def test_what_was_not_made_for_two_streams_refuses_them_in_a_line(learned: Path,
     lm = pellucid.load(learned)
     with pytest.raises(ModelError, match=r"found: position=relative_sines.*streams.memory=0"):
         check_shown(lm.config)
+    with pytest.raises(ModelError, match="the lens does not show models of this kind"):
+        pellucid.trace(lm, "north")
     with pytest.raises(EngineError, match=r"the loops do not know position=relative_sines.*streams.memory=0"):
         pellucid.load(learned, engine=pellucid.EngineSettings(kernels="on"))
     with pytest.raises(ModelError, match=r"position=relative_sines|streams.memory=0"):
