@@ -34,7 +34,7 @@ SHAPE = {"d_ff": 32, "d_model": 24, "n_heads": 3, "n_kv_heads": 3, "head_dim": 8
 def folder(tmp_path_factory) -> Path:
     """A text in which every word is followed by the same one, and what a model learned of it."""
     path = tmp_path_factory.mktemp("order")
-    words = "north east south west up down left right".split()
+    words = ["north", "east", "south", "west", "up", "down", "left", "right"]
     (path / "round.txt").write_text(" ".join(words * 150), encoding="utf-8")
     return path
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.model.attention import Attention
-from pellucid.model.context import ReadingOrder, Pass
+from pellucid.model.context import Pass, ReadingOrder
 from pellucid.model.mask import Mask
 from pellucid.model.segment_memory import SegmentMemory
 from pellucid.model.tap import within

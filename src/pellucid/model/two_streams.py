@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
 from pellucid.model.block import shown
-from pellucid.model.context import Context, ReadingOrder, Pass
+from pellucid.model.context import Context, Pass, ReadingOrder
 from pellucid.model.core import LoweredMask, choose_core
 from pellucid.model.decoder import Decoder
 from pellucid.model.distance_attention import Stream, columns_of, distance_sines
