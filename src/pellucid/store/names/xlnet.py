@@ -93,9 +93,8 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _from_hf(fields: Fields) -> dict[str, Any]:
-    for key, values in NEUTRAL.items():
-        fields.require(key, *values)
-    fields.seen |= HARMLESS
+    fields.require_all(NEUTRAL)
+    fields.pass_over(*HARMLESS)
     n_heads, d_model, n_layers = fields.whole("n_head"), fields.whole("d_model"), fields.whole("n_layer")
     vocab_size, farthest = fields.whole("vocab_size"), fields.whole("clamp_len", -1, low=-1)
     if n_heads < 1 or d_model % n_heads:
@@ -133,10 +132,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "attn_type": ("bi",), "bi_data": (False,), "untie_r": (True,), "reuse_len": (None, 0), "same_length": (False, True),
     "add_cross_attention": (False,),
 }  # fmt: skip
-HARMLESS = {  # training, heads for other tasks, and whether a pass gives its memory back
-    "dropout", "use_mems_eval", "use_mems_train", "summary_last_dropout", "start_n_top", "end_n_top", "output_past", "num_labels",
-    "_num_labels",
-}  # fmt: skip
+HARMLESS = (  # heads for other tasks, and whether a pass gives its memory back
+    "use_mems_eval", "use_mems_train", "summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout",
+    "start_n_top", "end_n_top", "_num_labels",
+)  # fmt: skip
 XLNET = Family(
     model_type="xlnet",
     architecture="XLNetLMHeadModel",
