@@ -18,7 +18,7 @@ from pellucid.store.names.activations import NAMES, read_activation
 from pellucid.store.names.family import Family, Stored, expand
 from pellucid.store.names.fields import Fields
 
-CONTEXT = 512
+CONTEXT, MEMORY = 512, 512  # of a file that does not say
 AXES: dict[str, tuple[Any, ...]] = {  # those with few values; the first of each is what a file means that does not say
     "position.kind": ("relative_sines",),
     "norm.kind": ("layer",),
@@ -117,7 +117,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
         "d_model": d_model,
         "d_ff": fields.whole("d_inner"),
         "position.farthest": farthest if farthest > 0 else None,
-        "streams.memory": fields.nullable("mem_len", fields.whole, None) or 0,
+        "streams.memory": fields.nullable("mem_len", fields.whole, MEMORY) or 0,
         "feed_forward.kind": read_activation(fields, "ff_activation", "gelu"),
         "norm.eps": fields.number("layer_norm_eps", 1e-12),
         "tied_head": fields.flag("tie_word_embeddings", True),
@@ -130,7 +130,6 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 # batch around, `untie_r` false shares biases among blocks; the same length is only ever asked of a causal model.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "attn_type": ("bi",), "bi_data": (False,), "untie_r": (True,), "reuse_len": (None, 0), "same_length": (False, True),
-    "add_cross_attention": (False,),
 }  # fmt: skip
 HARMLESS = (  # heads for other tasks, and whether a pass gives its memory back
     "use_mems_eval", "use_mems_train", "summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout",
