@@ -105,9 +105,9 @@ class Family:
 
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family does not support; none when it fits."""
-        lacking = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
-        if absent := [said(group, None) for group in lacking if attrgetter(group)(config) is None]:
-            return absent
+        groups = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
+        if absent := [said(group, None) for group in groups if attrgetter(group)(config) is None]:
+            return absent + self.unsaid(config)
         values = {axis: attrgetter(axis)(config) for pair in (*self.equal, *self.multiples) for axis in pair}
         clashes = [pair for pair in self.equal if values[pair[0]] != values[pair[1]]]
         clashes += [pair for pair in self.multiples if values[pair[0]] % values[pair[1]]]
