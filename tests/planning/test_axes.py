@@ -19,6 +19,7 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig, HeadTransform
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
+from pellucid.planning.parts.pooler import PoolerConfig, PoolerLayer
 from pellucid.planning.parts.position import Learned, NoPosition, Relative, Sinusoidal
 from pellucid.planning.presets import PRESETS
 from pellucid.settings import Layer, flatten, nested, resolve, setting, setting_names
@@ -81,6 +82,7 @@ def test_neutral_values_pass_without_being_listed() -> None:
         "attention.window",
         "feed_forward.experts",
         "head.transform",
+        "pooler",
         "encoder",
     }
 
@@ -96,17 +98,19 @@ WHOLE = ModelConfig(
 
 
 BOTH_SIDES = ModelConfig(position=Relative(), encoder=EncoderConfig(n_layers=2))
+POOLED = ModelConfig(causal=False, pooler=PoolerConfig(layer=PoolerLayer(activation="gelu"), labels=("good", "bad")))
 
 
 def test_every_axis_has_one_name_that_means_the_same() -> None:
-    groups = {"feed_forward.experts", "head.transform", "encoder"}  # absent in most models
-    models = (ModelConfig(), WHOLE, ModelConfig(position=Sinusoidal()), BOTH_SIDES)
+    groups = {"feed_forward.experts", "head.transform", "pooler", "encoder"}  # absent in most models
+    models = (ModelConfig(), WHOLE, ModelConfig(position=Sinusoidal()), BOTH_SIDES, POOLED)
     said_of_any = {FLAT.get(name, name) for config in models for name in flat(config)}
     assert {*setting_names(ModelConfig)} == said_of_any - groups
     for config in (
         *PRESETS.values(),
         WHOLE,
         BOTH_SIDES,
+        POOLED,
         ModelConfig.from_axes(sliding_window=4, sliding_layers=(1,), **YARN),
     ):
         assert ModelConfig.from_axes(**flat(config)) == config

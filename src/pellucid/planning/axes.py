@@ -55,10 +55,12 @@ NEUTRAL: Mapping[str, Any] = {
     "embedding.scaled": False,
     "embedding.segments": 0,
     "embedding.norm": False,
+    "head.tokens": True,
     "head.bias": False,
     "head.transform": None,
     "head.scaled": False,
     "head.softcap": None,
+    "pooler": None,
     "encoder": None,
     "causal": True,
 }

@@ -7,7 +7,7 @@ harmless, and any other stops the loading.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from pellucid.errors import ModelError
@@ -18,9 +18,9 @@ MOST_SHOWN = 12  # unknown keys in one message
 
 # Bookkeeping, training and generation: none of these enters the computation of logits.
 HARMLESS = frozenset(
-    """_name_or_path architectures bos_token_id chunk_size_feed_forward decoder_start_token_id dtype eos_token_id
+    """_name_or_path _num_labels architectures bos_token_id chunk_size_feed_forward decoder_start_token_id dtype eos_token_id
     classifier_dropout finetuning_task gradient_checkpointing id2label initializer_range is_decoder is_encoder_decoder label2id
-    max_window_layers model_type n_ctx output_attentions output_hidden_states output_router_logits pad_token_id predict_special_tokens
+    max_window_layers model_type n_ctx num_labels output_attentions output_hidden_states output_router_logits pad_token_id predict_special_tokens
     prefix pretraining_tp problem_type reorder_and_upcast_attn return_dict sep_token_id task_specific_params
     tokenizer_class torch_dtype torchscript transformers_version unk_token_id use_bfloat16 use_cache
     attention_dropout attention_probs_dropout_prob attn_pdrop embd_pdrop hidden_dropout_prob resid_pdrop
@@ -29,10 +29,14 @@ HARMLESS = frozenset(
 
 
 class Fields(Table):
-    """The keys of one config.json, read by kind and within bounds; what was read is remembered."""
+    """The keys of one config.json, read by kind and within bounds; what was read is remembered.
 
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+    `tensors` are the names of the weights beside it, which say what some config.json do not (None: not known).
+    """
+
+    def __init__(self, values: Mapping[str, Any], where: str, tensors: Collection[str] | None = None) -> None:
         super().__init__(values, where, "config.json")
+        self.tensors = tensors
         self.seen: set[str] = set()
 
     def require(self, name: str, *allowed: Any) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pellucid.errors import CorruptFileError, ModelError, SettingsError
 from pellucid.events import Event, Recorder
 from pellucid.planning.config import ModelConfig
 from pellucid.settings import Layer, nested, resolve
-from pellucid.store.names.bert import BERT, ROBERTA
+from pellucid.store.names.bert import BERT, ROBERTA, XLM_ROBERTA
 from pellucid.store.names.family import Family
 from pellucid.store.names.fields import Fields
 from pellucid.store.names.gemma import GEMMA2, GEMMA3
@@ -24,7 +24,7 @@ from pellucid.store.names.smollm import SMOLLM3
 from pellucid.store.names.t5 import T5
 
 FOREIGN = (  # in order of preference when a model's axes fit several
-    QWEN3, LLAMA, QWEN2, MISTRAL, SMOLLM3, GPT2, GEMMA3, GEMMA2, MIXTRAL, QWEN3_MOE, BERT, ROBERTA, MODERNBERT, T5, MARIAN,
+    QWEN3, LLAMA, QWEN2, MISTRAL, SMOLLM3, GPT2, GEMMA3, GEMMA2, MIXTRAL, QWEN3_MOE, BERT, ROBERTA, XLM_ROBERTA, MODERNBERT, T5, MARIAN,
 )  # fmt: skip
 
 
@@ -47,9 +47,15 @@ def family_for(config: ModelConfig, recorder: Recorder) -> Family:
 
 
 def read_config(
-    values: Mapping[str, Any], where: str, *, more_axes: Mapping[str, Any] | None = None
+    values: Mapping[str, Any],
+    where: str,
+    *,
+    more_axes: Mapping[str, Any] | None = None,
+    tensors: Collection[str] | None = None,
 ) -> tuple[Family, ModelConfig]:
     """The family and the axes that a config.json describes; `more_axes` are those it has no words for.
+
+    `tensors` are the names of the weights beside it: a config.json does not say which heads an encoder has.
 
     Raises ModelError when the model is of a kind that is not built here, CorruptFileError when its sizes make no sense.
     """
@@ -63,7 +69,7 @@ def read_config(
             hint="supported: " + ", ".join(known),
         )
     try:
-        axes = family.config_from_hf(Fields(values, where))
+        axes = family.config_from_hf(Fields(values, where, tensors))
         return family, resolve(ModelConfig, Layer(where, nested(axes)), Layer(where, more_axes or {})).settings
     except SettingsError as error:
         raise CorruptFileError(f"config.json: {error.what}", found=error.found, where=where) from error
