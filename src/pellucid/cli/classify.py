@@ -14,7 +14,7 @@ from pellucid.cli.common import (
     Common,
     Terminal,
     common_options,
-    open_model,
+    open_reader,
     pattern_option,
     print_json,
     read_standard_input,
@@ -22,7 +22,7 @@ from pellucid.cli.common import (
     tell_opening,
     typed,
 )
-from pellucid.cli.language import tell
+from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import watch_items
@@ -64,7 +64,7 @@ def use(common: Common, run: str, texts: tuple[str, ...], cut: bool) -> None:
     HEADRUN is what `classify train` made, or another model with labels (…ForSequenceClassification).
     """
     tell_opening(run, quiet=common.as_json)
-    lm = open_model(run, common)
+    lm = open_reader(run, common)
     given = [
         text for one in texts for text in (read_standard_input().splitlines() if one == "-" else [one]) if text.strip()
     ]
@@ -130,7 +130,7 @@ def train(
         **({} if common.seed is None else {"seed": common.seed}),
     )
     rows = [(row.text, row.label) for row in read_labelled(file, text=text_field, label=label_field)]
-    lm = open_model(run, common)
+    lm = open_reader(run, common)
     watch = None if common.as_json else _progress
     report = lm.train_labels(rows, out, settings=settings, watch=watch, recorder=Terminal())
     if common.as_json:
@@ -151,9 +151,9 @@ def _print(report: LabelReport, *, cut_at: int) -> None:
     print_table(
         columns,
         [
-            ("held out", str(report.num_held_out), f"{report.accuracy:.3f}"),
-            ("always the most frequent", str(report.num_held_out), guess),
-            ("learned from", str(report.num_train), f"{report.train_accuracy:.3f}"),
+            (words("held out"), str(report.num_held_out), f"{report.accuracy:.3f}"),
+            (words("always the most frequent"), str(report.num_held_out), guess),
+            (words("learned from"), str(report.num_train), f"{report.train_accuracy:.3f}"),
         ],
     )
     names = ", ".join(f"{name} {count}" for name, count in report.labels.items())

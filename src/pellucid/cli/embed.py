@@ -12,14 +12,15 @@ from pellucid.cli.common import (
     PLACE,
     Common,
     Terminal,
+    as_json,
     common_options,
     encoding_option,
-    open_model,
+    open_reader,
     pattern_option,
     print_json,
     tell_opening,
 )
-from pellucid.cli.language import tell
+from pellucid.cli.language import tell, words
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import watch_items
 from pellucid.counts import counted
@@ -77,7 +78,7 @@ def command(
     if out is not None and out.suffix != ".npz":
         raise SettingsError("vectors are written to a file of numpy's", found=str(out), hint="--out vectors.npz")
     tell_opening(run, quiet=common.as_json)
-    lm = open_model(run, common)
+    lm = open_reader(run, common)
     texts = _read_texts(file, field, encoding)
     found = lm.embed([text for _, text in texts], **how, watch=None if common.as_json else _progress)
     if out is not None:
@@ -136,7 +137,7 @@ def _write(out: Path, texts: Texts, found: Embeddings) -> None:
             texts=np.array(lines),
             origins=np.array(origins),
             num_tokens=np.array(found.num_tokens),
-            how=np.array(str(found.how)),
+            how=np.array(as_json(_about(found))),
         )
 
 
@@ -158,11 +159,14 @@ def _about(found: Embeddings) -> dict[str, Any]:
 def _tell(found: Embeddings) -> None:
     """Say how the vectors were made, and what was not read."""
     how, (num_texts, width) = found.how, found.vectors.shape
-    length = "of length 1" if how.normalise else "as long as they come"
-    tell(
-        f"· {counted(num_texts, 'vector')} of {width} numbers, {length}; pooling: {how.pooling}; {how.said_by}",
-        err=True,
-    )
+    told = {
+        "asked": words("as asked", err=True),
+        "files": words("as modules.json says", err=True),
+        "usual": words("usual for an encoder", err=True),
+    }
+    length = words("of length 1" if how.normalise else "as long as they come", err=True)
+    who = told[how.said_by]
+    tell(f"· {counted(num_texts, 'vector')} of {width} numbers, {length}; pooling: {how.pooling} ({who})", err=True)
     if how.prompt:
         tell(f"· put before every text, as the model's files say: {how.prompt!r}", err=True)
     if found.num_cut:

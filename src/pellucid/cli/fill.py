@@ -10,7 +10,7 @@ from pellucid.cli.common import (
     Common,
     as_trained,
     common_options,
-    open_model,
+    open_reader,
     pattern_option,
     print_json,
     read_standard_input,
@@ -48,7 +48,7 @@ def command(common: Common, run: str, text: str, top: int, one_by_one: bool, mas
     tell_opening(run, quiet=common.as_json)
     from pellucid.engine.fill import to_dict
 
-    lm = open_model(run, common)
+    lm = open_reader(run, common)
     given = as_trained(read_standard_input() if text == "-" else text, lm.checkpoint)
     filled = lm.fill(given, top=top, one_by_one=one_by_one, mask=mask)
     if common.as_json:

@@ -60,7 +60,10 @@ def _read(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DecodingError(
-            "the text is not UTF-8", found=shown(error), where=str(path), hint="iconv -f ENCODING -t UTF-8"
+            "the text is not UTF-8",
+            found=shown(error),
+            where=str(path),
+            hint="translate it first: iconv -f ENCODING -t UTF-8",
         ) from None
     except OSError as error:
         raise InputError("the file cannot be read", found=str(error.strerror), where=str(path)) from error

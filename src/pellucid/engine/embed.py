@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,10 @@ from pellucid.model.pooler import pool
 from pellucid.model.rows import Rows
 from pellucid.planning.parts.pooler import Pooling
 from pellucid.store.checkpoint import Checkpoint
-from pellucid.store.sentence_files import MODULES, read_sentence_files
+from pellucid.store.sentence_files import MODULES, READING, read_sentence_files
 from pellucid.tokens.tokenizer import Tokenizer
+
+Speaker = Literal["asked", "files", "usual"]  # whoever calls, the files beside the model, the habit of encoders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +48,7 @@ class Embedding:
     max_tokens: int
     lowercase: bool = False
     prompt: str = ""
-    said_by: str
-
-    def __str__(self) -> str:
-        length = "of length 1" if self.normalise else "as long as they come"
-        return f"pooling: {self.pooling}, vectors {length}, up to {self.max_tokens} tokens ({self.said_by})"
+    said_by: Speaker  # who says which pooling
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,9 +76,7 @@ def settle_embedding(checkpoint: Checkpoint, pooling: Pooling | None, normalise:
             where=str(checkpoint.directory),
             hint="say --pooling mean (all tokens) or --pooling last (the last one, which has seen all)",
         )
-    asked = [name for name, value in (("pooling", pooling), ("normalise", normalise)) if value is not None]
-    rest = MODULES if told else "usual for an encoder"
-    said_by = ", ".join([*(f"{name} as asked" for name in asked), *([rest] if len(asked) < 2 else [])])
+    said_by: Speaker = "asked" if pooling else "files" if told else "usual"
     limit = told.max_tokens if told else None
     return Embedding(
         pooling=pooling or (told.pooling if told else "mean"),
@@ -107,7 +104,8 @@ def embed_texts(
     """
     given = [how.prompt + (text.lower() if how.lowercase else text) for text in texts]
     frame = frame_of(checkpoint, tokenizer)
-    rows, num_cut = frame_texts(tokenizer, frame, given, max_tokens=how.max_tokens, said_by=how.said_by, cut=cut)
+    limit = "context_length" if how.max_tokens == model.config.context_length else READING
+    rows, num_cut = frame_texts(tokenizer, frame, given, max_tokens=how.max_tokens, said_by=limit, cut=cut)
     vectors = read_in_batches(rows, vectors_of(model, how), model.device, watch)
     return Embeddings(vectors=vectors, how=how, num_tokens=tuple(map(len, rows)), num_cut=num_cut)
 

@@ -39,7 +39,7 @@ WITH_SPACE = ("bpe", "unigram")  # kinds whose tokens hold the space before thei
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class BlankToken:
     """A token for a mask, and how likely the model finds it there."""
 
     id: int
@@ -51,7 +51,7 @@ class Candidate:
 class Blank:
     """A mask: its candidates, the likeliest first, and when it was filled (0: first)."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[BlankToken, ...]
     turn: int
 
 
@@ -187,15 +187,15 @@ def _probabilities(model: Decoder, ids: Sequence[int], places: Sequence[int]) ->
 
 def _best(
     row_V: NDArray[np.float32], is_text_V: NDArray[np.bool_], tokenizer: Tokenizer, top: int
-) -> tuple[Candidate, ...]:
+) -> tuple[BlankToken, ...]:
     """The likeliest tokens that spell text; their probabilities are the model's own, among all tokens."""
     order = np.argsort(-np.where(is_text_V, row_V, -1.0), kind="stable")[: min(top, int(is_text_V.sum()))]
     return tuple(
-        Candidate(id=int(i), text=tokenizer.token_text(int(i)), probability=float(row_V[i])) for i in order.tolist()
+        BlankToken(id=int(i), text=tokenizer.token_text(int(i)), probability=float(row_V[i])) for i in order.tolist()
     )
 
 
-def _joined(parts: Sequence[str], chosen: Sequence[Candidate], tokenizer: Tokenizer) -> str:
+def _joined(parts: Sequence[str], chosen: Sequence[BlankToken], tokenizer: Tokenizer) -> str:
     """The text with the tokens in it; the spaces of the text count, and a token that goes on a word takes the one before."""
     text = parts[0]
     for part, candidate in zip(parts[1:], chosen, strict=True):

@@ -105,14 +105,13 @@ class Family:
         lacking = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
         if not config.head.tokens:  # and nothing that stands around such a head
             lacking = [group for group in lacking if not group.startswith("head.")]
-        if absent := [said(group, None) for group in lacking if attrgetter(group)(config) is None]:
-            return absent
+        absent = [said(group, None) for group in lacking if attrgetter(group)(config) is None]
         wrong = misfits(config, {**SIZES, **TRAINING, **self.axes})
         there = dict(flatten(config)) | {name: getattr(config, name) for name in ("d_attention", "d_kv")}
         clashes = [pair for pair in self.equal if {*pair} <= there.keys() and there[pair[0]] != there[pair[1]]]
         clashes += [pair for pair in self.multiples if there[pair[0]] % there[pair[1]]]
         together = [f"{said(one, there[one])} with {said(two, there[two])}" for one, two in clashes]
-        return wrong + together + self.clashes(config)
+        return absent + wrong + together + self.clashes(config)
 
 
 def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:
