@@ -34,7 +34,7 @@ class Output:
         if self.pooled is None or self.pooled.pair_logits_B2 is None:
             raise RequestError(
                 "this model does not say whether two parts of a row belong together",
-                hint="train one: --set objective=next_sentence",
+                hint="give a model whose file has that head, such as a BertForPreTraining",
             )
         return self.pooled.pair_logits_B2
 
