@@ -25,6 +25,7 @@ from pellucid.planning.presets import PRESETS
 from pellucid.settings import Layer, flatten, nested, resolve, setting, setting_names
 from pellucid.store.names.family import Stored, expand, to_foreign
 from pellucid.store.names.gguf import ARCHITECTURES
+from pellucid.store.names.pellucid import PELLUCID
 from pellucid.store.names.registry import FOREIGN
 
 YARN = {"rope_scaling": "yarn", "rope_factor": 2.0, "rope_attention_factor": 1.5}
@@ -164,3 +165,10 @@ def test_a_window_has_no_place_in_a_gguf_file(architecture) -> None:
     for window in (SlidingWindow(size=8), SlidingWindow(size=8, layers=(0,))):
         windowed = dataclasses.replace(config, attention=dataclasses.replace(config.attention, window=window))
         assert "attention.window.size=8" in architecture.family.misfits(windowed)
+
+
+def test_our_own_files_say_every_axis() -> None:
+    windows = ModelConfig(attention=AttentionConfig(window=SlidingWindow(size=4)))
+    no_layer = ModelConfig(causal=False, pooler=PoolerConfig(layer=None, labels=("a", "b")))
+    for config in (*PRESETS.values(), WHOLE, BOTH_SIDES, POOLED, windows, no_layer):
+        assert PELLUCID.unsaid(config) == []

@@ -2,10 +2,10 @@
 
 RoBERTa's files differ in names, and in that positions begin behind the id of padding: with `pad_token_id` 1 the first
 token has row 2 of the table, and 514 rows hold 512 positions. Its classifier is two layers of its own, which compute what
-BERT's pooler and classifier do. XLM-RoBERTa is RoBERTa with another vocabulary.
+BERT's pooler and classifier do. XLM-R and CamemBERT are RoBERTa in other languages.
 
-Source: Devlin et al. 2019 (BERT), Liu et al. 2019 (RoBERTa), Conneau et al. 2020 (XLM-RoBERTa); the key names are those
-of transformers' BertConfig and RobertaConfig.
+Source: Devlin et al. 2019 (BERT), Liu et al. 2019 (RoBERTa), Conneau et al. 2020 (XLM-R), Martin et al. 2020 (CamemBERT);
+the key names are those of transformers' BertConfig and RobertaConfig.
 """
 
 from __future__ import annotations
@@ -135,11 +135,12 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+NEUTRAL = {"position_embedding_type": ("absolute",), "tie_word_embeddings": (True,), "directionality": ("bidi",)}
+POOLER = ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type")  # another program's, never built
+
+
 def _from_hf(fields: Fields, heads: Heads) -> dict[str, Any]:
-    fields.require("position_embedding_type", "absolute")
-    fields.require("is_decoder", False)
-    fields.require("add_cross_attention", False)
-    fields.require("tie_word_embeddings", True)
+    fields.require_all(NEUTRAL)
     n_heads, d_model = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     if n_heads < 1 or d_model % n_heads:
         raise fields.unsupported("num_attention_heads", n_heads)
@@ -168,6 +169,7 @@ def _head_axes(heads: Heads) -> dict[str, Any]:
 
 
 def _bert_from_hf(fields: Fields) -> dict[str, Any]:
+    fields.pass_over(*(f"pooler_{name}" for name in POOLER))
     heads = read_heads(fields, "Bert", tuple(KINDS), BERT_MARKS, "bert.")
     axes = _from_hf(fields, heads)
     fields.check_all_read()
@@ -182,7 +184,10 @@ def _roberta_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 def _roberta_from_hf(fields: Fields, stem: str = "Roberta") -> dict[str, Any]:
     heads = read_heads(fields, stem, WITHOUT_PAIRS, ROBERTA_MARKS, "roberta.")
-    axes, first = _from_hf(fields, heads), fields.whole("pad_token_id", 1) + 1
+    axes, pad = _from_hf(fields, heads), fields.nullable("pad_token_id", fields.whole, 1)
+    if pad is None:  # positions are counted from it
+        raise fields.unsupported("pad_token_id", None, 1)
+    first = pad + 1
     if axes["context_length"] <= first:
         raise fields.unsupported("max_position_embeddings", axes["context_length"])
     fields.check_all_read()
@@ -230,10 +235,16 @@ ROBERTA = Family(
     repeats={"lm_head.decoder.bias": "lm_head.bias"},
 )
 
-XLM_ROBERTA = replace(
-    ROBERTA,
-    model_type="xlm-roberta",
-    architecture="XLMRobertaForMaskedLM",
-    architecture_of=lambda config: architecture_of(config, "XLMRoberta"),
-    config_from_hf=lambda fields: _roberta_from_hf(fields, "XLMRoberta"),
-)
+
+def _spelled(model_type: str, stem: str) -> Family:
+    """RoBERTa under another name."""
+    return replace(
+        ROBERTA,
+        model_type=model_type,
+        architecture=f"{stem}ForMaskedLM",
+        architecture_of=lambda config: architecture_of(config, stem),
+        config_from_hf=lambda fields: _roberta_from_hf(fields, stem),
+    )
+
+
+XLM_ROBERTA, CAMEMBERT = _spelled("xlm-roberta", "XLMRoberta"), _spelled("camembert", "Camembert")

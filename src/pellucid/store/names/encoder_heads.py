@@ -82,6 +82,8 @@ def read_heads(fields: Fields, stem: str, kinds: tuple[str, ...], marks: Mapping
         for head, mark in marks.items()
     }
     claimed = KINDS[told[0].removeprefix(stem)] if told else Heads(tokens=held is None)
+    if held is None and claimed == KINDS["Model"]:  # most files of vectors alone have a pooler too
+        claimed = Heads(pooler="pooler" in marks)
     return Heads(
         tokens=claimed.tokens or there["tokens"],
         pooler=claimed.pooler or there.get("pooler", False),

@@ -100,18 +100,22 @@ class Family:
         chosen = {axis: value for axis, value in chosen.items() if axis not in self.axes and axis not in groups}
         return chosen | first | dict(self.needs)
 
+    def unsaid(self, config: ModelConfig) -> list[str]:
+        """The axes of `config` with values that no file of this family can say."""
+        return misfits(config, {**SIZES, **TRAINING, **self.axes})
+
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family does not support; none when it fits."""
-        lacking = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
+        groups = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
         if not config.head.tokens:  # and nothing that stands around such a head
-            lacking = [group for group in lacking if not group.startswith("head.")]
-        absent = [said(group, None) for group in lacking if attrgetter(group)(config) is None]
-        wrong = misfits(config, {**SIZES, **TRAINING, **self.axes})
+            groups = [group for group in groups if not group.startswith("head.")]
+        if absent := [said(group, None) for group in groups if attrgetter(group)(config) is None]:
+            return absent + self.unsaid(config)
         there = dict(flatten(config)) | {name: getattr(config, name) for name in ("d_attention", "d_kv")}
         clashes = [pair for pair in self.equal if {*pair} <= there.keys() and there[pair[0]] != there[pair[1]]]
         clashes += [pair for pair in self.multiples if there[pair[0]] % there[pair[1]]]
         together = [f"{said(one, there[one])} with {said(two, there[two])}" for one, two in clashes]
-        return absent + wrong + together + self.clashes(config)
+        return self.unsaid(config) + together + self.clashes(config)
 
 
 def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:
