@@ -110,6 +110,12 @@ def check_fills(config: ModelConfig) -> None:
             found=kind,
             hint="try pellucid generate, or a model that was trained with --set objective=masked",
         )
+    if config.streams is not None:
+        raise RequestError(
+            "this model continues a text, and cannot fill a blank within one",
+            found="a model of two streams",
+            hint="try pellucid generate, or a model that was trained with --set objective=masked",
+        )
     if not config.head.tokens:
         raise RequestError(
             "this model scores no tokens, so it cannot fill a blank",

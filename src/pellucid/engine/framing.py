@@ -32,7 +32,9 @@ def frame_of(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Frame:
 
 
 def check_one_text(config: ModelConfig) -> None:
-    """Raise RequestError for a model that reads a source and a text: no vector stands for both."""
+    """Raise RequestError for a model of which no vector stands for a text alone."""
+    if config.streams is not None:
+        raise RequestError("vectors of a model of two streams are not made here", hint="give an encoder (BERT)")
     if config.encoder is not None:
         raise RequestError(
             "this model reads two texts, a source and an answer",

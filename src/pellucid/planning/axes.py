@@ -61,7 +61,9 @@ NEUTRAL: Mapping[str, Any] = {
     "head.scaled": False,
     "head.softcap": None,
     "pooler": None,
+    "position.farthest": None,
     "encoder": None,
+    "streams": None,
     "causal": True,
 }
 

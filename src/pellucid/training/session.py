@@ -153,7 +153,7 @@ class Session:
             reason=reason,
             checkpoint=None if latest is None else latest.directory,
             best=self.run.best() or latest,
-            continues_text=sight_of(self.plan.config) == "before",
+            continues_text=sight_of(self.plan.config) in ("before", "any order"),
             opening=find_opening(self.opened.prepared.train, self.opened.tokenizer),
         )
 
