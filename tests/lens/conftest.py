@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import torch
+from lens_families import models_of
 from scrambled import scrambled
 
-from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.lens.dispatch import Dispatch
-from pellucid.lens.models import Models, Opened
+from pellucid.lens.models import Models
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
-from pellucid.store.checkpoint import Checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
 
@@ -41,17 +38,6 @@ class DeskOfOneText(Dispatch):
 
     def text(self, node: int) -> None:
         return None
-
-
-def models_of(model: Decoder, tokenizer: Tokenizer) -> Models:
-    """A model in memory as the lens opens it."""
-    checkpoint = Checkpoint(
-        directory=Path(__file__), config=model.config, weights={}, tokenizer=tokenizer, info={}, generation={},
-        dtype=torch.float32,
-    )  # fmt: skip
-    opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)
-    opened.__dict__["about"] = {"name": "scrambled"}
-    return Models(opened)
 
 
 def desk_of(model: Decoder, text: str) -> Dispatch:

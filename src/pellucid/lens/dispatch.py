@@ -30,6 +30,7 @@ from pellucid.lens import (
     card,
     chances,
     embedding_map,
+    experts,
     logit_lens,
     neurons,
     replay,
@@ -48,6 +49,7 @@ from pellucid.lens.models import Models, open_models
 from pellucid.lens.page import export
 from pellucid.lens.questions import list_questions
 from pellucid.lens.record import describe_model
+from pellucid.lens.shows import PLAIN, Shown, check_shown
 from pellucid.lens.state import MOST_TRACES, LensState
 from pellucid.lens.trace import TracePage
 from pellucid.setting_values import nearest
@@ -67,6 +69,7 @@ PARTS = (
     logit_lens,
     attention,
     neurons,
+    experts,
     timeline,
     training_step,
     export,
@@ -82,17 +85,23 @@ class Dispatch(LensState):
     def __init__(self, models: Models) -> None:
         super().__init__(models)
         self.methods: dict[str, Method] = {"about": about}
+        self.shows: dict[str, Shown] = {"about": None}
         for part in PARTS:
             self.methods |= part.METHODS
+            self.shows |= part.SHOWS
         self._lock = RLock()
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
-        """Answer one question. Raises RequestError for a method or a parameter that does not exist."""
+        """Answer one question. Raises RequestError for a method or a parameter that does not exist.
+
+        Raises NotShownError where the question does not know all axes of the model (`shows`).
+        """
         function = self.methods.get(method)
         if function is None:
             shown = method[:MOST_NAME]
             raise RequestError(f"there is no question {shown!r}", hint=nearest(shown, list(self.methods)))
         read = read_fields(self.config, method, function, params)
+        check_shown(self.config, self.shows.get(method, PLAIN), method)
         with self._lock:
             return function(self, **read)
 

@@ -12,6 +12,7 @@ from typing import Any
 from pellucid.counts import counted
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.shows import Shown
 from pellucid.lens.state import LensState
 from pellucid.tokens.browse import label_of, label_of_spelled
 from pellucid.tokens.explain import Explainer, How, MergesExplanation, WholeExplanation, read_signs
@@ -118,3 +119,4 @@ def _tell_lattice(tokenizer: Tokenizer, how: UnigramExplanation) -> dict[str, An
 
 
 METHODS = {"replay": replay}
+SHOWS: dict[str, Shown] = dict.fromkeys(METHODS, None)

@@ -1,0 +1,69 @@
+"""What a model is given of a prompt: the ids of its row and, where it has an encoder, those of the source.
+
+    predicts what follows     <bos> text                       and it writes on
+    sees both sides           <bos> text <eos>                 a hidden token is written by its name: "The [MASK] is in the box."
+    reads a source            <bos> text <eos>  |  <start>     the text is the source; what the decoder writes begins with <start>
+
+Names are those of the tokenizer's own tokens; a mark that it lacks is left out. Ids are taken as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pellucid.data.objectives.seq2seq import start_id
+from pellucid.planning.config import ModelConfig
+from pellucid.tokens.prompt import Prompt, read_prompt
+from pellucid.tokens.tokenizer import Tokenizer
+
+
+def give(prompt: Prompt, tokenizer: Tokenizer, config: ModelConfig) -> tuple[int, ...]:
+    """All ids that a prompt becomes: the source first, where there is one, then the row.
+
+    >>> from pellucid.tokens.train import train_characters
+    >>> give("ab", train_characters(["ab"], specials="none"), ModelConfig(causal=False))
+    (0, 1)
+    """
+    if config.causal and config.encoder is None:
+        return tuple(read_prompt(prompt, tokenizer))
+    given = _whole(prompt, tokenizer, config) if isinstance(prompt, str) else read_prompt(prompt, tokenizer)
+    return tuple(given) if config.encoder is None else (*given, start_id(tokenizer))
+
+
+def masked_places(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """Where a token is hidden in a row."""
+    return [place for place, token_id in enumerate(ids) if token_id == tokenizer.roles.first("mask")]
+
+
+def spell(ids: Sequence[int], tokenizer: Tokenizer, *, masks: bool) -> bytes:
+    """The bytes that ids stand for, hidden tokens by their name where a model fills them in."""
+    mask_id, name = _mask(tokenizer)
+    parts: list[list[int]] = [[]]
+    for token_id in ids:
+        if masks and token_id == mask_id:
+            parts.append([])
+        else:
+            parts[-1].append(token_id)
+    return name.encode().join(tokenizer.decode_bytes(part) for part in parts)
+
+
+def _whole(text: str, tokenizer: Tokenizer, config: ModelConfig) -> list[int]:
+    """<bos> text <eos>, with the ids of hidden tokens where the model fills them in."""
+    mask_id, name = _mask(tokenizer)
+    pieces = text.split(name) if name and not config.causal else [text]
+    ids = [] if (begin := _first(tokenizer, tokenizer.bos_id, "cls")) is None else [begin]
+    for place, piece in enumerate(pieces):
+        ids += [mask_id] * (place > 0) if mask_id is not None else []
+        ids += tokenizer.encode(piece).ids
+    end = _first(tokenizer, tokenizer.eos_id, "sep")
+    return ids if end is None else [*ids, end]
+
+
+def _mask(tokenizer: Tokenizer) -> tuple[int | None, str]:
+    """The id and the name of the token that hides others."""
+    mask_id = tokenizer.roles.first("mask")
+    return mask_id, "" if mask_id is None else tokenizer.token_text(mask_id)
+
+
+def _first(tokenizer: Tokenizer, own: int | None, role: str) -> int | None:
+    return tokenizer.roles.first(role) if own is None else own  # type: ignore[arg-type]
