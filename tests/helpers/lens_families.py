@@ -103,7 +103,7 @@ FAMILIES: Mapping[str, ModelConfig] = {**DECODERS, **ENCODERS, **ENCODER_DECODER
 TEXTS = (
     dict.fromkeys(DECODERS, "the cat sat on")
     | dict.fromkeys(ENCODERS, "the <mask> sat on")
-    | {name: "the cat sat on the mat" for name in ENCODER_DECODERS}
+    | dict.fromkeys(ENCODER_DECODERS, "the cat sat on the mat")
 )
 
 

@@ -333,7 +333,7 @@ def test_positions_are_those_of_the_layer() -> None:
 def test_what_is_not_listed_is_not_shown() -> None:
     """Deny by default: an axis that a question was never told of is refused, and so is one that nobody was told of."""
     for axis in ("attention.softcap", "norm.placement", "embedding.scaled", "attention.scale"):
-        with pytest.raises(NotShownError, match="not shown of models of this kind|norms stand behind"):
+        with pytest.raises(NotShownError, match=r"not shown of models of this kind|norms stand behind"):
             check_shown(DECODERS["gemma2"], {name: values for name, values in EVERY.items() if name != axis})
     assert set(METHODS) == {name for part in PARTS for name in part.SHOWS}
     for config in FAMILIES.values():

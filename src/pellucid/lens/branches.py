@@ -26,7 +26,7 @@ from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import ContextError, CorruptFileError, RequestError
 from pellucid.lens.given import give
-from pellucid.lens.logits_cache import LogitsCache, Rows
+from pellucid.lens.logits_cache import LogitRows, LogitsCache
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.tree import Node, Tree, parse
 from pellucid.planning.config import ModelConfig
@@ -48,7 +48,7 @@ class Branches:
     `step` and `choose` return the new nodes; the tree's current node is the last of them.
     """
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer, rows: Rows | None = None) -> None:
+    def __init__(self, runner: Runner, tokenizer: Tokenizer, rows: LogitRows | None = None) -> None:
         """`rows` computes the logits after some ids; by default the runner does."""
         self.runner, self.tokenizer = runner, tokenizer
         self.tree, self.rows = Tree(), rows or LogitsCache(runner)
@@ -88,7 +88,7 @@ class Branches:
         """The ids of a prompt that the decoder reads where there is an encoder: the one that it begins with."""
         return int(self.runner.config.encoder is not None)
 
-    def row(self, node: int, position: int | None = None, *, rows: Rows | None = None) -> np.ndarray:
+    def row(self, node: int, position: int | None = None, *, rows: LogitRows | None = None) -> np.ndarray:
         """The logits after a node's text, [V], or after the id at an earlier `position`; `rows` computes them."""
         ids, before = self.ids(node), len(self.source(node))
         place = len(ids) - 1 if position is None else position

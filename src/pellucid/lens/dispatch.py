@@ -44,6 +44,7 @@ from pellucid.lens import (
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import describe_tree
 from pellucid.lens.fields import Method, read_fields
+from pellucid.lens.given import mask_name
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.models import Models, open_models
 from pellucid.lens.page import export
@@ -138,7 +139,11 @@ def about(lens: Dispatch) -> Answer:
         {
             "model": describe_model(opened.model, opened.about),
             "runner": {"name": lens.runner.name, "exact": lens.runner.exact},
-            "tokenizer": {"kind": lens.tokenizer.kind, "size": lens.tokenizer.vocab_size},
+            "tokenizer": {
+                "kind": lens.tokenizer.kind,
+                "size": lens.tokenizer.vocab_size,
+                "mask": mask_name(lens.tokenizer),
+            },
             "run": str(lens.run.path) if lens.run else None,
             "checkpoints": [{"step": step, "loss": losses.get(step)} for step in lens.checkpoints],
             "tree": describe_tree(lens.branches),

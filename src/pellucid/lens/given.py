@@ -37,7 +37,7 @@ def masked_places(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
 
 def spell(ids: Sequence[int], tokenizer: Tokenizer, *, masks: bool) -> bytes:
     """The bytes that ids stand for, hidden tokens by their name where a model fills them in."""
-    mask_id, name = _mask(tokenizer)
+    mask_id, name = tokenizer.roles.first("mask"), mask_name(tokenizer) or ""
     parts: list[list[int]] = [[]]
     for token_id in ids:
         if masks and token_id == mask_id:
@@ -49,7 +49,7 @@ def spell(ids: Sequence[int], tokenizer: Tokenizer, *, masks: bool) -> bytes:
 
 def _whole(text: str, tokenizer: Tokenizer, config: ModelConfig) -> list[int]:
     """<bos> text <eos>, with the ids of hidden tokens where the model fills them in."""
-    mask_id, name = _mask(tokenizer)
+    mask_id, name = tokenizer.roles.first("mask"), mask_name(tokenizer)
     pieces = text.split(name) if name and not config.causal else [text]
     ids = [] if (begin := _first(tokenizer, tokenizer.bos_id, "cls")) is None else [begin]
     for place, piece in enumerate(pieces):
@@ -59,10 +59,10 @@ def _whole(text: str, tokenizer: Tokenizer, config: ModelConfig) -> list[int]:
     return ids if end is None else [*ids, end]
 
 
-def _mask(tokenizer: Tokenizer) -> tuple[int | None, str]:
-    """The id and the name of the token that hides others."""
+def mask_name(tokenizer: Tokenizer) -> str | None:
+    """How the token that hides others is written; None where there is none."""
     mask_id = tokenizer.roles.first("mask")
-    return mask_id, "" if mask_id is None else tokenizer.token_text(mask_id)
+    return None if mask_id is None else tokenizer.token_text(mask_id)
 
 
 def _first(tokenizer: Tokenizer, own: int | None, role: str) -> int | None:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import RequestError
-from pellucid.lens.reader import Reader
+from pellucid.lens.reader import SourceReader
 from pellucid.lens.sites import Site, changing, find_site, watching
 from pellucid.model.context import Context
 from pellucid.model.device import inference
@@ -72,7 +72,7 @@ def row(model: Model, ids: Sequence[int]) -> Tensor:
 
 def asked_of(model: Model) -> int | None:
     """The place whose prediction is asked; None: that after the last token."""
-    return model.place if isinstance(model, Reader) else None
+    return model.place if isinstance(model, SourceReader) else None
 
 
 def ablate(model: Model, ids: Sequence[int], site: Site, how: How = "zero") -> Tensor:
@@ -119,9 +119,9 @@ def occlude(model: Model, ids: Sequence[int], target: Target, replacement: int |
     middle = () if replacement is None else (replacement,)
     variants = [[*ids[:place], *middle, *ids[place + 1 :]] for place in range(num_ids)]
     rows, first = torch.tensor(variants, device=model.device), 0 if asked is None else asked
-    earlier = model.moved(-1) if isinstance(model, Reader) and replacement is None else model
+    earlier = model.moved(-1) if isinstance(model, SourceReader) and replacement is None else model
     for reads, places in ((earlier, slice(0, first)), (model, slice(first + (asked is not None), num_ids))):
-        # Rows in slices, so that a long text does not need T² positions at once.
+        # LogitRows in slices, so that a long text does not need T² positions at once.
         parts = rows[places].split(max(1, 4096 // num_ids)) if len(rows[places]) else ()
         after = [target.read(predict(reads, part)) for part in parts]
         effects_T[places] = torch.cat([*after, before[:0]]) - before

@@ -3,7 +3,7 @@
     asked for the row after      a b c d e
     a sequence kept holds        a b c x         its first three positions are reused (grey), d and e are computed
 
-Rows of logits are cached too: a second request reads nothing and reports the cost of the first. A runner whose bits
+LogitRows of logits are cached too: a second request reads nothing and reports the cost of the first. A runner whose bits
 depend on the ids alone (the compiled loops) may reuse any shared beginning. In torch the order of a sum depends on how
 many ids are read at once. So torch always reads a prompt whole and the rest token by token, as `pellucid generate`
 does; the same seed then gives the same token here and on the command line.
@@ -27,7 +27,7 @@ from pellucid.engine.account import ReadCost
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.errors import ContextError
-from pellucid.lens.reader import Reader
+from pellucid.lens.reader import SourceReader
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 
@@ -36,7 +36,7 @@ NUM_ROWS = 64  # rows of logits kept: at 50,000 tokens 13 MB
 ROOM = 256  # positions that a cache has beyond twice the text it starts with
 
 
-class Rows(Protocol):
+class LogitRows(Protocol):
     """Whatever computes the logits after some ids."""
 
     def after(self, ids: abc.Sequence[int], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
@@ -58,7 +58,7 @@ class WholeRows:
         started, source = time.perf_counter(), tuple(ids[: num_prompt - 1])
         text_BT = torch.tensor([ids[num_prompt - 1 :]], device=self.model.device)
         with inference():
-            row_V = Reader(model=self.model, source=source)(text_BT, last_only=True).logits_BTV[0, -1].float()
+            row_V = SourceReader(model=self.model, source=source)(text_BT, last_only=True).logits_BTV[0, -1].float()
         seconds = time.perf_counter() - started
         cost = ReadCost(runner=self.name, exact=False, num_reused=0, num_computed=len(ids), seconds=seconds)
         return row_V.cpu().numpy(), cost

@@ -59,7 +59,9 @@ def _of_position(lens: LensState, place: dict[str, Any], position: int, last: in
     yield "replay", {"at": place, "position": position}
     yield "card", {"id": token}
     yield "vectors", {"at": place, "position": position}
-    yield "logits", {"at": place} if position == last else {"at": place, "position": position}
+    usual = lens.trace(At(node=place["node"], checkpoint=checkpoint)).header["predicted"]
+    asked = {} if position == (last if usual is None else usual) else {"position": position}
+    yield "logits", {"at": place, **asked}
     yield "draws", {"seed": 0, "position": position + 1, "count": 1}
     yield "draws", {"seed": 0, "position": position + 1, "count": 1000}
     yield "tokens", {"text": lens.tokenizer.decode(lens.ids(place["node"])[: position + 1])}

@@ -25,7 +25,7 @@ from pellucid.planning.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Reader:
+class SourceReader:
     """A decoder, the ids of the source that it reads (none without an encoder), and the place that is asked about."""
 
     model: Decoder
@@ -62,7 +62,7 @@ class Reader:
             return None
         return EncodedSource(source_BSD=self._encoded_1SD.expand(num_rows, -1, -1), lengths=None)
 
-    def moved(self, places: int) -> Reader:
+    def moved(self, places: int) -> SourceReader:
         """The same, asked about a place that moved."""
         return self if self.place is None else dataclasses.replace(self, place=self.place + places)
 

@@ -20,10 +20,10 @@ from pellucid.engine.runners.runner import Runner
 from pellucid.errors import NotShownError, RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches
-from pellucid.lens.given import masked_places
-from pellucid.lens.logits_cache import LogitsCache, Rows, WholeRows
+from pellucid.lens.given import mask_name, masked_places
+from pellucid.lens.logits_cache import LogitRows, LogitsCache, WholeRows
 from pellucid.lens.models import Models, Opened
-from pellucid.lens.reader import Reader
+from pellucid.lens.reader import SourceReader
 from pellucid.lens.record import LiveTrace, record_trace
 from pellucid.lens.trace import TracePage
 from pellucid.lens.tree import Tree
@@ -89,9 +89,9 @@ class LensState(ABC):
         """The model at a step of the run; None is the one that was opened."""
         return self.models.open(checkpoint).model
 
-    def reader(self, at: At, place: int | None = None) -> Reader:
+    def reader(self, at: At, place: int | None = None) -> SourceReader:
         """The model at a step with the source of a node; `place` is the one whose prediction is asked (None: the last)."""
-        return Reader(model=self.model(at.checkpoint), source=self.source(at.node), place=place)
+        return SourceReader(model=self.model(at.checkpoint), source=self.source(at.node), place=place)
 
     def row_at(self, at: At, position: int | None = None) -> NDArray[np.float32]:
         """The logits after a node's text (or after an earlier position of it) under a checkpoint, float32 [V].
@@ -121,18 +121,20 @@ class LensState(ABC):
             return position
         if hidden and position is None:
             return hidden[0]
-        mask_id = self.tokenizer.roles.first("mask")
+        mask = mask_name(self.tokenizer)
+        if hidden:
+            hint = f"give {hidden[0]}, or leave it out"
+        elif mask is None:
+            hint = "its tokenizer has no token that hides others"
+        else:
+            hint = f"write {mask} in place of a word, and select it"
         raise NotShownError(
             "this model predicts hidden tokens, and sees the token at this place",
-            found="no token is hidden" if not hidden else f"hidden: {', '.join(map(str, hidden))}",
-            hint=(
-                "its tokenizer has no token that hides others"
-                if mask_id is None
-                else f"write {self.tokenizer.token_text(mask_id)} in place of a word, and select it"
-            ),
+            found=f"hidden: {', '.join(map(str, hidden))}" if hidden else "no token is hidden",
+            hint=hint,
         )
 
-    def _rows(self, opened: Opened) -> Rows:
+    def _rows(self, opened: Opened) -> LogitRows:
         """What computes the logits after some ids with a model."""
         if self.config.encoder is not None:
             return WholeRows(opened.model, opened.runner.name)

@@ -34,7 +34,7 @@ from pellucid.lens.interventions import (
     row,
     sweep,
 )
-from pellucid.lens.reader import Reader
+from pellucid.lens.reader import SourceReader
 from pellucid.lens.shows import EVERY, SUMS
 from pellucid.lens.sites import Kind, find_site
 from pellucid.lens.state import LensState
@@ -51,7 +51,7 @@ NUM_LIKELIEST = 8  # candidates that an answer names, to choose A and B from
 class Prediction:
     """The subject of a question: a model, the ids it has read, and its prediction of the next one."""
 
-    reader: Reader
+    reader: SourceReader
     ids: tuple[int, ...]
     target: Target
     logits_V: Tensor
@@ -252,7 +252,7 @@ def sweep_of(
     return Answer(value, {"effects": _numbers(effects)})
 
 
-def _second(lens: LensState, text: str, asked: Prediction) -> tuple[tuple[int, ...], Reader]:
+def _second(lens: LensState, text: str, asked: Prediction) -> tuple[tuple[int, ...], SourceReader]:
     """The ids of a second text, and the model as it is asked about them.
 
     Beside an encoder the second text is another source, and what the decoder reads stays the same.
