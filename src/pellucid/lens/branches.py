@@ -221,8 +221,9 @@ def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
     chip = chips_of(branches.tokenizer, node.ids[-1:])["chips"][0]
     text = node.text
     if node.parent is None and text is None:
-        text = branches.tokenizer.decode(node.ids)
-    return {**vars(node), "ids": list(node.ids), "token": chip, "text": text, "total": branches.tree.total(node.id)}
+        text = branches.tokenizer.decode(branches.source(node.id) or node.ids)
+    ids = node.ids[len(branches.source(node.id)) :] if node.parent is None else node.ids  # what the decoder reads
+    return {**vars(node), "ids": list(ids), "token": chip, "text": text, "total": branches.tree.total(node.id)}
 
 
 def describe_tree(branches: Branches) -> dict[str, Any]:

@@ -41,10 +41,9 @@ def prompt(lens: LensState, *, text: str) -> Answer:
 def path_of(lens: LensState, *, node: int) -> Answer:
     """The text from the prompt to a node as display tokens and groups, and the node of each token."""
     path = lens.tree.path(node)
-    owners = [step.id for step in path for _ in step.ids]
-    return Answer(
-        {**chips_of(lens.tokenizer, lens.tree.text_ids(node)), "nodes": owners, "num_prompt": len(path[0].ids)}
-    )
+    ids, before = lens.ids(node), len(lens.source(node))
+    owners = [step.id for step in path for _ in step.ids][before:]
+    return Answer({**chips_of(lens.tokenizer, ids), "nodes": owners, "num_prompt": len(path[0].ids) - before})
 
 
 def step(lens: LensState, *, node: int, sampling: dict[str, Any], count: int = 1) -> Answer:

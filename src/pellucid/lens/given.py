@@ -47,12 +47,37 @@ def spell(ids: Sequence[int], tokenizer: Tokenizer, *, masks: bool) -> bytes:
     return name.encode().join(tokenizer.decode_bytes(part) for part in parts)
 
 
+def text_at(text: str, place: int, tokenizer: Tokenizer, config: ModelConfig) -> tuple[str, int] | None:
+    """The text that the token at a place of the row was cut out of, and the token's place in that text alone.
+
+    None for a token that no text was cut into: a special one, a hidden one, or one that the model wrote.
+    """
+    if config.encoder is not None:  # the row is what the decoder writes
+        return None
+    place -= len(tokenizer.encode_prompt("")) if config.causal else len(_begin(tokenizer))
+    for piece in _pieces(text, tokenizer, config):
+        length = len(tokenizer.encode(piece).ids)
+        if 0 <= place < length:
+            return piece, place
+        place -= length + 1  # the hidden token behind it
+    return None
+
+
+def _pieces(text: str, tokenizer: Tokenizer, config: ModelConfig) -> list[str]:
+    """The parts of a text between hidden tokens."""
+    name = mask_name(tokenizer)
+    return text.split(name) if name and not config.causal else [text]
+
+
+def _begin(tokenizer: Tokenizer) -> list[int]:
+    begin = _first(tokenizer, tokenizer.bos_id, "cls")
+    return [] if begin is None else [begin]
+
+
 def _whole(text: str, tokenizer: Tokenizer, config: ModelConfig) -> list[int]:
     """<bos> text <eos>, with the ids of hidden tokens where the model fills them in."""
-    mask_id, name = tokenizer.roles.first("mask"), mask_name(tokenizer)
-    pieces = text.split(name) if name and not config.causal else [text]
-    ids = [] if (begin := _first(tokenizer, tokenizer.bos_id, "cls")) is None else [begin]
-    for place, piece in enumerate(pieces):
+    mask_id, ids = tokenizer.roles.first("mask"), _begin(tokenizer)
+    for place, piece in enumerate(_pieces(text, tokenizer, config)):
         ids += [mask_id] * (place > 0) if mask_id is not None else []
         ids += tokenizer.encode(piece).ids
     end = _first(tokenizer, tokenizer.eos_id, "sep")
