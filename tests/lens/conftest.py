@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 from lens_families import models_of
 from scrambled import scrambled
 
@@ -44,6 +45,15 @@ def desk_of(model: Decoder, text: str) -> Dispatch:
     """A dispatch on a model in memory, with a tokenizer of one token a byte."""
     tokenizer = train_bpe(["a"], 258, specials="none")
     return DeskOfOneText(models_of(model, tokenizer), tokenizer.encode(text).ids)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Models here are so small that threads only wait for each other: beside other processes fifty times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
