@@ -85,5 +85,5 @@ def _print(trace: Trace) -> None:
             tell(f"check {check['name']}: {verdict} ({check['value']:.3g}, any is allowed)")
         else:
             tell(f"check {check['name']}: {verdict} ({check['value']:.3g}, at most {limit:.3g})")
-    names = [name for name in trace.arrays if not name.startswith("blocks.") or name.startswith("blocks.0.")]
+    names = [name for name in trace.arrays if "blocks." not in name or "blocks.0." in name]
     tell(f"{len(trace.arrays)} arrays, of layer 0 for example: {', '.join(names)}")
