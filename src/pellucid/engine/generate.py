@@ -27,6 +27,7 @@ from pellucid.engine.constraints.constrain import build_constraint
 from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.runners.torch_runner import with_source
 from pellucid.engine.sampling.sampler import Choice, Sampler, build_sampler
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import Stage
@@ -38,6 +39,7 @@ from pellucid.engine.window import ContextWindow
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.config import ModelConfig
+from pellucid.tokens.prompt import decoder_start
 from pellucid.tokens.tokenizer import Tokenizer
 
 
@@ -53,11 +55,25 @@ def generate(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder
     stages = tuple(request.stages)
     if request.constraint is not None:
         stages += (build_constraint(request.constraint, tokenizer, recorder=recorder),)
-    if request.speculation is not None or request.draft is not None:
+    draft = request.draft
+    if runner.config.encoder is not None or request.source_ids is not None:
+        runner = with_source(runner, request.source_ids)
+        draft = draft if draft is None or draft.config.encoder is None else with_source(draft, request.source_ids)
+    if request.speculation is not None or draft is not None:
         ahead = request.speculation or SpeculationSettings()
-        runner = build_speculative(runner, tokenizer, sampling, ahead, draft=request.draft, extra=stages)
+        runner = build_speculative(runner, tokenizer, sampling, ahead, draft=draft, extra=stages)
     settled = dataclasses.replace(request, sampling=sampling)
     return Generation(runner, tokenizer, settled, stages=stages, recorder=recorder)
+
+
+def sides(
+    config: ModelConfig, tokenizer: Tokenizer, ids: abc.Sequence[int]
+) -> tuple[abc.Sequence[int], abc.Sequence[int] | None]:
+    """The `prompt_ids` and `source_ids` of a request for what a person gave.
+
+    Beside an encoder that is the source, and the decoder begins with a token of its own.
+    """
+    return (ids, None) if config.encoder is None else ((decoder_start(tokenizer),), ids)
 
 
 def complete(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder: Recorder = NULL) -> Completion:
@@ -252,6 +268,11 @@ def check_request(config: ModelConfig, request: Request) -> None:
             found="on_full=slide without max_new_tokens",
             hint="say how many tokens are wanted at most: max_new_tokens",
         )
+    if request.explain and config.streams is not None:
+        raise RequestError(
+            "the account of a step walks through one stream, and this model has two",
+            hint="leave explain out: steps have their log-probabilities all the same",
+        )
     check_stop_ids(config, sampling.stop_ids)
 
 
@@ -280,9 +301,14 @@ def check_stop_ids(config: ModelConfig, stop_ids: abc.Sequence[int]) -> None:
 
 
 def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
-    """Refuse ids that this model cannot read, whatever their number."""
-    if not config.causal:
+    """Refuse ids that this model cannot continue, whatever their number."""
+    if not config.causal and config.streams is None:
         raise RequestError("this model sees the whole row at once: it cannot continue a text", found="causal=False")
+    check_known(config, prompt_ids)
+
+
+def check_known(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
+    """Refuse ids that this model cannot read: none, and those that it does not have."""
     if not len(prompt_ids):
         hint = "ids are read as they are: give at least one; a text begins with <bos> where the tokenizer has one"
         raise RequestError("the prompt is empty", hint=hint)

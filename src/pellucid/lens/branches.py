@@ -19,7 +19,7 @@ import numpy as np
 from pellucid.counts import counted
 from pellucid.engine.account import Account, build_account
 from pellucid.engine.beam import BeamSettings, search
-from pellucid.engine.generate import check_ids, check_stop_ids, settle_seed
+from pellucid.engine.generate import check_ids, check_known, check_stop_ids, settle_seed
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.sampling.sampler import Sampler, build_sampler, log_probability
 from pellucid.engine.sampling.settings import SamplingSettings
@@ -29,7 +29,6 @@ from pellucid.lens.given import give
 from pellucid.lens.logits_cache import LogitRows, LogitsCache
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.tree import Node, Tree, parse
-from pellucid.planning.config import ModelConfig
 from pellucid.settings import Layer, resolve
 from pellucid.tokens.prompt import Prompt
 from pellucid.tokens.tokenizer import Tokenizer
@@ -63,7 +62,7 @@ class Branches:
         the prompt as its source, and begins to write.
         """
         ids = give(prompt, self.tokenizer, self.runner.config)
-        check_ids(ModelConfig(vocab_size=self.runner.config.vocab_size), ids)
+        check_known(self.runner.config, ids)
         context_length = self.runner.config.context_length
         length = len(ids) - self._writes
         if length > context_length:
@@ -198,7 +197,7 @@ class Branches:
             found = f"tokenizer {str(told.get('tokenizer_sha256'))[:12]}"
             raise CorruptFileError("these branches belong to another model", found=found, where=where)
         for node in tree.nodes:
-            check_ids(ModelConfig(vocab_size=self.runner.config.vocab_size), node.ids)
+            check_known(self.runner.config, node.ids)
             if node.text is not None and give(node.text, self.tokenizer, self.runner.config) != node.ids:
                 raise CorruptFileError(
                     "the ids of a prompt are not those of its text", found=f"node {node.id}", where=where
