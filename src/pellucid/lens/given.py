@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pellucid.data.objectives.seq2seq import start_id
 from pellucid.planning.config import ModelConfig
-from pellucid.tokens.prompt import Prompt, read_prompt
+from pellucid.tokens.prompt import Prompt, decoder_start, read_prompt
 from pellucid.tokens.tokenizer import Tokenizer
 
 
@@ -24,10 +23,11 @@ def give(prompt: Prompt, tokenizer: Tokenizer, config: ModelConfig) -> tuple[int
     >>> give("ab", train_characters(["ab"], specials="none"), ModelConfig(causal=False))
     (0, 1)
     """
-    if config.causal and config.encoder is None:
+    if not config.causal and isinstance(prompt, str):
+        return tuple(_whole(prompt, tokenizer, config))
+    if config.encoder is None:
         return tuple(read_prompt(prompt, tokenizer))
-    given = _whole(prompt, tokenizer, config) if isinstance(prompt, str) else read_prompt(prompt, tokenizer)
-    return tuple(given) if config.encoder is None else (*given, start_id(tokenizer))
+    return (*read_prompt(prompt, tokenizer, whole=True), decoder_start(tokenizer))
 
 
 def masked_places(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
