@@ -59,11 +59,6 @@ class PlainTransformer:
             x_TD = self.block(x_TD, f"blocks.{layer}", layer, config.causal, memory_SD)
         return self.head(self.norm(x_TD, "final_norm") if config.norm.placement != "after" else x_TD)
 
-    def loss(self, ids: Sequence[int], **more: Sequence[int]) -> Tensor:
-        """-Σ log P(each token | those before it)."""
-        logits_TV = self.logits(ids, **more)
-        return -sum(logits_TV[t].log_softmax(-1)[ids[t + 1]] for t in range(len(ids) - 1))
-
     def encode(self, source: Sequence[int]) -> Tensor:
         """What the decoder's cross-attention reads, [S, D] (Vaswani et al. 2017 §3.1)."""
         x_SD = self.embed(source, ())
@@ -85,13 +80,8 @@ class PlainTransformer:
 
     def block(self, x_TD: Tensor, name: str, layer: int, causal: bool, memory_SD: Tensor | None) -> Tensor:
         """Attention to itself, to the memory where there is one, and the feed-forward."""
-        side = "encoder." if name.startswith("encoder.") else ""
-        x_TD = self.add(
-            x_TD,
-            f"{name}.attention",
-            lambda x_TD: self.attention(x_TD, x_TD, f"{name}.attention", layer, causal, f"{side}relative.weight"),
-            normed=layer > 0 or self.config.norm.first,
-        )
+        path, first = f"{name}.attention", layer == 0 and not self.config.norm.first
+        x_TD = self.add(x_TD, path, lambda x_TD: self.self_attention(x_TD, path, layer, causal), normed=not first)
         if memory_SD is not None:
             x_TD = self.add(x_TD, f"{name}.cross", lambda x_TD: self.attention(x_TD, memory_SD, f"{name}.cross"))
         return self.add(x_TD, f"{name}.mlp", lambda x_TD: self.feed_forward(x_TD, f"{name}.mlp", layer))
@@ -104,49 +94,52 @@ class PlainTransformer:
         added_TD = branch(self.norm(x_TD, f"{name}_norm") if normed else x_TD)
         return x_TD + (self.norm(added_TD, f"{name}_output_norm") if placement == "around" else added_TD)
 
-    def attention(
-        self, x_TD: Tensor, read_SD: Tensor, name: str, layer: int | None = None, causal: bool = False, table: str = ""
-    ) -> Tensor:
-        """Each head mixes the values of what it reads: softmax(q kᵀ · scale) v (Vaswani et al. 2017 eq. 1).
+    def self_attention(self, x_TD: Tensor, name: str, layer: int, causal: bool) -> Tensor:
+        """A text looks at itself: 0 is added to the score where position t may look at s, else -∞."""
+        length, window, position = len(x_TD), self.config.window_at(layer), self.config.position
+        places = [[(t, s) for s in range(length)] for t in range(length)]
+        allowed_TS = x_TD.new_tensor(
+            [[0.0 if sees(t, s, window, causal) else -math.inf for t, s in row] for row in places]
+        )
+        if position.kind != "relative":
+            return self.attention(x_TD, x_TD, name, self.config.rotation_at(layer), lambda head: allowed_TS)
+        # Raffel et al. 2020 §2.1: each head has learned a number for the distance; all blocks of a side share the table.
+        table = self.weights[name[: name.index("blocks")] + "relative.weight"]
+        buckets_TS = torch.tensor([[bucket(s - t, position, causal=causal) for t, s in row] for row in places])
+        return self.attention(x_TD, x_TD, name, None, lambda head: allowed_TS + table[buckets_TS, head])
 
-        `layer`: the block, in which a text looks at itself; None: it looks at a source, without order or window.
-        """
+    def attention(
+        self,
+        x_TD: Tensor,
+        read_SD: Tensor,
+        name: str,
+        rotary: Rotary | None = None,
+        added: Callable[[int], Tensor | float] = lambda head: 0.0,
+    ) -> Tensor:
+        """Each head mixes the values of what it reads: softmax(q kᵀ · scale + added) v (Vaswani et al. 2017 eq. 1)."""
         config, axes = self.config, self.config.attention
         scale = 1 / math.sqrt(config.head_dim) if axes.scale is None else axes.scale
-        rotary = None if layer is None else config.rotation_at(layer)
+        shared_by = config.n_heads // config.n_kv_heads  # Ainslie et al. 2023: neighbours share keys and values
         mixed = []
         for head in range(config.n_heads):
-            group = head // (
-                config.n_heads // config.n_kv_heads
-            )  # Ainslie et al. 2023: neighbours share keys and values
-            q_TK, k_SK, v_SK = (
-                self.linear(x_ND, f"{name}.{part}")[:, one * config.head_dim : (one + 1) * config.head_dim]
-                for x_ND, part, one in ((x_TD, "query", head), (read_SD, "key", group), (read_SD, "value", group))
-            )
-            if axes.qk_norm:  # Henry et al. 2020
-                q_TK, k_SK = (
-                    self.norm(x, f"{name}.{part}_norm", "rms") for x, part in ((q_TK, "query"), (k_SK, "key"))
-                )
-            if rotary is not None:
-                q_TK, k_SK = (torch.stack([turn(x_K, t, rotary) for t, x_K in enumerate(x)]) for x in (q_TK, k_SK))
-            scores_TS = soft_cap(q_TK @ k_SK.T * scale, axes.softcap)
-            if layer is not None:
-                scores_TS = scores_TS + self.allowed(len(x_TD), config.window_at(layer), causal)
-                if config.position.kind == "relative":
-                    scores_TS = scores_TS + self.by_distance(len(x_TD), table, head, causal)
+            q_TK = self.looking(x_TD, f"{name}.query", head, rotary)
+            k_SK = self.looking(read_SD, f"{name}.key", head // shared_by, rotary)
+            v_SK = self.one_head(read_SD, f"{name}.value", head // shared_by)
+            scores_TS = soft_cap(q_TK @ k_SK.T * scale, axes.softcap) + added(head)
             mixed.append(scores_TS.softmax(-1) @ v_SK)
         return self.linear(torch.cat(mixed, -1), f"{name}.output")
 
-    def allowed(self, length: int, window: int | None, causal: bool) -> Tensor:
-        """0 where position t may look at position s, else -∞ (Beltagy et al. 2020: a window), [T, S]."""
-        numbers = [[0.0 if sees(t, s, window, causal) else -math.inf for s in range(length)] for t in range(length)]
-        return self.weights["embed.weight"].new_tensor(numbers)
+    def looking(self, x_TD: Tensor, name: str, head: int, rotary: Rotary | None) -> Tensor:
+        """A query or key head: normed (Henry et al. 2020) and turned to its positions, where the family does so."""
+        x_TK = self.one_head(x_TD, name, head)
+        if self.config.attention.qk_norm:
+            x_TK = self.norm(x_TK, f"{name}_norm", "rms")
+        return x_TK if rotary is None else torch.stack([turn(x_K, t, rotary) for t, x_K in enumerate(x_TK)])
 
-    def by_distance(self, length: int, table: str, head: int, causal: bool) -> Tensor:
-        """The number that a head has learned for the distance from position t to s, [T, S] (Raffel et al. 2020 §2.1)."""
-        axes, numbers = self.config.position, self.weights[table][:, head]
-        buckets = [[bucket(s - t, axes, causal=causal) for s in range(length)] for t in range(length)]
-        return numbers[torch.tensor(buckets)]
+    def one_head(self, x_TD: Tensor, name: str, head: int) -> Tensor:
+        """The columns of a projection that belong to one head, [T, K]."""
+        width = self.config.head_dim
+        return self.linear(x_TD, name)[:, head * width : (head + 1) * width]
 
     def feed_forward(self, x_TD: Tensor, name: str, layer: int) -> Tensor:
         """Two matrices with a nonlinearity between them, or three with a gate (Shazeer 2020), or a mixture of such."""
@@ -203,8 +196,14 @@ class PlainTransformer:
 # The parts, as the papers have them
 
 
+def surprise(logits_TV: Tensor, ids: Sequence[int]) -> Tensor:
+    """-Σ ln P(next token): what a causal model learns to lower, in nats."""
+    shares_TV = logits_TV.exp() / logits_TV.exp().sum(-1, keepdim=True)
+    return -sum(shares_TV[t, following].log() for t, following in enumerate(ids[1:]))
+
+
 def normed(x: Tensor, weight: Tensor, bias: Tensor | None, axes: NormConfig, kind: str = "") -> Tensor:
-    """Zhang & Sennrich 2019 eq. 4 (rms), Ba et al. 2016 eq. 4 (layer)."""
+    """Zhang & Sennrich 2019 eq. 4 (rms), Ba et al. 2016 §3 (layer)."""
     kind = kind or axes.kind
     if kind != "rms":
         x = x - x.mean(-1, keepdim=True)
@@ -222,7 +221,7 @@ def sinusoids(t: int, width: int, *, halves: bool) -> list[float]:
 
 
 def turn(x_K: Tensor, t: int, rotary: Rotary) -> Tensor:
-    """Su et al. 2021 eq. 13: each pair (i, i + K/2), as a complex number, times e^(i · t · frequency)."""
+    """Su et al. 2021 §3.2: each pair (i, i + K/2), as a complex number, times e^(i · t · frequency)."""
     half = len(x_K) // 2
     angle = x_K.new_tensor([t * one for one in frequencies(rotary, len(x_K))])
     factor = rotary.scaling.attention_factor if rotary.scaling.kind == "yarn" else 1.0
@@ -231,18 +230,19 @@ def turn(x_K: Tensor, t: int, rotary: Rotary) -> Tensor:
 
 
 def frequencies(rotary: Rotary, head_dim: int) -> list[float]:
-    """Radians per position of each pair: theta^(-2i/K), slowed down by the family's way of reading longer texts."""
+    """Radians per position of each pair: theta^(-2i/K), slowed down by the family's way of reading longer texts.
+
+    Chen et al. 2023 (linear); Llama Team 2024 (llama3); Peng et al. 2023 §3.2 (yarn).
+    """
     scaling, plain = rotary.scaling, [rotary.theta ** (-2 * i / head_dim) for i in range(head_dim // 2)]
     if scaling.kind == "none":
         return plain
-    if scaling.kind == "linear":  # Chen et al. 2023 eq. 4
+    if scaling.kind == "linear":
         return [one / scaling.factor for one in plain]
     low, high, context = scaling.low_frequency, scaling.high_frequency, scaling.original_context
-    if (
-        scaling.kind == "llama3"
-    ):  # how far the turns within the context lie between the two bounds; Peng et al. 2023 eq. 18
+    if scaling.kind == "llama3":  # how far the turns within the context lie between the two bounds
         kept = [(context * one / (2 * math.pi) - low) / (high - low) for one in plain]
-    else:  # how far the pair lies between the pairs that make so many turns, which is the published code of YaRN
+    else:  # how far the pair lies between the two that make so many turns, rounded as in YaRN's published code
 
         def pair_of(turns: float) -> float:  # context · theta^(-2i/K) = 2π · turns, solved for i
             return head_dim * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(rotary.theta))
@@ -254,7 +254,7 @@ def frequencies(rotary: Rotary, head_dim: int) -> list[float]:
 
 
 def sees(t: int, s: int, window: int | None, causal: bool) -> bool:
-    """Whether position t may look at position s."""
+    """Whether position t may look at position s; a window reaches less than its size away (Beltagy et al. 2020)."""
     return (s <= t or not causal) and (window is None or abs(t - s) < window)
 
 
@@ -269,22 +269,21 @@ def _bucket_of(far: int, buckets: int, farthest: int) -> int:
     near = buckets // 2
     if far < near:
         return far
-    # The largest b with far ≥ near · (farthest / near)^((b - near) / (buckets - near)), in whole numbers.
-    reached = (
-        b
-        for b in range(near, buckets)
-        if far ** (buckets - near) * near ** (b - near) >= near ** (buckets - near) * farthest ** (b - near)
-    )
-    return max(reached)
+    # Bucket b begins at near · (farthest / near)^((b - near) / (buckets - near)): compared in whole numbers, nothing is rounded.
+    power = buckets - near
+    begins = [
+        b for b in range(near, buckets) if far**power * near ** (b - near) >= near**power * farthest ** (b - near)
+    ]
+    return begins[-1]
 
 
 def gated(up: Tensor, gate: Tensor | None, kind: str) -> Tensor:
-    """The inside of a feed-forward: f(up), or f(gate) · up (Shazeer 2020 eq. 5-6)."""
+    """The inside of a feed-forward: f(up), or f(gate) · up (Shazeer 2020 §2)."""
     return activate(up, kind) if gate is None else activate(gate, kind) * up
 
 
 def activate(x: Tensor, kind: str) -> Tensor:
-    """Hendrycks & Gimpel 2016 eq. 2 (gelu: x Φ(x)) and its tanh approximation; So et al. 2021 (relu²); x · sigmoid(x)."""
+    """Hendrycks & Gimpel 2016 §2 (gelu: x Φ(x)) and its tanh approximation; So et al. 2021 (relu²); x · sigmoid(x)."""
     if kind in ("gelu", "geglu"):
         return x * (1 + torch.erf(x / math.sqrt(2))) / 2
     if kind in ("gelu_tanh", "geglu_tanh"):
