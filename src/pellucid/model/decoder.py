@@ -30,7 +30,8 @@ from pellucid.model.encoder import SourceEncoder
 from pellucid.model.head import Head, build_cap, build_transform
 from pellucid.model.mask import Causal, Everything, Mask, Near, Padding, Window, check_mask
 from pellucid.model.norm import build_norm
-from pellucid.model.output import Output
+from pellucid.model.output import Output, Pooled
+from pellucid.model.pooler import Pooler
 from pellucid.model.position import (
     AnyRelative,
     AnyRotation,
@@ -71,6 +72,7 @@ class Decoder(nn.Module):
         self.blocks = cast("Sequence[Block]", blocks)  # a type that ModuleList cannot state
         self.final_norm = build_norm(config.norm, config.d_model) if config.norm.last else nn.Identity()
         self.transform = build_transform(config)
+        self.pooler = None if config.pooler is None else Pooler(config, config.pooler)
         self.head = Head(config)
         self.cap = build_cap(config)
         self.mask: Mask = Causal() if config.causal else Everything()
@@ -80,14 +82,32 @@ class Decoder(nn.Module):
         """The logits at every position, or with `last_only` at the last real one alone: generation needs no others.
 
         Without a context this is a plain pass over whole rows, with dropout only in training mode (`model.train()`).
-        Raises RequestError for what is not a table of ids.
+        Raises RequestError for what is not a table of ids, and for a model that scores no tokens.
         """
         _check_ids(ids_BT)
+        if not self.config.head.tokens:
+            hint = "model.pooled(ids) gives what is known of a row, model.hidden(ids, context) a vector for each token"
+            raise RequestError("this model scores no tokens: it gives vectors", found="head.tokens=False", hint=hint)
         context = Context(training=self.training) if context is None else context
         this_pass = self.open_pass(ids_BT, context)
         x_BTD = self._read(ids_BT, this_pass)
+        pooled = None if self.pooler is None or last_only else self.pooler(x_BTD, this_pass.rows, this_pass.tap)
         logits_BTV = self.score(this_pass.rows.last(x_BTD) if last_only else x_BTD, this_pass.tap)
-        return Output(logits_BTV=this_pass.tap("logits", logits_BTV))
+        return Output(logits_BTV=this_pass.tap("logits", logits_BTV), pooled=pooled)
+
+    def pooled(self, ids_BT: Tensor, context: Context | None = None) -> Pooled:
+        """What is known of each row as a whole: its vector, and the scores that are read off it.
+
+        Raises RequestError for a model without a pooler, and for what is not a table of ids.
+        """
+        _check_ids(ids_BT)
+        if self.pooler is None:
+            hint = "lm.embed(texts) makes one of its tokens' vectors"
+            raise RequestError("this model has no vector for a whole row", found="no pooler", hint=hint)
+        context = Context(training=self.training) if context is None else context
+        this_pass = self.open_pass(ids_BT, context)
+        pooled: Pooled = self.pooler(self._read(ids_BT, this_pass), this_pass.rows, this_pass.tap)
+        return pooled
 
     @property
     def device(self) -> torch.device:
@@ -151,6 +171,11 @@ class Decoder(nn.Module):
             found = "no memory" if context.memory is None else "a memory"
             hint = "give Context(memory=model.encode(source)) to a model with an encoder, and only there"
             raise RequestError("a decoder reads a memory where there is an encoder", found=found, hint=hint)
+        if context.order is not None or context.earlier is not None:
+            raise RequestError(
+                "this model has one stream: it knows no order and no earlier segments",
+                hint="leave order and earlier out, or take a model of two streams (XLNet)",
+            )
         return self._open(ids_BT, context, self.mask, self.relative)
 
     def _open(self, ids_BT: Tensor, context: Context, own: Mask, relative: AnyRelative) -> Pass:
@@ -183,12 +208,16 @@ class Decoder(nn.Module):
                 module.reserve(num_positions)
 
     def _read(self, ids_BT: Tensor, this_pass: Pass) -> Tensor:
-        tap, x_BTD = this_pass.tap, self._embed(ids_BT, this_pass)
-        for block in self.blocks:
-            x_BTD = block(x_BTD, this_pass)
+        x_BTD = self._through(self._embed(ids_BT, this_pass), this_pass)
         if this_pass.cache is not None:
             this_pass.cache.advance(this_pass.rows)
-        return shown(tap, "final_norm", self.final_norm)(x_BTD)
+        return shown(this_pass.tap, "final_norm", self.final_norm)(x_BTD)
+
+    def _through(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
+        """The stream behind the last block."""
+        for block in self.blocks:
+            x_BTD = block(x_BTD, this_pass)
+        return x_BTD
 
     def _embed(self, ids_BT: Tensor, this_pass: Pass, path: str = "") -> Tensor:
         """What the first block reads, [B, T, D]; `path`: what the names of the tensors begin with."""

@@ -8,7 +8,7 @@ axis, and may lie transposed: that is all the difference there is between the fa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -19,10 +19,13 @@ from torch import Tensor
 from pellucid.errors import WeightsError
 from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, Axes, misfits, said
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.formula import sizes
 from pellucid.planning.params import parameter_shapes
+from pellucid.settings import flatten
 from pellucid.store.names.fields import Fields
 
 HEAD = "lm_head.weight"
+ABSENT = frozenset(axis for axis, value in NEUTRAL.items() if value is None)  # groups that most models do not have
 WEIGHT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -30,7 +33,8 @@ WEIGHT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 class Stored:
     """One tensor of a file: its name there, the parameters it holds (stacked), and whether it lies transposed.
 
-    `{i}` in the names stands for the number of the layer. `{e}` stands for that of an expert: our parameter holds the
+    `axes` are its axes there, by the names of sizes, where they are others: an axis of all heads that is split into heads
+    and their width, or one of length 1. `{i}` in the names stands for the number of the layer. `{e}` stands for that of an expert: our parameter holds the
     matrices of all experts, a file each of them by itself.
     """
 
@@ -38,13 +42,18 @@ class Stored:
     holds: tuple[str, ...]
     transposed: bool = False
     expert: int | None = None
-    as_row: bool = False  # a vector that lies as a matrix of one row
+    axes: tuple[str | int, ...] = ()  # (): as many as here
 
     def at(self, layer: int) -> Stored:
         """The same entry with the layer's number filled in."""
         number = str(layer)
         holds = tuple(name.replace("{i}", number) for name in self.holds)
         return replace(self, name=self.name.replace("{i}", number), holds=holds)
+
+    def shape(self, config: ModelConfig) -> tuple[int, ...]:
+        """The lengths of its `axes`."""
+        symbols = sizes(config)
+        return tuple(axis if isinstance(axis, int) else symbols[axis] for axis in self.axes)
 
     def of(self, num_experts: int) -> list[Stored]:
         """One entry for each expert."""
@@ -57,12 +66,14 @@ class Family:
 
     model_type: str
     architecture: str
+    architecture_of: Callable[[ModelConfig], str] | None = None  # where it depends on the model's heads
     axes: Axes  # what of ModelConfig this family can say, under dotted keys; no more
     equal: tuple[tuple[str, str], ...] = ()  # axes that this family cannot tell apart
     multiples: tuple[tuple[str, str], ...] = ()  # the first must be a multiple of the second
     needs: Mapping[str, Any] = field(
         default_factory=dict
     )  # axes of groups that every model of it has: those of a usual one
+    clashes: Callable[[ModelConfig], list[str]] = lambda config: []  # values that it has, and not together
     config_to_hf: Callable[[ModelConfig], dict[str, Any]]
     config_from_hf: Callable[
         [Fields], dict[str, Any]
@@ -74,6 +85,8 @@ class Family:
     repeats: Mapping[str, str] = field(
         default_factory=dict
     )  # other tensors that some files hold twice: name -> original
+    unused: Callable[[ModelConfig], tuple[str, ...]] = lambda config: ()  # what files hold and such a model never reads
+    older: Mapping[str, str] = field(default_factory=dict)  # how a name once ended -> how it ends today
 
     @property
     def meant(self) -> dict[str, Any]:
@@ -82,7 +95,9 @@ class Family:
         groups = {axis.rpartition(".")[0] for axis in self.needs}
         # What belongs to a group that a model may lack is left out, like what belongs to one kind of a group.
         first = {
-            axis: value for axis, value in listed.items() if axis.count(".") < 2 or axis.rpartition(".")[0] in groups
+            axis: value
+            for axis, value in listed.items()
+            if axis.rpartition(".")[0] in groups or (axis.count(".") < 2 and axis.partition(".")[0] not in ABSENT)
         }
         # The rest belongs to one kind of a group.
         chosen = {
@@ -98,13 +113,16 @@ class Family:
 
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family does not support; none when it fits."""
-        lacking = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
-        if absent := [said(group, None) for group in lacking if attrgetter(group)(config) is None]:
-            return absent
-        values = {axis: attrgetter(axis)(config) for pair in (*self.equal, *self.multiples) for axis in pair}
-        clashes = [pair for pair in self.equal if values[pair[0]] != values[pair[1]]]
-        clashes += [pair for pair in self.multiples if values[pair[0]] % values[pair[1]]]
-        return self.unsaid(config) + [f"{said(one, values[one])} with {said(two, values[two])}" for one, two in clashes]
+        groups = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
+        if not config.head.tokens:  # and nothing that stands around such a head
+            groups = [group for group in groups if not group.startswith("head.")]
+        if absent := [said(group, None) for group in groups if attrgetter(group)(config) is None]:
+            return absent + self.unsaid(config)
+        there = dict(flatten(config)) | {name: getattr(config, name) for name in ("d_attention", "d_kv")}
+        clashes = [pair for pair in self.equal if {*pair} <= there.keys() and there[pair[0]] != there[pair[1]]]
+        clashes += [pair for pair in self.multiples if there[pair[0]] % there[pair[1]]]
+        together = [f"{said(one, there[one])} with {said(two, there[two])}" for one, two in clashes]
+        return self.unsaid(config) + together + self.clashes(config)
 
 
 def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:
@@ -132,7 +150,8 @@ def to_foreign(family: Family, config: ModelConfig, weights: Mapping[str, Tensor
     for entry in family.layout(config):
         held = [weights[name] if entry.expert is None else weights[name][entry.expert] for name in entry.holds]
         stacked = held[0] if len(held) == 1 else torch.cat(held)
-        tensors[entry.name] = stacked.mT if entry.transposed else stacked[None] if entry.as_row else stacked
+        lying = stacked.mT if entry.transposed else stacked
+        tensors[entry.name] = lying.reshape(entry.shape(config)) if entry.axes else lying
     return tensors
 
 
@@ -154,7 +173,7 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
     faults += [f"left over: {name}" for name in found if name not in layout]
     for name, entry in layout.items():
         if name in found:
-            faults += _faults(name, found[name], _stored_shape(entry, shapes))
+            faults += _faults(name, found[name], entry.shape(config) if entry.axes else _stored_shape(entry, shapes))
     if faults:
         shown = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
         raise WeightsError(
@@ -163,7 +182,8 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
         )  # fmt: skip
     weights, experts = dict[str, Tensor](), dict[str, list[Tensor]]()
     for name, entry in layout.items():
-        stacked = found[name].mT if entry.transposed else found[name][0] if entry.as_row else found[name]
+        lying = found[name].reshape(_stored_shape(entry, shapes)) if entry.axes else found[name]
+        stacked = lying.mT if entry.transposed else lying
         if entry.expert is not None:
             experts.setdefault(entry.holds[0], []).append(stacked)
             continue
@@ -174,14 +194,23 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
 
 
 def _with_prefix(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if any(name.startswith(family.prefix) for name in tensors):
-        return dict(tensors)
-    return {name if name in family.heads else family.prefix + name: tensor for name, tensor in tensors.items()}
+    today = {_today(family, name, tensors): tensor for name, tensor in tensors.items()}
+    if any(name.startswith(family.prefix) for name in today):
+        return today
+    return {name if name in family.heads else family.prefix + name: tensor for name, tensor in today.items()}
+
+
+def _today(family: Family, name: str, names: Container[str]) -> str:
+    """The name of a tensor as it is called today, unless another of the `names` is called so."""
+    ending = next((ending for ending in family.older if name.endswith(ending)), "")
+    renamed = name.removesuffix(ending) + family.older.get(ending, "")
+    return name if renamed in names else renamed
 
 
 def _without_constants(family: Family, config: ModelConfig, found: dict[str, Tensor], where: str) -> dict[str, Tensor]:
     """Drop what old files store beside the weights, a tied head that repeats the embedding, and what else repeats."""
-    found = {name: tensor for name, tensor in found.items() if not family.ignored.search(name)}
+    unused = {*family.unused(config)}
+    found = {name: tensor for name, tensor in found.items() if name not in unused and not family.ignored.search(name)}
     embedding = next(entry.name for entry in family.layout(config) if entry.holds == ("embed.weight",))
     for head in family.heads if config.tied_head else ():
         if embedding in found and head in found and not torch.equal(found.pop(head), found[embedding]):
@@ -197,11 +226,12 @@ def _without_constants(family: Family, config: ModelConfig, found: dict[str, Ten
 
 
 def _stored_shape(entry: Stored, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of a tensor in the file, but for axes that are split there."""
     first = shapes[entry.holds[0]]
     if entry.expert is not None:
         return first[1:]
     shape = (sum(shapes[name][0] for name in entry.holds), *first[1:])
-    return shape[::-1] if entry.transposed else (1, *shape) if entry.as_row else shape
+    return shape[::-1] if entry.transposed else shape
 
 
 def _faults(name: str, tensor: Tensor, wanted: tuple[int, ...]) -> list[str]:
