@@ -31,7 +31,9 @@ PIPED = 80  # columns, where there is no terminal
 def draw_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: add --draw and --out."""
     out = click.option("--out", type=PLACE, help="with --draw: draw it here too, as SVG and PNG")
-    draw = click.option("--draw", "drawn_only", is_flag=True, help="draw the model as boxes and arrows, and nothing else")
+    draw = click.option(
+        "--draw", "drawn_only", is_flag=True, help="draw the model as boxes and arrows, and nothing else"
+    )
     return draw(out(function))
 
 
@@ -40,7 +42,9 @@ def check_draw_options(*, drawn_only: bool, out: Path | None) -> None:
     if out is None:
         return
     if not drawn_only:
-        raise SettingsError("--out is where the drawing goes", found=f"--out {out}", hint="add --draw, or leave --out out")
+        raise SettingsError(
+            "--out is where the drawing goes", found=f"--out {out}", hint="add --draw, or leave --out out"
+        )
     check_directory(out)
 
 

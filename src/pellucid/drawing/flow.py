@@ -85,11 +85,11 @@ def retold(thing: T, say: Callable[[str], str]) -> T:
     elif dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         fields = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
         told = dataclasses.replace(thing, **{name: retold(value, say) for name, value in fields.items()})
-    return told  # type: ignore[no-any-return]
+    return told
 
 
 def texts(flow: Flow) -> Iterator[str]:
     """Every text of a drawing that is not empty, in its order."""
     found: list[str] = []
-    retold(flow, lambda text: found.append(text) or text)  # type: ignore[func-returns-value]
+    retold(flow, lambda text: found.append(text) or text)
     return filter(None, found)

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pellucid.drawing.bars import written
 from pellucid.drawing.boxes import LETTER, text_width
 from pellucid.drawing.flow import Branch, Column, Flow, FlowBox, FlowLook, Repeat
-from pellucid.drawing.style import PALETTE, STYLE, find_fonts, write_figure
+from pellucid.drawing.style import FONTS, PALETTE, STYLE, find_fonts, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Point = tuple[float, float]
-Fold = Callable[[str, int], str]  # breaks a text into lines of at most so many letters; a Chinese sign is as wide as two
+Fold = Callable[
+    [str, int], str
+]  # breaks a text into lines of at most so many letters; a Chinese sign is as wide as two
 WIDTH, MARGIN, BETWEEN = 360.0, 8.0, 18.0  # points: of the picture, around it, between two columns
 SIZE, SMALLER = 9.0, 8.0  # of the letters, with one column and with two
 LINE = 1.32  # a line's height, over the size of the letters
@@ -90,9 +92,8 @@ def draw_flow(flow: Flow, *, fold: Fold, path_without_suffix: Path) -> list[Path
     from matplotlib.figure import Figure
 
     placed = place(flow, fold=fold)
-    with rc_context(
-        {**STYLE, "axes.grid": False, "svg.fonttype": "none", "font.family": [*find_fonts(), "sans-serif"]}
-    ):
+    fonts: Any = {"font.family": [*find_fonts(), "sans-serif"], "font.sans-serif": [FONTS[0]]}
+    with rc_context({**STYLE, **fonts, "axes.grid": False, "svg.fonttype": "none"}):
         figure = Figure(figsize=(WIDTH / 72, placed.height / 72))
         FigureCanvasAgg(figure)  # draws into memory: no window, no display needed
         axes = figure.add_axes((0, 0, 1, 1))

@@ -51,14 +51,14 @@ NORMS: Mapping[NormKind, str] = MappingProxyType(
 )
 ACTIVATIONS: Mapping[FeedForwardKind, str] = MappingProxyType(
     {
-        "gelu": "GELU",
-        "gelu_tanh": "GELU by tanh",
-        "relu": "ReLU",
-        "silu": "SiLU",
-        "relu2": "ReLU²",
-        "swiglu": "SwiGLU with a gate",
-        "geglu": "GEGLU with a gate",
-        "geglu_tanh": "GEGLU by tanh with a gate",
+        "gelu": "activation GELU",
+        "gelu_tanh": "activation GELU by tanh",
+        "relu": "activation ReLU",
+        "silu": "activation SiLU",
+        "relu2": "activation ReLU²",
+        "swiglu": "gate SwiGLU",
+        "geglu": "gate GEGLU",
+        "geglu_tanh": "gate GEGLU by tanh",
     }
 )
 
@@ -118,7 +118,7 @@ def _embedding(config: ModelConfig) -> Iterator[FlowBox]:
             case Sinusoidal(halves=halves):
                 yield "+ sines, then cosines, of the place" if halves else "+ sines and cosines in turn of the place"
         if config.embedding.segments:
-            yield f"+ one of {config.embedding.segments:,} vectors for the part of the row"
+            yield f"+ a vector for the part of the row, one of {config.embedding.segments:,}"
 
     yield FlowBox(title="embedding", lines=tuple(lines()), look=FlowLook.TABLE)
     if config.embedding.norm:
@@ -248,12 +248,16 @@ def _head(config: ModelConfig) -> Iterator[FlowBox]:
     transform, axes = config.head.transform, config.head
     if transform is not None:
         width = f"{config.d_model:,} → {config.d_model:,}"
-        lines = (ACTIVATIONS[transform.activation], width, *(["with biases"] if transform.bias else []))
-        yield FlowBox(title="layer before the head", lines=lines, look=FlowLook.PLACE)
+        layer = (ACTIVATIONS[transform.activation], width, *(["with biases"] if transform.bias else []))
+        yield FlowBox(title="layer before the head", lines=layer, look=FlowLook.PLACE)
         yield _norm(config)
 
     def lines() -> Iterator[str]:
-        yield "the embedding's table again" if config.tied_head else f"a table of its own, {config.vocab_size:,} × {config.d_model:,}"
+        yield (
+            "the embedding's table again"
+            if config.tied_head
+            else f"a table of its own, {config.vocab_size:,} × {config.d_model:,}"
+        )
         if axes.scaled:
             yield f"what it reads is divided by √{config.d_model:,}"
         if axes.bias:
