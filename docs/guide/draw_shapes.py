@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent
 PAGES: dict[Language, Path] = {"en": FOLDER / "shapes.md", "zh": FOLDER / "shapes.zh-CN.md"}
 PICTURES = FOLDER / "images" / "shapes"
 FIGURES = re.compile(r"(<!-- figures: .*? -->).*(<!-- end of figures -->)", re.DOTALL)
-PRINTED = re.compile(r"(\$ pellucid plan tiny-gpt2 --draw[^\n]*\n).*?(?=```)", re.DOTALL)
+PRINTED = re.compile(r"(\$ pellucid plan tiny-gpt2 --draw[^\n]*\n).*?(```)", re.DOTALL)
 DIAL = "depth-4"  # `pellucid plan --depth 4`
 MODELS = (
     DIAL, "gpt2", "llama3-8b", "mistral-7b", "qwen3-0.6b", "smollm3-3b", "gemma2-2b", "gemma3-270m", "mixtral-8x7b",
@@ -58,10 +58,10 @@ def main() -> None:
         for name in MODELS:
             flow = told(name, language)
             draw_flow(flow, fold=wrap, path_without_suffix=PICTURES / f"{name}-{language}")[1].unlink()  # the PNG
-        text = FIGURES.sub(
-            lambda found: f"{found[1]}\n\n{figures(language)}\n\n{found[2]}", page.read_text(encoding="utf-8")
-        )
-        page.write_text(PRINTED.sub(lambda found: found[1] + printed(language), text), encoding="utf-8")
+        text = page.read_text(encoding="utf-8")
+        for pattern, made in ((FIGURES, f"\n\n{figures(language)}\n\n"), (PRINTED, printed(language))):
+            text = pattern.sub(lambda found, made=made: found[1] + made + found[2], text)
+        page.write_text(text, encoding="utf-8")
 
 
 def printed(language: Language) -> str:

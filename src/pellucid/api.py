@@ -100,7 +100,8 @@ class LanguageModel:
     ) -> Request:
         """One prompt and how to continue it, in keywords; `sampling` are the fields of `SamplingSettings`.
 
-        A prompt is text, or ids, which are read as they are. `constraint` is the form that the answer must have,
+        A prompt is text, or ids, which are read as they are; a model with an encoder reads it as its source, and writes
+        about it. `constraint` is the form that the answer must have,
         `stages` are sampler stages of your own, which act before those of the settings. `lookup` guesses up to so many
         tokens ahead from what came before, `draft` with a smaller model: the same text, sooner. `explain` gives each
         step the account of its choice.
@@ -109,6 +110,7 @@ class LanguageModel:
         prompt, or several.
         """
         from pellucid.engine.constraints.settings import ConstraintSettings
+        from pellucid.engine.generate import sides
         from pellucid.engine.request import Request
         from pellucid.engine.settings import SpeculationSettings
 
@@ -119,9 +121,11 @@ class LanguageModel:
         check_has(draft, "runner", "draft=pellucid.load(path)")
         for stage in stages if isinstance(stages, Sequence) else (stages,):
             check_has(stage, "apply", "stages=(…,), each with a name and apply(logits_V, history)")
+        prompt_ids, source_ids = sides(self.config, self.tokenizer, self._read(prompt))
         return Request(
+            prompt_ids=prompt_ids,
+            source_ids=source_ids,
             sampling=_read_sampling(sampling),
-            prompt_ids=read_prompt(prompt, self.tokenizer),
             constraint=constraint,
             stages=stages,
             num_choices=num_choices,
@@ -253,25 +257,37 @@ class LanguageModel:
         A list of prompts gives a list, what was found for each prompt together.
         """
         from pellucid.engine.beam import BeamSettings, search
+        from pellucid.engine.generate import sides
 
         check_keywords(beams, setting_names(BeamSettings), SEARCH)
         settings = resolve(BeamSettings, Layer("call", beams)).settings
-        return self._each(prompt, lambda ids: search(self.runner, self.tokenizer, ids, settings, recorder=recorder))
+
+        def answer(ids: list[int]) -> tuple[Hypothesis, ...]:
+            prompt_ids, source_ids = sides(self.config, self.tokenizer, ids)
+            return search(self.runner, self.tokenizer, prompt_ids, settings, source_ids=source_ids, recorder=recorder)
+
+        return self._each(prompt, answer)
 
     @overload
-    def score(self, prompt: Prompt) -> Score: ...
+    def score(self, prompt: Prompt, *, source: Prompt | None = None) -> Score: ...
     @overload
-    def score(self, prompt: Prompts) -> list[Score]: ...
-    def score(self, prompt: Prompt | Prompts) -> Score | list[Score]:
+    def score(self, prompt: Prompts, *, source: Prompt | None = None) -> list[Score]: ...
+    def score(self, prompt: Prompt | Prompts, *, source: Prompt | None = None) -> Score | list[Score]:
         """How likely the model finds a text, or ids: the log-probability of each token after those before it.
 
-        A text begins after <bos>, as for `generate`; the first id is given and not predicted. A list gives a list.
+        A text begins after <bos>, as for `generate`; the first id is given and not predicted. A list gives a list. A
+        model with an encoder scores a target, with its end, given its `source`.
 
-        Raises RequestError for fewer than two ids.
+        Raises RequestError for fewer than two ids, for a source where there is no encoder, and the other way round.
         """
-        from pellucid.evaluate.score import score_ids
+        from pellucid.engine.runners.torch_runner import with_source
+        from pellucid.evaluate.score import as_target, score_ids
 
-        return self._each(prompt, lambda ids: score_ids(self.runner, self.tokenizer, ids))
+        runner = with_source(self.runner, None if source is None else self._read(source))
+        target = self.config.encoder is not None
+        return self._each(
+            prompt, lambda ids: score_ids(runner, self.tokenizer, as_target(self.tokenizer, ids) if target else ids)
+        )
 
     def save(self, path: Path | str, *, quantize: Quantization | None = None, recorder: Recorder = NULL) -> Path:
         """Write the model as it is now: a Hugging Face directory, or a GGUF file where the name ends in .gguf.
@@ -303,10 +319,14 @@ class LanguageModel:
 
     def _each(self, prompt: Prompt | Prompts, answer: Callable[[list[int]], T]) -> T | list[T]:
         """The answer to a prompt, or the list of answers to a list of them; all are read before the first is answered."""
-        rows = read_prompts(prompt, self.tokenizer)
+        rows = read_prompts(prompt, self.tokenizer, whole=self.config.encoder is not None)
         if rows is None:
-            return answer(read_prompt(cast("Prompt", prompt), self.tokenizer))
+            return answer(self._read(cast("Prompt", prompt)))
         return [answer(ids) for ids in rows]
+
+    def _read(self, prompt: Prompt) -> list[int]:
+        """The ids of one prompt, as this model reads it: <eos> ends the source of an encoder."""
+        return read_prompt(prompt, self.tokenizer, whole=self.config.encoder is not None)
 
 
 def _read_sampling(given: SamplingKeywords) -> SamplingSettings:

@@ -12,11 +12,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.data.loader import Pool
+from pellucid.data.batch import PairRows
+from pellucid.data.document import Document
+from pellucid.data.loader import DocumentLoader, PairLoader, Pool
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey
-from pellucid.data.objectives.seq2seq import Seq2SeqObjective, SourceBatch, start_id
-from pellucid.data.pairs import PairLoader, PairRows, StoredPairs, TextPair, read_pairs, write_pairs
+from pellucid.data.objectives.seq2seq import Seq2SeqObjective, SourceBatch
+from pellucid.data.pairs import PairSource, as_pairs
+from pellucid.data.settings import DataSettings
+from pellucid.data.shards import TokenShards
+from pellucid.data.source import open_source
+from pellucid.data.split import choose_split, divide, mended
+from pellucid.data.survey import survey
+from pellucid.data.writer import write_shards
 from pellucid.errors import InputError, RecordError, SettingsError, TokenizerError
+from pellucid.tokens.prompt import decoder_start
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_characters
 
@@ -35,10 +44,22 @@ def signs() -> Tokenizer:
     return train_characters(["".join(map("".join, PAIRS))], specials="standard")
 
 
+def documents_of(pairs: list[tuple[str, str]]) -> list[Document]:
+    """Sources and targets in turn."""
+    return [
+        Document(text=text, origin=f"rows:{number}", follows=bool(side))
+        for number, pair in enumerate(pairs, 1)
+        for side, text in enumerate(pair)
+    ]
+
+
 @pytest.fixture
-def stored(signs: Tokenizer, tmp_path: Path) -> StoredPairs:
-    pairs = [TextPair(source=a, target=b, origin=f"rows:{number}") for number, (a, b) in enumerate(PAIRS, 1)]
-    return write_pairs(pairs, signs, tmp_path / "pairs")
+def stored(signs: Tokenizer, tmp_path: Path) -> TokenShards:
+    return write_shards(documents_of(PAIRS), signs, tmp_path / "pairs")
+
+
+def read(path: Path, source: str, target: str) -> PairSource:
+    return as_pairs(open_source(path), source, target)
 
 
 def test_two_columns_and_two_fields_are_the_same_pairs(tmp_path: Path) -> None:
@@ -47,10 +68,10 @@ def test_two_columns_and_two_fields_are_the_same_pairs(tmp_path: Path) -> None:
     lines = [json.dumps({"zh": b, "en": a}, ensure_ascii=False) for a, b in PAIRS]
     rows.write_text("\n".join(lines), encoding="utf-8")
     for path, columns in ((table, ("2", "3")), (rows, ("en", "zh"))):
-        found = list(read_pairs(path, *columns))
+        found = list(read(path, *columns).pairs())
         assert [(pair.source, pair.target) for pair in found] == PAIRS
         assert [pair.origin for pair in found] == [f"{path.name}:{number}" for number in range(1, 6)]
-        turned = list(read_pairs(path, *columns[::-1]))
+        turned = list(read(path, *columns[::-1]).pairs())
         assert [(pair.target, pair.source) for pair in turned] == PAIRS
 
 
@@ -62,7 +83,6 @@ def test_two_columns_and_two_fields_are_the_same_pairs(tmp_path: Path) -> None:
         ("a.tsv", "one\t \n", ("1", "2"), "one of the two texts is blank", "a.tsv:1"),
         ("a.jsonl", '{"a": "x", "b": "y"}\n{"a": "x", "b": " "}\n', ("a", "b"), "only one of the two texts", "a.jsonl"),
         ("a.jsonl", '{"a": "x"}\n', ("a", "b"), "no field 'b'", "a.jsonl, line 1"),
-        ("a.jsonl", '{"a": "x"}\n', ("a", "a"), "the same column", "a.jsonl"),
     ],
 )
 def test_what_is_no_pair_is_said_with_its_place(
@@ -70,12 +90,12 @@ def test_what_is_no_pair_is_said_with_its_place(
 ) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises((RecordError, InputError), match=error) as caught:
-        list(read_pairs(tmp_path / name, *columns))
+        list(read(tmp_path / name, *columns).documents())
     assert where in caught.value.where
 
 
 def test_each_epoch_holds_each_pair_once_and_source_and_target_stay_together(
-    stored: StoredPairs, signs: Tokenizer
+    stored: TokenShards, signs: Tokenizer
 ) -> None:
     loader = PairLoader(stored, context_length=24, seed=1)
     for epoch in range(3):
@@ -86,7 +106,7 @@ def test_each_epoch_holds_each_pair_once_and_source_and_target_stay_together(
     assert told == [*PAIRS, ("", "")], "the last batch is filled up with empty rows"
 
 
-def test_rows_of_like_length_are_together(stored: StoredPairs, signs: Tokenizer) -> None:
+def test_rows_of_like_length_are_together(stored: TokenShards, signs: Tokenizer) -> None:
     loader = PairLoader(stored, context_length=24, seed=1, pool=Pool(rows=1, updates=5))
     rows = [loader.rows(index, 1) for index in range(5)]
     assert sorted(texts_of(one, signs)[0] for one in rows) == sorted(PAIRS)
@@ -101,14 +121,14 @@ def texts_of(rows: PairRows, signs: Tokenizer) -> list[tuple[str, str]]:
     return list(zip(sources, targets, strict=True))
 
 
-def test_a_text_beyond_the_context_is_refused_and_named(stored: StoredPairs) -> None:
+def test_a_text_beyond_the_context_is_refused_and_named(stored: TokenShards) -> None:
     with pytest.raises(InputError) as caught:
         PairLoader(stored, context_length=16, seed=1)
     assert caught.value.found == "17 tokens, and the context has 16" and caught.value.where == "rows:1"
     assert PairLoader(stored, context_length=17, seed=1).rows(0, 5).source_BS.size(1) == 17
 
 
-def test_the_decoder_reads_each_target_one_place_later(stored: StoredPairs, signs: Tokenizer) -> None:
+def test_the_decoder_reads_each_target_one_place_later(stored: TokenShards, signs: Tokenizer) -> None:
     objective = Seq2SeqObjective.of(signs)
     rows = PairLoader(stored, context_length=24, seed=1).rows(0, 5)
     batch = objective.batch(rows, KEY)
@@ -127,8 +147,7 @@ def test_the_decoder_reads_each_target_one_place_later(stored: StoredPairs, sign
 @given(st.lists(st.tuples(*[st.text("abc你", min_size=1, max_size=9)] * 2), min_size=2, max_size=6))
 def test_what_a_target_is_asked_does_not_depend_on_its_batch(tmp_path_factory, pairs: list[tuple[str, str]]) -> None:
     signs = train_characters(["abc你"], specials="standard")
-    kept = [TextPair(source=a, target=b, origin=str(number)) for number, (a, b) in enumerate(pairs)]
-    stored = write_pairs(kept, signs, tmp_path_factory.mktemp("pairs") / "pairs")
+    stored = write_shards(documents_of(pairs), signs, tmp_path_factory.mktemp("pairs") / "pairs")
     loader, objective = PairLoader(stored, context_length=16, seed=2), Seq2SeqObjective.of(signs)
     together = objective.batch(loader.rows(0, len(pairs)), KEY)
     for row in range(len(pairs)):
@@ -169,8 +188,8 @@ def test_the_loss_by_hand() -> None:
     assert measured[ACCURACY][0].tolist() == [1.0, 0.0, 1.0]
 
 
-def test_what_cannot_be_asked_is_refused(stored: StoredPairs, signs: Tokenizer) -> None:
-    rows = PairLoader(stored, context_length=24, seed=1).targets.rows(0, 2)
+def test_what_cannot_be_asked_is_refused(stored: TokenShards, signs: Tokenizer) -> None:
+    rows = DocumentLoader(stored, context_length=24, seed=1).rows(0, 2)
     with pytest.raises(SettingsError, match="pairs of texts"):
         Seq2SeqObjective.of(signs).batch(rows, KEY)
     with pytest.raises(TokenizerError, match="begin with"):
@@ -178,4 +197,37 @@ def test_what_cannot_be_asked_is_refused(stored: StoredPairs, signs: Tokenizer) 
     one_mark = dataclasses.replace(signs, roles=type(signs.roles)(()))
     with pytest.raises(TokenizerError, match="ends a text"):
         Seq2SeqObjective.of(one_mark)
-    assert start_id(signs) == signs.roles.first("pad")
+    assert decoder_start(signs) == signs.roles.first("pad")
+
+
+def test_a_pair_is_held_out_as_a_whole(tmp_path: Path) -> None:
+    """By the hash of its source, so that a source with several targets is on one side."""
+    table = tmp_path / "pairs.tsv"
+    table.write_text("".join(f"source {n % 300}\tZiel {n}\n" for n in range(600)), encoding="utf-8")
+    source, asked = read(table, "1", "2"), DataSettings(rows="pairs", source="1", field="2", valid_fraction=0.2)
+    split = choose_split(survey(source.documents()), asked)
+    sides = list(divide(source.documents(), split))
+    assert split.method == "documents" and {side for side, _ in sides} == {"train", "valid"}
+    for (one, left), (two, right) in zip(sides[::2], sides[1::2], strict=True):
+        assert one == two and not left.follows and right.follows
+    assert len({(side, document.text) for side, document in sides if not document.follows}) == 300
+
+
+def test_few_or_like_pairs_are_all_trained_on(tmp_path: Path) -> None:
+    table = tmp_path / "pairs.tsv"
+    asked = DataSettings(rows="pairs", source="1", field="2")
+    table.write_text(
+        "".join(f"a source of many words {n}\tand its target of more words\n" for n in range(60)), encoding="utf-8"
+    )
+    few = survey(read(table, "1", "2").documents())
+    assert choose_split(few, asked).method == "none" and "60 pairs" in choose_split(few, asked).reason
+    table.write_text("one and the same source\tand its target\n" * 400, encoding="utf-8")
+    alike = survey(read(table, "1", "2").documents())
+    chosen = choose_split(alike, asked)
+    assert chosen.method == "documents" and mended(chosen, alike, 0, asked).method == "none"
+    assert mended(chosen, alike, alike.num_bytes // 10, asked) is None
+
+
+def test_source_and_target_are_two_columns(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="the same column"):
+        as_pairs(open_source(__file__), "2", "2")

@@ -6,14 +6,18 @@ step by step through a cache.
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 from saved import gradients_as_saved
 from scrambled import scramble
 from torch.nn import functional as F
 
-from pellucid.errors import RequestError
+from pellucid.api import load
+from pellucid.errors import ModelError, RequestError
 from pellucid.model.build import build
 from pellucid.model.context import Context
 from pellucid.planning.config import EncoderConfig, ModelConfig
@@ -120,6 +124,23 @@ def test_their_directory_loads_here_and_computes_the_same(name, tmp_path):
     assert_same(load_model(load_checkpoint(tmp_path)), theirs)
 
 
+def test_a_directory_of_mt5_computes_the_same(tmp_path):
+    """Its published files have a head of their own; transformers 5 ties it, here to the same numbers, and divides by nothing."""
+    theirs = transformers.MT5ForConditionalGeneration(transformers.MT5Config(**T5_LIKE))
+    scramble(theirs)
+    tensors = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    config = {**json.loads(theirs.config.to_json_string()), "tie_word_embeddings": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ours = load_model(load_checkpoint(tmp_path))
+    theirs.eval(), ours.eval()
+    expected = theirs(SOURCE_BS, attention_mask=SEEN_BS, decoder_input_ids=TARGET_BT).logits
+    torch.testing.assert_close(logits_of(ours), expected, rtol=TOLERANCE, atol=TOLERANCE)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    with pytest.raises(ModelError, match="tie_word_embeddings=True"):
+        load_checkpoint(tmp_path)
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_our_directory_loads_there_and_computes_the_same(name, tmp_path):
     ours = build(OURS[name], seed=1)
@@ -139,6 +160,31 @@ def test_step_by_step_through_a_cache_is_the_whole_row_at_once(name):
     memory, cache = ours.encode(SOURCE_BS, Context(lengths=LENGTHS)), ours.new_cache(20, batch_size=2)
     steps = [ours(TARGET_BT[:, t : t + 1], Context(memory=memory, cache=cache)).logits_BTV for t in range(14)]
     torch.testing.assert_close(torch.cat(steps, 1), logits_of(ours), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["t5", "marian"])
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_the_same_text_is_written_about_a_source(name, num_beams, tmp_path):
+    """Greedily and with beams, as transformers' `generate` writes it."""
+    theirs = transformers.AutoModelForSeq2SeqLM.from_config(FOREIGN[name]())
+    fixed = {key: value.clone() for key, value in theirs.state_dict().items() if "embed_positions" in key}
+    scramble(theirs)
+    theirs.load_state_dict(fixed, strict=False)
+    theirs.eval().save_pretrained(tmp_path)
+    lm = load(tmp_path)
+    for row, length in enumerate(LENGTHS):
+        source = SOURCE_BS[row : row + 1, :length]
+        settings = {
+            "num_beams": num_beams,
+            "max_new_tokens": 9,
+            "do_sample": False,
+            "eos_token_id": 1,
+            "forced_eos_token_id": None,
+            "decoder_start_token_id": theirs.config.pad_token_id,
+        }
+        told = theirs.generate(source, **settings)[0, 1:].tolist()
+        found = lm.search(source[0].tolist(), num_beams=num_beams, max_new_tokens=9, stop_ids=(1,))[0]
+        assert list(found.ids) == told
 
 
 def test_a_pass_without_the_source_is_refused_and_one_with_too_much_as_well():

@@ -41,6 +41,8 @@ FOREIGN = {
     "roberta-relu-one-segment": lambda: transformers.RobertaConfig(
         **SIZES, max_position_embeddings=24, pad_token_id=PAD, hidden_act="relu", type_vocab_size=1, **NO_IDS
     ),
+    "xlm-roberta": lambda: transformers.XLMRobertaConfig(**SIZES, max_position_embeddings=21, pad_token_id=PAD, **NO_IDS),
+    "camembert": lambda: transformers.CamembertConfig(**SIZES, max_position_embeddings=21, pad_token_id=PAD, **NO_IDS),
     "modernbert": lambda: transformers.ModernBertConfig(**MODERN, local_attention=6),
     "modernbert-biases": lambda: transformers.ModernBertConfig(
         **MODERN, local_attention=4, norm_bias=True, attention_bias=True, mlp_bias=True, classifier_bias=True,
@@ -51,7 +53,8 @@ FOREIGN = {
         },
     ),
 }  # fmt: skip
-STAYS_IN_FLOAT64 = [name for name in FOREIGN if not name.startswith("modern")]
+SPELLINGS = ("xlm-roberta", "camembert")  # RoBERTa by other names
+STAYS_IN_FLOAT64 = [name for name in FOREIGN if not name.startswith(("modern", *SPELLINGS))]
 BERT_LIKE = {
     "vocab_size": 37, "context_length": 19, "n_layers": 2, "n_heads": 3, "n_kv_heads": 3, "head_dim": 8, "d_model": 24, "d_ff": 31,
     "causal": False, "dropout": 0.1,
@@ -114,10 +117,11 @@ def masked_loss(logits_NV: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits_NV[::3], real(IDS_BT, "right")[::3])
 
 
-def logits_of(ours, theirs, model_type: str, num_segments: int, side: str) -> tuple[torch.Tensor, torch.Tensor]:
+def logits_of(ours, theirs, config: ModelConfig, side: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits of the real tokens by both."""
+    num_segments, first = config.embedding.segments, getattr(config.position, "first", 0)
     kinds = {"token_type_ids": padded(SEGMENTS_BT, side, 0)} if num_segments > 1 else {}
-    if side == "left" and model_type != "roberta":  # RoBERTa counts from the first real token by itself
+    if side == "left" and not first:  # RoBERTa counts from the first real token by itself
         kinds["position_ids"] = padded(torch.arange(17).expand(2, -1), side, 0)
     attention_BT = padded(torch.ones_like(IDS_BT), side, 0)
     theirs_NV = real(theirs(padded(IDS_BT, side, PAD), attention_mask=attention_BT, **kinds).logits, side)
@@ -129,7 +133,7 @@ def assert_same(ours, theirs, side: str, tolerance: float) -> None:
     """Logits, loss and every gradient; gradients are compared under our names."""
     ours.eval(), theirs.eval()
     family, config = read_config(theirs.config.to_dict(), "memory")
-    ours_NV, theirs_NV = logits_of(ours, theirs, family.model_type, config.embedding.segments, side)
+    ours_NV, theirs_NV = logits_of(ours, theirs, config, side)
     torch.testing.assert_close(ours_NV, theirs_NV, rtol=tolerance, atol=tolerance)
     losses = masked_loss(ours_NV), masked_loss(theirs_NV)
     torch.testing.assert_close(*losses, rtol=tolerance, atol=tolerance)

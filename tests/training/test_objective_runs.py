@@ -29,6 +29,8 @@ from pellucid.training.recipes.pretrain import pretrain
 
 pytestmark = pytest.mark.usefixtures("quick")
 MASKED = {"kind": "masked", "share": 0.3}
+ROWS = {"rows": 24, "micro_rows": 24, "tokens": None}
+SMALL = {"n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "d_ff": 48, "context_length": 20, "depth": None}
 
 
 @pytest.fixture
@@ -255,3 +257,75 @@ def test_hidden_spans_need_sentinels(book: Path, tmp_path: Path, task) -> None:
     with pytest.raises(TokenizerError) as caught:
         pretrain(task(book, tmp_path / "run", objective="spans"))
     assert "sentinel" in caught.value.found and "specials=sentinels" in caught.value.hint
+
+
+# -- pairs of texts ---------------------------------------------------------------------------------------------------
+
+PAIRS = {"objective": "seq2seq", "data": {"rows": "pairs", "source": "1", "field": "2"}, "tokenizer": {"kind": "word"}}
+ENGLISH = {"one": "一", "two": "二", "three": "三", "cats": "猫", "dogs": "狗", "sit": "坐", "run": "跑"}
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Three words and their translation, word by word."""
+    path = tmp_path / "pairs.tsv"
+    lines = [
+        (f"{a} {b} {c}", " ".join(ENGLISH[word] for word in (a, b, c)))
+        for _ in range(6)
+        for a in ("one", "two", "three")
+        for b in ("cats", "dogs")
+        for c in ("sit", "run")
+    ]
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in lines), encoding="utf-8")
+    return path
+
+
+def test_pairs_are_learned_and_resumed(pairs: Path, tmp_path: Path, task) -> None:
+    heard = MemoryRecorder()
+    asked = {**PAIRS, "steps": 40, "batch": ROWS, "saving": {"keep_last": 99, "every_steps": 10}}
+    finished = pretrain(task(pairs, tmp_path / "whole", **asked), recorder=heard)
+    run = Run.open(tmp_path / "whole")
+    losses = [row["loss"] for row in run.read_metrics() if row["kind"] == "train"]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+    assert any("one pair to a row: 72 rows" in event.message for event in heard.events)
+    assert load_checkpoint(finished.checkpoint).info["objective"] == {"kind": "seq2seq"}
+    assert run.part("plan")["epochs"] == pytest.approx(40 * 24 / 72)
+
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for saved in (tmp_path / "cut" / "checkpoints").iterdir():
+        if int(saved.name.removeprefix("step-")) > 20:
+            shutil.rmtree(saved)
+    (tmp_path / "cut" / LATEST).write_text("step-000020\n", encoding="utf-8")
+    pretrain(task(pairs, tmp_path / "cut", **asked))
+    rows = [[*map(without_wall_clock, Run.open(tmp_path / name).read_metrics())] for name in ("whole", "cut")]
+    assert rows[0] == rows[1]
+
+
+def test_a_pair_is_translated_by_a_model_that_has_learned_it(pairs: Path, tmp_path: Path, task) -> None:
+    """Greedily, token by token: what training asked for is what the model says."""
+    asked = {**PAIRS, "steps": 80, "batch": {**ROWS, "pool": 2}, "model": {**SMALL, "d_model": 32, "head_dim": 16}}
+    checkpoint = load_checkpoint(pretrain(task(pairs, tmp_path / "run", **asked)).checkpoint)
+    model, tokenizer = AskedModel(model=load_model(checkpoint)), checkpoint.tokenizer
+    source = [tokenizer.bos_id, *tokenizer.encode("two dogs run").ids, tokenizer.eos_id]
+    told = [tokenizer.roles.first("pad")]
+    while told[-1] != tokenizer.eos_id and len(told) < 8:
+        source_BS, lengths_B = torch.tensor([source]), torch.tensor([len(source)])
+        logits_BTV = model(torch.tensor([told]), source_BS=source_BS, source_lengths_B=lengths_B).logits_BTV
+        told.append(int(logits_BTV[0, -1].argmax()))
+    assert tokenizer.decode(told) == "二 狗 跑"
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"objective": "seq2seq"}, "objective=seq2seq, data.rows=stream"),
+        ({"data": {"rows": "pairs", "source": "1"}}, "objective=causal, data.rows=pairs"),
+        ({"objective": "seq2seq", "data": {"rows": "pairs"}}, "data.rows=pairs, data.source=None"),
+        ({"data": {"source": "1"}}, "data.rows=stream, data.source=1"),
+        ({**PAIRS, "data": {**PAIRS["data"], "weights": "w"}}, "data.weights=w"),
+    ],
+)
+def test_pairs_and_their_objective_belong_together(changes: dict, found: str, tmp_path: Path, task) -> None:
+    with pytest.raises(SettingsError) as caught:
+        pretrain(task(tmp_path / "no.tsv", tmp_path / "run", **changes))
+    assert caught.value.found == found

@@ -34,6 +34,7 @@ VERBS = {
     "tokenizer": "Train, use and explain tokenizers.",
     "lens": "Look inside: a page with every number between a text and its next token.",
     "learn": "Lessons: the textbook's arithmetic, and experiments on models trained here.",
+    "microworld": "Write stories of a small world, or tasks about them, to train on.",
     "bench": "How fast a model reads and writes here, beside the machine's own limits.",
     "get": "Fetch a model by its name from huggingface.co, once; afterwards it opens without a network.",
     "convert": "A model into a GGUF file or a Hugging Face directory, and what that costs.",

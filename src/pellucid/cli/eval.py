@@ -24,11 +24,13 @@ from pellucid.cli.common import (
 from pellucid.cli.language import tell
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import watch_items
+from pellucid.errors import SettingsError
 from pellucid.events import Event
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
     from pellucid.data.document import Document
+    from pellucid.data.settings import RowKind
     from pellucid.data.source import Source
     from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, ScoredToken
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
 @click.option(
     "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
 )
+@click.option("--source", help="the field, or the number of the column, of the source; --field is then the target's")
 @click.option(
     "--errors",
     type=click.Choice(["strict", "replace"]),
@@ -59,18 +62,24 @@ if TYPE_CHECKING:  # they load torch, which help does without
 @pattern_option
 @common_options
 def command(
-    common: Common, run: str, texts: tuple[str, ...], surprising: int, newlines: str | None, **reading: str | None
+    common: Common,
+    run: str,
+    texts: tuple[str, ...],
+    source: str | None,
+    surprising: int,
+    **reading: Any,
 ) -> None:
     """Loss, perplexity and bits per byte of each TEXT (a file, a folder, "-") under the model in RUN.
 
     Text is read in windows of the model's context, one after the other, each document between <bos> and <eos>. Only
     bits per byte may be compared between models with different tokenizers. Line ends are read as those of the text that
     the model was trained on were. A model that was trained by another objective, such as masked tokens, is measured by
-    its own loss, which is not the likelihood of the text.
+    its own loss, which is not the likelihood of the text; one that was trained on pairs of texts needs both columns.
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
-    from pellucid.data.source import open_source
+    from pellucid.data.open_set import open_as_set
+    from pellucid.data.settings import DataSettings
     from pellucid.evaluate.likelihood import measure_text, unwatched
     from pellucid.evaluate.objective import objective_of
     from pellucid.model.device import use_threads
@@ -78,14 +87,17 @@ def command(
 
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, pattern=common.pattern, recorder=Terminal())
-    given = {name: value for name, value in reading.items() if value is not None}
     objective = objective_of(lm.checkpoint, lm.tokenizer)
+    _check_columns(source, objective.name)
+    kind: RowKind = "stream" if source is None else "pairs"
+    given = {name: value for name, value in reading.items() if value is not None}
+    settings = DataSettings(rows=kind, source=source, **{"newlines": lm.checkpoint.newlines, **given})
     results = []
     for text in texts:
-        source = open_source(text, **given, newlines=newlines or lm.checkpoint.newlines, recorder=Terminal())  # type: ignore[arg-type]
-        documents, watch = (source.documents(), unwatched) if common.as_json else (_documents(source), _progress)
-        most = _most_surprising(lm, source, surprising)
-        measured = measure_text(lm.model, lm.tokenizer, documents, objective=objective, watch=watch)
+        opened = open_as_set(text, settings, needs_weights=False, recorder=Terminal())
+        documents, watch = (opened.documents(), unwatched) if common.as_json else (_documents(opened), _progress)
+        most = _most_surprising(lm, opened, surprising)
+        measured = measure_text(lm.model, lm.tokenizer, documents, objective=objective, kind=kind, watch=watch)
         _warn(text, measured, lm.config.vocab_size)
         results.append((text, measured, most))
     if common.as_json:
@@ -96,6 +108,23 @@ def command(
         print_json(rows)
     else:
         _print(results, objective.name)
+
+
+def _check_columns(source: str | None, objective: str) -> None:
+    """Raise SettingsError unless there is a source where the objective learns from pairs, and only there."""
+    if (objective == "seq2seq") == (source is not None):
+        return
+    if source is None:
+        raise SettingsError(
+            "this model was trained on pairs of texts: name the columns of both",
+            found="no --source",
+            hint="for example --source 1 --field 2",
+        )
+    raise SettingsError(
+        "this model was trained on single texts, which have no source",
+        found=f"--source {source}, objective={objective}",
+        hint="leave --source out",
+    )
 
 
 def _most_surprising(lm: LanguageModel, source: Source, count: int, num_before: int = 12) -> list[Surprise]:

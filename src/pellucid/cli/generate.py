@@ -114,7 +114,8 @@ def command(
 ) -> None:
     """Continue PROMPT with the model in RUN: a run, a checkpoint, a Hugging Face directory or a .gguf file.
 
-    Without PROMPT the model starts a text of its own; "-" reads the prompt from standard input. Nothing is filtered
+    Without PROMPT the model starts a text of its own; "-" reads the prompt from standard input. A model with an encoder
+    reads PROMPT as its source, and writes what it has learned to write about it, such as a translation. Nothing is filtered
     unless asked for: the default samples from the model's own distribution. Every other knob of the sampler is a
     --set NAME=VALUE, for example --set repetition_penalty=1.1 or --set order=llama.cpp.
     """
@@ -223,6 +224,7 @@ def _settle(
     opened: Loaded, prompt: str, resolved: Resolved[SamplingSettings], constraint: ConstraintSettings | None, view: View
 ) -> Request:
     """The request of the command line; each setting that is not a default is printed with its source."""
+    from pellucid.engine.generate import sides
     from pellucid.engine.request import Request
     from pellucid.engine.settings import SpeculationSettings
 
@@ -231,9 +233,12 @@ def _settle(
     rest = words("all else at its default" if rows else "every setting at its default", err=True)
     click.echo("· " + ", ".join([*rows, rest]), err=True)
     text = as_trained(read_standard_input() if prompt == "-" else prompt, opened.lm.checkpoint)
-    ids = opened.lm.tokenizer.encode_prompt(text)
+    lm = opened.lm
+    ids = lm.tokenizer.encode_prompt(text, whole=lm.config.encoder is not None)
+    prompt_ids, source_ids = sides(lm.config, lm.tokenizer, ids)
     return Request(
-        prompt_ids=ids,
+        prompt_ids=prompt_ids,
+        source_ids=source_ids,
         sampling=resolved.settings,
         constraint=constraint,
         num_choices=view.num_choices,
@@ -271,7 +276,7 @@ def _stream(steps: Iterable[Step], generation: Generation, *, explain: bool) -> 
     """Print the text as it comes, or the account of each token, then how it ended and how fast it went."""
     watched, flow = sys.stdout.isatty(), Flow()
     console = open_console() if explain else None
-    if watched and not explain:
+    if watched and not explain and generation.request.source_ids is None:
         click.secho(flow.push(generation.tokenizer.decode(generation.request.prompt_ids)), bold=True, nl=False)
     done, started, first = [], time.perf_counter(), 0.0
     for step in steps:

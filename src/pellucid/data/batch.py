@@ -103,6 +103,14 @@ class TokenRows(Columns):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairRows(TokenRows):
+    """Rows of targets, each with its source: `<bos> text <eos>` both, without a mark that the tokenizer lacks."""
+
+    source_BS: Tensor  # int64; 0 at padding
+    source_lengths_B: Tensor  # int64
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch(Columns):
     """Inputs of a model, the target at each position, and the weight of each target in the loss.
 

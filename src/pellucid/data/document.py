@@ -20,3 +20,4 @@ class Document:
     part: int = 0  # 0 for the part that begins the text, then 1, 2, …
     last: bool = True  # whether the text ends here
     weights: tuple[Span, ...] = ()  # spans of this part that have a weight of their own; all else weighs 1
+    follows: bool = False  # whether it belongs to the document before it (the target of a pair): both are on one side

@@ -16,7 +16,7 @@ order of a few thousand rows is computed at once and cached.)
 
 `DocumentLoader` gives each document a row of its own instead, padded on the right, so no other text stands before it.
 It can sort the rows of a few successive updates (a pool) by length. Then the rows of one update are about equally long
-and have little padding. The order of the updates within a pool is random.
+and have little padding. The order of the updates within a pool is random. `PairLoader` takes every second document as the source of the next, and puts it beside that one's row.
 
 Axes: B rows · T positions · S = T + 1 tokens of a row · N places of an order · D documents · U updates of a pool.
 """
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from pellucid.counts import counted
-from pellucid.data.batch import TokenRows
+from pellucid.data.batch import PairRows, TokenRows
 from pellucid.data.permutation import permute
 from pellucid.data.settings import RowKind
 from pellucid.data.shards import TokenShards
@@ -67,6 +67,11 @@ class Loader:
             here = epoch_B == epoch
             first_B[here], length_B[here] = self._windows(int(epoch), place_B[here])
         return gather(self.shards, first_B, length_B, index_B, self.row_length, weighted=True)
+
+    @property
+    def num_rows_in_order(self) -> int:
+        """How many rows `in_order` has."""
+        return num_windows(self.shards.num_tokens, self.row_length)
 
     def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[TokenRows]:
         """The text from beginning to end for evaluation, `rows` at a time; each token is a target once (`windows`)."""
@@ -120,8 +125,8 @@ class DocumentLoader(Loader):
 
     def __init__(self, shards: TokenShards, context_length: int, seed: int, pool: Pool | None = None) -> None:
         super().__init__(shards, context_length, seed)
-        starts_D = shards.document_starts()
-        targets_D = np.diff(starts_D, append=shards.num_tokens) - 1  # a document's first token is no target
+        starts_D, lengths_D = self._documents()
+        targets_D = lengths_D - 1  # a document's first token is no target
         self.row_length = width_for(int(targets_D.max()), context_length)
         rows_D = np.maximum(1, -(-targets_D // self.row_length))
         self._starts_D, self._targets_D, self._ends_D = starts_D, targets_D, np.cumsum(rows_D)
@@ -132,6 +137,12 @@ class DocumentLoader(Loader):
         positions = self._num_positions()
         self.padding_share = 1 - int(targets_D.sum()) / positions
         self.mean_row_length = positions / self.num_rows_per_epoch
+        self.mean_row_tokens = (1 - self.padding_share) * self.mean_row_length
+
+    def _documents(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the documents that make rows begin, and how many tokens each has."""
+        starts_D = self.shards.document_starts()
+        return starts_D, np.diff(starts_D, append=self.shards.num_tokens)
 
     def rows(self, start: int, count: int) -> TokenRows:
         """The rows [start, start + count) of the run; with a pool, no longer than the longest of them needs."""
@@ -168,6 +179,10 @@ class DocumentLoader(Loader):
         )
         return row_N.reshape(self.pool.updates, self.pool.rows)[update_U].reshape(-1)
 
+    @property
+    def num_rows_in_order(self) -> int:
+        return self.num_rows_per_epoch
+
     def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[TokenRows]:
         """The documents from first to last for evaluation, `rows` at a time; each token is a target once.
 
@@ -184,12 +199,49 @@ class DocumentLoader(Loader):
         return self._starts_D[document_B] + skipped_B, np.clip(left_B, 0, self.row_length)
 
 
+class PairLoader(DocumentLoader):
+    """Rows of pairs: the target of each, and its source beside it. Documents are sources and targets in turn.
+
+    Nothing is cut: raises InputError when a source or a target is longer than the context.
+    """
+
+    def __init__(self, shards: TokenShards, context_length: int, seed: int, pool: Pool | None = None) -> None:
+        starts_D = shards.document_starts()
+        lengths_D = np.diff(starts_D, append=shards.num_tokens)
+        has_start = shards.manifest.unpredicted_id is not None  # a <bos>, which is not one of the targets
+        _check_lengths(shards, lengths_D - has_start * (np.arange(len(lengths_D)) % 2), context_length)
+        self._source_starts_D, self._source_lengths_D = starts_D[::2], lengths_D[::2]
+        self._source_width = width_for(int(lengths_D[::2].max()), context_length)
+        super().__init__(shards, context_length - (not has_start), seed, pool)
+        self.mean_row_tokens = shards.num_tokens / self.num_rows_per_epoch  # of source and target together
+
+    def rows(self, start: int, count: int) -> PairRows:
+        """The rows [start, start + count) of the run, counted from 0 through all epochs."""
+        return self._with_sources(super().rows(start, count))
+
+    def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[PairRows]:
+        """The pairs from first to last for evaluation, `rows` at a time; the last batch is filled up with empty rows."""
+        return map(self._with_sources, super().in_order(rows=rows, max_rows=max_rows))
+
+    def _documents(self) -> tuple[np.ndarray, np.ndarray]:
+        starts_D, lengths_D = super()._documents()
+        return starts_D[1::2], lengths_D[1::2]
+
+    def _with_sources(self, rows: TokenRows) -> PairRows:
+        pair_B = np.searchsorted(self._source_starts_D, rows.first_token_B.numpy(), side="right") - 1
+        last_B = np.where(rows.lengths_B.numpy() > 0, self._source_lengths_D[pair_B] - 1, 0)  # `gather` adds one
+        width = self._source_width if self.pool is None else width_for(int(last_B.max()) + 1, self._source_width)
+        found = gather(self.shards, self._source_starts_D[pair_B], last_B, rows.index_B.numpy(), width - 1)
+        return PairRows(**vars(rows), source_BS=found.ids_BS, source_lengths_B=found.lengths_B)
+
+
 def build_loader(
     shards: TokenShards, *, rows: RowKind, context_length: int, seed: int, pool: Pool | None = None
 ) -> Loader:
     """The loader for this kind of rows. Raises InputError when there are fewer than two tokens."""
-    if rows == "documents":
-        return DocumentLoader(shards, context_length, seed, pool)
+    kinds = {"documents": DocumentLoader, "pairs": PairLoader}
+    if rows in kinds:
+        return kinds[rows](shards, context_length, seed, pool)
     return Loader(shards, context_length, seed)
 
 
@@ -276,6 +328,16 @@ def gather(
 def width_for(longest: int, most: int) -> int:
     """The positions that a batch of rows gets when its longest row needs `longest`."""
     return min(most, max(ROUND_UP, -(-longest // ROUND_UP) * ROUND_UP))
+
+
+def _check_lengths(shards: TokenShards, lengths_D: np.ndarray, context_length: int) -> None:
+    if (longest := int(lengths_D.max())) > context_length:
+        raise InputError(
+            "a text of a pair is longer than the model's context",
+            found=f"{counted(longest, 'token')}, and the context has {context_length:,}",
+            where=shards.document(int(lengths_D.argmax())).origin,
+            hint="give the model a longer context, or remove the pair",
+        )
 
 
 def _require_two(shards: TokenShards) -> None:

@@ -19,9 +19,10 @@ from typing import Any
 from pellucid.counts import counted
 from pellucid.data.duplicates import DuplicateReport, find_duplicates
 from pellucid.data.encodings import REPLACEMENT
+from pellucid.data.open_set import open_as_set
 from pellucid.data.settings import BEFORE, DataSettings
 from pellucid.data.shards import FORMAT_VERSION, MANIFEST, REBUILD, TokenShards
-from pellucid.data.source import Source, open_as_set
+from pellucid.data.source import Source
 from pellucid.data.split import Side, Split, choose_split, divide, mended
 from pellucid.data.survey import Survey
 from pellucid.data.writer import ShardWriter, encoded_batches, write_shards
@@ -146,7 +147,7 @@ def _make(source: Source, tokenizer: Tokenizer, directory: Path, settings: DataS
     else:
         split = Split(method="none", reason=f"validation is on {settings.valid_file}")
     num_held_out = _write_sides(source, tokenizer, directory, settings, split, seen, recorder)
-    if (other := mended(split, seen, num_held_out)) is not None:
+    if (other := mended(split, seen, num_held_out, settings)) is not None:
         for side in SIDES:
             shutil.rmtree(directory / side)
         split = other

@@ -13,13 +13,13 @@ from typing import Literal
 from pellucid.data.encodings import AUTO, UTF8
 from pellucid.settings import Named, setting
 
-RowKind = Literal["stream", "documents"]
+RowKind = Literal["stream", "documents", "pairs"]
 FolderKind = Literal["once", "follow", "plain"]
 MOST_POOL = 4096  # updates whose rows are sorted by length together
 
 # The behaviour before each of these settings existed. A run of that time continues with these values, to the bit. They
 # are written neither into its run.json nor into the identity of its tokens.
-BEFORE = {"encoding": UTF8, "newlines": "keep", "folders": "plain", "rows": "stream", "weights": None}
+BEFORE = {"encoding": UTF8, "newlines": "keep", "folders": "plain", "rows": "stream", "weights": None, "source": None}
 ONCE_DEFAULT = {"folders": "follow"}  # defaults of later runs, which are written into their run.json, and stay theirs
 
 
@@ -35,6 +35,10 @@ class DataSettings(Named):
     errors: Literal["strict", "replace"] = setting(
         "strict",
         "bytes that are not of the encoding and rows without text: stop and say where, or put U+FFFD, leave out, and count",
+    )
+    source: str | None = setting(
+        None,
+        "with rows=pairs: the field, or the number of the column, that holds the source; data.field then holds the target",
     )
     weights: str | None = setting(
         None, "the field of a .jsonl row that says what counts how much: [[first, last + 1, weight], …] in characters"
@@ -55,6 +59,7 @@ class DataSettings(Named):
     valid_file: Path | None = setting(None, "a file or folder to validate on instead of holding text out")
     shard_tokens: int = setting(1 << 27, "tokens per shard file (2 bytes each up to a vocabulary of 65,536)", low=1)
     rows: RowKind = setting(
-        "stream", "what a row of training holds: the next piece of the whole text, or one document and padding"
+        "stream",
+        "what a row of training holds: the next piece of the whole text, one document and padding, or a pair of texts",
     )
     report_duplicates: bool = setting(True, "look for validation text that also occurs in the training text")

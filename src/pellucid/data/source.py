@@ -29,7 +29,7 @@ from pellucid.data.encodings import AUTO, check_encoding
 from pellucid.data.files import TextFile, find_files
 from pellucid.data.fingerprint import Fingerprint
 from pellucid.data.row_text import ReadOptions, column_of, read_row
-from pellucid.data.settings import DataSettings, FolderKind
+from pellucid.data.settings import FolderKind
 from pellucid.data.survey import Survey, survey
 from pellucid.data.translation import as_utf8
 from pellucid.data.weights import Span, spans_with_line_feeds, spans_within
@@ -174,23 +174,6 @@ def open_source(
     for path in found.temporary:
         weakref.finalize(source, path.unlink, missing_ok=True)
     return source
-
-
-def open_as_set(
-    location: Path | str, settings: DataSettings, *, recorder: Recorder = NULL, needs_weights: bool = True
-) -> Source:
-    """Open a source as a run's settings say; a validation text needs no weights."""
-    return open_source(
-        location,
-        field=settings.field,
-        errors=settings.errors,
-        encoding=settings.encoding,
-        newlines=settings.newlines,
-        folders=settings.folders,
-        weights=settings.weights,
-        needs_weights=needs_weights,
-        recorder=recorder,
-    )
 
 
 class _Reader:

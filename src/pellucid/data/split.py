@@ -2,7 +2,9 @@
 
     by document   where there are enough documents. A document is held out when the hash of its text, read as a number
                   in [0, 1), is below the fraction. All parts of a document go to the same side.
+                  A document that follows another (the target of a pair) goes where that one goes.
     by cut        otherwise, for example for one long book. The last part of the text, to the character, is held out.
+                  Pairs are never cut: where they are too few, none is held out.
 
 The hash depends on the text alone, so equal texts are on the same side, and adding text never moves a document from
 training to validation. Neither way looks at tokens, so the same text is held out whatever the tokenizer, and bits per
@@ -50,22 +52,28 @@ def choose_split(seen: Survey, settings: DataSettings) -> Split:
     fraction = min(settings.valid_fraction, settings.valid_bytes / seen.num_bytes)
     if seen.num_bytes * fraction < MIN_BYTES_HELD_OUT:
         return Split(method="none", reason=f"nothing is held out: the text has only {seen.num_bytes:,} bytes")
+    if settings.rows == "pairs" and seen.num_documents * fraction < 2 * MIN_DOCUMENTS_HELD_OUT:
+        return Split(method="none", reason=f"nothing is held out: there are only {seen.num_documents // 2:,} pairs")
     if seen.num_documents * fraction < MIN_DOCUMENTS_HELD_OUT:
         return _cut(seen, fraction, f"too few documents to choose from ({seen.num_documents:,})")
-    if seen.largest > seen.num_bytes * fraction:
+    if seen.largest > seen.num_bytes * fraction and settings.rows != "pairs":
         why = f"one document alone, of {seen.largest:,} bytes, is more than should be held out"
         return _cut(seen, fraction, why)
     reason = f"{fraction:.2%} of {seen.num_documents:,} documents are held out, chosen by the hash of their text"
     return Split(method="documents", reason=reason, fraction=fraction)
 
 
-def mended(split: Split, seen: Survey, num_held_out: int) -> Split | None:
+def mended(split: Split, seen: Survey, num_held_out: int, settings: DataSettings) -> Split | None:
     """Another split, when the one by document held out nothing or most of the text; None when it did well.
 
     Equal texts have equal hashes, so with many rows of few different texts the hash may hold out none or nearly all.
     """
     if split.method != "documents" or 0 < num_held_out <= MOST_HELD_OUT * seen.num_bytes:
         return None
+    if settings.rows == "pairs":
+        return Split(
+            method="none", reason="nothing is held out: the sources are too much alike to choose by their hash"
+        )
     why = f"the documents are too much alike to choose by their hash, which takes {num_held_out / seen.num_bytes:.0%}"
     return _cut(seen, split.fraction, why)
 
@@ -87,7 +95,7 @@ def divide(documents: Iterable[Document], split: Split) -> Iterator[tuple[Side, 
 def _by_document(documents: Iterable[Document], fraction: float) -> Iterator[tuple[Side, Document]]:
     side: Side = "train"
     for document in documents:
-        if document.part == 0:
+        if document.part == 0 and not document.follows:
             side = "valid" if position_of(document.text.encode()) < fraction else "train"
         yield side, document
 

@@ -34,6 +34,7 @@ from pellucid.counts import counted
 from pellucid.engine.generate import check_prompt, check_stop_ids
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.runners.torch_runner import with_source
 from pellucid.engine.sampling.sampler import MODEL, check_row
 from pellucid.engine.sampling.stage import History, Stage
 from pellucid.engine.step import Completion
@@ -160,18 +161,20 @@ def search(
     prompt_ids: abc.Sequence[int],
     settings: BeamSettings = PLAIN,
     *,
+    source_ids: abc.Sequence[int] | None = None,
     extra: abc.Sequence[Stage] = (),
     recorder: Recorder = NULL,
 ) -> tuple[Hypothesis, ...]:
     """The best continuations that a beam search finds, best first; at most `num_best`.
 
-    `extra` stages, such as a constraint, may change or remove logits; what remains keeps the probability it had, as in
+    `source_ids` is what the encoder reads, where the model has one. `extra` stages, such as a constraint, may change or remove logits; what remains keeps the probability it had, as in
     Hugging Face, so that a text does not score higher for being one of few that are allowed.
 
     Raises what `generate` raises for a prompt, SamplingError for logits that are not numbers or when none is left.
     """
     check_prompt(runner.config, prompt_ids)
     check_stop_ids(runner.config, settings.stop_ids)
+    runner = with_source(runner, source_ids)
     finished = _Search(runner, tokenizer, len(prompt_ids), settings, extra).run(prompt_ids, recorder)
     return tuple(finished[: settings.num_best])
 

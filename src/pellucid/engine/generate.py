@@ -27,6 +27,7 @@ from pellucid.engine.constraints.constrain import build_constraint
 from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.runners.torch_runner import with_source
 from pellucid.engine.sampling.sampler import Choice, Sampler, build_sampler
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import Stage
@@ -38,6 +39,7 @@ from pellucid.engine.window import ContextWindow
 from pellucid.errors import ContextError, RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.config import ModelConfig
+from pellucid.tokens.prompt import decoder_start
 from pellucid.tokens.tokenizer import Tokenizer
 
 
@@ -53,11 +55,25 @@ def generate(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder
     stages = tuple(request.stages)
     if request.constraint is not None:
         stages += (build_constraint(request.constraint, tokenizer, recorder=recorder),)
-    if request.speculation is not None or request.draft is not None:
+    draft = request.draft
+    if runner.config.encoder is not None or request.source_ids is not None:
+        runner = with_source(runner, request.source_ids)
+        draft = draft if draft is None or draft.config.encoder is None else with_source(draft, request.source_ids)
+    if request.speculation is not None or draft is not None:
         ahead = request.speculation or SpeculationSettings()
-        runner = build_speculative(runner, tokenizer, sampling, ahead, draft=request.draft, extra=stages)
+        runner = build_speculative(runner, tokenizer, sampling, ahead, draft=draft, extra=stages)
     settled = dataclasses.replace(request, sampling=sampling)
     return Generation(runner, tokenizer, settled, stages=stages, recorder=recorder)
+
+
+def sides(
+    config: ModelConfig, tokenizer: Tokenizer, ids: abc.Sequence[int]
+) -> tuple[abc.Sequence[int], abc.Sequence[int] | None]:
+    """The `prompt_ids` and `source_ids` of a request for what a person gave.
+
+    Beside an encoder that is the source, and the decoder begins with a token of its own.
+    """
+    return (ids, None) if config.encoder is None else ((decoder_start(tokenizer),), ids)
 
 
 def complete(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder: Recorder = NULL) -> Completion:

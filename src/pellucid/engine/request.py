@@ -26,7 +26,8 @@ class Request:
     True
     """
 
-    prompt_ids: abc.Sequence[int]  # what the model reads first
+    prompt_ids: abc.Sequence[int]  # what the model reads first; beside an encoder, what its decoder begins with
+    source_ids: abc.Sequence[int] | None = None  # what the encoder reads, where the model has one
     sampling: SamplingSettings = PLAIN
     constraint: ConstraintSettings | None = None  # the form of the answer; None: any
     stages: abc.Sequence[Stage] = ()  # a caller's own, which act before those of the settings and of the constraint

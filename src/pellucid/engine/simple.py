@@ -11,6 +11,7 @@ Axes: V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,14 +24,18 @@ from pellucid.engine.stop import FinishReason, find_stop
 from pellucid.errors import RequestError
 from pellucid.model.context import Context
 from pellucid.model.device import inference
-from pellucid.model.protocol import Model
+from pellucid.model.protocol import Encodes, Model
 from pellucid.tokens.tokenizer import Tokenizer
 
 
 def complete_simply(
-    model: Model, tokenizer: Tokenizer, prompt_ids: Sequence[int], settings: SamplingSettings
+    model: Model,
+    tokenizer: Tokenizer,
+    prompt_ids: Sequence[int],
+    settings: SamplingSettings,
+    source_ids: Sequence[int] | None = None,
 ) -> Completion:
-    """Continue a prompt to its end, reading everything again for every token.
+    """Continue a prompt to its end, reading everything again for every token; `source_ids` are for an encoder.
 
     Raises the errors of `generate`, and RequestError for a sliding window, which this page leaves out.
     """
@@ -41,7 +46,7 @@ def complete_simply(
     sampler = build_sampler(model.config, tokenizer, settings)
     ids, logprobs, reason = list(prompt_ids), [], None
     while reason is None:
-        choice = sampler.choose(next_logits(model, ids), ids, len(prompt_ids))
+        choice = sampler.choose(next_logits(model, ids, source_ids), ids, len(prompt_ids))
         ids.append(choice.id)
         logprobs.append(choice.logprob)
         reason = find_reason(model, tokenizer, ids, len(prompt_ids), settings)
@@ -58,11 +63,13 @@ def complete_simply(
     )
 
 
-def next_logits(model: Model, ids: Sequence[int]) -> np.ndarray:
+def next_logits(model: Model, ids: Sequence[int], source_ids: Sequence[int] | None = None) -> np.ndarray:
     """Read ids from the first to the last; the scores of what may follow, [V] in float32."""
     with inference():
-        ids_BT = torch.tensor([ids], device=model.device)
-        return model(ids_BT, Context(), last_only=True).logits_BTV[0, -1].float().cpu().numpy()
+        ids_BT, memory = torch.tensor([ids], device=model.device), None
+        if source_ids is not None:
+            memory = cast("Encodes", model).encode(torch.tensor([list(source_ids)], device=model.device))
+        return model(ids_BT, Context(memory=memory), last_only=True).logits_BTV[0, -1].float().cpu().numpy()
 
 
 def find_reason(

@@ -6,6 +6,7 @@
     sampling            every setting of the sampler, the seed among them
     constraint          the form that was asked for, or null
     prompt_ids          what the model read first
+    source_ids          what its encoder read, or null
     steps               for each token its id, its text and its whole account (see `account`)
     finish_reason       why it ended
 
@@ -56,6 +57,7 @@ class Transcript:
     prompt_ids: tuple[int, ...]
     steps: tuple[Mapping[str, Any], ...]
     finish_reason: str
+    source_ids: tuple[int, ...] | None = None
     made_by: str = f"pellucid {__version__}"
 
     @property
@@ -63,7 +65,7 @@ class Transcript:
         """What was asked, so that it can be asked again."""
         sampling = resolve(SamplingSettings, Layer("trace", self.sampling)).settings
         constraint = resolve(ConstraintSettings, Layer("trace", self.constraint)).settings if self.constraint else None
-        return Request(prompt_ids=self.prompt_ids, sampling=sampling, constraint=constraint)
+        return Request(prompt_ids=self.prompt_ids, source_ids=self.source_ids, sampling=sampling, constraint=constraint)
 
 
 def check_finished(steps: Sequence[Step], request: Request) -> None:
@@ -97,6 +99,7 @@ def build_transcript(steps: Iterable[Step], request: Request, tokenizer: Tokeniz
         sampling=to_dict(request.sampling),
         constraint=to_dict(request.constraint) if request.constraint else None,
         prompt_ids=tuple(request.prompt_ids),
+        source_ids=None if request.source_ids is None else tuple(request.source_ids),
         steps=tuple({"text": s.text, **a.to_dict(), "token": a.text} for s, a in zip(steps, accounts, strict=True)),
         finish_reason=steps[-1].finish_reason,
     )
@@ -119,11 +122,19 @@ def load_transcript(path: Path) -> Transcript:
         )
     values: dict[str, Any] = {f.name: document.get(f.name) for f in _fields()}
     fault = ", ".join(name for name, value in values.items() if not isinstance(value, KINDS[name]))
-    if not fault and not all(type(token_id) is int for token_id in [*values["prompt_ids"], *_ids(values["steps"])]):
+    source = values["source_ids"]
+    if not fault and not all(type(i) is int for i in [*values["prompt_ids"], *(source or ()), *_ids(values["steps"])]):
         fault = "a token without its id"
     if fault or not values["steps"]:
         raise CorruptFileError("the trace is damaged", found=fault or "no steps", where=str(path))
-    return Transcript(**{**values, "prompt_ids": tuple(values["prompt_ids"]), "steps": tuple(values["steps"])})
+    return Transcript(
+        **{
+            **values,
+            "prompt_ids": tuple(values["prompt_ids"]),
+            "source_ids": source and tuple(source),
+            "steps": tuple(values["steps"]),
+        }
+    )
 
 
 def check_origin(transcript: Transcript, *, model_sha256: str, tokenizer: Tokenizer) -> None:
@@ -209,6 +220,7 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "sampling": dict,
     "constraint": (dict, type(None)),
     "prompt_ids": list,
+    "source_ids": (list, type(None)),
     "steps": list,
     "finish_reason": str,
     "made_by": str,

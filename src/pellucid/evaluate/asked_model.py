@@ -10,21 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 from torch import Tensor
 
 from pellucid.model.context import Context, EncodedSource
 from pellucid.model.mask import Padding
 from pellucid.model.output import Output
-from pellucid.model.protocol import Model
+from pellucid.model.protocol import Encodes, Model
 from pellucid.model.tap import Tap, no_tap
-
-
-class Encodes(Protocol):
-    """A model with an encoder."""
-
-    def encode(self, source_BS: Tensor, context: Context) -> EncodedSource: ...
 
 
 @dataclass(frozen=True, kw_only=True)

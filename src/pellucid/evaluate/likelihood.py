@@ -31,8 +31,9 @@ from torch import Tensor
 
 from pellucid.data.batch import TokenRows
 from pellucid.data.document import Document
-from pellucid.data.loader import num_windows, windows
+from pellucid.data.loader import build_loader
 from pellucid.data.objectives.protocol import LOSS, BatchT, Objective, RowKey
+from pellucid.data.settings import RowKind
 from pellucid.data.writer import write_shards
 from pellucid.errors import InputError, RequestError
 from pellucid.evaluate.asked_model import AskedModel
@@ -168,12 +169,13 @@ def measure_text(
     documents: Iterable[Document],
     *,
     objective: Objective[AskedModel, BatchT],
+    kind: RowKind = "stream",
     rows: int = ROWS,
     watch: Watch = unwatched,
 ) -> MeasuredLoss:
     """The loss of some documents under a model, in memory that does not grow with them.
 
-    By an objective whose loss is the likelihood of the text, a `Likelihood`.
+    By an objective whose loss is the likelihood of the text, a `Likelihood`. `kind`: what a row holds, as in training.
 
     The tokens are written to temporary shards, so that the windows are the same as in validation during training.
     `watch` receives the rows of each step and the number of steps and passes them on: a progress bar, for example.
@@ -181,8 +183,8 @@ def measure_text(
     size = model.config.context_length
     with tempfile.TemporaryDirectory(prefix="pellucid-eval-", ignore_cleanup_errors=True) as directory:
         shards = write_shards(documents, tokenizer, Path(directory) / "tokens")
-        num_steps = -(-num_windows(shards.num_tokens, size) // rows)
-        steps = watch(windows(shards, context_length=size, rows=rows), num_steps)
+        loader = build_loader(shards, rows=kind, context_length=size, seed=0)
+        steps = watch(loader.in_order(rows=rows), -(-loader.num_rows_in_order // rows))
         if objective.is_likelihood:
             return measure_likelihood(model, steps, objective=objective, num_bytes=shards.num_bytes)
         return measure_loss(model, steps, objective=objective)

@@ -24,7 +24,7 @@ OBJECTIVE = "objective"  # in pellucid.json and run.json: the settings of the ob
 
 
 Sight = Literal["before", "whole row", "source"]  # what a model sees of a text: its kind, as far as objectives care
-NEEDS: Mapping[str, Sight] = {"causal": "before", "masked": "whole row", "spans": "source"}
+NEEDS: Mapping[str, Sight] = {"causal": "before", "masked": "whole row", "spans": "source", "seq2seq": "source"}
 USUAL: Mapping[Sight, ObjectiveSettings] = {
     "before": CausalSettings(),
     "whole row": MaskedSettings(),

@@ -5,6 +5,8 @@
     loss           the mean: -total / number of them, in nats per token
     bits per byte  -total / ln 2 / UTF-8 bytes of those ids
 
+Beside an encoder the text is a target, given its source: the decoder begins with a token of its own, and <eos> counts.
+
 More ids than the context holds are read in windows, one after the other, as `likelihood` reads them. It is *not* the
 measure of a whole document: it adds no <eos> at the end of a text, as `measure_text` does.
 """
@@ -20,6 +22,7 @@ from pellucid.engine.generate import check_ids
 from pellucid.engine.runners.runner import Runner
 from pellucid.errors import RequestError
 from pellucid.evaluate.likelihood import Likelihood
+from pellucid.tokens.prompt import decoder_start
 from pellucid.tokens.tokenizer import Tokenizer
 
 
@@ -83,6 +86,18 @@ def score_ids(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> Score
     told = [token for start in starts for token in score_prompt(runner, tokenizer, ids[start : start + size + 1])[1:]]
     logprobs = tuple(token.logprob for token in told if token.logprob is not None)
     return Score(ids=tuple(ids[1:]), logprobs=logprobs, num_bytes=_count_bytes(tokenizer, ids))
+
+
+def as_target(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """The ids of a target as a decoder reads them: its start in the place of a <bos>, as in training.
+
+    >>> from pellucid.tokens.train import train_characters
+    >>> signs = train_characters(["ab"], specials="standard")
+    >>> signs.decode(as_target(signs, signs.encode_prompt("ab", whole=True)), specials=True)
+    '<pad>ab<eos>'
+    """
+    first = int(len(ids) > 0 and ids[0] == tokenizer.bos_id)
+    return [decoder_start(tokenizer), *ids[first:]]
 
 
 def _count_bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> int | None:

@@ -1,22 +1,20 @@
 """The interface of a model. Any class that has it can be trained, run, evaluated and looked at.
 
-Axes: B batch · T new positions.
+Axes: B batch · T new positions · S source positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.model.cache import ContiguousCache
-from pellucid.model.context import Context
+from pellucid.model.context import Context, EncodedSource
 from pellucid.model.output import Output
 from pellucid.planning.config import ModelConfig
-
-Scorer = Callable[[Tensor], Output]  # a model with all settled but the ids: what an objective is given
 
 
 class Model(Protocol):
@@ -55,4 +53,12 @@ class Model(Protocol):
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Its weights by name."""
+        ...
+
+
+class Encodes(Model, Protocol):
+    """A model with an encoder beside its decoder."""
+
+    def encode(self, source_BS: Tensor, context: Context | None = None) -> EncodedSource:
+        """What the encoder makes of the source: the `memory` of a context."""
         ...

@@ -1,6 +1,6 @@
 """Prompts: what a model is given to read, as text, ids, or a list of either.
 
-    text     its ids, after <bos> where the tokenizer has one
+    text     its ids, after <bos> where the tokenizer has one; with <eos> behind it where it is the source of an encoder
     ids      as they are, nothing is put before them: a list, an `Encoding`, an array or a tensor of one row
     a list   several prompts, each read as it would be alone; an array or a tensor of several rows is one too
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Protocol, SupportsIndex, runtime_checkable
 
-from pellucid.errors import RequestError
+from pellucid.errors import RequestError, TokenizerError
 from pellucid.tokens.encoding import Encoding
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import shown
@@ -35,8 +35,8 @@ class Numbers(Protocol):
     def tolist(self) -> list[object]: ...
 
 
-def read_prompts(prompts: Prompt | Prompts, tokenizer: Tokenizer) -> list[list[int]] | None:
-    """The ids of each prompt of a list; None for a single prompt.
+def read_prompts(prompts: Prompt | Prompts, tokenizer: Tokenizer, *, whole: bool = False) -> list[list[int]] | None:
+    """The ids of each prompt of a list; None for a single prompt. `whole`: <eos> ends each text.
 
     >>> from pellucid.tokens.train import train_characters
     >>> tokenizer = train_characters(["ab"])
@@ -50,11 +50,11 @@ def read_prompts(prompts: Prompt | Prompts, tokenizer: Tokenizer) -> list[list[i
     items = _items(prompts)
     if isinstance(items, str) or not any(map(_is_prompt, items)):
         return None
-    return [_read(item, tokenizer) for item in items]
+    return [_read(item, tokenizer, whole) for item in items]
 
 
-def read_prompt(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
-    """The ids of one prompt.
+def read_prompt(prompt: Prompt, tokenizer: Tokenizer, *, whole: bool = False) -> list[int]:
+    """The ids of one prompt. `whole`: <eos> ends a text.
 
     >>> from pellucid.tokens.train import train_characters
     >>> read_prompt((5, 6), train_characters(["ab"]))
@@ -62,13 +62,29 @@ def read_prompt(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
 
     Raises RequestError for what is no prompt or more than one, TokenizerError for a text that cannot be encoded.
     """
-    return _read(prompt, tokenizer)
+    return _read(prompt, tokenizer, whole)
 
 
-def _read(prompt: object, tokenizer: Tokenizer) -> list[int]:
+def decoder_start(tokenizer: Tokenizer) -> int:
+    """What a decoder beside an encoder reads first: the role `decoder_start`, else `pad`, with which T5 and Marian begin.
+
+    Raises TokenizerError for a tokenizer with neither.
+    """
+    for role in ("decoder_start", "pad"):
+        token_id = tokenizer.roles.first(role)
+        if token_id is not None:
+            return token_id
+    raise TokenizerError(
+        "a decoder needs a token to begin with",
+        found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role decoder_start or pad",
+        hint="leave out tokenizer.specials=none, or add one to the model: pellucid tokenizer add … --role pad=<pad>",
+    )
+
+
+def _read(prompt: object, tokenizer: Tokenizer, whole: bool) -> list[int]:
     items = _items(prompt)
     if isinstance(items, str):
-        return tokenizer.encode_prompt(items)
+        return tokenizer.encode_prompt(items, whole=whole)
     if any(map(_is_prompt, items)):
         raise RequestError(
             "one prompt is wanted here, and this is a list of prompts",

@@ -210,10 +210,14 @@ class Tokenizer:
         for name, content in self.files().items():
             (directory / name).write_bytes(content.encode("utf-8"))  # bytes: no platform changes the line ends
 
-    def encode_prompt(self, text: str) -> list[int]:
-        """The ids that a model reads before it writes: <bos> (where the tokenizer has one), then the text."""
+    def encode_prompt(self, text: str, *, whole: bool = False) -> list[int]:
+        """The ids that a model reads before it writes: <bos> (where the tokenizer has one), then the text.
+
+        `whole`: nothing is to be added to the text, as an encoder reads it, so that <eos> ends it (where there is one).
+        """
         start = [] if self.bos_id is None else [self.bos_id]
-        return [*start, *self._run(text).ids]
+        end = [self.eos_id] if whole and self.eos_id is not None else []
+        return [*start, *self._run(text).ids, *end]
 
     def encode(self, text: str) -> Encoding:
         """The ids of a text with the characters and bytes each covers; no special token is added or recognised.

@@ -106,7 +106,7 @@ def _size_of(opened: OpenRun) -> TextSize:
         train_tokens=prepared.train.num_tokens,
         valid_tokens=prepared.valid.num_tokens if prepared.valid else 0,
         vocab_size=opened.tokenizer.vocab_size,
-        rows_of=(lambda length: _shape_of_rows(opened, length)) if opened.settings.data.rows == "documents" else None,
+        rows_of=(lambda length: _shape_of_rows(opened, length)) if opened.settings.data.rows != "stream" else None,
     )
 
 
@@ -114,9 +114,9 @@ def _shape_of_rows(opened: OpenRun, context_length: int) -> RowShape:
     """The mean length of one-document rows for a model with this context, and how much of a row is text."""
     settings, rows = opened.settings, opened.settings.batch.rows
     pool = Pool.of(rows, settings.batch.pool) if rows else None  # rows still open: as if unsorted
-    loader = DocumentLoader(opened.prepared.train, context_length, settings.seed, pool)
-    length = loader.mean_row_length
-    return RowShape(length=round(length), tokens=(1 - loader.padding_share) * length)
+    loader = opened.loader(opened.prepared.train, context_length, pool=pool)
+    assert isinstance(loader, DocumentLoader), "a stream has rows of one length"
+    return RowShape(length=round(loader.mean_row_length), tokens=loader.mean_row_tokens)
 
 
 def _tell_large_update(opened: OpenRun, plan: RunPlan, text: TextSize) -> None:

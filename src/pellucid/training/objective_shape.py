@@ -43,9 +43,31 @@ def check_objective(settings: TrainSettings) -> None:
     said = {axis: value for axis, value in given(asked).items() if axis in SIGHT}
     config = resolve(ModelConfig, Layer("derived", derived), Layer("settings", said)).settings
     check_can_learn(settings.objective, sight_of(config))
+    _check_rows(settings)
     if NEEDS[settings.objective.kind] == "source" and settings.compile == "on":
         raise SettingsError(
             "sources have many lengths, and a compiled step has one",
             found=f"objective={settings.objective.kind}, compile=on",
             hint="leave --set compile=on out",
+        )
+
+
+def _check_rows(settings: TrainSettings) -> None:
+    """Raise SettingsError unless pairs are what the objective learns from, and their columns are named."""
+    kind, data = settings.objective.kind, settings.data
+    if (kind == "seq2seq") != (data.rows == "pairs"):
+        raise SettingsError(
+            "pairs of texts and the objective that learns from them belong together",
+            found=f"objective={kind}, data.rows={data.rows}",
+            hint="give both: --set objective=seq2seq --set data.rows=pairs, or neither",
+        )
+    if (data.source is None) == (data.rows == "pairs"):
+        raise SettingsError(
+            "pairs need the column of the source, and nothing else has one",
+            found=f"data.rows={data.rows}, data.source={data.source}",
+            hint="with data.rows=pairs add, for example, --set data.source=1 --field 2",
+        )
+    if data.rows == "pairs" and data.weights is not None:
+        raise SettingsError(
+            "texts of pairs have no weights", found=f"data.weights={data.weights}", hint="leave out data.weights"
         )

@@ -90,7 +90,8 @@ class Optimizer:
         momentum = views.first.lerp_(views.gradient, 1 - beta)
         rows, columns = weight.shape[-2:]
         nesterov = views.gradient.lerp(momentum, beta)
-        update = orthogonalize(nesterov).to(weight.dtype) * max(1.0, rows / columns) ** 0.5
+        # In the format that the model computes in: bf16 is enough, and slow where the processor cannot multiply it.
+        update = orthogonalize(nesterov.to(self.arena.weights.dtype)).to(weight.dtype) * max(1.0, rows / columns) ** 0.5
         self._decay(weight, update, rate_share)
         weight.sub_(update, alpha=rate)
 
@@ -124,7 +125,7 @@ class Optimizer:
 
 
 def orthogonalize(stack: Tensor) -> Tensor:
-    """Push all singular values of each matrix [..., rows, columns] towards one; in bf16 where torch multiplies it fast.
+    """Push all singular values of each matrix [..., rows, columns] towards one, in the number format given.
 
     >>> values = torch.linalg.svdvals(orthogonalize(torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0))).float())
     >>> bool(((values > 0.5) & (values < 1.5)).all())
@@ -132,7 +133,7 @@ def orthogonalize(stack: Tensor) -> Tensor:
     """
     a, b, c = NEWTON_SCHULZ
     tall = stack.size(-2) > stack.size(-1)
-    x = (stack.mT if tall else stack).flatten(0, -3).to(torch.bfloat16)
+    x = (stack.mT if tall else stack).flatten(0, -3)
     x = x / (torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = torch.bmm(x, x.mT)

@@ -191,7 +191,7 @@ def check_settings(settings: TrainSettings) -> None:
         )
     if settings.batch.pool is None:
         return
-    if settings.data.rows != "documents":
+    if settings.data.rows == "stream":
         raise SettingsError(
             "batch.pool sorts rows of documents",
             found=f"data.rows={settings.data.rows}",

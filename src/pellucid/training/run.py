@@ -19,12 +19,13 @@ from typing import TypeVar
 from torch import Tensor
 
 from pellucid.counts import counted
-from pellucid.data.loader import DocumentLoader, Loader, Pool, build_loader
+from pellucid.data.loader import DocumentLoader, Loader, PairLoader, Pool, build_loader
 from pellucid.data.objectives.build import AnyObjective, build_objective, settle_objective
 from pellucid.data.objectives.settings import ObjectiveSettings, read_objective
+from pellucid.data.open_set import open_as_set
 from pellucid.data.prepare import Prepared, identify, prepare
 from pellucid.data.shards import TokenShards
-from pellucid.data.source import Source, open_as_set
+from pellucid.data.source import Source
 from pellucid.errors import ResumeError, SettingsError, TrainingError
 from pellucid.evaluate.objective import OBJECTIVE
 from pellucid.events import Event, Recorder
@@ -131,8 +132,9 @@ def _describe_rows(loader: DocumentLoader) -> Event:
         "padding_share": loader.padding_share,
         "cut": loader.num_cut,
     }
+    held = "pair" if isinstance(loader, PairLoader) else "document"
     message = (
-        f"one document to a row: {counted(loader.num_rows_per_epoch, 'row')} of {counted(loader.row_length, 'position')}"
+        f"one {held} to a row: {counted(loader.num_rows_per_epoch, 'row')} of {counted(loader.row_length, 'position')}"
         f"{'' if loader.pool is None else ' or fewer, sorted by length'}, {loader.padding_share:.0%} of them padding"
     )
     if loader.num_cut:

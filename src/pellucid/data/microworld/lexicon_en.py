@@ -154,6 +154,11 @@ HAPPENINGS = {
     ),
 }
 
+STATES = {  # how things stand in the end: where a person is, where a thing lies, who has it
+    "is": "{P} is {L.at}.",
+    "lies": "{T.the} is {L.at}.",
+    "has": "{P} has {T.the}.",
+}
 QUESTIONS = {
     "where_person": ("Where is {P}?", "Where is {P} now?"),
     "where_thing": ("Where is {T.the}?", "Where is {T.the} now?"),

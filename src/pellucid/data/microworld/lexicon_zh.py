@@ -180,6 +180,11 @@ HAPPENINGS = {
     ),
 }
 
+STATES = {
+    "is": "{P}{L.at}。",
+    "lies": "{T.the}{L.at}。",
+    "has": "{P}拿着{T.the}。",
+}
 QUESTIONS = {
     "where_person": ("{P}在哪儿？", "{P}现在在哪里？"),
     "where_thing": ("{T.the}在哪儿？", "{T.the}现在在哪里？"),

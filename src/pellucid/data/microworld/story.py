@@ -102,6 +102,18 @@ def story(seed: int, index: int, *, level: int, language: str, split: str = "tra
     return Story(tuple(events), tuple(sentences), questions, narrator.language, level, seed, index, part)
 
 
+def happenings(seed: int, index: int, *, level: int, split: str = "train") -> tuple[list[Happening], list[Asked]]:
+    """What happens in the story with this number and what is asked, before it is told in a language.
+
+    Raises: as `story`.
+
+    >>> happenings(0, 7, level=1)[0] == list(story(0, 7, level=1, language="en").events)
+    True
+    """
+    part = check_split(split)
+    return _events_and_questions(_draws(seed, index, level, part), level, part)
+
+
 def document(seed: int, index: int, *, level: int, language: str, split: str = "train") -> str:
     """The text of the story with this number, made without the data that only scoring needs.
 

@@ -126,6 +126,7 @@ class Teller:
         wordings = {verb: tuple(map(compiled, told)) for verb, told in self._lexicon.HAPPENINGS.items()}
         self._wordings = {verb: told[:-WORDINGS_HELD_OUT] for verb, told in wordings.items()}
         self._held_out = {verb: told[-WORDINGS_HELD_OUT:] for verb, told in wordings.items()}
+        self._states = {state: compile_wording(told, forms) for state, told in self._lexicon.STATES.items()}
         self._questions = {
             kind: tuple(compile_wording(wording, forms) for wording in asked)
             for kind, asked in self._lexicon.QUESTIONS.items()
@@ -174,6 +175,27 @@ class Teller:
                 told.append(self._open_day(day, named(event)))
             before = person if other < 0 or other >= CONTAINER else None
         return told, leans
+
+    def plainly(self, events: Sequence[Happening]) -> list[str]:
+        """One sentence per happening in its first wording, with names throughout: what can be told in one way alone.
+
+        >>> teller("en").plainly([Happening("move", 0, place=101), Happening("take", 0, thing=1000)])
+        ['Mara went to the garden.', 'Mara took the key.']
+        """
+        told, day = [], entities.NONE
+        for event in events:
+            sentence = self._wordings[event[0]][0].named(event)
+            told.append(sentence if event[6] == day else self._open_day(event[6], sentence))
+            day = event[6]
+        return told
+
+    def state(self, fact: Happening) -> str:
+        """One sentence of how things stand: a happening whose verb is `is`, `lies` or `has`.
+
+        >>> teller("zh").state(Happening("is", 0, place=101))
+        '玛拉在花园里。'
+        """
+        return self._states[fact[0]](fact)
 
     def _counted(self, noun: Noun, count: int) -> str:
         number = self._lexicon.NUMBERS[count]

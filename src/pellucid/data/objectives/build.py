@@ -11,7 +11,8 @@ from pellucid.data.batch import Batch
 from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.objectives.masked import MaskedObjective
 from pellucid.data.objectives.protocol import Objective, Scores
-from pellucid.data.objectives.settings import CausalSettings, MaskedSettings, ObjectiveSettings
+from pellucid.data.objectives.seq2seq import Seq2SeqObjective
+from pellucid.data.objectives.settings import CausalSettings, MaskedSettings, ObjectiveSettings, SpanSettings
 from pellucid.data.objectives.spans import SpansObjective
 from pellucid.data.whole_words import settle_words
 from pellucid.events import Recorder
@@ -47,7 +48,9 @@ def build_objective(settings: ObjectiveSettings, tokenizer: Tokenizer) -> AnyObj
     if isinstance(settings, MaskedSettings):
         return MaskedObjective.of(settings, tokenizer)
     # An objective is only ever given the batches that it made itself, here those with a source.
-    return cast("AnyObjective", SpansObjective.of(settings, tokenizer))
+    if isinstance(settings, SpanSettings):
+        return cast("AnyObjective", SpansObjective.of(settings, tokenizer))
+    return cast("AnyObjective", Seq2SeqObjective.of(tokenizer))
 
 
 def settle_objective(settings: ObjectiveSettings, recorder: Recorder) -> ObjectiveSettings:

@@ -22,11 +22,11 @@ from typing import ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
-from pellucid.data.batch import Batch, TokenRows
+from pellucid.data.batch import Batch, PairRows, TokenRows
 from pellucid.data.objectives.causal import nll, weighted_loss
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey, Scores
-from pellucid.data.pairs import PairRows
 from pellucid.errors import SettingsError, TokenizerError
+from pellucid.tokens.prompt import decoder_start
 from pellucid.tokens.tokenizer import Tokenizer
 
 
@@ -79,7 +79,7 @@ class Seq2SeqObjective:
         Raises TokenizerError for one that marks no end of a text, or has nothing for a decoder to begin with.
         """
         check_end(tokenizer)
-        return cls(start_id=start_id(tokenizer), skips_first=tokenizer.bos_id is not None)
+        return cls(start_id=decoder_start(tokenizer), skips_first=tokenizer.bos_id is not None)
 
     def batch(self, rows: TokenRows, key: RowKey) -> SourceBatch:
         """Sources, and targets shifted by one token; nothing is random. Raises SettingsError for rows that are no pairs."""
@@ -127,19 +127,6 @@ def shifted(targets_BT: Tensor, start_id: int) -> Tensor:
     """
     start_B1 = torch.full_like(targets_BT[:, :1], start_id)
     return torch.cat([start_B1, targets_BT[:, :-1]], dim=1)
-
-
-def start_id(tokenizer: Tokenizer) -> int:
-    """What a decoder reads first: the role `decoder_start`, else `pad`. Raises TokenizerError for a tokenizer with neither."""
-    for role in ("decoder_start", "pad"):
-        token_id = tokenizer.roles.first(role)
-        if token_id is not None:
-            return token_id
-    raise TokenizerError(
-        "a decoder needs a token to begin with",
-        found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role decoder_start or pad",
-        hint="leave out tokenizer.specials=none, or add one to the model: pellucid tokenizer add … --role pad=<pad>",
-    )
 
 
 def check_end(tokenizer: Tokenizer) -> None:

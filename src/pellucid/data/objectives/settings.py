@@ -68,6 +68,13 @@ class SpanSettings(Named):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seq2SeqSettings(Named):
+    """Write the target of a source: translation, answers, summaries. The columns are settings of the data."""
+
+    kind: Literal["seq2seq"] = "seq2seq"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PermutationSettings(Named):
     """Predict the last tokens of a random order. The default is XLNet's."""
 
@@ -76,7 +83,7 @@ class PermutationSettings(Named):
 
 
 # What a run can be trained by: the kinds for which there is a model to train.
-ObjectiveSettings = CausalSettings | MaskedSettings | SpanSettings
+ObjectiveSettings = CausalSettings | MaskedSettings | SpanSettings | Seq2SeqSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,10 +42,10 @@ from pellucid.data.objectives.seq2seq import (
     shifted,
     source_loss,
     source_measures,
-    start_id,
 )
 from pellucid.data.objectives.settings import SpanSettings
 from pellucid.errors import TokenizerError
+from pellucid.tokens.prompt import decoder_start
 from pellucid.tokens.tokenizer import Tokenizer
 
 CUTS, GAPS = range(2)  # streams of draws: where hidden tokens are cut into spans, where the spans go
@@ -89,7 +89,7 @@ class SpansObjective:
         objective = cls(
             settings=settings,
             sentinel_ids=tokenizer.roles.get("sentinel", ()),
-            start_id=start_id(tokenizer),
+            start_id=decoder_start(tokenizer),
             end_id=tokenizer.eos_id,
             is_text_V=text_ids(tokenizer),
         )

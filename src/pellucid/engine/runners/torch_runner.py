@@ -4,21 +4,28 @@ Sequences are read one after the other, each with a contiguous cache of its own,
 A prompt read whole and the same prompt read in pieces may differ in the last bits all the same: torch chooses the
 order of its sums by the number of rows. That is why `exact` is False here.
 
-Axes: B sequences · T new positions · V vocabulary.
+A model with an encoder has a runner for each source: `with_source` reads the source once, and every sequence of that
+runner is a text that the decoder writes about it.
+
+Axes: B sequences · T new positions · S source positions · V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections import abc
+from typing import cast
 
 import numpy as np
 import torch
 
+from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.sequence import Sequence
+from pellucid.errors import RequestError
 from pellucid.model.cache import ContiguousCache
-from pellucid.model.context import Context
+from pellucid.model.context import Context, EncodedSource
 from pellucid.model.device import inference
-from pellucid.model.protocol import Model
+from pellucid.model.protocol import Encodes, Model
+from pellucid.planning.config import ModelConfig
 
 
 class TorchRunner:
@@ -26,8 +33,9 @@ class TorchRunner:
 
     exact = False
 
-    def __init__(self, model: Model) -> None:
-        self.model, self.config = model, model.config
+    def __init__(self, model: Model, memory: EncodedSource | None = None) -> None:
+        """`memory`: what the encoder made of the source, where the model has an encoder."""
+        self.model, self.config, self.memory = model, model.config, memory
         self.name = f"torch, {str(model.dtype).removeprefix('torch.')}, {model.device}"
 
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
@@ -42,10 +50,51 @@ class TorchRunner:
     def refresh(self) -> None:
         """Nothing: it reads the model itself."""
 
+    def reading(self, source_ids: abc.Sequence[int]) -> TorchRunner:
+        """The runner of the texts that are written about this source, which the encoder reads now."""
+        with inference():
+            source_BS = torch.tensor([list(source_ids)], device=self.model.device)
+            return TorchRunner(self.model, cast("Encodes", self.model).encode(source_BS, Context()))
+
     def _read(self, sequence: Sequence, *, last_only: bool) -> np.ndarray:
         cache = sequence.cache
         assert isinstance(cache, ContiguousCache), "a sequence is read by the runner that started it"
         with inference():
             ids_BT = torch.tensor([sequence.unread], device=self.model.device)
-            logits_BTV = self.model(ids_BT, Context(cache=cache), last_only=last_only).logits_BTV
+            logits_BTV = self.model(ids_BT, Context(cache=cache, memory=self.memory), last_only=last_only).logits_BTV
             return logits_BTV[0].float().cpu().numpy()
+
+
+def with_source(runner: Runner, source_ids: abc.Sequence[int] | None) -> Runner:
+    """The runner that writes about a source, where the model has an encoder; without a source the runner itself.
+
+    Raises RequestError for a model with an encoder and no source, for a source and no encoder, and for ids that the
+    model does not have; ContextError for a source that is longer than the model's context.
+    """
+    if runner.config.encoder is None and source_ids is None:
+        return runner
+    if source_ids is None:
+        raise RequestError(
+            "this model writes about a source, which its encoder reads",
+            found="no source",
+            hint="give source_ids, or a prompt to lm.complete(prompt), which makes a source of it",
+        )
+    if runner.config.encoder is None:
+        raise RequestError(
+            "this model has no encoder: it reads one text", found="a source", hint="leave the source out"
+        )
+    assert isinstance(runner, TorchRunner), "the compiled loops know no encoder"
+    _check_source(runner.config, source_ids)
+    return runner.reading(source_ids)
+
+
+def _check_source(config: ModelConfig, source_ids: abc.Sequence[int]) -> None:
+    if not len(source_ids):
+        raise RequestError("the source is empty", hint="give a text, or at least one id")
+    if not 0 <= min(source_ids) <= max(source_ids) < config.vocab_size:
+        raise RequestError(
+            "the source names a token that the model does not have",
+            found=f"ids from {min(source_ids)} to {max(source_ids)}",
+            where=f"vocab_size={config.vocab_size}",
+            hint="encode it with the model's own tokenizer",
+        )

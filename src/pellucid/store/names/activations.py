@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.store.names.fields import Fields
@@ -24,4 +25,4 @@ def read_activation(fields: Fields, key: str, default: str) -> FeedForwardKind:
     for kind, names in NAMES.items():
         if name in names:
             return kind
-    raise fields.unsupported(key, name)
+    raise fields.unsupported(key, name, *chain.from_iterable(NAMES.values()))

@@ -1,16 +1,17 @@
 """BERT and RoBERTa: encoders with norms after the sums, learned positions, segments, and a layer before the head.
 
 RoBERTa's files differ in names, and in that positions begin behind the id of padding: with `pad_token_id` 1 the first
-token has row 2 of the table, and 514 rows hold 512 positions.
+token has row 2 of the table, and 514 rows hold 512 positions. XLM-R and CamemBERT are RoBERTa in other languages.
 
-Source: Devlin et al. 2019 (BERT), Liu et al. 2019 (RoBERTa); the key names are those of transformers' BertConfig and
-RobertaConfig.
+Source: Devlin et al. 2019 (BERT), Liu et al. 2019 (RoBERTa), Conneau et al. 2020 (XLM-R), Martin et al. 2020 (CamemBERT);
+the key names are those of transformers' BertConfig and RobertaConfig.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pellucid.planning.axes import ANY, Axes
@@ -94,11 +95,12 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+NEUTRAL = {"position_embedding_type": ("absolute",), "tie_word_embeddings": (True,), "directionality": ("bidi",)}
+POOLER = ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type")  # another program's, never built
+
+
 def _from_hf(fields: Fields) -> dict[str, Any]:
-    fields.require("position_embedding_type", "absolute")
-    fields.require("is_decoder", False)
-    fields.require("add_cross_attention", False)
-    fields.require("tie_word_embeddings", True)
+    fields.require_all(NEUTRAL)
     n_heads, d_model = fields.whole("num_attention_heads"), fields.whole("hidden_size")
     if n_heads < 1 or d_model % n_heads:
         raise fields.unsupported("num_attention_heads", n_heads)
@@ -121,6 +123,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 
 
 def _bert_from_hf(fields: Fields) -> dict[str, Any]:
+    fields.pass_over(*(f"pooler_{name}" for name in POOLER))
     axes = _from_hf(fields)
     fields.check_all_read()
     return axes
@@ -133,7 +136,10 @@ def _roberta_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _roberta_from_hf(fields: Fields) -> dict[str, Any]:
-    axes, first = _from_hf(fields), fields.whole("pad_token_id", 1) + 1
+    axes, pad = _from_hf(fields), fields.nullable("pad_token_id", fields.whole, 1)
+    if pad is None:  # positions are counted from it
+        raise fields.unsupported("pad_token_id", None, 1)
+    first = pad + 1
     if axes["context_length"] <= first:
         raise fields.unsupported("max_position_embeddings", axes["context_length"])
     fields.check_all_read()
@@ -174,3 +180,5 @@ ROBERTA = Family(
     heads=("lm_head.decoder.weight",),
     repeats={"lm_head.decoder.bias": "lm_head.bias"},
 )
+XLM_ROBERTA = replace(ROBERTA, model_type="xlm-roberta", architecture="XLMRobertaForMaskedLM")
+CAMEMBERT = replace(ROBERTA, model_type="camembert", architecture="CamembertForMaskedLM")

@@ -92,16 +92,19 @@ class Family:
         chosen = {axis: value for axis, value in chosen.items() if axis not in self.axes and axis not in groups}
         return chosen | first | dict(self.needs)
 
+    def unsaid(self, config: ModelConfig) -> list[str]:
+        """The axes of `config` with values that no file of this family can say."""
+        return misfits(config, {**SIZES, **TRAINING, **self.axes})
+
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family does not support; none when it fits."""
         lacking = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
         if absent := [said(group, None) for group in lacking if attrgetter(group)(config) is None]:
             return absent
-        wrong = misfits(config, {**SIZES, **TRAINING, **self.axes})
         values = {axis: attrgetter(axis)(config) for pair in (*self.equal, *self.multiples) for axis in pair}
         clashes = [pair for pair in self.equal if values[pair[0]] != values[pair[1]]]
         clashes += [pair for pair in self.multiples if values[pair[0]] % values[pair[1]]]
-        return wrong + [f"{said(one, values[one])} with {said(two, values[two])}" for one, two in clashes]
+        return self.unsaid(config) + [f"{said(one, values[one])} with {said(two, values[two])}" for one, two in clashes]
 
 
 def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:

@@ -11,21 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pellucid.errors import ModelError
+from pellucid.store.names.harmless import HARMLESS, NEUTRAL
 from pellucid.untrusted import Table, shown
 
 T = TypeVar("T")
 MOST_SHOWN = 12  # unknown keys in one message
-
-# Bookkeeping, training and generation: none of these enters the computation of logits.
-HARMLESS = frozenset(
-    """_name_or_path architectures bos_token_id chunk_size_feed_forward decoder_start_token_id dtype eos_token_id
-    classifier_dropout finetuning_task gradient_checkpointing id2label initializer_range is_decoder is_encoder_decoder label2id
-    max_window_layers model_type n_ctx output_attentions output_hidden_states output_router_logits pad_token_id predict_special_tokens
-    prefix pretraining_tp problem_type reorder_and_upcast_attn return_dict sep_token_id task_specific_params
-    tokenizer_class torch_dtype torchscript transformers_version unk_token_id use_bfloat16 use_cache
-    attention_dropout attention_probs_dropout_prob attn_pdrop embd_pdrop hidden_dropout_prob resid_pdrop
-    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj""".split()  # noqa: SIM905 (fifty names read better as a paragraph)
-)
 
 
 class Fields(Table):
@@ -39,7 +29,16 @@ class Fields(Table):
         """The key must be absent or have one of these values: with any other, this model would compute something else."""
         self.seen.add(name)
         if name in self.values and not any(_equal(self.values[name], one) for one in allowed):
-            raise self.unsupported(name, self.values[name])
+            raise self.unsupported(name, self.values[name], *allowed)
+
+    def require_all(self, neutral: Mapping[str, tuple[Any, ...]]) -> None:
+        """`require` for each of some keys and its values."""
+        for name, allowed in neutral.items():
+            self.require(name, *allowed)
+
+    def pass_over(self, *names: str) -> None:
+        """These keys change no number of this family's models, whatever they say."""
+        self.seen.update(names)
 
     def nullable(self, name: str, read: Callable[[str], T], default: T | None) -> T | None:
         """What `read` reads, `default` where the key is absent, None where a file says null: that there is none.
@@ -54,8 +53,9 @@ class Fields(Table):
         return None if self.values[name] is None else read(name)
 
     def check_all_read(self) -> None:
-        """Raise ModelError when a key is neither read nor known to be harmless."""
-        unknown = sorted(set(self.values) - self.seen - HARMLESS)
+        """Raise ModelError when a key is neither read nor known to be harmless (see `harmless.py`)."""
+        self.require_all({name: allowed for name, allowed in NEUTRAL.items() if name not in self.seen})
+        unknown = sorted(set(self.values) - self.seen - HARMLESS.keys())
         if unknown:
             raise ModelError(
                 "config.json has keys whose meaning is not known here, so the model might be computed wrongly",
@@ -64,9 +64,13 @@ class Fields(Table):
                 hint="if a key changes nothing in the computation, delete it from config.json",
             )
 
-    def unsupported(self, name: str, value: object) -> ModelError:
-        """The error for a value that asks for arithmetic which is not built here."""
-        return ModelError(f"models with {name}={shown(value)} are not supported", where=self.where)
+    def unsupported(self, name: str, value: object, *accepted: object) -> ModelError:
+        """The error for a value that asks for arithmetic which is not built here; `accepted` are those that do not."""
+        values = " or ".join(shown(one) for one in accepted)
+        return ModelError(
+            f"models with {name}={shown(value)} are not supported", where=self.where,
+            hint=f"supported: {name}={values}" if accepted else "",
+        )  # fmt: skip
 
     def missing(self, key: str) -> ModelError:
         """The error for a key that is not there."""

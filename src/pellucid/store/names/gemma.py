@@ -22,6 +22,7 @@ from pellucid.store.names.llama import (
     ROTARY_NUMBERS,
     ROTARY_PREFIX,
     SLIDING,
+    Silent,
     layer_types,
     rope_from_hf,
     rope_scaling_to_hf,
@@ -57,7 +58,7 @@ OTHERS: Axes = {
     "head.softcap": ANY,
 }
 BIASES = (("attention.qkv_bias", "attention.output_bias"),)
-HEAD_DIM, WINDOW, SCALAR = 256, 4096, 256  # of a file that does not say
+WINDOW, SCALAR, SILENT = 4096, 256, Silent(n_kv_heads=4, head_dim=256, tied=True)  # of a file that does not say
 LEAST_SCALAR = 1e-6
 GLOBAL_BASE, LOCAL_BASE = 1_000_000.0, 10_000.0  # of Gemma 3
 OLDER = ("rope_theta", "rope_local_base_freq")
@@ -97,8 +98,11 @@ def _shared_from_hf(
     fields.require("hidden_activation", ACTIVATION, None)
     fields.require("hidden_act", ACTIVATION)  # older files have it besides; only the other counts
     fields.require("use_bidirectional_attention", False, None)
+    fields.require("sliding_window_size", fields.values.get("sliding_window", WINDOW))  # some files say it twice
     bias = fields.flag("attention_bias", False)
-    window = fields.nullable("sliding_window", fields.whole, WINDOW) or 0
+    window = fields.nullable("sliding_window", lambda key: fields.whole(key, low=1), WINDOW)
+    if window is None and not fields.words("layer_types", []):  # then some have one, and it is not said how far it goes
+        raise fields.unsupported("sliding_window", None)
     return {
         **{axis: values[0] for axis, values in SHARED.items()},
         "attention.qkv_bias": bias,
@@ -106,14 +110,13 @@ def _shared_from_hf(
         "attention.scale": fields.number("query_pre_attn_scalar", SCALAR, low=LEAST_SCALAR) ** -0.5,
         "attention.softcap": fields.nullable("attn_logit_softcapping", fields.number, attention_cap),
         "head.softcap": fields.nullable("final_logit_softcapping", fields.number, head_cap),
-        **window_of_layers(fields, window, lambda layer: (layer + 1) % pattern != 0),
+        **window_of_layers(fields, window or 0, lambda layer: (layer + 1) % pattern != 0),
     }
 
 
 def _gemma2_from_hf(fields: Fields) -> dict[str, Any]:
-    fields.seen.add("cache_implementation")  # how transformers keeps keys and values
     axes = _shared_from_hf(fields, pattern=GEMMA2_PATTERN, attention_cap=50.0, head_cap=30.0)
-    return rotary_from_hf(fields, {**axes, "attention.qk_norm": False}, head_dim=HEAD_DIM, tied=True)
+    return rotary_from_hf(fields, {**axes, "attention.qk_norm": False}, SILENT)
 
 
 def _gemma3_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -133,15 +136,14 @@ def two_bases_to_hf(rotary: Rotary) -> dict[str, Any]:
 
 
 def _gemma3_from_hf(fields: Fields) -> dict[str, Any]:
-    pattern = fields.whole("sliding_window_pattern", GEMMA3_PATTERN)
-    fields.whole("_sliding_window_pattern", pattern)
+    pattern = fields.whole("sliding_window_pattern", GEMMA3_PATTERN, low=1)
+    if fields.words("layer_types", []):
+        fields.pass_over("_sliding_window_pattern")  # transformers writes it beside the list and never reads it
+    else:
+        fields.require("_sliding_window_pattern", pattern)
     axes = _shared_from_hf(fields, pattern=pattern, attention_cap=None, head_cap=None)
-    return rotary_from_hf(
-        fields,
-        {**axes, **two_bases(fields, GLOBAL_BASE, LOCAL_BASE, older=OLDER), "attention.qk_norm": True},
-        head_dim=HEAD_DIM,
-        tied=True,
-    )
+    bases = two_bases(fields, GLOBAL_BASE, LOCAL_BASE, older=OLDER)
+    return rotary_from_hf(fields, {**axes, **bases, "attention.qk_norm": True}, SILENT)
 
 
 def two_bases(fields: Fields, full_base: float, local_base: float, *, older: tuple[str, str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from pellucid.planning.axes import ANY
@@ -78,14 +79,21 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
+NEUTRAL = {"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)}
+HARMLESS = (  # it is a decoder; in what order products are taken; the head of a classifier; the trainer of the first GPT
+    "is_decoder", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
+    "summary_type", "summary_use_proj", "predict_special_tokens",
+)  # fmt: skip
+
+
 def _from_hf(fields: Fields) -> dict[str, Any]:
-    fields.require("scale_attn_weights", True)
-    fields.require("scale_attn_by_inverse_layer_idx", False)
-    fields.require("add_cross_attention", False)
+    fields.require_all(NEUTRAL)
+    fields.require("n_ctx", fields.values.get("n_positions"))  # its name in the first files
+    fields.pass_over(*HARMLESS)
     activation = fields.word("activation_function", "gelu_new")
     kinds = [kind for kind, names in ACTIVATIONS.items() if activation in names]
     if not kinds:
-        raise fields.unsupported("activation_function", activation)
+        raise fields.unsupported("activation_function", activation, *chain.from_iterable(ACTIVATIONS.values()))
     n_heads, d_model = fields.whole("n_head"), fields.whole("n_embd")
     if n_heads < 1 or d_model % n_heads:
         raise fields.unsupported("n_head", n_heads)

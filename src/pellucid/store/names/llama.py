@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pellucid.planning.axes import ANY, Axes
@@ -66,6 +67,7 @@ YARN_KEYS = {
 }
 MOST_STRETCH, MOST_TURNS = 1e6, 1e9  # far beyond any model in use; beyond them the arithmetic of angles fails
 ROTARY_PREFIX = "model."
+NEUTRAL = {"rope_interleaved": (False,), "is_llama_config": (True,)}  # of files that SmolLM's trainer writes
 ROTARY_IGNORED = re.compile(r"rotary_emb\.inv_freq$")
 
 
@@ -120,32 +122,45 @@ def rotary_to_hf(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def rotary_from_hf(
-    fields: Fields, family_axes: Mapping[str, Any], *, head_dim: int | None = None, tied: bool = False
-) -> dict[str, Any]:
-    """The shared keys read back; `family_axes` are what the family adds or says instead.
+@dataclass(frozen=True, kw_only=True)
+class Silent:
+    """What a family means by a file that does not say: the defaults of its configuration class in transformers."""
 
-    `head_dim`, `tied`: what the family means by a file that does not say.
-    """
+    n_kv_heads: int | None = None  # as many as query heads
+    head_dim: int | None = None  # the width over the query heads
+    theta: float = 10_000.0
+    eps: float = 1e-6
+    tied: bool = False
+
+
+def rotary_from_hf(fields: Fields, family_axes: Mapping[str, Any], silent: Silent) -> dict[str, Any]:
+    """The shared keys read back; `family_axes` are what the family adds or says instead."""
     if "feed_forward.kind" not in family_axes:
-        fields.require("hidden_act", "silu")
+        fields.require("hidden_act", "silu", "swish")
     fields.require("partial_rotary_factor", None, 1, 1.0)
+    fields.pass_over("is_decoder")  # each of these is one
     n_heads, d_model = fields.whole("num_attention_heads"), fields.whole("hidden_size")
+    n_kv_heads = fields.nullable("num_key_value_heads", fields.whole, silent.n_kv_heads)
+    head_dim = fields.nullable("head_dim", fields.whole, silent.head_dim)
     axes = {axis: values[0] for axis, values in ROTARY_AXES.items()} | {
         "vocab_size": fields.whole("vocab_size"),
         "context_length": fields.whole("max_position_embeddings"),
         "n_layers": fields.whole("num_hidden_layers"),
         "n_heads": n_heads,
-        "n_kv_heads": fields.whole("num_key_value_heads", n_heads),
-        "head_dim": fields.whole("head_dim", head_dim or d_model // max(n_heads, 1)),
+        "n_kv_heads": n_heads if n_kv_heads is None else n_kv_heads,
+        "head_dim": d_model // max(n_heads, 1) if head_dim is None else head_dim,
         "d_model": d_model,
         "d_ff": fields.whole("intermediate_size"),
-        **({} if "position.theta" in family_axes else rope_from_hf(fields, fields.table("rope_parameters", {}))),
-        "norm.eps": fields.number("rms_norm_eps", 1e-6),
-        "tied_head": fields.flag("tie_word_embeddings", tied),
+        **({} if "position.theta" in family_axes else _rope(fields, silent)),
+        "norm.eps": fields.number("rms_norm_eps", silent.eps),
+        "tied_head": fields.flag("tie_word_embeddings", silent.tied),
     }
     fields.check_all_read()
     return {**axes, **family_axes}
+
+
+def _rope(fields: Fields, silent: Silent) -> dict[str, Any]:
+    return rope_from_hf(fields, fields.table("rope_parameters", {}), theta=silent.theta)
 
 
 def rope_scaling_to_hf(rotary: Rotary) -> dict[str, Any]:
@@ -161,7 +176,7 @@ def rope_scaling_to_hf(rotary: Rotary) -> dict[str, Any]:
     }
 
 
-def rope_from_hf(fields: Fields, parameters: Mapping[str, Any], *, theta: float = 10_000.0) -> dict[str, Any]:
+def rope_from_hf(fields: Fields, parameters: Mapping[str, Any], *, theta: float) -> dict[str, Any]:
     """The base of the rotary wavelengths and their stretching, which may be said in two places that must agree.
 
     `parameters`: the newer of the places; `theta`: the base where neither says one.
@@ -170,7 +185,7 @@ def rope_from_hf(fields: Fields, parameters: Mapping[str, Any], *, theta: float 
     outside = fields.number("rope_theta", None, low=1)
     inside = Fields(parameters, fields.where).number("rope_theta", None, low=1)
     if outside is not None and inside is not None and outside != inside:
-        raise fields.unsupported("rope_theta", [outside, inside])
+        raise fields.unsupported("rope_theta", outside, inside)
     theta = next((base for base in (inside, outside) if base is not None), theta)
     stretchings = [_stretching(table, fields) for table in (parameters, older) if set(table) - {"rope_theta"}]
     if any(one != stretchings[0] for one in stretchings):
@@ -241,13 +256,19 @@ def layer_types(config: ModelConfig) -> list[str]:
 
 def sliding_window_from_hf(fields: Fields) -> dict[str, Any]:
     """How far back the layers see, and which of them: all from `max_window_layers` on, or those that `layer_types` names."""
-    used = fields.flag("use_sliding_window", False)
-    window = fields.whole("sliding_window", 0) if used else 0
-    if used and not window:
-        raise fields.unsupported("use_sliding_window", True)
-    fields.seen.add("sliding_window")
     first = fields.whole("max_window_layers", FIRST_SLIDING)
-    return window_of_layers(fields, window, lambda layer: layer >= first)
+    return window_of_layers(fields, used_window(fields), lambda layer: layer >= first)
+
+
+def used_window(fields: Fields) -> int:
+    """How far back layers with a window see, where `use_sliding_window` says that there are some; else 0."""
+    fields.pass_over("sliding_window")
+    if not fields.flag("use_sliding_window", False):
+        return 0
+    window = fields.whole("sliding_window", 0)
+    if not window:
+        raise fields.unsupported("use_sliding_window", True, False)
+    return window
 
 
 def window_of_layers(fields: Fields, window: int, slides: Callable[[int], bool]) -> dict[str, Any]:
@@ -272,8 +293,10 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _from_hf(fields: Fields) -> dict[str, Any]:
+    fields.require_all(NEUTRAL)
     bias, mlp_bias = fields.flag("attention_bias", False), fields.flag("mlp_bias", False)
-    return rotary_from_hf(fields, {**biases(qkv=bias, output=bias, mlp=mlp_bias), "attention.qk_norm": False})
+    axes = {**biases(qkv=bias, output=bias, mlp=mlp_bias), "attention.qk_norm": False}
+    return rotary_from_hf(fields, axes, Silent())
 
 
 LLAMA = Family(

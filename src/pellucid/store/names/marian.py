@@ -91,22 +91,25 @@ SIDES = ("encoder", "decoder")
 
 
 def _from_hf(fields: Fields) -> dict[str, Any]:
-    for key, value in NEUTRAL.items():
-        fields.require(key, value)
-    fields.seen |= HARMLESS
+    fields.require_all(NEUTRAL)
+    fields.pass_over(*HARMLESS)
     d_model, vocab_size = fields.whole("d_model"), fields.whole("vocab_size")
     fields.require("decoder_vocab_size", vocab_size, None)
     (n_heads, others), (d_ff, other_d_ff) = (
         [fields.whole(f"{side}_{key}") for side in SIDES] for key in ("attention_heads", "ffn_dim")
     )
-    if n_heads < 1 or d_model % n_heads or n_heads != others:
-        raise fields.unsupported("decoder_attention_heads", others)
+    if n_heads < 1 or d_model % n_heads:
+        raise fields.unsupported("encoder_attention_heads", n_heads)
+    if n_heads != others:
+        raise fields.unsupported(f"encoder_attention_heads={n_heads} and decoder_attention_heads", others, n_heads)
     if d_ff != other_d_ff:
-        raise fields.unsupported("decoder_ffn_dim", other_d_ff)
+        raise fields.unsupported(f"encoder_ffn_dim={d_ff} and decoder_ffn_dim", other_d_ff, d_ff)
+    num_layers = fields.whole("encoder_layers")
+    fields.require("num_hidden_layers", num_layers)  # the same by the name that all families share
     axes = {axis: values[0] for axis, values in AXES.items()} | {
         "vocab_size": vocab_size,
         "context_length": fields.whole("max_position_embeddings"),
-        "encoder.n_layers": fields.whole("encoder_layers"),
+        "encoder.n_layers": num_layers,
         "n_layers": fields.whole("decoder_layers"),
         "n_heads": n_heads,
         "n_kv_heads": n_heads,
@@ -122,14 +125,13 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 
 # At these values the model is as if the key did not exist.
 NEUTRAL = {
-    "is_encoder_decoder": True, "is_decoder": False, "share_encoder_decoder_embeddings": True, "tie_word_embeddings": True,
-    "normalize_before": False, "normalize_embedding": False, "add_final_layer_norm": False, "add_bias_logits": False,
-    "static_position_embeddings": True,
+    "is_encoder_decoder": (True,), "share_encoder_decoder_embeddings": (True,), "tie_word_embeddings": (True,),
+    "normalize_before": (False,), "normalize_embedding": (False,), "add_final_layer_norm": (False,),
+    "add_bias_logits": (False,), "static_position_embeddings": (True,), "do_blenderbot_90_layernorm": (False,),
 }  # fmt: skip
-HARMLESS = {  # training and generation
-    "encoder_layerdrop", "decoder_layerdrop", "dropout", "activation_dropout", "init_std", "forced_eos_token_id",
-    "num_hidden_layers", "classif_dropout", "num_beams", "max_length", "bad_words_ids",
-}  # fmt: skip
+HARMLESS = (  # training, generation, and rows of a table of positions that these models do not have
+    "encoder_layerdrop", "decoder_layerdrop", "init_std", "force_bos_token_to_be_generated", "extra_pos_embeddings",
+)  # fmt: skip
 MARIAN = Family(
     model_type="marian",
     architecture="MarianMTModel",

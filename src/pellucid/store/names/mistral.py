@@ -20,15 +20,17 @@ from pellucid.store.names.llama import (
     ROTARY_IGNORED,
     ROTARY_NUMBERS,
     ROTARY_PREFIX,
+    Silent,
     biases,
-    rope_from_hf,
     rotary_from_hf,
     rotary_layout,
     rotary_table,
     rotary_to_hf,
 )
 
-WINDOW, MIXTRAL_WIDTH, MIXTRAL_BASE = 4096, 14_336, 1_000_000.0  # of a file that does not say
+WINDOW, MIXTRAL_WIDTH = 4096, 14_336  # of a file that does not say
+MISTRAL_SILENT, MIXTRAL_SILENT = Silent(n_kv_heads=8), Silent(n_kv_heads=8, theta=1_000_000.0, eps=1e-5)
+MIXTRAL_NEUTRAL = {"router_jitter_noise": (0, 0.0), "moe_frequency": (1,)}
 PLAIN = {**biases(qkv=False, output=False, mlp=False), "attention.qk_norm": False}
 EVERY_LAYER: Axes = {"attention.window.size": ANY, "attention.window.layers": (None,)}
 EXPERTS = "block_sparse_moe"
@@ -51,8 +53,8 @@ def _window_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 def _window_from_hf(fields: Fields, default: int | None) -> dict[str, Any]:
     """A window in every layer; null says that there is none."""
-    window = fields.nullable("sliding_window", fields.whole, default)
-    return {"attention.window.size": window} if window else {}
+    window = fields.nullable("sliding_window", lambda key: fields.whole(key, low=1), default)
+    return {} if window is None else {"attention.window.size": window}
 
 
 def _mistral_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -60,7 +62,7 @@ def _mistral_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _mistral_from_hf(fields: Fields) -> dict[str, Any]:
-    return rotary_from_hf(fields, {**PLAIN, **_window_from_hf(fields, WINDOW)})
+    return rotary_from_hf(fields, {**PLAIN, **_window_from_hf(fields, WINDOW)}, MISTRAL_SILENT)
 
 
 def _mixtral_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def _mixtral_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _mixtral_from_hf(fields: Fields) -> dict[str, Any]:
-    fields.require("router_jitter_noise", 0, 0.0)
+    fields.require_all(MIXTRAL_NEUTRAL)
     experts = {
         "count": fields.whole("num_local_experts", 8),
         "active": fields.whole("num_experts_per_tok", 2),
@@ -86,8 +88,7 @@ def _mixtral_from_hf(fields: Fields) -> dict[str, Any]:
         "balance": fields.number("router_aux_loss_coef", 0.001),
     }
     axes = {f"feed_forward.experts.{name}": value for name, value in experts.items()}
-    rope = rope_from_hf(fields, fields.table("rope_parameters", {}), theta=MIXTRAL_BASE)
-    return rotary_from_hf(fields, {**PLAIN, **rope, **_window_from_hf(fields, None), **axes})
+    return rotary_from_hf(fields, {**PLAIN, **_window_from_hf(fields, None), **axes}, MIXTRAL_SILENT)
 
 
 def _mixtral_layout(config: ModelConfig) -> list[Stored]:

@@ -21,7 +21,7 @@ from pellucid.store.names.gemma import two_bases, two_bases_to_hf
 from pellucid.store.names.llama import layer_types, window_of_layers
 
 GLOBAL_BASE, LOCAL_BASE = 160_000.0, 10_000.0  # of a file that does not say
-EVERY, REACH = 3, 128
+EVERY, REACH, EPS = 3, 128, 1e-5
 GATED = {"gelu": "geglu", "gelu_tanh": "geglu_tanh", "silu": "swiglu"}
 AXES: dict[str, tuple[Any, ...]] = {  # those with few values; the first of each is what a file means that does not say
     "position.kind": ("rotary",),
@@ -94,11 +94,14 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
         raise fields.unsupported("local_attention", reach)
     fields.require("tie_word_embeddings", True)
     fields.require("position_embedding_type", "absolute")  # some files have it, and it means nothing
-    for harmless in HARMLESS:
-        fields.seen.add(harmless)
+    fields.require("layer_norm_eps", fields.values.get("norm_eps", EPS))  # the same
+    fields.pass_over(*HARMLESS)
     activation, bias = read_activation(fields, "hidden_activation", "gelu"), fields.flag("attention_bias", False)
     if activation not in GATED:
-        raise fields.unsupported("hidden_activation", activation)
+        raise fields.unsupported("hidden_activation", activation, *(name for kind in GATED for name in NAMES[kind]))  # type: ignore[index]
+    bases = two_bases(fields, GLOBAL_BASE, LOCAL_BASE, older=("global_rope_theta", "local_rope_theta"))
+    if "position.scaling.kind" in bases:  # by the older key both kinds of layers are stretched, by the newer either
+        raise fields.unsupported("rope_scaling", bases["position.scaling.kind"], None)
     window = window_of_layers(fields, reach // 2 + 1, lambda layer: layer % every != 0)
     axes = {axis: values[0] for axis, values in AXES.items()} | {
         "vocab_size": fields.whole("vocab_size"),
@@ -114,21 +117,20 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
         "attention.qkv_bias": bias,
         "attention.output_bias": bias,
         "norm.kind": "layer" if fields.flag("norm_bias", False) else "layer_no_bias",
-        "norm.eps": fields.number("norm_eps", 1e-5),
+        "norm.eps": fields.number("norm_eps", EPS),
         "head.bias": fields.flag("decoder_bias", True),
         "head.transform.bias": fields.flag("classifier_bias", False),
         "head.transform.activation": read_activation(fields, "classifier_activation", "gelu"),
         **(window | {"attention.window.both_sides": True} if window else {}),
-        **two_bases(fields, GLOBAL_BASE, LOCAL_BASE, older=("global_rope_theta", "local_rope_theta")),
+        **bases,
     }
     fields.check_all_read()
     return axes
 
 
 HARMLESS = (  # training, and ways to compute the same
-    "initializer_cutoff_factor", "embedding_dropout", "mlp_dropout", "classifier_dropout", "classifier_pooling",
-    "cls_token_id", "deterministic_flash_attn", "sparse_prediction", "sparse_pred_ignore_index", "reference_compile",
-    "repad_logits_with_grad", "gradient_checkpointing", "layer_norm_eps",
+    "initializer_cutoff_factor", "embedding_dropout", "mlp_dropout", "classifier_pooling", "deterministic_flash_attn",
+    "sparse_prediction", "sparse_pred_ignore_index", "reference_compile", "repad_logits_with_grad",
 )  # fmt: skip
 MODERNBERT = Family(
     model_type="modernbert",

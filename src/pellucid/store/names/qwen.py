@@ -20,6 +20,8 @@ from pellucid.store.names.llama import (
     ROTARY_IGNORED,
     ROTARY_NUMBERS,
     ROTARY_PREFIX,
+    SLIDING,
+    Silent,
     biases,
     rotary_from_hf,
     rotary_layout,
@@ -27,9 +29,16 @@ from pellucid.store.names.llama import (
     rotary_to_hf,
     sliding_window_from_hf,
     sliding_window_to_hf,
+    used_window,
+    window_of_layers,
 )
 
 WINDOW: Axes = {"attention.window.size": ANY, "attention.window.layers": ANY}
+QWEN2_SILENT, QWEN3_SILENT, MOE_SILENT = (
+    Silent(n_kv_heads=32),
+    Silent(n_kv_heads=32, head_dim=128),
+    Silent(n_kv_heads=4),
+)
 
 
 def _qwen2_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -37,8 +46,9 @@ def _qwen2_to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _qwen2_from_hf(fields: Fields) -> dict[str, Any]:
+    fields.require("use_mrope", False)  # positions of pictures
     more = {**biases(qkv=True, output=False, mlp=False), "attention.qk_norm": False}
-    return rotary_from_hf(fields, {**more, **sliding_window_from_hf(fields)})
+    return rotary_from_hf(fields, {**more, **sliding_window_from_hf(fields)}, QWEN2_SILENT)
 
 
 def _qwen3_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -48,7 +58,7 @@ def _qwen3_to_hf(config: ModelConfig) -> dict[str, Any]:
 def _qwen3_from_hf(fields: Fields) -> dict[str, Any]:
     bias = fields.flag("attention_bias", False)
     more = {**biases(qkv=bias, output=bias, mlp=False), "attention.qk_norm": True}
-    return rotary_from_hf(fields, {**more, **sliding_window_from_hf(fields)})
+    return rotary_from_hf(fields, {**more, **sliding_window_from_hf(fields)}, QWEN3_SILENT)
 
 
 def _moe_to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -80,8 +90,20 @@ def _moe_from_hf(fields: Fields) -> dict[str, Any]:
     }
     bias = fields.flag("attention_bias", False)
     axes = {f"feed_forward.experts.{name}": value for name, value in experts.items()}
-    more = {**biases(qkv=bias, output=bias, mlp=False), "attention.qk_norm": True, **sliding_window_from_hf(fields)}
-    return rotary_from_hf(fields, {**more, **axes})
+    more = {**biases(qkv=bias, output=bias, mlp=False), "attention.qk_norm": True, **_moe_window_from_hf(fields)}
+    return rotary_from_hf(fields, {**more, **axes}, MOE_SILENT)
+
+
+def _moe_window_from_hf(fields: Fields) -> dict[str, Any]:
+    """A window in every layer: transformers 5 reads nothing else, and 4 read `max_window_layers`, which must agree."""
+    window = used_window(fields)
+    fields.require("max_window_layers", 0) if window else fields.pass_over("max_window_layers")
+    axes = window_of_layers(fields, window, lambda layer: True)
+    if "attention.window.layers" in axes:
+        raise fields.unsupported(
+            "layer_types", fields.words("layer_types"), [SLIDING] * fields.whole("num_hidden_layers")
+        )
+    return axes
 
 
 def _moe_layout(config: ModelConfig) -> list[Stored]:
@@ -131,6 +153,7 @@ QWEN3_MOE = Family(
     architecture="Qwen3MoeForCausalLM",
     axes={
         **QWEN3.axes,
+        "attention.window.layers": (None,),
         **dict.fromkeys(
             [
                 f"feed_forward.experts.{name}"

@@ -16,16 +16,17 @@ from pellucid.store.names.llama import (
     ROTARY_IGNORED,
     ROTARY_NUMBERS,
     ROTARY_PREFIX,
+    Silent,
     biases,
-    rope_from_hf,
     rotary_from_hf,
     rotary_layout,
     rotary_to_hf,
-    sliding_window_from_hf,
     sliding_window_to_hf,
+    used_window,
+    window_of_layers,
 )
 
-INTERVAL, BASE = 4, 2_000_000.0  # of a file that does not say
+INTERVAL, SILENT = 4, Silent(n_kv_heads=4, theta=2_000_000.0, tied=True)  # of a file that does not say
 
 
 def _to_hf(config: ModelConfig) -> dict[str, Any]:
@@ -45,14 +46,14 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
     rotates = fields.wholes("no_rope_layers", [int((layer + 1) % interval != 0) for layer in range(num_layers)])
     if len(rotates) < num_layers or {*rotates} - {0, 1}:
         raise fields.unsupported("no_rope_layers", rotates)
+    fields.pass_over("max_window_layers")  # transformers writes it and never reads it
     axes = {
         **biases(qkv=bias, output=bias, mlp=mlp_bias),
         "attention.qk_norm": False,
         "position.skipped": tuple(layer for layer in range(num_layers) if not rotates[layer]),
-        **rope_from_hf(fields, fields.table("rope_parameters", {}), theta=BASE),
-        **sliding_window_from_hf(fields),
+        **window_of_layers(fields, used_window(fields), lambda layer: not rotates[layer]),
     }
-    return rotary_from_hf(fields, axes, tied=True)
+    return rotary_from_hf(fields, axes, SILENT)
 
 
 SMOLLM3 = Family(

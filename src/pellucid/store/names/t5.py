@@ -1,13 +1,15 @@
 """T5: an encoder beside a decoder, relative positions, RMS norms, no biases, and scores that are not divided by √K.
 
 Each side has one table of relative positions, which its files keep in the first block. The first T5 ties its head to the
-embedding and divides by √D before it; version 1.1 has a head of its own, and a gated feed-forward.
+embedding and divides by √D before it; version 1.1 has a head of its own, and a gated feed-forward. The multilingual mT5
+is version 1.1 under another name.
 
-Source: Raffel et al. 2020; Shazeer 2020 (the gate); the key names are those of transformers' T5Config.
+Source: Raffel et al. 2020; Shazeer 2020 (the gate); Xue et al. 2021 (mT5); the key names are those of transformers' T5Config.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pellucid.planning.axes import ANY
@@ -93,16 +95,27 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
 
 
 def _from_hf(fields: Fields) -> dict[str, Any]:
+    return _read(fields, "relu", tied=fields.flag("tie_word_embeddings", True))
+
+
+def _mt5_from_hf(fields: Fields) -> dict[str, Any]:
+    fields.require("tie_word_embeddings", False)  # tied, transformers 4 divides by √D before the head, and 5 does not
+    return _read(fields, "gated-gelu", tied=False)
+
+
+def _read(fields: Fields, feed_forward: str, *, tied: bool) -> dict[str, Any]:
+    """The axes of a file; `feed_forward`: what it means where it does not say."""
     fields.require("is_encoder_decoder", True)
-    fields.require("is_decoder", False)
-    kind = fields.word("feed_forward_proj", "relu")
+    kind = fields.word("feed_forward_proj", feed_forward)
     kinds = [ours for ours, theirs in FEED_FORWARDS.items() if theirs == kind]
     if not kinds:
-        raise fields.unsupported("feed_forward_proj", kind)
+        raise fields.unsupported("feed_forward_proj", kind, *FEED_FORWARDS.values())
     _, _, activation = FEED_FORWARDS[kinds[0]].rpartition("-")  # two further keys repeat it
     fields.require("is_gated_act", kind.startswith("gated-"))
     fields.require("dense_act_fn", "gelu_new" if kind == "gated-gelu" else activation)
-    tied = fields.flag("tie_word_embeddings", True)
+    scaled = fields.flag("scale_decoder_outputs", tied)
+    if scaled and not tied:
+        raise fields.unsupported("tie_word_embeddings=False and scale_decoder_outputs", True, False)
     num_layers, n_heads = fields.whole("num_layers"), fields.whole("num_heads")
     axes = {axis: values[0] for axis, values in AXES.items()} | {
         "vocab_size": fields.whole("vocab_size"),
@@ -119,9 +132,9 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
         "norm.eps": fields.number("layer_norm_epsilon", 1e-6),
         "feed_forward.kind": kinds[0],
         "tied_head": tied,
-        "head.scaled": fields.flag("scale_decoder_outputs", tied),
+        "head.scaled": scaled,
     }
-    fields.seen |= {"initializer_factor", "dropout_rate", "output_past"}  # training, and an old way to run it
+    fields.pass_over("initializer_factor", "dropout_rate")  # training
     fields.check_all_read()
     return axes
 
@@ -140,3 +153,4 @@ T5 = Family(
     layout=_layout,
     repeats={f"{side}.embed_tokens.weight": "shared.weight" for side in ("encoder", "decoder")},
 )  # fmt: skip
+MT5 = replace(T5, model_type="mt5", architecture="MT5ForConditionalGeneration", config_from_hf=_mt5_from_hf)
