@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pellucid.cli.flow_text import write_flow
 from pellucid.cli.tables import wrap
-from pellucid.drawing.flow import Flow, retold
+from pellucid.drawing.flow import FlowChart, retold
 from pellucid.drawing.flow_picture import draw_flow
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.diagram import draw_diagram
@@ -69,7 +69,7 @@ def printed(language: Language) -> str:
     return "".join(f"{line}\n" for line in write_flow(told("tiny-gpt2", language), 80))
 
 
-def told(name: str, language: Language) -> Flow:
+def told(name: str, language: Language) -> FlowChart:
     """The drawing of a model in a language."""
     return retold(draw_diagram(*shape(name)), lambda text: say(language, "screen", text))
 

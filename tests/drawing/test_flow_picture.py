@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import pytest
 
 from pellucid.cli.tables import wrap
-from pellucid.drawing.flow import Branch, Column, Flow, FlowBox, FlowLook, Repeat, retold, texts
-from pellucid.drawing.flow_picture import MARGIN, WIDTH, Area, Line, Placed, Words, draw_flow, place
+from pellucid.drawing.flow import Branch, Column, FlowBox, FlowChart, FlowLook, Repeat, retold, texts
+from pellucid.drawing.flow_picture import MARGIN, WIDTH, Area, FlowWords, Line, Placed, draw_flow, place
 
 NORM = FlowBox(title="norm", look=FlowLook.NORM)
 READER = FlowBox(title="cross", lines=("12 heads",), look=FlowLook.MIX, reads_beside=True)
@@ -18,7 +18,7 @@ TWO = Column(
     title="right", start="ids", parts=(Repeat(title="6 blocks", branches=(Branch(boxes=(NORM, READER), after=(NORM,)),)),),
     end="scores",
 )  # fmt: skip
-BESIDE = Flow(title="$x: both", columns=(ONE, TWO), notes=("a note 注释",))
+BESIDE = FlowChart(title="$x: both", columns=(ONE, TWO), notes=("a note 注释",))
 
 
 def words_of(svg: bytes) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ def test_equal_flows_give_equal_files_as_narrow_as_a_telephone_whose_words_are_w
     assert words_of(one[0]) == place(BESIDE, fold=wrap).words
 
 
-@pytest.mark.parametrize("flow", [BESIDE, Flow(title="one", columns=(ONE,))])
+@pytest.mark.parametrize("flow", [BESIDE, FlowChart(title="one", columns=(ONE,))])
 def test_every_word_is_there_once_and_nothing_leaves_the_picture(flow):
     placed = place(flow, fold=wrap)
     said = [text for text in texts(flow) if len(flow.columns) == 2 or text != "left"]
@@ -49,7 +49,7 @@ def test_every_word_is_there_once_and_nothing_leaves_the_picture(flow):
         if isinstance(mark, Area):
             assert mark.left >= MARGIN and mark.left + mark.width <= WIDTH - MARGIN + 1e-9
             assert 0 < mark.top < mark.top + mark.height < placed.height
-        elif isinstance(mark, Words):
+        elif isinstance(mark, FlowWords):
             assert MARGIN <= mark.left < WIDTH and 0 < mark.top < placed.height
 
 
@@ -60,7 +60,7 @@ def test_a_branch_ends_in_a_sum_and_a_reader_has_an_arrow_from_the_end_beside_it
     assert all(line.corners[-1][1] == line.corners[-2][1] and line.corners[-1][0] < line.corners[0][0] for line in sums)
     across = [line for line in line_to(placed, "arrow") if line.corners[0][0] < WIDTH / 2 < line.corners[-1][0]]
     out, cross = (
-        next(mark for mark in placed.marks if isinstance(mark, Words) and mark.text == text)
+        next(mark for mark in placed.marks if isinstance(mark, FlowWords) and mark.text == text)
         for text in ("out", "cross")
     )
     assert len(across) == 1
@@ -70,10 +70,12 @@ def test_a_branch_ends_in_a_sum_and_a_reader_has_an_arrow_from_the_end_beside_it
 
 def test_long_words_are_broken_and_make_their_box_higher():
     long = FlowBox(title="norm", lines=("word " * 40,), look=FlowLook.NORM)
-    flow = Flow(title="t", columns=(Column(title="", start="ids", parts=(long,), end="out"),))
+    flow = FlowChart(title="t", columns=(Column(title="", start="ids", parts=(long,), end="out"),))
     placed = place(flow, fold=wrap)
     [box] = [mark for mark in placed.marks if isinstance(mark, Area)]
-    inside = [mark for mark in placed.marks if isinstance(mark, Words) and box.top < mark.top < box.top + box.height]
+    inside = [
+        mark for mark in placed.marks if isinstance(mark, FlowWords) and box.top < mark.top < box.top + box.height
+    ]
     assert len(inside) >= 4 and " ".join(mark.text for mark in inside).split() == ["norm", *["word"] * 40]
 
 

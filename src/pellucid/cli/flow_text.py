@@ -22,7 +22,7 @@ from itertools import zip_longest
 from rich.cells import cell_len
 
 from pellucid.cli.tables import wrap
-from pellucid.drawing.flow import Branch, Column, Flow, FlowBox, Repeat
+from pellucid.drawing.flow import Branch, Column, FlowBox, FlowChart, Repeat
 
 NARROWEST, WIDEST = 30, 58  # of a column
 BETWEEN = 5  # two columns
@@ -30,14 +30,14 @@ RAIL, INNER_RAIL = 3, 1  # where the stream runs: in a column, and inside the fr
 
 
 @dataclass(frozen=True)
-class Row:
+class FlowRow:
     """A line of a column; `reads`: the arrow from the column beside it ends here."""
 
     text: str
     reads: bool = False
 
 
-def write_flow(flow: Flow, width: int) -> Iterator[str]:
+def write_flow(flow: FlowChart, width: int) -> Iterator[str]:
     """The drawing in lines of at most `width` columns (30 at least)."""
     yield from wrap(flow.title, max(width, NARROWEST)).splitlines()
     yield ""
@@ -60,7 +60,7 @@ def _side_by_side(left: Column, right: Column, *, width: int) -> Iterator[str]:
     end = len(lefts) - len(wrap(left.end, width - 1).splitlines())  # the first row of the words at the end
     reading = [number for number, row in enumerate(rights) if row.reads]
     low, high = min([end, *reading]), max([end, *reading])
-    for number, (here, there) in enumerate(zip_longest(lefts, rights, fillvalue=Row(""))):
+    for number, (here, there) in enumerate(zip_longest(lefts, rights, fillvalue=FlowRow(""))):
         is_read, is_end = number in reading, number == end
         signs = ("┘" if number == high else "┐") if is_end else "│" if low < number < high else " "
         signs = "┌" if is_read and number == low else "└" if is_read and number == high else signs
@@ -69,42 +69,42 @@ def _side_by_side(left: Column, right: Column, *, width: int) -> Iterator[str]:
         yield (text + gap + there.text).rstrip()
 
 
-def _column(column: Column, width: int) -> Iterator[Row]:
-    yield from map(Row, wrap(column.start, width).splitlines())
-    yield Row(" " * RAIL + "│")
+def _column(column: Column, width: int) -> Iterator[FlowRow]:
+    yield from map(FlowRow, wrap(column.start, width).splitlines())
+    yield FlowRow(" " * RAIL + "│")
     for part in column.parts:
         yield from _repeat(part, width) if isinstance(part, Repeat) else _box(part, width, RAIL)
-    yield Row(" " * RAIL + "▼")
-    yield from map(Row, wrap(column.end, width - 1).splitlines())
+    yield FlowRow(" " * RAIL + "▼")
+    yield from map(FlowRow, wrap(column.end, width - 1).splitlines())
 
 
-def _repeat(repeat: Repeat, width: int) -> Iterator[Row]:
+def _repeat(repeat: Repeat, width: int) -> Iterator[FlowRow]:
     title = f" {repeat.title} "
-    yield Row("╔══╧══" + title + "═" * (width - 7 - cell_len(title)) + "╗")
+    yield FlowRow("╔══╧══" + title + "═" * (width - 7 - cell_len(title)) + "╗")
     for branch in repeat.branches:
         for row in _branch(branch, width - 4):
             left = "╫─" if row.reads else "║ "
-            yield Row(left + _pad(row.text, width - 4) + " ║", reads=row.reads)
-    yield Row("╚══╤" + "═" * (width - 5) + "╝")
+            yield FlowRow(left + _pad(row.text, width - 4) + " ║", reads=row.reads)
+    yield FlowRow("╚══╤" + "═" * (width - 5) + "╝")
 
 
-def _branch(branch: Branch, width: int) -> Iterator[Row]:
-    yield Row(" ├──┐")
+def _branch(branch: Branch, width: int) -> Iterator[FlowRow]:
+    yield FlowRow(" ├──┐")
     for box in branch.boxes:
         for row in _box(box, width - 3, INNER_RAIL):
-            yield Row(("─│►" if row.reads else " │ ") + row.text, reads=row.reads)
-    yield Row(" +◄─┘")
+            yield FlowRow(("─│►" if row.reads else " │ ") + row.text, reads=row.reads)
+    yield FlowRow(" +◄─┘")
     for box in branch.after:
         yield from _box(box, width, INNER_RAIL)
 
 
-def _box(box: FlowBox, width: int, rail: int) -> Iterator[Row]:
+def _box(box: FlowBox, width: int, rail: int) -> Iterator[FlowRow]:
     lines: Sequence[str] = [line for text in (box.title, *box.lines) for line in wrap(text, width - 4).splitlines()]
     left, right = "─" * (rail - 1), "─" * (width - rail - 2)
-    yield Row(f"┌{left}┴{right}┐")
+    yield FlowRow(f"┌{left}┴{right}┐")
     for number, line in enumerate(lines):
-        yield Row(f"│ {_pad(line, width - 4)} │", reads=box.reads_beside and number == 0)
-    yield Row(f"└{left}┬{right}┘")
+        yield FlowRow(f"│ {_pad(line, width - 4)} │", reads=box.reads_beside and number == 0)
+    yield FlowRow(f"└{left}┬{right}┘")
 
 
 def _pad(text: str, width: int) -> str:

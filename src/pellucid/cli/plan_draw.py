@@ -18,7 +18,7 @@ from pellucid.cli.flow_text import write_flow
 from pellucid.cli.language import words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import wrap
-from pellucid.drawing.flow import Flow, retold, texts
+from pellucid.drawing.flow import FlowChart, retold, texts
 from pellucid.errors import SettingsError
 from pellucid.files import check_directory
 from pellucid.planning.config import ModelConfig
@@ -65,7 +65,7 @@ def show_diagram(config: ModelConfig, name: str, out: Path | None, *, as_json: b
         say(line)
 
 
-def in_words_that_can_be_drawn(flow: Flow) -> Flow:
+def in_words_that_can_be_drawn(flow: FlowChart) -> FlowChart:
     """The drawing in the reader's language; in English where no font here has Chinese letters."""
     english = [*texts(flow)]
     told = dict(zip(english, drawable(english, [words(text) for text in english]), strict=True))

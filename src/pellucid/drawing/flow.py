@@ -63,7 +63,7 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flow:
+class FlowChart:
     """One column or two; the second may read the end of the first. `notes` stand below."""
 
     title: str
@@ -88,8 +88,13 @@ def retold(thing: T, say: Callable[[str], str]) -> T:
     return told
 
 
-def texts(flow: Flow) -> Iterator[str]:
+def texts(flow: FlowChart) -> Iterator[str]:
     """Every text of a drawing that is not empty, in its order."""
     found: list[str] = []
-    retold(flow, lambda text: found.append(text) or text)
+
+    def note(text: str) -> str:
+        found.append(text)
+        return text
+
+    retold(flow, note)
     return filter(None, found)

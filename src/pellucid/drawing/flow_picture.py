@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pellucid.drawing.bars import written
 from pellucid.drawing.boxes import LETTER, text_width
-from pellucid.drawing.flow import Branch, Column, Flow, FlowBox, FlowLook, Repeat
+from pellucid.drawing.flow import Branch, Column, FlowBox, FlowChart, FlowLook, Repeat
 from pellucid.drawing.style import FONTS, PALETTE, STYLE, find_fonts, write_figure
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Area:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class FlowWords:
     """A line of text; `top` is that of the line."""
 
     left: float
@@ -67,7 +67,7 @@ class Line:
     end: Literal["", "arrow", "sum"] = ""
 
 
-Mark = Area | Words | Line
+Mark = Area | FlowWords | Line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +81,10 @@ class Placed:
     @property
     def words(self) -> tuple[str, ...]:
         """The lines of text, in the order in which they are drawn."""
-        return tuple(mark.text for mark in self.marks if isinstance(mark, Words))
+        return tuple(mark.text for mark in self.marks if isinstance(mark, FlowWords))
 
 
-def draw_flow(flow: Flow, *, fold: Fold, path_without_suffix: Path) -> list[Path]:
+def draw_flow(flow: FlowChart, *, fold: Fold, path_without_suffix: Path) -> list[Path]:
     """Draw a flow and write SVG and PNG; return both paths."""
     # matplotlib takes half a second to import: nobody who draws nothing should wait for it.
     from matplotlib import rc_context
@@ -105,7 +105,7 @@ def draw_flow(flow: Flow, *, fold: Fold, path_without_suffix: Path) -> list[Path
         return write_figure(figure, path_without_suffix)
 
 
-def place(flow: Flow, *, fold: Fold) -> Placed:
+def place(flow: FlowChart, *, fold: Fold) -> Placed:
     """Give every box, line and word of a flow its place. No library is needed for it."""
     count = len(flow.columns)
     pen = Pen(size=SIZE if count == 1 else SMALLER, fold=fold)
@@ -140,7 +140,7 @@ class Pen:
     def write(self, text: str, left: float, width: float, *, strong: bool = False) -> None:
         """A text in as many lines as it needs."""
         for line in self.fold(text, int(width / (self.size * LETTER))).splitlines():
-            self.marks.append(Words(left=left, top=self.top, text=line, strong=strong))
+            self.marks.append(FlowWords(left=left, top=self.top, text=line, strong=strong))
             self.top += self.size * LINE
 
     def go_down(self, x: float) -> None:
@@ -163,7 +163,7 @@ class Pen:
         first, top = len(self.marks), self.top
         self.write(column.end, left, width)
         line = self.marks[first]
-        assert isinstance(line, Words), "the end of a column is said"
+        assert isinstance(line, FlowWords), "the end of a column is said"
         return readers, (left + self.size * text_width(line.text) + PAD, top + self.size * LINE / 2)
 
     def box(self, box: FlowBox, left: float, width: float) -> Point:
@@ -219,7 +219,7 @@ def _draw(axes: Axes, mark: Mark, order: int, size: float) -> None:
         case Area():
             look = FRAME if mark.look is None else LOOKS[mark.look]
             axes.add_patch(Rectangle((mark.left, mark.top), mark.width, mark.height, zorder=order, **look))
-        case Words():
+        case FlowWords():
             weight = "bold" if mark.strong else "normal"
             text, bottom = written(mark.text), mark.top + size
             axes.text(mark.left, bottom, text, fontsize=size, fontweight=weight, va="baseline", zorder=order)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from pellucid.counts import counted
-from pellucid.drawing.flow import Branch, Column, Flow, FlowBox, FlowLook, Repeat
+from pellucid.drawing.flow import Branch, Column, FlowBox, FlowChart, FlowLook, Repeat
 from pellucid.errors import ModelError
 from pellucid.planning.axes import ANY, SIZES, TRAINING, Axes, misfits
 from pellucid.planning.config import ModelConfig
@@ -63,7 +63,7 @@ ACTIVATIONS: Mapping[FeedForwardKind, str] = MappingProxyType(
 )
 
 
-def draw_diagram(config: ModelConfig, name: str) -> Flow:
+def draw_diagram(config: ModelConfig, name: str) -> FlowChart:
     """The boxes and arrows of a model.
 
     >>> [part.title for part in draw_diagram(ModelConfig(), "mine").columns[0].parts]
@@ -81,7 +81,7 @@ def draw_diagram(config: ModelConfig, name: str) -> Flow:
     )
     kind = "an encoder beside a decoder" if config.encoder else "a decoder" if config.causal else "an encoder"
     columns = (decoder,) if config.encoder is None else (_encoder(config, config.encoder.n_layers), decoder)
-    return Flow(title=f"{name}: {kind}", columns=columns, notes=tuple(_notes(config)))
+    return FlowChart(title=f"{name}: {kind}", columns=columns, notes=tuple(_notes(config)))
 
 
 def _encoder(config: ModelConfig, n_layers: int) -> Column:
