@@ -104,6 +104,7 @@ def leaf_types(cls: type) -> Iterator[object]:
             yield hint
 
 
+@cache
 def words_of_the_screen() -> set[str]:
     """What the verbs print that comes out of data: a plan's rows, reasons of a shape, names of splits and controls."""
     plans = [plan(preset(name), machine=machine) for name in PRESETS for machine in MACHINES.values()]
