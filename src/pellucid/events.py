@@ -79,4 +79,24 @@ class WithoutProgress:
             self.recorder.record(event)
 
 
+class Once:
+    """Passes on each message only once: what is said of every save of a run, a person wants to be told once.
+
+    >>> memory = MemoryRecorder()
+    >>> once = Once(memory)
+    >>> for message in ("saved under our names", "saved step 1", "saved under our names"):
+    ...     once.record(Event(name="a.b", message=message))
+    >>> [event.message for event in memory.events]
+    ['saved under our names', 'saved step 1']
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, self.told = recorder, set[str]()
+
+    def record(self, event: Event) -> None:
+        if event.message not in self.told:
+            self.told.add(event.message)
+            self.recorder.record(event)
+
+
 NULL = NullRecorder()

@@ -7,7 +7,7 @@ import torch
 from scrambled import scramble
 
 from pellucid.model.build import build
-from pellucid.model.context import Context
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.core import BatchedCore, ExplicitCore, SdpaCore
 from pellucid.model.recording import record
 from pellucid.model.tap import Taps
@@ -20,7 +20,8 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig, HeadTransform
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
-from pellucid.planning.parts.position import Learned, Relative, Rotary, Sinusoidal
+from pellucid.planning.parts.position import Learned, Relative, RelativeSines, Rotary, Sinusoidal
+from pellucid.planning.parts.streams import Streams
 from pellucid.planning.shapes import row_shapes
 
 SIZES = {
@@ -76,8 +77,22 @@ BOTH = {
     ),
     "rotary-norms-around": ModelConfig(**SIZES, encoder=EncoderConfig(n_layers=1), norm=NormConfig(placement="around")),
 }  # fmt: skip
-EVERY = {**DECODERS, **ENCODERS, **BOTH}
+STREAMS = {
+    "xlnet": ModelConfig(
+        **SIZES, causal=False, position=RelativeSines(), streams=Streams(memory=7), attention=BIASED,
+        feed_forward=FeedForwardConfig(kind="gelu", bias=True), norm=NormConfig(kind="layer", placement="after"),
+        head=HeadConfig(bias=True),
+    ),
+    "streams-norms-before-clamped": ModelConfig(
+        **SIZES, causal=False, position=RelativeSines(farthest=6), streams=Streams(), tied_head=False,
+        embedding=EmbeddingConfig(scaled=True), head=HeadConfig(transform=HeadTransform(bias=False)),
+    ),
+}  # fmt: skip
+EVERY = {**DECODERS, **ENCODERS, **BOTH, **STREAMS}
 IDS_BT = torch.randint(0, 31, (2, 17), generator=torch.Generator().manual_seed(3))
+ORDER = ReadingOrder(
+    ranks_BT=torch.arange(17).flip(0).expand(2, -1).clamp(max=4), places_BP=torch.tensor([[5, 3, 1, 2], [0, 6, 4, 7]])
+)
 SOURCE_BS = torch.randint(0, 31, (2, 11), generator=torch.Generator().manual_seed(4))
 
 
@@ -88,8 +103,9 @@ def built(config: ModelConfig):
 
 
 def context_for(model, **more) -> Context:
-    """A context with what the encoder makes of the source, where there is an encoder."""
-    return Context(memory=model.encode(SOURCE_BS) if model.config.encoder else None, **more)
+    """A context with what the encoder makes of the source, where there is an encoder, and an order for two streams."""
+    order = ORDER if model.config.streams else None
+    return Context(memory=model.encode(SOURCE_BS) if model.config.encoder else None, order=order, **more)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -105,9 +121,10 @@ def test_what_is_planned_is_what_is_built(name):
 def test_every_tensor_that_is_shown_is_listed_in_its_order_and_shape(name):
     config, model, taps = EVERY[name], built(EVERY[name]), Taps()
     memory = model.encode(SOURCE_BS[:1], Context(core=ExplicitCore(), tap=taps)) if config.encoder else None
-    model(IDS_BT[:1], Context(core=ExplicitCore(), tap=taps, memory=memory))
+    order = ReadingOrder(ranks_BT=ORDER.ranks_BT[:1], places_BP=ORDER.places_BP[:1]) if config.streams else None
+    model(IDS_BT[:1], Context(core=ExplicitCore(), tap=taps, memory=memory, order=order))
     found = {key: tuple(x.shape[1:]) for key, x in taps.items()}
-    wanted = row_shapes(config, num_tokens=17, num_scored=17, num_source=11)
+    wanted = row_shapes(config, num_tokens=17, num_scored=4 if order else 17, num_source=11, num_asked=4)
     assert {key: shape for key, shape in found.items() if key not in wanted} == {}
     assert {key: shape for key, shape in wanted.items() if found.get(key) != shape} == {}
     assert [*found] == [*wanted] == [step.name for step in steps(config)]

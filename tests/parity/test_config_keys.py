@@ -27,6 +27,7 @@ CLASSES = {
     "roberta": transformers.RobertaConfig, "xlm-roberta": transformers.XLMRobertaConfig,
     "camembert": transformers.CamembertConfig, "modernbert": transformers.ModernBertConfig, "t5": transformers.T5Config,
     "mt5": transformers.MT5Config, "marian": transformers.MarianConfig,
+    "xlnet": transformers.XLNetConfig,
 }  # fmt: skip
 UNTIED = {"mt5": {"tie_word_embeddings": False}}  # tied, the versions of transformers disagree about what it computes
 OTHER: dict[str, Any] = {  # another value that means something; else a number is doubled and a flag turned
@@ -46,6 +47,7 @@ FOLLOWS = {  # what transformers works out from another key, and writes beside i
     "num_hidden_layers": ("layer_types", "no_rope_layers"),
     "feed_forward_proj": ("dense_act_fn", "is_gated_act"),
     "vocab_size": ("decoder_vocab_size",),
+    **dict.fromkeys(("d_model", "n_head"), ("d_head",)),
 }
 PER_LAYER = ("layer_types", "no_rope_layers")
 # Keys of one family that change no number of it.
@@ -66,6 +68,10 @@ CHANGES_NOTHING = {
     "t5": {"dropout_rate", "initializer_factor"},
     "mt5": {"dropout_rate", "initializer_factor"},
     "marian": {"decoder_layerdrop", "encoder_layerdrop", "init_std"},
+    "xlnet": {
+        "end_n_top", "same_length", "start_n_top", "summary_activation", "summary_last_dropout", "summary_type",
+        "summary_use_proj", "use_mems_eval", "use_mems_train",
+    },
 }  # fmt: skip
 SIZES = {
     "vocab_size": 100, "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 64, "intermediate_size": 70,
@@ -76,6 +82,7 @@ LITTLE: dict[str, dict[str, Any]] = {  # sizes alone, at odd values: everything 
     "gpt2": {"vocab_size": 100, "n_positions": 50, "n_embd": 96, "n_layer": 8, "n_head": 12},
     "t5": {"vocab_size": 100, "d_model": 96, "d_kv": 8, "d_ff": 70, "num_layers": 8, "num_heads": 12},
     "mt5": {"vocab_size": 100, "d_model": 96, "d_kv": 8, "d_ff": 70, "num_layers": 8, "num_heads": 12},
+    "xlnet": {"vocab_size": 100, "d_model": 96, "n_layer": 8, "n_head": 12, "d_inner": 70},
     "marian": {
         "vocab_size": 100, "max_position_embeddings": 50, "d_model": 96, "encoder_layers": 8, "decoder_layers": 7,
         "encoder_ffn_dim": 70, "decoder_ffn_dim": 70, "encoder_attention_heads": 12, "decoder_attention_heads": 12,
@@ -121,7 +128,7 @@ def outcome(values: Mapping[str, Any], key: str, before: ModelConfig) -> str:
 
 
 def test_every_family_is_here():
-    assert CLASSES.keys() == {family.model_type for family in (*FOREIGN, *SPELLINGS)} - {"xlnet"}
+    assert CLASSES.keys() == {family.model_type for family in (*FOREIGN, *SPELLINGS)}
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -40,6 +40,8 @@ PUBLISHED = {
     ),
     "modernbert-base": (MASKED, lambda: transformers.ModernBertConfig()),
     "t5-small": (PAIRED, lambda: transformers.T5Config()),
+    "xlnet-base": (CAUSAL, lambda: transformers.XLNetConfig(d_model=768, n_layer=12, n_head=12, d_inner=3072)),
+    "xlnet-large": (CAUSAL, lambda: transformers.XLNetConfig()),
     "t5-base": (PAIRED, lambda: transformers.T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12)),
 }  # fmt: skip
 
@@ -57,5 +59,6 @@ def test_some_of_them_in_figures():
     figures = {
         "mistral-7b": 7_241_732_096, "mixtral-8x7b": 46_702_792_704, "gemma2-2b": 2_614_341_888, "gemma3-270m": 268_098_176,
         "smollm3-3b": 3_075_098_624, "t5-small": 60_506_624, "qwen3-30b-a3b": 30_532_122_624,
+        "xlnet-base": 116_750_336, "xlnet-large": 360_300_800,
     }  # fmt: skip
     assert {name: count_parameters(preset(name)).total for name in figures} == figures

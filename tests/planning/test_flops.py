@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from pellucid.model.context import Context
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.decoder import Decoder
+from pellucid.model.two_streams import TwoStreams
 from pellucid.planning.config import EncoderConfig
 from pellucid.planning.flops import count_flops, muon_flops
 from pellucid.planning.params import count_parameters, parameter_shapes
@@ -32,7 +33,7 @@ def test_gpt3_training_is_near_its_published_compute() -> None:
     assert (count.training - attention) * 300e9 == pytest.approx(3.14e23, rel=0.005)
 
 
-@pytest.mark.parametrize("name", [name for name, config in PRESETS.items() if config.encoder is None])
+@pytest.mark.parametrize("name", [name for name, config in PRESETS.items() if not (config.encoder or config.streams)])
 def test_palm_formula(name: str) -> None:
     """Chowdhery et al. 2022 appendix B: 6 N + 12 L H Q T per token, nothing masked."""
     config = preset(name)
@@ -79,6 +80,21 @@ def test_an_encoder_and_its_decoder_counted_by_torch() -> None:
     count = count_flops(config)
     seen = sum(count[name] for name in ("attention_scores", "attention_sum"))  # 33 / 2 places of 32
     assert counter.get_total_flops() == (count.forward - seen + seen * 64 // 33) * ids_BT.numel()
+
+
+def test_two_streams_counted_by_torch() -> None:
+    """One row, every place asked for. Of the products of queries with all 2 T distances the plan counts those that are used, T."""
+    config = dataclasses.replace(preset("xlnet"), n_layers=2, context_length=32)
+    with torch.device("meta"):
+        model = TwoStreams(config).eval()
+    model.to_empty(device="cpu").requires_grad_(False)
+    place_BT = torch.arange(32)[None]
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros_like(place_BT), Context(order=ReadingOrder(ranks_BT=place_BT, places_BP=place_BT)))
+    count = count_flops(config)
+    scores = count["distance_scores"] + count["asked_distance_scores"]
+    assert counter.get_total_flops() == (count.forward + scores) * 32
+    assert count["asked_query"] == count["query"] and "asked_key" not in {line.name for line in count.terms}
 
 
 @given(length=st.integers(1, 1024))

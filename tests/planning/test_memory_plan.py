@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pellucid.errors import ModelError, SettingsError
+from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.decoder import Decoder
+from pellucid.model.two_streams import TwoStreams
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.memory import (
     estimate_inference_memory,
@@ -29,9 +31,9 @@ STATE = ("weights", "compute_copies", "gradients", "gradient_sums", "optimizer",
 ROWS = 3
 
 
-def saved_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
+def saved_bytes(config: ModelConfig, dtype: torch.dtype, order: ReadingOrder | None = None) -> int:
     """Bytes that autograd keeps for the backward pass of the built model, each storage once, weights left out."""
-    model = Decoder(config).to(dtype)
+    model = (TwoStreams if order else Decoder)(config).to(dtype)
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -42,12 +44,13 @@ def saved_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
         return tensor
 
     ids_BT = torch.zeros(ROWS, config.context_length, dtype=torch.long)
-    targets_N = torch.ones(ids_BT.numel(), dtype=torch.long)
+    num_targets = ids_BT.numel() if order is None else order.places_BP.numel()
+    targets_N = torch.ones(num_targets, dtype=torch.long)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.uniform_(-0.1, 0.1, generator=torch.Generator().manual_seed(0))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits_NV = model(ids_BT).logits_BTV.flatten(0, 1)
+        logits_NV = model(ids_BT, Context(order=order, training=True)).logits_BTV.flatten(0, 1)
         torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     return sum(storage.nbytes() for storage in kept.values())
 
@@ -80,6 +83,24 @@ def test_fused_attention_is_planned_at_most_a_little_too_high(axes: dict, comput
     config = BASE.revise(context_length=520, n_layers=1, **axes)
     ratio = planned_bytes(config, compute_type) / saved_bytes(config, getattr(torch, compute_type))
     assert 0.99 < ratio < 1.1
+
+
+STREAMS = BASE.revise(d_model=22, n_layers=2, position={"kind": "relative_sines"}, streams={"memory": 0}, causal=False)
+
+
+@pytest.mark.parametrize(
+    ("axes", "compute_type"),
+    [({"norm.placement": "after", "n_kv_heads": 4, "qk_norm": False}, "bfloat16"), ({"dropout": 0.1}, "float32")],
+)
+def test_two_streams_keep_at_most_what_is_planned(axes: dict, compute_type: str) -> None:
+    """With every place asked for: nearly all that is planned; as training asks, for a sixth of them, less."""
+    config = STREAMS.revise(**axes)
+    all_BP = torch.arange(config.context_length).expand(ROWS, -1)
+    saved = [
+        saved_bytes(config, getattr(torch, compute_type), ReadingOrder(ranks_BT=all_BP, places_BP=all_BP[:, ::one_in]))
+        for one_in in (1, 6)
+    ]
+    assert 1 < planned_bytes(config, compute_type) / saved[0] < 1.05 and saved[1] < 0.7 * saved[0]
 
 
 def test_state_of_adamw_and_muon() -> None:
@@ -126,6 +147,15 @@ def test_an_encoder_s_output_is_cached_beside_the_text() -> None:
     """A decoder with an encoder keeps keys and values of the source too: as many again, at the same length."""
     plan = estimate_inference_memory(preset("t5-small"), cache_type="bfloat16")
     assert plan["cross_kv_cache"] == plan["kv_cache"] == 512 * 2 * 6 * 512 * 2
+
+
+def test_two_streams_have_a_memory_and_no_cache() -> None:
+    """States of earlier segments, one for each block and place: as many as it is made to keep, or one whole segment."""
+    base = preset("xlnet-base")
+    assert estimate_inference_memory(base, cache_type="bfloat16")["segment_memory"] == 512 * 12 * 768 * 2
+    short = estimate_inference_memory(base.revise(streams={"memory": 100}))
+    assert short["segment_memory"] == 100 * 12 * 768 * 4 and "kv_cache" not in {line.name for line in short.terms}
+    assert estimate_kv_cache(base).value == 12 * 768 * 2
 
 
 def test_experts_with_biases_are_refused_and_no_bias_is_dropped_in_silence() -> None:

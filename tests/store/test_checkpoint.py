@@ -26,6 +26,7 @@ from pellucid.errors import (
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
 from pellucid.planning.parts.feed_forward import FeedForwardKind
+from pellucid.planning.presets import PRESETS
 from pellucid.store import verify
 from pellucid.store.checkpoint import (
     TrainingFiles,
@@ -36,6 +37,7 @@ from pellucid.store.checkpoint import (
     save_checkpoint,
     verify_checkpoint,
 )
+from pellucid.store.names.registry import family_for
 from pellucid.store.tensors import read_tensors, serialize
 from pellucid.tokens.train import train_characters
 
@@ -94,6 +96,16 @@ def test_what_is_loaded_is_what_was_saved_to_the_bit(family, tied, dtype, tmp_pa
     assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in weights.items())
     model = load_model(loaded)
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_nearest_family_is_the_one_that_differs_least():
+    """Not one that lacks a whole group of axes, of which the rest was not compared."""
+    marian = PRESETS["transformer-base"].revise(**{"position.halves": True, "head.bias": True})
+    for config, expected in ((marian, []), (PRESETS["transformer-base"], ["position.halves=False", "head.bias=False"])):
+        events = MemoryRecorder()
+        assert family_for(config, events).model_type == ("pellucid" if expected else "marian")
+        told = [(event.data["nearest"], event.data["misfits"]) for event in events.events]
+        assert told == ([("marian", expected)] if expected else [])
 
 
 AXES = {

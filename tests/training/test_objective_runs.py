@@ -286,6 +286,8 @@ def test_pairs_are_learned_and_resumed(pairs: Path, tmp_path: Path, task) -> Non
     finished = pretrain(task(pairs, tmp_path / "whole", **asked), recorder=heard)
     run = Run.open(tmp_path / "whole")
     losses = [row["loss"] for row in run.read_metrics() if row["kind"] == "train"]
+    assert sum(event.name == "training.saved" for event in heard.events) > 2
+    assert sum(event.name == "store.own_format" for event in heard.events) == 1, "how a model is stored is said once"
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
     assert any("one pair to a row: 72 rows" in event.message for event in heard.events)
     assert load_checkpoint(finished.checkpoint).info["objective"] == {"kind": "seq2seq"}

@@ -268,6 +268,11 @@ def check_request(config: ModelConfig, request: Request) -> None:
             found="on_full=slide without max_new_tokens",
             hint="say how many tokens are wanted at most: max_new_tokens",
         )
+    if request.explain and config.streams is not None:
+        raise RequestError(
+            "the account of a step walks through one stream, and this model has two",
+            hint="leave explain out: steps have their log-probabilities all the same",
+        )
     check_stop_ids(config, sampling.stop_ids)
 
 
@@ -296,9 +301,14 @@ def check_stop_ids(config: ModelConfig, stop_ids: abc.Sequence[int]) -> None:
 
 
 def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
-    """Refuse ids that this model cannot read, whatever their number."""
-    if not config.causal:
+    """Refuse ids that this model cannot continue, whatever their number."""
+    if not config.causal and config.streams is None:
         raise RequestError("this model sees the whole row at once: it cannot continue a text", found="causal=False")
+    check_known(config, prompt_ids)
+
+
+def check_known(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
+    """Refuse ids that this model cannot read: none, and those that it does not have."""
     if not len(prompt_ids):
         hint = "ids are read as they are: give at least one; a text begins with <bos> where the tokenizer has one"
         raise RequestError("the prompt is empty", hint=hint)

@@ -3,7 +3,7 @@
     objective          model(ids_BT, lengths_B=…, source_BS=…)                     names of a batch; it knows no model
     here               model(ids_BT, Context(mask=Padding(…), memory=…, …))        the model's own words
 
-Axes: B batch · T new positions · S source positions.
+Axes: B batch · T new positions · S source positions · P asked places.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import cast
 
 from torch import Tensor
 
-from pellucid.model.context import Context, EncodedSource
+from pellucid.model.context import Context, EncodedSource, ReadingOrder
 from pellucid.model.mask import Padding
 from pellucid.model.output import Output
 from pellucid.model.protocol import Encodes, Model
@@ -45,15 +45,23 @@ class AskedModel:
         lengths_B: Tensor | None = None,
         source_BS: Tensor | None = None,
         source_lengths_B: Tensor | None = None,
+        ranks_BT: Tensor | None = None,
+        places_BP: Tensor | None = None,
     ) -> Output:
-        """The model's scores.
+        """The model's scores: at every position, or of the places that are asked for.
 
         `lengths_B` says how many ids of each row are real, for a model that looks ahead; `source_BS` is read by its
-        encoder, of which so many ids are real.
+        encoder, of which so many ids are real; `ranks_BT` is the order in which a row becomes known, `places_BP` what a
+        model of two streams predicts of it.
         """
         mask = None if lengths_B is None else Padding(lengths_B=lengths_B)
         memory = None if source_BS is None else self._encode(source_BS, source_lengths_B)
-        return self.model(ids_BT, Context(mask=mask, memory=memory, tap=self.tap, training=self.in_training()))
+        order = None
+        if ranks_BT is not None:
+            assert places_BP is not None, "an order without places asks for nothing"
+            order = ReadingOrder(ranks_BT=ranks_BT, places_BP=places_BP)
+        training = self.in_training()
+        return self.model(ids_BT, Context(mask=mask, memory=memory, order=order, tap=self.tap, training=training))
 
     def _encode(self, source_BS: Tensor, lengths_B: Tensor | None) -> EncodedSource:
         # A row that only fills up a batch has an empty source; its targets count nothing, so any id may be read there.

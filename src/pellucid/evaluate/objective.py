@@ -10,6 +10,7 @@ from pellucid.data.objectives.settings import (
     CausalSettings,
     MaskedSettings,
     ObjectiveSettings,
+    PermutationSettings,
     SpanSettings,
     read_objective,
 )
@@ -23,23 +24,34 @@ from pellucid.untrusted import Table
 OBJECTIVE = "objective"  # in pellucid.json and run.json: the settings of the objective that was learned
 
 
-Sight = Literal["before", "whole row", "source"]  # what a model sees of a text: its kind, as far as objectives care
-NEEDS: Mapping[str, Sight] = {"causal": "before", "masked": "whole row", "spans": "source", "seq2seq": "source"}
+# What a model sees of a text: its kind, as far as objectives care.
+Sight = Literal["before", "whole row", "source", "any order"]
+NEEDS: Mapping[str, Sight] = {
+    "causal": "before",
+    "masked": "whole row",
+    "spans": "source",
+    "seq2seq": "source",
+    "permutation": "any order",
+}
 USUAL: Mapping[Sight, ObjectiveSettings] = {
     "before": CausalSettings(),
     "whole row": MaskedSettings(),
     "source": SpanSettings(),
+    "any order": PermutationSettings(),
 }
 
 
 def sight_of(config: ModelConfig) -> Sight:
-    """What a model sees: what stands before a position, the whole row, or a source of its own (encoder and decoder).
+    """What a model sees: what stands before a position, the whole row, a source of its own (encoder and decoder), or what is
+    known in an order that it is told (two streams).
 
     >>> sight_of(ModelConfig(causal=False))
     'whole row'
     """
     if config.encoder is not None:
         return "source"
+    if config.streams is not None:
+        return "any order"
     return "before" if config.causal else "whole row"
 
 
@@ -53,6 +65,8 @@ def check_can_learn(settings: ObjectiveSettings, sight: Sight) -> None:
         return
     if sight == "source":
         found = f"objective={settings.kind}, a model with an encoder and a decoder"
+    elif sight == "any order":
+        found = f"objective={settings.kind}, a model of two streams"
     else:
         found = f"objective={settings.kind}, causal={sight == 'before'}"
     if needed == "before":
@@ -67,6 +81,12 @@ def check_can_learn(settings: ObjectiveSettings, sight: Sight) -> None:
             found=found,
             hint="add --set model.causal=false, or leave --set objective out",
         )
+    if needed == "any order":
+        raise SettingsError(
+            "this objective needs a model of two streams, one for what is known and one that asks",
+            found=found,
+            hint="leave model.preset and the axes causal, position and streams out, or take the preset xlnet",
+        )
     raise SettingsError(
         "this objective needs a model with an encoder, which reads the source, and a decoder",
         found=found,
@@ -78,7 +98,8 @@ def objective_of(checkpoint: Checkpoint, tokenizer: Tokenizer) -> AnyObjective:
     """The objective that a model was trained by.
 
     Where its files say nothing (another program wrote them), a causal model predicts the next token, one that sees the
-    whole row masked tokens, in BERT's shares, and one with an encoder hidden spans, in T5's.
+    whole row masked tokens, in BERT's shares, one with an encoder hidden spans, in T5's, and one of two streams the end of a
+    random order, in XLNet's.
 
     Raises CorruptFileError for files that name no such objective, TokenizerError for a tokenizer that lacks a token.
     """

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy as np
 from pellucid.counts import counted
 from pellucid.engine.account import Account, build_account
 from pellucid.engine.beam import BeamSettings, search
-from pellucid.engine.generate import check_ids, check_stop_ids, settle_seed
+from pellucid.engine.generate import check_ids, check_known, check_stop_ids, settle_seed
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.sampling.sampler import Sampler, build_sampler, log_probability
 from pellucid.engine.sampling.settings import SamplingSettings
@@ -60,7 +59,7 @@ class Branches:
         A bidirectional model takes a prompt too: it can be looked at, but not continued.
         """
         ids = read_prompt(prompt, self.tokenizer)
-        check_ids(replace(self.runner.config, causal=True), ids)
+        check_known(self.runner.config, ids)
         context_length = self.runner.config.context_length
         if len(ids) > context_length:
             raise ContextError(
@@ -182,7 +181,7 @@ class Branches:
             found = f"tokenizer {str(told.get('tokenizer_sha256'))[:12]}"
             raise CorruptFileError("these branches belong to another model", found=found, where=where)
         for node in tree.nodes:
-            check_ids(replace(self.runner.config, causal=True), node.ids)
+            check_known(self.runner.config, node.ids)
             if node.text is not None and tuple(self.tokenizer.encode_prompt(node.text)) != node.ids:
                 raise CorruptFileError(
                     "the ids of a prompt are not those of its text", found=f"node {node.id}", where=where

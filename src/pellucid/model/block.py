@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from pellucid.model.attention import Attention, CrossAttention
 from pellucid.model.context import Pass
+from pellucid.model.distance_attention import DistanceAttention
 from pellucid.model.experts import Mixture
 from pellucid.model.feed_forward import AnyFeedForward, build_feed_forward
 from pellucid.model.norm import build_norm
@@ -42,7 +43,7 @@ class Block(nn.Module):
         placement = config.norm.placement
         self.join = JOIN[placement]
         self.attention_norm = _norm(config, there=placement != "after" and (config.norm.first or layer > 0))
-        self.attention = Attention(config, layer, path=path)
+        self.attention = (DistanceAttention if config.streams else Attention)(config, layer, path=path)
         self.attention_output_norm = _norm(config, there=placement != "before")
         self.cross_norm = _norm(config, there=cross and placement != "after")
         self.cross = CrossAttention(config, layer) if cross else None

@@ -7,6 +7,7 @@ import torch
 from pellucid.model.decoder import Decoder
 from pellucid.model.init import init_weights
 from pellucid.model.position import PositionTable
+from pellucid.model.two_streams import TwoStreams
 from pellucid.planning.config import ModelConfig
 
 
@@ -30,7 +31,7 @@ def build_unfilled(config: ModelConfig, *, device: torch.device | str, dtype: to
     It is first made on the meta device, so that torch's own initialisation costs nothing and touches no random state.
     """
     with torch.device("meta"):
-        model = Decoder(config)
+        model = TwoStreams(config) if config.streams else Decoder(config)
     model.to(dtype=dtype).to_empty(device=device)
     with torch.device(device):
         for table in (module for module in model.modules() if isinstance(module, PositionTable)):

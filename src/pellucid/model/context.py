@@ -17,11 +17,13 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pellucid.errors import RequestError
 from pellucid.model.cache import KVCache
 from pellucid.model.core import Core, LoweredMask
 from pellucid.model.mask import Mask
 from pellucid.model.position import AnyTurn, Positions
 from pellucid.model.rows import Rows
+from pellucid.model.segment_memory import SegmentMemory
 from pellucid.model.tap import Tap, no_tap
 from pellucid.planning.parts.position import Rotary
 
@@ -45,6 +47,30 @@ class EncodedSource:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ReadingOrder:
+    """In which order a row becomes known, and which of its places are asked for: by a model of two streams.
+
+    The content of a place sees all places of its own rank and lower; a query sees lower ranks only, so not its own token.
+    """
+
+    ranks_BT: Tensor  # from 0: the rank of each place
+    places_BP: Tensor  # the places that are scored, counted from the first new one
+
+    def check(self, ids_BT: Tensor) -> None:
+        """Raise RequestError for an order of other rows."""
+        shape, num_places = tuple(self.ranks_BT.shape), self.places_BP.size(-1)
+        fits = shape == tuple(ids_BT.shape) and self.places_BP.ndim == 2 and len(self.places_BP) == len(ids_BT)
+        if not fits or not num_places:
+            found = f"ranks {shape}, places {tuple(self.places_BP.shape)}, ids {tuple(ids_BT.shape)}"
+            raise RequestError("an order has a rank for each id, and places in each row", found=found)
+        low, high = int(self.places_BP.min()), int(self.places_BP.max())
+        if low < 0 or high >= ids_BT.size(1) or int(self.ranks_BT.min()) < 0:
+            found = f"places from {low} to {high}, ranks from {int(self.ranks_BT.min())}"
+            where = f"rows of {ids_BT.size(1)} ids"
+            raise RequestError("an order names places of its rows, and ranks from 0", found=found, where=where)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Context:
     """All that a forward pass depends on beside ids and weights. The default: whole rows, the model's own mask."""
 
@@ -54,6 +80,10 @@ class Context:
     positions_BT: Tensor | None = None  # of the new ids, below the row's length (None: their places in the row)
     segments_BT: Tensor | None = None  # which part of its row each new id belongs to, from 0 (None: the first)
     memory: EncodedSource | None = None  # what the encoder made of the source, where the model has an encoder
+    order: ReadingOrder | None = (
+        None  # which places are predicted in which order, by a model of two streams (None: its content)
+    )
+    earlier: SegmentMemory | None = None  # what such a model read of earlier segments; the new one is added
     core: Core | None = None  # what computes attention (None: the fastest for the model's device)
     tap: Tap = no_tap  # is shown every tensor on its way and may replace it
     training: bool = False  # whether dropout acts

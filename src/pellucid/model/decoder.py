@@ -151,6 +151,11 @@ class Decoder(nn.Module):
             found = "no memory" if context.memory is None else "a memory"
             hint = "give Context(memory=model.encode(source)) to a model with an encoder, and only there"
             raise RequestError("a decoder reads a memory where there is an encoder", found=found, hint=hint)
+        if context.order is not None or context.earlier is not None:
+            raise RequestError(
+                "this model has one stream: it knows no order and no earlier segments",
+                hint="leave order and earlier out, or take a model of two streams (XLNet)",
+            )
         return self._open(ids_BT, context, self.mask, self.relative)
 
     def _open(self, ids_BT: Tensor, context: Context, own: Mask, relative: AnyRelative) -> Pass:
@@ -184,12 +189,16 @@ class Decoder(nn.Module):
                 module.reserve(num_positions)
 
     def _read(self, ids_BT: Tensor, this_pass: Pass) -> Tensor:
-        tap, x_BTD = this_pass.tap, self._embed(ids_BT, this_pass)
-        for block in self.blocks:
-            x_BTD = block(x_BTD, this_pass)
+        x_BTD = self._through(self._embed(ids_BT, this_pass), this_pass)
         if this_pass.cache is not None:
             this_pass.cache.advance(this_pass.rows)
-        return shown(tap, "final_norm", self.final_norm)(x_BTD)
+        return shown(this_pass.tap, "final_norm", self.final_norm)(x_BTD)
+
+    def _through(self, x_BTD: Tensor, this_pass: Pass) -> Tensor:
+        """The stream behind the last block."""
+        for block in self.blocks:
+            x_BTD = block(x_BTD, this_pass)
+        return x_BTD
 
     def _embed(self, ids_BT: Tensor, this_pass: Pass, path: str = "") -> Tensor:
         """What the first block reads, [B, T, D]; `path`: what the names of the tensors begin with."""

@@ -6,6 +6,7 @@
     rotary      (RoPE) each query and key is rotated, pair by pair, by the angle t · theta^(-2i/K): their product then
                 depends only on the distance between them
     relative    a learned number for each head and distance, added to the scores
+    relative_sines  sines of the distance, compared with the query: in `model.distance_attention`
 
 The kinds enter in three places: an addition acts on the embedding, a rotation on queries and keys, a relative position on
 the scores. A kind that does not use one of them has the identity there. Positions are looked up once per pass: as one span of a table where all rows of
@@ -278,7 +279,7 @@ def build_addition(config: ModelConfig) -> AnyAddition:
         return LearnedPosition(config.context_length, config.d_model, position.first)
     if position.kind == "sinusoidal":
         return SinusoidalPosition(config.context_length, config.d_model, halves=position.halves)
-    if position.kind in ("none", "rotary", "relative"):
+    if position.kind in ("none", "rotary", "relative", "relative_sines"):
         return NoAddition()
     raise ModelError("torch has no line for this kind of position", found=config.position.kind)
 

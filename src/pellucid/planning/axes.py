@@ -59,7 +59,9 @@ NEUTRAL: Mapping[str, Any] = {
     "head.transform": None,
     "head.scaled": False,
     "head.softcap": None,
+    "position.farthest": None,
     "encoder": None,
+    "streams": None,
     "causal": True,
 }
 

@@ -20,7 +20,8 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig
 from pellucid.planning.parts.feed_forward import FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
-from pellucid.planning.parts.position import MOST_POSITIONS, Position, Rotary
+from pellucid.planning.parts.position import MOST_POSITIONS, Position, RelativeSines, Rotary
+from pellucid.planning.parts.streams import Streams
 from pellucid.settings import REQUIRED, Layer, Named, groups_in, nested, resolve, setting, type_hints
 
 # No known model is larger than this. A file that asks for more is refused.
@@ -69,6 +70,9 @@ class ModelConfig(Named):
     tied_head: bool = setting(True, "the output head is the token embedding, transposed")
     encoder: EncoderConfig | None = setting(
         None, "an encoder whose output the blocks read too (none: decoder or encoder alone)"
+    )
+    streams: Streams | None = setting(
+        None, "a second stream, which predicts a place in any order without its token (none: one stream)"
     )
     causal: bool = setting(True, "a position sees only itself and earlier ones")
     dropout: float = setting(
@@ -135,6 +139,8 @@ class ModelConfig(Named):
             self._check_layers("feed_forward.experts.layers", self.feed_forward.experts.layers)
         if self.encoder is not None:
             self._check_encoder()
+        if self.streams is not None or isinstance(self.position, RelativeSines):
+            self._check_streams()
         if self.head.scaled and not self.tied_head:
             raise ModelError("only a tied head is scaled", found="head.scaled=True, tied_head=False")
 
@@ -158,6 +164,25 @@ class ModelConfig(Named):
                 "what differs from block to block is not known of an encoder beside a decoder",
                 found="attention.window, feed_forward.experts.layers or position.skipped",
             )
+
+    def _check_streams(self) -> None:
+        """Raise ModelError for what a model of two streams lacks, or cannot have."""
+        if self.streams is None or not isinstance(self.position, RelativeSines) or self.causal or self.d_model % 2:
+            raise ModelError(
+                "two streams go with sines of the distance in an even width, and see the whole row",
+                found=f"streams={self.streams}, position={self.position.kind}, causal={self.causal}, d_model={self.d_model}",
+                hint="set streams.memory=0, position.kind=relative_sines and causal=false together",
+            )
+        beyond = {
+            "encoder": self.encoder,
+            "attention.window": self.attention.window,
+            "attention.softcap": self.attention.softcap,
+            "feed_forward.experts": self.feed_forward.experts,
+            "embedding.segments": self.embedding.segments,
+            "embedding.norm": self.embedding.norm,
+        }
+        if given := [f"{name}={value}" for name, value in beyond.items() if value]:
+            raise ModelError("a model of two streams does not have this axis", found=", ".join(given))
 
     def _check_layers(self, name: str, layers: tuple[int, ...]) -> None:
         if not layers or sorted({*layers} & {*range(self.n_layers)}) != list(layers):

@@ -7,7 +7,8 @@ forward pass: the backward pass has two products (one for inputs, one for weight
 
 The embedding is a look-up and costs nothing; the head is counted, tied or not. *Not* counted is what is small beside
 the products: norms, softmax, rotations, the nonlinearity, biases, the optimizer (`muon_flops` counts Muon apart); nor what a core multiplies only to
-mask it away. The shorthand "6 x parameters x tokens" is close when the context is short beside the width.
+mask it away. Of two streams the second is counted as if every place were asked for (`asked_…`), where training asks for a
+part. The shorthand "6 x parameters x tokens" is close when the context is short beside the width.
 
 Source: Kaplan et al. 2020 §2.1; Chowdhery et al. 2022 appendix B (which counts a full, not a causal, context).
 """
@@ -21,6 +22,7 @@ from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Breakdown, sizes, term
 from pellucid.planning.layout import ENCODER, count_in_blocks, lay_out
 from pellucid.planning.params import block_matrices
+from pellucid.planning.parts.streams import SHARED
 
 TRAINING_FACTOR = 3
 NEWTON_SCHULZ_STEPS = 5  # of Muon's iteration at each update
@@ -66,6 +68,8 @@ def count_flops(config: ModelConfig, *, context_length: int | None = None) -> Fl
         (replace(line, name=f"encoder_{line.name}"), f"x {times}")
         for line, times in count_in_blocks(encoder, ENCODER).items()
     ]
+    if config.streams is not None:
+        lines += [(replace(line, name=f"asked_{line.name}"), times) for line, times in lines if line.name not in SHARED]
     lines += [(line, "") for part in layout.last for line in part.multiplications()]
     seen_by = {
         name: "context_length" if name.startswith("encoder_") else seen for name in (line.name for line, _ in lines)

@@ -128,6 +128,8 @@ def _sizes_of_parts(config: ModelConfig) -> dict[str, int]:
         found["position_buckets"] = config.position.buckets
     if config.encoder is not None:
         found["n_encoder_layers"] = config.encoder.n_layers
+    if config.streams is not None:
+        found |= {"same_or_other": 2, "n_held": config.streams.memory or config.context_length}
     if config.embedding.segments:
         found["n_segments"] = config.embedding.segments
     if experts is not None:

@@ -31,6 +31,7 @@ from pellucid.planning.parts.embedding import (
 from pellucid.planning.parts.feed_forward import describe_experts, describe_feed_forward
 from pellucid.planning.parts.norm import describe_norm
 from pellucid.planning.parts.position import describe_position
+from pellucid.planning.parts.streams import PATH, asked_steps, describe_distances, describe_question
 
 MASK = CostLine(name="dropout_masks", formula="compute_bytes x d_model")
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Layout:
     encoded: tuple[Part, ...]  # what stands around them: its table of positions, the norm behind its last block
     blocks: tuple[tuple[Part, ...], ...]
     last: tuple[Part, ...]
+    num_streams: int = 1  # that pass through the blocks
 
     @property
     def kinds(self) -> tuple[tuple[Part, ...], ...]:
@@ -53,7 +55,8 @@ class Layout:
 
     def kept(self) -> Iterator[tuple[CostLine, str]]:
         """What autograd keeps for each token, and how often (`n_layers`), those of the blocks first."""
-        in_blocks = count_in_blocks([line for part in block for line in part.kept] for block in self.blocks)
+        lines = ([line for part in block for line in part.kept] * self.num_streams for block in self.blocks)
+        in_blocks = count_in_blocks(lines)
         in_encoder = count_in_blocks(
             ([line for part in block for line in part.kept] for block in self.encoder), ENCODER
         )
@@ -96,6 +99,7 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
             describe_embedding(config.embedding, tied=config.tied_head),
             describe_position(config.position),
             describe_segments(config.embedding),
+            *((describe_question(),) if config.streams else ()),
             describe_embedding_norm(config.embedding, config.norm),
             Part(kept=masks, steps=(Activation(name="input", axes=STREAM, meaning="what the first block reads"),)),
         ),
@@ -107,6 +111,7 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
             describe_transform(config.head, config.norm),
             describe_head(config.head, tied=config.tied_head),
         ),
+        num_streams=2 if config.streams else 1,
     )
 
 
@@ -126,6 +131,7 @@ def _block(config: ModelConfig, layer: int, core: AttentionCore, *, cross: bool 
     output = Part(kept=masks, steps=(Activation(name="output", axes=STREAM, meaning="the stream after the block"),))
     attention = (
         describe_projections(config.attention, config.rotation_at(layer)),
+        *((describe_distances(),) if config.streams else ()),
         describe_core(core, config.attention, dropout=bool(config.dropout)),
         describe_output(config.attention),
     )
@@ -203,7 +209,14 @@ def steps(config: ModelConfig) -> Iterator[Activation]:
     for path, parts in _block_parts(from_parts):
         for step in _steps(parts):
             yield step.within(path)
-    yield from _steps(from_parts.last)
+    if config.streams is None:
+        yield from _steps(from_parts.last)
+        return
+    yield Activation(name=f"{PATH}input", axes=STREAM, meaning="what every query begins with").of_query()
+    for path, parts in _block_parts(from_parts):
+        yield from asked_steps(parts, path)
+    for step in _steps(from_parts.last):
+        yield step.of_query()
 
 
 def _steps(parts: tuple[Part, ...]) -> Iterator[Activation]:

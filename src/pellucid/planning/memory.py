@@ -60,6 +60,7 @@ class MemoryPlan(Breakdown):
         return self.total - self.per_row * self.rows
 
 
+STATE_OF_A_PLACE = "n_layers x d_model x cache_bytes"  # what a memory of earlier segments holds
 KV_CACHE = "rows x context_length x 2 x n_layers x d_kv x cache_bytes"
 
 
@@ -116,7 +117,7 @@ def estimate_inference_memory(
     symbols = _symbols(config, rows, context_length) | {"cache_bytes": BYTES[cache_type]}
     lines = [
         ("weights", _weight_formula(weight_type)),
-        ("kv_cache", KV_CACHE),
+        ("segment_memory", f"rows x n_held x {STATE_OF_A_PLACE}") if config.streams else ("kv_cache", KV_CACHE),
         *([("cross_kv_cache", KV_CACHE)] if config.encoder else []),  # of the source, which may be as long
         ("logits", "rows x 4 x vocab_size"),
     ]
@@ -139,13 +140,15 @@ def estimate_weights(config: ModelConfig, weight_type: WeightType) -> Term:
 
 
 def estimate_kv_cache(config: ModelConfig, cache_type: ComputeType = "bfloat16") -> Term:
-    """Bytes that each token of context adds to the cache.
+    """Bytes that each token of context adds to the cache; of two streams, each token of an earlier segment to its memory.
 
     >>> from pellucid.planning.presets import preset
     >>> estimate_kv_cache(preset("llama3-8b")).value
     131072
     """
     symbols = sizes(config) | {"cache_bytes": BYTES[cache_type]}
+    if config.streams is not None:
+        return term("segment_memory_per_token", STATE_OF_A_PLACE, symbols)
     return term("kv_cache_per_token", "2 x n_layers x d_kv x cache_bytes", symbols)
 
 

@@ -2,7 +2,7 @@
 
 Sources: Jiang et al. 2023, 2024 (Mistral, Mixtral), Gemma Team 2024, 2025 (Gemma 2, Gemma 3), Bakouch et al. 2025
 (SmolLM3), Devlin et al. 2019 (BERT), Liu et al. 2019 (RoBERTa), Warner et al. 2024 (ModernBERT), Vaswani et al. 2017 (the
-original Transformer), Raffel et al. 2020 (T5).
+original Transformer), Raffel et al. 2020 (T5), Yang et al. 2019 (XLNet).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig, HeadTransform
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
-from pellucid.planning.parts.position import Learned, Relative, Rotary, Sinusoidal
+from pellucid.planning.parts.position import Learned, Relative, RelativeSines, Rotary, Sinusoidal
+from pellucid.planning.parts.streams import Streams
 
 PLAIN = AttentionConfig(qk_norm=False)
 BIASED = AttentionConfig(qk_norm=False, qkv_bias=True, output_bias=True)
@@ -84,6 +85,29 @@ def _t5(n_layers: int, n_heads: int, d_model: int, d_ff: int) -> ModelConfig:
     )
 
 
+def _xlnet(
+    n_layers: int, n_heads: int, d_model: int, *, vocab_size: int = 32_000, context_length: int = 512
+) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context_length,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_dim=d_model // n_heads,
+        d_model=d_model,
+        d_ff=4 * d_model,
+        position=RelativeSines(),
+        streams=Streams(),
+        attention=PLAIN,
+        feed_forward=FeedForwardConfig(kind="gelu", bias=True),
+        norm=NormConfig(kind="layer", eps=1e-12, placement="after"),
+        head=HeadConfig(bias=True),
+        causal=False,
+        init="gpt2",
+    )
+
+
 def _mistral(*, experts: Experts | None = None, theta: float, window: SlidingWindow | None) -> ModelConfig:
     return ModelConfig(
         vocab_size=32_000,
@@ -148,5 +172,8 @@ OTHER_FAMILIES: Mapping[str, ModelConfig] = MappingProxyType(
         ),
         "t5-small": _t5(6, 8, 512, 2048),
         "t5-base": _t5(12, 12, 768, 3072),
+        "xlnet": _xlnet(4, 4, 256, vocab_size=8192, context_length=256),  # small enough to train anywhere
+        "xlnet-base": _xlnet(12, 12, 768),
+        "xlnet-large": _xlnet(24, 16, 1024),
     }
 )  # fmt: skip

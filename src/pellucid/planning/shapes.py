@@ -45,7 +45,7 @@ def part_shapes(config: ModelConfig, *, num_new: int, num_all: int, num_source: 
 
 
 def row_shapes(
-    config: ModelConfig, *, num_tokens: int, num_scored: int, num_source: int = 0
+    config: ModelConfig, *, num_tokens: int, num_scored: int, num_source: int = 0, num_asked: int = 0
 ) -> dict[str, tuple[int, ...]]:
     """The shape, for one row read whole, of every tensor that the model shows, by its full name and without the batch.
 
@@ -53,4 +53,5 @@ def row_shapes(
     (4, 3, 3)
     """
     symbols = sizes(config) | {"new": num_tokens, "all": num_tokens, "last": num_scored, "source": num_source}
+    symbols["asked"] = num_asked
     return {step.name: tuple(symbols[axis] for axis in step.axes) for step in steps(config)}

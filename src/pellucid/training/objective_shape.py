@@ -13,7 +13,10 @@ from pellucid.planning.scaling import Reason
 from pellucid.settings import Layer, given, resolve, shallow
 from pellucid.training.settings import TrainSettings
 
-SIGHT = ("causal", "encoder")  # the axes that decide what a model sees
+SIGHT = ("causal", "encoder", "streams", "position")  # the axes that decide what a model sees
+
+
+MANY_SHAPES = ("source", "any order")  # sources have many lengths, and rows as many asked places as they have text
 
 
 def derive_sight(objective: ObjectiveSettings, n_layers: int) -> tuple[Mapping[str, object], tuple[Reason, ...]]:
@@ -30,6 +33,10 @@ def derive_sight(objective: ObjectiveSettings, n_layers: int) -> tuple[Mapping[s
     if needed == "source":
         why = "the objective reads a source; as many blocks as the decoder has"
         return {"encoder": {"n_layers": n_layers}}, (Reason(field="encoder", value=n_layers, why=why),)
+    if needed == "any order":
+        why = "the objective asks for places in any order: a second stream, and distances instead of places"
+        derived = {"causal": False, "streams": {"memory": 0}, "position": {"kind": "relative_sines"}}
+        return derived, (Reason(field="streams", value=0, why=why),)
     return {}, ()
 
 
@@ -44,9 +51,9 @@ def check_objective(settings: TrainSettings) -> None:
     config = resolve(ModelConfig, Layer("derived", derived), Layer("settings", said)).settings
     check_can_learn(settings.objective, sight_of(config))
     _check_rows(settings)
-    if NEEDS[settings.objective.kind] == "source" and settings.compile == "on":
+    if NEEDS[settings.objective.kind] in MANY_SHAPES and settings.compile == "on":
         raise SettingsError(
-            "sources have many lengths, and a compiled step has one",
+            "batches of this objective have many shapes, and a compiled step has one",
             found=f"objective={settings.objective.kind}, compile=on",
             hint="leave --set compile=on out",
         )

@@ -26,7 +26,7 @@ from pellucid.planning.scaling import Derived, Fit, Reason, Work, derive_schedul
 from pellucid.settings import Layer, resolve, to_dict
 from pellucid.settings import given as given_parts
 from pellucid.settings import shallow as as_fields
-from pellucid.training.objective_shape import check_objective, derive_sight
+from pellucid.training.objective_shape import MANY_SHAPES, check_objective, derive_sight
 from pellucid.training.settings import ModelSettings, TrainSettings
 from pellucid.untrusted import REQUIRED, Json, Table
 
@@ -379,8 +379,8 @@ def _compile_pays(settings: TrainSettings, seconds: float) -> bool:
     if settings.compile != "auto":
         return settings.compile == "on"
     if (
-        settings.batch.pool is not None or NEEDS[settings.objective.kind] == "source"
-    ):  # each length would be compiled anew
+        settings.batch.pool is not None or NEEDS[settings.objective.kind] in MANY_SHAPES
+    ):  # each shape would be compiled anew
         return False
     return COMPILE_SAVING * seconds > COMPILE_SECONDS
 

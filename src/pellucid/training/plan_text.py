@@ -57,6 +57,8 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
             str(config.encoder.n_layers),
             reasons.get("encoder", "as asked, or as the model has it"),
         )
+    if config.streams is not None:
+        yield "streams", "2", reasons.get("streams", "as asked, or as the model has it")
     yield (
         "update",
         f"{counted(plan.rows, 'row')} x {plan.row_length or config.context_length}",

@@ -20,7 +20,7 @@ from torch import nn
 from pellucid.counts import counted
 from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, measure_loss
 from pellucid.evaluate.objective import OBJECTIVE, sight_of
-from pellucid.events import Event
+from pellucid.events import Event, Once
 from pellucid.settings import shallow
 from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
 from pellucid.store.metrics import EXAM, best_evaluation, evaluations, evaluations_since_best
@@ -73,6 +73,7 @@ class Session:
         self.run, self.settings, self.recorder = opened.run, opened.settings, opened.recorder
         self.info = opened.info()
         deterministic = self.settings.deterministic
+        self.about_saving = Once(self.recorder)  # how a model is stored is the same at every save
         self.fingerprint = opened.set_up.fingerprint(plan.march, deterministic=deterministic, recorder=self.recorder)
         self.stored_fingerprint = self.fingerprint  # of the process that wrote the checkpoint
         self.started = monotonic()
@@ -152,7 +153,7 @@ class Session:
             reason=reason,
             checkpoint=None if latest is None else latest.directory,
             best=self.run.best() or latest,
-            continues_text=sight_of(self.plan.config) == "before",
+            continues_text=sight_of(self.plan.config) in ("before", "any order"),
             opening=find_opening(self.opened.prepared.train, self.opened.tokenizer),
         )
 
@@ -263,7 +264,7 @@ class Session:
             tokenizer=self.opened.tokenizer,
             info=self.info,
             training=TrainingFiles(tensors=trainer.optimizer.tensors(), state=state),
-            recorder=self.recorder,
+            recorder=self.about_saving,
         )
         self.recorder.record(
             Event(

@@ -10,9 +10,16 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.objectives.masked import MaskedObjective
+from pellucid.data.objectives.permutation import PermutationObjective
 from pellucid.data.objectives.protocol import Objective, Scores
 from pellucid.data.objectives.seq2seq import Seq2SeqObjective
-from pellucid.data.objectives.settings import CausalSettings, MaskedSettings, ObjectiveSettings, SpanSettings
+from pellucid.data.objectives.settings import (
+    CausalSettings,
+    MaskedSettings,
+    ObjectiveSettings,
+    PermutationSettings,
+    SpanSettings,
+)
 from pellucid.data.objectives.spans import SpansObjective
 from pellucid.data.whole_words import settle_words
 from pellucid.events import Recorder
@@ -30,6 +37,8 @@ class AnyModel(Protocol):
         lengths_B: Tensor | None = None,
         source_BS: Tensor | None = None,
         source_lengths_B: Tensor | None = None,
+        ranks_BT: Tensor | None = None,
+        places_BP: Tensor | None = None,
     ) -> Scores: ...
 
 
@@ -47,7 +56,9 @@ def build_objective(settings: ObjectiveSettings, tokenizer: Tokenizer) -> AnyObj
         return CausalObjective()
     if isinstance(settings, MaskedSettings):
         return MaskedObjective.of(settings, tokenizer)
-    # An objective is only ever given the batches that it made itself, here those with a source.
+    # An objective is only ever given the batches that it made itself, here those with an order or a source.
+    if isinstance(settings, PermutationSettings):
+        return cast("AnyObjective", PermutationObjective.of(settings, tokenizer))
     if isinstance(settings, SpanSettings):
         return cast("AnyObjective", SpansObjective.of(settings, tokenizer))
     return cast("AnyObjective", Seq2SeqObjective.of(tokenizer))

@@ -83,7 +83,7 @@ class PermutationSettings(Named):
 
 
 # What a run can be trained by: the kinds for which there is a model to train.
-ObjectiveSettings = CausalSettings | MaskedSettings | SpanSettings | Seq2SeqSettings
+ObjectiveSettings = CausalSettings | MaskedSettings | SpanSettings | Seq2SeqSettings | PermutationSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import importlib.util
 
 import torch
 
+from pellucid.engine.runners.query_runner import QueryRunner
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.settings import EngineSettings
@@ -46,8 +47,8 @@ OWN_FORMAT = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 def build_runner(model: Decoder, settings: EngineSettings = PLAIN, *, recorder: Recorder = NULL) -> Runner:
     """The fastest runner that these settings allow for this model on this machine.
 
-    Compiled loops on a CPU, torch elsewhere. Raises EngineError when `kernels` is "on", or a number format was asked
-    for, and the loops cannot run here.
+    Compiled loops on a CPU, torch elsewhere, and for a model of two streams always. Raises EngineError when `kernels` is
+    "on", or a number format was asked for, and the loops cannot run here.
     """
     obstacle = find_obstacle(model)
     wanted = settings.weights
@@ -66,7 +67,7 @@ def build_runner(model: Decoder, settings: EngineSettings = PLAIN, *, recorder: 
     if obstacle and settings.kernels == "auto":
         message = f"torch runs the model: {obstacle}"
         recorder.record(Event(name="engine.torch_path", message=message, data={"reason": obstacle}))
-    return TorchRunner(model)
+    return QueryRunner(model) if model.config.streams else TorchRunner(model)
 
 
 def find_obstacle(model: Decoder) -> str:

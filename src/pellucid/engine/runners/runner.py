@@ -6,9 +6,9 @@
 What is new may be a whole prompt in one sequence and a single id in the next: a batch of requests at different places
 is one call, and a single request is a batch of one.
 
-Two runners exist: `TorchRunner` calls the torch model and works wherever torch does; `KernelRunner` reads the same
+Three runners exist: `TorchRunner` calls the torch model and works wherever torch does; `KernelRunner` reads the same
 weights through compiled loops, limited by memory bandwidth, and promises that the bits of a row depend on nothing but
-the ids before it. `build.build_runner` chooses.
+the ids before it; `QueryRunner` asks a model of two streams for each next place. `build.build_runner` chooses.
 
 Axes: B sequences · T new positions · V vocabulary.
 """

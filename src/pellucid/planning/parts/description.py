@@ -56,7 +56,8 @@ class CostLine:
 class Activation:
     """A tensor on the way: its name, what it is, and its axes beside the batch.
 
-    `new` positions are read, `all` are attended to, `last` are scored; `source` are read by an encoder.
+    `new` positions are read, `all` are attended to, `last` are scored; `source` are read by an encoder, `asked` by
+    a stream of queries.
     """
 
     name: str
@@ -66,6 +67,10 @@ class Activation:
     def of_source(self) -> Activation:
         """The same tensor in an encoder, which reads the whole source at once."""
         return replace(self, axes=tuple("source" if axis in ("new", "all") else axis for axis in self.axes))
+
+    def of_query(self) -> Activation:
+        """The same tensor in a stream of queries, one for each place that is asked for."""
+        return replace(self, axes=tuple("asked" if axis == "new" else axis for axis in self.axes))
 
     def within(self, path: str) -> Activation:
         """The same tensor of one block, whose path comes before its name."""

@@ -134,7 +134,17 @@ class Relative(Named):
             )
 
 
-Position = NoPosition | Learned | Sinusoidal | Rotary | Relative
+@dataclass(frozen=True, kw_only=True)
+class RelativeSines(Named):
+    """Scores also compare the query with sines and cosines of the distance (Transformer-XL, XLNet)."""
+
+    kind: Literal["relative_sines"] = "relative_sines"
+    farthest: int | None = setting(
+        None, "distances beyond this count as this (none: each counts as itself)", low=1, high=MOST_POSITIONS
+    )
+
+
+Position = NoPosition | Learned | Sinusoidal | Rotary | Relative | RelativeSines
 
 
 def describe_position(position: Position) -> Part:

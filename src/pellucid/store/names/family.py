@@ -19,6 +19,7 @@ from torch import Tensor
 from pellucid.errors import WeightsError
 from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, Axes, misfits, said
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.formula import sizes
 from pellucid.planning.params import parameter_shapes
 from pellucid.store.names.fields import Fields
 
@@ -30,7 +31,8 @@ WEIGHT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 class Stored:
     """One tensor of a file: its name there, the parameters it holds (stacked), and whether it lies transposed.
 
-    `{i}` in the names stands for the number of the layer. `{e}` stands for that of an expert: our parameter holds the
+    `axes` are its axes there, by the names of sizes, where they are others: an axis of all heads that is split into heads
+    and their width, or one of length 1. `{i}` in the names stands for the number of the layer. `{e}` stands for that of an expert: our parameter holds the
     matrices of all experts, a file each of them by itself.
     """
 
@@ -38,13 +40,18 @@ class Stored:
     holds: tuple[str, ...]
     transposed: bool = False
     expert: int | None = None
-    as_row: bool = False  # a vector that lies as a matrix of one row
+    axes: tuple[str | int, ...] = ()  # (): as many as here
 
     def at(self, layer: int) -> Stored:
         """The same entry with the layer's number filled in."""
         number = str(layer)
         holds = tuple(name.replace("{i}", number) for name in self.holds)
         return replace(self, name=self.name.replace("{i}", number), holds=holds)
+
+    def shape(self, config: ModelConfig) -> tuple[int, ...]:
+        """The lengths of its `axes`."""
+        symbols = sizes(config)
+        return tuple(axis if isinstance(axis, int) else symbols[axis] for axis in self.axes)
 
     def of(self, num_experts: int) -> list[Stored]:
         """One entry for each expert."""
@@ -98,9 +105,9 @@ class Family:
 
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family does not support; none when it fits."""
-        lacking = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
-        if absent := [said(group, None) for group in lacking if attrgetter(group)(config) is None]:
-            return absent
+        groups = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
+        if absent := [said(group, None) for group in groups if attrgetter(group)(config) is None]:
+            return absent + self.unsaid(config)
         values = {axis: attrgetter(axis)(config) for pair in (*self.equal, *self.multiples) for axis in pair}
         clashes = [pair for pair in self.equal if values[pair[0]] != values[pair[1]]]
         clashes += [pair for pair in self.multiples if values[pair[0]] % values[pair[1]]]
@@ -132,7 +139,8 @@ def to_foreign(family: Family, config: ModelConfig, weights: Mapping[str, Tensor
     for entry in family.layout(config):
         held = [weights[name] if entry.expert is None else weights[name][entry.expert] for name in entry.holds]
         stacked = held[0] if len(held) == 1 else torch.cat(held)
-        tensors[entry.name] = stacked.mT if entry.transposed else stacked[None] if entry.as_row else stacked
+        lying = stacked.mT if entry.transposed else stacked
+        tensors[entry.name] = lying.reshape(entry.shape(config)) if entry.axes else lying
     return tensors
 
 
@@ -154,7 +162,7 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
     faults += [f"left over: {name}" for name in found if name not in layout]
     for name, entry in layout.items():
         if name in found:
-            faults += _faults(name, found[name], _stored_shape(entry, shapes))
+            faults += _faults(name, found[name], entry.shape(config) if entry.axes else _stored_shape(entry, shapes))
     if faults:
         shown = "; ".join(faults[:6]) + (f"; and {len(faults) - 6} more" if len(faults) > 6 else "")
         raise WeightsError(
@@ -163,7 +171,8 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
         )  # fmt: skip
     weights, experts = dict[str, Tensor](), dict[str, list[Tensor]]()
     for name, entry in layout.items():
-        stacked = found[name].mT if entry.transposed else found[name][0] if entry.as_row else found[name]
+        lying = found[name].reshape(_stored_shape(entry, shapes)) if entry.axes else found[name]
+        stacked = lying.mT if entry.transposed else lying
         if entry.expert is not None:
             experts.setdefault(entry.holds[0], []).append(stacked)
             continue
@@ -197,11 +206,12 @@ def _without_constants(family: Family, config: ModelConfig, found: dict[str, Ten
 
 
 def _stored_shape(entry: Stored, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape of a tensor in the file, but for axes that are split there."""
     first = shapes[entry.holds[0]]
     if entry.expert is not None:
         return first[1:]
     shape = (sum(shapes[name][0] for name in entry.holds), *first[1:])
-    return shape[::-1] if entry.transposed else (1, *shape) if entry.as_row else shape
+    return shape[::-1] if entry.transposed else shape
 
 
 def _faults(name: str, tensor: Tensor, wanted: tuple[int, ...]) -> list[str]:

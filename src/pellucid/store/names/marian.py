@@ -57,7 +57,7 @@ TABLE = (
     Stored("model.shared.weight", ("embed.weight",)),
     *_side("encoder", "encoder."),
     *_side("decoder", ""),
-    Stored("final_logits_bias", ("head.bias",), as_row=True),
+    Stored("final_logits_bias", ("head.bias",), axes=(1, "vocab_size")),
 )
 
 

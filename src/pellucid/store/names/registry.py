@@ -22,10 +22,12 @@ from pellucid.store.names.pellucid import PELLUCID
 from pellucid.store.names.qwen import QWEN2, QWEN3, QWEN3_MOE
 from pellucid.store.names.smollm import SMOLLM3
 from pellucid.store.names.t5 import MT5, T5
+from pellucid.store.names.xlnet import XLNET
 from pellucid.untrusted import shown
 
 FOREIGN = (  # in order of preference when a model's axes fit several
     QWEN3, LLAMA, QWEN2, MISTRAL, SMOLLM3, GPT2, GEMMA3, GEMMA2, MIXTRAL, QWEN3_MOE, BERT, ROBERTA, MODERNBERT, T5, MARIAN,
+    XLNET,
 )  # fmt: skip
 SPELLINGS = (XLM_ROBERTA, CAMEMBERT, MT5)  # of families above: their files are read, and written as the others'
 
