@@ -32,10 +32,10 @@ PRINTED = re.compile(r"(\$ pellucid plan tiny-gpt2 --draw[^\n]*\n).*?(```)", re.
 DIAL = "depth-4"  # `pellucid plan --depth 4`
 MODELS = (
     DIAL, "gpt2", "llama3-8b", "mistral-7b", "qwen3-0.6b", "smollm3-3b", "gemma2-2b", "gemma3-270m", "mixtral-8x7b",
-    "qwen3-30b-a3b", "bert-base", "roberta-base", "modernbert-base", "transformer-base", "t5-small",
+    "qwen3-30b-a3b", "bert-base", "roberta-base", "modernbert-base", "xlnet-base", "transformer-base", "t5-small",
 )  # fmt: skip
 PARTS = tuple(
-    map(re.compile, (r"^(embed|position|segment|transform|head)\.", r"\.(attention|cross)\.|relative\.", r"\.mlp\."))
+    map(re.compile, (r"^(embed|position|segment|transform|head|question)\b", r"\.(attention|cross)\.|relative\.", r"\.mlp\."))
 )  # of the names of tensors: the two ends, attention, feed-forward; what is left are norms
 HEADINGS: dict[Language, tuple[str, ...]] = {
     "en": (

@@ -11,6 +11,7 @@ from pellucid.planning.config import ModelConfig
 EXPERTS = {"feed_forward.experts.count": 5, "feed_forward.experts.active": 2, "feed_forward.experts.width": 11}
 YARN = {"position.kind": "rotary", "position.scaling.kind": "yarn"}
 WINDOW = {"attention.window.size": 7, "attention.window.both_sides": False, "causal": True}
+STREAMS = {"position": {"kind": "relative_sines"}, "streams.memory": 0, "causal": False, "attention.window": None}
 CHANGES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     **{name: ({name: 96}, {name: 192}) for name in ("vocab_size", "context_length", "d_model", "d_ff")},
     "n_layers": ({"n_layers": 47}, {"n_layers": 50}),
@@ -21,8 +22,9 @@ CHANGES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "causal": ({"causal": False}, {"causal": True}, {"causal": False, "attention.window": None}),
     "dropout": ({"dropout": 0.25}, {"dropout": 0.3}),
     "init": ({"init": "matched_keys"}, {"init": "gpt2"}),
-    "position.kind": tuple(
-        {"position": {"kind": kind}} for kind in ("none", "learned", "sinusoidal", "rotary", "relative")
+    "position.kind": (
+        *({"position": {"kind": kind}} for kind in ("none", "learned", "sinusoidal", "rotary", "relative")),
+        STREAMS,
     ),
     "position.theta": ({"position.theta": 1234.5}, {"position.theta": 1e7}),
     "position.window_theta": ({"position.window_theta": 55.0, **WINDOW}, {"position.window_theta": None}),
@@ -30,7 +32,7 @@ CHANGES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "position.first": ({"position.first": 3}, {"position.first": 4}),
     "position.halves": ({"position.halves": True}, {"position.halves": False}),
     "position.buckets": ({"position.buckets": 16}, {"position.buckets": 64}),
-    "position.farthest": ({"position.farthest": 99}, {"position.farthest": 300}),
+    "position.farthest": ({"position.farthest": 99}, {"position.farthest": 300}, {"position.farthest": None}),
     "position.scaling.kind": tuple(
         {"position.scaling": {"kind": kind}} for kind in ("none", "linear", "llama3", "yarn")
     ),
@@ -81,6 +83,8 @@ CHANGES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "head.transform.bias": ({"head.transform.bias": False}, {"head.transform.bias": True}),
     "head.scaled": ({"head.scaled": True, "tied_head": True}, {"head.scaled": False}),
     "head.softcap": ({"head.softcap": 17.0}, {"head.softcap": None}),
+    "streams": (STREAMS, {"streams": None, "position": {"kind": "none"}}),
+    "streams.memory": ({"streams.memory": 5}, {"streams.memory": 6}, {"streams.memory": 0}),
     "encoder": ({"encoder": None}, {"encoder.n_layers": 3}),
     "encoder.n_layers": ({"encoder.n_layers": 5}, {"encoder.n_layers": 6}),
 }

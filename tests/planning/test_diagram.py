@@ -18,7 +18,7 @@ from pellucid.settings import flatten, setting, setting_names
 
 FAMILIES = (  # one preset of each
     "gpt2", "llama3-8b", "mistral-7b", "mixtral-8x7b", "qwen3-0.6b", "gemma2-2b", "gemma3-270m", "smollm3-3b", "bert-base",
-    "roberta-base", "modernbert-base", "transformer-base", "t5-small",
+    "roberta-base", "modernbert-base", "transformer-base", "t5-small", "xlnet-base",
 )  # fmt: skip
 
 
@@ -116,6 +116,17 @@ def test_a_decoder_beside_an_encoder_reads_it_between_its_own_two_branches() -> 
     assert reading == ["cross-attention"]
     assert "sees the whole row" in lines(preset("t5-small"), "self-attention")
     assert "sees itself and all before" in lines(preset("t5-small"), "self-attention", 1)
+
+
+def test_queries_pass_through_the_blocks_of_the_content_and_read_it() -> None:
+    flow, attention, forward = draw_diagram(preset("xlnet-base"), "x"), "self-attention", "feed-forward"
+    assert [column.title for column in flow.columns] == ["content", "queries"]
+    both = [[attention, "+", "LayerNorm"], [forward, "+", "LayerNorm"]]
+    assert boxes(preset("xlnet-base")) == [["embedding"], *both]
+    assert boxes(preset("xlnet-base"), 1) == [["question"], *both, ["head"]]
+    content, asked = (lines(preset("xlnet-base"), attention, column) for column in (0, 1))
+    assert "sees itself and what is known before it" in content and "sees what is known before it" in asked
+    assert asked[0] == "reads keys and values of the content"
 
 
 def test_what_differs_from_block_to_block_is_told_with_its_blocks() -> None:

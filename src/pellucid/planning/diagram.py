@@ -18,7 +18,7 @@ from pellucid.planning.axes import ANY, SIZES, TRAINING, Axes, misfits
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardKind
 from pellucid.planning.parts.norm import NormKind
-from pellucid.planning.parts.position import Learned, Relative, Rotary, Sinusoidal, Unscaled, YarnScaling
+from pellucid.planning.parts.position import Learned, Relative, RelativeSines, Rotary, Sinusoidal, Unscaled, YarnScaling
 
 T = TypeVar("T", bound=object)
 DRAWN: Axes = {
@@ -35,11 +35,11 @@ DRAWN: Axes = {
             "feed_forward.experts.count", "feed_forward.experts.active",
             "feed_forward.experts.width", "feed_forward.experts.normalised", "feed_forward.experts.layers",
             "feed_forward.experts.balance", "norm.eps", "norm.one_plus", "norm.first", "head.bias", 
-            "head.transform.bias", "head.scaled", "head.softcap", "tied_head", "encoder.n_layers", "causal",
+            "head.transform.bias", "head.scaled", "head.softcap", "tied_head", "encoder.n_layers", "streams.memory", "causal",
         ),
         ANY,
     ),
-    "position.kind": ("none", "learned", "sinusoidal", "rotary", "relative"),
+    "position.kind": ("none", "learned", "sinusoidal", "rotary", "relative", "relative_sines"),
     "position.scaling.kind": ("none", "linear", "llama3", "yarn"),
     "feed_forward.kind": ("gelu", "gelu_tanh", "relu", "silu", "relu2", "swiglu", "geglu", "geglu_tanh"),
     "head.transform.activation": ("gelu", "gelu_tanh", "relu", "silu", "relu2"),
@@ -73,34 +73,43 @@ def draw_diagram(config: ModelConfig, name: str) -> FlowChart:
     """
     if unknown := misfits(config, DRAWN):
         raise ModelError("the drawing does not know this axis of the model", found=", ".join(unknown))
-    decoder = Column(
-        title="decoder" if config.causal else "encoder",
-        start=f"up to {config.context_length:,} token ids",
-        parts=(*_embedding(config), _blocks(config), *_head(config)),
-        end=f"a score for each of {config.vocab_size:,} tokens",
-    )
-    kind = "an encoder beside a decoder" if config.encoder else "a decoder" if config.causal else "an encoder"
-    columns = (decoder,) if config.encoder is None else (_encoder(config, config.encoder.n_layers), decoder)
-    return FlowChart(title=f"{name}: {kind}", columns=columns, notes=tuple(_notes(config)))
+    kind = "a decoder" if config.causal else "an encoder"
+    if config.encoder is not None:
+        kind = "an encoder beside a decoder"
+    if config.streams is not None:
+        kind = "an encoder of two streams"
+    return FlowChart(title=f"{name}: {kind}", columns=tuple(_columns(config)), notes=tuple(_notes(config)))
 
 
-def _encoder(config: ModelConfig, n_layers: int) -> Column:
-    return Column(
-        title="encoder",
-        start=f"up to {config.context_length:,} ids of the source",
-        parts=(
-            *_embedding(config),
-            Repeat(
-                title=counted(n_layers, "block"),
-                branches=(
-                    _branch(config, _attention(config, sees_all=True), first=True),
-                    _branch(config, _feed_forward(config)),
-                ),
-            ),
-            *([_norm(config)] if config.norm.last else []),
-        ),
-        end="what it makes of the source",
-    )
+def _columns(config: ModelConfig) -> Iterator[Column]:
+    """The streams of a model: its own, and beside it that of an encoder, or that of the content."""
+    ids, scores = f"up to {config.context_length:,} token ids", f"a score for each of {config.vocab_size:,} tokens"
+    num_blocks, forward = counted(config.n_layers, "block"), _feed_forward(config)
+    if config.streams is not None:
+        content = _blocks(config, num_blocks, _attention(config, _in_order), forward)
+        end = "keys and values of each block"
+        yield Column(title="content", start=ids, parts=(*_embedding(config), content), end=end)
+        vector = FlowBox(
+            title="question", lines=(f"one vector for every place, {config.d_model:,} wide",), look=FlowLook.TABLE
+        )
+        asked = _attention(config, _before_in_order, line="reads keys and values of the content")
+        blocks = _blocks(config, f"the same {num_blocks}", asked, forward)
+        yield Column(title="queries", start="places to predict", parts=(vector, blocks, *_head(config)), end=scores)
+        return
+    cross = []
+    if config.encoder is not None:
+        encoder = _blocks(config, counted(config.encoder.n_layers, "block"), _attention(config, _everywhere), forward)
+        yield Column(
+            title="encoder",
+            start=f"up to {config.context_length:,} ids of the source",
+            parts=(*_embedding(config), encoder, *([_norm(config)] if config.norm.last else [])),
+            end="what it makes of the source",
+        )
+        cross = [_cross(config)]
+    own = _attention(config, _back if config.causal else _everywhere)
+    blocks = _blocks(config, num_blocks, own, *cross, forward)
+    title = "decoder" if config.causal else "encoder"
+    yield Column(title=title, start=ids, parts=(*_embedding(config), blocks, *_head(config)), end=scores)
 
 
 def _embedding(config: ModelConfig) -> Iterator[FlowBox]:
@@ -125,17 +134,10 @@ def _embedding(config: ModelConfig) -> Iterator[FlowBox]:
         yield _norm(config)
 
 
-def _blocks(config: ModelConfig) -> Repeat:
-    """The decoder's blocks, or those of an encoder that stands alone."""
-    cross = [] if config.encoder is None else [_branch(config, _cross(config))]
-    return Repeat(
-        title=counted(config.n_layers, "block"),
-        branches=(
-            _branch(config, _attention(config, sees_all=not config.causal), first=True),
-            *cross,
-            _branch(config, _feed_forward(config)),
-        ),
-    )
+def _blocks(config: ModelConfig, title: str, *boxes: FlowBox) -> Repeat:
+    """Blocks that have these boxes, each on a branch of its own."""
+    branches = (_branch(config, box, first=number == 0) for number, box in enumerate(boxes))
+    return Repeat(title=title, branches=tuple(branches))
 
 
 def _branch(config: ModelConfig, box: FlowBox, *, first: bool = False) -> Branch:
@@ -156,23 +158,38 @@ def _norm(config: ModelConfig, line: str = "") -> FlowBox:
     return FlowBox(title=NORMS[config.norm.kind], lines=(line,) if line else (), look=FlowLook.NORM)
 
 
-def _attention(config: ModelConfig, *, sees_all: bool) -> FlowBox:
-    """Self-attention; `sees_all`: a position sees later ones too."""
-    layers = range(config.n_layers)
+def _back(size: int | None) -> str:
+    return "sees itself and all before" if size is None else f"sees itself and {size - 1:,} before"
 
-    def tell_window(size: int | None) -> Iterator[str]:
-        if size is not None:
-            yield f"sees {size - 1:,} to each side" if sees_all else f"sees itself and {size - 1:,} before"
-        else:
-            yield "sees the whole row" if sees_all else "sees itself and all before"
 
-    lines = [*_heads(config), *_each([config.window_at(layer) for layer in layers], tell_window)]
-    if isinstance(config.position, Rotary):
-        lines += _each([config.rotation_at(layer) for layer in layers], _rotation)
-    if isinstance(config.position, Relative):
-        buckets, farthest = config.position.buckets, config.position.farthest
-        lines += [f"+ a number by head and distance: {buckets:,} of them, the last from {farthest:,} on"]
-    return FlowBox(title="self-attention", lines=(*lines, *_scores(config)), look=FlowLook.MIX)
+def _everywhere(size: int | None) -> str:
+    return "sees the whole row" if size is None else f"sees {size - 1:,} to each side"
+
+
+def _in_order(size: int | None) -> str:
+    return "sees itself and what is known before it"
+
+
+def _before_in_order(size: int | None) -> str:
+    return "sees what is known before it"
+
+
+def _attention(config: ModelConfig, sight: Callable[[int | None], str], line: str = "") -> FlowBox:
+    """Self-attention; `sight`: what a position sees, with a window or without; `line`: what it reads beside its stream."""
+    layers, position = range(config.n_layers), config.position
+    lines = [*([line] if line else []), *_heads(config)]
+    lines += _each([config.window_at(layer) for layer in layers], lambda size: iter([sight(size)]))
+    match position:
+        case Rotary():
+            lines += _each([config.rotation_at(layer) for layer in layers], _rotation)
+        case Relative(buckets=buckets, farthest=last):
+            lines += [f"+ a number by head and distance: {buckets:,} of them, the last from {last:,} on"]
+        case RelativeSines(farthest=farthest):
+            lines += ["scores also by sines and cosines of the distance"]
+            lines += [f"distances beyond {farthest:,} count as {farthest:,}"] if farthest is not None else []
+    if config.streams is not None:
+        lines += ["scores also by segment: the same, or another"]
+    return FlowBox(title="self-attention", lines=(*lines, *_scores(config)), look=FlowLook.MIX, reads_beside=bool(line))
 
 
 def _cross(config: ModelConfig) -> FlowBox:
@@ -272,6 +289,14 @@ def _notes(config: ModelConfig) -> Iterator[str]:
     """What concerns the whole model: its norms, and what matters in training alone."""
     scales = "; scales are 1 + weight" if config.norm.one_plus else ""
     yield f"norms: {_number(config.norm.eps)} is added to the variance{scales}"
+    if config.streams is not None:
+        yield "known before: in an order of any kind; without one, content sees the whole row and is scored"
+        held = config.streams.memory
+        yield (
+            f"a memory holds {held:,} states of earlier segments"
+            if held
+            else "a memory holds all states of earlier segments"
+        )
     if config.dropout:
         yield f"in training: dropout {_number(config.dropout)}"
     if config.feed_forward.experts is not None:
