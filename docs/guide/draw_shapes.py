@@ -35,7 +35,10 @@ MODELS = (
     "qwen3-30b-a3b", "bert-base", "roberta-base", "modernbert-base", "xlnet-base", "transformer-base", "t5-small",
 )  # fmt: skip
 PARTS = tuple(
-    map(re.compile, (r"^(embed|position|segment|transform|head|question)\b", r"\.(attention|cross)\.|relative\.", r"\.mlp\."))
+    map(
+        re.compile,
+        (r"^(embed|position|segment|transform|head|question)\b", r"\.(attention|cross)\.|relative\.", r"\.mlp\."),
+    )
 )  # of the names of tensors: the two ends, attention, feed-forward; what is left are norms
 HEADINGS: dict[Language, tuple[str, ...]] = {
     "en": (

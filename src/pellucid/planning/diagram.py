@@ -89,9 +89,7 @@ def _columns(config: ModelConfig) -> Iterator[Column]:
         content = _blocks(config, num_blocks, _attention(config, _in_order), forward)
         end = "keys and values of each block"
         yield Column(title="content", start=ids, parts=(*_embedding(config), content), end=end)
-        vector = FlowBox(
-            title="question", lines=(f"one vector for every place, {config.d_model:,} wide",), look=FlowLook.TABLE
-        )
+        vector = FlowBox(title="question", lines=(f"one vector for all, {config.d_model:,} wide",), look=FlowLook.TABLE)
         asked = _attention(config, _before_in_order, line="reads keys and values of the content")
         blocks = _blocks(config, f"the same {num_blocks}", asked, forward)
         yield Column(title="queries", start="places to predict", parts=(vector, blocks, *_head(config)), end=scores)
