@@ -20,7 +20,7 @@ from pellucid.planning.parts.feed_forward import Experts, FeedForwardKind
 from pellucid.planning.parts.norm import NormKind
 from pellucid.planning.parts.position import Learned, Relative, RelativeSines, Rotary, Sinusoidal, Unscaled, YarnScaling
 
-T = TypeVar("T", bound=object)
+T = TypeVar("T")
 DRAWN: Axes = {
     **SIZES,
     **TRAINING,
