@@ -12,6 +12,11 @@ EXPERTS = {"feed_forward.experts.count": 5, "feed_forward.experts.active": 2, "f
 YARN = {"position.kind": "rotary", "position.scaling.kind": "yarn"}
 WINDOW = {"attention.window.size": 7, "attention.window.both_sides": False, "causal": True}
 STREAMS = {"position": {"kind": "relative_sines"}, "streams.memory": 0, "causal": False, "attention.window": None}
+POOLED = {"causal": False, "attention.window": None, "pooler.pooling": "first"}
+VECTORS = {
+    "tied_head": True, "head.tokens": False, "head.bias": False, "head.transform": None, "head.scaled": False,
+    "head.softcap": None,
+}  # fmt: skip
 CHANGES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     **{name: ({name: 96}, {name: 192}) for name in ("vocab_size", "context_length", "d_model", "d_ff")},
     "n_layers": ({"n_layers": 47}, {"n_layers": 50}),
@@ -85,6 +90,17 @@ CHANGES: Mapping[str, tuple[Mapping[str, Any], ...]] = {
     "head.softcap": ({"head.softcap": 17.0}, {"head.softcap": None}),
     "streams": (STREAMS, {"streams": None, "position": {"kind": "none"}}),
     "streams.memory": ({"streams.memory": 5}, {"streams.memory": 6}, {"streams.memory": 0}),
+    "pooler": (POOLED, {"pooler": None}),
+    "pooler.pooling": tuple({**POOLED, "pooler.pooling": pooling} for pooling in ("first", "last", "mean")),
+    "pooler.layer": ({**POOLED, "pooler.layer": None}, {**POOLED, "pooler.layer": {"bias": True}}),
+    "pooler.layer.activation": tuple(
+        {**POOLED, "pooler.layer.activation": kind} for kind in ("tanh", "gelu", "gelu_tanh", "relu", "silu", "relu2")
+    ),
+    "pooler.layer.bias": ({**POOLED, "pooler.layer.bias": False}, {**POOLED, "pooler.layer.bias": True}),
+    "pooler.layer.norm": ({**POOLED, "pooler.layer.norm": True}, {**POOLED, "pooler.layer.norm": False}),
+    "pooler.pairs": ({**POOLED, "pooler.pairs": True}, {**POOLED, "pooler.pairs": False}),
+    "pooler.labels": tuple({**POOLED, "pooler.labels": labels} for labels in ((), ("good",), ("good", "bad"))),
+    "head.tokens": (VECTORS, {"head.tokens": True}),
     "encoder": ({"encoder": None}, {"encoder.n_layers": 3}),
     "encoder.n_layers": ({"encoder.n_layers": 5}, {"encoder.n_layers": 6}),
 }

@@ -18,6 +18,7 @@ from pellucid.planning.axes import ANY, SIZES, TRAINING, Axes, misfits
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardKind
 from pellucid.planning.parts.norm import NormKind
+from pellucid.planning.parts.pooler import PoolActivation, PoolerConfig, Pooling
 from pellucid.planning.parts.position import Learned, Relative, RelativeSines, Rotary, Sinusoidal, Unscaled, YarnScaling
 
 T = TypeVar("T")
@@ -36,12 +37,15 @@ DRAWN: Axes = {
             "feed_forward.experts.width", "feed_forward.experts.normalised", "feed_forward.experts.layers",
             "feed_forward.experts.balance", "norm.eps", "norm.one_plus", "norm.first", "head.bias", 
             "head.transform.bias", "head.scaled", "head.softcap", "tied_head", "encoder.n_layers", "streams.memory", "causal",
+            "head.tokens", "pooler.layer.bias", "pooler.layer.norm", "pooler.pairs", "pooler.labels",
         ),
         ANY,
     ),
     "position.kind": ("none", "learned", "sinusoidal", "rotary", "relative", "relative_sines"),
     "position.scaling.kind": ("none", "linear", "llama3", "yarn"),
     "feed_forward.kind": ("gelu", "gelu_tanh", "relu", "silu", "relu2", "swiglu", "geglu", "geglu_tanh"),
+    "pooler.pooling": ("first", "last", "mean"),
+    "pooler.layer.activation": ("tanh", "gelu", "gelu_tanh", "relu", "silu", "relu2"),
     "head.transform.activation": ("gelu", "gelu_tanh", "relu", "silu", "relu2"),
     "norm.kind": ("layer", "layer_no_bias", "rms"),
     "norm.placement": ("before", "after", "around"),
@@ -49,8 +53,9 @@ DRAWN: Axes = {
 NORMS: Mapping[NormKind, str] = MappingProxyType(
     {"layer": "LayerNorm", "layer_no_bias": "LayerNorm without bias", "rms": "RMSNorm"}
 )
-ACTIVATIONS: Mapping[FeedForwardKind, str] = MappingProxyType(
+ACTIVATIONS: Mapping[FeedForwardKind | PoolActivation, str] = MappingProxyType(
     {
+        "tanh": "activation tanh",
         "gelu": "activation GELU",
         "gelu_tanh": "activation GELU by tanh",
         "relu": "activation ReLU",
@@ -62,6 +67,15 @@ ACTIVATIONS: Mapping[FeedForwardKind, str] = MappingProxyType(
     }
 )
 
+POOLINGS: Mapping[Pooling, str] = MappingProxyType(
+    {
+        "first": "the first token's vector",
+        "last": "the last token's vector",
+        "mean": "the mean of all tokens' vectors",
+    }
+)
+MOST_NAMES = 6  # of labels; more are counted
+
 
 def draw_diagram(config: ModelConfig, name: str) -> FlowChart:
     """The boxes and arrows of a model.
@@ -71,7 +85,8 @@ def draw_diagram(config: ModelConfig, name: str) -> FlowChart:
 
     Raises ModelError for an axis that no box tells.
     """
-    if unknown := misfits(config, DRAWN):
+    bare = config.pooler is not None and config.pooler.layer is None
+    if unknown := misfits(config, {**DRAWN, "pooler.layer": (None,)} if bare else DRAWN):
         raise ModelError("the drawing does not know this axis of the model", found=", ".join(unknown))
     kind = "a decoder" if config.causal else "an encoder"
     if config.encoder is not None:
@@ -107,6 +122,8 @@ def _columns(config: ModelConfig) -> Iterator[Column]:
     own = _attention(config, _back if config.causal else _everywhere)
     blocks = _blocks(config, num_blocks, own, *cross, forward)
     title = "decoder" if config.causal else "encoder"
+    if not config.head.tokens:
+        scores = "a vector for each token" if config.pooler is None else "a vector for each token, and one for the row"
     yield Column(title=title, start=ids, parts=(*_embedding(config), blocks, *_head(config)), end=scores)
 
 
@@ -260,7 +277,11 @@ def _experts(experts: Experts) -> Iterator[str]:
 def _head(config: ModelConfig) -> Iterator[FlowBox]:
     if config.norm.last:
         yield _norm(config)
+    if config.pooler is not None:
+        yield _pooler(config, config.pooler)
     transform, axes = config.head.transform, config.head
+    if not axes.tokens:
+        return
     if transform is not None:
         width = f"{config.d_model:,} → {config.d_model:,}"
         layer = (ACTIVATIONS[transform.activation], width, *(["with biases"] if transform.bias else []))
@@ -281,6 +302,27 @@ def _head(config: ModelConfig) -> Iterator[FlowBox]:
             yield _bent(axes.softcap)
 
     yield FlowBox(title="head", lines=tuple(lines()), look=FlowLook.TABLE)
+
+
+def _pooler(config: ModelConfig, axes: PoolerConfig) -> FlowBox:
+    """What is read off a whole row. It adds nothing to the stream."""
+
+    def lines() -> Iterator[str]:
+        yield POOLINGS[axes.pooling]
+        if axes.layer is not None:
+            yield ACTIVATIONS[axes.layer.activation]
+            yield f"{config.d_model:,} → {config.d_model:,}"
+            if axes.layer.bias:
+                yield "with biases"
+            if axes.layer.norm:
+                yield f"behind it a {NORMS[config.norm.kind]}"
+        if axes.pairs:
+            yield "two scores: whether the second part follows the first"
+        if axes.labels:
+            more = ", …" if len(axes.labels) > MOST_NAMES else ""
+            yield f"{counted(len(axes.labels), 'label')}: {', '.join(axes.labels[:MOST_NAMES])}{more}"
+
+    return FlowBox(title="beside the stream: a vector for the whole row", lines=tuple(lines()), look=FlowLook.PLACE)
 
 
 def _notes(config: ModelConfig) -> Iterator[str]:
