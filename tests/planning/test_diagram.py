@@ -129,6 +129,21 @@ def test_queries_pass_through_the_blocks_of_the_content_and_read_it() -> None:
     assert asked[0] == "reads keys and values of the content"
 
 
+def test_what_is_read_off_a_whole_row_is_drawn_with_its_labels() -> None:
+    beside = "beside the stream: a vector for the whole row"
+    labelled = preset("bert-base").revise(**{"pooler.labels": ("good", "bad"), "pooler.pairs": True})
+    assert lines(labelled, beside) == (
+        "the first token's vector",
+        "activation tanh",
+        "768 → 768",
+        "with biases",
+        "two scores: whether the second part follows the first",
+        "scores for 2 labels: good, bad",
+    )
+    vectors = ModelConfig.from_axes(head={"tokens": False})
+    assert boxes(vectors)[-1] == ["RMSNorm"] and draw_diagram(vectors, "x").columns[0].end == "a vector for each token"
+
+
 def test_what_differs_from_block_to_block_is_told_with_its_blocks() -> None:
     assert lines(preset("gemma2-2b"), "self-attention")[2:4] == (
         "blocks 0, 2, …, 24: sees itself and 4,095 before",

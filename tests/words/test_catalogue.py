@@ -162,6 +162,7 @@ def texts_of_drawings() -> frozenset[str]:
     sines = ModelConfig.from_axes(position={"kind": "sinusoidal", "halves": True})
     unturned = ModelConfig.from_axes(n_layers=1, position={"kind": "rotary", "skipped": (0,)})
     models = [sines, unturned, *map(preset, ("bert-base", "roberta-base", "modernbert-base"))]
+    models.append(ModelConfig.from_axes(head={"tokens": False}, pooler={"layer": {"norm": True}}))
     models += [preset("xlnet").revise(**{"position.farthest": 9, "streams.memory": memory}) for memory in (0, 5)]
     models += [
         model for axis in CHANGES for start in (ModelConfig(), preset("t5-small")) for model in changed(start, axis)

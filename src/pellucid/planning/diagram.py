@@ -320,7 +320,7 @@ def _pooler(config: ModelConfig, axes: PoolerConfig) -> FlowBox:
             yield "two scores: whether the second part follows the first"
         if axes.labels:
             more = ", …" if len(axes.labels) > MOST_NAMES else ""
-            yield f"{counted(len(axes.labels), 'label')}: {', '.join(axes.labels[:MOST_NAMES])}{more}"
+            yield f"scores for {counted(len(axes.labels), 'label')}: {', '.join(axes.labels[:MOST_NAMES])}{more}"
 
     return FlowBox(title="beside the stream: a vector for the whole row", lines=tuple(lines()), look=FlowLook.PLACE)
 
