@@ -81,12 +81,9 @@ def finish_rows(matrix, y, y_row, num_rows, first, last):
 
 
 @kernel
-def num_tiles(table, count):
-    """Tiles of `count` matrices of a table."""
-    total = 0
-    for index in range(count):
-        total += (get_int(table, index * NUM_COLUMNS + OUTPUTS) + TILE - 1) // TILE
-    return total
+def num_tiles(outputs):
+    """Tiles of a matrix with so many outputs."""
+    return (outputs + TILE - 1) // TILE
 
 
 @kernel
@@ -95,7 +92,7 @@ def multiply_tile(kind, x_kind, table, count, tile, x, x_row, y, y_row, num_rows
     for index in range(count):
         matrix = table + index * NUM_COLUMNS * 8
         outputs = get_int(matrix, OUTPUTS)
-        tiles = (outputs + TILE - 1) // TILE
+        tiles = num_tiles(outputs)
         if tile < tiles:
             first, last = tile * TILE, min(tile * TILE + TILE, outputs)
             multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, last)

@@ -1,0 +1,35 @@
+"""The plan of a pass: one row of int64 that says where everything lies, and the names of its columns.
+
+A kernel takes the plan and reads from it what it needs, so that a new column changes no signature. First come the model's
+axes and the addresses of what does not change (the fp32 tables unless said otherwise), then what is to be read, the
+working memory and its steps.
+
+The names of the stages stand here too: the pass goes through them in this order.
+
+Axes: M rows · D width · H query heads · G key/value heads · K head width · F feed-forward width · V vocabulary ·
+E experts · A experts that a row is sent to.
+"""
+
+from __future__ import annotations
+
+(
+    D, D_PADDED, H, G, K, K_PADDED, F, V, LAYERS, GATED, ACTIVATION, LAYER_NORM, BIASED_NORM, QK_NORM, ROTARY,
+    EXPERTS, ACTIVE, EXPERT_WIDTH, NORMALISED,
+    EMBED, POSITION, MATRICES, NORMS, NORM_BIASES, HEAD_NORMS, COS, SIN, WINDOWS, CONSTANTS,
+    NUM_ROWS, NUM_WANTED, NUM_PAGES, NUM_CHUNKS, IDS, POSITIONS, SLOTS, PAGES, CHUNKS, WANTED,
+    X, Y, Q, A, HIDDEN, STATES, MIXES, LOGITS, ROUTES, SHARES, CHOSEN, SEATS, LOADS, SENT, MADE,
+    Y_ROW, A_ROW, H_ROW, MADE_ROW,
+    NUM_PLANNED,
+) = range(59)  # fmt: skip
+AXES, ROW_LENGTHS = slice(D, EMBED), slice(Y_ROW, NUM_PLANNED)
+
+# A layer's matrices in the table. A block with experts has their matrices stacked in GATE, UP and DOWN, and a ROUTER.
+QUERY, KEY, VALUE, OUTPUT, GATE, UP, DOWN, ROUTER, PER_LAYER = range(9)
+EPS, SCALE = range(2)  # the constants
+
+(
+    READ, ATTENTION_NORM, PROJECT, PLACE, ATTEND, ATTEND_APART, JOIN, GATHER, MLP_NORM, ROUTE, CHOOSE, SEAT, SEND, WIDEN,
+    NARROW, MIX, LAST_NORM, SCORE,
+) = range(18)  # fmt: skip
+OF_EXPERTS = ROUTE, CHOOSE, SEAT, SEND, MIX  # absent from a block that has none
+PRODUCTS = PROJECT, GATHER, ROUTE, WIDEN, NARROW, SCORE
