@@ -62,6 +62,14 @@ SHAPES = {
     "windows over pages": {"sliding_window": 270, "sliding_layers": (1,), "n_kv_heads": 6},
     "none": {"position": "none", "feed_forward": "relu2", "n_kv_heads": 6},
     "geglu": {"feed_forward": "geglu", "mlp_bias": True},
+    "skipped": {"position": {"kind": "rotary", "skipped": (1,)}},
+    "two bases": {
+        "position": {"kind": "rotary", "theta": 1e6, "window_theta": 500.0},
+        "sliding_window": 60,
+        "sliding_layers": (1,),
+    },
+    "learned from row 2": {**GPT2, "position": {"kind": "learned", "first": 2}},
+    "sines, then cosines": {"position": {"kind": "sinusoidal", "halves": True}},
     "mixture": {"feed_forward": {"experts": {"count": 5, "active": 2, "width": 45}}},
     "mixture in one block": {"feed_forward": {"experts": {"count": 35, "active": 3, "width": 19, "layers": (1,)}}},
     "shares as they are": {
@@ -379,7 +387,7 @@ def test_weights_are_not_copied():
         assert {block.mlp.up.weight.data_ptr() for block in model.blocks} <= held
 
 
-@pytest.mark.parametrize("axes", ["qwen3", "sinusoidal"])
+@pytest.mark.parametrize("axes", ["qwen3", "sinusoidal", "two bases"])
 def test_tables_of_positions_grow_under_the_loops(axes, monkeypatch):
     ids = some_ids(300)
     whole = build_kernel_runner(make(**SHAPES[axes]), "fp32", num_threads=1)

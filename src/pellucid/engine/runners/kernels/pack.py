@@ -37,8 +37,10 @@ class Positions:
     """The tables of positions that a plan points to; they grow as positions are used (`model.position`)."""
 
     def __init__(self, model: Decoder) -> None:
-        self._sources = model.position, model.rotation  # not the model: its weights may be in memory for nothing
-        self._tables = [source for source in self._sources if isinstance(source, PositionTable)]
+        # Not the model: its weights may be in memory for nothing.
+        self._addition, self._rotations = model.position, [model.rotations.at(n) for n in range(model.config.n_layers)]
+        sources = dict.fromkeys((self._addition, *self._rotations))  # blocks share theirs
+        self._tables = [source for source in sources if isinstance(source, PositionTable)]
         self._kept: list[np.ndarray] = []  # the earlier ones too: a pass may be reading them
         self._columns = self._read()
 
@@ -56,10 +58,15 @@ class Positions:
             plan[column] = 0 if array is None else array.ctypes.data
 
     def _read(self) -> dict[int, np.ndarray | None]:
-        addition, rotation = self._sources
         self.num_held = min((table.num_rows for table in self._tables), default=1 << 62)
-        cos, sin = rotation_tables(rotation)
-        columns = {P.POSITION: position_table(addition), P.COS: cos, P.SIN: sin}
+        turns = np.zeros(
+            (len(self._rotations), 2), np.int64
+        )  # where each block's cos and sin lie; 0: it does not rotate
+        for rotation in [table for table in self._tables if isinstance(table, Rotation)]:
+            pair = rotation_tables(rotation)
+            turns[[own is rotation for own in self._rotations]] = [table.ctypes.data for table in pair]
+            self._kept += pair
+        columns = {P.POSITION: position_table(self._addition), P.TURNS: turns}
         self._kept += [array for array in columns.values() if array is not None]
         return columns
 
@@ -117,8 +124,7 @@ def axes_of(config: ModelConfig) -> tuple[int, ...]:
     return (
         config.d_model, -(-config.d_model // 16) * 16, config.n_heads, config.n_kv_heads, config.head_dim,
         -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.feed_forward.gated,
-        ACTIVATIONS[config.feed_forward.kind], norm != "rms", norm == "layer", config.attention.qk_norm,
-        config.position.kind == "rotary", *mixture,
+        ACTIVATIONS[config.feed_forward.kind], norm != "rms", norm == "layer", config.attention.qk_norm, *mixture,
     )  # fmt: skip
 
 
@@ -228,14 +234,12 @@ def quantize_int4(w_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def position_table(addition: nn.Module) -> np.ndarray | None:
     """The vectors that are added to the embedding, [T, D]."""
     if isinstance(addition, LearnedPosition):
-        return as_array(addition.weight)
+        return as_array(addition.weight[addition.first :])
     return as_array(addition.table_TD) if isinstance(addition, SinusoidalPosition) else None
 
 
-def rotation_tables(rotation: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+def rotation_tables(rotation: Rotation) -> tuple[np.ndarray, np.ndarray]:
     """cos and sin of every position and pair, [T, K/2]."""
-    if not isinstance(rotation, Rotation):
-        return np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
     half = rotation.head_dim // 2
     return (
         np.ascontiguousarray(as_floats(rotation.cos_TK)[:, :half]),

@@ -25,7 +25,6 @@ from pellucid.engine.runners.kernels.lanes import (
 from pellucid.engine.runners.kernels.plan import (
     BIASED_NORM,
     CONSTANTS,
-    COS,
     D_PADDED,
     EMBED,
     EPS,
@@ -40,10 +39,9 @@ from pellucid.engine.runners.kernels.plan import (
     POSITION,
     POSITIONS,
     QK_NORM,
-    ROTARY,
     SCALE,
-    SIN,
     SLOTS,
+    TURNS,
     Y_ROW,
     D,
     G,
@@ -103,8 +101,8 @@ def read_row(plan, embed_kind, position_kind, row):
 
 
 @kernel
-def turn(plan, y, weight, place, factor, head):
-    """One head: normed where the model does, turned to its position, multiplied by `factor`, into `head`."""
+def turn(plan, layer, y, weight, place, factor, head):
+    """One head: normed where the model does, turned to its position as its block does, times `factor`, into `head`."""
     kept_whole()
     width = plan[K]
     half = width // 2
@@ -115,8 +113,9 @@ def turn(plan, y, weight, place, factor, head):
     else:
         for i in range(width):
             put(FP32, head, i, get(FP32, y, i))
-    if plan[ROTARY]:
-        cos, sin = plan[COS] + place * half * 4, plan[SIN] + place * half * 4
+    cos, sin = get_int(plan[TURNS], 2 * layer), get_int(plan[TURNS], 2 * layer + 1)
+    if cos:
+        cos, sin = cos + place * half * 4, sin + place * half * 4
         for i in range(half):
             one, two, c, s = get(FP32, head, i), get(FP32, head, half + i), get(FP32, cos, i), get(FP32, sin, i)
             put(FP32, head, i, fused(one, c, -(two * s)))
@@ -135,9 +134,9 @@ def place_row(plan, cache_kind, layer, row):
     norms = plan[HEAD_NORMS] + layer * 2 * width * 4
     scale, key = get(FP32, plan[CONSTANTS], SCALE), scratch(256)
     for h in range(plan[H]):
-        turn(plan, y + h * width * 4, norms, place, scale, q + h * padded * 4)
+        turn(plan, layer, y + h * width * 4, norms, place, scale, q + h * padded * 4)
     for g in range(plan[G]):
         y_key = y + (plan[H] + g) * width * 4
-        turn(plan, y_key, norms + width * 4, place, f32(1), key)
+        turn(plan, layer, y_key, norms + width * 4, place, f32(1), key)
         keys = page + (layer * plan[G] + g) * 2 * PAGE * padded * size_of(cache_kind)
         place_position(cache_kind, keys, padded, place % PAGE, key, y_key + plan[G] * width * 4, width)
