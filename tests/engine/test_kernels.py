@@ -22,7 +22,7 @@ from pellucid.engine.runners.build import build_runner
 from pellucid.engine.runners.kernel_runner import ROWS, KernelRunner, build_kernel_runner
 from pellucid.engine.runners.kernels import product
 from pellucid.engine.runners.kernels.compile import CACHE, has_bf16_dot, kernel
-from pellucid.engine.runners.kernels.functions import exp32, gelu, gelu_tanh
+from pellucid.engine.runners.kernels.functions import exp32, gelu, gelu_tanh, tanh32
 from pellucid.engine.runners.kernels.lanes import dot_1x1, get, put
 from pellucid.engine.runners.kernels.launch import compile_forward
 from pellucid.engine.runners.kernels.pack import pack, quantize_int4, quantize_int8
@@ -49,6 +49,12 @@ GPT2 = {
     "qkv_bias": True,
     "n_kv_heads": 6,
 }
+GEMMA = {
+    "norm": {"kind": "rms", "placement": "around", "one_plus": True},
+    "embedding": {"scaled": True},
+    "attention": {"scale": 0.3},
+}
+CAPS = {"attention": {"scale": 0.9, "softcap": 1.5, "qk_norm": False}, "head": {"softcap": 2.0}}
 SHAPES = {
     "qwen3": {},
     "llama": {"qk_norm": False, "tied_head": False},
@@ -70,6 +76,12 @@ SHAPES = {
     },
     "learned from row 2": {**GPT2, "position": {"kind": "learned", "first": 2}},
     "sines, then cosines": {"position": {"kind": "sinusoidal", "halves": True}},
+    "gemma2": {**GEMMA, **CAPS, "feed_forward": "geglu_tanh", "sliding_window": 60, "sliding_layers": (0,)},
+    "gemma3": {**GEMMA, "feed_forward": "geglu_tanh"},
+    "layer norms around": {**GPT2, "norm": {"kind": "layer", "placement": "around"}, "attention": {"softcap": 1.5}},
+    "a mixture between norms": {**GEMMA, "feed_forward": {"experts": {"count": 5, "active": 2, "width": 45}}},
+    "relu": {"feed_forward": "relu", "mlp_bias": True, "head": {"bias": True}},
+    "silu": {"feed_forward": "silu", "head": {"bias": True, "softcap": 2.0}, "tied_head": False},
     "mixture": {"feed_forward": {"experts": {"count": 5, "active": 2, "width": 45}}},
     "mixture in one block": {"feed_forward": {"experts": {"count": 35, "active": 3, "width": 19, "layers": (1,)}}},
     "shares as they are": {
@@ -149,8 +161,8 @@ def test_int4_keeps_the_largest_of_a_group_and_rounds_the_rest_to_the_nearest():
 
 @pytest.mark.parametrize(
     "axes",
-    [{}, SHAPES["gpt2"], SHAPES["window"], SHAPES["mixture"]],
-    ids=["grouped heads", "gpt2", "window", "mixture"],
+    [{}, SHAPES["gpt2"], SHAPES["window"], SHAPES["gemma2"], SHAPES["mixture"]],
+    ids=["grouped heads", "gpt2", "window", "gemma2", "mixture"],
 )
 @pytest.mark.parametrize("weights", FORMATS)
 def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
@@ -337,6 +349,8 @@ def apply_all(which, x, y, count):
             put(FP32, y, i, exp32(value))
         elif which == 1:
             put(FP32, y, i, gelu(value))
+        elif which == 2:
+            put(FP32, y, i, tanh32(value))
         else:
             put(FP32, y, i, gelu_tanh(value))
 
@@ -357,9 +371,23 @@ def test_exp_is_within_two_units_in_the_last_place():
 
 def test_activations_equal_torch():
     x = np.linspace(-12, 12, 10_001, dtype=np.float32)
-    for which, approximate in ((1, "none"), (2, "tanh")):
+    for which, approximate in ((1, "none"), (3, "tanh")):
         exact = torch.nn.functional.gelu(torch.from_numpy(x).double(), approximate=approximate).numpy()
         assert np.abs(applied(which, x) - exact).max() < 2e-6
+
+
+def test_a_hyperbolic_tangent_is_near_and_never_beyond_one():
+    x = np.linspace(-12, 12, 10_001, dtype=np.float32)
+    assert np.abs(applied(2, x) - np.tanh(x.astype(np.float64))).max() < 2e-7
+    assert applied(2, np.array([-1e30, -100, 0, 100, 1e30], np.float32)).tolist() == [-1, -1, 0, 1, 1]
+
+
+def test_scores_stay_below_the_cap():
+    model = make(head={"softcap": 2.0})
+    model.embed.weight.data *= 50
+    runner = build_kernel_runner(model, "fp32", num_threads=1)
+    logits = runner.score(runner.start(some_ids(9), max_length=9))
+    assert 1.99 < np.abs(logits).max() <= 2
 
 
 @kernel

@@ -219,7 +219,7 @@ def row_lengths(config: ModelConfig) -> tuple[int, int, int, int]:
     expert = config.feed_forward.experts.width if config.feed_forward.experts is not None else 0
     read, inside = max(config.d_model, config.d_attention), max(dense, expert)
     return (
-        max(config.d_attention + 2 * config.d_kv, 2 * dense, config.d_model),
+        max(config.d_attention + 2 * config.d_kv, 2 * dense, 2 * -(-config.d_model // 16) * 16),
         -(-read // LINE) * LINE,
         -(-inside // LINE) * LINE,
         max(2 * expert, config.d_model),

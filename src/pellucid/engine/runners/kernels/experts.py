@@ -26,6 +26,7 @@ from pellucid.engine.runners.kernels.plan import (
     A_ROW,
     ACTIVATION,
     ACTIVE,
+    AROUND,
     CHOSEN,
     D_PADDED,
     DOWN,
@@ -196,7 +197,7 @@ def expert_task(plan, kind, x_kind, stage, layer, task):
 
 @kernel
 def mix_row(plan, row):
-    """What the experts made of one row, each by its share, is added to the stream."""
+    """What the experts made of one row, each by its share: added to the stream, if no norm comes between."""
     kept_whole()
     y = plan[Y] + row * plan[Y_ROW] * 4
     for i in range(plan[D]):
@@ -206,4 +207,5 @@ def mix_row(plan, row):
         share, made = get(FP32, plan[SHARES], choice), plan[MADE] + get_int(plan[SEATS], choice) * plan[MADE_ROW] * 4
         for i in range(plan[D]):
             put(FP32, y, i, fused(share, get(FP32, made, i), get(FP32, y, i)))
-    add_rows(y, 0, plan[X] + row * plan[D_PADDED] * 4, 0, 1, 0, plan[D])
+    if not plan[AROUND]:
+        add_rows(y, 0, plan[X] + row * plan[D_PADDED] * 4, 0, 1, 0, plan[D])

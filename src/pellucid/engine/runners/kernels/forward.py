@@ -2,6 +2,7 @@
 
     x = embed(ids) (+ position)
     for each layer:  x += attention(norm(x)) Woᵀ        x += act(norm(x) ..) W_downᵀ, or a mixture of experts
+                     (or x += norm(…) of each)
     logits = norm(x) · headᵀ     for the rows that are wanted
 
 Every row is computed from its own numbers and its own sequence's cache, each sum in the order of `lanes`, so what the
@@ -31,14 +32,22 @@ from pellucid.engine.runners.kernels.experts import (
     send_row,
     widen_tile,
 )
-from pellucid.engine.runners.kernels.lanes import get_int, kept_whole, put_int, scratch, size_of
+from pellucid.engine.runners.kernels.lanes import get, get_int, kept_whole, put_int, scratch, size_of
 from pellucid.engine.runners.kernels.plan import (
     A_ROW,
+    ADD_ATTENTION,
+    ADD_MLP,
+    AROUND,
     ATTEND,
     ATTEND_APART,
     ATTENTION_NORM,
+    BEFORE_ATTENTION,
+    BEFORE_MLP,
+    BEHIND_ATTENTION,
+    BEHIND_MLP,
     CHOOSE,
     CHUNKS,
+    CONSTANTS,
     D_PADDED,
     DOWN,
     EXPERT_WIDTH,
@@ -50,12 +59,14 @@ from pellucid.engine.runners.kernels.plan import (
     K_PADDED,
     LAST_NORM,
     LAYERS,
+    LOGIT_CAP,
     LOGITS,
     MATRICES,
     MIX,
     MIXES,
     MLP_NORM,
     NARROW,
+    NORMS_PER_LAYER,
     NUM_CHUNKS,
     NUM_PAGES,
     NUM_ROWS,
@@ -73,6 +84,7 @@ from pellucid.engine.runners.kernels.plan import (
     ROUTER,
     ROUTES,
     SCORE,
+    SCORE_CAP,
     SEAT,
     SEND,
     SLOTS,
@@ -92,8 +104,16 @@ from pellucid.engine.runners.kernels.plan import (
     X,
     Y,
 )
-from pellucid.engine.runners.kernels.product import NUM_COLUMNS, TILE, add_rows, multiply_tile, num_tiles
-from pellucid.engine.runners.kernels.rows import norm_row, place_row, read_row
+from pellucid.engine.runners.kernels.product import (
+    FP32,
+    NUM_COLUMNS,
+    TILE,
+    add_rows,
+    bend_rows,
+    multiply_tile,
+    num_tiles,
+)
+from pellucid.engine.runners.kernels.rows import add_normed_row, norm_row, place_row, read_row
 
 FEW = 4  # rows that one thread norms or places faster than it wakes the others
 
@@ -106,7 +126,7 @@ def attend_task(plan, x_kind, cache_kind, layer, task):
     row, count = get_int(plan[CHUNKS], 2 * chunk), get_int(plan[CHUNKS], 2 * chunk + 1)
     pages = plan[PAGES] + get_int(plan[SLOTS], row) * plan[NUM_PAGES] * 8
     offset, ends = (layer * groups + group) * 2 * PAGE * padded, scratch(4)
-    head, window = group * repeats, get_int(plan[WINDOWS], layer)
+    head, window, cap = group * repeats, get_int(plan[WINDOWS], layer), get(FP32, plan[CONSTANTS], SCORE_CAP)
     while head < (group + 1) * repeats:
         # A block is several rows of one head, or several heads of one row.
         rows = count if repeats == 1 else block_rows((group + 1) * repeats - head)
@@ -115,7 +135,7 @@ def attend_task(plan, x_kind, cache_kind, layer, task):
             put_int(ends, r, get_int(plan[POSITIONS], row + r if repeats == 1 else row) + 1)
         q = plan[Q] + (row * plan[H] + head) * padded * 4
         out = plan[A] + (row * plan[A_ROW] + head * width) * size_of(x_kind)
-        attend_lines(cache_kind, x_kind, pages, offset, padded, width, q, q_row, rows, ends, window, out, out_row)
+        attend_lines(cache_kind, x_kind, pages, offset, padded, width, q, q_row, rows, ends, window, cap, out, out_row)
         head += rows if repeats > 1 else 1
 
 
@@ -127,7 +147,7 @@ def attend_apart_task(plan, cache_kind, layer, task):
     end, repeats = get_int(plan[POSITIONS], row) + 1, plan[H] // groups
     pages = plan[PAGES] + get_int(plan[SLOTS], row) * num_pages * 8
     offset, head = (layer * groups + group) * 2 * PAGE * padded, group * repeats
-    window = get_int(plan[WINDOWS], layer)
+    window, cap = get_int(plan[WINDOWS], layer), get(FP32, plan[CONSTANTS], SCORE_CAP)
     if page * PAGE >= end:
         return
     while head < (group + 1) * repeats:
@@ -135,7 +155,7 @@ def attend_apart_task(plan, cache_kind, layer, task):
         q = plan[Q] + (row * plan[H] + head) * padded * 4
         part = (row * plan[H] + head) * num_pages
         states, mixes = plan[STATES] + part * 8, plan[MIXES] + part * padded * 4
-        attend_apart(cache_kind, pages, page, offset, padded, q, rows, end, window, states, mixes, num_pages)
+        attend_apart(cache_kind, pages, page, offset, padded, q, rows, end, window, cap, states, mixes, num_pages)
         head += rows
 
 
@@ -169,19 +189,28 @@ def product_task(plan, kind, x_kind, router_kind, stage, layer, tile):
     elif stage == NARROW:
         matrix, count, x, x_row = table + DOWN * NUM_COLUMNS * 8, 1, plan[HIDDEN], plan[H_ROW]
     multiply_tile(kind, x_kind, matrix, count, tile, x, x_row, y, y_row, rows)
-    if stage in (GATHER, NARROW):
-        first, last = tile * TILE, min(tile * TILE + TILE, plan[D])
-        add_rows(y, y_row, plan[X], plan[D_PADDED], rows, first, last)
+    first, cap = tile * TILE, get(FP32, plan[CONSTANTS], LOGIT_CAP)
+    if stage in (GATHER, NARROW) and not plan[AROUND]:
+        add_rows(y, y_row, plan[X], plan[D_PADDED], rows, first, min(first + TILE, plan[D]))
+    elif stage == SCORE and cap:
+        bend_rows(cap, y, y_row, rows, first, min(first + TILE, plan[V]))
 
 
 @kernel
 def row_task(plan, x_kind, embed_kind, position_kind, cache_kind, stage, layer, row):
     """What a stage does with one row."""
     x, a = plan[X] + row * plan[D_PADDED] * 4, plan[A] + row * plan[A_ROW] * size_of(x_kind)
+    norms = layer * NORMS_PER_LAYER
     if stage == READ:
         read_row(plan, embed_kind, position_kind, row)
-    elif stage in (ATTENTION_NORM, MLP_NORM):
-        norm_row(plan, x_kind, 2 * layer + (stage == MLP_NORM), x, a)
+    elif stage == ATTENTION_NORM:
+        norm_row(plan, x_kind, norms + BEFORE_ATTENTION, x, a)
+    elif stage == ADD_ATTENTION:
+        add_normed_row(plan, norms + BEHIND_ATTENTION, row)
+    elif stage == MLP_NORM:
+        norm_row(plan, x_kind, norms + BEFORE_MLP, x, a)
+    elif stage == ADD_MLP:
+        add_normed_row(plan, norms + BEHIND_MLP, row)
     elif stage == PLACE:
         place_row(plan, cache_kind, layer, row)
     elif stage == CHOOSE:
@@ -192,7 +221,7 @@ def row_task(plan, x_kind, embed_kind, position_kind, cache_kind, stage, layer, 
         mix_row(plan, row)
     else:
         wanted = get_int(plan[WANTED], row)
-        norm_row(plan, x_kind, 2 * layer, plan[X] + wanted * plan[D_PADDED] * 4, a)
+        norm_row(plan, x_kind, norms, plan[X] + wanted * plan[D_PADDED] * 4, a)
 
 
 @kernel
@@ -261,6 +290,8 @@ def is_there(plan, stage, layer, apart):
         return not apart
     if stage in (ATTEND_APART, JOIN):
         return apart
+    if stage in (ADD_ATTENTION, ADD_MLP):
+        return plan[AROUND] != 0
     return stage not in OF_EXPERTS or has_experts(plan, layer)
 
 
@@ -285,7 +316,7 @@ def forward(plan, kind, x_kind, embed_kind, position_kind, cache_kind, serial):
     apart = not serial and plan[NUM_PAGES] > 1 and plan[NUM_CHUNKS] < 8  # else too few tasks for the threads
     run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, READ, 0, serial)
     for layer in range(plan[LAYERS]):
-        for stage in range(ATTENTION_NORM, MIX + 1):
+        for stage in range(ATTENTION_NORM, ADD_MLP + 1):
             if is_there(plan, stage, layer, apart):
                 run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial)
     if plan[NUM_WANTED]:

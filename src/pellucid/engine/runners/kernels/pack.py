@@ -19,17 +19,26 @@ from torch import Tensor, nn
 
 from pellucid.engine.runners.kernels import plan as P
 from pellucid.engine.runners.kernels.emit import GROUP, GROUPS
-from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU2, SILU
+from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU, RELU2, SILU
 from pellucid.engine.runners.kernels.product import NUM_COLUMNS
 from pellucid.model.decoder import Decoder
 from pellucid.model.experts import Mixture
 from pellucid.model.feed_forward import GatedFeedForward, dense
-from pellucid.model.norm import present
+from pellucid.model.norm import OnePlusRmsNorm, present
 from pellucid.model.position import LearnedPosition, PositionTable, Rotation, SinusoidalPosition
 from pellucid.planning.config import ModelConfig
 
 PIECE = 2048  # rows of a matrix that are quantised at a time
-ACTIVATIONS = {"swiglu": SILU, "geglu": GELU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
+ACTIVATIONS = {
+    "swiglu": SILU,
+    "geglu": GELU,
+    "gelu": GELU,
+    "gelu_tanh": GELU_TANH,
+    "relu2": RELU2,
+    "relu": RELU,
+    "silu": SILU,
+    "geglu_tanh": GELU_TANH,
+}
 FORMATS = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8, "int4": np.uint8}
 
 
@@ -90,18 +99,16 @@ def pack(model: Decoder, weights: str) -> Packed:
     config, kept = model.config, list[np.ndarray]()
     matrices, num_step_bytes = pack_matrices(model, weights, kept)
     embed, positions = as_array(model.embed.weight), Positions(model)
-    in_blocks = [norm for block in model.blocks for norm in (block.attention_norm, block.mlp_norm)]
-    norms = [present(norm) for norm in (*in_blocks, model.final_norm)]
-    biases = [norm.bias for norm in norms if isinstance(norm, nn.LayerNorm) and norm.bias is not None]
+    norms = norms_of(model)
     small = {
         P.MATRICES: matrices,
         P.EMBED: embed,
-        P.NORMS: np.stack([as_floats(norm.weight) for norm in norms]),
-        P.NORM_BIASES: np.stack([as_floats(bias) for bias in biases]) if biases else None,
+        P.NORMS: np.stack([norm_scale(norm, config.d_model) for norm in norms]),
+        P.NORM_BIASES: np.stack([norm_bias(norm, config.d_model) for norm in norms]),
         P.HEAD_NORMS: head_norms(model),
         **positions.columns,
         P.WINDOWS: np.array([config.window_at(layer) or 0 for layer in range(config.n_layers)], np.int64),
-        P.CONSTANTS: np.array([config.norm.eps, config.head_dim**-0.5], np.float32),
+        P.CONSTANTS: np.array(constants_of(model), np.float32),
     }
     plan = np.zeros(P.NUM_PLANNED, np.int64)
     plan[P.AXES] = axes_of(config)
@@ -124,7 +131,17 @@ def axes_of(config: ModelConfig) -> tuple[int, ...]:
     return (
         config.d_model, -(-config.d_model // 16) * 16, config.n_heads, config.n_kv_heads, config.head_dim,
         -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.feed_forward.gated,
-        ACTIVATIONS[config.feed_forward.kind], norm != "rms", norm == "layer", config.attention.qk_norm, *mixture,
+        ACTIVATIONS[config.feed_forward.kind], norm != "rms", norm == "layer", config.norm.placement == "around",
+        config.attention.qk_norm, *mixture,
+    )  # fmt: skip
+
+
+def constants_of(model: Decoder) -> tuple[float, ...]:
+    """The numbers of a model that are no axes of its shape."""
+    config = model.config
+    scale = config.head_dim**-0.5 if config.attention.scale is None else config.attention.scale
+    return (
+        config.norm.eps, scale, model.embed_scale, config.attention.softcap or 0.0, config.head.softcap or 0.0
     )  # fmt: skip
 
 
@@ -145,7 +162,7 @@ def pack_matrices(model: Decoder, weights: str, kept: list[np.ndarray]) -> tuple
             linear |= {P.GATE: mlp.gate} if isinstance(mlp, GatedFeedForward) else {}
         for index, part in linear.items():
             rows[index] = pack_matrix(part.weight, part.bias, weights, kept)
-    table[-1] = pack_matrix(model.head_weight, None, weights, kept)
+    table[-1] = pack_matrix(model.head_weight, model.head.bias, weights, kept)
     num_step_bytes = sum(array.nbytes for array in kept)
     if (experts := config.feed_forward.experts) is not None:
         num_step_bytes += sum(array.nbytes for array in of_experts) * experts.active // experts.count
@@ -253,4 +270,28 @@ def head_norms(model: Decoder) -> np.ndarray:
     if not config.attention.qk_norm:
         return np.ones((config.n_layers, 2, config.head_dim), np.float32)
     pairs = [block.attention.head_norms for block in model.blocks]
-    return np.stack([np.stack([as_floats(norm.weight) for norm in pair]) for pair in pairs])
+    return np.stack([np.stack([norm_scale(norm, config.head_dim) for norm in pair]) for pair in pairs])
+
+
+def norms_of(model: Decoder) -> list[nn.Module]:
+    """The norms of each block in the order of the plan, absent ones too, then the last."""
+    in_blocks = [
+        norm
+        for block in model.blocks
+        for norm in (block.attention_norm, block.attention_output_norm, block.mlp_norm, block.mlp_output_norm)
+    ]
+    return [*in_blocks, model.final_norm]
+
+
+def norm_scale(norm: nn.Module, width: int) -> np.ndarray:
+    """What each coordinate is multiplied with, in fp32: 1 + weight where the model has it so, whatever its weights are in."""
+    if isinstance(norm, nn.Identity):
+        return np.ones(width, np.float32)
+    weight = as_floats(present(norm).weight)
+    return np.float32(1) + weight if isinstance(norm, OnePlusRmsNorm) else weight
+
+
+def norm_bias(norm: nn.Module, width: int) -> np.ndarray:
+    """What is added to each coordinate."""
+    bias = norm.bias if isinstance(norm, nn.LayerNorm) else None
+    return np.zeros(width, np.float32) if bias is None else as_floats(bias)

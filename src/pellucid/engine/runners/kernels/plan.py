@@ -13,23 +13,25 @@ E experts · A experts that a row is sent to.
 from __future__ import annotations
 
 (
-    D, D_PADDED, H, G, K, K_PADDED, F, V, LAYERS, GATED, ACTIVATION, LAYER_NORM, BIASED_NORM, QK_NORM,
+    D, D_PADDED, H, G, K, K_PADDED, F, V, LAYERS, GATED, ACTIVATION, LAYER_NORM, BIASED_NORM, AROUND, QK_NORM,
     EXPERTS, ACTIVE, EXPERT_WIDTH, NORMALISED,
     EMBED, POSITION, MATRICES, NORMS, NORM_BIASES, HEAD_NORMS, TURNS, WINDOWS, CONSTANTS,
     NUM_ROWS, NUM_WANTED, NUM_PAGES, NUM_CHUNKS, IDS, POSITIONS, SLOTS, PAGES, CHUNKS, WANTED,
     X, Y, Q, A, HIDDEN, STATES, MIXES, LOGITS, ROUTES, SHARES, CHOSEN, SEATS, LOADS, SENT, MADE,
     Y_ROW, A_ROW, H_ROW, MADE_ROW,
     NUM_PLANNED,
-) = range(57)  # fmt: skip
+) = range(58)  # fmt: skip
 AXES, ROW_LENGTHS = slice(D, EMBED), slice(Y_ROW, NUM_PLANNED)
 
 # A layer's matrices in the table. A block with experts has their matrices stacked in GATE, UP and DOWN, and a ROUTER.
 QUERY, KEY, VALUE, OUTPUT, GATE, UP, DOWN, ROUTER, PER_LAYER = range(9)
-EPS, SCALE = range(2)  # the constants
+EPS, SCALE, EMBED_SCALE, SCORE_CAP, LOGIT_CAP = range(5)  # the constants; a cap of 0 is none
+# A block's norms; those behind a branch are there where norms stand around it.
+BEFORE_ATTENTION, BEHIND_ATTENTION, BEFORE_MLP, BEHIND_MLP, NORMS_PER_LAYER = range(5)
 
 (
-    READ, ATTENTION_NORM, PROJECT, PLACE, ATTEND, ATTEND_APART, JOIN, GATHER, MLP_NORM, ROUTE, CHOOSE, SEAT, SEND, WIDEN,
-    NARROW, MIX, LAST_NORM, SCORE,
-) = range(18)  # fmt: skip
+    READ, ATTENTION_NORM, PROJECT, PLACE, ATTEND, ATTEND_APART, JOIN, GATHER, ADD_ATTENTION, MLP_NORM, ROUTE, CHOOSE, SEAT,
+    SEND, WIDEN, NARROW, MIX, ADD_MLP, LAST_NORM, SCORE,
+) = range(20)  # fmt: skip
 OF_EXPERTS = ROUTE, CHOOSE, SEAT, SEND, MIX  # absent from a block that has none
 PRODUCTS = PROJECT, GATHER, ROUTE, WIDEN, NARROW, SCORE

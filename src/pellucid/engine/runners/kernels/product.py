@@ -16,7 +16,18 @@ from __future__ import annotations
 import numpy as np
 
 from pellucid.engine.runners.kernels.compile import kernel
-from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU2, gelu, gelu_tanh, relu2, silu
+from pellucid.engine.runners.kernels.functions import (
+    GELU,
+    GELU_TANH,
+    RELU,
+    RELU2,
+    bent,
+    gelu,
+    gelu_tanh,
+    relu,
+    relu2,
+    silu,
+)
 from pellucid.engine.runners.kernels.lanes import (
     dot_1x1,
     dot_4x2,
@@ -110,6 +121,14 @@ def add_rows(y, y_row, stream, stream_row, num_rows, first, last):
 
 
 @kernel
+def bend_rows(cap, y, y_row, num_rows, first, last):
+    """Bend outputs first .. last-1 to lie between minus and plus the cap."""
+    for m in range(num_rows):
+        for n in range(first, last):
+            put(FP32, y, m * y_row + n, bent(get(FP32, y, m * y_row + n), cap))
+
+
+@kernel
 def activate(activation, y, first, last):
     """The nonlinearity over neighbours."""
     if activation == GELU:
@@ -118,6 +137,9 @@ def activate(activation, y, first, last):
     elif activation == GELU_TANH:
         for n in range(first, last):
             put(FP32, y, n, gelu_tanh(get(FP32, y, n)))
+    elif activation == RELU:
+        for n in range(first, last):
+            put(FP32, y, n, relu(get(FP32, y, n)))
     elif activation == RELU2:
         for n in range(first, last):
             put(FP32, y, n, relu2(get(FP32, y, n)))

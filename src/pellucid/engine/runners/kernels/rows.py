@@ -27,6 +27,7 @@ from pellucid.engine.runners.kernels.plan import (
     CONSTANTS,
     D_PADDED,
     EMBED,
+    EMBED_SCALE,
     EPS,
     HEAD_NORMS,
     IDS,
@@ -51,7 +52,7 @@ from pellucid.engine.runners.kernels.plan import (
     X,
     Y,
 )
-from pellucid.engine.runners.kernels.product import FP32
+from pellucid.engine.runners.kernels.product import FP32, add_rows
 
 f32 = np.float32
 
@@ -88,13 +89,25 @@ def norm_row(plan, x_kind, index, x, out):
 
 
 @kernel
+def add_normed_row(plan, index, row):
+    """x += norm(y): what a branch left in y is added to the stream, where norms stand around branches."""
+    kept_whole()
+    y = plan[Y] + row * plan[Y_ROW] * 4
+    normed = y + plan[D_PADDED] * 4
+    for i in range(plan[D], plan[D_PADDED]):  # a mean is summed over whole lanes
+        put(FP32, y, i, f32(0))
+    norm_row(plan, FP32, index, y, normed)
+    add_rows(normed, 0, plan[X] + row * plan[D_PADDED] * 4, 0, 1, 0, plan[D])
+
+
+@kernel
 def read_row(plan, embed_kind, position_kind, row):
     """A row of the residual stream begins as its token's embedding, plus its position's where those are added."""
     kept_whole()
     width, token, place = plan[D], get_int(plan[IDS], row), get_int(plan[POSITIONS], row)
-    x = plan[X] + row * plan[D_PADDED] * 4
+    x, scale = plan[X] + row * plan[D_PADDED] * 4, get(FP32, plan[CONSTANTS], EMBED_SCALE)
     for i in range(width):
-        put(FP32, x, i, get(embed_kind, plan[EMBED], token * width + i))
+        put(FP32, x, i, get(embed_kind, plan[EMBED], token * width + i) * scale)
     if plan[POSITION]:
         for i in range(width):
             put(FP32, x, i, get(FP32, x, i) + get(position_kind, plan[POSITION], place * width + i))
