@@ -1,17 +1,23 @@
 """The order of the files: those that take longest come first, so that no worker is left with one of them at the end.
 
-And no example of a property has to be done within a time: on a busy machine the same one takes ten times as long.
+And no example of a property has to be done within a time: on a busy machine the same one takes ten times as long. For the
+same reason a worker beside others computes with one thread: two workers of two threads each wait for one another.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 TESTS = Path(__file__).parent
 LONGEST = (  # by seconds on two cores; the first compiles the loops that many others load

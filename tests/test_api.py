@@ -30,6 +30,7 @@ from pellucid.tokens.ids_only import IdsOnly
 from pellucid.tokens.roles import Claim, Roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
+from pellucid.training.label_head import LabelSettings
 
 TEXT = "the cat sat on the mat"
 ENDS_AT_7 = Roles((Claim(role="eos", ids=(7,), where="config.json"),))
@@ -623,3 +624,21 @@ def test_a_trace_needs_all_steps_explained_and_the_seed_that_was_drawn(
         with pytest.raises(RequestError, match=what):
             lm.save_trace(tmp_path / "a.json", given, request)
     assert list(tmp_path.iterdir()) == []
+
+
+@covers("LanguageModel.fill", "LanguageModel.embed", "LanguageModel.classify", "LanguageModel.train_labels")
+def test_what_a_model_makes_of_whole_texts(lm: pellucid.LanguageModel, tmp_path: Path) -> None:
+    rows = [(f"{who} {did}", who) for who in ("cat", "mat") for did in ("sat", "on", "the", "at", "a", "s")]
+    found = lm.embed([text for text, _ in rows], pooling="last")
+    assert found.vectors.shape == (12, CONFIG.d_model) and found.vectors.dtype == np.float32
+    settings = LabelSettings(pooling="mean", l2=0.01)
+    report = lm.train_labels(rows, tmp_path / "head", settings=settings)
+    assert report.labels == {"cat": 6, "mat": 6} and 0 <= report.accuracy <= 1
+    head = pellucid.load(tmp_path / "head", device="cpu")
+    assert {label.name for label in head.classify(["the cat"])[0]} == {"cat", "mat"}
+    with pytest.raises(RequestError, match=r"a list of texts is wanted here"):
+        head.classify("the cat")
+    with pytest.raises(RequestError, match=r"this model scores no tokens: it cannot continue a text"):
+        head.complete("the cat")
+    with pytest.raises(RequestError, match=r"continues a text, and cannot fill a blank"):
+        lm.fill("the [MASK]")

@@ -31,7 +31,10 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     import torch
 
     from pellucid.engine.beam import Hypothesis
+    from pellucid.engine.classify import Label
     from pellucid.engine.constraints.settings import ConstraintSettings
+    from pellucid.engine.embed import Embeddings
+    from pellucid.engine.fill import Filled
     from pellucid.engine.generate import Generation
     from pellucid.engine.request import Request
     from pellucid.engine.runners.runner import Runner
@@ -39,13 +42,16 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     from pellucid.engine.sampling.stage import Stage
     from pellucid.engine.settings import EngineSettings, Weights
     from pellucid.engine.step import Completion, Step
+    from pellucid.engine.text_rows import Watch
     from pellucid.engine.transcript import Replayed, Transcript
     from pellucid.evaluate.score import Score
     from pellucid.lens.dispatch import Dispatch
     from pellucid.lens.trace import Trace
     from pellucid.model.decoder import Decoder
+    from pellucid.planning.parts.pooler import Pooling
     from pellucid.store.checkpoint import Checkpoint
     from pellucid.store.gguf import Quantization
+    from pellucid.training.label_head import LabelReport, LabelSettings
 
 T = TypeVar("T")
 
@@ -289,6 +295,81 @@ class LanguageModel:
             prompt, lambda ids: score_ids(runner, self.tokenizer, as_target(self.tokenizer, ids) if target else ids)
         )
 
+    def fill(self, text: str, *, top: int = 5, one_by_one: bool = False, mask: str | None = None) -> Filled:
+        """Fill the masks of a text from what stands on both sides: `lm.fill("The [MASK] is in the box.").text`.
+
+        Each blank has its `top` candidates. Several masks are filled together, or `one_by_one`, the surest first. `mask`
+        is how they are written (None: [MASK], <mask>, or the tokenizer's own name for it).
+
+        Raises RequestError for a model that cannot fill or a text without a mask, TokenizerError without a mask token.
+        """
+        from pellucid.engine.fill import fill
+        from pellucid.engine.framing import frame_of
+
+        check_kind(text, str, 'give a text: lm.fill("The [MASK] is in the box.")')
+        frame = frame_of(self.checkpoint, self.tokenizer)
+        return fill(self.model, self.tokenizer, frame, text, top=top, one_by_one=one_by_one, mask=mask)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        pooling: Pooling | None = None,
+        normalise: bool | None = None,
+        cut: bool = False,
+        watch: Watch | None = None,
+    ) -> Embeddings:
+        """One vector for each text, float32 [N, D] in `vectors`; texts of like meaning lie close together.
+
+        How token vectors become one (`pooling`: mean, first, last; `normalise`: to length 1) is as the model's files say.
+        A text that is too long is an error, unless it may be `cut`.
+
+        Raises SettingsError where nobody says how a decoder's vectors are pooled, ContextError for a text too long.
+        """
+        from pellucid.engine.embed import embed_texts, settle_embedding
+        from pellucid.engine.text_rows import unwatched
+
+        given = _texts(texts)
+        how = settle_embedding(self.checkpoint, pooling, normalise)
+        return embed_texts(self.model, self.tokenizer, self.checkpoint, given, how, cut=cut, watch=watch or unwatched)
+
+    def classify(self, texts: Sequence[str], *, cut: bool = False) -> list[tuple[Label, ...]]:
+        """The labels of each text, the likeliest first, with their probabilities: `lm.classify(["so good"])[0][0].name`.
+
+        Raises RequestError for a model without labels, ContextError for a text that is too long and may not be `cut`.
+        """
+        from pellucid.engine.classify import classify_texts
+
+        return classify_texts(self.model, self.tokenizer, self.checkpoint, _texts(texts), cut=cut)
+
+    def train_labels(
+        self,
+        rows: Path | str | Sequence[tuple[str, str]],
+        out: Path | str,
+        *,
+        settings: LabelSettings | None = None,
+        watch: Watch | None = None,
+        recorder: Recorder = NULL,
+    ) -> LabelReport:
+        """Fit a classifier on this model, which stays as it is, and save both in `out`; `pellucid.load(out)` reads it.
+
+        `rows` are pairs of a text and its label, or a .jsonl, .csv or .tsv file with `text` and `label`. The report says
+        how many rows held out got their label. Raises InputError for rows that cannot be learned from.
+        """
+        from pellucid.data.labelled import Labelled, read_labelled
+        from pellucid.engine.text_rows import unwatched
+        from pellucid.training.label_head import LabelSettings, train_labels
+
+        check_path(out, "out")
+        if isinstance(rows, (str, Path)):
+            given = read_labelled(Path(rows))
+        else:
+            given = [Labelled(text=text, label=label) for text, label in rows]
+        return train_labels(
+            self.model, self.tokenizer, self.checkpoint, given, Path(out), settings or LabelSettings(),
+            watch=watch or unwatched, recorder=recorder,
+        )  # fmt: skip
+
     def save(self, path: Path | str, *, quantize: Quantization | None = None, recorder: Recorder = NULL) -> Path:
         """Write the model as it is now: a Hugging Face directory, or a GGUF file where the name ends in .gguf.
 
@@ -327,6 +408,15 @@ class LanguageModel:
     def _read(self, prompt: Prompt) -> list[int]:
         """The ids of one prompt, as this model reads it: <eos> ends the source of an encoder."""
         return read_prompt(prompt, self.tokenizer, whole=self.config.encoder is not None)
+
+
+def _texts(texts: Sequence[str]) -> list[str]:
+    """Texts in a list; a single one is no list of letters."""
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        raise RequestError(
+            "a list of texts is wanted here", found=type(texts).__name__, hint='give texts in a list: ["a cat sleeps"]'
+        )
+    return list(texts)
 
 
 def _read_sampling(given: SamplingKeywords) -> SamplingSettings:

@@ -16,7 +16,8 @@
     │       └── BrokenOffError    the connection or the server gave up: the same call goes on from there
     ├── RequestError              what was asked of a model
     │   ├── SamplingError         temperature, top_k, top_p, seed out of range
-    │   └── ContextError          more tokens than the context holds
+    │   ├── ContextError          more tokens than the context holds
+    │   └── NotShownError         what the lens cannot show of a model of this kind
     ├── EngineError               the compiled loops cannot run here
     ├── TrainingError             the run
     │   ├── DoesNotFitError       the plan needs more than the machine has
@@ -127,6 +128,9 @@ class SamplingError(RequestError): ...
 
 
 class ContextError(RequestError): ...
+
+
+class NotShownError(RequestError): ...
 
 
 class EngineError(PellucidError): ...

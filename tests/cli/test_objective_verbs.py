@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,9 @@ def test_a_masked_model_is_trained_and_measured(run, tmp_path: Path) -> None:
     assert "validation loss of the objective masked" in told and "perplexity" not in told
     assert "the objective predicts from both sides" in told
     assert "pellucid generate" not in trained.out and "pellucid eval" in trained.out
+    [line] = [line for line in trained.out.splitlines() if line.startswith("next:")]
+    filled = run(*shlex.split(line.removeprefix("next:"))[1:])
+    assert " fill " in line and filled.code == 0, "what is said to come next works"
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = [row["loss"] for row in rows if row["kind"] == "train"]
     assert losses[-1] < 0.7 * losses[0]

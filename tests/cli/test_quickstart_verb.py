@@ -20,7 +20,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> list[recipe.Start]:
     def quickstart(out: Path, *, start: recipe.Start, recorder: Any) -> recipe.Outcome:
         asked.append(start)
         finished = Finished(
-            out=out, step=7, steps=9, reason="SIGINT", checkpoint=None, best=None, continues_text=True, opening=""
+            out=out, step=7, steps=9, reason="SIGINT", checkpoint=None, best=None, objective="causal", opening=""
         )
         return recipe.Outcome(finished=finished, size="small", score=None, answers=(), continuations=())
 

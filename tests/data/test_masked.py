@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from pellucid.data.batch import Batch, PaddedBatch, TokenRows
 from pellucid.data.draws import uniform_draws
 from pellucid.data.loader import DocumentLoader, Loader, Pool
-from pellucid.data.objectives.masked import CHOOSE, REPLACE, SHOW, MaskedObjective, text_ids
+from pellucid.data.objectives.masked import CHOOSE, REPLACE, SHOW, MaskedObjective
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey
 from pellucid.data.objectives.settings import MaskedSettings
 from pellucid.data.shards import TokenShards
 from pellucid.data.whole_words import SingleTokens, WholeWords
 from pellucid.errors import SettingsError, TokenizerError
+from pellucid.tokens.text_ids import text_ids
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
 

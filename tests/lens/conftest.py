@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from lens_families import models_of
 from scrambled import scrambled
 
-from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.lens.dispatch import Dispatch
-from pellucid.lens.models import Models, Opened
+from pellucid.lens.models import Models
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
-from pellucid.store.checkpoint import Checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
 
@@ -43,21 +41,19 @@ class DeskOfOneText(Dispatch):
         return None
 
 
-def models_of(model: Decoder, tokenizer: Tokenizer) -> Models:
-    """A model in memory as the lens opens it."""
-    checkpoint = Checkpoint(
-        directory=Path(__file__), config=model.config, weights={}, tokenizer=tokenizer, info={}, generation={},
-        dtype=torch.float32,
-    )  # fmt: skip
-    opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)
-    opened.__dict__["about"] = {"name": "scrambled"}
-    return Models(opened)
-
-
 def desk_of(model: Decoder, text: str) -> Dispatch:
     """A dispatch on a model in memory, with a tokenizer of one token a byte."""
     tokenizer = train_bpe(["a"], 258, specials="none")
     return DeskOfOneText(models_of(model, tokenizer), tokenizer.encode(text).ids)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Models here are so small that threads only wait for each other: beside other processes fifty times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,9 @@ from pellucid.lens.lessons.contents import PATH
 from pellucid.lessons.contents import LESSONS, find_lesson
 
 
-def test_three_experiments_six_exercises_three_trials_a_measurement_and_the_eight_guided_lessons_of_the_lens():
+def test_three_experiments_six_exercises_four_trials_a_measurement_and_the_eight_guided_lessons_of_the_lens():
     counts = Counter(lesson.kind for lesson in LESSONS)
-    assert counts == {"experiment": 3, "exercise": 6, "trial": 3, "measurement": 1, "guided": 8}
+    assert counts == {"experiment": 3, "exercise": 6, "trial": 4, "measurement": 1, "guided": 8}
     assert [lesson.name for lesson in LESSONS if lesson.kind == "guided"] == [entry.key for entry in PATH]
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
+from pellucid.data.document import Document
 from pellucid.data.objectives.causal import nll
+from pellucid.data.writer import write_shards
 from pellucid.errors import InputError
 from pellucid.events import MemoryRecorder
-from pellucid.lessons import letters, residual, sampling
+from pellucid.lessons import letters, positions, residual, sampling
 from pellucid.lessons.apprentice import PASSAGE_CHARACTERS, choose_corpus, small_config
 from pellucid.lessons.contents import LESSONS, open_lesson
 from pellucid.lessons.page import Chart, LessonPage, LessonTable
 from pellucid.lessons.settings import LessonSettings
 from pellucid.model.build import build
 from pellucid.model.context import Context
+from pellucid.model.decoder import Decoder
+from pellucid.planning.parts.position import Position
 from pellucid.tokens.train import train_characters
 
 QUICK = LessonSettings(quick=True, seed=3)
@@ -93,6 +98,52 @@ def test_both_models_start_from_equal_weights():
     lost = dict(residual.build_losing(config, seed=5, device="cpu").named_parameters())
     assert right.keys() == lost.keys()
     assert all(torch.equal(right[name], lost[name]) for name in right)
+
+
+# -- positions --------------------------------------------------------------------------------------------------------
+
+
+def short_model(position: Position) -> Decoder:
+    config = replace(small_config(20, context_length=8, n_layers=1, d_model=32), position=position, init="gpt2")
+    return build(config, seed=5).eval()
+
+
+@pytest.mark.parametrize("name", positions.KINDS)
+def test_a_longer_model_reads_the_beginning_as_before(name):
+    """And only the learned table cannot read on."""
+    model, ids_BT = short_model(positions.KINDS[name]), torch.arange(16)[None] % 20
+    longer = positions.lengthened(model, 2)
+    assert (longer is None) == (name == "learned")
+    if longer is not None:
+        torch.testing.assert_close(longer(ids_BT).logits_BTV[:, :8], model(ids_BT[:, :8]).logits_BTV)
+
+
+def test_stretching_squeezes_places_into_those_that_were_learned():
+    """Every second place of the stretched model is a place of the short one."""
+    model = short_model(positions.KINDS["learned"])
+    (drawn,) = positions.stretched(model, 2).values()
+    assert torch.equal(drawn.position.weight[::2], model.position.weight) and len(drawn.position.weight) == 16
+    model = short_model(positions.KINDS["rotary"])
+    drawn = positions.stretched(model, 2)["stretched"]
+    for one in (model, drawn):
+        one.reserve_positions(8)
+    short_TK, long_TK = model.rotation.cos_TK, drawn.rotation.cos_TK
+    torch.testing.assert_close(long_TK[0:8:2], short_TK[:4])
+    assert set(positions.stretched(model, 2)) == {"stretched", "YaRN"} and not positions.stretched(model, 1)
+
+
+def test_the_loss_at_each_place_is_the_mean_over_rows(tmp_path):
+    model, tokenizer = short_model(positions.KINDS["rotary"]), train_characters(["abcdefghij"], specials="none")
+    model = build(replace(model.config, vocab_size=tokenizer.vocab_size), seed=1)
+    shards = write_shards([Document(text="abcdefghij" * 5, origin="")], tokenizer, tmp_path / "tokens")
+    ids = tokenizer.encode_prompt("abcdefghij" * 5, whole=True)
+    by_place: list[list[float]] = [[] for _ in range(8)]
+    for start in range(0, len(ids) - 1, 8):
+        row = torch.tensor([ids[start : start + 9]])
+        for place, loss in enumerate(nll(model(row[:, :-1]).logits_BTV, row[:, 1:])[0].tolist()):
+            by_place[place].append(loss)
+    expected = [sum(losses) / len(losses) for losses in by_place]
+    assert positions.loss_by_place(model.eval(), shards) == pytest.approx(expected, abs=1e-5)
 
 
 # -- letters ----------------------------------------------------------------------------------------------------------

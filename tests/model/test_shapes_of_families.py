@@ -20,6 +20,7 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig, HeadTransform
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
+from pellucid.planning.parts.pooler import PoolerConfig
 from pellucid.planning.parts.position import Learned, Relative, RelativeSines, Rotary, Sinusoidal
 from pellucid.planning.parts.streams import Streams
 from pellucid.planning.shapes import row_shapes
@@ -62,6 +63,10 @@ ENCODERS = {
         **SIZES, causal=False, position=Rotary(theta=900.0, window_theta=90.0), embedding=EmbeddingConfig(norm=True),
         attention=AttentionConfig(qk_norm=False, window=SlidingWindow(size=3, layers=(1, 2), both_sides=True)),
         norm=NormConfig(kind="layer_no_bias", first=False), head=HeadConfig(transform=HeadTransform(bias=False)),
+    ),
+    "pooler-and-pairs": ModelConfig(
+        **SIZES, causal=False, pooler=PoolerConfig(pairs=True, labels=("one", "two", "three")), tied_head=False,
+        feed_forward=FeedForwardConfig(kind="gelu"),
     ),
     "relative-both-ways": ModelConfig(**SIZES, causal=False, position=Relative(buckets=8, farthest=12)),
 }  # fmt: skip

@@ -62,7 +62,7 @@ CHANGES_NOTHING = {
     "gemma3_text": {"_sliding_window_pattern"},  # the list of layers says it
     "smollm3": {"no_rope_layer_interval", "sliding_window"},  # the list of layers says what the interval would
     "modernbert": {
-        "classifier_pooling", "deterministic_flash_attn", "embedding_dropout", "initializer_cutoff_factor", "mlp_dropout",
+        "deterministic_flash_attn", "embedding_dropout", "initializer_cutoff_factor", "mlp_dropout",
         "sparse_pred_ignore_index", "sparse_prediction",
     },
     "t5": {"dropout_rate", "initializer_factor"},

@@ -19,12 +19,14 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig, HeadTransform
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
+from pellucid.planning.parts.pooler import PoolerConfig, PoolerLayer
 from pellucid.planning.parts.position import Learned, NoPosition, Relative, RelativeSines, Sinusoidal
 from pellucid.planning.parts.streams import Streams
 from pellucid.planning.presets import PRESETS
 from pellucid.settings import Layer, flatten, nested, resolve, setting, setting_names
 from pellucid.store.names.family import Stored, expand, to_foreign
 from pellucid.store.names.gguf import ARCHITECTURES
+from pellucid.store.names.pellucid import PELLUCID
 from pellucid.store.names.registry import FOREIGN
 
 YARN = {"rope_scaling": "yarn", "rope_factor": 2.0, "rope_attention_factor": 1.5}
@@ -82,6 +84,7 @@ def test_neutral_values_pass_without_being_listed() -> None:
         "attention.window",
         "feed_forward.experts",
         "head.transform",
+        "pooler",
         "encoder",
         "streams",
     }
@@ -98,18 +101,20 @@ WHOLE = ModelConfig(
 
 
 BOTH_SIDES = ModelConfig(position=Relative(), encoder=EncoderConfig(n_layers=2))
+POOLED = ModelConfig(causal=False, pooler=PoolerConfig(layer=PoolerLayer(activation="gelu"), labels=("good", "bad")))
 TWO_STREAMS = ModelConfig(position=RelativeSines(farthest=5), streams=Streams(memory=3), causal=False)
 
 
 def test_every_axis_has_one_name_that_means_the_same() -> None:
-    groups = {"feed_forward.experts", "head.transform", "encoder", "streams"}  # absent in most models
-    models = (ModelConfig(), WHOLE, ModelConfig(position=Sinusoidal()), BOTH_SIDES, TWO_STREAMS)
+    groups = {"feed_forward.experts", "head.transform", "pooler", "encoder", "streams"}  # absent in most models
+    models = (ModelConfig(), WHOLE, ModelConfig(position=Sinusoidal()), BOTH_SIDES, POOLED, TWO_STREAMS)
     said_of_any = {FLAT.get(name, name) for config in models for name in flat(config)}
     assert {*setting_names(ModelConfig)} == said_of_any - groups
     for config in (
         *PRESETS.values(),
         WHOLE,
         BOTH_SIDES,
+        POOLED,
         TWO_STREAMS,
         ModelConfig.from_axes(sliding_window=4, sliding_layers=(1,), **YARN),
     ):
@@ -166,3 +171,10 @@ def test_a_window_has_no_place_in_a_gguf_file(architecture) -> None:
     for window in (SlidingWindow(size=8), SlidingWindow(size=8, layers=(0,))):
         windowed = dataclasses.replace(config, attention=dataclasses.replace(config.attention, window=window))
         assert "attention.window.size=8" in architecture.family.misfits(windowed)
+
+
+def test_our_own_files_say_every_axis() -> None:
+    windows = ModelConfig(attention=AttentionConfig(window=SlidingWindow(size=4)))
+    no_layer = ModelConfig(causal=False, pooler=PoolerConfig(layer=None, labels=("a", "b")))
+    for config in (*PRESETS.values(), WHOLE, BOTH_SIDES, POOLED, windows, no_layer):
+        assert PELLUCID.unsaid(config) == []

@@ -54,7 +54,7 @@ def test_the_loss_falls_and_is_told_under_its_own_name(book: Path, tmp_path: Pat
     told = [event.message for event in heard.events if event.name == "training.evaluated"]
     assert "validation loss of the objective masked" in told[-1] and "accuracy" in told[-1]
     assert "perplexity" not in told[-1]
-    assert not finished.continues_text
+    assert finished.objective == "masked"
 
 
 def test_the_model_sees_both_sides_and_its_files_name_the_objective(book: Path, tmp_path: Path, task) -> None:
@@ -191,7 +191,7 @@ def test_spans_are_learned_by_an_encoder_and_a_decoder(book: Path, tmp_path: Pat
     last = evaluations(run.read_metrics())[-1]
     assert last["objective"] == "spans" and not last.keys() & {"perplexity", "bits_per_byte"}
     checkpoint = load_checkpoint(finished.checkpoint)
-    assert checkpoint.config.encoder.n_layers == checkpoint.config.n_layers == 2 and not finished.continues_text
+    assert checkpoint.config.encoder.n_layers == checkpoint.config.n_layers == 2 and finished.objective == "spans"
     reasons = {reason["field"]: reason["why"] for reason in run.part("plan")["reasons"]}
     assert "the objective reads a source" in reasons["encoder"]
     document = Document(text=book.read_text(encoding="utf-8"), origin="book")

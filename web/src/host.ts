@@ -23,6 +23,10 @@ export interface Told {
   where?: string | null;
   hint?: string | null;
   kind?: string;
+  /** The class of the error in Python. */
+  error?: string;
+  /** The same sentences in Chinese. */
+  zh?: { what: string; found: string; hint: string };
 }
 
 /** A question that was not answered, told by its parts. `kind` names the cases the page has its own words for. */

@@ -84,7 +84,9 @@ class Lens {
   checkpoint = $derived(this.view.checkpoint);
   at = $derived({ node: this.node, checkpoint: this.checkpoint });
   chips = $derived(this.header?.tokens ?? []);
-  position = $derived(Math.max(Math.min(this.view.token ?? Infinity, this.chips.length - 1), 0));
+  /** The place that questions are about unless another is chosen: the last one, or the first hidden token. */
+  usual = $derived(this.header?.predicted ?? this.chips.length - 1);
+  position = $derived(Math.max(Math.min(this.view.token ?? this.usual, this.chips.length - 1), 0));
   selected = $derived(this.chips[this.position] ?? null);
   axes = $derived(this.header?.model.axes ?? this.about?.model?.axes ?? null);
   layer = $derived(Math.min(this.view.layer, Math.max((this.axes?.n_layers ?? 1) - 1, 0)));
@@ -102,10 +104,22 @@ class Lens {
   t = (key: string, values?: Values): string => word(this.language, key, values);
 
   /** What went wrong and what to try, in the page's own words where it has some for this case. */
-  told({ kind, what, hint }: Told): { what: string; hint: string } {
+  told({ kind, what, found, hint, zh }: Told): { what: string; found: string; hint: string } {
     const own = kind !== undefined && hasWord(`errors.${kind}.what`);
-    return own ? { what: this.t(`errors.${kind}.what`), hint: this.t(`errors.${kind}.hint`) } : { what, hint: hint ?? "" };
+    if (own) return { what: this.t(`errors.${kind}.what`), found: found ?? "", hint: this.t(`errors.${kind}.hint`) };
+    return this.language === "zh" && zh ? zh : { what, found: found ?? "", hint: hint ?? "" };
   }
+
+  /** Words that differ where the model does: `key.both` where it sees both sides, `key.source` beside a source, `key.after` … */
+  tell(key: string, values?: Values): string {
+    const { mask, placement, encoder_layers } = this.axes ?? {};
+    const variants = [mask === "none" ? "both" : "", encoder_layers ? "source" : "", placement === "after" ? "after" : ""];
+    const own = variants.map((name) => `${key}_${name}`).find((name) => hasWord(name));
+    return this.t(own ?? key, values);
+  }
+
+  /** Whether the model predicts hidden tokens, and not what follows. */
+  hides = $derived(this.axes?.mask === "none");
 
   /** Begins: reads the address, asks what is open. Returns what ends it. */
   begin(host: Host, root: HTMLElement): () => void {

@@ -35,6 +35,21 @@ export interface Axes {
   /** The layers that have it; null: all. Recordings made before layers could differ do not say. */
   sliding_layers?: readonly number[] | null;
   mask: "causal" | "none";
+  // Axes of other families; recordings made before the lens knew them do not say.
+  /** A window reaches as far ahead as back. */
+  both_sides?: boolean;
+  placement?: "before" | "after" | "around";
+  softcap?: number | null;
+  embedding_scaled?: boolean;
+  /** In how many ways layers rotate queries and keys; a layer that does not is one of them. */
+  rotations?: number;
+  rotated_layers?: readonly number[];
+  expert_layers?: readonly number[];
+  experts?: { count: number; active: number } | null;
+  /** Layers of an encoder that reads a source; null: there is none. */
+  encoder_layers?: number | null;
+  head_transform?: boolean;
+  head_softcap?: number | null;
 }
 
 export interface Model {
@@ -103,6 +118,12 @@ export interface Header {
   model: Model;
   text: string;
   tokens: Chip[];
+  /** What the encoder reads, where there is one. */
+  source?: { text: string; tokens: Chip[] } | null;
+  /** Whether a place predicts what follows it, or the token that is hidden there. */
+  predicts?: "next" | "hidden";
+  /** The place that is asked about unless another is chosen; null: no token is hidden. */
+  predicted?: number | null;
   arrays: Record<string, { dtype: string; shape: number[] }>;
   checks: Check[];
 }

@@ -23,7 +23,7 @@ from pellucid.cli.watch import FETCHING, Lines, Watch
 from pellucid.counts import counted
 from pellucid.data.decoding import LineEnds
 from pellucid.errors import DecodingError
-from pellucid.events import Event
+from pellucid.events import Event, Recorder
 from pellucid.settings import setting_names
 
 if TYPE_CHECKING:  # they load torch, which help does without
@@ -224,11 +224,28 @@ def tell_opening(run: object, *, quiet: bool = False) -> None:
         tell(f"· opening {run} …", err=True)
 
 
-def open_model(run: str, common: Common, engine: EngineSettings | None = None) -> LanguageModel:
+class ReadingTerminal(Terminal):
+    """A recorder for a model that reads whole texts and writes none: what is missing for writing is not told."""
+
+    def record(self, event: Event) -> None:
+        if event.name != "tokens.no_end":
+            super().record(event)
+
+
+def open_reader(run: str, common: Common) -> LanguageModel:
+    """Open a model that reads whole texts: torch reads them, so no compiled loops are made ready."""
+    from pellucid.engine.settings import EngineSettings
+
+    return open_model(run, common, EngineSettings(kernels="off"), recorder=ReadingTerminal())
+
+
+def open_model(
+    run: str, common: Common, engine: EngineSettings | None = None, *, recorder: Recorder | None = None
+) -> LanguageModel:
     """Open the language model of a run, with the number of threads that was asked for."""
     from pellucid.api import load
     from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
 
     use_threads(common.threads, inspect_machine())
-    return load(run, device=common.device, engine=engine, pattern=common.pattern, recorder=Terminal())
+    return load(run, device=common.device, engine=engine, pattern=common.pattern, recorder=recorder or Terminal())

@@ -68,11 +68,22 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
 
 def _print(trace: Trace) -> None:
     header = trace.header
+    if header["source"] is not None:
+        say(" ".join(f"[{chip['label']}]" for chip in header["source"]["tokens"]))
     say(" ".join(f"[{chip['label']}]" for chip in header["tokens"]))
     rows = [(bar["label"], str(bar["id"]), f"{bar['p']:.4f}") for bar in header["next"][:MOST_SHOWN]]
-    print_table({"next token": "left", "id": "right", "probability": "right"}, rows)
+    if header["predicts"] == "next":
+        print_table({"next token": "left", "id": "right", "probability": "right"}, rows)
+    elif header["predicted"] is None:
+        tell("no token is hidden: this model sees its text from both sides, and predicts nothing else")
+    else:
+        print_table({"hidden token": "left", "id": "right", "probability": "right"}, rows)
     for check in header["checks"]:
         verdict = words("holds" if check["ok"] else "DOES NOT HOLD")
-        tell(f"check {check['name']}: {verdict} ({check['value']:.3g}, at most {check['limit']:.3g})")
-    names = [name for name in trace.arrays if not name.startswith("blocks.") or name.startswith("blocks.0.")]
+        limit = check["limit"]
+        if limit is None:
+            tell(f"check {check['name']}: {verdict} ({check['value']:.3g}, any is allowed)")
+        else:
+            tell(f"check {check['name']}: {verdict} ({check['value']:.3g}, at most {limit:.3g})")
+    names = [name for name in trace.arrays if "blocks." not in name or "blocks.0." in name]
     tell(f"{len(trace.arrays)} arrays, of layer 0 for example: {', '.join(names)}")

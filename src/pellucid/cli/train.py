@@ -157,11 +157,19 @@ def report(finished: Any, *, as_json: bool) -> None:
     tell(f"{reason} after step {finished.step} of {finished.steps}; loss curve: {out / 'loss.svg'}")
     if finished.best is not None and finished.best.step != finished.step:
         tell(f"the best model on validation text is that of step {finished.best.step}: it is the one used below.")
-    opening = [finished.opening] if finished.opening else []
-    commands = [typed("pellucid", "eval", out, "OTHER.txt"), typed("pellucid", "lens", out)]
-    if finished.continues_text:
-        commands.insert(0, typed("pellucid", "generate", out, *opening))
     label = words("next:  ")
-    for command in commands:
+    for command in next_commands(finished):
         click.echo(label + command)
         label = " " * cell_len(label)
+
+
+def next_commands(finished: Any) -> list[str]:
+    """What a model of this objective is used for: the verbs, ready to be typed."""
+    out, opening = finished.out, [finished.opening] if finished.opening else []
+    first = {
+        "masked": [typed("pellucid", "fill", out, " ".join([*opening, "[MASK]"]))],
+        "spans": [],
+    }.get(finished.objective, [typed("pellucid", "generate", out, *opening)])
+    # The columns of pairs are the run's own business: its text is measured by the verb's own help.
+    measured = [] if finished.objective == "seq2seq" else [typed("pellucid", "eval", out, "OTHER.txt")]
+    return [*first, *measured, typed("pellucid", "lens", out)]

@@ -303,7 +303,17 @@ def check_stop_ids(config: ModelConfig, stop_ids: abc.Sequence[int]) -> None:
 def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
     """Refuse ids that this model cannot continue, whatever their number."""
     if not config.causal and config.streams is None:
-        raise RequestError("this model sees the whole row at once: it cannot continue a text", found="causal=False")
+        raise RequestError(
+            "this model sees the whole row at once: it cannot continue a text",
+            found="causal=False",
+            hint="try pellucid fill (the words behind a mask) or pellucid embed (a vector for each text)",
+        )
+    if not config.head.tokens:
+        raise RequestError(
+            "this model scores no tokens: it cannot continue a text",
+            found="head.tokens=False",
+            hint="try pellucid embed (a vector for each text) or pellucid classify (its labels)",
+        )
     check_known(config, prompt_ids)
 
 

@@ -10,6 +10,7 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.header import Check
 from pellucid.lens.record import check
+from pellucid.lens.shows import EVERY
 from pellucid.lens.state import LensState
 
 MOST_READING = 2e10  # parameters times tokens that the engine reads for the sake of a check: a fraction of a second
@@ -24,11 +25,13 @@ def record(lens: LensState, *, at: At) -> Answer:
 def cache_checks(lens: LensState, at: At) -> list[Check]:
     """Check that the engine, with its KV cache, gives the same logits as the recording, which used no cache.
 
-    Empty when the engine cannot read it: another checkpoint, a bidirectional model, a text that would take too long.
+    Empty when the engine cannot read it: another checkpoint, a bidirectional model, one with a source, a text that would
+    take too long.
     """
     trace, ids = lens.trace(at), lens.ids(at.node)
     work = len(ids) * trace.header["model"]["parameters"]
-    if at.checkpoint not in (None, lens.models.step) or not lens.config.causal or work > MOST_READING:
+    uncached = not lens.config.causal or lens.config.encoder is not None
+    if at.checkpoint not in (None, lens.models.step) or uncached or work > MOST_READING:
         return []
     recorded_V = trace["logits"][-1]
     error = float(np.abs(lens.branches.row(at.node) - recorded_V).max())
@@ -85,3 +88,4 @@ def _is_span(place: Any) -> bool:
 
 
 METHODS = {"record": record, "array": array, "cell": cell}
+SHOWS = dict.fromkeys(METHODS, EVERY)

@@ -1,14 +1,19 @@
 """Attention weights of a head, and every number that leads from queries and keys to the head's output.
 
     dot      q · k                        the query of one position with the key of another (both rotated, with RoPE)
-    scaled   dot / √K
-    score    scaled, or -∞ where the mask forbids: a masked *score*; no weight is ever set to 0
+    scaled   dot / √K                     (or times the model's own scale)
+    bent     c · tanh(scaled / c)         where the model has a soft cap c
+    added    + a number for the distance  where the model has relative positions
+    score    that, or -∞ where the mask forbids: a masked *score*; no weight is ever set to 0
     weight   exp(score - max) / Σ exp     along the row: 1 in all
     mix      Σ weight · v                 the weighted mean of the values
     output   mix · W_O                    its share of what attention writes into the stream (the shares and a bias add up)
 
 Queries, keys, values, scores, weights and mixes come from the recording. The model does not store dots before the mask
 (a fast core never has them), so they are computed again from the recorded queries and keys.
+
+A model with an encoder has three kinds of heads (`Side`): those of its own text, those that look from it at the source, and
+those of the encoder, within the source.
 
 Axes: H query heads · G key/value heads · T queries · S keys · K head width · D width.
 """
@@ -22,40 +27,56 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from pellucid.errors import NotShownError, RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_choice, check_index
-from pellucid.lens.readout import both_ends, read_parts, stream_size
+from pellucid.lens.readout import both_ends, branch_size, pass_norm, read_parts, stream_size
+from pellucid.lens.shows import EVERY, STRAIGHT
 from pellucid.lens.state import LensState
+from pellucid.model.attention import Attention
 from pellucid.model.decoder import Decoder
+from pellucid.model.device import inference
 from pellucid.model.position import Rotation
+from pellucid.planning.config import ModelConfig
 
-Step = Literal["dot", "scaled", "score", "weight"]
+Step = Literal["dot", "scaled", "bent", "added", "score", "weight"]
+Side = Literal["self", "cross", "encoder"]
 
 
-def attention_of(lens: LensState, *, at: At, layer: int) -> Answer:
+def attention_of(lens: LensState, *, at: At, layer: int, side: Side = "self") -> Answer:
     """The attention weights of every head of a layer, [H, T, S], and statistics of each head (`habits`)."""
     model, trace = lens.model(at.checkpoint), lens.trace(at)
-    weights_HTS = trace.arrays[f"blocks.{layer}.attention.weights"]
-    value = {**describe_heads(model, layer), "habits": [habits(weights_TS) for weights_TS in weights_HTS]}
-    return Answer(value=value, arrays={"weights": at.pack(weights_HTS)})
+    weights_HTS = trace.arrays[f"{path_of(model.config, layer, side)}.weights"]
+    distances = side != "cross"  # places of two texts have none
+    told = [habits(weights_TS) if distances else {"entropy_bits": entropy(weights_TS)} for weights_TS in weights_HTS]
+    return Answer(
+        value={**describe_heads(model, layer, side), "habits": told}, arrays={"weights": at.pack(weights_HTS)}
+    )
 
 
-def matrix_of(lens: LensState, *, at: At, layer: int, head: int, step: Step) -> Answer:
+def matrix_of(lens: LensState, *, at: At, layer: int, head: int, step: Step, side: Side = "self") -> Answer:
     """One step of the computation in one head, for every query and key: [T, S] (-inf where masked, from `score` on)."""
+    config = lens.model(at.checkpoint).config
     check_choice("step", step, get_args(Step))
-    part = HeadRecord.of(lens, at=at, layer=layer, head=head)
+    if step not in steps_of(config, side):
+        raise RequestError(
+            "attention has no such step in this model", found=step, hint=f"give {', '.join(steps_of(config, side))}"
+        )
+    part = HeadRecord.of(lens, at=at, layer=layer, head=head, side=side)
     matrix_TS = {
         "dot": lambda: part.q_TK @ part.k_SK.T,
         "scaled": lambda: part.q_TK @ part.k_SK.T * part.scale,
+        "bent": lambda: part.bend(part.q_TK @ part.k_SK.T * part.scale),
+        "added": lambda: part.bend(part.q_TK @ part.k_SK.T * part.scale) + part.added_TS,
         "score": lambda: part.scores_TS,
         "weight": lambda: part.weights_TS,
     }[step]()
     return Answer(value={"step": step}, arrays={"matrix": matrix_TS})
 
 
-def row_of(lens: LensState, *, at: At, layer: int, head: int, query: int) -> Answer:
+def row_of(lens: LensState, *, at: At, layer: int, head: int, query: int, side: Side = "self") -> Answer:
     """Every step for one query: dot, scaled, score, exp and weight [S], values [S, K], mix [K], head output [D]."""
-    part = HeadRecord.of(lens, at=at, layer=layer, head=head)
+    part = HeadRecord.of(lens, at=at, layer=layer, head=head, side=side)
     check_index("query", query, len(part.q_TK))
     dot_S = part.k_SK @ part.q_TK[query]
     score_S, mix_K = part.scores_TS[query], part.mix_TK[query]
@@ -82,24 +103,36 @@ def row_of(lens: LensState, *, at: At, layer: int, head: int, query: int) -> Ans
     return Answer(value=value, arrays=arrays)
 
 
-def writes_of(lens: LensState, *, at: At, layer: int, head: int, query: int, count: int = 6) -> Answer:
+def writes_of(
+    lens: LensState, *, at: At, layer: int, head: int, query: int, count: int = 6, side: Side = "self"
+) -> Answer:
     """Direct logit attribution of a head at one position: the tokens that its output raises and lowers (`readout`).
 
     `direct` is what the head's output adds to the token's logit at that position directly. Its effect through later
-    layers is *not* included.
+    layers is *not* included. Where a norm stands behind attention, the output passes it first, divided by the size of all
+    that this attention wrote there (`branch_size`; None: no norm).
     """
+    if side == "encoder":
+        raise NotShownError(
+            "the encoder's stream is read by no head", found=f"side={side}", hint="the heads of the decoder are shown"
+        )
     model, trace = lens.model(at.checkpoint), lens.trace(at)
-    part = HeadRecord.of(lens, at=at, layer=layer, head=head)
+    part = HeadRecord.of(lens, at=at, layer=layer, head=head, side=side)
     check_index("query", query, len(part.q_TK))
     finished_TD = trace.arrays[f"blocks.{model.config.n_layers - 1}.output"]
     size = float(stream_size(model, finished_TD[query : query + 1])[0])
-    scores_V = read_parts(model, (part.output_DK @ part.mix_TK[query])[None])[0]
-    return Answer(value={**both_ends(lens, scores_V, 1 / size, count), "size": size})
+    block = model.blocks[layer]
+    norm = block.attention_output_norm if side == "self" else block.cross_output_norm
+    branch_D = trace.arrays[f"{path_of(model.config, layer, side)}.output"][query]
+    written_1D = pass_norm(norm, branch_D, (part.output_DK @ part.mix_TK[query])[None])
+    scores_V = read_parts(model, written_1D)[0]
+    value = {**both_ends(lens, scores_V, 1 / size, count), "size": size, "branch_size": branch_size(norm, branch_D)}
+    return Answer(value=value)
 
 
-def cell_of(lens: LensState, *, at: At, layer: int, head: int, query: int, key: int) -> Answer:
+def cell_of(lens: LensState, *, at: At, layer: int, head: int, query: int, key: int, side: Side = "self") -> Answer:
     """One cell: query and key before and after rotation, their products one by one, and the steps after the sum."""
-    part = HeadRecord.of(lens, at=at, layer=layer, head=head)
+    part = HeadRecord.of(lens, at=at, layer=layer, head=head, side=side)
     check_index("query", query, len(part.q_TK))
     check_index("key", key, len(part.k_SK))
     q_K, k_K = part.q_TK[query], part.k_SK[key]
@@ -119,8 +152,10 @@ def cell_of(lens: LensState, *, at: At, layer: int, head: int, query: int, key: 
         "dot": dot,
         "scale": part.scale,
         "scaled": dot * part.scale,
+        "bent": None if part.softcap is None else float(part.bend(np.array(dot * part.scale))),
+        "added": None if part.added_TS is None else float(part.added_TS[query, key]),
         "masked": masked,
-        "mask": ("later" if key > query else "window") if masked else None,
+        "mask": ("later" if part.causal and key > query else "window") if masked else None,
         "score": None if masked else score,
         "largest": float(part.scores_TS[query].max()),
         "exp": float(exp_S[key]),
@@ -149,17 +184,22 @@ class HeadRecord:
     mix_TK: np.ndarray
     output_DK: np.ndarray
     scale: float
+    softcap: float | None
+    added_TS: np.ndarray | None  # what relative positions add to the scores
+    causal: bool
     kv_head: int
     frequency_P: np.ndarray
 
     @classmethod
-    def of(cls, lens: LensState, *, at: At, layer: int, head: int) -> HeadRecord:
+    def of(cls, lens: LensState, *, at: At, layer: int, head: int, side: Side = "self") -> HeadRecord:
         """Read it from the recording of `at`."""
         model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
-        config, path = model.config, f"blocks.{layer}.attention"
+        config, path = model.config, path_of(model.config, layer, side)
         kv_head = head * config.n_kv_heads // config.n_heads
-        turned = "_rotated" if config.position.kind == "rotary" else ""
+        turned = "_rotated" if is_rotated(config, layer, side) else ""
         columns = slice(head * config.head_dim, (head + 1) * config.head_dim)
+        attention = attention_at(model, layer, side)
+        added_HTS = added_for_distance(model, len(arrays[f"{path}.scores"][head]), side)
         return cls(
             q_before_TK=arrays[f"{path}.query"][head],
             k_before_SK=arrays[f"{path}.key"][kv_head],
@@ -169,16 +209,23 @@ class HeadRecord:
             scores_TS=arrays[f"{path}.scores"][head],
             weights_TS=arrays[f"{path}.weights"][head],
             mix_TK=arrays[f"{path}.mix"][head],
-            output_DK=model.blocks[layer].attention.output.weight[:, columns].detach().float().numpy(),
-            scale=1 / math.sqrt(config.head_dim),
+            output_DK=attention.output.weight[:, columns].detach().float().cpu().numpy(),
+            scale=attention.scoring.scale,
+            softcap=attention.scoring.softcap,
+            added_TS=None if added_HTS is None else added_HTS[head],
+            causal=config.causal and side == "self",
             kv_head=kv_head,
-            frequency_P=rotary_frequencies(model),
+            frequency_P=rotary_frequencies(model, layer) if turned else np.zeros(0),
         )
 
     @property
     def rotary(self) -> bool:
         """Whether queries and keys are rotated by their positions (RoPE)."""
         return len(self.frequency_P) > 0
+
+    def bend(self, scores: np.ndarray) -> np.ndarray:
+        """Scaled products kept between minus and plus the soft cap; the same where there is none."""
+        return scores if self.softcap is None else self.softcap * np.tanh(scores / self.softcap)
 
     def exponentials(self, query: int) -> np.ndarray:
         """[S]: exp(score - the row's largest), so that none overflows; a masked score gives 0."""
@@ -189,27 +236,81 @@ class HeadRecord:
         return np.stack([query * self.frequency_P, key * self.frequency_P]).astype(np.float32)
 
 
-def rotary_frequencies(model: Decoder) -> np.ndarray:
+def path_of(config: ModelConfig, layer: int, side: Side) -> str:
+    """What the names of a side's arrays begin with in a layer. Raises RequestError for what the model does not have."""
+    check_choice("side", side, get_args(Side))
+    if side != "self" and config.encoder is None:
+        raise RequestError("this model has no encoder", found=f"side={side}", hint="leave side out")
+    encoder_layers = 0 if config.encoder is None else config.encoder.n_layers
+    check_index("layer", layer, encoder_layers if side == "encoder" else config.n_layers)
+    return {
+        "self": f"blocks.{layer}.attention",
+        "cross": f"blocks.{layer}.cross",
+        "encoder": f"encoder.blocks.{layer}.attention",
+    }[side]
+
+
+def attention_at(model: Decoder, layer: int, side: Side) -> Attention:
+    """The part of the model that computes a side in a layer."""
+    if side == "encoder":
+        assert model.encoder is not None, "whoever asks has checked it"
+        return model.encoder.blocks[layer].attention
+    found = model.blocks[layer].attention if side == "self" else model.blocks[layer].cross
+    assert found is not None, "whoever asks has checked it"
+    return found
+
+
+def is_rotated(config: ModelConfig, layer: int, side: Side) -> bool:
+    """Whether queries and keys turn to their positions there."""
+    return side != "cross" and config.rotation_at(0 if side == "encoder" else layer) is not None
+
+
+def added_for_distance(model: Decoder, num_positions: int, side: Side) -> np.ndarray | None:
+    """What relative positions add to the scores, [H, T, T]; None where nothing is added."""
+    if side == "cross":
+        return None
+    relative = model.relative if side == "self" or model.encoder is None else model.encoder.relative
+    place_T = torch.arange(num_positions, device=model.device)
+    with inference():
+        added_1HTS = relative(place_T[None, :, None], place_T)
+    return None if added_1HTS is None else added_1HTS[0].float().cpu().numpy()
+
+
+def steps_of(config: ModelConfig, side: Side = "self") -> tuple[Step, ...]:
+    """The steps from products to weights that this model has, in their order."""
+    missing = {"bent"} if config.attention.softcap is None else set()
+    missing |= {"added"} if config.position.kind != "relative" or side == "cross" else set()
+    return tuple(step for step in get_args(Step) if step not in missing)
+
+
+def rotary_frequencies(model: Decoder, layer: int = 0) -> np.ndarray:
     """[K/2] radians by which each pair is rotated from one position to the next; empty without RoPE."""
-    rotation = model.rotation
+    rotation = model.rotations.at(layer)
     if not isinstance(rotation, Rotation):
         return np.zeros(0)
     pair = torch.arange(0, rotation.head_dim, 2, dtype=torch.float32) / rotation.head_dim
     return rotation.stretch(1.0 / rotation.theta**pair).double().numpy()
 
 
-def describe_heads(model: Decoder, layer: int) -> dict:
-    """The heads of a layer, which of them share keys and values, the mask, and whether RoPE and QK-norm are used."""
+def describe_heads(model: Decoder, layer: int, side: Side = "self") -> dict:
+    """The heads of a layer, which of them share keys and values, the mask, and how scores come about."""
     config = model.config
     shared = config.n_heads // config.n_kv_heads
+    scoring = attention_at(model, layer, side).scoring
     return {
+        "side": side,
         "heads": config.n_heads,
         "groups": [list(range(g * shared, (g + 1) * shared)) for g in range(config.n_kv_heads)],
         "head_dim": config.head_dim,
-        "mask": "causal" if config.causal else "none",
-        "window": config.window_at(layer),
-        "rotary": config.position.kind == "rotary",
+        "mask": "causal" if config.causal and side == "self" else "none",
+        "window": config.window_at(layer) if side == "self" else None,
+        "both_sides": not config.causal,
+        "rotary": is_rotated(config, layer, side),
         "qk_norm": config.attention.qk_norm,
+        "scale": scoring.scale,
+        "own_scale": config.attention.scale is not None,
+        "softcap": scoring.softcap,
+        "steps": list(steps_of(config, side)),
     }
 
 
@@ -221,15 +322,20 @@ def habits(weights_TS: np.ndarray) -> dict:
     """
     num_queries, num_keys = weights_TS.shape
     far_TS = np.abs(np.arange(num_queries)[:, None] - np.arange(num_keys))
-    logs_TS = np.log2(weights_TS, out=np.zeros_like(weights_TS), where=weights_TS > 0)
     before = np.diagonal(weights_TS, offset=-1)
     return {
         "self": float(np.diagonal(weights_TS).mean()),
         "previous": float(before.mean()) if len(before) else 0.0,
         "first": float(weights_TS[:, 0].mean()),
         "distance": float((weights_TS * far_TS).sum(-1).mean()),
-        "entropy_bits": float(-(weights_TS * logs_TS).sum(-1).mean()),
+        "entropy_bits": entropy(weights_TS),
     }
+
+
+def entropy(weights_TS: np.ndarray) -> float:
+    """The mean entropy of a head's rows, in bits."""
+    logs_TS = np.log2(weights_TS, out=np.zeros_like(weights_TS), where=weights_TS > 0)
+    return float(-(weights_TS * logs_TS).sum(-1).mean())
 
 
 METHODS = {
@@ -239,3 +345,4 @@ METHODS = {
     "attention.writes": writes_of,
     "attention.cell": cell_of,
 }
+SHOWS = {**dict.fromkeys(METHODS, EVERY), "attention.writes": STRAIGHT}

@@ -25,11 +25,12 @@ from pellucid.engine.sampling.sampler import Sampler, build_sampler, log_probabi
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import ContextError, CorruptFileError, RequestError
-from pellucid.lens.logits_cache import LogitsCache
+from pellucid.lens.given import give
+from pellucid.lens.logits_cache import LogitRows, LogitsCache
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.tree import Node, Tree, parse
 from pellucid.settings import Layer, resolve
-from pellucid.tokens.prompt import Prompt, read_prompt
+from pellucid.tokens.prompt import Prompt
 from pellucid.tokens.tokenizer import Tokenizer
 
 NUM_SAMPLERS = 16  # kept because a sampler with mirostat remembers how surprising its choices were
@@ -46,9 +47,10 @@ class Branches:
     `step` and `choose` return the new nodes; the tree's current node is the last of them.
     """
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer) -> None:
+    def __init__(self, runner: Runner, tokenizer: Tokenizer, rows: LogitRows | None = None) -> None:
+        """`rows` computes the logits after some ids; by default the runner does."""
         self.runner, self.tokenizer = runner, tokenizer
-        self.tree, self.rows = Tree(), LogitsCache(runner)
+        self.tree, self.rows = Tree(), rows or LogitsCache(runner)
         self.name = secrets.token_hex(8)  # which tree this is: what a browser keeps of another is not about this one
         self.start: int | None = None  # the text that the lens was opened with: where a new page begins
         self.samplers: dict[SamplingSettings, Sampler] = {}
@@ -56,23 +58,38 @@ class Branches:
     def plant(self, prompt: Prompt) -> Node:
         """Add a prompt, text or ids, as a new root. Raises ContextError when the context cannot hold it.
 
-        A bidirectional model takes a prompt too: it can be looked at, but not continued.
+        A bidirectional model takes a prompt too: it can be looked at, but not continued. A model with an encoder reads
+        the prompt as its source, and begins to write.
         """
-        ids = read_prompt(prompt, self.tokenizer)
+        ids = give(prompt, self.tokenizer, self.runner.config)
         check_known(self.runner.config, ids)
         context_length = self.runner.config.context_length
-        if len(ids) > context_length:
+        length = len(ids) - self._writes
+        if length > context_length:
             raise ContextError(
                 "the prompt is longer than the context of this model",
-                found=counted(len(ids), "token"),
+                found=counted(length, "token"),
                 where=f"context_length={context_length}",
                 hint=f"shorten it to {context_length} tokens or fewer",
             )
         return self.tree.plant(ids, prompt if isinstance(prompt, str) else None)
 
-    def row(self, node: int, position: int | None = None, *, rows: LogitsCache | None = None) -> np.ndarray:
+    def source(self, node: int) -> tuple[int, ...]:
+        """The ids that an encoder reads: those of the prompt; none without an encoder."""
+        return self.tree.path(node)[0].ids[:-1] if self._writes else ()
+
+    def ids(self, node: int) -> tuple[int, ...]:
+        """The row of a node: all ids from the first of the prompt, or of what the decoder writes."""
+        return self.tree.text_ids(node)[len(self.source(node)) :]
+
+    @property
+    def _writes(self) -> int:
+        """The ids of a prompt that the decoder reads where there is an encoder: the one that it begins with."""
+        return int(self.runner.config.encoder is not None)
+
+    def row(self, node: int, position: int | None = None, *, rows: LogitRows | None = None) -> np.ndarray:
         """The logits after a node's text, [V], or after the id at an earlier `position`; `rows` computes them."""
-        ids = self.tree.text_ids(node)
+        ids, before = self.ids(node), len(self.source(node))
         place = len(ids) - 1 if position is None else position
         if not 0 <= place < len(ids):
             raise RequestError(
@@ -82,7 +99,8 @@ class Branches:
                 hint="count the positions from 0",
             )
         check_ids(self.runner.config, ids)
-        return (rows or self.rows).after(ids[: place + 1], self.tree.num_prompt(node))[0]
+        read = self.tree.text_ids(node)[: before + place + 1]
+        return (rows or self.rows).after(read, self.tree.num_prompt(node))[0]
 
     def sampler(self, settings: SamplingSettings) -> Sampler:
         """The sampler for these settings, which must have a seed."""
@@ -125,9 +143,7 @@ class Branches:
             raise RequestError("no token has this id", found=found, where=where, hint="give an id below vocab_size")
         ending, reason = self.replay(node, SamplingSettings())
         if reason == "context":
-            raise ContextError(
-                "the context is full", found=counted(len(self.tree.text_ids(node)), "token"), hint="go back"
-            )
+            raise ContextError("the context is full", found=counted(len(self.ids(node)), "token"), hint="go back")
         row_V, reading = self.rows.after(self.tree.text_ids(node), self.tree.num_prompt(node))
         return self.tree.add(
             node,
@@ -157,7 +173,7 @@ class Branches:
         """The stop conditions after they have seen the text up to this node, and the reason if it is already over."""
         root, *steps = self.tree.path(node)
         check_ids(self.runner.config, root.ids)
-        room = self.runner.config.context_length - len(root.ids)
+        room = self.runner.config.context_length - (self._writes or len(root.ids))
         ending = StopCondition(
             self.tokenizer,
             settings.stop,
@@ -182,7 +198,7 @@ class Branches:
             raise CorruptFileError("these branches belong to another model", found=found, where=where)
         for node in tree.nodes:
             check_known(self.runner.config, node.ids)
-            if node.text is not None and tuple(self.tokenizer.encode_prompt(node.text)) != node.ids:
+            if node.text is not None and give(node.text, self.tokenizer, self.runner.config) != node.ids:
                 raise CorruptFileError(
                     "the ids of a prompt are not those of its text", found=f"node {node.id}", where=where
                 )
@@ -190,9 +206,10 @@ class Branches:
         self.tree, self.name, self.start = tree, secrets.token_hex(8), None
 
     def _draw(self, node: int, settings: SamplingSettings) -> Account:
-        ids, num_prompt, sampler = self.tree.text_ids(node), self.tree.num_prompt(node), self.sampler(settings)
-        row_V, reading = self.rows.after(ids, num_prompt)
-        choice = sampler.choose(row_V, ids, num_prompt, keep_rows=True)
+        ids, before, sampler = self.ids(node), len(self.source(node)), self.sampler(settings)
+        num_prompt = self.tree.num_prompt(node)
+        row_V, reading = self.rows.after(self.tree.text_ids(node), num_prompt)
+        choice = sampler.choose(row_V, ids, num_prompt - before, keep_rows=True)
         return build_account(
             choice, sampler.stages, self.tokenizer, config=self.runner.config, position=len(ids), reading=reading
         )
@@ -203,8 +220,9 @@ def describe_node(branches: Branches, node: Node) -> dict[str, Any]:
     chip = chips_of(branches.tokenizer, node.ids[-1:])["chips"][0]
     text = node.text
     if node.parent is None and text is None:
-        text = branches.tokenizer.decode(node.ids)
-    return {**vars(node), "ids": list(node.ids), "token": chip, "text": text, "total": branches.tree.total(node.id)}
+        text = branches.tokenizer.decode(branches.source(node.id) or node.ids)
+    ids = node.ids[len(branches.source(node.id)) :] if node.parent is None else node.ids  # what the decoder reads
+    return {**vars(node), "ids": list(ids), "token": chip, "text": text, "total": branches.tree.total(node.id)}
 
 
 def describe_tree(branches: Branches) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pellucid.errors import CorruptFileError, RequestError
 from pellucid.lens.answer import Answer
 from pellucid.lens.branches import Branches, describe_node, describe_tree, read_sampling
 from pellucid.lens.interventions import afford
+from pellucid.lens.shows import ALONE, NEXT
 from pellucid.lens.state import LensState
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.tree import Node, dump
@@ -40,10 +41,9 @@ def prompt(lens: LensState, *, text: str) -> Answer:
 def path_of(lens: LensState, *, node: int) -> Answer:
     """The text from the prompt to a node as display tokens and groups, and the node of each token."""
     path = lens.tree.path(node)
-    owners = [step.id for step in path for _ in step.ids]
-    return Answer(
-        {**chips_of(lens.tokenizer, lens.tree.text_ids(node)), "nodes": owners, "num_prompt": len(path[0].ids)}
-    )
+    ids, before = lens.ids(node), len(lens.source(node))
+    owners = [step.id for step in path for _ in step.ids][before:]
+    return Answer({**chips_of(lens.tokenizer, ids), "nodes": owners, "num_prompt": len(path[0].ids) - before})
 
 
 def step(lens: LensState, *, node: int, sampling: dict[str, Any], count: int = 1) -> Answer:
@@ -108,3 +108,4 @@ METHODS = {
     "branches.save": save,
     "branches.load": load,
 }
+SHOWS = {**dict.fromkeys(METHODS, None), "step": NEXT, "choose": NEXT, "beam": ALONE}

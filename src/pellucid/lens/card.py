@@ -10,6 +10,7 @@ import torch
 
 from pellucid.lens.answer import Answer
 from pellucid.lens.replay import explainer_of, tell
+from pellucid.lens.shows import Shown
 from pellucid.lens.state import LensState
 from pellucid.lens.vocabulary import embedding_norms
 from pellucid.tokens.browse import kind_of, read_ranks
@@ -55,3 +56,4 @@ def card(lens: LensState, *, id: int) -> Answer:
 
 
 METHODS = {"card": card}
+SHOWS: dict[str, Shown] = dict.fromkeys(METHODS, None)

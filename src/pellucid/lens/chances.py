@@ -6,7 +6,8 @@
     draws     the numbers u in [0, 1) that a seed gives for a position, those of `pellucid generate --seed`
 
 All V tokens count. A softmax over only the first 50 would give wrong probabilities, and more so at a high temperature.
-The row is the one that the engine draws from, not a second computation.
+The row is the one that the engine draws from, not a second computation. A model that sees both sides predicts a token
+that is hidden in its text: its row is read there, from the recording.
 
 Axes: V vocabulary.
 """
@@ -25,23 +26,19 @@ from pellucid.engine.sampling.stage import History
 from pellucid.keyed_random import uniform
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import read_sampling
-from pellucid.lens.logits_cache import LogitsCache
+from pellucid.lens.shows import EVERY
 from pellucid.lens.state import LensState
 
 NUM_CANDIDATES = 24
 
 
-def row_at(lens: LensState, at: At, position: int | None = None) -> np.ndarray:
-    """The logits after a node's text (or after an earlier position of it) under a checkpoint, float32 [V]."""
-    opened = at.checkpoint in (None, lens.models.step)
-    rows = None if opened else LogitsCache(lens.models.open(at.checkpoint).runner)
-    return lens.branches.row(at.node, position, rows=rows)
-
-
 def logits(lens: LensState, *, at: At, position: int | None = None) -> Answer:
-    """The whole row of logits after a position, for the sampler stages that the page computes itself."""
-    row_V = row_at(lens, at, position)
-    place = len(lens.ids(at.node)) - 1 if position is None else position
+    """The whole row of logits after a position, for the sampler stages that the page computes itself.
+
+    Of a model that sees both sides it is the row of the token that is hidden at the position.
+    """
+    row_V = lens.row_at(at, position)
+    place = lens.predicted_place(at.node) if position is None else position
     known = min(lens.tokenizer.vocab_size, len(row_V))
     return Answer({"position": place, "known": known}, {"logits": row_V})
 
@@ -50,7 +47,8 @@ def chances(lens: LensState, *, at: At, sampling: dict[str, Any], count: int = N
     """The result of each of the engine's sampler stages: figures of the whole row, and the likeliest tokens."""
     ids, settings = lens.ids(at.node), settle_seed(read_sampling(sampling))
     sampler = build_sampler(lens.runner.config, lens.tokenizer, settings)
-    told = account_chain(row_at(lens, at), sampler, ids, lens.tree.num_prompt(at.node), count)
+    num_prompt = lens.tree.num_prompt(at.node) - len(lens.source(at.node))
+    told = account_chain(lens.row_at(at), sampler, ids, num_prompt, count)
     for candidate in told["candidates"]:
         candidate["label"] = lens.label(candidate["id"])
     return Answer({**told, "chain": sampler.chain, "seed": settings.seed})
@@ -104,3 +102,4 @@ def draw_many(seed: int, position: int, count: int) -> np.ndarray:
 
 
 METHODS = {"logits": logits, "chances": chances, "draws": draws}
+SHOWS = dict.fromkeys(METHODS, EVERY)

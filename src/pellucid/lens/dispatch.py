@@ -30,6 +30,7 @@ from pellucid.lens import (
     card,
     chances,
     embedding_map,
+    experts,
     logit_lens,
     neurons,
     replay,
@@ -43,11 +44,13 @@ from pellucid.lens import (
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import describe_tree
 from pellucid.lens.fields import Method, read_fields
+from pellucid.lens.given import mask_name
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.models import Models, open_models
 from pellucid.lens.page import export
 from pellucid.lens.questions import list_questions
 from pellucid.lens.record import describe_model
+from pellucid.lens.shows import PLAIN, Shown, check_shown
 from pellucid.lens.state import MOST_TRACES, LensState
 from pellucid.lens.trace import TracePage
 from pellucid.setting_values import nearest
@@ -67,6 +70,7 @@ PARTS = (
     logit_lens,
     attention,
     neurons,
+    experts,
     timeline,
     training_step,
     export,
@@ -82,17 +86,23 @@ class Dispatch(LensState):
     def __init__(self, models: Models) -> None:
         super().__init__(models)
         self.methods: dict[str, Method] = {"about": about}
+        self.shows: dict[str, Shown] = {"about": None}
         for part in PARTS:
             self.methods |= part.METHODS
+            self.shows |= part.SHOWS
         self._lock = RLock()
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Answer:
-        """Answer one question. Raises RequestError for a method or a parameter that does not exist."""
+        """Answer one question. Raises RequestError for a method or a parameter that does not exist.
+
+        Raises NotShownError where the question does not know all axes of the model (`shows`).
+        """
         function = self.methods.get(method)
         if function is None:
             shown = method[:MOST_NAME]
             raise RequestError(f"there is no question {shown!r}", hint=nearest(shown, list(self.methods)))
         read = read_fields(self.config, method, function, params)
+        check_shown(self.config, self.shows.get(method, PLAIN), method)
         with self._lock:
             return function(self, **read)
 
@@ -129,7 +139,11 @@ def about(lens: Dispatch) -> Answer:
         {
             "model": describe_model(opened.model, opened.about),
             "runner": {"name": lens.runner.name, "exact": lens.runner.exact},
-            "tokenizer": {"kind": lens.tokenizer.kind, "size": lens.tokenizer.vocab_size},
+            "tokenizer": {
+                "kind": lens.tokenizer.kind,
+                "size": lens.tokenizer.vocab_size,
+                "mask": mask_name(lens.tokenizer),
+            },
             "run": str(lens.run.path) if lens.run else None,
             "checkpoints": [{"step": step, "loss": losses.get(step)} for step in lens.checkpoints],
             "tree": describe_tree(lens.branches),

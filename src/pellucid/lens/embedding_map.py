@@ -26,6 +26,7 @@ from torch import Tensor
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
 from pellucid.lens.card import nearest_rows
+from pellucid.lens.shows import Shown
 from pellucid.lens.state import LensState
 from pellucid.lens.umap_map import LANDMARKS, UmapJob
 from pellucid.store.checkpoint import load_checkpoint
@@ -202,3 +203,4 @@ def _word(lens: LensState, ids: Sequence[int]) -> dict[str, Any]:
 
 
 METHODS = {"map": map_of, "neighbours": neighbours_of, "map.training": training_of}
+SHOWS: dict[str, Shown] = dict.fromkeys(METHODS, None)

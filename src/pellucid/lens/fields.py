@@ -190,7 +190,7 @@ MOST: dict[str, Callable[[ModelConfig], int]] = {  # of whole numbers by their n
     "id": _last_id,
     "against": _last_id,
     "replacement": _last_id,
-    "layer": lambda config: config.n_layers - 1,
+    "layer": lambda config: max(config.n_layers, config.encoder.n_layers if config.encoder else 0) - 1,
     "head": lambda config: config.n_heads - 1,
     "query": _last_position,
     "key": _last_position,
@@ -198,7 +198,7 @@ MOST: dict[str, Callable[[ModelConfig], int]] = {  # of whole numbers by their n
     "source_position": _last_position,
     "other_position": _last_position,
     "position": lambda config: config.context_length,  # the position after the last token can be drawn too
-    "row": lambda config: max(2 * config.n_layers, 1_000),  # a row of the logit lens, or a row of the run's batch
+    "row": lambda config: max(3 * config.n_layers, 1_000),  # a row of the logit lens, or a row of the run's batch
     "count": lambda config: 100_000,
     "dims": lambda config: 3,
     "beams": lambda config: 16,

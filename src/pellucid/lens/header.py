@@ -7,7 +7,7 @@ values are taken at their word.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 
 class Chip(TypedDict):
@@ -49,6 +49,14 @@ class TracedModel(Origin):
     axes: Mapping[str, object]
 
 
+class SourceRow(TypedDict):
+    """The source that an encoder reads, as a row of tokens."""
+
+    text: str
+    tokens: list[Chip]
+    groups: list[ChipGroup]
+
+
 class ArrayKind(TypedDict):
     """What one array is like."""
 
@@ -57,7 +65,7 @@ class ArrayKind(TypedDict):
 
 
 class LikelyToken(TypedDict):
-    """A token that may come next, and its probability."""
+    """A token that may come next, or stand where one is hidden, and its probability."""
 
     id: int
     label: str
@@ -81,7 +89,10 @@ class TraceHeader(TypedDict):
     text: str
     tokens: list[Chip]
     groups: list[ChipGroup]
+    source: SourceRow | None  # of a model with an encoder
     arrays: Mapping[str, ArrayKind]
-    next: list[LikelyToken]  # the likeliest first
+    next: list[LikelyToken]  # the likeliest first; none where nothing is predicted
+    predicts: Literal["next", "hidden"]  # what follows a token, or a token that is hidden in the row
+    predicted: int | None  # the position whose prediction `next` is; None: no token is hidden
     logits_from: int  # the first position whose logits were kept
     checks: list[Check]

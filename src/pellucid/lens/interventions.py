@@ -5,7 +5,7 @@
     patch     replace the activation at one site by the one that the model computes for a second text
     sweep     the same for every head, or for every layer and position, one after the other
 
-The measure is the prediction after the last token: log p(A), or with a second token B the difference log p(A) - log
+The measure is the prediction after the last token (of a model that sees both sides: of a hidden one): log p(A), or with a second token B the difference log p(A) - log
 p(B). Effects are after - before, in nats. Each is an experiment with this model on this text: it says what the part
 does here, not what it is for. It is *not* a reading of attention weights, which say where a head looked and not what
 the answer depended on.
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import RequestError
+from pellucid.lens.reader import SourceReader
 from pellucid.lens.sites import Site, changing, find_site, watching
 from pellucid.model.context import Context
 from pellucid.model.device import inference
@@ -69,6 +70,11 @@ def row(model: Model, ids: Sequence[int]) -> Tensor:
     return torch.tensor([list(ids)], device=model.device)
 
 
+def asked_of(model: Model) -> int | None:
+    """The place whose prediction is asked; None: that after the last token."""
+    return model.place if isinstance(model, SourceReader) else None
+
+
 def ablate(model: Model, ids: Sequence[int], site: Site, how: How = "zero") -> Tensor:
     """Ablation: the next-token logits [V] when the activation at a site is replaced at every position.
 
@@ -101,18 +107,25 @@ def occlude(model: Model, ids: Sequence[int], target: Target, replacement: int |
 
     replacement=None   the token is left out, so all later tokens move forward by one position
     replacement=id     that token replaces it, and no token moves
+
+    NaN also for the hidden token itself, where that is what is predicted.
     """
-    num_ids = len(ids)
+    num_ids, asked = len(ids), asked_of(model)
     afford(model, num_ids * num_ids)
     before = target.read(predict(model, row(model, ids)))
+    effects_T = torch.full((num_ids,), torch.nan, device=before.device)
     if replacement is None and num_ids == 1:
-        return torch.full((1,), torch.nan)
+        return effects_T
     middle = () if replacement is None else (replacement,)
     variants = [[*ids[:place], *middle, *ids[place + 1 :]] for place in range(num_ids)]
-    rows = torch.tensor(variants, device=model.device)
-    # Rows in slices, so that a long text does not need T² positions at once.
-    after = torch.cat([target.read(predict(model, part)) for part in rows.split(max(1, 4096 // num_ids))])
-    return after - before
+    rows, first = torch.tensor(variants, device=model.device), 0 if asked is None else asked
+    earlier = model.moved(-1) if isinstance(model, SourceReader) and replacement is None else model
+    for reads, places in ((earlier, slice(0, first)), (model, slice(first + (asked is not None), num_ids))):
+        # LogitRows in slices, so that a long text does not need T² positions at once.
+        parts = rows[places].split(max(1, 4096 // num_ids)) if len(rows[places]) else ()
+        after = [target.read(predict(reads, part)) for part in parts]
+        effects_T[places] = torch.cat([*after, before[:0]]) - before
+    return effects_T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +138,17 @@ class Patched:
 
 
 def patch(
-    model: Model, ids: Sequence[int], source_ids: Sequence[int], site: Site, places: Sequence[tuple[int, int]]
+    model: Model,
+    ids: Sequence[int],
+    source_ids: Sequence[int],
+    site: Site,
+    places: Sequence[tuple[int, int]],
+    *,
+    second: Model | None = None,
 ) -> Patched:
     """Activation patching: run `ids` with activations of `source_ids` at one site; `places` are (to, from) positions.
 
+    `second` reads the second text, where that is asked about another place or reads another source.
     Raises RequestError for a position that a text does not have.
     """
     to, taken = [place[0] for place in places], [place[1] for place in places]
@@ -136,7 +156,7 @@ def patch(
         if any(not -size <= place < size for place in wanted):
             raise RequestError(f"the {name} has no such position", found=str(wanted), hint=f"it has {size} tokens")
     seen: list[Tensor] = []
-    source = predict(model, row(model, source_ids), watching(site, seen))[0]
+    source = predict(second or model, row(model, source_ids), watching(site, seen))[0]
 
     def put(x_BTN: Tensor) -> Tensor:
         copy = x_BTN.clone()
@@ -147,10 +167,19 @@ def patch(
     return Patched(before=before, after=predict(model, row(model, ids), changing(site, put))[0], source=source)
 
 
-def sweep(model: Model, ids: Sequence[int], source_ids: Sequence[int], target: Target, kind: SweepKind) -> Tensor:
+def sweep(
+    model: Model,
+    ids: Sequence[int],
+    source_ids: Sequence[int],
+    target: Target,
+    kind: SweepKind,
+    *,
+    second: Model | None = None,
+) -> Tensor:
     """The effect of patching each layer at each position alone: [L, T] in nats ("residual": [1+L, T], the input first).
 
-    Positions are matched from the end (the last with the last); NaN where the second text has no partner.
+    Positions are matched from the end (the last with the last); NaN where the second text has no partner. `second` reads
+    the second text, as in `patch`.
     """
     num_ids, shared = len(ids), min(len(ids), len(source_ids))
     sites = [find_site(model, kind, layer) for layer in range(model.config.n_layers)]
@@ -161,7 +190,7 @@ def sweep(model: Model, ids: Sequence[int], source_ids: Sequence[int], target: T
     effects = torch.full((len(sites), num_ids), torch.nan)
     for site, effect_T in zip(sites, effects, strict=True):
         seen: list[Tensor] = []
-        predict(model, source_BT, watching(site, seen))
+        predict(second or model, source_BT, watching(site, seen))
 
         def put(x_NTD: Tensor, source_TD: Tensor = seen[0][0]) -> Tensor:
             """Row i of the batch takes over one position: the i-th of those that have a partner."""

@@ -1,12 +1,14 @@
 """The logit lens: what the model would predict if it stopped after a layer, from the residual stream there.
 
     rows          the input (embedding, and position where it is added), then the residual stream after each attention
-                  and after each feed-forward: R = 2L + 1
+                  and after each feed-forward: R = 2L + 1 (3L + 1 where blocks look at a source in between)
     norm          |x|, the length of the stream
-    logit lens    softmax(head · final_norm(x)): the model's own last norm and head, applied to the stream of any row
+    logit lens    softmax(head · final_norm(x)): the model's own last norm and head, applied to the stream of any row;
+                  also its layer before the head and its soft cap, and no norm where blocks end with one
 
 The last row's reading is the model's real prediction. A reading of an earlier row is *not* what the model "thinks"
-there: it may hold the answer in a form that only later layers turn into logits.
+there: it may hold the answer in a form that only later layers turn into logits. A model that sees both sides is read at
+every place for the token that stands there; only where that is hidden is it a prediction.
 
 Axes: R rows · T positions · P positions read · D width · V vocabulary.
 Source: nostalgebraist 2020 (logit lens); Belrose et al. 2023 (rank, entropy and divergence by layer).
@@ -24,6 +26,7 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.readout import read_rows
 from pellucid.lens.record import record_trace
+from pellucid.lens.shows import EVERY
 from pellucid.lens.state import LensState
 from pellucid.lens.trace import Trace
 from pellucid.model.decoder import Decoder
@@ -92,7 +95,7 @@ def apart_of(lens: LensState, *, at: At, text: str, position: int, other_positio
     other_ids = tuple(lens.tokenizer.encode(text).ids)
     if not other_ids:
         raise RequestError("the second sentence has no token", found=repr(text), hint="type at least one word")
-    other = record_trace(model, lens.tokenizer, other_ids)
+    other = record_trace(model, lens.tokenizer, other_ids, source=lens.source(at.node))
     rows, others = (stream_rows(trace, model.config.n_layers) for trace in (lens.trace(at), other))
     check_index("position", position, len(rows[0][1]))
     check_index("other_position", other_position, len(other_ids))
@@ -111,8 +114,8 @@ def apart_of(lens: LensState, *, at: At, text: str, position: int, other_positio
 
 def stream_rows(trace: Trace, n_layers: int) -> list[tuple[str, np.ndarray]]:
     """The residual stream of every row by its name, each [T, D] float32."""
-    sublayers = [f"blocks.{layer}.{place}" for layer in range(n_layers) for place in ("middle", "output")]
-    return [(name, trace.arrays[name]) for name in ("input", *sublayers)]
+    sublayers = [f"blocks.{layer}.{place}" for layer in range(n_layers) for place in ("middle", "looked", "output")]
+    return [(name, trace.arrays[name]) for name in ("input", *sublayers) if name in trace.arrays]
 
 
 def read_lens(
@@ -191,3 +194,4 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 METHODS = {"logit_lens": readings_of, "logit_lens.cell": cell_of, "logit_lens.apart": apart_of}
+SHOWS = dict.fromkeys(METHODS, EVERY)

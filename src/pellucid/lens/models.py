@@ -19,7 +19,6 @@ from pellucid.errors import RequestError, TokenizerError
 from pellucid.events import NULL, Recorder
 from pellucid.files import file_sha256
 from pellucid.lens.header import Origin
-from pellucid.lens.shows import check_shown
 from pellucid.model.decoder import Decoder
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
 from pellucid.store.directory import weights_sha256
@@ -113,7 +112,6 @@ def open_models(
 def _open(
     checkpoint: Checkpoint, device: torch.device | str, recorder: Recorder, *, dtype: torch.dtype | None = None
 ) -> Opened:
-    check_shown(checkpoint.config, str(checkpoint.directory))
     model = load_model(checkpoint, device=device, dtype=dtype).eval()
     return Opened(model=model, runner=build_runner(model, recorder=recorder), checkpoint=checkpoint)
 

@@ -5,6 +5,9 @@
     score(v)      head[v] · (norm weight ⊙ centre(column[i]))        a token's score per unit of hidden[i]
     direct(v)     hidden[i] · score(v) / size                        what it adds to that token's logit at this position
 
+Where a norm stands behind the feed-forward, a column passes it first, divided by the size of all that the feed-forward
+wrote at the position. A layer of experts has no neurons that all tokens share: `experts` tells where each token went.
+
 `size` is what the final norm divides the last residual stream by. `direct` (direct logit attribution) is exact, but it
 does *not* include the neuron's effect through later layers (ablating the neuron shows both together).
 
@@ -19,11 +22,14 @@ from typing import Literal
 import numpy as np
 import torch
 
+from pellucid.errors import NotShownError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_choice, check_index
-from pellucid.lens.readout import both_ends, read_parts, stream_size
+from pellucid.lens.readout import both_ends, branch_size, pass_norm, read_parts, stream_size
+from pellucid.lens.shows import EVERY, STRAIGHT
 from pellucid.lens.state import LensState
 from pellucid.model.feed_forward import dense
+from pellucid.planning.config import ModelConfig
 
 CURVE_POINTS = 121
 """Points at which the activation curve is computed for drawing."""
@@ -38,6 +44,7 @@ def neurons_of(
     points], the activation function itself.
     """
     model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
+    check_dense(model.config, layer)
     mlp, path = dense(model.blocks[layer].mlp), f"blocks.{layer}.mlp"
     hidden_TF = arrays[f"{path}.hidden"]
     check_index("position", position, len(hidden_TF))
@@ -72,22 +79,37 @@ def neuron_of(
     `direct` is for `position` (by default the last). Arrays: hidden [T], this neuron at every position; column [D].
     """
     model, arrays = lens.model(at.checkpoint), lens.trace(at).arrays
+    check_dense(model.config, layer)
     check_index("index", index, model.config.d_ff)
     hidden_T = arrays[f"blocks.{layer}.mlp.hidden"][:, index]
     position = len(hidden_T) - 1 if position is None else position
     check_index("position", position, len(hidden_T))
     column_D = dense(model.blocks[layer].mlp).down.weight[:, index].detach().float().cpu().numpy()
-    scores_V = read_parts(model, column_D[None])[0]
+    norm, branch_D = model.blocks[layer].mlp_output_norm, arrays[f"blocks.{layer}.mlp.output"][position]
+    scores_V = read_parts(model, pass_norm(norm, branch_D, column_D[None]))[0]
     finished_TD = arrays[f"blocks.{model.config.n_layers - 1}.output"]
     size = float(stream_size(model, finished_TD[position : position + 1])[0])
     value = {
         **both_ends(lens, scores_V, float(hidden_T[position]) / size, count),
         "value": float(hidden_T[position]),
         "size": size,
+        "branch_size": branch_size(norm, branch_D),
         "position": position,
         "column_norm": float(np.linalg.norm(column_D)),
     }
     return Answer(value=value, arrays={"hidden": hidden_T, "column": column_D})
 
 
+def check_dense(config: ModelConfig, layer: int) -> None:
+    """Raise NotShownError for a layer whose feed-forward is a mixture of experts."""
+    check_index("layer", layer, config.n_layers)
+    if config.has_experts(layer):
+        raise NotShownError(
+            "each token is sent to experts of its own in this layer: it has no neurons that all tokens share",
+            found=f"layer {layer}",
+            hint="`experts` tells where each token went",
+        )
+
+
 METHODS = {"neurons": neurons_of, "neuron": neuron_of}
+SHOWS = {"neurons": EVERY, "neuron": STRAIGHT}

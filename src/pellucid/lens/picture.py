@@ -33,11 +33,14 @@ def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kind
 
     axes = header["model"]["axes"]
     layer %= axes["n_layers"]
-    weights_HTT = arrays[f"blocks.{layer}.attention.weights"][:MOST_HEADS]
+    source = header.get("source")
+    weights_HTS = arrays[f"blocks.{layer}.{'cross' if source else 'attention'}.weights"][:MOST_HEADS]
     fonts = find_fonts()
-    labels = [drawable(chip["label"], chip["id"], fonts) for chip in header["tokens"]]
-    columns = math.ceil(math.sqrt(len(weights_HTT)))
-    rows = math.ceil(len(weights_HTT) / columns)
+    looking, looked_at = (
+        [drawable(chip["label"], chip["id"], fonts) for chip in row["tokens"]] for row in (header, source or header)
+    )
+    columns = math.ceil(math.sqrt(len(weights_HTS)))
+    rows = math.ceil(len(weights_HTS) / columns)
     with rc_context({**STYLE, "font.family": list(fonts)}):
         figure = Figure(figsize=(11.0, 5.5), layout="constrained")
         FigureCanvasAgg(figure)  # draws into memory: no window, no display needed
@@ -46,8 +49,9 @@ def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kind
         _draw_bars(left.subplots(), header, fonts)
         places = np.ravel(right.subplots(rows, columns, squeeze=False))
         for head, place in enumerate(places):
-            _draw_head(place, weights_HTT, head, labels)
-        right.suptitle(f"attention, layer {layer}: {len(weights_HTT)} of {axes['n_heads']} heads")
+            _draw_head(place, weights_HTS, head, looking, looked_at)
+        name = "attention to the source" if source else "attention"
+        right.suptitle(f"{name}, layer {layer}: {len(weights_HTS)} of {axes['n_heads']} heads")
         file = io.BytesIO()
         figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
     return file.getvalue()
@@ -55,24 +59,32 @@ def draw_trace(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray], kind
 
 def _draw_bars(place: Axes, header: Mapping[str, Any], fonts: Mapping[str, frozenset[int]]) -> None:
     best = header["next"][:NUM_BARS]
+    if not best:
+        place.set_axis_off()
+        place.set_title("no token is hidden")
+        return
     names = [drawable(bar["label"], bar["id"], fonts) for bar in best]
     bars = place.barh(range(len(best)), [bar["p"] for bar in best], color=PALETTE[0])
     place.bar_label(bars, labels=[f"{bar['p']:.3f}" for bar in best], padding=3)
     place.set_yticks(range(len(best)), names)
     place.invert_yaxis()
-    place.set(title="the next token", xlabel="probability", xlim=(0, best[0]["p"] * 1.2))
+    hidden = header.get("predicts") == "hidden"
+    title = f"the hidden token at {header['predicted']}" if hidden else "the next token"
+    place.set(title=title, xlabel="probability", xlim=(0, best[0]["p"] * 1.2))
     place.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_head(place: Axes, weights_HTT: np.ndarray, head: int, labels: Sequence[str]) -> None:
-    if head >= len(weights_HTT):
+def _draw_head(
+    place: Axes, weights_HTS: np.ndarray, head: int, looking: Sequence[str], looked_at: Sequence[str]
+) -> None:
+    if head >= len(weights_HTS):
         place.set_visible(False)
         return
-    place.imshow(weights_HTT[head], cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    place.imshow(weights_HTS[head], cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     place.set_title(f"head {head}", fontsize=8)
-    shown = range(len(labels)) if len(labels) <= 24 else []
-    place.set_xticks(shown, [labels[i] for i in shown], rotation=90, fontsize=6)
-    place.set_yticks(shown, [labels[i] for i in shown], fontsize=6)
+    for ticks, labels, turned in ((place.set_xticks, looked_at, 90), (place.set_yticks, looking, 0)):
+        shown = range(len(labels)) if len(labels) <= 24 else []
+        ticks(shown, [labels[i] for i in shown], rotation=turned, fontsize=6)
 
 
 def drawable(label: str, token_id: int, fonts: Mapping[str, frozenset[int]]) -> str:

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, get_args
+from typing import Any
 
 from pellucid.lens.answer import At
-from pellucid.lens.attention import Step
+from pellucid.lens.attention import Side, steps_of
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.page.html import Question
 from pellucid.lens.state import LensState
 from pellucid.planning.params import count_parameters
 
 MOST = 4_000  # questions; a file is full before that, but asking takes time too
-STEPS = tuple(reversed(get_args(Step)))  # of attention: the page shows the last one first
 MOST_READING = 2e10  # parameters times tokens that are read for one kind of reason: some seconds
 NUM_TOGETHER = 3  # neighbours whose likeness over training is drawn beside a token's
 NUM_NEURONS = 3  # of a layer that can be opened
@@ -38,6 +37,9 @@ def _list_all(lens: LensState, at: At) -> Iterator[Question]:
     yield from _of_position(lens, place, last, last)
     for layer in range(lens.config.n_layers):
         yield from _of_layer(lens, place, layer, last)
+    for side, layers in _sides(lens)[1:]:
+        for layer in range(layers):
+            yield from _of_heads(lens, place, layer, last, side)
     yield from _of_reasons(lens, place, last, last)
     yield from _of_training(lens, place)
     yield from lessons.list_questions(lens, place)
@@ -57,15 +59,20 @@ def _of_position(lens: LensState, place: dict[str, Any], position: int, last: in
     yield "replay", {"at": place, "position": position}
     yield "card", {"id": token}
     yield "vectors", {"at": place, "position": position}
-    yield "logits", {"at": place} if position == last else {"at": place, "position": position}
+    usual = lens.trace(At(node=place["node"], checkpoint=checkpoint)).header["predicted"]
+    asked = {} if position == (last if usual is None else usual) else {"position": position}
+    yield "logits", {"at": place, **asked}
     yield "draws", {"seed": 0, "position": position + 1, "count": 1}
     yield "draws", {"seed": 0, "position": position + 1, "count": 1000}
     yield "tokens", {"text": lens.tokenizer.decode(lens.ids(place["node"])[: position + 1])}
     if position == last:
         yield "logit_lens", {"at": place, "count": 40}
         yield "map", {"method": "pca", "dims": 2, "checkpoint": checkpoint}
-        yield "vectors.positions", {"checkpoint": checkpoint, "count": 64}
-    yield "logit_lens.cell", {"at": place, "row": 2 * lens.config.n_layers, "position": position, "count": 8}
+        ways = len({lens.config.rotation_at(layer) for layer in range(lens.config.n_layers)})
+        for layer in range(lens.config.n_layers if ways > 1 else 1):
+            yield "vectors.positions", {"checkpoint": checkpoint, "count": 64} | ({"layer": layer} if ways > 1 else {})
+    rows = (2 if lens.config.encoder is None else 3) * lens.config.n_layers
+    yield "logit_lens.cell", {"at": place, "row": rows, "position": position, "count": 8}
     near = ("neighbours", {"id": token, "checkpoint": checkpoint})
     yield near
     found = [neighbour["id"] for neighbour in lens.answer(*near).value["neighbours"][:NUM_TOGETHER]]
@@ -75,26 +82,48 @@ def _of_position(lens: LensState, place: dict[str, Any], position: int, last: in
 def _of_layer(lens: LensState, place: dict[str, Any], layer: int, position: int) -> Iterator[Question]:
     """The questions about the selected token in one layer."""
     here = {"at": place, "layer": layer}
-    yield "attention", {"at": {**place, "precision": "byte"}, "layer": layer}
-    by_value = ("neurons", {**here, "position": position, "count": 10, "by": "value"})
-    yield by_value
-    for neuron in lens.answer(*by_value).value["top"][:NUM_NEURONS]:
-        yield "neuron", {**here, "index": neuron["index"], "position": position, "count": 8}
+    if lens.config.has_experts(layer):
+        yield "experts", here
+    else:
+        by_value = ("neurons", {**here, "position": position, "count": 10, "by": "value"})
+        yield by_value
+        for neuron in lens.answer(*by_value).value["top"][:NUM_NEURONS]:
+            yield "neuron", {**here, "index": neuron["index"], "position": position, "count": 8}
+    yield from _of_heads(lens, place, layer, position)
     for head in range(lens.config.n_heads):
-        yield "attention.matrix", {**here, "head": head, "step": STEPS[0]}
-        yield "attention.row", {**here, "head": head, "query": position}
-        yield "attention.cell", {**here, "head": head, "query": position, "key": max(0, position - 1)}
         yield "vectors.hands", {**here, "head": head, "position": position, "part": "query"}
+
+
+def _sides(lens: LensState) -> list[tuple[Side, int]]:
+    """The kinds of heads, each with its number of layers; the page opens on the first."""
+    config = lens.config
+    if config.encoder is None:
+        return [("self", config.n_layers)]
+    return [("self", config.n_layers), ("cross", config.n_layers), ("encoder", config.encoder.n_layers)]
+
+
+def _of_heads(
+    lens: LensState, place: dict[str, Any], layer: int, position: int, side: Side = "self"
+) -> Iterator[Question]:
+    """The questions about all heads of a layer, and about the selected token in them."""
+    here = {"at": place, "layer": layer} | ({} if side == "self" else {"side": side})
+    yield "attention", {**here, "at": {**place, "precision": "byte"}}
+    query = position if side != "encoder" else len(lens.source(place["node"])) - 1
+    keys = len(lens.ids(place["node"]) if side == "self" else lens.source(place["node"]))
+    for head in range(lens.config.n_heads):
+        yield "attention.matrix", {**here, "head": head, "step": "weight"}
+        yield "attention.row", {**here, "head": head, "query": query}
+        yield "attention.cell", {**here, "head": head, "query": query, "key": min(max(0, query - 1), keys - 1)}
 
 
 def _of_cells(lens: LensState, place: dict[str, Any], query: int) -> Iterator[Question]:
     """The questions about every step and every cell of a query's attention rows."""
     heads = [(layer, head) for layer in range(lens.config.n_layers) for head in range(lens.config.n_heads)]
     for layer, head in heads:
-        for step in STEPS[1:]:
+        for step in reversed(steps_of(lens.config)[:-1]):  # the last is asked first
             yield "attention.matrix", {"at": place, "layer": layer, "head": head, "step": step}
     for layer, head in heads:
-        for key in reversed(range(query + 1)):
+        for key in reversed(range(query + 1 if lens.config.causal else len(lens.ids(place["node"])))):
             yield "attention.cell", {"at": place, "layer": layer, "head": head, "query": query, "key": key}
 
 
@@ -121,8 +150,9 @@ def _of_training(lens: LensState, place: dict[str, Any]) -> Iterator[Question]:
     node = place["node"]
     steps: list[int | None] = [*reversed(lens.checkpoints)] or [None]  # None: the one state there is
     yield "timeline", {}
-    if lens.run is not None:
-        yield "timeline.learned", {"at": {"node": node}, "id": lens.trace(At(node=node)).header["next"][0]["id"]}
+    likeliest = lens.trace(At(node=node)).header["next"]
+    if lens.run is not None and likeliest:
+        yield "timeline.learned", {"at": {"node": node}, "id": likeliest[0]["id"]}
     newest = steps[0]
     yield "training_step.rows", {"checkpoint": newest}
     yield "training_step", {"at": {"node": node, "checkpoint": newest}, "learning_rate": 0.01, "rule": "sgd"}

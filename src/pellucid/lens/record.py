@@ -6,11 +6,15 @@ its recorded input goes through the same block with a tap. This gives the same n
 x T weights in memory at once. There is no second implementation: every array is a tensor of the model itself, under the
 same name (`planning.layout`). Arrays are float32, which is exact for float16 and bfloat16 models.
 
-Axes: T positions · D width · H query heads · G key/value heads · K head width · F feed-forward width · V vocabulary.
+A model with an encoder reads two rows: the source, whose arrays begin with `encoder.`, and its own text.
+
+Axes: T positions · S source positions · D width · H query heads · G key/value heads · K head width · F feed-forward width ·
+V vocabulary.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,15 +26,16 @@ from torch import Tensor
 
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
-from pellucid.lens.header import Check, LikelyToken, Origin, TracedModel, TraceHeader
-from pellucid.lens.shows import check_shown
+from pellucid.lens.given import masked_places, spell
+from pellucid.lens.header import Check, LikelyToken, Origin, SourceRow, TracedModel, TraceHeader
+from pellucid.lens.shows import EVERY, check_shown, describe_axes
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.trace import SCHEMA, Trace, TracePage
-from pellucid.model.context import Context
+from pellucid.model.context import Context, EncodedSource
 from pellucid.model.core import ExplicitCore
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
-from pellucid.model.tap import Taps, kept
+from pellucid.model.tap import Tap, Taps, kept, no_tap
 from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.shapes import row_shapes
@@ -42,7 +47,7 @@ MOST_LOGITS = 4_000_000  # numbers; above, logits are kept for the last position
 NUM_NEXT = 20  # of the likeliest next tokens in a header
 MOST_DETAILS = 100_000_000  # numbers of layers' details that one recording holds
 NOWHERE: Origin = {"name": "", "sha256": None, "family": None, "checkpoint_step": None}  # a model that is in no file
-OF_STREAM = ("attention.output", "middle", "output")  # of a block: kept of every layer, whatever their size
+OF_STREAM = ("attention.output", "middle", "looked", "output")  # of a block: kept of every layer, whatever their size
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -57,17 +62,19 @@ def record_trace(
     tokenizer: Tokenizer,
     ids: Sequence[int],
     *,
+    source: Sequence[int] = (),
     text: str | None = None,
     about: Origin = NOWHERE,
     all_logits: bool = False,
     page: TracePage | None = None,
 ) -> LiveTrace:
-    """Record every activation between a row of tokens and the next token.
+    """Record every activation between a row of tokens and the next token, or one that is hidden in the row.
 
-    `text` is what the ids were encoded from, where that is known; `about` goes into the header's `model`. Logits of all
+    `source` are the ids that an encoder reads, where the model has one; `text` is what the ids were encoded from, where
+    that is known; `about` goes into the header's `model`. Logits of all
     positions are kept when they are at most 4 million numbers, or when asked for. `page` shows the trace as a page.
     Raises ContextError for a row that is longer than the context, RequestError for ids that the model does not have,
-    ModelError for a model that the lens does not show (`shows`).
+    NotShownError for a model with an axis that no array is named for (`shows`).
 
     >>> from pellucid.model.build import build
     >>> from pellucid.tokens.train import train_bpe
@@ -76,23 +83,39 @@ def record_trace(
     >>> trace["blocks.0.attention.weights"].shape, trace.header["text"]
     ((2, 2, 2), 'hi')
     """
-    check_shown(model.config)
-    check_row(model.config, ids)
-    recording = Recording(model, ids, all_logits=all_logits)
+    check_shown(model.config, EVERY)
+    for one in (ids, source) if model.config.encoder is not None else (ids,):
+        check_row(model.config, one)
+    recording = Recording(model, ids, source=source, all_logits=all_logits)
     row = chips_of(tokenizer, ids)
-    told = readable(tokenizer.decode_bytes(ids)) if text is None else text
+    masks = not model.config.causal
+    told = readable(spell(ids, tokenizer, masks=masks)) if text is None else text
+    place = predicted_place(model.config, tokenizer, ids)
     header: TraceHeader = {
         "schema": SCHEMA,
         "model": describe_model(model, about),
         "text": told,
         "tokens": row["chips"],
         "groups": row["groups"],
+        "source": _describe_source(tokenizer, source) if source else None,
         "arrays": {name: {"shape": shape, "dtype": "f4"} for name, shape in recording.shapes.items()},
-        "next": likeliest(tokenizer, recording["logits"][-1]),
+        "next": [] if place is None else likeliest(tokenizer, recording.logits_at(place)),
+        "predicts": "next" if model.config.causal else "hidden",
+        "predicted": place,
         "logits_from": len(ids) - recording.shapes["logits"][0],
-        "checks": [_decoding_check(tokenizer, ids, told), *recording.checks()],
+        "checks": [_decoding_check(tokenizer, ids, told, masks=masks), *recording.checks()],
     }
     return LiveTrace(header=header, arrays=recording, page=page)
+
+
+def predicted_place(config: ModelConfig, tokenizer: Tokenizer, ids: Sequence[int]) -> int | None:
+    """The place whose logits are a prediction: the last one, or the first hidden token; None where none is hidden."""
+    return len(ids) - 1 if config.causal else next(iter(masked_places(ids, tokenizer)), None)
+
+
+def _describe_source(tokenizer: Tokenizer, source: Sequence[int]) -> SourceRow:
+    row = chips_of(tokenizer, source)
+    return {"text": readable(tokenizer.decode_bytes(source)), "tokens": row["chips"], "groups": row["groups"]}
 
 
 def likeliest(tokenizer: Tokenizer, logits_V: np.ndarray) -> list[LikelyToken]:
@@ -135,22 +158,28 @@ def describe_model(model: Decoder, origin: Origin) -> TracedModel:
         **origin,
         "parameters": model.num_parameters,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "axes": axes | {"mask": "causal" if config.causal else "none"},
+        "axes": axes | describe_axes(config),
     }
 
 
 class Recording(Mapping[str, np.ndarray]):
-    """The arrays of one pass by name: residual stream and logits are kept, a layer's details computed on demand."""
+    """The arrays of one pass by name: residual stream and logits are kept, a layer's details computed on demand.
 
-    def __init__(self, model: Decoder, ids: Sequence[int], *, all_logits: bool = False) -> None:
-        self.model, self.ids = model, tuple(int(i) for i in ids)
-        self.shapes = array_shapes(model.config, len(ids), all_logits=all_logits)
+    A layer is named by its path: `blocks.3`, or `encoder.blocks.3`.
+    """
+
+    def __init__(
+        self, model: Decoder, ids: Sequence[int], *, source: Sequence[int] = (), all_logits: bool = False
+    ) -> None:
+        self.model, self.ids, self.source = model, tuple(map(int, ids)), tuple(map(int, source))
+        self.shapes = array_shapes(model.config, len(ids), num_source=len(source), all_logits=all_logits)
         self._stream: dict[str, Tensor] = {}
         self._row_error = 0.0
-        self._taps: dict[int, dict[str, Tensor]] = {}  # layers that nobody has asked for yet
-        num_details = sum(math.prod(shape) for name, shape in self.shapes.items() if name.startswith("blocks."))
+        self._taps: dict[str, dict[str, Tensor]] = {}  # layers that nobody has asked for yet
+        num_details = sum(math.prod(shape) for name, shape in self.shapes.items() if _layer_of(name))
         self._keeps_layers = num_details <= MOST_DETAILS
-        self._details: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()
+        self._details: OrderedDict[str, dict[str, np.ndarray]] = OrderedDict()
+        self._memory: EncodedSource | None = None
         self._record()
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -166,14 +195,23 @@ class Recording(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.shapes)
 
-    def layer(self, layer: int) -> dict[str, np.ndarray]:
+    def layer(self, path: str) -> dict[str, np.ndarray]:
         """All details of one layer, by full name; the layers used last are kept."""
-        if layer not in self._details:
-            self._details[layer] = self._open_layer(layer)
+        if path not in self._details:
+            self._details[path] = self._open_layer(path)
             while len(self._details) > 1 and sum(map(_size, self._details.values())) > MOST_DETAILS:
                 self._details.popitem(last=False)
-        self._details.move_to_end(layer)
-        return self._details[layer]
+        self._details.move_to_end(path)
+        return self._details[path]
+
+    def logits_at(self, place: int) -> np.ndarray:
+        """The logits of one position, [V], also where those of the last position alone were kept."""
+        first = len(self.ids) - self.shapes["logits"][0]
+        if place >= first:
+            return self["logits"][place - first]
+        with inference():
+            last_TD = self._stream_after(self.model.config.n_layers)
+            return _numbers(read_stream(self.model, last_TD[place : place + 1])[0])
 
     @property
     def num_kept(self) -> int:
@@ -199,13 +237,18 @@ class Recording(Mapping[str, np.ndarray]):
 
     def _record(self) -> None:
         with inference():
-            x_BTD = self.model.hidden(self._ids_BT(), Context(core=ExplicitCore(), tap=self._hear))
+            if self.model.encoder is not None:
+                self._memory = self.model.encode(self._row(self.source), self._context())
+            x_BTD = self.model.hidden(self._row(self.ids), self._context())
             rows_TD = x_BTD[0] if self.shapes["logits"][0] == len(self.ids) else x_BTD[0, -1:]
-            self._stream["logits"] = read_head(self.model, rows_TD)
+            self._stream["logits"] = read_head(self.model, rows_TD, self._hear_last)
+
+    def _context(self) -> Context:
+        return Context(core=ExplicitCore(), tap=self._hear, memory=self._memory)
 
     def _hear(self, name: str, x: Tensor) -> Tensor:
         """The tap: keep the stream, keep layer details when they are small, and check that attention rows sum to 1."""
-        if name.endswith(".attention.weights"):
+        if name.endswith(".weights"):
             self._row_error = max(self._row_error, float((x.float().sum(-1) - 1).abs().max()))
         if _is_of_stream(name):
             self._stream[name] = kept(name, x)[0]
@@ -213,27 +256,39 @@ class Recording(Mapping[str, np.ndarray]):
             self._taps.setdefault(_layer_of(name), {})[name] = x
         return x
 
+    def _hear_last(self, name: str, x_TD: Tensor) -> Tensor:
+        self._stream[name] = kept(name, x_TD)
+        return x_TD
+
     def _stream_after(self, num_blocks: int) -> Tensor:
         """The residual stream [T, D] after that many blocks."""
         return self._stream["input" if num_blocks == 0 else f"blocks.{num_blocks - 1}.output"]
 
-    def _open_layer(self, layer: int) -> dict[str, np.ndarray]:
-        taps: Mapping[str, Tensor] | None = self._taps.pop(layer, None)
+    def _open_layer(self, path: str) -> dict[str, np.ndarray]:
+        taps: Mapping[str, Tensor] | None = self._taps.pop(path, None)
         if taps is None:
             heard = Taps()
             with inference():
-                this_pass = self.model.open_pass(self._ids_BT(), Context(core=ExplicitCore(), tap=heard))
-                self.model.blocks[layer](self._stream_after(layer)[None], this_pass)
-            taps = {name: x for name, x in heard.items() if not _is_of_stream(name)}
+                self._read_again(path, Context(core=ExplicitCore(), tap=heard, memory=self._memory))
+            taps = {name: x for name, x in heard.items() if _layer_of(name) == path and not _is_of_stream(name)}
         return {name: _numbers(x[0]) for name, x in taps.items()}
 
-    def _ids_BT(self) -> Tensor:
-        return torch.tensor([self.ids], device=self.model.device)
+    def _read_again(self, path: str, context: Context) -> None:
+        """Compute a layer again, from what entered it; an encoder is read whole."""
+        if path.startswith("encoder."):
+            self.model.encode(self._row(self.source), dataclasses.replace(context, memory=None))
+            return
+        layer = int(path.rpartition(".")[2])
+        this_pass = self.model.open_pass(self._row(self.ids), context)
+        self.model.blocks[layer](self._stream_after(layer)[None], this_pass)
+
+    def _row(self, ids: Sequence[int]) -> Tensor:
+        return torch.tensor([ids], device=self.model.device)
 
 
-def read_head(model: Decoder, x_TD: Tensor) -> Tensor:
+def read_head(model: Decoder, x_TD: Tensor, tap: Tap = no_tap) -> Tensor:
     """The logits [T, V] that the model's own head gives for the normed stream."""
-    return model.score(x_TD)
+    return model.score(x_TD, tap)
 
 
 def read_stream(model: Decoder, x_TD: Tensor) -> Tensor:
@@ -241,19 +296,28 @@ def read_stream(model: Decoder, x_TD: Tensor) -> Tensor:
     return read_head(model, model.final_norm(x_TD))
 
 
-def array_shapes(config: ModelConfig, T: int, *, all_logits: bool = False) -> dict[str, list[int]]:
+def array_shapes(config: ModelConfig, T: int, *, num_source: int = 0, all_logits: bool = False) -> dict[str, list[int]]:
     """Name -> shape of everything that a recording of T tokens holds, in the order of the computation."""
     num_scored = T if all_logits or T * config.vocab_size <= MOST_LOGITS else 1
-    shapes = row_shapes(config, num_tokens=T, num_scored=num_scored)
+    shapes = row_shapes(config, num_tokens=T, num_scored=num_scored, num_source=num_source)
+    if config.head.transform is not None:  # what the head reads is kept where it is scored
+        shapes["transform"] = (num_scored, config.d_model)
     return {name: list(shape) for name, shape in shapes.items()}
 
 
-def _layer_of(name: str) -> int:
-    return int(name.split(".")[1])
+def _layer_of(name: str) -> str:
+    """The path of the block that an array belongs to; empty for one of no block.
+
+    >>> _layer_of("encoder.blocks.3.mlp.up"), _layer_of("blocks.0.middle"), _layer_of("final_norm")
+    ('encoder.blocks.3', 'blocks.0', '')
+    """
+    before, blocks, after = name.partition("blocks.")
+    return f"{before}{blocks}{after.partition('.')[0]}" if blocks else ""
 
 
 def _is_of_stream(name: str) -> bool:
-    return not name.startswith("blocks.") or name.split(".", 2)[2] in OF_STREAM
+    path = _layer_of(name)
+    return not path or name.removeprefix(f"{path}.") in OF_STREAM
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:
@@ -271,8 +335,8 @@ def check(name: str, value: float, limit: float | None) -> Check:
     return {"name": name, "value": value, "limit": limit, "ok": limit is None or value <= limit}
 
 
-def _decoding_check(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> Check:
+def _decoding_check(tokenizer: Tokenizer, ids: Sequence[int], text: str, *, masks: bool) -> Check:
     """Check that the tokens decode to the text: the number of differences, any for a tokenizer that may lose text."""
-    data = readable(tokenizer.decode_bytes(ids))
+    data = readable(spell(ids, tokenizer, masks=masks))
     differing = sum(a != b for a, b in zip(data, text)) + abs(len(data) - len(text))
     return check("decoding", float(differing), 0.0 if tokenizer.exact else None)

@@ -12,6 +12,8 @@ from typing import Any
 from pellucid.counts import counted
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.given import text_at
+from pellucid.lens.shows import Shown
 from pellucid.lens.state import LensState
 from pellucid.tokens.browse import label_of, label_of_spelled
 from pellucid.tokens.explain import Explainer, How, MergesExplanation, WholeExplanation, read_signs
@@ -32,7 +34,7 @@ def explainer_of(lens: LensState) -> Explainer:
 def replay(lens: LensState, *, at: At, position: int) -> Answer:
     """The piece of the prompt that a token was cut out of, its tokens, and how they were found.
 
-    `piece` is None for a token that no text was cut into: a special one in front, or one that was appended.
+    `piece` is None for a token that no text was cut into: a special one, or one that the model wrote.
     """
     root, ids, tokenizer = lens.tree.path(at.node)[0], lens.ids(at.node), lens.tokenizer
     if position >= len(ids):
@@ -42,13 +44,14 @@ def replay(lens: LensState, *, at: At, position: int) -> Answer:
             where=counted(len(ids), "token"),
             hint="count the positions from 0",
         )
-    in_front = len(tokenizer.encode_prompt(""))
-    if root.text is None or not in_front <= position < len(root.ids):
+    found = None if root.text is None else text_at(root.text, position, tokenizer, lens.config)
+    if found is None:
         return Answer({"kind": tokenizer.kind, "piece": None})
-    piece, before = explainer_of(lens).piece_of(root.text, position - in_front)
+    text, place = found
+    piece, before = explainer_of(lens).piece_of(text, place)
     told = {"label": label_of_bytes(piece.text.encode()), "start": piece.start, "end": piece.end}
     tokens = [{"id": token.id, "label": label_of(tokenizer, token.id)} for token in piece.tokens]
-    first = in_front + before
+    first = position - place + before
     return Answer(
         {"kind": tokenizer.kind, "piece": told, "first": first, "tokens": tokens, "how": tell(tokenizer, piece.how)}
     )
@@ -118,3 +121,4 @@ def _tell_lattice(tokenizer: Tokenizer, how: UnigramExplanation) -> dict[str, An
 
 
 METHODS = {"replay": replay}
+SHOWS: dict[str, Shown] = dict.fromkeys(METHODS, None)

@@ -1,20 +1,26 @@
-"""Which models the lens can show: axis by axis, deny by default.
+"""Which models each question can show: axis by axis, deny by default.
 
-A panel draws formulas, and a formula that a model does not have would be a false picture. So the lens opens a model only
-when it knows each of its axes.
+A panel draws formulas, and a formula that a model does not have would be a false picture. So each part of the lens lists
+the axes that its questions know (`SHOWS`, beside its `METHODS`). Any model can be opened; a question about an axis that it
+does not know is refused in one sentence, and the other panels answer.
 """
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, TypeAlias, get_args
 
-from pellucid.errors import ModelError
+from pellucid.errors import NotShownError
 from pellucid.planning.axes import ANY, SIZES, TRAINING, Axes, misfits
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.feed_forward import FeedForwardKind
 from pellucid.planning.parts.norm import NormKind
 
-SHOWN: Axes = {
+Shown: TypeAlias = (
+    "Axes | None"  # None: the question is about tokens, files or rows of a table, whatever the model computes
+)
+
+# The axes of GPT, Llama and Qwen3: what a question knows that lists none of its own.
+PLAIN: Axes = {
     **SIZES,
     **TRAINING,
     "position.kind": ("none", "learned", "sinusoidal", "rotary"),
@@ -37,14 +43,106 @@ SHOWN: Axes = {
     "tied_head": (False, True),
     "causal": (False, True),
 }
+# What surrounds attention, and changes nothing of it.
+AROUND: Axes = {
+    "norm.placement": ("before", "after", "around"),
+    "norm.one_plus": (False, True),
+    "norm.first": (False, True),
+    "feed_forward.experts.count": ANY,
+    "feed_forward.experts.active": ANY,
+    "feed_forward.experts.width": ANY,
+    "feed_forward.experts.normalised": (False, True),
+    "feed_forward.experts.layers": ANY,
+    "feed_forward.experts.balance": ANY,
+    "head.bias": (False, True),
+    "head.transform.activation": get_args(FeedForwardKind),
+    "head.transform.bias": (False, True),
+    "head.scaled": (False, True),
+    "head.softcap": ANY,
+}
+EVERY: Axes = {
+    **PLAIN,
+    **AROUND,
+    "position.kind": ("none", "learned", "sinusoidal", "rotary", "relative"),
+    "position.window_theta": ANY,
+    "position.skipped": ANY,
+    "position.first": ANY,
+    "position.halves": (False, True),
+    "position.buckets": ANY,
+    "position.farthest": ANY,
+    "attention.scale": ANY,
+    "attention.softcap": ANY,
+    "attention.window.both_sides": (False, True),
+    "embedding.scaled": (False, True),
+    "embedding.segments": ANY,
+    "embedding.norm": (False, True),
+    "encoder.n_layers": ANY,
+}
+# The stream is read by one product: what its parts add to a score can be told apart.
+SUMS: Axes = {axis: values for axis, values in EVERY.items() if not axis.startswith(("head.transform", "head.softcap"))}
+# And what a part writes is changed by no later norm but the last one.
+STRAIGHT: Axes = {**SUMS, "norm.placement": ("before", "around")}
+NEXT: Axes = {**EVERY, "causal": (True,)}  # it predicts what follows
+# And reads nothing beside its text.
+ALONE: Axes = {axis: values for axis, values in NEXT.items() if not axis.startswith("encoder")}
 
 
-def check_shown(config: ModelConfig, where: str = "") -> None:
-    """Raise ModelError for a model that the lens would draw wrongly, with the axes that it does not know."""
-    if unknown := misfits(config, SHOWN):
-        raise ModelError(
-            "the lens does not show models of this kind yet",
-            found=", ".join(unknown),
-            where=where,
-            hint="pellucid generate, eval and plan take this model",
+def check_shown(config: ModelConfig, shown: Shown, where: str = "") -> None:
+    """Raise NotShownError where a question does not know all axes of a model; `where` names the question.
+
+    >>> from pellucid.planning.presets import preset
+    >>> check_shown(preset("gemma2-2b"), EVERY)
+    >>> check_shown(preset("gemma2-2b"), SUMS, "why.contrast")
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.NotShownError: the model bends its scores at the end: what one part adds to a score cannot be told apart
+      found: head.softcap=30.0
+      where: why.contrast
+      try:   the other panels show this model
+    """
+    unknown = [] if shown is None else misfits(config, shown)
+    if unknown:
+        raise NotShownError(
+            _why(_axis(unknown[0])), found=", ".join(unknown), where=where, hint="the other panels show this model"
         )
+
+
+WITH_REASONS = ("causal", "encoder", "head.transform", "head.softcap", "norm.placement")
+
+
+def _axis(misfit: str) -> str:
+    """The axis of a misfit, where it has a sentence of its own."""
+    return next((axis for axis in WITH_REASONS if misfit.startswith(axis)), "")
+
+
+def _why(axis: str) -> str:
+    """Why a panel does not apply to a model with that axis."""
+    return {
+        "causal": "this model sees its text from both sides at once: it predicts no next token",
+        "encoder": "this is not shown of a model that reads a source beside its text",
+        "head.transform": "a layer stands before the head: what one part adds to a score cannot be told apart",
+        "head.softcap": "the model bends its scores at the end: what one part adds to a score cannot be told apart",
+        "norm.placement": "norms stand behind the sums: what one part writes is changed by every later norm",
+        "": "this is not shown of models of this kind",
+    }[axis]
+
+
+def describe_axes(config: ModelConfig) -> dict[str, Any]:
+    """The axes beside sizes that a page draws a model by: those of other families, each at neutral where a model has none."""
+    experts, window, encoder = config.feed_forward.experts, config.attention.window, config.encoder
+    rotations = [config.rotation_at(layer) for layer in range(config.n_layers)]
+    return {
+        "mask": "causal" if config.causal else "none",
+        "both_sides": window is not None and window.both_sides,
+        "placement": config.norm.placement,
+        "scale": config.attention.scale,
+        "softcap": config.attention.softcap,
+        "embedding_scaled": config.embedding.scaled,
+        "rotations": len({*rotations}),
+        "rotated_layers": [layer for layer, rotary in enumerate(rotations) if rotary is not None],
+        "expert_layers": [layer for layer in range(config.n_layers) if config.has_experts(layer)],
+        "experts": None if experts is None else {"count": experts.count, "active": experts.active},
+        "encoder_layers": None if encoder is None else encoder.n_layers,
+        "head_transform": config.head.transform is not None,
+        "head_softcap": config.head.softcap,
+    }

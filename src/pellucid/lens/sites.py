@@ -7,6 +7,8 @@
     head       one head's mix of values, before the output projection        [B, T, K]
     neuron     one hidden activation of the feed-forward                     [B, T, 1]
 
+Where norms stand behind the branches (`norm.placement`), what a branch writes is changed before they see it.
+
 Ablation and patching use one mechanism: a tap (`model.tap`) that replaces the tensor at a site by a function of it. A
 tap belongs to one pass; neither the model's weights nor its parts are changed.
 
@@ -22,7 +24,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from pellucid.errors import RequestError
+from pellucid.errors import NotShownError, RequestError
 from pellucid.model.protocol import Model
 from pellucid.model.tap import Tap
 
@@ -56,6 +58,12 @@ def find_site(model: Model, kind: Kind, layer: int = 0, index: int | None = None
     if kind == "head":
         return Site(name=f"blocks.{layer}.attention.mix", part=(slice(None), _index(kind, index, config.n_heads)))
     if kind == "neuron":
+        if config.has_experts(layer):
+            raise NotShownError(
+                "each token is sent to experts of its own in this layer: it has no neurons that all tokens share",
+                found=f"layer={layer}",
+                hint="take the whole feed-forward: mlp",
+            )
         neuron = _index(kind, index, config.d_ff)
         return Site(name=f"blocks.{layer}.mlp.hidden", part=(..., slice(neuron, neuron + 1)))
     return Site(name=f"blocks.{layer}.output" if kind == "residual" else f"blocks.{layer}.{kind}.output")

@@ -13,10 +13,17 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TypeVar, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pellucid.engine.runners.runner import Runner
+from pellucid.errors import NotShownError, RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches
-from pellucid.lens.models import Models
+from pellucid.lens.given import mask_name, masked_places
+from pellucid.lens.logits_cache import LogitRows, LogitsCache, WholeRows
+from pellucid.lens.models import Models, Opened
+from pellucid.lens.reader import SourceReader
 from pellucid.lens.record import LiveTrace, record_trace
 from pellucid.lens.trace import TracePage
 from pellucid.lens.tree import Tree
@@ -38,9 +45,9 @@ class LensState(ABC):
 
     def __init__(self, models: Models) -> None:
         self.models = models
-        self.branches = Branches(self.runner, self.tokenizer)
+        self.branches = Branches(self.runner, self.tokenizer, self._rows(models.first))
         self._kept: dict[str, object] = {}
-        self._traces: OrderedDict[tuple[tuple[int, ...], str | None, int | None], LiveTrace] = OrderedDict()
+        self._traces: OrderedDict[tuple[object, ...], LiveTrace] = OrderedDict()
 
     @abstractmethod
     def answer(self, method: str, params: Mapping[str, object]) -> Answer:
@@ -82,14 +89,69 @@ class LensState(ABC):
         """The model at a step of the run; None is the one that was opened."""
         return self.models.open(checkpoint).model
 
+    def reader(self, at: At, place: int | None = None) -> SourceReader:
+        """The model at a step with the source of a node; `place` is the one whose prediction is asked (None: the last)."""
+        return SourceReader(model=self.model(at.checkpoint), source=self.source(at.node), place=place)
+
+    def row_at(self, at: At, position: int | None = None) -> NDArray[np.float32]:
+        """The logits after a node's text (or after an earlier position of it) under a checkpoint, float32 [V].
+
+        Of a model that sees both sides: those of the token that is hidden at a position, by default the first one.
+        """
+        if not self.config.causal:
+            return self.trace(at).arrays.logits_at(self.predicted_place(at.node, position))
+        opened = at.checkpoint in (None, self.models.step)
+        rows = None if opened else self._rows(self.models.open(at.checkpoint))
+        return self.branches.row(at.node, position, rows=rows)
+
+    def predicted_place(self, node: int, position: int | None = None) -> int:
+        """The position whose logits are a prediction: the one asked for, if it is one; by default the last, or the first hidden one.
+
+        Raises NotShownError for a token that the model sees, RequestError for a position that the text has not.
+        """
+        ids = self.ids(node)
+        last = len(ids) - 1
+        if position is not None and not 0 <= position <= last:
+            found = f"position {position}"
+            raise RequestError("the text has no such position", found=found, hint=f"give 0 to {last}")
+        if self.config.causal:
+            return last if position is None else position
+        hidden = masked_places(ids, self.tokenizer)
+        if position in hidden:
+            return position
+        if hidden and position is None:
+            return hidden[0]
+        mask = mask_name(self.tokenizer)
+        if hidden:
+            hint = f"give {hidden[0]}, or leave it out"
+        elif mask is None:
+            hint = "its tokenizer has no token that hides others"
+        else:
+            hint = f"write {mask} in place of a word, and select it"
+        raise NotShownError(
+            "this model predicts hidden tokens, and sees the token at this place",
+            found=f"hidden: {', '.join(map(str, hidden))}" if hidden else "no token is hidden",
+            hint=hint,
+        )
+
+    def _rows(self, opened: Opened) -> LogitRows:
+        """What computes the logits after some ids with a model."""
+        if self.config.encoder is not None:
+            return WholeRows(opened.model, opened.runner.name)
+        return LogitsCache(opened.runner)
+
     def ids(self, node: int) -> tuple[int, ...]:
-        """All ids from the first of the prompt to this node."""
-        return self.tree.text_ids(node)
+        """All ids from the first of the prompt to this node; beside an encoder, all that the decoder reads."""
+        return self.branches.ids(node)
+
+    def source(self, node: int) -> tuple[int, ...]:
+        """The ids that the encoder reads, where the model has one."""
+        return self.branches.source(node)
 
     def text(self, node: int) -> str | None:
-        """The text from the first of the prompt to this node; None for a prompt that was given as ids."""
+        """The text from the first of the prompt to this node; None for ids that were given, and for what a decoder writes."""
         root = self.tree.path(node)[0]
-        if root.text is None:
+        if root.text is None or self.config.encoder is not None:
             return None
         prompt, whole = (readable(self.tokenizer.decode_bytes(ids)) for ids in (root.ids, self.ids(node)))
         return root.text + whole.removeprefix(prompt)
@@ -98,12 +160,13 @@ class LensState(ABC):
         """The recording of a node's text under a checkpoint; the newest eight are kept."""
         step = None if at.checkpoint == self.models.step else at.checkpoint
         ids, text = self.ids(at.node), self.text(at.node)
-        key = (ids, text, step)
+        source = self.source(at.node)
+        key = (ids, source, text, step)
         if key not in self._traces:
             self._make_room()
             opened = self.models.open(step)
             self._traces[key] = record_trace(
-                opened.model, self.tokenizer, ids, text=text, about=opened.about, page=self.page(at)
+                opened.model, self.tokenizer, ids, source=source, text=text, about=opened.about, page=self.page(at)
             )
         self._traces.move_to_end(key)
         return self._traces[key]

@@ -28,6 +28,8 @@ from torch.nn import functional as F
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.logit_lens import check_index
+from pellucid.lens.shows import EVERY
 from pellucid.lens.state import LensState
 from pellucid.model.context import Context
 from pellucid.model.core import ExplicitCore
@@ -50,7 +52,7 @@ class Moment:
     ids: tuple[int, ...]
     logits_V: np.ndarray  # after one position
     position: int
-    surprise_T: np.ndarray  # -ln p of each true next token, [T - 1]
+    surprise_T: np.ndarray  # -ln p of each true next token, [T - 1]; empty where none is predicted
     weights_TS: np.ndarray | Quantized  # of one head
 
 
@@ -111,6 +113,8 @@ def timeline_at(
     lens: LensState, *, at: At, layer: int = 0, head: int = 0, position: int | None = None, text: int | None = None
 ) -> Answer:
     """A text at one step: logits after a position, loss (-ln p) at each true next token, one head's attention.
+
+    Of a model that sees both sides: the logits of a hidden token, and no loss, since no true token is known.
 
     `text=None` is the prompt at the checkpoint of `at`; a number is a probe text, at a step of the probes.
     """
@@ -176,11 +180,10 @@ def read_moment(lens: LensState, at: At, layer: int, head: int, position: int | 
     if text is not None:
         return recorded_moment(lens, at.checkpoint, layer, head, text)
     ids = lens.ids(at.node)
-    place = len(ids) - 1 if position is None else position
-    if not 0 <= place < len(ids):
-        raise RequestError("there is no such position", found=str(place), hint=f"0 to {len(ids) - 1}")
+    place = lens.predicted_place(at.node, position)
+    check_index("layer", layer, lens.config.n_layers)
     step = lens.models.step if at.checkpoint is None else at.checkpoint
-    return compute_moment(lens.model(at.checkpoint), ids, step, layer, head, place)
+    return compute_moment(lens.reader(at), ids, step, layer, head, place)
 
 
 def compute_moment(model: Model, ids: tuple[int, ...], step: int | None, layer: int, head: int, place: int) -> Moment:
@@ -195,7 +198,8 @@ def compute_moment(model: Model, ids: tuple[int, ...], step: int | None, layer: 
 
     with inference():
         logits_TV = model(row[None], Context(core=ExplicitCore(), tap=look)).logits_BTV[0].float()
-        surprise_T = F.cross_entropy(logits_TV[:-1], row[1:], reduction="none")
+        follows = logits_TV[:-1] if model.config.causal else logits_TV[:0]  # what it sees, it does not predict
+        surprise_T = F.cross_entropy(follows, row[1 : len(follows) + 1], reduction="none")
     return Moment(
         step=step,
         ids=ids,
@@ -309,3 +313,4 @@ METHODS = {
     "timeline.learned": timeline_learned,
     "timeline.map": timeline_map,
 }
+SHOWS = {**dict.fromkeys(METHODS, EVERY), "timeline": None, "timeline.map": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pellucid.lens.answer import Answer
+from pellucid.lens.shows import Shown
 from pellucid.lens.state import LensState
 from pellucid.lens.token_display import chips_of
 
@@ -21,3 +22,4 @@ def labels(lens: LensState) -> Answer:
 
 
 METHODS = {"tokens": tokens, "labels": labels}
+SHOWS: dict[str, Shown] = dict.fromkeys(METHODS, None)

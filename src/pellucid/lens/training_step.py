@@ -33,6 +33,7 @@ from pellucid.data.prepare import PREPARED, open_prepared
 from pellucid.data.settings import MOST_POOL, RowKind
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
+from pellucid.lens.shows import ALONE
 from pellucid.lens.state import LensState
 from pellucid.model.build import build_unfilled
 from pellucid.model.context import Context
@@ -159,11 +160,6 @@ def training_step(
 ) -> Answer:
     """One step on the prompt, or on a `row` the run read next; `position` chooses the bars, `matrix` the weights."""
     model = lens.model(at.checkpoint)
-    if not model.config.causal:
-        raise RequestError(
-            "this model sees both ways: it would be shown the token that it is to predict",
-            hint="one step is shown for models that predict the next token",
-        )
     ids = lens.ids(at.node) if row is None else _training_row(lens, at.checkpoint, row)
     step = take_step(model, ids, rate=learning_rate, rule=rule, bos_id=lens.tokenizer.bos_id)
     place = _position(step, position)
@@ -352,3 +348,4 @@ def row_ids(rows: TokenRows, row: int) -> list[int]:
 
 
 METHODS = {"training_step": training_step, "training_step.rows": rows_ahead}
+SHOWS = {"training_step": ALONE, "training_step.rows": None}  # another model's loss is of hidden tokens, or of pairs

@@ -13,6 +13,7 @@ import torch
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer
+from pellucid.lens.shows import Shown
 from pellucid.lens.state import LensState
 from pellucid.tokens.browse import SORTS, VocabularyEntry, find, known_sorts, list_tokens, order, sift
 
@@ -53,3 +54,4 @@ def _row(entry: VocabularyEntry, norm: float) -> dict[str, Any]:
 
 
 METHODS = {"vocabulary": vocabulary}
+SHOWS: dict[str, Shown] = dict.fromkeys(METHODS, None)

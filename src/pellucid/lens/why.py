@@ -1,7 +1,8 @@
 """The panel "Why": explain one prediction by ablation and activation patching (`interventions`) and by `attribution`.
 
 Every question takes `at` (which text, under which checkpoint), `predict_after` (the token whose next token is
-predicted; by default the last) and a target: `id` (by default the likeliest token) and, for "why A and not B",
+predicted, by default the last; of a model that sees both sides the hidden token that is predicted, by default the first) and
+a target: `id` (by default the likeliest token) and, for "why A and not B",
 `against`. Answers give probabilities, and effects in nats: +0.69 doubles a token's odds against all others.
 
 Axes: T positions · V vocabulary · L layers · H query heads.
@@ -19,6 +20,7 @@ from torch import Tensor
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.attribution import Baseline, Shares, contributions, gradient_x_input, integrated_gradients
+from pellucid.lens.given import give, masked_places
 from pellucid.lens.interventions import (
     NOTE,
     How,
@@ -32,6 +34,8 @@ from pellucid.lens.interventions import (
     row,
     sweep,
 )
+from pellucid.lens.reader import SourceReader
+from pellucid.lens.shows import EVERY, SUMS
 from pellucid.lens.sites import Kind, find_site
 from pellucid.lens.state import LensState
 from pellucid.lens.token_display import chips_of
@@ -47,10 +51,14 @@ NUM_LIKELIEST = 8  # candidates that an answer names, to choose A and B from
 class Prediction:
     """The subject of a question: a model, the ids it has read, and its prediction of the next one."""
 
-    model: Decoder
+    reader: SourceReader
     ids: tuple[int, ...]
     target: Target
     logits_V: Tensor
+
+    @property
+    def model(self) -> Decoder:
+        return self.reader.model
 
     def describe(self, lens: LensState) -> dict[str, Any]:
         """The target in words and numbers, and the sentence that accompanies every answer."""
@@ -62,7 +70,7 @@ class Prediction:
             "target": named[0],
             "against": named[1],
             "value": value,
-            "predict_after": len(self.ids) - 1,
+            "predict_after": len(self.ids) - 1 if self.reader.place is None else self.reader.place,
             "likeliest": [
                 _token(lens, one, self.logits_V)
                 for one in self.logits_V.topk(min(NUM_LIKELIEST, len(self.logits_V))).indices.tolist()
@@ -72,21 +80,12 @@ class Prediction:
 
 
 def _ask(lens: LensState, at: At, predict_after: int | None, token: int | None, against: int | None) -> Prediction:
-    model, ids = lens.model(at.checkpoint), tuple(lens.ids(at.node))
-    last = len(ids) - 1
-    if predict_after is not None and not 0 <= predict_after <= last:
-        raise RequestError(
-            "the text has no such position", found=f"predict_after={predict_after!r}", hint=f"give 0 to {last}"
-        )
-    if predict_after not in (None, last) and not model.config.causal:
-        raise RequestError(
-            "this model reads the whole row at once: only the prediction after the last token can be asked about",
-            found=f"predict_after={predict_after}", hint=f"give {last}, or leave it out",
-        )  # fmt: skip
-    ids = ids if predict_after is None else ids[: predict_after + 1]  # a causal model saw no more than these
-    logits_V = predict(model, row(model, ids))[0]
+    ids, place = tuple(lens.ids(at.node)), lens.predicted_place(at.node, predict_after)
+    ids = ids[: place + 1] if lens.config.causal else ids  # a causal model saw no more than these
+    reader = lens.reader(at, None if lens.config.causal else place)
+    logits_V = predict(reader, row(reader, ids))[0]
     target = Target(id=int(logits_V.argmax()) if token is None else token, against=against)
-    return Prediction(model=model, ids=ids, target=target, logits_V=logits_V)
+    return Prediction(reader=reader, ids=ids, target=target, logits_V=logits_V)
 
 
 def _token(lens: LensState, token: int, logits_V: Tensor) -> dict[str, Any]:
@@ -143,7 +142,7 @@ def ablate_of(
     """Ablation: the prediction without a head, a neuron, a layer's attention or its feed-forward."""
     removed, way = _choose("kind", kind, REMOVABLE), _choose("how", how, get_args(How))
     asked = _ask(lens, at, predict_after, id, against)
-    after_V = ablate(asked.model, asked.ids, find_site(asked.model, removed, layer, index), way)
+    after_V = ablate(asked.reader, asked.ids, find_site(asked.model, removed, layer, index), way)
     part = {"kind": kind, "layer": layer, "index": index, "how": how}
     return Answer({"part": part, **_compared(lens, asked, after_V, count)})
 
@@ -153,7 +152,7 @@ def heads_of(
 ) -> Answer:
     """Head ablation: the effect on the target of setting each head to zero, one at a time: effects [L, H]."""
     asked = _ask(lens, at, predict_after, id, against)
-    effects_LH = ablate_heads(asked.model, asked.ids, asked.target)
+    effects_LH = ablate_heads(asked.reader, asked.ids, asked.target)
     return Answer(asked.describe(lens), {"effects": _numbers(effects_LH)})
 
 
@@ -163,7 +162,7 @@ def occlude_of(
 ) -> Answer:  # fmt: skip
     """Occlusion: the effect on the target of removing each token, one at a time."""
     asked = _ask(lens, at, predict_after, id, against)
-    scores_T = occlude(asked.model, asked.ids, asked.target, replacement)
+    scores_T = occlude(asked.reader, asked.ids, asked.target, replacement)
     told = None if replacement is None else {"id": replacement, "label": lens.label(replacement)}
     return Answer({**asked.describe(lens), "replacement": told, "scores": scores_T.tolist()})
 
@@ -177,9 +176,11 @@ def gradient_of(
     start = _choose("baseline", baseline, get_args(Baseline))
     asked = _ask(lens, at, predict_after, id, against)
     if method == "integrated":
-        shares = integrated_gradients(asked.model, asked.ids, asked.target, baseline=start, steps=steps)
+        shares = integrated_gradients(
+            asked.model, asked.ids, asked.target, baseline=start, steps=steps, reads=asked.reader
+        )
     else:
-        shares = gradient_x_input(asked.model, asked.ids, asked.target)
+        shares = gradient_x_input(asked.model, asked.ids, asked.target, reads=asked.reader)
     return Answer({**asked.describe(lens), "method": method, **_shares(shares)})
 
 
@@ -193,7 +194,7 @@ def contrast_of(
 ) -> Answer:
     """Direct logit attribution: what each sub-layer adds for A (and against B); the sum is the logit or the lead."""
     asked = _ask(lens, at, predict_after, id, against)
-    shared = contributions(asked.model, asked.ids, asked.target)
+    shared = contributions(asked.model, asked.ids, asked.target, reads=asked.reader)
     parts = [{"name": name, "value": value} for name, value in shared.parts.items()]
     sums = {"parts": parts, "total": shared.total, "gap": shared.gap}
     return Answer({**asked.describe(lens), **sums}, {"heads": _numbers(shared.heads_LH)})
@@ -209,11 +210,12 @@ def patch_of(
     `position` (by default the last) receives the activation of the second text at `source_position` (by default its
     last).
     """
-    asked, source_ids = _ask(lens, at, predict_after, id, against), _second(lens, text)
+    asked = _ask(lens, at, predict_after, id, against)
+    source_ids, second = _second(lens, text, asked)
     to = len(asked.ids) - 1 if position is None else position
     taken = len(source_ids) - 1 if source_position is None else source_position
     patched_at = find_site(asked.model, _choose("site", site, get_args(Kind)), layer, index)
-    patched = patch(asked.model, asked.ids, source_ids, patched_at, [(to, taken)])
+    patched = patch(asked.reader, asked.ids, source_ids, patched_at, [(to, taken)], second=second)
     where = {"site": site, "layer": layer, "index": index, "position": to, "source_position": taken}
     compared = _compared(lens, asked, patched.after, count, source=patched.source)
     return Answer({**where, **compared, "source_tokens": chips_of(lens.tokenizer, source_ids)})
@@ -229,12 +231,13 @@ def sweep_of(
     text predicts.
     """
     swept = _choose("site", site, get_args(SweepKind))
-    asked, source_ids = _ask(lens, at, predict_after, id, against), _second(lens, text)
-    source_V = predict(asked.model, row(asked.model, source_ids))[0]
+    asked = _ask(lens, at, predict_after, id, against)
+    source_ids, second = _second(lens, text, asked)
+    source_V = predict(second, row(second, source_ids))[0]
     rival = int(source_V.argmax())
     if id is None and against is None and rival != asked.target.id:
         asked = replace(asked, target=Target(id=asked.target.id, against=rival))
-    effects = sweep(asked.model, asked.ids, source_ids, asked.target, swept)
+    effects = sweep(asked.reader, asked.ids, source_ids, asked.target, swept, second=second)
     names = [
         f"blocks.{layer}.{'output' if site == 'residual' else site}" for layer in range(asked.model.config.n_layers)
     ]
@@ -249,11 +252,22 @@ def sweep_of(
     return Answer(value, {"effects": _numbers(effects)})
 
 
-def _second(lens: LensState, text: str) -> list[int]:
-    ids = lens.tokenizer.encode_prompt(text)
+def _second(lens: LensState, text: str, asked: Prediction) -> tuple[tuple[int, ...], SourceReader]:
+    """The ids of a second text, and the model as it is asked about them.
+
+    Beside an encoder the second text is another source, and what the decoder reads stays the same.
+    """
     if not text:
         raise RequestError("the second text is empty", hint="type a text to take an activation from")
-    return ids
+    ids = give(text, lens.tokenizer, lens.config)
+    if lens.config.encoder is not None:
+        return asked.ids, replace(asked.reader, source=ids[:-1])
+    hidden = masked_places(ids, lens.tokenizer)
+    if lens.config.causal:
+        return ids, asked.reader
+    if not hidden:
+        raise RequestError("no token is hidden in the second text", hint="hide the same token as in the first")
+    return ids, replace(asked.reader, place=hidden[0])
 
 
 def _numbers(x: Tensor) -> np.ndarray:
@@ -278,3 +292,4 @@ METHODS = {
     "why.patch": patch_of,
     "why.sweep": sweep_of,
 }
+SHOWS = {**dict.fromkeys(METHODS, EVERY), "why.contrast": SUMS}

@@ -1,7 +1,7 @@
 """The list of lessons.
 
 First come the eight guided lessons of the lens, which use a model of the reader and have the page's numbers. Then come
-arithmetic (three experiments, six exercises), three trials on models that are trained for the lesson, and a measurement
+arithmetic (three experiments, six exercises), four trials on models that are trained for the lesson, and a measurement
 of tokenizers.
 
 No torch: a lesson's module is imported when the lesson is opened, so that the list appears at once.
@@ -150,6 +150,14 @@ ARITHMETIC_AND_TRIALS = (
     ),
     Lesson(
         number=len(GUIDED) + 13,
+        name="positions",
+        kind="trial",
+        title=Bilingual("Beyond the length it was trained on", "读到训练长度之外"),
+        function="positions:trial",
+        options=("--out", "--quick", "--text"),
+    ),
+    Lesson(
+        number=len(GUIDED) + 14,
         name="token-worth",
         kind="measurement",
         title=Bilingual("What is one token worth?", "一个词元值多少？"),

@@ -30,7 +30,8 @@ from pellucid.model.encoder import SourceEncoder
 from pellucid.model.head import Head, build_cap, build_transform
 from pellucid.model.mask import Causal, Everything, Mask, Near, Padding, Window, check_mask
 from pellucid.model.norm import build_norm
-from pellucid.model.output import Output
+from pellucid.model.output import Output, Pooled
+from pellucid.model.pooler import Pooler
 from pellucid.model.position import (
     AnyRelative,
     AnyRotation,
@@ -71,6 +72,7 @@ class Decoder(nn.Module):
         self.blocks = cast("Sequence[Block]", blocks)  # a type that ModuleList cannot state
         self.final_norm = build_norm(config.norm, config.d_model) if config.norm.last else nn.Identity()
         self.transform = build_transform(config)
+        self.pooler = None if config.pooler is None else Pooler(config, config.pooler)
         self.head = Head(config)
         self.cap = build_cap(config)
         self.mask: Mask = Causal() if config.causal else Everything()
@@ -80,14 +82,32 @@ class Decoder(nn.Module):
         """The logits at every position, or with `last_only` at the last real one alone: generation needs no others.
 
         Without a context this is a plain pass over whole rows, with dropout only in training mode (`model.train()`).
-        Raises RequestError for what is not a table of ids.
+        Raises RequestError for what is not a table of ids, and for a model that scores no tokens.
         """
         _check_ids(ids_BT)
+        if not self.config.head.tokens:
+            hint = "model.pooled(ids) gives what is known of a row, model.hidden(ids, context) a vector for each token"
+            raise RequestError("this model scores no tokens: it gives vectors", found="head.tokens=False", hint=hint)
         context = Context(training=self.training) if context is None else context
         this_pass = self.open_pass(ids_BT, context)
         x_BTD = self._read(ids_BT, this_pass)
+        pooled = None if self.pooler is None or last_only else self.pooler(x_BTD, this_pass.rows, this_pass.tap)
         logits_BTV = self.score(this_pass.rows.last(x_BTD) if last_only else x_BTD, this_pass.tap)
-        return Output(logits_BTV=this_pass.tap("logits", logits_BTV))
+        return Output(logits_BTV=this_pass.tap("logits", logits_BTV), pooled=pooled)
+
+    def pooled(self, ids_BT: Tensor, context: Context | None = None) -> Pooled:
+        """What is known of each row as a whole: its vector, and the scores that are read off it.
+
+        Raises RequestError for a model without a pooler, and for what is not a table of ids.
+        """
+        _check_ids(ids_BT)
+        if self.pooler is None:
+            hint = "lm.embed(texts) makes one of its tokens' vectors"
+            raise RequestError("this model has no vector for a whole row", found="no pooler", hint=hint)
+        context = Context(training=self.training) if context is None else context
+        this_pass = self.open_pass(ids_BT, context)
+        pooled: Pooled = self.pooler(self._read(ids_BT, this_pass), this_pass.rows, this_pass.tap)
+        return pooled
 
     @property
     def device(self) -> torch.device:

@@ -30,7 +30,11 @@ class Head(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        own = None if config.tied_head else nn.Parameter(torch.empty(config.vocab_size, config.d_model))
+        own = (
+            None
+            if config.tied_head or not config.head.tokens
+            else nn.Parameter(torch.empty(config.vocab_size, config.d_model))
+        )
         self.register_parameter("weight", own)
         self.register_parameter("bias", nn.Parameter(torch.empty(config.vocab_size)) if config.head.bias else None)
         self.scale = 1 / math.sqrt(config.d_model) if config.head.scaled else 1.0

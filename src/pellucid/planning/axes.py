@@ -55,10 +55,12 @@ NEUTRAL: Mapping[str, Any] = {
     "embedding.scaled": False,
     "embedding.segments": 0,
     "embedding.norm": False,
+    "head.tokens": True,
     "head.bias": False,
     "head.transform": None,
     "head.scaled": False,
     "head.softcap": None,
+    "pooler": None,
     "position.farthest": None,
     "encoder": None,
     "streams": None,
@@ -87,6 +89,6 @@ def said(axis: str, value: Any) -> str:
 
 def _fits(axis: str, value: Any, known: Axes) -> bool:
     groups = [axis[:end] for end, letter in enumerate(axis) if letter == "."]
-    if any(group in known for group in groups):  # the group itself is listed with its values, and being there is none
+    if any(known.get(group, ANY) is not ANY for group in groups):  # listed with its values, and being there is none
         return False
     return value in known[axis] if axis in known else axis in NEUTRAL and value == NEUTRAL[axis]

@@ -20,6 +20,7 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig
 from pellucid.planning.parts.feed_forward import FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
+from pellucid.planning.parts.pooler import PoolerConfig
 from pellucid.planning.parts.position import MOST_POSITIONS, Position, RelativeSines, Rotary
 from pellucid.planning.parts.streams import Streams
 from pellucid.settings import REQUIRED, Layer, Named, groups_in, nested, resolve, setting, type_hints
@@ -68,6 +69,7 @@ class ModelConfig(Named):
     norm: NormConfig = setting(NormConfig(), "")
     head: HeadConfig = setting(HeadConfig(), "")
     tied_head: bool = setting(True, "the output head is the token embedding, transposed")
+    pooler: PoolerConfig | None = setting(None, "one vector for a whole row, and what is read off it (none: none)")
     encoder: EncoderConfig | None = setting(
         None, "an encoder whose output the blocks read too (none: decoder or encoder alone)"
     )
@@ -143,6 +145,14 @@ class ModelConfig(Named):
             self._check_streams()
         if self.head.scaled and not self.tied_head:
             raise ModelError("only a tied head is scaled", found="head.scaled=True, tied_head=False")
+        if not self.head.tokens and not self.tied_head:
+            raise ModelError("a head that scores no tokens has no table", found="head.tokens=False, tied_head=False")
+        if self.pooler is not None and self.causal and self.head.tokens:
+            raise ModelError(
+                "a causal model scores the next token or has one vector for the row, not both",
+                found="causal=True, head.tokens=True, a pooler",
+                hint="set head.tokens=false for a causal model that is read as a whole",
+            )
 
     def _check_window(self, window: SlidingWindow) -> None:
         if self.causal == window.both_sides:
@@ -157,8 +167,9 @@ class ModelConfig(Named):
     def _check_encoder(self) -> None:
         """Raise ModelError for what an encoder–decoder cannot have: both sides share all axes but their number of blocks."""
         experts, rotary = self.feed_forward.experts, self.position
-        if not self.causal:
-            raise ModelError("beside an encoder stands a causal decoder", found="causal=False")
+        if not self.causal or not self.head.tokens:
+            found = f"causal={self.causal}, head.tokens={self.head.tokens}"
+            raise ModelError("beside an encoder stands a causal decoder that scores tokens", found=found)
         if self.attention.window or (experts and experts.layers) or (isinstance(rotary, Rotary) and rotary.skipped):
             raise ModelError(
                 "what differs from block to block is not known of an encoder beside a decoder",
@@ -175,6 +186,8 @@ class ModelConfig(Named):
             )
         beyond = {
             "encoder": self.encoder,
+            "pooler": self.pooler,
+            "head.tokens=False": not self.head.tokens,
             "attention.window": self.attention.window,
             "attention.softcap": self.attention.softcap,
             "feed_forward.experts": self.feed_forward.experts,

@@ -7,8 +7,9 @@ forward pass: the backward pass has two products (one for inputs, one for weight
 
 The embedding is a look-up and costs nothing; the head is counted, tied or not. *Not* counted is what is small beside
 the products: norms, softmax, rotations, the nonlinearity, biases, the optimizer (`muon_flops` counts Muon apart); nor what a core multiplies only to
-mask it away. Of two streams the second is counted as if every place were asked for (`asked_…`), where training asks for a
-part. The shorthand "6 x parameters x tokens" is close when the context is short beside the width.
+mask it away, nor what is computed once for a row (a pooler). Of two streams the second is counted as if every place were
+asked for (`asked_…`), where training asks for a part. The shorthand "6 x parameters x tokens" is close when the context
+is short beside the width.
 
 Source: Kaplan et al. 2020 §2.1; Chowdhery et al. 2022 appendix B (which counts a full, not a causal, context).
 """

@@ -18,6 +18,7 @@ from fractions import Fraction
 from pellucid.counts import counted
 from pellucid.errors import SettingsError
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.pooler import NUM_ANSWERS
 from pellucid.planning.parts.position import Learned, Relative
 
 OPERATIONS: Mapping[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
@@ -132,6 +133,8 @@ def _sizes_of_parts(config: ModelConfig) -> dict[str, int]:
         found |= {"same_or_other": 2, "n_held": config.streams.memory or config.context_length}
     if config.embedding.segments:
         found["n_segments"] = config.embedding.segments
+    if config.pooler is not None:
+        found |= {"n_answers": NUM_ANSWERS, "n_labels": len(config.pooler.labels)}
     if experts is not None:
         found |= {"n_experts": experts.count, "n_active": experts.active, "d_expert": experts.width}
     return found

@@ -30,6 +30,7 @@ from pellucid.planning.parts.embedding import (
 )
 from pellucid.planning.parts.feed_forward import describe_experts, describe_feed_forward
 from pellucid.planning.parts.norm import describe_norm
+from pellucid.planning.parts.pooler import describe_pooler
 from pellucid.planning.parts.position import describe_position
 from pellucid.planning.parts.streams import PATH, asked_steps, describe_distances, describe_question
 
@@ -108,6 +109,7 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
         blocks=tuple(_block(config, layer, core, cross=config.encoder is not None) for layer in range(config.n_layers)),
         last=(
             *((describe_norm(config.norm, "final_norm"),) if config.norm.last else ()),
+            describe_pooler(config.pooler, config.norm),
             describe_transform(config.head, config.norm),
             describe_head(config.head, tied=config.tied_head),
         ),

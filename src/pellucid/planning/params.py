@@ -46,7 +46,7 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
     """
     symbols = sizes(config)
     terms = [term(part, formula, symbols) for part, formula in _formulas(config)]
-    if config.tied_head:
+    if config.tied_head and config.head.tokens:
         terms.append(Term(name="head", formula="the token embedding, transposed", figures="tied", value=0))
     return ParameterCount(terms=tuple(terms))
 

@@ -133,9 +133,9 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
     told = Table(info, str(directory / INFO)).table("config", {})
     training_axes = {axis: told[axis] for axis in TRAINING_AXES if axis in told}
     described = read_object(directory / CONFIG)
-    family, config = read_config(described, where, more_axes=training_axes)
     files = [read_tensors(path) for path in weight_files(directory)]
     stored = {name: tensor for file in files for name, tensor in file.items()}
+    family, config = read_config(described, where, more_axes=training_axes, tensors=stored.keys())
     weights = to_ours(family, config, stored, str(directory))
     tokenizer = _read_tokenizer(directory, recorder)
     check_tokenizer(tokenizer, config, str(directory))
@@ -275,7 +275,7 @@ def _config_json(
 ) -> dict[str, Json]:
     name = str(dtype).removeprefix("torch.")
     return {
-        "architectures": [family.architecture],
+        "architectures": [family.architecture_of(config) if family.architecture_of else family.architecture],
         "model_type": family.model_type,
         **(_role_ids(tokenizer) if tokenizer else NO_IDS),
         **family.config_to_hf(config),  # last: RoBERTa's positions begin behind its id of padding

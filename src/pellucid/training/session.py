@@ -19,7 +19,7 @@ from torch import nn
 
 from pellucid.counts import counted
 from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, measure_loss
-from pellucid.evaluate.objective import OBJECTIVE, sight_of
+from pellucid.evaluate.objective import OBJECTIVE
 from pellucid.events import Event, Once
 from pellucid.settings import shallow
 from pellucid.store.checkpoint import TrainingFiles, load_checkpoint, load_training
@@ -59,7 +59,7 @@ class Finished:
     reason: str  # "finished", "patience", or the signal that stopped it
     checkpoint: Path | None  # the last one
     best: SavedStep | None  # the one that is used: the best on validation text, or the last
-    continues_text: bool  # whether the model predicts what comes next; else it fills in what is hidden
+    objective: str  # what the model learned, by its name: causal, masked, …
     opening: str  # a few of the text's own words, to begin with
 
 
@@ -153,7 +153,7 @@ class Session:
             reason=reason,
             checkpoint=None if latest is None else latest.directory,
             best=self.run.best() or latest,
-            continues_text=sight_of(self.plan.config) in ("before", "any order"),
+            objective=self.trainer.objective.name,
             opening=find_opening(self.opened.prepared.train, self.opened.tokenizer),
         )
 

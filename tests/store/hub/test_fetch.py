@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from encoders import NO_HEAD, bert, save_encoder, say_how, wordpiece
 from hub_server import BIG, ONE, SMALL, TWO, get, names_below
 from huggingface_hub import constants
 
@@ -294,3 +295,17 @@ def test_what_is_here_is_opened_without_loading_what_could_ask(hub, tmp_path, co
 def test_the_files_that_are_fetched_are_of_kinds_that_hold_no_program() -> None:
     endings = {Path(name).suffix for name in (*listing.BESIDE, listing.CONFIG, listing.WEIGHTS, listing.SHARDS)}
     assert endings == {".json", ".txt", ".model", ".safetensors"}
+
+
+def test_the_files_of_sentence_transformers_come_along_in_their_folders(hub, tmp_path) -> None:
+    tokenizer = wordpiece()
+    made = save_encoder(tmp_path / "there", bert(tokenizer, head=NO_HEAD), tokenizer)
+    say_how(made, pooling={"pooling_mode": "cls"}, max_seq_length=7)
+    more = {"1_Pooling/pytorch_model.bin": b"", "2_Dense/model.safetensors": b"", "../x/config.json": b"{}"}
+    files = {path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    hub.add("a/b", ONE, {**files, **more}, "main")
+    fetched = get()
+    assert names_below(fetched.path) == {*files} and "1_Pooling/config.json" in files
+    there, here = (pellucid.load(place, engine=PLAIN) for place in (made, "hf:a/b"))
+    assert here.embed(["the cat"]).how == there.embed(["the cat"]).how
+    assert (here.embed(["the cat"]).vectors == there.embed(["the cat"]).vectors).all()

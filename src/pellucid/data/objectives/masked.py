@@ -36,6 +36,7 @@ from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey, Scores
 from pellucid.data.objectives.settings import MaskedSettings
 from pellucid.data.whole_words import SingleTokens, WholeWords, Words
 from pellucid.errors import TokenizerError
+from pellucid.tokens.text_ids import text_ids
 from pellucid.tokens.tokenizer import Tokenizer
 
 Ids = NDArray[np.int64]
@@ -148,15 +149,6 @@ class MaskedObjective:
     @cached_property
     def _text_ids_N(self) -> Ids:
         return np.flatnonzero(self.is_text_V)
-
-
-def text_ids(tokenizer: Tokenizer) -> NDArray[np.bool_]:
-    """Which ids of a tokenizer stand for text, [V]: not the special ones, the unknown one, or those without a token."""
-    is_text_V = np.array([bool(spelled) for spelled in tokenizer.vocabulary.token_bytes])
-    is_text_V[[*tokenizer.specials.values()]] = False
-    if tokenizer.vocabulary.unknown_id is not None:
-        is_text_V[tokenizer.vocabulary.unknown_id] = False
-    return is_text_V
 
 
 def _read(model: ReadsBothSides, batch: Batch) -> Tensor:

@@ -32,9 +32,9 @@ from torch import Tensor
 from pellucid.data.batch import PaddedBatch, TokenRows
 from pellucid.data.draws import uniform_draws
 from pellucid.data.objectives.causal import nll
-from pellucid.data.objectives.masked import text_ids
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey, Scores
 from pellucid.data.objectives.settings import PermutationSettings
+from pellucid.tokens.text_ids import text_ids
 from pellucid.tokens.tokenizer import Tokenizer
 
 ORDER = 0  # the stream of draws

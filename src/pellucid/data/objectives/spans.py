@@ -33,7 +33,6 @@ from torch import Tensor
 from pellucid.data.batch import TokenRows
 from pellucid.data.draws import uniform_draws
 from pellucid.data.loader import ROUND_UP, width_for
-from pellucid.data.objectives.masked import text_ids
 from pellucid.data.objectives.protocol import RowKey
 from pellucid.data.objectives.seq2seq import (
     ReadsSource,
@@ -46,6 +45,7 @@ from pellucid.data.objectives.seq2seq import (
 from pellucid.data.objectives.settings import SpanSettings
 from pellucid.errors import TokenizerError
 from pellucid.tokens.prompt import decoder_start
+from pellucid.tokens.text_ids import text_ids
 from pellucid.tokens.tokenizer import Tokenizer
 
 CUTS, GAPS = range(2)  # streams of draws: where hidden tokens are cut into spans, where the spans go

@@ -15,7 +15,9 @@ from pellucid.lens.lessons import draw, embedding, heads, next_token, position, 
 from pellucid.lens.lessons.contents import PATH, find_entry
 from pellucid.lens.lessons.lesson_text import LessonText
 from pellucid.lens.lessons.task import LessonTask
+from pellucid.lens.shows import AROUND, PLAIN, Shown
 from pellucid.lens.state import LensState
+from pellucid.planning.axes import Axes
 
 WORKED_BY: dict[str, ModuleType] = {
     "token": token,
@@ -81,3 +83,6 @@ def complete_code(lens: LensState, at: At, code: str) -> str:
 
 
 METHODS = {"lessons": list_lessons, "lesson": open_lesson, "lesson.check": check}
+# Lessons work out attention as it is in GPT and Llama, and speak of the next token.
+TAUGHT: Axes = {**PLAIN, **AROUND, "causal": (True,)}
+SHOWS: dict[str, Shown] = {"lessons": None, "lesson": TAUGHT, "lesson.check": TAUGHT}

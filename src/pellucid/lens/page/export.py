@@ -23,6 +23,7 @@ from pellucid.lens.answer import Answer, At
 from pellucid.lens.page.html import MAX_BYTES, Language, Question, record_answers, render_html
 from pellucid.lens.page.program import find_program
 from pellucid.lens.questions import list_questions
+from pellucid.lens.shows import Shown
 from pellucid.lens.state import LensState
 
 CHANGES = {"prompt", "step", "choose", "beam", "undo", "go", "branches.save", "branches.load", "export", "open"}
@@ -99,3 +100,4 @@ def _language(asked: str) -> Language:
 
 
 METHODS = {"export": export}
+SHOWS: dict[str, Shown] = dict.fromkeys(METHODS, None)

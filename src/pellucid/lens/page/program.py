@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pellucid.errors import CorruptFileError, PellucidError, StoreError
 from pellucid.lens.answer import Answer
+from pellucid.words.catalogue import say
 
 BUILT = Path(__file__).parent / "built" / "lens.js"
 EXPORTS = re.compile(r"export\s*\{([^{}]*)\};?\s*$")
@@ -19,15 +20,22 @@ class Answerer(Protocol):
     def answer(self, method: str, params: dict[str, Any]) -> Answer: ...
 
 
-def told_of(error: BaseException, question: str) -> dict[str, str]:
-    """The message for the page about a failed question: the four sentences of an error, or a program error.
+IN_CHINESE = (
+    ("what", "what"),
+    ("found", "found"),
+    ("hint", "try"),
+)  # sentences of an error, by their names in the page
+
+
+def told_of(error: BaseException, question: str) -> dict[str, Any]:
+    """The message for the page about a failed question: the four sentences of an error, in both languages, or a program error.
 
     >>> told_of(ZeroDivisionError("a fault"), "record")["found"]
     'ZeroDivisionError: a fault'
     """
     if isinstance(error, PellucidError):
         told = error.to_dict()
-        return {**told, "hint": told["try"]}
+        return {**told, "hint": told["try"], "zh": {name: say("zh", "errors", told[key]) for name, key in IN_CHINESE}}
     return {
         "error": "Fault",
         "what": "the program has a fault here",

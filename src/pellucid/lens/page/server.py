@@ -250,7 +250,7 @@ def read_params(body: bytes) -> dict[str, Any]:
     return params
 
 
-def tell(told: dict[str, str], status: int) -> Response:
+def tell(told: dict[str, Any], status: int) -> Response:
     """A failure as JSON in plain ASCII, because a file name may contain characters that UTF-8 cannot encode."""
     return Response(json.dumps({"error": told}), status, media_type="application/json")
 

@@ -41,12 +41,18 @@ class HeadTransform(Named):
 class HeadConfig(Named):
     """How the head scores tokens, beside its table."""
 
+    tokens: bool = setting(True, "tokens are scored (no: the model gives vectors alone)")
     bias: bool = setting(False, "a bias for each token")
     transform: HeadTransform | None = setting(None, "a layer before the head (none: it reads the stream)")
     scaled: bool = setting(False, "the stream is divided by the root of its width first (T5's tied head)")
     softcap: float | None = setting(
         None, "scores are bent to lie between minus this and this: c · tanh(score / c)", above=0, high=MOST_SCALE
     )
+
+    def __post_init__(self) -> None:
+        if not self.tokens and (self.bias or self.transform or self.scaled or self.softcap):
+            found = "head.tokens=False with head.bias, head.transform, head.scaled or head.softcap"
+            raise ModelError("nothing stands around a head that scores no tokens", found=found)
 
 
 def describe_embedding(axes: EmbeddingConfig, *, tied: bool) -> Part:
@@ -93,6 +99,8 @@ def describe_transform(axes: HeadConfig, norm: NormConfig) -> Part:
 
 def describe_head(axes: HeadConfig, *, tied: bool) -> Part:
     """The scores of every token; a tied head is the embedding, transposed, and has no table of its own."""
+    if not axes.tokens:
+        return Part()
     table = TensorPlan(name="head.weight", part="head", axes=("vocab_size", "d_model"), group="head", start="head")
     bias = vector("head.bias", "head_bias", "vocab_size", start="zero")
     return Part(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pellucid.errors import FetchError, WeightsError
 from pellucid.store.directory import CONFIG, GENERATION, INFO, SHARDS, TRAINING_STATE, TRAINING_TENSORS, WEIGHTS
 from pellucid.store.hub.name import COMMIT, HubName, is_single
+from pellucid.store.sentence_files import FILES as SENTENCE_FILES
 from pellucid.tokens.formats.added_tokens import ADDED_FILE
 from pellucid.tokens.formats.find import GGUF, NAMED
 from pellucid.tokens.formats.merges import NAMES as PAIRS
@@ -32,6 +33,7 @@ BESIDE = (
     TRAINING_STATE,
     TRAINING_TENSORS,
     *TOKENIZER_FILES,
+    *SENTENCE_FILES,
 )  # what a model may have beside its weights
 SHARD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}\.safetensors")
 PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")

@@ -8,7 +8,7 @@ axis, and may lie transposed: that is all the difference there is between the fa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -21,9 +21,11 @@ from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, Axes, misfits, said
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import sizes
 from pellucid.planning.params import parameter_shapes
+from pellucid.settings import flatten
 from pellucid.store.names.fields import Fields
 
 HEAD = "lm_head.weight"
+ABSENT = frozenset(axis for axis, value in NEUTRAL.items() if value is None)  # groups that most models do not have
 WEIGHT_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -64,12 +66,14 @@ class Family:
 
     model_type: str
     architecture: str
+    architecture_of: Callable[[ModelConfig], str] | None = None  # where it depends on the model's heads
     axes: Axes  # what of ModelConfig this family can say, under dotted keys; no more
     equal: tuple[tuple[str, str], ...] = ()  # axes that this family cannot tell apart
     multiples: tuple[tuple[str, str], ...] = ()  # the first must be a multiple of the second
     needs: Mapping[str, Any] = field(
         default_factory=dict
     )  # axes of groups that every model of it has: those of a usual one
+    clashes: Callable[[ModelConfig], list[str]] = lambda config: []  # values that it has, and not together
     config_to_hf: Callable[[ModelConfig], dict[str, Any]]
     config_from_hf: Callable[
         [Fields], dict[str, Any]
@@ -81,6 +85,8 @@ class Family:
     repeats: Mapping[str, str] = field(
         default_factory=dict
     )  # other tensors that some files hold twice: name -> original
+    unused: Callable[[ModelConfig], tuple[str, ...]] = lambda config: ()  # what files hold and such a model never reads
+    older: Mapping[str, str] = field(default_factory=dict)  # how a name once ended -> how it ends today
 
     @property
     def meant(self) -> dict[str, Any]:
@@ -89,7 +95,9 @@ class Family:
         groups = {axis.rpartition(".")[0] for axis in self.needs}
         # What belongs to a group that a model may lack is left out, like what belongs to one kind of a group.
         first = {
-            axis: value for axis, value in listed.items() if axis.count(".") < 2 or axis.rpartition(".")[0] in groups
+            axis: value
+            for axis, value in listed.items()
+            if axis.rpartition(".")[0] in groups or (axis.count(".") < 2 and axis.partition(".")[0] not in ABSENT)
         }
         # The rest belongs to one kind of a group.
         chosen = {
@@ -106,12 +114,15 @@ class Family:
     def misfits(self, config: ModelConfig) -> list[str]:
         """The axes of `config` that this family does not support; none when it fits."""
         groups = sorted({axis.rpartition(".")[0] for axis in self.needs} - {""})
+        if not config.head.tokens:  # and nothing that stands around such a head
+            groups = [group for group in groups if not group.startswith("head.")]
         if absent := [said(group, None) for group in groups if attrgetter(group)(config) is None]:
             return absent + self.unsaid(config)
-        values = {axis: attrgetter(axis)(config) for pair in (*self.equal, *self.multiples) for axis in pair}
-        clashes = [pair for pair in self.equal if values[pair[0]] != values[pair[1]]]
-        clashes += [pair for pair in self.multiples if values[pair[0]] % values[pair[1]]]
-        return self.unsaid(config) + [f"{said(one, values[one])} with {said(two, values[two])}" for one, two in clashes]
+        there = dict(flatten(config)) | {name: getattr(config, name) for name in ("d_attention", "d_kv")}
+        clashes = [pair for pair in self.equal if {*pair} <= there.keys() and there[pair[0]] != there[pair[1]]]
+        clashes += [pair for pair in self.multiples if there[pair[0]] % there[pair[1]]]
+        together = [f"{said(one, there[one])} with {said(two, there[two])}" for one, two in clashes]
+        return self.unsaid(config) + together + self.clashes(config)
 
 
 def expand(table: Iterable[Stored], config: ModelConfig) -> list[Stored]:
@@ -183,14 +194,23 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
 
 
 def _with_prefix(family: Family, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if any(name.startswith(family.prefix) for name in tensors):
-        return dict(tensors)
-    return {name if name in family.heads else family.prefix + name: tensor for name, tensor in tensors.items()}
+    today = {_today(family, name, tensors): tensor for name, tensor in tensors.items()}
+    if any(name.startswith(family.prefix) for name in today):
+        return today
+    return {name if name in family.heads else family.prefix + name: tensor for name, tensor in today.items()}
+
+
+def _today(family: Family, name: str, names: Container[str]) -> str:
+    """The name of a tensor as it is called today, unless another of the `names` is called so."""
+    ending = next((ending for ending in family.older if name.endswith(ending)), "")
+    renamed = name.removesuffix(ending) + family.older.get(ending, "")
+    return name if renamed in names else renamed
 
 
 def _without_constants(family: Family, config: ModelConfig, found: dict[str, Tensor], where: str) -> dict[str, Tensor]:
     """Drop what old files store beside the weights, a tied head that repeats the embedding, and what else repeats."""
-    found = {name: tensor for name, tensor in found.items() if not family.ignored.search(name)}
+    unused = {*family.unused(config)}
+    found = {name: tensor for name, tensor in found.items() if name not in unused and not family.ignored.search(name)}
     embedding = next(entry.name for entry in family.layout(config) if entry.holds == ("embed.weight",))
     for head in family.heads if config.tied_head else ():
         if embedding in found and head in found and not torch.equal(found.pop(head), found[embedding]):

@@ -7,7 +7,7 @@ harmless, and any other stops the loading.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from pellucid.errors import ModelError
@@ -19,10 +19,14 @@ MOST_SHOWN = 12  # unknown keys in one message
 
 
 class Fields(Table):
-    """The keys of one config.json, read by kind and within bounds; what was read is remembered."""
+    """The keys of one config.json, read by kind and within bounds; what was read is remembered.
 
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+    `tensors` are the names of the weights beside it, which say what some config.json do not (None: not known).
+    """
+
+    def __init__(self, values: Mapping[str, Any], where: str, tensors: Collection[str] | None = None) -> None:
         super().__init__(values, where, "config.json")
+        self.tensors = tensors
         self.seen: set[str] = set()
 
     def require(self, name: str, *allowed: Any) -> None:

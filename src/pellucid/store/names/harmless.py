@@ -22,8 +22,8 @@ REASONS: Mapping[str, str] = {  # why -> the keys
     "ids of tokens: what they are for is settled with the tokenizer's roles, not in the network": """
         bos_token_id cls_token_id decoder_start_token_id eos_token_id mask_token_id pad_token_id sep_token_id
         unk_token_id""",
-    "the labels and the head of a classifier, which is not this model's head": """
-        classif_dropout classifier_dropout finetuning_task id2label label2id num_labels problem_type""",
+    "the labels of a classifier, which its family reads and no other model has": """
+        _num_labels classif_dropout classifier_dropout finetuning_task id2label label2id num_labels problem_type""",
     "training: how weights begin, what is left out by chance, what is kept for the backward pass": """
         activation_dropout attention_dropout attention_probs_dropout_prob attn_pdrop dropout embd_pdrop
         gradient_checkpointing hidden_dropout_prob initializer_range resid_pdrop tf_legacy_loss""",

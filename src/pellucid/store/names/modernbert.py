@@ -2,7 +2,7 @@
 
 Every third layer sees everything, the others a window to both sides, each kind with a rotary base of its own. Query, key
 and value lie in one matrix, gate and the other projection up in one. The first layer has no norm before its attention: the
-embedding has one.
+embedding has one. A classifier has the layer that else stands before the head over tokens behind the row's vector.
 
 Source: Warner et al. 2024; the key names are those of transformers' ModernBertConfig.
 """
@@ -15,6 +15,13 @@ from pellucid.planning.axes import ANY
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.position import Rotary
 from pellucid.store.names.activations import NAMES, read_activation
+from pellucid.store.names.encoder_heads import (
+    WITHOUT_PAIRS,
+    architecture_of,
+    clashing_heads,
+    labels_to_hf,
+    read_heads,
+)
 from pellucid.store.names.family import Family, Stored, expand
 from pellucid.store.names.fields import Fields
 from pellucid.store.names.gemma import two_bases, two_bases_to_hf
@@ -30,9 +37,11 @@ AXES: dict[str, tuple[Any, ...]] = {  # those with few values; the first of each
     "embedding.norm": (True,),
     "attention.qk_norm": (False,),
     "feed_forward.kind": tuple(GATED.values()),
+    "head.tokens": (True, False),
     "tied_head": (True,),
     "causal": (False,),
 }
+POOLINGS = {"cls": "first", "mean": "mean"}
 NAMES_HERE = {
     "model.embeddings.tok_embeddings": ("embed",),
     "model.embeddings.norm": ("embed_norm",),
@@ -43,24 +52,31 @@ NAMES_HERE = {
     "model.layers.{i}.mlp.Wi": ("blocks.{i}.mlp.gate", "blocks.{i}.mlp.up"),
     "model.layers.{i}.mlp.Wo": ("blocks.{i}.mlp.down",),
     "model.final_norm": ("final_norm",),
-    "head.dense": ("transform.dense",),
-    "head.norm": ("transform.norm",),
-    "decoder": ("head",),
 }
-TABLE = tuple(
-    Stored(f"{theirs}.{kind}", tuple(f"{name}.{kind}" for name in ours))
-    for theirs, ours in NAMES_HERE.items()
-    for kind in ("weight", "bias")
+OVER_TOKENS = {"head.dense": ("transform.dense",), "head.norm": ("transform.norm",), "decoder": ("head",)}
+OVER_ROWS = {"head.dense": ("pooler.dense",), "head.norm": ("pooler.norm",), "classifier": ("pooler.label_head",)}
+TABLES = tuple(
+    tuple(
+        Stored(f"{theirs}.{kind}", tuple(f"{name}.{kind}" for name in ours))
+        for theirs, ours in {**NAMES_HERE, **heads}.items()
+        for kind in ("weight", "bias")
+    )
+    for heads in (OVER_TOKENS, OVER_ROWS)
 )
 
 
 def _layout(config: ModelConfig) -> list[Stored]:
-    return expand(TABLE, config)
+    return expand(TABLES[config.pooler is not None], config)
+
+
+def _clashes(config: ModelConfig) -> list[str]:
+    """A row's vector is there for labels alone."""
+    idle = config.pooler is not None and not config.pooler.labels
+    return [*clashing_heads(config), *(["a pooler without pooler.labels"] if idle else [])]
 
 
 def _to_hf(config: ModelConfig) -> dict[str, Any]:
-    window, transform, rotary = config.attention.window, config.head.transform, config.position
-    assert transform is not None, "a family says what it can store, and is asked first"
+    window, rotary = config.attention.window, config.position
     assert isinstance(rotary, Rotary), "the same"
     [activation] = [kind for kind, gated in GATED.items() if gated == config.feed_forward.kind]
     return {
@@ -75,14 +91,40 @@ def _to_hf(config: ModelConfig) -> dict[str, Any]:
         "norm_bias": config.norm.kind == "layer",
         "attention_bias": config.attention.qkv_bias,
         "mlp_bias": config.feed_forward.bias,
-        "decoder_bias": config.head.bias,
-        "classifier_bias": transform.bias,
-        "classifier_activation": NAMES[transform.activation][0],
+        **_heads_to_hf(config),
         "local_attention": REACH if window is None else 2 * (window.size - 1),
         "layer_types": layer_types(config),
         **two_bases_to_hf(rotary),
         "tie_word_embeddings": True,
     }
+
+
+def _heads_to_hf(config: ModelConfig) -> dict[str, Any]:
+    """What stands behind the blocks."""
+    pooler = config.pooler
+    layer = config.head.transform if pooler is None else pooler.layer
+    told: dict[str, Any] = {"decoder_bias": config.head.bias} if config.head.tokens else {}
+    if layer is not None:
+        told |= {"classifier_bias": layer.bias, "classifier_activation": NAMES[layer.activation][0]}  # type: ignore[index]
+    if pooler is not None:
+        [told["classifier_pooling"]] = [kind for kind, pooling in POOLINGS.items() if pooling == pooler.pooling]
+    return told | labels_to_hf(config)
+
+
+def _heads_from_hf(fields: Fields) -> dict[str, Any]:
+    """The axes of what stands behind the blocks."""
+    heads = read_heads(fields, "ModernBert", WITHOUT_PAIRS, {"tokens": "decoder."}, "model.")
+    has_bias, pooling = fields.flag("decoder_bias", True), fields.word("classifier_pooling", "cls")
+    layer = {
+        "bias": fields.flag("classifier_bias", False),
+        "activation": read_activation(fields, "classifier_activation", "gelu"),
+    }
+    if pooling not in POOLINGS:
+        raise fields.unsupported("classifier_pooling", pooling)
+    if heads.labels:
+        pooler = {"pooling": POOLINGS[pooling], "layer": {**layer, "norm": True}, "labels": heads.labels}
+        return {"head.tokens": False, "pooler": pooler}
+    return {"head.bias": has_bias, "head.transform": layer} if heads.tokens else {"head.tokens": False}
 
 
 def _from_hf(fields: Fields) -> dict[str, Any]:
@@ -118,9 +160,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
         "attention.output_bias": bias,
         "norm.kind": "layer" if fields.flag("norm_bias", False) else "layer_no_bias",
         "norm.eps": fields.number("norm_eps", EPS),
-        "head.bias": fields.flag("decoder_bias", True),
-        "head.transform.bias": fields.flag("classifier_bias", False),
-        "head.transform.activation": read_activation(fields, "classifier_activation", "gelu"),
+        **_heads_from_hf(fields),
         **(window | {"attention.window.both_sides": True} if window else {}),
         **bases,
     }
@@ -129,18 +169,22 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 
 
 HARMLESS = (  # training, and ways to compute the same
-    "initializer_cutoff_factor", "embedding_dropout", "mlp_dropout", "classifier_pooling", "deterministic_flash_attn",
+    "initializer_cutoff_factor", "embedding_dropout", "mlp_dropout", "deterministic_flash_attn",
     "sparse_prediction", "sparse_pred_ignore_index", "reference_compile", "repad_logits_with_grad",
 )  # fmt: skip
 MODERNBERT = Family(
     model_type="modernbert",
     architecture="ModernBertForMaskedLM",
+    architecture_of=lambda config: architecture_of(config, "ModernBert"),
+    clashes=_clashes,
     axes={
         **AXES,
         "norm.eps": ANY, "position.theta": ANY, "position.window_theta": ANY, "attention.window.size": ANY,
         "attention.window.layers": ANY, "attention.window.both_sides": (True,), "attention.qkv_bias": ANY,
         "attention.output_bias": ANY, "feed_forward.bias": ANY, "head.bias": ANY, "head.transform.bias": ANY,
-        "head.transform.activation": tuple(NAMES),
+        "head.transform.activation": tuple(NAMES), "pooler.pooling": ("first", "mean"), "pooler.labels": ANY,
+        "pooler.pairs": (False,), "pooler.layer.activation": tuple(NAMES), "pooler.layer.bias": ANY,
+        "pooler.layer.norm": (True,),
     },
     equal=(("n_kv_heads", "n_heads"), ("d_attention", "d_model"), ("attention.qkv_bias", "attention.output_bias")),
     needs={"head.transform.activation": "gelu", "head.transform.bias": False},

@@ -36,7 +36,7 @@ def _from_hf(fields: Fields) -> dict[str, Any]:
 PELLUCID = Family(
     model_type="pellucid",
     architecture="PellucidDecoder",
-    axes=dict.fromkeys(("attention.window", *setting_names(ModelConfig)), ANY),
+    axes=dict.fromkeys(("attention.window", "pooler.layer", *setting_names(ModelConfig)), ANY),
     config_to_hf=_to_hf,
     config_from_hf=_from_hf,
     layout=_layout,

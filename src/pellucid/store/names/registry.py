@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pellucid.errors import CorruptFileError, ModelError, SettingsError
@@ -51,9 +51,15 @@ def family_for(config: ModelConfig, recorder: Recorder) -> Family:
 
 
 def read_config(
-    values: Mapping[str, Any], where: str, *, more_axes: Mapping[str, Any] | None = None
+    values: Mapping[str, Any],
+    where: str,
+    *,
+    more_axes: Mapping[str, Any] | None = None,
+    tensors: Collection[str] | None = None,
 ) -> tuple[Family, ModelConfig]:
     """The family and the axes that a config.json describes; `more_axes` are those it has no words for.
+
+    `tensors` are the names of the weights beside it: a config.json does not say which heads an encoder has.
 
     Raises ModelError when the model is of a kind that is not built here, CorruptFileError when its sizes make no sense.
     """
@@ -70,7 +76,7 @@ def read_config(
             hint="supported: " + ", ".join(known),
         )
     try:
-        axes = family.config_from_hf(Fields(values, where))
+        axes = family.config_from_hf(Fields(values, where, tensors))
         config = resolve(ModelConfig, Layer(where, nested(axes)), Layer(where, more_axes or {})).settings
     except SettingsError as error:
         raise CorruptFileError(f"config.json: {error.what}", found=error.found, where=where) from error

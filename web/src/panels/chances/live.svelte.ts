@@ -73,12 +73,12 @@ export interface RowAnswer {
   known: number;
 }
 
-/** The logits after the selected token. */
+/** The logits after the selected token, or of the one that is hidden there. */
 export function askRow(): Question<RowAnswer> {
   return question<RowAnswer>(() => {
     if (!lens.hasText || !lens.chips.length) return null;
-    const last = lens.position === lens.chips.length - 1;
-    return ["logits", last ? { at: lens.at } : { at: lens.at, position: lens.position }];
+    const usual = lens.position === lens.usual;
+    return ["logits", usual ? { at: lens.at } : { at: lens.at, position: lens.position }];
   });
 }
 

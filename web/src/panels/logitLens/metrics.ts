@@ -10,7 +10,7 @@ export type Metric = (typeof METRICS)[number];
 export interface Row {
   name: string;
   layer: number | null;
-  place: "input" | "middle" | "output";
+  place: "input" | "middle" | "looked" | "output";
   norm_mean: number;
 }
 

@@ -28,7 +28,7 @@ const QUICK = 4e10; // operations that a page may ask for by itself: under a sec
 
 /** The parameters that name the prediction and the tokens; what is as usual is left out, so that recordings know them. */
 export function about(id: number | null, against: number | null): Params {
-  const last = lens.position === lens.chips.length - 1 || lens.axes?.mask !== "causal";
+  const last = lens.position === lens.usual;
   return {
     at: lens.at,
     ...(last ? {} : { predict_after: lens.position }),

@@ -1,0 +1,388 @@
+"""What each recipe learns in minutes on this machine, beside its control: a row of a table for each.
+
+    python benchmarks/recipes.py --out DIR                       every row of the microworld, three seeds
+    python benchmarks/recipes.py --out DIR --only bert-fills     one row
+    python benchmarks/recipes.py --out DIR --pairs DIR           and real pairs (Tatoeba, classical Chinese), one seed
+
+A row trains a recipe of `recipes/` on text or pairs of its own, in a process of its own, and then asks it what training
+never showed: masked words, translations, summaries, answers, hidden spans, words in any order. The answers count when they are
+right to the letter. Its control answers the same questions without a model of ours, or is the model that it is to beat:
+
+    same neighbours   the word that training showed most often between these two words
+    nearest           the target of the training source that shares most words
+    dense             the same recipe with one feed-forward, as wide as the experts that a token meets
+    untrained         the same encoder with the weights it began with
+
+`DIR/rows.jsonl` holds what is done, so that the same command goes on after a break; `--table` prints it and measures nothing.
+A row whose control is better is printed as such. Seconds are those of training alone, on the threads that are given.
+
+Nothing is promised in seconds; five minutes of training on two cores is what the recipes are made for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pellucid
+from pellucid.api import LanguageModel
+from pellucid.data.microworld.corpus import documents
+from pellucid.data.microworld.tasks import pairs
+from pellucid.planning.machine import inspect_machine
+
+HERE = Path(__file__).parent
+RECIPES = HERE.parent / "recipes"
+HELD_OUT = 200  # questions of a row
+MASK = "[MASK]"
+TRAIN_ROWS = {"stories": 20_000, "translation": 20_000, "summary": 20_000, "answers": 60_000}
+REAL_ROWS = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A question that training never showed, its answer, and the sentences of it that count (a summary's facts)."""
+
+    source: str
+    target: str
+    facts: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What a row learns from, and what it is asked."""
+
+    train: list[dict[str, Any]]  # rows of the training file
+    held_out: list[Asked]
+
+
+Answerer = Callable[[LanguageModel, Sequence[Asked]], list[str]]
+Control = Callable[[Data], list[str]]
+Scorer = Callable[[Sequence[str], Sequence[Asked]], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table."""
+
+    recipe: str
+    data: Callable[[int], Data]  # by seed
+    answers: Answerer
+    control: Control
+    control_name: str
+    score: Scorer
+    says: str  # what the figure is
+    seeds: int = 3
+
+
+# -- what is asked ----------------------------------------------------------------------------------------------------
+
+
+def stories(seed: int) -> Data:
+    """Stories, and held-out stories with one word masked."""
+    rows = [{"text": text} for text in documents(seed, level=0, count=TRAIN_ROWS["stories"], languages=["en"])]
+    unseen = documents(seed, level=0, count=HELD_OUT, languages=["en"], split="held_out")
+    draws = random.Random(seed)
+    return Data(train=rows, held_out=[hide_word(text, draws) for text in unseen])
+
+
+def hide_word(text: str, draws: random.Random) -> Asked:
+    """The text with one of its words masked; the mark at its end stays.
+
+    >>> hide_word("Mara ran.", random.Random(1)).source in ("[MASK] ran.", "Mara [MASK].")
+    True
+    """
+    lines = text.split("\n")
+    words = lines[0].split(" ")
+    place = draws.randrange(len(words))
+    word = words[place].rstrip(".,?")
+    words[place] = MASK + words[place][len(word) :]
+    return Asked(source="\n".join([" ".join(words), *lines[1:]]), target=word)
+
+
+def task(name: str, language: str = "en") -> Callable[[int], Data]:
+    """A task of the microworld: pairs to learn from, and pairs that training never shows."""
+
+    def make(seed: int) -> Data:
+        train = pairs(name, seed, level=0, count=TRAIN_ROWS[name], language=language)
+        unseen = pairs(name, seed, level=0, count=HELD_OUT, language=language, split="held_out")
+        rows = [{"source": pair.source, "target": pair.target} for pair in train]
+        return Data(train=rows, held_out=[Asked(**asdict(pair)) for pair in unseen])
+
+    return make
+
+
+def real_pairs(path: Path) -> Callable[[int], Data]:
+    """Pairs from a table, in an order drawn by the seed: the first for training, then those that are asked."""
+
+    def make(seed: int) -> Data:
+        lines = [line.split("\t")[:2] for line in path.read_text(encoding="utf-8").splitlines() if "\t" in line]
+        random.Random(seed).shuffle(lines)
+        known = {source for source, _ in lines[:REAL_ROWS]}
+        unseen = [Asked(source=one, target=two) for one, two in lines[REAL_ROWS:] if one not in known]
+        rows = [{"source": one, "target": two} for one, two in lines[:REAL_ROWS]]
+        return Data(train=rows, held_out=unseen[:HELD_OUT])
+
+    return make
+
+
+# -- how a model answers ----------------------------------------------------------------------------------------------
+
+
+def fills(lm: LanguageModel, asked: Sequence[Asked]) -> list[str]:
+    """The likeliest filling of the mask."""
+    return [lm.fill(one.source, top=1, mask=MASK).blanks[0].candidates[0].text.strip() for one in asked]
+
+
+def writes(lm: LanguageModel, asked: Sequence[Asked]) -> list[str]:
+    """The likeliest text about the source, token by token."""
+    return [lm.complete(one.source, temperature=0, max_new_tokens=120).text.strip() for one in asked]
+
+
+def infills(lm: LanguageModel, asked: Sequence[Asked]) -> list[str]:
+    """What the decoder writes for the first sentinel."""
+    sentinels, answers = lm.tokenizer.roles["sentinel"], []
+    for one in asked:
+        before, after = one.source.split(MASK)
+        ids = [*lm.tokenizer.encode_prompt(before), sentinels[0], *lm.tokenizer.encode(after).ids]
+        source = [*ids, *([] if lm.tokenizer.eos_id is None else [lm.tokenizer.eos_id])]
+        written = list(lm.complete(source, temperature=0, max_new_tokens=12).ids)
+        start = written.index(sentinels[0]) + 1 if sentinels[0] in written else 0
+        end = written.index(sentinels[1]) if sentinels[1] in written[start:] else len(written)
+        answers.append(lm.tokenizer.decode(written[start:end]).strip())
+    return answers
+
+
+# -- controls ---------------------------------------------------------------------------------------------------------
+
+
+def same_neighbours(data: Data) -> list[str]:
+    """The word that training showed most often between the two words beside the mask; else after the first of them."""
+    between: dict[tuple[str, str], Counter[str]] = {}
+    after: dict[str, Counter[str]] = {}
+    for row in data.train:
+        words = ["", *row["text"].split("\n")[0].split(" "), ""]
+        for left, word, right in zip(words, words[1:], words[2:], strict=False):
+            between.setdefault((left, right), Counter())[word.rstrip(".,?")] += 1
+            after.setdefault(left, Counter())[word.rstrip(".,?")] += 1
+    answers = []
+    for one in data.held_out:
+        words = ["", *one.source.split("\n")[0].split(" "), ""]
+        place = next(index for index, word in enumerate(words) if MASK in word)
+        found = between.get((words[place - 1], words[place + 1])) or after.get(words[place - 1]) or Counter([""])
+        answers.append(found.most_common(1)[0][0])
+    return answers
+
+
+def nearest(data: Data) -> list[str]:
+    """The target of the training source that shares the largest part of its pieces: words, or pairs of Chinese characters."""
+    known = [(pieces(row["source"]), row["target"]) for row in data.train]
+    holders: dict[str, list[int]] = {}
+    for index, (found, _) in enumerate(known):
+        for piece in found:
+            holders.setdefault(piece, []).append(index)
+    answers = []
+    for one in data.held_out:
+        wanted = pieces(one.source)
+        shared = Counter(index for piece in wanted for index in holders.get(piece, ()))
+        best = max(shared, key=lambda index: shared[index] / len(wanted | known[index][0]), default=None)
+        answers.append("" if best is None else known[best][1])
+    return answers
+
+
+def pieces(text: str) -> frozenset[str]:
+    """What two texts may share: words, or pairs of neighbouring characters where there are no spaces.
+
+    >>> sorted(pieces("a b")), sorted(pieces("你好吗"))
+    (['a', 'b'], ['你好', '好吗'])
+    """
+    words = text.split()
+    return frozenset(words if text.isascii() else map("".join, itertools.pairwise(text)))
+
+
+# -- what counts ------------------------------------------------------------------------------------------------------
+
+
+def exact(answers: Sequence[str], asked: Sequence[Asked]) -> float:
+    """The share that is right to the letter."""
+    return statistics.fmean(answer == one.target for answer, one in zip(answers, asked, strict=True))
+
+
+def facts_kept(answers: Sequence[str], asked: Sequence[Asked]) -> float:
+    """The share of the questions of the stories that the summaries answer rightly."""
+    kept = [
+        all(sentence in answer for sentence in fact)
+        for answer, one in zip(answers, asked, strict=True)
+        for fact in one.facts
+    ]
+    return statistics.fmean(kept)
+
+
+def chrf(answers: Sequence[str], asked: Sequence[Asked]) -> float:
+    """chrF of sacrebleu, from 0 to 1: characters and runs of them that are shared with the reference."""
+    from sacrebleu.metrics import CHRF  # python -m pip install sacrebleu
+
+    return float(CHRF().corpus_score(list(answers), [[one.target for one in asked]]).score / 100)
+
+
+ROWS: dict[str, Row] = {
+    **{
+        f"{name}-fills": Row(
+            recipe=name,
+            data=stories,
+            answers=answers,
+            control=same_neighbours,
+            control_name="same neighbours",
+            score=exact,
+            says=says,
+        )
+        for name, answers, says in (
+            ("bert", fills, "masked words of unseen stories, exact"),
+            ("roberta", fills, "masked words of unseen stories, exact"),
+            ("t5-spans", infills, "hidden words of unseen stories, exact"),
+        )
+    },
+    **{
+        f"translates-{language}": Row(
+            recipe="transformer-pairs",
+            data=task("translation", language),
+            answers=writes,
+            control=nearest,
+            control_name="nearest",
+            score=exact,
+            says=f"unseen stories into {other}, exact",
+        )
+        for language, other in (("en", "Chinese"), ("zh", "English"))
+    },
+    "summarises": Row(
+        recipe="t5-pairs",
+        data=task("summary"),
+        answers=writes,
+        control=nearest,
+        control_name="nearest",
+        score=facts_kept,
+        says="asked facts kept in summaries of unseen stories",
+    ),
+    "answers": Row(
+        recipe="t5-pairs",
+        data=task("answers"),
+        answers=writes,
+        control=nearest,
+        control_name="nearest",
+        score=exact,
+        says="answers about unseen stories, exact",
+    ),
+}
+
+
+def real_rows(folder: Path) -> dict[str, Row]:
+    """Rows of real pairs, of one seed."""
+    files = {"tatoeba": "tatoeba-eng-cmn.txt", "classical": "classical-modern-60k.tsv"}
+    return {
+        f"translates-{name}": Row(
+            recipe="transformer-pairs",
+            data=real_pairs(folder / file),
+            answers=writes,
+            control=nearest,
+            control_name="nearest",
+            score=chrf,
+            says=f"{REAL_ROWS:,} pairs of {file}: chrF of unseen ones",
+            seeds=1,
+        )
+        for name, file in files.items()
+    }
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def train(row: Row, data: Data, folder: Path, seed: int, given: argparse.Namespace) -> float:
+    """Train the row's recipe in a process of its own; its seconds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = folder / "train.jsonl"
+    text.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in data.train), encoding="utf-8")
+    command = [sys.executable, "-m", "pellucid", "train", str(text), "--out", str(folder / "run")]
+    command += ["--recipe", str(RECIPES / f"{row.recipe}.toml"), "--seed", str(seed)]
+    command += [part for one in given.set for part in ("--set", one)]
+    command += [] if given.threads is None else ["--threads", str(given.threads)]
+    started = time.perf_counter()
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if ran.returncode:
+        raise SystemExit(f"{row.recipe} failed:\n{ran.stderr[-2000:]}")
+    return time.perf_counter() - started
+
+
+def measure(name: str, row: Row, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """One row for one seed."""
+    data, folder = row.data(seed), given.out / f"{name}-{seed}"
+    seconds = train(row, data, folder, seed, given)
+    lm = pellucid.load(folder / "run")
+    return {
+        "row": name,
+        "seed": seed,
+        "value": row.score(row.answers(lm, data.held_out), data.held_out),
+        "control": row.score(row.control(data), data.held_out),
+        "seconds": round(seconds, 1),
+        "parameters": lm.model.num_parameters,
+        "asked": len(data.held_out),
+        "processor": inspect_machine().processor,
+        "settings": given.set,
+    }
+
+
+def table(rows: dict[str, Row], done: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The table in Markdown: the mean over seeds, the lowest and the highest, and whether the control is beaten."""
+    yield "| row | what counts | model | control | seeds | seconds | |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in done:
+        found.setdefault(one["row"], []).append(one)
+    for name, some in found.items():
+        values, controls = ([one[key] for one in some] for key in ("value", "control"))
+        spread = "" if len(some) == 1 else f" ({min(values):.1%} to {max(values):.1%})"
+        verdict = "" if min(values) > max(controls) else "**does not beat its control**"
+        row, seconds = rows[name], statistics.fmean(one["seconds"] for one in some)
+        yield (
+            f"| {name} | {row.says} | {statistics.fmean(values):.1%}{spread} | {statistics.fmean(controls):.1%} "
+            f"({row.control_name}) | {len(some)} | {seconds:.0f} | {verdict} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="a folder for runs and results")
+    parser.add_argument("--only", nargs="+", help="these rows alone")
+    parser.add_argument("--pairs", type=Path, help="a folder with tatoeba-eng-cmn.txt and classical-modern-60k.tsv")
+    parser.add_argument("--seeds", type=int, help="of each row (none: as many as the row wants)")
+    parser.add_argument("--threads", type=int, help="of every run (none: all cores)")
+    parser.add_argument("--set", action="append", default=[], help="a setting of every run, for a short trial")
+    parser.add_argument("--table", action="store_true", help="print what is done, and measure nothing")
+    given = parser.parse_args()
+    rows = ROWS | ({} if given.pairs is None else real_rows(given.pairs))
+    results = given.out / "rows.jsonl"
+    done = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
+    known = {(one["row"], one["seed"]) for one in done}
+    for name in given.only or rows:
+        for seed in range(given.seeds or rows[name].seeds):
+            if given.table or (name, seed) in known:
+                continue
+            print(f"{name}, seed {seed}", file=sys.stderr, flush=True)
+            done.append(measure(name, rows[name], seed, given))
+            given.out.mkdir(parents=True, exist_ok=True)
+            with results.open("a") as file:
+                file.write(json.dumps(done[-1]) + "\n")
+    print("\n".join(table(rows, done)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Texts with labels, from .jsonl rows with the fields `text` and `label`, or .csv and .tsv with those columns.
+
+A label is a text; a whole number is read as the text that it is written as. Every row has both, or the file is refused
+with its line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pellucid.data.row_text import object_of
+from pellucid.errors import DecodingError, InputError, RecordError
+from pellucid.setting_values import nearest
+from pellucid.untrusted import shown
+
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+MOST_BYTES = 1 << 30
+MOST_FIELD = 1 << 27  # characters of one field of a .csv
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """A text and its label."""
+
+    text: str
+    label: str
+
+
+def read_labelled(path: Path, *, text: str = "text", label: str = "label") -> list[Labelled]:
+    """Every row of a file; `text` and `label` name the fields.
+
+    Raises InputError for a file that is missing, empty or of no known kind, RecordError for a row without a text or a
+    label, DecodingError for bytes that are not UTF-8.
+    """
+    kind = path.suffix.lower()
+    if kind != ".jsonl" and kind not in SEPARATORS:
+        raise InputError(
+            "labelled rows are read from .jsonl, .csv or .tsv",
+            found=path.name,
+            where=str(path),
+            hint='one row a line, for example {"text": "so good", "label": "praise"}',
+        )
+    content = _read(path)
+    rows = _json_rows(content, path) if kind == ".jsonl" else _table_rows(content, SEPARATORS[kind], path)
+    found = [Labelled(text=_field(row, text, where), label=_field(row, label, where)) for where, row in rows]
+    if not found:
+        raise InputError("there are no rows here", where=str(path), hint="give a file with labelled rows")
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"the file is larger than {MOST_BYTES:,} bytes", where=str(path))
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DecodingError(
+            "the text is not UTF-8",
+            found=shown(error),
+            where=str(path),
+            hint="translate it first: iconv -f ENCODING -t UTF-8",
+        ) from None
+    except OSError as error:
+        raise InputError("the file cannot be read", found=str(error.strerror), where=str(path)) from error
+
+
+def _json_rows(content: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    for number, line in enumerate(content.split("\n"), start=1):  # other line ends may stand inside a string
+        if line.strip():
+            where = f"{path.name}, line {number:,}"
+            yield where, object_of(line, where)
+
+
+def _table_rows(content: str, separator: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
+    csv.field_size_limit(MOST_FIELD)
+    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    try:
+        for row in reader:
+            yield f"{path.name}, line {reader.line_num:,}", row
+    except csv.Error as error:
+        where = f"{path.name}, line {reader.line_num:,}"
+        raise RecordError("the row cannot be read", found=str(error), where=where) from None
+
+
+def _field(row: Mapping[str, object], name: str, where: str) -> str:
+    """The text in one field of a row."""
+    if name not in row:
+        known = [key for key in row if isinstance(key, str)]
+        raise RecordError(
+            f"the row has no {name}", found=", ".join(known)[:200], where=where, hint=nearest(name, known)
+        )
+    value = row[name]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise RecordError(f"the {name} of a row is no text", found=shown(value), where=where)
+    return value
+
+
+def count_labels(rows: Iterable[Labelled]) -> dict[str, int]:
+    """How many rows each label has, in the order of their names.
+
+    >>> count_labels([Labelled(text="a", label="y"), Labelled(text="b", label="x"), Labelled(text="c", label="y")])
+    {'x': 1, 'y': 2}
+    """
+    return dict(sorted(Counter(row.label for row in rows).items()))
