@@ -2,6 +2,8 @@
 
     scores[r, s] = q[r] · k[s] / √K        weights = softmax(scores)        y[r] = Σ_s weights[r, s] · v[s]
 
+q comes with its scale (1/√K, or the model's own). Where there is a cap, scores are bent to cap · tanh(score / cap).
+
 A page holds `PAGE` neighbouring positions of one sequence, for every layer and key/value head: first the keys with
 positions along the lanes (k[d, s]), then the values with the head's width along the lanes (v[s, d]). So both products
 are sums whose every output is a lane of its own, and a new position is a strided write of one key.

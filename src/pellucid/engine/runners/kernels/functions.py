@@ -1,4 +1,4 @@
-"""exp and the feed-forward's activation functions, as fixed sequences of fp32 operations: the same bits wherever they run.
+"""exp, tanh and the feed-forward's activation functions, as fixed sequences of fp32 operations: the same bits wherever they run.
 
     exp(x) = 2^n · e^r      n = round(x / ln 2), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2], e^r by a polynomial
 
