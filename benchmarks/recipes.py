@@ -151,16 +151,8 @@ def writes(lm: LanguageModel, asked: Sequence[Asked]) -> list[str]:
 
 def infills(lm: LanguageModel, asked: Sequence[Asked]) -> list[str]:
     """What the decoder writes for the first sentinel."""
-    sentinels, answers = lm.tokenizer.roles["sentinel"], []
-    for one in asked:
-        before, after = one.source.split(MASK)
-        ids = [*lm.tokenizer.encode_prompt(before), sentinels[0], *lm.tokenizer.encode(after).ids]
-        source = [*ids, *([] if lm.tokenizer.eos_id is None else [lm.tokenizer.eos_id])]
-        written = list(lm.complete(source, temperature=0, max_new_tokens=12).ids)
-        start = written.index(sentinels[0]) + 1 if sentinels[0] in written else 0
-        end = written.index(sentinels[1]) if sentinels[1] in written[start:] else len(written)
-        answers.append(lm.tokenizer.decode(written[start:end]).strip())
-    return answers
+    blanks = [lm.fill(one.source, mask=MASK).blanks[0] for one in asked]
+    return [blank.candidates[0].text.strip() if blank.candidates else "" for blank in blanks]
 
 
 # -- controls ---------------------------------------------------------------------------------------------------------

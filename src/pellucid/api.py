@@ -295,20 +295,29 @@ class LanguageModel:
             prompt, lambda ids: score_ids(runner, self.tokenizer, as_target(self.tokenizer, ids) if target else ids)
         )
 
-    def fill(self, text: str, *, top: int = 5, one_by_one: bool = False, mask: str | None = None) -> Filled:
+    def fill(self, text: str, *, top: int | None = None, one_by_one: bool = False, mask: str | None = None) -> Filled:
         """Fill the masks of a text from what stands on both sides: `lm.fill("The [MASK] is in the box.").text`.
 
-        Each blank has its `top` candidates. Several masks are filled together, or `one_by_one`, the surest first. `mask`
-        is how they are written (None: [MASK], <mask>, or the tokenizer's own name for it).
+        Each blank has its `top` candidates (None: 5). Several masks are filled together, or `one_by_one`, the surest first.
+        `mask` is how they are written (None: [MASK], <mask>, or the tokenizer's own name for it). An encoder beside a
+        decoder (T5) writes one filling for each, of any length.
 
         Raises RequestError for a model that cannot fill or a text without a mask, TokenizerError without a mask token.
         """
-        from pellucid.engine.fill import fill
+        from pellucid.engine.fill import TOP, fill
         from pellucid.engine.framing import frame_of
+        from pellucid.engine.infill import infill
 
         check_kind(text, str, 'give a text: lm.fill("The [MASK] is in the box.")')
+        if self.config.encoder is not None:
+            if top is not None or one_by_one:
+                found = "one_by_one" if top is None else f"top={top}"
+                raise RequestError("a decoder writes one filling for each mask, in their order", found=found)
+            return infill(self.runner, self.tokenizer, text, mask=mask)
         frame = frame_of(self.checkpoint, self.tokenizer)
-        return fill(self.model, self.tokenizer, frame, text, top=top, one_by_one=one_by_one, mask=mask)
+        return fill(
+            self.model, self.tokenizer, frame, text, top=TOP if top is None else top, one_by_one=one_by_one, mask=mask
+        )
 
     def embed(
         self,

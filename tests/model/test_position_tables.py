@@ -44,3 +44,20 @@ def test_a_context_of_millions_takes_no_memory_until_it_is_used():
     tracemalloc.stop()
     model.reserve_positions(10_000)
     assert model.rotation.cos_TK.shape == (10_000, 128)
+
+
+@pytest.mark.parametrize("axes", KINDS, ids=lambda axes: "-".join(map(str, axes.values())) or "rotary")
+def test_a_table_in_a_finer_format_is_made_anew(axes):
+    """A cast would keep what the coarser format had rounded away."""
+    model = build(CONFIG.revise(**axes), seed=1, dtype=torch.bfloat16)
+    for finer in (torch.float16, torch.float32, torch.float64):
+        expected = build_unfilled(CONFIG.revise(**axes), device="cpu", dtype=finer)
+        for one, other in zip(model.to(finer).buffers(), expected.buffers(), strict=True):
+            assert one.dtype == finer and torch.equal(one, other)
+
+
+def test_a_float32_table_is_what_it_was():
+    """Models trained before must find the same bits."""
+    rotation = build(CONFIG, seed=1).rotation
+    frequency = 1.0 / 10_000.0 ** (torch.arange(0, 8, 2).float() / 8)
+    assert torch.equal(rotation.cos_TK[:, :4], (torch.arange(48).float()[:, None] * frequency).cos())

@@ -86,8 +86,8 @@ def routing_of(trainer: Trainer) -> Routing:
 
 def test_it_learns_and_the_loss_keeps_the_experts_in_use():
     """Without it the router sends most tokens to few experts; with it none stands idle."""
-    alone, kept = routing_of(trained(0.0)), routing_of(trained(1.0))
-    assert kept.balance().item() < 1.3 and kept.balance().item() < alone.balance().item()
+    alone, kept = routing_of(trained(0.0)), routing_of(trained(0.1))
+    assert kept.balance().item() < 1.1 and kept.balance().item() < alone.balance().item()
     counts_LE = kept.counts_LE()
     assert counts_LE.shape == (2, 4) and counts_LE.sum(1).tolist() == [256, 256] and counts_LE.min().item() > 16
 

@@ -6,9 +6,11 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from typing import get_args
 
 import pytest
+from changed import CHANGES, changed
 
 from pellucid.cli.help import REMOVED
 from pellucid.cli.quickstart import LANGUAGE_NAMES, SPLIT_NAMES
@@ -19,6 +21,7 @@ from pellucid.data.encodings import advise
 from pellucid.data.microworld.controls import fit_controls
 from pellucid.data.microworld.story import story
 from pellucid.data.settings import DataSettings
+from pellucid.drawing.flow import texts
 from pellucid.engine.beam import BeamSettings
 from pellucid.engine.constraints.settings import ConstraintSettings
 from pellucid.engine.sampling.settings import BOUNDS, SamplingSettings
@@ -26,6 +29,7 @@ from pellucid.engine.settings import EngineSettings
 from pellucid.engine.stop import FinishReason
 from pellucid.lessons.settings import LessonSettings
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.diagram import draw_diagram
 from pellucid.planning.machine import MACHINES
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import describe_seconds, plan, render
@@ -100,12 +104,14 @@ def leaf_types(cls: type) -> Iterator[object]:
             yield hint
 
 
+@cache
 def words_of_the_screen() -> set[str]:
     """What the verbs print that comes out of data: a plan's rows, reasons of a shape, names of splits and controls."""
     plans = [plan(preset(name), machine=machine) for name in PRESETS for machine in MACHINES.values()]
     rows = [row for drawn in plans for row in render(drawn)]
     shapes = [from_depth(depth, vocab_size=size) for depth in DEPTHS for size in (65, 8192)]
     told = {text for row in rows for text in (row.section, row.part)}
+    told |= texts_of_drawings()
     told |= {row.text for row in rows if row.section.startswith("time on")}
     told |= {reason.why for shape in shapes for reason in shape.reasons}
     told |= {describe_seconds(seconds) for seconds in (1, 100, 1e4, 1e6, 1e9)}
@@ -148,6 +154,20 @@ def words_of_the_screen() -> set[str]:
     told |= {machine.source for machine in MACHINES.values()} | {"measured here"}
     told |= {machine.description for machine in MACHINES.values() if not machine.description.startswith("NVIDIA")}
     return told | {name.replace("_", " ") for name in fit_controls([story(0, 0, level=0, language="en")])}
+
+
+@cache
+def texts_of_drawings() -> frozenset[str]:
+    """All that stands in the drawings of models that have each axis in every way."""
+    sines = ModelConfig.from_axes(position={"kind": "sinusoidal", "halves": True})
+    unturned = ModelConfig.from_axes(n_layers=1, position={"kind": "rotary", "skipped": (0,)})
+    models = [sines, unturned, *map(preset, ("bert-base", "roberta-base", "modernbert-base"))]
+    models.append(ModelConfig.from_axes(head={"tokens": False}, pooler={"layer": {"norm": True}}))
+    models += [preset("xlnet").revise(**{"position.farthest": 9, "streams.memory": memory}) for memory in (0, 5)]
+    models += [
+        model for axis in CHANGES for start in (ModelConfig(), preset("t5-small")) for model in changed(start, axis)
+    ]
+    return frozenset(text for model in models for text in texts(draw_diagram(model, "gpt2")))
 
 
 def words_of_events() -> set[str]:

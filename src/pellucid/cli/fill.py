@@ -27,9 +27,7 @@ if TYPE_CHECKING:  # it loads torch, which help does without
 @click.command()
 @click.argument("run")
 @click.argument("text")
-@click.option(
-    "--top", type=click.IntRange(1, 1000), default=5, show_default=True, help="so many candidates for each mask"
-)
+@click.option("--top", type=click.IntRange(1, 1000), help="so many candidates for each mask [default: 5]")
 @click.option(
     "--one-by-one", is_flag=True, help="fill several masks in turn, the surest first, and ask again for the rest"
 )
@@ -38,12 +36,13 @@ if TYPE_CHECKING:  # it loads torch, which help does without
 )
 @pattern_option
 @common_options
-def command(common: Common, run: str, text: str, top: int, one_by_one: bool, mask: str | None) -> None:
-    """Fill the masks of TEXT with the model in RUN, an encoder that was trained to (BERT, or --set objective=masked).
+def command(common: Common, run: str, text: str, top: int | None, one_by_one: bool, mask: str | None) -> None:
+    """Fill the masks of TEXT with the model in RUN: one that was trained to (BERT, T5, XLNet, or --set objective=masked).
 
     Write [MASK] where a word is hidden: pellucid fill RUN "The [MASK] is in the box." "-" reads the text from standard
     input. Probabilities are the model's own, among all its tokens. Several masks are filled together, each as if the
-    others stayed hidden, or one by one.
+    others stayed hidden, or one by one. An encoder beside a decoder (T5, --set objective=spans) writes one filling for each, of any
+    length.
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.engine.fill import to_dict

@@ -18,6 +18,7 @@ from rich.cells import cell_len
 
 from pellucid.cli.common import Common, common_options, print_json, set_option, tell_opening
 from pellucid.cli.language import tell, words
+from pellucid.cli.plan_draw import check_draw_options, draw_options, show_diagram
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import waiting
 from pellucid.errors import SettingsError, advised
@@ -105,6 +106,7 @@ def whole_number(ctx: click.Context, parameter: click.Parameter, value: float | 
     show_default=True,
     help="where the time is estimated: this (measured now), " + ", ".join(MACHINES),
 )
+@draw_options
 @click.option("--list", "listing", is_flag=True, help="list the presets and the machines")
 @set_option(
     "pellucid.planning.config:ModelConfig",
@@ -122,6 +124,8 @@ def command(
     machine_name: str,
     compute_type: str | None,
     listing: bool,
+    drawn_only: bool,
+    out: Path | None,
     **batch: Any,
 ) -> None:
     """What a model would cost, before it is built: parameters, FLOPs, memory and time, with the formulas.
@@ -129,11 +133,15 @@ def command(
     MODEL is a preset (see --list), a run, a Hugging Face directory or its config.json. The time is that of one
     well-known machine, from its data sheet, unless --machine names another.
     """
+    check_draw_options(drawn_only=drawn_only, out=out)
     if listing:
         list_known(as_json=common.as_json)
         return
     axes = parse_assignments(assignments) | ({} if vocab_size is None else {"vocab_size": vocab_size})
     drawing = draw(model, depth, batch["context_length"], axes)
+    if drawn_only:
+        show_diagram(drawing.config, drawing.name, out, as_json=common.as_json)
+        return
     machine, native_type = choose_machine(machine_name, common)
     drawn = plan(
         drawing.config,

@@ -166,10 +166,12 @@ def report(finished: Any, *, as_json: bool) -> None:
 def next_commands(finished: Any) -> list[str]:
     """What a model of this objective is used for: the verbs, ready to be typed."""
     out, opening = finished.out, [finished.opening] if finished.opening else []
-    first = {
-        "masked": [typed("pellucid", "fill", out, " ".join([*opening, "[MASK]"]))],
-        "spans": [],
-    }.get(finished.objective, [typed("pellucid", "generate", out, *opening)])
+    fills = finished.objective in ("masked", "spans")
+    first = (
+        typed("pellucid", "fill", out, " ".join([*opening, "[MASK]"]))
+        if fills
+        else typed("pellucid", "generate", out, *opening)
+    )
     # The columns of pairs are the run's own business: its text is measured by the verb's own help.
     measured = [] if finished.objective == "seq2seq" else [typed("pellucid", "eval", out, "OTHER.txt")]
-    return [*first, *measured, typed("pellucid", "lens", out)]
+    return [first, *measured, typed("pellucid", "lens", out)]

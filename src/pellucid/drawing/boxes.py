@@ -159,8 +159,17 @@ def _fitting(text: str, room: float, most: float) -> float:
     >>> _fitting("人", 20.0, 10.0), _fitting("人工智能", 20.0, 10.0)
     (10.0, 5.0)
     """
-    letters = sum(1.0 if ord(sign) >= WIDE else LETTER for sign in written(text))
+    letters = text_width(written(text))
     return min(most, room / letters) if letters else most
+
+
+def text_width(text: str) -> float:
+    """About how wide a text is, over the size of its letters.
+
+    >>> text_width("人工"), text_width("ab")
+    (2.0, 1.2)
+    """
+    return sum(1.0 if ord(sign) >= WIDE else LETTER for sign in text)
 
 
 def _keys(panels: Iterable[Panel], legend: Mapping[BoxLook, str]) -> list[Any]:

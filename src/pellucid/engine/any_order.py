@@ -51,6 +51,15 @@ def score_in_order(model: Model, ids: Sequence[int], places: Sequence[int]) -> t
     return tuple(_tell(place, ids[place], row_V) for place, row_V in zip(places, logprobs_PV, strict=True))
 
 
+def alone_in_order(model: Model, ids: Sequence[int], places: Sequence[int]) -> Tensor:
+    """The log-probabilities at some places, float64 [P, V], each as if the others stayed hidden.
+
+    Raises RequestError as `score_in_order`.
+    """
+    others = {place: [one for one in places if one != place] for place in places}
+    return torch.cat([_ask(model, ids, [place, *others[place]], asked=[place]) for place in places])
+
+
 def fill_in_order(model: Model, ids: Sequence[int], places: Sequence[int]) -> tuple[PlaceToken, ...]:
     """The likeliest token for each of some places, one after the other in this order; what stands there is not read.
 

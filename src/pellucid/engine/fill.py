@@ -5,7 +5,7 @@
     p(token | the row) at each mask = softmax(logits); the candidates are the likeliest tokens that spell text
 
 Several masks are filled together, each as if the others stayed hidden, or one by one: the one that the model is surest of
-first, then again with that token in its place. The mask in TEXT is recognised only because it is asked for here: the text
+first, then again with that token in its place. A model of two streams needs no mask token: it is asked for the place. The mask in TEXT is recognised only because it is asked for here: the text
 is cut there, and the token is placed by its id. All other text is text, whatever it spells.
 
 Axes: V vocabulary · N masks.
@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from pellucid.counts import counted
+from pellucid.engine.any_order import alone_in_order
 from pellucid.errors import ContextError, RequestError, TokenizerError
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
@@ -35,6 +36,8 @@ from pellucid.tokens.text_ids import text_ids
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_CANDIDATES = 1000
+TOP = 5  # candidates of a mask, where nobody says how many
+WRITTEN = ("[MASK]", "<mask>")  # how a person writes a mask
 WITH_SPACE = ("bpe", "unigram")  # kinds whose tokens hold the space before their word
 
 
@@ -48,10 +51,19 @@ class BlankToken:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilledSpan:
+    """What a decoder wrote for a mask, any number of tokens, and how likely it found them together."""
+
+    ids: tuple[int, ...]
+    text: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Blank:
     """A mask: its candidates, the likeliest first, and when it was filled (0: first)."""
 
-    candidates: tuple[BlankToken, ...]
+    candidates: tuple[BlankToken, ...] | tuple[FilledSpan, ...]
     turn: int
 
 
@@ -83,7 +95,7 @@ def fill(
     check_fills(model.config)
     if not 1 <= top <= MOST_CANDIDATES:
         raise RequestError(f"the candidates shown lie between 1 and {MOST_CANDIDATES:,}", found=f"{top}", hint="top=5")
-    blanks = cut_at_masks(text, tokenizer, frame, mask)
+    blanks = cut_at_masks(text, tokenizer, frame, mask, stand_in=None if model.config.streams is None else 0)
     if len(blanks.ids) > model.config.context_length:
         raise ContextError(
             "the text is longer than the model's context",
@@ -97,8 +109,12 @@ def fill(
         found = _one_by_one(model, tokenizer, blanks, is_text_V, top)
     else:
         rows = _probabilities(model, blanks.ids, blanks.places)
-        found = [Blank(candidates=_best(row_V, is_text_V, tokenizer, top), turn=0) for row_V in rows]
-    return Filled(text=_joined(blanks.parts, [blank.candidates[0] for blank in found], tokenizer), blanks=tuple(found))
+        found = [(_best(row_V, is_text_V, tokenizer, top), 0) for row_V in rows]
+    chosen = [tokenizer.token_bytes(tokens[0].id).decode("utf-8", errors="replace") for tokens, _ in found]
+    return Filled(
+        text=joined(blanks.parts, chosen, tokenizer),
+        blanks=tuple(Blank(candidates=tokens, turn=turn) for tokens, turn in found),
+    )
 
 
 def check_fills(config: ModelConfig) -> None:
@@ -110,12 +126,6 @@ def check_fills(config: ModelConfig) -> None:
             found=kind,
             hint="try pellucid generate, or a model that was trained with --set objective=masked",
         )
-    if config.streams is not None:
-        raise RequestError(
-            "this model continues a text, and cannot fill a blank within one",
-            found="a model of two streams",
-            hint="try pellucid generate, or a model that was trained with --set objective=masked",
-        )
     if not config.head.tokens:
         raise RequestError(
             "this model scores no tokens, so it cannot fill a blank",
@@ -124,21 +134,34 @@ def check_fills(config: ModelConfig) -> None:
         )
 
 
-def cut_at_masks(text: str, tokenizer: Tokenizer, frame: Frame, mask: str | None = None) -> Blanks:
-    """The ids of a text with masks, and where those stand.
+def cut_text(text: str, mask: str | None, *names: str) -> tuple[list[str], tuple[str, ...]]:
+    """The text between its masks, and how those may be written: as `mask`, else by one of the names or the usual ones.
+
+    >>> cut_text("The [MASK] ran.", None)[0]
+    ['The ', ' ran.']
+    """
+    written = (mask,) if mask else tuple(dict.fromkeys((*names, *WRITTEN)))
+    return re.split("|".join(map(re.escape, written)), text), written
+
+
+def cut_at_masks(
+    text: str, tokenizer: Tokenizer, frame: Frame, mask: str | None = None, *, stand_in: int | None = None
+) -> Blanks:
+    """The ids of a text with masks, and where those stand; `stand_in`: what stands there where there is no mask token.
 
     Raises TokenizerError for a tokenizer without a mask token, RequestError for a text without a mask.
     """
     mask_id = tokenizer.roles.first("mask")
+    mask_id = stand_in if mask_id is None else mask_id
     if mask_id is None:
         raise TokenizerError(
             "this tokenizer has no mask token",
             found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role mask",
             hint="a model that fills blanks has learned one: give a model that was trained with --set objective=masked",
         )
-    name = next((name for name, token_id in tokenizer.vocabulary.added.items() if token_id == mask_id), "[MASK]")
-    written = (mask,) if mask else tuple(dict.fromkeys((name, *NAMES["mask"])))
-    parts = re.split("|".join(map(re.escape, written)), text)
+    added = tokenizer.vocabulary.added if stand_in is None else {}
+    name = next((name for name, token_id in added.items() if token_id == mask_id), "[MASK]")
+    parts, written = cut_text(text, mask, name, *NAMES["mask"])
     if len(parts) == 1:
         raise RequestError(
             "the text has no mask", found=f"no {written[0]}", hint=f'write one: "The {written[0]} is in the box."'
@@ -167,16 +190,16 @@ def _spaces_taken(tokenizer: Tokenizer, name: str) -> tuple[bool, bool]:
 
 def _one_by_one(
     model: Decoder, tokenizer: Tokenizer, blanks: Blanks, is_text_V: NDArray[np.bool_], top: int
-) -> list[Blank]:
-    """Fill the mask that the model is surest of, and ask again for the rest."""
-    found: dict[int, Blank] = {}
+) -> list[tuple[tuple[BlankToken, ...], int]]:
+    """Fill the mask that the model is surest of, and ask again for the rest: the candidates of each, and its turn."""
+    found: dict[int, tuple[tuple[BlankToken, ...], int]] = {}
     while len(found) < len(blanks.places):
         open_places = [place for place in blanks.places if place not in found]
         rows = _probabilities(model, blanks.ids, open_places)
         best = [_best(row_V, is_text_V, tokenizer, top) for row_V in rows]
         surest = max(range(len(best)), key=lambda number: best[number][0].probability)
         place = open_places[surest]
-        found[place] = Blank(candidates=best[surest], turn=len(found))
+        found[place] = best[surest], len(found)
         ids = list(blanks.ids)
         ids[place] = best[surest][0].id
         blanks = replace(blanks, ids=tuple(ids))
@@ -184,7 +207,9 @@ def _one_by_one(
 
 
 def _probabilities(model: Decoder, ids: Sequence[int], places: Sequence[int]) -> NDArray[np.float32]:
-    """How likely the model finds every token at some places, [N, V]."""
+    """How likely the model finds every token at some places, [N, V], each without the others."""
+    if model.config.streams is not None:
+        return np.exp(alone_in_order(model, ids, places).numpy())
     with inference():
         ids_BT = torch.tensor([list(ids)], device=model.device)
         x_ND = model.hidden(ids_BT, Context())[0, list(places)]
@@ -201,11 +226,10 @@ def _best(
     )
 
 
-def _joined(parts: Sequence[str], chosen: Sequence[BlankToken], tokenizer: Tokenizer) -> str:
-    """The text with the tokens in it; the spaces of the text count, and a token that goes on a word takes the one before."""
+def joined(parts: Sequence[str], chosen: Sequence[str], tokenizer: Tokenizer) -> str:
+    """The text with what was chosen; the spaces of the text count, and a token that goes on a word takes the one before."""
     text = parts[0]
-    for part, candidate in zip(parts[1:], chosen, strict=True):
-        token = tokenizer.token_bytes(candidate.id).decode("utf-8", errors="replace")
+    for part, token in zip(parts[1:], chosen, strict=True):
         starts_word = token.startswith(" ")
         if tokenizer.kind in WITH_SPACE or not starts_word:
             text = text.rstrip(" ")

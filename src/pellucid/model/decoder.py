@@ -183,8 +183,7 @@ class Decoder(nn.Module):
         cache, core = context.cache, context.core or choose_core(self.config, ids_BT.device)
         rows = Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
         self._check_length(rows)
-        positions = _positions(rows, context)
-        self.reserve_positions(rows.num_all)
+        positions = self._positions(rows, context.positions_BT)
         mask = self._mask(rows, context, own)
         check_mask(mask, rows)
         added_BHTS = relative(rows.places_BT()[..., None], torch.arange(rows.num_all, device=rows.device))
@@ -254,6 +253,23 @@ class Decoder(nn.Module):
         ends = [start + count for start, count in zip(rows.starts, rows.counts, strict=True)]
         return own & Padding(lengths_B=torch.tensor(ends, device=rows.device))
 
+    def _positions(self, rows: Rows, given_BT: Tensor | None) -> Positions:
+        """Where the new ids stand: at their places in the row, or as given. The tables reach so far afterwards."""
+        if given_BT is None:
+            self.reserve_positions(rows.num_all)
+            return rows.places_BT() if rows.start is None else slice(rows.start, rows.start + rows.num_new)
+        if tuple(given_BT.shape) not in ((rows.num_rows, rows.num_new), (1, rows.num_new)):
+            found, where = f"positions {tuple(given_BT.shape)}", f"ids ({rows.num_rows}, {rows.num_new})"
+            raise RequestError("each new id has one position", found=found, where=where)
+        if not given_BT.is_meta:
+            low, high = int(given_BT.min()), int(given_BT.max())
+            if low < 0 or high >= self.config.context_length:
+                found, where = f"positions from {low} to {high}", f"context_length={self.config.context_length}"
+                hint = "count positions from 0; where padding stands, any of them will do"
+                raise ContextError("a position lies outside the model's context", found=found, where=where, hint=hint)
+            self.reserve_positions(high + 1)
+        return given_BT
+
     def _check_length(self, rows: Rows) -> None:
         if rows.num_all > self.config.context_length:
             raise ContextError(
@@ -271,11 +287,3 @@ def _check_ids(given: object) -> None:
     kind = f"a tensor of {given.ndim} axes, {given.dtype}" if isinstance(given, Tensor) else type(given).__name__
     hint = "give torch.tensor([[5, 6, 7]]): one row of ids, and model.device as its device"
     raise RequestError("the model reads a tensor of ids, [batch, positions]", found=kind, hint=hint)
-
-
-def _positions(rows: Rows, context: Context) -> Positions:
-    if context.positions_BT is not None:
-        return context.positions_BT
-    if rows.start is not None:
-        return slice(rows.start, rows.start + rows.num_new)
-    return rows.places_BT()

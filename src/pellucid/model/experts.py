@@ -42,7 +42,8 @@ class Mixture(nn.Module):
     gate: Tensor | None
 
     def forward(self, x_BTD: Tensor, tap: Tap) -> Tensor:
-        shares_BTE = tap("router", self.router(x_BTD).softmax(-1, dtype=torch.float32))
+        at_least_float32 = torch.promote_types(x_BTD.dtype, torch.float32)
+        shares_BTE = tap("router", self.router(x_BTD).softmax(-1, dtype=at_least_float32))
         shares_BTA, chosen_BTA = shares_BTE.topk(self.num_active, dim=-1)
         if self.normalised:
             shares_BTA = shares_BTA / shares_BTA.sum(-1, keepdim=True)
@@ -104,5 +105,5 @@ def balance(router_BTE: Sequence[Tensor], chosen_BTA: Sequence[Tensor]) -> Tenso
     shares_NE = torch.cat([one.flatten(0, 1) for one in router_BTE])
     chosen_NA = torch.cat([one.flatten(0, 1) for one in chosen_BTA])
     num_experts = shares_NE.size(-1)
-    sent_E = F.one_hot(chosen_NA, num_experts).sum(1).float().mean(0)
+    sent_E = F.one_hot(chosen_NA, num_experts).sum(1).to(shares_NE.dtype).mean(0)
     return num_experts * (sent_E * shares_NE.mean(0)).sum()

@@ -131,7 +131,15 @@ class Padding(Mask):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Documents(Mask):
-    """Several documents in one row see nothing of each other: `numbers_BS` names the document of every place."""
+    """Several documents in one row see nothing of each other: `numbers_BS` names the document of every place.
+
+    Padding before a text (on the left) is a document of its own; `Context.positions_BT` then says where the text begins.
+
+    >>> import torch
+    >>> padded = Causal() & Documents(numbers_BS=torch.tensor([[0, 0, 1, 1]]))
+    >>> padded.allowed_BTS(torch.tensor([[[2], [3]]]), torch.arange(4)).int().tolist()
+    [[[0, 0, 1, 0], [0, 0, 1, 1]]]
+    """
 
     numbers_BS: Tensor
 

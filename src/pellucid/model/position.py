@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,8 @@ class PositionTable(nn.Module):
     """Buffers with a row for each position, which grow as positions are used.
 
     A model may be made for a million positions; a row that is never used takes no memory. Each row is computed alone,
-    so a table that grew holds the same bits as one that was made whole.
+    so a table that grew holds the same bits as one that was made whole. In a finer number format it is made anew: a
+    float64 model turns by float64 angles.
     """
 
     names: ClassVar[tuple[str, ...]]  # of the buffers
@@ -100,6 +101,20 @@ class PositionTable(nn.Module):
     def rows(self, start: int, stop: int) -> tuple[Tensor, ...]:
         """The rows [start, stop) of each buffer."""
         raise NotImplementedError
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the table: the model's."""
+        table: Tensor = getattr(self, self.names[0])
+        return table.dtype
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Called by torch for `to(…)` and `double()`."""
+        before = self.dtype
+        super()._apply(fn, recurse)
+        if torch.finfo(self.dtype).eps < torch.finfo(before).eps:
+            self.reset_buffers()
+        return self
 
     def reset_buffers(self) -> None:
         """Fill the buffers, if they have memory; `model.build` calls this again when it has given some."""
@@ -209,10 +224,12 @@ class Rotation(PositionTable):
         self.reset_buffers()
 
     def rows(self, start: int, stop: int) -> tuple[Tensor, ...]:
-        pair = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
+        # A float32 model has float32 angles, as those that were trained elsewhere had.
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        pair = torch.arange(0, self.head_dim, 2, dtype=dtype) / self.head_dim
         # 1 / theta**pair, not theta**-pair: they differ in the last bit, which at position 40,000 is a visible angle.
         frequency = self.stretch(1.0 / self.theta**pair)
-        angle_TK = torch.arange(start, stop, dtype=torch.float32)[:, None] * frequency
+        angle_TK = torch.arange(start, stop, dtype=dtype)[:, None] * frequency
         cos_TK = angle_TK.cos().repeat(1, 2) * self.factor
         return cos_TK, torch.cat((-angle_TK.sin(), angle_TK.sin()), -1) * self.factor
 
@@ -255,7 +272,7 @@ def stretch_frequencies(frequency: Tensor, rotary: Rotary, head_dim: int) -> Ten
     else:
         first, last = (_pair_of_turns(turns, scaling.original_context, rotary.theta, head_dim) for turns in (high, low))
         first, last = max(math.floor(first), 0), min(math.ceil(last), head_dim - 1)
-        pair = torch.arange(len(frequency), dtype=torch.float32)
+        pair = torch.arange(len(frequency), dtype=frequency.dtype)
         kept = 1 - ((pair - first) / (max(last - first, 0.001))).clamp(0, 1)
     return (1 - kept) * frequency / scaling.factor + kept * frequency
 

@@ -104,7 +104,9 @@ def lay_out(config: ModelConfig, core: AttentionCore = "fused") -> Layout:
             describe_embedding_norm(config.embedding, config.norm),
             Part(kept=masks, steps=(Activation(name="input", axes=STREAM, meaning="what the first block reads"),)),
         ),
-        encoder=tuple(_block(config, 0, core) for _ in range(config.encoder.n_layers)) if config.encoder else (),
+        encoder=tuple(_block(config, layer, core) for layer in range(config.encoder.n_layers))
+        if config.encoder
+        else (),
         encoded=_encoded(config),
         blocks=tuple(_block(config, layer, core, cross=config.encoder is not None) for layer in range(config.n_layers)),
         last=(

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -69,14 +70,15 @@ class CausalObjective:
 
 
 def nll(logits_BTV: Tensor, targets_BT: Tensor) -> Tensor:
-    """Negative log-likelihood: -ln p(target) at every position, in nats, [B, T]; always computed in fp32.
+    """Negative log-likelihood: -ln p(target) at every position, in nats, [B, T]; computed in fp32, or finer where the logits are.
 
     >>> import math, torch
     >>> value = nll(torch.tensor([[[4.0, 2.0, 0.5]]]), torch.tensor([[0]])).item()
     >>> round(math.exp(-value), 3)
     0.858
     """
-    nats_N = F.cross_entropy(logits_BTV.flatten(0, 1).float(), targets_BT.flatten(), reduction="none")
+    logits_NV = logits_BTV.flatten(0, 1).to(torch.promote_types(logits_BTV.dtype, torch.float32))
+    nats_N = F.cross_entropy(logits_NV, targets_BT.flatten(), reduction="none")
     return nats_N.view_as(targets_BT)
 
 

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from pellucid.data.batch import PaddedBatch, TokenRows
 from pellucid.data.draws import uniform_draws
@@ -205,9 +204,9 @@ def _joined(*texts: _Text) -> _Text:
 
 
 def pair_nll(pair_logits_B2: Tensor, answers_B: Tensor) -> Tensor:
-    """-ln p(answer) of each pair, in nats, [B]; always computed in fp32.
+    """-ln p(answer) of each pair, in nats, [B].
 
     >>> round(pair_nll(torch.tensor([[0.0, 0.0]]), torch.tensor([FOLLOWS])).item(), 4)
     0.6931
     """
-    return F.cross_entropy(pair_logits_B2.float(), answers_B, reduction="none")
+    return nll(pair_logits_B2[:, None], answers_B[:, None])[:, 0]
