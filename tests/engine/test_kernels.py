@@ -22,7 +22,7 @@ from pellucid.engine.runners.build import build_runner
 from pellucid.engine.runners.kernel_runner import ROWS, KernelRunner, build_kernel_runner
 from pellucid.engine.runners.kernels import product
 from pellucid.engine.runners.kernels.compile import CACHE, has_bf16_dot, kernel
-from pellucid.engine.runners.kernels.functions import exp32, gelu, gelu_tanh
+from pellucid.engine.runners.kernels.functions import exp32, gelu, gelu_tanh, tanh32
 from pellucid.engine.runners.kernels.lanes import dot_1x1, get, put
 from pellucid.engine.runners.kernels.launch import compile_forward
 from pellucid.engine.runners.kernels.pack import pack, quantize_int4, quantize_int8
@@ -32,6 +32,8 @@ from pellucid.errors import ContextError, EngineError, RequestError
 from pellucid.events import MemoryRecorder
 from pellucid.model import position
 from pellucid.model.build import build
+from pellucid.model.context import Context
+from pellucid.model.experts import Mixture, Routing
 from pellucid.planning.config import ModelConfig
 
 FP32 = product.FP32
@@ -47,6 +49,12 @@ GPT2 = {
     "qkv_bias": True,
     "n_kv_heads": 6,
 }
+GEMMA = {
+    "norm": {"kind": "rms", "placement": "around", "one_plus": True},
+    "embedding": {"scaled": True},
+    "attention": {"scale": 0.3},
+}
+CAPS = {"attention": {"scale": 0.9, "softcap": 1.5, "qk_norm": False}, "head": {"softcap": 2.0}}
 SHAPES = {
     "qwen3": {},
     "llama": {"qk_norm": False, "tied_head": False},
@@ -60,6 +68,25 @@ SHAPES = {
     "windows over pages": {"sliding_window": 270, "sliding_layers": (1,), "n_kv_heads": 6},
     "none": {"position": "none", "feed_forward": "relu2", "n_kv_heads": 6},
     "geglu": {"feed_forward": "geglu", "mlp_bias": True},
+    "skipped": {"position": {"kind": "rotary", "skipped": (1,)}},
+    "two bases": {
+        "position": {"kind": "rotary", "theta": 1e6, "window_theta": 500.0},
+        "sliding_window": 60,
+        "sliding_layers": (1,),
+    },
+    "learned from row 2": {**GPT2, "position": {"kind": "learned", "first": 2}},
+    "sines, then cosines": {"position": {"kind": "sinusoidal", "halves": True}},
+    "gemma2": {**GEMMA, **CAPS, "feed_forward": "geglu_tanh", "sliding_window": 60, "sliding_layers": (0,)},
+    "gemma3": {**GEMMA, "feed_forward": "geglu_tanh"},
+    "layer norms around": {**GPT2, "norm": {"kind": "layer", "placement": "around"}, "attention": {"softcap": 1.5}},
+    "a mixture between norms": {**GEMMA, "feed_forward": {"experts": {"count": 5, "active": 2, "width": 45}}},
+    "relu": {"feed_forward": "relu", "mlp_bias": True, "head": {"bias": True}},
+    "silu": {"feed_forward": "silu", "head": {"bias": True, "softcap": 2.0}, "tied_head": False},
+    "mixture": {"feed_forward": {"experts": {"count": 5, "active": 2, "width": 45}}},
+    "mixture in one block": {"feed_forward": {"experts": {"count": 35, "active": 3, "width": 19, "layers": (1,)}}},
+    "shares as they are": {
+        "feed_forward": {"kind": "relu2", "experts": {"count": 4, "active": 4, "width": 97, "normalised": False}}
+    },
 }
 FORMATS = ["fp32", "bf16", "int8", "int4"]
 
@@ -90,14 +117,19 @@ def test_every_shape_equals_the_torch_model(axes):
     assert np.abs(found - expected).max() < 1e-4
 
 
+@pytest.mark.parametrize("axes", [{}, SHAPES["mixture"]], ids=["dense", "mixture"])
 @pytest.mark.parametrize("weights", FORMATS)
-def test_quantised_weights_are_multiplied_as_they_are_stored(weights):
+def test_quantised_weights_are_multiplied_as_they_are_stored(weights, axes):
     """torch with the dequantised weights is the reference: what is left is the rounding of activations and cache."""
-    model, ids = make(), some_ids(60)
+    model, ids = make(**axes), some_ids(60)
     fast = build_runner(model, EngineSettings(weights=weights))
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
-            module.weight.data = torch.from_numpy(dequantised(module.weight.detach().numpy(), weights))
+            kept = "bf16" if name.endswith("router") and weights != "fp32" else weights  # it decides, and is small
+            module.weight.data = torch.from_numpy(dequantised(module.weight.detach().numpy(), kept))
+        if isinstance(module, Mixture):
+            for stack in (module.gate, module.up, module.down):
+                stack.data = torch.stack([torch.from_numpy(dequantised(one.numpy(), weights)) for one in stack.data])
     head = dequantised(model.embed.weight.detach().numpy(), weights)
     model.score = lambda x, tap: torch.nn.functional.linear(x, torch.from_numpy(head))
     slow = TorchRunner(model)
@@ -127,7 +159,11 @@ def test_int4_keeps_the_largest_of_a_group_and_rounds_the_rest_to_the_nearest():
     assert (error <= step * 1.0001).all() and error.mean() < 0.35 * step.mean()
 
 
-@pytest.mark.parametrize("axes", [{}, SHAPES["gpt2"], SHAPES["window"]], ids=["grouped heads", "gpt2", "window"])
+@pytest.mark.parametrize(
+    "axes",
+    [{}, SHAPES["gpt2"], SHAPES["window"], SHAPES["gemma2"], SHAPES["mixture"]],
+    ids=["grouped heads", "gpt2", "window", "gemma2", "mixture"],
+)
 @pytest.mark.parametrize("weights", FORMATS)
 def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
     """One reading of 300 ids is the reference; every other way of reading them must give the same bits."""
@@ -184,10 +220,11 @@ def test_neighbours_in_a_batch_change_no_bit(weights, size):
     assert same_bits(runner.read(batch[::-1]), whole_TV[[n + 1 for n in lengths]][::-1]), "and in any other"
 
 
+@pytest.mark.parametrize("axes", [{}, SHAPES["mixture"]], ids=["dense", "mixture"])
 @pytest.mark.parametrize("weights", FORMATS)
-def test_prompts_pieces_and_steps_are_read_at_once_without_a_bit_changed(weights):
+def test_prompts_pieces_and_steps_are_read_at_once_without_a_bit_changed(weights, axes):
     """Each sequence has as many new ids as it likes, more in all than one pass reads; every row is the one read alone."""
-    model, ids = make(), some_ids(300)
+    model, ids = make(**axes), some_ids(300)
     runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
     whole_TV = runner.score(runner.start(ids, max_length=300))
     parts = [(0, 300), (120, 121), (0, 1), (40, 290), (7, 9), (299, 300), (0, 250)]  # read before, and then
@@ -199,6 +236,40 @@ def test_prompts_pieces_and_steps_are_read_at_once_without_a_bit_changed(weights
     assert sum(len(sequence.unread) for sequence in batch) > ROWS
     assert same_bits(runner.read(batch), whole_TV[[length - 1 for _, length in parts]])
     assert [sequence.unread for sequence in batch] == [[]] * len(parts)
+
+
+def test_a_step_reads_the_weights_of_the_chosen_experts_alone():
+    """Whoever read another expert, were it to count it with a share of 0, would have NaN."""
+    model, routing = make(**SHAPES["mixture"]), Routing()
+    model(torch.tensor([[7]]), Context(tap=routing))
+    runner = build_kernel_runner(model, "fp32", num_threads=2)
+    before = runner.read([runner.start([7], max_length=9)])
+    for block, chosen in zip(model.blocks, routing.chosen, strict=True):
+        idle = sorted({*range(5)} - {*chosen.flatten().tolist()})
+        assert len(idle) == 3
+        for stack in (block.mlp.gate, block.mlp.up, block.mlp.down):
+            stack.data[idle] = torch.nan  # a view: the runner reads the same memory
+    after = runner.read([runner.start([7], max_length=9)])
+    assert same_bits(before, after) and np.isfinite(after).all()
+
+
+def test_of_equal_shares_the_experts_with_the_lowest_numbers_are_chosen():
+    model = make(**SHAPES["mixture"])
+    for block in model.blocks:
+        block.mlp.router.weight.data.zero_()
+        block.mlp.up.data[2:] = torch.nan
+    runner = build_kernel_runner(model, "fp32", num_threads=1)
+    assert np.isfinite(runner.score(runner.start(some_ids(9), max_length=9))).all()
+
+
+def test_the_bytes_of_a_step_are_those_of_the_active_experts():
+    """Mixtral's shape in small: two of eight experts, of three matrices each."""
+    axes = {"d_model": 32, "head_dim": 8, "n_heads": 4, "n_kv_heads": 2, "n_layers": 3, "vocab_size": 100}
+    mixture = {"feed_forward": {"experts": {"count": 8, "active": 2, "width": 48}}}
+    attention, router, active, head = 2 * 32 * 32 + 2 * 32 * 16, 8 * 32, 2 * 3 * 32 * 48, 100 * 32
+    model = make(**axes, **mixture)
+    assert pack(model, "fp32").num_step_bytes == 4 * (3 * (attention + router + active) + head)
+    assert pack(model.bfloat16(), "bf16").num_step_bytes == 2 * (3 * (attention + router + active) + head)
 
 
 def test_truncated_and_forked_sequences_go_on_as_if_nothing_had_been():
@@ -278,6 +349,8 @@ def apply_all(which, x, y, count):
             put(FP32, y, i, exp32(value))
         elif which == 1:
             put(FP32, y, i, gelu(value))
+        elif which == 2:
+            put(FP32, y, i, tanh32(value))
         else:
             put(FP32, y, i, gelu_tanh(value))
 
@@ -298,9 +371,23 @@ def test_exp_is_within_two_units_in_the_last_place():
 
 def test_activations_equal_torch():
     x = np.linspace(-12, 12, 10_001, dtype=np.float32)
-    for which, approximate in ((1, "none"), (2, "tanh")):
+    for which, approximate in ((1, "none"), (3, "tanh")):
         exact = torch.nn.functional.gelu(torch.from_numpy(x).double(), approximate=approximate).numpy()
         assert np.abs(applied(which, x) - exact).max() < 2e-6
+
+
+def test_a_hyperbolic_tangent_is_near_and_never_beyond_one():
+    x = np.linspace(-12, 12, 10_001, dtype=np.float32)
+    assert np.abs(applied(2, x) - np.tanh(x.astype(np.float64))).max() < 2e-7
+    assert applied(2, np.array([-1e30, -100, 0, 100, 1e30], np.float32)).tolist() == [-1, -1, 0, 1, 1]
+
+
+def test_scores_stay_below_the_cap():
+    model = make(head={"softcap": 2.0})
+    model.embed.weight.data *= 50
+    runner = build_kernel_runner(model, "fp32", num_threads=1)
+    logits = runner.score(runner.start(some_ids(9), max_length=9))
+    assert 1.99 < np.abs(logits).max() <= 2
 
 
 @kernel
@@ -328,7 +415,7 @@ def test_weights_are_not_copied():
         assert {block.mlp.up.weight.data_ptr() for block in model.blocks} <= held
 
 
-@pytest.mark.parametrize("axes", ["qwen3", "sinusoidal"])
+@pytest.mark.parametrize("axes", ["qwen3", "sinusoidal", "two bases"])
 def test_tables_of_positions_grow_under_the_loops(axes, monkeypatch):
     ids = some_ids(300)
     whole = build_kernel_runner(make(**SHAPES[axes]), "fp32", num_threads=1)

@@ -108,6 +108,16 @@ def test_int8_bytes_are_those_of_the_plan_and_int4_takes_half_and_scales(axes):
     assert bench.tensor_bytes((64,), "int4") == 64 * 4
 
 
+@pytest.mark.parametrize("weights", bench.BITS)
+def test_a_token_reads_the_experts_that_it_is_sent_to(weights):
+    """With two of five experts it reads what it would read of two, and three rows of the router more."""
+    five, two = (config(feed_forward={"experts": {"count": count, "active": 2, "width": 32}}) for count in (5, 2))
+    more = 2 * (bench.tensor_bytes((5, 32), weights) - bench.tensor_bytes((2, 32), weights))
+    assert bench.weight_bytes_per_token(five, weights) - bench.weight_bytes_per_token(two, weights) == more
+    assert bench.weight_bytes_per_token(two, weights) == bench.model_bytes(two, weights)
+    assert bench.model_bytes(five, "int8") == estimate_weights(five, "int8").value
+
+
 def test_the_peak_is_never_below_what_is_held_and_remembers():
     held, before = psutil.Process().memory_info().rss, bench.peak_memory_bytes()
     assert before >= held * 0.99  # the system counts pages in batches

@@ -1,6 +1,6 @@
 """Benchmark of a runner: tokens per second, and the bytes and FLOPs that limit them on a machine.
 
-Each new token reads every weight once, and the keys and values of all positions before it:
+Each new token reads every weight once (of experts, those it is sent to), and the keys and values of all positions before it:
 
     bytes per token = bytes of weights + positions x bytes of cache per position
 
@@ -29,6 +29,8 @@ from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.flops import count_flops
+from pellucid.planning.formula import sizes
+from pellucid.planning.layout import tensor_plans
 from pellucid.planning.memory import estimate_kv_cache
 from pellucid.planning.params import parameter_shapes
 from pellucid.tokens.tokenizer import Tokenizer
@@ -137,15 +139,16 @@ def model_bytes(config: ModelConfig, weights: Format) -> int:
 
 
 def weight_bytes_per_token(config: ModelConfig, weights: Format) -> int:
-    """Bytes of weights that one new token reads: all but the tables of which it takes a single row.
+    """Bytes of weights that one new token reads: all but idle experts, and the tables of which it takes a single row.
 
     >>> config = ModelConfig(vocab_size=100, d_model=32, n_heads=1, n_kv_heads=1, tied_head=False)
     >>> model_bytes(config, "bf16") - weight_bytes_per_token(config, "bf16")
     6400
     """
     looked_up = {"position.weight"} if config.tied_head else {"position.weight", "embed.weight"}
-    shapes = parameter_shapes(config)
-    return sum(tensor_bytes(shape, weights) for name, shape in shapes.items() if name not in looked_up)
+    symbols, read = sizes(config), [tensor for tensor in tensor_plans(config) if tensor.name not in looked_up]
+    axes = [tensor.met if "n_active" in tensor.met else tensor.axes for tensor in read]
+    return sum(tensor_bytes(tuple(symbols[axis] for axis in one), weights) for one in axes)
 
 
 def tensor_bytes(shape: tuple[int, ...], weights: Format) -> int:
@@ -155,7 +158,7 @@ def tensor_bytes(shape: tuple[int, ...], weights: Format) -> int:
         return count * BITS[weights] // 8
     if len(shape) == 1:
         return count * BITS["fp32"] // 8
-    num_scales = shape[0] if weights == "int8" else count // GROUP
+    num_scales = count // shape[-1] if weights == "int8" else count // GROUP  # matrices of experts lie stacked
     return count * BITS[weights] // 8 + num_scales * SCALE_BYTES
 
 

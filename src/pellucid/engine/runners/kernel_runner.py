@@ -16,10 +16,11 @@ import numpy as np
 
 from pellucid.compiled import VARIABLE
 from pellucid.counts import counted
-from pellucid.engine.runners.kernels import forward as F
+from pellucid.engine.runners.kernels import plan as P
 from pellucid.engine.runners.kernels.attend import PAGE
 from pellucid.engine.runners.kernels.compile import CACHE, has_bf16_dot
 from pellucid.engine.runners.kernels.emit import GROUP, GROUPS
+from pellucid.engine.runners.kernels.experts import PER_LOAD
 from pellucid.engine.runners.kernels.forward import find_chunks, forward
 from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled, launch, most_threads
 from pellucid.engine.runners.kernels.pack import Packed, pack
@@ -78,7 +79,7 @@ class KernelRunner:
         self.cache_type = np.float32 if full else np.uint16
         self.kinds = weights, self.x_type(0), embed, position, self.cache_type(0)
         self.row_lengths = row_lengths(self.config)
-        self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[F.K_PADDED]))
+        self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[P.K_PADDED]))
         self.buffers: dict[int, dict[int, np.ndarray]] = {}
         products = "bf16 dot" if self.x_type is np.uint16 else "fp32"
         threads = counted(self.num_threads, "thread")
@@ -154,19 +155,19 @@ class KernelRunner:
         pages = page_table(caches)
         chunks = find_chunks(slots, together=self.config.n_heads == self.config.n_kv_heads)
         logits = np.empty((len(wanted), self.config.vocab_size), np.float32)
-        rows = {F.IDS: ids, F.POSITIONS: positions, F.SLOTS: slots, F.PAGES: pages, F.CHUNKS: chunks, F.WANTED: wanted}
+        rows = {P.IDS: ids, P.POSITIONS: positions, P.SLOTS: slots, P.PAGES: pages, P.CHUNKS: chunks, P.WANTED: wanted}
         parts = len(ids) * self.config.n_heads * pages.shape[1] if pages.shape[1] > 1 and len(chunks) < 8 else 0
-        padded = int(self.packed.plan[F.K_PADDED])
+        padded = int(self.packed.plan[P.K_PADDED])
         rest = {
-            F.LOGITS: logits,
-            F.STATES: np.empty(2 * parts, np.float32),
-            F.MIXES: np.empty(parts * padded, np.float32),
+            P.LOGITS: logits,
+            P.STATES: np.empty(2 * parts, np.float32),
+            P.MIXES: np.empty(parts * padded, np.float32),
         }
         plan = self.packed.plan.copy()
-        plan[F.NUM_ROWS : F.NUM_CHUNKS + 1] = len(ids), len(wanted), pages.shape[1], len(chunks)
+        plan[P.NUM_ROWS : P.NUM_CHUNKS + 1] = len(ids), len(wanted), pages.shape[1], len(chunks)
         for column, array in {**rows, **rest, **self._buffers(len(ids))}.items():
             plan[column] = array.ctypes.data
-        plan[F.Y_ROW : F.H_ROW + 1] = self.row_lengths
+        plan[P.ROW_LENGTHS] = self.row_lengths
         work = self.packed.num_step_bytes * len(ids)
         with launch(self.num_threads):
             forward(plan, *self.kinds, self.num_threads == 1 or work < SERIAL_BYTES)
@@ -187,30 +188,41 @@ class KernelRunner:
     def _buffers(self, rows: int) -> dict[int, np.ndarray]:
         """Working memory for a pass of `rows`; that of small passes is kept, of large ones the last."""
         if rows not in self.buffers:
-            y_row, a_row, h_row = self.row_lengths
+            y_row, a_row, h_row, made_row = self.row_lengths
             plan = self.packed.plan
+            choices, num_experts = rows * int(plan[P.ACTIVE]), int(plan[P.EXPERTS])
             made = {
-                F.X: np.zeros(rows * plan[F.D_PADDED], np.float32),
-                F.Y: np.zeros(rows * y_row, np.float32),
-                F.Q: np.zeros(rows * plan[F.H] * plan[F.K_PADDED], np.float32),
-                F.A: np.zeros(rows * a_row, self.x_type),
-                F.HIDDEN: np.zeros(rows * h_row, self.x_type),
+                P.X: np.zeros(rows * plan[P.D_PADDED], np.float32),
+                P.Y: np.zeros(rows * y_row, np.float32),
+                P.Q: np.zeros(rows * plan[P.H] * plan[P.K_PADDED], np.float32),
+                P.A: np.zeros(rows * a_row, self.x_type),
+                P.HIDDEN: np.zeros(max(rows, choices) * h_row, self.x_type),
+                P.ROUTES: np.zeros(rows * num_experts, np.float32),
+                P.CHOSEN: np.zeros(choices, np.int64),
+                P.SHARES: np.zeros(choices, np.float32),
+                P.SEATS: np.zeros(choices, np.int64),
+                P.LOADS: np.zeros(1 + num_experts * (PER_LOAD + 1), np.int64),
+                P.SENT: np.zeros(choices * a_row, self.x_type),
+                P.MADE: np.zeros(choices * made_row, np.float32),
             }
             kept = {size: buffers for size, buffers in self.buffers.items() if size <= SMALL}
             self.buffers = {**kept, rows: made}
         return self.buffers[rows]
 
 
-def row_lengths(config: ModelConfig) -> tuple[int, int, int]:
-    """Numbers to a row of the outputs, of what products read, and inside the feed-forward.
+def row_lengths(config: ModelConfig) -> tuple[int, int, int, int]:
+    """Numbers to a row of the outputs, of what products read, inside the feed-forward, and of what an expert makes.
 
     What products read is followed by zeros to whole lines of int4 weights, whose padding is 0 too.
     """
-    read, inside = max(config.d_model, config.d_attention), config.d_ff
+    dense = config.d_ff if any(not config.has_experts(layer) for layer in range(config.n_layers)) else 0
+    expert = config.feed_forward.experts.width if config.feed_forward.experts is not None else 0
+    read, inside = max(config.d_model, config.d_attention), max(dense, expert)
     return (
-        max(config.d_attention + 2 * config.d_kv, 2 * config.d_ff, config.d_model),
+        max(config.d_attention + 2 * config.d_kv, 2 * dense, 2 * -(-config.d_model // 16) * 16),
         -(-read // LINE) * LINE,
         -(-inside // LINE) * LINE,
+        max(2 * expert, config.d_model),
     )
 
 

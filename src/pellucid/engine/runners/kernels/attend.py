@@ -2,6 +2,8 @@
 
     scores[r, s] = q[r] · k[s] / √K        weights = softmax(scores)        y[r] = Σ_s weights[r, s] · v[s]
 
+q comes with its scale (1/√K, or the model's own). Where there is a cap, scores are bent to cap · tanh(score / cap).
+
 A page holds `PAGE` neighbouring positions of one sequence, for every layer and key/value head: first the keys with
 positions along the lanes (k[d, s]), then the values with the head's width along the lanes (v[s, d]). So both products
 are sums whose every output is a lane of its own, and a new position is a strided write of one key.
@@ -20,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from pellucid.engine.runners.kernels.compile import kernel
-from pellucid.engine.runners.kernels.functions import exp32
+from pellucid.engine.runners.kernels.functions import bent, exp32
 from pellucid.engine.runners.kernels.lanes import (
     get,
     get_int,
@@ -97,9 +99,15 @@ def outer(kind, a, a_row, b, b_row, y, y_row, rows, columns, count):
 
 
 @kernel
-def softmax_part(scores, first, last, columns, state):
-    """Turn scores into e^(score - highest), 0 outside first .. last-1; leave (highest, total) in `state`."""
+def softmax_part(scores, first, last, columns, cap, state):
+    """Turn scores into e^(score - highest), 0 outside first .. last-1; leave (highest, total) in `state`.
+
+    Where there is a cap, scores are bent to lie below it first.
+    """
     kept_whole()
+    if cap:
+        for s in range(first, last):
+            put(FP32, scores, s, bent(get(FP32, scores, s), cap))
     for s in range(first):
         put(FP32, scores, s, NOTHING)
     for s in range(last, columns):
@@ -113,7 +121,7 @@ def softmax_part(scores, first, last, columns, state):
 
 
 @kernel
-def attend_page(kind, page, keys, head_dim, q, q_row, rows, ends, window, states, mixes):
+def attend_page(kind, page, keys, head_dim, q, q_row, rows, ends, window, cap, states, mixes):
     """One page for 1, 2 or 4 queries, query r looking at positions below ends[r]; whether any of them looks here.
 
     Leaves each query's highest score and total in `states` and its mix (not yet divided) in `mixes`.
@@ -132,7 +140,7 @@ def attend_page(kind, page, keys, head_dim, q, q_row, rows, ends, window, states
     for r in range(rows):
         last = min(max(get_int(ends, r) - page * PAGE, 0), PAGE)
         first = min(max(get_int(ends, r) - window - page * PAGE, 0), last) if window else 0
-        softmax_part(scores + r * PAGE * 4, first, last, columns, states + r * 8)
+        softmax_part(scores + r * PAGE * 4, first, last, columns, cap, states + r * 8)
     values = keys + PAGE * head_dim * size_of(kind)
     outer(kind, scores, PAGE, values, head_dim, mixes, head_dim, rows, head_dim, most)
     return True
@@ -179,7 +187,7 @@ def block_rows(left):
 
 
 @kernel
-def attend_lines(kind, x_kind, pages, offset, head_dim, width, q, q_row, rows, ends, window, out, out_row):
+def attend_lines(kind, x_kind, pages, offset, head_dim, width, q, q_row, rows, ends, window, cap, out, out_row):
     """All pages for 1, 2 or 4 queries, joined in order. `offset`: the head's place in a page, in numbers."""
     state, mix = scratch(4), scratch(1024)
     new_state, new_mix = scratch(4), scratch(1024)
@@ -189,7 +197,7 @@ def attend_lines(kind, x_kind, pages, offset, head_dim, width, q, q_row, rows, e
         most = max(most, get_int(ends, r))
     for page in range((most + PAGE - 1) // PAGE):
         keys = get_int(pages, page) + offset * size_of(kind)
-        if attend_page(kind, page, keys, head_dim, q, q_row, rows, ends, window, new_state, new_mix):
+        if attend_page(kind, page, keys, head_dim, q, q_row, rows, ends, window, cap, new_state, new_mix):
             for r in range(rows):
                 at = r * head_dim * 4
                 join(state + r * 8, mix + at, new_state + r * 8, new_mix + at, head_dim)
@@ -198,14 +206,14 @@ def attend_lines(kind, x_kind, pages, offset, head_dim, width, q, q_row, rows, e
 
 
 @kernel
-def attend_apart(kind, pages, page, offset, head_dim, q, rows, end, window, states, mixes, num_pages):
+def attend_apart(kind, pages, page, offset, head_dim, q, rows, end, window, cap, states, mixes, num_pages):
     """1, 2 or 4 heads of one row over one page; each head's part is left at [head, page]."""
     ends, state, mix = scratch(4), scratch(4), scratch(1024)
     for r in range(rows):
         put_int(ends, r, end)
         begin(state + r * 8, mix + r * head_dim * 4, head_dim)
     keys = get_int(pages, page) + offset * size_of(kind)
-    attend_page(kind, page, keys, head_dim, q, head_dim, rows, ends, window, state, mix)
+    attend_page(kind, page, keys, head_dim, q, head_dim, rows, ends, window, cap, state, mix)
     for r in range(rows):
         place = r * num_pages + page
         for i in range(2):

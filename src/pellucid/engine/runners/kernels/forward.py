@@ -1,15 +1,16 @@
 """The forward pass in compiled loops, the same for any rows: a decode step, a batch of them, a piece of a prompt.
 
     x = embed(ids) (+ position)
-    for each layer:  x += attention(norm(x)) Woᵀ        x += act(norm(x) ..) W_downᵀ
+    for each layer:  x += attention(norm(x)) Woᵀ        x += act(norm(x) ..) W_downᵀ, or a mixture of experts
+                     (or x += norm(…) of each)
     logits = norm(x) · headᵀ     for the rows that are wanted
 
 Every row is computed from its own numbers and its own sequence's cache, each sum in the order of `lanes`, so what the
 other rows are, and how many, changes no bit of it.
 
-The pass is a list of stages, each a number of tasks that do not touch each other's results (tiles of a product, rows,
-heads): `run` gives them to the threads. With `serial` they run on the calling thread alone, in the same order with the
-same bits: for a small model waking the others costs more than they help.
+The pass is a list of stages (`plan`), each a number of tasks that do not touch each other's results (tiles of a product,
+rows, heads): `run` gives them to the threads. With `serial` they run on the calling thread alone, in the same order with
+the same bits: for a small model waking the others costs more than they help.
 
 Axes: M rows · D width · H query heads · G key/value heads · K head width · F feed-forward width · V vocabulary.
 """
@@ -19,141 +20,102 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from pellucid.engine.runners.kernels.attend import (
-    PAGE,
-    attend_apart,
-    attend_lines,
-    block_rows,
-    join_pages,
-    place_position,
-)
+from pellucid.engine.runners.kernels.attend import PAGE, attend_apart, attend_lines, block_rows, join_pages
 from pellucid.engine.runners.kernels.compile import kernel, parallel_kernel
-from pellucid.engine.runners.kernels.lanes import (
-    dot_1x1,
-    fused,
-    get,
-    get_int,
-    kept_whole,
-    lanes_sum,
-    put,
-    put_int,
-    scratch,
-    size_of,
+from pellucid.engine.runners.kernels.experts import (
+    choose_row,
+    expert_task,
+    has_experts,
+    mix_row,
+    num_expert_tasks,
+    seat_rows,
+    send_row,
+    widen_tile,
+)
+from pellucid.engine.runners.kernels.lanes import get, get_int, kept_whole, put_int, scratch, size_of
+from pellucid.engine.runners.kernels.plan import (
+    A_ROW,
+    ADD_ATTENTION,
+    ADD_MLP,
+    AROUND,
+    ATTEND,
+    ATTEND_APART,
+    ATTENTION_NORM,
+    BEFORE_ATTENTION,
+    BEFORE_MLP,
+    BEHIND_ATTENTION,
+    BEHIND_MLP,
+    CHOOSE,
+    CHUNKS,
+    CONSTANTS,
+    D_PADDED,
+    DOWN,
+    EXPERT_WIDTH,
+    EXPERTS,
+    GATHER,
+    H_ROW,
+    HIDDEN,
+    JOIN,
+    K_PADDED,
+    LAST_NORM,
+    LAYERS,
+    LOGIT_CAP,
+    LOGITS,
+    MATRICES,
+    MIX,
+    MIXES,
+    MLP_NORM,
+    NARROW,
+    NORMS_PER_LAYER,
+    NUM_CHUNKS,
+    NUM_PAGES,
+    NUM_ROWS,
+    NUM_WANTED,
+    OF_EXPERTS,
+    OUTPUT,
+    PAGES,
+    PER_LAYER,
+    PLACE,
+    POSITIONS,
+    PRODUCTS,
+    PROJECT,
+    READ,
+    ROUTE,
+    ROUTER,
+    ROUTES,
+    SCORE,
+    SCORE_CAP,
+    SEAT,
+    SEND,
+    SLOTS,
+    STATES,
+    WANTED,
+    WIDEN,
+    WINDOWS,
+    Y_ROW,
+    A,
+    D,
+    F,
+    G,
+    H,
+    K,
+    Q,
+    V,
+    X,
+    Y,
 )
 from pellucid.engine.runners.kernels.product import (
     FP32,
     NUM_COLUMNS,
     TILE,
-    activate_rows,
     add_rows,
-    multiply_rows,
+    bend_rows,
     multiply_tile,
     num_tiles,
 )
+from pellucid.engine.runners.kernels.rows import add_normed_row, norm_row, place_row, read_row
 
-f32 = np.float32
-
-# The plan of a pass is one row of int64, its columns named here: the model's axes, the addresses of what does not
-# change (the fp32 tables unless said otherwise), then what is to be read, the working memory and its steps.
-(
-    D, D_PADDED, H, G, K, K_PADDED, F, V, LAYERS, GATED, ACTIVATION, LAYER_NORM, BIASED_NORM, QK_NORM, ROTARY,
-    EMBED, POSITION, MATRICES, NORMS, NORM_BIASES, HEAD_NORMS, COS, SIN, WINDOWS, CONSTANTS,
-    NUM_ROWS, NUM_WANTED, NUM_PAGES, NUM_CHUNKS, IDS, POSITIONS, SLOTS, PAGES, CHUNKS, WANTED,
-    X, Y, Q, A, HIDDEN, STATES, MIXES, LOGITS, Y_ROW, A_ROW, H_ROW,
-    NUM_PLANNED,
-) = range(47)  # fmt: skip
-QUERY, KEY, VALUE, OUTPUT, GATE, UP, DOWN, PER_LAYER = range(8)  # a layer's matrices in the table
-EPS, SCALE = range(2)  # the constants
-(
-    READ, ATTENTION_NORM, PROJECT, PLACE, ATTEND, ATTEND_APART, JOIN, GATHER, MLP_NORM, WIDEN, NARROW, LAST_NORM, SCORE,
-) = range(13)  # fmt: skip
-PRODUCTS = PROJECT, GATHER, WIDEN, NARROW, SCORE
 FEW = 4  # rows that one thread norms or places faster than it wakes the others
-
-
-@kernel
-def square_sum(x, count):
-    """Σ x² of `count` numbers."""
-    total = scratch(1)
-    dot_1x1(FP32, FP32, x, 0, 0, 0, x, 0, total, 0, count)
-    return get(FP32, total, 0)
-
-
-@kernel
-def norm_row(plan, x_kind, index, x, out):
-    """Norm `index` of the model for one row: RMSNorm, or LayerNorm with or without a bias."""
-    kept_whole()
-    width, padded = plan[D], plan[D_PADDED]
-    weight, bias = plan[NORMS] + index * width * 4, plan[NORM_BIASES] + index * width * 4
-    eps = get(FP32, plan[CONSTANTS], EPS)
-    mean = lanes_sum(x, padded) / f32(width) if plan[LAYER_NORM] else f32(0)
-    if plan[LAYER_NORM]:
-        squares = f32(0)
-        for i in range(width):
-            centred = get(FP32, x, i) - mean
-            squares = fused(centred, centred, squares)
-        root = f32(1) / np.sqrt(squares / f32(width) + eps)
-    else:
-        root = f32(1) / np.sqrt(square_sum(x, width) / f32(width) + eps)
-    for i in range(width):
-        put(x_kind, out, i, (get(FP32, x, i) - mean) * root * get(FP32, weight, i))
-    if plan[BIASED_NORM]:
-        for i in range(width):
-            put(x_kind, out, i, (get(FP32, x, i) - mean) * root * get(FP32, weight, i) + get(FP32, bias, i))
-
-
-@kernel
-def read_row(plan, embed_kind, position_kind, row):
-    """A row of the residual stream begins as its token's embedding, plus its position's where those are added."""
-    kept_whole()
-    width, token, place = plan[D], get_int(plan[IDS], row), get_int(plan[POSITIONS], row)
-    x = plan[X] + row * plan[D_PADDED] * 4
-    for i in range(width):
-        put(FP32, x, i, get(embed_kind, plan[EMBED], token * width + i))
-    if plan[POSITION]:
-        for i in range(width):
-            put(FP32, x, i, get(FP32, x, i) + get(position_kind, plan[POSITION], place * width + i))
-
-
-@kernel
-def turn(plan, y, weight, place, factor, head):
-    """One head: normed where the model does, turned to its position, multiplied by `factor`, into `head`."""
-    kept_whole()
-    width = plan[K]
-    half = width // 2
-    if plan[QK_NORM]:
-        root = f32(1) / np.sqrt(square_sum(y, width) / f32(width) + get(FP32, plan[CONSTANTS], EPS))
-        for i in range(width):
-            put(FP32, head, i, get(FP32, y, i) * root * get(FP32, weight, i))
-    else:
-        for i in range(width):
-            put(FP32, head, i, get(FP32, y, i))
-    if plan[ROTARY]:
-        cos, sin = plan[COS] + place * half * 4, plan[SIN] + place * half * 4
-        for i in range(half):
-            one, two, c, s = get(FP32, head, i), get(FP32, head, half + i), get(FP32, cos, i), get(FP32, sin, i)
-            put(FP32, head, i, fused(one, c, -(two * s)))
-            put(FP32, head, half + i, fused(two, c, one * s))
-    for i in range(width):
-        put(FP32, head, i, get(FP32, head, i) * factor)
-
-
-@kernel
-def place_row(plan, cache_kind, layer, row):
-    """One row's queries into the working memory, its key and value of every head into its page."""
-    kept_whole()
-    width, padded, place = plan[K], plan[K_PADDED], get_int(plan[POSITIONS], row)
-    y, q = plan[Y] + row * plan[Y_ROW] * 4, plan[Q] + row * plan[H] * padded * 4
-    page = get_int(plan[PAGES], get_int(plan[SLOTS], row) * plan[NUM_PAGES] + place // PAGE)
-    norms = plan[HEAD_NORMS] + layer * 2 * width * 4
-    scale, key = get(FP32, plan[CONSTANTS], SCALE), scratch(256)
-    for h in range(plan[H]):
-        turn(plan, y + h * width * 4, norms, place, scale, q + h * padded * 4)
-    for g in range(plan[G]):
-        y_key = y + (plan[H] + g) * width * 4
-        turn(plan, y_key, norms + width * 4, place, f32(1), key)
-        keys = page + (layer * plan[G] + g) * 2 * PAGE * padded * size_of(cache_kind)
-        place_position(cache_kind, keys, padded, place % PAGE, key, y_key + plan[G] * width * 4, width)
 
 
 @kernel
@@ -164,7 +126,7 @@ def attend_task(plan, x_kind, cache_kind, layer, task):
     row, count = get_int(plan[CHUNKS], 2 * chunk), get_int(plan[CHUNKS], 2 * chunk + 1)
     pages = plan[PAGES] + get_int(plan[SLOTS], row) * plan[NUM_PAGES] * 8
     offset, ends = (layer * groups + group) * 2 * PAGE * padded, scratch(4)
-    head, window = group * repeats, get_int(plan[WINDOWS], layer)
+    head, window, cap = group * repeats, get_int(plan[WINDOWS], layer), get(FP32, plan[CONSTANTS], SCORE_CAP)
     while head < (group + 1) * repeats:
         # A block is several rows of one head, or several heads of one row.
         rows = count if repeats == 1 else block_rows((group + 1) * repeats - head)
@@ -173,7 +135,7 @@ def attend_task(plan, x_kind, cache_kind, layer, task):
             put_int(ends, r, get_int(plan[POSITIONS], row + r if repeats == 1 else row) + 1)
         q = plan[Q] + (row * plan[H] + head) * padded * 4
         out = plan[A] + (row * plan[A_ROW] + head * width) * size_of(x_kind)
-        attend_lines(cache_kind, x_kind, pages, offset, padded, width, q, q_row, rows, ends, window, out, out_row)
+        attend_lines(cache_kind, x_kind, pages, offset, padded, width, q, q_row, rows, ends, window, cap, out, out_row)
         head += rows if repeats > 1 else 1
 
 
@@ -185,7 +147,7 @@ def attend_apart_task(plan, cache_kind, layer, task):
     end, repeats = get_int(plan[POSITIONS], row) + 1, plan[H] // groups
     pages = plan[PAGES] + get_int(plan[SLOTS], row) * num_pages * 8
     offset, head = (layer * groups + group) * 2 * PAGE * padded, group * repeats
-    window = get_int(plan[WINDOWS], layer)
+    window, cap = get_int(plan[WINDOWS], layer), get(FP32, plan[CONSTANTS], SCORE_CAP)
     if page * PAGE >= end:
         return
     while head < (group + 1) * repeats:
@@ -193,7 +155,7 @@ def attend_apart_task(plan, cache_kind, layer, task):
         q = plan[Q] + (row * plan[H] + head) * padded * 4
         part = (row * plan[H] + head) * num_pages
         states, mixes = plan[STATES] + part * 8, plan[MIXES] + part * padded * 4
-        attend_apart(cache_kind, pages, page, offset, padded, q, rows, end, window, states, mixes, num_pages)
+        attend_apart(cache_kind, pages, page, offset, padded, q, rows, end, window, cap, states, mixes, num_pages)
         head += rows
 
 
@@ -208,21 +170,18 @@ def join_task(plan, x_kind, task):
 
 
 @kernel
-def product_task(plan, kind, x_kind, stage, layer, tile):
-    """One tile of one of the five products."""
+def product_task(plan, kind, x_kind, router_kind, stage, layer, tile):
+    """One tile of one of the products that read all rows."""
     table = plan[MATRICES] + layer * PER_LAYER * NUM_COLUMNS * 8
-    y, y_row, rows, first = plan[Y], plan[Y_ROW], plan[NUM_ROWS], tile * TILE
+    y, y_row, rows, x, x_row = plan[Y], plan[Y_ROW], plan[NUM_ROWS], plan[A], plan[A_ROW]
     if stage == WIDEN:
-        last = min(first + TILE, plan[F])
-        start, count = (GATE, 2) if plan[GATED] else (UP, 1)
-        for index in range(count):
-            matrix, goal = table + (start + index) * NUM_COLUMNS * 8, y + index * plan[F] * 4
-            multiply_rows(kind, x_kind, matrix, plan[A], plan[A_ROW], goal, y_row, rows, first, last)
-        activate_rows(
-            plan[ACTIVATION], x_kind, plan[GATED], plan[F], y, y_row, plan[HIDDEN], plan[H_ROW], rows, first, last
-        )
+        widen_tile(plan, kind, x_kind, table, 0, plan[F], tile, x, x_row, y, y_row, plan[HIDDEN], rows)
         return
-    matrix, count, x, x_row = table, 3, plan[A], plan[A_ROW]  # PROJECT: queries, keys and values side by side
+    if stage == ROUTE:
+        router = table + ROUTER * NUM_COLUMNS * 8
+        multiply_tile(router_kind, x_kind, router, 1, tile, x, x_row, plan[ROUTES], plan[EXPERTS], rows)
+        return
+    matrix, count = table, 3  # PROJECT: queries, keys and values side by side
     if stage == SCORE:
         count, y, y_row, rows = 1, plan[LOGITS], plan[V], plan[NUM_WANTED]
     elif stage == GATHER:
@@ -230,32 +189,59 @@ def product_task(plan, kind, x_kind, stage, layer, tile):
     elif stage == NARROW:
         matrix, count, x, x_row = table + DOWN * NUM_COLUMNS * 8, 1, plan[HIDDEN], plan[H_ROW]
     multiply_tile(kind, x_kind, matrix, count, tile, x, x_row, y, y_row, rows)
-    if stage in (GATHER, NARROW):
+    first, cap = tile * TILE, get(FP32, plan[CONSTANTS], LOGIT_CAP)
+    if stage in (GATHER, NARROW) and not plan[AROUND]:
         add_rows(y, y_row, plan[X], plan[D_PADDED], rows, first, min(first + TILE, plan[D]))
+    elif stage == SCORE and cap:
+        bend_rows(cap, y, y_row, rows, first, min(first + TILE, plan[V]))
+
+
+@kernel
+def row_task(plan, x_kind, embed_kind, position_kind, cache_kind, stage, layer, row):
+    """What a stage does with one row."""
+    x, a = plan[X] + row * plan[D_PADDED] * 4, plan[A] + row * plan[A_ROW] * size_of(x_kind)
+    norms = layer * NORMS_PER_LAYER
+    if stage == READ:
+        read_row(plan, embed_kind, position_kind, row)
+    elif stage == ATTENTION_NORM:
+        norm_row(plan, x_kind, norms + BEFORE_ATTENTION, x, a)
+    elif stage == ADD_ATTENTION:
+        add_normed_row(plan, norms + BEHIND_ATTENTION, row)
+    elif stage == MLP_NORM:
+        norm_row(plan, x_kind, norms + BEFORE_MLP, x, a)
+    elif stage == ADD_MLP:
+        add_normed_row(plan, norms + BEHIND_MLP, row)
+    elif stage == PLACE:
+        place_row(plan, cache_kind, layer, row)
+    elif stage == CHOOSE:
+        choose_row(plan, row)
+    elif stage == SEND:
+        send_row(plan, x_kind, row)
+    elif stage == MIX:
+        mix_row(plan, row)
+    else:
+        wanted = get_int(plan[WANTED], row)
+        norm_row(plan, x_kind, norms, plan[X] + wanted * plan[D_PADDED] * 4, a)
 
 
 @kernel
 def work(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, task):
     """One task of one stage."""
     kept_whole()
-    x_at, a_at = plan[X] + task * plan[D_PADDED] * 4, plan[A] + task * plan[A_ROW] * size_of(x_kind)
-    if stage in PRODUCTS:
-        product_task(plan, kind, x_kind, stage, layer, task)
-    elif stage in (ATTENTION_NORM, MLP_NORM):
-        norm_row(plan, x_kind, 2 * layer + (stage == MLP_NORM), x_at, a_at)
+    if stage in (WIDEN, NARROW) and has_experts(plan, layer):
+        expert_task(plan, kind, x_kind, stage, layer, task)
+    elif stage in PRODUCTS:
+        product_task(plan, kind, x_kind, cache_kind, stage, layer, task)
     elif stage == ATTEND:
         attend_task(plan, x_kind, cache_kind, layer, task)
     elif stage == ATTEND_APART:
         attend_apart_task(plan, cache_kind, layer, task)
     elif stage == JOIN:
         join_task(plan, x_kind, task)
-    elif stage == PLACE:
-        place_row(plan, cache_kind, layer, task)
-    elif stage == READ:
-        read_row(plan, embed_kind, position_kind, task)
+    elif stage == SEAT:
+        seat_rows(plan)
     else:
-        row = get_int(plan[WANTED], task)
-        norm_row(plan, x_kind, 2 * layer, plan[X] + row * plan[D_PADDED] * 4, a_at)
+        row_task(plan, x_kind, embed_kind, position_kind, cache_kind, stage, layer, task)
 
 
 @parallel_kernel
@@ -270,32 +256,51 @@ def run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer,
 
 
 @kernel
-def num_tasks(plan, stage):
-    """How many tasks a stage has: rows, tiles or heads."""
+def num_tasks(plan, stage, layer):
+    """How many tasks a stage has: tiles, heads or rows."""
     rows = plan[NUM_ROWS]
+    if stage in (WIDEN, NARROW):
+        outputs = plan[D]
+        if has_experts(plan, layer):
+            return num_expert_tasks(plan, plan[EXPERT_WIDTH] if stage == WIDEN else outputs)
+        return num_tiles(plan[F] if stage == WIDEN else outputs)
     if stage == PROJECT:
-        return num_tiles(plan[MATRICES], 3)
-    if stage == WIDEN:
-        return num_tiles(plan[MATRICES] + UP * NUM_COLUMNS * 8, 1)
-    if stage in (GATHER, NARROW):
-        return num_tiles(plan[MATRICES] + OUTPUT * NUM_COLUMNS * 8, 1)
+        return num_tiles(plan[H] * plan[K]) + 2 * num_tiles(plan[G] * plan[K])
+    if stage == GATHER:
+        return num_tiles(plan[D])
+    if stage == ROUTE:
+        return num_tiles(plan[EXPERTS])
     if stage == SCORE:
-        return num_tiles(plan[MATRICES] + plan[LAYERS] * PER_LAYER * NUM_COLUMNS * 8, 1)
+        return num_tiles(plan[V])
     if stage == ATTEND:
         return plan[NUM_CHUNKS] * plan[G]
     if stage == ATTEND_APART:
         return rows * plan[G] * plan[NUM_PAGES]
     if stage == JOIN:
         return rows * plan[H]
+    if stage == SEAT:
+        return 1
     return plan[NUM_WANTED] if stage == LAST_NORM else rows
+
+
+@kernel
+def is_there(plan, stage, layer, apart):
+    """Whether a block has this stage; `apart`: each page of the cache is a task of its own."""
+    if stage == ATTEND:
+        return not apart
+    if stage in (ATTEND_APART, JOIN):
+        return apart
+    if stage in (ADD_ATTENTION, ADD_MLP):
+        return plan[AROUND] != 0
+    return stage not in OF_EXPERTS or has_experts(plan, layer)
 
 
 @kernel
 def run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial):
     """A stage on all threads, or on this one where that is faster: a few rows are normed before others wake."""
     rowwise = not (stage in PRODUCTS or stage in (ATTEND, ATTEND_APART))
-    alone = serial or (rowwise and plan[NUM_ROWS] < FEW)
-    tasks = num_tasks(plan, stage)
+    tasks = num_tasks(plan, stage, layer)
+    alone = serial or tasks == 1 or (rowwise and plan[NUM_ROWS] < FEW)
     run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, tasks, alone)
 
 
@@ -303,17 +308,17 @@ def run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, 
 def forward(plan, kind, x_kind, embed_kind, position_kind, cache_kind, serial):
     """Read the rows of the plan; leave the logits after the wanted ones.
 
-    The numbers `kind` (weights), `x_kind` (what products read) and so on name formats by their types.
+    The numbers `kind` (weights), `x_kind` (what products read) and so on name formats by their types. A router has that
+    of the cache: fp32 where the weights have it, else bf16, since its choices must not be those of four bits.
     """
     if not plan[NUM_ROWS]:
         return
     apart = not serial and plan[NUM_PAGES] > 1 and plan[NUM_CHUNKS] < 8  # else too few tasks for the threads
     run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, READ, 0, serial)
     for layer in range(plan[LAYERS]):
-        for stage in range(ATTENTION_NORM, NARROW + 1):
-            if (stage == ATTEND and apart) or (stage in (ATTEND_APART, JOIN) and not apart):
-                continue
-            run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial)
+        for stage in range(ATTENTION_NORM, ADD_MLP + 1):
+            if is_there(plan, stage, layer, apart):
+                run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial)
     if plan[NUM_WANTED]:
         for stage in range(LAST_NORM, SCORE + 1):
             run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, plan[LAYERS], serial)

@@ -1,4 +1,4 @@
-"""exp and the feed-forward's activation functions, as fixed sequences of fp32 operations: the same bits wherever they run.
+"""exp, tanh and the feed-forward's activation functions, as fixed sequences of fp32 operations: the same bits wherever they run.
 
     exp(x) = 2^n · e^r      n = round(x / ln 2), r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2], e^r by a polynomial
 
@@ -27,7 +27,7 @@ T2, T3, T4, T5, T6, T7 = (f32(1 / math.factorial(n)) for n in range(2, 8))
 ROOT_2_OVER_PI, CUBIC = f32(math.sqrt(2 / math.pi)), f32(0.044715)
 ROOT_HALF = f32(math.sqrt(0.5))
 
-SILU, GELU, GELU_TANH, RELU2 = range(4)
+SILU, GELU, GELU_TANH, RELU, RELU2 = range(5)
 
 
 @inline_kernel
@@ -65,6 +65,24 @@ def gelu_tanh(x):
 def gelu(x):
     """x/2 · (1 + erf(x / √2))."""
     return HALF * x * f32(1.0 + math.erf(x * ROOT_HALF))
+
+
+@inline_kernel
+def tanh32(x):
+    """(e^x - e^-x) / (e^x + e^-x), written as 1 - 2 / (e^2x + 1)."""
+    return ONE - TWO / (exp32(TWO * x) + ONE)
+
+
+@inline_kernel
+def bent(x, cap):
+    """cap · tanh(x / cap): between minus and plus the cap."""
+    return cap * tanh32(x / cap)
+
+
+@inline_kernel
+def relu(x):
+    """max(0, x)."""
+    return max(x, f32(0))
 
 
 @inline_kernel

@@ -18,7 +18,8 @@ import torch
 
 from pellucid.compiled import host_name, stopping_between_passes
 from pellucid.engine.runners.kernels.compile import CACHE
-from pellucid.engine.runners.kernels.forward import NUM_PLANNED, forward
+from pellucid.engine.runners.kernels.forward import forward
+from pellucid.engine.runners.kernels.plan import NUM_PLANNED
 from pellucid.errors import EngineError
 
 LOCK = threading.Lock()

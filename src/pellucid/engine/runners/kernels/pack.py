@@ -17,18 +17,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pellucid.engine.runners.kernels import forward as F
+from pellucid.engine.runners.kernels import plan as P
 from pellucid.engine.runners.kernels.emit import GROUP, GROUPS
-from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU2, SILU
+from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU, RELU2, SILU
 from pellucid.engine.runners.kernels.product import NUM_COLUMNS
 from pellucid.model.decoder import Decoder
+from pellucid.model.experts import Mixture
 from pellucid.model.feed_forward import GatedFeedForward, dense
-from pellucid.model.norm import present
+from pellucid.model.norm import OnePlusRmsNorm, present
 from pellucid.model.position import LearnedPosition, PositionTable, Rotation, SinusoidalPosition
 from pellucid.planning.config import ModelConfig
 
 PIECE = 2048  # rows of a matrix that are quantised at a time
-ACTIVATIONS = {"swiglu": SILU, "geglu": GELU, "gelu": GELU, "gelu_tanh": GELU_TANH, "relu2": RELU2}
+ACTIVATIONS = {
+    "swiglu": SILU,
+    "geglu": GELU,
+    "gelu": GELU,
+    "gelu_tanh": GELU_TANH,
+    "relu2": RELU2,
+    "relu": RELU,
+    "silu": SILU,
+    "geglu_tanh": GELU_TANH,
+}
 FORMATS = {"fp32": np.float32, "bf16": np.uint16, "int8": np.int8, "int4": np.uint8}
 
 
@@ -36,8 +46,10 @@ class Positions:
     """The tables of positions that a plan points to; they grow as positions are used (`model.position`)."""
 
     def __init__(self, model: Decoder) -> None:
-        self._sources = model.position, model.rotation  # not the model: its weights may be in memory for nothing
-        self._tables = [source for source in self._sources if isinstance(source, PositionTable)]
+        # Not the model: its weights may be in memory for nothing.
+        self._addition, self._rotations = model.position, [model.rotations.at(n) for n in range(model.config.n_layers)]
+        sources = dict.fromkeys((self._addition, *self._rotations))  # blocks share theirs
+        self._tables = [source for source in sources if isinstance(source, PositionTable)]
         self._kept: list[np.ndarray] = []  # the earlier ones too: a pass may be reading them
         self._columns = self._read()
 
@@ -55,10 +67,15 @@ class Positions:
             plan[column] = 0 if array is None else array.ctypes.data
 
     def _read(self) -> dict[int, np.ndarray | None]:
-        addition, rotation = self._sources
         self.num_held = min((table.num_rows for table in self._tables), default=1 << 62)
-        cos, sin = rotation_tables(rotation)
-        columns = {F.POSITION: position_table(addition), F.COS: cos, F.SIN: sin}
+        turns = np.zeros(
+            (len(self._rotations), 2), np.int64
+        )  # where each block's cos and sin lie; 0: it does not rotate
+        for rotation in [table for table in self._tables if isinstance(table, Rotation)]:
+            pair = rotation_tables(rotation)
+            turns[[own is rotation for own in self._rotations]] = [table.ctypes.data for table in pair]
+            self._kept += pair
+        columns = {P.POSITION: position_table(self._addition), P.TURNS: turns}
         self._kept += [array for array in columns.values() if array is not None]
         return columns
 
@@ -80,46 +97,77 @@ class Packed:
 def pack(model: Decoder, weights: str) -> Packed:
     """Lay out a model's weights in the format `weights`: fp32, bf16, int8 or int4."""
     config, kept = model.config, list[np.ndarray]()
-    matrices = np.zeros((config.n_layers * F.PER_LAYER + 1, NUM_COLUMNS), np.int64)
-    for layer, block in enumerate(model.blocks):
-        attention, mlp = block.attention, dense(block.mlp)
-        gate = mlp.gate if isinstance(mlp, GatedFeedForward) else None
-        parts = (attention.query, attention.key, attention.value, attention.output, gate, mlp.up, mlp.down)
-        for index, part in enumerate(parts):
-            if part is not None:
-                matrices[layer * F.PER_LAYER + index] = pack_matrix(part.weight, part.bias, weights, kept)
-    matrices[-1] = pack_matrix(model.head_weight, None, weights, kept)
+    matrices, num_step_bytes = pack_matrices(model, weights, kept)
     embed, positions = as_array(model.embed.weight), Positions(model)
-    num_step_bytes = sum(array.nbytes for array in kept)
-    in_blocks = [norm for block in model.blocks for norm in (block.attention_norm, block.mlp_norm)]
-    norms = [present(norm) for norm in (*in_blocks, model.final_norm)]
-    biases = [norm.bias for norm in norms if isinstance(norm, nn.LayerNorm) and norm.bias is not None]
+    norms = norms_of(model)
     small = {
-        F.MATRICES: matrices,
-        F.EMBED: embed,
-        F.NORMS: np.stack([as_floats(norm.weight) for norm in norms]),
-        F.NORM_BIASES: np.stack([as_floats(bias) for bias in biases]) if biases else None,
-        F.HEAD_NORMS: head_norms(model),
+        P.MATRICES: matrices,
+        P.EMBED: embed,
+        P.NORMS: np.stack([norm_scale(norm, config.d_model) for norm in norms]),
+        P.NORM_BIASES: np.stack([norm_bias(norm, config.d_model) for norm in norms]),
+        P.HEAD_NORMS: head_norms(model),
         **positions.columns,
-        F.WINDOWS: np.array([config.window_at(layer) or 0 for layer in range(config.n_layers)], np.int64),
-        F.CONSTANTS: np.array([config.norm.eps, config.head_dim**-0.5], np.float32),
+        P.WINDOWS: np.array([config.window_at(layer) or 0 for layer in range(config.n_layers)], np.int64),
+        P.CONSTANTS: np.array(constants_of(model), np.float32),
     }
-    plan = np.zeros(F.NUM_PLANNED, np.int64)
-    plan[: F.ROTARY + 1] = (
-        config.d_model, -(-config.d_model // 16) * 16, config.n_heads, config.n_kv_heads, config.head_dim,
-        -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.feed_forward.gated,
-        ACTIVATIONS[config.feed_forward.kind], config.norm.kind != "rms", bool(biases), config.attention.qk_norm, config.position.kind == "rotary",
-    )  # fmt: skip
+    plan = np.zeros(P.NUM_PLANNED, np.int64)
+    plan[P.AXES] = axes_of(config)
     for column, array in small.items():
         plan[column] = 0 if array is None else array.ctypes.data
     kept += [array for array in small.values() if array is not None]
-    position = positions.columns[F.POSITION]
+    position = positions.columns[P.POSITION]
     position_kind = np.float32(0) if position is None else position.dtype.type(0)
     kinds = FORMATS[weights](0), embed.dtype.type(0), position_kind
     return Packed(
         model=model, config=config, weights=weights, kinds=kinds, plan=plan, num_step_bytes=num_step_bytes, kept=kept,
         positions=positions,
     )  # fmt: skip
+
+
+def axes_of(config: ModelConfig) -> tuple[int, ...]:
+    """The first columns of the plan."""
+    experts, norm = config.feed_forward.experts, config.norm.kind
+    mixture = (experts.count, experts.active, experts.width, experts.normalised) if experts else (0, 0, 0, False)
+    return (
+        config.d_model, -(-config.d_model // 16) * 16, config.n_heads, config.n_kv_heads, config.head_dim,
+        -(-config.head_dim // 16) * 16, config.d_ff, config.vocab_size, config.n_layers, config.feed_forward.gated,
+        ACTIVATIONS[config.feed_forward.kind], norm != "rms", norm == "layer", config.norm.placement == "around",
+        config.attention.qk_norm, *mixture,
+    )  # fmt: skip
+
+
+def constants_of(model: Decoder) -> tuple[float, ...]:
+    """The numbers of a model that are no axes of its shape."""
+    config = model.config
+    scale = config.head_dim**-0.5 if config.attention.scale is None else config.attention.scale
+    return (
+        config.norm.eps, scale, model.embed_scale, config.attention.softcap or 0.0, config.head.softcap or 0.0
+    )  # fmt: skip
+
+
+def pack_matrices(model: Decoder, weights: str, kept: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """The table of matrices, and the bytes of them that one decode step reads: of experts, those that a row is sent to."""
+    config, of_experts = model.config, list[np.ndarray]()
+    table = np.zeros((config.n_layers * P.PER_LAYER + 1, NUM_COLUMNS), np.int64)
+    for block, rows in zip(model.blocks, table[:-1].reshape(config.n_layers, P.PER_LAYER, NUM_COLUMNS), strict=True):
+        attention, mlp = block.attention, block.mlp
+        linear = {P.QUERY: attention.query, P.KEY: attention.key, P.VALUE: attention.value, P.OUTPUT: attention.output}
+        if isinstance(mlp, Mixture):
+            rows[P.ROUTER] = pack_matrix(mlp.router.weight, None, "fp32" if weights == "fp32" else "bf16", kept)
+            for index, stack in ((P.GATE, mlp.gate), (P.UP, mlp.up), (P.DOWN, mlp.down)):
+                if stack is not None:  # [E, N, K] as one matrix of E x N outputs: an expert is a span of them
+                    rows[index] = pack_matrix(stack.flatten(0, 1), None, weights, of_experts)
+        else:
+            linear |= {P.UP: dense(mlp).up, P.DOWN: dense(mlp).down}
+            linear |= {P.GATE: mlp.gate} if isinstance(mlp, GatedFeedForward) else {}
+        for index, part in linear.items():
+            rows[index] = pack_matrix(part.weight, part.bias, weights, kept)
+    table[-1] = pack_matrix(model.head_weight, model.head.bias, weights, kept)
+    num_step_bytes = sum(array.nbytes for array in kept)
+    if (experts := config.feed_forward.experts) is not None:
+        num_step_bytes += sum(array.nbytes for array in of_experts) * experts.active // experts.count
+    kept += of_experts
+    return table, num_step_bytes
 
 
 def as_array(weight: Tensor) -> np.ndarray:
@@ -203,14 +251,12 @@ def quantize_int4(w_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def position_table(addition: nn.Module) -> np.ndarray | None:
     """The vectors that are added to the embedding, [T, D]."""
     if isinstance(addition, LearnedPosition):
-        return as_array(addition.weight)
+        return as_array(addition.weight[addition.first :])
     return as_array(addition.table_TD) if isinstance(addition, SinusoidalPosition) else None
 
 
-def rotation_tables(rotation: nn.Module) -> tuple[np.ndarray, np.ndarray]:
+def rotation_tables(rotation: Rotation) -> tuple[np.ndarray, np.ndarray]:
     """cos and sin of every position and pair, [T, K/2]."""
-    if not isinstance(rotation, Rotation):
-        return np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32)
     half = rotation.head_dim // 2
     return (
         np.ascontiguousarray(as_floats(rotation.cos_TK)[:, :half]),
@@ -224,4 +270,28 @@ def head_norms(model: Decoder) -> np.ndarray:
     if not config.attention.qk_norm:
         return np.ones((config.n_layers, 2, config.head_dim), np.float32)
     pairs = [block.attention.head_norms for block in model.blocks]
-    return np.stack([np.stack([as_floats(norm.weight) for norm in pair]) for pair in pairs])
+    return np.stack([np.stack([norm_scale(norm, config.head_dim) for norm in pair]) for pair in pairs])
+
+
+def norms_of(model: Decoder) -> list[nn.Module]:
+    """The norms of each block in the order of the plan, absent ones too, then the last."""
+    in_blocks = [
+        norm
+        for block in model.blocks
+        for norm in (block.attention_norm, block.attention_output_norm, block.mlp_norm, block.mlp_output_norm)
+    ]
+    return [*in_blocks, model.final_norm]
+
+
+def norm_scale(norm: nn.Module, width: int) -> np.ndarray:
+    """What each coordinate is multiplied with, in fp32: 1 + weight where the model has it so, whatever its weights are in."""
+    if isinstance(norm, nn.Identity):
+        return np.ones(width, np.float32)
+    weight = as_floats(present(norm).weight)
+    return np.float32(1) + weight if isinstance(norm, OnePlusRmsNorm) else weight
+
+
+def norm_bias(norm: nn.Module, width: int) -> np.ndarray:
+    """What is added to each coordinate."""
+    bias = norm.bias if isinstance(norm, nn.LayerNorm) else None
+    return np.zeros(width, np.float32) if bias is None else as_floats(bias)

@@ -16,7 +16,18 @@ from __future__ import annotations
 import numpy as np
 
 from pellucid.engine.runners.kernels.compile import kernel
-from pellucid.engine.runners.kernels.functions import GELU, GELU_TANH, RELU2, gelu, gelu_tanh, relu2, silu
+from pellucid.engine.runners.kernels.functions import (
+    GELU,
+    GELU_TANH,
+    RELU,
+    RELU2,
+    bent,
+    gelu,
+    gelu_tanh,
+    relu,
+    relu2,
+    silu,
+)
 from pellucid.engine.runners.kernels.lanes import (
     dot_1x1,
     dot_4x2,
@@ -81,12 +92,9 @@ def finish_rows(matrix, y, y_row, num_rows, first, last):
 
 
 @kernel
-def num_tiles(table, count):
-    """Tiles of `count` matrices of a table."""
-    total = 0
-    for index in range(count):
-        total += (get_int(table, index * NUM_COLUMNS + OUTPUTS) + TILE - 1) // TILE
-    return total
+def num_tiles(outputs):
+    """Tiles of a matrix with so many outputs."""
+    return (outputs + TILE - 1) // TILE
 
 
 @kernel
@@ -95,7 +103,7 @@ def multiply_tile(kind, x_kind, table, count, tile, x, x_row, y, y_row, num_rows
     for index in range(count):
         matrix = table + index * NUM_COLUMNS * 8
         outputs = get_int(matrix, OUTPUTS)
-        tiles = (outputs + TILE - 1) // TILE
+        tiles = num_tiles(outputs)
         if tile < tiles:
             first, last = tile * TILE, min(tile * TILE + TILE, outputs)
             multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, last)
@@ -113,6 +121,14 @@ def add_rows(y, y_row, stream, stream_row, num_rows, first, last):
 
 
 @kernel
+def bend_rows(cap, y, y_row, num_rows, first, last):
+    """Bend outputs first .. last-1 to lie between minus and plus the cap."""
+    for m in range(num_rows):
+        for n in range(first, last):
+            put(FP32, y, m * y_row + n, bent(get(FP32, y, m * y_row + n), cap))
+
+
+@kernel
 def activate(activation, y, first, last):
     """The nonlinearity over neighbours."""
     if activation == GELU:
@@ -121,6 +137,9 @@ def activate(activation, y, first, last):
     elif activation == GELU_TANH:
         for n in range(first, last):
             put(FP32, y, n, gelu_tanh(get(FP32, y, n)))
+    elif activation == RELU:
+        for n in range(first, last):
+            put(FP32, y, n, relu(get(FP32, y, n)))
     elif activation == RELU2:
         for n in range(first, last):
             put(FP32, y, n, relu2(get(FP32, y, n)))
