@@ -11,6 +11,7 @@ from pellucid.errors import DoesNotFitError
 from pellucid.planning.formula import evaluate
 from pellucid.planning.machine import inspect_machine, named_machine
 from pellucid.planning.memory import estimate_training_memory
+from pellucid.planning.params import count_met
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import check_fits, plan, render
 
@@ -53,6 +54,13 @@ def test_tokens_default_to_twenty_per_parameter() -> None:
 def test_writing_is_limited_by_bandwidth() -> None:
     time = plan(preset("llama3-8b"), machine=named_machine("a100")).time
     assert time is not None and time.most_tokens_per_second == pytest.approx(2039e9 / (2 * 8_030_261_248))
+
+
+def test_a_mixture_is_read_as_far_as_a_token_meets_it() -> None:
+    """As published: 12.9 of 46.7 billion parameters, and 3.3 of 30.5 billion."""
+    assert count_met(preset("mixtral-8x7b")) == 12_879_925_248 and count_met(preset("qwen3-30b-a3b")) == 3_353_032_704
+    time = plan(preset("mixtral-8x7b"), machine=named_machine("a100")).time
+    assert time is not None and time.most_tokens_per_second == pytest.approx(2039e9 / (2 * 12_879_925_248))
 
 
 @pytest.mark.parametrize(("gigabytes", "rows", "hint"), [

@@ -25,7 +25,7 @@ from pellucid.errors import SettingsError, advised
 from pellucid.planning.axis_names import dotted, flat
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import MACHINES, NamedMachine, inspect_machine, named_machine, this_machine
-from pellucid.planning.params import count_parameters
+from pellucid.planning.params import count_met, count_parameters
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import Plan, describe_bytes, describe_seconds, plan, render
 from pellucid.planning.scaling import Reason, from_depth
@@ -280,7 +280,11 @@ def summarise(drawn: Plan, machine: NamedMachine) -> Iterator[tuple[str, str]]:
     time, there = drawn.time, describe_bytes(machine.memory_bytes)
     assert time is not None, "a machine was named"
     whole, name = time.tokens * drawn.flops.training, machine.name
-    yield "parameters", f"{drawn.parameters.total:,} ({drawn.name})"
+    total, met = f"{drawn.parameters.total:,}", count_met(drawn.config)
+    if met == drawn.parameters.total:
+        yield "parameters", f"{total} ({drawn.name})"
+    else:
+        yield "parameters", f"{total} ({drawn.name}), of which a token meets {met:,}"
     training, use = describe_bytes(drawn.training.total), describe_bytes(drawn.inference.total)
     training_fits, use_fits = fits(drawn, machine).values()
     verdict = {

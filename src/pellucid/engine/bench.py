@@ -32,7 +32,7 @@ from pellucid.planning.flops import count_flops
 from pellucid.planning.formula import sizes
 from pellucid.planning.layout import tensor_plans
 from pellucid.planning.memory import estimate_kv_cache
-from pellucid.planning.params import parameter_shapes
+from pellucid.planning.params import met_axes, parameter_shapes
 from pellucid.tokens.tokenizer import Tokenizer
 
 if sys.platform != "win32":
@@ -147,8 +147,7 @@ def weight_bytes_per_token(config: ModelConfig, weights: Format) -> int:
     """
     looked_up = {"position.weight"} if config.tied_head else {"position.weight", "embed.weight"}
     symbols, read = sizes(config), [tensor for tensor in tensor_plans(config) if tensor.name not in looked_up]
-    axes = [tensor.met if "n_active" in tensor.met else tensor.axes for tensor in read]
-    return sum(tensor_bytes(tuple(symbols[axis] for axis in one), weights) for one in axes)
+    return sum(tensor_bytes(tuple(symbols[axis] for axis in met_axes(tensor)), weights) for tensor in read)
 
 
 def tensor_bytes(shape: tuple[int, ...], weights: Format) -> int:

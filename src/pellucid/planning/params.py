@@ -8,13 +8,14 @@ scaling-law papers; `non_embedding` gives that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.formula import Breakdown, Term, sizes, term
 from pellucid.planning.layout import ENCODER, count_in_blocks, lay_out, tensor_plans
-from pellucid.planning.parts.description import Part
+from pellucid.planning.parts.description import Part, TensorPlan
 
 EMBEDDINGS = ("token_embedding", "position_embedding", "segment_embedding")
 
@@ -49,6 +50,22 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
     if config.tied_head and config.head.tokens:
         terms.append(Term(name="head", formula="the token embedding, transposed", figures="tied", value=0))
     return ParameterCount(terms=tuple(terms))
+
+
+def count_met(config: ModelConfig) -> int:
+    """How many parameters one token meets: all but the experts that it is not sent to.
+
+    >>> from pellucid.planning.presets import preset
+    >>> f"{count_met(preset('mixtral-8x7b')):,}", count_met(preset("gpt2")) == count_parameters(preset("gpt2")).total
+    ('12,879,925,248', True)
+    """
+    symbols = sizes(config)
+    return sum(math.prod(symbols[axis] for axis in met_axes(tensor)) for tensor in tensor_plans(config))
+
+
+def met_axes(tensor: TensorPlan) -> tuple[str, ...]:
+    """The axes of what one token meets of a tensor: of the experts of a mixture those that it is sent to."""
+    return tensor.met if "n_active" in tensor.met else tensor.axes
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -27,7 +27,7 @@ from pellucid.planning.memory import (
     estimate_training_memory,
     estimate_weights,
 )
-from pellucid.planning.params import ParameterCount, count_parameters
+from pellucid.planning.params import ParameterCount, count_met, count_parameters
 from pellucid.planning.scaling import CHINCHILLA
 
 WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "bfloat16", "int8")
@@ -132,12 +132,15 @@ def plan(
             config, rows=rows, context_length=context_length, weight_type=compute_type, cache_type=compute_type
         ),
         kv_cache_per_token=estimate_kv_cache(config, compute_type),
-        time=None if machine is None else estimate_time(flops, train_tokens, weights[1].value, machine),
+        time=None if machine is None else estimate_time(flops, train_tokens, 2 * count_met(config), machine),
     )
 
 
-def estimate_time(flops: FlopCount, tokens: int, weight_bytes: int, machine: NamedMachine) -> TimeEstimate:
-    """How long training on `tokens` tokens would take, and how fast one text could at most be written."""
+def estimate_time(flops: FlopCount, tokens: int, read_bytes: int, machine: NamedMachine) -> TimeEstimate:
+    """How long training on `tokens` tokens would take, and how fast one text could at most be written.
+
+    `read_bytes`: of the weights that a new token meets, in bfloat16.
+    """
     bandwidth = machine.memory_bytes_per_second
     return TimeEstimate(
         machine=machine.name,
@@ -145,7 +148,7 @@ def estimate_time(flops: FlopCount, tokens: int, weight_bytes: int, machine: Nam
         flops_per_second=machine.flops_per_second,
         tokens=tokens,
         seconds=flops.training * tokens / machine.flops_per_second,
-        most_tokens_per_second=bandwidth / weight_bytes if bandwidth else None,
+        most_tokens_per_second=bandwidth / read_bytes if bandwidth else None,
     )
 
 
@@ -229,7 +232,7 @@ def _time_rows(plan: Plan) -> Iterator[PlanRow]:
         yield PlanRow(
             section=section,
             part="writing, at most",
-            formula="memory bandwidth / bfloat16 weights",
+            formula="memory bandwidth / bfloat16 weights that a token meets",
             figures="",
             value=time.most_tokens_per_second,
             text=f"{time.most_tokens_per_second:,.0f} tokens/s",
