@@ -13,11 +13,11 @@ import pellucid
 from pellucid.data.document import Document
 from pellucid.data.objectives.settings import PermutationSettings
 from pellucid.engine.any_order import fill_in_order, score_in_order
-from pellucid.errors import EngineError, ModelError, RequestError, SettingsError
+from pellucid.errors import EngineError, ModelError, NotShownError, RequestError, SettingsError
 from pellucid.evaluate.asked_model import AskedModel
 from pellucid.evaluate.likelihood import Likelihood, measure_text, token_logprobs
 from pellucid.evaluate.objective import check_can_learn, objective_of, sight_of
-from pellucid.lens.shows import check_shown
+from pellucid.lens.shows import EVERY, check_shown
 from pellucid.model.build import build
 from pellucid.planning.presets import preset
 from pellucid.store.metrics import evaluations
@@ -130,9 +130,9 @@ def test_an_objective_and_an_architecture_that_do_not_fit_are_refused(
 
 def test_what_was_not_made_for_two_streams_refuses_them_in_a_line(learned: Path, tmp_path: Path) -> None:
     lm = pellucid.load(learned)
-    with pytest.raises(ModelError, match=r"found: position=relative_sines.*streams.memory=0"):
-        check_shown(lm.config)
-    with pytest.raises(ModelError, match="the lens does not show models of this kind"):
+    with pytest.raises(NotShownError, match=r"found: position=relative_sines.*streams.memory=0"):
+        check_shown(lm.config, EVERY)
+    with pytest.raises(NotShownError, match=r"streams.memory=0"):
         pellucid.trace(lm, "north")
     with pytest.raises(EngineError, match=r"the loops do not know position=relative_sines.*streams.memory=0"):
         pellucid.load(learned, engine=pellucid.EngineSettings(kernels="on"))

@@ -93,8 +93,8 @@ def as_target(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
 
     >>> from pellucid.tokens.train import train_characters
     >>> signs = train_characters(["ab"], specials="standard")
-    >>> signs.decode(as_target(signs, signs.encode_prompt("ab", whole=True)), specials=True)
-    '<pad>ab<eos>'
+    >>> [signs.token_text(i) for i in as_target(signs, signs.encode_prompt("ab", whole=True))]
+    ['<pad>', 'a', 'b', '<eos>']
     """
     first = int(len(ids) > 0 and ids[0] == tokenizer.bos_id)
     return [decoder_start(tokenizer), *ids[first:]]

@@ -20,8 +20,9 @@ def give(prompt: Prompt, tokenizer: Tokenizer, config: ModelConfig) -> tuple[int
     """All ids that a prompt becomes: the source first, where there is one, then the row.
 
     >>> from pellucid.tokens.train import train_characters
-    >>> give("ab", train_characters(["ab"], specials="none"), ModelConfig(causal=False))
-    (0, 1)
+    >>> signs = train_characters(["ab"])
+    >>> [signs.token_text(token_id) for token_id in give("ab", signs, ModelConfig(causal=False))]
+    ['<bos>', 'a', 'b', '<eos>']
     """
     if not config.causal and isinstance(prompt, str):
         return tuple(_whole(prompt, tokenizer, config))

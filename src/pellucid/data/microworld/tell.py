@@ -193,7 +193,7 @@ class Teller:
         """One sentence of how things stand: a happening whose verb is `is`, `lies` or `has`.
 
         >>> teller("zh").state(Happening("is", 0, place=101))
-        '玛拉在花园里。'
+        '小梅在花园里。'
         """
         return self._states[fact[0]](fact)
 
