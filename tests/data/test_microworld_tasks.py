@@ -83,7 +83,7 @@ def test_the_verb_writes_rows(kind: str, tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     code, told, _ = call("microworld", kind, "--out", str(out), "--count", "5", "--language", "both")
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert code == 0 and len(rows) == 5 and f"pellucid train {out}" in told
+    assert code == 0 and len(rows) == 5 and f" train {out} --out runs/{kind}" in told
     texts = [row["text" if kind == "stories" else "source"] for row in rows]
     assert [text.isascii() for text in texts] == [True, False, True, False, True]
     again = call(

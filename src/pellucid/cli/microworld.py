@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pellucid.cli.common import json_option, print_json
+from pellucid.cli.common import json_option, print_json, typed
 from pellucid.cli.language import tell, words
 from pellucid.cli.watch import watch_items
 from pellucid.counts import counted
@@ -23,7 +23,10 @@ from pellucid.files import replace_file
 STORIES = "stories"
 LANGUAGES = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
 MOST = 10_000_000  # rows
-PAIRS = "--set objective=seq2seq --set data.rows=pairs --set data.source=source --field target"
+PAIRS = (
+    *("--set", "objective=seq2seq", "--set", "data.rows=pairs"),
+    *("--set", "data.source=source", "--field", "target"),
+)
 
 
 @click.command()
@@ -56,8 +59,8 @@ def command(kind: str, out: Path, count: int, as_json: bool, **asked: Any) -> No
         print_json({"path": str(out), "rows": count, "kind": kind, **asked})
         return
     tell(f"{counted(count, 'row')}: {out}")
-    flags = "" if kind == STORIES else f" {PAIRS}"
-    click.echo(words("next:  ") + f"pellucid train {out} --out runs/{kind}{flags}")
+    flags = () if kind == STORIES else PAIRS
+    click.echo(words("next:  ") + typed("pellucid", "train", out, "--out", f"runs/{kind}", *flags))
 
 
 def _rows(kind: str, count: int, level: int, language: str, split: str, seed: int) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@
     written   <X> cat <Y> the garden <Z> <eos>       each sentinel, then what it stands for
 
 A gap may hold any number of tokens, also none. The text is written greedily, so each gap has one filling; its probability is that
-of its tokens together, given the source and what was written before. It is *not* the filling of a masked model, which scores every
+of its tokens and of the one that ends it, together, given the source and what was written before. It is *not* the filling of a masked model, which scores every
 token for one place.
 
 Source: Raffel et al. 2020, §3.1.4.
@@ -61,6 +61,8 @@ def read_spans(written: Completion, sentinels: Sequence[int], tokenizer: Tokeniz
     found: dict[int, tuple[list[int], list[float]]] = {}
     current: int | None = None
     for token_id, logprob in zip(written.ids, written.logprobs, strict=True):
+        if current is not None:
+            found[current][1].append(logprob)
         if token_id in numbers:
             current = numbers[token_id] if numbers[token_id] not in found else None
             if current is not None:
@@ -69,7 +71,6 @@ def read_spans(written: Completion, sentinels: Sequence[int], tokenizer: Tokeniz
             break
         elif current is not None:
             found[current][0].append(token_id)
-            found[current][1].append(logprob)
     return {
         number: FilledSpan(ids=tuple(ids), text=_spelled(ids, tokenizer), probability=math.exp(math.fsum(logprobs)))
         for number, (ids, logprobs) in found.items()
