@@ -5,18 +5,16 @@
     python benchmarks/recipes.py --out DIR --pairs DIR           and real pairs (Tatoeba, classical Chinese), one seed
 
 A row trains a recipe of `recipes/` on text or pairs of its own, in a process of its own, and then asks it what training
-never showed: masked words, translations, summaries, answers, hidden spans, words in any order. The answers count when they are
-right to the letter. Its control answers the same questions without a model of ours, or is the model that it is to beat:
+never showed: masked words, translations, summaries, answers, hidden words. The answers count when they are right to the letter (real pairs by
+chrF). Its control answers the same questions without a model:
 
     same neighbours   the word that training showed most often between these two words
     nearest           the target of the training source that shares most words
-    dense             the same recipe with one feed-forward, as wide as the experts that a token meets
-    untrained         the same encoder with the weights it began with
 
 `DIR/rows.jsonl` holds what is done, so that the same command goes on after a break; `--table` prints it and measures nothing.
 A row whose control is better is printed as such. Seconds are those of training alone, on the threads that are given.
 
-Nothing is promised in seconds; five minutes of training on two cores is what the recipes are made for.
+Nothing is promised in seconds. The recipes are made for five minutes of training on two cores; of which that is true, the table says.
 """
 
 from __future__ import annotations
