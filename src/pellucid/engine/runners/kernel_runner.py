@@ -238,8 +238,7 @@ def _about_to_compile(weights: str) -> Event:
     data = {"directory": str(CACHE.directory or "")}
     if CACHE.directory is not None:
         message = (
-            f"compiling the loops for {weights} weights, once on this machine: 7 to 13 s where it was measured, longer on"
-            " a slow or busy one"
+            f"compiling the loops for {weights} weights, once on this machine: about a minute, longer on a busy one"
         )
         return Event(name="engine.compiling", message=message, data=data)
     fault = (
