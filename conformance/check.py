@@ -1,6 +1,8 @@
 """Does llama.cpp agree with us on the same files, and do we meet the published models' own records?
 
     smollm2         a real quantised model: ids of texts, logits, 64 greedy tokens for a dozen prompts
+    gemma3          another, of another family, in English and Chinese; only where `--gemma3` is given
+    minilm          a real encoder, written as GGUF: its vectors from llama.cpp; only where `--minilm` is given
     stories260K     a real model in llama2.c's format: its known story, from us and from llama.cpp
     gpt-nano-sort   every recorded activation of one forward pass, met at our taps
     written         random models of every architecture and kind of tokenizer, in every number format
@@ -54,6 +56,10 @@ PROMPTS = (
     "Dear Sir or Madam,", "1, 2, 3, 4,", "In the beginning", "The cat sat on", "To make bread, you need", "Shakespeare was",
     "A triangle has",
 )  # fmt: skip
+CHINESE = (
+    "法国的首都是", "从前有一个小女孩，", "水在一百摄氏度时", "红色、蓝色和", "床前明月光，", "人工智能是", "北京的冬天", "我今天早上吃了", "老师对学生说：",
+    "一个三角形有", "孙悟空", "谢谢你的",
+)  # fmt: skip
 TEXTS = (
     "Hello world, it's 2024 and they've 12345 things.", "小猫坐在垫子上。你好，世界！", "  leading\n\n\ttabs  and   spaces ",
     "naïve café — “quotes” … 😀🇨🇳👩‍👩‍👧", "x=1;y+=2 # comment\r\nfor(i=0;i<10;i++){}", "<s></s><|endoftext|> [INST]", "Ünïcödé ΑΒΓ привет ١٢٣ ½",
@@ -91,23 +97,23 @@ class Peer:
 
 
 def compare(
-    name: str, checkpoint: Checkpoint, file: Path, peer: Peer, tolerance: float, texts=TEXTS
+    name: str, checkpoint: Checkpoint, file: Path, peer: Peer, tolerance: float, texts=TEXTS, prompts=PROMPTS
 ) -> Iterator[Verdict]:
     """Compare the ids of texts and the log-probabilities after each: ours from the checkpoint, theirs from the file."""
     tokenizer, runner = checkpoint.tokenizer, build_runner(load_model(checkpoint).eval())
     ours = [list(tokenizer.encode(text).ids) for text in texts]
-    prompts = [tokenizer.encode_prompt(text)[: checkpoint.config.context_length - 1] for text in PROMPTS]
+    begun = [tokenizer.encode_prompt(text)[: checkpoint.config.context_length - 1] for text in prompts]
     size = checkpoint.config.vocab_size
     led_to = tokenizer.encode("aa").ids[-1]
     questions: list[dict] = [{"tokenize": text} for text in texts]
-    questions += [{"logprobs": ids, "count": size, "led_to": led_to} for ids in prompts]
+    questions += [{"logprobs": ids, "count": size, "led_to": led_to} for ids in begun]
     theirs = peer.ask(file, questions)
     wrong = [text for text, one, other in zip(texts, ours, theirs, strict=False) if one != other]
     yield Verdict(f"{name}: ids of {len(texts)} texts", not wrong, f"differ: {wrong}" if wrong else "equal")
-    rows = [logprobs(runner, ids) for ids in prompts]
+    rows = [logprobs(runner, ids) for ids in begun]
     worst = max(np.abs(row - np.array(told)).max() for row, told in zip(rows, theirs[len(texts) :], strict=True))
     yield Verdict(
-        f"{name}: log-probabilities after {len(prompts)} prompts", worst < tolerance, f"at most {worst:.1e} apart"
+        f"{name}: log-probabilities after {len(begun)} prompts", worst < tolerance, f"at most {worst:.1e} apart"
     )
 
 
@@ -129,13 +135,15 @@ def greedy(runner: Runner, ids: list[int], count: int, eos_id: int | None) -> li
     return sequence.new_ids
 
 
-def compare_greedy(name: str, checkpoint: Checkpoint, file: Path, peer: Peer, count: int = 64) -> Iterator[Verdict]:
+def compare_greedy(
+    name: str, checkpoint: Checkpoint, file: Path, peer: Peer, count: int = 64, texts=PROMPTS
+) -> Iterator[Verdict]:
     """Compare greedy continuations token by token; the first difference must be a tie."""
     tokenizer, runner = checkpoint.tokenizer, build_runner(load_model(checkpoint).eval())
-    prompts = [tokenizer.encode_prompt(text) for text in PROMPTS]
+    prompts = [tokenizer.encode_prompt(text) for text in texts]
     theirs = peer.ask(file, [{"greedy": ids, "count": count} for ids in prompts])
     equal, ties, wrong = 0, [], []
-    for text, ids, told in zip(PROMPTS, prompts, theirs, strict=True):
+    for text, ids, told in zip(texts, prompts, theirs, strict=True):
         ours = [i for i in greedy(runner, ids, count, tokenizer.eos_id) if i != tokenizer.eos_id]
         first = next((place for place, (a, b) in enumerate(zip(ours, told["ids"], strict=False)) if a != b), None)
         if first is None:
@@ -143,19 +151,21 @@ def compare_greedy(name: str, checkpoint: Checkpoint, file: Path, peer: Peer, co
         else:
             (ties if told["gaps"][first] < GAP else wrong).append(f"{text!r} at {first}, gap {told['gaps'][first]:.1e}")
     yield Verdict(
-        f"{name}: {count} greedy tokens", not wrong, f"{equal} of {len(PROMPTS)} equal; ties: {ties}; wrong: {wrong}"
+        f"{name}: {count} greedy tokens", not wrong, f"{equal} of {len(texts)} equal; ties: {ties}; wrong: {wrong}"
     )
 
 
-def check_smollm2(path: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
+def check_quantised(name: str, path: Path, peer: Peer, folder: Path, prompts=PROMPTS) -> Iterator[Verdict]:
     """Compare the quantised file as we read it with llama.cpp on the same numbers in float32."""
     checkpoint = load_gguf(path)
-    file = folder / "smollm2-f32.gguf"
+    file = folder / f"{name}-f32.gguf"
     save_gguf(
-        file, config=checkpoint.config, weights=checkpoint.weights, tokenizer=checkpoint.tokenizer, number_format="f32", name="smollm2"
+        file, config=checkpoint.config, weights=checkpoint.weights, tokenizer=checkpoint.tokenizer, number_format="f32", name=name
     )  # fmt: skip
-    yield from compare("smollm2 (Q4_1 read, F32 in llama.cpp)", checkpoint, file, peer, TOLERANCE["f32"])
-    yield from compare_greedy("smollm2", checkpoint, file, peer)
+    tolerance = TOLERANCE.get(f"f32 {name}", TOLERANCE["f32"])
+    yield from compare(f"{name} (blocks read, F32 in llama.cpp)", checkpoint, file, peer, tolerance, prompts=prompts)
+    yield from compare_greedy(name, checkpoint, file, peer, texts=prompts)
+    file.unlink()
 
 
 def check_stories(data: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
@@ -267,6 +277,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--smollm2", type=Path, required=True)
+    parser.add_argument("--gemma3", type=Path, help="Gemma 3 270M, a GGUF file")
+    parser.add_argument("--minilm", type=Path, help="all-MiniLM-L6-v2, a directory of sentence-transformers")
     parser.add_argument("--vocabularies", type=Path, required=True, help="llama.cpp's models/ggml-vocab-* files")
     parser.add_argument("--peer", required=True, help="a Python that has xllamacpp")
     arguments = parser.parse_args()
@@ -277,7 +289,8 @@ def main() -> None:
         checks = (
             check_vocabularies(arguments.vocabularies), check_nano_sort(arguments.data), check_stories(arguments.data, peer, folder), check_written(peer, folder),
             check_blocks(peer, folder),
-            check_smollm2(arguments.smollm2, peer, folder),
+            check_quantised("smollm2", arguments.smollm2, peer, folder),
+            check_quantised("gemma3", arguments.gemma3, peer, folder, (*PROMPTS, *CHINESE)) if arguments.gemma3 else (),
         )  # fmt: skip
         for verdict in (one for check in checks for one in check):
             print("ok  " if verdict.held else "FAIL", verdict.name, "·", verdict.figure, flush=True)

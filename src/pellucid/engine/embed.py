@@ -69,17 +69,18 @@ def settle_embedding(checkpoint: Checkpoint, pooling: Pooling | None, normalise:
     config = checkpoint.config
     check_one_text(config)
     told = read_sentence_files(checkpoint.directory) if checkpoint.directory.is_dir() else None
-    if told is None and pooling is None and config.causal:
+    filed = told.pooling if told else checkpoint.pooling
+    if filed is None and pooling is None and config.causal:
         raise SettingsError(
             "how this model's vectors are pooled is not said, and a decoder has no usual way",
             found=f"no {MODULES} beside it",
             where=str(checkpoint.directory),
             hint="say --pooling mean (all tokens) or --pooling last (the last one, which has seen all)",
         )
-    said_by: Speaker = "asked" if pooling else "files" if told else "usual"
+    said_by: Speaker = "asked" if pooling else "files" if filed else "usual"
     limit = told.max_tokens if told else None
     return Embedding(
-        pooling=pooling or (told.pooling if told else "mean"),
+        pooling=pooling or filed or "mean",
         normalise=normalise if normalise is not None else bool(told and told.normalise),
         max_tokens=min(limit or config.context_length, config.context_length),
         lowercase=bool(told and told.lowercase),

@@ -29,6 +29,7 @@ from pellucid.model.build import build_unfilled
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
+from pellucid.planning.parts.pooler import Pooling
 from pellucid.settings import to_dict
 from pellucid.store.directory import (
     CONFIG,
@@ -64,6 +65,7 @@ class Checkpoint:
     info: Mapping[str, Json]  # pellucid.json; {} for a directory that another program wrote
     generation: Mapping[str, Json]  # generation_config.json: its ends of text are the tokenizer's, the rest is shown
     dtype: torch.dtype  # the number format of the weights
+    pooling: Pooling | None = None  # how its vectors become one, if a file of all in one says it
     release: Callable[[], None] = lambda: None  # gives back the memory of weights that have been read
 
     @property

@@ -17,9 +17,11 @@ import torch
 
 from pellucid.errors import SettingsError, StoreError, TokenizerError
 from pellucid.events import NULL, Recorder
+from pellucid.planning.parts.pooler import Pooling
 from pellucid.setting_values import nearest
 from pellucid.store.checkpoint import Checkpoint, save_checkpoint
 from pellucid.store.gguf import Quantization, save_gguf
+from pellucid.store.sentence_files import read_sentence_files
 from pellucid.tokens.formats.find import GGUF
 from pellucid.untrusted import shown
 
@@ -61,7 +63,7 @@ def convert(
             )
         save_gguf(
             destination, config=checkpoint.config, weights=checkpoint.weights, tokenizer=checkpoint.tokenizer,
-            number_format=number_format, name=destination.stem, recorder=recorder,
+            number_format=number_format, name=destination.stem, pooling=_pooling_of(checkpoint), recorder=recorder,
         )  # fmt: skip
         return
     if number_format not in DTYPES:
@@ -72,3 +74,9 @@ def convert(
     save_checkpoint(
         destination, config=checkpoint.config, weights=weights, tokenizer=checkpoint.tokenizer, info=info, recorder=recorder
     )  # fmt: skip
+
+
+def _pooling_of(checkpoint: Checkpoint) -> Pooling | None:
+    """How a model's vectors become one, as its file or the files beside it say."""
+    told = read_sentence_files(checkpoint.directory) if checkpoint.directory.is_dir() else None
+    return told.pooling if told else checkpoint.pooling

@@ -27,6 +27,7 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.files import replace_file_pieces
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.params import parameter_shapes
+from pellucid.planning.parts.pooler import Pooling
 from pellucid.store.checkpoint import Checkpoint, check_tokenizer, check_weights
 from pellucid.store.gguf_header import Header, StoredTensor, read_header
 from pellucid.store.gguf_write import TensorToWrite, serialize_gguf
@@ -41,6 +42,7 @@ from pellucid.store.names.gguf import (
     to_halves,
     to_neighbours,
 )
+from pellucid.store.names.gguf_encoder import without_the_rest
 from pellucid.store.quantize import BY_NAME, NumberFormat, dequantize, quantize
 from pellucid.store.tokenizer_files import read_gguf_tokenizer
 from pellucid.tokens.formats.gguf import tokenizer_to_values
@@ -51,7 +53,7 @@ Quantization = Literal["f32", "f16", "bf16", "q8_0"]
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}  # llama.cpp's number for a file that is mostly of one format
 QUANTIZATION_VERSION = 2
 FALLBACK = BY_NAME["F16"]  # for rows that are not whole blocks, as llama.cpp does
-ALWAYS_F32 = ("position.weight",)  # beside everything with one axis
+ALWAYS_F32 = ("position.weight", "segment.weight")  # beside everything with one axis
 
 
 def load_gguf(path: Path, *, pattern: str | None = None, recorder: Recorder = NULL) -> Checkpoint:
@@ -66,7 +68,7 @@ def load_gguf(path: Path, *, pattern: str | None = None, recorder: Recorder = NU
     _check_formats(header)
     architecture = find_architecture(header.values, str(path))
     constants = {name: _read_constant(header, name) for name in architecture.constants if name in header.tensors}
-    config = read_axes(architecture, header.values, shapes, str(path), constants=constants)
+    config, pooling = read_axes(architecture, header.values, shapes, str(path), constants=constants)
     weights = _read_weights(header, architecture, config)
     tokenizer = read_gguf_tokenizer(header, pattern=pattern)
     check_tokenizer(tokenizer, config, str(path))
@@ -77,8 +79,9 @@ def load_gguf(path: Path, *, pattern: str | None = None, recorder: Recorder = NU
     )
     recorder.record(Event(name="store.gguf_read", message=message, data={"formats": dict(counts)}))
     return Checkpoint(
-        directory=path, config=config, weights=weights, tokenizer=tokenizer, info={}, generation={}, dtype=weights.dtype
-    )
+        directory=path, config=config, weights=weights, tokenizer=tokenizer, info={}, generation={}, dtype=weights.dtype,
+        pooling=pooling,
+    )  # fmt: skip
 
 
 def save_gguf(
@@ -89,20 +92,22 @@ def save_gguf(
     tokenizer: Tokenizer,
     number_format: Quantization,
     name: str,
+    pooling: Pooling | None = None,
     recorder: Recorder = NULL,
 ) -> None:
     """Write a model as a GGUF file that llama.cpp reads, at once or not at all.
 
-    Raises ModelError or TokenizerError for what llama.cpp would compute otherwise, NoSpaceError when the disk is full.
+    `pooling`: how an encoder's vectors become one, where that is known. Raises ModelError or TokenizerError for what llama.cpp would compute otherwise, NoSpaceError when the disk is full.
     """
     check_weights(config, weights)
     check_tokenizer(tokenizer, config, str(path))
+    config, weights = without_the_rest(config, weights, recorder)
     architecture, form = architecture_for(config), BY_NAME[number_format.upper()]
     values: dict[str, Any] = {
         "general.architecture": architecture.name,
         "general.name": name,
         "general.file_type": FILE_TYPES[form.name],
-        **config_to_values(architecture, config),
+        **config_to_values(architecture, config, pooling),
         **tokenizer_to_values(tokenizer, config.vocab_size, recorder=recorder),
         "general.quantization_version": QUANTIZATION_VERSION,
     }
@@ -150,6 +155,7 @@ class _Part:
     first_row: int
     shape: tuple[int, ...]
     num_paired_heads: int
+    added: float  # to every number of it in the file
 
 
 def _read_weights(header: Header, architecture: Architecture, config: ModelConfig) -> LazyWeights:
@@ -158,6 +164,7 @@ def _read_weights(header: Header, architecture: Architecture, config: ModelConfi
 
     def unpack(part: _Part) -> Tensor:
         x = _rows(file, part.tensor, part.first_row, part.shape[0]).reshape(part.shape)
+        x = x - part.added if part.added else x
         return to_halves(x, part.num_paired_heads) if part.num_paired_heads else x
 
     makers = {name: partial(unpack, part) for name, part in parts.items()}
@@ -205,8 +212,8 @@ def _parts(header: Header, architecture: Architecture, config: ModelConfig) -> d
     for entry in layout:
         first = 0
         for name in entry.holds:
-            heads = architecture.num_paired_heads(name, config)
-            parts[name] = _Part(header.tensors[entry.name], first, shapes[name], heads)
+            heads, added = architecture.num_paired_heads(name, config), architecture.added(name, config)
+            parts[name] = _Part(header.tensors[entry.name], first, shapes[name], heads, added)
             first += shapes[name][0]
     return {name: parts[name] for name in shapes}
 
@@ -258,7 +265,8 @@ def _pack(
 ) -> Tensor:
     held = []
     for name in entry.holds:
-        heads = architecture.num_paired_heads(name, config)
+        heads, added = architecture.num_paired_heads(name, config), architecture.added(name, config)
         weight = weights[name].detach().cpu()
+        weight = weight.float() + added if added else weight
         held.append(to_neighbours(weight, heads) if heads else weight)
     return quantize(held[0] if len(held) == 1 else torch.cat(held), form)

@@ -82,14 +82,19 @@ def with_beginning(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     >>> with_beginning(plain, "<bos>")["post_processor"]["special_tokens"]["<bos>"]["ids"]
     [7]
     """
-    token_id = next(entry["id"] for entry in document["added_tokens"] if entry["content"] == name)
-    texts = [{"Sequence": {"id": text, "type_id": part}} for part, text in enumerate("AB")]
-    first = {"SpecialToken": {"id": name, "type_id": 0}}
+    return with_frame(document, [name], [])
+
+
+def with_frame(document: Mapping[str, Any], before: Sequence[str], after: Sequence[str]) -> dict[str, Any]:
+    """The same document, telling other programs to put special tokens before every text and behind it."""
+    ids = {entry["content"]: entry["id"] for entry in document["added_tokens"]}
+    first, last = ([{"SpecialToken": {"id": name, "type_id": 0}} for name in names] for names in (before, after))
+    one, two = ({"Sequence": {"id": text, "type_id": part}} for part, text in enumerate("AB"))
     processor = {
         "type": "TemplateProcessing",
-        "single": [first, texts[0]],
-        "pair": [first, *texts],
-        "special_tokens": {name: {"id": name, "ids": [token_id], "tokens": [name]}},
+        "single": [*first, one, *last],
+        "pair": [*first, one, *last, two, *last],
+        "special_tokens": {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in (*before, *after)},
     }
     return {**document, "post_processor": processor}
 

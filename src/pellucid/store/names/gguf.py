@@ -1,12 +1,15 @@
-"""The names of GGUF files: four architectures, their keys and their tensors.
+"""The names of GGUF files: seven architectures, their keys and their tensors.
 
 A GGUF file gives the sizes as values under the architecture's name (`llama.block_count`); whether there are biases or a
 head of its own is seen from the tensors that are there. Matrices lie as ours do, [out, in]. One thing differs: a file
 of the `llama` architecture rotates neighbouring rows of a query or key head together (0 with 1, 2 with 3, …), where we
 and Hugging Face rotate the halves (0 with K/2, 1 with K/2 + 1, …), so its rows are exchanged on the way.
 
+Another: scales of norms that are 1 + weight here (Gemma) lie there as the sum.
+
 An architecture is an entry of `ARCHITECTURES`: the axes of its family, its tensors, the key of its norm, and its aspects
-(`gguf_rotary`, `gguf_windows`), which are what its other keys say. A key that no entry reads is an error.
+(`gguf_rotary`, `gguf_windows`, `gguf_gemma`, `gguf_encoder`), which are what its other keys say. A key that no entry reads
+is an error.
 """
 
 from __future__ import annotations
@@ -20,10 +23,24 @@ from torch import Tensor
 
 from pellucid.errors import CorruptFileError, ModelError, SettingsError
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.parts.pooler import Pooling
 from pellucid.settings import Layer, nested, resolve
+from pellucid.store.names.bert import BERT
 from pellucid.store.names.family import Family, Stored, expand
+from pellucid.store.names.gemma import GEMMA2, GEMMA2_PATTERN, GEMMA3, GEMMA3_PATTERN, LOCAL_BASE, WINDOW
+from pellucid.store.names.gguf_encoder import (
+    ENCODER,
+    SEGMENT_COUNT,
+    SEGMENTS,
+    TABLES,
+    pooling_to_values,
+    read_pooling,
+    vectors_alone,
+)
+from pellucid.store.names.gguf_gemma import scores
 from pellucid.store.names.gguf_keys import Aspect, GgufKeys
 from pellucid.store.names.gguf_rotary import LLAMA_ROTARY, ROTARY
+from pellucid.store.names.gguf_windows import windows
 from pellucid.store.names.gpt2 import GPT2
 from pellucid.store.names.llama import LLAMA
 from pellucid.store.names.qwen import QWEN2, QWEN3
@@ -36,6 +53,11 @@ ROTARY_BLOCK = {
     "ffn_norm": "mlp_norm", "ffn_gate": "mlp.gate", "ffn_up": "mlp.up", "ffn_down": "mlp.down",
 }  # fmt: skip
 GPT2_BLOCK = {name: ours for name, ours in ROTARY_BLOCK.items() if name not in ("attn_q", "attn_k", "attn_v")}
+BERT_BLOCK = {
+    **{name: ours for name, ours in ROTARY_BLOCK.items() if not name.endswith(("norm", "gate"))},
+    "attn_output_norm": "attention_output_norm", "layer_output_norm": "mlp_output_norm",
+}  # fmt: skip
+GEMMA_BLOCK = {**ROTARY_BLOCK, "post_attention_norm": "attention_output_norm", "post_ffw_norm": "mlp_output_norm"}
 KINDS = ("weight", "bias")
 
 
@@ -53,6 +75,10 @@ NO_WINDOW: dict[str, tuple[Any, ...]] = {"attention.window": (None,)}
 STRETCHED: dict[str, tuple[Any, ...]] = {"position.scaling.kind": ("none", "linear", "yarn")}
 LLAMA_STRETCHED: dict[str, tuple[Any, ...]] = {"position.scaling.kind": ("none", "linear", "yarn", "llama3")}
 ROTARY_TABLE = _table(ROTARY_BLOCK)
+GEMMA_TABLE = _table(GEMMA_BLOCK)
+GEMMA_AXES: dict[str, tuple[Any, ...]] = {
+    "position.scaling.kind": ("none", "linear"), "attention.qkv_bias": (False,), "attention.output_bias": (False,),
+}  # fmt: skip
 _HEADS = ("query", "key", "value")
 GPT2_TABLE = _table(
     GPT2_BLOCK,
@@ -92,6 +118,10 @@ class Architecture:
         heads = {"attention.query": config.n_heads, "attention.key": config.n_kv_heads}
         return next((count for part, count in heads.items() if f".{part}." in name), 0)
 
+    def added(self, name: str, config: ModelConfig) -> float:
+        """What such a file has added to every number of one of our parameters."""
+        return 1.0 if config.norm.one_plus and name.endswith("norm.weight") else 0.0
+
 
 def _narrowed(family: Family, axes: Mapping[str, tuple[Any, ...]]) -> Family:
     """The same family with fewer supported values."""
@@ -115,6 +145,18 @@ ARCHITECTURES = (  # in order of preference when a model's axes fit several
     Architecture(
         name="gpt2", family=_narrowed(GPT2, {"feed_forward.kind": ("gelu_tanh",)}), table=GPT2_TABLE, norm_eps_key=LAYER
     ),
+    Architecture(
+        name="gemma3", family=_narrowed(GEMMA3, {**GEMMA_AXES, "attention.softcap": (None,)}), table=GEMMA_TABLE,
+        norm_eps_key=RMS,
+        aspects=(ROTARY, windows(period=GEMMA3_PATTERN, size=0, base=LOCAL_BASE), scores(layers_of_27b=62, caps=None)),
+    ),
+    Architecture(
+        name="gemma2", family=_narrowed(GEMMA2, {**GEMMA_AXES, "tied_head": (True,)}), table=GEMMA_TABLE, norm_eps_key=RMS,
+        aspects=(ROTARY, windows(period=GEMMA2_PATTERN, size=WINDOW), scores(layers_of_27b=46, caps=(50.0, 30.0))),
+    ),
+    Architecture(
+        name="bert", family=vectors_alone(BERT), table=_table(BERT_BLOCK, *TABLES), norm_eps_key=LAYER, aspects=(ENCODER,),
+    ),
 )  # fmt: skip
 
 
@@ -132,8 +174,8 @@ def architecture_for(config: ModelConfig) -> Architecture:
     )
 
 
-def config_to_values(architecture: Architecture, config: ModelConfig) -> dict[str, Any]:
-    """The keys that describe a model, ready to be written."""
+def config_to_values(architecture: Architecture, config: ModelConfig, pooling: Pooling | None) -> dict[str, Any]:
+    """The keys that describe a model, ready to be written. `pooling`: how its vectors are pooled, where that is known."""
     values: dict[str, Any] = {
         "context_length": config.context_length,
         "embedding_length": config.d_model,
@@ -146,7 +188,8 @@ def config_to_values(architecture: Architecture, config: ModelConfig) -> dict[st
     }
     for aspect in architecture.aspects:
         values |= aspect.write(config)
-    return {f"{architecture.name}.{key}": value for key, value in values.items()}
+    named = {f"{architecture.name}.{key}": value for key, value in (values | pooling_to_values(pooling)).items()}
+    return named if config.causal else {**named, SEGMENT_COUNT: max(config.embedding.segments, 1)}
 
 
 def find_architecture(values: Mapping[str, Any], where: str) -> Architecture:
@@ -167,17 +210,17 @@ def read_axes(
     where: str,
     *,
     constants: Mapping[str, np.ndarray],
-) -> ModelConfig:
-    """The model of a file with these values and tensors (name -> shape).
+) -> tuple[ModelConfig, Pooling | None]:
+    """The model of a file with these values and tensors (name -> shape), and how it says that vectors are pooled.
 
     `constants`: those of its tensors that hold no weights. Raises ModelError for what is not built here, CorruptFileError
     for sizes that make no sense.
     """
     keys = GgufKeys(architecture.name, values, where, constants)
-    axes = _axes(architecture, keys, tensors)
+    axes, pooling = _axes(architecture, keys, tensors), read_pooling(keys)
     keys.check_all_read()
     try:
-        return resolve(ModelConfig, Layer(where, nested(axes))).settings
+        return resolve(ModelConfig, Layer(where, nested(axes))).settings, pooling
     except (SettingsError, ModelError) as error:
         raise CorruptFileError(
             f"the model's sizes make no sense: {error.what}", found=error.found, where=where
@@ -196,6 +239,7 @@ def _axes(architecture: Architecture, keys: GgufKeys, tensors: Mapping[str, tupl
         "attention.qkv_bias": "blk.0.attn_q.bias" in tensors or "blk.0.attn_qkv.bias" in tensors,
         "attention.output_bias": "blk.0.attn_output.bias" in tensors,
         "feed_forward.bias": "blk.0.ffn_up.bias" in tensors,
+        "embedding.segments": tensors.get(SEGMENTS, (0,))[0],
     }
     sizes = {
         "vocab_size": tensors[EMBEDDING][0],

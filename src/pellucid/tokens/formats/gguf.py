@@ -109,9 +109,9 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     document = BUILD[kind](values, vocab, kinds, pre)
     if not flag(values, "add_bos_token", kind == SENTENCEPIECE or (pre is not None and pre.adds_bos)):
         specials["bos"] = None
-    begin = specials["bos"]
-    begun = document if begin is None else layout.with_beginning(document, tokens[begin])
-    text = json.dumps(begun, ensure_ascii=False)
+    before, after = _frame(values, kind, specials)
+    framed = layout.with_frame(document, [tokens[i] for i in before], [tokens[i] for i in after])
+    text = json.dumps(framed if before or after else document, ensure_ascii=False)
     config = parse_object(layout.config_json({"bos": None, "eos": None}))  # the roles below are written into it
     if isinstance(template := values.get(CHAT_TEMPLATE), str):
         config["chat_template"] = template
@@ -120,6 +120,15 @@ def tokenizer_from_values(values: Mapping[str, Any], *, pattern: str | None = No
     tokenizer = Tokenizer.from_json(text, json.dumps(config, ensure_ascii=False, indent=2) + "\n")
     claims = [Claim(role=role, ids=(i,), where=where) for role, i, where in (*keys, *common)]
     return tokenizer.with_roles(Roles(tuple(claims)).told(tokenizer.roles.claims))
+
+
+def _frame(values: Mapping[str, Any], kind: str, specials: Mapping[str, int | None]) -> tuple[list[int], list[int]]:
+    """What stands before a text and behind it: [CLS] and [SEP], or what the file says of <bos> and <eos>."""
+    if kind == WORDPIECE:
+        before, after = specials["cls"], specials["seperator"] if flag(values, "add_sep_token", True) else None
+    else:
+        before, after = specials["bos"], specials["eos"] if flag(values, "add_eos_token", kind == UNIGRAM) else None
+    return [before] if before is not None else [], [after] if after is not None else []
 
 
 def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Recorder = NULL) -> dict[str, Any]:

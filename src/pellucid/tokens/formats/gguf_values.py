@@ -18,7 +18,9 @@ from pellucid.untrusted import shown, whole
 
 PREFIX = "tokenizer.ggml."
 BYTE_LEVEL, SENTENCEPIECE, UNIGRAM, GEMMA, WORDPIECE = "gpt2", "llama", "t5", "gemma4", "bert"
-ASSUMED = {SENTENCEPIECE: {"bos": 1, "eos": 2}, UNIGRAM: {"eos": 1}}  # what llama.cpp assumes where a file does not say
+ASSUMED = {  # what llama.cpp assumes where a file does not say, of a vocabulary that has it
+    SENTENCEPIECE: {"bos": 1, "eos": 2}, UNIGRAM: {"eos": 1}, WORDPIECE: {"cls": 101, "seperator": 102},
+}  # fmt: skip
 KEYS: Mapping[str, Role] = {  # how llama.cpp calls the roles; "seperator" is its spelling
     "bos": "bos", "eos": "eos", "eot": "turn_end", "eom": "message_end", "unknown": "unk", "seperator": "sep",
     "padding": "pad", "cls": "cls", "mask": "mask", "fim_pre": "fim_prefix", "fim_suf": "fim_suffix",
@@ -59,7 +61,8 @@ def numbers(values: Mapping[str, Any], name: str, count: int, default: float | N
 
 def special_id(values: Mapping[str, Any], name: str, count: int, kind: str) -> int | None:
     """The id of a special token, as the file or llama.cpp's habit says; None for none. Raises TokenizerError for what is no id."""
-    found = values.get(f"{PREFIX}{name}_token_id", ASSUMED.get(kind, {}).get(name))
+    assumed = ASSUMED.get(kind, {}).get(name)
+    found = values.get(f"{PREFIX}{name}_token_id", assumed if assumed is not None and assumed < count else None)
     if found is None or (isinstance(found, int) and found == NONE):  # both mean: none
         return None
     try:
