@@ -1,19 +1,19 @@
 """Does llama.cpp agree with us on the same files, and do we meet the published models' own records?
 
     smollm2         a real quantised model: ids of texts, logits, 64 greedy tokens for a dozen prompts
-    gemma3          another, of another family, in English and Chinese; only where `--gemma3` is given
-    minilm          a real encoder, written as GGUF: its vectors from llama.cpp; only where `--minilm` is given
+    gemma3          another, of another family, in English and Chinese
+    minilm          a real encoder, written as GGUF: its vectors from llama.cpp
     stories260K     a real model in llama2.c's format: its known story, from us and from llama.cpp
     gpt-nano-sort   every recorded activation of one forward pass, met at our taps
     written         random models of every architecture and kind of tokenizer, in every number format
     blocks          random quantised blocks of every type that is unpacked here, as an embedding that llama.cpp unpacks too
     vocabularies    the real ones that llama.cpp tests itself with, texts and ids
 
-    python conformance/check.py --data DATA --smollm2 FILE.gguf --vocabularies FOLDER --peer PYTHON
+    python conformance/check.py --data DATA --random --smollm2 FILE.gguf --vocabularies FOLDER --peer PYTHON
 
-DATA is a directory with `models/` (stories260K, gpt_nano_sort); PYTHON has `xllamacpp`. Prints one line per check and
-exits with 1 when one fails. `make conformance` fetches the rest. It is not part of the tests: it needs real weights and
-another program.
+What is checked is what is given. DATA is a directory with `models/` (stories260K, gpt_nano_sort); PYTHON has `xllamacpp`;
+`--random` asks for what needs no files. Prints one line per check and exits with 1 when one fails. `make conformance`
+fetches the rest. It is not part of the tests: it needs real weights and another program.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ import numpy as np
 import torch
 from models import nano_sort, nano_taps, random_model
 
+from pellucid.engine.embed import embed_texts, settle_embedding
 from pellucid.engine.runners.build import build_runner
 from pellucid.engine.runners.runner import Runner
 from pellucid.errors import TokenizerError
 from pellucid.model.recording import record
 from pellucid.store.blocks import BLOCKS
-from pellucid.store.checkpoint import Checkpoint, load_model
+from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
+from pellucid.store.convert import convert
 from pellucid.store.gguf import load_gguf, save_gguf
 from pellucid.store.gguf_header import read_header
 from pellucid.store.gguf_write import TensorToWrite, serialize_gguf
@@ -65,8 +67,9 @@ TEXTS = (
     "naïve café — “quotes” … 😀🇨🇳👩‍👩‍👧", "x=1;y+=2 # comment\r\nfor(i=0;i<10;i++){}", "<s></s><|endoftext|> [INST]", "Ünïcödé ΑΒΓ привет ١٢٣ ½",
     "WE'RE HERE; I'LL GO. don’t", "a", " ", "\n", "日本語とEnglishの混在 123。", "!!!???...", "e\u0301 combining",
 )  # fmt: skip
-# llama.cpp rounds activations like weights, and reads GPT-2's activation function from a table of float16.
-TOLERANCE = {"f32": 1e-3, "f32 gpt2": 5e-3, "f16": 1e-2, "bf16": 0.1, "q8_0": 0.15}
+# llama.cpp rounds activations like weights, and reads the activation function of GPT-2 and Gemma from a table of float16.
+TOLERANCE = {"f32": 1e-3, "f32 gpt2": 5e-3, "f32 gemma2": 5e-3, "f32 gemma3": 5e-3, "f32 gemma3-270m": 5e-2, "f16": 1e-2, "bf16": 0.1, "q8_0": 0.15}
+MOST_COMPARED = 1 << 16  # likeliest tokens after a prompt
 GAP = 1e-2  # two tokens closer than this may change places
 
 
@@ -103,7 +106,7 @@ def compare(
     tokenizer, runner = checkpoint.tokenizer, build_runner(load_model(checkpoint).eval())
     ours = [list(tokenizer.encode(text).ids) for text in texts]
     begun = [tokenizer.encode_prompt(text)[: checkpoint.config.context_length - 1] for text in prompts]
-    size = checkpoint.config.vocab_size
+    size = min(checkpoint.config.vocab_size, MOST_COMPARED)
     led_to = tokenizer.encode("aa").ids[-1]
     questions: list[dict] = [{"tokenize": text} for text in texts]
     questions += [{"logprobs": ids, "count": size, "led_to": led_to} for ids in begun]
@@ -111,7 +114,10 @@ def compare(
     wrong = [text for text, one, other in zip(texts, ours, theirs, strict=False) if one != other]
     yield Verdict(f"{name}: ids of {len(texts)} texts", not wrong, f"differ: {wrong}" if wrong else "equal")
     rows = [logprobs(runner, ids) for ids in begun]
-    worst = max(np.abs(row - np.array(told)).max() for row, told in zip(rows, theirs[len(texts) :], strict=True))
+    told = theirs[len(texts) :]
+    worst = max(
+        np.abs(row[one["ids"]] - np.array(one["logprobs"])).max() for row, one in zip(rows, told, strict=True)
+    )
     yield Verdict(
         f"{name}: log-probabilities after {len(begun)} prompts", worst < tolerance, f"at most {worst:.1e} apart"
     )
@@ -168,6 +174,25 @@ def check_quantised(name: str, path: Path, peer: Peer, folder: Path, prompts=PRO
     file.unlink()
 
 
+def check_minilm(directory: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
+    """Write a real encoder as GGUF: our vectors from its directory and from the file, and llama.cpp's from the file."""
+    checkpoint, file, texts = load_checkpoint(directory), folder / "minilm.gguf", [*PROMPTS, *TEXTS[:9], *CHINESE]
+    convert(checkpoint, file, to="gguf", number_format="f32")
+    from_directory, from_file = (vectors(one, texts) for one in (checkpoint, load_gguf(file)))
+    apart = float(np.abs(from_directory - from_file).max())
+    yield Verdict(f"minilm: its directory and our GGUF, {len(texts)} vectors", apart == 0, f"at most {apart:.1e} apart")
+    theirs = np.array(peer.ask(file, [{"embed": text} for text in texts]))
+    apart, least = float(np.abs(theirs - from_file).max()), float((theirs * from_file).sum(-1).min())
+    figure = f"at most {apart:.1e} apart, cosine at least {least:.6f}"
+    yield Verdict(f"minilm (GGUF in llama.cpp): {len(texts)} vectors", apart < TOLERANCE["f32"], figure)
+
+
+def vectors(checkpoint: Checkpoint, texts: list[str]) -> np.ndarray:
+    """Our vectors of length 1."""
+    how, model = settle_embedding(checkpoint, None, True), load_model(checkpoint).eval()
+    return embed_texts(model, checkpoint.tokenizer, checkpoint, texts, how).vectors
+
+
 def check_stories(data: Path, peer: Peer, folder: Path) -> Iterator[Verdict]:
     """Convert llama2.c's model to GGUF and compare both continuations with its known story."""
     file = folder / "stories260K.gguf"
@@ -213,6 +238,8 @@ def check_written(peer: Peer, folder: Path) -> Iterator[Verdict]:
         ("llama-linear", "qwen2"),
         ("llama-llama3", "qwen2"),
         ("qwen3-yarn", "qwen2"),
+        ("gemma2", "qwen2"),
+        ("gemma3", "llama3"),
     ]
     for shape, kind in pairs:
         for number_format in ("f32", "f16", "bf16", "q8_0"):
@@ -275,23 +302,28 @@ def check_vocabularies(folder: Path) -> Iterator[Verdict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--smollm2", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="a directory with models/stories260K and models/gpt_nano_sort")
+    parser.add_argument("--smollm2", type=Path, help="SmolLM2-135M-Instruct, a GGUF file")
     parser.add_argument("--gemma3", type=Path, help="Gemma 3 270M, a GGUF file")
     parser.add_argument("--minilm", type=Path, help="all-MiniLM-L6-v2, a directory of sentence-transformers")
-    parser.add_argument("--vocabularies", type=Path, required=True, help="llama.cpp's models/ggml-vocab-* files")
+    parser.add_argument("--vocabularies", type=Path, help="llama.cpp's models/ggml-vocab-* files")
     parser.add_argument("--peer", required=True, help="a Python that has xllamacpp")
-    arguments = parser.parse_args()
+    parser.add_argument("--random", action="store_true", help="written and blocks, too, which need no files")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
-    peer, failed = Peer(arguments.peer), 0
+    peer, failed = Peer(asked.peer), 0
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
         checks = (
-            check_vocabularies(arguments.vocabularies), check_nano_sort(arguments.data), check_stories(arguments.data, peer, folder), check_written(peer, folder),
-            check_blocks(peer, folder),
-            check_quantised("smollm2", arguments.smollm2, peer, folder),
-            check_quantised("gemma3", arguments.gemma3, peer, folder, (*PROMPTS, *CHINESE)) if arguments.gemma3 else (),
-        )  # fmt: skip
+            check_vocabularies(asked.vocabularies) if asked.vocabularies else (),
+            check_nano_sort(asked.data) if asked.data else (),
+            check_stories(asked.data, peer, folder) if asked.data else (),
+            check_written(peer, folder) if asked.random else (),
+            check_blocks(peer, folder) if asked.random else (),
+            check_quantised("smollm2", asked.smollm2, peer, folder) if asked.smollm2 else (),
+            check_quantised("gemma3-270m", asked.gemma3, peer, folder, (*PROMPTS, *CHINESE)) if asked.gemma3 else (),
+            check_minilm(asked.minilm, peer, folder) if asked.minilm else (),
+        )
         for verdict in (one for check in checks for one in check):
             print("ok  " if verdict.held else "FAIL", verdict.name, "·", verdict.figure, flush=True)
             failed += not verdict.held

@@ -29,7 +29,15 @@ SIZES = {
     "d_model": 128,
     "d_ff": 192,
 }
+GEMMA = {
+    "norm.placement": "around", "norm.one_plus": True, "feed_forward": "geglu_tanh", "embedding.scaled": True,
+    "attention.scale": SIZES["head_dim"] ** -0.5, "attention.window.size": 4,
+}  # fmt: skip
 SHAPES: dict[str, dict] = {
+    "gemma2": {**GEMMA, "qk_norm": False, "attention.window.layers": (0,), "attention.softcap": 2.0, "head.softcap": 3.0},
+    "gemma3": {
+        **GEMMA, "rope_theta": 1e6, "position.window_theta": 1e4, "attention.window.layers": (0, 1, 2, 3, 4, 6), "n_layers": 7,
+    },
     "qwen3": {"qk_norm": True, "rope_theta": 1e6},
     "qwen2": {"qk_norm": False, "qkv_bias": True, "tied_head": False},
     "llama": {"qk_norm": False, "norm_eps": 1e-5, "rope_theta": 500_000.0},
@@ -54,7 +62,8 @@ def random_model(shape: str, vocab_size: int, **axes: object) -> tuple[ModelConf
     weights = {}
     for name, size in parameter_shapes(config).items():
         x = torch.randn(size, generator=generator)
-        weights[name] = x * size[-1] ** -0.5 if len(size) == 2 else x * 0.1 + (0 if name.endswith("bias") else 1)
+        neutral = 0 if name.endswith("bias") or config.norm.one_plus else 1
+        weights[name] = x * size[-1] ** -0.5 if len(size) == 2 else x * 0.1 + neutral
     return config, weights
 
 

@@ -22,6 +22,10 @@ SIZES: dict[str, Any] = {
     "vocab_size": TOKENIZER.vocab_size, "context_length": 24, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "head_dim": 16,
     "d_model": 64, "d_ff": 96,
 }  # fmt: skip
+GEMMA: dict[str, Any] = {
+    "norm.placement": "around", "norm.one_plus": True, "feed_forward": "geglu_tanh", "embedding.scaled": True,
+    "attention.scale": 0.25, "attention.window.size": 4,
+}  # fmt: skip
 SHAPES: dict[str, dict[str, Any]] = {
     "qwen3": {"qk_norm": True, "rope_theta": 1e6},
     "qwen2": {"qk_norm": False, "qkv_bias": True, "tied_head": False},
@@ -29,6 +33,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "gpt2": {
         "position": "learned", "norm": "layer", "norm_eps": 1e-5, "feed_forward": "gelu_tanh", "qk_norm": False,
         "qkv_bias": True, "output_bias": True, "mlp_bias": True, "n_kv_heads": 4,
+    },
+    "gemma2": {
+        **GEMMA, "qk_norm": False, "attention.window.layers": (0,), "attention.softcap": 5.0, "head.softcap": 7.0,
+    },
+    "gemma3": {
+        **GEMMA, "rope_theta": 1e6, "position.window_theta": 1e4, "attention.window.layers": (0, 1, 2, 3, 4, 6), "n_layers": 7,
     },
 }  # fmt: skip
 STRETCHED: dict[str, dict[str, Any]] = {  # transformers' reader of these files has no words for them

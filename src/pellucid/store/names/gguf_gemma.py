@@ -4,7 +4,7 @@
     (no key)                                           scores are multiplied by head_dim^-½, in the models of 27B by (D / heads)^-½
 
 llama.cpp knows those models by their number of layers, and so must who reads its files. The scales of their norms lie there
-with one added; what is read here is the weight w of 1 + w again, exactly: a sum that came from float32 gives w back.
+as the sum 1 + w, and w is read: 1 + w is then that sum again, to the bit, and the model is Gemma's in every other format.
 
 Source: the keys, defaults and numbers of layers are those of llama.cpp (src/models/gemma2.cpp, gemma3.cpp).
 """

@@ -16,6 +16,7 @@ from pellucid.tokens.formats.gguf_values import KEYS, NONE, PREFIX, WORDPIECE, f
 from pellucid.tokens.formats.sentencepiece import CONTROL, UNKNOWN
 from pellucid.tokens.formats.vocab_txt import PREFIX as WORDPIECE_PREFIX
 from pellucid.tokens.formats.vocab_txt import wordpiece_document
+from pellucid.tokens.framing import frame_of_file
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.vocabulary import METASPACE
 from pellucid.untrusted import shown
@@ -64,8 +65,9 @@ def wordpiece_values(
                 f"a GGUF file marks the beginning of a word with {METASPACE}, which this token has inside",
                 found=shown(token), hint=forms_instead(vocabulary, "gguf"),
             )  # fmt: skip
-    message = "llama.cpp puts [SEP] behind every text of a WordPiece when it is asked for special tokens"
-    recorder.record(Event(name="tokens.gguf_adds_sep", message=message, level="warning"))
+    if frame_of_file(tokenizer).after != (tokenizer.roles.first("sep"),):
+        message = "llama.cpp puts [SEP] behind every text of a WordPiece when it is asked for special tokens"
+        recorder.record(Event(name="tokens.gguf_adds_sep", message=message, level="warning"))
     lowercase, accents = normalizer["lowercase"], normalizer["strip_accents"]
     missing = {f"{name}_token_id": NONE for name, role in WORDPIECE_KEYS if tokenizer.roles.first(role) is None}
     return {
