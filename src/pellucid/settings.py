@@ -383,8 +383,9 @@ def _merge_group(
     if value is None:
         merged[name], said.sources[key] = None, said.source
         return
-    inner, members = merged.get(name) or {}, _members(groups).get(value.get("kind"))
-    if members is not None and value["kind"] != inner.get("kind"):
+    inner, kind = merged.get(name) or {}, value.get("kind")
+    members = _members(groups).get(kind) if isinstance(kind, str) else None  # what is no word is refused as one below
+    if members is not None and kind != inner.get("kind"):
         inner = {key: said for key, said in inner.items() if key in members}
     if len(groups) == 1:
         group = groups[0]
@@ -410,7 +411,7 @@ def _pick(groups: tuple[type, ...], values: Mapping[str, Any], key: str, source:
     known = {word: group for kind, group in kinds.items() for word in get_args(kind)}
     if "kind" in values:
         kind = values["kind"]
-        if kind not in known:
+        if not isinstance(kind, str) or kind not in known:
             hint = nearest(str(kind), list(known))
             raise SettingsError(f"{key} has no kind {shown(kind)}", where=source, hint=hint)
         if others := [name for name in values if name not in type_hints(known[kind])]:

@@ -120,11 +120,11 @@ def _difference(name: str, damaged: bytes) -> str:
 def specimens(folder: Path) -> Iterator[tuple[str, Specimen]]:
     """Every family as a directory, with its config.json and its weights damaged, and as a GGUF file where there is one."""
     for family, config in DIRECTORIES.items():
-        directory, weights = folder / family, _weights(config)
+        directory, weights = folder / family, _weights(config, torch.bfloat16)
         save_checkpoint(directory, config=config, weights=weights, tokenizer=None, info={})
         (directory / "pellucid.json").unlink()
         assert f'"model_type": "{WRITTEN_AS.get(family, family)}"' in (directory / "config.json").read_text()
-        read = open_checkpoint(directory).config
+        read, weights = open_checkpoint(directory).config, {name: weight.float() for name, weight in weights.items()}
         for name, damage in (("config.json", damage_json), ("model.safetensors", damage_safetensors)):
             yield f"{family} {name}", Specimen(directory, directory / name, read, weights, damage)
     for family, config in FILES.items():
@@ -138,11 +138,11 @@ def specimens(folder: Path) -> Iterator[tuple[str, Specimen]]:
         yield f"{family} GGUF", Specimen(path, path, opened.config, kept, damage_gguf(path))
 
 
-def _weights(config: ModelConfig) -> dict[str, torch.Tensor]:
-    """No two numbers alike, so that none is taken for another."""
+def _weights(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    """Numbers that rise, so that none is taken for another one far away."""
     numbers, shapes = iter(range(1 << 30)), parameter_shapes(config)
     count = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-    return {name: torch.tensor([next(numbers) for _ in range(count[name])]).float().reshape(shapes[name]) for name in shapes}
+    return {name: torch.tensor([next(numbers) for _ in range(count[name])]).to(dtype).reshape(shapes[name]) for name in shapes}
 
 
 def damage_json(whole: bytes, draw: random.Random) -> bytes:

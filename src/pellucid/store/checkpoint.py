@@ -51,6 +51,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import Json, Table, read_object, shown
 
 FORMAT = 1
+MISTAKEN = (torch.float16, torch.bfloat16)
 TRAINING_AXES = ("dropout", "init")  # matter only to whoever trains; no config.json is trusted to hold them
 
 
@@ -137,6 +138,7 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
     described = read_object(directory / CONFIG)
     files = [read_tensors(path) for path in weight_files(directory)]
     stored = {name: tensor for file in files for name, tensor in file.items()}
+    check_one_format(stored, str(directory))
     family, config = read_config(described, where, more_axes=training_axes, tensors=stored.keys())
     weights = to_ours(family, config, stored, str(directory))
     tokenizer = _read_tokenizer(directory, recorder)
@@ -152,6 +154,14 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
         dtype=weights["embed.weight"].dtype,
         release=lambda: release_all(files),
     )
+
+
+def check_one_format(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise CorruptFileError for float16 beside bfloat16: both take the same room, and no program mixes them."""
+    found = {dtype: name for name, tensor in tensors.items() if (dtype := tensor.dtype) in MISTAKEN}
+    if len(found) > 1:
+        named = ", ".join(f"{name} is {str(dtype).removeprefix('torch.')}" for dtype, name in found.items())
+        raise CorruptFileError("the weights are of two formats that are mistaken for one another", found=named, where=where)
 
 
 def release_all(files: Iterable[MappedTensors]) -> None:

@@ -51,6 +51,7 @@ from pellucid.untrusted import shown
 
 Quantization = Literal["f32", "f16", "bf16", "q8_0"]
 FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}  # llama.cpp's number for a file that is mostly of one format
+TWINS = {1: "BF16", 32: "F16", 2: "IQ4_NL", 25: "Q4_0"}  # by that number: a format that no such file has
 QUANTIZATION_VERSION = 2
 FALLBACK = BY_NAME["F16"]  # for rows that are not whole blocks, as llama.cpp does
 ALWAYS_F32 = ("position.weight", "segment.weight")  # beside everything with one axis
@@ -131,8 +132,8 @@ def _reported(chunks: Iterable[bytes | memoryview], num_bytes: int, recorder: Re
 
 
 def _check_formats(header: Header) -> None:
-    """The two formats of 16 bits take the same room, so only the file's own word tells one from the other."""
-    other = {FILE_TYPES["F16"]: "BF16", FILE_TYPES["BF16"]: "F16"}.get(_file_type(header))
+    """Formats that take the same room and whose scales lie alike: only the file's own word tells one from the other."""
+    other = TWINS.get(_file_type(header))
     wrong = [name for name, tensor in header.tensors.items() if tensor.form.name == other]
     if wrong:
         found = f"{wrong[0]} is {other}, general.file_type={header.values['general.file_type']}"
@@ -182,7 +183,10 @@ def _rows(file: np.ndarray, tensor: StoredTensor, first: int, count: int) -> Ten
     raw = file[tensor.offset : tensor.offset + tensor.num_bytes]
     if len(tensor.shape) == 1:  # one row, of which some columns are wanted
         return dequantize(raw, tensor.form)[first : first + count]
-    return dequantize(raw.reshape(tensor.shape[0], -1)[first : first + count], tensor.form)
+    x = dequantize(raw.reshape(tensor.shape[0], -1)[first : first + count], tensor.form)
+    if tensor.form.block > 1 and not x.isfinite().all():  # blocks of another type take the same room, but their scales do not fit
+        raise CorruptFileError(f"{tensor.name} holds blocks whose scales are no numbers", found=tensor.form.name)
+    return x
 
 
 def _read_constant(header: Header, name: str) -> np.ndarray:
