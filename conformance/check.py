@@ -68,7 +68,16 @@ TEXTS = (
     "WE'RE HERE; I'LL GO. don’t", "a", " ", "\n", "日本語とEnglishの混在 123。", "!!!???...", "e\u0301 combining",
 )  # fmt: skip
 # llama.cpp rounds activations like weights, and reads the activation function of GPT-2 and Gemma from a table of float16.
-TOLERANCE = {"f32": 1e-3, "f32 gpt2": 5e-3, "f32 gemma2": 5e-3, "f32 gemma3": 5e-3, "f32 gemma3-270m": 5e-2, "f16": 1e-2, "bf16": 0.1, "q8_0": 0.15}
+TOLERANCE = {
+    "f32": 1e-3,
+    "f32 gpt2": 5e-3,
+    "f32 gemma2": 5e-3,
+    "f32 gemma3": 5e-3,
+    "f32 gemma3-270m": 5e-2,
+    "f16": 1e-2,
+    "bf16": 0.1,
+    "q8_0": 0.15,
+}
 MOST_COMPARED = 1 << 16  # likeliest tokens after a prompt
 GAP = 1e-2  # two tokens closer than this may change places
 
@@ -115,9 +124,7 @@ def compare(
     yield Verdict(f"{name}: ids of {len(texts)} texts", not wrong, f"differ: {wrong}" if wrong else "equal")
     rows = [logprobs(runner, ids) for ids in begun]
     told = theirs[len(texts) :]
-    worst = max(
-        np.abs(row[one["ids"]] - np.array(one["logprobs"])).max() for row, one in zip(rows, told, strict=True)
-    )
+    worst = max(np.abs(row[one["ids"]] - np.array(one["logprobs"])).max() for row, one in zip(rows, told, strict=True))
     yield Verdict(
         f"{name}: log-probabilities after {len(begun)} prompts", worst < tolerance, f"at most {worst:.1e} apart"
     )

@@ -142,7 +142,10 @@ def _weights(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[st
     """Numbers that rise, so that none is taken for another one far away."""
     numbers, shapes = iter(range(1 << 30)), parameter_shapes(config)
     count = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-    return {name: torch.tensor([next(numbers) for _ in range(count[name])]).to(dtype).reshape(shapes[name]) for name in shapes}
+    return {
+        name: torch.tensor([next(numbers) for _ in range(count[name])]).to(dtype).reshape(shapes[name])
+        for name in shapes
+    }
 
 
 def damage_json(whole: bytes, draw: random.Random) -> bytes:

@@ -50,8 +50,12 @@ def test_blocks_of_another_type_that_take_the_same_room_are_told(
     kinds = gguf.GGMLQuantizationType
     packed = gguf.quantize(numbers, kinds["Q4_0" if form == "IQ4_NL" else form])  # the library unpacks IQ4_NL alone
     told = {"general__file_type": file_type}
-    right = rewritten(tmp_path / "m.gguf", tmp_path / "right.gguf", tensors={"token_embd.weight": (packed, form)}, **told)
+    right = rewritten(
+        tmp_path / "m.gguf", tmp_path / "right.gguf", tensors={"token_embd.weight": (packed, form)}, **told
+    )
     assert dict(load_gguf(right).weights)
-    wrong = rewritten(tmp_path / "m.gguf", tmp_path / "wrong.gguf", tensors={"token_embd.weight": (packed, taken_for)}, **told)
+    wrong = rewritten(
+        tmp_path / "m.gguf", tmp_path / "wrong.gguf", tensors={"token_embd.weight": (packed, taken_for)}, **told
+    )
     with pytest.raises(CorruptFileError, match=r"scales are no numbers|another number format"):
         dict(load_gguf(wrong).weights)

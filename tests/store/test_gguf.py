@@ -45,7 +45,9 @@ def test_what_is_written_is_read_back(tmp_path: Path, shape: str, number_format:
     assert read.tokenizer.sha256 and read.tokenizer.encode("the 猫 sat").ids == TOKENIZER.encode("the 猫 sat").ids
     assert set(read.weights) == set(weights) and read.dtype == read.weights["embed.weight"].dtype
     for name, weight in weights.items():
-        one = float(config.norm.one_plus and name.endswith("norm.weight"))  # such a file holds the sum, which comes back
+        one = float(
+            config.norm.one_plus and name.endswith("norm.weight")
+        )  # such a file holds the sum, which comes back
         found = read.weights[name].float() + one
         torch.testing.assert_close(found, weight + one, rtol=FORMATS[number_format], atol=1e-7 * (1 - one), msg=name)
 

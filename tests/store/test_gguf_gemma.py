@@ -92,6 +92,8 @@ def test_a_file_of_gemma_becomes_a_directory_of_gemma(tmp_path: Path) -> None:
     """Its norms are 1 + weight on both sides, so other programs know the directory as what it is."""
     written(tmp_path / "m.gguf", config_of("gemma3"))
     header = read_header(tmp_path / "m.gguf")
-    assert header.values["gemma3.rope.freq_base_swa"] == 10_000.0 and header.values["gemma3.attention.sliding_window"] == 4
+    assert (
+        header.values["gemma3.rope.freq_base_swa"] == 10_000.0 and header.values["gemma3.attention.sliding_window"] == 4
+    )
     convert(load_gguf(tmp_path / "m.gguf"), tmp_path / "hf", to="hf", number_format="f32")
     assert '"model_type": "gemma3_text"' in (tmp_path / "hf" / "config.json").read_text()

@@ -161,7 +161,9 @@ def check_one_format(tensors: Mapping[str, Tensor], where: str) -> None:
     found = {dtype: name for name, tensor in tensors.items() if (dtype := tensor.dtype) in MISTAKEN}
     if len(found) > 1:
         named = ", ".join(f"{name} is {str(dtype).removeprefix('torch.')}" for dtype, name in found.items())
-        raise CorruptFileError("the weights are of two formats that are mistaken for one another", found=named, where=where)
+        raise CorruptFileError(
+            "the weights are of two formats that are mistaken for one another", found=named, where=where
+        )
 
 
 def release_all(files: Iterable[MappedTensors]) -> None:

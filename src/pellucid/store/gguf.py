@@ -184,7 +184,9 @@ def _rows(file: np.ndarray, tensor: StoredTensor, first: int, count: int) -> Ten
     if len(tensor.shape) == 1:  # one row, of which some columns are wanted
         return dequantize(raw, tensor.form)[first : first + count]
     x = dequantize(raw.reshape(tensor.shape[0], -1)[first : first + count], tensor.form)
-    if tensor.form.block > 1 and not x.isfinite().all():  # blocks of another type take the same room, but their scales do not fit
+    if (
+        tensor.form.block > 1 and not x.isfinite().all()
+    ):  # blocks of another type take the same room, but their scales do not fit
         raise CorruptFileError(f"{tensor.name} holds blocks whose scales are no numbers", found=tensor.form.name)
     return x
 

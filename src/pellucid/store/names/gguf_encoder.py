@@ -59,7 +59,8 @@ def read_pooling(keys: GgufKeys) -> Pooling | None:
 
 def pooling_to_values(pooling: Pooling | None) -> dict[str, int]:
     """The key that says it."""
-    return {POOLING: number for number, name in POOLINGS.items() if name == pooling}
+    numbers = {name: number for number, name in POOLINGS.items()}
+    return {} if pooling is None else {POOLING: numbers[pooling]}
 
 
 def without_the_rest(

@@ -61,6 +61,8 @@ def _write(config: ModelConfig, *, layers_of_27b: int) -> dict[str, Any]:
     expected = _scale(is_27b, d_model=config.d_model, n_heads=config.n_heads, head_dim=config.head_dim)
     if not math.isclose(scale, expected, rel_tol=1e-6):
         found = f"attention.scale={scale:g} instead of {expected:g}"
-        raise ModelError("a GGUF file has no place for this scale of scores", found=found, hint="keep it as a directory")
+        raise ModelError(
+            "a GGUF file has no place for this scale of scores", found=found, hint="keep it as a directory"
+        )
     caps = {ATTENTION_CAP: config.attention.softcap, HEAD_CAP: config.head.softcap}
     return {key: cap for key, cap in caps.items() if cap is not None}

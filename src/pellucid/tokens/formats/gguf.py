@@ -156,7 +156,9 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
         values = _byte_level_values(tokenizer, document, recorder)
     ids = {f"{name}_token_id": tokenizer.roles.first(role) for name, role in KEYS.items() if role not in ENDS}
     ids |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
-    instead = ids["cls_token_id"] if vocabulary.kind == "wordpiece" else ids["eos_token_id"]  # what a text begins with there
+    instead = (
+        ids["cls_token_id"] if vocabulary.kind == "wordpiece" else ids["eos_token_id"]
+    )  # what a text begins with there
     ids["bos_token_id"] = instead if ids["bos_token_id"] is None else ids["bos_token_id"]
     values |= {
         "tokens": tokens,
