@@ -445,6 +445,12 @@ def test_another_kind_keeps_what_it_has_too() -> None:
     assert drawing({"frame": {"side": 2}}, {"frame": Typed("none")}).frame is None
 
 
+@pytest.mark.parametrize("kind", [[], {}, [0, 1], 3, True])
+def test_a_kind_that_is_no_word_is_none(kind: object) -> None:
+    with pytest.raises(SettingsError, match="shape has no kind"):
+        drawing({"shape": {"kind": kind}})
+
+
 @pytest.mark.parametrize(
     ("values", "what", "hint"),
     [
