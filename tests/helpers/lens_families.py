@@ -110,8 +110,8 @@ TEXTS = (
 def models_of(model: Decoder, tokenizer: Tokenizer) -> Models:
     """A model in memory as the lens opens it."""
     checkpoint = Checkpoint(
-        directory=Path(__file__), config=model.config, weights={}, tokenizer=tokenizer, info={}, generation={},
-        dtype=torch.float32,
+        directory=Path(__file__), config=model.config, weights={}, tokenizer=tokenizer, generation={},
+        dtype=torch.float32, info={} if model.config.causal else {"objective": {"kind": "masked"}},
     )  # fmt: skip
     opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)
     opened.__dict__["about"] = {"name": "scrambled"}

@@ -92,7 +92,7 @@ def apart_of(lens: LensState, *, at: At, text: str, position: int, other_positio
     Arrays, [R] each: cosine, distance (Euclidean), norm and other_norm.
     """
     model = lens.model(at.checkpoint)
-    other_ids = tuple(lens.tokenizer.encode(text).ids)
+    other_ids = lens.reads.read(text).bare_ids
     if not other_ids:
         raise RequestError("the second sentence has no token", found=repr(text), hint="type at least one word")
     other = record_trace(model, lens.tokenizer, other_ids, source=lens.source(at.node))

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
-from pellucid.lens.given import masked_places, spell
+from pellucid.lens.given import masked_places, spell, without_spaces_at_masks
 from pellucid.lens.header import Check, LikelyToken, Origin, SourceRow, TracedModel, TraceHeader
 from pellucid.lens.shows import EVERY, check_shown, describe_axes
 from pellucid.lens.token_display import chips_of
@@ -115,7 +115,7 @@ def predicted_place(config: ModelConfig, tokenizer: Tokenizer, ids: Sequence[int
 
 def _describe_source(tokenizer: Tokenizer, source: Sequence[int]) -> SourceRow:
     row = chips_of(tokenizer, source)
-    return {"text": readable(tokenizer.decode_bytes(source)), "tokens": row["chips"], "groups": row["groups"]}
+    return {"text": readable(spell(source, tokenizer, masks=True)), "tokens": row["chips"], "groups": row["groups"]}
 
 
 def likeliest(tokenizer: Tokenizer, logits_V: np.ndarray) -> list[LikelyToken]:
@@ -338,5 +338,7 @@ def check(name: str, value: float, limit: float | None) -> Check:
 def _decoding_check(tokenizer: Tokenizer, ids: Sequence[int], text: str, *, masks: bool) -> Check:
     """Check that the tokens decode to the text: the number of differences, any for a tokenizer that may lose text."""
     data = readable(spell(ids, tokenizer, masks=masks))
+    if masks:
+        data, text = (without_spaces_at_masks(one, tokenizer) for one in (data, text))
     differing = sum(a != b for a, b in zip(data, text)) + abs(len(data) - len(text))
     return check("decoding", float(differing), 0.0 if tokenizer.exact else None)

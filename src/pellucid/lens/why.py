@@ -20,7 +20,7 @@ from torch import Tensor
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.attribution import Baseline, Shares, contributions, gradient_x_input, integrated_gradients
-from pellucid.lens.given import give, masked_places
+from pellucid.lens.given import masked_places
 from pellucid.lens.interventions import (
     NOTE,
     How,
@@ -259,7 +259,7 @@ def _second(lens: LensState, text: str, asked: Prediction) -> tuple[tuple[int, .
     """
     if not text:
         raise RequestError("the second text is empty", hint="type a text to take an activation from")
-    ids = give(text, lens.tokenizer, lens.config)
+    ids = lens.reads.give(text)
     if lens.config.encoder is not None:
         return asked.ids, replace(asked.reader, source=ids[:-1])
     hidden = masked_places(ids, lens.tokenizer)
