@@ -25,6 +25,7 @@ from pellucid.planning.parts.position import Learned, Relative, Rotary, Sinusoid
 from pellucid.store.checkpoint import Checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
+from pellucid.untrusted import Json
 
 TOKENIZER = train_bpe(["the cat sat on the mat. " * 30, "小猫坐在花园里。" * 30], 320)
 SIZES = {
@@ -107,11 +108,12 @@ TEXTS = (
 )
 
 
-def models_of(model: Decoder, tokenizer: Tokenizer) -> Models:
-    """A model in memory as the lens opens it."""
+def models_of(model: Decoder, tokenizer: Tokenizer, info: Mapping[str, Json] | None = None) -> Models:
+    """A model in memory as the lens opens it; `info`: what its run says of it (None: an encoder was trained here)."""
+    learned: Mapping[str, Json] = {} if model.config.causal else {"objective": {"kind": "masked"}}
     checkpoint = Checkpoint(
         directory=Path(__file__), config=model.config, weights={}, tokenizer=tokenizer, generation={},
-        dtype=torch.float32, info={} if model.config.causal else {"objective": {"kind": "masked"}},
+        dtype=torch.float32, info=learned if info is None else info,
     )  # fmt: skip
     opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)
     opened.__dict__["about"] = {"name": "scrambled"}
