@@ -12,6 +12,9 @@ import pytest
 import torch
 from lens_families import DECODERS, ENCODER_DECODERS, ENCODERS, FAMILIES, TOKENIZER, family
 
+from pellucid.engine.generate import complete
+from pellucid.engine.request import Request
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import NotShownError, RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.attribution import contributions
@@ -52,8 +55,8 @@ REFUSED: dict[str, set[str]] = {  # every other question has an answer
     "bert": {"experts", "vectors.hands", *SEES_BOTH, *NO_SUMS},
     "roberta": {"experts", "vectors.hands", *SEES_BOTH, *NO_SUMS},
     "modernbert": {"experts", *SEES_BOTH, *NO_SUMS},
-    "marian": {"experts", "vectors.hands", "beam", "training_step", "lesson", "lesson.check", "neuron", "attention.writes"},
-    "t5": {"experts", "vectors.hands", "beam", "training_step", "lesson", "lesson.check"},
+    "marian": {"experts", "vectors.hands", "training_step", "lesson", "lesson.check", "neuron", "attention.writes"},
+    "t5": {"experts", "vectors.hands", "training_step", "lesson", "lesson.check"},
 }  # fmt: skip
 ANYTHING_GOES = {"undo", "go", "branches.load", "prompt"}  # of the tree alone: `test_branches` has them
 
@@ -301,6 +304,16 @@ def test_an_output_is_written_beside_its_source(name, tmp_path) -> None:
     logprobs_V = logits_of(lens)[-1].log_softmax(-1)
     step = lens.answer("step", {"node": node, "sampling": {"seed": 3}}).value
     assert step["nodes"][0]["logprob"] == pytest.approx(float(logprobs_V[step["nodes"][0]["ids"][0]]), abs=1e-4)
+    root = lens.branches.plant("the cat sat on the mat").id
+    drawn = lens.answer("step", {"node": root, "sampling": {"seed": 3}, "count": 4}).value["nodes"]
+    request = Request(
+        prompt_ids=ids[:1], source_ids=source, sampling=SamplingSettings(seed=3, max_new_tokens=4, temperature=1.0)
+    )
+    written = complete(lens.runner, TOKENIZER, request)  # what `pellucid generate` draws
+    assert [one["ids"][0] for one in drawn] == list(written.ids)[: len(drawn)]
+    ends = lens.answer("beam", {"node": node, "beams": 2, "length": 1}).value["ends"]
+    best = logprobs_V.topk(2).indices.tolist()
+    assert [lens.tree.node(end).ids[0] for end in ends] == best
     saved = lens.trace(at_of(lens)).save(tmp_path / "trace.npz")
     np.testing.assert_array_equal(load_trace(saved)["blocks.1.cross.weights"], weights)
     assert lens.trace(at_of(lens)).save(tmp_path / "trace.svg").stat().st_size > 1000

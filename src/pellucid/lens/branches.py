@@ -158,8 +158,10 @@ class Branches:
 
     def search(self, node: int, settings: BeamSettings) -> list[Node]:
         """Beam search from a node: the last nodes of the texts that it finds, the best first."""
-        ids, ends = self.tree.text_ids(node), []
-        for found in search(self.runner, self.tokenizer, ids, settings):
+        ends = []
+        for found in search(
+            self.runner, self.tokenizer, self.ids(node), settings, source_ids=self.source(node) or None
+        ):
             steps, last = found.completion, self.tree.node(node)
             for token_id, logprob in zip(steps.ids, steps.logprobs, strict=True):
                 known = self.tree.child(last.id, token_id)

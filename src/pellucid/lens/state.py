@@ -23,7 +23,7 @@ from pellucid.errors import NotShownError, RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches
 from pellucid.lens.given import PromptReader, masked_places
-from pellucid.lens.logits_cache import LogitRows, LogitsCache, WholeRows
+from pellucid.lens.logits_cache import LogitRows, LogitsCache, SourceRows
 from pellucid.lens.models import Models, Opened
 from pellucid.lens.reader import SourceReader
 from pellucid.lens.record import LiveTrace, record_trace
@@ -139,9 +139,7 @@ class LensState(ABC):
 
     def _rows(self, opened: Opened) -> LogitRows:
         """What computes the logits after some ids with a model."""
-        if self.config.encoder is not None:
-            return WholeRows(opened.model, opened.runner.name)
-        return LogitsCache(opened.runner)
+        return LogitsCache(opened.runner) if self.config.encoder is None else SourceRows(opened.runner)
 
     def ids(self, node: int) -> tuple[int, ...]:
         """All ids from the first of the prompt to this node; beside an encoder, all that the decoder reads."""
