@@ -53,9 +53,7 @@ def runner(request, model: Decoder) -> Runner:
 
 @pytest.fixture
 def branches(runner: Runner, tokenizer: Tokenizer) -> Branches:
-    made = Branches(
-        runner, PromptReader(tokenizer=tokenizer, config=runner.config, frame=Frame((tokenizer.bos_id,)))
-    )
+    made = Branches(runner, PromptReader(tokenizer=tokenizer, config=runner.config, frame=Frame((tokenizer.bos_id,))))
     made.plant("hello 你")
     return made
 

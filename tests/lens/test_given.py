@@ -139,5 +139,7 @@ def test_ids_are_those_of_the_files() -> None:
     }
     for name, names in wanted.items():
         tokenizer = TOKENIZERS[name]()
-        lens = Dispatch(models_of(scrambled(FAMILIES[name].revise(vocab_size=tokenizer.vocab_size)), tokenizer, info={}))
+        lens = Dispatch(
+            models_of(scrambled(FAMILIES[name].revise(vocab_size=tokenizer.vocab_size)), tokenizer, info={})
+        )
         assert [tokenizer.token_text(token_id) for token_id in lens.reads.give("the [MASK] the")] == names

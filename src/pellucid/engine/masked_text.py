@@ -116,7 +116,11 @@ def read_gaps(text: str, tokenizer: Tokenizer, frame: Frame, mask: str | None = 
 
 
 def _placed(
-    parts: Sequence[str], hidden: Sequence[int], tokenizer: Tokenizer, frame: Frame, taken: tuple[str | None, str | None]
+    parts: Sequence[str],
+    hidden: Sequence[int],
+    tokenizer: Tokenizer,
+    frame: Frame,
+    taken: tuple[str | None, str | None],
 ) -> MaskedText:
     """The ids of the parts, with a hidden token between two; `taken`: what it takes on its left and on its right (None: all spaces)."""
     left, right = taken
@@ -129,9 +133,7 @@ def _placed(
             places.append(len(ids))
             ids.append(hidden[number - 1])
         ids += tokenizer.encode(part).ids
-    return MaskedText(
-        parts=tuple(parts), read=tuple(read), ids=(*ids, *frame.after), places=tuple(places), frame=frame
-    )
+    return MaskedText(parts=tuple(parts), read=tuple(read), ids=(*ids, *frame.after), places=tuple(places), frame=frame)
 
 
 def _spaces_taken(tokenizer: Tokenizer, name: str) -> tuple[str | None, str | None]:

@@ -13,7 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pellucid.engine.masked_text import MaskedText, cut_text, mask_name, read_gaps, read_masks, read_whole, ways_to_write
+from pellucid.engine.masked_text import (
+    MaskedText,
+    cut_text,
+    mask_name,
+    read_gaps,
+    read_masks,
+    read_whole,
+    ways_to_write,
+)
 from pellucid.planning.config import ModelConfig
 from pellucid.tokens.framing import Frame
 from pellucid.tokens.prompt import Prompt, decoder_start, read_prompt

@@ -98,3 +98,39 @@ def test_an_output_looks_at_its_source(page, settle) -> None:
         page.wait_for_function(
             "n => document.querySelectorAll('[data-panel=attention] .rows span').length === n", arg=len(source)
         )
+
+
+@pytest.mark.parametrize(("name", "language", "width"), [("t5", "en", 1200), ("t5", "zh", 390), ("bert", "en", 390)])
+def test_the_drawing_of_the_model_opens_by_key_and_fits(page, name, language, width) -> None:
+    lens = family(name)
+    told = lens.answer("diagram", {}).value[language]
+    with served(lens) as url:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(f"{url}#language={language}&mode=lab")
+        button = page.get_by_role("button", name={"en": "Drawing", "zh": "结构图"}[language])
+        button.focus()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        drawing = dialog.locator("svg")
+        drawing.wait_for()
+        layout = told["layouts"][0 if width > 1000 else -1]
+        words = [mark["text"] for mark in layout["marks"] if mark["kind"] == "flowwords"]
+        assert drawing.locator("text").all_text_contents() == words
+        assert dialog.evaluate("one => one.scrollWidth <= one.clientWidth")
+        outside = drawing.evaluate(OUTSIDE)
+        assert not outside, outside
+        heard = dialog.locator(".hidden").inner_text()
+        assert all(step["title"] in heard for column in told["columns"] for step in column["steps"])
+        page.keyboard.press("Escape")
+        dialog.wait_for(state="hidden")
+        assert button.evaluate("one => one === document.activeElement")
+
+
+OUTSIDE = """svg => {
+  const boxes = [...svg.querySelectorAll("rect")].map(box => box.getBBox());
+  const around = (text, box) => text.x >= box.x && text.x < box.x + box.width && text.y > box.y && text.y < box.y + box.height;
+  return [...svg.querySelectorAll("text")].filter(one => {
+    const text = one.getBBox(), end = text.x + text.width;
+    return end > svg.viewBox.baseVal.width || boxes.some(box => around(text, box) && end > box.x + box.width);
+  }).map(one => one.textContent);
+}"""  # the words that are wider than their box
