@@ -44,9 +44,13 @@ def test_the_page_has_every_word_of_the_drawing_and_a_place_for_it(name) -> None
     for language in ("en", "zh"):
         told = answer.value[language]
         said = [*texts(retold(flow, partial(say, language, "screen")))]
-        columns = [[step for step in walk(column["steps"])] for column in told["columns"]]
         titles = [column["title"] for column in told["columns"]]
-        heard = [told["title"], *titles, *(word for column in columns for word in column), *told["notes"]]
+        heard = [
+            told["title"],
+            *titles,
+            *(word for column in told["columns"] for word in walk(column["steps"])),
+            *told["notes"],
+        ]
         assert sorted(heard) == sorted(said)
         assert [layout["width"] for layout in told["layouts"]] == ([WIDE] if len(flow.columns) > 1 else []) + [NARROW]
         for layout in told["layouts"]:
