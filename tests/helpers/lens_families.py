@@ -21,6 +21,7 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig, HeadTransform
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
+from pellucid.planning.parts.pooler import PoolerConfig, PoolerLayer
 from pellucid.planning.parts.position import Learned, Relative, Rotary, Sinusoidal
 from pellucid.store.checkpoint import Checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
@@ -75,6 +76,7 @@ ENCODERS: Mapping[str, ModelConfig] = {
         **WHOLE, position=Learned(), embedding=EmbeddingConfig(segments=2, norm=True), attention=BIASED,
         feed_forward=FeedForwardConfig(kind="gelu", bias=True), norm=NormConfig(kind="layer", placement="after"),
         head=HeadConfig(bias=True, transform=HeadTransform()), causal=False,
+        pooler=PoolerConfig(layer=PoolerLayer(), pairs=True),  # BERT's files have it too; no panel is about it
     ),
     "roberta": ModelConfig(
         **WHOLE, position=Learned(first=2), embedding=EmbeddingConfig(segments=1, norm=True), attention=BIASED,

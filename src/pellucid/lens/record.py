@@ -240,6 +240,9 @@ class Recording(Mapping[str, np.ndarray]):
             if self.model.encoder is not None:
                 self._memory = self.model.encode(self._row(self.source), self._context())
             x_BTD = self.model.hidden(self._row(self.ids), self._context())
+            if self.model.pooler is not None:  # it reads the finished stream, and writes nothing into it
+                this_pass = self.model.open_pass(self._row(self.ids), self._context())
+                self.model.pooler(x_BTD, this_pass.rows, this_pass.tap)
             rows_TD = x_BTD[0] if self.shapes["logits"][0] == len(self.ids) else x_BTD[0, -1:]
             self._stream["logits"] = read_head(self.model, rows_TD, self._hear_last)
 
