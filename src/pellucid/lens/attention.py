@@ -33,6 +33,7 @@ from pellucid.lens.logit_lens import check_choice, check_index
 from pellucid.lens.readout import both_ends, way_at
 from pellucid.lens.shows import EVERY
 from pellucid.lens.state import LensState
+from pellucid.lens.way_out import Branch
 from pellucid.model.attention import Attention
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
@@ -118,7 +119,8 @@ def writes_of(
         )
     part = HeadRecord.of(lens, at=at, layer=layer, head=head, side=side)
     check_index("query", query, len(part.q_TK))
-    way, branch = way_at(lens, at, query), "cross" if side == "cross" else "attention"
+    branch: Branch = "cross" if side == "cross" else "attention"
+    way = way_at(lens, at, query)
     written_1D = torch.tensor(part.output_DK @ part.mix_TK[query])[None]
     scores_V = way.carry(layer, branch, written_1D)[0] * way.size
     sizes = {"size": way.size, "branch_size": way.branch_size(layer, branch)}
