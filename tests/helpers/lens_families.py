@@ -6,6 +6,7 @@ Every axis by which a family differs from GPT and Llama is in one of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -102,6 +103,9 @@ ENCODER_DECODERS: Mapping[str, ModelConfig] = {
         head=HeadConfig(scaled=True),
     ),
 }  # fmt: skip
+CLASSIFIER = replace(  # BERT with labels for a whole row and no scores of tokens, as its files are after fine-tuning
+    ENCODERS["bert"], head=HeadConfig(tokens=False), pooler=PoolerConfig(layer=PoolerLayer(), labels=("good", "bad"))
+)
 FAMILIES: Mapping[str, ModelConfig] = {**DECODERS, **ENCODERS, **ENCODER_DECODERS}
 TEXTS = (
     dict.fromkeys(DECODERS, "the cat sat on")
@@ -120,6 +124,13 @@ def models_of(model: Decoder, tokenizer: Tokenizer, info: Mapping[str, Json] | N
     opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)
     opened.__dict__["about"] = {"name": "scrambled"}
     return Models(opened)
+
+
+def classifier() -> Dispatch:
+    """The lens on a model that scores no tokens, with a text."""
+    lens = Dispatch(models_of(scrambled(CLASSIFIER), TOKENIZER))
+    lens.branches.start = lens.branches.plant("the cat sat on").id
+    return lens
 
 
 def family(name: str, tokenizer: Tokenizer = TOKENIZER) -> Dispatch:

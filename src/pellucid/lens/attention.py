@@ -31,7 +31,7 @@ from pellucid.errors import NotShownError, RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_choice, check_index
 from pellucid.lens.readout import both_ends, way_at
-from pellucid.lens.shows import EVERY
+from pellucid.lens.shows import EVERY, SCORED
 from pellucid.lens.state import LensState
 from pellucid.lens.way_out import Branch
 from pellucid.model.attention import Attention
@@ -342,4 +342,4 @@ METHODS = {
     "attention.writes": writes_of,
     "attention.cell": cell_of,
 }
-SHOWS = dict.fromkeys(METHODS, EVERY)
+SHOWS = {**dict.fromkeys(METHODS, EVERY), "attention.writes": SCORED}

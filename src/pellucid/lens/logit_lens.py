@@ -26,7 +26,7 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.readout import read_rows
 from pellucid.lens.record import record_trace
-from pellucid.lens.shows import EVERY
+from pellucid.lens.shows import SCORED
 from pellucid.lens.state import LensState
 from pellucid.lens.trace import Trace
 from pellucid.model.decoder import Decoder
@@ -194,4 +194,4 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 METHODS = {"logit_lens": readings_of, "logit_lens.cell": cell_of, "logit_lens.apart": apart_of}
-SHOWS = dict.fromkeys(METHODS, EVERY)
+SHOWS = dict.fromkeys(METHODS, SCORED)

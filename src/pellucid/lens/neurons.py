@@ -27,7 +27,7 @@ from pellucid.errors import NotShownError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_choice, check_index
 from pellucid.lens.readout import both_ends, way_at
-from pellucid.lens.shows import EVERY
+from pellucid.lens.shows import EVERY, SCORED
 from pellucid.lens.state import LensState
 from pellucid.model.feed_forward import dense
 from pellucid.planning.config import ModelConfig
@@ -111,4 +111,4 @@ def check_dense(config: ModelConfig, layer: int) -> None:
 
 
 METHODS = {"neurons": neurons_of, "neuron": neuron_of}
-SHOWS = dict.fromkeys(METHODS, EVERY)
+SHOWS = {"neurons": EVERY, "neuron": SCORED}

@@ -86,8 +86,10 @@ EVERY: Axes = {
     "embedding.segments": ANY,
     "embedding.norm": (False, True),
     "encoder.n_layers": ANY,
+    "head.tokens": (False, True),
 }
-NEXT: Axes = {**EVERY, "causal": (True,)}  # it predicts what follows
+SCORED: Axes = {**EVERY, "head.tokens": (True,)}  # it scores tokens
+NEXT: Axes = {**SCORED, "causal": (True,)}  # it predicts what follows
 # And reads nothing beside its text.
 ALONE: Axes = {axis: values for axis, values in NEXT.items() if not axis.startswith("encoder")}
 
@@ -108,11 +110,10 @@ def check_shown(config: ModelConfig, shown: Shown, where: str = "") -> None:
     unknown = [] if shown is None else misfits(config, shown)
     if unknown:
         axis = _axis(unknown)
-        drawn = "its drawing shows how it is built" if axis in NO_PANEL else "the other panels show this model"
+        drawn = "its drawing shows how it is built" if axis == "streams" else "the other panels show this model"
         raise NotShownError(_why(axis), found=", ".join(unknown), where=where, hint=drawn)
 
 
-NO_PANEL = ("streams", "head.tokens")  # without the record of a text the page has no panel
 WITH_REASONS = ("streams", "head.tokens", "causal", "encoder")
 
 

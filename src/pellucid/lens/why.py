@@ -35,7 +35,7 @@ from pellucid.lens.interventions import (
     sweep,
 )
 from pellucid.lens.reader import SourceReader
-from pellucid.lens.shows import EVERY
+from pellucid.lens.shows import SCORED
 from pellucid.lens.sites import Kind, find_site
 from pellucid.lens.state import LensState
 from pellucid.lens.token_display import chips_of
@@ -292,4 +292,4 @@ METHODS = {
     "why.patch": patch_of,
     "why.sweep": sweep_of,
 }
-SHOWS = dict.fromkeys(METHODS, EVERY)
+SHOWS = dict.fromkeys(METHODS, SCORED)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from lens_families import family
+from lens_families import classifier, family
 
 from pellucid.lens.dispatch import Dispatch
 from pellucid.lens.page import program
@@ -132,3 +132,15 @@ OUTSIDE = """svg => {
     return end > svg.viewBox.baseVal.width || boxes.some(box => around(text, box) && end > box.x + box.width);
   }).map(one => one.textContent);
 }"""  # the words that are wider than their box
+
+
+def test_a_model_without_scores_shows_the_rest(page, settle) -> None:
+    with served(classifier()) as url:
+        page.goto(f"{url}#language=en&mode=lab")
+        settle(page)
+        assert not page.locator(".error").count()
+        refused = page.locator("[role=note]").all_inner_texts()
+        assert refused and all("scores no tokens" in line or "both sides" in line for line in refused)
+        panel = page.locator("[data-panel=attention]")
+        panel.scroll_into_view_if_needed()
+        assert panel.locator("canvas, svg").count() and not panel.locator("[role=note]").count()
