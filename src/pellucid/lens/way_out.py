@@ -120,7 +120,9 @@ class WayOut:
 
     @cached_property
     def bends_V(self) -> Tensor:
-        """What the soft cap multiplied each score with, float32 [V]; 1 without a cap."""
+        """What the soft cap multiplied each score with, float32 [V]; one 1 without a cap."""
+        if isinstance(self.model.cap, nn.Identity):
+            return torch.ones(1)
         weight_VD = self.model.head_weight.detach().float().cpu()
         return self.bends(weight_VD @ (self.read_D * self.model.head.scale).float(), slice(None)).float()
 
