@@ -53,7 +53,7 @@ FILES: Mapping[str, ModelConfig] = {
     "llama": LLAMA, "qwen2": QWEN2, "qwen3": FAMILIES["qwen3"], "gpt2": DIRECTORIES["gpt2"],
     "gemma2": FAMILIES["gemma2"].revise(**SCALE),
     "gemma3": FAMILIES["gemma3"].revise(**SCALE, **{"attention.window.layers": None}),
-    "bert": replace(DIRECTORIES["bert"], head=HeadConfig(tokens=False)),
+    "bert": replace(DIRECTORIES["bert"], head=HeadConfig(tokens=False), pooler=None),
 }  # fmt: skip
 JUNK: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 3, 7, 2**16, 2**31 - 1, 2**31, 2**40, 2**63, 2**64, 10**400, 1e308, -1e308, 5e-324, 0.5, "", "x", "../x", "a\0b",
