@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.data.batch import FullBatch, PaddedBatch, TokenRows
+from pellucid.data.batch import Batch, FullBatch, PaddedBatch, TokenRows
 from pellucid.data.draws import uniform_draws
 from pellucid.data.loader import DocumentLoader, Loader, Pool
 from pellucid.data.objectives.masked import CHOOSE, REPLACE, SHOW, MaskedObjective

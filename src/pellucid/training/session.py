@@ -233,7 +233,8 @@ class Session:
         self.updates_here += 1
         here = monotonic() - self.started
         seconds = round(self.spent_before + here, 3)
-        row = {"kind": "train", **dataclasses.asdict(report), "skipped": len(self.trainer.skipped)}
+        told = {name: value for name, value in dataclasses.asdict(report).items() if value is not None}
+        row = {"kind": "train", **told, "skipped": len(self.trainer.skipped)}
         row |= {"seconds": seconds, "tokens_per_second": round(self.tokens_here / max(here, 1e-9), 1)}
         self._write(row)
         self.seen.append((report.step, seconds))
