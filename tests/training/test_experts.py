@@ -177,7 +177,9 @@ def test_a_runs_metrics_tell_of_its_experts_and_a_dense_runs_do_not(quick, tmp_p
     assert not any(row.keys() & {"expert_tokens", "dropped_share"} for row in dense)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's tracer looks at tensors between programs
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor"
+)  # torch's tracer looks at tensors between programs
 def test_a_compiled_step_runs_its_experts_as_they_are():
     """Each input sends another number of tokens to an expert: the program around them is made once, and agrees."""
     eager, fast = (build(CONFIG.revise(init="gpt2"), seed=3).blocks[0].mlp for _ in range(2))
