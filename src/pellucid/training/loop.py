@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -127,7 +127,7 @@ class Trainer:
         report = StepReport(
             step=self.step, loss=loss, gradient_norm=gradient_norm, rate_share=share, tokens=batch.ids_BT.numel()
         )
-        return report if self.experts is None else replace(report, **self._routed(batch, self.experts))
+        return report if self.experts is None else self._with_routing(report, batch, self.experts)
 
     def _position(self) -> int:
         """The number of the next row: after all rows that were learned from or skipped."""
@@ -164,11 +164,12 @@ class Trainer:
         uneven = routing.balance(batch.real_BT) * self.experts.balance * share
         return loss + (uneven - uneven.detach())  # the gradients know of it, the number stays nats per token
 
-    def _routed(self, batch: Batch, experts: Experts) -> dict[str, Any]:
-        """How many tokens of the update each expert was sent, and how many of those that were due to some none got."""
+    def _with_routing(self, report: StepReport, batch: Batch, experts: Experts) -> StepReport:
+        """The report, and how many tokens of the update each expert was sent, and which share of those due to some none got."""
         sent = self.sent_LE.tolist()
         due = len(sent) * experts.active * int(batch.real_BT.sum())
-        return {"expert_tokens": tuple(map(tuple, sent)), "dropped_share": 1 - sum(map(sum, sent)) / max(1, due)}
+        dropped_share = (due - sum(map(sum, sent))) / max(1, due)
+        return replace(report, expert_tokens=tuple(map(tuple, sent)), dropped_share=dropped_share)
 
     def _pass_over(self, rows: TokenRows, loss: float, gradient_norm: float, attempt: int) -> None:
         found = f"loss {loss}, gradient norm {gradient_norm}"
