@@ -189,6 +189,14 @@ def test_a_text_of_one_document_and_weights_without_a_pair_head_are_refused(fold
     (tmp_path / "one.txt").write_text("tea tea. sun sun. " * 40, encoding="utf-8")
     with pytest.raises(InputError, match="no other text"):
         pretrain(task(tmp_path / "one.txt", tmp_path / "run", **ASKED, tokenizer={"vocab_size": 300}))
+    (tmp_path / "few.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in TEXTS[:6]), encoding="utf-8"
+    )
+    held_out = {"rows": "documents", "valid_file": tmp_path / "one.txt"}
+    with pytest.raises(InputError, match="no other text") as caught:
+        pretrain(task(tmp_path / "few.jsonl", tmp_path / "held", objective="next_sentence", data=held_out))
+    assert caught.value.where.endswith("valid")
+    assert not [*(tmp_path / "held" / "checkpoints").iterdir()], "it is said before the first step"
     masked = {"objective": "masked", "data": {"rows": "documents"}, "tokenizer": {"vocab_size": 300}, "steps": 1}
     parent = pretrain(task(folder / "texts.jsonl", tmp_path / "parent", **masked)).checkpoint
     asked = task(folder / "texts.jsonl", tmp_path / "child", **ASKED, model=dict.fromkeys([*SHAPE, "depth"]))

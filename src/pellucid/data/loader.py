@@ -262,12 +262,9 @@ class LoaderWithOthers(DocumentLoader):
         before_B = np.where(own_B > 0, self._ends_D[own_B - 1], 0)
         num_own_B = self._ends_D[own_B] - before_B
         keys = [number(self.seed, "other row", index) for index in rows.index_B.tolist()]
-        drawn_B = np.array(
-            [key % (self.num_rows_per_epoch - own) for key, own in zip(keys, num_own_B.tolist(), strict=True)]
-        )
-        other_B = np.where(
-            drawn_B < before_B, drawn_B, drawn_B + num_own_B
-        )  # the rows of its own document are passed over
+        num_others_B = self.num_rows_per_epoch - num_own_B
+        drawn_B = np.array([key % num for key, num in zip(keys, num_others_B.tolist(), strict=True)])
+        other_B = drawn_B + np.where(drawn_B < before_B, 0, num_own_B)  # its own document is passed over
         found = gather(self.shards, *self._places(other_B), rows.index_B.numpy(), self.row_length, weighted=True)
         return RowsWithOthers(
             **vars(rows),
@@ -404,7 +401,7 @@ def _check_others(shards: TokenShards, context_length: int) -> None:
             "there is no other text to put beside a row",
             found=counted(shards.num_documents, "document"),
             where=str(shards.directory),
-            hint="give several texts: a folder, or a file with a text in each row",
+            hint="give several texts (a folder, or a file with a text in each row), or hold out more: data.valid_fraction",
         )
 
 
