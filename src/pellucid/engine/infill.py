@@ -16,13 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pellucid.engine.fill import Blank, Filled, FilledSpan, cut_text, joined
+from pellucid.engine.fill import Blank, Filled, FilledSpan, joined
+from pellucid.engine.framing import frame_of_source
 from pellucid.engine.generate import complete, sides
+from pellucid.engine.masked_text import WRITTEN, read_gaps
 from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.step import Completion
-from pellucid.errors import RequestError, TokenizerError
+from pellucid.errors import RequestError
 from pellucid.tokens.tokenizer import Tokenizer
 
 
@@ -34,25 +36,16 @@ def infill(runner: Runner, tokenizer: Tokenizer, text: str, *, mask: str | None)
     Raises TokenizerError for a tokenizer with too few sentinels, RequestError for a text without a gap, ContextError for a
     text that is too long.
     """
-    parts, names = cut_text(text, mask)
-    if len(parts) == 1:
-        raise RequestError(
-            "the text has no mask", found=f"no {names[0]}", hint=f'write one: "The {names[0]} is in the box."'
-        )
-    sentinels = tokenizer.roles.get("sentinel", ())[: len(parts)]
-    if len(sentinels) < len(parts) - 1:
-        raise TokenizerError(
-            "a gap needs a sentinel of its own",
-            found=f"{len(parts) - 1} masks, {len(sentinels)} sentinels",
-            hint="give a model that was trained with --set objective=spans --set tokenizer.specials=sentinels",
-        )
-    source_ids = _source(parts, sentinels, tokenizer)
-    prompt_ids, source = sides(runner.config, tokenizer, source_ids)
+    cut, name = read_gaps(text, tokenizer, frame_of_source(tokenizer), mask), mask or WRITTEN[0]
+    if not cut.places:
+        raise RequestError("the text has no mask", found=f"no {name}", hint=f'write one: "The {name} is in the box."')
+    sentinels = tokenizer.roles["sentinel"][: len(cut.parts)]
+    prompt_ids, source = sides(runner.config, tokenizer, cut.ids)
     request = Request(prompt_ids=prompt_ids, source_ids=source, sampling=SamplingSettings(temperature=0))
     spans = read_spans(complete(runner, tokenizer, request), sentinels, tokenizer)
-    blanks = tuple(Blank(candidates=(spans[i],) if i in spans else (), turn=i) for i in range(len(parts) - 1))
-    filling = [blank.candidates[0].text if blank.candidates else names[0] for blank in blanks]
-    return Filled(text=joined(parts, filling, tokenizer), blanks=blanks)
+    blanks = tuple(Blank(candidates=(spans[i],) if i in spans else (), turn=i) for i in range(len(cut.places)))
+    filling = [blank.candidates[0].text if blank.candidates else name for blank in blanks]
+    return Filled(text=joined(cut.parts, filling, tokenizer), blanks=blanks)
 
 
 def read_spans(written: Completion, sentinels: Sequence[int], tokenizer: Tokenizer) -> dict[int, FilledSpan]:
@@ -80,11 +73,3 @@ def read_spans(written: Completion, sentinels: Sequence[int], tokenizer: Tokeniz
 def _spelled(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     """The text of some tokens with the space before it, which decoding would leave out at the beginning of a text."""
     return tokenizer.decode_bytes(ids).decode("utf-8", errors="replace")
-
-
-def _source(parts: Sequence[str], sentinels: Sequence[int], tokenizer: Tokenizer) -> list[int]:
-    """The ids of the text with a sentinel in each gap, as in training: <bos> and <eos> around it, where there are any."""
-    ids = tokenizer.encode_prompt(parts[0].rstrip(" "))
-    for part, sentinel in zip(parts[1:], sentinels, strict=False):
-        ids += [sentinel, *tokenizer.encode(part if part is parts[-1] else part.rstrip(" ")).ids]
-    return ids if tokenizer.eos_id is None else [*ids, tokenizer.eos_id]
