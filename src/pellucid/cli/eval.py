@@ -30,7 +30,6 @@ from pellucid.events import Event
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.api import LanguageModel
     from pellucid.data.document import Document
-    from pellucid.data.settings import RowKind
     from pellucid.data.source import Source
     from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, ScoredToken
 
@@ -78,6 +77,7 @@ def command(
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
+    from pellucid.data.objectives.settings import ROWS
     from pellucid.data.open_set import open_as_set
     from pellucid.data.settings import DataSettings
     from pellucid.evaluate.likelihood import measure_text, unwatched
@@ -89,7 +89,7 @@ def command(
     lm = load(run, device=common.device, pattern=common.pattern, recorder=Terminal())
     objective = objective_of(lm.checkpoint, lm.tokenizer)
     _check_columns(source, objective.name)
-    kind: RowKind = "stream" if source is None else "pairs"
+    kind = ROWS.get(objective.name, "stream")
     given = {name: value for name, value in reading.items() if value is not None}
     settings = DataSettings(rows=kind, source=source, **{"newlines": lm.checkpoint.newlines, **given})
     results = []
