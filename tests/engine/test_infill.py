@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pellucid.api import LanguageModel
 from pellucid.engine.any_order import score_in_order
 from pellucid.engine.infill import _source, infill, read_spans
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.step import Completion
 from pellucid.errors import RequestError, TokenizerError
+from pellucid.language_model import LanguageModel
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import EncoderConfig

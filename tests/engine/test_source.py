@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from pellucid.api import LanguageModel
 from pellucid.engine.beam import BeamSettings, search
 from pellucid.engine.choices import complete_choices
 from pellucid.engine.generate import generate, sides
@@ -20,6 +19,7 @@ from pellucid.engine.simple import complete_simply, next_logits
 from pellucid.engine.transcript import build_transcript, load_transcript, save_transcript
 from pellucid.errors import ContextError, RequestError
 from pellucid.evaluate.score import as_target, score_ids
+from pellucid.language_model import LanguageModel
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import EncoderConfig
 from pellucid.planning.parts.embedding import EmbeddingConfig

@@ -9,7 +9,7 @@ import torch
 from encoders import NO_HEAD, bert, save_encoder, trained_here, wordpiece
 from torch.nn import functional as F
 
-from pellucid.api import LanguageModel, load
+from pellucid.api import load
 from pellucid.data.labelled import Labelled, read_labelled
 from pellucid.errors import (
     ContextError,
@@ -20,6 +20,7 @@ from pellucid.errors import (
     SettingsError,
     StoreError,
 )
+from pellucid.language_model import LanguageModel
 from pellucid.planning.parts.pooler import PoolerConfig
 from pellucid.training.label_head import LabelSettings, fit, split_rows
 

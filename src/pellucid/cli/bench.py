@@ -23,9 +23,9 @@ from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.report import describe_bytes
 
 if TYPE_CHECKING:  # they load torch, which help does without
-    from pellucid.api import LanguageModel
     from pellucid.engine.bench import Format
     from pellucid.engine.settings import EngineSettings
+    from pellucid.language_model import LanguageModel
 
 BANDWIDTH_BYTES = 1 << 29  # read to measure bandwidth: more than any cache holds
 GIGA = 1e9

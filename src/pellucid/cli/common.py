@@ -27,8 +27,8 @@ from pellucid.events import Event, Recorder
 from pellucid.settings import setting_names
 
 if TYPE_CHECKING:  # they load torch, which help does without
-    from pellucid.api import LanguageModel
     from pellucid.engine.settings import EngineSettings
+    from pellucid.language_model import LanguageModel
     from pellucid.store.checkpoint import Checkpoint
 
 MOST_THREADS = 4096  # more than any machine has cores

@@ -28,11 +28,11 @@ from pellucid.errors import SettingsError
 from pellucid.events import Event
 
 if TYPE_CHECKING:  # they load torch, which help does without
-    from pellucid.api import LanguageModel
     from pellucid.data.document import Document
     from pellucid.data.settings import RowKind
     from pellucid.data.source import Source
     from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, ScoredToken
+    from pellucid.language_model import LanguageModel
 
     Surprise = tuple[str, ScoredToken]  # the text before a token, and the token
 

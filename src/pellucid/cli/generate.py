@@ -37,7 +37,6 @@ from pellucid.cli.screen import Flow, open_console, say
 from pellucid.errors import SamplingError, SettingsError
 
 if TYPE_CHECKING:  # they load torch, which help does without
-    from pellucid.api import LanguageModel
     from pellucid.engine.account import PromptToken
     from pellucid.engine.constraints.settings import ConstraintSettings
     from pellucid.engine.generate import Generation
@@ -45,6 +44,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.engine.sampling.settings import SamplingSettings
     from pellucid.engine.step import Step
     from pellucid.engine.transcript import Replayed, Transcript
+    from pellucid.language_model import LanguageModel
     from pellucid.settings import Resolved
 
 FILE = click.Path(dir_okay=False, path_type=Path)
