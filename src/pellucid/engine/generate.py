@@ -116,6 +116,11 @@ class Generation:
         """The stages that every row passes through, in one line."""
         return self.sampler.chain
 
+    @property
+    def num_source(self) -> int:
+        """How many tokens the encoder read; 0 without one."""
+        return len(self.request.source_ids or ())
+
     def __iter__(self) -> Generation:
         return self
 
@@ -162,6 +167,7 @@ class Generation:
             finish_reason=reason,
             seed=self.request.sampling.seed,
             num_prompt_tokens=len(self.request.prompt_ids),
+            num_source_tokens=self.num_source,
         )
 
     def score_prompt(self) -> list[PromptToken]:
@@ -230,9 +236,15 @@ def advance(generations: abc.Sequence[Generation]) -> list[Step]:
     for generation, logits_V, length in zip(generations, rows_BV, lengths, strict=True):
         cost = None
         if generation.request.explain:
-            num_new = generation.sequence.cache.length - length
+            is_first = len(generation.ids) == generation.num_prompt  # the encoder read its source just before
             cost = ReadCost(
-                runner=runner.name, exact=runner.exact, num_reused=length, num_computed=num_new, seconds=seconds
+                runner=runner.name,
+                exact=runner.exact,
+                num_reused=length,
+                num_computed=generation.sequence.cache.length - length,
+                seconds=seconds,
+                num_source=generation.num_source,
+                num_encoded=generation.num_source if is_first else 0,
             )
         steps.append(generation.choose(logits_V, cost))
     return steps
