@@ -79,7 +79,9 @@ def command(
             hint="leave --measure out, and compare the losses that pellucid eval gives of both",
         )
     # Opened once, as a pipe can be, and before the work: a text that is not there should be known by then.
-    text = None if measure is None else open_source(measure, newlines=checkpoint.newlines, recorder=Terminal())
+    text = (
+        None if measure is None else open_source(measure, newlines=checkpoint.newlines, flags=(), recorder=Terminal())
+    )
     chosen, target = quantize or stored_format(checkpoint), to or target_of(destination)
     with Watch(quiet=common.as_json) as watch:
         convert(checkpoint, destination, to=target, number_format=chosen, recorder=watch)  # type: ignore[arg-type]

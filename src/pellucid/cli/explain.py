@@ -29,7 +29,9 @@ def print_account(console: Console, account: Account) -> None:
     console.rule(words(f"token {account.position}"), align="left")
     console.print(cell(" → ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in account.shapes)))
     if account.reading.num_encoded:
-        console.print(words(f"the encoder read {counted(account.reading.num_encoded, 'source position')}, once for all tokens"))
+        console.print(
+            words(f"the encoder read {counted(account.reading.num_encoded, 'source position')}, once for all tokens")
+        )
     console.print(cell(_describe_reading(account.reading, account.choose_seconds)))
     console.print(_stage_table(account))
     console.print(_candidate_table(account))

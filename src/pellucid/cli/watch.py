@@ -188,11 +188,12 @@ def describe(data: Mapping[str, Any]) -> str:
     """Loss, speed, time left and memory of a run, in one line.
 
     >>> describe({"loss": 2.5, "tokens_per_second": 41234.5, "eta_seconds": 75.2, "memory_bytes": 812e6})
-    'loss 2.5000 · 41,234 tokens/s · 1:15 left · 812 MB'
+    'loss 2.5000 · 41,234 tokens/s · 1:15 left · the program has 812 MB'
     """
     rate, memory = int(data["tokens_per_second"]), data["memory_bytes"] / 1e6
     loss, pace = words(f"loss {data['loss']:.4f}", err=True), words(f"{rate:,} tokens/s", err=True)
-    return f"{loss} · {pace} · {left(data['eta_seconds'])} · {memory:,.0f} MB"
+    held = words(f"the program has {memory:,.0f} MB", err=True)
+    return f"{loss} · {pace} · {left(data['eta_seconds'])} · {held}"
 
 
 def left(seconds: float) -> str:

@@ -34,7 +34,8 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
     limit = "" if plan.budget_seconds is None else name_time(plan.budget_seconds)
     time = name_time(plan.estimated_seconds)
     yield "time", f"about {time}, shortened to end after {limit} if the clock needs it" if limit else f"about {time}"
-    yield "memory", f"at most {plan.memory.total / 1e6:,.0f} MB"
+    megabytes = f"{plan.memory.total / 1e6:,.0f} MB"
+    yield "memory", f"at most {megabytes} for weights, gradients, optimizer and activations, besides the program's own"
 
 
 def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
