@@ -51,7 +51,11 @@ class WholeTexts:
         if self.model.config.encoder is not None:
             if top is not None or one_by_one:
                 found = "one_by_one" if top is None else f"top={top}"
-                raise RequestError("a decoder writes one filling for each mask, in their order", found=found)
+                raise RequestError(
+                    "a decoder writes one filling for each mask, in their order",
+                    found=found,
+                    hint="leave out --top and --one-by-one (top and one_by_one in Python)",
+                )
             return infill(self.runner, self.tokenizer, text, mask=mask)
         frame = frame_of(self.checkpoint, self.tokenizer)
         return fill(

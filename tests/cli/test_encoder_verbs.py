@@ -43,6 +43,7 @@ def test_fill_prints_the_text_and_its_candidates(run, models) -> None:
     assert [len(blank["candidates"]) for blank in found["blanks"]] == [5, 5]
     assert found["blanks"][0]["candidates"][0] == vars(filled.blanks[0].candidates[0])
     assert "概率" in run("fill", models["fills"], text, "--lang", "zh", *CPU).out
+    assert "'" not in told.out and "· in a token, · is a space" in told.err.splitlines()
     assert run("fill", models["fills"], "the ___ sat", "--mask", "___", *CPU).out.splitlines()[0] == "the cat sat"
 
 
@@ -55,6 +56,7 @@ def test_what_cannot_fill_or_write_names_what_can(run, models) -> None:
     ):
         refused = run(verb, models[name], "a [MASK]", *CPU)
         assert refused.code == 5 and not refused.out and all(word in refused.err for word in words), refused.err
+        assert "torch runs" not in refused.err and "default" not in refused.err, "nothing of how it would write"
     assert "写上一个" in run("fill", models["fills"], "none", "--lang", "zh", *CPU).err
 
 

@@ -101,6 +101,14 @@ def test_the_tokens_of_the_source_are_counted(model: Decoder, signs: Tokenizer) 
     assert [(one.num_source_tokens, one.num_prompt_tokens) for one in found] == [(5, 1)] * 3
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_source_is_refused(model: Decoder, signs: Tokenizer, text: str) -> None:
+    lm = LanguageModel(model=model, tokenizer=signs, checkpoint=None, runner=TorchRunner(model))  # type: ignore[arg-type]
+    for asked_so in (lm.request, lm.complete, lm.search, lambda text: lm.complete(["abc", text])):
+        with pytest.raises(RequestError, match=r"the text is empty(.|\n)*try:   give a text for it to read"):
+            asked_so(text)
+
+
 def test_choices_and_guesses_about_one_source(model: Decoder, signs: Tokenizer) -> None:
     runner, alone = TorchRunner(model), asked(model, signs, "abc", sampling=DRAWN)
     text = generate(runner, signs, alone).complete()

@@ -24,9 +24,11 @@ from pellucid.cli.common import (
 )
 from pellucid.cli.language import tell
 from pellucid.cli.tables import Side, print_table
+from pellucid.cli.token_words import tell_marks, token_cell
 from pellucid.cli.watch import watch_items
 from pellucid.errors import SettingsError
 from pellucid.events import Event
+from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import Table
 
 if TYPE_CHECKING:  # they load torch, which help does without
@@ -107,7 +109,7 @@ def command(
         ]
         print_json(rows)
     else:
-        _print(results, objective.name)
+        _print(results, objective.name, lm.tokenizer)
 
 
 def _columns(lm: LanguageModel, objective: str, source: str | None, field: str | None) -> dict[str, Any]:
@@ -191,7 +193,7 @@ def _surprise_dict(rows: list[Surprise]) -> dict[str, Any]:
     return {"surprising": described} if described else {}
 
 
-def _print(results: list[tuple[str, MeasuredLoss, list[Surprise]]], objective: str) -> None:
+def _print(results: list[tuple[str, MeasuredLoss, list[Surprise]]], objective: str, tokenizer: Tokenizer) -> None:
     from pellucid.evaluate.likelihood import Likelihood
 
     likelihoods = [(text, measured) for text, measured, _ in results if isinstance(measured, Likelihood)]
@@ -208,7 +210,9 @@ def _print(results: list[tuple[str, MeasuredLoss, list[Surprise]]], objective: s
         if rows:
             tell(f"most surprising in {text}:")
             surprises: dict[str, Side] = {"bits": "right", "rank": "right", "token": "left", "after": "left"}
-            print_table(surprises, [_surprise_cells(before, token) for before, token in rows])
+            cells = [_surprise_cells(before, token, tokenizer) for before, token in rows]
+            print_table(surprises, cells)
+            tell_marks(row[2] for row in cells)
 
 
 def _cells(measured: Likelihood) -> tuple[str, ...]:
@@ -223,5 +227,6 @@ def _own_cells(measured: MeasuredLoss) -> tuple[str, ...]:
     return (f"{measured.loss:.4f}", f"{measured.num_tokens:,}", *measures)
 
 
-def _surprise_cells(before: str, token: ScoredToken) -> tuple[str, ...]:
-    return f"{-token.logprob / math.log(2):.1f}", str(token.rank), repr(token.text), repr(before)
+def _surprise_cells(before: str, token: ScoredToken, tokenizer: Tokenizer) -> tuple[str, ...]:
+    cell = token_cell(tokenizer, token.id)
+    return f"{-token.logprob / math.log(2):.1f}", str(token.rank), cell, repr(before)

@@ -190,12 +190,14 @@ def _resolve(given: dict[str, Any], suggested: Mapping[str, object] | None = Non
 
 def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *, apply: bool) -> Loaded:
     """Open the models; report the settings that the first one's directory suggests."""
+    from pellucid.engine.generate import check_writes
     from pellucid.engine.settings import EngineSettings
     from pellucid.settings import Layer, resolve
 
     given = {name: value for name, value in flags.items() if value is not None}
     engine = resolve(EngineSettings, Layer("command line", given)).settings
     lm = open_model(run, common, engine)
+    check_writes(lm.config)  # before more is said about how it would write
     guesser = None if draft is None else open_model(draft, dataclasses.replace(common, pattern=None), engine)
     return Loaded(lm=lm, draft=guesser, suggested=_suggestions(lm, apply))
 
@@ -224,28 +226,20 @@ def _settle(
     opened: Loaded, prompt: str, resolved: Resolved[SamplingSettings], constraint: ConstraintSettings | None, view: View
 ) -> Request:
     """The request of the command line; each setting that is not a default is printed with its source."""
-    from pellucid.engine.generate import sides
-    from pellucid.engine.request import Request
-    from pellucid.engine.settings import SpeculationSettings
-
     chosen = [row for row in resolved.rows() if row[2] != "default"]
     rows = [f"{key}={plain(value)} ({words(source, err=True)})" for key, value, source in chosen]
     rest = words("all else at its default" if rows else "every setting at its default", err=True)
     click.echo("· " + ", ".join([*rows, rest]), err=True)
     text = as_trained(read_standard_input() if prompt == "-" else prompt, opened.lm.checkpoint)
-    lm = opened.lm
-    ids = lm.tokenizer.encode_prompt(text, whole=lm.config.encoder is not None)
-    prompt_ids, source_ids = sides(lm.config, lm.tokenizer, ids)
-    return Request(
-        prompt_ids=prompt_ids,
-        source_ids=source_ids,
-        sampling=resolved.settings,
+    request = opened.lm.request(
+        text,
         constraint=constraint,
         num_choices=view.num_choices,
-        speculation=None if view.lookup is None else SpeculationSettings(max_tokens=view.lookup),
-        draft=None if opened.draft is None else opened.draft.runner,
+        lookup=view.lookup,
+        draft=opened.draft,
         explain=view.explain or view.save_trace is not None,
     )
+    return dataclasses.replace(request, sampling=resolved.settings)
 
 
 def _load_transcript(path: Path) -> Transcript:

@@ -139,7 +139,15 @@ def cut_text(text: str, mask: str | None, *names: str) -> tuple[list[str], tuple
 
     >>> cut_text("The [MASK] ran.", None)[0]
     ['The ', ' ran.']
+
+    Raises RequestError for a mask that is written as nothing: it would stand everywhere.
     """
+    if mask == "":
+        raise RequestError(
+            "a mask must be written somehow, and this one is empty",
+            found='--mask ""',
+            hint='name it as it stands in the text, for example --mask "___", or leave --mask out',
+        )
     written = (mask,) if mask else tuple(dict.fromkeys((*names, *WRITTEN)))
     return re.split("|".join(map(re.escape, written)), text), written
 

@@ -314,6 +314,12 @@ def check_stop_ids(config: ModelConfig, stop_ids: abc.Sequence[int]) -> None:
 
 def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
     """Refuse ids that this model cannot continue, whatever their number."""
+    check_writes(config)
+    check_known(config, prompt_ids)
+
+
+def check_writes(config: ModelConfig) -> None:
+    """Refuse a model that continues no text, whatever the prompt."""
     if not config.causal and config.streams is None:
         raise RequestError(
             "this model sees the whole row at once: it cannot continue a text",
@@ -326,7 +332,6 @@ def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
             found="head.tokens=False",
             hint="try pellucid embed (a vector for each text) or pellucid classify (its labels)",
         )
-    check_known(config, prompt_ids)
 
 
 def check_known(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from pellucid.counts import counted
 from pellucid.engine.fill import Blank, Filled, FilledSpan, cut_text, joined
 from pellucid.engine.generate import complete, sides
 from pellucid.engine.request import Request
@@ -39,20 +40,37 @@ def infill(runner: Runner, tokenizer: Tokenizer, text: str, *, mask: str | None)
         raise RequestError(
             "the text has no mask", found=f"no {names[0]}", hint=f'write one: "The {names[0]} is in the box."'
         )
-    sentinels = tokenizer.roles.get("sentinel", ())[: len(parts)]
-    if len(sentinels) < len(parts) - 1:
-        raise TokenizerError(
-            "a gap needs a sentinel of its own",
-            found=f"{len(parts) - 1} masks, {len(sentinels)} sentinels",
-            hint="give a model that was trained with --set objective=spans --set tokenizer.specials=sentinels",
-        )
+    sentinels = _sentinels(tokenizer, len(parts) - 1)
     source_ids = _source(parts, sentinels, tokenizer)
     prompt_ids, source = sides(runner.config, tokenizer, source_ids)
     request = Request(prompt_ids=prompt_ids, source_ids=source, sampling=SamplingSettings(temperature=0))
     spans = read_spans(complete(runner, tokenizer, request), sentinels, tokenizer)
     blanks = tuple(Blank(candidates=(spans[i],) if i in spans else (), turn=i) for i in range(len(parts) - 1))
-    filling = [blank.candidates[0].text if blank.candidates else names[0] for blank in blanks]
+    kept = [f" {names[0]}" if part.endswith(" ") else names[0] for part in parts]  # where nothing was written
+    filling = [blank.candidates[0].text if blank.candidates else kept[blank.turn] for blank in blanks]
     return Filled(text=joined(parts, filling, tokenizer), blanks=blanks)
+
+
+def _sentinels(tokenizer: Tokenizer, num_masks: int) -> Sequence[int]:
+    """The sentinels that stand for the masks, and the one after them where there is one.
+
+    Raises TokenizerError where there are none, or too few.
+    """
+    sentinels = tokenizer.roles.get("sentinel", ())
+    if not sentinels:
+        raise TokenizerError(
+            "this model has no tokens that stand for a gap (sentinels), so it has not learned to fill one",
+            found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role sentinel",
+            hint="try pellucid generate, which writes about a whole text, or train a model with --set objective=spans"
+            " --set tokenizer.specials=sentinels",
+        )
+    if len(sentinels) < num_masks:
+        raise TokenizerError(
+            "each mask needs a sentinel of its own",
+            found=f"{counted(num_masks, 'mask')}, {counted(len(sentinels), 'sentinel')}",
+            hint="fill fewer masks at a time",
+        )
+    return sentinels[: num_masks + 1]
 
 
 def read_spans(written: Completion, sentinels: Sequence[int], tokenizer: Tokenizer) -> dict[int, FilledSpan]:
