@@ -171,8 +171,11 @@ def _tell(found: Embeddings) -> None:
     }
     length = words("of length 1" if how.normalise else "as long as they come", err=True)
     who = told[how.said_by]
-    tell(f"· {counted(num_texts, 'vector')} of {width} numbers, {length}; pooling: {how.pooling} ({who})", err=True)
+    tell(
+        f"· {counted(num_texts, 'vector')} of {counted(width, 'number')}, {length}; pooling: {how.pooling} ({who})",
+        err=True,
+    )
     if how.prompt:
         tell(f"· put before every text, as the model's files say: {how.prompt!r}", err=True)
     if found.num_cut:
-        tell(f"! cut after {how.max_tokens} tokens: {counted(found.num_cut, 'text')}", err=True)
+        tell(f"! cut after {counted(how.max_tokens, 'token')}: {counted(found.num_cut, 'text')}", err=True)

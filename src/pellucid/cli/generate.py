@@ -32,8 +32,9 @@ from pellucid.cli.common import (
 )
 from pellucid.cli.constrain import constraint_options, read_constraint
 from pellucid.cli.explain import plain, print_account, print_prompt
-from pellucid.cli.language import tell, words
+from pellucid.cli.language import aside, listed, tell, words
 from pellucid.cli.screen import Flow, open_console, say
+from pellucid.counts import counted
 from pellucid.errors import SamplingError, SettingsError
 
 if TYPE_CHECKING:  # they load torch, which help does without
@@ -141,7 +142,7 @@ def command(
             transcript, lookup=view.lookup, draft=opened.draft, explain=view.explain, recorder=Terminal()
         )
         generation = steps.generation
-    exact = "" if generation.runner.exact else words(" (not exact)", err=True)
+    exact = "" if generation.runner.exact else aside(words("not exact", err=True), err=True)
     tell(f"· {generation.chain}; runner: {generation.runner.name}{exact}", err=True)
     scored = generation.score_prompt() if view.prompt_logprobs else []
     if scored and not view.as_json:
@@ -227,9 +228,9 @@ def _settle(
 ) -> Request:
     """The request of the command line; each setting that is not a default is printed with its source."""
     chosen = [row for row in resolved.rows() if row[2] != "default"]
-    rows = [f"{key}={plain(value)} ({words(source, err=True)})" for key, value, source in chosen]
+    rows = [f"{key}={plain(value)}{aside(words(source, err=True), err=True)}" for key, value, source in chosen]
     rest = words("all else at its default" if rows else "every setting at its default", err=True)
-    click.echo("· " + ", ".join([*rows, rest]), err=True)
+    click.echo("· " + listed([*rows, rest], err=True), err=True)
     text = as_trained(read_standard_input() if prompt == "-" else prompt, opened.lm.checkpoint)
     request = opened.lm.request(
         text,
@@ -261,7 +262,7 @@ def _answer(
         accounts = [step.account.to_dict() for step in done if step.account] if view.explain else []
         print_json({**document, "accounts": accounts} if accounts else document)
     if steps is not generation:
-        tell(f"· equal to the trace in all {len(done)} tokens", err=True)
+        tell(f"· equal to the trace: {counted(len(done), 'token')}", err=True)
     if view.save_trace is not None:
         _save(lm, generation, done, view.save_trace)
 

@@ -115,7 +115,7 @@ def find_files(
     path = Path(location)
     if path.is_dir():
         files = _files_of_folder(path, folders, recorder)
-        return _described(path, files, f"{len(files):,} files, ")
+        return _described(path, files, f"{counted(len(files), 'file')}, ")
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def _described(path: Path, files: Sequence[TextFile], count: str = "") -> Found:
     size = sum(file.num_bytes for file in files)
     if size == 0:
         raise InputError("every file is empty", where=str(path), hint="give text")
-    return Found(files=tuple(files), description=f"{readable(path.name or str(path))} ({count}{size:,} bytes)")
+    return Found(files=tuple(files), description=f"{readable(path.name or str(path))} ({count}{counted(size, 'byte')})")
 
 
 def _comes_to_an_end(device: Path) -> bool:
@@ -171,7 +171,7 @@ def _spool(stream: BinaryIO, name: str, named: Path, field: str, recorder: Recor
         raise
     shown, kind = readable(name), _kind(named) or _kind_of_nameless(path, field, recorder)
     file = TextFile(path=path, name=shown, kind=kind)
-    return Found(files=(file,), description=f"{shown} ({size:,} bytes)", temporary=(path,))
+    return Found(files=(file,), description=f"{shown} ({counted(size, 'byte')})", temporary=(path,))
 
 
 def _kind_of_nameless(path: Path, field: str, recorder: Recorder) -> str:

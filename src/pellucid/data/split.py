@@ -52,7 +52,7 @@ def choose_split(seen: Survey, settings: DataSettings) -> Split:
         return Split(method="none", reason="nothing is held out: valid_fraction is 0")
     fraction = min(settings.valid_fraction, settings.valid_bytes / seen.num_bytes)
     if seen.num_bytes * fraction < MIN_BYTES_HELD_OUT:
-        return Split(method="none", reason=f"nothing is held out: the text has only {seen.num_bytes:,} bytes")
+        return Split(method="none", reason=f"nothing is held out: the text has only {counted(seen.num_bytes, 'byte')}")
     if settings.rows == "pairs" and seen.num_documents * fraction < 2 * MIN_DOCUMENTS_HELD_OUT:
         reason = f"nothing is held out: too few to choose from ({counted(seen.num_documents // 2, 'pair')})"
         return Split(method="none", reason=reason)

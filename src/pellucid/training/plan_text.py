@@ -15,10 +15,12 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
     """(name, what the run will do): a few lines, printed before the first step."""
     config = plan.config
     dropout = f", dropout {config.dropout:g}" if config.dropout else ""
-    yield (
-        "model",
-        f"{name_count(count_parameters(config).total)} parameters: {counted(config.n_layers, 'block')} of width {config.d_model}{dropout}",
-    )
+    size, blocks = name_count(count_parameters(config).total), counted(config.n_layers, "block")
+    if config.encoder is None:
+        yield "model", f"{size} parameters: {blocks} of width {config.d_model}{dropout}"
+    else:
+        read = counted(config.encoder.n_layers, "block")
+        yield "model", f"{size} parameters: {read} that read, {blocks} that write, of width {config.d_model}{dropout}"
     updates, each = counted(plan.steps, "update"), counted(plan.tokens // plan.steps, "token")
     if plan.epochs is None:
         yield "training", f"{updates} of {each}"
