@@ -288,7 +288,6 @@ def test_a_prompt_longer_than_the_context(trained: Path, refused) -> None:
         (["--preset", "gpt4"], "there is no preset 'gpt4'", "did you mean 'gpt3'?"),
         (["--preset", "nosuch"], "there is no preset 'nosuch'", "of the 43 that are known, the nearest are "),
         (["--preset", "gpt2", "--depth", "3"], "give model.preset or model.depth, not both", "model.n_layers"),
-        (["--minutes", "inf"], "minutes must be a positive number", "--minutes 5"),
     ],
 )
 def test_a_setting_that_cannot_be(flags: list[str], what: str, hint: str, tmp_path: Path, refused) -> None:

@@ -58,7 +58,7 @@ class ConvertedModel:
 def command(
     common: Common, source: str, destination: Path, to: str | None, quantize: str | None, measure: str | None
 ) -> None:
-    """Write the model in SRC (a run, a checkpoint, a Hugging Face directory, a .gguf file) to DST in another format.
+    """Write the model in SRC (a run, a checkpoint, a Hugging Face directory, a .gguf file, a .bin of llama2.c) to DST in another format.
 
     A GGUF file runs in llama.cpp and all that is built on it, with the same ids and the same logits. A Hugging Face
     directory is what most other programs read, and what training starts from.

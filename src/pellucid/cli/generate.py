@@ -113,7 +113,7 @@ class Loaded:
 def command(
     common: Common, run: str, prompt: str, assignments: tuple[str, ...], replay: Path | None, **options: Any
 ) -> None:
-    """Continue PROMPT with the model in RUN: a run, a checkpoint, a Hugging Face directory or a .gguf file.
+    """Continue PROMPT with the model in RUN: a run, a checkpoint, a Hugging Face directory, a .gguf file, a .bin of llama2.c.
 
     Without PROMPT the model starts a text of its own; "-" reads the prompt from standard input. A model with an encoder
     reads PROMPT as its source, and writes what it has learned to write about it, such as a translation. Nothing is filtered

@@ -178,12 +178,11 @@ def plan_unmeasured(
 def check_settings(settings: TrainSettings) -> None:
     """Raise SettingsError for settings that are wrong for any text.
 
-    These are an unknown preset, axes that do not fit it, a model that does not fit the objective, a size said twice, no
-    time at all, rows that cannot be sorted, and sorted rows with a compiled step (which has one shape).
+    These are an unknown preset, axes that do not fit it, a model that does not fit the objective, a size said twice,
+    rows that cannot be sorted, and sorted rows with a compiled step (which has one shape).
     """
     check_objective(settings)
     _check_shape(settings)
-    _budget(settings, 0.0)
     if settings.batch.rows is not None and settings.batch.tokens is not None:
         found = f"{settings.batch.rows}, {settings.batch.tokens}"
         raise SettingsError(
