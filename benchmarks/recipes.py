@@ -3,16 +3,19 @@
     python benchmarks/recipes.py --out DIR                       every row of the microworld, three seeds
     python benchmarks/recipes.py --out DIR --only bert-fills     one row
     python benchmarks/recipes.py --out DIR --pairs DIR           and real pairs (Tatoeba, classical Chinese), one seed
+    python benchmarks/recipes.py --out DIR --xquad FILE          and real questions about passages, one seed
 
 A row trains a recipe of `recipes/` on text or pairs of its own, in a process of its own, and then asks it what training
-never showed: masked words, translations, summaries, answers, hidden words. The answers count when they are right to the letter (real pairs by
-chrF). Its control answers the same questions without a model:
+never showed: masked words, translations, summaries, answers, hidden words, labels. The answers count when they are
+right to the letter (real pairs by chrF). Its control answers the same questions without a model:
 
     same neighbours   the word that training showed most often between these two words
     nearest           the target of the training source that shares most words
 
-`DIR/rows.jsonl` holds what is done, so that the same command goes on after a break; `--table` prints it and measures nothing.
-A row whose control is better is printed as such. Seconds are those of training alone, on the threads that are given.
+or is another recipe that learned from the same data, and is asked in the same way.
+
+`DIR/rows.jsonl` holds what is done, so that the same command goes on after a break; rows that train the same recipe on the
+same data share its run. `--table` prints what is done and measures nothing. A row whose control is better is printed as such. Seconds are those of training alone, on the threads that are given.
 
 Nothing is promised in seconds. The recipes are made for five minutes of training on two cores; of which that is true, the table says.
 """
@@ -20,21 +23,24 @@ Nothing is promised in seconds. The recipes are made for five minutes of trainin
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pellucid
 from pellucid.data.microworld.corpus import documents
+from pellucid.data.microworld.entities import MEN, WOMEN
 from pellucid.data.microworld.tasks import pairs
 from pellucid.language_model import LanguageModel
 from pellucid.planning.machine import inspect_machine
@@ -42,9 +48,20 @@ from pellucid.planning.machine import inspect_machine
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"
 HELD_OUT = 200  # questions of a row
+MOVED = [
+    f"{went} the {place}" for went in ("went to", "ran to", "walked into") for place in ("garden", "market", "attic")
+]
 MASK = "[MASK]"
-TRAIN_ROWS = {"stories": 20_000, "translation": 20_000, "summary": 20_000, "answers": 60_000}
+TRAIN_ROWS = {"stories": 20_000, "translation": 20_000, "summary": 20_000, "answers": 20_000}
 REAL_ROWS = 20_000
+MANY_PEOPLE = ("tokenizer.vocab_size=1024",)
+MOST_CHARACTERS = 80  # of a real sentence; the model has room for 96 tokens
+REAL_FILES = {"tatoeba": "tatoeba-eng-cmn.txt", "classical": "classical-modern-60k.tsv"}
+REAL_PAIRS = (
+    "tokenizer.vocab_size=8192",
+    "steps=1500",
+)  # words of a whole language, not of eight people and six places
+PASSAGES = ("tokenizer.vocab_size=8192", "model.context_length=768", "batch.rows=8", "steps=500")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +79,23 @@ class Data:
 
     train: list[dict[str, Any]]  # rows of the training file
     held_out: list[Asked]
+    labelled: list[tuple[str, str]] = field(default_factory=list)  # texts and their labels, for a classifier
 
 
-Answerer = Callable[[LanguageModel, Sequence[Asked]], list[str]]
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A recipe, and settings of its own."""
+
+    recipe: str
+    settings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name in the table and on disk."""
+        return " ".join([self.recipe, *self.settings])
+
+
+Answerer = Callable[[LanguageModel, Data], list[str]]
 Control = Callable[[Data], list[str]]
 Scorer = Callable[[Sequence[str], Sequence[Asked]], float]
 
@@ -73,10 +104,10 @@ Scorer = Callable[[Sequence[str], Sequence[Asked]], float]
 class Row:
     """One line of the table."""
 
-    recipe: str
+    recipe: Trained
     data: Callable[[int], Data]  # by seed
     answers: Answerer
-    control: Control
+    control: Control | Trained
     control_name: str
     score: Scorer
     says: str  # what the figure is
@@ -108,6 +139,33 @@ def hide_word(text: str, draws: random.Random) -> Asked:
     return Asked(source="\n".join([" ".join(words), *lines[1:]]), target=word)
 
 
+def questions(seed: int) -> Data:
+    """Stories with their questions, and held-out stories up to the answer of their last question."""
+    unseen = [
+        text.rpartition("\n") for text in documents(seed, level=0, count=HELD_OUT, languages=["en"], split="held_out")
+    ]
+    asked = [
+        (f"{tale}\n{line[: line.index('?') + 1]}", line[line.index("?") + 1 :].strip()) for tale, _, line in unseen
+    ]
+    return Data(train=stories(seed).train, held_out=[Asked(source=source, target=target) for source, target in asked])
+
+
+def genders(seed: int) -> Data:
+    """Stories of many people to learn the language from, and sentences about people: half of the names have no label.
+
+    What is asked, she or he, stands in no sentence that is labelled or asked. Only stories tell it: "Mara went to the
+    kitchen. She took the cup."
+    """
+    train = [{"text": text} for text in documents(seed, level=1, count=TRAIN_ROWS["stories"], languages=["en"])]
+    draws = random.Random(seed)
+    women, men = draws.sample(WOMEN, len(WOMEN)), draws.sample(MEN, len(MEN))
+    known = [(name, label) for names, label in ((women, "she"), (men, "he")) for name in names[::2]]
+    unknown = [(name, label) for names, label in ((women, "she"), (men, "he")) for name in names[1::2]]
+    labelled = [(f"{name} {moved}.", label) for name, label in known for moved in MOVED]
+    asked = [Asked(source=f"{name} {moved}.", target=label) for name, label in unknown for moved in MOVED]
+    return Data(train=train, held_out=draws.sample(asked, min(HELD_OUT, len(asked))), labelled=labelled)
+
+
 def task(name: str, language: str = "en") -> Callable[[int], Data]:
     """A task of the microworld: pairs to learn from, and pairs that training never shows."""
 
@@ -120,12 +178,26 @@ def task(name: str, language: str = "en") -> Callable[[int], Data]:
     return make
 
 
+def two_tasks(asked: str) -> Callable[[int], Data]:
+    """Summaries and answers to learn from, side by side, as T5 learned its tasks; one of the two is asked."""
+    tasks = {name: task(name) for name in ("summary", "answers")}
+
+    def make(seed: int) -> Data:
+        found = {name: of(seed) for name, of in tasks.items()}
+        train = [row for data in found.values() for row in data.train]
+        random.Random(seed).shuffle(train)
+        return Data(train=train, held_out=found[asked].held_out)
+
+    return make
+
+
 def real_pairs(path: Path) -> Callable[[int], Data]:
     """Pairs from a table, in an order drawn by the seed: the first for training, then those that are asked."""
 
     def make(seed: int) -> Data:
         lines = [line.split("\t")[:2] for line in path.read_text(encoding="utf-8").splitlines() if "\t" in line]
         random.Random(seed).shuffle(lines)
+        lines = [line for line in lines if max(map(len, line)) <= MOST_CHARACTERS]
         known = {source for source, _ in lines[:REAL_ROWS]}
         unseen = [Asked(source=one, target=two) for one, two in lines[REAL_ROWS:] if one not in known]
         rows = [{"source": one, "target": two} for one, two in lines[:REAL_ROWS]]
@@ -134,23 +206,56 @@ def real_pairs(path: Path) -> Callable[[int], Data]:
     return make
 
 
+def xquad(path: Path) -> Callable[[int], Data]:
+    """Real questions with their passages: the articles in an order drawn by the seed, the last sixth of them is asked."""
+
+    def make(seed: int) -> Data:
+        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
+        random.Random(seed).shuffle(articles)
+        kept = len(articles) * 5 // 6
+        train = [one for article in articles[:kept] for one in passage_questions(article)]
+        unseen = [one for article in articles[kept:] for one in passage_questions(article)]
+        return Data(train=[{"source": one.source, "target": one.target} for one in train], held_out=unseen[:HELD_OUT])
+
+    return make
+
+
+def passage_questions(article: dict[str, Any]) -> Iterator[Asked]:
+    """The questions of an article, each with its passage."""
+    for passage in article["paragraphs"]:
+        for asked in passage["qas"]:
+            source = f"{asked['question']}\n{passage['context']}"
+            yield Asked(source=source, target=asked["answers"][0]["text"])
+
+
 # -- how a model answers ----------------------------------------------------------------------------------------------
 
 
-def fills(lm: LanguageModel, asked: Sequence[Asked]) -> list[str]:
-    """The likeliest filling of the mask."""
-    return [lm.fill(one.source, top=1, mask=MASK).blanks[0].candidates[0].text.strip() for one in asked]
-
-
-def writes(lm: LanguageModel, asked: Sequence[Asked]) -> list[str]:
-    """The likeliest text about the source, token by token."""
-    return [lm.complete(one.source, temperature=0, max_new_tokens=120).text.strip() for one in asked]
-
-
-def infills(lm: LanguageModel, asked: Sequence[Asked]) -> list[str]:
-    """What the decoder writes for the first sentinel."""
-    blanks = [lm.fill(one.source, mask=MASK).blanks[0] for one in asked]
+def fills(lm: LanguageModel, data: Data) -> list[str]:
+    """The likeliest filling of the mask; of an encoder with a decoder, what it writes for the first sentinel."""
+    top = None if lm.config.encoder else 1
+    blanks = [lm.fill(one.source, top=top, mask=MASK).blanks[0] for one in data.held_out]
     return [blank.candidates[0].text.strip() if blank.candidates else "" for blank in blanks]
+
+
+def writes(lm: LanguageModel, data: Data) -> list[str]:
+    """The likeliest text about the source, token by token."""
+    return [lm.complete(one.source, temperature=0, max_new_tokens=120).text.strip() for one in data.held_out]
+
+
+def goes_on(lm: LanguageModel, data: Data) -> list[str]:
+    """The rest of the line, token by token."""
+    return [
+        lm.complete(one.source, temperature=0, max_new_tokens=12, stop=["\n"]).text.strip() for one in data.held_out
+    ]
+
+
+def labels(lm: LanguageModel, data: Data) -> list[str]:
+    """The label that a classifier gives, fitted over the vectors of the encoder as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        lm.train_labels(data.labelled, Path(folder) / "labels")
+        found = pellucid.load(Path(folder) / "labels").classify([one.source for one in data.held_out])
+    return [likeliest[0].name for likeliest in found]
 
 
 # -- controls ---------------------------------------------------------------------------------------------------------
@@ -225,26 +330,32 @@ def chrf(answers: Sequence[str], asked: Sequence[Asked]) -> float:
     return float(CHRF().corpus_score(list(answers), [[one.target for one in asked]]).score / 100)
 
 
+WORDS = "hidden words of unseen stories, exact"
 ROWS: dict[str, Row] = {
     **{
         f"{name}-fills": Row(
-            recipe=name,
+            recipe=Trained(recipe=name),
             data=stories,
-            answers=answers,
+            answers=fills,
             control=same_neighbours,
             control_name="same neighbours",
             score=exact,
-            says=says,
+            says=WORDS,
         )
-        for name, answers, says in (
-            ("bert", fills, "masked words of unseen stories, exact"),
-            ("roberta", fills, "masked words of unseen stories, exact"),
-            ("t5-spans", infills, "hidden words of unseen stories, exact"),
-        )
+        for name in ("bert", "roberta", "t5-spans", "xlnet")
     },
+    "next-sentence": Row(
+        recipe=Trained(recipe="bert"),
+        data=stories,
+        answers=fills,
+        control=Trained(recipe="bert-pairs"),
+        control_name="with the next-sentence objective",
+        score=exact,
+        says=f"without the next-sentence objective: {WORDS}",
+    ),
     **{
         f"translates-{language}": Row(
-            recipe="transformer-pairs",
+            recipe=Trained(recipe="transformer-pairs"),
             data=task("translation", language),
             answers=writes,
             control=nearest,
@@ -255,8 +366,8 @@ ROWS: dict[str, Row] = {
         for language, other in (("en", "Chinese"), ("zh", "English"))
     },
     "summarises": Row(
-        recipe="t5-pairs",
-        data=task("summary"),
+        recipe=Trained(recipe="t5-pairs"),
+        data=two_tasks("summary"),
         answers=writes,
         control=nearest,
         control_name="nearest",
@@ -264,65 +375,110 @@ ROWS: dict[str, Row] = {
         says="asked facts kept in summaries of unseen stories",
     ),
     "answers": Row(
-        recipe="t5-pairs",
-        data=task("answers"),
+        recipe=Trained(recipe="t5-pairs"),
+        data=two_tasks("answers"),
         answers=writes,
         control=nearest,
         control_name="nearest",
         score=exact,
         says="answers about unseen stories, exact",
     ),
+    "mixture": Row(
+        recipe=Trained(recipe="mixture"),
+        data=questions,
+        answers=goes_on,
+        control=Trained(recipe="dense"),
+        control_name="as many active weights, dense",
+        score=exact,
+        says="answers at the end of unseen stories, exact",
+    ),
+    "classifies": Row(
+        recipe=Trained(recipe="bert", settings=MANY_PEOPLE),
+        data=genders,
+        answers=labels,
+        control=Trained(recipe="bert", settings=(*MANY_PEOPLE, "steps=1")),
+        control_name="over an untrained encoder",
+        score=exact,
+        says="women and men by names that had no label",
+    ),
 }
 
 
-def real_rows(folder: Path) -> dict[str, Row]:
-    """Rows of real pairs, of one seed."""
-    files = {"tatoeba": "tatoeba-eng-cmn.txt", "classical": "classical-modern-60k.tsv"}
-    return {
-        f"translates-{name}": Row(
-            recipe="transformer-pairs",
-            data=real_pairs(folder / file),
+def rows_of(pairs_folder: Path | None, xquad_file: Path | None) -> dict[str, Row]:
+    """All rows: those of the microworld, and those of the real text that is given, of one seed."""
+    real = (
+        {}
+        if pairs_folder is None
+        else {
+            f"translates-{name}": Row(
+                recipe=Trained(recipe="transformer-pairs", settings=REAL_PAIRS),
+                data=real_pairs(pairs_folder / file),
+                answers=writes,
+                control=nearest,
+                control_name="nearest",
+                score=chrf,
+                says=f"{REAL_ROWS:,} pairs of {file}: chrF of unseen ones",
+                seeds=1,
+            )
+            for name, file in REAL_FILES.items()
+        }
+    )
+    if xquad_file is not None:
+        real["answers-xquad"] = Row(
+            recipe=Trained(recipe="t5-pairs", settings=PASSAGES),
+            data=xquad(xquad_file),
             answers=writes,
             control=nearest,
             control_name="nearest",
-            score=chrf,
-            says=f"{REAL_ROWS:,} pairs of {file}: chrF of unseen ones",
+            score=exact,
+            says=f"questions about passages of unseen articles ({xquad_file.name}), exact",
             seeds=1,
         )
-        for name, file in files.items()
-    }
+    return ROWS | real
 
 
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
-def train(row: Row, data: Data, folder: Path, seed: int, given: argparse.Namespace) -> float:
-    """Train the row's recipe in a process of its own; its seconds."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = folder / "train.jsonl"
-    text.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in data.train), encoding="utf-8")
-    command = [sys.executable, "-m", "pellucid", "train", str(text), "--out", str(folder / "run")]
-    command += ["--recipe", str(RECIPES / f"{row.recipe}.toml"), "--seed", str(seed)]
-    command += [part for one in given.set for part in ("--set", one)]
-    command += [] if given.threads is None else ["--threads", str(given.threads)]
-    started = time.perf_counter()
-    ran = subprocess.run(command, capture_output=True, text=True)
-    if ran.returncode:
-        raise SystemExit(f"{row.recipe} failed:\n{ran.stderr[-2000:]}")
-    return time.perf_counter() - started
+def train(what: Trained, data: Data, folder: Path, seed: int, given: argparse.Namespace) -> tuple[LanguageModel, float]:
+    """Train a recipe in a process of its own, or take the run of the same recipe on the same data; and its seconds."""
+    run, took = folder / "run", folder / "seconds"
+    if not took.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        text = folder / "train.jsonl"
+        text.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in data.train), encoding="utf-8")
+        command = [sys.executable, "-m", "pellucid", "train", str(text), "--out", str(run)]
+        command += ["--recipe", str(RECIPES / f"{what.recipe}.toml"), "--seed", str(seed), "--device", given.device]
+        command += [part for one in (*what.settings, *given.set) for part in ("--set", one)]
+        command += [] if given.threads is None else ["--threads", str(given.threads)]
+        started = time.perf_counter()
+        ran = subprocess.run(command, capture_output=True, text=True)
+        if ran.returncode:
+            raise SystemExit(f"{what.name} failed:\n{ran.stderr[-2000:]}")
+        took.write_text(f"{time.perf_counter() - started:.1f}")
+    return pellucid.load(run), float(took.read_text())
 
 
 def measure(name: str, row: Row, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """One row for one seed."""
-    data, folder = row.data(seed), given.out / f"{name}-{seed}"
-    seconds = train(row, data, folder, seed, given)
-    lm = pellucid.load(folder / "run")
+    data = row.data(seed)
+    learnt = hashlib.sha256(repr(data.train).encode()).hexdigest()[:8]
+
+    def ask(what: Trained) -> tuple[LanguageModel, float, float]:
+        lm, seconds = train(what, data, given.out / f"{what.name.replace(' ', '-')}-{seed}-{learnt}", seed, given)
+        return lm, seconds, row.score(row.answers(lm, data), data.held_out)
+
+    lm, seconds, value = ask(row.recipe)
+    beside = (
+        ask(row.control)[1:] if isinstance(row.control, Trained) else (0.0, row.score(row.control(data), data.held_out))
+    )
     return {
         "row": name,
         "seed": seed,
-        "value": row.score(row.answers(lm, data.held_out), data.held_out),
-        "control": row.score(row.control(data), data.held_out),
-        "seconds": round(seconds, 1),
+        "value": value,
+        "control": beside[1],
+        "seconds": seconds,
+        "control_seconds": beside[0],
         "parameters": lm.model.num_parameters,
         "asked": len(data.held_out),
         "processor": inspect_machine().processor,
@@ -353,12 +509,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="a folder for runs and results")
     parser.add_argument("--only", nargs="+", help="these rows alone")
     parser.add_argument("--pairs", type=Path, help="a folder with tatoeba-eng-cmn.txt and classical-modern-60k.tsv")
+    parser.add_argument("--xquad", type=Path, help="xquad.en.json")
     parser.add_argument("--seeds", type=int, help="of each row (none: as many as the row wants)")
     parser.add_argument("--threads", type=int, help="of every run (none: all cores)")
     parser.add_argument("--set", action="append", default=[], help="a setting of every run, for a short trial")
+    parser.add_argument("--device", default="cpu", help="that every run learns on")
     parser.add_argument("--table", action="store_true", help="print what is done, and measure nothing")
     given = parser.parse_args()
-    rows = ROWS | ({} if given.pairs is None else real_rows(given.pairs))
+    rows = rows_of(given.pairs, given.xquad)
     results = given.out / "rows.jsonl"
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
     known = {(one["row"], one["seed"]) for one in done}

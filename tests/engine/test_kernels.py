@@ -16,16 +16,17 @@ import numba
 import numpy as np
 import pytest
 import torch
+from kernel_models import ODD, SHAPES, make, same_bits, some_ids
 
 from pellucid.compiled import stopping_between_passes
 from pellucid.engine.runners.build import build_runner
-from pellucid.engine.runners.kernel_runner import ROWS, KernelRunner, build_kernel_runner
+from pellucid.engine.runners.kernel_runner import KernelRunner, build_kernel_runner
 from pellucid.engine.runners.kernels import product
-from pellucid.engine.runners.kernels.compile import CACHE, has_bf16_dot, kernel
+from pellucid.engine.runners.kernels.compile import CACHE, kernel
 from pellucid.engine.runners.kernels.functions import exp32, gelu, gelu_tanh, tanh32
 from pellucid.engine.runners.kernels.lanes import dot_1x1, get, put
 from pellucid.engine.runners.kernels.launch import compile_forward
-from pellucid.engine.runners.kernels.pack import pack, quantize_int4, quantize_int8
+from pellucid.engine.runners.kernels.pack import pack
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.settings import EngineSettings
 from pellucid.errors import ContextError, EngineError, RequestError
@@ -33,78 +34,10 @@ from pellucid.events import MemoryRecorder
 from pellucid.model import position
 from pellucid.model.build import build
 from pellucid.model.context import Context
-from pellucid.model.experts import Mixture, Routing
+from pellucid.model.experts import Routing
 from pellucid.planning.config import ModelConfig
 
 FP32 = product.FP32
-ODD = {
-    "vocab_size": 131, "context_length": 700, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "head_dim": 20, "d_model": 75, "d_ff": 83,
-    "init": "gpt2",
-}  # fmt: skip
-GPT2 = {
-    "position": "learned",
-    "norm": "layer",
-    "feed_forward": "gelu_tanh",
-    "qk_norm": False,
-    "qkv_bias": True,
-    "n_kv_heads": 6,
-}
-GEMMA = {
-    "norm": {"kind": "rms", "placement": "around", "one_plus": True},
-    "embedding": {"scaled": True},
-    "attention": {"scale": 0.3},
-}
-CAPS = {"attention": {"scale": 0.9, "softcap": 1.5, "qk_norm": False}, "head": {"softcap": 2.0}}
-SHAPES = {
-    "qwen3": {},
-    "llama": {"qk_norm": False, "tied_head": False},
-    "qwen2": {"qk_norm": False, "qkv_bias": True, "n_kv_heads": 1},
-    "gpt2": dict(**GPT2, output_bias=True, mlp_bias=True),
-    "sinusoidal": {"position": "sinusoidal", "norm": "layer_no_bias", "feed_forward": "gelu", "n_kv_heads": 3},
-    "window": {"sliding_window": 40, "rope_scaling": "linear", "rope_factor": 2.0},
-    "yarn": {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_original_context": 64, "rope_attention_factor": 1.3},
-    "window over pages": {"sliding_window": 270, "n_kv_heads": 6},
-    "windows": {"sliding_window": 6, "sliding_layers": (0,)},
-    "windows over pages": {"sliding_window": 270, "sliding_layers": (1,), "n_kv_heads": 6},
-    "none": {"position": "none", "feed_forward": "relu2", "n_kv_heads": 6},
-    "geglu": {"feed_forward": "geglu", "mlp_bias": True},
-    "skipped": {"position": {"kind": "rotary", "skipped": (1,)}},
-    "two bases": {
-        "position": {"kind": "rotary", "theta": 1e6, "window_theta": 500.0},
-        "sliding_window": 60,
-        "sliding_layers": (1,),
-    },
-    "learned from row 2": {**GPT2, "position": {"kind": "learned", "first": 2}},
-    "sines, then cosines": {"position": {"kind": "sinusoidal", "halves": True}},
-    "gemma2": {**GEMMA, **CAPS, "feed_forward": "geglu_tanh", "sliding_window": 60, "sliding_layers": (0,)},
-    "gemma3": {**GEMMA, "feed_forward": "geglu_tanh"},
-    "layer norms around": {**GPT2, "norm": {"kind": "layer", "placement": "around"}, "attention": {"softcap": 1.5}},
-    "a mixture between norms": {**GEMMA, "feed_forward": {"experts": {"count": 5, "active": 2, "width": 45}}},
-    "relu": {"feed_forward": "relu", "mlp_bias": True, "head": {"bias": True}},
-    "silu": {"feed_forward": "silu", "head": {"bias": True, "softcap": 2.0}, "tied_head": False},
-    "mixture": {"feed_forward": {"experts": {"count": 5, "active": 2, "width": 45}}},
-    "mixture in one block": {"feed_forward": {"experts": {"count": 35, "active": 3, "width": 19, "layers": (1,)}}},
-    "shares as they are": {
-        "feed_forward": {"kind": "relu2", "experts": {"count": 4, "active": 4, "width": 97, "normalised": False}}
-    },
-}
-FORMATS = ["fp32", "bf16", "int8", "int4"]
-
-
-def make(dtype: torch.dtype = torch.float32, seed: int = 1, **axes) -> torch.nn.Module:
-    model = build(ModelConfig.from_axes(**{**ODD, **axes}), seed=seed)
-    generator = torch.Generator().manual_seed(2)
-    for weight in model.parameters():  # norms and biases too, so that none is 1 or 0
-        weight.data += 0.05 * torch.randn(weight.shape, generator=generator)
-    return model.to(dtype)
-
-
-def some_ids(count: int) -> list[int]:
-    return np.random.default_rng(0).integers(0, ODD["vocab_size"], count).tolist()
-
-
-def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    return np.array_equal(a.view(np.uint32), b.view(np.uint32))
 
 
 @pytest.mark.parametrize("axes", SHAPES.values(), ids=SHAPES)
@@ -115,127 +48,6 @@ def test_every_shape_equals_the_torch_model(axes):
     found = fast.score(fast.start(ids, max_length=300))
     expected = slow.score(slow.start(ids, max_length=300))
     assert np.abs(found - expected).max() < 1e-4
-
-
-@pytest.mark.parametrize("axes", [{}, SHAPES["mixture"]], ids=["dense", "mixture"])
-@pytest.mark.parametrize("weights", FORMATS)
-def test_quantised_weights_are_multiplied_as_they_are_stored(weights, axes):
-    """torch with the dequantised weights is the reference: what is left is the rounding of activations and cache."""
-    model, ids = make(**axes), some_ids(60)
-    fast = build_runner(model, EngineSettings(weights=weights))
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            kept = "bf16" if name.endswith("router") and weights != "fp32" else weights  # it decides, and is small
-            module.weight.data = torch.from_numpy(dequantised(module.weight.detach().numpy(), kept))
-        if isinstance(module, Mixture):
-            for stack in (module.gate, module.up, module.down):
-                stack.data = torch.stack([torch.from_numpy(dequantised(one.numpy(), weights)) for one in stack.data])
-    head = dequantised(model.embed.weight.detach().numpy(), weights)
-    model.score = lambda x, tap: torch.nn.functional.linear(x, torch.from_numpy(head))
-    slow = TorchRunner(model)
-    found, expected = (runner.score(runner.start(ids, max_length=60)) for runner in (fast, slow))
-    assert np.abs(found - expected).max() < (1e-4 if weights == "fp32" else 0.03) * np.abs(expected).max()
-
-
-def dequantised(weight: np.ndarray, weights: str) -> np.ndarray:
-    if weights == "bf16":
-        return torch.from_numpy(weight).bfloat16().float().numpy()
-    if weights == "int8":
-        q, scale = quantize_int8(weight)
-        return q * scale[:, None]
-    if weights == "int4":
-        packed, scale = quantize_int4(weight)
-        words = packed.view(np.uint16).reshape(len(packed), -1, 1, 32)
-        q = ((words >> np.array([0, 4, 8, 12], np.uint16)[:, None]) & 15).astype(np.float32) - 8
-        return (q * scale.reshape(len(packed), -1, 4, 1)).reshape(len(packed), -1)[:, : weight.shape[1]]
-    return weight
-
-
-def test_int4_keeps_the_largest_of_a_group_and_rounds_the_rest_to_the_nearest():
-    weight = np.random.default_rng(1).standard_normal((7, 83)).astype(np.float32)
-    error = np.abs(dequantised(weight, "int4") - weight)
-    _, scale = quantize_int4(weight)
-    step = np.repeat(np.abs(scale), 32, 1)[:, :83]
-    assert (error <= step * 1.0001).all() and error.mean() < 0.35 * step.mean()
-
-
-@pytest.mark.parametrize(
-    "axes",
-    [{}, SHAPES["gpt2"], SHAPES["window"], SHAPES["gemma2"], SHAPES["mixture"]],
-    ids=["grouped heads", "gpt2", "window", "gemma2", "mixture"],
-)
-@pytest.mark.parametrize("weights", FORMATS)
-def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
-    """One reading of 300 ids is the reference; every other way of reading them must give the same bits."""
-    model, ids = make(**axes), some_ids(300)
-    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
-    alone = KernelRunner(pack(model, weights), num_threads=1, dot=has_bf16_dot())
-    whole_TV = runner.score(runner.start(ids, max_length=300))
-    assert same_bits(whole_TV, alone.score(alone.start(ids, max_length=300))), "threads"
-    for first in (1, 7, 255, 256, 299):  # chunks
-        pieces = runner.start(ids[:first], max_length=300)
-        rows = [runner.score(pieces)]
-        pieces.extend(ids[first:])
-        assert same_bits(whole_TV, np.concatenate([*rows, runner.score(pieces)])), f"cut at {first}"
-    steps = runner.start(ids[:250], max_length=300)  # one at a time, over the edge of a page
-    rows = [runner.read([steps])[0]]
-    for token in ids[250:260]:
-        steps.extend([token])
-        rows.append(runner.read([steps])[0])
-    assert same_bits(whole_TV[249:260], np.stack(rows)), "steps"
-
-
-@pytest.mark.parametrize("axes", [{}, SHAPES["gpt2"]], ids=["rms", "gpt2"])
-@pytest.mark.parametrize("weights", FORMATS)
-def test_weights_that_change_under_a_runner_are_taken_up_whole(weights, axes):
-    """Some of what a runner reads shares the model's memory, some is a copy: after `refresh` all of it is new."""
-    model, other, ids = make(**axes), make(seed=5, **axes), some_ids(40)
-    runner = KernelRunner(pack(model, weights), num_threads=1, dot=has_bf16_dot())
-    begun = runner.start(ids, max_length=60)
-    before = runner.read([begun])[0]
-    model.load_state_dict(other.state_dict())
-    runner.refresh()
-    fresh = KernelRunner(pack(other, weights), num_threads=1, dot=has_bf16_dot())
-    new_V = runner.read([runner.start(ids, max_length=60)])[0]
-    assert same_bits(new_V, fresh.read([fresh.start(ids, max_length=60)])[0]) and not same_bits(new_V, before)
-    begun.extend([1])
-    with pytest.raises(RequestError, match="weights that have changed"):
-        runner.read([begun])
-
-
-@pytest.mark.parametrize("weights", FORMATS)
-@pytest.mark.parametrize("size", [2, 3, 5, 8])
-def test_neighbours_in_a_batch_change_no_bit(weights, size):
-    model, ids = make(), some_ids(290)
-    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
-    whole_TV = runner.score(runner.start(ids, max_length=300))
-    lengths = [(60 * place + 13) % 280 + 1 for place in range(size)]
-    batch = [runner.start(ids[:length], max_length=300) for length in lengths]
-    for sequence, length in zip(batch, lengths, strict=True):
-        assert same_bits(runner.read([sequence])[0], whole_TV[length - 1])
-        sequence.extend([ids[length]])
-    assert same_bits(runner.read(batch), whole_TV[lengths]), "each in its place"
-    for sequence, length in zip(batch, lengths, strict=True):
-        sequence.extend([ids[length + 1]])
-    assert same_bits(runner.read(batch[::-1]), whole_TV[[n + 1 for n in lengths]][::-1]), "and in any other"
-
-
-@pytest.mark.parametrize("axes", [{}, SHAPES["mixture"]], ids=["dense", "mixture"])
-@pytest.mark.parametrize("weights", FORMATS)
-def test_prompts_pieces_and_steps_are_read_at_once_without_a_bit_changed(weights, axes):
-    """Each sequence has as many new ids as it likes, more in all than one pass reads; every row is the one read alone."""
-    model, ids = make(**axes), some_ids(300)
-    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
-    whole_TV = runner.score(runner.start(ids, max_length=300))
-    parts = [(0, 300), (120, 121), (0, 1), (40, 290), (7, 9), (299, 300), (0, 250)]  # read before, and then
-    batch = [runner.start(ids[:known], max_length=300) for known, _ in parts]
-    for sequence, (known, length) in zip(batch, parts, strict=True):
-        if known:
-            runner.read([sequence])
-        sequence.extend(ids[known:length])
-    assert sum(len(sequence.unread) for sequence in batch) > ROWS
-    assert same_bits(runner.read(batch), whole_TV[[length - 1 for _, length in parts]])
-    assert [sequence.unread for sequence in batch] == [[]] * len(parts)
 
 
 def test_a_step_reads_the_weights_of_the_chosen_experts_alone():

@@ -185,6 +185,14 @@ def test_gpt2_starts_with_its_published_spread(config):
     assert (weights["final_norm.weight"] == 1).all()
 
 
+def test_t5s_queries_start_with_their_published_spread():
+    t5 = preset("t5-small").revise(vocab_size=64)
+    queries = [value for name, value in build(t5, seed=0).named_parameters() if name.endswith("query.weight")]
+    assert len(queries) == 6 + 6 + 6  # encoder, decoder, and the decoder's view of the encoder
+    for weight in queries:
+        assert weight.std().item() == pytest.approx((512 * 64) ** -0.5, rel=0.02)
+
+
 def test_zero_projections_start_every_block_as_the_identity(config, ids_BT):
     model = build(config, seed=0)
     taps = record(model, ids_BT)

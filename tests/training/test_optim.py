@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from pellucid.errors import ModelError
+from pellucid.model.build import build
+from pellucid.planning.config import ModelConfig
+from pellucid.planning.layout import optimizer_groups, rate_shares
 from pellucid.planning.parts.description import Group
 from pellucid.training.arena import Arena
 from pellucid.training.optim import Optimizer, orthogonalize
@@ -187,3 +191,28 @@ def test_a_frozen_parameter_takes_no_memory_and_is_not_changed(dtype: torch.dtyp
 def test_a_parameter_that_no_part_describes_is_not_trained_by_guess() -> None:
     with pytest.raises(ModelError, match="how this parameter is trained"):
         Arena(Matrices(), torch.float32, {name: group for name, group in GROUPS.items() if name != "square"})
+
+
+@pytest.mark.parametrize("matrices", ["muon", "adamw"])
+def test_a_model_learns_alike_whatever_its_scores_are_multiplied_with(matrices: str) -> None:
+    """T5's scores are q · k, others' q · k / √head_dim: with queries that begin and learn by as much less, all is equal."""
+    plain = ModelConfig(
+        vocab_size=23, context_length=12, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=16, d_model=32, d_ff=48
+    )
+    plain = plain.revise(qk_norm=False)
+    t5 = plain.revise(attention={"scale": 1.0})
+    ids_BT = torch.randint(23, (4, 12), generator=torch.Generator().manual_seed(3))
+    learnt = {}
+    for config in (plain, t5):
+        model = build(config, seed=1)
+        arena = Arena(model, torch.float32, optimizer_groups(config))
+        settings = OptimizerSettings(matrices=matrices, epsilon=1e-12, weight_decay=0.01)
+        optimizer = Optimizer(arena, settings, rate_shares(config))
+        for _ in range(3):
+            arena.clear()
+            F.cross_entropy(model(ids_BT).logits_BTV[:, :-1].flatten(0, 1), ids_BT[:, 1:].flatten()).backward()
+            optimizer.step(1.0)
+        learnt[config.attention.scale] = {name: value.clone() for name, value in arena.named(arena.master)}
+    for name, value in learnt[1.0].items():
+        expected = learnt[None][name] / (4.0 if name.endswith("query.weight") else 1.0)
+        assert (value - expected).abs().max() < 2e-4 * expected.abs().max(), name

@@ -14,7 +14,8 @@ Source: Shazeer et al. 2017 §2 (the router); Fedus et al. 2022 eq. 4-6 (the los
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -51,22 +52,28 @@ class Mixture(nn.Module):
         return tap("output", self.mix(x_BTD, chosen_BTA, shares_BTA))
 
     def mix(self, x_BTD: Tensor, chosen_BTA: Tensor, shares_BTA: Tensor) -> Tensor:
-        """The sum of what the chosen experts make of each token: each expert takes all of its tokens at once."""
-        x_ND, chosen_NA, shares_NA = x_BTD.flatten(0, 1), chosen_BTA.flatten(0, 1), shares_BTA.flatten(0, 1)
-        y_ND = torch.zeros_like(x_ND)
-        for expert in chosen_NA.unique().tolist():
-            token_M, place_M = (chosen_NA == expert).nonzero(as_tuple=True)
-            made_MD = self.expert(expert, x_ND[token_M]) * shares_NA[token_M, place_M, None]
-            y_ND = y_ND.index_add(0, token_M, made_MD)
-        return y_ND.view_as(x_BTD)
-
-    def expert(self, number: int, x_MD: Tensor) -> Tensor:
-        """What one expert makes of some tokens."""
-        up_MF = F.linear(x_MD, self.up[number])
-        hidden_MF = (
-            self.activation(up_MF) if self.gate is None else self.activation(F.linear(x_MD, self.gate[number])) * up_MF
+        """The sum of what the chosen experts make of each token: sorted by expert, each takes all of its tokens at once."""
+        (count, num_active), D = (chosen_BTA.numel(), self.num_active), x_BTD.size(-1)
+        chosen_C = chosen_BTA.flatten()
+        order_C = chosen_C.argsort(stable=True)
+        sent_CD = x_BTD.flatten(0, 1).index_select(0, order_C // num_active)
+        num_sent = chosen_C.bincount(minlength=self.up.size(0)).tolist()
+        made_CD = torch.cat(
+            [expert(x_MD) for expert, x_MD in zip(self.experts(), sent_CD.split(num_sent), strict=True)]
         )
-        return F.linear(hidden_MF, self.down[number])
+        made_CD = x_BTD.new_zeros(count, D).index_copy(0, order_C, made_CD)
+        return (made_CD.view(-1, num_active, D) * shares_BTA.flatten(0, 1)[:, :, None]).sum(1).view_as(x_BTD)
+
+    def experts(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Every expert alone: what it makes of some tokens."""
+        gates = [None] * self.up.size(0) if self.gate is None else self.gate.unbind()
+        for gate_FD, up_FD, down_DF in zip(gates, self.up.unbind(), self.down.unbind(), strict=True):
+            yield partial(self._make, gate_FD, up_FD, down_DF)
+
+    def _make(self, gate_FD: Tensor | None, up_FD: Tensor, down_DF: Tensor, x_MD: Tensor) -> Tensor:
+        up_MF = F.linear(x_MD, up_FD)
+        hidden_MF = self.activation(up_MF) if gate_FD is None else self.activation(F.linear(x_MD, gate_FD)) * up_MF
+        return F.linear(hidden_MF, down_DF)
 
 
 class Routing:

@@ -2,14 +2,16 @@
 
     gpt2               every matrix N(0, 0.02²); projections that write into the stream N(0, (0.02/√(2L))²); biases 0
     zero_projections   embedding N(0, 0.02²) (tied head) or N(0, 1) (untied, whose head starts at 0);
-                       reading matrices U(±√(3/fan_in)), writing projections 0: every block starts as the identity
+                       reading matrices U(±√(3/fan_in)), writing projections 0: every block starts as the identity;
+                       queries whose scores have a scale of their own begin smaller or larger by that (T5's start)
     matched_keys       the same, but keys begin much like queries: Wk = 0.7 Wq + √(1 - 0.7²) U, so that from the first
                        step a position attends most to positions whose vectors are like its own
 
 A part says which of these its parameters are (`read`, `write`, `table`, …; see `planning.parts`). Each parameter has a
 random generator of its own, keyed by (seed, name), so its start does not depend on which other parameters exist.
 
-Source: Radford et al. 2019 §2.3; Trockman & Kolter 2023 (queries and keys that begin alike); the zero start of writing projections: Zhang et al. 2019 (Fixup), Jordan 2024.
+Source: Radford et al. 2019 §2.3; Trockman & Kolter 2023 (queries and keys that begin alike); T5's queries: Raffel et al. 2020 (its
+code: N(0, 1/(d_model · d_kv))); the zero start of writing projections: Zhang et al. 2019 (Fixup), Jordan 2024.
 """
 
 from __future__ import annotations
@@ -69,6 +71,10 @@ def _even(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int
     return _uniform(plan.name, shape, seed)
 
 
+def _query(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
+    return _even(plan, shape, config, seed) * config.query_share
+
+
 def _like_queries(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
     query = _uniform(plan.name.replace(".key.", ".query."), (config.d_attention, shape[-1]), seed)
     # Query heads that share a key head: the key begins like the first of them.
@@ -78,9 +84,11 @@ def _like_queries(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, s
 
 SMALL: dict[Start, Fill] = {"zero": _zeros, "one": _ones}
 GPT2: dict[Start, Fill] = {
-    **SMALL, "table": _narrow, "read": _narrow, "key": _narrow, "write": _narrow_by_depth, "head": _narrow,
+    **SMALL, "table": _narrow, "read": _narrow, "query": _narrow, "key": _narrow, "write": _narrow_by_depth, "head": _narrow,
 }  # fmt: skip
-ZERO: dict[Start, Fill] = {**SMALL, "table": _table, "read": _even, "key": _even, "write": _zeros, "head": _zeros}
+ZERO: dict[Start, Fill] = {
+    **SMALL, "table": _table, "read": _even, "query": _query, "key": _even, "write": _zeros, "head": _zeros,
+}  # fmt: skip
 STARTS: dict[Init, dict[Start, Fill]] = {
     "gpt2": GPT2,
     "zero_projections": ZERO,

@@ -10,6 +10,7 @@ positions has no rotary base.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
@@ -241,6 +242,19 @@ class ModelConfig(Named):
     def d_attention(self) -> int:
         """Width of all query heads side by side."""
         return self.n_heads * self.head_dim
+
+    @property
+    def query_share(self) -> float:
+        """How small queries begin, and by what share of the rate they learn: 1 / (scale · √head_dim).
+
+        So scores begin and learn alike, whether they are divided by √head_dim or, as in T5, multiplied by nothing. It is 1
+        for a plain scale, and for queries with a norm of their own.
+
+        >>> ModelConfig(head_dim=64).revise(attention={"scale": 1.0, "qk_norm": False}).query_share
+        0.125
+        """
+        axes = self.attention
+        return 1.0 if axes.scale is None or axes.qk_norm else 1 / (axes.scale * math.sqrt(self.head_dim))
 
     @property
     def d_kv(self) -> int:

@@ -194,6 +194,17 @@ def optimizer_groups(config: ModelConfig) -> dict[str, Group]:
     return {tensor.name: tensor.group for tensor in tensor_plans(config)}
 
 
+def rate_shares(config: ModelConfig) -> dict[str, float]:
+    """The learned tensors that learn by a share of their group's rate: queries whose scores have a scale of their own.
+
+    >>> t5 = ModelConfig(n_layers=1, head_dim=16).revise(attention={"scale": 1.0, "qk_norm": False})
+    >>> rate_shares(ModelConfig()), rate_shares(t5)
+    ({}, {'blocks.0.attention.query.weight': 0.25})
+    """
+    share = config.query_share
+    return {} if share == 1.0 else {one.name: share for one in tensor_plans(config) if one.start == "query"}
+
+
 def _tensors(parts: tuple[Part, ...]) -> Iterator[TensorPlan]:
     return (tensor for part in parts for tensor in part.tensors)
 

@@ -32,7 +32,7 @@ from pellucid.events import NULL, Event, Recorder
 from pellucid.keyed_random import generator_seed
 from pellucid.model.decoder import Decoder
 from pellucid.model.experts import Routing
-from pellucid.planning.layout import optimizer_groups
+from pellucid.planning.layout import optimizer_groups, rate_shares
 from pellucid.training.agreement import ComputeLoss, has_dropout
 from pellucid.training.arena import Arena
 from pellucid.training.compiled import CompiledStep
@@ -92,7 +92,7 @@ class Trainer:
         self.objective, self.key = objective, RowKey(seed=seed, purpose="objective")
         self.seed, self.name_rows, self.recorder = seed, name_rows, recorder
         self.arena = Arena(model, compute_dtype, optimizer_groups(model.config))
-        self.optimizer = Optimizer(self.arena, optimizer)
+        self.optimizer = Optimizer(self.arena, optimizer, rate_shares(model.config))
         self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None
         self.loss: ComputeLoss = self.compiled or self._loss
         self.step, self.skipped = 0, list[int]()

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -41,13 +42,19 @@ class Views:
     weight: Tensor
     first: Tensor  # Muon's momentum, AdamW's m
     second: Tensor | None  # AdamW's v; None where Muon needs none
+    shares: Tensor | None  # of the rate, for each parameter; None where each learns by the whole
 
 
 class Optimizer:
-    """Updates an arena's master weights from its gradient sums; the optimizer state is in flat blocks too."""
+    """Updates an arena's master weights from its gradient sums; the optimizer state is in flat blocks too.
 
-    def __init__(self, arena: Arena, settings: OptimizerSettings) -> None:
-        self.arena, self.settings = arena, settings
+    `shares` names the parameters that learn by a share of their group's rate (`planning.layout.rate_shares`).
+    """
+
+    def __init__(
+        self, arena: Arena, settings: OptimizerSettings, shares: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
+        self.arena, self.settings, self.shares = arena, settings, shares
         self.updates = 0
         self.first = torch.zeros_like(arena.master)  # Muon's momentum, AdamW's m
         size = arena.matrix_start if settings.matrices == "muon" else len(arena.master)
@@ -61,7 +68,12 @@ class Optimizer:
             weight=stack.view(self.arena.master),
             first=stack.view(self.first),
             second=stack.view(self.second) if stack.stop <= len(self.second) else None,
+            shares=self._shares(stack) if self.shares.keys() & set(stack.names) else None,
         )
+
+    def _shares(self, stack: Stack) -> Tensor:
+        shares = torch.tensor([self.shares.get(name, 1.0) for name in stack.names], device=self.arena.device)
+        return shares.view(-1, *[1] * len(stack.shape))
 
     @torch.no_grad()
     def step(self, rate_share: float) -> None:
@@ -69,11 +81,11 @@ class Optimizer:
         self.updates += 1
         self._clip()
         for views in self.views:
-            rate = self.rate(views.group) * rate_share
-            if views.second is None:
-                self._muon(views, rate, rate_share)
-            else:
-                self._adamw(views, views.second, rate, rate_share)
+            update = self._muon(views) if views.second is None else self._adamw(views, views.second)
+            if views.group == "matrix":
+                self._decay(views.weight, update, rate_share)
+            step = update if views.shares is None else update * views.shares
+            views.weight.sub_(step, alpha=self.rate(views.group) * rate_share)
         self.arena.publish()
 
     def rate(self, group: Group) -> float:
@@ -85,25 +97,20 @@ class Optimizer:
             norm = torch.linalg.vector_norm(self.arena.sums)
             self.arena.sums.mul_((self.settings.clip_norm / (norm + 1e-6)).clamp(max=1.0))
 
-    def _muon(self, views: Views, rate: float, rate_share: float) -> None:
+    def _muon(self, views: Views) -> Tensor:
         beta, weight = self.settings.momentum, views.weight
         momentum = views.first.lerp_(views.gradient, 1 - beta)
         rows, columns = weight.shape[-2:]
         nesterov = views.gradient.lerp(momentum, beta)
         # In the format that the model computes in: bf16 is enough, and slow where the processor cannot multiply it.
-        update = orthogonalize(nesterov.to(self.arena.weights.dtype)).to(weight.dtype) * max(1.0, rows / columns) ** 0.5
-        self._decay(weight, update, rate_share)
-        weight.sub_(update, alpha=rate)
+        return orthogonalize(nesterov.to(self.arena.weights.dtype)).to(weight.dtype) * max(1.0, rows / columns) ** 0.5
 
-    def _adamw(self, views: Views, second: Tensor, rate: float, rate_share: float) -> None:
+    def _adamw(self, views: Views, second: Tensor) -> Tensor:
         beta1, beta2 = self.settings.beta1, self.settings.beta2
         m = views.first.lerp_(views.gradient, 1 - beta1)
         v = second.mul_(beta2).addcmul_(views.gradient, views.gradient, value=1 - beta2)
         scale = (v / (1 - beta2**self.updates)).sqrt_().add_(self.settings.epsilon)
-        update = m.div(scale).div_(1 - beta1**self.updates)
-        if views.group == "matrix":
-            self._decay(views.weight, update, rate_share)
-        views.weight.sub_(update, alpha=rate)
+        return m.div(scale).div_(1 - beta1**self.updates)
 
     def _decay(self, weight: Tensor, update: Tensor, rate_share: float) -> None:
         if self.settings.weight_decay:

@@ -44,7 +44,7 @@ class AttentionConfig(Named):
 def describe_projections(axes: AttentionConfig, rotary: Rotary | None) -> Part:
     """Queries, keys and values, their norms, and their rotation in a block that has one."""
     tensors = [
-        *matrix("attention.query", "query", "d_attention", "d_model", bias=axes.qkv_bias),
+        *matrix("attention.query", "query", "d_attention", "d_model", bias=axes.qkv_bias, start="query"),
         *matrix("attention.key", "key", "d_kv", "d_model", bias=axes.qkv_bias, start="key"),
         *matrix("attention.value", "value", "d_kv", "d_model", bias=axes.qkv_bias),
     ]

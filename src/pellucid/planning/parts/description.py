@@ -22,6 +22,7 @@ Start = Literal[
     "one",  # scales of a norm
     "table",  # rows that are looked up
     "read",  # a projection out of the residual stream
+    "query",  # the one of the queries, which begins smaller where scores are not divided by the root of the head's width
     "key",  # the one of the keys, which may begin like that of the queries
     "write",  # a projection into the residual stream
     "head",  # an output head of its own
