@@ -310,7 +310,7 @@ class LanguageModel(WholeTexts):
     def _each(self, prompt: Prompt | Prompts, answer: Callable[[list[int]], T]) -> T | list[T]:
         """The answer to a prompt, or the list of answers to a list of them; all are read before the first is answered."""
         for one in prompt if isinstance(prompt, list) else ():
-            self._check(one)
+            check_source(self.config, one)
         rows = read_prompts(prompt, self.tokenizer, whole=self.config.encoder is not None)
         if rows is None:
             return answer(self._read(cast("Prompt", prompt)))
@@ -318,17 +318,18 @@ class LanguageModel(WholeTexts):
 
     def _read(self, prompt: Prompt) -> list[int]:
         """The ids of one prompt, as this model reads it: <eos> ends the source of an encoder."""
-        self._check(prompt)
+        check_source(self.config, prompt)
         return read_prompt(prompt, self.tokenizer, whole=self.config.encoder is not None)
 
-    def _check(self, prompt: object) -> None:
-        """Raise RequestError for a text without words where an encoder reads it: nothing could be written about it."""
-        if self.config.encoder is not None and isinstance(prompt, str) and not prompt.strip():
-            raise RequestError(
-                "the text is empty: this model reads one with its encoder, and writes about it",
-                found=repr(prompt),
-                hint="give a text for it to read, such as one of the sources that it was trained on",
-            )
+
+def check_source(config: ModelConfig, prompt: object) -> None:
+    """Raise RequestError for a text without words where an encoder reads it: nothing could be written about it."""
+    if config.encoder is not None and isinstance(prompt, str) and not prompt.strip():
+        raise RequestError(
+            "the text is empty: this model reads one with its encoder, and writes about it",
+            found=repr(prompt),
+            hint="give a text for it to read, such as one of the sources that it was trained on",
+        )
 
 
 def _read_sampling(given: SamplingKeywords) -> SamplingSettings:

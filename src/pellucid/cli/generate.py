@@ -227,20 +227,30 @@ def _settle(
     opened: Loaded, prompt: str, resolved: Resolved[SamplingSettings], constraint: ConstraintSettings | None, view: View
 ) -> Request:
     """The request of the command line; each setting that is not a default is printed with its source."""
+    from pellucid.engine.generate import sides
+    from pellucid.engine.request import Request
+    from pellucid.engine.settings import SpeculationSettings
+    from pellucid.language_model import check_source
+
     chosen = [row for row in resolved.rows() if row[2] != "default"]
     rows = [f"{key}={plain(value)}{aside(words(source, err=True), err=True)}" for key, value, source in chosen]
     rest = words("all else at its default" if rows else "every setting at its default", err=True)
     click.echo("· " + listed([*rows, rest], err=True), err=True)
     text = as_trained(read_standard_input() if prompt == "-" else prompt, opened.lm.checkpoint)
-    request = opened.lm.request(
-        text,
+    lm = opened.lm
+    check_source(lm.config, text)
+    ids = lm.tokenizer.encode_prompt(text, whole=lm.config.encoder is not None)
+    prompt_ids, source_ids = sides(lm.config, lm.tokenizer, ids)
+    return Request(
+        prompt_ids=prompt_ids,
+        source_ids=source_ids,
+        sampling=resolved.settings,
         constraint=constraint,
         num_choices=view.num_choices,
-        lookup=view.lookup,
-        draft=opened.draft,
+        speculation=None if view.lookup is None else SpeculationSettings(max_tokens=view.lookup),
+        draft=None if opened.draft is None else opened.draft.runner,
         explain=view.explain or view.save_trace is not None,
     )
-    return dataclasses.replace(request, sampling=resolved.settings)
 
 
 def _load_transcript(path: Path) -> Transcript:
