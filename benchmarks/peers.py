@@ -3,6 +3,8 @@
     python peers.py llama.cpp FILE.gguf --context N --threads N
     python peers.py transformers DIR --type fp32|bf16 --threads N
     python peers.py ctranslate2 DIR --type float32|int8|bfloat16 --threads N
+    python peers.py sentence-transformers-encoder DIR --type fp32|bf16 --threads N
+    python peers.py ctranslate2-encoder DIR --type fp32|bf16 --threads N
     python peers.py gguf DIR FILE.gguf --type F32|BF16|Q8_0|Q4_0        (writes a file and ends)
     python peers.py ct2 DIR OUT                                         (writes a directory and ends)
 
@@ -11,6 +13,7 @@ An engine loads its model, prints one line of JSON, and then answers each line o
     {"task": "prefill", "ids": […]}                   -> {"rate": prompt tokens per second}
     {"task": "decode", "ids": […], "num_tokens": n}   -> {"rate": new tokens per second after the first, greedy}
     {"task": "greedy", "ids": […], "num_tokens": n}   -> {"ids": the likeliest tokens, to see that the weights are the same}
+    {"task": "encode", "texts": […]}                  -> {"rate": texts per second, "vectors": those of the first texts}
     {"task": "memory"}                                -> {"bytes": peak resident memory}
 
 Nothing of this project is imported, so it need not be installed there. The `gguf` library writes GGUF files from a
@@ -29,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 Answer = dict[str, Any]
+SHOWN = 16  # vectors that an encoder shows
 
 NAMES = {  # Hugging Face -> GGUF
     "self_attn.q_proj": "attn_q",
@@ -168,10 +172,61 @@ class CTranslate2:
         return times, found.sequences_ids[0]
 
 
+class SentenceTransformers:
+    """A sentence encoder through sentence-transformers, which sorts by length itself."""
+
+    def __init__(self, model: str, given: argparse.Namespace) -> None:
+        import torch
+        from sentence_transformers import SentenceTransformer
+
+        torch.set_num_threads(given.threads)
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[given.type]
+        self.model = SentenceTransformer(model, device="cpu", model_kwargs={"dtype": dtype})
+
+    def encode(self, texts: list[str]) -> Answer:
+        started = time.perf_counter()
+        vectors = self.model.encode(texts, batch_size=64, show_progress_bar=False, normalize_embeddings=True)
+        return {"rate": len(texts) / (time.perf_counter() - started), "vectors": vectors[:SHOWN].tolist()}
+
+
+class CTranslate2Encoder:
+    """The same encoder through CTranslate2; the mean of its vectors and their length are computed here."""
+
+    def __init__(self, model: str, given: argparse.Namespace) -> None:
+        import tempfile
+
+        import ctranslate2
+        import tokenizers
+
+        target = tempfile.mkdtemp()
+        write_ct2(Path(model), Path(target))
+        kind = {"fp32": "float32", "bf16": "bfloat16"}[given.type]
+        self.encoder = ctranslate2.Encoder(target, compute_type=kind, intra_threads=given.threads, inter_threads=1)
+        self.tokenizer = tokenizers.Tokenizer.from_file(str(Path(model) / "tokenizer.json"))
+        self.tokenizer.no_padding()
+
+    def encode(self, texts: list[str]) -> Answer:
+        import numpy as np
+
+        started = time.perf_counter()
+        rows = [one.ids for one in self.tokenizer.encode_batch(texts)]
+        order = sorted(range(len(rows)), key=lambda number: -len(rows[number]))
+        vectors = [np.zeros(0)] * len(rows)
+        for at in range(0, len(rows), 64):
+            batch = order[at : at + 64]
+            hidden = np.array(self.encoder.forward_batch([rows[number] for number in batch]).last_hidden_state)
+            for place, number in enumerate(batch):
+                mean = hidden[place, : len(rows[number])].astype(np.float32).mean(0)
+                vectors[number] = mean / np.linalg.norm(mean)
+        return {"rate": len(texts) / (time.perf_counter() - started), "vectors": np.stack(vectors)[:SHOWN].tolist()}
+
+
 ENGINES: dict[str, Callable[[str, argparse.Namespace], Any]] = {
     "llama.cpp": LlamaCpp,
     "transformers": Transformers,
     "ctranslate2": CTranslate2,
+    "sentence-transformers-encoder": SentenceTransformers,
+    "ctranslate2-encoder": CTranslate2Encoder,
 }
 
 

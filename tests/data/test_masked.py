@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.data.batch import Batch, PaddedBatch, TokenRows
+from pellucid.data.batch import Batch, FullBatch, PaddedBatch, TokenRows
 from pellucid.data.draws import uniform_draws
 from pellucid.data.loader import DocumentLoader, Loader, Pool
 from pellucid.data.objectives.masked import CHOOSE, REPLACE, SHOW, MaskedObjective
@@ -184,7 +184,7 @@ def test_rows_with_padding_say_how_long_they_are_and_full_ones_say_nothing(make_
     batch = hide.batch(rows, KEY)
     assert isinstance(batch, PaddedBatch) and batch.ids_BT.size(1) == 8
     assert sorted(batch.lengths_B.tolist()) == [4, 8], "<bos> ab <eos>, <bos> abcdef <eos>"
-    assert type(hide.batch(rows_of(torch.full((2, 5), 7)), KEY)) is Batch
+    assert type(hide.batch(rows_of(torch.full((2, 5), 7)), KEY)) is FullBatch
     last = list(DocumentLoader(shards, 16, seed=1).in_order(rows=3))[-1]
     assert hide.batch(last, KEY).lengths_B.tolist() == [8, 4, 0], "the last batch is filled up with empty rows"
 

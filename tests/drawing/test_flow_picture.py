@@ -5,9 +5,21 @@ from xml.etree import ElementTree
 
 import pytest
 
-from pellucid.cli.tables import wrap
 from pellucid.drawing.flow import Branch, Column, FlowBox, FlowChart, FlowLook, Repeat, retold, texts
-from pellucid.drawing.flow_picture import MARGIN, WIDTH, Area, FlowWords, Line, Placed, draw_flow, place
+from pellucid.drawing.flow_picture import (
+    BETWEEN,
+    MARGIN,
+    WIDTH,
+    Area,
+    FlowWords,
+    Line,
+    Paper,
+    Placed,
+    draw_flow,
+    paper_of,
+    place,
+)
+from pellucid.words.wrapping import wrap
 
 NORM = FlowBox(title="norm", look=FlowLook.NORM)
 READER = FlowBox(title="cross", lines=("12 heads",), look=FlowLook.MIX, reads_beside=True)
@@ -37,12 +49,12 @@ def test_equal_flows_give_equal_files_as_narrow_as_a_telephone_whose_words_are_w
     )
     assert one == two and one[1].startswith(b"\x89PNG")
     assert re.search(rb'width="360pt"', one[0])
-    assert words_of(one[0]) == place(BESIDE, fold=wrap).words
+    assert words_of(one[0]) == place(BESIDE, fold=wrap, paper=paper_of(BESIDE)).words
 
 
 @pytest.mark.parametrize("flow", [BESIDE, FlowChart(title="one", columns=(ONE,))])
 def test_every_word_is_there_once_and_nothing_leaves_the_picture(flow):
-    placed = place(flow, fold=wrap)
+    placed = place(flow, fold=wrap, paper=paper_of(flow))
     said = [text for text in texts(flow) if len(flow.columns) == 2 or text != "left"]
     assert sorted(placed.words) == sorted(said)
     for mark in placed.marks:
@@ -54,7 +66,7 @@ def test_every_word_is_there_once_and_nothing_leaves_the_picture(flow):
 
 
 def test_a_branch_ends_in_a_sum_and_a_reader_has_an_arrow_from_the_end_beside_it():
-    placed = place(BESIDE, fold=wrap)
+    placed = place(BESIDE, fold=wrap, paper=paper_of(BESIDE))
     sums = line_to(placed, "sum")
     assert len(sums) == 2  # one branch in each column
     assert all(line.corners[-1][1] == line.corners[-2][1] and line.corners[-1][0] < line.corners[0][0] for line in sums)
@@ -68,10 +80,24 @@ def test_a_branch_ends_in_a_sum_and_a_reader_has_an_arrow_from_the_end_beside_it
     assert across[0].corners[-1][1] == pytest.approx(cross.top + placed.size * 0.66)
 
 
+def test_columns_one_above_the_other_are_joined_on_their_left():
+    paper = Paper(width=200.0, size=9.0, stacked=True)
+    placed = place(BESIDE, fold=wrap, paper=paper)
+    boxes = [mark for mark in placed.marks if isinstance(mark, Area)]
+    assert {mark.left for mark in boxes if mark.look is None} == {MARGIN + BETWEEN}
+    assert all(mark.left + mark.width <= paper.width - MARGIN + 1e-9 for mark in boxes)
+    place_of = {mark.text: mark for mark in placed.marks if isinstance(mark, FlowWords)}
+    [across] = [line for line in line_to(placed, "arrow") if len(line.corners) == 4]
+    assert place_of["left"].top < place_of["out"].top < place_of["right"].top < place_of["cross"].top
+    assert across.corners[0][0] < place_of["out"].left and across.corners[1][0] == MARGIN + BETWEEN / 2
+    assert across.corners[-1][1] == pytest.approx(place_of["cross"].top + placed.size * 0.66)
+    assert max(mark.top for mark in boxes) < placed.height and sorted(placed.words) == sorted(texts(BESIDE))
+
+
 def test_long_words_are_broken_and_make_their_box_higher():
     long = FlowBox(title="norm", lines=("word " * 40,), look=FlowLook.NORM)
     flow = FlowChart(title="t", columns=(Column(title="", start="ids", parts=(long,), end="out"),))
-    placed = place(flow, fold=wrap)
+    placed = place(flow, fold=wrap, paper=paper_of(flow))
     [box] = [mark for mark in placed.marks if isinstance(mark, Area)]
     inside = [
         mark for mark in placed.marks if isinstance(mark, FlowWords) and box.top < mark.top < box.top + box.height

@@ -9,7 +9,9 @@ import torch
 
 from pellucid.engine import infill as infilling
 from pellucid.engine.any_order import score_in_order
-from pellucid.engine.infill import _source, infill, read_spans
+from pellucid.engine.framing import frame_of_source
+from pellucid.engine.infill import infill, read_spans
+from pellucid.engine.masked_text import read_gaps
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.step import Completion
 from pellucid.errors import RequestError, TokenizerError
@@ -57,7 +59,8 @@ def test_the_source_is_the_text_with_a_sentinel_in_each_gap(words: Tokenizer) ->
     whole = words.encode_prompt("the cat sat on the mat", whole=True)
     cat, the = words.encode(" cat").ids[0], words.encode(" the").ids[0]
     expected = [x if i == cat else y if i == the else i for i in whole]
-    assert _source(["the ", " sat on ", " mat"], (x, y), words) == expected
+    cut = read_gaps("the [MASK] sat on <mask> mat", words, frame_of_source(words))
+    assert list(cut.ids) == expected and [cut.ids[place] for place in cut.places] == [x, y]
 
 
 def test_a_text_is_filled_by_what_the_model_writes(lm: LanguageModel) -> None:

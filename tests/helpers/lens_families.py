@@ -6,6 +6,7 @@ Every axis by which a family differs from GPT and Llama is in one of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,10 +22,12 @@ from pellucid.planning.parts.attention import AttentionConfig, SlidingWindow
 from pellucid.planning.parts.embedding import EmbeddingConfig, HeadConfig, HeadTransform
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
 from pellucid.planning.parts.norm import NormConfig
+from pellucid.planning.parts.pooler import PoolerConfig, PoolerLayer
 from pellucid.planning.parts.position import Learned, Relative, Rotary, Sinusoidal
 from pellucid.store.checkpoint import Checkpoint
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
+from pellucid.untrusted import Json
 
 TOKENIZER = train_bpe(["the cat sat on the mat. " * 30, "小猫坐在花园里。" * 30], 320)
 SIZES = {
@@ -74,6 +77,7 @@ ENCODERS: Mapping[str, ModelConfig] = {
         **WHOLE, position=Learned(), embedding=EmbeddingConfig(segments=2, norm=True), attention=BIASED,
         feed_forward=FeedForwardConfig(kind="gelu", bias=True), norm=NormConfig(kind="layer", placement="after"),
         head=HeadConfig(bias=True, transform=HeadTransform()), causal=False,
+        pooler=PoolerConfig(layer=PoolerLayer(), pairs=True),  # BERT's files have it too; no panel is about it
     ),
     "roberta": ModelConfig(
         **WHOLE, position=Learned(first=2), embedding=EmbeddingConfig(segments=1, norm=True), attention=BIASED,
@@ -99,6 +103,9 @@ ENCODER_DECODERS: Mapping[str, ModelConfig] = {
         head=HeadConfig(scaled=True),
     ),
 }  # fmt: skip
+CLASSIFIER = replace(  # BERT with labels for a whole row and no scores of tokens, as its files are after fine-tuning
+    ENCODERS["bert"], head=HeadConfig(tokens=False), pooler=PoolerConfig(layer=PoolerLayer(), labels=("good", "bad"))
+)
 FAMILIES: Mapping[str, ModelConfig] = {**DECODERS, **ENCODERS, **ENCODER_DECODERS}
 TEXTS = (
     dict.fromkeys(DECODERS, "the cat sat on")
@@ -107,15 +114,23 @@ TEXTS = (
 )
 
 
-def models_of(model: Decoder, tokenizer: Tokenizer) -> Models:
-    """A model in memory as the lens opens it."""
+def models_of(model: Decoder, tokenizer: Tokenizer, info: Mapping[str, Json] | None = None) -> Models:
+    """A model in memory as the lens opens it; `info`: what its run says of it (None: an encoder was trained here)."""
+    learned: Mapping[str, Json] = {} if model.config.causal else {"objective": {"kind": "masked"}}
     checkpoint = Checkpoint(
-        directory=Path(__file__), config=model.config, weights={}, tokenizer=tokenizer, info={}, generation={},
-        dtype=torch.float32,
+        directory=Path(__file__), config=model.config, weights={}, tokenizer=tokenizer, generation={},
+        dtype=torch.float32, info=learned if info is None else info,
     )  # fmt: skip
     opened = Opened(model=model, runner=TorchRunner(model), checkpoint=checkpoint)
     opened.__dict__["about"] = {"name": "scrambled"}
     return Models(opened)
+
+
+def classifier() -> Dispatch:
+    """The lens on a model that scores no tokens, with a text."""
+    lens = Dispatch(models_of(scrambled(CLASSIFIER), TOKENIZER))
+    lens.branches.start = lens.branches.plant("the cat sat on").id
+    return lens
 
 
 def family(name: str, tokenizer: Tokenizer = TOKENIZER) -> Dispatch:

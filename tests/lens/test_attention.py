@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from plain_exit import read_parts, stream_size
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import At
 from pellucid.lens.attention import METHODS
-from pellucid.lens.readout import read_parts, read_rows, stream_size
+from pellucid.lens.readout import read_rows
 from pellucid.store.envelope import Quantized
 
 AT = At(node=0)

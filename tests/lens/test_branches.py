@@ -18,11 +18,13 @@ from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.errors import ContextError, CorruptFileError, RequestError, SettingsError
 from pellucid.lens.branches import Branches, read_sampling
 from pellucid.lens.dispatch import Dispatch, open_lens
+from pellucid.lens.given import PromptReader
 from pellucid.lens.logits_cache import LogitsCache
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
 from pellucid.store.checkpoint import save_checkpoint
+from pellucid.tokens.framing import Frame
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
 
@@ -51,7 +53,7 @@ def runner(request, model: Decoder) -> Runner:
 
 @pytest.fixture
 def branches(runner: Runner, tokenizer: Tokenizer) -> Branches:
-    made = Branches(runner, tokenizer)
+    made = Branches(runner, PromptReader(tokenizer=tokenizer, config=runner.config, frame=Frame((tokenizer.bos_id,))))
     made.plant("hello 你")
     return made
 
@@ -109,7 +111,7 @@ def test_rows_do_not_depend_on_what_was_asked_before(branches: Branches) -> None
     branches.step(fork.id, read_sampling(WARM), 4)
     branches.step(first[1].id, read_sampling({**WARM, "seed": 9}), 4)
     for node in branches.tree.nodes:
-        fresh = Branches(branches.runner, branches.tokenizer).rows
+        fresh = Branches(branches.runner, branches.reads).rows
         row_V, reading = fresh.after(branches.tree.text_ids(node.id), branches.tree.num_prompt(node.id))
         assert reading.num_reused == 0
         np.testing.assert_array_equal(branches.row(node.id), row_V)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,21 @@ import pytest
 import torch
 from lens_families import DECODERS, ENCODER_DECODERS, ENCODERS, FAMILIES, TOKENIZER, family
 
+from pellucid.engine.generate import complete
+from pellucid.engine.request import Request
+from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.errors import NotShownError, RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.attribution import contributions
 from pellucid.lens.dispatch import PARTS, Dispatch
 from pellucid.lens.interventions import Target
-from pellucid.lens.shows import EVERY, SUMS, check_shown
+from pellucid.lens.readout import way_at
+from pellucid.lens.shows import EVERY, check_shown
 from pellucid.lens.trace import load_trace
+from pellucid.lens.way_out import WayOut
 from pellucid.model.context import Context
-from pellucid.planning.axes import misfits
+from pellucid.planning.parts.pooler import PoolerConfig, PoolerLayer
+from pellucid.planning.presets import preset
 from pellucid.store.envelope import encode
 from pellucid.words.catalogue import say
 
@@ -38,7 +45,6 @@ OWN: dict[str, dict[str, Any]] = {
     "why.ablate": {"kind": "mlp"},
 }  # fmt: skip
 SEES_BOTH = {"step", "choose", "beam", "training_step", "lesson", "lesson.check"}
-NO_SUMS = {"why.contrast", "neuron", "attention.writes"}
 REFUSED: dict[str, set[str]] = {  # every other question has an answer
     "qwen3": {"experts"},
     "gpt2": {"experts", "vectors.hands"},
@@ -46,14 +52,14 @@ REFUSED: dict[str, set[str]] = {  # every other question has an answer
     "mixtral": {"neurons", "neuron"},
     "qwen3_moe": {"neurons", "neuron"},
     "smollm3": {"experts", "vectors.hands", "lesson", "lesson.check"},
-    "gemma2": {"experts", "lesson", "lesson.check", *NO_SUMS},
+    "gemma2": {"experts", "lesson", "lesson.check"},
     "gemma3": {"experts", "lesson", "lesson.check"},
-    "after": {"experts", "vectors.hands", "lesson", "lesson.check", "neuron", "attention.writes"},
-    "bert": {"experts", "vectors.hands", *SEES_BOTH, *NO_SUMS},
-    "roberta": {"experts", "vectors.hands", *SEES_BOTH, *NO_SUMS},
-    "modernbert": {"experts", *SEES_BOTH, *NO_SUMS},
-    "marian": {"experts", "vectors.hands", "beam", "training_step", "lesson", "lesson.check", "neuron", "attention.writes"},
-    "t5": {"experts", "vectors.hands", "beam", "training_step", "lesson", "lesson.check"},
+    "after": {"experts", "vectors.hands", "lesson", "lesson.check"},
+    "bert": {"experts", "vectors.hands", *SEES_BOTH},
+    "roberta": {"experts", "vectors.hands", *SEES_BOTH},
+    "modernbert": {"experts", *SEES_BOTH},
+    "marian": {"experts", "vectors.hands", "training_step", "lesson", "lesson.check"},
+    "t5": {"experts", "vectors.hands", "training_step", "lesson", "lesson.check"},
 }  # fmt: skip
 ANYTHING_GOES = {"undo", "go", "branches.load", "prompt"}  # of the tree alone: `test_branches` has them
 
@@ -80,6 +86,11 @@ def arrays(lens: Dispatch) -> Any:
 
 def at_of(lens: Dispatch) -> At:
     return At(node=lens.branches.start)
+
+
+def predicted(lens: Dispatch) -> int:
+    """The place of the prediction: the last, or the hidden token's."""
+    return lens.predicted_place(lens.branches.start)
 
 
 def logits_of(lens: Dispatch) -> torch.Tensor:
@@ -198,10 +209,8 @@ def test_the_last_row_of_the_logit_lens_is_what_the_model_says(lens, name) -> No
 
 @pytest.mark.parametrize("against", [None, 9])
 def test_contributions_of_all_parts_are_the_score(lens, name, against) -> None:
-    if misfits(lens.config, SUMS):
-        return
     answer = ask(lens, "why.contrast", id=5, **({} if against is None else {"against": 9}))
-    logits_V = logits_of(lens)[-1]
+    logits_V = logits_of(lens)[predicted(lens)]
     wanted = logits_V[5] - (0 if against is None else logits_V[9])
     assert answer.value["total"] == pytest.approx(float(wanted), abs=1e-4)
     assert sum(part["value"] for part in answer.value["parts"]) == pytest.approx(float(wanted), abs=1e-3)
@@ -211,25 +220,33 @@ def test_contributions_of_all_parts_are_the_score(lens, name, against) -> None:
             assert answer.arrays["heads"][layer].sum() == pytest.approx(parts[f"blocks.{layer}.attention"], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["qwen3", "gemma3", "t5"])
-def test_what_heads_and_neurons_write_straight_is_what_their_layer_adds(name) -> None:
-    """Also through the norm that stands behind a branch, and a stream that is divided before the head."""
-    lens = family(name)
-    place = len(lens.ids(lens.branches.start)) - 1
-    parts = {p["name"]: p["value"] for p in ask(lens, "why.contrast", id=5).value["parts"]}
-    every = lens.config.vocab_size
-    sides = {"attention": {}, "cross": {"side": "cross"}} if name == "t5" else {"attention": {}}
-    for branch, side in sides.items():
-        heads = [
-            ask(lens, "attention.writes", layer=1, head=h, query=place, count=every, **side).value for h in range(4)
-        ]
-        direct = sum(one["direct"] for head in heads for one in head["promotes"] if one["id"] == 5)
-        assert direct == pytest.approx(parts[f"blocks.1.{branch}"], abs=1e-4)
-    neurons = [
-        ask(lens, "neuron", layer=1, index=i, position=place, count=every).value for i in range(lens.config.d_ff)
-    ]
-    direct = sum(one["direct"] for neuron in neurons for one in neuron["promotes"] if one["id"] == 5)
-    assert direct == pytest.approx(parts["blocks.1.mlp"], abs=1e-4)
+def test_what_heads_and_neurons_write_straight_is_what_their_layer_adds(lens) -> None:
+    """The way out walked from both ends: carried to all scores, and back from one; whatever stands on it."""
+    at, place, every = At(node=lens.branches.start), predicted(lens), lens.config.vocab_size
+    told = ask(lens, "why.contrast", id=5)
+    parts, way = {part["name"]: part["value"] for part in told.value["parts"]}, way_at(lens, at, place)
+    for branch, side in {"attention": {}, "cross": {"side": "cross"}}.items():
+        layer = getattr(lens.model().blocks[0], branch)
+        if layer is None:
+            continue
+        heads = [ask(lens, "attention.writes", layer=0, head=h, query=place, count=every, **side) for h in range(4)]
+        direct = sum(direct_of(head, 5) for head in heads)
+        assert direct + of_bias(way, branch, layer.output.bias) == pytest.approx(parts[f"blocks.0.{branch}"], abs=1e-4)
+        if branch == "attention":
+            assert direct == pytest.approx(told.arrays["heads"][0].sum(), abs=1e-4)
+    if not lens.config.has_experts(0):
+        neurons = [ask(lens, "neuron", layer=0, index=i, position=place, count=every) for i in range(lens.config.d_ff)]
+        direct = sum(direct_of(neuron, 5) for neuron in neurons)
+        bias = of_bias(way, "mlp", lens.model().blocks[0].mlp.down.bias)
+        assert direct + bias == pytest.approx(parts["blocks.0.mlp"], abs=1e-4)
+
+
+def direct_of(answer: Answer, token: int) -> float:
+    return next(one["direct"] for one in answer.value["promotes"] if one["id"] == token)
+
+
+def of_bias(way: WayOut, branch: str, bias_D: torch.Tensor | None) -> float:
+    return 0.0 if bias_D is None else float(way.carry(0, branch, bias_D.detach()[None])[0, 5])
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen3_moe"])
@@ -301,6 +318,16 @@ def test_an_output_is_written_beside_its_source(name, tmp_path) -> None:
     logprobs_V = logits_of(lens)[-1].log_softmax(-1)
     step = lens.answer("step", {"node": node, "sampling": {"seed": 3}}).value
     assert step["nodes"][0]["logprob"] == pytest.approx(float(logprobs_V[step["nodes"][0]["ids"][0]]), abs=1e-4)
+    root = lens.branches.plant("the cat sat on the mat").id
+    drawn = lens.answer("step", {"node": root, "sampling": {"seed": 3}, "count": 4}).value["nodes"]
+    request = Request(
+        prompt_ids=ids[:1], source_ids=source, sampling=SamplingSettings(seed=3, max_new_tokens=4, temperature=1.0)
+    )
+    written = complete(lens.runner, TOKENIZER, request)  # what `pellucid generate` draws
+    assert [one["ids"][0] for one in drawn] == list(written.ids)[: len(drawn)]
+    ends = lens.answer("beam", {"node": node, "beams": 2, "length": 1}).value["ends"]
+    best = logprobs_V.topk(2).indices.tolist()
+    assert [lens.tree.node(end).ids[0] for end in ends] == best
     saved = lens.trace(at_of(lens)).save(tmp_path / "trace.npz")
     np.testing.assert_array_equal(load_trace(saved)["blocks.1.cross.weights"], weights)
     assert lens.trace(at_of(lens)).save(tmp_path / "trace.svg").stat().st_size > 1000
@@ -333,11 +360,15 @@ def test_positions_are_those_of_the_layer() -> None:
 def test_what_is_not_listed_is_not_shown() -> None:
     """Deny by default: an axis that a question was never told of is refused, and so is one that nobody was told of."""
     for axis in ("attention.softcap", "norm.placement", "embedding.scaled", "attention.scale"):
-        with pytest.raises(NotShownError, match=r"not shown of models of this kind|norms stand behind"):
+        with pytest.raises(NotShownError, match="not shown of models of this kind"):
             check_shown(DECODERS["gemma2"], {name: values for name, values in EVERY.items() if name != axis})
     assert set(METHODS) == {name for part in PARTS for name in part.SHOWS}
     for config in FAMILIES.values():
         check_shown(config, EVERY)
+    for layer in (None, PoolerLayer(activation="gelu", norm=True)):  # a classifier's, ModernBERT's
+        check_shown(replace(ENCODERS["bert"], pooler=PoolerConfig(layer=layer, labels=("good", "bad"))), EVERY)
+    with pytest.raises(NotShownError, match=r"in two streams(.|\n)*its drawing"):
+        check_shown(preset("xlnet-base"), EVERY)
 
 
 def test_heads_that_a_model_does_not_have_are_refused() -> None:

@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from plain_exit import read_parts, stream_size
 from torch import nn
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import At
 from pellucid.lens.logit_lens import METHODS, OPERATIONS_PER_ANSWER, count_affordable
-from pellucid.lens.readout import read_parts, stream_size
 
 AT = At(node=0)
 TEXT = "abcabd"

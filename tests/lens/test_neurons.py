@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from plain_exit import read_parts, stream_size
 
 from pellucid.errors import RequestError
 from pellucid.lens.answer import At
 from pellucid.lens.neurons import METHODS
-from pellucid.lens.readout import read_parts, read_rows, stream_size
+from pellucid.lens.readout import read_rows
 
 AT = At(node=0)
 LAYER = 1  # the last of the fixture's models: between it and the exit lies only the final norm

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from lens_families import FAMILIES
+from lens_families import CLASSIFIER, FAMILIES
 from scrambled import scrambled
 
 from pellucid.errors import ContextError, RequestError
@@ -240,7 +240,7 @@ def test_the_guide_names_every_array() -> None:
     for row in guide.split("## The arrays")[1].split("## The checks")[0].splitlines():
         names = re.findall(r"`([\w.]+)`", row.split("|")[1]) if row.startswith("| `") else []
         told |= {name if name[0] != "." else names[0].rpartition(".")[0] + name for name in names}
-    shapes = [array_shapes(config, 3, num_source=4) for config in (*OURS.values(), *FAMILIES.values())]
+    shapes = [array_shapes(config, 3, num_source=4) for config in (*OURS.values(), *FAMILIES.values(), CLASSIFIER)]
     known = {name.replace(".0.", ".i.") for found in shapes for name in found if not re.search(r"\.[1-9]\.", name)}
     of_source = {name for name in known if name.startswith("encoder.")}
     assert told - of_source == known - of_source

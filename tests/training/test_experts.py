@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from pellucid.data.batch import TokenRows
 from pellucid.data.objectives.causal import CausalObjective
+from pellucid.data.objectives.masked import MaskedObjective
+from pellucid.data.objectives.protocol import RowKey
+from pellucid.data.objectives.settings import MaskedSettings
+from pellucid.data.whole_words import SingleTokens
 from pellucid.model.build import build
 from pellucid.model.context import Context
 from pellucid.model.experts import Routing, balance
@@ -29,7 +34,9 @@ def test_the_balance_by_hand():
     """Four tokens, two experts: three go to the first. 2 · (3/4 · mean share of the first + 1/4 · that of the second)."""
     shares = torch.tensor([[[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]])
     chosen = torch.tensor([[[0], [0], [0], [1]]])
-    assert balance([shares], [chosen]).item() == pytest.approx(2 * (0.75 * 0.65 + 0.25 * 0.35))
+    assert balance([shares], [chosen], torch.ones(1, 4, dtype=torch.bool)).item() == pytest.approx(
+        2 * (0.75 * 0.65 + 0.25 * 0.35)
+    )
 
 
 def test_the_balance_is_that_of_transformers():
@@ -37,7 +44,38 @@ def test_the_balance_is_that_of_transformers():
     logits = [torch.randn(24, 6, generator=generator) for _ in range(3)]
     shares = [x.softmax(-1).view(2, 12, 6) for x in logits]
     chosen = [x.topk(2, dim=-1).indices for x in shares]
-    torch.testing.assert_close(balance(shares, chosen), load_balancing_loss_func(tuple(logits), 6, top_k=2))
+    for lengths in ([12, 12], [7, 10]):  # what fills up a row counts nothing
+        real_BT = torch.arange(12) < torch.tensor(lengths)[:, None]
+        wanted = load_balancing_loss_func(tuple(logits), 6, top_k=2, attention_mask=real_BT.long())
+        torch.testing.assert_close(balance(shares, chosen, real_BT), wanted)
+
+
+def test_what_fills_up_a_batch_changes_no_gradient():
+    """The same rows cut to their text, and with padding behind it, which the routers send somewhere too."""
+    trainer, key = start(1.0), RowKey(seed=0, purpose="test")
+    rows = Rows().rows(0, 16)
+    padded = dataclasses.replace(
+        rows,
+        ids_BS=torch.where(torch.arange(17) < 9, rows.ids_BS, 3),
+        weights_BS=torch.where(torch.arange(17) < 9, rows.weights_BS, 0.0),
+        lengths_B=torch.full((16,), 9),
+    )
+    grads = []
+    for one in (padded, padded.cut(8)):
+        trainer.model.zero_grad()
+        trainer._loss(trainer.objective.batch(one, key)).backward()
+        grads.append([block.mlp.router.weight.grad.clone() for block in trainer.model.blocks])
+    torch.testing.assert_close(*grads)
+
+
+def test_real_tokens_are_those_that_are_read():
+    objective = MaskedObjective(
+        settings=MaskedSettings(), mask_id=19, is_text_V=np.ones(20, bool), words=SingleTokens()
+    )
+    for lengths in ([4, 16], [16, 16]):  # whatever is hidden of them
+        rows = dataclasses.replace(Rows().rows(0, 2), lengths_B=torch.tensor(lengths))
+        batch = objective.batch(rows, RowKey(seed=0, purpose="test"))
+        assert batch.real_BT.sum(1).tolist() == lengths
 
 
 class Rows:
@@ -87,8 +125,9 @@ def routing_of(trainer: Trainer) -> Routing:
 def test_it_learns_and_the_loss_keeps_the_experts_in_use():
     """Without it the router sends most tokens to few experts; with it none stands idle."""
     alone, kept = routing_of(trained(0.0)), routing_of(trained(0.1))
-    assert kept.balance().item() < 1.1 and kept.balance().item() < alone.balance().item()
-    counts_LE = kept.counts_LE()
+    real_BT = torch.ones(16, 16, dtype=torch.bool)
+    assert kept.balance(real_BT).item() < min(1.1, alone.balance(real_BT).item())
+    counts_LE = kept.counts_LE(real_BT)
     assert counts_LE.shape == (2, 4) and counts_LE.sum(1).tolist() == [256, 256] and counts_LE.min().item() > 16
 
 

@@ -21,8 +21,8 @@ from itertools import zip_longest
 
 from rich.cells import cell_len
 
-from pellucid.cli.tables import wrap
 from pellucid.drawing.flow import Branch, Column, FlowBox, FlowChart, Repeat
+from pellucid.words.wrapping import wrap
 
 NARROWEST, WIDEST = 30, 58  # of a column
 BETWEEN = 5  # two columns

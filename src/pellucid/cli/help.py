@@ -15,9 +15,9 @@ from rich.cells import cell_len
 from pellucid.arguments import SAMPLING
 from pellucid.cli.common import SetOption
 from pellucid.cli.language import lang_option, language, words
-from pellucid.cli.tables import wrap
 from pellucid.errors import SettingsError
 from pellucid.setting_values import nearest
+from pellucid.words.wrapping import wrap
 
 EXTRA = re.compile(
     r"^(?P<help>.*?)(?:  \[(?P<extra>[^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\])?$", re.DOTALL

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pellucid.cli.tables import print_table, wrap
+from pellucid.cli.tables import print_table
+from pellucid.words.wrapping import wrap
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.lessons.contents import Lesson

@@ -17,12 +17,12 @@ from pellucid.cli.common import PLACE, print_json
 from pellucid.cli.flow_text import write_flow
 from pellucid.cli.language import words
 from pellucid.cli.screen import say
-from pellucid.cli.tables import wrap
 from pellucid.drawing.flow import FlowChart, retold, texts
 from pellucid.errors import SettingsError
 from pellucid.files import check_directory
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.diagram import draw_diagram
+from pellucid.words.wrapping import wrap
 
 WIDEST = 100  # columns, in a terminal that has more
 PIPED = 80  # columns, where there is no terminal

@@ -6,7 +6,6 @@ take two columns, as terminals show them.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
@@ -76,47 +75,3 @@ def _draw(
     for number, row in enumerate(rows):
         table.add_row(*map(cell, row), style="bold" if number in strong else None)
     open_console().print(table)
-
-
-NEVER_FIRST = frozenset("，。、；：？！）》」』】”’…%,.;:?!)]}")  # on a line: they belong to what stands before them
-NEVER_LAST = frozenset("（《「『【“‘([{")
-PIECES = re.compile(r"\s+|[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]|[^\s\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]+")
-
-
-def wrap(text: str, width: int = 100) -> str:
-    """Break lines at spaces, and Chinese between any two characters; a Chinese character takes two columns.
-
-    >>> print(wrap("one two three", 8))
-    one two
-    three
-    >>> print(wrap("用 TEXT 训练模型。", 12))
-    用 TEXT 训练
-    模型。
-    """
-    return "\n".join(_fold(line, width) for line in text.splitlines())
-
-
-def _fold(line: str, width: int) -> str:
-    from rich.cells import cell_len
-
-    lines = [""]
-    for piece in _units(line):
-        if lines[-1] and cell_len(lines[-1]) + cell_len(piece.rstrip()) > width:
-            lines[-1] = lines[-1].rstrip()
-            lines.append(piece.lstrip())
-        else:
-            lines[-1] += piece
-    return "\n".join(lines).rstrip()
-
-
-def _units(line: str) -> Iterator[str]:
-    """The units that a line break must not split: a word, or a Chinese character, with its punctuation."""
-    unit = ""
-    for piece in PIECES.findall(line):
-        keeps = piece[0] in NEVER_FIRST or (unit and unit[-1] in NEVER_LAST) or not unit.strip()
-        if unit and not keeps:
-            yield unit
-            unit = ""
-        unit += piece
-    if unit:
-        yield unit

@@ -124,6 +124,19 @@ class Batch(Columns):
     weights_BT: Tensor  # float32: how much the target counts; 0.0 where there is nothing to predict
     total_weight: Tensor  # float32, one number: of the whole update, of which this batch may be one micro-batch
 
+    @property
+    def real_BT(self) -> Tensor:
+        """Where a row is text, bool: up to its last target that counts; what stands behind it fills up the batch.
+
+        >>> batch = Batch(
+        ...     ids_BT=torch.tensor([[7, 5, 6, 0]]), targets_BT=torch.tensor([[5, 6, 0, 0]]),
+        ...     weights_BT=torch.tensor([[0.0, 1.0, 0.0, 0.0]]), total_weight=torch.tensor(1.0),
+        ... )
+        >>> batch.real_BT.tolist()
+        [[True, True, False, False]]
+        """
+        return self.weights_BT.flip(1).cumsum(1).flip(1) > 0
+
     def weights_of(self, measured: Tensor) -> Tensor:
         """How much each number of a measure counts in its mean: measures are taken at each target."""
         assert measured.shape == self.weights_BT.shape, "a measure has one number for each target"
@@ -131,7 +144,22 @@ class Batch(Columns):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FullBatch(Batch):
+    """A batch whose rows are text to their end, wherever their targets stand."""
+
+    @property
+    def real_BT(self) -> Tensor:
+        """Where a row is text, bool: everywhere."""
+        return torch.ones_like(self.weights_BT, dtype=torch.bool)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PaddedBatch(Batch):
     """A batch whose rows are of several lengths: a model that looks ahead is told where the padding begins."""
 
     lengths_B: Tensor  # int64: the ids of each row that are read; the rest is padding
+
+    @property
+    def real_BT(self) -> Tensor:
+        """Where a row is text, bool: as far as it is read."""
+        return torch.arange(self.ids_BT.size(1), device=self.ids_BT.device) < self.lengths_B[:, None]

@@ -1,6 +1,6 @@
 """Draws a flow (`drawing/flow.py`) as a picture, as SVG and PNG: boxes on the stream, branches that are added back to it.
 
-The picture is as narrow as a page on a telephone and grows downwards. Its words stay words in the SVG, so that they can be
+The picture is as narrow as a page on a telephone and grows downwards; a wide page may show it wider (`Paper`). Its words stay words in the SVG, so that they can be
 searched and copied, and any browser writes them, Chinese too, with fonts of its own.
 """
 
@@ -36,6 +36,15 @@ LOOKS: Mapping[FlowLook, Mapping[str, Any]] = {
 }
 FRAME: Mapping[str, Any] = {"facecolor": "#fafafa", "edgecolor": "#404040", "linewidth": 1.4}
 STREAM = "#404040"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paper:
+    """What a flow is drawn on, in points; `size` is that of the letters."""
+
+    width: float
+    size: float
+    stacked: bool = False  # two columns one above the other, and not side by side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +84,7 @@ class Placed:
     """A flow whose marks all have their places."""
 
     marks: tuple[Mark, ...]
+    width: float
     height: float
     size: float
 
@@ -91,7 +101,7 @@ def draw_flow(flow: FlowChart, *, fold: Fold, path_without_suffix: Path) -> list
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    placed = place(flow, fold=fold)
+    placed = place(flow, fold=fold, paper=paper_of(flow))
     fonts: Any = {"font.family": [*find_fonts(), "sans-serif"], "font.sans-serif": [FONTS[0]]}
     with rc_context({**STYLE, **fonts, "axes.grid": False, "svg.fonttype": "none"}):
         figure = Figure(figsize=(WIDTH / 72, placed.height / 72))
@@ -105,27 +115,35 @@ def draw_flow(flow: FlowChart, *, fold: Fold, path_without_suffix: Path) -> list
         return write_figure(figure, path_without_suffix)
 
 
-def place(flow: FlowChart, *, fold: Fold) -> Placed:
+def paper_of(flow: FlowChart) -> Paper:
+    """What a picture in a file is drawn on."""
+    return Paper(width=WIDTH, size=SIZE if len(flow.columns) == 1 else SMALLER)
+
+
+def place(flow: FlowChart, *, fold: Fold, paper: Paper) -> Placed:
     """Give every box, line and word of a flow its place. No library is needed for it."""
-    count = len(flow.columns)
-    pen = Pen(size=SIZE if count == 1 else SMALLER, fold=fold)
-    pen.write(flow.title, MARGIN, WIDTH - 2 * MARGIN, strong=True)
+    count, room = len(flow.columns), paper.width - 2 * MARGIN
+    pen = Pen(size=paper.size, fold=fold)
+    pen.write(flow.title, MARGIN, room, strong=True)
     pen.top += GAP
-    start, width = pen.top, (WIDTH - 2 * MARGIN - BETWEEN * (count - 1)) / count
-    bottom, end = start, (0.0, 0.0)
+    start, width = pen.top, room - BETWEEN * (count - 1) if paper.stacked else (room - BETWEEN * (count - 1)) / count
+    bottom, ends = start, ((0.0, 0.0), (0.0, 0.0))
     for number, column in enumerate(flow.columns):
-        left, pen.top = MARGIN + number * (width + BETWEEN), start
+        if paper.stacked:  # what leads from one column to the next runs on their left
+            left, pen.top = MARGIN + BETWEEN * (count - 1), bottom + number * GAP
+        else:
+            left, pen.top = MARGIN + number * (width + BETWEEN), start
         if count > 1:
             pen.write(column.title, left, width, strong=True)
-        readers, next_end = pen.column(column, left, width)
+        readers, next_ends = pen.column(column, left, width)
         for x, y in readers:
-            between = left - BETWEEN / 2
+            between, end = left - BETWEEN / 2, ends[not paper.stacked]
             pen.marks.append(Line(corners=(end, (between, end[1]), (between, y), (x, y)), end="arrow"))
-        bottom, end = max(bottom, pen.top), next_end
+        bottom, ends = max(bottom, pen.top), next_ends
     pen.top = bottom + GAP
     for note in flow.notes:
-        pen.write(note, MARGIN, WIDTH - 2 * MARGIN)
-    return Placed(marks=tuple(pen.marks), height=pen.top + MARGIN, size=pen.size)
+        pen.write(note, MARGIN, room)
+    return Placed(marks=tuple(pen.marks), width=paper.width, height=pen.top + MARGIN, size=pen.size)
 
 
 @dataclass
@@ -148,8 +166,8 @@ class Pen:
         self.marks.append(Line(corners=((x, self.top), (x, self.top + GAP)), end="arrow"))
         self.top += GAP
 
-    def column(self, column: Column, left: float, width: float) -> tuple[list[Point], Point]:
-        """A column; where arrows to the boxes that read the column beside it arrive, and where one from its end begins."""
+    def column(self, column: Column, left: float, width: float) -> tuple[list[Point], tuple[Point, Point]]:
+        """A column; where arrows to the boxes that read the column beside it arrive, and where one from its end begins, left or right."""
         readers: list[Point] = []
         self.write(column.start, left, width)
         self.top += PAD / 2
@@ -164,7 +182,8 @@ class Pen:
         self.write(column.end, left, width)
         line = self.marks[first]
         assert isinstance(line, FlowWords), "the end of a column is said"
-        return readers, (left + self.size * text_width(line.text) + PAD, top + self.size * LINE / 2)
+        middle = top + self.size * LINE / 2
+        return readers, ((left - PAD / 2, middle), (left + self.size * text_width(line.text) + PAD, middle))
 
     def box(self, box: FlowBox, left: float, width: float) -> Point:
         """A box; the point where an arrow to it arrives."""

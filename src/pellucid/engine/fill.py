@@ -5,8 +5,8 @@
     p(token | the row) at each mask = softmax(logits); the candidates are the likeliest tokens that spell text
 
 Several masks are filled together, each as if the others stayed hidden, or one by one: the one that the model is surest of
-first, then again with that token in its place. A model of two streams needs no mask token: it is asked for the place. The mask in TEXT is recognised only because it is asked for here: the text
-is cut there, and the token is placed by its id. All other text is text, whatever it spells.
+first, then again with that token in its place. A model of two streams needs no mask token: it is asked for the place. How the
+masks of a text become tokens: `masked_text`.
 
 Axes: V vocabulary · N masks.
 Source: Devlin et al. 2019 §3.1; one by one, surest first: Ghazvininejad et al. 2019 (mask-predict).
@@ -14,7 +14,6 @@ Source: Devlin et al. 2019 §3.1; one by one, surest first: Ghazvininejad et al.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,21 +23,18 @@ from numpy.typing import NDArray
 
 from pellucid.counts import counted
 from pellucid.engine.any_order import alone_in_order
+from pellucid.engine.masked_text import WITH_SPACE, WRITTEN, MaskedText, mask_name, read_masks
 from pellucid.errors import ContextError, RequestError, TokenizerError
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 from pellucid.planning.config import ModelConfig
-from pellucid.tokens.document import read_document
 from pellucid.tokens.framing import Frame
-from pellucid.tokens.roles import NAMES
 from pellucid.tokens.text_ids import text_ids
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_CANDIDATES = 1000
 TOP = 5  # candidates of a mask, where nobody says how many
-WRITTEN = ("[MASK]", "<mask>")  # how a person writes a mask
-WITH_SPACE = ("bpe", "unigram")  # kinds whose tokens hold the space before their word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +69,6 @@ class Filled:
 
     text: str
     blanks: tuple[Blank, ...]  # in the order of the text
-
-
-@dataclass(frozen=True, kw_only=True)
-class Blanks:
-    """A text cut at its masks."""
-
-    parts: tuple[str, ...]  # one more than there are masks
-    ids: tuple[int, ...]
-    places: tuple[int, ...]  # where the masks stand among the ids
 
 
 def fill(
@@ -134,70 +121,30 @@ def check_fills(config: ModelConfig) -> None:
         )
 
 
-def cut_text(text: str, mask: str | None, *names: str) -> tuple[list[str], tuple[str, ...]]:
-    """The text between its masks, and how those may be written: as `mask`, else by one of the names or the usual ones.
-
-    >>> cut_text("The [MASK] ran.", None)[0]
-    ['The ', ' ran.']
-
-    Raises RequestError for a mask that is written as nothing: it would stand everywhere.
-    """
-    if mask == "":
-        raise RequestError(
-            "a mask must be written somehow, and this one is empty",
-            found='--mask ""',
-            hint='name it as it stands in the text, for example --mask "___", or leave --mask out',
-        )
-    written = (mask,) if mask else tuple(dict.fromkeys((*names, *WRITTEN)))
-    return re.split("|".join(map(re.escape, written)), text), written
-
-
 def cut_at_masks(
     text: str, tokenizer: Tokenizer, frame: Frame, mask: str | None = None, *, stand_in: int | None = None
-) -> Blanks:
+) -> MaskedText:
     """The ids of a text with masks, and where those stand; `stand_in`: what stands there where there is no mask token.
 
     Raises TokenizerError for a tokenizer without a mask token, RequestError for a text without a mask.
     """
-    mask_id = tokenizer.roles.first("mask")
-    mask_id = stand_in if mask_id is None else mask_id
-    if mask_id is None:
+    if stand_in is None and tokenizer.roles.first("mask") is None:
         raise TokenizerError(
             "this tokenizer has no mask token",
             found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role mask",
             hint="a model that fills blanks has learned one: give a model that was trained with --set objective=masked",
         )
-    added = tokenizer.vocabulary.added if stand_in is None else {}
-    name = next((name for name, token_id in added.items() if token_id == mask_id), "[MASK]")
-    parts, written = cut_text(text, mask, name, *NAMES["mask"])
-    if len(parts) == 1:
+    found = read_masks(text, tokenizer, frame, mask, stand_in=stand_in)
+    if not found.places:
+        written = mask or mask_name(tokenizer) or WRITTEN[0]
         raise RequestError(
-            "the text has no mask", found=f"no {written[0]}", hint=f'write one: "The {written[0]} is in the box."'
+            "the text has no mask", found=f"no {written}", hint=f'write one: "The {written} is in the box."'
         )
-    ids, places = list(frame.before), list[int]()
-    takes_left, takes_right = _spaces_taken(tokenizer, name)
-    for number, part in enumerate(parts):
-        if number:
-            places.append(len(ids))
-            ids.append(mask_id)
-            part = part.lstrip() if takes_right else part
-        last = number == len(parts) - 1
-        ids += tokenizer.encode(part if last or not takes_left else part.rstrip()).ids
-    return Blanks(parts=tuple(parts), ids=(*ids, *frame.after), places=tuple(places))
-
-
-def _spaces_taken(tokenizer: Tokenizer, name: str) -> tuple[bool, bool]:
-    """Whether the mask token takes the spaces on its left, and on its right, for its own.
-
-    A file may say so; else where words are tokens with their space, the mask stands for both.
-    """
-    entries = read_document(tokenizer.json).get("added_tokens")
-    entry: Mapping[str, object] = next((entry for entry in entries or () if entry.get("content") == name), {})
-    return bool(entry.get("lstrip")) or tokenizer.kind in WITH_SPACE, bool(entry.get("rstrip"))
+    return found
 
 
 def _one_by_one(
-    model: Decoder, tokenizer: Tokenizer, blanks: Blanks, is_text_V: NDArray[np.bool_], top: int
+    model: Decoder, tokenizer: Tokenizer, blanks: MaskedText, is_text_V: NDArray[np.bool_], top: int
 ) -> list[tuple[tuple[BlankToken, ...], int]]:
     """Fill the mask that the model is surest of, and ask again for the rest: the candidates of each, and its turn."""
     found: dict[int, tuple[tuple[BlankToken, ...], int]] = {}

@@ -3,6 +3,7 @@
 a causal model                       <bos>, as before a prompt
 an encoder that was trained here     <bos> and <eos>, as around documents, or <cls> and <sep>, as around pairs
 an encoder from elsewhere            what its tokenizer's file says: [CLS] and [SEP]
+an encoder beside a decoder          <bos> and <eos>, where the tokenizer has them, as around a source
 """
 
 from __future__ import annotations
@@ -18,17 +19,24 @@ from pellucid.untrusted import Table
 
 def frame_of(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Frame:
     """The tokens around a text for this model. Raises TokenizerError for a file that does not say them clearly."""
-    start, end = tokenizer.bos_id, tokenizer.eos_id
-    before = () if start is None else (start,)
+    around = frame_of_source(tokenizer)
+    if checkpoint.config.encoder is not None:
+        return around
     if checkpoint.config.causal:
-        return Frame(before)
+        return Frame(around.before)
     learned = Table(checkpoint.info, str(checkpoint.directory / INFO)).table("objective", None)
     if learned is None:
         return frame_of_file(tokenizer)
     cls_id, sep_id = tokenizer.roles.first("cls"), tokenizer.roles.first("sep")
     if learned.get("kind") == "next_sentence" and cls_id is not None and sep_id is not None:
         return Frame((cls_id,), (sep_id,))
-    return Frame(before, () if end is None or end == start else (end,))
+    return Frame(around.before, () if around.after == around.before else around.after)
+
+
+def frame_of_source(tokenizer: Tokenizer) -> Frame:
+    """The tokens around what an encoder reads beside a decoder."""
+    start, end = tokenizer.bos_id, tokenizer.eos_id
+    return Frame(() if start is None else (start,), () if end is None else (end,))
 
 
 def check_one_text(config: ModelConfig) -> None:

@@ -16,14 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pellucid.counts import counted
-from pellucid.engine.fill import Blank, Filled, FilledSpan, cut_text, joined
+from pellucid.engine.fill import Blank, Filled, FilledSpan, joined
+from pellucid.engine.framing import frame_of_source
 from pellucid.engine.generate import complete, sides
+from pellucid.engine.masked_text import WRITTEN, read_gaps
 from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.step import Completion
-from pellucid.errors import RequestError, TokenizerError
+from pellucid.errors import RequestError
 from pellucid.tokens.tokenizer import Tokenizer
 
 
@@ -35,42 +36,17 @@ def infill(runner: Runner, tokenizer: Tokenizer, text: str, *, mask: str | None)
     Raises TokenizerError for a tokenizer with too few sentinels, RequestError for a text without a gap, ContextError for a
     text that is too long.
     """
-    parts, names = cut_text(text, mask)
-    if len(parts) == 1:
-        raise RequestError(
-            "the text has no mask", found=f"no {names[0]}", hint=f'write one: "The {names[0]} is in the box."'
-        )
-    sentinels = _sentinels(tokenizer, len(parts) - 1)
-    source_ids = _source(parts, sentinels, tokenizer)
-    prompt_ids, source = sides(runner.config, tokenizer, source_ids)
+    cut, name = read_gaps(text, tokenizer, frame_of_source(tokenizer), mask), mask or WRITTEN[0]
+    if not cut.places:
+        raise RequestError("the text has no mask", found=f"no {name}", hint=f'write one: "The {name} is in the box."')
+    sentinels = tokenizer.roles["sentinel"][: len(cut.parts)]
+    prompt_ids, source = sides(runner.config, tokenizer, cut.ids)
     request = Request(prompt_ids=prompt_ids, source_ids=source, sampling=SamplingSettings(temperature=0))
     spans = read_spans(complete(runner, tokenizer, request), sentinels, tokenizer)
-    blanks = tuple(Blank(candidates=(spans[i],) if i in spans else (), turn=i) for i in range(len(parts) - 1))
-    kept = [f" {names[0]}" if part.endswith(" ") else names[0] for part in parts]  # where nothing was written
+    blanks = tuple(Blank(candidates=(spans[i],) if i in spans else (), turn=i) for i in range(len(cut.places)))
+    kept = [f" {name}" if part.endswith(" ") else name for part in cut.parts]  # where nothing was written
     filling = [blank.candidates[0].text if blank.candidates else kept[blank.turn] for blank in blanks]
-    return Filled(text=joined(parts, filling, tokenizer), blanks=blanks)
-
-
-def _sentinels(tokenizer: Tokenizer, num_masks: int) -> Sequence[int]:
-    """The sentinels that stand for the masks, and the one after them where there is one.
-
-    Raises TokenizerError where there are none, or too few.
-    """
-    sentinels = tokenizer.roles.get("sentinel", ())
-    if not sentinels:
-        raise TokenizerError(
-            "this model has no tokens that stand for a gap (sentinels), so it has not learned to fill one",
-            found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role sentinel",
-            hint="try pellucid generate, which writes about a whole text, or train a model with --set objective=spans"
-            " --set tokenizer.specials=sentinels",
-        )
-    if len(sentinels) < num_masks:
-        raise TokenizerError(
-            "each mask needs a sentinel of its own",
-            found=f"{counted(num_masks, 'mask')}, {counted(len(sentinels), 'sentinel')}",
-            hint="fill fewer masks at a time",
-        )
-    return sentinels[: num_masks + 1]
+    return Filled(text=joined(cut.parts, filling, tokenizer), blanks=blanks)
 
 
 def read_spans(written: Completion, sentinels: Sequence[int], tokenizer: Tokenizer) -> dict[int, FilledSpan]:
@@ -98,11 +74,3 @@ def read_spans(written: Completion, sentinels: Sequence[int], tokenizer: Tokeniz
 def _spelled(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     """The text of some tokens with the space before it, which decoding would leave out at the beginning of a text."""
     return tokenizer.decode_bytes(ids).decode("utf-8", errors="replace")
-
-
-def _source(parts: Sequence[str], sentinels: Sequence[int], tokenizer: Tokenizer) -> list[int]:
-    """The ids of the text with a sentinel in each gap, as in training: <bos> and <eos> around it, where there are any."""
-    ids = tokenizer.encode_prompt(parts[0].rstrip(" "))
-    for part, sentinel in zip(parts[1:], sentinels, strict=False):
-        ids += [sentinel, *tokenizer.encode(part if part is parts[-1] else part.rstrip(" ")).ids]
-    return ids if tokenizer.eos_id is None else [*ids, tokenizer.eos_id]

@@ -25,12 +25,12 @@ def record(lens: LensState, *, at: At) -> Answer:
 def cache_checks(lens: LensState, at: At) -> list[Check]:
     """Check that the engine, with its KV cache, gives the same logits as the recording, which used no cache.
 
-    Empty when the engine cannot read it: another checkpoint, a bidirectional model, one with a source, a text that would
-    take too long.
+    Empty when the engine cannot read it: another checkpoint, a bidirectional model, one with a source or without scores,
+    a text that would take too long.
     """
     trace, ids = lens.trace(at), lens.ids(at.node)
     work = len(ids) * trace.header["model"]["parameters"]
-    uncached = not lens.config.causal or lens.config.encoder is not None
+    uncached = not (lens.config.causal and lens.config.head.tokens) or lens.config.encoder is not None
     if at.checkpoint not in (None, lens.models.step) or uncached or work > MOST_READING:
         return []
     recorded_V = trace["logits"][-1]

@@ -30,9 +30,10 @@ import torch
 from pellucid.errors import NotShownError, RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_choice, check_index
-from pellucid.lens.readout import both_ends, branch_size, pass_norm, read_parts, stream_size
-from pellucid.lens.shows import EVERY, STRAIGHT
+from pellucid.lens.readout import both_ends, way_at
+from pellucid.lens.shows import EVERY, SCORED
 from pellucid.lens.state import LensState
+from pellucid.lens.way_out import Branch
 from pellucid.model.attention import Attention
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
@@ -109,25 +110,21 @@ def writes_of(
     """Direct logit attribution of a head at one position: the tokens that its output raises and lowers (`readout`).
 
     `direct` is what the head's output adds to the token's logit at that position directly. Its effect through later
-    layers is *not* included. Where a norm stands behind attention, the output passes it first, divided by the size of all
-    that this attention wrote there (`branch_size`; None: no norm).
+    layers is *not* included. What stands on the way out is held as it was in the pass (`way_out`); `size` is what the last
+    norm divides by, `branch_size` what a norm behind attention does (None: no norm).
     """
     if side == "encoder":
         raise NotShownError(
             "the encoder's stream is read by no head", found=f"side={side}", hint="the heads of the decoder are shown"
         )
-    model, trace = lens.model(at.checkpoint), lens.trace(at)
     part = HeadRecord.of(lens, at=at, layer=layer, head=head, side=side)
     check_index("query", query, len(part.q_TK))
-    finished_TD = trace.arrays[f"blocks.{model.config.n_layers - 1}.output"]
-    size = float(stream_size(model, finished_TD[query : query + 1])[0])
-    block = model.blocks[layer]
-    norm = block.attention_output_norm if side == "self" else block.cross_output_norm
-    branch_D = trace.arrays[f"{path_of(model.config, layer, side)}.output"][query]
-    written_1D = pass_norm(norm, branch_D, (part.output_DK @ part.mix_TK[query])[None])
-    scores_V = read_parts(model, written_1D)[0]
-    value = {**both_ends(lens, scores_V, 1 / size, count), "size": size, "branch_size": branch_size(norm, branch_D)}
-    return Answer(value=value)
+    branch: Branch = "cross" if side == "cross" else "attention"
+    way = way_at(lens, at, query)
+    written_1D = torch.tensor(part.output_DK @ part.mix_TK[query])[None]
+    scores_V = way.carry(layer, branch, written_1D)[0] * way.size
+    sizes = {"size": way.size, "branch_size": way.branch_size(layer, branch)}
+    return Answer(value={**both_ends(lens, scores_V, 1 / way.size, count), **sizes})
 
 
 def cell_of(lens: LensState, *, at: At, layer: int, head: int, query: int, key: int, side: Side = "self") -> Answer:
@@ -345,4 +342,4 @@ METHODS = {
     "attention.writes": writes_of,
     "attention.cell": cell_of,
 }
-SHOWS = {**dict.fromkeys(METHODS, EVERY), "attention.writes": STRAIGHT}
+SHOWS = {**dict.fromkeys(METHODS, EVERY), "attention.writes": SCORED}

@@ -6,10 +6,9 @@
 
 `f` is a `Target`: log p of a token, or its lead over another. `x` are the embeddings of the text's tokens. The integral
 is computed by Gauss-Legendre quadrature; its error against f(x) - f(b) is reported as the gap. (It is large
-where a token goes to other experts along the line: there f leaps.) For the contributions
-(direct logit attribution) the divisors of the norms on the way are held constant, so the way is linear and the sum exact.
-Mostly there is one norm on it, behind the last block. Where norms stand behind branches, or behind the sums, the way from a
-part to the head leads through those as well. Contributions do *not* say what a part would do if another were missing (see `interventions` for that).
+where a token goes to other experts along the line: there f leaps.) For the contributions (direct logit attribution) all that
+bends the way out is held as it was (`way_out`), so the way is linear and the sum exact. Contributions do *not* say what a part
+would do if another were missing (see `interventions` for that).
 
 Axes: B batch · T positions · D width · L layers · H query heads · K head width.
 Source: Sundararajan et al. 2017 (integrated gradients); Shrikumar et al. 2016 (gradient x input); Elhage et al. 2021
@@ -24,16 +23,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.errors import RequestError
 from pellucid.lens.interventions import Target, afford, asked_of, row
-from pellucid.model.attention import Attention
-from pellucid.model.block import JOIN, Block
+from pellucid.lens.way_out import Walk, WayOut, norm_steps
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
-from pellucid.model.norm import RmsNorm, present
 from pellucid.model.protocol import Model
 from pellucid.model.recording import record
 
@@ -130,7 +127,8 @@ def _read(model: Model, x_BTD: Tensor, ids: Sequence[int], target: Target) -> Te
 class Contributions:
     """What each part adds to the target's logit (or to its lead) at the last position, and the total."""
 
-    parts: dict[str, float]  # "embed", "position", "blocks.0.attention", "blocks.0.mlp", …, "final_norm" (biases)
+    # "embed", "position", "blocks.0.attention", "blocks.0.mlp", …; then biases alone: "final_norm", "transform", "head"
+    parts: dict[str, float]
     heads_LH: Tensor  # the attention parts again, by head (biases left out)
     total: float  # the logit itself, or the lead, as the model gave it
 
@@ -141,105 +139,55 @@ class Contributions:
 
 
 def contributions(model: Decoder, ids: Sequence[int], target: Target, *, reads: Model | None = None) -> Contributions:
-    """Direct logit attribution: each sub-layer's output, through the norms on its way and the head, on the target.
+    """Direct logit attribution: each sub-layer's output on its way to the target's score (`way_out`).
 
-    `reads` is the model as it is asked, as above. The model has no layer before its head and no soft cap (`shows.SUMS`).
+    `reads` is the model as it is asked, as above.
     """
     asked = reads or model
     with inference():
         taps = record(asked, row(model, ids), last_only=True)
-    hidden = asked_of(asked)
-    place = len(ids) - 1 if hidden is None else hidden
-    logits_V = taps["logits"][0, -1 if hidden is None else hidden]
-    way = Way(taps, place, _lead(model.head_weight.detach(), target) * model.head.scale)
-    parts, heads = way.back(model)
-    if model.head.bias is not None:
-        parts["head"] = float(_lead(model.head.bias.detach(), target))
-    return Contributions(parts=parts, heads_LH=heads, total=float(_lead(logits_V, target)))
+        hidden = asked_of(asked)
+        place = len(ids) - 1 if hidden is None else hidden
+        way = WayOut(model, lambda name: taps[name][0, place].double().cpu())
+        parts, heads_LH = _parts(way, taps, place, *_direction(way, target))
+    logits_V = taps["logits"][0, -1 if hidden is None else hidden].double()
+    total = logits_V[target.id] - (0.0 if target.against is None else logits_V[target.against])
+    return Contributions(parts=parts, heads_LH=heads_LH, total=float(total))
 
 
-class Way:
-    """The way from the head back to the parts: the direction on which what stands at a place of the way is projected.
-
-    Every norm that is passed turns the direction; what its bias adds is counted for itself.
-    """
-
-    def __init__(self, taps: Mapping[str, Tensor], place: int, direction_D: Tensor) -> None:
-        """`direction_D`: the head's row of the target, float64."""
-        self.taps, self.place, self.direction_D, self.constant = taps, place, direction_D, 0.0
-
-    def back(self, model: Decoder) -> tuple[dict[str, float], Tensor]:
-        """What each part adds, in the order of computation, and each head of a layer's own attention, [L, H]."""
-        last = len(model.blocks) - 1
-        self._pass(model.final_norm, self._at(f"blocks.{last}.output"))
-        found: list[tuple[str, float]] = []
-        heads = []
-        for layer in range(last, -1, -1):
-            block, path = model.blocks[layer], f"blocks.{layer}"
-            found.append((f"{path}.mlp", self._branch(block, path, "mlp")))
-            if block.cross is not None:
-                found.append((f"{path}.cross", self._branch(block, path, "cross")))
-            found.append((f"{path}.attention", self._branch(block, path, "attention")))
-            heads.append(self._heads(block.attention, path))
-        self._pass(model.embed_norm, torch.stack([*map(self._at, self._added())]).sum(0))
-        found += [(name, self._seen(name)) for name in reversed(self._added())]
-        parts = {"embed": 0.0, "position": 0.0, **dict(reversed(found)), "final_norm": self.constant}
-        return parts, torch.stack(heads[::-1])
-
-    def _added(self) -> list[str]:
-        """What is added up before the first block."""
-        return [name for name in ("embed", "position", "segment") if name in self.taps]
-
-    def _branch(self, block: Block, path: str, name: str) -> float:
-        """What one branch adds; afterwards the way has passed its sum."""
-        before = {"attention": None, "cross": "middle", "mlp": "middle" if block.cross is None else "looked"}[name]
-        norm = getattr(block, f"{name}_output_norm")
-        output = f"{path}.{name}.output"
-        self.through_D = self.direction_D
-        if block.join is JOIN["after"]:
-            entered_D = self._at(f"{path}.{before}") if before else self._input(path)
-            self._pass(norm, entered_D + self._at(output))
-            self.through_D = self.direction_D
-        elif block.join is JOIN["around"]:
-            self.through_D, constant = through_norm(norm, self._at(output), self.direction_D)
-            return float(self._at(output) @ self.through_D) + constant
-        return float(self._at(output) @ self.through_D)
-
-    def _heads(self, attention: Attention, path: str) -> Tensor:
-        """What the heads add, each for itself, on the way that the branch has just taken; biases are left out."""
-        read_N = attention.output.weight.detach().double().T @ self.through_D
-        mix_HK = self.taps[f"{path}.attention.mix"][0, :, self.place].double()
-        return (mix_HK * read_N.view(len(mix_HK), -1)).sum(-1)
-
-    def _input(self, path: str) -> Tensor:
-        layer = int(path.rpartition(".")[2])
-        return self._at("input" if layer == 0 else f"blocks.{layer - 1}.output")
-
-    def _pass(self, norm: nn.Module, entered_D: Tensor) -> None:
-        if not isinstance(norm, nn.Identity):
-            self.direction_D, constant = through_norm(norm, entered_D, self.direction_D)
-            self.constant += constant
-
-    def _seen(self, name: str) -> float:
-        return float(self._at(name) @ self.direction_D)
-
-    def _at(self, name: str) -> Tensor:
-        return self.taps[name][0, self.place].double()
+def _direction(way: WayOut, target: Target) -> tuple[Tensor, float]:
+    """What the stream is projected on before the head, and the share of the head's bias: of a token, or of its lead."""
+    row_D, bias = way.row(target.id)
+    if target.against is None:
+        return row_D, bias
+    other_D, other_bias = way.row(target.against)
+    return row_D - other_D, bias - other_bias
 
 
-def _lead(x_VN: Tensor, target: Target) -> Tensor:
-    """A token's row, or the difference of the two tokens' rows."""
-    row_N = x_VN[target.id].double()
-    return row_N if target.against is None else row_N - x_VN[target.against].double()
-
-
-def through_norm(norm: nn.Module, entered_D: Tensor, direction_D: Tensor) -> tuple[Tensor, float]:
-    """The direction to project on before a norm, when its divisor is constant, and the share of the norm's bias."""
-    found = present(norm)
-    if isinstance(found, RmsNorm):
-        scaled_D = found.scale().detach().double() * direction_D
-        return scaled_D / (entered_D.square().mean() + found.eps).sqrt(), 0.0
-    scaled_D = found.weight.detach().double() * direction_D
-    constant = 0.0 if found.bias is None else float(found.bias.detach().double() @ direction_D)
-    # LayerNorm subtracts the mean first; subtracting it from the direction instead gives the same product.
-    return (scaled_D - scaled_D.mean()) / (entered_D.var(unbiased=False) + found.eps).sqrt(), constant
+def _parts(
+    way: WayOut, taps: Mapping[str, Tensor], place: int, direction_D: Tensor, bias: float
+) -> tuple[dict[str, float], Tensor]:
+    """What each part adds, in the order of computation, and each head of a layer's own attention, [L, H]."""
+    model, walk = way.model, Walk(direction_D)
+    transform = walk.back(way.before_head)
+    norms = walk.back(way.last)
+    found: list[tuple[str, float]] = []
+    heads: list[Tensor] = []
+    for layer, branch in reversed(way.branches):
+        path = f"blocks.{layer}.{branch}"
+        own, joint = way.steps(layer, branch)
+        norms += walk.back(joint)
+        aside = walk.aside()
+        biases = aside.back(own)
+        found.append((path, float(way.at(f"{path}.output") @ aside.direction_D) + biases))
+        if branch == "attention":
+            mix_HK = taps[f"{path}.mix"][0, :, place].double().cpu()
+            read_N = model.blocks[layer].attention.output.weight.detach().double().cpu().T @ aside.direction_D
+            heads.append((mix_HK * read_N.view(len(mix_HK), -1)).sum(-1))
+    added = [name for name in ("embed", "position", "segment") if name in taps]  # before the first block
+    norms += walk.back(norm_steps(model.embed_norm, torch.stack([way.at(name) for name in added]).sum(0)))
+    found += [(name, float(way.at(name) @ walk.direction_D)) for name in reversed(added)]
+    parts = {"embed": 0.0, "position": 0.0, **dict(reversed(found)), "final_norm": norms}
+    parts |= {"transform": transform} if way.before_head else {}
+    parts |= {"head": bias} if model.head.bias is not None else {}
+    return parts, torch.stack(heads[::-1])

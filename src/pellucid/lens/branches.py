@@ -25,13 +25,12 @@ from pellucid.engine.sampling.sampler import Sampler, build_sampler, log_probabi
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import ContextError, CorruptFileError, RequestError
-from pellucid.lens.given import give
+from pellucid.lens.given import PromptReader
 from pellucid.lens.logits_cache import LogitRows, LogitsCache
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.tree import Node, Tree, parse
 from pellucid.settings import Layer, resolve
 from pellucid.tokens.prompt import Prompt
-from pellucid.tokens.tokenizer import Tokenizer
 
 NUM_SAMPLERS = 16  # kept because a sampler with mirostat remembers how surprising its choices were
 
@@ -47,9 +46,9 @@ class Branches:
     `step` and `choose` return the new nodes; the tree's current node is the last of them.
     """
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer, rows: LogitRows | None = None) -> None:
-        """`rows` computes the logits after some ids; by default the runner does."""
-        self.runner, self.tokenizer = runner, tokenizer
+    def __init__(self, runner: Runner, reads: PromptReader, rows: LogitRows | None = None) -> None:
+        """`reads` makes ids of prompts; `rows` computes the logits after some ids: by default the runner does."""
+        self.runner, self.reads, self.tokenizer = runner, reads, reads.tokenizer
         self.tree, self.rows = Tree(), rows or LogitsCache(runner)
         self.name = secrets.token_hex(8)  # which tree this is: what a browser keeps of another is not about this one
         self.start: int | None = None  # the text that the lens was opened with: where a new page begins
@@ -61,7 +60,7 @@ class Branches:
         A bidirectional model takes a prompt too: it can be looked at, but not continued. A model with an encoder reads
         the prompt as its source, and begins to write.
         """
-        ids = give(prompt, self.tokenizer, self.runner.config)
+        ids = self.reads.give(prompt)
         check_known(self.runner.config, ids)
         context_length = self.runner.config.context_length
         length = len(ids) - self._writes
@@ -159,8 +158,10 @@ class Branches:
 
     def search(self, node: int, settings: BeamSettings) -> list[Node]:
         """Beam search from a node: the last nodes of the texts that it finds, the best first."""
-        ids, ends = self.tree.text_ids(node), []
-        for found in search(self.runner, self.tokenizer, ids, settings):
+        ends = []
+        for found in search(
+            self.runner, self.tokenizer, self.ids(node), settings, source_ids=self.source(node) or None
+        ):
             steps, last = found.completion, self.tree.node(node)
             for token_id, logprob in zip(steps.ids, steps.logprobs, strict=True):
                 known = self.tree.child(last.id, token_id)
@@ -198,7 +199,7 @@ class Branches:
             raise CorruptFileError("these branches belong to another model", found=found, where=where)
         for node in tree.nodes:
             check_known(self.runner.config, node.ids)
-            if node.text is not None and give(node.text, self.tokenizer, self.runner.config) != node.ids:
+            if node.text is not None and self.reads.give(node.text) != node.ids:
                 raise CorruptFileError(
                     "the ids of a prompt are not those of its text", found=f"node {node.id}", where=where
                 )

@@ -13,7 +13,7 @@ from pellucid.errors import CorruptFileError, RequestError
 from pellucid.lens.answer import Answer
 from pellucid.lens.branches import Branches, describe_node, describe_tree, read_sampling
 from pellucid.lens.interventions import afford
-from pellucid.lens.shows import ALONE, NEXT
+from pellucid.lens.shows import NEXT
 from pellucid.lens.state import LensState
 from pellucid.lens.token_display import chips_of
 from pellucid.lens.tree import Node, dump
@@ -108,4 +108,4 @@ METHODS = {
     "branches.save": save,
     "branches.load": load,
 }
-SHOWS = {**dict.fromkeys(METHODS, None), "step": NEXT, "choose": NEXT, "beam": ALONE}
+SHOWS = {**dict.fromkeys(METHODS, None), "step": NEXT, "choose": NEXT, "beam": NEXT}

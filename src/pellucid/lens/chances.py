@@ -26,7 +26,7 @@ from pellucid.engine.sampling.stage import History
 from pellucid.keyed_random import uniform
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import read_sampling
-from pellucid.lens.shows import EVERY
+from pellucid.lens.shows import SCORED
 from pellucid.lens.state import LensState
 
 NUM_CANDIDATES = 24
@@ -102,4 +102,4 @@ def draw_many(seed: int, position: int, count: int) -> np.ndarray:
 
 
 METHODS = {"logits": logits, "chances": chances, "draws": draws}
-SHOWS = dict.fromkeys(METHODS, EVERY)
+SHOWS = dict.fromkeys(METHODS, SCORED)

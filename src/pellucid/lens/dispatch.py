@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from pellucid import __version__
+from pellucid.engine.masked_text import mask_name
 from pellucid.engine.sampling.orders import STAGES
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
@@ -29,6 +30,7 @@ from pellucid.lens import (
     branching,
     card,
     chances,
+    diagram,
     embedding_map,
     experts,
     logit_lens,
@@ -44,7 +46,6 @@ from pellucid.lens import (
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import describe_tree
 from pellucid.lens.fields import Method, read_fields
-from pellucid.lens.given import mask_name
 from pellucid.lens.lessons import ask as lessons
 from pellucid.lens.models import Models, open_models
 from pellucid.lens.page import export
@@ -60,6 +61,7 @@ PARTS = (
     arrays,
     tokens,
     card,
+    diagram,
     replay,
     vocabulary,
     branching,

@@ -94,5 +94,5 @@ class TraceHeader(TypedDict):
     next: list[LikelyToken]  # the likeliest first; none where nothing is predicted
     predicts: Literal["next", "hidden"]  # what follows a token, or a token that is hidden in the row
     predicted: int | None  # the position whose prediction `next` is; None: no token is hidden
-    logits_from: int  # the first position whose logits were kept
+    logits_from: int  # the first position whose logits were kept; as many as there are where none were
     checks: list[Check]

@@ -121,7 +121,7 @@ def occlude(model: Model, ids: Sequence[int], target: Target, replacement: int |
     rows, first = torch.tensor(variants, device=model.device), 0 if asked is None else asked
     earlier = model.moved(-1) if isinstance(model, SourceReader) and replacement is None else model
     for reads, places in ((earlier, slice(0, first)), (model, slice(first + (asked is not None), num_ids))):
-        # LogitRows in slices, so that a long text does not need T² positions at once.
+        # Rows in slices, so that a long text does not need T² positions at once.
         parts = rows[places].split(max(1, 4096 // num_ids)) if len(rows[places]) else ()
         after = [target.read(predict(reads, part)) for part in parts]
         effects_T[places] = torch.cat([*after, before[:0]]) - before

@@ -26,7 +26,7 @@ from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.readout import read_rows
 from pellucid.lens.record import record_trace
-from pellucid.lens.shows import EVERY
+from pellucid.lens.shows import SCORED
 from pellucid.lens.state import LensState
 from pellucid.lens.trace import Trace
 from pellucid.model.decoder import Decoder
@@ -92,7 +92,7 @@ def apart_of(lens: LensState, *, at: At, text: str, position: int, other_positio
     Arrays, [R] each: cosine, distance (Euclidean), norm and other_norm.
     """
     model = lens.model(at.checkpoint)
-    other_ids = tuple(lens.tokenizer.encode(text).ids)
+    other_ids = lens.reads.read(text).bare_ids
     if not other_ids:
         raise RequestError("the second sentence has no token", found=repr(text), hint="type at least one word")
     other = record_trace(model, lens.tokenizer, other_ids, source=lens.source(at.node))
@@ -194,4 +194,4 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 METHODS = {"logit_lens": readings_of, "logit_lens.cell": cell_of, "logit_lens.apart": apart_of}
-SHOWS = dict.fromkeys(METHODS, EVERY)
+SHOWS = dict.fromkeys(METHODS, SCORED)

@@ -3,12 +3,12 @@
     asked for the row after      a b c d e
     a sequence kept holds        a b c x         its first three positions are reused (grey), d and e are computed
 
-LogitRows of logits are cached too: a second request reads nothing and reports the cost of the first. A runner whose bits
+Rows of logits are cached too: a second request reads nothing and reports the cost of the first. A runner whose bits
 depend on the ids alone (the compiled loops) may reuse any shared beginning. In torch the order of a sum depends on how
 many ids are read at once. So torch always reads a prompt whole and the rest token by token, as `pellucid generate`
 does; the same seed then gives the same token here and on the command line.
 
-A model that reads a source beside its text has no such cache here: its rows are read whole each time (`WholeRows`).
+A model that reads a source beside its text has a runner, and so a cache, for each source (`SourceRows`).
 
 Axes: V vocabulary.
 """
@@ -20,16 +20,13 @@ from collections import OrderedDict, abc
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from pellucid.counts import counted
 from pellucid.engine.account import ReadCost
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.runners.torch_runner import with_source
 from pellucid.errors import ContextError
-from pellucid.lens.reader import SourceReader
-from pellucid.model.decoder import Decoder
-from pellucid.model.device import inference
 
 NUM_SEQUENCES = 4  # caches kept: one for each branch that somebody is likely to be on
 NUM_ROWS = 64  # rows of logits kept: at 50,000 tokens 13 MB
@@ -42,26 +39,6 @@ class LogitRows(Protocol):
     def after(self, ids: abc.Sequence[int], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
         """The logits after the last of these ids, [V], of which the first `num_prompt` are a prompt."""
         ...
-
-
-class WholeRows:
-    """The logits of a model with an encoder: source and text are read anew for every row, without a cache.
-
-    Of the prompt all ids but the last are the source; with the last the decoder begins.
-    """
-
-    def __init__(self, model: Decoder, name: str) -> None:
-        """`name`: of the runner, as an account tells it."""
-        self.model, self.name = model, name
-
-    def after(self, ids: abc.Sequence[int], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
-        started, source = time.perf_counter(), tuple(ids[: num_prompt - 1])
-        text_BT = torch.tensor([ids[num_prompt - 1 :]], device=self.model.device)
-        with inference():
-            row_V = SourceReader(model=self.model, source=source)(text_BT, last_only=True).logits_BTV[0, -1].float()
-        seconds = time.perf_counter() - started
-        cost = ReadCost(runner=self.name, exact=False, num_reused=0, num_computed=len(ids), seconds=seconds)
-        return row_V.cpu().numpy(), cost
 
 
 class LogitsCache:
@@ -138,3 +115,23 @@ class LogitsCache:
         most = min(sequence.cache.length, len(ids) - 1)
         shared = next((place for place in range(most) if sequence.ids[place] != ids[place]), most)
         return shared if self.runner.exact or shared >= num_prompt else 0
+
+
+class SourceRows:
+    """The logits of a model with an encoder: a cache for each of the sources that were read last.
+
+    Of the prompt all ids but the last are the source; with the last the decoder begins.
+    """
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.caches: OrderedDict[tuple[int, ...], LogitsCache] = OrderedDict()
+
+    def after(self, ids: abc.Sequence[int], num_prompt: int) -> tuple[np.ndarray, ReadCost]:
+        source = tuple(ids[: num_prompt - 1])
+        if source not in self.caches:
+            self.caches[source] = LogitsCache(with_source(self.runner, source))
+            if len(self.caches) > NUM_SEQUENCES:
+                self.caches.popitem(last=False)
+        self.caches.move_to_end(source)
+        return self.caches[source].after(ids[num_prompt - 1 :], 1)

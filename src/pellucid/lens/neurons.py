@@ -5,11 +5,12 @@
     score(v)      head[v] · (norm weight ⊙ centre(column[i]))        a token's score per unit of hidden[i]
     direct(v)     hidden[i] · score(v) / size                        what it adds to that token's logit at this position
 
-Where a norm stands behind the feed-forward, a column passes it first, divided by the size of all that the feed-forward
-wrote at the position. A layer of experts has no neurons that all tokens share: `experts` tells where each token went.
+`size` is what the last norm divides by. Where other norms, a layer before the head or a soft cap stand on the way out, the
+column passes those too, each held as it was in the pass (`way_out`). A layer of experts has no neurons that all tokens share:
+`experts` tells where each token went.
 
-`size` is what the final norm divides the last residual stream by. `direct` (direct logit attribution) is exact, but it
-does *not* include the neuron's effect through later layers (ablating the neuron shows both together).
+`direct` (direct logit attribution) is exact, but it does *not* include the neuron's effect through later layers (ablating the
+neuron shows both together).
 
 Axes: T positions · D width · F feed-forward width · V vocabulary.
 Source: Geva et al. 2022, "Transformer Feed-Forward Layers Build Predictions by Promoting Concepts in the Vocabulary Space".
@@ -25,8 +26,8 @@ import torch
 from pellucid.errors import NotShownError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_choice, check_index
-from pellucid.lens.readout import both_ends, branch_size, pass_norm, read_parts, stream_size
-from pellucid.lens.shows import EVERY, STRAIGHT
+from pellucid.lens.readout import both_ends, way_at
+from pellucid.lens.shows import EVERY, SCORED
 from pellucid.lens.state import LensState
 from pellucid.model.feed_forward import dense
 from pellucid.planning.config import ModelConfig
@@ -85,15 +86,13 @@ def neuron_of(
     position = len(hidden_T) - 1 if position is None else position
     check_index("position", position, len(hidden_T))
     column_D = dense(model.blocks[layer].mlp).down.weight[:, index].detach().float().cpu().numpy()
-    norm, branch_D = model.blocks[layer].mlp_output_norm, arrays[f"blocks.{layer}.mlp.output"][position]
-    scores_V = read_parts(model, pass_norm(norm, branch_D, column_D[None]))[0]
-    finished_TD = arrays[f"blocks.{model.config.n_layers - 1}.output"]
-    size = float(stream_size(model, finished_TD[position : position + 1])[0])
+    way = way_at(lens, at, position)
+    scores_V = way.carry(layer, "mlp", torch.tensor(column_D)[None])[0] * way.size
     value = {
-        **both_ends(lens, scores_V, float(hidden_T[position]) / size, count),
+        **both_ends(lens, scores_V, float(hidden_T[position]) / way.size, count),
         "value": float(hidden_T[position]),
-        "size": size,
-        "branch_size": branch_size(norm, branch_D),
+        "size": way.size,
+        "branch_size": way.branch_size(layer, "mlp"),
         "position": position,
         "column_norm": float(np.linalg.norm(column_D)),
     }
@@ -112,4 +111,4 @@ def check_dense(config: ModelConfig, layer: int) -> None:
 
 
 METHODS = {"neurons": neurons_of, "neuron": neuron_of}
-SHOWS = {"neurons": EVERY, "neuron": STRAIGHT}
+SHOWS = {"neurons": EVERY, "neuron": SCORED}

@@ -61,7 +61,7 @@ def _draw_bars(place: Axes, header: Mapping[str, Any], fonts: Mapping[str, froze
     best = header["next"][:NUM_BARS]
     if not best:
         place.set_axis_off()
-        place.set_title("no token is hidden")
+        place.set_title("nothing is predicted here")
         return
     names = [drawable(bar["label"], bar["id"], fonts) for bar in best]
     bars = place.barh(range(len(best)), [bar["p"] for bar in best], color=PALETTE[0])

@@ -33,7 +33,7 @@ def list_questions(lens: LensState, at: At) -> Iterator[Question]:
 def _list_all(lens: LensState, at: At) -> Iterator[Question]:
     place = {"node": at.node, "checkpoint": at.checkpoint}
     last = len(lens.ids(at.node)) - 1
-    yield from [("about", {}), ("tree", {}), ("record", {"at": place}), ("labels", {})]
+    yield from [("about", {}), ("tree", {}), ("record", {"at": place}), ("labels", {}), ("diagram", {})]
     yield from _of_position(lens, place, last, last)
     for layer in range(lens.config.n_layers):
         yield from _of_layer(lens, place, layer, last)

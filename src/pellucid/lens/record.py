@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
-from pellucid.lens.given import masked_places, spell
+from pellucid.lens.given import masked_places, spell, without_spaces_at_masks
 from pellucid.lens.header import Check, LikelyToken, Origin, SourceRow, TracedModel, TraceHeader
 from pellucid.lens.shows import EVERY, check_shown, describe_axes
 from pellucid.lens.token_display import chips_of
@@ -102,20 +102,22 @@ def record_trace(
         "next": [] if place is None else likeliest(tokenizer, recording.logits_at(place)),
         "predicts": "next" if model.config.causal else "hidden",
         "predicted": place,
-        "logits_from": len(ids) - recording.shapes["logits"][0],
+        "logits_from": len(ids) - recording.num_scored,
         "checks": [_decoding_check(tokenizer, ids, told, masks=masks), *recording.checks()],
     }
     return LiveTrace(header=header, arrays=recording, page=page)
 
 
 def predicted_place(config: ModelConfig, tokenizer: Tokenizer, ids: Sequence[int]) -> int | None:
-    """The place whose logits are a prediction: the last one, or the first hidden token; None where none is hidden."""
+    """The place whose logits are a prediction: the last one, or the first hidden token; None where there is none."""
+    if not config.head.tokens:
+        return None
     return len(ids) - 1 if config.causal else next(iter(masked_places(ids, tokenizer)), None)
 
 
 def _describe_source(tokenizer: Tokenizer, source: Sequence[int]) -> SourceRow:
     row = chips_of(tokenizer, source)
-    return {"text": readable(tokenizer.decode_bytes(source)), "tokens": row["chips"], "groups": row["groups"]}
+    return {"text": readable(spell(source, tokenizer, masks=True)), "tokens": row["chips"], "groups": row["groups"]}
 
 
 def likeliest(tokenizer: Tokenizer, logits_V: np.ndarray) -> list[LikelyToken]:
@@ -206,12 +208,17 @@ class Recording(Mapping[str, np.ndarray]):
 
     def logits_at(self, place: int) -> np.ndarray:
         """The logits of one position, [V], also where those of the last position alone were kept."""
-        first = len(self.ids) - self.shapes["logits"][0]
+        first = len(self.ids) - self.num_scored
         if place >= first:
             return self["logits"][place - first]
         with inference():
             last_TD = self._stream_after(self.model.config.n_layers)
             return _numbers(read_stream(self.model, last_TD[place : place + 1])[0])
+
+    @property
+    def num_scored(self) -> int:
+        """How many positions have logits, the last ones; 0 for a model that scores no tokens."""
+        return self.shapes["logits"][0] if "logits" in self.shapes else 0
 
     @property
     def num_kept(self) -> int:
@@ -224,24 +231,28 @@ class Recording(Mapping[str, np.ndarray]):
         self._details.clear()
 
     def checks(self) -> list[Check]:
-        """Checks of the recording: attention rows sum to 1, and the last residual stream gives the logits."""
+        """Checks of the recording: attention rows sum to 1, and the last residual stream gives the logits, if there are any."""
         epsilon = torch.finfo(self.model.dtype).eps
+        rows = check("rows", self._row_error, max(1e-5, epsilon))
+        if not self.num_scored:
+            return [rows]
         with inference():
             lens_TV = read_stream(self.model, self._stream_after(self.model.config.n_layers)[-1:])
         lens_error = float((lens_TV[-1] - self._stream["logits"][-1]).abs().max())
         largest = max(1.0, float(self._stream["logits"][-1].abs().max()))
-        return [
-            check("rows", self._row_error, max(1e-5, epsilon)),
-            check("lens", lens_error, 100 * epsilon * largest),
-        ]
+        return [rows, check("lens", lens_error, 100 * epsilon * largest)]
 
     def _record(self) -> None:
         with inference():
             if self.model.encoder is not None:
                 self._memory = self.model.encode(self._row(self.source), self._context())
             x_BTD = self.model.hidden(self._row(self.ids), self._context())
-            rows_TD = x_BTD[0] if self.shapes["logits"][0] == len(self.ids) else x_BTD[0, -1:]
-            self._stream["logits"] = read_head(self.model, rows_TD, self._hear_last)
+            if self.model.pooler is not None:  # it reads the finished stream, and writes nothing into it
+                this_pass = self.model.open_pass(self._row(self.ids), self._context())
+                self.model.pooler(x_BTD, this_pass.rows, this_pass.tap)
+            if self.num_scored:
+                rows_TD = x_BTD[0] if self.num_scored == len(self.ids) else x_BTD[0, -1:]
+                self._stream["logits"] = read_head(self.model, rows_TD, self._hear_last)
 
     def _context(self) -> Context:
         return Context(core=ExplicitCore(), tap=self._hear, memory=self._memory)
@@ -338,5 +349,7 @@ def check(name: str, value: float, limit: float | None) -> Check:
 def _decoding_check(tokenizer: Tokenizer, ids: Sequence[int], text: str, *, masks: bool) -> Check:
     """Check that the tokens decode to the text: the number of differences, any for a tokenizer that may lose text."""
     data = readable(spell(ids, tokenizer, masks=masks))
+    if masks:
+        data, text = (without_spaces_at_masks(one, tokenizer) for one in (data, text))
     differing = sum(a != b for a, b in zip(data, text)) + abs(len(data) - len(text))
     return check("decoding", float(differing), 0.0 if tokenizer.exact else None)

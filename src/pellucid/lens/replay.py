@@ -12,7 +12,6 @@ from typing import Any
 from pellucid.counts import counted
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
-from pellucid.lens.given import text_at
 from pellucid.lens.shows import Shown
 from pellucid.lens.state import LensState
 from pellucid.tokens.browse import label_of, label_of_spelled
@@ -44,7 +43,7 @@ def replay(lens: LensState, *, at: At, position: int) -> Answer:
             where=counted(len(ids), "token"),
             hint="count the positions from 0",
         )
-    found = None if root.text is None else text_at(root.text, position, tokenizer, lens.config)
+    found = None if root.text is None else lens.reads.text_at(root.text, position)
     if found is None:
         return Answer({"kind": tokenizer.kind, "piece": None})
     text, place = found

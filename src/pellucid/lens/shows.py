@@ -60,9 +60,18 @@ AROUND: Axes = {
     "head.scaled": (False, True),
     "head.softcap": ANY,
 }
+# What is read off a whole row, beside the scores of tokens: it adds nothing to the stream, and no panel is about it.
+BESIDE: Axes = dict.fromkeys(
+    (
+        *("pooler.pooling", "pooler.layer", "pooler.layer.activation", "pooler.layer.bias", "pooler.layer.norm"),
+        *("pooler.pairs", "pooler.labels"),
+    ),
+    ANY,
+)
 EVERY: Axes = {
     **PLAIN,
     **AROUND,
+    **BESIDE,
     "position.kind": ("none", "learned", "sinusoidal", "rotary", "relative"),
     "position.window_theta": ANY,
     "position.skipped": ANY,
@@ -77,12 +86,10 @@ EVERY: Axes = {
     "embedding.segments": ANY,
     "embedding.norm": (False, True),
     "encoder.n_layers": ANY,
+    "head.tokens": (False, True),
 }
-# The stream is read by one product: what its parts add to a score can be told apart.
-SUMS: Axes = {axis: values for axis, values in EVERY.items() if not axis.startswith(("head.transform", "head.softcap"))}
-# And what a part writes is changed by no later norm but the last one.
-STRAIGHT: Axes = {**SUMS, "norm.placement": ("before", "around")}
-NEXT: Axes = {**EVERY, "causal": (True,)}  # it predicts what follows
+SCORED: Axes = {**EVERY, "head.tokens": (True,)}  # it scores tokens
+NEXT: Axes = {**SCORED, "causal": (True,)}  # it predicts what follows
 # And reads nothing beside its text.
 ALONE: Axes = {axis: values for axis, values in NEXT.items() if not axis.startswith("encoder")}
 
@@ -92,27 +99,27 @@ def check_shown(config: ModelConfig, shown: Shown, where: str = "") -> None:
 
     >>> from pellucid.planning.presets import preset
     >>> check_shown(preset("gemma2-2b"), EVERY)
-    >>> check_shown(preset("gemma2-2b"), SUMS, "why.contrast")
+    >>> check_shown(preset("bert-base"), NEXT, "step")
     Traceback (most recent call last):
     ...
-    pellucid.errors.NotShownError: the model bends its scores at the end: what one part adds to a score cannot be told apart
-      found: head.softcap=30.0
-      where: why.contrast
+    pellucid.errors.NotShownError: this model sees its text from both sides at once: it predicts no next token
+      found: causal=False
+      where: step
       try:   the other panels show this model
     """
     unknown = [] if shown is None else misfits(config, shown)
     if unknown:
-        raise NotShownError(
-            _why(_axis(unknown[0])), found=", ".join(unknown), where=where, hint="the other panels show this model"
-        )
+        axis = _axis(unknown)
+        drawn = "its drawing shows how it is built" if axis == "streams" else "the other panels show this model"
+        raise NotShownError(_why(axis), found=", ".join(unknown), where=where, hint=drawn)
 
 
-WITH_REASONS = ("causal", "encoder", "head.transform", "head.softcap", "norm.placement")
+WITH_REASONS = ("streams", "head.tokens", "causal", "encoder")
 
 
-def _axis(misfit: str) -> str:
-    """The axis of a misfit, where it has a sentence of its own."""
-    return next((axis for axis in WITH_REASONS if misfit.startswith(axis)), "")
+def _axis(unknown: list[str]) -> str:
+    """The axis of some misfits that has a sentence of its own, the one that says most first; none where none has."""
+    return next((axis for axis in WITH_REASONS if any(misfit.startswith(axis) for misfit in unknown)), "")
 
 
 def _why(axis: str) -> str:
@@ -120,9 +127,8 @@ def _why(axis: str) -> str:
     return {
         "causal": "this model sees its text from both sides at once: it predicts no next token",
         "encoder": "this is not shown of a model that reads a source beside its text",
-        "head.transform": "a layer stands before the head: what one part adds to a score cannot be told apart",
-        "head.softcap": "the model bends its scores at the end: what one part adds to a score cannot be told apart",
-        "norm.placement": "norms stand behind the sums: what one part writes is changed by every later norm",
+        "streams": "this model reads its text in two streams, in any order: the panels draw one",
+        "head.tokens": "this model scores no tokens: it gives vectors",
         "": "this is not shown of models of this kind",
     }[axis]
 

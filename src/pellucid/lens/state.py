@@ -16,12 +16,14 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pellucid.engine.framing import frame_of
+from pellucid.engine.masked_text import mask_name
 from pellucid.engine.runners.runner import Runner
 from pellucid.errors import NotShownError, RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.branches import Branches
-from pellucid.lens.given import mask_name, masked_places
-from pellucid.lens.logits_cache import LogitRows, LogitsCache, WholeRows
+from pellucid.lens.given import PromptReader, masked_places
+from pellucid.lens.logits_cache import LogitRows, LogitsCache, SourceRows
 from pellucid.lens.models import Models, Opened
 from pellucid.lens.reader import SourceReader
 from pellucid.lens.record import LiveTrace, record_trace
@@ -45,7 +47,8 @@ class LensState(ABC):
 
     def __init__(self, models: Models) -> None:
         self.models = models
-        self.branches = Branches(self.runner, self.tokenizer, self._rows(models.first))
+        self.reads = _reader_of(models.first, models.tokenizer)
+        self.branches = Branches(self.runner, self.reads, self._rows(models.first))
         self._kept: dict[str, object] = {}
         self._traces: OrderedDict[tuple[object, ...], LiveTrace] = OrderedDict()
 
@@ -136,9 +139,7 @@ class LensState(ABC):
 
     def _rows(self, opened: Opened) -> LogitRows:
         """What computes the logits after some ids with a model."""
-        if self.config.encoder is not None:
-            return WholeRows(opened.model, opened.runner.name)
-        return LogitsCache(opened.runner)
+        return LogitsCache(opened.runner) if self.config.encoder is None else SourceRows(opened.runner)
 
     def ids(self, node: int) -> tuple[int, ...]:
         """All ids from the first of the prompt to this node; beside an encoder, all that the decoder reads."""
@@ -196,3 +197,9 @@ class LensState(ABC):
         """The label of every row of the embedding; a row that no token uses is labelled with its number."""
         known = self.tokenizer.vocab_size
         return [label_of(self.tokenizer, i) if i < known else f"[{i}]" for i in range(self.config.vocab_size)]
+
+
+def _reader_of(opened: Opened, tokenizer: Tokenizer) -> PromptReader:
+    """How the opened model is given prompts: as the engine gives it texts."""
+    frame = frame_of(opened.checkpoint, tokenizer)
+    return PromptReader(tokenizer=tokenizer, config=opened.model.config, frame=frame)

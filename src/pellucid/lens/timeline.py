@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.logit_lens import check_index
-from pellucid.lens.shows import EVERY
+from pellucid.lens.shows import SCORED
 from pellucid.lens.state import LensState
 from pellucid.model.context import Context
 from pellucid.model.core import ExplicitCore
@@ -313,4 +313,4 @@ METHODS = {
     "timeline.learned": timeline_learned,
     "timeline.map": timeline_map,
 }
-SHOWS = {**dict.fromkeys(METHODS, EVERY), "timeline": None, "timeline.map": None}
+SHOWS = {**dict.fromkeys(METHODS, SCORED), "timeline": None, "timeline.map": None}

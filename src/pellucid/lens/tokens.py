@@ -10,9 +10,8 @@ from pellucid.lens.token_display import chips_of
 
 def tokens(lens: LensState, *, text: str) -> Answer:
     """A text as display tokens and groups, whether decoding gives the same bytes, and how many tokens a prompt adds."""
-    ids = lens.tokenizer.encode(text).ids
-    in_front = len(lens.tokenizer.encode_prompt(""))
-    told = {"exact": lens.tokenizer.decode(ids) == text, "in_front": in_front}
+    ids = lens.reads.read(text).bare_ids
+    told = {"exact": lens.tokenizer.decode(ids) == text, "in_front": len(lens.reads.frame)}
     return Answer({**chips_of(lens.tokenizer, ids), **told})
 
 

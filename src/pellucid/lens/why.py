@@ -20,7 +20,7 @@ from torch import Tensor
 from pellucid.errors import RequestError
 from pellucid.lens.answer import Answer, At
 from pellucid.lens.attribution import Baseline, Shares, contributions, gradient_x_input, integrated_gradients
-from pellucid.lens.given import give, masked_places
+from pellucid.lens.given import masked_places
 from pellucid.lens.interventions import (
     NOTE,
     How,
@@ -35,7 +35,7 @@ from pellucid.lens.interventions import (
     sweep,
 )
 from pellucid.lens.reader import SourceReader
-from pellucid.lens.shows import EVERY, SUMS
+from pellucid.lens.shows import SCORED
 from pellucid.lens.sites import Kind, find_site
 from pellucid.lens.state import LensState
 from pellucid.lens.token_display import chips_of
@@ -259,7 +259,7 @@ def _second(lens: LensState, text: str, asked: Prediction) -> tuple[tuple[int, .
     """
     if not text:
         raise RequestError("the second text is empty", hint="type a text to take an activation from")
-    ids = give(text, lens.tokenizer, lens.config)
+    ids = lens.reads.give(text)
     if lens.config.encoder is not None:
         return asked.ids, replace(asked.reader, source=ids[:-1])
     hidden = masked_places(ids, lens.tokenizer)
@@ -292,4 +292,4 @@ METHODS = {
     "why.patch": patch_of,
     "why.sweep": sweep_of,
 }
-SHOWS = {**dict.fromkeys(METHODS, EVERY), "why.contrast": SUMS}
+SHOWS = dict.fromkeys(METHODS, SCORED)

@@ -90,27 +90,31 @@ class Routing:
             self.chosen.append(x)
         return x
 
-    def balance(self) -> Tensor:
-        """How unevenly the experts of all blocks were used."""
-        return balance(self.shares, self.chosen)
+    def balance(self, real_BT: Tensor) -> Tensor:
+        """How unevenly the experts of all blocks were used by the real tokens."""
+        return balance(self.shares, self.chosen, real_BT)
 
-    def counts_LE(self) -> Tensor:
-        """How many tokens each expert of each block was sent."""
+    def counts_LE(self, real_BT: Tensor) -> Tensor:
+        """How many real tokens each expert of each block was sent."""
         num_experts = self.shares[0].size(-1)
-        return torch.stack([one.flatten().bincount(minlength=num_experts) for one in self.chosen])
+        return torch.stack([one[real_BT].flatten().bincount(minlength=num_experts) for one in self.chosen])
 
 
-def balance(router_BTE: Sequence[Tensor], chosen_BTA: Sequence[Tensor]) -> Tensor:
+def balance(router_BTE: Sequence[Tensor], chosen_BTA: Sequence[Tensor], real_BT: Tensor) -> Tensor:
     """How unevenly the experts of all blocks are used: 1 x `active` when evenly, up to `experts` x `active`.
 
     E · Σ (share of tokens sent to the expert) · (mean share that the router gave it), over tokens of all blocks.
+    Only tokens that are `real` count: what fills up a batch is sent somewhere too, and says nothing about the text.
 
-    >>> even = torch.full((1, 2, 2), 0.5)
-    >>> balance([even], [torch.tensor([[[0], [1]]])]).item()
+    >>> even, chosen = torch.full((1, 3, 2), 0.5), torch.tensor([[[0], [1], [1]]])
+    >>> balance([even], [chosen], torch.tensor([[True, True, False]])).item()
     1.0
     """
     shares_NE = torch.cat([one.flatten(0, 1) for one in router_BTE])
     chosen_NA = torch.cat([one.flatten(0, 1) for one in chosen_BTA])
     num_experts = shares_NE.size(-1)
-    sent_E = F.one_hot(chosen_NA, num_experts).sum(1).to(shares_NE.dtype).mean(0)
-    return num_experts * (sent_E * shares_NE.mean(0)).sum()
+    # Counted by weights of 0 and 1, not picked out: how many are real may change no shape in a compiled step.
+    real_N1 = torch.cat([real_BT.flatten()] * len(router_BTE)).to(shares_NE.dtype)[:, None]
+    sent_NE = F.one_hot(chosen_NA, num_experts).sum(1).to(shares_NE.dtype)
+    sent_E, wanted_E = ((one_NE * real_N1).sum(0) / real_N1.sum().clamp(min=1) for one_NE in (sent_NE, shares_NE))
+    return num_experts * (sent_E * wanted_E).sum()

@@ -154,7 +154,7 @@ class Trainer:
         routing = Routing()
         loss = self.objective.loss(replace(self.asked, tap=routing), batch)
         share = batch.weights_BT.sum() / batch.total_weight  # of a micro-batch in its update
-        uneven = routing.balance() * self.experts.balance * share
+        uneven = routing.balance(batch.real_BT) * self.experts.balance * share
         return loss + (uneven - uneven.detach())  # the gradients know of it, the number stays nats per token
 
     def _pass_over(self, rows: TokenRows, loss: float, gradient_norm: float, attempt: int) -> None:

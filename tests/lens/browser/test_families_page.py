@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from lens_families import family
+from lens_families import classifier, family
 
 from pellucid.lens.dispatch import Dispatch
 from pellucid.lens.page import program
@@ -47,11 +47,9 @@ def test_a_model_that_sees_both_sides_is_shown_as_such(page, settle, language, w
         text = page.locator("body").inner_text()
         assert not re.search(r"\[[a-z]\w*\.[\w.]+\]", text)  # a text that the catalogue lacks
         refused = page.locator("[role=note]").all_inner_texts()
-        reasons = {
-            "en": ("norms stand behind", "a layer stands before", "from both sides"),
-            "zh": ("归一化", "输出头之前", "前后两边"),
-        }
-        assert len(refused) == 3 and all(part in line for part, line in zip(reasons[language], refused, strict=True))
+        assert len(refused) == 1 and {"en": "from both sides", "zh": "前后两边"}[language] in refused[0]
+        why = page.locator("[data-panel=why]").inner_text()
+        assert {"en": "Each gate of its activation", "zh": "激活函数的每个门"}[language] in why
         selected = page.locator("section.bar [aria-selected=true]")
         place = lens.answer("record", {"at": at_of(lens)}).value["predicted"]
         assert selected.get_attribute("data-position") == str(place)
@@ -98,3 +96,51 @@ def test_an_output_looks_at_its_source(page, settle) -> None:
         page.wait_for_function(
             "n => document.querySelectorAll('[data-panel=attention] .rows span').length === n", arg=len(source)
         )
+
+
+@pytest.mark.parametrize(("name", "language", "width"), [("t5", "en", 1200), ("t5", "zh", 390), ("bert", "en", 390)])
+def test_the_drawing_of_the_model_opens_by_key_and_fits(page, name, language, width) -> None:
+    lens = family(name)
+    told = lens.answer("diagram", {}).value[language]
+    with served(lens) as url:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(f"{url}#language={language}&mode=lab")
+        button = page.get_by_role("button", name={"en": "Drawing", "zh": "结构图"}[language])
+        button.focus()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog")
+        drawing = dialog.locator("svg")
+        drawing.wait_for()
+        layout = told["layouts"][0 if width > 1000 else -1]
+        words = [mark["text"] for mark in layout["marks"] if mark["kind"] == "flowwords"]
+        assert drawing.locator("text").all_text_contents() == words
+        assert dialog.evaluate("one => one.scrollWidth <= one.clientWidth")
+        outside = drawing.evaluate(OUTSIDE)
+        assert not outside, outside
+        heard = dialog.locator(".hidden").inner_text()
+        assert all(step["title"] in heard for column in told["columns"] for step in column["steps"])
+        page.keyboard.press("Escape")
+        dialog.wait_for(state="hidden")
+        assert button.evaluate("one => one === document.activeElement")
+
+
+OUTSIDE = """svg => {
+  const boxes = [...svg.querySelectorAll("rect")].map(box => box.getBBox());
+  const around = (text, box) => text.x >= box.x && text.x < box.x + box.width && text.y > box.y && text.y < box.y + box.height;
+  return [...svg.querySelectorAll("text")].filter(one => {
+    const text = one.getBBox(), end = text.x + text.width;
+    return end > svg.viewBox.baseVal.width || boxes.some(box => around(text, box) && end > box.x + box.width);
+  }).map(one => one.textContent);
+}"""  # the words that are wider than their box
+
+
+def test_a_model_without_scores_shows_the_rest(page, settle) -> None:
+    with served(classifier()) as url:
+        page.goto(f"{url}#language=en&mode=lab")
+        settle(page)
+        assert not page.locator(".error").count()
+        refused = page.locator("[role=note]").all_inner_texts()
+        assert refused and all("scores no tokens" in line or "both sides" in line for line in refused)
+        panel = page.locator("[data-panel=attention]")
+        panel.scroll_into_view_if_needed()
+        assert panel.locator("canvas, svg").count() and not panel.locator("[role=note]").count()

@@ -35,5 +35,7 @@ def test_no_panel_asks_what_the_file_does_not_hold(recorded: Path, browser, sett
         settle(page)
         assert not page.get_by_role("alert").count(), "\n".join(page.evaluate("missed"))
         assert "\ufffd" not in page.inner_text("body")
+    page.get_by_role("button", name="Drawing").click()
+    page.locator("dialog[open] svg text").first.wait_for()
     context.close()
     assert all(url.startswith(("file:", "data:", "blob:")) for url in sent)

@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pellucid.data.batch import Batch, PaddedBatch, TokenRows
+from pellucid.data.batch import Batch, FullBatch, PaddedBatch, TokenRows
 from pellucid.data.draws import uniform_draws
 from pellucid.data.objectives.causal import nll, weighted_loss
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey, Scores
@@ -118,7 +118,7 @@ class MaskedObjective:
         lengths_B = rows.lengths_B.clamp(max=ids_BT.size(1))
         # Full rows need no mask, which would cost time in every block of the model.
         is_full = bool((lengths_B == ids_BT.size(1)).all())
-        return batch if is_full else PaddedBatch(**vars(batch), lengths_B=lengths_B)
+        return FullBatch(**vars(batch)) if is_full else PaddedBatch(**vars(batch), lengths_B=lengths_B)
 
     def loss(self, model: ReadsBothSides, batch: Batch) -> Tensor:
         """The mean nll of the hidden tokens, in nats: this micro-batch's share of the update's loss."""

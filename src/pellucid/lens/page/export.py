@@ -28,7 +28,7 @@ from pellucid.lens.state import LensState
 
 CHANGES = {"prompt", "step", "choose", "beam", "undo", "go", "branches.save", "branches.load", "export", "open"}
 TRACES = ("plens", "json", "npz")
-ALWAYS: list[Question] = [("about", {}), ("tree", {}), ("labels", {})]
+ALWAYS: list[Question] = [("about", {}), ("tree", {}), ("labels", {}), ("diagram", {})]
 
 
 def export(
