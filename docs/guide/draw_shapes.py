@@ -13,7 +13,6 @@ from math import prod
 from pathlib import Path
 
 from pellucid.cli.flow_text import write_flow
-from pellucid.cli.tables import wrap
 from pellucid.drawing.flow import FlowChart, retold
 from pellucid.drawing.flow_picture import draw_flow
 from pellucid.planning.config import ModelConfig
@@ -23,6 +22,7 @@ from pellucid.planning.presets import preset
 from pellucid.planning.report import describe_bytes, plan
 from pellucid.planning.scaling import from_depth
 from pellucid.words.catalogue import Language, say
+from pellucid.words.wrapping import wrap
 
 FOLDER = Path(__file__).parent
 PAGES: dict[Language, Path] = {"en": FOLDER / "shapes.md", "zh": FOLDER / "shapes.zh-CN.md"}

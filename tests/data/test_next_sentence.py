@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.data.document import Document
-from pellucid.data.loader import DocumentLoader, Loader, Pool
+from pellucid.data.loader import DocumentLoader, LoaderWithOthers, Pool, build_loader
 from pellucid.data.objectives.next_sentence import (
     ELSEWHERE,
     FOLLOWS,
@@ -22,7 +23,6 @@ from pellucid.data.objectives.next_sentence import (
 )
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey
 from pellucid.data.objectives.settings import MaskedSettings
-from pellucid.data.others import LoaderWithOthers
 from pellucid.data.sentences import sentences_begin
 from pellucid.data.shards import TokenShards
 from pellucid.data.writer import write_shards
@@ -49,7 +49,7 @@ def shards(signs: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> TokenS
 
 @pytest.fixture(scope="module")
 def loader(shards: TokenShards) -> LoaderWithOthers:
-    return LoaderWithOthers(DocumentLoader(shards, 64, seed=1))
+    return LoaderWithOthers(shards, 64, seed=1)
 
 
 def parts(batch: NextSentenceBatch, row: int, signs: Tokenizer) -> list[str]:
@@ -70,7 +70,8 @@ def test_half_of_the_second_parts_follow_and_the_others_come_from_elsewhere(
     loader: LoaderWithOthers, signs: Tokenizer
 ) -> None:
     objective = NextSentenceObjective.of(MaskedSettings(), signs)
-    batch = objective.batch(loader.rows(0, 500), KEY)
+    rows = loader.rows(0, 500)
+    batch = objective.batch(rows, KEY)
     assert (batch.answers_B == FOLLOWS).float().mean().item() == pytest.approx(0.5, abs=0.09), "four deviations"
     ids_BT, seen = whole(batch), {FOLLOWS: 0, ELSEWHERE: 0}
     marks = [objective.cls_id, objective.sep_id]
@@ -79,7 +80,8 @@ def test_half_of_the_second_parts_follow_and_the_others_come_from_elsewhere(
         first, second = parts(batch, row, signs)
         kept = ids_BT[row, :length].tolist()
         assert kept[0] == marks[0] and kept[-1] == marks[1] and kept.count(marks[1]) == 2
-        assert (first + second in TEXTS) == (answer == FOLLOWS), (first, second)
+        own = signs.decode(rows.ids_BS[row, : int(rows.lengths_B[row])].tolist())
+        assert own in TEXTS and (first + second == own) == (answer == FOLLOWS), (first, second)
         assert first.endswith(".") and second.startswith((" It", " Then")), "parts are cut between sentences"
         assert any(second in text for text in TEXTS), "what is too long for the row is left out at its end"
         seen[answer] += 1
@@ -104,8 +106,8 @@ def test_a_row_is_asked_alike_in_every_batch_and_width_and_otherwise_in_the_next
     shards: TokenShards, signs: Tokenizer
 ) -> None:
     objective = NextSentenceObjective.of(MaskedSettings(), signs)
-    for base in (DocumentLoader(shards, 64, seed=1), Loader(shards, 48, seed=1)):
-        loader = LoaderWithOthers(base)
+    for context_length in (24, 64):  # where a document is longer than a row, and where none is
+        loader = LoaderWithOthers(shards, context_length, seed=1)
         together = objective.batch(loader.rows(3, 6), KEY)
         for row in range(6):
             alone = objective.batch(loader.rows(3 + row, 1), KEY)
@@ -113,30 +115,54 @@ def test_a_row_is_asked_alike_in_every_batch_and_width_and_otherwise_in_the_next
                 assert torch.equal(getattr(alone, name)[0], getattr(together, name)[row]), name
     again = objective.batch(loader.rows(3 + loader.num_rows_per_epoch, 6), KEY)
     assert not torch.equal(again.ids_BT, together.ids_BT)
-    pooled = LoaderWithOthers(DocumentLoader(shards, 64, seed=1, pool=Pool(rows=2, updates=4)))
+    pooled = LoaderWithOthers(shards, 64, seed=1, pool=Pool(rows=2, updates=4))
     assert objective.batch(pooled.rows(0, 2), KEY).pairs_B.all()
 
 
-def test_the_other_row_is_never_the_row_itself(shards: TokenShards) -> None:
-    base = DocumentLoader(shards, 64, seed=1)
-    loader = LoaderWithOthers(base)
-    for rows in (loader.rows(0, 300), *loader.in_order(rows=28)):
-        same = [torch.equal(a, b) for a, b in zip(rows.ids_BS, rows.others_BS, strict=True)]
-        assert not any(same) and rows.others_BS.shape == rows.other_weights_BS.shape
+def test_the_other_row_is_of_another_document_and_each_is_as_likely(tmp_path) -> None:
+    """Three documents of 1, 3 and 2 rows: beside a row of the second stand the rows of the first and the third alone."""
+    texts = [letter * size for letter, size in (("a", 7), ("b", 20), ("c", 15))]
+    letters = train_characters(texts, specials="standard")
+    shards = write_shards([Document(text=text, origin=text) for text in texts], letters, tmp_path / "tokens")
+    loader = LoaderWithOthers(shards, 11, seed=1)
+    assert loader.row_length == 8 and loader.num_rows_per_epoch == 6
+    beside: dict[str, Counter[int]] = defaultdict(Counter)
+    starts = {tuple(rows.ids_BS[0].tolist()): row for row, rows in enumerate(loader.in_order(rows=1))}
+    for rows in (loader.rows(0, 3000), *loader.in_order(rows=4)):
+        for own, other, length in zip(rows.ids_BS.tolist(), rows.others_BS.tolist(), rows.lengths_B, strict=True):
+            if length:  # no row that only fills up the last batch
+                beside[letters.decode(own)[0]][starts[tuple(other)]] += 1
+    assert {letter: sorted(rows) for letter, rows in beside.items()} == {
+        "a": [1, 2, 3, 4, 5], "b": [0, 4, 5], "c": [0, 1, 2, 3],
+    }  # fmt: skip
+    for rows in beside.values():
+        assert min(rows.values()) > 0.75 * max(rows.values()), rows
 
 
-def test_a_text_of_one_row_has_nothing_beside_it(signs: Tokenizer, tmp_path) -> None:
-    one = write_shards([Document(text="Hi. You.", origin="a")], signs, tmp_path / "tokens")
+def test_a_row_leaves_room_for_its_marks(shards: TokenShards, signs: Tokenizer) -> None:
+    loader = LoaderWithOthers(shards, 24, seed=1)
+    batch = NextSentenceObjective.of(MaskedSettings(), signs).batch(loader.rows(0, 40), KEY)
+    assert batch.ids_BT.shape == (40, 24) and loader.row_length == 21 and int(batch.lengths_B.max()) == 24
+    plain = DocumentLoader(shards, 21, seed=1)
+    assert loader.mean_row_length == plain.mean_row_length + 3 == 24
+    rows, others = loader.rows(0, 40), plain.rows(0, 40)
+    assert torch.equal(rows.ids_BS, others.ids_BS), "the rows themselves are those of documents, in the same order"
+
+
+def test_a_text_without_other_documents_or_a_context_without_room_is_refused(signs: Tokenizer, tmp_path) -> None:
+    one = write_shards([Document(text="Hi. You.", origin="a")], signs, tmp_path / "one")
     with pytest.raises(InputError, match="no other text"):
-        LoaderWithOthers(DocumentLoader(one, 64, seed=1))
+        LoaderWithOthers(one, 64, seed=1)
+    two = write_shards([Document(text=text, origin=text) for text in ("ab", "cd")], signs, tmp_path / "two")
+    with pytest.raises(InputError, match="no room for two parts"):
+        LoaderWithOthers(two, 4, seed=1)
+    assert isinstance(build_loader(two, rows="documents", context_length=5, seed=1, with_others=True), LoaderWithOthers)
 
 
 def test_a_row_too_short_for_two_parts_is_no_pair(signs: Tokenizer, tmp_path) -> None:
     texts = ["a", "The cat sat. It left."]
     two = write_shards([Document(text=text, origin=text) for text in texts], signs, tmp_path / "tokens")
-    batch = NextSentenceObjective.of(MaskedSettings(), signs).batch(
-        LoaderWithOthers(DocumentLoader(two, 64, seed=1)).rows(0, 2), KEY
-    )
+    batch = NextSentenceObjective.of(MaskedSettings(), signs).batch(LoaderWithOthers(two, 64, seed=1).rows(0, 2), KEY)
     assert not batch.pairs_B.any() and batch.total_pairs == 1 and not batch.segments_BT.any()
     assert sorted(batch.lengths_B.tolist()) == [3, 23]
 

@@ -16,13 +16,21 @@ from safetensors.torch import load_file, save_file
 from saved import gradients_as_saved
 from scrambled import scramble
 
+from pellucid.data.document import Document
+from pellucid.data.loader import LoaderWithOthers
+from pellucid.data.objectives.next_sentence import NextSentenceObjective
+from pellucid.data.objectives.protocol import RowKey
+from pellucid.data.objectives.settings import MaskedSettings
+from pellucid.data.writer import write_shards
 from pellucid.errors import ModelError, WeightsError
+from pellucid.evaluate.asked_model import AskedModel
 from pellucid.model.build import build
 from pellucid.model.context import Context
 from pellucid.planning.parts.pooler import PoolerConfig, PoolerLayer
 from pellucid.store.checkpoint import load_checkpoint, load_model, save_checkpoint
 from pellucid.store.names.family import to_ours
 from pellucid.store.names.registry import read_config
+from pellucid.tokens.train import train_characters
 
 PAD = 1
 SIZES = {"vocab_size": 37, "hidden_size": 24, "intermediate_size": 44, "num_hidden_layers": 2, "num_attention_heads": 3}
@@ -99,6 +107,11 @@ def assert_same(ours, theirs, outputs, tolerance: float = 1e-4) -> None:
         sums = [total + (weights * one).mean() for total, one in zip(sums, (mine, other), strict=True)]
     for total in sums:
         total.backward()
+    assert_same_gradients(ours, theirs, tolerance)
+
+
+def assert_same_gradients(ours, theirs, tolerance: float = 1e-4) -> None:
+    """The gradient of every weight, theirs under our names."""
     saved = gradients_as_saved(theirs)
     values = {**json.loads(theirs.config.to_json_string()), "architectures": [type(theirs).__name__]}
     family, config = read_config(values, "memory", tensors=saved.keys())
@@ -124,6 +137,34 @@ def test_in_float64_to_nine_places(name, tmp_path):
     theirs = theirs.double()
     theirs.save_pretrained(tmp_path)
     assert_same(load_model(load_checkpoint(tmp_path)), theirs, outputs, 1e-9)
+
+
+def test_both_of_berts_losses_on_pairs_of_text_and_their_gradients(tmp_path):
+    """The batch is what our objective makes of documents; transformers is told the same places, parts and answers."""
+    texts = ["abc. bca. acb.", "cab. aab.", "bb. cc. aa. bc.", "ba. ca."]
+    signs = train_characters(texts, specials="standard")
+    config = transformers.BertConfig(**{**SIZES, "vocab_size": signs.vocab_size}, max_position_embeddings=19)
+    theirs = transformers.BertForPreTraining(config).eval()
+    theirs.set_attn_implementation("eager")
+    scramble(theirs)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_model(load_checkpoint(tmp_path / "theirs"))
+    shards = write_shards([Document(text=text, origin=text) for text in texts], signs, tmp_path / "tokens")
+    objective = NextSentenceObjective.of(MaskedSettings(kind="next_sentence", share=0.3), signs)
+    batch = objective.batch(LoaderWithOthers(shards, 19, seed=1).rows(0, 8), RowKey(seed=2, purpose="objective"))
+    assert batch.pairs_B.all() and {*batch.answers_B.tolist()} == {0, 1} and batch.total_weight > 10
+    told = theirs(
+        batch.ids_BT,
+        attention_mask=(torch.arange(batch.ids_BT.size(1)) < batch.lengths_B[:, None]).long(),
+        token_type_ids=batch.segments_BT,
+        labels=torch.where(batch.weights_BT > 0, batch.targets_BT, -100),
+        next_sentence_label=batch.answers_B,
+    )
+    loss = objective.loss(AskedModel(model=ours), batch)
+    torch.testing.assert_close(loss, told.loss, rtol=1e-4, atol=1e-4)
+    loss.backward()
+    told.loss.backward()
+    assert_same_gradients(ours, theirs)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -18,9 +19,13 @@ from pellucid.data.whole_words import SingleTokens
 from pellucid.model.build import build
 from pellucid.model.context import Context
 from pellucid.model.experts import Routing, balance
+from pellucid.model.tap import no_tap, within
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.feed_forward import Experts, FeedForwardConfig
+from pellucid.store.run import Run
+from pellucid.training.compiled import leave_experts_out
 from pellucid.training.loop import Pace, Trainer
+from pellucid.training.recipes.pretrain import pretrain
 from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 
 EXPERTS = Experts(count=4, active=1, width=16, balance=0.0)
@@ -138,3 +143,64 @@ def test_the_reported_loss_is_of_the_tokens_alone_and_micro_batches_add_up():
     assert max(losses) - min(losses) < 1e-5
     assert first[0.0, 16].gradient_norm == pytest.approx(first[0.0, 8].gradient_norm, rel=1e-4)
     assert first[1.0, 16].gradient_norm != pytest.approx(first[0.0, 16].gradient_norm, rel=1e-4)
+
+
+def test_a_report_counts_the_tokens_of_each_expert_and_none_is_dropped():
+    """16 rows of 16 tokens, one expert for each, two blocks; however the update is cut, and as the routers say."""
+    trainer, in_two = start(0.0), start(0.0, micro_rows=8)
+    routing = Routing()
+    trainer.model(Rows().rows(0, 16).ids_BS[:, :16], Context(tap=routing))
+    wanted = routing.counts_LE(torch.ones(16, 16, dtype=torch.bool)).tolist()
+    for report in (trainer.update(), in_two.update()):
+        assert [list(block) for block in report.expert_tokens] == wanted and report.dropped_share == 0.0
+        assert [sum(block) for block in report.expert_tokens] == [256, 256]
+
+
+def test_a_runs_metrics_tell_of_its_experts_and_a_dense_runs_do_not(quick, tmp_path, prose, task):
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps({"text": prose(n, seed=n)}) + "\n" for n in range(2, 12)), encoding="utf-8"
+    )
+    experts = {"experts": {"count": 3, "active": 2, "width": 8, "layers": [1]}}
+    asked = {"data": {"rows": "documents"}, "steps": 2, "batch": {"tokens": None, "rows": 4, "micro_rows": 2}}
+    for name, more in (("mixture", {"feed_forward": experts}), ("dense", {})):
+        pretrain(task(tmp_path / "rows.jsonl", tmp_path / name, **asked, model=more))
+    mixture, dense = (
+        [row for row in Run.open(tmp_path / name).read_metrics() if row["kind"] == "train"]
+        for name in ("mixture", "dense")
+    )
+    for row in mixture:
+        [sent] = row["expert_tokens"]
+        assert len(sent) == 3 and 0 < sum(sent) < 2 * row["tokens"], (
+            "two experts for each real token; padding counts none"
+        )
+        assert sum(sent) % 2 == 0 and row["dropped_share"] == 0.0
+    assert not any(row.keys() & {"expert_tokens", "dropped_share"} for row in dense)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor"
+)  # torch's tracer looks at tensors between programs
+def test_a_compiled_step_runs_its_experts_as_they_are():
+    """Each input sends another number of tokens to an expert: the program around them is made once, and agrees."""
+    eager, fast = (build(CONFIG.revise(init="gpt2"), seed=3).blocks[0].mlp for _ in range(2))
+    leave_experts_out(fast)
+    made: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list) -> torch.fx.GraphModule:
+        made.append(graph)
+        return graph
+
+    compiled = torch.compile(fast, backend=backend, dynamic=False)
+    sent = set()
+    for seed in range(3):
+        x_BTD = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(seed))
+        answers, routing = [step(x_BTD, no_tap) for step in (compiled, eager)], Routing()
+        eager(x_BTD, within(routing, "blocks.0.mlp"))
+        sent.add(tuple(routing.chosen[0].flatten().bincount(minlength=4).tolist()))
+        for answer in answers:
+            answer.square().sum().backward()
+        assert torch.equal(*answers)
+    assert len(sent) == 3 and len(made) == 1
+    for (name, mine), other in zip(fast.named_parameters(), eager.parameters(), strict=True):
+        assert torch.equal(mine.grad, other.grad), name
+    torch.compiler.reset()

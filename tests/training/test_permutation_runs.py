@@ -150,7 +150,7 @@ def test_what_a_batch_says_reaches_the_model() -> None:
     alone = asked(ids_BT[1:, :2], ranks_BT=ranks_BT[1:, :2], places_BP=places_BP[1:, :1]).logits_BTV
     assert torch.allclose(together[1, :1], alone[0], atol=1e-6)
     assert sight_of(config) == "any order"
-    check_can_learn(PermutationSettings(), "any order")
+    check_can_learn(PermutationSettings(), config)
 
 
 # -- any order ---------------------------------------------------------------------------------------------------------

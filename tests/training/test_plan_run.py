@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +12,12 @@ from pellucid.errors import DoesNotFitError, SettingsError
 from pellucid.planning.machine import inspect_machine
 from pellucid.planning.memory import estimate_training_memory
 from pellucid.planning.params import count_parameters
-from pellucid.settings import Layer, resolve
+from pellucid.settings import Layer, load_toml, resolve
 from pellucid.training.plan import TextSize, plan_run, plan_unmeasured, saved_plan
 from pellucid.training.plan_text import summary, table
 from pellucid.training.settings import TrainSettings
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 MACHINE = dataclasses.replace(inspect_machine(), memory_available_bytes=8 * 10**9)
 BOOK = TextSize(train_tokens=400_000, valid_tokens=40_000, vocab_size=1024)
 RATE = 2e11
@@ -46,6 +48,15 @@ def test_small_texts_shrink_the_context(tokens: int) -> None:
     plan = planned(TextSize(train_tokens=tokens, valid_tokens=0, vocab_size=300))
     assert 1 <= plan.config.context_length <= max(2, tokens - 1)
     assert plan.steps >= 1 and plan.eval_windows == 0
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_recipe_plans_a_run_of_a_model_that_can_learn_its_objective(recipe: Path) -> None:
+    settings = resolve(TrainSettings, load_toml(recipe)).settings
+    plan = plan_run(settings, BOOK, MACHINE, RATE, bf16=False)
+    assert plan.steps == settings.steps and count_parameters(plan.config).total < 20_000_000
+    if recipe.stem == "bert-pairs":
+        assert ("pair head", "yes", "as asked, or as the model has it") in [*table(plan)]
 
 
 def test_explicit_settings_are_taken_as_they_are() -> None:

@@ -33,7 +33,6 @@ from pellucid.untrusted import Table
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.data.document import Document
-    from pellucid.data.settings import RowKind
     from pellucid.data.source import Source
     from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, ScoredToken
     from pellucid.language_model import LanguageModel
@@ -80,6 +79,7 @@ def command(
     """
     tell_opening(run, quiet=common.as_json)
     from pellucid.api import load
+    from pellucid.data.objectives.settings import ROWS
     from pellucid.data.open_set import open_as_set
     from pellucid.data.settings import DataSettings
     from pellucid.evaluate.likelihood import measure_text, unwatched
@@ -91,7 +91,7 @@ def command(
     lm = load(run, device=common.device, pattern=common.pattern, recorder=Terminal())
     objective = objective_of(lm.checkpoint, lm.tokenizer)
     columns = _columns(lm, objective.name, source, reading.pop("field"))
-    kind: RowKind = "pairs" if "source" in columns else "stream"
+    kind = ROWS.get(objective.name, "stream")
     given = {name: value for name, value in reading.items() if value is not None}
     settings = DataSettings(rows=kind, **columns, **{"newlines": lm.checkpoint.newlines, **given})
     results = []

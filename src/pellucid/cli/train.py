@@ -170,7 +170,7 @@ def report(finished: Any, *, as_json: bool) -> None:
 def next_commands(finished: Any) -> list[str]:
     """What a model of this objective is used for: the verbs, ready to be typed."""
     out, opening = finished.out, [finished.opening] if finished.opening else []
-    fills = finished.objective in ("masked", "spans")
+    fills = finished.objective in ("masked", "next_sentence", "spans")
     first = (
         typed("pellucid", "fill", out, " ".join([*opening, "[MASK]"]))
         if fills

@@ -111,6 +111,15 @@ class PairRows(TokenRows):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowsWithOthers(TokenRows):
+    """Rows, and beside each one of another text that has nothing to do with it: the wrong answer to “what follows?”."""
+
+    others_BS: Tensor  # int64; 0 at padding
+    other_weights_BS: Tensor  # float32
+    other_lengths_B: Tensor  # int64
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch(Columns):
     """Inputs of a model, the target at each position, and the weight of each target in the loss.
 

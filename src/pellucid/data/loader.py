@@ -17,6 +17,7 @@ order of a few thousand rows is computed at once and cached.)
 `DocumentLoader` gives each document a row of its own instead, padded on the right, so no other text stands before it.
 It can sort the rows of a few successive updates (a pool) by length. Then the rows of one update are about equally long
 and have little padding. The order of the updates within a pool is random. `PairLoader` takes every second document as the source of the next, and puts it beside that one's row.
+`LoaderWithOthers` puts beside each row one of another document, drawn from (seed, row number).
 
 Axes: B rows · T positions · S = T + 1 tokens of a row · N places of an order · D documents · U updates of a pool.
 """
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 
 from pellucid.counts import counted
-from pellucid.data.batch import PairRows, TokenRows
+from pellucid.data.batch import PairRows, RowsWithOthers, TokenRows
 from pellucid.data.permutation import permute
 from pellucid.data.settings import RowKind
 from pellucid.data.shards import TokenShards
@@ -40,6 +41,7 @@ from pellucid.keyed_random import number
 
 Places = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # numbers of rows -> where each begins, how long it is
 ORDER_BLOCK = 1 << 12  # places of an epoch whose order is worked out at once
+NUM_MARKS = 3  # of a row of two parts: one at its beginning, and one behind each part
 ROUND_UP = 8  # a row of documents is a multiple of so many positions, which products like
 
 
@@ -235,11 +237,58 @@ class PairLoader(DocumentLoader):
         return PairRows(**vars(rows), source_BS=found.ids_BS, source_lengths_B=found.lengths_B)
 
 
+class LoaderWithOthers(DocumentLoader):
+    """Rows of documents, and beside each a row of another document, every one of which is as likely.
+
+    A row is shorter than the context, by the marks that an objective puts around and between two parts. Raises InputError
+    for a text of one document, and for a context without room for the marks.
+    """
+
+    def __init__(self, shards: TokenShards, context_length: int, seed: int, pool: Pool | None = None) -> None:
+        _check_others(shards, context_length)
+        super().__init__(shards, context_length - NUM_MARKS, seed, pool)
+        self.mean_row_length += NUM_MARKS
+
+    def rows(self, start: int, count: int) -> RowsWithOthers:
+        """The rows [start, start + count) of the run, counted from 0 through all epochs."""
+        return self._with_others(super().rows(start, count))
+
+    def in_order(self, *, rows: int, max_rows: int | None = None) -> Iterator[RowsWithOthers]:
+        """The documents from first to last for evaluation, `rows` at a time; each has the same other row every time."""
+        return map(self._with_others, super().in_order(rows=rows, max_rows=max_rows))
+
+    def _with_others(self, rows: TokenRows) -> RowsWithOthers:
+        own_B = np.searchsorted(self._starts_D, rows.first_token_B.numpy(), side="right") - 1
+        before_B = np.where(own_B > 0, self._ends_D[own_B - 1], 0)
+        num_own_B = self._ends_D[own_B] - before_B
+        keys = [number(self.seed, "other row", index) for index in rows.index_B.tolist()]
+        num_others_B = self.num_rows_per_epoch - num_own_B
+        drawn_B = np.array([key % num for key, num in zip(keys, num_others_B.tolist(), strict=True)])
+        other_B = drawn_B + np.where(drawn_B < before_B, 0, num_own_B)  # its own document is passed over
+        found = gather(self.shards, *self._places(other_B), rows.index_B.numpy(), self.row_length, weighted=True)
+        return RowsWithOthers(
+            **vars(rows),
+            others_BS=found.ids_BS,
+            other_weights_BS=found.weights_BS,
+            other_lengths_B=found.lengths_B,
+        )
+
+
 def build_loader(
-    shards: TokenShards, *, rows: RowKind, context_length: int, seed: int, pool: Pool | None = None
+    shards: TokenShards,
+    *,
+    rows: RowKind,
+    context_length: int,
+    seed: int,
+    pool: Pool | None = None,
+    with_others: bool = False,
 ) -> Loader:
-    """The loader for this kind of rows. Raises InputError when there are fewer than two tokens."""
-    kinds = {"documents": DocumentLoader, "pairs": PairLoader}
+    """The loader for this kind of rows; `with_others`: with a row of another document beside each.
+
+    Raises InputError when there are fewer than two tokens, or no other document.
+    """
+    assert rows == "documents" or not with_others, "only documents have others beside them"
+    kinds = {"documents": LoaderWithOthers if with_others else DocumentLoader, "pairs": PairLoader}
     if rows in kinds:
         return kinds[rows](shards, context_length, seed, pool)
     return Loader(shards, context_length, seed)
@@ -337,6 +386,22 @@ def _check_lengths(shards: TokenShards, lengths_D: np.ndarray, context_length: i
             found=f"{counted(longest, 'token')}, and the context has {context_length:,}",
             where=shards.document(int(lengths_D.argmax())).origin,
             hint="give the model a longer context, or remove the pair",
+        )
+
+
+def _check_others(shards: TokenShards, context_length: int) -> None:
+    if context_length < NUM_MARKS + 2:
+        raise InputError(
+            "the context has no room for two parts of a row and their marks",
+            found=counted(context_length, "position"),
+            hint=f"{NUM_MARKS} of them hold marks: give a longer context",
+        )
+    if shards.num_documents < 2:
+        raise InputError(
+            "there is no other text to put beside a row",
+            found=counted(shards.num_documents, "document"),
+            where=str(shards.directory),
+            hint="give several texts (a folder, or a file with a text in each row), or hold out more: data.valid_fraction",
         )
 
 

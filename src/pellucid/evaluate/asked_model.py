@@ -47,12 +47,13 @@ class AskedModel:
         source_lengths_B: Tensor | None = None,
         ranks_BT: Tensor | None = None,
         places_BP: Tensor | None = None,
+        segments_BT: Tensor | None = None,
     ) -> Output:
         """The model's scores: at every position, or of the places that are asked for.
 
         `lengths_B` says how many ids of each row are real, for a model that looks ahead; `source_BS` is read by its
         encoder, of which so many ids are real; `ranks_BT` is the order in which a row becomes known, `places_BP` what a
-        model of two streams predicts of it.
+        model of two streams predicts of it; `segments_BT` says which part of its row each id belongs to.
         """
         mask = None if lengths_B is None else Padding(lengths_B=lengths_B)
         memory = None if source_BS is None else self._encode(source_BS, source_lengths_B)
@@ -60,8 +61,15 @@ class AskedModel:
         if ranks_BT is not None:
             assert places_BP is not None, "an order without places asks for nothing"
             order = ReadingOrder(ranks_BT=ranks_BT, places_BP=places_BP)
-        training = self.in_training()
-        return self.model(ids_BT, Context(mask=mask, memory=memory, order=order, tap=self.tap, training=training))
+        context = Context(
+            mask=mask,
+            memory=memory,
+            order=order,
+            segments_BT=segments_BT,
+            tap=self.tap,
+            training=self.in_training(),
+        )
+        return self.model(ids_BT, context)
 
     def _encode(self, source_BS: Tensor, lengths_B: Tensor | None) -> EncodedSource:
         # A row that only fills up a batch has an empty source; its targets count nothing, so any id may be read there.

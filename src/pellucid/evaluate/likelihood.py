@@ -183,7 +183,7 @@ def measure_text(
     size = model.config.context_length
     with tempfile.TemporaryDirectory(prefix="pellucid-eval-", ignore_cleanup_errors=True) as directory:
         shards = write_shards(documents, tokenizer, Path(directory) / "tokens")
-        loader = build_loader(shards, rows=kind, context_length=size, seed=0)
+        loader = build_loader(shards, rows=kind, context_length=size, seed=0, with_others=objective.with_others)
         steps = watch(loader.in_order(rows=rows), -(-loader.num_rows_in_order // rows))
         if objective.is_likelihood:
             return measure_likelihood(model, steps, objective=objective, num_bytes=shards.num_bytes)

@@ -29,6 +29,7 @@ Sight = Literal["before", "whole row", "source", "any order"]
 NEEDS: Mapping[str, Sight] = {
     "causal": "before",
     "masked": "whole row",
+    "next_sentence": "whole row",
     "spans": "source",
     "seq2seq": "source",
     "permutation": "any order",
@@ -55,12 +56,23 @@ def sight_of(config: ModelConfig) -> Sight:
     return "before" if config.causal else "whole row"
 
 
-def check_can_learn(settings: ObjectiveSettings, sight: Sight) -> None:
-    """Raise SettingsError when a model that sees so much cannot learn an objective.
+def check_can_learn(settings: ObjectiveSettings, config: ModelConfig) -> None:
+    """Raise SettingsError when a model of this shape cannot learn an objective: it sees too much or too little, or lacks a part.
 
-    >>> check_can_learn(MaskedSettings(), "whole row")
+    >>> check_can_learn(MaskedSettings(), ModelConfig(causal=False))
     """
-    needed = NEEDS[settings.kind]
+    _check_sight(settings, NEEDS[settings.kind], sight_of(config))
+    if settings.kind == "next_sentence" and not (
+        config.embedding.segments >= 2 and config.pooler and config.pooler.pairs
+    ):
+        raise SettingsError(
+            "this objective needs a model that tells two parts of a row apart, and has a head that scores whether they follow",
+            found=f"embedding.segments={config.embedding.segments}, pooler.pairs={bool(config.pooler and config.pooler.pairs)}",
+            hint="add --set model.embedding.segments=2 --set model.pooler.pairs=true, or take objective=masked",
+        )
+
+
+def _check_sight(settings: ObjectiveSettings, needed: Sight, sight: Sight) -> None:
     if needed == sight:
         return
     if sight == "source":
@@ -105,7 +117,6 @@ def objective_of(checkpoint: Checkpoint, tokenizer: Tokenizer) -> AnyObjective:
     """
     where = str(checkpoint.directory / INFO)
     told = Table(checkpoint.info, where).table(OBJECTIVE, None)
-    sight = sight_of(checkpoint.config)
-    settings = USUAL[sight] if told is None else read_objective(told, where)
-    check_can_learn(settings, sight)
+    settings = USUAL[sight_of(checkpoint.config)] if told is None else read_objective(told, where)
+    check_can_learn(settings, checkpoint.config)
     return build_objective(settings, tokenizer)

@@ -63,10 +63,12 @@ def exercise() -> LessonPage:
         "Row 1 of the first table is 1 0 0: when the causal model says what follows “the”, it has not seen “sat”. The "
         "masked model has, and cats sit: the right side is worth 0.41 nats here. In return the causal losses add up to -ln "
         "P(cat sat | the): such a model can write a text and say how likely one is. The masked loss is that of one word "
-        "given all others; such losses do not add up to the probability of anything, so they have no perplexity.",
+        "given all others; such losses do not add up to the probability of anything, so they have no perplexity. BERT adds a "
+        "second loss for each row of two parts, -ln P(the second follows the first): objective=next_sentence.",
         "第一张表的第 1 行是 1 0 0：因果模型说出“the”后面是什么时，还没见到“sat”。掩码模型见到了，而猫爱坐着：右边在这里值 0.41 纳特。"
         "另一方面，因果损失加起来正是 -ln P(cat sat | the)：这样的模型能写文本，也能说出一段文本有多可能。"
-        "掩码损失是在其余的词都已知时一个词的损失；这样的损失加起来不是任何东西的概率，所以没有困惑度。",
+        "掩码损失是在其余的词都已知时一个词的损失；这样的损失加起来不是任何东西的概率，所以没有困惑度。"
+        "对每个由两部分组成的行，BERT 再加一项损失：-ln P(后一部分接着前一部分)，即 objective=next_sentence。",
     )
     return LessonPage(
         (

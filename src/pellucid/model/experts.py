@@ -97,7 +97,8 @@ class Routing:
     def counts_LE(self, real_BT: Tensor) -> Tensor:
         """How many real tokens each expert of each block was sent."""
         num_experts = self.shares[0].size(-1)
-        return torch.stack([one[real_BT].flatten().bincount(minlength=num_experts) for one in self.chosen])
+        sent_LBTE = torch.stack([F.one_hot(chosen_BTA, num_experts).sum(-2) for chosen_BTA in self.chosen])
+        return (sent_LBTE * real_BT[..., None]).sum((1, 2))
 
 
 def balance(router_BTE: Sequence[Tensor], chosen_BTA: Sequence[Tensor], real_BT: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pellucid.data.batch import Batch
 from pellucid.errors import DoesNotFitError, EngineError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.model.experts import Mixture
 from pellucid.planning.machine import inspect_machine
 from pellucid.planning.report import describe_bytes
 from pellucid.training.agreement import BYTES_PER_WEIGHT, ComputeLoss, find_disagreement
@@ -40,6 +41,16 @@ def compile_with_torch(eager: ComputeLoss, march: str, recorder: Recorder) -> Co
     return torch.compile(eager, dynamic=False, options=options)
 
 
+def leave_experts_out(model: nn.Module) -> None:
+    """Keep what experts compute out of the programs that torch compiles: they run as they are, between them.
+
+    How many tokens an expert is sent changes from step to step, and each program is made for one shape.
+    """
+    for module in model.modules():
+        if isinstance(module, Mixture):
+            module.__dict__["mix"] = torch.compiler.disable(module.mix)
+
+
 Form = tuple[type[Batch], tuple[torch.Size, ...]]
 
 
@@ -58,6 +69,7 @@ class CompiledStep:
         """`compile_for` makes a compiled step from the eager one and a `march`; by default it is torch's compiler."""
         self.model, self.arena, self.eager, self.recorder = model, arena, eager, recorder
         self.compile_for = compile_for or compile_with_torch
+        leave_experts_out(model)
         self.march = default_march()
         self.answered = False  # whether a compiled step gave any answer, right or wrong
         self._compiled: ComputeLoss | None = None

@@ -33,6 +33,7 @@ from pellucid.keyed_random import generator_seed
 from pellucid.model.decoder import Decoder
 from pellucid.model.experts import Routing
 from pellucid.planning.layout import optimizer_groups, rate_shares
+from pellucid.planning.parts.feed_forward import Experts
 from pellucid.training.agreement import ComputeLoss, has_dropout
 from pellucid.training.arena import Arena
 from pellucid.training.compiled import CompiledStep
@@ -65,6 +66,8 @@ class StepReport:
     gradient_norm: float
     rate_share: float
     tokens: int  # positions seen in this update
+    expert_tokens: tuple[tuple[int, ...], ...] | None = None  # of a mixture: real tokens sent to each expert, by block
+    dropped_share: float | None = None  # of what its routers chose: tokens that no expert took
 
 
 class Trainer:
@@ -96,6 +99,7 @@ class Trainer:
         self.compiled = CompiledStep(model, self.arena, self._loss, recorder=recorder) if compiled else None
         self.loss: ComputeLoss = self.compiled or self._loss
         self.step, self.skipped = 0, list[int]()
+        self.sent_LE = _nothing_sent(model).to(self.arena.device)  # to each expert in this update
 
     def settle(self, *, march: str | None, others: Sequence[str] = (), seconds: float = math.inf) -> str:
         """Choose the compiled or the eager step before the first update, as `CompiledStep.settle`; eager on a fault."""
@@ -120,9 +124,10 @@ class Trainer:
         share = rate_share(self.step, self.pace.steps, self.schedule)
         self.optimizer.step(share)
         self.step += 1
-        return StepReport(
+        report = StepReport(
             step=self.step, loss=loss, gradient_norm=gradient_norm, rate_share=share, tokens=batch.ids_BT.numel()
         )
+        return report if self.experts is None else self._with_routing(report, batch, self.experts)
 
     def _position(self) -> int:
         """The number of the next row: after all rows that were learned from or skipped."""
@@ -132,6 +137,7 @@ class Trainer:
         """Fill the arena's sums with the gradients of one update; return the loss and the gradient norm."""
         self.model.train()
         self.arena.clear()
+        self.sent_LE = torch.zeros_like(self.sent_LE)
         loss = torch.zeros((), device=self.arena.device)
         for index, micro in enumerate(self._micro_batches(batch)):
             if self.has_dropout:
@@ -153,9 +159,17 @@ class Trainer:
             return self.objective.loss(self.asked, batch)
         routing = Routing()
         loss = self.objective.loss(replace(self.asked, tap=routing), batch)
+        self.sent_LE = self.sent_LE + routing.counts_LE(batch.real_BT)
         share = batch.weights_BT.sum() / batch.total_weight  # of a micro-batch in its update
         uneven = routing.balance(batch.real_BT) * self.experts.balance * share
         return loss + (uneven - uneven.detach())  # the gradients know of it, the number stays nats per token
+
+    def _with_routing(self, report: StepReport, batch: Batch, experts: Experts) -> StepReport:
+        """The report, and how many tokens of the update each expert was sent, and which share of those due to some none got."""
+        sent = self.sent_LE.tolist()
+        due = len(sent) * experts.active * int(batch.real_BT.sum())
+        dropped_share = (due - sum(map(sum, sent))) / max(1, due)
+        return replace(report, expert_tokens=tuple(map(tuple, sent)), dropped_share=dropped_share)
 
     def _pass_over(self, rows: TokenRows, loss: float, gradient_norm: float, attempt: int) -> None:
         found = f"loss {loss}, gradient norm {gradient_norm}"
@@ -178,6 +192,13 @@ class Trainer:
                 level="warning",
             )
         )
+
+
+def _nothing_sent(model: Decoder) -> Tensor:
+    """No token for each expert of each block that has some: int64 [L, E]."""
+    config = model.config
+    num_experts = config.feed_forward.experts.count if config.feed_forward.experts else 0
+    return torch.zeros(sum(map(config.has_experts, range(config.n_layers))), num_experts, dtype=torch.int64)
 
 
 def train(trainer: Trainer, *, until: int, after_step: Callable[[StepReport], bool]) -> None:

@@ -1,6 +1,7 @@
 """The metrics of a run. They are JSON lines; TensorBoard, when asked for, receives a copy of them.
 
     {"kind": "train", "step": 12, "loss": 3.1, …}     one line per update
+    {…, "expert_tokens": [[31, 33], [40, 24]], "dropped_share": 0.0}     of a mixture: by block, real tokens sent to each expert
     {"kind": "eval", "step": 50, "loss": 2.9, "bits_per_byte": 1.7, …}     one line per evaluation
 
 Two fields depend on the wall clock: `seconds` (of training so far, in all processes) and `tokens_per_second` (of this

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pellucid.data.objectives.settings import ObjectiveSettings
+from pellucid.data.objectives.settings import ROWS, ObjectiveSettings
 from pellucid.errors import SettingsError
-from pellucid.evaluate.objective import NEEDS, check_can_learn, sight_of
+from pellucid.evaluate.objective import NEEDS, check_can_learn
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.presets import preset
 from pellucid.planning.scaling import Reason
 from pellucid.settings import Layer, given, resolve, shallow
 from pellucid.training.settings import TrainSettings
 
-SIGHT = ("causal", "encoder", "streams", "position")  # the axes that decide what a model sees
+# The axes that decide what a model sees, and which parts of a row it can be asked about.
+DECIDING = ("causal", "encoder", "streams", "position", "embedding", "pooler")
 
 
 MANY_SHAPES = ("source", "any order")  # sources have many lengths, and rows as many asked places as they have text
@@ -28,8 +29,12 @@ def derive_sight(objective: ObjectiveSettings, n_layers: int) -> tuple[Mapping[s
     """
     needed = NEEDS[objective.kind]
     if needed == "whole row":
-        why = "the objective predicts from both sides"
-        return {"causal": False}, (Reason(field="causal", value=False, why=why),)
+        both = Reason(field="causal", value=False, why="the objective predicts from both sides")
+        if objective.kind != "next_sentence":
+            return {"causal": False}, (both,)
+        why = "the objective asks whether the second part of a row follows the first"
+        derived = {"causal": False, "embedding": {"segments": 2}, "pooler": {"pairs": True}}
+        return derived, (both, Reason(field="pooler", value=True, why=why))
     if needed == "source":
         why = "the objective reads a source; as many blocks as the decoder has"
         return {"encoder": {"n_layers": n_layers}}, (Reason(field="encoder", value=n_layers, why=why),)
@@ -47,9 +52,9 @@ def check_objective(settings: TrainSettings) -> None:
     """
     asked, name = settings.model, settings.model.preset
     derived = shallow(preset(name)) if name is not None else derive_sight(settings.objective, 1)[0]
-    said = {axis: value for axis, value in given(asked).items() if axis in SIGHT}
+    said = {axis: value for axis, value in given(asked).items() if axis in DECIDING}
     config = resolve(ModelConfig, Layer("derived", derived), Layer("settings", said)).settings
-    check_can_learn(settings.objective, sight_of(config))
+    check_can_learn(settings.objective, config)
     _check_rows(settings)
     if NEEDS[settings.objective.kind] in MANY_SHAPES and settings.compile == "on":
         raise SettingsError(
@@ -60,8 +65,14 @@ def check_objective(settings: TrainSettings) -> None:
 
 
 def _check_rows(settings: TrainSettings) -> None:
-    """Raise SettingsError unless pairs are what the objective learns from, and their columns are named."""
+    """Raise SettingsError unless rows are what the objective learns from, and the columns of pairs are named."""
     kind, data = settings.objective.kind, settings.data
+    if kind == "next_sentence" and data.rows != ROWS[kind]:
+        raise SettingsError(
+            "next sentences are those of one document: each row must hold one",
+            found=f"objective={kind}, data.rows={data.rows}",
+            hint="add --set data.rows=documents",
+        )
     if (kind == "seq2seq") != (data.rows == "pairs"):
         raise SettingsError(
             "pairs of texts and the objective that learns from them belong together",

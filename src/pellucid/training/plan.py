@@ -15,7 +15,7 @@ from typing import Any
 
 from pellucid.data.loader import num_windows
 from pellucid.errors import DoesNotFitError, SettingsError
-from pellucid.evaluate.objective import NEEDS, check_can_learn, sight_of
+from pellucid.evaluate.objective import NEEDS, check_can_learn
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import Machine
 from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
@@ -268,7 +268,7 @@ def _fit(
         dropouts if is_open else [config.dropout],
         math.inf if as_long_as_asked else seconds,
     )
-    check_can_learn(settings.objective, sight_of(config))
+    check_can_learn(settings.objective, config)
     # A value that a person set or that the given model has needs no reason.
     kept = (one for one in found.reasons if one.field not in axes and (is_open or one.field != "dropout"))
     return dataclasses.replace(found, reasons=tuple(kept))

@@ -62,6 +62,8 @@ def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:
         )
     if config.streams is not None:
         yield "streams", "2", reasons.get("streams", "as asked, or as the model has it")
+    if config.pooler is not None and config.pooler.pairs:
+        yield "pair head", "yes", reasons.get("pooler", "as asked, or as the model has it")
     yield (
         "update",
         f"{counted(plan.rows, 'row')} x {plan.row_length or config.context_length}",

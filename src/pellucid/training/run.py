@@ -19,7 +19,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from pellucid.counts import counted
-from pellucid.data.loader import DocumentLoader, Loader, PairLoader, Pool, build_loader
+from pellucid.data.loader import NUM_MARKS, DocumentLoader, Loader, LoaderWithOthers, PairLoader, Pool, build_loader
 from pellucid.data.objectives.build import AnyObjective, build_objective, settle_objective
 from pellucid.data.objectives.settings import ObjectiveSettings, read_objective
 from pellucid.data.open_set import open_as_set
@@ -108,8 +108,14 @@ class OpenRun:
 
     def loader(self, shards: TokenShards, context_length: int, *, pool: Pool | None = None) -> Loader:
         """The loader of training or validation rows, of the kind that the settings ask for."""
-        rows, seed = self.settings.data.rows, self.settings.seed
-        return build_loader(shards, rows=rows, context_length=context_length, seed=seed, pool=pool)
+        return build_loader(
+            shards,
+            rows=self.settings.data.rows,
+            context_length=context_length,
+            seed=self.settings.seed,
+            pool=pool,
+            with_others=self.objective.with_others,
+        )
 
     def train_rows(self, context_length: int, *, rows: int) -> Loader:
         """The loader of training rows, `rows` to an update; with one document a row, the padding is reported."""
@@ -117,6 +123,9 @@ class OpenRun:
         loader = self.loader(self.prepared.train, context_length, pool=pool)
         if isinstance(loader, DocumentLoader):
             self.recorder.record(_describe_rows(loader))
+        if isinstance(loader, LoaderWithOthers):
+            message = f"beside its text a row holds {NUM_MARKS} marks; in half of the rows the second part is another document's"
+            self.recorder.record(Event(name="data.others", message=message, data={"marks": NUM_MARKS}))
         return loader
 
     def name_rows(self, first_token_B: Tensor) -> list[str]:

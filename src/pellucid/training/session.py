@@ -18,6 +18,7 @@ import psutil
 from torch import nn
 
 from pellucid.counts import counted
+from pellucid.data.loader import Loader
 from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, measure_loss
 from pellucid.evaluate.objective import OBJECTIVE
 from pellucid.events import Event, Once
@@ -73,6 +74,7 @@ class Session:
         self.opened, self.trainer, self.plan, self.stop, self.exam = opened, trainer, plan, stop, exam
         self.run, self.settings, self.recorder = opened.run, opened.settings, opened.recorder
         self.info = opened.info()
+        self.valid_rows = self._open_valid_rows()  # before the first step: what cannot be read is an error then
         deterministic = self.settings.deterministic
         self.about_saving = Once(self.recorder)  # how a model is stored is the same at every save
         self.fingerprint = opened.set_up.fingerprint(plan.march, deterministic=deterministic, recorder=self.recorder)
@@ -163,6 +165,13 @@ class Session:
             columns=(str(data.source), data.field) if pairs else None,
         )
 
+    def _open_valid_rows(self) -> Loader | None:
+        """The validation rows, made as those of training are; None when there is no such text."""
+        valid = self.opened.prepared.valid
+        if valid is None or self.plan.eval_windows == 0:
+            return None
+        return self.opened.loader(valid, self.plan.config.context_length)
+
     def _open_looks(self) -> Iterator[Look]:
         """Open the probes and snapshots of this run."""
         if self.settings.probe.texts:
@@ -239,7 +248,8 @@ class Session:
         self.updates_here += 1
         here = monotonic() - self.started
         seconds = round(self.spent_before + here, 3)
-        row = {"kind": "train", **dataclasses.asdict(report), "skipped": len(self.trainer.skipped)}
+        told = {name: value for name, value in dataclasses.asdict(report).items() if value is not None}
+        row = {"kind": "train", **told, "skipped": len(self.trainer.skipped)}
         row |= {"seconds": seconds, "tokens_per_second": round(self.tokens_here / max(here, 1e-9), 1)}
         self._write(row)
         self.seen.append((report.step, seconds))
@@ -313,10 +323,9 @@ class Session:
         its share of all predicted tokens.
         """
         valid = self.opened.prepared.valid
-        if valid is None or self.plan.eval_windows == 0:
+        if valid is None or self.valid_rows is None:
             return None
-        rows = self.opened.loader(valid, self.plan.config.context_length)  # as it learns
-        steps = rows.in_order(rows=EVAL_ROWS, max_rows=self.plan.eval_windows)
+        steps = self.valid_rows.in_order(rows=EVAL_ROWS, max_rows=self.plan.eval_windows)
         measured = measure_loss(self.trainer.model, steps, objective=self.trainer.objective)
         if not self.trainer.objective.is_likelihood:
             return measured

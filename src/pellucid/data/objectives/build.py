@@ -10,6 +10,7 @@ from torch import Tensor
 from pellucid.data.batch import Batch
 from pellucid.data.objectives.causal import CausalObjective
 from pellucid.data.objectives.masked import MaskedObjective
+from pellucid.data.objectives.next_sentence import NextSentenceObjective
 from pellucid.data.objectives.permutation import PermutationObjective
 from pellucid.data.objectives.protocol import Objective, Scores
 from pellucid.data.objectives.seq2seq import Seq2SeqObjective
@@ -39,6 +40,7 @@ class AnyModel(Protocol):
         source_lengths_B: Tensor | None = None,
         ranks_BT: Tensor | None = None,
         places_BP: Tensor | None = None,
+        segments_BT: Tensor | None = None,
     ) -> Scores: ...
 
 
@@ -54,9 +56,11 @@ def build_objective(settings: ObjectiveSettings, tokenizer: Tokenizer) -> AnyObj
     """
     if isinstance(settings, CausalSettings):
         return CausalObjective()
-    if isinstance(settings, MaskedSettings):
+    if isinstance(settings, MaskedSettings) and settings.kind == "masked":
         return MaskedObjective.of(settings, tokenizer)
-    # An objective is only ever given the batches that it made itself, here those with an order or a source.
+    # An objective is only ever given the batches that it made itself, here those with two parts, an order or a source.
+    if isinstance(settings, MaskedSettings):
+        return cast("AnyObjective", NextSentenceObjective.of(settings, tokenizer))
     if isinstance(settings, PermutationSettings):
         return cast("AnyObjective", PermutationObjective.of(settings, tokenizer))
     if isinstance(settings, SpanSettings):

@@ -49,6 +49,7 @@ class CausalObjective:
     name: ClassVar[str] = "causal"
     is_likelihood: ClassVar[bool] = True
     asks_more: ClassVar[bool] = False
+    with_others: ClassVar[bool] = False
 
     def batch(self, rows: TokenRows, key: RowKey) -> Batch:
         """Inputs, and targets shifted by one token; nothing is random."""

@@ -77,6 +77,7 @@ class MaskedObjective:
     name: ClassVar[str] = "masked"
     is_likelihood: ClassVar[bool] = False
     asks_more: ClassVar[bool] = True
+    with_others: ClassVar[bool] = False
 
     settings: MaskedSettings
     mask_id: int

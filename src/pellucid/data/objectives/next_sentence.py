@@ -5,9 +5,10 @@
     targets    follows: yes                sat          tired
     loss = masked loss + mean of -ln p(follows, or not)
 
-In half of the rows the second part is what follows the first, in the other half the second part of another row
-(`data.others`). Parts are cut where a sentence begins, as far as that can be told. Each row should hold one document
+In half of the rows the second part is what follows the first, in the other half the second part of a row of another
+document (`data.loader.LoaderWithOthers`). Parts are cut where a sentence begins, as far as that can be told. Each row holds one document
 (`data.rows=documents`): what follows in another document does not follow. Tokens are hidden as in `masked`, in both parts.
+Training tells the sum of both losses, an evaluation each by itself.
 
 RoBERTa found that models are no worse without it; it is here to be measured, and for models that were trained so.
 
@@ -27,13 +28,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pellucid.data.batch import PaddedBatch, TokenRows
+from pellucid.data.batch import PaddedBatch, RowsWithOthers, TokenRows
 from pellucid.data.draws import uniform_draws
+from pellucid.data.loader import NUM_MARKS
 from pellucid.data.objectives.causal import nll, weighted_loss
 from pellucid.data.objectives.masked import MaskedObjective
 from pellucid.data.objectives.protocol import ACCURACY, LOSS, RowKey, Scores
 from pellucid.data.objectives.settings import MaskedSettings
-from pellucid.data.others import RowsWithOthers
 from pellucid.data.sentences import sentences_begin
 from pellucid.errors import SettingsError, TokenizerError
 from pellucid.tokens.tokenizer import Tokenizer
@@ -41,7 +42,6 @@ from pellucid.tokens.tokenizer import Tokenizer
 FOLLOWS, ELSEWHERE = 0, 1  # as BERT numbers the two answers
 COIN = 3  # the stream of draws after those of `masked`: which second part, and where the two rows are cut
 PAIR_LOSS, PAIR_ACCURACY = "next_sentence_loss", "next_sentence_accuracy"
-NUM_MARKS = 3  # <cls>, and <sep> behind each part: a row of text has so many tokens fewer than the model reads
 
 
 class PairScores(Scores, Protocol):
@@ -81,6 +81,7 @@ class NextSentenceObjective:
     name: ClassVar[str] = "next_sentence"
     is_likelihood: ClassVar[bool] = False
     asks_more: ClassVar[bool] = True
+    with_others: ClassVar[bool] = True
 
     masked: MaskedObjective
     cls_id: int

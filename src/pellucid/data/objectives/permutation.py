@@ -76,6 +76,7 @@ class PermutationObjective:
     name: ClassVar[str] = "permutation"
     is_likelihood: ClassVar[bool] = False  # only a part of the text is predicted
     asks_more: ClassVar[bool] = True
+    with_others: ClassVar[bool] = False
 
     settings: PermutationSettings
     is_text_V: NDArray[np.bool_]  # which ids stand for text; no other is predicted

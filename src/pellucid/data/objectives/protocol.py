@@ -70,7 +70,8 @@ class Objective(Protocol[ModelT_contra, BatchT]):
     # Whether the sum of its loss is -ln p(text): every token predicted once, from tokens that are predicted before it.
     # Only then perplexity and bits per byte mean anything.
     is_likelihood: ClassVar[bool]
-    asks_more: ClassVar[bool]  # whether it tells a model more than ids: lengths, a source
+    asks_more: ClassVar[bool]  # whether it tells a model more than ids: lengths, a source, segments
+    with_others: ClassVar[bool]  # whether it reads beside each row one of another document (`RowsWithOthers`)
 
     def batch(self, rows: TokenRows, key: RowKey) -> BatchT:
         """Inputs, targets and weights for these rows, all of one update (or of one step of an evaluation)."""

@@ -68,6 +68,7 @@ class Seq2SeqObjective:
     name: ClassVar[str] = "seq2seq"
     is_likelihood: ClassVar[bool] = False  # of the text: it is that of a target, given its source
     asks_more: ClassVar[bool] = True
+    with_others: ClassVar[bool] = False
 
     start_id: int  # what the decoder reads first
     skips_first: bool  # whether a target begins with a <bos>, in whose place the decoder reads its start

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pellucid.data.settings import RowKind
 from pellucid.errors import CorruptFileError, SettingsError
 from pellucid.settings import Layer, Named, resolve, setting
 from pellucid.untrusted import Json
 
 WordKind = Literal["off", "auto", "runs", "rjieba"]
+
+ROWS: Mapping[str, RowKind] = {"seq2seq": "pairs", "next_sentence": "documents"}  # what these alone can learn from
 
 # The behaviour before there was a choice. A run of that time goes on with it.
 BEFORE = {"kind": "causal"}
@@ -28,13 +31,18 @@ class CausalSettings(Named):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedSettings(Named):
-    """Hide some tokens and predict them from both sides. The defaults are BERT's.
+    """Hide some tokens and predict them from both sides; BERT also tells whether two parts of a row follow each other.
+
+    The defaults are BERT's.
 
     >>> round(1 - MaskedSettings().mask_share - MaskedSettings().random_share, 3)  # of the hidden ones: shown as they are
     0.1
     """
 
-    kind: Literal["masked"] = setting("masked", "what is predicted: hidden tokens")
+    kind: Literal["masked", "next_sentence"] = setting(
+        "masked",
+        "what is predicted: hidden tokens; (next_sentence) and whether the second part of a row follows the first",
+    )
     share: float = setting(0.15, "share of the tokens that are predicted", above=0, high=1)
     mask_share: float = setting(0.8, "of the predicted tokens: share shown as the mask token", low=0, high=1)
     random_share: float = setting(

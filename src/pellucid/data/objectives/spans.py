@@ -71,6 +71,7 @@ class SpansObjective:
     name: ClassVar[str] = "spans"
     is_likelihood: ClassVar[bool] = False
     asks_more: ClassVar[bool] = True
+    with_others: ClassVar[bool] = False
 
     settings: SpanSettings
     sentinel_ids: tuple[int, ...]  # in the order in which a row uses them
