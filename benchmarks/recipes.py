@@ -39,10 +39,10 @@ from pathlib import Path
 from typing import Any
 
 import pellucid
-from pellucid.api import LanguageModel
 from pellucid.data.microworld.corpus import documents
 from pellucid.data.microworld.entities import MEN, WOMEN
 from pellucid.data.microworld.tasks import pairs
+from pellucid.language_model import LanguageModel
 from pellucid.planning.machine import inspect_machine
 
 HERE = Path(__file__).parent

@@ -26,7 +26,7 @@ _HOMES = {
     "train": "pellucid.api",
     "plan": "pellucid.api",
     "trace": "pellucid.api",
-    "LanguageModel": "pellucid.api",
+    "LanguageModel": "pellucid.language_model",
     "Tokenizer": "pellucid.tokens.tokenizer",
     "ModelConfig": "pellucid.planning.config",
     "TrainSettings": "pellucid.training.settings",

@@ -26,10 +26,22 @@ class Typed(str):
     """A value typed after `--set name=`: only in such a value does a comma separate the items of a list."""
 
 
+MOST_LISTED, FEW_LISTED = 24, 6  # names that a hint lists: all of so few, or so few of many
+
+
 def nearest(name: str, known: list[str]) -> str:
-    """A hint that names the closest known word, or lists them all."""
+    """A hint that names the closest known word, or lists them all; of many, those that are least unlike.
+
+    >>> nearest("gtp", ["gpt", "bert"]), nearest("x", ["gpt", "bert"])
+    ("did you mean 'gpt'?", 'known: bert, gpt')
+    """
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(known))
+    if close:
+        return f"did you mean {close[0]!r}?"
+    if len(known) <= MOST_LISTED:
+        return "known: " + ", ".join(sorted(known))
+    few = sorted(difflib.get_close_matches(name, known, n=FEW_LISTED, cutoff=0.0))
+    return f"of the {len(known)} that are known, the nearest are {', '.join(few)}"
 
 
 def check_keywords(given: Iterable[str], known: Iterable[str], elsewhere: Mapping[str, str]) -> None:

@@ -286,6 +286,8 @@ def test_a_prompt_longer_than_the_context(trained: Path, refused) -> None:
         (["--set", "batch.tokens=many"], "batch.tokens wants a whole number or none", ""),
         (["--set", "steps"], "cannot read the setting 'steps'", "name=value"),
         (["--preset", "gpt4"], "there is no preset 'gpt4'", "did you mean 'gpt3'?"),
+        (["--preset", "nosuch"], "there is no preset 'nosuch'", "of the 43 that are known, the nearest are "),
+        (["--preset", "gpt2", "--depth", "3"], "give model.preset or model.depth, not both", "model.n_layers"),
     ],
 )
 def test_a_setting_that_cannot_be(flags: list[str], what: str, hint: str, tmp_path: Path, refused) -> None:
@@ -293,7 +295,14 @@ def test_a_setting_that_cannot_be(flags: list[str], what: str, hint: str, tmp_pa
     settings = ["--steps", "2", "--threads", "1", "--set", "compile=off", *flags]
     error = refused(2, "train", path, "--out", out, *settings)
     assert error["what"] == what and hint in error["try"]
-    assert not list(tmp_path.glob("run/checkpoints/*"))
+    assert not out.exists(), "it is refused before a tokenizer is trained"
+
+
+def test_axes_that_do_not_fit_a_preset_are_refused_before_a_tokenizer_is_trained(tmp_path: Path, refused) -> None:
+    out = tmp_path / "run"
+    error = refused(3, "train", write(tmp_path / "book.txt", TEXT), "--out", out, "--preset", "qwen3-0.6b",
+                    "--set", "model.n_kv_heads=3")  # fmt: skip
+    assert "n_kv_heads" in error["what"] + error["found"] and not out.exists()
 
 
 def test_a_recipe_with_an_unknown_setting_is_named(tmp_path: Path, refused) -> None:

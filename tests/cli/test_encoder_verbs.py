@@ -43,6 +43,7 @@ def test_fill_prints_the_text_and_its_candidates(run, models) -> None:
     assert [len(blank["candidates"]) for blank in found["blanks"]] == [5, 5]
     assert found["blanks"][0]["candidates"][0] == vars(filled.blanks[0].candidates[0])
     assert "概率" in run("fill", models["fills"], text, "--lang", "zh", *CPU).out
+    assert "'" not in told.out and "· in a token, · is a space" in told.err.splitlines()
     assert run("fill", models["fills"], "the ___ sat", "--mask", "___", *CPU).out.splitlines()[0] == "the cat sat"
 
 
@@ -55,6 +56,7 @@ def test_what_cannot_fill_or_write_names_what_can(run, models) -> None:
     ):
         refused = run(verb, models[name], "a [MASK]", *CPU)
         assert refused.code == 5 and not refused.out and all(word in refused.err for word in words), refused.err
+        assert "torch runs" not in refused.err and "default" not in refused.err, "nothing of how it would write"
     assert "写上一个" in run("fill", models["fills"], "none", "--lang", "zh", *CPU).err
 
 
@@ -65,6 +67,7 @@ def test_embed_writes_vectors_with_their_texts_and_ranks_them(run, models, tmp_p
     assert told.code == 0, told.err
     assert "· 3 vectors of 16 numbers, of length 1; pooling: mean (as modules.json says)" in told.err
     assert "no token ends a text" not in told.err and "torch runs" not in told.err
+    assert f"· left out of {lines}: 1 blank line" in told.err.splitlines()
     stored = np.load(out)  # it opens without a pickle
     lm = load(models["vectors"], device="cpu")
     texts = ["the cat sat", "a dog ran", "the cat sat on the mat"]
@@ -82,6 +85,11 @@ def test_embed_takes_rows_and_folders_and_cuts_when_told(run, models, tmp_path) 
     rows.write_text('{"body": "the cat sat\\non the mat"}\n{"body": "a dog"}\n')
     found = json.loads(run("embed", models["vectors"], rows, "--field", "body", "--near", "a dog", "--json", *CPU).out)
     assert [one["origin"] for one in found["near"]] == ["rows.jsonl:2", "rows.jsonl:1"]
+    refused = run("embed", models["vectors"], rows, "--field", "nosuch", "--near", "a", *CPU)
+    assert "--field …; --errors replace leaves such rows out" in refused.err
+    rows.write_text('{"text": "the cat"}\n{"body": "a dog"}\n')
+    left = run("embed", models["vectors"], rows, "--near", "a", "--errors", "replace", "--json", *CPU)
+    assert json.loads(left.out)["texts"] == 1 and "1 row without text" in left.err
     long = tmp_path / "long.txt"
     long.write_text("the cat sat on the mat a dog ran in the box\nthe\n")
     refused = run("embed", models["vectors"], long, "--near", "a", *CPU)

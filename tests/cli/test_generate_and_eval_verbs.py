@@ -106,7 +106,7 @@ def test_a_trace_replays_and_a_changed_one_does_not(directory, tmp_path):
     first = run("generate", directory, "the", *knobs, "--save-trace", str(path))
     again = run("generate", directory, "--replay", str(path))
     assert again.stdout == first.stdout
-    assert "equal to the trace in all" in again.stderr
+    assert "· equal to the trace: 6 tokens" in again.stderr
     document = json.loads(path.read_text(encoding="utf-8"))
     assert len(document["steps"][0]["stages"]) == 2
     document["steps"][1]["id"] += 1

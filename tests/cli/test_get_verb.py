@@ -96,6 +96,16 @@ def test_a_verb_fetches_the_model_it_is_given(hub, directory, tmp_path, run) -> 
     assert hub.asked == []
 
 
+def test_a_plan_and_a_tokenizer_take_a_name_as_they_take_a_path(hub, directory, tmp_path, run) -> None:
+    files = {path.name: path.read_bytes() for path in Path(directory).iterdir() if path.is_file()}
+    hub.add("a/c", ONE, files, "main")
+    planned, there = run("plan", "hf:a/c", "--json"), run("plan", directory, "--json")
+    assert planned.code == 0 and json.loads(planned.out)["parameters"] == json.loads(there.out)["parameters"]
+    added = run("tokenizer", "add", "hf:a/c", "<new>", "--out", tmp_path / "grown")
+    assert added.code == 0, added.err
+    assert (tmp_path / "grown" / "model.safetensors").is_file(), "the model grows with its tokenizer"
+
+
 def test_a_download_shows_its_progress_in_every_verb(monkeypatch, capsys) -> None:
     monkeypatch.setattr(watch, "FIRST_SECONDS", 0.0)
     told = Terminal()

@@ -7,9 +7,10 @@ import tokenizers
 import torch
 from encoders import NO_HEAD, answering, bert, save_encoder, wordpiece
 
-from pellucid.api import LanguageModel, load
+from pellucid.api import load
 from pellucid.engine.fill import cut_at_masks
 from pellucid.errors import ContextError, RequestError, TokenizerError
+from pellucid.language_model import LanguageModel
 from pellucid.store.checkpoint import save_checkpoint
 from pellucid.tokens.framing import Frame, frame_of_file
 from pellucid.tokens.train import train_bpe

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pellucid.api import LanguageModel
+from pellucid.engine import infill as infilling
 from pellucid.engine.any_order import score_in_order
 from pellucid.engine.framing import frame_of_source
 from pellucid.engine.infill import infill, read_spans
@@ -15,6 +15,7 @@ from pellucid.engine.masked_text import read_gaps
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.step import Completion
 from pellucid.errors import RequestError, TokenizerError
+from pellucid.language_model import LanguageModel
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import EncoderConfig
@@ -72,12 +73,22 @@ def test_a_text_is_filled_by_what_the_model_writes(lm: LanguageModel) -> None:
 def test_what_cannot_be_filled_is_said(lm: LanguageModel, tiny_model: Callable[..., Decoder]) -> None:
     with pytest.raises(RequestError, match="no mask"):
         lm.fill("the cat")
-    with pytest.raises(RequestError, match="one filling for each mask"):
+    with pytest.raises(RequestError, match=r"one filling for each mask(.|\n)*found: top=3\n  try:   leave out --top"):
         lm.fill("the [MASK]", top=3)
+    with pytest.raises(RequestError, match=r'this one is empty\n  found: --mask ""\n  try:   .*--mask "___"'):
+        lm.fill("the [MASK]", mask="")
+    with pytest.raises(TokenizerError, match="found: 101 masks, 100 sentinels\n  try:   fill fewer masks"):
+        lm.fill("[MASK] " * 101)
     signs = train_characters(["abc"], specials="standard")
     bare = tiny_model(signs.vocab_size, encoder=EncoderConfig(n_layers=1))
-    with pytest.raises(TokenizerError, match="sentinel of its own"):
+    with pytest.raises(TokenizerError, match=r"no tokens that stand for a gap(.|\n)*try:   try pellucid generate"):
         LanguageModel(model=bare, tokenizer=signs, checkpoint=None, runner=TorchRunner(bare)).fill("a[MASK]c")
+
+
+def test_a_gap_that_nothing_is_written_for_stays_with_its_spaces(lm: LanguageModel, monkeypatch) -> None:
+    monkeypatch.setattr(infilling, "read_spans", lambda *given: {})
+    filled = lm.fill("the [MASK] sat on a[MASK] mat")
+    assert filled.text == "the [MASK] sat on a[MASK] mat" and [blank.candidates for blank in filled.blanks] == [(), ()]
 
 
 def test_a_model_of_two_streams_fills_without_a_mask_token(words: Tokenizer, tmp_path) -> None:

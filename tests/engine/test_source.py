@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
-from pellucid.api import LanguageModel
 from pellucid.engine.beam import BeamSettings, search
 from pellucid.engine.choices import complete_choices
 from pellucid.engine.generate import generate, sides
@@ -20,6 +20,9 @@ from pellucid.engine.simple import complete_simply, next_logits
 from pellucid.engine.transcript import build_transcript, load_transcript, save_transcript
 from pellucid.errors import ContextError, RequestError
 from pellucid.evaluate.score import as_target, score_ids
+from pellucid.language_model import LanguageModel
+from pellucid.model.context import Context
+from pellucid.model.core import ExplicitCore
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import EncoderConfig
 from pellucid.planning.parts.embedding import EmbeddingConfig
@@ -62,6 +65,48 @@ def test_with_a_cache_as_without_one(model: Decoder, signs: Tokenizer, sampling:
         simple = complete_simply(model, signs, request.prompt_ids, sampling, request.source_ids)
         found = generate(TorchRunner(model), signs, request).complete()
         assert found.ids == simple.ids and found.logprobs == pytest.approx(simple.logprobs, abs=1e-4)
+
+
+def test_the_account_shows_the_encoder_once_and_the_source_at_its_true_length(model: Decoder, signs: Tokenizer) -> None:
+    """The shapes are those that the built model shows, encoder first; the second token reads no source again."""
+    seen: list[tuple[str, tuple[int, ...]]] = []
+
+    def note(name: str, x: Tensor) -> Tensor:
+        seen.append((name.replace("blocks.0", "blocks.*"), tuple(x.shape)))
+        return x
+
+    asked_here = asked(model, signs, "abc", sampling=SamplingSettings(temperature=0, min_new_tokens=2), explain=True)
+    generation = generate(TorchRunner(model), signs, asked_here)
+    first, second = next(generation).account, next(generation).account
+    assert first is not None and second is not None
+    with torch.inference_mode():
+        memory = model.encode(torch.tensor([asked_here.source_ids]), Context(core=ExplicitCore(), tap=note))
+        model(torch.tensor([[0]]), Context(memory=memory, core=ExplicitCore(), tap=note), last_only=True)
+    shown = [(name, shape) for name, shape in first.shapes if not name.endswith("ids") and "blocks.1." not in name]
+    assert shown == [(name, shape) for name, shape in seen if "blocks.1." not in name]
+    assert dict(first.shapes)["encoder.ids"] == (1, 5), "<bos> a b c <eos>"
+    assert dict(second.shapes)["blocks.*.cross.weights"] == (1, 4, 1, 5)
+    assert not [name for name, _ in second.shapes if name.startswith("encoder.")]
+    assert (first.reading.num_encoded, second.reading.num_encoded) == (5, 0)
+
+
+def test_the_tokens_of_the_source_are_counted(model: Decoder, signs: Tokenizer) -> None:
+    """The source's on one side; on the other the token with which every text of the decoder begins."""
+    request = asked(model, signs, "abc", sampling=GREEDY)
+    found = [
+        generate(TorchRunner(model), signs, request).complete(),
+        search(TorchRunner(model), signs, request.prompt_ids, source_ids=request.source_ids)[0].completion,
+        complete_simply(model, signs, request.prompt_ids, GREEDY, request.source_ids),
+    ]
+    assert [(one.num_source_tokens, one.num_prompt_tokens) for one in found] == [(5, 1)] * 3
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_source_is_refused(model: Decoder, signs: Tokenizer, text: str) -> None:
+    lm = LanguageModel(model=model, tokenizer=signs, checkpoint=None, runner=TorchRunner(model))  # type: ignore[arg-type]
+    for asked_so in (lm.request, lm.complete, lm.search, lambda text: lm.complete(["abc", text])):
+        with pytest.raises(RequestError, match=r"the text is empty(.|\n)*try:   give a text for it to read"):
+            asked_so(text)
 
 
 def test_choices_and_guesses_about_one_source(model: Decoder, signs: Tokenizer) -> None:

@@ -149,11 +149,11 @@ def test_what_does_not_fit_is_left_out_and_said(tmp_path: Path) -> None:
     one = len(next(iter(record_answers(Teller(), [("a", {})]).answers.values()))) + len('"a{}":"",')
     recording = record_answers(Teller(), questions, limit_bytes=2 * one, recorder=heard)
     assert list(recording.answers) == ["a{}", "b{}"] and recording.left_out == ("refused{}", "c{}")
-    [left_out] = [event for event in heard.events if event.name != "lens.progress"]
-    assert left_out.level == "warning" and left_out.data["left_out"] == [
-        "refused{}",
-        "c{}",
-    ]
+    refused, left_out = [event for event in heard.events if event.name != "lens.progress"]
+    assert refused.level == "info" and refused.data["left_out"] == ["refused{}"]
+    assert refused.message == "1 of 4 questions do not apply to this model or text: refused"
+    assert left_out.level == "warning" and left_out.data["left_out"] == ["c{}"]
+    assert left_out.message == (f"1 of 4 answers are not in the file, which would be larger than {2 * one:,} bytes: c")
     assert sum(len(key) + len(text) for key, text in recording.answers.items()) <= 2 * one
 
 

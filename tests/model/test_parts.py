@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from pellucid.errors import RequestError
 from pellucid.model.core import (
     BATCHED_CONTEXT_LIMIT,
     BatchedCore,
@@ -21,7 +22,7 @@ from pellucid.model.core import (
 from pellucid.model.feed_forward import build_activation
 from pellucid.model.mask import Causal, Everything, Window
 from pellucid.model.norm import RmsNorm
-from pellucid.model.position import Rotation, SinusoidalPosition
+from pellucid.model.position import Rotation, SegmentTable, SinusoidalPosition
 from pellucid.model.rows import Rows
 from pellucid.model.tap import no_tap
 from pellucid.planning.config import ModelConfig
@@ -183,3 +184,13 @@ def test_activations_are_their_formulas():
     torch.testing.assert_close(build_activation("relu2")(x), x.clamp(min=0) ** 2)
     torch.testing.assert_close(build_activation("swiglu")(x), x * F.sigmoid(x))
     torch.testing.assert_close(build_activation("geglu")(x), x * gaussian)
+
+
+@pytest.mark.parametrize("segment", [-1, 2])
+def test_a_segment_that_a_model_does_not_have_is_refused(segment: int) -> None:
+    """A negative one would be read from the end of the table, without a word."""
+    table = SegmentTable(2, 4)
+    with pytest.raises(
+        RequestError, match=rf"segments from {min(0, segment)} to {max(0, segment)}\n  try:   .* from 0 to 1"
+    ):
+        table(torch.zeros(1, 2, 4), torch.tensor([[0, segment]]), no_tap)

@@ -64,7 +64,7 @@ def test_a_mixture_is_read_as_far_as_a_token_meets_it() -> None:
 
 
 @pytest.mark.parametrize(("gigabytes", "rows", "hint"), [
-    (6.0, 64, "rows at a time fit"), (2.05, 64, "a shorter context"), (1.0, 64, "fewer layers"),
+    (6.0, 64, "3 rows at a time would fit"), (2.05, 64, "a shorter context"), (1.0, 64, "fewer layers"),
 ])  # fmt: skip
 def test_refusal_says_what_to_try(gigabytes: float, rows: int, hint: str) -> None:
     machine = dataclasses.replace(inspect_machine(), memory_available_bytes=int(gigabytes * 1e9))

@@ -9,7 +9,7 @@ import torch
 from encoders import NO_HEAD, bert, save_encoder, trained_here, wordpiece
 from torch.nn import functional as F
 
-from pellucid.api import LanguageModel, load
+from pellucid.api import load
 from pellucid.data.labelled import Labelled, read_labelled
 from pellucid.errors import (
     ContextError,
@@ -20,6 +20,7 @@ from pellucid.errors import (
     SettingsError,
     StoreError,
 )
+from pellucid.language_model import LanguageModel
 from pellucid.planning.parts.pooler import PoolerConfig
 from pellucid.training.label_head import LabelSettings, fit, split_rows
 
@@ -89,15 +90,23 @@ def test_equal_texts_lie_on_one_side_and_the_seed_decides() -> None:
 
 def test_what_cannot_be_learned_is_told(lm, tmp_path) -> None:
     out = tmp_path / "head"
-    with pytest.raises(InputError, match="needs rows of two labels"):
+    with pytest.raises(
+        InputError, match=r"have no two\n  found: 3 rows, all with the label 'x'\n  try:   (.|\n)*--label"
+    ):
         lm.train_labels([("a", "x"), ("b", "x"), ("c", "x")], out)
+    with pytest.raises(InputError, match=r"found: 2 rows, 2 labels; 1 row not held out\n  try:   (.|\n)*--held-out"):
+        lm.train_labels([("a", "x"), ("b", "y")], out)
     with pytest.raises(InputError, match=r"all rows of a label are held out(.|\n)*found: (x|y)"):
         lm.train_labels([(f"text {n}", "z" if n > 5 else "w") for n in range(12)] + [("rare", "x"), ("rarer", "y")], out,
                         settings=LabelSettings(held_out=0.7))  # fmt: skip
     with pytest.raises(ContextError, match="longer than the model reads"):
         lm.train_labels([*ROWS, ("the cat " * 30, "dog")], out)
-    with pytest.raises(SettingsError, match="a share held out lies between 0 and 1"):
+    with pytest.raises(
+        SettingsError, match=r"held out lies between 0 and 1\n  found: held_out=1\n  try:   .*--held-out 0.2"
+    ):
         LabelSettings(held_out=1.0)
+    with pytest.raises(SettingsError, match=r"l2 is 0 or more\n  found: l2=-1\n  try:   .*--l2 1"):
+        LabelSettings(l2=-1)
     with pytest.raises(StoreError, match="something is here already"):
         lm.train_labels(ROWS, tmp_path)
     tokenizer = trained_here()
@@ -134,13 +143,13 @@ def test_rows_of_every_kind_of_file(tmp_path, name) -> None:
 @pytest.mark.parametrize(("name", "content", "error", "match"), [
     ("rows.txt", b"a", InputError, "labelled rows are read from"),
     ("rows.jsonl", b"", InputError, "there are no rows here"),
-    ("rows.jsonl", b'{"text": "a"}', RecordError, r"the row has no label\n  found: text\n  where: rows.jsonl, line 1"),
+    ("rows.jsonl", b'{"text": "a"}', RecordError, r"no field 'label'\n  found: the fields 'text'\n  where: rows.jsonl, line 1\n  try:   --label names the field: known: text"),
     ("rows.jsonl", b'{"text": " ", "label": "x"}', RecordError, "the text of a row is no text"),
     ("rows.jsonl", b'{"text": "a", "label": null}', RecordError, "the label of a row is no text"),
     ("rows.jsonl", b'{"text": "a", "label": true}', RecordError, "the label of a row is no text"),
     ("rows.jsonl", b"{", RecordError, "not valid JSON"),
     ("rows.jsonl", b"\xff", DecodingError, "the text is not UTF-8"),
-    ("rows.csv", b"text,lable\na,b\n", RecordError, r"the row has no label(.|\n)*did you mean 'lable'"),
+    ("rows.csv", b"text,lable\na,b\n", RecordError, r"no field 'label'(.|\n)*--label names the field: did you mean 'lable'"),
     ("rows.csv", b'text,label\n"a" b,c\n', RecordError, "the row cannot be read"),
     ("rows.csv", b"text,label\na\n", RecordError, "the label of a row is no text"),
     ("none.csv", None, InputError, "the file cannot be read"),

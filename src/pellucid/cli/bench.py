@@ -17,15 +17,16 @@ from pellucid.cli.common import Common, Terminal, common_options, pattern_option
 from pellucid.cli.language import words
 from pellucid.cli.tables import print_table
 from pellucid.cli.watch import waiting, watch_items
+from pellucid.counts import counted
 from pellucid.events import Event
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.report import describe_bytes
 
 if TYPE_CHECKING:  # they load torch, which help does without
-    from pellucid.api import LanguageModel
     from pellucid.engine.bench import Format
     from pellucid.engine.settings import EngineSettings
+    from pellucid.language_model import LanguageModel
 
 BANDWIDTH_BYTES = 1 << 29  # read to measure bandwidth: more than any cache holds
 GIGA = 1e9
@@ -227,10 +228,10 @@ def document(
 def show(lm: LanguageModel, threads: int, lengths: TokenCounts, rates: list[Rate], memory: Memory) -> None:
     """Print all results for people."""
     exact = words("exact" if lm.runner.exact else "not exact")
-    click.echo(f"{lm.runner.name}; {words(f'{threads} threads' if threads > 1 else '1 thread')}; {exact}\n")
+    click.echo(f"{lm.runner.name}; {words(counted(threads, 'thread'))}; {exact}\n")
     explained = {
-        "prefill": words(f"read a prompt of {lengths.prefill} tokens"),
-        "decode": words(f"write {lengths.new} tokens after {lengths.context}, the runner alone"),
+        "prefill": words(f"read a prompt of {counted(lengths.prefill, 'token')}"),
+        "decode": words(f"write {counted(lengths.new, 'token')} after {lengths.context}, the runner alone"),
         "generate": words("the same, each token chosen and spelled"),
     }
     columns = {"what": "left", "tokens/s": "right", "reached": "right", "the machine": "right", "share": "right"}

@@ -159,4 +159,4 @@ def _print(report: LabelReport, *, cut_at: int) -> None:
     names = ", ".join(f"{name} {count}" for name, count in report.labels.items())
     tell(f"· labels: {names}", err=True)
     if report.num_cut:
-        tell(f"! cut after {cut_at} tokens: {counted(report.num_cut, 'text')}", err=True)
+        tell(f"! cut after {counted(cut_at, 'token')}: {counted(report.num_cut, 'text')}", err=True)

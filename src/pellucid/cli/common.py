@@ -27,8 +27,8 @@ from pellucid.events import Event, Recorder
 from pellucid.settings import setting_names
 
 if TYPE_CHECKING:  # they load torch, which help does without
-    from pellucid.api import LanguageModel
     from pellucid.engine.settings import EngineSettings
+    from pellucid.language_model import LanguageModel
     from pellucid.store.checkpoint import Checkpoint
 
 MOST_THREADS = 4096  # more than any machine has cores
@@ -121,6 +121,16 @@ def set_option(settings: str, meaning: str, *, metavar: str = "NAME=VALUE") -> C
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON for machines")
+field_option = click.option(
+    "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
+)
+errors_option = click.option(
+    "--errors",
+    type=click.Choice(["strict", "replace"]),
+    default="strict",
+    show_default=True,
+    help="broken bytes and rows without text: stop, or replace, leave out, and count",
+)
 encoding_option = click.option(
     "--encoding",
     default=None,

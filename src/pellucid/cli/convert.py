@@ -58,7 +58,7 @@ class ConvertedModel:
 def command(
     common: Common, source: str, destination: Path, to: str | None, quantize: str | None, measure: str | None
 ) -> None:
-    """Write the model in SRC (a run, a checkpoint, a Hugging Face directory, a .gguf file) to DST in another format.
+    """Write the model in SRC (a run, a checkpoint, a Hugging Face directory, a .gguf file, a .bin of llama2.c) to DST in another format.
 
     A GGUF file runs in llama.cpp and all that is built on it, with the same ids and the same logits. A Hugging Face
     directory is what most other programs read, and what training starts from.
@@ -79,7 +79,9 @@ def command(
             hint="leave --measure out, and compare the losses that pellucid eval gives of both",
         )
     # Opened once, as a pipe can be, and before the work: a text that is not there should be known by then.
-    text = None if measure is None else open_source(measure, newlines=checkpoint.newlines, recorder=Terminal())
+    text = (
+        None if measure is None else open_source(measure, newlines=checkpoint.newlines, flags=(), recorder=Terminal())
+    )
     chosen, target = quantize or stored_format(checkpoint), to or target_of(destination)
     with Watch(quiet=common.as_json) as watch:
         convert(checkpoint, destination, to=target, number_format=chosen, recorder=watch)  # type: ignore[arg-type]

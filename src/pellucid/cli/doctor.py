@@ -17,6 +17,7 @@ from pellucid.cli.common import Common, common_options, print_json
 from pellucid.cli.language import tell, words
 from pellucid.cli.tables import print_table
 from pellucid.cli.watch import waiting
+from pellucid.counts import counted
 from pellucid.errors import MissingExtraError, install
 from pellucid.planning.machine import Machine, inspect_machine
 from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
@@ -188,7 +189,7 @@ def find_problems(machine: Machine, device: torch.device, load: float, compile_f
 
     free = machine.memory_available_bytes
     if load > machine.cores_present:
-        what = f"other programs keep the processor busy: load {load:.1f} on {machine.cores_present} cores"
+        what = f"other programs keep the processor busy: load {load:.1f} on {counted(machine.cores_present, 'core')}"
         yield Problem(what=what, hint="measure again when it is idle; a run is slower as long as it is not")
     if free < LITTLE_MEMORY:
         what = f"only {describe_bytes(free)} of memory are free (limited by the {machine.memory_limited_by})"

@@ -15,6 +15,8 @@ from pellucid.cli.common import (
     as_json,
     common_options,
     encoding_option,
+    errors_option,
+    field_option,
     open_reader,
     pattern_option,
     print_json,
@@ -25,6 +27,7 @@ from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import watch_items
 from pellucid.counts import counted
 from pellucid.errors import InputError, SettingsError
+from pellucid.events import Event
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.engine.embed import Embeddings
@@ -49,9 +52,8 @@ Texts = list[tuple[str, str]]  # where each text is from, and the text
     help="vectors of length 1, or not [default: as the model's files say, else as they come]",
 )
 @click.option("--cut", is_flag=True, help="read only the beginning of texts that are too long, and count them")
-@click.option(
-    "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
-)
+@field_option
+@errors_option
 @encoding_option
 @pattern_option
 @common_options
@@ -63,6 +65,7 @@ def command(
     near: str | None,
     top: int,
     field: str,
+    errors: str,
     encoding: str | None,
     **how: Any,
 ) -> None:
@@ -79,7 +82,7 @@ def command(
         raise SettingsError("vectors are written to a file of numpy's", found=str(out), hint="--out vectors.npz")
     tell_opening(run, quiet=common.as_json)
     lm = open_reader(run, common)
-    texts = _read_texts(file, field, encoding)
+    texts = _read_texts(file, field=field, errors=errors, encoding=encoding or "auto")
     found = lm.embed([text for _, text in texts], **how, watch=None if common.as_json else _progress)
     if out is not None:
         _write(out, texts, found)
@@ -95,12 +98,11 @@ def command(
         tell(f"· vectors of {counted(len(texts), 'text')} in {out}", err=True)
 
 
-def _read_texts(file: str, field: str, encoding: str | None) -> Texts:
-    """Every text of a file, and where it is from. Lines of a plain text are texts; blank ones are left out."""
+def _read_texts(file: str, **reading: Any) -> Texts:
+    """Every text of a file, and where it is from. Lines of a plain text are texts; blank ones are left out, and counted."""
     from pellucid.data.source import open_source
 
-    given = {} if encoding is None else {"encoding": encoding}
-    source = open_source(file, field=field, recorder=Terminal(), **given)  # type: ignore[arg-type]
+    source = open_source(file, recorder=Terminal(), **reading)
     by_line = len(source.files) == 1 and source.files[0].kind == "text"
     wholes: dict[str, list[str]] = {}
     for document in source.documents():
@@ -111,11 +113,14 @@ def _read_texts(file: str, field: str, encoding: str | None) -> Texts:
     lines = [
         (f"{origin}:{number}", line)
         for origin, text in joined.items()
-        for number, line in enumerate(text.split("\n"), start=1)
+        for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1)
     ]
     texts = [(origin, line) for origin, line in lines if line.strip()]
     if not texts:
         raise InputError("there is no text here, only blank space", where=file)
+    if blank := len(lines) - len(texts):
+        message = f"left out of {file}: {counted(blank, 'blank line')}"
+        Terminal().record(Event(name="cli.blank_lines", message=message, data={"count": blank}))
     return texts
 
 
@@ -166,8 +171,11 @@ def _tell(found: Embeddings) -> None:
     }
     length = words("of length 1" if how.normalise else "as long as they come", err=True)
     who = told[how.said_by]
-    tell(f"· {counted(num_texts, 'vector')} of {width} numbers, {length}; pooling: {how.pooling} ({who})", err=True)
+    tell(
+        f"· {counted(num_texts, 'vector')} of {counted(width, 'number')}, {length}; pooling: {how.pooling} ({who})",
+        err=True,
+    )
     if how.prompt:
         tell(f"· put before every text, as the model's files say: {how.prompt!r}", err=True)
     if found.num_cut:
-        tell(f"! cut after {how.max_tokens} tokens: {counted(found.num_cut, 'text')}", err=True)
+        tell(f"! cut after {counted(how.max_tokens, 'token')}: {counted(found.num_cut, 'text')}", err=True)

@@ -16,6 +16,7 @@ from pellucid.cli.common import (
     Terminal,
     common_options,
     encoding_option,
+    errors_option,
     newlines_option,
     pattern_option,
     print_json,
@@ -23,15 +24,18 @@ from pellucid.cli.common import (
 )
 from pellucid.cli.language import tell
 from pellucid.cli.tables import Side, print_table
+from pellucid.cli.token_words import tell_marks, token_cell
 from pellucid.cli.watch import watch_items
 from pellucid.errors import SettingsError
 from pellucid.events import Event
+from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.untrusted import Table
 
 if TYPE_CHECKING:  # they load torch, which help does without
-    from pellucid.api import LanguageModel
     from pellucid.data.document import Document
     from pellucid.data.source import Source
     from pellucid.evaluate.likelihood import Likelihood, MeasuredLoss, ScoredToken
+    from pellucid.language_model import LanguageModel
 
     Surprise = tuple[str, ScoredToken]  # the text before a token, and the token
 
@@ -40,16 +44,14 @@ if TYPE_CHECKING:  # they load torch, which help does without
 @click.argument("run")
 @click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
 @click.option(
-    "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
+    "--field",
+    help="the field of .jsonl and .parquet rows that holds the text [default: text; of pairs, as in training]",
 )
-@click.option("--source", help="the field, or the number of the column, of the source; --field is then the target's")
 @click.option(
-    "--errors",
-    type=click.Choice(["strict", "replace"]),
-    default="strict",
-    show_default=True,
-    help="broken bytes and rows without text: stop, or replace, leave out, and count",
+    "--source",
+    help="of pairs: the field, or the number of the column, of the source [default: as in training]; --field is then the target's",
 )
+@errors_option
 @encoding_option
 @newlines_option
 @click.option(
@@ -88,10 +90,10 @@ def command(
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, pattern=common.pattern, recorder=Terminal())
     objective = objective_of(lm.checkpoint, lm.tokenizer)
-    _check_columns(source, objective.name)
+    columns = _columns(lm, objective.name, source, reading.pop("field"))
     kind = ROWS.get(objective.name, "stream")
     given = {name: value for name, value in reading.items() if value is not None}
-    settings = DataSettings(rows=kind, source=source, **{"newlines": lm.checkpoint.newlines, **given})
+    settings = DataSettings(rows=kind, **columns, **{"newlines": lm.checkpoint.newlines, **given})
     results = []
     for text in texts:
         opened = open_as_set(text, settings, needs_weights=False, recorder=Terminal())
@@ -107,24 +109,37 @@ def command(
         ]
         print_json(rows)
     else:
-        _print(results, objective.name)
+        _print(results, objective.name, lm.tokenizer)
 
 
-def _check_columns(source: str | None, objective: str) -> None:
-    """Raise SettingsError unless there is a source where the objective learns from pairs, and only there."""
-    if (objective == "seq2seq") == (source is not None):
-        return
-    if source is None:
+def _columns(lm: LanguageModel, objective: str, source: str | None, field: str | None) -> dict[str, Any]:
+    """The settings of the data that name the columns: as they are given, and of pairs else as they were in training.
+
+    Raises SettingsError for a source where the objective learns from single texts, and for pairs of unknown columns.
+    """
+    if objective != "seq2seq":
+        if source is not None:
+            raise SettingsError(
+                "this model was trained on single texts, which have no source",
+                found=f"--source {source}, objective={objective}",
+                hint="leave --source out",
+            )
+        return {} if field is None else {"field": field}
+    from pellucid.store.directory import INFO
+
+    where = str(lm.checkpoint.directory / INFO)
+    learned = Table(Table(lm.checkpoint.info, where).table("data", {}), where, "data")
+    found = {"source": source or learned.word("data.source", ""), "field": field or learned.word("data.field", "")}
+    if not all(found.values()):
         raise SettingsError(
             "this model was trained on pairs of texts: name the columns of both",
-            found="no --source",
+            found="no --source" if source is None else "no --field",
             hint="for example --source 1 --field 2",
         )
-    raise SettingsError(
-        "this model was trained on single texts, which have no source",
-        found=f"--source {source}, objective={objective}",
-        hint="leave --source out",
-    )
+    if source is None or field is None:
+        message = f"the columns of the pairs, as in training: source {found['source']}, target {found['field']}"
+        Terminal().record(Event(name="cli.columns_of_the_run", message=message, data=dict(found)))
+    return found
 
 
 def _most_surprising(lm: LanguageModel, source: Source, count: int, num_before: int = 12) -> list[Surprise]:
@@ -178,7 +193,7 @@ def _surprise_dict(rows: list[Surprise]) -> dict[str, Any]:
     return {"surprising": described} if described else {}
 
 
-def _print(results: list[tuple[str, MeasuredLoss, list[Surprise]]], objective: str) -> None:
+def _print(results: list[tuple[str, MeasuredLoss, list[Surprise]]], objective: str, tokenizer: Tokenizer) -> None:
     from pellucid.evaluate.likelihood import Likelihood
 
     likelihoods = [(text, measured) for text, measured, _ in results if isinstance(measured, Likelihood)]
@@ -195,7 +210,9 @@ def _print(results: list[tuple[str, MeasuredLoss, list[Surprise]]], objective: s
         if rows:
             tell(f"most surprising in {text}:")
             surprises: dict[str, Side] = {"bits": "right", "rank": "right", "token": "left", "after": "left"}
-            print_table(surprises, [_surprise_cells(before, token) for before, token in rows])
+            cells = [_surprise_cells(before, token, tokenizer) for before, token in rows]
+            print_table(surprises, cells)
+            tell_marks(row[2] for row in cells)
 
 
 def _cells(measured: Likelihood) -> tuple[str, ...]:
@@ -210,5 +227,6 @@ def _own_cells(measured: MeasuredLoss) -> tuple[str, ...]:
     return (f"{measured.loss:.4f}", f"{measured.num_tokens:,}", *measures)
 
 
-def _surprise_cells(before: str, token: ScoredToken) -> tuple[str, ...]:
-    return f"{-token.logprob / math.log(2):.1f}", str(token.rank), repr(token.text), repr(before)
+def _surprise_cells(before: str, token: ScoredToken, tokenizer: Tokenizer) -> tuple[str, ...]:
+    cell = token_cell(tokenizer, token.id)
+    return f"{-token.logprob / math.log(2):.1f}", str(token.rank), cell, repr(before)

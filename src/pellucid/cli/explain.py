@@ -28,14 +28,18 @@ def print_account(console: Console, account: Account) -> None:
     """Print one token's account: shapes from ids to logits, each sampler stage, candidates, the draw, the choice."""
     console.rule(words(f"token {account.position}"), align="left")
     console.print(cell(" → ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in account.shapes)))
+    if account.reading.num_encoded:
+        console.print(
+            words(f"the encoder read {counted(account.reading.num_encoded, 'source position')}, once for all tokens")
+        )
     console.print(cell(_describe_reading(account.reading, account.choose_seconds)))
     console.print(_stage_table(account))
     console.print(_candidate_table(account))
     start, end = account.segment
-    likeliest = words("the likeliest, no draw")
-    drawn = likeliest if account.u is None else f"u = {account.u:.6f} ∈ [{start:.6f}, {end:.6f})"
-    logprobs = words(f"log-probability {account.logprob:.3f} from the model, {account.processed_logprob:.3f} as drawn")
-    console.print(cell(f"{drawn} → {account.id} {plain(account.text)}; {logprobs}"))
+    drawn = "the likeliest, no draw" if account.u is None else f"u = {account.u:.6f} ∈ [{start:.6f}, {end:.6f})"
+    token, of_model, as_drawn = plain(account.text), f"{account.logprob:.3f}", f"{account.processed_logprob:.3f}"
+    told = words(f"{drawn} → {account.id} {token}; log-probability {of_model} from the model, {as_drawn} as drawn")
+    console.print(cell(told))
 
 
 def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
@@ -50,7 +54,7 @@ def print_prompt(console: Console, tokens: Sequence[PromptToken]) -> None:
     scored = [token.logprob for token in tokens if token.logprob is not None]
     if scored:
         bits = -sum(scored) / len(scored) / math.log(2)
-        console.print(words(f"{sum(scored):.3f} nats over {len(scored)} tokens, {bits:.3f} bits per token"))
+        console.print(words(f"{sum(scored):.3f} nats over {counted(len(scored), 'token')}, {bits:.3f} bits per token"))
 
 
 def _describe_reading(reading: ReadCost, choose_seconds: float) -> str:

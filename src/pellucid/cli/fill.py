@@ -16,12 +16,15 @@ from pellucid.cli.common import (
     read_standard_input,
     tell_opening,
 )
-from pellucid.cli.language import tell
+from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import Side, print_table
+from pellucid.cli.token_words import tell_marks, token_cell
+from pellucid.tokens.labels import label_of_bytes
+from pellucid.tokens.tokenizer import Tokenizer
 
-if TYPE_CHECKING:  # it loads torch, which help does without
-    from pellucid.engine.fill import Filled
+if TYPE_CHECKING:  # they load torch, which help does without
+    from pellucid.engine.fill import BlankToken, Filled, FilledSpan
 
 
 @click.command()
@@ -54,18 +57,33 @@ def command(common: Common, run: str, text: str, top: int | None, one_by_one: bo
         print_json(to_dict(filled))
         return
     say(filled.text)
-    _print_candidates(filled, one_by_one=one_by_one)
+    _print_candidates(filled, lm.tokenizer, one_by_one=one_by_one)
 
 
-def _print_candidates(filled: Filled, *, one_by_one: bool) -> None:
+def _print_candidates(filled: Filled, tokenizer: Tokenizer, *, one_by_one: bool) -> None:
     """The candidates of each mask, in the order of the text."""
     columns: dict[str, Side] = {"mask": "right", "token": "left", "probability": "right"}
     rows = [
-        (str(number), repr(candidate.text), f"{candidate.probability:.4f}")
+        (str(number), _cell(candidate, tokenizer), f"{candidate.probability:.4f}")
         for number, blank in enumerate(filled.blanks, start=1)
         for candidate in blank.candidates
     ]
-    print_table(columns, rows)
+    if rows:
+        print_table(columns, rows)
+    tell_marks(text for _, text, _ in rows)
+    if left := [str(number) for number, blank in enumerate(filled.blanks, start=1) if not blank.candidates]:
+        tell(
+            f"! nothing was written for mask {', '.join(left)}, which stays: the model has not learned to fill it",
+            err=True,
+        )
     if one_by_one and len(filled.blanks) > 1:
         order = sorted(range(len(filled.blanks)), key=lambda number: filled.blanks[number].turn)
         tell(f"· filled in this order: mask {', '.join(str(number + 1) for number in order)}", err=True)
+
+
+def _cell(candidate: BlankToken | FilledSpan, tokenizer: Tokenizer) -> str:
+    """A candidate as a table shows it: one token, or the text of as many as a decoder wrote."""
+    token_id = getattr(candidate, "id", None)
+    if token_id is not None:
+        return token_cell(tokenizer, token_id)
+    return label_of_bytes(candidate.text.encode()) or f"({words('no token')})"

@@ -32,12 +32,12 @@ from pellucid.cli.common import (
 )
 from pellucid.cli.constrain import constraint_options, read_constraint
 from pellucid.cli.explain import plain, print_account, print_prompt
-from pellucid.cli.language import tell, words
+from pellucid.cli.language import aside, listed, tell, words
 from pellucid.cli.screen import Flow, open_console, say
+from pellucid.counts import counted
 from pellucid.errors import SamplingError, SettingsError
 
 if TYPE_CHECKING:  # they load torch, which help does without
-    from pellucid.api import LanguageModel
     from pellucid.engine.account import PromptToken
     from pellucid.engine.constraints.settings import ConstraintSettings
     from pellucid.engine.generate import Generation
@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.engine.sampling.settings import SamplingSettings
     from pellucid.engine.step import Step
     from pellucid.engine.transcript import Replayed, Transcript
+    from pellucid.language_model import LanguageModel
     from pellucid.settings import Resolved
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -112,7 +113,7 @@ class Loaded:
 def command(
     common: Common, run: str, prompt: str, assignments: tuple[str, ...], replay: Path | None, **options: Any
 ) -> None:
-    """Continue PROMPT with the model in RUN: a run, a checkpoint, a Hugging Face directory or a .gguf file.
+    """Continue PROMPT with the model in RUN: a run, a checkpoint, a Hugging Face directory, a .gguf file, a .bin of llama2.c.
 
     Without PROMPT the model starts a text of its own; "-" reads the prompt from standard input. A model with an encoder
     reads PROMPT as its source, and writes what it has learned to write about it, such as a translation. Nothing is filtered
@@ -141,7 +142,7 @@ def command(
             transcript, lookup=view.lookup, draft=opened.draft, explain=view.explain, recorder=Terminal()
         )
         generation = steps.generation
-    exact = "" if generation.runner.exact else words(" (not exact)", err=True)
+    exact = "" if generation.runner.exact else aside(words("not exact", err=True), err=True)
     tell(f"· {generation.chain}; runner: {generation.runner.name}{exact}", err=True)
     scored = generation.score_prompt() if view.prompt_logprobs else []
     if scored and not view.as_json:
@@ -190,12 +191,14 @@ def _resolve(given: dict[str, Any], suggested: Mapping[str, object] | None = Non
 
 def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *, apply: bool) -> Loaded:
     """Open the models; report the settings that the first one's directory suggests."""
+    from pellucid.engine.generate import check_writes
     from pellucid.engine.settings import EngineSettings
     from pellucid.settings import Layer, resolve
 
     given = {name: value for name, value in flags.items() if value is not None}
     engine = resolve(EngineSettings, Layer("command line", given)).settings
     lm = open_model(run, common, engine)
+    check_writes(lm.config)  # before more is said about how it would write
     guesser = None if draft is None else open_model(draft, dataclasses.replace(common, pattern=None), engine)
     return Loaded(lm=lm, draft=guesser, suggested=_suggestions(lm, apply))
 
@@ -227,13 +230,15 @@ def _settle(
     from pellucid.engine.generate import sides
     from pellucid.engine.request import Request
     from pellucid.engine.settings import SpeculationSettings
+    from pellucid.language_model import check_source
 
     chosen = [row for row in resolved.rows() if row[2] != "default"]
-    rows = [f"{key}={plain(value)} ({words(source, err=True)})" for key, value, source in chosen]
+    rows = [f"{key}={plain(value)}{aside(words(source, err=True), err=True)}" for key, value, source in chosen]
     rest = words("all else at its default" if rows else "every setting at its default", err=True)
-    click.echo("· " + ", ".join([*rows, rest]), err=True)
+    click.echo("· " + listed([*rows, rest], err=True), err=True)
     text = as_trained(read_standard_input() if prompt == "-" else prompt, opened.lm.checkpoint)
     lm = opened.lm
+    check_source(lm.config, text)
     ids = lm.tokenizer.encode_prompt(text, whole=lm.config.encoder is not None)
     prompt_ids, source_ids = sides(lm.config, lm.tokenizer, ids)
     return Request(
@@ -267,7 +272,7 @@ def _answer(
         accounts = [step.account.to_dict() for step in done if step.account] if view.explain else []
         print_json({**document, "accounts": accounts} if accounts else document)
     if steps is not generation:
-        tell(f"· equal to the trace in all {len(done)} tokens", err=True)
+        tell(f"· equal to the trace: {counted(len(done), 'token')}", err=True)
     if view.save_trace is not None:
         _save(lm, generation, done, view.save_trace)
 

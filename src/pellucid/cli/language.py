@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -73,6 +73,16 @@ def words(sentence: str, *, err: bool = False, section: Section = "screen") -> s
     """Translate one of our sentences into the language of standard output, or of standard error."""
     spoken = language(err=err)
     return sentence if spoken == "en" else catalogue.say(spoken, section, sentence)
+
+
+def listed(parts: Iterable[str], *, err: bool = False) -> str:
+    """Translated parts of a sentence, one after the other, with the comma of that language."""
+    return ("，" if language(err=err) == "zh" else ", ").join(parts)
+
+
+def aside(part: str, *, err: bool = False) -> str:
+    """A translated part of a sentence, in the brackets of that language."""
+    return f"（{part}）" if language(err=err) == "zh" else f" ({part})"
 
 
 def say_event(event: Event) -> str:

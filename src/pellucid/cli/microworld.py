@@ -23,10 +23,8 @@ from pellucid.files import replace_file
 STORIES = "stories"
 LANGUAGES = {"en": ("en",), "zh": ("zh",), "both": ("en", "zh")}
 MOST = 10_000_000  # rows
-PAIRS = (
-    *("--set", "objective=seq2seq", "--set", "data.rows=pairs"),
-    *("--set", "data.source=source", "--field", "target"),
-)
+COLUMNS = ("--source", "source", "--field", "target")
+PAIRS = ("--set", "objective=seq2seq", "--set", "data.rows=pairs", *COLUMNS)
 
 
 @click.command()
@@ -59,8 +57,14 @@ def command(kind: str, out: Path, count: int, as_json: bool, **asked: Any) -> No
         print_json({"path": str(out), "rows": count, "kind": kind, **asked})
         return
     tell(f"{counted(count, 'row')}: {out}")
-    flags = () if kind == STORIES else PAIRS
-    click.echo(words("next:  ") + typed("pellucid", "train", out, "--out", f"runs/{kind}", *flags))
+    click.echo(words("next:  ") + _next_command(kind, out, split=asked["split"]))
+
+
+def _next_command(kind: str, out: Path, *, split: str) -> str:
+    """What the file is for: to train on it, or to measure the run that was trained on the training split."""
+    if split != "train":
+        return typed("pellucid", "eval", f"runs/{kind}", out, *(() if kind == STORIES else COLUMNS))
+    return typed("pellucid", "train", out, "--out", f"runs/{kind}", *(() if kind == STORIES else PAIRS))
 
 
 def _rows(kind: str, count: int, level: int, language: str, split: str, seed: int) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 import click
 from rich.cells import cell_len
 
-from pellucid.cli.common import Common, common_options, print_json, set_option, tell_opening
+from pellucid.cli.common import Common, Terminal, common_options, print_json, set_option, tell_opening
 from pellucid.cli.language import tell, words
 from pellucid.cli.plan_draw import check_draw_options, draw_options, show_diagram
 from pellucid.cli.tables import Side, print_table
@@ -130,7 +130,8 @@ def command(
 ) -> None:
     """What a model would cost, before it is built: parameters, FLOPs, memory and time, with the formulas.
 
-    MODEL is a preset (see --list), a run, a Hugging Face directory or its config.json. The time is that of one
+    MODEL is a preset (see --list), a run, a Hugging Face directory or its config.json, a .gguf file, a .bin of llama2.c, or
+    a name (hf:OWNER/NAME), which is fetched if it is not here. The time is that of one
     well-known machine, from its data sheet, unless --machine names another.
     """
     check_draw_options(drawn_only=drawn_only, out=out)
@@ -192,23 +193,31 @@ def from_dial(depth: int, context_length: int | None, axes: Mapping[str, Any]) -
 
 
 def by_name(model: str) -> Drawing:
-    """A preset, or the model at a path; a path with the name of a preset is written `./gpt2`."""
-    if model not in PRESETS and Path(model).exists():
+    """A preset, or the model at a path or of a name (`hf:…`); a path with the name of a preset is written `./gpt2`."""
+    from pellucid.store.hub.name import is_hub_name
+
+    if model not in PRESETS and (is_hub_name(model) or Path(model).exists()):
         with advised("give a preset (`pellucid plan --list`), a run, a Hugging Face directory or its config.json"):
             return Drawing(name=model, config=stored_config(Path(model)))
     return Drawing(name=model, config=preset(model))
 
 
 def stored_config(path: Path) -> ModelConfig:
-    """The shape of a model on disk: a run, a checkpoint, a Hugging Face directory, or a config.json alone."""
+    """The shape of a model that can be opened, or of a config.json alone."""
     tell_opening(path)
     from pellucid.store.checkpoint import TRAINING_AXES
     from pellucid.store.directory import CONFIG, INFO
+    from pellucid.store.llama2c import is_llama2c
     from pellucid.store.names.registry import read_config
+    from pellucid.store.open import open_checkpoint
     from pellucid.store.run import resolve_checkpoint
+    from pellucid.tokens.formats.find import is_gguf
     from pellucid.untrusted import Table, read_object
 
-    file = resolve_checkpoint(path) / CONFIG if path.is_dir() else path
+    place = path if path.is_file() else resolve_checkpoint(path, recorder=Terminal())
+    if is_gguf(place) or is_llama2c(place):
+        return open_checkpoint(place, recorder=Terminal()).config
+    file = place / CONFIG if place.is_dir() else place
     notes = file.with_name(INFO)
     told = Table(read_object(notes), str(notes)).table("config", {}) if notes.is_file() else {}
     more_axes = {axis: told[axis] for axis in TRAINING_AXES if axis in told}

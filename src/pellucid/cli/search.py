@@ -22,6 +22,7 @@ from pellucid.cli.common import (
 from pellucid.cli.language import tell
 from pellucid.cli.screen import say
 from pellucid.cli.watch import Watch
+from pellucid.counts import counted
 
 
 @click.command()
@@ -58,6 +59,6 @@ def command(common: Common, run: str, prompt: str, assignments: tuple[str, ...],
         print_json([dataclasses.asdict(one) for one in found])
         return
     for one in found:
-        ended = f"{len(one.completion.ids)} tokens, ended: {one.completion.finish_reason}"
+        ended = f"{counted(len(one.completion.ids), 'token')}, ended: {one.completion.finish_reason}"
         tell(f"· score {one.score:.4f}, log-probability {one.logprob:.3f} nats, {ended}", err=True)
         say(one.completion.text)

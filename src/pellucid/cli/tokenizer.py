@@ -16,6 +16,8 @@ from pellucid.cli.common import (
     PLACE,
     Terminal,
     encoding_option,
+    errors_option,
+    field_option,
     json_option,
     newlines_option,
     print_json,
@@ -70,16 +72,8 @@ command.add_command(convert)
     type=click.Choice(["standard", "none"]),
     help="standard reserves pad, mask, cls, sep, turn marks and 16 spare ids; none has bos and eos [default: standard]",
 )
-@click.option(
-    "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
-)
-@click.option(
-    "--errors",
-    type=click.Choice(["strict", "replace"]),
-    default="strict",
-    show_default=True,
-    help="broken bytes and rows without text: stop, or replace, leave out, and count",
-)
+@field_option
+@errors_option
 @encoding_option
 @newlines_option
 @set_option(

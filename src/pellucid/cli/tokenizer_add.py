@@ -38,6 +38,7 @@ def add(where: Path, names: tuple[str, ...], out: Path, given: tuple[str, ...], 
     of the rows in use, in the embedding and in the output head; the model grows only where it has no row to spare.
     """
     roles = read_given(given)
+    where = _fetched(where)
     if is_model(where):
         from pellucid.store.grow import add_tokens
         from pellucid.store.open import open_checkpoint
@@ -56,6 +57,14 @@ def add(where: Path, names: tuple[str, ...], out: Path, given: tuple[str, ...], 
     for name, token_id in ids.items():
         say(f"{token_id:>8}  {name}")
     tell(f"{counted(len(ids), 'new token')}, {tokenizer.vocab_size:,} in all: {out}")
+
+
+def _fetched(where: Path) -> Path:
+    """The directory of a model that is given by its name (hf:OWNER/NAME), which is fetched if it is not here."""
+    from pellucid.store.hub.name import is_hub_name
+    from pellucid.store.run import resolve_checkpoint
+
+    return resolve_checkpoint(where, recorder=Terminal()) if is_hub_name(where) else where
 
 
 def is_model(where: Path) -> bool:

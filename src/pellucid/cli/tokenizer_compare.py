@@ -12,6 +12,8 @@ from pellucid.cli.common import (
     PLACE,
     Terminal,
     encoding_option,
+    errors_option,
+    field_option,
     json_option,
     newlines_option,
     print_json,
@@ -34,9 +36,8 @@ TITLE, X_LABEL = "How many tokens a character takes", "tokens for each character
 @click.argument("places", metavar="DIR...", nargs=-1, required=True, type=PLACE)
 @click.option("--text", required=True, help="the text to measure on: a file, a folder, or - for standard input")
 @click.option("--out", type=PLACE, help="draw the bars here, as SVG and PNG")
-@click.option(
-    "--field", default="text", show_default=True, help="the field of .jsonl and .parquet rows that holds the text"
-)
+@field_option
+@errors_option
 @encoding_option
 @newlines_option
 @json_option
@@ -45,6 +46,7 @@ def compare(
     text: str,
     out: Path | None,
     field: str,
+    errors: str,
     encoding: str | None,
     newlines: str | None,
     as_json: bool,
@@ -54,7 +56,7 @@ def compare(
     Tokens for each character and each word of every script, the words that are cut worst, bytes for each token, what was
     lost, speed. A token belongs to the script of the first letter that it covers.
     """
-    reading = {"field": field, "encoding": encoding or "auto", "newlines": newlines or "lf"}
+    reading = {"field": field, "errors": errors, "encoding": encoding or "auto", "newlines": newlines or "lf"}
     if out is not None:
         check_directory(out)
     tokenizers = open_tokenizers(places)

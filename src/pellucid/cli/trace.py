@@ -21,6 +21,7 @@ from pellucid.cli.language import tell, words
 from pellucid.cli.screen import say
 from pellucid.cli.tables import print_table
 from pellucid.cli.watch import Watch
+from pellucid.errors import NotShownError
 
 if TYPE_CHECKING:  # it loads torch, which help does without
     from pellucid.lens.trace import Trace
@@ -54,7 +55,15 @@ def command(common: Common, run: str, text: str, html: Path | None, files: tuple
     for path in paths:
         check_suffix(path)  # before a model is opened
     lm = open_model(run, common)
-    recorded = trace(lm, as_trained(text, lm.checkpoint))
+    try:
+        recorded = trace(lm, as_trained(text, lm.checkpoint))
+    except NotShownError as error:
+        raise NotShownError(
+            "what this model computes cannot be recorded as a trace",
+            found=error.found,
+            where=run,
+            hint="pellucid lens RUN shows what does not depend on the kind of model: its tokens, vocabulary and training",
+        ) from error
     with Watch(quiet=common.as_json) as watch:
         written = [recorded.save(path, recorder=watch) for path in paths]
     if common.as_json:

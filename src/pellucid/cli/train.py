@@ -36,6 +36,7 @@ NAMED = {  # named flags and the settings they stand for
     "tokenizer": "tokenizer.kind",
     "vocab_size": "tokenizer.vocab_size",
     "field": "data.field",
+    "source": "data.source",
     "errors": "data.errors",
     "encoding": "data.encoding",
     "tensorboard": "tensorboard",
@@ -62,6 +63,9 @@ NAMED = {  # named flags and the settings they stand for
 @click.option("--tokenizer", type=click.Choice(["auto", "bpe", "char"]), help="kind of tokenizer to train")
 @click.option("--vocab-size", type=int, help="tokens in the vocabulary")
 @click.option("--field", help="the field of .jsonl and .parquet rows that holds the text (default: text)")
+@click.option(
+    "--source", help="of pairs: the field, or the number of the column, of the source; --field is then the target's"
+)
 @click.option(
     "--errors",
     type=click.Choice(["strict", "replace"]),
@@ -172,6 +176,13 @@ def next_commands(finished: Any) -> list[str]:
         if fills
         else typed("pellucid", "generate", out, *opening)
     )
-    # The columns of pairs are the run's own business: its text is measured by the verb's own help.
-    measured = [] if finished.objective == "seq2seq" else [typed("pellucid", "eval", out, "OTHER.txt")]
-    return [first, *measured, typed("pellucid", "lens", out)]
+    return [first, _measured(out, finished.columns), typed("pellucid", "lens", out)]
+
+
+def _measured(out: Path, columns: tuple[str, str] | None) -> str:
+    """How to measure another text, or other pairs from the same columns."""
+    if columns is None:
+        return typed("pellucid", "eval", out, "OTHER.txt")
+    source, target = columns
+    file = "OTHER.tsv" if source.isdecimal() and target.isdecimal() else "OTHER.jsonl"
+    return typed("pellucid", "eval", out, file, "--source", source, "--field", target)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
-from pellucid.cli.language import say_event, words
+from pellucid.cli.language import aside, say_event, words
 from pellucid.cli.screen import harmless, is_terminal, open_console, say
 from pellucid.cli.tables import Side, plain_lines
 from pellucid.events import Event
@@ -89,7 +89,7 @@ class Watch:
         chosen = [(key, value, source) for key, value, source in resolved.rows() if source != DEFAULT]
         defaults = sum(source == DEFAULT for _, _, source in resolved.rows())
         for key, value, source in chosen:
-            self.say(f"· {key} = {value}  ({words(source, err=True)})")
+            self.say(f"· {key} = {value} {aside(words(source, err=True), err=True)}")
         rest = f"{defaults} other settings at their defaults (all of them, with sources, in run.json)"
         self.say(f"· {words(rest, err=True)}")
 
@@ -101,7 +101,7 @@ class Watch:
         for line in list(plain_lines(columns, rows))[1:]:
             self.say(f"  {line}")
         if not self.why:
-            self.say(f"  ({words('each figure with its reason: --why, or run.json', err=True)})")
+            self.say("  " + words("(each figure with its reason: --why, or run.json)", err=True))
 
     def _characters(self, data: Mapping[str, Any]) -> None:
         self._count({"label": "tokens", "done": data["characters_done"], "total": data["characters_total"], **data})
@@ -188,11 +188,12 @@ def describe(data: Mapping[str, Any]) -> str:
     """Loss, speed, time left and memory of a run, in one line.
 
     >>> describe({"loss": 2.5, "tokens_per_second": 41234.5, "eta_seconds": 75.2, "memory_bytes": 812e6})
-    'loss 2.5000 · 41,234 tokens/s · 1:15 left · 812 MB'
+    'loss 2.5000 · 41,234 tokens/s · 1:15 left · the program has 812 MB'
     """
     rate, memory = int(data["tokens_per_second"]), data["memory_bytes"] / 1e6
     loss, pace = words(f"loss {data['loss']:.4f}", err=True), words(f"{rate:,} tokens/s", err=True)
-    return f"{loss} · {pace} · {left(data['eta_seconds'])} · {memory:,.0f} MB"
+    held = words(f"the program has {memory:,.0f} MB", err=True)
+    return f"{loss} · {pace} · {left(data['eta_seconds'])} · {held}"
 
 
 def left(seconds: float) -> str:

@@ -35,6 +35,7 @@ NAMELESS = "-"  # a pipe has no name that says what comes through it
 MOST_ROW_BYTES, SHOWN = 1 << 26, 40  # of a first line that may be a row: bytes looked at, characters shown
 KINDS = {".txt": "text", ".md": "text", ".jsonl": "rows", ".parquet": "parquet"}
 READABLE = "give .txt, .md, .jsonl or source code, plain or as .gz, or .parquet"
+TABLES = (".tsv", ".csv")  # lines of columns
 SOURCE_CODE = {  # text as well: what a folder of a program holds
     *(".py", ".pyi", ".js", ".jsx", ".mjs", ".ts", ".tsx", ".vue", ".svelte", ".html", ".htm", ".css", ".scss", ".xml"),
     *(".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".rs", ".go", ".java", ".kt", ".scala", ".swift", ".cs", ".m", ".zig"),
@@ -96,10 +97,13 @@ class Found:
     temporary: tuple[Path, ...] = ()
 
 
-def find_files(location: Path | str, *, field: str, folders: FolderKind, recorder: Recorder) -> Found:
+def find_files(
+    location: Path | str, *, field: str, folders: FolderKind, in_columns: bool = False, recorder: Recorder
+) -> Found:
     """The text files that `location` names; "-" is standard input. `folders` says how a folder is searched (`DataSettings`).
 
-    A pipe has no file name; it is read as rows when its first line is a row with its text in `field`.
+    A pipe has no file name; it is read as rows when its first line is a row with its text in `field`. A table is read as
+    plain text, which is told unless its lines are read `in_columns`.
 
     Raises InputError for a path that is missing, empty, a run, or not text; NoSpaceError for a pipe that is larger than
     the free disk.
@@ -111,7 +115,7 @@ def find_files(location: Path | str, *, field: str, folders: FolderKind, recorde
     path = Path(location)
     if path.is_dir():
         files = _files_of_folder(path, folders, recorder)
-        return _described(path, files, f"{len(files):,} files, ")
+        return _described(path, files, f"{counted(len(files), 'file')}, ")
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -119,7 +123,7 @@ def find_files(location: Path | str, *, field: str, folders: FolderKind, recorde
     except OSError as error:
         raise _unreadable("file", path, error) from error
     if stat.S_ISREG(status.st_mode) and status.st_size:
-        return _described(path, (_named_file(path, recorder),))
+        return _described(path, (_named_file(path, in_columns, recorder),))
     if (stat.S_ISCHR(status.st_mode) and not _comes_to_an_end(path)) or stat.S_ISBLK(status.st_mode):
         raise InputError("this is a device, not a text", where=str(path), hint="give a file, a folder, a pipe, or -")
     try:  # a pipe, or a file that calls itself empty and may still have something to say, as those in /proc
@@ -133,7 +137,7 @@ def _described(path: Path, files: Sequence[TextFile], count: str = "") -> Found:
     size = sum(file.num_bytes for file in files)
     if size == 0:
         raise InputError("every file is empty", where=str(path), hint="give text")
-    return Found(files=tuple(files), description=f"{readable(path.name or str(path))} ({count}{size:,} bytes)")
+    return Found(files=tuple(files), description=f"{readable(path.name or str(path))} ({count}{counted(size, 'byte')})")
 
 
 def _comes_to_an_end(device: Path) -> bool:
@@ -167,7 +171,7 @@ def _spool(stream: BinaryIO, name: str, named: Path, field: str, recorder: Recor
         raise
     shown, kind = readable(name), _kind(named) or _kind_of_nameless(path, field, recorder)
     file = TextFile(path=path, name=shown, kind=kind)
-    return Found(files=(file,), description=f"{shown} ({size:,} bytes)", temporary=(path,))
+    return Found(files=(file,), description=f"{shown} ({counted(size, 'byte')})", temporary=(path,))
 
 
 def _kind_of_nameless(path: Path, field: str, recorder: Recorder) -> str:
@@ -214,10 +218,14 @@ def _kind(path: Path, *, plain: bool = False) -> str | None:
     return None if kind == "parquet" and name.endswith(".gz") else kind
 
 
-def _named_file(path: Path, recorder: Recorder) -> TextFile:
-    kind = _kind(path)
+def _named_file(path: Path, in_columns: bool, recorder: Recorder) -> TextFile:
+    kind, is_table = _kind(path), path.suffix.lower() in TABLES
     if kind is None:
         _refuse_other_kinds(path)
+    if is_table and not in_columns:
+        message = f"{path.name}: a table, read as plain text with its separators; two columns are read as pairs"
+        recorder.record(Event(name="data.read_as_text", message=message, data={"name": path.name}, level="warning"))
+    elif kind is None and not is_table:
         message = f"{path.name}: an unknown kind of file, read as plain text"
         recorder.record(Event(name="data.read_as_text", message=message, data={"name": path.name}))
     return TextFile(path=path, name=readable(path.name), kind=kind or "text")

@@ -47,7 +47,10 @@ def read_labelled(path: Path, *, text: str = "text", label: str = "label") -> li
         )
     content = _read(path)
     rows = _json_rows(content, path) if kind == ".jsonl" else _table_rows(content, SEPARATORS[kind], path)
-    found = [Labelled(text=_field(row, text, where), label=_field(row, label, where)) for where, row in rows]
+    found = [
+        Labelled(text=_field(row, text, "--text", where), label=_field(row, label, "--label", where))
+        for where, row in rows
+    ]
     if not found:
         raise InputError("there are no rows here", where=str(path), hint="give a file with labelled rows")
     return found
@@ -87,12 +90,15 @@ def _table_rows(content: str, separator: str, path: Path) -> Iterator[tuple[str,
         raise RecordError("the row cannot be read", found=str(error), where=where) from None
 
 
-def _field(row: Mapping[str, object], name: str, where: str) -> str:
-    """The text in one field of a row."""
+def _field(row: Mapping[str, object], name: str, flag: str, where: str) -> str:
+    """The text in one field of a row; `flag` is how a person names it."""
     if name not in row:
         known = [key for key in row if isinstance(key, str)]
         raise RecordError(
-            f"the row has no {name}", found=", ".join(known)[:200], where=where, hint=nearest(name, known)
+            f"the row has no field {name!r}",
+            found=f"the fields {', '.join(map(repr, known))[:200]}",
+            where=where,
+            hint=f"{flag} names the field: {nearest(name, known)}",
         )
     value = row[name]
     if isinstance(value, int) and not isinstance(value, bool):

@@ -23,6 +23,7 @@ def open_as_set(
         folders=settings.folders,
         weights=settings.weights,
         needs_weights=needs_weights,
+        in_columns=settings.source is not None,
         recorder=recorder,
     )
     return source if settings.source is None else as_pairs(source, settings.source, settings.field)

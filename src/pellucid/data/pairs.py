@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
+from pathlib import Path
 
 from pellucid.counts import counted
 from pellucid.data.document import Document
+from pellucid.data.row_text import MEND
 from pellucid.data.source import Source
 from pellucid.errors import RecordError, SettingsError
-
-MEND = "mend the row, or remove it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,7 @@ class PairSource(Source):
 
     def pairs(self) -> Iterator[TextPair]:
         """The pairs in order."""
-        by_number = all(column.isdecimal() for column in self.columns)
-        for pair in self._by_number(*map(int, self.columns)) if by_number else self._by_name():
+        for pair in self._by_number(*map(int, self.columns)) if by_number(self.columns) else self._by_name():
             if not pair.source.strip() or not pair.target.strip():
                 found = f"{pair.source[:80]!r}, {pair.target[:80]!r}"
                 raise RecordError("one of the two texts is blank", found=found, where=pair.origin, hint=MEND)
@@ -67,7 +66,7 @@ class PairSource(Source):
 
     def _by_name(self) -> Iterator[TextPair]:
         """Two passes over the files, side by side: each field is a text of its own."""
-        sides = (self._field(name) for name in self.columns)
+        sides = (self._field(*named) for named in zip(self.columns, ("--source", "--field"), strict=True))
         for (origin, source), (other, target) in zip_longest(*sides, fillvalue=("", "")):
             if origin != other:
                 one, two = self.columns
@@ -75,13 +74,14 @@ class PairSource(Source):
                 raise RecordError("a row has only one of the two texts", found=found, where=self.description, hint=MEND)
             yield TextPair(source=source, target=target, origin=origin)
 
-    def _field(self, name: str) -> Iterator[tuple[str, str]]:
-        alone = Source(self.description, self.files, replace(self.options, field=name), self.recorder)
+    def _field(self, name: str, flag: str) -> Iterator[tuple[str, str]]:
+        options = replace(self.options, field=name, flags=(flag,))
+        alone = Source(self.description, self.files, options, self.recorder)
         return _texts(alone.documents())
 
 
 def as_pairs(source: Source, source_column: str, target_column: str) -> PairSource:
-    r"""The same text as pairs. Raises SettingsError when both are the same column.
+    r"""The same text as pairs. Raises SettingsError for one column twice, and for columns that the files cannot have.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -95,10 +95,40 @@ def as_pairs(source: Source, source_column: str, target_column: str) -> PairSour
         raise SettingsError(
             "source and target are the same column",
             found=f"data.source={source_column}, data.field={target_column}",
-            hint="name two columns, for example --set data.source=1 --field 2",
+            hint="name two columns, for example --source 1 --field 2",
         )
+    _check_files(source, (source_column, target_column))
     columns = (source_column, target_column)
     return PairSource(source.description, source.files, source.options, source.recorder, source.needs_weights, columns)
+
+
+def by_number(columns: tuple[str, str]) -> bool:
+    """Whether columns are named by their numbers: those of lines, where rows have fields with names."""
+    return all(column.isdecimal() for column in columns)
+
+
+def _check_files(source: Source, columns: tuple[str, str]) -> None:
+    """Raise SettingsError where a file has no such columns: lines have no names, and rows no numbers."""
+    numbered, named = by_number(columns), " and ".join(columns)
+    for file in source.files:
+        if Path(file.name.removesuffix(".gz")).suffix.lower() == ".csv":
+            raise SettingsError(
+                "pairs are read from columns that a tab parts, or from fields of rows, and not from .csv",
+                found=file.name,
+                hint="save the table with tabs (.tsv), or as .jsonl",
+            )
+        if numbered and file.kind != "text":
+            raise SettingsError(
+                "the fields of rows have names, and no numbers",
+                found=f"the columns {named}, and {file.name}",
+                hint="name the fields, for example --source en --field zh",
+            )
+        if not numbered and file.kind == "text":
+            raise SettingsError(
+                "the columns of lines have numbers, and no names",
+                found=f"the columns {named}, and {file.name}",
+                hint="number them from 1, for example --source 1 --field 2, or give rows of .jsonl",
+            )
 
 
 def _texts(documents: Iterator[Document]) -> Iterator[tuple[str, str]]:

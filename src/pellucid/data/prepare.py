@@ -35,6 +35,7 @@ from pellucid.untrusted import Table, read_json, shown
 PREPARED, PARTS = "prepared.json", "parts"
 NOT_IN_TOKENS = ("report_duplicates", "rows")  # settings of the data that change no token on the disk
 SIDES: tuple[Side, ...] = ("train", "valid")
+SHOWN_TOKENS = 24  # of a passage that occurs on both sides
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def prepare(
     prepared = open_prepared(directory)
     if reused:
         _verify(directory, prepared, tokenizer, verify, recorder)
-    _report_sizes(prepared, recorder)
+    _report_sizes(prepared, settings, recorder)
     return prepared
 
 
@@ -244,12 +245,14 @@ def _is_made_from(directory: Path, identity: Mapping[str, str], recorder: Record
     return not different
 
 
-def _report_sizes(prepared: Prepared, recorder: Recorder) -> None:
+def _report_sizes(prepared: Prepared, settings: DataSettings, recorder: Recorder) -> None:
     for name, shards in (("train", prepared.train), ("valid", prepared.valid)):
         if shards is not None:
             sizes = {"documents": shards.num_documents, "tokens": shards.num_tokens, "bytes": shards.num_bytes}
             documents, tokens = counted(shards.num_documents, "document"), counted(shards.num_tokens, "token")
-            message = f"{name}: {documents}, {tokens}, {counted(shards.num_bytes, 'byte')}"
+            pairs = counted(shards.num_documents // 2, "pair")  # each is two documents, the source and its target
+            texts = pairs if settings.rows == "pairs" else documents
+            message = f"{name}: {texts}, {tokens}, {counted(shards.num_bytes, 'byte')}"
             recorder.record(Event(name=f"data.{name}", message=message, data=sizes))
 
 
@@ -261,11 +264,12 @@ def _report_duplicates(report: DuplicateReport, valid: TokenShards, tokenizer: T
         return
     examples = ""
     for match in report.examples:
-        words = tokenizer.decode(valid.tokens(match.valid_start, match.valid_start + 24).tolist()).strip(REPLACEMENT)
+        end = min(match.valid_start + SHOWN_TOKENS, valid.document(valid.document_at(match.valid_start)).stop)
+        words = tokenizer.decode(valid.tokens(match.valid_start, end).tolist()).strip(REPLACEMENT)
         examples += f"\n  {words!r} ({match.valid_origin}: {match.share:.0%} ← {match.train_origin})"
     message = (
         f"{report.shared:.1%} of the validation text, taken in short runs, also occurs in the training text; "
-        f"{counted(report.num_exact, 'document')} equal to one of training, {report.num_near:,} of "
+        f"{counted(report.num_exact, 'whole text')} equal to one of training, {report.num_near:,} of "
         f"{counted(report.num_passages, 'passage')} at least half copied{examples}"
     )
     recorder.record(Event(name="data.duplicates", message=message, data=data, level="warning"))

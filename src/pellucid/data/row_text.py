@@ -12,7 +12,9 @@ from pellucid.data.weights import Span, read_spans
 from pellucid.errors import RecordError
 from pellucid.setting_values import nearest
 
+FLAGS = ("--field", "--errors")
 LEAVE_OUT = "--errors replace leaves such rows out and counts them"
+MEND = "mend the row, or remove it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,9 @@ class ReadOptions:
     encoding: str
     newlines: Literal["lf", "keep"]
     weights: str | None = None  # the field of a row that holds its weighted spans
+    flags: tuple[str, ...] = (
+        FLAGS  # with which a person names the field here, and leaves rows out: hints name no others
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,19 +91,31 @@ def _field_of(value: Mapping[str, object], options: ReadOptions, where: str) -> 
             f"the row has no field {field!r}",
             found=found,
             where=where,
-            hint=f"name the field that holds the text: --field …; {LEAVE_OUT}",
+            hint=f"{_another_field(options)}; {_without_text(options)}",
         )
     if value[field] is None:
         what = f"the field {field!r} is null: there is no text"
-        raise RecordError(what, found="null", where=where, hint=LEAVE_OUT)
+        raise RecordError(what, found="null", where=where, hint=_without_text(options))
     if not isinstance(value[field], str):
         raise RecordError(
             f"the field {field!r} is not text",
             found=type(value[field]).__name__,
             where=where,
-            hint="name another field: --field …",
+            hint=_another_field(options),
         )
     return str(value[field])
+
+
+def _another_field(options: ReadOptions) -> str:
+    """What to do where the text is not in this field."""
+    if not options.flags:
+        return f"call the field that holds the text {options.field!r}"
+    return f"name the field that holds the text: {options.flags[0]} …"
+
+
+def _without_text(options: ReadOptions) -> str:
+    """What to do about a row without text."""
+    return LEAVE_OUT if "--errors" in options.flags else MEND
 
 
 def _without_surrogates(text: str, where: str, decoder: TextDecoder) -> str:
@@ -135,13 +152,13 @@ def column_of(
             number += 1
             where = f"{name}, row {number:,}"
             if text is None and options.errors == "strict":
-                raise RecordError(
-                    f"the column {options.field!r} is null: there is no text", found="null", where=where, hint=LEAVE_OUT
-                )
+                what = f"the column {options.field!r} is null: there is no text"
+                raise RecordError(what, found="null", where=where, hint=_without_text(options))
             if text is not None and not isinstance(text, str):
                 raise RecordError(
                     f"the column {options.field!r} is not text",
                     found=type(text).__name__,
                     where=where,
+                    hint=_another_field(options),
                 )
             yield text, number

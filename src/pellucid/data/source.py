@@ -28,7 +28,7 @@ from pellucid.data.document import Document
 from pellucid.data.encodings import AUTO, check_encoding
 from pellucid.data.files import TextFile, find_files
 from pellucid.data.fingerprint import Fingerprint
-from pellucid.data.row_text import ReadOptions, column_of, read_row
+from pellucid.data.row_text import FLAGS, ReadOptions, column_of, read_row
 from pellucid.data.settings import FolderKind
 from pellucid.data.survey import Survey, survey
 from pellucid.data.translation import as_utf8
@@ -146,11 +146,14 @@ def open_source(
     folders: FolderKind = "once",
     weights: str | None = None,
     needs_weights: bool = True,
+    in_columns: bool = False,
+    flags: tuple[str, ...] = FLAGS,
     recorder: Recorder = NULL,
 ) -> Source:
     """Open a text file, a folder of them, .jsonl, .jsonl.gz, .parquet, a pipe, or standard input ("-").
 
-    Files of a folder are read in the order of their names, subfolders included. Raises InputError for a missing or
+    Files of a folder are read in the order of their names, subfolders included. `in_columns`: the texts are columns of
+    lines, as those of pairs are. `flags` are those that the reader's hints may name. Raises InputError for a missing or
     empty file, a folder without text, a file that is not text; SettingsError for an encoding that does not exist.
 
     >>> import tempfile
@@ -161,9 +164,9 @@ def open_source(
     """
     once = _Once(recorder)
     options = ReadOptions(
-        field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines, weights=weights
+        field=field, errors=errors, encoding=check_encoding(encoding), newlines=newlines, weights=weights, flags=flags
     )
-    found = find_files(location, field=field, folders=folders, recorder=once)
+    found = find_files(location, field=field, folders=folders, in_columns=in_columns, recorder=once)
     if weights is not None and (other := [file.name for file in found.files if file.kind != "rows"]):
         raise SettingsError(
             "only rows of .jsonl can say what counts how much",

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pellucid.counts import counted
 from pellucid.data.document import Document
 from pellucid.data.settings import DataSettings
 from pellucid.data.survey import Survey
@@ -51,15 +52,21 @@ def choose_split(seen: Survey, settings: DataSettings) -> Split:
         return Split(method="none", reason="nothing is held out: valid_fraction is 0")
     fraction = min(settings.valid_fraction, settings.valid_bytes / seen.num_bytes)
     if seen.num_bytes * fraction < MIN_BYTES_HELD_OUT:
-        return Split(method="none", reason=f"nothing is held out: the text has only {seen.num_bytes:,} bytes")
+        return Split(method="none", reason=f"nothing is held out: the text has only {counted(seen.num_bytes, 'byte')}")
     if settings.rows == "pairs" and seen.num_documents * fraction < 2 * MIN_DOCUMENTS_HELD_OUT:
-        return Split(method="none", reason=f"nothing is held out: there are only {seen.num_documents // 2:,} pairs")
+        reason = f"nothing is held out: too few to choose from ({counted(seen.num_documents // 2, 'pair')})"
+        return Split(method="none", reason=reason)
     if seen.num_documents * fraction < MIN_DOCUMENTS_HELD_OUT:
         return _cut(seen, fraction, f"too few documents to choose from ({seen.num_documents:,})")
     if seen.largest > seen.num_bytes * fraction and settings.rows != "pairs":
         why = f"one document alone, of {seen.largest:,} bytes, is more than should be held out"
         return _cut(seen, fraction, why)
-    reason = f"{fraction:.2%} of {seen.num_documents:,} documents are held out, chosen by the hash of their text"
+    if settings.rows == "pairs":
+        pairs = seen.num_documents // 2  # each is two documents, the source and its target
+        reason = f"about {fraction:.2%} of {counted(pairs, 'pair')} are held out, chosen by the hash of their source"
+    else:
+        found = seen.num_documents
+        reason = f"about {fraction:.2%} of {counted(found, 'document')} are held out, chosen by the hash of their text"
     return Split(method="documents", reason=reason, fraction=fraction)
 
 

@@ -41,6 +41,8 @@ class ReadCost:
     num_reused: int  # positions whose keys and values were in the cache
     num_computed: int
     seconds: float
+    num_source: int = 0  # source positions that cross-attention looks at; 0 without an encoder
+    num_encoded: int = 0  # of these, how many the encoder read for this row: all for the first token, then none
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,14 @@ class Account:
     @property
     def shapes(self) -> tuple[Shape, ...]:
         """What each part of the model put out while the logits were computed, in the order of computation."""
-        num_new = self.reading.num_computed
-        return part_shapes(self.config, num_new=num_new, num_all=self.reading.num_reused + num_new)
+        reading, num_new = self.reading, self.reading.num_computed
+        return part_shapes(
+            self.config,
+            num_new=num_new,
+            num_all=reading.num_reused + num_new,
+            num_source=reading.num_source,
+            encodes=reading.num_encoded > 0,
+        )
 
     def to_dict(self) -> dict[str, object]:
         """All figures as JSON can hold them; the log-probability of a removed token is null."""

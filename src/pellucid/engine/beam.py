@@ -175,7 +175,8 @@ def search(
     check_prompt(runner.config, prompt_ids)
     check_stop_ids(runner.config, settings.stop_ids)
     runner = with_source(runner, source_ids)
-    finished = _Search(runner, tokenizer, len(prompt_ids), settings, extra).run(prompt_ids, recorder)
+    rules = _Search(runner, tokenizer, settings, extra, num_prompt=len(prompt_ids), num_source=len(source_ids or ()))
+    finished = rules.run(prompt_ids, recorder)
     return tuple(finished[: settings.num_best])
 
 
@@ -183,10 +184,17 @@ class _Search:
     """One search: its rules, and the texts it has finished so far."""
 
     def __init__(
-        self, runner: Runner, tokenizer: Tokenizer, num_prompt: int, settings: BeamSettings, extra: abc.Sequence[Stage]
+        self,
+        runner: Runner,
+        tokenizer: Tokenizer,
+        settings: BeamSettings,
+        extra: abc.Sequence[Stage],
+        *,
+        num_prompt: int,
+        num_source: int,
     ) -> None:
         self.runner, self.tokenizer, self.settings, self.extra = runner, tokenizer, settings, extra
-        self.num_prompt, self.room = num_prompt, runner.config.context_length - num_prompt
+        self.num_prompt, self.num_source, self.room = num_prompt, num_source, runner.config.context_length - num_prompt
         self.max_new = min(self.room, settings.max_new_tokens or self.room)
         self.end_ids = tokenizer.end_ids | set(settings.stop_ids)
         self.num_candidates = max(2, 1 + len(self.end_ids)) * settings.num_beams
@@ -258,6 +266,7 @@ class _Search:
             finish_reason=reason,
             seed=None,
             num_prompt_tokens=self.num_prompt,
+            num_source_tokens=self.num_source,
         )
 
     def _read_out(self, new_ids: abc.Sequence[int]) -> tuple[str, FinishReason | None]:

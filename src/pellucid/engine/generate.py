@@ -116,6 +116,11 @@ class Generation:
         """The stages that every row passes through, in one line."""
         return self.sampler.chain
 
+    @property
+    def num_source(self) -> int:
+        """How many tokens the encoder read; 0 without one."""
+        return len(self.request.source_ids or ())
+
     def __iter__(self) -> Generation:
         return self
 
@@ -162,6 +167,7 @@ class Generation:
             finish_reason=reason,
             seed=self.request.sampling.seed,
             num_prompt_tokens=len(self.request.prompt_ids),
+            num_source_tokens=self.num_source,
         )
 
     def score_prompt(self) -> list[PromptToken]:
@@ -230,9 +236,15 @@ def advance(generations: abc.Sequence[Generation]) -> list[Step]:
     for generation, logits_V, length in zip(generations, rows_BV, lengths, strict=True):
         cost = None
         if generation.request.explain:
-            num_new = generation.sequence.cache.length - length
+            is_first = len(generation.ids) == generation.num_prompt  # the encoder read its source just before
             cost = ReadCost(
-                runner=runner.name, exact=runner.exact, num_reused=length, num_computed=num_new, seconds=seconds
+                runner=runner.name,
+                exact=runner.exact,
+                num_reused=length,
+                num_computed=generation.sequence.cache.length - length,
+                seconds=seconds,
+                num_source=generation.num_source,
+                num_encoded=generation.num_source if is_first else 0,
             )
         steps.append(generation.choose(logits_V, cost))
     return steps
@@ -302,6 +314,12 @@ def check_stop_ids(config: ModelConfig, stop_ids: abc.Sequence[int]) -> None:
 
 def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
     """Refuse ids that this model cannot continue, whatever their number."""
+    check_writes(config)
+    check_known(config, prompt_ids)
+
+
+def check_writes(config: ModelConfig) -> None:
+    """Refuse a model that continues no text, whatever the prompt."""
     if not config.causal and config.streams is None:
         raise RequestError(
             "this model sees the whole row at once: it cannot continue a text",
@@ -314,7 +332,6 @@ def check_ids(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:
             found="head.tokens=False",
             hint="try pellucid embed (a vector for each text) or pellucid classify (its labels)",
         )
-    check_known(config, prompt_ids)
 
 
 def check_known(config: ModelConfig, prompt_ids: abc.Sequence[int]) -> None:

@@ -44,7 +44,8 @@ def infill(runner: Runner, tokenizer: Tokenizer, text: str, *, mask: str | None)
     request = Request(prompt_ids=prompt_ids, source_ids=source, sampling=SamplingSettings(temperature=0))
     spans = read_spans(complete(runner, tokenizer, request), sentinels, tokenizer)
     blanks = tuple(Blank(candidates=(spans[i],) if i in spans else (), turn=i) for i in range(len(cut.places)))
-    filling = [blank.candidates[0].text if blank.candidates else name for blank in blanks]
+    kept = [f" {name}" if part.endswith(" ") else name for part in cut.parts]  # where nothing was written
+    filling = [blank.candidates[0].text if blank.candidates else kept[blank.turn] for blank in blanks]
     return Filled(text=joined(cut.parts, filling, tokenizer), blanks=blanks)
 
 

@@ -15,7 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pellucid.errors import TokenizerError
+from pellucid.counts import counted
+from pellucid.errors import RequestError, TokenizerError
 from pellucid.tokens.document import read_document
 from pellucid.tokens.framing import Frame
 from pellucid.tokens.roles import NAMES
@@ -66,7 +67,15 @@ def cut_text(text: str, mask: str | None, *names: str) -> tuple[list[str], tuple
 
     >>> cut_text("The [MASK] ran.", None)[0]
     ['The ', ' ran.']
+
+    Raises RequestError for a mask that is written as nothing: it would stand everywhere.
     """
+    if mask == "":
+        raise RequestError(
+            "a mask must be written somehow, and this one is empty",
+            found='--mask ""',
+            hint='name it as it stands in the text, for example --mask "___", or leave --mask out',
+        )
     written = (mask,) if mask else tuple(dict.fromkeys((*names, *WRITTEN)))
     return re.split("|".join(map(re.escape, written)), text), written
 
@@ -102,17 +111,31 @@ def read_masks(
 def read_gaps(text: str, tokenizer: Tokenizer, frame: Frame, mask: str | None = None) -> MaskedText:
     """A text as an encoder beside a decoder reads it, with a sentinel for each mask.
 
-    Raises TokenizerError for a tokenizer with too few sentinels.
+    Raises TokenizerError for a tokenizer without sentinels, or with too few.
     """
     parts, _ = cut_text(text, mask)
-    sentinels = tokenizer.roles.get("sentinel", ())[: len(parts) - 1]
-    if len(sentinels) < len(parts) - 1:
+    return _placed(
+        parts, _sentinels(tokenizer, len(parts) - 1), tokenizer, frame, (" ", "")
+    )  # a gap takes the space before its first word
+
+
+def _sentinels(tokenizer: Tokenizer, num_masks: int) -> Sequence[int]:
+    """The sentinels that stand for the masks."""
+    sentinels = tokenizer.roles.get("sentinel", ())
+    if num_masks and not sentinels:
         raise TokenizerError(
-            "a gap needs a sentinel of its own",
-            found=f"{len(parts) - 1} masks, {len(sentinels)} sentinels",
-            hint="give a model that was trained with --set objective=spans --set tokenizer.specials=sentinels",
+            "this model has no tokens that stand for a gap (sentinels), so it has not learned to fill one",
+            found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role sentinel",
+            hint="try pellucid generate, which writes about a whole text, or train a model with --set objective=spans"
+            " --set tokenizer.specials=sentinels",
         )
-    return _placed(parts, sentinels, tokenizer, frame, (" ", ""))  # a gap takes the space before its first word
+    if len(sentinels) < num_masks:
+        raise TokenizerError(
+            "each mask needs a sentinel of its own",
+            found=f"{counted(num_masks, 'mask')}, {counted(len(sentinels), 'sentinel')}",
+            hint="fill fewer masks at a time",
+        )
+    return sentinels[:num_masks]
 
 
 def _placed(

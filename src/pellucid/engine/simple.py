@@ -60,6 +60,7 @@ def complete_simply(
         finish_reason=reason,
         seed=settings.seed,
         num_prompt_tokens=len(prompt_ids),
+        num_source_tokens=len(source_ids or ()),
     )
 
 

@@ -36,4 +36,7 @@ class Completion:
     logprobs: tuple[float, ...]  # nats, one per id
     finish_reason: FinishReason
     seed: int | None  # None when nothing was drawn (temperature 0)
-    num_prompt_tokens: int
+    num_prompt_tokens: (
+        int  # what the first new token continues; beside an encoder, the token that its decoder begins with
+    )
+    num_source_tokens: int = 0  # what the encoder read; 0 without one

@@ -81,7 +81,7 @@ def choose_corpus(settings: LessonSettings, *, recorder: Recorder = NULL) -> Cor
 
 def _read_file(path: Path, recorder: Recorder) -> Corpus:
     texts, size = [], 0
-    for document in open_source(path, recorder=recorder).documents():
+    for document in open_source(path, flags=(), recorder=recorder).documents():
         texts.append(document.text[: MOST_CHARACTERS - size])
         size += len(texts[-1])
         if size >= MOST_CHARACTERS:

@@ -114,7 +114,7 @@ def choose_beginnings(corpus: Corpus, tokenizer: Tokenizer, size: SamplingSize) 
     if not long:
         raise InputError(
             "no held-out passage is long enough to continue",
-            found=f"{len(corpus.held_out)} passages",
+            found=counted(len(corpus.held_out), "passage"),
             hint=f"each must have {2 * PROMPT_TOKENS} tokens or more: give a longer text",
         )
     return long[: size.continuations]

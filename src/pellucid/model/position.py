@@ -67,8 +67,20 @@ class SegmentTable(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_segments, d_model))
 
     def forward(self, x_BTD: Tensor, segments_BT: Tensor | None, tap: Tap) -> Tensor:
+        if segments_BT is not None and not torch.compiler.is_compiling():
+            self._check(segments_BT)
         added = self.weight[:1] if segments_BT is None else self.weight[segments_BT]
         return x_BTD + tap("segment", added.expand_as(x_BTD))
+
+    def _check(self, segments_BT: Tensor) -> None:
+        """Raise RequestError for segments that the table does not have; a negative one would be read from its end."""
+        low, high, count = int(segments_BT.min()), int(segments_BT.max()), self.weight.size(0)
+        if not 0 <= low <= high < count:
+            raise RequestError(
+                "a token belongs to a part of the row that this model does not have",
+                found=f"segments from {low} to {high}",
+                hint=f"number the parts from 0 to {count - 1}",
+            )
 
 
 class NoSegments(nn.Module):

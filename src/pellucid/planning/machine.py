@@ -21,6 +21,7 @@ from types import MappingProxyType
 
 import psutil
 
+from pellucid.counts import counted
 from pellucid.errors import SettingsError
 from pellucid.planning.cgroup import read_cgroup
 from pellucid.setting_values import nearest
@@ -141,7 +142,7 @@ def this_machine(machine: Machine, *, flops_per_second: float, memory_bytes_per_
     """The machine at hand as one to plan for, with what training was measured to reach on it (0: not measured)."""
     return NamedMachine(
         name="this",
-        description=f"{machine.processor}, {machine.cores} cores",
+        description=f"{machine.processor}, {counted(machine.cores, 'core')}",
         source="measured here",
         peak_flops_per_second=flops_per_second,
         utilisation=1.0,

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
+from pellucid.counts import counted
 from pellucid.errors import DoesNotFitError
 from pellucid.planning.axis_names import flat
 from pellucid.planning.config import ModelConfig
@@ -162,7 +163,7 @@ def check_fits(memory: MemoryPlan, machine: Machine) -> None:
         return
     rows = (available - memory.fixed) // memory.per_row  # per_row is never 0: each row has ids
     if rows >= 1:
-        hint = f"{rows} rows at a time fit; accumulate gradients to keep the batch"
+        hint = f"{counted(rows, 'row')} at a time would fit; accumulate gradients to keep the batch"
     elif memory.fixed < available:
         hint = "a shorter context: not even one row of this length fits"
     else:
@@ -171,7 +172,7 @@ def check_fits(memory: MemoryPlan, machine: Machine) -> None:
     raise DoesNotFitError(
         f"{memory.purpose} needs {describe_bytes(memory.total)} of memory, and {describe_bytes(available)} are free",
         found=", ".join(f"{line.name} {describe_bytes(line.value)}" for line in largest) + ", …",
-        where=f"{memory.rows} rows of {memory.context_length:,} tokens; limited by the {machine.memory_limited_by}",
+        where=f"{counted(memory.rows, 'row')} of {counted(memory.context_length, 'token')}; limited by the {machine.memory_limited_by}",
         hint=hint,
     )
 

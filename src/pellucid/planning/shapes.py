@@ -23,11 +23,14 @@ Shape = tuple[str, tuple[int, ...]]  # the name of a tensor that the model shows
 
 
 @lru_cache(maxsize=4096)  # every step of a generation asks, and those of a second generation ask the same
-def part_shapes(config: ModelConfig, *, num_new: int, num_all: int, num_source: int = 0) -> tuple[Shape, ...]:
+def part_shapes(
+    config: ModelConfig, *, num_new: int, num_all: int, num_source: int = 0, encodes: bool = False
+) -> tuple[Shape, ...]:
     """What each part puts out when `num_new` ids are read and `num_all` attended to, in the order of computation.
 
     What blocks have in common has the same shape in each, so one stands for all under the name `blocks.*`. Only the last position is scored.
-    The leading 1 is the batch.
+    The leading 1 is the batch. Beside an encoder, `num_source` source positions are looked at; where it `encodes`, the
+    encoder has read them for these ids, and its parts come first.
 
     >>> shapes = part_shapes(ModelConfig(vocab_size=100, d_model=32), num_new=3, num_all=5)
     >>> shapes[0], shapes[-1]
@@ -36,12 +39,20 @@ def part_shapes(config: ModelConfig, *, num_new: int, num_all: int, num_source: 
     layout = lay_out(config)
     symbols = sizes(config) | {"new": num_new, "all": num_all, "last": 1, "source": num_source}
 
-    def walk(parts: Iterable[Part], path: str = "") -> Iterator[Shape]:
+    def walk(parts: Iterable[Part], path: str = "", *, of_source: bool = False) -> Iterator[Shape]:
         for step in dict.fromkeys(step for part in parts for step in part.steps):
-            yield f"{path}{step.name}", (1, *(symbols[axis] for axis in step.axes))
+            axes = step.of_source().axes if of_source else step.axes
+            yield f"{path}{step.name}", (1, *(symbols[axis] for axis in axes))
+
+    def walk_encoder() -> Iterator[Shape]:
+        yield "encoder.ids", (1, num_source)
+        yield from walk(layout.first, "encoder.", of_source=True)
+        yield from walk(chain(*dict.fromkeys(layout.encoder)), "encoder.blocks.*.", of_source=True)
+        yield from walk(layout.encoded, "encoder.", of_source=True)
 
     ids = ("ids", (1, num_new))
-    return (ids, *walk(layout.first), *walk(chain(*layout.kinds), "blocks.*."), *walk(layout.last))
+    text = (ids, *walk(layout.first), *walk(chain(*layout.kinds), "blocks.*."), *walk(layout.last))
+    return (*walk_encoder(), *text) if encodes else text
 
 
 def row_shapes(

@@ -83,7 +83,7 @@ class Checkpoint:
     def __repr__(self) -> str:
         """One line, without the weights."""
         number_format = str(self.dtype).removeprefix("torch.")
-        return f"Checkpoint({str(self.directory)!r}, {len(self.weights)} tensors, {number_format}, {self.tokenizer!r})"
+        return f"Checkpoint({str(self.directory)!r}, {counted(len(self.weights), 'tensor')}, {number_format}, {self.tokenizer!r})"
 
 
 @dataclass(frozen=True, kw_only=True)

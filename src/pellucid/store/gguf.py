@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pellucid.counts import counted
 from pellucid.errors import CorruptFileError, WeightsError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.files import replace_file_pieces
@@ -207,7 +208,7 @@ def _constant_to_write(value: np.ndarray) -> TensorToWrite:
 
 def _parts(header: Header, architecture: Architecture, config: ModelConfig) -> dict[str, _Part]:
     if config.n_layers > len(header.tensors):  # before a table of that many layers is made
-        found = f"{config.n_layers} layers, {len(header.tensors)} tensors"
+        found = f"{counted(config.n_layers, 'layer')}, {counted(len(header.tensors), 'tensor')}"
         raise CorruptFileError(
             "the file describes more layers than it has tensors", found=found, where=str(header.path)
         )

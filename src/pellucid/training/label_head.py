@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pellucid.counts import counted
 from pellucid.data.labelled import Labelled, count_labels
 from pellucid.engine.embed import Embedding, settle_embedding, vectors_of
 from pellucid.engine.framing import frame_of
@@ -54,11 +55,14 @@ class LabelSettings:
     cut: bool = False  # read only the beginning of texts that are too long
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < 1 or not 0 <= self.l2 < 1e9:
+        if not 0 < self.held_out < 1:
             raise SettingsError(
-                "a share held out lies between 0 and 1, and l2 is 0 or more",
-                found=f"held_out={self.held_out:g}, l2={self.l2:g}",
+                "the share of texts held out lies between 0 and 1",
+                found=f"held_out={self.held_out:g}",
+                hint="for example --held-out 0.2 (held_out=0.2 in Python): every fifth text is kept for measuring",
             )
+        if not 0 <= self.l2 < 1e9:
+            raise SettingsError("l2 is 0 or more", found=f"l2={self.l2:g}", hint="for example --l2 1 (l2=1 in Python)")
         if self.own_pooler and self.pooling is not None:
             raise SettingsError("the model's own pooler has its own pooling", found=f"pooling={self.pooling}")
 
@@ -132,11 +136,18 @@ def split_rows(rows: Sequence[Labelled], settings: LabelSettings) -> tuple[list[
     order = sorted(texts, key=texts.__getitem__)
     chosen = {*order[: max(1, round(len(order) * settings.held_out))]}
     train, held_out = [row for row in rows if row.text not in chosen], [row for row in rows if row.text in chosen]
+    labels, num_train = count_labels(rows), counted(len(train), "row")
+    if len(labels) < 2:
+        raise InputError(
+            "a classifier chooses among labels, and these rows have no two",
+            found=f"{counted(len(rows), 'row')}, all with the label {rows[0].label!r}" if rows else "no rows",
+            hint="give rows of at least two labels; --label … names the field that holds them",
+        )
     if len(count_labels(train)) < 2:
         raise InputError(
             "a classifier needs rows of two labels to learn from",
-            found=f"{len(rows)} rows, {len(count_labels(rows))} labels; {len(train)} rows not held out",
-            hint="give more rows, or hold fewer out",
+            found=f"{counted(len(rows), 'row')}, {counted(len(labels), 'label')}; {num_train} not held out",
+            hint="give more rows, or hold fewer out: --held-out 0.1",
         )
     if lost := {*count_labels(rows)} - {*count_labels(train)}:
         raise InputError(

@@ -83,7 +83,7 @@ def _check_rows(settings: TrainSettings) -> None:
         raise SettingsError(
             "pairs need the column of the source, and nothing else has one",
             found=f"data.rows={data.rows}, data.source={data.source}",
-            hint="with data.rows=pairs add, for example, --set data.source=1 --field 2",
+            hint="with data.rows=pairs add, for example, --source 1 --field 2",
         )
     if data.rows == "pairs" and data.weights is not None:
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""Choose a first prompt for a trained model: a few words from its own training text."""
+"""Choose a first prompt for a trained model: a few words of its own training text, or the source of a pair."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pellucid.data.shards import TokenShards
 from pellucid.tokens.tokenizer import Tokenizer
 
 READ_TOKENS = 600  # looked at for a line that begins well
+READ_PAIRS, MOST_SOURCE = 50, 120  # pairs that are looked at for a short source, and the characters of a short one
 MOST_WORDS, MOST_CHARACTERS = 4, 32
 MOST_UNSPACED = 8  # characters of a writing without spaces
 FIRST_UNSPACED = 0x0E00  # Thai: letters before it (Arabic, Hebrew, Hindi) are written with spaces
@@ -27,6 +28,18 @@ def find_opening(shards: TokenShards, tokenizer: Tokenizer) -> str:
     elif not several:
         lines = []
     return next((found for line in [*lines, *_lines_from(0, shards, tokenizer)] if (found := first_words(line))), "")
+
+
+def find_source(shards: TokenShards, tokenizer: Tokenizer) -> str:
+    """A source to try, whole: the first among the pairs that is one short line, else the first words of one; "" for none.
+
+    Of pairs the source comes first in the shards, and then its target.
+    """
+    sources = [shards.document(2 * pair) for pair in range(min(READ_PAIRS, shards.num_documents // 2))]
+    texts = [tokenizer.decode(shards.tokens(source.start, source.stop).tolist()).strip() for source in sources]
+    whole = (text for text in texts if 0 < len(text) <= MOST_SOURCE and text.isprintable())
+    begun = (found for text in texts if (found := first_words(text)))
+    return next(whole, next(begun, ""))
 
 
 def _lines_from(start: int, shards: TokenShards, tokenizer: Tokenizer) -> list[str]:

@@ -178,10 +178,11 @@ def plan_unmeasured(
 def check_settings(settings: TrainSettings) -> None:
     """Raise SettingsError for settings that are wrong for any text.
 
-    These are an unknown preset, a model that does not fit the objective, a size said twice, rows that cannot be sorted,
-    and sorted rows with a compiled step (which has one shape).
+    These are an unknown preset, axes that do not fit it, a model that does not fit the objective, a size said twice,
+    rows that cannot be sorted, and sorted rows with a compiled step (which has one shape).
     """
     check_objective(settings)
+    _check_shape(settings)
     if settings.batch.rows is not None and settings.batch.tokens is not None:
         found = f"{settings.batch.rows}, {settings.batch.tokens}"
         raise SettingsError(
@@ -203,6 +204,20 @@ def check_settings(settings: TrainSettings) -> None:
             found="compile=on",
             hint="leave --set compile=on out, or batch.pool",
         )
+
+
+def _check_shape(settings: TrainSettings) -> None:
+    """Raise SettingsError (or ModelError) for a preset with another depth, or with axes that make no model with it."""
+    asked = settings.model
+    if asked.preset is None:
+        return
+    if asked.depth is not None:
+        raise SettingsError(
+            "give model.preset or model.depth, not both",
+            found=f"{asked.preset}, {asked.depth}",
+            hint="leave one of them out: a preset has its own depth, and --set model.n_layers=… changes its blocks",
+        )
+    resolve(ModelConfig, Layer("model", as_fields(preset(asked.preset))), Layer("settings", overrides(asked)))
 
 
 def _budget(settings: TrainSettings, seconds_gone: float) -> float | None:
@@ -230,12 +245,6 @@ def _fit(
         )
 
     asked = settings.model
-    if asked.preset is not None and asked.depth is not None:
-        raise SettingsError(
-            "give model.preset or model.depth, not both",
-            found=f"{asked.preset}, {asked.depth}",
-            hint="leave one of them out: a preset has its own depth",
-        )
     if given is not None or asked.preset is not None:
         base = given or dataclasses.replace(preset(str(asked.preset)), vocab_size=text.vocab_size)
         shape = Derived(depth=base.n_layers, config=base, reasons=())

@@ -15,10 +15,12 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
     """(name, what the run will do): a few lines, printed before the first step."""
     config = plan.config
     dropout = f", dropout {config.dropout:g}" if config.dropout else ""
-    yield (
-        "model",
-        f"{name_count(count_parameters(config).total)} parameters: {counted(config.n_layers, 'block')} of width {config.d_model}{dropout}",
-    )
+    size, blocks = name_count(count_parameters(config).total), counted(config.n_layers, "block")
+    if config.encoder is None:
+        yield "model", f"{size} parameters: {blocks} of width {config.d_model}{dropout}"
+    else:
+        read = counted(config.encoder.n_layers, "block")
+        yield "model", f"{size} parameters: {read} that read, {blocks} that write, of width {config.d_model}{dropout}"
     updates, each = counted(plan.steps, "update"), counted(plan.tokens // plan.steps, "token")
     if plan.epochs is None:
         yield "training", f"{updates} of {each}"
@@ -34,7 +36,8 @@ def summary(plan: RunPlan) -> Iterator[tuple[str, str]]:
     limit = "" if plan.budget_seconds is None else name_time(plan.budget_seconds)
     time = name_time(plan.estimated_seconds)
     yield "time", f"about {time}, shortened to end after {limit} if the clock needs it" if limit else f"about {time}"
-    yield "memory", f"at most {plan.memory.total / 1e6:,.0f} MB"
+    megabytes = f"{plan.memory.total / 1e6:,.0f} MB"
+    yield "memory", f"at most {megabytes} for weights, gradients, optimizer and activations, besides the program's own"
 
 
 def table(plan: RunPlan) -> Iterator[tuple[str, str, str]]:

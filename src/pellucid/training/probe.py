@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pellucid.counts import counted
 from pellucid.errors import SettingsError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
@@ -71,7 +72,7 @@ class Probes:
         for text, ids in self.texts.items():
             if not 2 <= len(ids) <= self.model.config.context_length:
                 raise SettingsError(
-                    "this text cannot be a probe", found=f"{len(ids)} tokens: {text[:40]!r}", where="probe.texts",
+                    "this text cannot be a probe", found=f"{counted(len(ids), 'token')}: {text[:40]!r}", where="probe.texts",
                     hint=f"give one of 2 to {self.model.config.context_length} tokens, which is what the model holds",
                 )  # fmt: skip
 

@@ -32,7 +32,7 @@ from pellucid.training.lengths import Lengths, TimeBudget
 from pellucid.training.loop import StepReport, Trainer, train
 from pellucid.training.metrics import Board, NoBoard
 from pellucid.training.moments import Look
-from pellucid.training.opening import find_opening
+from pellucid.training.opening import find_opening, find_source
 from pellucid.training.plan import RunPlan
 from pellucid.training.probe import Probes
 from pellucid.training.resume import check_same_machine
@@ -61,7 +61,8 @@ class Finished:
     checkpoint: Path | None  # the last one
     best: SavedStep | None  # the one that is used: the best on validation text, or the last
     objective: str  # what the model learned, by its name: causal, masked, …
-    opening: str  # a few of the text's own words, to begin with
+    opening: str  # a few of the text's own words, to begin with; of pairs, a source that was held out
+    columns: tuple[str, str] | None = None  # of pairs: what names the source and the target in their file
 
 
 class Session:
@@ -147,7 +148,9 @@ class Session:
 
     def finished(self, reason: str) -> Finished:
         """The result of the run after `go`, which gave this reason."""
-        latest = self.run.latest()
+        latest, data = self.run.latest(), self.settings.data
+        train, pairs = self.opened.prepared.train, data.rows == "pairs"
+        held_out = self.opened.prepared.valid or train
         return Finished(
             out=self.run.path,
             step=self.trainer.step,
@@ -156,7 +159,10 @@ class Session:
             checkpoint=None if latest is None else latest.directory,
             best=self.run.best() or latest,
             objective=self.trainer.objective.name,
-            opening=find_opening(self.opened.prepared.train, self.opened.tokenizer),
+            opening=find_source(held_out, self.opened.tokenizer)
+            if pairs
+            else find_opening(train, self.opened.tokenizer),
+            columns=(str(data.source), data.field) if pairs else None,
         )
 
     def _open_valid_rows(self) -> Loader | None:

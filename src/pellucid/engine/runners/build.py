@@ -81,7 +81,8 @@ def build_runner(model: Decoder, settings: EngineSettings = PLAIN, *, recorder: 
             found=obstacle or f"kernels={settings.kernels}, weights={wanted}",
             hint="leave kernels and weights at auto: torch then runs the model in the format it was loaded in",
         )
-    if obstacle and settings.kernels == "auto":
+    continues = model.config.causal or model.config.streams is not None  # the loops are for nothing else
+    if obstacle and settings.kernels == "auto" and continues:
         message = f"torch runs the model: {obstacle}"
         recorder.record(Event(name="engine.torch_path", message=message, data={"reason": obstacle}))
     return QueryRunner(model) if model.config.streams else TorchRunner(model)

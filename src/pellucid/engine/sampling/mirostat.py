@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pellucid.counts import counted
 from pellucid.engine.sampling.distribution import log_probabilities
 from pellucid.engine.sampling.stage import History
 from pellucid.engine.sampling.truncation import apply_top_k
@@ -47,7 +48,7 @@ class Mirostat:
         if found is None:
             raise SamplingError(
                 "mirostat does not know these ids, so it cannot know how surprising they were",
-                found=f"{num_new} ids after the prompt that it did not choose",
+                found=f"{counted(num_new, 'id')} after the prompt that it did not choose",
                 hint="choose every token after the prompt with one and the same sampler",
             )
         return found

@@ -16,7 +16,7 @@ import html
 import json
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -56,37 +56,53 @@ def record_answers(
 ) -> RecordedPage:
     """Ask each question once, the most important first; questions that do not fit are left out and listed."""
     answers: dict[str, str] = {}
-    left_out: list[str] = []
+    no_answer: list[str] = []  # questions that do not apply to this model, or to this text
+    no_room: list[str] = []
     room = limit_bytes
     asked = list(questions)
     for number, (method, params) in enumerate(asked, 1):
         data = {"label": "recording", "done": number, "total": len(asked)}
         recorder.record(Event(name="lens.progress", message=f"question {number} of {len(asked)}", data=data))
         key = method + canonical(params)
-        if key in answers or key in left_out:
+        if key in answers or key in no_answer or key in no_room:
             continue
         try:
             envelope = encode(answerer.answer(method, params))
-        except PellucidError:  # questions that this model cannot answer are not recorded
-            left_out.append(key)
+        except PellucidError:
+            no_answer.append(key)
             continue
         text = base64.b64encode(zlib.compress(envelope, 9) if compress else envelope).decode("ascii")
         size = len(text) + len(script_json(key)) + PUNCTUATION
         if size > room:
-            left_out.append(key)
+            no_room.append(key)
             continue
         room -= size
         answers[key] = text
-    if left_out:
-        recorder.record(
-            Event(
-                name="lens.left_out",
-                message=f"{len(left_out)} of {len(left_out) + len(answers)} answers are not in the file",
-                data={"left_out": left_out, "limit_bytes": limit_bytes},
-                level="warning",
-            )
+    _tell_left_out(no_answer, no_room, len(answers), limit_bytes, recorder)
+    left_out = (*no_answer, *no_room)
+    return RecordedPage(compression="deflate" if compress else "none", answers=answers, left_out=left_out)
+
+
+def _tell_left_out(
+    no_answer: Sequence[str], no_room: Sequence[str], num_answers: int, limit_bytes: int, recorder: Recorder
+) -> None:
+    """Report the questions whose answers are not in the file, by why: they do not apply, or there was no room."""
+    asked = len(no_answer) + len(no_room) + num_answers
+    if no_answer:
+        why = f"{len(no_answer)} of {asked} questions do not apply to this model or text: {_methods(no_answer)}"
+        recorder.record(Event(name="lens.not_answered", message=why, data={"left_out": list(no_answer)}))
+    if no_room:
+        message = (
+            f"{len(no_room)} of {asked} answers are not in the file, which would be larger than {limit_bytes:,} bytes: "
+            f"{_methods(no_room)}"
         )
-    return RecordedPage(compression="deflate" if compress else "none", answers=answers, left_out=tuple(left_out))
+        data = {"left_out": list(no_room), "limit_bytes": limit_bytes}
+        recorder.record(Event(name="lens.left_out", message=message, data=data, level="warning"))
+
+
+def _methods(keys: Sequence[str]) -> str:
+    """The names of some questions, each once, without what they ask about."""
+    return ", ".join(dict.fromkeys(key.partition("{")[0] for key in keys))
 
 
 def render_html(recording: RecordedPage, *, title: str = "Pellucid", language: Language = "en", state: str = "") -> str:

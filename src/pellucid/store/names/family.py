@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pellucid.counts import counted
 from pellucid.errors import WeightsError
 from pellucid.planning.axes import NEUTRAL, SIZES, TRAINING, Axes, misfits, said
 from pellucid.planning.config import ModelConfig
@@ -163,7 +164,7 @@ def to_ours(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor], 
     if config.n_layers > len(tensors):  # before a table of that many layers is made
         raise WeightsError(
             "config.json describes more layers than the file has tensors",
-            found=f"{config.n_layers} layers, {len(tensors)} tensors",
+            found=f"{counted(config.n_layers, 'layer')}, {counted(len(tensors), 'tensor')}",
             where=where,
         )
     found = _without_constants(family, config, _with_prefix(family, tensors), where)
