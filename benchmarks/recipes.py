@@ -42,6 +42,7 @@ import pellucid
 from pellucid.data.microworld.corpus import documents
 from pellucid.data.microworld.entities import MEN, WOMEN
 from pellucid.data.microworld.tasks import pairs
+from pellucid.drawing.curves import draw_curves
 from pellucid.language_model import LanguageModel
 from pellucid.planning.machine import inspect_machine
 
@@ -464,8 +465,11 @@ def measure(name: str, row: Row, seed: int, given: argparse.Namespace) -> dict[s
     data = row.data(seed)
     learnt = hashlib.sha256(repr(data.train).encode()).hexdigest()[:8]
 
+    def folder_of(what: Trained) -> Path:
+        return given.out / f"{what.name.replace(' ', '-')}-{seed}-{learnt}"
+
     def ask(what: Trained) -> tuple[LanguageModel, float, float]:
-        lm, seconds = train(what, data, given.out / f"{what.name.replace(' ', '-')}-{seed}-{learnt}", seed, given)
+        lm, seconds = train(what, data, folder_of(what), seed, given)
         return lm, seconds, row.score(row.answers(lm, data), data.held_out)
 
     lm, seconds, value = ask(row.recipe)
@@ -475,6 +479,8 @@ def measure(name: str, row: Row, seed: int, given: argparse.Namespace) -> dict[s
     return {
         "row": name,
         "seed": seed,
+        "recipe": row.recipe.name,
+        "run": folder_of(row.recipe).name,
         "value": value,
         "control": beside[1],
         "seconds": seconds,
@@ -504,6 +510,16 @@ def table(rows: dict[str, Row], done: Iterable[dict[str, Any]]) -> Iterator[str]
         )
 
 
+def curves(done: Iterable[dict[str, Any]], folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """Validation loss by update: of each recipe's first run."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for one in done:
+        lines = (folder / one["run"] / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        measured = [found for found in map(json.loads, lines) if found["kind"] == "eval"]
+        series.setdefault(one["recipe"], [(found["step"], found["loss"]) for found in measured])
+    return series
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="a folder for runs and results")
@@ -515,6 +531,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="a setting of every run, for a short trial")
     parser.add_argument("--device", default="cpu", help="that every run learns on")
     parser.add_argument("--table", action="store_true", help="print what is done, and measure nothing")
+    parser.add_argument("--curves", type=Path, help="draw the validation losses there (.svg and .png are added)")
     given = parser.parse_args()
     rows = rows_of(given.pairs, given.xquad)
     results = given.out / "rows.jsonl"
@@ -530,6 +547,9 @@ def main() -> None:
             with results.open("a") as file:
                 file.write(json.dumps(done[-1]) + "\n")
     print("\n".join(table(rows, done)))
+    if given.curves is not None:
+        labels = {"x_label": "updates", "y_label": "validation loss, nats per predicted token"}
+        draw_curves(curves(done, given.out), title="What recipes learn", **labels, path_without_suffix=given.curves)
 
 
 if __name__ == "__main__":
