@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 from command import call, undone
 
-from pellucid.cli.tables import wrap
-from pellucid.drawing.flow_picture import place
+from pellucid.drawing.flow_picture import paper_of, place
 from pellucid.planning.params import count_parameters
 from pellucid.planning.presets import preset
+from pellucid.words.wrapping import wrap
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 SCRIPT = runpy.run_path(str(GUIDE / "draw_shapes.py"))
@@ -30,7 +30,8 @@ def test_a_picture_says_what_the_program_draws(name: str, language: str) -> None
     """The words of each line, in their order: what the letters look like depends on the fonts of a computer."""
     picture = ElementTree.parse(SCRIPT["PICTURES"] / f"{name}-{language}.svg")
     said = ["".join(text.itertext()) for text in picture.iter("{http://www.w3.org/2000/svg}text")]
-    assert said == [*place(SCRIPT["told"](name, language), fold=wrap).words]
+    flow = SCRIPT["told"](name, language)
+    assert said == [*place(flow, fold=wrap, paper=paper_of(flow)).words]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

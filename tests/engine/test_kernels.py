@@ -316,11 +316,15 @@ def test_a_forked_child_is_told_instead_of_waiting_for_ever():
 
 
 def test_torch_serves_where_the_loops_cannot_and_says_so_once():
-    model, memory = make(causal=False), MemoryRecorder()
+    model, memory = make(norm={"kind": "layer", "placement": "after"}), MemoryRecorder()
     assert isinstance(build_runner(model, recorder=memory), TorchRunner)
     assert [event.name for event in memory.events] == ["engine.torch_path"]
-    with pytest.raises(EngineError, match="causal=False"):
+    with pytest.raises(EngineError, match="after"):
         build_runner(model, EngineSettings(kernels="on"))
+    encoder, memory = make(causal=False), MemoryRecorder()  # it continues no text: the loops are for nothing else
+    assert isinstance(build_runner(encoder, recorder=memory), TorchRunner) and not memory.events
+    with pytest.raises(EngineError, match="causal=False"):
+        build_runner(encoder, EngineSettings(kernels="on"))
     with pytest.raises(EngineError, match="convert"):
         build_runner(make(), EngineSettings(kernels="off", weights="int8"))
     assert isinstance(build_runner(make(), EngineSettings(kernels="off")), TorchRunner)
