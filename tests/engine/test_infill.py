@@ -81,7 +81,7 @@ def test_what_cannot_be_filled_is_said(lm: LanguageModel, tiny_model: Callable[.
         lm.fill("[MASK] " * 101)
     signs = train_characters(["abc"], specials="standard")
     bare = tiny_model(signs.vocab_size, encoder=EncoderConfig(n_layers=1))
-    with pytest.raises(TokenizerError, match=r"no tokens that stand for a gap(.|\n)*try:   try pellucid generate"):
+    with pytest.raises(TokenizerError, match=r"no tokens that stand for a gap(.|\n)*try:   pellucid generate"):
         LanguageModel(model=bare, tokenizer=signs, checkpoint=None, runner=TorchRunner(bare)).fill("a[MASK]c")
 
 

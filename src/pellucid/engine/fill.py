@@ -111,13 +111,13 @@ def check_fills(config: ModelConfig) -> None:
         raise RequestError(
             "this model continues a text, and cannot fill a blank within one",
             found=kind,
-            hint="try pellucid generate, or a model that was trained with --set objective=masked",
+            hint="pellucid generate, or a model that was trained with --set objective=masked",
         )
     if not config.head.tokens:
         raise RequestError(
             "this model scores no tokens, so it cannot fill a blank",
             found="an encoder without the head of a masked model",
-            hint="try pellucid embed, or the file of the same model that has its masked head (…ForMaskedLM)",
+            hint="pellucid embed, or the file of the same model that has its masked head (…ForMaskedLM)",
         )
 
 

@@ -324,13 +324,13 @@ def check_writes(config: ModelConfig) -> None:
         raise RequestError(
             "this model sees the whole row at once: it cannot continue a text",
             found="causal=False",
-            hint="try pellucid fill (the words behind a mask) or pellucid embed (a vector for each text)",
+            hint="pellucid fill (the words behind a mask) or pellucid embed (a vector for each text)",
         )
     if not config.head.tokens:
         raise RequestError(
             "this model scores no tokens: it cannot continue a text",
             found="head.tokens=False",
-            hint="try pellucid embed (a vector for each text) or pellucid classify (its labels)",
+            hint="pellucid embed (a vector for each text) or pellucid classify (its labels)",
         )
 
 

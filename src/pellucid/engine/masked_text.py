@@ -126,7 +126,7 @@ def _sentinels(tokenizer: Tokenizer, num_masks: int) -> Sequence[int]:
         raise TokenizerError(
             "this model has no tokens that stand for a gap (sentinels), so it has not learned to fill one",
             found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role sentinel",
-            hint="try pellucid generate, which writes about a whole text, or train a model with --set objective=spans"
+            hint="pellucid generate, which writes about a whole text, or train a model with --set objective=spans"
             " --set tokenizer.specials=sentinels",
         )
     if len(sentinels) < num_masks:

@@ -196,7 +196,7 @@ def _what_to_read(model: Decoder, checkpoint: Checkpoint, settings: LabelSetting
     own = model.config.pooler
     if own is None or own.layer is None:
         raise RequestError(
-            "this model has no pooler of its own", found="no pooler", hint="try --pooling mean, first or last"
+            "this model has no pooler of its own", found="no pooler", hint="--pooling mean, first or last"
         )
     return lambda ids_BT, lengths: model.pooled(ids_BT, Context(lengths=lengths)).vector_BD, replace(own, pairs=False)
 
