@@ -21,7 +21,6 @@ from pellucid.tokens.framing import Frame
 from pellucid.tokens.tokenizer import Tokenizer
 
 MOST_ROWS, MOST_TOKENS = 128, 8192  # of one batch
-IN_CACHE = 1024  # tokens of a batch on a processor, so that what layers hand on stays near it (docs/log.md)
 Ids = Sequence[int]
 Watch = Callable[[Iterable[list[int]], int], Iterable[list[int]]]  # is shown the batches, and how many there are
 Read = Callable[
@@ -63,7 +62,7 @@ def read_in_batches(
     rows: Sequence[Ids], read: Read, device: torch.device, watch: Watch = unwatched
 ) -> NDArray[np.float32]:
     """What `read` makes of each row, float32 [N, …], without gradients."""
-    batches = list(_batches(rows, IN_CACHE if device.type == "cpu" else MOST_TOKENS))
+    batches = list(_batches(rows))
     parts = [_read_batch([rows[number] for number in batch], read, device) for batch in watch(batches, len(batches))]
     order = np.argsort([number for batch in batches for number in batch])
     return np.concatenate(parts)[order]
@@ -74,12 +73,12 @@ def read_alone(rows: Sequence[Ids], read: Read, device: torch.device) -> NDArray
     return np.concatenate([_read_batch([row], read, device) for row in rows])
 
 
-def _batches(rows: Sequence[Ids], most_tokens: int) -> Iterable[list[int]]:
+def _batches(rows: Sequence[Ids]) -> Iterable[list[int]]:
     """The numbers of rows of about the same length, the longest first: what does not fit in memory shows at once."""
     batch: list[int] = []
     for number in sorted(range(len(rows)), key=lambda number: -len(rows[number])):
         longest = len(rows[batch[0]]) if batch else 0
-        if batch and (len(batch) == MOST_ROWS or (len(batch) + 1) * longest > most_tokens):
+        if batch and (len(batch) == MOST_ROWS or (len(batch) + 1) * longest > MOST_TOKENS):
             yield batch
             batch = []
         batch.append(number)
