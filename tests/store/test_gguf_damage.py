@@ -162,3 +162,15 @@ def test_every_truncation_of_the_header_is_an_error(whole: bytes, tmp_path: Path
         path.write_bytes(whole[:length])
         with pytest.raises(StoreError):
             read_header(path)
+
+
+def test_a_norm_read_as_half_precision_is_found_by_what_lies_behind_it(tmp_path: Path) -> None:
+    """Six numbers in fp32 take 24 bytes and in half precision 12, and both are filled up to 32: the layout looks the same."""
+    path = tmp_path / "small.gguf"
+    whole = plain(path, CONFIG.revise(head_dim=6, qk_norm=True))
+    name = b"blk.0.attn_q_norm.weight"
+    at = whole.index(name) + len(name) + 4 + 8  # behind the number of axes and the axis
+    assert whole[at : at + 4] == struct.pack("<I", gguf.GGMLQuantizationType.F32)
+    path.write_bytes(whole[:at] + struct.pack("<I", gguf.GGMLQuantizationType.F16) + whole[at + 4 :])
+    with pytest.raises(CorruptFileError, match="numbers between two tensors"):
+        read_header(path)

@@ -206,7 +206,11 @@ def _placed(cursor: _Cursor, entries: list[StoredTensor], alignment: int) -> dic
             raise cursor.fail("a tensor does not begin where the one before it ends", found)
         if start + entry.offset + entry.num_bytes > cursor.size:
             raise cursor.fail(f"{entry.name} does not lie inside the file", f"offset {entry.offset:,}")
-        end = padded(end + entry.num_bytes, alignment)
+        filled, end = end + entry.num_bytes, padded(end + entry.num_bytes, alignment)
+        if any(cursor.data[start + filled : start + end]):  # a smaller type than its bytes have
+            raise cursor.fail(
+                "there are numbers between two tensors, where the file is filled up with zeros", entry.name
+            )
         tensors[entry.name] = StoredTensor(
             name=entry.name, shape=entry.shape, form=entry.form, offset=start + entry.offset
         )
