@@ -13,6 +13,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from damaged import gguf_places
 from gguf_files import rewritten
 
 from pellucid.errors import CorruptFileError, ModelError, StoreError, TokenizerError
@@ -63,19 +64,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return rewritten(folder / "whole.gguf", folder / "packed.gguf", tensors=tensors).read_bytes()
 
 
-def places(data: bytes, path: Path) -> list[tuple[int, int]]:
-    """Where counts, lengths, types and offsets lie: (offset, width), found by their neighbours' names."""
-    found = [(4, 4), (8, 8), (16, 8)]
-    header = read_header(path)
-    for name in (*header.values, *header.tensors):
-        at = data.index(struct.pack("<Q", len(name)) + name.encode())
-        end = at + 8 + len(name)
-        found += [(at, 8), (end, 4), (end + 4, 4), (end + 8, 8), (end + 12, 8), (end + 16, 8)]
-    return found
-
-
 def mutations(data: bytes, path: Path) -> Iterator[bytes]:
-    draw, fields = random.Random(11), places(data, path)
+    draw, fields = random.Random(11), gguf_places(path)
     header_bytes = min(tensor.offset for tensor in read_header(path).tensors.values())
     for number in range(NUM_MUTATIONS):
         damaged, kind = bytearray(data), number % 5
