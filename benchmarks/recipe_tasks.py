@@ -181,6 +181,11 @@ def writes(lm: LanguageModel, data: Data) -> list[str]:
     return [lm.complete(one.source, temperature=0, max_new_tokens=120).text.strip() for one in data.held_out]
 
 
+def searches(lm: LanguageModel, data: Data) -> list[str]:
+    """The likeliest text about the source that a beam search finds."""
+    return [lm.search(one.source, num_beams=4, max_new_tokens=60)[0].text.strip() for one in data.held_out]
+
+
 def goes_on(lm: LanguageModel, data: Data) -> list[str]:
     """The rest of the line, token by token."""
     return [
