@@ -194,16 +194,26 @@ def test_a_parameter_that_no_part_describes_is_not_trained_by_guess() -> None:
 
 
 @pytest.mark.parametrize("matrices", ["muon", "adamw"])
-def test_a_model_learns_alike_whatever_its_scores_are_multiplied_with(matrices: str) -> None:
-    """T5's scores are q · k, others' q · k / √head_dim: with queries that begin and learn by as much less, all is equal."""
+@pytest.mark.parametrize(
+    ("one", "other", "part", "times"),
+    [
+        ({}, {"attention": {"scale": 1.0}}, "query.weight", 0.25),
+        ({"embedding": {"scaled": True}}, {"head": {"scaled": True}}, "embed.weight", 32**0.5),
+    ],
+    ids=["scores", "vectors"],
+)
+def test_a_model_learns_alike_whichever_way_a_scale_is_written(one, other, part, times, matrices: str) -> None:
+    """T5's scores are q · k, others' q · k / √head_dim: with queries that begin and learn by as much less, all is equal.
+
+    So it is with vectors that are multiplied on their way in, or divided on their way out.
+    """
     plain = ModelConfig(
         vocab_size=23, context_length=12, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=16, d_model=32, d_ff=48
     )
-    plain = plain.revise(qk_norm=False)
-    t5 = plain.revise(attention={"scale": 1.0})
+    plain = plain.revise(qk_norm=False, tied_head=True)
     ids_BT = torch.randint(23, (4, 12), generator=torch.Generator().manual_seed(3))
-    learnt = {}
-    for config in (plain, t5):
+    learnt = []
+    for config in (plain.revise(**one), plain.revise(**other)):
         model = build(config, seed=1)
         arena = Arena(model, torch.float32, optimizer_groups(config))
         settings = OptimizerSettings(matrices=matrices, epsilon=1e-12, weight_decay=0.01)
@@ -212,7 +222,7 @@ def test_a_model_learns_alike_whatever_its_scores_are_multiplied_with(matrices: 
             arena.clear()
             F.cross_entropy(model(ids_BT).logits_BTV[:, :-1].flatten(0, 1), ids_BT[:, 1:].flatten()).backward()
             optimizer.step(1.0)
-        learnt[config.attention.scale] = {name: value.clone() for name, value in arena.named(arena.master)}
-    for name, value in learnt[1.0].items():
-        expected = learnt[None][name] / (4.0 if name.endswith("query.weight") else 1.0)
+        learnt.append({name: value.clone() for name, value in arena.named(arena.master)})
+    for name, value in learnt[1].items():
+        expected = learnt[0][name] * (times if name.endswith(part) else 1.0)
         assert (value - expected).abs().max() < 2e-4 * expected.abs().max(), name

@@ -2,6 +2,7 @@
 
     gpt2               every matrix N(0, 0.02²); projections that write into the stream N(0, (0.02/√(2L))²); biases 0
     zero_projections   embedding N(0, 0.02²) (tied head) or N(0, 1) (untied, whose head starts at 0);
+                       larger by √d_model where the tied head divides the stream by that (T5);
                        reading matrices U(±√(3/fan_in)), writing projections 0: every block starts as the identity;
                        queries whose scores have a scale of their own begin smaller or larger by that (T5's start)
     matched_keys       the same, but keys begin much like queries: Wk = 0.7 Wq + √(1 - 0.7²) U, so that from the first
@@ -64,7 +65,7 @@ def _narrow_by_depth(plan: TensorPlan, shape: Sequence[int], config: ModelConfig
 
 def _table(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:
     # A tied head reads the same matrix: longer rows would make every token predict itself.
-    return _normal(plan.name, shape, seed) * (0.02 if config.tied_head else 1.0)
+    return _normal(plan.name, shape, seed) * (0.02 * config.table_share if config.tied_head else 1.0)
 
 
 def _even(plan: TensorPlan, shape: Sequence[int], config: ModelConfig, seed: int) -> Tensor:

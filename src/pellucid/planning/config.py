@@ -257,6 +257,18 @@ class ModelConfig(Named):
         return 1.0 if axes.scale is None or axes.qk_norm else 1 / (axes.scale * math.sqrt(self.head_dim))
 
     @property
+    def table_share(self) -> float:
+        """How large a table begins that is both embedding and head, and by what multiple of the rate it learns.
+
+        It is √d_model where the head divides the stream by that, as T5's does. So a model begins and learns alike, whether
+        its vectors are multiplied on their way in (as the original Transformer's) or divided on their way out.
+
+        >>> ModelConfig(d_model=64, tied_head=True).revise(head={"scaled": True}).table_share
+        8.0
+        """
+        return math.sqrt(self.d_model) if self.tied_head and self.head.scaled else 1.0
+
+    @property
     def d_kv(self) -> int:
         """Width of all key (or value) heads side by side."""
         return self.n_kv_heads * self.head_dim

@@ -20,7 +20,7 @@ from pellucid.planning.parts.attention import (
     describe_output,
     describe_projections,
 )
-from pellucid.planning.parts.description import STREAM, Activation, CostLine, Group, Part, TensorPlan
+from pellucid.planning.parts.description import STREAM, Activation, CostLine, Group, Part, Start, TensorPlan
 from pellucid.planning.parts.embedding import (
     describe_embedding,
     describe_embedding_norm,
@@ -195,14 +195,16 @@ def optimizer_groups(config: ModelConfig) -> dict[str, Group]:
 
 
 def rate_shares(config: ModelConfig) -> dict[str, float]:
-    """The learned tensors that learn by a share of their group's rate: queries whose scores have a scale of their own.
+    """The learned tensors that learn by a share of their group's rate, or by a multiple of it; all others are left out.
+
+    These are queries whose scores have a scale of their own, and tables that are also a head with a scale of its own.
 
     >>> t5 = ModelConfig(n_layers=1, head_dim=16).revise(attention={"scale": 1.0, "qk_norm": False})
     >>> rate_shares(ModelConfig()), rate_shares(t5)
     ({}, {'blocks.0.attention.query.weight': 0.25})
     """
-    share = config.query_share
-    return {} if share == 1.0 else {one.name: share for one in tensor_plans(config) if one.start == "query"}
+    shares: dict[Start, float] = {"query": config.query_share, "table": config.table_share}
+    return {one.name: shares[one.start] for one in tensor_plans(config) if shares.get(one.start, 1.0) != 1.0}
 
 
 def _tensors(parts: tuple[Part, ...]) -> Iterator[TensorPlan]:
