@@ -14,6 +14,7 @@ from pellucid.engine import text_rows
 from pellucid.engine.embed import Embedding, cosines, settle_embedding, vectors_of
 from pellucid.engine.framing import frame_of
 from pellucid.errors import ContextError, CorruptFileError, ModelError, PellucidError, RequestError, SettingsError
+from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
 from pellucid.model.context import Context
 from pellucid.planning.config import EncoderConfig, ModelConfig
@@ -59,6 +60,29 @@ def test_batches_change_nothing_and_every_text_keeps_its_place(encoder, monkeypa
     for most in (1, 2, 128):
         monkeypatch.setattr(text_rows, "MOST_ROWS", most)
         np.testing.assert_allclose(lm.embed(TEXTS * 3).vectors, alone, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "lasttoken"])
+def test_a_converted_model_embeds_as_before(encoder, tmp_path, pooling, normalise) -> None:
+    say_how(encoder, pooling={"pooling_mode": pooling}, normalise=normalise, max_seq_length=7)
+    prompts = {"prompts": {"query": "a dog "}, "default_prompt_name": "query"}
+    (encoder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    lm = load(encoder, device="cpu")
+    lm.save(tmp_path / "again")
+    again, texts = load(tmp_path / "again", device="cpu"), [*TEXTS, "the cat sat on the mat and the dog ran in the box"]
+    found, wanted = again.embed(texts, cut=True), lm.embed(texts, cut=True)
+    np.testing.assert_array_equal(found.vectors, wanted.vectors)
+    assert found.how == wanted.how and found.num_cut == wanted.num_cut > 0
+    events = MemoryRecorder()
+    lm.save(tmp_path / "again.gguf", recorder=events)
+    [lost] = [event for event in events.events if event.name == "store.sentence_files_lost"]
+    assert lost.data["lost"] == [*(["Normalize"] if normalise else []), "max_seq_length", "prompts"]
+    from_file = load(tmp_path / "again.gguf", device="cpu")
+    from_file.save(tmp_path / "back")
+    np.testing.assert_array_equal(
+        load(tmp_path / "back", device="cpu").embed(TEXTS).vectors, from_file.embed(TEXTS).vectors
+    )
 
 
 def test_the_files_beside_a_model_say_how(encoder) -> None:

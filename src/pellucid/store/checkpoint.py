@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -102,11 +103,12 @@ def save_checkpoint(
     tokenizer: Tokenizer | None,
     info: Mapping[str, Json],
     training: TrainingFiles | None = None,
+    beside: Mapping[str, str] = MappingProxyType({}),
     recorder: Recorder = NULL,
 ) -> None:
     """Write a whole checkpoint directory, at once or not at all; an older one of that name stays until then.
 
-    Raises WeightsError when the weights are not those of `config`, NoSpaceError when the disk is full.
+    `beside` are more files of text, by name.     Raises WeightsError when the weights are not those of `config`, NoSpaceError when the disk is full.
     """
     check_weights(config, weights)
     check_tokenizer(tokenizer, config, str(directory))
@@ -116,6 +118,8 @@ def save_checkpoint(
         _write_tensors(new, WEIGHTS, to_foreign(family, config, weights))
         new.write_text(GENERATION, to_json(_generation_json(tokenizer)) + "\n")
         for name, text in tokenizer.files().items() if tokenizer else ():
+            new.write_text(name, text)
+        for name, text in beside.items():
             new.write_text(name, text)
         if training is not None:
             _write_tensors(new, TRAINING_TENSORS, training.tensors)

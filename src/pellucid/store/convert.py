@@ -16,12 +16,11 @@ from typing import Literal, get_args
 import torch
 
 from pellucid.errors import SettingsError, StoreError, TokenizerError
-from pellucid.events import NULL, Recorder
-from pellucid.planning.parts.pooler import Pooling
+from pellucid.events import NULL, Event, Recorder
 from pellucid.setting_values import nearest
 from pellucid.store.checkpoint import Checkpoint, save_checkpoint
 from pellucid.store.gguf import Quantization, save_gguf
-from pellucid.store.sentence_files import read_sentence_files
+from pellucid.store.sentence_files import SentenceFiles, read_sentence_files
 from pellucid.tokens.formats.find import GGUF
 from pellucid.untrusted import shown
 
@@ -56,14 +55,16 @@ def convert(
         raise SettingsError("a number format that is not written", found=shown(number_format), hint=hint)
     if destination.exists():
         raise StoreError("something is here already", where=str(destination), hint="choose another destination")
+    told = _sentences(checkpoint)
     if to == "gguf":
         if checkpoint.tokenizer is None or not checkpoint.tokenizer.has_text:
             raise TokenizerError(
                 "a GGUF file holds its tokenizer, and this model has none", where=str(checkpoint.directory)
             )
+        _say_what_is_lost(told, recorder)
         save_gguf(
             destination, config=checkpoint.config, weights=checkpoint.weights, tokenizer=checkpoint.tokenizer,
-            number_format=number_format, name=destination.stem, pooling=_pooling_of(checkpoint), recorder=recorder,
+            number_format=number_format, name=destination.stem, pooling=told.pooling if told else None, recorder=recorder,
         )  # fmt: skip
         return
     if number_format not in DTYPES:
@@ -72,11 +73,30 @@ def convert(
     weights = {name: weight.to(DTYPES[number_format]) for name, weight in checkpoint.weights.items()}
     info = {**checkpoint.info, "converted_from": str(checkpoint.directory)}
     save_checkpoint(
-        destination, config=checkpoint.config, weights=weights, tokenizer=checkpoint.tokenizer, info=info, recorder=recorder
+        destination, config=checkpoint.config, weights=weights, tokenizer=checkpoint.tokenizer, info=info,
+        beside=told.files(checkpoint.config.d_model) if told else {}, recorder=recorder,
     )  # fmt: skip
 
 
-def _pooling_of(checkpoint: Checkpoint) -> Pooling | None:
-    """How a model's vectors become one, as its file or the files beside it say."""
+def _sentences(checkpoint: Checkpoint) -> SentenceFiles | None:
+    """How a model's texts become vectors, as its file or the files beside it say; None where neither does."""
     told = read_sentence_files(checkpoint.directory) if checkpoint.directory.is_dir() else None
-    return told.pooling if told else checkpoint.pooling
+    if told is None and checkpoint.pooling is not None:
+        told = SentenceFiles(pooling=checkpoint.pooling, normalise=False, max_tokens=None, lowercase=False, prompt="")
+    return told
+
+
+def _say_what_is_lost(told: SentenceFiles | None, recorder: Recorder) -> None:
+    """Report what a GGUF file has no key for: all but the pooling."""
+    if told is None:
+        return
+    said = {
+        "Normalize": told.normalise,
+        "max_seq_length": told.max_tokens,
+        "do_lower_case": told.lowercase,
+        "prompts": told.prompt,
+    }
+    lost = [name for name, value in said.items() if value]
+    if lost:
+        message = f"how texts become vectors is kept but for what a GGUF file has no key for: {', '.join(lost)}"
+        recorder.record(Event(name="store.sentence_files_lost", message=message, data={"lost": lost}, level="warning"))

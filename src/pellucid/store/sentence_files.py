@@ -5,7 +5,8 @@
     sentence_bert_config.json           how many tokens are read at most, and whether text is put in lower case first
     config_sentence_transformers.json   a text that is put before every other, where the model wants one
 
-A step that is not known here would give another vector, so it is an error. Only JSON is read.
+A step that is not known here would give another vector, so it is an error. Only JSON is read. What is written holds what
+was understood, in words that all these versions read.
 
 Source: the files of sentence-transformers 2.0 to 6.2.
 """
@@ -18,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pellucid.errors import CorruptFileError, ModelError
+from pellucid.files import to_json
 from pellucid.planning.parts.pooler import Pooling
 from pellucid.planning.parts.position import MOST_POSITIONS
-from pellucid.untrusted import Table, kind_of, read_json, read_object, shown
+from pellucid.untrusted import Json, Table, kind_of, read_json, read_object, shown
 
 MODULES, POOLING = "modules.json", "1_Pooling/config.json"
 READING, PROMPTS = "sentence_bert_config.json", "config_sentence_transformers.json"
+LIBRARY = "sentence_transformers"
 FILES = (MODULES, POOLING, READING, PROMPTS)
 NAMES: Mapping[str, Pooling] = {"mean": "mean", "cls": "first", "lasttoken": "last"}
 OLDER = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_lasttoken": "lasttoken"}
@@ -40,6 +43,30 @@ class SentenceFiles:
     max_tokens: int | None  # of a text with the tokens around it; None: as many as the model has positions
     lowercase: bool
     prompt: str  # put before every text
+
+    def files(self, width: int) -> dict[str, str]:
+        """The files that say it, by name, beside a model whose vectors are so wide.
+
+        >>> plain = SentenceFiles(pooling="mean", normalise=False, max_tokens=None, lowercase=False, prompt="")
+        >>> sorted(plain.files(8))
+        ['1_Pooling/config.json', 'modules.json', 'sentence_bert_config.json']
+        """
+        kinds = ["Transformer", "Pooling", *(["Normalize"] if self.normalise else [])]
+        folders = [f"{place}_{kind}" if place else "" for place, kind in enumerate(kinds)]
+        steps: Json = [
+            {"idx": place, "name": str(place), "path": folder, "type": f"{LIBRARY}.models.{kind}"}
+            for place, (folder, kind) in enumerate(zip(folders, kinds, strict=True))
+        ]
+        pooling = {flag: NAMES[asked] == self.pooling for flag, asked in OLDER.items()}
+        files: dict[str, Json] = {
+            MODULES: steps,
+            POOLING: {"word_embedding_dimension": width, **pooling},
+            READING: {"do_lower_case": self.lowercase}
+            | ({} if self.max_tokens is None else {"max_seq_length": self.max_tokens}),
+        }
+        if self.prompt:
+            files[PROMPTS] = {"prompts": {"default": self.prompt}, "default_prompt_name": "default"}
+        return {name: to_json(told) + "\n" for name, told in files.items()}
 
 
 def read_sentence_files(directory: Path) -> SentenceFiles | None:
