@@ -18,19 +18,22 @@ or is another recipe that learned from the same data, and is asked in the same w
 same data share its run. Two commands with different rows (`--only`, `--threads 1`) may fill one folder side by side: the
 models are small, and two cores are done in three quarters of the time. `--table` prints what is done and measures nothing.
 
-A row whose control is better is printed as such. Seconds are those of training alone, on the threads that are said. The
-recipes are made for five minutes of training on two cores; of which that is true, the table says.
+A row whose control is better is printed as such. Seconds are those of training alone, on the threads that are said; other
+work beside it makes them more. The recipes are made for five minutes of training on two cores. Of which that is true,
+`--pace` says: it trains each for a few updates, on a machine that has nothing else to do, and measures one.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import statistics
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +106,7 @@ class Row:
     seeds: int = 3
 
 
+TRIED = 40  # updates, of which --pace takes the median
 WORDS = "hidden words of unseen stories, exact"
 ROWS: dict[str, Row] = {
     **{
@@ -232,6 +236,27 @@ def train(what: Trained, data: Data, folder: Path, seed: int, given: argparse.Na
     return pellucid.load(run), float(took.read_text())
 
 
+def pace(what: Trained, data: Data, folder: Path, given: argparse.Namespace) -> tuple[int, float]:
+    """How many updates a recipe has, and the seconds of one: the median of some."""
+    short = argparse.Namespace(**{**vars(given), "set": [*given.set, f"steps={TRIED}"]})
+    train(what, data, folder, 0, short)
+    lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    times = [row["seconds"] for row in map(json.loads, lines) if row["kind"] == "train"]
+    steps = [one.partition("=")[2] for one in what.settings if one.startswith("steps=")]
+    steps = steps or [tomllib.loads((RECIPES / f"{what.recipe}.toml").read_text(encoding="utf-8"))["steps"]]
+    return int(steps[0]), statistics.median(after - before for before, after in itertools.pairwise(times))
+
+
+def paces(rows: Iterable[Row], given: argparse.Namespace) -> Iterator[str]:
+    """A table of all recipes: updates, the seconds of one, and of all."""
+    yield "| recipe | updates | seconds of one | of all |"
+    yield "| --- | --- | --- | --- |"
+    asked = {what.name: (what, row) for row in rows for what in (row.recipe, row.control) if isinstance(what, Trained)}
+    for name, (what, row) in asked.items():
+        steps, seconds = pace(what, row.data(0), given.out / "pace" / name.replace(" ", "-"), given)
+        yield f"| {name} | {steps:,} | {seconds:.3f} | {steps * seconds:.0f} |"
+
+
 def measure(name: str, row: Row, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """One row for one seed."""
     data = row.data(seed)
@@ -304,10 +329,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of every run (none: all cores)")
     parser.add_argument("--set", action="append", default=[], help="a setting of every run, for a short trial")
     parser.add_argument("--device", default="cpu", help="that every run learns on")
+    parser.add_argument("--pace", action="store_true", help="measure how long an update takes, and nothing else")
     parser.add_argument("--table", action="store_true", help="print what is done, and measure nothing")
     parser.add_argument("--curves", type=Path, help="draw the validation losses there (.svg and .png are added)")
     given = parser.parse_args()
     rows = rows_of(given.pairs, given.xquad)
+    if given.pace:
+        print("\n".join(paces([rows[name] for name in given.only or rows], given)))
+        return
     results = given.out / "rows.jsonl"
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
     known = {(one["row"], one["seed"]) for one in done}
