@@ -57,9 +57,15 @@ def test_batches_change_nothing_and_every_text_keeps_its_place(encoder, monkeypa
     frame = frame_of(lm.checkpoint, lm.tokenizer)
     rows = [frame.around(lm.tokenizer.encode(text).ids) for text in TEXTS * 3]
     alone = text_rows.read_alone(rows, vectors_of(lm.model, how), lm.model.device)
-    for most in (1, 2, 128):
-        monkeypatch.setattr(text_rows, "MOST_ROWS", most)
+    shapes: list[tuple[int, int]] = []
+    lm.model.embed.register_forward_hook(lambda module, given, found: shapes.append(tuple(given[0].shape)))
+    for enough, most in ((1, 8192), (10_000, 8192), (10_000, 1)):
+        monkeypatch.setattr(text_rows, "ENOUGH", {"cpu": enough})
+        monkeypatch.setattr(text_rows, "MOST_TOKENS", most)
+        shapes.clear()
         np.testing.assert_allclose(lm.embed(TEXTS * 3).vectors, alone, rtol=1e-5, atol=1e-5)
+        padded = sum(height * width for height, width in shapes) > sum(map(len, rows))
+        assert padded == (enough > 1 and most > 1) and (len(shapes) == len(rows)) == (most == 1)
 
 
 @pytest.mark.parametrize("normalise", [True, False])

@@ -20,7 +20,8 @@ from pellucid.model.device import inference
 from pellucid.tokens.framing import Frame
 from pellucid.tokens.tokenizer import Tokenizer
 
-MOST_ROWS, MOST_TOKENS = 128, 8192  # of one batch
+MOST_TOKENS = 8192  # of one batch
+ENOUGH = {"cpu": 256}  # tokens with which a batch may end where rows become shorter; on other devices it is filled
 Ids = Sequence[int]
 Watch = Callable[[Iterable[list[int]], int], Iterable[list[int]]]  # is shown the batches, and how many there are
 Read = Callable[
@@ -62,7 +63,7 @@ def read_in_batches(
     rows: Sequence[Ids], read: Read, device: torch.device, watch: Watch = unwatched
 ) -> NDArray[np.float32]:
     """What `read` makes of each row, float32 [N, …], without gradients."""
-    batches = list(_batches(rows))
+    batches = list(_batches(rows, ENOUGH.get(device.type, MOST_TOKENS)))
     parts = [_read_batch([rows[number] for number in batch], read, device) for batch in watch(batches, len(batches))]
     order = np.argsort([number for batch in batches for number in batch])
     return np.concatenate(parts)[order]
@@ -73,12 +74,13 @@ def read_alone(rows: Sequence[Ids], read: Read, device: torch.device) -> NDArray
     return np.concatenate([_read_batch([row], read, device) for row in rows])
 
 
-def _batches(rows: Sequence[Ids]) -> Iterable[list[int]]:
+def _batches(rows: Sequence[Ids], enough: int) -> Iterable[list[int]]:
     """The numbers of rows of about the same length, the longest first: what does not fit in memory shows at once."""
     batch: list[int] = []
     for number in sorted(range(len(rows)), key=lambda number: -len(rows[number])):
         longest = len(rows[batch[0]]) if batch else 0
-        if batch and (len(batch) == MOST_ROWS or (len(batch) + 1) * longest > MOST_TOKENS):
+        full = (len(batch) + 1) * longest > MOST_TOKENS
+        if batch and (full or (len(rows[number]) < len(rows[batch[-1]]) and len(batch) * longest >= enough)):
             yield batch
             batch = []
         batch.append(number)
