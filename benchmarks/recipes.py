@@ -39,6 +39,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import pellucid
 from pellucid.drawing.curves import draw_curves
 from pellucid.language_model import LanguageModel
@@ -333,6 +335,9 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what is done, and measure nothing")
     parser.add_argument("--curves", type=Path, help="draw the validation losses there (.svg and .png are added)")
     given = parser.parse_args()
+    torch.set_num_threads(
+        given.threads or torch.get_num_threads()
+    )  # for the questions; training gets them by its command
     rows = rows_of(given.pairs, given.xquad)
     if given.pace:
         print("\n".join(paces([rows[name] for name in given.only or rows], given)))
