@@ -18,8 +18,8 @@ or is another recipe that learned from the same data, and is asked in the same w
 same data share its run. Two commands with different rows (`--only`, `--threads 1`) may fill one folder side by side: the
 models are small, and two cores are done in three quarters of the time. `--table` prints what is done and measures nothing.
 
-A row whose control is better is printed as such. Seconds are those of training alone, on the threads that are said; other
-work beside it makes them more. The recipes are made for five minutes of training on two cores. Of which that is true,
+A row whose control is better is printed as such. Seconds are those of its updates, on the threads that are said; other
+work beside them makes them more. The recipes are made for five minutes of training on two cores. Of which that is true,
 `--pace` says: it trains each for a few updates, on a machine that has nothing else to do, and measures one.
 """
 
@@ -32,7 +32,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -230,20 +229,24 @@ def train(what: Trained, data: Data, folder: Path, seed: int, given: argparse.Na
         command += ["--recipe", str(RECIPES / f"{what.recipe}.toml"), "--seed", str(seed), "--device", given.device]
         command += [part for one in (*what.settings, *given.set) for part in ("--set", one)]
         command += [] if given.threads is None else ["--threads", str(given.threads)]
-        started = time.perf_counter()
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode:
             raise SystemExit(f"{what.name} failed:\n{ran.stderr[-2000:]}")
-        took.write_text(f"{time.perf_counter() - started:.1f}")
+        took.write_text(f"{metrics(run, 'train')[-1]['seconds']:.1f}")
     return pellucid.load(run), float(took.read_text())
+
+
+def metrics(run: Path, kind: str) -> list[dict[str, Any]]:
+    """The rows of one kind that a run has written: updates (train), or validation (eval)."""
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
 
 
 def pace(what: Trained, data: Data, folder: Path, given: argparse.Namespace) -> tuple[int, float]:
     """How many updates a recipe has, and the seconds of one: the median of some."""
     short = argparse.Namespace(**{**vars(given), "set": [*given.set, f"steps={TRIED}"]})
     train(what, data, folder, 0, short)
-    lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    times = [row["seconds"] for row in map(json.loads, lines) if row["kind"] == "train"]
+    times = [row["seconds"] for row in metrics(folder / "run", "train")]
     steps = [one.partition("=")[2] for one in what.settings if one.startswith("steps=")]
     steps = steps or [tomllib.loads((RECIPES / f"{what.recipe}.toml").read_text(encoding="utf-8"))["steps"]]
     return int(steps[0]), statistics.median(after - before for before, after in itertools.pairwise(times))
@@ -315,8 +318,7 @@ def curves(done: Iterable[dict[str, Any]], folder: Path) -> dict[str, list[tuple
     """Validation loss by update: of each recipe's first run."""
     series: dict[str, list[tuple[float, float]]] = {}
     for one in done:
-        lines = (folder / one["run"] / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        measured = [found for found in map(json.loads, lines) if found["kind"] == "eval"]
+        measured = metrics(folder / one["run"] / "run", "eval")
         series.setdefault(one["recipe"], [(found["step"], found["loss"]) for found in measured])
     return series
 
