@@ -4,9 +4,9 @@
 
 Numba keeps code beside its source and recompiles when that one file changes; but loops are built from functions of
 several files. So the code of a room is kept in a folder named by the hash of every file of the room and of this one
-(and Numba's own key adds the processor and Numba's version): an edit anywhere there recompiles, and a second process
-compiles nothing. Where no folder can be written, nothing is kept, and every process compiles anew: whoever starts it is
-told.
+(and Numba's own key adds the processor): an edit anywhere there recompiles, and a second process compiles nothing, nor
+does another copy of the same files (`ByContent`). Where no folder can be written, nothing is kept, and every process
+compiles anew: whoever starts it is told.
 
 `fastmath` is never on: no compiler may change the order of a sum.
 """
@@ -30,6 +30,7 @@ import llvmlite.binding as llvm
 import numba
 import numba.core.event
 import platformdirs
+from numba.core.caching import UserProvidedCacheLocator
 
 VARIABLE = "NUMBA_CACHE_DIR"  # names another folder, on every system
 
@@ -60,6 +61,22 @@ def find_cache(room: Path) -> CodeFolder:
     return CodeFolder(directory=None, fault="; ".join(faults))
 
 
+class ByContent(UserProvidedCacheLocator):
+    """Tells Numba where a function's code is kept: in the folder of its room, wherever the source itself lies.
+
+    Numba would add the source's place, so that each environment and each copy of the program compiled for minutes.
+    """
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, py_file: str) -> str:
+        """No folder of its own: names of modules and functions are enough within a room."""
+        return ""
+
+    def get_source_stamp(self) -> str:
+        """The folder's name says what is in it."""
+        return ""
+
+
 def compile_loop(
     function: Callable[..., Any], folder: CodeFolder, *, parallel: bool = False, inside: bool = False
 ) -> Any:
@@ -69,13 +86,15 @@ def compile_loop(
     """
     keep = folder.directory is not None
     config: Any = numba.config  # its names are made when it is imported
-    before, config.CACHE_DIR = config.CACHE_DIR, str(folder.directory) if keep else ""
+    before = config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES
+    config.CACHE_DIR = str(folder.directory) if keep else ""
+    config.CACHE_LOCATOR_CLASSES = f"{ByContent.__module__}.{ByContent.__name__}"
     try:
         return numba.njit(
             cache=keep, nogil=True, error_model="numpy", fastmath=False, parallel=parallel, forceinline=inside
         )(function)
     finally:
-        config.CACHE_DIR = before
+        config.CACHE_DIR, config.CACHE_LOCATOR_CLASSES = before
 
 
 def inline_kernel(function: Callable[..., Any]) -> Any:

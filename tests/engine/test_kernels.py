@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -18,6 +20,7 @@ import pytest
 import torch
 from kernel_models import ODD, SHAPES, make, same_bits, some_ids
 
+import pellucid
 from pellucid.compiled import stopping_between_passes
 from pellucid.engine.runners.build import build_runner
 from pellucid.engine.runners.kernel_runner import KernelRunner, build_kernel_runner
@@ -238,7 +241,7 @@ def test_tables_of_positions_grow_under_the_loops(axes, monkeypatch):
         assert same_bits(*rows)
 
 
-def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads():
+def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads(tmp_path):
     script = (
         "import sys, numba, numba.core.event as event, numpy as np, torch\n"
         "torch.set_num_threads(1)\n"
@@ -261,6 +264,14 @@ def test_a_second_process_compiles_nothing_and_torch_keeps_its_threads():
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(CACHE.directory.parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["True", "0", "1", "<lambda>"]
+    copy = tmp_path / "elsewhere"  # as another environment has it, installed at another time
+    shutil.copytree(
+        Path(pellucid.__file__).parent, copy / "pellucid", ignore=shutil.ignore_patterns("page", "__pycache__")
+    )
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**environment, "PYTHONPATH": str(copy)}, cwd=copy
+    )
+    assert done.stdout.split() == ["True", "0", "1", "<lambda>"], "a copy of the program compiles nothing either"
 
 
 def compiling_with(**names: str) -> list[str]:
