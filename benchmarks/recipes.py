@@ -89,8 +89,13 @@ class Trained:
 
     @property
     def name(self) -> str:
-        """Its name in the table and on disk."""
+        """Its name in the table."""
         return " ".join([self.recipe, *self.settings])
+
+    @property
+    def folder(self) -> str:
+        """Its name on disk."""
+        return self.name.replace(" ", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +112,11 @@ class Row:
     seeds: int = 3
 
 
+PICTURES = {
+    "hidden words": ("masked", "next_sentence", "spans", "permutation"),
+    "pairs of texts": ("seq2seq",),
+    "next tokens": ("causal",),
+}  # what a picture is of, and the objectives whose losses it shows
 TRIED = 40  # updates, of which --pace takes the median
 WORDS = "hidden words of unseen stories, exact"
 ROWS: dict[str, Row] = {
@@ -258,7 +268,7 @@ def paces(rows: Iterable[Row], given: argparse.Namespace) -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     asked = {what.name: (what, row) for row in rows for what in (row.recipe, row.control) if isinstance(what, Trained)}
     for name, (what, row) in asked.items():
-        steps, seconds = pace(what, row.data(0), given.out / "pace" / name.replace(" ", "-"), given)
+        steps, seconds = pace(what, row.data(0), given.out / "pace" / what.folder, given)
         yield f"| {name} | {steps:,} | {seconds:.3f} | {steps * seconds:.0f} |"
 
 
@@ -268,7 +278,7 @@ def measure(name: str, row: Row, seed: int, given: argparse.Namespace) -> dict[s
     learnt = hashlib.sha256(repr(data.train).encode()).hexdigest()[:8]
 
     def folder_of(what: Trained) -> Path:
-        return given.out / f"{what.name.replace(' ', '-')}-{seed}-{learnt}"
+        return given.out / f"{what.folder}-{seed}-{learnt}"
 
     def ask(what: Trained) -> tuple[LanguageModel, float, float]:
         lm, seconds = train(what, data, folder_of(what), seed, given)
@@ -314,13 +324,22 @@ def table(rows: dict[str, Row], done: Iterable[dict[str, Any]]) -> Iterator[str]
         )
 
 
-def curves(done: Iterable[dict[str, Any]], folder: Path) -> dict[str, list[tuple[float, float]]]:
-    """Validation loss by update: of each recipe's first run."""
-    series: dict[str, list[tuple[float, float]]] = {}
+def draw(rows: dict[str, Row], done: Iterable[dict[str, Any]], folder: Path, pictures: Path) -> None:
+    """The validation loss by update of each recipe's first run: a picture for all that predict the same kind of thing."""
+    series: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in PICTURES}
     for one in done:
-        measured = metrics(folder / one["run"] / "run", "eval")
-        series.setdefault(one["recipe"], [(found["step"], found["loss"]) for found in measured])
-    return series
+        row = rows[one["row"]]
+        for what in (row.recipe, row.control):
+            if isinstance(what, Trained) and not what.settings:
+                run = folder / one["run"].replace(row.recipe.folder, what.folder, 1) / "run"
+                measured = metrics(run, "eval")
+                [picture] = [name for name, objectives in PICTURES.items() if measured[0]["objective"] in objectives]
+                series[picture].setdefault(what.name, [(found["step"], found["loss"]) for found in measured])
+    for name, drawn in series.items():
+        if drawn:
+            path = pictures.with_name(f"{pictures.name}-{name.split()[0]}")
+            labels = {"x_label": "updates", "y_label": "validation loss, nats per predicted token"}
+            draw_curves(drawn, title=f"Recipes that learn {name}", **labels, path_without_suffix=path)
 
 
 def main() -> None:
@@ -335,11 +354,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="that every run learns on")
     parser.add_argument("--pace", action="store_true", help="measure how long an update takes, and nothing else")
     parser.add_argument("--table", action="store_true", help="print what is done, and measure nothing")
-    parser.add_argument("--curves", type=Path, help="draw the validation losses there (.svg and .png are added)")
+    parser.add_argument("--curves", type=Path, help="draw the validation losses there (a name's beginning)")
     given = parser.parse_args()
-    torch.set_num_threads(
-        given.threads or torch.get_num_threads()
-    )  # for the questions; training gets them by its command
+    if given.threads:  # for the questions; training gets them by its command
+        torch.set_num_threads(given.threads)
     rows = rows_of(given.pairs, given.xquad)
     if given.pace:
         print("\n".join(paces([rows[name] for name in given.only or rows], given)))
@@ -358,8 +376,7 @@ def main() -> None:
                 file.write(json.dumps(done[-1]) + "\n")
     print("\n".join(table(rows, done)))
     if given.curves is not None:
-        labels = {"x_label": "updates", "y_label": "validation loss, nats per predicted token"}
-        draw_curves(curves(done, given.out), title="What recipes learn", **labels, path_without_suffix=given.curves)
+        draw(rows, done, given.out, given.curves)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def models(byte_tokenizer, tiny_model):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_the_steps_are_those_of_plain_generation_to_the_bit(byte_tokenizer, models, data):
     runner = OneByOne(models[data.draw(st.integers(0, 3), label="model")])
     draft = OneByOne(models[data.draw(st.integers(0, 3), label="draft")]) if data.draw(st.booleans()) else None
@@ -144,7 +144,7 @@ def test_the_steps_are_those_of_plain_generation_to_the_bit(byte_tokenizer, mode
 
 
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_no_guess_can_change_a_step(byte_tokenizer, models, data):
     runner = OneByOne(models[data.draw(st.integers(0, 3), label="model")])
     request = SamplingSettings(**data.draw(st.sampled_from(KNOBS)))
@@ -158,7 +158,7 @@ def test_no_guess_can_change_a_step(byte_tokenizer, models, data):
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_it_is_a_runner_like_the_one_inside(models, data):
     """Read, score, cut back and fork in any order: the rows are those of the plain runner, to the bit."""
     plain = OneByOne(models[1])

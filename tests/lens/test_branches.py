@@ -123,7 +123,7 @@ def test_rows_stay_right_when_little_can_be_kept(runner: Runner, seed: int, monk
     monkeypatch.setattr("pellucid.lens.logits_cache.NUM_ROWS", 2)
     monkeypatch.setattr("pellucid.lens.logits_cache.NUM_SEQUENCES", 2)
     generator = np.random.default_rng(seed)
-    texts = [tuple(generator.integers(0, 3, generator.integers(2, 20)).tolist()) for _ in range(8)]
+    texts = [tuple(generator.integers(0, 3, generator.integers(2, 20)).tolist()) for _ in range(5)]
     kept = LogitsCache(runner)
     for text in [*texts, *texts[::-1]]:
         row_V, reading = kept.after(text, 2)

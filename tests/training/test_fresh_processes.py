@@ -7,7 +7,7 @@ both ways of computing start threads.
 *A compiler that errs*: GCC 12, told to compile for any AVX-512 processor, makes a backward pass with NaN in it. The run
 finds it and compiles for another processor; where that happened the resumed runs take up the same compiled steps.
 
-Where warnings are errors, torch's compiler does not get through. What it compiles is kept in pytest's own cache: only the
+Where warnings are errors, torch's compiler does not get through. What it compiles is kept in the user's cache: only the
 first run of the tests waits for it (a minute).
 """
 
@@ -20,6 +20,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
 
@@ -85,9 +86,9 @@ def book(tmp_path_factory: pytest.TempPathFactory, prose) -> Path:
 
 
 @pytest.fixture(scope="session")
-def kept(request: pytest.FixtureRequest) -> Path:
-    """Where compiled steps are kept from one run of the tests to the next."""
-    return request.config.cache.mkdir("compiled-steps")
+def kept() -> Path:
+    """Where compiled steps are kept from one run of the tests to the next, whichever copy of the program runs them."""
+    return platformdirs.user_cache_path("pellucid") / "tests" / "compiled-steps"
 
 
 def train(book: Path, out: Path, settings: dict, last: int = 6, **variables: str) -> None:
