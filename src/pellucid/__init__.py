@@ -34,6 +34,7 @@ _HOMES = {
     "SamplingSettings": "pellucid.engine.sampling.settings",
     "ConstraintSettings": "pellucid.engine.constraints.settings",
     "BeamSettings": "pellucid.engine.beam",
+    "LabelSettings": "pellucid.training.label_head",
     "Step": "pellucid.engine.step",
     "Completion": "pellucid.engine.step",
     "Hypothesis": "pellucid.engine.beam",

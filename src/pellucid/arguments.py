@@ -10,6 +10,7 @@ parameters of OpenAI, Ollama and MLX LM.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from pellucid.errors import RequestError, SettingsError
 from pellucid.untrusted import shown
@@ -59,6 +60,15 @@ SEARCH = {
     **dict.fromkeys(("beam_width", "beams"), "num_beams"),
     "length_penalty": "length_penalty",
 }
+WHOLE_TEXTS = {
+    **dict.fromkeys(("top_k", "topk", "k", "n", "num_candidates"), "top"),
+    **dict.fromkeys(("mask_token", "targets"), "mask"),
+    **dict.fromkeys(("pool", "pooling_mode", "pooling_strategy"), "pooling"),
+    **dict.fromkeys(("normalize", "normalize_embeddings", "norm"), "normalise"),
+    **dict.fromkeys(("truncate", "truncation", "max_length"), "cut"),
+    **dict.fromkeys(("l2", "held_out", "own_pooler", "seed"), "settings=pellucid.LabelSettings(l2=…)"),
+    **dict.fromkeys(("show_progress_bar", "progress"), "watch"),
+}
 LOADING = {
     **dict.fromkeys(("torch_dtype", "precision", "compute_dtype"), "dtype"),
     **dict.fromkeys(("quantization_config", "quantize"), "weights"),
@@ -104,8 +114,22 @@ def check_has(value: object, name: str, hint: str) -> None:
         raise RequestError(f"this has no {name}", found=f"{shown(value)} ({type(value).__name__})", hint=hint)
 
 
-def check_kind(value: object, kind: type, hint: str) -> None:
-    """Raise RequestError for a value of another type than the one wanted.
+def check_one_of(value: object, name: str, known: Sequence[str]) -> None:
+    """Raise SettingsError for a word that is none of those known; None is left to whoever decides.
+
+    >>> check_one_of("cls", "pooling", ["first", "mean"])
+    Traceback (most recent call last):
+    ...
+    pellucid.errors.SettingsError: this is no pooling
+      found: 'cls'
+      try:   first, mean
+    """
+    if value is not None and value not in known:
+        raise SettingsError(f"this is no {name}", found=shown(value), hint=", ".join(known))
+
+
+def check_kind(value: object, kind: type, hint: str, *, optional: bool = False) -> None:
+    """Raise RequestError for a value of another type than the one wanted; None passes where it is `optional`.
 
     >>> check_kind(3, str, "give a text")
     Traceback (most recent call last):
@@ -114,6 +138,8 @@ def check_kind(value: object, kind: type, hint: str) -> None:
       found: 3 (int)
       try:   give a text
     """
+    if optional and value is None:
+        return
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         found = f"{shown(value)} ({type(value).__name__})"
         raise RequestError(f"{kind.__name__} is wanted here", found=found, hint=hint)

@@ -171,7 +171,7 @@ def test_an_encoder_trained_here_reads_a_text_as_it_did_then(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("texts", "match"), [
-    ("one text", "a list of texts is wanted"), ([], "there is no text to read"), ([1], "a list of texts is wanted"),
+    ("one text", "a list of texts is wanted"), ([], "there is no text to read"), ([1], "number 1 of the list is no text"),
 ])  # fmt: skip
 def test_what_is_no_list_of_texts_is_told(encoder, texts, match) -> None:
     with pytest.raises(RequestError, match=match):

@@ -73,7 +73,7 @@ COMPILED = SETTINGS | {
     "compile": "on",
     # A processor without bf16 products takes a minute for each step in bf16, and shows no fault that fp32 does not.
     "precision": "bf16" if inspect_machine().has_bf16 else "fp32",
-    "model": {"depth": 2, "n_layers": 1, "context_length": 256, "dropout": 0.2},
+    "model": {"depth": 2, "context_length": 256, "dropout": 0.2},
     "batch": {"tokens": 2048},
 }
 

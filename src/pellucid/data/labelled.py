@@ -16,7 +16,7 @@ from pathlib import Path
 from pellucid.data.row_text import object_of
 from pellucid.errors import DecodingError, InputError, RecordError
 from pellucid.setting_values import nearest
-from pellucid.untrusted import shown
+from pellucid.untrusted import kind_of, shown
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 MOST_BYTES = 1 << 30
@@ -53,6 +53,27 @@ def read_labelled(path: Path, *, text: str = "text", label: str = "label") -> li
     ]
     if not found:
         raise InputError("there are no rows here", where=str(path), hint="give a file with labelled rows")
+    return found
+
+
+def labelled_pairs(rows: Iterable[tuple[str, str]]) -> list[Labelled]:
+    """Rows that a script gives as pairs of a text and its label.
+
+    >>> labelled_pairs([("so good", "praise"), ("so bad", 2)])[1]
+    Labelled(text='so bad', label='2')
+
+    Raises RecordError for what is no such pair, and names its place.
+    """
+    hint = 'give pairs of a text and its label: [("so good", "praise"), ("so bad", "blame")]'
+    if isinstance(rows, (str, Mapping)) or not isinstance(rows, Iterable):
+        raise RecordError("rows are pairs of a text and its label", found=kind_of(rows), where="rows", hint=hint)
+    found = []
+    for number, row in enumerate(rows, start=1):
+        where = f"row {number:,}"
+        if not isinstance(row, (tuple, list)) or len(row) != 2:
+            raise RecordError("a row is a pair of a text and its label", found=shown(row), where=where, hint=hint)
+        fields = dict(zip(("text", "label"), row, strict=True))
+        found.append(Labelled(text=_field(fields, "text", "", where), label=_field(fields, "label", "", where)))
     return found
 
 

@@ -91,7 +91,7 @@ def _field_of(value: Mapping[str, object], options: ReadOptions, where: str) -> 
             f"the row has no field {field!r}",
             found=found,
             where=where,
-            hint=f"{_another_field(options)}; {_without_text(options)}",
+            hint=_another_field_or_less(options),
         )
     if value[field] is None:
         what = f"the field {field!r} is null: there is no text"
@@ -111,6 +111,15 @@ def _another_field(options: ReadOptions) -> str:
     if not options.flags:
         return f"call the field that holds the text {options.field!r}"
     return f"name the field that holds the text: {options.flags[0]} …"
+
+
+def _another_field_or_less(options: ReadOptions) -> str:
+    """What to do where the text is not in this field, or some rows have none."""
+    if not options.flags:
+        return f"call the field that holds the text {options.field!r}; mend the row, or remove it"
+    if "--errors" in options.flags:
+        return f"name the field that holds the text: {options.flags[0]} …; --errors replace leaves such rows out and counts them"
+    return f"name the field that holds the text: {options.flags[0]} …; mend the row, or remove it"
 
 
 def _without_text(options: ReadOptions) -> str:

@@ -183,7 +183,7 @@ def _within(claims: Iterable[Claim], size: int, recorder: Recorder) -> Iterator[
 def _guess_end(roles: Roles, vocabulary: Vocabulary, recorder: Recorder) -> Roles:
     guessed = guess_roles(vocabulary, roles, ["eos"])
     if not guessed:
-        message = "no token ends a text of this model: it writes until max_new_tokens, a stop text, or a full context"
+        message = "no token ends a text of this model: one that writes goes on until max_new_tokens, a stop text, or a full context"
         recorder.record(Event(name="tokens.no_end", message=message))
         return roles
     name = next(name for name, token_id in vocabulary.specials.items() if token_id == guessed[0].ids[0])

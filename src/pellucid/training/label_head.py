@@ -59,10 +59,12 @@ class LabelSettings:
             raise SettingsError(
                 "the share of texts held out lies between 0 and 1",
                 found=f"held_out={self.held_out:g}",
-                hint="for example --held-out 0.2 (held_out=0.2 in Python): every fifth text is kept for measuring",
+                hint="for example --held-out 0.2 (LabelSettings(held_out=0.2) in Python): every fifth text is kept for measuring",
             )
         if not 0 <= self.l2 < 1e9:
-            raise SettingsError("l2 is 0 or more", found=f"l2={self.l2:g}", hint="for example --l2 1 (l2=1 in Python)")
+            raise SettingsError(
+                "l2 is 0 or more", found=f"l2={self.l2:g}", hint="for example --l2 1 (LabelSettings(l2=1) in Python)"
+            )
         if self.own_pooler and self.pooling is not None:
             raise SettingsError("the model's own pooler has its own pooling", found=f"pooling={self.pooling}")
 
@@ -182,7 +184,7 @@ def fit(x_ND: Tensor, y_N: Tensor, num_labels: int, l2: float) -> tuple[Tensor, 
         return value
 
     closure: Callable[[], float] = loss  # type: ignore[assignment]  # torch calls float() on what it returns
-    solver.step(closure)
+    solver.step(closure)  # type: ignore[no-untyped-call]  # torch says no types here
     with torch.no_grad():
         turned_CD = weight_CD / spread_D
         return turned_CD, bias_C - turned_CD @ mean_D

@@ -23,7 +23,7 @@ from pellucid.planning.memory import MemoryPlan, estimate_training_memory
 from pellucid.settings import to_dict
 from pellucid.training.lengths import Lengths
 from pellucid.training.measure import Rates, measure_training
-from pellucid.training.plan import RowShape, RunPlan, TextSize, overrides, plan_run, plan_unmeasured, saved_plan
+from pellucid.training.plan import RowShape, RunPlan, TextSize, plan_run, plan_unmeasured, saved_plan
 from pellucid.training.plan_text import summary, table
 from pellucid.training.run import OpenRun
 from pellucid.untrusted import Json
@@ -69,10 +69,6 @@ def _saved_plan(opened: OpenRun, saved: Mapping[str, Json]) -> RunPlan:
 def _new_plan(opened: OpenRun) -> RunPlan:
     """A plan for the text, the machine and the time that is left."""
     settings, set_up, parent = opened.settings, opened.set_up, opened.parent
-    if parent is not None and (overrides(settings.model) or settings.model.preset or settings.model.depth):
-        raise SettingsError(
-            "the model comes from --from: its shape cannot be set", found=str(dict(overrides(settings.model)))
-        )
     text, gone = _size_of(opened), monotonic() - opened.task.began
     bf16, given = set_up.dtype == torch.bfloat16, parent.config if parent else None
     plan = plan_unmeasured(settings, text, set_up.machine, bf16=bf16, given=given, seconds_gone=gone)

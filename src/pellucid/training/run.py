@@ -27,13 +27,13 @@ from pellucid.data.prepare import Prepared, identify, prepare
 from pellucid.data.shards import TokenShards
 from pellucid.data.source import Source
 from pellucid.errors import ResumeError, SettingsError, TrainingError
-from pellucid.evaluate.objective import OBJECTIVE
+from pellucid.evaluate.objective import OBJECTIVE, check_can_learn
 from pellucid.events import Event, Recorder
 from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import choose_device
 from pellucid.planning.config import ModelConfig
-from pellucid.settings import Resolved, plain, to_dict
+from pellucid.settings import Resolved, given, plain, to_dict
 from pellucid.store.checkpoint import Checkpoint, lineage_after, load_checkpoint, load_model
 from pellucid.store.run import RUN, Run, is_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
@@ -195,7 +195,7 @@ def open_directory(task: RunTask, recipe: str) -> Run:
 def open_run(task: RunTask, run: Run, source: Source, set_up: SetUp, recorder: Recorder) -> OpenRun:
     """Make the run's tokenizer and tokens, or open those that its directory already has."""
     start = task.start_from
-    parent = load_checkpoint(resolve_checkpoint(start, recorder=recorder)) if start else None
+    parent = _read_parent(start, task.settings, recorder) if start else None
     tokenizer = _ready_tokenizer(run, source, task.settings, parent, recorder)
     asked = _settled_objective(run, task.settings, recorder)
     objective = build_objective(asked, tokenizer)  # before the text is encoded: the tokenizer may lack what it needs
@@ -237,6 +237,32 @@ def _as_begun_there(task: TaskT) -> TaskT:
         return task
     stored = Run.open(task.out).identity.get("settings")
     return dataclasses.replace(task, resolved=as_begun(task.resolved, stored)) if isinstance(stored, Mapping) else task
+
+
+def _read_parent(start: Path, settings: TrainSettings, recorder: Recorder) -> Checkpoint:
+    """The model to start from. Raises SettingsError where its shape is set anew, or does not fit what it is to learn."""
+    if told := given(settings.model):
+        raise SettingsError(
+            "the model comes from --from: its shape cannot be set",
+            found=", ".join(f"model.{name}" for name in told),
+            hint="leave these settings out, or leave --from out and train a new model",
+        )
+    parent = load_checkpoint(resolve_checkpoint(start, recorder=recorder))
+    if not parent.config.head.tokens:
+        raise SettingsError(
+            "this model scores no tokens, so it cannot learn from text: it gives vectors or labels",
+            where=str(parent.directory),
+            hint="`pellucid classify train` fits labels on its vectors; to learn from text, take a model with a head over tokens",
+        )
+    try:
+        check_can_learn(settings.objective, parent.config)
+    except SettingsError as error:
+        raise SettingsError(
+            "the model of --from does not fit what it is to learn",
+            found=error.found,
+            hint="it keeps its shape: take another model, or an objective that fits it (--set objective=…)",
+        ) from error
+    return parent
 
 
 def _ready_tokenizer(

@@ -11,6 +11,7 @@ Every wait has an end here, and every answer a bound.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_REDIRECTS = 5  # from the server to its storage it takes one or two
 SLOW_SECONDS, SLOW_BYTES = 60, 16 << 10  # fewer bytes in that time are taken for none
+WHOLE_NUMBERS = ("HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT")
 RANGE = re.compile(r"bytes (\d{1,18})-")
 USER_AGENT = "pellucid"
 AGAIN = "give the same command again: it goes on from what is here"
@@ -45,6 +47,12 @@ class Surroundings:
 
 def find_surroundings() -> Surroundings:
     """Read the environment, by the rules of `huggingface_hub`; nothing is asked."""
+    for name in WHOLE_NUMBERS:  # it reads these while it is imported, with an error of Python's own
+        value = os.environ.get(name)
+        if value is not None and not value.isdecimal():
+            raise FetchError(
+                "a variable is no whole number of seconds", found=f"{name}={shown(value)}", hint=f"{name}=30"
+            )
     from huggingface_hub import constants
 
     folder = Path(constants.HF_ASSETS_CACHE) / "pellucid"  # its place for what other libraries keep
