@@ -114,6 +114,16 @@ def test_sentinels_are_counted_by_their_names_so_their_ids_fall(tmp_path: Path) 
     assert tokenizer.roles["decoder_start"] == tokenizer.roles["pad"] == ids_of(tokenizer, "<pad>")
 
 
+@pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta", "camembert"])
+def test_where_positions_are_counted_from_is_no_other_padding(tmp_path: Path, model_type: str) -> None:
+    recorder = MemoryRecorder()
+    config = {"model_type": model_type, "pad_token_id": 1}
+    named = of(tmp_path / "named", QWEN, {"tokenizer_config": {"pad_token": "<|endoftext|>"}, "config": config})
+    assert Tokenizer.load(named, recorder=recorder).roles["pad"] == (257,)
+    assert "tokens.role_contradicted" not in recorder.names()
+    assert Tokenizer.load(of(tmp_path / "alone", QWEN, {"config": config})).roles["pad"] == (1,)
+
+
 def test_files_that_contradict_each_other_are_both_named(tmp_path: Path) -> None:
     recorder = MemoryRecorder()
     files = {

@@ -17,6 +17,7 @@ from pellucid.tokens.byte_characters import BYTE_CHARACTERS, BYTE_TOKENS
 from pellucid.tokens.layout import as_text, config_json
 from pellucid.tokens.models import bpe, character
 from pellucid.tokens.tokenizer import Tokenizer
+from pellucid.tokens.train import train_characters
 
 
 def gpt2_like() -> str:
@@ -110,6 +111,16 @@ def test_the_config_beside_the_file_names_the_boundaries(tmp_path: Path) -> None
 def test_a_broken_config_is_refused(config: str) -> None:
     with pytest.raises(TokenizerError, match="config"):
         Tokenizer.from_json(gpt2_like(), config)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("content", [b'{"pad_token": "<p', b"[]", b"null", b"3", b'{"a": "\xff"}', b""])
+def test_a_damaged_file_beside_a_tokenizer_is_the_one_that_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    train_characters(["ab"]).save(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TokenizerError) as caught:
+        Tokenizer.load(tmp_path)
+    assert caught.value.where == str(tmp_path / name) and name in caught.value.what and caught.value.hint
 
 
 def test_a_missing_file_and_a_file_of_other_bytes_are_refused_by_name(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ GROUPS = (
     "extra_special_tokens",
     "model_specific_special_tokens",
 )  # objects of further named tokens; lists have no roles
+COUNT_FROM_PAD = ("roberta", "xlm-roberta", "camembert")  # their `pad_token_id` says where positions begin
 NO_ID = -1  # how some files say "none"
 
 
@@ -129,7 +130,12 @@ def settle_roles(
     has, files that contradict each other, a guess, no end at all, and all that ends a text where the model names more than the tokenizer.
     Raises CorruptFileError for what is not a list of ids.
     """
-    claims = [claim for where, document in documents.items() for claim in read_ids(document, where)]
+    claims = [
+        claim
+        for where, document in documents.items()
+        for claim in read_ids(document, where)
+        if not (claim.role == "pad" and "pad" in roles and document.get("model_type") in COUNT_FROM_PAD)
+    ]
     known = {*roles.ends}
     roles = roles.told(_within(claims, vocabulary.size, recorder))
     _tell_contradictions(roles, recorder)

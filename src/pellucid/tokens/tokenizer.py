@@ -33,7 +33,7 @@ from pellucid.tokens.characters import CharacterTable
 from pellucid.tokens.document import read_document, read_vocabulary
 from pellucid.tokens.encoding import Encoding, Span, find_byte_offsets
 from pellucid.tokens.engine import check_failure, contained, start_engine
-from pellucid.tokens.formats.find import Chosen, describe_search, find_tokenizer, read_text, read_tokenizer
+from pellucid.tokens.formats.find import Chosen, describe_search, find_tokenizer, read_beside, read_tokenizer
 from pellucid.tokens.labels import readable
 from pellucid.tokens.layout import CONFIG_FILE, MAP_FILE, TOKENIZER_FILE, config_json
 from pellucid.tokens.patterns import segments
@@ -107,12 +107,11 @@ class Tokenizer:
         if not file.exists():
             hint = "give the path of a tokenizer.json, or of the directory that holds one"
             raise TokenizerError("no tokenizer is here", found=describe_search(Path(path)), where=str(path), hint=hint)
-        beside = file.parent / MAP_FILE
         try:
             files = read_tokenizer(file, Chosen(pattern=pattern, lowercase=lowercase))
             tokenizer = cls.from_json(files.json, files.config)
-            named = read_text(beside) if beside.is_file() else "{}"
-            more = read_names(parse_config(named), tokenizer.vocabulary, MAP_FILE)
+            _, named = read_beside(file, MAP_FILE)
+            more = read_names(named, tokenizer.vocabulary, MAP_FILE)
         except FileNotFoundError as error:
             name = Path(error.filename).name
             hint = f"put {name} beside {file.name}"
@@ -120,7 +119,7 @@ class Tokenizer:
         except (OSError, ValueError) as error:
             raise TokenizerError("the tokenizer cannot be read", found=shown(error), where=str(file)) from error
         except TokenizerError as error:
-            raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
+            raise TokenizerError(error.what, found=error.found, where=error.where or str(file), hint=error.hint) from error
         roles, models = tokenizer.roles.told(more), [file.parent / name for name in MODEL_FILES]
         if any(path.is_file() for path in models):
             documents = {str(path): read_object(path) for path in models if path.is_file()}

@@ -99,7 +99,7 @@ def read_tokenizer(file: Path, chosen: Chosen) -> TokenizerFiles:
             "a GGUF file is read with its model", found=file.name,
             hint="pellucid.load(FILE).tokenizer, or `pellucid tokenizer convert FILE --out DIR`",
         )  # fmt: skip
-    config_text, config = _beside(file, CONFIG_FILE)
+    config_text, config = read_beside(file, CONFIG_FILE)
     is_ranks = pair is None and not is_list and file.suffix != ".json" and _is_ranks(file)
     _check_open(file, chosen, pattern=pair is not None or is_ranks, lowercase=is_list)
     if is_ranks:
@@ -123,15 +123,28 @@ def read_tokenizer(file: Path, chosen: Chosen) -> TokenizerFiles:
             "no form of a tokenizer has such a name", found=file.name,
             hint="known: tokenizer.json, *.model, *.tiktoken, vocab.json with merges.txt, vocab.txt, *.gguf, llama2.c's *.bin",
         )  # fmt: skip
-    _, listed = _beside(file, ADDED_FILE)
-    return with_added_tokens(found, listed, config, _beside(file, MAP_FILE)[1]) if listed else found
+    _, listed = read_beside(file, ADDED_FILE)
+    return with_added_tokens(found, listed, config, read_beside(file, MAP_FILE)[1]) if listed else found
 
 
-def _beside(file: Path, name: str) -> tuple[str | None, Mapping[str, Json]]:
-    """The text and the values of a JSON file beside another; None and nothing where it is not there."""
+def read_beside(file: Path, name: str) -> tuple[str | None, Mapping[str, Json]]:
+    """The text and the values of a JSON file beside another; None and nothing where it is not there.
+
+    Raises TokenizerError for one that cannot be read, and names that file.
+    """
     beside = file.parent / name
-    text = read_text(beside) if beside.is_file() else None
-    return text, parse_object(text) if text is not None else {}
+    if not beside.is_file():
+        return None, {}
+    try:
+        text = read_bytes(beside).decode()
+        return text, parse_object(text)
+    except ValueError as error:
+        raise TokenizerError(
+            f"{name} cannot be read",
+            found=shown(error),
+            where=str(beside),
+            hint="copy it again from where the model comes from",
+        ) from None
 
 
 def _check_open(file: Path, chosen: Chosen, *, pattern: bool, lowercase: bool) -> None:
