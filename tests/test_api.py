@@ -30,7 +30,6 @@ from pellucid.tokens.ids_only import IdsOnly
 from pellucid.tokens.roles import Claim, Roles
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe
-from pellucid.training.label_head import LabelSettings
 
 TEXT = "the cat sat on the mat"
 ENDS_AT_7 = Roles((Claim(role="eos", ids=(7,), where="config.json"),))
@@ -575,6 +574,16 @@ def test_train_held_wrong(tmp_path: Path) -> None:
     for text, out, options in wrong:
         with pytest.raises(SettingsError):
             pellucid.train(text, out, **options)  # type: ignore[arg-type]
+    elsewhere = {
+        "preset": r'model={"preset": …}',
+        "lr": "optimizer=",
+        "batch_size": 'batch={"rows": …}',
+        "max_steps": "steps",
+    }
+    for name, here in elsewhere.items():
+        with pytest.raises(SettingsError) as error:
+            pellucid.train(book, tmp_path / "r", **{name: 5})  # type: ignore[arg-type]
+        assert (error.value.hint or "").startswith(f"here it is called {here}")
     assert not (tmp_path / "r").exists()
 
 
@@ -626,12 +635,14 @@ def test_a_trace_needs_all_steps_explained_and_the_seed_that_was_drawn(
     assert list(tmp_path.iterdir()) == []
 
 
-@covers("LanguageModel.fill", "LanguageModel.embed", "LanguageModel.classify", "LanguageModel.train_labels")
+@covers(
+    "LanguageModel.fill", "LanguageModel.embed", "LanguageModel.classify", "LanguageModel.train_labels", "LabelSettings"
+)
 def test_what_a_model_makes_of_whole_texts(lm: pellucid.LanguageModel, tmp_path: Path) -> None:
     rows = [(f"{who} {did}", who) for who in ("cat", "mat") for did in ("sat", "on", "the", "at", "a", "s")]
     found = lm.embed([text for text, _ in rows], pooling="last")
     assert found.vectors.shape == (12, CONFIG.d_model) and found.vectors.dtype == np.float32
-    settings = LabelSettings(pooling="mean", l2=0.01)
+    settings = pellucid.LabelSettings(pooling="mean", l2=0.01)
     report = lm.train_labels(rows, tmp_path / "head", settings=settings)
     assert report.labels == {"cat": 6, "mat": 6} and 0 <= report.accuracy <= 1
     head = pellucid.load(tmp_path / "head", device="cpu")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
-from pellucid.arguments import LOADING, check_kind, check_path
+from pellucid.arguments import LOADING, TRAINING, check_kind, check_path
 from pellucid.events import NULL, Recorder
 from pellucid.language_model import LanguageModel, dispatch_on
 from pellucid.planning.config import ModelConfig
@@ -111,6 +111,7 @@ def train(
     check_path(out, "out")
     if recipe is not None:
         check_path(recipe, "recipe")
+    check_keywords(settings.keys() & TRAINING.keys(), (), TRAINING)
     layers = [] if recipe is None else [load_toml(Path(recipe))]
     resolved = resolve(TrainSettings, *layers, Layer("call", settings))
     parent = Path(start_from) if start_from else None

@@ -60,6 +60,22 @@ SEARCH = {
     **dict.fromkeys(("beam_width", "beams"), "num_beams"),
     "length_penalty": "length_penalty",
 }
+TRAINING = {
+    **{
+        name: f'model={{"{name}": …}}'
+        for name in ("preset", "depth", "context_length", "n_layers", "d_model", "dropout")
+    },
+    **dict.fromkeys(("block_size", "max_seq_length", "seq_len"), 'model={"context_length": …}'),
+    **dict.fromkeys(("vocab_size", "tokenizer_kind"), 'tokenizer={"vocab_size": …}'),
+    **dict.fromkeys(("batch_size", "rows", "per_device_train_batch_size"), 'batch={"rows": …}'),
+    **dict.fromkeys(("lr", "learning_rate"), 'optimizer={"muon_rate": …, "adamw_rate": …}'),
+    **dict.fromkeys(("max_steps", "num_steps", "max_iters", "iterations"), "steps"),
+    **dict.fromkeys(("num_epochs", "num_train_epochs"), "epochs"),
+    **dict.fromkeys(("field", "source"), 'data={"field": …}'),
+    **dict.fromkeys(("output_dir", "out_dir", "save_dir"), "out"),
+    "dtype": "precision",
+    "init_from": "start_from",
+}
 WHOLE_TEXTS = {
     **dict.fromkeys(("top_k", "topk", "k", "n", "num_candidates"), "top"),
     **dict.fromkeys(("mask_token", "targets"), "mask"),
