@@ -119,9 +119,9 @@ class Tokenizer:
         except (OSError, ValueError) as error:
             raise TokenizerError("the tokenizer cannot be read", found=shown(error), where=str(file)) from error
         except TokenizerError as error:
-            raise TokenizerError(
-                error.what, found=error.found, where=error.where or str(file), hint=error.hint
-            ) from error
+            if error.where:  # a file beside this one
+                raise
+            raise TokenizerError(error.what, found=error.found, where=str(file), hint=error.hint) from error
         roles, models = tokenizer.roles.told(more), [file.parent / name for name in MODEL_FILES]
         if any(path.is_file() for path in models):
             documents = {str(path): read_object(path) for path in models if path.is_file()}

@@ -258,9 +258,9 @@ def _read_parent(start: Path, settings: TrainSettings, recorder: Recorder) -> Ch
         check_can_learn(settings.objective, parent.config)
     except SettingsError as error:
         raise SettingsError(
-            "the model of --from does not fit what it is to learn",
+            error.what,
             found=error.found,
-            hint="it keeps its shape: take another model, or an objective that fits it (--set objective=…)",
+            hint="a model of --from keeps its shape: take another, or an objective that fits it (--set objective=…)",
         ) from error
     return parent
 

@@ -140,7 +140,7 @@ def read_beside(file: Path, name: str) -> tuple[str | None, Mapping[str, Json]]:
         return text, parse_object(text)
     except ValueError as error:
         raise TokenizerError(
-            f"{name} cannot be read",
+            f"{beside.name} cannot be read",
             found=shown(error),
             where=str(beside),
             hint="copy it again from where the model comes from",
