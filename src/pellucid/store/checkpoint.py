@@ -108,7 +108,8 @@ def save_checkpoint(
 ) -> None:
     """Write a whole checkpoint directory, at once or not at all; an older one of that name stays until then.
 
-    `beside` are more files of text, by name.     Raises WeightsError when the weights are not those of `config`, NoSpaceError when the disk is full.
+    `beside` are more files of text, by name. Raises WeightsError when the weights are not those of `config`, NoSpaceError
+    when the disk is full.
     """
     check_weights(config, weights)
     check_tokenizer(tokenizer, config, str(directory))
