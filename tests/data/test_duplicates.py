@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partialmethod
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from pellucid.data import duplicates
 from pellucid.data.duplicates import find_duplicates, shingle_hashes, shingle_length
+from pellucid.data.shards import TokenShards
 
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz "))
 
@@ -74,6 +77,18 @@ def test_a_sample_of_hashes_finds_the_same_passages(make_shards, monkeypatch: py
 def test_texts_shorter_than_a_shingle_are_compared_whole(make_shards) -> None:
     report = find_duplicates(make_shards(["emma", "olivia"]), make_shards(["olivia", "ava"]))
     assert (report.num_exact, report.num_near, report.num_passages) == (1, 0, 0)
+
+
+def test_of_pairs_the_sources_alone_are_compared(make_shards, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = random_text(9, 400)  # long enough to be a passage, and right for several questions
+    asked = [random_text(seed, 100) for seed in range(5)]
+    train = make_shards([text for question in asked[:3] for text in (question, answer)])
+    valid = make_shards([text for question in asked[2:] for text in (question, answer)])
+    monkeypatch.setattr(TokenShards, "document_records", partialmethod(TokenShards.document_records, size=3))
+    texts, pairs = (find_duplicates(train, valid, every=every) for every in (1, 2))
+    assert (texts.num_exact, texts.num_near) == (4, 4)  # three answers, and one question that training asks too
+    assert (pairs.num_exact, pairs.num_near, pairs.num_passages) == (1, 1, 3)
+    assert pairs.examples[0].valid_origin == "text 0"
 
 
 def test_shingles_are_longer_where_tokens_are_shorter(make_shards) -> None:

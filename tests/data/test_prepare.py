@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.data.loader import Loader
+from pellucid.data.pairs import as_pairs
 from pellucid.data.prepare import PREPARED, Prepared, identify, open_prepared, prepare
 from pellucid.data.settings import BEFORE, DataSettings
 from pellucid.data.source import open_source
@@ -90,6 +91,18 @@ def test_validation_on_a_file_of_its_own(tokenizer, book: Path, tmp_path: Path) 
     before = identify(open_source(book), tokenizer, options)
     (tmp_path / "exam.txt").write_text("another exam")
     assert identify(open_source(book), tokenizer, options) != before
+
+
+def test_an_answer_that_is_right_in_many_places_is_not_copied(tokenizer, tmp_path: Path) -> None:
+    rows = "".join(f"{number:,} questions of {number**9:x}\tyes\n" for number in range(400))
+    (tmp_path / "pairs.tsv").write_text(rows, encoding="utf-8")
+    recorder = MemoryRecorder()
+    settings = DataSettings(rows="pairs", source="1", field="2")
+    source = as_pairs(open_source(tmp_path / "pairs.tsv"), "1", "2")
+    prepared = prepare(source, tokenizer, tmp_path / "data", settings, recorder=recorder)
+    assert prepared.valid is not None
+    (event,) = (event for event in recorder.events if event.name == "data.no_duplicates")
+    assert "of the validation sources" in event.message and event.data["num_exact"] == 0
 
 
 @given(text=st.text("ab 你\n", min_size=1, max_size=40))

@@ -11,11 +11,14 @@ one. The hash of a run of 2k tokens comes from the hashes of its halves, h(2k, i
 fixed share of all hash values, the same on both sides) stay in memory; the training text is read in chunks, so memory
 does not grow. This finds copied text, not text that says the same in other words.
 
+Of pairs of texts the sources alone are compared: a target may well be right in many places ("yes", "in the kitchen").
+
 Source: Broder, "On the resemblance and containment of documents" (1997).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,10 +57,10 @@ class DuplicateReport:
     examples: tuple[Match, ...]
 
 
-def find_duplicates(train: TokenShards, valid: TokenShards) -> DuplicateReport:
-    """Compare the validation shards with the training shards."""
+def find_duplicates(train: TokenShards, valid: TokenShards, *, every: int = 1) -> DuplicateReport:
+    """Compare the validation shards with the training shards; `every` is 2 for pairs: of these the first texts alone."""
     length = shingle_length(valid)
-    index = _ShingleIndex(valid, length)
+    index = _ShingleIndex(valid, length, every)
     for position, ids in train.chunks(CHUNK_TOKENS, overlap=length - 1):
         index.look_up(shingle_hashes(ids, length), position)
     found = index.seen_at >= 0
@@ -66,7 +69,7 @@ def find_duplicates(train: TokenShards, valid: TokenShards) -> DuplicateReport:
     near = np.flatnonzero(shares >= NEAR_SHARE)
     most = near[np.argsort(-shares[near], kind="stable")][:NUM_EXAMPLES]
     return DuplicateReport(
-        num_exact=count_exact(train, valid),
+        num_exact=count_exact(train, valid, every=every),
         num_near=len(near),
         num_passages=len(starts),
         shared=float(found.mean()) if len(found) else 0.0,
@@ -82,15 +85,21 @@ def find_duplicates(train: TokenShards, valid: TokenShards) -> DuplicateReport:
     )
 
 
-def count_exact(train: TokenShards, valid: TokenShards) -> int:
-    """How many validation documents have the same text as a training document."""
-    held_out = np.sort(
-        np.concatenate([np.empty(0, "<u8"), *(records["digest"] for records in valid.document_records())])
-    )
+def count_exact(train: TokenShards, valid: TokenShards, *, every: int = 1) -> int:
+    """How many validation documents have the same text as a training document; `every` as in `find_duplicates`."""
+    held_out = np.concatenate([np.empty(0, "<u8"), *_digests(valid, every)])
     seen = np.zeros(len(held_out), bool)
-    for records in train.document_records():
-        seen |= np.isin(held_out, records["digest"])
+    for digests in _digests(train, every):
+        seen |= np.isin(held_out, digests)
     return int(seen.sum())
+
+
+def _digests(shards: TokenShards, every: int) -> Iterator[np.ndarray]:
+    """The hashes of every so many documents, from the first."""
+    number = 0
+    for records in shards.document_records():
+        yield records["digest"][-number % every :: every]
+        number += len(records)
 
 
 def shingle_length(shards: TokenShards) -> int:
@@ -117,7 +126,7 @@ def shingle_hashes(ids: np.ndarray, length: int) -> np.ndarray:
 class _ShingleIndex:
     """The shingles of the validation text, and where in the training text each was first met."""
 
-    def __init__(self, valid: TokenShards, length: int) -> None:
+    def __init__(self, valid: TokenShards, length: int, every: int) -> None:
         # Only hashes that are zero below these bits are kept: the same choice for both texts.
         excess = max(1.0, valid.num_tokens / MAX_SHINGLES)
         self._sample = np.uint64((1 << int(np.ceil(np.log2(excess)))) - 1)
@@ -128,7 +137,7 @@ class _ShingleIndex:
             hashes.append(all_hashes[kept])
             positions.append(kept + begin)
         hash_S, position_S = np.concatenate(hashes), np.concatenate(positions)
-        inside = _within_one_document(position_S, length, valid)
+        inside = _within_one_document(position_S, length, valid, every)
         self.hash, self.position = hash_S[inside], position_S[inside]
         self.unique, self.which = np.unique(self.hash, return_inverse=True)
         self._first_seen = np.full(len(self.unique), -1, np.int64)
@@ -156,19 +165,19 @@ class _ShingleIndex:
         return hashes >> np.uint64(64 - _FILTER_BITS)
 
 
-def _document_starts(positions: np.ndarray, shards: TokenShards) -> tuple[np.ndarray, np.ndarray]:
-    """For each position, where its document starts and where the next document starts."""
+def _document_starts(positions: np.ndarray, shards: TokenShards) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each position, the number of its document, where it starts and where the next document starts."""
     starts = np.concatenate([records["start"] for records in shards.document_records()]).astype(np.int64)
     bounds = np.append(starts, shards.num_tokens)
     document = np.searchsorted(starts, positions, side="right") - 1
-    return bounds[document], bounds[document + 1]
+    return document, bounds[document], bounds[document + 1]
 
 
-def _within_one_document(positions: np.ndarray, length: int, shards: TokenShards) -> np.ndarray:
-    _, ends = _document_starts(positions, shards)
-    return positions + length <= ends
+def _within_one_document(positions: np.ndarray, length: int, shards: TokenShards, every: int) -> np.ndarray:
+    document, _, ends = _document_starts(positions, shards)
+    return (positions + length <= ends) & (document % every == 0)
 
 
 def _passage_starts(positions: np.ndarray, shards: TokenShards) -> np.ndarray:
-    starts, _ = _document_starts(positions, shards)
+    _, starts, _ = _document_starts(positions, shards)
     return starts + (positions - starts) // PASSAGE_TOKENS * PASSAGE_TOKENS

@@ -157,7 +157,9 @@ def _make(source: Source, tokenizer: Tokenizer, directory: Path, settings: DataS
         _write_valid_file(tokenizer, directory / "valid", settings, recorder)
     if settings.report_duplicates and (directory / "valid").exists():
         train, valid = TokenShards.open(directory / "train"), TokenShards.open(directory / "valid")
-        _report_duplicates(find_duplicates(train, valid), valid, tokenizer, recorder)
+        of_pairs = settings.rows == "pairs"
+        report = find_duplicates(train, valid, every=2 if of_pairs else 1)
+        _report_duplicates(report, valid, tokenizer, recorder, of_pairs=of_pairs)
 
 
 def _write_sides(
@@ -256,9 +258,17 @@ def _report_sizes(prepared: Prepared, settings: DataSettings, recorder: Recorder
             recorder.record(Event(name=f"data.{name}", message=message, data=sizes))
 
 
-def _report_duplicates(report: DuplicateReport, valid: TokenShards, tokenizer: Tokenizer, recorder: Recorder) -> None:
-    data = asdict(report)
-    shared = f"{report.shared:.1%} of the validation text, taken in short runs, also occurs in the training text"
+def _report_duplicates(
+    report: DuplicateReport, valid: TokenShards, tokenizer: Tokenizer, recorder: Recorder, *, of_pairs: bool
+) -> None:
+    data, share = asdict(report), f"{report.shared:.1%}"
+    num_near, passages = f"{report.num_near:,}", counted(report.num_passages, "passage")
+    if of_pairs:
+        shared = f"{share} of the validation sources, taken in short runs, also occurs in the training text"
+        equal = f"{counted(report.num_exact, 'source')} equal to one of training"
+    else:
+        shared = f"{share} of the validation text, taken in short runs, also occurs in the training text"
+        equal = f"{counted(report.num_exact, 'whole text')} equal to one of training"
     if not report.num_exact and not report.num_near:
         recorder.record(Event(name="data.no_duplicates", message=shared, data=data))
         return
@@ -267,9 +277,5 @@ def _report_duplicates(report: DuplicateReport, valid: TokenShards, tokenizer: T
         end = min(match.valid_start + SHOWN_TOKENS, valid.document(valid.document_at(match.valid_start)).stop)
         words = tokenizer.decode(valid.tokens(match.valid_start, end).tolist()).strip(REPLACEMENT)
         examples += f"\n  {words!r} ({match.valid_origin}: {match.share:.0%} ← {match.train_origin})"
-    message = (
-        f"{report.shared:.1%} of the validation text, taken in short runs, also occurs in the training text; "
-        f"{counted(report.num_exact, 'whole text')} equal to one of training, {report.num_near:,} of "
-        f"{counted(report.num_passages, 'passage')} at least half copied{examples}"
-    )
+    message = f"{shared}; {equal}, {num_near} of {passages} at least half copied{examples}"
     recorder.record(Event(name="data.duplicates", message=message, data=data, level="warning"))
