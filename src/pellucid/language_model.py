@@ -266,14 +266,22 @@ class LanguageModel(WholeTexts):
         """How likely the model finds a text, or ids: the log-probability of each token after those before it.
 
         A text begins after <bos>, as for `generate`; the first id is given and not predicted. A list gives a list. A
-        model with an encoder scores a target, with its end, given its `source`.
+        model with an encoder scores a target, with its end, given its `source`. A masked model tells each token given
+        all the others: what adds up ranks texts, and is no likelihood.
 
         Raises RequestError for fewer than two ids, for a source where there is no encoder, and the other way round.
         """
+        from pellucid.engine.framing import frame_of
         from pellucid.engine.runners.torch_runner import with_source
+        from pellucid.evaluate.masked_score import score_masked
         from pellucid.evaluate.score import as_target, score_ids
 
         runner = with_source(self.runner, None if source is None else self._read(source))
+        if not self.config.causal and self.config.streams is None:
+            frame, texts = frame_of(self.checkpoint, self.tokenizer), prompt if isinstance(prompt, list) else [prompt]
+            rows = [frame.around(self.tokenizer.encode(one).ids) if isinstance(one, str) else one for one in texts]
+            given = rows if isinstance(prompt, list) else rows[0]
+            return self._each(given, lambda ids: score_masked(self.model, self.tokenizer, ids))
         target = self.config.encoder is not None
         return self._each(
             prompt, lambda ids: score_ids(runner, self.tokenizer, as_target(self.tokenizer, ids) if target else ids)

@@ -47,6 +47,28 @@ def test_fill_prints_the_text_and_its_candidates(run, models) -> None:
     assert run("fill", models["fills"], "the ___ sat", "--mask", "___", *CPU).out.splitlines()[0] == "the cat sat"
 
 
+def test_score_tells_every_token_and_ranks_texts(run, models) -> None:
+    lm = load(models["fills"], device="cpu")
+    expected = lm.score("the cat sat")
+    told = run("score", models["fills"], "the cat sat", *CPU)
+    assert told.code == 0 and [line.split()[1] for line in told.out.splitlines()[1:4]] == [
+        f"{value:.3f}" for value in expected.logprobs
+    ]  # fmt: skip
+    assert f"· {expected.total:.3f} nats over 3 tokens" in told.err and "is no likelihood of a text" in told.err
+    assert "bits per byte" not in told.err
+    several = run("score", models["fills"], "the cat sat", "-", *CPU, stdin=b"a dog")
+    rows = [line.split(maxsplit=3) for line in several.out.splitlines()[1:3]]
+    assert [(row[0], row[3]) for row in rows] == [
+        (f"{lm.score(text).total:.3f}", text) for text in ("the cat sat", "a dog")
+    ]  # fmt: skip
+    (found,) = json.loads(run("score", models["fills"], "the cat sat", "--json", *CPU).out)
+    assert (found["total"], found["is_likelihood"], found["bits_per_byte"]) == (expected.total, False, None)
+    assert [(one["id"], one["logprob"]) for one in found["tokens"]] == [
+        *zip(expected.ids, expected.logprobs, strict=True)
+    ]
+    assert "没有概率" in run("score", models["vectors"], "the cat", "--lang", "zh", *CPU).err
+
+
 def test_what_cannot_fill_or_write_names_what_can(run, models) -> None:
     for verb, name, words in (
         ("generate", "fills", ("pellucid fill", "pellucid embed")),

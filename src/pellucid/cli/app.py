@@ -31,6 +31,7 @@ VERBS = {
     "fill": "Fill the masked words of a text, with the candidates for each.",
     "embed": "One vector for each text, and the texts that are nearest to one.",
     "classify": "The labels of a text; train a classifier on labelled rows.",
+    "score": "How likely a model finds a text, token by token, or which of several it finds likelier.",
     "trace": "Every number between a text and its next token, in files or on a page.",
     "eval": "Loss, perplexity and bits per byte of a text under a model.",
     "plan": "What a model would cost: parameters, FLOPs, memory, time.",

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from pellucid.counts import counted
 from pellucid.engine.any_order import alone_in_order
-from pellucid.engine.masked_text import WITH_SPACE, WRITTEN, MaskedText, mask_name, read_masks
-from pellucid.errors import ContextError, RequestError, TokenizerError
+from pellucid.engine.masked_text import WITH_SPACE, WRITTEN, MaskedText, mask_id_of, mask_name, read_masks
+from pellucid.errors import ContextError, RequestError
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
@@ -128,12 +128,8 @@ def cut_at_masks(
 
     Raises TokenizerError for a tokenizer without a mask token, RequestError for a text without a mask.
     """
-    if stand_in is None and tokenizer.roles.first("mask") is None:
-        raise TokenizerError(
-            "this tokenizer has no mask token",
-            found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role mask",
-            hint="a model that fills blanks has learned one: give a model that was trained with --set objective=masked",
-        )
+    if stand_in is None:
+        mask_id_of(tokenizer)
     found = read_masks(text, tokenizer, frame, mask, stand_in=stand_in)
     if not found.places:
         written = mask or mask_name(tokenizer) or WRITTEN[0]

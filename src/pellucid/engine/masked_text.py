@@ -56,6 +56,18 @@ class MaskedText:
         return next(found, None)
 
 
+def mask_id_of(tokenizer: Tokenizer) -> int:
+    """The token that hides others. Raises TokenizerError where there is none."""
+    mask_id = tokenizer.roles.first("mask")
+    if mask_id is None:
+        raise TokenizerError(
+            "this tokenizer has no mask token",
+            found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role mask",
+            hint="a model that fills blanks has learned one: give a model that was trained with --set objective=masked",
+        )
+    return mask_id
+
+
 def mask_name(tokenizer: Tokenizer) -> str | None:
     """How the token that hides others is written; None where there is none."""
     mask_id = tokenizer.roles.first("mask")

@@ -7,6 +7,8 @@
 
 Beside an encoder the text is a target, given its source: the decoder begins with a token of its own, and <eos> counts.
 
+A masked model's are each given all other tokens (`masked_score`), and their sum is no likelihood of the text.
+
 More ids than the context holds are read in windows, one after the other, as `likelihood` reads them. It is *not* the
 measure of a whole document: it adds no <eos> at the end of a text, as `measure_text` does.
 """
@@ -18,10 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pellucid.engine.account import score_prompt
-from pellucid.engine.generate import check_ids
+from pellucid.engine.generate import check_known
 from pellucid.engine.runners.runner import Runner
 from pellucid.errors import RequestError
 from pellucid.evaluate.likelihood import Likelihood
+from pellucid.planning.config import ModelConfig
 from pellucid.tokens.prompt import decoder_start
 from pellucid.tokens.tokenizer import Tokenizer
 
@@ -38,16 +41,17 @@ class Score:
     ids: tuple[int, ...]  # the tokens that were predicted: all but the first, which nothing precedes
     logprobs: tuple[float, ...]  # nats, one per id
     num_bytes: int | None  # UTF-8 bytes of those ids; None where no tokenizer tells
+    is_likelihood: bool = True  # whether each is given those before it alone, so that they add up to the text's
 
     @property
     def total(self) -> float:
-        """The log-probability of all tokens together, in nats: 0 or less."""
+        """The sum, in nats: the log-probability of all tokens together, or what ranks texts under a masked model."""
         return math.fsum(self.logprobs)
 
     @property
     def loss(self) -> float:
         """Nats per token: the mean of -ln probability."""
-        return self._likelihood.loss
+        return -self.total / len(self.ids)
 
     @property
     def perplexity(self) -> float:
@@ -69,6 +73,11 @@ class Score:
 
     @property
     def _likelihood(self) -> Likelihood:
+        if not self.is_likelihood:
+            raise RequestError(
+                "a masked model gives no likelihood of a text: each token is told all the others",
+                hint="total ranks texts under one model, loss is nats per token",
+            )
         return Likelihood(nats=-self.total, num_tokens=len(self.ids), num_bytes=self.num_bytes or 0)
 
 
@@ -77,7 +86,8 @@ def score_ids(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> Score
 
     Raises RequestError for fewer than two ids, or for an id that the model does not have.
     """
-    check_ids(runner.config, ids)
+    check_scores(runner.config)
+    check_known(runner.config, ids)
     if len(ids) < 2:
         hint = "give a text, or two ids and more"
         raise RequestError("there is nothing to predict", found=f"{len(ids)} id", hint=hint)
@@ -85,7 +95,17 @@ def score_ids(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> Score
     starts = range(0, len(ids) - 1, size)
     told = [token for start in starts for token in score_prompt(runner, tokenizer, ids[start : start + size + 1])[1:]]
     logprobs = tuple(token.logprob for token in told if token.logprob is not None)
-    return Score(ids=tuple(ids[1:]), logprobs=logprobs, num_bytes=_count_bytes(tokenizer, ids))
+    return Score(ids=tuple(ids[1:]), logprobs=logprobs, num_bytes=count_bytes(tokenizer, ids[1:], after=ids[:1]))
+
+
+def check_scores(config: ModelConfig) -> None:
+    """Raise RequestError for a model without the head that scores tokens."""
+    if not config.head.tokens:
+        raise RequestError(
+            "this model scores no tokens: no text has a probability",
+            found="head.tokens=False",
+            hint="pellucid embed (a vector for each text) or pellucid classify (its labels)",
+        )
 
 
 def as_target(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
@@ -100,10 +120,11 @@ def as_target(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
     return [decoder_start(tokenizer), *ids[first:]]
 
 
-def _count_bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> int | None:
-    """The bytes of all ids but the first; ids beyond the tokenizer's (a padded embedding has some) spell none."""
+def count_bytes(tokenizer: Tokenizer, ids: Sequence[int], after: Sequence[int] = ()) -> int | None:
+    """The UTF-8 bytes that ids spell behind others; those beyond the tokenizer's (a padded embedding has some) spell none."""
     if not tokenizer.has_text:
         return None
-    known = [token_id for token_id in ids if token_id < tokenizer.vocab_size]
-    first = len(tokenizer.decode_bytes(known[:1])) if known[:1] == list(ids[:1]) else 0
-    return len(tokenizer.decode_bytes(known)) - first
+    before, whole = (
+        [token_id for token_id in some if token_id < tokenizer.vocab_size] for some in (after, [*after, *ids])
+    )
+    return len(tokenizer.decode_bytes(whole)) - len(tokenizer.decode_bytes(before))

@@ -77,7 +77,7 @@ def with_source(runner: Runner, source_ids: abc.Sequence[int] | None) -> Runner:
         raise RequestError(
             "this model writes about a source, which its encoder reads",
             found="no source",
-            hint="give a source: lm.score(text, source=…); lm.complete(prompt) makes one of its prompt",
+            hint="give a source: pellucid score --source TEXT, or lm.score(text, source=…); lm.complete(prompt) makes one of its prompt",
         )
     if runner.config.encoder is None:
         raise RequestError(
