@@ -122,11 +122,21 @@ def test_embed_takes_rows_and_folders_and_cuts_when_told(run, models, tmp_path) 
 
 @pytest.mark.parametrize(("options", "words"), [
     ((), "add --out FILE.npz, or --near TEXT"), (("--out", "x.bin"), "--out vectors.npz"),
+    (("--near", " "), "no text to rank the others by"),
 ])  # fmt: skip
 def test_embed_must_be_told_what_for(run, models, tmp_path, options, words) -> None:
     (tmp_path / "a.txt").write_text("a\n")
     refused = run("embed", models["vectors"], tmp_path / "a.txt", *options)
     assert refused.code == 2 and words in refused.err
+
+
+def test_a_file_that_is_not_there_is_named_before_the_model_is_opened(run, models, tmp_path) -> None:
+    refused = run("embed", tmp_path / "no-model", tmp_path / "no-file.txt", "--near", "a")
+    assert refused.code == 3 and "no-file.txt" in refused.err and "no-model" not in refused.err
+    refused = run(
+        "classify", "train", tmp_path / "no-model", tmp_path / "no.csv", "--out", tmp_path / "x", "--lang", "zh"
+    )
+    assert refused.code == 3 and "请给一个带标签的文件" in refused.err
 
 
 def test_classify_is_trained_and_used(run, models, tmp_path) -> None:
@@ -143,7 +153,9 @@ def test_classify_is_trained_and_used(run, models, tmp_path) -> None:
     used = run("classify", head, "the cat sat", *CPU)
     assert used.code == 0 and used.out.splitlines()[0] == "the cat sat"
     assert used.out == run("classify", "use", head, "the cat sat", *CPU).out
-    both = json.loads(run("classify", head, "-", "--json", *CPU, stdin=b"the cat sat\na dog\n").out)
+    asked = run("classify", head, "-", "--json", *CPU, stdin=b"the cat sat\n\na dog\n")
+    assert "left out of standard input: 1 blank line" in asked.err
+    both = json.loads(asked.out)
     assert [one["text"] for one in both] == ["the cat sat", "a dog"]
     assert [one["labels"][0]["name"] for one in both] == ["cat", "dog"]
     report = json.loads(

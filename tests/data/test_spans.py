@@ -175,7 +175,8 @@ def test_a_tokenizer_needs_sentinels_an_end_and_a_beginning() -> None:
     plain = train_characters(["abc"], specials="standard")
     with pytest.raises(TokenizerError) as caught:
         SpansObjective.of(SpanSettings(), plain)
-    assert caught.value.found == "0 with the role sentinel, 2 needed for rows of 2 tokens"
+    assert caught.value.found == f"char, {plain.vocab_size} tokens, none with the role sentinel"
+    assert caught.value.hint == "add --set tokenizer.specials=sentinels"
     names = [f"<extra_id_{number}>" for number in range(4)]
     built = SpansObjective.of(SpanSettings(), plain.with_tokens(names))
     assert len(built.sentinel_ids) == 4 and built.end_id == plain.eos_id and built.start_id == plain.roles.first("pad")

@@ -19,6 +19,7 @@ from pellucid.cli.common import (
     print_json,
     read_standard_input,
     seed_option,
+    tell_blank,
     tell_opening,
     typed,
 )
@@ -65,9 +66,7 @@ def use(common: Common, run: str, texts: tuple[str, ...], cut: bool) -> None:
     """
     tell_opening(run, quiet=common.as_json)
     lm = open_reader(run, common)
-    given = [
-        text for one in texts for text in (read_standard_input().splitlines() if one == "-" else [one]) if text.strip()
-    ]
+    given = [text for one in texts for text in (_read_lines() if one == "-" else [one])]
     found = lm.classify(given, cut=cut)
     if common.as_json:
         print_json([
@@ -79,6 +78,15 @@ def use(common: Common, run: str, texts: tuple[str, ...], cut: bool) -> None:
     for text, labels in zip(given, found, strict=True):
         say(text)
         print_table(columns, [(label.name, f"{label.probability:.4f}") for label in labels])
+
+
+def _read_lines() -> list[str]:
+    """The lines of standard input; blank ones are left out, and counted."""
+    lines = read_standard_input().splitlines()
+    texts = [line for line in lines if line.strip()]
+    if blank := len(lines) - len(texts):
+        tell_blank(blank, "-")
+    return texts
 
 
 @command.command()

@@ -163,6 +163,13 @@ def read_standard_input() -> str:
         raise DecodingError("the text is not UTF-8", found=found, where="standard input", hint=hint) from None
 
 
+def tell_blank(count: int, place: str) -> None:
+    """Say that blank lines are left out of a file, or of standard input ("-")."""
+    where = "standard input" if place == "-" else place
+    message = f"left out of {where}: {counted(count, 'blank line')}"
+    Terminal().record(Event(name="cli.blank_lines", message=message, data={"count": count}))
+
+
 def as_trained(prompt: str, checkpoint: Checkpoint) -> str:
     """The prompt with the line ends of the model's training text; a change is reported."""
     if "\r" not in prompt or checkpoint.newlines == "keep":

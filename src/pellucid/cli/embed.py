@@ -20,6 +20,7 @@ from pellucid.cli.common import (
     open_reader,
     pattern_option,
     print_json,
+    tell_blank,
     tell_opening,
 )
 from pellucid.cli.language import tell, words
@@ -27,7 +28,6 @@ from pellucid.cli.tables import Side, print_table
 from pellucid.cli.watch import watch_items
 from pellucid.counts import counted
 from pellucid.errors import InputError, SettingsError
-from pellucid.events import Event
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.engine.embed import Embeddings
@@ -80,9 +80,13 @@ def command(
         )
     if out is not None and out.suffix != ".npz":
         raise SettingsError("vectors are written to a file of numpy's", found=str(out), hint="--out vectors.npz")
+    if near is not None and not near.strip():
+        raise SettingsError(
+            "there is no text to rank the others by", found=f"--near {near!r}", hint='--near "a cat sleeps"'
+        )
+    texts = _read_texts(file, field=field, errors=errors, encoding=encoding or "auto")
     tell_opening(run, quiet=common.as_json)
     lm = open_reader(run, common)
-    texts = _read_texts(file, field=field, errors=errors, encoding=encoding or "auto")
     found = lm.embed([text for _, text in texts], **how, watch=None if common.as_json else _progress)
     if out is not None:
         _write(out, texts, found)
@@ -119,8 +123,7 @@ def _read_texts(file: str, **reading: Any) -> Texts:
     if not texts:
         raise InputError("there is no text here, only blank space", where=file)
     if blank := len(lines) - len(texts):
-        message = f"left out of {file}: {counted(blank, 'blank line')}"
-        Terminal().record(Event(name="cli.blank_lines", message=message, data={"count": blank}))
+        tell_blank(blank, file)
     return texts
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pellucid.data.row_text import object_of
+from pellucid.data.row_text import MEND, object_of
 from pellucid.errors import DecodingError, InputError, RecordError
 from pellucid.setting_values import nearest
 from pellucid.untrusted import kind_of, shown
@@ -80,7 +80,8 @@ def labelled_pairs(rows: Iterable[tuple[str, str]]) -> list[Labelled]:
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"the file is larger than {MOST_BYTES:,} bytes", where=str(path))
+            hint = "learn from fewer rows: a head has few weights to fit"
+            raise InputError(f"the file is larger than {MOST_BYTES:,} bytes", where=str(path), hint=hint)
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DecodingError(
@@ -90,7 +91,8 @@ def _read(path: Path) -> str:
             hint="translate it first: iconv -f ENCODING -t UTF-8",
         ) from None
     except OSError as error:
-        raise InputError("the file cannot be read", found=str(error.strerror), where=str(path)) from error
+        hint = "give a file with labelled rows (.jsonl, .csv, .tsv)"
+        raise InputError("the file cannot be read", found=str(error.strerror), where=str(path), hint=hint) from error
 
 
 def _json_rows(content: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -108,7 +110,8 @@ def _table_rows(content: str, separator: str, path: Path) -> Iterator[tuple[str,
             yield f"{path.name}, line {reader.line_num:,}", row
     except csv.Error as error:
         where = f"{path.name}, line {reader.line_num:,}"
-        raise RecordError("the row cannot be read", found=str(error), where=where) from None
+        hint = 'a text with line ends or separators stands in quotes: "so, so good",praise'
+        raise RecordError("the row cannot be read", found=str(error), where=where, hint=hint) from None
 
 
 def _field(row: Mapping[str, object], name: str, flag: str, where: str) -> str:
@@ -125,7 +128,7 @@ def _field(row: Mapping[str, object], name: str, flag: str, where: str) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
-        raise RecordError(f"the {name} of a row is no text", found=shown(value), where=where)
+        raise RecordError(f"the {name} of a row is no text", found=shown(value), where=where, hint=MEND)
     return value
 
 

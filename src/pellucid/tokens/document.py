@@ -164,7 +164,7 @@ def _check_numbering(vocab: Mapping[str, int], added: list[Added]) -> None:
 
 def _added(entries: object) -> Iterator[Added]:
     for entry in as_list(entries, "added_tokens"):
-        fields = as_object(entry, "an added token")
+        fields = as_object(entry, "entry of added_tokens")
         content, token_id = fields.get("content"), fields.get("id")
         if not isinstance(content, str) or not content:
             raise TokenizerError("an added token has no text", found=shown(content), hint=HINT)

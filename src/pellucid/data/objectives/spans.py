@@ -87,9 +87,16 @@ class SpansObjective:
         """
         check_end(tokenizer)
         assert tokenizer.eos_id is not None, "just checked"
+        sentinel_ids = tokenizer.roles.get("sentinel", ())
+        if not sentinel_ids:
+            raise TokenizerError(
+                "the tokenizer has no sentinels, which stand for hidden spans",
+                found=f"{tokenizer.kind}, {tokenizer.vocab_size:,} tokens, none with the role sentinel",
+                hint="add --set tokenizer.specials=sentinels",
+            )
         objective = cls(
             settings=settings,
-            sentinel_ids=tokenizer.roles.get("sentinel", ()),
+            sentinel_ids=sentinel_ids,
             start_id=decoder_start(tokenizer),
             end_id=tokenizer.eos_id,
             is_text_V=text_ids(tokenizer),

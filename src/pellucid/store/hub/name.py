@@ -66,7 +66,7 @@ def parse_name(path: Path | str) -> HubName:
     owner, _, rest = asked.partition("/")
     name, _, file = rest.partition("/")
     if not text.startswith(PREFIX):
-        hint = f"{PREFIX}{text}" if _is_word(owner) and _is_word(name) and not file else FORMS
+        hint = _as_name(text) or FORMS
         raise SettingsError("the name of a model on a server begins with hf:", found=shown(text), hint=hint)
     if not rest and _is_word(owner):
         raise SettingsError("the name lacks the owner of the repository", found=shown(text), hint=FORMS)
@@ -76,6 +76,18 @@ def parse_name(path: Path | str) -> HubName:
     if file and not is_single(file):
         raise SettingsError("only a .gguf file of a repository can be asked for alone", found=shown(text), hint=FORMS)
     return HubName(f"{owner}/{name}", file, revision)
+
+
+def _as_name(text: str) -> str | None:
+    """The name of a repository that is written in another way: without its prefix, or as the address of its page.
+
+    >>> _as_name("HF:a/b"), _as_name("https://huggingface.co/a/b/tree/main"), _as_name("a/b"), _as_name("a")
+    ('hf:a/b', 'hf:a/b', 'hf:a/b', None)
+    """
+    bare = re.sub(r"^(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/|^hf:", "", text, flags=re.IGNORECASE)
+    words = bare.rstrip("/").split("/")
+    whole = len(words) == 2 or (bare != text and words[2:3] in (["tree"], ["blob"], ["resolve"]))
+    return f"{PREFIX}{words[0]}/{words[1]}" if whole and all(map(_is_word, words[:2])) else None
 
 
 def is_single(file: str) -> bool:

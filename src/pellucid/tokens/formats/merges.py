@@ -135,7 +135,7 @@ def _added(config: Mapping[str, Json]) -> dict[str, tuple[int, bool]]:
     entries: Any = config.get("added_tokens_decoder") or {}
     added = {}
     for key, entry in as_object(entries, "added_tokens_decoder").items():
-        fields = as_object(entry, "an added token")
+        fields = as_object(entry, "entry of added_tokens")
         content = fields.get("content")
         if not isinstance(content, str) or not content or not key.isdecimal() or len(key) > 9:
             raise TokenizerError("an added token has no text or no id", found=shown({key: entry}))
