@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,6 @@ from torch.nn import functional as F
 
 from pellucid.errors import RequestError
 from pellucid.model.core import (
-    BATCHED_CONTEXT_LIMIT,
     BatchedCore,
     ExplicitCore,
     LoweredMask,
@@ -26,7 +26,9 @@ from pellucid.model.position import Rotation, SegmentTable, SinusoidalPosition
 from pellucid.model.rows import Rows
 from pellucid.model.tap import no_tap
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
 from pellucid.planning.parts.attention import AttentionConfig
+from pellucid.planning.parts.position import Relative
 
 PLAIN = Scoring(scale=6**-0.5)  # of heads as wide as here
 
@@ -112,12 +114,17 @@ def test_dropped_weights_keep_their_mean(core):
 
 
 def test_short_contexts_on_a_cpu_take_the_batched_core():
-    short, long = (ModelConfig(context_length=BATCHED_CONTEXT_LIMIT + more) for more in (0, 1))
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert choose_core(short, cpu) == BatchedCore() and choose_core(long, cpu) == SdpaCore()
-    assert choose_core(short, cuda) == choose_core(short, torch.device("mps")) == SdpaCore()
+    cpu, cuda, mps = map(torch.device, ("cpu", "cuda", "mps"))
+    choose = partial(choose_core, dtype=torch.float32, learns=True)
+    short, long = (ModelConfig(context_length=BATCHED_CONTEXT_LIMIT["float32"] + more) for more in (0, 1))
+    assert choose(short, cpu) == BatchedCore() and choose(long, cpu) == SdpaCore()
+    assert choose(long, cpu, dtype=torch.bfloat16) == BatchedCore()
+    assert choose(short, cuda) == choose(short, mps) == SdpaCore()
     bent = dataclasses.replace(long, attention=AttentionConfig(softcap=50.0))
-    assert choose_core(bent, cpu) == choose_core(bent, cuda) == BatchedCore()  # the fused kernel cannot bend scores
+    assert choose(bent, cpu) == choose(bent, cuda) == BatchedCore()  # the fused kernel cannot bend scores
+    dropping = dataclasses.replace(long, dropout=0.1)  # nor drop weights on a CPU
+    assert choose(dropping, cpu) == BatchedCore() and choose(dropping, cpu, learns=False) == SdpaCore()
+    assert choose(dataclasses.replace(long, position=Relative()), cpu) == BatchedCore()
 
 
 @pytest.mark.parametrize("mask", [Causal(), Everything()])

@@ -158,7 +158,8 @@ def use_of_core(device: torch.device) -> Use:
     """The attention core that a run would use."""
     if device.type != "cpu":
         return Use(name="attention", what="torch's fused kernel", why="it never stores the attention weights")
-    what = f"batched products up to a context of {BATCHED_CONTEXT_LIMIT}"
+    wide, narrow = BATCHED_CONTEXT_LIMIT["float32"], BATCHED_CONTEXT_LIMIT["bfloat16"]
+    what = f"batched products up to a context of {wide} (fp32) or {narrow} (bf16)"
     why = "the fastest on a processor while their weights are small; longer contexts take torch's fused kernel"
     return Use(name="attention", what=what, why=why)
 

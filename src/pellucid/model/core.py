@@ -8,7 +8,7 @@ Some models multiply by another number than 1/√K, or bend the scores: c · tan
 into what it needs (`lower`), and every block uses the result. Three cores compute the same:
 
     ExplicitCore  one line per symbol; it shows its scores and weights to the tap
-    BatchedCore   two batched products: the fastest for contexts of a few hundred tokens on a CPU
+    BatchedCore   two batched products: the fastest for short contexts on a CPU
     SdpaCore      torch's fused kernel: never stores the T x S weights, so long contexts fit
 
 A core has no state: all blocks of all models share it. Query heads may outnumber key/value heads (grouped heads):
@@ -32,7 +32,7 @@ from pellucid.model.mask import Causal, Everything, Mask, simplify
 from pellucid.model.rows import Rows
 from pellucid.model.tap import Tap, no_tap
 from pellucid.planning.config import ModelConfig
-from pellucid.planning.memory import BATCHED_CONTEXT_LIMIT
+from pellucid.planning.memory import core_on_cpu
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -272,13 +272,16 @@ class SdpaCore:
         return mask.silence(y_BHTK)
 
 
-def choose_core(config: ModelConfig, device: torch.device) -> Core:
-    """The fastest core for a device: batched products for short contexts on a CPU, else torch's fused kernel.
+def choose_core(config: ModelConfig, device: torch.device, dtype: torch.dtype, *, learns: bool) -> Core:
+    """The fastest core for a device: on a CPU as `core_on_cpu` says, else torch's fused kernel.
 
     The fused kernel cannot bend scores: models with a soft cap have the batched one everywhere.
     """
-    short = config.context_length <= BATCHED_CONTEXT_LIMIT
-    return BatchedCore() if config.attention.softcap or (short and device.type in ("cpu", "meta")) else SdpaCore()
+    if device.type not in ("cpu", "meta"):
+        return SdpaCore() if config.attention.softcap is None else BatchedCore()
+    wide = dtype in (torch.float32, torch.float64)
+    chosen = core_on_cpu(config, "float32" if wide else "bfloat16", learns=learns)
+    return BatchedCore() if chosen == "batched" else SdpaCore()
 
 
 def _drop(weights: Tensor, share: float) -> Tensor:

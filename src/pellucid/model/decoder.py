@@ -180,7 +180,8 @@ class Decoder(nn.Module):
 
     def _open(self, ids_BT: Tensor, context: Context, own: Mask, relative: AnyRelative) -> Pass:
         """What all blocks of a pass share; `own`, `relative`: the mask and what is added to scores on this side."""
-        cache, core = context.cache, context.core or choose_core(self.config, ids_BT.device)
+        chosen = choose_core(self.config, ids_BT.device, self.dtype, learns=context.training)
+        cache, core = context.cache, context.core or chosen
         rows = Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
         self._check_length(rows)
         positions = self._positions(rows, context.positions_BT)

@@ -93,7 +93,7 @@ class TwoStreams(Decoder):
             rows=rows,
             positions=slice(num_held, rows.num_all),
             turns={},
-            core=context.core or choose_core(self.config, ids_BT.device),
+            core=context.core or choose_core(self.config, ids_BT.device, self.dtype, learns=context.training),
             masks={},
             segments_BT=None,
             memory=None,

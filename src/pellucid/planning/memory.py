@@ -18,7 +18,7 @@ Source: Korthikanti et al. 2022 §4.1 (activations); Shazeer 2019 (the cache).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,7 +34,7 @@ WeightType = Literal["float32", "bfloat16", "int8"]
 Optimizer = Literal["adamw", "muon"]
 
 # Above this, the weights that the batched core stores (T x S per head and row) cost more time than they save.
-BATCHED_CONTEXT_LIMIT = 512
+BATCHED_CONTEXT_LIMIT: Mapping[ComputeType, int] = {"float32": 128, "bfloat16": 512}
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 Line = tuple[str, str]  # name, formula
@@ -64,6 +64,18 @@ STATE_OF_A_PLACE = "n_layers x d_model x cache_bytes"  # what a memory of earlie
 KV_CACHE = "rows x context_length x 2 x n_layers x d_kv x cache_bytes"
 
 
+def core_on_cpu(config: ModelConfig, compute_type: ComputeType, *, learns: bool) -> AttentionCore:
+    """The faster attention core on a processor: batched products for short contexts, and for what torch's fused kernel lacks.
+
+    The fused kernel cannot bend scores. Where weights are dropped, or what is added to scores is learned, torch computes
+    the same products without fusing them.
+    """
+    drops = learns and config.dropout > 0
+    adds_learned = config.position.kind in ("relative", "relative_sines")
+    plain = config.attention.softcap is not None or drops or adds_learned
+    return "batched" if plain or config.context_length <= BATCHED_CONTEXT_LIMIT[compute_type] else "fused"
+
+
 def estimate_training_memory(
     config: ModelConfig,
     *,
@@ -83,7 +95,7 @@ def estimate_training_memory(
     (497759232, 995518464, 603979776)
     """
     symbols = _symbols(config, rows, context_length) | {"compute_bytes": BYTES[compute_type]}
-    core = attention or ("batched" if config.context_length <= BATCHED_CONTEXT_LIMIT else "fused")
+    core = attention or core_on_cpu(config, compute_type, learns=True)
     lines = [
         *_state_lines(optimizer, compute_type),
         ("ids_and_targets", "rows x context_length x 2 x 8"),
