@@ -315,7 +315,8 @@ def table(rows: dict[str, Row], done: Iterable[dict[str, Any]]) -> Iterator[str]
     for name, some in found.items():
         values, controls = ([one[key] for one in some] for key in ("value", "control"))
         spread = "" if len(some) == 1 else f" ({min(values):.1%} to {max(values):.1%})"
-        verdict = "" if min(values) > max(controls) else "**does not beat its control**"
+        won = sum(value > control for value, control in zip(values, controls, strict=True))
+        verdict = "" if won == len(some) else f"**beats its control with {won} of {len(some)} seeds**"
         row, seconds = rows[name], statistics.fmean(one["seconds"] for one in some)
         threads = " and ".join(str(count) for count in sorted({one["threads"] for one in some}))
         yield (
@@ -333,7 +334,11 @@ def draw(rows: dict[str, Row], done: Iterable[dict[str, Any]], folder: Path, pic
             if isinstance(what, Trained) and not what.settings:
                 run = folder / one["run"].replace(row.recipe.folder, what.folder, 1) / "run"
                 measured = metrics(run, "eval")
-                [picture] = [name for name, objectives in PICTURES.items() if measured[0]["objective"] in objectives]
+                [picture] = [
+                    name
+                    for name, objectives in PICTURES.items()
+                    if measured[0].get("objective", "causal") in objectives
+                ]
                 series[picture].setdefault(what.name, [(found["step"], found["loss"]) for found in measured])
     for name, drawn in series.items():
         if drawn:
