@@ -11,12 +11,13 @@ from encoders import HEAD, NO_HEAD, bert, save_encoder, say_how, wordpiece
 from gguf_files import config_of, rewritten, written
 
 from pellucid.engine.embed import embed_texts, settle_embedding
-from pellucid.errors import CorruptFileError, ModelError, WeightsError
+from pellucid.errors import CorruptFileError, ModelError, SettingsError, WeightsError
 from pellucid.events import MemoryRecorder
+from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.pooler import PoolerConfig
 from pellucid.planning.parts.position import Learned
 from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
-from pellucid.store.convert import convert
+from pellucid.store.convert import convert, without_heads
 from pellucid.store.gguf import load_gguf
 from pellucid.store.gguf_header import read_header
 from pellucid.tokens.framing import frame_of_file
@@ -81,8 +82,26 @@ def test_the_idle_layer_is_left_out_with_a_word(minilm: Path, tmp_path: Path) ->
 
 def test_scores_of_tokens_have_no_place_there(tmp_path: Path) -> None:
     save_encoder(tmp_path / "model", bert(TOKENIZER, head=HEAD), TOKENIZER)
-    with pytest.raises(ModelError, match="no GGUF architecture computes"):
-        convert(load_checkpoint(tmp_path / "model"), tmp_path / "m.gguf", to="gguf", number_format="f32")
+    whole, recorder = load_checkpoint(tmp_path / "model"), MemoryRecorder()
+    with pytest.raises(ModelError, match="no GGUF architecture computes") as caught:
+        convert(whole, tmp_path / "m.gguf", to="gguf", number_format="f32")
+    assert caught.value.hint.endswith("or write its vectors alone (--without-heads)")
+    convert(without_heads(whole, recorder), tmp_path / "m.gguf", to="gguf", number_format="f32")
+    torch.testing.assert_close(vectors(load_gguf(tmp_path / "m.gguf")), vectors(whole), rtol=0, atol=0)
+    (event,) = recorder.events
+    assert event.data["lost"] == [
+        "head.bias",
+        *(f"transform.{part}" for part in ("dense.bias", "dense.weight", "norm.bias", "norm.weight")),
+    ]
+
+
+def test_a_model_that_writes_needs_its_head(tmp_path: Path) -> None:
+    config = ModelConfig(
+        vocab_size=TOKENIZER.vocab_size, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=8, d_model=8, d_ff=8
+    )
+    directory = save_encoder(tmp_path / "model", config, TOKENIZER)
+    with pytest.raises(SettingsError, match="only an encoder is of use without its heads"):
+        without_heads(load_checkpoint(directory))
 
 
 def test_robertas_positions_begin_at_the_first_row(tmp_path: Path) -> None:

@@ -53,10 +53,19 @@ class ConvertedModel:
     metavar="TEXT",
     help=f"also measure bits per byte of this held-out text, before and after, in windows of {WINDOW:,} tokens",
 )
+@click.option(
+    "--without-heads", is_flag=True, help="leave out what an encoder's vectors do not need: its scores and labels"
+)
 @pattern_option
 @common_options
 def command(
-    common: Common, source: str, destination: Path, to: str | None, quantize: str | None, measure: str | None
+    common: Common,
+    source: str,
+    destination: Path,
+    to: str | None,
+    quantize: str | None,
+    measure: str | None,
+    without_heads: bool,
 ) -> None:
     """Write the model in SRC (a run, a checkpoint, a Hugging Face directory, a .gguf file, a .bin of llama2.c) to DST in another format.
 
@@ -67,11 +76,13 @@ def command(
     from pellucid.data.source import open_source
     from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
-    from pellucid.store.convert import convert, stored_format, target_of
+    from pellucid.store import convert as conversion
     from pellucid.store.open import open_checkpoint
 
     use_threads(common.threads, inspect_machine())
     checkpoint = open_checkpoint(source, pattern=common.pattern, recorder=Terminal())
+    if without_heads:
+        checkpoint = conversion.without_heads(checkpoint, Terminal())
     if measure is not None and (not checkpoint.config.causal or checkpoint.config.encoder is not None):
         raise RequestError(
             "this model does not predict the next token: it has no bits per byte",
@@ -82,9 +93,9 @@ def command(
     text = (
         None if measure is None else open_source(measure, newlines=checkpoint.newlines, flags=(), recorder=Terminal())
     )
-    chosen, target = quantize or stored_format(checkpoint), to or target_of(destination)
+    chosen, target = quantize or conversion.stored_format(checkpoint), to or conversion.target_of(destination)
     with Watch(quiet=common.as_json) as watch:
-        convert(checkpoint, destination, to=target, number_format=chosen, recorder=watch)  # type: ignore[arg-type]
+        conversion.convert(checkpoint, destination, to=target, number_format=chosen, recorder=watch)  # type: ignore[arg-type]
     converted = open_checkpoint(destination)
     rows = [_row(checkpoint, "as it was", common, text), _row(converted, chosen, common, text)]
     if common.as_json:

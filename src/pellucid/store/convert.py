@@ -10,6 +10,7 @@ What a format costs in quality is *not* guessed here: `pellucid convert --measur
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,6 +18,8 @@ import torch
 
 from pellucid.errors import SettingsError, StoreError, TokenizerError
 from pellucid.events import NULL, Event, Recorder
+from pellucid.planning.params import parameter_shapes
+from pellucid.planning.parts.embedding import HeadConfig
 from pellucid.setting_values import nearest
 from pellucid.store.checkpoint import Checkpoint, save_checkpoint
 from pellucid.store.gguf import Quantization, save_gguf
@@ -76,6 +79,26 @@ def convert(
         destination, config=checkpoint.config, weights=weights, tokenizer=checkpoint.tokenizer, info=info,
         beside=told.files(checkpoint.config.d_model) if told else {}, recorder=recorder,
     )  # fmt: skip
+
+
+def without_heads(checkpoint: Checkpoint, recorder: Recorder = NULL) -> Checkpoint:
+    """An encoder as far as its last norm, which is all that vectors of texts need; what is left out is reported.
+
+    Raises SettingsError for a model that is no encoder: it would be left with nothing to say.
+    """
+    config = checkpoint.config
+    if config.causal or config.streams is not None:
+        raise SettingsError(
+            "only an encoder is of use without its heads",
+            found=str(checkpoint.directory),
+            hint="leave --without-heads out",
+        )
+    bare = replace(config, head=HeadConfig(tokens=False), tied_head=True, pooler=None)
+    kept = parameter_shapes(bare)
+    lost = sorted(checkpoint.weights.keys() - kept.keys())
+    message = f"left out: {', '.join(lost) or 'nothing, there are no heads'}"
+    recorder.record(Event(name="store.heads_left_out", message=message, data={"lost": lost}))
+    return replace(checkpoint, config=bare, weights={name: checkpoint.weights[name] for name in kept})
 
 
 def _sentences(checkpoint: Checkpoint) -> SentenceFiles | None:
