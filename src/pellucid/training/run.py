@@ -141,9 +141,9 @@ def _describe_rows(loader: DocumentLoader) -> Event:
         "padding_share": loader.padding_share,
         "cut": loader.num_cut,
     }
-    held = "pair" if isinstance(loader, PairLoader) else "document"
+    held = "one pair" if isinstance(loader, PairLoader) else "one document"
     message = (
-        f"one {held} to a row: {counted(loader.num_rows_per_epoch, 'row')} of {counted(loader.row_length, 'position')}"
+        f"{held} to a row: {counted(loader.num_rows_per_epoch, 'row')} of {counted(loader.row_length, 'position')}"
         f"{'' if loader.pool is None else ' or fewer, sorted by length'}, {loader.padding_share:.0%} of them padding"
     )
     if loader.num_cut:
