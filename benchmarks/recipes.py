@@ -18,9 +18,8 @@ or is another recipe that learned from the same data, and is asked in the same w
 same data share its run. Two commands with different rows (`--only`, `--threads 1`) may fill one folder side by side: the
 models are small, and two cores are done in three quarters of the time. `--table` prints what is done and measures nothing.
 
-A row whose control is better is printed as such. Seconds are those of its updates, on the threads that are said; other
-work beside them makes them more. The recipes are made for five minutes of training on two cores. Of which that is true,
-`--pace` says: it trains each for a few updates, on a machine that has nothing else to do, and measures one.
+A row whose control is better is printed as such. The recipes are made for five minutes of training on two cores. Of which
+that is true, `--pace` says: it trains each for a few updates, on a machine that has nothing else to do, and measures one.
 """
 
 from __future__ import annotations
@@ -307,8 +306,8 @@ def measure(name: str, row: Row, seed: int, given: argparse.Namespace) -> dict[s
 
 def table(rows: dict[str, Row], done: Iterable[dict[str, Any]]) -> Iterator[str]:
     """The table in Markdown: the mean over seeds, the lowest and the highest, and whether the control is beaten."""
-    yield "| row | what counts | model | control | seeds | seconds, threads | |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "| row | what counts | model | control | seeds | |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     found: dict[str, list[dict[str, Any]]] = {}
     for one in done:
         found.setdefault(one["row"], []).append(one)
@@ -317,11 +316,10 @@ def table(rows: dict[str, Row], done: Iterable[dict[str, Any]]) -> Iterator[str]
         spread = "" if len(some) == 1 else f" ({min(values):.1%} to {max(values):.1%})"
         won = sum(value > control for value, control in zip(values, controls, strict=True))
         verdict = "" if won == len(some) else f"**beats its control with {won} of {len(some)} seeds**"
-        row, seconds = rows[name], statistics.fmean(one["seconds"] for one in some)
-        threads = " and ".join(str(count) for count in sorted({one["threads"] for one in some}))
+        row = rows[name]
         yield (
             f"| {name} | {row.says} | {statistics.fmean(values):.1%}{spread} | {statistics.fmean(controls):.1%} "
-            f"({row.control_name}) | {len(some)} | {seconds:.0f}, {threads} | {verdict} |"
+            f"({row.control_name}) | {len(some)} | {verdict} |"
         )
 
 
