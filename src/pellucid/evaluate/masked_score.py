@@ -59,11 +59,11 @@ def score_masked(model: Decoder, tokenizer: Tokenizer, ids: Sequence[int]) -> Sc
 
 def _hidden_in_turn(model: Decoder, ids: Sequence[int], places: Sequence[int], mask_id: int) -> list[float]:
     """The log-probability of the token at each place, in a row of its own in which only that place is hidden."""
+    row_B, place_B = torch.arange(len(places), device=model.device), torch.tensor(places, device=model.device)
     with inference():
         ids_BT = torch.tensor([list(ids)] * len(places), device=model.device)
-        row_B, place_B = torch.arange(len(places), device=model.device), torch.tensor(places, device=model.device)
         hidden_B = ids_BT[row_B, place_B]
         ids_BT[row_B, place_B] = mask_id
         x_BD = model.hidden(ids_BT, Context())[row_B, place_B]
-        logprobs_BV = model.score(x_BD[None])[0].double().log_softmax(-1)
-        return logprobs_BV[row_B, hidden_B].tolist()
+        logprobs_BV = model.score(x_BD[None])[0].cpu().double().log_softmax(-1)  # not every accelerator has float64
+        return logprobs_BV[row_B.cpu(), hidden_B.cpu()].tolist()
