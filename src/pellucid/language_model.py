@@ -271,14 +271,13 @@ class LanguageModel(WholeTexts):
 
         Raises RequestError for fewer than two ids, for a source where there is no encoder, and the other way round.
         """
-        from pellucid.engine.framing import frame_of
         from pellucid.engine.runners.torch_runner import with_source
         from pellucid.evaluate.masked_score import score_masked
         from pellucid.evaluate.score import as_target, score_ids
 
         runner = with_source(self.runner, None if source is None else self._read(source))
         if not self.config.causal and self.config.streams is None:
-            frame, texts = frame_of(self.checkpoint, self.tokenizer), prompt if isinstance(prompt, list) else [prompt]
+            frame, texts = self.checkpoint.frame(self.tokenizer), prompt if isinstance(prompt, list) else [prompt]
             rows = [frame.around(self.tokenizer.encode(one).ids) if isinstance(one, str) else one for one in texts]
             given = rows if isinstance(prompt, list) else rows[0]
             return self._each(given, lambda ids: score_masked(self.model, self.tokenizer, ids))

@@ -54,7 +54,6 @@ class WholeTexts:
         Raises RequestError for a model that cannot fill or a text without a mask, TokenizerError without a mask token.
         """
         from pellucid.engine.fill import TOP, fill
-        from pellucid.engine.framing import frame_of
         from pellucid.engine.infill import infill
 
         check_keywords(unknown, ("top", "one_by_one", "mask"), WHOLE_TEXTS)
@@ -71,7 +70,7 @@ class WholeTexts:
                     hint="leave out --top and --one-by-one (top and one_by_one in Python)",
                 )
             return infill(self.runner, self.tokenizer, text, mask=mask)
-        frame = frame_of(self.checkpoint, self.tokenizer)
+        frame = self.checkpoint.frame(self.tokenizer)
         return fill(
             self.model, self.tokenizer, frame, text, top=TOP if top is None else top, one_by_one=one_by_one, mask=mask
         )

@@ -12,7 +12,6 @@ from encoders import NO_HEAD, bert, save_encoder, say_how, trained_here, wordpie
 from pellucid.api import load
 from pellucid.engine import text_rows
 from pellucid.engine.embed import Embedding, cosines, settle_embedding, vectors_of
-from pellucid.engine.framing import frame_of
 from pellucid.errors import ContextError, CorruptFileError, ModelError, PellucidError, RequestError, SettingsError
 from pellucid.events import MemoryRecorder
 from pellucid.model.build import build
@@ -54,7 +53,7 @@ def test_vectors_are_those_of_the_formula(encoder, pooling, normalise) -> None:
 def test_batches_change_nothing_and_every_text_keeps_its_place(encoder, monkeypatch) -> None:
     lm = load(encoder, device="cpu")
     how = settle_embedding(lm.checkpoint, None, None)
-    frame = frame_of(lm.checkpoint, lm.tokenizer)
+    frame = lm.checkpoint.frame(lm.tokenizer)
     rows = [frame.around(lm.tokenizer.encode(text).ids) for text in TEXTS * 3]
     alone = text_rows.read_alone(rows, vectors_of(lm.model, how), lm.model.device)
     shapes: list[tuple[int, int]] = []
@@ -166,7 +165,7 @@ def test_an_encoder_trained_here_reads_a_text_as_it_did_then(tmp_path) -> None:
     around = {"masked": ("<bos>", "<eos>"), "next_sentence": ("[CLS]", "[SEP]")}
     for kind, names in around.items():
         made = save_encoder(tmp_path / kind, bert(tokenizer), tokenizer, objective={"kind": kind})
-        found = frame_of(load_checkpoint(made), tokenizer)
+        found = load_checkpoint(made).frame(tokenizer)
         assert found == Frame(*((tokenizer.specials[name],) for name in names))
 
 

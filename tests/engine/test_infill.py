@@ -9,7 +9,6 @@ import torch
 
 from pellucid.engine import infill as infilling
 from pellucid.engine.any_order import score_in_order
-from pellucid.engine.framing import frame_of_source
 from pellucid.engine.infill import infill, read_spans
 from pellucid.engine.masked_text import read_gaps
 from pellucid.engine.runners.torch_runner import TorchRunner
@@ -20,6 +19,7 @@ from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import EncoderConfig
 from pellucid.planning.presets import preset
+from pellucid.store.text_frame import frame_of_source
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.tokens.train import train_bpe, train_characters
 
@@ -105,9 +105,8 @@ def test_a_model_of_two_streams_fills_without_a_mask_token(words: Tokenizer, tmp
     together = lm.fill("the [MASK] sat on [MASK] mat")
     assert filled.blanks[first].candidates == together.blanks[first].candidates
     from pellucid.engine.fill import cut_at_masks
-    from pellucid.engine.framing import frame_of
 
-    blanks = cut_at_masks("the [MASK] sat on [MASK] mat", words, frame_of(lm.checkpoint, words), stand_in=0)
+    blanks = cut_at_masks("the [MASK] sat on [MASK] mat", words, lm.checkpoint.frame(words), stand_in=0)
     ids = list(blanks.ids)
     for place, blank in zip(blanks.places, filled.blanks, strict=True):
         ids[place] = blank.candidates[0].id

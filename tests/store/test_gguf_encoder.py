@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 from encoders import HEAD, NO_HEAD, bert, save_encoder, say_how, wordpiece
 from gguf_files import config_of, rewritten, written
 
 from pellucid.engine.embed import embed_texts, settle_embedding
-from pellucid.errors import CorruptFileError, ModelError, SettingsError, WeightsError
+from pellucid.errors import CorruptFileError, ModelError, SettingsError, TokenizerError, WeightsError
 from pellucid.events import MemoryRecorder
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.pooler import PoolerConfig
@@ -20,9 +21,11 @@ from pellucid.store.checkpoint import Checkpoint, load_checkpoint, load_model
 from pellucid.store.convert import convert, without_heads
 from pellucid.store.gguf import load_gguf
 from pellucid.store.gguf_header import read_header
-from pellucid.tokens.framing import frame_of_file
+from pellucid.tokens.framing import Frame, frame_of_file, with_frame
+from pellucid.tokens.train import train_bpe, train_wordpiece
 
 TOKENIZER = wordpiece()
+TEXTS = ["the cat sat", "a dog ran in the box.", "猫坐着。"]
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +45,9 @@ def file(minilm: Path) -> Path:
 
 
 def vectors(checkpoint: Checkpoint) -> torch.Tensor:
-    model, texts = load_model(checkpoint).eval(), ["the cat sat", "a dog ran in the box.", "猫坐着。"]
-    how = settle_embedding(checkpoint, None, None)
-    return torch.from_numpy(embed_texts(model, TOKENIZER, checkpoint, texts, how).vectors)
+    model, how = load_model(checkpoint).eval(), settle_embedding(checkpoint, None, None)
+    assert checkpoint.tokenizer is not None
+    return torch.from_numpy(embed_texts(model, checkpoint.tokenizer, checkpoint, TEXTS, how).vectors)
 
 
 def test_the_file_gives_the_directorys_vectors(minilm: Path, file: Path) -> None:
@@ -93,6 +96,33 @@ def test_scores_of_tokens_have_no_place_there(tmp_path: Path) -> None:
         "head.bias",
         *(f"transform.{part}" for part in ("dense.bias", "dense.weight", "norm.bias", "norm.weight")),
     ]
+
+
+@pytest.mark.parametrize("kind", ["masked", "next_sentence"])
+@pytest.mark.parametrize("train", [train_wordpiece, train_bpe])
+def test_an_encoder_that_was_trained_here_has_its_own_marks_around_a_text_everywhere(
+    tmp_path: Path, train, kind
+) -> None:
+    tokenizer = train([" ".join(TEXTS) * 20], 300, specials="none")
+    around = {"masked": ("<bos>", "<eos>"), "next_sentence": ("[CLS]", "[SEP]")}[kind]
+    if around[0] not in tokenizer.specials:
+        tokenizer = tokenizer.with_tokens(["[CLS]", "[SEP]"], roles={"[CLS]": "cls", "[SEP]": "sep"})
+    save_encoder(tmp_path / "run", bert(tokenizer, head=NO_HEAD), tokenizer, objective={"kind": kind})
+    run = load_checkpoint(tmp_path / "run")
+    convert(run, tmp_path / "m.gguf", to="gguf", number_format="f32")
+    torch.testing.assert_close(vectors(load_gguf(tmp_path / "m.gguf")), vectors(run), rtol=0, atol=0)
+    convert(load_gguf(tmp_path / "m.gguf"), tmp_path / "back", to="hf", number_format="f32")
+    torch.testing.assert_close(vectors(load_checkpoint(tmp_path / "back")), vectors(run), rtol=0, atol=0)
+    for place in ("run", "back"):  # and for whoever else reads the directory
+        read = tokenizers.Tokenizer.from_file(str(tmp_path / place / "tokenizer.json")).encode(TEXTS[0]).ids
+        assert [read[0], read[-1]] == [tokenizer.specials[name] for name in around]
+
+
+def test_two_marks_before_a_text_have_no_place_there(tmp_path: Path) -> None:
+    two = with_frame(TOKENIZER, Frame((2, 3), (3,)))
+    directory = save_encoder(tmp_path / "model", bert(TOKENIZER, head=NO_HEAD), two)
+    with pytest.raises(TokenizerError, match="one token before a text and one behind it"):
+        convert(load_checkpoint(directory), tmp_path / "m.gguf", to="gguf", number_format="f32")
 
 
 def test_a_model_that_writes_needs_its_head(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pellucid.engine.framing import frame_of
 from pellucid.engine.text_rows import Watch, frame_texts, read_in_batches, unwatched
 from pellucid.errors import RequestError
 from pellucid.model.context import Context
@@ -46,7 +45,7 @@ def classify_texts(
     """
     names = labels_of(model.config)
     limit = model.config.context_length
-    frame = frame_of(checkpoint, tokenizer)
+    frame = checkpoint.frame(tokenizer)
     rows, _ = frame_texts(tokenizer, frame, texts, max_tokens=limit, said_by="context_length", cut=cut)
 
     def read(ids_BT: Tensor, lengths: list[int] | None) -> Tensor:

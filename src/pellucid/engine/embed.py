@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from pellucid.engine.framing import check_one_text, frame_of
 from pellucid.engine.text_rows import Read, Watch, frame_texts, read_in_batches, unwatched
-from pellucid.errors import SettingsError
+from pellucid.errors import RequestError, SettingsError
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.pooler import pool
 from pellucid.model.rows import Rows
+from pellucid.planning.config import ModelConfig
 from pellucid.planning.parts.pooler import Pooling
 from pellucid.store.checkpoint import Checkpoint
 from pellucid.store.sentence_files import MODULES, READING, read_sentence_files
@@ -59,6 +59,18 @@ class Embeddings:
     how: Embedding
     num_tokens: tuple[int, ...]  # that were read of each text, with those around it
     num_cut: int  # texts that were longer than the model reads, and were cut
+
+
+def check_one_text(config: ModelConfig) -> None:
+    """Raise RequestError for a model of which no vector stands for a text alone."""
+    if config.streams is not None:
+        raise RequestError("vectors of a model of two streams are not made here", hint="give an encoder (BERT)")
+    if config.encoder is not None:
+        raise RequestError(
+            "this model reads two texts, a source and an answer",
+            found="an encoder beside a decoder",
+            hint="give an encoder (BERT) or a decoder (GPT); pellucid generate answers with this one",
+        )
 
 
 def settle_embedding(checkpoint: Checkpoint, pooling: Pooling | None, normalise: bool | None) -> Embedding:
@@ -104,7 +116,7 @@ def embed_texts(
     Raises RequestError where there is no text, ContextError for one that is too long.
     """
     given = [how.prompt + (text.lower() if how.lowercase else text) for text in texts]
-    frame = frame_of(checkpoint, tokenizer)
+    frame = checkpoint.frame(tokenizer)
     limit = "context_length" if how.max_tokens == model.config.context_length else READING
     rows, num_cut = frame_texts(tokenizer, frame, given, max_tokens=how.max_tokens, said_by=limit, cut=cut)
     vectors = read_in_batches(rows, vectors_of(model, how), model.device, watch)

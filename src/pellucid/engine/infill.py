@@ -17,7 +17,6 @@ import math
 from collections.abc import Sequence
 
 from pellucid.engine.fill import Blank, Filled, FilledSpan, joined
-from pellucid.engine.framing import frame_of_source
 from pellucid.engine.generate import complete, sides
 from pellucid.engine.masked_text import WRITTEN, read_gaps
 from pellucid.engine.request import Request
@@ -25,6 +24,7 @@ from pellucid.engine.runners.runner import Runner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.step import Completion
 from pellucid.errors import RequestError
+from pellucid.store.text_frame import frame_of_source
 from pellucid.tokens.tokenizer import Tokenizer
 
 

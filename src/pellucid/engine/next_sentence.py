@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pellucid.counts import counted
-from pellucid.engine.framing import frame_of
 from pellucid.engine.text_rows import Watch, read_in_batches, unwatched
 from pellucid.errors import ContextError, RequestError, TokenizerError
 from pellucid.model.context import Context
@@ -50,7 +49,7 @@ def chances_to_follow(
             found="no pair head, or no segments",
             hint="train one with --set objective=next_sentence, or give a BertForPreTraining",
         )
-    rows = _rows(tokenizer, frame_of(checkpoint, tokenizer), pairs, model.config.context_length)
+    rows = _rows(tokenizer, checkpoint.frame(tokenizer), pairs, model.config.context_length)
 
     def read(ids_BT: Tensor, lengths: list[int] | None) -> Tensor:
         context = Context(lengths=lengths, segments_BT=_segments(ids_BT, rows[0][-1]))

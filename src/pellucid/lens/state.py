@@ -16,7 +16,6 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.engine.framing import frame_of
 from pellucid.engine.masked_text import mask_name
 from pellucid.engine.runners.runner import Runner
 from pellucid.errors import NotShownError, RequestError
@@ -201,5 +200,5 @@ class LensState(ABC):
 
 def _reader_of(opened: Opened, tokenizer: Tokenizer) -> PromptReader:
     """How the opened model is given prompts: as the engine gives it texts."""
-    frame = frame_of(opened.checkpoint, tokenizer)
+    frame = opened.checkpoint.frame(tokenizer)
     return PromptReader(tokenizer=tokenizer, config=opened.model.config, frame=frame)

@@ -47,7 +47,9 @@ from pellucid.store.directory import (
 from pellucid.store.names.family import Family, to_foreign, to_ours
 from pellucid.store.names.registry import family_for, read_config
 from pellucid.store.tensors import MappedTensors, read_tensors, serialize
+from pellucid.store.text_frame import as_read, frame_of
 from pellucid.store.verify import check_files
+from pellucid.tokens.framing import Frame
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import Json, Table, read_object, shown
 
@@ -74,6 +76,10 @@ class Checkpoint:
     def step(self) -> int | None:
         """The step of its run; None for a model that says nothing of one."""
         return Table(self.info, str(self.directory / INFO)).whole("step", None)
+
+    def frame(self, tokenizer: Tokenizer) -> Frame:
+        """The tokens around a text that this model reads whole. Raises TokenizerError for a file that says them unclearly."""
+        return frame_of(self.config, self.info, tokenizer, str(self.directory / INFO))
 
     @property
     def newlines(self) -> Literal["lf", "keep"]:
@@ -118,7 +124,8 @@ def save_checkpoint(
         new.write_text(CONFIG, to_json(_config_json(family, config, weights["embed.weight"].dtype, tokenizer)) + "\n")
         _write_tensors(new, WEIGHTS, to_foreign(family, config, weights))
         new.write_text(GENERATION, to_json(_generation_json(tokenizer)) + "\n")
-        for name, text in tokenizer.files().items() if tokenizer else ():
+        told = None if tokenizer is None else as_read(config, info, tokenizer, str(directory))
+        for name, text in told.files().items() if told else ():
             new.write_text(name, text)
         for name, text in beside.items():
             new.write_text(name, text)

@@ -24,6 +24,7 @@ from pellucid.setting_values import nearest
 from pellucid.store.checkpoint import Checkpoint, save_checkpoint
 from pellucid.store.gguf import Quantization, save_gguf
 from pellucid.store.sentence_files import SentenceFiles, read_sentence_files
+from pellucid.store.text_frame import as_read
 from pellucid.tokens.formats.find import GGUF
 from pellucid.untrusted import shown
 
@@ -65,8 +66,9 @@ def convert(
                 "a GGUF file holds its tokenizer, and this model has none", where=str(checkpoint.directory)
             )
         _say_what_is_lost(told, recorder)
+        tokenizer = as_read(checkpoint.config, checkpoint.info, checkpoint.tokenizer, str(checkpoint.directory))
         save_gguf(
-            destination, config=checkpoint.config, weights=checkpoint.weights, tokenizer=checkpoint.tokenizer,
+            destination, config=checkpoint.config, weights=checkpoint.weights, tokenizer=tokenizer,
             number_format=number_format, name=destination.stem, pooling=told.pooling if told else None, recorder=recorder,
         )  # fmt: skip
         return

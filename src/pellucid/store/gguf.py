@@ -110,7 +110,7 @@ def save_gguf(
         "general.name": name,
         "general.file_type": FILE_TYPES[form.name],
         **config_to_values(architecture, config, pooling),
-        **tokenizer_to_values(tokenizer, config.vocab_size, recorder=recorder),
+        **tokenizer_to_values(tokenizer, config.vocab_size, reads_whole=not config.causal, recorder=recorder),
         "general.quantization_version": QUANTIZATION_VERSION,
     }
     tensors = {

@@ -6,11 +6,13 @@ it reads what is written there.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pellucid.errors import TokenizerError
+from pellucid.tokens import layout
 from pellucid.tokens.document import read_document
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import shown
@@ -35,6 +37,22 @@ class Frame:
     def around(self, ids: Sequence[int]) -> list[int]:
         """The ids of a text with those around them."""
         return [*self.before, *ids, *self.after]
+
+
+def with_frame(tokenizer: Tokenizer, frame: Frame) -> Tokenizer:
+    """The same tokenizer, whose file tells other programs what stands around a text.
+
+    >>> from pellucid.tokens.train import train_characters
+    >>> letters = train_characters(["ab"])
+    >>> frame_of_file(with_frame(letters, Frame((letters.bos_id,), (letters.eos_id,)))).after == (letters.eos_id,)
+    True
+    """
+    if not tokenizer.has_text or frame_of_file(tokenizer) == frame:
+        return tokenizer
+    before, after = ([tokenizer.token_text(token_id) for token_id in side] for side in (frame.before, frame.after))
+    document = layout.with_frame(read_document(tokenizer.json), before, after)
+    told = Tokenizer.from_json(json.dumps(document, ensure_ascii=False), tokenizer.config)
+    return told.with_roles(tokenizer.roles)
 
 
 def frame_of_file(tokenizer: Tokenizer) -> Frame:

@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from pellucid.counts import counted
 from pellucid.data.labelled import Labelled, count_labels
 from pellucid.engine.embed import Embedding, settle_embedding, vectors_of
-from pellucid.engine.framing import frame_of
 from pellucid.engine.text_rows import Read, Watch, frame_texts, read_in_batches, unwatched
 from pellucid.errors import InputError, RequestError, SettingsError, StoreError
 from pellucid.events import NULL, Recorder
@@ -104,7 +103,7 @@ def train_labels(
     train, held_out = split_rows(rows, settings)
     read, pooler = _what_to_read(model, checkpoint, settings)
     limit = model.config.context_length
-    texts, frame = [row.text for row in (*train, *held_out)], frame_of(checkpoint, tokenizer)
+    texts, frame = [row.text for row in (*train, *held_out)], checkpoint.frame(tokenizer)
     ids, num_cut = frame_texts(tokenizer, frame, texts, max_tokens=limit, said_by="context_length", cut=settings.cut)
     x_ND = torch.from_numpy(read_in_batches(ids, read, model.device, watch)).double()
     names = [*labels]

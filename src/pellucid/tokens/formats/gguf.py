@@ -65,6 +65,7 @@ from pellucid.tokens.formats.sentencepiece import (
     normalizer,
     score_merges,
 )
+from pellucid.tokens.framing import Frame, frame_of_file
 from pellucid.tokens.models import bpe
 from pellucid.tokens.patterns import PATTERNS
 from pellucid.tokens.roles import END_NAMES, ENDS, NAMES, Claim, Roles
@@ -131,9 +132,12 @@ def _frame(values: Mapping[str, Any], kind: str, specials: Mapping[str, int | No
     return [before] if before is not None else [], [after] if after is not None else []
 
 
-def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Recorder = NULL) -> dict[str, Any]:
+def tokenizer_to_values(
+    tokenizer: Tokenizer, num_rows: int, *, reads_whole: bool = False, recorder: Recorder = NULL
+) -> dict[str, Any]:
     """The values that describe a tokenizer to llama.cpp; rows of the embedding beyond its tokens become unused ones.
 
+    `reads_whole`: for an encoder, which reads a text with what its file puts before it and behind it, and not as a prompt.
     Raises TokenizerError for a tokenizer that llama.cpp would run differently.
     """
     document, vocabulary = read_document(tokenizer.json), tokenizer.vocabulary
@@ -148,14 +152,20 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
         tokens[i], kinds[i] = token, NORMAL
     for token, i in vocabulary.added.items():
         tokens[i], kinds[i] = token, CONTROL if token in vocabulary.specials else USER_DEFINED
+    ids = {f"{name}_token_id": tokenizer.roles.first(role) for name, role in KEYS.items() if role not in ENDS}
+    ids |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+    adds_bos, adds_eos = tokenizer.bos_id is not None, False
+    if reads_whole:
+        before, after = _single(frame_of_file(tokenizer))
+        first, last = ("cls", "seperator") if vocabulary.kind == "wordpiece" else ("bos", "eos")
+        ids |= {f"{name}_token_id": i for name, i in ((first, before), ("bos", before), (last, after)) if i is not None}
+        adds_bos, adds_eos = before is not None, after is not None
     if vocabulary.kind == "wordpiece":
-        values = wordpiece_values(tokenizer, document, tokens, recorder)
+        values = wordpiece_values(tokenizer, document, tokens, ids["seperator_token_id"], recorder)
     elif document["model"].get("byte_fallback"):
         values = _sentencepiece_values(tokenizer, document, tokens, kinds, recorder)
     else:
         values = _byte_level_values(tokenizer, document, recorder)
-    ids = {f"{name}_token_id": tokenizer.roles.first(role) for name, role in KEYS.items() if role not in ENDS}
-    ids |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
     instead = (
         ids["cls_token_id"] if vocabulary.kind == "wordpiece" else ids["eos_token_id"]
     )  # what a text begins with there
@@ -163,14 +173,25 @@ def tokenizer_to_values(tokenizer: Tokenizer, num_rows: int, *, recorder: Record
     values |= {
         "tokens": tokens,
         "token_type": kinds,
-        "add_bos_token": tokenizer.bos_id is not None,
-        "add_eos_token": False,
+        "add_bos_token": adds_bos,
+        "add_eos_token": adds_eos,
     }
     ids |= _further_ends(tokenizer, recorder)
     values |= {name: i for name, i in ids.items() if i is not None}
     template = parse_object(tokenizer.config).get("chat_template")
     more = {CHAT_TEMPLATE: template} if isinstance(template, str) else {}
     return {f"{PREFIX}{name}": value for name, value in values.items()} | more
+
+
+def _single(frame: Frame) -> tuple[int | None, int | None]:
+    """The token before a text and the one behind it; None where there is none."""
+    if max(len(frame.before), len(frame.after)) > 1:
+        raise TokenizerError(
+            "a GGUF file puts one token before a text and one behind it",
+            found=f"{list(frame.before)} before, {list(frame.after)} behind",
+            hint="keep it as a directory",
+        )
+    return next(iter(frame.before), None), next(iter(frame.after), None)
 
 
 def _further_ends(tokenizer: Tokenizer, recorder: Recorder) -> dict[str, int]:

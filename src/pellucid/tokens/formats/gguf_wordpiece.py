@@ -49,9 +49,12 @@ def read_wordpiece(values: Mapping[str, Any], vocab: Mapping[str, int], kinds: S
 
 
 def wordpiece_values(
-    tokenizer: Tokenizer, document: Mapping[str, Any], tokens: list[str], recorder: Recorder
+    tokenizer: Tokenizer, document: Mapping[str, Any], tokens: list[str], last: int | None, recorder: Recorder
 ) -> dict[str, Any]:
-    """The kind `bert`; changes `tokens` to what begins a word (▁) and what goes on with it (no mark)."""
+    """The kind `bert`; changes `tokens` to what begins a word (▁) and what goes on with it (no mark).
+
+    `last` is the token that llama.cpp puts behind a text.
+    """
     vocabulary, normalizer = tokenizer.vocabulary, document.get("normalizer") or {}
     if normalizer.get("type") != "BertNormalizer" or not normalizer.get("handle_chinese_chars"):
         raise TokenizerError(
@@ -65,7 +68,7 @@ def wordpiece_values(
                 f"a GGUF file marks the beginning of a word with {METASPACE}, which this token has inside",
                 found=shown(token), hint=forms_instead(vocabulary, "gguf"),
             )  # fmt: skip
-    if frame_of_file(tokenizer).after != (tokenizer.roles.first("sep"),):
+    if frame_of_file(tokenizer).after != (last,):
         message = "llama.cpp puts [SEP] behind every text of a WordPiece when it is asked for special tokens"
         recorder.record(Event(name="tokens.gguf_adds_sep", message=message, level="warning"))
     lowercase, accents = normalizer["lowercase"], normalizer["strip_accents"]

@@ -8,23 +8,25 @@ an encoder beside a decoder          <bos> and <eos>, where the tokenizer has th
 
 from __future__ import annotations
 
-from pellucid.errors import RequestError
+from collections.abc import Mapping
+
 from pellucid.planning.config import ModelConfig
-from pellucid.store.checkpoint import Checkpoint
-from pellucid.store.directory import INFO
-from pellucid.tokens.framing import Frame, frame_of_file
+from pellucid.tokens.framing import Frame, frame_of_file, with_frame
 from pellucid.tokens.tokenizer import Tokenizer
-from pellucid.untrusted import Table
+from pellucid.untrusted import Json, Table
 
 
-def frame_of(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Frame:
-    """The tokens around a text for this model. Raises TokenizerError for a file that does not say them clearly."""
+def frame_of(config: ModelConfig, info: Mapping[str, Json], tokenizer: Tokenizer, where: str) -> Frame:
+    """The tokens around a text for this model; `info` says what it has learned here, and `where` names its file.
+
+    Raises TokenizerError for a file that does not say them clearly.
+    """
     around = frame_of_source(tokenizer)
-    if checkpoint.config.encoder is not None:
+    if config.encoder is not None:
         return around
-    if checkpoint.config.causal:
+    if config.causal:
         return Frame(around.before)
-    learned = Table(checkpoint.info, str(checkpoint.directory / INFO)).table("objective", None)
+    learned = Table(info, where).table("objective", None)
     if learned is None:
         return frame_of_file(tokenizer)
     cls_id, sep_id = tokenizer.roles.first("cls"), tokenizer.roles.first("sep")
@@ -39,13 +41,8 @@ def frame_of_source(tokenizer: Tokenizer) -> Frame:
     return Frame(() if start is None else (start,), () if end is None else (end,))
 
 
-def check_one_text(config: ModelConfig) -> None:
-    """Raise RequestError for a model of which no vector stands for a text alone."""
-    if config.streams is not None:
-        raise RequestError("vectors of a model of two streams are not made here", hint="give an encoder (BERT)")
-    if config.encoder is not None:
-        raise RequestError(
-            "this model reads two texts, a source and an answer",
-            found="an encoder beside a decoder",
-            hint="give an encoder (BERT) or a decoder (GPT); pellucid generate answers with this one",
-        )
+def as_read(config: ModelConfig, info: Mapping[str, Json], tokenizer: Tokenizer, where: str) -> Tokenizer:
+    """The tokenizer whose file tells other programs what stands around a text that this model reads whole."""
+    if config.causal and config.encoder is None:
+        return tokenizer
+    return with_frame(tokenizer, frame_of(config, info, tokenizer, where))
