@@ -51,6 +51,13 @@ def test_texts_are_a_list_of_texts(encoder, texts, found) -> None:
             ask(texts)
 
 
+@pytest.mark.parametrize("blank", ["", "  ", "\n"])
+def test_a_blank_text_has_no_vector_and_no_label(encoder, blank) -> None:
+    for ask in (encoder.embed, encoder.classify):
+        with pytest.raises(RequestError, match=r"a text is blank\n  found: text 2"):
+            ask(["a", blank])
+
+
 def test_a_generator_of_texts_is_read_once(encoder) -> None:
     assert encoder.embed(text for text in ("the cat", "a dog")).vectors.shape == (2, 16)
 

@@ -275,8 +275,9 @@ class LanguageModel(WholeTexts):
         from pellucid.evaluate.masked_score import score_masked
         from pellucid.evaluate.score import as_target, score_ids
 
+        check_targets(prompt, source)
         runner = with_source(self.runner, None if source is None else self._read(source))
-        if not self.config.causal and self.config.streams is None:
+        if self.config.is_encoder:
             frame, texts = self.checkpoint.frame(self.tokenizer), prompt if isinstance(prompt, list) else [prompt]
             rows = [frame.around(self.tokenizer.encode(one).ids) if isinstance(one, str) else one for one in texts]
             given = rows if isinstance(prompt, list) else rows[0]
@@ -337,6 +338,18 @@ def check_source(config: ModelConfig, prompt: object) -> None:
             found=repr(prompt),
             hint="give a text for it to read, such as one of the sources that it was trained on",
         )
+
+
+def check_targets(prompt: object, source: object) -> None:
+    """Raise RequestError for a text to score that is empty, and for several sources: each call has one."""
+    for number, one in enumerate(prompt if isinstance(prompt, list) else [prompt], start=1):
+        if one == "":
+            raise RequestError(
+                "the text to score is empty", found=f"text {number}", hint="give a text with at least one letter"
+            )
+    if isinstance(source, list) and any(isinstance(one, str) for one in source):
+        hint = "score the targets of each source in a call of their own"
+        raise RequestError("one source is wanted here", found=f"a list of {len(source)}", hint=hint)
 
 
 def _read_sampling(given: SamplingKeywords) -> SamplingSettings:

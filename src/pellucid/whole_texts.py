@@ -153,4 +153,8 @@ def _texts(texts: Iterable[str]) -> list[str]:
     given = list(texts)
     for number, text in enumerate(given, start=1):
         check_kind(text, str, f"number {number} of the list is no text: leave it out, or write it as one")
+        if not text.strip():
+            raise RequestError(
+                "a text is blank", found=f"text {number}: {text!r}", hint="leave it out: there is nothing to read"
+            )
     return given

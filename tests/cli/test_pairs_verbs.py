@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from pellucid.training.measure import Rates
 from pellucid.training.recipes import pretrain as recipe
 
 ROWS = [
-    {"en": f"the cat ran {n} times", "zh": f"猫在花园里跑了又跑，狗在厨房里睡了又睡，鸟在树上唱了又唱，一共{n % 9}次"}
+    {
+        "en": f"{n} times the cat ran and sat down",
+        "zh": f"猫在花园里跑了又跑，狗在厨房里睡了又睡，鸟在树上唱了又唱，一共{n % 9}次",
+    }
     for n in range(200)
 ]
 SMALL = [
@@ -59,7 +63,8 @@ def trained(run, quick, file):
 def test_pairs_are_counted_as_pairs(trained) -> None:
     _, told = trained
     assert "about 10.00% of 200 pairs are held out, chosen by the hash of their source" in told["err"]
-    assert "· train: 182 pairs, " in told["err"] and "· valid: 18 pairs, " in told["err"]
+    train, valid = (int(re.search(rf"· {side}: (\d+) pairs, ", told["err"])[1]) for side in ("train", "valid"))
+    assert train + valid == 200 and 10 <= valid <= 30
     assert " documents" not in told["err"]
 
 
@@ -131,4 +136,6 @@ def test_held_out_stories_are_for_measuring(run, tmp_path) -> None:
     out = tmp_path / "held.jsonl"
     told = run("microworld", "translation", "--out", out, "--count", "2", "--split", "held_out")
     assert told.out.splitlines()[-1].split(" eval ")[1] == f"runs/translation {out} --source source --field target"
-    assert " train " in run("microworld", "stories", "--out", out, "--count", "2").out
+    refused = run("microworld", "stories", "--out", out, "--count", "2")
+    assert refused.code == 4 and "something is here already" in refused.err
+    assert " train " in run("microworld", "stories", "--out", out.with_name("more.jsonl"), "--count", "2").out

@@ -145,6 +145,12 @@ def test_a_target_is_scored_given_its_source(model: Decoder, signs: Tokenizer) -
         assert logprob == pytest.approx(float(expected), abs=1e-4)
         read.append(token_id)
     assert lm.score("cab", source="abc") != lm.score("cab", source="fgh")
+    with pytest.raises(RequestError, match="the text to score is empty\n  found: text 2"):
+        lm.score(["cab", ""], source="abc")
+    with pytest.raises(RequestError, match="one source is wanted here"):
+        lm.score(["cab", "a"], source=["abc", "b"])
+    with pytest.raises(ContextError, match="the target is longer than the model's context"):
+        lm.score("c" * model.config.context_length, source="abc")
     assert lm.complete("abc", temperature=0, max_new_tokens=3).ids == lm.complete(
         signs.encode_prompt("abc", whole=True), temperature=0, max_new_tokens=3
     ).ids  # fmt: skip

@@ -49,8 +49,10 @@ def test_it_is_no_likelihood_of_the_text(encoder) -> None:
 
 
 def test_what_cannot_be_scored_is_refused(encoder, tmp_path) -> None:
-    with pytest.raises(RequestError, match="there is nothing to predict"):
+    with pytest.raises(RequestError, match="the text to score is empty"):
         encoder.score("")
+    with pytest.raises(RequestError, match="there is nothing to predict"):
+        encoder.score(" ")
     with pytest.raises(RequestError, match="the prompt is empty"):
         encoder.score([])
     with pytest.raises(RequestError, match="a token that the model does not have"):

@@ -118,6 +118,26 @@ def test_an_encoder_that_was_trained_here_has_its_own_marks_around_a_text_everyw
         assert [read[0], read[-1]] == [tokenizer.specials[name] for name in around]
 
 
+def test_without_its_head_is_advised_only_where_that_helps(tmp_path: Path) -> None:
+    """What fills masks with the embedding's own weights, by blocks that no GGUF encoder has."""
+    config = ModelConfig(
+        vocab_size=TOKENIZER.vocab_size,
+        n_layers=1,
+        n_heads=1,
+        n_kv_heads=1,
+        head_dim=8,
+        d_model=8,
+        d_ff=8,
+        causal=False,
+    )
+    whole, recorder = load_checkpoint(save_encoder(tmp_path / "model", config, TOKENIZER)), MemoryRecorder()
+    with pytest.raises(ModelError) as caught:
+        convert(whole, tmp_path / "m.gguf", to="gguf", number_format="f32")
+    assert caught.value.hint == "keep it as a directory (--to hf)"
+    assert not without_heads(whole, recorder).config.head.tokens
+    assert recorder.events[0].message == "left out: the scores of tokens, whose weights are the embedding's"
+
+
 def test_two_marks_before_a_text_have_no_place_there(tmp_path: Path) -> None:
     two = with_frame(TOKENIZER, Frame((2, 3), (3,)))
     directory = save_encoder(tmp_path / "model", bert(TOKENIZER, head=NO_HEAD), two)

@@ -151,8 +151,11 @@ def test_rows_of_every_kind_of_file(tmp_path, name) -> None:
     ("rows.jsonl", b"\xff", DecodingError, "the text is not UTF-8"),
     ("rows.csv", b"text,lable\na,b\n", RecordError, r"no field 'label'(.|\n)*--label names the field: did you mean 'lable'"),
     ("rows.csv", b'text,label\n"a" b,c\n', RecordError, "the row cannot be read"),
-    ("rows.csv", b"text,label\na\n", RecordError, "the label of a row is no text"),
-    ("none.csv", None, InputError, "the file cannot be read"),
+    ("rows.csv", b"text,label\na\n", RecordError, r"a cell for every column\n  found: 1 cell, and 2 columns\n  where: rows.csv, line 2"),
+    ("rows.csv", b"text,label\na,x\ngreat, really,b\n", RecordError, r"found: 3 cells, and 2 columns\n  where: rows.csv, line 3"),
+    ("rows.csv", b'text,label\n"a\nb",x\n\n"c,y\n', RecordError, r"the row cannot be read(.|\n)*where: rows.csv, line 5"),
+    ("rows.csv", b"text;label\na;b\n", RecordError, "save the table with commas"),
+    ("none.csv", None, InputError, "there is no such file"),
 ])  # fmt: skip
 def test_rows_that_cannot_be_read_are_told(tmp_path, name, content, error, match) -> None:
     if content is not None:

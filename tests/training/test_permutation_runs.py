@@ -11,7 +11,7 @@ import torch
 
 import pellucid
 from pellucid.data.document import Document
-from pellucid.data.objectives.settings import PermutationSettings
+from pellucid.data.objectives.settings import MaskedSettings, PermutationSettings
 from pellucid.engine.any_order import fill_in_order, score_in_order
 from pellucid.errors import EngineError, ModelError, NotShownError, RequestError, SettingsError
 from pellucid.evaluate.asked_model import AskedModel
@@ -151,6 +151,9 @@ def test_what_a_batch_says_reaches_the_model() -> None:
     assert torch.allclose(together[1, :1], alone[0], atol=1e-6)
     assert sight_of(config) == "any order"
     check_can_learn(PermutationSettings(), config)
+    with pytest.raises(SettingsError, match="a model of one stream and one text") as caught:
+        check_can_learn(MaskedSettings(), config)
+    assert "model.causal" not in caught.value.hint  # it has two streams either way
 
 
 # -- any order ---------------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ def _tell(found: Embeddings) -> None:
     how, (num_texts, width) = found.how, found.vectors.shape
     told = {
         "asked": words("as asked", err=True),
-        "files": words("as modules.json says", err=True),
+        "files": words("as the model's files say", err=True),
         "usual": words("usual for an encoder", err=True),
     }
     length = words("of length 1" if how.normalise else "as long as they come", err=True)

@@ -84,11 +84,13 @@ def command(
     from pellucid.data.settings import DataSettings
     from pellucid.evaluate.likelihood import measure_text, unwatched
     from pellucid.evaluate.objective import objective_of
+    from pellucid.evaluate.score import check_scores
     from pellucid.model.device import use_threads
     from pellucid.planning.machine import inspect_machine
 
     use_threads(common.threads, inspect_machine())
     lm = load(run, device=common.device, pattern=common.pattern, recorder=Terminal())
+    check_scores(lm.config)
     objective = objective_of(lm.checkpoint, lm.tokenizer)
     columns = _columns(lm, objective.name, source, reading.pop("field"))
     kind = ROWS.get(objective.name, "stream")

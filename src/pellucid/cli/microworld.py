@@ -18,6 +18,7 @@ from pellucid.data.microworld.corpus import documents
 from pellucid.data.microworld.plots import LEVELS
 from pellucid.data.microworld.splits import SPLITS
 from pellucid.data.microworld.tasks import TASKS, pairs
+from pellucid.errors import StoreError
 from pellucid.files import replace_file
 
 STORIES = "stories"
@@ -49,6 +50,8 @@ def command(kind: str, out: Path, count: int, as_json: bool, **asked: Any) -> No
     translation into the other language, answers to questions about a story, or a summary of how things stand in the end.
     The same seed gives the same rows on every machine, and the splits share none.
     """
+    if out.exists():
+        raise StoreError("something is here already", where=str(out), hint="choose another destination")
     rows = _rows(kind, count, **asked)
     watched = rows if as_json else watch_items(rows, count, "stories")
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in watched)

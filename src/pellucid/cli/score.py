@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # it loads torch, which help does without
 @pattern_option
 @common_options
 def command(common: Common, run: str, texts: tuple[str, ...], source: str | None) -> None:
-    """How likely the model in RUN finds each TEXT: the log-probability of every token, in nats; "-" reads one from standard input.
+    """How likely the model in RUN finds each TEXT: the log-probability of every token, in nats; "-" reads one from standard input, without its last line end.
 
     A model that continues text tells each token after those before it, an encoder beside a decoder (T5) those of a target
     after its --source. A masked model (BERT) tells each token given all the others: that ranks texts, and is no
@@ -44,7 +44,8 @@ def command(common: Common, run: str, texts: tuple[str, ...], source: str | None
     """
     tell_opening(run, quiet=common.as_json)
     lm = open_model(run, common, recorder=ReadingTerminal())
-    given = [as_trained(read_standard_input() if text == "-" else text, lm.checkpoint) for text in texts]
+    read = [read_standard_input().removesuffix("\n") if text == "-" else text for text in texts]
+    given = [as_trained(text, lm.checkpoint) for text in read]
     scores = lm.score(given, source=source)
     if common.as_json:
         print_json([_to_dict(text, score) for text, score in zip(given, scores, strict=True)])
@@ -59,6 +60,7 @@ def command(common: Common, run: str, texts: tuple[str, ...], source: str | None
             for text, score in zip(given, scores, strict=True)
         ]
         print_table(columns, rows, strong={likeliest})
+        tell(f"· the likeliest as a whole: {given[likeliest]!r}", err=True)
     if not scores[0].is_likelihood:
         tell("· each token is told given all the others: this ranks texts, and is no likelihood of a text", err=True)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pellucid.counts import counted
 from pellucid.data.row_text import MEND, object_of
 from pellucid.errors import DecodingError, InputError, RecordError
 from pellucid.setting_values import nearest
@@ -20,6 +21,7 @@ from pellucid.untrusted import kind_of, shown
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 MOST_BYTES = 1 << 30
+QUOTES = 'a text with line ends or separators stands in quotes: "so, so good",praise'
 MOST_FIELD = 1 << 27  # characters of one field of a .csv
 
 
@@ -90,6 +92,10 @@ def _read(path: Path) -> str:
             where=str(path),
             hint="translate it first: iconv -f ENCODING -t UTF-8",
         ) from None
+    except FileNotFoundError as error:
+        raise InputError(
+            "there is no such file", where=str(path), hint="give a file with labelled rows (.jsonl, .csv, .tsv)"
+        ) from error
     except OSError as error:
         hint = "give a file with labelled rows (.jsonl, .csv, .tsv)"
         raise InputError("the file cannot be read", found=str(error.strerror), where=str(path), hint=hint) from error
@@ -104,25 +110,43 @@ def _json_rows(content: str, path: Path) -> Iterator[tuple[str, Mapping[str, obj
 
 def _table_rows(content: str, separator: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
     csv.field_size_limit(MOST_FIELD)
-    reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    rows = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
+    names: list[str] = []
+    line = 1  # in which the next row begins: one with a line end in quotes takes several
     try:
-        for row in reader:
-            yield f"{path.name}, line {reader.line_num:,}", row
+        for cells in rows:
+            where, line = f"{path.name}, line {line:,}", rows.line_num + 1
+            if not names:
+                names = cells
+            elif cells:
+                _check_width(cells, names, where)
+                yield where, dict(zip(names, cells, strict=True))
     except csv.Error as error:
-        where = f"{path.name}, line {reader.line_num:,}"
-        hint = 'a text with line ends or separators stands in quotes: "so, so good",praise'
-        raise RecordError("the row cannot be read", found=str(error), where=where, hint=hint) from None
+        raise RecordError(
+            "the row cannot be read", found=str(error), where=f"{path.name}, line {line:,}", hint=QUOTES
+        ) from None
+
+
+def _check_width(cells: list[str], names: list[str], where: str) -> None:
+    """A row has a cell for every column: one more or less, and a part of a text would be taken for its label."""
+    if len(cells) != len(names):
+        found = f"{counted(len(cells), 'cell')}, and {counted(len(names), 'column')}"
+        raise RecordError("a row does not have a cell for every column", found=found, where=where, hint=QUOTES)
 
 
 def _field(row: Mapping[str, object], name: str, flag: str, where: str) -> str:
     """The text in one field of a row; `flag` is how a person names it."""
     if name not in row:
-        known = [key for key in row if isinstance(key, str)]
+        known = list(row)
+        named = f"{flag} names the field: {nearest(name, known)}"
+        parted = len(known) == 1 and any(
+            mark in known[0] for mark in ",;\t"
+        )  # by another mark than the file's name says
         raise RecordError(
             f"the row has no field {name!r}",
             found=f"the fields {', '.join(map(repr, known))[:200]}",
             where=where,
-            hint=f"{flag} names the field: {nearest(name, known)}",
+            hint="save the table with commas (.csv) or with tabs (.tsv)" if parted else named,
         )
     value = row[name]
     if isinstance(value, int) and not isinstance(value, bool):

@@ -87,6 +87,12 @@ def _check_sight(settings: ObjectiveSettings, needed: Sight, sight: Sight) -> No
             found=found,
             hint="take another objective, such as --set objective=masked, or another model",
         )
+    if needed == "whole row" and sight != "before":
+        raise SettingsError(
+            "this objective needs a model of one stream and one text, which sees the whole row",
+            found=found,
+            hint="take another model, such as --set model.preset=bert-base, or leave --set objective out",
+        )
     if needed == "whole row":
         raise SettingsError(
             "this objective needs a model that sees the whole row, and a causal model sees only what stands before",

@@ -19,10 +19,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pellucid.counts import counted
 from pellucid.engine.account import score_prompt
 from pellucid.engine.generate import check_known
 from pellucid.engine.runners.runner import Runner
-from pellucid.errors import RequestError
+from pellucid.errors import ContextError, RequestError
 from pellucid.evaluate.likelihood import Likelihood
 from pellucid.planning.config import ModelConfig
 from pellucid.tokens.prompt import decoder_start
@@ -92,6 +93,13 @@ def score_ids(runner: Runner, tokenizer: Tokenizer, ids: Sequence[int]) -> Score
         hint = "give a text, or two ids and more"
         raise RequestError("there is nothing to predict", found=f"{len(ids)} id", hint=hint)
     size = runner.config.context_length
+    if runner.config.encoder is not None and len(ids) > size + 1:
+        raise ContextError(
+            "the target is longer than the model's context",
+            found=counted(len(ids) - 1, "token"),
+            where=f"context_length={size}",
+            hint="score it in parts",
+        )
     starts = range(0, len(ids) - 1, size)
     told = [token for start in starts for token in score_prompt(runner, tokenizer, ids[start : start + size + 1])[1:]]
     logprobs = tuple(token.logprob for token in told if token.logprob is not None)

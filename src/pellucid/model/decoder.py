@@ -277,7 +277,7 @@ class Decoder(nn.Module):
                 "the row is longer than the model's context",
                 found=counted(rows.num_all, "token"),
                 where=f"context_length={self.config.context_length}",
-                hint="shorten the prompt, or train with a longer context_length",
+                hint="shorten the text, or train with a longer context_length",
             )
 
 

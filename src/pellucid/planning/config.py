@@ -104,6 +104,19 @@ class ModelConfig(Named):
         """
         return resolve(type(self), Layer("model", vars(self)), Layer("axes", axes)).settings
 
+    @property
+    def is_encoder(self) -> bool:
+        """Whether it reads a row as a whole, with one stream and nothing beside it (BERT)."""
+        return not self.causal and self.streams is None and self.encoder is None
+
+    def without_heads(self) -> Self:
+        """The same encoder as far as its last norm: vectors of tokens alone.
+
+        >>> ModelConfig(causal=False).without_heads().head.tokens
+        False
+        """
+        return dataclasses.replace(self, head=HeadConfig(tokens=False), tied_head=True, pooler=None)
+
     flat_names: ClassVar[tuple[str, ...]] = tuple(FLAT)
 
     @classmethod

@@ -19,7 +19,6 @@ import torch
 from pellucid.errors import SettingsError, StoreError, TokenizerError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.planning.params import parameter_shapes
-from pellucid.planning.parts.embedding import HeadConfig
 from pellucid.setting_values import nearest
 from pellucid.store.checkpoint import Checkpoint, save_checkpoint
 from pellucid.store.gguf import Quantization, save_gguf
@@ -89,16 +88,21 @@ def without_heads(checkpoint: Checkpoint, recorder: Recorder = NULL) -> Checkpoi
     Raises SettingsError for a model that is no encoder: it would be left with nothing to say.
     """
     config = checkpoint.config
-    if config.causal or config.streams is not None:
+    if not config.is_encoder:
         raise SettingsError(
             "only an encoder is of use without its heads",
             found=str(checkpoint.directory),
             hint="leave --without-heads out",
         )
-    bare = replace(config, head=HeadConfig(tokens=False), tied_head=True, pooler=None)
+    bare = config.without_heads()
     kept = parameter_shapes(bare)
     lost = sorted(checkpoint.weights.keys() - kept.keys())
-    message = f"left out: {', '.join(lost) or 'nothing, there are no heads'}"
+    tied = (
+        "the scores of tokens, whose weights are the embedding's"
+        if config.head.tokens
+        else "nothing, there are no heads"
+    )
+    message = f"left out: {', '.join(lost) or tied}"
     recorder.record(Event(name="store.heads_left_out", message=message, data={"lost": lost}))
     return replace(checkpoint, config=bare, weights={name: checkpoint.weights[name] for name in kept})
 

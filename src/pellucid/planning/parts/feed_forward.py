@@ -53,7 +53,7 @@ class FeedForwardConfig(Named):
     def __post_init__(self) -> None:
         if self.experts is not None and self.bias:
             raise ModelError(
-                "experts have no biases", found="feed_forward.bias=True", hint="leave feed_forward.bias out"
+                "experts have no biases", found="feed_forward.bias=True", hint="feed_forward.bias=false, or no experts"
             )
 
     @property

@@ -167,12 +167,12 @@ def architecture_for(config: ModelConfig) -> Architecture:
         if not misfits[one.name]:
             return one
     nearest = min(misfits, key=lambda name: len(misfits[name]))
-    encoder = not config.causal and config.streams is None and config.head.tokens
+    fits_alone = config.is_encoder and any(not one.family.misfits(config.without_heads()) for one in ARCHITECTURES)
     raise ModelError(
         "no GGUF architecture computes what this model computes",
         found=f"{nearest}, the nearest, has no {', '.join(misfits[nearest])}",
         hint="keep it as a directory (--to hf), or write its vectors alone (--without-heads)"
-        if encoder
+        if fits_alone
         else "keep it as a directory (--to hf)",
     )
 
