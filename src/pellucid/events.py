@@ -79,6 +79,23 @@ class WithoutProgress:
             self.recorder.record(event)
 
 
+class Without:
+    """Passes on all events but those of one name.
+
+    >>> memory = MemoryRecorder()
+    >>> Without(memory, "a.b").record(Event(name="a.b", message="not asked for"))
+    >>> memory.events
+    []
+    """
+
+    def __init__(self, recorder: Recorder, name: str) -> None:
+        self.recorder, self.name = recorder, name
+
+    def record(self, event: Event) -> None:
+        if event.name != self.name:
+            self.recorder.record(event)
+
+
 class Once:
     """Passes on each message only once: what is said of every save of a run, a person wants to be told once.
 

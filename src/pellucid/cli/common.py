@@ -23,8 +23,9 @@ from pellucid.cli.watch import FETCHING, Lines, Watch
 from pellucid.counts import counted
 from pellucid.data.decoding import LineEnds
 from pellucid.errors import DecodingError
-from pellucid.events import Event, Recorder
+from pellucid.events import Event, Recorder, Without
 from pellucid.settings import setting_names
+from pellucid.tokens.read_roles import NO_END
 
 if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.engine.settings import EngineSettings
@@ -241,19 +242,14 @@ def tell_opening(run: object, *, quiet: bool = False) -> None:
         tell(f"· opening {run} …", err=True)
 
 
-class ReadingTerminal(Terminal):
-    """A recorder for a model that reads whole texts and writes none: what is missing for writing is not told."""
-
-    def record(self, event: Event) -> None:
-        if event.name != "tokens.no_end":
-            super().record(event)
-
-
 def open_reader(run: str, common: Common) -> LanguageModel:
-    """Open a model that reads whole texts: torch reads them, so no compiled loops are made ready."""
+    """Open a model that reads whole texts: torch reads them, so no compiled loops are made ready.
+
+    What is missing for writing is not told.
+    """
     from pellucid.engine.settings import EngineSettings
 
-    return open_model(run, common, EngineSettings(kernels="off"), recorder=ReadingTerminal())
+    return open_model(run, common, EngineSettings(kernels="off"), recorder=Without(Terminal(), NO_END))
 
 
 def open_model(

@@ -8,7 +8,7 @@ import click
 
 from pellucid.cli.common import (
     Common,
-    ReadingTerminal,
+    Terminal,
     as_trained,
     common_options,
     open_model,
@@ -21,6 +21,8 @@ from pellucid.cli.language import tell
 from pellucid.cli.tables import Side, print_table
 from pellucid.cli.token_words import tell_marks, token_cell
 from pellucid.counts import counted
+from pellucid.events import Without
+from pellucid.tokens.read_roles import NO_END
 
 if TYPE_CHECKING:  # it loads torch, which help does without
     from pellucid.evaluate.score import Score
@@ -43,7 +45,7 @@ def command(common: Common, run: str, texts: tuple[str, ...], source: str | None
     likelihood. `eval` measures whole files.
     """
     tell_opening(run, quiet=common.as_json)
-    lm = open_model(run, common, recorder=ReadingTerminal())
+    lm = open_model(run, common, recorder=Without(Terminal(), NO_END))
     read = [read_standard_input().removesuffix("\n") if text == "-" else text for text in texts]
     given = [as_trained(text, lm.checkpoint) for text in read]
     scores = lm.score(given, source=source)

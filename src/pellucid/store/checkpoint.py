@@ -24,7 +24,7 @@ from torch import Tensor
 from pellucid import __version__
 from pellucid.counts import counted
 from pellucid.errors import CorruptFileError, StoreError, TokenizerError, WeightsError
-from pellucid.events import NULL, Event, Recorder
+from pellucid.events import NULL, Event, Recorder, Without
 from pellucid.files import NewDirectory, replace_directory, to_json
 from pellucid.model.build import build_unfilled
 from pellucid.model.decoder import Decoder
@@ -50,6 +50,7 @@ from pellucid.store.tensors import MappedTensors, read_tensors, serialize
 from pellucid.store.text_frame import as_read, frame_of
 from pellucid.store.verify import check_files
 from pellucid.tokens.framing import Frame
+from pellucid.tokens.read_roles import NO_END
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.untrusted import Json, Table, read_object, shown
 
@@ -153,7 +154,7 @@ def load_checkpoint(directory: Path, *, recorder: Recorder = NULL) -> Checkpoint
     check_one_format(stored, str(directory))
     family, config = read_config(described, where, more_axes=training_axes, tensors=stored.keys())
     weights = to_ours(family, config, stored, str(directory))
-    tokenizer = _read_tokenizer(directory, recorder)
+    tokenizer = _read_tokenizer(directory, Without(recorder, NO_END) if config.is_encoder else recorder)
     check_tokenizer(tokenizer, config, str(directory))
     generation = read_object(directory / GENERATION) if (directory / GENERATION).is_file() else {}
     return Checkpoint(

@@ -35,6 +35,7 @@ GROUPS = (
 )  # objects of further named tokens; lists have no roles
 COUNT_FROM_PAD = ("roberta", "xlm-roberta", "camembert")  # their `pad_token_id` says where positions begin
 NO_ID = -1  # how some files say "none"
+NO_END = "tokens.no_end"  # the event: nothing ends what a model writes
 
 
 def read_config(text: str, vocabulary: Vocabulary) -> dict[str, Json]:
@@ -190,7 +191,7 @@ def _guess_end(roles: Roles, vocabulary: Vocabulary, recorder: Recorder) -> Role
     guessed = guess_roles(vocabulary, roles, ["eos"])
     if not guessed:
         message = "no token ends a text of this model: one that writes goes on until max_new_tokens, a stop text, or a full context"
-        recorder.record(Event(name="tokens.no_end", message=message))
+        recorder.record(Event(name=NO_END, message=message))
         return roles
     name = next(name for name, token_id in vocabulary.specials.items() if token_id == guessed[0].ids[0])
     message = f"no file names the token that ends a text: {name} is taken for it"
