@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -13,11 +12,11 @@ from torch.nn import functional as F
 from pellucid.errors import RequestError
 from pellucid.model.core import (
     BatchedCore,
+    CoreChoice,
     ExplicitCore,
     LoweredMask,
     Scoring,
     SdpaCore,
-    choose_core,
 )
 from pellucid.model.feed_forward import build_activation
 from pellucid.model.mask import Causal, Everything, Window
@@ -115,7 +114,10 @@ def test_dropped_weights_keep_their_mean(core):
 
 def test_short_contexts_on_a_cpu_take_the_batched_core():
     cpu, cuda, mps = map(torch.device, ("cpu", "cuda", "mps"))
-    choose = partial(choose_core, dtype=torch.float32, learns=True)
+
+    def choose(config, device, dtype=torch.float32, learns=True):
+        return CoreChoice.of(config)(device, dtype, learns=learns)
+
     short, long = (ModelConfig(context_length=BATCHED_CONTEXT_LIMIT["float32"] + more) for more in (0, 1))
     assert choose(short, cpu) == BatchedCore() and choose(long, cpu) == SdpaCore()
     assert choose(long, cpu, dtype=torch.bfloat16) == BatchedCore()

@@ -153,7 +153,7 @@ def test_what_a_batch_says_reaches_the_model() -> None:
     check_can_learn(PermutationSettings(), config)
     with pytest.raises(SettingsError, match="a model of one stream and one text") as caught:
         check_can_learn(MaskedSettings(), config)
-    assert "model.causal" not in caught.value.hint  # it has two streams either way
+    assert "causal=false" not in caught.value.hint  # it has two streams either way
 
 
 # -- any order ---------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def _check_sight(settings: ObjectiveSettings, needed: Sight, sight: Sight) -> No
         raise SettingsError(
             "this objective needs a model of one stream and one text, which sees the whole row",
             found=found,
-            hint="take another model, such as --set model.preset=bert-base, or leave --set objective out",
+            hint="leave the axes encoder, streams and causal out, or take a preset such as bert-base, or another objective",
         )
     if needed == "whole row":
         raise SettingsError(

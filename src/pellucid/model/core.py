@@ -21,6 +21,7 @@ Source: Vaswani et al. 2017 eq. 1; Ainslie et al. 2023 (grouped heads).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,7 @@ from pellucid.model.rows import Rows
 from pellucid.model.tap import Tap, no_tap
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.memory import core_on_cpu
+from pellucid.planning.parts.attention import AttentionCore
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -272,16 +274,31 @@ class SdpaCore:
         return mask.silence(y_BHTK)
 
 
-def choose_core(config: ModelConfig, device: torch.device, dtype: torch.dtype, *, learns: bool) -> Core:
-    """The fastest core for a device: on a CPU as `core_on_cpu` says, else torch's fused kernel.
+@dataclass(frozen=True, kw_only=True)
+class CoreChoice:
+    """The fastest core for a model: on a CPU as `core_on_cpu` says, else torch's fused kernel.
 
     The fused kernel cannot bend scores: models with a soft cap have the batched one everywhere.
     """
-    if device.type not in ("cpu", "meta"):
-        return SdpaCore() if config.attention.softcap is None else BatchedCore()
-    wide = dtype in (torch.float32, torch.float64)
-    chosen = core_on_cpu(config, "float32" if wide else "bfloat16", learns=learns)
-    return BatchedCore() if chosen == "batched" else SdpaCore()
+
+    on_cpu: Mapping[tuple[bool, bool], Core]  # by whether numbers have 32 bits or more, and whether the model learns
+    elsewhere: Core
+
+    @classmethod
+    def of(cls, config: ModelConfig) -> CoreChoice:
+        """All choices of a model, made once: a pass only looks one up."""
+        named: Mapping[AttentionCore, Core] = {"batched": BatchedCore(), "fused": SdpaCore()}
+        on_cpu = {
+            (wide, learns): named[core_on_cpu(config, "float32" if wide else "bfloat16", learns=learns)]
+            for wide in (False, True)
+            for learns in (False, True)
+        }
+        return cls(on_cpu=on_cpu, elsewhere=named["fused" if config.attention.softcap is None else "batched"])
+
+    def __call__(self, device: torch.device, dtype: torch.dtype, *, learns: bool) -> Core:
+        if device.type not in ("cpu", "meta"):
+            return self.elsewhere
+        return self.on_cpu[dtype in (torch.float32, torch.float64), learns]
 
 
 def _drop(weights: Tensor, share: float) -> Tensor:

@@ -25,7 +25,7 @@ from pellucid.errors import ContextError, RequestError
 from pellucid.model.block import Block, shown
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context, EncodedSource, Pass
-from pellucid.model.core import Core, LoweredMask, choose_core
+from pellucid.model.core import Core, CoreChoice, LoweredMask
 from pellucid.model.encoder import SourceEncoder
 from pellucid.model.head import Head, build_cap, build_transform
 from pellucid.model.mask import Causal, Everything, Mask, Near, Padding, Window, check_mask
@@ -77,6 +77,7 @@ class Decoder(nn.Module):
         self.cap = build_cap(config)
         self.mask: Mask = Causal() if config.causal else Everything()
         self.windows = tuple(dict.fromkeys(config.window_at(layer) for layer in range(config.n_layers)))
+        self.choose_core = CoreChoice.of(config)
 
     def forward(self, ids_BT: Tensor, context: Context | None = None, *, last_only: bool = False) -> Output:
         """The logits at every position, or with `last_only` at the last real one alone: generation needs no others.
@@ -180,7 +181,7 @@ class Decoder(nn.Module):
 
     def _open(self, ids_BT: Tensor, context: Context, own: Mask, relative: AnyRelative) -> Pass:
         """What all blocks of a pass share; `own`, `relative`: the mask and what is added to scores on this side."""
-        chosen = choose_core(self.config, ids_BT.device, self.dtype, learns=context.training)
+        chosen = self.choose_core(ids_BT.device, self.dtype, learns=context.training)
         cache, core = context.cache, context.core or chosen
         rows = Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
         self._check_length(rows)

@@ -25,7 +25,7 @@ from pellucid.counts import counted
 from pellucid.errors import ContextError, RequestError
 from pellucid.model.block import shown
 from pellucid.model.context import Context, Pass, ReadingOrder
-from pellucid.model.core import LoweredMask, choose_core
+from pellucid.model.core import LoweredMask
 from pellucid.model.decoder import Decoder
 from pellucid.model.distance_attention import Stream, columns_of, distance_sines
 from pellucid.model.mask import Permutation, check_mask
@@ -93,7 +93,7 @@ class TwoStreams(Decoder):
             rows=rows,
             positions=slice(num_held, rows.num_all),
             turns={},
-            core=context.core or choose_core(self.config, ids_BT.device, self.dtype, learns=context.training),
+            core=context.core or self.choose_core(ids_BT.device, self.dtype, learns=context.training),
             masks={},
             segments_BT=None,
             memory=None,
