@@ -311,7 +311,8 @@ def table(rows: dict[str, Row], done: Iterable[dict[str, Any]]) -> Iterator[str]
     found: dict[str, list[dict[str, Any]]] = {}
     for one in done:
         found.setdefault(one["row"], []).append(one)
-    for name, some in found.items():
+    for name in filter(found.__contains__, rows):
+        some = found[name]
         values, controls = ([one[key] for one in some] for key in ("value", "control"))
         spread = "" if len(some) == 1 else f" ({min(values):.1%} to {max(values):.1%})"
         won = sum(value > control for value, control in zip(values, controls, strict=True))
