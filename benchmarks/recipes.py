@@ -364,7 +364,8 @@ def main() -> None:
         torch.set_num_threads(given.threads)
     rows = rows_of(given.pairs, given.xquad)
     if given.pace:
-        print("\n".join(paces([rows[name] for name in given.only or rows], given)))
+        for line in paces([rows[name] for name in given.only or rows], given):
+            print(line, flush=True)
         return
     results = given.out / "rows.jsonl"
     done = [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
