@@ -118,6 +118,13 @@ def test_an_encoder_that_was_trained_here_has_its_own_marks_around_a_text_everyw
         assert [read[0], read[-1]] == [tokenizer.specials[name] for name in around]
 
 
+def test_a_wordpiece_that_learned_without_marks_is_refused(tmp_path: Path) -> None:
+    """A BERT from elsewhere that went on learning here: its tokenizer has no <bos> and no <eos> to put around a text."""
+    directory = save_encoder(tmp_path / "model", bert(TOKENIZER, head=NO_HEAD), TOKENIZER, objective={"kind": "masked"})
+    with pytest.raises(TokenizerError, match="has learned without"):
+        convert(load_checkpoint(directory), tmp_path / "m.gguf", to="gguf", number_format="f32")
+
+
 def test_without_its_head_is_advised_only_where_that_helps(tmp_path: Path) -> None:
     """What fills masks with the embedding's own weights, by blocks that no GGUF encoder has."""
     config = ModelConfig(

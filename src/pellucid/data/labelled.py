@@ -21,6 +21,7 @@ from pellucid.untrusted import kind_of, shown
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 MOST_BYTES = 1 << 30
+FILES = "give a file with labelled rows (.jsonl, .csv, .tsv)"
 QUOTES = 'a text with line ends or separators stands in quotes: "so, so good",praise'
 MOST_FIELD = 1 << 27  # characters of one field of a .csv
 
@@ -93,12 +94,9 @@ def _read(path: Path) -> str:
             hint="translate it first: iconv -f ENCODING -t UTF-8",
         ) from None
     except FileNotFoundError as error:
-        raise InputError(
-            "there is no such file", where=str(path), hint="give a file with labelled rows (.jsonl, .csv, .tsv)"
-        ) from error
+        raise InputError("there is no such file", where=str(path), hint=FILES) from error
     except OSError as error:
-        hint = "give a file with labelled rows (.jsonl, .csv, .tsv)"
-        raise InputError("the file cannot be read", found=str(error.strerror), where=str(path), hint=hint) from error
+        raise InputError("the file cannot be read", found=str(error.strerror), where=str(path), hint=FILES) from error
 
 
 def _json_rows(content: str, path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:

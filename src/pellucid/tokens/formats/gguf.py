@@ -157,6 +157,12 @@ def tokenizer_to_values(
     adds_bos, adds_eos = tokenizer.bos_id is not None, False
     if reads_whole:
         before, after = _single(frame_of_file(tokenizer))
+        if vocabulary.kind == "wordpiece" and None in (before, after):
+            raise TokenizerError(
+                "a GGUF file puts a token before and behind every text of a WordPiece, and this model has learned without",
+                found=f"{before} before, {after} behind",
+                hint="keep it as a directory",
+            )
         first, last = ("cls", "seperator") if vocabulary.kind == "wordpiece" else ("bos", "eos")
         ids |= {f"{name}_token_id": i for name, i in ((first, before), ("bos", before), (last, after)) if i is not None}
         adds_bos, adds_eos = before is not None, after is not None
