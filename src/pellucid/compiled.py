@@ -43,10 +43,13 @@ class CodeFolder:
     fault: str = ""
 
 
-def find_cache(room: Path) -> CodeFolder:
-    """The folder for this version of a room's loops: below the one that NUMBA_CACHE_DIR names, or the user's cache."""
+def find_cache(room: Path, *borrowed: Path) -> CodeFolder:
+    """The folder for this version of a room's loops: below the one that NUMBA_CACHE_DIR names, or the user's cache.
+
+    `borrowed` are files of other rooms whose functions become part of these loops.
+    """
     digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
-    for path in (Path(__file__), *sorted(room.glob("*.py"))):
+    for path in (Path(__file__), *sorted(room.glob("*.py")), *borrowed):
         digest.update(path.name.encode() + path.read_bytes())
     named = os.environ.get(VARIABLE)
     faults = []

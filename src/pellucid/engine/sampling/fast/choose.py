@@ -1,0 +1,144 @@
+"""The choice from many rows by compiled loops: each row is read once or twice, and rows are spread over the threads.
+
+    highest of each line → sum of the model's weights → head of the cuts, or the whole row → draw
+
+What a row gives depends on that row alone. `trial` holds the loops beside NumPy before they are used.
+
+Axes: V vocabulary · R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numba import prange
+
+from pellucid.engine.runners.kernels.lanes import kept_whole
+from pellucid.engine.runners.kernels.launch import launch
+from pellucid.engine.sampling.fast.compile import inner, loop, numbers_at, parallel_loop
+from pellucid.engine.sampling.fast.head import LEAST, UNKNOWN, add_few, cut, find_bound, find_highest, gather, locate_few
+from pellucid.engine.sampling.fast.weigh import (
+    INFINITY,
+    LINE,
+    ONE,
+    ZERO,
+    f32,
+    find_maxima,
+    locate,
+    plan_sum,
+    weigh,
+    weigh_row,
+)
+from pellucid.engine.sampling.rows import GREEDY, MOST_STEPS, NOTHING, TEMPERATURE, TOP_P, Found, Reading
+
+MODEL, ROW, KINDS = range(3)  # what is asked of a row: where the model's and its own lie, and the steps, ended by NOTHING
+ASKED = KINDS + MOST_STEPS + 1
+DRAW, ID, LOGIT, HIGHEST, TOTAL, MODEL_HIGHEST, MODEL_TOTAL, SURE = range(MOST_STEPS, MOST_STEPS + 8)
+NUMBERS = SURE + 1  # the steps' numbers, the draw, then what is found
+
+
+@lru_cache(maxsize=4)
+def cached_plan(num_logits: int) -> np.ndarray:
+    """`plan_sum`, of the vocabularies in use."""
+    return plan_sum(num_logits)
+
+
+def choose_by_loops(readings: Sequence[Reading], *, threads: int) -> list[Found | None]:
+    """What was chosen from each row, all of one length; None where the loops are not sure of it."""
+    num_logits = readings[0].row_V.size
+    asked, numbers = np.full((len(readings), ASKED), NOTHING), np.zeros((len(readings), NUMBERS))
+    for r, reading in enumerate(readings):
+        asked[r, :KINDS] = reading.model_V.ctypes.data, reading.row_V.ctypes.data
+        asked[r, KINDS : KINDS + len(reading.kinds)] = reading.kinds
+        numbers[r, : len(reading.numbers)] = reading.numbers
+        numbers[r, DRAW] = 0.0 if reading.u is None else reading.u
+    with launch(min(threads, len(readings))):
+        choose_each(num_logits, asked, numbers, cached_plan(num_logits))
+    found = numbers[:, ID:].tolist()
+    return [Found(int(values[0]), *values[1:6]) if values[6] else None for values in found]
+
+
+@parallel_loop
+def choose_each(num_logits, asked, numbers, plan):
+    """Choose from each row, on all threads."""
+    for r in prange(asked.shape[0]):
+        choose_row(num_logits, asked[r], numbers[r], plan)
+
+
+@loop
+def choose_row(num_logits, asked, numbers, plan):
+    """Choose from one row; it stays unsure where the readable stages must choose, or refuse."""
+    kept_whole()
+    model_V, row_V = numbers_at(asked[MODEL], num_logits), numbers_at(asked[ROW], num_logits)
+    maxima, leaves = np.empty((num_logits + LINE - 1) // LINE, np.float32), np.empty(plan.shape[0])
+    is_model = asked[MODEL] == asked[ROW]
+    highest = find_maxima(model_V, maxima)
+    if not -INFINITY < highest < INFINITY:
+        return
+    total = weigh_row(model_V, highest, ONE, plan, leaves)
+    numbers[MODEL_HIGHEST], numbers[MODEL_TOTAL] = highest, total
+    if not is_model:
+        highest = find_maxima(row_V, maxima)
+        if not -INFINITY < highest < INFINITY:
+            return
+    if asked[KINDS] == GREEDY:
+        numbers[ID], numbers[SURE] = find_first(row_V, maxima, highest), 1
+        return
+    is_warm = asked[KINDS] == TEMPERATURE
+    divisor, step = (f32(numbers[0]), 1) if is_warm else (ONE, 0)
+    kind = asked[KINDS + step]
+    if (kind == NOTHING or kind == TOP_P) and (is_warm or not is_model):
+        total = weigh_row(row_V, highest, divisor, plan, leaves)
+    if kind != NOTHING:
+        choose_from_head(row_V, maxima, highest, asked, numbers, step, divisor, total, plan)
+        return
+    chosen = locate(row_V, highest, divisor, numbers[DRAW] * total, leaves)
+    numbers[ID], numbers[TOTAL], numbers[SURE] = chosen, total, 1
+    numbers[LOGIT] = (row_V[chosen] - highest) / divisor if is_warm else row_V[chosen]
+    numbers[HIGHEST] = ZERO if is_warm else highest
+
+
+@inner
+def find_first(row_V, maxima, highest):
+    """The first token with the highest logit."""
+    for line in range(maxima.size):
+        if maxima[line] == highest:
+            for i in range(line * LINE, row_V.size):
+                if row_V[i] == highest:
+                    return i
+    return 0
+
+
+@loop
+def choose_from_head(row_V, maxima, highest, asked, numbers, step, divisor, total, plan):
+    """Choose behind cuts; `divisor` is the temperature that came before the first of them, in which case `step` is 1."""
+    kept_whole()
+    kind, number = asked[KINDS + step], numbers[step]
+    bound = find_bound(maxima, highest, kind, number, divisor, row_V.size, total)
+    if bound != bound:
+        return
+    room = 1
+    for line in range(maxima.size):
+        room += LINE * (maxima[line] >= bound)
+    ids_N, x_N, below = np.empty(room, np.int64), np.empty(room, np.float32), bound
+    count = gather(row_V, maxima, bound, ids_N, x_N)
+    if step:
+        below = (bound - highest) / divisor
+        for i in range(count):
+            x_N[i] = (x_N[i] - highest) / divisor
+    count, threshold, sure = cut(ids_N, x_N, count, kind, number, total)
+    sure &= threshold > below or bound == LEAST
+    while sure and asked[KINDS + step + 1] != NOTHING:
+        step += 1
+        count, threshold, sure = cut(ids_N, x_N, count, asked[KINDS + step], numbers[step], UNKNOWN)
+    if not sure:
+        return
+    ids_N, x_N = ids_N[:count], x_N[:count]
+    w_N, highest = np.empty(count, np.float32), find_highest(x_N, count)
+    weigh(x_N, highest, ONE, w_N)
+    whole = add_few(ids_N, w_N, plan)
+    chosen = locate_few(ids_N, w_N, row_V.size, numbers[DRAW] * whole)
+    numbers[ID], numbers[LOGIT], numbers[HIGHEST] = ids_N[chosen], x_N[chosen], highest
+    numbers[TOTAL], numbers[SURE] = whole, 1
