@@ -42,6 +42,19 @@ class CodeFolder:
     directory: Path | None
     fault: str = ""
 
+    def has(self, name: str) -> bool:
+        """Whether the loops of this name are on disk already, for this processor."""
+        marker = self._marker(name)
+        return marker is not None and marker.exists()
+
+    def mark(self, name: str) -> None:
+        """Remember that the loops of this name are on disk."""
+        if (marker := self._marker(name)) is not None:
+            marker.touch()
+
+    def _marker(self, name: str) -> Path | None:
+        return self.directory and self.directory / f"compiled-{host_name()}-{name}"
+
 
 def find_cache(room: Path, *borrowed: Path) -> CodeFolder:
     """The folder for this version of a room's loops: below the one that NUMBA_CACHE_DIR names, or the user's cache.

@@ -18,7 +18,7 @@ from numba import prange
 from pellucid.engine.runners.kernels.lanes import kept_whole
 from pellucid.engine.runners.kernels.launch import launch
 from pellucid.engine.sampling.fast.compile import inner, loop, numbers_at, parallel_loop
-from pellucid.engine.sampling.fast.head import LEAST, UNKNOWN, add_few, cut, find_bound, find_highest, gather, locate_few
+from pellucid.engine.sampling.fast.head import LEAST, cut, find_bound, gather, locate_few, weigh_few
 from pellucid.engine.sampling.fast.weigh import (
     INFINITY,
     LINE,
@@ -28,7 +28,6 @@ from pellucid.engine.sampling.fast.weigh import (
     find_maxima,
     locate,
     plan_sum,
-    weigh,
     weigh_row,
 )
 from pellucid.engine.sampling.rows import GREEDY, MOST_STEPS, NOTHING, TEMPERATURE, TOP_P, Found, Reading
@@ -64,13 +63,14 @@ def choose_by_loops(readings: Sequence[Reading], *, threads: int) -> list[Found 
 def choose_each(num_logits, asked, numbers, plan):
     """Choose from each row, on all threads."""
     for r in prange(asked.shape[0]):
-        choose_row(num_logits, asked[r], numbers[r], plan)
+        choose_row(num_logits, asked, numbers, plan, np.int64(r))
 
 
 @loop
-def choose_row(num_logits, asked, numbers, plan):
+def choose_row(num_logits, asked_rows, number_rows, plan, r):
     """Choose from one row; it stays unsure where the readable stages must choose, or refuse."""
     kept_whole()
+    asked, numbers = asked_rows[r], number_rows[r]
     model_V, row_V = numbers_at(asked[MODEL], num_logits), numbers_at(asked[ROW], num_logits)
     maxima, leaves = np.empty((num_logits + LINE - 1) // LINE, np.float32), np.empty(plan.shape[0])
     is_model = asked[MODEL] == asked[ROW]
@@ -115,30 +115,37 @@ def find_first(row_V, maxima, highest):
 def choose_from_head(row_V, maxima, highest, asked, numbers, step, divisor, total, plan):
     """Choose behind cuts; `divisor` is the temperature that came before the first of them, in which case `step` is 1."""
     kept_whole()
-    kind, number = asked[KINDS + step], numbers[step]
-    bound = find_bound(maxima, highest, kind, number, divisor, row_V.size, total)
+    bound = find_bound(maxima, highest, asked[KINDS + step], numbers[step], divisor, row_V.size, total)
     if bound != bound:
         return
     room = 1
     for line in range(maxima.size):
         room += LINE * (maxima[line] >= bound)
-    ids_N, x_N, below = np.empty(room, np.int64), np.empty(room, np.float32), bound
-    count = gather(row_V, maxima, bound, ids_N, x_N)
+    ids_N, x_N, w_N = np.empty(room, np.int64), np.empty(room, np.float32), np.empty(room, np.float32)
+    count, first, below = gather(row_V, maxima, bound, ids_N, x_N), step, bound
     if step:
         below = (bound - highest) / divisor
-        for i in range(count):
-            x_N[i] = (x_N[i] - highest) / divisor
-    count, threshold, sure = cut(ids_N, x_N, count, kind, number, total)
-    sure &= threshold > below or bound == LEAST
-    while sure and asked[KINDS + step + 1] != NOTHING:
+        highest = warm(x_N[:count], highest, divisor)
+    while asked[KINDS + step] != NOTHING:
+        kind, number = asked[KINDS + step], numbers[step]
+        if kind == TEMPERATURE:
+            highest = warm(x_N[:count], highest, f32(number))
+        else:
+            if step > first and kind == TOP_P:
+                total = weigh_few(ids_N[:count], x_N[:count], highest, w_N, plan)
+            count, threshold, sure = cut(ids_N, x_N, count, highest, kind, number, total)
+            if not (sure and (step > first or threshold > below or bound == LEAST)):
+                return
         step += 1
-        count, threshold, sure = cut(ids_N, x_N, count, asked[KINDS + step], numbers[step], UNKNOWN)
-    if not sure:
-        return
-    ids_N, x_N = ids_N[:count], x_N[:count]
-    w_N, highest = np.empty(count, np.float32), find_highest(x_N, count)
-    weigh(x_N, highest, ONE, w_N)
-    whole = add_few(ids_N, w_N, plan)
-    chosen = locate_few(ids_N, w_N, row_V.size, numbers[DRAW] * whole)
+    total = weigh_few(ids_N[:count], x_N[:count], highest, w_N, plan)
+    chosen = locate_few(ids_N[:count], w_N, row_V.size, numbers[DRAW] * total)
     numbers[ID], numbers[LOGIT], numbers[HIGHEST] = ids_N[chosen], x_N[chosen], highest
-    numbers[TOTAL], numbers[SURE] = whole, 1
+    numbers[TOTAL], numbers[SURE] = total, 1
+
+
+@inner
+def warm(x_N, highest, divisor):
+    """Apply a temperature in place; returns the highest logit behind it."""
+    for i in range(x_N.size):
+        x_N[i] = (x_N[i] - highest) / divisor
+    return ZERO

@@ -33,16 +33,15 @@ from pellucid.engine.sampling.fast.weigh import (
     weigh,
     weight,
 )
-from pellucid.engine.sampling.rows import MIN_P, TEMPERATURE, TOP_K
+from pellucid.engine.sampling.rows import MIN_P, TOP_K
 
 SLACK = f32(1e-6)  # of a logit: eight times what a subtraction in fp32 may lose
 LEAST = f32(np.finfo(np.float32).min)
 NAN = f32(np.nan)
-UNKNOWN = np.nan  # a sum that is found where it is needed
 CLOSE = 1e-10  # of a sum of weights: ten times what another order of half a million terms may change
 SHARE = 0.999  # of the weight that a top-p cuts off may lie below the bound
-FEW_SORTED, MOST_SORTED = 256, 4096
-NUM_STRIPES = 1024  # of a head between its highest and its lowest logit
+MOST_SORTED = 4096
+STRIPES_PER_NAT, NUM_STRIPES = f32(64), 2048  # the last one goes on for ever
 
 
 @loop
@@ -51,7 +50,7 @@ def find_bound(maxima, highest, kind, number, divisor, num_logits, total):
     kept_whole()
     if kind == TOP_K:
         k = int(number)
-        if 4 * k > maxima.size:
+        if 4 * k > 3 * maxima.size:
             return NAN
         floor = find_kth(maxima, maxima.size, k)
         if floor == -INFINITY:
@@ -76,23 +75,21 @@ def gather(row_V, maxima, bound, ids_N, x_N):
 
 
 @loop
-def cut(ids_N, x_N, count, kind, number, total):
-    """One step on a head, in place: how many are left, the threshold, and whether it is sure. `total`: NaN, or of the row."""
+def cut(ids_N, x_N, count, highest, kind, number, total):
+    """One cut of a head, in place: how many are left, the threshold, and whether it is sure.
+
+    `total` is the sum of the weights of the row: it may hold more tokens than the head.
+    """
     kept_whole()
-    if kind == TEMPERATURE:
-        highest = find_highest(x_N, count)
-        for i in range(count):
-            x_N[i] = (x_N[i] - highest) / f32(number)
-        return count, -INFINITY, True
+    threshold, most, sure = highest, count, True
     if kind == MIN_P:
-        threshold = find_highest(x_N, count) + f32(number)
-        return keep(ids_N, x_N, count, threshold, count), threshold, True
-    if kind == TOP_K:
-        k = min(int(number), count)
-        threshold = find_kth(x_N, count, k)
-        return keep(ids_N, x_N, count, threshold, k), threshold, True
-    threshold, num_kept, sure = find_nucleus(x_N[:count], number, total)
-    return keep(ids_N, x_N, count, threshold, num_kept), threshold, sure
+        threshold = highest + f32(number)
+    elif kind == TOP_K:
+        most = min(int(number), count)
+        threshold = find_kth(x_N, count, most)
+    else:
+        threshold, most, sure = find_nucleus(x_N[:count], highest, number, total)
+    return keep(ids_N, x_N, count, threshold, most), threshold, sure
 
 
 @loop
@@ -112,34 +109,25 @@ def keep(ids_N, x_N, count, threshold, most):
 
 
 @loop
-def find_nucleus(x_N, share, total):
+def find_nucleus(x_N, highest, share, total):
     """The threshold of a top-p, how many it keeps, and whether no other order of the sum could keep another number."""
     kept_whole()
-    highest, lowest = find_highest(x_N, x_N.size), x_N[0]
-    w_N, near_N, num_near = np.empty(x_N.size, np.float32), np.empty(x_N.size, np.float32), 0
-    weigh(x_N, highest, ONE, w_N)
-    all_weights = 0.0
-    for i in range(x_N.size):
-        all_weights += w_N[i]
-        lowest = min(lowest, x_N[i])
-    if total != total:
-        total = all_weights
-    target, running, num_before = share * total, 0.0, 0
-    # The stripe, counted from the highest down, in which the running sum exceeds the target; few are one stripe.
+    w_N, near_N, num_near = np.empty(x_N.size, np.float32), np.empty(x_N.size + 1, np.float32), 0
     masses, counts = np.zeros(NUM_STRIPES), np.zeros(NUM_STRIPES)
-    scale = f32(NUM_STRIPES - 1) / (highest - lowest) if x_N.size > FEW_SORTED else ZERO
+    weigh(x_N, highest, ONE, w_N)
     for i in range(x_N.size):
-        stripe = find_stripe(x_N[i], highest, scale)
+        stripe = find_stripe(x_N[i], highest)
         masses[stripe] += w_N[i]
         counts[stripe] += 1
-    wanted = 0
+    # The stripe, from the highest down, in which the running sum exceeds the target: only that one is sorted.
+    target, running, num_before, wanted = share * total, 0.0, 0, 0
     while wanted < NUM_STRIPES - 1 and running + masses[wanted] <= target:
         running += masses[wanted]
         num_before += int(counts[wanted])
         wanted += 1
     for i in range(x_N.size):
         near_N[num_near] = x_N[i]
-        num_near += find_stripe(x_N[i], highest, scale) == wanted
+        num_near += find_stripe(x_N[i], highest) == wanted
     if num_near > MOST_SORTED:
         return highest, 0, False
     sort_down(near_N, num_near)
@@ -153,19 +141,10 @@ def find_nucleus(x_N, share, total):
 
 
 @inner
-def find_stripe(x, highest, scale):
+def find_stripe(x, highest):
     """Which stripe a logit lies in: a number from 0 on that never falls as logits fall."""
-    depth = (highest - x) * scale
+    depth = (highest - x) * STRIPES_PER_NAT
     return np.int32(depth) if depth < f32(NUM_STRIPES - 1) else np.int32(NUM_STRIPES - 1)
-
-
-@inner
-def find_highest(x_N, count):
-    """The highest of the first `count` numbers."""
-    highest = x_N[0]
-    for i in range(1, count):
-        highest = max(highest, x_N[i])
-    return highest
 
 
 @loop
@@ -209,9 +188,10 @@ def sort_down(x_N, count):
 
 
 @loop
-def add_few(ids_N, w_N, plan):
-    """The sum of a row's weights of which only these are not 0."""
+def weigh_few(ids_N, x_N, highest, w_N, plan):
+    """The weights of the head, and their sum as that of a row in which all others weigh nothing."""
     kept_whole()
+    weigh(x_N, highest, ONE, w_N)
     leaf, sums, top, i, start = np.zeros(LEAF, np.float32), np.empty(MOST_JOINED), 0, 0, 0
     for step in range(plan.shape[0]):
         end, first = start + plan[step, 0], i

@@ -1,0 +1,41 @@
+"""The compiled loops that choose from rows, where they can run here and give the readable stages' bits."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+
+from pellucid.engine.sampling.rows import Loops
+from pellucid.events import NULL, Event, Recorder
+
+
+def find_loops(recorder: Recorder = NULL) -> Loops | None:
+    """The loops for `choose_rows`; None without Numba, and where a trial finds that one bit differs.
+
+    They are compiled once on a machine, which takes some seconds. Events: `engine.compiling_choice`,
+    `engine.compiled_choice`, `engine.choosing_readably`.
+    """
+    if importlib.util.find_spec("numba") is None:
+        return None
+    from pellucid.compiled import stopping_between_passes  # Numba is optional
+    from pellucid.engine.sampling.fast.choose import choose_by_loops
+    from pellucid.engine.sampling.fast.compile import CACHE
+    from pellucid.engine.sampling.fast.trial import find_difference
+
+    is_new, started = not CACHE.has("choice"), time.perf_counter()
+    if is_new:
+        message = "compiling the loops that choose tokens: about a quarter of a minute, longer on a busy machine"
+        data = {"directory": str(CACHE.directory or ""), "fault": CACHE.fault}
+        recorder.record(Event(name="engine.compiling_choice", message=message, data=data))
+    with stopping_between_passes():
+        difference = find_difference()
+    if is_new:
+        CACHE.mark("choice")
+        seconds = time.perf_counter() - started
+        message = f"compiled in {seconds:.0f} s"
+        recorder.record(Event(name="engine.compiled_choice", message=message, data={"seconds": round(seconds, 2)}))
+    if difference:
+        message = f"tokens are chosen by the readable stages: here the loops differ from them in {difference}"
+        recorder.record(Event(name="engine.choosing_readably", message=message, data={"difference": difference}))
+        return None
+    return choose_by_loops
