@@ -138,7 +138,9 @@ def test_the_usual_chains_are_left_to_the_loops_and_get_the_same_bits(loops, kno
     assert spell(choose_rows(asked, loops=loops)) == spell(choose_rows(asked))
 
 
-@pytest.mark.parametrize("knobs", [{}, {"temperature": 0.5}, {"top_p": 0.9}, {"temperature": 0.1, "top_k": 30}], ids=str)
+@pytest.mark.parametrize(
+    "knobs", [{}, {"temperature": 0.5}, {"top_p": 0.9}, {"temperature": 0.1, "top_k": 30}], ids=str
+)
 @pytest.mark.parametrize("u", [0.0, 2.0**-53, 0.5, 1 - 2.0**-53])
 def test_the_ends_of_the_draw(loops, knobs, u):
     """Where rounding may carry the target to the whole sum, and where the first token that weighs anything is drawn."""
@@ -146,7 +148,7 @@ def test_the_ends_of_the_draw(loops, knobs, u):
         for kind in ("normal", "steep", "masked", "flat"):
             sampler, row_V = build(size, **knobs), draw_row(size, size, kind, 0.5)
             reading = read_chain(ask(sampler, row_V))
-            reading = Reading(reading.model_V, reading.row_V, reading.kinds, reading.numbers, u)
+            reading = Reading(reading.model_V, reading.row_V, reading.steps, u)
             (found,) = loops([reading], threads=1)
             if found is not None:
                 assert repr(as_choice(reading, found)) == repr(choose(row_V, sampler.stages, u))
@@ -252,7 +254,9 @@ def test_loops_that_differ_are_not_used(loops, monkeypatch):
         assert find_loops(recorder) is None
     assert [(event.name, event.data) for event in events] == [("engine.choosing_readably", {"difference": "exp"})]
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "choose_by_loops", lambda readings, threads: [Found(7, 0.0, 0.0, 1.0, 0.0, 1.0)] * len(readings))
+        patch.setattr(
+            trial, "choose_by_loops", lambda readings, threads: [Found(7, 0.0, 0.0, 1.0, 0.0, 1.0)] * len(readings)
+        )
         assert trial.find_difference() == "model → greedy"
     assert find_loops() is loops
 

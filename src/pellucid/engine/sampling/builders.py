@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from pellucid.engine.sampling import masks, penalties, truncation
 from pellucid.engine.sampling.mirostat import Mirostat
 from pellucid.engine.sampling.orders import Lookback
 from pellucid.engine.sampling.settings import SamplingSettings, parse_bias
-from pellucid.engine.sampling.stage import FunctionStage, History, RowStage, Stage
+from pellucid.engine.sampling.stage import FunctionStage, History, Stage
 from pellucid.errors import SamplingError
 from pellucid.keyed_random import uniform
 
@@ -30,6 +31,19 @@ class StageContext:
     num_known: int  # ids from here on are padding that the tokenizer cannot spell
     end_ids: Collection[int] | None  # the ids that end a text; None: not told
     choice: int  # which of several choices from one seed
+
+
+@dataclass(frozen=True)
+class RowStage:
+    """A stage that depends on the row alone: a function of the row, and what else it is given."""
+
+    name: str
+    function: Callable[..., np.ndarray]
+    arguments: tuple[Any, ...] = ()
+
+    def apply(self, logits_V: np.ndarray, history: History) -> np.ndarray:
+        """What the function makes of the row."""
+        return self.function(logits_V, *self.arguments)
 
 
 def build_vocabulary(around: StageContext) -> Stage:

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.engine.sampling import truncation
+from pellucid.engine.sampling.builders import RowStage
 from pellucid.engine.sampling.distribution import FEW
 from pellucid.engine.sampling.sampler import Choice, Sampler, pass_through
-from pellucid.engine.sampling.stage import History, RowStage, Stage
+from pellucid.engine.sampling.stage import History, Stage
 
 NOTHING, GREEDY, TEMPERATURE, TOP_K, TOP_P, MIN_P = range(6)
 KINDS: dict[Any, tuple[int, Any]] = {  # a stage's function -> its kind, and how the loops take what it is given
@@ -53,8 +54,7 @@ class Reading:
 
     model_V: NDArray[np.float32]
     row_V: NDArray[np.float32]
-    kinds: tuple[int, ...]
-    numbers: tuple[float, ...]
+    steps: tuple[tuple[int, float], ...]  # kinds and their numbers
     u: float | None
 
 
@@ -92,17 +92,19 @@ def choose_rows(asked: Sequence[RowAsk], *, loops: Loops | None = None, threads:
     >>> [type(found).__name__ for found in choose_rows(asked)]
     ['Choice', 'SamplingError']
     """
+    if loops is None:
+        return [choose_readably(ask) for ask in asked]
     results: list[Choice | Exception | None] = [None] * len(asked)
     readings: dict[int, dict[int, Reading]] = {}  # by the rows' length, then by their place
     for place, ask in enumerate(asked):
         try:
-            reading = None if loops is None else read_chain(ask)
+            reading = read_chain(ask)
         except Exception as error:
             results[place] = error
             continue
         if reading is not None:
             readings.setdefault(reading.row_V.size, {})[place] = reading
-    for alike in readings.values() if loops is not None else ():
+    for alike in readings.values():
         for (place, reading), found in zip(alike.items(), loops([*alike.values()], threads=threads), strict=True):
             results[place] = None if found is None else as_choice(reading, found)
     return [choose_readably(ask) if found is None else found for ask, found in zip(asked, results, strict=True)]
@@ -126,8 +128,7 @@ def read_chain(ask: RowAsk) -> Reading | None:
     row_V = pass_through(ask.logits_V, leading, History(ask.ids, ask.num_prompt))[-1] if leading else ask.logits_V
     if not is_plain(row_V) or row_V.size != ask.logits_V.size:
         return None
-    kinds, numbers = (tuple(step[i] for step in steps) for i in (0, 1))
-    return Reading(ask.logits_V, row_V, kinds, numbers, sampler.number(ask.ids))
+    return Reading(ask.logits_V, row_V, tuple(steps), sampler.number(ask.ids))
 
 
 def find_steps(stages: Sequence[Stage], *, draws: bool) -> list[tuple[int, float]] | None:
@@ -141,10 +142,12 @@ def find_steps(stages: Sequence[Stage], *, draws: bool) -> list[tuple[int, float
     """
     steps: list[tuple[int, float]] = []
     for stage in reversed(stages):
-        known = KINDS.get(stage.function) if isinstance(stage, RowStage) else None
-        if known is None or any(known[0] == kind for kind, _ in steps):
+        if not isinstance(stage, RowStage) or stage.function not in KINDS:
             break
-        steps.insert(0, (known[0], known[1](*stage.arguments)))
+        kind, read = KINDS[stage.function]
+        if kind in dict(steps):
+            break
+        steps.insert(0, (kind, read(*stage.arguments)))
     kinds = [kind for kind, _ in steps]
     suits = GREEDY not in kinds if draws else kinds == [GREEDY]
     return steps if suits else None

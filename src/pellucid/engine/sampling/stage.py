@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,16 +46,3 @@ class FunctionStage:
 
     name: str
     apply: Callable[[NDArray[np.float32], History], NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class RowStage:
-    """A stage that depends on the row alone: a function of the row, and what else it is given."""
-
-    name: str
-    function: Callable[..., NDArray[np.float32]]
-    arguments: tuple[Any, ...] = ()
-
-    def apply(self, logits_V: NDArray[np.float32], history: History) -> NDArray[np.float32]:
-        """What the function makes of the row."""
-        return self.function(logits_V, *self.arguments)

@@ -17,11 +17,10 @@ from numba import prange
 
 from pellucid.engine.runners.kernels.lanes import kept_whole
 from pellucid.engine.runners.kernels.launch import launch
-from pellucid.engine.sampling.fast.compile import inner, loop, numbers_at, parallel_loop
+from pellucid.engine.sampling.fast.compile import LINE, inner, loop, numbers_at, parallel_loop
 from pellucid.engine.sampling.fast.head import LEAST, cut, find_bound, gather, locate_few, weigh_few
 from pellucid.engine.sampling.fast.weigh import (
     INFINITY,
-    LINE,
     ONE,
     ZERO,
     f32,
@@ -32,7 +31,9 @@ from pellucid.engine.sampling.fast.weigh import (
 )
 from pellucid.engine.sampling.rows import GREEDY, MOST_STEPS, NOTHING, TEMPERATURE, TOP_P, Found, Reading
 
-MODEL, ROW, KINDS = range(3)  # what is asked of a row: where the model's and its own lie, and the steps, ended by NOTHING
+MODEL, ROW, KINDS = range(
+    3
+)  # what is asked of a row: where the model's and its own lie, and the steps, ended by NOTHING
 ASKED = KINDS + MOST_STEPS + 1
 DRAW, ID, LOGIT, HIGHEST, TOTAL, MODEL_HIGHEST, MODEL_TOTAL, SURE = range(MOST_STEPS, MOST_STEPS + 8)
 NUMBERS = SURE + 1  # the steps' numbers, the draw, then what is found
@@ -50,8 +51,8 @@ def choose_by_loops(readings: Sequence[Reading], *, threads: int) -> list[Found 
     asked, numbers = np.full((len(readings), ASKED), NOTHING), np.zeros((len(readings), NUMBERS))
     for r, reading in enumerate(readings):
         asked[r, :KINDS] = reading.model_V.ctypes.data, reading.row_V.ctypes.data
-        asked[r, KINDS : KINDS + len(reading.kinds)] = reading.kinds
-        numbers[r, : len(reading.numbers)] = reading.numbers
+        for step, (kind, number) in enumerate(reading.steps):
+            asked[r, KINDS + step], numbers[r, step] = kind, number
         numbers[r, DRAW] = 0.0 if reading.u is None else reading.u
     with launch(min(threads, len(readings))):
         choose_each(num_logits, asked, numbers, cached_plan(num_logits))
@@ -89,7 +90,7 @@ def choose_row(num_logits, asked_rows, number_rows, plan, r):
     is_warm = asked[KINDS] == TEMPERATURE
     divisor, step = (f32(numbers[0]), 1) if is_warm else (ONE, 0)
     kind = asked[KINDS + step]
-    if (kind == NOTHING or kind == TOP_P) and (is_warm or not is_model):
+    if kind in (NOTHING, TOP_P) and (is_warm or not is_model):
         total = weigh_row(row_V, highest, divisor, plan, leaves)
     if kind != NOTHING:
         choose_from_head(row_V, maxima, highest, asked, numbers, step, divisor, total, plan)

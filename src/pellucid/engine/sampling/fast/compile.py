@@ -4,7 +4,9 @@
     @parallel_loop       the same, with `prange` spread over the threads
     @inner               a small one that becomes part of the loops that call it
     numbers_at(a, n)     n numbers in fp32 that lie at an address, as an array
-    add_columns(a, n)    their sum in fp64, n a multiple of 8: eight columns, added as ((0+1)+(2+3)) + ((4+5)+(6+7))
+    at_least(a, x)       which of `LINE` numbers at an address are x or more, a bit for each
+    lowest_bit(bits)     the place of the lowest bit that is set
+    add_columns(a, n)    the sum of n numbers in fp64, n a multiple of 8: eight columns, added as ((0+1)+(2+3)) + ((4+5)+(6+7))
 
 The intrinsics that say how one number is made (`fused`, `to_bits`, `from_bits`) are those of the kernels.
 """
@@ -23,6 +25,7 @@ from pellucid.compiled import compile_loop, find_cache
 from pellucid.engine.runners.kernels import emit, lanes
 
 COLUMNS = 8
+LINE = 64  # logits that lie together: of each line the highest is kept, so that few lines need be read again
 DOUBLES = emit.vector(ir.DoubleType(), COLUMNS)
 
 CACHE = find_cache(Path(__file__).parent, *(Path(module.__file__ or "") for module in (emit, lanes)))
@@ -75,3 +78,24 @@ def add_columns(typing, address, count):
         return parts[0]
 
     return types.float64(types.int64, types.int64), generate
+
+
+@intrinsic
+def at_least(typing, address, bound):
+    """Which of the `LINE` numbers from an address on are at least `bound`: the lowest bit is for the first."""
+
+    def generate(context, builder, signature, v):
+        line = emit.load(builder, builder.inttoptr(v[0], emit.F32.as_pointer()), emit.F32, LINE)
+        return builder.bitcast(builder.fcmp_ordered(">=", line, emit.splat(builder, v[1], LINE)), emit.I64)
+
+    return types.uint64(types.int64, types.float32), generate
+
+
+@intrinsic
+def lowest_bit(typing, bits):
+    """The place of the lowest bit that is set; one must be."""
+
+    def generate(context, builder, signature, v):
+        return builder.cttz(v[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), generate

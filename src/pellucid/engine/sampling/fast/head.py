@@ -18,11 +18,10 @@ import numpy as np
 
 from pellucid.engine.runners.kernels.lanes import kept_whole
 from pellucid.engine.sampling.distribution import BLOCK
-from pellucid.engine.sampling.fast.compile import inner, loop
+from pellucid.engine.sampling.fast.compile import LINE, at_least, inner, loop, lowest_bit
 from pellucid.engine.sampling.fast.weigh import (
     INFINITY,
     LEAF,
-    LINE,
     MOST_JOINED,
     ONE,
     ZERO,
@@ -38,6 +37,7 @@ from pellucid.engine.sampling.rows import MIN_P, TOP_K
 SLACK = f32(1e-6)  # of a logit: eight times what a subtraction in fp32 may lose
 LEAST = f32(np.finfo(np.float32).min)
 NAN = f32(np.nan)
+ONE_BIT = np.uint64(1)
 CLOSE = 1e-10  # of a sum of weights: ten times what another order of half a million terms may change
 SHARE = 0.999  # of the weight that a top-p cuts off may lie below the bound
 MOST_SORTED = 4096
@@ -65,12 +65,18 @@ def find_bound(maxima, highest, kind, number, divisor, num_logits, total):
 def gather(row_V, maxima, bound, ids_N, x_N):
     """Write down the tokens at or above the bound; returns how many. Only lines that can hold any are looked at."""
     kept_whole()
-    count = 0
-    for line in range(maxima.size):
-        if maxima[line] >= bound:
-            for i in range(line * LINE, min(row_V.size, (line + 1) * LINE)):
+    count, last = 0, row_V.size // LINE * LINE
+    for start in range(0, last, LINE):
+        if maxima[start // LINE] >= bound:
+            bits = at_least(row_V.ctypes.data + row_V.itemsize * start, bound)
+            while bits:
+                i = start + lowest_bit(bits)
                 ids_N[count], x_N[count] = i, row_V[i]
-                count += row_V[i] >= bound
+                bits, count = bits & (bits - ONE_BIT), count + 1
+    for i in range(last, row_V.size):
+        if row_V[i] >= bound:
+            ids_N[count], x_N[count] = i, row_V[i]
+            count += 1
     return count
 
 

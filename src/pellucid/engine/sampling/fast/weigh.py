@@ -19,7 +19,7 @@ import numpy as np
 
 from pellucid.engine.runners.kernels.lanes import from_bits, fused, kept_whole, to_bits
 from pellucid.engine.sampling.distribution import BLOCK
-from pellucid.engine.sampling.fast.compile import COLUMNS, add_columns, inner, loop
+from pellucid.engine.sampling.fast.compile import COLUMNS, LINE, add_columns, inner, loop
 
 f32 = np.float32
 LOG2E, ROUND = f32(1.442695040888963407), f32(1.5 * 2**23)  # the second pushes the fraction out of an fp32 number
@@ -34,7 +34,6 @@ ZERO, ONE, INFINITY = f32(0), f32(1), f32(np.inf)
 NO_BITS, ALL_BITS = np.int32(-(2**31)), np.uint32(2**32 - 1)  # the lowest and the highest that bits can be
 PLUS_INFINITY_BITS, MINUS_INFINITY_BITS = np.int32(0x7F800000), np.uint32(0xFF800000)
 
-LINE = 64  # logits of which the highest is kept: a row's head is looked for only where it can lie
 PIECE = 8192  # numbers that NumPy widens at a time
 LEAF = 128  # up to so many numbers are added in columns
 MOST_JOINED = 16  # sums that wait for others: one for each halving of a piece, and some
