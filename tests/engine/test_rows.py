@@ -13,7 +13,7 @@ from pellucid.engine.sampling import find_loops as finding
 from pellucid.engine.sampling.distribution import FEW, total
 from pellucid.engine.sampling.find_loops import find_loops
 from pellucid.engine.sampling.orders import ORDERS
-from pellucid.engine.sampling.rows import Found, Reading, RowAsk, as_choice, choose_rows, read_chain
+from pellucid.engine.sampling.rows import FoundToken, RowReading, RowAsk, as_choice, choose_rows, read_chain
 from pellucid.engine.sampling.sampler import Sampler, choose
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import FunctionStage
@@ -148,7 +148,7 @@ def test_the_ends_of_the_draw(loops, knobs, u):
         for kind in ("normal", "steep", "masked", "flat"):
             sampler, row_V = build(size, **knobs), draw_row(size, size, kind, 0.5)
             reading = read_chain(ask(sampler, row_V))
-            reading = Reading(reading.model_V, reading.row_V, reading.steps, u)
+            reading = RowReading(reading.model_V, reading.row_V, reading.steps, u)
             (found,) = loops([reading], threads=1)
             if found is not None:
                 assert repr(as_choice(reading, found)) == repr(choose(row_V, sampler.stages, u))
@@ -255,7 +255,7 @@ def test_loops_that_differ_are_not_used(loops, monkeypatch):
     assert [(event.name, event.data) for event in events] == [("engine.choosing_readably", {"difference": "exp"})]
     with monkeypatch.context() as patch:
         patch.setattr(
-            trial, "choose_by_loops", lambda readings, threads: [Found(7, 0.0, 0.0, 1.0, 0.0, 1.0)] * len(readings)
+            trial, "choose_by_loops", lambda readings, threads: [FoundToken(7, 0.0, 0.0, 1.0, 0.0, 1.0)] * len(readings)
         )
         assert trial.find_difference() == "model → greedy"
     assert find_loops() is loops

@@ -24,18 +24,32 @@ def find_loops(recorder: Recorder = NULL) -> Loops | None:
 
     is_new, started = not CACHE.has("choice"), time.perf_counter()
     if is_new:
-        message = "compiling the loops that choose tokens: about a quarter of a minute, longer on a busy machine"
-        data = {"directory": str(CACHE.directory or ""), "fault": CACHE.fault}
-        recorder.record(Event(name="engine.compiling_choice", message=message, data=data))
+        recorder.record(
+            Event(
+                name="engine.compiling_choice",
+                message="compiling the loops that choose tokens: about a quarter of a minute, longer on a busy machine",
+                data={"directory": str(CACHE.directory or ""), "fault": CACHE.fault},
+            )
+        )
     with stopping_between_passes():
         difference = find_difference()
     if is_new:
         CACHE.mark("choice")
         seconds = time.perf_counter() - started
-        message = f"compiled in {seconds:.0f} s"
-        recorder.record(Event(name="engine.compiled_choice", message=message, data={"seconds": round(seconds, 2)}))
-    if difference:
-        message = f"tokens are chosen by the readable stages: here the loops differ from them in {difference}"
-        recorder.record(Event(name="engine.choosing_readably", message=message, data={"difference": difference}))
-        return None
-    return choose_by_loops
+        recorder.record(
+            Event(
+                name="engine.compiled_choice",
+                message=f"compiled in {seconds:.0f} s",
+                data={"seconds": round(seconds, 2)},
+            )
+        )
+    if not difference:
+        return choose_by_loops
+    recorder.record(
+        Event(
+            name="engine.choosing_readably",
+            message=f"tokens are chosen by the readable stages: here the loops differ from them in {difference}",
+            data={"difference": difference},
+        )
+    )
+    return None

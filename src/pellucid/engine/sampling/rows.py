@@ -49,7 +49,7 @@ class RowAsk:
 
 
 @dataclass(frozen=True)
-class Reading:
+class RowReading:
     """What the loops do with one row: the model's, the one after the leading stages, the steps that follow, the draw."""
 
     model_V: NDArray[np.float32]
@@ -59,7 +59,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundToken:
     """What the loops found: the token, its logit at the end of the chain, and the row's highest and sum of weights there;
     then the highest and the sum of the model's own row."""
 
@@ -74,7 +74,7 @@ class Found:
 class Loops(Protocol):
     """The compiled loops, as `fast.choose` has them."""
 
-    def __call__(self, readings: Sequence[Reading], *, threads: int) -> list[Found | None]:
+    def __call__(self, readings: Sequence[RowReading], *, threads: int) -> list[FoundToken | None]:
         """What was chosen from each row, all of one length; None where the loops are not sure of it."""
         ...
 
@@ -95,7 +95,7 @@ def choose_rows(asked: Sequence[RowAsk], *, loops: Loops | None = None, threads:
     if loops is None:
         return [choose_readably(ask) for ask in asked]
     results: list[Choice | Exception | None] = [None] * len(asked)
-    readings: dict[int, dict[int, Reading]] = {}  # by the rows' length, then by their place
+    readings: dict[int, dict[int, RowReading]] = {}  # by the rows' length, then by their place
     for place, ask in enumerate(asked):
         try:
             reading = read_chain(ask)
@@ -118,7 +118,7 @@ def choose_readably(ask: RowAsk) -> Choice | Exception:
         return error
 
 
-def read_chain(ask: RowAsk) -> Reading | None:
+def read_chain(ask: RowAsk) -> RowReading | None:
     """Pass a row through the leading stages; None where the loops do not know what follows. Raises what a stage raises."""
     sampler, stages = ask.sampler, ask.sampler.stages
     steps = find_steps(stages, draws=sampler.seed is not None)
@@ -128,7 +128,7 @@ def read_chain(ask: RowAsk) -> Reading | None:
     row_V = pass_through(ask.logits_V, leading, History(ask.ids, ask.num_prompt))[-1] if leading else ask.logits_V
     if not is_plain(row_V) or row_V.size != ask.logits_V.size:
         return None
-    return Reading(ask.logits_V, row_V, tuple(steps), sampler.number(ask.ids))
+    return RowReading(ask.logits_V, row_V, tuple(steps), sampler.number(ask.ids))
 
 
 def find_steps(stages: Sequence[Stage], *, draws: bool) -> list[tuple[int, float]] | None:
@@ -158,7 +158,7 @@ def is_plain(row_V: NDArray[np.float32]) -> bool:
     return row_V.dtype == np.float32 and row_V.ndim == 1 and row_V.flags.carray and row_V.size > FEW
 
 
-def as_choice(reading: Reading, found: Found) -> Choice:
+def as_choice(reading: RowReading, found: FoundToken) -> Choice:
     """What was found as the sampler reports it: the logarithms are Python's own."""
     logprob = float(reading.model_V[found.id]) - found.model_highest - math.log(found.model_total)
     processed = 0.0 if reading.u is None else found.logit - found.highest - math.log(found.total)

@@ -29,7 +29,7 @@ from pellucid.engine.sampling.fast.weigh import (
     plan_sum,
     weigh_row,
 )
-from pellucid.engine.sampling.rows import GREEDY, MOST_STEPS, NOTHING, TEMPERATURE, TOP_P, Found, Reading
+from pellucid.engine.sampling.rows import GREEDY, MOST_STEPS, NOTHING, TEMPERATURE, TOP_P, FoundToken, RowReading
 
 MODEL, ROW, KINDS = range(
     3
@@ -45,7 +45,7 @@ def cached_plan(num_logits: int) -> np.ndarray:
     return plan_sum(num_logits)
 
 
-def choose_by_loops(readings: Sequence[Reading], *, threads: int) -> list[Found | None]:
+def choose_by_loops(readings: Sequence[RowReading], *, threads: int) -> list[FoundToken | None]:
     """What was chosen from each row, all of one length; None where the loops are not sure of it."""
     num_logits = readings[0].row_V.size
     asked, numbers = np.full((len(readings), ASKED), NOTHING), np.zeros((len(readings), NUMBERS))
@@ -57,7 +57,7 @@ def choose_by_loops(readings: Sequence[Reading], *, threads: int) -> list[Found 
     with launch(min(threads, len(readings))):
         choose_each(num_logits, asked, numbers, cached_plan(num_logits))
     found = numbers[:, ID:].tolist()
-    return [Found(int(values[0]), *values[1:6]) if values[6] else None for values in found]
+    return [FoundToken(int(values[0]), *values[1:6]) if values[6] else None for values in found]
 
 
 @parallel_loop
