@@ -71,10 +71,10 @@ class LanguageModel(WholeTexts):
 
         Raises SamplingError when all of several choices would be the same text (temperature 0).
         """
-        from pellucid.engine.choices import complete_choices
+        from pellucid.engine.choices import Choices
 
         several = generation.request.num_choices != 1
-        return complete_choices(generation) if several else (generation.complete(),)
+        return Choices(generation).complete() if several else (generation.complete(),)
 
     def request(
         self,

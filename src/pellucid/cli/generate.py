@@ -191,7 +191,7 @@ def _resolve(given: dict[str, Any], suggested: Mapping[str, object] | None = Non
 
 def _open(run: str, draft: str | None, common: Common, flags: dict[str, Any], *, apply: bool) -> Loaded:
     """Open the models; report the settings that the first one's directory suggests."""
-    from pellucid.engine.generate import check_writes
+    from pellucid.engine.request import check_writes
     from pellucid.engine.settings import EngineSettings
     from pellucid.settings import Layer, resolve
 
