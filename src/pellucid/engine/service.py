@@ -15,6 +15,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from types import TracebackType
 
 from pellucid.counts import counted
@@ -96,7 +97,7 @@ class Stream:
             raise self._error
         return None
 
-    def _hand_over(self, error: Exception | None = None) -> bool:
+    def hand_over(self, error: Exception | None = None) -> bool:
         """Take what the work has made since (in the scheduler's thread); whether it has ended."""
         with self._changed:
             while self.work.steps:
@@ -106,7 +107,7 @@ class Stream:
             self._changed.notify_all()
             waiting, self._waiting = self._waiting, []
         for loop, told in waiting:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # a loop that has been closed: nobody waits there any more
                 loop.call_soon_threadsafe(_wake, told)
         return self._is_over
 
@@ -129,7 +130,7 @@ class Service:
         self._changed = threading.Condition()
         self._streams: dict[Work, Stream] = {}
         self._new: list[tuple[Stream, int]] = []
-        self._cancelled: list[Stream] = []
+        self._cancelled: dict[Work, None] = {}
         self._is_open = True
         self._thread = threading.Thread(target=self._serve, name="pellucid scheduler", daemon=True)
         self._thread.start()
@@ -165,7 +166,7 @@ class Service:
     def cancel(self, stream: Stream) -> None:
         """Give a request up, from any thread."""
         with self._changed:
-            self._cancelled.append(stream)
+            self._cancelled[stream.work] = None
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -184,19 +185,16 @@ class Service:
         self.close()
 
     def _serve(self) -> None:
-        """The scheduler's thread."""
-        while self._look_at_notes():
-            try:
-                moved = self._scheduler.step()
-            except Exception as error:  # of the pass itself: nothing that takes part in it can go on
-                self._end(list(self._streams.values()), error)
-                continue
-            for work in moved:
-                stream = self._streams.get(work)
-                if stream is not None and stream._hand_over():
-                    del self._streams[work]
-        closed = CancelledRequestError("the service was closed before the text had ended")
-        self._end(list(self._streams.values()), closed)
+        """The scheduler's thread: whatever goes wrong in it, nobody is left waiting."""
+        error: Exception = CancelledRequestError("the service was closed before the text had ended")
+        try:
+            while self._look_at_notes():
+                self._step()
+        except Exception as unexpected:
+            error = unexpected
+        with self._changed:
+            self._is_open = False
+        self._end(list(self._streams), error)
 
     def _look_at_notes(self) -> bool:
         """Wait for something to do, let new requests join and cancelled ones leave; False when the service is closed."""
@@ -204,21 +202,30 @@ class Service:
             self._changed.wait_for(
                 lambda: self._new or self._cancelled or not self._scheduler.is_idle or not self._is_open
             )
-            new, self._new, cancelled, self._cancelled = self._new, [], self._cancelled, []
+            new, self._new, cancelled, self._cancelled = self._new, [], self._cancelled, {}
         for stream, priority in new:
             self._scheduler.add(stream.work, priority=priority)
-        self._end(
-            [stream for stream in cancelled if stream.work in self._streams],
-            CancelledRequestError("the request was cancelled"),
-        )
+        self._end(list(cancelled), CancelledRequestError("the request was cancelled"))
         return self._is_open
 
-    def _end(self, streams: list[Stream], error: Exception) -> None:
-        """End some requests before their time."""
-        for stream in streams:
-            self._scheduler.drop(stream.work)
-            stream._hand_over(error)
-            del self._streams[stream.work]
+    def _step(self) -> None:
+        try:
+            moved = self._scheduler.step()
+        except Exception as error:  # of the pass itself: nothing that takes part in it can go on
+            self._end(list(self._streams), error)
+            return
+        for work in moved:
+            stream = self._streams.get(work)
+            if stream is not None and stream.hand_over():
+                del self._streams[work]
+
+    def _end(self, works: list[Work], error: Exception) -> None:
+        """End some requests before their time; those that have ended already are left alone."""
+        for work in works:
+            stream = self._streams.pop(work, None)
+            if stream is not None:
+                self._scheduler.drop(work)
+                stream.hand_over(error)
 
 
 def _wake(told: asyncio.Future[None]) -> None:
