@@ -74,7 +74,7 @@ class Choices(Steps):
 def check_choices(request: Request) -> None:
     """Refuse several choices where there cannot be several."""
     sampling, num_choices = request.sampling, request.num_choices
-    if sampling.on_full == "slide":
+    if sampling.on_full == "slide" and num_choices > 1:
         raise RequestError(
             "several choices share one reading of the prompt, which a sliding window would undo",
             found="on_full=slide",

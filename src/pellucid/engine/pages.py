@@ -89,6 +89,11 @@ class PagePool:
         self._clock = count(1)
 
     @property
+    def page_bytes(self) -> int:
+        """The memory of a page."""
+        return self.make_memory().nbytes
+
+    @property
     def num_used(self) -> int:
         """Pages that a text in progress uses."""
         return self.num_made - len(self.free) - self.num_kept

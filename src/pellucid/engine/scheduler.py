@@ -132,6 +132,7 @@ class Scheduler:
         self.runner, self.settings, self.recorder = runner, settings, recorder
         self.waiting: list[Entry] = []
         self.running: list[Entry] = []
+        self.reading_seconds = self.choosing_seconds = 0.0  # of all steps so far
         self._num_added = 0
 
     @property
@@ -160,6 +161,7 @@ class Scheduler:
         started = time.perf_counter()
         rows_NV = self.runner.read_parts(parts)
         seconds = time.perf_counter() - started
+        self.reading_seconds += seconds
         ready, first = list[tuple[Entry, list[Reading]]](), 0
         for entry in planned:
             entry.seconds += seconds
@@ -321,7 +323,9 @@ class Scheduler:
                     pass
                 except Exception as error:  # of its own stages, its constraint, its stop condition
                     work.error = error
+            started = time.perf_counter()
             takers, answers = asking, list(choose_rows(asked))
+            self.choosing_seconds += time.perf_counter() - started
 
     def _publish(self, work: Work) -> None:
         """Let texts to come begin with what was read of this one."""
