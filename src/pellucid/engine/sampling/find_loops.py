@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from functools import partial
 
 from pellucid.engine.sampling.rows import Loops
 from pellucid.events import NULL, Event, Recorder
 
 
-def find_loops(recorder: Recorder = NULL) -> Loops | None:
-    """The loops for `choose_rows`; None without Numba, and where a trial finds that one bit differs.
+def find_loops(*, threads: int = 1, recorder: Recorder = NULL) -> Loops | None:
+    """The loops for `choose_rows`, which spread rows over so many threads; None without Numba, and where a trial finds that one bit differs.
 
     They are compiled once on a machine, which takes some seconds. Events: `engine.compiling_choice`,
     `engine.compiled_choice`, `engine.choosing_readably`.
@@ -44,7 +45,7 @@ def find_loops(recorder: Recorder = NULL) -> Loops | None:
             )
         )
     if not difference:
-        return choose_by_loops
+        return partial(choose_by_loops, threads=threads)
     recorder.record(
         Event(
             name="engine.choosing_readably",

@@ -37,9 +37,9 @@ KINDS: dict[Any, tuple[int, Any]] = {  # a stage's function -> its kind, and how
 MOST_STEPS = 4  # each kind once, and greedy alone
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class RowAsk:
-    """What `Sampler.choose` is asked for one row; the arrays and ids are not changed."""
+    """A row of logits, and what its text asks to be chosen from it: the arguments of `Sampler.choose`."""
 
     sampler: Sampler
     logits_V: NDArray[np.float32]
@@ -74,21 +74,21 @@ class FoundToken:
 class Loops(Protocol):
     """The compiled loops, as `fast.choose` has them."""
 
-    def __call__(self, readings: Sequence[RowReading], *, threads: int) -> list[FoundToken | None]:
+    def __call__(self, readings: Sequence[RowReading], /) -> list[FoundToken | None]:
         """What was chosen from each row, all of one length; None where the loops are not sure of it."""
         ...
 
 
-def choose_rows(asked: Sequence[RowAsk], *, loops: Loops | None = None, threads: int = 1) -> list[Choice | Exception]:
+def choose_rows(asked: Sequence[RowAsk], loops: Loops | None = None) -> list[Choice | Exception]:
     """For each row the token that its sampler chooses, or the error that its stages end with.
 
-    `loops` come from `find_loops`; without them every row is chosen from by the readable stages. No bit depends on them,
-    on the number of threads or on the other rows.
+    `loops` come from `find_loops`; without them every row is chosen from by the readable stages. No bit depends on them
+    or on the other rows.
 
     >>> from pellucid.engine.sampling.settings import SamplingSettings
     >>> sampler = Sampler(SamplingSettings(top_k=2, seed=1), num_logits=4, num_known=4)
     >>> good, broken = np.array([[0, 2, 1, 0], [0, np.nan, 1, 0]], dtype=np.float32)
-    >>> asked = [RowAsk(sampler=sampler, logits_V=row_V, ids=[3], num_prompt=1) for row_V in (good, broken)]
+    >>> asked = [RowAsk(sampler, row_V, [3], 1) for row_V in (good, broken)]
     >>> [type(found).__name__ for found in choose_rows(asked)]
     ['Choice', 'SamplingError']
     """
@@ -105,7 +105,7 @@ def choose_rows(asked: Sequence[RowAsk], *, loops: Loops | None = None, threads:
         if reading is not None:
             readings.setdefault(reading.row_V.size, {})[place] = reading
     for alike in readings.values():
-        for (place, reading), found in zip(alike.items(), loops([*alike.values()], threads=threads), strict=True):
+        for (place, reading), found in zip(alike.items(), loops([*alike.values()]), strict=True):
             results[place] = None if found is None else as_choice(reading, found)
     return [choose_readably(ask) if found is None else found for ask, found in zip(asked, results, strict=True)]
 

@@ -45,7 +45,7 @@ def cached_plan(num_logits: int) -> np.ndarray:
     return plan_sum(num_logits)
 
 
-def choose_by_loops(readings: Sequence[RowReading], *, threads: int) -> list[FoundToken | None]:
+def choose_by_loops(readings: Sequence[RowReading], /, *, threads: int = 1) -> list[FoundToken | None]:
     """What was chosen from each row, all of one length; None where the loops are not sure of it."""
     num_logits = readings[0].row_V.size
     asked, numbers = np.full((len(readings), ASKED), NOTHING), np.zeros((len(readings), NUMBERS))

@@ -36,12 +36,10 @@ def find_difference() -> str:
         return "exp"
     row_V = np.random.default_rng(0).normal(scale=3, size=NUM_LOGITS).astype(np.float32)
     asked = [
-        RowAsk(
-            sampler=Sampler(chain, num_logits=NUM_LOGITS, num_known=NUM_LOGITS), logits_V=row_V, ids=(), num_prompt=0
-        )
+        RowAsk(Sampler(chain, num_logits=NUM_LOGITS, num_known=NUM_LOGITS), row_V, ids=(), num_prompt=0)
         for chain in CHAINS
     ]
-    readable, by_loops = choose_rows(asked), choose_rows(asked, loops=choose_by_loops)
+    readable, by_loops = choose_rows(asked), choose_rows(asked, choose_by_loops)
     return next(
         (ask.sampler.chain for ask, one, other in zip(asked, readable, by_loops, strict=True) if one != other), ""
     )
