@@ -13,7 +13,7 @@ from pellucid.engine.sampling import find_loops as finding
 from pellucid.engine.sampling.distribution import FEW, total
 from pellucid.engine.sampling.find_loops import find_loops
 from pellucid.engine.sampling.orders import ORDERS
-from pellucid.engine.sampling.rows import FoundToken, RowReading, RowAsk, as_choice, choose_rows, read_chain
+from pellucid.engine.sampling.rows import FoundToken, RowAsk, RowReading, as_choice, choose_rows, read_chain
 from pellucid.engine.sampling.sampler import Sampler, choose
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import FunctionStage
@@ -255,7 +255,7 @@ def test_loops_that_differ_are_not_used(loops, monkeypatch):
     assert [(event.name, event.data) for event in events] == [("engine.choosing_readably", {"difference": "exp"})]
     with monkeypatch.context() as patch:
         patch.setattr(
-            trial, "choose_by_loops", lambda readings, threads: [FoundToken(7, 0.0, 0.0, 1.0, 0.0, 1.0)] * len(readings)
+            trial, "choose_by_loops", lambda readings: [FoundToken(7, 0.0, 0.0, 1.0, 0.0, 1.0)] * len(readings)
         )
         assert trial.find_difference() == "model → greedy"
     assert find_loops() is not None

@@ -11,7 +11,7 @@ from pellucid.events import NULL, Event, Recorder
 
 
 def find_loops(*, threads: int = 1, recorder: Recorder = NULL) -> Loops | None:
-    """The loops for `choose_rows`, which spread rows over so many threads; None without Numba, and where a trial finds that one bit differs.
+    """The loops for `choose_rows`, over so many threads; None without Numba, and where a trial finds that a bit differs.
 
     They are compiled once on a machine, which takes some seconds. Events: `engine.compiling_choice`,
     `engine.compiled_choice`, `engine.choosing_readably`.
