@@ -71,7 +71,12 @@ def main() -> None:
     loops = {threads: find_loops(threads=threads) for threads in sorted({1, given.threads})}
     tables = [measure(num_logits, loops, given, step_us) for num_logits in given.vocab]
     floors = [
-        Floor(f"{chain}, {table['vocab']} tokens: share of a step", cost["share_of_step"], MOST_SHARE, at_most=True)
+        Floor(
+            what=f"{chain}, {table['vocab']} tokens: share of a step",
+            measured=cost["share_of_step"],
+            floor=MOST_SHARE,
+            at_most=True,
+        )
         for table in tables
         for chain, cost in table["chains"].items()
     ]
@@ -119,7 +124,7 @@ def measure(
 
 def compare(asked: list[RowAsk], loops: dict[int, Loops | None], rounds: int) -> dict[str, float]:
     """Microseconds of a row by the readable stages and by the loops, taking turns, after both have given the same."""
-    ways = {"readable": None, **{f"loops, {threads} threads": found for threads, found in loops.items() if found}}
+    ways = {"readable": None, **{f"loops, threads: {threads}": found for threads, found in loops.items() if found}}
     expected = repr(choose_rows(asked))
     for name, found in ways.items():
         assert repr(choose_rows(asked, found)) == expected, f"{name} chooses otherwise"

@@ -237,10 +237,11 @@ def test_weights_are_those_of_numpy(loops):
     w_N = np.empty_like(x_N)
     weigh(x_N, ZERO, ONE, w_N)
     assert np.array_equal(w_N.view(np.uint32), np.exp(x_N).view(np.uint32))
-    row_V = draw_row(30_000, 0, "normal", 3.0).clip(max=0)
+    row_V, totals = draw_row(30_000, 0, "normal", 3.0).clip(max=0), np.empty(2)
     for size in (*range(1, 300), 1000, *SIZES, 30_000):
         plan = plan_sum(size)
-        assert weigh_row(row_V[:size], ZERO, ONE, plan, np.empty(len(plan))) == total(np.exp(row_V[:size]))
+        weigh_row(row_V[:size], ZERO, np.array([1, 0.7], np.float32), plan, totals, np.empty(len(plan)))
+        assert totals.tolist() == [total(np.exp(row_V[:size])), total(np.exp(row_V[:size] / np.float32(0.7)))]
 
 
 def test_loops_that_differ_are_not_used(loops, monkeypatch):

@@ -21,7 +21,6 @@ from pellucid.engine.sampling.fast.compile import LINE, inner, loop, numbers_at,
 from pellucid.engine.sampling.fast.head import LEAST, cut, find_bound, gather, locate_few, weigh_few
 from pellucid.engine.sampling.fast.weigh import (
     INFINITY,
-    ONE,
     ZERO,
     f32,
     find_maxima,
@@ -34,9 +33,8 @@ from pellucid.engine.sampling.rows import GREEDY, MOST_STEPS, NOTHING, TEMPERATU
 MODEL, ROW, KINDS = range(
     3
 )  # what is asked of a row: where the model's and its own lie, and the steps, ended by NOTHING
-ASKED = KINDS + MOST_STEPS + 1
 DRAW, ID, LOGIT, HIGHEST, TOTAL, MODEL_HIGHEST, MODEL_TOTAL, SURE = range(MOST_STEPS, MOST_STEPS + 8)
-NUMBERS = SURE + 1  # the steps' numbers, the draw, then what is found
+NOT_FOUND = [0.0] * (SURE + 1 - ID)  # the numbers of a row: those of its steps, the draw, then what is found
 
 
 @lru_cache(maxsize=4)
@@ -47,17 +45,21 @@ def cached_plan(num_logits: int) -> np.ndarray:
 
 def choose_by_loops(readings: Sequence[RowReading], /, *, threads: int = 1) -> list[FoundToken | None]:
     """What was chosen from each row, all of one length; None where the loops are not sure of it."""
-    num_logits = readings[0].row_V.size
-    asked, numbers = np.full((len(readings), ASKED), NOTHING), np.zeros((len(readings), NUMBERS))
-    for r, reading in enumerate(readings):
-        asked[r, :KINDS] = reading.model_V.ctypes.data, reading.row_V.ctypes.data
-        for step, (kind, number) in enumerate(reading.steps):
-            asked[r, KINDS + step], numbers[r, step] = kind, number
-        numbers[r, DRAW] = 0.0 if reading.u is None else reading.u
+    num_logits, asked, numbers = readings[0].row_V.size, [], []
+    for reading in readings:
+        rest = [NOTHING] * (MOST_STEPS - len(reading.steps))
+        kinds, values = [kind for kind, _ in reading.steps], [number for _, number in reading.steps]
+        asked.append([address_of(reading.model_V), address_of(reading.row_V), *kinds, *rest, NOTHING])
+        numbers.append([*values, *rest, reading.u or 0.0, *NOT_FOUND])
+    asked_RK, numbers_RK = np.array(asked, np.int64), np.array(numbers, np.float64)
     with launch(min(threads, len(readings))):
-        choose_each(num_logits, asked, numbers, cached_plan(num_logits))
-    found = numbers[:, ID:].tolist()
-    return [FoundToken(int(values[0]), *values[1:6]) if values[6] else None for values in found]
+        choose_each(num_logits, asked_RK, numbers_RK, cached_plan(num_logits))
+    return [FoundToken(int(found[0]), *found[1:-1]) if found[-1] else None for found in numbers_RK[:, ID:].tolist()]
+
+
+def address_of(row_V: np.ndarray) -> int:
+    """Where a row lies."""
+    return row_V.__array_interface__["data"][0]
 
 
 @parallel_loop
@@ -74,24 +76,29 @@ def choose_row(num_logits, asked_rows, number_rows, plan, r):
     asked, numbers = asked_rows[r], number_rows[r]
     model_V, row_V = numbers_at(asked[MODEL], num_logits), numbers_at(asked[ROW], num_logits)
     maxima, leaves = np.empty((num_logits + LINE - 1) // LINE, np.float32), np.empty(plan.shape[0])
-    is_model = asked[MODEL] == asked[ROW]
+    is_model, is_warm = asked[MODEL] == asked[ROW], asked[KINDS] == TEMPERATURE
+    step = 1 if is_warm else 0
+    kind, divisors, totals = asked[KINDS + step], np.ones(2, np.float32), np.empty(2)
+    if is_warm:
+        divisors[1] = numbers[0]
+    needs_total = kind in (NOTHING, TOP_P)  # of the row after the leading stages and a temperature
+    last = 1 if is_model and is_warm and needs_total else 0
     highest = find_maxima(model_V, maxima)
     if not -INFINITY < highest < INFINITY:
         return
-    total = weigh_row(model_V, highest, ONE, plan, leaves)
-    numbers[MODEL_HIGHEST], numbers[MODEL_TOTAL] = highest, total
+    weigh_row(model_V, highest, divisors[: last + 1], plan, totals, leaves)
+    numbers[MODEL_HIGHEST], numbers[MODEL_TOTAL] = highest, totals[0]
+    total, divisor = totals[last], divisors[1]
     if not is_model:
         highest = find_maxima(row_V, maxima)
         if not -INFINITY < highest < INFINITY:
             return
-    if asked[KINDS] == GREEDY:
+        if needs_total:
+            weigh_row(row_V, highest, divisors[1:], plan, totals, leaves)
+            total = totals[0]
+    if kind == GREEDY:
         numbers[ID], numbers[SURE] = find_first(row_V, maxima, highest), 1
         return
-    is_warm = asked[KINDS] == TEMPERATURE
-    divisor, step = (f32(numbers[0]), 1) if is_warm else (ONE, 0)
-    kind = asked[KINDS + step]
-    if kind in (NOTHING, TOP_P) and (is_warm or not is_model):
-        total = weigh_row(row_V, highest, divisor, plan, leaves)
     if kind != NOTHING:
         choose_from_head(row_V, maxima, highest, asked, numbers, step, divisor, total, plan)
         return

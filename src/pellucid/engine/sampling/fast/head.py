@@ -39,7 +39,7 @@ LEAST = f32(np.finfo(np.float32).min)
 NAN = f32(np.nan)
 ONE_BIT = np.uint64(1)
 CLOSE = 1e-10  # of a sum of weights: ten times what another order of half a million terms may change
-SHARE = 0.999  # of the weight that a top-p cuts off may lie below the bound
+SPARED = 2.0  # times the weight that a top-p cuts off, were all tokens as heavy as the bound: few rows have such a tail
 MOST_SORTED = 4096
 STRIPES_PER_NAT, NUM_STRIPES = f32(64), 2048  # the last one goes on for ever
 
@@ -56,7 +56,7 @@ def find_bound(maxima, highest, kind, number, divisor, num_logits, total):
         if floor == -INFINITY:
             return LEAST
         return floor - SLACK * max(abs(floor), abs(highest))
-    depth = number if kind == MIN_P else np.log(SHARE * (1 - number) * total / num_logits)
+    depth = number if kind == MIN_P else np.log(SPARED * (1 - number) * total / num_logits)
     depth *= divisor
     return f32(highest + depth - SLACK * (abs(highest) + abs(depth)))
 

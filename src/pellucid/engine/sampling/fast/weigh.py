@@ -2,7 +2,7 @@
 
     weight(x)          exp(x) for x ≤ 0            2^n · P(r) / Q(r),   n = round(x / ln 2),   r = x - n ln 2
     plan_sum(n)        Σ w in fp64, added in pairs: halves of halves down to 128 numbers, those in eight columns
-    weigh_row          Σ over a row, the sums of pieces of 8,192 added one after the other, and the sums of its blocks
+    weigh_row          Σ over a row, the sums of pieces of 8,192 added one after the other
 
 NumPy's exp in fp32 is another sequence of operations on each kind of processor, and its sums are added in an order of
 their own. These loops follow what NumPy does on x86 processors with fused multiply-add; `trial` compares the two
@@ -133,20 +133,24 @@ def join(sums, top, times):
 
 
 @loop
-def weigh_row(row_V, highest, divisor, plan, leaves):
-    """The sum of a row's weights, and of each leaf's."""
+def weigh_row(row_V, highest, divisors, plan, totals, leaves):
+    """The sum of a row's weights after each of some temperatures, and of each leaf's after the last: one walk for all."""
     kept_whole()
-    w_N, sums, top, step = np.empty(PIECE, np.float32), np.empty(MOST_JOINED), 0, 0
+    w_N, sums, begun, top = np.empty(PIECE, np.float32), np.empty((divisors.size, MOST_JOINED)), 0, 0
     for first in range(0, row_V.size, PIECE):
         piece = row_V[first : first + PIECE]
-        weigh(piece, highest, divisor, w_N)
-        start = 0
-        while start < piece.size:
-            end = start + plan[step, 0]
-            sums[top] = leaves[step] = add_leaf(w_N[start:end])
-            top = join(sums, top + 1, plan[step, 1])
-            start, step = end, step + 1
-    return sums[0]
+        top_before, step = top, begun
+        for d in range(divisors.size):
+            weigh(piece, highest, divisors[d], w_N)
+            top, step, start = top_before, begun, 0
+            while start < piece.size:
+                end = start + plan[step, 0]
+                sums[d, top] = leaves[step] = add_leaf(w_N[start:end])
+                top = join(sums[d], top + 1, plan[step, 1])
+                start, step = end, step + 1
+        begun = step
+    for d in range(divisors.size):
+        totals[d] = sums[d, 0]
 
 
 @loop
