@@ -2,7 +2,8 @@
 
 Each chain is chosen from by the readable stages, and by the compiled loops on one thread and on all; the ids must be the
 same, with every bit of their log-probabilities. The time of a row is the time of all rows over their number, the median
-of the rounds. A model's step for as many requests is measured (or given: --step-ms), and the share of it is printed.
+of the rounds. A step for as many requests of a model with that vocabulary is measured (or given: --step-ms), and the
+share of it is printed.
 
 Logits are normal, three nats wide, in no order: harder than a trained model's, whose nucleus is smaller. Each text has
 300 ids behind it.
@@ -67,9 +68,8 @@ def main() -> None:
     parser.add_argument("--step-ms", type=float, help="a step of it for all rows, in ms, instead of measuring it")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    step_us = 1000 * (given.step_ms or measure_step(given.shape, given.rows))
     loops = {threads: find_loops(threads=threads) for threads in sorted({1, given.threads})}
-    tables = [measure(num_logits, loops, given, step_us) for num_logits in given.vocab]
+    tables = [measure(num_logits, loops, given) for num_logits in given.vocab]
     floors = [
         Floor(
             what=f"{chain}, {table['vocab']} tokens: share of a step",
@@ -80,21 +80,21 @@ def main() -> None:
         for table in tables
         for chain, cost in table["chains"].items()
     ]
-    finish({"rows": given.rows, "threads": given.threads, "step_ms": step_us / 1000, "tables": tables}, floors)
+    finish({"rows": given.rows, "threads": given.threads, "tables": tables}, floors)
 
 
-def measure_step(shape: str, num_rows: int) -> float:
-    """A step of a model with random weights for so many requests of 128 ids, in ms."""
-    runner = build_runner(build(SHAPES[shape], seed=0))
-    prompts = [random_ids(SHAPES[shape], 128, seed=number) for number in range(num_rows)]
+def measure_step(shape: str, num_logits: int, num_rows: int) -> float:
+    """A step of a model in fp32 with random weights and so large a vocabulary, for requests of 128 ids, in ms."""
+    config = SHAPES[shape].revise(vocab_size=num_logits)
+    runner = build_runner(build(config, seed=0))
+    prompts = [random_ids(config, 128, seed=number) for number in range(num_rows)]
     timing = measure_decode(runner, read_prompts(runner, prompts, room=32), 16)
     return 1000 * timing.seconds / (timing.num_tokens / num_rows)
 
 
-def measure(
-    num_logits: int, loops: dict[int, Loops | None], given: argparse.Namespace, step_us: float
-) -> dict[str, Any]:
+def measure(num_logits: int, loops: dict[int, Loops | None], given: argparse.Namespace) -> dict[str, Any]:
     """The microseconds of a row of each chain, each readable stage, and what follows the choice."""
+    step_ms = given.step_ms or measure_step(given.shape, num_logits, given.rows)
     tokenizer = invented_tokenizer(min(num_logits, 143_000))
     rng = np.random.default_rng(0)
     rows_RV = (rng.normal(size=(given.rows, num_logits)) * SPREAD).astype(np.float32)
@@ -110,12 +110,13 @@ def measure(
             sampler = Sampler(settings, num_logits=num_logits, num_known=num_logits, extra=extra)
             asked.append(RowAsk(sampler, rows_RV[number], [*ids[number], *after], NUM_IDS))
         chains[name] = compare(asked, loops, given.rounds)
-        chains[name]["share_of_step"] = round(given.rows * chains[name]["best"] / step_us, 4)
+        chains[name]["share_of_step"] = round(given.rows * chains[name]["best"] / (1000 * step_ms), 4)
         stages |= {stage.name: time_stage(stage, asked[0], given.rounds) for stage in asked[0].sampler.stages}
         print(f"{num_logits:>8,} {name:<28}", chains[name], file=sys.stderr, flush=True)
     stages["check of a row"] = median_us(lambda: check_row(rows_RV[0], "model"), given.rounds)
     return {
         "vocab": num_logits,
+        "step_ms": round(step_ms, 2),
         "chains": chains,
         "stages_us": stages,
         "ending_us": time_ending(tokenizer, given.rounds),

@@ -124,8 +124,10 @@ def read_chain(ask: RowAsk) -> RowReading | None:
     steps = find_steps(stages, draws=sampler.seed is not None)
     if steps is None or ask.keep_rows or not is_plain(ask.logits_V):
         return None
-    leading = stages[: len(stages) - len(steps)]
-    row_V = pass_through(ask.logits_V, leading, History(ask.ids, ask.num_prompt))[-1] if leading else ask.logits_V
+    row_V, leading = ask.logits_V, stages[: len(stages) - len(steps)]
+    if leading:  # the last row is checked by the loops
+        history = History(ask.ids, ask.num_prompt)
+        row_V = leading[-1].apply(pass_through(row_V, leading[:-1], history)[-1], history)
     if not is_plain(row_V) or row_V.size != ask.logits_V.size:
         return None
     return RowReading(ask.logits_V, row_V, tuple(steps), sampler.number(ask.ids))
