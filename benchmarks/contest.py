@@ -163,7 +163,7 @@ class Engine:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            command = " ".join(map(str, self.process.args))  # type: ignore[arg-type]
+            command = " ".join(map(str, self.process.args))
             raise SystemExit(f"{self.name} ended with exit code {self.process.wait()}; look for yourself: {command}")
         return json.loads(line)
 

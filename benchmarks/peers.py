@@ -25,6 +25,7 @@ Hugging Face directory of a Llama, every matrix in one type. The tokens are inve
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -304,7 +305,7 @@ def waits(times: list[list[float]], num_tokens: int, arrivals: list[float] | Non
     return {
         "rate": len(times) * num_tokens / seconds,
         "first": [found[0] - arrival for found, arrival in zip(times, born, strict=True)],
-        "gaps": [after - before for found in times for before, after in zip(found, found[1:], strict=False)],
+        "gaps": [after - before for found in times for before, after in itertools.pairwise(found)],
     }
 
 
