@@ -25,13 +25,7 @@ def find_loops(*, threads: int = 1, recorder: Recorder = NULL) -> Loops | None:
 
     is_new, started = not CACHE.has("choice"), time.perf_counter()
     if is_new:
-        recorder.record(
-            Event(
-                name="engine.compiling_choice",
-                message="compiling the loops that choose tokens: about a quarter of a minute, longer on a busy machine",
-                data={"directory": str(CACHE.directory or ""), "fault": CACHE.fault},
-            )
-        )
+        recorder.record(_about_to_compile(str(CACHE.directory or ""), "" if CACHE.directory else CACHE.fault))
     with stopping_between_passes():
         difference = find_difference()
     if is_new:
@@ -54,3 +48,19 @@ def find_loops(*, threads: int = 1, recorder: Recorder = NULL) -> Loops | None:
         )
     )
     return None
+
+
+def _about_to_compile(directory: str, fault: str) -> Event:
+    data = {"directory": directory}
+    if not fault:
+        return Event(
+            name="engine.compiling_choice",
+            message="compiling the loops that choose tokens, once on this machine: about a quarter of a minute, longer on a busy one",
+            data=data,
+        )
+    return Event(
+        name="engine.compiling_choice",
+        message=f"compiling the loops that choose tokens, again at every call: the code cannot be kept ({fault})",
+        data={**data, "fault": fault},
+        level="warning",
+    )

@@ -4,8 +4,8 @@
 
 The leading stages are the readable ones. The rest of the usual chains needs no row of its own for each stage: compiled
 loops (`fast`) read the row once or twice, when they are given. They know the stages that are listed here, by their
-functions; where another stage stands behind, where rows are to be kept, or where the loops are not sure of the last bit,
-the sampler itself chooses, and it is what a test holds them to. A row whose stage fails ends with its error, alone.
+functions. Where another stage stands behind, where rows are to be kept or choices remembered, and where the loops are not
+sure of the last bit, the sampler itself chooses; it is what a test holds them to. A row whose stage fails ends with its error, alone.
 
 Axes: V vocabulary.
 """
@@ -122,7 +122,7 @@ def read_chain(ask: RowAsk) -> RowReading | None:
     """Pass a row through the leading stages; None where the loops do not know what follows. Raises what a stage raises."""
     sampler, stages = ask.sampler, ask.sampler.stages
     steps = find_steps(stages, draws=sampler.seed is not None)
-    if steps is None or ask.keep_rows or not is_plain(ask.logits_V):
+    if steps is None or ask.keep_rows or sampler.remembers or not is_plain(ask.logits_V):
         return None
     row_V, leading = ask.logits_V, stages[: len(stages) - len(steps)]
     if leading:  # the last row is checked by the loops
@@ -157,7 +157,8 @@ def find_steps(stages: Sequence[Stage], *, draws: bool) -> list[tuple[int, float
 
 def is_plain(row_V: NDArray[np.float32]) -> bool:
     """Whether a row lies in memory as the loops read it, and is long enough to be worth them."""
-    return row_V.dtype == np.float32 and row_V.ndim == 1 and row_V.flags.carray and row_V.size > FEW
+    lies_well = row_V.dtype == np.float32 and row_V.ndim == 1 and row_V.flags.c_contiguous and row_V.flags.aligned
+    return lies_well and row_V.size > FEW
 
 
 def as_choice(reading: RowReading, found: FoundToken) -> Choice:

@@ -30,11 +30,11 @@ from pellucid.engine.sampling.fast.weigh import (
 )
 from pellucid.engine.sampling.rows import GREEDY, MOST_STEPS, NOTHING, TEMPERATURE, TOP_P, FoundToken, RowReading
 
-MODEL, ROW, KINDS = range(
-    3
-)  # what is asked of a row: where the model's and its own lie, and the steps, ended by NOTHING
+# What is asked of a row: where the model's and its own lie, and the kinds of its steps, ended by NOTHING. Its numbers:
+# those of the steps, the draw, then what is found.
+MODEL, ROW, KINDS = range(3)
 DRAW, ID, LOGIT, HIGHEST, TOTAL, MODEL_HIGHEST, MODEL_TOTAL, SURE = range(MOST_STEPS, MOST_STEPS + 8)
-NOT_FOUND = [0.0] * (SURE + 1 - ID)  # the numbers of a row: those of its steps, the draw, then what is found
+NOT_FOUND = [0.0] * (SURE + 1 - ID)
 
 
 @lru_cache(maxsize=4)
