@@ -22,7 +22,11 @@ import numba
 from numba.core.registry import cpu_target
 
 TILES = frozenset({"amx-tile", "amx-bf16"})  # registers of 16 rows, which a process must ask the system for
-ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = 158, 0x1023, 18  # Linux on x86-64: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)
+ARCH_PRCTL, REQUEST_PERMISSION, TILE_DATA = (
+    158,
+    0x1023,
+    18,
+)  # Linux on x86-64: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +45,20 @@ def find_processor() -> Processor:
     >>> "plain vectors need no name" in find_processor().features
     False
     """
-    target = cpu_target.target_context.codegen().magic_tuple()  # what Numba keeps code by
-    _, name, flags = target
+    aim = compiled_for()
+    _, name, flags = aim
     named = numba.config.CPU_FEATURES  # type: ignore[attr-defined]  # made when it is imported
     usable = allowed(host_name=llvm.get_host_cpu_name(), name=name, flags=flags, is_named=named is not None)
     usable &= host_features()
     refusal = ask_for_tiles() if usable >= TILES else ""
-    digest = hashlib.sha256(repr(target).encode()).hexdigest()[:8]
-    return Processor(
-        name=name, features=usable - TILES if refusal else usable, refusal=refusal, key=f"{name}-{digest}"
-    )
+    digest = hashlib.sha256(repr(aim).encode()).hexdigest()[:8]
+    return Processor(name=name, features=usable - TILES if refusal else usable, refusal=refusal, key=f"{name}-{digest}")
+
+
+def compiled_for() -> tuple[str, str, str]:
+    """What Numba compiles for, and keeps code by: the kind of machine, LLVM's name of the processor, its flags."""
+    kind, name, flags = cpu_target.target_context.codegen().magic_tuple()
+    return kind, name, flags
 
 
 def host_features() -> Set[str]:

@@ -212,7 +212,6 @@ class KernelRunner:
             self.buffers = {**kept, rows: made}
         return self.buffers[rows]
 
-
     def _room_for_tiles(self, rows: int, row: int) -> np.ndarray:
         """Room for what a product reads, laid out as tiles of 16 rows."""
         return np.zeros(-(-rows // SIDE) * SIDE * row if self.arithmetic == BF16_TILES else 0, self.x_type)
@@ -256,18 +255,22 @@ def _about_to_compile(weights: str) -> Event:
     return Event(name="engine.compiling", message=fault, data={**data, "fault": CACHE.fault}, level="warning")
 
 
+def _refused(refusal: str) -> Event:
+    message = f"tile instructions are not used: the system does not permit them ({refusal})"
+    return Event(name="engine.tiles_refused", message=message, data={"refusal": refusal})
+
+
 def build_kernel_runner(model: Decoder, weights: str, *, num_threads: int, recorder: Recorder = NULL) -> KernelRunner:
     """Lay out the weights and have the loops compiled for them; what is not on disk yet takes some seconds, once.
 
     Before tiles are used they are compared with their slow twin on this machine.
     """
     packed, processor = pack(model, weights), find_processor()
-    if processor.refusal:
-        message = f"tile instructions are not used: the system does not permit them ({processor.refusal})"
-        recorder.record(Event(name="engine.tiles_refused", message=message, data={"refusal": processor.refusal}))
+    if processor.refusal and weights != "fp32":
+        recorder.record(_refused(processor.refusal))
     for arithmetic in find_arithmetics(weights, processor):
         runner = KernelRunner(packed, num_threads=num_threads, arithmetic=arithmetic)
-        _compile(runner, recorder)
+        compile_loops(runner, recorder)
         if arithmetic != BF16_TILES or tiles_agree(runner.kinds):
             break
         message = "tile instructions are not used: on this processor they add in another order than the written one"
@@ -275,7 +278,7 @@ def build_kernel_runner(model: Decoder, weights: str, *, num_threads: int, recor
     return runner
 
 
-def _compile(runner: KernelRunner, recorder: Recorder) -> None:
+def compile_loops(runner: KernelRunner, recorder: Recorder) -> None:
     """Have the loops compiled for a runner, and say so where it takes time."""
     if is_compiled(runner.kinds):
         compile_forward(runner.kinds)

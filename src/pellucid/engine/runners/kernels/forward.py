@@ -20,6 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from pellucid.compiled import inline_kernel
 from pellucid.engine.runners.kernels.attend import PAGE, attend_apart, attend_lines, block_rows, join_pages
 from pellucid.engine.runners.kernels.compile import kernel, or_in_tiles, parallel_kernel
 from pellucid.engine.runners.kernels.experts import (
@@ -279,13 +280,15 @@ def work(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer
 
 
 @parallel_kernel
-def run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, num_tasks, serial):
-    """All tasks of a stage."""
-    if serial:
-        for task in range(num_tasks):
+def run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial):
+    """A stage on all threads, or on this one where that is faster: a few rows are normed before others wake."""
+    tasks = num_tasks(plan, stage, layer)
+    rowwise = not (stage in PRODUCTS or stage in (ATTEND, ATTEND_APART))
+    if serial or tasks == 1 or (rowwise and plan[NUM_ROWS] < FEW):
+        for task in range(tasks):
             work(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, task)
     else:
-        for task in prange(num_tasks):
+        for task in prange(tasks):
             work(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, np.int64(task))
 
 
@@ -293,6 +296,9 @@ def run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer,
 def num_tasks(plan, stage, layer):
     """How many tasks a stage has: tiles, heads or rows."""
     rows = plan[NUM_ROWS]
+    if stage >= LAY:
+        _, _, rows, _ = read_by(plan, stage - LAY, layer)
+        return (rows + SIDE - 1) // SIDE
     if stage in (WIDEN, NARROW):
         outputs = plan[D]
         if has_experts(plan, layer):
@@ -329,19 +335,12 @@ def is_there(plan, stage, layer, apart):
     return stage not in OF_EXPERTS or has_experts(plan, layer)
 
 
-@kernel
+@inline_kernel
 def run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial):
-    """A stage on all threads, or on this one where that is faster: a few rows are normed before others wake."""
-    rowwise = not (stage in PRODUCTS or stage in (ATTEND, ATTEND_APART))
-    tasks = num_tasks(plan, stage, layer)
+    """A stage, and before a product through tiles the laying out of what it reads."""
     if stage in PRODUCTS and either(x_kind, False, True):
-        _, _, rows, _ = read_by(plan, stage, layer)
-        tiles = (rows + SIDE - 1) // SIDE
-        run(
-            plan, kind, x_kind, embed_kind, position_kind, cache_kind, LAY + stage, layer, tiles, serial or tiles == 1
-        )  # fmt: skip
-    alone = serial or tasks == 1 or (rowwise and plan[NUM_ROWS] < FEW)
-    run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, tasks, alone)
+        run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, LAY + stage, layer, serial)
+    run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial)
 
 
 @kernel

@@ -55,9 +55,9 @@ def lay_rows(x, x_row, num_rows, width, tile, laid):
     for start in range(0, (width + LINE - 1) // LINE * LINE, DEPTH):
         source, keep = x + (first * x_row + start) * 2, min(max(width - start, 0), DEPTH)
         if rows == SIDE and keep == DEPTH:
-            turn_tile(source, x_row * 2, rows, keep, goal)
+            turn_tile(source, x_row * 2, goal)
         else:
-            turn_part(source, x_row * 2, rows, keep, goal)
+            turn_part(source, x_row * 2, goal, rows, keep)
         goal += TILE_BYTES
 
 
@@ -125,7 +125,7 @@ def place_sums(sums, row, y, y_row, num_rows, first, outputs):
     for n in range(0, outputs, SIDE):
         for start in range(0, row + num_rows, SIDE):
             tile = sums + start // SIDE * PAIR + n // SIDE * TILE_BYTES
-            turn_tile(tile, ROW_BYTES, SIDE, DEPTH, tile)
+            turn_tile(tile, ROW_BYTES, tile)
             for m in range(max(row - start, 0), min(row + num_rows - start, SIDE)):
                 for i in range(min(SIDE, outputs - n)):
                     put(FP32, y, (start + m - row) * y_row + first + n + i, get(FP32, tile, m * SIDE + i))

@@ -22,6 +22,10 @@ Source: Intel 64 and IA-32 Architectures Software Developer's Manual, TDPBF16PS.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -32,9 +36,6 @@ from pellucid.engine.runners.kernels.emit import (
     GROUPS,
     I8,
     I16,
-    I32,
-    I64,
-    V16F,
     V16I,
     Product,
     at,
@@ -80,30 +81,34 @@ def add_products(builder: ir.IRBuilder, total: int, weights: int, rows: int) -> 
     call(builder, "llvm.x86.tdpbf16ps", VOID, register(total), register(weights), register(rows))
 
 
+def emitted(emit: Callable[..., None]) -> Callable[..., ir.Value]:
+    """What Numba calls to write an intrinsic's code into a loop."""
+
+    def generate(context, builder, signature, values):
+        emit(builder, *values)
+        return context.get_dummy_value()
+
+    return generate
+
+
 @intrinsic
 def begin_tiles(typing):
     """Shape this thread's eight tile registers: 16 rows of 64 bytes."""
+    return types.void(), emitted(emit_begin)
 
-    def generate(context, builder, signature, v):
-        shapes = cgutils.global_constant(builder, "tile_shapes", cgutils.make_bytearray(SHAPES))
-        call(builder, "llvm.x86.ldtilecfg", VOID, builder.bitcast(shapes, POINTER))
-        return context.get_dummy_value()
 
-    return types.void(), generate
+def emit_begin(builder: ir.IRBuilder) -> None:
+    shapes = cgutils.global_constant(builder, "tile_shapes", cgutils.make_bytearray(SHAPES))
+    call(builder, "llvm.x86.ldtilecfg", VOID, builder.bitcast(shapes, POINTER))
 
 
 @intrinsic
 def end_tiles(typing):
     """Give the tile registers back: a thread that holds none costs less to switch."""
-
-    def generate(context, builder, signature, v):
-        call(builder, "llvm.x86.tilerelease", VOID)
-        return context.get_dummy_value()
-
-    return types.void(), generate
+    return types.void(), emitted(lambda builder: call(builder, "llvm.x86.tilerelease", VOID))
 
 
-def build_tile_block(outputs: int, rows: int):
+def build_tile_block(outputs: int, rows: int) -> Any:
     """tile_block(w, w_row, w_step, w_next, x, x_next, steps, sums, sums_next): `outputs` x `rows` tiles of sums.
 
     From one step to the next weights lie `w_step` bytes on, x a tile; `w_row` bytes lie between two outputs, `w_next`,
@@ -112,39 +117,46 @@ def build_tile_block(outputs: int, rows: int):
 
     @intrinsic
     def tile_block(typing, w, w_row, w_step, w_next, x, x_next, steps, sums, sums_next):
-        def generate(context, builder, signature, v):
-            w, w_row, w_step, w_next, x, x_next, steps, sums, sums_next = v
-            totals = [
-                (
-                    SUMS + n * rows + m,
-                    place(builder, sums, builder.add(builder.mul(sums_next, constant(m)), constant(n * TILE_BYTES))),
-                )
-                for n in range(outputs)
-                for m in range(rows)
-            ]
-            for number, goal in totals:
-                load_tile(builder, number, goal)
-
-            def step(i, carried):
-                x_at, w_at = builder.mul(i, constant(TILE_BYTES)), builder.mul(i, w_step)
-                for m in range(rows):
-                    offset = builder.add(x_at, builder.mul(x_next, constant(m)))
-                    load_tile(builder, ROWS + m, place(builder, x, offset))
-                for n in range(outputs):
-                    offset = builder.add(w_at, builder.mul(w_next, constant(n)))
-                    load_tile(builder, WEIGHTS + n, place(builder, w, offset), w_row)
-                    for m in range(rows):
-                        add_products(builder, SUMS + n * rows + m, WEIGHTS + n, ROWS + m)
-                return carried
-
-            loop(builder, steps, 1, [], step)
-            for number, goal in totals:
-                store_tile(builder, number, goal)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 9), generate
+        return types.void(*[types.int64] * 9), emitted(partial(emit_tile_block, outputs, rows))
 
     return tile_block
+
+
+def emit_tile_block(
+    outputs: int,
+    rows: int,
+    builder: ir.IRBuilder,
+    w: ir.Value,
+    w_row: ir.Value,
+    w_step: ir.Value,
+    w_next: ir.Value,
+    x: ir.Value,
+    x_next: ir.Value,
+    steps: ir.Value,
+    sums: ir.Value,
+    sums_next: ir.Value,
+) -> None:
+    starts = [builder.add(sums, builder.mul(sums_next, constant(m))) for m in range(rows)]
+    totals = {
+        SUMS + n * rows + m: place(builder, starts[m], n * TILE_BYTES) for n in range(outputs) for m in range(rows)
+    }
+    for number, goal in totals.items():
+        load_tile(builder, number, goal)
+
+    def step(i: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+        x_at, w_at = builder.mul(i, constant(TILE_BYTES)), builder.mul(i, w_step)
+        for m in range(rows):
+            load_tile(builder, ROWS + m, place(builder, x, builder.add(x_at, builder.mul(x_next, constant(m)))))
+        for n in range(outputs):
+            start = place(builder, w, builder.add(w_at, builder.mul(w_next, constant(n))))
+            load_tile(builder, WEIGHTS + n, start, w_row)
+            for m in range(rows):
+                add_products(builder, SUMS + n * rows + m, WEIGHTS + n, ROWS + m)
+        return carried
+
+    loop(builder, steps, 1, [], step)
+    for number, goal in totals.items():
+        store_tile(builder, number, goal)
 
 
 block_1x1, block_1x2, block_2x1, block_2x2 = (build_tile_block(n, m) for n in (1, 2) for m in (1, 2))
@@ -156,37 +168,44 @@ def grouped_block(typing, w, scales, scale_row, outputs, x, steps, sums, groups)
 
     Only `outputs` of the 16 have scales. `groups` is room for four tiles.
     """
+    return types.void(*[types.int64] * 8), emitted(emit_grouped_block)
 
-    def generate(context, builder, signature, v):
-        w, scales, scale_row, outputs, x, steps, sums, groups = v
-        last = builder.sub(outputs, constant(1))
-        numbers = [constant(n) for n in range(SIDE)]
-        held = [builder.select(builder.icmp_signed("<", n, last), n, last) for n in numbers]
-        scale_at = [at(builder, builder.inttoptr(scales, F32.as_pointer()), F32, builder.mul(n, scale_row)) for n in held]
-        goals = [place(builder, sums, n * ROW_BYTES) for n in range(SIDE)]
 
-        def line(i, before):
-            totals = list(before)
-            for group in range(GROUPS):
-                offset = builder.mul(builder.add(i, constant(group)), constant(TILE_BYTES))
-                call(builder, "llvm.x86.tilezero", VOID, register(SUMS + group))
-                load_tile(builder, WEIGHTS + group % 2, place(builder, w, offset))
-                load_tile(builder, ROWS + group % 2, place(builder, x, offset))
-                add_products(builder, SUMS + group, WEIGHTS + group % 2, ROWS + group % 2)
-                store_tile(builder, SUMS + group, place(builder, groups, group * TILE_BYTES))
-            for group in range(GROUPS):
-                for n, start in enumerate(scale_at):
-                    scale = builder.load(at(builder, start, F32, builder.add(i, constant(group))), typ=F32)
-                    found = load(builder, place(builder, groups, group * TILE_BYTES + n * ROW_BYTES), F32, SIDE)
-                    totals[n] = fma(builder, splat(builder, scale), found, totals[n])
-            return totals
+def emit_grouped_block(
+    builder: ir.IRBuilder,
+    w: ir.Value,
+    scales: ir.Value,
+    scale_row: ir.Value,
+    outputs: ir.Value,
+    x: ir.Value,
+    steps: ir.Value,
+    sums: ir.Value,
+    groups: ir.Value,
+) -> None:
+    last = builder.sub(outputs, constant(1))
+    held = [builder.select(builder.icmp_signed("<", constant(n), last), constant(n), last) for n in range(SIDE)]
+    scale_at = [at(builder, builder.inttoptr(scales, F32.as_pointer()), F32, builder.mul(n, scale_row)) for n in held]
+    goals = [place(builder, sums, n * ROW_BYTES) for n in range(SIDE)]
 
-        totals = loop(builder, steps, GROUPS, [load(builder, goal, F32, SIDE) for goal in goals], line)
-        for total, goal in zip(totals, goals, strict=True):
-            store_row(builder, total, goal)
-        return context.get_dummy_value()
+    def line(i: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
+        for group in range(GROUPS):
+            offset = builder.mul(builder.add(i, constant(group)), constant(TILE_BYTES))
+            call(builder, "llvm.x86.tilezero", VOID, register(SUMS + group))
+            load_tile(builder, WEIGHTS + group % 2, place(builder, w, offset))
+            load_tile(builder, ROWS + group % 2, place(builder, x, offset))
+            add_products(builder, SUMS + group, WEIGHTS + group % 2, ROWS + group % 2)
+            store_tile(builder, SUMS + group, place(builder, groups, group * TILE_BYTES))
+        for group in range(GROUPS):
+            found = [place(builder, groups, group * TILE_BYTES + n * ROW_BYTES) for n in range(SIDE)]
+            places = [at(builder, start, F32, builder.add(i, constant(group))) for start in scale_at]
+            factors = [splat(builder, builder.load(one, typ=F32)) for one in places]
+            rows = zip(factors, found, totals, strict=True)
+            totals = [fma(builder, factor, load(builder, row, F32, SIDE), total) for factor, row, total in rows]
+        return totals
 
-    return types.void(*[types.int64] * 8), generate
+    totals = loop(builder, steps, GROUPS, [load(builder, goal, F32, SIDE) for goal in goals], line)
+    for total, goal in zip(totals, goals, strict=True):
+        store_row(builder, total, goal)
 
 
 def store_row(builder: ir.IRBuilder, row: ir.Value, goal: ir.Value) -> None:
@@ -202,42 +221,43 @@ def line_of(typing, kind):
 @intrinsic
 def lay_line(typing, kind, line, keep, goal):
     """One output's line of weights as bf16, 32 numbers to a tile; zeros behind the first `keep`."""
+    product = Product(kind, types.uint16)
 
-    def generate(context, builder, signature, v):
-        product = Product(kind, types.uint16)
-        for n, part in enumerate(product.weights(builder, builder.inttoptr(v[1], POINTER), v[2])):
-            store_row(builder, part, place(builder, v[3], n * TILE_BYTES))
-        return context.get_dummy_value()
+    def emit(builder, kind, line, keep, goal):
+        for n, part in enumerate(product.weights(builder, builder.inttoptr(line, POINTER), keep)):
+            store_row(builder, part, place(builder, goal, n * TILE_BYTES))
 
-    return types.void(kind, types.int64, types.int64, types.int64), generate
-
-
-def build_turning(*, whole: bool):
-    """turn_tile(source, stride, rows, keep, goal): 16 rows of 64 bytes to 16 columns of 4 bytes.
-
-    Unless it is `whole`, only `rows` of them are there, and of each the first `keep` numbers of bf16; the rest is 0.
-    """
-
-    @intrinsic
-    def turn_tile(typing, source, stride, rows, keep, goal):
-        def generate(context, builder, signature, v):
-            source, stride, rows, keep, goal = v
-            lines = []
-            for n in range(SIDE):
-                start = place(builder, source, builder.mul(stride, constant(n)))
-                there = builder.icmp_signed("<", constant(n), rows)
-                kept = None if whole else builder.select(there, keep, constant(0))
-                lines.append(builder.bitcast(load(builder, start, I16, 2 * SIDE, kept), V16I))
-            for n, line in enumerate(transposed(builder, lines)):
-                store_row(builder, line, place(builder, goal, n * ROW_BYTES))
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 5), generate
-
-    return turn_tile
+    return types.void(kind, types.int64, types.int64, types.int64), emitted(emit)
 
 
-turn_tile, turn_part = build_turning(whole=True), build_turning(whole=False)
+@intrinsic
+def turn_tile(typing, source, stride, goal):
+    """16 rows of 64 bytes, `stride` bytes apart, to 16 columns of 4 bytes."""
+    return types.void(*[types.int64] * 3), emitted(emit_turned)
+
+
+@intrinsic
+def turn_part(typing, source, stride, goal, rows, keep):
+    """The same, where only `rows` of the rows are there, and of each the first `keep` numbers of bf16; the rest is 0."""
+    return types.void(*[types.int64] * 5), emitted(emit_turned)
+
+
+def emit_turned(
+    builder: ir.IRBuilder,
+    source: ir.Value,
+    stride: ir.Value,
+    goal: ir.Value,
+    rows: ir.Value | None = None,
+    keep: ir.Value | None = None,
+) -> None:
+    lines = []
+    for n in range(SIDE):
+        start, kept = place(builder, source, builder.mul(stride, constant(n))), None
+        if rows is not None:
+            kept = builder.select(builder.icmp_signed("<", constant(n), rows), keep, constant(0))
+        lines.append(builder.bitcast(load(builder, start, I16, 2 * SIDE, kept), V16I))
+    for n, line in enumerate(transposed(builder, lines)):
+        store_row(builder, line, place(builder, goal, n * ROW_BYTES))
 
 
 def transposed(builder: ir.IRBuilder, lines: list[ir.Value]) -> list[ir.Value]:
