@@ -90,7 +90,8 @@ def allowed(*, host_name: str, name: str, flags: str, is_named: bool) -> frozens
 def ask_for_tiles() -> str:
     """Ask the system, once in a process, for the tile registers; why they may not be used, or nothing.
 
-    A permission is one for all threads of a process, and a forked child inherits it.
+    A permission is one for all threads of a process, and a forked child inherits it. It is refused by a system that does
+    not know them, or does not wish to, and where a thread's stack for signals is too small to save them ("no space left").
     """
     if sys.platform != "linux":
         return f"only Linux is asked, this is {sys.platform}"

@@ -74,7 +74,7 @@ def lay_weights(kind, w, w_row, outputs, k, start, panel):
 
 
 @kernel
-def add_in_tiles(kind, w, w_row, w_step, w_next, scales, scale_row, outputs, x, x_next, steps, sums, tiles):
+def add_in_tiles(w, w_row, w_step, w_next, scales, scale_row, outputs, x, x_next, steps, sums, tiles):
     """sums += w · x over 32 · steps inputs of up to 32 outputs and `tiles` tiles of rows."""
     kept_whole()
     groups, tile = scratch(GROUP_PLACES), 0
@@ -86,9 +86,7 @@ def add_in_tiles(kind, w, w_row, w_step, w_next, scales, scale_row, outputs, x, 
                 for m in range(wide):
                     w_at, scales_at = w + n // SIDE * w_next, scales + n * scale_row * 4
                     goal = at + m * PAIR + n // SIDE * TILE_BYTES
-                    grouped_block(
-                        w_at, scales_at, scale_row, outputs - n, x_at + m * x_next, steps, goal, groups
-                    )  # fmt: skip
+                    grouped_block(w_at, scales_at, scale_row, outputs - n, x_at + m * x_next, steps, goal, groups)
         elif outputs > SIDE and wide == 2:
             block_2x2(w, w_row, w_step, w_next, x_at, x_next, steps, at, PAIR)
         elif outputs > SIDE:
@@ -106,7 +104,7 @@ def sum_in_tiles(kind, w, w_row, scales, scale_row, outputs, k, x, x_next, sums,
     for place in range(tiles * PAIR // 8):
         put_int(sums, place, 0)
     if size_of(kind) == 2 and outputs % SIDE == 0 and k % DEPTH == 0:
-        add_in_tiles(kind, w, w_row, ROW_BYTES, SIDE * w_row, 0, 0, outputs, x, x_next, k // DEPTH, sums, tiles)
+        add_in_tiles(w, w_row, ROW_BYTES, SIDE * w_row, 0, 0, outputs, x, x_next, k // DEPTH, sums, tiles)
         return
     for start in range(0, k, PANEL):
         for n in range(0, outputs, SIDE):
@@ -115,7 +113,7 @@ def sum_in_tiles(kind, w, w_row, scales, scale_row, outputs, k, x, x_next, sums,
         steps, x_at = (min(PANEL, k - start) + DEPTH - 1) // DEPTH, x + start // DEPTH * TILE_BYTES
         scales_at = scales + start // DEPTH * 4 if scales else 0
         add_in_tiles(
-            kind, panel, ROW_BYTES, TILE_BYTES, PANEL_BYTES, scales_at, scale_row, outputs, x_at, x_next, steps, sums, tiles
+            panel, ROW_BYTES, TILE_BYTES, PANEL_BYTES, scales_at, scale_row, outputs, x_at, x_next, steps, sums, tiles
         )  # fmt: skip
 
 
