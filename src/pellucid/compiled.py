@@ -26,7 +26,6 @@ from types import FrameType
 from typing import Any
 
 import llvmlite
-import llvmlite.binding as llvm
 import numba
 import numba.core.event
 import platformdirs
@@ -100,11 +99,6 @@ def compile_loop(
 def inline_kernel(function: Callable[..., Any]) -> Any:
     """A small function that becomes part of the loops that call it."""
     return numba.njit(function, inline="always", error_model="numpy", fastmath=False)
-
-
-def host_name() -> str:
-    """The processor as LLVM names it: machine code is for one kind of processor."""
-    return llvm.get_host_cpu_name()
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from pellucid.compiled import compile_loop, find_cache, host_name
+from pellucid.compiled import compile_loop, find_cache
+from pellucid.processor import find_processor
 
 CACHE = find_cache(Path(__file__).parent)
 PADDING = 32
@@ -49,7 +50,7 @@ def mark_compiled(name: str) -> None:
 
 
 def _marker(name: str) -> Path | None:
-    return CACHE.directory and CACHE.directory / f"compiled-{host_name()}-{name}"
+    return CACHE.directory and CACHE.directory / f"compiled-{find_processor().key}-{name}"
 
 
 def _load(builder, address, index, bits):

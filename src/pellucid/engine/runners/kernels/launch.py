@@ -16,11 +16,13 @@ import numba
 import numpy as np
 import torch
 
-from pellucid.compiled import host_name, stopping_between_passes
+from pellucid.compiled import stopping_between_passes
 from pellucid.engine.runners.kernels.compile import CACHE
 from pellucid.engine.runners.kernels.forward import forward
 from pellucid.engine.runners.kernels.plan import NUM_PLANNED
+from pellucid.engine.runners.kernels.tile_order import agrees
 from pellucid.errors import EngineError
+from pellucid.processor import find_processor
 
 LOCK = threading.Lock()
 OWNER: list[int] = []  # the process that launched first
@@ -60,6 +62,12 @@ def compile_forward(kinds: tuple[np.generic, ...]) -> None:
         marker.touch()
 
 
+def tiles_agree(kinds: tuple[np.generic, ...]) -> bool:
+    """Whether products through tiles, of weights and of routers, have the bits of their slow twin on this machine."""
+    with launch(1), stopping_between_passes():
+        return all(agrees(kind.dtype.name) for kind in (kinds[0], kinds[-1]))
+
+
 def is_compiled(kinds: tuple[np.generic, ...]) -> bool:
     """Whether the pass for these formats is on disk already."""
     marker = marker_of(kinds)
@@ -67,5 +75,5 @@ def is_compiled(kinds: tuple[np.generic, ...]) -> bool:
 
 
 def marker_of(kinds: tuple[np.generic, ...]) -> Path | None:
-    name = f"compiled-{host_name()}-{'-'.join(kind.dtype.name for kind in kinds)}"
+    name = f"compiled-{find_processor().key}-{'-'.join(kind.dtype.name for kind in kinds)}"
     return CACHE.directory and CACHE.directory / name
