@@ -45,6 +45,7 @@ LINES = {  # a room imports only from rooms on lower lines; rooms on one line do
     "keyed_random": 1,
     "untrusted": 1,
     "words": 1,
+    "processor": 1,
     "errors": 0,
     "counts": 0,
 }
@@ -52,14 +53,14 @@ FORBIDDEN = {"data": {"model", "planning", "store"}}  # lower lines that a room 
 FENCES = {  # a third-party name -> the only places in src that may import it
     "safetensors": ("store/",),
     "gguf": ("store/",),
-    "numba": ("engine/runners/kernels/", "engine/sampling/fast/", "tokens/fast/", "compiled.py"),
+    "numba": ("engine/runners/kernels/", "engine/sampling/fast/", "tokens/fast/", "compiled.py", "processor.py"),
     "pyarrow": ("data/source.py",),
     "tokenizers": ("tokens/",),
     "transformers": (),
     "click": ("cli/",),
     "rich": ("cli/",),
     "llguidance": ("engine/constraints/constrain.py", "engine/constraints/grammar_trial.py"),
-    "llvmlite": ("engine/runners/kernels/", "engine/sampling/fast/", "tokens/fast/", "compiled.py"),
+    "llvmlite": ("engine/runners/kernels/", "engine/sampling/fast/", "tokens/fast/", "compiled.py", "processor.py"),
     "matplotlib": ("drawing/", "lens/picture.py"),
     "tensorboard": ("training/metrics.py",),
     "starlette": ("lens/page/",),
@@ -85,6 +86,7 @@ NO_TORCH = (
     "keyed_random",
     "untrusted",
     "words",
+    "processor",
     "tokens",
     "planning",
 )

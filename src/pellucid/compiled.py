@@ -26,11 +26,12 @@ from types import FrameType
 from typing import Any
 
 import llvmlite
-import llvmlite.binding as llvm
 import numba
 import numba.core.event
 import platformdirs
 from numba.core.caching import UserProvidedCacheLocator
+
+from pellucid.processor import find_processor
 
 VARIABLE = "NUMBA_CACHE_DIR"  # names another folder, on every system
 
@@ -53,7 +54,7 @@ class CodeFolder:
             marker.touch()
 
     def _marker(self, name: str) -> Path | None:
-        return self.directory and self.directory / f"compiled-{host_name()}-{name}"
+        return self.directory and self.directory / f"compiled-{find_processor().key}-{name}"
 
 
 def find_cache(room: Path, *borrowed: Path) -> CodeFolder:
@@ -116,11 +117,6 @@ def compile_loop(
 def inline_kernel(function: Callable[..., Any]) -> Any:
     """A small function that becomes part of the loops that call it."""
     return numba.njit(function, inline="always", error_model="numpy", fastmath=False)
-
-
-def host_name() -> str:
-    """The processor as LLVM names it: machine code is for one kind of processor."""
-    return llvm.get_host_cpu_name()
 
 
 @contextmanager

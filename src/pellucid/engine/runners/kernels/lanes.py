@@ -60,8 +60,8 @@ from pellucid.engine.runners.kernels.emit import (
     widen,
 )
 
-SIZES = {types.float32: 4, types.uint16: 2, types.int8: 1, types.uint8: 1}
-ELEMENTS = {types.float32: F32, types.uint16: I16, types.int8: I8, types.uint8: I8}
+SIZES = {types.float32: 4, types.uint16: 2, types.int16: 2, types.int8: 1, types.uint8: 1}  # int16: bf16 for `tiles`
+ELEMENTS = {types.float32: F32, types.uint16: I16, types.int16: I16, types.int8: I8, types.uint8: I8}
 
 
 def place_of(builder: ir.IRBuilder, address: ir.Value, element: ir.Type, index: ir.Value) -> ir.Value:
@@ -269,6 +269,16 @@ def put_int(typing, address, index, number):
 def size_of(typing, kind):
     """Bytes of one number of a format."""
     return types.int64(kind), lambda context, builder, signature, v: constant(SIZES[kind])
+
+
+@intrinsic
+def either(typing, kind, lanes, tiles):
+    """`tiles` if that is what the format is for, else `lanes`; known when the loop is compiled."""
+
+    def generate(context, builder, signature, v):
+        return v[2] if kind == types.int16 else v[1]
+
+    return lanes(kind, lanes, tiles), generate
 
 
 @intrinsic(prefer_literal=True)

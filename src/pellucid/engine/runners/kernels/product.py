@@ -3,7 +3,8 @@
 Outputs are cut into tiles of `TILE` neighbouring rows of the weight, and tiles are shared among the threads. Within a
 tile, blocks of 4 x 4 outputs where there are four rows of activations: what is loaded from memory is used as often as
 possible. A single row of activations reads one row of the weight after the other, as memory is read fastest. The sum
-of an output is the same in every case.
+of an output is the same in every case. Where the processor multiplies tiles, `tile_product` does so instead, in its own
+order.
 
 A matrix is a row of int64 in a table: where it lies and how to step through it (the names below are its columns). Several
 matrices that read the same x are one product, their outputs side by side.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.runners.kernels.compile import kernel
+from pellucid.engine.runners.kernels.compile import kernel, or_in_tiles
 from pellucid.engine.runners.kernels.functions import (
     GELU,
     GELU_TANH,
@@ -39,6 +40,7 @@ from pellucid.engine.runners.kernels.lanes import (
     put,
     size_of,
 )
+from pellucid.engine.runners.kernels.tile_product import multiply_laid
 
 TILE = 32
 WIDE = 4  # outputs of a block
@@ -47,10 +49,20 @@ WEIGHT, WEIGHT_ROW, SCALES, SCALE_ROW, CHANNEL, BIAS, OUTPUTS, INPUTS, NUM_COLUM
 FP32 = np.float32(0)  # names a format
 
 
-@kernel
-def multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, last):
-    """Outputs first .. last-1 of one matrix for every row, unscaled."""
+def multiply_in_tiles(kind, x_kind, matrix, x, x_row, row, y, y_row, num_rows, first, last):
+    """The same from what `lay_rows` laid out at x."""
     kept_whole()
+    w, w_row, k = get_int(matrix, WEIGHT), get_int(matrix, WEIGHT_ROW), get_int(matrix, INPUTS)
+    scales, scale_row = get_int(matrix, SCALES), get_int(matrix, SCALE_ROW)
+    multiply_laid(kind, w, w_row, scales, scale_row, k, x, x_row, row, y, y_row, num_rows, first, last)
+    finish_rows(matrix, y, y_row, num_rows, first, last)
+
+
+@or_in_tiles(multiply_in_tiles)
+def multiply_rows(kind, x_kind, matrix, x, x_row, row, y, y_row, num_rows, first, last):
+    """y = outputs first .. last-1 of one matrix for `num_rows` rows of x from `row` on."""
+    kept_whole()
+    x += row * x_row * size_of(x_kind)
     w, w_row, k = get_int(matrix, WEIGHT), get_int(matrix, WEIGHT_ROW), get_int(matrix, INPUTS)
     scales, scale_row = get_int(matrix, SCALES), get_int(matrix, SCALE_ROW)
     m = 0
@@ -106,7 +118,7 @@ def multiply_tile(kind, x_kind, table, count, tile, x, x_row, y, y_row, num_rows
         tiles = num_tiles(outputs)
         if tile < tiles:
             first, last = tile * TILE, min(tile * TILE + TILE, outputs)
-            multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, last)
+            multiply_rows(kind, x_kind, matrix, x, x_row, 0, y, y_row, num_rows, first, last)
             return
         tile -= tiles
         y += outputs * 4
