@@ -10,7 +10,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -22,7 +21,6 @@ from pellucid.engine.runners.kernels.forward import forward
 from pellucid.engine.runners.kernels.plan import NUM_PLANNED
 from pellucid.engine.runners.kernels.tile_order import agrees
 from pellucid.errors import EngineError
-from pellucid.processor import find_processor
 
 LOCK = threading.Lock()
 OWNER: list[int] = []  # the process that launched first
@@ -58,8 +56,7 @@ def compile_forward(kinds: tuple[np.generic, ...]) -> None:
     """Compile the pass for these formats, or load it from disk."""
     with launch(1), stopping_between_passes():
         forward(np.zeros(NUM_PLANNED, np.int64), *kinds, True)
-    if (marker := marker_of(kinds)) is not None:
-        marker.touch()
+    CACHE.mark(name_of(kinds))
 
 
 def tiles_agree(kinds: tuple[np.generic, ...]) -> bool:
@@ -70,10 +67,9 @@ def tiles_agree(kinds: tuple[np.generic, ...]) -> bool:
 
 def is_compiled(kinds: tuple[np.generic, ...]) -> bool:
     """Whether the pass for these formats is on disk already."""
-    marker = marker_of(kinds)
-    return marker is not None and marker.exists()
+    return CACHE.has(name_of(kinds))
 
 
-def marker_of(kinds: tuple[np.generic, ...]) -> Path | None:
-    name = f"compiled-{find_processor().key}-{'-'.join(kind.dtype.name for kind in kinds)}"
-    return CACHE.directory and CACHE.directory / name
+def name_of(kinds: tuple[np.generic, ...]) -> str:
+    """What the pass for these formats is kept under."""
+    return "-".join(kind.dtype.name for kind in kinds)
