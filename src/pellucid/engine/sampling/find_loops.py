@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from functools import partial
+from functools import cache, partial
 
 from pellucid.engine.sampling.rows import Loops
 from pellucid.events import NULL, Event, Recorder
@@ -18,16 +18,13 @@ def find_loops(*, threads: int = 1, recorder: Recorder = NULL) -> Loops | None:
     """
     if importlib.util.find_spec("numba") is None:
         return None
-    from pellucid.compiled import stopping_between_passes  # Numba is optional
-    from pellucid.engine.sampling.fast.choose import choose_by_loops
+    from pellucid.engine.sampling.fast.choose import choose_by_loops  # Numba is optional
     from pellucid.engine.sampling.fast.compile import CACHE
-    from pellucid.engine.sampling.fast.trial import find_difference
 
     is_new, started = not CACHE.has("choice"), time.perf_counter()
     if is_new:
         recorder.record(_about_to_compile(str(CACHE.directory or ""), "" if CACHE.directory else CACHE.fault))
-    with stopping_between_passes():
-        difference = find_difference()
+    difference = _try_loops()
     if is_new:
         CACHE.mark("choice")
         seconds = time.perf_counter() - started
@@ -48,6 +45,16 @@ def find_loops(*, threads: int = 1, recorder: Recorder = NULL) -> Loops | None:
         )
     )
     return None
+
+
+@cache
+def _try_loops() -> str:
+    """Where the loops differ from the readable stages; tried once in a process."""
+    from pellucid.compiled import stopping_between_passes
+    from pellucid.engine.sampling.fast.trial import find_difference
+
+    with stopping_between_passes():
+        return find_difference()
 
 
 def _about_to_compile(directory: str, fault: str) -> Event:

@@ -71,5 +71,5 @@ def is_compiled(kinds: tuple[np.generic, ...]) -> bool:
 
 
 def name_of(kinds: tuple[np.generic, ...]) -> str:
-    """The name of the pass for these formats."""
+    """What the pass for these formats is kept under."""
     return "-".join(kind.dtype.name for kind in kinds)

@@ -1,7 +1,7 @@
 """Matrix products of weights with rows of activations: y[m, n] = Σ_k w[n, k] · x[m, k] (· scale) (+ bias).
 
 Outputs are cut into tiles of `TILE` neighbouring rows of the weight, and tiles are shared among the threads. Within a
-tile, blocks of 4 x 4 outputs where there are four rows of activations: what is loaded from memory is used as often as
+tile, blocks of several outputs of several rows of activations: what is loaded from memory is used as often as
 possible. A single row of activations reads one row of the weight after the other, as memory is read fastest. The sum
 of an output is the same in every case. Where the processor multiplies tiles, `tile_product` does so instead, in its own
 order.
@@ -30,10 +30,12 @@ from pellucid.engine.runners.kernels.functions import (
     silu,
 )
 from pellucid.engine.runners.kernels.lanes import (
+    BLOCK_OUTPUTS,
+    BLOCK_ROWS,
     dot_1x1,
-    dot_4x2,
-    dot_4x4,
-    dot_4x4_fetching,
+    dot_most,
+    dot_most_fetching,
+    dot_pair,
     get,
     get_int,
     kept_whole,
@@ -43,7 +45,6 @@ from pellucid.engine.runners.kernels.lanes import (
 from pellucid.engine.runners.kernels.tile_product import multiply_laid
 
 TILE = 32
-WIDE = 4  # outputs of a block
 WEIGHT, WEIGHT_ROW, SCALES, SCALE_ROW, CHANNEL, BIAS, OUTPUTS, INPUTS, NUM_COLUMNS = range(9)
 
 FP32 = np.float32(0)  # names a format
@@ -67,24 +68,24 @@ def multiply_rows(kind, x_kind, matrix, x, x_row, row, y, y_row, num_rows, first
     scales, scale_row = get_int(matrix, SCALES), get_int(matrix, SCALE_ROW)
     m = 0
     while m < num_rows:
-        rows = 4 if num_rows - m >= 4 else 2 if num_rows - m >= 2 else 1
+        rows = BLOCK_ROWS if num_rows - m >= BLOCK_ROWS else 2 if num_rows - m >= 2 else 1
         x_at = x + m * x_row * size_of(x_kind)
         n = first
         while n < last:
             w_at, scales_at, y_at = w + n * w_row, scales + n * scale_row * 4, y + (m * y_row + n) * 4
-            if rows == 1 or last - n < WIDE:
+            if rows == 1 or last - n < BLOCK_OUTPUTS:
                 for r in range(rows):
                     one, goal = x_at + r * x_row * size_of(x_kind), y_at + r * y_row * 4
                     dot_1x1(kind, x_kind, w_at, w_row, scales_at, scale_row, one, x_row, goal, y_row, k)
                 n += 1
                 continue
             if rows == 2:
-                dot_4x2(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+                dot_pair(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
             elif m == 0:
-                dot_4x4_fetching(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+                dot_most_fetching(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
             else:
-                dot_4x4(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
-            n += WIDE
+                dot_most(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+            n += BLOCK_OUTPUTS
         m += rows
     finish_rows(matrix, y, y_row, num_rows, first, last)
 
