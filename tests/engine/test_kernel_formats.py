@@ -117,6 +117,18 @@ def test_weights_that_change_under_a_runner_are_taken_up_whole(weights, axes):
 
 
 @pytest.mark.parametrize("weights", FORMATS)
+def test_numbers_that_break_in_one_text_do_not_reach_the_next(weights):
+    """A broken embedding makes NaN of all that is computed; the working memory it lies in is used again."""
+    model = make(d_model=40, n_heads=4, n_kv_heads=2, head_dim=16, tied_head=False)  # heads are wider than the stream
+    model.embed.weight.data[7] = torch.nan
+    runner, fresh = (KernelRunner(pack(model, weights), num_threads=1, arithmetic=best(weights)) for _ in range(2))
+    assert np.isnan(runner.read([runner.start([7, 7, 7], max_length=9)])).all()
+    found = runner.score(runner.start([1, 2, 3], max_length=9))
+    assert np.isfinite(found).all()
+    assert same_bits(found, fresh.score(fresh.start([1, 2, 3], max_length=9)))
+
+
+@pytest.mark.parametrize("weights", FORMATS)
 @pytest.mark.parametrize("size", [2, 3, 5, 8])
 def test_neighbours_in_a_batch_change_no_bit(weights, size):
     model, ids = make(), some_ids(290)

@@ -118,7 +118,7 @@ from pellucid.engine.runners.kernels.product import (
     multiply_tile,
     num_tiles,
 )
-from pellucid.engine.runners.kernels.rows import add_normed_row, norm_row, place_row, read_row
+from pellucid.engine.runners.kernels.rows import add_normed_row, clear_tail, norm_row, place_row, read_row
 from pellucid.engine.runners.kernels.tile_product import lay_rows
 from pellucid.engine.runners.kernels.tiles import SIDE
 
@@ -240,10 +240,12 @@ def row_task(plan, x_kind, embed_kind, position_kind, cache_kind, stage, layer, 
         read_row(plan, embed_kind, position_kind, row)
     elif stage == ATTENTION_NORM:
         norm_row(plan, x_kind, norms + BEFORE_ATTENTION, x, a)
+        clear_tail(plan, x_kind, a)
     elif stage == ADD_ATTENTION:
         add_normed_row(plan, norms + BEHIND_ATTENTION, row)
     elif stage == MLP_NORM:
         norm_row(plan, x_kind, norms + BEFORE_MLP, x, a)
+        clear_tail(plan, x_kind, a)
     elif stage == ADD_MLP:
         add_normed_row(plan, norms + BEHIND_MLP, row)
     elif stage == PLACE:
@@ -257,6 +259,7 @@ def row_task(plan, x_kind, embed_kind, position_kind, cache_kind, stage, layer, 
     else:
         wanted = get_int(plan[WANTED], row)
         norm_row(plan, x_kind, norms, plan[X] + wanted * plan[D_PADDED] * 4, a)
+        clear_tail(plan, x_kind, a)
 
 
 @kernel

@@ -23,6 +23,7 @@ from pellucid.engine.runners.kernels.lanes import (
     size_of,
 )
 from pellucid.engine.runners.kernels.plan import (
+    A_ROW,
     BIASED_NORM,
     CONSTANTS,
     D_PADDED,
@@ -86,6 +87,13 @@ def norm_row(plan, x_kind, index, x, out):
     if plan[BIASED_NORM]:
         for i in range(width):
             put(x_kind, out, i, (get(FP32, x, i) - mean) * root * get(FP32, weight, i) + get(FP32, bias, i))
+
+
+@kernel
+def clear_tail(plan, x_kind, a):
+    """Zeros behind what was normed: products of int4 read whole lines, and what lay there may be another text's NaN."""
+    for i in range(plan[D], plan[A_ROW]):
+        put(x_kind, a, i, f32(0))
 
 
 @kernel
