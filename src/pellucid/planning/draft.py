@@ -1,13 +1,15 @@
 """The shape of a draft: a small model of the same family, which guesses the next tokens of a larger one.
 
-    blocks   a sixth of the model's, one at least       guesses come one after the other, and each waits for every block
+    blocks   a sixth of the model's, two at least       guesses come one after the other, and each waits for every block
     width    the widest, in whole groups of heads, at which a guess costs a tenth of what a token of the model costs
 
 A draft is shallow and rather wide: what a step costs beside its arithmetic grows with the blocks, not with the width. It
-has the model's vocabulary and context, since it guesses the same ids at the same places, and sees all before a place. It
-is *not* the model with blocks left out: it is trained anew.
+has the model's vocabulary and context, since it guesses the same ids at the same places, and sees all before a place.
+Two blocks can find what followed the last time that something was said, which one block cannot. It is *not* the model with
+blocks left out: it is trained anew.
 
-Source: Yan et al. 2024, "Decoding speculative decoding" (at equal parameters a shallow and wide draft is the faster one).
+Source: Yan et al. 2024, "Decoding speculative decoding" (at equal parameters a shallow and wide draft is the faster one);
+Olsson et al. 2022, "In-context learning and induction heads" (two blocks).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from pellucid.planning.flops import count_flops
 from pellucid.planning.parts.position import Position, Rotary
 from pellucid.planning.scaling import Derived, Reason
 
-BLOCKS_TO_ONE = 6  # of the model, for one of the draft
+BLOCKS_TO_ONE, LEAST_BLOCKS = 6, 2  # blocks of the model for one of the draft, and how many a draft has at least
 MOST_COST = 0.1  # of the arithmetic of one token of the model
 
 
@@ -42,8 +44,9 @@ def derive_draft(config: ModelConfig) -> Derived:
         if affordable
         else "one group of heads: the narrowest there is"
     )
+    why_blocks = f"one for {BLOCKS_TO_ONE} of the model, since every guess waits for each; one alone finds nothing again"
     rows: tuple[tuple[str, Any, str], ...] = (
-        ("n_layers", chosen.n_layers, f"one for {BLOCKS_TO_ONE} of the model: every guess waits for each block"),
+        ("n_layers", chosen.n_layers, why_blocks),
         ("d_model", chosen.d_model, why_width),
         ("n_heads", chosen.n_heads, "as wide as the model's"),
         ("d_ff", chosen.d_ff, "to the width as the model's"),
@@ -68,7 +71,7 @@ def _of_each_width(config: ModelConfig) -> Iterator[ModelConfig]:
         share = groups / config.n_kv_heads
         yield dataclasses.replace(
             config,
-            n_layers=max(1, round(config.n_layers / BLOCKS_TO_ONE)),
+            n_layers=max(min(LEAST_BLOCKS, config.n_layers), round(config.n_layers / BLOCKS_TO_ONE)),
             n_heads=round(config.n_heads * share),
             n_kv_heads=groups,
             d_model=max(2, 2 * round(config.d_model * share / 2)),
