@@ -73,7 +73,7 @@ def draft(learned: Path, folder: Path, make_quick) -> Path:
 
 def test_a_draft_is_small_and_says_whose_it_is(learned: Path, draft: Path) -> None:
     small, large = (load_checkpoint(Run.open(path).latest().directory) for path in (draft, learned))
-    assert (small.config.n_layers, small.config.n_heads, small.config.d_model) == (1, 2, 16), "one group of two heads"
+    assert (small.config.n_layers, small.config.n_heads, small.config.d_model) == (2, 2, 16), "one group of two heads"
     assert small.config.context_length == large.config.context_length
     assert small.tokenizer.sha256 == large.tokenizer.sha256
     told = small.info["draft_of"]
