@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.beam import BeamSettings, search
-from pellucid.engine.choices import complete_choices
+from pellucid.engine.choices import Choices
 from pellucid.engine.generate import generate, sides
 from pellucid.engine.request import Request
 from pellucid.engine.runners.torch_runner import TorchRunner, with_source
@@ -112,7 +112,7 @@ def test_an_empty_source_is_refused(model: Decoder, signs: Tokenizer, text: str)
 def test_choices_and_guesses_about_one_source(model: Decoder, signs: Tokenizer) -> None:
     runner, alone = TorchRunner(model), asked(model, signs, "abc", sampling=DRAWN)
     text = generate(runner, signs, alone).complete()
-    three = complete_choices(generate(runner, signs, asked(model, signs, "abc", sampling=DRAWN, num_choices=3)))
+    three = Choices(generate(runner, signs, asked(model, signs, "abc", sampling=DRAWN, num_choices=3))).complete()
     assert three[0].ids == text.ids and len({one.ids for one in three}) > 1
     for draft in (None, runner):
         ahead = asked(model, signs, "abc", sampling=DRAWN, speculation=SpeculationSettings(max_tokens=3), draft=draft)

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from pellucid.engine.generate import generate, settle_seed
 from pellucid.engine.request import Request
 from pellucid.engine.runners.build import build_runner
+from pellucid.engine.runners.runner import Part
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.sampler import Sampler
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.speculative import (
     DraftModel,
+    Guesser,
     PromptLookup,
     SpeculationSettings,
-    SpeculativeRunner,
-    build_speculative,
-    speculated,
+    build_guesser,
 )
 from pellucid.errors import ContextError, RequestError, SamplingError
 from pellucid.events import NULL, MemoryRecorder
@@ -51,27 +51,28 @@ def generate_speculatively(
     speculation=None,
     *,
     draft=None,
+    guesser=None,
     extra=(),
     explain=False,
     recorder=NULL,
 ):
-    """The steps of `generate` from a runner that reads ahead; what guessing brought is recorded when they end."""
-    settled = settle_seed(settings or SamplingSettings(), recorder)
-    ahead = build_speculative(
-        runner, tokenizer, settled, speculation or SpeculationSettings(), draft=draft, extra=extra
+    """The steps of `generate` with guesses; what guessing brought is recorded when they end."""
+    request = Request(
+        prompt_ids=prompt_ids,
+        sampling=settle_seed(settings or SamplingSettings(), recorder),
+        stages=extra,
+        explain=explain,
+        speculation=speculation or SpeculationSettings(),
+        draft=draft,
     )
-    steps = generate(
-        ahead,
-        tokenizer,
-        Request(prompt_ids=prompt_ids, sampling=settled, stages=extra, explain=explain),
-        recorder=recorder,
-    )
+    steps = generate(runner, tokenizer, request, recorder=recorder)
+    steps.guesser = guesser or steps.guesser
 
     def told():
         try:
             yield from steps
         finally:
-            recorder.record(speculated(ahead.stats))
+            steps.report()
 
     return told()
 
@@ -81,16 +82,9 @@ class OneByOne(TorchRunner):
 
     exact = True
 
-    def read(self, sequences):
-        return np.stack([self.score(sequence)[-1] for sequence in sequences])
-
-    def score(self, sequence):
-        part = dataclasses.replace(sequence, ids=sequence.ids[: sequence.cache.length])
-        rows = []
-        for token_id in sequence.unread:
-            part.ids.append(token_id)
-            rows.append(self._read(part, last_only=True)[0])
-        return np.stack(rows)
+    def _read(self, part):
+        rows = [super(OneByOne, self)._read(Part(part.sequence, 1, 1)) for _ in range(part.count)]
+        return np.concatenate(rows)[part.count - part.num_rows :]
 
 
 class Noise:
@@ -151,56 +145,10 @@ def test_no_guess_can_change_a_step(byte_tokenizer, models, data):
     plain = list(generate(runner, byte_tokenizer, Request(prompt_ids=[7, 8], sampling=request)))
     text = [7, 8, *(step.id for step in plain), 9, 9]
     noise = Noise(text, data.draw(st.frozensets(st.integers(0, 24)), label="wrong"))
-    ahead = SpeculativeRunner(runner, lambda max_length: noise, max_tokens=data.draw(st.integers(1, 9)))
-    assert list(generate(ahead, byte_tokenizer, Request(prompt_ids=[7, 8], sampling=request))) == plain
+    ahead = Guesser(noise, max_tokens=data.draw(st.integers(1, 9)))
+    assert list(generate_speculatively(runner, byte_tokenizer, [7, 8], request, guesser=ahead)) == plain
     if request.on_full == "stop":  # after each row but the prompt's: it was at hand, or the model was read
         assert ahead.stats.num_accepted + ahead.stats.num_readings == len(plain) - 1
-
-
-@given(data=st.data())
-@settings(max_examples=25, deadline=None)
-def test_it_is_a_runner_like_the_one_inside(models, data):
-    """Read, score, cut back and fork in any order: the rows are those of the plain runner, to the bit."""
-    plain = OneByOne(models[1])
-    ids = st.integers(0, 3)
-    ahead = SpeculativeRunner(plain, lambda max_length: PromptLookup(1), max_tokens=5)
-    prompt = data.draw(st.lists(ids, min_size=1, max_size=4))
-    pairs = [tuple(runner.start(prompt, max_length=20) for runner in (plain, ahead))]
-    assert np.array_equal(plain.read([pairs[0][0]])[0], ahead.read([pairs[0][1]])[0])
-    for _ in range(data.draw(st.integers(1, 12))):
-        act = data.draw(st.sampled_from(["one", "one", "one", "several", "score", "truncate", "fork"]))
-        one, two = pairs[data.draw(st.integers(0, len(pairs) - 1))]
-        if act == "fork":
-            pairs.append((one.fork(), two.fork()))
-        elif act == "truncate":
-            length = data.draw(st.integers(0, len(one)))
-            one.truncate(length), two.truncate(length)
-        else:
-            new = data.draw(st.lists(ids, min_size=1, max_size=1 if act == "one" else 4))
-            if len(one) + len(new) > 20:
-                continue
-            one.extend(new), two.extend(new)
-            rows = [
-                runner.score(sequence) if act == "score" else runner.read([sequence])
-                for runner, sequence in ((plain, one), (ahead, two))
-            ]
-            assert np.array_equal(*rows)
-        assert (one.ids, one.unread, one.cache.length) == (two.ids, two.unread, two.cache.length)
-
-
-def test_several_sequences_side_by_side(models):
-    plain = OneByOne(models[1])
-    ahead = SpeculativeRunner(plain, lambda max_length: PromptLookup(1), max_tokens=3)
-    prompts = [[1, 2, 1], [3, 3, 3, 3], [0]]
-    pairs = [[runner.start(prompt, max_length=20) for prompt in prompts] for runner in (plain, ahead)]
-    for runner, sequences in zip((plain, ahead), pairs, strict=True):
-        for sequence in sequences:
-            runner.read([sequence])
-    for token_id in (2, 1, 3, 3, 3, 2, 1, 2):
-        for sequence in (*pairs[0], *pairs[1]):
-            sequence.extend([token_id])
-        assert np.array_equal(plain.read(pairs[0]), ahead.read(pairs[1]))
-    assert ahead.stats.num_accepted > 0
 
 
 @pytest.mark.parametrize("knobs", KNOBS)
@@ -233,8 +181,8 @@ def test_a_draft_draws_what_the_model_draws(byte_tokenizer, tiny_model, knobs):
     """A draft equal to the model is always right, also when sampling: it uses the draw of the position."""
     runner = OneByOne(tiny_model(byte_tokenizer.vocab_size, context_length=40, sharpness=8))
     request = SamplingSettings(max_new_tokens=24, **knobs)
-    ahead = build_speculative(runner, byte_tokenizer, request, draft=runner)
-    steps = list(generate(ahead, byte_tokenizer, Request(prompt_ids=[1, 2], sampling=request)))
+    ahead = build_guesser(byte_tokenizer, request, draft=runner, max_length=40)
+    steps = list(generate_speculatively(runner, byte_tokenizer, [1, 2], request, guesser=ahead))
     assert len(steps) == 24
     assert len({step.id for step in steps}) > 3
     assert ahead.stats.num_readings == 4  # 1 + 3, then three times 1 + 7 ids, of which the last is cut short
@@ -247,8 +195,8 @@ def test_the_reach_follows_the_luck(byte_tokenizer, models):
     text = [1, *(step.id for step in generate(runner, byte_tokenizer, Request(prompt_ids=[1], sampling=request)))]
     for wrong, expected in ((frozenset(), [3, 7, 9, 0]), (frozenset(range(24)), [3, 1, 1, 1, 1])):
         proposer = Noise(text, wrong)
-        ahead = SpeculativeRunner(runner, lambda max_length, one=proposer: one, max_tokens=9)
-        list(generate(ahead, byte_tokenizer, Request(prompt_ids=[1], sampling=request)))
+        ahead = Guesser(proposer, max_tokens=9)
+        list(generate_speculatively(runner, byte_tokenizer, [1], request, guesser=ahead))
         assert proposer.limits[: len(expected)] == expected[: len(proposer.limits)]
         assert len(proposer.limits) >= 3
 

@@ -31,12 +31,13 @@ from numpy.typing import NDArray
 
 from pellucid.arguments import SEARCH
 from pellucid.counts import counted
-from pellucid.engine.generate import check_prompt, check_stop_ids
-from pellucid.engine.runners.runner import Runner
+from pellucid.engine.request import check_prompt, check_stop_ids
+from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import Sequence
-from pellucid.engine.runners.torch_runner import with_source
+from pellucid.engine.runners.torch_runner import check_source, with_source
 from pellucid.engine.sampling.sampler import MODEL, check_row
 from pellucid.engine.sampling.stage import History, Stage
+from pellucid.engine.scheduler import ALONE, Reading, Scheduler, Taker
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import SamplingError
@@ -172,60 +173,82 @@ def search(
 
     Raises what `generate` raises for a prompt, SamplingError for logits that are not numbers or when none is left.
     """
-    check_prompt(runner.config, prompt_ids)
-    check_stop_ids(runner.config, settings.stop_ids)
-    runner = with_source(runner, source_ids)
-    rules = _Search(runner, tokenizer, settings, extra, num_prompt=len(prompt_ids), num_source=len(source_ids or ()))
-    finished = rules.run(prompt_ids, recorder)
-    return tuple(finished[: settings.num_best])
+    scheduler = Scheduler(runner, ALONE)
+    work = Search(runner, tokenizer, prompt_ids, settings, source_ids=source_ids, extra=extra, recorder=recorder)
+    scheduler.add(work)
+    scheduler.run()
+    return work.best()
 
 
-class _Search:
-    """One search: its rules, and the texts it has finished so far."""
+class Search:
+    """One search in progress: its rules, its beams, and the texts it has finished so far."""
 
     def __init__(
         self,
         runner: Runner,
         tokenizer: Tokenizer,
-        settings: BeamSettings,
-        extra: abc.Sequence[Stage],
+        prompt_ids: abc.Sequence[int],
+        settings: BeamSettings = PLAIN,
         *,
-        num_prompt: int,
-        num_source: int,
+        source_ids: abc.Sequence[int] | None = None,
+        extra: abc.Sequence[Stage] = (),
+        recorder: Recorder = NULL,
     ) -> None:
+        """What is given is that of `search`, which runs it alone; raises what `search` raises for a prompt."""
+        check_prompt(runner.config, prompt_ids)
+        check_stop_ids(runner.config, settings.stop_ids)
+        check_source(runner.config, source_ids)
         self.runner, self.tokenizer, self.settings, self.extra = runner, tokenizer, settings, extra
-        self.num_prompt, self.num_source, self.room = num_prompt, num_source, runner.config.context_length - num_prompt
+        self.prompt_ids, self.source_ids, self.recorder = prompt_ids, source_ids, recorder
+        self.num_prompt, self.num_source = len(prompt_ids), len(source_ids or ())
+        self.room = runner.config.context_length - self.num_prompt
         self.max_new = min(self.room, settings.max_new_tokens or self.room)
         self.end_ids = tokenizer.end_ids | set(settings.stop_ids)
         self.num_candidates = max(2, 1 + len(self.end_ids)) * settings.num_beams
         self.finished: list[Hypothesis] = []
+        self.beams: list[Beam] = []
+        self.num_steps = self.num_rows = 0
+        self.is_over = False
+        self.error: Exception | None = None
 
-    def run(self, prompt_ids: abc.Sequence[int], recorder: Recorder) -> list[Hypothesis]:
-        sequence = self.runner.start(prompt_ids, max_length=self.num_prompt + self.max_new)
-        beams, rows_BV = [Beam(sequence)], self.runner.read([sequence])
-        num_steps, num_rows = 1, 1
-        while True:
-            running = self._finish(self._extend(beams, rows_BV))
-            if not running or self._is_over(running[0]):
-                break
-            beams = advance(running)
-            rows_BV = self.runner.read([beam.sequence for beam in beams])
-            num_steps, num_rows = num_steps + 1, num_rows + len(beams)
-            data = {"label": "searching", "done": num_steps, "total": self.max_new}
-            recorder.record(Event(name="engine.progress", message=f"step {num_steps} of {self.max_new}", data=data))
-        recorder.record(
-            Event(
-                name="engine.beams_searched",
-                message=f"{counted(len(self.finished), 'text')} finished after {counted(num_steps, 'step')}; {counted(num_rows, 'row')} of logits read",
-                data={"finished": len(self.finished), "steps": num_steps, "rows": num_rows},
-            )
-        )
-        return self.finished
+    @property
+    def sequences(self) -> list[Sequence]:
+        """What is kept in memory of the beams."""
+        return [beam.sequence for beam in self.beams]
 
-    def _extend(self, beams: abc.Sequence[Beam], rows_BV: NDArray[np.float32]) -> list[Extension]:
+    def best(self) -> tuple[Hypothesis, ...]:
+        """The best texts, best first; raises what ended the search before its time."""
+        if self.error is not None:
+            raise self.error
+        return tuple(self.finished[: self.settings.num_best])
+
+    def parts(self) -> list[Part]:
+        """What is new in each beam."""
+        if not self.beams:
+            reader = with_source(self.runner, self.source_ids)
+            self.beams = [Beam(reader.start(self.prompt_ids, max_length=self.num_prompt + self.max_new))]
+        return [Part(beam.sequence, len(beam.sequence) - beam.sequence.cache.length, 1) for beam in self.beams]
+
+    def take(self, readings: abc.Sequence[Reading]) -> list[Taker]:
+        """Extend the beams by a token each; nothing is drawn for them."""
+        self.num_steps, self.num_rows = self.num_steps + 1, self.num_rows + len(readings)
+        running = self._finish(self._extend(self.beams, [reading.rows_NV[0] for reading in readings]))
+        self.is_over = not running or self._is_over(running[0])
+        if self.is_over:
+            message = f"{counted(len(self.finished), 'text')} finished after {counted(self.num_steps, 'step')}; {counted(self.num_rows, 'row')} of logits read"
+            data = {"finished": len(self.finished), "steps": self.num_steps, "rows": self.num_rows}
+            self.recorder.record(Event(name="engine.beams_searched", message=message, data=data))
+            return []
+        self.beams = advance(self.beams, running)
+        progress = {"label": "searching", "done": self.num_steps + 1, "total": self.max_new}
+        message = f"step {self.num_steps + 1} of {self.max_new}"
+        self.recorder.record(Event(name="engine.progress", message=message, data=progress))
+        return []
+
+    def _extend(self, beams: abc.Sequence[Beam], rows: abc.Sequence[NDArray[np.float32]]) -> list[Extension]:
         """The best extensions by one token, best first: those that may end and enough that do not."""
         found = []
-        for beam, logits_V in zip(beams, rows_BV, strict=True):
+        for beam, logits_V in zip(beams, rows, strict=True):
             check_row(logits_V, MODEL)
             normaliser = log_normaliser(logits_V)
             for stage in self.extra:
@@ -295,14 +318,20 @@ class _Search:
         return self._score(best.total, length) <= self.finished[-1].score
 
 
-def advance(extensions: abc.Sequence[Extension]) -> list[Beam]:
-    """Each extension as a beam of its own. The first extension of a beam takes its sequence, the others get copies."""
+def advance(beams: abc.Sequence[Beam], extensions: abc.Sequence[Extension]) -> list[Beam]:
+    """Each extension as a beam of its own. The first extension of a beam takes its sequence, the others get copies.
+
+    Beams that nothing extends give their memory back.
+    """
     taken: set[int] = set()
     sequences = []
     for extension in extensions:
         sequence = extension.beam.sequence
         sequences.append(sequence.fork() if id(sequence) in taken else sequence)
         taken.add(id(sequence))
+    for beam in beams:
+        if id(beam.sequence) not in taken:
+            beam.sequence.cache.release()
     for sequence, extension in zip(sequences, extensions, strict=True):  # after all copies are made
         sequence.extend([extension.id])
     return [

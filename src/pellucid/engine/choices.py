@@ -4,53 +4,77 @@
 
 The number of a choice is part of the key of its draws, so choice 2 is the same text whether three or thirty are asked
 for, and choice 0 is the text that `generate` gives alone. This is *not* a search: no choice knows of the others; `beam` is one.
-
-Axes: B choices · V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections import abc
-from dataclasses import dataclass
 
 from pellucid.counts import counted
-from pellucid.engine.generate import Generation, advance
+from pellucid.engine.generate import Generation
 from pellucid.engine.request import Request
+from pellucid.engine.runners.runner import Part
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.scheduler import Reading, Steps, Taker
 from pellucid.engine.step import Completion, Step
 from pellucid.errors import RequestError, SamplingError
 
 
-@dataclass(frozen=True, kw_only=True)
-class ChoiceStep:
-    """One token of one of several continuations."""
+class Choices(Steps):
+    """All the texts that a request asks for: an iterator of their steps, in rounds; `Step.choice` says whose each is.
 
-    index: int  # of the choice, from 0
-    step: Step
-
-
-def generate_choices(first: Generation) -> abc.Iterator[ChoiceStep]:
-    """All the choices that a request asks for, from its generation: the tokens in rounds, in the order of the choices.
-
-    Raises SamplingError when all choices would be the same text (temperature 0), RequestError for a sliding window;
-    both at the call, not at the first step.
+    Raises SamplingError when all choices would be the same text (temperature 0), RequestError for a sliding window.
     """
-    check_choices(first.request)
-    return _rounds(first)
 
+    def __init__(self, first: Generation) -> None:
+        """`first` is the generation of the request, before its first step."""
+        check_choices(first.request)
+        self.first, self.texts, self.steps = first, [first], first.steps
+        if first.scheduler is not None:
+            self.scheduler = first.scheduler
+            self.scheduler.drop(first)
+            self.scheduler.add(self)
 
-def complete_choices(first: Generation) -> tuple[Completion, ...]:
-    """All the choices that a request asks for, from its generation, to their ends and in their order."""
-    steps: list[list[Step]] = [[] for _ in range(first.request.num_choices)]
-    for one in generate_choices(first):
-        steps[one.index].append(one.step)
-    first.report()
-    return tuple(first.collect(steps_of_one) for steps_of_one in steps)
+    @property
+    def is_over(self) -> bool:
+        """Whether all texts have ended."""
+        return all(text.is_over for text in self.texts)
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        """What is kept in memory of all texts."""
+        return [sequence for text in self.texts for sequence in text.sequences]
+
+    def parts(self) -> list[Part]:
+        """What each text in progress needs next; those that have ended need nothing any more."""
+        for text in self.texts:
+            for sequence in text.sequences if text.is_over else ():
+                sequence.cache.release()
+        return [part for text in self._running() for part in text.parts()]
+
+    def take(self, readings: abc.Sequence[Reading]) -> list[Taker]:
+        """Give each text its rows; those of the prompt are for all of them."""
+        if len(self.texts) < self.first.request.num_choices:
+            self.texts += [self.first.fork(number) for number in range(1, self.first.request.num_choices)]
+            readings = [readings[0]] * len(self.texts)
+        return [text.taker(reading) for text, reading in zip(self._running(), readings, strict=True)]
+
+    def complete(self) -> tuple[Completion, ...]:
+        """Go on to the ends; the texts in their order."""
+        steps: list[list[Step]] = [[] for _ in range(self.first.request.num_choices)]
+        for step in self:
+            steps[step.choice].append(step)
+        self.first.report()
+        return tuple(text.collect(own) for text, own in zip(self.texts, steps, strict=True))
+
+    def _running(self) -> list[Generation]:
+        return [text for text in self.texts if not text.is_over]
 
 
 def check_choices(request: Request) -> None:
     """Refuse several choices where there cannot be several."""
     sampling, num_choices = request.sampling, request.num_choices
-    if sampling.on_full == "slide":
+    if sampling.on_full == "slide" and num_choices > 1:
         raise RequestError(
             "several choices share one reading of the prompt, which a sliding window would undo",
             found="on_full=slide",
@@ -64,13 +88,3 @@ def check_choices(request: Request) -> None:
             found=counted(num_choices, "choice"),
             hint="raise the temperature, or ask for the n best of a beam search",
         )
-
-
-def _rounds(first: Generation) -> abc.Iterator[ChoiceStep]:
-    logits_V = first.runner.read([first.sequence])[0]
-    running = [first, *(first.fork(number) for number in range(1, first.request.num_choices))]
-    steps = [generation.choose(logits_V) for generation in running]
-    while running:
-        yield from (ChoiceStep(index=one.number, step=step) for one, step in zip(running, steps, strict=True))
-        running = [generation for generation in running if generation.finish_reason is None]
-        steps = advance(running) if running else []

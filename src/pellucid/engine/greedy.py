@@ -14,7 +14,7 @@ from collections.abc import Sequence, Set
 import torch
 from torch import Tensor
 
-from pellucid.engine.generate import check_prompt
+from pellucid.engine.request import check_prompt
 from pellucid.model.context import Context
 from pellucid.model.device import inference
 from pellucid.model.protocol import Model

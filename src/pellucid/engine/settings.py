@@ -41,3 +41,24 @@ class SpeculationSettings(Named):
         for name in ("max_tokens", "ngram"):
             if getattr(self, name) < 1:
                 raise RequestError(f"{name} must be 1 or more", found=str(getattr(self, name)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerSettings(Named):
+    """Many requests side by side: how many, and how much of prompts is read beside the steps of others.
+
+    Nothing here can change a text of an exact runner.
+    """
+
+    max_running: int = setting(32, "most requests that are worked on at once; others wait", low=1)
+    prompt_rows: int = setting(64, "most tokens of prompts that are read in a step beside new tokens of others", low=1)
+    prompt_rows_alone: int = setting(
+        512, "most tokens of prompts that are read in a step when nobody waits for one", low=1
+    )
+    max_waiting: int = setting(256, "most requests that may wait beside them; one more is refused", low=0)
+    shares_prefixes: bool = setting(True, "texts that begin alike share what was read of that beginning")
+
+    def __post_init__(self) -> None:
+        for name in ("max_running", "prompt_rows", "prompt_rows_alone"):
+            if getattr(self, name) < 1:
+                raise RequestError(f"{name} must be 1 or more", found=str(getattr(self, name)))

@@ -16,7 +16,8 @@ from typing import cast
 import numpy as np
 import torch
 
-from pellucid.engine.generate import check_prompt, settle_seed
+from pellucid.engine.generate import settle_seed
+from pellucid.engine.request import check_prompt
 from pellucid.engine.sampling.sampler import build_sampler
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.step import Completion

@@ -17,9 +17,9 @@ rest of p), which keeps the distribution, but gives another text than plain gene
 needed where draws are consumed one after the other; here each position has its own draw, however often it is used. A
 draft model draws its guess with that very number, so that it agrees wherever the two distributions nearly do.
 
-All of it lies in a `Runner` that reads ahead, so generation, streaming, stops, accounts and choices stay as they are.
+`Guesser` holds what one text needs for it; the text itself (`generate`) is read with its guess and checks it.
 
-Axes: B sequences · T new positions · V vocabulary.
+Axes: V vocabulary.
 Source: Leviathan et al. 2023 §2 (draft model), Saxena 2023, "Prompt lookup decoding".
 """
 
@@ -27,10 +27,9 @@ from __future__ import annotations
 
 import copy
 from collections import abc
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Protocol, cast
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -45,14 +44,14 @@ from pellucid.errors import RequestError, SamplingError
 from pellucid.events import Event
 from pellucid.tokens.tokenizer import Tokenizer
 
-FIRST_REACH = 3  # with the token itself four rows
+FIRST_REACH = 3  # tokens to guess at first: with the token itself four rows
 RECENT = 8  # earlier places that are compared: bounds the work on "aaaa…"
 
 
 AHEAD = SpeculationSettings()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SpeculationStats:
     """How often the guesses were right.
 
@@ -60,9 +59,9 @@ class SpeculationStats:
     0.75
     """
 
-    num_proposed: int  # tokens guessed
-    num_accepted: int  # of these, tokens that were then chosen
-    num_readings: int  # times the model was read after the prompt; plain decoding takes num_accepted more
+    num_proposed: int = 0  # tokens guessed
+    num_accepted: int = 0  # of these, tokens that were then chosen
+    num_readings: int = 0  # times the model was read after the prompt; plain decoding takes num_accepted more
 
     @property
     def acceptance(self) -> float:
@@ -181,113 +180,45 @@ class DraftModel:
         self.num_known = len(ids)
 
 
-@dataclass
-class AheadCache:
-    """The cache of a sequence that is read ahead of what its owner knows."""
+class Guesser:
+    """Guesses ahead in one text, further after guesses that held; all forks of a text count together in `stats`."""
 
-    ahead: Sequence  # what the runner has read: the owner's ids, then the guess
-    proposer: Proposer
-    rows_TV: np.ndarray  # of the latest reading; the last row belongs to the last id in `ahead`
-    length: int = 0  # positions whose row the owner has asked for
-    reach: int = FIRST_REACH  # tokens to propose next time
-    max_length: int = field(init=False)
+    def __init__(self, proposer: Proposer, *, max_tokens: int) -> None:
+        self.proposer, self.max_tokens, self.reach = proposer, max_tokens, FIRST_REACH
+        self.stats = SpeculationStats()
 
-    def __post_init__(self) -> None:
-        self.max_length = self.ahead.cache.max_length
+    def guess(self, sequence: Sequence, room: int) -> list[int]:
+        """At most `room` ids that may follow."""
+        limit = min(self.reach, self.max_tokens, room)
+        found = self.proposer.propose(sequence, limit) if limit > 0 else []
+        self.stats.num_proposed += len(found)
+        self.stats.num_readings += 1
+        return found
 
-    def truncate(self, length: int) -> None:
-        self.ahead.truncate(length)
-        self.proposer.truncate(length)
-        self.length, self.rows_TV = length, self.rows_TV[:0]
+    def judge(self, num_guessed: int, num_held: int) -> None:
+        """Learn how many tokens of a guess came true: the reach doubles after a whole one and halves after another."""
+        self.stats.num_accepted += num_held
+        if num_guessed:
+            held = num_held == num_guessed
+            self.reach = min(2 * self.reach + 1, self.max_tokens) if held else max(1, self.reach // 2)
 
-    def fork(self) -> AheadCache:
-        return AheadCache(self.ahead.fork(), self.proposer.fork(), self.rows_TV, self.length, self.reach)
-
-
-class SpeculativeRunner:
-    """A runner that reads ahead: the same rows as the runner it is made of, often before they are asked for.
-
-    `build_proposer` makes the proposer of a new sequence, given the length it may reach.
-    """
-
-    def __init__(self, runner: Runner, build_proposer: Callable[[int], Proposer], *, max_tokens: int) -> None:
-        self.runner, self.build_proposer, self.max_tokens = runner, build_proposer, max_tokens
-        self.config, self.exact = runner.config, runner.exact
-        self.name = f"{runner.name}, speculative"
-        self.num_proposed = self.num_accepted = self.num_readings = 0
-
-    @property
-    def stats(self) -> SpeculationStats:
-        """The counts over all sequences so far."""
-        return SpeculationStats(
-            num_proposed=self.num_proposed, num_accepted=self.num_accepted, num_readings=self.num_readings
-        )
-
-    def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
-        ahead = self.runner.start([], max_length=max_length)
-        no_rows = np.empty((0, self.config.vocab_size), dtype=np.float32)
-        return Sequence(list(ids), AheadCache(ahead, self.build_proposer(max_length), no_rows))
-
-    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
-        rows = [self._row(sequence) for sequence in sequences]
-        return rows[0][None] if len(rows) == 1 else np.stack(rows)
-
-    def score(self, sequence: Sequence) -> np.ndarray:
-        return self.runner.score(self._catch_up(sequence))
-
-    def refresh(self) -> None:
-        self.runner.refresh()
-
-    def _catch_up(self, sequence: Sequence) -> Sequence:
-        """The runner's own sequence with the unread ids and no guess."""
-        cache, unread = _cache_of(sequence), sequence.unread
-        cache.truncate(cache.length)
-        cache.ahead.extend(unread)
-        cache.length += len(unread)
-        return cache.ahead
-
-    def _row(self, sequence: Sequence) -> np.ndarray:
-        """The row after the last id, [V]: at hand when that is the one unread id and was guessed."""
-        cache = _cache_of(sequence)
-        if not cache.length or len(sequence) != cache.length + 1:
-            return cast(np.ndarray, self.runner.read([self._catch_up(sequence)])[0])
-        position, ahead = cache.length, cache.ahead
-        if position < len(ahead) and ahead.ids[position] == sequence.ids[position]:
-            self.num_accepted += 1
-        else:
-            self._read(sequence, cache)
-        cache.length += 1
-        return cast(np.ndarray, cache.rows_TV[position - len(ahead)])
-
-    def _read(self, sequence: Sequence, cache: AheadCache) -> None:
-        """Read the unread id and a new guess, whose length doubles after a guess that held and halves after another."""
-        if len(cache.rows_TV) > 1:
-            held = cache.length == len(cache.ahead)
-            cache.reach = min(2 * cache.reach + 1, self.max_tokens) if held else max(1, cache.reach // 2)
-        cache.ahead.truncate(cache.length)
-        limit = min(cache.reach, self.max_tokens, cache.max_length - len(sequence))
-        guess = cache.proposer.propose(sequence, limit) if limit > 0 else []
-        cache.ahead.extend([*sequence.unread, *guess])
-        cache.rows_TV = self.runner.score(cache.ahead) if guess else self.runner.read([cache.ahead])
-        self.num_proposed += len(guess)
-        self.num_readings += 1
+    def fork(self) -> Guesser:
+        """Another for a text that begins with the same ids."""
+        twin = copy.copy(self)
+        twin.proposer = self.proposer.fork()
+        return twin
 
 
-def _cache_of(sequence: Sequence) -> AheadCache:
-    assert isinstance(sequence.cache, AheadCache), "a sequence is read by the runner that started it"
-    return sequence.cache
-
-
-def build_speculative(
-    runner: Runner,
+def build_guesser(
     tokenizer: Tokenizer,
     settings: SamplingSettings,
     speculation: SpeculationSettings = AHEAD,
     *,
+    max_length: int,
     draft: Runner | None = None,
     extra: abc.Sequence[Stage] = (),
-) -> SpeculativeRunner:
-    """A runner that reads ahead: by prompt lookup, or with the guesses of `draft` when one is given.
+) -> Guesser:
+    """Guesses for a text of at most `max_length` ids: by prompt lookup, or those of `draft` when one is given.
 
     `settings`, with the seed known, and `extra` stages are those of the request: a draft guesses with the same draws
     and stages. Only mirostat is left out, which knows the way of chosen tokens and not that of guesses.
@@ -295,8 +226,7 @@ def build_speculative(
     Raises RequestError for a draft that does not know every token of the tokenizer.
     """
     if draft is None:
-        lookup = partial(_build_lookup, speculation.ngram)
-        return SpeculativeRunner(runner, lookup, max_tokens=speculation.max_tokens)
+        return Guesser(PromptLookup(speculation.ngram), max_tokens=speculation.max_tokens)
     if draft.config.vocab_size < tokenizer.vocab_size:
         raise RequestError(
             "the draft model does not know every token of the model it guesses for",
@@ -305,12 +235,9 @@ def build_speculative(
             hint="draft and model must share one tokenizer",
         )
     sampler = build_sampler(draft.config, tokenizer, replace(settings, mirostat=0), extra=extra)
-    guess = partial(DraftModel, draft, sampler, tokenizer.end_ids | set(settings.stop_ids))
-    return SpeculativeRunner(runner, guess, max_tokens=speculation.max_tokens)
-
-
-def _build_lookup(ngram: int, max_length: int) -> PromptLookup:
-    return PromptLookup(ngram)  # needs no room of its own
+    end_ids = tokenizer.end_ids | set(settings.stop_ids)
+    proposer = DraftModel(draft, sampler, end_ids, max_length)
+    return Guesser(proposer, max_tokens=speculation.max_tokens)
 
 
 def speculated(stats: SpeculationStats) -> Event:

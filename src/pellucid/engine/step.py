@@ -22,6 +22,7 @@ class Step:
     logprob: float  # nats, under the model's own distribution, before temperature and cuts
     finish_reason: FinishReason | None  # set on the last step
     account: Account | None = None  # how the token came about, when asked for
+    choice: int = 0  # the number of its text among those that the request asks for
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 import torch
 
 from pellucid.counts import counted
-from pellucid.engine.generate import check_known
 from pellucid.engine.masked_text import mask_id_of
+from pellucid.engine.request import check_known
 from pellucid.engine.text_rows import MOST_TOKENS
 from pellucid.errors import ContextError, RequestError
 from pellucid.evaluate.score import Score, check_scores, count_bytes

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from pellucid.counts import counted
 from pellucid.engine.account import score_prompt
-from pellucid.engine.generate import check_known
+from pellucid.engine.request import check_known
 from pellucid.engine.runners.runner import Runner
 from pellucid.errors import ContextError, RequestError
 from pellucid.evaluate.likelihood import Likelihood

@@ -19,7 +19,8 @@ import numpy as np
 from pellucid.counts import counted
 from pellucid.engine.account import Account, build_account
 from pellucid.engine.beam import BeamSettings, search
-from pellucid.engine.generate import check_ids, check_known, check_stop_ids, settle_seed
+from pellucid.engine.generate import settle_seed
+from pellucid.engine.request import check_ids, check_known, check_stop_ids
 from pellucid.engine.runners.runner import Runner
 from pellucid.engine.sampling.sampler import Sampler, build_sampler, log_probability
 from pellucid.engine.sampling.settings import SamplingSettings

@@ -79,6 +79,10 @@ class ContiguousCache:
         assert 0 <= length <= self.length
         self.lengths = [min(held, length) for held in self.lengths]
 
+    def release(self) -> None:
+        """Forget every position; the memory goes with the cache itself."""
+        self.truncate(0)
+
     def fork(self) -> ContiguousCache:
         """A copy of the positions held, with the same room."""
         twin = copy.copy(self)

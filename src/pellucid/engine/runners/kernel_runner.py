@@ -9,13 +9,16 @@ Axes: B sequences · T new positions · M rows to be read · V vocabulary.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import abc
+from functools import partial
 
 import numpy as np
 
 from pellucid.compiled import VARIABLE
 from pellucid.counts import counted
+from pellucid.engine.pages import PagedCache, PagePool
 from pellucid.engine.runners.kernels import plan as P
 from pellucid.engine.runners.kernels.attend import PAGE
 from pellucid.engine.runners.kernels.compile import CACHE, has_bf16_dot
@@ -24,8 +27,9 @@ from pellucid.engine.runners.kernels.experts import PER_LOAD
 from pellucid.engine.runners.kernels.forward import find_chunks, forward
 from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled, launch, most_threads
 from pellucid.engine.runners.kernels.pack import Packed, pack
+from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import Sequence
-from pellucid.errors import ContextError, RequestError
+from pellucid.errors import RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
@@ -33,42 +37,14 @@ from pellucid.planning.config import ModelConfig
 ROWS = 512  # of a prompt at a time: bounds the working memory
 SERIAL_BYTES = 4_000_000  # of weights x rows below which one thread is faster than waking the others
 LINE = GROUP * GROUPS  # inputs to which int4 rows are padded
-SMALL = 8  # rows of a pass whose working memory is kept
+SMALL = 64  # rows of a pass whose working memory is kept
 
 
-class PagedCache:
-    """The key-value cache of one sequence, in pages of `PAGE` positions that are made when they are needed."""
-
-    def __init__(self, packed: Packed, page_shape: tuple[int, ...], dtype: type, max_length: int) -> None:
-        self.packed, self.page_shape, self.dtype = packed, page_shape, dtype  # by which weights it was read
-        self.length, self.max_length = 0, max_length
-        self.pages: list[np.ndarray] = []
-
-    def reserve(self, length: int) -> None:
-        """Make room for `length` positions."""
-        if length > self.max_length:
-            raise ContextError(
-                "the key-value cache is full", found=counted(length, "position"), where=f"room for {self.max_length}"
-            )
-        while len(self.pages) * PAGE < length:
-            self.pages.append(np.zeros(self.page_shape, self.dtype))
-
-    def truncate(self, length: int) -> None:
-        """Forget every position from `length` on; what is stored there will be written over."""
-        assert 0 <= length <= self.length
-        self.length = length
-
-    def fork(self) -> PagedCache:
-        """An independent copy."""
-        twin = PagedCache(self.packed, self.page_shape, self.dtype, self.max_length)
-        twin.length, twin.pages = self.length, [page.copy() for page in self.pages]
-        return twin
-
-
-class KernelRunner:
+class KernelRunner(Runner):
     """Reads ids with compiled loops. `dot` uses the processor's bf16 dot product (activations rounded to bf16)."""
 
     exact = True
+    pool: PagePool
 
     def __init__(self, packed: Packed, *, num_threads: int, dot: bool) -> None:
         self.packed, self.config = packed, packed.config
@@ -80,6 +56,7 @@ class KernelRunner:
         self.kinds = weights, self.x_type(0), embed, position, self.cache_type(0)
         self.row_lengths = row_lengths(self.config)
         self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[P.K_PADDED]))
+        self.pool = self._new_pool(None)
         self.buffers: dict[int, dict[int, np.ndarray]] = {}
         products = "bf16 dot" if self.x_type is np.uint16 else "fp32"
         threads = counted(self.num_threads, "thread")
@@ -87,34 +64,47 @@ class KernelRunner:
 
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         room = min(max_length, self.config.context_length)  # the tables of positions end there
-        return Sequence(list(ids), PagedCache(self.packed, self.page_shape, self.cache_type, room))
+        return Sequence(list(ids), PagedCache(self.pool, room, self.packed))
 
-    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
-        if any(len(sequence.ids) != sequence.cache.length + 1 for sequence in sequences):
-            return self._read(sequences, every=False)
-        ids = np.array([sequence.ids[-1] for sequence in sequences], np.int64)
+    def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
+        if any(part.count != 1 or part.num_rows != 1 for part in parts):
+            return self._read(parts)
+        sequences = [part.sequence for part in parts]
+        ids = np.array([sequence.ids[sequence.cache.length] for sequence in sequences], np.int64)
         positions = np.array([sequence.cache.length for sequence in sequences], np.int64)
         return self._pass(sequences, ids, positions, np.arange(len(ids)), np.arange(len(ids)))
 
-    def score(self, sequence: Sequence) -> np.ndarray:
-        return self._read([sequence], every=True)
+    def set_aside(self, memory_bytes: int | None) -> KernelRunner:
+        twin = copy.copy(self)
+        twin.pool, twin.buffers = self._new_pool(memory_bytes), {}
+        return twin
 
     def refresh(self) -> None:
         """Take up the model's weights as they are now; a sequence that was read with others cannot be read on."""
         self.packed = pack(self.packed.model, self.packed.weights)
+        self.pool = PagePool(
+            self.pool.make_memory, size=PAGE, budget=self.pool.budget
+        )  # what it kept was read by the old ones
 
-    def _read(self, sequences: abc.Sequence[Sequence], *, every: bool) -> np.ndarray:
-        """Read all unread ids, sequence by sequence, `ROWS` at a time; the logits after each id, or each last one."""
-        unread = [sequence.unread for sequence in sequences]
-        assert all(unread), "a sequence without unread ids has no row to come"
-        counts = [len(ids) for ids in unread]
-        ids_M = np.concatenate([np.array(ids, np.int64) for ids in unread])
-        positions_M = np.concatenate(
-            [np.arange(sequence.cache.length, len(sequence.ids), dtype=np.int64) for sequence in sequences]
+    def _new_pool(self, memory_bytes: int | None) -> PagePool:
+        make_page = partial(np.zeros, self.page_shape, self.cache_type)
+        page_bytes = int(np.prod(self.page_shape)) * np.dtype(self.cache_type).itemsize
+        return PagePool(make_page, size=PAGE, budget=None if memory_bytes is None else memory_bytes // page_bytes)
+
+    def _read(self, parts: abc.Sequence[Part]) -> np.ndarray:
+        """Read parts, sequence by sequence, `ROWS` ids at a time; the logits of the rows that are wanted."""
+        starts = [part.sequence.cache.length for part in parts]
+        ends = [start + part.count for start, part in zip(starts, parts, strict=True)]
+        spans = list(zip(starts, ends, strict=True))
+        assert all(part.count for part in parts), "a part without ids has no place in a pass"
+        sequences = [part.sequence for part in parts]
+        ids_M = np.array(
+            [i for sequence, (start, end) in zip(sequences, spans, strict=True) for i in sequence.ids[start:end]],
+            np.int64,
         )
-        slots_M = np.repeat(np.arange(len(sequences)), counts)
-        wanted_M = np.full(len(ids_M), every)
-        wanted_M[np.cumsum(counts) - 1] = True
+        positions_M = np.concatenate([np.arange(start, end, dtype=np.int64) for start, end in spans])
+        slots_M = np.repeat(np.arange(len(parts)), [part.count for part in parts])
+        wanted_M = np.concatenate([np.arange(part.count) >= part.count - part.num_rows for part in parts])
         found = []
         for start in range(0, len(ids_M), ROWS):
             piece = slice(start, start + ROWS)
@@ -178,7 +168,7 @@ class KernelRunner:
     def _cache(self, sequence: Sequence) -> PagedCache:
         """Its keys and values, if this runner read them, and with these weights."""
         cache = sequence.cache
-        if not isinstance(cache, PagedCache) or cache.packed is not self.packed:
+        if not isinstance(cache, PagedCache) or cache.origin is not self.packed:
             raise RequestError(
                 "this text was read by another runner, or with weights that have changed since",
                 hint="start a sequence anew, from its ids",
@@ -186,7 +176,8 @@ class KernelRunner:
         return cache
 
     def _buffers(self, rows: int) -> dict[int, np.ndarray]:
-        """Working memory for a pass of `rows`; that of small passes is kept, of large ones the last."""
+        """Working memory for a pass of so many rows or a few more; that of small passes is kept, of large ones the last."""
+        rows = 1 << (rows - 1).bit_length()
         if rows not in self.buffers:
             y_row, a_row, h_row, made_row = self.row_lengths
             plan = self.packed.plan
@@ -230,7 +221,7 @@ def page_table(caches: abc.Sequence[PagedCache]) -> np.ndarray:
     """The address of each page of each sequence, [B, most pages]."""
     table = np.zeros((len(caches), max(len(cache.pages) for cache in caches)), np.int64)
     for slot, cache in enumerate(caches):
-        table[slot, : len(cache.pages)] = [page.ctypes.data for page in cache.pages]
+        table[slot, : len(cache.pages)] = [page.memory.ctypes.data for page in cache.pages]
     return table
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.device import inference
@@ -42,8 +43,12 @@ class Count:
         """An independent copy."""
         return replace(self)
 
+    def release(self) -> None:
+        """Forget every position."""
+        self.length = 0
 
-class QueryRunner:
+
+class QueryRunner(Runner):
     """Reads ids with a model of two streams, and asks it for what follows them."""
 
     exact = True
@@ -55,15 +60,19 @@ class QueryRunner:
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         return Sequence(list(ids), Count(max_length))
 
-    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
-        for sequence in sequences:
-            _note(sequence)
-        return np.stack([self._ask(sequence.ids) for sequence in sequences])
+    def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
+        rows = [np.empty((0, self.config.vocab_size), np.float32)]
+        for part in parts:
+            cache = part.sequence.cache
+            assert isinstance(cache, Count), "a sequence is read by the runner that started it"
+            cache.length += part.count
+            lengths = range(cache.length - part.num_rows + 1, cache.length + 1)
+            rows += [self._ask(part.sequence.ids[:length])[None] for length in lengths]
+        return np.concatenate(rows)
 
-    def score(self, sequence: Sequence) -> np.ndarray:
-        lengths = range(sequence.cache.length + 1, len(sequence.ids) + 1)
-        _note(sequence)
-        return np.stack([self._ask(sequence.ids[:length]) for length in lengths])
+    def set_aside(self, memory_bytes: int | None) -> QueryRunner:
+        """Itself: it keeps no keys and values."""
+        return self
 
     def refresh(self) -> None:
         """Nothing: it reads the model itself."""
@@ -76,9 +85,3 @@ class QueryRunner:
         with inference():
             ids_BT = torch.tensor([[*ids, ANY_ID]], device=self.model.device)
             return self.model(ids_BT, Context(order=order)).logits_BTV[0, 0].float().cpu().numpy()
-
-
-def _note(sequence: Sequence) -> None:
-    cache = sequence.cache
-    assert isinstance(cache, Count), "a sequence is read by the runner that started it"
-    cache.length = len(sequence.ids)

@@ -10,7 +10,7 @@ earlier position (a rejected guess) or forked into two independent ones.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pellucid.counts import counted
@@ -35,6 +35,10 @@ class Cache(Protocol):
         """An independent copy."""
         ...
 
+    def release(self) -> None:
+        """Forget every position and give the memory back."""
+        ...
+
 
 @dataclass
 class Sequence:
@@ -51,6 +55,7 @@ class Sequence:
     ids: list[int]
     cache: Cache
     num_prompt: int = field(default=-1)
+    source: object | None = None  # what the runner's encoder made of the source, where there is one
 
     def __post_init__(self) -> None:
         self.num_prompt = len(self.ids) if self.num_prompt < 0 else self.num_prompt
@@ -85,4 +90,4 @@ class Sequence:
 
     def fork(self) -> Sequence:
         """An independent copy."""
-        return Sequence(list(self.ids), self.cache.fork(), self.num_prompt)
+        return replace(self, ids=list(self.ids), cache=self.cache.fork())

@@ -18,9 +18,10 @@ from typing import cast
 import numpy as np
 import torch
 
-from pellucid.engine.runners.runner import Runner
+from pellucid.counts import counted
+from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import Sequence
-from pellucid.errors import RequestError
+from pellucid.errors import ContextError, RequestError
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context, EncodedSource
 from pellucid.model.device import inference
@@ -28,7 +29,7 @@ from pellucid.model.protocol import Encodes, Model
 from pellucid.planning.config import ModelConfig
 
 
-class TorchRunner:
+class TorchRunner(Runner):
     """Reads ids with the model itself, on whatever device it lives."""
 
     exact = False
@@ -39,13 +40,14 @@ class TorchRunner:
         self.name = f"torch, {str(model.dtype).removeprefix('torch.')}, {model.device}"
 
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
-        return Sequence(list(ids), self.model.new_cache(max_length))
+        return Sequence(list(ids), self.model.new_cache(max_length), source=self.memory)
 
-    def read(self, sequences: abc.Sequence[Sequence]) -> np.ndarray:
-        return np.concatenate([self._read(sequence, last_only=True) for sequence in sequences])
+    def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
+        return np.concatenate([self._read(part) for part in parts])
 
-    def score(self, sequence: Sequence) -> np.ndarray:
-        return self._read(sequence, last_only=False)
+    def set_aside(self, memory_bytes: int | None) -> TorchRunner:
+        """Itself: each of its sequences has memory of its own."""
+        return self
 
     def refresh(self) -> None:
         """Nothing: it reads the model itself."""
@@ -56,39 +58,48 @@ class TorchRunner:
             source_BS = torch.tensor([list(source_ids)], device=self.model.device)
             return TorchRunner(self.model, cast("Encodes", self.model).encode(source_BS, Context()))
 
-    def _read(self, sequence: Sequence, *, last_only: bool) -> np.ndarray:
-        cache = sequence.cache
+    def _read(self, part: Part) -> np.ndarray:
+        """One part, and its rows, [N, V]."""
+        sequence, cache = part.sequence, part.sequence.cache
         assert isinstance(cache, ContiguousCache), "a sequence is read by the runner that started it"
+        memory = cast("EncodedSource | None", sequence.source)
         with inference():
-            ids_BT = torch.tensor([sequence.unread], device=self.model.device)
-            logits_BTV = self.model(ids_BT, Context(cache=cache, memory=self.memory), last_only=last_only).logits_BTV
-            return logits_BTV[0].float().cpu().numpy()
+            ids_BT = torch.tensor([sequence.ids[cache.length : cache.length + part.count]], device=self.model.device)
+            context = Context(cache=cache, memory=memory)
+            logits_BTV = self.model(ids_BT, context, last_only=part.num_rows <= 1).logits_BTV
+            return logits_BTV[0, logits_BTV.shape[1] - part.num_rows :].float().cpu().numpy()
 
 
 def with_source(runner: Runner, source_ids: abc.Sequence[int] | None) -> Runner:
     """The runner that writes about a source, where the model has an encoder; without a source the runner itself.
 
+    Raises what `check_source` raises.
+    """
+    check_source(runner.config, source_ids)
+    if source_ids is None:
+        return runner
+    assert isinstance(runner, TorchRunner), "the compiled loops know no encoder"
+    return runner.reading(source_ids)
+
+
+def check_source(config: ModelConfig, source_ids: abc.Sequence[int] | None) -> None:
+    """Refuse what a model cannot write about.
+
     Raises RequestError for a model with an encoder and no source, for a source and no encoder, and for ids that the
     model does not have; ContextError for a source that is longer than the model's context.
     """
-    if runner.config.encoder is None and source_ids is None:
-        return runner
+    if config.encoder is None and source_ids is None:
+        return
     if source_ids is None:
         raise RequestError(
             "this model writes about a source, which its encoder reads",
             found="no source",
             hint="give a source: pellucid score --source TEXT, or lm.score(text, source=…); lm.complete(prompt) makes one of its prompt",
         )
-    if runner.config.encoder is None:
+    if config.encoder is None:
         raise RequestError(
             "this model has no encoder: it reads one text", found="a source", hint="leave the source out"
         )
-    assert isinstance(runner, TorchRunner), "the compiled loops know no encoder"
-    _check_source(runner.config, source_ids)
-    return runner.reading(source_ids)
-
-
-def _check_source(config: ModelConfig, source_ids: abc.Sequence[int]) -> None:
     if not len(source_ids):
         raise RequestError("the source is empty", hint="give a text, or at least one id")
     if not 0 <= min(source_ids) <= max(source_ids) < config.vocab_size:
@@ -97,4 +108,11 @@ def _check_source(config: ModelConfig, source_ids: abc.Sequence[int]) -> None:
             found=f"ids from {min(source_ids)} to {max(source_ids)}",
             where=f"vocab_size={config.vocab_size}",
             hint="encode it with the model's own tokenizer",
+        )
+    if len(source_ids) > config.context_length:
+        raise ContextError(
+            "the source is longer than the model's context",
+            found=counted(len(source_ids), "token"),
+            where=f"context_length={config.context_length}",
+            hint="shorten the source, or train with a longer context_length",
         )

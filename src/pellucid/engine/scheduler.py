@@ -1,0 +1,385 @@
+"""The scheduler: many requests side by side, one pass of the model at a time (continuous batching).
+
+    admit      whoever waited longest joins, while there is room
+    plan       one part of each text in progress: a new token, a guess, a piece of a prompt
+    reserve    pages for what will be read; where they run out, the youngest is put back and read again later
+    read       all parts in one pass
+    choose     every row that was wanted: stages, draw, stop; whoever has ended leaves
+
+So requests join and leave between any two steps. A long prompt is read in pieces beside the steps of others, which
+bounds how long these wait for a token. With an exact runner no bit of a text depends on any of this: on its neighbours,
+the size of pieces, what the cache held already, or whether it was put back meanwhile.
+
+What runs is a `Work`: one text (`generate`), several choices from one seed (`choices`), a beam search (`beam`). An error
+of one, in a stage of its own or a constraint, ends that one alone. A scheduler belongs to one thread; `service` lets
+others ask it.
+
+Axes: N rows · V vocabulary.
+Source: Yu et al. 2022, "Orca" (iteration-level scheduling); Agrawal et al. 2024 (pieces of prompts beside steps).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import abc, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pellucid.counts import counted
+from pellucid.engine.pages import PagedCache, num_shared
+from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.rows import RowAsk, choose_rows
+from pellucid.engine.sampling.sampler import Choice
+from pellucid.engine.settings import SchedulerSettings
+from pellucid.engine.step import Step
+from pellucid.errors import OutOfPagesError
+from pellucid.events import NULL, Event, Recorder
+
+PLAIN, ALONE = SchedulerSettings(), SchedulerSettings(shares_prefixes=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The rows that a part asked for, and the seconds of all passes since rows were last given."""
+
+    rows_NV: NDArray[np.float32]
+    seconds: float
+
+
+Taker = abc.Generator[RowAsk, Choice, None]  # asks for one choice after the other
+
+
+class Work(Protocol):
+    """Something that asks for rows of logits until it is over."""
+
+    error: Exception | None  # what ended it before its time
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it needs no more rows."""
+        ...
+
+    @property
+    def sequences(self) -> abc.Sequence[Sequence]:
+        """What is kept in memory of it."""
+        ...
+
+    def parts(self) -> abc.Sequence[Part]:
+        """What must be read for it next: of each sequence all that is new."""
+        ...
+
+    def take(self, readings: abc.Sequence[Reading]) -> abc.Sequence[Taker]:
+        """Use what was read, in the order of `parts`; a taker for each text in which tokens are to be chosen from it."""
+        ...
+
+
+class Steps:
+    """The steps of a work, as an iterator: where none is ready, its scheduler takes a step of all that it runs."""
+
+    scheduler: Scheduler | None = None  # who runs it
+    error: Exception | None = None
+    steps: deque[Step]  # chosen, and not yet fetched
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its last token is chosen."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Step]:
+        return self
+
+    def __next__(self) -> Step:
+        while not self.steps:
+            if self.error is not None:
+                raise self.error
+            if self.is_over:
+                raise StopIteration
+            assert self.scheduler is not None, "nobody runs it"
+            self.scheduler.step()
+        return self.steps.popleft()
+
+
+@dataclass(eq=False)
+class Entry:
+    """A work in its place among others."""
+
+    work: Work
+    place: tuple[int, int]  # its priority, lowest first, then its number
+    seconds: float = 0.0  # of the passes since it was given rows
+    parts: abc.Sequence[Part] = field(default_factory=list)  # what it asks for in this step
+    planned: list[Part] = field(default_factory=list)  # what of that is read in this step
+
+    @property
+    def is_read(self) -> bool:
+        """Whether all that it asks for is read in this step."""
+        return len(self.planned) == len(self.parts) and all(
+            part.count == asked.count for part, asked in zip(self.planned, self.parts, strict=True)
+        )
+
+
+class Scheduler:
+    """Runs many works over one runner, a step of all at a time.
+
+    `waiting` and `running` are in the order in which they are served.
+    """
+
+    def __init__(self, runner: Runner, settings: SchedulerSettings = PLAIN, *, recorder: Recorder = NULL) -> None:
+        self.runner, self.settings, self.recorder = runner, settings, recorder
+        self.waiting: list[Entry] = []
+        self.running: list[Entry] = []
+        self.reading_seconds = self.choosing_seconds = 0.0  # of all steps so far
+        self._num_added = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is to be done."""
+        return not self.waiting and not self.running
+
+    def add(self, work: Work, *, priority: int = 0) -> None:
+        """Let a work join at the next step; of equal priority, whoever came first is served first."""
+        self._wait(Entry(work, (priority, self._num_added)))
+        self._num_added += 1
+
+    def drop(self, work: Work) -> None:
+        """Let a work leave now, wherever it stands."""
+        for entries in (self.waiting, self.running):
+            entries[:] = [entry for entry in entries if entry.work is not work]
+        _release(work)
+
+    def step(self) -> list[Work]:
+        """One pass over all that runs; the works that came further by it, or ended."""
+        moved = self._admit() + self._plan() + self._reserve()
+        planned = [entry for entry in self.running if entry.planned]
+        parts = [part for entry in planned for part in entry.planned]
+        if not parts:
+            return moved
+        started = time.perf_counter()
+        rows_NV = self.runner.read_parts(parts)
+        seconds = time.perf_counter() - started
+        self.reading_seconds += seconds
+        ready, first = list[tuple[Entry, list[Reading]]](), 0
+        for entry in planned:
+            entry.seconds += seconds
+            if _is_prompt(entry):
+                self._publish(entry.work)
+            readings = []
+            for part in entry.planned:
+                readings.append(Reading(rows_NV[first : first + part.num_rows], entry.seconds))
+                first += part.num_rows
+            if entry.is_read:
+                entry.seconds = 0.0
+                ready.append((entry, readings))
+        self._choose(ready)
+        return moved + self._clear([entry for entry, _ in ready])
+
+    def run(self) -> None:
+        """Go on until nothing is left to do."""
+        while not self.is_idle:
+            self.step()
+
+    def _wait(self, entry: Entry) -> None:
+        self.waiting = sorted([*self.waiting, entry], key=lambda one: one.place)
+
+    def _admit(self) -> list[Work]:
+        """Let those who wait join, while there is room for their prompts beside what runs.
+
+        Returns the works that failed when they were asked what they need.
+        """
+        failed = []
+        while self.waiting and len(self.running) < self.settings.max_running:
+            entry = self.waiting[0]
+            if self._ask(entry) and self.running and not self._has_room(entry):
+                break
+            del self.waiting[0]
+            if entry.work.error is not None:
+                failed.append(entry.work)
+                continue
+            self.running = sorted([*self.running, entry], key=lambda one: one.place)
+        return failed
+
+    def _ask(self, entry: Entry) -> bool:
+        """Ask a work what must be read for it; False when it fails at that."""
+        entry.planned = []
+        try:
+            entry.parts = entry.work.parts()
+            if self.settings.shares_prefixes and self._adopt(entry.parts):
+                entry.parts = entry.work.parts()
+        except Exception as error:  # a draft or a stage of a caller may raise anything
+            entry.work.error = error
+            _release(entry.work)
+            return False
+        return True
+
+    def _has_room(self, entry: Entry) -> bool:
+        """Whether its prompt fits into the pages that are left, with one more for each text in progress."""
+        pool = self.runner.pool
+        if pool is None or pool.num_left is None:
+            return True
+        needed = sum(-(-len(part.sequence) // pool.size) for part in entry.parts)
+        return pool.num_left >= needed + sum(len(other.work.sequences) for other in self.running)
+
+    def _adopt(self, parts: abc.Sequence[Part]) -> bool:
+        """Let prompts begin with what is known of them; whether any of them does."""
+        for part in parts:
+            cache = part.sequence.cache
+            if isinstance(cache, PagedCache) and part.count > cache.pool.shortest:
+                cache.adopt(part.sequence.ids)
+        return any(len(part.sequence) - part.sequence.cache.length < part.count for part in parts)
+
+    def _plan(self) -> list[Work]:
+        """Decide what is read in this step: every new token, and pieces of prompts in order of arrival.
+
+        Returns the works that failed when they were asked.
+        """
+        failed = [entry for entry in self.running if not self._ask(entry)]
+        self.running = [entry for entry in self.running if entry.work.error is None]
+        prompts = [entry for entry in self.running if _is_prompt(entry)]
+        for entry in self.running:
+            entry.planned = [] if entry in prompts else list(entry.parts)
+        alone = len(prompts) == len(self.running)
+        left = self.settings.prompt_rows_alone if alone else self.settings.prompt_rows
+        readers: list[Sequence] = []
+        for entry in prompts:
+            entry.planned = self._pieces(entry.parts, left, readers)
+            readers += [part.sequence for part in entry.planned]
+            left -= sum(part.count for part in entry.planned)
+        return [entry.work for entry in failed]
+
+    def _pieces(self, parts: abc.Sequence[Part], left: int, readers: abc.Sequence[Sequence]) -> list[Part]:
+        """What is read of some prompts when `left` ids may be; `readers` are those that read beside them.
+
+        Rows are given only when all parts are read to their ends: until then the ids that give them are left.
+        """
+        if self.settings.shares_prefixes and any(_is_being_read(part.sequence, readers) for part in parts):
+            return []
+        if sum(part.count for part in parts) <= left:
+            return list(parts)
+        pieces = []
+        for part in parts:
+            count = min(part.count - part.num_rows, left)
+            left -= count
+            pieces += [Part(part.sequence, count, 0)] if count > 0 else []
+        return pieces
+
+    def _reserve(self) -> list[Work]:
+        """Take the pages for what will be read, the oldest first; put back the youngest where there are too few.
+
+        Returns the works for which there will never be enough.
+        """
+        failed = []
+        for entry in list(self.running):
+            while entry.planned:
+                try:
+                    for part in entry.planned:
+                        if isinstance(part.sequence.cache, PagedCache):
+                            part.sequence.cache.reserve(part.sequence.cache.length + part.count)
+                    break
+                except OutOfPagesError as error:
+                    holders = [other for other in self.running if other is entry or _num_pages(other.work)]
+                    if holders == [entry]:
+                        failed.append(self._fail(entry, error))
+                    else:
+                        self._put_back(holders[-1])
+        return failed
+
+    def _put_back(self, entry: Entry) -> None:
+        """Give up the pages of a text; it waits at its place, and what it held is read again."""
+        num_pages = _num_pages(entry.work)
+        _release(entry.work)
+        entry.planned = []
+        self.running.remove(entry)
+        self._wait(entry)
+        self.recorder.record(
+            Event(
+                name="engine.put_back",
+                message=f"memory for keys and values is full: a text gives up {counted(num_pages, 'page')} and goes on later",
+                data={"pages": num_pages, "number": entry.place[1]},
+            )
+        )
+
+    def _choose(self, ready: abc.Sequence[tuple[Entry, list[Reading]]]) -> None:
+        """Let all works take their rows; what they want to be chosen is chosen together, round by round."""
+        takers, answers = list[tuple[Work, Taker]](), list[Choice | Exception | None]()
+        for entry, readings in ready:
+            try:
+                takers += [(entry.work, taker) for taker in entry.work.take(readings)]
+            except Exception as error:  # of its own stages or its constraint
+                entry.work.error = error
+        answers = [None] * len(takers)
+        while takers:
+            asking, asked = list[tuple[Work, Taker]](), list[RowAsk]()
+            for (work, taker), answer in zip(takers, answers, strict=True):
+                try:
+                    if isinstance(answer, Exception):
+                        raise answer
+                    asked.append(next(taker) if answer is None else taker.send(answer))
+                    asking.append((work, taker))
+                except StopIteration:
+                    pass
+                except Exception as error:  # of its own stages, its constraint, its stop condition
+                    work.error = error
+            started = time.perf_counter()
+            takers, answers = asking, list(choose_rows(asked))
+            self.choosing_seconds += time.perf_counter() - started
+
+    def _publish(self, work: Work) -> None:
+        """Let texts to come begin with what was read of this one."""
+        for sequence in work.sequences if self.settings.shares_prefixes else ():
+            if isinstance(sequence.cache, PagedCache):
+                sequence.cache.publish(sequence.ids)
+
+    def _clear(self, entries: abc.Sequence[Entry]) -> list[Work]:
+        """Let those that have ended leave; all their works."""
+        for entry in entries:
+            if entry.work.error is not None:
+                self._fail(entry, entry.work.error)
+            elif entry.work.is_over:
+                self._publish(entry.work)
+                self.running.remove(entry)
+                _release(entry.work)
+        return [entry.work for entry in entries]
+
+    def _fail(self, entry: Entry, error: Exception) -> Work:
+        entry.work.error = error
+        entry.planned = []
+        self.running.remove(entry)
+        _release(entry.work)
+        return entry.work
+
+
+def run_together(runner: Runner, works: abc.Sequence[Work]) -> None:
+    """Run some works of this runner to their ends, side by side. Raises the first error of any."""
+    scheduler = Scheduler(runner)
+    for work in works:
+        scheduler.add(work)
+    while not scheduler.is_idle:
+        for work in scheduler.step():
+            if work.error is not None:
+                raise work.error
+
+
+def _is_prompt(entry: Entry) -> bool:
+    """Whether more is new than the rows that are wanted: a prompt, or a text that is read again."""
+    return any(part.count > part.num_rows for part in entry.parts)
+
+
+def _is_being_read(sequence: Sequence, readers: abc.Sequence[Sequence]) -> bool:
+    """Whether somebody reads, in this very step, what this text would read next: it will be there for both."""
+    if not isinstance(sequence.cache, PagedCache):
+        return False
+    enough = sequence.cache.length + sequence.cache.pool.shortest
+    return any(num_shared(sequence.ids[:-1], reader.ids) >= enough for reader in readers)
+
+
+def _num_pages(work: Work) -> int:
+    return sum(len(sequence.cache.pages) for sequence in work.sequences if isinstance(sequence.cache, PagedCache))
+
+
+def _release(work: Work) -> None:
+    for sequence in work.sequences:
+        sequence.cache.release()
