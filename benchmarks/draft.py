@@ -88,25 +88,21 @@ def measure_texts(
     lm: LanguageModel, draft: LanguageModel, prompts: Sequence[list[int]], temperature: float, tokens: int
 ) -> dict[str, Any]:
     """Continue each prompt without the draft and with it, in turn."""
-    seconds, written = {"without": 0.0, "with": 0.0}, 0
-    proposed = accepted = readings = 0
+    seconds, written, guessed = {"without": 0.0, "with": 0.0}, 0, []
     for seed, ids in enumerate(prompts):
-        asked = {"temperature": temperature, "seed": seed, "max_new_tokens": tokens}
         found = {}
         for name, more in (("without", {}), ("with", {"draft": draft})):
             begin = time.perf_counter()
-            generation = lm.generate(ids, **asked, **more)
+            generation = lm.generate(ids, temperature=temperature, seed=seed, max_new_tokens=tokens, **more)
             found[name] = generation.complete().ids
             seconds[name] += time.perf_counter() - begin
         if found["with"] != found["without"]:
             raise SystemExit(f"the texts of seed {seed} differ")
-        stats = generation.runner.stats
-        proposed, accepted, readings = (
-            proposed + stats.num_proposed,
-            accepted + stats.num_accepted,
-            readings + stats.num_readings,
-        )
+        assert generation.guesser is not None, "a draft guesses"
+        guessed.append(generation.guesser.stats)
         written += len(found["with"])
+    proposed, accepted = (sum(getattr(one, f"num_{name}") for one in guessed) for name in ("proposed", "accepted"))
+    readings = sum(one.num_readings for one in guessed)
     return {
         "tokens": written,
         "guesses that came true": f"{accepted} of {proposed}: {accepted / max(1, proposed):.0%}",

@@ -44,7 +44,9 @@ def derive_draft(config: ModelConfig) -> Derived:
         if affordable
         else "one group of heads: the narrowest there is"
     )
-    why_blocks = f"one for {BLOCKS_TO_ONE} of the model, since every guess waits for each; one alone finds nothing again"
+    why_blocks = (
+        f"one for {BLOCKS_TO_ONE} of the model, since every guess waits for each; one alone finds nothing again"
+    )
     rows: tuple[tuple[str, Any, str], ...] = (
         ("n_layers", chosen.n_layers, why_blocks),
         ("d_model", chosen.d_model, why_width),
