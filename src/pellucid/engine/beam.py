@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from pellucid.arguments import SEARCH
 from pellucid.counts import counted
 from pellucid.engine.request import check_prompt, check_stop_ids
-from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.runners.torch_runner import check_source, with_source
 from pellucid.engine.sampling.sampler import MODEL, check_row
 from pellucid.engine.sampling.stage import History, Stage
-from pellucid.engine.scheduler import ALONE, Reading, Scheduler, Taker
+from pellucid.engine.scheduler import ALONE, RowsRead, Scheduler, Taker
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import SamplingError
@@ -174,10 +174,10 @@ def search(
     Raises what `generate` raises for a prompt, SamplingError for logits that are not numbers or when none is left.
     """
     scheduler = Scheduler(runner, ALONE)
-    work = Search(runner, tokenizer, prompt_ids, settings, source_ids=source_ids, extra=extra, recorder=recorder)
-    scheduler.add(work)
+    found = Search(runner, tokenizer, prompt_ids, settings, source_ids=source_ids, extra=extra, recorder=recorder)
+    scheduler.add(found)
     scheduler.run()
-    return work.best()
+    return found.best()
 
 
 class Search:
@@ -222,28 +222,36 @@ class Search:
             raise self.error
         return tuple(self.finished[: self.settings.num_best])
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ReadPart]:
         """What is new in each beam."""
         if not self.beams:
             reader = with_source(self.runner, self.source_ids)
             self.beams = [Beam(reader.start(self.prompt_ids, max_length=self.num_prompt + self.max_new))]
-        return [Part(beam.sequence, len(beam.sequence) - beam.sequence.cache.length, 1) for beam in self.beams]
+        return [ReadPart(beam.sequence, len(beam.sequence) - beam.sequence.cache.length, 1) for beam in self.beams]
 
-    def take(self, readings: abc.Sequence[Reading]) -> list[Taker]:
+    def take(self, readings: abc.Sequence[RowsRead]) -> list[Taker]:
         """Extend the beams by a token each; nothing is drawn for them."""
         self.num_steps, self.num_rows = self.num_steps + 1, self.num_rows + len(readings)
         running = self._finish(self._extend(self.beams, [reading.rows_NV[0] for reading in readings]))
         self.is_over = not running or self._is_over(running[0])
-        if self.is_over:
-            message = f"{counted(len(self.finished), 'text')} finished after {counted(self.num_steps, 'step')}; {counted(self.num_rows, 'row')} of logits read"
-            data = {"finished": len(self.finished), "steps": self.num_steps, "rows": self.num_rows}
-            self.recorder.record(Event(name="engine.beams_searched", message=message, data=data))
-            return []
-        self.beams = advance(self.beams, running)
-        progress = {"label": "searching", "done": self.num_steps + 1, "total": self.max_new}
-        message = f"step {self.num_steps + 1} of {self.max_new}"
-        self.recorder.record(Event(name="engine.progress", message=message, data=progress))
+        self.recorder.record(self._told())
+        if not self.is_over:
+            self.beams = advance(self.beams, running)
         return []
+
+    def _told(self) -> Event:
+        """How far the search is, as an event."""
+        if not self.is_over:
+            return Event(
+                name="engine.progress",
+                message=f"step {self.num_steps} of {self.max_new}",
+                data={"label": "searching", "done": self.num_steps, "total": self.max_new},
+            )
+        return Event(
+            name="engine.beams_searched",
+            message=f"{counted(len(self.finished), 'text')} finished after {counted(self.num_steps, 'step')}; {counted(self.num_rows, 'row')} of logits read",
+            data={"finished": len(self.finished), "steps": self.num_steps, "rows": self.num_rows},
+        )
 
     def _extend(self, beams: abc.Sequence[Beam], rows: abc.Sequence[NDArray[np.float32]]) -> list[Extension]:
         """The best extensions by one token, best first: those that may end and enough that do not."""
