@@ -180,8 +180,9 @@ def test_what_makes_no_sense_of_a_draft_is_refused(
 
 def test_only_what_writes_has_a_draft(folder: Path, task, tmp_path: Path, learned: Path) -> None:
     pretrain(task(folder / "texts", tmp_path / "masked", steps=1, objective="masked"))
-    with pytest.raises(SettingsError, match="does not predict it"):
+    with pytest.raises(SettingsError, match="does not predict it") as caught:
         pretrain(make_draft(tmp_path / "masked", tmp_path / "draft"))
+    assert caught.value.found == "objective=causal, causal=False" and not (tmp_path / "draft").exists()
 
 
 def test_from_python(learned: Path, tmp_path: Path) -> None:

@@ -189,12 +189,12 @@ def open_text(task: TaskT, recorder: Recorder) -> tuple[TaskT, Source | None]:
     Raises SettingsError for settings or a directory that cannot make a run, InputError (and its kinds) for the text,
     ResumeError for a directory that holds a run on another text.
     """
-    check_settings(task.settings)  # before any text is read
-    choose_device(task.settings.device)
-    _check_place(task)
     if task.draft_of is not None:
         check_draft(task.resolved, has_text=task.text is not None, start_from=task.start_from)
         read_teacher(task.draft_of, task.settings)
+    check_settings(task.settings)  # before any text is read
+    choose_device(task.settings.device)
+    _check_place(task)
     task = _as_begun_there(task)
     if task.text is None:
         assert task.draft_of is not None, "without a text there is a run to take it from"
