@@ -21,7 +21,8 @@ def find_loops(*, threads: int = 1, recorder: Recorder = NULL) -> Loops | None:
     from pellucid.engine.sampling.fast.choose import choose_by_loops  # Numba is optional
     from pellucid.engine.sampling.fast.compile import CACHE
 
-    is_new, started = not CACHE.has("choice"), time.perf_counter()
+    is_first, started = not _try_loops.cache_info().currsize, time.perf_counter()  # in this process: it is told once
+    is_new = is_first and not CACHE.has("choice")
     if is_new:
         recorder.record(_about_to_compile(str(CACHE.directory or ""), "" if CACHE.directory else CACHE.fault))
     difference = _try_loops()
@@ -37,13 +38,14 @@ def find_loops(*, threads: int = 1, recorder: Recorder = NULL) -> Loops | None:
         )
     if not difference:
         return partial(choose_by_loops, threads=threads)
-    recorder.record(
-        Event(
-            name="engine.choosing_readably",
-            message=f"tokens are chosen by the readable stages: here the loops differ from them in {difference}",
-            data={"difference": difference},
+    if is_first:
+        recorder.record(
+            Event(
+                name="engine.choosing_readably",
+                message=f"tokens are chosen by the readable stages: here the loops differ from them in {difference}",
+                data={"difference": difference},
+            )
         )
-    )
     return None
 
 
