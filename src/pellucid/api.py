@@ -90,11 +90,12 @@ def trace(lm: LanguageModel, prompt: Prompt) -> Trace:
 
 
 def train(
-    text: Path | str,
+    text: Path | str | None,
     out: Path | str,
     *,
     recipe: Path | str | None = None,
     start_from: Path | str | None = None,
+    draft_of: Path | str | None = None,
     extend: bool = False,
     recorder: Recorder = NULL,
     **settings: object,
@@ -102,20 +103,30 @@ def train(
     """Train a model on a text (or go on where the run in `out` stopped) and return it.
 
     `settings` are the fields of `TrainSettings`, groups as dictionaries: `train("book.txt", "runs/book",
-    steps=200, model={"depth": 4})`. Raises InputError, SettingsError and the kinds of TrainingError.
+    steps=200, model={"depth": 4})`. With `draft_of` a small model is trained that guesses for that run (`draft` of
+    `LanguageModel.generate`): on the run's own text where `text` is None. Raises InputError, SettingsError and the kinds
+    of TrainingError.
     """
     from pellucid.training.recipes.pretrain import Pretraining, pretrain
     from pellucid.training.settings import TrainSettings
+    from pellucid.training.teacher import how_it_was_read
 
-    check_path(text, "text")
-    check_path(out, "out")
-    if recipe is not None:
-        check_path(recipe, "recipe")
+    named = {"text": text, "out": out, "recipe": recipe, "start_from": start_from, "draft_of": draft_of}
+    for name, path in named.items():
+        if path is not None or name == "out" or (name == "text" and draft_of is None):
+            check_path(path, name)
     check_keywords(settings.keys() & TRAINING.keys(), (), TRAINING)
-    layers = [] if recipe is None else [load_toml(Path(recipe))]
+    layers = [] if draft_of is None else [how_it_was_read(Path(draft_of))]
+    layers += [] if recipe is None else [load_toml(Path(recipe))]
     resolved = resolve(TrainSettings, *layers, Layer("call", settings))
-    parent = Path(start_from) if start_from else None
-    task = Pretraining(text=text, out=Path(out), resolved=resolved, start_from=parent, extend=extend)
+    task = Pretraining(
+        text=text,
+        out=Path(out),
+        resolved=resolved,
+        start_from=Path(start_from) if start_from else None,
+        draft_of=Path(draft_of) if draft_of else None,
+        extend=extend,
+    )
     pretrain(task, recorder=recorder)
     return load(out, device=resolved.settings.device)
 

@@ -75,6 +75,7 @@ TRAINING = {
     **dict.fromkeys(("output_dir", "out_dir", "save_dir"), "out"),
     "dtype": "precision",
     "init_from": "start_from",
+    "teacher": "draft_of",
 }
 WHOLE_TEXTS = {
     **dict.fromkeys(("top_k", "topk", "k", "n", "num_candidates"), "top"),

@@ -30,6 +30,7 @@ from pellucid.engine.stop import FinishReason
 from pellucid.lessons.settings import LessonSettings
 from pellucid.planning.config import ModelConfig
 from pellucid.planning.diagram import draw_diagram
+from pellucid.planning.draft import derive_draft
 from pellucid.planning.machine import MACHINES
 from pellucid.planning.presets import PRESETS, preset
 from pellucid.planning.report import describe_seconds, plan, render
@@ -112,6 +113,7 @@ def words_of_the_screen() -> set[str]:
     plans += [plan(preset("gpt2"), machine=machine) for machine in MACHINES.values()]
     rows = [row for drawn in plans for row in render(drawn)]
     shapes = [from_depth(depth, vocab_size=size) for depth in DEPTHS for size in (65, 8192)]
+    shapes += [derive_draft(preset(name)) for name in ("gpt2", "micro")]
     told = {text for row in rows for text in (row.section, row.part)}
     told |= texts_of_drawings()
     told |= {row.text for row in rows if row.section.startswith("time on")}

@@ -45,7 +45,7 @@ NAMED = {  # named flags and the settings they stand for
 
 
 @click.command()
-@click.argument("text")
+@click.argument("text", required=False)
 @click.option("--out", type=PLACE, required=True, help="the run's directory; a run that is there goes on")
 @click.option("--recipe", type=PLACE, help="a TOML file of settings")
 @click.option(
@@ -53,6 +53,11 @@ NAMED = {  # named flags and the settings they stand for
     "start_from",
     type=PLACE,
     help="start from the weights of a run or a Hugging Face directory",
+)
+@click.option(
+    "--draft-of",
+    type=PLACE,
+    help="train a small model that guesses for this run (`pellucid generate --draft`), on the run's own text or on TEXT",
 )
 @click.option("--steps", type=int, help="updates")
 @click.option("--epochs", type=float, help="times through the training text")
@@ -85,10 +90,11 @@ NAMED = {  # named flags and the settings they stand for
 @common_options
 def command(
     common: Common,
-    text: str,
+    text: str | None,
     out: Path,
     recipe: Path | None,
     start_from: Path | None,
+    draft_of: Path | None,
     why: bool,
     extend: bool,
     verify: bool,
@@ -101,8 +107,10 @@ def command(
     Settings that are left open fit themselves to the text and the machine; the plan is printed (with its reasons:
     --why). The same command goes on with a run that was interrupted.
     """
-    resolved = settings_of(common, recipe, assignments, named)
-    tell_opening(text, quiet=common.as_json)
+    if text is None and draft_of is None:
+        raise click.UsageError("Missing argument 'TEXT'.")
+    resolved = settings_of(common, recipe, assignments, named, draft_of)
+    tell_opening(text or str(draft_of), quiet=common.as_json)
     from pellucid.training.recipes.pretrain import Pretraining, pretrain
 
     task = Pretraining(
@@ -110,6 +118,7 @@ def command(
         out=out,
         resolved=resolved,
         start_from=start_from,
+        draft_of=draft_of,
         extend=extend,
         verify=verify,
         require_exact=require_exact,
@@ -122,10 +131,20 @@ def command(
 
 
 def settings_of(
-    common: Common, recipe: Path | None, assignments: tuple[str, ...], named: dict[str, Any]
+    common: Common,
+    recipe: Path | None,
+    assignments: tuple[str, ...],
+    named: dict[str, Any],
+    draft_of: Path | None = None,
 ) -> Resolved[TrainSettings]:
-    """The resolved settings: defaults, overridden by the recipe, overridden by the command line."""
-    layers = [load_toml(recipe)] if recipe else []
+    """The resolved settings: defaults, those of a draft's model about its text, the recipe's, the command line's."""
+    layers = []
+    if draft_of is not None:
+        from pellucid.training.teacher import how_it_was_read  # it loads torch
+
+        layers.append(how_it_was_read(draft_of))
+    if recipe:
+        layers.append(load_toml(recipe))
     values = parse_assignments(assignments)
     device = None if common.device == "auto" else common.device
     flags = {"device": device, "threads": common.threads, "seed": common.seed}
@@ -170,6 +189,8 @@ def report(finished: Any, *, as_json: bool) -> None:
 def next_commands(finished: Any) -> list[str]:
     """What a model of this objective is used for: the verbs, ready to be typed."""
     out, opening = finished.out, [finished.opening] if finished.opening else []
+    if finished.draft_of is not None:
+        return [typed("pellucid", "generate", finished.draft_of, *opening, "--draft", out)]
     fills = finished.objective in ("masked", "next_sentence", "spans")
     first = (
         typed("pellucid", "fill", out, " ".join([*opening, "[MASK]"]))

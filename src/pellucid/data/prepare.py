@@ -95,6 +95,24 @@ def prepare(
     return prepared
 
 
+def open_again(
+    directory: Path | str,
+    tokenizer: Tokenizer,
+    settings: DataSettings,
+    *,
+    verify: bool = False,
+    recorder: Recorder = NULL,
+) -> Prepared:
+    """Open what `prepare` made for another run, compared with its hashes (every file again, with `verify`).
+
+    Raises CorruptFileError for what is missing, damaged, or made with another tokenizer.
+    """
+    prepared = open_prepared(directory)
+    _verify(Path(directory), prepared, tokenizer, verify, recorder)
+    _report_sizes(prepared, settings, recorder)
+    return prepared
+
+
 def open_prepared(directory: Path | str) -> Prepared:
     """Open what `prepare` made. Raises CorruptFileError."""
     directory = Path(directory)

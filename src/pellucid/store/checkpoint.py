@@ -284,14 +284,18 @@ def check_tokenizer(tokenizer: Tokenizer | None, config: ModelConfig, where: str
 
 def lineage_after(parent: Checkpoint) -> list[Json]:
     """The lineage of a model trained from `parent`: the parent's own ancestors, then the parent."""
-    notes = Table(parent.info, str(parent.directory / INFO))
-    ancestor: dict[str, Json] = {
-        "directory": str(parent.directory),
+    return [*Table(parent.info, str(parent.directory / INFO)).items("lineage", []), ancestor_of(parent)]
+
+
+def ancestor_of(checkpoint: Checkpoint) -> dict[str, Json]:
+    """What is noted of a model that another one was made from or with: where it lay, and which it was."""
+    notes = Table(checkpoint.info, str(checkpoint.directory / INFO))
+    return {
+        "directory": str(checkpoint.directory),
         "weights_sha256": notes.table("files", {}).get("model.safetensors"),
-        "step": parent.step,
-        "recipe": parent.info.get("recipe"),
+        "step": checkpoint.step,
+        "recipe": checkpoint.info.get("recipe"),
     }
-    return [*notes.items("lineage", []), ancestor]
 
 
 NO_IDS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}  # else readers assume ids of their own

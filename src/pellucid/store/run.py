@@ -44,7 +44,7 @@ from pellucid.untrusted import Json, Table, read_bytes, read_object, shown
 RUN, LATEST, CHECKPOINTS, METRICS, EVENTS = "run.json", "latest", "checkpoints", "metrics.jsonl", "events.jsonl"
 LENGTHS = "lengths.jsonl"
 LOCK, HOLDER = ".lock", ".holder.json"
-PARTS = ("settings", "sources", "plan", "data", "objective")  # of run.json, where they are there: objects
+PARTS = ("settings", "sources", "plan", "data", "objective", "draft_of")  # of run.json, where they are there: objects
 BEST = "best"  # RUN/best names no file: it is read from the metrics
 MOST_NAME = 1_000  # bytes of `latest`
 

@@ -68,9 +68,9 @@ def _saved_plan(opened: OpenRun, saved: Mapping[str, Json]) -> RunPlan:
 
 def _new_plan(opened: OpenRun) -> RunPlan:
     """A plan for the text, the machine and the time that is left."""
-    settings, set_up, parent = opened.settings, opened.set_up, opened.parent
+    settings, set_up = opened.settings, opened.set_up
     text, gone = _size_of(opened), monotonic() - opened.task.began
-    bf16, given = set_up.dtype == torch.bfloat16, parent.config if parent else None
+    bf16, given = set_up.dtype == torch.bfloat16, opened.given
     plan = plan_unmeasured(settings, text, set_up.machine, bf16=bf16, given=given, seconds_gone=gone)
     if plan is None:
         flops = _measure(opened).training_flops_per_second

@@ -17,6 +17,7 @@ from pellucid.data.loader import num_windows
 from pellucid.errors import DoesNotFitError, SettingsError
 from pellucid.evaluate.objective import NEEDS, check_can_learn
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.flops import count_flops
 from pellucid.planning.machine import Machine
 from pellucid.planning.memory import ComputeType, MemoryPlan, estimate_training_memory
 from pellucid.planning.presets import preset
@@ -68,6 +69,19 @@ class TextSize:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Given:
+    """A shape that the plan has not to choose, and what each of its tokens costs beside its own arithmetic."""
+
+    shape: Derived
+    beside: int = 0  # FLOPs: the teacher of a draft reads the token too
+
+    def own_share(self) -> float:
+        """The share of all arithmetic that is the model's own."""
+        own = count_flops(self.shape.config).training
+        return own / (own + self.beside)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunPlan:
     """What a run will do."""
 
@@ -106,15 +120,17 @@ def plan_run(
     flops_per_second: float,
     *,
     bf16: bool,
-    given: ModelConfig | None = None,
+    given: Given | None = None,
     seconds_gone: float = 0.0,
 ) -> RunPlan:
-    """Derive the plan of a run; `bf16` says whether it computes in bf16, `given` is the shape of a model to start from.
+    """Derive the plan of a run; `bf16` says whether it computes in bf16, `given` is the shape of a model to
+    start from, or of a draft.
 
     `seconds_gone` is the part of the minutes already spent on preparation. Raises DoesNotFitError, with the figures,
     when even one row at a time needs more memory than is free.
     """
     check_settings(settings)
+    flops_per_second *= 1.0 if given is None else given.own_share()
     budget = _budget(settings, seconds_gone)
     seconds = 60 * DEFAULT_MINUTES if budget is None else budget
     fit = _fit(settings, text, flops_per_second, seconds, given)
@@ -133,7 +149,7 @@ def plan_run(
         eval_every_steps=every,
         eval_windows=eval_windows,
         save_every_steps=settings.saving.every_steps or every,
-        compiled=_compile_pays(settings, estimated),
+        compiled=_compile_pays(settings, estimated) and not (given and given.beside),
         estimated_seconds=estimated,
         memory=memory,
         reasons=tuple(reasons),
@@ -150,7 +166,7 @@ def plan_unmeasured(
     machine: Machine,
     *,
     bf16: bool,
-    given: ModelConfig | None = None,
+    given: Given | None = None,
     seconds_gone: float = 0.0,
 ) -> RunPlan | None:
     """The plan of a run that is too small to depend on the machine's speed; None for a larger run.
@@ -232,9 +248,7 @@ def _budget(settings: TrainSettings, seconds_gone: float) -> float | None:
     return max(whole - seconds_gone, LEAST_TRAINING * whole)
 
 
-def _fit(
-    settings: TrainSettings, text: TextSize, flops_per_second: float, seconds: float, given: ModelConfig | None
-) -> Fit:
+def _fit(settings: TrainSettings, text: TextSize, flops_per_second: float, seconds: float, given: Given | None) -> Fit:
     """Choose the model size first, where it is open, then how much text that model reads."""
     tokens = _asked_tokens(settings, text)
     dropouts = dropouts_for(text.train_tokens, tokens)
@@ -245,8 +259,10 @@ def _fit(
         )
 
     asked = settings.model
-    if given is not None or asked.preset is not None:
-        base = given or dataclasses.replace(preset(str(asked.preset)), vocab_size=text.vocab_size)
+    if given is not None:
+        shape = given.shape
+    elif asked.preset is not None:
+        base = dataclasses.replace(preset(asked.preset), vocab_size=text.vocab_size)
         shape = Derived(depth=base.n_layers, config=base, reasons=())
     else:
         length = asked.context_length or min(DEFAULT_CONTEXT, max(2, text.train_tokens - 1))

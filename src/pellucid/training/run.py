@@ -33,16 +33,26 @@ from pellucid.model.build import build
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import choose_device
 from pellucid.planning.config import ModelConfig
+from pellucid.planning.scaling import Derived
 from pellucid.settings import Resolved, given, plain, to_dict
 from pellucid.store.checkpoint import Checkpoint, lineage_after, load_checkpoint, load_model
 from pellucid.store.run import RUN, Run, is_run, resolve_checkpoint
 from pellucid.tokens.choose import train_tokenizer
 from pellucid.tokens.tokenizer import Tokenizer
 from pellucid.training.other_text import check_same_text
-from pellucid.training.plan import check_settings
+from pellucid.training.plan import Given, check_settings
 from pellucid.training.resume import as_begun, check_same_run
 from pellucid.training.set_up import SetUp
 from pellucid.training.settings import TrainSettings
+from pellucid.training.teacher import (
+    DRAFT_OF,
+    Teacher,
+    check_draft,
+    check_same_teacher,
+    find_tokens,
+    read_again,
+    read_teacher,
+)
 from pellucid.untrusted import Json
 
 
@@ -50,10 +60,11 @@ from pellucid.untrusted import Json
 class RunTask:
     """What to train: a text, a directory, settings, and how to treat a run that is already there."""
 
-    text: Path | str
+    text: Path | str | None  # None: the tokens that the run of `draft_of` keeps
     out: Path
     resolved: Resolved[TrainSettings]
     start_from: Path | None = None  # weights and tokenizer of another run, checkpoint or Hugging Face directory
+    draft_of: Path | None = None  # the run or model that a small one is to guess for
     extend: bool = False  # a finished run may be given another length
     verify: bool = False  # read all prepared tokens again and compare them with their hashes
     require_exact: bool = False  # refuse to go on where the bits may differ
@@ -66,7 +77,8 @@ class RunTask:
     def told(self) -> dict[str, Json]:
         """All settings as they are written into run.json."""
         told = {key: plain(value) for key, value, _ in self.resolved.rows()}
-        return told | {"from": str(self.start_from) if self.start_from else None}
+        named = {"from": self.start_from, DRAFT_OF: self.draft_of}
+        return told | {name: str(path) if path else None for name, path in named.items()}
 
 
 TaskT = TypeVar("TaskT", bound=RunTask)
@@ -81,6 +93,7 @@ class OpenRun:
     run: Run
     set_up: SetUp
     parent: Checkpoint | None  # the model to start from; None: train from scratch
+    teacher: Teacher | None  # the model that a draft learns from; None: it is no draft
     tokenizer: Tokenizer
     asked: ObjectiveSettings  # what the objective asks, with nothing left open
     objective: AnyObjective
@@ -95,7 +108,23 @@ class OpenRun:
         """The origin that is written into every checkpoint: recipe, objective, lineage of parents, identity of the data."""
         lineage: list[Json] = [] if self.parent is None else lineage_after(self.parent)
         data: dict[str, Json] = dict(self.prepared.identity)
-        return {"recipe": self.recipe, OBJECTIVE: to_dict(self.asked), "lineage": lineage, "data": data}
+        made: dict[str, Json] = {
+            "recipe": self.recipe,
+            OBJECTIVE: to_dict(self.asked),
+            "lineage": lineage,
+            "data": data,
+        }
+        return made if self.teacher is None else made | {DRAFT_OF: self.teacher.identity()}
+
+    @property
+    def given(self) -> Given | None:
+        """The shape that the plan has not to choose: a draft's, or that of the model to start from."""
+        if self.teacher is not None:
+            return Given(shape=self.teacher.shape, beside=self.teacher.flops)
+        if self.parent is None:
+            return None
+        config = self.parent.config
+        return Given(shape=Derived(depth=config.n_layers, config=config, reasons=()))
 
     def build_model(self, config: ModelConfig) -> Decoder:
         """Build the planned model: new, or with its parent's weights."""
@@ -151,18 +180,26 @@ def _describe_rows(loader: DocumentLoader) -> Event:
     return Event(name="data.rows", message=message, data=data)
 
 
-def open_text(task: TaskT, recorder: Recorder) -> tuple[TaskT, Source]:
+def open_text(task: TaskT, recorder: Recorder) -> tuple[TaskT, Source | None]:
     """Open the text of a run; also return the task, with its settings as they were understood when the run began.
 
-    The text of a new run is read once before its directory is made: a text that cannot be read leaves nothing behind.
+    The text of a new run is read once before its directory is made: a text that cannot be read leaves nothing behind. A
+    draft may have none of its own, but its model's tokens.
 
     Raises SettingsError for settings or a directory that cannot make a run, InputError (and its kinds) for the text,
     ResumeError for a directory that holds a run on another text.
     """
+    if task.draft_of is not None:
+        check_draft(task.resolved, has_text=task.text is not None, start_from=task.start_from)
+        read_teacher(task.draft_of, task.settings)
     check_settings(task.settings)  # before any text is read
     choose_device(task.settings.device)
     _check_place(task)
     task = _as_begun_there(task)
+    if task.text is None:
+        assert task.draft_of is not None, "without a text there is a run to take it from"
+        find_tokens(task.draft_of)
+        return task, None
     source = open_as_set(task.text, task.settings.data, recorder=recorder)
     check_same_text(task.out, source)
     if not is_run(task.out):
@@ -192,23 +229,27 @@ def open_directory(task: RunTask, recipe: str) -> Run:
     return run
 
 
-def open_run(task: RunTask, run: Run, source: Source, set_up: SetUp, recorder: Recorder) -> OpenRun:
+def open_run(task: RunTask, run: Run, source: Source | None, set_up: SetUp, recorder: Recorder) -> OpenRun:
     """Make the run's tokenizer and tokens, or open those that its directory already has."""
-    start = task.start_from
+    start, draft_of = task.start_from, task.draft_of
     parent = _read_parent(start, task.settings, recorder) if start else None
-    tokenizer = _ready_tokenizer(run, source, task.settings, parent, recorder)
+    teacher = read_teacher(draft_of, task.settings, recorder=recorder) if draft_of else None
+    if teacher is not None:
+        check_same_teacher(run, teacher)
+    given = parent or (teacher.checkpoint if teacher else None)
+    tokenizer = _ready_tokenizer(run, source, task.settings, given, recorder)
     asked = _settled_objective(run, task.settings, recorder)
     objective = build_objective(asked, tokenizer)  # before the text is encoded: the tokenizer may lack what it needs
-    if "data" in run.identity:
-        _check_data(run, identify(source, tokenizer, task.settings.data))
-    tokens = run.path / "data"
-    prepared = prepare(source, tokenizer, tokens, task.settings.data, verify=task.verify, recorder=recorder)
+    if teacher is not None:
+        objective = teacher.objective(set_up.device, set_up.dtype)
+    prepared = _ready_tokens(task, run, source, tokenizer, recorder)
     return OpenRun(
         task=task,
         recipe=str(run.identity["recipe"]),
         run=run,
         set_up=set_up,
         parent=parent,
+        teacher=teacher,
         tokenizer=tokenizer,
         asked=asked,
         objective=objective,
@@ -217,14 +258,26 @@ def open_run(task: RunTask, run: Run, source: Source, set_up: SetUp, recorder: R
     )
 
 
+def _ready_tokens(task: RunTask, run: Run, source: Source | None, tokenizer: Tokenizer, recorder: Recorder) -> Prepared:
+    """The run's tokens: its own, or those that the model of a draft was trained on."""
+    data, verify = task.settings.data, task.verify
+    if source is None:
+        assert task.draft_of is not None, "without a text there is a run to take it from"
+        prepared = read_again(task.draft_of, tokenizer, data, verify=verify, recorder=recorder)
+        _check_data(run, prepared.identity)
+        return prepared
+    _check_data(run, identify(source, tokenizer, data))
+    return prepare(source, tokenizer, run.path / "data", data, verify=verify, recorder=recorder)
+
+
 def _check_place(task: RunTask) -> None:
     """Refuse a run directory that is the text itself, or whose name makes a weights file impossible to open."""
-    text = Path(task.text)
     if any("\ud800" <= character <= "\udfff" for character in str(task.out)):
         raise SettingsError(
             "the name of the run's directory is not UTF-8", found=ascii(str(task.out)), hint="give it another name"
         )
-    if str(task.text) != "-" and text.is_dir() and text.resolve() == task.out.resolve():
+    text = None if task.text in (None, "-") else Path(task.text)
+    if text is not None and text.is_dir() and text.resolve() == task.out.resolve():
         raise SettingsError(
             "the run cannot lie in the folder that it is trained on",
             found=str(task.out),
@@ -266,9 +319,9 @@ def _read_parent(start: Path, settings: TrainSettings, recorder: Recorder) -> Ch
 
 
 def _ready_tokenizer(
-    run: Run, source: Source, settings: TrainSettings, parent: Checkpoint | None, recorder: Recorder
+    run: Run, source: Source | None, settings: TrainSettings, parent: Checkpoint | None, recorder: Recorder
 ) -> Tokenizer:
-    """The run's tokenizer, made once: the parent's, or one trained on the text."""
+    """The run's tokenizer, made once: that of the model it comes from or guesses for, or one trained on the text."""
     stored = run.read_tokenizer()
     if stored is not None:
         if parent is None or parent.tokenizer is None:
@@ -279,6 +332,7 @@ def _ready_tokenizer(
             raise TrainingError("the model to start from has no tokenizer", where=str(parent.directory))
         tokenizer = parent.tokenizer
     else:
+        assert source is not None, "what has no text has a model"
         num_bytes = source.survey.num_bytes
         texts = (document.text for document in source.documents())
         tokenizer = train_tokenizer(texts, num_bytes, settings.tokenizer, recorder=recorder)
@@ -297,7 +351,9 @@ def _settled_objective(run: Run, settings: TrainSettings, recorder: Recorder) ->
 
 
 def _check_data(run: Run, identity: Mapping[str, str]) -> None:
-    """Raise ResumeError when the data differ from those that the run began with."""
+    """Raise ResumeError when the data differ from those that the run began with, if it has begun."""
+    if "data" not in run.identity:
+        return
     stored: Mapping[str, Json] = run.part("data")
     different = [key for key in identity if stored.get(key) != identity[key]]
     if not different:

@@ -63,6 +63,7 @@ class Finished:
     objective: str  # what the model learned, by its name: causal, masked, …
     opening: str  # a few of the text's own words, to begin with; of pairs, a source that was held out
     columns: tuple[str, str] | None = None  # of pairs: what names the source and the target in their file
+    draft_of: Path | None = None  # of a draft: the model that it guesses for
 
 
 class Session:
@@ -163,6 +164,7 @@ class Session:
             if pairs
             else find_opening(train, self.opened.tokenizer),
             columns=(str(data.source), data.field) if pairs else None,
+            draft_of=self.opened.task.draft_of,
         )
 
     def _open_valid_rows(self) -> Loader | None:

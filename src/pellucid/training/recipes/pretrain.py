@@ -43,7 +43,7 @@ def pretrain(task: Pretraining, *, recorder: Recorder = NULL) -> Finished:
         return pretrain_locked(task, source, recorder=recorder)
 
 
-def pretrain_locked(task: Pretraining, source: Source, *, recorder: Recorder = NULL) -> Finished:
+def pretrain_locked(task: Pretraining, source: Source | None, *, recorder: Recorder = NULL) -> Finished:
     """As `pretrain`, for a caller that holds the lock of the run's directory."""
     settings = task.settings
     set_up = SetUp.choose(settings)
