@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from pellucid.counts import counted
 from pellucid.engine.pages import OutOfPagesError, PagedCache, num_shared
 from pellucid.engine.runners.runner import Part, Runner
-from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.runners.sequence import PooledCache, Sequence
 from pellucid.engine.sampling.rows import RowAsk, choose_rows
 from pellucid.engine.sampling.sampler import Choice
 from pellucid.engine.settings import SchedulerSettings
@@ -215,10 +215,8 @@ class Scheduler:
     def _has_room(self, entry: Entry) -> bool:
         """Whether its prompt fits into the pages that are left, with one more for each text in progress."""
         pool = self.runner.pool
-        if pool is None or pool.num_left is None:
-            return True
-        needed = sum(-(-len(part.sequence) // pool.size) for part in entry.parts)
-        return pool.num_left >= needed + sum(len(other.work.sequences) for other in self.running)
+        num_growing = sum(len(other.work.sequences) for other in self.running)
+        return pool is None or pool.has_room([len(part.sequence) for part in entry.parts], num_growing)
 
     def _adopt(self, parts: abc.Sequence[Part]) -> bool:
         """Let prompts begin with what is known of them; whether any of them does."""
@@ -273,7 +271,7 @@ class Scheduler:
             while entry.planned:
                 try:
                     for part in entry.planned:
-                        if isinstance(part.sequence.cache, PagedCache):
+                        if isinstance(part.sequence.cache, PooledCache):
                             part.sequence.cache.reserve(part.sequence.cache.length + part.count)
                     break
                 except OutOfPagesError as error:
@@ -361,7 +359,7 @@ def _is_being_read(sequence: Sequence, readers: abc.Sequence[Sequence]) -> bool:
 
 
 def _num_pages(work: Work) -> int:
-    return sum(len(sequence.cache.pages) for sequence in work.sequences if isinstance(sequence.cache, PagedCache))
+    return sum(sequence.cache.num_pages for sequence in work.sequences if isinstance(sequence.cache, PooledCache))
 
 
 def _release(work: Work) -> None:

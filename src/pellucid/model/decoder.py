@@ -183,7 +183,7 @@ class Decoder(nn.Module):
         """What all blocks of a pass share; `own`, `relative`: the mask and what is added to scores on this side."""
         chosen = self.choose_core(ids_BT.device, self.dtype, learns=context.training)
         cache, core = context.cache, context.core or chosen
-        rows = Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
+        rows = context.rows or Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
         self._check_length(rows)
         positions = self._positions(rows, context.positions_BT)
         mask = self._mask(rows, context, own)

@@ -23,7 +23,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.engine.pages import PagePool
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.planning.config import ModelConfig
 
@@ -37,13 +36,21 @@ class Part:
     num_rows: int
 
 
+class Pool(Protocol):
+    """Memory for keys and values, for which the sequences of a runner ask."""
+
+    def has_room(self, lengths: abc.Sequence[int], num_growing: int) -> bool:
+        """Whether texts of these lengths fit beside so many others, which grow."""
+        ...
+
+
 class Runner(Protocol):
     """Ids in, logits out, one row of float32 [V] for each position asked about."""
 
     config: ModelConfig
     name: str  # for people: "kernels, bf16, 2 threads"
     exact: bool  # whether the bits of a row depend on its own ids alone
-    pool: PagePool | None = None  # where the keys and values of its sequences lie; None: each has memory of its own
+    pool: Pool | None = None  # where the keys and values of its sequences lie; None: each has memory of its own
 
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         """A new sequence that holds these ids, none of them read yet, and has room for `max_length`."""
