@@ -271,8 +271,9 @@ class Scheduler:
             while entry.planned:
                 try:
                     for part in entry.planned:
-                        if isinstance(part.sequence.cache, PooledCache):
-                            part.sequence.cache.reserve(part.sequence.cache.length + part.count)
+                        cache = part.sequence.cache
+                        if isinstance(cache, PooledCache):
+                            cache.reserve(part.sequence.cache.length + part.count)
                     break
                 except OutOfPagesError as error:
                     holders = [other for other in self.running if other is entry or _num_pages(other.work)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from pellucid.counts import counted
 from pellucid.errors import ContextError
@@ -40,18 +40,17 @@ class Cache(Protocol):
         ...
 
 
-@runtime_checkable
-class PooledCache(Cache, Protocol):
+class PooledCache:
     """A cache whose memory belongs to a pool, for which many sequences ask."""
 
     @property
     def num_pages(self) -> int:
         """Pages of the pool that it uses."""
-        ...
+        raise NotImplementedError
 
     def reserve(self, length: int) -> None:
         """Make room to write the positions up to `length`. Raises OutOfPagesError when the pool has none left."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass

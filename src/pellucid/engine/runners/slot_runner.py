@@ -42,7 +42,6 @@ from pellucid.planning.config import ModelConfig
 
 PIECE = 64  # places of a prompt that are read at once in fixed shapes: as many as a scheduler reads beside steps
 SPAN = 256  # places that a step looks at are counted in such spans, where its shape follows the load
-NUM_SLOTS = 16  # texts that one pass steps, where nothing else is said
 FILL = 0  # an id that only fills up
 
 
@@ -79,13 +78,23 @@ class SlotRunner(Runner):
 
     pool: SlotPool
 
-    def __init__(self, model: Decoder, *, exact: bool, num_slots: int, memory_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Decoder,
+        *,
+        exact: bool,
+        num_slots: int,
+        memory_bytes: int | None = None,
+        origin: Decoder | None = None,
+    ) -> None:
         """`num_slots` texts are stepped in one pass; `memory_bytes` bounds the memory of keys and values (None: nothing does).
+
+        `origin` is the model whose weights `model` holds in another format (None: it is that model itself).
 
         Without `exact` there are fewer slots where the memory is too small. Raises EngineError where it holds no slot, or,
         with `exact`, fewer: that would change the shape of a step, and with it bits.
         """
-        self.model, self.config, self.exact = model, model.config, exact
+        self.model, self.config, self.exact, self.origin = model, model.config, exact, origin or model
         self.records = model.device.type == "cuda" and has_fixed_shapes(model.config)
         if self.records:
             model.reserve_positions(self.config.context_length)  # a recording reads the tables where they lie now
@@ -100,7 +109,11 @@ class SlotRunner(Runner):
         return twin
 
     def refresh(self) -> None:
-        """Nothing: it reads the model itself, at the addresses where its weights are."""
+        """Take up the weights where they are held in another format; recordings read them where they lie."""
+        if self.origin is not self.model:
+            with torch.no_grad():
+                for own, now in zip(self.model.parameters(), self.origin.parameters(), strict=True):
+                    own.copy_(now)
 
     def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
         reads = [Read.of(part, self._cache(part.sequence), exact=self.exact) for part in parts]

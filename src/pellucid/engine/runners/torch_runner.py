@@ -21,7 +21,7 @@ import torch
 from pellucid.counts import counted
 from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import Sequence
-from pellucid.engine.runners.slot_runner import NUM_SLOTS, SlotRunner
+from pellucid.engine.runners.slot_runner import SlotRunner
 from pellucid.errors import ContextError, RequestError
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context, EncodedSource
@@ -29,6 +29,8 @@ from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 from pellucid.model.protocol import Encodes, Model
 from pellucid.planning.config import ModelConfig
+
+NUM_SLOTS = 16  # texts that one pass steps, when many are asked for
 
 
 class TorchRunner(Runner):
