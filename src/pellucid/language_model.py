@@ -150,10 +150,20 @@ class LanguageModel(WholeTexts):
     ) -> Completion | list[Completion]:
         """Continue a prompt to its end; the answer with its ids, log-probabilities and why it ended.
 
-        `asked` are the keywords of `request`. A list of prompts gives a list of answers, each the same as if it had been
-        asked for alone.
+        `asked` are the keywords of `request`. A list of prompts is answered side by side and gives a list of answers,
+        each the same as if it had been asked for alone.
         """
-        return self._each(prompt, lambda ids: self.generate(ids, recorder=recorder, **asked).complete())
+        from pellucid.engine.generate import prepare
+        from pellucid.engine.scheduler import run_together
+
+        check_keywords(asked, ChoiceKeywords.__annotations__, SAMPLING)  # num_choices: this is one text
+        rows = self._rows(prompt)
+        if rows is None:
+            return self.generate(cast("Prompt", prompt), recorder=recorder, **asked).complete()
+        runner = self.runner.set_aside(None)
+        texts = [prepare(runner, self.tokenizer, self.request(ids, **asked), recorder=recorder) for ids in rows]
+        run_together(runner, texts)
+        return [text.complete() for text in texts]
 
     @overload
     def choices(
@@ -179,12 +189,17 @@ class LanguageModel(WholeTexts):
         if num_choices is None:
             raise RequestError("num_choices must be given", hint="num_choices=3")
         check_kind(num_choices, int, "num_choices=3")
-        number = num_choices
+        from pellucid.engine.choices import Choices
+        from pellucid.engine.generate import prepare
+        from pellucid.engine.scheduler import run_together
 
-        def answer(ids: list[int]) -> tuple[Completion, ...]:
-            return self.finish(self.start(self.request(ids, num_choices=number, **asked), recorder=recorder))
-
-        return self._each(prompt, answer)
+        rows, runner = self._rows(prompt), self.runner.set_aside(None)
+        prompts: Sequence[Prompt] = [cast("Prompt", prompt)] if rows is None else rows
+        requests = [self.request(one, num_choices=num_choices, **asked) for one in prompts]
+        texts = [Choices(prepare(runner, self.tokenizer, request, recorder=recorder)) for request in requests]
+        run_together(runner, texts)
+        found = [text.complete() for text in texts]
+        return found[0] if rows is None else found
 
     def suggested(self) -> SamplingKeywords:
         """The sampling settings that the model's generation_config.json suggests: `lm.complete(text, **lm.suggested())`.
@@ -246,17 +261,21 @@ class LanguageModel(WholeTexts):
 
         A list of prompts gives a list, what was found for each prompt together.
         """
-        from pellucid.engine.beam import BeamSettings, search
+        from pellucid.engine.beam import BeamSettings, Search
         from pellucid.engine.generate import sides
+        from pellucid.engine.scheduler import run_together
 
         check_keywords(beams, setting_names(BeamSettings), SEARCH)
         settings = resolve(BeamSettings, Layer("call", beams)).settings
-
-        def answer(ids: list[int]) -> tuple[Hypothesis, ...]:
+        rows, runner = self._rows(prompt), self.runner.set_aside(None)
+        searches = []
+        for ids in [self._read(cast("Prompt", prompt))] if rows is None else rows:
             prompt_ids, source_ids = sides(self.config, self.tokenizer, ids)
-            return search(self.runner, self.tokenizer, prompt_ids, settings, source_ids=source_ids, recorder=recorder)
-
-        return self._each(prompt, answer)
+            one = Search(runner, self.tokenizer, prompt_ids, settings, source_ids=source_ids, recorder=recorder)
+            searches.append(one)
+        run_together(runner, searches)
+        found = [one.best() for one in searches]
+        return found[0] if rows is None else found
 
     @overload
     def score(self, prompt: Prompt, *, source: Prompt | None = None) -> Score: ...
@@ -317,12 +336,14 @@ class LanguageModel(WholeTexts):
 
     def _each(self, prompt: Prompt | Prompts, answer: Callable[[list[int]], T]) -> T | list[T]:
         """The answer to a prompt, or the list of answers to a list of them; all are read before the first is answered."""
+        rows = self._rows(prompt)
+        return answer(self._read(cast("Prompt", prompt))) if rows is None else [answer(ids) for ids in rows]
+
+    def _rows(self, prompt: Prompt | Prompts) -> list[list[int]] | None:
+        """The ids of each prompt of a list; None for a single prompt."""
         for one in prompt if isinstance(prompt, list) else ():
             check_source(self.config, one)
-        rows = read_prompts(prompt, self.tokenizer, whole=self.config.encoder is not None)
-        if rows is None:
-            return answer(self._read(cast("Prompt", prompt)))
-        return [answer(ids) for ids in rows]
+        return read_prompts(prompt, self.tokenizer, whole=self.config.encoder is not None)
 
     def _read(self, prompt: Prompt) -> list[int]:
         """The ids of one prompt, as this model reads it: <eos> ends the source of an encoder."""

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pellucid.engine.pages import OutOfPagesError, PagedCache, PagePool
+from pellucid.engine.pages import PagedCache, PagePool
 from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.scheduler import Scheduler

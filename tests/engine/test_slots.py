@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from pellucid.engine.generate import generate, prepare
-from pellucid.engine.pages import OutOfPagesError
 from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import Part
 from pellucid.engine.runners.slot_runner import PIECE, SlotRunner
@@ -18,7 +17,7 @@ from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.scheduler import Scheduler
 from pellucid.engine.settings import SchedulerSettings, SpeculationSettings
 from pellucid.engine.slots import Bank
-from pellucid.errors import ContextError, EngineError, RequestError
+from pellucid.errors import ContextError, EngineError, OutOfPagesError, RequestError
 from pellucid.model.build import build
 from pellucid.planning.config import ModelConfig
 

@@ -26,13 +26,9 @@ import numpy as np
 
 from pellucid.counts import counted
 from pellucid.engine.runners.sequence import PooledCache
-from pellucid.errors import ContextError, EngineError
+from pellucid.errors import ContextError, OutOfPagesError
 
 SHORTEST = 16  # ids that must be saved for a page to be copied: below it, reading them is as quick
-
-
-class OutOfPagesError(EngineError):
-    """Every page of the pool is used by a text in progress."""
 
 
 @dataclass(eq=False, slots=True)
@@ -110,14 +106,18 @@ class PagePool:
 
     def take(self) -> Page:
         """A page for one user, with whatever lies in it. Raises OutOfPagesError when all are used."""
-        if self.free:
+        try:
             page = self.free.pop()
-            page.num_users = 1
-            return page
+        except IndexError:
+            page = self._make()
+        page.num_users = 1
+        return page
+
+    def _make(self) -> Page:
+        """Memory for one more page, or that of the page which was not used for longest."""
         if self.budget is None or self.num_made < self.budget:
-            page = Page(self.make_memory())
             self.num_made += 1
-            return page
+            return Page(self.make_memory())
         idle = [node for node in self._nodes() if _page_of(node).num_users == 0]
         if not idle:
             raise OutOfPagesError(
@@ -126,7 +126,7 @@ class PagePool:
                 hint="give the cache more memory, or ask for fewer texts at once",
             )
         self._drop(min(idle, key=lambda node: (bool(node.children), node.last_used)))
-        return self.take()
+        return self.free.pop()
 
     def use(self, page: Page) -> None:
         """One user more."""

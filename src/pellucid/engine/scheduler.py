@@ -30,13 +30,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.counts import counted
-from pellucid.engine.pages import OutOfPagesError, PagedCache, num_shared
+from pellucid.engine.pages import PagedCache, num_shared
 from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import PooledCache, Sequence
 from pellucid.engine.sampling.rows import RowAsk, choose_rows
 from pellucid.engine.sampling.sampler import Choice
 from pellucid.engine.settings import SchedulerSettings
 from pellucid.engine.step import Step
+from pellucid.errors import OutOfPagesError
 from pellucid.events import NULL, Event, Recorder
 
 PLAIN, ALONE = SchedulerSettings(), SchedulerSettings(shares_prefixes=False)
@@ -344,6 +345,17 @@ class Scheduler:
         self.running.remove(entry)
         _release(entry.work)
         return entry.work
+
+
+def run_together(runner: Runner, works: abc.Sequence[Work]) -> None:
+    """Run some works of this runner to their ends, side by side. Raises the first error of any."""
+    scheduler = Scheduler(runner)
+    for work in works:
+        scheduler.add(work)
+    while not scheduler.is_idle:
+        for work in scheduler.step():
+            if work.error is not None:
+                raise work.error
 
 
 def _is_prompt(entry: Entry) -> bool:

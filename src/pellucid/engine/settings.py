@@ -66,6 +66,7 @@ class SchedulerSettings(Named):
     prompt_rows_alone: int = setting(
         512, "most tokens of prompts that are read in a step when nobody waits for one", low=1
     )
+    max_waiting: int = setting(256, "most requests that may wait beside them; one more is refused", low=0)
     shares_prefixes: bool = setting(True, "texts that begin alike share what was read of that beginning")
 
     def __post_init__(self) -> None:

@@ -22,10 +22,9 @@ import torch
 from torch import Tensor
 
 from pellucid.counts import counted
-from pellucid.engine.pages import OutOfPagesError
 from pellucid.engine.runners.fixed_pass import FixedPass
 from pellucid.engine.runners.sequence import PooledCache
-from pellucid.errors import ContextError
+from pellucid.errors import ContextError, OutOfPagesError
 from pellucid.model.rows import PlacedRows, Rows
 from pellucid.planning.config import ModelConfig
 

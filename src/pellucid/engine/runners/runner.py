@@ -36,7 +36,7 @@ class Part:
     num_rows: int
 
 
-class Pool(Protocol):
+class CachePool(Protocol):
     """Memory for keys and values, for which the sequences of a runner ask."""
 
     def has_room(self, lengths: abc.Sequence[int], num_growing: int) -> bool:
@@ -50,7 +50,7 @@ class Runner(Protocol):
     config: ModelConfig
     name: str  # for people: "kernels, bf16, 2 threads"
     exact: bool  # whether the bits of a row depend on its own ids alone
-    pool: Pool | None = None  # where the keys and values of its sequences lie; None: each has memory of its own
+    pool: CachePool | None = None  # where the keys and values of its sequences lie; None: each has memory of its own
 
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         """A new sequence that holds these ids, none of them read yet, and has room for `max_length`."""

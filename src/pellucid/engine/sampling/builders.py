@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,15 +33,22 @@ class StageContext:
     choice: int  # which of several choices from one seed
 
 
+@dataclass(frozen=True)
+class RowStage:
+    """A stage that depends on the row alone: a function of the row, and what else it is given."""
+
+    name: str
+    function: Callable[..., np.ndarray]
+    arguments: tuple[Any, ...] = ()
+
+    def apply(self, logits_V: np.ndarray, history: History) -> np.ndarray:
+        """What the function makes of the row."""
+        return self.function(logits_V, *self.arguments)
+
+
 def build_vocabulary(around: StageContext) -> Stage:
     """The stage that removes the padding that the tokenizer cannot spell."""
-    num_known = around.num_known
-    return _of_row(f"vocabulary {num_known}", masks.apply_vocabulary, num_known=num_known)
-
-
-def _of_row(name: str, function: Callable[..., np.ndarray], **arguments: object) -> Stage:
-    """A stage that depends on the row alone."""
-    return FunctionStage(name, lambda logits_V, history: function(logits_V, **arguments))
+    return RowStage(f"vocabulary {around.num_known}", masks.apply_vocabulary, (around.num_known,))
 
 
 def _of_span(name: str, function: Callable[..., np.ndarray], span: Lookback, **arguments: object) -> Stage:
@@ -66,11 +74,11 @@ def _ids(name: str, ids: Collection[int], around: StageContext) -> np.ndarray:
 
 
 def _build_allow(settings: SamplingSettings, around: StageContext) -> Stage:
-    return _of_row(f"allow {len(settings.allow)}", masks.apply_allow, ids_N=_ids("allow", settings.allow, around))
+    return RowStage(f"allow {len(settings.allow)}", masks.apply_allow, (_ids("allow", settings.allow, around),))
 
 
 def _build_ban(settings: SamplingSettings, around: StageContext) -> Stage:
-    return _of_row(f"ban {len(settings.ban)}", masks.apply_ban, ids_N=_ids("ban", settings.ban, around))
+    return RowStage(f"ban {len(settings.ban)}", masks.apply_ban, (_ids("ban", settings.ban, around),))
 
 
 def _build_min_new_tokens(settings: SamplingSettings, around: StageContext) -> Stage | None:
@@ -94,7 +102,7 @@ def _build_logit_bias(settings: SamplingSettings, around: StageContext) -> Stage
     biases = parse_bias(settings.logit_bias)
     ids_N = _ids("logit_bias", biases, around)
     biases_N = np.array([biases[token_id] for token_id in ids_N.tolist()], dtype=np.float32)
-    return _of_row(f"logit-bias {len(biases)}", masks.apply_bias, ids_N=ids_N, biases_N=biases_N)
+    return RowStage(f"logit-bias {len(biases)}", masks.apply_bias, (ids_N, biases_N))
 
 
 def _build_no_repeat_ngram(settings: SamplingSettings, around: StageContext) -> Stage:
@@ -131,16 +139,15 @@ def _build_dry(settings: SamplingSettings, around: StageContext) -> Stage:
 
 def _build_temperature(settings: SamplingSettings, around: StageContext) -> Stage:
     if settings.temperature == 0:
-        return _of_row("greedy", truncation.apply_greedy)
-    temperature = settings.temperature
-    return _of_row(f"temperature {temperature:g}", truncation.apply_temperature, temperature=temperature)
+        return RowStage("greedy", truncation.apply_greedy)
+    return RowStage(f"temperature {settings.temperature:g}", truncation.apply_temperature, (settings.temperature,))
 
 
 def _build_top_k(settings: SamplingSettings, around: StageContext) -> Stage | None:
     top_k = settings.top_k
     if top_k is None or top_k >= around.num_logits:
         return None
-    return _of_row(f"top-k {top_k}", truncation.apply_top_k, top_k=top_k)
+    return RowStage(f"top-k {top_k}", truncation.apply_top_k, (top_k,))
 
 
 def _build_xtc(settings: SamplingSettings, around: StageContext) -> Stage:
@@ -164,7 +171,7 @@ def _cut(label: str, function: Callable[[np.ndarray, float], np.ndarray], field:
 
     def build(settings: SamplingSettings, around: StageContext) -> Stage:
         value = getattr(settings, field)
-        return FunctionStage(f"{label} {value:g}", lambda logits_V, history: function(logits_V, value))
+        return RowStage(f"{label} {value:g}", function, (value,))
 
     return build
 

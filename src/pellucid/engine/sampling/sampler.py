@@ -89,12 +89,15 @@ class Sampler:
 
     def choose(self, logits_V: np.ndarray, ids: Sequence[int], num_prompt: int, *, keep_rows: bool = False) -> Choice:
         """The token that follows `ids`, of which the first `num_prompt` were given."""
-        u = None if self.seed is None else uniform(self.seed, len(ids), choice=self.choice)
         history = History(ids, num_prompt)
-        choice = choose(logits_V, self.stages, u, history, keep_rows=keep_rows)
+        choice = choose(logits_V, self.stages, self.number(ids), history, keep_rows=keep_rows)
         if self._mirostat:
             self._mirostat.observe(history, choice.id, choice.processed_logprob)
         return choice
+
+    def number(self, ids: Sequence[int]) -> float | None:
+        """The draw for the token that follows `ids`: a number in [0, 1), or None when nothing is drawn."""
+        return None if self.seed is None else uniform(self.seed, len(ids), choice=self.choice)
 
 
 def build_sampler(

@@ -38,7 +38,12 @@ def apply_temperature(logits_V: np.ndarray, temperature: float) -> np.ndarray:
     [0.9465, 0.0471, 0.0064]
     """
     with np.errstate(over="ignore"):  # a temperature near 0 sends all but the highest to -∞: its limit
-        return (logits_V - logits_V.max()) / min(max(temperature, TINY), HUGE)
+        return (logits_V - logits_V.max()) / divisor(temperature)
+
+
+def divisor(temperature: float) -> float:
+    """What the logits are divided by: the temperature, within the range of float32."""
+    return min(max(temperature, TINY), HUGE)
 
 
 def apply_greedy(logits_V: np.ndarray) -> np.ndarray:
@@ -83,7 +88,12 @@ def apply_min_p(logits_V: np.ndarray, min_p: float) -> np.ndarray:
     >>> apply_min_p(np.log([0.2, 0.5, 0.3]), 0.5).round(2).tolist()
     [-inf, -0.69, -1.2]
     """
-    return keep_above(logits_V, logits_V.max() + (min(math.log(min_p), 0.0) if min_p > 0 else -np.inf))
+    return keep_above(logits_V, logits_V.max() + log_share(min_p))
+
+
+def log_share(min_p: float) -> float:
+    """How far below the highest logit a token may lie: 0 or less."""
+    return min(math.log(min_p), 0.0) if min_p > 0 else -math.inf
 
 
 def apply_typical(logits_V: np.ndarray, mass: float) -> np.ndarray:
