@@ -26,14 +26,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pellucid.counts import counted
 from pellucid.engine.pages import PagedCache, num_shared
 from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import PooledCache, Sequence
-from pellucid.engine.sampling.rows import RowAsk, choose_rows
+from pellucid.engine.sampling.rows import AnyRow, RowAsk, choose_rows
 from pellucid.engine.sampling.sampler import Choice
 from pellucid.engine.settings import SchedulerSettings
 from pellucid.engine.step import Step
@@ -47,7 +44,7 @@ PLAIN, ALONE = SchedulerSettings(), SchedulerSettings(shares_prefixes=False)
 class Reading:
     """The rows that a part asked for, and the seconds of all passes since rows were last given."""
 
-    rows_NV: NDArray[np.float32]
+    rows_NV: abc.Sequence[AnyRow]
     seconds: float
 
 
@@ -158,7 +155,7 @@ class Scheduler:
         if not parts:
             return moved
         started = time.perf_counter()
-        rows_NV = self.runner.read_parts(parts)
+        rows_NV = self.runner.read_held(parts)
         seconds = time.perf_counter() - started
         ready, first = list[tuple[Entry, list[Reading]]](), 0
         for entry in planned:

@@ -107,19 +107,19 @@ def build_torch_runner(model: Decoder, settings: EngineSettings, *, recorder: Re
             found=obstacle,
             hint="leave exact at auto",
         )
-    if not has_slots(model) or (on_cpu and settings.exact != "on"):
+    if not has_slots(model) or (on_cpu and settings.exact == "auto"):
         return TorchRunner(model)
     exact = settings.exact == "on" or (settings.exact == "auto" and not obstacle)
     computed = in_format(model, settings.weights)
     num_slots = settings.slots or find_slots(computed)
-    runner = SlotRunner(computed, exact=exact, num_slots=num_slots, origin=model)
+    runner = SlotRunner(computed, exact=exact, num_slots=num_slots, origin=model, recorder=recorder)
     if exact and not keeps_bits(runner):
         found = f"{model.device}: two slots gave one text different bits"
         if settings.exact == "on":
             raise EngineError("fixed shapes are not exact on this device", found=found, hint="leave exact at auto")
         message = f"shapes follow the load, so bits may depend on what is beside a text: {found}"
         recorder.record(Event(name="engine.not_exact", message=message, data={"device": str(model.device)}))
-        return SlotRunner(computed, exact=False, num_slots=num_slots, origin=model)
+        return SlotRunner(computed, exact=False, num_slots=num_slots, origin=model, recorder=recorder)
     return runner
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.rows import AnyRow
 from pellucid.planning.config import ModelConfig
 
 
@@ -59,6 +60,10 @@ class Runner(Protocol):
     def read_parts(self, parts: abc.Sequence[Part]) -> NDArray[np.float32]:
         """Read these parts, of a sequence each; the rows that are wanted of them, in their order, [N, V]."""
         ...
+
+    def read_held(self, parts: abc.Sequence[Part]) -> abc.Sequence[AnyRow]:
+        """As `read_parts`, each row left where it was computed until it is looked at; good until the next pass is read."""
+        return self.read_parts(parts)  # type: ignore[return-value]  # an array is a sequence of rows
 
     def set_aside(self, memory_bytes: int | None) -> Runner:
         """The same runner with a pool of its own for keys and values, of so many bytes (None: of as many as are needed)."""

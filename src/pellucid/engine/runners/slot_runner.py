@@ -20,6 +20,7 @@ Axes: B rows of a step · P places of a piece · N rows that are wanted · S pla
 from __future__ import annotations
 
 import copy
+import weakref
 from collections import abc
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,8 +33,11 @@ from pellucid.counts import counted
 from pellucid.engine.runners.fixed_pass import FixedPass
 from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.on_device import DeviceRow, DeviceRows, RowBlock
+from pellucid.engine.sampling.rows import AnyRow
 from pellucid.engine.slots import Bank, Seats, SlotCache, SlotPool
 from pellucid.errors import EngineError, RequestError
+from pellucid.events import NULL, Recorder
 from pellucid.model.context import Context
 from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
@@ -52,7 +56,7 @@ class Read:
     part: Part
     cache: SlotCache
     end_of_prompt: int  # up to here it is read as a prompt, the rest one id at a time
-    found: list[Tensor] = field(default_factory=list)  # [N, V] each, in order
+    found: list[DeviceRow] = field(default_factory=list)  # in order
 
     @classmethod
     def of(cls, part: Part, cache: SlotCache, *, exact: bool) -> Read:
@@ -86,15 +90,21 @@ class SlotRunner(Runner):
         num_slots: int,
         memory_bytes: int | None = None,
         origin: Decoder | None = None,
+        draws_there: bool | None = None,
+        recorder: Recorder = NULL,
     ) -> None:
         """`num_slots` texts are stepped in one pass; `memory_bytes` bounds the memory of keys and values (None: nothing does).
 
-        `origin` is the model whose weights `model` holds in another format (None: it is that model itself).
+        `origin` is the model whose weights `model` holds in another format (None: it is that model itself). `draws_there`:
+        whether tokens are chosen on the device (None: on CUDA, which has the float64 that it takes).
 
         Without `exact` there are fewer slots where the memory is too small. Raises EngineError where it holds no slot, or,
         with `exact`, fewer: that would change the shape of a step, and with it bits.
         """
         self.model, self.config, self.exact, self.origin = model, model.config, exact, origin or model
+        self.draws_there = model.device.type == "cuda" if draws_there is None else draws_there
+        self.recorder, self.told = recorder, set[str]()
+        self.shelf: list[Bank] = []  # of pools that are gone: with their recorded passes, for pools to come
         self.records = model.device.type == "cuda" and has_fixed_shapes(model.config)
         if self.records:
             model.reserve_positions(self.config.context_length)  # a recording reads the tables where they lie now
@@ -116,6 +126,14 @@ class SlotRunner(Runner):
                     own.copy_(now)
 
     def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
+        rows = self._read(parts)
+        return np.asarray(rows) if len(rows) else np.empty((0, self.config.vocab_size), np.float32)
+
+    def read_held(self, parts: abc.Sequence[Part]) -> abc.Sequence[AnyRow]:
+        return self._read(parts) if self.draws_there else super().read_held(parts)
+
+    def _read(self, parts: abc.Sequence[Part]) -> DeviceRows:
+        """Read these parts; the rows that are wanted, in their order."""
         reads = [Read.of(part, self._cache(part.sequence), exact=self.exact) for part in parts]
         for read in reads:
             self._check_ids(read.ids[read.start : read.end])
@@ -125,12 +143,11 @@ class SlotRunner(Runner):
                 (self._read_pieces if self.exact else self._read_whole)(read)
             while waiting := [read for read in reads if read.cache.length < read.end]:
                 self._step(waiting)
-            return self._rows(reads)
+        return DeviceRows([row for read in reads for row in read.found])
 
-    def _rows(self, reads: abc.Sequence[Read]) -> np.ndarray:
-        """The rows that are wanted, in their order, [N, V]."""
-        found = [rows_NV for read in reads for rows_NV in read.found]
-        return torch.cat(found).float().cpu().numpy() if found else np.empty((0, self.config.vocab_size), np.float32)
+    def _block(self, logits_BV: Tensor) -> RowBlock:
+        """Rows of logits in float32, in memory of their own: the next pass writes over its output."""
+        return RowBlock(logits_BV.to(torch.float32, copy=True), self.recorder, self.told)
 
     def _read_pieces(self, read: Read) -> None:
         """Read what is new of a prompt in pieces of one shape, at their fixed places."""
@@ -141,7 +158,8 @@ class SlotRunner(Runner):
             x_PD = self._piece(read, start, stop)
             first = max(start, read.start, read.first_wanted)
             if first < stop:
-                read.found.append(self.model.score(x_PD[None])[0, first - start : stop - start])
+                block = self._block(self.model.score(x_PD[None])[0])
+                read.found += [DeviceRow(block, row) for row in range(first - start, stop - start)]
             read.cache.hold(stop)
 
     def _piece(self, read: Read, start: int, stop: int) -> Tensor:
@@ -149,11 +167,7 @@ class SlotRunner(Runner):
         bank, row = read.slot
         ids_1P = torch.tensor([read.ids[start:stop] + [FILL] * (PIECE - stop + start)])
         place_1P = torch.arange(start, start + PIECE).clamp(max=bank.length)[None]
-        return self._run(bank, "piece", self._compute_piece, [ids_1P, place_1P, torch.tensor([[row]])])
-
-    def _compute_piece(self, bank: Bank, ids_1P: Tensor, place_1P: Tensor, row_11: Tensor) -> Tensor:
-        seats = Seats(bank, row_11, are_first=False)
-        return self.model.hidden(ids_1P, Context(cache=seats, rows=PlacedRows.at(place_1P, bank.length)))[0]
+        return self._run(bank, "piece", compute_piece, [ids_1P, place_1P, torch.tensor([[row]])])
 
     def _read_whole(self, read: Read) -> None:
         """Read what is new of a prompt in one pass, as long as it is."""
@@ -165,7 +179,8 @@ class SlotRunner(Runner):
         seats = Seats(bank, torch.tensor([[row]], device=self.model.device), are_first=False)
         x_1TD = self.model.hidden(ids_1T, Context(cache=seats, rows=Rows.of(ids_1T, [start])))
         if num_rows := stop - max(start, read.first_wanted):
-            read.found.append(self.model.score(x_1TD[:, -num_rows:])[0])
+            block = self._block(self.model.score(x_1TD[:, -num_rows:])[0])
+            read.found += [DeviceRow(block, row) for row in range(num_rows)]
         read.cache.hold(stop)
 
     def _step(self, reads: abc.Sequence[Read]) -> None:
@@ -183,19 +198,13 @@ class SlotRunner(Runner):
         for read in reads:
             ids_B1[read.slot[1]], place_B1[read.slot[1]] = read.ids[read.cache.length], read.cache.length
         values = [ids_B1, place_B1, torch.arange(num_rows)[:, None]]
-        compute = partial(self._compute_step, num_all)
-        logits_BV = self._run(bank, f"step of {num_rows}, {num_all} places", compute, values)
-        wanted = [read for read in reads if read.cache.length >= read.first_wanted]
-        row_N = torch.tensor([read.slot[1] for read in wanted], dtype=torch.long, device=logits_BV.device)
-        rows_NV = logits_BV[row_N]
-        for place, read in enumerate(wanted):
-            read.found.append(rows_NV[place : place + 1])
+        compute = partial(compute_step, num_all=num_all)
+        block = self._block(self._run(bank, f"step of {num_rows}, {num_all} places", compute, values))
+        for read in reads:
+            if read.cache.length >= read.first_wanted:
+                read.found.append(DeviceRow(block, read.slot[1]))
         for read in reads:
             read.cache.hold(read.cache.length + 1)
-
-    def _compute_step(self, num_all: int, bank: Bank, ids_B1: Tensor, place_B1: Tensor, row_B1: Tensor) -> Tensor:
-        context = Context(cache=Seats(bank, row_B1, are_first=True), rows=PlacedRows.at(place_B1, num_all))
-        return self.model.score(self.model.hidden(ids_B1, context))[:, 0]
 
     def _shape(self, bank: Bank, reads: abc.Sequence[Read]) -> tuple[int, int]:
         """How many rows a step has, and how many places it looks at: all, or what the load asks for."""
@@ -209,7 +218,7 @@ class SlotRunner(Runner):
         """Run the pass of that shape over a bank; what comes out is good until the same is run again."""
         if shape not in bank.passes:
             inputs = [value.to(self.model.device) for value in values]
-            bank.passes[shape] = FixedPass(partial(compute, bank), inputs, records=self.records)
+            bank.passes[shape] = FixedPass(partial(compute, self.model, bank), inputs, records=self.records)
         return bank.passes[shape](values)
 
     def _take_memory(self, num_slots: int, memory_bytes: int | None) -> None:
@@ -225,7 +234,8 @@ class SlotRunner(Runner):
             )
         self.num_slots = num_slots if memory_bytes is None else min(num_slots, memory_bytes // slot_bytes)
         budget = None if memory_bytes is None else memory_bytes // (self.num_slots * slot_bytes)
-        self.pool = SlotPool(partial(_make_bank, self.model, self.num_slots), budget=budget)
+        self.pool = SlotPool(partial(_make_bank, self.model, self.num_slots, self.shelf), budget=budget)
+        weakref.finalize(self.pool, self.shelf.extend, self.pool.banks)
         size = "" if self.exact else "up to "
         self.name = f"torch, {str(self.model.dtype).removeprefix('torch.')}, {self.model.device}, steps of {size}{self.num_slots}"
 
@@ -246,10 +256,29 @@ class SlotRunner(Runner):
             )
 
 
+def compute_piece(model: Decoder, bank: Bank, ids_1P: Tensor, place_1P: Tensor, row_11: Tensor) -> Tensor:
+    """The stream behind the last block for a piece of one text, [P, D]."""
+    seats = Seats(bank, row_11, are_first=False)
+    return model.hidden(ids_1P, Context(cache=seats, rows=PlacedRows.at(place_1P, bank.length)))[0]
+
+
+def compute_step(
+    model: Decoder, bank: Bank, ids_B1: Tensor, place_B1: Tensor, row_B1: Tensor, *, num_all: int
+) -> Tensor:
+    """The logits after one id of each slot, [B, V]; each looks at the first `num_all` places of its slot."""
+    context = Context(cache=Seats(bank, row_B1, are_first=True), rows=PlacedRows.at(place_B1, num_all))
+    return model.score(model.hidden(ids_B1, context))[:, 0]
+
+
 def has_fixed_shapes(config: ModelConfig) -> bool:
     """Whether the shapes of all products follow from that of the ids: experts read as many rows as are sent to them."""
     return config.feed_forward.experts is None
 
 
-def _make_bank(model: Decoder, num_slots: int, number: int) -> Bank:
+def _make_bank(model: Decoder, num_slots: int, shelf: list[Bank], number: int) -> Bank:
+    """A bank that nobody uses any more, else a new one."""
+    for place, bank in enumerate(shelf):
+        if bank.num_slots == num_slots:
+            bank.number = number
+            return shelf.pop(place)
     return Bank(model.config, num_slots=num_slots, device=model.device, dtype=model.dtype, number=number)

@@ -21,16 +21,12 @@ import torch
 from pellucid.counts import counted
 from pellucid.engine.runners.runner import Part, Runner
 from pellucid.engine.runners.sequence import Sequence
-from pellucid.engine.runners.slot_runner import SlotRunner
 from pellucid.errors import ContextError, RequestError
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context, EncodedSource
-from pellucid.model.decoder import Decoder
 from pellucid.model.device import inference
 from pellucid.model.protocol import Encodes, Model
 from pellucid.planning.config import ModelConfig
-
-NUM_SLOTS = 16  # texts that one pass steps, when many are asked for
 
 
 class TorchRunner(Runner):
@@ -49,11 +45,9 @@ class TorchRunner(Runner):
     def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
         return np.concatenate([self._read(part) for part in parts])
 
-    def set_aside(self, memory_bytes: int | None) -> Runner:
-        """The runner that steps many texts at once; beside an encoder itself, since each text looks at a source of its own."""
-        if self.memory is not None or not isinstance(self.model, Decoder) or self.config.encoder is not None:
-            return self
-        return SlotRunner(self.model, exact=False, num_slots=NUM_SLOTS, memory_bytes=memory_bytes)
+    def set_aside(self, memory_bytes: int | None) -> TorchRunner:
+        """Itself: each of its sequences has memory of its own."""
+        return self
 
     def refresh(self) -> None:
         """Nothing: it reads the model itself."""
