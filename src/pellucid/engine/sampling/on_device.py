@@ -3,9 +3,9 @@
     vocabulary, temperature, top-k, top-p, min-p in any order  →  u in [0, 1) falls into one segment  →  token
 
 u is drawn on the host, so it is the sampler's to the bit. The stages compare and divide numbers of float32, which gives
-the same bits everywhere; exp and sums do not. A share of the probability computed here is within `BOUND` of that which
-the sampler computes: so where u, or the share of a top-p, lies further than that from the border of a segment, the
-sampler would choose the same token. Where it does not, where a chain has other stages, or a row holds what must be
+the same bits everywhere; exp does not. A share of the probability computed here is within `BOUND` of that which the
+sampler computes: so where u, or the share of a top-p, lies further than that from the border of a segment, the sampler
+would choose the same token. Where it does not, where a chain has other stages, or a row holds what must be
 refused, the row goes to the host, and the sampler itself decides. Log-probabilities are within 1e-5 of the sampler's.
 
 All rows of a block are computed with, whoever asks, so that the shape of the work, and with it bits, depend on no other text.
@@ -29,9 +29,9 @@ from pellucid.engine.sampling.rows import RowAsk
 from pellucid.engine.sampling.sampler import Choice, Sampler
 from pellucid.events import NULL, Event, Recorder
 
-# An exp of float32 is off by 3 units in the last place at most, on either side: 6 · 2⁻²³ of a weight. A share is a quotient
-# of two sums of weights, so twice that: 1.5e-6. Sums are of float64. A bound of 4e-6 costs one row in a hundred thousand.
-BOUND = 2.0**-18
+# The sampler's weights are of float32, each off by 3 units in the last place at most: ε = 3 · 2⁻²³. Here they are of float64,
+# and sums are on both sides. A share A / (A + B) is then off by 2 ε · A · B / (A + B)², at most ε / 2 = 1.8e-7.
+BOUND = 2.0**-22
 
 
 class RowBlock:
@@ -154,8 +154,8 @@ def _spread(logits_BV: Tensor, numbers: Mapping[int, float]) -> Tensor:
 
 
 def weigh(x_BV: Tensor) -> Tensor:
-    """exp(l - max), in float32 as the sampler has it, given as float64 to be added up."""
-    return (x_BV - x_BV.amax(1, keepdim=True)).exp().double()
+    """exp(l - max), in float64; the difference in float32, as the sampler has it."""
+    return (x_BV - x_BV.amax(1, keepdim=True)).double().exp()
 
 
 def log_share(x_BV: Tensor, id_B: Tensor) -> Tensor:
