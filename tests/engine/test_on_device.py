@@ -79,13 +79,14 @@ def test_the_token_is_the_samplers(chains, kind, shape):
         assert ours.processed_logprob == pytest.approx(theirs.processed_logprob, abs=1e-5)
 
 
-def test_what_a_row_gives_depends_on_no_other(monkeypatch):
+def test_what_a_row_gives_depends_on_no_other():
     """Rows of a block are computed with, whoever asks: so alone and beside others they give the same bits."""
     rows_BV = rows_of("plain", 3, 4, 5000)
     samplers = [Sampler(SamplingSettings(seed=n, top_p=0.9), num_logits=5000, num_known=5000) for n in range(4)]
     block = RowBlock(torch.from_numpy(rows_BV).to(DEVICE))
     asked = asks_of([DeviceRow(block, row) for row in range(4)], samplers, 5)
     assert choose_rows(asked) == [choose_rows([ask])[0] for ask in asked]
+    assert len(block.choose(dict(enumerate(asked)))) == 4, "all were chosen on the device"
 
 
 def test_near_a_border_the_device_is_not_sure():

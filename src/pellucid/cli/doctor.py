@@ -174,11 +174,6 @@ def use_of_compile(device: torch.device, tried: CompileTrial | None) -> Use:
     march = tried.march if tried else default_march()
     by = f" ({compiler_name() or 'no compiler is there'}, for {march})" if device.type == "cpu" else ""
     why = f"compiling{by} costs about {COMPILE_SECONDS:.0f} s once and saves about {COMPILE_SAVING:.0%} of a step"
-    why = (
-        "compiling costs seconds once, and a step waits for the device's programs less"
-        if device.type == "cuda"
-        else why
-    )
     agreed = "tried, and it agrees with the eager step" if tried else "not tried here: --compile does"
     what = f"for runs over {compiled_above(on_cuda=device.type == 'cuda'):.0f} s"
     return Use(name="torch.compile", what=what, why=f"{why}; {agreed}")

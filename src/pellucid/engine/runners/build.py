@@ -114,10 +114,10 @@ def build_torch_runner(model: Decoder, settings: EngineSettings, *, recorder: Re
     num_slots = settings.slots or find_slots(computed)
     runner = SlotRunner(computed, exact=exact, num_slots=num_slots, origin=model, recorder=recorder)
     if exact and not keeps_bits(runner):
-        found = f"{model.device}: two slots gave one text different bits"
         if settings.exact == "on":
+            found = "two slots gave one text different bits"
             raise EngineError("fixed shapes are not exact on this device", found=found, hint="leave exact at auto")
-        message = f"shapes follow the load, so bits may depend on what is beside a text: {found}"
+        message = f"bits may depend on what is beside a text: two slots of {model.device} gave one text different bits"
         recorder.record(Event(name="engine.not_exact", message=message, data={"device": str(model.device)}))
         return SlotRunner(computed, exact=False, num_slots=num_slots, origin=model, recorder=recorder)
     return runner
@@ -144,7 +144,7 @@ def find_slots(model: Decoder) -> int:
 
 def in_format(model: Decoder, wanted: str) -> Decoder:
     """The model with its weights in that format (auto: bf16 where CUDA has it): itself, or a copy on its device."""
-    has_bf16 = model.device.type == "cuda" and torch.cuda.is_bf16_supported()
+    has_bf16 = model.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     own = OWN_FORMAT.get(model.dtype, "auto")
     settled = ("bf16" if has_bf16 else own) if wanted == "auto" else wanted
     return model if settled == own else copy.deepcopy(model).to(DTYPES[settled]).eval()
