@@ -79,14 +79,14 @@ class Setup:
         program = [sys.executable, str(HERE / "ours.py"), str(self.models["fp32" if weights == "fp32" else "bf16"])]
         return [*program, "--weights", weights, "--threads", str(self.threads), *more]
 
-    def llama_cpp(self, kind: str, *, context: int = 2048) -> list[str]:
-        """The command of llama.cpp on a file of this type, which is written if missing."""
+    def llama_cpp(self, kind: str, *, context: int = 2048, parallel: int = 1) -> list[str]:
+        """The command of llama.cpp on a file of this type, which is written if missing; `context` is of each request."""
         target = self.files / f"{self.shape}-{kind}.gguf"
         if not target.exists():
             partial = target.with_suffix(".partial")
             self._peer("gguf", str(self.models["fp32"]), str(partial), "--type", kind)
             partial.rename(target)
-        return self._command("llama.cpp", str(target), "--context", str(context))
+        return self._command("llama.cpp", str(target), "--context", str(context), "--parallel", str(parallel))
 
     def transformers(self, kind: str) -> list[str]:
         """The command of transformers."""
@@ -163,7 +163,7 @@ class Engine:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            command = " ".join(map(str, self.process.args))  # type: ignore[arg-type]
+            command = " ".join(map(str, self.process.args))
             raise SystemExit(f"{self.name} ended with exit code {self.process.wait()}; look for yourself: {command}")
         return json.loads(line)
 
@@ -199,7 +199,7 @@ def invented_tokenizer(vocab_size: int) -> Tokenizer:
     pairs = [(left, right) for left in string.ascii_letters for right in string.ascii_letters]
     triples = [(left + right, letter) for left, right in pairs for letter in string.ascii_letters]
     num_merges = vocab_size - len(BYTE_CHARACTERS) - 2  # two special tokens
-    return Tokenizer.from_json(as_text(bpe.layout([*pairs, *triples][:num_merges], "qwen2")))
+    return Tokenizer.from_json(as_text(bpe.layout([*pairs, *triples][:num_merges], "qwen2", ("<bos>", "<eos>"))))
 
 
 def prepare(given: argparse.Namespace) -> Setup:

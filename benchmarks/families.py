@@ -85,7 +85,7 @@ FAMILIES = {
     ),
     "qwen3-moe": Family(
         config=lambda: transformers.Qwen3MoeConfig(
-            **EXPERTS, num_experts=16, num_experts_per_tok=4, moe_intermediate_size=256, head_dim=64
+            **EXPERTS, num_experts=16, num_experts_per_tok=4, moe_intermediate_size=256, head_dim=64  # type: ignore[call-arg]
         )
     ),
     "bert": encoder(lambda: transformers.BertConfig(**PLAIN, max_position_embeddings=LENGTH)),

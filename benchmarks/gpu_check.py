@@ -170,7 +170,8 @@ def transformers_rows(place: Place) -> Iterator[Row]:
     import transformers
 
     config = transformers.GPT2Config(vocab_size=place.config.vocab_size, n_positions=place.config.context_length)
-    model = transformers.GPT2LMHeadModel(config).to(place.device, torch.bfloat16).eval()
+    model = transformers.GPT2LMHeadModel(config).eval()
+    torch.nn.Module.to(model, place.device, torch.bfloat16)
     ids_BT = torch.randint(0, config.vocab_size, (MANY, place.num_prompt), device=place.device)
 
     def answer(count: int) -> None:

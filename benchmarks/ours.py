@@ -6,6 +6,7 @@ Beside `prefill`, `decode`, `greedy` and `memory` (described there) it answers
 
     decode with "batch": b       b prompts of unequal length at once; the tokens of all count
     generate with "explain"      tokens per second of the whole `generate`, with or without the account
+    serve                        also the share of the time outside the model, and the bytes of keys and values
     copy with "lookup"           the same after a given text, with or without prompt lookup
     facts                        the runner's name, the bytes read for each token
 
@@ -19,17 +20,18 @@ import argparse
 import json
 import os
 import sys
+import time
 from typing import Any
 
 import torch
 
 from pellucid.engine import bench
+from pellucid.engine.bench_requests import measure_requests
 from pellucid.engine.generate import generate
 from pellucid.engine.request import Request
 from pellucid.engine.runners.build import build_runner
 from pellucid.engine.sampling.settings import SamplingSettings
-from pellucid.engine.settings import EngineSettings
-from pellucid.engine.speculative import build_speculative
+from pellucid.engine.settings import EngineSettings, SpeculationSettings
 from pellucid.store.checkpoint import load_checkpoint, load_model
 
 Answer = dict[str, Any]
@@ -70,9 +72,26 @@ class Pellucid:
 
     def copy(self, text: str, num_tokens: int, lookup: bool) -> Answer:
         ids = self.tokenizer.encode_prompt(text)
-        ahead = build_speculative(self.runner, self.tokenizer, SamplingSettings(temperature=0))
-        pace = bench.measure_generate(ahead if lookup else self.runner, self.tokenizer, ids, num_tokens)
-        return {"rate": pace.tokens_per_second, "acceptance": ahead.stats.acceptance}
+        sampling = SamplingSettings(temperature=0, max_new_tokens=num_tokens + 1, min_new_tokens=num_tokens + 1)
+        speculation = SpeculationSettings() if lookup else None
+        text_of = generate(
+            self.runner, self.tokenizer, Request(prompt_ids=ids, sampling=sampling, speculation=speculation)
+        )
+        times = [time.perf_counter() for _ in text_of]
+        acceptance = 0.0 if text_of.guesser is None else text_of.guesser.stats.acceptance
+        return {"rate": (len(times) - 1) / (times[-1] - times[0]), "acceptance": acceptance}
+
+    def serve(self, prompts: list[list[int]], num_tokens: int, arrivals: list[float] | None = None) -> Answer:
+        sampling = SamplingSettings(temperature=0, max_new_tokens=num_tokens, min_new_tokens=num_tokens)
+        requests = [Request(prompt_ids=ids, sampling=sampling) for ids in prompts]
+        served = measure_requests(self.runner, self.tokenizer, requests, arrivals=arrivals)
+        return {
+            "rate": served.tokens_per_second,
+            "first": served.first,
+            "gaps": served.gaps,
+            "outside": served.outside,
+            "cache_bytes": served.cache_bytes,
+        }
 
     def memory(self) -> Answer:
         return {"bytes": bench.peak_memory_bytes()}

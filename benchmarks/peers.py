@@ -13,6 +13,8 @@ An engine loads its model, prints one line of JSON, and then answers each line o
     {"task": "prefill", "ids": […]}                   -> {"rate": prompt tokens per second}
     {"task": "decode", "ids": […], "num_tokens": n}   -> {"rate": new tokens per second after the first, greedy}
     {"task": "greedy", "ids": […], "num_tokens": n}   -> {"ids": the likeliest tokens, to see that the weights are the same}
+    {"task": "serve", "prompts": [[…]], "num_tokens": n, "arrivals": […]}
+        -> {"rate": new tokens per second of all, "first": seconds to each first token, "gaps": seconds between tokens}
     {"task": "encode", "texts": […]}                  -> {"rate": texts per second, "vectors": those of the first texts}
     {"task": "memory"}                                -> {"bytes": peak resident memory}
 
@@ -23,9 +25,11 @@ Hugging Face directory of a Llama, every matrix in one type. The tokens are inve
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,8 +63,8 @@ class LlamaCpp:
 
         parameters = xllamacpp.CommonParams()
         parameters.model.path = model
-        parameters.n_ctx = given.context
-        parameters.n_parallel = 1
+        parameters.n_ctx = given.context * given.parallel
+        parameters.n_parallel = given.parallel
         parameters.fit_params = False
         parameters.n_gpu_layers = 0
         for cpu in (parameters.cpuparams, parameters.cpuparams_batch):
@@ -77,8 +81,31 @@ class LlamaCpp:
         told = self._complete(ids, num_tokens, n_probs=1)["choices"][0]["logprobs"]["content"]
         return {"ids": [token["id"] for token in told]}
 
-    def _complete(self, ids: list[int], num_tokens: int, **more: Any) -> Answer:
-        asked = {
+    def serve(self, prompts: list[list[int]], num_tokens: int, arrivals: list[float] | None = None) -> Answer:
+        """Its own batching: a thread for each request, which sends it when its time has come."""
+        times: list[list[float]] = [[] for _ in prompts]
+        began = time.perf_counter()
+
+        def ask(number: int) -> None:
+            time.sleep(max(0.0, (arrivals[number] if arrivals else 0.0) - (time.perf_counter() - began)))
+
+            def note(_piece: Any) -> bool:
+                times[number].append(time.perf_counter() - began)
+                return False
+
+            self.server.handle_completions(
+                self._asked(prompts[number], num_tokens, stream=True, cache_prompt=True), note
+            )
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(prompts))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return waits([found[:num_tokens] for found in times], num_tokens, arrivals)
+
+    def _asked(self, ids: list[int], num_tokens: int, **more: Any) -> Answer:
+        return {
             "prompt": ids,
             "n_predict": num_tokens,
             "ignore_eos": True,
@@ -88,7 +115,9 @@ class LlamaCpp:
             "seed": 0,
             **more,
         }
-        answer = self.server.handle_completions(asked)
+
+    def _complete(self, ids: list[int], num_tokens: int, **more: Any) -> Answer:
+        answer = self.server.handle_completions(self._asked(ids, num_tokens, **more))
         answer = json.loads(answer) if isinstance(answer, (str, bytes)) else answer
         if "timings" not in answer or answer["timings"]["predicted_n"] != num_tokens:
             raise SystemExit(f"llama.cpp did not do what was asked: {str(answer)[:400]}")
@@ -131,6 +160,22 @@ class Transformers:
         )
         return {"ids": found_BT[0, len(ids) :].tolist()}
 
+    def serve(self, prompts: list[list[int]], num_tokens: int, arrivals: list[float] | None = None) -> Answer:
+        """One static batch of prompts of equal length: all begin and end together."""
+        assert arrivals is None, "generate has no queue"
+        self.times = []
+        ids_BT = self.torch.tensor(prompts)
+        began = time.perf_counter()
+        self.model.generate(
+            ids_BT,
+            attention_mask=self.torch.ones_like(ids_BT),
+            max_new_tokens=num_tokens,
+            do_sample=False,
+            logits_processor=[self._clock],
+        )
+        times = [moment - began for moment in self.times]
+        return waits([times] * len(prompts), num_tokens, None)
+
     def _clock(self, _ids: Any, scores: Any) -> Any:
         self.times.append(time.perf_counter())
         return scores
@@ -157,6 +202,20 @@ class CTranslate2:
 
     def greedy(self, ids: list[int], num_tokens: int) -> Answer:
         return {"ids": self._generate(ids, num_tokens)[1]}
+
+    def serve(self, prompts: list[list[int]], num_tokens: int, arrivals: list[float] | None = None) -> Answer:
+        """One static batch; it tells no times of single tokens."""
+        assert arrivals is None, "generate_batch has no queue"
+        began = time.perf_counter()
+        self.engine.generate_batch(
+            [[self.tokens[token_id] for token_id in ids] for ids in prompts],
+            max_length=num_tokens,
+            min_length=num_tokens,
+            sampling_topk=1,
+            include_prompt_in_result=False,
+            max_batch_size=len(prompts),
+        )
+        return {"rate": len(prompts) * num_tokens / (time.perf_counter() - began)}
 
     def _generate(self, ids: list[int], num_tokens: int) -> tuple[list[float], list[int]]:
         """The time at which each token came, and the tokens."""
@@ -235,6 +294,19 @@ def rate_of(times: list[float], num_tokens: int) -> float:
     if len(times) != num_tokens + 1:
         raise SystemExit(f"{len(times)} tokens came instead of {num_tokens + 1}")
     return num_tokens / (times[-1] - times[0])
+
+
+def waits(times: list[list[float]], num_tokens: int, arrivals: list[float] | None) -> Answer:
+    """What requests waited for, from the moments at which their tokens came."""
+    if any(len(found) != num_tokens for found in times):
+        raise SystemExit(f"{[len(found) for found in times]} tokens came instead of {num_tokens} each")
+    born = arrivals or [0.0] * len(times)
+    seconds = max(found[-1] for found in times) - born[0]
+    return {
+        "rate": len(times) * num_tokens / seconds,
+        "first": [found[0] - arrival for found, arrival in zip(times, born, strict=True)],
+        "gaps": [after - before for found in times for before, after in itertools.pairwise(found)],
+    }
 
 
 def serve(engine: Any, answers: Any) -> None:
@@ -331,7 +403,8 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("target", nargs="?", type=Path)
     parser.add_argument("--type", default="fp32")
-    parser.add_argument("--context", type=int, default=2048)
+    parser.add_argument("--context", type=int, default=2048, help="of llama.cpp, of each of its parallel requests")
+    parser.add_argument("--parallel", type=int, default=1, help="requests at once, of llama.cpp")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     given = parser.parse_args()
     if given.what == "gguf":

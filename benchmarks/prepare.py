@@ -148,7 +148,7 @@ def main() -> None:
         if maker.exitcode:
             raise SystemExit("the text could not be made")
         runs = {size: run(folder / size, given.form, folder / "tokenizer") for size in sizes}
-    growth = round(runs["large"]["peak_megabytes"] - runs["small"]["peak_megabytes"], 1)  # type: ignore[operator]
+    growth = round(runs["large"]["peak_megabytes"] - runs["small"]["peak_megabytes"], 1)
     print(json.dumps({"cores": os.cpu_count(), "form": given.form, **runs, "growth_megabytes": growth}, indent=2))
 
 

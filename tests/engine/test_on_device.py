@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pellucid.engine.generate import prepare
 from pellucid.engine.request import Request
-from pellucid.engine.runners.runner import Part
+from pellucid.engine.runners.runner import ReadPart
 from pellucid.engine.runners.slot_runner import SlotRunner
 from pellucid.engine.sampling.on_device import BOUND, DeviceRow, DeviceRows, RowBlock, draw_each
 from pellucid.engine.sampling.rows import RowAsk, choose_rows
@@ -143,7 +143,7 @@ def test_a_scheduler_over_rows_that_stay_on_the_device_writes_the_same_texts(tin
     for there in (True, False):
         runner = SlotRunner(model, exact=True, num_slots=4, draws_there=there)
         assert isinstance(
-            runner.read_held([Part(runner.start([1], max_length=4), 1, 1)]), DeviceRows if there else np.ndarray
+            runner.read_held([ReadPart(runner.start([1], max_length=4), 1, 1)]), DeviceRows if there else np.ndarray
         )
         works = [prepare(runner, merged_tokenizer, one) for one in asked]
         run_together(runner, works)

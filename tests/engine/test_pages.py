@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pellucid.engine.pages import PagedCache, PagePool
-from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.scheduler import Scheduler
 from pellucid.engine.settings import SchedulerSettings
@@ -63,7 +63,7 @@ class Anything:
             self.guessed = self.draw.randint(1, 3)
             first.extend(self.draw.choices((0, 1), k=self.guessed))
         counts = [len(sequence) - sequence.cache.length for sequence in self.sequences]
-        return [Part(sequence, count, 1) for sequence, count in zip(self.sequences, counts, strict=True)]
+        return [ReadPart(sequence, count, 1) for sequence, count in zip(self.sequences, counts, strict=True)]
 
     def take(self, readings):
         assert len(readings) == len(self.sequences)

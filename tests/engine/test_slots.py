@@ -12,7 +12,7 @@ import torch
 from pellucid.engine.choices import Choices
 from pellucid.engine.generate import generate, prepare
 from pellucid.engine.request import Request
-from pellucid.engine.runners.runner import Part
+from pellucid.engine.runners.runner import ReadPart
 from pellucid.engine.runners.slot_runner import PIECE, SlotRunner
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.settings import SamplingSettings
@@ -81,7 +81,7 @@ def read_among_others(runner: SlotRunner, prompt: list[int], draw: random.Random
         if draw.random() < 0.3:
             sequence.cache.release()
         while len(sequence.unread) > 1 and draw.random() < 0.6:
-            runner.read_parts([Part(sequence, draw.randint(1, len(sequence.unread) - 1), 0)])
+            runner.read_parts([ReadPart(sequence, draw.randint(1, len(sequence.unread) - 1), 0)])
         for other in others:
             if draw.random() < 0.2:
                 other.cache.release()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pellucid.engine.generate import generate, settle_seed
 from pellucid.engine.request import Request
 from pellucid.engine.runners.build import build_runner
-from pellucid.engine.runners.runner import Part
+from pellucid.engine.runners.runner import ReadPart
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.sampler import Sampler
 from pellucid.engine.sampling.settings import SamplingSettings
@@ -83,7 +83,7 @@ class OneByOne(TorchRunner):
     exact = True
 
     def _read(self, part):
-        rows = [super(OneByOne, self)._read(Part(part.sequence, 1, 1)) for _ in range(part.count)]
+        rows = [super(OneByOne, self)._read(ReadPart(part.sequence, 1, 1)) for _ in range(part.count)]
         return np.concatenate(rows)[part.count - part.num_rows :]
 
 

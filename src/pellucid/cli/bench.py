@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pellucid.cli.bench_requests import Load, bench_requests, measure_limits
 from pellucid.cli.common import Common, Terminal, common_options, pattern_option, print_json, set_option, tell_opening
 from pellucid.cli.language import words
 from pellucid.cli.tables import print_table
@@ -28,7 +29,6 @@ if TYPE_CHECKING:  # they load torch, which help does without
     from pellucid.engine.settings import EngineSettings
     from pellucid.language_model import LanguageModel
 
-BANDWIDTH_BYTES = 1 << 29  # read to measure bandwidth: more than any cache holds
 GIGA = 1e9
 
 
@@ -73,6 +73,9 @@ class Memory:
     "--context", type=click.IntRange(min=1), default=128, show_default=True, help="tokens before the new ones"
 )
 @click.option("--new-tokens", type=click.IntRange(min=2), default=64, show_default=True, help="tokens to write")
+@click.option("--requests", type=click.IntRange(1, 1024), help="measure so many requests at once instead")
+@click.option("--prompt", type=click.IntRange(min=1), default=128, show_default=True, help="their prompts, in tokens")
+@click.option("--tokens", type=click.IntRange(min=2), default=128, show_default=True, help="what each of them writes")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="of which medians are taken")
 @click.option(
     "--weights",
@@ -88,6 +91,9 @@ def command(
     prompt_tokens: int,
     context: int,
     new_tokens: int,
+    requests: int | None,
+    prompt: int,
+    tokens: int,
     rounds: int,
     weights: str | None,
     assignments: tuple[str, ...],
@@ -108,6 +114,10 @@ def command(
     machine = inspect_machine()
     threads = use_threads(common.threads, machine)
     lm = load(run, device=common.device, engine=settings, pattern=common.pattern, recorder=Terminal())
+    if requests is not None:
+        load_of = Load(requests=requests, prompt=prompt, tokens=tokens)
+        bench_requests(lm, number_format(lm, settings), machine, load_of, threads=threads, as_json=common.as_json)
+        return
     lengths = fit_lengths(lm.config, TokenCounts(prefill=prompt_tokens, context=context, new=new_tokens))
     rates, memory = measure(lm, settings, machine, lengths, rounds=rounds, quiet=common.as_json)
     if common.as_json:
@@ -195,19 +205,6 @@ def measure_model(lm: LanguageModel, lengths: TokenCounts, *, rounds: int, quiet
     for name in turns if quiet else watch_items(turns, len(turns), "measuring"):
         paces[name].append(measures[name]().tokens_per_second)
     return {name: statistics.median(values[1:]) for name, values in paces.items()}
-
-
-def measure_limits(lm: LanguageModel, weights: Format, machine: Machine) -> tuple[float, float | None]:
-    """(FLOP/s of a large product, bytes per second read from memory): the limits of any runner on this machine."""
-    import torch
-
-    from pellucid.training.measure import measure_product, measure_read_bandwidth
-
-    device = lm.model.device
-    exact = weights == "fp32" or (device.type == "cpu" and not machine.has_bf16)
-    product = measure_product(device, torch.float32 if exact else torch.bfloat16)
-    num_bytes = min(BANDWIDTH_BYTES, machine.memory_available_bytes // 4)
-    return product, measure_read_bandwidth(num_bytes) if device.type == "cpu" else None
 
 
 def document(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pellucid.cli.answers import write_answers
 from pellucid.cli.common import (
     Common,
     Terminal,
@@ -88,6 +89,10 @@ class Loaded:
     "-n", "--num-choices", type=click.IntRange(1, 256), default=1, metavar="N", help="so many texts from one seed"
 )
 @constraint_options
+@click.option(
+    "--prompts", type=FILE, metavar="FILE", help='answer each line of a .jsonl file: {"prompt": …}; needs --out'
+)
+@click.option("--out", type=FILE, metavar="FILE", help="write the answers to --prompts here, or go on with them")
 @click.option("--explain", is_flag=True, help="show for each token the shapes, the candidates, each stage and the draw")
 @click.option("--prompt-logprobs", is_flag=True, help="show how likely the model found each token of the prompt")
 @click.option("--save-trace", type=FILE, metavar="FILE", help="write down all that led to the text, to be replayed")
@@ -111,7 +116,14 @@ class Loaded:
 @seed_option
 @common_options
 def command(
-    common: Common, run: str, prompt: str, assignments: tuple[str, ...], replay: Path | None, **options: Any
+    common: Common,
+    run: str,
+    prompt: str,
+    assignments: tuple[str, ...],
+    replay: Path | None,
+    prompts: Path | None,
+    out: Path | None,
+    **options: Any,
 ) -> None:
     """Continue PROMPT with the model in RUN: a run, a checkpoint, a Hugging Face directory, a .gguf file, a .bin of llama2.c.
 
@@ -124,6 +136,7 @@ def command(
     apply, draft = options.pop("generation_config") == "apply", options.pop("draft")
     view, given = View(as_json=common.as_json, **options), _given(common, assignments, knobs)
     _check(view, bool(draft))
+    _check_file(view, prompt, replay, prompts, out)
     resolved = _resolve(given)  # a setting out of range is refused before a model is loaded
     warn_of_escapes(resolved.settings.stop)
     tell_opening(run, quiet=common.as_json)
@@ -133,6 +146,12 @@ def command(
         _check_replay(view, [*given, *(name for name in FORM if form[name]), *(["prompt"] if prompt else [])], apply)
         transcript = _load_transcript(replay)
     opened = _open(run, draft, common, flags, apply=apply)
+    if prompts is not None and out is not None:
+        resolved = _resolve(given, opened.suggested) if opened.suggested else resolved
+        tell_settings(resolved)
+        asked = _request(opened, (), None, resolved, constraint, view)
+        write_answers(opened.lm, prompts, out, asked, resolved, as_json=common.as_json)
+        return
     steps: Generation | Replayed
     if transcript is None:
         resolved = _resolve(given, opened.suggested) if opened.suggested else resolved
@@ -171,6 +190,26 @@ def _check(view: View, draft: bool) -> None:
         )
     if draft and view.lookup:
         raise SettingsError("a guess comes from a draft model or from the text so far", found="--draft and --lookup")
+
+
+def _check_file(view: View, prompt: str, replay: Path | None, prompts: Path | None, out: Path | None) -> None:
+    """Raise an error for a file of prompts without a file of answers, and for what belongs to a single text."""
+    if (prompts is None) != (out is None):
+        raise SettingsError(
+            "a file of prompts needs a file for the answers, and the other way round",
+            found="--prompts" if out is None else "--out",
+            hint="--prompts questions.jsonl --out answers.jsonl",
+        )
+    single = {
+        "PROMPT": prompt,
+        "--explain": view.explain,
+        "--save-trace": view.save_trace,
+        "--replay": replay,
+        "--prompt-logprobs": view.prompt_logprobs,
+    }
+    given = [name for name, value in single.items() if value]
+    if prompts is not None and given:
+        raise SettingsError("this belongs to a single text", found=", ".join(given), hint="leave it out with --prompts")
 
 
 def _check_replay(view: View, given: Sequence[str], apply: bool) -> None:
@@ -228,19 +267,29 @@ def _settle(
 ) -> Request:
     """The request of the command line; each setting that is not a default is printed with its source."""
     from pellucid.engine.generate import sides
-    from pellucid.engine.request import Request
-    from pellucid.engine.settings import SpeculationSettings
     from pellucid.language_model import check_source
 
-    chosen = [row for row in resolved.rows() if row[2] != "default"]
-    rows = [f"{key}={plain(value)}{aside(words(source, err=True), err=True)}" for key, value, source in chosen]
-    rest = words("all else at its default" if rows else "every setting at its default", err=True)
-    click.echo("· " + listed([*rows, rest], err=True), err=True)
+    tell_settings(resolved)
     text = as_trained(read_standard_input() if prompt == "-" else prompt, opened.lm.checkpoint)
     lm = opened.lm
     check_source(lm.config, text)
     ids = lm.tokenizer.encode_prompt(text, whole=lm.config.encoder is not None)
     prompt_ids, source_ids = sides(lm.config, lm.tokenizer, ids)
+    return _request(opened, prompt_ids, source_ids, resolved, constraint, view)
+
+
+def _request(
+    opened: Loaded,
+    prompt_ids: Sequence[int],
+    source_ids: Sequence[int] | None,
+    resolved: Resolved[SamplingSettings],
+    constraint: ConstraintSettings | None,
+    view: View,
+) -> Request:
+    """A prompt with all that the command line asks for."""
+    from pellucid.engine.request import Request
+    from pellucid.engine.settings import SpeculationSettings
+
     return Request(
         prompt_ids=prompt_ids,
         source_ids=source_ids,
@@ -251,6 +300,14 @@ def _settle(
         draft=None if opened.draft is None else opened.draft.runner,
         explain=view.explain or view.save_trace is not None,
     )
+
+
+def tell_settings(resolved: Resolved[SamplingSettings]) -> None:
+    """Print each setting that is not a default, and where it is from."""
+    chosen = [row for row in resolved.rows() if row[2] != "default"]
+    rows = [f"{key}={plain(value)}{aside(words(source, err=True), err=True)}" for key, value, source in chosen]
+    rest = words("all else at its default" if rows else "every setting at its default", err=True)
+    click.echo("· " + listed([*rows, rest], err=True), err=True)
 
 
 def _load_transcript(path: Path) -> Transcript:

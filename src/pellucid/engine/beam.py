@@ -32,12 +32,12 @@ from numpy.typing import NDArray
 from pellucid.arguments import SEARCH
 from pellucid.counts import counted
 from pellucid.engine.request import check_prompt, check_stop_ids
-from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.runners.torch_runner import check_source, with_source
 from pellucid.engine.sampling.sampler import MODEL, check_row
 from pellucid.engine.sampling.stage import History, Stage
-from pellucid.engine.scheduler import ALONE, Reading, Scheduler, Taker
+from pellucid.engine.scheduler import ALONE, RowsRead, Scheduler, Taker
 from pellucid.engine.step import Completion
 from pellucid.engine.stop import FinishReason, StopCondition
 from pellucid.errors import SamplingError
@@ -222,14 +222,14 @@ class Search:
             raise self.error
         return tuple(self.finished[: self.settings.num_best])
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ReadPart]:
         """What is new in each beam."""
         if not self.beams:
             reader = with_source(self.runner, self.source_ids)
             self.beams = [Beam(reader.start(self.prompt_ids, max_length=self.num_prompt + self.max_new))]
-        return [Part(beam.sequence, len(beam.sequence) - beam.sequence.cache.length, 1) for beam in self.beams]
+        return [ReadPart(beam.sequence, len(beam.sequence) - beam.sequence.cache.length, 1) for beam in self.beams]
 
-    def take(self, readings: abc.Sequence[Reading]) -> list[Taker]:
+    def take(self, readings: abc.Sequence[RowsRead]) -> list[Taker]:
         """Extend the beams by a token each; nothing is drawn for them."""
         self.num_steps, self.num_rows = self.num_steps + 1, self.num_rows + len(readings)
         running = self._finish(self._extend(self.beams, [np.asarray(reading.rows_NV[0]) for reading in readings]))

@@ -13,9 +13,9 @@ from collections import abc
 from pellucid.counts import counted
 from pellucid.engine.generate import Generation
 from pellucid.engine.request import Request
-from pellucid.engine.runners.runner import Part
+from pellucid.engine.runners.runner import ReadPart
 from pellucid.engine.runners.sequence import Sequence
-from pellucid.engine.scheduler import Reading, Steps, Taker
+from pellucid.engine.scheduler import RowsRead, Steps, Taker
 from pellucid.engine.step import Completion, Step
 from pellucid.errors import RequestError, SamplingError
 
@@ -45,14 +45,14 @@ class Choices(Steps):
         """What is kept in memory of all texts."""
         return [sequence for text in self.texts for sequence in text.sequences]
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ReadPart]:
         """What each text in progress needs next; those that have ended need nothing any more."""
         for text in self.texts:
             for sequence in text.sequences if text.is_over else ():
                 sequence.cache.release()
         return [part for text in self._running() for part in text.parts()]
 
-    def take(self, readings: abc.Sequence[Reading]) -> list[Taker]:
+    def take(self, readings: abc.Sequence[RowsRead]) -> list[Taker]:
         """Give each text its rows; those of the prompt are for all of them."""
         if len(self.texts) < self.first.request.num_choices:
             self.texts += [self.first.fork(number) for number in range(1, self.first.request.num_choices)]
@@ -74,7 +74,7 @@ class Choices(Steps):
 def check_choices(request: Request) -> None:
     """Refuse several choices where there cannot be several."""
     sampling, num_choices = request.sampling, request.num_choices
-    if sampling.on_full == "slide":
+    if sampling.on_full == "slide" and num_choices > 1:
         raise RequestError(
             "several choices share one reading of the prompt, which a sliding window would undo",
             found="on_full=slide",

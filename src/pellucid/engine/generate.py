@@ -21,14 +21,14 @@ from collections import abc, deque
 from pellucid.engine.account import Account, PromptToken, ReadCost, build_account, score_prompt
 from pellucid.engine.constraints.constrain import build_constraint
 from pellucid.engine.request import Request, check_request
-from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.runners.torch_runner import with_source
 from pellucid.engine.sampling.rows import RowAsk
 from pellucid.engine.sampling.sampler import Choice, Sampler, build_sampler
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.sampling.stage import Stage
-from pellucid.engine.scheduler import ALONE, Reading, Scheduler, Steps, Taker
+from pellucid.engine.scheduler import ALONE, RowsRead, Scheduler, Steps, Taker
 from pellucid.engine.settings import SpeculationSettings
 from pellucid.engine.speculative import Guesser, build_guesser, speculated
 from pellucid.engine.step import Completion, Step
@@ -132,7 +132,7 @@ class Generation(Steps):
         """Whether its last token is chosen."""
         return self.finish_reason is not None
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[ReadPart]:
         """What must be read for its next token: all that is new, and a guess at what may follow."""
         sequence = self._begun()
         self._drop_guess()
@@ -140,14 +140,14 @@ class Generation(Steps):
         if self.guesser is not None and count == 1 and len(self.ids) > self.num_prompt:
             self.guess = self.guesser.guess(sequence, self.max_length - len(sequence))
             sequence.extend(self.guess)
-        return [Part(sequence, count + len(self.guess), 1 + len(self.guess))]
+        return [ReadPart(sequence, count + len(self.guess), 1 + len(self.guess))]
 
-    def take(self, readings: abc.Sequence[Reading]) -> list[Taker]:
+    def take(self, readings: abc.Sequence[RowsRead]) -> list[Taker]:
         """Choose from the rows that were read."""
         (reading,) = readings
         return [self.taker(reading)]
 
-    def taker(self, reading: Reading) -> Taker:
+    def taker(self, reading: RowsRead) -> Taker:
         """Choose from rows as long as each token is the one that was guessed."""
         num_guessed, num_taken = len(self.guess), 0
         for logits_V in reading.rows_NV:
@@ -290,7 +290,7 @@ class Generation(Steps):
             self.sequence.truncate(len(self.sequence) - len(self.guess))
         self.guess = []
 
-    def _cost(self, reading: Reading, num_guessed: int, num_taken: int) -> ReadCost:
+    def _cost(self, reading: RowsRead, num_guessed: int, num_taken: int) -> ReadCost:
         """What the row of the next token cost; that of a token which was guessed counts as one position read."""
         cache = self._begun().cache
         held = cache.length - num_guessed + num_taken

@@ -37,24 +37,24 @@ class Page:
 
     memory: np.ndarray
     num_users: int = 1
-    node: Node | None = None  # where the tree of prefixes holds it
+    node: PrefixNode | None = None  # where the tree of prefixes holds it
 
 
 @dataclass(eq=False, slots=True)
-class Node:
+class PrefixNode:
     """A page whose ids are known: what was read before it are the ids of its parents."""
 
     ids: tuple[int, ...]
     page: Page | None
-    parent: Node | None
-    children: dict[int, list[Node]] = field(default_factory=dict)  # by their first id
+    parent: PrefixNode | None
+    children: dict[int, list[PrefixNode]] = field(default_factory=dict)  # by their first id
     last_used: int = 0
 
-    def add(self, child: Node) -> None:
+    def add(self, child: PrefixNode) -> None:
         """Hang a node below this one."""
         self.children.setdefault(child.ids[0], []).append(child)
 
-    def remove(self, child: Node) -> None:
+    def remove(self, child: PrefixNode) -> None:
         """Take a node away."""
         siblings = self.children[child.ids[0]]
         siblings.remove(child)
@@ -86,8 +86,13 @@ class PagePool:
         self.make_memory, self.size, self.budget, self.shortest = make_memory, size, budget, shortest
         self.num_made = self.num_kept = 0  # kept: pages that nobody uses, for texts that begin as they do
         self.free: list[Page] = []
-        self.root = Node((), None, None)
+        self.root = PrefixNode((), None, None)
         self._clock = count(1)
+
+    @property
+    def page_bytes(self) -> int:
+        """The memory of a page."""
+        return self.make_memory().nbytes
 
     @property
     def num_used(self) -> int:
@@ -170,7 +175,7 @@ class PagePool:
             node, start = best, start + self.size
         return found
 
-    def _child(self, node: Node, ids: tuple[int, ...], page: Page) -> Node:
+    def _child(self, node: PrefixNode, ids: tuple[int, ...], page: Page) -> PrefixNode:
         """The node for these ids below another; a new one holds the page, unless the tree has another copy."""
         if page.node is not None:
             page.node.ids = max(page.node.ids, ids, key=len)  # it may have been filled further
@@ -178,7 +183,7 @@ class PagePool:
         for child in node.children.get(ids[0], ()):
             if child.ids == ids:
                 return child
-        child = Node(ids, page, node)
+        child = PrefixNode(ids, page, node)
         node.add(child)
         page.node = child
         return child
@@ -190,7 +195,7 @@ class PagePool:
         else:
             self.num_kept += 1
 
-    def _drop(self, node: Node) -> None:
+    def _drop(self, node: PrefixNode) -> None:
         """Take a node out of the tree, with all that follow on it: without it nobody finds them."""
         assert node.parent is not None
         node.parent.remove(node)
@@ -201,7 +206,7 @@ class PagePool:
                 self.num_kept -= 1
                 self.free.append(page)
 
-    def _nodes(self, first: Node | None = None) -> Iterator[Node]:
+    def _nodes(self, first: PrefixNode | None = None) -> Iterator[PrefixNode]:
         """Every node that holds a page, from one on or of the whole tree."""
         waiting = [first or self.root]
         while waiting:
@@ -315,6 +320,6 @@ def num_shared(one: abc.Sequence[int], other: abc.Sequence[int]) -> int:
     return next(place for place in range(least) if one[place] != other[place])
 
 
-def _page_of(node: Node) -> Page:
+def _page_of(node: PrefixNode) -> Page:
     assert node.page is not None, "the root holds no page"
     return node.page

@@ -10,7 +10,7 @@ So requests join and leave between any two steps. A long prompt is read in piece
 bounds how long these wait for a token. With an exact runner no bit of a text depends on any of this: on its neighbours,
 the size of pieces, what the cache held already, or whether it was put back meanwhile.
 
-What runs is a `Work`: one text (`generate`), several choices from one seed (`choices`), a beam search (`beam`). An error
+What runs is a `Job`: one text (`generate`), several choices from one seed (`choices`), a beam search (`beam`). An error
 of one, in a stage of its own or a constraint, ends that one alone. A scheduler belongs to one thread; `service` lets
 others ask it.
 
@@ -28,7 +28,7 @@ from typing import Protocol
 
 from pellucid.counts import counted
 from pellucid.engine.pages import PagedCache, num_shared
-from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import PooledCache, Sequence
 from pellucid.engine.sampling.rows import AnyRow, RowAsk, choose_rows
 from pellucid.engine.sampling.sampler import Choice
@@ -41,7 +41,7 @@ PLAIN, ALONE = SchedulerSettings(), SchedulerSettings(shares_prefixes=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class RowsRead:
     """The rows that a part asked for, and the seconds of all passes since rows were last given."""
 
     rows_NV: abc.Sequence[AnyRow]
@@ -51,7 +51,7 @@ class Reading:
 Taker = abc.Generator[RowAsk, Choice, None]  # asks for one choice after the other
 
 
-class Work(Protocol):
+class Job(Protocol):
     """Something that asks for rows of logits until it is over."""
 
     error: Exception | None  # what ended it before its time
@@ -66,17 +66,17 @@ class Work(Protocol):
         """What is kept in memory of it."""
         ...
 
-    def parts(self) -> abc.Sequence[Part]:
+    def parts(self) -> abc.Sequence[ReadPart]:
         """What must be read for it next: of each sequence all that is new."""
         ...
 
-    def take(self, readings: abc.Sequence[Reading]) -> abc.Sequence[Taker]:
+    def take(self, readings: abc.Sequence[RowsRead]) -> abc.Sequence[Taker]:
         """Use what was read, in the order of `parts`; a taker for each text in which tokens are to be chosen from it."""
         ...
 
 
 class Steps:
-    """The steps of a work, as an iterator: where none is ready, its scheduler takes a step of all that it runs."""
+    """The steps of a job, as an iterator: where none is ready, its scheduler takes a step of all that it runs."""
 
     scheduler: Scheduler | None = None  # who runs it
     error: Exception | None = None
@@ -103,13 +103,13 @@ class Steps:
 
 @dataclass(eq=False)
 class Entry:
-    """A work in its place among others."""
+    """A job in its place among others."""
 
-    work: Work
+    job: Job
     place: tuple[int, int]  # its priority, lowest first, then its number
     seconds: float = 0.0  # of the passes since it was given rows
-    parts: abc.Sequence[Part] = field(default_factory=list)  # what it asks for in this step
-    planned: list[Part] = field(default_factory=list)  # what of that is read in this step
+    parts: abc.Sequence[ReadPart] = field(default_factory=list)  # what it asks for in this step
+    planned: list[ReadPart] = field(default_factory=list)  # what of that is read in this step
 
     @property
     def is_read(self) -> bool:
@@ -120,7 +120,7 @@ class Entry:
 
 
 class Scheduler:
-    """Runs many works over one runner, a step of all at a time.
+    """Runs many jobs over one runner, a step of all at a time.
 
     `waiting` and `running` are in the order in which they are served.
     """
@@ -129,6 +129,7 @@ class Scheduler:
         self.runner, self.settings, self.recorder = runner, settings, recorder
         self.waiting: list[Entry] = []
         self.running: list[Entry] = []
+        self.reading_seconds = self.choosing_seconds = 0.0  # of all steps so far
         self._num_added = 0
 
     @property
@@ -136,19 +137,19 @@ class Scheduler:
         """Whether nothing is to be done."""
         return not self.waiting and not self.running
 
-    def add(self, work: Work, *, priority: int = 0) -> None:
-        """Let a work join at the next step; of equal priority, whoever came first is served first."""
-        self._wait(Entry(work, (priority, self._num_added)))
+    def add(self, job: Job, *, priority: int = 0) -> None:
+        """Let a job join at the next step; of equal priority, whoever came first is served first."""
+        self._wait(Entry(job, (priority, self._num_added)))
         self._num_added += 1
 
-    def drop(self, work: Work) -> None:
-        """Let a work leave now, wherever it stands."""
+    def drop(self, job: Job) -> None:
+        """Let a job leave now, wherever it stands."""
         for entries in (self.waiting, self.running):
-            entries[:] = [entry for entry in entries if entry.work is not work]
-        _release(work)
+            entries[:] = [entry for entry in entries if entry.job is not job]
+        _release(job)
 
-    def step(self) -> list[Work]:
-        """One pass over all that runs; the works that came further by it, or ended."""
+    def step(self) -> list[Job]:
+        """One pass over all that runs; the jobs that came further by it, or ended."""
         moved = self._admit() + self._plan() + self._reserve()
         planned = [entry for entry in self.running if entry.planned]
         parts = [part for entry in planned for part in entry.planned]
@@ -157,14 +158,15 @@ class Scheduler:
         started = time.perf_counter()
         rows_NV = self.runner.read_held(parts)
         seconds = time.perf_counter() - started
-        ready, first = list[tuple[Entry, list[Reading]]](), 0
+        self.reading_seconds += seconds
+        ready, first = list[tuple[Entry, list[RowsRead]]](), 0
         for entry in planned:
             entry.seconds += seconds
             if _is_prompt(entry):
-                self._publish(entry.work)
+                self._publish(entry.job)
             readings = []
             for part in entry.planned:
-                readings.append(Reading(rows_NV[first : first + part.num_rows], entry.seconds))
+                readings.append(RowsRead(rows_NV[first : first + part.num_rows], entry.seconds))
                 first += part.num_rows
             if entry.is_read:
                 entry.seconds = 0.0
@@ -180,10 +182,10 @@ class Scheduler:
     def _wait(self, entry: Entry) -> None:
         self.waiting = sorted([*self.waiting, entry], key=lambda one: one.place)
 
-    def _admit(self) -> list[Work]:
+    def _admit(self) -> list[Job]:
         """Let those who wait join, while there is room for their prompts beside what runs.
 
-        Returns the works that failed when they were asked what they need.
+        Returns the jobs that failed when they were asked what they need.
         """
         failed = []
         while self.waiting and len(self.running) < self.settings.max_running:
@@ -191,32 +193,32 @@ class Scheduler:
             if self._ask(entry) and self.running and not self._has_room(entry):
                 break
             del self.waiting[0]
-            if entry.work.error is not None:
-                failed.append(entry.work)
+            if entry.job.error is not None:
+                failed.append(entry.job)
                 continue
             self.running = sorted([*self.running, entry], key=lambda one: one.place)
         return failed
 
     def _ask(self, entry: Entry) -> bool:
-        """Ask a work what must be read for it; False when it fails at that."""
+        """Ask a job what must be read for it; False when it fails at that."""
         entry.planned = []
         try:
-            entry.parts = entry.work.parts()
+            entry.parts = entry.job.parts()
             if self.settings.shares_prefixes and self._adopt(entry.parts):
-                entry.parts = entry.work.parts()
+                entry.parts = entry.job.parts()
         except Exception as error:  # a draft or a stage of a caller may raise anything
-            entry.work.error = error
-            _release(entry.work)
+            entry.job.error = error
+            _release(entry.job)
             return False
         return True
 
     def _has_room(self, entry: Entry) -> bool:
         """Whether its prompt fits into the pages that are left, with one more for each text in progress."""
         pool = self.runner.pool
-        num_growing = sum(len(other.work.sequences) for other in self.running)
+        num_growing = sum(len(other.job.sequences) for other in self.running)
         return pool is None or pool.has_room([len(part.sequence) for part in entry.parts], num_growing)
 
-    def _adopt(self, parts: abc.Sequence[Part]) -> bool:
+    def _adopt(self, parts: abc.Sequence[ReadPart]) -> bool:
         """Let prompts begin with what is known of them; whether any of them does."""
         for part in parts:
             cache = part.sequence.cache
@@ -224,13 +226,13 @@ class Scheduler:
                 cache.adopt(part.sequence.ids)
         return any(len(part.sequence) - part.sequence.cache.length < part.count for part in parts)
 
-    def _plan(self) -> list[Work]:
+    def _plan(self) -> list[Job]:
         """Decide what is read in this step: every new token, and pieces of prompts in order of arrival.
 
-        Returns the works that failed when they were asked.
+        Returns the jobs that failed when they were asked.
         """
         failed = [entry for entry in self.running if not self._ask(entry)]
-        self.running = [entry for entry in self.running if entry.work.error is None]
+        self.running = [entry for entry in self.running if entry.job.error is None]
         prompts = [entry for entry in self.running if _is_prompt(entry)]
         for entry in self.running:
             entry.planned = [] if entry in prompts else list(entry.parts)
@@ -241,9 +243,9 @@ class Scheduler:
             entry.planned = self._pieces(entry.parts, left, readers)
             readers += [part.sequence for part in entry.planned]
             left -= sum(part.count for part in entry.planned)
-        return [entry.work for entry in failed]
+        return [entry.job for entry in failed]
 
-    def _pieces(self, parts: abc.Sequence[Part], left: int, readers: abc.Sequence[Sequence]) -> list[Part]:
+    def _pieces(self, parts: abc.Sequence[ReadPart], left: int, readers: abc.Sequence[Sequence]) -> list[ReadPart]:
         """What is read of some prompts when `left` ids may be; `readers` are those that read beside them.
 
         Rows are given only when all parts are read to their ends: until then the ids that give them are left.
@@ -256,13 +258,13 @@ class Scheduler:
         for part in parts:
             count = min(part.count - part.num_rows, left)
             left -= count
-            pieces += [Part(part.sequence, count, 0)] if count > 0 else []
+            pieces += [ReadPart(part.sequence, count, 0)] if count > 0 else []
         return pieces
 
-    def _reserve(self) -> list[Work]:
+    def _reserve(self) -> list[Job]:
         """Take the pages for what will be read, the oldest first; put back the youngest where there are too few.
 
-        Returns the works for which there will never be enough.
+        Returns the jobs for which there will never be enough.
         """
         failed = []
         for entry in list(self.running):
@@ -274,7 +276,7 @@ class Scheduler:
                             cache.reserve(part.sequence.cache.length + part.count)
                     break
                 except OutOfPagesError as error:
-                    holders = [other for other in self.running if other is entry or _num_pages(other.work)]
+                    holders = [other for other in self.running if other is entry or _num_pages(other.job)]
                     if holders == [entry]:
                         failed.append(self._fail(entry, error))
                     else:
@@ -283,8 +285,8 @@ class Scheduler:
 
     def _put_back(self, entry: Entry) -> None:
         """Give up the pages of a text; it waits at its place, and what it held is read again."""
-        num_pages = _num_pages(entry.work)
-        _release(entry.work)
+        num_pages = _num_pages(entry.job)
+        _release(entry.job)
         entry.planned = []
         self.running.remove(entry)
         self._wait(entry)
@@ -296,63 +298,65 @@ class Scheduler:
             )
         )
 
-    def _choose(self, ready: abc.Sequence[tuple[Entry, list[Reading]]]) -> None:
-        """Let all works take their rows; what they want to be chosen is chosen together, round by round."""
-        takers, answers = list[tuple[Work, Taker]](), list[Choice | Exception | None]()
+    def _choose(self, ready: abc.Sequence[tuple[Entry, list[RowsRead]]]) -> None:
+        """Let all jobs take their rows; what they want to be chosen is chosen together, round by round."""
+        takers, answers = list[tuple[Job, Taker]](), list[Choice | Exception | None]()
         for entry, readings in ready:
             try:
-                takers += [(entry.work, taker) for taker in entry.work.take(readings)]
+                takers += [(entry.job, taker) for taker in entry.job.take(readings)]
             except Exception as error:  # of its own stages or its constraint
-                entry.work.error = error
+                entry.job.error = error
         answers = [None] * len(takers)
         while takers:
-            asking, asked = list[tuple[Work, Taker]](), list[RowAsk]()
-            for (work, taker), answer in zip(takers, answers, strict=True):
+            asking, asked = list[tuple[Job, Taker]](), list[RowAsk]()
+            for (job, taker), answer in zip(takers, answers, strict=True):
                 try:
                     if isinstance(answer, Exception):
                         raise answer
                     asked.append(next(taker) if answer is None else taker.send(answer))
-                    asking.append((work, taker))
+                    asking.append((job, taker))
                 except StopIteration:
                     pass
                 except Exception as error:  # of its own stages, its constraint, its stop condition
-                    work.error = error
+                    job.error = error
+            started = time.perf_counter()
             takers, answers = asking, list(choose_rows(asked))
+            self.choosing_seconds += time.perf_counter() - started
 
-    def _publish(self, work: Work) -> None:
+    def _publish(self, job: Job) -> None:
         """Let texts to come begin with what was read of this one."""
-        for sequence in work.sequences if self.settings.shares_prefixes else ():
+        for sequence in job.sequences if self.settings.shares_prefixes else ():
             if isinstance(sequence.cache, PagedCache):
                 sequence.cache.publish(sequence.ids)
 
-    def _clear(self, entries: abc.Sequence[Entry]) -> list[Work]:
-        """Let those that have ended leave; all their works."""
+    def _clear(self, entries: abc.Sequence[Entry]) -> list[Job]:
+        """Let those that have ended leave; all their jobs."""
         for entry in entries:
-            if entry.work.error is not None:
-                self._fail(entry, entry.work.error)
-            elif entry.work.is_over:
-                self._publish(entry.work)
+            if entry.job.error is not None:
+                self._fail(entry, entry.job.error)
+            elif entry.job.is_over:
+                self._publish(entry.job)
                 self.running.remove(entry)
-                _release(entry.work)
-        return [entry.work for entry in entries]
+                _release(entry.job)
+        return [entry.job for entry in entries]
 
-    def _fail(self, entry: Entry, error: Exception) -> Work:
-        entry.work.error = error
+    def _fail(self, entry: Entry, error: Exception) -> Job:
+        entry.job.error = error
         entry.planned = []
         self.running.remove(entry)
-        _release(entry.work)
-        return entry.work
+        _release(entry.job)
+        return entry.job
 
 
-def run_together(runner: Runner, works: abc.Sequence[Work]) -> None:
-    """Run some works of this runner to their ends, side by side. Raises the first error of any."""
+def run_together(runner: Runner, jobs: abc.Sequence[Job]) -> None:
+    """Run some jobs of this runner to their ends, side by side. Raises the first error of any."""
     scheduler = Scheduler(runner)
-    for work in works:
-        scheduler.add(work)
+    for job in jobs:
+        scheduler.add(job)
     while not scheduler.is_idle:
-        for work in scheduler.step():
-            if work.error is not None:
-                raise work.error
+        for job in scheduler.step():
+            if job.error is not None:
+                raise job.error
 
 
 def _is_prompt(entry: Entry) -> bool:
@@ -368,10 +372,10 @@ def _is_being_read(sequence: Sequence, readers: abc.Sequence[Sequence]) -> bool:
     return any(num_shared(sequence.ids[:-1], reader.ids) >= enough for reader in readers)
 
 
-def _num_pages(work: Work) -> int:
-    return sum(sequence.cache.num_pages for sequence in work.sequences if isinstance(sequence.cache, PooledCache))
+def _num_pages(job: Job) -> int:
+    return sum(sequence.cache.num_pages for sequence in job.sequences if isinstance(sequence.cache, PooledCache))
 
 
-def _release(work: Work) -> None:
-    for sequence in work.sequences:
+def _release(job: Job) -> None:
+    for sequence in job.sequences:
         sequence.cache.release()

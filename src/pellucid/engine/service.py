@@ -23,7 +23,7 @@ from pellucid.engine.choices import Choices
 from pellucid.engine.generate import Generation, prepare
 from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import Runner
-from pellucid.engine.scheduler import Scheduler, Work
+from pellucid.engine.scheduler import Job, Scheduler
 from pellucid.engine.settings import SchedulerSettings
 from pellucid.engine.step import Completion, Step
 from pellucid.errors import CancelledRequestError, QueueFullError
@@ -33,7 +33,7 @@ from pellucid.tokens.tokenizer import Tokenizer
 PLAIN = SchedulerSettings()
 
 
-class Stream:
+class StepStream:
     """The steps of one request as they come, for a thread (`for`) or for asyncio (`async for`).
 
     Iterating raises what ended the request before its time; CancelledRequestError when it was cancelled.
@@ -41,7 +41,7 @@ class Stream:
 
     def __init__(self, generation: Generation, service: Service) -> None:
         self.generation, self._service = generation, service
-        self.work = generation if generation.request.num_choices == 1 else Choices(generation)
+        self.job = generation if generation.request.num_choices == 1 else Choices(generation)
         self._changed = threading.Condition()
         self._steps: deque[Step] = deque()
         self._is_over = False
@@ -58,7 +58,7 @@ class Stream:
         for step in self:
             steps[step.choice].append(step)
         self.generation.report()
-        texts = self.work.texts if isinstance(self.work, Choices) else [self.work]
+        texts = self.job.texts if isinstance(self.job, Choices) else [self.job]
         return tuple(text.collect(own) for text, own in zip(texts, steps, strict=True))
 
     def __iter__(self) -> Iterator[Step]:
@@ -98,12 +98,12 @@ class Stream:
         return None
 
     def hand_over(self, error: Exception | None = None) -> bool:
-        """Take what the work has made since (in the scheduler's thread); whether it has ended."""
+        """Take what the job has made since (in the scheduler's thread); whether it has ended."""
         with self._changed:
-            while self.work.steps:
-                self._steps.append(self.work.steps.popleft())
-            self._error = self.work.error or error
-            self._is_over = self.work.is_over or self._error is not None
+            while self.job.steps:
+                self._steps.append(self.job.steps.popleft())
+            self._error = self.job.error or error
+            self._is_over = self.job.is_over or self._error is not None
             self._changed.notify_all()
             waiting, self._waiting = self._waiting, []
         for loop, told in waiting:
@@ -128,9 +128,9 @@ class Service:
         self.runner, self.tokenizer, self.settings = runner.set_aside(memory_bytes), tokenizer, settings
         self._scheduler = Scheduler(self.runner, settings, recorder=recorder)
         self._changed = threading.Condition()
-        self._streams: dict[Work, Stream] = {}
-        self._new: list[tuple[Stream, int]] = []
-        self._cancelled: dict[Work, None] = {}
+        self._streams: dict[Job, StepStream] = {}
+        self._new: list[tuple[StepStream, int]] = []
+        self._cancelled: dict[Job, None] = {}
         self._is_open = True
         self._thread = threading.Thread(target=self._serve, name="pellucid scheduler", daemon=True)
         self._thread.start()
@@ -140,13 +140,13 @@ class Service:
         """Requests that are not finished, those that wait among them."""
         return len(self._streams)
 
-    def submit(self, request: Request, *, priority: int = 0, recorder: Recorder = NULL) -> Stream:
+    def submit(self, request: Request, *, priority: int = 0, recorder: Recorder = NULL) -> StepStream:
         """Ask for a text, from any thread; of equal priority, whoever came first is served first.
 
         Raises what `generate` raises, QueueFullError when too many wait, CancelledRequestError when the service is
         closed.
         """
-        stream = Stream(prepare(self.runner, self.tokenizer, request, recorder=recorder), self)
+        stream = StepStream(prepare(self.runner, self.tokenizer, request, recorder=recorder), self)
         with self._changed:
             if not self._is_open:
                 raise CancelledRequestError("the service is closed", hint="start another one")
@@ -158,15 +158,15 @@ class Service:
                     where=f"max_running={self.settings.max_running}, max_waiting={self.settings.max_waiting}",
                     hint="ask again in a while",
                 )
-            self._streams[stream.work] = stream
+            self._streams[stream.job] = stream
             self._new.append((stream, priority))
             self._changed.notify_all()
         return stream
 
-    def cancel(self, stream: Stream) -> None:
+    def cancel(self, stream: StepStream) -> None:
         """Give a request up, from any thread."""
         with self._changed:
-            self._cancelled[stream.work] = None
+            self._cancelled[stream.job] = None
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ class Service:
             )
             new, self._new, cancelled, self._cancelled = self._new, [], self._cancelled, {}
         for stream, priority in new:
-            self._scheduler.add(stream.work, priority=priority)
+            self._scheduler.add(stream.job, priority=priority)
         self._end(list(cancelled), CancelledRequestError("the request was cancelled"))
         return self._is_open
 
@@ -214,17 +214,17 @@ class Service:
         except Exception as error:  # of the pass itself: nothing that takes part in it can go on
             self._end(list(self._streams), error)
             return
-        for work in moved:
-            stream = self._streams.get(work)
+        for job in moved:
+            stream = self._streams.get(job)
             if stream is not None and stream.hand_over():
-                del self._streams[work]
+                del self._streams[job]
 
-    def _end(self, works: list[Work], error: Exception) -> None:
+    def _end(self, jobs: list[Job], error: Exception) -> None:
         """End some requests before their time; those that have ended already are left alone."""
-        for work in works:
-            stream = self._streams.pop(work, None)
+        for job in jobs:
+            stream = self._streams.pop(job, None)
             if stream is not None:
-                self._scheduler.drop(work)
+                self._scheduler.drop(job)
                 stream.hand_over(error)
 
 

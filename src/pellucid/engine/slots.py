@@ -100,9 +100,23 @@ class SlotPool:
         self._free: list[tuple[int, int]] = []  # lowest first, so that few rows fill up a small pass
 
     @property
+    def num_made(self) -> int:
+        """Slots that there are."""
+        return sum(bank.num_slots for bank in self.banks)
+
+    @property
+    def page_bytes(self) -> int:
+        """The memory of one slot; 0 while there is none."""
+        return (
+            (self.banks[0].k_LBGSK.nbytes + self.banks[0].v_LBGSK.nbytes) // self.banks[0].num_slots
+            if self.banks
+            else 0
+        )
+
+    @property
     def num_used(self) -> int:
         """Slots that a text in progress uses."""
-        return sum(bank.num_slots for bank in self.banks) - len(self._free)
+        return self.num_made - len(self._free)
 
     def has_room(self, lengths: abc.Sequence[int], num_growing: int) -> bool:
         """Whether there is a slot for each of these texts; others that grow need no more than theirs."""

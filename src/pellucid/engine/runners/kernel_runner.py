@@ -27,7 +27,7 @@ from pellucid.engine.runners.kernels.experts import PER_LOAD
 from pellucid.engine.runners.kernels.forward import find_chunks, forward
 from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled, launch, most_threads
 from pellucid.engine.runners.kernels.pack import Packed, pack
-from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Event, Recorder
@@ -66,7 +66,7 @@ class KernelRunner(Runner):
         room = min(max_length, self.config.context_length)  # the tables of positions end there
         return Sequence(list(ids), PagedCache(self.pool, room, self.packed))
 
-    def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
+    def read_parts(self, parts: abc.Sequence[ReadPart]) -> np.ndarray:
         if any(part.count != 1 or part.num_rows != 1 for part in parts):
             return self._read(parts)
         sequences = [part.sequence for part in parts]
@@ -93,7 +93,7 @@ class KernelRunner(Runner):
         page_bytes = int(np.prod(self.page_shape)) * np.dtype(self.cache_type).itemsize
         return PagePool(make_page, size=PAGE, budget=None if memory_bytes is None else memory_bytes // page_bytes)
 
-    def _read(self, parts: abc.Sequence[Part]) -> np.ndarray:
+    def _read(self, parts: abc.Sequence[ReadPart]) -> np.ndarray:
         """Read parts, sequence by sequence, `ROWS` ids at a time; the logits of the rows that are wanted."""
         starts = [part.sequence.cache.length for part in parts]
         ends = [start + part.count for start, part in zip(starts, parts, strict=True)]

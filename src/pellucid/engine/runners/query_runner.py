@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.model.context import Context, ReadingOrder
 from pellucid.model.device import inference
@@ -60,7 +60,7 @@ class QueryRunner(Runner):
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         return Sequence(list(ids), Count(max_length))
 
-    def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
+    def read_parts(self, parts: abc.Sequence[ReadPart]) -> np.ndarray:
         rows = [np.empty((0, self.config.vocab_size), np.float32)]
         for part in parts:
             cache = part.sequence.cache

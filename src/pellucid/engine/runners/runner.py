@@ -29,7 +29,7 @@ from pellucid.planning.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ReadPart:
     """What a pass reads of one sequence: its next `count` unread ids; the last `num_rows` of them give a row of logits."""
 
     sequence: Sequence
@@ -39,6 +39,16 @@ class Part:
 
 class CachePool(Protocol):
     """Memory for keys and values, for which the sequences of a runner ask."""
+
+    @property
+    def num_made(self) -> int:
+        """Pages that there are: neighbouring positions of one text, or all of them."""
+        ...
+
+    @property
+    def page_bytes(self) -> int:
+        """The memory of one page; 0 while there is none."""
+        ...
 
     def has_room(self, lengths: abc.Sequence[int], num_growing: int) -> bool:
         """Whether texts of these lengths fit beside so many others, which grow."""
@@ -57,11 +67,11 @@ class Runner(Protocol):
         """A new sequence that holds these ids, none of them read yet, and has room for `max_length`."""
         ...
 
-    def read_parts(self, parts: abc.Sequence[Part]) -> NDArray[np.float32]:
+    def read_parts(self, parts: abc.Sequence[ReadPart]) -> NDArray[np.float32]:
         """Read these parts, of a sequence each; the rows that are wanted of them, in their order, [N, V]."""
         ...
 
-    def read_held(self, parts: abc.Sequence[Part]) -> abc.Sequence[AnyRow]:
+    def read_held(self, parts: abc.Sequence[ReadPart]) -> abc.Sequence[AnyRow]:
         """As `read_parts`, each row left where it was computed until it is looked at; good until the next pass is read."""
         return self.read_parts(parts)  # type: ignore[return-value]  # an array is a sequence of rows
 
@@ -75,9 +85,9 @@ class Runner(Protocol):
 
     def read(self, sequences: abc.Sequence[Sequence]) -> NDArray[np.float32]:
         """Read every unread id of each sequence, one at least; the logits after the last of each, [B, V] in their order."""
-        return self.read_parts([Part(sequence, len(sequence) - sequence.cache.length, 1) for sequence in sequences])
+        return self.read_parts([ReadPart(sequence, len(sequence) - sequence.cache.length, 1) for sequence in sequences])
 
     def score(self, sequence: Sequence) -> NDArray[np.float32]:
         """Read every unread id; the logits after each of them, [T, V]."""
         count = len(sequence) - sequence.cache.length
-        return self.read_parts([Part(sequence, count, count)])
+        return self.read_parts([ReadPart(sequence, count, count)])

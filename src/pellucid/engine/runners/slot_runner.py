@@ -31,7 +31,7 @@ from torch import Tensor
 
 from pellucid.counts import counted
 from pellucid.engine.runners.fixed_pass import FixedPass
-from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.sampling.on_device import DeviceRow, DeviceRows, RowBlock
 from pellucid.engine.sampling.rows import AnyRow
@@ -53,13 +53,13 @@ FILL = 0  # an id that only fills up
 class Read:
     """What a pass, or several, read of one text, and the rows of logits that came of it."""
 
-    part: Part
+    part: ReadPart
     cache: SlotCache
     end_of_prompt: int  # up to here it is read as a prompt, the rest one id at a time
     found: list[DeviceRow] = field(default_factory=list)  # in order
 
     @classmethod
-    def of(cls, part: Part, cache: SlotCache, *, exact: bool) -> Read:
+    def of(cls, part: ReadPart, cache: SlotCache, *, exact: bool) -> Read:
         """One part; a text that began with nothing is all prompt, since nothing of it was written here."""
         end = cache.length + part.count
         if not exact:
@@ -125,14 +125,14 @@ class SlotRunner(Runner):
                 for own, now in zip(self.model.parameters(), self.origin.parameters(), strict=True):
                     own.copy_(now)
 
-    def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
+    def read_parts(self, parts: abc.Sequence[ReadPart]) -> np.ndarray:
         rows = self._read(parts)
         return np.asarray(rows) if len(rows) else np.empty((0, self.config.vocab_size), np.float32)
 
-    def read_held(self, parts: abc.Sequence[Part]) -> abc.Sequence[AnyRow]:
+    def read_held(self, parts: abc.Sequence[ReadPart]) -> abc.Sequence[AnyRow]:
         return self._read(parts) if self.draws_there else super().read_held(parts)
 
-    def _read(self, parts: abc.Sequence[Part]) -> DeviceRows:
+    def _read(self, parts: abc.Sequence[ReadPart]) -> DeviceRows:
         """Read these parts; the rows that are wanted, in their order."""
         reads = [Read.of(part, self._cache(part.sequence), exact=self.exact) for part in parts]
         for read in reads:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from pellucid.counts import counted
-from pellucid.engine.runners.runner import Part, Runner
+from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.errors import ContextError, RequestError
 from pellucid.model.cache import ContiguousCache
@@ -42,7 +42,7 @@ class TorchRunner(Runner):
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         return Sequence(list(ids), self.model.new_cache(max_length), source=self.memory)
 
-    def read_parts(self, parts: abc.Sequence[Part]) -> np.ndarray:
+    def read_parts(self, parts: abc.Sequence[ReadPart]) -> np.ndarray:
         return np.concatenate([self._read(part) for part in parts])
 
     def set_aside(self, memory_bytes: int | None) -> TorchRunner:
@@ -58,7 +58,7 @@ class TorchRunner(Runner):
             source_BS = torch.tensor([list(source_ids)], device=self.model.device)
             return TorchRunner(self.model, cast("Encodes", self.model).encode(source_BS, Context()))
 
-    def _read(self, part: Part) -> np.ndarray:
+    def _read(self, part: ReadPart) -> np.ndarray:
         """One part, and its rows, [N, V]."""
         sequence, cache = part.sequence, part.sequence.cache
         assert isinstance(cache, ContiguousCache), "a sequence is read by the runner that started it"
