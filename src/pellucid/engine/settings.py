@@ -23,7 +23,7 @@ class EngineSettings(Named):
     )
     weights: Weights = setting(
         "auto",
-        "number format of the weights while generating (auto: as they were loaded, on CUDA bf16 where it has that)",
+        "number format of the weights while generating (auto: as they were loaded; fp32 becomes bf16 where CUDA has it)",
     )
     exact: Literal["auto", "on", "off"] = setting(
         "auto",

@@ -107,11 +107,7 @@ class SlotPool:
     @property
     def page_bytes(self) -> int:
         """The memory of one slot; 0 while there is none."""
-        return (
-            (self.banks[0].k_LBGSK.nbytes + self.banks[0].v_LBGSK.nbytes) // self.banks[0].num_slots
-            if self.banks
-            else 0
-        )
+        return sum((bank.k_LBGSK.nbytes + bank.v_LBGSK.nbytes) // bank.num_slots for bank in self.banks[:1])
 
     @property
     def num_used(self) -> int:

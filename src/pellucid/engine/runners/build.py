@@ -143,10 +143,10 @@ def find_slots(model: Decoder) -> int:
 
 
 def in_format(model: Decoder, wanted: str) -> Decoder:
-    """The model with its weights in that format (auto: bf16 where CUDA has it): itself, or a copy on its device."""
+    """The model with its weights in that format (auto: fp32 becomes bf16 where CUDA has it): itself, or a copy on its device."""
     has_bf16 = model.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     own = OWN_FORMAT.get(model.dtype, "auto")
-    settled = ("bf16" if has_bf16 else own) if wanted == "auto" else wanted
+    settled = ("bf16" if has_bf16 and own == "fp32" else own) if wanted == "auto" else wanted
     return model if settled == own else copy.deepcopy(model).to(DTYPES[settled]).eval()
 
 
