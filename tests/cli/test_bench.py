@@ -96,3 +96,22 @@ def test_lengths_that_do_not_fit_are_cut_and_told(run, directory):
 def test_bad_requests_are_refused_before_anything_is_measured(run, directory, flags, complaint):
     code, out, err = run("bench", directory, *SMALL, *flags)
     assert code == 2 and complaint in err and not out
+
+
+def test_many_requests_at_once(run, directory):
+    code, out, _ = run("bench", directory, "--json", "--requests", "5", "--prompt", "20", "--tokens", "4", *SMALL)
+    found = json.loads(out)
+    assert code == 0 and found["load"] == {"requests": 5, "prompt": 20, "tokens": 4}
+    assert found["memory_bytes"]["cache"] == 5 * 256 * 2 * 2 * 16 * 4  # a page each: two layers, one head padded to 16
+    assert 0 < found["tokens_per_second"] and 0 < found["outside_the_model"] < 1
+    assert found["seconds"]["first"]["median"] <= found["seconds"]["first"]["worst"]
+    config = config_of(directory)
+    num_weights = sum(p.numel() for p in build(config, seed=0).parameters())
+    step = (num_weights + 5 * 22 * 2 * 2 * 8) * 4 / BANDWIDTH
+    flops = 5 * count_flops(config, context_length=44).forward / PRODUCT[torch.float32]
+    assert found["while_all_write"]["limit"] == pytest.approx(5 / max(step, flops))
+
+
+def test_requests_that_do_not_fit_are_refused(run, directory):
+    code, _, err = run("bench", directory, "--requests", "2", "--prompt", "40", "--tokens", "20", *SMALL)
+    assert code != 0 and "do not fit into the model's context" in err

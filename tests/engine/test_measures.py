@@ -10,6 +10,7 @@ import torch
 from pellucid.engine import bench
 from pellucid.engine.generate import generate
 from pellucid.engine.request import Request
+from pellucid.engine.runners.runner import Runner
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.model.build import build
@@ -35,7 +36,7 @@ def config(**axes) -> ModelConfig:
     return ModelConfig.from_axes(vocab_size=300, context_length=64, **sizes, **axes)
 
 
-class Counting:
+class Counting(Runner):
     """A runner that notes what it is asked to read, and whose model likes one token best."""
 
     def __init__(self, runner) -> None:
@@ -45,9 +46,9 @@ class Counting:
     def start(self, ids, *, max_length):
         return self.runner.start(ids, max_length=max_length)
 
-    def read(self, sequences):
-        self.readings.append(tuple(len(sequence.unread) for sequence in sequences))
-        return self.favour(self.runner.read(sequences))
+    def read_parts(self, parts):
+        self.readings.append(tuple(part.count for part in parts))
+        return self.favour(self.runner.read_parts(parts))
 
     def favour(self, logits):
         if self.favourite is not None:

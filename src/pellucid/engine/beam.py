@@ -174,10 +174,10 @@ def search(
     Raises what `generate` raises for a prompt, SamplingError for logits that are not numbers or when none is left.
     """
     scheduler = Scheduler(runner, ALONE)
-    work = Search(runner, tokenizer, prompt_ids, settings, source_ids=source_ids, extra=extra, recorder=recorder)
-    scheduler.add(work)
+    found = Search(runner, tokenizer, prompt_ids, settings, source_ids=source_ids, extra=extra, recorder=recorder)
+    scheduler.add(found)
     scheduler.run()
-    return work.best()
+    return found.best()
 
 
 class Search:
@@ -234,16 +234,24 @@ class Search:
         self.num_steps, self.num_rows = self.num_steps + 1, self.num_rows + len(readings)
         running = self._finish(self._extend(self.beams, [np.asarray(reading.rows_NV[0]) for reading in readings]))
         self.is_over = not running or self._is_over(running[0])
-        if self.is_over:
-            message = f"{counted(len(self.finished), 'text')} finished after {counted(self.num_steps, 'step')}; {counted(self.num_rows, 'row')} of logits read"
-            data = {"finished": len(self.finished), "steps": self.num_steps, "rows": self.num_rows}
-            self.recorder.record(Event(name="engine.beams_searched", message=message, data=data))
-            return []
-        self.beams = advance(self.beams, running)
-        progress = {"label": "searching", "done": self.num_steps + 1, "total": self.max_new}
-        message = f"step {self.num_steps + 1} of {self.max_new}"
-        self.recorder.record(Event(name="engine.progress", message=message, data=progress))
+        self.recorder.record(self._told())
+        if not self.is_over:
+            self.beams = advance(self.beams, running)
         return []
+
+    def _told(self) -> Event:
+        """How far the search is, as an event."""
+        if not self.is_over:
+            return Event(
+                name="engine.progress",
+                message=f"step {self.num_steps} of {self.max_new}",
+                data={"label": "searching", "done": self.num_steps, "total": self.max_new},
+            )
+        return Event(
+            name="engine.beams_searched",
+            message=f"{counted(len(self.finished), 'text')} finished after {counted(self.num_steps, 'step')}; {counted(self.num_rows, 'row')} of logits read",
+            data={"finished": len(self.finished), "steps": self.num_steps, "rows": self.num_rows},
+        )
 
     def _extend(self, beams: abc.Sequence[Beam], rows: abc.Sequence[NDArray[np.float32]]) -> list[Extension]:
         """The best extensions by one token, best first: those that may end and enough that do not."""

@@ -163,27 +163,27 @@ def _answers(
     recorder: Recorder,
 ) -> Iterator[tuple[int, Mapping[str, object]]]:
     """The answers from a number on, in order. Twice as many are begun as run, so that nobody's place stays empty."""
-    scheduler, works, done = Scheduler(runner, settings, recorder=recorder), dict[int, Choices](), first
+    scheduler, jobs, done = Scheduler(runner, settings, recorder=recorder), dict[int, Choices](), first
     next_number = first
     while done < len(requests):
-        while next_number < len(requests) and len(works) < 2 * settings.max_running:
+        while next_number < len(requests) and len(jobs) < 2 * settings.max_running:
             request = requests[next_number]
             settled = replace(request, sampling=settle_seed(request.sampling))  # the answer tells its seed
-            works[next_number] = Choices(prepare(runner, tokenizer, settled, recorder=recorder))
-            scheduler.add(works[next_number])
+            jobs[next_number] = Choices(prepare(runner, tokenizer, settled, recorder=recorder))
+            scheduler.add(jobs[next_number])
             next_number += 1
         scheduler.step()
-        while (work := works.get(done)) is not None and (work.is_over or work.error is not None):
-            yield done, _answer(works.pop(done))
+        while (job := jobs.get(done)) is not None and (job.is_over or job.error is not None):
+            yield done, _answer(jobs.pop(done))
             done += 1
             progress = {"label": "answering", "done": done, "total": len(requests)}
             message = f"{done} of {counted(len(requests), 'prompt')} answered"
             recorder.record(Event(name="engine.progress", message=message, data=progress))
 
 
-def _answer(work: Choices) -> Mapping[str, object]:
+def _answer(job: Choices) -> Mapping[str, object]:
     try:
-        return {"texts": [asdict(completion) for completion in work.complete()]}
+        return {"texts": [asdict(completion) for completion in job.complete()]}
     except Exception as error:  # a caller's stage may raise anything; the others go on
         return {"error": str(error)}
 

@@ -29,6 +29,7 @@ from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled,
 from pellucid.engine.runners.kernels.pack import Packed, pack
 from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.rows import AnyRow
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
@@ -74,7 +75,8 @@ class KernelRunner(Runner):
         positions = np.array([sequence.cache.length for sequence in sequences], np.int64)
         return self._pass(sequences, ids, positions, np.arange(len(ids)), np.arange(len(ids)))
 
-    read_held = read_parts  # type: ignore[assignment]  # the rows lie where NumPy reads them
+    def read_held(self, parts: abc.Sequence[ReadPart]) -> abc.Sequence[AnyRow]:
+        return self.read_parts(parts)  # type: ignore[return-value]  # they lie where NumPy reads them
 
     def set_aside(self, memory_bytes: int | None) -> KernelRunner:
         twin = copy.copy(self)
