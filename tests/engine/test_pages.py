@@ -53,7 +53,7 @@ class Anything:
         self.left = draw.randint(1, 9)
         self.guessed = 0
 
-    def parts(self):
+    def parts(self, price):
         if self.draw.random() < 0.01:
             raise ValueError("asked too much")
         first = self.sequences[0]

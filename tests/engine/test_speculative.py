@@ -201,6 +201,25 @@ def test_the_reach_follows_the_luck(byte_tokenizer, models):
         assert len(proposer.limits) >= 3
 
 
+def test_guesses_that_bring_nothing_rest_and_try_again():
+    """After some that were wrong it rests for 32 tokens; then one guess decides; at a price it rests sooner."""
+    for price, first in ((0.0, 23), (0.5, 6), (1.0, 1)):
+        guesser = Guesser(Noise([0] * 300, frozenset()), max_tokens=4)
+        guessed = []
+        for _ in range(90):
+            found = guesser.guess(Text([0]), 9, price)
+            guessed.append(bool(found))
+            guesser.judge(len(found), 0)
+        assert guessed.index(False) == first
+        assert guessed[first:].index(True) == 32
+        assert guessed[first + 33] is False
+    lucky = Guesser(Noise([0] * 300, frozenset()), max_tokens=4)
+    for _ in range(90):
+        found = lucky.guess(Text([0]), 9, 0.99)
+        lucky.judge(len(found), len(found))
+        assert found
+
+
 def test_a_draft_follows_cuts_and_forks(models):
     """However the text changes, a draft equal to the model guesses what the model would choose."""
     runner, request = OneByOne(models[1]), SamplingSettings(seed=4)

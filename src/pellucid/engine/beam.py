@@ -222,8 +222,8 @@ class Search:
             raise self.error
         return tuple(self.finished[: self.settings.num_best])
 
-    def parts(self) -> list[ReadPart]:
-        """What is new in each beam."""
+    def parts(self, price: float = 0.0) -> list[ReadPart]:
+        """What is new in each beam; nothing is guessed."""
         if not self.beams:
             reader = with_source(self.runner, self.source_ids)
             self.beams = [Beam(reader.start(self.prompt_ids, max_length=self.num_prompt + self.max_new))]

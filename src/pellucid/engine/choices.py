@@ -45,12 +45,12 @@ class Choices(Steps):
         """What is kept in memory of all texts."""
         return [sequence for text in self.texts for sequence in text.sequences]
 
-    def parts(self) -> list[ReadPart]:
+    def parts(self, price: float = 0.0) -> list[ReadPart]:
         """What each text in progress needs next; those that have ended need nothing any more."""
         for text in self.texts:
             for sequence in text.sequences if text.is_over else ():
                 sequence.cache.release()
-        return [part for text in self._running() for part in text.parts()]
+        return [part for text in self._running() for part in text.parts(price)]
 
     def take(self, readings: abc.Sequence[RowsRead]) -> list[Taker]:
         """Give each text its rows; those of the prompt are for all of them."""

@@ -132,13 +132,13 @@ class Generation(Steps):
         """Whether its last token is chosen."""
         return self.finish_reason is not None
 
-    def parts(self) -> list[ReadPart]:
-        """What must be read for its next token: all that is new, and a guess at what may follow."""
+    def parts(self, price: float = 0.0) -> list[ReadPart]:
+        """What must be read for its next token: all that is new, and a guess that is worth the price of its rows."""
         sequence = self._begun()
         self._drop_guess()
         count = len(sequence) - sequence.cache.length
         if self.guesser is not None and count == 1 and len(self.ids) > self.num_prompt:
-            self.guess = self.guesser.guess(sequence, self.max_length - len(sequence))
+            self.guess = self.guesser.guess(sequence, self.max_length - len(sequence), price)
             sequence.extend(self.guess)
         return [ReadPart(sequence, count + len(self.guess), 1 + len(self.guess))]
 

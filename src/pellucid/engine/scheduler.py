@@ -33,11 +33,12 @@ from pellucid.engine.runners.sequence import PooledCache, Sequence
 from pellucid.engine.sampling.rows import AnyRow, RowAsk, choose_rows
 from pellucid.engine.sampling.sampler import Choice
 from pellucid.engine.settings import SchedulerSettings
+from pellucid.engine.speculative import RowPrice
 from pellucid.engine.step import Step
 from pellucid.errors import OutOfPagesError
 from pellucid.events import NULL, Event, Recorder
 
-PLAIN, ALONE = SchedulerSettings(), SchedulerSettings(shares_prefixes=False)
+PLAIN, ALONE = SchedulerSettings(), SchedulerSettings(shares_prefixes=False, weighs_guesses=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,8 @@ class Job(Protocol):
         """What is kept in memory of it."""
         ...
 
-    def parts(self) -> abc.Sequence[ReadPart]:
-        """What must be read for it next: of each sequence all that is new."""
+    def parts(self, price: float = 0.0) -> abc.Sequence[ReadPart]:
+        """What must be read for it next: of each sequence all that is new, and guesses that are worth the `price` of a row."""
         ...
 
     def take(self, readings: abc.Sequence[RowsRead]) -> abc.Sequence[Taker]:
@@ -130,6 +131,7 @@ class Scheduler:
         self.waiting: list[Entry] = []
         self.running: list[Entry] = []
         self.reading_seconds = self.choosing_seconds = 0.0  # of all steps so far
+        self.price = RowPrice()
         self._num_added = 0
 
     @property
@@ -159,6 +161,8 @@ class Scheduler:
         rows_NV = self.runner.read_held(parts)
         seconds = time.perf_counter() - started
         self.reading_seconds += seconds
+        if not any(_is_prompt(entry) for entry in planned):
+            self.price.note(sum(part.count for part in parts), seconds)
         ready, first = list[tuple[Entry, list[RowsRead]]](), 0
         for entry in planned:
             entry.seconds += seconds
@@ -202,10 +206,11 @@ class Scheduler:
     def _ask(self, entry: Entry) -> bool:
         """Ask a job what must be read for it; False when it fails at that."""
         entry.planned = []
+        price = self.price.at(len(self.running)) if self.settings.weighs_guesses else 0.0
         try:
-            entry.parts = entry.job.parts()
+            entry.parts = entry.job.parts(price)
             if self.settings.shares_prefixes and self._adopt(entry.parts):
-                entry.parts = entry.job.parts()
+                entry.parts = entry.job.parts(price)
         except Exception as error:  # a draft or a stage of a caller may raise anything
             entry.job.error = error
             _release(entry.job)

@@ -68,6 +68,7 @@ class SchedulerSettings(Named):
     )
     max_waiting: int = setting(256, "most requests that may wait beside them; one more is refused", low=0)
     shares_prefixes: bool = setting(True, "texts that begin alike share what was read of that beginning")
+    weighs_guesses: bool = setting(True, "guesses ahead are left out where they cost more than they bring, as measured")
 
     def __post_init__(self) -> None:
         for name in ("max_running", "prompt_rows", "prompt_rows_alone"):

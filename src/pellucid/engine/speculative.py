@@ -45,6 +45,12 @@ from pellucid.events import Event
 from pellucid.tokens.tokenizer import Tokenizer
 
 FIRST_REACH = 3  # tokens to guess at first: with the token itself four rows
+MEMORY, LEAST_LUCK, REST = (
+    8,
+    0.05,
+    32,
+)  # guesses that luck is taken over; below which share it rests, for how many tokens
+FADING = 0.95  # of what is known of earlier passes, from one to the next
 RECENT = 8  # earlier places that are compared: bounds the work on "aaaa…"
 
 
@@ -181,18 +187,28 @@ class DraftModel:
 
 
 class Guesser:
-    """Guesses ahead in one text, further after guesses that held; all forks of a text count together in `stats`."""
+    """Guesses ahead in one text, further after guesses that held; all forks of a text count together in `stats`.
+
+    It rests for a while when guesses bring less than they cost: `luck` is the share of them that came true lately.
+    """
 
     def __init__(self, proposer: Proposer, *, max_tokens: int) -> None:
         self.proposer, self.max_tokens, self.reach = proposer, max_tokens, FIRST_REACH
         self.stats = SpeculationStats()
+        self.luck, self.num_to_rest = 1.0, 0
 
-    def guess(self, sequence: Sequence, room: int) -> list[int]:
-        """At most `room` ids that may follow."""
+    def guess(self, sequence: Sequence, room: int, price: float = 0.0) -> list[int]:
+        """At most `room` ids that may follow; none while they are not worth the `price` of a row (see `RowPrice`)."""
+        self.stats.num_readings += 1
+        least = max(price, LEAST_LUCK)
+        if self.luck < least:
+            self.luck, self.num_to_rest = least, REST  # after it, one guess decides
+        if self.num_to_rest:
+            self.num_to_rest -= 1
+            return []
         limit = min(self.reach, self.max_tokens, room)
         found = self.proposer.propose(sequence, limit) if limit > 0 else []
         self.stats.num_proposed += len(found)
-        self.stats.num_readings += 1
         return found
 
     def judge(self, num_guessed: int, num_held: int) -> None:
@@ -201,12 +217,50 @@ class Guesser:
         if num_guessed:
             held = num_held == num_guessed
             self.reach = min(2 * self.reach + 1, self.max_tokens) if held else max(1, self.reach // 2)
+            self.luck += (num_held / num_guessed - self.luck) / MEMORY
 
     def fork(self) -> Guesser:
         """Another for a text that begins with the same ids."""
         twin = copy.copy(self)
         twin.proposer = self.proposer.fork()
         return twin
+
+
+class RowPrice:
+    """What one more row costs in a pass, as a share of what a token costs there: from the seconds of recent passes.
+
+    While fetching the weights is what takes the time, a row more is nearly free, and guesses pay even if few come true. In
+    a pass of many rows each has its price, and at a price of 1 no guess can pay. The seconds are taken to be a line in the
+    number of rows (least squares, older passes counting less).
+
+    >>> price = RowPrice()
+    >>> for rows in (1, 4, 1, 4):
+    ...     price.note(rows, 0.1 + 0.01 * rows)
+    >>> round(price.at(1), 3), round(price.at(90), 3), RowPrice().at(4)
+    (0.091, 0.9, 0.0)
+    """
+
+    def __init__(self) -> None:
+        self.weight = self.rows = self.squares = self.seconds = self.products = 0.0
+
+    def note(self, rows: int, seconds: float) -> None:
+        """One pass more."""
+        old, new = (
+            (self.weight, self.rows, self.squares, self.seconds, self.products),
+            (1.0, rows, rows * rows, seconds, rows * seconds),
+        )
+        self.weight, self.rows, self.squares, self.seconds, self.products = (
+            FADING * before + now for before, now in zip(old, new, strict=True)
+        )
+
+    def at(self, rows: int) -> float:
+        """The price in a pass of so many rows, between 0 and 1; 0 while passes of one size alone are known."""
+        spread = self.weight * self.squares - self.rows**2
+        if spread <= 1e-9 * self.squares * self.weight:
+            return 0.0
+        slope = (self.weight * self.products - self.rows * self.seconds) / spread
+        whole = self.seconds / self.weight + slope * (rows - self.rows / self.weight)
+        return min(1.0, max(0.0, slope * rows / whole)) if whole > 0 else 0.0
 
 
 def build_guesser(
