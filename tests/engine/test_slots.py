@@ -13,14 +13,16 @@ from pellucid.engine.choices import Choices
 from pellucid.engine.generate import generate, prepare
 from pellucid.engine.request import Request
 from pellucid.engine.runners.runner import ReadPart
-from pellucid.engine.runners.slot_runner import PIECE, SlotRunner
+from pellucid.engine.runners.slot_runner import PIECE, SlotRunner, compute_piece, compute_step
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.sampling.settings import SamplingSettings
 from pellucid.engine.scheduler import Scheduler
 from pellucid.engine.settings import SchedulerSettings, SpeculationSettings
 from pellucid.engine.slots import Bank
 from pellucid.errors import ContextError, EngineError, OutOfPagesError, RequestError
-from pellucid.model.build import build
+from pellucid.model.build import build, build_unfilled
+from pellucid.model.core import BatchedCore, SdpaCore
+from pellucid.model.device import inference
 from pellucid.planning.config import ModelConfig
 
 CONTEXT, VOCABULARY = 160, 97
@@ -186,6 +188,18 @@ def test_a_bank_that_nobody_uses_any_more_serves_the_next_pool(model):
         gc.collect()
         assert runner.shelf == [bank]
     assert np.array_equal(*rows)
+
+
+@pytest.mark.parametrize("core", [SdpaCore(), BatchedCore()])
+def test_a_pass_that_is_recorded_asks_for_no_number(models, core, monkeypatch):
+    """On the meta device there are none: whoever waited for one, as no recording can, would break off here."""
+    blank = build_unfilled(models.config, device="meta", dtype=torch.bfloat16)
+    monkeypatch.setattr(blank, "choose_core", lambda *where, **how: core)
+    bank = Bank(blank.config, num_slots=4, device="meta", dtype=torch.bfloat16)
+    step_B1, piece_1P = (torch.zeros(shape, dtype=torch.long, device="meta") for shape in ((4, 1), (1, PIECE)))
+    with inference():
+        assert compute_step(blank, bank, step_B1, step_B1, step_B1, num_all=CONTEXT).shape == (4, VOCABULARY)
+        assert compute_piece(blank, bank, piece_1P, piece_1P, step_B1[:1]).shape == (PIECE, SHAPE["d_model"])
 
 
 def test_what_is_refused(model):

@@ -86,7 +86,7 @@ class Seats:
 class SlotPool:
     """Banks of slots, made when they are needed, up to a budget.
 
-    >>> config = ModelConfig.from_axes(vocab_size=9, context_length=4, n_layers=1, n_heads=1, d_model=2, d_ff=2)
+    >>> config = ModelConfig.from_axes(vocab_size=9, context_length=4, n_layers=1, n_heads=1, n_kv_heads=1, head_dim=2)
     >>> pool = SlotPool(lambda number: Bank(config, num_slots=2, device="cpu", dtype=torch.float32, number=number), budget=1)
     >>> (bank, row), other = pool.take(), pool.take()
     >>> row, pool.num_used, pool.has_room([3], 1), pool.release(bank, row), pool.has_room([3], 1), pool.take()[1]

@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pellucid.engine.sampling import masks, truncation
 from pellucid.engine.sampling.builders import RowStage
+from pellucid.engine.sampling.distribution import BLOCK
 from pellucid.engine.sampling.rows import RowAsk
 from pellucid.engine.sampling.sampler import Choice, Sampler
 from pellucid.events import NULL, Event, Recorder
@@ -172,15 +174,44 @@ def take_highest(x_BV: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def draw_each(x_BV: Tensor, u_B1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The token of each row whose segment holds u, the log of its share, and whether u is far enough from its borders."""
-    ends_BV = weigh(x_BV).cumsum(1)
-    whole_B1 = ends_BV[:, -1:]
-    target_B1 = u_B1 * whole_B1
-    id_B1 = (ends_BV <= target_B1).sum(1, keepdim=True).clamp(max=x_BV.size(1) - 1)
-    end_B1 = ends_BV.gather(1, id_B1)
-    start_B1 = torch.where(id_B1 > 0, ends_BV.gather(1, (id_B1 - 1).clamp(min=0)), 0.0)
-    apart_B1 = torch.minimum(end_B1 - target_B1, target_B1 - start_B1)
+    id_B1, apart_B1 = locate_share(weigh(x_BV), u_B1)
     id_B = id_B1[:, 0]
-    return id_B, log_share(x_BV, id_B), (apart_B1 > BOUND * whole_B1)[:, 0]
+    return id_B, log_share(x_BV, id_B), (apart_B1 > BOUND)[:, 0]
+
+
+def locate_share(weights_BV: Tensor, share_B1: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the running sum of each row passes a share of the whole, and how far that lies from the next border.
+
+    Blocks are summed first, as in `distribution.locate`, and running sums are products with a triangle: torch's own are
+    not deterministic on CUDA.
+
+    >>> weights_BV = torch.tensor([[0.5, 0.0, 0.25, 0.25]], dtype=torch.float64)
+    >>> [round(found.item(), 3) for found in locate_share(weights_BV, torch.tensor([[0.6]], dtype=torch.float64))]
+    [2, 0.1]
+    """
+    num_rows, num_weights = weights_BV.shape
+    padded_BNK = F.pad(weights_BV, (0, -num_weights % BLOCK)).view(num_rows, -1, BLOCK)
+    ends_BN = padded_BNK.sum(2) @ _triangle(padded_BNK.size(1), padded_BNK)
+    whole_B1 = ends_BN[:, -1:]
+    target_B1 = share_B1 * whole_B1
+    block_B1, start_B1, _ = _first_above(ends_BN, torch.zeros_like(target_B1), target_B1)
+    inside_BK = padded_BNK.gather(1, block_B1[..., None].expand(-1, -1, BLOCK))[:, 0]
+    within_B1, start_B1, end_B1 = _first_above(start_B1 + inside_BK @ _triangle(BLOCK, padded_BNK), start_B1, target_B1)
+    place_B1 = (block_B1 * BLOCK + within_B1).clamp(max=num_weights - 1)
+    apart_B1 = torch.minimum(end_B1 - target_B1, target_B1 - start_B1) / whole_B1
+    return place_B1, apart_B1
+
+
+def _first_above(ends_BN: Tensor, before_B1: Tensor, target_B1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The first of some running sums above a target (else the last), the one before it, and itself."""
+    place_B1 = (ends_BN <= target_B1).sum(1, keepdim=True).clamp(max=ends_BN.size(1) - 1)
+    start_B1 = torch.where(place_B1 > 0, ends_BN.gather(1, (place_B1 - 1).clamp(min=0)), before_B1)
+    return place_B1, start_B1, ends_BN.gather(1, place_B1)
+
+
+def _triangle(size: int, like: Tensor) -> Tensor:
+    """Ones on and above the diagonal: a row times this is its running sums."""
+    return torch.ones(size, size, dtype=like.dtype, device=like.device).triu()
 
 
 def _all_sure(x_BV: Tensor) -> Tensor:
@@ -207,13 +238,8 @@ def _top_k(x_BV: Tensor, k_B1: Tensor) -> tuple[Tensor, Tensor]:
 
 def _top_p(x_BV: Tensor, top_p_B1: Tensor) -> tuple[Tensor, Tensor]:
     ordered_BV = x_BV.sort(1, descending=True).values
-    ends_BV = weigh(ordered_BV).cumsum(1)
-    whole_B1 = ends_BV[:, -1:]
-    target_B1 = top_p_B1 * whole_B1
-    last_B1 = (ends_BV < target_B1).sum(1, keepdim=True).clamp(max=x_BV.size(1) - 1)
-    before_B1 = torch.where(last_B1 > 0, ends_BV.gather(1, (last_B1 - 1).clamp(min=0)), -torch.inf)
-    apart_B1 = torch.minimum(ends_BV.gather(1, last_B1) - target_B1, target_B1 - before_B1)
-    return _keep_highest(x_BV, ordered_BV, last_B1 + 1), (apart_B1 > BOUND * whole_B1)[:, 0]
+    last_B1, apart_B1 = locate_share(weigh(ordered_BV), top_p_B1)
+    return _keep_highest(x_BV, ordered_BV, last_B1 + 1), (apart_B1 > BOUND)[:, 0]
 
 
 def _min_p(x_BV: Tensor, log_share_B1: Tensor) -> tuple[Tensor, Tensor]:
