@@ -26,11 +26,12 @@ from types import FrameType
 from typing import Any
 
 import llvmlite
-import llvmlite.binding as llvm
 import numba
 import numba.core.event
 import platformdirs
 from numba.core.caching import UserProvidedCacheLocator
+
+from pellucid.processor import find_processor
 
 VARIABLE = "NUMBA_CACHE_DIR"  # names another folder, on every system
 
@@ -42,11 +43,27 @@ class CodeFolder:
     directory: Path | None
     fault: str = ""
 
+    def has(self, name: str) -> bool:
+        """Whether the loops of this name are on disk already, for this processor."""
+        marker = self._marker(name)
+        return marker is not None and marker.exists()
 
-def find_cache(room: Path) -> CodeFolder:
-    """The folder for this version of a room's loops: below the one that NUMBA_CACHE_DIR names, or the user's cache."""
+    def mark(self, name: str) -> None:
+        """Remember that the loops of this name are on disk."""
+        if (marker := self._marker(name)) is not None:
+            marker.touch()
+
+    def _marker(self, name: str) -> Path | None:
+        return self.directory and self.directory / f"compiled-{find_processor().key}-{name}"
+
+
+def find_cache(room: Path, *borrowed: Path) -> CodeFolder:
+    """The folder for this version of a room's loops: below the one that NUMBA_CACHE_DIR names, or the user's cache.
+
+    `borrowed` are files of other rooms whose functions become part of these loops.
+    """
     digest = hashlib.sha256(f"numba {numba.__version__} llvmlite {llvmlite.__version__}".encode())
-    for path in (Path(__file__), *sorted(room.glob("*.py"))):
+    for path in (Path(__file__), *sorted(room.glob("*.py")), *borrowed):
         digest.update(path.name.encode() + path.read_bytes())
     named = os.environ.get(VARIABLE)
     faults = []
@@ -100,11 +117,6 @@ def compile_loop(
 def inline_kernel(function: Callable[..., Any]) -> Any:
     """A small function that becomes part of the loops that call it."""
     return numba.njit(function, inline="always", error_model="numpy", fastmath=False)
-
-
-def host_name() -> str:
-    """The processor as LLVM names it: machine code is for one kind of processor."""
-    return llvm.get_host_cpu_name()
 
 
 @contextmanager

@@ -12,12 +12,18 @@ from kernel_models import FORMATS, SHAPES, make, same_bits, some_ids
 
 from pellucid.engine.runners.build import build_runner
 from pellucid.engine.runners.kernel_runner import ROWS, KernelRunner
-from pellucid.engine.runners.kernels.compile import has_bf16_dot
+from pellucid.engine.runners.kernels.arithmetic import find_arithmetics
 from pellucid.engine.runners.kernels.pack import pack, quantize_int4, quantize_int8
 from pellucid.engine.runners.torch_runner import TorchRunner
 from pellucid.engine.settings import EngineSettings
 from pellucid.errors import RequestError
 from pellucid.model.experts import Mixture
+from pellucid.processor import find_processor
+
+
+def best(weights: str) -> str:
+    """The arithmetic that this processor uses."""
+    return find_arithmetics(weights, find_processor())[0]
 
 
 @pytest.mark.parametrize("axes", [{}, SHAPES["shares as they are"]], ids=["dense", "every expert"])
@@ -75,8 +81,8 @@ def test_int4_keeps_the_largest_of_a_group_and_rounds_the_rest_to_the_nearest():
 def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
     """One reading of 300 ids is the reference; every other way of reading them must give the same bits."""
     model, ids = make(**axes), some_ids(300)
-    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
-    alone = KernelRunner(pack(model, weights), num_threads=1, dot=has_bf16_dot())
+    runner = KernelRunner(pack(model, weights), num_threads=2, arithmetic=best(weights))
+    alone = KernelRunner(pack(model, weights), num_threads=1, arithmetic=best(weights))
     whole_TV = runner.score(runner.start(ids, max_length=300))
     assert same_bits(whole_TV, alone.score(alone.start(ids, max_length=300))), "threads"
     for first in (1, 7, 255, 256, 299):  # chunks
@@ -97,12 +103,12 @@ def test_the_bits_of_a_row_depend_on_its_own_ids_alone(weights, axes):
 def test_weights_that_change_under_a_runner_are_taken_up_whole(weights, axes):
     """Some of what a runner reads shares the model's memory, some is a copy: after `refresh` all of it is new."""
     model, other, ids = make(**axes), make(seed=5, **axes), some_ids(40)
-    runner = KernelRunner(pack(model, weights), num_threads=1, dot=has_bf16_dot())
+    runner = KernelRunner(pack(model, weights), num_threads=1, arithmetic=best(weights))
     begun = runner.start(ids, max_length=60)
     before = runner.read([begun])[0]
     model.load_state_dict(other.state_dict())
     runner.refresh()
-    fresh = KernelRunner(pack(other, weights), num_threads=1, dot=has_bf16_dot())
+    fresh = KernelRunner(pack(other, weights), num_threads=1, arithmetic=best(weights))
     new_V = runner.read([runner.start(ids, max_length=60)])[0]
     assert same_bits(new_V, fresh.read([fresh.start(ids, max_length=60)])[0]) and not same_bits(new_V, before)
     begun.extend([1])
@@ -114,7 +120,7 @@ def test_weights_that_change_under_a_runner_are_taken_up_whole(weights, axes):
 @pytest.mark.parametrize("size", [2, 3, 5, 8])
 def test_neighbours_in_a_batch_change_no_bit(weights, size):
     model, ids = make(), some_ids(290)
-    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
+    runner = KernelRunner(pack(model, weights), num_threads=2, arithmetic=best(weights))
     whole_TV = runner.score(runner.start(ids, max_length=300))
     lengths = [(60 * place + 13) % 280 + 1 for place in range(size)]
     batch = [runner.start(ids[:length], max_length=300) for length in lengths]
@@ -132,7 +138,7 @@ def test_neighbours_in_a_batch_change_no_bit(weights, size):
 def test_prompts_pieces_and_steps_are_read_at_once_without_a_bit_changed(weights, axes):
     """Each sequence has as many new ids as it likes, more in all than one pass reads; every row is the one read alone."""
     model, ids = make(**axes), some_ids(300)
-    runner = KernelRunner(pack(model, weights), num_threads=2, dot=has_bf16_dot())
+    runner = KernelRunner(pack(model, weights), num_threads=2, arithmetic=best(weights))
     whole_TV = runner.score(runner.start(ids, max_length=300))
     parts = [(0, 300), (120, 121), (0, 1), (40, 290), (7, 9), (299, 300), (0, 250)]  # read before, and then
     batch = [runner.start(ids[:known], max_length=300) for known, _ in parts]

@@ -132,7 +132,7 @@ def words_of_the_screen() -> set[str]:
     }
     told |= {
         "counting: 50%  0:10 left",
-        "kernels, fp32 weights, fp32 products, 2 threads",
+        "kernels, fp32 weights, fp32 fma products, 2 threads",
         "torch, a query for each token, float32, cpu",
         "machine",
         "cgroup",

@@ -48,7 +48,7 @@ def generate(runner: Runner, tokenizer: Tokenizer, request: Request, *, recorder
     not at the first step.
     """
     generation = prepare(runner, tokenizer, request, recorder=recorder)
-    generation.scheduler = Scheduler(runner, ALONE)
+    generation.scheduler = Scheduler(runner, ALONE, recorder=recorder)
     generation.scheduler.add(generation)
     return generation
 

@@ -26,11 +26,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
+
 from pellucid.counts import counted
 from pellucid.engine.pages import PagedCache, num_shared
 from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import PooledCache, Sequence
-from pellucid.engine.sampling.rows import AnyRow, RowAsk, choose_rows
+from pellucid.engine.sampling.distribution import FEW
+from pellucid.engine.sampling.find_loops import find_loops
+from pellucid.engine.sampling.rows import AnyRow, Loops, RowAsk, choose_rows
 from pellucid.engine.sampling.sampler import Choice
 from pellucid.engine.settings import SchedulerSettings
 from pellucid.engine.speculative import RowPrice
@@ -131,7 +135,7 @@ class Scheduler:
         self.waiting: list[Entry] = []
         self.running: list[Entry] = []
         self.reading_seconds = self.choosing_seconds = 0.0  # of all steps so far
-        self.price = RowPrice()
+        self.price, self.loops = RowPrice(), _find_loops(runner, recorder)
         self._num_added = 0
 
     @property
@@ -325,7 +329,7 @@ class Scheduler:
                 except Exception as error:  # of its own stages, its constraint, its stop condition
                     job.error = error
             started = time.perf_counter()
-            takers, answers = asking, list(choose_rows(asked))
+            takers, answers = asking, list(choose_rows(asked, self.loops))
             self.choosing_seconds += time.perf_counter() - started
 
     def _publish(self, job: Job) -> None:
@@ -362,6 +366,11 @@ def run_together(runner: Runner, jobs: abc.Sequence[Job]) -> None:
         for job in scheduler.step():
             if job.error is not None:
                 raise job.error
+
+
+def _find_loops(runner: Runner, recorder: Recorder) -> Loops | None:
+    """The loops that choose from rows, where the rows are long enough to be worth them."""
+    return find_loops(threads=torch.get_num_threads(), recorder=recorder) if runner.config.vocab_size > FEW else None
 
 
 def _is_prompt(entry: Entry) -> bool:

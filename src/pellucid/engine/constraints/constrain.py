@@ -61,7 +61,8 @@ class Constraint:
         Raises SamplingError when what was generated so far has left the form, or a step costs more than its limit.
         """
         penalties_V = PENALTIES.take(self._bits(history.ids[history.num_prompt :]), axis=0).reshape(-1)
-        masked_V, num = np.full_like(logits_V, -np.inf), self._num_known
+        masked_V, num = np.empty_like(logits_V), self._num_known
+        masked_V[num:] = -np.inf
         with np.errstate(invalid="ignore"):  # a broken +∞ becomes NaN, which the sampler reports
             np.add(logits_V[:num], penalties_V[:num], out=masked_V[:num])
         return masked_V

@@ -20,13 +20,15 @@ from pellucid.compiled import VARIABLE
 from pellucid.counts import counted
 from pellucid.engine.pages import PagedCache, PagePool
 from pellucid.engine.runners.kernels import plan as P
+from pellucid.engine.runners.kernels.arithmetic import BF16_TILES, READS, find_arithmetics
 from pellucid.engine.runners.kernels.attend import PAGE
-from pellucid.engine.runners.kernels.compile import CACHE, has_bf16_dot
+from pellucid.engine.runners.kernels.compile import CACHE
 from pellucid.engine.runners.kernels.emit import GROUP, GROUPS
 from pellucid.engine.runners.kernels.experts import PER_LOAD
 from pellucid.engine.runners.kernels.forward import find_chunks, forward
-from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled, launch, most_threads
+from pellucid.engine.runners.kernels.launch import compile_forward, is_compiled, launch, most_threads, tiles_agree
 from pellucid.engine.runners.kernels.pack import Packed, pack
+from pellucid.engine.runners.kernels.tiles import SIDE
 from pellucid.engine.runners.runner import ReadPart, Runner
 from pellucid.engine.runners.sequence import Sequence
 from pellucid.engine.sampling.rows import AnyRow
@@ -34,6 +36,7 @@ from pellucid.errors import RequestError
 from pellucid.events import NULL, Event, Recorder
 from pellucid.model.decoder import Decoder
 from pellucid.planning.config import ModelConfig
+from pellucid.processor import find_processor
 
 ROWS = 512  # of a prompt at a time: bounds the working memory
 SERIAL_BYTES = 4_000_000  # of weights x rows below which one thread is faster than waking the others
@@ -42,26 +45,25 @@ SMALL = 64  # rows of a pass whose working memory is kept
 
 
 class KernelRunner(Runner):
-    """Reads ids with compiled loops. `dot` uses the processor's bf16 dot product (activations rounded to bf16)."""
+    """Reads ids with compiled loops, in one of the ways of multiplying that `kernels.arithmetic` names."""
 
     exact = True
     pool: PagePool
 
-    def __init__(self, packed: Packed, *, num_threads: int, dot: bool) -> None:
+    def __init__(self, packed: Packed, *, num_threads: int, arithmetic: str) -> None:
         self.packed, self.config = packed, packed.config
         self.num_threads = min(num_threads, most_threads())
         weights, embed, position = packed.kinds
         full = packed.weights == "fp32"
-        self.x_type = np.uint16 if dot and not full else np.float32
+        self.arithmetic, self.x_type = arithmetic, READS[arithmetic]
         self.cache_type = np.float32 if full else np.uint16
         self.kinds = weights, self.x_type(0), embed, position, self.cache_type(0)
         self.row_lengths = row_lengths(self.config)
         self.page_shape = (self.config.n_layers, self.config.n_kv_heads, 2, PAGE * int(packed.plan[P.K_PADDED]))
         self.pool = self._new_pool(None)
         self.buffers: dict[int, dict[int, np.ndarray]] = {}
-        products = "bf16 dot" if self.x_type is np.uint16 else "fp32"
         threads = counted(self.num_threads, "thread")
-        self.name = f"kernels, {packed.weights} weights, {products} products, {threads}"
+        self.name = f"kernels, {packed.weights} weights, {arithmetic} products, {threads}"
 
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         room = min(max_length, self.config.context_length)  # the tables of positions end there
@@ -199,10 +201,15 @@ class KernelRunner(Runner):
                 P.LOADS: np.zeros(1 + num_experts * (PER_LOAD + 1), np.int64),
                 P.SENT: np.zeros(choices * a_row, self.x_type),
                 P.MADE: np.zeros(choices * made_row, np.float32),
+                P.LAID: self._room_for_tiles(max(rows, choices), max(a_row, h_row)),
             }
             kept = {size: buffers for size, buffers in self.buffers.items() if size <= SMALL}
             self.buffers = {**kept, rows: made}
         return self.buffers[rows]
+
+    def _room_for_tiles(self, rows: int, row: int) -> np.ndarray:
+        """Room for what a product reads, laid out as tiles of 16 rows."""
+        return np.zeros(-(-rows // SIDE) * SIDE * row if self.arithmetic == BF16_TILES else 0, self.x_type)
 
 
 def row_lengths(config: ModelConfig) -> tuple[int, int, int, int]:
@@ -243,17 +250,38 @@ def _about_to_compile(weights: str) -> Event:
     return Event(name="engine.compiling", message=fault, data={**data, "fault": CACHE.fault}, level="warning")
 
 
+def _refused(refusal: str) -> Event:
+    message = f"tile instructions are not used: the system does not permit them ({refusal})"
+    return Event(name="engine.tiles_refused", message=message, data={"refusal": refusal})
+
+
 def build_kernel_runner(model: Decoder, weights: str, *, num_threads: int, recorder: Recorder = NULL) -> KernelRunner:
-    """Lay out the weights and have the loops compiled for them; what is not on disk yet takes some seconds, once."""
-    runner = KernelRunner(pack(model, weights), num_threads=num_threads, dot=has_bf16_dot())
+    """Lay out the weights and have the loops compiled for them; what is not on disk yet takes some seconds, once.
+
+    Before tiles are used they are compared with their slow twin on this machine.
+    """
+    packed, processor = pack(model, weights), find_processor()
+    if processor.refusal and weights != "fp32":
+        recorder.record(_refused(processor.refusal))
+    for arithmetic in find_arithmetics(weights, processor):
+        runner = KernelRunner(packed, num_threads=num_threads, arithmetic=arithmetic)
+        compile_loops(runner, recorder)
+        if arithmetic != BF16_TILES or tiles_agree(runner.kinds):
+            break
+        message = "tile instructions are not used: on this processor they add in another order than the written one"
+        recorder.record(Event(name="engine.tiles_differ", message=message, level="warning"))
+    return runner
+
+
+def compile_loops(runner: KernelRunner, recorder: Recorder) -> None:
+    """Have the loops compiled for a runner, and say so where it takes time."""
     if is_compiled(runner.kinds):
         compile_forward(runner.kinds)
-        return runner
-    recorder.record(_about_to_compile(weights))
+        return
+    recorder.record(_about_to_compile(runner.packed.weights))
     started = time.perf_counter()
     compile_forward(runner.kinds)
     seconds = time.perf_counter() - started
     recorder.record(
         Event(name="engine.compiled", message=f"compiled in {seconds:.0f} s", data={"seconds": round(seconds, 2)})
     )
-    return runner

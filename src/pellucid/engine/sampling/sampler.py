@@ -95,6 +95,11 @@ class Sampler:
             self._mirostat.observe(history, choice.id, choice.processed_logprob)
         return choice
 
+    @property
+    def remembers(self) -> bool:
+        """Whether each choice is noted for the next one (mirostat)."""
+        return self._mirostat is not None
+
     def number(self, ids: Sequence[int]) -> float | None:
         """The draw for the token that follows `ids`: a number in [0, 1), or None when nothing is drawn."""
         return None if self.seed is None else uniform(self.seed, len(ids), choice=self.choice)

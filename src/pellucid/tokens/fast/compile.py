@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from pellucid.compiled import compile_loop, find_cache, host_name
+from pellucid.compiled import compile_loop, find_cache
 
 CACHE = find_cache(Path(__file__).parent)
 PADDING = 32
@@ -34,22 +34,6 @@ def loop(function: Callable[..., Any]) -> Any:
 def inner(function: Callable[..., Any]) -> Any:
     """Compile a small function that becomes part of the loops that call it: arrays then cost nothing to hand over."""
     return compile_loop(function, CACHE, inside=True)
-
-
-def is_compiled(name: str) -> bool:
-    """Whether the loops of this name are on disk already, for this processor."""
-    marker = _marker(name)
-    return marker is not None and marker.exists()
-
-
-def mark_compiled(name: str) -> None:
-    """Remember that the loops of this name are on disk."""
-    if (marker := _marker(name)) is not None:
-        marker.touch()
-
-
-def _marker(name: str) -> Path | None:
-    return CACHE.directory and CACHE.directory / f"compiled-{host_name()}-{name}"
 
 
 def _load(builder, address, index, bits):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pellucid.events import Recorder
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS, CHARACTER_BYTES
-from pellucid.tokens.fast.compile import is_compiled
+from pellucid.tokens.fast.compile import CACHE
 from pellucid.tokens.fast.encode import Encoder
 from pellucid.tokens.fast.telling import telling_of_compilation
 from pellucid.tokens.vocabulary import Vocabulary
@@ -14,7 +14,7 @@ ENCODING = "encoding"  # the name under which these loops are remembered as comp
 
 def is_ready() -> bool:
     """Whether the loops are compiled already."""
-    return is_compiled(ENCODING)
+    return CACHE.has(ENCODING)
 
 
 def open_encoder(vocabulary: Vocabulary, *, recorder: Recorder, num_threads: int | None = None) -> Encoder:

@@ -12,22 +12,22 @@ from contextlib import contextmanager
 
 from pellucid.compiled import VARIABLE, stopping_between_passes
 from pellucid.events import Event, Recorder
-from pellucid.tokens.fast.compile import CACHE, is_compiled, mark_compiled
+from pellucid.tokens.fast.compile import CACHE
 
 
 @contextmanager
 def telling_of_compilation(name: str, recorder: Recorder) -> Iterator[None]:
     """Say that loops are being compiled, where they are not on disk yet; Ctrl-C stops it."""
-    if not is_compiled(name):
+    if not CACHE.has(name):
         recorder.record(_about_to_compile())
     started = time.perf_counter()
     with stopping_between_passes():
         yield
-    if not is_compiled(name):
+    if not CACHE.has(name):
         seconds = time.perf_counter() - started
         data = {"seconds": round(seconds, 2)}
         recorder.record(Event(name="tokens.compiled", message=f"compiled in {seconds:.0f} s", data=data))
-        mark_compiled(name)
+        CACHE.mark(name)
 
 
 def _about_to_compile() -> Event:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pellucid.events import NULL, Recorder
 from pellucid.tokens.byte_characters import BYTE_CHARACTERS, NUM_BYTES
-from pellucid.tokens.fast.compile import is_compiled
+from pellucid.tokens.fast.compile import CACHE
 from pellucid.tokens.fast.count import PieceCounter, PieceCounts
 from pellucid.tokens.fast.merge import MergeLoop, Merges
 from pellucid.tokens.fast.telling import telling_of_compilation
@@ -23,7 +23,7 @@ SYMBOLS = np.argsort(ALPHABET).astype(np.int32)  # byte -> its place in it
 
 def is_ready() -> bool:
     """Whether the loops are compiled already."""
-    return is_compiled(TRAINING)
+    return CACHE.has(TRAINING)
 
 
 def learn_by_loops(texts: Iterable[str], limits: Limits, *, recorder: Recorder = NULL) -> list[tuple[str, str]]:

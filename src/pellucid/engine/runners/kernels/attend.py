@@ -22,21 +22,24 @@ from __future__ import annotations
 import numpy as np
 
 from pellucid.engine.runners.kernels.compile import kernel
+from pellucid.engine.runners.kernels.emit import LANES
 from pellucid.engine.runners.kernels.functions import bent, exp32
 from pellucid.engine.runners.kernels.lanes import (
+    VECTORS,
     get,
     get_int,
     kept_whole,
     lanes_max,
     lanes_sum,
+    outer_1_more,
+    outer_1_most,
     outer_1x1,
-    outer_1x4,
-    outer_1x16,
+    outer_2_more,
+    outer_2_most,
     outer_2x1,
-    outer_2x4,
-    outer_2x8,
+    outer_4_more,
+    outer_4_most,
     outer_4x1,
-    outer_4x4,
     put,
     put_int,
     scratch,
@@ -45,6 +48,8 @@ from pellucid.engine.runners.kernels.lanes import (
 
 PAGE = 256
 WIDEST = 512  # the largest head width
+# Columns of the widest block for 1, 2 and 4 rows, and of the one that takes what is left.
+(MOST_1, MORE_1), (MOST_2, MORE_2), (MOST_4, MORE_4) = ([LANES * n for n in VECTORS[rows]] for rows in (1, 2, 4))
 NOTHING = np.float32(-np.inf)
 FP32 = np.float32(0)
 f32 = np.float32
@@ -71,31 +76,34 @@ def outer(kind, a, a_row, b, b_row, y, y_row, rows, columns, count):
     while n < columns:
         line, goal, left = b + n * size_of(kind), y + n * 4, columns - n
         if rows == 4:
-            if left >= 64:
-                outer_4x4(kind, a, a_row, line, b_row, goal, y_row, count)
-                n += 64
+            if left >= MOST_4:
+                outer_4_most(kind, a, a_row, line, b_row, goal, y_row, count)
+                n += MOST_4
+            elif left >= MORE_4:
+                outer_4_more(kind, a, a_row, line, b_row, goal, y_row, count)
+                n += MORE_4
             else:
                 outer_4x1(kind, a, a_row, line, b_row, goal, y_row, count)
-                n += 16
+                n += LANES
         elif rows == 2:
-            if left >= 128:
-                outer_2x8(kind, a, a_row, line, b_row, goal, y_row, count)
-                n += 128
-            elif left >= 64:
-                outer_2x4(kind, a, a_row, line, b_row, goal, y_row, count)
-                n += 64
+            if left >= MOST_2:
+                outer_2_most(kind, a, a_row, line, b_row, goal, y_row, count)
+                n += MOST_2
+            elif left >= MORE_2:
+                outer_2_more(kind, a, a_row, line, b_row, goal, y_row, count)
+                n += MORE_2
             else:
                 outer_2x1(kind, a, a_row, line, b_row, goal, y_row, count)
-                n += 16
-        elif left >= 256:
-            outer_1x16(kind, a, a_row, line, b_row, goal, y_row, count)
-            n += 256
-        elif left >= 64:
-            outer_1x4(kind, a, a_row, line, b_row, goal, y_row, count)
-            n += 64
+                n += LANES
+        elif left >= MOST_1:
+            outer_1_most(kind, a, a_row, line, b_row, goal, y_row, count)
+            n += MOST_1
+        elif left >= MORE_1:
+            outer_1_more(kind, a, a_row, line, b_row, goal, y_row, count)
+            n += MORE_1
         else:
             outer_1x1(kind, a, a_row, line, b_row, goal, y_row, count)
-            n += 16
+            n += LANES
 
 
 @kernel

@@ -2,18 +2,19 @@
 
     @kernel              a loop compiled to machine code; it releases Python's lock and is kept on disk
     @parallel_kernel     the same, with `prange` spread over the threads
+    @or_in_tiles(loop)   two loops under one name: `loop` is compiled in its place where products go through tiles
 
-`fastmath` is never on: the order of every sum is written down in `lanes`, and no compiler may change it.
+`fastmath` is never on: the order of every sum is written down in `lanes` and `tiles`, and no compiler may change it.
 """
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
+from numba import types
+from numba.extending import overload
 
 from pellucid.compiled import compile_loop, find_cache
 
@@ -30,6 +31,14 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
     return compile_loop(function, CACHE, parallel=True)
 
 
-def has_bf16_dot() -> bool:
-    """Whether the processor multiplies pairs of bf16 numbers in one instruction (AVX-512 BF16)."""
-    return platform.machine() in ("x86_64", "AMD64") and bool(llvm.get_host_cpu_features().get("avx512bf16"))
+def or_in_tiles(tiled: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Where one of the formats that a loop is called with is that of tiles, `tiled` takes its place."""
+
+    def take(plain: Callable[..., Any]) -> Callable[..., Any]:
+        @overload(plain, jit_options={"error_model": "numpy"}, strict=False)
+        def choose(*formats: types.Type) -> Callable[..., Any]:
+            return tiled if types.int16 in formats else plain
+
+        return plain
+
+    return take

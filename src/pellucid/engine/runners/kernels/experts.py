@@ -164,7 +164,7 @@ def num_expert_tasks(plan, outputs):
 
 
 @kernel
-def widen_tile(plan, kind, x_kind, table, expert, width, tile, x, x_row, y, y_row, h, num_rows):
+def widen_tile(plan, kind, x_kind, table, expert, width, tile, x, x_row, row, y, y_row, h, num_rows):
     """One tile inside a feed-forward of `width`: h = act(gate · x) * up · x, or act(up · x).
 
     Experts are stacked: the outputs of one follow those of the one before. A plain feed-forward is expert 0.
@@ -173,26 +173,25 @@ def widen_tile(plan, kind, x_kind, table, expert, width, tile, x, x_row, y, y_ro
     index, count = (GATE, 2) if plan[GATED] else (UP, 1)
     for n in range(count):
         matrix, goal = table + (index + n) * NUM_COLUMNS * 8, y + (n * width - start) * 4
-        multiply_rows(kind, x_kind, matrix, x, x_row, goal, y_row, num_rows, start + first, start + last)
+        multiply_rows(kind, x_kind, matrix, x, x_row, row, goal, y_row, num_rows, start + first, start + last)
     activate_rows(plan[ACTIVATION], x_kind, plan[GATED], width, y, y_row, h, plan[H_ROW], num_rows, first, last)
 
 
 @kernel
-def expert_task(plan, kind, x_kind, stage, layer, task):
-    """One tile of one expert, for its rows. Neighbouring tasks are of different experts: threads then have equal shares."""
+def expert_task(plan, kind, x_kind, x, x_row, stage, layer, task):
+    """One tile of one expert, for its seats of x. Neighbouring tasks are of different experts: threads have equal shares."""
     kept_whole()
     table, num_loads = plan[MATRICES] + layer * PER_LAYER * NUM_COLUMNS * 8, get_int(plan[LOADS], 0)
     tile, load = task // num_loads, plan[LOADS] + (1 + task % num_loads * PER_LOAD) * 8
     expert, seat, num_rows = get_int(load, EXPERT), get_int(load, FIRST_SEAT), get_int(load, NUM_SEATS)
-    sent = plan[SENT] + seat * plan[A_ROW] * size_of(x_kind)
     hidden = plan[HIDDEN] + seat * plan[H_ROW] * size_of(x_kind)
     made, made_row, width = plan[MADE] + seat * plan[MADE_ROW] * 4, plan[MADE_ROW], plan[EXPERT_WIDTH]
     if stage == WIDEN:
-        widen_tile(plan, kind, x_kind, table, expert, width, tile, sent, plan[A_ROW], made, made_row, hidden, num_rows)
+        widen_tile(plan, kind, x_kind, table, expert, width, tile, x, x_row, seat, made, made_row, hidden, num_rows)
     else:
         start, first, last = expert * plan[D], tile * TILE, min(tile * TILE + TILE, plan[D])
         matrix, goal = table + DOWN * NUM_COLUMNS * 8, made - start * 4
-        multiply_rows(kind, x_kind, matrix, hidden, plan[H_ROW], goal, made_row, num_rows, start + first, start + last)
+        multiply_rows(kind, x_kind, matrix, x, x_row, seat, goal, made_row, num_rows, start + first, start + last)
 
 
 @kernel

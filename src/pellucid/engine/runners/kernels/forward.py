@@ -20,8 +20,9 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from pellucid.compiled import inline_kernel
 from pellucid.engine.runners.kernels.attend import PAGE, attend_apart, attend_lines, block_rows, join_pages
-from pellucid.engine.runners.kernels.compile import kernel, parallel_kernel
+from pellucid.engine.runners.kernels.compile import kernel, or_in_tiles, parallel_kernel
 from pellucid.engine.runners.kernels.experts import (
     choose_row,
     expert_task,
@@ -32,9 +33,10 @@ from pellucid.engine.runners.kernels.experts import (
     send_row,
     widen_tile,
 )
-from pellucid.engine.runners.kernels.lanes import get, get_int, kept_whole, put_int, scratch, size_of
+from pellucid.engine.runners.kernels.lanes import either, get, get_int, kept_whole, put_int, scratch, size_of
 from pellucid.engine.runners.kernels.plan import (
     A_ROW,
+    ACTIVE,
     ADD_ATTENTION,
     ADD_MLP,
     AROUND,
@@ -57,7 +59,9 @@ from pellucid.engine.runners.kernels.plan import (
     HIDDEN,
     JOIN,
     K_PADDED,
+    LAID,
     LAST_NORM,
+    LAY,
     LAYERS,
     LOGIT_CAP,
     LOGITS,
@@ -87,6 +91,7 @@ from pellucid.engine.runners.kernels.plan import (
     SCORE_CAP,
     SEAT,
     SEND,
+    SENT,
     SLOTS,
     STATES,
     WANTED,
@@ -114,6 +119,8 @@ from pellucid.engine.runners.kernels.product import (
     num_tiles,
 )
 from pellucid.engine.runners.kernels.rows import add_normed_row, norm_row, place_row, read_row
+from pellucid.engine.runners.kernels.tile_product import lay_rows
+from pellucid.engine.runners.kernels.tiles import SIDE
 
 FEW = 4  # rows that one thread norms or places faster than it wakes the others
 
@@ -170,12 +177,40 @@ def join_task(plan, x_kind, task):
 
 
 @kernel
+def read_by(plan, stage, layer):
+    """What a product reads: where it lies, numbers to a row, rows, and how many numbers of a row count."""
+    mixture = stage in (WIDEN, NARROW) and has_experts(plan, layer)
+    rows = plan[NUM_ROWS] * plan[ACTIVE] if mixture else plan[NUM_WANTED] if stage == SCORE else plan[NUM_ROWS]
+    if stage == NARROW:
+        return plan[HIDDEN], plan[H_ROW], rows, plan[EXPERT_WIDTH] if mixture else plan[F]
+    width = plan[H] * plan[K] if stage == GATHER else plan[D]
+    return plan[SENT] if mixture else plan[A], plan[A_ROW], rows, width
+
+
+def lay_in_tiles(x_kind, plan, stage, layer, tile):
+    """16 rows of what a product reads, as tiles."""
+    kept_whole()
+    x, x_row, rows, width = read_by(plan, stage, layer)
+    lay_rows(x, x_row, rows, width, tile, plan[LAID])
+
+
+@or_in_tiles(lay_in_tiles)
+def lay_task(x_kind, plan, stage, layer, tile):
+    """Nothing: the blocks read rows as they lie."""
+
+
+@kernel
 def product_task(plan, kind, x_kind, router_kind, stage, layer, tile):
-    """One tile of one of the products that read all rows."""
+    """One tile of one of the products."""
     table = plan[MATRICES] + layer * PER_LAYER * NUM_COLUMNS * 8
-    y, y_row, rows, x, x_row = plan[Y], plan[Y_ROW], plan[NUM_ROWS], plan[A], plan[A_ROW]
+    y, y_row = plan[Y], plan[Y_ROW]
+    x, x_row, rows, _ = read_by(plan, stage, layer)
+    x = either(x_kind, x, plan[LAID])
+    if stage in (WIDEN, NARROW) and has_experts(plan, layer):
+        expert_task(plan, kind, x_kind, x, x_row, stage, layer, tile)
+        return
     if stage == WIDEN:
-        widen_tile(plan, kind, x_kind, table, 0, plan[F], tile, x, x_row, y, y_row, plan[HIDDEN], rows)
+        widen_tile(plan, kind, x_kind, table, 0, plan[F], tile, x, x_row, 0, y, y_row, plan[HIDDEN], rows)
         return
     if stage == ROUTE:
         router = table + ROUTER * NUM_COLUMNS * 8
@@ -183,11 +218,11 @@ def product_task(plan, kind, x_kind, router_kind, stage, layer, tile):
         return
     matrix, count = table, 3  # PROJECT: queries, keys and values side by side
     if stage == SCORE:
-        count, y, y_row, rows = 1, plan[LOGITS], plan[V], plan[NUM_WANTED]
+        count, y, y_row = 1, plan[LOGITS], plan[V]
     elif stage == GATHER:
         matrix, count = table + OUTPUT * NUM_COLUMNS * 8, 1
     elif stage == NARROW:
-        matrix, count, x, x_row = table + DOWN * NUM_COLUMNS * 8, 1, plan[HIDDEN], plan[H_ROW]
+        matrix, count = table + DOWN * NUM_COLUMNS * 8, 1
     multiply_tile(kind, x_kind, matrix, count, tile, x, x_row, y, y_row, rows)
     first, cap = tile * TILE, get(FP32, plan[CONSTANTS], LOGIT_CAP)
     if stage in (GATHER, NARROW) and not plan[AROUND]:
@@ -228,10 +263,10 @@ def row_task(plan, x_kind, embed_kind, position_kind, cache_kind, stage, layer, 
 def work(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, task):
     """One task of one stage."""
     kept_whole()
-    if stage in (WIDEN, NARROW) and has_experts(plan, layer):
-        expert_task(plan, kind, x_kind, stage, layer, task)
-    elif stage in PRODUCTS:
+    if stage in PRODUCTS:
         product_task(plan, kind, x_kind, cache_kind, stage, layer, task)
+    elif stage >= LAY:
+        lay_task(x_kind, plan, stage - LAY, layer, task)
     elif stage == ATTEND:
         attend_task(plan, x_kind, cache_kind, layer, task)
     elif stage == ATTEND_APART:
@@ -245,13 +280,15 @@ def work(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer
 
 
 @parallel_kernel
-def run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, num_tasks, serial):
-    """All tasks of a stage."""
-    if serial:
-        for task in range(num_tasks):
+def run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial):
+    """A stage on all threads, or on this one where that is faster: a few rows are normed before others wake."""
+    tasks = num_tasks(plan, stage, layer)
+    rowwise = not (stage in PRODUCTS or stage in (ATTEND, ATTEND_APART))
+    if serial or tasks == 1 or (rowwise and plan[NUM_ROWS] < FEW):
+        for task in range(tasks):
             work(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, task)
     else:
-        for task in prange(num_tasks):
+        for task in prange(tasks):
             work(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, np.int64(task))
 
 
@@ -259,6 +296,9 @@ def run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer,
 def num_tasks(plan, stage, layer):
     """How many tasks a stage has: tiles, heads or rows."""
     rows = plan[NUM_ROWS]
+    if stage >= LAY:
+        _, _, rows, _ = read_by(plan, stage - LAY, layer)
+        return (rows + SIDE - 1) // SIDE
     if stage in (WIDEN, NARROW):
         outputs = plan[D]
         if has_experts(plan, layer):
@@ -295,13 +335,12 @@ def is_there(plan, stage, layer, apart):
     return stage not in OF_EXPERTS or has_experts(plan, layer)
 
 
-@kernel
+@inline_kernel
 def run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial):
-    """A stage on all threads, or on this one where that is faster: a few rows are normed before others wake."""
-    rowwise = not (stage in PRODUCTS or stage in (ATTEND, ATTEND_APART))
-    tasks = num_tasks(plan, stage, layer)
-    alone = serial or tasks == 1 or (rowwise and plan[NUM_ROWS] < FEW)
-    run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, tasks, alone)
+    """A stage, and before a product through tiles the laying out of what it reads."""
+    if stage in PRODUCTS and either(x_kind, False, True):
+        run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, LAY + stage, layer, serial)
+    run(plan, kind, x_kind, embed_kind, position_kind, cache_kind, stage, layer, serial)
 
 
 @kernel
@@ -314,7 +353,8 @@ def forward(plan, kind, x_kind, embed_kind, position_kind, cache_kind, serial):
     if not plan[NUM_ROWS]:
         return
     apart = not serial and plan[NUM_PAGES] > 1 and plan[NUM_CHUNKS] < 8  # else too few tasks for the threads
-    run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, READ, 0, serial)
+    first, none = np.int64(READ), np.int64(0)  # as literals they would be types of their own: twice as much to compile
+    run_stage(plan, kind, x_kind, embed_kind, position_kind, cache_kind, first, none, serial)
     for layer in range(plan[LAYERS]):
         for stage in range(ATTENTION_NORM, ADD_MLP + 1):
             if is_there(plan, stage, layer, apart):

@@ -9,7 +9,7 @@ How a sum is ordered (this, and nothing else, decides the last bits of a result)
                   per output. At the end the lanes are folded in halves: j with j+8, then j+4, j+2, j+1.
     outer_block   every output is a lane of its own and adds its products in the order of t.
 
-A block of 4 x 4 outputs, of 4 x 2, or a single one: each output sees the same operations on the same numbers, so the
+A block of 4 x 4 outputs, of 2 x 3, or a single one: each output sees the same operations on the same numbers, so the
 size of a block is a matter of speed alone.
 
 The products, by the formats of weight and activation:
@@ -59,9 +59,10 @@ from pellucid.engine.runners.kernels.emit import (
     splat,
     widen,
 )
+from pellucid.processor import find_processor
 
-SIZES = {types.float32: 4, types.uint16: 2, types.int8: 1, types.uint8: 1}
-ELEMENTS = {types.float32: F32, types.uint16: I16, types.int8: I8, types.uint8: I8}
+SIZES = {types.float32: 4, types.uint16: 2, types.int16: 2, types.int8: 1, types.uint8: 1}  # int16: bf16 for `tiles`
+ELEMENTS = {types.float32: F32, types.uint16: I16, types.int16: I16, types.int8: I8, types.uint8: I8}
 
 
 def place_of(builder: ir.IRBuilder, address: ir.Value, element: ir.Type, index: ir.Value) -> ir.Value:
@@ -99,8 +100,14 @@ def build_dot_block(R: int, C: int, *, fetches: bool) -> Any:
     return dot_block
 
 
-dot_1x1, dot_4x2, dot_4x4_fetching = (build_dot_block(R, C, fetches=True) for R, C in ((1, 1), (4, 2), (4, 4)))
-dot_4x4 = build_dot_block(4, 4, fetches=False)  # for weights that another block has just read
+# Blocks are as large as the registers hold: with 32 of 512 bits, 4 x 4 sums and what they are made of; with half of that
+# or less (AVX2, NEON), 2 x 3. A block that is too large keeps its sums in memory, at half the speed.
+WIDE = "avx512f" in find_processor().features
+BLOCK_OUTPUTS, BLOCK_ROWS = (4, 4) if WIDE else (2, 3)  # of the largest block
+dot_1x1, dot_pair, dot_most_fetching = (
+    build_dot_block(R, C, fetches=True) for R, C in ((1, 1), (BLOCK_OUTPUTS, 2), (BLOCK_OUTPUTS, BLOCK_ROWS))
+)
+dot_most = build_dot_block(BLOCK_OUTPUTS, BLOCK_ROWS, fetches=False)  # for weights that another block has just read
 
 
 def build_outer_block(R: int, vectors: int) -> Any:
@@ -143,9 +150,12 @@ def build_outer_block(R: int, vectors: int) -> Any:
     return outer_block
 
 
-outer_1x1, outer_1x4, outer_1x16 = (build_outer_block(1, vectors) for vectors in (1, 4, 16))
-outer_2x1, outer_2x4, outer_2x8 = (build_outer_block(2, vectors) for vectors in (1, 4, 8))
-outer_4x1, outer_4x4 = build_outer_block(4, 1), build_outer_block(4, 4)
+# Rows -> vectors of the widest block, and of one that follows it: as many sums as there are registers for.
+VECTORS = {1: (16, 4), 2: (8, 4), 4: (4, 1)} if WIDE else {1: (4, 1), 2: (2, 1), 4: (1, 1)}
+outer_1x1, outer_2x1, outer_4x1 = (build_outer_block(R, 1) for R in (1, 2, 4))
+(outer_1_most, outer_1_more), (outer_2_most, outer_2_more), (outer_4_most, outer_4_more) = (
+    tuple(build_outer_block(R, vectors) for vectors in VECTORS[R]) for R in (1, 2, 4)
+)
 
 
 @intrinsic
@@ -269,6 +279,16 @@ def put_int(typing, address, index, number):
 def size_of(typing, kind):
     """Bytes of one number of a format."""
     return types.int64(kind), lambda context, builder, signature, v: constant(SIZES[kind])
+
+
+@intrinsic
+def either(typing, kind, lanes, tiles):
+    """`tiles` if that is what the format is for, else `lanes`; known when the loop is compiled."""
+
+    def generate(context, builder, signature, v):
+        return v[2] if kind == types.int16 else v[1]
+
+    return lanes(kind, lanes, tiles), generate
 
 
 @intrinsic(prefer_literal=True)

@@ -10,16 +10,16 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import numba
 import numpy as np
 import torch
 
-from pellucid.compiled import host_name, stopping_between_passes
+from pellucid.compiled import stopping_between_passes
 from pellucid.engine.runners.kernels.compile import CACHE
 from pellucid.engine.runners.kernels.forward import forward
 from pellucid.engine.runners.kernels.plan import NUM_PLANNED
+from pellucid.engine.runners.kernels.tile_order import agrees
 from pellucid.errors import EngineError
 
 LOCK = threading.Lock()
@@ -56,16 +56,20 @@ def compile_forward(kinds: tuple[np.generic, ...]) -> None:
     """Compile the pass for these formats, or load it from disk."""
     with launch(1), stopping_between_passes():
         forward(np.zeros(NUM_PLANNED, np.int64), *kinds, True)
-    if (marker := marker_of(kinds)) is not None:
-        marker.touch()
+    CACHE.mark(name_of(kinds))
+
+
+def tiles_agree(kinds: tuple[np.generic, ...]) -> bool:
+    """Whether products through tiles, of weights and of routers, have the bits of their slow twin on this machine."""
+    with launch(1), stopping_between_passes():
+        return all(agrees(kind.dtype.name) for kind in (kinds[0], kinds[-1]))
 
 
 def is_compiled(kinds: tuple[np.generic, ...]) -> bool:
     """Whether the pass for these formats is on disk already."""
-    marker = marker_of(kinds)
-    return marker is not None and marker.exists()
+    return CACHE.has(name_of(kinds))
 
 
-def marker_of(kinds: tuple[np.generic, ...]) -> Path | None:
-    name = f"compiled-{host_name()}-{'-'.join(kind.dtype.name for kind in kinds)}"
-    return CACHE.directory and CACHE.directory / name
+def name_of(kinds: tuple[np.generic, ...]) -> str:
+    """What the pass for these formats is kept under."""
+    return "-".join(kind.dtype.name for kind in kinds)

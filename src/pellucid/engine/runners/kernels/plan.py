@@ -21,12 +21,12 @@ from __future__ import annotations
     NUM_ROWS, NUM_WANTED, NUM_PAGES, NUM_CHUNKS, IDS, POSITIONS, SLOTS, PAGES, CHUNKS, WANTED,
     # The working memory: the stream, what products give, queries, what products read, inside the feed-forward; each
     # page's part of attention; the result. Of experts: all shares, those of the choice, seats (`experts` says what
-    # these are), what is sent there and what is made of it.
-    X, Y, Q, A, HIDDEN, STATES, MIXES, LOGITS, ROUTES, SHARES, CHOSEN, SEATS, LOADS, SENT, MADE,
+    # these are), what is sent there and what is made of it. Where products go through tiles: what the next one reads.
+    X, Y, Q, A, HIDDEN, STATES, MIXES, LOGITS, ROUTES, SHARES, CHOSEN, SEATS, LOADS, SENT, MADE, LAID,
     # Numbers from one row to the next, in Y, in A and SENT, in HIDDEN, in MADE.
     Y_ROW, A_ROW, H_ROW, MADE_ROW,
     NUM_PLANNED,
-) = range(58)  # fmt: skip
+) = range(59)  # fmt: skip
 AXES, ROW_LENGTHS = slice(D, EMBED), slice(Y_ROW, NUM_PLANNED)
 
 # A layer's matrices in the table. A block with experts has their matrices stacked in GATE, UP and DOWN, and a ROUTER.
@@ -41,3 +41,4 @@ BEFORE_ATTENTION, BEHIND_ATTENTION, BEFORE_MLP, BEHIND_MLP, NORMS_PER_LAYER = ra
 ) = range(20)  # fmt: skip
 OF_EXPERTS = ROUTE, CHOOSE, SEAT, SEND, MIX  # absent from a block that has none
 PRODUCTS = PROJECT, GATHER, ROUTE, WIDEN, NARROW, SCORE
+LAY = SCORE + 1  # LAY + s: what product s reads is laid out as tiles

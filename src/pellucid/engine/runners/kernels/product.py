@@ -1,9 +1,10 @@
 """Matrix products of weights with rows of activations: y[m, n] = Σ_k w[n, k] · x[m, k] (· scale) (+ bias).
 
 Outputs are cut into tiles of `TILE` neighbouring rows of the weight, and tiles are shared among the threads. Within a
-tile, blocks of 4 x 4 outputs where there are four rows of activations: what is loaded from memory is used as often as
+tile, blocks of several outputs of several rows of activations: what is loaded from memory is used as often as
 possible. A single row of activations reads one row of the weight after the other, as memory is read fastest. The sum
-of an output is the same in every case.
+of an output is the same in every case. Where the processor multiplies tiles, `tile_product` does so instead, in its own
+order.
 
 A matrix is a row of int64 in a table: where it lies and how to step through it (the names below are its columns). Several
 matrices that read the same x are one product, their outputs side by side.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pellucid.engine.runners.kernels.compile import kernel
+from pellucid.engine.runners.kernels.compile import kernel, or_in_tiles
 from pellucid.engine.runners.kernels.functions import (
     GELU,
     GELU_TANH,
@@ -29,50 +30,62 @@ from pellucid.engine.runners.kernels.functions import (
     silu,
 )
 from pellucid.engine.runners.kernels.lanes import (
+    BLOCK_OUTPUTS,
+    BLOCK_ROWS,
     dot_1x1,
-    dot_4x2,
-    dot_4x4,
-    dot_4x4_fetching,
+    dot_most,
+    dot_most_fetching,
+    dot_pair,
     get,
     get_int,
     kept_whole,
     put,
     size_of,
 )
+from pellucid.engine.runners.kernels.tile_product import multiply_laid
 
 TILE = 32
-WIDE = 4  # outputs of a block
 WEIGHT, WEIGHT_ROW, SCALES, SCALE_ROW, CHANNEL, BIAS, OUTPUTS, INPUTS, NUM_COLUMNS = range(9)
 
 FP32 = np.float32(0)  # names a format
 
 
-@kernel
-def multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, last):
-    """Outputs first .. last-1 of one matrix for every row, unscaled."""
+def multiply_in_tiles(kind, x_kind, matrix, x, x_row, row, y, y_row, num_rows, first, last):
+    """The same from what `lay_rows` laid out at x."""
     kept_whole()
+    w, w_row, k = get_int(matrix, WEIGHT), get_int(matrix, WEIGHT_ROW), get_int(matrix, INPUTS)
+    scales, scale_row = get_int(matrix, SCALES), get_int(matrix, SCALE_ROW)
+    multiply_laid(kind, w, w_row, scales, scale_row, k, x, x_row, row, y, y_row, num_rows, first, last)
+    finish_rows(matrix, y, y_row, num_rows, first, last)
+
+
+@or_in_tiles(multiply_in_tiles)
+def multiply_rows(kind, x_kind, matrix, x, x_row, row, y, y_row, num_rows, first, last):
+    """y = outputs first .. last-1 of one matrix for `num_rows` rows of x from `row` on."""
+    kept_whole()
+    x += row * x_row * size_of(x_kind)
     w, w_row, k = get_int(matrix, WEIGHT), get_int(matrix, WEIGHT_ROW), get_int(matrix, INPUTS)
     scales, scale_row = get_int(matrix, SCALES), get_int(matrix, SCALE_ROW)
     m = 0
     while m < num_rows:
-        rows = 4 if num_rows - m >= 4 else 2 if num_rows - m >= 2 else 1
+        rows = BLOCK_ROWS if num_rows - m >= BLOCK_ROWS else 2 if num_rows - m >= 2 else 1
         x_at = x + m * x_row * size_of(x_kind)
         n = first
         while n < last:
             w_at, scales_at, y_at = w + n * w_row, scales + n * scale_row * 4, y + (m * y_row + n) * 4
-            if rows == 1 or last - n < WIDE:
+            if rows == 1 or last - n < BLOCK_OUTPUTS:
                 for r in range(rows):
                     one, goal = x_at + r * x_row * size_of(x_kind), y_at + r * y_row * 4
                     dot_1x1(kind, x_kind, w_at, w_row, scales_at, scale_row, one, x_row, goal, y_row, k)
                 n += 1
                 continue
             if rows == 2:
-                dot_4x2(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+                dot_pair(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
             elif m == 0:
-                dot_4x4_fetching(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+                dot_most_fetching(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
             else:
-                dot_4x4(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
-            n += WIDE
+                dot_most(kind, x_kind, w_at, w_row, scales_at, scale_row, x_at, x_row, y_at, y_row, k)
+            n += BLOCK_OUTPUTS
         m += rows
     finish_rows(matrix, y, y_row, num_rows, first, last)
 
@@ -106,7 +119,7 @@ def multiply_tile(kind, x_kind, table, count, tile, x, x_row, y, y_row, num_rows
         tiles = num_tiles(outputs)
         if tile < tiles:
             first, last = tile * TILE, min(tile * TILE + TILE, outputs)
-            multiply_rows(kind, x_kind, matrix, x, x_row, y, y_row, num_rows, first, last)
+            multiply_rows(kind, x_kind, matrix, x, x_row, 0, y, y_row, num_rows, first, last)
             return
         tile -= tiles
         y += outputs * 4
