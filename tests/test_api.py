@@ -227,6 +227,16 @@ def test_choices_without_their_number_say_what_to_give(lm: pellucid.LanguageMode
         lm.choices("the", n=3)  # type: ignore[call-overload]
 
 
+@covers("LanguageModel.service")
+def test_a_service_gives_what_complete_gives(lm: pellucid.LanguageModel) -> None:
+    with lm.service(max_running=2, memory_bytes=2**26) as service:
+        streams = [service.submit(lm.request([5, 6, n], seed=n, max_new_tokens=4)) for n in range(5)]
+        found = [stream.complete() for stream in streams]
+    assert found == [(lm.complete([5, 6, n], seed=n, max_new_tokens=4),) for n in range(5)]
+    with pytest.raises(SettingsError, match="max_runing"):
+        lm.service(max_runing=2)  # type: ignore[call-arg]
+
+
 @covers("LanguageModel.search", "Hypothesis", "BeamSettings")
 def test_search(lm: pellucid.LanguageModel) -> None:
     best = lm.search("the", num_beams=3, num_best=2, max_new_tokens=3)

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Unpack, cast, overload
 
 from pellucid.arguments import SAMPLING, SEARCH, check_has, check_kind, check_path
-from pellucid.engine.keywords import BeamKeywords, ChoiceKeywords, Draft, RequestKeywords, SamplingKeywords
+from pellucid.engine.keywords import (
+    BeamKeywords,
+    ChoiceKeywords,
+    Draft,
+    RequestKeywords,
+    SamplingKeywords,
+    SchedulerKeywords,
+)
 from pellucid.errors import RequestError
 from pellucid.events import NULL, Recorder
 from pellucid.planning.config import ModelConfig
@@ -29,6 +36,7 @@ if TYPE_CHECKING:  # torch is loaded by the functions that need it: planning a m
     from pellucid.engine.runners.runner import Runner
     from pellucid.engine.sampling.settings import SamplingSettings
     from pellucid.engine.sampling.stage import Stage
+    from pellucid.engine.service import Service
     from pellucid.engine.step import Completion, Step
     from pellucid.engine.transcript import Replayed, Transcript
     from pellucid.evaluate.score import Score
@@ -200,6 +208,25 @@ class LanguageModel(WholeTexts):
         run_together(runner, texts)
         found = [text.complete() for text in texts]
         return found[0] if rows is None else found
+
+    def service(
+        self, *, memory_bytes: int | None = None, recorder: Recorder = NULL, **asked: Unpack[SchedulerKeywords]
+    ) -> Service:
+        """Answer requests side by side in a thread of its own, until it is closed; `submit` is safe from any thread.
+
+        `memory_bytes` is what keys and values may take (None: a quarter of the memory that is free now); `asked` are the
+        fields of `SchedulerSettings`.
+
+            with lm.service() as service:
+                for step in service.submit(lm.request("Once upon")): print(step.text, end="")
+        """
+        from pellucid.engine.service import Service
+        from pellucid.engine.settings import SchedulerSettings
+
+        check_keywords(asked, setting_names(SchedulerSettings), {})
+        check_kind(0 if memory_bytes is None else memory_bytes, int, "memory_bytes=4 * 2**30")
+        settings = resolve(SchedulerSettings, Layer("call", asked)).settings
+        return Service(self.runner, self.tokenizer, settings, memory_bytes=memory_bytes, recorder=recorder)
 
     def suggested(self) -> SamplingKeywords:
         """The sampling settings that the model's generation_config.json suggests: `lm.complete(text, **lm.suggested())`.

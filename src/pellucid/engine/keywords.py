@@ -90,3 +90,14 @@ class BeamKeywords(TypedDict, total=False):
     max_new_tokens: int | None
     stop: Sequence[str]
     stop_ids: Sequence[int]
+
+
+class SchedulerKeywords(TypedDict, total=False):
+    """Any fields of `SchedulerSettings`."""
+
+    max_running: int
+    max_waiting: int
+    prompt_rows: int
+    prompt_rows_alone: int
+    shares_prefixes: bool
+    weighs_guesses: bool

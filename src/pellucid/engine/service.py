@@ -28,6 +28,7 @@ from pellucid.engine.settings import SchedulerSettings
 from pellucid.engine.step import Completion, Step
 from pellucid.errors import CancelledRequestError, QueueFullError
 from pellucid.events import NULL, Recorder
+from pellucid.planning.machine import inspect_machine
 from pellucid.tokens.tokenizer import Tokenizer
 
 PLAIN = SchedulerSettings()
@@ -124,7 +125,9 @@ class Service:
         memory_bytes: int | None = None,
         recorder: Recorder = NULL,
     ) -> None:
-        """`memory_bytes` is what keys and values may take (None: as much as is asked for)."""
+        """`memory_bytes` is what keys and values may take (None: a quarter of the memory that is free now)."""
+        if memory_bytes is None:
+            memory_bytes = inspect_machine().memory_available_bytes // 4
         self.runner, self.tokenizer, self.settings = runner.set_aside(memory_bytes), tokenizer, settings
         self._scheduler = Scheduler(self.runner, settings, recorder=recorder)
         self._changed = threading.Condition()
