@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: quickstart install test chromium conformance lint format benchmarks clean
+.PHONY: quickstart install test chromium conformance gpu-check lint format benchmarks clean
 
 quickstart: install
 	$(BIN)/pellucid quickstart
@@ -65,6 +65,10 @@ $(PEER)/.fetched:
 	tar -xzf $(PEER)/llama_cpp_python-0.3.36.tar.gz -C $(PEER) --strip-components=3 \
 		--wildcards 'llama_cpp_python-0.3.36/vendor/llama.cpp/models/ggml-vocab-*'
 	touch $@
+
+# What accelerators are promised to do, in one table: under four minutes on a CUDA device; elsewhere a tiny size, which tells no speed.
+gpu-check: .venv/.installed
+	$(BIN)/python benchmarks/gpu_check.py
 
 lint: .venv/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -36,7 +36,7 @@ from pellucid.training.settings import OptimizerSettings, ScheduleSettings
 SRC = Path(pellucid.__file__).parent
 DRAWN = Path(__file__).parents[1] / "docs" / "inside" / "ways.md"
 
-MOST_FILES_OF_A_PROMPT, MOST_FILES_OF_A_BATCH = 19, 17
+MOST_FILES_OF_A_PROMPT, MOST_FILES_OF_A_BATCH = 20, 17
 TEXT = "the cat sat. 猫坐着。 " * 30
 SHAPE = {"n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8, "d_model": 16, "d_ff": 24}
 # What turns the words of a command line into settings, and what prints. It stands on both sides of the way.

@@ -93,7 +93,7 @@ LOADING = {
     **dict.fromkeys(("n_threads", "num_threads", "threads"), "torch.set_num_threads(n)"),
     **dict.fromkeys(("model_path", "model", "pretrained_model_name_or_path"), "path"),
     "kernels": "engine=pellucid.EngineSettings(kernels=…)",
-    "exact": 'engine=pellucid.EngineSettings(kernels="on"): the compiled loops are always exact, torch never is',
+    "exact": "engine=pellucid.EngineSettings(exact=…)",
     "device_map": "device",
     "n_gpu_layers": 'device="cuda"',
     "load_in_8bit": 'weights="int8"',

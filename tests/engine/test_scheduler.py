@@ -203,7 +203,7 @@ class CountingRows(KernelRunner):
 
     def __init__(self, model) -> None:
         plain = build_runner(model)
-        super().__init__(plain.packed, num_threads=1, dot=plain.x_type is np.uint16)
+        super().__init__(plain.packed, num_threads=1, arithmetic=plain.arithmetic)
         self.num_read = 0
 
     def read_parts(self, parts):

@@ -119,6 +119,14 @@ def test_compiling_is_chosen_by_arithmetic() -> None:
     assert not planned(minutes=60, model={"depth": 8}, compile="off").compiled
 
 
+def test_on_cuda_a_run_of_more_than_a_minute_is_compiled() -> None:
+    settings = resolve(TrainSettings, Layer("test", {"minutes": 2, "model": {"depth": 8}})).settings
+    for rate, seconds in ((RATE, (60, 200)), (1e15, (0, 60))):
+        plans = [plan_run(settings, BOOK, MACHINE, rate, bf16=True, on_cuda=on_cuda) for on_cuda in (False, True)]
+        assert all(seconds[0] < plan.estimated_seconds < seconds[1] for plan in plans)
+        assert [plan.compiled for plan in plans] == [False, seconds[0] == 60]
+
+
 def test_a_saved_plan_is_the_same_plan() -> None:
     plan = planned()
 

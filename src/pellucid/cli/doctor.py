@@ -167,7 +167,7 @@ def use_of_core(device: torch.device) -> Use:
 def use_of_compile(device: torch.device, tried: CompileTrial | None) -> Use:
     """Whether a run would be compiled: only if the compiled step agrees with the eager one, and if it saves time."""
     from pellucid.training.compiler import compiler_name, default_march
-    from pellucid.training.plan import COMPILE_SAVING, COMPILE_SECONDS
+    from pellucid.training.plan import COMPILE_SAVING, COMPILE_SECONDS, compiled_above
 
     if tried and tried.fault:
         return Use(name="torch.compile", what="no", why=f"tried, and not believed: {tried.fault}")
@@ -175,7 +175,7 @@ def use_of_compile(device: torch.device, tried: CompileTrial | None) -> Use:
     by = f" ({compiler_name() or 'no compiler is there'}, for {march})" if device.type == "cpu" else ""
     why = f"compiling{by} costs about {COMPILE_SECONDS:.0f} s once and saves about {COMPILE_SAVING:.0%} of a step"
     agreed = "tried, and it agrees with the eager step" if tried else "not tried here: --compile does"
-    what = f"for runs over {COMPILE_SECONDS / COMPILE_SAVING:.0f} s"
+    what = f"for runs over {compiled_above(on_cuda=device.type == 'cuda'):.0f} s"
     return Use(name="torch.compile", what=what, why=f"{why}; {agreed}")
 
 

@@ -232,7 +232,7 @@ class Search:
     def take(self, readings: abc.Sequence[RowsRead]) -> list[Taker]:
         """Extend the beams by a token each; nothing is drawn for them."""
         self.num_steps, self.num_rows = self.num_steps + 1, self.num_rows + len(readings)
-        running = self._finish(self._extend(self.beams, [reading.rows_NV[0] for reading in readings]))
+        running = self._finish(self._extend(self.beams, [np.asarray(reading.rows_NV[0]) for reading in readings]))
         self.is_over = not running or self._is_over(running[0])
         self.recorder.record(self._told())
         if not self.is_over:

@@ -25,6 +25,7 @@ from itertools import count
 import numpy as np
 
 from pellucid.counts import counted
+from pellucid.engine.runners.sequence import PooledCache
 from pellucid.errors import ContextError, OutOfPagesError
 
 SHORTEST = 16  # ids that must be saved for a page to be copied: below it, reading them is as quick
@@ -102,6 +103,11 @@ class PagePool:
     def num_left(self) -> int | None:
         """Pages that may still be taken; None: any number."""
         return None if self.budget is None else self.budget - self.num_used
+
+    def has_room(self, lengths: abc.Sequence[int], num_growing: int) -> bool:
+        """Whether texts of these lengths fit, with one more page for each of so many others, which grow."""
+        needed = sum(-(-length // self.size) for length in lengths) + num_growing
+        return self.num_left is None or self.num_left >= needed
 
     def take(self) -> Page:
         """A page for one user, with whatever lies in it. Raises OutOfPagesError when all are used."""
@@ -211,7 +217,7 @@ class PagePool:
                 waiting += children
 
 
-class PagedCache:
+class PagedCache(PooledCache):
     """The key-value cache of one text: a list of pages.
 
     `origin` is whatever the keys were computed with; a cache is read on by the same alone.
@@ -221,6 +227,11 @@ class PagedCache:
         self.pool, self.max_length, self.origin = pool, max_length, origin
         self.length = self.num_adopted = 0
         self.pages: list[Page] = []
+
+    @property
+    def num_pages(self) -> int:
+        """Pages that it uses."""
+        return len(self.pages)
 
     def reserve(self, length: int) -> None:
         """Make room to write the positions from the end up to `length`, in pages that are this text's alone.

@@ -26,17 +26,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from pellucid.counts import counted
 from pellucid.engine.pages import PagedCache, num_shared
 from pellucid.engine.runners.runner import ReadPart, Runner
-from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.runners.sequence import PooledCache, Sequence
 from pellucid.engine.sampling.distribution import FEW
 from pellucid.engine.sampling.find_loops import find_loops
-from pellucid.engine.sampling.rows import Loops, RowAsk, choose_rows
+from pellucid.engine.sampling.rows import AnyRow, Loops, RowAsk, choose_rows
 from pellucid.engine.sampling.sampler import Choice
 from pellucid.engine.settings import SchedulerSettings
 from pellucid.engine.speculative import RowPrice
@@ -51,7 +49,7 @@ PLAIN, ALONE = SchedulerSettings(), SchedulerSettings(shares_prefixes=False, wei
 class RowsRead:
     """The rows that a part asked for, and the seconds of all passes since rows were last given."""
 
-    rows_NV: NDArray[np.float32]
+    rows_NV: abc.Sequence[AnyRow]
     seconds: float
 
 
@@ -164,7 +162,7 @@ class Scheduler:
         if not parts:
             return moved
         started = time.perf_counter()
-        rows_NV = self.runner.read_parts(parts)
+        rows_NV = self.runner.read_held(parts)
         seconds = time.perf_counter() - started
         self.reading_seconds += seconds
         if not any(_is_prompt(entry) for entry in planned):
@@ -226,10 +224,8 @@ class Scheduler:
     def _has_room(self, entry: Entry) -> bool:
         """Whether its prompt fits into the pages that are left, with one more for each text in progress."""
         pool = self.runner.pool
-        if pool is None or pool.num_left is None:
-            return True
-        needed = sum(-(-len(part.sequence) // pool.size) for part in entry.parts)
-        return pool.num_left >= needed + sum(len(other.job.sequences) for other in self.running)
+        num_growing = sum(len(other.job.sequences) for other in self.running)
+        return pool is None or pool.has_room([len(part.sequence) for part in entry.parts], num_growing)
 
     def _adopt(self, parts: abc.Sequence[ReadPart]) -> bool:
         """Let prompts begin with what is known of them; whether any of them does."""
@@ -284,8 +280,9 @@ class Scheduler:
             while entry.planned:
                 try:
                     for part in entry.planned:
-                        if isinstance(part.sequence.cache, PagedCache):
-                            part.sequence.cache.reserve(part.sequence.cache.length + part.count)
+                        cache = part.sequence.cache
+                        if isinstance(cache, PooledCache):
+                            cache.reserve(part.sequence.cache.length + part.count)
                     break
                 except OutOfPagesError as error:
                     holders = [other for other in self.running if other is entry or _num_pages(other.job)]
@@ -390,7 +387,7 @@ def _is_being_read(sequence: Sequence, readers: abc.Sequence[Sequence]) -> bool:
 
 
 def _num_pages(job: Job) -> int:
-    return sum(len(sequence.cache.pages) for sequence in job.sequences if isinstance(sequence.cache, PagedCache))
+    return sum(sequence.cache.num_pages for sequence in job.sequences if isinstance(sequence.cache, PooledCache))
 
 
 def _release(job: Job) -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,12 +21,24 @@ class EngineSettings(Named):
     kernels: Literal["auto", "on", "off"] = setting(
         "auto", "compiled loops on a CPU; auto falls back to torch and says so, on makes that an error"
     )
-    weights: Weights = setting("auto", "number format of the weights while generating (auto: as they were loaded)")
+    weights: Weights = setting(
+        "auto",
+        "number format of the weights while generating (auto: as they were loaded; fp32 becomes bf16 where CUDA has it)",
+    )
+    exact: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "where torch runs the model: products of fixed shapes, so that no bit of a text depends on others (auto: on an"
+        " accelerator; the compiled loops are always exact)",
+    )
+    slots: int | None = setting(
+        None,
+        "texts that torch steps in one pass (none: 16, or as many as fit into a quarter of an accelerator's memory)",
+        low=1,
+    )
 
-    @classmethod
-    def elsewhere(cls) -> Mapping[str, str]:
-        """A setting that there was: it changed nothing."""
-        return {"exact": 'kernels="on": the compiled loops are always exact, torch never is'}
+    def __post_init__(self) -> None:
+        if self.slots is not None and self.slots < 1:
+            raise RequestError("slots must be 1 or more", found=str(self.slots))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,6 +76,9 @@ class Context:
 
     cache: KVCache | None = None  # keys and values read before; the new ones are added
     lengths: Sequence[int] | None = None  # real ids of each row, the rest being padding at its end (None: all are real)
+    rows: Rows | None = (
+        None  # the layout of the batch, by whoever lays it out himself (None: that of cache and lengths)
+    )
     mask: Mask | None = None  # which place may see which (None: the model's own); a block's window comes on top
     positions_BT: Tensor | None = None  # of the new ids, below context_length (None: their places in the row)
     segments_BT: Tensor | None = None  # which part of its row each new id belongs to, from 0 (None: the first)

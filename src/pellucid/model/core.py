@@ -45,6 +45,11 @@ class LoweredMask:
     is_causal: bool = False  # the kernel hides later positions by itself
     blind_B1T1: Tensor | None = None  # where a position may see nothing at all; None: nowhere
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether there is a bias that is the same for all heads, as the fused kernel takes it."""
+        return self.bias is not None and (self.bias.ndim == 2 or self.bias.size(1) == 1)
+
     def silence(self, y_BHTK: Tensor) -> Tensor:
         """The output, with zeros for every position that may see nothing."""
         return y_BHTK if self.blind_B1T1 is None else y_BHTK.masked_fill(self.blind_B1T1, 0.0)
@@ -261,6 +266,8 @@ class SdpaCore:
         tap: Tap = no_tap,
     ) -> Tensor:
         assert scoring.softcap is None, "the fused kernel cannot bend scores: `choose_core` gives another one"
+        if q_BHTK.is_cuda and q_BHTK.size(1) != k_BGSK.size(1) and mask.is_shared:
+            return mask.silence(attend_in_groups(q_BHTK, k_BGSK, v_BGSK, mask, scoring=scoring, dropout=dropout))
         y_BHTK = F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
@@ -272,6 +279,28 @@ class SdpaCore:
             enable_gqa=q_BHTK.size(1) != k_BGSK.size(1),
         )
         return mask.silence(y_BHTK)
+
+
+def attend_in_groups(
+    q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, mask: LoweredMask, *, scoring: Scoring, dropout: float = 0.0
+) -> Tensor:
+    """The fused kernel where query heads share keys and a bias hides places: those of a group are stacked as rows.
+
+    On CUDA the kernels that take a bias know no groups: torch would copy each key R times, in float32.
+    """
+    assert mask.bias is not None, "without one the kernels know groups"
+    B, H, T, K = q_BHTK.shape
+    G = k_BGSK.size(1)
+    stacked = (1,) * (mask.bias.ndim - 2) + (H // G, 1)
+    y_BGNK = F.scaled_dot_product_attention(
+        q_BHTK.reshape(B, G, -1, K),
+        k_BGSK,
+        v_BGSK,
+        attn_mask=mask.bias.to(q_BHTK.dtype).repeat(stacked),
+        dropout_p=dropout,
+        scale=scoring.scale,
+    )
+    return y_BGNK.reshape(B, H, T, K)
 
 
 @dataclass(frozen=True, kw_only=True)

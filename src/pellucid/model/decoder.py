@@ -26,6 +26,7 @@ from pellucid.model.block import Block, shown
 from pellucid.model.cache import ContiguousCache
 from pellucid.model.context import Context, EncodedSource, Pass
 from pellucid.model.core import Core, CoreChoice, LoweredMask
+from pellucid.model.embedding import read_rows
 from pellucid.model.encoder import SourceEncoder
 from pellucid.model.head import Head, build_cap, build_transform
 from pellucid.model.mask import Causal, Everything, Mask, Near, Padding, Window, check_mask
@@ -183,7 +184,7 @@ class Decoder(nn.Module):
         """What all blocks of a pass share; `own`, `relative`: the mask and what is added to scores on this side."""
         chosen = self.choose_core(ids_BT.device, self.dtype, learns=context.training)
         cache, core = context.cache, context.core or chosen
-        rows = Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
+        rows = context.rows or Rows.of(ids_BT, None if cache is None else cache.lengths, context.lengths)
         self._check_length(rows)
         positions = self._positions(rows, context.positions_BT)
         mask = self._mask(rows, context, own)
@@ -224,7 +225,9 @@ class Decoder(nn.Module):
     def _embed(self, ids_BT: Tensor, this_pass: Pass, path: str = "") -> Tensor:
         """What the first block reads, [B, T, D]; `path`: what the names of the tensors begin with."""
         tap = within(this_pass.tap, path.removesuffix(".")) if path else this_pass.tap
-        embed_BTD = self.embed(ids_BT) if self.embed_scale == 1.0 else self.embed(ids_BT) * self.embed_scale
+        in_program = torch.compiler.is_compiling() and ids_BT.is_cuda
+        embed_BTD = read_rows(self.embed.weight, ids_BT) if in_program else self.embed(ids_BT)
+        embed_BTD = embed_BTD if self.embed_scale == 1.0 else embed_BTD * self.embed_scale
         x_BTD = self.position(tap("embed", embed_BTD), this_pass.positions, tap)
         x_BTD = shown(tap, "embed_norm", self.embed_norm)(self.segment(x_BTD, this_pass.segments_BT, tap))
         return tap("input", F.dropout(x_BTD, self.config.dropout if this_pass.training else 0.0))

@@ -68,6 +68,13 @@ def read_dtype(asked: str | torch.dtype) -> torch.dtype | None:
     return DTYPES[str(asked)]
 
 
+def memory_of(device: torch.device) -> int | None:
+    """The memory of an accelerator in bytes; None for a CPU, whose memory is the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return torch.mps.recommended_max_memory() if device.type == "mps" else None
+
+
 def use_threads(threads: int | None, machine: Machine) -> int:
     """Fix the number of CPU threads; the default is the cores this process may use."""
     count = threads or machine.cores

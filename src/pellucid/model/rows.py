@@ -80,6 +80,33 @@ class Rows:
         return x_BTD[torch.arange(self.num_rows, device=self.device), column_B][:, None]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PlacedRows(Rows):
+    """A layout of one shape whose places are told on the device: one recorded pass serves rows of any length.
+
+    A place from `num_all` on is none: what stands there is seen by nobody, and sees what the last place sees.
+    """
+
+    place_BT: Tensor
+
+    @classmethod
+    def at(cls, place_BT: Tensor, num_all: int) -> PlacedRows:
+        """Rows of new ids at these places, each of which may look at the first `num_all` places of its row.
+
+        >>> rows = PlacedRows.at(torch.tensor([[7], [2], [9]]), num_all=9)
+        >>> rows.num_rows, rows.start, rows.places_BT().tolist()
+        (3, None, [[7], [2], [8]])
+        """
+        num_rows, num_new = place_BT.shape
+        return cls(
+            starts=(0,) * num_rows, counts=(num_new,) * num_rows, num_new=num_new, num_all=num_all, start=None, full=True,
+            real_N=None, device=place_BT.device, place_BT=place_BT,
+        )  # fmt: skip
+
+    def places_BT(self) -> Tensor:
+        return self.place_BT.clamp(max=self.num_all - 1)
+
+
 def _real_ids(starts: Sequence[int], counts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     real = [
         (row, column, start + column)

@@ -152,7 +152,8 @@ def _other_segments(segments_BT: Tensor | None, num_held: int) -> Tensor | None:
 
 def _check_context(ids_BT: Tensor, context: Context) -> None:
     """Raise RequestError for what a model of two streams cannot read."""
-    if context.cache is not None or context.memory is not None or context.positions_BT is not None:
+    told = (context.cache, context.memory, context.positions_BT, context.rows)
+    if any(part is not None for part in told):
         raise RequestError(
             "a model of two streams reads whole rows: it has no cache, no source and no positions but the places",
             hint="give Context(earlier=model.new_memory()) to read a text segment by segment",

@@ -75,7 +75,10 @@ def _new_plan(opened: OpenRun) -> RunPlan:
     if plan is None:
         flops = _measure(opened).training_flops_per_second
         gone = monotonic() - opened.task.began
-        plan = plan_run(settings, text, set_up.machine, flops, bf16=bf16, given=given, seconds_gone=gone)
+        on_cuda = set_up.device.type == "cuda"
+        plan = plan_run(
+            settings, text, set_up.machine, flops, bf16=bf16, given=given, seconds_gone=gone, on_cuda=on_cuda
+        )
     _tell_large_update(opened, plan, text)
     _tell_set_up(opened, plan, gone)
     return plan

@@ -38,6 +38,7 @@ EVALUATIONS = 10
 MAY_BE_ZERO = ("eval_windows",)  # of the whole figures of a saved plan
 MEMORY_SHARE = 0.5  # of the free memory that one micro-batch may take
 COMPILE_SECONDS, COMPILE_SAVING = 60.0, 0.3  # what compiling costs once, and the share of a step that it saves
+COMPILED_ON_CUDA = 60.0  # seconds of a run above which it pays there: it takes less, and saves more
 
 SLOWEST_FLOPS, FASTEST_FLOPS = 1e9, 1e15  # FLOP/s: the speed of every machine lies between
 UNMEASURED_SECONDS = 15.0  # a run that is shorter even on the slowest machine may go without measuring
@@ -122,11 +123,12 @@ def plan_run(
     bf16: bool,
     given: Given | None = None,
     seconds_gone: float = 0.0,
+    on_cuda: bool = False,
 ) -> RunPlan:
     """Derive the plan of a run; `bf16` says whether it computes in bf16, `given` is the shape of a model to
     start from, or of a draft.
 
-    `seconds_gone` is the part of the minutes already spent on preparation. Raises DoesNotFitError, with the figures,
+    `on_cuda` says whether it runs on a CUDA device. `seconds_gone` is the part of the minutes already spent on preparation. Raises DoesNotFitError, with the figures,
     when even one row at a time needs more memory than is free.
     """
     check_settings(settings)
@@ -149,7 +151,7 @@ def plan_run(
         eval_every_steps=every,
         eval_windows=eval_windows,
         save_every_steps=settings.saving.every_steps or every,
-        compiled=_compile_pays(settings, estimated) and not (given and given.beside),
+        compiled=_compile_pays(settings, estimated, on_cuda=on_cuda) and not (given and given.beside),
         estimated_seconds=estimated,
         memory=memory,
         reasons=tuple(reasons),
@@ -399,7 +401,12 @@ def _evaluations(
     return count, every
 
 
-def _compile_pays(settings: TrainSettings, seconds: float) -> bool:
+def compiled_above(*, on_cuda: bool) -> float:
+    """The seconds of a run above which compiling its step pays."""
+    return COMPILED_ON_CUDA if on_cuda else COMPILE_SECONDS / COMPILE_SAVING
+
+
+def _compile_pays(settings: TrainSettings, seconds: float, *, on_cuda: bool) -> bool:
     """Whether compilation was asked for, or would save more time than it costs."""
     if settings.compile != "auto":
         return settings.compile == "on"
@@ -407,7 +414,7 @@ def _compile_pays(settings: TrainSettings, seconds: float) -> bool:
         settings.batch.pool is not None or NEEDS[settings.objective.kind] in MANY_SHAPES
     ):  # each shape would be compiled anew
         return False
-    return COMPILE_SAVING * seconds > COMPILE_SECONDS
+    return seconds > compiled_above(on_cuda=on_cuda)
 
 
 def saved_plan(values: Mapping[str, Any], estimate: Callable[[ModelConfig, int], MemoryPlan]) -> RunPlan:

@@ -23,8 +23,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pellucid.engine.pages import PagePool
 from pellucid.engine.runners.sequence import Sequence
+from pellucid.engine.sampling.rows import AnyRow
 from pellucid.planning.config import ModelConfig
 
 
@@ -37,13 +37,31 @@ class ReadPart:
     num_rows: int
 
 
+class CachePool(Protocol):
+    """Memory for keys and values, for which the sequences of a runner ask."""
+
+    @property
+    def num_made(self) -> int:
+        """Pages that there are: neighbouring positions of one text, or all of them."""
+        ...
+
+    @property
+    def page_bytes(self) -> int:
+        """The memory of one page; 0 while there is none."""
+        ...
+
+    def has_room(self, lengths: abc.Sequence[int], num_growing: int) -> bool:
+        """Whether texts of these lengths fit beside so many others, which grow."""
+        ...
+
+
 class Runner(Protocol):
     """Ids in, logits out, one row of float32 [V] for each position asked about."""
 
     config: ModelConfig
     name: str  # for people: "kernels, bf16, 2 threads"
     exact: bool  # whether the bits of a row depend on its own ids alone
-    pool: PagePool | None = None  # where the keys and values of its sequences lie; None: each has memory of its own
+    pool: CachePool | None = None  # where the keys and values of its sequences lie; None: each has memory of its own
 
     def start(self, ids: abc.Sequence[int], *, max_length: int) -> Sequence:
         """A new sequence that holds these ids, none of them read yet, and has room for `max_length`."""
@@ -52,6 +70,10 @@ class Runner(Protocol):
     def read_parts(self, parts: abc.Sequence[ReadPart]) -> NDArray[np.float32]:
         """Read these parts, of a sequence each; the rows that are wanted of them, in their order, [N, V]."""
         ...
+
+    def read_held(self, parts: abc.Sequence[ReadPart]) -> abc.Sequence[AnyRow]:
+        """As `read_parts`, each row left where it was computed until it is looked at; good until the next pass is read."""
+        return self.read_parts(parts)  # type: ignore[return-value]  # an array is a sequence of rows
 
     def set_aside(self, memory_bytes: int | None) -> Runner:
         """The same runner with a pool of its own for keys and values, of so many bytes (None: of as many as are needed)."""

@@ -40,6 +40,19 @@ class Cache(Protocol):
         ...
 
 
+class PooledCache:
+    """A cache whose memory belongs to a pool, for which many sequences ask."""
+
+    @property
+    def num_pages(self) -> int:
+        """Pages of the pool that it uses."""
+        raise NotImplementedError
+
+    def reserve(self, length: int) -> None:
+        """Make room to write the positions up to `length`. Raises OutOfPagesError when the pool has none left."""
+        raise NotImplementedError
+
+
 @dataclass
 class Sequence:
     """Ids and the cache of those already read.

@@ -7,6 +7,8 @@ loops (`fast`) read the row once or twice, when they are given. They know the st
 functions. Where another stage stands behind, where rows are to be kept or choices remembered, and where the loops are not
 sure of the last bit, the sampler itself chooses; it is what a test holds them to. A row whose stage fails ends with its error, alone.
 
+A row that lies on an accelerator is chosen from there, where it is sure that the sampler would choose the same token.
+
 Axes: V vocabulary.
 """
 
@@ -14,8 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,12 +39,27 @@ KINDS: dict[Any, tuple[int, Any]] = {  # a stage's function -> its kind, and how
 MOST_STEPS = 4  # each kind once, and greedy alone
 
 
+class HeldRow(Protocol):
+    """A row of logits that lies elsewhere, and is fetched when NumPy reads it."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The row in float32, [V]."""
+        ...
+
+    def choose_among(self, asked: Sequence[RowAsk]) -> list[Choice | None]:
+        """Choose from the rows that are held as this one is, where they lie; None where the sampler must decide."""
+        ...
+
+
+AnyRow: TypeAlias = "NDArray[np.float32] | HeldRow"
+
+
 @dataclass(frozen=True, slots=True)
 class RowAsk:
     """A row of logits, and what its text asks to be chosen from it: the arguments of `Sampler.choose`."""
 
     sampler: Sampler
-    logits_V: NDArray[np.float32]
+    logits_V: AnyRow
     ids: Sequence[int]
     num_prompt: int
     keep_rows: bool = False
@@ -92,6 +109,9 @@ def choose_rows(asked: Sequence[RowAsk], loops: Loops | None = None) -> list[Cho
     >>> [type(found).__name__ for found in choose_rows(asked)]
     ['Choice', 'SamplingError']
     """
+    held = next((ask.logits_V for ask in asked if not isinstance(ask.logits_V, np.ndarray)), None)
+    if held is not None:
+        return choose_held(held, asked, loops)
     if loops is None:
         return [choose_readably(ask) for ask in asked]
     results: list[Choice | Exception | None] = [None] * len(asked)
@@ -110,27 +130,35 @@ def choose_rows(asked: Sequence[RowAsk], loops: Loops | None = None) -> list[Cho
     return [choose_readably(ask) if found is None else found for ask, found in zip(asked, results, strict=True)]
 
 
+def choose_held(held: HeldRow, asked: Sequence[RowAsk], loops: Loops | None) -> list[Choice | Exception]:
+    """Choose where the rows lie; those from which that is not sure are fetched, and chosen from as all others."""
+    chosen = held.choose_among(asked)
+    unsure = [ask for ask, choice in zip(asked, chosen, strict=True) if choice is None]
+    fetched = iter(choose_rows([replace(ask, logits_V=np.asarray(ask.logits_V)) for ask in unsure], loops))
+    return [next(fetched) if choice is None else choice for choice in chosen]
+
+
 def choose_readably(ask: RowAsk) -> Choice | Exception:
     """The slow twin: what the sampler itself chooses, or its error."""
     try:
-        return ask.sampler.choose(ask.logits_V, ask.ids, ask.num_prompt, keep_rows=ask.keep_rows)
+        return ask.sampler.choose(np.asarray(ask.logits_V), ask.ids, ask.num_prompt, keep_rows=ask.keep_rows)
     except Exception as error:
         return error
 
 
 def read_chain(ask: RowAsk) -> RowReading | None:
     """Pass a row through the leading stages; None where the loops do not know what follows. Raises what a stage raises."""
-    sampler, stages = ask.sampler, ask.sampler.stages
+    sampler, stages, model_V = ask.sampler, ask.sampler.stages, np.asarray(ask.logits_V)
     steps = find_steps(stages, draws=sampler.seed is not None)
-    if steps is None or ask.keep_rows or sampler.remembers or not is_plain(ask.logits_V):
+    if steps is None or ask.keep_rows or sampler.remembers or not is_plain(model_V):
         return None
-    row_V, leading = ask.logits_V, stages[: len(stages) - len(steps)]
+    row_V, leading = model_V, stages[: len(stages) - len(steps)]
     if leading:  # the last row is checked by the loops
         history = History(ask.ids, ask.num_prompt)
         row_V = leading[-1].apply(pass_through(row_V, leading[:-1], history)[-1], history)
-    if not is_plain(row_V) or row_V.size != ask.logits_V.size:
+    if not is_plain(row_V) or row_V.size != model_V.size:
         return None
-    return RowReading(ask.logits_V, row_V, tuple(steps), sampler.number(ask.ids))
+    return RowReading(model_V, row_V, tuple(steps), sampler.number(ask.ids))
 
 
 def find_steps(stages: Sequence[Stage], *, draws: bool) -> list[tuple[int, float]] | None:
